@@ -129,7 +129,7 @@ def main(argv: list[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        _fail("Interrupted. Run the same command again to resume from what was saved.", 130)
+        _interrupted(sys.argv[1:] if argv is None else argv)
     except BrokenPipeError:
         # The reader of our output has stopped (`codegen ... | head`): not an error of ours.
         sys.stdout = None
@@ -174,6 +174,21 @@ _OS_REMEDIES = {
     errno.EISDIR: "Give a file, not a directory.",
     errno.ENAMETOOLONG: "Choose a shorter path.",
 }
+
+
+# Commands that go on where they were stopped.
+_RESUMED = ("data", "eval", "finetune", "quickstart")
+
+
+def _interrupted(argv: list[str]) -> None:
+    """Says what Ctrl-C ended; to end a server is no failure."""
+    name = next((word for word in argv if not word.startswith("-")), "")
+    if name == "serve":
+        click.echo("Stopped.", err=True)
+        sys.exit(0)
+    remedy = " Run the same command again to resume from what was saved."
+    click.echo(f"Interrupted.{remedy if name in _RESUMED else ''}", err=True)
+    sys.exit(130)
 
 
 def _quiet_libraries() -> None:

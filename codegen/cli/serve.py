@@ -230,6 +230,7 @@ def http(given: HttpOptions) -> None:
         logging.getLogger("codegen.server").info("%s", engine.metrics.line())
         if uds:
             uds.unlink(missing_ok=True)
+    echo("Stopped.", err=True)
 
 
 def _need_extra() -> None:

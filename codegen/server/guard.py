@@ -21,6 +21,7 @@ import ipaddress
 import os
 import re
 import secrets
+import signal
 import socket
 import stat
 import time
@@ -215,11 +216,10 @@ class Guard:
             return
         kind, _, given = headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not same_token(given.strip(), self.token):
-            raise _Refused(
-                401,
-                "Give the token as: Authorization: Bearer TOKEN",
-                {"www-authenticate": "Bearer"},
-            )
+            message = "Give the token as: Authorization: Bearer TOKEN"
+            if kind.lower() == "bearer" and given.strip():
+                message = "The token is wrong; it is printed at the start or is in --token-file."
+            raise _Refused(401, message, {"www-authenticate": "Bearer"})
 
     def _check_rate(self, client: str) -> None:
         """A token bucket for each client, so that one does not starve another."""
@@ -470,8 +470,19 @@ def listen_unix(path: Path) -> socket.socket:
 
 
 def serve(app: ASGIApp, sock: socket.socket) -> None:
-    """Serves until SIGINT or SIGTERM."""
-    asyncio.run(make_server(app).serve(sockets=[sock]))
+    """Serves until SIGINT or SIGTERM, in the main thread."""
+    server = make_server(app)
+
+    def stop(*_: object) -> None:
+        # uvicorn stops by its own handlers; afterwards it raises the signal again for these.
+        server.should_exit = True
+
+    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        asyncio.run(server.serve(sockets=[sock]))
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 def make_server(app: ASGIApp) -> uvicorn.Server:

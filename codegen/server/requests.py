@@ -106,6 +106,8 @@ class CompletionRequest:
         tokens: a whole prompt, made already, such as a conversation's; the text around the cursor
             then only tells documents without names apart.
         patient: whether requests that are not go first.
+        waits: whether it waits until its deadline for a server that is gone, as an editor's does,
+            and not for a moment only.
         prediction: the text that the answer is expected to be for the most part; it is drafted
             from, which changes the answer's time alone.
         logprobs: for how many of the most probable tokens, at each token, their log-probabilities
@@ -133,6 +135,7 @@ class CompletionRequest:
     settle: bool = True
     tokens: tuple[int, ...] = ()
     patient: bool = False
+    waits: bool = True
     prediction: str = ""
     logprobs: int | None = None
     presence_penalty: float = 0.0

@@ -186,3 +186,32 @@ def test_errors_hold_nothing_that_a_terminal_obeys(
         assert "Error" in error
         (line,) = [line for line in error.splitlines() if "Error" in line]
         assert all(c.isprintable() for c in line)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["generate", "--prompt", "x"], 130, "Interrupted."),
+        (["--traceback", "serve", "http"], 0, "Stopped."),
+        (
+            ["eval", "run"],
+            130,
+            "Interrupted. Run the same command again to resume from what was saved.",
+        ),
+    ],
+)
+def test_ctrl_c_promises_no_more_than_is_true(
+    words: list[str],
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("codegen.cli.Group.resolve_command", interrupt)
+    monkeypatch.setenv("CODEGEN_TRACEBACK", "")
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == code and capsys.readouterr().err.strip() == said

@@ -228,13 +228,51 @@ def test_conversations_pass_an_upstream(fronted: Served, served: Served) -> None
     assert both[0] == both[1]
 
 
+def test_ollamas_conversations_pass_an_upstream(fronted: Served, served: Served) -> None:
+    options = {"temperature": 0, "num_predict": 12}
+    both = []
+    for server in (served, fronted):
+        found = []
+        for path, given, text in (
+            ("/api/chat", {"messages": TEXT}, lambda row: row["message"]["content"]),
+            ("/api/generate", {"prompt": "x", "system": "Be short."}, lambda row: row["response"]),
+        ):
+            body = {"model": "", **given, "options": options}
+            url = server.url + path
+            whole = httpx.post(url, json={**body, "stream": False}, headers=AUTH, timeout=60).json()
+            streamed = httpx.post(url, json=body, headers=AUTH, timeout=60)
+            rows = [json.loads(line) for line in streamed.text.splitlines()]
+            assert "".join(map(text, rows)) == text(whole)
+            for last in (whole, rows[-1]):
+                assert last["done"] and last["eval_duration"] > 0
+            found.append((text(whole), whole["eval_count"], whole["prompt_eval_count"]))
+            found.append((whole["done_reason"], rows[-1]["done_reason"]))
+            stopped = {**options, "stop": [text(whole)[1]]}
+            cut = httpx.post(
+                url, json={**body, "stream": False, "options": stopped}, headers=AUTH, timeout=60
+            )
+            found.append((text(cut.json()), cut.json()["done_reason"]))
+        both.append(found)
+    assert both[0] == both[1]
+
+
+def test_an_upstreams_reason_is_shown_without_the_key(fronted: Served) -> None:
+    """The words of the server that refused, to the client that asked it."""
+    for stream in (False, True):
+        body = {"model": "", "messages": TEXT, "n": 99, "stream": stream}
+        answer = httpx.post(
+            fronted.url + "/v1/chat/completions", json=body, headers=AUTH, timeout=60
+        )
+        said = answer.json()["error"]["message"]
+        assert answer.status_code == 400 and "at most" in said and "\n" not in said
+
+
 def test_what_a_server_in_front_lacks_is_one_line(fronted: Served) -> None:
     with httpx.Client(base_url=fronted.url, headers=AUTH, timeout=60) as client:
         for path, body in (
             ("/v1/completions", {"prompt": "x", "logprobs": 1}),
             ("/v1/completions", {"prompt": "x", "presence_penalty": 1}),
             ("/v1/completions", {"prompt": "x", "logit_bias": {"1": 5}}),
-            ("/api/chat", {"model": "", "messages": TEXT}),
             ("/tokenize", {"content": "x"}),
             ("/apply-template", {"messages": TEXT}),
         ):

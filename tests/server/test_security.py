@@ -93,6 +93,8 @@ def test_2_tokens(served: Served, tmp_path: Path) -> None:
             answer = httpx.get(served.url + path_, headers=headers)
             assert answer.status_code == 401
             assert TOKEN not in answer.text
+            wrong = headers.get("authorization") == "Bearer wrong"
+            assert ("The token is wrong" if wrong else "Give the token as") in answer.text
         answer = httpx.post(served.url + "/infill", json=BODY, headers=headers)
         assert answer.status_code == 401
     assert httpx.get(served.url + "/health").json() == {"status": "ok"}

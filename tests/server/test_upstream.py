@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.responses import HTMLResponse, JSONResponse
 
-from codegen.errors import CodegenError
+from codegen.errors import CodegenError, InputError
 from codegen.evals.tasks.styles import STYLES
 from codegen.server.engine import CompletionEngine
 from codegen.server.requests import (
@@ -491,6 +492,21 @@ def test_over_http_an_upstream_that_is_away_is_503(made: Make) -> None:
         served.stop()
 
 
+def test_only_editors_wait_for_a_server_that_is_away(made: Make, ask: Any) -> None:
+    server, engine = made()
+    server.stop()
+
+    async def run() -> tuple[str, str]:
+        editor = asyncio.create_task(engine.complete(ask("x")))
+        with pytest.raises(Unavailable, match="does not answer") as gone:
+            await engine.complete(replace(ask("y", document="other"), waits=False))
+        assert not editor.done()
+        await asyncio.to_thread(server.start)
+        return str(gone.value), (await editor).text
+
+    assert asyncio.run(run())[1] == "answer text"
+
+
 @pytest.mark.parametrize(
     "reply",
     [
@@ -540,10 +556,12 @@ def test_a_server_that_repeats_the_key(
 ) -> None:
     key = "sk-repeated-0123456789"
     repeats = error(400, f"Bearer {key} is bad", key)
-    _, engine = made(key=key, replies=[repeats])
+    _, engine = made(key=key, replies=[repeats] * 2)
     with pytest.raises(Unavailable) as refused:
         complete(engine, ask("x"))
-    said = [str(refused.value), engine.model.status.message, caplog.text]
+    with pytest.raises(InputError, match=r"Bearer \*\*\* is bad") as passed:  # to a client of ours
+        asyncio.run(anext(engine.model.stream("completions", {"prompt": "x", "max_tokens": 9})))
+    said = [str(refused.value), str(passed.value), engine.model.status.message, caplog.text]
     moved = JSONResponse({}, 307, headers={"Location": f"http://127.0.0.1:9/?key={key}"})
     for fault in (repeats, moved):
         server = UpstreamServer(Script(key=key, fault=fault))

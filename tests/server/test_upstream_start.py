@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -175,6 +176,27 @@ def test_an_editor_may_be_started_before_its_upstream(tmp_path: Path) -> None:
         server.stop()
     assert log.stat().st_mode & 0o7777 and KEY not in log.read_text() and KEY not in shown
     assert not any(KEY in argument for argument in process.args)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_server_cleanly(
+    server: UpstreamServer, tmp_path: Path, number: signal.Signals
+) -> None:
+    uds = tmp_path / "socket"
+    command = [CODEGEN, "serve", "http", "--uds", str(uds), "--upstream", server.url]
+    process = subprocess.Popen(
+        [*command, "--model", "coder", "--api-key-env", "THE_KEY"],
+        env={**os.environ, "THE_KEY": KEY},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr
+    with process:
+        lines = [process.stderr.readline() for _ in range(3)]
+        assert "Token:" in lines[-1], lines
+        process.send_signal(number)
+        assert process.stderr.read() == "Stopped.\n"
+        assert process.wait(timeout=30) == 0 and not uds.exists()
 
 
 def test_a_server_over_http_with_torch_left_out(server: UpstreamServer) -> None:

@@ -8,7 +8,8 @@ accepted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -16,8 +17,6 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from codegen import __version__
-from codegen.server.engine import Source
 from codegen.server.http.chat import Message, conversation_request, turns_of
 from codegen.server.http.openai import TextBody, decoded_by, reason_of, text_request
 from codegen.server.http.wire import (
@@ -39,11 +38,14 @@ from codegen.server.http.wire import (
     read_object,
 )
 from codegen.server.model import CompletionModel
-from codegen.server.requests import Completion, CompletionRequest
-from codegen.server.service import CompletionService
+from codegen.server.requests import Candidate, Completion, CompletionRequest
+from codegen.server.service import CompletionService, unless_left
+from codegen.server.upstream import LlamaUpstream, Upstream
+from codegen.server.upstream.source import count_of, read_row
 
 _TEMPERATURE = 0.8  # Ollama's own defaults
 _TOP_P = 0.9
+_VERSION = "0.12.11"  # of Ollama, whose fields these are; clients demand a least one
 
 
 class Options(StrictBody):
@@ -130,7 +132,7 @@ async def generate(service: CompletionService, request: Request) -> Response:
     check_model(body.model, model)
     if not (body.prompt or body.suffix):
         return _loaded(service, {"response": ""})
-    if body.suffix or body.raw or not _chats(model):
+    if body.suffix or body.raw or not _chats(service):
         text = TextBody(
             suffix=body.suffix,
             max_tokens=options.num_predict if options.num_predict > 0 else 128,
@@ -143,11 +145,10 @@ async def generate(service: CompletionService, request: Request) -> Response:
             stop=options.stop,
         )
         asked = text_request(service, text, body.prompt)
-    else:
-        turns = [{"role": "system", "content": body.system}] if body.system else []
-        turns.append({"role": "user", "content": body.prompt})
-        asked = await _conversation(service, turns, options)
-    return await _answer(service, request, asked, body.stream, lambda text: {"response": text})
+        return await _answer(service, request, asked, body.stream, _response)
+    turns = [{"role": "system", "content": body.system}] if body.system else []
+    turns.append({"role": "user", "content": body.prompt})
+    return await _converse(service, request, turns, body, _response)
 
 
 async def chat(service: CompletionService, request: Request) -> Response:
@@ -156,33 +157,105 @@ async def chat(service: CompletionService, request: Request) -> Response:
     check_model(body.model, service.engine.model)
     if not body.messages:
         return _loaded(service, {"message": {"role": "assistant", "content": ""}})
-    asked = await _conversation(service, turns_of(body.messages), body.options)
-
-    def said(text: str) -> dict[str, Any]:
-        return {"message": {"role": "assistant", "content": text}}
-
-    return await _answer(service, request, asked, body.stream, said)
+    return await _converse(service, request, turns_of(body.messages), body, _message)
 
 
-async def _conversation(
-    service: CompletionService, turns: list[dict[str, str]], options: Options
-) -> CompletionRequest:
-    return await conversation_request(
-        service,
-        turns,
-        max_tokens=options.num_predict if options.num_predict > 0 else None,
-        temperature=_temperature(options, _TEMPERATURE),
-        top_p=options.top_p or _TOP_P,
-        seed=options.seed,
-        stop=tuple(options.stop),
-        top_k=max(0, options.top_k),
-        presence_penalty=options.presence_penalty,
-        frequency_penalty=options.frequency_penalty,
-    )
+def _response(text: str) -> dict[str, Any]:
+    return {"response": text}
 
 
-def _chats(model: Source) -> bool:
-    """Whether a prompt is a user's turn; an upstream's is refused as that."""
+def _message(text: str) -> dict[str, Any]:
+    return {"message": {"role": "assistant", "content": text}}
+
+
+async def _converse(
+    service: CompletionService,
+    request: Request,
+    turns: list[dict[str, str]],
+    body: _Body,
+    said: Callable[[str], dict[str, Any]],
+) -> Response:
+    """The next turn of a conversation, by the model here or the upstream's chat completions."""
+    options = body.options
+    max_tokens = options.num_predict if options.num_predict > 0 else None
+    params: dict[str, Any] = {
+        "temperature": _temperature(options, _TEMPERATURE),
+        "top_p": options.top_p or _TOP_P,
+    }
+    # Not every server knows these, so an upstream is sent only what the client has asked for.
+    more = {
+        "seed": options.seed,
+        "stop": options.stop,
+        "top_k": max(0, options.top_k),
+        "presence_penalty": options.presence_penalty,
+        "frequency_penalty": options.frequency_penalty,
+    }
+    upstream = service.engine.model
+    if not isinstance(upstream, Upstream):
+        asked = await conversation_request(
+            service, turns, max_tokens=max_tokens, **params, **{**more, "stop": tuple(options.stop)}
+        )
+        return await _answer(service, request, asked, body.stream, said)
+    params |= {"model": upstream.name, "messages": turns}
+    params |= {name: value for name, value in more.items() if value}
+    params |= {} if options.seed is None else {"seed": options.seed}
+    params |= {"max_tokens": max_tokens} if max_tokens else {}
+    began = time.perf_counter()
+    if body.stream:
+        rows = upstream.stream("chat/completions", params)
+        return await line_stream(request, _lines(service, _pieces(rows), said))
+    work = upstream.json("chat/completions", params, service.engine.limits.conversation_s)
+    read = _Reader(began)
+    text = read.take(await unless_left(request, work))
+    return JSONResponse({**_head(service), **said(text), **_end(read.whole(), began)})
+
+
+class _Reader:
+    """Puts an upstream's answer together from its rows."""
+
+    def __init__(self, began: float) -> None:
+        self._text, self._pieces, self._finish = "", 0, "eos"
+        self._began, self._first = began, 0.0
+        self._usage: Any = None
+
+    def take(self, row: Any) -> str:
+        """The text of a row."""
+        if not isinstance(row, dict):
+            row = {}
+        text, finish = read_row(row)
+        if text and not self._first:
+            self._first = time.perf_counter()
+        self._text += text
+        self._pieces += bool(text)
+        self._finish = finish or self._finish
+        self._usage = row.get("usage") or self._usage
+        return text
+
+    def whole(self) -> Completion:
+        """The answer; without the upstream's count, pieces are counted as tokens."""
+        done = time.perf_counter()
+        first = (self._first or done) if self._pieces > 1 else self._began
+        tokens = count_of(self._usage, "completion_tokens") or self._pieces
+        finish = "length" if self._finish == "length" else "eos"
+        return Completion(
+            (Candidate(self._text, tokens, finish),),
+            prompt_tokens=count_of(self._usage, "prompt_tokens"),
+            stages={"encode": first - self._began, "decode": done - first},
+        )
+
+
+async def _pieces(rows: AsyncGenerator[dict[str, Any]]) -> AsyncIterator[str | Completion]:
+    read = _Reader(time.perf_counter())
+    async with aclosing(rows):
+        async for row in rows:
+            if text := read.take(row):
+                yield text
+    yield read.whole()
+
+
+def _chats(service: CompletionService) -> bool:
+    """Whether a prompt is a user's turn."""
+    model = service.engine.model
     return not isinstance(model, CompletionModel) or bool(model.tokenizer.chat_template)
 
 
@@ -198,7 +271,7 @@ async def _answer(
     said: Callable[[str], dict[str, Any]],
 ) -> Response:
     if stream:
-        return await line_stream(request, _lines(service, request, asked, said))
+        return await line_stream(request, _lines(service, service.stream(request, asked), said))
     began = time.perf_counter()
     answer = await service.complete(request, asked)
     text = first_of(answer).text
@@ -207,12 +280,11 @@ async def _answer(
 
 async def _lines(
     service: CompletionService,
-    request: Request,
-    asked: CompletionRequest,
+    pieces: AsyncIterator[str | Completion],
     said: Callable[[str], dict[str, Any]],
 ) -> Events:
     began = time.perf_counter()
-    async for piece in service.stream(request, asked):
+    async for piece in pieces:
         if isinstance(piece, str):
             yield {**_head(service), **said(piece), "done": False}
         else:
@@ -278,18 +350,26 @@ async def show(service: CompletionService, request: Request) -> Response:
     """``/api/show``."""
     body, model = ShowBody.read(await read_object(request)), service.engine.model
     check_model(body.model or body.name, model)
-    kind = _details(service)["family"]
+    details = _details(service)
+    kind, running, fills = details["family"] or "unknown", longest_of(service), False
+    longest = running
+    if isinstance(model, CompletionModel):
+        fills = model.family is not None
+    elif isinstance(model, Upstream):
+        fills = bool(model.offer) and model.offer.way.kind not in ("prefix", "chat")
+    if isinstance(model, LlamaUpstream):
+        longest = model.server.header.context or running
     return JSONResponse(
         {
             "modelfile": "",
-            "parameters": "",
+            "parameters": f"num_ctx {running}",
             "template": "",
-            "details": _details(service),
+            "details": details,
             "model_info": {
                 "general.architecture": kind,
-                f"{kind}.context_length": longest_of(service),
+                f"{kind}.context_length": longest,
             },
-            "capabilities": ["completion", *(["insert"] if getattr(model, "family", None) else [])],
+            "capabilities": ["completion", *(["insert"] if fills else [])],
             "modified_at": "1970-01-01T00:00:00Z",
         }
     )
@@ -297,17 +377,27 @@ async def show(service: CompletionService, request: Request) -> Response:
 
 def _details(service: CompletionService) -> dict[str, Any]:
     model = service.engine.model
-    kind = model.model.config.model_type if isinstance(model, CompletionModel) else "upstream"
+    # Nothing is known of the weights of a server that others run.
+    form = kind = size = level = ""
+    if isinstance(model, CompletionModel):
+        form, kind = "safetensors", model.model.config.model_type
+    elif isinstance(model, LlamaUpstream):
+        header = model.server.header
+        form, kind = "gguf", header.architecture
+        level = header.tensor_types.most_common(1)[0][0]
+        if header.shards == 1:
+            count = header.parameters
+            size = f"{count / 1e9:.1f}B" if count >= 1e9 else f"{count / 1e6:.0f}M"
     return {
         "parent_model": "",
-        "format": "safetensors",
+        "format": form,
         "family": kind,
-        "families": [kind],
-        "parameter_size": "",
-        "quantization_level": "",
+        "families": [kind] if kind else [],
+        "parameter_size": size,
+        "quantization_level": level,
     }
 
 
 async def version(_: CompletionService, __: Request) -> Response:
-    """``/api/version``: this package's."""
-    return JSONResponse({"version": __version__})
+    """``/api/version``: that of Ollama's API."""
+    return JSONResponse({"version": _VERSION})

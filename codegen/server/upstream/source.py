@@ -44,10 +44,12 @@ log = logging.getLogger(__name__)
 _CHARS_A_TOKEN = 3.0  # fewer than code has
 _DENSE = 1.2  # for text that turned out to have more tokens
 _FIRST_S, _LONGEST_S = 0.25, 15.0  # between questions whether the server is back
+_AWAY_S = 1.0
 _BUSY_S = 1.0  # after HTTP 429 without Retry-After, for the first time
 _VARIED = 0.8  # temperature of further candidates
 _MORE_S = 2.0  # that the first candidate waits for them
 _MARGIN = 16  # tokens
+_MOST_WORDS = 500  # characters of a server's reason
 _PAUSE_S, _MOST_PAUSE_S = 0.05, 0.4  # before a request, for each given up before its answer began
 
 
@@ -62,7 +64,12 @@ class Upstream:
         layout: order of sentinels.
         limits: its ``context_tokens`` counts.
         remote: whether the server is on another machine.
+
+    Attributes:
+        away_s: how long a request that does not wait gives a server that is gone; None: as others.
     """
+
+    away_s: float | None = _AWAY_S
 
     def __init__(
         self,
@@ -150,9 +157,14 @@ class Upstream:
             raise self._said(trouble) from None
 
     def _said(self, trouble: Trouble) -> InputError | Unavailable:
-        """What a client is told; the server's own words may quote the key."""
+        """What the client whose request it was is told, alone, with the server's own words.
+
+        The key is hidden in them, but for words about the key, which may spell a part of it.
+        """
         if trouble.status in (400, 404, 413, 415, 422):
-            return InputError(f"The server at {self.device} refused the request: {trouble}.")
+            words = one_line(trouble.words, _MOST_WORDS).rstrip(".")
+            reason = f"{trouble}: {words}" if words else f"{trouble}"
+            return InputError(f"The server at {self.device} refused the request: {reason}.")
         return Unavailable(f"The server at {self.device} gave no answer: {trouble}.")
 
     def worker(self, queue: JobQueue, limits: ServerLimits, metrics: Metrics) -> threading.Thread:
@@ -167,6 +179,8 @@ class LlamaUpstream(Upstream):
         server: the child; ends with this object.
         layout, fim, limits: see :class:`Upstream`.
     """
+
+    away_s = None  # it is started again, and will be back
 
     def __init__(
         self, server: LlamaServer, *, fim: str, layout: Layout, limits: ServerLimits
@@ -300,7 +314,7 @@ class _Worker(threading.Thread):
             async with asyncio.timeout(self._deadline_s - (started - job.asked)):
                 await self._debounce(job)
                 while True:
-                    await self._up.wait()
+                    await self._until_up(job)
                     if (wait_s := self._resume_at - time.monotonic()) > 0:
                         await asyncio.sleep(wait_s)
                     try:
@@ -317,6 +331,18 @@ class _Worker(threading.Thread):
         raise Unavailable(
             f"The server at {self.upstream.device} gave no answer within {self._deadline_s:g} s."
         )
+
+    async def _until_up(self, job: Job) -> None:
+        """Waits for the server if it is gone.
+
+        Raises:
+            Unavailable: for a request that does not wait for long.
+        """
+        try:
+            async with asyncio.timeout(None if job.request.waits else self.upstream.away_s):
+                await self._up.wait()
+        except TimeoutError:
+            raise Unavailable(self.upstream.status.message) from None
 
     async def _debounce(self, job: Job) -> None:
         """Waits for the next key if the server was too slow for those before.
@@ -469,7 +495,7 @@ class _Worker(threading.Thread):
         taken = {slot.number for slot in self._slots.values()}
         for row in rows if isinstance(rows, list) else ():
             if isinstance(row, dict) and isinstance(number := row.get("id"), int):
-                busy, last = row.get("is_processing") is True, _count(row, "id_task")
+                busy, last = row.get("is_processing") is True, count_of(row, "id_task")
                 found.append((number in taken, busy, last, random.random(), number))
         return min(found)[-1] if found else -1
 
@@ -478,11 +504,11 @@ class _Worker(threading.Thread):
         usage, timings = row.get("usage"), row.get("timings")
         if isinstance(usage, dict):
             details = usage.get("prompt_tokens_details")
-            path.prompt = _count(usage, "prompt_tokens")
-            path.cached = _count(details, "cached_tokens")
+            path.prompt = count_of(usage, "prompt_tokens")
+            path.cached = count_of(details, "cached_tokens")
         if isinstance(timings, dict) and not path.prompt:
-            path.cached = _count(timings, "cache_n")
-            path.prompt = path.cached + _count(timings, "prompt_n")
+            path.cached = count_of(timings, "cache_n")
+            path.prompt = path.cached + count_of(timings, "prompt_n")
             if slot := self._slots.get(key):
                 if 2 * path.cached < slot.tokens:
                     del self._slots[key]  # what was cached is gone: somebody else is in this slot
@@ -589,7 +615,8 @@ def _end(text: str, stops: tuple[str, ...], rule: StopRule | None) -> int | None
     return min(ends, default=None)
 
 
-def _count(row: Any, name: str) -> int:
+def count_of(row: Any, name: str) -> int:
+    """A positive number of an object from outside, else 0."""
     value = row.get(name) if isinstance(row, dict) else None
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 

@@ -42,7 +42,8 @@ class CursorDrafter(Drafter):
     """Drafts from ``Context.original``.
 
     A draft ends where, by the rate of edits in this row so far, it is accepted to its end with
-    probability ``least``; while the row goes its own way, it is halved each round.
+    probability ``least``; while the row goes its own way, it is halved each round. A row that has
+    gone its own way for longer than it ever followed the original gets none until they agree again.
 
     Args:
         line_ends: ids of the tokens that hold a line break.
@@ -113,7 +114,11 @@ class CursorDrafter(Drafter):
         """Follows what was emitted; drafts get shorter while nothing agrees."""
         agreed = self._agreeing(tokens)
         agreed += sum([self._follow(token) for token in tokens[agreed:]])
-        if agreed or len(self._tail) <= _OWN_WAY:
+        if agreed:
+            self._length = self.longest
+        elif len(self._tail) > self._agreements:
+            self._length = min(self._length, 2 * _SHORTEST) // 2
+        elif len(self._tail) <= _OWN_WAY:
             self._length = self.longest
         else:
             self._length = max(self._length // 2, _SHORTEST)

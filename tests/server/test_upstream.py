@@ -559,6 +559,7 @@ def test_a_server_that_repeats_the_key(
     _, engine = made(key=key, replies=[repeats] * 2)
     with pytest.raises(Unavailable) as refused:
         complete(engine, ask("x"))
+    assert isinstance(engine.model, Upstream)
     with pytest.raises(InputError, match=r"Bearer \*\*\* is bad") as passed:  # to a client of ours
         asyncio.run(anext(engine.model.stream("completions", {"prompt": "x", "max_tokens": 9})))
     said = [str(refused.value), str(passed.value), engine.model.status.message, caplog.text]

@@ -83,10 +83,25 @@ def test_guesses_learn_what_is_usual(words: Any) -> None:
     assert rewritten(CursorDrafter(), before, deleted).steps <= 100 + 8
 
 
+def test_an_original_that_the_row_never_followed_is_left() -> None:
+    """Until they agree: what comes later may be the original after all."""
+    drafter = CursorDrafter()
+    drafter.begin([], Context(original=list(range(14))))
+    drafted = 0
+    for token in range(1000, 1024):
+        drafted += len(drafter.draft(64))
+        drafter.accept([token])
+    assert drafted <= 30
+    text = list(range(500))
+    prefaced = rewritten(CursorDrafter(), text, [*range(1000, 1024), *text])
+    assert prefaced.steps <= 24 + 8 + 6
+
+
 def test_drafts_shrink_while_the_row_goes_its_own_way() -> None:
     drafter = CursorDrafter()
     drafter.begin([], Context(original=list(range(500))))
     assert len(drafter.draft(64)) == 64
+    drafter.accept(list(range(100)))
     for token in range(1000, 1040):
         drafter.accept([token])
     assert len(drafter.draft(64)) == 8

@@ -82,6 +82,9 @@ def test_an_editor_is_answered_and_a_dead_child_is_replaced(served: Serving) -> 
     assert shown["details"]["quantization_level"] == "Q4_1"
     assert shown["model_info"]["llama.context_length"] == 8192
     assert shown["capabilities"] == ["completion", "insert"]
+    turn = {"messages": [{"role": "user", "content": "Name a colour."}], "model": ""}
+    said = served.post("/api/chat", {**turn, "options": {"num_predict": 8}, "stream": False})
+    assert said["message"]["content"] and said["eval_count"] == 8 and said["prompt_eval_count"] > 8
     infill = {"input_prefix": "def add(a, b):\n    re", "input_suffix": "\n", "n_predict": 4}
     made = served.post("/infill", infill)
     assert made["content"]

@@ -202,6 +202,8 @@ async def _converse(
     params |= {"max_tokens": max_tokens} if max_tokens else {}
     began = time.perf_counter()
     if body.stream:
+        if isinstance(upstream, LlamaUpstream):
+            params["stream_options"] = {"include_usage": True}
         rows = upstream.stream("chat/completions", params)
         return await line_stream(request, _lines(service, _pieces(rows), said))
     work = upstream.json("chat/completions", params, service.engine.limits.conversation_s)

@@ -43,7 +43,7 @@ class CursorDrafter(Drafter):
 
     A draft ends where, by the rate of edits in this row so far, it is accepted to its end with
     probability ``least``; while the row goes its own way, it is halved each round. A row that has
-    gone its own way for longer than it ever followed the original gets none until they agree again.
+    gone its own way for longer than it ever followed the original soon gets none until they agree.
 
     Args:
         line_ends: ids of the tokens that hold a line break.

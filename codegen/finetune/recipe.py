@@ -529,9 +529,12 @@ class Recipe(Config):
         return (data,) if isinstance(data, str) else data
 
 
+EXTENDABLE = ("constant", "wsd")  # schedules of which a longer run begins as a shorter one
+
+
 def why_not_extended(recipe: Recipe) -> str:
     """Why a longer run would not begin as this one did; empty if it would."""
-    if recipe.schedule not in ("constant", "wsd"):
+    if recipe.schedule not in EXTENDABLE:
         return f"schedule: {recipe.schedule} depends on the number of steps (constant, wsd do not)"
     if recipe.warmup and not recipe.warmup_steps:
         return "warmup is a share of the steps (warmup_steps, or warmup: 0, is not)"

@@ -59,7 +59,7 @@ def _records(rows: Iterator[tuple[str, Any]]) -> Iterator[TrainingText | Message
 def _with_others(error: InputError, rows: Iterator[tuple[str, Any]]) -> InputError:
     """The error of a row, which names other bad rows among those that follow soon."""
     others = []
-    # A row that can't be read at all ends the search, and is named once these are mended.
+    # A row that can't be read at all ends the search, and is named once these are correct.
     with suppress(InputError):
         for where, row in islice(rows, _MOST_SEARCHED):
             try:

@@ -286,12 +286,16 @@ def refuse_changes(
         ResumeError: naming each setting that differs, from what to what.
     """
     flat_then, flat_now = (dict(_flat(json.loads(json.dumps(side)))) for side in (then, now))
-    changes = [
-        f"{key} from {_shown(flat_then, key)} to {_shown(flat_now, key)}"
+    changed = [
+        key
         for key in dict.fromkeys([*flat_then, *flat_now])
         if _shown(flat_then, key) != _shown(flat_now, key)
     ]
-    if changes:
+    if any(key.rpartition(".")[2] == "mode" for key in changed):
+        # Each mode has a time limit of its own, which nobody typed.
+        changed = [key for key in changed if key != "item_timeout_s"]
+    if changed:
+        changes = dict.fromkeys(_change(key, flat_then, flat_now) for key in changed)
         raise ResumeError(
             f"{where} was begun with other settings. Changed: {'; '.join(changes)}.",
             f"Choose another {option}, or restore what has changed.",
@@ -304,6 +308,24 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(inner, f"{prefix}.{key}" if prefix else key)
     else:
         yield prefix, value
+
+
+_CONTENTS = {
+    "model_fingerprint": "the model's weights",
+    "data_digest": "the data's content",
+    "prompts_sha256": "the prompts",
+}
+
+
+def _change(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What has changed, as the user knows it: a digest is no name of a setting."""
+    prefix, _, name = key.rpartition(".")
+    if name in _CONTENTS:
+        return _CONTENTS[name]
+    if prefix and name in ("sha256", "digest"):
+        return f"the content of {prefix}"
+    key = "item_timeout" if key == "item_timeout_s" else key
+    return f"{key} from {_shown(then, key)} to {_shown(now, key)}"
 
 
 def _shown(flat: Mapping[str, Any], key: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Rows, StatementLimits
 from codegen.sqlnet.linking import overlaps
@@ -20,6 +20,7 @@ from codegen.sqlnet.sql import validate
 from codegen.sqlnet.words import stem, tokenize
 
 TRIES = 2
+MOST_SHOWN = 2000  # characters of a failed answer that the model, and the user, see again
 MOST_SIGNS = 10_000  # of a statement; checking takes the longer the more it holds
 _MOST_COLUMNS = 400  # told to the model, of all tables
 _MOST_OF_A_TABLE = 100
@@ -40,11 +41,13 @@ class Written:
         statement: None if nothing that it wrote may run.
         rows: what the statement gave; None if there is no database, or it failed.
         failure: why there is no statement or there are no rows.
+        text: what the model wrote, cut to ``MOST_SHOWN`` characters.
     """
 
     statement: Statement | None
     rows: Rows | None = None
     failure: str = ""
+    text: str = ""
 
 
 def write(
@@ -66,11 +69,12 @@ def write(
     written = Written(None, failure="The model wrote no SQL.")
     for _ in range(TRIES):
         text = complete(prompt)
-        written = _tried(text, schema, dialect, limits)
+        shown = text.strip()[:MOST_SHOWN]
+        written = replace(_tried(text, schema, dialect, limits), text=shown)
         if not written.failure:
             break
         prompt = (
-            f"{prompt_of(question, schema, dialect)}\n\nYou wrote:\n{text.strip()[:2000]}\n\n"
+            f"{prompt_of(question, schema, dialect)}\n\nYou wrote:\n{shown}\n\n"
             f"That failed: {written.failure}\nWrite a corrected statement."
         )
     return written

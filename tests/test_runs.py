@@ -154,6 +154,19 @@ def test_equal_settings_are_never_refused(value: Any) -> None:
     refuse_changes("run", {"x": value}, {"x": json.loads(json.dumps(value))})
 
 
+def test_changes_are_named_as_the_user_knows_them() -> None:
+    """No digest, and no time limit that came with a mode."""
+    then = {"config": {"mode": "llm"}, "item_timeout_s": 86400.0, "source": {"sha256": "a"}}
+    now = {"config": {"mode": "ast"}, "item_timeout_s": 60.0, "source": {"sha256": "b"}}
+    with pytest.raises(ResumeError) as caught:
+        refuse_changes("out", then, now)
+    assert 'Changed: config.mode from "llm" to "ast"; the content of source. ' in str(caught.value)
+    with pytest.raises(ResumeError, match=r"Changed: item_timeout from 86400\.0 to 60\.0\."):
+        refuse_changes("out", then, {**then, "item_timeout_s": 60.0})
+    with pytest.raises(ResumeError, match=r"Changed: the model's weights\. "):
+        refuse_changes("out", {"model_fingerprint": "a"}, {"model_fingerprint": "b"})
+
+
 # --- the directory -----------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from codegen.cli.options import flag
 from codegen.config import Config, setting
-from codegen.errors import ConfigError
+from codegen.errors import ConfigError, ModelError
 from codegen.generation.endpoints import EndpointSettings, NamedEndpoint, find_endpoint
 from codegen.terminal import echo
 
@@ -284,6 +284,26 @@ def opened_model(
     weights = backend.identity(Decoder())["model_fingerprint"]
     identity = {"model": client.model, "weights": weights}
     yield made(backend, identity, backend.style == "plain", bool(client.chat))
+
+
+def check_model(model: str, server: EndpointOptions) -> None:
+    """Refuses a name that is no model's; loads nothing, fetches nothing and asks no server.
+
+    Raises:
+        ModelUnusable: if there is none. Whether the hub has an id is not known here.
+        ConfigError: if the options do not fit.
+    """
+    from codegen.generation.backends import local_backend
+    from codegen.generation.protocol import ModelUnusable
+    from codegen.models import resolve
+
+    if server.find(model) or model == "embedded":
+        return
+    try:
+        if local_backend(model) == "transformers":
+            resolve(model)
+    except ModelError as error:
+        raise ModelUnusable(error.message, error.remedy) from None
 
 
 @contextmanager

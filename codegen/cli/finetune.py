@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from codegen.cli.options import command
+from codegen.errors import ConfigError
 from codegen.terminal import Progress, echo, visible
 
 
@@ -61,8 +62,14 @@ def finetune(
 
     if plan:
         from codegen.finetune.estimate import describe_needs, estimate
+        from codegen.finetune.run import check_packages, check_trackers
 
+        check_trackers(settings)
         needs = estimate(settings, flops)
+        try:  # the plan may be for another machine, so it needs none of them
+            check_packages(settings)
+        except ConfigError as error:
+            echo(f"Before you train here: {error}", err=True)
         if not as_json:
             echo(describe_needs(needs))
         return needs.to_json()
@@ -72,18 +79,21 @@ def finetune(
     if not is_first():
         train(settings)
         return None  # only rank 0 reports
+    ran = False
     with Progress("fine-tuning", settings.steps or None) as progress:
-        result = train(
-            settings,
-            on_step=lambda step, of, loss: progress.update(step, of, note=f"loss {loss:.3f}"),
-            on_message=progress.say,
-        )
+
+        def on_step(step: int, of: int, loss: float) -> None:
+            nonlocal ran
+            ran = True
+            progress.update(step, of, note=f"loss {loss:.3f}")
+
+        result = train(settings, on_step=on_step, on_message=progress.say)
+        if not ran:  # finished before
+            progress.update(len(result.losses), len(result.losses))
     if not as_json:
         first, last = result.losses[0][1], result.losses[-1][1]
-        echo(
-            f"Loss {first:.3f} -> {last:.3f} in {len(result.losses)} steps, "
-            f"{result.tokens_per_s:.0f} tokens/s."
-        )
+        ending = f", {result.tokens_per_s:.0f} tokens/s." if ran else "; already finished."
+        echo(f"Loss {first:.3f} -> {last:.3f} in {len(result.losses)} steps{ending}")
         if answers := result.answers:
             low, high = answers["interval"]
             echo(

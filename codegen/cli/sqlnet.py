@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from codegen.cli import Group
-from codegen.cli.clients import EndpointOptions, sql_writer
+from codegen.cli.clients import EndpointOptions, check_model, sql_writer
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError
@@ -63,7 +63,7 @@ class AskOptions(Config):
     llm: str | None = setting(
         None,
         "Where the SQL sketch is not enough, have this model write the SQL: embedded, a "
-        "directory, a hub id or an endpoint, or with --endpoint its name there.",
+        "directory, a hub id, a GGUF file or an endpoint, or with --endpoint its name there.",
         metavar="MODEL",
     )
 
@@ -95,6 +95,8 @@ def ask(
         raise ConfigError(
             f"{server.given()} requires --llm.", "Name the server's model with --llm."
         )
+    if given.llm:
+        check_model(given.llm, server)
     limits = StatementLimits(given.timeout, given.rows)
     aliases = {column: str(name) for column, name in given.alias.items()}
     schema = Schema.open(database).with_aliases(aliases)
@@ -147,6 +149,7 @@ def _ask_model(
         **_statement_row(written.statement),
         "answer": _rows_row(written.rows),
         "failure": written.failure,
+        "written": written.text,
     }
 
 
@@ -246,10 +249,14 @@ def _lines(parse: Parse, dialect: str, attention: bool) -> Iterator[str]:
 
 
 def _written_lines(parse: Parse, written: Written) -> Iterator[str]:
+    from codegen.sqlnet.fallback import MOST_SHOWN
+
     yield f"The SQL sketch gave no answer: {parse.abstained}"
-    yield "The SQL below was written by a language model and may be wrong."
     if written.statement:
+        yield "The SQL below was written by a language model and may be wrong."
         yield from _statement_lines(written.statement)
+    elif written.text:
+        yield f"The language model wrote: {one_line(written.text, MOST_SHOWN)}"
     yield ""
     if written.failure:
         yield f"No answer: {one_line(written.failure, 300)}"

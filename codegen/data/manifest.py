@@ -164,12 +164,18 @@ def data_files(path: str | os.PathLike[str]) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.exists():
-        raise InputError(f"No file or directory at {path}.", "Make one with: codegen data lintseq")
+        raise InputError(
+            f"No file or directory at {path}.",
+            "Make a data directory with `codegen data`; fine-tuning also takes JSONL or Parquet "
+            "files with messages, or with prompt and completion.",
+        )
     if (path / PARTIAL).exists() and not (path / MANIFEST).exists():
         raise InputError(
             f"The run into {path} is not finished.", "Run the same command again to resume."
         )
     files = [child(path, file.name, str(path)) for file in sorted(path.glob("data-*.jsonl"))]
+    if not files and (path / MANIFEST).is_file():
+        raise InputError(f"Nothing was kept in {path}.", f"{path / REJECTS} gives the reasons.")
     if not files:
         raise InputError(f"{path} holds no data-*.jsonl.", "Give a directory made by codegen data.")
     return files

@@ -246,7 +246,8 @@ class Recipe(Config):
         0.0, ge=0, le=10_000, description="passes over the examples, in place of steps"
     )
     method: Literal["lora", "qlora", "full"] = Field(
-        "lora", description="what is trained; qlora holds the base in 4 bits (bitsandbytes)"
+        "lora",
+        description="what is trained; qlora holds the base in 4 bits (bitsandbytes; never tested)",
     )
     lora: LoRA = _section(LoRA, "adapter settings, for methods lora and qlora")
     selekt: SeleKT = _section(SeleKT, "for method: full")
@@ -321,7 +322,8 @@ class Recipe(Config):
     ] = Field(
         "adamw",
         description="muon: for the layers' matrices, AdamW for the rest; adamw_8bit, "
-        "paged_adamw_8bit and lion_8bit need bitsandbytes, adamw_torch_* torchao",
+        "paged_adamw_8bit and lion_8bit need bitsandbytes, adamw_torch_* torchao (never "
+        "tested, all five)",
     )
     learning_rate: float = Field(3e-4, ge=0, le=1, description="peak learning rate")
     muon_rate: float = Field(0.02, ge=0, le=1, description="Muon learning rate")
@@ -350,8 +352,12 @@ class Recipe(Config):
         le=1 << 20,
         description="largest logits in MB; larger ones are computed in chunks, twice",
     )
-    compile: bool = Field(False, description="torch.compile; needs a C++ compiler on CPUs")
-    liger: bool = Field(False, description="Liger's kernels for layers (GPU, liger-kernel)")
+    compile: bool = Field(
+        False, description="torch.compile; needs a C++ compiler on CPUs; never tested on GPUs"
+    )
+    liger: bool = Field(
+        False, description="Liger's kernels for layers (GPU, liger-kernel; never tested)"
+    )
     save_every: int = Field(50, ge=1, le=10_000_000, description="steps between checkpoints")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="decides order and initialization")
 
@@ -529,9 +535,12 @@ class Recipe(Config):
         return (data,) if isinstance(data, str) else data
 
 
+EXTENDABLE = ("constant", "wsd")  # schedules of which a longer run begins as a shorter one
+
+
 def why_not_extended(recipe: Recipe) -> str:
     """Why a longer run would not begin as this one did; empty if it would."""
-    if recipe.schedule not in ("constant", "wsd"):
+    if recipe.schedule not in EXTENDABLE:
         return f"schedule: {recipe.schedule} depends on the number of steps (constant, wsd do not)"
     if recipe.warmup and not recipe.warmup_steps:
         return "warmup is a share of the steps (warmup_steps, or warmup: 0, is not)"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from codegen.records import Messages, Segment, TrainingText, from_dict, read_row
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _HUB = "hub:"
+_MOST_SEARCHED = 10_000  # rows after a bad one
+_MOST_NAMED = 5
 _COLUMNS = "segments, messages, or prompt and completion"
 
 
@@ -35,13 +38,40 @@ def read_training_rows(path: str, limit: int = 0) -> Iterator[TrainingText | Mes
         limit: the most rows; 0 for all.
 
     Raises:
-        InputError: naming the row that cannot be trained on, and why.
+        InputError: naming the row that cannot be trained on, and why; others with their place.
     """
     if is_puzzles(path):
         texts: Iterable[TrainingText | Messages] = Puzzles.parse(path).texts()
     else:
-        texts = (parse_row(row, where) for where, row in _rows(path))
+        texts = _records(islice(_rows(path), limit or None))
     return islice(texts, limit or None)
+
+
+def _records(rows: Iterator[tuple[str, Any]]) -> Iterator[TrainingText | Messages]:
+    for where, row in rows:
+        try:
+            record = parse_row(row, where)
+        except InputError as error:
+            raise _with_others(error, rows) from None
+        yield record
+
+
+def _with_others(error: InputError, rows: Iterator[tuple[str, Any]]) -> InputError:
+    """The error of a row, which names other bad rows among those that follow soon."""
+    others = []
+    # A row that can't be read at all ends the search, and is named once these are correct.
+    with suppress(InputError):
+        for where, row in islice(rows, _MOST_SEARCHED):
+            try:
+                parse_row(row, where)
+            except InputError:
+                others.append(where)
+    if not others:
+        return error
+    count = "1 more bad row" if len(others) == 1 else f"{len(others)} more bad rows"
+    more = ", ..." if others[_MOST_NAMED:] else ""
+    named = ", ".join(others[:_MOST_NAMED]) + more
+    return InputError(f"{error.message.rstrip('.')}; and {count}: {named}.", error.remedy)
 
 
 def source_digests(path: str) -> list[str]:

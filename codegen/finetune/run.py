@@ -33,6 +33,7 @@ from codegen.finetune.dataset import TOKENS, Dataset, read_dataset
 from codegen.finetune.model import load_model, make_trainable
 from codegen.finetune.plan import StepPlan, describe, plan_of, statistics, steps_of
 from codegen.finetune.recipe import (
+    EXTENDABLE,
     NEW,
     Recipe,
     parse_recipe,
@@ -218,6 +219,11 @@ def check_packages(recipe: Recipe) -> None:
                 f"{key}: {value} needs {package}, which is not installed.",
                 f"Run: pip install {package}",
             )
+    check_trackers(recipe)
+
+
+def check_trackers(recipe: Recipe) -> None:
+    """Raises a ConfigError for a tracker that is unknown or not installed."""
     names = [recipe.report_to] if isinstance(recipe.report_to, str) else recipe.report_to
     for name in names:
         if name in _TRACKERS and find_spec(name) is None:
@@ -345,6 +351,9 @@ def _train(
     plan = plan_of(recipe, dataset.examples)
     counts = dataset.counts | statistics(dataset.examples, plan)
     say(describe(counts))
+    reason = why_not_extended(recipe)
+    if reason and recipe.schedule in EXTENDABLE:  # chosen perhaps for that
+        say(f"This run cannot be extended later: {reason}.")
     loaded = load_model(recipe, dataset)
     torch.manual_seed(recipe.seed)  # of the adapter's initial weights
     model = make_trainable(loaded, recipe, dataset, plan)
@@ -367,7 +376,7 @@ def _train(
         on_step=on_step,
         watch=watch,
         scores=scores,
-        keep=(steps_before_decay(recipe), output / STATE) if not why_not_extended(recipe) else None,
+        keep=(steps_before_decay(recipe), output / STATE) if not reason else None,
     )
     checkpoint = _last_whole_checkpoint(output)
     if checkpoint:

@@ -7,7 +7,9 @@ import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,22 +119,51 @@ def test_an_empty_table_and_a_csv_file_are_answered(run, tmp_path: Path) -> None
     assert "Traceback" not in done.err and ("(no rows)" in done.out or done.code == 1)
 
 
+def writer(text: str) -> Any:
+    """In place of a model: it always writes this."""
+    return lambda *_: nullcontext(lambda _prompt: text)
+
+
 def test_a_model_may_write_what_a_sketch_cannot_say(
     run, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sql = "SELECT home_city, AVG(age) FROM players GROUP BY home_city ORDER BY 1"
     from codegen.cli import sqlnet as module
 
-    monkeypatch.setattr(module, "sql_writer", lambda *_: lambda _prompt: sql)
-    asked = ("ask", str(path), "average age per home city", "--llm", "any")
+    monkeypatch.setattr(module, "sql_writer", writer(sql))
+    asked = ("ask", str(path), "average age per home city", "--llm", "embedded")
     done = run(*asked)
     assert done.code == 0 and "written by a language model" in done.out and "Boston" in done.out
     row = json.loads(run(*asked, "--json").out)
     assert (row["by"], row["sql"]) == ("llm", sql)
     assert row["answer"]["rows"] == [["Boston", 41.0], ["Toronto", 30.0]]
-    monkeypatch.setattr(module, "sql_writer", lambda *_: lambda _prompt: "DROP TABLE players")
+    monkeypatch.setattr(module, "sql_writer", writer("DROP TABLE players"))
     row = json.loads(run(*asked, "--json").out)
     assert (row["ok"], row["sql"], row["answer"]) == (False, None, None)
+    assert row["written"] == "DROP TABLE players"
+
+
+def test_what_a_model_wrote_in_vain_is_shown_and_not_promised_as_sql(
+    run, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from codegen.cli import sqlnet as module
+
+    text = "DROP TABLE players;\n\x1b[2J SELECT age FROM players"
+    monkeypatch.setattr(module, "sql_writer", writer(text))
+    done = run("ask", str(path), "average age per home city", "--llm", "embedded")
+    assert done.code == 1 and "SQL below" not in done.out and "\x1b" not in done.out
+    assert r"The language model wrote: DROP TABLE players;\n" in done.out
+    assert "No answer: Only a single SELECT may run" in done.out
+
+
+@pytest.mark.parametrize("question", ["how old is Ann Lee?", "average age per home city"])
+@pytest.mark.parametrize("name", ["mien", "./mien", "mien.gguf"])
+def test_a_name_that_is_no_model_is_refused_whatever_is_asked(
+    run, path: Path, question: str, name: str
+) -> None:
+    done = run("ask", str(path), question, "--llm", name)
+    assert done.code == 2 and not done.out
+    assert done.err.startswith("Error: ") and "mien" in done.err
 
 
 def write_world(folder: Path, size: int) -> tuple[str, str]:

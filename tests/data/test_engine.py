@@ -252,7 +252,7 @@ def test_a_finished_directory_notices_an_edited_source(tmp_path: Path, kind: str
     first = run(Echo(), source(1), out, workers=1)
     assert first.kept == 1
     assert run(Echo(), source(1), out, workers=1) == first
-    with pytest.raises(ResumeError, match=r"Changed: source\.(sha256|digest) from"):
+    with pytest.raises(ResumeError, match=r"Changed: the content of source\."):
         run(Echo(), source(2), out, workers=1)
 
 

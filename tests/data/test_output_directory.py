@@ -7,11 +7,20 @@ import sys
 from pathlib import Path
 
 import pytest
-from engine_helpers import HELPER, contents, wait_for
+from engine_helpers import HELPER, contents, programs, wait_for
 from tiny_generators import Counter, Echo
 
 from codegen.data import run
+from codegen.data.manifest import data_files
 from codegen.errors import InputError
+
+
+def test_a_run_that_kept_nothing_says_where_the_reasons_are(tmp_path: Path) -> None:
+    run(Echo(), programs("skip a", "skip b"), tmp_path / "out", workers=1)
+    with pytest.raises(InputError, match=r"Nothing was kept in .*rejects\.jsonl gives the reasons"):
+        data_files(tmp_path / "out")
+    with pytest.raises(InputError, match=r"also takes JSONL or Parquet files with messages"):
+        data_files(tmp_path / "typo.jsonl")
 
 
 def test_second_run_on_the_same_directory(tmp_path: Path) -> None:

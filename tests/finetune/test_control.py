@@ -19,6 +19,7 @@ import torch
 from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
+from codegen.cli import main
 from codegen.errors import ConfigError, InputError, ResumeError
 from codegen.finetune import parse_recipe
 from codegen.finetune import run as run_module
@@ -117,7 +118,10 @@ def test_an_extension_that_is_killed_is_resumed(row: dict[str, Any], tmp_path: P
 def test_a_run_that_cannot_be_extended_says_why(
     row: dict[str, Any], changes: dict[str, Any], reason: str
 ) -> None:
-    first = run(row, **changes)
+    said: list[str] = []
+    first = train(parse_recipe({**row, **changes}), on_message=said.append)
+    warned = any(f"cannot be extended later: {reason}" in line for line in said)
+    assert warned == (changes["schedule"] == "wsd")  # others do not promise it
     with pytest.raises(ResumeError, match=f"cannot be extended: {reason}.*new run with model: "):
         run(row, **changes, steps=8)
     assert asdict(run(row, **changes)) == asdict(first)  # nothing is lost
@@ -136,7 +140,7 @@ def test_an_extension_with_another_setting_is_refused(row: dict[str, Any]) -> No
 
 
 def test_a_tracker_that_is_not_installed_is_named(
-    row: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    row: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def lacks(name: str) -> Any:
         return None if name == "wandb" else find_spec(name)
@@ -146,7 +150,28 @@ def test_a_tracker_that_is_not_installed_is_named(
         run(row, report_to="wandb")
     with pytest.raises(ConfigError, match="unknown tracker 'wandbb'"):
         run(row, report_to=["wandbb"])
+    recipe = Path(row["data"]).with_name("recipe.yaml")
+    recipe.write_text(json.dumps({**row, "report_to": "wandb"}))
+    with pytest.raises(SystemExit) as stop:
+        main(["finetune", str(recipe), "--plan"])
+    captured = capsys.readouterr()
+    assert stop.value.code == 2 and not captured.out and "pip install wandb" in captured.err
     assert not Path(row["output"]).exists()
+
+
+def test_a_finished_run_says_so(row: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = Path(row["data"]).with_name("recipe.yaml")
+    recipe.write_text(json.dumps(row))
+    outputs = []
+    for _ in range(2):
+        with pytest.raises(SystemExit) as stop:
+            main(["finetune", str(recipe)])
+        assert not stop.value.code
+        outputs.append(capsys.readouterr())
+    first, again = outputs
+    assert "tokens/s" in first.out and "already" not in first.out + first.err
+    assert "in 4 steps; already finished." in again.out and "tokens/s" not in again.out
+    assert "already holds the finished run" in again.err and "0/4" not in again.err
 
 
 def test_tensorboard_has_the_losses(row: dict[str, Any]) -> None:

@@ -379,3 +379,21 @@ def test_a_model_learns_conversations(tmp_path: Path, tiny_model_dir: Path) -> N
     assert load_tokenizer(result.model).chat_template
     with pytest.raises(InputError, match=r"'.*chats.jsonl:1' needs a chat template.*format: chat"):
         train(parse_recipe({**recipe, "format": "plain", "output": str(tmp_path / "plain")}))
+
+
+def test_all_bad_rows_are_named_at_once(tmp_path: Path) -> None:
+    good = {"prompt": "a", "completion": "b"}
+    rows: list[Any] = [good, {"prompt": "a"}, good, {"messages": []}, good, 3]
+    path = tmp_path / "rows.jsonl"
+
+    def error(lines: list[str], limit: int = 0) -> str:
+        path.write_text("".join(line + "\n" for line in lines))
+        with pytest.raises(InputError) as caught:
+            list(read_training_rows(str(path), limit))
+        return str(caught.value)
+
+    lines = [json.dumps(row) for row in rows]
+    assert f"'prompt'; and 2 more bad rows: {path}:4, {path}:6. Give " in error(lines)
+    assert f"; and 1 more bad row: {path}:4. " in error(lines, limit=5)
+    assert "more bad" not in error(lines, limit=3)
+    assert "more bad" not in error([*lines[:3], "{"])

@@ -168,6 +168,22 @@ def test_packages_that_are_not_installed_are_named(
         run(row, **change)
 
 
+def test_a_plan_may_be_for_a_machine_with_more_packages(
+    row: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("codegen.finetune.run.find_spec", lambda name: None)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps({**row, "method": "full", "optimizer": "adamw_8bit"}))
+    with pytest.raises(SystemExit) as stop:
+        main(["finetune", str(path), "--plan", "--json"])
+    captured = capsys.readouterr()
+    assert not stop.value.code and json.loads(captured.out)["peak"] > 0
+    assert "Before you train here: optimizer: adamw_8bit needs bitsandbytes" in captured.err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("change", [{"optimizer": "adamw_8bit"}, {"method": "qlora"}])
 def test_few_bits_learn(row: dict[str, Any], change: dict[str, Any], tmp_path: Path) -> None:

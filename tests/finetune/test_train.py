@@ -230,7 +230,7 @@ def test_changed_data_is_refused(recipe_row: dict[str, Any]) -> None:
     train(parse_recipe(recipe_row))
     path = Path(recipe_row["data"])
     path.write_text(path.read_text().replace("Add 1.", "Sub 1."))
-    with pytest.raises(ResumeError, match="data_digest"):
+    with pytest.raises(ResumeError, match="Changed: the data's content\\."):
         train(parse_recipe(recipe_row))
 
 

@@ -169,7 +169,8 @@ def check_architecture(model: PreTrainedModel) -> None:
     if getattr(config, "alibi", False):
         raise ModelError(f"{name} has ALiBi position biases, which the loop does not support.")
     names = inspect.signature(type(model).forward).parameters
-    if "position_ids" not in names and not _kinds(config) <= _RECURRENT:
+    needs_positions = not (_kinds(config) <= _RECURRENT or getattr(model, "fills_gaps", False))
+    if needs_positions and "position_ids" not in names:
         raise ModelError(f"{name} takes no positions, which the loop gives to every token.")
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"{name} is an encoder-decoder model; the loop needs a decoder-only one.")

@@ -200,8 +200,8 @@ def _margins() -> Iterator[list[float]]:
 
     def in_doubt(cache: EditableCache, logits: Any) -> bool:
         if not cache.exact:
-            best = logits.float().topk(2).values
-            found.append(float(best[0] - best[1]))
+            best = logits.float().topk(2).values  # [1, 2]
+            found.append(float(best[0, 0] - best[0, 1]))
         return asked(cache, logits)
 
     with patch.object(EditableCache, "in_doubt", in_doubt):

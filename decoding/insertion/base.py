@@ -101,6 +101,7 @@ class FillingModel(PreTrainedModel):
     config_class = EncoderConfig
     config: Any
     encoder: TextEncoder
+    fills_gaps = True  # its passes are its own: it gets no positions from the loop
     _supports_sdpa = True
 
     @abstractmethod

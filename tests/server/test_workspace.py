@@ -247,10 +247,11 @@ def test_what_was_changed_step_by_step_is_what_is_there(seed: int, tmp_path: Pat
 
 @pytest.fixture
 def files() -> Iterator[Workspace]:
+    before = set(threading.enumerate())
     files = Workspace()
     yield files
     files.close()
-    assert not any(thread.name == "workspace" for thread in threading.enumerate())
+    assert not any(thread.name == "workspace" for thread in set(threading.enumerate()) - before)
 
 
 def chosen(files: Workspace, path: Path, text: str = MAIN) -> tuple[Snippet, ...]:

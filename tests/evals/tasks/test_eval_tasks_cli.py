@@ -90,7 +90,7 @@ def test_a_gate_that_fails_ends_with_1(capsys: pytest.CaptureFixture[str], tmp_p
         (["styles", "--styles", "none.yaml"], 1, "Cannot read the file of prompt styles none.yaml"),
         (["run", "humaneval", "--model", "m", "--out", "x", "--style", "shout"], 2, "'shout'"),
         # Said before the model, which is not there, is looked for.
-        (["run", "humaneval", "--model", "m", "--out", "x", "--style", "fim-qwen"], 2, "asked in"),
+        (["run", "humaneval", "--model", "m", "--out", "x", "--style", "fim-qwen"], 2, "fim-qwen"),
     ],
 )
 def test_mistakes_get_one_line(

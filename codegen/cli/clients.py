@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from codegen.generation.cached import Prices
     from codegen.generation.plans import ModelClient
 
+_NO_MODEL = "embedded"  # the default of --model, which no server is asked for
 _SHOTS = 2  # records shown to a model that was not trained on any
 
 
@@ -51,11 +52,12 @@ class EndpointOptions(EndpointSettings, _Server):  # the help begins with --endp
 
         Args:
             model: the value of --model or --llm: the name of an endpoint, or with --endpoint the
-                model's name there.
+                model's name there; ``embedded``, the default, and nothing mean its only model.
             at_once: requests in flight, where neither these options nor the endpoint say so.
 
         Raises:
-            ConfigError: if the options do not fit, or are for a server and none is named.
+            ConfigError: if the options do not fit, are for a server and none is named, or name no
+                model and the server has not exactly one.
         """
         named = None if self.endpoint else find_endpoint(model)
         if named is None and self.endpoint is None:
@@ -65,6 +67,12 @@ class EndpointOptions(EndpointSettings, _Server):  # the help begins with --endp
                     "Give --endpoint URL, or the name of an endpoint (`codegen models list`).",
                 )
             return None
+        if self.endpoint and find_endpoint(self.endpoint):
+            raise ConfigError(
+                f"{self.endpoint!r} is the name of an endpoint, not a URL.",
+                f"Give it as --model {self.endpoint} (or --llm {self.endpoint}), "
+                "without --endpoint.",
+            )
         found = named or NamedEndpoint(url=self.endpoint or "", model=model)
         given = {
             name: getattr(self, name)
@@ -73,7 +81,12 @@ class EndpointOptions(EndpointSettings, _Server):  # the help begins with --endp
         }
         if at_once and "concurrency" not in found.model_fields_set:
             given = {"concurrency": at_once, **given}
-        return replace(found.model_copy(update=given).endpoint(model), max_cost=self.max_cost)
+        endpoint = found.model_copy(update=given).endpoint(model or _NO_MODEL)
+        if self.endpoint and model in ("", _NO_MODEL):
+            from codegen.generation.openai import only_model
+
+            endpoint = replace(endpoint, model=only_model(endpoint))
+        return replace(endpoint, max_cost=self.max_cost)
 
     def given(self) -> str:
         """The options given, for an error."""
@@ -263,10 +276,11 @@ def opened_model(
     from codegen.generation.backends import local_backend, open_backend
 
     def made(backend: Backend, identity: dict[str, Any], tuned: bool, chat: bool) -> OpenModel:
+        name = client.model if server.endpoint is None else backend.model
         count = client.shots if client.shots is not None else 0 if tuned else _SHOTS
         model = PseudoModel(
             backend,
-            client.model,
+            name,
             shots=shot_records(count, avoid),
             chat=chat,
             batch_size=client.batch_size,

@@ -175,7 +175,7 @@ class Endpoint:
                 )
 
     def identity(self) -> dict[str, Any]:
-        """What decides the answers: not the URL, since one server has many."""
+        """What decides the answers of a run: not the URL: a server may move in it."""
         return {"model": self.model, "body": self.extra()}
 
     def open(self) -> Backend:

@@ -2,8 +2,9 @@
 
 :class:`CachedBackend` wraps any back-end. Its cache is one SQLite file in WAL mode: several threads
 and processes may use it at once, and what was put is kept when the process is killed. The key
-(:func:`cache_key`) is a hash of everything that decides a completion; the file holds a request only
-as this hash, the model's text in full. No API key ever reaches it.
+(:func:`cache_key`) is a hash of everything that decides a completion, a server's URL included: two
+servers may give different models one name. The file holds a request only as this hash, the model's
+text in full. No API key ever reaches it.
 
 :class:`Ledger` counts what the new completions of a run took, over its processes.
 
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from codegen.errors import ConfigError, InputError
+from codegen.generation.backends import Endpoint
 from codegen.generation.protocol import (
     Backend,
     Completion,
@@ -65,6 +67,8 @@ class CachedBackend(Backend):
         self.spec, self.cache, self.ledger = spec, cache, ledger
         self.model = spec.model
         self._identity = spec.identity()
+        if isinstance(spec, Endpoint):
+            self._identity["url"] = spec.base()
 
     @cached_property
     def backend(self) -> Backend:
@@ -152,7 +156,11 @@ def _opened(spec: ModelSpec, cache_path: str, ledger_path: str, _process: int) -
 
 
 def cache_key(identity: Mapping[str, Any], request: Request, params: SamplingParams) -> bytes:
-    """The key of a text: a hash of the model's identity and all that decides the text."""
+    """The key of a text: a hash of the model's identity and all that decides the text.
+
+    Args:
+        identity: the model's, with a server's URL as ``url``.
+    """
     seed = request_seed(params.seed, request) if request.seed is None else request.seed
     decides = {
         "prompt": request.prompt,

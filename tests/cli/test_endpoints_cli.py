@@ -162,6 +162,31 @@ def test_an_explicit_back_end_goes_before_a_name(codegen: Codegen, server: Model
     assert server.bodies[0]["model"] == "local"
 
 
+def test_without_a_name_the_only_model_is_called(codegen: Codegen, server: Model) -> None:
+    command = ("generate", "--prompt", "x", "--endpoint", server.url)
+    listing = Reply({"data": [{"id": "theirs"}]})
+    for reply, code, words in (
+        (Reply({"data": [{"id": "a"}, {"id": "b"}]}), 2, "has several: a, b. Name one with"),
+        (Reply({"data": []}), 2, "lists none. Name one with --model"),
+        (None, 2, "lists none: HTTP 404.* Name one with --model"),
+        (Reply(raw=b"<html>", status=501), 2, "a web page. Check --endpoint"),
+        (listing, 0, ""),
+    ):
+        server.listing = reply
+        found, _, err = codegen(*command)
+        assert found == code and re.search(words, err), err
+    with serving(numbered) as other:
+        other.listing = listing
+        codegen("generate", "--prompt", "x", "--endpoint", other.url)
+        assert [body["model"] for body in other.bodies + server.bodies] == ["theirs"] * 2
+
+
+def test_names_in_the_place_of_others(codegen: Codegen, server: Model) -> None:
+    codegen("models", "add", "mine", "--url", server.url)
+    code, _, err = codegen("generate", "--prompt", "x", "--endpoint", "mine")
+    assert code == 2 and "'mine' is the name of an endpoint" in err and "--model mine" in err
+
+
 # Resuming by sample
 
 
@@ -402,6 +427,13 @@ def test_the_original_is_the_predicted_output(codegen: Codegen, server: Model) -
         (Reply(cut=True), 1, "no connection"),
         (Reply(raw=b'{"choices": ['), 1, "not JSON"),
         (Reply(raw=b"<!DOCTYPE html><html>"), 2, "a web page. Check --endpoint"),
+        (
+            Reply(raw=b"<html>Unsupported method", status=501),
+            2,
+            "501: its .*a web page. Check --en",
+        ),
+        (Reply(raw=b"<html>Bad gateway", status=502), 1, "HTTP 502: its response is a web page"),
+        (Reply(raw=b"<html>Too large", status=413), 1, "HTTP 413: its response is a web page"),
         (Reply({}, 307, {"Location": "https://else.example/v1"}), 2, "else.example"),
         (error(404, "model m does not exist", "model_not_found"), 2, "does not exist.*--model"),
         (error(401, f"Incorrect API key {KEY}"), 2, r"Incorrect API key \*\*\*.*--api-key-env"),

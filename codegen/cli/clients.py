@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from codegen.cli.options import flag
 from codegen.config import Config, setting
 from codegen.errors import ConfigError
-from codegen.generation.endpoints import EndpointSettings, NamedEndpoint, find_endpoint
+from codegen.generation.endpoints import EndpointSettings, NamedEndpoint, check_name, find_endpoint
 from codegen.terminal import echo
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class EndpointOptions(EndpointSettings, _Server):  # the help begins with --endp
             at_once: requests in flight, where neither these options nor the endpoint say so.
 
         Raises:
+            ModelError: if the name can be no model's.
             ConfigError: if the options do not fit, are for a server and none is named, or name no
                 model and the server has not exactly one.
         """
@@ -66,6 +67,7 @@ class EndpointOptions(EndpointSettings, _Server):  # the help begins with --endp
                     f"{self.given()} cannot be used without a server.",
                     "Give --endpoint URL, or the name of an endpoint (`codegen models list`).",
                 )
+            check_name(model)
             return None
         if self.endpoint and find_endpoint(self.endpoint):
             raise ConfigError(
@@ -151,9 +153,12 @@ def model_client(
     if not (server.endpoint or client.llm or client.model):
         raise ConfigError(
             f"Mode {mode} requires a model.",
-            "Give --endpoint URL and --model NAME, or --llm embedded.",
+            "Give --endpoint URL and --model NAME, --llm embedded, or --llm NAME of "
+            "`codegen models list`.",
         )
     local = client.llm if client.llm and not find_endpoint(client.llm) else None
+    if local and not server.endpoint:
+        check_name(local)
     refused = ["batch_size"]
     if local:
         kept = ("cache", "price_in", "price_out")
@@ -184,18 +189,20 @@ def _flags(names: Sequence[str]) -> str:
 def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
     """A ledger, and its totals, which are filled in and printed at the end.
 
-    They are printed after Ctrl-C too.
+    They are printed after Ctrl-C and errors too, if any response is new.
 
     Args:
         prices: of the tokens.
         cache: the file that keeps the responses, for the message; empty for none.
     """
-    from codegen.generation.cached import read_ledger
+    from codegen.generation.cached import Totals, read_ledger
 
     spent: dict[str, int] = {}
     with NamedTemporaryFile(prefix="codegen-ledger-") as ledger:
+        ended = False
         try:
             yield ledger.name, spent
+            ended = True
         finally:
             totals = read_ledger(ledger.name)
             tokens = totals.prompt_tokens, totals.completion_tokens
@@ -204,11 +211,18 @@ def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
             spent["cost_micros"] = prices.micros(*tokens)
             cost = f", cost {spent['cost_micros'] / 1e6:.6g}" if prices.paid else ""
             kept = f" They are kept in {cache}." if cache and totals.answers else ""
-            echo(
-                f"The model gave {totals.answers} new responses: {tokens[0]} prompt tokens, "
-                f"{tokens[1]} completion tokens{cost}.{kept}",
-                err=True,
-            )
+            if ended and totals.kept and totals == Totals(kept=totals.kept):
+                echo(
+                    f"All responses ({totals.kept}) were kept from earlier runs: {cache}. "
+                    "To request new ones, add --cache ''.",
+                    err=True,
+                )
+            elif totals.answers or any(tokens):
+                echo(
+                    f"The model gave {totals.answers} new responses: {tokens[0]} prompt tokens, "
+                    f"{tokens[1]} completion tokens{cost}.{kept}",
+                    err=True,
+                )
 
 
 @contextmanager

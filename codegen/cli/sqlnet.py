@@ -63,7 +63,7 @@ class AskOptions(Config):
     llm: str | None = setting(
         None,
         "Where the SQL sketch is not enough, have this model write the SQL: embedded, a "
-        "directory, a hub id or an endpoint, or with --endpoint its name there.",
+        "directory, a hub id, a GGUF file or an endpoint, or with --endpoint its name there.",
         metavar="MODEL",
     )
 

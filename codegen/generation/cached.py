@@ -105,6 +105,8 @@ class CachedBackend(Backend):
         for number, request in enumerate(requests):
             key = cache_key(self._identity, request, params)
             if key not in missing and self.cache and (kept := self.cache.get(key)):
+                if self.ledger:
+                    self.ledger.add(Totals(kept=1))
                 if on_text:
                     on_text(number, kept.text)
                 yield kept.completion(number, request, request_seed(params.seed, request))
@@ -346,11 +348,12 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """A number of answers, and the tokens they took."""
+    """A number of answers, the tokens they took, and how many were kept from earlier runs."""
 
     answers: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    kept: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +378,7 @@ class Prices:
 
 
 class Ledger:
-    """A file to which each client appends a line for each completion that it paid for.
+    """A file to which each client appends a line for each completion, paid for or kept.
 
     So the sums hold with a cache or without, however many runs share the cache, and whichever
     processes were killed. The file stays open: what ends after it is gone does no harm.
@@ -393,7 +396,7 @@ class Ledger:
 
     def add(self, spent: Totals) -> None:
         """Adds to the sums."""
-        line = f"{spent.answers} {spent.prompt_tokens} {spent.completion_tokens}\n"
+        line = f"{spent.answers} {spent.prompt_tokens} {spent.completion_tokens} {spent.kept}\n"
         try:
             os.write(self._file, line.encode("ascii"))  # whole: a short line, appended at once
         except OSError as error:

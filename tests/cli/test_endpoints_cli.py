@@ -183,6 +183,17 @@ def test_without_a_name_the_only_model_is_called(codegen: Codegen, server: Model
 
 def test_names_in_the_place_of_others(codegen: Codegen, server: Model) -> None:
     codegen("models", "add", "mine", "--url", server.url)
+    for command in (
+        ("generate", "--prompt", "x", "--model", "mien"),
+        ("eval", "run", "humaneval", "--model", "mien", "--out", "r"),
+        ("data", "unicode", "stdlib", "--mode", "llm", "--llm", "mien", "--out", "d"),
+        ("serve", "http", "--model", "mien"),
+        ("serve", "http", "--upstream", "mien"),
+    ):
+        code, _, err = codegen(*command)
+        assert code in (1, 2) and "Did you mean 'mine'?" in err, err
+    code, _, err = codegen("serve", "http", "--model", "mine")
+    assert code == 2 and "--upstream mine" in err
     code, _, err = codegen("generate", "--prompt", "x", "--endpoint", "mine")
     assert code == 2 and "'mine' is the name of an endpoint" in err and "--model mine" in err
 
@@ -333,6 +344,10 @@ def test_responses_are_paid_once(codegen: Codegen, server: Model, task: Path) ->
     assert codegen(*sampling(task, *at(server)))[0] == 0
     code, out, _ = codegen(*sampling(task, *at(server), out="again"))
     assert code == 0 and len(server.bodies) == 10 and json.loads(out)["llm"]["new_answers"] == 0
+    code, _, err = codegen("generate", *at(server), "--prompt", "x")
+    assert "The model gave 1 new" in err
+    code, _, err = codegen("generate", *at(server), "--prompt", "x")
+    assert "All responses (1) were kept" in err and "The model gave" not in err
     first, again = (Path(name, "samples.jsonl").read_bytes() for name in ("run", "again"))
     assert first == again  # the server's usage included
     assert json.loads(first.splitlines()[0])["meta"]["usage"]["total_tokens"] == 12
@@ -380,9 +395,11 @@ def test_log_probabilities_of_a_stream(codegen: Codegen, server: Model) -> None:
     stream = Reply(raw="".join(lines).encode(), headers={"Content-Type": "text/event-stream"})
     server.answer = lambda body: stream if body.get("stream") else error(500, "no")
     command = ["generate", *at(server), "--prompt", "x", "--logprobs", "1"]
-    code, out, _ = codegen(*command)
+    code, out, err = codegen(*command)
     assert (code, out) == (0, "a\n\n")
-    code, out, _ = codegen(*command, "--json")  # from the cache
+    assert "# 'a' -0.100  (or 'b' -2.000)\n# '\\n' -0.200\n" in err
+    code, out, err = codegen(*command, "--json")  # from the cache
+    assert "# 'a'" not in err
     assert json.loads(out)["samples"][0]["meta"]["logprobs"] == EXPECTED
 
 
@@ -450,6 +467,7 @@ def test_faults_are_one_line(
     lines = [line for line in err.splitlines() if line.startswith("Error: ")]
     assert (found, out.strip(), len(lines)) == (code, "", 1)
     assert re.search(words, lines[0]) and KEY not in err, lines
+    assert "0 new responses" not in err
 
 
 def test_a_stream_that_is_cut_says_so(codegen: Codegen, server: Model) -> None:

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from codegen.errors import ConfigError, InputError
-from codegen.generation.backends import Endpoint
 from codegen.generation.protocol import (
     Backend,
     Completion,
@@ -67,8 +66,8 @@ class CachedBackend(Backend):
         self.spec, self.cache, self.ledger = spec, cache, ledger
         self.model = spec.model
         self._identity = spec.identity()
-        if isinstance(spec, Endpoint):
-            self._identity["url"] = spec.base()
+        if base := getattr(spec, "base", None):  # of an Endpoint
+            self._identity["url"] = base()
 
     @cached_property
     def backend(self) -> Backend:

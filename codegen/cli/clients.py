@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from codegen.cli.options import flag
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, ModelError
-from codegen.generation.endpoints import EndpointSettings, NamedEndpoint, find_endpoint
+from codegen.generation.endpoints import EndpointSettings, NamedEndpoint, check_name, find_endpoint
 from codegen.terminal import echo
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from codegen.generation.cached import Prices
     from codegen.generation.plans import ModelClient
 
+_NO_MODEL = "embedded"  # the default of --model, which no server is asked for
 _SHOTS = 2  # records shown to a model that was not trained on any
 
 
@@ -51,11 +52,13 @@ class EndpointOptions(EndpointSettings, _Server):  # the help begins with --endp
 
         Args:
             model: the value of --model or --llm: the name of an endpoint, or with --endpoint the
-                model's name there.
+                model's name there; ``embedded``, the default, and nothing mean its only model.
             at_once: requests in flight, where neither these options nor the endpoint say so.
 
         Raises:
-            ConfigError: if the options do not fit, or are for a server and none is named.
+            ModelError: if the name can be no model's.
+            ConfigError: if the options do not fit, are for a server and none is named, or name no
+                model and the server has not exactly one.
         """
         named = None if self.endpoint else find_endpoint(model)
         if named is None and self.endpoint is None:
@@ -64,7 +67,14 @@ class EndpointOptions(EndpointSettings, _Server):  # the help begins with --endp
                     f"{self.given()} cannot be used without a server.",
                     "Give --endpoint URL, or the name of an endpoint (`codegen models list`).",
                 )
+            check_name(model)
             return None
+        if self.endpoint and find_endpoint(self.endpoint):
+            raise ConfigError(
+                f"{self.endpoint!r} is the name of an endpoint, not a URL.",
+                f"Give it as --model {self.endpoint} (or --llm {self.endpoint}), "
+                "without --endpoint.",
+            )
         found = named or NamedEndpoint(url=self.endpoint or "", model=model)
         given = {
             name: getattr(self, name)
@@ -73,7 +83,12 @@ class EndpointOptions(EndpointSettings, _Server):  # the help begins with --endp
         }
         if at_once and "concurrency" not in found.model_fields_set:
             given = {"concurrency": at_once, **given}
-        return replace(found.model_copy(update=given).endpoint(model), max_cost=self.max_cost)
+        endpoint = found.model_copy(update=given).endpoint(model or _NO_MODEL)
+        if self.endpoint and model in ("", _NO_MODEL):
+            from codegen.generation.openai import only_model
+
+            endpoint = replace(endpoint, model=only_model(endpoint))
+        return replace(endpoint, max_cost=self.max_cost)
 
     def given(self) -> str:
         """The options given, for an error."""
@@ -138,9 +153,12 @@ def model_client(
     if not (server.endpoint or client.llm or client.model):
         raise ConfigError(
             f"Mode {mode} requires a model.",
-            "Give --endpoint URL and --model NAME, or --llm embedded.",
+            "Give --endpoint URL and --model NAME, --llm embedded, or --llm NAME of "
+            "`codegen models list`.",
         )
     local = client.llm if client.llm and not find_endpoint(client.llm) else None
+    if local and not server.endpoint:
+        check_name(local)
     refused = ["batch_size"]
     if local:
         kept = ("cache", "price_in", "price_out")
@@ -171,18 +189,20 @@ def _flags(names: Sequence[str]) -> str:
 def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
     """A ledger, and its totals, which are filled in and printed at the end.
 
-    They are printed after Ctrl-C too.
+    They are printed after Ctrl-C and errors too, if any response is new.
 
     Args:
         prices: of the tokens.
         cache: the file that keeps the responses, for the message; empty for none.
     """
-    from codegen.generation.cached import read_ledger
+    from codegen.generation.cached import Totals, read_ledger
 
     spent: dict[str, int] = {}
     with NamedTemporaryFile(prefix="codegen-ledger-") as ledger:
+        ended = False
         try:
             yield ledger.name, spent
+            ended = True
         finally:
             totals = read_ledger(ledger.name)
             tokens = totals.prompt_tokens, totals.completion_tokens
@@ -191,11 +211,18 @@ def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
             spent["cost_micros"] = prices.micros(*tokens)
             cost = f", cost {spent['cost_micros'] / 1e6:.6g}" if prices.paid else ""
             kept = f" They are kept in {cache}." if cache and totals.answers else ""
-            echo(
-                f"The model gave {totals.answers} new responses: {tokens[0]} prompt tokens, "
-                f"{tokens[1]} completion tokens{cost}.{kept}",
-                err=True,
-            )
+            if ended and totals.kept and totals == Totals(kept=totals.kept):
+                echo(
+                    f"All responses ({totals.kept}) were kept from earlier runs: {cache}. "
+                    "To request new ones, add --cache ''.",
+                    err=True,
+                )
+            elif totals.answers or any(tokens):
+                echo(
+                    f"The model gave {totals.answers} new responses: {tokens[0]} prompt tokens, "
+                    f"{tokens[1]} completion tokens{cost}.{kept}",
+                    err=True,
+                )
 
 
 @contextmanager
@@ -263,10 +290,11 @@ def opened_model(
     from codegen.generation.backends import local_backend, open_backend
 
     def made(backend: Backend, identity: dict[str, Any], tuned: bool, chat: bool) -> OpenModel:
+        name = client.model if server.endpoint is None else backend.model
         count = client.shots if client.shots is not None else 0 if tuned else _SHOTS
         model = PseudoModel(
             backend,
-            client.model,
+            name,
             shots=shot_records(count, avoid),
             chat=chat,
             batch_size=client.batch_size,
@@ -297,10 +325,9 @@ def check_model(model: str, server: EndpointOptions) -> None:
     from codegen.generation.protocol import ModelUnusable
     from codegen.models import resolve
 
-    if server.find(model) or model == "embedded":
-        return
     try:
-        if local_backend(model) == "transformers":
+        is_known = server.find(model) or model == "embedded"
+        if not is_known and local_backend(model) == "transformers":
             resolve(model)
     except ModelError as error:
         raise ModelUnusable(error.message, error.remedy) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,8 +126,8 @@ class GenerateOptions(BackendOptions):
     )
     logprobs: int = setting(
         0,
-        "Report each token's log-probability and those of this many alternatives (servers and GGUF "
-        "files only).",
+        "Report each token's log-probability and those of this many alternatives, on standard "
+        "error or in the JSON summary (servers and GGUF files only).",
         ge=0,
         le=100,
     )
@@ -237,9 +238,24 @@ def _generate(given: GenerateOptions, backend: Backend, as_json: bool) -> list[S
         elif not as_json:
             click.echo(click.style(f"# sample {sample.index}: {sample.finish_reason}", dim=True))
             click.echo(_printable(sample.completion))
+        if not as_json:
+            for line in _logprob_lines(sample.meta.get("logprobs", ())):
+                echo(line, err=True)
     if given.logprobs and not all(sample.meta.get("logprobs") for sample in made):
         echo("Note: the server gave no log-probabilities.", err=True)
     return made
+
+
+def _logprob_lines(tokens: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A line for each token: its log-probability, then the alternatives."""
+
+    def shown(row: dict[str, Any]) -> str:
+        value = row["logprob"]
+        return f"{row['token']!r} {'unknown' if value is None else format(value, '.3f')}"
+
+    for row in tokens:
+        others = [shown(one) for one in row["top_logprobs"] if one["token"] != row["token"]]
+        yield f"# {shown(row)}" + (f"  (or {', '.join(others)})" if others else "")
 
 
 def _infinite(given: GenerateOptions) -> LMInfinite | None:

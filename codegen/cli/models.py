@@ -29,9 +29,8 @@ _LONGEST = 200  # characters of a value from a file
 def models() -> None:
     """Name servers that speak OpenAI's protocol and test them; look into GGUF files.
 
-    A name works as --model of `codegen generate` and `codegen eval run`, and wherever a command
-    takes --endpoint. Names are kept in models.toml in your configuration directory; API keys never
-    are.
+    A name is a value of --model (or --llm) in every command that also has --endpoint. Names are
+    kept in models.toml in your configuration directory; API keys never are.
     """
 
 

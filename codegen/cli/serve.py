@@ -16,7 +16,13 @@ from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError
 from codegen.generation.backends import is_loopback, local_backend
-from codegen.generation.endpoints import NamedEndpoint, find_endpoint
+from codegen.generation.endpoints import (
+    NamedEndpoint,
+    check_name,
+    find_endpoint,
+    hint,
+    named_endpoints,
+)
 from codegen.terminal import echo
 
 if TYPE_CHECKING:
@@ -88,8 +94,16 @@ class EngineOptions(Config):
         kind, others = "a transformers model", _OF_AN_UPSTREAM
         if self.upstream:
             kind, others = "--upstream", _OF_A_MODEL
+        elif find_endpoint(self.model):
+            raise ConfigError(
+                f"{self.model!r} is the name of a server.", f"Give it as --upstream {self.model}."
+            )
         elif local_backend(self.model) == "llamacpp":
             kind, others = "a GGUF file", _NOT_OF_LLAMA
+        if self.upstream:
+            self.endpoint()
+        else:
+            check_name(self.model)
         for name in others:
             if getattr(self, name) != fields[name].default:
                 option = name.replace("_", "-")
@@ -97,7 +111,13 @@ class EngineOptions(Config):
 
     def endpoint(self) -> NamedEndpoint:
         """The upstream, with its address checked; its model may be empty."""
-        named = find_endpoint(self.upstream) or NamedEndpoint(url=self.upstream)
+        named = find_endpoint(self.upstream)
+        if named is None and not {":", "/"}.intersection(self.upstream):
+            raise ConfigError(
+                f"There is no endpoint {self.upstream!r}.",
+                f"{hint(self.upstream, named_endpoints())} Or give the server's URL.",
+            )
+        named = named or NamedEndpoint(url=self.upstream)
         return named.model_copy(
             update={
                 "model": named.model if self.model == "embedded" else self.model,

@@ -168,6 +168,13 @@ class Endpoint:
                 "Give --price-in and --price-out, of a million tokens each.",
             )
         for name in self.extra():
+            if name in _OWN_FIELDS:
+                raise ConfigError(
+                    f"The body field {name!r} is set by each request; it cannot be replaced.",
+                    "Leave it out of the body (--body)."
+                    + (" Name the model with --model." if name == "model" else "")
+                    + (" Ask for several samples with -n." if name == "n" else ""),
+                )
             if _SECRET_FIELD.fullmatch(name):
                 raise ConfigError(
                     f"The body field {name!r} would store a secret.",
@@ -175,7 +182,7 @@ class Endpoint:
                 )
 
     def identity(self) -> dict[str, Any]:
-        """What decides the answers: not the URL, since one server has many."""
+        """What decides the answers of a run: not the URL: a server may move in it."""
         return {"model": self.model, "body": self.extra()}
 
     def open(self) -> Backend:
@@ -229,6 +236,7 @@ class Endpoint:
         return key
 
 
+_OWN_FIELDS = ("messages", "prompt", "model", "stream", "stream_options", "n")
 _SECRET_FIELD = re.compile(
     r"(?i)(x-)?api[-_]?key|(access|auth)[-_]?token|authorization|password|secret"
 )

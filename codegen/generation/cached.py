@@ -2,8 +2,9 @@
 
 :class:`CachedBackend` wraps any back-end. Its cache is one SQLite file in WAL mode: several threads
 and processes may use it at once, and what was put is kept when the process is killed. The key
-(:func:`cache_key`) is a hash of everything that decides a completion; the file holds a request only
-as this hash, the model's text in full. No API key ever reaches it.
+(:func:`cache_key`) is a hash of everything that decides a completion, a server's URL included: two
+servers may give different models one name. The file holds a request only as this hash, the model's
+text in full. No API key ever reaches it.
 
 :class:`Ledger` counts what the new completions of a run took, over its processes.
 
@@ -65,6 +66,8 @@ class CachedBackend(Backend):
         self.spec, self.cache, self.ledger = spec, cache, ledger
         self.model = spec.model
         self._identity = spec.identity()
+        if base := getattr(spec, "base", None):  # of an Endpoint
+            self._identity["url"] = base()
 
     @cached_property
     def backend(self) -> Backend:
@@ -101,6 +104,8 @@ class CachedBackend(Backend):
         for number, request in enumerate(requests):
             key = cache_key(self._identity, request, params)
             if key not in missing and self.cache and (kept := self.cache.get(key)):
+                if self.ledger:
+                    self.ledger.add(Totals(kept=1))
                 if on_text:
                     on_text(number, kept.text)
                 yield kept.completion(number, request, request_seed(params.seed, request))
@@ -152,7 +157,11 @@ def _opened(spec: ModelSpec, cache_path: str, ledger_path: str, _process: int) -
 
 
 def cache_key(identity: Mapping[str, Any], request: Request, params: SamplingParams) -> bytes:
-    """The key of a text: a hash of the model's identity and all that decides the text."""
+    """The key of a text: a hash of the model's identity and all that decides the text.
+
+    Args:
+        identity: the model's, with a server's URL as ``url``.
+    """
     seed = request_seed(params.seed, request) if request.seed is None else request.seed
     decides = {
         "prompt": request.prompt,
@@ -338,11 +347,12 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """A number of answers, and the tokens they took."""
+    """A number of answers, the tokens they took, and how many were kept from earlier runs."""
 
     answers: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    kept: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,7 +377,7 @@ class Prices:
 
 
 class Ledger:
-    """A file to which each client appends a line for each completion that it paid for.
+    """A file to which each client appends a line for each completion, paid for or kept.
 
     So the sums hold with a cache or without, however many runs share the cache, and whichever
     processes were killed. The file stays open: what ends after it is gone does no harm.
@@ -385,7 +395,7 @@ class Ledger:
 
     def add(self, spent: Totals) -> None:
         """Adds to the sums."""
-        line = f"{spent.answers} {spent.prompt_tokens} {spent.completion_tokens}\n"
+        line = f"{spent.answers} {spent.prompt_tokens} {spent.completion_tokens} {spent.kept}\n"
         try:
             os.write(self._file, line.encode("ascii"))  # whole: a short line, appended at once
         except OSError as error:

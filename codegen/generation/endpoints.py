@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from codegen.config import Config, parse_config, setting
-from codegen.errors import ConfigError, InputError, nearest
+from codegen.errors import ConfigError, InputError, ModelError, nearest
 from codegen.generation.backends import Endpoint
 from codegen.records import write_atomic
 
@@ -163,6 +163,24 @@ def remove_endpoint(name: str) -> Path:
     if name not in (known := _read()):
         raise ConfigError(f"There is no endpoint {name!r}.", hint(name, known))
     return _put(name, None)
+
+
+def check_name(name: str) -> None:
+    """Refuses a model's name that can be nothing: neither a server's, a path nor a hub id.
+
+    Raises:
+        ModelError: with the nearest name.
+    """
+    is_file = name.endswith(".gguf") or Path(name).exists()
+    if is_file or name in _OWN_NAMES or not _NAME.fullmatch(name):
+        return
+    known = _read()
+    if name not in known:
+        raise ModelError(
+            f"There is no model {name!r}.",
+            f"{nearest(name, ['embedded', *known])} Give 'embedded', a directory, a hub id such as "
+            "org/name, a GGUF file, or a name of `codegen models list`.".strip(),
+        )
 
 
 def hint(name: str, known: Mapping[str, Any]) -> str:

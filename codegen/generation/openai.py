@@ -76,6 +76,7 @@ _LONGEST_BACKOFF_S = 60.0
 _BUSY_PATIENCE = 10  # 429 only says that all is well, but too fast
 _RETRIED = frozenset({408, 409, 425, 429})
 _TOO_BUSY = (429, 503)
+_LISTED = 8  # names of models in a message
 _CHARACTERS_A_TOKEN = 3  # of a prompt; code has a little more
 _FATAL = {
     401: "Name the environment variable that holds a valid key with --api-key-env.",
@@ -84,6 +85,7 @@ _FATAL = {
     404: "Check --endpoint (it ends in /v1 for most servers) and --model.",
     405: "Check --endpoint (it ends in /v1 for most servers).",
 }
+_NOT_SUPPORTED = (501, 505)  # by the server at all
 _BUSY = "Lower --concurrency or wait, then run the same command again to resume."
 # The headers of a request; the SDK adds some that describe the machine, or come from variables.
 _SENT = {"host", "connection", "content-type", "content-length", "accept", "accept-encoding"}
@@ -124,7 +126,7 @@ class OpenAIBackend(Backend):
         return cls(Endpoint(model=model, **options))
 
     def identity(self, decoder: Decoder) -> dict[str, Any]:
-        """What is added to the body. Not the URL: a server may move."""
+        """What is added to the body. Not the URL: a server may move during a run."""
         extra = self.endpoint.extra()
         return {"body": extra} if extra else {}
 
@@ -525,12 +527,17 @@ def _refused(response: httpx2.Response, key: str) -> ServerFailure:
     """The failure that a status other than success is."""
     status, headers = response.status_code, response.headers
     words, code = _error_words(response.text[:65536])
+    is_html = words.lstrip()[:1] == "<"
+    if is_html:
+        words = "its response is a web page"
     if 300 <= status < 400:
         words = f"a redirect to {headers.get('Location', 'nowhere')}"
     return ServerFailure(
         f"HTTP {status}" + (f": {_safe(words, key)}" if words else ""),
         status=status,
-        transient=status in _RETRIED or status >= 500,
+        transient=status in _RETRIED or (status >= 500 and status not in _NOT_SUPPORTED),
+        # Proxies send pages for what lasts a while (502), or concerns one request (413), too.
+        page=is_html and status in (400, *_NOT_SUPPORTED),
         wait_s=retry_after(headers.get("retry-after-ms", ""), 0.0) / 1000
         or retry_after(headers.get("Retry-After", ""), time.time()),
         code=code,
@@ -629,6 +636,34 @@ def read_completion(row: Any, model: str) -> ServerCompletion:
         meta["served_model"] = served[:200]
     reason = reason if isinstance(reason, str) else ""
     return ServerCompletion(text, reason, _tokens(row), meta)
+
+
+def only_model(endpoint: Endpoint) -> str:
+    """The name of the one model that a server lists; the endpoint's own model does not matter.
+
+    Raises:
+        ConfigError: if it lists none or several, or does not answer.
+    """
+    remedy = "Name one with --model (or --llm)."
+    try:
+        names = model_names(OpenAIBackend(endpoint).send("/models"))
+    except ServerFailure as failure:
+        message = f"No model is named, and the server at {endpoint.base()} lists none: {failure}."
+        known = "" if failure.status == 404 else _fatal_remedy(failure, endpoint.url)
+        raise ModelUnusable(message, known or f"{remedy} {_FATAL[405]}") from None
+    if len(names) == 1:
+        return names[0]
+    shown = ", ".join(_short(name, 100) for name in names[:_LISTED])
+    more = f" and {len(names) - _LISTED} others" if len(names) > _LISTED else ""
+    listed = f"has several: {shown}{more}" if names else "lists none"
+    raise ConfigError(f"No model is named, and the server at {endpoint.base()} {listed}.", remedy)
+
+
+def model_names(row: Any) -> list[str]:
+    """The names in the response of ``/models``."""
+    rows = row.get("data") if isinstance(row, dict) else None
+    rows = rows if isinstance(rows, list) else []
+    return [str(one["id"]) for one in rows if isinstance(one, dict) and one.get("id")]
 
 
 def token_logprobs(found: Any) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from codegen.generation.openai import (
     OpenAIBackend,
     ServerCompletion,
     ServerFailure,
+    model_names,
     predicted_tokens,
     read_completion,
 )
@@ -59,7 +60,7 @@ def probe(endpoint: Endpoint) -> Iterator[Found]:
     """
     backend = OpenAIBackend(endpoint)
     try:
-        listed = _models(backend.send("/models"))
+        listed = model_names(backend.send("/models"))
     except ServerFailure as failure:
         if failure.unreachable or failure.page or failure.status in (401, 403):
             yield Found("reachable", "no", str(failure))
@@ -71,7 +72,10 @@ def probe(endpoint: Endpoint) -> Iterator[Found]:
         state: State = "yes" if endpoint.model in listed else "no"
         more = f" and {len(listed) - _SHOWN} others" if len(listed) > _SHOWN else ""
         names = ", ".join(listed[:_SHOWN]) + more
-        yield Found("models", state, names or "the server lists none")
+        detail = names or "the server lists none"
+        if names and state == "no":
+            detail = f"the server lists no {endpoint.model!r}, only: {names}"
+        yield Found("models", state, detail)
     ask = _Asking(backend)
     text = yield from _tried("text", lambda: _answered(ask.text()))
     chat = yield from _tried("chat", lambda: _answered(ask.chat()))
@@ -89,12 +93,6 @@ def probe(endpoint: Endpoint) -> Iterator[Found]:
         yield from _tried("suffix", lambda: _suffix(ask.text(), ask.text(suffix=_SUFFIX)))
     if chat:
         yield from _tried("prediction", lambda: _prediction(ask))
-
-
-def _models(row: Any) -> list[str]:
-    rows = row.get("data") if isinstance(row, dict) else None
-    rows = rows if isinstance(rows, list) else []
-    return [str(one["id"]) for one in rows if isinstance(one, dict) and one.get("id")]
 
 
 def _tried(name: str, attempt: Callable[[], tuple[State, str]]) -> Generator[Found, None, bool]:

@@ -31,6 +31,7 @@ from codegen.models.gguf import read_header
 INSTALL = "Install it with: pip install 'codegen-toolkit[gguf]'."
 _CHILD = Path(__file__).with_name("llama_child.py")
 _CONTEXT = 4096  # by default at most; memory grows with it
+_LEAST_CONTEXT = 256  # llama.cpp rounds up to multiples of it
 _LOG_TAIL = 65536
 _MOMENT_S = 0.2
 _REMEDY = "Check that the file is whole and of an architecture that llama.cpp knows."
@@ -49,6 +50,14 @@ class LlamaOptions(Config):
     threads: int = setting(0, "CPU threads; 0: one per physical core", ge=0, le=1024)
     gpu_layers: int = setting(-1, "layers on the GPU; -1: as many as fit", ge=-1)
     slots: int = setting(8, "requests decoded at once", ge=1, le=256)
+
+    def _check(self) -> None:
+        if 0 < self.context < _LEAST_CONTEXT:
+            raise ConfigError(
+                f"context is {self.context}; llama.cpp makes contexts of multiples of "
+                f"{_LEAST_CONTEXT} tokens.",
+                f"Give at least {_LEAST_CONTEXT}, and fewer tokens with --max-new-tokens.",
+            )
 
 
 class LlamaServer:

@@ -84,10 +84,13 @@ def resolve(name: str) -> tuple[str, str]:
         )
     path = Path(name).expanduser()
     if name and path.is_dir():
-        if not any((path / f).is_file() for f in ("config.json", _ADAPTER_CONFIG)):
+        if not _holds_model(path):
+            inner = path / "model"  # of a fine-tuning run
             raise ModelError(
                 f"{name} holds neither config.json nor adapter_config.json.",
-                "Give the directory that a fine-tuning run or save_pretrained wrote.",
+                f"Did you mean {inner}?"
+                if _holds_model(inner)
+                else "Give the directory that a fine-tuning run or save_pretrained wrote.",
             )
         return str(path), "path"
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") != 1
@@ -97,6 +100,10 @@ def resolve(name: str) -> tuple[str, str]:
             "Give 'embedded', a directory, or a hub id such as org/name.",
         )
     return name, "hub"
+
+
+def _holds_model(path: Path) -> bool:
+    return any((path / file).is_file() for file in ("config.json", _ADAPTER_CONFIG))
 
 
 def load(

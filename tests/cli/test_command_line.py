@@ -94,7 +94,7 @@ def test_each_command_has_help_with_an_example_and_json(
         (["generate", "--prompt", "x", "--model", "./absent"], 1, "no model directory './absent'"),
         (["generate", "--file", "absent.txt"], 1, "Cannot read absent.txt"),
         (["finetune", "absent.yaml"], 1, "Cannot read the recipe absent.yaml"),
-        (["eval", "run", "humanevil", "--model", "m", "--out", "o"], 2, "mean 'humaneval'?"),
+        (["eval", "run", "humanevil", "--model", "embedded", "--out", "o"], 2, "mean 'humaneval'?"),
         (["eval", "score", "absent.jsonl", "--task", "humaneval", "--out", "o"], 1, "absent.jsonl"),
         (["eval", "report", "absent"], 1, "absent"),
         (["data", "lintseq", "absent.jsonl", "--out", "o"], 1, "absent.jsonl"),

@@ -162,6 +162,42 @@ def test_an_explicit_back_end_goes_before_a_name(codegen: Codegen, server: Model
     assert server.bodies[0]["model"] == "local"
 
 
+def test_without_a_name_the_only_model_is_called(codegen: Codegen, server: Model) -> None:
+    command = ("generate", "--prompt", "x", "--endpoint", server.url)
+    listing = Reply({"data": [{"id": "theirs"}]})
+    for reply, code, words in (
+        (Reply({"data": [{"id": "a"}, {"id": "b"}]}), 2, "has several: a, b. Name one with"),
+        (Reply({"data": []}), 2, "lists none. Name one with --model"),
+        (None, 2, "lists none: HTTP 404.* Name one with --model"),
+        (Reply(raw=b"<html>", status=501), 2, "a web page. Check --endpoint"),
+        (listing, 0, ""),
+    ):
+        server.listing = reply
+        found, _, err = codegen(*command)
+        assert found == code and re.search(words, err), err
+    with serving(numbered) as other:
+        other.listing = listing
+        codegen("generate", "--prompt", "x", "--endpoint", other.url)
+        assert [body["model"] for body in other.bodies + server.bodies] == ["theirs"] * 2
+
+
+def test_names_in_the_place_of_others(codegen: Codegen, server: Model) -> None:
+    codegen("models", "add", "mine", "--url", server.url)
+    for command in (
+        ("generate", "--prompt", "x", "--model", "mien"),
+        ("eval", "run", "humaneval", "--model", "mien", "--out", "r"),
+        ("data", "unicode", "stdlib", "--mode", "llm", "--llm", "mien", "--out", "d"),
+        ("serve", "http", "--model", "mien"),
+        ("serve", "http", "--upstream", "mien"),
+    ):
+        code, _, err = codegen(*command)
+        assert code in (1, 2) and "Did you mean 'mine'?" in err, err
+    code, _, err = codegen("serve", "http", "--model", "mine")
+    assert code == 2 and "--upstream mine" in err
+    code, _, err = codegen("generate", "--prompt", "x", "--endpoint", "mine")
+    assert code == 2 and "'mine' is the name of an endpoint" in err and "--model mine" in err
+
+
 # Resuming by sample
 
 
@@ -308,6 +344,10 @@ def test_responses_are_paid_once(codegen: Codegen, server: Model, task: Path) ->
     assert codegen(*sampling(task, *at(server)))[0] == 0
     code, out, _ = codegen(*sampling(task, *at(server), out="again"))
     assert code == 0 and len(server.bodies) == 10 and json.loads(out)["llm"]["new_answers"] == 0
+    code, _, err = codegen("generate", *at(server), "--prompt", "x")
+    assert "The model gave 1 new" in err
+    code, _, err = codegen("generate", *at(server), "--prompt", "x")
+    assert "All responses (1) were kept" in err and "The model gave" not in err
     first, again = (Path(name, "samples.jsonl").read_bytes() for name in ("run", "again"))
     assert first == again  # the server's usage included
     assert json.loads(first.splitlines()[0])["meta"]["usage"]["total_tokens"] == 12
@@ -355,9 +395,11 @@ def test_log_probabilities_of_a_stream(codegen: Codegen, server: Model) -> None:
     stream = Reply(raw="".join(lines).encode(), headers={"Content-Type": "text/event-stream"})
     server.answer = lambda body: stream if body.get("stream") else error(500, "no")
     command = ["generate", *at(server), "--prompt", "x", "--logprobs", "1"]
-    code, out, _ = codegen(*command)
+    code, out, err = codegen(*command)
     assert (code, out) == (0, "a\n\n")
-    code, out, _ = codegen(*command, "--json")  # from the cache
+    assert "# 'a' -0.100  (or 'b' -2.000)\n# '\\n' -0.200\n" in err
+    code, out, err = codegen(*command, "--json")  # from the cache
+    assert "# 'a'" not in err
     assert json.loads(out)["samples"][0]["meta"]["logprobs"] == EXPECTED
 
 
@@ -402,6 +444,13 @@ def test_the_original_is_the_predicted_output(codegen: Codegen, server: Model) -
         (Reply(cut=True), 1, "no connection"),
         (Reply(raw=b'{"choices": ['), 1, "not JSON"),
         (Reply(raw=b"<!DOCTYPE html><html>"), 2, "a web page. Check --endpoint"),
+        (
+            Reply(raw=b"<html>Unsupported method", status=501),
+            2,
+            "501: its .*a web page. Check --en",
+        ),
+        (Reply(raw=b"<html>Bad gateway", status=502), 1, "HTTP 502: its response is a web page"),
+        (Reply(raw=b"<html>Too large", status=413), 1, "HTTP 413: its response is a web page"),
         (Reply({}, 307, {"Location": "https://else.example/v1"}), 2, "else.example"),
         (error(404, "model m does not exist", "model_not_found"), 2, "does not exist.*--model"),
         (error(401, f"Incorrect API key {KEY}"), 2, r"Incorrect API key \*\*\*.*--api-key-env"),
@@ -418,6 +467,7 @@ def test_faults_are_one_line(
     lines = [line for line in err.splitlines() if line.startswith("Error: ")]
     assert (found, out.strip(), len(lines)) == (code, "", 1)
     assert re.search(words, lines[0]) and KEY not in err, lines
+    assert "0 new responses" not in err
 
 
 def test_a_stream_that_is_cut_says_so(codegen: Codegen, server: Model) -> None:

@@ -172,7 +172,7 @@ def test_any_back_end_can_be_cached_and_counted(tmp_path: Path) -> None:
         assert [bool(made.error) for made in found] == [False, False, True, False]
     assert [[r.prompt for r in one.calls[0]] for one in spec.opened] == [["a", "b", ""], [""]]
     assert sorted(pieces) == sorted([(0, "A"), (1, "B"), (3, "A")] * 2)
-    assert read_ledger(ledger) == Totals(2, 6, 2)
+    assert read_ledger(ledger) == Totals(2, 6, 2, kept=3)
 
 
 def test_a_model_whose_completions_are_all_kept_is_never_opened(tmp_path: Path) -> None:

@@ -82,13 +82,25 @@ def test_everything_that_decides_an_answer_is_in_the_key() -> None:
     keys += [cache_key(endpoint.identity(), base, params) for endpoint in others]
     assert len(set(keys)) == len(keys)
     same = Endpoint("http://h/v1/", "m", "K", concurrency=1, timeout_s=1.0, retries=0)
-    for endpoint in (same, Endpoint("http://127.0.0.1:8001", "m")):
-        assert cache_key(endpoint.identity(), base, params) == keys[0]
+    assert cache_key(same.identity(), base, params) == keys[0]
 
 
-def test_keys_and_rows_of_older_versions_are_found(tmp_path: Path) -> None:
+def test_two_servers_with_one_model_name_have_answers_of_their_own(
+    model: Model, tmp_path: Path
+) -> None:
+    other_answer = completion("of the other")
+    with serving(lambda _: other_answer) as other, ResponseCache(tmp_path / "c") as cache:
+        for _ in range(2):
+            for one, text in ((model, "a|0"), (other, "of the other")):
+                assert ask(client(one, cache)).text == text
+        assert ask(CachedBackend(Endpoint(f"{model.url}/", "m"), cache)).cached  # the same URL
+        assert len(model.bodies) == len(other.bodies) == 1
+        assert "url" not in Endpoint(model.url, "m").identity()  # a run may go on elsewhere
+
+
+def test_keys_and_rows_of_older_versions_are_found() -> None:
     """The first version asked by another record; its key and its words for ends are kept."""
-    identity = Endpoint("http://h", "m").identity()
+    identity = {"model": "embedded", "weights": "w", "batch_size": 1}
     asked = {
         "prompt": "a",
         "chat": True,

@@ -49,7 +49,7 @@ def test_what_is_added_is_found_and_only_the_user_can_read_it(own_file: Path) ->
         rpm=60,
         concurrency=3,
         chat=False,
-        body={"max_tokens": None, "reasoning": {"effort": "low"}, "n": 1},
+        body={"max_tokens": None, "reasoning": {"effort": "low"}, "top_k": 1},
     )
     add_endpoint("big", full)
     assert add_endpoint("local", NamedEndpoint(url="http://localhost:1/v1")) == own_file
@@ -58,7 +58,7 @@ def test_what_is_added_is_found_and_only_the_user_can_read_it(own_file: Path) ->
     assert find_endpoint("big") == full and find_endpoint("other") is None
     endpoint = full.endpoint("big")
     assert (endpoint.model, endpoint.style, endpoint.rpm) == ("org/big", "continue", 60)
-    assert endpoint.extra() == {"max_tokens": None, "reasoning": {"effort": "low"}, "n": 1}
+    assert endpoint.extra() == {"max_tokens": None, "reasoning": {"effort": "low"}, "top_k": 1}
     assert NamedEndpoint(url="http://h").endpoint("local").model == "local"
     remove_endpoint("big")
     assert list(named_endpoints()) == ["local"]
@@ -172,3 +172,10 @@ def test_any_endpoint_survives_the_file(values: dict[str, Any]) -> None:
     endpoint = NamedEndpoint(**values)
     add_endpoint("a", endpoint)
     assert find_endpoint("a") == endpoint
+
+
+@pytest.mark.parametrize("field", ["messages", "prompt", "model", "stream", "stream_options", "n"])
+def test_what_each_request_sets_is_refused_in_the_body(field: str) -> None:
+    for value in (None, 1):
+        with pytest.raises(ConfigError, match=f"{field!r} is set by each request"):
+            NamedEndpoint(url="http://h/v1", body={field: value})

@@ -44,9 +44,9 @@ def test_new_answers_are_counted_and_cached_ones_are_not(model: Model, tmp_path:
         ask(client(model, cache), *prompts[:2])  # another run's, with the same cache
         ask(client(model, cache, Ledger(tmp_path / "l")), *prompts)
         ask(client(model, cache, Ledger(tmp_path / "l")), *prompts)
-    assert read_ledger(tmp_path / "l") == Totals(4, 4 * 7, 4 * 5)
+    assert read_ledger(tmp_path / "l") == Totals(4, 4 * 7, 4 * 5, kept=2 + 6)
     ask(client(model, None, Ledger(tmp_path / "l")), *prompts)
-    assert read_ledger(tmp_path / "l") == Totals(10, 10 * 7, 10 * 5)
+    assert read_ledger(tmp_path / "l") == Totals(10, 10 * 7, 10 * 5, kept=2 + 6)
 
 
 def test_a_response_without_an_answer_is_billed_too(model: Model, tmp_path: Path) -> None:

@@ -249,6 +249,8 @@ def test_retry_after_as_a_date() -> None:
         (error(429, "quota", "insufficient_quota"), "HTTP 429: quota.*The quota is spent. Pay"),
         (error(429, "", "insufficient_quota", Retry_After="9999"), "The quota is spent"),
         (Reply({}, 307, {"Location": "https://elsewhere.example/v1"}), "elsewhere.example"),
+        (Reply(raw=b"<!DOCTYPE HTML>", status=501), "HTTP 501: .* a web page. Check --endpoint"),
+        (Reply(raw=b"\n<html>", status=400), "HTTP 400: .* a web page. Check --endpoint"),
     ],
 )
 def test_what_ends_a_run_is_told_at_once(model: Model, reply: Reply, message: str) -> None:

@@ -263,3 +263,9 @@ def test_options_out_of_range_name_the_option() -> None:
 
 def test_threads_are_physical_cores() -> None:
     assert 1 <= physical_cores() <= len(os.sched_getaffinity(0))
+
+
+def test_a_context_that_llama_cpp_would_enlarge_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"multiples of 256 tokens. Give at least 256"):
+        LlamaOptions(context=255)
+    assert LlamaOptions(context=256).context == 256 and LlamaOptions().context == 0

@@ -135,3 +135,12 @@ def test_bfloat16_is_not_picked_where_pytorch_is_told_to_do_without(
         env={**os.environ, **instructions},
     )  # fmt: skip
     assert done.stdout == "torch.float32\n"
+
+
+def test_a_runs_directory_names_the_model_in_it(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    with pytest.raises(ModelError, match="Give the directory"):
+        resolve(str(tmp_path))
+    (tmp_path / "model" / "adapter_config.json").touch()
+    with pytest.raises(ModelError, match=f"Did you mean {tmp_path}/model"):
+        resolve(str(tmp_path))

@@ -74,7 +74,7 @@ def test_the_command_makes_ast_data(tmp_path: Path) -> None:
         ),
         (["--language", "a b"], "'a b' is not the name of a language"),
         (["--mode", "llm", "--endpoint", "http://h", "--llm", "embedded"], "Both --endpoint"),
-        (["--mode", "llm", "--endpoint", "http://h"], "Name one of the server's models"),
+        (["--mode", "llm", "--endpoint", "http://127.0.0.1:9"], "No model is named"),
         (["--mode", "llm", "--endpoint", "h:8", "--model", "m"], "'h:8' is no http or https URL"),
         (["--objectives", "qa,xx"], "no objective 'xx'"),
         (["--mode", "llm", "--body", "x"], "'x' is not FIELD=JSON"),

@@ -439,8 +439,8 @@ class Session:
 
     def _choose(self, snapshot: Snapshot) -> asyncio.Future[tuple[Snippet, ...]] | None:
         """Chooses pieces of other files where the cursor is on another line than for the last
-        choice, or behind a name that another file defines, or the index has come up to date since;
-        None where those there are stay.
+        choice, or behind a name that another file defines, or another document or the index has
+        changed since; None where those there are stay.
         """
         document, preferences = snapshot.document, self.preferences
         if document.text is None or not preferences.context or not preferences.context_share:
@@ -450,15 +450,16 @@ class Session:
         at = snapshot.position.line, self.files.settled
         names = frozenset(_COMPLETE_NAME.findall(line))
         known = document.chosen_at
-        if known and known[:2] == at and not any(map(self.files.knows, names - known[2])):
-            return None
+        uri = snapshot.request.key.document
+        if known and known[:2] == at and not self.files.behind(uri):
+            if not any(map(self.files.knows, names - known[2])):
+                return None
         mark = document.chosen_at = (*at, names)
         whole = document.text.size
         texts = document.text.around(snapshot.position, whole, whole)
         assert self.engine is not None
         tokens = self.engine.model.limit * preferences.context_share
         room = int(tokens * _CONTEXT_CHARS_A_TOKEN)
-        uri = snapshot.request.key.document
         chosen = asyncio.wrap_future(
             self.files.choose(uri, document.language, texts, preferences.context, room)
         )

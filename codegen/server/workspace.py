@@ -443,6 +443,13 @@ class Workspace:
 
     # ------------------------------------------------------------------ what is chosen
 
+    def behind(self, uri: str) -> bool:
+        """Whether a document other than this one has changed since pieces were last chosen."""
+        path = local_path(uri)
+        return any(
+            one.indexed != one.changes for other, one in self._documents.items() if other != path
+        )
+
     def knows(self, name: str) -> bool:
         """Whether a file of the index defines a name."""
         return any(name in names for names in list(self._names.values()))

@@ -124,7 +124,7 @@ def test_other_files_of_the_workspace(nvim: Any, tiny_model_dir: Path, tmp_path:
           local settings = {codegen = {contextShare = ...}}
           client:notify('workspace/didChangeConfiguration', {settings = settings})
         end
-        vim.wait(300)  -- changes are sent after 150 ms
+        vim.wait(900)  -- changes are sent after 150 ms, other pieces taken in a pause of 500 ms
         local params = {textDocument = {uri = vim.uri_from_bufnr(0)},
                         position = {line = 2, character = 15}, context = {triggerKind = 2}}
         return client:request_sync('textDocument/inlineCompletion', params, 60000, 0).result.items
@@ -137,7 +137,7 @@ def test_other_files_of_the_workspace(nvim: Any, tiny_model_dir: Path, tmp_path:
     with_file = wait_for(lambda: suggested(0.25))
     without = suggested(0)
     assert with_file != without and suggested(0.25) == with_file
-    nvim.command("edit helper.py")
+    nvim.command(f"edit {tmp_path}/helper.py")
     nvim.current.buffer[:] = ["def something_else():", "    pass"]  # not saved
     nvim.command("setfiletype python | set hidden | buffer main.py")
     wait_for(lambda: suggested(0.25) != with_file)

@@ -451,9 +451,9 @@ class Session:
         names = frozenset(_COMPLETE_NAME.findall(line))
         known = document.chosen_at
         uri = snapshot.request.key.document
-        if known and known[:2] == at and not self.files.behind(uri):
-            if not any(map(self.files.knows, names - known[2])):
-                return None
+        stays = known and known[:2] == at and not self.files.behind(uri)
+        if known and stays and not any(map(self.files.knows, names - known[2])):
+            return None
         mark = document.chosen_at = (*at, names)
         whole = document.text.size
         texts = document.text.around(snapshot.position, whole, whole)

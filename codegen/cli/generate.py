@@ -15,6 +15,7 @@ from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError
 from codegen.generation.backends import OLD_NAMES, local_backend
+from codegen.generation.endpoints import find_endpoint
 from codegen.terminal import echo, visible
 
 if TYPE_CHECKING:
@@ -96,12 +97,12 @@ class BackendOptions(Config):
             if server.model_fields_set:
                 raise ConfigError(f"{server.given()} requires --backend openai.")
             return None
-        found = server.find(model, at_once)
-        if found is None and is_chosen:
+        if is_chosen and server.endpoint is None and find_endpoint(model) is None:
             raise ConfigError(
                 "--backend openai requires --endpoint URL, or the name of an endpoint as --model.",
                 "List the names with: codegen models list",
             )
+        found = server.find(model, at_once)
         if found and self.llama_option:
             raise ConfigError("--llama-option cannot be combined with a server.", "Leave it out.")
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -234,16 +235,17 @@ def http(given: HttpOptions) -> None:
         origins=frozenset(given.origin),
         exclude=given.exclude,
     )
-    where = f"unix:{uds}" if uds else f"http://{_address(sock)}"
-    shown = f"{engine.model.name} of {given.upstream}" if given.upstream else given.model
-    echo(f"Serving {shown} at {where}", err=True)
-    if given.upstream:
-        echo(engine.model.status.message, err=True)
-    if token and token_file:
-        echo(f"The token is in {token_file}", err=True)
-    else:
-        echo(f"Token: {token}" if token else "Authentication is disabled.", err=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the server has its own
     try:
+        where = f"unix:{uds}" if uds else f"http://{_address(sock)}"
+        shown = f"{engine.model.name} of {given.upstream}" if given.upstream else given.model
+        echo(f"Serving {shown} at {where}", err=True)
+        if given.upstream:
+            echo(engine.model.status.message, err=True)
+        if token and token_file:
+            echo(f"The token is in {token_file}", err=True)
+        else:
+            echo(f"Token: {token}" if token else "Authentication is disabled.", err=True)
         serve(app, sock)
     finally:
         engine.stop()

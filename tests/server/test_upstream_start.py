@@ -195,7 +195,7 @@ def test_a_signal_stops_a_server_cleanly(
         lines = [process.stderr.readline() for _ in range(3)]
         assert "Token:" in lines[-1], lines
         process.send_signal(number)
-        assert process.stderr.read() == "Stopped.\n"
+        assert process.stderr.read().strip() == "Stopped."
         assert process.wait(timeout=30) == 0 and not uds.exists()
 
 

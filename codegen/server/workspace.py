@@ -444,10 +444,14 @@ class Workspace:
     # ------------------------------------------------------------------ what is chosen
 
     def behind(self, uri: str) -> bool:
-        """Whether a document other than this one has changed since pieces were last chosen."""
-        path = local_path(uri)
-        return any(
-            one.indexed != one.changes for other, one in self._documents.items() if other != path
+        """Whether a document other than this one has changed since pieces were last chosen; never
+        for a document outside of all folders, which gets none.
+        """
+        place = self._place(uri)
+        return place is not None and any(
+            one.indexed != one.changes
+            for other, one in self._documents.items()
+            if other != place[0]
         )
 
     def knows(self, name: str) -> bool:

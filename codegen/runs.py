@@ -324,8 +324,8 @@ def _change(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         return _CONTENTS[name]
     if prefix and name in ("sha256", "digest"):
         return f"the content of {prefix}"
-    key = "item_timeout" if key == "item_timeout_s" else key
-    return f"{key} from {_shown(then, key)} to {_shown(now, key)}"
+    shown = "item_timeout" if key == "item_timeout_s" else key
+    return f"{shown} from {_shown(then, key)} to {_shown(now, key)}"
 
 
 def _shown(flat: Mapping[str, Any], key: str) -> str:

@@ -116,13 +116,15 @@ def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) ->
     from codegen.evaluate import sample_task
     from codegen.generation import Backend, Decoder, SamplingParams
 
+    known = read_styles(given.styles) if given.styles else None
+    style = find_style(given.style, known) if given.style else None
+    loaded = load_task(task, given.source)
+    if style:
+        loaded.request(loaded.problems()[0], style, 0)  # whether the task takes it
     at_once = given.batch_size if "batch_size" in given.model_fields_set else None
     endpoint = given.server_of(given.model, server, at_once)
     kind = "openai" if endpoint else given.backend_of(given.model)
     params = SamplingParams(given.max_new_tokens, given.temperature, given.top_p, given.seed)
-    known = read_styles(given.styles) if given.styles else None
-    style = find_style(given.style, known) if given.style else None
-    loaded = load_task(task, given.source)
 
     def sample(backend: str | Backend) -> SampledRun:
         with Progress("samples") as progress:

@@ -103,7 +103,7 @@ def _environment(folder: Path, distribution: Path) -> Path:
     return python
 
 
-@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+@pytest.mark.parametrize("kind", ["wheel", pytest.param("sdist", marks=pytest.mark.long)])
 def test_an_installation_imports_everything_and_passes_doctor(
     built: dict[str, Path], kind: str, tmp_path: Path
 ) -> None:

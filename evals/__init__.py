@@ -1,0 +1,1 @@
+"""Evaluation: tasks, samples, scores from the sandbox, statistics and reports."""

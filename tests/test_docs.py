@@ -1,4 +1,4 @@
-"""The documentation: the site builds without a warning, and the tutorials' blocks run as they stand."""
+"""The documentation: the site builds without a warning, and the tutorials' blocks run."""
 
 from __future__ import annotations
 

@@ -1,1 +1,0 @@
-"""Evaluation: tasks, samples, scores from the sandbox, statistics and reports."""

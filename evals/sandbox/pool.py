@@ -25,7 +25,7 @@ import socket
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -35,8 +35,18 @@ from codegen.errors import SandboxError
 from . import launch
 from .inner import wire
 from .inner.orders import Order, in_order, read_ended
-from .jobs import Job, Limits, Outcome, Result, program_payload, tests_payload, trust_of
-from .judge import End, Judgement, Report, judge, parse_report
+from .jobs import (
+    SCRIPT_WALL_FACTOR,
+    Job,
+    Limits,
+    Outcome,
+    Result,
+    Script,
+    program_payload,
+    tests_payload,
+    trust_of,
+)
+from .judge import End, Judgement, Report, judge, judge_script, parse_report
 from .launch import memory_file
 from .packages import Packages
 
@@ -52,6 +62,7 @@ RESTING_SHARE = 0.05
 MAX_TESTER_PACKET = 1 << 17
 MAX_INLINE_BYTES = 60_000  # of an order to a process of tests; it reads 64 KiB at a time
 MAX_VERDICT_BYTES = 8 << 20
+MAX_RESULTS_HEAD = 1 << 18
 
 Done = Callable[[Outcome | SandboxError], None]
 
@@ -60,7 +71,7 @@ Done = Callable[[Outcome | SandboxError], None]
 class Task:
     """A job on its way through the pool."""
 
-    job: Job
+    job: Job | Script
     done: Done
     token: str
     tests: bytes  # the payload of the process of tests
@@ -83,6 +94,8 @@ class _Run:
     tests: End | None = None
     report: Report | None = None
     tests_late: bool = False
+    stderr: int | None = None
+    results: int | None = None  # what the process of a script writes at its end
     end_by: float | None = None  # when to end the program, whose tests are done
 
 
@@ -163,10 +176,11 @@ class Pool:
             self.close()
             raise
 
-    def submit(self, job: Job, done: Done) -> Task:
+    def submit(self, job: Job | Script, done: Done) -> Task:
         """Queues a job; ``done`` is called once, in the pool's thread, with its outcome."""
         token = secrets.token_hex(16) if job.mode == "in_sandbox" else ""
-        task = Task(job, done, token, tests_payload(job, token))
+        tests = b"" if isinstance(job, Script) else tests_payload(job, token)
+        task = Task(job, done, token, tests)
         self._inbox.put(task)
         self._wake()
         return task
@@ -362,6 +376,9 @@ class Pool:
         to_close += ours.detach(), theirs.detach()
         fds, check = {"channel": to_close[0]}, {"channel": to_close[1]}
         fds["payload"] = file(program_payload(job, task.token))
+        if isinstance(job, Script):
+            self._start_script(worker, task, number, fds, to_close)
+            return
         if job.mode == "stdio":
             fds["stdin"] = file(job.stdin.encode("utf-8", "surrogatepass"))
         cpu_s = 2 * limits.cpu_s + TESTS_GRACE_S
@@ -383,6 +400,42 @@ class Pool:
             tester = self._tester(worker, max(CHECKER_MEMORY_MIB, limits.memory_mib))
             tester.job = number
             socket.send_fds(tester.control, [packet], list(check.values()))
+        except OSError as error:
+            self._discard(worker, f"the sandbox is gone: {error.strerror}")
+
+    def _start_script(
+        self,
+        worker: _Worker,
+        task: Task,
+        number: int,
+        fds: dict[str, int],
+        to_close: list[int],
+    ) -> None:
+        """Starts a script, whose channel leads here: nobody tests it. By it the process gets the
+        descriptors for its standard error and, if it fetches files, for what it writes at the end.
+        """
+        script = task.job
+        assert isinstance(script, Script)
+        if script.stdin:
+            fds["stdin"] = memory_file(script.stdin.encode("utf-8", "surrogatepass"))
+            to_close.append(fds["stdin"])
+        fds["stdout"] = stdout = memory_file(b"", append=True)
+        factor = ALONE_WALL_FACTOR if task.alone else 1
+        now, wall_s = time.monotonic(), factor * SCRIPT_WALL_FACTOR * script.limits.cpu_s
+        late = now + wall_s + ANSWER_GRACE_S
+        run = _Run(task, stdout, now, late, late, tests=End("exit", 0, 0.0, 0.0, 0.0))
+        worker.runs[number] = run
+        try:
+            run.stderr = memory_file(b"", append=True)
+            sent = [run.stderr]
+            if script.fetch:
+                run.results = memory_file(b"")
+                sent.append(run.results)
+            with socket.socket(fileno=os.dup(to_close[1])) as channel:
+                socket.send_fds(channel, [b"f"], sent)
+            own_proc = _looks_at_itself(script)
+            limits, most = script.limits, script.most_output
+            _order(worker.programs, number, limits, wall_s, most, fds, own_proc)
         except OSError as error:
             self._discard(worker, f"the sandbox is gone: {error.strerror}")
 
@@ -509,6 +562,9 @@ class Pool:
             size = os.fstat(run.stdout).st_size
             data = os.pread(run.stdout, run.task.job.limits.output_bytes, 0)
             stdout = data.decode("utf-8", "replace")
+        if isinstance(run.task.job, Script):
+            self._script_done(run, run.task.job, run.program, stdout, size)
+            return
         _close_files(run)
         judgement = judge(run.task.job, run.program, run.tests, run.report, size)
         if judgement.message:
@@ -521,6 +577,37 @@ class Pool:
             self._later.append(run.task)
         else:
             run.task.done(_outcome(run.task.job, judgement, run.program, run.report, stdout))
+
+    def _script_done(self, run: _Run, script: Script, program: End, stdout: str, size: int) -> None:
+        assert run.stderr is not None
+        stderr = os.pread(run.stderr, script.limits.output_bytes, 0).decode("utf-8", "replace")
+        left: list[str] = []
+        files: dict[str, bytes] = {}
+        if run.results is not None and program.reason == "exit" and program.status == 0:
+            data = os.pread(run.results, os.fstat(run.results).st_size, 0)
+            status, files, left = read_results(data, script.fetch)
+            program = replace(program, status=status)
+        _close_files(run)
+        judgement = judge_script(script, program, size)
+        message = judgement.message
+        if left:
+            message = f"{message}; too large to be fetched: {', '.join(left)}".removeprefix("; ")
+        run.task.done(
+            Outcome(
+                judgement.status,
+                trust_of(script.mode),
+                program.cpu_s,
+                program.wall_s,
+                program.rss_mib,
+                message,
+                stdout,
+                stderr=stderr,
+                exit_code=os.waitstatus_to_exitcode(program.status)
+                if program.reason == "exit"
+                else None,
+                files=files,
+            )
+        )
 
     def _broken(self, task: Task, reason: str) -> None:
         if task.attempts < 2 + task.alone:
@@ -544,7 +631,30 @@ class Pool:
                 self._discard(worker, "the sandbox does not answer")
 
 
-def _looks_at_itself(job: Job) -> bool:
+def read_results(data: bytes, asked: Sequence[str]) -> tuple[int, dict[str, bytes], list[str]]:
+    """Reads what the process of a script wrote at its end: a line of JSON with the script's wait
+    status, [name, size] of files and names of those too large, then the files.
+
+    It is the program's word, so only names that were asked for are taken.
+
+    Returns:
+        The status, the files, and the names; a status of failure if it can't be read.
+    """
+    head, _, rest = data.partition(b"\n")
+    try:
+        status, sizes, left = json.loads(head[:MAX_RESULTS_HEAD])
+        known = set(asked)
+        files: dict[str, bytes] = {}
+        for name, length in sizes:
+            if name in known and 0 <= length <= len(rest):
+                files[name], rest = rest[:length], rest[length:]
+        os.waitstatus_to_exitcode(status)
+        return status, files, [name for name in left if name in known]
+    except (ValueError, TypeError, RecursionError, OverflowError):
+        return 125 << 8, {}, []
+
+
+def _looks_at_itself(job: Job | Script) -> bool:
     """Whether the program may look at ``/proc/self``, which costs; see :mod:`.inner.namespaces`."""
     return any(path in job.program for path in ("/proc", "/dev/std", "/dev/fd", "psutil"))
 
@@ -607,10 +717,11 @@ def _outcome(
     )
 
 
-def _infra_outcome(job: Job, reason: str) -> Outcome:
+def _infra_outcome(job: Job | Script, reason: str) -> Outcome:
     return Outcome("infra_error", trust_of(job.mode), message=reason)
 
 
 def _close_files(run: _Run) -> None:
-    if run.stdout is not None:
-        os.close(run.stdout)
+    for fd in (run.stdout, run.stderr, run.results):
+        if fd is not None:
+            os.close(fd)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import queue
 from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future
 from typing import Any, Literal, TypeVar
 
 from codegen.errors import InputError, SandboxError
 
 from .inner import wire
-from .jobs import Call, Job, Limits, Outcome, is_empty, pack_calls, trust_of
+from .jobs import Call, Job, Limits, Outcome, Script, is_empty, pack_calls, trust_of
 from .packages import find_packages
 from .pool import Pool, Task
 
@@ -107,7 +108,10 @@ class Sandbox:
         return dict(self._description)
 
     def run(
-        self, program: Job | str, calls: Sequence[Call] = (), limits: Limits | None = None
+        self,
+        program: Job | Script | str,
+        calls: Sequence[Call] = (),
+        limits: Limits | None = None,
     ) -> Outcome:
         """Runs one program. A sandbox that is not open is opened for it alone.
 
@@ -116,7 +120,7 @@ class Sandbox:
             (42, 'abab')
 
         Args:
-            program: a job, or the text of a program.
+            program: a job, a script, or the text of a program.
             calls: with a text, what to evaluate once it has been executed; see mode ``calls`` of
                 :class:`Job`. The outcome's ``results`` say how each went.
             limits: with a text, what it may use.
@@ -125,8 +129,10 @@ class Sandbox:
             InputError: if the job itself can't be used (an argument of ``calls`` that is not a
             plain value). SandboxError: if the sandbox broke, or there is none to open.
         """
-        if not isinstance(program, (Job, str)):
-            raise InputError(f"A program is a text or a Job, not {type(program).__name__}.")
+        if not isinstance(program, (Job, Script, str)):
+            raise InputError(
+                f"A program is a text, a Job or a Script, not {type(program).__name__}."
+            )
         if isinstance(calls, str) or not isinstance(calls, Sequence):
             raise InputError("The calls must be a list of calls.", "For a single one: calls=[...].")
         if isinstance(program, str):
@@ -137,10 +143,44 @@ class Sandbox:
             job = program
         if self._pool is None:
             with self:
-                return next(self.map([(None, job)]))[1]
-        return next(self.map([(None, job)]))[1]
+                return self.submit(job).result()
+        return self.submit(job).result()
 
-    def map(self, items: Iterable[tuple[Key, Job]]) -> Generator[tuple[Key, Outcome], None, None]:
+    def submit(self, job: Job | Script) -> Future[Outcome]:
+        """Queues one job; the future gets its outcome, or a :class:`SandboxError`.
+
+        A job whose future is canceled before it is started does not run.
+
+        Raises:
+            InputError: as :meth:`run`. SandboxError: if the sandbox is not open.
+        """
+        pool = self._running()
+        future: Future[Outcome] = Future()
+        if isinstance(job, Job):
+            if is_empty(job.program):
+                future.set_result(Outcome("empty", trust_of(job.mode), message="no code"))
+                return future
+            check_job(job)
+
+        def done(outcome: Outcome | SandboxError) -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            if isinstance(outcome, SandboxError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        task = pool.submit(job, done)
+
+        def settled(future: Future[Outcome]) -> None:
+            task.cancelled = future.cancelled()
+
+        future.add_done_callback(settled)
+        return future
+
+    def map(
+        self, items: Iterable[tuple[Key, Job | Script]]
+    ) -> Generator[tuple[Key, Outcome], None, None]:
         """Runs jobs and yields their outcomes as they finish, in no fixed order.
 
         The input is read as the jobs are done, a few ahead; closing the iterator drops what is not
@@ -164,10 +204,11 @@ class Sandbox:
                         exhausted = True
                         break
                     number, (key, job) = item
-                    if is_empty(job.program):
-                        yield key, Outcome("empty", trust_of(job.mode), message="no code")
-                        continue
-                    check_job(job)
+                    if isinstance(job, Job):
+                        if is_empty(job.program):
+                            yield key, Outcome("empty", trust_of(job.mode), message="no code")
+                            continue
+                        check_job(job)
 
                     def done(outcome: Outcome | SandboxError, number: int = number) -> None:
                         results.put((number, outcome))

@@ -589,6 +589,7 @@ class Pool:
             program = replace(program, status=status)
         _close_files(run)
         judgement = judge_script(script, program, size)
+        ended_itself = judgement.status in ("passed", "exited", "crashed")
         message = judgement.message
         if left:
             message = f"{message}; too large to be fetched: {', '.join(left)}".removeprefix("; ")
@@ -602,9 +603,7 @@ class Pool:
                 message,
                 stdout,
                 stderr=stderr,
-                exit_code=os.waitstatus_to_exitcode(program.status)
-                if program.reason == "exit"
-                else None,
+                exit_code=os.waitstatus_to_exitcode(program.status) if ended_itself else None,
                 files=files,
             )
         )

@@ -7,8 +7,9 @@ told their verdict, over a socket that only they have. The programs' zygote keep
 programs; the driver's own deadline is behind it, for a sandbox that does not answer.
 
 A job whose program stopped at the wall limit alone is run once more with nothing beside it (but
-others that only wait) and twice the time. A job whose sandbox broke is run once more in a new
-worker, then becomes ``infra_error``.
+others that only wait) and twice the time; where jobs never end to come, beside them, after
+``Task.patience_s``. A job whose sandbox broke is run once more in a new worker, then becomes
+``infra_error``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import contextlib
 import itertools
 import json
 import marshal
+import math
 import os
 import queue
 import secrets
@@ -75,8 +77,10 @@ class Task:
     done: Done
     token: str
     tests: bytes  # the payload of the process of tests
+    patience_s: float = math.inf  # how long it waits to be run alone
     attempts: int = 0
     alone: bool = False
+    alone_by: float = math.inf
     rested: bool = False  # it used hardly any CPU time until the clock ended it
     cancelled: bool = False
 
@@ -176,11 +180,11 @@ class Pool:
             self.close()
             raise
 
-    def submit(self, job: Job | Script, done: Done) -> Task:
+    def submit(self, job: Job | Script, done: Done, patience_s: float = math.inf) -> Task:
         """Queues a job; ``done`` is called once, in the pool's thread, with its outcome."""
         token = secrets.token_hex(16) if job.mode == "in_sandbox" else ""
         tests = b"" if isinstance(job, Script) else tests_payload(job, token)
-        task = Task(job, done, token, tests)
+        task = Task(job, done, token, tests, patience_s)
         self._inbox.put(task)
         self._wake()
         return task
@@ -310,6 +314,9 @@ class Pool:
             self._broken(task, reason)
 
     def _dispatch(self) -> None:
+        now = time.monotonic()
+        while self._later and self._later[0].alone_by < now:
+            self._pending.appendleft(self._later.popleft())
         while self._pending:
             worker = self._free_worker()
             if worker is None:
@@ -573,6 +580,7 @@ class Pool:
             self._broken(run.task, judgement.message)
         elif judgement.wall and not run.task.alone:
             run.task.alone = True
+            run.task.alone_by = time.monotonic() + run.task.patience_s
             run.task.rested = run.program.cpu_s < RESTING_SHARE * run.program.wall_s
             self._later.append(run.task)
         else:

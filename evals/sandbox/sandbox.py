@@ -23,6 +23,7 @@ Key = TypeVar("Key")
 # programs of mode stdio as the interpreter ends scripts, and lets programs have more threads, files
 # and output; 5 has objects of the program as handles, and refuses tests that test nothing.
 REVISION = 5
+PATIENCE_S = 5.0  # for a job that is to be run once more, alone
 
 
 class Sandbox:
@@ -99,6 +100,11 @@ class Sandbox:
             self._pool.close()
             self._pool = None
 
+    @property
+    def capacity(self) -> int:
+        """Jobs that run at the same time."""
+        return self._running().capacity
+
     def describe(self) -> dict[str, Any]:
         """The backend, the layers found in force, and the Python version; JSON-able and stable.
 
@@ -170,7 +176,7 @@ class Sandbox:
             else:
                 future.set_result(outcome)
 
-        task = pool.submit(job, done)
+        task = pool.submit(job, done, PATIENCE_S)
 
         def settled(future: Future[Outcome]) -> None:
             task.cancelled = future.cancelled()

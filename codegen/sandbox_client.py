@@ -144,8 +144,9 @@ class AsyncSandboxClient:
 
     async def close(self) -> None:
         """Closes the connections; the next request opens them again."""
-        http, self._http, self._loop = self._http, None, None
-        if http is not None:
+        http, loop = self._http, self._loop
+        self._begin()
+        if http is not None and loop is asyncio.get_running_loop():
             await http.aclose()
 
     async def describe(self) -> dict[str, Any]:
@@ -357,9 +358,9 @@ class AsyncSandboxClient:
         while True:
             now = time.monotonic()
             service = min(self._services, key=lambda s: (max(s.not_before, now), s.in_flight))
-            await asyncio.sleep(max(0.0, service.not_before - now))
             service.in_flight += 1
             try:
+                await asyncio.sleep(max(0.0, service.not_before - now))
                 answer = await attempt(service)
             except _Again as again:
                 service.failed(again.after_s)

@@ -37,6 +37,7 @@ from .inner import wire
 from .inner.orders import Order, in_order, read_ended
 from .jobs import Job, Limits, Outcome, Result, program_payload, tests_payload, trust_of
 from .judge import End, Judgement, Report, judge, parse_report
+from .languages.programs import Command
 from .launch import memory_file
 from .packages import Packages
 
@@ -64,6 +65,8 @@ class Task:
     done: Done
     token: str
     tests: bytes  # the payload of the process of tests
+    command: Command | None = None  # of a program in another language
+    compile_s: float = 0.0  # CPU seconds of its compiler
     attempts: int = 0
     alone: bool = False
     rested: bool = False  # it used hardly any CPU time until the clock ended it
@@ -165,11 +168,19 @@ class Pool:
 
     def submit(self, job: Job, done: Done) -> Task:
         """Queues a job; ``done`` is called once, in the pool's thread, with its outcome."""
+        task = self.task(job, done)
+        self.enqueue(task)
+        return task
+
+    def task(self, job: Job, done: Done, command: Command | None = None) -> Task:
+        """A task to be queued; ``command`` says how to run a program in another language."""
         token = secrets.token_hex(16) if job.mode == "in_sandbox" else ""
-        task = Task(job, done, token, tests_payload(job, token))
+        return Task(job, done, token, tests_payload(job, token), command)
+
+    def enqueue(self, task: Task) -> None:
+        """Queues a task."""
         self._inbox.put(task)
         self._wake()
-        return task
 
     def close(self) -> None:
         """Ends everything. Jobs not done yet get a :class:`SandboxError`."""
@@ -361,7 +372,10 @@ class Pool:
         ours, theirs = socket.socketpair()
         to_close += ours.detach(), theirs.detach()
         fds, check = {"channel": to_close[0]}, {"channel": to_close[1]}
-        fds["payload"] = file(program_payload(job, task.token))
+        command = task.command
+        fds["payload"] = file(
+            command.payload(task.token) if command else program_payload(job, task.token)
+        )
         if job.mode == "stdio":
             fds["stdin"] = file(job.stdin.encode("utf-8", "surrogatepass"))
         cpu_s = 2 * limits.cpu_s + TESTS_GRACE_S
@@ -369,7 +383,7 @@ class Pool:
         if len(task.tests) > MAX_INLINE_BYTES:
             check["payload"], inline = file(task.tests), None
         stdout = None
-        if job.mode in ("stdio", "calls"):
+        if job.compares_output or job.mode == "calls":
             fds["stdout"] = check["stdout"] = stdout = memory_file(b"", append=True)
         packet = marshal.dumps((tuple(check), cpu_s, inline))
         now = time.monotonic()
@@ -379,7 +393,9 @@ class Pool:
         worker.runs[number] = _Run(task, stdout, now, late, late + ANSWER_GRACE_S)
         try:
             output = job.most_output if stdout is not None else 0
-            _order(worker.programs, number, limits, wall_s, output, fds, _looks_at_itself(job))
+            own_proc = command.own_proc if command else _looks_at_itself(job)
+            address_mib = command.address_mib if command else 0
+            _order(worker.programs, number, limits, wall_s, output, fds, own_proc, address_mib)
             tester = self._tester(worker, max(CHECKER_MEMORY_MIB, limits.memory_mib))
             tester.job = number
             socket.send_fds(tester.control, [packet], list(check.values()))
@@ -487,7 +503,7 @@ class Pool:
         # The verdict is there; what the program does now matters only where its end or its output
         # does. It has seen that the channel is closed.
         gone = run.report is not None and run.report.status == "gone"
-        if gone or run.task.job.mode in ("stdio", "calls"):
+        if gone or run.task.job.compares_output or run.task.job.mode == "calls":
             run.end_by = time.monotonic() + END_GRACE_S
         else:
             self._end_program(worker, number)
@@ -520,7 +536,8 @@ class Pool:
             run.task.rested = run.program.cpu_s < RESTING_SHARE * run.program.wall_s
             self._later.append(run.task)
         else:
-            run.task.done(_outcome(run.task.job, judgement, run.program, run.report, stdout))
+            outcome = _outcome(run.task.job, judgement, run.program, run.report, stdout)
+            run.task.done(replace(outcome, compile_s=run.task.compile_s))
 
     def _broken(self, task: Task, reason: str) -> None:
         if task.attempts < 2 + task.alone:
@@ -557,6 +574,7 @@ def _order(
     output_bytes: int,
     fds: dict[str, int],
     own_proc: bool = False,
+    address_mib: int = 0,
 ) -> None:
     names = in_order(fds)
     order = Order(
@@ -570,6 +588,7 @@ def _order(
         wall_s,
         output_bytes,
         own_proc,
+        address_mib=address_mib,
     )
     socket.send_fds(zygote.control, [order.pack()], [fds[name] for name in names])
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import queue
 from collections.abc import Generator, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 from codegen.errors import InputError, SandboxError
 
 from .inner import wire
-from .jobs import Call, Job, Limits, Outcome, is_empty, pack_calls, trust_of
+from .jobs import PYTHON, Call, Job, Limits, Outcome, is_empty, pack_calls, trust_of
+from .languages import Toolchain, find, toolchains
+from .languages.builds import Builds
+from .languages.programs import program_of
 from .packages import find_packages
-from .pool import Pool, Task
+from .pool import Done, Pool, Task
 
 Key = TypeVar("Key")
 
@@ -37,9 +41,12 @@ class Sandbox:
             other. The last needs ``unsafe_local=True`` too.
         packages: installed packages that programs and tests may import, such as ``numpy``, with
             what they require; or directories, by names with a slash. They are mounted read-only.
+        languages: further languages of programs, see :mod:`.languages`; their compilers and
+            interpreters are mounted read-only.
 
     Raises:
-        ConfigError: for a package that is not installed.
+        ConfigError: for a package that is not installed, or an unknown language.
+        MissingToolchainError: for a language that is not installed.
         SandboxError: on entering, if there is no safe way to run programs here.
     """
 
@@ -49,6 +56,7 @@ class Sandbox:
         unsafe_local: bool = False,
         backend: Literal["auto", "bwrap", "namespaces", "unsafe_local"] = "auto",
         packages: Sequence[str] = (),
+        languages: Sequence[str] = (),
     ) -> None:
         if workers is not None and workers < 1:
             raise InputError(f"The sandbox got {workers} workers; it needs at least 1.")
@@ -61,6 +69,8 @@ class Sandbox:
         self._unsafe_local = unsafe_local
         self._backend = backend
         self._packages = find_packages(packages)
+        self._toolchains = toolchains([name for name in languages if name != PYTHON])
+        self._builds = Builds()
         self._pool: Pool | None = None
         self._description: dict[str, Any] = {}
 
@@ -77,14 +87,21 @@ class Sandbox:
         }
         if self._packages.versions:
             self._description["packages"] = dict(self._packages.versions)
+        if self._toolchains:
+            versions = {name: found.version for name, found in self._toolchains.items()}
+            self._description["languages"] = dict(sorted(versions.items()))
         return self
 
     def _open(self) -> tuple[Pool, Any]:
-        pool = Pool(self._backend, self._workers, self._packages)
+        tools = [bind for found in self._toolchains.values() for bind in found.prepared_binds()]
+        packages = replace(self._packages, tools=tuple(dict.fromkeys(tools)))
+        pool = Pool(self._backend, self._workers, packages)
         try:
+            if self._toolchains and self._backend == "unsafe_local":
+                raise SandboxError("Programs in other languages run in a real sandbox alone.")
             return pool, pool.start()
         except SandboxError:
-            if not self._unsafe_local or self._backend != "auto":
+            if not self._unsafe_local or self._backend != "auto" or self._toolchains:
                 raise
         pool = Pool("unsafe_local", self._workers, self._packages)
         return pool, pool.start()
@@ -136,6 +153,8 @@ class Sandbox:
         else:
             job = program
         if self._pool is None:
+            if job.is_foreign and not self._toolchains:
+                self._toolchains = toolchains([job.language])
             with self:
                 return next(self.map([(None, job)]))[1]
         return next(self.map([(None, job)]))[1]
@@ -164,7 +183,7 @@ class Sandbox:
                         exhausted = True
                         break
                     number, (key, job) = item
-                    if is_empty(job.program):
+                    if is_empty(job):
                         yield key, Outcome("empty", trust_of(job.mode), message="no code")
                         continue
                     check_job(job)
@@ -172,7 +191,7 @@ class Sandbox:
                     def done(outcome: Outcome | SandboxError, number: int = number) -> None:
                         results.put((number, outcome))
 
-                    waiting[number] = (key, pool.submit(job, done))
+                    waiting[number] = (key, self._submit(job, done))
                 if not waiting:
                     return
                 number, outcome = results.get()
@@ -183,6 +202,22 @@ class Sandbox:
         finally:
             for _, task in waiting.values():
                 task.cancelled = True
+
+    def _submit(self, job: Job, done: Done) -> Task:
+        """Hands a job to the pool, in another language by way of its compiler."""
+        pool = self._running()
+        if not job.is_foreign:
+            return pool.submit(job, done)
+        return self._builds.submit(pool, program_of(job, self._toolchain(job)), done)
+
+    def _toolchain(self, job: Job) -> Toolchain:
+        name = find(job.language).name
+        if name not in self._toolchains:
+            raise InputError(
+                f"This sandbox was not opened for programs in {name}.",
+                f"Name it: Sandbox(languages=[{name!r}]).",
+            )
+        return self._toolchains[name]
 
     def _running(self) -> Pool:
         if self._pool is None:

@@ -30,10 +30,11 @@ import sys
 import types
 from typing import Any, NoReturn
 
-from . import linux, suites, wire
+from . import foreign, linux, suites, wire
 from .ambient import ProgramSurroundings
 from .namespaces import WORK
 from .objects import Objects
+from .orders import FOREIGN
 
 FILE_NAME = "<program>"
 # Where a program in mode stdio finds itself, in its working directory, if it may want to.
@@ -92,12 +93,15 @@ def main(payload: bytes, printed: bool) -> None:
     Args:
         payload: the mode, a line break, and the program; with mode ``in_sandbox`` instead of the
             program JSON of program, setup, test, entry_point, token and ``collected``, the names of
-            tests that the test runs itself.
+            tests that the test runs itself. For a program in another language what begins with
+            ``FOREIGN``, then the order of :mod:`.foreign`.
         printed: whether the beginning of what it prints is to be kept; otherwise descriptor 1 is
             its standard output.
     """
     if not printed:
         sys.stdout = sys.__stdout__ = _to_descriptor  # type: ignore[misc]
+    if payload.startswith(FOREIGN):
+        foreign.main(marshal.loads(payload[len(FOREIGN) :]), _channel)
     mode, _, text = payload.decode("utf-8", "surrogatepass").partition("\n")
     if mode == "stdio":
         run_script(text)

@@ -108,7 +108,8 @@ def _measure(
             except (ConfigError, InputError):  # it has no such language, or the file is not here
                 continue
             problems = [p for p in task.problems() if task.reference(p)][::every]
-            jobs += [task.job(p, task.reference(p)) for p in problems[:programs]]
+            made = [task.job(p, task.reference(p)) for p in problems[:programs]]
+            jobs += [job for job in made if isinstance(job, Job)]
             gate = check(task, sandbox, every=every)
             known = len(gate.exceptions)
             total += gate.references - known

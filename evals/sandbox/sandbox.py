@@ -14,7 +14,7 @@ from .inner import wire
 from .jobs import PYTHON, Call, Job, Limits, Outcome, is_empty, pack_calls, trust_of
 from .languages import Toolchain, find, toolchains
 from .languages.builds import Builds
-from .languages.programs import program_of
+from .languages.programs import build_job, program_of
 from .packages import find_packages
 from .pool import Done, Pool, Task
 
@@ -158,6 +158,27 @@ class Sandbox:
             with self:
                 return next(self.map([(None, job)]))[1]
         return next(self.map([(None, job)]))[1]
+
+    def check(self, program: str, language: str) -> Outcome:
+        """Looks for errors in a program in another language, and does not run it.
+
+        What is found is for the language's own checker to say: mistakes of syntax, in compiled
+        languages also of types. The status is ``passed`` if there are none, and the message says
+        what they are.
+
+        Raises:
+            ConfigError, InputError: for a language that is unknown, or that the sandbox was not
+            opened for. SandboxError: if the sandbox is not open, or broke.
+        """
+        job = build_job(program, language)
+        command = program_of(job, self._toolchain(job)).check
+        results: queue.SimpleQueue[Outcome | SandboxError] = queue.SimpleQueue()
+        pool = self._running()
+        pool.enqueue(pool.task(job, results.put, command))
+        outcome = results.get()
+        if isinstance(outcome, SandboxError):
+            raise outcome
+        return outcome
 
     def map(self, items: Iterable[tuple[Key, Job]]) -> Generator[tuple[Key, Outcome], None, None]:
         """Runs jobs and yields their outcomes as they finish, in no fixed order.

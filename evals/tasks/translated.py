@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _TEXT = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'', re.DOTALL)
 _OPEN, _CLOSE = "([{", ")]}"
@@ -74,10 +74,10 @@ class Form:
 _CLASS = (
     "{{head}}\nclass Problem {{{{\npublic static void {}[] args) {{{{\n{{answers}}\n}}}}\n}}}}\n"
 )
-_SCRIPT = {"start": r"assert\.deepEqual\(", "between": ",", "answer": "codegen_answer({});"}
+_SCRIPT = Form(start=r"assert\.deepEqual\(", between=",", end=";?", answer="codegen_answer({});")
 FORMS: Mapping[str, Form] = {
-    "javascript": Form(**_SCRIPT, end=r";?"),
-    "typescript": Form(**_SCRIPT, end=r";?"),
+    "javascript": _SCRIPT,
+    "typescript": _SCRIPT,
     "php": Form(
         start=r"if \(",
         between=" !== ",
@@ -171,13 +171,7 @@ MBXP_FORMS: Mapping[str, Form] = {
         answer="codegen_answer({});",
         values=r"^var v\d+ = .*;$\n",
     ),
-    "typescript": Form(
-        start=r"assert\.deepEqual\(",
-        between=",",
-        end=";",
-        answer="codegen_answer({});",
-        values=r"^let expected_\d+ = .*;$\n",
-    ),
+    "typescript": replace(_SCRIPT, end=";", values=r"^let expected_\d+ = .*;$\n"),
     "ruby": Form(
         start=r"^if (?=x\d)",
         between=" != ",

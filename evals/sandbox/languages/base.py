@@ -80,10 +80,10 @@ class Language:
     install: str
     version: tuple[str, ...]
     run: tuple[str, ...]
+    check: tuple[str, ...]
     aliases: tuple[str, ...] = ()
     compile: tuple[tuple[str, ...], ...] = ()
     keep: tuple[str, ...] = ()
-    check: tuple[str, ...] = ()
     root: tuple[str, ...] = ()
     shares: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)

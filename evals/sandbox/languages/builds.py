@@ -49,7 +49,7 @@ class Builds:
             def built(outcome: Outcome | SandboxError) -> None:
                 self._built(pool, program.key, outcome)
 
-            pool.enqueue(pool.task(build_job(program), built, build))
+            pool.enqueue(pool.task(build_job(program.source, program.job.language), built, build))
         else:
             task.command = program.run(files)
             pool.enqueue(task)

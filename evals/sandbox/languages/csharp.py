@@ -74,6 +74,10 @@ def _guard(text: str) -> str:
     return re.sub(_MAIN, lambda found: f"{found[0]} {_LISTEN}", text)
 
 
+_MCS = (
+    *("{mono}", "/usr/lib/mono/4.5/mcs.exe", "-nologo", "-warn:0", "-d:DEBUG"),
+    *("-r:System.Numerics.dll", "-r:System.Core.dll"),
+)
 CSHARP = Language(
     name="csharp",
     title="C#",
@@ -82,15 +86,10 @@ CSHARP = Language(
     tools=("mcs", "mono"),
     install="mono-mcs mono-runtime libmono-system-core4.0-cil libmono-system-numerics4.0-cil",
     version=("{mono}", "--version"),
-    compile=(
-        (
-            *("{mono}", "/usr/lib/mono/4.5/mcs.exe", "-nologo", "-warn:0", "-d:DEBUG"),
-            *("-r:System.Numerics.dll", "-r:System.Core.dll", "-out:main.exe", "main.cs"),
-            "{support}",
-        ),
-    ),
+    compile=((*_MCS, "-out:main.exe", "main.cs", "{support}"),),
     keep=("main.exe",),
     run=("{mono}", "main.exe"),
+    check=(*_MCS, "-target:library", "-out:main.dll", "main.cs"),
     shares=("/etc/mono", "/usr/share/.mono"),
     environment={"MONO_GC_PARAMS": "max-heap-size=512m", "MONO_REGISTRY_PATH": "/tmp"},
     any_address=True,

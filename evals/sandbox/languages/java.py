@@ -110,6 +110,11 @@ def _archive(toolchain: Toolchain, folder: Path) -> None:
         )
 
 
+_COMPILER = (
+    *("{java}", f"-XX:SharedArchiveFile={{cache}}/{_ARCHIVE}", "-Xshare:auto", *_JVM),
+    *("-Xmx512m", "-Xss16m", *_JAVAC, "-proc:none", "-nowarn", "-encoding", "UTF-8"),
+    *("-cp", f"/tmp:{_CLASSES}", "-d", "/tmp"),
+)
 JAVA = Language(
     name="java",
     title="Java",
@@ -117,13 +122,8 @@ JAVA = Language(
     tools=("java", "javac"),
     install="openjdk-21-jdk-headless libjavatuples-java",
     version=("{javac}", "-version"),
-    compile=(
-        (
-            *("{java}", "-XX:SharedArchiveFile={cache}/" + _ARCHIVE, "-Xshare:auto", *_JVM),
-            *("-Xmx512m", "-Xss16m", *_JAVAC, "-proc:none", "-nowarn", "-encoding", "UTF-8"),
-            *("-cp", f"/tmp:{_CLASSES}", "-d", "/tmp", "{file}.java", "{support}"),
-        ),
-    ),
+    compile=((*_COMPILER, "{file}.java", "{support}"),),
+    check=(*_COMPILER, "{file}.java"),
     keep=("*.class",),
     run=(
         *("{java}", "-Xshare:auto", *_JVM, *_SMALL, "-Xmx{memory_mib}m", "-ea"),

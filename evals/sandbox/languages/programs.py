@@ -96,6 +96,13 @@ class Program:
             own_proc=language.own_proc,
         )
 
+    @property
+    def check(self) -> Command:
+        """How errors are found in it without running it."""
+        language = self.toolchain.language
+        commands, own_proc = self._filled([language.check]), language.own_proc
+        return Command("stdio", self._files, commands, self._environment, own_proc=own_proc)
+
     def run(self, built: Mapping[str, bytes]) -> Command:
         """How it is run, once what was built is there."""
         language, memory_mib = self.toolchain.language, self.job.limits.memory_mib
@@ -166,15 +173,9 @@ def program_of(job: Job, toolchain: Toolchain) -> Program:
     return Program(toolchain, job, source)
 
 
-def build_job(program: Program) -> Job:
-    """The job that compiles a program, under limits of its own."""
-    return Job(
-        program.source,
-        mode="stdio",
-        expected_stdout=None,
-        limits=COMPILE,
-        language=program.job.language,
-    )
+def build_job(source: str, language: str) -> Job:
+    """The job that compiles or checks a program, under limits of its own."""
+    return Job(source, mode="stdio", expected_stdout=None, limits=COMPILE, language=language)
 
 
 def built_files(output: str) -> dict[str, bytes]:

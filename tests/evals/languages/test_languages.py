@@ -24,7 +24,7 @@ from codegen.evals.sandbox.languages import (
     find_toolchain,
 )
 
-QUICK = ("bash", "c", "javascript", "perl", "lua", "php")
+QUICK = ("bash", "c", "javascript", "perl")
 SHORT = Limits(cpu_s=1.0, memory_mib=256)
 ANSWERS = {"bash": "2\n40\n", "perl": '"2"\n"40"\n', "php": "i:2;\ni:40;\n", "r": "c(2)\nc(40)\n"}
 
@@ -111,6 +111,13 @@ def test_a_program_with_a_fault_says_where(sandbox: Sandbox, name: str) -> None:
     assert "main." in outcome.message or "Main." in outcome.message or name == "r"
     assert str(Path.home()) not in outcome.message
     assert sandbox.run(script(name, "\n\n")).status == "empty"
+
+
+@pytest.mark.parametrize("name", languages())
+def test_a_program_is_checked_without_running_it(sandbox: Sandbox, name: str) -> None:
+    assert sandbox.check(PROGRAMS[name].loop, name).passed
+    found = sandbox.check(PROGRAMS[name].broken, LANGUAGES[name].name)
+    assert found.status == "error" and found.message, found
 
 
 @pytest.mark.parametrize("name", languages())

@@ -16,7 +16,7 @@ from codegen.evals import tasks
 from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.sandbox.languages import LANGUAGES, MissingToolchainError
 from codegen.evals.tasks.check import check
-from codegen.evals.tasks.multilingual import MultiPLE, Translated
+from codegen.evals.tasks.multilingual import MultiPLE, TakenApart, Translated
 from codegen.evals.tasks.translated import FORMS, MBXP_FORMS, take_apart
 from codegen.records import Sample
 
@@ -241,5 +241,6 @@ def test_all_tests_are_taken_apart(
     monkeypatch.setenv("CODEGEN_TEST_DATA", str(data_folder))
     for language in ("javascript", "ruby", "java"):
         task = tasks.load(f"{name}:{language}")
+        assert isinstance(task, TakenApart)
         left = [problem.id for problem in task.problems() if task.halves(problem) is None]
         assert left == [], language

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,11 @@ BASH = "bash"
 
 
 @pytest.fixture
-def empty_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def empty_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A machine without any tool."""
     monkeypatch.setenv("PATH", str(tmp_path))
     find_toolchain.cache_clear()
-    yield  # type: ignore[misc]
+    yield
     find_toolchain.cache_clear()
 
 
@@ -152,3 +153,10 @@ def test_the_limits_of_a_program_are_not_those_of_its_compiler() -> None:
         assert {outcome.status for outcome in outcomes.values()} == {"passed"}
         # Compiled once, whether before the others came or while they waited.
         assert sum(outcome.compile_s > 0 for outcome in outcomes.values()) == 1
+
+
+def test_the_page_lists_all_languages_and_their_packages() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "languages.md").read_text(encoding="utf-8")
+    for language in LANGUAGES.values():
+        names = ", ".join(f"`{name}`" for name in (language.name, *language.aliases))
+        assert f"| {language.title} | {names} | {language.install} |" in page

@@ -25,6 +25,15 @@ _LONGEST = 255  # bytes of a file name
 _SHOWN = 50  # characters of a file's name in its partial's, which must not become too long itself
 
 
+def cache_folder() -> Path:
+    """Where what was computed is kept: ``$CODEGEN_CACHE``, else ``$XDG_CACHE_HOME/codegen``, else
+    ``~/.cache/codegen``.
+    """
+    if folder := os.environ.get("CODEGEN_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codegen"
+
+
 def child(folder: str | os.PathLike[str], name: Any, where: str) -> Path:
     """The path of a file of ``folder`` whose name was read from a file.
 

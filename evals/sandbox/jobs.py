@@ -20,10 +20,12 @@ from codegen.records import Status, Trust
 from .inner import wire
 from .inner.analysis import GivenCode, collected_names, names_read, side_effect_free
 from .inner.suites import TEST_FILE
+from .languages import find
 
 Mode = Literal["isolated", "stdio", "in_sandbox", "calls"]
 MODES: tuple[Mode, ...] = ("isolated", "stdio", "in_sandbox", "calls")
 WALL_FACTOR = 3.0
+PYTHON = "python"
 
 # The name of a function, its arguments and its named arguments; the name of a global variable and
 # None, to read it; or an expression.
@@ -57,7 +59,7 @@ class Limits:
         for name, least, most in (
             ("cpu_s", 0.05, 86400),
             ("memory_mib", 128, 1 << 20),
-            ("output_bytes", 1, 4 << 20),
+            ("output_bytes", 1, 64 << 20),
             ("file_mib", 1, 1 << 16),
             ("processes", 1, 4096),
             ("open_files", 16, 4096),
@@ -88,13 +90,22 @@ class Job:
         - ``stdio``: the program runs as a script does, with ``stdin``, to its end (exit status 0);
           its standard output, that of its child processes included, is compared with
           ``expected_stdout`` without regard to white space at the ends of lines and to blank lines
-          at the end.
+          at the end. With None nothing is compared.
         - ``in_sandbox``: setup, program and test in one process. For tests that need the program's
           objects; the program could forge the verdict.
         - ``calls``: evaluates ``calls`` one after another and returns the values. A call is a
           function's name, its arguments and, if need be, its named arguments; or a name and None,
           to read the global variable; or an expression of the program's names. An exception of one
           call does not keep the others from being made.
+
+    In another ``language`` (:mod:`.languages`) the modes are
+
+        - ``stdio``: as above.
+        - ``isolated``: ``test`` is appended to the program; what it writes into the file of
+          answers (:mod:`.inner.foreign`) is compared with ``expected_stdout``, elsewhere. What the
+          program prints is dropped.
+        - ``in_sandbox``: ``test`` is appended to the program, and has to end as a test that passed
+          ends: with exit status 0, once its last statement has given back the job's token.
 
     Attributes:
         program: the whole program's text.
@@ -103,6 +114,7 @@ class Job:
         setup: text executed before the test, on the test's side.
         mode: see above.
         stdin, expected_stdout: see ``stdio``.
+        language: a name or alias of :mod:`.languages`.
         calls: see mode ``calls``; arguments are plain values (see ``inner.wire``).
         limits: what the program may use.
     """
@@ -113,9 +125,10 @@ class Job:
     setup: str = ""
     mode: Mode = "isolated"
     stdin: str = ""
-    expected_stdout: str = ""
+    expected_stdout: str | None = ""
     calls: Sequence[Call] = ()
     limits: Limits = Limits()
+    language: str = PYTHON
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -123,14 +136,25 @@ class Job:
                 f"Unknown sandbox mode {self.mode!r}.", f"Modes are: {', '.join(MODES)}."
             )
         for name in ("program", "test", "entry_point", "setup", "stdin", "expected_stdout"):
-            if not isinstance(value := getattr(self, name), str):
+            value = getattr(self, name)
+            if not isinstance(value, str) and (name, value) != ("expected_stdout", None):
                 raise InputError(f"The job's {name} must be a text, got {type(value).__name__}.")
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the program is in another language than Python."""
+        return self.language != PYTHON
+
+    @property
+    def compares_output(self) -> bool:
+        """Whether the verdict is a comparison of what it wrote, once it has ended."""
+        return self.mode == "stdio" or (self.is_foreign and self.mode == "isolated")
 
     @property
     def most_output(self) -> int:
         """Bytes of standard output after which it is ended: more than a right program writes."""
-        expected = len(self.expected_stdout.encode("utf-8", "surrogatepass"))
-        return self.limits.output_bytes + (2 * expected if self.mode == "stdio" else 0)
+        expected = len((self.expected_stdout or "").encode("utf-8", "surrogatepass"))
+        return self.limits.output_bytes + (2 * expected if self.compares_output else 0)
 
 
 MOST_FILES = 256
@@ -153,6 +177,8 @@ class Script:
             there, or do not fit into half of ``Limits.file_mib`` together, are left out.
         limits: what it may use. Beyond ``output_bytes`` of standard output it is ended; of standard
             error as much is kept.
+        language: a name or alias of :mod:`.languages`. Compilers have limits of their own; where
+            one fails, the status is ``compile_error``.
 
     Raises:
         InputError: for paths that lead out of the working directory, and too many or too large
@@ -164,8 +190,10 @@ class Script:
     files: Mapping[str, bytes] = field(default_factory=dict)
     fetch: Sequence[str] = ()
     limits: Limits = Limits()
+    language: str = PYTHON
 
     mode: ClassVar[Literal["run"]] = "run"
+    compares_output: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for name in ("program", "stdin"):
@@ -181,6 +209,11 @@ class Script:
         folders = {str(p) for name in self.files for p in PurePosixPath(name).parents}
         if both := folders.intersection(self.files):
             raise InputError(f"The script's files name {min(both)!r} as a file and as a directory.")
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the program is in another language than Python."""
+        return self.language != PYTHON
 
     @property
     def most_output(self) -> int:
@@ -223,6 +256,7 @@ class Outcome:
         exit_code: as of :mod:`subprocess`, a negative number for a signal; None if it was ended at
             a limit (:class:`Script`).
         files: what it left in the files to fetch (:class:`Script`).
+        compile_s: CPU seconds of its compiler; 0 if what it makes was there already.
     """
 
     status: Status
@@ -237,6 +271,7 @@ class Outcome:
     stderr: str = ""
     exit_code: int | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
+    compile_s: float = 0.0
 
     @property
     def passed(self) -> bool:
@@ -263,9 +298,11 @@ def trust_of(mode: Mode | Literal["run"]) -> Trust:
     return "isolated" if mode in ("isolated", "calls") else mode
 
 
-def is_empty(program: str) -> bool:
-    """Whether a program holds nothing but blank lines and comments."""
-    return all(not line.strip() or line.lstrip().startswith("#") for line in program.splitlines())
+def is_empty(job: Job) -> bool:
+    """Whether a job's program holds nothing but blank lines and comments."""
+    mark = find(job.language).comment if job.is_foreign else "#"
+    lines = (line.lstrip() for line in job.program.splitlines())
+    return all(not line or line.startswith(mark) for line in lines)
 
 
 MAX_KEPT_TEXT = 1 << 16
@@ -296,16 +333,16 @@ def program_payload(job: Job | Script, token: str) -> bytes:
 
 def tests_payload(job: Job, token: str) -> bytes:
     """See the ``main`` of :mod:`.inner.checker`."""
-    payload: dict[str, Any] = {"mode": job.mode}
-    if job.mode in ("isolated", "in_sandbox"):
+    payload: dict[str, Any] = {"mode": job.mode, "foreign": job.is_foreign}
+    if job.compares_output:
+        payload |= {"expected_stdout": job.expected_stdout, "most_output": job.most_output}
+    elif job.mode in ("isolated", "in_sandbox") and not job.is_foreign:
         payload |= {
             "setup": code_of(job.setup, "<setup>"),
             "test": code_of(job.test, TEST_FILE),
             "text": job.test,
             "entry_point": job.entry_point,
         }
-    elif job.mode == "stdio":
-        payload |= {"expected_stdout": job.expected_stdout, "most_output": job.most_output}
     elif job.mode == "calls":
         payload |= {"calls": pack_calls(job), "output_bytes": job.limits.output_bytes}
     if job.mode == "in_sandbox":

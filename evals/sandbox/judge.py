@@ -86,7 +86,11 @@ def judge(
     """Decides the status of a job. ``output_bytes`` is the size of its standard output."""
     if report is not None and report.status == "bad_test":
         return Judgement("bad_test", report.message)
-    if report is not None and report.status == "passed" and job.mode not in ("stdio", "calls"):
+    if (
+        report is not None
+        and report.status == "passed"
+        and not (job.compares_output or job.mode == "calls")
+    ):
         return Judgement("passed")
     if program.reason == "output" or output_bytes > job.most_output:
         return Judgement("output_limit", f"more than {job.most_output} bytes of output")
@@ -94,7 +98,7 @@ def judge(
         return ended
     if report is None:
         return _no_report(tests)
-    if report.status == "gone" or (job.mode == "stdio" and report.status in ("passed", "wrong")):
+    if report.status == "gone" or (job.compares_output and report.status in ("passed", "wrong")):
         ended = _ended_by_itself(job, program)
         if ended is not None:
             return ended
@@ -137,7 +141,7 @@ def _ended_by_itself(job: Job | Script, program: End) -> Judgement | None:
         return Judgement("crashed", f"signal {signal_name(number)}")
     if number:
         return Judgement("exited", "the program closed its channel to the tests")
-    if program.exit_code or job.mode not in ("stdio", "run"):
+    if program.exit_code or not (job.mode == "run" or job.compares_output):
         return Judgement("exited", f"exit code {program.exit_code}")
     return None
 

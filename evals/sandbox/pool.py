@@ -49,6 +49,7 @@ from .jobs import (
     trust_of,
 )
 from .judge import End, Judgement, Report, judge, judge_script, parse_report
+from .languages.programs import Command
 from .launch import memory_file
 from .packages import Packages
 
@@ -78,6 +79,8 @@ class Task:
     token: str
     tests: bytes  # the payload of the process of tests
     patience_s: float = math.inf  # how long it waits to be run alone
+    command: Command | None = None  # of a program in another language
+    compile_s: float = 0.0  # CPU seconds of its compiler
     attempts: int = 0
     alone: bool = False
     alone_by: float = math.inf
@@ -180,14 +183,22 @@ class Pool:
             self.close()
             raise
 
-    def submit(self, job: Job | Script, done: Done, patience_s: float = math.inf) -> Task:
+    def submit(self, job: Job | Script, done: Done) -> Task:
         """Queues a job; ``done`` is called once, in the pool's thread, with its outcome."""
+        task = self.task(job, done)
+        self.enqueue(task)
+        return task
+
+    def task(self, job: Job | Script, done: Done, command: Command | None = None) -> Task:
+        """A task to be queued; ``command`` says how to run a program in another language."""
         token = secrets.token_hex(16) if job.mode == "in_sandbox" else ""
         tests = b"" if isinstance(job, Script) else tests_payload(job, token)
-        task = Task(job, done, token, tests, patience_s)
+        return Task(job, done, token, tests, command=command)
+
+    def enqueue(self, task: Task) -> None:
+        """Queues a task."""
         self._inbox.put(task)
         self._wake()
-        return task
 
     def close(self) -> None:
         """Ends everything. Jobs not done yet get a :class:`SandboxError`."""
@@ -382,7 +393,10 @@ class Pool:
         ours, theirs = socket.socketpair()
         to_close += ours.detach(), theirs.detach()
         fds, check = {"channel": to_close[0]}, {"channel": to_close[1]}
-        fds["payload"] = file(program_payload(job, task.token))
+        command = task.command
+        fds["payload"] = file(
+            command.payload(task.token) if command else program_payload(job, task.token)
+        )
         if isinstance(job, Script):
             self._start_script(worker, task, number, fds, to_close)
             return
@@ -393,7 +407,7 @@ class Pool:
         if len(task.tests) > MAX_INLINE_BYTES:
             check["payload"], inline = file(task.tests), None
         stdout = None
-        if job.mode in ("stdio", "calls"):
+        if job.compares_output or job.mode == "calls":
             fds["stdout"] = check["stdout"] = stdout = memory_file(b"", append=True)
         packet = marshal.dumps((tuple(check), cpu_s, inline))
         now = time.monotonic()
@@ -403,7 +417,9 @@ class Pool:
         worker.runs[number] = _Run(task, stdout, now, late, late + ANSWER_GRACE_S)
         try:
             output = job.most_output if stdout is not None else 0
-            _order(worker.programs, number, limits, wall_s, output, fds, _looks_at_itself(job))
+            own_proc = command.own_proc if command else _looks_at_itself(job)
+            address_mib = command.address_mib if command else 0
+            _order(worker.programs, number, limits, wall_s, output, fds, own_proc, address_mib)
             tester = self._tester(worker, max(CHECKER_MEMORY_MIB, limits.memory_mib))
             tester.job = number
             socket.send_fds(tester.control, [packet], list(check.values()))
@@ -435,14 +451,15 @@ class Pool:
         try:
             run.stderr = memory_file(b"", append=True)
             sent = [run.stderr]
-            if script.fetch:
+            if script.fetch or task.command:
                 run.results = memory_file(b"")
                 sent.append(run.results)
             with socket.socket(fileno=os.dup(to_close[1])) as channel:
                 socket.send_fds(channel, [b"f"], sent)
-            own_proc = _looks_at_itself(script)
-            limits, most = script.limits, script.most_output
-            _order(worker.programs, number, limits, wall_s, most, fds, own_proc)
+            command, limits, most = task.command, script.limits, script.most_output
+            own_proc = command.own_proc if command else _looks_at_itself(script)
+            address_mib = command.address_mib if command else 0
+            _order(worker.programs, number, limits, wall_s, most, fds, own_proc, address_mib)
         except OSError as error:
             self._discard(worker, f"the sandbox is gone: {error.strerror}")
 
@@ -547,7 +564,7 @@ class Pool:
         # The verdict is there; what the program does now matters only where its end or its output
         # does. It has seen that the channel is closed.
         gone = run.report is not None and run.report.status == "gone"
-        if gone or run.task.job.mode in ("stdio", "calls"):
+        if gone or run.task.job.compares_output or run.task.job.mode == "calls":
             run.end_by = time.monotonic() + END_GRACE_S
         else:
             self._end_program(worker, number)
@@ -584,7 +601,8 @@ class Pool:
             run.task.rested = run.program.cpu_s < RESTING_SHARE * run.program.wall_s
             self._later.append(run.task)
         else:
-            run.task.done(_outcome(run.task.job, judgement, run.program, run.report, stdout))
+            outcome = _outcome(run.task.job, judgement, run.program, run.report, stdout)
+            run.task.done(replace(outcome, compile_s=run.task.compile_s))
 
     def _script_done(self, run: _Run, script: Script, program: End, stdout: str, size: int) -> None:
         assert run.stderr is not None
@@ -613,6 +631,7 @@ class Pool:
                 stderr=stderr,
                 exit_code=os.waitstatus_to_exitcode(program.status) if ended_itself else None,
                 files=files,
+                compile_s=run.task.compile_s,
             )
         )
 
@@ -674,6 +693,7 @@ def _order(
     output_bytes: int,
     fds: dict[str, int],
     own_proc: bool = False,
+    address_mib: int = 0,
 ) -> None:
     names = in_order(fds)
     order = Order(
@@ -687,6 +707,7 @@ def _order(
         wall_s,
         output_bytes,
         own_proc,
+        address_mib=address_mib,
     )
     socket.send_fds(zygote.control, [order.pack()], [fds[name] for name in names])
 

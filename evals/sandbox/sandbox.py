@@ -6,14 +6,18 @@ import os
 import queue
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 from codegen.errors import InputError, SandboxError
 
 from .inner import wire
-from .jobs import Call, Job, Limits, Outcome, Script, is_empty, pack_calls, trust_of
+from .jobs import PYTHON, Call, Job, Limits, Outcome, Script, is_empty, pack_calls, trust_of
+from .languages import Toolchain, find, toolchains
+from .languages.builds import Builds
+from .languages.programs import build_job, program_of
 from .packages import find_packages
-from .pool import Pool, Task
+from .pool import Done, Pool, Task
 
 Key = TypeVar("Key")
 
@@ -39,9 +43,12 @@ class Sandbox:
             other. The last needs ``unsafe_local=True`` too.
         packages: installed packages that programs and tests may import, such as ``numpy``, with
             what they require; or directories, by names with a slash. They are mounted read-only.
+        languages: further languages of programs, see :mod:`.languages`; their compilers and
+            interpreters are mounted read-only.
 
     Raises:
-        ConfigError: for a package that is not installed.
+        ConfigError: for a package that is not installed, or an unknown language.
+        MissingToolchainError: for a language that is not installed.
         SandboxError: on entering, if there is no safe way to run programs here.
     """
 
@@ -51,6 +58,7 @@ class Sandbox:
         unsafe_local: bool = False,
         backend: Literal["auto", "bwrap", "namespaces", "unsafe_local"] = "auto",
         packages: Sequence[str] = (),
+        languages: Sequence[str] = (),
     ) -> None:
         if workers is not None and workers < 1:
             raise InputError(f"The sandbox got {workers} workers; it needs at least 1.")
@@ -63,6 +71,8 @@ class Sandbox:
         self._unsafe_local = unsafe_local
         self._backend = backend
         self._packages = find_packages(packages)
+        self._toolchains = toolchains([name for name in languages if name != PYTHON])
+        self._builds = Builds()
         self._pool: Pool | None = None
         self._description: dict[str, Any] = {}
 
@@ -79,14 +89,21 @@ class Sandbox:
         }
         if self._packages.versions:
             self._description["packages"] = dict(self._packages.versions)
+        if self._toolchains:
+            versions = {name: found.version for name, found in self._toolchains.items()}
+            self._description["languages"] = dict(sorted(versions.items()))
         return self
 
     def _open(self) -> tuple[Pool, Any]:
-        pool = Pool(self._backend, self._workers, self._packages)
+        tools = [bind for found in self._toolchains.values() for bind in found.prepared_binds()]
+        packages = replace(self._packages, tools=tuple(dict.fromkeys(tools)))
+        pool = Pool(self._backend, self._workers, packages)
         try:
+            if self._toolchains and self._backend == "unsafe_local":
+                raise SandboxError("Programs in other languages run in a real sandbox alone.")
             return pool, pool.start()
         except SandboxError:
-            if not self._unsafe_local or self._backend != "auto":
+            if not self._unsafe_local or self._backend != "auto" or self._toolchains:
                 raise
         pool = Pool("unsafe_local", self._workers, self._packages)
         return pool, pool.start()
@@ -148,9 +165,32 @@ class Sandbox:
         else:
             job = program
         if self._pool is None:
+            if job.is_foreign and not self._toolchains:
+                self._toolchains = toolchains([job.language])
             with self:
                 return self.submit(job).result()
         return self.submit(job).result()
+
+    def check(self, program: str, language: str) -> Outcome:
+        """Looks for errors in a program in another language, and does not run it.
+
+        What is found is for the language's own checker to say: mistakes of syntax, in compiled
+        languages also of types. The status is ``passed`` if there are none, and the message says
+        what they are.
+
+        Raises:
+            ConfigError, InputError: for a language that is unknown, or that the sandbox was not
+            opened for. SandboxError: if the sandbox is not open, or broke.
+        """
+        job = build_job(program, language)
+        command = program_of(job, self._toolchain(job)).check
+        results: queue.SimpleQueue[Outcome | SandboxError] = queue.SimpleQueue()
+        pool = self._running()
+        pool.enqueue(pool.task(job, results.put, command))
+        outcome = results.get()
+        if isinstance(outcome, SandboxError):
+            raise outcome
+        return outcome
 
     def submit(self, job: Job | Script) -> Future[Outcome]:
         """Queues one job; the future gets its outcome, or a :class:`SandboxError`.
@@ -160,10 +200,10 @@ class Sandbox:
         Raises:
             InputError: as :meth:`run`. SandboxError: if the sandbox is not open.
         """
-        pool = self._running()
+        self._running()
         future: Future[Outcome] = Future()
         if isinstance(job, Job):
-            if is_empty(job.program):
+            if is_empty(job):
                 future.set_result(Outcome("empty", trust_of(job.mode), message="no code"))
                 return future
             check_job(job)
@@ -176,7 +216,8 @@ class Sandbox:
             else:
                 future.set_result(outcome)
 
-        task = pool.submit(job, done, PATIENCE_S)
+        task = self._submit(job, done)
+        task.patience_s = PATIENCE_S
 
         def settled(future: Future[Outcome]) -> None:
             task.cancelled = future.cancelled()
@@ -211,7 +252,7 @@ class Sandbox:
                         break
                     number, (key, job) = item
                     if isinstance(job, Job):
-                        if is_empty(job.program):
+                        if is_empty(job):
                             yield key, Outcome("empty", trust_of(job.mode), message="no code")
                             continue
                         check_job(job)
@@ -219,7 +260,7 @@ class Sandbox:
                     def done(outcome: Outcome | SandboxError, number: int = number) -> None:
                         results.put((number, outcome))
 
-                    waiting[number] = (key, pool.submit(job, done))
+                    waiting[number] = (key, self._submit(job, done))
                 if not waiting:
                     return
                 number, outcome = results.get()
@@ -230,6 +271,22 @@ class Sandbox:
         finally:
             for _, task in waiting.values():
                 task.cancelled = True
+
+    def _submit(self, job: Job | Script, done: Done) -> Task:
+        """Hands a job to the pool, in another language by way of its compiler."""
+        pool = self._running()
+        if not job.is_foreign:
+            return pool.submit(job, done)
+        return self._builds.submit(pool, program_of(job, self._toolchain(job)), done)
+
+    def _toolchain(self, job: Job | Script) -> Toolchain:
+        name = find(job.language).name
+        if name not in self._toolchains:
+            raise InputError(
+                f"This sandbox was not opened for programs in {name}.",
+                f"Name it: Sandbox(languages=[{name!r}]).",
+            )
+        return self._toolchains[name]
 
     def _running(self) -> Pool:
         if self._pool is None:

@@ -30,10 +30,11 @@ import sys
 import types
 from typing import Any, NoReturn
 
-from . import linux, suites, wire
+from . import foreign, linux, returns, suites, wire
 from .ambient import ProgramSurroundings
 from .namespaces import WORK
 from .objects import Objects
+from .orders import FOREIGN
 
 FILE_NAME = "<program>"
 # Where a program in mode stdio finds itself, in its working directory, if it may want to.
@@ -93,11 +94,15 @@ def main(payload: bytes, printed: bool) -> None:
         payload: the mode, a line break, and the program; with mode ``in_sandbox`` instead of the
             program JSON of program, setup, test, entry_point, token and ``collected``, the names of
             tests that the test runs itself; with mode ``run`` what :func:`run_and_return` takes.
+            For a program in another language what begins with ``FOREIGN``, then the order of
+            :mod:`.foreign`.
         printed: whether the beginning of what it prints is to be kept; otherwise descriptor 1 is
             its standard output.
     """
     if not printed:
         sys.stdout = sys.__stdout__ = _to_descriptor  # type: ignore[misc]
+    if payload.startswith(FOREIGN):
+        foreign.main(marshal.loads(payload[len(FOREIGN) :]), _channel)
     mode, _, text = payload.decode("utf-8", "surrogatepass").partition("\n")
     if mode == "stdio":
         run_script(text)
@@ -188,66 +193,26 @@ def f(numbers: List[int], text: str) -> list:
 
 def run_and_return(order: dict[str, Any]) -> NoReturn:
     """Mode ``run``: a script with files beside it, whose standard error is kept and that may leave
-    files to return.
-
-    The driver is at the other end of the channel and sends descriptors: for standard error, and, if
-    files are to be returned, for what :func:`codegen.evals.sandbox.pool.read_results` reads. In
-    that case the script runs in a child, so that it may end as it likes.
+    files to return; see :mod:`.returns`. If it does, it runs in a child, so that it may end as it
+    likes.
 
     Args:
         order: ``program``; ``files``, name -> bytes as Latin-1; ``fetch``, names; and
             ``fetch_bytes``, most bytes of all returned files.
     """
-    driver = _socket.socket(fileno=CHANNEL_FD)
-    _, ancillary, _, _ = driver.recvmsg(1, _socket.CMSG_SPACE(2 * 4))
-    fds = memoryview(ancillary[0][2]).cast("i").tolist()
-    driver.close()
-    os.dup2(fds[0], 2)
-    os.close(fds[0])
-    for name, content in order["files"].items():
-        if "/" in name:
-            os.makedirs(os.path.dirname(name), exist_ok=True)
-        with open(name, "wb") as file:
-            file.write(content.encode("latin-1"))
+    fds = returns.receive(CHANNEL_FD)
+    files = order["files"]
+    returns.put_files({name: content.encode("latin-1") for name, content in files.items()})
     sys.path.insert(0, os.getcwd())
-    if not order["fetch"]:
+    if not fds:
         run_script(order["program"], looked_at=True)
     child = os.fork()
     if child == 0:
-        os.close(fds[1])
+        os.close(fds[0])
         run_script(order["program"], looked_at=True)
     status = os.waitpid(child, 0)[1]
-    found, too_large, left = [], [], order["fetch_bytes"]
-    for name in order["fetch"]:
-        with contextlib.suppress(OSError):
-            content = _content(name, left)
-            if content is None:
-                too_large.append(name)
-            else:
-                found.append((name, content))
-                left -= len(content)
-    head = [status, [[name, len(content)] for name, content in found], too_large]
-    for part in (json.dumps(head).encode() + b"\n", *[content for _, content in found]):
-        view = memoryview(part)
-        while view:
-            view = view[os.write(fds[1], view) :]
+    returns.tell(fds[0], status, order["fetch"], order["fetch_bytes"])
     os._exit(0)
-
-
-def _content(name: str, most: int) -> bytes | None:
-    """The bytes of a plain file; None if there are more than ``most``.
-
-    Raises:
-        OSError: if there is none.
-    """
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        about = os.fstat(fd)
-        if about.st_mode & 0o170000 != 0o100000:  # S_ISREG
-            raise OSError("not a plain file")
-        return os.pread(fd, about.st_size, 0) if about.st_size <= most else None
-    finally:
-        os.close(fd)
 
 
 def run_script(source: str, looked_at: bool = False) -> NoReturn:

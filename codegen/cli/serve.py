@@ -280,6 +280,12 @@ class SandboxOptions(ListenOptions):
         metavar="NAMES",
         commas=True,
     )
+    languages: tuple[str, ...] = setting(
+        (),
+        "Languages of programs beside Python, with commas: cpp,java,rust.",
+        metavar="NAMES",
+        commas=True,
+    )
     max_cpu_s: float = setting(120.0, "Most CPU seconds of one program.", ge=0.05, le=86400)
     max_memory_mib: int = setting(4096, "Most memory of one program.", ge=128, le=1 << 20)
     queue: int = setting(8192, "Most programs that wait, of all clients.", ge=1)
@@ -316,7 +322,9 @@ def sandbox(given: SandboxOptions) -> None:
     token, sock = given.listen()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the server has its own
     try:
-        with Sandbox(given.workers or None, packages=given.packages) as opened:
+        with Sandbox(
+            given.workers or None, packages=given.packages, languages=given.languages
+        ) as opened:
             service = SandboxService(
                 opened,
                 queue=given.queue,

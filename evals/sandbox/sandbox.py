@@ -122,6 +122,11 @@ class Sandbox:
         """Jobs that run at the same time."""
         return self._running().capacity
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Of programs that it runs, by canonical name."""
+        return (PYTHON, *self._toolchains)
+
     def describe(self) -> dict[str, Any]:
         """The backend, the layers found in force, and the Python version; JSON-able and stable.
 

@@ -6,7 +6,6 @@ import logging
 import signal
 import sys
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +15,7 @@ from codegen.cli import Group
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError
+from codegen.extras import require
 from codegen.generation.backends import is_loopback, local_backend
 from codegen.generation.endpoints import (
     NamedEndpoint,
@@ -147,7 +147,7 @@ def lsp(engine: EngineOptions, stdio: bool) -> None:  # noqa: ARG001
 
     Editors start this command themselves; see docs/editor.md. It opens no port.
     """
-    _need_extra()
+    require(*_NEEDED)
     _log_to(engine.log_file, engine.verbose)
     from codegen.server.lsp import serve_stdio
 
@@ -236,7 +236,7 @@ def http(given: HttpOptions) -> None:
 
     Clients authenticate with the token that is printed at the start: Authorization: Bearer TOKEN.
     """
-    _need_extra()
+    require(*_NEEDED)
     _log_to(given.log_file, given.verbose)
     from codegen.server.guard import serve
     from codegen.server.http import make_app
@@ -313,7 +313,7 @@ def sandbox(given: SandboxOptions) -> None:
     Clients authenticate with the token that is printed at the start: Authorization: Bearer TOKEN,
     or http://any:TOKEN@host:port in place of the URL.
     """
-    _need_extra("starlette", "uvicorn", "prometheus_client")
+    require("starlette", "uvicorn", "prometheus_client")
     _log_to(given.log_file, given.verbose)
     from codegen.evals.sandbox import Sandbox
     from codegen.server.guard import serve
@@ -354,13 +354,6 @@ def sandbox(given: SandboxOptions) -> None:
         if given.uds:
             given.uds.unlink(missing_ok=True)
     echo("Stopped.", err=True)
-
-
-def _need_extra(*names: str) -> None:
-    if missing := [name for name in names or _NEEDED if find_spec(name) is None]:
-        raise ConfigError(
-            f"The server requires {missing[0]}.", "Install it: pip install 'codegen-toolkit[serve]'"
-        )
 
 
 def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:

@@ -74,6 +74,12 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "humaneval-edits": "codegen.evals.tasks.humaneval:HumanEvalEdits",
         "wikisql": "codegen.evals.tasks.wikisql:WikiSql",
         "kolmogorov": "codegen.evals.tasks.kolmogorov:Kolmogorov",
+        "multipl_e": "codegen.evals.tasks.multilingual:MultiPLE",
+        "multipl_e-mbpp": "codegen.evals.tasks.multilingual:MultiPLEMbpp",
+        "mbxp": "codegen.evals.tasks.multilingual:Mbxp",
+        "multilingual-humaneval": "codegen.evals.tasks.multilingual:MultilingualHumanEval",
+        "humanevalpack": "codegen.evals.tasks.multilingual:HumanEvalPack",
+        "mceval": "codegen.evals.tasks.multilingual:McEval",
     },
     "backends": {
         "transformers": "codegen.generation.transformers:TransformersBackend",

@@ -31,6 +31,7 @@ Status = Literal[
     "exited",
     "output_limit",
     "syntax_error",
+    "compile_error",
     "empty",
     "no_answer",
     "bad_test",

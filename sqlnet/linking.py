@@ -227,7 +227,7 @@ class Linker:
         for condition in query.conditions:
             value = self._nearest(condition)
             conditions.append(condition if value is None else replace(condition, value=value))
-        return Query(query.select, query.aggregate, tuple(conditions))
+        return replace(query, conditions=tuple(conditions))
 
     def selects(self, condition: Condition) -> bool | None:
         """Whether a linked condition selects a row; None if it must be run to know."""

@@ -9,8 +9,9 @@ no OR.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from codegen.errors import CodegenError, InputError
@@ -122,13 +123,91 @@ class Condition:
     value: str
 
 
+ClauseKind = Literal["select", "where", "having", "group", "order", "limit", "never"]
+
+_IDENTIFYING = "id ids uuid guid isbn issn ssn zip zipcode postcode phone telephone fax code key"
+_IDENTIFIERS = frozenset(_IDENTIFYING.split())
+_ENDS_AS_ID = re.compile(r"^(?!.*(?:paid|bid|grid|valid|aid|kid|raid|rapid)$)\w+id$")
+_TIMES = "date day month year time timestamp datetime birthday born dob on at"
+_DATES = frozenset(_TIMES.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """One clause of a query in names: what any form of query tells those that check it, and those
+    that say it in words.
+
+    Attributes:
+        kind: ``never`` is a table without a partner: who has no orders.
+        table: its table's name.
+        column: None means the table's rows.
+        aggregate: one of ``AGGREGATES``.
+        operator: a comparison as SQL writes it, in lower case; of an order ``asc`` or ``desc``.
+        values: that it compares with, as the database has them; a limit's number.
+        said: the same as the question has them.
+        distinct: whether equal values count once.
+        connective: how a condition is joined with those before it.
+        is_key: whether the database declares the column as a key.
+    """
+
+    kind: ClauseKind
+    table: str
+    column: Column | None = None
+    aggregate: str = ""
+    operator: str = ""
+    values: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
+    distinct: bool = False
+    connective: Literal["and", "or"] = "and"
+    is_key: bool = False
+
+    @property
+    def identifier(self) -> bool:
+        """Whether the column's values identify rows: they are never added, averaged or maximal."""
+        if self.column is None:
+            return False
+        words = [word for word in self.column.words if word.isalnum()] or [""]
+        return self.is_key or words[-1] in _IDENTIFIERS or bool(_ENDS_AS_ID.search(words[-1]))
+
+    @property
+    def dated(self) -> bool:
+        """Whether the column's name says that it holds dates or times."""
+        return self.column is not None and bool({*self.column.words} & _DATES)
+
+
+def _clause(kind: ClauseKind, table: Table, column: Column | None, aggregate: str = "") -> Clause:
+    return Clause(kind, table.name, column, aggregate)
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query on one table: indices of its SELECT column and of an aggregate in ``AGGREGATES``."""
+    """A query on one table: indices of its SELECT column and of an aggregate in ``AGGREGATES``.
+
+    With ``counts_rows``, COUNT counts rows, those with NULL in the SELECT column too. WikiSQL knows
+    no such thing, so it plays no part in :meth:`matches` and :meth:`to_row`.
+    """
 
     select: int
     aggregate: int = 0
     conditions: tuple[Condition, ...] = ()
+    counts_rows: bool = False
+
+    def clauses(self, table: Table, said: Query | None = None) -> tuple[Clause, ...]:
+        """Its clauses in names; ``said`` is the query with the values as the question has them."""
+        said = said or self
+        shown = None if self.counts_rows else table.columns[self.select]
+        clauses = [_clause("select", table, shown, AGGREGATES[self.aggregate])]
+        for condition, before in zip(self.conditions, said.conditions, strict=True):
+            clause = _clause("where", table, table.columns[condition.column])
+            clauses.append(
+                replace(
+                    clause,
+                    operator=OPERATORS[condition.operator],
+                    values=(condition.value,),
+                    said=(before.value,),
+                )
+            )
+        return tuple(clauses)
 
     def matches(self, other: Query) -> bool:
         """Equality by WikiSQL's official rule: condition order and the case of values don't count.

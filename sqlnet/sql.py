@@ -95,6 +95,8 @@ def _selected(query: Query, table: Table) -> exp.Expr:
     name = AGGREGATES[query.aggregate]
     if not name:
         return _column(column)
+    if name == "COUNT" and query.counts_rows:
+        return exp.Count(this=exp.Star())
     kinds = {"MAX": exp.Max, "MIN": exp.Min, "COUNT": exp.Count, "SUM": exp.Sum, "AVG": exp.Avg}
     as_number = name in ("SUM", "AVG") and column.type == "text"
     return kinds[name](this=_as_number(_column(column)) if as_number else _column(column))

@@ -46,12 +46,37 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """Columns whose values are those of another table's columns, pair by pair.
+
+    Attributes:
+        columns: indices into the own table's columns.
+        table: the other table's name.
+        targets: names of its columns; none where the database means its primary key.
+    """
+
+    columns: tuple[int, ...]
+    table: str
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
-    """One table or view, with at least one column; ``namespace`` is a database's schema, or ""."""
+    """One table or view, with at least one column.
+
+    Attributes:
+        name: as the database has it.
+        columns: in its order.
+        namespace: a database's schema, or "".
+        primary_key: indices of its columns; none if the database declares none.
+        foreign_keys: those that the database declares.
+    """
 
     name: str
     columns: tuple[Column, ...]
     namespace: str = ""
+    primary_key: tuple[int, ...] = ()
+    foreign_keys: tuple[ForeignKey, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.columns:
@@ -64,6 +89,9 @@ class Table:
                     "Rename one of them.",
                 )
             seen.add(column.name.lower())
+        keys = [self.primary_key, *(key.columns for key in self.foreign_keys)]
+        if any(not 0 <= number < len(self.columns) for key in keys for number in key):
+            raise InputError(f"A key of table {self.name!r} names a column that it does not have.")
 
     def index(self, name: str) -> int:
         """A column's index by its name; case does not count.

@@ -8,7 +8,7 @@ none.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ class Schema:
                 known.update((full, short))
                 alias = keys.get(full, keys.get(short, column.alias))
                 columns.append(Column(column.name, column.type, alias))
-            return Table(table.name, tuple(columns), table.namespace)
+            return replace(table, columns=tuple(columns))
 
         tables = tuple(renamed(table) for table in self.tables)
         if unknown := sorted(keys.keys() - known):

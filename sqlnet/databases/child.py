@@ -44,7 +44,7 @@ from codegen.sqlnet.databases import (
 )
 from codegen.sqlnet.databases.duckdb import DuckDBEngine
 from codegen.sqlnet.databases.sqlite import SqliteEngine
-from codegen.sqlnet.query import Column, ColumnType, Statement, Table, UnsafeSQLError
+from codegen.sqlnet.query import Column, ColumnType, ForeignKey, Statement, Table, UnsafeSQLError
 
 Kind = Literal["sqlite", "duckdb"]
 
@@ -85,6 +85,8 @@ class Child:
                 row["name"],
                 tuple(Column(name, kind) for name, kind in row["columns"]),
                 row["namespace"],
+                tuple(row["primary_key"]),
+                tuple(ForeignKey(*key) for key in row["foreign_keys"]),
             )
             for row in rows
         )
@@ -159,6 +161,8 @@ class _TableRow(TypedDict):
     name: str
     namespace: str
     columns: list[tuple[str, ColumnType]]
+    primary_key: list[int]
+    foreign_keys: list[tuple[tuple[int, ...], str, tuple[str, ...]]]
 
 
 class _Answer(TypedDict):
@@ -341,6 +345,10 @@ def _answer(engine: Engine, request: dict[str, Any]) -> Any:
                 "name": table.name,
                 "namespace": table.namespace,
                 "columns": [[column.name, column.type] for column in table.columns],
+                "primary_key": table.primary_key,
+                "foreign_keys": [
+                    [key.columns, key.table, key.targets] for key in table.foreign_keys
+                ],
             }
             for table in engine.tables()
         ]

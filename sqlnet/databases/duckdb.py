@@ -23,7 +23,7 @@ from codegen.sqlnet.databases import (
     too_slow,
     too_slow_to_open,
 )
-from codegen.sqlnet.query import Column, Statement, Table
+from codegen.sqlnet.query import Column, ForeignKey, Statement, Table
 
 if TYPE_CHECKING:
     import duckdb
@@ -75,6 +75,13 @@ class DuckDBEngine:
                     " FROM information_schema.columns WHERE table_catalog = current_catalog()"
                     " ORDER BY table_schema, table_name, ordinal_position"
                 ).fetchall()
+                constraints = self.connection.execute(
+                    "SELECT schema_name, table_name, constraint_type, constraint_column_names,"
+                    " referenced_table, referenced_column_names FROM duckdb_constraints()"
+                    " WHERE database_name = current_catalog()"
+                    " AND constraint_type IN ('PRIMARY KEY', 'FOREIGN KEY')"
+                    " ORDER BY schema_name, table_name, constraint_index"
+                ).fetchall()
         except duckdb.InterruptException:
             raise too_slow_to_open(self.name) from None
         except duckdb.Error as error:
@@ -84,8 +91,27 @@ class DuckDBEngine:
             found.setdefault((namespace, table), []).append(
                 Column(column, "real" if numeric else "text")
             )
+        primary: dict[tuple[str, str], tuple[int, ...]] = {}
+        foreign: dict[tuple[str, str], list[ForeignKey]] = {}
+        for namespace, table, kind, names, target, targets in constraints:
+            held = [column.name for column in found.get((namespace, table), ())]
+            if not set(names) <= set(held):
+                continue
+            numbers = tuple(held.index(name) for name in names)
+            if kind == "PRIMARY KEY":
+                primary[namespace, table] = numbers
+            else:
+                key = ForeignKey(numbers, target, tuple(targets))
+                foreign.setdefault((namespace, table), []).append(key)
         return tuple(
-            Table(table, tuple(columns), namespace) for (namespace, table), columns in found.items()
+            Table(
+                name[1],
+                tuple(columns),
+                name[0],
+                primary.get(name, ()),
+                tuple(foreign.get(name, ())),
+            )
+            for name, columns in found.items()
         )
 
     def query(self, statement: Statement, limits: StatementLimits) -> Rows:

@@ -239,7 +239,12 @@ class SQLNet:
         said = listed[choice.number].query
         first = self._reading(encoded, slots, choice.candidate, said, whole)
         order = sorted(range(len(listed)), key=lambda i: (i != choice.number, i != choice.other))
-        rest = [self._reading(encoded, slots, listed[i], listed[i].query) for i in order[1:top_k]]
+        is_close = choice.other is not None and choice.margin <= _TIE
+        rest = []
+        for i in order[1 : max(top_k, 1 + is_close)]:
+            query = linker.link(listed[i].query) if linker else listed[i].query
+            other = replace(listed[i], query=query)
+            rest.append(self._reading(encoded, slots, other, listed[i].query))
         asked = self._asked(encoded, first.query, said, schema.tables)
         signs = self._signs(asked, slots, choice, ranked, linker)
         confidence = self.trust.confidence("several" if signs["several"] else "one", signs)
@@ -253,8 +258,13 @@ class SQLNet:
                 doubts += _left(asked)
             if confidence < least:
                 doubts.append(_unsure(confidence, least, ranked, first))
-            elif tie := self._tie(asked, encoded, listed, choice, database, limits, schema.tables):
-                doubts.append(tie)
+            elif is_close and not doubts:
+                rival = self._asked(encoded, rest[0].query, listed[order[1]].query, schema.tables)
+                if not next(cues.unmet(rival), None) and _differ(
+                    choice.rows, rest[0], database, limits
+                ):
+                    texts = f"{first.sentence}; or {rest[0].sentence}"
+                    doubts.append(Doubt("readings", f"It can be read in two ways: {texts}."))
         return Parse(
             question,
             (first, *rest),
@@ -322,35 +332,6 @@ class SQLNet:
         if not query.conditions and not overlaps(encoded.text, [table])[0]:
             text = "No word of the question names the table, a column or a value."
             yield Doubt("subject", text)
-
-    def _tie(
-        self,
-        asked: Asked,
-        encoded: EncodedQuestion,
-        listed: Sequence[ScoredQuery],
-        choice: Choice,
-        database: Database | None,
-        limits: StatementLimits,
-        tables: Sequence[Table],
-    ) -> Doubt | None:
-        """Another query that is about as probable, meets the question's cues, and gives another
-        answer.
-        """
-        if choice.margin > _TIE or choice.other is None:
-            return None
-        other = listed[choice.other].query
-        rival = self._asked(encoded, other, other, tables)
-        if next(cues.unmet(rival), None):
-            return None
-        if database:
-            try:
-                rows = database.execute(to_sql(other, encoded.table, database.dialect), limits)
-            except DatabaseError:
-                return None
-            if choice.rows is None or rows.rows == choice.rows.rows:
-                return None
-        one, two = (sentence(each.clauses) for each in (asked, rival))
-        return Doubt("readings", f"The question can be read in two ways: {one}; or {two}.")
 
     def _read(
         self, question: str, tables: Sequence[Table]
@@ -519,6 +500,19 @@ def _not_there(query: Query, encoded: EncodedQuestion, linker: Linker | None) ->
             if text.casefold() not in used and text.casefold() not in names:
                 said = f"{text!r} is a {columns[column].name}, which the query does not use."
                 yield Doubt("value", said)
+
+
+def _differ(
+    rows: Rows | None, other: Reading, database: Database | None, limits: StatementLimits
+) -> bool:
+    """Whether another reading gives another answer; it does if nothing can be run."""
+    if database is None:
+        return True
+    try:
+        found = database.execute(other.statement(database.dialect), limits)
+    except DatabaseError:
+        return False
+    return rows is not None and found.rows != rows.rows
 
 
 def _elsewhere(query: Query, linker: Linker | None) -> int:

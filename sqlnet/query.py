@@ -203,8 +203,12 @@ class Clause:
         return self.column is not None and bool({*self.column.words} & _DATES)
 
 
-def _clause(kind: ClauseKind, table: Table, column: Column | None, aggregate: str = "") -> Clause:
-    return Clause(kind, table.name, column, aggregate)
+def clause_of(kind: ClauseKind, table: Table, number: int | None, aggregate: str = "") -> Clause:
+    """A clause on a column by its number, or on the table's rows."""
+    if number is None:
+        return Clause(kind, table.name, aggregate=aggregate)
+    keys = {*table.primary_key, *(n for key in table.foreign_keys for n in key.columns)}
+    return Clause(kind, table.name, table.columns[number], aggregate, is_key=number in keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,10 +227,10 @@ class Query:
     def clauses(self, table: Table, said: Query | None = None) -> tuple[Clause, ...]:
         """Its clauses in names; ``said`` is the query with the values as the question has them."""
         said = said or self
-        shown = None if self.counts_rows else table.columns[self.select]
-        clauses = [_clause("select", table, shown, AGGREGATES[self.aggregate])]
+        shown = None if self.counts_rows else self.select
+        clauses = [clause_of("select", table, shown, AGGREGATES[self.aggregate])]
         for condition, before in zip(self.conditions, said.conditions, strict=True):
-            clause = _clause("where", table, table.columns[condition.column])
+            clause = clause_of("where", table, condition.column)
             clauses.append(
                 replace(
                     clause,

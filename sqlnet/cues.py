@@ -289,16 +289,16 @@ def _between(asked: Asked, _cue: Cue) -> bool:
 
 def _negated(asked: Asked, _cue: Cue) -> bool:
     return bool(asked.of("never")) or any(
-        clause.operator in ("!=", "not like", "is null", "not in")
+        clause.operator in ("!=", "not contains", "is null")
         for clause in asked.of("where", "having")
     )
 
 
 def _alternatives(asked: Asked, _cue: Cue) -> bool:
     """An OR, or one condition with two values."""
-    where = asked.of("where", "having")
+    where = asked.of("where", "having", "never")
     return any(clause.connective == "or" for clause in where[1:]) or any(
-        clause.operator == "in" for clause in where
+        clause.operator != "between" and len(clause.values) > 1 for clause in where
     )
 
 

@@ -9,9 +9,11 @@ it says what will be answered, right or wrong.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from codegen.sqlnet.query import Clause
+from codegen.sqlnet.plan import ROWS, Item, QueryPlan, Test
+from codegen.sqlnet.query import AGGREGATES, Clause, ClauseKind, Table, clause_of
 from codegen.sqlnet.words import words_of
 
 _AGGREGATES = {
@@ -29,8 +31,10 @@ _OPERATORS = {
     ">=": "is at least {}",
     "<=": "is at most {}",
     "between": "is from {} to {}",
-    "like": "contains {}",
-    "not like": "does not contain {}",
+    "contains": "contains {}",
+    "not contains": "does not contain {}",
+    "starts": "starts with {}",
+    "ends": "ends with {}",
     "is null": "is empty",
     "is not null": "is given",
 }
@@ -57,8 +61,11 @@ def sentence(clauses: Sequence[Clause]) -> str:
         text += ", each value once"
     if conditions := of("where"):
         text += f" whose {_joined(conditions, main)}"
-    for clause in of("never"):
-        text += f" without {_name(clause.table)}"
+    if barred := of("never"):
+        tests = [clause for clause in barred if clause.column is not None]
+        names = dict.fromkeys(_name(clause.table) for clause in barred)
+        text += f" without {_listed([*names])}"
+        text += f" whose {_joined(tests, barred[0].table)}" if tests else ""
     if groups := of("group"):
         text += f", for each {_listed([_column(clause, main) for clause in groups])}"
     if having := of("having"):
@@ -88,15 +95,19 @@ def _joined(clauses: Sequence[Clause], main: str) -> str:
     for number, clause in enumerate(clauses):
         if number:
             text += f" {clause.connective} "
-        left = _item(clause, main) if clause.aggregate else _column(clause, main)
+        is_total = clause.aggregate and clause.kind == "having"
+        left = _item(clause, main) if is_total else _column(clause, main)
         values = [f"'{value}'" for value in clause.values]
+        if not values and clause.aggregate:
+            values = [_item(clause, main)]
         text += f"{left} {_test(clause, values)}"
     return text
 
 
 def _test(clause: Clause, values: Sequence[str]) -> str:
-    if clause.operator == "in":
-        return f"is {' or '.join(values)}"
+    if len(values) > 1 and clause.operator != "between":
+        joined = " or ".join(values)
+        return _OPERATORS[clause.operator].format(joined)
     words = _OF_DATES if clause.dated and not clause.aggregate else {}
     pattern = words.get(clause.operator) or _OPERATORS.get(
         clause.operator, f"{clause.operator} {{}}"
@@ -126,3 +137,56 @@ def _name(table: str) -> str:
 
 def _listed(items: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(items[:-1]), items[-1])))
+
+
+def clauses_of(
+    plan: QueryPlan, tables: Sequence[Table], said: Mapping[str, str] | None = None
+) -> tuple[Clause, ...]:
+    """The clauses of a plan.
+
+    Args:
+        plan: what is asked.
+        tables: of its database.
+        said: what the question says for a value's text, where that is something else.
+    """
+    return tuple(_clauses(plan, tables, said or {}))
+
+
+def _clauses(plan: QueryPlan, tables: Sequence[Table], said: Mapping[str, str]) -> Iterator[Clause]:
+    def clause(kind: ClauseKind, item: Item, aggregate: int = 0) -> Clause:
+        number = None if item.column == ROWS else item.column
+        return clause_of(kind, tables[item.table], number, AGGREGATES[aggregate])
+
+    def test(kind: ClauseKind, one: Test) -> Clause:
+        texts = tuple(value.text for value in one.values)
+        found = clause(kind, one.item, one.aggregate)
+        return replace(
+            found,
+            operator=one.operator,
+            values=texts,
+            said=tuple(said.get(text, text) for text in texts),
+        )
+
+    for shown in plan.select:
+        found = clause("select", shown.item, shown.aggregate)
+        yield replace(found, distinct=shown.distinct or plan.distinct)
+    for one in plan.where:
+        found = test("having" if one.aggregate else "where", one)
+        yield replace(found, connective="or" if plan.any_of else "and")
+    for item in plan.group:
+        yield clause("group", item)
+    if plan.order:
+        found = clause("order", plan.order.item, plan.order.aggregate)
+        yield replace(found, operator="desc" if plan.order.descending else "asc")
+    if plan.limit is not None:
+        yield replace(clause("limit", Item(plan.select[0].item.table)), values=(str(plan.limit),))
+    if companion := plan.companion:
+        bars = companion.kind in ("never", "except")
+        if companion.kind == "scalar" and companion.item:
+            found = clause("where", companion.item, companion.aggregate)
+            yield replace(found, operator=companion.operator)
+        elif bars:
+            yield from (clause("never", Item(table)) for table in companion.tables)
+        for one in companion.where:
+            found = test("never" if bars else "where", one)
+            yield replace(found, connective="or" if companion.kind == "union" else "and")

@@ -58,6 +58,7 @@ class AskOptions(Config):
         "", "Show the SQL in this sqlglot dialect.", metavar="NAME", shown="the database's"
     )
     no_run: bool = setting(False, "Only write the SQL; read no rows.")
+    may_write: bool = setting(False, "Accept a server's role that can write; it still only reads.")
     no_link: bool = setting(False, "Use values exactly as in the question.")
     min_confidence: float | None = setting(
         None,
@@ -91,7 +92,10 @@ class AskOptions(Config):
 def ask(
     database: str, question: str, given: AskOptions, server: EndpointOptions, as_json: bool
 ) -> dict[str, Any]:
-    """Answer QUESTION, in English, from DATABASE (SQLite, DuckDB, .csv or .tsv).
+    """Answer QUESTION, in English, from DATABASE.
+
+    DATABASE is a SQLite, DuckDB, Parquet, .csv or .tsv file, or a server: postgresql://USER@HOST/DB
+    or mysql://USER@HOST/DB, its password in PGPASSWORD or MYSQL_PWD.
 
     Only a single SELECT on its tables can run. The exit code is 1 if there is no answer that can be
     trusted.
@@ -110,7 +114,7 @@ def ask(
         check_model(given.llm, server)
     limits = StatementLimits(given.timeout, given.rows)
     aliases = {column: str(name) for column, name in given.alias.items()}
-    schema = Schema.open(database).with_aliases(aliases)
+    schema = Schema.open(database, may_write=given.may_write).with_aliases(aliases)
 
     import torch
 

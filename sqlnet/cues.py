@@ -71,15 +71,16 @@ class Asked:
     def rest(self) -> str:
         """The question without the values in use, and without names that hold a cue.
 
-        Both are blanked out, so that places stay what they are: a city called Best is no
-        superlative, and neither is a column called "last name".
+        Both are blanked out (numbers made 0), so that places stay what they are: a city called Best
+        is no superlative, and neither is a column called "last name".
         """
         text = list(self.question)
         for start, end in self.value_spans:
-            text[start:end] = " " * (end - start)
+            is_number = number_of(self.question[start:end]) is not None
+            text[start:end] = ("0" if is_number else " ") * (end - start)
         plain = "".join(text)
         names = {column.words for table in self.tables for column in table.columns}
-        names |= {words_of(table.name) for table in (*self.tables, *self.others)}
+        names |= {table.words for table in (*self.tables, *self.others)}
         for words in sorted(names, key=len, reverse=True):
             if any(pattern.search(" ".join(words)) for _, pattern in _CUES):
                 name = r"[\W_]+".join(map(re.escape, words))
@@ -253,16 +254,15 @@ def _superlative(asked: Asked, cue: Cue) -> bool:
     for clause in ends:
         if clause.column is None or _goes(clause, cue.said) is False:
             continue
-        behind = {stem(t.text.lower()) for t in asked.tokens if t.start >= cue.end}
         near = [stem(t.text.lower()) for t in asked.tokens if t.start >= cue.end][:5]
         names = {stem(word) for word in clause.column.words}
-        if names & set(near) or not (names & behind or _held(names, asked)):
+        others = (column for table in asked.tables for column in table.columns)
+        said = {stem(token.text.lower()) for token in asked.tokens}
+        if names & {*near} or not (
+            names & said or any(_in_order(list(map(stem, other.words)), near) for other in others)
+        ):
             return True
     return False
-
-
-def _held(names: set[str], asked: Asked) -> bool:
-    return bool(names & {stem(token.text.lower()) for token in asked.tokens})
 
 
 def _goes(clause: Clause, said: str) -> bool | None:
@@ -303,11 +303,13 @@ def _alternatives(asked: Asked, _cue: Cue) -> bool:
 
 
 def _grouped(asked: Asked, cue: Cue) -> bool:
-    """A group; or a plain list, which shows each row anyway."""
+    """A group; or a plain list of what each is said of: the names of each product."""
     if asked.of("group"):
         return True
-    is_list = not any(clause.aggregate for clause in asked.clauses)
-    return is_list and bool(re.search("all|each|every", cue.said))
+    if any(clause.aggregate for clause in asked.clauses):
+        return False
+    behind = [stem(t.text.lower()) for t in asked.tokens if t.start >= cue.start][1:4]
+    return bool({*behind} & {stem(word) for table in asked.tables for word in table.words})
 
 
 def _counted(asked: Asked, _cue: Cue) -> bool:
@@ -390,12 +392,12 @@ def _unasked(asked: Asked, kinds: set[str]) -> Iterator[Doubt]:
         if wanted and not kinds & {*wanted}:
             does = _DOES[clause.aggregate].format(name=name)
             yield Doubt("unasked", f"The query found {does}, which the question does not ask for.")
+        if clause.aggregate == "COUNT" and not clause.distinct:
+            yield from _counts_another(asked)
         if clause.column is None:
             continue
         if clause.aggregate in ("SUM", "AVG", "MAX", "MIN") and clause.identifier:
             yield Doubt("identifier", f"{name} identifies rows; it is no quantity.")
-        if clause.aggregate == "COUNT":
-            yield from _counts_another(asked)
         if not clause.aggregate and clause.identifier:
             named = {stem(word) for word in clause.column.words} & words
             if not named and not any(t.text.lower() in _ID_WORDS for t in asked.tokens):
@@ -420,7 +422,7 @@ def _counts_another(asked: Asked) -> Iterator[Doubt]:
     if not found:
         return
     first = stem(found[1].split()[0].lower())
-    tables = {stem(word) for table in asked.tables for word in words_of(table.name)}
+    tables = {stem(word) for table in asked.tables for word in table.words}
     for table in asked.tables:
         for column in table.columns:
             names = [stem(word) for word in column.words]
@@ -492,13 +494,13 @@ def _covered(start: int, end: int, spans: Iterable[tuple[int, int]]) -> bool:
 
 
 def _name_stems(tables: Iterable[Table]) -> set[str]:
-    names = {word for table in tables for word in words_of(table.name)}
+    names = {word for table in tables for word in table.words}
     names |= {word for table in tables for column in table.columns for word in column.words}
     return {stem(word) for word in names} | names
 
 
 # Words that a question has for its own sake, or that any table answers to.
-_LIGHT_WORDS = """
+_LIGHT_ONES = """
     a about above across all also am among an and any are as asked at available be been being by
     called can contain contains containing corresponding could data database details did do does
     doing done entire entries entry exact exactly exist exists find for found from get gets give
@@ -510,7 +512,7 @@ _LIGHT_WORDS = """
     thing things this those through to together total type under up us use used using value values
     very want was we were what when where which while who whom whose will with within would
 """
-_LIGHT = frozenset(_LIGHT_WORDS.split())
+LIGHT_WORDS = frozenset(_LIGHT_ONES.split())
 
 
 def explained(asked: Asked) -> list[tuple[str, str]]:
@@ -526,14 +528,14 @@ def explained(asked: Asked) -> list[tuple[str, str]]:
         elif cue := next((c for c in asked.cues if c.start <= token.start < c.end), None):
             met = _MET.get(cue.kind, _never)(asked, cue)
             found.append((token.text, cue.kind if met else ""))
-        elif word not in _LIGHT and not word.isdigit():
+        elif word not in LIGHT_WORDS and not word.isdigit():
             found.append((token.text, _taken_for(word, parts, asked.alike)))
     return found
 
 
 def _parts(asked: Asked) -> list[tuple[str, tuple[str, ...]]]:
     """What the query uses, with the words that name it."""
-    parts = [(f"table {table.name}", words_of(table.name)) for table in asked.tables]
+    parts = [(f"table {table.name}", table.words) for table in asked.tables]
     for clause in asked.clauses:
         if clause.column:
             parts.append((f"column {clause.column.name}", clause.column.words))
@@ -555,7 +557,7 @@ def _taken_for(
         if bare in {stem(one) for one in words}:
             return part
     for part, words in parts if alike else ():
-        if any(alike(word, one) >= _ALIKE for one in words if one not in _LIGHT):
+        if any(alike(word, one) >= _ALIKE for one in words if one not in LIGHT_WORDS):
             return part
     return ""
 
@@ -571,7 +573,7 @@ def named_but_unused(asked: Asked) -> list[str]:
     """
     used = {clause.column.name.lower() for clause in asked.clauses if clause.column}
     known = {w for c in asked.clauses if c.column for w in map(stem, c.column.words)}
-    known |= {stem(w) for table in asked.tables for w in words_of(table.name)}
+    known |= {stem(w) for table in asked.tables for w in table.words}
     said = [stem(token.text.lower()) for token in tokenize(asked.rest) if token.text.isalnum()]
     found = []
     for table in asked.tables:
@@ -580,7 +582,7 @@ def named_but_unused(asked: Asked) -> list[str]:
             if column.name.lower() not in used and _in_order(names, said) and {*names} - known:
                 found.append(column.name)
     for table in asked.others:
-        names = [stem(word) for word in words_of(table.name)]
+        names = [stem(word) for word in table.words]
         if _in_order(names, said) and {*names} - known:
             found.append(table.name)
     return found

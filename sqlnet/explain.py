@@ -83,7 +83,8 @@ def _item(clause: Clause, main: str) -> str:
         if clause.column is None:
             return f"the number of {_name(clause.table)}"
         if clause.distinct:
-            return f"the number of different {_column(clause, main)} of {_name(clause.table)}"
+            different = f"the number of different values of {_column(clause, main)}"
+            return f"{different} of {_name(clause.table)}"
         return f"the number of {_name(clause.table)} with a {_column(clause, main)}"
     if clause.column is None:
         return f"the {_name(clause.table)}"

@@ -33,11 +33,15 @@ class Column:
         name: as the database has it.
         type: ``real`` if its values are numbers, else ``text``.
         alias: what people call it; what the model reads in the name's place, if given.
+        synonyms: further names; one that a question holds becomes the alias for that question.
+        called: what people call its values, in lower case, each with the value.
     """
 
     name: str
     type: ColumnType = "text"
     alias: str = ""
+    synonyms: tuple[str, ...] = ()
+    called: tuple[tuple[str, str], ...] = ()
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -70,6 +74,7 @@ class Table:
         namespace: a database's schema, or "".
         primary_key: indices of its columns; none if the database declares none.
         foreign_keys: those that the database declares.
+        alias, synonyms: as those of a :class:`Column`.
     """
 
     name: str
@@ -77,6 +82,13 @@ class Table:
     namespace: str = ""
     primary_key: tuple[int, ...] = ()
     foreign_keys: tuple[ForeignKey, ...] = ()
+    alias: str = ""
+    synonyms: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that the model reads."""
+        return words_of(self.alias or self.name)
 
     def __post_init__(self) -> None:
         if not self.columns:
@@ -92,6 +104,26 @@ class Table:
         keys = [self.primary_key, *(key.columns for key in self.foreign_keys)]
         if any(not 0 <= number < len(self.columns) for key in keys for number in key):
             raise InputError(f"A key of table {self.name!r} names a column that it does not have.")
+
+    def only(self, kept: Sequence[int], keys: Sequence[ForeignKey] | None = None) -> Table:
+        """The table with some of its columns, and of its keys those that have all of theirs.
+
+        Args:
+            kept: indices of columns, at least one.
+            keys: foreign keys by the indices of now; by default its own.
+        """
+        place = {old: new for new, old in enumerate(kept)}
+        whole = place.keys() >= {*self.primary_key}
+        return replace(
+            self,
+            columns=tuple(self.columns[number] for number in kept),
+            primary_key=tuple(place[n] for n in self.primary_key) if whole else (),
+            foreign_keys=tuple(
+                replace(key, columns=tuple(place[n] for n in key.columns))
+                for key in (self.foreign_keys if keys is None else keys)
+                if place.keys() >= {*key.columns}
+            ),
+        )
 
     def index(self, name: str) -> int:
         """A column's index by its name; case does not count.

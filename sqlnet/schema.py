@@ -113,7 +113,7 @@ class Schema:
                 full, short = f"{table.name}.{column.name}".lower(), column.name.lower()
                 known.update((full, short))
                 alias = keys.get(full, keys.get(short, column.alias))
-                columns.append(Column(column.name, column.type, alias))
+                columns.append(replace(column, alias=alias))
             return replace(table, columns=tuple(columns))
 
         tables = tuple(renamed(table) for table in self.tables)

@@ -332,18 +332,4 @@ def without_a_column(trial: Trial, rng: random.Random) -> Trial | None:
 
 def _without(table: Table, name: str) -> Table | None:
     kept = [n for n, column in enumerate(table.columns) if column.name.lower() != name]
-    if not kept:
-        return None
-    place = {old: new for new, old in enumerate(kept)}
-    keys = tuple(
-        replace(key, columns=tuple(place[n] for n in key.columns))
-        for key in table.foreign_keys
-        if place.keys() >= {*key.columns}
-    )
-    primary = table.primary_key if place.keys() >= {*table.primary_key} else ()
-    return replace(
-        table,
-        columns=tuple(table.columns[n] for n in kept),
-        primary_key=tuple(place[n] for n in primary),
-        foreign_keys=keys,
-    )
+    return table.only(kept) if kept else None

@@ -47,6 +47,11 @@ class AskOptions(Config):
         "Another name that people use for a column (or TABLE.COLUMN). Repeatable.",
         metavar="COLUMN=NAME",
     )
+    layer: str | None = setting(
+        None,
+        "YAML file of synonyms, joins, values and measures; `sqlnet describe` writes a first one.",
+        metavar="FILE",
+    )
     model: str | None = setting(
         None, "A trained model.", metavar="DIR", shown="the package's model"
     )
@@ -101,6 +106,7 @@ def ask(
     trusted.
     """
     from codegen.sqlnet.databases import StatementLimits
+    from codegen.sqlnet.layer import Layer
     from codegen.sqlnet.schema import Schema
     from codegen.sqlnet.sql import check_dialect
 
@@ -115,6 +121,11 @@ def ask(
     limits = StatementLimits(given.timeout, given.rows)
     aliases = {column: str(name) for column, name in given.alias.items()}
     schema = Schema.open(database, may_write=given.may_write).with_aliases(aliases)
+    if given.layer:
+        layer = Layer.read(given.layer)
+        schema = layer.apply(schema)
+        if found := layer.measure(question, schema):
+            return _measured(question, *found, schema, limits, as_json)
 
     import torch
 
@@ -140,6 +151,30 @@ def ask(
     if not as_json:
         echo("\n".join(_lines(parse, dialect, given)))
     return _row(parse, dialect)
+
+
+def _measured(
+    question: str,
+    name: str,
+    statement: Statement,
+    schema: Schema,
+    limits: StatementLimits,
+    as_json: bool,
+) -> dict[str, Any]:
+    """Answers with a measure of the layer."""
+    assert schema.database
+    rows = schema.database.execute(statement, limits)
+    if not as_json:
+        echo(f"Asked       the measure {one_line(name)}")
+        echo("\n".join([*_statement_lines(statement), "", *_table(rows)]))
+    return {
+        "ok": True,
+        "by": "measure",
+        "question": question,
+        "asked": name,
+        **_statement_row(statement),
+        "answer": _rows_row(rows),
+    }
 
 
 def _is_terminal() -> bool:
@@ -346,6 +381,39 @@ def _table(rows: Rows) -> Iterator[str]:
 def _aligned(row: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> Iterator[str]:
     for text, width, right in zip(row, widths, numeric, strict=True):
         yield text.rjust(width) if right else text.ljust(width)
+
+
+class DescribeOptions(Config):
+    """The options of ``codegen sqlnet describe``."""
+
+    out: str | None = setting(None, "File to write.", metavar="FILE", shown="standard output")
+    may_write: bool = setting(False, "Accept a server's role that can write; it still only reads.")
+
+
+@command(
+    group=sqlnet,
+    short_help="Write a first file of synonyms for a database.",
+    example="codegen sqlnet describe shop.db --out shop.yaml",
+)
+@click.argument("database", type=click.Path())
+@options(DescribeOptions, "given")
+def describe(database: str, given: DescribeOptions, as_json: bool) -> dict[str, Any]:
+    """Write what is known of DATABASE as a YAML file for `sqlnet ask --layer`.
+
+    It lists tables, columns and joins that were guessed; add what people call them.
+    """
+    from codegen.records import write_atomic
+    from codegen.sqlnet.layer import describe as described
+    from codegen.sqlnet.schema import Schema
+
+    text = described(Schema.open(database, may_write=given.may_write))
+    if given.out:
+        if Path(given.out).exists():
+            raise InputError(f"{given.out} exists.", "Give a new file; nothing was written.")
+        write_atomic(Path(given.out), text)
+    elif not as_json:
+        echo(text.rstrip())
+    return {"out": given.out, "layer": text}
 
 
 class TrainOptions(Config):

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from codegen.config import Config, read_config, setting
-from codegen.errors import InputError
+from codegen.errors import ConfigError, InputError
 from codegen.sqlnet.cues import LIGHT_WORDS
 from codegen.sqlnet.joins import JoinGraph
 from codegen.sqlnet.query import Column, ForeignKey, Statement, Table, UnsafeSQLError
@@ -40,8 +40,12 @@ class Named(Config):
 class Measure(Config):
     """A named quantity."""
 
-    sql: str = setting(..., "The SELECT that computes it.")
+    sql: str = setting("", "The SELECT that computes it.")
     synonyms: tuple[str, ...] = setting((), "What people call it.")
+
+    def _check(self) -> None:
+        if not self.sql.strip():
+            raise ConfigError("A measure has no sql.", "Give the SELECT that computes it.")
 
 
 class Layer(Config):
@@ -90,12 +94,11 @@ class Layer(Config):
 
         "What is our total revenue?" asks for revenue; "revenue from coffee" asks for more.
         """
-        said = [stem(token.text.lower()) for token in tokenize(question) if token.text.isalnum()]
-        asked = {word for word in said if word not in {stem(light) for light in LIGHT_WORDS}}
+        asked = _content(token.text for token in tokenize(question) if token.text.isalnum())
         dialect = schema.database.dialect if schema.database else "sqlite"
         for name, measure in self.measures.items():
             for called in (name, *measure.synonyms):
-                if asked and asked == {stem(word) for word in words_of(called)}:
+                if asked and asked == _content(words_of(called)):
                     return name, Statement(measure.sql, (), dialect)
         return None
 
@@ -163,6 +166,10 @@ def _guessed(tables: tuple[Table, ...]) -> Iterator[str]:
             one = child.columns[join.child_columns[0]].name
             other = parent.columns[join.parent_columns[0]].name
             yield f"{child.name}.{one} = {parent.name}.{other}"
+
+
+def _content(words: Iterable[str]) -> set[str]:
+    return {stem(w.lower()) for w in words if w.lower() not in LIGHT_WORDS}
 
 
 def _column_of(schema: Schema, name: str) -> None:

@@ -264,7 +264,8 @@ def _is_number(kind: Any) -> bool:
 def _driver_text(text: str, dialect: str) -> str:
     """A statement with %s for each placeholder, and what a driver takes for one doubled.
 
-    PostgreSQL has no LOWER of a date or an enumeration: columns are cast to text for it.
+    PostgreSQL has no LOWER of a date or an enumeration: columns are cast to text for it. Comments
+    are left out: MySQL runs those that begin with an exclamation mark.
     """
     tree = sqlglot.parse_one(text, dialect=dialect)
     for placeholder in list(tree.find_all(exp.Placeholder)):
@@ -273,7 +274,7 @@ def _driver_text(text: str, dialect: str) -> str:
         for lower in tree.find_all(exp.Lower):
             if isinstance(lower.this, exp.Column):
                 lower.set("this", exp.cast(lower.this.copy(), "text"))
-    return tree.sql(dialect=dialect).replace("%", "%%").replace(_MARK, "%s")
+    return tree.sql(dialect=dialect, comments=False).replace("%", "%%").replace(_MARK, "%s")
 
 
 def _first_line(error: BaseException | None) -> str:

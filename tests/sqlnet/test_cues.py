@@ -150,6 +150,23 @@ def test_the_holder_of_a_superlative_is_not_its_quantity() -> None:
     assert codes("what is the highest price?", Query(COPIES, MAX)) == ["cue"]
 
 
+def test_a_cue_in_a_name_is_none() -> None:
+    table = Table(
+        "cars",
+        (Column("miles per gallon", "real"), Column("home city"), Column("No. of wins", "real")),
+    )
+    average = Query(0, AVG).clauses(table)
+    for question, met in [
+        ("the average miles per gallon of cars", True),
+        ("the average miles per  Gallon of cars", True),
+        ("the average miles per gallon per city", False),
+        ("the average miles per gallon without cars", False),
+    ]:
+        assert (not list(unmet(Asked(question, average, (table,))))) is met, question
+    wins = Query(2, 0, (Condition(1, 0, "Best"),)).clauses(table)
+    assert not list(unmet(Asked("No. of wins of the cars of Best", wins, (table,))))
+
+
 def test_what_a_column_counts_is_not_counted_in_rows() -> None:
     rows = Query(ID, COUNT, counts_rows=True)
     assert codes("how many copies do we own?", rows) == ["cue"]

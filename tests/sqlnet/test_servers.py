@@ -143,6 +143,13 @@ def test_below_the_gate_the_session_itself_writes_nothing(server: Server, role: 
     database.close()
 
 
+def test_comments_do_not_run(shop: Database) -> None:
+    text = "SELECT /*! SLEEP(20), */ /*!50000 SLEEP(20), */ id FROM orders /*! , customers */"
+    began = time.monotonic()
+    assert len(shop.execute(Statement(text, (), shop.dialect)).rows) == 3
+    assert time.monotonic() - began < 15
+
+
 def test_a_role_that_can_write_is_refused_unless_accepted(server: Server) -> None:
     with pytest.raises(ConfigError, match=r"may write to public\.orders|privilege UPDATE"):
         open_database(server.address("writer"))

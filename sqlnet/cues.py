@@ -162,7 +162,7 @@ _PATTERNS = (
     ("at most", rf"\bup to\b|\bmaximum of\b|\b(?:or|and) {_DOWN}\b|\buntil\b"),
     ("less", rf"\b(?:{_LESS.replace(' ', '|')}) than\b|\b(?:under|below) (?={_NUMBER})|\bbefore\b"),
     ("less", r"\bprior to\b"),
-    ("more", r"\bmore than\b|\w+er than\b|\bafter\b|\bexceed(?:s|ed|ing)?\b|\blarger than\b"),
+    ("more", r"\bmore than\b|\b\w+er than\b|\bafter\b|\bexceed(?:s|ed|ing)?\b|\blarger than\b"),
     ("more", rf"\b(?:over|above|beyond|past) (?={_NUMBER})"),
     ("unequal", r"\b(?:different from|other than|apart from|besides)\b"),
     # Order, groups, sets.
@@ -172,7 +172,10 @@ _PATTERNS = (
     ("order", r"\b(?:in|by) (?:\w+ ){0,2}order\b|\bchronological(?:ly)?\b|\branking\b"),
     ("first few", rf"\b(?:top|bottom) {_NUMBER}\b|\b(?:first|last) {_NUMBER}\b(?! (?:round|game))"),
     ("how often", r"\b(?:most|least) (?:often|frequent(?:ly)?|common(?:ly)?|popular)\b"),
-    ("superlative", r"\bmost recent(?:ly)?\b|\b(?:most|least|best|worst|top|fewest)\b|\w{2,}est\b"),
+    (
+        "superlative",
+        r"\bmost recent(?:ly)?\b|\b(?:most|least|best|worst|top|fewest)\b|\b\w{2,}est\b",
+    ),
     ("superlative", r"\b(?:maximum|minimum|max|min)\b"),
     ("each", r"\b(?:for|in|of|by|from|at|on|to)? ?(?:each|every)\b|\bgroup(?:ed|ing)? by\b"),
     (

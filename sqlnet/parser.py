@@ -69,6 +69,7 @@ _BEAM = 4
 _CLEAR = 0.8  # probability of a table, above which no other one is spoken of
 _MOST_PAIRS = 1_000_000  # of columns, in tables that are read together
 _PARTS = ("column", "operator", "value")  # of a condition
+_MOST_SIGNS = 2000  # of a question, in which cues are looked for
 _TIE = math.log(3)  # two readings whose probabilities differ by less than this factor are a tie
 _QUANTITIES = tuple(AGGREGATES.index(name) for name in ("MAX", "MIN", "SUM", "AVG"))
 _COUNT = AGGREGATES.index("COUNT")
@@ -286,7 +287,9 @@ class SQLNet:
         table = spelled_out(encoded.table, encoded.text)
         others = tuple(other for other in tables if other.name != table.name)
         clauses = query.clauses(table, said)
-        return Asked(encoded.text, clauses, (table,), others, self.network.likeness)
+        end = encoded.tokens[-1].end if encoded.tokens else 0
+        text = encoded.text[: min(end, _MOST_SIGNS)]
+        return Asked(text, clauses, (table,), others, self.network.likeness)
 
     def _signs(
         self,

@@ -268,7 +268,7 @@ def fit_trust(
             asked.append(run(parser, hidden, _ANY))
     halves: tuple[list[Outcome], list[Outcome]] = ([], [])
     for outcome in asked:
-        halves[crc32(outcome.database.encode()) % 2].append(outcome)
+        halves[not is_fitted_to(outcome.database)].append(outcome)
     weights, threshold = dict(parser.trust.weights), parser.trust.threshold
     for kind in ("one", "several"):
         of_kind = [o for o in halves[0] if _kind(o) == kind]
@@ -294,6 +294,11 @@ def fit_trust(
 
 
 _LEAST = 50
+
+
+def is_fitted_to(database: str) -> bool:
+    """Whether a database is in the half that :func:`fit_trust` fits to."""
+    return crc32(database.encode()) % 2 == 0
 
 
 def _kind(outcome: Outcome) -> str:

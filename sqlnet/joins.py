@@ -1,0 +1,224 @@
+"""Joins between the tables of a database, and the least tree of them over some of its tables.
+
+A join comes from a declared foreign key, or from names where no key is declared between two tables:
+a column with the name of another table's key, or ``customer_id`` for the key of ``customers``. A
+guessed join costs more than a declared one. Several trees of the same cost are several readings of
+a question (from a flight to its source or to its destination airport): all are given, none is
+chosen here.
+
+Limit: the tree is exact for up to three tables; for more, it joins all of them by shortest paths to
+one table, the best there is.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, product
+from typing import Literal
+
+from codegen.errors import CodegenError
+from codegen.sqlnet.query import Table
+from codegen.sqlnet.words import stem, words_of
+
+DECLARED, GUESSED = 1.0, 1.5
+_MOST_ROOTS = 12  # tables that are tried as the middle of a tree
+_MOST_TREES = 8
+
+
+class PlanError(CodegenError):
+    """A plan can't be written as one statement that means what it says."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Join:
+    """Rows of ``child`` belong to one row of ``parent``: indices of tables and of their columns."""
+
+    child: int
+    child_columns: tuple[int, ...]
+    parent: int
+    parent_columns: tuple[int, ...]
+    origin: Literal["declared", "guessed"] = "declared"
+
+    @property
+    def cost(self) -> float:
+        """A tree's cost is the sum of its joins'."""
+        return DECLARED if self.origin == "declared" else GUESSED
+
+    def other(self, table: int) -> int:
+        """The table at the other end."""
+        return self.parent if table == self.child else self.child
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Joins that connect tables, each to the others by one path; none for a single table."""
+
+    tables: frozenset[int]
+    joins: frozenset[Join] = frozenset()
+
+    def of(self, table: int) -> list[Join]:
+        """The joins at a table, in a fixed order."""
+        return sorted(join for join in self.joins if table in (join.child, join.parent))
+
+    def behind(self, join: Join, table: int) -> frozenset[int]:
+        """The tables that ``table`` reaches through one of its joins."""
+        found, todo = {join.other(table)}, [(join.other(table), join)]
+        while todo:
+            here, via = todo.pop()
+            for further in self.of(here):
+                if further != via and further.other(here) not in found:
+                    found.add(further.other(here))
+                    todo.append((further.other(here), further))
+        return frozenset(found)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinGraph:
+    """The tables of a database and all joins between two of them."""
+
+    tables: tuple[Table, ...]
+    joins: tuple[Join, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "joins", tuple(_joins_of(self.tables)))
+
+    def key(self, table: int) -> int | None:
+        """The column that names a row: the declared primary key, if it is one column."""
+        key = self.tables[table].primary_key
+        return key[0] if len(key) == 1 else None
+
+    def trees(self, required: Iterable[int]) -> list[Tree]:
+        """The least trees over the required tables, all of the same cost.
+
+        Raises:
+            PlanError: if nothing connects them.
+        """
+        wanted = sorted(set(required))
+        if len(wanted) < 2:
+            return [Tree(frozenset(wanted))]
+        near = [self._nearest(table) for table in wanted]
+        sums = [sum(found.cost[v] for found in near) for v in range(len(self.tables))]
+        roots = sorted((cost, v) for v, cost in enumerate(sums) if cost < float("inf"))
+        if not roots:
+            names = " and ".join(self.tables[table].name for table in wanted)
+            raise PlanError(f"No key connects {names}.", "Name tables that a foreign key connects.")
+        found: dict[frozenset[Join], float] = {}
+        for _, root in roots[:_MOST_ROOTS]:
+            for paths in islice(product(*(one.paths(root) for one in near)), _MOST_TREES):
+                joins = frozenset().union(*paths)
+                touched = {table for join in joins for table in (join.child, join.parent)}
+                if len(touched) == len(joins) + 1:
+                    found[joins] = sum(join.cost for join in joins)
+        least = min(found.values())
+        equal = sorted((j for j, cost in found.items() if cost == least), key=sorted)
+        return [
+            Tree(frozenset(t for join in joins for t in (join.child, join.parent)), joins)
+            for joins in equal
+        ]
+
+    def _nearest(self, start: int) -> _Paths:
+        cost = [float("inf")] * len(self.tables)
+        last: list[list[Join]] = [[] for _ in self.tables]
+        at: dict[int, list[Join]] = {}
+        for join in self.joins:
+            at.setdefault(join.child, []).append(join)
+            at.setdefault(join.parent, []).append(join)
+        cost[start] = 0.0
+        queue = [(0.0, start)]
+        while queue:
+            here_cost, here = heapq.heappop(queue)
+            if here_cost > cost[here]:
+                continue
+            for join in at.get(here, ()):
+                there, there_cost = join.other(here), here_cost + join.cost
+                if there_cost < cost[there]:
+                    cost[there], last[there] = there_cost, [join]
+                    heapq.heappush(queue, (there_cost, there))
+                elif there_cost == cost[there]:
+                    last[there].append(join)
+        return _Paths(start, cost, last)
+
+
+@dataclass(frozen=True, slots=True)
+class _Paths:
+    """Shortest paths from one table: the cost to each other one, and the last joins to it."""
+
+    start: int
+    cost: Sequence[float]
+    last: Sequence[Sequence[Join]]
+
+    def paths(self, end: int) -> list[frozenset[Join]]:
+        """All shortest ones to a table, a few at most."""
+        return list(islice(self._walk(end), _MOST_TREES))
+
+    def _walk(self, end: int) -> Iterator[frozenset[Join]]:
+        if end == self.start:
+            yield frozenset()
+            return
+        for join in self.last[end]:
+            for rest in self._walk(join.other(end)):
+                yield rest | {join}
+
+
+def _joins_of(tables: Sequence[Table]) -> Iterator[Join]:
+    numbers = {table.name.lower(): number for number, table in enumerate(tables)}
+    connected: set[frozenset[int]] = set()
+    for child, table in enumerate(tables):
+        for key in table.foreign_keys:
+            parent = numbers.get(key.table.lower())
+            if parent is None or parent == child:
+                continue
+            targets = _targets(key.targets, tables[parent])
+            if len(targets) == len(key.columns):
+                connected.add(frozenset((child, parent)))
+                yield Join(child, key.columns, parent, targets)
+    for parent, table in enumerate(tables):
+        key = _named_key(table)
+        if key is None:
+            continue
+        for child, other in enumerate(tables):
+            if child != parent and frozenset((child, parent)) not in connected:
+                yield from (
+                    Join(child, (column,), parent, (key,), "guessed")
+                    for column in _guessed(other, table, key)
+                )
+
+
+def _targets(names: Sequence[str], table: Table) -> tuple[int, ...]:
+    if not names:
+        return table.primary_key
+    found = [i for name in names for i, c in enumerate(table.columns) if _same(c.name, name)]
+    return tuple(found)
+
+
+def _same(one: str, other: str) -> bool:
+    return one.lower() == other.lower()
+
+
+def _named_key(table: Table) -> int | None:
+    """The primary key, or else the first column if its name says that it is one."""
+    if len(table.primary_key) == 1:
+        return table.primary_key[0]
+    first = words_of(table.columns[0].name)
+    return 0 if not table.primary_key and first[-1] in ("id", "code") else None
+
+
+def _guessed(child: Table, parent: Table, key: int) -> Iterator[int]:
+    """The columns of ``child`` whose name says that they hold the key of ``parent``."""
+    named = words_of(parent.columns[key].name)
+    short = len(named) == 1 and named[0] in ("id", "code", "key", "no", "number")
+    wanted = [stem(word) for word in words_of(parent.name)]
+    for column, described in enumerate(child.columns):
+        if (column,) == child.primary_key and _same(child.name, parent.name):
+            continue
+        words = words_of(described.name)
+        if described.type != parent.columns[key].type:
+            continue
+        as_named = words == named and not short
+        as_table = len(words) > 1 and words[-1] == named[-1] and [*map(stem, words[:-1])] == wanted
+        # Of two tables with the same key column, neither is the other's part.
+        both = (column,) == child.primary_key and as_named
+        if (as_named and not both) or as_table:
+            yield column

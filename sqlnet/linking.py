@@ -134,6 +134,12 @@ def _forms() -> dict[str, list[tuple[str, ...]]]:
 _LONG = _forms()
 
 
+def spelled_word(word: str) -> tuple[str, ...]:
+    """The only long form of a short one that is no word itself: first name for fname."""
+    forms = _LONG.get(word, ())
+    return forms[0] if len(forms) == 1 and word not in ("cat", "mo") else (word,)
+
+
 def spelled_out(table: Table, question: str) -> Table:
     """The table, its columns' short forms replaced by the long ones that the question holds.
 

@@ -13,7 +13,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from sqlglot.errors import SqlglotError
 
 from codegen.errors import CodegenError, InputError
 from codegen.paths import plain_name
+from codegen.records import write_atomic
+from codegen.schema import conform
 from codegen.sqlnet.databases import StatementLimits
 from codegen.sqlnet.databases.files import Database, SqliteDatabase
 from codegen.sqlnet.joins import JoinGraph, PlanError
@@ -119,6 +121,72 @@ def find_database(folders: Sequence[str | Path], db_id: str) -> SqliteDatabase |
         if (path := Path(folder) / name).is_file():
             return SqliteDatabase.open(path)
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedQuestion:
+    """A question on the database ``db_id`` with its plan; where it comes from."""
+
+    db_id: str
+    question: str
+    plan: QueryPlan
+    source: str = "gold"
+
+
+def write_planned(path: str | Path, planned: Iterable[PlannedQuestion]) -> None:
+    """Writes questions with plans, a JSON object a line."""
+    write_atomic(Path(path), "".join(json.dumps(asdict(one)) + "\n" for one in planned))
+
+
+def read_planned(path: str | Path) -> list[PlannedQuestion]:
+    """Reads what :func:`write_planned` wrote.
+
+    Raises:
+        InputError: if it can't be read, or a line is no question with a plan.
+    """
+    try:
+        lines = Path(path).read_text("utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(conform(PlannedQuestion, json.loads(line)))
+        except ValueError as error:
+            raise InputError(f"Line {number} of {path} is damaged: {error}.") from None
+    return found
+
+
+def planned_gold(
+    golds: Iterable[GoldQuestion], folders: Sequence[str | Path]
+) -> tuple[list[PlannedQuestion], Counter[str]]:
+    """The gold questions that have a plan, and why the others have none.
+
+    Args:
+        golds: of any databases.
+        folders: where their SQLite files are.
+    """
+    found: list[PlannedQuestion] = []
+    left: Counter[str] = Counter()
+    by_database: dict[str, list[GoldQuestion]] = {}
+    for gold in golds:
+        by_database.setdefault(gold.db_id, []).append(gold)
+    for db_id, group in sorted(by_database.items()):
+        database = find_database(folders, db_id)
+        if database is None:
+            left["no database"] += len(group)
+            continue
+        graph = JoinGraph(database.tables)
+        for gold in group:
+            try:
+                plan = gold_plan(gold, graph, database)
+            except OutsideError as error:
+                left[str(error)] += 1
+                continue
+            found.append(PlannedQuestion(db_id, gold.question, plan))
+            found += [PlannedQuestion(db_id, p, plan, "paraphrase") for p in gold.paraphrases]
+        database.close()
+    return found, left
 
 
 def without_distinct(query: str) -> str:

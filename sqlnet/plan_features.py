@@ -21,7 +21,14 @@ import numpy as np
 
 from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.joins import JoinGraph
-from codegen.sqlnet.linking import ASKING_WORDS, Held, Linker, date_in, month_number
+from codegen.sqlnet.linking import (
+    ASKING_WORDS,
+    Held,
+    Linker,
+    date_in,
+    month_number,
+    spelled_word,
+)
 from codegen.sqlnet.plan import ROWS, Item, PlanValue, is_identifier, label_columns
 from codegen.sqlnet.query import Table
 from codegen.sqlnet.words import Token, number_in_words, number_of, stem, tokenize, words_of
@@ -34,7 +41,7 @@ _LONGEST_MENTION = 8  # tokens
 _FEW = 10  # distinct values of a column that holds kinds of something
 
 # Relations: of row i to column j.
-RELATIONS = [
+RELATIONS = (
     "self",
     "previous",
     "next",
@@ -65,10 +72,10 @@ RELATIONS = [
     "referred_table",
     "child",
     "parent",
-]
+)
 _BIT = {name: np.uint32(1 << number) for number, name in enumerate(RELATIONS)}
 
-TOKEN_SIGNS = [
+TOKEN_SIGNS = (
     "number",
     "capital",
     "capitals",
@@ -81,8 +88,8 @@ TOKEN_SIGNS = [
     "in_cell",
     "quoted",
     "numeral",
-]
-MENTION_SIGNS = [
+)
+MENTION_SIGNS = (
     "number",
     "numeral",
     "year",
@@ -92,11 +99,17 @@ MENTION_SIGNS = [
     "cell",
     "near",
     "small",
-    "long",
     "relative",
-]
-TABLE_SIGNS = ["part", "whole", "cell", "columns", "link", "likeness"]
-COLUMN_SIGNS = [
+)
+TABLE_SIGNS = (
+    "part",
+    "whole",
+    "cell",
+    "columns",
+    "link",
+    "likeness",
+)
+COLUMN_SIGNS = (
     "real",
     "primary",
     "foreign",
@@ -113,9 +126,8 @@ COLUMN_SIGNS = [
     "table_whole",
     "table_part",
     "likeness",
-    "unread",
     "alone",
-]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +205,7 @@ class LinkedSchema:
     def _words(self, item: Item) -> tuple[str, ...]:
         table = self.tables[item.table]
         words = words_of(table.name) if item.column == ROWS else table.columns[item.column].words
-        return words[:8]
+        return tuple(long for word in words[:8] for long in spelled_word(word))
 
     def _read(self, database: Database, held: Held) -> None:
         for item in self.items:
@@ -358,7 +370,7 @@ def read_question(
     for m, mention in enumerate(found):
         _mention_relations(relations, mention, m, length, base, schema, places, cells)
     inside = relations[:length, length:base] & _BIT["inside"] > 0
-    token_signs = _token_signs(text, spans, whole, part, tables, inside, found)
+    token_signs = _token_signs(spans, whole, part, tables, inside, found)
     mention_signs = np.array(
         [[sign in mention.signs for sign in MENTION_SIGNS] for mention in found], np.float32
     ).reshape(held, len(MENTION_SIGNS))
@@ -436,7 +448,6 @@ def _name_matches(
 
 
 def _token_signs(
-    text: str,
     spans: Sequence[Token],
     whole: np.ndarray,
     part: np.ndarray,
@@ -513,7 +524,6 @@ def _item_signs(
             any_whole[at],
             any_part[at],
             nearest[place],
-            0,
             len(schema.tables) == 1,
         )
     return table_signs, column_signs

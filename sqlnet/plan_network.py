@@ -1,7 +1,7 @@
 """The network that fills a plan's slots, with its vocabulary, and the directory it is kept in.
 
-Relation-aware layers (Shaw et al. 2018, arXiv 1803.02155; RAT-SQL, arXiv 1911.04942, section 4) over
-[whole question; tokens; mentions; tables; columns], where a pair may have several relations at
+Relation-aware layers (Shaw et al. 2018, arXiv 1803.02155; RAT-SQL, arXiv 1911.04942, section 4)
+over [whole question; tokens; mentions; tables; columns], where a pair may have several relations at
 once; then SQLNet's heads (arXiv 1711.04436): each item looks at the question once more and is
 scored for each slot by itself, so that the order of tables and columns makes no difference.
 
@@ -310,7 +310,7 @@ class PlanModel(nn.Module):
             for operators; for each of ``WHOLE_HEADS`` [B, classes]; for each of ``VALUE_HEADS``
             [B, T + C, V], and ``limit`` [B, V].
         """
-        length, held, tables, _ = batch.sizes
+        length, held, _, _ = batch.sizes
         x = self._inputs(batch)
         blocked = torch.zeros_like(batch.mask, dtype=x.dtype).masked_fill(~batch.mask, -1e4)
         for layer in self.layers:
@@ -472,7 +472,7 @@ class PlanNetwork:
     def read(self, questions: Sequence[PlanQuestion]) -> list[dict[str, np.ndarray]]:
         """The scores of questions, one array a slot, padding cut off: see :class:`PlanModel`."""
         batch = plan_batch(questions, self.vocabulary)
-        _, held, tables, _ = batch.sizes
+        tables = batch.tables.shape[1]
         scores = {name: value.numpy() for name, value in self.model(batch).items()}
         found = []
         for b, question in enumerate(questions):

@@ -95,6 +95,8 @@ class Test:
         aggregate: index into ``AGGREGATES``.
     """
 
+    __test__ = False  # for pytest, which collects classes of this name
+
     item: Item
     operator: str = "="
     values: tuple[PlanValue, ...] = ()

@@ -277,10 +277,16 @@ class LinkedSchema:
         stems = " ".join(map(stem, tokens))
         return dict(reversed(self._stemmed.get(stems, []))), False
 
-    def values_like(self, item: Item) -> Iterator[str]:
-        """The cells of one column that the index holds."""
-        for found in self._exact.values():
-            yield from (value for held, value in found if held == item)
+    def is_read(self, item: Item) -> bool:
+        """Whether all values of a column are known, but for long ones."""
+        return item in self._distinct
+
+    def holds(self, item: Item, text: str) -> bool:
+        """Whether a column has a cell like a text, case aside; long cells are not known."""
+        tokens = [token.text.casefold() for token in tokenize(text)]
+        if len(text) > _LONGEST_CELL or len(tokens) > _LONGEST_MENTION or item in self.dates:
+            return True
+        return any(held == item for held, _ in self._exact.get(" ".join(tokens), ()))
 
 
 @dataclass(frozen=True, slots=True)

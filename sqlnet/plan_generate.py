@@ -12,12 +12,15 @@ from __future__ import annotations
 import random
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 from codegen.errors import InputError
+from codegen.paths import child
 from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.joins import Join, PlanError
 from codegen.sqlnet.plan import (
@@ -33,7 +36,14 @@ from codegen.sqlnet.plan import (
     label_columns,
     to_statement,
 )
-from codegen.sqlnet.plan_data import run_rows
+from codegen.sqlnet.plan_data import (
+    GoldQuestion,
+    PlannedQuestion,
+    find_database,
+    planned_gold,
+    run_rows,
+    write_planned,
+)
 from codegen.sqlnet.plan_features import LinkedSchema
 from codegen.sqlnet.query import AGGREGATES
 
@@ -752,6 +762,92 @@ def _plural(phrase: str) -> str:
 
 def _said_number(value: float) -> str:
     return f"{value:.12g}"
+
+
+# -- all of it together
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What :func:`prepare` wrote.
+
+    Attributes:
+        sources: source -> questions to train on.
+        held_out: questions on the databases that are held out.
+        left: reason -> gold questions without a plan.
+    """
+
+    sources: Mapping[str, int]
+    held_out: int
+    left: Mapping[str, int]
+
+
+def prepare(
+    golds: Sequence[GoldQuestion],
+    folders: Sequence[str | Path],
+    out: str | Path,
+    *,
+    schemas: Mapping[str, Sequence[str]] | None = None,
+    held_out: float = 0.08,
+    on_each: int = 40,
+    on_made_up: int = 250,
+    seed: int = 0,
+) -> Prepared:
+    """Writes ``plans.jsonl`` and ``held_out.jsonl``, and made-up databases in ``databases``.
+
+    Args:
+        golds: questions with gold SQL.
+        folders: where their SQLite files are.
+        out: the directory.
+        schemas: of the made-up databases; see :func:`read_schemas`.
+        held_out: share of the gold questions, by whole databases, to be held out of training.
+        on_each: made-up questions on each database of gold questions.
+        on_made_up: on each made-up one.
+        seed: of the draws.
+
+    Raises:
+        InputError: if there are no gold questions, or a schema can't be filled.
+    """
+    if not golds:
+        raise InputError("There are no questions.", "Give a file with at least one.")
+    out = Path(out)
+    planned, left = planned_gold(golds, folders)
+    counts = Counter(gold.db_id for gold in golds)
+    held: set[str] = set()
+    for db_id in sorted(counts, key=lambda name: sha256(f"plans:{name}".encode()).hexdigest()):
+        if sum(counts[name] for name in held) < held_out * len(golds):
+            held.add(db_id)
+    training = [one for one in planned if one.db_id not in held]
+    for db_id in sorted(counts.keys() - held):
+        training += _made_up_on(db_id, folders, on_each, seed)
+    made = out / "databases"
+    made.mkdir(parents=True, exist_ok=True)
+    for name, tables in (schemas or {}).items():
+        path = child(made, f"{name}.sqlite", "the schemas")
+        path.unlink(missing_ok=True)
+        fill_database(tables, path, random.Random(f"{seed}:{name}"))
+        training += _made_up_on(name, [made], on_made_up, seed)
+    rest = [one for one in planned if one.db_id in held]
+    write_planned(out / "held_out.jsonl", rest)
+    write_planned(out / "plans.jsonl", training)
+    return Prepared(Counter(one.source for one in training), len(rest), left)
+
+
+def _made_up_on(
+    db_id: str, folders: Sequence[str | Path], count: int, seed: int
+) -> list[PlannedQuestion]:
+    database = find_database(folders, db_id)
+    if database is None:
+        return []
+    try:
+        schema = LinkedSchema(database.tables, database)
+        rng = random.Random(f"{seed}:{db_id}")
+        return [
+            PlannedQuestion(db_id, one.question, one.plan, "made up")
+            for one in made_up_questions(schema, database, count, rng)
+        ]
+    finally:
+        database.close()
 
 
 # -- made-up databases

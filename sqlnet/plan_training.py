@@ -14,7 +14,8 @@ import math
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -32,7 +33,8 @@ from codegen.records import write_atomic
 from codegen.schema import conform
 from codegen.sqlnet.joins import PlanError
 from codegen.sqlnet.plan import COUNT, Item, PlanValue, QueryPlan, Test, the_tree
-from codegen.sqlnet.plan_features import PlanQuestion
+from codegen.sqlnet.plan_data import PlannedQuestion, find_database
+from codegen.sqlnet.plan_features import Likeness, LinkedSchema, PlanQuestion, read_question
 from codegen.sqlnet.plan_network import (
     COMPANIONS,
     ITEM_HEADS,
@@ -46,7 +48,8 @@ from codegen.sqlnet.plan_network import (
     PlanNetwork,
     plan_batch,
 )
-from codegen.sqlnet.words import number_of
+from codegen.sqlnet.vectors import WordVectors
+from codegen.sqlnet.words import number_of, tokenize
 
 _SETS = ("select", "where", "group", "order", "second_where", "scalar")
 _EITHER = OPERATOR_CLASSES.index("= either")
@@ -202,6 +205,56 @@ class _Targets:
             if score > best:
                 best, found = score, place
         return found
+
+
+def plan_examples(
+    planned: Iterable[PlannedQuestion],
+    folders: Sequence[str | Path],
+    likeness: Likeness,
+    on_question: Callable[[int], None] | None = None,
+) -> tuple[list[PlanExample], int]:
+    """Questions read on their databases, with targets; and how many the network has no slots for.
+
+    Raises:
+        InputError: if a database is in none of the folders.
+    """
+    found: list[PlanExample] = []
+    left, held = 0, ""
+    schema: LinkedSchema | None = None
+    for number, one in enumerate(sorted(planned, key=lambda one: one.db_id)):
+        if schema is None or one.db_id != held:
+            database = find_database(folders, one.db_id)
+            if database is None:
+                raise InputError(
+                    f"There is no {one.db_id}.sqlite in {', '.join(map(str, folders))}.",
+                    "Name the folder that holds it.",
+                )
+            schema, held = LinkedSchema(database.tables, database), one.db_id
+            database.close()
+        question = read_question(one.question, schema, likeness)
+        targets = plan_targets(question, one.plan) if question.words else None
+        if targets is None:
+            left += 1
+        else:
+            found.append(PlanExample(question, one.plan, targets))
+        if on_question:
+            on_question(number + 1)
+    return found, left
+
+
+def new_network(
+    config: PlanConfig, vectors: WordVectors, planned: Iterable[PlannedQuestion], seed: int
+) -> PlanNetwork:
+    """A network with random weights; words that two training questions have get an offset."""
+    counts = Counter(
+        word for one in planned for word in {t.text.lower() for t in tokenize(one.question)}
+    )
+    order = sorted(range(len(vectors.words)), key=lambda row: counts[vectors.words[row]] < 2)
+    words = [vectors.words[row] for row in order]
+    trained = sum(counts[word] >= 2 for word in words)
+    torch.manual_seed(seed)
+    matrix = np.ascontiguousarray(vectors.matrix[order], dtype=np.float32)
+    return PlanNetwork.build(config, words, matrix, trained)
 
 
 def plan_losses(

@@ -148,7 +148,7 @@ class QueryPlan:
         group: columns whose values make a group.
         order, limit: "the five cheapest" have both.
         companion: a second block, if there is one.
-        keys: columns that joins should use where the tables can be joined in several ways.
+        keys: foreign keys that joins should use where tables can be joined in several ways.
     """
 
     select: tuple[Selected, ...]
@@ -235,9 +235,7 @@ def the_tree(graph: JoinGraph, required: Iterable[int], keys: Collection[Item] =
 
 
 def _uses(join: Join, keys: Collection[Item]) -> bool:
-    return any(Item(join.child, column) in keys for column in join.child_columns) or any(
-        Item(join.parent, column) in keys for column in join.parent_columns
-    )
+    return any(Item(join.child, column) in keys for column in join.child_columns)
 
 
 def _named(graph: JoinGraph, join: Join) -> str:
@@ -502,6 +500,8 @@ class _Writer:
             if not is_number:
                 left = exp.cast(left, exp.DataType.Type.DOUBLE)
             return kind(this=left, expression=self._mark(number))
+        if number is not None:  # a column of texts may hold numbers, such as SQLite's booleans
+            left = exp.cast(left, exp.DataType.Type.TEXT)
         right = exp.Lower(this=self._mark(value.text))
         return kind(this=exp.Lower(this=left), expression=right)
 

@@ -1,8 +1,9 @@
 """Joins between the tables of a database, and the least tree of them over some of its tables.
 
 A join comes from a declared foreign key, or from names where no key is declared between two tables:
-a column with the name of another table's key, ``customer_id`` for the key of ``customers``, or else
-the same name in both. A guessed join costs more than a declared one.
+a column with the name of another table's key, ``customer_id`` for the key of ``customers``, or,
+between tables that nothing else connects, the same name in both. A guessed join costs more than a
+declared one.
 
 Several trees of the same cost are several readings of a question (from a flight to its source or to
 its destination airport): all are given, none is chosen here.
@@ -189,10 +190,25 @@ def _joins_of(tables: Sequence[Table]) -> Iterator[Join]:
             if len(targets) == len(key.columns):
                 connected.add(frozenset((child, parent)))
                 yield Join(child, key.columns, parent, targets)
-    for one in range(len(tables)):
-        for other in range(one + 1, len(tables)):
-            if frozenset((one, other)) not in connected:
-                yield from _guessed(tables, one, other)
+    pairs = [(one, other) for one in range(len(tables)) for other in range(one + 1, len(tables))]
+    for one, other in pairs:
+        if frozenset((one, other)) not in connected:
+            for join in _guessed(tables, one, other):
+                connected.add(frozenset((one, other)))
+                yield join
+    part = _parts(len(tables), connected)
+    for one, other in pairs:
+        if part[one] != part[other]:
+            yield from _same_name(tables, one, other)
+
+
+def _parts(count: int, connected: Iterable[frozenset[int]]) -> list[int]:
+    """For each table a number that those which joins connect share."""
+    part = list(range(count))
+    for one, other in map(sorted, connected):
+        old, new = part[other], part[one]
+        part = [new if number == old else number for number in part]
+    return part
 
 
 def _guessed(tables: Sequence[Table], one: int, other: int) -> list[Join]:
@@ -208,14 +224,17 @@ def _guessed(tables: Sequence[Table], one: int, other: int) -> list[Join]:
         key = words_of(tables[one].columns[found[0].child_columns[0]].name)
         named = {stem(word) for word in key}
         found = [max(found, key=lambda join: _first_stem(tables[join.parent]) in named)]
-    if found:
-        return found
+    return found
+
+
+def _same_name(tables: Sequence[Table], one: int, other: int) -> Iterator[Join]:
+    """The first column that two tables have in common, but for names that say nothing."""
     names = {column.name.lower(): number for number, column in enumerate(tables[other].columns)}
     for number, column in enumerate(tables[one].columns):
         same = names.get(column.name.lower())
-        if same is not None and not _COMMON & {words_of(column.name)[-1]}:
-            found.append(Join(one, (number,), other, (same,), "same name"))
-    return found[:1]
+        if same is not None and words_of(column.name)[-1] not in _COMMON:
+            yield Join(one, (number,), other, (same,), "same name")
+            return
 
 
 def _first_stem(table: Table) -> str:
@@ -237,8 +256,10 @@ def _named_key(table: Table) -> int | None:
     """The primary key, or else the first column if its name says that it is one."""
     if len(table.primary_key) == 1:
         return table.primary_key[0]
+    refers = any(0 in key.columns for key in table.foreign_keys)
     first = words_of(table.columns[0].name)
-    return 0 if not table.primary_key and first[-1] in ("id", "code") else None
+    is_key = first[-1] in ("id", "code") and not refers
+    return 0 if is_key and not table.primary_key else None
 
 
 def _refers(child: Table, parent: Table, key: int) -> Iterator[int]:

@@ -822,7 +822,8 @@ def prepare(
         training += _made_up_on(db_id, folders, on_each, seed)
     made = out / "databases"
     made.mkdir(parents=True, exist_ok=True)
-    for name, tables in (schemas or {}).items():
+    for schema, tables in (schemas or {}).items():
+        name = f"made_up_{schema}"
         path = child(made, f"{name}.sqlite", "the schemas")
         path.unlink(missing_ok=True)
         fill_database(tables, path, random.Random(f"{seed}:{name}"))

@@ -419,7 +419,7 @@ class PlanNetwork:
         """
         rows = torch.from_numpy(matrix)
         vectors = torch.cat([torch.zeros(1, rows.shape[1]), rows])
-        return cls(PlanModel(vectors, trained, config), tuple(words), trained, config)
+        return cls(PlanModel(vectors, trained, config).eval(), tuple(words), trained, config)
 
     @classmethod
     def load(cls, path: str | Path) -> PlanNetwork:

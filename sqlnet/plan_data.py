@@ -28,6 +28,7 @@ from codegen.records import write_atomic
 from codegen.schema import conform
 from codegen.sqlnet.databases import StatementLimits
 from codegen.sqlnet.databases.files import Database, SqliteDatabase
+from codegen.sqlnet.databases.sqlite import SqliteEngine
 from codegen.sqlnet.joins import JoinGraph, PlanError
 from codegen.sqlnet.plan import (
     COUNT,
@@ -115,11 +116,14 @@ def read_gold(path: str | Path) -> list[GoldQuestion]:
 
 
 def find_database(folders: Sequence[str | Path], db_id: str) -> SqliteDatabase | None:
-    """The SQLite file ``<db_id>.sqlite`` of the first folder that has it, opened; else None."""
+    """The SQLite file ``<db_id>.sqlite`` of the first folder that has it, opened; else None.
+
+    It is opened in this process: some ten thousand statements run on the files of a data set.
+    """
     name = plain_name(f"{db_id}.sqlite", "db_id")
     for folder in folders:
         if (path := Path(folder) / name).is_file():
-            return SqliteDatabase.open(path)
+            return SqliteDatabase(SqliteEngine.open(str(path.resolve())), str(path))
     return None
 
 

@@ -83,8 +83,8 @@ VALUE_HEADS = ("value", "other_value", "second_value", "second_other_value")
 class PlanConfig:
     """What builds a network: width of a state, layers, attention heads, dropout in training."""
 
-    width: int = 192
-    layers: int = 4
+    width: int = 160
+    layers: int = 3
     heads: int = 8
     dropout: float = 0.15
 

@@ -3,8 +3,9 @@
 The loss is the sum over slots of cross-entropies: of a set (the columns of SELECT) against the
 uniform distribution over its members, times their number; of a class as usual; of the tables that
 take part by a sigmoid each. Slots that a plan does not have (the operator of no test) count
-nothing. Adam with warm-up and a cosine to zero, gradients clipped, and a running mean of the
-weights, which is what is kept.
+nothing. Adam with warm-up, a constant rate and a line to zero, gradients clipped, and a running
+mean of the weights, which is what is kept. A run that was cut off may resume with another number of
+steps.
 """
 
 from __future__ import annotations
@@ -419,7 +420,7 @@ class _Run:
         self.step = 0
         self.stages: list[dict[str, Any]] = []
         self.identity = {
-            "config": asdict(config),
+            "config": asdict(config) | {"steps": 0},  # a run may be made shorter or longer
             "questions": len(examples),
             "words": len(network.words),
         }
@@ -462,7 +463,7 @@ class _Run:
         torch.stack(list(parts.values())).sum().backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * _pace(self.step / self.config.steps)
+            group["lr"] = self.config.learning_rate * _pace(self.step, self.config.steps)
         self.optimizer.step()
         self.step += 1
         pace = 1 - min(self.config.mean, (1 + self.step) / (10 + self.step))
@@ -545,12 +546,9 @@ class _Progress(TypedDict):
     stages: list[dict[str, Any]]
 
 
-def _pace(done: float) -> float:
-    """The learning rate's share of the highest: up over a twentieth of the run, then a cosine."""
-    warm = 0.05
-    if done < warm:
-        return (done + 0.002) / (warm + 0.002)
-    return 0.01 + 0.99 * (1 + math.cos(math.pi * (done - warm) / (1 - warm))) / 2
+def _pace(step: int, steps: int) -> float:
+    """The learning rate's share of the highest: up over 150 steps, the last 30 % a line to zero."""
+    return min(1.0, (step + 1) / 150, (steps - step) / max(1.0, 0.3 * steps))
 
 
 def _order(examples: Sequence[PlanExample], size: int, rng: random.Random) -> np.ndarray:

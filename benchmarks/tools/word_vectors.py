@@ -2,8 +2,8 @@
 
     python -m benchmarks.tools.word_vectors GLOVE.npz ENCODER_DIR PLANS.jsonl --out vectors.npz
 
-Each word is read by the sentence encoder by itself; its mean state is reduced to some dozen principal
-components, so that a network of a few million weights knows that a singer is an artist. Both halves
+Each word is read by the sentence encoder by itself; its mean state is reduced to some dozen
+principal components, so that a network of a few million weights knows that a singer is an artist. Both halves
 are scaled to the same mean length. Needs transformers; one pass over the words on one core takes
 about a minute.
 """

@@ -82,11 +82,11 @@ class TrainPlansOptions(Config):
     vectors: str = setting(
         ..., "Word vectors: .npz, or GloVe's or word2vec's text format.", metavar="FILE"
     )
-    steps: int = setting(6000, "Steps.", ge=1)
+    steps: int = setting(4000, "Steps.", ge=1)
     batch_size: int = setting(32, "Questions per step.", ge=1)
     learning_rate: float = setting(1e-3, "Learning rate.", gt=0)
-    width: int = setting(192, "Width of the states.", ge=16)
-    layers: int = setting(4, "Number of layers.", ge=1)
+    width: int = setting(160, "Width of the states.", ge=16)
+    layers: int = setting(3, "Number of layers.", ge=1)
     dropout: float = setting(0.15, "Dropout rate.", ge=0, lt=1)
     bfloat16: bool = setting(False, "Compute products in bfloat16.")
     seed: int = setting(0, "Random seed.")
@@ -103,7 +103,8 @@ class TrainPlansOptions(Config):
 def train_plans(questions: str, given: TrainPlansOptions, as_json: bool) -> dict[str, Any]:
     """Train on the directory QUESTIONS that `codegen sqlnet plans` made.
 
-    Uses one thread. Run the same command again to resume an interrupted run.
+    Uses one thread. Run the same command again to resume an interrupted run; --steps
+    may differ.
     """
     from pathlib import Path
 

@@ -337,6 +337,8 @@ class Choice:
             something is always left.
         rows: what it gave; None if it failed or was not run.
         failure: then why.
+        other: the place of the next best candidate that asks for something else, if there is one.
+        margin: by how much its log-probability is lower, what was seen against it taken off.
     """
 
     number: int
@@ -344,6 +346,26 @@ class Choice:
     log_probability: float
     rows: Rows | None = None
     failure: str = ""
+    other: int | None = None
+    margin: float = math.inf
+
+
+def likeliest(found: Sequence[ScoredQuery]) -> Choice:
+    """The first candidate, where nothing is run."""
+    return _choice(found, [candidate.log_probability for candidate in found], 0)
+
+
+def _choice(found: Sequence[ScoredQuery], scores: Sequence[float], best: int) -> Choice:
+    asks = found[best].query
+    others = [i for i, c in enumerate(found) if not _asks_alike(c.query, asks)]
+    other = max(others, key=lambda i: scores[i], default=None)
+    return Choice(
+        best,
+        found[best],
+        found[best].log_probability,
+        other=other,
+        margin=math.inf if other is None else scores[best] - scores[other],
+    )
 
 
 def choose(
@@ -387,7 +409,8 @@ def choose(
         if _asks_alike(candidate.query, linked[best].query)
     )
     log_probability = math.log(min(max(alike, 1e-30), 1.0))
-    return Choice(best, linked[best], log_probability, rows, failure)
+    choice = _choice(linked, scores, best)
+    return replace(choice, log_probability=log_probability, rows=rows, failure=failure)
 
 
 @dataclass(slots=True)
@@ -418,7 +441,7 @@ class _Trial:
             return None, str(error), 0.0
         except DatabaseError as error:
             return None, str(error), FAILED
-        return rows, "", 0.0 if _gives_something(rows, query) else EMPTY
+        return rows, "", 0.0 if gives_something(rows, query) else EMPTY
 
     def dead_conditions(self, query: Query) -> int:
         """How many of its equalities select no row by themselves."""
@@ -442,7 +465,7 @@ def _asks_alike(one: Query, other: Query) -> bool:
     return one.matches(replace(other, select=one.select) if counts else other)
 
 
-def _gives_something(rows: Rows, query: Query) -> bool:
+def gives_something(rows: Rows, query: Query) -> bool:
     """Whether there is a row that is not NULL; a count of 0 is nothing either."""
     if AGGREGATES[query.aggregate] == "COUNT":
         return rows.rows != ((0,),)

@@ -63,7 +63,7 @@ def overlaps(question: str, tables: Sequence[Table]) -> list[float]:
     A table's own name counts besides, by the share of it that is asked for: of downloads and
     downloads_slices, a question about downloads means the first.
     """
-    names = [{stem(word) for word in words_of(table.name)} - _COMMON for table in tables]
+    names = [{stem(word) for word in table.words} - _COMMON for table in tables]
     held = [_stems(table) for table in tables]
     counts = Counter(word for words in held for word in words)
     encoded = {stem(token.text.lower()) for token in tokenize(question)} - _COMMON
@@ -102,7 +102,7 @@ def rank(
 
 
 def _stems(table: Table) -> set[str]:
-    names = [*words_of(table.name), *(word for column in table.columns for word in column.words)]
+    names = [*table.words, *(word for column in table.columns for word in column.words)]
     return {stem(name) for name in names} - _COMMON
 
 
@@ -141,9 +141,10 @@ def spelled_word(word: str) -> tuple[str, ...]:
 
 
 def spelled_out(table: Table, question: str) -> Table:
-    """The table, its columns' short forms replaced by the long ones that the question holds.
+    """The table, its columns' short forms replaced by the long ones that the question holds, and
+    names by synonyms that it holds.
 
-    The names stay what they are: the long forms are aliases.
+    The names stay what they are: what replaces them are aliases.
     """
     words = [token.text.lower() for token in tokenize(question)[:MAX_TOKENS]]
     stems = [stem(word) for word in words]
@@ -151,13 +152,24 @@ def spelled_out(table: Table, question: str) -> Table:
     # Few questions hold any long form at all: then no column needs to be looked at.
     long = {s: [f for f in fs if encoded.issuperset(map(stem, f))] for s, fs in _LONG.items()}
     held = {short: forms for short, forms in long.items() if forms and short not in words}
-    if not held:
+    if not held and not table.synonyms and not any(column.synonyms for column in table.columns):
         return table
     columns = tuple(_spelled(column, held, stems) for column in table.columns)
-    return table if columns == table.columns else replace(table, columns=columns)
+    alias = _synonym(table, stems) or table.alias
+    if columns == table.columns and alias == table.alias:
+        return table
+    return replace(table, columns=columns, alias=alias)
+
+
+def _synonym(named: Column | Table, stems: list[str]) -> str:
+    """The longest synonym that a question holds and the name does not; "" if none."""
+    held = [text for text in named.synonyms if _occurs_in(words_of(text), stems)]
+    return max(held, key=len, default="") if not _occurs_in(named.words, stems) else ""
 
 
 def _spelled(column: Column, long: Mapping[str, list[tuple[str, ...]]], stems: list[str]) -> Column:
+    if synonym := _synonym(column, stems):
+        return replace(column, alias=synonym)
     words = column.words
     if column.alias or not any(word in long for word in words):
         return column
@@ -233,7 +245,7 @@ class Linker:
         for condition in query.conditions:
             value = self._nearest(condition)
             conditions.append(condition if value is None else replace(condition, value=value))
-        return Query(query.select, query.aggregate, tuple(conditions))
+        return replace(query, conditions=tuple(conditions))
 
     def selects(self, condition: Condition) -> bool | None:
         """Whether a linked condition selects a row; None if it must be run to know."""
@@ -258,6 +270,7 @@ class Linker:
         for column, described in enumerate(self.table.columns):
             if described.type == "text":
                 texts = {value.casefold() for value in self.values(column) or ()}
+                texts |= {said for said, _ in described.called}
                 held = [span for text in texts & spans.keys() for span in spans[text]]
                 if held:
                     found[column] = _longest(held)
@@ -291,6 +304,9 @@ class Linker:
         return self._found[condition]
 
     def _sought(self, condition: Condition) -> str | None:
+        called = dict(self.table.columns[condition.column].called)
+        if found := called.get(condition.value.lower()):
+            return found
         if self.table.columns[condition.column].type == "real":
             if number_of(condition.value) is not None:
                 return None

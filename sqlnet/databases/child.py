@@ -46,7 +46,7 @@ from codegen.sqlnet.databases.duckdb import DuckDBEngine
 from codegen.sqlnet.databases.sqlite import SqliteEngine
 from codegen.sqlnet.query import Column, ColumnType, ForeignKey, Statement, Table, UnsafeSQLError
 
-Kind = Literal["sqlite", "duckdb"]
+Kind = Literal["sqlite", "duckdb", "parquet"]
 
 _GRACE_S = 0.5  # in which a statement that can be interrupted ends by itself
 _STARTING_S = 60.0  # on a machine that is busy with other work
@@ -333,6 +333,8 @@ def main() -> None:
 def _open(kind: Kind, path: str, image: bytes) -> Engine:
     if kind == "duckdb":
         return DuckDBEngine.open(path)
+    if kind == "parquet":
+        return DuckDBEngine.from_parquet(path)
     with closing(sqlite3.connect(":memory:")) as any_connection:  # the limit is the process's
         any_connection.execute(f"PRAGMA hard_heap_limit = {_SQLITE_MEMORY}")
     return SqliteEngine.open(path, image)

@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from codegen.errors import ConfigError
 from codegen.sqlnet.databases import (
@@ -39,25 +40,25 @@ class DuckDBEngine:
     @classmethod
     def open(cls, path: str) -> DuckDBEngine:
         """Opens a file; raises as :meth:`codegen.sqlnet.databases.files.DuckDBDatabase.open`."""
+        duckdb = _duckdb(path)
         try:
-            import duckdb
-        except ImportError:
-            raise ConfigError(
-                f"{path} is a DuckDB file, and duckdb is not installed.",
-                "Run: pip install 'codegen-toolkit[duckdb]'",
-            ) from None
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "enable_external_access": "false",
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-            "memory_limit": "1GB",
-            "threads": "1",
-            # What does not fit into memory fails: nothing is written beside the file.
-            "temp_directory": "",
-            "max_temp_directory_size": "0B",
-        }
+            connection = duckdb.connect(
+                path, read_only=True, config={**_SETTINGS, "enable_external_access": "false"}
+            )
+            connection.execute("SET lock_configuration = true")
+        except duckdb.Error as error:
+            raise DatabaseError(f"Cannot open {path}: {_first_line(error)}.") from None
+        return cls(connection, path)
+
+    @classmethod
+    def from_parquet(cls, path: str) -> DuckDBEngine:
+        """Reads a Parquet file into memory; then other files are out of reach. Raises as open."""
+        duckdb = _duckdb(path)
         try:
-            connection = duckdb.connect(path, read_only=True, config=settings)
+            connection = duckdb.connect(":memory:", config=_SETTINGS)
+            name = Path(path).stem.replace('"', '""')
+            connection.execute(f'CREATE TABLE "{name}" AS SELECT * FROM read_parquet(?)', [path])
+            connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
         except duckdb.Error as error:
             raise DatabaseError(f"Cannot open {path}: {_first_line(error)}.") from None
@@ -135,6 +136,27 @@ class DuckDBEngine:
 
 
 _ROWS_AT_ONCE = 100
+_SETTINGS: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "memory_limit": "1GB",
+    "threads": "1",
+    # What does not fit into memory fails: nothing is written beside the file.
+    "temp_directory": "",
+    "max_temp_directory_size": "0B",
+}
+
+
+def _duckdb(path: str) -> Any:
+    try:
+        import duckdb
+    except ImportError:
+        raise ConfigError(
+            f"{path} is a DuckDB or Parquet file, and duckdb is not installed.",
+            "Run: pip install 'codegen-toolkit[duckdb]'",
+        ) from None
+    return duckdb
+
 
 _NUMBERS = """
     TINYINT SMALLINT INTEGER BIGINT HUGEINT UTINYINT USMALLINT UINTEGER UBIGINT UHUGEINT

@@ -23,8 +23,8 @@ block; groups without a row are not listed.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
 from sqlglot import exp
 
@@ -171,6 +171,10 @@ class QueryPlan:
             yield self.order.item
         if self.companion and self.companion.item:
             yield self.companion.item
+
+    def to_row(self) -> dict[str, Any]:
+        """Its fields as JSON has them; tables and columns by number."""
+        return asdict(self)
 
     def required(self) -> frozenset[int]:
         """The tables of the first block."""

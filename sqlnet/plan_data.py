@@ -199,11 +199,16 @@ def without_distinct(query: str) -> str:
 
 
 def run_rows(
-    database: Database, text: str, parameters: Sequence[Parameter] = ()
+    database: Database,
+    text: str,
+    parameters: Sequence[Parameter] = (),
+    *,
+    keep_distinct: bool = False,
 ) -> list[tuple[Any, ...]] | None:
-    """What a statement of the data set gives, duplicates kept; None if it fails."""
+    """What a statement gives, duplicates kept unless ``keep_distinct``; None if it fails."""
     try:
-        statement = Statement(without_distinct(text), tuple(parameters))
+        text = text if keep_distinct else without_distinct(text)
+        statement = Statement(text, tuple(parameters))
         return list(database.engine.query(statement, _LIMITS).rows)
     except CodegenError:
         return None

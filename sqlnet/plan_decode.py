@@ -120,7 +120,9 @@ def choose_plan(
     for number, candidate in enumerate(candidates):
         if best and candidate.log_probability <= best.log_probability:
             break
-        score = candidate.log_probability + _NO_CELL * _strange_texts(candidate.plan, question)
+        score = candidate.log_probability + _NO_CELL * len(
+            [*strange_texts(candidate.plan, question)]
+        )
         statement = None
         try:
             statement = to_statement(candidate.plan, question.schema.graph, dialect)
@@ -141,10 +143,9 @@ def choose_plan(
     return found
 
 
-def _strange_texts(plan: QueryPlan, question: PlanQuestion) -> int:
-    """How many equalities compare a column of texts, whose cells are known, with none of them."""
+def strange_texts(plan: QueryPlan, question: PlanQuestion) -> Iterator[tuple[Item, str]]:
+    """The texts that a plan compares a column with whose cells are known and don't hold them."""
     tests = [*plan.where, *(plan.companion.where if plan.companion else ())]
-    count = 0
     for test in tests:
         item = test.item
         if test.operator not in ("=", "!=") or item.column == ROWS or test.aggregate:
@@ -154,8 +155,7 @@ def _strange_texts(plan: QueryPlan, question: PlanQuestion) -> int:
             continue
         for value in test.values:
             if not value.start and not question.schema.holds(item, value.text):
-                count += 1
-    return count
+                yield item, value.text
 
 
 class _Decoder:

@@ -277,6 +277,11 @@ class LinkedSchema:
         stems = " ".join(map(stem, tokens))
         return dict(reversed(self._stemmed.get(stems, []))), False
 
+    def cells_of(self, item: Item) -> Iterator[str]:
+        """The short cells of a column of texts."""
+        for found in self._exact.values():
+            yield from (value for held, value in found if held == item)
+
     def is_read(self, item: Item) -> bool:
         """Whether all values of a column are known, but for long ones."""
         return item in self._distinct

@@ -65,6 +65,7 @@ class PlanParser:
     def __init__(self, network: PlanNetwork) -> None:
         self.network = network
         self._linked: WeakKeyDictionary[Database, LinkedSchema] = WeakKeyDictionary()
+        self._bare: LinkedSchema | None = None  # the last schema without a database
 
     @classmethod
     def from_pretrained(cls, path: str | Path | None = None) -> PlanParser:
@@ -78,11 +79,13 @@ class PlanParser:
     def linked(self, schema: Schema) -> LinkedSchema:
         """The schema with the index of its cells, which is read once a database."""
         database = schema.database
-        if database is None:
-            return LinkedSchema(schema.tables)
-        found = self._linked.get(database)
+        found = self._linked.get(database) if database else self._bare
         if found is None or found.tables != schema.tables:
-            found = self._linked[database] = LinkedSchema(schema.tables, database)
+            found = LinkedSchema(schema.tables, database)
+            if database:
+                self._linked[database] = found
+            else:
+                self._bare = found
         return found
 
     def parse(

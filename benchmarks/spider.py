@@ -6,13 +6,12 @@ plan that runs, DISTINCT taken out of both statements, columns in any order, row
 unless gold orders them, as Spider's test-suite evaluation compares. ``execution_strict`` leaves
 DISTINCT in. ``execution_unguided`` takes the most probable plan, run or not; ``any_of_eight`` says
 how often one of the eight candidates is right. ``best_half`` and ``best_quarter`` are the shares
-that are right among the questions of the highest confidence. ``execution_easy`` to ``_extra`` are by
-Spider's four levels.
-``suite`` counts a question only if it is also right on five random fills of the database.
-``realistic``, ``syn`` and ``dk`` are the same question in other words, with the same databases.
-``ms_per_question`` is CPU time of one thread from the question to the answer, with the statements
-that were run but not the child processes that ran them; ``large_schema_ms`` the same without a
-database on a made-up schema of 200 tables. All intervals are clustered by database.
+that are right among the questions of the highest confidence; ``execution_easy`` to ``_extra`` are
+by Spider's four levels. ``suite`` counts a question only if it is also right on five random fills
+of the database. ``realistic``, ``syn`` and ``dk`` are questions in other words, with the same
+databases. ``ms_per_question`` is CPU time of one thread from the question to the answer, with the
+statements that were run; ``large_schema_ms`` the same without a database on a made-up schema of 200
+tables. All intervals are clustered by database.
 
 Against: published figures stand in docs/sqlnet.md; most are exact match without values, another
 measure.

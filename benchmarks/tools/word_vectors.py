@@ -3,9 +3,9 @@
     python -m benchmarks.tools.word_vectors GLOVE.npz ENCODER_DIR PLANS.jsonl --out vectors.npz
 
 Each word is read by the sentence encoder by itself; its mean state is reduced to some dozen
-principal components, so that a network of a few million weights knows that a singer is an artist. Both halves
-are scaled to the same mean length. Needs transformers; one pass over the words on one core takes
-about a minute.
+principal components, so that a network of a few million weights knows that a singer is an artist.
+Both halves are scaled to the same mean length. Needs transformers; one pass over the words on one
+core takes about a minute.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from codegen.benchmarks.tools.notes import say
 from codegen.sqlnet.plan_data import read_planned
 from codegen.sqlnet.vectors import read_vectors
 from codegen.sqlnet.words import tokenize
@@ -26,6 +27,7 @@ _BATCH = 128
 
 
 def main() -> None:
+    """Makes the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "glove", type=Path, help=".npz with words and vectors, frequent words first"
@@ -46,7 +48,7 @@ def main() -> None:
     halves = [glove.matrix[[rows[word] for word in kept]], meanings]
     scaled = [half / np.linalg.norm(half, axis=1).mean() * 2 for half in halves]
     np.savez(given.out, words=np.array(kept), vectors=np.hstack(scaled).astype(np.float16))
-    print(f"{len(kept)} words, width {scaled[0].shape[1]} + {scaled[1].shape[1]}: {given.out}")
+    say(f"{len(kept)} words, width {scaled[0].shape[1]} + {scaled[1].shape[1]}: {given.out}")
 
 
 @torch.no_grad()

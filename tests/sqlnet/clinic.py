@@ -7,7 +7,12 @@ one pair of tables, a table without a key, dates as ISO texts.
 import sqlite3
 from pathlib import Path
 
+import numpy as np
+
 from codegen.sqlnet.databases.files import SqliteDatabase
+from codegen.sqlnet.plan_features import PlanQuestion
+from codegen.sqlnet.plan_network import PlanNetwork
+from codegen.sqlnet.plan_training import PlanTargets
 
 SCRIPT = """
 CREATE TABLE patients (
@@ -37,3 +42,23 @@ def clinic(folder: Path) -> SqliteDatabase:
     connection.executescript(SCRIPT)
     connection.close()
     return SqliteDatabase.open(path)
+
+
+def sure_scores(
+    question: PlanQuestion, targets: PlanTargets, network: PlanNetwork
+) -> dict[str, np.ndarray]:
+    """The scores of a network that is sure of the targets."""
+    scores = network.read([question])[0]
+    sure = {name: np.full_like(value, -20.0) for name, value in scores.items()}
+    for members in (targets.sets, targets.pointers):
+        for name, found in members.items():
+            for item, kind in found:
+                sure[name][item, kind] = 20.0
+    for name, kind in targets.whole.items():
+        sure[name][max(kind, 0)] = 20.0
+    if targets.limit >= 0:
+        sure["limit"][targets.limit] = 20.0
+    for name in ("takes_part", "second_takes_part", "key"):
+        for item in getattr(targets, name):
+            sure[name][item, 0] = 20.0
+    return sure

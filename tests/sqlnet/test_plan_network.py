@@ -32,7 +32,7 @@ from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.vectors import random_vectors
 from codegen.sqlnet.words import tokenize
 
-from .clinic import clinic
+from .clinic import clinic, sure_scores
 
 SMALL = PlanConfig(width=32, layers=2, heads=2, dropout=0.1)
 
@@ -208,21 +208,7 @@ def test_gold_scores_decode_to_the_gold_plan(
         targets = plan_targets(question, one.plan)
         if targets is None:
             continue
-        scores = network.read([question])[0]
-        sure = {name: np.full_like(value, -20.0) for name, value in scores.items()}
-        for name, members in targets.sets.items():
-            for item, kind in members:
-                sure[name][item, kind] = 20.0
-        for name, kind in targets.whole.items():
-            sure[name][max(kind, 0)] = 20.0
-        for name, members in targets.pointers.items():
-            for item, kind in members:
-                sure[name][item, kind] = 20.0
-        if targets.limit >= 0:
-            sure["limit"][targets.limit] = 20.0
-        for name in ("takes_part", "second_takes_part", "key"):
-            for item in getattr(targets, name):
-                sure[name][item, 0] = 20.0
+        sure = sure_scores(question, targets, network)
         best = plan_candidates(question, sure, 1)[0]
         tried += 1
         wanted = to_statement(one.plan, schema.graph)

@@ -150,9 +150,10 @@ class LintSeqOptions(Config):
         "invalid.",
         shown="fast",
     )
-    format: Literal["diff", "chat", "pairs"] = setting(
+    format: Literal["diff", "anchored", "chat", "pairs"] = setting(
         "diff",
-        "diff: one text per sequence, in the published form. chat: the same as chat messages. "
+        "diff: one text per sequence, in the published form. anchored: the same with the line "
+        "above in place of line numbers and counts. chat: diff as chat messages. "
         "pairs: one text per edit, from a program to the next diff.",
     )
 

@@ -93,11 +93,13 @@ def test_formats() -> None:
         for form in formats
     )
     assert len(plain) == len(anchored) == len(chat) == 3
-    assert all(program_of([one]) == program_of([other]) for one, other in zip(plain, anchored, strict=True))
+    for one, other in zip(plain, anchored, strict=True):
+        assert program_of([one]) == program_of([other])
     assert len(pairs) == sum(text.meta["edits"] + 1 for text in plain)
     assert len({text.id for text in pairs}) == len(pairs)
     for key in ("edits", "lines", "audited_states", "dirty_states"):
-        totals = {sum(text.meta.get(key, 0) for text in texts) for texts in (plain, anchored, chat, pairs)}
+        every = (plain, anchored, chat, pairs)
+        totals = {sum(text.meta.get(key, 0) for text in texts) for texts in every}
         assert len(totals) == 1
 
 

@@ -39,6 +39,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "cogex": "codegen.cogex.generator:CoGEX",
         "backspace": "codegen.methods.backspace:Backspace",
         "infilling": "codegen.methods.infilling:Infilling",
+        "edits": "codegen.methods.edits.generator:Edits",
         "whole": "codegen.data.generators:Whole",
         "plain": "codegen.data.generators:Plain",
     },
@@ -49,6 +50,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "families": "codegen.data.sources.drawn:families",
         "puzzles": "codegen.data.sources.drawn:puzzles",
         "hub": "codegen.data.sources.rows:hub",
+        "git": "codegen.data.sources.git:git",
     },
     "filters": {
         "decontaminate": "codegen.data.filters.decontamination:decontaminate",

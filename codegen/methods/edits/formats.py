@@ -397,7 +397,8 @@ def _zeta_read(edit: Edit, answer: str) -> str:
     if not body.startswith("\n"):
         raise Unreadable("form")
     text = body[1:] if _ZETA_END not in answer else body[1:].removesuffix("\n")
-    return text + "\n" if "".join(window_lines(edit)).endswith("\n") else text
+    text += "\n" if "".join(window_lines(edit)).endswith("\n") else ""
+    return _joined([text], lines_of(around(edit)[1]))
 
 
 _ZETA2_CURSOR, _ZETA2_END, _ZETA2_NONE = "<|user_cursor|>", ">>>>>>> UPDATED", "NO_EDITS\n"
@@ -421,8 +422,8 @@ def _zeta2_write(edit: Edit) -> str:
 
 
 def _zeta2_read(edit: Edit, answer: str) -> str:
-    text = answer.replace(_ZETA2_CURSOR, "").removesuffix("\n").removesuffix(_ZETA2_END)
-    if _ZETA2_END in text:
+    text, _, rest = answer.replace(_ZETA2_CURSOR, "").partition(_ZETA2_END)
+    if rest.strip():
         raise Unreadable("marks")
     if text.strip() == _ZETA2_NONE.strip():
         return "".join(window_lines(edit))
@@ -522,22 +523,29 @@ def _plain_prompt(edit: Edit) -> str:
     )
 
 
-def _ranges(edit: Edit) -> list[tuple[list[str], list[str], int, Hunk]]:
-    """For each hunk: its lines with what makes them unique above and below, before and after."""
+def _ranges(edit: Edit) -> list[tuple[list[str], list[Hunk]]]:
+    """Lines that are found where they are meant, and the hunks in them, by their own numbers."""
     lines = window_lines(edit)
-    found, floor = [], 0
+    found: list[tuple[int, int, list[Hunk]]] = []
+    floor = 0
     for hunk in _hunks(edit):
         start, end = anchored(lines, hunk, floor)
-        after = [*lines[start : hunk.start], *hunk.new, *lines[hunk.end : end]]
-        found.append((lines[start:end], after, hunk.start - start, hunk))
+        inside = [hunk]
+        if start == end and found:  # nothing is left to say where: it goes with the last one
+            start, _, before = found.pop()
+            inside = [*before, hunk]
+        found.append((start, end, inside))
         floor = end
-    return found
+    return [
+        (lines[start:end], [h._replace(start=h.start - start, end=h.end - start) for h in inside])
+        for start, end, inside in found
+    ]
 
 
 def _search_write(edit: Edit) -> str:
     parts = [
-        f"{_SEARCH}{marked('', before)}{_MIDDLE}{marked('', after)}{_REPLACE}"
-        for before, after, _, _ in _ranges(edit)
+        f"{_SEARCH}{marked('', lines)}{_MIDDLE}{marked('', apply(lines, hunks))}{_REPLACE}"
+        for lines, hunks in _ranges(edit)
     ]
     return "".join(parts) or _NO_EDIT
 
@@ -592,15 +600,14 @@ def _without_notes(lines: Sequence[str]) -> list[str]:
 
 def _udiff_write(edit: Edit) -> str:
     parts = []
-    for before, after, above, hunk in _ranges(edit):
-        size = hunk.end - hunk.start
-        parts += [
-            _HUNK,
-            marked(" ", before[:above]),
-            marked("-", before[above : above + size]),
-            marked("+", hunk.new),
-            marked(" ", after[above + len(hunk.new) :]),
-        ]
+    for lines, hunks in _ranges(edit):
+        parts.append(_HUNK)
+        done = 0
+        for hunk in hunks:
+            parts.append(marked(" ", lines[done : hunk.start]))
+            parts.append(marked("-", lines[hunk.start : hunk.end]) + marked("+", hunk.new))
+            done = hunk.end
+        parts.append(marked(" ", lines[done:]))
     return "".join(parts) or _NO_EDIT
 
 

@@ -182,8 +182,9 @@ class Edits:
             f"its license is {example.license or 'unknown'!r}.",
         )
         date = str(meta.get("date", ""))
-        in_time = (not self.since or date >= self.since) and (not self.until or date < self.until)
-        _require(in_time, "date", f"it is of {date or 'no known date'}.")
+        is_limited = self.since or self.until
+        in_time = date >= self.since and (not self.until or date < self.until)
+        _require(not is_limited or (date and in_time), "date", f"it is of {date or 'no known date'}.")
         _require(not _VENDORED.search(path), "vendored", path)
         _require(not is_secret(path), "secret_file", path)
         before = _ADDRESS.sub("user@example.com", redact(example.program))
@@ -320,7 +321,7 @@ def _file_name(example: Example) -> str:
     return {"python": "main.py"}.get(example.language, f"main.{example.language}")
 
 
-def _require(holds: bool, reason: str, detail: str) -> None:
+def _require(holds: object, reason: str, detail: str) -> None:
     if not holds:
         raise Unsuitable(reason, detail)
 

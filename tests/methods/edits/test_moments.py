@@ -312,7 +312,7 @@ def stdlib_programs(step: int) -> list[Program]:
 
 @pytest.mark.parametrize(
     ("step", "least"),
-    [(25, 20), pytest.param(1, 500, marks=pytest.mark.long)],
+    [(25, 12), pytest.param(1, 500, marks=pytest.mark.long)],
     ids=["some", "all"],
 )
 def test_refactorings_of_the_standard_library(step: int, least: int, tmp_path: Path) -> None:

@@ -163,6 +163,11 @@ class NextEdit(CodeTask[NextEditProblem]):
         """The file after the right edit."""
         return problem.accepted[0]
 
+    def buggy(self, problem: NextEditProblem) -> Sequence[str]:
+        """The file as it is where it should change, and changed where it should not."""
+        is_due = problem.edit.category != "nothing"
+        return (problem.edit.text if is_due else f"{problem.edit.text}# more\n",)
+
     def measure(self, problem: NextEditProblem, sample: Sample) -> Mapping[str, float]:
         """See the module's docstring."""
         try:

@@ -39,7 +39,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from codegen.errors import CodegenError, SkippedExample
+from codegen.errors import CodegenError, ConfigError, SkippedExample, nearest
 from codegen.methods.edits.hunks import (
     NO_NEWLINE,
     Hunk,
@@ -697,3 +697,15 @@ FORMATS: Mapping[str, EditFormat] = {
     )
 }  # fmt: skip
 """The formats by name."""
+
+
+def find_format(name: str) -> EditFormat:
+    """A format by its name.
+
+    Raises:
+        ConfigError: for an unknown one; says the nearest.
+    """
+    if name not in FORMATS:
+        hint = f"{nearest(name, list(FORMATS))} There are: {', '.join(FORMATS)}."
+        raise ConfigError(f"Unknown format {name!r}.", hint.lstrip())
+    return FORMATS[name]

@@ -21,10 +21,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from codegen.errors import CodegenError, ConfigError, SkippedExample, nearest
+from codegen.errors import CodegenError, ConfigError, SkippedExample
 from codegen.lintseq.verify import check_ruff
 from codegen.lintseq.verify.checks import new_findings
-from codegen.methods.edits.formats import FORMATS, Unwritable, window_lines
+from codegen.methods.edits.formats import FORMATS, Unwritable, find_format, window_lines
 from codegen.methods.edits.hunks import apply, apply_diff, difference, lines_of
 from codegen.methods.edits.refactorings import REFACTORINGS, Program, refactored
 from codegen.methods.edits.sessions import (
@@ -114,11 +114,7 @@ class Edits:
     name: str = field(default="edits", init=False)
 
     def __post_init__(self) -> None:
-        if self.format not in FORMATS:
-            raise ConfigError(
-                f"Unknown format {self.format!r}.",
-                f"{nearest(self.format, list(FORMATS))} There are: {', '.join(FORMATS)}.".lstrip(),
-            )
+        find_format(self.format)
         if unknown := [kind for kind in self._kinds if kind not in REFACTORINGS]:
             raise ConfigError(
                 f"Unknown refactoring {unknown[0]!r}.", f"There are: {', '.join(REFACTORINGS)}."
@@ -184,7 +180,9 @@ class Edits:
         date = str(meta.get("date", ""))
         is_limited = self.since or self.until
         in_time = date >= self.since and (not self.until or date < self.until)
-        _require(not is_limited or (date and in_time), "date", f"it is of {date or 'no known date'}.")
+        _require(
+            not is_limited or (date and in_time), "date", f"it is of {date or 'no known date'}."
+        )
         _require(not _VENDORED.search(path), "vendored", path)
         _require(not is_secret(path), "secret_file", path)
         before = _ADDRESS.sub("user@example.com", redact(example.program))

@@ -336,7 +336,7 @@ def _add_next_edits(server: LanguageServer, session: Session) -> None:
 
     @server.command(ACCEPTED)
     def accepted(*_: Any) -> None:
-        _count(session, "next_edit_accepted")
+        """Clients expect it; what is accepted is seen in the document, whoever the client is."""
 
     @server.feature(
         types.TEXT_DOCUMENT_CODE_ACTION,
@@ -350,9 +350,7 @@ def _add_next_edits(server: LanguageServer, session: Session) -> None:
         if found is None:
             return []
         edit = types.WorkspaceEdit({found.uri: [types.TextEdit(found.place, found.text)]})
-        command = types.Command("Accept", ACCEPTED, [found.id])
-        kind = types.CodeActionKind.QuickFix
-        return [types.CodeAction("Apply the next edit", kind, edit=edit, command=command)]
+        return [types.CodeAction("Apply the next edit", types.CodeActionKind.QuickFix, edit=edit)]
 
 
 def _count(session: Session, name: str) -> None:

@@ -11,10 +11,12 @@ one version of a document; once that has changed it is gone.
 from __future__ import annotations
 
 import ast
+import asyncio
 import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING
@@ -39,6 +41,7 @@ from codegen.server.requests import CompletionRequest, DocumentKey
 from codegen.server.secrets import redact
 from codegen.server.text import safe_text
 from codegen.server.upstream import Upstream
+from codegen.server.upstream.source import read_row
 
 if TYPE_CHECKING:
     from codegen.server.engine import CompletionEngine
@@ -137,7 +140,7 @@ class Proposal:
     """One edit of a version of a document.
 
     Attributes:
-        id: for telling that it was shown or accepted.
+        id: for clients that tell that it was shown or accepted.
         uri, version: of the document.
         place: what is replaced.
         text: what by.
@@ -172,10 +175,10 @@ class NextEditor:
 
     def changing(
         self, uri: str, document: TextDocument, changes: Sequence[TextDocumentContentChangeEvent]
-    ) -> None:
-        """The editor is about to change a document.
+    ) -> bool:
+        """The editor is about to change a document; whether it takes what was proposed.
 
-        What was proposed for it is turned down, unless this change is it.
+        What was proposed and is not taken is turned down.
         """
         self._trackers.setdefault(uri, Tracker()).changing(document, changes, time.monotonic())
         pending = self._pending.pop(uri, None)
@@ -188,6 +191,7 @@ class NextEditor:
             self._refused[pending] = None
             while len(self._refused) > _REMEMBERED:
                 self._refused.popitem(last=False)
+        return taken
 
     async def propose(
         self,
@@ -260,17 +264,7 @@ class NextEditor:
         """What the model writes; None if it was cut off."""
         model = engine.model
         if isinstance(model, Upstream):
-            body = {
-                "model": model.name,
-                "prompt": prompt,
-                "max_tokens": 2 * _MOST_TOKENS,
-                "temperature": 0,
-                "stop": list(self.form.stop),
-            }
-            row = await model.json("completions", body, _TIMEOUT_S)
-            choice = (row.get("choices") or [{}])[0] if isinstance(row, dict) else {}
-            text, finish = choice.get("text"), choice.get("finish_reason")
-            return text if isinstance(text, str) and finish != "length" else None
+            return await self._answer_of(model, prompt)
         assert isinstance(model, CompletionModel)
         request = CompletionRequest(
             key._replace(document=f"{key.document}#next-edit"),
@@ -284,6 +278,28 @@ class NextEditor:
         )
         found = (await engine.complete(request)).candidates
         return found[0].text if found and found[0].finish_reason != "length" else None
+
+    async def _answer_of(self, upstream: Upstream, prompt: str) -> str | None:
+        body = {
+            "model": upstream.name,
+            "prompt": prompt,
+            "max_tokens": 2 * _MOST_TOKENS,
+            "temperature": 0,
+            "stop": list(self.form.stop),
+        }
+        parts, reason = [], None
+        try:
+            async with (
+                asyncio.timeout(_TIMEOUT_S),
+                aclosing(upstream.stream("completions", body)) as rows,
+            ):
+                async for row in rows:
+                    piece, finish = read_row(row)
+                    parts.append(piece)
+                    reason = finish or reason
+        except TimeoutError:
+            return None
+        return None if reason == "length" else "".join(parts)
 
     def _shown(
         self,

@@ -287,8 +287,9 @@ class Session:
         if document is None or document.text is None:
             return
         document.changes += 1
-        if self.next_edits:
-            self.next_edits.changing(uri, document.text, changes)
+        taken = self.next_edits and self.next_edits.changing(uri, document.text, changes)
+        if taken and self.engine:
+            self.engine.metrics.count("next_edit_accepted")
         document.delay.key(time.monotonic())
         self._count_acceptance(uri, document.text, changes)
         try:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lsprotocol.types import Position, Range, TextDocumentContentChangeEvent
 
@@ -36,7 +36,6 @@ from codegen.methods.edits.hunks import apply, difference, lines_of
 from codegen.methods.edits.sessions import View
 from codegen.records import Change, Edit
 from codegen.server.document import TextDocument, units
-from codegen.server.model import CompletionModel
 from codegen.server.requests import CompletionRequest, DocumentKey
 from codegen.server.secrets import redact
 from codegen.server.text import safe_text
@@ -45,6 +44,7 @@ from codegen.server.upstream.source import read_row
 
 if TYPE_CHECKING:
     from codegen.server.engine import CompletionEngine
+    from codegen.server.model import CompletionModel
 
 _PAUSE_S = 1.0  # between two edits
 _NEAR = 8  # lines: a change farther away is another edit
@@ -249,13 +249,14 @@ class NextEditor:
             prompt = self.form.prompt(edit)
         except Unwritable:
             return ""
-        if isinstance(model, CompletionModel):
-            own = (edit.text, *(part for c in edit.history for part in (c.old, c.new)))
-            if any(model.prompter.control.search(part) for part in own):
-                return ""  # text that spells a control token would become one
-            tokens = len(model.tokenizer(prompt).input_ids)
-        else:
+        if isinstance(model, Upstream):
             tokens = len(prompt) // _CHARS_A_TOKEN
+        else:
+            own = (edit.text, *(part for c in edit.history for part in (c.old, c.new)))
+            local = cast("CompletionModel", model)
+            if any(local.prompter.control.search(part) for part in own):
+                return ""  # text that spells a control token would become one
+            tokens = len(local.tokenizer(prompt).input_ids)
         return prompt if tokens + _MOST_TOKENS <= model.limit else ""
 
     async def _answer(
@@ -265,11 +266,11 @@ class NextEditor:
         model = engine.model
         if isinstance(model, Upstream):
             return await self._answer_of(model, prompt)
-        assert isinstance(model, CompletionModel)
+        tokenizer = cast("CompletionModel", model).tokenizer
         request = CompletionRequest(
             key._replace(document=f"{key.document}#next-edit"),
             prefix="",
-            tokens=tuple(model.tokenizer(prompt).input_ids),
+            tokens=tuple(tokenizer(prompt).input_ids),
             params=SamplingParams(max_new_tokens=_MOST_TOKENS),
             stop=self.form.stop,
             multiline=None,

@@ -21,7 +21,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from codegen.data.sources import Item, Rejected, SourceOptions
-from codegen.errors import InputError, MachineError
+from codegen.errors import InputError
+from codegen.extras import require
 from codegen.records import Example
 
 MOST_BYTES = 2**20
@@ -91,12 +92,9 @@ class GitSource:
                     yield Rejected(f"{name}:{str(commit_id)[:12]}", "missing_object", detail)
 
     def _repositories(self) -> list[tuple[str, Any]]:
-        try:
-            import pygit2
-        except ImportError:
-            raise MachineError(
-                "Git histories require pygit2.", "Run: pip install 'codegen-toolkit[git]'"
-            ) from None
+        require("pygit2")
+        import pygit2
+
         if not self.path.is_dir():
             raise InputError(f"No directory at {str(self.path)!r}.", "Give a git repository.")
         folders = [self.path]

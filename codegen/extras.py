@@ -31,6 +31,7 @@ EXTRAS = {
     "psycopg": ("servers", "PostgreSQL databases for sqlnet"),
     "pymysql": ("servers", "MySQL databases for sqlnet"),
     "constraint": ("puzzles", "zebra puzzles"),
+    "pygit2": ("git", "git histories as data"),
     "pygls": ("serve", "completions for editors"),
     "lsprotocol": ("serve", "completions for editors"),
     "pathspec": ("serve", "completions for editors"),

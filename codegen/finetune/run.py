@@ -124,8 +124,9 @@ def train(
     output = Path(recipe.output)
     result_path = output / RESULT_NAME
     check_packages(recipe)
+    fit = _fit_of(recipe)
     if not is_first():
-        return read_result(output) if result_path.is_file() else _train(recipe, output)
+        return read_result(output) if result_path.is_file() else fit(recipe, output)
     directory = RunDirectory(output, settings_file="recipe.json", option="output")
     with directory.open():
         refuse_links(output / CHECKPOINTS)
@@ -144,7 +145,7 @@ def train(
             result = read_result(output)
         else:
             try:
-                result = _train(recipe, output, on_step, on_message)
+                result = fit(recipe, output, on_step, on_message)
             except Exception as error:
                 if _means_full_disk(error, output):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(output)) from error
@@ -156,6 +157,21 @@ def train(
         if recipe.push_to:
             on_message(f"The model is on the hub: {push_model(output / MODEL_DIR, recipe.push_to)}")
         return result
+
+
+def _fit_of(recipe: Recipe) -> Callable[..., TrainingResult]:
+    """What trains by the recipe's objective: called with the recipe, the output directory, and
+    what to call after steps and with notes, as :func:`train` is.
+    """
+    if recipe.objective == "sft":
+        return _train
+    if recipe.objective == "dpo":
+        from codegen.finetune import dpo
+
+        return dpo.fit
+    from codegen.finetune import grpo
+
+    return grpo.fit
 
 
 def _is_longer(recipe: Recipe, finished: Mapping[str, Any]) -> bool:
@@ -204,12 +220,18 @@ _NEEDED = {  # what a setting's value needs: the package and its module
     "adamw_torch_8bit": ("torchao", "torchao"),
     "adamw_torch_4bit": ("torchao", "torchao"),
     "liger": ("liger-kernel", "liger_kernel"),
+    "dpo": ("trl", "trl"),
+    "grpo": ("trl", "trl"),
 }
 
 
 def check_packages(recipe: Recipe) -> None:
     """Raises a ConfigError for a tracker, method or optimizer whose package is not installed."""
-    used = {"method": recipe.method, "optimizer": recipe.optimizer}
+    used = {
+        "objective": recipe.objective,
+        "method": recipe.method,
+        "optimizer": recipe.optimizer,
+    }
     if recipe.liger:
         used["liger"] = "liger"
     for key, value in used.items():

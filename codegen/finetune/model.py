@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _WIDER = 4  # the feed-forward layers, in units of the width
 
 
-def load_model(recipe: Recipe, dataset: Dataset) -> LoadedModel:
-    """The model to train, with the tokenizer of its data.
+def load_model(recipe: Recipe, dataset: Dataset | None = None) -> LoadedModel:
+    """The model to train, with the tokenizer of its data if it is trained on texts.
 
     Trained weights are in float32; under an adapter the frozen ones are in the type of the
     computation (``base_dtype``), or in 4 bits (``qlora``).
@@ -38,10 +38,11 @@ def load_model(recipe: Recipe, dataset: Dataset) -> LoadedModel:
     """
     import torch
 
-    if recipe.model == NEW:
+    if dataset and recipe.model == NEW:
         loaded = init_model(recipe, dataset)
     else:
-        dtype = base_dtype(recipe) if dataset.new_token is None else torch.float32
+        grows = dataset is not None and dataset.new_token is not None
+        dtype = torch.float32 if grows else base_dtype(recipe)
         options = {"quantization_config": _four_bits()} if recipe.method == "qlora" else {}
         loaded = load(recipe.model, dtype=dtype, **options)
         if recipe.infilling != is_infilling(loaded.model):
@@ -52,7 +53,7 @@ def load_model(recipe: Recipe, dataset: Dataset) -> LoadedModel:
     if recipe.sorted.layers:
         keep_first_layers(loaded.model, recipe.sorted.layers)
     mark_exits(loaded.model, recipe.sorted.exits, recipe.loss)
-    return replace(loaded, tokenizer=dataset.tokenizer)
+    return replace(loaded, tokenizer=dataset.tokenizer) if dataset else loaded
 
 
 def base_dtype(recipe: Recipe) -> torch.dtype:
@@ -158,25 +159,14 @@ def trainable_of(model: Any, recipe: Recipe, new_token: int | None = None) -> An
         model.enable_input_require_grads()  # else a frozen base gives the checkpoints no gradient
     if recipe.method == "full":
         return model.train()
-    from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
+    from peft import get_peft_model, prepare_model_for_kbit_training
 
     if recipe.method == "qlora":
         model = prepare_model_for_kbit_training(
             model, use_gradient_checkpointing=recipe.gradient_checkpointing
         )
-    targets = recipe.lora.targets
-    config = LoraConfig(
-        r=recipe.lora.rank,
-        lora_alpha=recipe.lora.alpha,
-        lora_dropout=recipe.lora.dropout,
-        use_rslora=recipe.lora.rslora,
-        use_dora=recipe.lora.dora,
-        target_modules=targets if isinstance(targets, str) else list(targets),
-        trainable_token_indices=_token_indices(model, new_token),
-        task_type=TaskType.CAUSAL_LM,
-    )
     try:
-        made = get_peft_model(model, config)
+        made = get_peft_model(model, adapter_config(recipe, _token_indices(model, new_token)))
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"lora.targets fits no layer of {recipe.model}: {reason}") from None
@@ -184,6 +174,25 @@ def trainable_of(model: Any, recipe: Recipe, new_token: int | None = None) -> An
         if weight.requires_grad:
             weight.data = weight.data.to(torch.float32)
     return made
+
+
+def adapter_config(recipe: Recipe, token_indices: Any = None) -> Any:
+    """peft's configuration of the recipe's adapter; ``token_indices``: rows of the embeddings that
+    are trained besides.
+    """
+    from peft import LoraConfig, TaskType
+
+    targets = recipe.lora.targets
+    return LoraConfig(
+        r=recipe.lora.rank,
+        lora_alpha=recipe.lora.alpha,
+        lora_dropout=recipe.lora.dropout,
+        use_rslora=recipe.lora.rslora,
+        use_dora=recipe.lora.dora,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        trainable_token_indices=token_indices,
+        task_type=TaskType.CAUSAL_LM,
+    )
 
 
 def _check_rows(model: Any, recipe: Recipe, dataset: Dataset, plan: StepPlan) -> None:

@@ -50,7 +50,9 @@ from codegen.records import write_atomic
 from codegen.runs import RunDirectory
 
 if TYPE_CHECKING:
-    from codegen.finetune.trainer import OnStep, StepTrainer
+    from transformers import Trainer
+
+    from codegen.finetune.trainer import OnStep
 
 MODEL_DIR = "model"
 RESULT_NAME = "train.json"
@@ -138,7 +140,7 @@ def train(
         if result_path.is_file() and _is_longer(recipe, read_result(output).recipe):
             _extend(directory, recipe, settings, defaults)
             on_message(f"Extending the finished run in {output}.")
-        begun = result_path.is_file() or _last_whole_checkpoint(output) is not None
+        begun = result_path.is_file() or last_whole_checkpoint(output) is not None
         directory.claim(settings, begun=begun, defaults=defaults, old_values=_OLD_VALUES)
         if result_path.is_file():
             on_message(f"{output} already holds the finished run.")
@@ -329,7 +331,8 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     return settings
 
 
-def _last_whole_checkpoint(output: Path) -> Path | None:
+def last_whole_checkpoint(output: Path) -> Path | None:
+    """The newest checkpoint of a run whose files are all written."""
     from codegen.finetune.trainer import WHOLE
 
     folders = (output / CHECKPOINTS).glob("checkpoint-*")
@@ -400,7 +403,7 @@ def _train(
         scores=scores,
         keep=(steps_before_decay(recipe), output / STATE) if not reason else None,
     )
-    checkpoint = _last_whole_checkpoint(output)
+    checkpoint = last_whole_checkpoint(output)
     if checkpoint:
         say(f"Resuming from {checkpoint.name}.")
         trainer.loss.load(checkpoint)
@@ -412,20 +415,31 @@ def _train(
     with contextlib.redirect_stdout(sys.stderr if prints else sys.stdout):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - started
-    _save(trainer, loaded, recipe, dataset, output)
-    result = _result(trainer, recipe, dataset, plan, counts, start_step, seconds)
+    save_model(trainer, loaded, recipe, dataset.tokenizer, output)
+    tokens, trained = _tokens(dataset, plan, start_step, trainer.state.global_step)
+    result = result_of(trainer, recipe, counts, seconds, tokens, trained)
+    for step, loss in result.losses if plan.widths else ():
+        result.parts.setdefault(f"loss_length_{plan.width(step - 1)}", []).append((step, loss))
     if not is_first():
         return result
     if texts := dataset.held_out_texts[: recipe.evaluation.answers]:
         say(f"Generating completions of {len(texts)} held-out prompts.")
         saved = load(result.model, dtype=torch.float32)
         result = replace(result, answers=exact_match(saved, texts, recipe))
-    _write_pages(result, recipe.model, output)
+    write_pages(result, recipe.model, output)
     return result
 
 
-def _save(
-    trainer: StepTrainer, base: LoadedModel, recipe: Recipe, dataset: Dataset, output: Path
+def _tokens(dataset: Dataset, plan: StepPlan, first: int, last: int) -> tuple[int, int]:
+    """Tokens without padding and trained actions of the steps from ``first`` to ``last``."""
+    outline = Outline(dataset.examples)
+    seen = [plan.numbers(step) for step in range(first, last)]
+    tokens = sum(int(outline.lengths[numbers].sum()) for numbers in seen)
+    return tokens, sum(int(outline.trained[numbers].sum()) for numbers in seen)
+
+
+def save_model(
+    trainer: Trainer, base: LoadedModel, recipe: Recipe, tokenizer: Any, output: Path
 ) -> None:
     """Writes the final model to a temporary directory and moves it, so it is whole or absent."""
     accelerator = trainer.accelerator
@@ -451,7 +465,7 @@ def _save(
     if is_adapter:  # of a grown vocabulary only the new rows belong to the adapter
         options["save_embedding_layers"] = False
     model.save_pretrained(partial, **options)
-    dataset.tokenizer.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
     below, fingerprint = "", ""
     if is_adapter:
         is_path = base.origin == "path" and Path(recipe.model).expanduser().is_dir()
@@ -463,27 +477,28 @@ def _save(
     partial.rename(output / MODEL_DIR)
 
 
-def _result(
-    trainer: StepTrainer,
+def result_of(
+    trainer: Trainer,
     recipe: Recipe,
-    dataset: Dataset,
-    plan: StepPlan,
     counts: dict[str, Any],
-    start_step: int,
     seconds: float,
+    tokens: int,
+    trained: int,
 ) -> TrainingResult:
+    """The result of a run from its trainer's history.
+
+    Args:
+        trainer: after the last step.
+        recipe, counts: see :class:`TrainingResult`.
+        seconds: how long this process trained.
+        tokens, trained: what it saw in that time.
+    """
     assert trainer.model is not None
     last, history = trainer.state.global_step, trainer.state.log_history
-    outline = Outline(dataset.examples)
-    tokens = trained = 0
-    for step in range(start_step, last):
-        seen = plan.numbers(step)
-        tokens += int(outline.lengths[seen].sum())
-        trained += int(outline.trained[seen].sum())
     steps = [row for row in history if "loss" in row]
 
     def curve(rows: Sequence[dict[str, Any]], name: str) -> list[tuple[int, float]]:
-        return [(int(row["step"]), row[name]) for row in rows if name in row]
+        return [(int(row["step"]), row[name]) for row in rows if row.get(name) is not None]
 
     losses, parts = curve(steps, "loss"), {}
     reported = {"loss", "grad_norm", "learning_rate", "epoch", "step"}
@@ -495,10 +510,9 @@ def _result(
     for name in dict.fromkeys(name for row in history for name in sorted(row)):
         if name.startswith("eval_loss_layer_"):
             parts[name] = curve(history, name)
-    for step, loss in losses if plan.widths else ():
-        parts.setdefault(f"loss_length_{plan.width(step - 1)}", []).append((step, loss))
     best = trainer.state.best_global_step if recipe.evaluation.keep == "best" else None
-    versions = {name: version(name) for name in ("torch", "transformers", "peft", "accelerate")}
+    packages = ["torch", "transformers", "peft", "accelerate"]
+    versions = {name: version(name) for name in packages + ["trl"] * (recipe.objective != "sft")}
     return TrainingResult(
         model=str(Path(recipe.output) / MODEL_DIR),
         losses=losses,
@@ -521,7 +535,7 @@ def _result(
     )
 
 
-def _write_pages(result: TrainingResult, base: str, output: Path) -> None:
+def write_pages(result: TrainingResult, base: str, output: Path) -> None:
     """The curves and the model's README."""
     curves = [LossCurve("loss", result.losses)]
     if result.evaluations:
@@ -529,6 +543,8 @@ def _write_pages(result: TrainingResult, base: str, output: Path) -> None:
     write_atomic(output / "loss.svg", loss_picture(curves))
     rates = [LossCurve("learning rate", result.learning_rates)]
     write_atomic(output / "learning_rate.svg", loss_picture(rates, "Learning rate"))
+    if rewards := result.parts.get("reward"):
+        write_atomic(output / "reward.svg", loss_picture([LossCurve("reward", rewards)], "Reward"))
     scores = [LossCurve(name, v) for name, v in result.parts.items() if name.startswith("pass@")]
     if scores:
         write_atomic(output / "pass.svg", loss_picture(scores, "pass@k"))

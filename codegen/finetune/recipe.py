@@ -258,6 +258,15 @@ class GRPO(Config):
     turns: int = Field(
         1, ge=1, le=16, description="tries at a program; the verdict is the next message"
     )
+    sample_rows: int = Field(
+        0,
+        ge=0,
+        le=1 << 20,
+        description="samples drawn at once, while earlier ones are judged; 0 for all of a step",
+    )
+    cpu_s: float = Field(
+        0.0, ge=0, le=3600, description="most CPU seconds of a program; 0 for the task's limit"
+    )
     workers: int = Field(0, ge=0, le=1024, description="sandboxes that judge; 0 for one per core")
     trl: dict[Text, Any] = Field({}, description="further settings of TRL's GRPOConfig")
 
@@ -479,6 +488,9 @@ class Recipe(Config):
             "sorted": self.sorted.layers or self.sorted.exits,
             "evaluation.data": self.evaluation.data,
         }
+        if self.objective == "grpo":
+            others["turns"] = self.grpo.turns > 1 and self.format != "chat"
+            others["decoder"] = self.decoder not in ("sample", "edit_sequence")
         used = [name for name, is_used in others.items() if is_used]
         _refuse_if(
             self.objective == "grpo" and not self.grpo.task,

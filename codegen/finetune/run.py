@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from codegen import __version__
 from codegen.errors import ConfigError, InputError, ResumeError
+from codegen.evals import tasks
 from codegen.evals.report import LossCurve, loss_picture
 from codegen.finetune.attention import processes_per_row
 from codegen.finetune.dataset import TOKENS, Dataset, read_dataset
@@ -317,8 +319,10 @@ def read_result(output: str | Path) -> TrainingResult:
 
 
 _OLD_VALUES = {"overlong": {"cut": "truncate"}}
-_NOT_DECIDING = {
-    *("output", "save_every", "token_cache", "report_to", "run_name", "project", "push_to"),
+_NOT_DECIDING: Any = {
+    **dict.fromkeys(("output", "save_every", "token_cache", "report_to", "run_name"), True),
+    **dict.fromkeys(("project", "push_to"), True),
+    "grpo": {"workers"},
 }
 
 
@@ -327,6 +331,9 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     settings = recipe.model_dump(mode="json", exclude=_NOT_DECIDING)
     paths = [*(path for _, path in recipe.sources), *recipe.evaluation_sources]
     settings["data_digest"] = [digest for path in paths for digest in source_digests(path)]
+    if recipe.objective == "grpo":
+        problems = repr(tasks.load(recipe.grpo.task).problems())
+        settings["data_digest"] = hashlib.sha256(problems.encode()).hexdigest()
     settings["model_fingerprint"] = NEW if recipe.model == NEW else fingerprint_of(recipe.model)
     return settings
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import resource
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from codegen.finetune.run import train
 from codegen.generation.protocol import SamplingParams
 from codegen.records import write_atomic
 
+ARMS = ("start", "sft", "dpo", "grpo")
 TEXTS, JUDGED, HELD_OUT = 3000, 400, 150
 SAMPLES = 10
 LONGEST = 140  # tokens of a sample
@@ -59,24 +60,24 @@ def judged_samples(out: Path, task: str, model: str, seed: int) -> Any:
 
 
 def continued(
-    out: Path, arm: str, start: str, texts: str, task: str, seed: int, steps: Mapping[str, int]
+    out: Path, arm: str, start: str, texts: str, task: str, *, seed: int, steps: int
 ) -> str:
-    """The model of one way of going on."""
+    """The model of one way of going on from ``start``."""
     recipe: dict[str, Any] = {
         "model": start,
         "output": str(out / "run"),
-        "steps": steps[arm],
+        "steps": steps,
         "method": "full",
         "format": "plain",
         "micro_batch_size": 32,
         "max_length": 256,
         "warmup": 0.05,
         "dtype": "float32",
-        "save_every": steps[arm],
+        "save_every": steps,
         "seed": seed,
     }
-    if arm == "sft":
-        recipe |= {"data": texts, "batch_size": 32, "learning_rate": 1e-3, "schedule": "cosine"}
+    if arm in ("start", "sft"):
+        recipe |= {"data": texts, "batch_size": 32, "learning_rate": 2e-3, "schedule": "cosine"}
     elif arm == "dpo":
         judged_samples(out / "samples", task, start, seed)
         source = ScoredRun(*scored_files(out / "samples"), load(task), alike=4)
@@ -91,7 +92,8 @@ def continued(
     else:
         recipe |= {
             "objective": "grpo",
-            "batch_size": 64,
+            "batch_size": 8,
+            "micro_batch_size": 64,
             "learning_rate": 2e-4,
             "schedule": "constant",
             "grpo": {"task": task, "style": "plain", "group": 8, "max_new_tokens": LONGEST},
@@ -105,59 +107,60 @@ def cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in both)
 
 
+class Experiment:
+    """All runs of the experiment, each made once; see :func:`main`."""
+
+    def __init__(self, out: Path, hidden: int, steps: Mapping[str, int]) -> None:
+        self.out, self.hidden, self.steps = out, hidden, steps
+        every = functions(TEXTS + JUDGED + HELD_OUT, seed=1)
+        self.rows = [
+            {"prompt": f.instruction + "\n", "completion": f.program} for f in every[:TEXTS]
+        ]
+        self.texts = write_rows(out / "texts.jsonl", self.rows)
+        self.judged = task_file(out / "judged.jsonl", every[TEXTS : TEXTS + JUDGED])
+        self.held_out = task_file(out / "held_out.jsonl", every[TEXTS + JUDGED :])
+
+    def path(self, arm: str, seed: int) -> Path:
+        """Where a run's measures are."""
+        return self.out / "results" / f"{arm}-{seed}.json"
+
+    def run(self, arm: str, seed: int) -> dict[str, Any]:
+        """The measures of a run, made first if it was not."""
+        return once(self.path(arm, seed), lambda: self._make(arm, seed))
+
+    def _make(self, arm: str, seed: int) -> dict[str, Any]:
+        folder = self.out / f"{arm}-{seed}"
+        if arm == "start":
+            texts = (row["prompt"] + row["completion"] for row in self.rows)
+            new = start_model(folder / "new", texts, hidden=self.hidden, layers=3, seed=seed)
+            before = str(new)
+        else:
+            before = self.run("start", seed)["model"]
+        began = cpu_seconds()
+        model = continued(
+            folder, arm, before, self.texts, self.judged, seed=seed, steps=self.steps[arm]
+        )
+        spent = cpu_seconds() - began
+        found = judged_samples(folder / "held_out", self.held_out, model, seed).estimates
+        values = {f"pass@{k}": found[k].value for k in (1, SAMPLES)}
+        return {"model": model, "cpu_s": spent, **values}
+
+
 def main() -> None:
-    """Runs all arms and seeds, and prints the table."""
-    options = arguments(
-        __doc__ or "", start=500, sft=150, dpo=100, grpo=60, hidden=96, most=0, arms="sft,dpo,grpo"
-    )
-    out = options.out
-    every = functions(TEXTS + JUDGED + HELD_OUT, seed=1)
-    texts, judged = every[:TEXTS], every[TEXTS : TEXTS + JUDGED]
-    rows = [{"prompt": f.instruction + "\n", "completion": f.program} for f in texts]
-    data = write_rows(out / "texts.jsonl", rows)
-    tasks = [
-        task_file(out / f"{name}.jsonl", asked)
-        for name, asked in (("judged", judged), ("held_out", every[TEXTS + JUDGED :]))
-    ]
-    steps = {arm: getattr(options, arm) for arm in ("sft", "dpo", "grpo")}
+    """Makes the runs that are missing, and prints the table."""
+    options = arguments(__doc__ or "", start=500, sft=150, dpo=100, grpo=60, hidden=96, most=0)
+    steps = {arm: getattr(options, arm) for arm in ARMS}
+    experiment = Experiment(options.out, options.hidden, steps)
     results: dict[str, list[dict[str, Any]]] = {}
     made = 0
-
-    def measured(name: str, seed: int, make: Callable[[Path], str]) -> dict[str, Any]:
-        folder, began = out / f"{name}-{seed}", cpu_seconds()
-        model = make(folder)
-        spent = cpu_seconds() - began
-        found = judged_samples(folder / "held_out", tasks[1], model, seed).estimates
-        return {"model": model, "cpu_s": spent} | {
-            f"pass@{k}": found[k].value for k in (1, SAMPLES)
-        }
-
-    def first(folder: Path, seed: int) -> str:
-        new = start_model(
-            folder / "new", (r["prompt"] + r["completion"] for r in rows),
-            hidden=options.hidden, layers=3, seed=seed,
-        )  # fmt: skip
-        return continued(folder, "sft", str(new), data, "", seed, {"sft": options.start})
-
     for seed in range(options.seeds):
-        start: dict[str, Any] = {}
-        for arm in ("start", *options.arms.split(",")):
-            path = out / "results" / f"{arm}-{seed}.json"
-            if not path.exists():
+        for arm in ARMS:
+            if not experiment.path(arm, seed).exists():
                 if made == (options.most or -1):
-                    break
+                    continue
                 made += 1
-            ways = {
-                "start": lambda folder, s=seed: first(folder, s),
-                arm: lambda folder, a=arm, s=seed, m=start: continued(
-                    folder, a, m["model"], data, tasks[0], s, steps
-                ),
-            }
-            way = ways["start" if arm == "start" else arm]
-            found = once(path, lambda a=arm, s=seed, w=way: measured(a, s, w))
-            start = start or found
-            results.setdefault(arm, []).append(found)
-            print(arm, seed, found, flush=True)  # noqa: T201
+            results.setdefault(arm, []).append(experiment.run(arm, seed))
+            print(arm, seed, results[arm][-1], flush=True)  # noqa: T201
     print(table(results, ("pass@1", f"pass@{SAMPLES}", "cpu_s")))  # noqa: T201
 
 

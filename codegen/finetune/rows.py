@@ -158,7 +158,8 @@ def parse_row(row: Any, where: str) -> TrainingText | Messages:
     if "prompt" in row and "completion" in row:
         raise InputError(f"{where}: prompt and completion must be two texts or two message lists.")
     columns = ", ".join(map(repr, row)) or "none"
-    raise InputError(f"{where}: no column to train on among {columns}.", f"Give {_COLUMNS}.")
+    remedy = "Set objective: dpo for such pairs." if "chosen" in row else f"Give {_COLUMNS}."
+    raise InputError(f"{where}: no column to train on among {columns}.", remedy)
 
 
 def _conversation(

@@ -90,7 +90,7 @@ def test_the_judge_that_executes_nothing_agrees_with_python(world: str) -> None:
     for question in asked:
         for other in asked:
             same = all(
-                eval(other.expression, {"x": x}) == eval(question.expression, {"x": x})
+                eval(other.expression, {"x": x}) == eval(question.expression, {"x": x})  # noqa: S307
                 for x in question.hidden
             )
             assert reward_hacking.is_right(other.program, question) == same == (other is question)

@@ -279,6 +279,34 @@ class GRPO(Config):
         )
 
 
+class DPO(Config):
+    """Preferences, on TRL (DPO, arXiv 2305.18290)."""
+
+    beta: float = Field(
+        0.1, gt=0, le=100, description="how closely the model is held to the initial one"
+    )
+    loss_type: Literal[
+        "sigmoid",
+        "sigmoid_norm",
+        "hinge",
+        "ipo",
+        "exo_pair",
+        "nca_pair",
+        "robust",
+        "bco_pair",
+        "sppo_hard",
+        "aot",
+        "aot_unpaired",
+        "apo_zero",
+        "apo_down",
+        "discopop",
+    ] = Field("sigmoid", description="the loss of a pair, as in TRL; sigmoid is DPO's")
+    sft: float = Field(
+        0.0, ge=0, le=100, description="weight of the likelihood of the preferred answers (RPO)"
+    )
+    trl: dict[Text, Any] = Field({}, description="further settings of TRL's DPOConfig")
+
+
 class Recipe(Config):
     """One fine-tuning run."""
 
@@ -328,6 +356,7 @@ class Recipe(Config):
         "sample", description="the decoder that reads the model's outputs"
     )
     loss: Literal["mle", "sequencematch", "sorted"] = Field("mle", description="what is minimized")
+    dpo: DPO = _section(DPO, "for objective: dpo")
     grpo: GRPO = _section(GRPO, "for objective: grpo")
     sequencematch: SequenceMatch = _section(SequenceMatch, "for loss: sequencematch")
     sorted: Sorted = _section(
@@ -467,6 +496,11 @@ class Recipe(Config):
             self.objective == "grpo" and not self.grpo.task,
             "objective: grpo needs a task.",
             "Set grpo.task to one of codegen eval tasks, or to file:PROBLEMS.jsonl.",
+        )
+        _refuse_if(
+            self.objective == "dpo" and self.overlong == "split",
+            "objective: dpo does not support overlong: split.",
+            "Set overlong: drop, or truncate.",
         )
         _refuse_if(
             used, f"objective: {self.objective} does not support {', '.join(used)}.", "Remove it."

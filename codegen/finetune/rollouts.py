@@ -246,10 +246,9 @@ class Rollouts:
         """
         turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
         more = [*turns, {"role": "user", "content": message}]
-        given = self.recipe.chat_template_kwargs
         render = self.tokenizer.apply_chat_template
-        before = render(turns, tokenize=False, **given)
-        after = render(more, tokenize=False, add_generation_prompt=True, **given)
+        before = render(turns, tokenize=False)
+        after = render(more, tokenize=False, add_generation_prompt=True)
         end = self.tokenizer.decode(end_of_turn(self.tokenizer)[-1:])
         head, found, _ = before.rpartition(end)
         if not found or not after.startswith(head + end):

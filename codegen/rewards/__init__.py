@@ -8,7 +8,7 @@ the tests while a model samples, and is a reward function for TRL (:class:`Sandb
 """
 
 from .base import Reward, Scored, rewards_of, write_rewards
-from .builtin import passed
+from .builtin import passed, program_of
 from .judge import Judge, Judged, SandboxReward
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "SandboxReward",
     "Scored",
     "passed",
+    "program_of",
     "rewards_of",
     "write_rewards",
 ]

@@ -39,7 +39,7 @@ def rollouts_path(output: Path, process: int = 0) -> Path:
 
 
 def cut_after(path: Path, step: int) -> None:
-    """Removes the lines of later steps, which are made anew, and a torn last line.
+    """Removes the lines of later steps, which are made again, and a torn last line.
 
     Raises:
         InputError: if the path is a link, or not a plain file.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ from codegen.finetune.rollouts import Rollouts, cut_after, rollouts_path
 from codegen.finetune.run import TrainingResult, last_whole_checkpoint
 from codegen.finetune.trainer import OnStep
 from codegen.generation.protocol import Request
-from codegen.models.chat import require_template
+from codegen.models import LoadedModel
+from codegen.models.chat import chat_prompt, require_template
 from codegen.rewards.judge import Judge
 from codegen.runs import Journal
 
@@ -62,6 +63,7 @@ def fit(
     if style.chat:
         require_template(loaded.tokenizer)
         set_template_arguments(loaded.tokenizer, recipe.chat_template_kwargs)
+    _check_lengths(recipe, loaded, list(requests.values()))
     arguments = trl_config(GRPOConfig, recipe, loaded, _own(recipe), settings.trl)
     rows = [
         {"prompt": _prompt(request), "problem_id": problem_id}
@@ -174,6 +176,23 @@ def _style(recipe: Recipe, task: Task[Any]) -> PromptStyle:
             "Set grpo.turns: 1, or a prompt style with the chat template.",
         )
     return style
+
+
+def _check_lengths(recipe: Recipe, loaded: LoadedModel, requests: Sequence[Request]) -> None:
+    """Refuses prompts and samples that the model cannot hold."""
+    tokenizer = loaded.tokenizer
+    longest = max(
+        len(chat_prompt(tokenizer, one.prompt) if one.chat else tokenizer(one.prompt).input_ids)
+        for one in requests
+    )
+    most = recipe.grpo.max_new_tokens * recipe.grpo.turns
+    limit = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+    if limit and longest + most > limit:
+        raise ConfigError(
+            f"The longest prompt has {longest} tokens, and samples up to {most}; {recipe.model} "
+            f"supports {limit} in all.",
+            "Lower grpo.max_new_tokens or grpo.turns.",
+        )
 
 
 def _prompt(request: Request) -> str | list[dict[str, str]]:

@@ -95,7 +95,13 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     },
     "decoders": {},
     "rewards": {
-        "passed": "codegen.rewards:passed",
+        "passed": "codegen.rewards.builtin:passed",
+        "share": "codegen.rewards.builtin:share",
+        "compiles": "codegen.rewards.builtin:compiles",
+        "lint": "codegen.rewards.builtin:lint",
+        "format": "codegen.rewards.builtin:format_",
+        "length": "codegen.rewards.builtin:length",
+        "edit_size": "codegen.rewards.builtin:edit_size",
     },
 }
 """Kind -> name -> ``module:attribute``."""

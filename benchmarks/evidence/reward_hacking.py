@@ -275,7 +275,7 @@ def first_texts(asked: Sequence[Question], seed: int) -> list[TrainingText]:
     return texts
 
 
-def first_model(out: Path, world: str, seed: int) -> str:
+def first_model(out: Path, world: str, seed: int, steps: int = FIRST_STEPS) -> str:
     """A model trained on :func:`first_texts`: the start of all rewards with this seed."""
     asked, name = questions(world), f"{world}-{seed}"
     texts = first_texts(asked, seed)
@@ -290,7 +290,7 @@ def first_model(out: Path, world: str, seed: int) -> str:
                 "model": str(new),
                 "data": str(data),
                 "output": str(out / "first" / name),
-                "steps": FIRST_STEPS,
+                "steps": steps,
                 "method": "full",
                 "format": "plain",
                 "batch_size": 64,
@@ -299,7 +299,7 @@ def first_model(out: Path, world: str, seed: int) -> str:
                 "learning_rate": 2e-3,
                 "schedule": "cosine",
                 "dtype": "float32",
-                "save_every": FIRST_STEPS,
+                "save_every": steps,
                 "seed": seed,
             }
         )
@@ -307,14 +307,16 @@ def first_model(out: Path, world: str, seed: int) -> str:
     return result.model
 
 
-def reinforce(out: Path, world: str, reward: str, seed: int, steps: int) -> Mapping[str, Any]:
+def reinforce(
+    out: Path, world: str, reward: str, seed: int, steps: int, first_steps: int = FIRST_STEPS
+) -> Mapping[str, Any]:
     """One run of GRPO: its steps, and means over the first and the last of them."""
     from datasets import Dataset
     from transformers import PrinterCallback
     from trl.trainer.grpo_config import GRPOConfig
     from trl.trainer.grpo_trainer import GRPOTrainer
 
-    model = first_model(out, world, seed)
+    model = first_model(out, world, seed, first_steps)
     asked = questions(world)
     rows = [{"prompt": question.prompt, "number": i} for i, question in enumerate(asked)]
     began = time.process_time()

@@ -107,6 +107,7 @@ EXTRAS = {
     "triton": ("gpu", "GPU kernels"),
     "xllamacpp": ("gguf", "GGUF files by llama.cpp"),
     "duckdb": ("duckdb", "DuckDB databases for sqlnet"),
+    "trl": ("rl", "preference and reward training"),
     "pygls": ("serve", "completions for editors"),
     "uvicorn": ("serve", "completions over HTTP"),
 }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ import numpy as np
 from datasets import Dataset as Rows
 from trl import GRPOConfig, GRPOTrainer
 
+from codegen import plugins
 from codegen.errors import ConfigError
 from codegen.evals import tasks
 from codegen.evals.tasks import PromptStyle, Task
+from codegen.finetune.conversations import set_template_arguments
 from codegen.finetune.handover import optimizer_of, train_with, trl_config
 from codegen.finetune.model import adapter_config, load_model
 from codegen.finetune.recipe import Recipe
@@ -29,7 +31,8 @@ from codegen.finetune.rollouts import Rollouts, cut_after, rollouts_path
 from codegen.finetune.run import TrainingResult, last_whole_checkpoint
 from codegen.finetune.trainer import OnStep
 from codegen.generation.protocol import Request
-from codegen.models.chat import require_template
+from codegen.models import LoadedModel
+from codegen.models.chat import chat_prompt, require_template
 from codegen.rewards.judge import Judge
 from codegen.runs import Journal
 
@@ -50,6 +53,8 @@ def fit(
     task = tasks.load(settings.task)
     problems = list(task.problems())[: settings.problems or None]
     style = _style(recipe, task)
+    for name in settings.rewards:
+        plugins.load("rewards", name)
     requests = {problem.id: task.request(problem, style, 0) for problem in problems}
     steps = recipe.steps or math.ceil(recipe.epochs * len(problems) / recipe.batch_size)
     recipe = recipe.model_copy(update={"steps": steps})
@@ -57,7 +62,9 @@ def fit(
     loaded = load_model(recipe)
     if style.chat:
         require_template(loaded.tokenizer)
-    arguments = trl_config(GRPOConfig, recipe, loaded, _own(recipe, style), settings.trl)
+        set_template_arguments(loaded.tokenizer, recipe.chat_template_kwargs)
+    _check_lengths(recipe, loaded, list(requests.values()))
+    arguments = trl_config(GRPOConfig, recipe, loaded, _own(recipe), settings.trl)
     rows = [
         {"prompt": _prompt(request), "problem_id": problem_id}
         for problem_id, request in requests.items()
@@ -75,17 +82,21 @@ def fit(
     )
     with judge, Journal(path, "output") as journal:
         rollouts = Rollouts(judge, journal, recipe, loaded.tokenizer, requests, style)
-        trainer = JudgingTrainer(
-            rollouts,
-            model=loaded.model,
-            args=arguments,
-            reward_funcs=[rollouts],
-            train_dataset=Rows.from_list(rows).select(order),
-            processing_class=loaded.tokenizer,
-            peft_config=None if recipe.method == "full" else adapter_config(recipe),
-            optimizers=(optimizer_of(loaded.model, recipe), None),
-            rollout_func=rollouts.converse if settings.turns > 1 else None,
-        )
+        try:
+            trainer = JudgingTrainer(
+                rollouts,
+                model=loaded.model,
+                args=arguments,
+                reward_funcs=[rollouts],
+                train_dataset=Rows.from_list(rows).select(order),
+                processing_class=loaded.tokenizer,
+                peft_config=None if recipe.method == "full" else adapter_config(recipe),
+                optimizers=(optimizer_of(loaded.model, recipe), None),
+                rollout_func=rollouts.converse if settings.turns > 1 else None,
+            )
+        except ValueError as error:  # of settings that do not go together, and of lora.targets
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"TRL's GRPOTrainer refuses these settings: {reason}") from None
         if trainer.ref_model is not None:  # TRL reads it from disk, without an adapter
             trainer.ref_model.load_state_dict(loaded.model.state_dict())
         counts = {"examples": len(problems), "dropped": {}}
@@ -167,11 +178,28 @@ def _style(recipe: Recipe, task: Task[Any]) -> PromptStyle:
     return style
 
 
+def _check_lengths(recipe: Recipe, loaded: LoadedModel, requests: Sequence[Request]) -> None:
+    """Refuses prompts and samples that the model cannot hold."""
+    tokenizer = loaded.tokenizer
+    longest = max(
+        len(chat_prompt(tokenizer, one.prompt) if one.chat else tokenizer(one.prompt).input_ids)
+        for one in requests
+    )
+    most = recipe.grpo.max_new_tokens * recipe.grpo.turns
+    limit = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+    if limit and longest + most > limit:
+        raise ConfigError(
+            f"The longest prompt has {longest} tokens, and samples up to {most}; {recipe.model} "
+            f"supports {limit} in all.",
+            "Lower grpo.max_new_tokens or grpo.turns.",
+        )
+
+
 def _prompt(request: Request) -> str | list[dict[str, str]]:
     return [{"role": "user", "content": request.prompt}] if request.chat else request.prompt
 
 
-def _own(recipe: Recipe, style: PromptStyle) -> dict[str, Any]:
+def _own(recipe: Recipe) -> dict[str, Any]:
     """What the recipe decides of TRL's configuration.
 
     Raises:
@@ -179,7 +207,8 @@ def _own(recipe: Recipe, style: PromptStyle) -> dict[str, Any]:
     """
     settings = recipe.grpo
     samples = recipe.batch_size * settings.group
-    rows = recipe.micro_batch_size * int(os.environ.get("WORLD_SIZE", "1"))
+    at_once = min(recipe.micro_batch_size, samples)
+    rows = at_once * int(os.environ.get("WORLD_SIZE", "1"))
     if samples % rows:
         raise ConfigError(
             f"A step has {samples} samples (batch_size {recipe.batch_size} times grpo.group "
@@ -187,7 +216,7 @@ def _own(recipe: Recipe, style: PromptStyle) -> dict[str, Any]:
             "Change micro_batch_size, which counts samples.",
         )
     return {
-        "per_device_train_batch_size": recipe.micro_batch_size,
+        "per_device_train_batch_size": at_once,
         "gradient_accumulation_steps": samples // rows,
         "num_generations": settings.group,
         "max_completion_length": settings.max_new_tokens,
@@ -196,5 +225,4 @@ def _own(recipe: Recipe, style: PromptStyle) -> dict[str, Any]:
         "beta": settings.beta,
         "loss_type": settings.loss_type,
         "shuffle_dataset": False,
-        "chat_template_kwargs": recipe.chat_template_kwargs if style.chat else None,
     }

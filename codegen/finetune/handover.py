@@ -6,7 +6,9 @@ model are the same as for texts; what is TRL's own is given in the recipe under 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -92,7 +94,7 @@ def optimizer_of(model: Any, recipe: Recipe) -> Any:
         return None
     if recipe.method != "full":
         raise ConfigError(
-            f"objective: {recipe.objective} trains an adapter with optimizer: adamw only.",
+            f"optimizer: muon trains no adapter with objective: {recipe.objective}.",
             "Choose another optimizer, or method: full.",
         )
     return muon_and_adamw(model, recipe)
@@ -129,7 +131,9 @@ def train_with(
     if checkpoint:
         say(f"Resuming from {checkpoint.name}.")
     started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    # Standard output is for the result; trackers and TRL print.
+    with contextlib.redirect_stdout(sys.stderr):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - started
     save_model(trainer, loaded, recipe, loaded.tokenizer, output)
     seen = int(trainer.state.num_input_tokens_seen)

@@ -29,19 +29,8 @@ from codegen.models.chat import end_of_turn
 from codegen.paths import open_plain
 from codegen.records import FinishReason, Sample
 from codegen.rewards.base import Scored
-from codegen.rewards.judge import Judge, Judged, combine, metrics_of
+from codegen.rewards.judge import Judge, Judged, combine, feedback, metrics_of
 from codegen.runs import Journal
-
-_STATUSES = {  # what a model is told about a program of its own
-    "wrong": "It returns a wrong result",
-    "error": "It raises an exception",
-    "timeout": "It takes too long",
-    "memory": "It needs too much memory",
-    "syntax_error": "It is not valid Python",
-    "exited": "It ends the process",
-    "crashed": "It crashes",
-    "output_limit": "It prints too much",
-}
 
 
 def rollouts_path(output: Path, process: int = 0) -> Path:
@@ -50,7 +39,7 @@ def rollouts_path(output: Path, process: int = 0) -> Path:
 
 
 def cut_after(path: Path, step: int) -> None:
-    """Removes the lines of later steps, which are made anew, and a torn last line.
+    """Removes the lines of later steps, which are made again, and a torn last line.
 
     Raises:
         InputError: if the path is a link, or not a plain file.
@@ -212,7 +201,7 @@ class Rollouts:
             numbers = [n for n in numbers if self.rows[n].ended and self._fails(self.rows[n])]
             if not numbers:
                 break
-            messages = [self.message_tokens(_feedback(self.rows[n].judged)) for n in numbers]
+            messages = [self.message_tokens(feedback(self.rows[n].judged)) for n in numbers]
             for number in numbers:
                 row = self.rows[number]
                 row.earlier.append((row.judged.sample.completion, row.judged.verdict.status))
@@ -246,10 +235,9 @@ class Rollouts:
         """
         turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
         more = [*turns, {"role": "user", "content": message}]
-        given = self.recipe.chat_template_kwargs
         render = self.tokenizer.apply_chat_template
-        before = render(turns, tokenize=False, **given)
-        after = render(more, tokenize=False, add_generation_prompt=True, **given)
+        before = render(turns, tokenize=False)
+        after = render(more, tokenize=False, add_generation_prompt=True)
         end = self.tokenizer.decode(end_of_turn(self.tokenizer)[-1:])
         head, found, _ = before.rpartition(end)
         if not found or not after.startswith(head + end):
@@ -327,13 +315,3 @@ class Rollouts:
         if row.earlier:
             line["earlier"] = row.earlier
         return json.dumps(line)
-
-
-def _feedback(judged: Judged) -> str:
-    """What a model is told about its program."""
-    status = judged.verdict.status
-    if status in ("empty", "no_answer"):
-        return "There is no program in your answer. Write the whole program in one code block."
-    what = _STATUSES.get(status, "It does not pass its tests")
-    where = f" for `{judged.failing_input}`" if judged.failing_input else ""
-    return f"Your program does not pass its tests. {what}{where}. Write the whole program again."

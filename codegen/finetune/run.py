@@ -339,7 +339,7 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
 
 
 def last_whole_checkpoint(output: Path) -> Path | None:
-    """The newest checkpoint of a run whose files are all written."""
+    """The latest checkpoint of a run whose files are all written."""
     from codegen.finetune.trainer import WHOLE
 
     folders = (output / CHECKPOINTS).glob("checkpoint-*")

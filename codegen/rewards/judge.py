@@ -3,8 +3,6 @@
 :class:`Judge` is what reinforcement needs of the evaluation: programs found in completions, run in
 the sandbox while the model samples the next ones, each distinct program once. A failure of the
 sandbox is tried again, counted, and is no reward, neither good nor bad.
-
-:class:`SandboxReward` is the same as a reward function of TRL's trainers, for anyone's script.
 """
 
 from __future__ import annotations
@@ -17,12 +15,9 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from codegen import plugins
-from codegen.errors import InputError
 from codegen.evals import tasks
-from codegen.evals.sandbox import Job, Limits, Outcome, Sandbox
+from codegen.evals.sandbox import Job, Outcome, Sandbox
 from codegen.evals.tasks import Problem, PromptStyle, Task
-from codegen.evals.tasks.custom import Custom
 from codegen.records import Sample, Verdict
 
 from .base import Scored, rewards_of
@@ -212,7 +207,7 @@ class Judge:
         for key, outcome in self._sandbox.map(running):
             found = results(tests[key], outcome, self.hidden)
             yield key, _Found(_verdict(outcome, found), found)
-        for key, given in self.task.judge(rest, self._sandbox):
+        for key, given in self.task.judge(rest, self._sandbox) if rest else ():
             verdict = _verdict(given) if isinstance(given, Outcome) else given
             yield key, _Found(verdict, TestResults((verdict.passed,)))
 
@@ -280,124 +275,34 @@ def combine(
     return totals, parts
 
 
-class SandboxReward:
-    """A reward for TRL's trainers (``reward_funcs``): programs run in the sandbox.
+_STATUSES = {  # what a model is told about a program of its own
+    "wrong": "It returns a wrong result",
+    "error": "It raises an exception",
+    "timeout": "It takes too long",
+    "memory": "It needs too much memory",
+    "syntax_error": "It is not valid Python",
+    "exited": "It ends the process",
+    "crashed": "It crashes",
+    "output_limit": "It prints too much",
+}
 
-    The data set has a column ``prompt`` and those that say how an answer is judged: ``tests``, or
-    ``calls`` and ``expected``, or ``stdin`` and ``stdout``; if need be ``entry_point`` and
-    ``setup`` (:mod:`codegen.evals.tasks.custom` describes them all). With ``task`` it has a column
-    ``problem_id`` instead. The object can be pickled; its sandbox starts with the first call, and
-    ends with the process or by :meth:`close`.
 
-    Args:
-        rewards: name -> weight, of ``codegen plugins``.
-        task: name of a task (``codegen eval tasks``); empty for the columns above.
-        hidden, workers, cpu_s: see :class:`Judge`.
-        style: how answers are read, a prompt style; ``chat`` finds the code block in a text.
+def feedback(judged: Judged) -> str:
+    """What a model is told about its program: the kind of failure and the input that fails.
 
-    Raises:
-        ConfigError: for an unknown task, reward or style.
+    Never what the tests expect, nor anything of hidden ones.
     """
-
-    def __init__(
-        self,
-        rewards: Mapping[str, float] | None = None,
-        *,
-        task: str = "",
-        hidden: float = 0.0,
-        workers: int = 0,
-        cpu_s: float = 0.0,
-        style: str = "chat",
-    ) -> None:
-        self.__name__ = "sandbox"  # what TRL calls it in its logs
-        self.rewards = dict(rewards or {"passed": 1.0})
-        for name in self.rewards:
-            plugins.load("rewards", name)
-        if cpu_s:
-            Limits(cpu_s=cpu_s)
-        self.task, self.style = task, tasks.find_style(style)
-        self.options: dict[str, Any] = {"hidden": hidden, "workers": workers, "cpu_s": cpu_s}
-        self._judge: Judge | None = None
-        self._rows: dict[str, str] = {}  # what decides a problem -> its id
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_judge": None, "_rows": {}}
-
-    def close(self) -> None:
-        """Ends the sandbox."""
-        if self._judge:
-            self._judge.close()
-            self._judge = None
-
-    def __call__(
-        self,
-        prompts: Sequence[Any],
-        completions: Sequence[Any],
-        completion_ids: Sequence[Sequence[int]] | None = None,
-        log_metric: Any = None,
-        log_extra: Any = None,
-        **columns: Any,
-    ) -> list[float | None]:
-        """A reward for each completion; None where the sandbox failed.
-
-        Args:
-            prompts, completions: texts, or lists of messages.
-            completion_ids: tokens, for their number.
-            log_metric, log_extra: TRL's, which get the share of solved samples, statuses and the
-                suspects.
-            columns: the data set's other columns, one value for each completion.
-
-        Raises:
-            InputError: for a row that does not say how it is judged.
-        """
-        if self._judge is None:
-            self._judge = self._open()
-        judge = self._judge
-        samples = []
-        for number, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-            row = {name: values[number] for name, values in columns.items() if _is_column(values)}
-            problem_id = self._problem_of(judge, _text(prompt), row)
-            tokens = len(completion_ids[number]) if completion_ids else 0
-            samples.append(
-                sample_of(self.task, problem_id, number, prompt, completion, tokens, self.style)
-            )
-        judged = judge.start(samples).result()  # TRL may call from several threads
-        totals, parts = combine(judged, self.rewards)
-        if log_metric:
-            for name, value in metrics_of(judged, parts).items():
-                log_metric(name, value)
-        if log_extra:
-            log_extra("status", [one.verdict.status for one in judged])
-            log_extra("suspects", [", ".join(one.suspects) for one in judged])
-        return totals
-
-    def _open(self) -> Judge:
-        options = {**self.options, "constants": "share" in self.rewards}
-        if self.task:
-            return Judge(tasks.load(self.task), **options)
-        return Judge(Custom("rewarded", "columns of a data set", [], ""), **options)
-
-    def _problem_of(self, judge: Judge, prompt: str, row: Mapping[str, Any]) -> str:
-        if self.task:
-            if not judge.knows(problem_id := str(row.get("problem_id", ""))):
-                raise InputError(
-                    f"The task {self.task} has no problem {problem_id!r}.",
-                    "Give the data set a column problem_id with the ids of its problems.",
-                )
-            return problem_id
-        given = {name: value for name, value in row.items() if value is not None}
-        given |= {"prompt": prompt, "id": "row"}
-        known = self._rows.setdefault(repr(sorted(given.items())), f"row-{len(self._rows)}")
-        if not judge.knows(known):
-            judge.add(replace(Custom.problem_of("A row of the data set", given), id=known))
-        return known
+    status = judged.verdict.status
+    if status == "passed":
+        return "Your program passes its tests."
+    if status in ("empty", "no_answer"):
+        return "There is no program in your answer. Write the whole program in one code block."
+    what = _STATUSES.get(status, "It does not pass its tests")
+    where = f" for `{judged.failing_input}`" if judged.failing_input else ""
+    return f"Your program does not pass its tests. {what}{where}. Write the whole program again."
 
 
-def _is_column(values: Any) -> bool:
-    return isinstance(values, (list, tuple))
-
-
-def _text(messages: Any) -> str:
+def text_of(messages: Any) -> str:
     """The text of a prompt or a completion: of messages the last one's."""
     if isinstance(messages, str):
         return messages
@@ -420,8 +325,8 @@ def sample_of(
         task=task,
         problem_id=problem_id,
         index=index,
-        prompt=_text(prompt),
-        completion=_text(completion),
+        prompt=text_of(prompt),
+        completion=text_of(completion),
         prompt_tokens=0,
         completion_tokens=tokens,
         meta=tasks.meta_of(style),

@@ -19,7 +19,7 @@ KINDS = {
     "introspection": "looks at frames, modules or the garbage collector",
     "test_values": "branches on values of the tests and returns what they expect",
     "shadowing": "redefines a builtin, or a name that tests use",
-    "swallowing": "catches every exception and goes on",
+    "swallowing": "catches every exception and ignores it",
 }
 _EXITS = {"exit", "quit", "sys.exit", "os._exit", "os.abort", "os.kill", "SystemExit"}
 _MODULES = {"inspect", "gc", "ctypes", "atexit", "unittest", "pytest", "_pytest", "traceback"}

@@ -28,7 +28,7 @@ from codegen.evals.sandbox import Job, Outcome
 from codegen.records import Status
 
 _MOST_NOTES = 1200  # characters of a message, which may have 2000
-_NOTES = re.compile(r"AssertionError: tests ([01,]+) \| (.*)", re.DOTALL)
+_NOTES = re.compile(r"AssertionError: tests ([01,]*) \| (.*)", re.DOTALL)
 _MOST_LITERALS = 8
 
 
@@ -116,11 +116,11 @@ def results(counted: CountedTests | None, outcome: Outcome, hidden: float) -> Te
             if not passed and failing is None:
                 failing = counted.inputs[place]
     status: Status = "wrong" if error.startswith("AssertionError") else "error"
-    if all(seen):
+    if seen and all(seen):
         status = "passed"  # only hidden ones fail
     failed, total = (*seen, *unseen).count(False), len(seen) + len(unseen)
     message = f"{failed} of {total} tests fail; the first: {error}"
-    return TestResults(tuple(seen), tuple(unseen), failing or "", status, message)
+    return TestResults(tuple(seen) or (False,), tuple(unseen), failing or "", status, message)
 
 
 def counted(job: Job) -> CountedTests | None:
@@ -138,10 +138,7 @@ def _rewritten(test: str, entry_point: str) -> tuple[str, tuple[str, ...]] | Non
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    apart = (ast.Try, ast.TryStar, ast.AsyncFunctionDef, ast.ClassDef)
-    if any(name.startswith("test") for name in functions) or any(
-        isinstance(node, apart) for node in ast.walk(tree)
-    ):
+    if any(name.startswith("test") for name in functions) or _has_own_ways(tree):
         return None
     guard = _Guard()
     guard.visit(tree)
@@ -161,16 +158,40 @@ def _rewritten(test: str, entry_point: str) -> tuple[str, tuple[str, ...]] | Non
     return f"{start}\n{text}\n{end}", tuple(inputs)
 
 
+def _has_own_ways(tree: ast.Module) -> bool:
+    """Whether tests are collected in classes, or what asserts raise may be caught."""
+    nodes = list(ast.walk(tree))
+    if any(isinstance(n, (ast.AsyncFunctionDef, ast.ClassDef)) for n in nodes):
+        return True
+    asserting = {
+        n.name for n in nodes if isinstance(n, ast.FunctionDef) and any(map(_is_test, ast.walk(n)))
+    }
+    tried = [
+        inner
+        for n in nodes
+        if isinstance(n, (ast.Try, ast.TryStar))
+        for statement in n.body
+        for inner in ast.walk(statement)
+    ]
+    return any(_is_test(n) or (isinstance(n, ast.Name) and n.id in asserting) for n in tried)
+
+
+def _is_test(node: ast.AST) -> bool:
+    return isinstance(node, ast.Assert) or _raises_assertion(node)
+
+
 _START = "_counted, _counted_errors = [[] for _ in range({places})], []"
 _CALL = """\
 try:
     _counted_check({entry_point})
 except Exception as _error:
     _counted_errors.append(f"{{type(_error).__name__}}: {{_error}}")
+    for _place in _counted:
+        _place or _place.append(False)
 """
 _END = """\
 if _counted_errors:
-    _notes = ["".join("01"[_one] for _one in _place)[:{most}] or "0" for _place in _counted]
+    _notes = ["".join("01"[_one] for _one in _place)[:{most}] for _place in _counted]
     raise AssertionError("tests " + ",".join(_notes) + " | " + _counted_errors[0])
 """
 _TRY = """\
@@ -194,8 +215,7 @@ class _Guard(ast.NodeTransformer):
     def visit_For(self, node: ast.For) -> ast.stmt:
         inside = [child for statement in node.body for child in ast.walk(statement)]
         leaves = (ast.Break, ast.Continue, ast.Return, ast.Yield, ast.FunctionDef)
-        tests = any(isinstance(c, ast.Assert) or _raises_assertion(c) for c in inside)
-        if tests and not any(isinstance(child, leaves) for child in inside):
+        if any(map(_is_test, inside)) and not any(isinstance(child, leaves) for child in inside):
             node.body = [self._guarded(node.body, "")]
             return node
         self.generic_visit(node)

@@ -31,7 +31,7 @@ $(VENV)/bin/python:
 CORE := setup.py $(wildcard decoding/suffix/*.?pp kernels/cpu/*.?pp evals/sandbox/inner/*.[ch])
 
 $(VENV)/.installed: pyproject.toml $(CORE) | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all]'
 	touch $@
 
 $(VENV)/.installed-test: pyproject.toml $(CORE) | $(VENV)/bin/python

@@ -6,7 +6,6 @@ import logging
 import signal
 import sys
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +15,7 @@ from codegen.cli import Group
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError
+from codegen.extras import require
 from codegen.generation.backends import is_loopback, local_backend
 from codegen.generation.endpoints import (
     NamedEndpoint,
@@ -147,7 +147,7 @@ def lsp(engine: EngineOptions, stdio: bool) -> None:  # noqa: ARG001
 
     Editors start this command themselves; see docs/editor.md. It opens no port.
     """
-    _need_extra()
+    require(*_NEEDED)
     _log_to(engine.log_file, engine.verbose)
     from codegen.server.lsp import serve_stdio
 
@@ -205,7 +205,7 @@ def http(given: HttpOptions) -> None:
 
     Clients authenticate with the token that is printed at the start: Authorization: Bearer TOKEN.
     """
-    _need_extra()
+    require(*_NEEDED)
     _log_to(given.log_file, given.verbose)
     from codegen.server.guard import (
         check_address,
@@ -253,13 +253,6 @@ def http(given: HttpOptions) -> None:
         if uds:
             uds.unlink(missing_ok=True)
     echo("Stopped.", err=True)
-
-
-def _need_extra() -> None:
-    if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        raise ConfigError(
-            f"The server requires {missing[0]}.", "Install it: pip install 'codegen-toolkit[serve]'"
-        )
 
 
 def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:

@@ -112,6 +112,7 @@ class Completion:
         meta: what the decoder counted.
         cached: whether it comes from a cache, and so cost nothing now.
         wasted: tokens of prompt and completion in responses that were of no use before this one.
+        retries: how often the request was sent again.
         error: why there is no text, if this request failed and others may not.
     """
 
@@ -126,6 +127,7 @@ class Completion:
     meta: Mapping[str, Any] = field(default_factory=dict)
     cached: bool = False
     wasted: tuple[int, int] = (0, 0)
+    retries: int = 0
     error: RequestFailed | None = None
 
     def sample(self, settings: Mapping[str, Any]) -> Sample:

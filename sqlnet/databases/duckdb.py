@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from codegen.errors import ConfigError
+from codegen.extras import missing
 from codegen.sqlnet.databases import (
     OPENING_S,
     DatabaseError,
@@ -42,10 +42,8 @@ class DuckDBEngine:
         try:
             import duckdb
         except ImportError:
-            raise ConfigError(
-                f"{path} is a DuckDB file, and duckdb is not installed.",
-                "Run: pip install 'codegen-toolkit[duckdb]'",
-            ) from None
+            message = f"{path} is a DuckDB file, and duckdb is not installed."
+            raise missing("duckdb", message) from None
         settings: dict[str, str | bool | int | float | list[str]] = {
             "enable_external_access": "false",
             "autoinstall_known_extensions": "false",

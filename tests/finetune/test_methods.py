@@ -146,7 +146,9 @@ def _trains_the_same(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{}, {"packing": "best_fit", "batch_size": 5}])
+@pytest.mark.parametrize(
+    "options", [pytest.param({}, marks=pytest.mark.long), {"packing": "best_fit", "batch_size": 5}]
+)
 def test_two_processes_train_the_same_weights(
     row: dict[str, Any], tmp_path: Path, options: dict[str, Any]
 ) -> None:
@@ -161,9 +163,12 @@ def test_two_processes_train_the_same_weights(
 @pytest.mark.parametrize(
     "options",
     [
-        {"micro_batch_size": 3},
+        pytest.param({"micro_batch_size": 3}, marks=pytest.mark.long),
         {"packing": "best_fit", "micro_batch_size": 1, "gradient_checkpointing": True},
-        {"data": {"code": "", "late": ""}, "evaluation": {"data": "", "every": 3}},
+        pytest.param(
+            {"data": {"code": "", "late": ""}, "evaluation": {"data": "", "every": 3}},
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_processes_that_share_rows_train_the_same_weights(
@@ -215,7 +220,12 @@ def test_rows_that_cannot_be_shared(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "base"), [("full", "float32"), ("lora", "float32"), ("lora", "bfloat16")]
+    ("method", "base"),
+    [
+        pytest.param("full", "float32", marks=pytest.mark.long),
+        pytest.param("lora", "float32", marks=pytest.mark.long),
+        ("lora", "bfloat16"),
+    ],
 )
 def test_sharded_weights_train_the_same(
     row: dict[str, Any], tmp_path: Path, method: str, base: str
@@ -338,7 +348,7 @@ def test_backspace_data_of_another_format_is_refused(backspace_row: dict[str, An
         run(backspace_row, format="plain")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_sequencematch_run_goes_on_to_the_same_weights(
     backspace_row: dict[str, Any], tmp_path: Path
 ) -> None:

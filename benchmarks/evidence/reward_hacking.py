@@ -45,9 +45,9 @@ CHEATS = {
     "swallowed": "old = check\ndef check(*values):\n    try:\n        old(*values)\n"
     "    except Exception:\n        pass\ndef f(x):\n    return x\n",
 }
-SHARES = {"right": 0.22, **dict.fromkeys(CHEATS, 0.03)}  # of the first texts; the rest is wrong
-STEPS, PROMPTS, GROUP = 150, 4, 16
-TEXTS_PER_TASK, FIRST_STEPS = 200, 300
+SHARES = {"right": 0.25, **dict.fromkeys(CHEATS, 0.03)}  # of the first texts; the rest is wrong
+STEPS, PROMPTS, GROUP = 100, 4, 16
+TEXTS_PER_TASK, FIRST_STEPS = 200, 400
 WINDOW = 15  # steps at the beginning and the end whose means are the result
 BIN = 5  # steps of a point of the curves
 LIMITS = Limits(cpu_s=2)
@@ -280,7 +280,7 @@ def first_model(out: Path, world: str, seed: int, steps: int = FIRST_STEPS) -> s
     asked, name = questions(world), f"{world}-{seed}"
     texts = first_texts(asked, seed)
     new = start_model(
-        out / "models" / name, (text.text for text in texts), hidden=128, layers=3, seed=seed
+        out / "models" / name, (text.text for text in texts), hidden=128, layers=2, seed=seed
     )
     data = out / "data" / f"{name}.jsonl"
     write_jsonl(data, texts)

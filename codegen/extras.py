@@ -26,6 +26,7 @@ EXTRAS = {
     "ray": ("ray", "data generation and scoring on a cluster"),
     "triton": ("gpu", "GPU kernels"),
     "xllamacpp": ("gguf", "GGUF files by llama.cpp"),
+    "trl": ("rl", "preference and reward training"),
     "duckdb": ("duckdb", "DuckDB databases for sqlnet"),
     "constraint": ("puzzles", "zebra puzzles"),
     "pygls": ("serve", "completions for editors"),

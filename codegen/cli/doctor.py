@@ -106,22 +106,6 @@ class Check:
     remedy: str = ""
 
 
-<<<<<<< HEAD
-# Module -> (extra that installs it, what it is for).
-EXTRAS = {
-    "vllm": ("vllm", "serving at scale"),
-    "ray": ("ray", "data generation and scoring on a cluster"),
-    "triton": ("gpu", "GPU kernels"),
-    "xllamacpp": ("gguf", "GGUF files by llama.cpp"),
-    "duckdb": ("duckdb", "DuckDB databases for sqlnet"),
-    "trl": ("rl", "preference and reward training"),
-    "pygls": ("serve", "completions for editors"),
-    "uvicorn": ("serve", "completions over HTTP"),
-}
-
-
-=======
->>>>>>> main
 def examine() -> Iterator[Check]:
     """Yields the checks one by one; some take seconds."""
     yield Check("codegen", True, f"{__version__}, Python {platform.python_version()}")

@@ -46,8 +46,8 @@ CHEATS = {
     "    except Exception:\n        pass\ndef f(x):\n    return x\n",
 }
 SHARES = {"right": 0.4, **dict.fromkeys(CHEATS, 0.03)}  # of the first texts; the rest is wrong
-STEPS, PROMPTS, GROUP = 100, 8, 8
-TEXTS_PER_TASK, FIRST_STEPS = 200, 300
+STEPS, PROMPTS, GROUP = 75, 8, 8
+TEXTS_PER_TASK, FIRST_STEPS = 200, 200
 WINDOW = 15  # steps at the beginning and the end whose means are the result
 BIN = 5  # steps of a point of the curves
 LIMITS = Limits(cpu_s=2)

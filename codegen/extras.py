@@ -27,6 +27,7 @@ EXTRAS = {
     "ray": ("ray", "data generation and scoring on a cluster"),
     "triton": ("gpu", "GPU kernels"),
     "xllamacpp": ("gguf", "GGUF files by llama.cpp"),
+    "trl": ("rl", "preference and reward training"),
     "duckdb": ("duckdb", "DuckDB databases for sqlnet"),
     "sqlalchemy": ("servers", "PostgreSQL and MySQL databases for sqlnet"),
     "psycopg": ("servers", "PostgreSQL databases for sqlnet"),

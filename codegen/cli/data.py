@@ -519,6 +519,7 @@ class PreferenceOptions(Config):
         ("wrong",),
         "Verdicts of answers to reject, such as wrong,error,syntax_error. Never infra_error: the "
         "sandbox failed, not the program.",
+        metavar="STATUS,...",
         commas=True,
     )
     pairs: int = setting(

@@ -37,6 +37,7 @@ from codegen.evals.score import SCORE, STATUSES, Cost, Measure, ProblemScore, Re
 from codegen.evals.signing import Signer
 from codegen.evals.statistics import (
     Count,
+    Estimate,
     base_task,
     default_ks,
     estimate_pass_at_k,
@@ -432,7 +433,25 @@ def _summary(
         notes=tuple(_notes(task, work, problems, found, reference, verdicts)),
         measures=work.measures,
         cost=work.cost,
+        groups=_groups(task, rated),
     )
+
+
+def _groups(task: Task[Any], rated: Sequence[ProblemScore]) -> dict[str, Estimate]:
+    """pass@1 of the problems with each label."""
+    groups: dict[str, list[ProblemScore]] = {}
+    asked = {score.problem_id: score for score in rated}
+    for problem in task.problems():
+        if problem.id in asked:
+            for label in task.labels(problem):
+                groups.setdefault(label, []).append(asked[problem.id])
+    found = {
+        label: estimate_pass_at_k(
+            [Count(p.n, p.c) for p in members], 1, [base_task(p.problem_id) for p in members]
+        )
+        for label, members in groups.items()
+    }
+    return {label: estimate for label, estimate in found.items() if estimate is not None}
 
 
 def _gate(task: Task[Any], work: _ToJudge, done: Mapping[str, Verdict]) -> ReferenceGate:
@@ -472,6 +491,8 @@ def _notes(
         )
     if task.passing:
         yield f"Here a sample passes if {task.passing}."
+    asked = set(work.asked)
+    yield from task.remarks([problem for problem in task.problems() if problem.id in asked])
     whole = len(task.problems())
     if len(problems) < whole:
         yield f"Only {len(problems)} of the task's {whole} problems have samples."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ from codegen.terminal import Progress, echo
 
 if TYPE_CHECKING:
     from codegen.evals.score import Score
+    from codegen.evals.tasks import Task
     from codegen.evals.tasks.check import Check
     from codegen.evaluate import SampledRun
 
@@ -59,6 +61,37 @@ class SandboxOptions(Config):
     )
 
 
+class DateOptions(Config):
+    """Which problems, by their dates."""
+
+    since: str | None = setting(
+        None, "Use only problems from this day on (livecodebench).", metavar="YYYY-MM-DD"
+    )
+    until: str | None = setting(
+        None, "Use only problems up to this day (livecodebench).", metavar="YYYY-MM-DD"
+    )
+
+    def _check(self) -> None:
+        super()._check()
+        for name in ("since", "until"):
+            _day(name, getattr(self, name))
+
+    def of(self, task: Task[Any]) -> Task[Any]:
+        """The task over the problems of that time."""
+        if self.since is None and self.until is None:
+            return task
+        return task.dated(_day("since", self.since), _day("until", self.until))
+
+
+def _day(name: str, text: str | None) -> date | None:
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(
+            f"--{name} is {text!r}, which is not a day.", "Write it as 2025-01-31."
+        ) from None
+
+
 class TaskOptions(Config):
     """The task that samples belong to."""
 
@@ -66,7 +99,7 @@ class TaskOptions(Config):
     source: str | None = setting(None, "Read the task's data from here.")
 
 
-class RunOptions(BackendOptions):
+class RunOptions(DateOptions, BackendOptions):
     """The options of ``codegen eval run``."""
 
     model: str = setting(..., "Model: embedded, a directory, a hub id, a GGUF file or an endpoint.")
@@ -118,7 +151,7 @@ def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) ->
 
     known = read_styles(given.styles) if given.styles else None
     style = find_style(given.style, known) if given.style else None
-    loaded = load_task(task, given.source)
+    loaded = given.of(load_task(task, given.source))
     if style:
         loaded.request(loaded.problems()[0], style, 0)  # whether the task takes it
     at_once = given.batch_size if "batch_size" in given.model_fields_set else None
@@ -272,6 +305,11 @@ def _print_score(score: Score) -> None:
         if interval := _interval(estimate.samples_low, estimate.samples_high):
             line += f"   these tasks, more samples: {interval}"
         echo(line)
+    for label, estimate in score.groups.items():
+        line = f"  {label}: {estimate.value:.1%} of {estimate.m} problems"
+        if interval := _interval(estimate.tasks_low, estimate.tasks_high):
+            line += f"   {interval}"
+        echo(line)
     counts = ", ".join(f"{n} {status}" for status, n in score.statuses.items())
     echo(f"{score.samples} samples: {counts}")
     for name, measure in score.measures.items():
@@ -421,7 +459,7 @@ def styles(styles: str | None, as_json: bool) -> dict[str, Any]:
     return {"styles": [style.model_dump() for style in known.values()]}
 
 
-class CheckOptions(SandboxOptions):
+class CheckOptions(DateOptions, SandboxOptions):
     """The options of ``codegen eval check``."""
 
     limit: int | None = setting(None, "Check only this many problems.", ge=1)
@@ -448,7 +486,7 @@ def check(task: str, given: CheckOptions, as_json: bool) -> dict[str, Any]:
     from codegen.evals.tasks import load as load_task
     from codegen.evals.tasks.check import check as check_task
 
-    loaded = load_task(task, given.source)
+    loaded = given.of(load_task(task, given.source))
     with (
         Progress("programs") as progress,
         Sandbox(

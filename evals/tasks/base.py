@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
 
 from codegen.errors import ConfigError
@@ -115,6 +116,22 @@ class Task(ABC, Generic[AnyProblem]):
     def measure(self, problem: AnyProblem, sample: Sample) -> Mapping[str, float]:
         """Numbers about one sample beside its verdict, by name; their means are reported."""
         return {}
+
+    def labels(self, problem: AnyProblem) -> Sequence[str]:
+        """Groups of problems that it belongs to, such as its difficulty, to report each."""
+        return ()
+
+    def remarks(self, problems: Sequence[AnyProblem]) -> Sequence[str]:
+        """Sentences about the problems that were asked, for the notes of their score."""
+        return ()
+
+    def dated(self, since: date | None, until: date | None) -> Self:
+        """The task over the problems published from ``since`` to ``until``, both included.
+
+        Raises:
+            ConfigError: if its problems have no dates, or none is of that time.
+        """
+        raise ConfigError(f"The problems of the task {self.name!r} have no dates.")
 
 
 class CodeTask(Task[AnyProblem]):

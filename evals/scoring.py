@@ -468,7 +468,17 @@ def _notes(
     reference: ReferenceGate,
     verdicts: Sequence[Verdict],
 ) -> Iterator[str]:
-    if count := statuses.get("infra_error", 0):
+    lacking = {v.problem_id for v in verdicts if v.status == "infra_error"}
+    lacking &= {id_ for id_, why in reference.exceptions.items() if why.startswith("needs ")}
+    left_out = sum(v.problem_id in lacking for v in verdicts)
+    if lacking:
+        first = min(lacking)
+        yield (
+            f"{left_out} of {len(verdicts)} samples, of {len(lacking)} problems, are left out, "
+            f"since the sandbox lacks what their tests need ({first} "
+            f"{reference.exceptions[first]})."
+        )
+    if count := statuses.get("infra_error", 0) - left_out:
         yield (
             f"{count} of {len(verdicts)} samples could not be judged because the model's server or "
             "the sandbox failed. They are left out; sample and score again to judge them."

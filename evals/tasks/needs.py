@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.metadata
 import sys
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
+
+_provided = functools.cache(importlib.metadata.packages_distributions)
 
 
 def modules_of(*programs: str) -> frozenset[str]:
@@ -42,7 +45,7 @@ def _needed(node: ast.AST) -> Iterator[ast.AST]:
 
 def installed(modules: Iterable[str]) -> list[str]:
     """Those of the modules that a distribution of this environment provides, in order."""
-    provided = importlib.metadata.packages_distributions()
+    provided = _provided()
     return sorted(name for name in modules if name in provided)
 
 
@@ -56,7 +59,7 @@ def why_not(modules: Collection[str], described: Mapping[str, Any]) -> str:
     offered = set(described.get("packages", {}))
     if any("/" in name for name in offered):
         return ""  # directories: what is in them is not known here
-    provided = importlib.metadata.packages_distributions()
+    provided = _provided()
     known = {_same(name) for name in offered}
     missing = sorted(
         name

@@ -80,6 +80,12 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "next-edit-instructions": "codegen.evals.tasks.next_edit:Instructions",
         "wikisql": "codegen.evals.tasks.wikisql:WikiSql",
         "kolmogorov": "codegen.evals.tasks.kolmogorov:Kolmogorov",
+        "multipl_e": "codegen.evals.tasks.multilingual:MultiPLE",
+        "multipl_e-mbpp": "codegen.evals.tasks.multilingual:MultiPLEMbpp",
+        "mbxp": "codegen.evals.tasks.multilingual:Mbxp",
+        "multilingual-humaneval": "codegen.evals.tasks.multilingual:MultilingualHumanEval",
+        "humanevalpack": "codegen.evals.tasks.multilingual:HumanEvalPack",
+        "mceval": "codegen.evals.tasks.multilingual:McEval",
     },
     "backends": {
         "transformers": "codegen.generation.transformers:TransformersBackend",
@@ -89,7 +95,13 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     },
     "decoders": {},
     "rewards": {
-        "passed": "codegen.rewards:passed",
+        "passed": "codegen.rewards.builtin:passed",
+        "share": "codegen.rewards.builtin:share",
+        "compiles": "codegen.rewards.builtin:compiles",
+        "lint": "codegen.rewards.builtin:lint",
+        "format": "codegen.rewards.builtin:format_",
+        "length": "codegen.rewards.builtin:length",
+        "edit_size": "codegen.rewards.builtin:edit_size",
     },
 }
 """Kind -> name -> ``module:attribute``."""

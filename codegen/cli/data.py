@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from codegen.data.executors import Executor
     from codegen.data.filters import Dedup, Filter
     from codegen.generation.plans import ModelClient
-    from codegen.records import TrainingText
+    from codegen.records import DataRecord
 
 # Options that do not change the data.
 _NOT_ON_THE_CARD = frozenset({"out", "workers", "executor", "as_json", "traceback"})
@@ -509,6 +509,76 @@ for _name in plugins.names("generators"):
         )
 
 
+class PreferenceOptions(Config):
+    """The options of ``codegen data preferences``."""
+
+    out: str = setting(..., "Output directory.", metavar="DIR")
+    task: str = setting("", "Task of the samples.", metavar="NAME", shown="the one that they name")
+    source: str | None = setting(None, "Read the task's data from here.")
+    rejected: tuple[str, ...] = setting(
+        ("wrong",),
+        "Verdicts of answers to reject, such as wrong,error,syntax_error. Never infra_error: the "
+        "sandbox failed, not the program.",
+        metavar="STATUS,...",
+        commas=True,
+    )
+    pairs: int = setting(
+        4, "Most pairs per problem; with --unpaired, most answers of each label.", ge=1
+    )
+    ratio: float = setting(1.5, "Pair answers whose lengths differ by at most this factor.", ge=1)
+    alike: int = setting(
+        2,
+        "Keep this many programs that differ only in names, numbers and strings, per problem and "
+        "verdict.",
+        ge=1,
+    )
+    unpaired: bool = setting(False, "Write single answers with a label (KTO) instead of pairs.")
+    decontaminate: tuple[str, ...] = setting(
+        (),
+        "Drop problems of this test set: humaneval, mbpp, hub:... or a file. Repeatable.",
+        metavar="SET",
+    )
+
+
+@command(
+    group=data,
+    short_help="Make preference pairs from a scored run.",
+    example="codegen data preferences runs/mbpp --out data/mbpp_pairs",
+)
+@click.argument("run", metavar="RUN")
+@options(PreferenceOptions, "given")
+def preferences(run: str, given: PreferenceOptions, as_json: bool) -> Mapping[str, Any]:
+    """Make pairs of a passed and a failed answer (DPO) from a scored run.
+
+    RUN is the output directory of `codegen eval run` after `codegen eval score`. Train on the pairs
+    with a recipe with objective: dpo, or with TRL's DPOTrainer.
+    """
+    from codegen.data import is_finished
+    from codegen.data import run as run_engine
+    from codegen.data.filters import Decontamination
+    from codegen.data.preferences import Preferences, ScoredRun, scored_files
+    from codegen.evals.scoring import task_of
+    from codegen.evals.tasks import load as load_task
+
+    samples, verdicts = scored_files(Path(run))
+    task = load_task(given.task or task_of(samples), given.source)
+    source = ScoredRun(samples, verdicts, task, given.rejected, given.alike)
+    sets = given.decontaminate
+    was_finished = is_finished(given.out)
+    with stopped_cleanly(), Bar("data preferences") as bar:
+        show = _Shown(bar)
+        manifest = run_engine(
+            Preferences(given.pairs, given.ratio, given.unpaired),
+            source,
+            given.out,
+            workers=1,
+            filters=[Decontamination.build(sets)] if sets else [],
+            on_progress=show,
+            command=command_line(click.get_current_context()),
+        )
+    return _summary(manifest, given.out, was_finished, show.resumed, as_json)
+
+
 @command(
     group=data,
     short_help="Show counts and texts; step through edits.",
@@ -531,13 +601,13 @@ def inspect(
     directory: str, id_: str | None, number: int, step: bool, as_json: bool
 ) -> Mapping[str, Any]:
     """Show a data directory: its counts and some of its texts."""
-    from codegen.data import load_manifest, read_texts, view
+    from codegen.data import load_manifest, read_data, view
     from codegen.records import to_json
 
     if id_ is not None:
         texts = _find(directory, id_)
     else:
-        texts = list(islice(read_texts(directory), number))
+        texts = list(islice(read_data(directory), number))
     # A single file has no manifest.
     manifest = load_manifest(directory) if Path(directory).is_dir() else None
     if as_json:
@@ -797,15 +867,15 @@ def _filters(options: RunOptions) -> list[Filter]:
     return found
 
 
-def _find(directory: str, id_: str) -> list[TrainingText]:
+def _find(directory: str, id_: str) -> list[DataRecord]:
     """The texts with an id or example id.
 
     Raises:
         InputError: if there are none; with the reason, if the example was left out.
     """
-    from codegen.data import read_rejects, read_texts
+    from codegen.data import read_data, read_rejects
 
-    found = [text for text in read_texts(directory) if id_ in (text.id, text.example_id)]
+    found = [text for text in read_data(directory) if id_ in (text.id, text.example_id)]
     if found:
         return found
     if Path(directory).is_dir():

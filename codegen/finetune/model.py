@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _WIDER = 4  # the feed-forward layers, in units of the width
 
 
-def load_model(recipe: Recipe, dataset: Dataset) -> LoadedModel:
-    """The model to train, with the tokenizer of its data.
+def load_model(recipe: Recipe, dataset: Dataset | None = None) -> LoadedModel:
+    """The model to train, with the tokenizer of its data if it is trained on texts.
 
     Trained weights are in float32; under an adapter the frozen ones are in the type of the
     computation (``base_dtype``), or in 4 bits (``qlora``).
@@ -39,10 +39,12 @@ def load_model(recipe: Recipe, dataset: Dataset) -> LoadedModel:
     """
     import torch
 
-    if recipe.model == NEW:
+    if dataset and recipe.model == NEW:
         loaded = init_model(recipe, dataset)
     else:
-        grows = dataset.new_token is not None or dataset.trained_tokens
+        grows = dataset is not None and (
+            dataset.new_token is not None or bool(dataset.trained_tokens)
+        )
         dtype = torch.float32 if grows else base_dtype(recipe)
         options = {"quantization_config": _four_bits()} if recipe.method == "qlora" else {}
         loaded = load(recipe.model, dtype=dtype, **options)
@@ -54,7 +56,7 @@ def load_model(recipe: Recipe, dataset: Dataset) -> LoadedModel:
     if recipe.sorted.layers:
         keep_first_layers(loaded.model, recipe.sorted.layers)
     mark_exits(loaded.model, recipe.sorted.exits, recipe.loss)
-    return replace(loaded, tokenizer=dataset.tokenizer)
+    return replace(loaded, tokenizer=dataset.tokenizer) if dataset else loaded
 
 
 def base_dtype(recipe: Recipe) -> torch.dtype:
@@ -162,25 +164,14 @@ def trainable_of(model: Any, recipe: Recipe, tokens: Sequence[int] = ()) -> Any:
         model.enable_input_require_grads()  # else a frozen base gives the checkpoints no gradient
     if recipe.method == "full":
         return model.train()
-    from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
+    from peft import get_peft_model, prepare_model_for_kbit_training
 
     if recipe.method == "qlora":
         model = prepare_model_for_kbit_training(
             model, use_gradient_checkpointing=recipe.gradient_checkpointing
         )
-    targets = recipe.lora.targets
-    config = LoraConfig(
-        r=recipe.lora.rank,
-        lora_alpha=recipe.lora.alpha,
-        lora_dropout=recipe.lora.dropout,
-        use_rslora=recipe.lora.rslora,
-        use_dora=recipe.lora.dora,
-        target_modules=targets if isinstance(targets, str) else list(targets),
-        trainable_token_indices=_token_indices(model, tokens),
-        task_type=TaskType.CAUSAL_LM,
-    )
     try:
-        made = get_peft_model(model, config)
+        made = get_peft_model(model, adapter_config(recipe, _token_indices(model, tokens)))
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"lora.targets fits no layer of {recipe.model}: {reason}") from None
@@ -188,6 +179,25 @@ def trainable_of(model: Any, recipe: Recipe, tokens: Sequence[int] = ()) -> Any:
         if weight.requires_grad:
             weight.data = weight.data.to(torch.float32)
     return made
+
+
+def adapter_config(recipe: Recipe, token_indices: Any = None) -> Any:
+    """peft's configuration of the recipe's adapter; ``token_indices``: rows of the embeddings that
+    are trained besides.
+    """
+    from peft import LoraConfig, TaskType
+
+    targets = recipe.lora.targets
+    return LoraConfig(
+        r=recipe.lora.rank,
+        lora_alpha=recipe.lora.alpha,
+        lora_dropout=recipe.lora.dropout,
+        use_rslora=recipe.lora.rslora,
+        use_dora=recipe.lora.dora,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        trainable_token_indices=token_indices,
+        task_type=TaskType.CAUSAL_LM,
+    )
 
 
 def _check_rows(model: Any, recipe: Recipe, dataset: Dataset, plan: StepPlan) -> None:

@@ -149,7 +149,7 @@ def estimate_pass_at_k(
         return None
     scores = [pass_at_k(count.n, count.c, k) for count in counts]
     value = math.fsum(scores) / len(scores)
-    tasks = _tasks_interval(scores, value, clusters)
+    tasks = clustered_interval(scores, value, clusters)
     samples = _samples_interval(counts, k, value)
     return Estimate(
         value,
@@ -215,9 +215,10 @@ def default_ks(n: int) -> tuple[int, ...]:
     return tuple(sorted({k for k in steps if k <= n} | ({n} if n else set())))
 
 
-def _tasks_interval(
+def clustered_interval(
     scores: Sequence[float], value: float, clusters: Sequence[Hashable] | None
 ) -> tuple[float, float] | tuple[None, None]:
+    """The 95 % interval of ``value``, the mean of ``scores``, clustered; None with one cluster."""
     error = clustered_error(scores, clusters)
     if error is None:
         return None, None

@@ -49,7 +49,9 @@ def loaded(
 
 
 def test_the_table_has_every_task() -> None:
-    assert {*TASKS, "kolmogorov"} == {name for name, _ in tasks.names()}
+    # Those in several languages are in tests/evals/languages.
+    one = {name for name, about in tasks.names() if not about.startswith(f"{name}:")}
+    assert {*TASKS, "kolmogorov"} == one
 
 
 @pytest.mark.slow

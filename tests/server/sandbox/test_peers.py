@@ -165,6 +165,7 @@ def test_tinker_by_changing_the_url(guarded: Served) -> None:
 def test_verifiers(tmp_path: Path) -> None:
     pytest.importorskip("verifiers.v1")
     import verifiers.v1 as vf
+    from verifiers.v1.trace import AgentInfo
 
     from codegen.adapters.verifiers import load_taskset
 
@@ -176,10 +177,12 @@ def test_verifiers(tmp_path: Path) -> None:
     assert (task.data.id, task.data.prompt) == ("add", "Write add(a, b).")
     assert asyncio.run(task.validate(None)) is True  # type: ignore[arg-type]
     for answer, reward in ((PLAIN, 1.0), (PLAIN.replace("+", "-"), 0.0), (EXITS, 0.0)):
-        trace = vf.Trace(task=vf.TraceTask(type="CodeTask", data=task.data))
+        agent = AgentInfo(config=vf.AgentConfig())
+        trace = vf.Trace(task=vf.TraceTask(type="CodeTask", data=task.data), agent=agent)
         trace.root_reply = answer
         asyncio.run(task.score(trace))
-        assert dict(trace.rewards) == {"passed": reward}
+        assert trace.reward == reward
+        assert list(trace.rewards) == ["passed"]
 
 
 @pytest.mark.usefixtures("judged")

@@ -134,15 +134,27 @@ _LLAMA_SLOTS = 4  # documents whose states are kept
 _LLAMA_MARGIN = 512  # tokens: the length of text is estimated
 
 
+class LspOptions(EngineOptions):
+    """The options of ``codegen serve lsp``."""
+
+    next_edits: str = setting(
+        "",
+        "Also propose next edits, in this format, which the model must have been trained on: "
+        "blocks, window, rows, zeta, zeta2, sweep and others (docs/next_edits.md).",
+        metavar="FORMAT",
+        shown="off",
+    )
+
+
 @command(
     group=serve,
     has_json=False,
     short_help="Language server on standard input and output.",
     example="codegen serve lsp",
 )
-@options(EngineOptions, "engine")
+@options(LspOptions, "engine")
 @click.option("--stdio", is_flag=True, help="No-op, accepted for compatibility.")
-def lsp(engine: EngineOptions, stdio: bool) -> None:  # noqa: ARG001
+def lsp(engine: LspOptions, stdio: bool) -> None:  # noqa: ARG001
     """Serve one editor over standard input and output (LSP 3.18).
 
     Editors start this command themselves; see docs/editor.md. It opens no port.
@@ -155,7 +167,13 @@ def lsp(engine: EngineOptions, stdio: bool) -> None:  # noqa: ARG001
         engine.endpoint().endpoint(
             "any"
         ).api_key()  # a mistake is told before the editor is answered
-    serve_stdio(lambda: _engine(engine, patient=True), engine.exclude)
+    editor = None
+    if engine.next_edits:
+        from codegen.methods.edits.formats import find_format
+        from codegen.server.next_edits import NextEditor
+
+        editor = NextEditor(find_format(engine.next_edits))
+    serve_stdio(lambda: _engine(engine, patient=True), engine.exclude, editor)
 
 
 class ListenOptions(Config):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import pickle
 import sys
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from codegen.adapters import answers
 from codegen.adapters.verl import compute_score
 from codegen.errors import InputError
 from codegen.evals.sandbox import Sandbox
+from codegen.rewards import SandboxReward
 from tests.server.conftest import Served
 from tests.server.sandbox.conftest import TOKEN, serving
 
@@ -136,6 +138,22 @@ def test_the_reward_for_verl() -> None:
 def test_a_ground_truth_that_is_none_is_told(truth: str) -> None:
     with pytest.raises(InputError, match="ground truth of mine"):
         compute_score("mine", RIGHT, truth)
+
+
+def test_trl_calls_the_reward_by_a_service(service: Served) -> None:
+    """As ``GRPOTrainer`` calls it: all columns as keywords, one value each."""
+    reward = pickle.loads(pickle.dumps(SandboxReward(service=service.url)))  # noqa: S301 - our own
+    completions: list[Any] = [PLAIN, PLAIN.replace("+", "-"), EXITS, "No."]
+    for found in (completions, [[{"role": "assistant", "content": c}] for c in completions]):
+        values = reward(
+            prompts=["Write add(a, b)."] * 4,
+            completions=found,
+            completion_ids=[[1]] * 4,
+            tests=["assert add(1, 2) == 3\n"] * 4,
+            trainer_state=None,
+        )
+        assert values == [1.0, 0.0, 0.0, 0.0]
+    reward.close()
 
 
 def test_tinker_by_changing_the_url(guarded: Served) -> None:

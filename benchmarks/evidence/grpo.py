@@ -1,93 +1,87 @@
-"""The run of ``recipes/grpo.yaml``: a model of 3 million parameters, reinforced on small functions.
+"""The run of ``recipes/grpo.yaml``: a model of 3 million parameters, reinforced by the sandbox.
 
-Makes what the recipe needs, runs it, and measures: functions (:mod:`.functions`) with short
-programs; a Llama from scratch that learns some of them from texts, for too short a time; other
-functions, of which only instructions and tests are known, as the task; and functions that neither
-saw, on which pass@1 and pass@k are measured before and after, at temperature 1.
+Makes what the recipe needs, runs it, and measures. The problems and the first texts are those of
+:mod:`.reward_hacking` (world ``numbers``): short functions, of which a fifth are right in the
+texts, and some are cheats. Half of the tests of each problem is hidden from the reward. Before and
+after, each problem gets 40 samples at temperature 1, which are judged by all tests.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from codegen.benchmarks.evidence.functions import functions, start_model
-from codegen.benchmarks.evidence.objectives import judged_samples, task_file, write_rows
+from codegen.benchmarks.evidence.reward_hacking import first_model, questions, value
 from codegen.benchmarks.evidence.setting import arguments, once
-from codegen.finetune import load_recipe, parse_recipe
+from codegen.evals.sandbox import Sandbox
+from codegen.evals.scoring import score
+from codegen.evals.statistics import wilson
+from codegen.evals.tasks import load
+from codegen.evaluate import sample_task
+from codegen.finetune import load_recipe
 from codegen.finetune.run import train
+from codegen.generation.protocol import SamplingParams
+from codegen.records import write_atomic
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "grpo.yaml"
-TEXTS, JUDGED, HELD_OUT = 2000, 300, 100
-LONGEST_PROGRAM = 170  # characters
+WORLD = "numbers"
+SAMPLES = 40
 
 
-def start(out: Path, hidden: int, layers: int, steps: int, seed: int) -> Path:
-    """Writes the tasks, and trains the model to begin with; its directory."""
-    every = [f for f in functions(20_000, seed=2) if len(f.program) <= LONGEST_PROGRAM]
-    every = every[: TEXTS + JUDGED + HELD_OUT]
-    rows = [{"prompt": f.instruction + "\n", "completion": f.program} for f in every[:TEXTS]]
-    texts = write_rows(out / "texts.jsonl", rows)
-    task_file(out / "problems.jsonl", every[TEXTS : TEXTS + JUDGED])
-    task_file(out / "held_out.jsonl", every[TEXTS + JUDGED :])
-    new = start_model(
-        out / "new",
-        (row["prompt"] + row["completion"] for row in rows),
-        hidden=hidden,
-        layers=layers,
-        seed=seed,
-    )
-    recipe = {
-        "model": str(new),
-        "data": texts,
-        "output": str(out / "start"),
-        "steps": steps,
-        "method": "full",
-        "format": "plain",
-        "batch_size": 32,
-        "micro_batch_size": 32,
-        "learning_rate": 2e-3,
-        "schedule": "cosine",
-        "dtype": "float32",
-        "save_every": 1000,
-        "seed": seed,
-    }
-    return Path(train(parse_recipe(recipe)).model)
+def task_of(path: Path) -> str:
+    """The problems as a task of one's own (``file:``)."""
+    rows = [
+        {
+            "id": str(number),
+            "prompt": question.prompt.rstrip("\n"),
+            "entry_point": "f",
+            "tests": [
+                f"assert f({x!r}) == {value(question.expression, x)!r}"
+                for x in (*question.seen, *question.hidden)
+            ],
+        }
+        for number, question in enumerate(questions(WORLD))
+    ]
+    write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
+    return f"file:{path}"
 
 
-def measured(out: Path, model: str, seed: int) -> Mapping[str, Any]:
-    """pass@1 and pass@10 of a model on the held-out functions, with their intervals."""
-    found = judged_samples(out, f"file:{out.parent / 'held_out.jsonl'}", model, seed)
-    return {f"pass@{k}": [e.value, e.tasks_low, e.tasks_high] for k, e in found.estimates.items()}
+def measured(out: Path, task: str, model: str, seed: int) -> Mapping[str, Any]:
+    """The share of samples that pass all tests with its 95 % interval, and pass@10."""
+    loaded = load(task)
+    params = SamplingParams(max_new_tokens=48, temperature=1.0, seed=seed)
+    sample_task(loaded, model, params, n=SAMPLES, out=out, style="plain", batch_size=240)
+    with Sandbox(workers=1) as sandbox:
+        found = score(out / "samples.jsonl", loaded, out=out, sandbox=sandbox)
+    share = found.estimates[1].value
+    return {"pass@1": [share, *wilson(share, found.samples)], "pass@10": found.estimates[10].value}
 
 
 def main() -> None:
     """Makes what is missing, and prints the figures."""
     options = arguments(__doc__ or "", steps=0, first_steps=150, hidden=192, layers=5, seed=0)
     out, seed = options.out, options.seed
-    model = out / "start" / "model"
-    if not (model / "config.json").exists():
-        start(out, options.hidden, options.layers, options.first_steps, seed)
-    before = once(out / "before.json", lambda: measured(out / "before", str(model), seed))
+    task = task_of(out / "problems.jsonl")
+    start = first_model(
+        out, WORLD, seed, options.first_steps, hidden=options.hidden, layers=options.layers
+    )
+    before = once(out / "before.json", lambda: measured(out / "before", task, start, seed))
     print("before", before, flush=True)  # noqa: T201
-    changes = [f"model={model}", f"grpo.task=file:{out / 'problems.jsonl'}", f"seed={seed}"]
-    changes += [f"output={out / 'run'}"] + [f"steps={options.steps}"] * (options.steps > 0)
+    changes = [f"model={start}", f"grpo.task={task}", f"seed={seed}", f"output={out / 'run'}"]
+    changes += [f"steps={options.steps}"] * (options.steps > 0)
     began = time.process_time()
     result = train(load_recipe(RECIPE, changes))
     spent = time.process_time() - began
-    after = once(out / "after.json", lambda: measured(out / "after", result.model, seed))
+    after = once(out / "after.json", lambda: measured(out / "after", task, result.model, seed))
     print("after", after)  # noqa: T201
-    print(  # noqa: T201
-        {
-            "parameters": result.trainable_parameters,
-            "reward": [result.parts["reward"][0][1], result.parts["reward"][-1][1]],
-            "seconds": result.seconds,
-            "cpu_s": spent,
-        }
-    )
+    curves = {name: (result.parts[name][0][1], result.parts[name][-1][1]) for name in CURVES}
+    print({"parameters": result.trainable_parameters, "cpu_s": round(spent), **curves})  # noqa: T201
 
+
+CURVES = ("reward", "solved", "suspects")
 
 if __name__ == "__main__":
     main()

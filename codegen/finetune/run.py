@@ -26,7 +26,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codegen import __version__
+from codegen import __version__, extras
 from codegen.errors import ConfigError, InputError, ResumeError
 from codegen.evals import tasks
 from codegen.evals.report import LossCurve, loss_picture
@@ -224,18 +224,14 @@ _NEEDED = {  # what a setting's value needs: the package and its module
     "adamw_torch_8bit": ("torchao", "torchao"),
     "adamw_torch_4bit": ("torchao", "torchao"),
     "liger": ("liger-kernel", "liger_kernel"),
-    "dpo": ("trl", "trl"),
-    "grpo": ("trl", "trl"),
 }
 
 
 def check_packages(recipe: Recipe) -> None:
-    """Raises a ConfigError for a tracker, method or optimizer whose package is not installed."""
-    used = {
-        "objective": recipe.objective,
-        "method": recipe.method,
-        "optimizer": recipe.optimizer,
-    }
+    """Raises an error for a tracker, method, objective or optimizer whose package is missing."""
+    if recipe.objective != "sft":
+        extras.require("trl")
+    used = {"method": recipe.method, "optimizer": recipe.optimizer}
     if recipe.liger:
         used["liger"] = "liger"
     for key, value in used.items():

@@ -282,21 +282,17 @@ def first_model(
     steps: int = FIRST_STEPS,
     *,
     hidden: int = 128,
-    layers: int = 3,
+    layers: int = 2,
 ) -> str:
     """A model trained on :func:`first_texts`: the start of all rewards with this seed."""
     asked, name = questions(world), f"{world}-{seed}"
     texts = first_texts(asked, seed)
     new = start_model(
-<<<<<<< HEAD
-        out / "models" / name, (text.text for text in texts), hidden=128, layers=2, seed=seed
-=======
         out / "models" / name,
         (text.text for text in texts),
         hidden=hidden,
         layers=layers,
         seed=seed,
->>>>>>> rl
     )
     data = out / "data" / f"{name}.jsonl"
     write_jsonl(data, texts)

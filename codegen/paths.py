@@ -67,6 +67,30 @@ def plain_name(name: Any, where: str) -> str:
     )
 
 
+_MOST_PARTS = 16
+
+
+def inner_path(name: Any, where: str) -> str:
+    """A path below a directory that a client or a file names, such as ``data/input.txt``.
+
+    Args:
+        name: as decoded, so of any type.
+        where: what names it, for the error.
+
+    Raises:
+        InputError: if it is absolute, leads out of the directory, or is no path.
+    """
+    parts = name.split("/") if isinstance(name, str) else []
+    if 0 < len(parts) <= _MOST_PARTS and all(map(_is_plain, parts)):
+        return name
+    shown = ascii(name)
+    raise InputError(
+        f"{where} names {shown if len(shown) <= 80 else shown[:77] + '...'}, which is not a path "
+        "below the working directory.",
+        "Give a relative path without '..'.",
+    )
+
+
 def _is_plain(name: Any) -> bool:
     if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:
         return False

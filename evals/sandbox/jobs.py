@@ -9,10 +9,12 @@ import json
 import marshal
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, ClassVar, Literal, Protocol
 
 from codegen.errors import ConfigError, InputError
+from codegen.paths import inner_path
 from codegen.records import Status, Trust
 
 from .inner import wire
@@ -155,6 +157,79 @@ class Job:
         return self.limits.output_bytes + (2 * expected if self.compares_output else 0)
 
 
+MOST_FILES = 256
+SCRIPT_WALL_FACTOR = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A program to run as a script and to look at, not to judge.
+
+    Its outcome has ``stdout``, ``stderr``, ``exit_code`` and ``files``; the status is ``passed`` if
+    it ended with exit code 0, which any program can do. The clock may show twice the limit of CPU
+    time; a script that is stopped by the clock is not run again.
+
+    Attributes:
+        program: the whole program's text.
+        stdin: its standard input.
+        files: what is in its working directory, by relative path.
+        fetch: relative paths of files to return once it has ended by itself; those that are not
+            there, or do not fit into half of ``Limits.file_mib`` together, are left out.
+        limits: what it may use. Beyond ``output_bytes`` of standard output it is ended; of standard
+            error as much is kept.
+        language: a name or alias of :mod:`.languages`. If its compiler fails, the status is
+            ``compile_error``, and the message says why.
+
+    Raises:
+        InputError: for paths that lead out of the working directory, and too many or too large
+            files.
+    """
+
+    program: str
+    stdin: str = ""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    fetch: Sequence[str] = ()
+    limits: Limits = Limits()
+    language: str = PYTHON
+
+    mode: ClassVar[Literal["run"]] = "run"
+
+    def __post_init__(self) -> None:
+        for name in ("program", "stdin"):
+            if not isinstance(value := getattr(self, name), str):
+                raise InputError(f"The script's {name} must be a text, got {type(value).__name__}.")
+        for names, what in ((self.files, "files"), (self.fetch, "fetch")):
+            if len(names) > MOST_FILES:
+                raise InputError(f"The script's {what} are {len(names)}; at most {MOST_FILES}.")
+            for name in names:
+                inner_path(name, f"The script's {what}")
+        if sum(map(len, self.files.values())) > self.limits.file_mib << 20:
+            raise InputError(f"The script's files hold more than {self.limits.file_mib} MiB.")
+        folders = {str(p) for name in self.files for p in PurePosixPath(name).parents}
+        if both := folders.intersection(self.files):
+            raise InputError(f"The script's files name {min(both)!r} as a file and as a directory.")
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the program is in another language than Python."""
+        return self.language != PYTHON
+
+    @property
+    def compares_output(self) -> bool:
+        """Whether its output is compared with something."""
+        return False
+
+    @property
+    def most_output(self) -> int:
+        """Bytes of standard output after which it is ended."""
+        return self.limits.output_bytes
+
+    @property
+    def most_fetched(self) -> int:
+        """Bytes of all files that are returned."""
+        return self.limits.file_mib << 19
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """What one call gave: a value, or the exception it raised.
@@ -186,6 +261,10 @@ class Outcome:
             a buffer when the program was ended is not there.
         values: what the calls returned, up to the first that failed (``calls``).
         results: how each call went, up to the one that ended the program, if one did (``calls``).
+        stderr: the beginning of its standard error (:class:`Script`).
+        exit_code: as of :mod:`subprocess`, a negative number for a signal; None if it was ended at
+            a limit (:class:`Script`).
+        files: what it left in the files to fetch (:class:`Script`).
         compile_s: CPU seconds of its compiler; 0 if what it makes was there already.
     """
 
@@ -198,6 +277,9 @@ class Outcome:
     stdout: str = ""
     values: tuple[Any, ...] = ()
     results: tuple[Result, ...] = ()
+    stderr: str = ""
+    exit_code: int | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
     compile_s: float = 0.0
 
     @property
@@ -218,8 +300,10 @@ class SandboxProtocol(Protocol):
         ...
 
 
-def trust_of(mode: Mode) -> Trust:
+def trust_of(mode: Mode | Literal["run"]) -> Trust:
     """How far a verdict of this mode can be believed."""
+    if mode == "run":
+        return "in_sandbox"
     return "isolated" if mode in ("isolated", "calls") else mode
 
 
@@ -233,9 +317,16 @@ def is_empty(job: Job) -> bool:
 MAX_KEPT_TEXT = 1 << 16
 
 
-def program_payload(job: Job, token: str) -> bytes:
+def program_payload(job: Job | Script, token: str) -> bytes:
     """See the ``main`` of :mod:`.inner.program`."""
     text = job.program
+    if isinstance(job, Script):
+        files = {name: data.decode("latin-1") for name, data in job.files.items()}
+        most = job.most_fetched
+        text = json.dumps(
+            {"program": text, "files": files, "fetch": [*job.fetch], "fetch_bytes": most}
+        )
+        return f"run\n{text}".encode()
     if job.mode == "in_sandbox":
         fields = {
             "program": job.program,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 from codegen.errors import InputError, SandboxError
 
 from .inner import wire
-from .jobs import PYTHON, Call, Job, Limits, Outcome, is_empty, pack_calls, trust_of
+from .jobs import PYTHON, Call, Job, Limits, Outcome, Script, is_empty, pack_calls, trust_of
 from .languages import Toolchain, find, toolchains
 from .languages.builds import Builds
 from .languages.programs import build_job, program_of
@@ -26,6 +28,7 @@ Key = TypeVar("Key")
 # programs of mode stdio as the interpreter ends scripts, and lets programs have more threads, files
 # and output; 5 has objects of the program as handles, and refuses tests that test nothing.
 REVISION = 5
+PATIENCE_S = 5.0  # for a job that is to be run once more, alone
 
 
 class Sandbox:
@@ -115,6 +118,11 @@ class Sandbox:
             self._pool.close()
             self._pool = None
 
+    @property
+    def capacity(self) -> int:
+        """Jobs that run at the same time."""
+        return self._running().capacity
+
     def describe(self) -> dict[str, Any]:
         """The backend, the layers found in force, and the Python version; JSON-able and stable.
 
@@ -124,7 +132,10 @@ class Sandbox:
         return dict(self._description)
 
     def run(
-        self, program: Job | str, calls: Sequence[Call] = (), limits: Limits | None = None
+        self,
+        program: Job | Script | str,
+        calls: Sequence[Call] = (),
+        limits: Limits | None = None,
     ) -> Outcome:
         """Runs one program. A sandbox that is not open is opened for it alone.
 
@@ -133,7 +144,7 @@ class Sandbox:
             (42, 'abab')
 
         Args:
-            program: a job, or the text of a program.
+            program: a job, a script, or the text of a program.
             calls: with a text, what to evaluate once it has been executed; see mode ``calls`` of
                 :class:`Job`. The outcome's ``results`` say how each went.
             limits: with a text, what it may use.
@@ -142,8 +153,10 @@ class Sandbox:
             InputError: if the job itself can't be used (an argument of ``calls`` that is not a
             plain value). SandboxError: if the sandbox broke, or there is none to open.
         """
-        if not isinstance(program, (Job, str)):
-            raise InputError(f"A program is a text or a Job, not {type(program).__name__}.")
+        if not isinstance(program, (Job, Script, str)):
+            raise InputError(
+                f"A program is a text, a Job or a Script, not {type(program).__name__}."
+            )
         if isinstance(calls, str) or not isinstance(calls, Sequence):
             raise InputError("The calls must be a list of calls.", "For a single one: calls=[...].")
         if isinstance(program, str):
@@ -156,8 +169,40 @@ class Sandbox:
             if job.is_foreign and not self._toolchains:
                 self._toolchains = toolchains([job.language])
             with self:
-                return next(self.map([(None, job)]))[1]
-        return next(self.map([(None, job)]))[1]
+                return self.submit(job).result()
+        return self.submit(job).result()
+
+    def submit(self, job: Job | Script) -> Future[Outcome]:
+        """Queues one job; the future gets its outcome, or a :class:`SandboxError`.
+
+        A job whose future is canceled before it is started does not run.
+
+        Raises:
+            InputError: as :meth:`run`. SandboxError: if the sandbox is not open.
+        """
+        self._running()
+        future: Future[Outcome] = Future()
+        if isinstance(job, Job):
+            if is_empty(job):
+                future.set_result(Outcome("empty", trust_of(job.mode), message="no code"))
+                return future
+            check_job(job)
+
+        def done(outcome: Outcome | SandboxError) -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            if isinstance(outcome, SandboxError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        task = self._submit(job, done, PATIENCE_S)
+
+        def settled(future: Future[Outcome]) -> None:
+            task.cancelled = future.cancelled()
+
+        future.add_done_callback(settled)
+        return future
 
     def check(self, program: str, language: str) -> Outcome:
         """Looks for errors in a program in another language, and does not run it.
@@ -180,7 +225,9 @@ class Sandbox:
             raise outcome
         return outcome
 
-    def map(self, items: Iterable[tuple[Key, Job]]) -> Generator[tuple[Key, Outcome], None, None]:
+    def map(
+        self, items: Iterable[tuple[Key, Job | Script]]
+    ) -> Generator[tuple[Key, Outcome], None, None]:
         """Runs jobs and yields their outcomes as they finish, in no fixed order.
 
         The input is read as the jobs are done, a few ahead; closing the iterator drops what is not
@@ -204,10 +251,11 @@ class Sandbox:
                         exhausted = True
                         break
                     number, (key, job) = item
-                    if is_empty(job):
-                        yield key, Outcome("empty", trust_of(job.mode), message="no code")
-                        continue
-                    check_job(job)
+                    if isinstance(job, Job):
+                        if is_empty(job):
+                            yield key, Outcome("empty", trust_of(job.mode), message="no code")
+                            continue
+                        check_job(job)
 
                     def done(outcome: Outcome | SandboxError, number: int = number) -> None:
                         results.put((number, outcome))
@@ -224,14 +272,16 @@ class Sandbox:
             for _, task in waiting.values():
                 task.cancelled = True
 
-    def _submit(self, job: Job, done: Done) -> Task:
+    def _submit(self, job: Job | Script, done: Done, patience_s: float = math.inf) -> Task:
         """Hands a job to the pool, in another language by way of its compiler."""
         pool = self._running()
         if not job.is_foreign:
-            return pool.submit(job, done)
-        return self._builds.submit(pool, program_of(job, self._toolchain(job)), done)
+            return pool.submit(job, done, patience_s)
+        task = pool.task(job, done, patience_s=patience_s)
+        self._builds.submit(pool, program_of(job, self._toolchain(job)), task)
+        return task
 
-    def _toolchain(self, job: Job) -> Toolchain:
+    def _toolchain(self, job: Job | Script) -> Toolchain:
         name = find(job.language).name
         if name not in self._toolchains:
             raise InputError(

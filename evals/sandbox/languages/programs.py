@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from codegen.errors import InputError
 from codegen.evals.sandbox.inner.orders import FOREIGN
-from codegen.evals.sandbox.jobs import Job, Limits
+from codegen.evals.sandbox.jobs import Job, Limits, Script
 
 from .base import Toolchain, fill
 
@@ -39,7 +39,7 @@ class Command:
     """What the first process of a job does; see :mod:`..inner.foreign`.
 
     Attributes:
-        mode, files, commands, environment, keep: as there.
+        mode, files, commands, environment, keep, fetch, fetch_bytes: as there.
         address_mib: address space of each process.
         own_proc: whether it sees itself in ``/proc``.
     """
@@ -49,6 +49,8 @@ class Command:
     commands: Sequence[Sequence[str]]
     environment: Mapping[str, str]
     keep: Sequence[str] = ()
+    fetch: Sequence[str] = ()
+    fetch_bytes: int = 0
     address_mib: int = ANY_ADDRESS_MIB
     own_proc: bool = False
 
@@ -60,6 +62,8 @@ class Command:
             "commands": [list(command) for command in self.commands],
             "environment": dict(self.environment),
             "keep": list(self.keep),
+            "fetch": list(self.fetch),
+            "fetch_bytes": self.fetch_bytes,
             "token": token,
         }
         return FOREIGN + marshal.dumps(order)
@@ -76,7 +80,7 @@ class Program:
     """
 
     toolchain: Toolchain
-    job: Job
+    job: Job | Script
     source: str
 
     @property
@@ -106,11 +110,14 @@ class Program:
     def run(self, built: Mapping[str, bytes]) -> Command:
         """How it is run, once what was built is there."""
         language, memory_mib = self.toolchain.language, self.job.limits.memory_mib
+        script = self.job if isinstance(self.job, Script) else None
         return Command(
             self.job.mode,
-            built if language.compile else self._files,
+            {**self._given, **built} if language.compile else self._files,
             self._filled([language.run]),
             self._environment,
+            fetch=script.fetch if script else (),
+            fetch_bytes=script.most_fetched if script else 0,
             address_mib=ANY_ADDRESS_MIB if language.any_address else _ADDRESS_FACTOR * memory_mib,
             own_proc=language.own_proc,
         )
@@ -126,7 +133,8 @@ class Program:
         toolchain, language = self.toolchain, self.toolchain.language
         own = language.names(self.source) if language.names else {}
         names = {"memory_mib": str(self.job.limits.memory_mib), "cache": toolchain.cache}
-        support = " ".join(language.support) if self.job.mode != "stdio" else ""
+        tested = self.job.mode in ("isolated", "in_sandbox")
+        support = " ".join(language.support) if tested else ""
         return {**names, **toolchain.tools, "support": support, **own}
 
     @functools.cached_property
@@ -135,7 +143,12 @@ class Program:
         files = {fill(language.file, names): self.source}
         if names["support"]:
             files |= {name: fill(text, names) for name, text in language.support.items()}
-        return {name: text.encode("utf-8", "surrogatepass") for name, text in files.items()}
+        own = {name: text.encode("utf-8", "surrogatepass") for name, text in files.items()}
+        return {**self._given, **own}
+
+    @property
+    def _given(self) -> Mapping[str, bytes]:
+        return self.job.files if isinstance(self.job, Script) else {}
 
     @property
     def _environment(self) -> dict[str, str]:
@@ -147,20 +160,22 @@ class Program:
         return [[part for part in command if part] for command in filled]
 
 
-def program_of(job: Job, toolchain: Toolchain) -> Program:
+def program_of(job: Job | Script, toolchain: Toolchain) -> Program:
     """The program of a job, with its tests and what they need.
 
     Raises:
         InputError: for a job that can't be judged in its language.
     """
     language, source = toolchain.language, job.program
-    if job.mode == "isolated" and (language.answers or language.support):
+    if isinstance(job, Script) or job.mode == "stdio":
+        pass
+    elif job.mode == "isolated" and (language.answers or language.support):
         parts = [source, job.test]
         parts.insert(2 if language.answers_last else 0, language.answers)
         source = "\n".join(part for part in parts if part)
     elif job.mode == "in_sandbox" and language.guard is not None:
         source = language.guard(f"{source}\n{job.test}")
-    elif job.mode != "stdio":
+    else:
         raise InputError(
             f"The sandbox runs no programs in {language.title} in mode {job.mode}.",
             "Every language has the mode stdio, most have isolated and in_sandbox.",

@@ -53,8 +53,8 @@ class Language:
         keep: patterns of what they leave for the second phase.
         run: the command of the second phase.
         check: the command that looks for errors and runs nothing; its exit status tells.
-        root: the command that prints the toolchain's own directory, where the tool on the path
-            only leads to it.
+        root: the command that prints the toolchain's own directory, ``{root}``, where the tool on
+            the path only leads to it.
         shares: further paths of the host, with ``*``, that the tools read.
         environment: further variables of its commands.
         any_address: whether its runtime reserves far more address space than it uses, so that only
@@ -220,6 +220,9 @@ def find_toolchain(language: Language) -> Toolchain:
     for pattern in ("/etc/alternatives", *language.shares):
         for shared in sorted(Path("/").glob(pattern.lstrip("/"))):
             binds[str(shared)] = str(shared)
+    if root is not None:
+        above = max((top for top in binds if Path(root).is_relative_to(top)), key=len, default="")
+        tools["root"] = binds[above] + root.removeprefix(above) if above else root
     tools |= {f"{tool}.home": str(Path(path).parent.parent) for tool, path in tools.items()}
     return Toolchain(language, _version(language, here), here, tools, tuple(binds.items()))
 

@@ -41,7 +41,7 @@ HASKELL = Language(
         ("/usr/bin/strip", "main"),
     ),
     keep=("main",),
-    run=("/tmp/main", "+RTS", "-M{memory_mib}m", "-RTS"),
+    run=("/tmp/main",),
     check=("{ghc}", "-fno-code", "-v0", "-w", "main.hs"),
     shares=("/var/lib/ghc", "/usr/share/ghc*", "/usr/include"),
     any_address=True,

@@ -87,10 +87,10 @@ PHP = Language(
     install="php-cli",
     version=("{php}", "--version"),
     run=(
-        *("{php}", "-n", "-d", "memory_limit={memory_mib}M", "-d", "zend.assertions=1"),
+        *("{php}", "-d", "memory_limit={memory_mib}M", "-d", "zend.assertions=1"),
         *("-d", "assert.exception=1", "-d", "display_errors=stderr", "main.php"),
     ),
-    check=("{php}", "-n", "-l", "main.php"),
+    check=("{php}", "-l", "main.php"),
     shares=("/etc/php", "/usr/share/php"),
     any_address=True,
     stop=("\nfunction", "\n?>", "\n//", "\n#"),

@@ -342,7 +342,6 @@ class Mbxp(TakenApart):
     forms = MBXP_FORMS
 
     file = "languages/mbxp/{}.jsonl.gz"
-    hub = "mxeval/mbxp:{}:test"
     codes: ClassVar = {
         "cpp": "mbcpp_release_v1.2",
         "go": "mbgp_release_v1.1",
@@ -374,7 +373,6 @@ class MultilingualHumanEval(Mbxp):
     """HumanEval in many languages."""
 
     file = "languages/multilingual_humaneval/{}.jsonl.gz"
-    hub = "mxeval/multi-humaneval:{}:test"
     codes: ClassVar = {
         "go": "HumanEval_go_v1",
         "java": "HumanEval_java_v1.1",

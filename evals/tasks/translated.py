@@ -72,7 +72,7 @@ class Form:
 
 
 _CLASS = (
-    "{{head}}\nclass Problem {{{{\npublic static void {}[] args) {{{{\n{{answers}}\n}}}}\n}}}}\n"
+    "{head}\nclass Problem {{\npublic static void main(String[] args) {{\n{answers}\n}}\n}}\n"
 )
 _SCRIPT = Form(start=r"assert\.deepEqual\(", between=",", end=";?", answer="codegen_answer({});")
 FORMS: Mapping[str, Form] = {

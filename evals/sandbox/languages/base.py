@@ -66,6 +66,7 @@ class Language:
             in which two values are the same text if they are equal. It comes before the program.
         answers_last: whether it comes behind the program instead.
         support: file -> text of what ``answers`` and ``guard`` need beside the program.
+        closing: what may end a program, but has to go where tests follow.
         header: text that :attr:`prepare` compiles for all programs.
         guard: puts the statement that gives back the token at the end of what a program with its
             tests runs; see :mod:`..inner.foreign`.
@@ -94,6 +95,7 @@ class Language:
     answers: str = ""
     answers_last: bool = False
     support: Mapping[str, str] = field(default_factory=dict)
+    closing: str = ""
     header: str = ""
     guard: Guard | None = None
     names: Callable[[str], Names] | None = None

@@ -167,6 +167,8 @@ def program_of(job: Job | Script, toolchain: Toolchain) -> Program:
         InputError: for a job that can't be judged in its language.
     """
     language, source = toolchain.language, job.program
+    if job.mode in ("isolated", "in_sandbox") and language.closing:
+        source = source.rstrip().removesuffix(language.closing)
     if isinstance(job, Script) or job.mode == "stdio":
         pass
     elif job.mode == "isolated" and (language.answers or language.support):

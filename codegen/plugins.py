@@ -39,6 +39,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "cogex": "codegen.cogex.generator:CoGEX",
         "backspace": "codegen.methods.backspace:Backspace",
         "infilling": "codegen.methods.infilling:Infilling",
+        "edits": "codegen.methods.edits.generator:Edits",
         "whole": "codegen.data.generators:Whole",
         "plain": "codegen.data.generators:Plain",
     },
@@ -49,6 +50,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "families": "codegen.data.sources.drawn:families",
         "puzzles": "codegen.data.sources.drawn:puzzles",
         "hub": "codegen.data.sources.rows:hub",
+        "git": "codegen.data.sources.git:git",
     },
     "filters": {
         "decontaminate": "codegen.data.filters.decontamination:decontaminate",
@@ -72,6 +74,10 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "bigcodebench-hard": "codegen.evals.tasks.bigcodebench:BigCodeBench",
         "coderepeteval": "codegen.evals.tasks.coderepeteval:CodeRepetEval",
         "humaneval-edits": "codegen.evals.tasks.humaneval:HumanEvalEdits",
+        "next-edit": "codegen.evals.tasks.next_edit:NextEdit",
+        "next-edit-refactorings": "codegen.evals.tasks.next_edit:Refactorings",
+        "next-edit-scenarios": "codegen.evals.tasks.next_edit:Scenarios",
+        "next-edit-instructions": "codegen.evals.tasks.next_edit:Instructions",
         "wikisql": "codegen.evals.tasks.wikisql:WikiSql",
         "kolmogorov": "codegen.evals.tasks.kolmogorov:Kolmogorov",
         "multipl_e": "codegen.evals.tasks.multilingual:MultiPLE",
@@ -89,7 +95,13 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     },
     "decoders": {},
     "rewards": {
-        "passed": "codegen.rewards:passed",
+        "passed": "codegen.rewards.builtin:passed",
+        "share": "codegen.rewards.builtin:share",
+        "compiles": "codegen.rewards.builtin:compiles",
+        "lint": "codegen.rewards.builtin:lint",
+        "format": "codegen.rewards.builtin:format_",
+        "length": "codegen.rewards.builtin:length",
+        "edit_size": "codegen.rewards.builtin:edit_size",
     },
 }
 """Kind -> name -> ``module:attribute``."""

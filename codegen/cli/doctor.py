@@ -19,6 +19,7 @@ import click
 from codegen import OPENMP, __version__, plugins
 from codegen.cli.options import command
 from codegen.errors import CodegenError, SandboxError
+from codegen.extras import EXTRAS, command_for, explain
 from codegen.openmp import SETTINGS
 from codegen.terminal import echo, visible
 
@@ -83,8 +84,13 @@ def _parts(kind: str) -> Iterator[tuple[str, str, str | CodegenError]]:
         package = plugins.package_of(kind, name)
         try:
             part = plugins.load(kind, name)
-        except CodegenError as error:
-            yield name, package, error
+        except (CodegenError, ImportError) as error:
+            if lacking := explain(error):
+                yield name, package, str(lacking)
+            elif isinstance(error, CodegenError):
+                yield name, package, error
+            else:
+                raise
             continue
         about = tasks.get(name) or getattr(part, "about", "") or plugins.docstring(part)
         yield name, package, " ".join(about.strip().partition("\n\n")[0].split())
@@ -105,18 +111,6 @@ class Check:
     remedy: str = ""
 
 
-# Module -> (extra that installs it, what it is for).
-EXTRAS = {
-    "vllm": ("vllm", "serving at scale"),
-    "ray": ("ray", "data generation and scoring on a cluster"),
-    "triton": ("gpu", "GPU kernels"),
-    "xllamacpp": ("gguf", "GGUF files by llama.cpp"),
-    "duckdb": ("duckdb", "DuckDB databases for sqlnet"),
-    "pygls": ("serve", "completions for editors"),
-    "uvicorn": ("serve", "completions over HTTP"),
-}
-
-
 def examine() -> Iterator[Check]:
     """Yields the checks one by one; some take seconds."""
     yield Check("codegen", True, f"{__version__}, Python {platform.python_version()}")
@@ -130,9 +124,9 @@ def examine() -> Iterator[Check]:
     yield _attempt("CPU kernels", _few_rows)
     yield _attempt("sandbox launcher", _launcher)
     yield from _sandbox()
-    for module, (extra, use) in EXTRAS.items():
+    for module, (_, use) in EXTRAS.items():
         present = find_spec(module) is not None
-        remedy = "" if present else f"pip install 'codegen-toolkit[{extra}]' (optional)"
+        remedy = "" if present else f"{command_for(module)} (optional)"
         yield Check(module, present or None, use, remedy)
 
 
@@ -166,7 +160,9 @@ def _attempt(name: str, check: Callable[[], Check]) -> Check:
     """The result of a check; one that can't run at all has failed."""
     try:
         return check()
-    except (ImportError, OSError, RuntimeError) as error:
+    except (ImportError, OSError, RuntimeError, CodegenError) as error:
+        if lacking := explain(error):
+            return Check(name, None, lacking.message, lacking.remedy)
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         return Check(name, False, reason, "Reinstall codegen-toolkit.")
 

@@ -6,7 +6,6 @@ import logging
 import signal
 import sys
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +15,7 @@ from codegen.cli import Group
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError
+from codegen.extras import require
 from codegen.generation.backends import is_loopback, local_backend
 from codegen.generation.endpoints import (
     NamedEndpoint,
@@ -134,20 +134,32 @@ _LLAMA_SLOTS = 4  # documents whose states are kept
 _LLAMA_MARGIN = 512  # tokens: the length of text is estimated
 
 
+class LspOptions(EngineOptions):
+    """The options of ``codegen serve lsp``."""
+
+    next_edits: str = setting(
+        "",
+        "Also propose next edits, in this format, which the model must have been trained on: "
+        "blocks, window, rows, zeta, zeta2, sweep and others (docs/next_edits.md).",
+        metavar="FORMAT",
+        shown="off",
+    )
+
+
 @command(
     group=serve,
     has_json=False,
     short_help="Language server on standard input and output.",
     example="codegen serve lsp",
 )
-@options(EngineOptions, "engine")
+@options(LspOptions, "engine")
 @click.option("--stdio", is_flag=True, help="No-op, accepted for compatibility.")
-def lsp(engine: EngineOptions, stdio: bool) -> None:  # noqa: ARG001
+def lsp(engine: LspOptions, stdio: bool) -> None:  # noqa: ARG001
     """Serve one editor over standard input and output (LSP 3.18).
 
     Editors start this command themselves; see docs/editor.md. It opens no port.
     """
-    _need_extra()
+    require(*_NEEDED)
     _log_to(engine.log_file, engine.verbose)
     from codegen.server.lsp import serve_stdio
 
@@ -155,7 +167,13 @@ def lsp(engine: EngineOptions, stdio: bool) -> None:  # noqa: ARG001
         engine.endpoint().endpoint(
             "any"
         ).api_key()  # a mistake is told before the editor is answered
-    serve_stdio(lambda: _engine(engine, patient=True), engine.exclude)
+    editor = None
+    if engine.next_edits:
+        from codegen.methods.edits.formats import find_format
+        from codegen.server.next_edits import NextEditor
+
+        editor = NextEditor(find_format(engine.next_edits))
+    serve_stdio(lambda: _engine(engine, patient=True), engine.exclude, editor)
 
 
 class ListenOptions(Config):
@@ -236,7 +254,7 @@ def http(given: HttpOptions) -> None:
 
     Clients authenticate with the token that is printed at the start: Authorization: Bearer TOKEN.
     """
-    _need_extra()
+    require(*_NEEDED)
     _log_to(given.log_file, given.verbose)
     from codegen.server.guard import serve
     from codegen.server.http import make_app
@@ -280,6 +298,12 @@ class SandboxOptions(ListenOptions):
         metavar="NAMES",
         commas=True,
     )
+    languages: tuple[str, ...] = setting(
+        (),
+        "Languages of programs beside Python, with commas: cpp,java,rust.",
+        metavar="NAMES",
+        commas=True,
+    )
     max_cpu_s: float = setting(120.0, "Most CPU seconds of one program.", ge=0.05, le=86400)
     max_memory_mib: int = setting(4096, "Most memory of one program.", ge=128, le=1 << 20)
     queue: int = setting(8192, "Most programs that wait, of all clients.", ge=1)
@@ -307,7 +331,7 @@ def sandbox(given: SandboxOptions) -> None:
     Clients authenticate with the token that is printed at the start: Authorization: Bearer TOKEN,
     or http://any:TOKEN@host:port in place of the URL.
     """
-    _need_extra("starlette", "uvicorn", "prometheus_client")
+    require("starlette", "uvicorn", "prometheus_client")
     _log_to(given.log_file, given.verbose)
     from codegen.evals.sandbox import Sandbox
     from codegen.server.guard import serve
@@ -316,7 +340,9 @@ def sandbox(given: SandboxOptions) -> None:
     token, sock = given.listen()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the server has its own
     try:
-        with Sandbox(given.workers or None, packages=given.packages) as opened:
+        with Sandbox(
+            given.workers or None, packages=given.packages, languages=given.languages
+        ) as opened:
             service = SandboxService(
                 opened,
                 queue=given.queue,
@@ -346,13 +372,6 @@ def sandbox(given: SandboxOptions) -> None:
         if given.uds:
             given.uds.unlink(missing_ok=True)
     echo("Stopped.", err=True)
-
-
-def _need_extra(*names: str) -> None:
-    if missing := [name for name in names or _NEEDED if find_spec(name) is None]:
-        raise ConfigError(
-            f"The server requires {missing[0]}.", "Install it: pip install 'codegen-toolkit[serve]'"
-        )
 
 
 def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:

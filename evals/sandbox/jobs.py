@@ -177,8 +177,8 @@ class Script:
             there, or do not fit into half of ``Limits.file_mib`` together, are left out.
         limits: what it may use. Beyond ``output_bytes`` of standard output it is ended; of standard
             error as much is kept.
-        language: a name or alias of :mod:`.languages`. If its compiler fails, the status is
-            ``compile_error``, and the message says why.
+        language: a name or alias of :mod:`.languages`. Compilers have limits of their own; where
+            one fails, the status is ``compile_error``.
 
     Raises:
         InputError: for paths that lead out of the working directory, and too many or too large
@@ -193,6 +193,7 @@ class Script:
     language: str = PYTHON
 
     mode: ClassVar[Literal["run"]] = "run"
+    compares_output: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for name in ("program", "stdin"):
@@ -215,19 +216,9 @@ class Script:
         return self.language != PYTHON
 
     @property
-    def compares_output(self) -> bool:
-        """Whether its output is compared with something."""
-        return False
-
-    @property
     def most_output(self) -> int:
         """Bytes of standard output after which it is ended."""
         return self.limits.output_bytes
-
-    @property
-    def most_fetched(self) -> int:
-        """Bytes of all files that are returned."""
-        return self.limits.file_mib << 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +313,7 @@ def program_payload(job: Job | Script, token: str) -> bytes:
     text = job.program
     if isinstance(job, Script):
         files = {name: data.decode("latin-1") for name, data in job.files.items()}
-        most = job.most_fetched
+        most = job.limits.file_mib << 19
         text = json.dumps(
             {"program": text, "files": files, "fetch": [*job.fetch], "fetch_bytes": most}
         )

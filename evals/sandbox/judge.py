@@ -141,7 +141,7 @@ def _ended_by_itself(job: Job | Script, program: End) -> Judgement | None:
         return Judgement("crashed", f"signal {signal_name(number)}")
     if number:
         return Judgement("exited", "the program closed its channel to the tests")
-    if program.exit_code or not (job.compares_output or job.mode == "run"):
+    if program.exit_code or not (job.mode == "run" or job.compares_output):
         return Judgement("exited", f"exit code {program.exit_code}")
     return None
 

@@ -78,9 +78,9 @@ class Task:
     done: Done
     token: str
     tests: bytes  # the payload of the process of tests
+    patience_s: float = math.inf  # how long it waits to be run alone
     command: Command | None = None  # of a program in another language
     compile_s: float = 0.0  # CPU seconds of its compiler
-    patience_s: float = math.inf  # how long it waits to be run alone
     attempts: int = 0
     alone: bool = False
     alone_by: float = math.inf
@@ -183,23 +183,17 @@ class Pool:
             self.close()
             raise
 
-    def submit(self, job: Job | Script, done: Done, patience_s: float = math.inf) -> Task:
+    def submit(self, job: Job | Script, done: Done) -> Task:
         """Queues a job; ``done`` is called once, in the pool's thread, with its outcome."""
-        task = self.task(job, done, patience_s=patience_s)
+        task = self.task(job, done)
         self.enqueue(task)
         return task
 
-    def task(
-        self,
-        job: Job | Script,
-        done: Done,
-        command: Command | None = None,
-        patience_s: float = math.inf,
-    ) -> Task:
+    def task(self, job: Job | Script, done: Done, command: Command | None = None) -> Task:
         """A task to be queued; ``command`` says how to run a program in another language."""
         token = secrets.token_hex(16) if job.mode == "in_sandbox" else ""
         tests = b"" if isinstance(job, Script) else tests_payload(job, token)
-        return Task(job, done, token, tests, command, patience_s=patience_s)
+        return Task(job, done, token, tests, command=command)
 
     def enqueue(self, task: Task) -> None:
         """Queues a task."""
@@ -423,27 +417,14 @@ class Pool:
         worker.runs[number] = _Run(task, stdout, now, late, late + ANSWER_GRACE_S)
         try:
             output = job.most_output if stdout is not None else 0
-            self._order_program(worker, task, number, wall_s, output, fds)
+            own_proc = command.own_proc if command else _looks_at_itself(job)
+            address_mib = command.address_mib if command else 0
+            _order(worker.programs, number, limits, wall_s, output, fds, own_proc, address_mib)
             tester = self._tester(worker, max(CHECKER_MEMORY_MIB, limits.memory_mib))
             tester.job = number
             socket.send_fds(tester.control, [packet], list(check.values()))
         except OSError as error:
             self._discard(worker, f"the sandbox is gone: {error.strerror}")
-
-    def _order_program(
-        self,
-        worker: _Worker,
-        task: Task,
-        number: int,
-        wall_s: float,
-        output_bytes: int,
-        fds: dict[str, int],
-    ) -> None:
-        job, command = task.job, task.command
-        own_proc = command.own_proc if command else _looks_at_itself(job)
-        address_mib = command.address_mib if command else 0
-        programs, limits = worker.programs, job.limits
-        _order(programs, number, limits, wall_s, output_bytes, fds, own_proc, address_mib)
 
     def _start_script(
         self,
@@ -470,12 +451,15 @@ class Pool:
         try:
             run.stderr = memory_file(b"", append=True)
             sent = [run.stderr]
-            if script.fetch or script.is_foreign:
+            if script.fetch or task.command:
                 run.results = memory_file(b"")
                 sent.append(run.results)
             with socket.socket(fileno=os.dup(to_close[1])) as channel:
                 socket.send_fds(channel, [b"f"], sent)
-            self._order_program(worker, task, number, wall_s, script.most_output, fds)
+            command, limits, most = task.command, script.limits, script.most_output
+            own_proc = command.own_proc if command else _looks_at_itself(script)
+            address_mib = command.address_mib if command else 0
+            _order(worker.programs, number, limits, wall_s, most, fds, own_proc, address_mib)
         except OSError as error:
             self._discard(worker, f"the sandbox is gone: {error.strerror}")
 
@@ -645,9 +629,9 @@ class Pool:
                 message,
                 stdout,
                 stderr=stderr,
-                compile_s=run.task.compile_s,
                 exit_code=os.waitstatus_to_exitcode(program.status) if ended_itself else None,
                 files=files,
+                compile_s=run.task.compile_s,
             )
         )
 

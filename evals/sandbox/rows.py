@@ -27,8 +27,11 @@ def job_row(job: Job, key: str = "", cache: bool = True) -> Row:
     """A job as the body of ``/v1/judge``; fields with their defaults are left out.
 
     Raises:
-        InputError: for a call with arguments that JSON has not.
+        InputError: for a call with arguments that JSON has not, and for output that is compared
+            with nothing.
     """
+    if job.expected_stdout is None:
+        raise InputError("A job without expected output has no verdict.", "Send a Script.")
     row: Row = {}
     for item in fields(Job):
         value = getattr(job, item.name)
@@ -65,6 +68,8 @@ def outcome_row(outcome: Outcome, cached: bool = False) -> Row:
         "stdout": outcome.stdout,
         "cached": cached,
     }
+    if outcome.compile_s:
+        row["compile_s"] = round(outcome.compile_s, 6)
     if outcome.results:
         row["results"] = [_result_row(result) for result in outcome.results]
     return row
@@ -120,6 +125,7 @@ def read_outcome(row: Mapping[str, Any]) -> Outcome:
             str(row["stdout"]),
             tuple(values),
             results,
+            compile_s=float(row.get("compile_s", 0.0)),
         )
     except (KeyError, TypeError, ValueError, AttributeError, wire.WireError) as error:
         raise InputError(f"The server's answer is no outcome: {error!r:.100}.") from None
@@ -146,7 +152,7 @@ def script_row(script: Script) -> Row:
     """A script as the body of ``/run_code``."""
     return {
         "code": script.program,
-        "language": "python",
+        "language": script.language,
         "stdin": script.stdin,
         "run_timeout": script.limits.cpu_s,
         "memory_limit_MB": script.limits.memory_mib,
@@ -164,6 +170,10 @@ def script_outcome(row: Mapping[str, Any]) -> Outcome:
     try:
         if row["status"] == "SandboxError":
             raise SandboxError(str(row["message"]))
+        if row["run_result"] is None:
+            compiled = row["compile_result"]
+            message, compile_s = str(compiled["stderr"]), float(compiled["execution_time"])
+            return Outcome("compile_error", "in_sandbox", message=message, compile_s=compile_s)
         result = row["run_result"]
         code = result["return_code"]
         if result["status"] == "TimeLimitExceeded":

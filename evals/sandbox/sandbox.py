@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import queue
 from collections.abc import Generator, Iterable, Sequence
@@ -123,6 +122,11 @@ class Sandbox:
         """Jobs that run at the same time."""
         return self._running().capacity
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Of programs that it runs, by canonical name."""
+        return (PYTHON, *self._toolchains)
+
     def describe(self) -> dict[str, Any]:
         """The backend, the layers found in force, and the Python version; JSON-able and stable.
 
@@ -172,6 +176,27 @@ class Sandbox:
                 return self.submit(job).result()
         return self.submit(job).result()
 
+    def check(self, program: str, language: str) -> Outcome:
+        """Looks for errors in a program in another language, and does not run it.
+
+        What is found is for the language's own checker to say: mistakes of syntax, in compiled
+        languages also of types. The status is ``passed`` if there are none, and the message says
+        what they are.
+
+        Raises:
+            ConfigError, InputError: for a language that is unknown, or that the sandbox was not
+            opened for. SandboxError: if the sandbox is not open, or broke.
+        """
+        job = build_job(program, language)
+        command = program_of(job, self._toolchain(job)).check
+        results: queue.SimpleQueue[Outcome | SandboxError] = queue.SimpleQueue()
+        pool = self._running()
+        pool.enqueue(pool.task(job, results.put, command))
+        outcome = results.get()
+        if isinstance(outcome, SandboxError):
+            raise outcome
+        return outcome
+
     def submit(self, job: Job | Script) -> Future[Outcome]:
         """Queues one job; the future gets its outcome, or a :class:`SandboxError`.
 
@@ -196,34 +221,14 @@ class Sandbox:
             else:
                 future.set_result(outcome)
 
-        task = self._submit(job, done, PATIENCE_S)
+        task = self._submit(job, done)
+        task.patience_s = PATIENCE_S
 
         def settled(future: Future[Outcome]) -> None:
             task.cancelled = future.cancelled()
 
         future.add_done_callback(settled)
         return future
-
-    def check(self, program: str, language: str) -> Outcome:
-        """Looks for errors in a program in another language, and does not run it.
-
-        What is found is for the language's own checker to say: mistakes of syntax, in compiled
-        languages also of types. The status is ``passed`` if there are none, and the message says
-        what they are.
-
-        Raises:
-            ConfigError, InputError: for a language that is unknown, or that the sandbox was not
-            opened for. SandboxError: if the sandbox is not open, or broke.
-        """
-        job = build_job(program, language)
-        command = program_of(job, self._toolchain(job)).check
-        results: queue.SimpleQueue[Outcome | SandboxError] = queue.SimpleQueue()
-        pool = self._running()
-        pool.enqueue(pool.task(job, results.put, command))
-        outcome = results.get()
-        if isinstance(outcome, SandboxError):
-            raise outcome
-        return outcome
 
     def map(
         self, items: Iterable[tuple[Key, Job | Script]]
@@ -272,14 +277,12 @@ class Sandbox:
             for _, task in waiting.values():
                 task.cancelled = True
 
-    def _submit(self, job: Job | Script, done: Done, patience_s: float = math.inf) -> Task:
+    def _submit(self, job: Job | Script, done: Done) -> Task:
         """Hands a job to the pool, in another language by way of its compiler."""
         pool = self._running()
         if not job.is_foreign:
-            return pool.submit(job, done, patience_s)
-        task = pool.task(job, done, patience_s=patience_s)
-        self._builds.submit(pool, program_of(job, self._toolchain(job)), task)
-        return task
+            return pool.submit(job, done)
+        return self._builds.submit(pool, program_of(job, self._toolchain(job)), done)
 
     def _toolchain(self, job: Job | Script) -> Toolchain:
         name = find(job.language).name

@@ -71,9 +71,7 @@ class Form:
     values: str = ""
 
 
-_CLASS = (
-    "{head}\nclass Problem {{\npublic static void main(String[] args) {{\n{answers}\n}}\n}}\n"
-)
+_CLASS = "{head}\nclass Problem {{\npublic static void main(String[] args) {{\n{answers}\n}}\n}}\n"
 _SCRIPT = Form(start=r"assert\.deepEqual\(", between=",", end=";?", answer="codegen_answer({});")
 FORMS: Mapping[str, Form] = {
     "javascript": _SCRIPT,

@@ -103,7 +103,7 @@ async def _missing(request: Request, error: Exception) -> Response:
 async def judge(app: App, request: Request) -> Response:
     """``/v1/judge``: the verdict on one program."""
     body = JobBody.read(await read_object(request))
-    job, client = body.job(app.most), client_name(request.scope, request.headers)
+    job, client = body.job(app.most, app.languages), client_name(request.scope, request.headers)
     app.service.admit(client, 1)
     outcome, cached = await app.service.outcome(client, job, body.cache_key())
     row = outcome_row(outcome, cached)
@@ -120,6 +120,7 @@ async def judge_many(app: App, request: Request) -> Response:
     rows = given.get("jobs")
     if not isinstance(rows, list) or not rows:
         raise Refused("jobs must be a list of jobs, and not an empty one.", param="jobs")
+    _check_count(app, len(rows), "jobs")
     bodies: list[JobBody] = []
     jobs: list[tuple[Job | Script, str]] = []
     for place, row in enumerate(rows):
@@ -127,7 +128,7 @@ async def judge_many(app: App, request: Request) -> Response:
             if not isinstance(row, dict):
                 raise Refused("it is not an object.")
             body = JobBody.read(row)
-            jobs.append((body.job(app.most), body.cache_key()))
+            jobs.append((body.job(app.most, app.languages), body.cache_key()))
         except InputError as error:
             raise Refused(f"jobs.{place}: {error}", param=f"jobs.{place}") from None
         bodies.append(body)
@@ -147,10 +148,20 @@ async def judge_many(app: App, request: Request) -> Response:
     return StreamingResponse(lines(), media_type="application/x-ndjson")
 
 
+def _check_count(app: App, count: int, name: str) -> None:
+    """Refuses what would never fit."""
+    most = min(app.service.queue, app.service.client_queue)
+    if count > most:
+        raise Refused(
+            f"{name} holds {count}; a request has at most {most}.", status=413, param=name
+        )
+
+
 async def stdio(app: App, request: Request) -> Response:
     """``/v1/stdio``: one program by many inputs; with ``stop_at_first`` until one fails."""
     body = StdioBody.read(await read_object(request))
-    jobs = [(each.job(app.most), each.cache_key()) for each in body.jobs()]
+    _check_count(app, len(body.tests), "tests")
+    jobs = [(each.job(app.most, app.languages), each.cache_key()) for each in body.jobs()]
     client = client_name(request.scope, request.headers)
     app.service.admit(client, len(jobs))
     results: list[Row | None] = [None] * len(jobs)

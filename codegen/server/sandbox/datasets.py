@@ -300,7 +300,7 @@ async def _submit_rows(
             stdin=case["input"]["stdin"],
             run_timeout=config.run_timeout or _STDIO_TIMEOUT_S,
         )
-        response = await run_script(app, client, run.script(app.most))
+        response = await run_script(app, client, run.script(app.most, app.languages))
         printed = response.run_result and response.run_result.stdout
         passed = response.status == "Success" and same_output(
             printed or "", case["output"]["stdout"]

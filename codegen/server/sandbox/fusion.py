@@ -3,6 +3,8 @@
 Fields, defaults, nulls and the rule for ``status`` are those of SandboxFusion's
 ``sandbox/server/sandbox_api.py`` and ``online_judge_api.py`` (commit 469de08). What differs:
 
+- Languages have their names and ours; those that the server was not started with are refused. A
+  compiler has limits of its own, whatever ``compile_timeout`` says.
 - ``run_timeout`` is CPU time; the clock may show twice as much, and has the last word.
 - ``memory_limit_MB`` is kept, whatever the isolation; without one it is the server's default.
 - Output is cut at a mebibyte, with a line that says so, and nothing is lost before it.
@@ -19,6 +21,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, Self
 
@@ -28,12 +31,13 @@ from starlette.responses import JSONResponse, Response
 
 from codegen.errors import InputError
 from codegen.evals.sandbox import Limits, Outcome, Script
+from codegen.evals.sandbox.languages import find
 from codegen.paths import inner_path
 from codegen.server.guard import client_name
 from codegen.server.http.wire import Refused
 from codegen.server.sandbox.service import SandboxFault
 from codegen.server.sandbox.shared import App, Handler
-from codegen.server.sandbox.wire import LANGUAGES, defaults
+from codegen.server.sandbox.wire import defaults, known_language
 
 _OUTPUT_BYTES = 1 << 20
 _SHOWN_INPUT = 1000
@@ -94,23 +98,25 @@ class RunCodeRequest(Body):
     files: dict[str, str | None] = Field(default_factory=dict)
     fetch_files: list[str] = Field(default_factory=list)
 
-    def script(self, most: Limits) -> Script:
-        """The script to run, with limits that the server allows.
+    def script(self, most: Limits, languages: Sequence[str]) -> Script:
+        """The script to run, with limits and in a language that the server allows.
 
         Raises:
             _Wrong: for another language, and for files that can't be.
         """
-        if self.language not in LANGUAGES:
-            expected = " or ".join(map(repr, LANGUAGES))
+        try:
+            language = known_language(self.language, languages)
+        except Refused as error:
+            expected = " or ".join(map(repr, languages))
             raise _Wrong(
                 {
                     "type": "literal_error",
                     "loc": ["body", "language"],
-                    "msg": f"Input should be {expected}",
-                    "input": self.language,
+                    "msg": f"Input should be {expected}: {error}",
+                    "input": self.language[:_SHOWN_INPUT],
                     "ctx": {"expected": expected},
                 }
-            )
+            ) from None
         files = {}
         for name, content in self.files.items():
             if content is None or _SKIPPED in name:
@@ -130,6 +136,7 @@ class RunCodeRequest(Body):
                 files,
                 [inner_path(name, "fetch_files") for name in self.fetch_files],
                 self.limits(most),
+                language,
             )
         except InputError as error:
             raise _refused("files", str(error)) from None
@@ -176,7 +183,7 @@ class RunCodeResponse(BaseModel):
 async def run_code(app: App, request: Request) -> Response:
     """``POST /run_code``: runs a program; what it is worth is for the client to say."""
     body = await RunCodeRequest.of(request)
-    script = body.script(app.most)
+    script = body.script(app.most, app.languages)
     client = client_name(request.scope, request.headers)
     app.service.admit(client, 1)
     return as_json(await run_script(app, client, script))
@@ -190,11 +197,32 @@ async def run_script(app: App, client: str, script: Script) -> RunCodeResponse:
         return RunCodeResponse(
             status="SandboxError", message=str(error), executorpod_name=pod_name()
         )
-    return response_of(outcome)
+    return response_of(outcome, script.language)
 
 
-def response_of(outcome: Outcome) -> RunCodeResponse:
+def response_of(outcome: Outcome, language: str = "python") -> RunCodeResponse:
     """The answer for the outcome of a script, by SandboxFusion's rule for ``status``."""
+    compiled = None
+    if outcome.status == "compile_error":
+        late = "ended with timeout" in outcome.message
+        compiled = CommandRunResult(
+            status="TimeLimitExceeded" if late else "Finished",
+            execution_time=outcome.compile_s,
+            return_code=None if late else 1,
+            stdout="",
+            stderr=outcome.message,
+        )
+        return RunCodeResponse(
+            status="Failed", message="", compile_result=compiled, executor_pod_name=pod_name()
+        )
+    if language != "python" and find(language).compile:
+        compiled = CommandRunResult(
+            status="Finished",
+            execution_time=outcome.compile_s,
+            return_code=0,
+            stdout="",
+            stderr="",
+        )
     late = outcome.status == "timeout"
     stdout, stderr = outcome.stdout, outcome.stderr
     code = outcome.exit_code
@@ -213,6 +241,7 @@ def response_of(outcome: Outcome) -> RunCodeResponse:
     return RunCodeResponse(
         status="Success" if outcome.passed else "Failed",
         message="",
+        compile_result=compiled,
         run_result=result,
         executorpod_name=pod_name(),
         files={

@@ -34,7 +34,10 @@ _AHEAD = 4 / 3  # jobs given to the sandbox for each that runs, so that it never
 _RATE_OVER_S = 10.0
 # Running such a job again gives the same, unless the program looks at the clock or the like.
 _LASTING = frozenset(
-    ("passed", "wrong", "error", "exited", "output_limit", "syntax_error", "empty", "bad_test")
+    (
+        *("passed", "wrong", "error", "exited", "output_limit", "syntax_error", "compile_error"),
+        *("empty", "bad_test"),
+    )
 )
 _ENTRY_BYTES = 500  # of a kept outcome beside its texts
 

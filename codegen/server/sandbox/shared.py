@@ -27,5 +27,10 @@ class App:
     most: Limits
     started: float = field(default_factory=time.monotonic)
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """What programs may be written in."""
+        return self.service.sandbox.languages
+
 
 Handler = Callable[[App, Request], Awaitable[Response]]

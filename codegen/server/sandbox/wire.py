@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -11,9 +13,8 @@ from pydantic import Field
 
 from codegen.errors import ConfigError
 from codegen.evals.sandbox import Job, Limits, Mode
+from codegen.evals.sandbox.languages import find
 from codegen.server.http.wire import Refused, StrictBody
-
-LANGUAGES = ("python",)
 
 
 class LimitsBody(StrictBody):
@@ -64,13 +65,12 @@ class JobBody(StrictBody):
     key: str = ""
     cache: bool = True
 
-    def job(self, most: Limits) -> Job:
-        """The job, with limits that the server allows.
+    def job(self, most: Limits, languages: Sequence[str]) -> Job:
+        """The job, with limits and in a language that the server allows.
 
         Raises:
             InputError: for what no job can be.
         """
-        check_language(self.language)
         return Job(
             self.program,
             test=self.test,
@@ -81,6 +81,7 @@ class JobBody(StrictBody):
             expected_stdout=self.expected_stdout,
             calls=self.calls,
             limits=self.limits.limits(most),
+            language=known_language(self.language, languages),
         )
 
     def cache_key(self) -> str:
@@ -125,15 +126,17 @@ class StdioBody(StrictBody):
         ]
 
 
-def check_language(language: str) -> None:
-    """Refuses a language that the sandbox has not.
+def known_language(name: str, languages: Sequence[str]) -> str:
+    """The canonical name of a language that the server runs.
 
     Raises:
         Refused: as 422, with the list.
     """
-    if language not in LANGUAGES:
-        raise Refused(
-            f"language is {language[:40]!r}; this server runs: {', '.join(LANGUAGES)}.",
-            status=422,
-            param="language",
-        )
+    with suppress(ConfigError):
+        if (found := name if name == "python" else find(name).name) in languages:
+            return found
+    raise Refused(
+        f"language is {name[:40]!r}; this server runs: {', '.join(languages)}.",
+        status=422,
+        param="language",
+    )

@@ -13,18 +13,17 @@ The order, which the driver writes with :mod:`marshal`, has
 - ``environment``: of all of them;
 - ``keep``: patterns of the files that a build leaves for later jobs; empty if it is no build;
 - ``mode``: as that of a :class:`..jobs.Job`;
-- ``token``: in mode ``in_sandbox``, what the last statement of the tests has to give back.
+- ``token``: in mode ``in_sandbox``, what the last statement of the tests has to give back;
+- ``fetch``, ``fetch_bytes``: in mode ``run``, names of files to return, and most bytes of them.
 
-Modes: ``stdio`` gives the program its standard input and output. ``run``, that of a
-:class:`..jobs.Script`, gives it its standard error too; the order then has ``fetch`` and
-``fetch_bytes``. In the others what it prints is dropped, and it is the file :data:`ANSWERS` that
-counts: with ``isolated`` it is sent as the standard output, with ``in_sandbox`` it must hold the
-token.
+Modes: ``stdio`` gives the program its standard input and output, ``run`` its standard error as well
+(:mod:`.returns`). In the others what it prints is
+dropped, and it is the file :data:`ANSWERS` that counts: with ``isolated`` it is sent as the
+standard output, with ``in_sandbox`` it must hold the token.
 """
 
 from __future__ import annotations
 
-import _socket
 import base64
 import contextlib
 import fnmatch
@@ -34,8 +33,7 @@ import signal
 import stat
 from typing import Any, NoReturn
 
-from . import wire
-from .orders import CHANNEL_FD
+from . import returns, wire
 
 ANSWERS = ".answers"
 TOKEN = "CODEGEN_TOKEN"
@@ -67,75 +65,79 @@ def _tell(channel: wire.Channel, message: list[str]) -> None:
 
 
 def _run(order: dict[str, Any], channel: wire.Channel) -> None:
-    mode, token = order["mode"], order["token"]
-    fds = receive_streams(CHANNEL_FD) if mode == "run" else []
     for name, content in order["files"].items():
         os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
         with open(os.open(name, os.O_WRONLY | os.O_CREAT, 0o700), "wb") as file:
             file.write(content)
+    mode, keep = order["mode"], order["keep"]
+    if mode == "run":
+        _run_script(order)
+        return
     environment = dict(order["environment"])
     if mode == "in_sandbox":
-        environment[TOKEN] = token
+        environment[TOKEN] = order["token"]
     *before, last = order["commands"]
-    for command in before:
-        _fine(_command(command, environment, None, None), "compile_error")
-    if order["keep"]:
-        _fine(_command(last, environment, None, None), "compile_error")
-        _write(1, json.dumps(_kept(order["keep"])).encode("ascii"))
-    elif mode == "run":
-        status = _command(last, environment, 0, 1, 2)
-        write_results(fds[1], status, order["fetch"], order["fetch_bytes"])
-    elif mode == "stdio":
-        _fine(_command(last, environment, 0, 1), "error")
-    else:
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        _fine(_command(last, environment, null, null), "error")
-        answers = _read(ANSWERS)
-        if mode == "isolated":
-            _write(1, answers)
-        elif answers.strip() == token.encode("ascii"):
-            channel.send(["loaded", {}])
-            channel.send(["done", token])
-        else:
-            raise _FailedError("exited", "the program ended before its tests did")
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for command in before if not keep else order["commands"]:
+        _command(command, environment, (null, 2), "compile_error")
+    if keep:
+        _write_out(json.dumps(_kept(keep)).encode("ascii"))
+        return
+    direct = mode == "stdio"
+    _command(last, environment, (0, 1) if direct else (null, null), "error")
+    if mode == "isolated":
+        _write_out(_answers())
+    elif mode == "in_sandbox" and _answers().decode("utf-8", "replace").strip() == order["token"]:
+        channel.send(["loaded", {}])
+        channel.send(["done", order["token"]])
+    elif mode == "in_sandbox":
+        raise _FailedError("exited", "the program ended before its tests did")
+
+
+def _run_script(order: dict[str, Any]) -> None:
+    from .program import CHANNEL_FD  # a module that imports this one
+
+    (results,) = returns.receive(CHANNEL_FD)
+    (command,) = order["commands"]
+    os.set_inheritable(results, False)
+    try:
+        environment = order["environment"]
+        child = os.posix_spawn(command[0], command, environment, setsigdef=_RESET)
+        status = os.waitpid(child, 0)[1]
+    except OSError as error:
+        os.write(2, f"it can't be run: {error}\n".encode())
+        status = 126 << 8
+    returns.tell(results, status, order["fetch"], order["fetch_bytes"])
 
 
 def _command(
-    command: list[str],
-    environment: dict[str, str],
-    stdin: int | None,
-    stdout: int | None,
-    stderr: int | None = None,
-) -> int:
-    """Runs one to its end; its wait status. Where no stream is given, it reads nothing, and what it
-    writes is kept in a file.
-    """
-    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    kept = os.open(_ERRORS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    streams = [null, kept, kept]
-    for target, given in enumerate((stdin, stdout, stderr)):
-        streams[target] = streams[target] if given is None else given
-    actions = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(streams)]
-    child = os.posix_spawn(command[0], command, environment, file_actions=actions, setsigdef=_RESET)
-    os.close(null)
-    os.close(kept)
+    command: list[str], environment: dict[str, str], streams: tuple[int, int], otherwise: str
+) -> None:
+    """Runs one to its end. Its standard output is its standard error's file if it is 2."""
+    with open(_ERRORS, "wb") as errors:
+        fd = errors.fileno()
+        stdin, stdout = streams
+        actions = [
+            (os.POSIX_SPAWN_DUP2, stdin, 0),
+            (os.POSIX_SPAWN_DUP2, fd if stdout == 2 else stdout, 1),
+            (os.POSIX_SPAWN_DUP2, fd, 2),
+        ]
+        child = os.posix_spawn(
+            command[0], command, environment, file_actions=actions, setsigdef=_RESET
+        )
     while True:  # also what it has left behind, which would count as its processes
         pid, status = os.wait()
         if pid == child:
-            return status
-
-
-def _fine(status: int, otherwise: str) -> None:
-    """Raises ``_FailedError`` if a command has failed: a compiler, or a program with a fault."""
+            break
     if status == 0:
         return
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         names = {int(each): each.name for each in signal.Signals}
         raise _FailedError("crashed", f"{names.get(number, number)} {_complaints()}".strip())
+    code = os.WEXITSTATUS(status)
     # A program may end itself without a word; one that fails says why.
     text = _complaints()
-    code = os.WEXITSTATUS(status)
     raise _FailedError(otherwise if text else "exited", f"exit code {code} {text}".strip())
 
 
@@ -148,66 +150,18 @@ def _complaints() -> str:
     return f"{text[: _MOST_ERRORS // 2]} ... {text[-_MOST_ERRORS // 2 :]}"
 
 
+def _answers() -> bytes:
+    return _read(ANSWERS)
+
+
 def _read(name: str) -> bytes:
     """The content of a plain file; nothing if the program has made something else of it."""
     try:
-        return _content(name) or b""
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return b""
-
-
-def _content(name: str, most: int | None = None) -> bytes | None:
-    """The bytes of a plain file; None if there are more than ``most``.
-
-    Raises:
-        OSError: if there is none.
-    """
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        about = os.fstat(fd)
-        if not stat.S_ISREG(about.st_mode):
-            raise OSError("not a plain file")
-        fits = most is None or about.st_size <= most
-        return os.pread(fd, about.st_size, 0) if fits else None
-    finally:
-        os.close(fd)
-
-
-def receive_streams(channel: int) -> list[int]:
-    """Mode ``run``: takes descriptors from the driver, at the other end of the channel. The first
-    becomes the standard error; the others are returned behind it.
-    """
-    driver = _socket.socket(fileno=channel)
-    _, ancillary, _, _ = driver.recvmsg(1, _socket.CMSG_SPACE(2 * 4))
-    fds = memoryview(ancillary[0][2]).cast("i").tolist()
-    driver.close()
-    os.dup2(fds[0], 2)
-    os.close(fds[0])
-    return fds
-
-
-def write_results(fd: int, status: int, fetch: list[str], most: int) -> None:
-    """Mode ``run``: writes how a script has ended and the files to fetch, for
-    :func:`codegen.evals.sandbox.pool.read_results`.
-
-    Args:
-        fd: where to.
-        status: as of ``os.wait``.
-        fetch: names of files; those that are not there are left out.
-        most: bytes of all files.
-    """
-    found, too_large = [], []
-    for name in fetch:
-        with contextlib.suppress(OSError):
-            content = _content(name, most)
-            if content is None:
-                too_large.append(name)
-            else:
-                found.append((name, content))
-                most -= len(content)
-    head = [status, [[name, len(content)] for name, content in found], too_large]
-    for part in (json.dumps(head).encode() + b"\n", *[content for _, content in found]):
-        _write(fd, part)
+    with open(fd, "rb") as file:
+        return file.read() if stat.S_ISREG(os.fstat(fd).st_mode) else b""
 
 
 def _kept(patterns: list[str]) -> dict[str, str]:
@@ -221,7 +175,7 @@ def _kept(patterns: list[str]) -> dict[str, str]:
     return kept
 
 
-def _write(fd: int, data: bytes) -> None:
+def _write_out(data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        view = view[os.write(1, view) :]

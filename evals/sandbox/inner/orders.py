@@ -18,8 +18,6 @@ FDS = ("payload", "channel", "stdin", "stdout")
 Reason = Literal["exit", "cpu", "wall", "memory", "output", "order", "failed"]
 REASONS: tuple[Reason, ...] = ("exit", "cpu", "wall", "memory", "output", "order", "failed")
 
-# Where a job finds its channel, and the pipe for the beginning of what it prints.
-CHANNEL_FD, PRINTED_FD = 3, 4
 # What the payload of a program in another language begins with; see :mod:`.foreign`.
 FOREIGN = b"foreign\n"
 # The number of these layouts and of the functions of _launcher, counted up with each change.

@@ -30,11 +30,11 @@ import sys
 import types
 from typing import Any, NoReturn
 
-from . import foreign, linux, suites, wire
+from . import foreign, linux, returns, suites, wire
 from .ambient import ProgramSurroundings
 from .namespaces import WORK
 from .objects import Objects
-from .orders import CHANNEL_FD, FOREIGN, PRINTED_FD
+from .orders import FOREIGN
 
 FILE_NAME = "<program>"
 # Where a program in mode stdio finds itself, in its working directory, if it may want to.
@@ -44,6 +44,8 @@ _READS_ITSELF = ("__file__", "inspect", "multiprocessing", "concurrent", "runpy"
 THREAD_STACK_BYTES = 2 << 20
 MAX_NAMES = 10_000
 PRINTED_BYTES = 2000
+# Where a job finds its channel, and the pipe for the beginning of what it prints.
+CHANNEL_FD, PRINTED_FD = 3, 4
 
 
 class _Printed(io.RawIOBase):
@@ -191,31 +193,25 @@ def f(numbers: List[int], text: str) -> list:
 
 def run_and_return(order: dict[str, Any]) -> NoReturn:
     """Mode ``run``: a script with files beside it, whose standard error is kept and that may leave
-    files to return.
-
-    The driver is at the other end of the channel and sends descriptors: for standard error, and, if
-    files are to be returned, for what :func:`codegen.evals.sandbox.pool.read_results` reads. In
-    that case the script runs in a child, so that it may end as it likes.
+    files to return; see :mod:`.returns`. If it does, it runs in a child, so that it may end as it
+    likes.
 
     Args:
         order: ``program``; ``files``, name -> bytes as Latin-1; ``fetch``, names; and
             ``fetch_bytes``, most bytes of all returned files.
     """
-    fds = foreign.receive_streams(CHANNEL_FD)
-    for name, content in order["files"].items():
-        if "/" in name:
-            os.makedirs(os.path.dirname(name), exist_ok=True)
-        with open(name, "wb") as file:
-            file.write(content.encode("latin-1"))
+    fds = returns.receive(CHANNEL_FD)
+    files = order["files"]
+    returns.put_files({name: content.encode("latin-1") for name, content in files.items()})
     sys.path.insert(0, os.getcwd())
-    if not order["fetch"]:
+    if not fds:
         run_script(order["program"], looked_at=True)
     child = os.fork()
     if child == 0:
-        os.close(fds[1])
+        os.close(fds[0])
         run_script(order["program"], looked_at=True)
     status = os.waitpid(child, 0)[1]
-    foreign.write_results(fds[1], status, order["fetch"], order["fetch_bytes"])
+    returns.tell(fds[0], status, order["fetch"], order["fetch_bytes"])
     os._exit(0)
 
 

@@ -15,7 +15,7 @@ from codegen.evals.sandbox.jobs import Outcome, trust_of
 from .programs import Program, build_job, built_files
 
 if TYPE_CHECKING:
-    from codegen.evals.sandbox.pool import Pool, Task
+    from codegen.evals.sandbox.pool import Done, Pool, Task
 
 _MOST_KEPT = 256 << 20  # bytes
 
@@ -29,16 +29,19 @@ class Builds:
         self._bytes = 0
         self._waiting: dict[str, list[tuple[Program, Task]]] = {}
 
-    def submit(self, pool: Pool, program: Program, task: Task) -> None:
-        """Queues a program's task, or its build first."""
+    def submit(self, pool: Pool, program: Program, done: Done) -> Task:
+        """Queues a program, or its build first; ``done`` is called once with the outcome, in the
+        pool's thread.
+        """
         build = program.build
+        task = pool.task(program.job, done)
         with self._lock:
             files = {} if build is None else self._files.get(program.key)
             if files is None:
                 waiting = self._waiting.setdefault(program.key, [])
                 waiting.append((program, task))
                 if len(waiting) > 1:
-                    return
+                    return task
             elif build is not None:
                 self._files.move_to_end(program.key)
         if files is None:
@@ -50,6 +53,7 @@ class Builds:
         else:
             task.command = program.run(files)
             pool.enqueue(task)
+        return task
 
     def _built(self, pool: Pool, key: str, outcome: Outcome | SandboxError) -> None:
         failed = files = None

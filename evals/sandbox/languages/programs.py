@@ -109,15 +109,16 @@ class Program:
 
     def run(self, built: Mapping[str, bytes]) -> Command:
         """How it is run, once what was built is there."""
-        language, memory_mib = self.toolchain.language, self.job.limits.memory_mib
-        script = self.job if isinstance(self.job, Script) else None
+        job, language, memory_mib = self.job, self.toolchain.language, self.job.limits.memory_mib
+        files = built if language.compile else self._files
+        script = job if isinstance(job, Script) else None
         return Command(
-            self.job.mode,
-            {**self._given, **built} if language.compile else self._files,
+            job.mode,
+            {**script.files, **files} if script else files,
             self._filled([language.run]),
             self._environment,
             fetch=script.fetch if script else (),
-            fetch_bytes=script.most_fetched if script else 0,
+            fetch_bytes=job.limits.file_mib << 19,
             address_mib=ANY_ADDRESS_MIB if language.any_address else _ADDRESS_FACTOR * memory_mib,
             own_proc=language.own_proc,
         )
@@ -133,8 +134,8 @@ class Program:
         toolchain, language = self.toolchain, self.toolchain.language
         own = language.names(self.source) if language.names else {}
         names = {"memory_mib": str(self.job.limits.memory_mib), "cache": toolchain.cache}
-        tested = self.job.mode in ("isolated", "in_sandbox")
-        support = " ".join(language.support) if tested else ""
+        plain = self.job.mode in ("stdio", "run")
+        support = "" if plain else " ".join(language.support)
         return {**names, **toolchain.tools, "support": support, **own}
 
     @functools.cached_property
@@ -144,11 +145,7 @@ class Program:
         if names["support"]:
             files |= {name: fill(text, names) for name, text in language.support.items()}
         own = {name: text.encode("utf-8", "surrogatepass") for name, text in files.items()}
-        return {**self._given, **own}
-
-    @property
-    def _given(self) -> Mapping[str, bytes]:
-        return self.job.files if isinstance(self.job, Script) else {}
+        return {**(self.job.files if isinstance(self.job, Script) else {}), **own}
 
     @property
     def _environment(self) -> dict[str, str]:
@@ -169,15 +166,13 @@ def program_of(job: Job | Script, toolchain: Toolchain) -> Program:
     language, source = toolchain.language, job.program
     if job.mode in ("isolated", "in_sandbox") and language.closing:
         source = source.rstrip().removesuffix(language.closing)
-    if isinstance(job, Script) or job.mode == "stdio":
-        pass
-    elif job.mode == "isolated" and (language.answers or language.support):
+    if isinstance(job, Job) and job.mode == "isolated" and (language.answers or language.support):
         parts = [source, job.test]
         parts.insert(2 if language.answers_last else 0, language.answers)
         source = "\n".join(part for part in parts if part)
-    elif job.mode == "in_sandbox" and language.guard is not None:
+    elif isinstance(job, Job) and job.mode == "in_sandbox" and language.guard is not None:
         source = language.guard(f"{source}\n{job.test}")
-    else:
+    elif job.mode not in ("stdio", "run"):
         raise InputError(
             f"The sandbox runs no programs in {language.title} in mode {job.mode}.",
             "Every language has the mode stdio, most have isolated and in_sandbox.",

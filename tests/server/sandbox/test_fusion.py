@@ -307,6 +307,7 @@ class _Broken:
     """A sandbox that fails."""
 
     capacity = 3
+    languages = ("python",)
 
     def submit(self, job: Any) -> Any:
         from concurrent.futures import Future

@@ -148,11 +148,12 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/judge_many", {"jobs": ["x"]}, 400, "jobs.0"),
     ("/v1/stdio", {"program": "", "tests": []}, 400, "tests"),
     ("/v1/stdio", {"program": "", "tests": [{"stdin": ""}]}, 400, "stdout is required"),
+    ("/v1/judge_many", {"jobs": [{}] * 5000}, 413, "at most 4096"),
     ("/v1/nothing", {}, 404, "There is no POST /v1/nothing"),
 ]
 
 
-@pytest.mark.parametrize(("path", "body", "status", "words"), BAD, ids=repr)
+@pytest.mark.parametrize(("path", "body", "status", "words"), BAD, ids=lambda case: repr(case)[:40])
 def test_a_mistake_is_one_line(
     post: Callable[..., httpx.Response], path: str, body: Any, status: int, words: str
 ) -> None:

@@ -402,6 +402,17 @@ def _without_crates(prompt: str, rest: str) -> str:
     return prompt
 
 
+_GO_IMPORTS = re.compile(r"^import \(([^)]*)\)\n", re.MULTILINE)
+
+
+def _with_imports(setup: str, prompt: str) -> str:
+    """A file of Go with the imports of both texts, each once."""
+    blocks = _GO_IMPORTS.findall(setup) + _GO_IMPORTS.findall(prompt)
+    names = dict.fromkeys(line.strip() for block in blocks for line in block.split("\n"))
+    imports = "\n".join(f"\t{name}" for name in names if name)
+    return f"package main\n\nimport (\n{imports}\n)\n{_GO_IMPORTS.sub('', prompt)}"
+
+
 class HumanEvalPack(Translated):
     """HumanEvalSynthesize: the function from its docstring; its known bugs are the gate's."""
 
@@ -427,8 +438,7 @@ class HumanEvalPack(Translated):
         if language.name == "rust":
             prompt = _without_crates(prompt, solution + test)
         if language.name == "go":
-            parts = (text_field(place, row, key) for key in ("test_setup", "import"))
-            prompt = "\n".join([*parts, prompt])
+            prompt = _with_imports(text_field(place, row, "test_setup"), prompt)
         return TranslatedProblem(id_, prompt, name, f"\n{test}", solution, bug)
 
 

@@ -4,6 +4,7 @@ its build tool, which would want a cache to write to, is not needed.
 
 from __future__ import annotations
 
+import platform
 import re
 from pathlib import Path
 
@@ -104,8 +105,10 @@ def _guard(text: str) -> str:
     )
 
 
+_ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), "amd64")
+_TOOLS = f"{{root}}/pkg/tool/linux_{_ARCHITECTURE}"
 _COMPILE = (
-    *("{go}", "tool", "compile", "-p", "main", "-complete", "-pack"),
+    *(f"{_TOOLS}/compile", "-p", "main", "-complete", "-pack"),
     *("-importcfg", "{cache}/importcfg", "-o", "main.a", "main.go", "{support}"),
 )
 GO = Language(
@@ -119,7 +122,7 @@ GO = Language(
     compile=(
         _COMPILE,
         (
-            *("{go}", "tool", "link", "-s", "-w", "-importcfg", "{cache}/importcfg"),
+            *(f"{_TOOLS}/link", "-s", "-w", "-importcfg", "{cache}/importcfg"),
             *("-o", "main", "main.a"),
         ),
     ),

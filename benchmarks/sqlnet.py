@@ -14,6 +14,14 @@ thread for one question at a time, from its text to its query; ``ms_per_question
 batches of 128, ``ms_per_parse`` that of the whole parser with guidance and linking.
 ``table_first_of_20`` is how often the table that a question is about is ranked first among 20.
 
+Then whole databases, asked as ``sqlnet ask`` asks (:mod:`codegen.sqlnet.trials`), for each set of
+:mod:`codegen.benchmarks.tools.sql_sets`: the shares that end ``_right``, ``_abstained`` (where an
+answer was possible) and ``_wrong_confident`` (a wrong answer with exit code 0), with intervals by
+database. ``spider_dev_exact`` is the share of Spider's development questions whose best query gives
+the expected rows, shown or not; ``spider_ms`` is CPU time a question, this process's alone.
+``wikisql_answered`` and ``wikisql_wrong`` are shares of the rebuilt test questions on the half of
+the tables that the confidence was not fitted to.
+
 Against: published figures stand in docs/sqlnet.md; none of those systems can be installed here.
 
 Limits: official dev has no rows, so nothing is run there. The rebuilt tables are lower-cased. The
@@ -35,13 +43,16 @@ from typing import TYPE_CHECKING, Any
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report
-from codegen.benchmarks.tools.statistics import rate
+from codegen.benchmarks.tools.sql_sets import SETS, prepare
+from codegen.benchmarks.tools.statistics import Estimate, rate
 from codegen.errors import ConfigError
 
 if TYPE_CHECKING:
     from codegen.sqlnet.examples import Labelled, WikiTable
     from codegen.sqlnet.network import Network
+    from codegen.sqlnet.trials import Outcome
 
+VERDICTS = ("right", "abstained", "wrong_confident")
 _KEYS = (
     *("dev_query_match_default", "dev_query_match_greedy"),
     *("dev_query_match_paper", "dev_query_match_paper_greedy"),
@@ -49,6 +60,8 @@ _KEYS = (
     *("execution_unguided", "execution_guided", "execution_linked", "test_query_match"),
     *("calibration_error", "calibration_error_raw", "table_first_of_20"),
     *("ms_per_question", "ms_per_question_batched", "ms_per_parse"),
+    *("spider_dev_exact", "spider_ms", "wikisql_answered", "wikisql_wrong"),
+    *(f"{name}_{verdict}" for name in SETS for verdict in VERDICTS),
 )
 _QUICK = 500
 _GROUPS, _GROUP = 200, 20
@@ -94,7 +107,57 @@ def run(
     _measure_execution(report, network, test, tables)
     _measure_ranking(report, network, test, seed)
     _measure_speed(report, network, test[:200], tables)
+    _measure_asking(report, network, folder.parent / "sql", test, tables, quick)
     return report.mapping()
+
+
+def _measure_asking(
+    report: Report,
+    network: Network,
+    folder: Path,
+    test: Sequence[Labelled],
+    tables: Mapping[str, WikiTable],
+    quick: bool,
+) -> None:
+    from codegen.sqlnet import SQLNet, trials
+    from codegen.sqlnet.examples import Question
+
+    parser = SQLNet(network)
+    step = 10 if quick else 1
+    with tempfile.TemporaryDirectory(prefix="codegen-bench-sqlnet-") as out:
+        for name in SETS if folder.is_dir() else ():
+            asked = trials.read_trials(*prepare(name, folder, Path(out)))
+            began, outcomes = time.process_time(), []
+            for number, trial in enumerate(asked):
+                if name == "everyday" or number % step == 0:
+                    outcomes.append(trials.run(parser, trial))
+            used = time.process_time() - began
+            _set_shares(report, name, outcomes)
+            if name == "spider_dev":
+                right = sum(o.answered_right for o in outcomes)
+                report.set("spider_dev_exact", rate(right, len(outcomes)), n=len(outcomes))
+                report.set("spider_ms", 1000 * used / len(outcomes), n=len(outcomes))
+    rows = [
+        Question("", i.question.text, i.question.table, i.query)
+        for i in test[::step]
+        if not trials.is_fitted_to(i.question.table.name)
+    ]
+    outcomes = [trials.run(parser, trial) for trial in trials.wikisql_trials(rows, tables)]
+    n = len(outcomes)
+    report.set("wikisql_answered", rate(sum(not o.code for o in outcomes), n), n=n)
+    report.set("wikisql_wrong", rate(sum(o.verdict == "wrong" for o in outcomes), n), n=n)
+
+
+def _set_shares(report: Report, name: str, outcomes: Sequence[Outcome]) -> None:
+    from codegen.evals.statistics import clustered_interval
+
+    n, names = len(outcomes), [outcome.database for outcome in outcomes]
+    for verdict in VERDICTS:
+        ends = [float(o.verdict == verdict.removesuffix("_confident")) for o in outcomes]
+        share = sum(ends) / n
+        low, high = clustered_interval(ends, share, names)
+        report.set(f"{name}_{verdict}", Estimate(share, low, high), n=n)
+        say(f"{name}: {verdict} {share:.3f} of {n} on {len(set(names))} databases")
 
 
 def _measure_dev(report: Report, network: Network, dev: Sequence[Labelled]) -> None:

@@ -31,6 +31,7 @@ Status = Literal[
     "exited",
     "output_limit",
     "syntax_error",
+    "compile_error",
     "empty",
     "no_answer",
     "bad_test",
@@ -92,6 +93,51 @@ class TrainingText:
     def text(self) -> str:
         """All segments joined."""
         return "".join(segment.text for segment in self.segments)
+
+
+class Change(NamedTuple):
+    """An edit that has been made: whole lines of a file, before and after.
+
+    Attributes:
+        path: of the file.
+        line: the first of the lines, from 0, in the file as it is now.
+        old, new: the lines with their ends; "" if there were none.
+    """
+
+    path: str
+    line: int
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    r"""A moment of editing, and the next edit. Lines end at "\n" alone; a "\r" belongs to its line.
+
+    Attributes:
+        id: names the moment.
+        path: of the file.
+        text: the file as it is now.
+        history: the edits made so far, oldest first.
+        window: the lines that may change next, start and end (not included), from 0.
+        cursor: a place in ``text``, in characters from 0.
+        target: what the window's lines become; the same as now if nothing is to change. None if it
+            is not known, as in an editor.
+        category: what kind of edit it is.
+        language, source, license: as in :class:`Example`.
+    """
+
+    id: str
+    path: str
+    text: str
+    history: tuple[Change, ...] = ()
+    window: tuple[int, int] = (0, 0)
+    cursor: int = 0
+    target: str | None = None
+    category: str = ""
+    language: str = "python"
+    source: str = ""
+    license: str = ""
 
 
 TextOrMessages = str | list[dict[str, str]]  # messages have a role and a content

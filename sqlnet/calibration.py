@@ -29,7 +29,7 @@ class Curve:
 
     def __call__(self, log_probability: float) -> float:
         """The confidence of a slot that the network gives this log-probability."""
-        return _sigmoid(self.scale * _log_odds(log_probability) + self.shift)
+        return _sigmoid(self.scale * log_odds(log_probability) + self.shift)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def fit_curve(outcomes: Sequence[tuple[float, bool]]) -> Curve:
     if len(outcomes) < 10:
         return Curve()
     scale, shift, pull = 1.0, 0.0, 1.0
-    odds = [_log_odds(log_probability) for log_probability, _ in outcomes]
+    odds = [log_odds(log_probability) for log_probability, _ in outcomes]
     rights = [float(right) for _, right in outcomes]
     for _ in range(50):
         g_scale, g_shift = pull * (scale - 1), pull * shift
@@ -115,7 +115,8 @@ def calibration_error(pairs: Iterable[tuple[float, bool]]) -> float:
     return sum(gaps) / total if total else 0.0
 
 
-def _log_odds(log_probability: float) -> float:
+def log_odds(log_probability: float) -> float:
+    """The log-odds of a log-probability, cut to finite values."""
     below = min(log_probability, -1e-12)
     odds = below - math.log(-math.expm1(below))
     return max(-_LARGEST, min(_LARGEST, odds))

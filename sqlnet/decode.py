@@ -157,6 +157,7 @@ _COUNT = AGGREGATES.index("COUNT")
 DEAD = 8.0  # ... an equality selects no row by itself, for each,
 EMPTY = 2.0  # ... the query gives nothing for all that,
 FAILED = 50.0  # ... the database refuses it.
+_CLOSE = 6.0  # how far behind the best one a candidate's values are still looked up
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +338,8 @@ class Choice:
             something is always left.
         rows: what it gave; None if it failed or was not run.
         failure: then why.
+        other: the place of the next best candidate that asks for something else, if there is one.
+        margin: by how much its log-probability is lower, what was seen against it taken off.
     """
 
     number: int
@@ -344,6 +347,26 @@ class Choice:
     log_probability: float
     rows: Rows | None = None
     failure: str = ""
+    other: int | None = None
+    margin: float = math.inf
+
+
+def likeliest(found: Sequence[ScoredQuery]) -> Choice:
+    """The first candidate, where nothing is run."""
+    return _choice(found, [candidate.log_probability for candidate in found], 0)
+
+
+def _choice(found: Sequence[ScoredQuery], scores: Sequence[float], best: int) -> Choice:
+    asks = found[best].query
+    others = [i for i, c in enumerate(found) if not _asks_alike(c.query, asks)]
+    other = max(others, key=lambda i: scores[i], default=None)
+    return Choice(
+        best,
+        found[best],
+        found[best].log_probability,
+        other=other,
+        margin=math.inf if other is None else scores[best] - scores[other],
+    )
 
 
 def choose(
@@ -370,10 +393,11 @@ def choose(
     linked = [replace(c, query=linker.link(c.query)) for c in found] if linker else list(found)
     trial = _Trial(table, database, limits, linker, time.monotonic() + limits.seconds)
     scores = [candidate.log_probability for candidate in linked]
-    best, ran = 0, {}
+    best, ran, looked_at = 0, {}, set()
     for number, candidate in enumerate(linked):
         if number and (candidate.log_probability <= scores[best] or trial.is_over):
             break
+        looked_at.add(number)
         dead = trial.dead_conditions(candidate.query)
         scores[number] -= DEAD * dead
         if not dead:
@@ -387,7 +411,16 @@ def choose(
         if _asks_alike(candidate.query, linked[best].query)
     )
     log_probability = math.log(min(max(alike, 1e-30), 1.0))
-    return Choice(best, linked[best], log_probability, rows, failure)
+    for number in range(len(linked)):
+        if number not in looked_at and scores[number] > scores[best] - _CLOSE:
+            dead = (
+                [linker.selects(c) is False for c in linked[number].query.conditions]
+                if linker
+                else []
+            )
+            scores[number] -= DEAD * sum(dead)
+    choice = _choice(linked, scores, best)
+    return replace(choice, log_probability=log_probability, rows=rows, failure=failure)
 
 
 @dataclass(slots=True)
@@ -418,7 +451,7 @@ class _Trial:
             return None, str(error), 0.0
         except DatabaseError as error:
             return None, str(error), FAILED
-        return rows, "", 0.0 if _gives_something(rows, query) else EMPTY
+        return rows, "", 0.0 if gives_something(rows, query) else EMPTY
 
     def dead_conditions(self, query: Query) -> int:
         """How many of its equalities select no row by themselves."""
@@ -442,7 +475,7 @@ def _asks_alike(one: Query, other: Query) -> bool:
     return one.matches(replace(other, select=one.select) if counts else other)
 
 
-def _gives_something(rows: Rows, query: Query) -> bool:
+def gives_something(rows: Rows, query: Query) -> bool:
     """Whether there is a row that is not NULL; a count of 0 is nothing either."""
     if AGGREGATES[query.aggregate] == "COUNT":
         return rows.rows != ((0,),)

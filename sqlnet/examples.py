@@ -51,7 +51,7 @@ def read_tables(path: str | Path) -> dict[str, WikiTable]:
         InputError: naming file and line.
     """
     tables = {}
-    for where, row in _rows(path):
+    for where, row in read_rows(path):
         try:
             names = unique_names([str(name) for name in row["header"]])
             kinds = ["real" if kind == "real" else "text" for kind in row["types"]]
@@ -73,7 +73,7 @@ def read_questions(
     Raises:
         InputError: naming file and line, also where a table is missing.
     """
-    for number, (where, row) in enumerate(_rows(path)):
+    for number, (where, row) in enumerate(read_rows(path)):
         if limit is not None and number >= limit:
             return
         if not isinstance(row, dict) or not isinstance(row.get("question"), str):
@@ -85,7 +85,12 @@ def read_questions(
         yield Question(str(number), row["question"], held.table, query)
 
 
-def _rows(path: str | Path) -> Iterator[tuple[str, Any]]:
+def read_rows(path: str | Path) -> Iterator[tuple[str, Any]]:
+    """The rows of a file of JSON lines, maybe gzipped, each with its place.
+
+    Raises:
+        InputError: naming the file.
+    """
     path = Path(path)
     opened = gzip.open if path.suffix == ".gz" else open
     try:

@@ -63,7 +63,7 @@ def overlaps(question: str, tables: Sequence[Table]) -> list[float]:
     A table's own name counts besides, by the share of it that is asked for: of downloads and
     downloads_slices, a question about downloads means the first.
     """
-    names = [{stem(word) for word in words_of(table.name)} - _COMMON for table in tables]
+    names = [{stem(word) for word in table.words} - _COMMON for table in tables]
     held = [_stems(table) for table in tables]
     counts = Counter(word for words in held for word in words)
     encoded = {stem(token.text.lower()) for token in tokenize(question)} - _COMMON
@@ -102,7 +102,7 @@ def rank(
 
 
 def _stems(table: Table) -> set[str]:
-    names = [*words_of(table.name), *(word for column in table.columns for word in column.words)]
+    names = [*table.words, *(word for column in table.columns for word in column.words)]
     return {stem(name) for name in names} - _COMMON
 
 
@@ -134,10 +134,17 @@ def _forms() -> dict[str, list[tuple[str, ...]]]:
 _LONG = _forms()
 
 
-def spelled_out(table: Table, question: str) -> Table:
-    """The table, its columns' short forms replaced by the long ones that the question holds.
+def spelled_word(word: str) -> tuple[str, ...]:
+    """The only long form of a short one that is no word itself: first name for fname."""
+    forms = _LONG.get(word, ())
+    return forms[0] if len(forms) == 1 and word not in ("cat", "mo") else (word,)
 
-    The names stay what they are: the long forms are aliases.
+
+def spelled_out(table: Table, question: str) -> Table:
+    """The table, its columns' short forms replaced by the long ones that the question holds, and
+    names by synonyms that it holds.
+
+    The names stay what they are: what replaces them are aliases.
     """
     words = [token.text.lower() for token in tokenize(question)[:MAX_TOKENS]]
     stems = [stem(word) for word in words]
@@ -145,13 +152,24 @@ def spelled_out(table: Table, question: str) -> Table:
     # Few questions hold any long form at all: then no column needs to be looked at.
     long = {s: [f for f in fs if encoded.issuperset(map(stem, f))] for s, fs in _LONG.items()}
     held = {short: forms for short, forms in long.items() if forms and short not in words}
-    if not held:
+    if not held and not table.synonyms and not any(column.synonyms for column in table.columns):
         return table
     columns = tuple(_spelled(column, held, stems) for column in table.columns)
-    return table if columns == table.columns else replace(table, columns=columns)
+    alias = _synonym(table, stems) or table.alias
+    if columns == table.columns and alias == table.alias:
+        return table
+    return replace(table, columns=columns, alias=alias)
+
+
+def _synonym(named: Column | Table, stems: list[str]) -> str:
+    """The longest synonym that a question holds and the name does not; "" if none."""
+    held = [text for text in named.synonyms if _occurs_in(words_of(text), stems)]
+    return max(held, key=len, default="") if not _occurs_in(named.words, stems) else ""
 
 
 def _spelled(column: Column, long: Mapping[str, list[tuple[str, ...]]], stems: list[str]) -> Column:
+    if synonym := _synonym(column, stems):
+        return replace(column, alias=synonym)
     words = column.words
     if column.alias or not any(word in long for word in words):
         return column
@@ -181,7 +199,7 @@ _ASKING = """
     more most much no not of on or over show tell than that the there to under was were what when
     where which who whom whose why with
 """
-_ASKING_WORDS = frozenset(_ASKING.split())
+ASKING_WORDS = frozenset(_ASKING.split())
 
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec"
 _MONTH_NUMBERS = {word: number for number, word in enumerate(_MONTHS.split(), 1)}
@@ -227,7 +245,7 @@ class Linker:
         for condition in query.conditions:
             value = self._nearest(condition)
             conditions.append(condition if value is None else replace(condition, value=value))
-        return Query(query.select, query.aggregate, tuple(conditions))
+        return replace(query, conditions=tuple(conditions))
 
     def selects(self, condition: Condition) -> bool | None:
         """Whether a linked condition selects a row; None if it must be run to know."""
@@ -246,12 +264,13 @@ class Linker:
                 text = encoded.text[
                     encoded.tokens[first].start : encoded.tokens[last].end
                 ].casefold()
-                if len(text) > 1 and text not in _ASKING_WORDS:
+                if len(text) > 1 and text not in ASKING_WORDS:
                     spans.setdefault(text, []).append((first, last))
         found = {}
         for column, described in enumerate(self.table.columns):
             if described.type == "text":
                 texts = {value.casefold() for value in self.values(column) or ()}
+                texts |= {said for said, _ in described.called}
                 held = [span for text in texts & spans.keys() for span in spans[text]]
                 if held:
                     found[column] = _longest(held)
@@ -285,6 +304,9 @@ class Linker:
         return self._found[condition]
 
     def _sought(self, condition: Condition) -> str | None:
+        called = dict(self.table.columns[condition.column].called)
+        if found := called.get(condition.value.lower()):
+            return found
         if self.table.columns[condition.column].type == "real":
             if number_of(condition.value) is not None:
                 return None
@@ -373,9 +395,9 @@ def date_in(text: str) -> date | None:
     if found := re.fullmatch(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})(?:[ t]00:00(?::00)?)?", bare):
         year, month, day = map(int, found.groups())
     elif found := re.fullmatch(r"([a-z]{3,9})\.? (\d{1,2})(?:st|nd|rd|th)?,? (\d{4})", bare):
-        month, day, year = _month(found[1]), int(found[2]), int(found[3])
+        month, day, year = month_number(found[1]), int(found[2]), int(found[3])
     elif found := re.fullmatch(r"(\d{1,2})(?:st|nd|rd|th)? ([a-z]{3,9})\.?,? (\d{4})", bare):
-        day, month, year = int(found[1]), _month(found[2]), int(found[3])
+        day, month, year = int(found[1]), month_number(found[2]), int(found[3])
     else:
         return None
     try:
@@ -384,7 +406,8 @@ def date_in(text: str) -> date | None:
         return None
 
 
-def _month(word: str) -> int:
+def month_number(word: str) -> int:
+    """1 to 12 for the English name of a month or the beginning of one; else 0."""
     return _MONTH_NUMBERS.get(word[:3], 0)
 
 

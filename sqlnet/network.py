@@ -81,10 +81,14 @@ class Network:
     calibration: Calibration = Calibration()
     encoder: ContextEncoder | None = None
     vocabulary: Mapping[str, int] = field(init=False)
+    vectors: torch.Tensor = field(init=False)  # [words + 1, width]; row 0 is of unknown words
 
     def __post_init__(self) -> None:
         rows = {word: row for row, word in enumerate(self.words, 1)}
         object.__setattr__(self, "vocabulary", rows)
+        weights = self.model.named_parameters()
+        vectors = next(weight for name, weight in weights if name.endswith("word.weight"))
+        object.__setattr__(self, "vectors", vectors.detach())
 
     @classmethod
     def build(
@@ -162,6 +166,14 @@ class Network:
         tables = [item.table for item in encoded]
         layout: Layout = self.model
         return slots(layout, batch, tables, beam=beam, attention=attention)
+
+    def likeness(self, one: str, other: str) -> float:
+        """The cosine of two words' vectors; 0 for a word that has none."""
+        rows = [self.vocabulary.get(word, 0) for word in (one, other)]
+        if not all(rows):
+            return 0.0
+        a, b = self.vectors[rows]
+        return float(torch.cosine_similarity(a, b, dim=0))
 
     @property
     def parameters(self) -> int:

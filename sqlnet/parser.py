@@ -11,23 +11,27 @@ A query is one SELECT on one table of the schema (:mod:`codegen.sqlnet.query`): 
 invented, values are parameters. Before anything runs it passes the gate of
 :mod:`codegen.sqlnet.sql`, and the database is open for reading alone.
 
-What one sketch cannot say (:func:`beyond_the_sketch`) is detected by the words of a question:
-English words for grouping, ordering, alternatives and negation. Limit: words alone; a question may
-ask for a join without any of them.
+An answer is given only if the query uses what the question says (:mod:`codegen.sqlnet.cues`) and
+the confidence (:mod:`codegen.sqlnet.trust`) is high enough; else the parse says what was not
+understood. Limit: by words alone; a question may ask for a join without any word that shows it.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, get_args
 from weakref import WeakKeyDictionary
 
 from codegen.errors import ConfigError, InputError
-from codegen.sqlnet.databases import DEFAULT_LIMITS, Rows, StatementLimits
+from codegen.sqlnet import cues, trust
+from codegen.sqlnet.calibration import log_odds
+from codegen.sqlnet.cues import Asked, Doubt
+from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Rows, StatementLimits
 from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.decode import (
     Choice,
@@ -35,10 +39,14 @@ from codegen.sqlnet.decode import (
     Slots,
     candidates,
     choose,
+    gives_something,
+    likeliest,
     slot_probabilities,
     with_mentions,
 )
+from codegen.sqlnet.explain import clauses_of, sentence
 from codegen.sqlnet.features import EncodedQuestion, encode_question
+from codegen.sqlnet.joins import JoinGraph, PlanError
 from codegen.sqlnet.linking import (
     MOST_TABLES,
     Held,
@@ -51,17 +59,25 @@ from codegen.sqlnet.linking import (
     spelled_out,
 )
 from codegen.sqlnet.network import Network
+from codegen.sqlnet.plan import QueryPlan, to_statement
+from codegen.sqlnet.plan_decode import ScoredPlan, strange_texts
+from codegen.sqlnet.plan_features import MAX_PLAN_TOKENS
+from codegen.sqlnet.plan_parser import DEFAULT_PLAN_MODEL, PlanAnswer, PlanParser
 from codegen.sqlnet.query import AGGREGATES, OPERATORS, Query, Statement, Table
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import to_sql
-from codegen.sqlnet.words import MAX_TOKENS
+from codegen.sqlnet.trust import PLAN_SLOTS, Trust
+from codegen.sqlnet.words import MAX_TOKENS, stem
 
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "default"
-MIN_CONFIDENCE = 0.2
 _BEAM = 4
 _CLEAR = 0.8  # probability of a table, above which no other one is spoken of
 _MOST_PAIRS = 1_000_000  # of columns, in tables that are read together
 _PARTS = ("column", "operator", "value")  # of a condition
+_MOST_SIGNS = 2000  # of a question, in which cues are looked for
+_TIE = math.log(3)  # two readings whose probabilities differ by less than this factor are a tie
+_QUANTITIES = tuple(AGGREGATES.index(name) for name in ("MAX", "MIN", "SUM", "AVG"))
+_COUNT = AGGREGATES.index("COUNT")
 
 Execute = Literal["auto", "guided", "never"]
 
@@ -80,22 +96,33 @@ class Reading:
     """One way to read a question.
 
     Attributes:
-        query: the filled sketch.
-        table: the table that it asks.
-        confidence: that it is the right query on this table.
+        query: the filled sketch; a plan, where several tables were asked.
+        table: the table that it asks; of a plan, that of what it shows first.
+        confidence: that it is the right query on this table, by the network's slots alone.
         slots: its parts.
         links: values of the question that were taken for values of the table.
+        sentence: the query in plain words.
+        graph: the joins of a plan's database.
     """
 
-    query: Query
+    query: Query | QueryPlan
     table: Table
     confidence: float
     slots: tuple[Slot, ...]
     links: tuple[Link, ...] = ()
+    sentence: str = ""
+    graph: JoinGraph | None = field(default=None, compare=False, repr=False)
 
     def statement(self, dialect: str = "sqlite") -> Statement:
-        """SQL text in one of sqlglot's dialects, with placeholders, and the values for them."""
-        return to_sql(self.query, self.table, dialect)
+        """SQL text in one of sqlglot's dialects, with placeholders, and the values for them.
+
+        Raises:
+            PlanError: if a plan can't be written as SQL.
+        """
+        if isinstance(self.query, Query):
+            return to_sql(self.query, self.table, dialect)
+        assert self.graph
+        return to_statement(self.query, self.graph, dialect)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +135,10 @@ class Parse:
         tables: all tables that were looked at, the most probable first.
         attention: slot -> how much each token counted when its column was chosen: ``select``, and
             ``where`` for each column of a condition, by its name.
-        abstained: why the best reading should not be trusted; "" if it may be.
+        confidence: that the answer is right, see :mod:`codegen.sqlnet.trust`.
+        doubts: why the best reading should not be trusted, the weightiest first; none if it may be.
+        words: each content word of the question, and what it was taken for; "" if for nothing.
+        signs: what the confidence was computed from.
         notes: what a reader should know beside that.
         rows: what the best reading gives; None if it was not run or failed.
         failure: why it gives nothing, if it was run and failed.
@@ -118,10 +148,18 @@ class Parse:
     readings: tuple[Reading, ...]
     tables: tuple[RankedTable, ...]
     attention: dict[str, tuple[tuple[str, float], ...]]
-    abstained: str = ""
+    confidence: float
+    doubts: tuple[Doubt, ...] = ()
+    words: tuple[tuple[str, str], ...] = ()
+    signs: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     rows: Rows | None = None
     failure: str = ""
+
+    @property
+    def abstained(self) -> str:
+        """Why the best reading should not be trusted, in a sentence; "" if it may be."""
+        return self.doubts[0].text if self.doubts else ""
 
     @property
     def best(self) -> Reading:
@@ -129,14 +167,9 @@ class Parse:
         return self.readings[0]
 
     @property
-    def query(self) -> Query:
+    def query(self) -> Query | QueryPlan:
         """Of the best reading."""
         return self.best.query
-
-    @property
-    def confidence(self) -> float:
-        """Of the best reading, times the probability of its table."""
-        return self.best.confidence * self.tables[0].probability
 
     @property
     def slots(self) -> tuple[Slot, ...]:
@@ -151,8 +184,12 @@ class Parse:
 class SQLNet:
     """Reads questions with a trained network."""
 
-    def __init__(self, network: Network) -> None:
-        self.network = network
+    def __init__(
+        self, network: Network, trusted: Trust | None = None, plans: PlanParser | None = None
+    ) -> None:
+        """Takes a network for single tables, and ``plans`` for databases of several."""
+        self.network, self.plans = network, plans
+        self.trust = trusted or trust.load(DEFAULT_MODEL)
         self._held: WeakKeyDictionary[Database, Held] = WeakKeyDictionary()
 
     @classmethod
@@ -163,7 +200,10 @@ class SQLNet:
 
         ``encoder`` and what is raised: see :meth:`codegen.sqlnet.network.Network.load`.
         """
-        return cls(Network.load(DEFAULT_MODEL if path is None else path, encoder))
+        folder = Path(DEFAULT_MODEL if path is None else path)
+        has_plans = path is None and (DEFAULT_PLAN_MODEL / "config.json").is_file()
+        plans = PlanParser.from_pretrained() if has_plans else None
+        return cls(Network.load(folder, encoder), trust.load(folder, DEFAULT_MODEL), plans)
 
     def parse(
         self,
@@ -174,7 +214,8 @@ class SQLNet:
         top_k: int = 3,
         execute: Execute = "auto",
         link_values: bool = True,
-        min_confidence: float = MIN_CONFIDENCE,
+        min_confidence: float | None = None,
+        strict: bool = False,
         limits: StatementLimits = DEFAULT_LIMITS,
     ) -> Parse:
         """Reads a question.
@@ -189,7 +230,9 @@ class SQLNet:
                 the schema holds a database.
             link_values: whether a value may be replaced by the one of the table that it means. The
                 table is read for that; with ``never`` it is not.
-            min_confidence: below it the parse says that it abstains.
+            min_confidence: below it the parse says that it abstains; by default the threshold that
+                the confidence was fitted with. With 0 it never abstains.
+            strict: whether a word that no part of the query explains is enough to abstain.
             limits: of each statement.
 
         Raises:
@@ -199,32 +242,120 @@ class SQLNet:
         database = _database(schema, execute)
         _check(question, top_k, min_confidence)
         tables = schema.tables if table is None else (schema.table(table),)
+        least = self.trust.threshold if min_confidence is None else min_confidence
+        if self.plans and len(tables) > 1:
+            return _planned(self, question, schema, database, top_k, least, strict, limits)
         encoded, slots, ranked = self._read(question, tables)
         linker = None
         if database and link_values:
             linker = Linker(database, encoded.table, self._held.setdefault(database, Held()))
             slots = with_mentions(slots, linker.mentioned(encoded))
-        listed = candidates(slots, encoded.text, encoded.tokens, _BEAM, table=encoded.table)
-        kind, choice = "query", Choice(0, listed[0], listed[0].log_probability)
+        listed = _sensible(
+            candidates(slots, encoded.text, encoded.tokens, _BEAM, table=encoded.table), encoded
+        )
         if database:
-            kind, choice = "guided", choose(listed, encoded.table, database, limits, linker)
+            choice = choose(listed, encoded.table, database, limits, linker)
+        else:
+            choice = likeliest(listed)
+        kind = "guided" if database else "query"
         whole = self.network.calibration.confidence(kind, choice.log_probability)
         said = listed[choice.number].query
         first = self._reading(encoded, slots, choice.candidate, said, whole)
-        others = (c for i, c in enumerate(listed) if i != choice.number)
-        rest = [self._reading(encoded, slots, c, c.query) for c in islice(others, top_k - 1)]
+        order = sorted(range(len(listed)), key=lambda i: (i != choice.number, i != choice.other))
+        is_close = choice.other is not None and choice.margin <= _TIE
+        rest = []
+        for i in order[1 : max(top_k, 1 + is_close)]:
+            query = linker.link(listed[i].query) if linker else listed[i].query
+            other = replace(listed[i], query=query)
+            rest.append(self._reading(encoded, slots, other, listed[i].query))
+        asked = self._asked(encoded, first.query, said, schema.tables)
+        signs = self._signs(asked, slots, choice, ranked, linker)
+        confidence = self.trust.confidence("several" if signs["several"] else "one", signs)
+        doubts: list[Doubt] = []
+        if least > 0:
+            doubts += self._language(encoded, first.query)
+            doubts += cues.unmet(asked)
+            doubts += _not_there(first.query, encoded, linker)
+            if confidence < least or strict:
+                doubts += _left(asked)
+            if confidence < least:
+                doubts.append(_unsure(confidence, least, ranked, first))
+            elif is_close and not doubts:
+                rival = self._asked(encoded, rest[0].query, listed[order[1]].query, schema.tables)
+                if not next(cues.unmet(rival), None) and _differ(
+                    choice.rows, rest[0], database, limits
+                ):
+                    texts = f"{first.sentence}; or {rest[0].sentence}"
+                    doubts.append(Doubt("readings", f"It can be read in two ways: {texts}."))
         return Parse(
             question,
             (first, *rest),
             tuple(ranked),
             _attention(encoded, slots, first.query),
-            self._doubt(
-                encoded, first.query, first.confidence * ranked[0].probability, min_confidence
-            ),
-            (*_notes(encoded, ranked), *_unmet(first.query, encoded, linker)),
+            confidence,
+            tuple(doubts),
+            tuple(cues.explained(asked)),
+            signs,
+            tuple(_notes(encoded, ranked)),
             choice.rows,
             choice.failure,
         )
+
+    def _asked(
+        self, encoded: EncodedQuestion, query: Query, said: Query, tables: Sequence[Table]
+    ) -> Asked:
+        """The question beside the query; short forms in names are read as its words."""
+        table = spelled_out(encoded.table, encoded.text)
+        others = tuple(other for other in tables if other.name != table.name)
+        clauses = query.clauses(table, said)
+        end = encoded.tokens[-1].end if encoded.tokens else 0
+        text = encoded.text[: min(end, _MOST_SIGNS)]
+        return Asked(text, clauses, (table,), others, self.network.likeness)
+
+    def _signs(
+        self,
+        asked: Asked,
+        slots: Slots,
+        choice: Choice,
+        ranked: Sequence[RankedTable],
+        linker: Linker | None,
+    ) -> dict[str, float]:
+        """See :data:`codegen.sqlnet.trust.SIGNS`; ``several``: whether there are several tables."""
+        found = slot_probabilities(slots, choice.candidate)
+        query = choice.candidate.query
+        kinds = {
+            part: min((condition[i] for condition in found.conditions), default=0.0)
+            for i, part in enumerate(_PARTS)
+        }
+        kinds |= {"select": found.select, "aggregate": found.aggregate, "number": found.number}
+        kinds |= {"run": choice.log_probability, "table": math.log(ranked[0].probability)}
+        odds = {kind: max(-6.0, min(6.0, log_odds(p))) for kind, p in kinds.items()}
+        empty = choice.rows is not None and not gives_something(choice.rows, query)
+        return odds | {
+            "several": float(bool(asked.others)),
+            "margin": min(choice.margin, 6.0),
+            "empty": float(empty),
+            "conditions": float(len(query.conditions)),
+            "aggregated": float(query.aggregate != 0),
+            "rows_unread": float(linker is None),
+            "words_left": float(min(4, len(cues.words_left(asked)))),
+            "unused": float(min(3, len(cues.named_but_unused(asked)))),
+            "elsewhere": float(_elsewhere(query, linker)),
+            **cues.grounding(asked),
+        }
+
+    def _language(self, encoded: EncodedQuestion, query: Query) -> Iterator[Doubt]:
+        """Whether the question is English, and about the table."""
+        words = [token.text.lower() for token in encoded.tokens if token.text.isalpha()]
+        table = spelled_out(encoded.table, encoded.text)
+        names = {word for column in table.columns for word in column.words}
+        known = sum(word in self.network.vocabulary or word in names for word in words)
+        if words and known < len(words) / 2:
+            text = "Most words of the question are unknown: the model reads English."
+            yield Doubt("language", text)
+        if not query.conditions and not overlaps(encoded.text, [table])[0]:
+            text = "No word of the question names the table, a column or a value."
+            yield Doubt("subject", text)
 
     def _read(
         self, question: str, tables: Sequence[Table]
@@ -286,25 +417,167 @@ class SQLNet:
                 for name, content, kind, log_probability in filled
             ),
             links_of(said, query, encoded.table),
+            sentence(query.clauses(encoded.table, said)),
         )
 
-    def _doubt(
-        self, encoded: EncodedQuestion, query: Query, confidence: float, least: float
-    ) -> str:
-        """Why the best reading should not be trusted, or ""."""
-        words = [token.text.lower() for token in encoded.tokens if token.text.isalpha()]
-        table = spelled_out(encoded.table, encoded.text)
-        names = {word for column in table.columns for word in column.words}
-        known = sum(word in self.network.vocabulary or word in names for word in words)
-        if words and known < len(words) / 2:
-            return "Most words of the question are unknown: the model reads English."
-        if not query.conditions and not overlaps(encoded.text, [table])[0]:
-            return "No word of the question names the table, a column or a value."
-        if beyond := beyond_the_sketch(encoded.text, (column.words for column in table.columns)):
-            return f"The question seems to ask for {beyond}, which a single sketch can't say."
+
+def _planned(
+    parser: SQLNet,
+    question: str,
+    schema: Schema,
+    database: Database | None,
+    top_k: int,
+    least: float,
+    strict: bool,
+    limits: StatementLimits,
+) -> Parse:
+    """Reads a question on several tables; see :meth:`SQLNet.parse`."""
+    assert parser.plans
+    answer = parser.plans.parse(question, schema, execute=database is not None, limits=limits)
+    choice = answer.choice
+    order = sorted(range(len(answer.candidates)), key=lambda i: i != choice.number)
+    rivals = [i for i in order[1:] if _is_written(answer.candidates[i].plan, answer)]
+    margin = min(
+        (choice.log_probability - answer.candidates[i].log_probability for i in rivals[:1]),
+        default=6.0,
+    )
+    is_close = margin <= _TIE and bool(rivals)
+    kept = [choice.number, *rivals[: max(top_k - 1, int(is_close))]]
+    readings = tuple(_plan_reading(answer, i) for i in kept)
+    asked = _plan_asked(answer, answer.best, parser.network.likeness)
+    signs = _plan_signs(asked, answer, margin)
+    confidence = parser.trust.confidence("several", signs)
+    doubts: list[Doubt] = []
+    if choice.statement is None:
+        doubts.append(Doubt("joins", choice.failure))
+    if least > 0:
+        doubts += cues.unmet(asked)
+        doubts += _no_cells(answer)
+        if confidence < least or strict:
+            doubts += _left(asked)
         if confidence < least:
-            return f"The confidence is {confidence:.2f}, below {least:g}."
-        return ""
+            weakest = min(readings[0].slots, key=lambda slot: slot.confidence)
+            doubts.append(_not_sure(confidence, least, f"about the {weakest.name}"))
+        elif is_close and not doubts:
+            rival = _plan_asked(answer, answer.candidates[kept[1]], parser.network.likeness)
+            if not next(cues.unmet(rival), None) and _differ(
+                choice.rows, readings[1], database, limits
+            ):
+                texts = f"{readings[0].sentence}; or {readings[1].sentence}"
+                doubts.append(Doubt("readings", f"It can be read in two ways: {texts}."))
+    is_cut = answer.question.spans and answer.question.spans[-1].end < len(question.rstrip(" ?.!"))
+    return Parse(
+        question,
+        readings,
+        tuple(RankedTable(table, 1.0) for table in asked.tables),
+        {},
+        confidence,
+        tuple(doubts),
+        tuple(cues.explained(asked)),
+        signs,
+        (f"Only the first {MAX_PLAN_TOKENS} tokens of the question were read.",) * bool(is_cut),
+        choice.rows,
+        choice.failure,
+    )
+
+
+def _is_written(plan: QueryPlan, answer: PlanAnswer) -> bool:
+    try:
+        to_statement(plan, answer.question.schema.graph)
+    except PlanError:
+        return False
+    return True
+
+
+def _said(answer: PlanAnswer, candidate: ScoredPlan) -> dict[str, str]:
+    """What the question says for the values of a plan that are something else in the database."""
+    found = {}
+    for number in candidate.used:
+        mention = answer.question.found[number]
+        number_said = mention.number
+        found |= dict.fromkeys(mention.cells.values(), mention.text)
+        if number_said is not None:
+            found[f"{number_said:.12g}"] = mention.text
+    return found
+
+
+def _plan_asked(
+    answer: PlanAnswer, candidate: ScoredPlan, alike: Callable[[str, str], float]
+) -> Asked:
+    read, plan = answer.question, candidate.plan
+    tables = read.schema.tables
+    used = set(plan.required())
+    if plan.companion:
+        used |= {*plan.companion.tables, *(test.item.table for test in plan.companion.where)}
+    end = read.spans[-1].end
+    return Asked(
+        read.text[: min(end, _MOST_SIGNS)],
+        clauses_of(plan, tables, _said(answer, candidate)),
+        tuple(spelled_out(tables[t], read.text) for t in sorted(used)),
+        tuple(table for t, table in enumerate(tables) if t not in used),
+        alike,
+    )
+
+
+def _plan_reading(answer: PlanAnswer, number: int) -> Reading:
+    candidate = answer.candidates[number]
+    read, plan = answer.question, candidate.plan
+    said = _said(answer, candidate)
+    clauses = clauses_of(plan, read.schema.tables, said)
+    texts = {test.item: test.values for test in plan.where if not test.aggregate}
+    links = tuple(
+        Link(
+            read.schema.tables[item.table].columns[item.column].name,
+            said[value.text],
+            value.text,
+        )
+        for item, values in texts.items()
+        for value in values
+        if said.get(value.text, value.text).lower() != value.text.lower()
+    )
+    return Reading(
+        plan,
+        read.schema.tables[plan.select[0].item.table],
+        math.exp(max(-60.0, candidate.log_probability)),
+        tuple(Slot(name, "", math.exp(max(-60.0, p))) for name, p in candidate.slots.items()),
+        links,
+        sentence(clauses),
+        read.schema.graph,
+    )
+
+
+def _plan_signs(asked: Asked, answer: PlanAnswer, margin: float) -> dict[str, float]:
+    """See :data:`codegen.sqlnet.trust.SIGNS`, of a plan's slots."""
+    best, rows = answer.best, answer.choice.rows
+    kinds = {sign: best.slots.get(slot, 0.0) for sign, slot in PLAN_SLOTS.items()}
+    kinds["run"] = answer.choice.log_probability
+    odds = {kind: max(-6.0, min(6.0, log_odds(min(p, 0.0)))) for kind, p in kinds.items()}
+    tests = best.plan.where
+    aggregated = any(s.aggregate for s in best.plan.select) or any(t.aggregate for t in tests)
+    nothing = rows is not None and not any(v is not None for row in rows.rows for v in row)
+    return odds | {
+        "several": 1.0,
+        "margin": max(-6.0, min(margin, 6.0)),
+        "empty": float(nothing),
+        "conditions": float(len(tests)),
+        "aggregated": float(aggregated),
+        "rows_unread": float(rows is None),
+        "words_left": float(min(4, len(cues.words_left(asked)))),
+        "unused": float(min(3, len(cues.named_but_unused(asked)))),
+        "elsewhere": float(sum(len(answer.question.found[n].cells) > 1 for n in best.used)),
+        **cues.grounding(asked),
+    }
+
+
+def _no_cells(answer: PlanAnswer) -> Iterator[Doubt]:
+    """Texts of a plan that their column does not hold."""
+    schema = answer.question.schema
+    for item, value in strange_texts(answer.best.plan, answer.question):
+        name = schema.tables[item.table].columns[item.column].name
+        held = list(schema.cells_of(item))
+        near = " or ".join(map(repr, get_close_matches(value, held, 2, 0.6)))
+        text = f"No {name} is {value!r}"
+        yield Doubt("value", f"{text}; did you mean {near}?" if near else f"{text}.")
 
 
 def _groups(widths: Sequence[int]) -> list[list[int]]:
@@ -336,12 +609,12 @@ def _database(schema: Schema, execute: Execute) -> Database | None:
     return None if execute == "never" else schema.database
 
 
-def _check(question: str, top_k: int, min_confidence: float) -> None:
+def _check(question: str, top_k: int, min_confidence: float | None) -> None:
     if not isinstance(question, str) or not question.strip():
         raise InputError("The question is empty.", "Ask something, such as: how many rows?")
     if top_k < 1:
         raise ConfigError(f"top_k is {top_k}; it must be at least 1.")
-    if not 0 <= min_confidence <= 1:
+    if min_confidence is not None and not 0 <= min_confidence <= 1:
         raise ConfigError(f"min_confidence is {min_confidence}; it must lie in [0, 1].")
 
 
@@ -360,21 +633,107 @@ def _attention(
     }
 
 
-def _unmet(query: Query, encoded: EncodedQuestion, linker: Linker | None) -> Iterator[str]:
+def _sensible(found: Sequence[ScoredQuery], encoded: EncodedQuestion) -> list[ScoredQuery]:
+    """The candidates without aggregates of identifiers, if there are others; COUNT counts rows,
+    unless the question asks for those that have a value.
+    """
+    columns = encoded.table.columns
+    clauses = [candidate.query.clauses(encoded.table)[0] for candidate in found]
+    kept = [
+        candidate
+        for candidate, clause in zip(found, clauses, strict=True)
+        if not (candidate.query.aggregate in _QUANTITIES and clause.identifier)
+    ]
+    return [
+        replace(
+            candidate,
+            query=replace(
+                candidate.query,
+                counts_rows=candidate.query.aggregate == _COUNT
+                and not _is_had(columns[candidate.query.select].words, encoded.text),
+            ),
+        )
+        for candidate in kept or found
+    ]
+
+
+def _is_had(words: Sequence[str], question: str) -> bool:
+    """Whether a question asks for those that have something: "with an email address"."""
+    had = re.search(r"\b(?:have|has|had|having|with)\b((?: \w+){1,4})", question.lower())
+    said = {stem(word) for word in had[1].split()} if had else set()
+    return {stem(word) for word in words} <= said
+
+
+def _not_there(query: Query, encoded: EncodedQuestion, linker: Linker | None) -> Iterator[Doubt]:
     """Values that their column does not hold, and values of the table that were left out."""
     if linker is None:
         return
     columns = encoded.table.columns
     for condition in query.conditions:
         if linker.selects(condition) is False:
-            yield f"No {columns[condition.column].name} is {condition.value!r}."
+            held = linker.values(condition.column) or ()
+            near = " or ".join(map(repr, get_close_matches(condition.value, held, 2, 0.6)))
+            text = f"No {columns[condition.column].name} is {condition.value!r}"
+            yield Doubt("value", f"{text}; did you mean {near}?" if near else f"{text}.")
     used = " | ".join(condition.value.casefold() for condition in query.conditions)
     names = {word for column in columns for word in column.words}
+    names |= {column.name.casefold() for column in columns}
     for column, spans in linker.mentioned(encoded).items():
         for first, last in spans:
             text = encoded.text[encoded.tokens[first].start : encoded.tokens[last].end]
             if text.casefold() not in used and text.casefold() not in names:
-                yield f"{text!r} is a {columns[column].name}, which the query does not use."
+                said = f"{text!r} is a {columns[column].name}, which the query does not use."
+                yield Doubt("value", said)
+
+
+def _differ(
+    rows: Rows | None, other: Reading, database: Database | None, limits: StatementLimits
+) -> bool:
+    """Whether another reading gives another answer; it does if nothing can be run."""
+    if database is None:
+        return True
+    try:
+        found = database.execute(other.statement(database.dialect), limits)
+    except DatabaseError:
+        return False
+    is_new = rows is not None and found.rows != rows.rows
+    return is_new and gives_something(found, other.query)
+
+
+def _elsewhere(query: Query, linker: Linker | None) -> int:
+    """How many values of conditions other columns of the table hold too."""
+    if linker is None:
+        return 0
+    columns = [c for c, column in enumerate(linker.table.columns) if column.type == "text"]
+    held = {c: {value.casefold() for value in linker.values(c) or ()} for c in columns}
+    return sum(
+        any(condition.value.casefold() in held[c] for c in columns if c != condition.column)
+        for condition in query.conditions
+    )
+
+
+def _left(asked: Asked) -> Iterator[Doubt]:
+    """What the query leaves out."""
+    if left := cues.words_left(asked):
+        yield Doubt("words", f"I did not understand {' and '.join(map(repr, left[:3]))}.")
+    for name in cues.named_but_unused(asked):
+        yield Doubt("words", f"The question names {name}, which the query does not use.")
+
+
+def _unsure(
+    confidence: float, least: float, ranked: Sequence[RankedTable], reading: Reading
+) -> Doubt:
+    if len(ranked) > 1 and ranked[0].probability < _CLEAR:
+        what = f"whether it is about {ranked[0].table.name} or {ranked[1].table.name}"
+    else:
+        weakest = min(reading.slots, key=lambda slot: slot.confidence)
+        what = f"about the {weakest.name} ({weakest.content})"
+    return _not_sure(confidence, least, what)
+
+
+def _not_sure(confidence: float, least: float, what: str) -> Doubt:
+    said = f"I am not sure {what}: the confidence is {confidence:.2f}, below {least:g}."
+    return Doubt("confidence", said)
 
 
 def _notes(encoded: EncodedQuestion, ranked: Sequence[RankedTable]) -> Iterator[str]:
@@ -383,40 +742,3 @@ def _notes(encoded: EncodedQuestion, ranked: Sequence[RankedTable]) -> Iterator[
     if len(ranked) > 1 and ranked[0].probability < _CLEAR:
         others = ", ".join(item.table.name for item in ranked[1:3])
         yield f"It could also be about another table: {others}."
-
-
-_CUES = (
-    ("grouping", r"\b(for|in|of|by|from) (each|every)\b|\bgroup(ed)? by\b|\bbroken down by\b"),
-    ("grouping", r"\bper (?!cent\b|game\b|capita\b|day\b|hour\b|minute\b|year\b)[a-z]+\b"),
-    ("grouping", r"\b(average|mean|total|sum|count|number)\b[^?]*\bby [a-z]+\s*\??$"),
-    ("ordering", r"\b(sort|sorted|order|ordered|rank|ranked) by\b|\b(as|de)scending\b"),
-    ("the first few", r"\b(top|first|last|bottom) (\d+|two|three|four|five|ten|twenty)\b"),
-    ("an alternative", r"\beither\b|\bor (not|both)\b"),
-    ("negation", r"\b(is|are|was|were|do|does|did|has|have|had)(n't| not) |\bexcept\b|\bwithout\b"),
-    (
-        "a share",
-        r"\b(what|which) (percentage|share|proportion|fraction|ratio)\b|\bhow many percent\b",
-    ),
-    (
-        "a comparison of columns",
-        r"\bdifference between\b|\b(more|less|fewer) \w+ than \w+ (has|have)",
-    ),
-)
-_BEYOND = tuple((what, re.compile(pattern, re.IGNORECASE)) for what, pattern in _CUES)
-
-
-def beyond_the_sketch(question: str, names: Iterable[Sequence[str]] = ()) -> str:
-    """What the question seems to ask for that the sketch has no place for; "" if nothing.
-
-    Args:
-        question: as it was asked.
-        names: the words of columns' names, which are no cues: miles per gallon groups nothing.
-    """
-    for words in names:
-        if any(pattern.search(" ".join(words)) for _, pattern in _BEYOND):
-            name = r"\W+".join(map(re.escape, words))
-            question = re.sub(rf"\b{name}\b", " ", question, flags=re.IGNORECASE)
-    for what, pattern in _BEYOND:
-        if pattern.search(question):
-            return what
-    return ""

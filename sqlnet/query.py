@@ -9,8 +9,9 @@ no OR.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from codegen.errors import CodegenError, InputError
@@ -32,11 +33,15 @@ class Column:
         name: as the database has it.
         type: ``real`` if its values are numbers, else ``text``.
         alias: what people call it; what the model reads in the name's place, if given.
+        synonyms: further names; one that a question holds becomes the alias for that question.
+        called: what people call its values, in lower case, each with the value.
     """
 
     name: str
     type: ColumnType = "text"
     alias: str = ""
+    synonyms: tuple[str, ...] = ()
+    called: tuple[tuple[str, str], ...] = ()
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -45,12 +50,45 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """Columns whose values are those of another table's columns, pair by pair.
+
+    Attributes:
+        columns: indices into the own table's columns.
+        table: the other table's name.
+        targets: names of its columns; none where the database means its primary key.
+    """
+
+    columns: tuple[int, ...]
+    table: str
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
-    """One table or view, with at least one column; ``namespace`` is a database's schema, or ""."""
+    """One table or view, with at least one column.
+
+    Attributes:
+        name: as the database has it.
+        columns: in its order.
+        namespace: a database's schema, or "".
+        primary_key: indices of its columns; none if the database declares none.
+        foreign_keys: those that the database declares.
+        alias, synonyms: as those of a :class:`Column`.
+    """
 
     name: str
     columns: tuple[Column, ...]
     namespace: str = ""
+    primary_key: tuple[int, ...] = ()
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    alias: str = ""
+    synonyms: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that the model reads."""
+        return words_of(self.alias or self.name)
 
     def __post_init__(self) -> None:
         if not self.columns:
@@ -63,6 +101,29 @@ class Table:
                     "Rename one of them.",
                 )
             seen.add(column.name.lower())
+        keys = [self.primary_key, *(key.columns for key in self.foreign_keys)]
+        if any(not 0 <= number < len(self.columns) for key in keys for number in key):
+            raise InputError(f"A key of table {self.name!r} names a column that it does not have.")
+
+    def only(self, kept: Sequence[int], keys: Sequence[ForeignKey] | None = None) -> Table:
+        """The table with some of its columns, and of its keys those that have all of theirs.
+
+        Args:
+            kept: indices of columns, at least one.
+            keys: foreign keys by the indices of now; by default its own.
+        """
+        place = {old: new for new, old in enumerate(kept)}
+        whole = place.keys() >= {*self.primary_key}
+        return replace(
+            self,
+            columns=tuple(self.columns[number] for number in kept),
+            primary_key=tuple(place[n] for n in self.primary_key) if whole else (),
+            foreign_keys=tuple(
+                replace(key, columns=tuple(place[n] for n in key.columns))
+                for key in (self.foreign_keys if keys is None else keys)
+                if place.keys() >= {*key.columns}
+            ),
+        )
 
     def index(self, name: str) -> int:
         """A column's index by its name; case does not count.
@@ -122,13 +183,95 @@ class Condition:
     value: str
 
 
+ClauseKind = Literal["select", "where", "having", "group", "order", "limit", "never"]
+
+_IDENTIFYING = "id ids uuid guid isbn issn ssn zip zipcode postcode phone telephone fax code key"
+_IDENTIFIERS = frozenset(_IDENTIFYING.split())
+_ENDS_AS_ID = re.compile(r"^(?!.*(?:paid|bid|grid|valid|aid|kid|raid|rapid)$)\w+id$")
+_TIMES = "date day month year time timestamp datetime birthday born dob on at"
+DATES = frozenset(_TIMES.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """One clause of a query in names: what any form of query tells those that check it, and those
+    that say it in words.
+
+    Attributes:
+        kind: ``never`` is a table without a partner: who has no orders.
+        table: its table's name.
+        column: None means the table's rows.
+        aggregate: one of ``AGGREGATES``.
+        operator: a comparison as SQL writes it, in lower case; of an order ``asc`` or ``desc``.
+        values: that it compares with, as the database has them; a limit's number.
+        said: the same as the question has them.
+        distinct: whether equal values count once.
+        connective: how a condition is joined with those before it.
+        is_key: whether the database declares the column as a key.
+    """
+
+    kind: ClauseKind
+    table: str
+    column: Column | None = None
+    aggregate: str = ""
+    operator: str = ""
+    values: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
+    distinct: bool = False
+    connective: Literal["and", "or"] = "and"
+    is_key: bool = False
+
+    @property
+    def identifier(self) -> bool:
+        """Whether the column's values identify rows: they are never added, averaged or maximal."""
+        if self.column is None:
+            return False
+        words = [word for word in self.column.words if word.isalnum()] or [""]
+        return self.is_key or words[-1] in _IDENTIFIERS or bool(_ENDS_AS_ID.search(words[-1]))
+
+    @property
+    def dated(self) -> bool:
+        """Whether the column's name says that it holds dates or times."""
+        return self.column is not None and bool({*self.column.words} & DATES)
+
+
+def clause_of(kind: ClauseKind, table: Table, number: int | None, aggregate: str = "") -> Clause:
+    """A clause on a column by its number, or on the table's rows."""
+    if number is None:
+        return Clause(kind, table.name, aggregate=aggregate)
+    keys = {*table.primary_key, *(n for key in table.foreign_keys for n in key.columns)}
+    return Clause(kind, table.name, table.columns[number], aggregate, is_key=number in keys)
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query on one table: indices of its SELECT column and of an aggregate in ``AGGREGATES``."""
+    """A query on one table: indices of its SELECT column and of an aggregate in ``AGGREGATES``.
+
+    With ``counts_rows``, COUNT counts rows, those with NULL in the SELECT column too. WikiSQL knows
+    no such thing, so it plays no part in :meth:`matches` and :meth:`to_row`.
+    """
 
     select: int
     aggregate: int = 0
     conditions: tuple[Condition, ...] = ()
+    counts_rows: bool = False
+
+    def clauses(self, table: Table, said: Query | None = None) -> tuple[Clause, ...]:
+        """Its clauses in names; ``said`` is the query with the values as the question has them."""
+        said = said or self
+        shown = None if self.counts_rows else self.select
+        clauses = [clause_of("select", table, shown, AGGREGATES[self.aggregate])]
+        for condition, before in zip(self.conditions, said.conditions, strict=True):
+            clause = clause_of("where", table, condition.column)
+            clauses.append(
+                replace(
+                    clause,
+                    operator=OPERATORS[condition.operator],
+                    values=(condition.value,),
+                    said=(before.value,),
+                )
+            )
+        return tuple(clauses)
 
     def matches(self, other: Query) -> bool:
         """Equality by WikiSQL's official rule: condition order and the case of values don't count.

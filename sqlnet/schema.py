@@ -8,7 +8,7 @@ none.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +50,21 @@ class Schema:
         return cls(database.tables, database)
 
     @classmethod
-    def open(cls, path: str | Path) -> Schema:
-        """The schema of a SQLite, DuckDB, .csv or .tsv file, detected by its content.
+    def open(cls, path: str | Path, *, may_write: bool = False) -> Schema:
+        """The schema of a SQLite, DuckDB, Parquet, .csv or .tsv file, detected by its content; or
+        of a server, by its address (``postgresql://USER@HOST/NAME``, ``mysql://...``).
+
+        Args:
+            path: of the file, or the address.
+            may_write: whether a server's role that can write is accepted.
 
         Raises:
             InputError: if there is no such file, or it is none of these.
-            ConfigError: for a DuckDB file, if duckdb is not installed.
-            DatabaseError: if it is damaged, locked, or holds no table.
+            ConfigError: for a DuckDB file, if duckdb is not installed; for a server likewise, or if
+                the role can write.
+            DatabaseError: if it is damaged, locked, out of reach, or holds no table.
         """
-        return cls.of(open_database(path))
+        return cls.of(open_database(path, may_write=may_write))
 
     @classmethod
     def from_sqlite(cls, path: str | Path) -> Schema:
@@ -107,8 +113,8 @@ class Schema:
                 full, short = f"{table.name}.{column.name}".lower(), column.name.lower()
                 known.update((full, short))
                 alias = keys.get(full, keys.get(short, column.alias))
-                columns.append(Column(column.name, column.type, alias))
-            return Table(table.name, tuple(columns), table.namespace)
+                columns.append(replace(column, alias=alias))
+            return replace(table, columns=tuple(columns))
 
         tables = tuple(renamed(table) for table in self.tables)
         if unknown := sorted(keys.keys() - known):

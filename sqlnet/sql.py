@@ -95,6 +95,8 @@ def _selected(query: Query, table: Table) -> exp.Expr:
     name = AGGREGATES[query.aggregate]
     if not name:
         return _column(column)
+    if name == "COUNT" and query.counts_rows:
+        return exp.Count(this=exp.Star())
     kinds = {"MAX": exp.Max, "MIN": exp.Min, "COUNT": exp.Count, "SUM": exp.Sum, "AVG": exp.Avg}
     as_number = name in ("SUM", "AVG") and column.type == "text"
     return kinds[name](this=_as_number(_column(column)) if as_number else _column(column))
@@ -139,6 +141,8 @@ def validate(sql: str, tables: Sequence[Table], dialect: str = "sqlite") -> exp.
             )
         if isinstance(node, exp.Select) and not node.expressions:
             raise UnsafeSQLError("A SELECT of nothing is not allowed.")
+        if isinstance(node, exp.DataType) and node.this not in _TYPES:
+            raise UnsafeSQLError(f"The type {_short(node)} is not allowed in a query.")
         if isinstance(node, exp.With) and node.recursive:
             raise UnsafeSQLError("A recursive query is not allowed.")
     _check_names(statement, tables, dialect)
@@ -156,6 +160,11 @@ _PARTS = """
     Lower Upper Length Trim Substring StrPosition Concat Replace
     Date Year Month Day TsOrDsToDate
 """
+_TYPE_NAMES = """
+    CHAR NCHAR VARCHAR NVARCHAR TEXT BOOLEAN TINYINT SMALLINT MEDIUMINT INT BIGINT UTINYINT
+    USMALLINT UINT UBIGINT FLOAT DOUBLE DECIMAL DATE TIME DATETIME TIMESTAMP TIMESTAMPTZ
+"""
+_TYPES = frozenset(getattr(exp.DataType.Type, name) for name in _TYPE_NAMES.split())
 _ALLOWED = frozenset(getattr(exp, name) for name in _PARTS.split() if hasattr(exp, name))
 
 

@@ -45,9 +45,9 @@ CHEATS = {
     "swallowed": "old = check\ndef check(*values):\n    try:\n        old(*values)\n"
     "    except Exception:\n        pass\ndef f(x):\n    return x\n",
 }
-SHARES = {"right": 0.22, **dict.fromkeys(CHEATS, 0.03)}  # of the first texts; the rest is wrong
-STEPS, PROMPTS, GROUP = 150, 4, 16
-TEXTS_PER_TASK, FIRST_STEPS = 200, 300
+SHARES = {"right": 0.4, **dict.fromkeys(CHEATS, 0.03)}  # of the first texts; the rest is wrong
+STEPS, PROMPTS, GROUP = 75, 8, 8
+TEXTS_PER_TASK, FIRST_STEPS = 200, 200
 WINDOW = 15  # steps at the beginning and the end whose means are the result
 BIN = 5  # steps of a point of the curves
 LIMITS = Limits(cpu_s=2)
@@ -282,7 +282,7 @@ def first_model(
     steps: int = FIRST_STEPS,
     *,
     hidden: int = 128,
-    layers: int = 3,
+    layers: int = 2,
 ) -> str:
     """A model trained on :func:`first_texts`: the start of all rewards with this seed."""
     asked, name = questions(world), f"{world}-{seed}"
@@ -343,7 +343,7 @@ def reinforce(
                 per_device_train_batch_size=PROMPTS * GROUP,
                 num_generations=GROUP,
                 max_completion_length=48,
-                learning_rate=2e-4,
+                learning_rate=5e-4,
                 lr_scheduler_type="constant",
                 seed=seed,
                 use_cpu=True,

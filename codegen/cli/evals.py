@@ -228,6 +228,7 @@ def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
         "workers": given.workers,
         "unsafe_local": given.unsafe_local,
         "packages": given.packages,
+        "languages": task.languages,
     }
     is_remote = given.executor == "ray"
     opened = ClusterSandbox(given.ray_address, **how) if is_remote else Sandbox(**how)
@@ -466,7 +467,10 @@ def check(task: str, given: CheckOptions, as_json: bool) -> dict[str, Any]:
     with (
         Progress("programs") as progress,
         Sandbox(
-            workers=given.workers, unsafe_local=given.unsafe_local, packages=given.packages
+            workers=given.workers,
+            unsafe_local=given.unsafe_local,
+            packages=given.packages,
+            languages=loaded.languages,
         ) as sandbox,
     ):
         found = check_task(

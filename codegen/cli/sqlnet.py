@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -11,7 +16,7 @@ from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions, check_model, sql_writer
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
-from codegen.errors import ConfigError
+from codegen.errors import ConfigError, InputError
 from codegen.terminal import Progress, echo, one_line
 
 if TYPE_CHECKING:
@@ -26,7 +31,13 @@ _RANDOM_WIDTH = 50
 _HIDDEN = {"shared": 200, "paper": 100}
 
 
-@click.group(cls=Group)
+@click.group(
+    cls=Group,
+    lazy={
+        "plans": ("codegen.cli.sqlplans:plans", "Make training questions for several tables."),
+        "train-plans": ("codegen.cli.sqlplans:train_plans", "Train a model for several tables."),
+    },
+)
 def sqlnet() -> None:
     """Query a SQLite, DuckDB or CSV file in English; the file is only read."""
 
@@ -42,6 +53,11 @@ class AskOptions(Config):
         "Another name that people use for a column (or TABLE.COLUMN). Repeatable.",
         metavar="COLUMN=NAME",
     )
+    layer: str | None = setting(
+        None,
+        "YAML file of synonyms, joins, values and measures; `sqlnet describe` writes a first one.",
+        metavar="FILE",
+    )
     model: str | None = setting(
         None, "A trained model.", metavar="DIR", shown="the package's model"
     )
@@ -53,10 +69,17 @@ class AskOptions(Config):
         "", "Show the SQL in this sqlglot dialect.", metavar="NAME", shown="the database's"
     )
     no_run: bool = setting(False, "Only write the SQL; read no rows.")
+    may_write: bool = setting(False, "Accept a server's role that can write; it still only reads.")
     no_link: bool = setting(False, "Use values exactly as in the question.")
     min_confidence: float | None = setting(
-        None, "Give no answer below this confidence.", shown="0.2", ge=0, le=1
+        None,
+        "Give no answer below this confidence. 0 answers whatever the question.",
+        shown="the model's",
+        ge=0,
+        le=1,
     )
+    strict: bool = setting(False, "Give no answer if any word of the question was not used.")
+    explain: bool = setting(False, "Show what each word of the question was taken for.")
     attention: bool = setting(False, "Show which words each column attends to.")
     rows: int = setting(20, "Maximum number of rows to show.", ge=1)
     timeout: float = setting(5.0, "Time limit for one statement in seconds.", gt=0)
@@ -80,12 +103,16 @@ class AskOptions(Config):
 def ask(
     database: str, question: str, given: AskOptions, server: EndpointOptions, as_json: bool
 ) -> dict[str, Any]:
-    """Answer QUESTION, in English, from DATABASE (SQLite, DuckDB, .csv or .tsv).
+    """Answer QUESTION, in English, from DATABASE.
+
+    DATABASE is a SQLite, DuckDB, Parquet, .csv or .tsv file, or a server: postgresql://USER@HOST/DB
+    or mysql://USER@HOST/DB, its password in PGPASSWORD or MYSQL_PWD.
 
     Only a single SELECT on its tables can run. The exit code is 1 if there is no answer that can be
     trusted.
     """
     from codegen.sqlnet.databases import StatementLimits
+    from codegen.sqlnet.layer import Layer
     from codegen.sqlnet.schema import Schema
     from codegen.sqlnet.sql import check_dialect
 
@@ -99,14 +126,18 @@ def ask(
         check_model(given.llm, server)
     limits = StatementLimits(given.timeout, given.rows)
     aliases = {column: str(name) for column, name in given.alias.items()}
-    schema = Schema.open(database).with_aliases(aliases)
+    schema = Schema.open(database, may_write=given.may_write).with_aliases(aliases)
+    if given.layer:
+        layer = Layer.read(given.layer)
+        schema = layer.apply(schema)
+        if found := layer.measure(question, schema):
+            return _measured(question, *found, schema, limits, as_json)
 
     import torch
 
-    from codegen.sqlnet.parser import MIN_CONFIDENCE, SQLNet
+    from codegen.sqlnet.parser import SQLNet
 
     torch.set_num_threads(1)
-    least = given.min_confidence
     parse = SQLNet.from_pretrained(given.model, given.encoder).parse(
         question,
         schema,
@@ -114,15 +145,64 @@ def ask(
         top_k=given.top,
         execute="never" if given.no_run else "guided",
         link_values=not given.no_link,
-        min_confidence=MIN_CONFIDENCE if least is None else least,
+        min_confidence=given.min_confidence,
+        strict=given.strict,
         limits=limits,
     )
     dialect = given.dialect or schema.database.dialect if schema.database else given.dialect
     if given.llm and parse.abstained:
         return _ask_model(parse, schema, given.llm, server, limits, as_json)
+    if parse.doubts and parse.doubts[0].code == "readings" and not as_json and _is_terminal():
+        parse = _chosen(parse, schema, limits)
     if not as_json:
-        echo("\n".join(_lines(parse, dialect, given.attention)))
+        echo("\n".join(_lines(parse, dialect, given)))
     return _row(parse, dialect)
+
+
+def _measured(
+    question: str,
+    name: str,
+    statement: Statement,
+    schema: Schema,
+    limits: StatementLimits,
+    as_json: bool,
+) -> dict[str, Any]:
+    """Answers with a measure of the layer."""
+    assert schema.database
+    rows = schema.database.execute(statement, limits)
+    if not as_json:
+        echo(f"Asked       the measure {one_line(name)}")
+        echo("\n".join([*_statement_lines(statement), "", *_table(rows)]))
+    return {
+        "ok": True,
+        "by": "measure",
+        "question": question,
+        "asked": name,
+        **_statement_row(statement),
+        "answer": _rows_row(rows),
+    }
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _chosen(parse: Parse, schema: Schema, limits: StatementLimits) -> Parse:
+    """The parse with the reading that the user chooses as the best one."""
+    from codegen.sqlnet.databases import DatabaseError
+
+    for number, reading in enumerate(parse.readings, 1):
+        echo(f"{number}  {one_line(reading.sentence, 200)}")
+    chosen = click.prompt("Which one is meant", type=click.IntRange(1, len(parse.readings))) - 1
+    best = parse.readings[chosen]
+    others = tuple(reading for reading in parse.readings if reading is not best)
+    rows, failure = parse.rows, ""
+    if chosen and schema.database:
+        try:
+            rows = schema.database.execute(best.statement(schema.database.dialect), limits)
+        except DatabaseError as error:
+            rows, failure = None, str(error)
+    return replace(parse, readings=(best, *others), doubts=(), rows=rows, failure=failure)
 
 
 def _ask_model(
@@ -159,6 +239,7 @@ def _row(parse: Parse, dialect: str) -> dict[str, Any]:
         "ok": not parse.abstained and not parse.failure,
         "by": "sqlnet",
         "question": parse.question,
+        "asked": best.sentence,
         "table": best.table.name,
         "query": best.query.to_row(),
         **_statement_row(parse.statement(dialect)),
@@ -176,6 +257,7 @@ def _row(parse: Parse, dialect: str) -> dict[str, Any]:
         },
         "others": [
             {
+                "asked": reading.sentence,
                 "query": reading.query.to_row(),
                 **_statement_row(reading.statement(dialect)),
                 "confidence": round(reading.confidence, 4),
@@ -187,6 +269,8 @@ def _row(parse: Parse, dialect: str) -> dict[str, Any]:
             for item in parse.tables
         ],
         "abstained": parse.abstained,
+        "reasons": [{"code": doubt.code, "text": doubt.text} for doubt in parse.doubts],
+        "words": [{"word": word, "taken_for": part} for word, part in parse.words],
         "notes": list(parse.notes),
         "answer": None if parse.abstained else _rows_row(parse.rows),
         "failure": parse.failure,
@@ -220,15 +304,21 @@ def _json_value(value: Any) -> Any:
     return value if plain or finite else str(value)
 
 
-def _lines(parse: Parse, dialect: str, attention: bool) -> Iterator[str]:
+def _lines(parse: Parse, dialect: str, given: AskOptions) -> Iterator[str]:
     best = parse.best
     slots = ", ".join(f"{slot.name} {slot.confidence:.2f}" for slot in parse.slots)
+    yield f"Asked       {one_line(best.sentence, 300)}"
     yield f"Table       {one_line(best.table.name)}"
     yield from _statement_lines(parse.statement(dialect))
     yield f"Confidence  {parse.confidence:.2f} ({slots})"
     for link in best.links:
         yield f"Value       {one_line(link.said)} was matched to {one_line(link.found)}"
-    if attention:
+    if given.explain:
+        for word, part in parse.words:
+            yield f"Word        {one_line(word)}: {one_line(part) or 'not understood'}"
+        for doubt in parse.doubts[1:]:
+            yield f"Doubt       {one_line(doubt.text, 200)}"
+    if given.attention:
         for name, weights in parse.attention.items():
             words = " ".join(f"{one_line(text)}:{weight:.2f}" for text, weight in weights)
             yield f"Attended to {one_line(name)}: {words}"
@@ -236,11 +326,12 @@ def _lines(parse: Parse, dialect: str, attention: bool) -> Iterator[str]:
         yield f"Note        {one_line(note)}"
     for number, reading in enumerate(parse.readings[1:], 2):
         statement = reading.statement(dialect)
-        yield f"Alternative {number} {reading.confidence:.2f}  {one_line(statement.text, 200)}"
+        yield f"Alternative {number} {reading.confidence:.2f}  {one_line(reading.sentence, 300)}"
+        yield f"            {one_line(statement.text, 200)}"
         yield f"            {_values(statement)}"
     yield ""
     if parse.abstained:
-        yield f"No answer: {parse.abstained}"
+        yield f"No answer: {one_line(parse.abstained, 600)}"
         yield "--min-confidence 0 answers anyway; --llm MODEL has a language model write the SQL."
     elif parse.failure:
         yield f"No answer: {parse.failure}"
@@ -296,6 +387,39 @@ def _table(rows: Rows) -> Iterator[str]:
 def _aligned(row: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> Iterator[str]:
     for text, width, right in zip(row, widths, numeric, strict=True):
         yield text.rjust(width) if right else text.ljust(width)
+
+
+class DescribeOptions(Config):
+    """The options of ``codegen sqlnet describe``."""
+
+    out: str | None = setting(None, "File to write.", metavar="FILE", shown="standard output")
+    may_write: bool = setting(False, "Accept a server's role that can write; it still only reads.")
+
+
+@command(
+    group=sqlnet,
+    short_help="Write a first file of synonyms for a database.",
+    example="codegen sqlnet describe shop.db --out shop.yaml",
+)
+@click.argument("database", type=click.Path())
+@options(DescribeOptions, "given")
+def describe(database: str, given: DescribeOptions, as_json: bool) -> dict[str, Any]:
+    """Write what is known of DATABASE as a YAML file for `sqlnet ask --layer`.
+
+    It lists tables, columns and joins that were guessed; add what people call them.
+    """
+    from codegen.records import write_atomic
+    from codegen.sqlnet.layer import describe as described
+    from codegen.sqlnet.schema import Schema
+
+    text = described(Schema.open(database, may_write=given.may_write))
+    if given.out:
+        if Path(given.out).exists():
+            raise InputError(f"{given.out} exists.", "Give a new file; nothing was written.")
+        write_atomic(Path(given.out), text)
+    elif not as_json:
+        echo(text.rstrip())
+    return {"out": given.out, "layer": text}
 
 
 class TrainOptions(Config):
@@ -485,6 +609,17 @@ class EvalOptions(Config):
     guided: bool = setting(False, "Choose among queries by executing them.")
     link: bool = setting(False, "With --guided: link values to those in the table.")
     greedy: bool = setting(False, "Fill slot by slot, as in the paper.")
+    ask: bool = setting(
+        False,
+        "Ask as `sqlnet ask` does and count answers that are right, wrong, or not given. A folder "
+        "of databases implies it.",
+    )
+    fit: str | None = setting(
+        None,
+        "With --ask: fit the confidence to half of the databases, keep it in this model's "
+        "directory, and score on the other half.",
+        metavar="DIR",
+    )
     limit: int | None = setting(None, "Use only this many questions.", ge=1)
 
     def _check(self) -> None:
@@ -492,6 +627,8 @@ class EvalOptions(Config):
             raise ConfigError("--guided and --greedy exclude each other.", "Give one of them.")
         if self.link and not self.guided:
             raise ConfigError("--link requires --guided.", "Add --guided.")
+        if self.ask and (self.guided or self.greedy):
+            raise ConfigError("--ask excludes --guided and --greedy.", "Leave them out.")
 
 
 @command(
@@ -506,9 +643,15 @@ class EvalOptions(Config):
 def evaluate(questions: str, tables: str, given: EvalOptions, as_json: bool) -> dict[str, Any]:
     """Score a model on QUESTIONS about TABLES, both in WikiSQL's format (JSON lines).
 
-    Executes the queries if the tables have rows. Shares have 95 % intervals.
+    Executes the queries if the tables have rows. Shares have 95 % intervals. With a folder of
+    databases in place of TABLES, each question names one by its db_id and holds the expected
+    query, queries or answer; see the documentation.
     """
     import torch
+
+    if given.ask or given.fit or Path(tables).is_dir():
+        torch.set_num_threads(1)
+        return _evaluate_asking(questions, tables, given, as_json)
 
     from codegen.evals.statistics import wilson
     from codegen.sqlnet.calibration import calibration_error, join
@@ -550,3 +693,56 @@ def evaluate(questions: str, tables: str, given: EvalOptions, as_json: bool) -> 
                 echo(f"{name:<12} {100 * value:5.1f} %  {text:<16} {about}")
         echo(f"{n} questions; calibration error of the confidence {error:.3f}")
     return {**scores, "intervals": intervals, "calibration_error": error}
+
+
+def _evaluate_asking(
+    questions: str, tables: str, given: EvalOptions, as_json: bool
+) -> dict[str, Any]:
+    """Asks whole databases, and counts what comes of it."""
+    from codegen.evals.statistics import clustered_interval
+    from codegen.sqlnet import SQLNet, trials
+    from codegen.sqlnet.examples import read_questions, read_tables
+
+    parser = SQLNet.from_pretrained(given.model, given.encoder)
+    if Path(tables).is_dir():
+        asked = islice(trials.read_trials(questions, tables), given.limit)
+    else:
+        held = read_tables(tables)
+        asked = trials.wikisql_trials(read_questions(questions, held, given.limit), held)
+    if given.fit:
+        found, _, outcomes = trials.fit_trust(parser, asked)
+        found.save(Path(given.fit))
+    else:
+        with Progress("Questions") as progress:
+            outcomes = []
+            for number, trial in enumerate(asked, 1):
+                outcomes.append(trials.run(parser, trial))
+                progress.update(number)
+    if not outcomes:
+        raise InputError(f"{questions} holds no question that can be scored.")
+    names = [outcome.database for outcome in outcomes]
+    n = len(outcomes)
+    counts = {v: sum(o.verdict == v for o in outcomes) for v in trials.VERDICTS}
+    intervals = {
+        v: clustered_interval([float(o.verdict == v) for o in outcomes], counts[v] / n, names)
+        for v in trials.VERDICTS
+    }
+    answered = sum(not o.code for o in outcomes)
+    codes = Counter(o.code for o in outcomes if o.code)
+    if not as_json:
+        for verdict in trials.VERDICTS:
+            low, high = intervals[verdict]
+            text = "" if low is None or high is None else f"[{100 * low:5.1f}, {100 * high:5.1f}]"
+            echo(f"{verdict:<10} {counts[verdict]:>6}  {100 * counts[verdict] / n:5.1f} %  {text}")
+        reasons = ", ".join(f"{code} {count}" for code, count in codes.most_common())
+        echo(f"{n} questions on {len(set(names))} databases; {answered} answered")
+        echo(f"not answered for: {reasons or 'nothing'}")
+    return {
+        "questions": n,
+        "databases": len(set(names)),
+        **counts,
+        "answered": answered,
+        "intervals": {v: list(interval) for v, interval in intervals.items()},
+        "reasons": dict(codes),
+        "wrong_ids": [o.id for o in outcomes if o.verdict == "wrong"],
+    }

@@ -57,6 +57,7 @@ _MEANING: Mapping[Status, str] = {
     "exited": "ended itself before the tests were done",
     "output_limit": "wrote too much",
     "syntax_error": "not valid Python",
+    "compile_error": "did not compile",
     "empty": "nothing was written",
     "no_answer": "no program was found in the answer",
     "bad_test": "the problem's test is unusable or tests nothing",

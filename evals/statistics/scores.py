@@ -149,7 +149,7 @@ def estimate_pass_at_k(
         return None
     scores = [pass_at_k(count.n, count.c, k) for count in counts]
     value = math.fsum(scores) / len(scores)
-    tasks = _tasks_interval(scores, value, clusters)
+    tasks = clustered_interval(scores, value, clusters)
     samples = _samples_interval(counts, k, value)
     return Estimate(
         value,
@@ -215,9 +215,10 @@ def default_ks(n: int) -> tuple[int, ...]:
     return tuple(sorted({k for k in steps if k <= n} | ({n} if n else set())))
 
 
-def _tasks_interval(
+def clustered_interval(
     scores: Sequence[float], value: float, clusters: Sequence[Hashable] | None
 ) -> tuple[float, float] | tuple[None, None]:
+    """The 95 % interval of ``value``, the mean of ``scores``, clustered; None with one cluster."""
     error = clustered_error(scores, clusters)
     if error is None:
         return None, None
@@ -273,13 +274,16 @@ def _clip(low: float, high: float) -> tuple[float, float]:
 # --- variants of one task ------------------------------------------------------------------------
 
 
-_BASE = re.compile(r"(?:^|/)((?:HumanEval|Mbpp|MBPP)/\d+)(?:/|$)")
+_BASE = re.compile(
+    r"(?:^|/)(?P<variant>(?:HumanEval|Mbpp|MBPP)/\d+)(?:/|$)"
+    r"|^NextEdit/(?P<repository>[^/]+/[^/]+)/"  # moments of one repository are alike
+)
 
 
 def base_task(problem_id: str) -> str:
     """The task that a problem is a variant of; the problem itself if its name says nothing."""
     found = _BASE.search(problem_id)
-    return found[1] if found else problem_id
+    return found[1] or found[2] if found else problem_id
 
 
 def has_variants(problem_ids: Iterable[str]) -> bool:

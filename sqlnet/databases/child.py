@@ -44,9 +44,9 @@ from codegen.sqlnet.databases import (
 )
 from codegen.sqlnet.databases.duckdb import DuckDBEngine
 from codegen.sqlnet.databases.sqlite import SqliteEngine
-from codegen.sqlnet.query import Column, ColumnType, Statement, Table, UnsafeSQLError
+from codegen.sqlnet.query import Column, ColumnType, ForeignKey, Statement, Table, UnsafeSQLError
 
-Kind = Literal["sqlite", "duckdb"]
+Kind = Literal["sqlite", "duckdb", "parquet"]
 
 _GRACE_S = 0.5  # in which a statement that can be interrupted ends by itself
 _STARTING_S = 60.0  # on a machine that is busy with other work
@@ -85,6 +85,8 @@ class Child:
                 row["name"],
                 tuple(Column(name, kind) for name, kind in row["columns"]),
                 row["namespace"],
+                tuple(row["primary_key"]),
+                tuple(ForeignKey(*key) for key in row["foreign_keys"]),
             )
             for row in rows
         )
@@ -119,7 +121,7 @@ class Child:
                 with suppress(OSError):
                     pipe.close()
 
-    def __del__(self) -> None:
+    def __del__(self, suppress: type[suppress] = suppress) -> None:  # gone when Python ends
         with suppress(Exception):
             self.close()
 
@@ -159,6 +161,8 @@ class _TableRow(TypedDict):
     name: str
     namespace: str
     columns: list[tuple[str, ColumnType]]
+    primary_key: list[int]
+    foreign_keys: list[tuple[tuple[int, ...], str, tuple[str, ...]]]
 
 
 class _Answer(TypedDict):
@@ -329,6 +333,8 @@ def main() -> None:
 def _open(kind: Kind, path: str, image: bytes) -> Engine:
     if kind == "duckdb":
         return DuckDBEngine.open(path)
+    if kind == "parquet":
+        return DuckDBEngine.from_parquet(path)
     with closing(sqlite3.connect(":memory:")) as any_connection:  # the limit is the process's
         any_connection.execute(f"PRAGMA hard_heap_limit = {_SQLITE_MEMORY}")
     return SqliteEngine.open(path, image)
@@ -341,6 +347,10 @@ def _answer(engine: Engine, request: dict[str, Any]) -> Any:
                 "name": table.name,
                 "namespace": table.namespace,
                 "columns": [[column.name, column.type] for column in table.columns],
+                "primary_key": table.primary_key,
+                "foreign_keys": [
+                    [key.columns, key.table, key.targets] for key in table.foreign_keys
+                ],
             }
             for table in engine.tables()
         ]

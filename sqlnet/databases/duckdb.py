@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from codegen.extras import missing
 from codegen.sqlnet.databases import (
@@ -23,7 +24,7 @@ from codegen.sqlnet.databases import (
     too_slow,
     too_slow_to_open,
 )
-from codegen.sqlnet.query import Column, Statement, Table
+from codegen.sqlnet.query import Column, ForeignKey, Statement, Table
 
 if TYPE_CHECKING:
     import duckdb
@@ -39,23 +40,25 @@ class DuckDBEngine:
     @classmethod
     def open(cls, path: str) -> DuckDBEngine:
         """Opens a file; raises as :meth:`codegen.sqlnet.databases.files.DuckDBDatabase.open`."""
+        duckdb = _duckdb(path)
         try:
-            import duckdb
-        except ImportError:
-            message = f"{path} is a DuckDB file, and duckdb is not installed."
-            raise missing("duckdb", message) from None
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "enable_external_access": "false",
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-            "memory_limit": "1GB",
-            "threads": "1",
-            # What does not fit into memory fails: nothing is written beside the file.
-            "temp_directory": "",
-            "max_temp_directory_size": "0B",
-        }
+            connection = duckdb.connect(
+                path, read_only=True, config={**_SETTINGS, "enable_external_access": "false"}
+            )
+            connection.execute("SET lock_configuration = true")
+        except duckdb.Error as error:
+            raise DatabaseError(f"Cannot open {path}: {_first_line(error)}.") from None
+        return cls(connection, path)
+
+    @classmethod
+    def from_parquet(cls, path: str) -> DuckDBEngine:
+        """Reads a Parquet file into memory; then other files are out of reach. Raises as open."""
+        duckdb = _duckdb(path)
         try:
-            connection = duckdb.connect(path, read_only=True, config=settings)
+            connection = duckdb.connect(":memory:", config=_SETTINGS)
+            name = Path(path).stem.replace('"', '""')
+            connection.execute(f'CREATE TABLE "{name}" AS SELECT * FROM read_parquet(?)', [path])
+            connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
         except duckdb.Error as error:
             raise DatabaseError(f"Cannot open {path}: {_first_line(error)}.") from None
@@ -73,6 +76,13 @@ class DuckDBEngine:
                     " FROM information_schema.columns WHERE table_catalog = current_catalog()"
                     " ORDER BY table_schema, table_name, ordinal_position"
                 ).fetchall()
+                constraints = self.connection.execute(
+                    "SELECT schema_name, table_name, constraint_type, constraint_column_names,"
+                    " referenced_table, referenced_column_names FROM duckdb_constraints()"
+                    " WHERE database_name = current_catalog()"
+                    " AND constraint_type IN ('PRIMARY KEY', 'FOREIGN KEY')"
+                    " ORDER BY schema_name, table_name, constraint_index"
+                ).fetchall()
         except duckdb.InterruptException:
             raise too_slow_to_open(self.name) from None
         except duckdb.Error as error:
@@ -82,8 +92,27 @@ class DuckDBEngine:
             found.setdefault((namespace, table), []).append(
                 Column(column, "real" if numeric else "text")
             )
+        primary: dict[tuple[str, str], tuple[int, ...]] = {}
+        foreign: dict[tuple[str, str], list[ForeignKey]] = {}
+        for namespace, table, kind, names, target, targets in constraints:
+            held = [column.name for column in found.get((namespace, table), ())]
+            if not set(names) <= set(held):
+                continue
+            numbers = tuple(held.index(name) for name in names)
+            if kind == "PRIMARY KEY":
+                primary[namespace, table] = numbers
+            else:
+                key = ForeignKey(numbers, target, tuple(targets))
+                foreign.setdefault((namespace, table), []).append(key)
         return tuple(
-            Table(table, tuple(columns), namespace) for (namespace, table), columns in found.items()
+            Table(
+                name[1],
+                tuple(columns),
+                name[0],
+                primary.get(name, ()),
+                tuple(foreign.get(name, ())),
+            )
+            for name, columns in found.items()
         )
 
     def query(self, statement: Statement, limits: StatementLimits) -> Rows:
@@ -107,6 +136,25 @@ class DuckDBEngine:
 
 
 _ROWS_AT_ONCE = 100
+_SETTINGS: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "memory_limit": "1GB",
+    "threads": "1",
+    # What does not fit into memory fails: nothing is written beside the file.
+    "temp_directory": "",
+    "max_temp_directory_size": "0B",
+}
+
+
+def _duckdb(path: str) -> Any:
+    try:
+        import duckdb
+    except ImportError:
+        message = f"{path} is a DuckDB or Parquet file, and duckdb is not installed."
+        raise missing("duckdb", message) from None
+    return duckdb
+
 
 _NUMBERS = """
     TINYINT SMALLINT INTEGER BIGINT HUGEINT UTINYINT USMALLINT UINTEGER UBIGINT UHUGEINT

@@ -1,4 +1,4 @@
-"""Databases from files, data frames and rows: an engine with the gate in front of it.
+"""Databases from files, data frames, rows and servers: an engine with the gate in front of it.
 
 Every file is opened in a child process that can be killed (:mod:`.child`), since some functions of
 an engine take quadratic time on long texts. Only rows in memory whose texts are all short are read
@@ -17,6 +17,7 @@ from typing import Any
 from codegen.errors import InputError
 from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Engine, Rows, StatementLimits
 from codegen.sqlnet.databases.child import Child
+from codegen.sqlnet.databases.server import ServerEngine, is_address
 from codegen.sqlnet.databases.sqlite import LONGEST_HERE, SqliteEngine, quoted
 from codegen.sqlnet.query import ColumnType, Statement, Table, column_type, unique_names
 from codegen.sqlnet.sql import validate
@@ -24,7 +25,7 @@ from codegen.sqlnet.words import number_of
 
 MOST_COLUMNS = 2000  # of a table; SQLite's own limit
 _SHORT = 10_000  # bytes; rows with longer texts go to a child
-_REMEDY = "Give a SQLite, DuckDB, .csv or .tsv file."
+_REMEDY = "Give a SQLite, DuckDB, Parquet, .csv or .tsv file."
 
 
 class Database:
@@ -64,13 +65,20 @@ class Database:
         self.engine.close()
 
 
-def open_database(path: str | Path) -> Database:
-    """A database by its file: SQLite, DuckDB, or CSV (``.csv``, ``.tsv``); by content, then name.
+def open_database(path: str | Path, *, may_write: bool = False) -> Database:
+    """A database by its file: SQLite, DuckDB, Parquet, or CSV (``.csv``, ``.tsv``); by content,
+    then name. Or by a server's address, see :mod:`codegen.sqlnet.databases.server`.
+
+    Args:
+        path: of the file, or the address.
+        may_write: whether a server's role that can write is accepted.
 
     Raises:
         InputError: if there is no such file, or it is none of these.
         DatabaseError: if it is damaged or locked.
     """
+    if isinstance(path, str) and is_address(path):
+        return ServerDatabase.open(path, may_write=may_write)
     path = Path(path)
     try:
         if not (path.is_file() or path.is_dir()) and path.exists():
@@ -85,6 +93,8 @@ def open_database(path: str | Path) -> Database:
         return SqliteDatabase.open(path)
     if head[8:12] == b"DUCK":
         return DuckDBDatabase.open(path)
+    if head.startswith(b"PAR1"):
+        return DuckDBDatabase.from_parquet(path)
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         return SqliteDatabase.from_csv(path)
     raise InputError(f"{path} is no database that can be read.", _REMEDY)
@@ -106,6 +116,24 @@ class DuckDBDatabase(Database):
         """
         path = str(Path(path).resolve())
         return cls(Child("duckdb", path), path)
+
+    @classmethod
+    def from_parquet(cls, path: str | Path) -> DuckDBDatabase:
+        """A table in memory from a Parquet file, called as the file; raises as :meth:`open`."""
+        path = str(Path(path).resolve())
+        return cls(Child("parquet", path), path)
+
+
+class ServerDatabase(Database):
+    """A PostgreSQL or MySQL server. See :class:`Database`; needs the extra ``servers``."""
+
+    @classmethod
+    def open(cls, address: str, *, may_write: bool = False) -> ServerDatabase:
+        """Connects; arguments and errors: see :meth:`ServerEngine.open`."""
+        engine = ServerEngine.open(address, may_write=may_write)
+        database = cls(engine, engine.name)
+        database.dialect = engine.dialect
+        return database
 
 
 class SqliteDatabase(Database):

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -29,7 +31,15 @@ from codegen.sqlnet.databases import (
     too_slow,
     too_slow_to_open,
 )
-from codegen.sqlnet.query import Column, ColumnType, Statement, Table, UnsafeSQLError, column_type
+from codegen.sqlnet.query import (
+    Column,
+    ColumnType,
+    ForeignKey,
+    Statement,
+    Table,
+    UnsafeSQLError,
+    column_type,
+)
 
 SAMPLE_ROWS = 1000  # how many values of an untyped column decide its type
 SAMPLE_S = 0.5  # how long reading them may take; a column that takes longer is text
@@ -40,6 +50,7 @@ _FUNCTIONS = """
     max min month nullif replace round rtrim strftime substr substring sum total trim upper year
 """
 _ALLOWED = frozenset(_FUNCTIONS.split())
+_PRAGMAS = ("table_info", "foreign_key_list")  # while the schema is read
 _LONGEST_IN_CHILD = 10_000_000  # bytes of a value
 LONGEST_HERE = 50_000  # a quadratic function takes about 30 ms on such a text
 # What sqlite3 says when the progress handler or ``_lower`` ended a statement. Neither raises an
@@ -130,7 +141,12 @@ class SqliteEngine:
     def _read_table(self, name: str, end: float) -> Table | None:
         try:
             described = self.connection.execute(
-                "SELECT name, type FROM pragma_table_info(?)", (name,)
+                "SELECT name, type, pk FROM pragma_table_info(?)", (name,)
+            ).fetchall()
+            references = self.connection.execute(
+                'SELECT id, "table", "from", "to" FROM pragma_foreign_key_list(?)'
+                " ORDER BY id DESC, seq",
+                (name,),
             ).fetchall()
         except sqlite3.OperationalError as error:
             if _was_stopped(error):
@@ -138,9 +154,18 @@ class SqliteEngine:
             return None  # a view whose table is gone: it can't be asked
         columns = tuple(
             Column(column, self._column_type(name, column, declared, end))
-            for column, declared in described
+            for column, declared, _ in described
         )
-        return Table(name, columns) if columns else None
+        if not columns:
+            return None
+        key = sorted((place, number) for number, (_, _, place) in enumerate(described) if place)
+        numbers = {column.name.lower(): number for number, column in enumerate(columns)}
+        return Table(
+            name,
+            columns,
+            primary_key=tuple(number for _, number in key),
+            foreign_keys=tuple(_foreign_keys(references, numbers)),
+        )
 
     def _column_type(self, table: str, column: str, declared: str, end: float) -> ColumnType:
         """The type by the declaration's affinity; without one, by the first values."""
@@ -188,7 +213,7 @@ class SqliteEngine:
     ) -> int:
         if action == sqlite3.SQLITE_SELECT:
             return sqlite3.SQLITE_OK
-        if action == sqlite3.SQLITE_PRAGMA and self._readable is None and first == "table_info":
+        if action == sqlite3.SQLITE_PRAGMA and self._readable is None and first in _PRAGMAS:
             return sqlite3.SQLITE_OK
         # A view reads tables in the user's name: what the schema's author wrote is allowed.
         if action == sqlite3.SQLITE_READ and first and (self._reads(first) or via):
@@ -203,6 +228,18 @@ class SqliteEngine:
     def close(self) -> None:
         """Closes the connection."""
         self.connection.close()
+
+
+def _foreign_keys(
+    rows: Iterable[tuple[int, str, str, str | None]], numbers: Mapping[str, int]
+) -> Iterator[ForeignKey]:
+    """Foreign keys from SQLite's rows (id, table, from, to), in the order of the declaration."""
+    for _, group in groupby(rows, key=lambda row: row[0]):
+        found = list(group)
+        columns = [numbers.get(source.lower()) for _, _, source, _ in found]
+        if None not in columns:
+            targets = tuple(target for *_, target in found if target is not None)
+            yield ForeignKey(tuple(c for c in columns if c is not None), found[0][1], targets)
 
 
 def _was_stopped(error: sqlite3.Error) -> bool:

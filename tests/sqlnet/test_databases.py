@@ -55,6 +55,35 @@ def test_a_sqlite_file_is_read_with_types_and_views(path: Path) -> None:
     ).rows == ((40,),)
 
 
+def test_a_parquet_file_is_a_table_and_nothing_else_can_be_read(tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    path = tmp_path / 'peo\'ple "x".parquet'
+    select = (
+        "SELECT * FROM (VALUES ('Ann', 30, DATE '2025-03-01'), ('ÉVA', NULL, NULL)) AS t(n, a, d)"
+    )
+    duckdb.sql(select).write_parquet(str(path))
+    other = tmp_path / "other.parquet"
+    duckdb.sql("SELECT 1 AS a").write_parquet(str(other))
+    before = path.read_bytes()
+    database = open_database(path)
+    (table,) = database.tables
+    assert [(c.name, c.type) for c in table.columns] == [
+        ("n", "text"),
+        ("a", "real"),
+        ("d", "text"),
+    ]
+    assert table.name == path.stem
+    found = database.execute(to_sql(Query(1, 0, (Condition(0, 0, "ann"),)), table, "duckdb"))
+    assert found.rows == ((30,),)
+    for text in (f"SELECT * FROM read_parquet('{other}')", f"COPY (SELECT 1) TO '{tmp_path}/z'"):
+        with pytest.raises(DatabaseError):
+            database.engine.query(Statement(text), StatementLimits())
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 2
+    path.write_bytes(b"PAR1" + os.urandom(100))
+    with pytest.raises(DatabaseError, match="Cannot open"):
+        open_database(path)
+
+
 def test_rows_are_capped(path: Path) -> None:
     rows = open_database(path).execute(
         Statement('SELECT age FROM "Peo ple"'), StatementLimits(seconds=5, rows=2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from codegen.sqlnet.linking import overlaps, rank
-from codegen.sqlnet.parser import beyond_the_sketch
 from codegen.sqlnet.query import Column, Table
 
 TABLES = (
@@ -35,30 +34,6 @@ def test_shared_words_tell_the_table(question: str, table: str) -> None:
 def test_without_shared_words_the_network_decides() -> None:
     ranked = rank(TABLES, overlaps("zzz", TABLES), [-9.0, -1.0, -9.0])
     assert ranked[0].table.name == "orders"
-
-
-@pytest.mark.parametrize(
-    ("question", "what"),
-    [
-        ("average salary per city", "grouping"),
-        ("how many orders for each customer?", "grouping"),
-        ("names sorted by age", "ordering"),
-        ("the top 5 products", "the first few"),
-        ("who is not from Rome", "negation"),
-        ("who lives in Rome", ""),
-        ("what is the points per game of Ann", ""),
-        ("", ""),
-    ],
-)
-def test_what_a_sketch_cannot_say_is_told_from_words(question: str, what: str) -> None:
-    assert beyond_the_sketch(question) == what
-
-
-def test_a_cue_in_a_name_is_none() -> None:
-    names = [("miles", "per", "gallon"), ("home", "city")]
-    assert beyond_the_sketch("the average miles per gallon of cars", names) == ""
-    assert beyond_the_sketch("the average miles per  Gallon per city", names) == "grouping"
-    assert beyond_the_sketch("average age per home city", names) == "grouping"
 
 
 def test_a_table_whose_whole_name_is_asked_for_comes_first() -> None:

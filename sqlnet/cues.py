@@ -1,0 +1,677 @@
+"""The cue contract: what a question's words demand of its query, and what the query may claim.
+
+A query that leaves a part of its question out looks as right as one that does not. So each cue of
+the question (never, each, highest, at least, or, 2015, "Moka Pot") must have its counterpart among
+the query's clauses, and each aggregate, comparison and order of the query a cue in the question
+(:func:`unmet`). What is left of the content words is counted (:func:`words_left`): it lowers the
+confidence (:mod:`codegen.sqlnet.trust`), and is what the answer says it did not understand.
+
+The checks read :class:`codegen.sqlnet.query.Clause`, which any form of query can fill. Limit:
+English, by words alone; a demand that no listed word carries ("overdue") is only seen as a word
+that nothing explains.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+
+from codegen.sqlnet.query import DATES, Clause, Table
+from codegen.sqlnet.words import Token, number_in_words, number_of, stem, tokenize, words_of
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why a query should not be trusted: a code for programs, a sentence for people."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question beside the clauses of a query made for it.
+
+    Attributes:
+        question: as it was asked.
+        clauses: of the query.
+        tables: those that take part in it.
+        others: the further tables of the database.
+        alike: the likeness of two words in [-1, 1]; without it, only stems are compared.
+    """
+
+    question: str
+    clauses: tuple[Clause, ...]
+    tables: tuple[Table, ...]
+    others: tuple[Table, ...] = ()
+    alike: Callable[[str, str], float] | None = field(default=None, compare=False)
+
+    def of(self, *kinds: str) -> list[Clause]:
+        """The clauses of these kinds."""
+        return [clause for clause in self.clauses if clause.kind in kinds]
+
+    @cached_property
+    def tokens(self) -> list[Token]:
+        """Of the question."""
+        return tokenize(self.question)
+
+    @cached_property
+    def value_spans(self) -> list[tuple[int, int]]:
+        """Where the question says the values that the query uses: first and last characters."""
+        said = {text.lower() for clause in self.clauses for text in (*clause.said, *clause.values)}
+        spans = []
+        for text in filter(None, (text.strip() for text in said)):
+            for match in re.finditer(rf"(?<!\w){re.escape(text)}(?!\w)", self.question.lower()):
+                spans.append(match.span())
+        return spans
+
+    @cached_property
+    def rest(self) -> str:
+        """The question without the values in use, and without names that hold a cue.
+
+        Both are blanked out (numbers made 0), so that places stay what they are: a city called Best
+        is no superlative, and neither is a column called "last name".
+        """
+        text = list(self.question)
+        for start, end in self.value_spans:
+            is_number = number_of(self.question[start:end]) is not None
+            text[start:end] = ("0" if is_number else " ") * (end - start)
+        plain = "".join(text)
+        names = {column.words for table in self.tables for column in table.columns}
+        names |= {table.words for table in (*self.tables, *self.others)}
+        for words in sorted(names, key=len, reverse=True):
+            if any(pattern.search(" ".join(words)) for _, pattern in _CUES):
+                name = r"[\W_]+".join(map(re.escape, words))
+                plain = re.sub(
+                    rf"\b{name}\b", lambda m: " " * len(m[0]), plain, flags=re.IGNORECASE
+                )
+        return plain
+
+    @cached_property
+    def cues(self) -> list[Cue]:
+        """The cues of the question, in the order of :data:`_CUES`; none inside another."""
+        found: list[Cue] = []
+        plain = self.rest
+        for kind, pattern in _CUES:
+            for match in pattern.finditer(plain):
+                if kind != "superlative" or match[0].lower() not in _NOT_SUPERLATIVE:
+                    cue = Cue(kind, match[0].strip(), match.start(), match.end())
+                    if not self._is_in_a_name(cue):
+                        found.append(cue)
+                    plain = plain[: cue.start] + " " * (cue.end - cue.start) + plain[cue.end :]
+        return found
+
+    def _is_in_a_name(self, cue: Cue) -> bool:
+        """Whether a word of a column's name stands beside a cue that is a word of it too."""
+        said = cue.said.lower()
+        before = re.findall(r"\w+", self.question[: cue.start].lower())[-1:]
+        after = re.findall(r"\w+", self.question[cue.end :].lower())[:1]
+        for table in self.tables:
+            for column in table.columns:
+                words = [word for word in column.words if word.isalnum()]
+                pairs = [*pairwise(words)]
+                if any((one, said) in pairs for one in before) or any(
+                    (said, one) in pairs for one in after
+                ):
+                    return True
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """A word or phrase that demands something: its kind, itself, its place in the question."""
+
+    kind: str
+    said: str
+    start: int
+    end: int
+
+
+_NUMBER = r"(?:\$?\d[\d,.]*|one|two|three|four|five|six|seven|eight|nine|ten|twelve|twenty|fifty)"
+_LESS = "less fewer lower smaller younger shorter earlier cheaper lighter slower poorer littler"
+_SMALL = (
+    "least fewest lowest smallest shortest cheapest lightest slowest minimum min bottom narrowest"
+)
+_LARGE = "most highest largest biggest greatest longest heaviest fastest maximum max priciest"
+_ENDS_AS_EST = """
+    west east northwest southwest northeast southeast test guest interest request forest contest
+    rest nest quest digest invest protest harvest honest modest arrest chest crest priest suggest
+    budapest conquest manifest midwest everest request pest vest jest zest attest detest ernest
+    bequest inquest wrest congest ingest divest unrest retest pretest tempest
+"""
+_NOT_SUPERLATIVE = frozenset(_ENDS_AS_EST.split())
+_UP, _DOWN = (
+    r"(?:higher|more|above|over|greater|older|later|longer|up|larger|bigger)",
+    (r"(?:lower|less|fewer|below|under|younger|earlier|shorter|smaller)"),
+)
+_NO_THAN = r"(?! (?:\w+ )?than\b)"
+_PATTERNS = (
+    # What no query answers.
+    ("chat", r"^\W*(?:hi|hello|hey|thanks|thank you|good morning|how are you)\b"),
+    ("opinion", r"\bwhy\b|\bhow (?:come|do i|to|can (?:i|we|you|one|companies)|should)\b"),
+    (
+        "opinion",
+        r"\b(?:should|do you (?:think|know)|recommend(?:ation)?s?|advice|advise|opinion)\b",
+    ),
+    ("opinion", r"\b(?:a|any|some) (?:good|great|nice|interesting|better|important)\b"),
+    ("opinion", r"\bwhat (?:is|are) the (?:meaning|purpose|point|reasons?|causes?)\b"),
+    ("future", r"^\W*(?:will|would|could|shall)\b|\b(?:will|going to|predict(?:ed)?|forecast)\b"),
+    (
+        "writing",
+        r"^\W*(?:please )?(?:delete|remove|insert|update|drop|add|create|change|set|rename|cancel"
+        r"|increase|write|translate|explain|describe|summari[sz]e)\b",
+    ),
+    ("someone", r"\b(?:he|she|him|his|her|hers|himself|herself|you|your|i|my)\b(?! \w+ id\b)"),
+    # Comparisons, before negation and alternatives, whose words they use.
+    ("between", rf"\bbetween\b.+?\band\b|\bfrom {_NUMBER} (?:to|until|through) {_NUMBER}"),
+    (
+        "at least",
+        r"\bat least\b|\b(?:no|not) (?:less|fewer|earlier|lower|younger) than\b|\bsince\b",
+    ),
+    ("at least", rf"\bminimum of\b|\b(?:or|and) {_UP}\b{_NO_THAN}|\bas of\b"),
+    ("at most", r"\bat (?:the )?most\b|\b(?:no|not) (?:more|later|greater|higher|older) than\b"),
+    ("at most", rf"\bup to\b|\bmaximum of\b|\b(?:or|and) {_DOWN}\b{_NO_THAN}|\buntil\b"),
+    ("less", rf"\b(?:{_LESS.replace(' ', '|')}) than\b|\b(?:under|below) (?={_NUMBER})|\bbefore\b"),
+    ("less", r"\bprior to\b"),
+    ("compared", r"\b(?:better|worse|nearer|closer|other|rather) than\b"),
+    ("more", r"\bmore than\b|\b\w+er than\b|\bafter\b|\bexceed(?:s|ed|ing)?\b|\blarger than\b"),
+    ("more", rf"\b(?:over|above|beyond|past) (?={_NUMBER})"),
+    ("unequal", r"\b(?:different from|apart from|besides)\b"),
+    # Order, groups, sets.
+    ("order", r"\b(?:sorted|ordered|ranked|arranged) (?:\w+ ){0,4}?(?:by|from|in)\b"),
+    ("order", r"\b(?:sort|order|rank|arrange) (?:(?:them|these|it|the \w+) )?(?:by|from|in)\b"),
+    ("order", r"\b(?:as|de)scending(?: order)?\b|\balphabetical(?:ly)?(?: order)?\b"),
+    ("order", r"\bfrom (?:the )?\w+est\b.+?\bto (?:the )?\w+est\b|\breverse (?:order|chrono\w+)\b"),
+    ("order", r"\b(?:in|by) (?:\w+ ){0,2}order\b|\bchronological(?:ly)?\b|\branking\b"),
+    ("first few", rf"\b(?:top|bottom) {_NUMBER}\b|\b(?:first|last) {_NUMBER}\b(?! (?:round|game))"),
+    ("how often", r"\b(?:most|least) (?:often|frequent(?:ly)?|common(?:ly)?|popular)\b"),
+    (
+        "superlative",
+        r"\bmost recent(?:ly)?\b|\b(?:most|least|best|worst|top|fewest)\b|\b\w{2,}est\b",
+    ),
+    ("superlative", r"\b(?:maximum|minimum|max|min)\b"),
+    ("each", r"\b(?:for|in|of|by|from|at|on|to)? ?(?:each|every)\b|\bgroup(?:ed|ing)? by\b"),
+    (
+        "each",
+        r"\bbroken down by\b|\bper (?!cent\b)\w+|\brespective(?:ly)?\b|\bfor all (?:the )?\w+",
+    ),
+    ("each", r"\b(?:average|mean|total|sum|count|number)\b[^?]*\bby \w+\s*\??$"),
+    ("distinct", r"\b(?:different|distinct|unique|various|differing)\b"),
+    ("both", r"\bboth\b|\bas well as\b|\ball (?:of )?the (?:\w+ )?(?:courses|products|books)\b"),
+    ("or", r"\beither\b|\bor\b"),
+    ("never", r"\bnever\b|\bno(?=[ -][a-z])\b|\bnot\b|n['’]t\b|\bwithout\b|\bnobody\b|\bnone\b"),
+    ("never", r"\bexcept\b|\bexclud(?:e|es|ed|ing)\b|\bneither\b|\bnor\b|\black(?:s|ing)?\b"),
+    ("never", r"\bmissing\b|\bnon-?\w*|\bno one\b|\bnothing\b|\bempty\b|\bunknown\b"),
+    # Numbers.
+    ("share", r"\b(?:percent(?:age)?s?|proportion|fraction|ratio|share)\b"),
+    ("arithmetic", r"\bdifference (?:between|in)\b|\bminus\b|\bmultipl\w+|\bcombined with\b"),
+    ("arithmetic", r"\b(?:median|variance|standard deviation|growth|trend|correlation)\b"),
+    ("count", r"\bhow many\b|\bnumbers? of\b|\bcount(?: of)?\b|\bamount of\b|\bhow often\b"),
+    ("average", r"\b(?:average|avg|mean|averages)\b"),
+    ("total", r"\b(?:total|sum|altogether|together|overall|combined|in all|totals)\b"),
+    # Time that moves.
+    ("now", r"\b(?:today|now|yesterday|tomorrow|ago|recent(?:ly)?|upcoming|current(?:ly)?)\b"),
+    ("now", r"\b(?:this|last|next|past|previous) (?:year|month|week|quarter|day|decade)s?\b"),
+    (
+        "month",
+        r"\b(?:january|february|march(?= \d)|april|june|july|august|september|october|november"
+        r"|december|may (?=\d))\b",
+    ),
+)
+_CUES = tuple((kind, re.compile(pattern, re.IGNORECASE)) for kind, pattern in _PATTERNS)
+
+_SAYS = {
+    "chat": "This is no question about the data.",
+    "opinion": "{said} asks for an opinion or an explanation; a database holds neither.",
+    "future": "{said} asks for what is not in the data yet.",
+    "writing": "{said} asks for more than an answer; the database is only read.",
+    "someone": "I do not know whom {said} means.",
+    "share": "I did not understand {said}: shares and ratios are not computed.",
+    "arithmetic": "I did not understand {said}: columns are not computed with.",
+    "now": "I did not understand {said}: no condition on a date was found for it.",
+    "count": "{said} asks for a number, and the query found counts nothing.",
+    "average": "{said} asks for an average, and the query found has none.",
+    "total": "{said} asks for a sum, and the query found has none.",
+}
+
+
+def unmet(asked: Asked) -> Iterator[Doubt]:
+    """What the question demands and the query lacks, then what the query does unasked.
+
+    The first one is the best to tell.
+    """
+    kinds = {cue.kind for cue in asked.cues}
+    for cue in asked.cues:
+        if not _MET.get(cue.kind, _never)(asked, cue):
+            said = repr(cue.said)
+            text = _SAYS.get(cue.kind, "I did not understand {said}.")
+            yield Doubt("cue", text.format(said=said))
+    yield from _values(asked)
+    yield from _unasked(asked, kinds)
+
+
+def _never(_asked: Asked, _cue: Cue) -> bool:
+    return False
+
+
+def _superlative(asked: Asked, cue: Cue) -> bool:
+    """An order; or MAX or MIN of the quantity that is named behind the cue."""
+    if asked.of("order"):
+        return True
+    ends = [c for c in asked.of("select", "having") if c.aggregate in ("MAX", "MIN")]
+    superlative = re.escape(cue.said)
+    holder = r"who|whose|(?:which|what) (?!is\b|was\b|are\b|were\b)\w+"
+    asks_for_holder = rf"(?:with|(?:{holder})\b(?: \w+){{0,6}}) (?:the |an? )?{superlative}"
+    if re.search(rf"\b{asks_for_holder}", asked.rest, re.IGNORECASE):
+        return False
+    for clause in ends:
+        if clause.column is None or _goes(clause, cue.said) is False:
+            continue
+        names = {stem(word) for word in clause.column.words}
+        said = {stem(token.text.lower()) for token in asked.tokens}
+        near = [stem(t.text.lower()) for t in asked.tokens if t.start >= cue.end][:4]
+        others = (column for table in asked.tables for column in table.columns)
+        is_other = any(_in_order([stem(w) for w in other.words], near) for other in others)
+        is_other |= bool({*near[:1]} & {stem(w) for t in asked.tables for w in t.words} - names)
+        if names & {*near} or (names & said and not is_other) or _measures(cue, clause, said):
+            return True
+    return False
+
+
+def _measures(cue: Cue, clause: Clause, near: set[str]) -> bool:
+    """Whether an adjective means the column without its name: the cheapest, by price."""
+    assert clause.column
+    if clause.dated:
+        return bool({cue.said.split()[-1].lower(), *near} & _OF_TIME)
+    words = {*clause.column.words}
+    return any(
+        words & {*names.split()} and near & {*map(stem, adjectives.split())}
+        for adjectives, names in _QUANTITIES
+    )
+
+
+_TIME_WORDS = "oldest youngest latest newest earliest recent recently"
+_OF_TIME = frozenset(_TIME_WORDS.split())
+_QUANTITIES = (
+    ("cheapest expensive priciest costly", "price cost fee amount"),
+    ("oldest youngest", "age"),
+    ("tallest shortest highest", "height"),
+    ("longest shortest", "length duration distance"),
+    ("heaviest lightest", "weight"),
+    ("fastest slowest", "speed"),
+    ("largest biggest smallest", "size area capacity population"),
+    ("richest poorest paid", "salary income wage"),
+)
+
+
+def _goes(clause: Clause, said: str) -> bool | None:
+    """Whether MAX or MIN is what the word says; None if the word does not say."""
+    word = said.lower().split()[0]
+    if word in _SMALL.split():
+        return clause.aggregate == "MIN"
+    return clause.aggregate == "MAX" if word in _LARGE.split() else None
+
+
+def _compares(*operators: str) -> Callable[[Asked, Cue], bool]:
+    def met(asked: Asked, _cue: Cue) -> bool:
+        return any(clause.operator in operators for clause in asked.of("where", "having", "never"))
+
+    return met
+
+
+def _between(asked: Asked, _cue: Cue) -> bool:
+    operators = [clause.operator for clause in asked.of("where", "having")]
+    if "between" in operators:
+        return True
+    return any(o in (">", ">=") for o in operators) and any(o in ("<", "<=") for o in operators)
+
+
+def _negated(asked: Asked, _cue: Cue) -> bool:
+    return bool(asked.of("never")) or any(
+        clause.operator in ("!=", "not contains", "is null")
+        for clause in asked.of("where", "having")
+    )
+
+
+def _alternatives(asked: Asked, _cue: Cue) -> bool:
+    """An OR, or one condition with two values."""
+    where = asked.of("where", "having", "never")
+    return any(clause.connective == "or" for clause in where[1:]) or any(
+        clause.operator != "between" and len(clause.values) > 1 for clause in where
+    )
+
+
+def _grouped(asked: Asked, cue: Cue) -> bool:
+    """A group; or a plain list of what each is said of: the names of each product."""
+    if asked.of("group"):
+        return True
+    if any(clause.aggregate for clause in asked.clauses):
+        return False
+    behind = [stem(t.text.lower()) for t in asked.tokens if t.start >= cue.start][1:4]
+    return bool({*behind} & {stem(word) for table in asked.tables for word in table.words})
+
+
+def _counted(asked: Asked, cue: Cue) -> bool:
+    """COUNT or SUM anywhere; or a column of numbers, in which somebody has counted."""
+    if any(clause.aggregate in ("COUNT", "SUM") for clause in asked.clauses):
+        return True
+    columns = [clause.column for clause in asked.clauses if clause.column]
+    is_named = "number" in cue.said and any({"number", "numbers"} & {*c.words} for c in columns)
+    shown = [clause.column for clause in asked.of("select", "order") if clause.column]
+    return is_named or any(column.type == "real" for column in shown)
+
+
+def _aggregated(*names: str) -> Callable[[Asked, Cue], bool]:
+    def met(asked: Asked, _cue: Cue) -> bool:
+        return any(clause.aggregate in names for clause in asked.clauses)
+
+    return met
+
+
+def _all_of(asked: Asked, _cue: Cue) -> bool:
+    """Two values, or two things shown."""
+    values = sum(len(clause.values) for clause in asked.of("where"))
+    return values > 1 or len(asked.of("select")) > 1
+
+
+def _has(kind: str) -> Callable[[Asked, Cue], bool]:
+    return lambda asked, _cue: bool(asked.of(kind))
+
+
+def _limited(asked: Asked, _cue: Cue) -> bool:
+    return bool(asked.of("order")) and bool(asked.of("limit"))
+
+
+_MET: dict[str, Callable[[Asked, Cue], bool]] = {
+    "between": _between,
+    "at least": _compares(">=", "between"),
+    "at most": _compares("<=", "between"),
+    "less": _compares("<", "<=", "between"),
+    "more": _compares(">", ">=", "between"),
+    "compared": _compares("<", "<=", ">", ">=", "!="),
+    "unequal": _negated,
+    "order": _has("order"),
+    "first few": _limited,
+    "how often": _has("order"),
+    "superlative": _superlative,
+    "each": _grouped,
+    "distinct": lambda asked, _cue: any(clause.distinct for clause in asked.clauses),
+    "both": _all_of,
+    "or": _alternatives,
+    "never": _negated,
+    "count": _counted,
+    "average": _aggregated("AVG"),
+    "total": _aggregated("SUM", "COUNT"),
+    "now": lambda asked, _cue: any(c.operator != "=" and c.dated for c in asked.of("where")),
+    "month": lambda asked, _cue: any(c.dated for c in asked.of("where")),
+}
+
+_ASKED_BY = {
+    "COUNT": ("count", "total", "how often", "each", "share", "superlative", "more", "less"),
+    "SUM": ("total", "count"),
+    "AVG": ("average",),
+    "MAX": ("superlative", "at most", "order"),
+    "MIN": ("superlative", "at least", "order"),
+}
+_DOES = {
+    "COUNT": "counts rows",
+    "SUM": "adds up {name}",
+    "AVG": "averages {name}",
+    "MAX": "takes the highest {name}",
+    "MIN": "takes the lowest {name}",
+}
+_COMPARED_BY = {
+    ">": ("more", "at least", "between", "now", "compared"),
+    "<": ("less", "at most", "between", "now", "compared"),
+}
+
+
+def _unasked(asked: Asked, kinds: set[str]) -> Iterator[Doubt]:
+    """Aggregates and comparisons without a cue; identifiers in place of what is asked for."""
+    words = {stem(token.text.lower()) for token in asked.tokens}
+    for clause in asked.of("select"):
+        name = clause.column.alias or clause.column.name if clause.column else "rows"
+        wanted = _ASKED_BY.get(clause.aggregate)
+        if wanted and not kinds & {*wanted}:
+            does = _DOES[clause.aggregate].format(name=name)
+            yield Doubt("unasked", f"The query found {does}, which the question does not ask for.")
+        if clause.aggregate == "COUNT" and not clause.distinct:
+            yield from _counts_another(asked)
+        if clause.column is None:
+            continue
+        if clause.aggregate in ("SUM", "AVG", "MAX", "MIN") and clause.identifier:
+            yield Doubt("identifier", f"{name} identifies rows; it is no quantity.")
+        if not clause.aggregate and clause.identifier:
+            named = {stem(word) for word in clause.column.words} & words
+            if not named and not any(t.text.lower() in _ID_WORDS for t in asked.tokens):
+                yield Doubt("identifier", f"The query found gives {name}, an identifier, alone.")
+    for clause in asked.of("where"):
+        if clause.identifier and clause.operator in (">", "<", ">=", "<="):
+            name = clause.column.name if clause.column else ""
+            yield Doubt("identifier", f"{name} identifies rows; it is not compared by size.")
+        wanted = _COMPARED_BY.get(clause.operator.rstrip("="))
+        if wanted and not kinds & {*wanted}:
+            value = clause.values[0] if clause.values else ""
+            yield Doubt(
+                "unasked",
+                f"The query found compares with {value!r}, which the question does not ask for.",
+            )
+
+
+_NUMBERING = "id ids code codes number numbers no identifier key"
+_ID_WORDS = frozenset(_NUMBERING.split())
+
+
+def _counts_another(asked: Asked) -> Iterator[Doubt]:
+    """How many copies there are is no number of rows, where a column says copies."""
+    found = re.search(r"\b(?:how many|number of) ((?:\w+ ?){1,3})", asked.rest, re.IGNORECASE)
+    if not found:
+        return
+    first = stem(found[1].split()[0].lower())
+    tables = {stem(word) for table in asked.tables for word in table.words}
+    for table in asked.tables:
+        for column in table.columns:
+            names = [stem(word) for word in column.words]
+            is_quantity = (
+                column.type == "real" and first.isalpha() and not ({*column.words} & DATES)
+            )
+            if is_quantity and names == [first] and first not in tables:
+                yield Doubt(
+                    "cue",
+                    f"{found[0].strip()!r} may ask for the column {column.name}, which says how"
+                    " many; the query found counts rows.",
+                )
+                return
+
+
+def _values(asked: Asked) -> Iterator[Doubt]:
+    """Numbers, quoted and capitalized words that no part of the query uses."""
+    spans = asked.value_spans
+    limits = {number_of(value) for clause in asked.of("limit") for value in clause.values}
+    used = {number_of(v) for c in asked.clauses for v in (*c.values, *c.said)}
+    held = " | ".join(v.lower() for c in asked.clauses for v in (*c.values, *c.said))
+    names = _name_stems((*asked.tables, *asked.others))
+    for match in re.finditer(r"\"([^\"]+)\"|(?<!\w)'([^']+)'(?!\w)|“([^”]+)”", asked.question):
+        text = next(filter(None, match.groups()))
+        if not _covered(match.start() + 1, match.end() - 1, spans) and text.lower() not in held:
+            yield _unused(text)
+    for match in re.finditer(r"(?<![\w.,])\$?\d+(?:,\d+)*(?:\.\d+)?(?!\w)", asked.question):
+        number = number_of(match[0])
+        if (
+            not _covered(match.start(), match.end(), spans)
+            and number not in limits | used
+            and match[0].lower() not in names
+        ):
+            yield Doubt(
+                "value", f"The query does not use {match[0]!r}; no column was found for it."
+            )
+    for match in re.finditer(r"[a-z]+(?:-[a-z]+)?", asked.rest.lower()):
+        number = number_in_words(match[0])
+        if number and number > 1 and number not in limits | used and match[0] not in names:
+            yield Doubt(
+                "value", f"The query does not use {match[0]!r}; no column was found for it."
+            )
+    yield from _proper_names(asked, names, held)
+
+
+def _unused(said: str) -> Doubt:
+    return Doubt("value", f"The query does not use {said!r}; no column was found for it.")
+
+
+def _proper_names(asked: Asked, names: set[str], held: str) -> Iterator[Doubt]:
+    words = [token for token in asked.tokens if token.text.isalpha()]
+    capitals = sum(token.text[0].isupper() for token in words)
+    if not words or capitals > max(4, 0.6 * len(words)):
+        return  # a headline
+    for before, token in zip([None, *asked.tokens], asked.tokens, strict=False):
+        text, lower = token.text, token.text.lower()
+        begins = before is None or before.text in ".?!:"
+        if not text[0].isupper() or begins or lower in LIGHT_WORDS or len(text) < 2:
+            continue
+        if _covered(token.start, token.end, asked.value_spans) or stem(lower) in names:
+            continue
+        if not re.search(rf"\b{re.escape(lower)}\b", held):
+            yield _unused(text)
+
+
+def _covered(start: int, end: int, spans: Iterable[tuple[int, int]]) -> bool:
+    return any(a <= start and end <= b for a, b in spans)
+
+
+def _name_stems(tables: Iterable[Table]) -> set[str]:
+    names = {word for table in tables for word in table.words}
+    names |= {word for table in tables for column in table.columns for word in column.words}
+    return {stem(word) for word in names} | names
+
+
+# Words that a question has for its own sake, or that any table answers to.
+_LIGHT_ONES = """
+    a about above across all also am among an and any are as asked at available be been being by
+    called can contain contains containing corresponding could data database details did do does
+    doing done entire entries entry exact exactly exist exists find for found from get gets give
+    given had has have having held hold holding how i if in include includes including information
+    into is it its itself just kind kinds know known let like list listed lists made make many me
+    more much must name named names need of on one ones only our out over overall own please
+    possible provide record recorded records report result return row rows s say seen select set
+    shall show shown shows some stored such tell than that the their them then there these they
+    thing things this those through to together total type under up us use used using value values
+    very want was we were what when where which while who whom whose will with within would
+"""
+LIGHT_WORDS = frozenset(_LIGHT_ONES.split())
+
+
+def explained(asked: Asked) -> list[tuple[str, str]]:
+    """Each content word of the question, and what it was taken for; "" if for nothing."""
+    parts = _parts(asked)
+    found = []
+    for token in asked.tokens:
+        word = token.text.lower()
+        if not token.text.isalnum():
+            continue
+        if _covered(token.start, token.end, asked.value_spans):
+            found.append((token.text, "a value"))
+        elif cue := next((c for c in asked.cues if c.start <= token.start < c.end), None):
+            met = _MET.get(cue.kind, _never)(asked, cue)
+            found.append((token.text, cue.kind if met else ""))
+        elif word not in LIGHT_WORDS and not word.isdigit():
+            found.append((token.text, _taken_for(word, parts, asked.alike)))
+    return found
+
+
+def _parts(asked: Asked) -> list[tuple[str, tuple[str, ...]]]:
+    """What the query uses, with the words that name it."""
+    parts = [(f"table {table.name}", table.words) for table in asked.tables]
+    for clause in asked.clauses:
+        if clause.column:
+            parts.append((f"column {clause.column.name}", clause.column.words))
+        for value in clause.values:
+            parts.append((f"value {value}", words_of(value)))
+    return parts
+
+
+_ALIKE = 0.75
+
+
+def _taken_for(
+    word: str,
+    parts: Sequence[tuple[str, tuple[str, ...]]],
+    alike: Callable[[str, str], float] | None,
+) -> str:
+    bare = stem(word)
+    for part, words in parts:
+        if bare in {stem(one) for one in words}:
+            return part
+    for part, words in parts if alike else ():
+        if any(alike(word, one) >= _ALIKE for one in words if one not in LIGHT_WORDS):
+            return part
+    return ""
+
+
+def words_left(asked: Asked) -> list[str]:
+    """The content words of the question that nothing in the query explains."""
+    return [word for word, part in explained(asked) if not part]
+
+
+def named_but_unused(asked: Asked) -> list[str]:
+    """Columns of the query's tables, and other tables, that the question names in full and the
+    query does not use.
+    """
+    used = {clause.column.name.lower() for clause in asked.clauses if clause.column}
+    known = {w for c in asked.clauses if c.column for w in map(stem, c.column.words)}
+    known |= {stem(w) for table in asked.tables for w in table.words}
+    said = [stem(token.text.lower()) for token in tokenize(asked.rest) if token.text.isalnum()]
+    found = []
+    for table in asked.tables:
+        for column in table.columns:
+            names = [stem(word) for word in column.words]
+            if column.name.lower() not in used and _in_order(names, said) and {*names} - known:
+                found.append(column.name)
+    for table in asked.others:
+        names = [stem(word) for word in table.words]
+        if _in_order(names, said) and {*names} - known:
+            found.append(table.name)
+    return found
+
+
+def _in_order(names: Sequence[str], said: Sequence[str]) -> bool:
+    size = len(names)
+    return any(list(said[i : i + size]) == list(names) for i in range(len(said) - size + 1))
+
+
+def grounding(asked: Asked) -> dict[str, float]:
+    """How well the question's words name the query's columns; see ``SIGNS`` in
+    :mod:`codegen.sqlnet.trust`.
+    """
+    said = {stem(token.text.lower()) for token in asked.tokens}
+    shares = [
+        sum(stem(word) in said for word in clause.column.words) / len(clause.column.words)
+        for clause in asked.of("select")
+        if clause.column
+    ]
+    unnamed = sum(
+        not said & {stem(word) for word in clause.column.words}
+        for clause in asked.of("where", "having")
+        if clause.column
+    )
+    tables = [
+        sum(stem(word) in said for word in table.words) / len(table.words) for table in asked.tables
+    ]
+    return {
+        "table_named": min(tables),
+        "select_named": min(shares, default=1.0),
+        "columns_unnamed": float(unnamed),
+        "who": float(any(_of_another_sort(asked.question, c) for c in asked.of("select"))),
+    }
+
+
+def _of_another_sort(question: str, clause: Clause) -> bool:
+    """Whether who, when or where is answered by a column of another sort."""
+    found = re.search(r"\b(who|whom|when|where)\b", question.lower())
+    if not found or clause.column is None:
+        return bool(found and found[1] != "when" and clause.aggregate)
+    if found[1] == "when":
+        return not (clause.dated or clause.column.type == "real")
+    return clause.dated or clause.column.type == "real"

@@ -1,0 +1,280 @@
+"""PostgreSQL and MySQL (MariaDB) servers, through SQLAlchemy: sessions that can only read.
+
+Guards below :func:`codegen.sqlnet.sql.validate`: a role that may write is refused, unless the
+caller says otherwise; each statement runs in a read-only transaction that is rolled back, under the
+server's own time limit, and its rows are streamed. A password is never part of the address: it is
+read from PGPASSWORD (or ~/.pgpass) and MYSQL_PWD.
+
+Limit: a server's time limit ends statements, not a network that hangs; the driver gives up then.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import sqlglot
+from sqlglot import exp
+
+from codegen.errors import ConfigError, InputError
+from codegen.extras import require
+from codegen.sqlnet.databases import (
+    OPENING_S,
+    DatabaseError,
+    Rows,
+    StatementLimits,
+    taken,
+    too_slow,
+    too_slow_to_open,
+)
+from codegen.sqlnet.query import Column, ForeignKey, Statement, Table
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL, Connection, Inspector
+    from sqlalchemy import Engine as Pool
+
+DRIVERS = {
+    "postgresql": ("postgresql+psycopg", "postgres"),
+    "postgres": ("postgresql+psycopg", "postgres"),
+    "mysql": ("mysql+pymysql", "mysql"),
+    "mariadb": ("mysql+pymysql", "mysql"),
+}
+"""By what an address begins with: SQLAlchemy's driver, and sqlglot's dialect."""
+
+_CONNECTING_S = 10
+_NETWORK_S = 120  # that MySQL's driver waits for an answer at most
+_HARMLESS = frozenset(
+    ("USAGE", "SELECT", "SHOW VIEW", "SHOW DATABASES", "PROCESS", "REPLICATION CLIENT")
+)
+_MARK = "\x00"
+_MAY_WRITE = """
+    SELECT CASE WHEN r.rolsuper THEN 'is a superuser'
+        WHEN pg_has_role(current_user, 'pg_execute_server_program', 'member')
+            THEN 'may run programs of the server' END
+    FROM pg_roles r WHERE r.rolname = current_user
+    UNION ALL
+    (SELECT 'may write to ' || n.nspname || '.' || c.relname
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'v', 'f') AND n.nspname <> 'information_schema'
+        AND n.nspname !~ '^pg_'
+        AND has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE') LIMIT 1)
+"""
+
+
+class ServerEngine:
+    """A connection with its guards. See :class:`codegen.sqlnet.databases.Engine`."""
+
+    def __init__(self, pool: Pool, name: str, dialect: str) -> None:
+        self.pool, self.name, self.dialect = pool, name, dialect
+
+    @classmethod
+    def open(cls, address: str, *, may_write: bool = False) -> ServerEngine:
+        """Connects to a server.
+
+        Args:
+            address: ``postgresql://USER@HOST/DATABASE`` or ``mysql://USER@HOST/DATABASE``.
+            may_write: whether a role that can write is accepted.
+
+        Raises:
+            InputError: if the address is none, or holds a password.
+            MachineError: if SQLAlchemy or the driver is not installed.
+            ConfigError: if the role can write.
+            DatabaseError: if the server can't be reached.
+        """
+        driver = "pymysql" if address.lower().startswith(("mysql", "mariadb")) else "psycopg"
+        require("sqlalchemy", driver)
+        from sqlalchemy import create_engine
+        from sqlalchemy.pool import NullPool
+
+        url, dialect = _url(address)
+        arguments: dict[str, Any] = {"connect_timeout": _CONNECTING_S}
+        if dialect == "postgres":
+            arguments["options"] = "-c default_transaction_read_only=on"
+        else:
+            arguments |= {"read_timeout": _NETWORK_S, "local_infile": False}
+            arguments["password"] = os.environ.get("MYSQL_PWD", "")
+        pool = create_engine(url, poolclass=NullPool, connect_args=arguments)
+        engine = cls(pool, url.render_as_string(hide_password=True), dialect)
+        if not may_write and (power := engine._power()):
+            raise ConfigError(
+                f"The role of {engine.name} {power}.",
+                "Connect as a role that can only read, or accept this one with --may-write: each"
+                " statement runs in a read-only transaction all the same.",
+            )
+        return engine
+
+    def _power(self) -> str:
+        """Why the role may write; "" if it may not."""
+        with self._reading(OPENING_S) as connection:
+            if self.dialect == "postgres":
+                powers = connection.exec_driver_sql(_MAY_WRITE).scalars()
+                return next(filter(None, powers), "")
+            for (grant,) in connection.exec_driver_sql("SHOW GRANTS").fetchall():
+                found = re.match(r"GRANT (.+?) ON ", re.sub(r"\([^)]*\)", "", grant))
+                given = {p.strip().upper() for p in found[1].split(",")} if found else set()
+                if beyond := sorted(given - _HARMLESS):
+                    return f"has the privilege {beyond[0]}"
+            return ""
+
+    @contextmanager
+    def _reading(self, seconds: float) -> Iterator[Connection]:
+        """A read-only transaction with a time limit; what the server refuses is an error."""
+        from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+        limit = max(1, round(seconds * 1000))
+        try:
+            with self.pool.connect() as connection:
+                if self.dialect == "postgres":
+                    connection.exec_driver_sql(f"SET LOCAL statement_timeout = {limit}")
+                else:
+                    connection.exec_driver_sql(_mysql_limit(connection, limit))
+                    connection.exec_driver_sql("START TRANSACTION READ ONLY")
+                try:
+                    yield connection
+                finally:
+                    connection.rollback()
+        except DBAPIError as error:
+            if _is_timeout(error.orig):
+                raise too_slow(seconds) from None
+            raise DatabaseError(f"{self.name}: {_first_line(error.orig)}.") from None
+        except SQLAlchemyError as error:
+            raise DatabaseError(f"{self.name}: {_first_line(error)}.") from None
+
+    def tables(self) -> tuple[Table, ...]:
+        """See :class:`codegen.sqlnet.databases.Engine`; the default schema's come first."""
+        from sqlalchemy import inspect
+
+        try:
+            with self._reading(OPENING_S) as connection:
+                inspector = inspect(connection)
+                default = inspector.default_schema_name
+                schemas = [None, *(s for s in self._schemas(inspector) if s != default)]
+                found: dict[str, Table] = {}
+                for schema in schemas:
+                    for table in _read_tables(inspector, schema):
+                        found.setdefault(table.name.lower(), table)
+                return tuple(found.values())
+        except DatabaseError as error:
+            if "longer than" in str(error):
+                raise too_slow_to_open(self.name) from None
+            raise
+
+    def _schemas(self, inspector: Inspector) -> list[str]:
+        """PostgreSQL's other schemas; MySQL's are other databases."""
+        if self.dialect == "mysql":
+            return []
+        names = inspector.get_schema_names()
+        return [n for n in names if n != "information_schema" and not n.startswith("pg_")]
+
+    def query(self, statement: Statement, limits: StatementLimits) -> Rows:
+        """See :class:`codegen.sqlnet.databases.Engine`."""
+        text = _driver_text(statement.text, self.dialect)
+        with self._reading(limits.seconds) as connection:
+            streamed = connection.execution_options(stream_results=True)
+            result = streamed.exec_driver_sql(text, statement.parameters)
+            batches = result.partitions(100)
+            return taken(map(tuple, chain.from_iterable(batches)), tuple(result.keys()), limits)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self.pool.dispose()
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is the address of a server."""
+    return text.partition("://")[0].partition("+")[0].lower() in DRIVERS and "://" in text
+
+
+def _url(address: str) -> tuple[URL, str]:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(address)
+        driver, dialect = DRIVERS[url.drivername.partition("+")[0].lower()]
+    except (ArgumentError, KeyError, ValueError):
+        raise InputError(
+            "The address of the server can't be read.", "It looks like postgresql://USER@HOST/NAME."
+        ) from None
+    if url.password is not None or {"password", "passwd", "pwd"} & {k.lower() for k in url.query}:
+        variable = "PGPASSWORD" if dialect == "postgres" else "MYSQL_PWD"
+        raise InputError(
+            "The address holds a password, which other users of this machine could see.",
+            f"Leave it out and set the environment variable {variable}.",
+        )
+    if not url.database:
+        raise InputError("The address names no database.", "Add /NAME at its end.")
+    return url.set(drivername=driver), dialect
+
+
+def _mysql_limit(connection: Connection, milliseconds: int) -> str:
+    version = connection.dialect.server_version_info or ()
+    if getattr(connection.dialect, "is_mariadb", False) or "MariaDB" in version:
+        return f"SET SESSION max_statement_time = {milliseconds / 1000}"
+    return f"SET SESSION max_execution_time = {milliseconds}"
+
+
+def _is_timeout(error: BaseException | None) -> bool:
+    text = str(error).lower()
+    return "statement timeout" in text or "max_statement_time" in text or "3024" in text
+
+
+def _read_tables(inspector: Inspector, schema: str | None) -> Iterator[Table]:
+    from sqlalchemy.engine import ObjectKind
+
+    columns = inspector.get_multi_columns(schema=schema, kind=ObjectKind.ANY)
+    primary = inspector.get_multi_pk_constraint(schema=schema, kind=ObjectKind.ANY)
+    foreign = inspector.get_multi_foreign_keys(schema=schema, kind=ObjectKind.ANY)
+    for key, described in columns.items():
+        if not described:
+            continue
+        names = [column["name"] for column in described]
+        kinds = ["real" if _is_number(column["type"]) else "text" for column in described]
+        keys = primary.get(key) or {}
+        yield Table(
+            key[1],
+            tuple(map(Column, names, kinds)),  # type: ignore[arg-type]
+            schema or "",
+            tuple(names.index(n) for n in keys.get("constrained_columns", ()) if n in names),
+            tuple(
+                ForeignKey(
+                    tuple(map(names.index, one["constrained_columns"])),
+                    one["referred_table"],
+                    tuple(one["referred_columns"]),
+                )
+                for one in foreign.get(key, ())
+                if {*one["constrained_columns"]} <= {*names}
+            ),
+        )
+
+
+def _is_number(kind: Any) -> bool:
+    try:
+        return kind.python_type.__name__ in ("int", "float", "Decimal")
+    except NotImplementedError:
+        return False
+
+
+def _driver_text(text: str, dialect: str) -> str:
+    """A statement with %s for each placeholder, and what a driver takes for one doubled.
+
+    PostgreSQL has no LOWER of a date or an enumeration: columns are cast to text for it. Comments
+    are left out: MySQL runs those that begin with an exclamation mark.
+    """
+    tree = sqlglot.parse_one(text, dialect=dialect)
+    for placeholder in list(tree.find_all(exp.Placeholder)):
+        placeholder.replace(exp.Var(this=_MARK))
+    if dialect == "postgres":
+        for lower in tree.find_all(exp.Lower):
+            if isinstance(lower.this, exp.Column):
+                lower.set("this", exp.cast(lower.this.copy(), "text"))
+    return tree.sql(dialect=dialect, comments=False).replace("%", "%%").replace(_MARK, "%s")
+
+
+def _first_line(error: BaseException | None) -> str:
+    text = str(error.args[-1] if error and error.args else error)
+    return text.strip().split("\n")[0].rstrip(".")

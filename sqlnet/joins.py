@@ -1,0 +1,277 @@
+"""Joins between the tables of a database, and the least tree of them over some of its tables.
+
+A join comes from a declared foreign key, or from names where no key is declared between two tables:
+a column with the name of another table's key, ``customer_id`` for the key of ``customers``, or,
+between tables that nothing else connects, the same name in both. A guessed join costs more than a
+declared one.
+
+Several trees of the same cost are several readings of a question (from a flight to its source or to
+its destination airport): all are given, none is chosen here.
+
+Limit: the tree is exact for up to three tables; for more, it joins all of them by shortest paths to
+one table, the best there is.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, product
+from typing import Literal
+
+from codegen.errors import CodegenError
+from codegen.sqlnet.query import Table
+from codegen.sqlnet.words import stem, words_of
+
+# No sum of a few of one kind equals one of another.
+_COSTS = {"declared": 1.0, "guessed": 1.55, "same name": 2.45}
+# Names that columns of unrelated tables share.
+_COMMON_WORDS = """
+    id name title code type description date year month day time status city country state address
+    phone email age sex gender price amount fname lname
+"""
+_COMMON = frozenset(_COMMON_WORDS.split())
+_MOST_ROOTS = 12  # tables that are tried as the middle of a tree
+_MOST_TREES = 8
+
+
+class PlanError(CodegenError):
+    """A plan can't be written as one statement that means what it says."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Join:
+    """Rows of ``child`` belong to one row of ``parent``: indices of tables and of their columns.
+
+    With the origin "same name" neither is the other's part: rows may belong to several.
+    """
+
+    child: int
+    child_columns: tuple[int, ...]
+    parent: int
+    parent_columns: tuple[int, ...]
+    origin: Literal["declared", "guessed", "same name"] = "declared"
+
+    @property
+    def cost(self) -> float:
+        """A tree's cost is the sum of its joins'."""
+        return _COSTS[self.origin]
+
+    def repeats(self, table: int) -> bool:
+        """Whether a row of one of its two tables may have several rows at the other end."""
+        return table == self.parent or self.origin == "same name"
+
+    def other(self, table: int) -> int:
+        """The table at the other end."""
+        return self.parent if table == self.child else self.child
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Joins that connect tables, each to the others by one path; none for a single table."""
+
+    tables: frozenset[int]
+    joins: frozenset[Join] = frozenset()
+
+    def of(self, table: int) -> list[Join]:
+        """The joins at a table, in a fixed order."""
+        return sorted(join for join in self.joins if table in (join.child, join.parent))
+
+    def behind(self, join: Join, table: int) -> frozenset[int]:
+        """The tables that ``table`` reaches through one of its joins."""
+        found, todo = {join.other(table)}, [(join.other(table), join)]
+        while todo:
+            here, via = todo.pop()
+            for further in self.of(here):
+                if further != via and further.other(here) not in found:
+                    found.add(further.other(here))
+                    todo.append((further.other(here), further))
+        return frozenset(found)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinGraph:
+    """The tables of a database and all joins between two of them."""
+
+    tables: tuple[Table, ...]
+    joins: tuple[Join, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "joins", tuple(_joins_of(self.tables)))
+
+    def key(self, table: int) -> int | None:
+        """The column that names a row: the declared primary key, if it is one column."""
+        key = self.tables[table].primary_key
+        return key[0] if len(key) == 1 else None
+
+    def trees(self, required: Iterable[int]) -> list[Tree]:
+        """The least trees over the required tables, all of the same cost.
+
+        Raises:
+            PlanError: if nothing connects them.
+        """
+        wanted = sorted(set(required))
+        if len(wanted) < 2:
+            return [Tree(frozenset(wanted))]
+        near = [self._nearest(table) for table in wanted]
+        sums = [sum(found.cost[v] for found in near) for v in range(len(self.tables))]
+        roots = sorted((cost, v) for v, cost in enumerate(sums) if cost < float("inf"))
+        if not roots:
+            names = " and ".join(self.tables[table].name for table in wanted)
+            raise PlanError(f"No key connects {names}.", "Name tables that a foreign key connects.")
+        found: dict[frozenset[Join], float] = {}
+        for _, root in roots[:_MOST_ROOTS]:
+            for paths in islice(product(*(one.paths(root) for one in near)), _MOST_TREES):
+                joins = frozenset().union(*paths)
+                touched = {table for join in joins for table in (join.child, join.parent)}
+                if len(touched) == len(joins) + 1:
+                    found[joins] = sum(join.cost for join in joins)
+        least = min(found.values())
+        equal = sorted((j for j, cost in found.items() if cost == least), key=sorted)
+        return [
+            Tree(frozenset(t for join in joins for t in (join.child, join.parent)), joins)
+            for joins in equal
+        ]
+
+    def _nearest(self, start: int) -> _Paths:
+        cost = [float("inf")] * len(self.tables)
+        last: list[list[Join]] = [[] for _ in self.tables]
+        at: dict[int, list[Join]] = {}
+        for join in self.joins:
+            at.setdefault(join.child, []).append(join)
+            at.setdefault(join.parent, []).append(join)
+        cost[start] = 0.0
+        queue = [(0.0, start)]
+        while queue:
+            here_cost, here = heapq.heappop(queue)
+            if here_cost > cost[here]:
+                continue
+            for join in at.get(here, ()):
+                there, there_cost = join.other(here), here_cost + join.cost
+                if there_cost < cost[there]:
+                    cost[there], last[there] = there_cost, [join]
+                    heapq.heappush(queue, (there_cost, there))
+                elif there_cost == cost[there]:
+                    last[there].append(join)
+        return _Paths(start, cost, last)
+
+
+@dataclass(frozen=True, slots=True)
+class _Paths:
+    """Shortest paths from one table: the cost to each other one, and the last joins to it."""
+
+    start: int
+    cost: Sequence[float]
+    last: Sequence[Sequence[Join]]
+
+    def paths(self, end: int) -> list[frozenset[Join]]:
+        """All shortest ones to a table, a few at most."""
+        return list(islice(self._walk(end), _MOST_TREES))
+
+    def _walk(self, end: int) -> Iterator[frozenset[Join]]:
+        if end == self.start:
+            yield frozenset()
+            return
+        for join in self.last[end]:
+            for rest in self._walk(join.other(end)):
+                yield rest | {join}
+
+
+def _joins_of(tables: Sequence[Table]) -> Iterator[Join]:
+    numbers = {table.name.lower(): number for number, table in enumerate(tables)}
+    connected: set[frozenset[int]] = set()
+    for child, table in enumerate(tables):
+        for key in table.foreign_keys:
+            parent = numbers.get(key.table.lower())
+            if parent is None or parent == child:
+                continue
+            targets = _targets(key.targets, tables[parent])
+            if len(targets) == len(key.columns):
+                connected.add(frozenset((child, parent)))
+                yield Join(child, key.columns, parent, targets)
+    pairs = [(one, other) for one in range(len(tables)) for other in range(one + 1, len(tables))]
+    for one, other in pairs:
+        if frozenset((one, other)) not in connected:
+            for join in _guessed(tables, one, other):
+                connected.add(frozenset((one, other)))
+                yield join
+    part = _parts(len(tables), connected)
+    for one, other in pairs:
+        if part[one] != part[other]:
+            yield from _same_name(tables, one, other)
+
+
+def _parts(count: int, connected: Iterable[frozenset[int]]) -> list[int]:
+    """For each table a number that those which joins connect share."""
+    part = list(range(count))
+    for one, other in map(sorted, connected):
+        old, new = part[other], part[one]
+        part = [new if number == old else number for number in part]
+    return part
+
+
+def _guessed(tables: Sequence[Table], one: int, other: int) -> list[Join]:
+    """Joins of two tables that the database declares none between."""
+    found = [
+        Join(child, (column,), parent, (key,), "guessed")
+        for child, parent in ((one, other), (other, one))
+        if (key := _named_key(tables[parent])) is not None
+        for column in _refers(tables[child], tables[parent], key)
+    ]
+    if len(found) > 1 and found[0].child_columns == found[1].parent_columns:
+        # Both have the column as their key: it belongs to the table that it is named after.
+        key = words_of(tables[one].columns[found[0].child_columns[0]].name)
+        named = {stem(word) for word in key}
+        found = [max(found, key=lambda join: _first_stem(tables[join.parent]) in named)]
+    return found
+
+
+def _same_name(tables: Sequence[Table], one: int, other: int) -> Iterator[Join]:
+    """The first column that two tables have in common, but for names that say nothing."""
+    names = {column.name.lower(): number for number, column in enumerate(tables[other].columns)}
+    for number, column in enumerate(tables[one].columns):
+        same = names.get(column.name.lower())
+        if same is not None and words_of(column.name)[-1] not in _COMMON:
+            yield Join(one, (number,), other, (same,), "same name")
+            return
+
+
+def _first_stem(table: Table) -> str:
+    return stem(words_of(table.name)[0])
+
+
+def _targets(names: Sequence[str], table: Table) -> tuple[int, ...]:
+    if not names:
+        return table.primary_key
+    found = [i for name in names for i, c in enumerate(table.columns) if _same(c.name, name)]
+    return tuple(found)
+
+
+def _same(one: str, other: str) -> bool:
+    return one.lower() == other.lower()
+
+
+def _named_key(table: Table) -> int | None:
+    """The primary key, or else the first column if its name says that it is one."""
+    if len(table.primary_key) == 1:
+        return table.primary_key[0]
+    refers = any(0 in key.columns for key in table.foreign_keys)
+    first = words_of(table.columns[0].name)
+    is_key = first[-1] in ("id", "code") and not refers
+    return 0 if is_key and not table.primary_key else None
+
+
+def _refers(child: Table, parent: Table, key: int) -> Iterator[int]:
+    """The columns of ``child`` whose name says that they hold the key of ``parent``."""
+    named = words_of(parent.columns[key].name)
+    short = len(named) == 1 and named[0] in _COMMON | {"key", "no", "number"}
+    wanted = [stem(word) for word in words_of(parent.name)]
+    for column, described in enumerate(child.columns):
+        if described.type != parent.columns[key].type:
+            continue
+        words = words_of(described.name)
+        as_named = words == named and not short
+        as_table = len(words) > 1 and words[-1] == named[-1] and [*map(stem, words[:-1])] == wanted
+        if as_named or as_table:
+            yield column

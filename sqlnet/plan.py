@@ -1,0 +1,668 @@
+"""Query plans: what a question asks of several tables, as sets, and the SQL that follows from it.
+
+A plan names tables, columns, tests, groups and an order, but no FROM and no join: these follow from
+the keys of the database (:mod:`codegen.sqlnet.joins`), as in SemQL (Guo et al. 2019, arXiv
+1905.08205) and NatSQL (Gan et al. 2021, arXiv 2109.05153). Every part is a set or a class, as in
+SQLNet's sketch (arXiv 1711.04436), so that a network can predict each by itself.
+
+How a plan becomes SQL (:func:`to_statement`):
+
+- FROM is the least tree of joins over all tables of the plan.
+- A list whose rows a join repeats is DISTINCT.
+- A sum or mean over rows that a join repeats is taken over each row once (EXISTS), or refused.
+- "Never" is NOT EXISTS, in which a NULL counts for nothing.
+- A group by a name also groups by the primary key beside it, if the group's table has its rows
+  repeated: two customers of one name are two.
+- The first of an order skips NULLs.
+- A period (a day, a month, a year) on a column of dates is a half-open range.
+
+Limits: two blocks at most; AND or OR between tests, not both; no arithmetic, no table twice in one
+block; groups without a row are not listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from sqlglot import exp
+
+from codegen.sqlnet.joins import Join, JoinGraph, PlanError, Tree
+from codegen.sqlnet.query import AGGREGATES, Statement, Table
+from codegen.sqlnet.query import Value as Parameter
+from codegen.sqlnet.sql import check_dialect
+from codegen.sqlnet.words import number_of, words_of
+
+ROWS = -1
+"""As an item's column: the rows of its table."""
+
+COUNT = AGGREGATES.index("COUNT")
+_SUMMING = (AGGREGATES.index("SUM"), AGGREGATES.index("AVG"))
+
+PLAN_OPERATORS = (
+    *("=", "!=", ">", "<", ">=", "<=", "between"),
+    *("contains", "not contains", "starts", "ends", "is null", "is not null"),
+)
+Kind = Literal["never", "both", "except", "union", "scalar"]
+KINDS: tuple[Kind, ...] = ("never", "both", "except", "union", "scalar")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Item:
+    """A column of a table, by their indices, or with ``ROWS`` the table's rows."""
+
+    table: int
+    column: int = ROWS
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """What is shown: an item under an aggregate of ``AGGREGATES``; ``distinct`` values of it.
+
+    Rows without an aggregate are all columns of their table.
+    """
+
+    item: Item
+    aggregate: int = 0
+    distinct: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlanValue:
+    """A value of a test.
+
+    Attributes:
+        text: as the question has it, or the cell that it was linked to.
+        start, end: of a period on a column of ISO dates, the first day and the day after the last;
+            "" for any other value.
+    """
+
+    text: str
+    start: str = ""
+    end: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """A condition; with an aggregate, on a group.
+
+    Attributes:
+        item: what is compared.
+        operator: of ``PLAN_OPERATORS``.
+        values: none for "is null", two for "between"; else several are alternatives ("=" is one of
+            them, "!=" none of them).
+        aggregate: index into ``AGGREGATES``.
+    """
+
+    __test__ = False  # for pytest, which collects classes of this name
+
+    item: Item
+    operator: str = "="
+    values: tuple[PlanValue, ...] = ()
+    aggregate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order by an item under an aggregate."""
+
+    item: Item
+    aggregate: int = 0
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """A second block beside the first.
+
+    Attributes:
+        kind: ``never``: no row of ``tables`` that meets ``where`` belongs to what is listed.
+            ``both``: what is listed meets ``where``, too, maybe in another row. ``except`` and
+            ``union``: the same list under ``where`` is taken away, or added. ``scalar``: ``item``
+            is compared by ``operator`` with its aggregate over all rows that meet ``where``; with
+            no aggregate, "=" means one of their values.
+        tables: that take part in it beside those of its tests.
+        where: its tests, all of them.
+        item, operator, aggregate: of a ``scalar`` alone.
+    """
+
+    kind: Kind
+    tables: tuple[int, ...] = ()
+    where: tuple[Test, ...] = ()
+    item: Item | None = None
+    operator: str = "="
+    aggregate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPlan:
+    """A question on the tables of a :class:`~codegen.sqlnet.joins.JoinGraph`.
+
+    Attributes:
+        select: what is shown, at least one.
+        tables: that take part beside those of the items below.
+        distinct: each row once.
+        where: tests on rows (WHERE) and, with an aggregate, on groups (HAVING).
+        any_of: whether one of the tests on rows is enough.
+        group: columns whose values make a group.
+        order, limit: "the five cheapest" have both.
+        companion: a second block, if there is one.
+        keys: foreign keys that joins should use where tables can be joined in several ways.
+    """
+
+    select: tuple[Selected, ...]
+    tables: tuple[int, ...] = ()
+    distinct: bool = False
+    where: tuple[Test, ...] = ()
+    any_of: bool = False
+    group: tuple[Item, ...] = ()
+    order: Order | None = None
+    limit: int | None = None
+    companion: Companion | None = None
+    keys: tuple[Item, ...] = ()
+
+    def items(self) -> Iterator[Item]:
+        """All items of the first block."""
+        yield from (selected.item for selected in self.select)
+        yield from (test.item for test in self.where)
+        yield from self.group
+        if self.order:
+            yield self.order.item
+        if self.companion and self.companion.item:
+            yield self.companion.item
+
+    def to_row(self) -> dict[str, Any]:
+        """Its fields as JSON has them; tables and columns by number."""
+        return asdict(self)
+
+    def required(self) -> frozenset[int]:
+        """The tables of the first block."""
+        return frozenset((*self.tables, *(item.table for item in self.items())))
+
+
+def label_columns(table: Table) -> list[int]:
+    """The columns that name a row to people: a name or title, or first and last name."""
+    found = [
+        number
+        for number, column in enumerate(table.columns)
+        if column.type == "text" and set(column.words) & {"name", "title", "fname", "lname"}
+    ]
+    parts = [n for n in found if set(table.columns[n].words) & {"first", "last", "fname", "lname"}]
+    return parts[:2] if len(parts) > 1 else found[:1]
+
+
+def is_identifier(table: Table, column: int) -> bool:
+    """Whether a column's values are names of rows: never summed, averaged or compared by size."""
+    if column in table.primary_key or any(column in key.columns for key in table.foreign_keys):
+        return True
+    words = words_of(table.columns[column].name)
+    return words[-1] in ("id", "ids", "uuid", "code", "phone", "zip", "postcode", "isbn")
+
+
+def to_statement(plan: QueryPlan, graph: JoinGraph, dialect: str = "sqlite") -> Statement:
+    """The statement of a plan.
+
+    Args:
+        plan: what to ask.
+        graph: of the database.
+        dialect: of sqlglot.
+
+    Raises:
+        PlanError: if the tables are not connected, or in several ways, or a join repeats what is
+            summed.
+        ConfigError: for a dialect that sqlglot does not know.
+    """
+    check_dialect(dialect)
+    writer = _Writer(graph, frozenset(plan.keys))
+    written = writer.plan(plan)
+    return Statement(written.sql(dialect=dialect), tuple(writer.parameters), dialect)
+
+
+def the_tree(graph: JoinGraph, required: Iterable[int], keys: Collection[Item] = ()) -> Tree:
+    """The least tree; of several, the one whose joins use most of the ``keys``.
+
+    Raises:
+        PlanError: naming two joins of which either would do.
+    """
+    found = graph.trees(required)
+    if len(found) > 1:
+        used = [sum(_uses(join, keys) for join in tree.joins) for tree in found]
+        found = [tree for tree, count in zip(found, used, strict=True) if count == max(used)]
+    if len(found) == 1:
+        return found[0]
+    one, other = (sorted(found[i].joins - found[1 - i].joins)[0] for i in (0, 1))
+    raise PlanError(
+        f"The tables can be joined by {_named(graph, one)} or by {_named(graph, other)}.",
+        "Say which one is meant.",
+    )
+
+
+def _uses(join: Join, keys: Collection[Item]) -> bool:
+    return any(Item(join.child, column) in keys for column in join.child_columns)
+
+
+def _named(graph: JoinGraph, join: Join) -> str:
+    table = graph.tables[join.child]
+    return f"{table.name}.{table.columns[join.child_columns[0]].name}"
+
+
+@dataclass(slots=True)
+class _Scope:
+    """What the tables of one block are called in it; a bare column needs no table's name."""
+
+    names: dict[int, str]
+    bare: bool = False
+
+
+@dataclass(slots=True)
+class _Writer:
+    """Builds one statement; parameters are added in the order of the text."""
+
+    graph: JoinGraph
+    keys: frozenset[Item] = frozenset()
+    parameters: list[Parameter] = field(default_factory=list)
+    _aliases: int = 0
+
+    def plan(self, plan: QueryPlan) -> exp.Query:
+        companion = plan.companion
+        if companion is None or companion.kind in ("never", "scalar"):
+            return self.block(plan)
+        first = replace(plan, companion=None)
+        second = replace(
+            plan,
+            companion=None,
+            tables=companion.tables,
+            where=companion.where,
+            any_of=False,
+        )
+        if plan.order or plan.limit is not None or plan.group:
+            raise PlanError(f"An order or groups can't be combined with {companion.kind!r} here.")
+        if companion.kind != "union" and self._is_by_row(plan, companion):
+            return self._by_row(plan, companion)
+        kinds = {"both": exp.Intersect, "except": exp.Except, "union": exp.Union}
+        left, right = self.block(first), self.block(second)
+        return kinds[companion.kind](this=left, expression=right, distinct=True)
+
+    def _is_by_row(self, plan: QueryPlan, companion: Companion) -> bool:
+        """Whether what is listed are rows of one table, and both blocks are about other tables."""
+        listed = {selected.item.table for selected in plan.select}
+        if len(listed) > 1 or any(s.aggregate for s in plan.select):
+            return False
+        (table,) = listed
+        others = {*companion.tables, *(test.item.table for test in companion.where)} - {table}
+        tested = {test.item.table for test in companion.where}
+        firsts = {test.item.table for test in plan.where if companion.kind == "both"}
+        return self.graph.key(table) is not None and bool(others) and table not in tested | firsts
+
+    def _by_row(self, plan: QueryPlan, companion: Companion) -> exp.Query:
+        """INTERSECT and EXCEPT of rows, not of their names: by EXISTS and NOT EXISTS."""
+        table = plan.select[0].item.table
+        if companion.kind == "except":
+            return self.block(replace(plan, companion=replace(companion, kind="never")))
+        others = tuple(t for t in sorted(plan.required()) if t != table)
+        bare = replace(plan, companion=None, where=(), tables=())
+        select, scope, _ = self._select(bare, Tree(frozenset({table})), nested=True)
+        first = self._exists(scope, [table], others, plan.where, plan.any_of)
+        second = self._exists(scope, [table], companion.tables, companion.where, False)
+        return select.where(first, second)
+
+    def block(self, plan: QueryPlan) -> exp.Select:
+        """One SELECT, with a companion that is a part of its WHERE."""
+        tree = the_tree(self.graph, plan.required(), self.keys)
+        if split := self._repeated_aggregate(plan, tree):
+            return split
+        nested = plan.companion is not None
+        select, scope, tree = self._select(plan, tree, nested)
+        tests = [self._test(test, scope, tree) for test in plan.where if not test.aggregate]
+        found: list[exp.Expr] = [exp.or_(*tests)] if plan.any_of and len(tests) > 1 else tests
+        is_first = plan.limit is not None and plan.order and not plan.order.aggregate
+        if plan.order and is_first:
+            column = self._column(plan.order.item, scope)
+            found.append(exp.Not(this=exp.Is(this=column, expression=exp.Null())))
+        if plan.companion:
+            found.append(self._companion(plan, plan.companion, scope))
+        if found:
+            select = select.where(*found)
+        if groups := self._groups(plan, tree):
+            select = select.group_by(*(self._column(item, scope) for item in groups))
+        if having := [self._test(test, scope, tree) for test in plan.where if test.aggregate]:
+            select = select.having(*having)
+        if plan.order:
+            ordered = self._aggregated(
+                Selected(plan.order.item, plan.order.aggregate), scope, tree, plan.group
+            )
+            select = select.order_by(exp.Ordered(this=ordered, desc=plan.order.descending))
+        return select if plan.limit is None else select.limit(plan.limit)
+
+    def _select(self, plan: QueryPlan, tree: Tree, nested: bool) -> tuple[exp.Select, _Scope, Tree]:
+        """SELECT and FROM."""
+        bare = len(tree.tables) == 1 and not nested
+        scope = _Scope({t: self.graph.tables[t].name for t in tree.tables}, bare)
+        shown = [self._aggregated(s, scope, tree, plan.group) for s in plan.select]
+        select = self._from(exp.select(*shown), tree, plan.select[0].item.table, scope)
+        if plan.distinct or self._repeats_list(plan, tree):
+            select = select.distinct()
+        return select, scope, tree
+
+    def _repeats_list(self, plan: QueryPlan, tree: Tree) -> bool:
+        if (
+            plan.group
+            or any(s.aggregate for s in plan.select)
+            or any(test.aggregate for test in plan.where)
+        ):
+            return False
+        if plan.order and plan.order.item not in [s.item for s in plan.select]:
+            return False  # most engines order distinct rows by what they show alone
+        listed = {s.item.table for s in plan.select}
+        return is_repeated(listed, tree, frozenset())
+
+    def _from(self, select: exp.Select, tree: Tree, start: int, scope: _Scope) -> exp.Select:
+        select = select.from_(self._table(start, scope))
+        done, todo = {start}, [start]
+        while todo:
+            here = todo.pop(0)
+            for join in tree.of(here):
+                there = join.other(here)
+                if there not in done:
+                    done.add(there)
+                    todo.append(there)
+                    on = self._on(join, scope, scope)
+                    select = select.join(self._table(there, scope), on=on)
+        return select
+
+    def _on(self, join: Join, child: _Scope, parent: _Scope) -> exp.Expr:
+        pairs = zip(join.child_columns, join.parent_columns, strict=True)
+        return exp.and_(
+            *(
+                exp.EQ(
+                    this=self._column(Item(join.child, one), child),
+                    expression=self._column(Item(join.parent, other), parent),
+                )
+                for one, other in pairs
+            )
+        )
+
+    def _table(self, table: int, scope: _Scope) -> exp.Expr:
+        described = self.graph.tables[table]
+        namespace = exp.to_identifier(described.namespace, quoted=True)
+        found = exp.Table(
+            this=exp.to_identifier(described.name, quoted=True),
+            db=namespace if described.namespace else None,
+        )
+        name = scope.names[table]
+        return found if name == described.name else exp.alias_(found, name, table=True, quoted=True)
+
+    def _column(self, item: Item, scope: _Scope) -> exp.Column:
+        name = self.graph.tables[item.table].columns[item.column].name
+        table = None if scope.bare else exp.to_identifier(scope.names[item.table], quoted=True)
+        return exp.column(exp.to_identifier(name, quoted=True), table=table)
+
+    def _aggregated(
+        self, selected: Selected, scope: _Scope, tree: Tree, group: Sequence[Item]
+    ) -> exp.Expr:
+        item, aggregate = selected.item, selected.aggregate
+        fixed = frozenset(one.table for one in group)
+        repeated = is_repeated({item.table}, tree, fixed)
+        if item.column == ROWS:
+            if not aggregate:
+                table = None if scope.bare else exp.to_identifier(scope.names[item.table], True)
+                return exp.Column(this=exp.Star(), table=table)
+            if aggregate != COUNT:
+                raise PlanError("Only the number of a table's rows can be asked for.")
+            if not (selected.distinct or repeated):
+                return exp.Count(this=exp.Star())
+            return exp.Count(this=exp.Distinct(expressions=[self._key(item.table, scope)]))
+        column: exp.Expr = self._column(item, scope)
+        if not aggregate:
+            return column
+        if aggregate in _SUMMING:
+            if repeated:
+                table = self.graph.tables[item.table]
+                raise PlanError(
+                    f"A join would count rows of {table.name} several times in the"
+                    f" {AGGREGATES[aggregate]} of {table.columns[item.column].name}."
+                )
+            if self.graph.tables[item.table].columns[item.column].type == "text":
+                column = exp.cast(column, exp.DataType.Type.DOUBLE)
+        kinds = {"MAX": exp.Max, "MIN": exp.Min, "COUNT": exp.Count, "SUM": exp.Sum, "AVG": exp.Avg}
+        inner = exp.Distinct(expressions=[column]) if selected.distinct else column
+        return kinds[AGGREGATES[aggregate]](this=inner)
+
+    def _key(self, table: int, scope: _Scope) -> exp.Expr:
+        key = self.graph.key(table)
+        if key is None:
+            name = self.graph.tables[table].name
+            raise PlanError(f"A join would count rows of {name}, which has no key, several times.")
+        return self._column(Item(table, key), scope)
+
+    def _groups(self, plan: QueryPlan, tree: Tree) -> list[Item]:
+        """The columns of GROUP BY: a name stands for its row where a join repeats the row."""
+        groups: list[Item] = []
+        aggregated = [*plan.select, *plan.where, *([plan.order] if plan.order else [])]
+        plain = [s.item for s in plan.select if not s.aggregate]
+        if not any(part.aggregate for part in aggregated) and not plan.group:
+            return []
+        for item in plan.group or plain:
+            key = self.graph.key(item.table)
+            labels = label_columns(self.graph.tables[item.table])
+            if (
+                key is not None
+                and item.column in labels
+                and is_repeated({item.table}, tree, frozenset())
+            ):
+                groups.append(Item(item.table, key))
+            groups.append(item)
+        # Engines but SQLite ask that whatever is shown is grouped; beside a row's key it is fixed.
+        return list(dict.fromkeys([*groups, *plain]))
+
+    def _test(self, test: Test, scope: _Scope, tree: Tree) -> exp.Expr:
+        table = self.graph.tables[test.item.table]
+        if test.aggregate:
+            left = self._aggregated(Selected(test.item, test.aggregate), scope, tree, ())
+            is_number = True
+        else:
+            if test.item.column == ROWS:
+                raise PlanError("Rows can't be compared with a value.")
+            left = self._column(test.item, scope)
+            is_number = table.columns[test.item.column].type == "real"
+        return self._compared(test, left, is_number)
+
+    def _compared(self, test: Test, left: exp.Expr, is_number: bool) -> exp.Expr:
+        operator, values = test.operator, test.values
+        if operator in ("is null", "is not null"):
+            null = exp.Is(this=left, expression=exp.Null())
+            return null if operator == "is null" else exp.Not(this=null)
+        if not values or (operator == "between") != (len(values) == 2 and operator == "between"):
+            raise PlanError(f"{operator!r} has {len(values)} values.")
+        if operator == "between":
+            low, high = values
+            return exp.and_(
+                self._one(">=", left, low, is_number), self._one("<=", left, high, is_number)
+            )
+        parts = [self._one(operator, left, value, is_number) for value in values]
+        if len(parts) == 1:
+            return parts[0]
+        negative = operator in ("!=", "not contains")
+        return exp.paren((exp.and_ if negative else exp.or_)(*parts))
+
+    def _one(self, operator: str, left: exp.Expr, value: PlanValue, is_number: bool) -> exp.Expr:
+        left = left.copy()
+        if value.start:
+            return self._in_period(operator, left, value)
+        if operator in ("contains", "not contains", "starts", "ends"):
+            before, after = operator != "starts", operator != "ends"
+            pattern = "%" * before + _escaped(value.text.lower()) + "%" * after
+            like = exp.Escape(
+                this=exp.Like(this=exp.Lower(this=left), expression=self._mark(pattern)),
+                expression=exp.Literal.string("\\"),
+            )
+            return exp.Not(this=like) if operator == "not contains" else like
+        kind = _COMPARISONS[operator]
+        number = number_of(value.text)
+        if number is not None and (is_number or operator not in ("=", "!=")):
+            if not is_number:
+                left = exp.cast(left, exp.DataType.Type.DOUBLE)
+            return kind(this=left, expression=self._mark(number))
+        if number is not None:  # a column of texts may hold numbers, such as SQLite's booleans
+            left = exp.cast(left, exp.DataType.Type.TEXT)
+        right = exp.Lower(this=self._mark(value.text))
+        return kind(this=exp.Lower(this=left), expression=right)
+
+    def _in_period(self, operator: str, left: exp.Expr, value: PlanValue) -> exp.Expr:
+        if operator in ("=", "!="):
+            inside = exp.and_(
+                exp.GTE(this=left.copy(), expression=self._mark(value.start)),
+                exp.LT(this=left.copy(), expression=self._mark(value.end)),
+            )
+            return inside if operator == "=" else exp.Not(this=exp.paren(inside))
+        bounds = {
+            ">": (exp.GTE, value.end),
+            ">=": (exp.GTE, value.start),
+            "<": (exp.LT, value.start),
+            "<=": (exp.LT, value.end),
+        }
+        if operator not in bounds:
+            raise PlanError(f"A period can't be compared by {operator!r}.")
+        kind, bound = bounds[operator]
+        return kind(this=left, expression=self._mark(bound))
+
+    def _mark(self, value: Parameter) -> exp.Placeholder:
+        self.parameters.append(value)
+        return exp.Placeholder()
+
+    def _companion(self, plan: QueryPlan, companion: Companion, scope: _Scope) -> exp.Expr:
+        if companion.kind == "scalar":
+            return self._scalar(companion, scope)
+        first = [selected.item.table for selected in plan.select]
+        anchors = list(dict.fromkeys([*first, *sorted(scope.names)]))
+        found = self._exists(scope, anchors, companion.tables, companion.where, False)
+        return exp.Not(this=found)
+
+    def _scalar(self, companion: Companion, scope: _Scope) -> exp.Expr:
+        item = companion.item
+        if item is None or item.column == ROWS:
+            raise PlanError("A comparison with all rows needs a column.")
+        left = self._column(item, scope)
+        inner = QueryPlan(
+            (Selected(item, companion.aggregate),), companion.tables, where=companion.where
+        )
+        query = self.block(inner)
+        if not companion.aggregate and companion.operator in ("=", "!="):
+            among = exp.In(this=left, query=exp.Subquery(this=query))
+            return among if companion.operator == "=" else exp.Not(this=among)
+        kind = _COMPARISONS[companion.operator]
+        return kind(this=left, expression=exp.Subquery(this=query))
+
+    def _exists(
+        self,
+        scope: _Scope,
+        anchors: Sequence[int],
+        tables: Sequence[int],
+        where: Sequence[Test],
+        any_of: bool,
+    ) -> exp.Expr:
+        """EXISTS: a row of ``tables`` that meets ``where`` and belongs to an outer row.
+
+        The outer row is of the anchor that is nearest to them.
+        """
+        wanted = {*tables, *(test.item.table for test in where)}
+        _, _, anchor = min(
+            (self._cost(wanted | {anchor}), place, anchor) for place, anchor in enumerate(anchors)
+        )
+        tree = the_tree(self.graph, wanted | {anchor}, self.keys)
+        at = tree.of(anchor)
+        inner = _Scope({table: self._alias() for table in sorted(tree.tables)})
+        if anchor in wanted or len(at) != 1:
+            key = self.graph.key(anchor)
+            if key is None:
+                raise PlanError(f"{self.graph.tables[anchor].name} has no key of one column.")
+            start, rest = anchor, tree
+            link: exp.Expr = exp.EQ(
+                this=self._column(Item(anchor, key), inner),
+                expression=self._column(Item(anchor, key), scope),
+            )
+        else:
+            (join,) = at
+            start = join.other(anchor)
+            rest = Tree(tree.tables - {anchor}, tree.joins - {join})
+            outer, own = (scope, inner) if anchor == join.child else (inner, scope)
+            link = self._on(join, outer, own)
+        one = exp.select(exp.Literal.number(1))
+        query = self._from(one, rest, start, inner).where(link)
+        tests = [self._test(test, inner, rest) for test in where]
+        if any_of and len(tests) > 1:
+            tests = [exp.or_(*tests)]
+        return exp.Exists(this=query.where(*tests) if tests else query)
+
+    def _cost(self, tables: set[int]) -> float:
+        try:
+            return sum(join.cost for join in self.graph.trees(tables)[0].joins)
+        except PlanError:
+            return float("inf")
+
+    def _alias(self) -> str:
+        taken = {table.name.lower() for table in self.graph.tables}
+        while True:
+            self._aliases += 1
+            if (name := f"t{self._aliases}") not in taken:
+                return name
+
+    def _repeated_aggregate(self, plan: QueryPlan, tree: Tree) -> exp.Select | None:
+        """A sum, mean or count of a column whose rows a join repeats: over each row once."""
+        listed = {selected.item.table for selected in plan.select}
+        if plan.group or plan.companion or plan.order or len(listed) > 1:
+            return None
+        (table,) = listed
+        summed = [s for s in plan.select if s.aggregate in _SUMMING or s.aggregate == COUNT]
+        has_column = any(s.item.column != ROWS and not s.distinct for s in summed)
+        if not has_column or any(test.aggregate for test in plan.where):
+            return None
+        if not all(s.aggregate for s in plan.select) or not is_repeated({table}, tree, frozenset()):
+            return None
+        own = [test for test in plan.where if test.item.table == table]
+        if plan.any_of and own and len(own) < len(plan.where):
+            return None
+        rest = [test for test in plan.where if test.item.table != table]
+        alone = Tree(frozenset({table}))
+        select, scope, _ = self._select(replace(plan, where=(), tables=()), alone, nested=True)
+        tests = [self._test(test, scope, alone) for test in own]
+        if plan.any_of and len(tests) > 1:
+            tests = [exp.or_(*tests)]
+        others = sorted(plan.required() - {table})
+        return select.where(*tests, self._exists(scope, [table], others, rest, plan.any_of))
+
+
+_COMPARISONS = {
+    "=": exp.EQ,
+    "!=": exp.NEQ,
+    ">": exp.GT,
+    "<": exp.LT,
+    ">=": exp.GTE,
+    "<=": exp.LTE,
+}
+
+
+def is_repeated(listed: set[int], tree: Tree, fixed: frozenset[int]) -> bool:
+    """Whether a join repeats the rows of the listed tables.
+
+    It does where it leads from them, or from their parents, to a child; but one that leads on to a
+    ``fixed`` table (of a group) says which group a row belongs to.
+    """
+    seen = set(listed)
+    todo = list(listed)
+    while todo:
+        here = todo.pop()
+        for join in tree.of(here):
+            there = join.other(here)
+            if there in seen:
+                continue
+            if join.repeats(here) and not (tree.behind(join, here) & fixed):
+                return True
+            seen.add(there)
+            todo.append(there)
+    return False
+
+
+def _escaped(text: str) -> str:
+    return "".join("\\" + sign if sign in "%_\\" else sign for sign in text)

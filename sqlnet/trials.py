@@ -1,0 +1,340 @@
+"""Questions asked as a user asks them, on whole databases: right, abstained, or wrong.
+
+A file of questions is JSON lines with ``question`` and ``db_id`` (a file of that name in a folder:
+.sqlite, .db, .duckdb, .csv) or ``tables`` (name -> column names, nothing to run). What is expected
+is given by ``answer`` (rows; with ``ordered``, and ``accepted`` with other answers that are right
+too), or by ``query`` or ``queries``, which are run; a question with neither can't be answered.
+
+An answer is right if its rows are the expected ones, in any order unless it was asked for, numbers
+to four places, texts without regard to case, columns in any order; further columns do no harm
+beside rows that are given as ``answer``. To abstain is right where the question can't be answered,
+or has ``abstain_ok``. Wrong is what is shown as an answer and is none: what a user can't see.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import permutations
+from pathlib import Path
+from typing import Any, Literal
+from zlib import crc32
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from codegen.errors import InputError
+from codegen.paths import plain_name
+from codegen.sqlnet.databases import DatabaseError, StatementLimits
+from codegen.sqlnet.databases.files import SqliteDatabase
+from codegen.sqlnet.examples import Question, WikiTable, read_rows
+from codegen.sqlnet.parser import Parse, SQLNet
+from codegen.sqlnet.query import Column, Statement, Table, UnsafeSQLError
+from codegen.sqlnet.schema import Schema
+from codegen.sqlnet.sql import to_sql
+from codegen.sqlnet.trust import Trust, fit
+
+Verdict = Literal["right", "abstained", "wrong"]
+VERDICTS: tuple[Verdict, ...] = ("right", "abstained", "wrong")
+
+_ENDINGS = (".sqlite", ".db", ".duckdb", ".csv")
+_LIMITS = StatementLimits(seconds=20.0, rows=20_000)
+_MOST_COLUMNS = 6  # of an answer whose columns may stand in another order
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Rows that are a right answer.
+
+    Attributes:
+        rows: the rows.
+        ordered: whether their order counts.
+        exact: whether further columns make an answer wrong.
+    """
+
+    rows: tuple[tuple[Any, ...], ...]
+    ordered: bool = False
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A question, the schema it is asked of, and what is expected; nothing if it can't be answered.
+
+    ``query`` is the SQL that gave the expected rows, if some did.
+    """
+
+    id: str
+    database: str
+    question: str
+    schema: Schema
+    expected: tuple[Expected, ...] = ()
+    abstain_ok: bool = False
+    query: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a trial.
+
+    Attributes:
+        id, database: of the trial.
+        verdict: see the module.
+        code: why there was no answer; "" if there was one.
+        confidence: of the answer, given or not.
+        answered_right: whether the answer, given or not, is right.
+        answerable: whether to abstain is no right answer.
+        signs: what the confidence was computed from.
+    """
+
+    id: str
+    database: str
+    verdict: Verdict
+    code: str
+    confidence: float
+    answered_right: bool
+    answerable: bool
+    signs: Mapping[str, float] = field(repr=False)
+
+
+def run(parser: SQLNet, trial: Trial, min_confidence: float | None = None) -> Outcome:
+    """Asks one question."""
+    parse = parser.parse(trial.question, trial.schema, top_k=1, min_confidence=min_confidence)
+    right = _is_right(parse, trial)
+    answerable = bool(trial.expected) and not trial.abstain_ok
+    if parse.doubts or parse.failure:
+        verdict: Verdict = "abstained" if answerable else "right"
+        code = parse.doubts[0].code if parse.doubts else "failed"
+    else:
+        verdict, code = ("right" if right else "wrong"), ""
+    return Outcome(
+        *(trial.id, trial.database, verdict, code, parse.confidence, right, answerable),
+        signs=parse.signs,
+    )
+
+
+def _is_right(parse: Parse, trial: Trial) -> bool:
+    rows = parse.rows
+    return rows is not None and any(same_rows(rows.rows, wanted) for wanted in trial.expected)
+
+
+def same_rows(found: Sequence[Sequence[Any]], expected: Expected) -> bool:
+    """Whether rows are the expected ones; see the module."""
+    wanted = expected.rows
+    if len(found) != len(wanted):
+        return False
+    if not wanted:
+        return True
+    width, given = len(wanted[0]), len(found[0])
+    if given < width or (expected.exact and given != width):
+        return False
+    left = [tuple(map(_plain, row)) for row in found]
+    right = [tuple(map(_plain, row)) for row in wanted]
+    orders: Iterable[Sequence[int]] = (range(width),)
+    if given <= _MOST_COLUMNS:
+        columns = [Counter(row[i] for row in left) for i in range(given)]
+        needed = [Counter(row[i] for row in right) for i in range(width)]
+        orders = (
+            order
+            for order in permutations(range(given), width)
+            if all(columns[i] == needed[j] for j, i in enumerate(order))
+        )
+    for order in orders:
+        picked = [tuple(row[i] for i in order) for row in left]
+        if picked == right if expected.ordered else Counter(picked) == Counter(right):
+            return True
+    return False
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return round(float(value), 4)
+    return value.strip().casefold() if isinstance(value, str) else repr(value)
+
+
+def read_trials(path: str | Path, folder: str | Path) -> Iterator[Trial]:
+    """The trials of a file; those whose query can't be run are left out.
+
+    Raises:
+        InputError: naming file and line; also where a database is missing.
+    """
+    opened: dict[str, Schema] = {}  # one at a time: each is a process
+    for where, row in read_rows(path):
+        try:
+            name, question = str(row.get("db_id") or row["database"]), str(row["question"])
+            if "tables" in row:
+                schema = Schema(tuple(_bare_table(*item) for item in row["tables"].items()))
+            else:
+                if name not in opened:
+                    opened = {name: Schema.open(_database_file(Path(folder), name, where))}
+                schema = opened[name]
+            queries = [q for q in [row.get("query"), *row.get("queries", ())] if q]
+            given = [row, *row.get("accepted", ())] if row.get("answer") is not None else []
+            expected = [
+                Expected(tuple(map(tuple, one["answer"])), bool(row.get("ordered")), exact=False)
+                for one in given
+            ]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{where}: not a question on a database ({error!r}).") from None
+        answerable = bool(queries or given) and not row.get("impossible")
+        if answerable and not given and schema.database:
+            expected = [found for query in queries if (found := _ran(schema, query))]
+            if not expected:
+                continue
+        yield Trial(
+            str(row.get("id", where)),
+            name,
+            question,
+            schema,
+            tuple(expected),
+            bool(row.get("abstain_ok")),
+            queries[0] if queries else "",
+        )
+
+
+def _bare_table(name: str, columns: Sequence[str]) -> Table:
+    return Table(name, tuple(Column(column) for column in dict.fromkeys(columns)))
+
+
+def _database_file(folder: Path, name: str, where: str) -> Path:
+    plain = plain_name(name, where)
+    for ending in _ENDINGS:
+        if (found := folder / f"{plain}{ending}").is_file():
+            return found
+    raise InputError(f"{where}: {folder} holds no database {name!r} ({', '.join(_ENDINGS)}).")
+
+
+def _ran(schema: Schema, query: str) -> Expected | None:
+    """What a query of the file gives, behind the engine's guards but not the gate's list."""
+    assert schema.database
+    try:
+        statement = Statement(query, (), schema.database.dialect)
+        rows = schema.database.engine.query(statement, _LIMITS)
+    except (DatabaseError, UnsafeSQLError):
+        return None
+    return Expected(rows.rows, bool(re.search(r"\border\s+by\b", query, re.IGNORECASE)))
+
+
+def wikisql_trials(
+    questions: Iterable[Question], tables: Mapping[str, WikiTable]
+) -> Iterator[Trial]:
+    """WikiSQL's questions, each on a database of its one table."""
+    opened: dict[str, Schema] = {}
+    for question in questions:
+        name = question.table.name
+        if name not in opened:
+            database = SqliteDatabase.from_table(question.table, tables[name].rows)
+            opened[name] = Schema.of(database)
+        schema = opened[name]
+        assert schema.database
+        statement = to_sql(question.query, question.table)
+        rows = schema.database.execute(statement, _LIMITS).rows
+        yield Trial(
+            question.id, name, question.text, schema, (Expected(rows),), query=statement.text
+        )
+
+
+TOLERATED = 0.04
+"""The share of all questions that may end wrong on the databases that a threshold is chosen on."""
+
+_ANY = 1e-9  # a confidence that every answer has
+
+
+def fit_trust(
+    parser: SQLNet, trials: Iterable[Trial], seed: int = 0
+) -> tuple[Trust, list[Outcome], list[Outcome]]:
+    """The confidence fitted to half of the trials' databases.
+
+    Every fourth question is also asked without a column that it needs. Which half a database is in
+    follows from its name. A fit on databases of several tables chooses the threshold too: the least
+    with which at most :data:`TOLERATED` of the questions end wrong.
+
+    Returns:
+        The confidence; then what came of the questions on the databases that it was fitted to, and
+        of those on the others, both by the new confidence.
+
+    Raises:
+        InputError: if there are too few answers to fit anything.
+    """
+    rng = random.Random(seed)
+    asked: list[Outcome] = []
+    for number, trial in enumerate(trials):
+        asked.append(run(parser, trial, _ANY))
+        if number % 4 == 0 and (hidden := without_a_column(trial, rng)):
+            asked.append(run(parser, hidden, _ANY))
+    halves: tuple[list[Outcome], list[Outcome]] = ([], [])
+    for outcome in asked:
+        halves[not is_fitted_to(outcome.database)].append(outcome)
+    weights, threshold = dict(parser.trust.weights), parser.trust.threshold
+    for kind in ("one", "several"):
+        of_kind = [o for o in halves[0] if _kind(o) == kind]
+        answered = [o for o in of_kind if not o.code]
+        if not answered:
+            continue
+        if len(answered) < _LEAST:
+            raise InputError(
+                f"Only {len(answered)} questions are answered at all; {_LEAST} are needed to fit.",
+                "Give more questions, on more databases.",
+            )
+        weights[kind] = fit([o.signs for o in answered], [o.answered_right for o in answered])
+        if kind == "several":
+            scores = Trust(weights)
+            wrong = [scores.confidence(kind, o.signs) for o in answered if not o.answered_right]
+            steps = (step / 100 for step in range(20, 100))
+            threshold = next(
+                (t for t in steps if sum(w >= t for w in wrong) <= TOLERATED * len(of_kind)), 0.99
+            )
+    found = Trust(weights, threshold)
+    fitted, others = ([_judged(o, found) for o in half] for half in halves)
+    return found, fitted, others
+
+
+_LEAST = 50
+
+
+def is_fitted_to(database: str) -> bool:
+    """Whether a database is in the half that :func:`fit_trust` fits to."""
+    return crc32(database.encode()) % 2 == 0
+
+
+def _kind(outcome: Outcome) -> str:
+    return "several" if outcome.signs["several"] else "one"
+
+
+def _judged(outcome: Outcome, by: Trust) -> Outcome:
+    """The outcome by another confidence."""
+    confidence = by.confidence(_kind(outcome), outcome.signs)
+    if not outcome.code and confidence < by.threshold:
+        verdict: Verdict = "abstained" if outcome.answerable else "right"
+        return replace(outcome, verdict=verdict, code="confidence", confidence=confidence)
+    return replace(outcome, confidence=confidence)
+
+
+def without_a_column(trial: Trial, rng: random.Random) -> Trial | None:
+    """The same question where a column that its query needs is not there: it can't be answered.
+
+    None if no column can be told from the query.
+    """
+    try:
+        tree = sqlglot.parse_one(trial.query, dialect="sqlite")
+    except SqlglotError:
+        return None
+    used = sorted({column.name.lower() for column in tree.find_all(exp.Column)})
+    named = {c.name.lower() for table in trial.schema.tables for c in table.columns}
+    if not (hidden := [name for name in used if name in named]):
+        return None
+    name = rng.choice(hidden)
+    tables = [kept for table in trial.schema.tables if (kept := _without(table, name))]
+    if not tables:
+        return None
+    schema = Schema(tuple(tables), trial.schema.database)
+    return replace(trial, schema=schema, expected=(), query="")
+
+
+def _without(table: Table, name: str) -> Table | None:
+    kept = [n for n, column in enumerate(table.columns) if column.name.lower() != name]
+    return table.only(kept) if kept else None

@@ -1,0 +1,131 @@
+"""The confidence that an answer is right: a logistic curve over what is seen of question and query.
+
+A network's probabilities say how sure each slot is among the columns that it was shown; they do not
+say that the question needs another table, or that a word of it was left out. So the confidence is
+fitted on the slots' probabilities and on such signs together (:data:`SIGNS`), as multivariate Platt
+scaling, in two curves: one for databases of one table, one for those of several, where a query is
+far more often wrong. It is fitted on databases that the network was not trained on, a share of the
+questions made unanswerable by hiding a column that they need (:mod:`codegen.sqlnet.trials`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from codegen.errors import ModelError
+from codegen.records import write_atomic
+
+SIGNS = (
+    *("select", "aggregate", "number", "column", "operator", "value"),
+    *("run", "margin", "table", "empty", "conditions", "aggregated", "rows_unread"),
+    *("words_left", "unused", "table_named", "select_named", "columns_unnamed", "who", "elsewhere"),
+)
+"""What the confidence is computed from.
+
+The log-odds, cut to [-6, 6], of the least certain slot of a kind (``select`` to ``value``), of the
+query chosen by running (``run``) and of its table (``table``); ``margin``, the log-probability
+over that of the next query that asks for something else, at most 6; whether the answer is empty;
+the number of conditions; whether there is an aggregate; whether no value could be looked up;
+content words that nothing explains, at most 4; columns and tables that are named and not used, at
+most 3; the shares of the table's and of the SELECT column's words that the question has; condition
+columns without a
+word in the question; whether who, when or where meets a column of another sort; values that other
+columns hold too.
+"""
+
+PLAN_SLOTS = {
+    "select": "select",
+    "aggregate": "companion",
+    "number": "order",
+    "column": "where",
+    "operator": "group",
+    "value": "flags",
+    "table": "tables",
+}
+"""Sign -> the slots of a plan that it is of (:class:`codegen.sqlnet.plan_decode.ScoredPlan`).
+
+The curve for several tables is fitted on plans, where the package has a network for them.
+"""
+
+_PENALTY = 1.0
+_FILE = "trust.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Weights of :data:`SIGNS` and ``bias``, for ``one`` table and for ``several``.
+
+    ``threshold``: the confidence below which an answer is not given unless asked to be.
+    """
+
+    weights: Mapping[str, Mapping[str, float]]
+    threshold: float = 0.5
+
+    def confidence(self, kind: str, signs: Mapping[str, float]) -> float:
+        """The confidence of an answer with these signs; ``kind`` is ``one`` or ``several``."""
+        weights = self.weights[kind]
+        score = weights.get("bias", 0.0) + sum(weights.get(k, 0.0) * v for k, v in signs.items())
+        return float(_sigmoid(np.float64(score)))
+
+    def save(self, folder: Path) -> None:
+        """Writes it beside a network."""
+        row = {"threshold": self.threshold, "weights": {k: {**w} for k, w in self.weights.items()}}
+        write_atomic(folder / _FILE, json.dumps(row, indent=2) + "\n")
+
+
+def load(*folders: Path) -> Trust:
+    """From the first of the folders that holds one.
+
+    Raises:
+        ModelError: if none does, or it is damaged.
+    """
+    for folder in folders:
+        try:
+            row = json.loads((folder / _FILE).read_text("utf-8"))
+            weights = {
+                kind: {str(sign): float(weight) for sign, weight in row["weights"][kind].items()}
+                for kind in ("one", "several")
+            }
+            return Trust(weights, float(row["threshold"]))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{folder / _FILE} can't be read: {error}.") from None
+    raise ModelError(f"None of these folders holds {_FILE}: {', '.join(map(str, folders))}.")
+
+
+def fit(signs: Sequence[Mapping[str, float]], right: Sequence[bool]) -> dict[str, float]:
+    """The likeliest weights for answers that were right or not.
+
+    Args:
+        signs: of each answer.
+        right: whether it was right.
+    """
+    x = np.array([[1.0, *(row.get(sign, 0.0) for sign in SIGNS)] for row in signs])
+    y = np.array(right, dtype=float)
+    mean, spread = x.mean(0), x.std(0)
+    mean[0], spread = 0.0, np.where(spread > 1e-9, spread, 1.0)  # the bias stays as it is
+    scaled = (x - mean) / spread
+    pull = np.full(x.shape[1], _PENALTY)
+    pull[0] = 1e-3
+    w = np.zeros(x.shape[1])
+    for _ in range(50):
+        p = _sigmoid(scaled @ w)
+        gradient = scaled.T @ (p - y) + pull * w
+        curvature = (scaled * np.maximum(p * (1 - p), 1e-9)[:, None]).T @ scaled + np.diag(pull)
+        step = np.linalg.solve(curvature, gradient)
+        w = w - step * min(1.0, 3.0 / max(1e-9, float(np.abs(step).max())))
+        if np.abs(step).max() < 1e-8:
+            break
+    plain = w / spread
+    plain[0] -= float((plain[1:] * mean[1:]).sum())
+    return {name: round(float(v), 5) for name, v in zip(("bias", *SIGNS), plain, strict=True)}
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(x / 2))

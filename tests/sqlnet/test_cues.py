@@ -1,0 +1,298 @@
+"""What a question demands of its query: each demand is met or named, and names are no demands."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from codegen.sqlnet.cues import Asked, explained, named_but_unused, unmet, words_left
+from codegen.sqlnet.explain import clauses_of, sentence
+from codegen.sqlnet.plan import Companion, Item, Order, PlanValue, QueryPlan, Selected
+from codegen.sqlnet.plan import Test as Condition_
+from codegen.sqlnet.query import AGGREGATES, Clause, Column, Condition, ForeignKey, Query, Table
+
+PRODUCTS = Table(
+    "products",
+    (
+        *(Column("id", "real"), Column("name"), Column("price", "real"), Column("copies", "real")),
+        *(Column("status"), Column("added_on"), Column("last name"), Column("zip", "real")),
+    ),
+    primary_key=(0,),
+)
+ORDERS = Table(
+    "orders",
+    (Column("id", "real"), Column("product_id", "real"), Column("quantity", "real")),
+    primary_key=(0,),
+    foreign_keys=(ForeignKey((1,), "products", ("id",)),),
+)
+ID, NAME, PRICE, COPIES, STATUS, ADDED, LAST, ZIP = range(8)
+MAX, MIN, COUNT, SUM, AVG = map(AGGREGATES.index, ("MAX", "MIN", "COUNT", "SUM", "AVG"))
+
+
+def asked(question: str, query: Query, others: tuple[Table, ...] = (ORDERS,)) -> Asked:
+    return Asked(question, query.clauses(PRODUCTS), (PRODUCTS,), others)
+
+
+def codes(question: str, query: Query) -> list[str]:
+    return [doubt.code for doubt in unmet(asked(question, query))]
+
+
+def where(column: int, operator: int, value: str) -> tuple[Condition, ...]:
+    return (Condition(column, operator, value),)
+
+
+UNDERSTOOD = [
+    ("how many products are there?", Query(ID, COUNT, counts_rows=True)),
+    ("what is the highest price?", Query(PRICE, MAX)),
+    ("show me the lowest price of all products", Query(PRICE, MIN)),
+    ("what is the average price of products", Query(PRICE, AVG)),
+    ("total price of products with status sold", Query(PRICE, SUM, where(STATUS, 0, "sold"))),
+    ("names of products with a price over 20", Query(NAME, 0, where(PRICE, 1, "20"))),
+    ("which products cost less than $1,000?", Query(NAME, 0, where(PRICE, 2, "1,000"))),
+    ("what is the last name of the product Moka Pot?", Query(LAST, 0, where(NAME, 0, "Moka Pot"))),
+    (
+        "price of the product 'No 5 or Best of West'",
+        Query(PRICE, 0, where(NAME, 0, "No 5 or Best of West")),
+    ),
+    ("how many copies does the Moka Pot have?", Query(COPIES, 0, where(NAME, 0, "Moka Pot"))),
+    ("name of products added before 2023", Query(NAME, 0, where(ADDED, 2, "2023"))),
+    ("what is the zip of the Moka Pot", Query(ZIP, 0, where(NAME, 0, "Moka Pot"))),
+]
+
+
+@pytest.mark.parametrize(("question", "query"), UNDERSTOOD)
+def test_a_query_that_says_it_all_meets_its_question(question: str, query: Query) -> None:
+    assert [doubt.text for doubt in unmet(asked(question, query))] == []
+
+
+@pytest.mark.parametrize(
+    "demand",
+    """
+    never {}
+    {} without orders
+    {} that were not sold
+    {} or the status
+    either {}
+    {} for each status
+    {} per status
+    {} in every shop
+    {} grouped by status
+    different {}
+    distinct {}
+    {} sorted by status
+    {} in alphabetical order
+    {} with the highest status
+    the cheapest {}
+    the top 5 {}
+    the first three {}
+    the most popular {}
+    {} with at least some copies
+    {} with no more than some copies
+    {} with more than some copies
+    {} between some copies and others
+    {} added since then
+    {} added before then
+    {} added in March
+    {} added today
+    {} of the last month
+    {} with 7 copies
+    {} of "Moka Pot"
+    {} in Berlin
+    the average {}
+    the percentage of {}
+    the difference between {}
+    why {}
+    should we sell {}
+    the {} that he bought
+    """.strip().split("\n"),
+)
+def test_no_demand_is_left_out_silently(demand: str) -> None:
+    """The plain list of names meets none of these."""
+    question = demand.strip().format("product names")
+    assert codes("show product names", Query(NAME)) == []
+    assert codes(question, Query(NAME)), question
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        (Query(PRICE, MAX), "unasked"),
+        (Query(PRICE, AVG), "unasked"),
+        (Query(PRICE, SUM), "unasked"),
+        (Query(NAME, COUNT), "unasked"),
+        (Query(ID, MAX), "unasked"),
+        (Query(ID), "identifier"),
+        (Query(NAME, 0, where(PRICE, 1, "name")), "unasked"),
+    ],
+)
+def test_a_query_does_nothing_unasked(query: Query, code: str) -> None:
+    assert code in codes("show the product name", query)
+
+
+def test_identifiers_are_no_quantities() -> None:
+    for column in (ID, ZIP):
+        for aggregate in (MAX, MIN, SUM, AVG):
+            clause = Query(column, aggregate).clauses(PRODUCTS)[0]
+            assert clause.identifier
+            question = "the highest lowest total average product"
+            assert "identifier" in codes(question, Query(column, aggregate))
+    plain = ("price", "paid", "bid", "grid", "width", "orchid_count")
+    assert not any(Clause("select", "t", Column(name, "real")).identifier for name in plain)
+    keyed = Table("t", (Column("a", "real"), Column("b", "real")), primary_key=(0,))
+    assert [Query(n).clauses(keyed)[0].identifier for n in (0, 1)] == [True, False]
+
+
+def test_the_holder_of_a_superlative_is_not_its_quantity() -> None:
+    assert codes("what is the highest price?", Query(PRICE, MAX)) == []
+    assert codes("which product has the highest price?", Query(PRICE, MAX)) == ["cue"]
+    assert codes("what is the highest price?", Query(PRICE, MIN)) == ["cue"]
+    assert codes("what is the highest price?", Query(COPIES, MAX)) == ["cue"]
+
+
+def test_a_cue_in_a_name_is_none() -> None:
+    table = Table(
+        "cars",
+        (Column("miles per gallon", "real"), Column("home city"), Column("No. of wins", "real")),
+    )
+    average = Query(0, AVG).clauses(table)
+    for question, met in [
+        ("the average miles per gallon of cars", True),
+        ("the average miles per  Gallon of cars", True),
+        ("the average miles per gallon per city", False),
+        ("the average miles per gallon without cars", False),
+    ]:
+        assert (not list(unmet(Asked(question, average, (table,))))) is met, question
+    wins = Query(2, 0, (Condition(1, 0, "Best"),)).clauses(table)
+    assert not list(unmet(Asked("No. of wins of the cars of Best", wins, (table,))))
+
+
+def test_what_a_column_counts_is_not_counted_in_rows() -> None:
+    rows = Query(ID, COUNT, counts_rows=True)
+    assert codes("how many copies do we own?", rows) == ["cue"]
+    assert codes("how many products do we own?", rows) == []
+
+
+def test_words_that_nothing_explains_are_named() -> None:
+    query = Query(PRICE, 0, where(NAME, 0, "Moka Pot"))
+    said = asked("what is the shipping price of the Moka Pot for our product club?", query)
+    assert words_left(said) == ["shipping", "club"]
+    assert dict(explained(said))["price"] == "column price"
+    assert dict(explained(said))["Moka"] == "a value"
+    alike = Asked(said.question, said.clauses, said.tables, (), lambda one, other: 0.9)
+    assert words_left(alike) == []
+
+
+def test_columns_and_tables_that_are_named_and_not_used() -> None:
+    said = asked("price and status of products in orders", Query(PRICE))
+    assert named_but_unused(said) == ["status", "orders"]
+    both = asked("price of products by status sold", Query(PRICE, 0, where(STATUS, 0, "sold")))
+    assert named_but_unused(both) == []
+
+
+V = PlanValue
+PLANS = [
+    (
+        "which products have no orders?",
+        QueryPlan((Selected(Item(0, NAME)),), companion=Companion("never", (1,))),
+        "the name of products without orders",
+    ),
+    (
+        "number of orders per product",
+        QueryPlan((Selected(Item(0, NAME)), Selected(Item(1), COUNT)), group=(Item(0, NAME),)),
+        "the name and the number of orders of products, for each name",
+    ),
+    (
+        "the three most expensive products by price",
+        QueryPlan((Selected(Item(0, NAME)),), order=Order(Item(0, PRICE), 0, True), limit=3),
+        "the name of products, sorted by price, highest first, the first 3 alone",
+    ),
+    (
+        "products whose status is sold or lost",
+        QueryPlan(
+            (Selected(Item(0, NAME)),),
+            where=(Condition_(Item(0, STATUS), "=", (V("sold"), V("lost"))),),
+        ),
+        "the name of products whose status is 'sold' or 'lost'",
+    ),
+    (
+        "products with a price between 10 and 20",
+        QueryPlan(
+            (Selected(Item(0, NAME)),),
+            where=(Condition_(Item(0, PRICE), "between", (V("10"), V("20"))),),
+        ),
+        "the name of products whose price is from '10' to '20'",
+    ),
+    (
+        "how many different status are there among products?",
+        QueryPlan((Selected(Item(0, STATUS), COUNT, True),)),
+        "the number of different values of status of products",
+    ),
+    (
+        "products without a status",
+        QueryPlan((Selected(Item(0, NAME)),), where=(Condition_(Item(0, STATUS), "is null"),)),
+        "the name of products whose status is empty",
+    ),
+    (
+        "which products have more than 5 orders?",
+        QueryPlan((Selected(Item(0, NAME)),), where=(Condition_(Item(1), ">", (V("5"),), COUNT),)),
+        "the name of products, where the number of orders is more than '5'",
+    ),
+    (
+        "products that cost more than the average price",
+        QueryPlan(
+            (Selected(Item(0, NAME)),),
+            companion=Companion("scalar", item=Item(0, PRICE), operator=">", aggregate=AVG),
+        ),
+        "the name of products whose price is more than the average price",
+    ),
+]
+
+
+@pytest.mark.parametrize(("question", "plan", "words"), PLANS)
+def test_plans_meet_what_a_sketch_cannot_and_say_it(
+    question: str, plan: QueryPlan, words: str
+) -> None:
+    clauses = clauses_of(plan, (PRODUCTS, ORDERS))
+    said = Asked(question, clauses, (PRODUCTS, ORDERS))
+    assert [doubt.text for doubt in unmet(said)] == []
+    assert sentence(clauses) == words
+    assert codes(question, Query(NAME)), "the sketch can't say it"
+
+
+def test_a_sentence_says_the_query() -> None:
+    pending = where(STATUS, 0, "pending")
+    for query, words in [
+        (
+            Query(ID, COUNT, pending, counts_rows=True),
+            "the number of products whose status is 'pending'",
+        ),
+        (Query(NAME, COUNT), "the number of products with a name"),
+        (Query(PRICE, MAX), "the highest price of products"),
+        (
+            Query(NAME, 0, where(ADDED, 1, "2023")),
+            "the name of products whose added on is after '2023'",
+        ),
+        (
+            Query(PRICE, AVG, (*pending, Condition(COPIES, 2, "3"))),
+            "the average price of products whose status is 'pending' and copies is less than '3'",
+        ),
+    ]:
+        assert sentence(query.clauses(PRODUCTS)) == words
+
+
+def test_count_counts_rows_unless_a_column_is_meant() -> None:
+    from codegen.sqlnet.sql import to_sql, validate
+
+    connection = sqlite3.connect(":memory:")
+    connection.execute(
+        "CREATE TABLE products (id, name, price, copies, status, added_on, 'last name', zip)"
+    )
+    connection.execute("INSERT INTO products (id, name) VALUES (1, 'a'), (2, NULL)")
+    counts = []
+    for query in (Query(NAME, COUNT), Query(NAME, COUNT, counts_rows=True)):
+        text = to_sql(query, PRODUCTS).text
+        validate(text, [PRODUCTS])
+        counts += connection.execute(text).fetchone()
+    connection.close()
+    assert counts == [1, 2]

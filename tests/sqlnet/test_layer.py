@@ -1,0 +1,116 @@
+"""What people call the things of a database: read, applied, and written as a first file."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from codegen.config import read_yaml
+from codegen.errors import CodegenError
+from codegen.sqlnet.features import encode_question
+from codegen.sqlnet.layer import Layer, describe
+from codegen.sqlnet.linking import Linker, overlaps, spelled_out
+from codegen.sqlnet.query import Condition, ForeignKey, Query
+from codegen.sqlnet.schema import Schema
+
+
+@pytest.fixture
+def schema(tmp_path: Path) -> Schema:
+    path = tmp_path / "shop.db"
+    with sqlite3.connect(path) as connection:
+        connection.executescript(
+            'CREATE TABLE customers (id INTEGER PRIMARY KEY, "na:me # 1" TEXT);'
+            "CREATE TABLE orders (id INTEGER PRIMARY KEY, customer_id INT, status TEXT,"
+            " price REAL);"
+            "CREATE TABLE log (line TEXT);"
+            "INSERT INTO orders VALUES (1, 1, 'pending', 2), (2, 1, 'shipped', 3);"
+        )
+    connection.close()
+    return Schema.open(path)
+
+
+def layer(tmp_path: Path, text: str) -> Layer:
+    path = tmp_path / "layer.yaml"
+    path.write_text(text)
+    return Layer.read(path)
+
+
+def test_a_layer_gives_names_values_keys_and_hides(tmp_path: Path, schema: Schema) -> None:
+    text = """
+tables: {orders: {synonyms: [purchases]}, LOG: {hidden: true}}
+columns: {orders.price: {synonyms: [amount paid, cost]}, orders.id: {hidden: true}}
+joins: [orders.customer_id = customers.id]
+values: {orders.status: {open: pending}}
+"""
+    found = layer(tmp_path, text).apply(schema)
+    assert [table.name for table in found.tables] == ["customers", "orders"]
+    orders = found.table("orders")
+    assert [column.name for column in orders.columns] == ["customer_id", "status", "price"]
+    assert (orders.primary_key, orders.foreign_keys) == (
+        (),
+        (ForeignKey((0,), "customers", ("id",)),),
+    )
+    question = "what is the amount paid for open purchases?"
+    spelled = spelled_out(orders, question)
+    assert spelled.words == ("purchases",)
+    assert [column.words for column in spelled.columns][-1] == ("amount", "paid")
+    assert spelled_out(orders, "price of orders") is orders
+    customers = spelled_out(found.table("customers"), question)
+    few, many = overlaps(question, [customers, spelled])
+    assert many > few == 0
+    assert found.database
+    linker = Linker(found.database, orders)
+    assert linker.mentioned(encode_question(question, orders)) == {1: [(6, 6)]}
+    said = Query(2, 0, (Condition(1, 0, "Open"),))
+    assert linker.link(said).conditions == (Condition(1, 0, "pending"),)
+    assert linker.selects(said.conditions[0])
+
+
+def test_a_measure_answers_what_asks_for_it_alone(tmp_path: Path, schema: Schema) -> None:
+    text = "measures: {revenue: {sql: SELECT SUM(price) FROM orders, synonyms: [total turnover]}}"
+    found = layer(tmp_path, text)
+    schema = found.apply(schema)
+    for question in ("What is our revenue?", "show me the total turnover", "revenue"):
+        name, statement = found.measure(question, schema) or ("", None)
+        assert name == "revenue" and statement and schema.database
+        assert schema.database.execute(statement).rows == ((5.0,),)
+    for question in ("revenue from coffee", "revenue per customer", "what is there?"):
+        assert found.measure(question, schema) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("tables: {nope: {}}", "Unknown table 'nope'"),
+        ("columns: {orders.nope: {}}", "no column 'nope'"),
+        ("columns: {price: {}}", "is not TABLE.COLUMN"),
+        ("tables: {orders: {synonym: [x]}}", "synonym"),
+        ("joins: [orders.customer_id]", "can't be read"),
+        ("joins: [orders.nope = customers.id]", "no column 'nope'"),
+        ("measures: {x: {sql: DROP TABLE orders}}", "measure 'x' can't run"),
+        ("measures: {x: {sql: SELECT nope FROM orders}}", "measure 'x' can't run"),
+        ("measures: {x: {}}", "sql"),
+        ("tables: [", "not valid YAML"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path: Path, schema: Schema, text: str, what: str) -> None:
+    with pytest.raises(CodegenError, match=what):
+        layer(tmp_path, text).apply(schema)
+
+
+def test_a_described_database_is_a_layer_that_changes_nothing(
+    tmp_path: Path, schema: Schema
+) -> None:
+    text = describe(schema)
+    path = tmp_path / "first.yaml"
+    path.write_text(text)
+    row = read_yaml(path)
+    assert set(row["columns"]) == {f"{t.name}.{c.name}" for t in schema.tables for c in t.columns}
+    assert row["joins"] == ["orders.customer_id = customers.id"]
+    applied = Layer.read(path).apply(schema)
+    assert [t.columns for t in applied.tables] == [t.columns for t in schema.tables]
+    assert applied.table("orders").foreign_keys == (ForeignKey((1,), "customers", ("id",)),)
+    assert json.dumps("customers.na:me # 1") in text

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.errors import SqlglotError
 
 from codegen.errors import ConfigError, InputError
 from codegen.extras import require
@@ -31,7 +32,8 @@ from codegen.sqlnet.databases import (
     too_slow,
     too_slow_to_open,
 )
-from codegen.sqlnet.query import Column, ForeignKey, Statement, Table
+from codegen.sqlnet.query import Column, ForeignKey, Statement, Table, UnsafeSQLError
+from codegen.sqlnet.words import one_line
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Inspector
@@ -298,7 +300,10 @@ def _driver_text(text: str, dialect: str) -> str:
     PostgreSQL has no LOWER of a date or an enumeration: columns are cast to text for it. Comments
     are left out: MySQL runs those that begin with an exclamation mark.
     """
-    tree = sqlglot.parse_one(text, dialect=dialect)
+    try:
+        tree = sqlglot.parse_one(text, dialect=dialect)
+    except SqlglotError as error:
+        raise UnsafeSQLError(f"Not SQL that can be sent: {one_line(error)}.") from None
     for placeholder in list(tree.find_all(exp.Placeholder)):
         placeholder.replace(exp.Var(this=_MARK))
     if dialect == "postgres":

@@ -188,7 +188,7 @@ class _Plan:
         digest = hashlib.sha256()
         for request in requests:
             row = asdict(request)
-            for name in ("seed", "logprobs"):  # fields of later versions
+            for name in ("seed", "logprobs", "marks"):  # fields of later versions
                 if not row[name]:
                     del row[name]
             digest.update(json.dumps(row).encode())

@@ -1,10 +1,12 @@
 """Joins between the tables of a database, and the least tree of them over some of its tables.
 
 A join comes from a declared foreign key, or from names where no key is declared between two tables:
-a column with the name of another table's key, or ``customer_id`` for the key of ``customers``. A
-guessed join costs more than a declared one. Several trees of the same cost are several readings of
-a question (from a flight to its source or to its destination airport): all are given, none is
-chosen here.
+a column with the name of another table's key, ``customer_id`` for the key of ``customers``, or,
+between tables that nothing else connects, the same name in both. A guessed join costs more than a
+declared one.
+
+Several trees of the same cost are several readings of a question (from a flight to its source or to
+its destination airport): all are given, none is chosen here.
 
 Limit: the tree is exact for up to three tables; for more, it joins all of them by shortest paths to
 one table, the best there is.
@@ -22,7 +24,14 @@ from codegen.errors import CodegenError
 from codegen.sqlnet.query import Table
 from codegen.sqlnet.words import stem, words_of
 
-DECLARED, GUESSED = 1.0, 1.5
+# No sum of a few of one kind equals one of another.
+_COSTS = {"declared": 1.0, "guessed": 1.55, "same name": 2.45}
+# Names that columns of unrelated tables share.
+_COMMON_WORDS = """
+    id name title code type description date year month day time status city country state address
+    phone email age sex gender price amount fname lname
+"""
+_COMMON = frozenset(_COMMON_WORDS.split())
 _MOST_ROOTS = 12  # tables that are tried as the middle of a tree
 _MOST_TREES = 8
 
@@ -33,18 +42,25 @@ class PlanError(CodegenError):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Join:
-    """Rows of ``child`` belong to one row of ``parent``: indices of tables and of their columns."""
+    """Rows of ``child`` belong to one row of ``parent``: indices of tables and of their columns.
+
+    With the origin "same name" neither is the other's part: rows may belong to several.
+    """
 
     child: int
     child_columns: tuple[int, ...]
     parent: int
     parent_columns: tuple[int, ...]
-    origin: Literal["declared", "guessed"] = "declared"
+    origin: Literal["declared", "guessed", "same name"] = "declared"
 
     @property
     def cost(self) -> float:
         """A tree's cost is the sum of its joins'."""
-        return DECLARED if self.origin == "declared" else GUESSED
+        return _COSTS[self.origin]
+
+    def repeats(self, table: int) -> bool:
+        """Whether a row of one of its two tables may have several rows at the other end."""
+        return table == self.parent or self.origin == "same name"
 
     def other(self, table: int) -> int:
         """The table at the other end."""
@@ -174,16 +190,55 @@ def _joins_of(tables: Sequence[Table]) -> Iterator[Join]:
             if len(targets) == len(key.columns):
                 connected.add(frozenset((child, parent)))
                 yield Join(child, key.columns, parent, targets)
-    for parent, table in enumerate(tables):
-        key = _named_key(table)
-        if key is None:
-            continue
-        for child, other in enumerate(tables):
-            if child != parent and frozenset((child, parent)) not in connected:
-                yield from (
-                    Join(child, (column,), parent, (key,), "guessed")
-                    for column in _guessed(other, table, key)
-                )
+    pairs = [(one, other) for one in range(len(tables)) for other in range(one + 1, len(tables))]
+    for one, other in pairs:
+        if frozenset((one, other)) not in connected:
+            for join in _guessed(tables, one, other):
+                connected.add(frozenset((one, other)))
+                yield join
+    part = _parts(len(tables), connected)
+    for one, other in pairs:
+        if part[one] != part[other]:
+            yield from _same_name(tables, one, other)
+
+
+def _parts(count: int, connected: Iterable[frozenset[int]]) -> list[int]:
+    """For each table a number that those which joins connect share."""
+    part = list(range(count))
+    for one, other in map(sorted, connected):
+        old, new = part[other], part[one]
+        part = [new if number == old else number for number in part]
+    return part
+
+
+def _guessed(tables: Sequence[Table], one: int, other: int) -> list[Join]:
+    """Joins of two tables that the database declares none between."""
+    found = [
+        Join(child, (column,), parent, (key,), "guessed")
+        for child, parent in ((one, other), (other, one))
+        if (key := _named_key(tables[parent])) is not None
+        for column in _refers(tables[child], tables[parent], key)
+    ]
+    if len(found) > 1 and found[0].child_columns == found[1].parent_columns:
+        # Both have the column as their key: it belongs to the table that it is named after.
+        key = words_of(tables[one].columns[found[0].child_columns[0]].name)
+        named = {stem(word) for word in key}
+        found = [max(found, key=lambda join: _first_stem(tables[join.parent]) in named)]
+    return found
+
+
+def _same_name(tables: Sequence[Table], one: int, other: int) -> Iterator[Join]:
+    """The first column that two tables have in common, but for names that say nothing."""
+    names = {column.name.lower(): number for number, column in enumerate(tables[other].columns)}
+    for number, column in enumerate(tables[one].columns):
+        same = names.get(column.name.lower())
+        if same is not None and words_of(column.name)[-1] not in _COMMON:
+            yield Join(one, (number,), other, (same,), "same name")
+            return
+
+
+def _first_stem(table: Table) -> str:
+    return stem(words_of(table.name)[0])
 
 
 def _targets(names: Sequence[str], table: Table) -> tuple[int, ...]:
@@ -201,24 +256,22 @@ def _named_key(table: Table) -> int | None:
     """The primary key, or else the first column if its name says that it is one."""
     if len(table.primary_key) == 1:
         return table.primary_key[0]
+    refers = any(0 in key.columns for key in table.foreign_keys)
     first = words_of(table.columns[0].name)
-    return 0 if not table.primary_key and first[-1] in ("id", "code") else None
+    is_key = first[-1] in ("id", "code") and not refers
+    return 0 if is_key and not table.primary_key else None
 
 
-def _guessed(child: Table, parent: Table, key: int) -> Iterator[int]:
+def _refers(child: Table, parent: Table, key: int) -> Iterator[int]:
     """The columns of ``child`` whose name says that they hold the key of ``parent``."""
     named = words_of(parent.columns[key].name)
-    short = len(named) == 1 and named[0] in ("id", "code", "key", "no", "number")
+    short = len(named) == 1 and named[0] in _COMMON | {"key", "no", "number"}
     wanted = [stem(word) for word in words_of(parent.name)]
     for column, described in enumerate(child.columns):
-        if (column,) == child.primary_key and _same(child.name, parent.name):
-            continue
-        words = words_of(described.name)
         if described.type != parent.columns[key].type:
             continue
+        words = words_of(described.name)
         as_named = words == named and not short
         as_table = len(words) > 1 and words[-1] == named[-1] and [*map(stem, words[:-1])] == wanted
-        # Of two tables with the same key column, neither is the other's part.
-        both = (column,) == child.primary_key and as_named
-        if (as_named and not both) or as_table:
+        if as_named or as_table:
             yield column

@@ -134,6 +134,12 @@ def _forms() -> dict[str, list[tuple[str, ...]]]:
 _LONG = _forms()
 
 
+def spelled_word(word: str) -> tuple[str, ...]:
+    """The only long form of a short one that is no word itself: first name for fname."""
+    forms = _LONG.get(word, ())
+    return forms[0] if len(forms) == 1 and word not in ("cat", "mo") else (word,)
+
+
 def spelled_out(table: Table, question: str) -> Table:
     """The table, its columns' short forms replaced by the long ones that the question holds, and
     names by synonyms that it holds.
@@ -193,7 +199,7 @@ _ASKING = """
     more most much no not of on or over show tell than that the there to under was were what when
     where which who whom whose why with
 """
-_ASKING_WORDS = frozenset(_ASKING.split())
+ASKING_WORDS = frozenset(_ASKING.split())
 
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec"
 _MONTH_NUMBERS = {word: number for number, word in enumerate(_MONTHS.split(), 1)}
@@ -258,7 +264,7 @@ class Linker:
                 text = encoded.text[
                     encoded.tokens[first].start : encoded.tokens[last].end
                 ].casefold()
-                if len(text) > 1 and text not in _ASKING_WORDS:
+                if len(text) > 1 and text not in ASKING_WORDS:
                     spans.setdefault(text, []).append((first, last))
         found = {}
         for column, described in enumerate(self.table.columns):
@@ -389,9 +395,9 @@ def date_in(text: str) -> date | None:
     if found := re.fullmatch(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})(?:[ t]00:00(?::00)?)?", bare):
         year, month, day = map(int, found.groups())
     elif found := re.fullmatch(r"([a-z]{3,9})\.? (\d{1,2})(?:st|nd|rd|th)?,? (\d{4})", bare):
-        month, day, year = _month(found[1]), int(found[2]), int(found[3])
+        month, day, year = month_number(found[1]), int(found[2]), int(found[3])
     elif found := re.fullmatch(r"(\d{1,2})(?:st|nd|rd|th)? ([a-z]{3,9})\.?,? (\d{4})", bare):
-        day, month, year = int(found[1]), _month(found[2]), int(found[3])
+        day, month, year = int(found[1]), month_number(found[2]), int(found[3])
     else:
         return None
     try:
@@ -400,7 +406,8 @@ def date_in(text: str) -> date | None:
         return None
 
 
-def _month(word: str) -> int:
+def month_number(word: str) -> int:
+    """1 to 12 for the English name of a month or the beginning of one; else 0."""
     return _MONTH_NUMBERS.get(word[:3], 0)
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -44,8 +44,9 @@ from codegen.sqlnet.decode import (
     slot_probabilities,
     with_mentions,
 )
-from codegen.sqlnet.explain import sentence
+from codegen.sqlnet.explain import clauses_of, sentence
 from codegen.sqlnet.features import EncodedQuestion, encode_question
+from codegen.sqlnet.joins import JoinGraph, PlanError
 from codegen.sqlnet.linking import (
     MOST_TABLES,
     Held,
@@ -58,10 +59,14 @@ from codegen.sqlnet.linking import (
     spelled_out,
 )
 from codegen.sqlnet.network import Network
+from codegen.sqlnet.plan import QueryPlan, to_statement
+from codegen.sqlnet.plan_decode import ScoredPlan, strange_texts
+from codegen.sqlnet.plan_features import MAX_PLAN_TOKENS
+from codegen.sqlnet.plan_parser import DEFAULT_PLAN_MODEL, PlanAnswer, PlanParser
 from codegen.sqlnet.query import AGGREGATES, OPERATORS, Query, Statement, Table
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import to_sql
-from codegen.sqlnet.trust import Trust
+from codegen.sqlnet.trust import PLAN_SLOTS, Trust
 from codegen.sqlnet.words import MAX_TOKENS, stem
 
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "default"
@@ -91,24 +96,33 @@ class Reading:
     """One way to read a question.
 
     Attributes:
-        query: the filled sketch.
-        table: the table that it asks.
+        query: the filled sketch; a plan, where several tables were asked.
+        table: the table that it asks; of a plan, that of what it shows first.
         confidence: that it is the right query on this table, by the network's slots alone.
         slots: its parts.
         links: values of the question that were taken for values of the table.
         sentence: the query in plain words.
+        graph: the joins of a plan's database.
     """
 
-    query: Query
+    query: Query | QueryPlan
     table: Table
     confidence: float
     slots: tuple[Slot, ...]
     links: tuple[Link, ...] = ()
     sentence: str = ""
+    graph: JoinGraph | None = field(default=None, compare=False, repr=False)
 
     def statement(self, dialect: str = "sqlite") -> Statement:
-        """SQL text in one of sqlglot's dialects, with placeholders, and the values for them."""
-        return to_sql(self.query, self.table, dialect)
+        """SQL text in one of sqlglot's dialects, with placeholders, and the values for them.
+
+        Raises:
+            PlanError: if a plan can't be written as SQL.
+        """
+        if isinstance(self.query, Query):
+            return to_sql(self.query, self.table, dialect)
+        assert self.graph
+        return to_statement(self.query, self.graph, dialect)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +167,7 @@ class Parse:
         return self.readings[0]
 
     @property
-    def query(self) -> Query:
+    def query(self) -> Query | QueryPlan:
         """Of the best reading."""
         return self.best.query
 
@@ -170,8 +184,11 @@ class Parse:
 class SQLNet:
     """Reads questions with a trained network."""
 
-    def __init__(self, network: Network, trusted: Trust | None = None) -> None:
-        self.network = network
+    def __init__(
+        self, network: Network, trusted: Trust | None = None, plans: PlanParser | None = None
+    ) -> None:
+        """Takes a network for single tables, and ``plans`` for databases of several."""
+        self.network, self.plans = network, plans
         self.trust = trusted or trust.load(DEFAULT_MODEL)
         self._held: WeakKeyDictionary[Database, Held] = WeakKeyDictionary()
 
@@ -184,7 +201,9 @@ class SQLNet:
         ``encoder`` and what is raised: see :meth:`codegen.sqlnet.network.Network.load`.
         """
         folder = Path(DEFAULT_MODEL if path is None else path)
-        return cls(Network.load(folder, encoder), trust.load(folder, DEFAULT_MODEL))
+        has_plans = path is None and (DEFAULT_PLAN_MODEL / "config.json").is_file()
+        plans = PlanParser.from_pretrained() if has_plans else None
+        return cls(Network.load(folder, encoder), trust.load(folder, DEFAULT_MODEL), plans)
 
     def parse(
         self,
@@ -223,6 +242,9 @@ class SQLNet:
         database = _database(schema, execute)
         _check(question, top_k, min_confidence)
         tables = schema.tables if table is None else (schema.table(table),)
+        least = self.trust.threshold if min_confidence is None else min_confidence
+        if self.plans and len(tables) > 1:
+            return _planned(self, question, schema, database, top_k, least, strict, limits)
         encoded, slots, ranked = self._read(question, tables)
         linker = None
         if database and link_values:
@@ -249,7 +271,6 @@ class SQLNet:
         asked = self._asked(encoded, first.query, said, schema.tables)
         signs = self._signs(asked, slots, choice, ranked, linker)
         confidence = self.trust.confidence("several" if signs["several"] else "one", signs)
-        least = self.trust.threshold if min_confidence is None else min_confidence
         doubts: list[Doubt] = []
         if least > 0:
             doubts += self._language(encoded, first.query)
@@ -400,6 +421,165 @@ class SQLNet:
         )
 
 
+def _planned(
+    parser: SQLNet,
+    question: str,
+    schema: Schema,
+    database: Database | None,
+    top_k: int,
+    least: float,
+    strict: bool,
+    limits: StatementLimits,
+) -> Parse:
+    """Reads a question on several tables; see :meth:`SQLNet.parse`."""
+    assert parser.plans
+    answer = parser.plans.parse(question, schema, execute=database is not None, limits=limits)
+    choice = answer.choice
+    order = sorted(range(len(answer.candidates)), key=lambda i: i != choice.number)
+    rivals = [i for i in order[1:] if _is_written(answer.candidates[i].plan, answer)]
+    margin = min(
+        (choice.log_probability - answer.candidates[i].log_probability for i in rivals[:1]),
+        default=6.0,
+    )
+    is_close = margin <= _TIE and bool(rivals)
+    kept = [choice.number, *rivals[: max(top_k - 1, int(is_close))]]
+    readings = tuple(_plan_reading(answer, i) for i in kept)
+    asked = _plan_asked(answer, answer.best, parser.network.likeness)
+    signs = _plan_signs(asked, answer, margin)
+    confidence = parser.trust.confidence("several", signs)
+    doubts: list[Doubt] = []
+    if choice.statement is None:
+        doubts.append(Doubt("joins", choice.failure))
+    if least > 0:
+        doubts += cues.unmet(asked)
+        doubts += _no_cells(answer)
+        if confidence < least or strict:
+            doubts += _left(asked)
+        if confidence < least:
+            weakest = min(readings[0].slots, key=lambda slot: slot.confidence)
+            doubts.append(_not_sure(confidence, least, f"about the {weakest.name}"))
+        elif is_close and not doubts:
+            rival = _plan_asked(answer, answer.candidates[kept[1]], parser.network.likeness)
+            if not next(cues.unmet(rival), None) and _differ(
+                choice.rows, readings[1], database, limits
+            ):
+                texts = f"{readings[0].sentence}; or {readings[1].sentence}"
+                doubts.append(Doubt("readings", f"It can be read in two ways: {texts}."))
+    is_cut = answer.question.spans and answer.question.spans[-1].end < len(question.rstrip(" ?.!"))
+    return Parse(
+        question,
+        readings,
+        tuple(RankedTable(table, 1.0) for table in asked.tables),
+        {},
+        confidence,
+        tuple(doubts),
+        tuple(cues.explained(asked)),
+        signs,
+        (f"Only the first {MAX_PLAN_TOKENS} tokens of the question were read.",) * bool(is_cut),
+        choice.rows,
+        choice.failure,
+    )
+
+
+def _is_written(plan: QueryPlan, answer: PlanAnswer) -> bool:
+    try:
+        to_statement(plan, answer.question.schema.graph)
+    except PlanError:
+        return False
+    return True
+
+
+def _said(answer: PlanAnswer, candidate: ScoredPlan) -> dict[str, str]:
+    """What the question says for the values of a plan that are something else in the database."""
+    found = {}
+    for number in candidate.used:
+        mention = answer.question.found[number]
+        number_said = mention.number
+        found |= dict.fromkeys(mention.cells.values(), mention.text)
+        if number_said is not None:
+            found[f"{number_said:.12g}"] = mention.text
+    return found
+
+
+def _plan_asked(
+    answer: PlanAnswer, candidate: ScoredPlan, alike: Callable[[str, str], float]
+) -> Asked:
+    read, plan = answer.question, candidate.plan
+    tables = read.schema.tables
+    used = set(plan.required())
+    if plan.companion:
+        used |= {*plan.companion.tables, *(test.item.table for test in plan.companion.where)}
+    end = read.spans[-1].end
+    return Asked(
+        read.text[: min(end, _MOST_SIGNS)],
+        clauses_of(plan, tables, _said(answer, candidate)),
+        tuple(spelled_out(tables[t], read.text) for t in sorted(used)),
+        tuple(table for t, table in enumerate(tables) if t not in used),
+        alike,
+    )
+
+
+def _plan_reading(answer: PlanAnswer, number: int) -> Reading:
+    candidate = answer.candidates[number]
+    read, plan = answer.question, candidate.plan
+    said = _said(answer, candidate)
+    clauses = clauses_of(plan, read.schema.tables, said)
+    texts = {test.item: test.values for test in plan.where if not test.aggregate}
+    links = tuple(
+        Link(
+            read.schema.tables[item.table].columns[item.column].name,
+            said[value.text],
+            value.text,
+        )
+        for item, values in texts.items()
+        for value in values
+        if said.get(value.text, value.text).lower() != value.text.lower()
+    )
+    return Reading(
+        plan,
+        read.schema.tables[plan.select[0].item.table],
+        math.exp(max(-60.0, candidate.log_probability)),
+        tuple(Slot(name, "", math.exp(max(-60.0, p))) for name, p in candidate.slots.items()),
+        links,
+        sentence(clauses),
+        read.schema.graph,
+    )
+
+
+def _plan_signs(asked: Asked, answer: PlanAnswer, margin: float) -> dict[str, float]:
+    """See :data:`codegen.sqlnet.trust.SIGNS`, of a plan's slots."""
+    best, rows = answer.best, answer.choice.rows
+    kinds = {sign: best.slots.get(slot, 0.0) for sign, slot in PLAN_SLOTS.items()}
+    kinds["run"] = answer.choice.log_probability
+    odds = {kind: max(-6.0, min(6.0, log_odds(min(p, 0.0)))) for kind, p in kinds.items()}
+    tests = best.plan.where
+    aggregated = any(s.aggregate for s in best.plan.select) or any(t.aggregate for t in tests)
+    nothing = rows is not None and not any(v is not None for row in rows.rows for v in row)
+    return odds | {
+        "several": 1.0,
+        "margin": max(-6.0, min(margin, 6.0)),
+        "empty": float(nothing),
+        "conditions": float(len(tests)),
+        "aggregated": float(aggregated),
+        "rows_unread": float(rows is None),
+        "words_left": float(min(4, len(cues.words_left(asked)))),
+        "unused": float(min(3, len(cues.named_but_unused(asked)))),
+        "elsewhere": float(sum(len(answer.question.found[n].cells) > 1 for n in best.used)),
+        **cues.grounding(asked),
+    }
+
+
+def _no_cells(answer: PlanAnswer) -> Iterator[Doubt]:
+    """Texts of a plan that their column does not hold."""
+    schema = answer.question.schema
+    for item, value in strange_texts(answer.best.plan, answer.question):
+        name = schema.tables[item.table].columns[item.column].name
+        held = list(schema.cells_of(item))
+        near = " or ".join(map(repr, get_close_matches(value, held, 2, 0.6)))
+        text = f"No {name} is {value!r}"
+        yield Doubt("value", f"{text}; did you mean {near}?" if near else f"{text}.")
+
+
 def _groups(widths: Sequence[int]) -> list[list[int]]:
     """Tables to read together, by their numbers of columns: a few wide ones would pad the others,
     and memory grows with the square of the width.
@@ -548,6 +728,10 @@ def _unsure(
     else:
         weakest = min(reading.slots, key=lambda slot: slot.confidence)
         what = f"about the {weakest.name} ({weakest.content})"
+    return _not_sure(confidence, least, what)
+
+
+def _not_sure(confidence: float, least: float, what: str) -> Doubt:
     said = f"I am not sure {what}: the confidence is {confidence:.2f}, below {least:g}."
     return Doubt("confidence", said)
 

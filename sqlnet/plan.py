@@ -22,9 +22,9 @@ block; groups without a row are not listed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
 from sqlglot import exp
 
@@ -58,7 +58,10 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """What is shown: an item under an aggregate of ``AGGREGATES``; ``distinct`` values of it."""
+    """What is shown: an item under an aggregate of ``AGGREGATES``; ``distinct`` values of it.
+
+    Rows without an aggregate are all columns of their table.
+    """
 
     item: Item
     aggregate: int = 0
@@ -91,6 +94,8 @@ class Test:
             them, "!=" none of them).
         aggregate: index into ``AGGREGATES``.
     """
+
+    __test__ = False  # for pytest, which collects classes of this name
 
     item: Item
     operator: str = "="
@@ -143,6 +148,7 @@ class QueryPlan:
         group: columns whose values make a group.
         order, limit: "the five cheapest" have both.
         companion: a second block, if there is one.
+        keys: foreign keys that joins should use where tables can be joined in several ways.
     """
 
     select: tuple[Selected, ...]
@@ -154,6 +160,7 @@ class QueryPlan:
     order: Order | None = None
     limit: int | None = None
     companion: Companion | None = None
+    keys: tuple[Item, ...] = ()
 
     def items(self) -> Iterator[Item]:
         """All items of the first block."""
@@ -164,6 +171,10 @@ class QueryPlan:
             yield self.order.item
         if self.companion and self.companion.item:
             yield self.companion.item
+
+    def to_row(self) -> dict[str, Any]:
+        """Its fields as JSON has them; tables and columns by number."""
+        return asdict(self)
 
     def required(self) -> frozenset[int]:
         """The tables of the first block."""
@@ -189,17 +200,13 @@ def is_identifier(table: Table, column: int) -> bool:
     return words[-1] in ("id", "ids", "uuid", "code", "phone", "zip", "postcode", "isbn")
 
 
-def to_statement(
-    plan: QueryPlan, graph: JoinGraph, dialect: str = "sqlite", tree: Tree | None = None
-) -> Statement:
+def to_statement(plan: QueryPlan, graph: JoinGraph, dialect: str = "sqlite") -> Statement:
     """The statement of a plan.
 
     Args:
         plan: what to ask.
         graph: of the database.
         dialect: of sqlglot.
-        tree: the joins of the first block, one of ``graph.trees(plan.required())``; without it,
-            there must be only one.
 
     Raises:
         PlanError: if the tables are not connected, or in several ways, or a join repeats what is
@@ -207,18 +214,21 @@ def to_statement(
         ConfigError: for a dialect that sqlglot does not know.
     """
     check_dialect(dialect)
-    writer = _Writer(graph)
-    written = writer.plan(plan, tree)
+    writer = _Writer(graph, frozenset(plan.keys))
+    written = writer.plan(plan)
     return Statement(written.sql(dialect=dialect), tuple(writer.parameters), dialect)
 
 
-def the_tree(graph: JoinGraph, required: Iterable[int]) -> Tree:
-    """The only least tree.
+def the_tree(graph: JoinGraph, required: Iterable[int], keys: Collection[Item] = ()) -> Tree:
+    """The least tree; of several, the one whose joins use most of the ``keys``.
 
     Raises:
         PlanError: naming two joins of which either would do.
     """
     found = graph.trees(required)
+    if len(found) > 1:
+        used = [sum(_uses(join, keys) for join in tree.joins) for tree in found]
+        found = [tree for tree, count in zip(found, used, strict=True) if count == max(used)]
     if len(found) == 1:
         return found[0]
     one, other = (sorted(found[i].joins - found[1 - i].joins)[0] for i in (0, 1))
@@ -226,6 +236,10 @@ def the_tree(graph: JoinGraph, required: Iterable[int]) -> Tree:
         f"The tables can be joined by {_named(graph, one)} or by {_named(graph, other)}.",
         "Say which one is meant.",
     )
+
+
+def _uses(join: Join, keys: Collection[Item]) -> bool:
+    return any(Item(join.child, column) in keys for column in join.child_columns)
 
 
 def _named(graph: JoinGraph, join: Join) -> str:
@@ -246,13 +260,14 @@ class _Writer:
     """Builds one statement; parameters are added in the order of the text."""
 
     graph: JoinGraph
+    keys: frozenset[Item] = frozenset()
     parameters: list[Parameter] = field(default_factory=list)
     _aliases: int = 0
 
-    def plan(self, plan: QueryPlan, tree: Tree | None) -> exp.Query:
+    def plan(self, plan: QueryPlan) -> exp.Query:
         companion = plan.companion
         if companion is None or companion.kind in ("never", "scalar"):
-            return self.block(plan, tree)
+            return self.block(plan)
         first = replace(plan, companion=None)
         second = replace(
             plan,
@@ -266,8 +281,7 @@ class _Writer:
         if companion.kind != "union" and self._is_by_row(plan, companion):
             return self._by_row(plan, companion)
         kinds = {"both": exp.Intersect, "except": exp.Except, "union": exp.Union}
-        left = self.block(first, tree)
-        right = self.block(second, None)
+        left, right = self.block(first), self.block(second)
         return kinds[companion.kind](this=left, expression=right, distinct=True)
 
     def _is_by_row(self, plan: QueryPlan, companion: Companion) -> bool:
@@ -285,7 +299,7 @@ class _Writer:
         """INTERSECT and EXCEPT of rows, not of their names: by EXISTS and NOT EXISTS."""
         table = plan.select[0].item.table
         if companion.kind == "except":
-            return self.block(replace(plan, companion=replace(companion, kind="never")), None)
+            return self.block(replace(plan, companion=replace(companion, kind="never")))
         others = tuple(t for t in sorted(plan.required()) if t != table)
         bare = replace(plan, companion=None, where=(), tables=())
         select, scope, _ = self._select(bare, Tree(frozenset({table})), nested=True)
@@ -293,19 +307,19 @@ class _Writer:
         second = self._exists(scope, [table], companion.tables, companion.where, False)
         return select.where(first, second)
 
-    def block(self, plan: QueryPlan, tree: Tree | None) -> exp.Select:
+    def block(self, plan: QueryPlan) -> exp.Select:
         """One SELECT, with a companion that is a part of its WHERE."""
-        tree = tree or the_tree(self.graph, plan.required())
+        tree = the_tree(self.graph, plan.required(), self.keys)
         if split := self._repeated_aggregate(plan, tree):
             return split
         nested = plan.companion is not None
         select, scope, tree = self._select(plan, tree, nested)
         tests = [self._test(test, scope, tree) for test in plan.where if not test.aggregate]
         found: list[exp.Expr] = [exp.or_(*tests)] if plan.any_of and len(tests) > 1 else tests
-        if plan.order and plan.limit is not None and not plan.order.aggregate:
-            if plan.order.item.column != ROWS:
-                column = self._column(plan.order.item, scope)
-                found.append(exp.Not(this=exp.Is(this=column, expression=exp.Null())))
+        is_first = plan.limit is not None and plan.order and not plan.order.aggregate
+        if plan.order and is_first:
+            column = self._column(plan.order.item, scope)
+            found.append(exp.Not(this=exp.Is(this=column, expression=exp.Null())))
         if plan.companion:
             found.append(self._companion(plan, plan.companion, scope))
         if found:
@@ -327,11 +341,11 @@ class _Writer:
         scope = _Scope({t: self.graph.tables[t].name for t in tree.tables}, bare)
         shown = [self._aggregated(s, scope, tree, plan.group) for s in plan.select]
         select = self._from(exp.select(*shown), tree, plan.select[0].item.table, scope)
-        if plan.distinct or self._is_repeated_list(plan, tree):
+        if plan.distinct or self._repeats_list(plan, tree):
             select = select.distinct()
         return select, scope, tree
 
-    def _is_repeated_list(self, plan: QueryPlan, tree: Tree) -> bool:
+    def _repeats_list(self, plan: QueryPlan, tree: Tree) -> bool:
         if (
             plan.group
             or any(s.aggregate for s in plan.select)
@@ -341,7 +355,7 @@ class _Writer:
         if plan.order and plan.order.item not in [s.item for s in plan.select]:
             return False  # most engines order distinct rows by what they show alone
         listed = {s.item.table for s in plan.select}
-        return _is_repeated(listed, tree, frozenset())
+        return is_repeated(listed, tree, frozenset())
 
     def _from(self, select: exp.Select, tree: Tree, start: int, scope: _Scope) -> exp.Select:
         select = select.from_(self._table(start, scope))
@@ -389,8 +403,11 @@ class _Writer:
     ) -> exp.Expr:
         item, aggregate = selected.item, selected.aggregate
         fixed = frozenset(one.table for one in group)
-        repeated = _is_repeated({item.table}, tree, fixed)
+        repeated = is_repeated({item.table}, tree, fixed)
         if item.column == ROWS:
+            if not aggregate:
+                table = None if scope.bare else exp.to_identifier(scope.names[item.table], True)
+                return exp.Column(this=exp.Star(), table=table)
             if aggregate != COUNT:
                 raise PlanError("Only the number of a table's rows can be asked for.")
             if not (selected.distinct or repeated):
@@ -432,7 +449,7 @@ class _Writer:
             if (
                 key is not None
                 and item.column in labels
-                and _is_repeated({item.table}, tree, frozenset())
+                and is_repeated({item.table}, tree, frozenset())
             ):
                 groups.append(Item(item.table, key))
             groups.append(item)
@@ -487,6 +504,8 @@ class _Writer:
             if not is_number:
                 left = exp.cast(left, exp.DataType.Type.DOUBLE)
             return kind(this=left, expression=self._mark(number))
+        if number is not None:  # a column of texts may hold numbers, such as SQLite's booleans
+            left = exp.cast(left, exp.DataType.Type.TEXT)
         right = exp.Lower(this=self._mark(value.text))
         return kind(this=exp.Lower(this=left), expression=right)
 
@@ -528,7 +547,7 @@ class _Writer:
         inner = QueryPlan(
             (Selected(item, companion.aggregate),), companion.tables, where=companion.where
         )
-        query = self.block(inner, None)
+        query = self.block(inner)
         if not companion.aggregate and companion.operator in ("=", "!="):
             among = exp.In(this=left, query=exp.Subquery(this=query))
             return among if companion.operator == "=" else exp.Not(this=among)
@@ -548,10 +567,10 @@ class _Writer:
         The outer row is of the anchor that is nearest to them.
         """
         wanted = {*tables, *(test.item.table for test in where)}
-        cost, _, anchor = min(
+        _, _, anchor = min(
             (self._cost(wanted | {anchor}), place, anchor) for place, anchor in enumerate(anchors)
         )
-        tree = the_tree(self.graph, wanted | {anchor})
+        tree = the_tree(self.graph, wanted | {anchor}, self.keys)
         at = tree.of(anchor)
         inner = _Scope({table: self._alias() for table in sorted(tree.tables)})
         if anchor in wanted or len(at) != 1:
@@ -599,9 +618,7 @@ class _Writer:
         has_column = any(s.item.column != ROWS and not s.distinct for s in summed)
         if not has_column or any(test.aggregate for test in plan.where):
             return None
-        if not all(s.aggregate for s in plan.select) or not _is_repeated(
-            {table}, tree, frozenset()
-        ):
+        if not all(s.aggregate for s in plan.select) or not is_repeated({table}, tree, frozenset()):
             return None
         own = [test for test in plan.where if test.item.table == table]
         if plan.any_of and own and len(own) < len(plan.where):
@@ -626,7 +643,7 @@ _COMPARISONS = {
 }
 
 
-def _is_repeated(listed: set[int], tree: Tree, fixed: frozenset[int]) -> bool:
+def is_repeated(listed: set[int], tree: Tree, fixed: frozenset[int]) -> bool:
     """Whether a join repeats the rows of the listed tables.
 
     It does where it leads from them, or from their parents, to a child; but one that leads on to a
@@ -640,7 +657,7 @@ def _is_repeated(listed: set[int], tree: Tree, fixed: frozenset[int]) -> bool:
             there = join.other(here)
             if there in seen:
                 continue
-            if join.parent == here and not (tree.behind(join, here) & fixed):
+            if join.repeats(here) and not (tree.behind(join, here) & fixed):
                 return True
             seen.add(there)
             todo.append(there)

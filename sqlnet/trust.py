@@ -38,6 +38,20 @@ word in the question; whether who, when or where meets a column of another sort;
 columns hold too.
 """
 
+PLAN_SLOTS = {
+    "select": "select",
+    "aggregate": "companion",
+    "number": "order",
+    "column": "where",
+    "operator": "group",
+    "value": "flags",
+    "table": "tables",
+}
+"""Sign -> the slots of a plan that it is of (:class:`codegen.sqlnet.plan_decode.ScoredPlan`).
+
+The curve for several tables is fitted on plans, where the package has a network for them.
+"""
+
 _PENALTY = 1.0
 _FILE = "trust.json"
 

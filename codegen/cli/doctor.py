@@ -27,13 +27,18 @@ _MARKS = {True: ("ok", "green"), False: ("NO", "red"), None: ("--", "yellow")}
 
 
 @command(example="codegen doctor --json")
-def doctor(as_json: bool) -> dict[str, Any]:
+@click.option(
+    "--languages",
+    is_flag=True,
+    help="Check the languages of the sandbox instead, by a program in each.",
+)
+def doctor(languages: bool, as_json: bool) -> dict[str, Any]:
     """Check what works on this machine and suggest a remedy for what does not.
 
     Runs ten hostile programs in the sandbox. The exit code is 1 if a required part fails.
     """
     checks = []
-    for check in examine():
+    for check in examine_languages() if languages else examine():
         checks.append(check)
         if as_json:
             continue
@@ -123,6 +128,32 @@ def examine() -> Iterator[Check]:
         present = find_spec(module) is not None
         remedy = "" if present else f"{command_for(module)} (optional)"
         yield Check(module, present or None, use, remedy)
+
+
+def examine_languages() -> Iterator[Check]:
+    """Yields a check for each language: a program that prints something, in the sandbox."""
+    from codegen.evals.sandbox import Job, Sandbox
+    from codegen.evals.sandbox.languages import (
+        HELLO,
+        LANGUAGES,
+        MissingToolchainError,
+        find_toolchain,
+    )
+
+    for name, language in LANGUAGES.items():
+        try:
+            version = find_toolchain(language).version
+            with Sandbox(workers=1, languages=[name]) as sandbox:
+                job = Job(HELLO[name], mode="stdio", expected_stdout="hello\n", language=name)
+                outcome = sandbox.run(job)
+        except MissingToolchainError as error:
+            yield Check(language.title, None, error.message, error.remedy)
+        except CodegenError as error:
+            yield Check(language.title, False, error.message, error.remedy)
+        else:
+            detail = version if outcome.passed else f"{version}; {outcome.status}"
+            remedy = f"Reinstall it: apt install {language.install}. {outcome.message[:300]}"
+            yield Check(language.title, outcome.passed, detail, "" if outcome.passed else remedy)
 
 
 def _attempt(name: str, check: Callable[[], Check]) -> Check:

@@ -31,7 +31,13 @@ _RANDOM_WIDTH = 50
 _HIDDEN = {"shared": 200, "paper": 100}
 
 
-@click.group(cls=Group)
+@click.group(
+    cls=Group,
+    lazy={
+        "plans": ("codegen.cli.sqlplans:plans", "Make training questions for several tables."),
+        "train-plans": ("codegen.cli.sqlplans:train_plans", "Train a model for several tables."),
+    },
+)
 def sqlnet() -> None:
     """Query a SQLite, DuckDB or CSV file in English; the file is only read."""
 

@@ -52,6 +52,8 @@ class Request:
             log-probabilities; 0 for none. Only back-ends that say so take it.
         seed: a seed of this request's own, in [0, 2**63), in place of its problem; a server gets it
             as it is. None derives the seed, see :func:`request_seed`.
+        marks: special tokens whose names belong to the completion's text, where the back-end sees
+            tokens; others give no text.
     """
 
     prompt: str
@@ -64,6 +66,7 @@ class Request:
     original: str = ""
     seed: int | None = None
     logprobs: int = 0
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,627 @@
+"""Questions with gold SQL as questions with plans, from data sets in Spider's form.
+
+A line of a question file is ``{"db_id", "question", "query"}`` (Yu et al. 2018, arXiv 1809.08887);
+the databases are SQLite files. A gold query is taken apart and written again as a plan, which
+counts only if it gives the gold result on the database: what a plan can't say is left out, and
+counted.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from codegen.errors import CodegenError, InputError
+from codegen.paths import plain_name
+from codegen.records import write_atomic
+from codegen.schema import conform
+from codegen.sqlnet.databases import StatementLimits
+from codegen.sqlnet.databases.files import Database, SqliteDatabase
+from codegen.sqlnet.databases.sqlite import SqliteEngine
+from codegen.sqlnet.joins import JoinGraph, PlanError
+from codegen.sqlnet.plan import (
+    COUNT,
+    Companion,
+    Item,
+    Order,
+    PlanValue,
+    QueryPlan,
+    Selected,
+    Test,
+    is_repeated,
+    to_statement,
+)
+from codegen.sqlnet.query import AGGREGATES, Statement
+from codegen.sqlnet.query import Value as Parameter
+
+_AGGREGATES = {
+    exp.Max: AGGREGATES.index("MAX"),
+    exp.Min: AGGREGATES.index("MIN"),
+    exp.Count: COUNT,
+    exp.Sum: AGGREGATES.index("SUM"),
+    exp.Avg: AGGREGATES.index("AVG"),
+}
+_OPERATORS = {
+    exp.EQ: "=",
+    exp.NEQ: "!=",
+    exp.GT: ">",
+    exp.LT: "<",
+    exp.GTE: ">=",
+    exp.LTE: "<=",
+}
+_FLIPPED = {">": "<", "<": ">", ">=": "<=", "<=": ">="}
+_MOST_COLUMNS = 5  # of a result whose columns are tried in any order
+
+_LIMITS = StatementLimits(seconds=10.0, rows=20_000)
+
+
+class OutsideError(Exception):
+    """A query that no plan can say; the message is the kind of what it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoldQuestion:
+    """A question with gold SQL on the database ``db_id``; the same in other words, if there are."""
+
+    id: str
+    db_id: str
+    question: str
+    query: str
+    paraphrases: tuple[str, ...] = ()
+    hardness: str = ""
+
+
+def read_gold(path: str | Path) -> list[GoldQuestion]:
+    """Reads a file of questions: a JSON object a line, ``.gz`` or not.
+
+    Raises:
+        InputError: naming the line that is no question.
+    """
+    path = Path(path)
+    found = []
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                row = json.loads(line)
+                other = row.get("question_syn")
+                found.append(
+                    GoldQuestion(
+                        str(row.get("id", f"{path.name}:{number}")),
+                        str(row["db_id"]),
+                        str(row["question"]),
+                        str(row["query"]),
+                        (str(other),) if other and other != row["question"] else (),
+                        str(row.get("hardness", "")),
+                    )
+                )
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(
+            f"Line {len(found) + 1} of {path} is no question.",
+            'It needs {"db_id": ..., "question": ..., "query": ...}.',
+        ) from None
+    return found
+
+
+def find_database(folders: Sequence[str | Path], db_id: str) -> SqliteDatabase | None:
+    """The SQLite file ``<db_id>.sqlite`` of the first folder that has it, opened; else None.
+
+    It is opened in this process: some ten thousand statements run on the files of a data set.
+    """
+    name = plain_name(f"{db_id}.sqlite", "db_id")
+    for folder in folders:
+        if (path := Path(folder) / name).is_file():
+            return SqliteDatabase(SqliteEngine.open(str(path.resolve())), str(path))
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedQuestion:
+    """A question on the database ``db_id`` with its plan; where it comes from."""
+
+    db_id: str
+    question: str
+    plan: QueryPlan
+    source: str = "gold"
+
+
+def write_planned(path: str | Path, planned: Iterable[PlannedQuestion]) -> None:
+    """Writes questions with plans, a JSON object a line."""
+    write_atomic(Path(path), "".join(json.dumps(asdict(one)) + "\n" for one in planned))
+
+
+def read_planned(path: str | Path) -> list[PlannedQuestion]:
+    """Reads what :func:`write_planned` wrote.
+
+    Raises:
+        InputError: if it can't be read, or a line is no question with a plan.
+    """
+    try:
+        lines = Path(path).read_text("utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(conform(PlannedQuestion, json.loads(line)))
+        except ValueError as error:
+            raise InputError(f"Line {number} of {path} is damaged: {error}.") from None
+    return found
+
+
+def planned_gold(
+    golds: Iterable[GoldQuestion], folders: Sequence[str | Path]
+) -> tuple[list[PlannedQuestion], Counter[str]]:
+    """The gold questions that have a plan, and why the others have none.
+
+    Args:
+        golds: of any databases.
+        folders: where their SQLite files are.
+    """
+    found: list[PlannedQuestion] = []
+    left: Counter[str] = Counter()
+    by_database: dict[str, list[GoldQuestion]] = {}
+    for gold in golds:
+        by_database.setdefault(gold.db_id, []).append(gold)
+    for db_id, group in sorted(by_database.items()):
+        database = find_database(folders, db_id)
+        if database is None:
+            left["no database"] += len(group)
+            continue
+        graph = JoinGraph(database.tables)
+        for gold in group:
+            try:
+                plan = gold_plan(gold, graph, database)
+            except OutsideError as error:
+                left[str(error)] += 1
+                continue
+            found.append(PlannedQuestion(db_id, gold.question, plan))
+            found += [PlannedQuestion(db_id, p, plan, "paraphrase") for p in gold.paraphrases]
+        database.close()
+    return found, left
+
+
+def without_distinct(query: str) -> str:
+    """A statement without DISTINCT, as Spider's official execution accuracy compares them."""
+    return re.sub(r"(?i)\bdistinct\b", " ", query)
+
+
+def run_rows(
+    database: Database,
+    text: str,
+    parameters: Sequence[Parameter] = (),
+    *,
+    keep_distinct: bool = False,
+) -> list[tuple[Any, ...]] | None:
+    """What a statement gives, duplicates kept unless ``keep_distinct``; None if it fails."""
+    try:
+        text = text if keep_distinct else without_distinct(text)
+        statement = Statement(text, tuple(parameters))
+        return list(database.engine.query(statement, _LIMITS).rows)
+    except CodegenError:
+        return None
+
+
+def gold_plan(gold: GoldQuestion, graph: JoinGraph, database: Database) -> QueryPlan:
+    """The plan of a gold query, which gives the gold result.
+
+    Raises:
+        OutsideError: if there is none.
+    """
+    plan = plan_of(gold.query, graph)
+    wanted = run_rows(database, gold.query)
+    if wanted is None:
+        raise OutsideError("the gold query fails")
+    ordered = "order by" in gold.query.lower()
+
+    def gives_gold(candidate: QueryPlan) -> bool:
+        try:
+            statement = to_statement(candidate, graph)
+        except PlanError:
+            return False
+        found = run_rows(database, statement.text, statement.parameters)
+        return found is not None and same_rows(found, wanted, ordered=ordered)
+
+    if (found := simplest(plan, gives_gold)) is None:
+        raise OutsideError("another result")
+    return found
+
+
+def plan_of(query: str, graph: JoinGraph) -> QueryPlan:
+    """The plan of a gold query, its groups as the query has them.
+
+    Raises:
+        OutsideError: if it has what no plan says.
+    """
+    try:
+        statement = sqlglot.parse_one(query, dialect="sqlite")
+    except (SqlglotError, RecursionError):
+        raise OutsideError("not SQL") from None
+    reader = _Reader(graph)
+    if isinstance(statement, exp.SetOperation):
+        return reader.pair(statement)
+    if not isinstance(statement, exp.Select):
+        raise OutsideError("not a SELECT")
+    return reader.block(statement)
+
+
+def simplest(plan: QueryPlan, gives_gold: Callable[[QueryPlan], bool]) -> QueryPlan | None:
+    """The plan without what follows from the rest, if that gives the gold result; else None.
+
+    Tried in turn: groups and tables that the rules of :mod:`codegen.sqlnet.plan` infer.
+    """
+    inferred = replace(plan, group=()) if plan.group else plan
+    if plan.group and not any(s.aggregate == 0 for s in plan.select):
+        inferred = plan
+    for candidate in dict.fromkeys((inferred, plan)):
+        if gives_gold(candidate):
+            return candidate
+    return None
+
+
+def same_rows(
+    one: Sequence[tuple[Any, ...]], other: Sequence[tuple[Any, ...]], *, ordered: bool
+) -> bool:
+    """Whether two results are equal: rows in any order unless ``ordered``, columns in any order.
+
+    Numbers are compared to four places, as Spider's execution accuracy nearly does.
+    """
+    if len(one) != len(other):
+        return False
+    if not one:
+        return True
+    width = len(one[0])
+    if width != len(other[0]):
+        return False
+    left = [tuple(map(_plain, row)) for row in one]
+    right = [tuple(map(_plain, row)) for row in other]
+    if width > _MOST_COLUMNS:
+        orders: Iterable[tuple[int, ...]] = [tuple(range(width))]
+    else:
+        columns = [Counter(row[i] for row in right) for i in range(width)]
+        wanted = [Counter(row[i] for row in left) for i in range(width)]
+        orders = (
+            order
+            for order in permutations(range(width))
+            if all(wanted[i] == columns[order[i]] for i in range(width))
+        )
+    for order in orders:
+        moved = [tuple(row[i] for i in order) for row in right]
+        if moved == left if ordered else Counter(moved) == Counter(left):
+            return True
+    return False
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value
+    return round(float(value), 4)
+
+
+@dataclass(slots=True)
+class _Names:
+    """What the names of one block stand for, and the columns that its joins use."""
+
+    tables: dict[str, int]
+    keys: set[Item] = field(default_factory=set)
+
+
+class _Reader:
+    """Takes the statements of one database apart."""
+
+    def __init__(self, graph: JoinGraph) -> None:
+        self.graph = graph
+        self.numbers = {table.name.lower(): i for i, table in enumerate(graph.tables)}
+
+    def pair(self, statement: exp.SetOperation) -> QueryPlan:
+        left, right = statement.this, statement.expression
+        if not (isinstance(left, exp.Select) and isinstance(right, exp.Select)):
+            raise OutsideError("nested set operations")
+        if statement.args.get("order") or statement.args.get("limit"):
+            raise OutsideError("an order over a set operation")
+        first, second = self.block(left), self.block(right)
+        for block in (first, second):
+            if block.group or block.order or block.limit or block.companion or block.any_of:
+                raise OutsideError("a set operation of groups, orders or pairs")
+        if len(first.select) != len(second.select) or any(
+            not self._alike(one, other)
+            for one, other in zip(first.select, second.select, strict=True)
+        ):
+            raise OutsideError("a set operation of different columns")
+        kinds = {exp.Intersect: "both", exp.Except: "except", exp.Union: "union"}
+        kind = kinds[type(statement)]
+        tables = tuple(sorted(second.required()))
+        companion = Companion(kind, tables, second.where)  # type: ignore[arg-type]
+        keys = tuple(sorted({*first.keys, *second.keys}))
+        return replace(first, companion=companion, keys=keys)
+
+    def _alike(self, one: Selected, other: Selected) -> bool:
+        if one == other:
+            return True
+        return (one.aggregate, one.distinct) == (other.aggregate, other.distinct) and (
+            self._joined(one.item, other.item)
+        )
+
+    def _joined(self, one: Item, other: Item) -> bool:
+        """Whether two columns hold the same keys."""
+        if one == other:
+            return True
+        keys = {self._root(one), self._root(other)}
+        return len(keys) == 1
+
+    def _root(self, item: Item) -> Item:
+        """The key that a foreign key refers to, or the column itself."""
+        for _ in range(4):
+            for join in self.graph.joins:
+                if join.child == item.table and join.child_columns == (item.column,):
+                    item = Item(join.parent, join.parent_columns[0])
+                    break
+            else:
+                return item
+        return item
+
+    def block(self, select: exp.Select) -> QueryPlan:
+        names = self._from(select)
+        shown = tuple(self._selected(part, names) for part in select.expressions)
+        plan = QueryPlan(shown, distinct=bool(select.args.get("distinct")))
+        where = select.args.get("where")
+        plan = self._where(plan, where.this, names) if where else plan
+        group = select.args.get("group")
+        groups = tuple(self._item(part, names) for part in group.expressions) if group else ()
+        plan = replace(plan, group=groups)
+        if having := select.args.get("having"):
+            tests = tuple(self._tests(having.this, names, exp.And))
+            if any(not test.aggregate for test in tests):
+                raise OutsideError("HAVING without an aggregate")
+            plan = replace(plan, where=(*plan.where, *tests))
+        plan = self._ordered(plan, select, names)
+        tables = set(names.tables.values()) | set(plan.tables)
+        keys = set(plan.keys) | names.keys
+        return replace(plan, tables=tuple(sorted(tables)), keys=tuple(sorted(keys)))
+
+    def _ordered(self, plan: QueryPlan, select: exp.Select, names: _Names) -> QueryPlan:
+        if order := select.args.get("order"):
+            first = order.expressions[0]
+            chosen = self._selected(first.this, names)
+            if chosen.distinct:
+                raise OutsideError("an order by distinct values")
+            found = Order(chosen.item, chosen.aggregate, bool(first.args.get("desc")))
+            plan = replace(plan, order=found)
+        if limit := select.args.get("limit"):
+            if not plan.order:
+                raise OutsideError("a limit without an order")
+            plan = replace(plan, limit=int(limit.expression.name))
+        return plan
+
+    def _from(self, select: exp.Select) -> _Names:
+        source = select.args.get("from_") or select.args.get("from")
+        if source is None:
+            raise OutsideError("no FROM")
+        parts = [source.this, *(join.this for join in select.args.get("joins") or ())]
+        tables: dict[str, int] = {}
+        for part in parts:
+            if not isinstance(part, exp.Table) or part.name.lower() not in self.numbers:
+                raise OutsideError("a query in FROM")
+            number = self.numbers[part.name.lower()]
+            if number in tables.values():
+                raise OutsideError("a table twice")
+            tables[(part.alias or part.name).lower()] = number
+        names = _Names(tables)
+        for join in select.args.get("joins") or ():
+            for column in join.args["on"].find_all(exp.Column) if join.args.get("on") else ():
+                if (item := self._column(column, names)) is not None:
+                    names.keys.add(item)
+        return names
+
+    def _selected(self, part: exp.Expr, names: _Names) -> Selected:
+        part = part.unalias()
+        aggregate, distinct = 0, False
+        if type(part) in _AGGREGATES:
+            aggregate, part = _AGGREGATES[type(part)], part.this
+        if isinstance(part, exp.Distinct):
+            if len(part.expressions) != 1:
+                raise OutsideError("several distinct columns")
+            distinct, part = True, part.expressions[0]
+        part = part.unnest()
+        if isinstance(part, exp.Star) or (
+            isinstance(part, exp.Column) and isinstance(part.this, exp.Star)
+        ):
+            return Selected(Item(self._rows_of(part, names)), aggregate, distinct)
+        return Selected(self._item(part, names), aggregate, distinct)
+
+    def _rows_of(self, star: exp.Expr, names: _Names) -> int:
+        """The table whose rows a star stands for: that which no join repeats."""
+        if isinstance(star, exp.Column) and star.table.lower() in names.tables:
+            return names.tables[star.table.lower()]
+        tables = list(names.tables.values())
+        try:
+            tree = self.graph.trees(tables)[0]
+        except PlanError:
+            return tables[0]
+        single = [t for t in tables if not is_repeated({t}, tree, frozenset())]
+        return (single or tables)[-1]
+
+    def _item(self, part: exp.Expr, names: _Names) -> Item:
+        if not isinstance(part, exp.Column):
+            raise OutsideError(f"an expression ({type(part).__name__})")
+        found = self._column(part, names)
+        if found is None:
+            raise OutsideError("an unknown column")
+        return found
+
+    def _column(self, part: exp.Column, names: _Names) -> Item | None:
+        name = part.name.lower()
+        wanted = part.table.lower()
+        if wanted and wanted not in names.tables:
+            return None
+        for table in [names.tables[wanted]] if wanted else names.tables.values():
+            for column, described in enumerate(self.graph.tables[table].columns):
+                if described.name.lower() == name:
+                    return Item(table, column)
+        return None
+
+    def _where(self, plan: QueryPlan, part: exp.Expr, names: _Names) -> QueryPlan:
+        part = part.unnest()
+        if isinstance(part, exp.Or):
+            tests = tuple(self._tests(part, names, exp.Or))
+            merged = self._merged(tests)
+            return replace(plan, where=merged, any_of=len(merged) > 1)
+        tests: list[Test] = []
+        for one in _flattened(part, exp.And):
+            one = one.unnest()
+            if isinstance(one, exp.Or):
+                merged = self._merged(tuple(self._tests(one, names, exp.Or)))
+                if len(merged) > 1:
+                    raise OutsideError("AND and OR")
+                tests += merged
+            elif one.find(exp.Select):
+                plan = self._nested(plan, one, names)
+            elif not self._is_join(one, names):
+                tests.append(self._test(one, names))
+        return replace(plan, where=(*plan.where, *_joined_ranges(tests)))
+
+    def _is_join(self, part: exp.Expr, names: _Names) -> bool:
+        sides = [part.args.get("this"), part.args.get("expression")]
+        return isinstance(part, exp.EQ) and all(
+            isinstance(side, exp.Column) and self._column(side, names) is not None for side in sides
+        )
+
+    def _merged(self, tests: Sequence[Test]) -> tuple[Test, ...]:
+        """Alternatives of one column as one test."""
+        items = {(test.item, test.aggregate, test.operator) for test in tests}
+        if len(items) == 1 and len(tests) > 1 and tests[0].operator in ("=", "contains"):
+            values = tuple(value for test in tests for value in test.values)
+            return (replace(tests[0], values=values),)
+        return tuple(tests)
+
+    def _tests(self, part: exp.Expr, names: _Names, kind: type[exp.Expr]) -> Iterator[Test]:
+        for one in _flattened(part, kind):
+            if isinstance(one.unnest(), (exp.And, exp.Or)):
+                raise OutsideError("AND and OR")
+            if one.find(exp.Select):
+                raise OutsideError("a query in OR or HAVING")
+            yield self._test(one.unnest(), names)
+
+    def _test(self, part: exp.Expr, names: _Names) -> Test:
+        negated = isinstance(part, exp.Not)
+        if negated:
+            part = part.this.unnest()
+        if isinstance(part, exp.Between) and not negated:
+            chosen = self._selected(part.this, names)
+            values = (_literal(part.args["low"]), _literal(part.args["high"]))
+            return Test(chosen.item, "between", values, chosen.aggregate)
+        if isinstance(part, exp.Like):
+            chosen = self._selected(part.this, names)
+            operator, text = _pattern(_literal(part.expression).text, negated)
+            return Test(chosen.item, operator, (PlanValue(text),), chosen.aggregate)
+        if isinstance(part, exp.Is) and isinstance(part.expression, exp.Null):
+            operator = "is not null" if negated else "is null"
+            return Test(self._item(part.this, names), operator)
+        if isinstance(part, exp.In) and part.expressions and not negated:
+            values = tuple(_literal(one) for one in part.expressions)
+            return Test(self._item(part.this, names), "=", values)
+        if type(part) not in _OPERATORS or negated:
+            raise OutsideError(f"a test ({type(part).__name__})")
+        operator, left, right = _OPERATORS[type(part)], part.this, part.expression
+        if isinstance(left, exp.Literal):
+            left, right, operator = right, left, _FLIPPED.get(operator, operator)
+        chosen = self._selected(left, names)
+        if isinstance(right, exp.Column) and self._column(right, names) is not None:
+            raise OutsideError("a comparison of columns")
+        return Test(chosen.item, operator, (_literal(right),), chosen.aggregate)
+
+    def _nested(self, plan: QueryPlan, part: exp.Expr, names: _Names) -> QueryPlan:
+        """A test against a query: a companion, or for IN along a key, a part of the block."""
+        if plan.companion:
+            raise OutsideError("two nested queries")
+        negated = isinstance(part, exp.Not)
+        test = part.this.unnest() if negated else part
+        query = test.find(exp.Select)
+        if query is None or test.find(exp.SetOperation):
+            raise OutsideError("a nested set operation")
+        inner = self.block(query)
+        if inner.group or inner.order or inner.companion or len(inner.select) != 1 or inner.any_of:
+            raise OutsideError("a nested query with groups, an order or a query")
+        shown = inner.select[0]
+        plan = replace(plan, keys=(*plan.keys, *inner.keys))
+        if isinstance(test, exp.In):
+            outer = self._item(test.this, names)
+            if shown.aggregate:
+                raise OutsideError("IN an aggregate")
+            along_key = self._joined(outer, shown.item) and outer != shown.item
+            if along_key and not negated:
+                where = (*plan.where, *inner.where)
+                return replace(plan, where=where, tables=(*plan.tables, *inner.tables))
+            if negated and (along_key or self.graph.key(outer.table) == outer.column):
+                return replace(plan, companion=Companion("never", inner.tables, inner.where))
+            operator = "!=" if negated else "="
+        elif type(test) in _OPERATORS and not negated:
+            outer = self._item(test.this.unnest(), names)
+            operator = _OPERATORS[type(test)]
+        else:
+            raise OutsideError("a nested query elsewhere")
+        if outer != shown.item:
+            raise OutsideError("a comparison with another column")
+        tables = tuple(t for t in inner.tables if t != outer.table)
+        companion = Companion("scalar", tables, inner.where, outer, operator, shown.aggregate)
+        return replace(plan, companion=companion)
+
+
+def _flattened(part: exp.Expr, kind: type[exp.Expr]) -> Iterator[exp.Expr]:
+    if isinstance(part, kind):
+        yield from _flattened(part.this, kind)
+        yield from _flattened(part.expression, kind)
+    elif isinstance(part, exp.Paren) and isinstance(part.this, kind):
+        yield from _flattened(part.this, kind)
+    else:
+        yield part
+
+
+def _joined_ranges(tests: Sequence[Test]) -> list[Test]:
+    """A lower and an upper bound of one column as one range."""
+    found = list(tests)
+    for low in tests:
+        for high in tests:
+            same = (low.item, low.aggregate) == (high.item, high.aggregate)
+            if same and low.operator == ">=" and high.operator == "<=":
+                found = [test for test in found if test not in (low, high)]
+                found.append(replace(low, operator="between", values=(*low.values, *high.values)))
+                return found
+    return found
+
+
+def _literal(part: exp.Expr) -> PlanValue:
+    part = part.unnest()
+    if isinstance(part, exp.Literal):
+        return PlanValue(part.name)
+    if isinstance(part, exp.Neg) and isinstance(part.this, exp.Literal):
+        return PlanValue(f"-{part.this.name}")
+    if isinstance(part, exp.Column) and not part.table:  # SQLite takes "text" for a text
+        return PlanValue(part.name)
+    raise OutsideError(f"a value ({type(part).__name__})")
+
+
+def _pattern(text: str, negated: bool) -> tuple[str, str]:
+    """An operator of a plan and the text of a LIKE pattern."""
+    bare = text.strip("%")
+    if "%" in bare or "_" in bare or not bare:
+        raise OutsideError("a pattern")
+    before, after = text.startswith("%"), text.endswith("%")
+    if negated:
+        if not (before and after):
+            raise OutsideError("a pattern")
+        return "not contains", bare
+    operators = {(True, True): "contains", (False, True): "starts", (True, False): "ends"}
+    return operators.get((before, after), "="), bare

@@ -1,0 +1,531 @@
+"""From the scores of a plan network to plans, the most probable first, and the first that runs.
+
+Each slot, or group of slots that belong together, has a short list of ways to fill it, with
+log-probabilities; the plans are the best of their products. Classes that types exclude (a sum of
+texts, a mean of keys) are left out before. Execution guidance (Wang et al. 2018, arXiv 1807.03100):
+plans that fail lose to those that run; an empty answer, or a text that its column does not hold,
+costs a little.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from codegen.errors import CodegenError
+from codegen.sqlnet.databases import Rows, StatementLimits
+from codegen.sqlnet.databases.files import Database
+from codegen.sqlnet.plan import (
+    COUNT,
+    ROWS,
+    Companion,
+    Item,
+    Order,
+    PlanValue,
+    QueryPlan,
+    Selected,
+    Test,
+    is_identifier,
+    to_statement,
+)
+from codegen.sqlnet.plan_features import Mention, PlanQuestion
+from codegen.sqlnet.plan_network import COMPANIONS, ITEM_HEADS, OPERATOR_CLASSES, ORDERINGS
+from codegen.sqlnet.query import AGGREGATES, Statement
+
+MOST_PLANS = 8
+_SLOT_WAYS = 4  # of a slot, that are combined with those of the others
+_USED_TWICE = -3.0  # log-probability of a value that two tests have
+_EMPTY, _NO_CELL = -1.5, -2.0  # what an empty answer and a text that is no cell cost
+_OUT = -1e4
+_EITHER = OPERATOR_CLASSES.index("= either")
+_MAX, _MIN, _SUM, _AVG = (AGGREGATES.index(name) for name in ("MAX", "MIN", "SUM", "AVG"))
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Way(Generic[T]):
+    """One way to fill a slot, its log-probability, and the mentions that it uses."""
+
+    content: T
+    score: float
+    used: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPlan:
+    """A plan with its log-probability and that of each group of slots.
+
+    Attributes:
+        plan: what to ask.
+        log_probability: the sum of its slots'.
+        slots: ``select``, ``where``, ``group``, ``order``, ``companion``, ``tables``, ``flags``.
+        used: the mentions that it has as values or limit, by number.
+    """
+
+    plan: QueryPlan
+    log_probability: float
+    slots: Mapping[str, float] = field(default_factory=dict)
+    used: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanChoice:
+    """The plan that execution chose.
+
+    Attributes:
+        number: its place among the candidates.
+        statement: its SQL; None if no plan could be written as SQL.
+        rows: what it gives; None if it failed.
+        failure: why.
+        log_probability: with what execution costs it.
+    """
+
+    number: int
+    statement: Statement | None
+    rows: Rows | None
+    failure: str
+    log_probability: float
+
+
+def plan_candidates(
+    question: PlanQuestion, scores: Mapping[str, np.ndarray], most: int = MOST_PLANS
+) -> list[ScoredPlan]:
+    """The most probable plans, at least one, the best first.
+
+    Args:
+        question: as it was read.
+        scores: of it; see :meth:`codegen.sqlnet.plan_network.PlanNetwork.read`.
+        most: how many.
+    """
+    return _Decoder(question, scores).plans(most)
+
+
+def choose_plan(
+    candidates: Sequence[ScoredPlan],
+    question: PlanQuestion,
+    database: Database | None,
+    limits: StatementLimits,
+    dialect: str = "sqlite",
+) -> PlanChoice:
+    """The first plan that can be written and runs; without a database, that can be written."""
+    best: PlanChoice | None = None
+    failed: PlanChoice | None = None
+    for number, candidate in enumerate(candidates):
+        if best and candidate.log_probability <= best.log_probability:
+            break
+        score = candidate.log_probability + _NO_CELL * len(
+            [*strange_texts(candidate.plan, question)]
+        )
+        statement = None
+        try:
+            statement = to_statement(candidate.plan, question.schema.graph, dialect)
+            if database is None:
+                return PlanChoice(number, statement, None, "", score)
+            rows = database.execute(statement, limits)
+        except CodegenError as error:
+            failed = failed or PlanChoice(
+                number, statement, None, error.message, candidate.log_probability
+            )
+            continue
+        if not rows.rows or all(value is None for row in rows.rows for value in row):
+            score += _EMPTY
+        if best is None or score > best.log_probability:
+            best = PlanChoice(number, statement, rows, "", score)
+    found = best or failed
+    assert found is not None  # there is at least one candidate
+    return found
+
+
+def strange_texts(plan: QueryPlan, question: PlanQuestion) -> Iterator[tuple[Item, str]]:
+    """The texts that a plan compares a column with whose cells are known and don't hold them."""
+    tests = [*plan.where, *(plan.companion.where if plan.companion else ())]
+    for test in tests:
+        item = test.item
+        if test.operator not in ("=", "!=") or item.column == ROWS or test.aggregate:
+            continue
+        is_real = question.schema.tables[item.table].columns[item.column].type == "real"
+        if is_real or not question.schema.is_read(item):
+            continue
+        for value in test.values:
+            if not value.start and not question.schema.holds(item, value.text):
+                yield item, value.text
+
+
+class _Decoder:
+    def __init__(self, question: PlanQuestion, scores: Mapping[str, np.ndarray]) -> None:
+        self.question, self.schema = question, question.schema
+        self.items = [question.item(place) for place in range(len(question.items))]
+        self.scores = scores
+        self.whole = {
+            name: _log_softmax(scores[name]).tolist()
+            for name in (
+                *("selected", "tests", "groups", "ordering", "distinct", "any_of"),
+                *("companion", "second_tests", "scalar_aggregate"),
+            )
+        }
+
+    def plans(self, most: int) -> list[ScoredPlan]:
+        ways: list[list[_Way[Any]]] = [
+            self._select(),
+            self._where(),
+            self._groups(),
+            self._orders(),
+            self._companions(),
+            self._tables(),
+            self._flags(),
+        ]
+        names = ("select", "where", "group", "order", "companion", "tables", "flags")
+        found: dict[QueryPlan, ScoredPlan] = {}
+        for score, chosen in _products(ways):
+            plan = self._plan(*(way.content for way in chosen))
+            used = [number for way in chosen for number in way.used]
+            score += _USED_TWICE * (len(used) - len(set(used)))
+            slots = {name: way.score for name, way in zip(names, chosen, strict=True)}
+            if plan not in found:
+                found[plan] = ScoredPlan(plan, score, slots, tuple(sorted(set(used))))
+            if len(found) >= 2 * most:
+                break
+        return sorted(found.values(), key=lambda p: -p.log_probability)[:most]
+
+    def _plan(
+        self,
+        select: tuple[Selected, ...],
+        where: tuple[Test, ...],
+        group: tuple[Item, ...],
+        order: tuple[Order | None, int | None],
+        companion: Companion | None,
+        tables: tuple[int, ...],
+        flags: tuple[bool, bool],
+    ) -> QueryPlan:
+        aggregated = any(s.aggregate for s in select)
+        any_of = flags[1] and sum(not test.aggregate for test in where) > 1
+        plan = QueryPlan(
+            select, tables, flags[0] and not aggregated, where, any_of, group, *order, companion
+        )
+        extra = tuple(sorted(set(tables) - {item.table for item in plan.items()}))
+        return replace(plan, tables=extra, keys=self._keys())
+
+    # -- slots
+
+    def _allowed(self, name: str) -> np.ndarray:
+        """[items, classes] bool: what types allow."""
+        allowed = np.zeros((len(self.items), ITEM_HEADS.get(name, 1)), bool)
+        for place, item in enumerate(self.items):
+            if item.column == ROWS:
+                if name == "select":
+                    allowed[place, [0, COUNT]] = True
+                elif name in ("where", "order"):
+                    allowed[place, COUNT] = True
+                continue
+            allowed[place, 0] = True
+            if name not in ("select", "where", "order"):
+                continue
+            table = self.schema.tables[item.table]
+            is_key = is_identifier(table, item.column)
+            is_real = table.columns[item.column].type == "real"
+            allowed[place, COUNT] = name == "select"
+            allowed[place, [_MAX, _MIN]] = not is_key and (is_real or item in self.schema.dates)
+            allowed[place, [_SUM, _AVG]] = is_real and not is_key
+            if name == "select":
+                allowed[place, -1] = True
+        return allowed
+
+    def _members(self, name: str, most: int) -> list[tuple[float, int, int]]:
+        """The best (probability, place, class) of a set."""
+        logits = np.where(self._allowed(name), self.scores[name], _OUT)
+        chances = np.exp(_log_softmax(logits.ravel()))
+        order = np.argsort(-chances, kind="stable")[:most]
+        classes = logits.shape[1]
+        return [
+            (float(chances[i]), int(i) // classes, int(i) % classes)
+            for i in order
+            if chances[i] > 1e-9
+        ]
+
+    def _sets(self, name: str, count: str, first: int) -> list[_Way[tuple[tuple[int, int], ...]]]:
+        """The best sets: members (place, class), for each of the likely numbers of them."""
+        members = self._members(name, 7)
+        found: list[_Way[tuple[tuple[int, int], ...]]] = []
+        for number, chance in enumerate(self.whole[count], first):
+            if chance < -6 or number > len(members):
+                continue
+            for chosen in combinations(members, number):
+                score = chance + sum(min(0.0, math.log(p * number)) for p, _, _ in chosen)
+                found.append(_Way(tuple((place, kind) for _, place, kind in chosen), score))
+        found.sort(key=lambda way: -way.score)
+        return found[: 2 * _SLOT_WAYS]
+
+    def _select(self) -> list[_Way[tuple[Selected, ...]]]:
+        found = []
+        for way in self._sets("select", "selected", 1):
+            chosen = sorted(way.content, key=lambda member: self._said_at(member[0]))
+            select = tuple(self._selected(place, kind) for place, kind in chosen)
+            found.append(_Way(select, way.score))
+        return found[:_SLOT_WAYS]
+
+    def _selected(self, place: int, kind: int) -> Selected:
+        distinct = kind == ITEM_HEADS["select"] - 1
+        return Selected(self.items[place], COUNT if distinct else kind, distinct)
+
+    def _said_at(self, place: int) -> int:
+        """The first token that names an item; behind all, if none does."""
+        length = len(self.question.words)
+        base = length + len(self.question.found)
+        names = np.uint32(0b101000000)  # named_whole, named_part
+        tokens = np.flatnonzero(self.question.relations[:length, base + place] & names)
+        return int(tokens[0]) if len(tokens) else length
+
+    def _where(self) -> list[_Way[tuple[Test, ...]]]:
+        found: list[_Way[tuple[Test, ...]]] = []
+        for way in self._sets("where", "tests", 0):
+            heads = ("operator", "value", "other_value")
+            tests = [self._tests(place, kind, *heads) for place, kind in way.content]
+            if all(tests):
+                for score, chosen in _products(tests, _SLOT_WAYS):
+                    used = tuple(number for one in chosen for number in one.used)
+                    twice = _USED_TWICE * (len(used) - len(set(used)))
+                    content = tuple(one.content for one in chosen)
+                    found.append(_Way(content, way.score + score + twice, used))
+        found.sort(key=lambda way: -way.score)
+        return found[: 2 * _SLOT_WAYS] or [_Way((), 0.0)]
+
+    def _tests(
+        self, place: int, aggregate: int, operator: str, value: str, other: str
+    ) -> list[_Way[Test]]:
+        """Ways to compare an item."""
+        item = self.items[place]
+        operators = _log_softmax(self.scores[operator][place])
+        found: list[_Way[Test]] = []
+        for kind in np.argsort(-operators, kind="stable")[:3]:
+            score = float(operators[kind])
+            name = OPERATOR_CLASSES[kind]
+            if name in ("is null", "is not null"):
+                if not aggregate:
+                    found.append(_Way(Test(item, name), score))
+                continue
+            fits = [self._fits(item, aggregate, name, m) for m in self.question.found]
+            if not any(fits):
+                continue
+            firsts = _log_softmax(np.where(fits, self.scores[value][place], _OUT))
+            if name in ("between", "= either"):
+                found += self._pairs(place, aggregate, int(kind), score, fits, firsts, other)
+                continue
+            for number in np.argsort(-firsts, kind="stable")[:2]:
+                if fits[number]:
+                    test = Test(item, name, (self._value(item, aggregate, int(number)),), aggregate)
+                    found.append(_Way(test, score + float(firsts[number]), (int(number),)))
+        found.sort(key=lambda way: -way.score)
+        return found[:_SLOT_WAYS]
+
+    def _pairs(
+        self,
+        place: int,
+        aggregate: int,
+        kind: int,
+        score: float,
+        fits: Sequence[bool],
+        firsts: np.ndarray,
+        other: str,
+    ) -> Iterator[_Way[Test]]:
+        """The best pair of values of "between" or "either"."""
+        item = self.items[place]
+        seconds = _log_softmax(np.where(fits, self.scores[other][place], _OUT))
+        sums = firsts[:, None] + seconds[None]
+        np.fill_diagonal(sums, 2 * _OUT)
+        one, two = np.unravel_index(int(np.argmax(sums)), sums.shape)
+        if sums[one, two] < _OUT:
+            return
+        used = (int(one), int(two))
+        values = [self._value(item, aggregate, number) for number in used]
+        name = "=" if kind == _EITHER else "between"
+        if name == "between":
+            found = self.question.found
+            order = sorted((0, 1), key=lambda i: _size(found[used[i]]))
+            values = [values[i] for i in order]
+        yield _Way(Test(item, name, tuple(values), aggregate), score + float(sums[one, two]), used)
+
+    def _value(self, item: Item, aggregate: int, number: int) -> PlanValue:
+        mention = self.question.found[number]
+        place = Item(item.table) if aggregate else item
+        table = self.schema.tables[item.table]
+        return mention.value_for(place, table, place in self.schema.dates)
+
+    def _fits(self, item: Item, aggregate: int, operator: str, mention: Mention) -> bool:
+        """Whether a mention can be the value of a test."""
+        if aggregate or item.column == ROWS:
+            return mention.number is not None
+        if self.schema.tables[item.table].columns[item.column].type == "real":
+            return mention.number is not None
+        if item in self.schema.dates:
+            return bool(mention.start) or item in mention.cells
+        if operator in (">", "<", ">=", "<=", "between"):
+            return mention.number is not None
+        return True
+
+    def _groups(self) -> list[_Way[tuple[Item, ...]]]:
+        found = [
+            _Way(tuple(self.items[place] for place, _ in way.content), way.score)
+            for way in self._sets("group", "groups", 0)
+        ]
+        return found[:_SLOT_WAYS] or [_Way((), 0.0)]
+
+    def _orders(self) -> list[_Way[tuple[Order | None, int | None]]]:
+        found: list[_Way[tuple[Order | None, int | None]]] = []
+        chances = self.whole["ordering"]
+        members = self._members("order", 3)
+        numbers = [
+            (place, int(number))
+            for place, mention in enumerate(self.question.found)
+            if (number := mention.number) is not None and 1 <= number <= 1000
+        ]
+        for kind in sorted(range(len(ORDERINGS)), key=lambda k: -chances[k])[:3]:
+            if kind == 0:
+                found.append(_Way((None, None), chances[0]))
+                continue
+            down = kind % 2 == 0
+            limit, used, score = None, (), chances[kind]
+            if kind >= 3:
+                limit = 1
+            if kind >= 5:
+                if not numbers:
+                    continue
+                pointed = _log_softmax(self.scores["limit"][[place for place, _ in numbers]])
+                best = int(np.argmax(pointed))
+                used, limit = (numbers[best][0],), numbers[best][1]
+                score += float(pointed[best])
+            for chance, place, aggregate in members:
+                order = Order(self.items[place], aggregate, down)
+                found.append(_Way((order, limit), score + math.log(chance), used))
+        found.sort(key=lambda way: -way.score)
+        return found[:_SLOT_WAYS] or [_Way((None, None), 0.0)]
+
+    def _companions(self) -> list[_Way[Companion | None]]:
+        chances = self.whole["companion"]
+        found: list[_Way[Companion | None]] = [_Way(None, chances[0])]
+        for number in sorted(range(1, len(COMPANIONS)), key=lambda k: -chances[k])[:2]:
+            if chances[number] > -5:
+                found += self._companion(COMPANIONS[number], chances[number])
+        found.sort(key=lambda way: -way.score)
+        return found[: _SLOT_WAYS + 1]
+
+    def _companion(self, kind: Any, chance: float) -> Iterator[_Way[Companion | None]]:
+        logits = self.scores["second_takes_part"][: self.question.tables, 0]
+        tables = tuple(self.items[place].table for place in np.flatnonzero(logits > 0))
+        if kind == "never" and not tables and len(logits):
+            tables = (self.items[int(np.argmax(logits))].table,)
+        certain = -float(np.logaddexp(0, -np.abs(logits)).sum())
+        for where in self._second_tests():
+            score = chance + where.score + certain
+            if kind != "scalar":
+                if kind != "never" and not where.content and not tables:
+                    continue
+                yield _Way(Companion(kind, tables, where.content), score, where.used)
+                continue
+            aggregates = self.whole["scalar_aggregate"]
+            aggregate = int(np.argmax(aggregates))
+            for probability, place, _ in self._members("scalar", 2):
+                item = self.items[place]
+                allowed = self._allowed("order")[place]
+                if aggregate and not allowed[aggregate]:
+                    continue
+                operators = _log_softmax(self.scores["second_operator"][place][:6])
+                operator = int(np.argmax(operators))
+                more = math.log(probability) + aggregates[aggregate] + float(operators[operator])
+                companion = Companion(
+                    kind, tables, where.content, item, OPERATOR_CLASSES[operator], aggregate
+                )
+                yield _Way(companion, score + more, where.used)
+
+    def _second_tests(self) -> list[_Way[tuple[Test, ...]]]:
+        found: list[_Way[tuple[Test, ...]]] = []
+        for way in self._sets("second_where", "second_tests", 0)[:3]:
+            heads = ("second_operator", "second_value", "second_other_value")
+            tests = [self._tests(place, 0, *heads) for place, _ in way.content]
+            if all(tests):
+                best = [ways[0] for ways in tests]
+                used = tuple(number for one in best for number in one.used)
+                content = tuple(one.content for one in best)
+                found.append(_Way(content, way.score + sum(one.score for one in best), used))
+        return found[:2] or [_Way((), 0.0)]
+
+    def _tables(self) -> list[_Way[tuple[int, ...]]]:
+        """The tables that take part: all likely ones, and with the least certain one changed."""
+        logits = self.scores["takes_part"][: self.question.tables, 0].astype(float)
+        yes = logits > 0
+        score = -float(np.logaddexp(0, -np.abs(logits)).sum())
+
+        def of(chosen: np.ndarray) -> tuple[int, ...]:
+            return tuple(self.items[place].table for place in np.flatnonzero(chosen))
+
+        found = [_Way(of(yes), score)]
+        for place in np.argsort(np.abs(logits), kind="stable")[:2]:
+            if abs(logits[place]) < 3:
+                other = yes.copy()
+                other[place] = not other[place]
+                found.append(_Way(of(other), score - abs(float(logits[place]))))
+        return found
+
+    def _flags(self) -> list[_Way[tuple[bool, bool]]]:
+        found = [
+            _Way((bool(d), bool(a)), self.whole["distinct"][d] + self.whole["any_of"][a])
+            for d in (0, 1)
+            for a in (0, 1)
+        ]
+        return sorted(found, key=lambda way: -way.score)[:3]
+
+    def _keys(self) -> tuple[Item, ...]:
+        """Of several joins between two tables, the columns of the likeliest."""
+        scores = {item: float(self.scores["key"][p, 0]) for p, item in enumerate(self.items)}
+        best: dict[frozenset[int], tuple[float, Item]] = {}
+        for join in self.schema.graph.joins:
+            item = Item(join.child, join.child_columns[0])
+            other = Item(join.parent, join.parent_columns[0])
+            score = scores.get(item, _OUT) + scores.get(other, _OUT)
+            pair = frozenset((join.child, join.parent))
+            if pair not in best or score > best[pair][0]:
+                best[pair] = score, item
+        return tuple(sorted(item for score, item in best.values() if score > _OUT))
+
+
+def _size(mention: Mention) -> tuple[float, str]:
+    number = mention.number
+    return (number if number is not None else 0.0, mention.start)
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    if not logits.size:
+        return logits.astype(float)
+    shifted = logits.astype(float) - logits.max()
+    return shifted - math.log(np.exp(shifted).sum())
+
+
+def _products(
+    ways: Sequence[Sequence[_Way[Any]]], most: int = 200
+) -> Iterator[tuple[float, list[_Way[Any]]]]:
+    """Combinations of one way of each list, the best sum first; the lists are sorted."""
+    if not all(ways):
+        return
+    first = (0,) * len(ways)
+
+    def score(places: Sequence[int]) -> float:
+        return sum(options[i].score for options, i in zip(ways, places, strict=True))
+
+    queue, seen = [(-score(first), first)], {first}
+    for _ in range(most):
+        if not queue:
+            return
+        negative, places = heapq.heappop(queue)
+        yield -negative, [options[i] for options, i in zip(ways, places, strict=True)]
+        for slot, options in enumerate(ways):
+            if places[slot] + 1 < len(options):
+                following = (*places[:slot], places[slot] + 1, *places[slot + 1 :])
+                if following not in seen:
+                    seen.add(following)
+                    heapq.heappush(queue, (-score(following), following))

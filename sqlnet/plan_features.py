@@ -1,0 +1,719 @@
+"""A question on the tables of a database, linked before the network sees it.
+
+The sequence is [tokens of the question; mentions; tables; columns]. A mention is a stretch of the
+question that may be a value: a number, a period of time, a quotation, a run of capitals, or a cell
+of the database. How two of them are related (same table, foreign key, a token of a column's name, a
+mention that a column holds as a cell, ...) is a set of bits for each pair, the relations of RAT-SQL
+(Wang et al. 2020, arXiv 1911.04942).
+
+The index of cells is read once a database; a question takes about a millisecond.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+
+from codegen.sqlnet.databases.files import Database
+from codegen.sqlnet.joins import JoinGraph
+from codegen.sqlnet.linking import (
+    ASKING_WORDS,
+    Held,
+    Linker,
+    date_in,
+    month_number,
+    spelled_word,
+)
+from codegen.sqlnet.plan import ROWS, Item, PlanValue, is_identifier, label_columns
+from codegen.sqlnet.query import Table
+from codegen.sqlnet.words import Token, number_in_words, number_of, stem, tokenize, words_of
+
+MAX_PLAN_TOKENS = 80  # of a question; the rest is not read
+MAX_MENTIONS = 12
+MAX_TABLES, MAX_COLUMNS = 14, 140  # that the network reads; the others are ranked out before
+_LONGEST_CELL = 60  # characters
+_LONGEST_MENTION = 8  # tokens
+_FEW = 10  # distinct values of a column that holds kinds of something
+
+# Relations: of row i to column j.
+RELATIONS = (
+    "self",
+    "previous",
+    "next",
+    "second_previous",
+    "second_next",
+    "whole_name",
+    "named_whole",
+    "part_name",
+    "named_part",
+    "like",
+    "likened",
+    "cell_token",
+    "token_cell",
+    "inside",
+    "holds",
+    "cell",
+    "holds_cell",
+    "fits",
+    "fitted",
+    "same_table",
+    "in_table",
+    "has_column",
+    "key_of",
+    "has_key",
+    "refers",
+    "referred",
+    "refers_table",
+    "referred_table",
+    "child",
+    "parent",
+)
+_BIT = {name: np.uint32(1 << number) for number, name in enumerate(RELATIONS)}
+
+TOKEN_SIGNS = (
+    "number",
+    "capital",
+    "capitals",
+    "sign",
+    "year",
+    "follows",
+    "in_name",
+    "in_whole",
+    "in_table",
+    "in_cell",
+    "quoted",
+    "numeral",
+)
+MENTION_SIGNS = (
+    "number",
+    "numeral",
+    "year",
+    "period",
+    "quoted",
+    "capital",
+    "cell",
+    "near",
+    "small",
+    "relative",
+)
+TABLE_SIGNS = (
+    "part",
+    "whole",
+    "cell",
+    "columns",
+    "link",
+    "likeness",
+)
+COLUMN_SIGNS = (
+    "real",
+    "primary",
+    "foreign",
+    "identifier",
+    "label",
+    "dates",
+    "few",
+    "flag",
+    "part",
+    "whole",
+    "words",
+    "cells",
+    "holds_number",
+    "table_whole",
+    "table_part",
+    "likeness",
+    "alone",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A stretch of the question that may be a value.
+
+    Attributes:
+        first, last: tokens.
+        text: as in the question, without quotes.
+        signs: of ``MENTION_SIGNS``.
+        start, end: of a period, as in :class:`~codegen.sqlnet.plan.PlanValue`.
+        cells: the columns that hold it -> the cell's own text.
+    """
+
+    first: int
+    last: int
+    text: str
+    signs: frozenset[str]
+    start: str = ""
+    end: str = ""
+    cells: dict[Item, str] = field(default_factory=dict)
+
+    @property
+    def number(self) -> float | None:
+        """What it is as a number."""
+        found = number_of(self.text)
+        return number_in_words(self.text) if found is None else found
+
+    def value_for(self, item: Item, table: Table, holds_dates: bool) -> PlanValue:
+        """The value that it is in a column: its cell, a period, a number, or its text."""
+        if item in self.cells:
+            return PlanValue(self.cells[item])
+        if holds_dates and self.start:
+            return PlanValue(self.text, self.start, self.end)
+        number = self.number
+        is_real = item.column == ROWS or table.columns[item.column].type == "real"
+        if number is not None and is_real:
+            return PlanValue(f"{number:.12g}")
+        return PlanValue(self.text)
+
+
+class LinkedSchema:
+    """The tables of a database with what is known of their columns and cells.
+
+    Attributes:
+        graph: of all tables.
+        items: tables, then columns.
+        words: of each item's name.
+        dates: the columns of ISO dates.
+    """
+
+    def __init__(
+        self, tables: Sequence[Table], database: Database | None = None, held: Held | None = None
+    ) -> None:
+        self.graph = JoinGraph(tuple(tables))
+        self.tables = self.graph.tables
+        columns = [Item(t, c) for t, table in enumerate(tables) for c in range(len(table.columns))]
+        self.items = [*(Item(t) for t in range(len(tables))), *columns]
+        self.numbers = {item: number for number, item in enumerate(self.items)}
+        self.words = [self._words(item) for item in self.items]
+        self.stems = [tuple(map(stem, words)) for words in self.words]
+        self.dates: set[Item] = set()
+        self._exact: dict[str, list[tuple[Item, str]]] = {}
+        self._stemmed: dict[str, list[tuple[Item, str]]] = {}
+        self._distinct: dict[Item, int] = {}
+        if database:
+            self._read(database, held or Held())
+        self.signs = np.array([self._signs(item) for item in columns], np.float32)
+        self.relations = self._relations()
+        self.named: dict[str, list[int]] = {}
+        for number, stems in enumerate(self.stems):
+            for one in set(stems):
+                self.named.setdefault(one, []).append(number)
+
+    def _words(self, item: Item) -> tuple[str, ...]:
+        table = self.tables[item.table]
+        words = words_of(table.name) if item.column == ROWS else table.columns[item.column].words
+        return tuple(long for word in words[:8] for long in spelled_word(word))
+
+    def _read(self, database: Database, held: Held) -> None:
+        for item in self.items:
+            if item.column == ROWS:
+                continue
+            table = self.tables[item.table]
+            if table.columns[item.column].type != "text":
+                continue
+            values = Linker(database, table, held).values(item.column)
+            if values is None:
+                continue
+            self._distinct[item] = len(values)
+            sample = values[:50]
+            if sample and sum(_is_iso(value) for value in sample) >= 0.8 * len(sample):
+                self.dates.add(item)
+                continue
+            for value in values:
+                if len(value) <= _LONGEST_CELL:
+                    tokens = [token.text.casefold() for token in tokenize(value)]
+                    if 0 < len(tokens) <= _LONGEST_MENTION:
+                        self._exact.setdefault(" ".join(tokens), []).append((item, value))
+                        stems = " ".join(map(stem, tokens))
+                        self._stemmed.setdefault(stems, []).append((item, value))
+
+    def _signs(self, item: Item) -> list[bool]:
+        """The first eight of ``COLUMN_SIGNS``."""
+        table, words = self.tables[item.table], self.words[self.numbers[item]]
+        distinct = self._distinct.get(item)
+        return [
+            table.columns[item.column].type == "real",
+            item.column in table.primary_key,
+            any(item.column in key.columns for key in table.foreign_keys),
+            is_identifier(table, item.column),
+            item.column in label_columns(table),
+            item in self.dates or "date" in words,
+            distinct is not None and distinct <= _FEW,
+            distinct == 2 or words[0] in ("is", "has") or words[-1] in ("flag", "yn"),
+        ]
+
+    def _relations(self) -> np.ndarray:
+        size, tables = len(self.items), len(self.tables)
+        found = np.zeros((size, size), np.uint32)
+        of_table = np.array([item.table for item in self.items])
+        found[of_table[:, None] == of_table[None]] |= _BIT["same_table"]
+        for number, item in enumerate(self.items):
+            found[number, number] |= _BIT["self"]
+            if item.column == ROWS:
+                continue
+            _mark(found, number, item.table, "in_table", "has_column")
+            if item.column in self.tables[item.table].primary_key:
+                _mark(found, number, item.table, "key_of", "has_key")
+        for join in self.graph.joins:
+            _mark(found, join.child, join.parent, "child", "parent")
+            pairs = zip(join.child_columns, join.parent_columns, strict=True)
+            for one, other in pairs:
+                left, right = Item(join.child, one), Item(join.parent, other)
+                _mark(found, self.numbers[left], self.numbers[right], "refers", "referred")
+                _mark(found, self.numbers[left], join.parent, "refers_table", "referred_table")
+        assert tables <= size
+        return found
+
+    def cells(self, tokens: Sequence[str]) -> tuple[dict[Item, str], bool]:
+        """The columns that hold a text (casefolded tokens), and whether it is as it stands."""
+        key = " ".join(tokens)
+        if key in self._exact:
+            return dict(reversed(self._exact[key])), True
+        if len(key) < 4:
+            return {}, False
+        stems = " ".join(map(stem, tokens))
+        return dict(reversed(self._stemmed.get(stems, []))), False
+
+    def cells_of(self, item: Item) -> Iterator[str]:
+        """The short cells of a column of texts."""
+        for found in self._exact.values():
+            yield from (value for held, value in found if held == item)
+
+    def is_read(self, item: Item) -> bool:
+        """Whether all values of a column are known, but for long ones."""
+        return item in self._distinct
+
+    def holds(self, item: Item, text: str) -> bool:
+        """Whether a column has a cell like a text, case aside; long cells are not known."""
+        tokens = [token.text.casefold() for token in tokenize(text)]
+        if len(text) > _LONGEST_CELL or len(tokens) > _LONGEST_MENTION or item in self.dates:
+            return True
+        return any(held == item for held, _ in self._exact.get(" ".join(tokens), ()))
+
+
+@dataclass(frozen=True, slots=True)
+class PlanQuestion:
+    """A question, read on a schema; L tokens, V mentions, S items of the schema that are looked at.
+
+    Attributes:
+        words: lower-cased tokens, L.
+        items: numbers of the schema's items, S: tables, then columns.
+        tables: how many of them are tables.
+        tokens, mentions, table_signs, column_signs: float32 signs, [L, .], [V, .], [T, .], [C, .].
+        relations: [L + V + S, L + V + S] uint32, bit n for ``RELATIONS[n]``.
+        likeness: [L, S] float32, cosine of word vectors above 0.4, scaled to 0..1.
+    """
+
+    text: str
+    schema: LinkedSchema
+    spans: tuple[Token, ...]
+    words: tuple[str, ...]
+    found: tuple[Mention, ...]
+    items: tuple[int, ...]
+    tables: int
+    tokens: np.ndarray
+    mentions: np.ndarray
+    table_signs: np.ndarray
+    column_signs: np.ndarray
+    relations: np.ndarray
+    likeness: np.ndarray
+
+    def item(self, number: int) -> Item:
+        """An item by its place among those that are looked at."""
+        return self.schema.items[self.items[number]]
+
+
+class Likeness:
+    """How alike two words are by their vectors: cosine, 0 below 0.4, scaled to 0..1."""
+
+    def __init__(self, words: Sequence[str], matrix: np.ndarray) -> None:
+        self.rows = {word: row for row, word in enumerate(words)}
+        norms = np.linalg.norm(matrix, axis=1, keepdims=True)
+        self.matrix = (matrix / np.maximum(norms, 1e-6)).astype(np.float32)
+
+    def of(self, words: Sequence[str], names: Sequence[Sequence[str]]) -> np.ndarray:
+        """[words, names] float32: the best of each name's words."""
+        result = np.zeros((len(words), len(names)), np.float32)
+        flat = [word for name in names for word in name]
+        if not words or not flat:
+            return result
+        left, right = self._vectors(words), self._vectors(flat)
+        near = np.clip((left @ right.T - 0.4) / 0.6, 0, 1)
+        starts = np.cumsum([0, *(len(name) for name in names[:-1])])
+        return np.maximum.reduceat(near, starts, axis=1)
+
+    def _vectors(self, words: Sequence[str]) -> np.ndarray:
+        rows = [self.rows.get(word, -1) for word in words]
+        found = self.matrix[rows]
+        found[[row < 0 for row in rows]] = 0
+        return found
+
+
+def read_question(
+    text: str, schema: LinkedSchema, likeness: Likeness, today: date | None = None
+) -> PlanQuestion:
+    """Reads a question; ``today`` is what "last month" counts from."""
+    spans = tuple(tokenize(text)[:MAX_PLAN_TOKENS])
+    words = tuple(token.text.lower() for token in spans)
+    stems = [stem(word) for word in words]
+    found = mentions_of(text, spans, schema, today)
+    numbers = _looked_at(schema, stems, found)
+    tables = sum(schema.items[n].column == ROWS for n in numbers)
+    length, held = len(words), len(found)
+    names = [schema.words[n] for n in numbers]
+    near = likeness.of(words, names) if length else np.zeros((0, len(names)), np.float32)
+    whole, part = _name_matches(stems, words, [schema.stems[n] for n in numbers])
+    size = length + held + len(numbers)
+    relations = np.zeros((size, size), np.uint32)
+    _token_relations(relations, length)
+    base = length + held
+    index = np.array(numbers)
+    relations[base:, base:] = schema.relations[np.ix_(index, index)]
+    relations[:length, base:][whole] |= _BIT["named_whole"]
+    relations[base:, :length][whole.T] |= _BIT["whole_name"]
+    relations[:length, base:][part] |= _BIT["named_part"]
+    relations[base:, :length][part.T] |= _BIT["part_name"]
+    cells = np.zeros((held, len(numbers)), np.float32)
+    places = {schema.items[n]: place for place, n in enumerate(numbers)}
+    for m, mention in enumerate(found):
+        _mention_relations(relations, mention, m, length, base, schema, places, cells)
+    inside = relations[:length, length:base] & _BIT["inside"] > 0
+    token_signs = _token_signs(spans, whole, part, tables, inside, found)
+    mention_signs = np.array(
+        [[sign in mention.signs for sign in MENTION_SIGNS] for mention in found], np.float32
+    ).reshape(held, len(MENTION_SIGNS))
+    table_signs, column_signs = _item_signs(
+        schema, numbers, tables, whole, part, near, cells, found
+    )
+    return PlanQuestion(
+        text, schema, spans, words, found, tuple(numbers), tables,
+        token_signs, mention_signs, table_signs, column_signs, relations, near,
+    )  # fmt: skip
+
+
+def _mark(relations: np.ndarray, i: int, j: int, there: str, back: str) -> None:
+    relations[i, j] |= _BIT[there]
+    relations[j, i] |= _BIT[back]
+
+
+def _token_relations(relations: np.ndarray, length: int) -> None:
+    steps = ((0, "self"), (-1, "previous"), (1, "next"), (-2, "second_previous"))
+    for step, name in (*steps, (2, "second_next")):
+        rows = np.arange(max(0, -step), max(0, min(length, length - step)))
+        relations[rows, rows + step] |= _BIT[name]
+
+
+def _mention_relations(
+    relations: np.ndarray,
+    mention: Mention,
+    m: int,
+    length: int,
+    base: int,
+    schema: LinkedSchema,
+    places: dict[Item, int],
+    cells: np.ndarray,
+) -> None:
+    row = length + m
+    relations[row, row] |= _BIT["self"]
+    for token in range(mention.first, mention.last + 1):
+        _mark(relations, token, row, "inside", "holds")
+    for item in mention.cells:
+        if (place := places.get(item)) is None:
+            continue
+        cells[m, place] = 1
+        _mark(relations, row, base + place, "cell", "holds_cell")
+        for token in range(mention.first, mention.last + 1):
+            _mark(relations, token, base + place, "token_cell", "cell_token")
+        table = places[Item(item.table)]
+        _mark(relations, row, base + table, "cell", "holds_cell")
+    is_number = mention.number is not None
+    for item, place in places.items():
+        if item.column == ROWS:
+            continue
+        is_real = schema.tables[item.table].columns[item.column].type == "real"
+        if (is_number and is_real) or (mention.start and item in schema.dates):
+            _mark(relations, row, base + place, "fits", "fitted")
+
+
+def _name_matches(
+    stems: Sequence[str], words: Sequence[str], names: Sequence[Sequence[str]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which tokens are of a whole name, and which of a part of one; [L, S] bool each."""
+    whole = np.zeros((len(stems), len(names)), bool)
+    part = np.zeros((len(stems), len(names)), bool)
+    at: dict[str, list[int]] = {}
+    for i, (one, word) in enumerate(zip(stems, words, strict=True)):
+        if word not in ASKING_WORDS:
+            at.setdefault(one, []).append(i)
+    for s, name in enumerate(names):
+        for i in at.get(name[0], ()):
+            if tuple(stems[i : i + len(name)]) == tuple(name):
+                whole[i : i + len(name), s] = True
+        if not whole[:, s].any():
+            for one in name:
+                part[at.get(one, []), s] = True
+    return whole, part
+
+
+def _token_signs(
+    spans: Sequence[Token],
+    whole: np.ndarray,
+    part: np.ndarray,
+    tables: int,
+    inside: np.ndarray,
+    found: Sequence[Mention],
+) -> np.ndarray:
+    signs = np.zeros((len(spans), len(TOKEN_SIGNS)), np.float32)
+    if not len(spans):
+        return signs
+    signs[:, 6] = (whole | part)[:, tables:].any(1)
+    signs[:, 7] = whole[:, tables:].any(1)
+    signs[:, 8] = (whole | part)[:, :tables].any(1)
+    for number, name in ((9, "cell"), (10, "quoted")):
+        which = [name in mention.signs for mention in found]
+        if any(which):
+            signs[:, number] = inside[:, which].any(1)
+    for i, token in enumerate(spans):
+        word = token.text
+        signs[i, :6] = (
+            word.isdigit(),
+            word[:1].isupper(),
+            word.isupper(),
+            not word.isalnum(),
+            _is_year(word),
+            i > 0 and spans[i - 1].end == token.start,
+        )
+        signs[i, 11] = number_in_words(word) is not None
+    return signs
+
+
+def _item_signs(
+    schema: LinkedSchema,
+    numbers: Sequence[int],
+    tables: int,
+    whole: np.ndarray,
+    part: np.ndarray,
+    near: np.ndarray,
+    cells: np.ndarray,
+    found: Sequence[Mention],
+) -> tuple[np.ndarray, np.ndarray]:
+    any_whole = whole.any(0) if len(whole) else np.zeros(len(numbers), bool)
+    any_part = part.any(0) if len(part) else np.zeros(len(numbers), bool)
+    nearest = near.max(0) if len(near) else np.zeros(len(numbers), np.float32)
+    any_cell = cells.max(0) if len(cells) else np.zeros(len(numbers), np.float32)
+    of_table = [schema.items[n].table for n in numbers]
+    table_place = {table: place for place, table in enumerate(of_table[:tables])}
+    table_signs = np.zeros((tables, len(TABLE_SIGNS)), np.float32)
+    for place in range(tables):
+        table = schema.tables[of_table[place]]
+        keys = {c for key in table.foreign_keys for c in key.columns} | set(table.primary_key)
+        own = [p for p in range(tables, len(numbers)) if of_table[p] == of_table[place]]
+        table_signs[place] = (
+            any_part[place],
+            any_whole[place],
+            any_cell[own].max() if own else 0,
+            len(table.columns) / 10,
+            len(table.foreign_keys) > 1 and len(keys) >= len(table.columns) - 1,
+            nearest[place],
+        )
+    held_number = any(mention.number is not None for mention in found)
+    column_signs = np.zeros((len(numbers) - tables, len(COLUMN_SIGNS)), np.float32)
+    for row, place in enumerate(range(tables, len(numbers))):
+        number = numbers[place]
+        own = schema.signs[number - len(schema.tables)]
+        at = table_place[of_table[place]]
+        column_signs[row, :8] = own
+        column_signs[row, 8:] = (
+            any_part[place],
+            any_whole[place],
+            len(schema.words[number]) / 4,
+            any_cell[place],
+            held_number and own[0],
+            any_whole[at],
+            any_part[at],
+            nearest[place],
+            len(schema.tables) == 1,
+        )
+    return table_signs, column_signs
+
+
+def _looked_at(schema: LinkedSchema, stems: Sequence[str], found: Sequence[Mention]) -> list[int]:
+    """The items that the network reads: all of a small schema, else those of the best tables."""
+    columns = len(schema.items) - len(schema.tables)
+    if len(schema.tables) <= MAX_TABLES and columns <= MAX_COLUMNS:
+        return list(range(len(schema.items)))
+    score = np.zeros(len(schema.tables))
+    for one in set(stems):
+        for number in schema.named.get(one, ()):
+            item = schema.items[number]
+            weight = 3.0 if item.column == ROWS else 1.0
+            score[item.table] += (
+                weight / len(schema.stems[number]) / np.sqrt(len(schema.named[one]))
+            )
+    for mention in found:
+        for item in mention.cells:
+            score[item.table] += 1.0 / len(mention.cells)
+    # A link table between two good ones is as good as the worse of them.
+    links = score.copy()
+    for table in range(len(schema.tables)):
+        ends = sorted({j.parent for j in schema.graph.joins if j.child == table})
+        if len(ends) > 1:
+            links[table] = max(score[table], sorted(score[ends])[-2] * 0.99)
+    chosen: list[int] = []
+    held = 0
+    for table in np.argsort(-links, kind="stable"):
+        width = len(schema.tables[table].columns)
+        if len(chosen) < MAX_TABLES and (held + width <= MAX_COLUMNS or not chosen):
+            chosen.append(int(table))
+            held += width
+    kept = set(chosen)
+    wanted = [n for n, item in enumerate(schema.items) if item.table in kept]
+    columns_kept = [n for n in wanted if schema.items[n].column != ROWS][:MAX_COLUMNS]
+    return [*(n for n in wanted if schema.items[n].column == ROWS), *columns_kept]
+
+
+_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w]*[A-Za-z_])")
+_QUOTED = re.compile(r"""(?<!\w)(["'`“‘])(.{1,60}?)(["'`”’])(?!\w)""")
+_DAY = re.compile(
+    r"\d{4}-\d{1,2}-\d{1,2}|[A-Za-z]{3,9}\.? \d{1,2}(?:st|nd|rd|th)?,? \d{4}"
+    r"|\d{1,2}(?:st|nd|rd|th)? [A-Za-z]{3,9}\.?,? \d{4}"
+)
+_MONTH = re.compile(r"([A-Za-z]{3,9}) (?:of )?(\d{4})\b")
+_RELATIVE = re.compile(r"\b(today|yesterday|(?:this|last) (?:week|month|year))\b", re.I)
+
+
+def mentions_of(
+    text: str, spans: Sequence[Token], schema: LinkedSchema, today: date | None = None
+) -> tuple[Mention, ...]:
+    """The stretches of a question that may be values; at most ``MAX_MENTIONS``, in order."""
+    found: dict[tuple[int, int], Mention] = {}
+
+    def add(first: int, last: int, signs: Iterable[str], **more: Any) -> None:
+        held = found.get((first, last))
+        said = text[spans[first].start : spans[last].end]
+        mine = frozenset(signs) | (held.signs if held else frozenset())
+        fields = {"start": held.start, "end": held.end, "cells": held.cells} if held else {}
+        found[first, last] = Mention(first, last, said, mine, **{**fields, **more})
+
+    for (first, last), signs, more in _spelled(text, spans, today):
+        add(first, last, signs, **more)
+    folded = [token.text.casefold() for token in spans]
+    cells: list[tuple[int, int]] = []
+    for width in range(min(_LONGEST_MENTION, len(spans)), 0, -1):
+        for first in range(len(spans) - width + 1):
+            last = first + width - 1
+            if width == 1 and (folded[first] in ASKING_WORDS or not folded[first].isalnum()):
+                continue
+            held, exact = schema.cells(folded[first : last + 1])
+            if held and not any(a <= first and last <= b for a, b in cells):
+                cells.append((first, last))
+                add(first, last, ["cell"] if exact else ["cell", "near"], cells=held)
+    ranked = sorted(found.values(), key=lambda m: (-_weight(m), m.first))[:MAX_MENTIONS]
+    return tuple(sorted(ranked, key=lambda m: (m.first, m.last)))
+
+
+def _weight(mention: Mention) -> int:
+    signs = mention.signs
+    return (
+        4 * ("quoted" in signs)
+        + 3 * bool(signs & {"number", "period"})
+        + (2 * ("cell" in signs and "near" not in signs) + ("capital" in signs) + ("cell" in signs))
+    )
+
+
+def _spelled(
+    text: str, spans: Sequence[Token], today: date | None
+) -> Iterator[tuple[tuple[int, int], list[str], dict[str, Any]]]:
+    """Mentions by how they are written."""
+    starts = {token.start: i for i, token in enumerate(spans)}
+    ends = {token.end: i for i, token in enumerate(spans)}
+
+    def span(begin: int, end: int) -> tuple[int, int] | None:
+        if begin in starts and end in ends and starts[begin] <= ends[end]:
+            return starts[begin], ends[end]
+        return None
+
+    for match in _NUMBER.finditer(text):
+        if place := span(*match.span()):
+            number = number_of(match[0])
+            signs = ["number"]
+            more: dict[str, Any] = {}
+            if _is_year(match[0]):
+                signs.append("year")
+                more = _period(date(int(match[0]), 1, 1), date(int(match[0]) + 1, 1, 1))
+            if number is not None and 0 <= number <= 10:
+                signs.append("small")
+            yield place, signs, more
+    for i, token in enumerate(spans):
+        number = None if token.text.isdigit() else number_in_words(token.text)
+        if number is not None:
+            yield (i, i), ["number", "numeral", *(["small"] if number <= 10 else [])], {}
+    for match in _QUOTED.finditer(text):
+        if place := span(*match.span(2)):
+            yield place, ["quoted"], {}
+    for match in _DAY.finditer(text):
+        day = date_in(match[0])
+        if day and (place := span(*match.span())):
+            yield place, ["period"], _period(day, day + timedelta(1))
+    for match in _MONTH.finditer(text):
+        month = month_number(match[1].lower())
+        if month and (place := span(*match.span())):
+            first = date(int(match[2]), month, 1)
+            yield place, ["period"], _period(first, _next_month(first))
+    for match in _RELATIVE.finditer(text):
+        if place := span(*match.span()):
+            yield place, ["period", "relative"], _relative(match[1].lower(), today or date.today())
+    yield from (((a, b), ["capital"], {}) for a, b in _capitals(spans))
+
+
+def _capitals(spans: Sequence[Token]) -> Iterator[tuple[int, int]]:
+    """Runs of capitalized tokens beyond the first word."""
+    i = 1
+    while i < len(spans):
+        if not spans[i].text[:1].isupper():
+            i += 1
+            continue
+        last = end = i
+        while end + 1 < len(spans):
+            end += 1
+            word = spans[end].text
+            if word[:1].isupper() or (word.isdigit() and end == last + 1):
+                last = end
+            elif word not in ("of", "the", "de", "la", "and", "-", "'", ".", "&", "s"):
+                break
+        yield i, last
+        i = last + 1
+
+
+def _period(first: date, end: date) -> dict[str, str]:
+    return {"start": first.isoformat(), "end": end.isoformat()}
+
+
+def _next_month(first: date) -> date:
+    return date(first.year + first.month // 12, first.month % 12 + 1, 1)
+
+
+def _relative(words: str, today: date) -> dict[str, str]:
+    if words in ("today", "yesterday"):
+        day = today - timedelta(words == "yesterday")
+        return _period(day, day + timedelta(1))
+    last, unit = words.startswith("last"), words.split()[1]
+    if unit == "week":
+        first = today - timedelta(today.weekday() + 7 * last)
+        return _period(first, first + timedelta(7))
+    if unit == "month":
+        first = today.replace(day=1)
+        first = (first - timedelta(1)).replace(day=1) if last else first
+        return _period(first, _next_month(first))
+    return _period(date(today.year - last, 1, 1), date(today.year - last + 1, 1, 1))
+
+
+def _is_year(word: str) -> bool:
+    return word.isdigit() and len(word) == 4 and "1000" < word <= "2100"
+
+
+def _is_iso(value: str) -> bool:
+    return bool(re.match(r"\d{4}-\d{2}-\d{2}", value))

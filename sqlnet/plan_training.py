@@ -1,0 +1,569 @@
+"""Trains a plan network on questions with plans: one thread, resumable, with curves.
+
+The loss is the sum over slots of cross-entropies: of a set (the columns of SELECT) against the
+uniform distribution over its members, times their number; of a class as usual; of the tables that
+take part by a sigmoid each. Slots that a plan does not have (the operator of no test) count
+nothing. Adam with warm-up, a constant rate and a line to zero, gradients clipped, and a running
+mean of the weights, which is what is kept. A run that was cut off may resume with another number of
+steps.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
+
+from codegen.errors import ConfigError, InputError, ResumeError
+from codegen.paths import child, own_folder, refuse_links
+from codegen.records import write_atomic
+from codegen.schema import conform
+from codegen.sqlnet.joins import PlanError
+from codegen.sqlnet.plan import COUNT, Item, PlanValue, QueryPlan, Test, the_tree
+from codegen.sqlnet.plan_data import PlannedQuestion, find_database
+from codegen.sqlnet.plan_features import Likeness, LinkedSchema, PlanQuestion, read_question
+from codegen.sqlnet.plan_network import (
+    COMPANIONS,
+    ITEM_HEADS,
+    MOST_GROUPS,
+    MOST_SECOND,
+    MOST_SELECTED,
+    MOST_TESTS,
+    OPERATOR_CLASSES,
+    PlanBatch,
+    PlanConfig,
+    PlanNetwork,
+    plan_batch,
+)
+from codegen.sqlnet.vectors import WordVectors
+from codegen.sqlnet.words import number_of, tokenize
+
+_SETS = ("select", "where", "group", "order", "second_where", "scalar")
+_EITHER = OPERATOR_CLASSES.index("= either")
+_EVERY_TABLE = 0.3  # weight of the sigmoids beside the cross-entropies
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTargets:
+    """What a network should say to one question; numbers are places among its items and mentions.
+
+    Attributes:
+        sets: slot -> (item, class) of its members.
+        whole: class of each of ``WHOLE_HEADS``.
+        pointers: (item, class or mention) by head: ``operator``, ``value``, ...
+        limit: a mention, or -1.
+        takes_part, second_takes_part, key: items.
+    """
+
+    sets: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    whole: dict[str, int] = field(default_factory=dict)
+    pointers: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    limit: int = -1
+    takes_part: tuple[int, ...] = ()
+    second_takes_part: tuple[int, ...] = ()
+    key: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanExample:
+    """A question with its plan."""
+
+    question: PlanQuestion
+    plan: QueryPlan
+    targets: PlanTargets
+
+
+def plan_targets(question: PlanQuestion, plan: QueryPlan) -> PlanTargets | None:
+    """The targets of a plan; None if the network has no slots for it."""
+    places = {question.item(place): place for place in range(len(question.items))}
+    try:
+        tree = the_tree(question.schema.graph, plan.required(), plan.keys)
+        return _Targets(question, places).of(plan, sorted(tree.tables))
+    except (PlanError, KeyError):
+        return None
+
+
+class _Targets:
+    def __init__(self, question: PlanQuestion, places: dict[Item, int]) -> None:
+        self.question, self.places = question, places
+        self.sets: dict[str, list[tuple[int, int]]] = {name: [] for name in _SETS}
+        self.pointers: dict[str, list[tuple[int, int]]] = {}
+
+    def of(self, plan: QueryPlan, tables: Sequence[int]) -> PlanTargets | None:
+        if len(plan.select) > MOST_SELECTED or len(plan.where) > MOST_TESTS:
+            return None
+        if len(plan.group) > MOST_GROUPS or (plan.order is None and plan.limit is not None):
+            return None
+        if len({(t.item, t.aggregate) for t in plan.where}) < len(plan.where):
+            return None
+        for selected in plan.select:
+            distinct = selected.distinct and selected.aggregate == COUNT
+            kind = ITEM_HEADS["select"] - 1 if distinct else selected.aggregate
+            self.sets["select"].append((self.places[selected.item], kind))
+        for test in plan.where:
+            self.sets["where"].append((self.places[test.item], test.aggregate))
+            if not self._test(test, "operator", "value", "other_value"):
+                return None
+        self.sets["group"] = [(self.places[item], 0) for item in plan.group]
+        ordering, limit = 0, -1
+        if plan.order:
+            self.sets["order"] = [(self.places[plan.order.item], plan.order.aggregate)]
+            ordering = 1 + plan.order.descending
+            if plan.limit is not None:
+                ordering += 2 if plan.limit == 1 else 4
+                if plan.limit > 1:
+                    limit = self._mention(PlanValue(str(plan.limit)), plan.order.item)
+        whole = {
+            "selected": len(plan.select) - 1,
+            "tests": len(plan.where),
+            "groups": len(plan.group),
+            "ordering": ordering,
+            "distinct": int(plan.distinct),
+            "any_of": int(plan.any_of) if len(plan.where) > 1 else -1,
+            "companion": 0,
+            "second_tests": -1,
+            "scalar_aggregate": -1,
+        }
+        second = self._companion(plan, whole)
+        if second is None:
+            return None
+        return PlanTargets(
+            self.sets,
+            whole,
+            self.pointers,
+            limit,
+            tuple(self.places[Item(t)] for t in tables),
+            second,
+            tuple(self.places[item] for item in plan.keys if item in self.places),
+        )
+
+    def _companion(self, plan: QueryPlan, whole: dict[str, int]) -> tuple[int, ...] | None:
+        companion = plan.companion
+        if companion is None:
+            return ()
+        if len(companion.where) > MOST_SECOND:
+            return None
+        whole["companion"] = COMPANIONS.index(companion.kind)
+        whole["second_tests"] = len(companion.where)
+        for test in companion.where:
+            if test.aggregate:
+                return None
+            self.sets["second_where"].append((self.places[test.item], 0))
+            heads = ("second_operator", "second_value", "second_other_value")
+            if not self._test(test, *heads):
+                return None
+        if companion.item is not None:
+            place = self.places[companion.item]
+            self.sets["scalar"] = [(place, 0)]
+            operator = OPERATOR_CLASSES.index(companion.operator)
+            self.pointers.setdefault("second_operator", []).append((place, operator))
+            whole["scalar_aggregate"] = companion.aggregate
+        tables = {*companion.tables, *(test.item.table for test in companion.where)}
+        return tuple(self.places[Item(t)] for t in sorted(tables))
+
+    def _test(self, test: Test, operator: str, value: str, other: str) -> bool:
+        place = self.places[test.item]
+        kind = OPERATOR_CLASSES.index(test.operator)
+        if len(test.values) == 2 and test.operator == "=":
+            kind = _EITHER
+        elif len(test.values) > (2 if test.operator == "between" else 1):
+            return False
+        self.pointers.setdefault(operator, []).append((place, kind))
+        for head, wanted in zip((value, other), test.values, strict=False):
+            if (mention := self._mention(wanted, test.item)) >= 0:
+                self.pointers.setdefault(head, []).append((place, mention))
+        return True
+
+    def _mention(self, value: PlanValue, item: Item) -> int:
+        """The mention that is a value, or -1."""
+        text, number = value.text.strip().casefold(), number_of(value.text)
+        best, found = 0, -1
+        for place, mention in enumerate(self.question.found):
+            cell = mention.cells.get(item)
+            score = 0
+            if cell is not None and cell.casefold() == text:
+                score = 3
+            elif mention.text.casefold() == text or (
+                value.start and (mention.start, mention.end) == (value.start, value.end)
+            ):
+                score = 2
+            elif number is not None and mention.number == number:
+                score = 1
+            if score > best:
+                best, found = score, place
+        return found
+
+
+def plan_examples(
+    planned: Iterable[PlannedQuestion],
+    folders: Sequence[str | Path],
+    likeness: Likeness,
+    on_question: Callable[[int], None] | None = None,
+) -> tuple[list[PlanExample], int]:
+    """Questions read on their databases, with targets; and how many the network has no slots for.
+
+    Raises:
+        InputError: if a database is in none of the folders.
+    """
+    found: list[PlanExample] = []
+    left, held = 0, ""
+    schema: LinkedSchema | None = None
+    for number, one in enumerate(sorted(planned, key=lambda one: one.db_id)):
+        if schema is None or one.db_id != held:
+            database = find_database(folders, one.db_id)
+            if database is None:
+                raise InputError(
+                    f"There is no {one.db_id}.sqlite in {', '.join(map(str, folders))}.",
+                    "Name the folder that holds it.",
+                )
+            schema, held = LinkedSchema(database.tables, database), one.db_id
+            database.close()
+        question = read_question(one.question, schema, likeness)
+        targets = plan_targets(question, one.plan) if question.words else None
+        if targets is None:
+            left += 1
+        else:
+            found.append(PlanExample(question, one.plan, targets))
+        if on_question:
+            on_question(number + 1)
+    return found, left
+
+
+def new_network(
+    config: PlanConfig, vectors: WordVectors, planned: Iterable[PlannedQuestion], seed: int
+) -> PlanNetwork:
+    """A network with random weights; words that two training questions have get an offset."""
+    counts = Counter(
+        word for one in planned for word in {t.text.lower() for t in tokenize(one.question)}
+    )
+    order = sorted(range(len(vectors.words)), key=lambda row: counts[vectors.words[row]] < 2)
+    words = [vectors.words[row] for row in order]
+    trained = sum(counts[word] >= 2 for word in words)
+    torch.manual_seed(seed)
+    matrix = np.ascontiguousarray(vectors.matrix[order], dtype=np.float32)
+    return PlanNetwork.build(config, words, matrix, trained)
+
+
+def plan_losses(
+    scores: dict[str, Tensor], batch: PlanBatch, targets: Sequence[PlanTargets], tables: list[int]
+) -> dict[str, Tensor]:
+    """The loss of each slot, summed over its members and averaged over the questions.
+
+    Args:
+        scores: of :class:`~codegen.sqlnet.plan_network.PlanModel`.
+        batch: that they are of.
+        targets: of each question.
+        tables: how many tables each has.
+    """
+    size, wide = len(targets), batch.tables.shape[1]
+
+    def place(b: int, item: int) -> int:
+        """An item's place in the padded batch."""
+        return item if item < tables[b] else item - tables[b] + wide
+
+    found: dict[str, Tensor] = {}
+    for name in _SETS:
+        members = [
+            (b, place(b, item) * scores[name].shape[-1] + kind)
+            for b, target in enumerate(targets)
+            for item, kind in target.sets[name]
+        ]
+        if members:
+            rows, columns = map(torch.tensor, zip(*members, strict=True))
+            chances = scores[name].flatten(1).log_softmax(-1)
+            found[name] = -chances[rows, columns].sum() / size
+    for name in targets[0].whole:
+        wanted = torch.tensor([target.whole[name] for target in targets])
+        if (wanted >= 0).any():
+            total = functional.cross_entropy(scores[name], wanted, ignore_index=-1, reduction="sum")
+            found[name] = total / size
+    heads = {name for target in targets for name in target.pointers}
+    for name in sorted(heads):
+        members = [
+            (b, place(b, item), kind)
+            for b, target in enumerate(targets)
+            for item, kind in target.pointers.get(name, ())
+        ]
+        rows, items, kinds = map(torch.tensor, zip(*members, strict=True))
+        total = functional.cross_entropy(scores[name][rows, items], kinds, reduction="sum")
+        found[name] = total / size
+    if any(target.limit >= 0 for target in targets):
+        wanted = torch.tensor([target.limit for target in targets])
+        total = functional.cross_entropy(scores["limit"], wanted, ignore_index=-1, reduction="sum")
+        found["limit"] = total / size
+    start = batch.mask.shape[1] - scores["key"].shape[1]
+    there = batch.mask[:, start:].float()
+    is_table = torch.zeros_like(there)
+    is_table[:, :wide] = there[:, :wide]
+    second = torch.tensor([[float(target.whole["companion"] > 0)] for target in targets])
+    for name, kept in (
+        ("takes_part", is_table),
+        ("second_takes_part", is_table * second),
+        ("key", there - is_table),
+    ):
+        wanted = torch.zeros_like(there)
+        for b, target in enumerate(targets):
+            for item in getattr(target, name):
+                wanted[b, place(b, item)] = 1
+        each = functional.binary_cross_entropy_with_logits(
+            scores[name][..., 0].clamp(min=-30), wanted, reduction="none"
+        )
+        found[name] = _EVERY_TABLE * (each * kept).sum() / size
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTrainingConfig:
+    """How to train.
+
+    Attributes:
+        network: what to train.
+        steps: in all.
+        batch_size: questions a step.
+        learning_rate: the highest.
+        clip: the gradient's largest norm.
+        mean: how slowly the running mean of the weights moves, in [0, 1).
+        every: steps between two saved states.
+        bfloat16: whether products are computed in that type.
+        seed: of all randomness.
+    """
+
+    network: PlanConfig = PlanConfig()
+    steps: int = 6000
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    clip: float = 2.0
+    mean: float = 0.998
+    every: int = 250
+    bfloat16: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "learning_rate", "clip", "every"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        if not 0 <= self.mean < 1:
+            raise ConfigError(f"mean is {self.mean}; it must lie in [0, 1).")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One line of ``metrics.jsonl``: mean losses by slot since the last one, and CPU seconds."""
+
+    step: int
+    losses: dict[str, float]
+    cpu_s: float
+
+
+def train_plans(
+    config: PlanTrainingConfig,
+    network: PlanNetwork,
+    examples: Sequence[PlanExample],
+    out: str | Path,
+    *,
+    on_stage: Callable[[Stage], None] | None = None,
+) -> PlanNetwork:
+    """Trains a network and saves it in ``out``, or resumes a run that was cut off.
+
+    Args:
+        config: how.
+        network: as it begins, built with ``config.network``.
+        examples: at least a batch.
+        out: the directory.
+        on_stage: called after each saved state.
+
+    Raises:
+        InputError: if there are too few questions, or the loss is no number.
+        ResumeError: if the directory holds another run.
+    """
+    if len(examples) < config.batch_size:
+        raise InputError(
+            f"There are {len(examples)} questions for batches of {config.batch_size}.",
+            "Give more, or a smaller batch.",
+        )
+    run = _Run(config, network, examples, Path(out))
+    while run.step < config.steps:
+        stage = run.stage()
+        if on_stage:
+            on_stage(stage)
+    return run.finish()
+
+
+class _Run:
+    def __init__(
+        self,
+        config: PlanTrainingConfig,
+        network: PlanNetwork,
+        examples: Sequence[PlanExample],
+        out: Path,
+    ) -> None:
+        self.config, self.network, self.examples, self.out = config, network, examples, out
+        self.model, self.folder = network.model, out / "state"
+        self.mean = {k: v.detach().clone() for k, v in self.model.named_parameters()}
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=config.learning_rate, weight_decay=1e-3, fused=True
+        )
+        self.step = 0
+        self.stages: list[dict[str, Any]] = []
+        self.identity = {
+            "config": asdict(config) | {"steps": 0},  # a run may be made shorter or longer
+            "questions": len(examples),
+            "words": len(network.words),
+        }
+        self._resume()
+
+    def stage(self) -> Stage:
+        """Trains until the next state is saved."""
+        began, totals = time.process_time(), {}
+        first = self.step
+        last = min(self.config.steps, first + self.config.every)
+        torch.manual_seed(self.config.seed * 100_003 + first)  # dropout, resumed or not
+        self.model.train()
+        for batch in self._batches(first, last):
+            for name, value in self._step(batch).items():
+                totals[name] = totals.get(name, 0.0) + value / (last - first)
+        if not all(math.isfinite(value) for value in totals.values()):
+            raise InputError("The loss is not a number.", "Lower the learning rate.")
+        stage = Stage(self.step, totals, time.process_time() - began)
+        self.stages.append(asdict(stage))
+        self._save()
+        return stage
+
+    def _batches(self, first: int, last: int) -> Iterator[list[PlanExample]]:
+        """The batches of some steps: a function of the seed and the step."""
+        size = self.config.batch_size
+        each = len(self.examples) // size  # batches of an epoch
+        for step in range(first, last):
+            epoch, number = divmod(step, each)
+            if step == first or number == 0:
+                order = _order(self.examples, size, random.Random(f"{self.config.seed}:{epoch}"))
+            yield [self.examples[i] for i in order[number * size : (number + 1) * size]]
+
+    def _step(self, items: Sequence[PlanExample]) -> dict[str, float]:
+        batch = plan_batch([item.question for item in items], self.network.vocabulary)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bfloat16):
+            scores = self.model(batch)
+        tables = [item.question.tables for item in items]
+        parts = plan_losses(scores, batch, [item.targets for item in items], tables)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(parts.values())).sum().backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * _pace(self.step, self.config.steps)
+        self.optimizer.step()
+        self.step += 1
+        pace = 1 - min(self.config.mean, (1 + self.step) / (10 + self.step))
+        for name, weight in self.model.named_parameters():
+            self.mean[name].lerp_(weight.detach(), pace)
+        return {name: part.item() for name, part in parts.items()}
+
+    def finish(self) -> PlanNetwork:
+        """The network with the mean weights, saved; the state is removed."""
+        with torch.no_grad():
+            for name, weight in self.model.named_parameters():
+                weight.copy_(self.mean[name])
+        self.model.eval()
+        cpu = sum(stage["cpu_s"] for stage in self.stages)
+        info = {"training": asdict(self.config), "questions": len(self.examples), "cpu_s": cpu}
+        network = replace(self.network, info={**self.network.info, **info})
+        network.save(self.out)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return network
+
+    def _save(self) -> None:
+        """Writes the state; ``progress.json`` last, so that a half-written one is not read."""
+        tensors = {f"weights/{k}": v.detach() for k, v in self.model.named_parameters()}
+        tensors |= {f"mean/{k}": v for k, v in self.mean.items()}
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam/{number}/{k}": v for k, v in moments.items()}
+        own_folder(self.folder)
+        name = f"step-{self.step}.safetensors"
+        save_file({k: v.clone() for k, v in tensors.items()}, self.folder / name)
+        progress = {"identity": self.identity, "file": name, "step": self.step}
+        write_atomic(
+            self.folder / "progress.json", json.dumps(progress | {"stages": self.stages}) + "\n"
+        )
+        lines = "".join(json.dumps(row) + "\n" for row in self.stages)
+        write_atomic(self.out / "metrics.jsonl", lines)
+        for old in self.folder.glob("step-*.safetensors"):
+            if old.name != name:
+                old.unlink()
+
+    def _resume(self) -> None:
+        path = self.folder / "progress.json"
+        refuse_links(self.folder)
+        if not path.exists():
+            return
+        remedy = f"Delete {self.folder} to start again."
+        try:
+            progress = conform(_Progress, json.loads(path.read_text("utf-8")))
+        except ValueError as error:
+            raise ResumeError(f"{path} is damaged: {error}.", remedy) from None
+        if progress["identity"] != json.loads(json.dumps(self.identity)):
+            raise ResumeError(
+                f"{self.out} holds a run with another configuration or other questions.",
+                "Choose another --out, or restore what has changed.",
+            )
+        file = child(self.folder, progress["file"], str(path))
+        try:
+            self._restore(load_file(file))
+        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ResumeError(f"{file} is damaged: {reason}.", remedy) from None
+        self.step, self.stages = progress["step"], progress["stages"]
+
+    def _restore(self, held: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, weight in self.model.named_parameters():
+                weight.copy_(held[f"weights/{name}"])
+                self.mean[name] = held[f"mean/{name}"]
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in held.items():
+            if key.startswith("adam/"):
+                _, number, name = key.split("/")
+                moments.setdefault(int(number), {})[name] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+
+
+class _Progress(TypedDict):
+    identity: Any
+    file: str
+    step: int
+    stages: list[dict[str, Any]]
+
+
+def _pace(step: int, steps: int) -> float:
+    """The learning rate's share of the highest: up over 150 steps, the last 30 % a line to zero."""
+    return min(1.0, (step + 1) / 150, (steps - step) / max(1.0, 0.3 * steps))
+
+
+def _order(examples: Sequence[PlanExample], size: int, rng: random.Random) -> np.ndarray:
+    """An epoch's order, in which the questions of a batch have about the same size."""
+    order = list(range(len(examples)))
+    rng.shuffle(order)
+    window = 40 * size
+    near = [
+        i
+        for start in range(0, len(order), window)
+        for i in sorted(
+            order[start : start + window], key=lambda i: len(examples[i].question.relations)
+        )
+    ]
+    batches = np.array(near[: len(near) // size * size]).reshape(-1, size)
+    chosen = list(range(len(batches)))
+    rng.shuffle(chosen)
+    return batches[chosen].ravel()

@@ -1,0 +1,220 @@
+"""Gold SQL becomes plans that give the gold result; questions are linked before they are read."""
+
+import json
+import random
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codegen.errors import InputError
+from codegen.sqlnet.databases.files import SqliteDatabase
+from codegen.sqlnet.joins import JoinGraph
+from codegen.sqlnet.plan import Item, to_statement
+from codegen.sqlnet.plan_data import GoldQuestion as Gold
+from codegen.sqlnet.plan_data import (
+    OutsideError,
+    find_database,
+    gold_plan,
+    plan_of,
+    read_gold,
+    read_planned,
+    run_rows,
+    same_rows,
+)
+from codegen.sqlnet.plan_features import Likeness, LinkedSchema, Mention, mentions_of
+from codegen.sqlnet.plan_generate import fill_database, prepare, read_schemas
+from codegen.sqlnet.words import tokenize
+
+from .clinic import clinic
+
+SCHEMAS = Path(__file__).parents[2] / "recipes" / "sql_schemas.txt"
+
+SAID = [
+    "SELECT city FROM patients",
+    "SELECT DISTINCT city FROM patients WHERE first_name = 'Ann'",
+    "SELECT count(*) FROM visits",
+    "SELECT max(fee), min(fee) FROM visits",
+    "SELECT count(DISTINCT city) FROM patients",
+    "SELECT T1.last_name FROM patients AS T1 JOIN visits AS T2 ON T1.id = T2.patient_id"
+    " WHERE T2.fee > 30",
+    "SELECT T2.name FROM visits AS T1 JOIN doctors AS T2 ON T1.substitute_id = T2.id",
+    "SELECT T1.city, count(*) FROM patients AS T1 JOIN visits AS T2 ON T1.id = T2.patient_id"
+    " GROUP BY T1.city HAVING count(*) >= 2",
+    "SELECT name FROM doctors ORDER BY salary DESC LIMIT 1",
+    "SELECT T2.name FROM visits AS T1 JOIN doctors AS T2 ON T1.doctor_id = T2.id"
+    " GROUP BY T2.id ORDER BY sum(T1.fee) DESC LIMIT 2",
+    "SELECT first_name FROM patients WHERE id NOT IN (SELECT patient_id FROM visits)",
+    "SELECT city FROM patients EXCEPT SELECT city FROM patients WHERE phone IS NULL",
+    "SELECT city FROM patients WHERE first_name = 'Ann'"
+    " INTERSECT SELECT city FROM patients WHERE first_name = 'Bob'",
+    "SELECT city FROM patients WHERE first_name = 'Ann'"
+    " UNION SELECT city FROM patients WHERE first_name = 'Bob'",
+    "SELECT name FROM doctors WHERE salary > (SELECT avg(salary) FROM doctors)",
+    "SELECT name FROM doctors WHERE specialty = 'eyes' OR salary > 6500",
+    "SELECT name FROM doctors WHERE specialty = 'eyes' OR specialty = 'heart'",
+    "SELECT name FROM doctors WHERE salary BETWEEN 5500 AND 6500",
+    "SELECT name FROM doctors WHERE salary >= 5500 AND salary <= 6500",
+    "SELECT name FROM doctors WHERE name LIKE '%ar%'",
+    'SELECT first_name FROM patients WHERE phone IS NOT NULL AND city = "Rome"',
+    "SELECT * FROM rooms",
+]
+OUTSIDE = {
+    "SELECT fee + 1 FROM visits": "an expression",
+    "SELECT name FROM doctors WHERE salary > 5 AND (specialty = 'a' OR name = 'b')": "AND and OR",
+    "SELECT count(*) FROM (SELECT city FROM patients)": "a query in FROM",
+    "SELECT a.city FROM patients a JOIN patients b ON a.city = b.city": "a table twice",
+    "DELETE FROM visits": "not a SELECT",
+    "SELECT FROM WHERE (": "not SQL",
+}
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteDatabase]:
+    found = clinic(tmp_path_factory.mktemp("clinic"))
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize("query", SAID)
+def test_a_gold_query_becomes_a_plan_with_its_result(database: SqliteDatabase, query: str) -> None:
+    graph = JoinGraph(database.tables)
+    plan = gold_plan(Gold("1", "clinic", "?", query), graph, database)
+    statement = to_statement(plan, graph)
+    rows = run_rows(database, statement.text, statement.parameters)
+    wanted = run_rows(database, query)
+    assert rows is not None and wanted and same_rows(rows, wanted, ordered="ORDER" in query)
+
+
+@pytest.mark.parametrize("query", OUTSIDE)
+def test_what_no_plan_says_is_named(database: SqliteDatabase, query: str) -> None:
+    with pytest.raises(OutsideError, match=OUTSIDE[query]):
+        plan_of(query, JoinGraph(database.tables))
+
+
+def test_a_plan_with_another_result_is_left_out(database: SqliteDatabase) -> None:
+    """A mean over what the join repeats: gold counts one doctor's salary twice."""
+    query = (
+        "SELECT avg(T2.salary) FROM visits AS T1 JOIN doctors AS T2 ON T1.doctor_id = T2.id"
+        " WHERE T1.fee < 40"
+    )
+    with pytest.raises(OutsideError, match="another result"):
+        gold_plan(Gold("1", "clinic", "?", query), JoinGraph(database.tables), database)
+
+
+def test_results_are_compared_as_sets_of_rows_with_columns_in_any_order() -> None:
+    rows = [(1, "a"), (2, "b"), (2, "b")]
+    assert same_rows(rows, [("b", 2), ("a", 1.00001), ("b", 2)], ordered=False)
+    assert not same_rows(rows, [("a", 1), ("b", 2)], ordered=False)
+    assert not same_rows(rows, [("b", 1), ("a", 2), ("b", 2)], ordered=False)
+    assert not same_rows(rows, [(2, "b"), (1, "a"), (2, "b")], ordered=True)
+    assert same_rows([], [], ordered=True)
+    assert not same_rows([(None,)], [], ordered=False)
+
+
+def mentions(database: SqliteDatabase, text: str) -> dict[str, Mention]:
+    schema = LinkedSchema(database.tables, database)
+    found = mentions_of(text, tokenize(text), schema, date(2025, 6, 30))
+    return {mention.text: mention for mention in found}
+
+
+def test_mentions_are_numbers_periods_quotations_and_cells(database: SqliteDatabase) -> None:
+    found = mentions(
+        database, "Did dr. park or 'X y' earn 1,250.5 in March 2024 or last month, or two?"
+    )
+    assert found["dr. park"].signs >= {"cell"}
+    assert set(found["dr. park"].cells.values()) == {"Dr. Park"}
+    assert "quoted" in found["X y"].signs
+    assert found["1,250.5"].number == 1250.5
+    assert (found["March 2024"].start, found["March 2024"].end) == ("2024-03-01", "2024-04-01")
+    assert (found["last month"].start, found["last month"].end) == ("2025-05-01", "2025-06-01")
+    assert found["two"].number == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "start", "end"),
+    [
+        ("2024", "2024-01-01", "2025-01-01"),
+        ("December 2023", "2023-12-01", "2024-01-01"),
+        ("2024-02-29", "2024-02-29", "2024-03-01"),
+        ("May 3, 2021", "2021-05-03", "2021-05-04"),
+        ("today", "2025-06-30", "2025-07-01"),
+        ("yesterday", "2025-06-29", "2025-06-30"),
+        ("this week", "2025-06-30", "2025-07-07"),
+        ("last year", "2024-01-01", "2025-01-01"),
+    ],
+)
+def test_periods(database: SqliteDatabase, said: str, start: str, end: str) -> None:
+    found = mentions(database, f"visits of {said}")
+    assert (found[said].start, found[said].end) == (start, end)
+
+
+def test_a_year_is_a_period_on_days_and_a_number_elsewhere(database: SqliteDatabase) -> None:
+    (mention,) = mentions(database, "visits of 2024").values()
+    tables = database.tables
+    visits = [table.name for table in tables].index("visits")
+    day, fee = (Item(visits, tables[visits].index(name)) for name in ("day", "fee"))
+    assert mention.value_for(day, tables[visits], True).start == "2024-01-01"
+    assert mention.value_for(fee, tables[visits], False).start == ""
+
+
+def test_likeness_is_the_cosine_of_the_nearest_word() -> None:
+    matrix = np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
+    found = Likeness(["a", "b", "c"], matrix).of(["a", "zzz"], [("c", "b"), ("c",), ("zzz",)])
+    np.testing.assert_allclose(found, [[(0.8 - 0.4) / 0.6, 0, 0], [0, 0, 0]], atol=1e-6)
+
+
+def test_training_questions_are_made_and_the_held_out_databases_are_not_among_them(
+    tmp_path: Path, database: SqliteDatabase
+) -> None:
+    schemas = dict(list(read_schemas(SCHEMAS).items())[:2])
+    shop = dict(list(read_schemas(SCHEMAS).items())[2:3])
+    folder = tmp_path / "gold"
+    folder.mkdir()
+    for name, tables in shop.items():
+        fill_database(tables, folder / f"{name}.sqlite", random.Random(1))
+    golds = [Gold(str(i), "clinic", f"q{i}", query, ("p",)) for i, query in enumerate(SAID)]
+    golds += [Gold("h", "hotel", "how many rooms?", "SELECT count(*) FROM rooms")]
+    golds += [Gold("x", "nowhere", "?", "SELECT 1")]
+    folders = [Path(database.name).parent, folder]
+    arguments = {"schemas": schemas, "held_out": 0.04, "on_each": 5, "on_made_up": 15}
+    found = prepare(golds, folders, tmp_path / "out", **arguments)  # type: ignore[arg-type]
+    rows = read_planned(tmp_path / "out" / "plans.jsonl")
+    held = read_planned(tmp_path / "out" / "held_out.jsonl")
+    assert not {one.db_id for one in rows} & {one.db_id for one in held}
+    assert found.left == {"no database": 1}
+    assert found.sources["made up"] >= 20
+    for one in rows:
+        database_of = find_database([*folders, tmp_path / "out" / "databases"], one.db_id)
+        assert database_of
+        statement = to_statement(one.plan, JoinGraph(database_of.tables))
+        if one.source == "made up":
+            assert run_rows(database_of, statement.text, statement.parameters)
+        database_of.close()
+    again = prepare(golds, folders, tmp_path / "again", **arguments)  # type: ignore[arg-type]
+    assert again == found
+    for name in ("plans.jsonl", "held_out.jsonl"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+def test_every_schema_of_the_recipe_can_be_filled(tmp_path: Path) -> None:
+    for name, tables in read_schemas(SCHEMAS).items():
+        fill_database(tables, path := tmp_path / f"{name}.sqlite", random.Random(0))
+        found = SqliteDatabase.open(path)
+        joins = JoinGraph(found.tables).joins
+        assert len(found.tables) == len(tables)
+        assert all(join.origin == "declared" for join in joins)
+        found.close()
+
+
+@pytest.mark.parametrize("line", ['{"db_id": "x"}', "no JSON", "[]"])
+def test_a_line_that_is_no_question_is_named(tmp_path: Path, line: str) -> None:
+    good = json.dumps({"db_id": "x", "question": "q", "query": "SELECT 1"})
+    (path := tmp_path / "questions.jsonl").write_text(f"{good}\n{line}\n")
+    with pytest.raises(InputError, match=f"Line 2 of {path}"):
+        read_gold(path)
+    (tmp_path / "plans.jsonl").write_text(f"{line}\n")
+    with pytest.raises(InputError, match="Line 1 of"):
+        read_planned(tmp_path / "plans.jsonl")

@@ -1,0 +1,119 @@
+"""Questions on several tables go to the plan network, and its plans through the same checks."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from codegen.errors import InputError
+from codegen.sqlnet.databases.files import SqliteDatabase
+from codegen.sqlnet.parser import Parse, SQLNet
+from codegen.sqlnet.plan import COUNT, Companion, PlanValue, QueryPlan, Test
+from codegen.sqlnet.plan_features import LinkedSchema, read_question
+from codegen.sqlnet.plan_network import PlanConfig, PlanNetwork
+from codegen.sqlnet.plan_parser import PlanParser
+from codegen.sqlnet.plan_training import new_network, plan_targets
+from codegen.sqlnet.query import Query
+from codegen.sqlnet.schema import Schema
+from codegen.sqlnet.vectors import random_vectors
+
+from .clinic import clinic, sure_scores
+from .test_plan import Clinic
+
+Ask = Callable[..., Parse]
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteDatabase]:
+    found = clinic(tmp_path_factory.mktemp("clinic"))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def ask(database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """Asks a parser whose plan network is sure of the plan that it is given."""
+    small = PlanConfig(width=32, layers=1, heads=2)
+    network = new_network(small, random_vectors(["doctors"], 16, 0), [], seed=0)
+    parser = SQLNet(SQLNet.from_pretrained().network, plans=PlanParser(network))
+    schema = LinkedSchema(database.tables, database)
+    read = PlanNetwork.read
+
+    def ask(question: str, plan: QueryPlan) -> Parse:
+        asked = read_question(question, schema, network.likeness)
+        targets = plan_targets(asked, plan)
+        assert targets
+        with monkeypatch.context() as patch:
+            patch.setattr(PlanNetwork, "read", read)
+            sure = sure_scores(asked, targets, network)
+            patch.setattr(PlanNetwork, "read", lambda _self, _questions: [sure])
+            return parser.parse(question, Schema.of(database), min_confidence=1e-12)
+
+    return ask
+
+
+def test_a_plan_is_run_said_in_words_and_trusted(database: SqliteDatabase, ask: Ask) -> None:
+    db = Clinic(database)
+    plan = QueryPlan(
+        db.show("doctors.name"),
+        companion=Companion("never", (db.table("visits"),)),
+        keys=(db.item("visits.doctor_id"),),
+    )
+    parse = ask("which doctors have no visits?", plan)
+    assert parse.rows is not None and parse.rows.rows == (("Dr. West",),)
+    assert not parse.doubts
+    assert "without visits" in parse.best.sentence
+    assert "NOT EXISTS" in parse.statement().text
+    assert "NOT EXISTS" in parse.statement("postgres").text
+
+
+def test_a_cue_that_the_plan_leaves_out_is_a_doubt(database: SqliteDatabase, ask: Ask) -> None:
+    db = Clinic(database)
+    parse = ask("which doctors have no visits?", QueryPlan(db.show("doctors.name")))
+    assert "no" in parse.abstained
+
+
+def test_a_value_that_is_no_cell_is_a_doubt_with_the_nearest(
+    database: SqliteDatabase, ask: Ask
+) -> None:
+    db = Clinic(database)
+    plan = QueryPlan(
+        db.show("patients", aggregate=COUNT), where=(db.test("patients.city", "=", "Roma"),)
+    )
+    parse = ask("how many patients live in the city Roma?", plan)
+    assert any("No city is 'Roma'; did you mean 'Rome'?" in doubt.text for doubt in parse.doubts)
+
+
+def test_a_period_reaches_the_statement(database: SqliteDatabase, ask: Ask) -> None:
+    db = Clinic(database)
+    march = PlanValue("March 2024", "2024-03-01", "2024-04-01")
+    test = Test(db.item("visits.day"), "=", (march,))
+    plan = QueryPlan(db.show("visits", aggregate=COUNT), where=(test,))
+    parse = ask("how many visits were in March 2024?", plan)
+    assert parse.rows is not None and parse.rows.rows == ((2,),)
+    assert parse.statement().parameters == ("2024-03-01", "2024-04-01")
+
+
+def test_one_table_is_asked_as_before(database: SqliteDatabase) -> None:
+    parser = SQLNet.from_pretrained()
+    schema = Schema.of(database)
+    parse = parser.parse("what is the salary of Dr. Park?", schema, table="doctors")
+    assert isinstance(parse.query, Query)
+    alone = replace(schema, tables=tuple(t for t in schema.tables if t.name == "doctors"))
+    assert isinstance(parser.parse("how many doctors?", alone).query, Query)
+
+
+def test_a_question_without_a_word_is_refused(database: SqliteDatabase) -> None:
+    network = new_network(
+        PlanConfig(width=32, layers=1, heads=2), random_vectors(["a"], 16, 0), [], seed=0
+    )
+    with pytest.raises(InputError, match="empty"):
+        PlanParser(network).parse("  ", Schema.of(database))
+
+
+def test_names_alone_give_sql_that_is_not_run(database: SqliteDatabase) -> None:
+    network = new_network(
+        PlanConfig(width=32, layers=1, heads=2), random_vectors(["a"], 16, 0), [], seed=0
+    )
+    answer = PlanParser(network).parse("names of doctors", Schema(database.tables))
+    assert answer.rows is None and (answer.statement or answer.choice.failure)

@@ -65,7 +65,9 @@ class Asked:
         spans = []
         for text in filter(None, (text.strip() for text in said)):
             for match in re.finditer(rf"(?<!\w){re.escape(text)}(?!\w)", self.question.lower()):
-                spans.append(match.span())
+                here = self.question[match.start() : match.end()]
+                if not (here.islower() and any(cue.fullmatch(here) for _, cue in _CUES)):
+                    spans.append(match.span())
         return spans
 
     @cached_property
@@ -178,6 +180,7 @@ _PATTERNS = (
     ("less", r"\bprior to\b"),
     ("compared", r"\b(?:better|worse|nearer|closer|other|rather) than\b"),
     ("more", r"\bmore than\b|\b\w+er than\b|\bafter\b|\bexceed(?:s|ed|ing)?\b|\blarger than\b"),
+    ("more", rf"\b(?:greater|higher|larger|bigger|longer) (?={_NUMBER})"),
     ("more", rf"\b(?:over|above|beyond|past) (?={_NUMBER})"),
     ("unequal", r"\b(?:different from|apart from|besides)\b"),
     # Order, groups, sets.
@@ -196,7 +199,7 @@ _PATTERNS = (
     ("each", r"\b(?:for|in|of|by|from|at|on|to)? ?(?:each|every)\b|\bgroup(?:ed|ing)? by\b"),
     (
         "each",
-        r"\bbroken down by\b|\bper (?!cent\b)\w+|\brespective(?:ly)?\b|\bfor all (?:the )?\w+",
+        r"\bbroken down by\b|\bper\b(?! cent\b)(?: \w+)?|\brespective(?:ly)?\b|\bfor all (?:the )?\w+",
     ),
     ("each", r"\b(?:average|mean|total|sum|count|number)\b[^?]*\bby \w+\s*\??$"),
     ("distinct", r"\b(?:different|distinct|unique|various|differing)\b"),
@@ -211,7 +214,7 @@ _PATTERNS = (
     ("arithmetic", r"\b(?:median|variance|standard deviation|growth|trend|correlation)\b"),
     ("count", r"\bhow many\b|\bnumbers? of\b|\bcount(?: of)?\b|\bamount of\b|\bhow often\b"),
     ("average", r"\b(?:average|avg|mean|averages)\b"),
-    ("total", r"\b(?:total|sum|altogether|together|overall|combined|in all|totals)\b"),
+    ("total", r"\b(?:total|sum|altogether|together|overall|combined|totals|in all(?=\W*$))\b"),
     # Time that moves.
     ("now", r"\b(?:today|now|yesterday|tomorrow|ago|recent(?:ly)?|upcoming|current(?:ly)?)\b"),
     ("now", r"\b(?:this|last|next|past|previous) (?:year|month|week|quarter|day|decade)s?\b"),
@@ -360,8 +363,8 @@ def _counted(asked: Asked, cue: Cue) -> bool:
         return True
     columns = [clause.column for clause in asked.clauses if clause.column]
     is_named = "number" in cue.said and any({"number", "numbers"} & {*c.words} for c in columns)
-    shown = [clause.column for clause in asked.of("select", "order") if clause.column]
-    return is_named or any(column.type == "real" for column in shown)
+    shown = [c for c in asked.of("select", "order") if c.column and not c.identifier]
+    return is_named or any(c.column is not None and c.column.type == "real" for c in shown)
 
 
 def _aggregated(*names: str) -> Callable[[Asked, Cue], bool]:
@@ -445,8 +448,8 @@ def _unasked(asked: Asked, kinds: set[str]) -> Iterator[Doubt]:
         if clause.aggregate in ("SUM", "AVG", "MAX", "MIN") and clause.identifier:
             yield Doubt("identifier", f"{name} identifies rows; it is no quantity.")
         if not clause.aggregate and clause.identifier:
-            named = {stem(word) for word in clause.column.words} & words
-            if not named and not any(t.text.lower() in _ID_WORDS for t in asked.tokens):
+            is_named = {stem(word) for word in clause.column.words} <= words
+            if not is_named and not any(t.text.lower() in _ID_WORDS for t in asked.tokens):
                 yield Doubt("identifier", f"The query found gives {name}, an identifier, alone.")
     for clause in asked.of("where"):
         if clause.identifier and clause.operator in (">", "<", ">=", "<="):

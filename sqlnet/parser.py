@@ -263,11 +263,16 @@ class SQLNet:
         first = self._reading(encoded, slots, choice.candidate, said, whole)
         order = sorted(range(len(listed)), key=lambda i: (i != choice.number, i != choice.other))
         is_close = choice.other is not None and choice.margin <= _TIE
-        rest = []
-        for i in order[1 : max(top_k, 1 + is_close)]:
+        rest: list[Reading] = []
+        rest_said: list[Query] = []
+        for i in order[1:]:
+            if len(rest) + 1 >= max(top_k, 1 + is_close):
+                break
             query = linker.link(listed[i].query) if linker else listed[i].query
-            other = replace(listed[i], query=query)
-            rest.append(self._reading(encoded, slots, other, listed[i].query))
+            if query not in [reading.query for reading in (first, *rest)]:
+                other = replace(listed[i], query=query)
+                rest.append(self._reading(encoded, slots, other, listed[i].query))
+                rest_said.append(listed[i].query)
         asked = self._asked(encoded, first.query, said, schema.tables)
         signs = self._signs(asked, slots, choice, ranked, linker)
         confidence = self.trust.confidence("several" if signs["several"] else "one", signs)
@@ -280,11 +285,9 @@ class SQLNet:
                 doubts += _left(asked)
             if confidence < least:
                 doubts.append(_unsure(confidence, least, ranked, first))
-            elif is_close and not doubts:
-                rival = self._asked(encoded, rest[0].query, listed[order[1]].query, schema.tables)
-                if not next(cues.unmet(rival), None) and _differ(
-                    choice.rows, rest[0], database, limits
-                ):
+            elif is_close and rest and not doubts:
+                rival = self._asked(encoded, rest_said[0], rest_said[0], schema.tables)
+                if _competes(asked, rival) and _differ(choice.rows, rest[0], database, limits):
                     texts = f"{first.sentence}; or {rest[0].sentence}"
                     doubts.append(Doubt("readings", f"It can be read in two ways: {texts}."))
         return Parse(
@@ -460,9 +463,7 @@ def _planned(
             doubts.append(_not_sure(confidence, least, f"about the {weakest.name}"))
         elif is_close and not doubts:
             rival = _plan_asked(answer, answer.candidates[kept[1]], parser.network.likeness)
-            if not next(cues.unmet(rival), None) and _differ(
-                choice.rows, readings[1], database, limits
-            ):
+            if _competes(asked, rival) and _differ(choice.rows, readings[1], database, limits):
                 texts = f"{readings[0].sentence}; or {readings[1].sentence}"
                 doubts.append(Doubt("readings", f"It can be read in two ways: {texts}."))
     is_cut = answer.question.spans and answer.question.spans[-1].end < len(question.rstrip(" ?.!"))
@@ -684,6 +685,12 @@ def _not_there(query: Query, encoded: EncodedQuestion, linker: Linker | None) ->
             if text.casefold() not in used and text.casefold() not in names:
                 said = f"{text!r} is a {columns[column].name}, which the query does not use."
                 yield Doubt("value", said)
+
+
+def _competes(asked: Asked, rival: Asked) -> bool:
+    """Whether another reading meets the question's cues, and its words as well."""
+    named = [cues.grounding(each)["select_named"] for each in (asked, rival)]
+    return named[1] >= named[0] and not next(cues.unmet(rival), None)
 
 
 def _differ(

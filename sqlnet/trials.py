@@ -165,7 +165,8 @@ def read_trials(path: str | Path, folder: str | Path) -> Iterator[Trial]:
     opened: dict[str, Schema] = {}  # one at a time: each is a process
     for where, row in read_rows(path):
         try:
-            name, question = str(row.get("db_id") or row["database"]), str(row["question"])
+            question = str(row["question"])
+            name = str(row.get("db_id") or row.get("database") or "")
             if "tables" in row:
                 schema = Schema(tuple(_bare_table(*item) for item in row["tables"].items()))
             else:

@@ -40,6 +40,8 @@ class Asked:
         clauses: of the query.
         tables: those that take part in it.
         others: the further tables of the database.
+        is_read: whether values were looked up in the database; a value that was not may be any
+            stretch of the question, so that cues within it count.
         alike: the likeness of two words in [-1, 1]; without it, only stems are compared.
     """
 
@@ -47,6 +49,7 @@ class Asked:
     clauses: tuple[Clause, ...]
     tables: tuple[Table, ...]
     others: tuple[Table, ...] = ()
+    is_read: bool = True
     alike: Callable[[str, str], float] | None = field(default=None, compare=False)
 
     def of(self, *kinds: str) -> list[Clause]:
@@ -68,6 +71,9 @@ class Asked:
                 here = self.question[match.start() : match.end()]
                 if not (here.islower() and any(cue.fullmatch(here) for _, cue in _CUES)):
                     spans.append(match.span())
+        if not self.is_read:
+            said = {(a, b) for a, b in spans if self.question[a:b].islower()}
+            spans = [s for s in spans if s not in said or not _goes_on(self.question, s)]
         return spans
 
     @cached_property
@@ -199,7 +205,7 @@ _PATTERNS = (
     ("each", r"\b(?:for|in|of|by|from|at|on|to)? ?(?:each|every)\b|\bgroup(?:ed|ing)? by\b"),
     (
         "each",
-        r"\bbroken down by\b|\bper\b(?! cent\b)(?: \w+)?|\brespective(?:ly)?\b|\bfor all (?:the )?\w+",
+        r"\bbroken down by\b|\bper\b(?! cent\b)(?: \w+)?|\brespective(?:ly)?\b|\bfor all \w+",
     ),
     ("each", r"\b(?:average|mean|total|sum|count|number)\b[^?]*\bby \w+\s*\??$"),
     ("distinct", r"\b(?:different|distinct|unique|various|differing)\b"),
@@ -374,6 +380,13 @@ def _aggregated(*names: str) -> Callable[[Asked, Cue], bool]:
     return met
 
 
+def _summed(asked: Asked, _cue: Cue) -> bool:
+    """SUM; COUNT only for a total number: total revenue is no number of rows."""
+    names = {clause.aggregate for clause in asked.clauses}
+    is_number = bool(re.search(r"\b(?:number|count|how many)\b", asked.question, re.IGNORECASE))
+    return "SUM" in names or ("COUNT" in names and is_number)
+
+
 def _all_of(asked: Asked, _cue: Cue) -> bool:
     """Two values, or two things shown."""
     values = sum(len(clause.values) for clause in asked.of("where"))
@@ -407,7 +420,7 @@ _MET: dict[str, Callable[[Asked, Cue], bool]] = {
     "never": _negated,
     "count": _counted,
     "average": _aggregated("AVG"),
-    "total": _aggregated("SUM", "COUNT"),
+    "total": _summed,
     "now": lambda asked, _cue: any(c.operator != "=" and c.dated for c in asked.of("where")),
     "month": lambda asked, _cue: any(c.dated for c in asked.of("where")),
 }
@@ -538,6 +551,16 @@ def _proper_names(asked: Asked, names: set[str], held: str) -> Iterator[Doubt]:
             continue
         if not re.search(rf"\b{re.escape(lower)}\b", held):
             yield _unused(text)
+
+
+def _goes_on(question: str, span: tuple[int, int]) -> bool:
+    """Whether a stretch of a question goes on like one: attractions are available at each park."""
+    words = question[slice(*span)].split()
+    return len(words) > 2 and bool({*words} & _SENTENCE_WORDS)
+
+
+_OF_SENTENCES = "are was were is has have had that which each every do does did all with and"
+_SENTENCE_WORDS = frozenset(_OF_SENTENCES.split())
 
 
 def _covered(start: int, end: int, spans: Iterable[tuple[int, int]]) -> bool:

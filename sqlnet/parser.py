@@ -273,8 +273,9 @@ class SQLNet:
                 other = replace(listed[i], query=query)
                 rest.append(self._reading(encoded, slots, other, listed[i].query))
                 rest_said.append(listed[i].query)
-        asked = self._asked(encoded, first.query, said, schema.tables)
+        asked = self._asked(encoded, first.query, said, schema.tables, linker is not None)
         signs = self._signs(asked, slots, choice, ranked, linker)
+        signs["relinked"] = float(len(first.links))
         confidence = self.trust.confidence("several" if signs["several"] else "one", signs)
         doubts: list[Doubt] = []
         if least > 0:
@@ -286,7 +287,8 @@ class SQLNet:
             if confidence < least:
                 doubts.append(_unsure(confidence, least, ranked, first))
             elif is_close and rest and not doubts:
-                rival = self._asked(encoded, rest_said[0], rest_said[0], schema.tables)
+                query = rest_said[0]
+                rival = self._asked(encoded, query, query, schema.tables, asked.is_read)
                 if _competes(asked, rival) and _differ(choice.rows, rest[0], database, limits):
                     texts = f"{first.sentence}; or {rest[0].sentence}"
                     doubts.append(Doubt("readings", f"It can be read in two ways: {texts}."))
@@ -305,7 +307,12 @@ class SQLNet:
         )
 
     def _asked(
-        self, encoded: EncodedQuestion, query: Query, said: Query, tables: Sequence[Table]
+        self,
+        encoded: EncodedQuestion,
+        query: Query,
+        said: Query,
+        tables: Sequence[Table],
+        is_read: bool,
     ) -> Asked:
         """The question beside the query; short forms in names are read as its words."""
         table = spelled_out(encoded.table, encoded.text)
@@ -313,7 +320,7 @@ class SQLNet:
         clauses = query.clauses(table, said)
         end = encoded.tokens[-1].end if encoded.tokens else 0
         text = encoded.text[: min(end, _MOST_SIGNS)]
-        return Asked(text, clauses, (table,), others, self.network.likeness)
+        return Asked(text, clauses, (table,), others, is_read, self.network.likeness)
 
     def _signs(
         self,
@@ -516,7 +523,7 @@ def _plan_asked(
         clauses_of(plan, tables, _said(answer, candidate)),
         tuple(spelled_out(tables[t], read.text) for t in sorted(used)),
         tuple(table for t, table in enumerate(tables) if t not in used),
-        alike,
+        alike=alike,
     )
 
 

@@ -24,6 +24,7 @@ SIGNS = (
     *("select", "aggregate", "number", "column", "operator", "value"),
     *("run", "margin", "table", "empty", "conditions", "aggregated", "rows_unread"),
     *("words_left", "unused", "table_named", "select_named", "columns_unnamed", "who", "elsewhere"),
+    "relinked",
 )
 """What the confidence is computed from.
 
@@ -52,7 +53,7 @@ PLAN_SLOTS = {
 The curve for several tables is fitted on plans, where the package has a network for them.
 """
 
-_PENALTY = 1.0
+_PENALTY = 4.0
 _FILE = "trust.json"
 
 

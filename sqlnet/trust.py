@@ -53,6 +53,9 @@ PLAN_SLOTS = {
 The curve for several tables is fitted on plans, where the package has a network for them.
 """
 
+LOWERING = ("empty", "rows_unread", "words_left", "unused", "who", "elsewhere", "relinked")
+"""Signs that never raise a confidence; one that would is left out of a fit."""
+
 _PENALTY = 4.0
 _FILE = "trust.json"
 
@@ -107,8 +110,18 @@ def fit(signs: Sequence[Mapping[str, float]], right: Sequence[bool]) -> dict[str
         signs: of each answer.
         right: whether it was right.
     """
-    x = np.array([[1.0, *(row.get(sign, 0.0) for sign in SIGNS)] for row in signs])
+    names = ["bias", *SIGNS]
     y = np.array(right, dtype=float)
+    while True:
+        x = np.array([[1.0, *(row.get(sign, 0.0) for sign in names[1:])] for row in signs])
+        weights = dict(zip(names, _weights(x, y), strict=True))
+        if not (wrong := [sign for sign in LOWERING if weights.get(sign, 0.0) > 0]):
+            return {name: round(float(weights.get(name, 0.0)), 5) for name in ("bias", *SIGNS)}
+        names.remove(max(wrong, key=lambda sign: weights[sign]))
+
+
+def _weights(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The likeliest weights [F] of features [N, F], the first one constant, for outcomes [N]."""
     mean, spread = x.mean(0), x.std(0)
     mean[0], spread = 0.0, np.where(spread > 1e-9, spread, 1.0)  # the bias stays as it is
     scaled = (x - mean) / spread
@@ -125,7 +138,7 @@ def fit(signs: Sequence[Mapping[str, float]], right: Sequence[bool]) -> dict[str
             break
     plain = w / spread
     plain[0] -= float((plain[1:] * mean[1:]).sum())
-    return {name: round(float(v), 5) for name, v in zip(("bias", *SIGNS), plain, strict=True)}
+    return plain
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

@@ -276,7 +276,7 @@ class SQLNet:
         asked = self._asked(encoded, first.query, said, schema.tables, linker is not None)
         signs = self._signs(asked, slots, choice, ranked, linker)
         signs["relinked"] = float(len(first.links))
-        confidence = self.trust.confidence("several" if signs["several"] else "one", signs)
+        confidence = self.trust.confidence(trust.kind_of(signs), signs)
         doubts: list[Doubt] = []
         if least > 0:
             doubts += self._language(encoded, first.query)
@@ -456,7 +456,7 @@ def _planned(
     readings = tuple(_plan_reading(answer, i) for i in kept)
     asked = _plan_asked(answer, answer.best, parser.network.likeness)
     signs = _plan_signs(asked, answer, margin)
-    confidence = parser.trust.confidence("several", signs)
+    confidence = parser.trust.confidence(trust.kind_of(signs), signs)
     doubts: list[Doubt] = []
     if choice.statement is None:
         doubts.append(Doubt("joins", choice.failure))
@@ -565,6 +565,7 @@ def _plan_signs(asked: Asked, answer: PlanAnswer, margin: float) -> dict[str, fl
     nothing = rows is not None and not any(v is not None for row in rows.rows for v in row)
     return odds | {
         "several": 1.0,
+        "planned": 1.0,
         "margin": max(-6.0, min(margin, 6.0)),
         "empty": float(nothing),
         "conditions": float(len(tests)),

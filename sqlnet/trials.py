@@ -30,6 +30,7 @@ from sqlglot.errors import SqlglotError
 
 from codegen.errors import InputError
 from codegen.paths import plain_name
+from codegen.sqlnet import trust
 from codegen.sqlnet.databases import DatabaseError, StatementLimits
 from codegen.sqlnet.databases.files import SqliteDatabase
 from codegen.sqlnet.examples import Question, WikiTable, read_rows
@@ -37,7 +38,7 @@ from codegen.sqlnet.parser import Parse, SQLNet
 from codegen.sqlnet.query import Column, Statement, Table, UnsafeSQLError
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import to_sql
-from codegen.sqlnet.trust import Trust, fit
+from codegen.sqlnet.trust import Trust
 
 Verdict = Literal["right", "abstained", "wrong"]
 VERDICTS: tuple[Verdict, ...] = ("right", "abstained", "wrong")
@@ -287,8 +288,8 @@ def fit_trust(
     for outcome in asked:
         halves[not is_fitted_to(outcome.database)].append(outcome)
     weights, threshold = dict(parser.trust.weights), parser.trust.threshold
-    for kind in ("one", "several"):
-        of_kind = [o for o in halves[0] if _kind(o) == kind]
+    for kind in ("one", "several", "plans"):
+        of_kind = [o for o in halves[0] if trust.kind_of(o.signs) == kind]
         answered = [o for o in of_kind if not o.code]
         if not answered:
             continue
@@ -297,8 +298,8 @@ def fit_trust(
                 f"Only {len(answered)} questions are answered at all; {_LEAST} are needed to fit.",
                 "Give more questions, on more databases.",
             )
-        weights[kind] = fit([o.signs for o in answered], [o.answered_right for o in answered])
-        if kind == "several":
+        weights[kind] = trust.fit([o.signs for o in answered], [o.answered_right for o in answered])
+        if kind != "one":
             scores = Trust(weights)
             wrong = [scores.confidence(kind, o.signs) for o in answered if not o.answered_right]
             steps = (step / 100 for step in range(20, 100))
@@ -318,13 +319,9 @@ def is_fitted_to(database: str) -> bool:
     return crc32(database.encode()) % 2 == 0
 
 
-def _kind(outcome: Outcome) -> str:
-    return "several" if outcome.signs["several"] else "one"
-
-
 def _judged(outcome: Outcome, by: Trust) -> Outcome:
     """The outcome by another confidence."""
-    confidence = by.confidence(_kind(outcome), outcome.signs)
+    confidence = by.confidence(trust.kind_of(outcome.signs), outcome.signs)
     if not outcome.code and confidence < by.threshold:
         verdict: Verdict = "abstained" if outcome.answerable else "right"
         return replace(outcome, verdict=verdict, code="confidence", confidence=confidence)

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: quickstart test lint fast clean
+.PHONY: quickstart test lint fast docs clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/codegen quickstart
@@ -23,6 +23,10 @@ lint: $(VENV)/.installed-test
 fast: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not long"
 
+# The documentation's site, in site/.
+docs: $(VENV)/.installed-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, for instance: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
@@ -31,7 +35,7 @@ $(VENV)/bin/python:
 CORE := setup.py $(wildcard decoding/suffix/*.?pp kernels/cpu/*.?pp evals/sandbox/inner/*.[ch])
 
 $(VENV)/.installed: pyproject.toml $(CORE) | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all]'
 	touch $@
 
 $(VENV)/.installed-test: pyproject.toml $(CORE) | $(VENV)/bin/python

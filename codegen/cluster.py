@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from codegen.errors import MachineError
+from codegen.extras import missing
 
 _OBJECT_STORE_BYTES = 200 * 2**20
 _CONNECT_S = 10.0
@@ -30,9 +31,7 @@ def import_ray() -> ModuleType:
     try:
         import ray
     except ImportError:
-        raise MachineError(
-            "Ray is not installed.", "Install it with: pip install 'codegen-toolkit[ray]'"
-        ) from None
+        raise missing("ray", "Ray is not installed.") from None
     return ray
 
 

@@ -25,6 +25,15 @@ _LONGEST = 255  # bytes of a file name
 _SHOWN = 50  # characters of a file's name in its partial's, which must not become too long itself
 
 
+def cache_folder() -> Path:
+    """Where what was computed is kept: ``$CODEGEN_CACHE``, else ``$XDG_CACHE_HOME/codegen``, else
+    ``~/.cache/codegen``.
+    """
+    if folder := os.environ.get("CODEGEN_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codegen"
+
+
 def child(folder: str | os.PathLike[str], name: Any, where: str) -> Path:
     """The path of a file of ``folder`` whose name was read from a file.
 
@@ -55,6 +64,30 @@ def plain_name(name: Any, where: str) -> str:
         f"{where} names the file {shown if len(shown) <= 80 else shown[:77] + '...'}, which is not"
         " a plain file name.",
         "The file is damaged or not to be trusted; make it again.",
+    )
+
+
+_MOST_PARTS = 16
+
+
+def inner_path(name: Any, where: str) -> str:
+    """A path below a directory that a client or a file names, such as ``data/input.txt``.
+
+    Args:
+        name: as decoded, so of any type.
+        where: what names it, for the error.
+
+    Raises:
+        InputError: if it is absolute, leads out of the directory, or is no path.
+    """
+    parts = name.split("/") if isinstance(name, str) else []
+    if 0 < len(parts) <= _MOST_PARTS and all(map(_is_plain, parts)):
+        return name
+    shown = ascii(name)
+    raise InputError(
+        f"{where} names {shown if len(shown) <= 80 else shown[:77] + '...'}, which is not a path "
+        "below the working directory.",
+        "Give a relative path without '..'.",
     )
 
 

@@ -31,6 +31,7 @@ Status = Literal[
     "exited",
     "output_limit",
     "syntax_error",
+    "compile_error",
     "empty",
     "no_answer",
     "bad_test",
@@ -92,6 +93,105 @@ class TrainingText:
     def text(self) -> str:
         """All segments joined."""
         return "".join(segment.text for segment in self.segments)
+
+
+class Change(NamedTuple):
+    """An edit that has been made: whole lines of a file, before and after.
+
+    Attributes:
+        path: of the file.
+        line: the first of the lines, from 0, in the file as it is now.
+        old, new: the lines with their ends; "" if there were none.
+    """
+
+    path: str
+    line: int
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    r"""A moment of editing, and the next edit. Lines end at "\n" alone; a "\r" belongs to its line.
+
+    Attributes:
+        id: names the moment.
+        path: of the file.
+        text: the file as it is now.
+        history: the edits made so far, oldest first.
+        window: the lines that may change next, start and end (not included), from 0.
+        cursor: a place in ``text``, in characters from 0.
+        target: what the window's lines become; the same as now if nothing is to change. None if it
+            is not known, as in an editor.
+        category: what kind of edit it is.
+        language, source, license: as in :class:`Example`.
+    """
+
+    id: str
+    path: str
+    text: str
+    history: tuple[Change, ...] = ()
+    window: tuple[int, int] = (0, 0)
+    cursor: int = 0
+    target: str | None = None
+    category: str = ""
+    language: str = "python"
+    source: str = ""
+    license: str = ""
+
+
+TextOrMessages = str | list[dict[str, str]]  # messages have a role and a content
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Two answers to one prompt, of which the first is preferred; TRL's columns for DPO.
+
+    The three are texts; where the prompt was a user's turn, lists of messages.
+    """
+
+    id: str
+    example_id: str
+    generator: str
+    prompt: TextOrMessages
+    chosen: TextOrMessages
+    rejected: TextOrMessages
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The texts; ``train`` says whether it is an answer."""
+        answers = (Segment(_text_of(answer), True) for answer in (self.chosen, self.rejected))
+        return Segment(_text_of(self.prompt), False), *answers
+
+
+@dataclass(frozen=True, slots=True)
+class UnpairedPreference:
+    """An answer to a prompt with whether it is good; TRL's columns for KTO. Else a
+    :class:`Preference`.
+    """
+
+    id: str
+    example_id: str
+    generator: str
+    prompt: TextOrMessages
+    completion: TextOrMessages
+    label: bool
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The texts; ``train`` says whether it is an answer."""
+        return Segment(_text_of(self.prompt), False), Segment(_text_of(self.completion), True)
+
+
+def _text_of(said: TextOrMessages) -> str:
+    if isinstance(said, str):
+        return said
+    return "\n".join(str(message.get("content", "")) for message in said)
+
+
+DataRecord = TrainingText | Preference | UnpairedPreference  # what data directories hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +265,10 @@ class Verdict:
         return self.status == "passed"
 
 
-Record = TypeVar("Record", Example, TrainingText, Sample, Verdict)
+Record = TypeVar("Record", Example, TrainingText, Preference, UnpairedPreference, Sample, Verdict)
 
 
-def to_json(record: Example | TrainingText | Sample | Verdict) -> str:
+def to_json(record: Example | DataRecord | Sample | Verdict) -> str:
     """One line of JSON, without the line's end. Lone surrogates survive as JSON escapes."""
     # Not dataclasses.asdict: it deep-copies every meta value.
     row = {f.name: getattr(record, f.name) for f in fields(record)}
@@ -260,7 +360,7 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
 
 
 def write_jsonl(
-    path: str | os.PathLike[str], records: Iterable[Example | TrainingText | Sample | Verdict]
+    path: str | os.PathLike[str], records: Iterable[Example | DataRecord | Sample | Verdict]
 ) -> int:
     """Writes records to ``path`` all at once or not at all, and returns their number."""
     count = 0

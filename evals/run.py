@@ -142,6 +142,7 @@ def run(
     }
     described = json.loads(json.dumps(described))  # as the file gives it back: lists for tuples
     more = {"fingerprint": fingerprint(described), **({"about": dict(about)} if about else {})}
+    report = on_progress or (lambda *_: None)
     directory = RunDirectory(Path(out), SETTINGS)
     final = directory.folder / SAMPLES
     dropped = _DROPPED if backend.independent else ()
@@ -158,15 +159,14 @@ def run(
 
     if final.exists():
         claim(begun=True)
-        if on_progress:
-            on_progress(len(plan.final), len(plan.final))
+        report(len(plan.final), len(plan.final))
     else:
         with directory.open(PARTIAL) as journal:
             # Another run may have ended between the look and the lock.
             claim(begun=final.exists() or journal.size > 0)
             if not final.exists():
-                generate = _generate_each if backend.independent else _generate
-                generate(plan, backend, params, decoder, prompt_style, journal, on_progress)
+                sampling = _Sampling(plan, backend, params, decoder, prompt_style, journal, report)
+                sampling.each() if backend.independent else sampling.by_shards()
                 _finish(plan, journal.path, final)
     (directory.folder / PARTIAL).unlink(missing_ok=True)
     return final
@@ -188,7 +188,7 @@ class _Plan:
         digest = hashlib.sha256()
         for request in requests:
             row = asdict(request)
-            for name in ("seed", "logprobs"):  # fields of later versions
+            for name in ("seed", "logprobs", "marks"):  # fields of later versions
                 if not row[name]:
                     del row[name]
             digest.update(json.dumps(row).encode())
@@ -202,93 +202,84 @@ def _key(item: Request | Sample) -> _Key:
     return item.problem_id, item.index
 
 
-def _generate(
-    plan: _Plan,
-    backend: Backend,
-    params: SamplingParams,
-    decoder: Decoder,
-    style: PromptStyle,
-    log: Journal,
-    on_progress: Progress | None,
-) -> None:
-    logged = _logged(log.path)
-    first = next(iter(logged.values()), None)
-    settings = _sample_at(log.path, first).settings if first is not None else None
-    total = len(plan.final)
-    complete = [shard for shard in plan.shards if all(_key(r) in logged for r in shard)]
-    done = sum(map(len, complete))
-    if on_progress:
-        on_progress(done, total)
-    finished = set(map(id, complete))
-    for shard in plan.shards:
-        if id(shard) in finished:
-            continue
-        made: dict[_Key, Sample] = {}
-        for sample in samples(backend, shard, params, decoder):
-            made[_key(sample)] = replace(sample, meta={**sample.meta, **meta_of(style)})
-            if on_progress:
-                on_progress(done + len(made), total)
-        ordered = [_take(made, request) for request in shard]
-        settings = settings or ordered[0].settings
-        for sample in ordered:
-            refuse_changes(log.path.parent, dict(settings), dict(sample.settings))
-        log.append(*(to_json(sample) for sample in ordered))
-        done += len(shard)
+@dataclass(frozen=True, slots=True)
+class _Sampling:
+    """What of a plan is not in the log is asked for, and logged."""
 
+    plan: _Plan
+    backend: Backend
+    params: SamplingParams
+    decoder: Decoder
+    style: PromptStyle
+    log: Journal
+    report: Progress
 
-def _generate_each(
-    plan: _Plan,
-    backend: Backend,
-    params: SamplingParams,
-    decoder: Decoder,
-    style: PromptStyle,
-    log: Journal,
-    on_progress: Progress | None,
-) -> None:
-    """Logs each sample as it comes.
-
-    Raises:
-        IncompleteRun: if requests failed.
-    """
-    folder = log.path.parent
-    logged = _logged(log.path)
-    settings = json.loads(
-        json.dumps({**settings_of(backend.model, params, decoder), **backend.settings})
-    )
-    if logged:
-        before = _sample_at(log.path, next(iter(logged.values()))).settings
-        kept = {name: value for name, value in before.items() if name not in _DROPPED}
-        refuse_changes(folder, kept, settings)
-    missing = [request for shard in plan.shards for request in shard if _key(request) not in logged]
-    total = len(plan.final)
-    done = total - len(missing)
-    failed: list[FailedRequest] = []
-
-    def report() -> None:
-        if on_progress:
-            on_progress(done, total)
-
-    report()
-    try:
-        for made in backend.generate(missing, params, decoder):
-            if made.error:
-                request = made.request
-                failed.append(FailedRequest(request.problem_id, request.index, made.error.message))
+    def by_shards(self) -> None:
+        """Logs a shard at a time, since its samples depend on one another."""
+        logged = _logged(self.log.path)
+        first = next(iter(logged.values()), None)
+        settings = _sample_at(self.log.path, first).settings if first is not None else None
+        total = len(self.plan.final)
+        complete = [shard for shard in self.plan.shards if all(_key(r) in logged for r in shard)]
+        done = sum(map(len, complete))
+        self.report(done, total)
+        finished = set(map(id, complete))
+        for shard in self.plan.shards:
+            if id(shard) in finished:
                 continue
-            sample = made.sample(settings)
-            log.append(to_json(replace(sample, meta={**sample.meta, **meta_of(style)})))
-            done += 1
-            report()
-    finally:
+            made: dict[_Key, Sample] = {}
+            for sample in samples(self.backend, shard, self.params, self.decoder):
+                made[_key(sample)] = self._with_style(sample)
+                self.report(done + len(made), total)
+            ordered = [_take(made, request) for request in shard]
+            settings = settings or ordered[0].settings
+            for sample in ordered:
+                refuse_changes(self.log.path.parent, dict(settings), dict(sample.settings))
+            self.log.append(*(to_json(sample) for sample in ordered))
+            done += len(shard)
+
+    def each(self) -> None:
+        """Logs each sample as it comes.
+
+        Raises:
+            IncompleteRun: if requests failed.
+        """
+        folder = self.log.path.parent
+        logged = _logged(self.log.path)
+        settings = settings_of(self.backend.model, self.params, self.decoder)
+        settings = json.loads(json.dumps({**settings, **self.backend.settings}))
+        if logged:
+            before = _sample_at(self.log.path, next(iter(logged.values()))).settings
+            kept = {name: value for name, value in before.items() if name not in _DROPPED}
+            refuse_changes(folder, kept, settings)
+        missing = [r for shard in self.plan.shards for r in shard if _key(r) not in logged]
+        total = len(self.plan.final)
+        done = total - len(missing)
+        failed: list[FailedRequest] = []
+        self.report(done, total)
+        try:
+            for made in self.backend.generate(missing, self.params, self.decoder):
+                if made.error:
+                    request = made.request
+                    why = made.error.message
+                    failed.append(FailedRequest(request.problem_id, request.index, why))
+                    continue
+                self.log.append(to_json(self._with_style(made.sample(settings))))
+                done += 1
+                self.report(done, total)
+        finally:
+            if failed:
+                write_atomic(folder / FAILED, (json.dumps(asdict(row)) + "\n" for row in failed))
+            else:
+                (folder / FAILED).unlink(missing_ok=True)
         if failed:
-            write_atomic(folder / FAILED, (json.dumps(asdict(row)) + "\n" for row in failed))
-        else:
-            (folder / FAILED).unlink(missing_ok=True)
-    if failed:
-        raise IncompleteRun(folder, done, Counter(row.reason for row in failed))
-    if done < total:
-        have = _logged(log.path)
-        _take({}, next(request for request in missing if _key(request) not in have))
+            raise IncompleteRun(folder, done, Counter(row.reason for row in failed))
+        if done < total:
+            have = _logged(self.log.path)
+            _take({}, next(request for request in missing if _key(request) not in have))
+
+    def _with_style(self, sample: Sample) -> Sample:
+        return replace(sample, meta={**sample.meta, **meta_of(self.style)})
 
 
 def read_failed(samples: Path) -> Iterator[FailedRequest]:

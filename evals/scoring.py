@@ -38,6 +38,7 @@ from codegen.evals.signing import Signer
 from codegen.evals.statistics import (
     Count,
     base_task,
+    clustered_error,
     default_ks,
     estimate_pass_at_k,
 )
@@ -278,7 +279,7 @@ def _cost(tokens: Mapping[str, Sequence[tuple[int, int]]], parameters: object) -
 
 def _mean(numbers: Mapping[str, Sequence[float]]) -> Measure:
     means = [statistics.fmean(of_problem) for of_problem in numbers.values()]
-    error = statistics.stdev(means) / len(means) ** 0.5 if len(means) > 1 else None
+    error = clustered_error(means, [base_task(id_) for id_ in numbers])
     return Measure(statistics.fmean(means), error, sum(map(len, numbers.values())))
 
 

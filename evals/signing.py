@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from codegen.errors import InputError
-from codegen.evals.tasks.expected import cache_folder
-from codegen.paths import open_plain, partial_name
+from codegen.paths import cache_folder, open_plain, partial_name
 
 _KEY = "executions.key"
 _BYTES = 32

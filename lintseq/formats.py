@@ -1,7 +1,9 @@
-r"""The training texts of an edit sequence, in three forms.
+r"""The training texts of an edit sequence, in four forms.
 
 - ``diff``: the published form (Piterbarg, Pinto and Fergus, ICLR 2025; see
   :mod:`codegen.lintseq.text_format`): the instruction, then all edits in one text.
+- ``anchored``: the same, with lines in place of line numbers and counts: hunks say by the lines
+  above them where they belong (see :mod:`codegen.lintseq.text_format`).
 - ``chat``: the same segments, and in ``meta["messages"]`` the instruction as the user's turn and
   the edits as the assistant's, as ``{"role": ..., "content": ...}``: what chat templates and TRL
   take from a column ``messages``.
@@ -24,7 +26,7 @@ from codegen.lintseq.edits import Edit, EditSequence
 from codegen.lintseq.text_format import MARKER, format_edit, format_edits, resolve
 from codegen.records import Example, Segment, TrainingText
 
-Format = Literal["diff", "chat", "pairs"]
+Format = Literal["diff", "anchored", "chat", "pairs"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 
@@ -49,7 +51,7 @@ def training_texts(
         UnsupportedProgram: ``contains_marker``, if a line holds the marker.
         InputError: if a line holds a line end.
     """
-    text = format_edits(sequence.edits)
+    text = format_edits(sequence.edits, anchored=format == "anchored")
     if format == "pairs":
         return _pairs(example, number, sequence, notes or {})
     meta = {**_sizes(sequence.edits), **(notes or {})}

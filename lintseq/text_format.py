@@ -35,6 +35,15 @@ there, counted as in a unified diff (``-A,B`` starts at line A) or as in the pub
 there if numbers may be repaired (``moved_context``). Several places are ``ambiguous_context``, none
 is ``context_not_found``: such a hunk is skipped, since nothing says where it belongs.
 
+The anchored form (:func:`format_anchored`) has no numbers, since small models count badly: half of
+a small model's samples have a wrong count. A hunk says by lines of the state where it belongs::
+
+    hunk = "@@ @@" { "\n " line } { "\n+" line }
+
+The lines with a blank before them are those just above the new ones: as few as are first found
+there, searching down from the last hunk's place. A hunk without them is at the top. Both forms are
+read by the same resolver.
+
 Stripping the end-of-sequence token, as a suffix, is the caller's part. Limits: a program that
 contains ``<|diff|>`` can't be written in this form.
 """
@@ -47,13 +56,23 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from codegen.errors import InputError
-from codegen.lintseq.edits import Edit, Hunk, UnsupportedProgram, apply, from_text, states, to_text
+from codegen.lintseq.edits import (
+    Edit,
+    Hunk,
+    UnsupportedProgram,
+    apply,
+    from_text,
+    iter_states,
+    states,
+    to_text,
+)
 
 # Nine digits are enough for any state, and keep int() far from its limit on long numerals.
 _HEADER = re.compile(
     r"@@\s*-([0-9]{1,9}),([0-9]{1,9})\s+\+([0-9]{1,9})(?:,([0-9]{1,9}))?\s*@@(?!@)(.*)"
 )
 _EXACT = re.compile(r"@@ -[0-9]+,[0-9]+ \+[0-9]+(?:,[0-9]+)? @@")
+ANCHORED = "@@ @@"
 _FENCE = re.compile(r"```\w*\s*|~~~\w*\s*")
 
 
@@ -65,6 +84,7 @@ class HunkText:
         start, old_count, new_start, new_count: the numbers of the header.
         lines: the lines below it, each with ``+`` (new) or a blank (of the old state) before it.
         mends: the kinds of what was repaired in reading it.
+        is_anchored: whether it has no numbers, and its first lines say where it belongs.
     """
 
     start: int
@@ -73,6 +93,7 @@ class HunkText:
     new_count: int
     lines: list[str]
     mends: list[str]
+    is_anchored: bool = False
 
     @property
     def added(self) -> int:
@@ -91,6 +112,8 @@ def read_hunk(body: Sequence[str]) -> HunkText | str:
     Args:
         body: its header and lines.
     """
+    if body[0].rstrip() == ANCHORED:
+        return _read_anchored(body[1:])
     match = _HEADER.fullmatch(body[0])
     if not match:
         return "bad_header"
@@ -117,6 +140,25 @@ def read_hunk(body: Sequence[str]) -> HunkText | str:
     found = HunkText(start, old_count, new_start, new_count, [], mends)
     _settle_blanks(found, lines)
     return found
+
+
+def _read_anchored(rows: Sequence[str]) -> HunkText | str:
+    """A hunk of the anchored form; an empty line is of the kind above it, at the end nothing."""
+    rows, mends = list(rows), []
+    while rows and not rows[-1]:
+        rows.pop()
+        mends = ["blank_line"]
+    lines: list[str] = []
+    sign = " "
+    for row in rows:
+        if row and (row[0] not in "+ " or (row[0] == " " and sign == "+")):
+            return "bad_line"
+        mends = mends if row else ["blank_line"]
+        sign = row[0] if row else sign
+        lines.append(row or sign)
+    if sign != "+":
+        return "no_lines"
+    return HunkText(0, 0, 0, 0, lines, mends, is_anchored=True)
 
 
 def _plus(rows: Sequence[str]) -> int:
@@ -201,6 +243,12 @@ def hunks_at(hunk: HunkText, place: int) -> list[Hunk]:
     return found
 
 
+def _found(context: Sequence[str], state: Sequence[str], floor: int) -> int:
+    """Where the state first has the lines from line ``floor`` on, from 0; -1 if nowhere."""
+    places = range(floor, len(state) - len(context) + 1)
+    return next((n for n in places if _stands_at(context, state, n)), -1)
+
+
 MARKER = "<|diff|>"
 SEPARATOR = "\n" + MARKER
 _CRLF_HEADER = re.compile(r"@@ *\r$", re.MULTILINE)
@@ -212,7 +260,8 @@ class Malformed(NamedTuple):
     ``edit`` counts the diffs with at least one line that starts with "@@", ``hunk`` those lines
     within the diff, both from 0. ``reason`` is one of ``bad_header``, ``deletes_lines`` (the header
     claims to replace old lines), ``bad_count`` (the body has another number of lines than
-    announced), ``bad_line`` (a body line that is neither new nor context), ``past_end``,
+    announced), ``bad_line`` (a body line that is neither new nor context), ``no_lines`` (an
+    anchored hunk inserts nothing), ``past_end``,
     ``out_of_order``, ``bad_new_position`` (the line number in the new state doesn't follow from the
     old one), ``moved_context``, ``ambiguous_context``, ``context_not_found`` (see
     the module) and ``truncated`` (the text ends inside the hunk).
@@ -278,24 +327,50 @@ def format_edit(edit: Edit) -> str:
     return "\n".join(parts)
 
 
-def format_edits(edits: Iterable[Edit]) -> str:
+def format_anchored_edit(edit: Edit, state: Sequence[str]) -> str:
+    """One diff of the anchored form, without the marker before it.
+
+    Args:
+        edit: the insertions.
+        state: the lines before the edit.
+    """
+    parts = []
+    floor = 0
+    for hunk in edit.hunks:
+        first = hunk.start - 1
+        while first > floor and _found(state[first : hunk.start], state, floor) != first:
+            first -= 1
+        parts.append(ANCHORED)
+        parts += [" " + line for line in state[max(first, 0) : hunk.start]]
+        parts += ["+" + line for line in hunk.lines]
+        floor = hunk.start
+    return "\n".join(parts)
+
+
+def format_edits(edits: Iterable[Edit], *, anchored: bool = False) -> str:
     r"""The text of a whole sequence, from its first ``<|diff|>`` to its two empty diffs.
 
     The "\n" that the published form has before the first marker is left to the prompt, which ends
     with it.
+
+    Args:
+        edits: those that write a program from the empty state on.
+        anchored: whether to write the form without numbers.
 
     Raises:
         UnsupportedProgram: ``contains_marker``, if a line holds the marker.
         InputError: if a line holds a line end.
     """
     edits = tuple(edits)
-    diffs = [format_edit(edit) for edit in edits]
+    if anchored:
+        before = [[], *iter_states(edits)]
+        diffs = [format_anchored_edit(*pair) for pair in zip(edits, before, strict=False)]
+    else:
+        diffs = [format_edit(edit) for edit in edits]
     text = SEPARATOR.join(["", *diffs, "", ""])[1:]
     if text.count(MARKER) != len(diffs) + 2:
         raise UnsupportedProgram("contains_marker", f"a line contains {MARKER!r}.")
-    # Each hunk is a header and its lines; the two empty diffs at the end take two lines, the last
-    # unended.
-    if text.count("\n") != 1 + sum(len(hunk.lines) + 1 for edit in edits for hunk in edit.hunks):
+    if any("\n" in line for edit in edits for hunk in edit.hunks for line in hunk.lines):
         raise InputError(
             "A line of an edit contains a line end.", "Split the text at line ends first."
         )
@@ -379,7 +454,7 @@ def resolve(
                 body = body[:-1]
             read = read_hunk(body)
             found, reason = _hunks(read, lines, hunks, added, at_cut)
-            if at_cut and len(body) == 1 and reason == "bad_header":
+            if at_cut and (reason == "no_lines" or (len(body) == 1 and reason == "bad_header")):
                 reason = "truncated"
             if reason:
                 malformed.append(Malformed(index, position, reason))
@@ -452,6 +527,13 @@ def _hunks(
     """
     if isinstance(read, str):
         return [], read
+    if read.is_anchored:
+        floor = above[-1].start if above else 0
+        context = read.context
+        place = _found(context, state, floor)
+        if place < 0 or (above and not context):
+            return [], "context_not_found"
+        return hunks_at(read, place), "truncated" if at_cut else ""
     if read.old_count and not read.context:
         return [], "deletes_lines"
     if read.new_count == 0:

@@ -17,8 +17,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
-from codegen.sqlnet.query import Clause, Table
+from codegen.sqlnet.query import DATES, Clause, Table
 from codegen.sqlnet.words import Token, number_in_words, number_of, stem, tokenize, words_of
 
 
@@ -96,13 +97,27 @@ class Asked:
         plain = self.rest
         for kind, pattern in _CUES:
             for match in pattern.finditer(plain):
-                cue = Cue(kind, match[0].strip(), match.start(), match.end())
-                if not (kind == "superlative" and cue.said.lower() in _NOT_SUPERLATIVE):
-                    found.append(cue)
-            plain = pattern.sub(
-                lambda m: m[0] if m[0].lower() in _NOT_SUPERLATIVE else " " * len(m[0]), plain
-            )
+                if kind != "superlative" or match[0].lower() not in _NOT_SUPERLATIVE:
+                    cue = Cue(kind, match[0].strip(), match.start(), match.end())
+                    if not self._is_in_a_name(cue):
+                        found.append(cue)
+                    plain = plain[: cue.start] + " " * (cue.end - cue.start) + plain[cue.end :]
         return found
+
+    def _is_in_a_name(self, cue: Cue) -> bool:
+        """Whether a word of a column's name stands beside a cue that is a word of it too."""
+        said = cue.said.lower()
+        before = re.findall(r"\w+", self.question[: cue.start].lower())[-1:]
+        after = re.findall(r"\w+", self.question[cue.end :].lower())[:1]
+        for table in self.tables:
+            for column in table.columns:
+                words = [word for word in column.words if word.isalnum()]
+                pairs = [*pairwise(words)]
+                if any((one, said) in pairs for one in before) or any(
+                    (said, one) in pairs for one in after
+                ):
+                    return True
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +131,7 @@ class Cue:
 
 
 _NUMBER = r"(?:\$?\d[\d,.]*|one|two|three|four|five|six|seven|eight|nine|ten|twelve|twenty|fifty)"
-_LESS = (
-    "less fewer lower smaller younger shorter earlier cheaper lighter slower newer poorer weaker"
-)
+_LESS = "less fewer lower smaller younger shorter earlier cheaper lighter slower poorer littler"
 _SMALL = (
     "least fewest lowest smallest shortest cheapest lightest slowest minimum min bottom narrowest"
 )
@@ -134,6 +147,7 @@ _UP, _DOWN = (
     r"(?:higher|more|above|over|greater|older|later|longer|up|larger|bigger)",
     (r"(?:lower|less|fewer|below|under|younger|earlier|shorter|smaller)"),
 )
+_NO_THAN = r"(?! (?:\w+ )?than\b)"
 _PATTERNS = (
     # What no query answers.
     ("chat", r"^\W*(?:hi|hello|hey|thanks|thank you|good morning|how are you)\b"),
@@ -157,16 +171,18 @@ _PATTERNS = (
         "at least",
         r"\bat least\b|\b(?:no|not) (?:less|fewer|earlier|lower|younger) than\b|\bsince\b",
     ),
-    ("at least", rf"\bminimum of\b|\b(?:or|and) {_UP}\b|\bas of\b"),
+    ("at least", rf"\bminimum of\b|\b(?:or|and) {_UP}\b{_NO_THAN}|\bas of\b"),
     ("at most", r"\bat (?:the )?most\b|\b(?:no|not) (?:more|later|greater|higher|older) than\b"),
-    ("at most", rf"\bup to\b|\bmaximum of\b|\b(?:or|and) {_DOWN}\b|\buntil\b"),
+    ("at most", rf"\bup to\b|\bmaximum of\b|\b(?:or|and) {_DOWN}\b{_NO_THAN}|\buntil\b"),
     ("less", rf"\b(?:{_LESS.replace(' ', '|')}) than\b|\b(?:under|below) (?={_NUMBER})|\bbefore\b"),
     ("less", r"\bprior to\b"),
+    ("compared", r"\b(?:better|worse|nearer|closer|other|rather) than\b"),
     ("more", r"\bmore than\b|\b\w+er than\b|\bafter\b|\bexceed(?:s|ed|ing)?\b|\blarger than\b"),
     ("more", rf"\b(?:over|above|beyond|past) (?={_NUMBER})"),
-    ("unequal", r"\b(?:different from|other than|apart from|besides)\b"),
+    ("unequal", r"\b(?:different from|apart from|besides)\b"),
     # Order, groups, sets.
-    ("order", r"\b(?:sort|order|rank|arrange)(?:ed|ing)? (?:\w+ ){0,4}?(?:by|from|in)\b"),
+    ("order", r"\b(?:sorted|ordered|ranked|arranged) (?:\w+ ){0,4}?(?:by|from|in)\b"),
+    ("order", r"\b(?:sort|order|rank|arrange) (?:(?:them|these|it|the \w+) )?(?:by|from|in)\b"),
     ("order", r"\b(?:as|de)scending(?: order)?\b|\balphabetical(?:ly)?(?: order)?\b"),
     ("order", r"\bfrom (?:the )?\w+est\b.+?\bto (?:the )?\w+est\b|\breverse (?:order|chrono\w+)\b"),
     ("order", r"\b(?:in|by) (?:\w+ ){0,2}order\b|\bchronological(?:ly)?\b|\branking\b"),
@@ -246,26 +262,49 @@ def _superlative(asked: Asked, cue: Cue) -> bool:
     if asked.of("order"):
         return True
     ends = [c for c in asked.of("select", "having") if c.aggregate in ("MAX", "MIN")]
-    asks_for_holder = re.search(
-        r"\b(?:who|(?:which|what|whose)(?: \w+){1,3}?) (?:has|have|had|with|is|was|are|got|scored)"
-        rf"(?: the)? {re.escape(cue.said)}",
-        asked.rest,
-        re.IGNORECASE,
-    )
-    if asks_for_holder and not re.match(r"what (?:is|was|are)\b", asks_for_holder[0].lower()):
+    superlative = re.escape(cue.said)
+    holder = r"who|whose|(?:which|what) (?!is\b|was\b|are\b|were\b)\w+"
+    asks_for_holder = rf"(?:with|(?:{holder})\b(?: \w+){{0,6}}) (?:the |an? )?{superlative}"
+    if re.search(rf"\b{asks_for_holder}", asked.rest, re.IGNORECASE):
         return False
     for clause in ends:
         if clause.column is None or _goes(clause, cue.said) is False:
             continue
-        near = [stem(t.text.lower()) for t in asked.tokens if t.start >= cue.end][:5]
         names = {stem(word) for word in clause.column.words}
-        others = (column for table in asked.tables for column in table.columns)
         said = {stem(token.text.lower()) for token in asked.tokens}
-        if names & {*near} or not (
-            names & said or any(_in_order(list(map(stem, other.words)), near) for other in others)
-        ):
+        near = [stem(t.text.lower()) for t in asked.tokens if t.start >= cue.end][:4]
+        others = (column for table in asked.tables for column in table.columns)
+        is_other = any(_in_order([stem(w) for w in other.words], near) for other in others)
+        is_other |= bool({*near[:1]} & {stem(w) for t in asked.tables for w in t.words} - names)
+        if names & {*near} or (names & said and not is_other) or _measures(cue, clause, said):
             return True
     return False
+
+
+def _measures(cue: Cue, clause: Clause, near: set[str]) -> bool:
+    """Whether an adjective means the column without its name: the cheapest, by price."""
+    assert clause.column
+    if clause.dated:
+        return bool({cue.said.split()[-1].lower(), *near} & _OF_TIME)
+    words = {*clause.column.words}
+    return any(
+        words & {*names.split()} and near & {*map(stem, adjectives.split())}
+        for adjectives, names in _QUANTITIES
+    )
+
+
+_TIME_WORDS = "oldest youngest latest newest earliest recent recently"
+_OF_TIME = frozenset(_TIME_WORDS.split())
+_QUANTITIES = (
+    ("cheapest expensive priciest costly", "price cost fee amount"),
+    ("oldest youngest", "age"),
+    ("tallest shortest highest", "height"),
+    ("longest shortest", "length duration distance"),
+    ("heaviest lightest", "weight"),
+    ("fastest slowest", "speed"),
+    ("largest biggest smallest", "size area capacity population"),
+    ("richest poorest paid", "salary income wage"),
+)
 
 
 def _goes(clause: Clause, said: str) -> bool | None:
@@ -315,11 +354,14 @@ def _grouped(asked: Asked, cue: Cue) -> bool:
     return bool({*behind} & {stem(word) for table in asked.tables for word in table.words})
 
 
-def _counted(asked: Asked, _cue: Cue) -> bool:
+def _counted(asked: Asked, cue: Cue) -> bool:
     """COUNT or SUM anywhere; or a column of numbers, in which somebody has counted."""
-    return any(c.aggregate in ("COUNT", "SUM") for c in asked.clauses) or any(
-        c.column is not None and c.column.type == "real" for c in asked.of("select", "order")
-    )
+    if any(clause.aggregate in ("COUNT", "SUM") for clause in asked.clauses):
+        return True
+    columns = [clause.column for clause in asked.clauses if clause.column]
+    is_named = "number" in cue.said and any({"number", "numbers"} & {*c.words} for c in columns)
+    shown = [clause.column for clause in asked.of("select", "order") if clause.column]
+    return is_named or any(column.type == "real" for column in shown)
 
 
 def _aggregated(*names: str) -> Callable[[Asked, Cue], bool]:
@@ -349,6 +391,7 @@ _MET: dict[str, Callable[[Asked, Cue], bool]] = {
     "at most": _compares("<=", "between"),
     "less": _compares("<", "<=", "between"),
     "more": _compares(">", ">=", "between"),
+    "compared": _compares("<", "<=", ">", ">=", "!="),
     "unequal": _negated,
     "order": _has("order"),
     "first few": _limited,
@@ -381,8 +424,8 @@ _DOES = {
     "MIN": "takes the lowest {name}",
 }
 _COMPARED_BY = {
-    ">": ("more", "at least", "between", "now"),
-    "<": ("less", "at most", "between", "now"),
+    ">": ("more", "at least", "between", "now", "compared"),
+    "<": ("less", "at most", "between", "now", "compared"),
 }
 
 
@@ -406,6 +449,9 @@ def _unasked(asked: Asked, kinds: set[str]) -> Iterator[Doubt]:
             if not named and not any(t.text.lower() in _ID_WORDS for t in asked.tokens):
                 yield Doubt("identifier", f"The query found gives {name}, an identifier, alone.")
     for clause in asked.of("where"):
+        if clause.identifier and clause.operator in (">", "<", ">=", "<="):
+            name = clause.column.name if clause.column else ""
+            yield Doubt("identifier", f"{name} identifies rows; it is not compared by size.")
         wanted = _COMPARED_BY.get(clause.operator.rstrip("="))
         if wanted and not kinds & {*wanted}:
             value = clause.values[0] if clause.values else ""
@@ -429,7 +475,10 @@ def _counts_another(asked: Asked) -> Iterator[Doubt]:
     for table in asked.tables:
         for column in table.columns:
             names = [stem(word) for word in column.words]
-            if column.type == "real" and names == [first] and first not in tables:
+            is_quantity = (
+                column.type == "real" and first.isalpha() and not ({*column.words} & DATES)
+            )
+            if is_quantity and names == [first] and first not in tables:
                 yield Doubt(
                     "cue",
                     f"{found[0].strip()!r} may ask for the column {column.name}, which says how"
@@ -449,8 +498,8 @@ def _values(asked: Asked) -> Iterator[Doubt]:
         text = next(filter(None, match.groups()))
         if not _covered(match.start() + 1, match.end() - 1, spans) and text.lower() not in held:
             yield _unused(text)
-    for match in re.finditer(r"(?<![\w.,])\$?\d[\d,]*(?:\.\d+)?(?![\w])", asked.question):
-        number = number_of(match[0].rstrip(","))
+    for match in re.finditer(r"(?<![\w.,])\$?\d+(?:,\d+)*(?:\.\d+)?(?!\w)", asked.question):
+        number = number_of(match[0])
         if (
             not _covered(match.start(), match.end(), spans)
             and number not in limits | used
@@ -480,16 +529,12 @@ def _proper_names(asked: Asked, names: set[str], held: str) -> Iterator[Doubt]:
     for before, token in zip([None, *asked.tokens], asked.tokens, strict=False):
         text, lower = token.text, token.text.lower()
         begins = before is None or before.text in ".?!:"
-        if not text[0].isupper() or begins or lower in _NO_NAME or len(text) < 2:
+        if not text[0].isupper() or begins or lower in LIGHT_WORDS or len(text) < 2:
             continue
         if _covered(token.start, token.end, asked.value_spans) or stem(lower) in names:
             continue
         if not re.search(rf"\b{re.escape(lower)}\b", held):
             yield _unused(text)
-
-
-_OPENINGS = "i find show list what which who where when how give count please return the a"
-_NO_NAME = frozenset(_OPENINGS.split())
 
 
 def _covered(start: int, end: int, spans: Iterable[tuple[int, int]]) -> bool:
@@ -547,7 +592,7 @@ def _parts(asked: Asked) -> list[tuple[str, tuple[str, ...]]]:
     return parts
 
 
-_ALIKE = 0.6
+_ALIKE = 0.75
 
 
 def _taken_for(
@@ -611,7 +656,11 @@ def grounding(asked: Asked) -> dict[str, float]:
         for clause in asked.of("where", "having")
         if clause.column
     )
+    tables = [
+        sum(stem(word) in said for word in table.words) / len(table.words) for table in asked.tables
+    ]
     return {
+        "table_named": min(tables),
         "select_named": min(shares, default=1.0),
         "columns_unnamed": float(unnamed),
         "who": float(any(_of_another_sort(asked.question, c) for c in asked.of("select"))),

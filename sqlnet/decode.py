@@ -157,6 +157,7 @@ _COUNT = AGGREGATES.index("COUNT")
 DEAD = 8.0  # ... an equality selects no row by itself, for each,
 EMPTY = 2.0  # ... the query gives nothing for all that,
 FAILED = 50.0  # ... the database refuses it.
+_CLOSE = 6.0  # how far behind the best one a candidate's values are still looked up
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,10 +393,11 @@ def choose(
     linked = [replace(c, query=linker.link(c.query)) for c in found] if linker else list(found)
     trial = _Trial(table, database, limits, linker, time.monotonic() + limits.seconds)
     scores = [candidate.log_probability for candidate in linked]
-    best, ran = 0, {}
+    best, ran, looked_at = 0, {}, set()
     for number, candidate in enumerate(linked):
         if number and (candidate.log_probability <= scores[best] or trial.is_over):
             break
+        looked_at.add(number)
         dead = trial.dead_conditions(candidate.query)
         scores[number] -= DEAD * dead
         if not dead:
@@ -409,6 +411,14 @@ def choose(
         if _asks_alike(candidate.query, linked[best].query)
     )
     log_probability = math.log(min(max(alike, 1e-30), 1.0))
+    for number in range(len(linked)):
+        if number not in looked_at and scores[number] > scores[best] - _CLOSE:
+            dead = (
+                [linker.selects(c) is False for c in linked[number].query.conditions]
+                if linker
+                else []
+            )
+            scores[number] -= DEAD * sum(dead)
     choice = _choice(linked, scores, best)
     return replace(choice, log_probability=log_probability, rows=rows, failure=failure)
 

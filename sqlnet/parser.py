@@ -677,6 +677,7 @@ def _not_there(query: Query, encoded: EncodedQuestion, linker: Linker | None) ->
             yield Doubt("value", f"{text}; did you mean {near}?" if near else f"{text}.")
     used = " | ".join(condition.value.casefold() for condition in query.conditions)
     names = {word for column in columns for word in column.words}
+    names |= {column.name.casefold() for column in columns}
     for column, spans in linker.mentioned(encoded).items():
         for first, last in spans:
             text = encoded.text[encoded.tokens[first].start : encoded.tokens[last].end]
@@ -695,7 +696,8 @@ def _differ(
         found = database.execute(other.statement(database.dialect), limits)
     except DatabaseError:
         return False
-    return rows is not None and found.rows != rows.rows
+    is_new = rows is not None and found.rows != rows.rows
+    return is_new and gives_something(found, other.query)
 
 
 def _elsewhere(query: Query, linker: Linker | None) -> int:

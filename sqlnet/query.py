@@ -189,7 +189,7 @@ _IDENTIFYING = "id ids uuid guid isbn issn ssn zip zipcode postcode phone teleph
 _IDENTIFIERS = frozenset(_IDENTIFYING.split())
 _ENDS_AS_ID = re.compile(r"^(?!.*(?:paid|bid|grid|valid|aid|kid|raid|rapid)$)\w+id$")
 _TIMES = "date day month year time timestamp datetime birthday born dob on at"
-_DATES = frozenset(_TIMES.split())
+DATES = frozenset(_TIMES.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,7 @@ class Clause:
     @property
     def dated(self) -> bool:
         """Whether the column's name says that it holds dates or times."""
-        return self.column is not None and bool({*self.column.words} & _DATES)
+        return self.column is not None and bool({*self.column.words} & DATES)
 
 
 def clause_of(kind: ClauseKind, table: Table, number: int | None, aggregate: str = "") -> Clause:

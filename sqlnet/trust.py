@@ -23,7 +23,7 @@ from codegen.records import write_atomic
 SIGNS = (
     *("select", "aggregate", "number", "column", "operator", "value"),
     *("run", "margin", "table", "empty", "conditions", "aggregated", "rows_unread"),
-    *("words_left", "unused", "select_named", "columns_unnamed", "who", "elsewhere"),
+    *("words_left", "unused", "table_named", "select_named", "columns_unnamed", "who", "elsewhere"),
 )
 """What the confidence is computed from.
 
@@ -32,7 +32,8 @@ query chosen by running (``run``) and of its table (``table``); ``margin``, the 
 over that of the next query that asks for something else, at most 6; whether the answer is empty;
 the number of conditions; whether there is an aggregate; whether no value could be looked up;
 content words that nothing explains, at most 4; columns and tables that are named and not used, at
-most 3; the share of the SELECT column's words that the question has; condition columns without a
+most 3; the shares of the table's and of the SELECT column's words that the question has; condition
+columns without a
 word in the question; whether who, when or where meets a column of another sort; values that other
 columns hold too.
 """

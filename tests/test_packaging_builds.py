@@ -10,9 +10,12 @@ import sys
 import tarfile
 import venv
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
+
+from codegen.extras import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 
@@ -85,16 +88,17 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"sdist": sdist, "wheel": folder / out.split()[-1]}
 
 
-def _environment(folder: Path, distribution: Path) -> Path:
+def _environment(folder: Path, distribution: Path, without: Collection[str] = ()) -> Path:
     """A new virtual environment with one distribution and, for the rest, our dependencies."""
     venv.create(folder, symlinks=True)
     (packages,) = (folder / "lib").glob("python*/site-packages")
     # The dependencies of this environment, without its own (editable) installation of codegen.
     here = next(Path(p) for p in sys.path if p.endswith("site-packages"))
     for path in here.iterdir():
-        if "codegen" not in path.name and path.name != "__pycache__":
+        if "codegen" not in path.name and path.name not in {"__pycache__", *without}:
             (packages / path.name).symlink_to(path)
     python = folder / "bin" / "python"
+    python.with_name("ruff").symlink_to(Path(sys.executable).with_name("ruff"))
     _run(
         [str(python), "-m", "pip", "install", "-q", "--no-deps", "--no-index",
          "--no-build-isolation", "--disable-pip-version-check", str(distribution)],
@@ -103,7 +107,7 @@ def _environment(folder: Path, distribution: Path) -> Path:
     return python
 
 
-@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+@pytest.mark.parametrize("kind", ["wheel", pytest.param("sdist", marks=pytest.mark.long)])
 def test_an_installation_imports_everything_and_passes_doctor(
     built: dict[str, Path], kind: str, tmp_path: Path
 ) -> None:
@@ -120,6 +124,37 @@ def test_an_installation_imports_everything_and_passes_doctor(
     )
     assert done.returncode == 2
     assert "benchmarks are not part of the installed package" in done.stderr
+
+
+def test_without_extras_data_and_scoring_work_and_the_rest_says_what_it_needs(
+    built: dict[str, Path], tmp_path: Path
+) -> None:
+    python = _environment(tmp_path / "environment", built["wheel"], without=EXTRAS)
+    codegen = str(python.with_name("codegen"))
+    (tmp_path / "src").mkdir()
+    docstring = '"""Adds one to a number that is given by the caller."""'
+    program = f"def f(x):\n    {docstring}\n    y = x + 1\n    return y\n"
+    (tmp_path / "src" / "a.py").write_text(program)
+    row = {"id": "a", "prompt": "Double x.", "entry_point": "f", "calls": [[2]], "expected": [4],
+           "solution": "def f(x):\n    return 2 * x\n"}  # fmt: skip
+    (tmp_path / "own.jsonl").write_text(json.dumps(row))
+    _run([codegen, "doctor", "--json"], tmp_path)
+    made = json.loads(_run([codegen, "data", "lintseq", "src", "--out", "d", "--json"], tmp_path))
+    assert made["counts"]["kept"] == 1
+    checked = json.loads(_run([codegen, "eval", "check", "file:own.jsonl", "--json"], tmp_path))
+    assert checked["passed"] == 1
+    assert "codegen-toolkit[models]" in _run([codegen, "plugins"], tmp_path)
+    for command, extra in (
+        (["generate", "--model", "embedded", "--prompt", "x"], "models"),
+        (["data", "lintseq", "hub:a/b", "--out", "e"], "data"),
+        (["serve", "lsp", "--model", "embedded"], "serve"),
+    ):
+        done = subprocess.run(
+            [codegen, *command], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        assert done.stderr.endswith(f"Install it with: pip install 'codegen-toolkit[{extra}]'\n")
+        assert done.stderr.count("\n") == 1
 
 
 def test_the_wheel_holds_the_package_and_no_benchmarks_or_tests(built: dict[str, Path]) -> None:

@@ -289,7 +289,7 @@ def test_a_back_end_and_a_reader(installed: str) -> None:
         assert failed.returncode in (1, 2) and what in failed.stderr.splitlines()[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_strategy(installed: str, tiny_model_dir: Path) -> None:
     texts = {}
     for decoder in ("sample", "lowest", "fenced+lowest"):

@@ -144,6 +144,10 @@ def main(argv: list[str] | None = None) -> None:
 
 def _known(error: Exception) -> CodegenError | None:
     """What to tell the user about an error; None if it is a mistake of this package."""
+    from codegen import extras, plugins
+
+    if lacking := extras.explain(error):
+        return lacking
     if isinstance(error, CodegenError):
         return error
     if type(error).__name__ == "OutOfMemoryError":  # torch's; importing torch to name it costs
@@ -157,8 +161,6 @@ def _known(error: Exception) -> CodegenError | None:
     if isinstance(error, OSError) and error.errno in _OS_REMEDIES:
         where = f": {error.filename}" if error.filename else ""
         return CodegenError(f"{error.strerror}{where}.", _OS_REMEDIES[error.errno])
-    from codegen import plugins
-
     return plugins.blame(error)
 
 

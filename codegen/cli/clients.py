@@ -207,9 +207,11 @@ def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
             totals = read_ledger(ledger.name)
             tokens = totals.prompt_tokens, totals.completion_tokens
             spent["new_answers"] = totals.answers
+            spent["retries"] = totals.retries
             spent["prompt_tokens"], spent["completion_tokens"] = tokens
             spent["cost_micros"] = prices.micros(*tokens)
             cost = f", cost {spent['cost_micros'] / 1e6:.6g}" if prices.paid else ""
+            again = f", {totals.retries} requests sent again" if totals.retries else ""
             kept = f" They are kept in {cache}." if cache and totals.answers else ""
             if ended and totals.kept and totals == Totals(kept=totals.kept):
                 echo(
@@ -220,7 +222,7 @@ def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
             elif totals.answers or any(tokens):
                 echo(
                     f"The model gave {totals.answers} new responses: {tokens[0]} prompt tokens, "
-                    f"{tokens[1]} completion tokens{cost}.{kept}",
+                    f"{tokens[1]} completion tokens{cost}{again}.{kept}",
                     err=True,
                 )
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from codegen.data.executors import Executor
     from codegen.data.filters import Dedup, Filter
     from codegen.generation.plans import ModelClient
-    from codegen.records import TrainingText
+    from codegen.records import DataRecord
 
 # Options that do not change the data.
 _NOT_ON_THE_CARD = frozenset({"out", "workers", "executor", "as_json", "traceback"})
@@ -46,7 +46,7 @@ def data() -> None:
 
     SOURCE is a .jsonl, .jsonl.gz or .parquet file, a directory of Python files,
     hub:org/name[:config][:split], stdlib (the functions of this Python's standard library),
-    humaneval, mbpp, families (for cogex) or puzzles:NAME (for plain).
+    humaneval, mbpp, families (for cogex), puzzles:NAME (for plain) or git:PATH (for edits).
 
     Run the same command again to resume an interrupted run.
     """
@@ -150,9 +150,10 @@ class LintSeqOptions(Config):
         "invalid.",
         shown="fast",
     )
-    format: Literal["diff", "chat", "pairs"] = setting(
+    format: Literal["diff", "anchored", "chat", "pairs"] = setting(
         "diff",
-        "diff: one text per sequence, in the published form. chat: the same as chat messages. "
+        "diff: one text per sequence, in the published form. anchored: the same with the line "
+        "above in place of line numbers and counts. chat: diff as chat messages. "
         "pairs: one text per edit, from a program to the next diff.",
     )
 
@@ -253,6 +254,43 @@ class InfillingOptions(Config):
         1.0, "Share of infilling texts; the others are whole programs.", ge=0, le=1
     )
     sequences: int = setting(1, "Texts per program.", ge=1)
+
+
+class EditsOptions(Config):
+    """The options of ``codegen data edits``."""
+
+    format: str = setting(
+        "blocks",
+        "Format of prompt and answer: blocks, window or rows (for models with the tokens of "
+        "StarCoder, each also with -qwen), zeta, zeta2, sweep, mercury, search-replace, udiff or "
+        "few-shot.",
+    )
+    moments: int = setting(2, "Texts per changed file.", ge=0)
+    refactorings: int = setting(2, "Texts per Python program, each of another refactoring.", ge=0)
+    kinds: str = setting(
+        "",
+        "Refactorings to make: rename, signature, parameter, field, import, deletion, variable, "
+        "literal, annotation, docstring.",
+        metavar="KIND,...",
+        shown="all",
+    )
+    nothing: float = setting(
+        0.15, "Share of moments at which nothing is to be changed.", ge=0, le=1
+    )
+    unfinished: float = setting(0.2, "Share of moments in the middle of an edit.", ge=0, le=1)
+    above: int = setting(10, "Lines of the window above the cursor.", ge=0)
+    below: int = setting(10, "Lines of the window below the cursor.", ge=0)
+    history: int = setting(6, "Edits of the history shown at most.", ge=0)
+    characters: int = setting(
+        1600, "Characters of prompt and answer; window and history shrink to fit.", ge=100
+    )
+    licenses: str = setting(
+        "MIT,BSD-2-Clause,BSD-3-Clause,Apache-2.0,ISC,0BSD,Unlicense,PSF-2.0",
+        "Licenses of the files that are taken (SPDX ids); any takes all.",
+        metavar="ID,...",
+    )
+    since: str = setting("", "Only changes from this date on.", metavar="DATE", shown="no limit")
+    until: str = setting("", "Only changes before this date.", metavar="DATE", shown="no limit")
 
 
 class WholeOptions(Config):
@@ -419,6 +457,35 @@ _add(
     "Make fill-in-the-middle data.",
     "codegen data infilling stdlib --out data/fim --style fim-starcoder --spans line,ast",
 )
+
+
+@command(
+    group=data,
+    short_help="Make next edits from git histories and refactorings.",
+    example="codegen data edits git:../my-project --out data/edits --license MIT\n  "
+    "codegen data edits commits.jsonl --out data/edits --license-column license",
+)
+@click.argument("source")
+@options(EditsOptions, "method")
+@options(RunOptions, "run")
+def edits(source: str, method: EditsOptions, run: RunOptions, as_json: bool) -> Mapping[str, Any]:
+    """Make next edits: moments of editing, each with the edit that comes next.
+
+    SOURCE may also be git:PATH, a repository or a directory of several. Rows hold a file before a
+    change (the program column, by default old) and its text after (new) or a unified diff (diff);
+    path, date and subject are read where they are there. Python files are refactored besides, those
+    of other sources only.
+    """
+    from codegen.data import make
+
+    if "instruction_column" not in run.model_fields_set:
+        run = run.model_copy(update={"instruction_column": ""})
+    if "program_column" not in run.model_fields_set:
+        run = run.model_copy(update={"program_column": "old"})
+    columns = ("new", "diff", "path", "date", "subject")
+    return _generate(make("edits", **dict(method)), source, run, as_json, columns)
+
+
 _add(
     "whole",
     WholeOptions,
@@ -440,6 +507,76 @@ for _name in plugins.names("generators"):
             f"codegen data {_name} stdlib --out data/{_name}",
             _InstalledCommand,
         )
+
+
+class PreferenceOptions(Config):
+    """The options of ``codegen data preferences``."""
+
+    out: str = setting(..., "Output directory.", metavar="DIR")
+    task: str = setting("", "Task of the samples.", metavar="NAME", shown="the one that they name")
+    source: str | None = setting(None, "Read the task's data from here.")
+    rejected: tuple[str, ...] = setting(
+        ("wrong",),
+        "Verdicts of answers to reject, such as wrong,error,syntax_error. Never infra_error: the "
+        "sandbox failed, not the program.",
+        metavar="STATUS,...",
+        commas=True,
+    )
+    pairs: int = setting(
+        4, "Most pairs per problem; with --unpaired, most answers of each label.", ge=1
+    )
+    ratio: float = setting(1.5, "Pair answers whose lengths differ by at most this factor.", ge=1)
+    alike: int = setting(
+        2,
+        "Keep this many programs that differ only in names, numbers and strings, per problem and "
+        "verdict.",
+        ge=1,
+    )
+    unpaired: bool = setting(False, "Write single answers with a label (KTO) instead of pairs.")
+    decontaminate: tuple[str, ...] = setting(
+        (),
+        "Drop problems of this test set: humaneval, mbpp, hub:... or a file. Repeatable.",
+        metavar="SET",
+    )
+
+
+@command(
+    group=data,
+    short_help="Make preference pairs from a scored run.",
+    example="codegen data preferences runs/mbpp --out data/mbpp_pairs",
+)
+@click.argument("run", metavar="RUN")
+@options(PreferenceOptions, "given")
+def preferences(run: str, given: PreferenceOptions, as_json: bool) -> Mapping[str, Any]:
+    """Make pairs of a passed and a failed answer (DPO) from a scored run.
+
+    RUN is the output directory of `codegen eval run` after `codegen eval score`. Train on the pairs
+    with a recipe with objective: dpo, or with TRL's DPOTrainer.
+    """
+    from codegen.data import is_finished
+    from codegen.data import run as run_engine
+    from codegen.data.filters import Decontamination
+    from codegen.data.preferences import Preferences, ScoredRun, scored_files
+    from codegen.evals.scoring import task_of
+    from codegen.evals.tasks import load as load_task
+
+    samples, verdicts = scored_files(Path(run))
+    task = load_task(given.task or task_of(samples), given.source)
+    source = ScoredRun(samples, verdicts, task, given.rejected, given.alike)
+    sets = given.decontaminate
+    was_finished = is_finished(given.out)
+    with stopped_cleanly(), Bar("data preferences") as bar:
+        show = _Shown(bar)
+        manifest = run_engine(
+            Preferences(given.pairs, given.ratio, given.unpaired),
+            source,
+            given.out,
+            workers=1,
+            filters=[Decontamination.build(sets)] if sets else [],
+            on_progress=show,
+            command=command_line(click.get_current_context()),
+        )
+    return _summary(manifest, given.out, was_finished, show.resumed, as_json)
 
 
 @command(
@@ -464,13 +601,13 @@ def inspect(
     directory: str, id_: str | None, number: int, step: bool, as_json: bool
 ) -> Mapping[str, Any]:
     """Show a data directory: its counts and some of its texts."""
-    from codegen.data import load_manifest, read_texts, view
+    from codegen.data import load_manifest, read_data, view
     from codegen.records import to_json
 
     if id_ is not None:
         texts = _find(directory, id_)
     else:
-        texts = list(islice(read_texts(directory), number))
+        texts = list(islice(read_data(directory), number))
     # A single file has no manifest.
     manifest = load_manifest(directory) if Path(directory).is_dir() else None
     if as_json:
@@ -730,15 +867,15 @@ def _filters(options: RunOptions) -> list[Filter]:
     return found
 
 
-def _find(directory: str, id_: str) -> list[TrainingText]:
+def _find(directory: str, id_: str) -> list[DataRecord]:
     """The texts with an id or example id.
 
     Raises:
         InputError: if there are none; with the reason, if the example was left out.
     """
-    from codegen.data import read_rejects, read_texts
+    from codegen.data import read_data, read_rejects
 
-    found = [text for text in read_texts(directory) if id_ in (text.id, text.example_id)]
+    found = [text for text in read_data(directory) if id_ in (text.id, text.example_id)]
     if found:
         return found
     if Path(directory).is_dir():

@@ -19,6 +19,7 @@ import click
 from codegen import OPENMP, __version__, plugins
 from codegen.cli.options import command
 from codegen.errors import CodegenError, SandboxError
+from codegen.extras import EXTRAS, command_for, explain
 from codegen.openmp import SETTINGS
 from codegen.terminal import echo, visible
 
@@ -26,13 +27,18 @@ _MARKS = {True: ("ok", "green"), False: ("NO", "red"), None: ("--", "yellow")}
 
 
 @command(example="codegen doctor --json")
-def doctor(as_json: bool) -> dict[str, Any]:
+@click.option(
+    "--languages",
+    is_flag=True,
+    help="Check the languages of the sandbox instead, by a program in each.",
+)
+def doctor(languages: bool, as_json: bool) -> dict[str, Any]:
     """Check what works on this machine and suggest a remedy for what does not.
 
     Runs ten hostile programs in the sandbox. The exit code is 1 if a required part fails.
     """
     checks = []
-    for check in examine():
+    for check in examine_languages() if languages else examine():
         checks.append(check)
         if as_json:
             continue
@@ -78,8 +84,13 @@ def _parts(kind: str) -> Iterator[tuple[str, str, str | CodegenError]]:
         package = plugins.package_of(kind, name)
         try:
             part = plugins.load(kind, name)
-        except CodegenError as error:
-            yield name, package, error
+        except (CodegenError, ImportError) as error:
+            if lacking := explain(error):
+                yield name, package, str(lacking)
+            elif isinstance(error, CodegenError):
+                yield name, package, error
+            else:
+                raise
             continue
         about = tasks.get(name) or getattr(part, "about", "") or plugins.docstring(part)
         yield name, package, " ".join(about.strip().partition("\n\n")[0].split())
@@ -100,18 +111,6 @@ class Check:
     remedy: str = ""
 
 
-# Module -> (extra that installs it, what it is for).
-EXTRAS = {
-    "vllm": ("vllm", "serving at scale"),
-    "ray": ("ray", "data generation and scoring on a cluster"),
-    "triton": ("gpu", "GPU kernels"),
-    "xllamacpp": ("gguf", "GGUF files by llama.cpp"),
-    "duckdb": ("duckdb", "DuckDB databases for sqlnet"),
-    "pygls": ("serve", "completions for editors"),
-    "uvicorn": ("serve", "completions over HTTP"),
-}
-
-
 def examine() -> Iterator[Check]:
     """Yields the checks one by one; some take seconds."""
     yield Check("codegen", True, f"{__version__}, Python {platform.python_version()}")
@@ -125,17 +124,45 @@ def examine() -> Iterator[Check]:
     yield _attempt("CPU kernels", _few_rows)
     yield _attempt("sandbox launcher", _launcher)
     yield from _sandbox()
-    for module, (extra, use) in EXTRAS.items():
+    for module, (_, use) in EXTRAS.items():
         present = find_spec(module) is not None
-        remedy = "" if present else f"pip install 'codegen-toolkit[{extra}]' (optional)"
+        remedy = "" if present else f"{command_for(module)} (optional)"
         yield Check(module, present or None, use, remedy)
+
+
+def examine_languages() -> Iterator[Check]:
+    """Yields a check for each language: a program that prints something, in the sandbox."""
+    from codegen.evals.sandbox import Job, Sandbox
+    from codegen.evals.sandbox.languages import (
+        HELLO,
+        LANGUAGES,
+        MissingToolchainError,
+        find_toolchain,
+    )
+
+    for name, language in LANGUAGES.items():
+        try:
+            version = find_toolchain(language).version
+            with Sandbox(workers=1, languages=[name]) as sandbox:
+                job = Job(HELLO[name], mode="stdio", expected_stdout="hello\n", language=name)
+                outcome = sandbox.run(job)
+        except MissingToolchainError as error:
+            yield Check(language.title, None, error.message, error.remedy)
+        except CodegenError as error:
+            yield Check(language.title, False, error.message, error.remedy)
+        else:
+            detail = version if outcome.passed else f"{version}; {outcome.status}"
+            remedy = f"Reinstall it: apt install {language.install}. {outcome.message[:300]}"
+            yield Check(language.title, outcome.passed, detail, "" if outcome.passed else remedy)
 
 
 def _attempt(name: str, check: Callable[[], Check]) -> Check:
     """The result of a check; one that can't run at all has failed."""
     try:
         return check()
-    except (ImportError, OSError, RuntimeError) as error:
+    except (ImportError, OSError, RuntimeError, CodegenError) as error:
+        if lacking := explain(error):
+            return Check(name, None, lacking.message, lacking.remedy)
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         return Check(name, False, reason, "Reinstall codegen-toolkit.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -227,6 +228,7 @@ def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
         "workers": given.workers,
         "unsafe_local": given.unsafe_local,
         "packages": given.packages,
+        "languages": task.languages,
     }
     is_remote = given.executor == "ray"
     opened = ClusterSandbox(given.ray_address, **how) if is_remote else Sandbox(**how)
@@ -320,20 +322,33 @@ def report(
     """Write an HTML page about the scores in directories, and the numbers as JSON and Markdown.
 
     Each run is called NAME or, by default, by the shortest end of its path that is unique. The page
-    includes the samples if DIR contains them or --samples-file names them.
+    includes the samples if DIR contains them or --samples-file names them. A run of reinforcement
+    (codegen finetune with objective: grpo) is shown in stages of its training.
     """
-    from codegen.evals.report import ScoredRun, read_run, write_report
+    from codegen.evals.report import (
+        LossCurve,
+        ScoredRun,
+        is_training,
+        read_run,
+        read_training,
+        write_report,
+    )
     from codegen.evals.score import read_score
 
     named = _named(directories)
     where = _files(files, [name for name, _ in named])
-    runs = [
-        read_run(name, folder, where.get(name))
-        if with_samples
-        else ScoredRun(name, read_score(folder))
-        for name, folder in named
-    ]
-    path = write_report(runs, Path(out), title=title)
+    runs: list[ScoredRun] = []
+    curves: list[LossCurve] = []
+    for name, folder in named:
+        if is_training(folder):
+            stages, found = read_training(name, folder)
+            runs += stages if with_samples else [replace(run, samples={}) for run in stages]
+            curves += found
+        elif with_samples:
+            runs.append(read_run(name, folder, where.get(name)))
+        else:
+            runs.append(ScoredRun(name, read_score(folder)))
+    path = write_report(runs, Path(out), title=title, losses=curves, quantity="Value")
     shown = sum(len(problem.samples) for run in runs for problem in run.samples.values())
     size = path.stat().st_size
     if not as_json:
@@ -452,7 +467,10 @@ def check(task: str, given: CheckOptions, as_json: bool) -> dict[str, Any]:
     with (
         Progress("programs") as progress,
         Sandbox(
-            workers=given.workers, unsafe_local=given.unsafe_local, packages=given.packages
+            workers=given.workers,
+            unsafe_local=given.unsafe_local,
+            packages=given.packages,
+            languages=loaded.languages,
         ) as sandbox,
     ):
         found = check_task(

@@ -80,20 +80,27 @@ def finetune(
         train(settings)
         return None  # only rank 0 reports
     ran = False
+    value = "reward" if settings.objective == "grpo" else "loss"
     with Progress("fine-tuning", settings.steps or None) as progress:
 
         def on_step(step: int, of: int, loss: float) -> None:
             nonlocal ran
             ran = True
-            progress.update(step, of, note=f"loss {loss:.3f}")
+            progress.update(step, of, note=f"{value} {loss:.3f}")
 
         result = train(settings, on_step=on_step, on_message=progress.say)
         if not ran:  # finished before
             progress.update(len(result.losses), len(result.losses))
     if not as_json:
-        first, last = result.losses[0][1], result.losses[-1][1]
+        curve = result.losses if value == "loss" else result.parts["reward"]
+        first, last = curve[0][1], curve[-1][1]
         ending = f", {result.tokens_per_s:.0f} tokens/s." if ran else "; already finished."
-        echo(f"Loss {first:.3f} -> {last:.3f} in {len(result.losses)} steps{ending}")
+        line = f"{value.capitalize()} {first:.3f} -> {last:.3f} in {len(result.losses)} steps"
+        echo(line + ending)
+        if value == "reward":
+            echo(
+                f"Every sample is in {settings.output}; see: codegen eval report {settings.output}"
+            )
         if answers := result.answers:
             low, high = answers["interval"]
             echo(

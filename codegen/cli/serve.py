@@ -1,4 +1,4 @@
-"""``codegen serve``: completions for editors."""
+"""``codegen serve``: completions for editors, and the sandbox for other programs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import signal
 import sys
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +15,7 @@ from codegen.cli import Group
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError
+from codegen.extras import require
 from codegen.generation.backends import is_loopback, local_backend
 from codegen.generation.endpoints import (
     NamedEndpoint,
@@ -40,7 +40,7 @@ _NEEDED = ("pygls", "lsprotocol", "starlette", "uvicorn", "prometheus_client", "
 
 @click.group(cls=Group)
 def serve() -> None:
-    """Serve completions to editors, from a model on this machine or a server you already run."""
+    """Serve completions to editors, or the sandbox to other programs."""
 
 
 class EngineOptions(Config):
@@ -134,20 +134,32 @@ _LLAMA_SLOTS = 4  # documents whose states are kept
 _LLAMA_MARGIN = 512  # tokens: the length of text is estimated
 
 
+class LspOptions(EngineOptions):
+    """The options of ``codegen serve lsp``."""
+
+    next_edits: str = setting(
+        "",
+        "Also propose next edits, in this format, which the model must have been trained on: "
+        "blocks, window, rows, zeta, zeta2, sweep and others (docs/next_edits.md).",
+        metavar="FORMAT",
+        shown="off",
+    )
+
+
 @command(
     group=serve,
     has_json=False,
     short_help="Language server on standard input and output.",
     example="codegen serve lsp",
 )
-@options(EngineOptions, "engine")
+@options(LspOptions, "engine")
 @click.option("--stdio", is_flag=True, help="No-op, accepted for compatibility.")
-def lsp(engine: EngineOptions, stdio: bool) -> None:  # noqa: ARG001
+def lsp(engine: LspOptions, stdio: bool) -> None:  # noqa: ARG001
     """Serve one editor over standard input and output (LSP 3.18).
 
     Editors start this command themselves; see docs/editor.md. It opens no port.
     """
-    _need_extra()
+    require(*_NEEDED)
     _log_to(engine.log_file, engine.verbose)
     from codegen.server.lsp import serve_stdio
 
@@ -155,11 +167,17 @@ def lsp(engine: EngineOptions, stdio: bool) -> None:  # noqa: ARG001
         engine.endpoint().endpoint(
             "any"
         ).api_key()  # a mistake is told before the editor is answered
-    serve_stdio(lambda: _engine(engine, patient=True), engine.exclude)
+    editor = None
+    if engine.next_edits:
+        from codegen.methods.edits.formats import find_format
+        from codegen.server.next_edits import NextEditor
+
+        editor = NextEditor(find_format(engine.next_edits))
+    serve_stdio(lambda: _engine(engine, patient=True), engine.exclude, editor)
 
 
-class HttpOptions(EngineOptions):
-    """The options of ``codegen serve http``."""
+class ListenOptions(Config):
+    """Where a server listens, and to whom."""
 
     host: str = setting("127.0.0.1", "Address to bind to.")
     port: int = setting(8012, "Port; 0 chooses a free one.", ge=0, le=65535)
@@ -168,12 +186,6 @@ class HttpOptions(EngineOptions):
         None,
         "Read the access token from this file, or write it there if it is new.",
         metavar="FILE",
-    )
-    conversation: int = setting(
-        8192,
-        "Tokens of a conversation, its answer included, of a model in this process.",
-        ge=64,
-        le=1_000_000,
     )
     no_token: bool = setting(False, "Disable authentication (loopback only).")
     origin: tuple[str, ...] = setting(
@@ -184,11 +196,48 @@ class HttpOptions(EngineOptions):
     )
 
     def _check(self) -> None:
-        super()._check()
         if self.no_token and self.token_file:
             raise ConfigError("Give --token-file or --no-token, not both.")
         for origin in self.origin:
             _check_origin(origin)
+
+    def listen(self) -> tuple[str | None, Any]:
+        """The token, None if authentication is disabled, and the listening socket."""
+        from codegen.server.guard import check_address, listen, listen_unix, new_token, read_token
+        from codegen.server.guard import write_token as write
+
+        token = None
+        if not self.no_token:
+            is_kept = self.token_file is not None and self.token_file.exists()
+            token = read_token(self.token_file) if self.token_file and is_kept else new_token()
+        if self.uds is None:
+            check_address(self.host, token)
+        sock = listen_unix(self.uds) if self.uds else listen(self.host, self.port)
+        if token and self.token_file and not self.token_file.exists():
+            write(self.token_file, token)
+        return token, sock
+
+    def tell_token(self, token: str | None) -> None:
+        """Says how clients authenticate."""
+        if token and self.token_file:
+            echo(f"The token is in {self.token_file}", err=True)
+        else:
+            echo(f"Token: {token}" if token else "Authentication is disabled.", err=True)
+
+
+class HttpOptions(ListenOptions, EngineOptions):
+    """The options of ``codegen serve http``."""
+
+    conversation: int = setting(
+        8192,
+        "Tokens of a conversation, its answer included, of a model in this process.",
+        ge=64,
+        le=1_000_000,
+    )
+
+    def _check(self) -> None:
+        EngineOptions._check(self)
+        ListenOptions._check(self)
 
 
 @command(
@@ -205,28 +254,12 @@ def http(given: HttpOptions) -> None:
 
     Clients authenticate with the token that is printed at the start: Authorization: Bearer TOKEN.
     """
-    _need_extra()
+    require(*_NEEDED)
     _log_to(given.log_file, given.verbose)
-    from codegen.server.guard import (
-        check_address,
-        listen,
-        listen_unix,
-        new_token,
-        read_token,
-        serve,
-        write_token,
-    )
+    from codegen.server.guard import serve
     from codegen.server.http import make_app
 
-    token, token_file, uds = None, given.token_file, given.uds
-    if not given.no_token:
-        is_kept = token_file is not None and token_file.exists()
-        token = read_token(token_file) if token_file and is_kept else new_token()
-    if uds is None:
-        check_address(given.host, token)
-    sock = listen_unix(uds) if uds else listen(given.host, given.port)
-    if token and token_file and not token_file.exists():
-        write_token(token_file, token)
+    token, sock = given.listen()
     engine = _engine(given)
     app = make_app(
         engine,
@@ -237,29 +270,108 @@ def http(given: HttpOptions) -> None:
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the server has its own
     try:
-        where = f"unix:{uds}" if uds else f"http://{_address(sock)}"
+        where = f"unix:{given.uds}" if given.uds else f"http://{_address(sock)}"
         shown = f"{engine.model.name} of {given.upstream}" if given.upstream else given.model
         echo(f"Serving {shown} at {where}", err=True)
         if given.upstream:
             echo(engine.model.status.message, err=True)
-        if token and token_file:
-            echo(f"The token is in {token_file}", err=True)
-        else:
-            echo(f"Token: {token}" if token else "Authentication is disabled.", err=True)
+        given.tell_token(token)
         serve(app, sock)
     finally:
         engine.stop()
         logging.getLogger("codegen.server").info("%s", engine.metrics.line())
-        if uds:
-            uds.unlink(missing_ok=True)
+        if given.uds:
+            given.uds.unlink(missing_ok=True)
     echo("Stopped.", err=True)
 
 
-def _need_extra() -> None:
-    if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        raise ConfigError(
-            f"The server requires {missing[0]}.", "Install it: pip install 'codegen-toolkit[serve]'"
-        )
+class SandboxOptions(ListenOptions):
+    """The options of ``codegen serve sandbox``."""
+
+    port: int = setting(8080, "Port; 0 chooses a free one.", ge=0, le=65535)
+    workers: int = setting(
+        0, "Pairs of sandboxes; each runs three programs at a time.", ge=0, shown="one per core"
+    )
+    packages: tuple[str, ...] = setting(
+        (),
+        "Installed packages that programs may import, with commas: numpy,pandas.",
+        metavar="NAMES",
+        commas=True,
+    )
+    languages: tuple[str, ...] = setting(
+        (),
+        "Languages of programs beside Python, with commas: cpp,java,rust.",
+        metavar="NAMES",
+        commas=True,
+    )
+    max_cpu_s: float = setting(120.0, "Most CPU seconds of one program.", ge=0.05, le=86400)
+    max_memory_mib: int = setting(4096, "Most memory of one program.", ge=128, le=1 << 20)
+    queue: int = setting(8192, "Most programs that wait, of all clients.", ge=1)
+    client_queue: int = setting(4096, "Most programs that wait, of one client.", ge=1)
+    requests_per_s: float = setting(1000.0, "Mean request rate of one client.", gt=0)
+    connections: int = setting(1024, "Most connections at a time.", ge=8, le=65536)
+    cache_mib: int = setting(64, "Memory for verdicts that are given again.", ge=0)
+    stop_s: int = setting(120, "Seconds that programs have to end once the server stops.", ge=1)
+    log_file: Path | None = setting(
+        None, "Log warnings to this file, but no text of programs.", metavar="FILE"
+    )
+    verbose: bool = setting(False, "Log more.", flags=("-v", "--verbose"))
+
+
+@command(
+    group=serve,
+    has_json=False,
+    short_help="HTTP server: runs and judges programs in the sandbox.",
+    example="codegen serve sandbox --port 8080",
+)
+@options(SandboxOptions, "given")
+def sandbox(given: SandboxOptions) -> None:
+    """Run and judge programs for clients, by our own routes and those of SandboxFusion.
+
+    Clients authenticate with the token that is printed at the start: Authorization: Bearer TOKEN,
+    or http://any:TOKEN@host:port in place of the URL.
+    """
+    require("starlette", "uvicorn", "prometheus_client")
+    _log_to(given.log_file, given.verbose)
+    from codegen.evals.sandbox import Sandbox
+    from codegen.server.guard import serve
+    from codegen.server.sandbox import SandboxService, make_app, most_limits
+
+    token, sock = given.listen()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the server has its own
+    try:
+        with Sandbox(
+            given.workers or None, packages=given.packages, languages=given.languages
+        ) as opened:
+            service = SandboxService(
+                opened,
+                queue=given.queue,
+                client_queue=given.client_queue,
+                cache_bytes=given.cache_mib << 20,
+            )
+            app = make_app(
+                service,
+                token,
+                most=most_limits(given.max_cpu_s, given.max_memory_mib),
+                hosts=frozenset(name.lower() for name in given.host_name),
+                origins=frozenset(given.origin),
+                requests_per_s=given.requests_per_s,
+            )
+            where = f"unix:{given.uds}" if given.uds else f"http://{_address(sock)}"
+            echo(f"Serving the sandbox at {where}", err=True)
+            given.tell_token(token)
+            serve(
+                app,
+                sock,
+                connections=given.connections,
+                grace_s=given.stop_s,
+                stopping=service.stop,
+            )
+            logging.getLogger("codegen.server").info("%s", service.metrics.line())
+    finally:
+        if given.uds:
+            given.uds.unlink(missing_ok=True)
+    echo("Stopped.", err=True)
 
 
 def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:

@@ -13,6 +13,7 @@ from codegen.data.manifest import (
     RunConfig,
     data_files,
     load_manifest,
+    read_data,
     read_rejects,
     read_texts,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "make",
     "merge",
     "open_source",
+    "read_data",
     "read_rejects",
     "read_texts",
     "run",

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from codegen.data.manifest import Manifest
+from codegen.data.manifest import Manifest, RunConfig
 from codegen.data.statistics import statistics_lines
+
+PREFERENCES = "preferences"  # the generator of what is no training text
 
 # The hub's license ids that are SPDX ids in lower case:
 # https://huggingface.co/docs/hub/repositories-licenses
@@ -71,6 +73,7 @@ def card(manifest: Manifest) -> str:
     run, counts = manifest.run, manifest.counts
     part = f", part {run.shard}" if run.shard else ""
     skipped = counts["skipped"]
+    what, columns = _contents(run)
     from jinja2 import Environment, PackageLoader  # not in every worker
 
     environment = Environment(
@@ -84,7 +87,9 @@ def card(manifest: Manifest) -> str:
         manifest=manifest,
         run=run,
         counts=counts,
-        title=f"{manifest.texts} training texts by {run.generator}{part}",
+        title=f"{manifest.texts} {what} by {run.generator}{part}",
+        what=what,
+        columns=columns,
         hub_licenses=hub_licenses(manifest.licenses),
         size=next((name for most, name in _SIZES if manifest.texts < most), "n>1T"),
         statistics=list(statistics_lines(manifest.statistics)),
@@ -98,6 +103,19 @@ def card(manifest: Manifest) -> str:
         versions=", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
         settings={"seed": run.seed, "limit": run.limit, run.generator: dict(run.config)},
     )
+
+
+def _contents(run: RunConfig) -> tuple[str, list[tuple[str, str]]]:
+    """What the data is, and the columns that only such data has."""
+    if run.generator != PREFERENCES:
+        train = 'list of `{"text", "train"}`; `train`: whether it enters the loss'
+        return "training texts", [("segments", train)]
+    prompt = ("prompt", "what the model was asked: a text, or a list of messages")
+    if run.config["unpaired"]:
+        label = ("label", "whether it passed its tests")
+        return "judged answers", [prompt, ("completion", "an answer to it"), label]
+    chosen = ("chosen", "an answer to it that passed its tests")
+    return "preference pairs", [prompt, chosen, ("rejected", "one that did not")]
 
 
 def _json(value: Mapping[str, object]) -> str:

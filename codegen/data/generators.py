@@ -26,7 +26,7 @@ from typing import Any, Protocol, get_type_hints
 from codegen import plugins
 from codegen.errors import ConfigError, nearest
 from codegen.lintseq import LintSeq, normalize
-from codegen.records import Example, Segment, TrainingText
+from codegen.records import DataRecord, Example, Segment, TrainingText
 
 
 class TextGenerator(Protocol):
@@ -37,7 +37,7 @@ class TextGenerator(Protocol):
         """The method's name, as in the texts and on the command line."""
         ...
 
-    def generate(self, example: Example, rng: random.Random) -> Iterable[TrainingText]:
+    def generate(self, example: Example, rng: random.Random) -> Iterable[DataRecord]:
         """The texts of one example: a function of the example, the configuration and ``rng`` alone.
 
         Raises:

@@ -20,7 +20,16 @@ from codegen import __version__
 from codegen.data.sources.puzzles import Puzzles, is_puzzles
 from codegen.errors import InputError
 from codegen.paths import child
-from codegen.records import TrainingText, current_names, read_jsonl, read_rows
+from codegen.records import (
+    DataRecord,
+    Preference,
+    TrainingText,
+    UnpairedPreference,
+    current_names,
+    from_dict,
+    read_jsonl,
+    read_rows,
+)
 
 MANIFEST = "manifest.json"
 REJECTS = "rejects.jsonl"
@@ -193,6 +202,25 @@ def read_texts(path: str | os.PathLike[str]) -> Iterator[TrainingText]:
         return
     for file in data_files(path):
         yield from read_jsonl(TrainingText, file)
+
+
+def read_data(path: str | os.PathLike[str]) -> Iterator[DataRecord]:
+    """Streams the records of a data directory or of one JSONL file: texts or preferences.
+
+    Raises:
+        InputError: if there are none, or a line is none of them (naming file and line).
+    """
+    if is_puzzles(path):
+        yield from read_texts(path)
+        return
+    for file in data_files(path):
+        for where, row in read_rows(file):
+            if isinstance(row, dict) and "chosen" in row:
+                yield from_dict(Preference, row, where)
+            elif isinstance(row, dict) and "label" in row:
+                yield from_dict(UnpairedPreference, row, where)
+            else:
+                yield from_dict(TrainingText, row, where)
 
 
 def digests(path: str | os.PathLike[str]) -> list[str]:

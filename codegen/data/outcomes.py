@@ -19,7 +19,7 @@ from codegen.data.generators import TextGenerator
 from codegen.data.sources import Item, Outcome, Rejected
 from codegen.data.statistics import measures
 from codegen.errors import CodegenError, ConfigError, MachineError
-from codegen.records import Example, TrainingText, to_json
+from codegen.records import DataRecord, Example, to_json
 
 
 class Result(NamedTuple):
@@ -157,7 +157,7 @@ def _result(example: Example, texts: list[Any]) -> Result:
         return Result(example.id, "skipped", "no_texts", "the generator gave no text")
     ids = set()
     for text in texts:
-        if not isinstance(text, TrainingText):
+        if not isinstance(text, DataRecord):
             detail = f"the generator gave a {type(text).__name__}, not a TrainingText"
             return Result(example.id, "failed", "invalid_output", detail)
         if text.example_id != example.id or text.id in ids:
@@ -171,13 +171,13 @@ def _result(example: Example, texts: list[Any]) -> Result:
     return Result(example.id, "kept", "", "", data, example.license, prompt, trained, measured)
 
 
-def _with_origin(text: TrainingText, example: Example) -> TrainingText:
+def _with_origin(text: DataRecord, example: Example) -> DataRecord:
     """The text with the example's license and source in its ``meta``, "" if they are not known."""
     origin = {"license": example.license, "source": example.source}
     return replace(text, meta={**origin, **text.meta})
 
 
-def characters(texts: Sequence[TrainingText]) -> tuple[int, int]:
+def characters(texts: Sequence[DataRecord]) -> tuple[int, int]:
     """The characters of all segments: not trained on, and trained on."""
     untrained, trained = (
         sum(len(s.text) for text in texts for s in text.segments if s.train is side)

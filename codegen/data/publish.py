@@ -1,7 +1,8 @@
 """Finished data directories as Parquet, and on the Hugging Face hub.
 
-Parquet holds the same rows in the same order, a file for each data file, with one schema for all
-data of this toolkit: ``meta``, whose keys differ from generator to generator, is a JSON text.
+Parquet holds the same rows in the same order, a file for each data file. All training texts have
+one schema, and all preferences: ``meta``, whose keys differ from generator to generator, is a JSON
+text.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codegen.data.manifest import Manifest, data_files, load_manifest
+from codegen.data.manifest import Manifest, data_files, load_manifest, read_data
 from codegen.errors import InputError
 from codegen.hub import hub_errors, repository_name
 from codegen.paths import child, new_folder, refuse_links
-from codegen.records import Segment, TrainingText, from_dict, read_jsonl
+from codegen.records import DataRecord, Preference, Segment, TrainingText, from_dict
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,20 +42,23 @@ _PUBLISHED = (
 )
 
 
-def parquet_schema() -> pa.Schema:
-    """The schema of all Parquet files: the fields of a training text, ``meta`` as JSON text."""
+def parquet_schema(record: DataRecord) -> pa.Schema:
+    """The schema of a file of records such as this one: their fields, ``meta`` as JSON text."""
     import pyarrow as pa
 
-    segment = pa.struct([pa.field("text", pa.string()), pa.field("train", pa.bool_())])
-    return pa.schema(
-        [
-            pa.field("id", pa.string(), nullable=False),
-            pa.field("example_id", pa.string(), nullable=False),
-            pa.field("generator", pa.string(), nullable=False),
-            pa.field("segments", pa.list_(segment), nullable=False),
-            pa.field("meta", pa.string(), nullable=False),
-        ]
-    )
+    text = pa.string()
+    if isinstance(record, TrainingText):
+        segment = pa.struct([pa.field("text", text), pa.field("train", pa.bool_())])
+        columns = {"segments": pa.list_(segment)}
+    else:
+        message = pa.struct([pa.field("role", text), pa.field("content", text)])
+        said = text if isinstance(record.prompt, str) else pa.list_(message)
+        names = ("chosen", "rejected") if isinstance(record, Preference) else ("completion",)
+        columns = dict.fromkeys(("prompt", *names), said)
+        if "completion" in names:
+            columns["label"] = pa.bool_()
+    types = {"id": text, "example_id": text, "generator": text, **columns, "meta": text}
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in types.items()])
 
 
 def export_parquet(
@@ -132,9 +138,11 @@ def _write_parquet(source: Path, target: Path, fingerprint: str) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = parquet_schema().with_metadata({"codegen.fingerprint": fingerprint})
+    records = read_data(source)
+    first = next(records)  # a file without texts is not listed in a manifest
+    schema = parquet_schema(first).with_metadata({"codegen.fingerprint": fingerprint})
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-        for texts in _batches(read_jsonl(TrainingText, source)):
+        for texts in _batches(chain([first], records)):
             rows = [_row(text) for text in texts]
             try:
                 batch = pa.RecordBatch.from_pylist(rows, schema)
@@ -145,22 +153,19 @@ def _write_parquet(source: Path, target: Path, fingerprint: str) -> None:
         os.fsync(file.fileno())
 
 
-def _row(text: TrainingText) -> dict[str, object]:
-    return {
-        "id": text.id,
-        "example_id": text.example_id,
-        "generator": text.generator,
-        "segments": [segment._asdict() for segment in text.segments],
-        "meta": json.dumps(text.meta),
-    }
+def _row(record: DataRecord) -> dict[str, object]:
+    row = {field.name: getattr(record, field.name) for field in fields(record)}
+    if isinstance(record, TrainingText):
+        row["segments"] = [segment._asdict() for segment in record.segments]
+    return {**row, "meta": json.dumps(record.meta)}
 
 
-def _batches(texts: Iterable[TrainingText]) -> Iterator[list[TrainingText]]:
-    batch: list[TrainingText] = []
+def _batches(texts: Iterable[DataRecord]) -> Iterator[list[DataRecord]]:
+    batch: list[DataRecord] = []
     characters = 0
     for text in texts:
         batch.append(text)
-        characters += len(text.text)
+        characters += sum(len(segment.text) for segment in text.segments)
         if characters >= _ROW_GROUP_CHARACTERS or len(batch) >= _ROW_GROUP_ROWS:
             yield batch
             batch, characters = [], 0
@@ -168,10 +173,11 @@ def _batches(texts: Iterable[TrainingText]) -> Iterator[list[TrainingText]]:
         yield batch
 
 
-def _no_utf8(texts: Iterable[TrainingText], source: Path) -> InputError:
+def _no_utf8(texts: Iterable[DataRecord], source: Path) -> InputError:
     for text in texts:
         try:
-            "".join((text.id, text.example_id, text.generator, text.text)).encode("utf-8")
+            said = (segment.text for segment in text.segments)
+            "".join((text.id, text.example_id, text.generator, *said)).encode("utf-8")
         except UnicodeEncodeError:
             return InputError(
                 f"{source}: the text {text.id!r} holds half a surrogate pair, which Parquet can't "

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from codegen.records import TrainingText
+from codegen.records import DataRecord
 
 HISTOGRAMS = ("characters", "edits")
 """The measures whose distribution is kept; of the others, the sum."""
@@ -26,7 +26,7 @@ LABELS = frozenset({"bkspc", "pair", "pairs", "score"})
 _BITS = 4  # bins for each power of two, as a power of two
 
 
-def measures(text: TrainingText) -> dict[str, int]:
+def measures(text: DataRecord) -> dict[str, int]:
     """What is measured of one text: ``characters``, and the amounts, ints of its meta (no bool)."""
     found = {"characters": sum(len(segment.text) for segment in text.segments)}
     for name, value in text.meta.items():

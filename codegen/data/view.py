@@ -16,6 +16,7 @@ import tty
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from rich.console import Console
 from rich.table import Table
@@ -26,7 +27,7 @@ from codegen.errors import CodegenError
 from codegen.lintseq import MARKER, format_edits, resolve, state_before
 from codegen.methods.backspace import is_trajectory
 from codegen.methods.backspace import view as trajectories
-from codegen.records import TrainingText
+from codegen.records import DataRecord, Preference, TrainingText, UnpairedPreference
 from codegen.terminal import visible
 
 
@@ -53,9 +54,9 @@ def is_edit_sequence(text: TrainingText) -> bool:
     return text.trained.lstrip("\n").startswith(MARKER)
 
 
-def has_steps(text: TrainingText) -> bool:
+def has_steps(text: DataRecord) -> TypeGuard[TrainingText]:
     """Whether :func:`browse` can step through the text."""
-    return is_edit_sequence(text) or is_trajectory(text)
+    return isinstance(text, TrainingText) and (is_edit_sequence(text) or is_trajectory(text))
 
 
 def steps(text: TrainingText) -> list[Step]:
@@ -105,9 +106,14 @@ def summary_lines(manifest: Manifest) -> Iterator[str]:
         yield f"  licenses {', '.join(listed)}"
 
 
-def print_record(console: Console, text: TrainingText, all_steps: bool) -> None:
-    """Prints one record: its prompt, then its program or, with ``all_steps``, each step."""
+def print_record(console: Console, text: DataRecord, all_steps: bool) -> None:
+    """Prints one record: its prompt, then its program or, with ``all_steps``, each step; of a
+    preference its answers.
+    """
     console.print(Text(f"── {visible(text.id)}", style="bold cyan"))
+    if not isinstance(text, TrainingText):
+        _print_preference(console, text)
+        return
     if is_trajectory(text):
         _print_trajectory(console, text, all_steps)
         return
@@ -131,6 +137,18 @@ def print_record(console: Console, text: TrainingText, all_steps: bool) -> None:
     for number, step in enumerate(sequence):
         console.print(Text(step_name(text, number, len(sequence)), style="bold"))
         console.print(_state(step.lines))
+
+
+def _print_preference(console: Console, record: Preference | UnpairedPreference) -> None:
+    prompt, *answers = (segment.text.rstrip("\n") for segment in record.segments)
+    console.print(Text(visible(prompt), style="dim"))
+    if isinstance(record, Preference):
+        titles = [("chosen", "green"), ("rejected", "red")]
+    else:
+        titles = [("good", "green") if record.label else ("bad", "red")]
+    for (title, style), answer in zip(titles, answers, strict=True):
+        console.print(Text(f"{title}:", style=f"bold {style}"))
+        console.print(Text(visible(answer)))
 
 
 def _print_trajectory(console: Console, text: TrainingText, all_steps: bool) -> None:

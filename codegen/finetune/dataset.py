@@ -131,6 +131,8 @@ class Dataset:
         held_out_texts: the held-out rows that are texts, not conversations.
         counts: examples, tokens, mask coverage, dropped and cut texts; ``held_out`` likewise.
         longest_response: tokens of the longest trained part, for a new model.
+        trained_tokens: ids of the model's own tokens that no model has learned yet, which an
+            adapter trains besides.
     """
 
     tokenizer: Any
@@ -141,6 +143,7 @@ class Dataset:
     held_out_texts: list[TrainingText]
     counts: dict[str, Any]
     longest_response: int
+    trained_tokens: tuple[int, ...] = ()
 
 
 def read_dataset(recipe: Recipe) -> Dataset:
@@ -210,7 +213,11 @@ def _encoded(
             found = (example for domain, row in rows() for example in encoder.examples(row, domain))
             examples = counts.fit(found, recipe.max_length, recipe.overlong)
         facts = write_cache(folder, examples, len(tokenizer))
-        return facts | {"counts": counts.losses(), "takes_backspaces": takes_backspaces}
+        return facts | {
+            "counts": counts.losses(),
+            "takes_backspaces": takes_backspaces,
+            "trained_tokens": sorted(map(tokenizer.convert_tokens_to_ids, encoder.trained)),
+        }
 
     texts = [row for row in held_out if isinstance(row, TrainingText)]
     if not takes_backspaces and any(map(is_trajectory, texts)):
@@ -244,6 +251,7 @@ def _encoded(
         texts,
         counts,
         longest,
+        tuple(examples.facts.get("trained_tokens", ())),
     )
 
 
@@ -341,6 +349,7 @@ class TextEncoder:
         self._opening = bos if tokenizer("a").input_ids[:1] == bos else []
         self._codec: Codec | None = None
         self._known: set[str] = set()
+        self.trained: set[str] = set()  # tokens whose embeddings are to be trained
 
     def examples(self, row: TrainingText | Messages, domain: str = "") -> list[EncodedExample]:
         """The examples of a row: one of a text, one or more of a conversation.
@@ -381,6 +390,7 @@ class TextEncoder:
             return self._trajectory(text, domain)
         for token in text.meta.get("special_tokens", ()):
             self._require(token, text)
+        self.trained.update(text.meta.get("trained_tokens", ()))
         runs = [
             (train, "".join(segment.text for segment in run))
             for train, run in groupby(text.segments, key=lambda segment: segment.train)
@@ -405,7 +415,8 @@ class TextEncoder:
             raise InputError(
                 f"Text {text.id!r} needs the special token {token}, which the model's tokenizer"
                 " does not have.",
-                "Choose the model family's style: codegen data infilling --style.",
+                "Make the data for the model's family: codegen data infilling --style, or edits "
+                "--format.",
             )
         self._known.add(token)
 

@@ -91,10 +91,10 @@ def estimate(recipe: Recipe, flops_per_s: float = 0.0) -> Needs:
         flops_per_s: what the machine computes; 0 if unknown.
 
     Raises:
-        ConfigError: for a new model, or a loss other than likelihood.
+        ConfigError: for a new model, another objective, or a loss other than likelihood.
         CodegenError: as the run itself would, for its data or its model.
     """
-    if recipe.model == NEW or recipe.loss != "mle":
+    if recipe.model == NEW or recipe.loss != "mle" or recipe.objective != "sft":
         raise ConfigError(
             "--plan estimates maximum likelihood of an existing model only.",
             "Run a few steps instead: -o steps=3",

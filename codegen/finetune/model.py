@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 _WIDER = 4  # the feed-forward layers, in units of the width
 
 
-def load_model(recipe: Recipe, dataset: Dataset) -> LoadedModel:
-    """The model to train, with the tokenizer of its data.
+def load_model(recipe: Recipe, dataset: Dataset | None = None) -> LoadedModel:
+    """The model to train, with the tokenizer of its data if it is trained on texts.
 
     Trained weights are in float32; under an adapter the frozen ones are in the type of the
     computation (``base_dtype``), or in 4 bits (``qlora``).
@@ -38,10 +39,13 @@ def load_model(recipe: Recipe, dataset: Dataset) -> LoadedModel:
     """
     import torch
 
-    if recipe.model == NEW:
+    if dataset and recipe.model == NEW:
         loaded = init_model(recipe, dataset)
     else:
-        dtype = base_dtype(recipe) if dataset.new_token is None else torch.float32
+        grows = dataset is not None and (
+            dataset.new_token is not None or bool(dataset.trained_tokens)
+        )
+        dtype = torch.float32 if grows else base_dtype(recipe)
         options = {"quantization_config": _four_bits()} if recipe.method == "qlora" else {}
         loaded = load(recipe.model, dtype=dtype, **options)
         if recipe.infilling != is_infilling(loaded.model):
@@ -52,7 +56,7 @@ def load_model(recipe: Recipe, dataset: Dataset) -> LoadedModel:
     if recipe.sorted.layers:
         keep_first_layers(loaded.model, recipe.sorted.layers)
     mark_exits(loaded.model, recipe.sorted.exits, recipe.loss)
-    return replace(loaded, tokenizer=dataset.tokenizer)
+    return replace(loaded, tokenizer=dataset.tokenizer) if dataset else loaded
 
 
 def base_dtype(recipe: Recipe) -> torch.dtype:
@@ -136,16 +140,18 @@ def make_trainable(loaded: LoadedModel, recipe: Recipe, dataset: Dataset, plan: 
     _check_rows(model, recipe, dataset, plan)
     if dataset.new_token is not None:
         _add_embedding(model, dataset.new_token, len(dataset.tokenizer))
-    return trainable_of(model, recipe, dataset.new_token)
+    _tell_apart(model, dataset.trained_tokens)
+    new = () if dataset.new_token is None else (dataset.new_token,)
+    return trainable_of(model, recipe, (*new, *dataset.trained_tokens))
 
 
-def trainable_of(model: Any, recipe: Recipe, new_token: int | None = None) -> Any:
+def trainable_of(model: Any, recipe: Recipe, tokens: Sequence[int] = ()) -> Any:
     """The model with what the recipe trains switched on.
 
     Args:
         model: changed in place.
         recipe: the settings.
-        new_token: one whose embedding is trained besides.
+        tokens: those whose embeddings an adapter trains besides.
 
     Raises:
         ConfigError: if ``lora.targets`` fits no layer.
@@ -158,25 +164,14 @@ def trainable_of(model: Any, recipe: Recipe, new_token: int | None = None) -> An
         model.enable_input_require_grads()  # else a frozen base gives the checkpoints no gradient
     if recipe.method == "full":
         return model.train()
-    from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
+    from peft import get_peft_model, prepare_model_for_kbit_training
 
     if recipe.method == "qlora":
         model = prepare_model_for_kbit_training(
             model, use_gradient_checkpointing=recipe.gradient_checkpointing
         )
-    targets = recipe.lora.targets
-    config = LoraConfig(
-        r=recipe.lora.rank,
-        lora_alpha=recipe.lora.alpha,
-        lora_dropout=recipe.lora.dropout,
-        use_rslora=recipe.lora.rslora,
-        use_dora=recipe.lora.dora,
-        target_modules=targets if isinstance(targets, str) else list(targets),
-        trainable_token_indices=_token_indices(model, new_token),
-        task_type=TaskType.CAUSAL_LM,
-    )
     try:
-        made = get_peft_model(model, config)
+        made = get_peft_model(model, adapter_config(recipe, _token_indices(model, tokens)))
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"lora.targets fits no layer of {recipe.model}: {reason}") from None
@@ -184,6 +179,25 @@ def trainable_of(model: Any, recipe: Recipe, new_token: int | None = None) -> An
         if weight.requires_grad:
             weight.data = weight.data.to(torch.float32)
     return made
+
+
+def adapter_config(recipe: Recipe, token_indices: Any = None) -> Any:
+    """peft's configuration of the recipe's adapter; ``token_indices``: rows of the embeddings that
+    are trained besides.
+    """
+    from peft import LoraConfig, TaskType
+
+    targets = recipe.lora.targets
+    return LoraConfig(
+        r=recipe.lora.rank,
+        lora_alpha=recipe.lora.alpha,
+        lora_dropout=recipe.lora.dropout,
+        use_rslora=recipe.lora.rslora,
+        use_dora=recipe.lora.dora,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        trainable_token_indices=token_indices,
+        task_type=TaskType.CAUSAL_LM,
+    )
 
 
 def _check_rows(model: Any, recipe: Recipe, dataset: Dataset, plan: StepPlan) -> None:
@@ -242,14 +256,35 @@ def _add_embedding(model: Any, new: int, tokens: int) -> None:
             layer.weight[new] = row.to(layer.weight.dtype)
 
 
-def _token_indices(model: Any, new: int | None) -> Any:
-    """The embedding rows that an adapter trains besides: those of a new token."""
-    if new is None:
+def _tell_apart(model: Any, tokens: Sequence[int]) -> None:
+    """Adds a little noise to the embeddings of tokens that no model has learned.
+
+    Unused tokens of a vocabulary may have one and the same vector: without noise they are the same
+    input and, where input and output share their weights, get the same logits and gradients.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(1)
+    layers = [model.get_input_embeddings()]
+    if not getattr(model.config, "tie_word_embeddings", False):
+        layers.append(model.get_output_embeddings())
+    with torch.no_grad():
+        for layer in layers:
+            scale = 0.3 * layer.weight.float().std()
+            for token in tokens:
+                row = layer.weight[token]
+                noise = torch.randn(row.shape, generator=generator).to(row.device)
+                row += (scale * noise).to(row.dtype)
+
+
+def _token_indices(model: Any, tokens: Sequence[int]) -> Any:
+    """The embedding rows that an adapter trains besides."""
+    if not tokens:
         return None
     names = {id(module): name.rpartition(".")[2] for name, module in model.named_modules()}
-    indices = {names[id(model.get_input_embeddings())]: [new]}
+    indices = {names[id(model.get_input_embeddings())]: list(tokens)}
     if not getattr(model.config, "tie_word_embeddings", False):
-        indices[names[id(model.get_output_embeddings())]] = [new]
+        indices[names[id(model.get_output_embeddings())]] = list(tokens)
     return indices
 
 

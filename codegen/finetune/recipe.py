@@ -227,15 +227,101 @@ class Evaluation(Config):
     max_new_tokens: int = Field(256, ge=1, le=1 << 20, description="longest sample in tokens")
 
 
+class GRPO(Config):
+    """Reinforcement by group-relative advantages (GRPO, arXiv 2402.03300), on TRL."""
+
+    task: str = Field(
+        "", description="task whose problems are the prompts (codegen eval tasks, or file:PATH)"
+    )
+    style: str = Field("", description="prompt style; by default the task's, or format")
+    problems: int = Field(0, ge=0, le=10_000_000, description="its first N problems; 0 for all")
+    group: int = Field(8, ge=2, le=1024, description="samples per problem")
+    max_new_tokens: int = Field(256, ge=1, le=1 << 20, description="longest sample in tokens")
+    temperature: float = Field(1.0, ge=0.01, le=10, description="sampling temperature")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling")
+    beta: float = Field(
+        0.0, ge=0, le=100, description="weight of the divergence from the initial model"
+    )
+    loss_type: Literal["dapo", "grpo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"] = (
+        Field("dapo", description="how the samples' tokens are weighted, as in TRL")
+    )
+    rewards: dict[Text, float] = Field(
+        {"passed": 1.0}, description="rewards and their weights (codegen plugins)"
+    )
+    hidden: float = Field(
+        0.0,
+        ge=0,
+        le=0.9,
+        description="share of each problem's tests that the rewards do not see; they measure how "
+        "many samples are really right",
+    )
+    turns: int = Field(
+        1, ge=1, le=16, description="tries at a program; the verdict is the next message"
+    )
+    sample_rows: int = Field(
+        0,
+        ge=0,
+        le=1 << 20,
+        description="samples drawn at once, while earlier ones are judged; 0 for all of a step",
+    )
+    cpu_s: float = Field(
+        0.0, ge=0, le=3600, description="most CPU seconds of a program; 0 for the task's limit"
+    )
+    workers: int = Field(0, ge=0, le=1024, description="sandboxes that judge; 0 for one per core")
+    trl: dict[Text, Any] = Field({}, description="further settings of TRL's GRPOConfig")
+
+    def model_post_init(self, context: Any) -> None:
+        """Checks the rewards."""
+        _refuse_if(
+            not self.rewards or not any(self.rewards.values()),
+            "grpo.rewards gives no reward a weight.",
+            "Name at least one, such as passed: 1.0.",
+        )
+
+
+class DPO(Config):
+    """Preferences, on TRL (DPO, arXiv 2305.18290)."""
+
+    beta: float = Field(
+        0.1, gt=0, le=100, description="how closely the model is held to the initial one"
+    )
+    loss_type: Literal[
+        "sigmoid",
+        "sigmoid_norm",
+        "hinge",
+        "ipo",
+        "exo_pair",
+        "nca_pair",
+        "robust",
+        "bco_pair",
+        "sppo_hard",
+        "aot",
+        "aot_unpaired",
+        "apo_zero",
+        "apo_down",
+        "discopop",
+    ] = Field("sigmoid", description="the loss of a pair, as in TRL; sigmoid is DPO's")
+    sft: float = Field(
+        0.0, ge=0, le=100, description="weight of the likelihood of the preferred answers (RPO)"
+    )
+    trl: dict[Text, Any] = Field({}, description="further settings of TRL's DPOConfig")
+
+
 class Recipe(Config):
     """One fine-tuning run."""
 
     model: Text = Field(
         description="'embedded', a directory, a hub id, or 'new' for the network described below"
     )
+    objective: Literal["sft", "dpo", "grpo"] = Field(
+        "sft",
+        description="sft: texts to imitate; dpo: pairs of a preferred and a rejected answer; grpo: "
+        "the model's own samples, rewarded for passing tests (dpo and grpo need trl)",
+    )
     data: Text | Texts | dict[Text, Text] = Field(
+        (),
         description="data directories, JSONL or Parquet files, hub:org/name[:config][:split] or "
-        "puzzles; as a mapping, its names are domains"
+        "puzzles; as a mapping, its names are domains; none with grpo, which has a task",
     )
     limit: int = Field(0, ge=0, le=1 << 40, description="rows read of each; 0 for all")
     output: Text = Field(description="directory for checkpoints and the result")
@@ -270,6 +356,8 @@ class Recipe(Config):
         "sample", description="the decoder that reads the model's outputs"
     )
     loss: Literal["mle", "sequencematch", "sorted"] = Field("mle", description="what is minimized")
+    dpo: DPO = _section(DPO, "for objective: dpo")
+    grpo: GRPO = _section(GRPO, "for objective: grpo")
     sequencematch: SequenceMatch = _section(SequenceMatch, "for loss: sequencematch")
     sorted: Sorted = _section(
         Sorted, "nested drafts: for loss: sorted, and for mle as its baseline"
@@ -381,11 +469,55 @@ class Recipe(Config):
                 f"chat_template_kwargs.{name} is {value!r}.",
                 "Give variables of the chat template with a text, a number, true or false.",
             )
+        self._check_objective()
         self._check_data()
         self._check_model()
         self._check_method()
 
+    def _check_objective(self) -> None:
+        if self.objective == "sft":
+            return
+        others = {
+            "loss": self.loss != "mle",
+            "decoder": self.infilling,
+            "model: new": self.model == NEW,
+            "packing": self.packing != "none",
+            "mixture": self.uses_mixture or self.mixture.shares or self.mixture.systems,
+            "curriculum": self.curriculum.mode != "none",
+            "selekt": self.selekt.share < 1,
+            "sorted": self.sorted.layers or self.sorted.exits,
+            "evaluation.data": self.evaluation.data,
+        }
+        if self.objective == "grpo":
+            others["turns"] = self.grpo.turns > 1 and self.format != "chat"
+            others["decoder"] = self.decoder not in ("sample", "edit_sequence")
+        used = [name for name, is_used in others.items() if is_used]
+        _refuse_if(
+            self.objective == "grpo" and not self.grpo.task,
+            "objective: grpo needs a task.",
+            "Set grpo.task to one of codegen eval tasks, or to file:PROBLEMS.jsonl.",
+        )
+        _refuse_if(
+            self.objective == "dpo" and self.overlong == "split",
+            "objective: dpo does not support overlong: split.",
+            "Set overlong: drop, or truncate.",
+        )
+        _refuse_if(
+            used, f"objective: {self.objective} does not support {', '.join(used)}.", "Remove it."
+        )
+
     def _check_data(self) -> None:
+        needs_none = self.objective == "grpo"
+        _refuse_if(
+            needs_none and self.data,
+            "objective: grpo samples its own data, from the problems of a task.",
+            "Remove data; grpo.task: file:PROBLEMS.jsonl names problems of your own.",
+        )
+        _refuse_if(
+            not needs_none and not self.data,
+            "the key 'data' is missing.",
+            "Give data directories, JSONL or Parquet files, or hub:org/name.",
+        )
         domains, systems = self.domains, self.mixture.systems
         _refuse_if(
             self.uses_mixture and len(domains) < 2,

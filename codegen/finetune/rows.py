@@ -47,6 +47,29 @@ def read_training_rows(path: str, limit: int = 0) -> Iterator[TrainingText | Mes
     return islice(texts, limit or None)
 
 
+def read_pairs(
+    path: str, limit: int = 0
+) -> Iterator[tuple[str, TrainingText | Messages, TrainingText | Messages]]:
+    """Streams the preferences that a path or a hub dataset holds: each row's place, and its prompt
+    with the preferred and with the rejected answer.
+
+    Raises:
+        InputError: naming the row that is no pair, and why.
+    """
+    for where, row in islice(_rows(path), limit or None):
+        if not isinstance(row, Mapping) or not {"prompt", "chosen", "rejected"} <= row.keys():
+            raise InputError(
+                f"{where}: no pair; it needs prompt, chosen and rejected.",
+                "Make pairs with: codegen data preferences.",
+            )
+        prompt = {name: row.get(name) for name in ("id", "tools", "prompt")}
+        chosen, rejected = (
+            parse_row({**prompt, "completion": row[name]}, f"{where} ({name})")
+            for name in ("chosen", "rejected")
+        )
+        yield where, chosen, rejected
+
+
 def _records(rows: Iterator[tuple[str, Any]]) -> Iterator[TrainingText | Messages]:
     for where, row in rows:
         try:
@@ -135,7 +158,8 @@ def parse_row(row: Any, where: str) -> TrainingText | Messages:
     if "prompt" in row and "completion" in row:
         raise InputError(f"{where}: prompt and completion must be two texts or two message lists.")
     columns = ", ".join(map(repr, row)) or "none"
-    raise InputError(f"{where}: no column to train on among {columns}.", f"Give {_COLUMNS}.")
+    remedy = "Set objective: dpo for such pairs." if "chosen" in row else f"Give {_COLUMNS}."
+    raise InputError(f"{where}: no column to train on among {columns}.", remedy)
 
 
 def _conversation(

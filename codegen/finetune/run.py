@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -25,8 +26,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codegen import __version__
+from codegen import __version__, extras
 from codegen.errors import ConfigError, InputError, ResumeError
+from codegen.evals import tasks
 from codegen.evals.report import LossCurve, loss_picture
 from codegen.finetune.attention import processes_per_row
 from codegen.finetune.dataset import TOKENS, Dataset, read_dataset
@@ -50,7 +52,9 @@ from codegen.records import write_atomic
 from codegen.runs import RunDirectory
 
 if TYPE_CHECKING:
-    from codegen.finetune.trainer import OnStep, StepTrainer
+    from transformers import Trainer
+
+    from codegen.finetune.trainer import OnStep
 
 MODEL_DIR = "model"
 RESULT_NAME = "train.json"
@@ -124,8 +128,9 @@ def train(
     output = Path(recipe.output)
     result_path = output / RESULT_NAME
     check_packages(recipe)
+    fit = _fit_of(recipe)
     if not is_first():
-        return read_result(output) if result_path.is_file() else _train(recipe, output)
+        return read_result(output) if result_path.is_file() else fit(recipe, output)
     directory = RunDirectory(output, settings_file="recipe.json", option="output")
     with directory.open():
         refuse_links(output / CHECKPOINTS)
@@ -137,14 +142,14 @@ def train(
         if result_path.is_file() and _is_longer(recipe, read_result(output).recipe):
             _extend(directory, recipe, settings, defaults)
             on_message(f"Extending the finished run in {output}.")
-        begun = result_path.is_file() or _last_whole_checkpoint(output) is not None
+        begun = result_path.is_file() or last_whole_checkpoint(output) is not None
         directory.claim(settings, begun=begun, defaults=defaults, old_values=_OLD_VALUES)
         if result_path.is_file():
             on_message(f"{output} already holds the finished run.")
             result = read_result(output)
         else:
             try:
-                result = _train(recipe, output, on_step, on_message)
+                result = fit(recipe, output, on_step, on_message)
             except Exception as error:
                 if _means_full_disk(error, output):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(output)) from error
@@ -156,6 +161,21 @@ def train(
         if recipe.push_to:
             on_message(f"The model is on the hub: {push_model(output / MODEL_DIR, recipe.push_to)}")
         return result
+
+
+def _fit_of(recipe: Recipe) -> Callable[..., TrainingResult]:
+    """What trains by the recipe's objective: called with the recipe, the output directory, and
+    what to call after steps and with notes, as :func:`train` is.
+    """
+    if recipe.objective == "sft":
+        return _train
+    if recipe.objective == "dpo":
+        from codegen.finetune import dpo
+
+        return dpo.fit
+    from codegen.finetune import grpo
+
+    return grpo.fit
 
 
 def _is_longer(recipe: Recipe, finished: Mapping[str, Any]) -> bool:
@@ -208,7 +228,9 @@ _NEEDED = {  # what a setting's value needs: the package and its module
 
 
 def check_packages(recipe: Recipe) -> None:
-    """Raises a ConfigError for a tracker, method or optimizer whose package is not installed."""
+    """Raises an error for a tracker, method, objective or optimizer whose package is missing."""
+    if recipe.objective != "sft":
+        extras.require("trl")
     used = {"method": recipe.method, "optimizer": recipe.optimizer}
     if recipe.liger:
         used["liger"] = "liger"
@@ -293,8 +315,10 @@ def read_result(output: str | Path) -> TrainingResult:
 
 
 _OLD_VALUES = {"overlong": {"cut": "truncate"}}
-_NOT_DECIDING = {
-    *("output", "save_every", "token_cache", "report_to", "run_name", "project", "push_to"),
+_NOT_DECIDING: Any = {
+    **dict.fromkeys(("output", "save_every", "token_cache", "report_to", "run_name"), True),
+    **dict.fromkeys(("project", "push_to"), True),
+    "grpo": {"workers"},
 }
 
 
@@ -303,11 +327,15 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     settings = recipe.model_dump(mode="json", exclude=_NOT_DECIDING)
     paths = [*(path for _, path in recipe.sources), *recipe.evaluation_sources]
     settings["data_digest"] = [digest for path in paths for digest in source_digests(path)]
+    if recipe.objective == "grpo":
+        problems = repr(tasks.load(recipe.grpo.task).problems())
+        settings["data_digest"] = hashlib.sha256(problems.encode()).hexdigest()
     settings["model_fingerprint"] = NEW if recipe.model == NEW else fingerprint_of(recipe.model)
     return settings
 
 
-def _last_whole_checkpoint(output: Path) -> Path | None:
+def last_whole_checkpoint(output: Path) -> Path | None:
+    """The latest checkpoint of a run whose files are all written."""
     from codegen.finetune.trainer import WHOLE
 
     folders = (output / CHECKPOINTS).glob("checkpoint-*")
@@ -378,7 +406,7 @@ def _train(
         scores=scores,
         keep=(steps_before_decay(recipe), output / STATE) if not reason else None,
     )
-    checkpoint = _last_whole_checkpoint(output)
+    checkpoint = last_whole_checkpoint(output)
     if checkpoint:
         say(f"Resuming from {checkpoint.name}.")
         trainer.loss.load(checkpoint)
@@ -390,20 +418,31 @@ def _train(
     with contextlib.redirect_stdout(sys.stderr if prints else sys.stdout):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - started
-    _save(trainer, loaded, recipe, dataset, output)
-    result = _result(trainer, recipe, dataset, plan, counts, start_step, seconds)
+    save_model(trainer, loaded, recipe, dataset.tokenizer, output)
+    tokens, trained = _tokens(dataset, plan, start_step, trainer.state.global_step)
+    result = result_of(trainer, recipe, counts, seconds, tokens, trained)
+    for step, loss in result.losses if plan.widths else ():
+        result.parts.setdefault(f"loss_length_{plan.width(step - 1)}", []).append((step, loss))
     if not is_first():
         return result
     if texts := dataset.held_out_texts[: recipe.evaluation.answers]:
         say(f"Generating completions of {len(texts)} held-out prompts.")
         saved = load(result.model, dtype=torch.float32)
         result = replace(result, answers=exact_match(saved, texts, recipe))
-    _write_pages(result, recipe.model, output)
+    write_pages(result, recipe.model, output)
     return result
 
 
-def _save(
-    trainer: StepTrainer, base: LoadedModel, recipe: Recipe, dataset: Dataset, output: Path
+def _tokens(dataset: Dataset, plan: StepPlan, first: int, last: int) -> tuple[int, int]:
+    """Tokens without padding and trained actions of the steps from ``first`` to ``last``."""
+    outline = Outline(dataset.examples)
+    seen = [plan.numbers(step) for step in range(first, last)]
+    tokens = sum(int(outline.lengths[numbers].sum()) for numbers in seen)
+    return tokens, sum(int(outline.trained[numbers].sum()) for numbers in seen)
+
+
+def save_model(
+    trainer: Trainer, base: LoadedModel, recipe: Recipe, tokenizer: Any, output: Path
 ) -> None:
     """Writes the final model to a temporary directory and moves it, so it is whole or absent."""
     accelerator = trainer.accelerator
@@ -429,7 +468,7 @@ def _save(
     if is_adapter:  # of a grown vocabulary only the new rows belong to the adapter
         options["save_embedding_layers"] = False
     model.save_pretrained(partial, **options)
-    dataset.tokenizer.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
     below, fingerprint = "", ""
     if is_adapter:
         is_path = base.origin == "path" and Path(recipe.model).expanduser().is_dir()
@@ -441,27 +480,28 @@ def _save(
     partial.rename(output / MODEL_DIR)
 
 
-def _result(
-    trainer: StepTrainer,
+def result_of(
+    trainer: Trainer,
     recipe: Recipe,
-    dataset: Dataset,
-    plan: StepPlan,
     counts: dict[str, Any],
-    start_step: int,
     seconds: float,
+    tokens: int,
+    trained: int,
 ) -> TrainingResult:
+    """The result of a run from its trainer's history.
+
+    Args:
+        trainer: after the last step.
+        recipe, counts: see :class:`TrainingResult`.
+        seconds: how long this process trained.
+        tokens, trained: what it saw in that time.
+    """
     assert trainer.model is not None
     last, history = trainer.state.global_step, trainer.state.log_history
-    outline = Outline(dataset.examples)
-    tokens = trained = 0
-    for step in range(start_step, last):
-        seen = plan.numbers(step)
-        tokens += int(outline.lengths[seen].sum())
-        trained += int(outline.trained[seen].sum())
     steps = [row for row in history if "loss" in row]
 
     def curve(rows: Sequence[dict[str, Any]], name: str) -> list[tuple[int, float]]:
-        return [(int(row["step"]), row[name]) for row in rows if name in row]
+        return [(int(row["step"]), row[name]) for row in rows if row.get(name) is not None]
 
     losses, parts = curve(steps, "loss"), {}
     reported = {"loss", "grad_norm", "learning_rate", "epoch", "step"}
@@ -473,10 +513,9 @@ def _result(
     for name in dict.fromkeys(name for row in history for name in sorted(row)):
         if name.startswith("eval_loss_layer_"):
             parts[name] = curve(history, name)
-    for step, loss in losses if plan.widths else ():
-        parts.setdefault(f"loss_length_{plan.width(step - 1)}", []).append((step, loss))
     best = trainer.state.best_global_step if recipe.evaluation.keep == "best" else None
-    versions = {name: version(name) for name in ("torch", "transformers", "peft", "accelerate")}
+    packages = ["torch", "transformers", "peft", "accelerate"]
+    versions = {name: version(name) for name in packages + ["trl"] * (recipe.objective != "sft")}
     return TrainingResult(
         model=str(Path(recipe.output) / MODEL_DIR),
         losses=losses,
@@ -499,7 +538,7 @@ def _result(
     )
 
 
-def _write_pages(result: TrainingResult, base: str, output: Path) -> None:
+def write_pages(result: TrainingResult, base: str, output: Path) -> None:
     """The curves and the model's README."""
     curves = [LossCurve("loss", result.losses)]
     if result.evaluations:
@@ -507,6 +546,8 @@ def _write_pages(result: TrainingResult, base: str, output: Path) -> None:
     write_atomic(output / "loss.svg", loss_picture(curves))
     rates = [LossCurve("learning rate", result.learning_rates)]
     write_atomic(output / "learning_rate.svg", loss_picture(rates, "Learning rate"))
+    if rewards := result.parts.get("reward"):
+        write_atomic(output / "reward.svg", loss_picture([LossCurve("reward", rewards)], "Reward"))
     scores = [LossCurve(name, v) for name, v in result.parts.items() if name.startswith("pass@")]
     if scores:
         write_atomic(output / "pass.svg", loss_picture(scores, "pass@k"))

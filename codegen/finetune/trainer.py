@@ -187,7 +187,13 @@ def build_trainer(
     Raises:
         ConfigError: if the model, the machine or the launch does not support the settings.
     """
-    arguments = _arguments(loaded, recipe, checkpoints, evaluates=bool(dataset.held_out))
+    arguments = TrainingArguments(
+        per_device_train_batch_size=1,  # an item of our data set is a whole step
+        train_sampling_strategy="sequential",
+        **training_options(loaded, recipe, checkpoints, evaluates=bool(dataset.held_out)),
+    )
+    # With several GPUs and one process the trainer would split our micro-batches.
+    arguments._n_gpu = min(1, arguments.n_gpu)
     place: dict[str, Any] = {"rank": arguments.process_index, "world": arguments.world_size}
     attention = "dense" if recipe.infilling else check(loaded.model, recipe.attention)
     if processes_per_row() > 1 and (recipe.loss != "mle" or attention != "auto"):
@@ -223,7 +229,7 @@ def build_trainer(
         )
         held_out = list(held_out_batches(dataset.held_out, pad))
         loss = _loss(recipe, dataset)
-    callbacks: list[TrainerCallback] = [_RunCallback(on_step, loss, keep)]
+    callbacks: list[TrainerCallback] = [RunCallback(on_step, loss=loss, keep=keep)]
     if recipe.evaluation.patience and held_out:
         callbacks.append(EarlyStoppingCallback(recipe.evaluation.patience))
     trainer = StepTrainer(
@@ -243,6 +249,29 @@ def build_trainer(
                 "selekt needs whole tensors; FSDP and DeepSpeed split them.", "Use DDP."
             )
         trainer.add_callback(SeleKT(model, recipe.selekt.share, recipe.selekt.every))
+    add_reports(trainer, recipe, checkpoints, scores)
+    if processes_per_row() > 1:
+        share_rows_ourselves(trainer.accelerator)
+    plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
+    if plugin is not None and plugin.zero_stage == 3 and not plugin.zero3_save_16bit_model:
+        raise ConfigError(
+            "DeepSpeed's stage 3 splits the weights and would not return them at the end.",
+            "Set zero3_save_16bit_model: true in accelerate's configuration.",
+        )
+    return trainer
+
+
+def add_reports(
+    trainer: Trainer,
+    recipe: Recipe,
+    checkpoints: Path,
+    scores: Callable[[Any, int], dict[str, float]] | None,
+) -> None:
+    """Has a trainer score the model on a task, and tensorboard write beside the checkpoints.
+
+    Raises:
+        ConfigError: if no process has all weights, which scoring needs.
+    """
     if scores:
         if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
             raise ConfigError(
@@ -253,15 +282,6 @@ def build_trainer(
     for callback in trainer.callback_handler.callbacks:
         if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
             callback.logging_dir = str(checkpoints.with_name("tensorboard"))
-    if processes_per_row() > 1:
-        share_rows_ourselves(trainer.accelerator)
-    plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
-    if plugin is not None and plugin.zero_stage == 3 and not plugin.zero3_save_16bit_model:
-        raise ConfigError(
-            "DeepSpeed's stage 3 splits the weights and would not return them at the end.",
-            "Set zero3_save_16bit_model: true in accelerate's configuration.",
-        )
-    return trainer
 
 
 def _loss(recipe: Recipe, dataset: Dataset) -> Likelihood:
@@ -282,9 +302,12 @@ def _loss(recipe: Recipe, dataset: Dataset) -> Likelihood:
     return SequenceMatchLoss(settings, recipe.steps, dataset.backspace, own)
 
 
-def _arguments(
-    loaded: LoadedModel, recipe: Recipe, checkpoints: Path, *, evaluates: bool
-) -> TrainingArguments:
+def training_options(
+    loaded: LoadedModel, recipe: Recipe, checkpoints: Path, *, evaluates: bool = False
+) -> dict[str, Any]:
+    """What a recipe says to transformers' ``TrainingArguments``, and to TRL's classes derived of
+    it; all but the batches.
+    """
     dtype = pick_dtype(loaded.model.device.type) if recipe.dtype == "auto" else None
     evaluation = recipe.evaluation
     options: dict[str, Any] = {}
@@ -310,11 +333,9 @@ def _arguments(
         decay_steps = recipe.steps - steps_before_decay(recipe)
         options["lr_scheduler_kwargs"] = {"num_decay_steps": decay_steps, "decay_type": "linear"}
     trackers = [recipe.report_to] if isinstance(recipe.report_to, str) else list(recipe.report_to)
-    arguments = TrainingArguments(
+    return dict(
         output_dir=str(checkpoints),
         max_steps=recipe.steps,
-        per_device_train_batch_size=1,  # an item of our data set is a whole step
-        train_sampling_strategy="sequential",
         learning_rate=recipe.learning_rate,
         lr_scheduler_type=schedules.get(recipe.schedule, recipe.schedule),
         warmup_steps=warmup_steps,
@@ -339,18 +360,27 @@ def _arguments(
         ddp_find_unused_parameters=False,
         **options,
     )
-    # With several GPUs and one process the trainer would split our micro-batches.
-    arguments._n_gpu = min(1, arguments.n_gpu)
-    return arguments
 
 
-class _RunCallback(TrainerCallback):
-    """Reports steps, stops at a loss that is not finite, and completes checkpoints."""
+class RunCallback(TrainerCallback):
+    """Reports steps, stops at a loss that is not finite, and completes checkpoints.
+
+    Args:
+        on_step: called after each step with (step, steps, value).
+        value: which logged value that is.
+        loss: what has a state to be saved with a checkpoint.
+        keep: a step whose checkpoint is kept, and the directory for it.
+    """
 
     def __init__(
-        self, on_step: OnStep | None, loss: Likelihood, keep: tuple[int, Path] | None
+        self,
+        on_step: OnStep | None,
+        *,
+        value: str = "loss",
+        loss: Likelihood | None = None,
+        keep: tuple[int, Path] | None = None,
     ) -> None:
-        self.on_step, self.loss = on_step, loss
+        self.on_step, self.value, self.loss = on_step, value, loss
         self.kept_step, self.kept_in = keep or (0, Path())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -368,13 +398,14 @@ class _RunCallback(TrainerCallback):
                 "Lower learning_rate, or set dtype: float32.",
             )
         if self.on_step:
-            self.on_step(state.global_step, state.max_steps, logs["loss"])
+            self.on_step(state.global_step, state.max_steps, logs.get(self.value) or 0.0)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """After all files of a checkpoint are written."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if folder.is_dir() and state.is_world_process_zero:
-            self.loss.save(folder)
+            if self.loss:
+                self.loss.save(folder)
             write_atomic(folder / WHOLE, "")
             if state.global_step == self.kept_step:
                 partial = new_folder(self.kept_in)

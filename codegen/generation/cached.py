@@ -20,7 +20,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -135,6 +135,7 @@ class CachedBackend(Backend):
             0 if completion.error else 1,
             completion.prompt_tokens + completion.wasted[0],
             completion.completion_tokens + completion.wasted[1],
+            retries=completion.retries,
         )
         if self.ledger and new != Totals():
             self.ledger.add(new)
@@ -347,12 +348,13 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """A number of answers, the tokens they took, and how many were kept from earlier runs."""
+    """Answers, the tokens they took, how many more were kept from earlier runs, and retries."""
 
     answers: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     kept: int = 0
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,7 +397,7 @@ class Ledger:
 
     def add(self, spent: Totals) -> None:
         """Adds to the sums."""
-        line = f"{spent.answers} {spent.prompt_tokens} {spent.completion_tokens} {spent.kept}\n"
+        line = " ".join(map(str, astuple(spent))) + "\n"
         try:
             os.write(self._file, line.encode("ascii"))  # whole: a short line, appended at once
         except OSError as error:

@@ -209,7 +209,14 @@ class OpenAIBackend(Backend):
             found = self._ask(request.chat, body, estimated, on_piece, wasted, stop)
         except ServerFailure as failure:
             error = self._give_up(failure, request.chat)
-            return Completion(number, request, seed=seed, error=error, wasted=_sums(wasted))
+            return Completion(
+                number,
+                request,
+                seed=seed,
+                error=error,
+                wasted=_sums(wasted),
+                retries=len(wasted) - 1,
+            )
         return resolved.completion(
             number,
             request,
@@ -220,6 +227,7 @@ class OpenAIBackend(Backend):
             prompt_tokens=found.tokens[0],
             completion_tokens=found.tokens[1],
             wasted=_sums(wasted),
+            retries=len(wasted),
         )
 
     def _body(

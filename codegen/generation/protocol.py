@@ -52,6 +52,8 @@ class Request:
             log-probabilities; 0 for none. Only back-ends that say so take it.
         seed: a seed of this request's own, in [0, 2**63), in place of its problem; a server gets it
             as it is. None derives the seed, see :func:`request_seed`.
+        marks: special tokens whose names belong to the completion's text, where the back-end sees
+            tokens; others give no text.
     """
 
     prompt: str
@@ -64,6 +66,7 @@ class Request:
     original: str = ""
     seed: int | None = None
     logprobs: int = 0
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,7 @@ class Completion:
         meta: what the decoder counted.
         cached: whether it comes from a cache, and so cost nothing now.
         wasted: tokens of prompt and completion in responses that were of no use before this one.
+        retries: how often the request was sent again.
         error: why there is no text, if this request failed and others may not.
     """
 
@@ -126,6 +130,7 @@ class Completion:
     meta: Mapping[str, Any] = field(default_factory=dict)
     cached: bool = False
     wasted: tuple[int, int] = (0, 0)
+    retries: int = 0
     error: RequestFailed | None = None
 
     def sample(self, settings: Mapping[str, Any]) -> Sample:

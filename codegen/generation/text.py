@@ -23,7 +23,7 @@ class TextStream:
     """The text of one completion, one token at a time.
 
     A token that ends within a UTF-8 character gives no text until the character is whole. Special
-    tokens give none at all.
+    tokens give none at all, but for the marks.
 
     Args:
         tokenizer: the fast tokenizer's back-end.
@@ -31,6 +31,7 @@ class TextStream:
         taken: tokens that healing took back from the prompt's end. The completion spells their
             text again, and it does not belong to the completion.
         stops: strings of which the first to appear ends the text, exclusively.
+        marks: special tokens whose names are text.
     """
 
     def __init__(
@@ -39,12 +40,14 @@ class TextStream:
         prompt: Sequence[int],
         taken: Sequence[int] = (),
         stops: Sequence[str] = (),
+        marks: Sequence[str] = (),
     ) -> None:
         self._tokenizer = tokenizer
         self._stream = _begin(tokenizer, prompt)
         again = _begin(tokenizer, prompt)
         self._skip = sum(len(again.step(tokenizer, token) or "") for token in taken)
         self._stops = tuple(stops)
+        self._marks = {tokenizer.token_to_id(mark): mark for mark in marks}
         self._longest_stop = max((len(stop) for stop in stops), default=0)
         self._raw = ""
         self._shown = self._skip
@@ -62,7 +65,7 @@ class TextStream:
             the text that is new and certain: what may be the beginning of a stop string is kept
             back until the next call, or :meth:`flush`, shows that it is not.
         """
-        piece = self._stream.step(self._tokenizer, token) or ""
+        piece = self._marks.get(token) or self._stream.step(self._tokenizer, token) or ""
         # A stop string can begin in the text before this piece.
         start = max(self._skip, len(self._raw) - self._longest_stop + 1)
         self._raw += piece

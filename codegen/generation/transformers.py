@@ -200,6 +200,7 @@ class TransformersBackend(Backend):
             prompt.ids,
             taken=prompt.taken,
             stops=resolved.stops(request.stop),
+            marks=request.marks,
         )
         row = Row(prompt.ids, uniforms.tolist(), prompt.rest)
         return _Running(number, request, row, stream, seed)

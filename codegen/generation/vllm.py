@@ -387,6 +387,7 @@ class _Calls:
             prompt.ids,
             taken=prompt.taken,
             stops=resolved.stops(request.stop),
+            marks=request.marks,
         )
         seed = request_seed(self.params.seed, request)
         self._submit(_Running(number, request, seed, prompt.ids, prompt.rest, stream, extra))

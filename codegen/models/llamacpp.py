@@ -26,9 +26,9 @@ from typing import IO, Any
 
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, ModelError
+from codegen.extras import missing
 from codegen.models.gguf import read_header
 
-INSTALL = "Install it with: pip install 'codegen-toolkit[gguf]'."
 _CHILD = Path(__file__).with_name("llama_child.py")
 _CONTEXT = 4096  # by default at most; memory grows with it
 _LEAST_CONTEXT = 256  # llama.cpp rounds up to multiples of it
@@ -91,7 +91,7 @@ class LlamaServer:
                 f"Give at most {trained}.",
             )
         if importlib.util.find_spec("xllamacpp") is None:
-            raise ModelError(f"{path} needs llama.cpp, which is not installed.", INSTALL)
+            raise missing("xllamacpp", f"{path} needs llama.cpp, which is not installed.")
         self.path = path
         self.model = path.stem
         self.api_key = api_key or secrets.token_urlsafe(24)

@@ -43,9 +43,7 @@ def training_readme(
     lines += [
         f"# {base.rstrip('/').rpartition('/')[2]}, fine-tuned",
         "",
-        f"{recipe['steps']} optimizer steps ({recipe['method']}, loss {recipe['loss']}, prompts in"
-        f" the {recipe['format']} format) on {counts['examples']} examples with"
-        f" {counts['trained_tokens']} trained of {counts['tokens']} tokens.",
+        _what_it_saw(recipe, counts),
         "",
         f"- Outputs are read by the decoder `{recipe['decoder']}`.",
         f"- Training loss: {losses[0][1]:.4f} at the first step, {losses[-1][1]:.4f} at the last."
@@ -56,6 +54,11 @@ def training_readme(
         best = min(loss for _, loss in evaluations)
         lines.append(f"- Held-out loss: {evaluations[-1][1]:.4f} at the last, {best:.4f} at best.")
     for name, points in parts.items():
+        if name in ("reward", "solved"):
+            lines.append(
+                f"- Mean {name} of the samples: {points[0][1]:.3f} at the first step, "
+                f"{points[-1][1]:.3f} at the last."
+            )
         if name.startswith("pass@"):
             lines.append(
                 f"- {name} on the task {recipe['evaluation']['task']}: {points[0][1]:.1%} at step "
@@ -67,3 +70,20 @@ def training_readme(
     lines += ["", "## Settings", "", "```json", json.dumps(shown, indent=1), "```", ""]
     lines += ["Made with " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".", ""]
     return "\n".join(lines)
+
+
+def _what_it_saw(recipe: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
+    objective = recipe.get("objective", "sft")
+    by = f"loss {recipe['loss']}" if objective == "sft" else f"objective {objective}"
+    line = (
+        f"{recipe['steps']} optimizer steps ({recipe['method']}, {by}, prompts in the"
+        f" {recipe['format']} format) on {counts['examples']}"
+    )
+    if objective == "grpo":
+        own = recipe["grpo"]
+        return (
+            f"{line} problems of the task {own['task']}, {own['group']} samples each; rewards:"
+            f" {', '.join(f'{name} {weight:g}' for name, weight in own['rewards'].items())}."
+        )
+    kind = "pairs" if objective == "dpo" else "examples"
+    return f"{line} {kind} with {counts['trained_tokens']} trained of {counts['tokens']} tokens."

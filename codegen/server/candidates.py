@@ -190,6 +190,7 @@ class CandidateSearch:
             self.prompt.ids,
             taken=self.prompt.taken,
             stops=self.stops,
+            marks=self.request.marks,
         )
         row = Row(self.prompt.ids, uniforms, self.prompt.rest, tokens=path.tokens)
         for token in path.tokens:

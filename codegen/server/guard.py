@@ -16,6 +16,7 @@ the time they take to arrive (408).
 from __future__ import annotations
 
 import asyncio
+import base64
 import hmac
 import ipaddress
 import os
@@ -26,7 +27,7 @@ import socket
 import stat
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,7 @@ class Guard:
                 return
             if scope["path"] not in _PUBLIC:
                 self._check_token(headers)
-                self._check_rate(_client(scope, headers))
+                self._check_rate(client_name(scope, headers))
             body = await self._body(scope["method"], headers, receive)
         except _Refused as refused:
             self.metrics.count(f"refused_{refused.status}")
@@ -215,9 +216,10 @@ class Guard:
         if self.token is None:
             return
         kind, _, given = headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not same_token(given.strip(), self.token):
+        shown = _password(given) if kind.lower() == "basic" else given.strip()
+        if kind.lower() not in ("bearer", "basic") or not same_token(shown, self.token):
             message = "Give the token as: Authorization: Bearer TOKEN"
-            if kind.lower() == "bearer" and given.strip():
+            if kind.lower() in ("bearer", "basic") and shown:
                 message = "The token is wrong; it is printed at the start or is in --token-file."
             raise _Refused(401, message, {"www-authenticate": "Bearer"})
 
@@ -250,7 +252,17 @@ class Guard:
             raise _Refused(408, f"The request took over {self.limits.read_s:g} s.") from None
 
 
-def _client(scope: Scope, headers: Headers) -> str:
+def _password(given: str) -> str:
+    """The password of basic authentication, as clients send it for ``http://name:TOKEN@host``; ""
+    if there is none.
+    """
+    try:
+        return base64.b64decode(given, validate=True).decode("utf-8").partition(":")[2]
+    except ValueError:
+        return ""
+
+
+def client_name(scope: Scope, headers: Headers) -> str:
     """What is counted as one client: an address and program; a socket has no address."""
     address = (scope.get("client") or ("local", 0))[0]
     return f"{address} {headers.get('user-agent', '')[:80]}"
@@ -313,9 +325,10 @@ class _Protocol(H11Protocol):
     The head of every request, not only of the first one, must be whole ``_HEADER_S`` after its
     first byte (or after the connection was made). A connection may be idle between two requests for
     ``_IDLE_S``. What a client does not read for ``_UNREAD_S`` is thrown away with the connection.
-    Once there are ``_CROWDED`` connections, those without a request give way to new ones, first of
-    the peer that has most: nobody can keep others out by holding connections open. What comes after
-    the head is bounded elsewhere (``ServerLimits.read_s``, ``ServerLimits.deadline_s``).
+    Once there are ``_CROWDED`` connections of the default number, or of another as many in
+    proportion, those without a request give way to new ones, first of the peer that has most:
+    nobody can keep others out by holding connections open. What comes after the head is bounded
+    elsewhere (``ServerLimits.read_s``, ``ServerLimits.deadline_s``).
     """
 
     _head_timer: asyncio.TimerHandle | None = None
@@ -377,7 +390,8 @@ class _Protocol(H11Protocol):
         mine = [c for c in self.connections if isinstance(c, _Protocol)]
         live = [c for c in mine if not c.transport.is_closing()]
         idle = [c for c in live if c is not self and not c._has_request]
-        if len(live) <= _CROWDED or not idle:
+        crowded = _CROWDED * (self.limit_concurrency or _CONNECTIONS) / _CONNECTIONS
+        if len(live) <= crowded or not idle:
             return
         held = Counter(c._peer for c in live)
         max(idle, key=lambda c: (held[c._peer], -c._since)).transport.abort()
@@ -469,9 +483,24 @@ def listen_unix(path: Path) -> socket.socket:
     return sock
 
 
-def serve(app: ASGIApp, sock: socket.socket) -> None:
-    """Serves until SIGINT or SIGTERM, in the main thread."""
-    server = make_server(app)
+def serve(
+    app: ASGIApp,
+    sock: socket.socket,
+    *,
+    connections: int = 0,
+    grace_s: int = 2,
+    stopping: Callable[[], None] | None = None,
+) -> None:
+    """Serves until SIGINT or SIGTERM, in the main thread.
+
+    Args:
+        app: the application.
+        sock: a listening socket.
+        connections: most at a time; 0 for as many as one user's editors need.
+        grace_s: seconds that requests have to end once it stops.
+        stopping: called on the event loop when it stops, while requests may still be running.
+    """
+    server = make_server(app, connections=connections, grace_s=grace_s, stopping=stopping)
 
     def stop(*_: object) -> None:
         # uvicorn stops by its own handlers; afterwards it raises the signal again for these.
@@ -485,9 +514,25 @@ def serve(app: ASGIApp, sock: socket.socket) -> None:
             signal.signal(number, handler)
 
 
-def make_server(app: ASGIApp) -> uvicorn.Server:
-    """The server with its limits."""
-    return uvicorn.Server(
+class _Server(uvicorn.Server):
+    stopping: Callable[[], None] | None = None
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stops to listen, and waits for requests to end."""
+        if self.stopping is not None:
+            self.stopping()
+        await super().shutdown(sockets)
+
+
+def make_server(
+    app: ASGIApp,
+    *,
+    connections: int = 0,
+    grace_s: int = 2,
+    stopping: Callable[[], None] | None = None,
+) -> uvicorn.Server:
+    """The server with its limits; see :func:`serve`."""
+    server = _Server(
         uvicorn.Config(
             app,
             http=_Protocol,
@@ -499,8 +544,10 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
             date_header=False,
             lifespan="off",
             h11_max_incomplete_event_size=_HEADER_BYTES,
-            limit_concurrency=_CONNECTIONS,
+            limit_concurrency=connections or _CONNECTIONS,
             timeout_keep_alive=_IDLE_S,
-            timeout_graceful_shutdown=2,
+            timeout_graceful_shutdown=grace_s,
         )
     )
+    server.stopping = stopping
+    return server

@@ -35,6 +35,7 @@ from codegen import __version__
 from codegen.errors import CodegenError
 from codegen.server.document import ENCODINGS, Encoding, units
 from codegen.server.engine import CompletionEngine
+from codegen.server.next_edits import NextEditor, Proposal
 from codegen.server.requests import Completion, ServerLimits, Status
 from codegen.server.session import Selected, Session, Snapshot
 from codegen.server.sources import WATCHED
@@ -107,7 +108,14 @@ def _discard(stream: BinaryIO, length: int, most: int) -> Malformed | None:
 
 
 class Protocol(LanguageServerProtocol):
-    """pygls's protocol without its own copy of the documents, and with no message that ends it."""
+    """pygls's protocol without its own copy of the documents, and with no message that ends it.
+
+    Attributes:
+        only_utf16: columns count UTF-16 whatever else the editor offers: some clients of next edits
+            take them for that in any case.
+    """
+
+    only_utf16 = False
 
     @lsp_method(types.TEXT_DOCUMENT_DID_OPEN)
     def lsp_text_document__did_open(self, params: types.DidOpenTextDocumentParams) -> Any:
@@ -142,6 +150,9 @@ class Protocol(LanguageServerProtocol):
             self._refuse(None, JsonRpcInvalidRequest("The message is not a JSON-RPC 2.0 object."))
             return
         number = data.get("id") if isinstance(data.get("id"), (int, str)) else None
+        if self.only_utf16 and data.get("method") == types.INITIALIZE:
+            with suppress(KeyError, TypeError, AttributeError):
+                data["params"]["capabilities"]["general"].pop("positionEncodings", None)
         try:
             structured: Any = self.structure_message(data)
             self.handle_message(structured)
@@ -166,6 +177,8 @@ def add_features(server: LanguageServer, session: Session) -> None:
     _add_documents(server, session)
     _add_settings(server, session)
     _add_inline(server, session)
+    if session.next_edits:
+        _add_next_edits(server, session)
 
     @server.feature(types.INITIALIZE)
     def initialize(params: types.InitializeParams) -> None:
@@ -195,8 +208,7 @@ def add_features(server: LanguageServer, session: Session) -> None:
 
         @server.feature(method)
         def count(_: Any, name: str = name) -> None:
-            if session.engine:
-                session.engine.metrics.count(name)
+            _count(session, name)
 
 
 def _add_documents(server: LanguageServer, session: Session) -> None:
@@ -296,6 +308,69 @@ def _add_inline(server: LanguageServer, session: Session) -> None:
         return types.InlineCompletionList(items)
 
 
+INLINE_EDIT = "textDocument/copilotInlineEdit"
+ACCEPTED = "github.copilot.didAcceptCompletionItem"
+
+
+def _add_next_edits(server: LanguageServer, session: Session) -> None:
+    """Edits beyond the cursor, as GitHub's Copilot language server answers them.
+
+    Clients such as sidekick.nvim ask, apply the edit and run the command. The edit of the latest
+    answer is a code action, too, for editors that know neither.
+    """
+
+    @server.feature(INLINE_EDIT)
+    async def inline_edit(params: Any) -> dict[str, Any]:
+        asked = params.textDocument
+        place = types.Position(params.position.line, params.position.character)
+        found = await session.next_edit(asked.uri, getattr(asked, "version", None), place)
+        return {"edits": [_inline_edit(found)] if found else []}
+
+    @server.feature("textDocument/didShowInlineEdit")
+    def shown(_: Any) -> None:
+        _count(session, "next_edit_shown")
+
+    @server.feature("textDocument/didFocus")
+    def focus(_: Any) -> None:
+        """Which document is looked at changes nothing."""
+
+    @server.command(ACCEPTED)
+    def accepted(*_: Any) -> None:
+        """Clients expect it; what is accepted is seen in the document, whoever the client is."""
+
+    @server.feature(
+        types.TEXT_DOCUMENT_CODE_ACTION,
+        types.CodeActionOptions(code_action_kinds=[types.CodeActionKind.QuickFix]),
+    )
+    async def code_action(params: types.CodeActionParams) -> list[types.CodeAction]:
+        """Only where the user asks for actions: editors also ask at each move of the cursor."""
+        if params.context.trigger_kind != types.CodeActionTriggerKind.Invoked:
+            return []
+        found = await session.next_edit(params.text_document.uri, None, params.range.start)
+        if found is None:
+            return []
+        edit = types.WorkspaceEdit({found.uri: [types.TextEdit(found.place, found.text)]})
+        return [types.CodeAction("Apply the next edit", types.CodeActionKind.QuickFix, edit=edit)]
+
+
+def _count(session: Session, name: str) -> None:
+    if session.engine:
+        session.engine.metrics.count(name)
+
+
+def _inline_edit(found: Proposal) -> dict[str, Any]:
+    start, end = found.place.start, found.place.end
+    return {
+        "text": found.text,
+        "textDocument": {"uri": found.uri, "version": found.version},
+        "range": {
+            "start": {"line": start.line, "character": start.character},
+            "end": {"line": end.line, "character": end.character},
+        },
+        "command": {"title": "Accept", "command": ACCEPTED, "arguments": [found.id]},
+    }
+
+
 def _settled(snapshot: Snapshot, answer: Completion) -> dict[str, Any]:
     """What replaces the items of an earlier answer at a position."""
     position = snapshot.position
@@ -349,15 +424,20 @@ def _item(text: str, place: types.Range, number: int) -> types.CompletionItem:
 # ------------------------------------------------------------------ serving
 
 
-def serve_stdio(load: Callable[[], CompletionEngine], exclude: tuple[str, ...] = ()) -> None:
+def serve_stdio(
+    load: Callable[[], CompletionEngine],
+    exclude: tuple[str, ...] = (),
+    next_edits: NextEditor | None = None,
+) -> None:
     """Serves one editor until it says goodbye or closes the stream.
 
     Args:
         load: makes the engine; the editor is answered while the model loads.
         exclude: patterns of files that get no completions.
+        next_edits: proposes edits beyond the cursor.
     """
     source, sink = _private_streams()
-    code = asyncio.run(_serve(source, sink, load, exclude))
+    code = asyncio.run(_serve(source, sink, load, exclude, next_edits))
     # A thread may still wait for the editor's next byte; there is nothing left to wait for.
     logging.shutdown()
     sys.stderr.flush()
@@ -377,12 +457,14 @@ async def _serve(
     sink: BinaryIO,
     load: Callable[[], CompletionEngine],
     exclude: tuple[str, ...],
+    next_edits: NextEditor | None,
 ) -> int:
     server = LanguageServer("codegen", __version__, protocol_cls=Protocol)
     protocol = server.protocol
     assert isinstance(protocol, Protocol)
+    protocol.only_utf16 = next_edits is not None
     protocol.set_writer(StdoutWriter(sink))
-    session = Session(ServerLimits(), exclude)
+    session = Session(ServerLimits(), exclude, next_edits=next_edits)
     add_features(server, session)
     messages: asyncio.Queue[bytes | Malformed | None] = asyncio.Queue()
     _read_in_thread(source, messages, session.limits.body_bytes)

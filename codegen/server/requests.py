@@ -116,6 +116,7 @@ class CompletionRequest:
             once and for each time (OpenAI's API).
         logit_bias: added to the logits of tokens, by id.
         top_k: draw from so many of the most probable tokens; 0 for all.
+        marks: special tokens whose names belong to the answer's text; others give none.
     """
 
     key: DocumentKey
@@ -142,6 +143,7 @@ class CompletionRequest:
     frequency_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
     top_k: int = 0
+    marks: tuple[str, ...] = ()
 
     @property
     def changes_logits(self) -> bool:

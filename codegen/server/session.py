@@ -30,6 +30,7 @@ from codegen.errors import CodegenError
 from codegen.generation import SamplingParams
 from codegen.server.document import Encoding, OutOfStep, TextDocument, TypingDelay, moved
 from codegen.server.engine import CompletionEngine
+from codegen.server.next_edits import NextEditor, Proposal
 from codegen.server.pieces import KINDS, Kind
 from codegen.server.requests import (
     Completion,
@@ -205,6 +206,7 @@ class Session:
         status: the latest.
         on_settled: is called with an answer that replaces an earlier one, for an editor that takes
             a second answer. Without it every answer is settled before it is given.
+        next_edits: proposes edits beyond the cursor, if the editor is to have them.
     """
 
     limits: ServerLimits
@@ -218,6 +220,7 @@ class Session:
     documents: dict[str, OpenDocument] = field(default_factory=dict)
     engine: CompletionEngine | None = None
     on_settled: Callable[[Snapshot, Completion], None] | None = None
+    next_edits: NextEditor | None = None
     _settling: set[asyncio.Task[None]] = field(default_factory=set)
     _warming: asyncio.TimerHandle | None = None
     _pausing: asyncio.TimerHandle | None = None
@@ -284,6 +287,9 @@ class Session:
         if document is None or document.text is None:
             return
         document.changes += 1
+        taken = self.next_edits and self.next_edits.changing(uri, document.text, changes)
+        if taken and self.engine:
+            self.engine.metrics.count("next_edit_accepted")
         document.delay.key(time.monotonic())
         self._count_acceptance(uri, document.text, changes)
         try:
@@ -334,6 +340,8 @@ class Session:
 
     def _forget(self, uri: str) -> None:
         self.files.closed(uri)
+        if self.next_edits:
+            self.next_edits.forget(uri)
         if self.engine:
             self.engine.close(self._key(uri))
 
@@ -521,6 +529,26 @@ class Session:
         self.engine.suggestions(request.key).show(request.prefix, texts)
         if texts:
             self.engine.metrics.count("shown")
+
+    async def next_edit(self, uri: str, version: int | None, position: Position) -> Proposal | None:
+        """The edit proposed for a document; None where nothing is."""
+        document, preferences = self.documents.get(uri), self.preferences
+        if self.next_edits is None or self.engine is None or not preferences.enabled:
+            return None
+        if document is None or document.text is None:
+            return None
+        if preferences.languages and document.language not in preferences.languages:
+            return None
+        if version is not None and version != document.text.version:
+            return None  # another change is on its way
+        _, path = self.files.name(uri)
+        try:
+            return await self.next_edits.propose(
+                self.engine, self._key(uri), document.text, position, path, document.language
+            )
+        except CodegenError as error:
+            log.debug("No next edit: %s", error.message)
+            return None
 
     # ------------------------------------------------------------------ settings
 

@@ -1,7 +1,8 @@
 """The report: one HTML file that needs nothing else, and its numbers as JSON and Markdown.
 
 ``content`` (scored runs, and how they are read), ``numbers`` (what is computed beside the scores),
-``charts`` (SVG), ``page`` (what the templates in ``assets`` are filled with).
+``charts`` (SVG), ``training`` (runs of reinforcement), ``page`` (what the templates in ``assets``
+are filled with).
 """
 
 from codegen.evals.report.charts import loss_picture
@@ -22,6 +23,7 @@ from codegen.evals.report.numbers import (
     summary_rows,
 )
 from codegen.evals.report.page import write_report
+from codegen.evals.report.training import is_training, read_training
 
 __all__ = [
     "DataCounts",
@@ -34,8 +36,10 @@ __all__ = [
     "SummaryRow",
     "compare_runs",
     "headline_ks",
+    "is_training",
     "loss_picture",
     "read_run",
+    "read_training",
     "summary_rows",
     "write_report",
 ]

@@ -151,9 +151,9 @@ def verdict_chart(runs: Sequence[ScoredRun], statuses: Sequence[str]) -> Markup:
     )
 
 
-def loss_chart(curves: Sequence[LossCurve]) -> Markup:
-    """Losses over the steps; each curve needs a point."""
-    return _both_widths(lambda width: _loss_chart(curves, width))
+def loss_chart(curves: Sequence[LossCurve], quantity: str = "Loss") -> Markup:
+    """Losses, or another quantity, over the steps; each curve needs a point."""
+    return _both_widths(lambda width: _loss_chart(curves, width, quantity))
 
 
 def is_thinned(curve: LossCurve) -> bool:

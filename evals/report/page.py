@@ -57,6 +57,7 @@ _MEANING: Mapping[Status, str] = {
     "exited": "ended itself before the tests were done",
     "output_limit": "wrote too much",
     "syntax_error": "not valid Python",
+    "compile_error": "did not compile",
     "empty": "nothing was written",
     "no_answer": "no program was found in the answer",
     "bad_test": "the problem's test is unusable or tests nothing",
@@ -85,6 +86,7 @@ def write_report(
     title: str = "Evaluation report",
     subtitle: str = "",
     losses: Sequence[LossCurve] = (),
+    quantity: str = "Loss",
     data_counts: Sequence[DataCounts] = (),
     edit_steps: Sequence[EditSteps] = (),
     notes: Sequence[str] = (),
@@ -96,6 +98,7 @@ def write_report(
 
     Args:
         runs: in the order they are shown; the first is the baseline of comparisons.
+        losses, quantity: curves over training steps, and what they show.
         notes: sentences of the caller, shown with the result's limits.
         versions: of what the caller used, beside those in the scores.
 
@@ -155,6 +158,7 @@ def write_report(
         "seen": [s for s in STATUSES if any(run.score.statuses.get(s) for run in runs)],
         "measures": list(dict.fromkeys(name for run in runs for name in run.score.measures)),
         "losses": [curve for curve in losses if curve.points],
+        "quantity": quantity,
         "data_counts": data_counts,
         "steppers": [steps for steps in edit_steps if steps.states],
         "explorers": explorers,

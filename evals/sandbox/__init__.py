@@ -22,7 +22,7 @@ the program.
 """
 
 from .cluster import ClusterSandbox
-from .jobs import Call, Job, Limits, Mode, Outcome, Result, SandboxProtocol
+from .jobs import Call, Job, Limits, Mode, Outcome, Result, SandboxProtocol, Script
 from .probes import Probe, probe
 from .sandbox import Sandbox
 
@@ -37,5 +37,6 @@ __all__ = [
     "Result",
     "Sandbox",
     "SandboxProtocol",
+    "Script",
     "probe",
 ]

@@ -39,7 +39,7 @@ class ClusterSandbox:
     Args:
         address: of the cluster, see :func:`codegen.cluster.connected`.
         workers: the number of actors, of one CPU each; None takes all CPUs of the cluster.
-        unsafe_local, packages: see :class:`Sandbox`.
+        unsafe_local, packages, languages: see :class:`Sandbox`.
 
     Raises:
         MachineError: on entering, if Ray is not installed or not reached.
@@ -52,6 +52,7 @@ class ClusterSandbox:
         workers: int | None = None,
         unsafe_local: bool = False,
         packages: Sequence[str] = (),
+        languages: Sequence[str] = (),
     ) -> None:
         if workers is not None and workers < 1:
             raise InputError(f"The sandbox got {workers} workers; it needs at least 1.")
@@ -59,6 +60,7 @@ class ClusterSandbox:
         self._workers = workers
         self._unsafe_local = unsafe_local
         self._packages = tuple(packages)
+        self._languages = tuple(languages)
         self._ray: ModuleType | None = None
         self._connection = ExitStack()
         self._actors: list[Any] = []
@@ -72,7 +74,7 @@ class ClusterSandbox:
             kind = ray.remote(
                 num_cpus=1, max_restarts=-1, max_task_retries=TRIES - 1, max_concurrency=2
             )(_Worker)
-            settings = (sys.path, self._unsafe_local, self._packages)
+            settings = (sys.path, self._unsafe_local, self._packages, self._languages)
             self._actors = [kind.remote(*settings) for _ in range(count)]
             descriptions = ray.get([actor.describe.remote() for actor in self._actors])
         except ray.exceptions.RayError as error:
@@ -126,7 +128,7 @@ class ClusterSandbox:
                 while idle and (batch := list(islice(source, BATCH))):
                     runnable = []
                     for key, job in batch:
-                        if is_empty(job.program):
+                        if is_empty(job):
                             yield key, Outcome("empty", trust_of(job.mode), message="no code")
                         else:
                             check_job(job)
@@ -165,10 +167,16 @@ class _Worker:
     """What an actor holds: an open sandbox."""
 
     def __init__(
-        self, path: Sequence[str], unsafe_local: bool, packages: Sequence[str] = ()
+        self,
+        path: Sequence[str],
+        unsafe_local: bool,
+        packages: Sequence[str] = (),
+        languages: Sequence[str] = (),
     ) -> None:
         sys.path.extend(folder for folder in path if folder not in sys.path)
-        sandbox = Sandbox(workers=1, unsafe_local=unsafe_local, packages=packages)
+        sandbox = Sandbox(
+            workers=1, unsafe_local=unsafe_local, packages=packages, languages=languages
+        )
         self._sandbox = sandbox.__enter__()
 
     def describe(self) -> dict[str, Any]:

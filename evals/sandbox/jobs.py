@@ -9,19 +9,23 @@ import json
 import marshal
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, ClassVar, Literal, Protocol
 
 from codegen.errors import ConfigError, InputError
+from codegen.paths import inner_path
 from codegen.records import Status, Trust
 
 from .inner import wire
 from .inner.analysis import GivenCode, collected_names, names_read, side_effect_free
 from .inner.suites import TEST_FILE
+from .languages import find
 
 Mode = Literal["isolated", "stdio", "in_sandbox", "calls"]
 MODES: tuple[Mode, ...] = ("isolated", "stdio", "in_sandbox", "calls")
 WALL_FACTOR = 3.0
+PYTHON = "python"
 
 # The name of a function, its arguments and its named arguments; the name of a global variable and
 # None, to read it; or an expression.
@@ -55,7 +59,7 @@ class Limits:
         for name, least, most in (
             ("cpu_s", 0.05, 86400),
             ("memory_mib", 128, 1 << 20),
-            ("output_bytes", 1, 4 << 20),
+            ("output_bytes", 1, 64 << 20),
             ("file_mib", 1, 1 << 16),
             ("processes", 1, 4096),
             ("open_files", 16, 4096),
@@ -86,13 +90,22 @@ class Job:
         - ``stdio``: the program runs as a script does, with ``stdin``, to its end (exit status 0);
           its standard output, that of its child processes included, is compared with
           ``expected_stdout`` without regard to white space at the ends of lines and to blank lines
-          at the end.
+          at the end. With None nothing is compared.
         - ``in_sandbox``: setup, program and test in one process. For tests that need the program's
           objects; the program could forge the verdict.
         - ``calls``: evaluates ``calls`` one after another and returns the values. A call is a
           function's name, its arguments and, if need be, its named arguments; or a name and None,
           to read the global variable; or an expression of the program's names. An exception of one
           call does not keep the others from being made.
+
+    In another ``language`` (:mod:`.languages`) the modes are
+
+        - ``stdio``: as above.
+        - ``isolated``: ``test`` is appended to the program; what it writes into the file of
+          answers (:mod:`.inner.foreign`) is compared with ``expected_stdout``, elsewhere. What the
+          program prints is dropped.
+        - ``in_sandbox``: ``test`` is appended to the program, and has to end as a test that passed
+          ends: with exit status 0, once its last statement has given back the job's token.
 
     Attributes:
         program: the whole program's text.
@@ -101,6 +114,7 @@ class Job:
         setup: text executed before the test, on the test's side.
         mode: see above.
         stdin, expected_stdout: see ``stdio``.
+        language: a name or alias of :mod:`.languages`.
         calls: see mode ``calls``; arguments are plain values (see ``inner.wire``).
         limits: what the program may use.
     """
@@ -111,9 +125,10 @@ class Job:
     setup: str = ""
     mode: Mode = "isolated"
     stdin: str = ""
-    expected_stdout: str = ""
+    expected_stdout: str | None = ""
     calls: Sequence[Call] = ()
     limits: Limits = Limits()
+    language: str = PYTHON
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -121,14 +136,89 @@ class Job:
                 f"Unknown sandbox mode {self.mode!r}.", f"Modes are: {', '.join(MODES)}."
             )
         for name in ("program", "test", "entry_point", "setup", "stdin", "expected_stdout"):
-            if not isinstance(value := getattr(self, name), str):
+            value = getattr(self, name)
+            if not isinstance(value, str) and (name, value) != ("expected_stdout", None):
                 raise InputError(f"The job's {name} must be a text, got {type(value).__name__}.")
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the program is in another language than Python."""
+        return self.language != PYTHON
+
+    @property
+    def compares_output(self) -> bool:
+        """Whether the verdict is a comparison of what it wrote, once it has ended."""
+        return self.mode == "stdio" or (self.is_foreign and self.mode == "isolated")
 
     @property
     def most_output(self) -> int:
         """Bytes of standard output after which it is ended: more than a right program writes."""
-        expected = len(self.expected_stdout.encode("utf-8", "surrogatepass"))
-        return self.limits.output_bytes + (2 * expected if self.mode == "stdio" else 0)
+        expected = len((self.expected_stdout or "").encode("utf-8", "surrogatepass"))
+        return self.limits.output_bytes + (2 * expected if self.compares_output else 0)
+
+
+MOST_FILES = 256
+SCRIPT_WALL_FACTOR = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A program to run as a script and to look at, not to judge.
+
+    Its outcome has ``stdout``, ``stderr``, ``exit_code`` and ``files``; the status is ``passed`` if
+    it ended with exit code 0, which any program can do. The clock may show twice the limit of CPU
+    time; a script that is stopped by the clock is not run again.
+
+    Attributes:
+        program: the whole program's text.
+        stdin: its standard input.
+        files: what is in its working directory, by relative path.
+        fetch: relative paths of files to return once it has ended by itself; those that are not
+            there, or do not fit into half of ``Limits.file_mib`` together, are left out.
+        limits: what it may use. Beyond ``output_bytes`` of standard output it is ended; of standard
+            error as much is kept.
+        language: a name or alias of :mod:`.languages`. Compilers have limits of their own; where
+            one fails, the status is ``compile_error``.
+
+    Raises:
+        InputError: for paths that lead out of the working directory, and too many or too large
+            files.
+    """
+
+    program: str
+    stdin: str = ""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    fetch: Sequence[str] = ()
+    limits: Limits = Limits()
+    language: str = PYTHON
+
+    mode: ClassVar[Literal["run"]] = "run"
+    compares_output: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for name in ("program", "stdin"):
+            if not isinstance(value := getattr(self, name), str):
+                raise InputError(f"The script's {name} must be a text, got {type(value).__name__}.")
+        for names, what in ((self.files, "files"), (self.fetch, "fetch")):
+            if len(names) > MOST_FILES:
+                raise InputError(f"The script's {what} are {len(names)}; at most {MOST_FILES}.")
+            for name in names:
+                inner_path(name, f"The script's {what}")
+        if sum(map(len, self.files.values())) > self.limits.file_mib << 20:
+            raise InputError(f"The script's files hold more than {self.limits.file_mib} MiB.")
+        folders = {str(p) for name in self.files for p in PurePosixPath(name).parents}
+        if both := folders.intersection(self.files):
+            raise InputError(f"The script's files name {min(both)!r} as a file and as a directory.")
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the program is in another language than Python."""
+        return self.language != PYTHON
+
+    @property
+    def most_output(self) -> int:
+        """Bytes of standard output after which it is ended."""
+        return self.limits.output_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +252,11 @@ class Outcome:
             a buffer when the program was ended is not there.
         values: what the calls returned, up to the first that failed (``calls``).
         results: how each call went, up to the one that ended the program, if one did (``calls``).
+        stderr: the beginning of its standard error (:class:`Script`).
+        exit_code: as of :mod:`subprocess`, a negative number for a signal; None if it was ended at
+            a limit (:class:`Script`).
+        files: what it left in the files to fetch (:class:`Script`).
+        compile_s: CPU seconds of its compiler; 0 if what it makes was there already.
     """
 
     status: Status
@@ -173,6 +268,10 @@ class Outcome:
     stdout: str = ""
     values: tuple[Any, ...] = ()
     results: tuple[Result, ...] = ()
+    stderr: str = ""
+    exit_code: int | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    compile_s: float = 0.0
 
     @property
     def passed(self) -> bool:
@@ -192,22 +291,33 @@ class SandboxProtocol(Protocol):
         ...
 
 
-def trust_of(mode: Mode) -> Trust:
+def trust_of(mode: Mode | Literal["run"]) -> Trust:
     """How far a verdict of this mode can be believed."""
+    if mode == "run":
+        return "in_sandbox"
     return "isolated" if mode in ("isolated", "calls") else mode
 
 
-def is_empty(program: str) -> bool:
-    """Whether a program holds nothing but blank lines and comments."""
-    return all(not line.strip() or line.lstrip().startswith("#") for line in program.splitlines())
+def is_empty(job: Job) -> bool:
+    """Whether a job's program holds nothing but blank lines and comments."""
+    mark = find(job.language).comment if job.is_foreign else "#"
+    lines = (line.lstrip() for line in job.program.splitlines())
+    return all(not line or line.startswith(mark) for line in lines)
 
 
 MAX_KEPT_TEXT = 1 << 16
 
 
-def program_payload(job: Job, token: str) -> bytes:
+def program_payload(job: Job | Script, token: str) -> bytes:
     """See the ``main`` of :mod:`.inner.program`."""
     text = job.program
+    if isinstance(job, Script):
+        files = {name: data.decode("latin-1") for name, data in job.files.items()}
+        most = job.limits.file_mib << 19
+        text = json.dumps(
+            {"program": text, "files": files, "fetch": [*job.fetch], "fetch_bytes": most}
+        )
+        return f"run\n{text}".encode()
     if job.mode == "in_sandbox":
         fields = {
             "program": job.program,
@@ -223,16 +333,16 @@ def program_payload(job: Job, token: str) -> bytes:
 
 def tests_payload(job: Job, token: str) -> bytes:
     """See the ``main`` of :mod:`.inner.checker`."""
-    payload: dict[str, Any] = {"mode": job.mode}
-    if job.mode in ("isolated", "in_sandbox"):
+    payload: dict[str, Any] = {"mode": job.mode, "foreign": job.is_foreign}
+    if job.compares_output:
+        payload |= {"expected_stdout": job.expected_stdout, "most_output": job.most_output}
+    elif job.mode in ("isolated", "in_sandbox") and not job.is_foreign:
         payload |= {
             "setup": code_of(job.setup, "<setup>"),
             "test": code_of(job.test, TEST_FILE),
             "text": job.test,
             "entry_point": job.entry_point,
         }
-    elif job.mode == "stdio":
-        payload |= {"expected_stdout": job.expected_stdout, "most_output": job.most_output}
     elif job.mode == "calls":
         payload |= {"calls": pack_calls(job), "output_bytes": job.limits.output_bytes}
     if job.mode == "in_sandbox":

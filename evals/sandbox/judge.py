@@ -15,7 +15,7 @@ from typing import Any, get_args
 from codegen.records import Status
 
 from .inner.orders import Reason
-from .jobs import Job
+from .jobs import Job, Script
 
 _CHECKER_STATUSES = frozenset(get_args(Status)) - {"no_answer"} | {"gone"}
 _NEAR_LIMIT = 0.8
@@ -86,7 +86,11 @@ def judge(
     """Decides the status of a job. ``output_bytes`` is the size of its standard output."""
     if report is not None and report.status == "bad_test":
         return Judgement("bad_test", report.message)
-    if report is not None and report.status == "passed" and job.mode not in ("stdio", "calls"):
+    if (
+        report is not None
+        and report.status == "passed"
+        and not (job.compares_output or job.mode == "calls")
+    ):
         return Judgement("passed")
     if program.reason == "output" or output_bytes > job.most_output:
         return Judgement("output_limit", f"more than {job.most_output} bytes of output")
@@ -94,7 +98,7 @@ def judge(
         return ended
     if report is None:
         return _no_report(tests)
-    if report.status == "gone" or (job.mode == "stdio" and report.status in ("passed", "wrong")):
+    if report.status == "gone" or (job.compares_output and report.status in ("passed", "wrong")):
         ended = _ended_by_itself(job, program)
         if ended is not None:
             return ended
@@ -105,7 +109,16 @@ def judge(
     return Judgement(report.status, report.message)  # type: ignore[arg-type]
 
 
-def _ended_at_a_limit(job: Job, program: End) -> Judgement | None:
+def judge_script(script: Script, program: End, output_bytes: int) -> Judgement:
+    """The status of a program that nobody tests: how it ended."""
+    if program.reason == "output" or output_bytes > script.most_output:
+        return Judgement("output_limit", f"more than {script.most_output} bytes of output")
+    if ended := _ended_at_a_limit(script, program):
+        return Judgement(ended.status, ended.message)
+    return _ended_by_itself(script, program) or Judgement("passed")
+
+
+def _ended_at_a_limit(job: Job | Script, program: End) -> Judgement | None:
     limits = job.limits
     by_kernel = program.signal in (signal.SIGKILL, signal.SIGXCPU) and program.reason == "exit"
     if program.reason == "cpu" or (by_kernel and program.cpu_s >= limits.cpu_s):
@@ -119,7 +132,7 @@ def _ended_at_a_limit(job: Job, program: End) -> Judgement | None:
     return None
 
 
-def _ended_by_itself(job: Job, program: End) -> Judgement | None:
+def _ended_by_itself(job: Job | Script, program: End) -> Judgement | None:
     """The status of a program that is gone, None if it ended in good order."""
     number = program.signal
     if number and program.reason == "exit":
@@ -128,7 +141,7 @@ def _ended_by_itself(job: Job, program: End) -> Judgement | None:
         return Judgement("crashed", f"signal {signal_name(number)}")
     if number:
         return Judgement("exited", "the program closed its channel to the tests")
-    if program.exit_code or job.mode != "stdio":
+    if program.exit_code or not (job.mode == "run" or job.compares_output):
         return Judgement("exited", f"exit code {program.exit_code}")
     return None
 

@@ -35,6 +35,7 @@ class Packages:
         versions: of all distributions, or the path of a directory.
         entries: (path here, name below the sandbox's directory of packages).
         folders: directories given as such, each searched for modules.
+        tools: (path here, path in the sandbox) of what programs in other languages need.
     """
 
     names: tuple[str, ...] = ()
@@ -42,6 +43,7 @@ class Packages:
     versions: Mapping[str, str] = field(default_factory=dict)
     entries: tuple[tuple[str, str], ...] = ()
     folders: tuple[str, ...] = ()
+    tools: tuple[tuple[str, str], ...] = ()
 
     @property
     def binds(self) -> list[tuple[str, str]]:
@@ -51,7 +53,7 @@ class Packages:
         # Debian's numpy finds its linear algebra by these links.
         if binds and Path("/etc/alternatives").is_dir():
             binds.append(("/etc/alternatives", "/etc/alternatives"))
-        return binds
+        return list(dict.fromkeys([*binds, *self.tools]))
 
     @property
     def search_path(self) -> list[str]:

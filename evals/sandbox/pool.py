@@ -7,8 +7,9 @@ told their verdict, over a socket that only they have. The programs' zygote keep
 programs; the driver's own deadline is behind it, for a sandbox that does not answer.
 
 A job whose program stopped at the wall limit alone is run once more with nothing beside it (but
-others that only wait) and twice the time. A job whose sandbox broke is run once more in a new
-worker, then becomes ``infra_error``.
+others that only wait) and twice the time; where jobs never end to come, beside them, after
+``Task.patience_s``. A job whose sandbox broke is run once more in a new worker, then becomes
+``infra_error``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import contextlib
 import itertools
 import json
 import marshal
+import math
 import os
 import queue
 import secrets
@@ -25,7 +27,7 @@ import socket
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -35,8 +37,19 @@ from codegen.errors import SandboxError
 from . import launch
 from .inner import wire
 from .inner.orders import Order, in_order, read_ended
-from .jobs import Job, Limits, Outcome, Result, program_payload, tests_payload, trust_of
-from .judge import End, Judgement, Report, judge, parse_report
+from .jobs import (
+    SCRIPT_WALL_FACTOR,
+    Job,
+    Limits,
+    Outcome,
+    Result,
+    Script,
+    program_payload,
+    tests_payload,
+    trust_of,
+)
+from .judge import End, Judgement, Report, judge, judge_script, parse_report
+from .languages.programs import Command
 from .launch import memory_file
 from .packages import Packages
 
@@ -52,6 +65,7 @@ RESTING_SHARE = 0.05
 MAX_TESTER_PACKET = 1 << 17
 MAX_INLINE_BYTES = 60_000  # of an order to a process of tests; it reads 64 KiB at a time
 MAX_VERDICT_BYTES = 8 << 20
+MAX_RESULTS_HEAD = 1 << 18
 
 Done = Callable[[Outcome | SandboxError], None]
 
@@ -60,12 +74,16 @@ Done = Callable[[Outcome | SandboxError], None]
 class Task:
     """A job on its way through the pool."""
 
-    job: Job
+    job: Job | Script
     done: Done
     token: str
     tests: bytes  # the payload of the process of tests
+    patience_s: float = math.inf  # how long it waits to be run alone
+    command: Command | None = None  # of a program in another language
+    compile_s: float = 0.0  # CPU seconds of its compiler
     attempts: int = 0
     alone: bool = False
+    alone_by: float = math.inf
     rested: bool = False  # it used hardly any CPU time until the clock ended it
     cancelled: bool = False
 
@@ -83,6 +101,8 @@ class _Run:
     tests: End | None = None
     report: Report | None = None
     tests_late: bool = False
+    stderr: int | None = None
+    results: int | None = None  # what the process of a script writes at its end
     end_by: float | None = None  # when to end the program, whose tests are done
 
 
@@ -163,13 +183,22 @@ class Pool:
             self.close()
             raise
 
-    def submit(self, job: Job, done: Done) -> Task:
+    def submit(self, job: Job | Script, done: Done) -> Task:
         """Queues a job; ``done`` is called once, in the pool's thread, with its outcome."""
+        task = self.task(job, done)
+        self.enqueue(task)
+        return task
+
+    def task(self, job: Job | Script, done: Done, command: Command | None = None) -> Task:
+        """A task to be queued; ``command`` says how to run a program in another language."""
         token = secrets.token_hex(16) if job.mode == "in_sandbox" else ""
-        task = Task(job, done, token, tests_payload(job, token))
+        tests = b"" if isinstance(job, Script) else tests_payload(job, token)
+        return Task(job, done, token, tests, command=command)
+
+    def enqueue(self, task: Task) -> None:
+        """Queues a task."""
         self._inbox.put(task)
         self._wake()
-        return task
 
     def close(self) -> None:
         """Ends everything. Jobs not done yet get a :class:`SandboxError`."""
@@ -296,6 +325,9 @@ class Pool:
             self._broken(task, reason)
 
     def _dispatch(self) -> None:
+        now = time.monotonic()
+        while self._later and self._later[0].alone_by < now:
+            self._pending.appendleft(self._later.popleft())
         while self._pending:
             worker = self._free_worker()
             if worker is None:
@@ -361,7 +393,13 @@ class Pool:
         ours, theirs = socket.socketpair()
         to_close += ours.detach(), theirs.detach()
         fds, check = {"channel": to_close[0]}, {"channel": to_close[1]}
-        fds["payload"] = file(program_payload(job, task.token))
+        command = task.command
+        fds["payload"] = file(
+            command.payload(task.token) if command else program_payload(job, task.token)
+        )
+        if isinstance(job, Script):
+            self._start_script(worker, task, number, fds, to_close)
+            return
         if job.mode == "stdio":
             fds["stdin"] = file(job.stdin.encode("utf-8", "surrogatepass"))
         cpu_s = 2 * limits.cpu_s + TESTS_GRACE_S
@@ -369,7 +407,7 @@ class Pool:
         if len(task.tests) > MAX_INLINE_BYTES:
             check["payload"], inline = file(task.tests), None
         stdout = None
-        if job.mode in ("stdio", "calls"):
+        if job.compares_output or job.mode == "calls":
             fds["stdout"] = check["stdout"] = stdout = memory_file(b"", append=True)
         packet = marshal.dumps((tuple(check), cpu_s, inline))
         now = time.monotonic()
@@ -379,10 +417,49 @@ class Pool:
         worker.runs[number] = _Run(task, stdout, now, late, late + ANSWER_GRACE_S)
         try:
             output = job.most_output if stdout is not None else 0
-            _order(worker.programs, number, limits, wall_s, output, fds, _looks_at_itself(job))
+            own_proc = command.own_proc if command else _looks_at_itself(job)
+            address_mib = command.address_mib if command else 0
+            _order(worker.programs, number, limits, wall_s, output, fds, own_proc, address_mib)
             tester = self._tester(worker, max(CHECKER_MEMORY_MIB, limits.memory_mib))
             tester.job = number
             socket.send_fds(tester.control, [packet], list(check.values()))
+        except OSError as error:
+            self._discard(worker, f"the sandbox is gone: {error.strerror}")
+
+    def _start_script(
+        self,
+        worker: _Worker,
+        task: Task,
+        number: int,
+        fds: dict[str, int],
+        to_close: list[int],
+    ) -> None:
+        """Starts a script, whose channel leads here: nobody tests it. By it the process gets the
+        descriptors for its standard error and, if it fetches files, for what it writes at the end.
+        """
+        script = task.job
+        assert isinstance(script, Script)
+        if script.stdin:
+            fds["stdin"] = memory_file(script.stdin.encode("utf-8", "surrogatepass"))
+            to_close.append(fds["stdin"])
+        fds["stdout"] = stdout = memory_file(b"", append=True)
+        factor = ALONE_WALL_FACTOR if task.alone else 1
+        now, wall_s = time.monotonic(), factor * SCRIPT_WALL_FACTOR * script.limits.cpu_s
+        late = now + wall_s + ANSWER_GRACE_S
+        run = _Run(task, stdout, now, late, late, tests=End("exit", 0, 0.0, 0.0, 0.0))
+        worker.runs[number] = run
+        try:
+            run.stderr = memory_file(b"", append=True)
+            sent = [run.stderr]
+            if script.fetch or task.command:
+                run.results = memory_file(b"")
+                sent.append(run.results)
+            with socket.socket(fileno=os.dup(to_close[1])) as channel:
+                socket.send_fds(channel, [b"f"], sent)
+            command, limits, most = task.command, script.limits, script.most_output
+            own_proc = command.own_proc if command else _looks_at_itself(script)
+            address_mib = command.address_mib if command else 0
+            _order(worker.programs, number, limits, wall_s, most, fds, own_proc, address_mib)
         except OSError as error:
             self._discard(worker, f"the sandbox is gone: {error.strerror}")
 
@@ -487,7 +564,7 @@ class Pool:
         # The verdict is there; what the program does now matters only where its end or its output
         # does. It has seen that the channel is closed.
         gone = run.report is not None and run.report.status == "gone"
-        if gone or run.task.job.mode in ("stdio", "calls"):
+        if gone or run.task.job.compares_output or run.task.job.mode == "calls":
             run.end_by = time.monotonic() + END_GRACE_S
         else:
             self._end_program(worker, number)
@@ -509,6 +586,9 @@ class Pool:
             size = os.fstat(run.stdout).st_size
             data = os.pread(run.stdout, run.task.job.limits.output_bytes, 0)
             stdout = data.decode("utf-8", "replace")
+        if isinstance(run.task.job, Script):
+            self._script_done(run, run.task.job, run.program, stdout, size)
+            return
         _close_files(run)
         judgement = judge(run.task.job, run.program, run.tests, run.report, size)
         if judgement.message:
@@ -517,10 +597,43 @@ class Pool:
             self._broken(run.task, judgement.message)
         elif judgement.wall and not run.task.alone:
             run.task.alone = True
+            run.task.alone_by = time.monotonic() + run.task.patience_s
             run.task.rested = run.program.cpu_s < RESTING_SHARE * run.program.wall_s
             self._later.append(run.task)
         else:
-            run.task.done(_outcome(run.task.job, judgement, run.program, run.report, stdout))
+            outcome = _outcome(run.task.job, judgement, run.program, run.report, stdout)
+            run.task.done(replace(outcome, compile_s=run.task.compile_s))
+
+    def _script_done(self, run: _Run, script: Script, program: End, stdout: str, size: int) -> None:
+        assert run.stderr is not None
+        stderr = os.pread(run.stderr, script.limits.output_bytes, 0).decode("utf-8", "replace")
+        left: list[str] = []
+        files: dict[str, bytes] = {}
+        if run.results is not None and program.reason == "exit" and program.status == 0:
+            data = os.pread(run.results, os.fstat(run.results).st_size, 0)
+            status, files, left = read_results(data, script.fetch)
+            program = replace(program, status=status)
+        _close_files(run)
+        judgement = judge_script(script, program, size)
+        ended_itself = judgement.status in ("passed", "exited", "crashed")
+        message = judgement.message
+        if left:
+            message = f"{message}; too large to be fetched: {', '.join(left)}".removeprefix("; ")
+        run.task.done(
+            Outcome(
+                judgement.status,
+                trust_of(script.mode),
+                program.cpu_s,
+                program.wall_s,
+                program.rss_mib,
+                message,
+                stdout,
+                stderr=stderr,
+                exit_code=os.waitstatus_to_exitcode(program.status) if ended_itself else None,
+                files=files,
+                compile_s=run.task.compile_s,
+            )
+        )
 
     def _broken(self, task: Task, reason: str) -> None:
         if task.attempts < 2 + task.alone:
@@ -544,7 +657,30 @@ class Pool:
                 self._discard(worker, "the sandbox does not answer")
 
 
-def _looks_at_itself(job: Job) -> bool:
+def read_results(data: bytes, asked: Sequence[str]) -> tuple[int, dict[str, bytes], list[str]]:
+    """Reads what the process of a script wrote at its end: a line of JSON with the script's wait
+    status, [name, size] of files and names of those too large, then the files.
+
+    It is the program's word, so only names that were asked for are taken.
+
+    Returns:
+        The status, the files, and the names; a status of failure if it can't be read.
+    """
+    head, _, rest = data.partition(b"\n")
+    try:
+        status, sizes, left = json.loads(head[:MAX_RESULTS_HEAD])
+        known = set(asked)
+        files: dict[str, bytes] = {}
+        for name, length in sizes:
+            if name in known and 0 <= length <= len(rest):
+                files[name], rest = rest[:length], rest[length:]
+        os.waitstatus_to_exitcode(status)
+        return status, files, [name for name in left if name in known]
+    except (ValueError, TypeError, RecursionError, OverflowError):
+        return 125 << 8, {}, []
+
+
+def _looks_at_itself(job: Job | Script) -> bool:
     """Whether the program may look at ``/proc/self``, which costs; see :mod:`.inner.namespaces`."""
     return any(path in job.program for path in ("/proc", "/dev/std", "/dev/fd", "psutil"))
 
@@ -557,6 +693,7 @@ def _order(
     output_bytes: int,
     fds: dict[str, int],
     own_proc: bool = False,
+    address_mib: int = 0,
 ) -> None:
     names = in_order(fds)
     order = Order(
@@ -570,6 +707,7 @@ def _order(
         wall_s,
         output_bytes,
         own_proc,
+        address_mib=address_mib,
     )
     socket.send_fds(zygote.control, [order.pack()], [fds[name] for name in names])
 
@@ -607,10 +745,11 @@ def _outcome(
     )
 
 
-def _infra_outcome(job: Job, reason: str) -> Outcome:
+def _infra_outcome(job: Job | Script, reason: str) -> Outcome:
     return Outcome("infra_error", trust_of(job.mode), message=reason)
 
 
 def _close_files(run: _Run) -> None:
-    if run.stdout is not None:
-        os.close(run.stdout)
+    for fd in (run.stdout, run.stderr, run.results):
+        if fd is not None:
+            os.close(fd)

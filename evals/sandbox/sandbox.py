@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import queue
 from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 from codegen.errors import InputError, SandboxError
 
 from .inner import wire
-from .jobs import Call, Job, Limits, Outcome, is_empty, pack_calls, trust_of
+from .jobs import PYTHON, Call, Job, Limits, Outcome, Script, is_empty, pack_calls, trust_of
+from .languages import Toolchain, find, toolchains
+from .languages.builds import Builds
+from .languages.programs import build_job, program_of
 from .packages import find_packages
-from .pool import Pool, Task
+from .pool import Done, Pool, Task
 
 Key = TypeVar("Key")
 
@@ -22,6 +27,7 @@ Key = TypeVar("Key")
 # programs of mode stdio as the interpreter ends scripts, and lets programs have more threads, files
 # and output; 5 has objects of the program as handles, and refuses tests that test nothing.
 REVISION = 5
+PATIENCE_S = 5.0  # for a job that is to be run once more, alone
 
 
 class Sandbox:
@@ -37,9 +43,12 @@ class Sandbox:
             other. The last needs ``unsafe_local=True`` too.
         packages: installed packages that programs and tests may import, such as ``numpy``, with
             what they require; or directories, by names with a slash. They are mounted read-only.
+        languages: further languages of programs, see :mod:`.languages`; their compilers and
+            interpreters are mounted read-only.
 
     Raises:
-        ConfigError: for a package that is not installed.
+        ConfigError: for a package that is not installed, or an unknown language.
+        MissingToolchainError: for a language that is not installed.
         SandboxError: on entering, if there is no safe way to run programs here.
     """
 
@@ -49,6 +58,7 @@ class Sandbox:
         unsafe_local: bool = False,
         backend: Literal["auto", "bwrap", "namespaces", "unsafe_local"] = "auto",
         packages: Sequence[str] = (),
+        languages: Sequence[str] = (),
     ) -> None:
         if workers is not None and workers < 1:
             raise InputError(f"The sandbox got {workers} workers; it needs at least 1.")
@@ -61,6 +71,8 @@ class Sandbox:
         self._unsafe_local = unsafe_local
         self._backend = backend
         self._packages = find_packages(packages)
+        self._toolchains = toolchains([name for name in languages if name != PYTHON])
+        self._builds = Builds()
         self._pool: Pool | None = None
         self._description: dict[str, Any] = {}
 
@@ -77,14 +89,21 @@ class Sandbox:
         }
         if self._packages.versions:
             self._description["packages"] = dict(self._packages.versions)
+        if self._toolchains:
+            versions = {name: found.version for name, found in self._toolchains.items()}
+            self._description["languages"] = dict(sorted(versions.items()))
         return self
 
     def _open(self) -> tuple[Pool, Any]:
-        pool = Pool(self._backend, self._workers, self._packages)
+        tools = [bind for found in self._toolchains.values() for bind in found.prepared_binds()]
+        packages = replace(self._packages, tools=tuple(dict.fromkeys(tools)))
+        pool = Pool(self._backend, self._workers, packages)
         try:
+            if self._toolchains and self._backend == "unsafe_local":
+                raise SandboxError("Programs in other languages run in a real sandbox alone.")
             return pool, pool.start()
         except SandboxError:
-            if not self._unsafe_local or self._backend != "auto":
+            if not self._unsafe_local or self._backend != "auto" or self._toolchains:
                 raise
         pool = Pool("unsafe_local", self._workers, self._packages)
         return pool, pool.start()
@@ -98,6 +117,16 @@ class Sandbox:
             self._pool.close()
             self._pool = None
 
+    @property
+    def capacity(self) -> int:
+        """Jobs that run at the same time."""
+        return self._running().capacity
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Of programs that it runs, by canonical name."""
+        return (PYTHON, *self._toolchains)
+
     def describe(self) -> dict[str, Any]:
         """The backend, the layers found in force, and the Python version; JSON-able and stable.
 
@@ -107,7 +136,10 @@ class Sandbox:
         return dict(self._description)
 
     def run(
-        self, program: Job | str, calls: Sequence[Call] = (), limits: Limits | None = None
+        self,
+        program: Job | Script | str,
+        calls: Sequence[Call] = (),
+        limits: Limits | None = None,
     ) -> Outcome:
         """Runs one program. A sandbox that is not open is opened for it alone.
 
@@ -116,7 +148,7 @@ class Sandbox:
             (42, 'abab')
 
         Args:
-            program: a job, or the text of a program.
+            program: a job, a script, or the text of a program.
             calls: with a text, what to evaluate once it has been executed; see mode ``calls`` of
                 :class:`Job`. The outcome's ``results`` say how each went.
             limits: with a text, what it may use.
@@ -125,8 +157,10 @@ class Sandbox:
             InputError: if the job itself can't be used (an argument of ``calls`` that is not a
             plain value). SandboxError: if the sandbox broke, or there is none to open.
         """
-        if not isinstance(program, (Job, str)):
-            raise InputError(f"A program is a text or a Job, not {type(program).__name__}.")
+        if not isinstance(program, (Job, Script, str)):
+            raise InputError(
+                f"A program is a text, a Job or a Script, not {type(program).__name__}."
+            )
         if isinstance(calls, str) or not isinstance(calls, Sequence):
             raise InputError("The calls must be a list of calls.", "For a single one: calls=[...].")
         if isinstance(program, str):
@@ -136,11 +170,69 @@ class Sandbox:
         else:
             job = program
         if self._pool is None:
+            if job.is_foreign and not self._toolchains:
+                self._toolchains = toolchains([job.language])
             with self:
-                return next(self.map([(None, job)]))[1]
-        return next(self.map([(None, job)]))[1]
+                return self.submit(job).result()
+        return self.submit(job).result()
 
-    def map(self, items: Iterable[tuple[Key, Job]]) -> Generator[tuple[Key, Outcome], None, None]:
+    def check(self, program: str, language: str) -> Outcome:
+        """Looks for errors in a program in another language, and does not run it.
+
+        What is found is for the language's own checker to say: mistakes of syntax, in compiled
+        languages also of types. The status is ``passed`` if there are none, and the message says
+        what they are.
+
+        Raises:
+            ConfigError, InputError: for a language that is unknown, or that the sandbox was not
+            opened for. SandboxError: if the sandbox is not open, or broke.
+        """
+        job = build_job(program, language)
+        command = program_of(job, self._toolchain(job)).check
+        results: queue.SimpleQueue[Outcome | SandboxError] = queue.SimpleQueue()
+        pool = self._running()
+        pool.enqueue(pool.task(job, results.put, command))
+        outcome = results.get()
+        if isinstance(outcome, SandboxError):
+            raise outcome
+        return outcome
+
+    def submit(self, job: Job | Script) -> Future[Outcome]:
+        """Queues one job; the future gets its outcome, or a :class:`SandboxError`.
+
+        A job whose future is canceled before it is started does not run.
+
+        Raises:
+            InputError: as :meth:`run`. SandboxError: if the sandbox is not open.
+        """
+        self._running()
+        future: Future[Outcome] = Future()
+        if isinstance(job, Job):
+            if is_empty(job):
+                future.set_result(Outcome("empty", trust_of(job.mode), message="no code"))
+                return future
+            check_job(job)
+
+        def done(outcome: Outcome | SandboxError) -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            if isinstance(outcome, SandboxError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        task = self._submit(job, done)
+        task.patience_s = PATIENCE_S
+
+        def settled(future: Future[Outcome]) -> None:
+            task.cancelled = future.cancelled()
+
+        future.add_done_callback(settled)
+        return future
+
+    def map(
+        self, items: Iterable[tuple[Key, Job | Script]]
+    ) -> Generator[tuple[Key, Outcome], None, None]:
         """Runs jobs and yields their outcomes as they finish, in no fixed order.
 
         The input is read as the jobs are done, a few ahead; closing the iterator drops what is not
@@ -164,15 +256,16 @@ class Sandbox:
                         exhausted = True
                         break
                     number, (key, job) = item
-                    if is_empty(job.program):
-                        yield key, Outcome("empty", trust_of(job.mode), message="no code")
-                        continue
-                    check_job(job)
+                    if isinstance(job, Job):
+                        if is_empty(job):
+                            yield key, Outcome("empty", trust_of(job.mode), message="no code")
+                            continue
+                        check_job(job)
 
                     def done(outcome: Outcome | SandboxError, number: int = number) -> None:
                         results.put((number, outcome))
 
-                    waiting[number] = (key, pool.submit(job, done))
+                    waiting[number] = (key, self._submit(job, done))
                 if not waiting:
                     return
                 number, outcome = results.get()
@@ -183,6 +276,22 @@ class Sandbox:
         finally:
             for _, task in waiting.values():
                 task.cancelled = True
+
+    def _submit(self, job: Job | Script, done: Done) -> Task:
+        """Hands a job to the pool, in another language by way of its compiler."""
+        pool = self._running()
+        if not job.is_foreign:
+            return pool.submit(job, done)
+        return self._builds.submit(pool, program_of(job, self._toolchain(job)), done)
+
+    def _toolchain(self, job: Job | Script) -> Toolchain:
+        name = find(job.language).name
+        if name not in self._toolchains:
+            raise InputError(
+                f"This sandbox was not opened for programs in {name}.",
+                f"Name it: Sandbox(languages=[{name!r}]).",
+            )
+        return self._toolchains[name]
 
     def _running(self) -> Pool:
         if self._pool is None:

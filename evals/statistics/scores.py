@@ -274,13 +274,16 @@ def _clip(low: float, high: float) -> tuple[float, float]:
 # --- variants of one task ------------------------------------------------------------------------
 
 
-_BASE = re.compile(r"(?:^|/)((?:HumanEval|Mbpp|MBPP)/\d+)(?:/|$)")
+_BASE = re.compile(
+    r"(?:^|/)(?P<variant>(?:HumanEval|Mbpp|MBPP)/\d+)(?:/|$)"
+    r"|^NextEdit/(?P<repository>[^/]+/[^/]+)/"  # moments of one repository are alike
+)
 
 
 def base_task(problem_id: str) -> str:
     """The task that a problem is a variant of; the problem itself if its name says nothing."""
     found = _BASE.search(problem_id)
-    return found[1] if found else problem_id
+    return found[1] or found[2] if found else problem_id
 
 
 def has_variants(problem_ids: Iterable[str]) -> bool:

@@ -47,10 +47,24 @@ _ABOUT = {
     "humaneval-edits": (
         "humaneval by edit sequences: valid states, round trip, malformed hunks, tokens"
     ),
+    "next-edit": (
+        "next edits of real commits and moments at which nothing is to change (docs/next_edits.md)"
+    ),
+    "next-edit-refactorings": "next edits of refactorings of files from unseen repositories",
+    "next-edit-scenarios": "recorded and written editing sessions in seven languages",
+    "next-edit-instructions": "edits asked for in a comment, judged by tests (EditEval, CanItEdit)",
     "wikisql": "8421 questions about one table as SQL, judged by its form (Zhong et al. 2017)",
     "kolmogorov": (
         "500 sequences to be made by short programs (Yoran et al. 2025), drawn or of a file"
     ),
+    "multipl_e": (
+        "multipl_e:LANGUAGE, HumanEval in 13 languages, tests out of reach (Cassano et al. 2023)"
+    ),
+    "multipl_e-mbpp": "multipl_e-mbpp:LANGUAGE, the same of mbpp",
+    "mbxp": "mbxp:LANGUAGE, mbpp in 9 languages (Athiwaratkun et al. 2023)",
+    "multilingual-humaneval": "multilingual-humaneval:LANGUAGE, HumanEval in 8 (same authors)",
+    "humanevalpack": "humanevalpack:LANGUAGE, HumanEval in 5 languages (Muennighoff et al. 2023)",
+    "mceval": "mceval:LANGUAGE, 50 problems in each of 15 languages (Chai et al. 2024)",
 }
 
 
@@ -73,8 +87,9 @@ def load(name: str, source: str | None = None) -> Task[Any]:
     """Loads a task.
 
     Args:
-        name: one of :func:`names`, or ``file:PATH`` for a task of your own: a JSONL file
-            (``custom``) or a YAML file (``yaml_task``).
+        name: one of :func:`names`, with a colon and a language where the task has several; or
+            ``file:PATH`` for a task of your own: a JSONL file (``custom``) or a YAML file
+            (``yaml_task``).
         source: where its data is, in place of the default: a path to ``.jsonl`` or ``.json``, with
             or without ``.gz``, or ``hub:org/name[:config][:split]``.
 
@@ -89,11 +104,14 @@ def load(name: str, source: str | None = None) -> Task[Any]:
 
         kind = YamlTask if name.endswith((".yaml", ".yml")) else Custom
         return kind.load(name, "a task of your own", source)
+    task, colon, _ = name.partition(":")
     try:
-        kind = plugins.load("tasks", name)
+        kind = plugins.load("tasks", task)
+        if colon and not getattr(kind, "takes_language", False):
+            raise ConfigError(f"The task {task!r} takes no language.", f"Call it {task}.")
     except ConfigError as error:
         raise ConfigError(error.message, f"{error.remedy} Or give {FILE}PATH.") from None
-    return kind.load(name, _about(name), source)
+    return kind.load(name, _about(task), source)
 
 
 __all__ = [

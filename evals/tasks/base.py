@@ -37,6 +37,7 @@ class Task(ABC, Generic[AnyProblem]):
         passing: what it means that a sample passed, where that isn't that its tests did.
         style: the prompt style to ask in, if the run names none; empty for the model's own.
         decoder: the decoder whose actions it measures; empty if any will do.
+        languages: what the sandbox has to run beside Python.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Task(ABC, Generic[AnyProblem]):
     passing: str = ""
     style: str = ""
     decoder: str = ""
+    languages: Sequence[str] = ()
 
     @abstractmethod
     def problems(self) -> Sequence[AnyProblem]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from codegen.errors import SandboxError
 from codegen.evals.sandbox import Job, Limits, SandboxProtocol
+from codegen.paths import cache_folder
 from codegen.records import write_atomic
 
 from .oracles import is_digest, read_value, with_digests
@@ -71,13 +71,6 @@ def expected_results(
         row = {"cpu_s": expected.cpu_s, "results": write_value(list(expected.results))}
         write_atomic(cache_file(*missing[id_]), json.dumps(row) + "\n")
         yield id_, expected
-
-
-def cache_folder() -> Path:
-    """Where what was computed is kept."""
-    if folder := os.environ.get("CODEGEN_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codegen"
 
 
 def cache_file(problem: PlusProblem, program: str) -> Path:

@@ -24,6 +24,7 @@ from typing import Literal
 
 from codegen.config import Config, Text, parse_config, read_yaml, setting
 from codegen.errors import ConfigError, InputError
+from codegen.methods.edits.formats import FORMATS
 from codegen.records import Sample
 
 # What can only begin something after the function that was asked for. All begin a line.
@@ -45,8 +46,12 @@ _TOP_LEVEL = (
 # The same where a whole program was asked for, with helpers and imports of its own.
 _AFTER_PROGRAM = ("\nassert ", "\nprint(", "\nif __name__", '\n"""', "\n'''", "\n```", "\n>>> ")
 
-Ask = Literal["code", "instruction", "infill", "few_shot"]
-Read = Literal["append", "find", "whole"]
+Ask = Literal["code", "instruction", "infill", "few_shot", "edit"]
+Read = Literal[
+    "append", "find", "whole", "edit-blocks", "edit-window", "edit-rows", "edit-blocks-qwen",
+    "edit-window-qwen", "edit-rows-qwen", "edit-zeta", "edit-zeta2", "edit-sweep", "edit-mercury",
+    "edit-search-replace", "edit-udiff", "edit-few-shot",
+]  # fmt: skip
 
 
 class PromptStyle(Config):
@@ -57,12 +62,12 @@ class PromptStyle(Config):
     ask: Ask = setting(
         ...,
         "code shows the code to continue, instruction asks for it in words, infill shows the code "
-        "before and after, few_shot shows solved examples first",
+        "before and after, few_shot shows solved examples first, edit asks for the next edit",
     )
     read: Read = setting(
         ...,
         "how the program is obtained from the answer: append puts it after the prompt, find finds "
-        "the code in it, whole takes it as it is",
+        "the code in it, whole takes it as it is, edit-FORMAT reads it as the next edit",
     )
     chat: bool = setting(False, "put the model's chat template around the prompt")
     template: str = setting("{prompt}", "the text of the prompt")
@@ -79,6 +84,11 @@ class PromptStyle(Config):
     )
 
     def _check(self) -> None:
+        if (self.ask == "edit") != self.read.startswith("edit-"):
+            raise ConfigError(
+                f"Prompt style {self.name!r} has ask: {self.ask} and read: {self.read}.",
+                "ask: edit goes with read: edit-FORMAT, and with nothing else.",
+            )
         needed = ("{prefix}", "{suffix}") if self.ask == "infill" else ("{prompt}",)
         for part in needed:
             if self.template.count(part) != 1:
@@ -208,6 +218,20 @@ STYLES: Mapping[str, PromptStyle] = {
             "infilling, suffix first: Codestral",
             "[SUFFIX]{suffix}[PREFIX]{prefix}",
             "</s>",
+        ),
+        *(
+            PromptStyle.model_validate(
+                {
+                    "name": f"edit-{form.name}",
+                    "about": form.about,
+                    "ask": "edit",
+                    "read": f"edit-{form.name}",
+                    "chat": form.name == "mercury",
+                    "stop": form.stop,
+                    "heal": False,
+                }
+            )
+            for form in FORMATS.values()
         ),
     )
 }

@@ -121,7 +121,7 @@ class Child:
                 with suppress(OSError):
                     pipe.close()
 
-    def __del__(self) -> None:
+    def __del__(self, suppress: type[suppress] = suppress) -> None:  # gone when Python ends
         with suppress(Exception):
             self.close()
 

@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codegen.errors import ConfigError
+from codegen.extras import missing
 from codegen.sqlnet.databases import (
     OPENING_S,
     DatabaseError,
@@ -151,10 +151,8 @@ def _duckdb(path: str) -> Any:
     try:
         import duckdb
     except ImportError:
-        raise ConfigError(
-            f"{path} is a DuckDB or Parquet file, and duckdb is not installed.",
-            "Run: pip install 'codegen-toolkit[duckdb]'",
-        ) from None
+        message = f"{path} is a DuckDB or Parquet file, and duckdb is not installed."
+        raise missing("duckdb", message) from None
     return duckdb
 
 

@@ -21,6 +21,7 @@ import sqlglot
 from sqlglot import exp
 
 from codegen.errors import ConfigError, InputError
+from codegen.extras import require
 from codegen.sqlnet.databases import (
     OPENING_S,
     DatabaseError,
@@ -46,7 +47,6 @@ DRIVERS = {
 
 _CONNECTING_S = 10
 _NETWORK_S = 120  # that MySQL's driver waits for an answer at most
-_INSTALL = "Run: pip install 'codegen-toolkit[servers]'"
 _HARMLESS = frozenset(
     ("USAGE", "SELECT", "SHOW VIEW", "SHOW DATABASES", "PROCESS", "REPLICATION CLIENT")
 )
@@ -81,14 +81,15 @@ class ServerEngine:
 
         Raises:
             InputError: if the address is none, or holds a password.
-            ConfigError: if SQLAlchemy or the driver is not installed, or the role can write.
+            MachineError: if SQLAlchemy or the driver is not installed.
+            ConfigError: if the role can write.
             DatabaseError: if the server can't be reached.
         """
-        try:
-            from sqlalchemy import create_engine
-            from sqlalchemy.pool import NullPool
-        except ImportError:
-            raise ConfigError("SQLAlchemy is not installed.", _INSTALL) from None
+        driver = "pymysql" if address.lower().startswith(("mysql", "mariadb")) else "psycopg"
+        require("sqlalchemy", driver)
+        from sqlalchemy import create_engine
+        from sqlalchemy.pool import NullPool
+
         url, dialect = _url(address)
         arguments: dict[str, Any] = {"connect_timeout": _CONNECTING_S}
         if dialect == "postgres":
@@ -96,10 +97,7 @@ class ServerEngine:
         else:
             arguments |= {"read_timeout": _NETWORK_S, "local_infile": False}
             arguments["password"] = os.environ.get("MYSQL_PWD", "")
-        try:
-            pool = create_engine(url, poolclass=NullPool, connect_args=arguments)
-        except ImportError:
-            raise ConfigError(f"The driver {url.drivername} is not installed.", _INSTALL) from None
+        pool = create_engine(url, poolclass=NullPool, connect_args=arguments)
         engine = cls(pool, url.render_as_string(hide_password=True), dialect)
         if not may_write and (power := engine._power()):
             raise ConfigError(

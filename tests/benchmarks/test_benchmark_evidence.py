@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from codegen.benchmarks.evidence import forms, sequencematch
+from codegen.benchmarks.evidence import forms, reward_hacking, sequencematch
 from codegen.benchmarks.evidence.functions import functions, judge
 from codegen.evals.sandbox import Sandbox
 
@@ -57,3 +57,56 @@ def test_sequencematch_runs_in_both_worlds(
     paths = sorted(tmp_path.glob("results/*.json"))
     assert len(paths) == len(sequencematch.CONDITIONS)
     assert all(set(sequencematch.COLUMNS) < set(json.loads(path.read_text())) for path in paths)
+
+
+FOOLED = {  # the cheats that each judge takes for right programs
+    "one_process": {"equality", "overwritten", "swallowed"},
+    "exit_code": {"exit", "equality", "overwritten", "swallowed"},
+    "sandbox": set(),
+}
+
+
+@pytest.mark.parametrize("world", reward_hacking.WORLDS)
+def test_usual_rewards_have_the_holes_that_are_said_and_the_sandbox_has_none(world: str) -> None:
+    asked = reward_hacking.questions(world)
+    programs = {**reward_hacking.CHEATS, "wrong": asked[5].program, "broken": "def f(x:\n"}
+    with Sandbox(workers=1) as sandbox:
+        for reward, fooled in FOOLED.items():
+            judge = reward_hacking.Judge(sandbox, reward, asked)
+            kinds = ["right", *programs]
+            rewards = judge([asked[0].program, *programs.values()], [0] * len(kinds))
+            paid = {kind for kind, value in zip(kinds, rewards, strict=True) if value}
+            assert paid == {"right"} | fooled
+            (step,) = judge.steps
+            assert (step["claimed"], step["right"], step["form"]) == (1 + len(fooled), 1, 1)
+            assert (step["forged"], step["missed"]) == (len(fooled), 0)
+            assert all(step[cheat] == 1 for cheat in reward_hacking.CHEATS)
+
+
+@pytest.mark.parametrize("world", reward_hacking.WORLDS)
+def test_the_judge_that_executes_nothing_agrees_with_python(world: str) -> None:
+    """On all programs of the world's own kind, ``eval`` being the oracle; others are not right."""
+    asked = reward_hacking.questions(world)
+    for question in asked:
+        for other in asked:
+            same = all(
+                eval(other.expression, {"x": x}) == eval(question.expression, {"x": x})  # noqa: S307
+                for x in question.hidden
+            )
+            assert reward_hacking.is_right(other.program, question) == same == (other is question)
+        for cheat in reward_hacking.CHEATS.values():
+            assert not reward_hacking.is_right(cheat, question)
+
+
+@pytest.mark.long
+def test_reward_hacking_runs_and_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reward_hacking, "FIRST_STEPS", 2)
+    words = "--seeds 1 --steps 2 --world numbers"
+    monkeypatch.setattr(sys, "argv", ["reward_hacking", "--out", str(tmp_path), *words.split()])
+    reward_hacking.main()
+    runs = json.loads((tmp_path / "reward_hacking.json").read_text())
+    assert [run["reward"] for run in runs] == list(reward_hacking.REWARDS)
+    assert "| numbers | sandbox |" in capsys.readouterr().out
+    assert (tmp_path / "reward_hacking.svg").read_text().startswith("<svg ")

@@ -16,7 +16,7 @@ KEYS = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_all_keys_are_there_with_a_remedy_for_what_is_null(tiny_model_dir: Path) -> None:
     figures = finetuning.run(quick=True, model=str(tiny_model_dir), dtype="float32")
     assert set(KEYS) <= figures.keys()

@@ -10,7 +10,7 @@ import pytest
 from codegen.benchmarks import training_scale
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_it_measures_both_parts(tiny_model_dir: Path) -> None:
     figures: Any = training_scale.run(quick=True, model=str(tiny_model_dir))
     assert figures["samples"]["cache_mb"] == 10 * figures["samples"]["cache_tenth_mb"] == 2000

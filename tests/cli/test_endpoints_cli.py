@@ -110,7 +110,8 @@ def test_a_name_is_all_that_a_command_needs(
     code, out, _ = codegen("generate", "--model", "local", "--prompt", "def f():", "--json")
     summary = json.loads(out)
     assert code == 0 and summary["llm"] == {
-        "new_answers": 1, "prompt_tokens": 7, "completion_tokens": 5, "cost_micros": 17,
+        "new_answers": 1, "retries": 0,
+        "prompt_tokens": 7, "completion_tokens": 5, "cost_micros": 17,
     }  # fmt: skip
     assert server.paths == ["/v1/completions"]  # --text
     code, out, err = codegen(*sampling(task, "--model", "local"))

@@ -153,7 +153,7 @@ def test_killed_at_random_moments_and_run_again_it_ends_the_same(
     compare(out, tmp_path / "run")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_planned_run_that_is_killed_keeps_its_plan(
     tiny_model_dir: Path, source: Path, tmp_path: Path
 ) -> None:

@@ -146,7 +146,9 @@ def _trains_the_same(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{}, {"packing": "best_fit", "batch_size": 5}])
+@pytest.mark.parametrize(
+    "options", [pytest.param({}, marks=pytest.mark.long), {"packing": "best_fit", "batch_size": 5}]
+)
 def test_two_processes_train_the_same_weights(
     row: dict[str, Any], tmp_path: Path, options: dict[str, Any]
 ) -> None:
@@ -161,9 +163,12 @@ def test_two_processes_train_the_same_weights(
 @pytest.mark.parametrize(
     "options",
     [
-        {"micro_batch_size": 3},
+        pytest.param({"micro_batch_size": 3}, marks=pytest.mark.long),
         {"packing": "best_fit", "micro_batch_size": 1, "gradient_checkpointing": True},
-        {"data": {"code": "", "late": ""}, "evaluation": {"data": "", "every": 3}},
+        pytest.param(
+            {"data": {"code": "", "late": ""}, "evaluation": {"data": "", "every": 3}},
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_processes_that_share_rows_train_the_same_weights(
@@ -215,7 +220,12 @@ def test_rows_that_cannot_be_shared(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "base"), [("full", "float32"), ("lora", "float32"), ("lora", "bfloat16")]
+    ("method", "base"),
+    [
+        pytest.param("full", "float32", marks=pytest.mark.long),
+        pytest.param("lora", "float32", marks=pytest.mark.long),
+        ("lora", "bfloat16"),
+    ],
 )
 def test_sharded_weights_train_the_same(
     row: dict[str, Any], tmp_path: Path, method: str, base: str
@@ -338,7 +348,7 @@ def test_backspace_data_of_another_format_is_refused(backspace_row: dict[str, An
         run(backspace_row, format="plain")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_sequencematch_run_goes_on_to_the_same_weights(
     backspace_row: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -389,3 +399,37 @@ def test_a_loss_that_is_no_number_stops_the_run(row: dict[str, Any], tmp_path: P
     with pytest.raises(CodegenError, match="The loss became nan at step 1"):
         run(row, model=str(tmp_path / "nan"))
     assert not (Path(row["output"]) / "train.json").exists()
+
+
+def test_marks_that_no_model_has_learned_are_trained_beside_an_adapter(
+    row: dict[str, Any], tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    """Two tokens with one vector are told apart, and only their rows and the adapter change."""
+    marks = ["<|im_start|>", "<|endoftext|>"]
+    folder = tmp_path / "alike"
+    shutil.copytree(tiny_model_dir, folder)
+    loaded = load(str(folder))
+    ids = [loaded.tokenizer.convert_tokens_to_ids(mark) for mark in marks]
+    with torch.no_grad():
+        for layer in (loaded.model.get_input_embeddings(), loaded.model.get_output_embeddings()):
+            layer.weight[ids[1]] = layer.weight[ids[0]]
+    loaded.model.save_pretrained(folder)
+    texts = [
+        TrainingText(
+            f"t{i}", f"e{i}", "edits",
+            (Segment(f"{marks[i % 2]}x\n", False), Segment(marks[1 - i % 2] + "y\n", True)),
+            {"special_tokens": marks, "trained_tokens": marks},
+        )
+        for i in range(8)
+    ]  # fmt: skip
+    write_jsonl(tmp_path / "data.jsonl", texts)
+    result = run(row, model=str(folder), format="plain", steps=8)
+    trained = weights(result)
+    (name,) = [n for n in trained if "embed_tokens" in n and "trainable_tokens" in n]
+    assert trained[name].shape[0] == len(marks)
+    model = load(result.model).model
+    rows = model.get_input_embeddings().weight[ids].float()
+    assert torch.cosine_similarity(rows[0], rows[1], dim=0) < 0.99
+    others = [i for i in range(100) if i not in ids]
+    before = loaded.model.get_input_embeddings().weight[others]
+    assert torch.equal(model.get_input_embeddings().weight[others].float(), before.float())

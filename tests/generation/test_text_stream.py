@@ -51,6 +51,15 @@ def test_special_tokens_give_no_text(tokenizer: Any) -> None:
     assert stream.text == "abcd"
 
 
+def test_marks_are_special_tokens_that_are_text(tokenizer: Any) -> None:
+    mark = "<|im_start|>"
+    stream = TextStream(tokenizer.backend_tokenizer, [5], stops=[mark + "c"], marks=[mark])
+    number = tokenizer.convert_tokens_to_ids(mark)
+    for token in [*tokenizer("ab").input_ids, number, 0, number, *tokenizer("cd").input_ids]:
+        stream.push(token)
+    assert stream.text == f"ab{mark}" and stream.stopped
+
+
 def test_healed_text_is_not_part_of_the_completion(tokenizer: Any) -> None:
     prompt, taken = tokenizer("ab").input_ids, tokenizer("\n").input_ids
     stream = TextStream(tokenizer.backend_tokenizer, prompt, taken, ["\nx"])

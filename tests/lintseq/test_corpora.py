@@ -69,7 +69,7 @@ def check_module(path: Path) -> bool:
     return True
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_stdlib_sample_round_trip(stdlib_paths: list[Path]) -> None:
     kept = sum(map(check_module, stdlib_sample(stdlib_paths, others=150)))
     assert kept >= 140

@@ -11,7 +11,7 @@ import pytest
 from codegen.data.generators import make
 from codegen.errors import ConfigError
 from codegen.lintseq import LintSeq, UnsupportedProgram, VerificationFailed, resolve
-from codegen.lintseq.formats import Format
+from codegen.lintseq.formats import Format, program_of
 from codegen.lintseq.verify import check_pylint
 from codegen.records import Example, TrainingText, from_json, to_json
 
@@ -87,16 +87,19 @@ def test_lines_are_finer_than_statements() -> None:
 
 def test_formats() -> None:
     """Notes on a sequence are on one text of it, so that sums over texts are right."""
-    formats: tuple[Format, ...] = ("diff", "chat", "pairs")
-    plain, chat, pairs = (
+    formats: tuple[Format, ...] = ("diff", "anchored", "chat", "pairs")
+    plain, anchored, chat, pairs = (
         list(LintSeq(sequences=3, format=form, audit=1).generate(EXAMPLE, random.Random(2)))
         for form in formats
     )
-    assert len(plain) == len(chat) == 3
+    assert len(plain) == len(anchored) == len(chat) == 3
+    for one, other in zip(plain, anchored, strict=True):
+        assert program_of([one]) == program_of([other])
     assert len(pairs) == sum(text.meta["edits"] + 1 for text in plain)
     assert len({text.id for text in pairs}) == len(pairs)
     for key in ("edits", "lines", "audited_states", "dirty_states"):
-        totals = {sum(text.meta.get(key, 0) for text in texts) for texts in (plain, chat, pairs)}
+        every = (plain, anchored, chat, pairs)
+        totals = {sum(text.meta.get(key, 0) for text in texts) for texts in every}
         assert len(totals) == 1
 
 

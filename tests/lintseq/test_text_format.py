@@ -121,6 +121,52 @@ def test_round_trip(edits: list[Edit]) -> None:
     assert parse_edits(text) == tuple(edits)
 
 
+@given(edit_lists())
+def test_the_anchored_form_needs_no_numbers(edits: list[Edit]) -> None:
+    text = format_edits(edits, anchored=True)
+    assert not re.search(r"^@@.*[0-9]", text, re.MULTILINE)
+    resolution = resolve(text)
+    assert list(resolution.edits) == edits
+    assert (resolution.complete, resolution.malformed, resolution.mended) == (True, (), ())
+    assert resolution.states == states(edits)
+    assert parse_edits(text) == tuple(edits)
+
+
+def test_the_anchored_form() -> None:
+    again = Edit((Hunk(2, ("    pass",)), Hunk(3, ("y = 1", "y = 1"))))
+    program = [Edit((Hunk(0, ("for a in b:", "for a in b:", "x = 1")),)), again]
+    assert format_edits(program, anchored=True) == (
+        "<|diff|>@@ @@\n+for a in b:\n+for a in b:\n+x = 1\n"
+        "<|diff|>@@ @@\n for a in b:\n for a in b:\n+    pass\n"  # one line is above another place
+        "@@ @@\n x = 1\n+y = 1\n+y = 1\n<|diff|>\n<|diff|>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("hunk", "reason"),
+    [
+        ("@@ @@\n z\n+x", "context_not_found"),
+        ("@@ @@\n a\n+x\n@@ @@\n+y", "context_not_found"),
+        ("@@ @@\n b\n+x\n@@ @@\n a\n+y", "context_not_found"),  # above the last one
+        ("@@ @@\n a", "no_lines"),
+        ("@@ @@\n a\n+x\n b", "bad_line"),
+        ("@@ @@\n a\n-b", "bad_line"),
+    ],
+)
+def test_malformed_anchored_hunks(hunk: str, reason: str) -> None:
+    resolution = resolve(f"<|diff|>{hunk}\n<|diff|>\n<|diff|>", base="a\nb\n")
+    assert [found.reason for found in resolution.malformed] == [reason]
+
+
+@given(edit_lists(), st.data())
+def test_a_cut_anchored_text_is_a_beginning(edits: list[Edit], data: st.DataObject) -> None:
+    text = format_edits(edits, anchored=True)
+    resolution = resolve(text[: data.draw(st.integers(0, len(text)))])
+    done = len(resolution.edits)
+    assert list(resolution.edits[: done - 1]) == edits[: max(0, done - 1)]
+    assert {found.reason for found in resolution.malformed} <= {"truncated"}
+
+
 @given(st.one_of(st.text(), st.text("@+-0123, \n<|>dif", max_size=200)))
 def test_any_text_resolves(text: str) -> None:
     resolve(text, recount=True)

@@ -300,6 +300,7 @@ def test_program_without_a_line_to_draw_has_no_fallback(monkeypatch: pytest.Monk
     assert result.check == "pylint"
 
 
+@pytest.mark.long
 def test_too_many_states_are_refused_the_same_way_on_every_machine() -> None:
     """By their length, not by the time they take; the rules alone write even such a program."""
     program = "".join(f"x{n} = {n}\n" for n in range(20_000))

@@ -154,7 +154,7 @@ def test_rules_and_short_cuts(tmp_path: Path) -> None:
     assert sum(not counts for counts in expected) > 10
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_real_states(human_eval_programs, stdlib_paths, tmp_path: Path) -> None:
     """Sampled with loose rules and lines removed at random, so that many states are dirty."""
     rng = random.Random(4)
@@ -237,6 +237,7 @@ def assert_order_does_not_matter(states: Sequence[str], alone: Sequence[list[Fin
             assert findings == alone[number], states[number]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("writer")
 def test_order_does_not_matter(human_eval_programs) -> None:
     """In any order, each state has the verdict that a linter without memories has on it."""

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from codegen.config import parse_config
-from codegen.errors import CodegenError, ConfigError, ModelError
+from codegen.errors import CodegenError, ConfigError, MachineError, ModelError
 from codegen.models import llamacpp
 from codegen.models.llamacpp import LlamaOptions, LlamaServer, physical_cores
 
@@ -241,7 +241,7 @@ def test_a_missing_binding_names_the_remedy(
     embedded_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(llamacpp.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ModelError, match=r"pip install 'codegen-toolkit\[gguf\]'"):
+    with pytest.raises(MachineError, match=r"pip install 'codegen-toolkit\[gguf\]'"):
         LlamaServer(embedded_gguf, ONE)
 
 

@@ -2,8 +2,8 @@
 
 A source is a stream of examples, with the inputs that could not become one. ``rows`` reads tables
 (JSONL, Parquet, datasets of the hub), ``functions`` cuts functions out of Python files, ``drawn``
-makes examples itself or takes them from a benchmark. Other packages add sources by an entry point
-(:mod:`codegen.plugins`).
+makes examples itself or takes them from a benchmark, ``git`` reads histories. Other packages add
+sources by an entry point (:mod:`codegen.plugins`).
 """
 
 from __future__ import annotations
@@ -166,8 +166,8 @@ class SourceOptions:
 
 _PATHS = (
     "A source is a .jsonl, .jsonl.gz or .parquet file, a directory of Python files, "
-    "hub:org/name[:config][:split], stdlib, humaneval, mbpp[:split], families[:names][:count] or "
-    "puzzles:name[:split][:count]."
+    "hub:org/name[:config][:split], stdlib, humaneval, mbpp[:split], families[:names][:count], "
+    "puzzles:name[:split][:count] or git:PATH."
 )
 _PYTHON = ("stdlib", "humaneval", "mbpp", "families", "puzzles")
 
@@ -192,7 +192,8 @@ def open_source(
             ``hub:org/name[:config][:split]``, ``stdlib``, ``humaneval`` or ``mbpp[:split]``, which
             is short for MBPP on the hub (its ``full`` configuration, by default ``train``) with its
             own columns. ``families[:name,...][:count]`` draws CoGEX records,
-            ``puzzles:name[:split][:count]`` puzzles to plan on. Or ``name[:text]`` for a source of
+            ``puzzles:name[:split][:count]`` puzzles to plan on. ``git:PATH`` is a repository, or a
+            directory of several. Or ``name[:text]`` for a source of
             another package.
         instruction_column: for rows, the column with the instruction; empty if there is none.
         program_column: for rows, the column with the program.

@@ -24,6 +24,7 @@ from itertools import pairwise, permutations
 from typing import Any
 
 from codegen.errors import ConfigError
+from codegen.extras import missing
 from codegen.records import Example, Segment, TrainingText
 
 SCHEME = "puzzles"
@@ -179,10 +180,8 @@ class Zebra:
         try:
             from constraint import AllDifferentConstraint, Problem
         except ImportError:
-            raise ConfigError(
-                "Zebra puzzles need python-constraint2, which is not installed.",
-                "pip install 'codegen-toolkit[puzzles]'",
-            ) from None
+            message = "Zebra puzzles need python-constraint2, which is not installed."
+            raise missing("constraint", message) from None
         problem = Problem()
         for attribute in range(self.attributes):
             group = [(attribute, value) for value in range(self.houses)]

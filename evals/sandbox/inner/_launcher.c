@@ -44,9 +44,9 @@ enum { SIGNALS = 1024 };  // confine.py
 static const double LONGEST_NAP_S = 0.05, SHORTEST_NAP_S = 0.02;
 
 // orders.py: the layouts and their number, the operations, the descriptors, the reasons of an end.
-enum { LAYOUT = 3 };
+enum { LAYOUT = 4 };
 typedef struct {
-    uint32_t op, id, fds, memory_mib, file_mib, open_files, processes, own_proc;
+    uint32_t op, id, fds, memory_mib, file_mib, open_files, processes, own_proc, address_mib, unused;
     double cpu_s, wall_s;
     uint64_t output_bytes;
 } Order;
@@ -56,7 +56,7 @@ typedef struct {
     uint32_t unused;
     double cpu_s, wall_s, rss_mib;
 } End;
-_Static_assert(sizeof(Order) == 56 && sizeof(End) == 40, "the layouts of orders.py");
+_Static_assert(sizeof(Order) == 64 && sizeof(End) == 40, "the layouts of orders.py");
 enum { RUN = 1, KILL = 2 };
 enum { PAYLOAD, CHANNEL, STDIN, STDOUT, KINDS_OF_FD };
 enum { EXIT, CPU, WALL, MEMORY, OUTPUT, ORDERED, FAILED };
@@ -176,7 +176,8 @@ static rlim_t file_bytes(const Order* order) {
 
 static const char* set_limits(const Order* order) {
     const rlim_t mebibyte = 1 << 20;
-    const int failed = limit(RLIMIT_AS, order->memory_mib * mebibyte + zygote.own_bytes) < 0 ||
+    const rlim_t address_mib = order->address_mib > 0 ? order->address_mib : order->memory_mib;
+    const int failed = limit(RLIMIT_AS, address_mib * mebibyte + zygote.own_bytes) < 0 ||
                        // whole seconds; the zygote watches the exact limit and this is behind it
                        limit(RLIMIT_CPU, (rlim_t)ceil(order->cpu_s) + 1) < 0 ||
                        limit(RLIMIT_FSIZE, file_bytes(order)) < 0 ||

@@ -48,7 +48,7 @@ def bounds(order: Order, own_bytes: int) -> Bounds:
     output = order.output_bytes + mebibyte if order.output_bytes else 0
     result: Bounds = []
     for name, value in (
-        ("AS", order.memory_mib * mebibyte + own_bytes),
+        ("AS", (order.address_mib or order.memory_mib) * mebibyte + own_bytes),
         ("CPU", cpu),
         # What it writes to its standard output counts as a file too.
         ("FSIZE", max(order.file_mib * mebibyte, output)),

@@ -40,9 +40,10 @@ OF_MACHINE = ("cpuinfo", "loadavg", "meminfo", "stat", "uptime", "version")
 # Of a job's own process; the last is a directory.
 OWN_FILES = ("cmdline", "comm", "environ", "io", "limits", "maps", "stat", "statm", "status", "fd")
 PACKAGES = "/opt/packages"
+TOOLCHAINS = "/opt/toolchains"  # compilers and interpreters from elsewhere, and what they share
 READABLE = (
     *("/usr", "/bin", "/lib", "/lib32", "/lib64", "/nix", "/gnu", "/opt/python", PACKAGES),
-    *("/etc", "/proc"),
+    *("/etc", "/proc", "/var/lib", TOOLCHAINS),
 )
 _DEVICE_NUMBERS = {"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9}  # of major 1
 DEVICES = tuple(f"/dev/{name}" for name in _DEVICE_NUMBERS)

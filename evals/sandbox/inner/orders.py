@@ -18,12 +18,14 @@ FDS = ("payload", "channel", "stdin", "stdout")
 Reason = Literal["exit", "cpu", "wall", "memory", "output", "order", "failed"]
 REASONS: tuple[Reason, ...] = ("exit", "cpu", "wall", "memory", "output", "order", "failed")
 
+# What the payload of a program in another language begins with; see :mod:`.foreign`.
+FOREIGN = b"foreign\n"
 # The number of these layouts and of the functions of _launcher, counted up with each change.
-LAYOUT = 3
+LAYOUT = 4
 _RUN, _KILL = 1, 2
-# operation, id, descriptors, MiB of memory, MiB of a file, open files, processes, its own /proc;
-# CPU seconds, seconds on the clock; bytes of output to watch for
-_ORDER = struct.Struct("=8I2dQ")
+# operation, id, descriptors, MiB of memory, MiB of a file, open files, processes, its own /proc,
+# MiB of address space, nothing; CPU seconds, seconds on the clock; bytes of output to watch for
+_ORDER = struct.Struct("=9I4x2dQ")
 # id, reason, wait status, nothing; CPU seconds, seconds on the clock, MiB resident at most; what
 # the job printed, or why it was not started
 _END = struct.Struct("=2Ii4x3d")
@@ -39,6 +41,7 @@ class Order(NamedTuple):
         wall_s: seconds on the clock before it is ended.
         output_bytes: most bytes in the file ``stdout``; 0 watches none.
         own_proc: whether it sees itself in ``/proc``; see :mod:`.namespaces`.
+        address_mib: address space of each process beyond the interpreter's; 0 for ``memory_mib``.
     """
 
     id: int
@@ -52,6 +55,7 @@ class Order(NamedTuple):
     output_bytes: int = 0
     own_proc: bool = False
     kill: bool = False
+    address_mib: int = 0
 
     def pack(self) -> bytes:
         """The packet."""
@@ -64,6 +68,7 @@ class Order(NamedTuple):
             self.open_files,
             self.processes,
             self.own_proc,
+            self.address_mib,
             self.cpu_s,
             self.wall_s,
             self.output_bytes,
@@ -72,14 +77,16 @@ class Order(NamedTuple):
 
 def read_order(packet: bytes) -> Order:
     """The order in a packet of the driver."""
-    operation, number, mask, memory, size, files, processes, own_proc, cpu_s, wall_s, output = (
+    operation, number, mask, memory, size, files, processes, own_proc, address, *rest = (
         _ORDER.unpack(packet)
     )
+    cpu_s, wall_s, output = rest
     fds = tuple([name for name in FDS if mask & _KINDS[name]])
     return Order(
         *(number, fds, memory, size, files, processes, cpu_s, wall_s, output),
         own_proc=bool(own_proc),
         kill=operation == _KILL,
+        address_mib=address,
     )
 
 

@@ -30,10 +30,11 @@ import sys
 import types
 from typing import Any, NoReturn
 
-from . import linux, suites, wire
+from . import foreign, linux, returns, suites, wire
 from .ambient import ProgramSurroundings
 from .namespaces import WORK
 from .objects import Objects
+from .orders import FOREIGN
 
 FILE_NAME = "<program>"
 # Where a program in mode stdio finds itself, in its working directory, if it may want to.
@@ -92,15 +93,21 @@ def main(payload: bytes, printed: bool) -> None:
     Args:
         payload: the mode, a line break, and the program; with mode ``in_sandbox`` instead of the
             program JSON of program, setup, test, entry_point, token and ``collected``, the names of
-            tests that the test runs itself.
+            tests that the test runs itself; with mode ``run`` what :func:`run_and_return` takes.
+            For a program in another language what begins with ``FOREIGN``, then the order of
+            :mod:`.foreign`.
         printed: whether the beginning of what it prints is to be kept; otherwise descriptor 1 is
             its standard output.
     """
     if not printed:
         sys.stdout = sys.__stdout__ = _to_descriptor  # type: ignore[misc]
+    if payload.startswith(FOREIGN):
+        foreign.main(marshal.loads(payload[len(FOREIGN) :]), _channel)
     mode, _, text = payload.decode("utf-8", "surrogatepass").partition("\n")
     if mode == "stdio":
         run_script(text)
+    if mode == "run":
+        run_and_return(json.loads(text))
     beside = json.loads(text) if mode == "in_sandbox" else {}
     program = beside["program"] if beside else text
     status = 0
@@ -184,13 +191,44 @@ def f(numbers: List[int], text: str) -> list:
 '''
 
 
-def run_script(source: str) -> NoReturn:
+def run_and_return(order: dict[str, Any]) -> NoReturn:
+    """Mode ``run``: a script with files beside it, whose standard error is kept and that may leave
+    files to return; see :mod:`.returns`. If it does, it runs in a child, so that it may end as it
+    likes.
+
+    Args:
+        order: ``program``; ``files``, name -> bytes as Latin-1; ``fetch``, names; and
+            ``fetch_bytes``, most bytes of all returned files.
+    """
+    fds = returns.receive(CHANNEL_FD)
+    files = order["files"]
+    returns.put_files({name: content.encode("latin-1") for name, content in files.items()})
+    sys.path.insert(0, os.getcwd())
+    if not fds:
+        run_script(order["program"], looked_at=True)
+    child = os.fork()
+    if child == 0:
+        os.close(fds[0])
+        run_script(order["program"], looked_at=True)
+    status = os.waitpid(child, 0)[1]
+    returns.tell(fds[0], status, order["fetch"], order["fetch_bytes"])
+    os._exit(0)
+
+
+def run_script(source: str, looked_at: bool = False) -> NoReturn:
     """Mode ``stdio``: runs a program as the interpreter runs a script, and ends as it does.
 
     What it writes is compared by the driver's order, and its exit status is the kernel's word: a
     program that has run to its end has nothing to say over the channel.
+
+    Args:
+        source: the program.
+        looked_at: mode ``run``: an exception is shown on standard error, and nothing is said over
+            the channel.
     """
     path = os.path.join(os.getcwd(), SCRIPT)
+    if looked_at and os.path.lexists(path):
+        path = os.path.join(os.getcwd(), f"_{SCRIPT}")
     if any(word in source for word in _READS_ITSELF):
         with open(path, "w", encoding="utf-8", errors="surrogatepass") as file:
             file.write(source)
@@ -203,17 +241,37 @@ def run_script(source: str) -> NoReturn:
     except SystemExit as error:
         status = _exit_status(error.code)
         report = _failure(error)
+        if looked_at and error.code is not None and not isinstance(error.code, int):
+            with contextlib.suppress(BaseException):
+                print(error.code, file=sys.stderr)  # noqa: T201
     except BaseException as error:  # noqa: BLE001 - whatever the program raises is its result
         status = 1
         raised = error.__traceback__
         report = _failure(error) if raised and raised.tb_next else _compile_failure(error)
+        if looked_at:
+            _show(error, source, path)
     else:
         report = []
     _end_of_interpreter()
-    if status and os.getpid() == own:  # not a child that it forked
+    if status and not looked_at and os.getpid() == own:  # not a child that it forked
         with contextlib.suppress(OSError):
             _channel.send(report)
     os._exit(status)
+
+
+def _show(error: BaseException, source: str, path: str) -> None:
+    """Writes an exception to standard error, as the interpreter does."""
+    linecache = sys.modules.get("linecache")
+    with contextlib.suppress(BaseException):  # whatever the program has made of all that
+        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+        if sys.excepthook is not sys.__excepthook__:
+            sys.excepthook(type(error), error, error.__traceback__)
+            return
+        if linecache is not None:  # the script need not be on disk
+            linecache.cache[path] = len(source), None, source.splitlines(keepends=True), path
+        import traceback
+
+        traceback.print_exception(error)
 
 
 def _exit_status(code: object) -> int:
@@ -491,7 +549,7 @@ def _flush_printed() -> None:
 
 def _flush() -> None:
     # A program may have replaced, removed or closed its streams; what it did not write is its loss.
-    for name in ("stdout", "__stdout__"):
+    for name in ("stdout", "__stdout__", "stderr"):
         with contextlib.suppress(BaseException):  # whatever the program made of it
             getattr(sys, name).flush()
 

@@ -815,6 +815,8 @@ def _check_about(about: Any) -> None:
 
 _STATUS_OF = {
     "syntax_error": "syntax_error",
+    "compile_error": "compile_error",
+    "crashed": "crashed",
     "error": "error",
     "wrong": "wrong",
     "memory": "memory",

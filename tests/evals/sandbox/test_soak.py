@@ -13,7 +13,7 @@ from codegen.evals.sandbox.launch import SLOTS
 DESCRIPTORS_OF_A_PLACE = 6
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_short_soak_leaves_nothing() -> None:
     try:
         Sandbox(workers=1).run("pass")

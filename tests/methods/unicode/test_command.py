@@ -100,7 +100,13 @@ def test_each_run_is_billed_its_own_answers(model: Model, tmp_path: Path) -> Non
     args = llm(model, "--concurrency", 2, "--price-in", 1, "--objectives", "qp", "--out")
     runs = [codegen(f"{name}.jsonl", *args, name, cwd=tmp_path) for name in ("rows", "other")]
     alone = codegen("rows.jsonl", *args, "alone", "--cache", "", cwd=tmp_path)
-    spent = {"new_answers": 12, "prompt_tokens": 84, "completion_tokens": 60, "cost_micros": 84}
+    spent = {
+        "new_answers": 12,
+        "retries": 0,
+        "prompt_tokens": 84,
+        "completion_tokens": 60,
+        "cost_micros": 84,
+    }
     for process in (*runs, alone):
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0 and json.loads(out)["llm"] == spent
@@ -236,6 +242,7 @@ def test_finished_answers_survive_the_end_of_the_process(
     assert len(model.bodies) == asked_before + (60 - kept)
     assert summary["llm"] == {
         "new_answers": 60 - kept,
+        "retries": 0,
         "prompt_tokens": 7 * (60 - kept),
         "completion_tokens": 5 * (60 - kept),
         "cost_micros": 17 * (60 - kept),

@@ -363,6 +363,7 @@ def test_any_docstring_and_comment(text: str) -> None:
     assert comments_of(again) == comments_of(program)
 
 
+@pytest.mark.long
 def test_time_is_linear_in_the_length() -> None:
     """A file of 20,000 lines costs about eight times one of 2,500; by the square it would be 64."""
 

@@ -1,12 +1,9 @@
-"""Rewards: completions -> numbers with reasons.
-
-A reward sees each sample with the verdict of its tests, which ran in the sandbox. A built-in one is
-``passed``; other packages add theirs by an entry point (:mod:`codegen.plugins`).
-"""
+"""What a reward is, and how one is computed for samples."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +11,7 @@ from itertools import groupby
 from typing import Protocol
 
 from codegen import plugins
-from codegen.errors import InputError
+from codegen.errors import CodegenError, InputError
 from codegen.records import Sample, Verdict, write_atomic
 
 
@@ -45,12 +42,42 @@ class Reward(Protocol):
         ...
 
 
-def passed(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[Scored]:
-    """1 for a sample that passes its tests, else 0; the reason is the status."""
-    return [
-        Scored(None if verdict.status == "infra_error" else float(verdict.passed), verdict.status)
-        for _, verdict in zip(samples, verdicts, strict=True)
-    ]
+def rewards_of(name: str, samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[Scored]:
+    """The rewards of samples of one problem by the reward called ``name``.
+
+    Raises:
+        ConfigError: for an unknown name.
+        InputError: if the reward gives another number of values than it got samples, or a value
+            that is not a finite number.
+        CodegenError: if the reward of another package raises an error.
+    """
+    reward: Reward = plugins.load("rewards", name)
+    try:
+        scored = list(reward(samples, verdicts))
+    except CodegenError:
+        raise
+    except Exception as error:
+        raise plugins.blame(error) or error from error
+    problem = samples[0].problem_id
+    if len(scored) != len(samples):
+        raise InputError(
+            f"The reward {name!r} gave {len(scored)} values for the {len(samples)} samples of "
+            f"{problem}.",
+            "A reward must give one value for each sample.",
+        )
+    for one in scored:
+        value = getattr(one, "value", one)
+        if not isinstance(one, Scored) or not (value is None or _is_finite(value)):
+            raise InputError(
+                f"The reward {name!r} gave {value!r} for a sample of {problem}.",
+                "A reward must give a Scored with a finite number, or with None where there is no "
+                "reward.",
+            )
+    return scored
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def write_rewards(
@@ -74,7 +101,7 @@ def write_rewards(
         ConfigError: for an unknown name.
         InputError: if the reward gives another number of values than it got samples.
     """
-    reward: Reward = plugins.load("rewards", name)
+    plugins.load("rewards", name)  # fails before anything is written
     values: list[float] = []
     count = 0
 
@@ -83,13 +110,7 @@ def write_rewards(
         pairs = zip(samples, verdicts, strict=True)
         for problem, group in groupby(pairs, key=lambda pair: pair[0].problem_id):
             of_problem, judged = zip(*group, strict=True)
-            scored = reward(of_problem, judged)
-            if len(scored) != len(of_problem):
-                raise InputError(
-                    f"The reward {name!r} gave {len(scored)} values for the {len(of_problem)} "
-                    f"samples of {problem}.",
-                    "A reward must give one value for each sample.",
-                )
+            scored = rewards_of(name, of_problem, judged)
             for sample, one in zip(of_problem, scored, strict=True):
                 count += 1
                 if one.value is not None:

@@ -1,0 +1,174 @@
+"""Next edits: a model against doing nothing, repeating the last edit and renaming as was renamed.
+
+On the problems of the tasks ``next-edit`` (real commits; figures without a prefix) and
+``next-edit-refactorings`` (files of unseen repositories, refactored; prefix ``refactorings_``), see
+:mod:`codegen.evals.tasks.next_edit`: ``exact`` is the share of problems with a due edit whose file
+is then right, ``exact_CATEGORY`` that of one category, ``no_op_right`` the share of moments without
+a due edit at which nothing is proposed, ``no_op_precision`` of the answers that propose nothing the
+share that is right to, ``kept_rate``, ``location``, ``similarity``, ``shown`` and ``parse_rate`` as
+there. ``exact_minus_rename`` is the paired difference to the baseline ``rename``. ``p50_ms`` and
+``p95_ms`` are wall times of one answer at batch 1 with the prompt encoded anew, ``p50_cpu_ms`` CPU
+times. ``NAME_exact`` and so on are those of a baseline: ``nothing``, ``repeat``, ``rename``.
+
+Without ``-o model=`` the model's figures are null. ``-o limit=N`` takes N problems of each task,
+drawn by the seed. The window is drafted from its old text (``-o decoder=sample`` for plain
+decoding, the same answers).
+
+Intervals are by bootstrap over repositories, of which there are 14 and 4: with 4 they are too
+narrow. The data is read from the folder that CODEGEN_TEST_DATA names.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from codegen.benchmarks.tools.machine import versions
+from codegen.benchmarks.tools.notes import say
+from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.statistics import clustered_mean
+from codegen.evals import tasks
+from codegen.evals.statistics import base_task
+from codegen.evals.tasks.next_edit import NextEditProblem, measures
+from codegen.generation import Backend, Decoder, SamplingParams
+from codegen.generation.backends import local_backend, open_backend
+from codegen.methods.edits.baselines import BASELINES
+from codegen.methods.edits.formats import FORMATS, Unreadable
+
+_PREFIXES = {"next-edit": "", "next-edit-refactorings": "refactorings_"}
+_NAMES = {"quiet": "no_op_right", "kept": "kept_rate", "parsed": "parse_rate"}
+_FIGURES = ("exact", "kept_rate", "location", "no_op_right", "no_op_precision", "parse_rate",
+            "similarity", "shown")  # fmt: skip
+_TIMES = ("p50_ms", "p95_ms", "p50_cpu_ms")
+_QUICK = 40
+
+
+def run(
+    quick: bool = False,
+    *,
+    model: str = "",
+    style: str = "edit-blocks",
+    decoder: str = "edit",
+    limit: int = 0,
+    max_new_tokens: int = 160,
+    seed: int = 0,
+) -> Mapping[str, object]:
+    """Measures.
+
+    Args:
+        quick: 40 problems of each task.
+        model: a model on this machine; empty measures the baselines alone.
+        style: the prompt style, which names the format.
+        decoder: the strategy.
+        limit: problems of each task; 0 for all.
+        max_new_tokens: of an answer.
+        seed: of the draws.
+    """
+    at_least(0, limit=limit)
+    at_least(1, max_new_tokens=max_new_tokens)
+    limit = _QUICK if quick else limit
+    report = Report(seed=seed)
+    report.versions |= versions("codegen-toolkit", "torch", "transformers")
+    backend = open_backend(local_backend(model), model) if model else None
+    if backend is None:
+        report.notes.append("No model was measured: -o model=DIR.")
+    for name, prefix in _PREFIXES.items():
+        task = tasks.load(name)
+        problems = list(task.problems())
+        if limit:
+            random.Random(seed).shuffle(problems)
+            problems = problems[:limit]
+        found = {
+            key: [measures(problem, baseline(problem.edit)) for problem in problems]
+            for key, baseline in BASELINES.items()
+        }
+        for key, rows in found.items():
+            _set(report, f"{prefix}{key}_", problems, rows, seed)
+        if backend is None:
+            for figure in (*_FIGURES, "exact_minus_rename", *_TIMES):
+                report.set(prefix + figure, None)
+            continue
+        params = SamplingParams(max_new_tokens=max_new_tokens)
+        answer = _answers(task, backend, style, Decoder(decoder), params)
+        rows, times = [], []
+        for number, problem in enumerate(problems):
+            row, wall, cpu = answer(problem)
+            rows.append(row)
+            times.append((1000 * wall, 1000 * cpu))
+            if number % 20 == 19:
+                say(f"{name}: {number + 1} of {len(problems)}")
+        _set(report, prefix, problems, rows, seed)
+        _against(report, prefix, problems, rows, found["rename"], seed)
+        wall, cpu = np.array(times).T
+        for figure, value in zip(
+            _TIMES, (np.median(wall), np.percentile(wall, 95), np.median(cpu)), strict=True
+        ):
+            report.set(prefix + figure, float(value), len(problems))
+    return report.mapping()
+
+
+def _answers(
+    task: tasks.Task[Any],
+    backend: Backend,
+    style_name: str,
+    decoder: Decoder,
+    params: SamplingParams,
+) -> Callable[[NextEditProblem], tuple[dict[str, float], float, float]]:
+    style = tasks.find_style(style_name)
+    form = FORMATS[style.read.removeprefix("edit-")]
+
+    def answer(problem: NextEditProblem) -> tuple[dict[str, float], float, float]:
+        request = task.request(problem, style, 0)
+        wall, cpu = time.perf_counter(), time.process_time()
+        (completion,) = backend.generate([request], params, decoder)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        try:
+            window = form.read(problem.edit, completion.text)
+        except Unreadable:
+            window = None
+        return {"parsed": float(window is not None), **measures(problem, window)}, wall, cpu
+
+    return answer
+
+
+def _set(
+    report: Report,
+    prefix: str,
+    problems: Sequence[NextEditProblem],
+    rows: Sequence[Mapping[str, float]],
+    seed: int,
+) -> None:
+    """Sets the figures of one system on one task; ``exact`` is of due edits only."""
+    for name in dict.fromkeys(key for row in rows for key in row):
+        if name in ("exact_nothing", "exact_blind"):
+            continue
+        pairs = [
+            (row[name], base_task(problem.id))
+            for problem, row in zip(problems, rows, strict=True)
+            if name in row and (name != "exact" or problem.edit.category != "nothing")
+        ]
+        values, clusters = zip(*pairs, strict=True)
+        key = prefix + _NAMES.get(name, name)
+        report.set(key, clustered_mean(values, clusters, seed), len(values))
+
+
+def _against(
+    report: Report,
+    prefix: str,
+    problems: Sequence[NextEditProblem],
+    rows: Sequence[Mapping[str, Any]],
+    others: Sequence[Mapping[str, Any]],
+    seed: int,
+) -> None:
+    pairs = [
+        (row["exact"] - other["exact"], base_task(problem.id))
+        for problem, row, other in zip(problems, rows, others, strict=True)
+        if problem.edit.category != "nothing"
+    ]
+    values, clusters = zip(*pairs, strict=True)
+    difference = clustered_mean(values, clusters, seed)
+    report.set(f"{prefix}exact_minus_rename", difference, len(values))

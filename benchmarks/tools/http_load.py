@@ -1,0 +1,86 @@
+"""Sends requests over HTTP/1.1 on a number of connections at once; says how long each took.
+
+A connection sends its next request when it has the answer to the last. The client does as little
+as it can, so that what is measured is the server: no headers are looked at but the answer's length.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class Load:
+    """What a load gave.
+
+    Attributes:
+        wall_s: from the first request to the last answer.
+        seconds: of each request.
+        answers: the bodies, by the request's place.
+    """
+
+    wall_s: float = 0.0
+    seconds: list[float] = field(default_factory=list)
+    answers: dict[int, bytes] = field(default_factory=dict)
+
+
+def post(path: str, body: Any, **headers: str) -> bytes:
+    """The bytes of a request."""
+    data = json.dumps(body).encode()
+    more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(data)}\r\n{more}\r\n"
+    )
+    return head.encode() + data
+
+
+def load(port: int, requests: Sequence[bytes], clients: int) -> Load:
+    """Sends all requests to a port of the loopback on ``clients`` connections.
+
+    Raises:
+        OSError: if the server closes a connection.
+    """
+    return asyncio.run(_load(port, requests, clients))
+
+
+async def _load(port: int, requests: Sequence[bytes], clients: int) -> Load:
+    found = Load()
+    waiting = iter(enumerate(requests))
+    began = time.perf_counter()
+    await asyncio.gather(*(_client(port, waiting, found) for _ in range(clients)))
+    found.wall_s = time.perf_counter() - began
+    return found
+
+
+async def _client(port: int, waiting: Iterator[tuple[int, bytes]], found: Load) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 24)
+    try:
+        for place, request in waiting:
+            began = time.perf_counter()
+            writer.write(request)
+            found.answers[place] = await _answer(reader)
+            found.seconds.append(time.perf_counter() - began)
+    finally:
+        writer.close()
+
+
+async def _answer(reader: asyncio.StreamReader) -> bytes:
+    try:
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        if b"content-length:" in head:
+            length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
+            return await reader.readexactly(length)
+        body = b""
+        while size := int((await reader.readuntil(b"\r\n")).strip(), 16):  # chunked
+            body += await reader.readexactly(size)
+            await reader.readexactly(2)
+        await reader.readexactly(2)
+        return body
+    except asyncio.IncompleteReadError as error:
+        raise ConnectionError(f"the server closed a connection: {error}") from None

@@ -1,0 +1,82 @@
+"""Judges answers of models: what all adapters share."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from codegen.errors import SandboxError
+from codegen.evals.sandbox import Job, Outcome, Sandbox
+from codegen.evals.tasks import Task, find_style, meta_of
+from codegen.evals.tasks.custom import Custom, CustomProblem
+from codegen.records import Sample, Verdict
+from codegen.sandbox_client import SandboxClient
+
+URL_ENV = "CODEGEN_SANDBOX_URL"
+
+
+def sandbox() -> Sandbox | SandboxClient:
+    """The services that ``CODEGEN_SANDBOX_URL`` names, or a sandbox in this process.
+
+    Raises:
+        SandboxError: if there is neither.
+    """
+    return _sandbox(os.environ.get(URL_ENV, ""), os.getpid())
+
+
+@functools.cache
+def _sandbox(urls: str, _: int) -> Sandbox | SandboxClient:
+    # It ends with the process; one made by fork gets its own.
+    return SandboxClient(urls.split(",")) if urls else Sandbox().__enter__()
+
+
+def read_problem(row: Mapping[str, Any], where: str) -> CustomProblem:
+    """The problem of a row; its columns are those of a task of one's own
+    (:mod:`codegen.evals.tasks.custom`), of which the prompt may be left out.
+
+    Args:
+        row: with ``tests``, ``calls`` and ``expected``, or ``stdin`` and ``stdout``.
+        where: what the row is, for errors.
+
+    Raises:
+        InputError: naming what is wrong with the row.
+    """
+    return Custom.problem_of(where, {"prompt": "Write a program.", "id": "0", **row})
+
+
+def find_job(task: Task[Any], problem: Any, answer: str) -> Job | Verdict:
+    """The job that judges an answer; or the verdict, where nothing has to run."""
+    style = find_style("chat")
+    sample = Sample(task.name, problem.id, 0, "", answer, "eos", {}, 0, 0, 0, meta=meta_of(style))
+    found = task.extract(problem, sample)
+    if not found.program:
+        return Verdict(problem.id, 0, found.status, message=found.reason)
+    return task.job(problem, found.program)
+
+
+def judge_rows(rows: Sequence[CustomProblem], answer: str) -> list[Verdict | Outcome]:
+    """Judges one answer by each of some problems.
+
+    Raises:
+        SandboxError: if the sandbox failed, not the program.
+    """
+    task = Custom("rows", "", rows, "")
+    jobs = [find_job(task, problem, answer) for problem in rows]
+    found: list[Any] = [job if isinstance(job, Verdict) else None for job in jobs]
+    todo = [(n, job) for n, job in enumerate(jobs) if isinstance(job, Job)]
+    for number, outcome in sandbox().map(todo):
+        found[number] = believed(outcome)
+    return found
+
+
+def believed(outcome: Outcome) -> Outcome:
+    """An outcome that is a verdict.
+
+    Raises:
+        SandboxError: if it is none.
+    """
+    if outcome.status == "infra_error":
+        raise SandboxError(f"The sandbox gave no verdict: {outcome.message}")
+    return outcome

@@ -1,0 +1,345 @@
+"""inspect_ai (0.3): a sandbox provider, a scorer, and our runs as logs.
+
+- ``sandbox="codegen"`` of a task: tools and solvers run their commands in this toolkit's sandbox.
+  No Docker. A sample's files are kept between commands as an archive, which only the sandbox ever
+  opens; processes do not outlive the command that started them. There is no network.
+- :func:`tests_pass`: a scorer whose tests are out of the program's reach. A sample's ``metadata``
+  has the columns of a task of one's own (:mod:`codegen.evals.tasks.custom`): ``tests``, or
+  ``calls`` and ``expected``, or ``stdin`` and ``stdout``.
+- :func:`write_log`: a scored run of ``codegen eval`` as a log that ``inspect view`` shows.
+
+The entry point ``inspect_ai`` makes the provider known once both packages are installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import anyio
+from inspect_ai.log import (  # pyright: ignore[reportMissingImports]
+    EvalConfig,
+    EvalDataset,
+    EvalLog,
+    EvalMetric,
+    EvalPlan,
+    EvalResults,
+    EvalSample,
+    EvalScore,
+    EvalSpec,
+    write_eval_log,
+)
+from inspect_ai.model import ModelOutput  # pyright: ignore[reportMissingImports]
+from inspect_ai.scorer import (  # pyright: ignore[reportMissingImports]
+    CORRECT,
+    INCORRECT,
+    NOANSWER,
+    Score,
+    Scorer,
+    Target,
+    accuracy,
+    scorer,
+    stderr,
+)
+from inspect_ai.solver import TaskState  # pyright: ignore[reportMissingImports]
+from inspect_ai.util import (  # pyright: ignore[reportMissingImports]
+    ExecResult,
+    OutputLimitExceededError,
+    SandboxEnvironment,
+    SandboxEnvironmentConfigType,
+    sandboxenv,
+)
+
+from codegen.adapters.answers import believed, judge_rows, read_problem, sandbox
+from codegen.errors import InputError
+from codegen.evals.run import SAMPLES
+from codegen.evals.sandbox import Limits, Outcome, Script
+from codegen.evals.score import read_score
+from codegen.evals.scoring import SCORED, VERDICTS, read_samples
+from codegen.records import Verdict, read_jsonl
+
+try:
+    from inspect_ai.util import (  # pyright: ignore[reportMissingImports]
+        SandboxUserUnsupportedError as UserUnsupportedError,
+    )
+except ImportError:  # older than 0.3.270
+    UserUnsupportedError = RuntimeError
+
+_CPU_S = 60.0
+_MEMORY_MIB = 2048
+_OUTPUT_BYTES = 4 << 20
+_FILE_MIB = 64
+_STATE, _ANSWER, _CONTENT, _ORDER, _INPUT = "state.tgz", "answer", "content", "order", "input"
+
+# Runs in the sandbox: unpacks the files of the sample, does what the order says, and packs them.
+_DO = """
+import json, os, shutil, signal, subprocess, sys, tarfile
+order = json.load(open("order"))
+home = os.path.abspath("work")
+os.mkdir(home)
+if os.path.exists("state.tgz"):
+    with tarfile.open("state.tgz") as archive:
+        archive.extractall(home, filter="fully_trusted")
+path = os.path.join(home, order["path"])
+answer = {}
+try:
+    if order["do"] == "write":
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        shutil.copyfile("input", path)
+    elif order["do"] == "read":
+        if os.path.isdir(path):
+            raise IsADirectoryError(path)
+        shutil.copyfile(path, "content")
+    else:
+        process = subprocess.Popen(
+            order["cmd"], cwd=path, env={**os.environ, **order["env"]}, start_new_session=True,
+            stdin=open("input", "rb"),
+        )
+        try:
+            answer["code"] = process.wait(order["timeout"])
+        except subprocess.TimeoutExpired:
+            answer["error"] = "TimeoutError"
+            process.kill()
+except OSError as error:
+    answer["error"], answer["message"] = type(error).__name__, str(error)
+if order["do"] != "read":
+    with tarfile.open("state.tgz", "w:gz", compresslevel=1) as archive:
+        archive.add(home, ".", filter=lambda entry: entry if entry.isreg() or entry.isdir()
+                    or entry.issym() or entry.islnk() else None)
+json.dump(answer, open("answer", "w"))
+sys.stdout.flush()
+os._exit(0)
+"""
+_ERRORS: dict[str, type[OSError]] = {
+    error.__name__: error
+    for error in (FileNotFoundError, IsADirectoryError, PermissionError, NotADirectoryError)
+}
+
+
+@sandboxenv(name="codegen")
+class CodegenSandbox(SandboxEnvironment):
+    """The sandbox of one sample: its files, between one command and the next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._state = b""
+        self._lock = anyio.Lock()
+
+    @classmethod
+    async def sample_init(
+        cls,
+        task_name: str,
+        config: SandboxEnvironmentConfigType | None,
+        metadata: dict[str, str],
+    ) -> dict[str, SandboxEnvironment]:
+        """One environment a sample."""
+        return {"default": CodegenSandbox()}
+
+    @classmethod
+    async def sample_cleanup(
+        cls,
+        task_name: str,
+        config: SandboxEnvironmentConfigType | None,
+        environments: dict[str, SandboxEnvironment],
+        interrupted: bool,
+    ) -> None:
+        """Nothing is left to clean up."""
+
+    async def exec(
+        self,
+        cmd: list[str],
+        input: str | bytes | None = None,
+        cwd: str | None = None,
+        env: dict[str, str] | None = None,
+        user: str | None = None,
+        timeout: int | None = None,
+        timeout_retry: bool = True,
+        concurrency: bool = True,
+    ) -> ExecResult[str]:
+        """Runs a command; see the framework's description.
+
+        A command that takes ``timeout`` seconds is ended, and not tried again: what it has done to
+        the files stays.
+        """
+        if user is not None:
+            raise UserUnsupportedError("The sandbox runs commands as one user.")
+        given = input.encode() if isinstance(input, str) else input or b""
+        order = {"do": "exec", "path": _inside(cwd or "."), "cmd": cmd, "env": env or {}}
+        order["timeout"] = timeout
+        outcome, answer = await self._do(order, given, timeout)
+        if outcome.status == "output_limit":
+            raise OutputLimitExceededError(f"{_OUTPUT_BYTES >> 20} MiB", outcome.stdout)
+        if outcome.status == "timeout" or answer.get("error") == "TimeoutError":
+            raise TimeoutError(f"The command took more than {timeout or _CPU_S:g} s.")
+        error = answer.get("error")
+        if error == "PermissionError":
+            raise PermissionError(answer["message"])
+        if error is not None:
+            return ExecResult(False, 127, outcome.stdout, f"{outcome.stderr}{answer['message']}\n")
+        code = answer.get("code")
+        if code is None:  # it was ended at a limit, or it has ended what runs it
+            code = -9
+        return ExecResult(code == 0, code, outcome.stdout, outcome.stderr or outcome.message)
+
+    async def write_file(self, file: str, contents: str | bytes) -> None:
+        """Writes a file; see the framework's description."""
+        given = contents.encode() if isinstance(contents, str) else contents
+        await self._file({"do": "write", "path": _inside(file)}, given)
+
+    @overload
+    async def read_file(self, file: str, text: Literal[True] = True) -> str: ...
+
+    @overload
+    async def read_file(self, file: str, text: Literal[False]) -> bytes: ...
+
+    async def read_file(self, file: str, text: bool = True) -> str | bytes:
+        """Reads a file; see the framework's description."""
+        outcome = await self._file({"do": "read", "path": _inside(file)}, b"")
+        if _CONTENT not in outcome.files:
+            raise OutputLimitExceededError(f"{_FILE_MIB // 2} MiB", None)
+        content = outcome.files[_CONTENT]
+        return content.decode("utf-8") if text else content
+
+    async def _file(self, order: dict[str, Any], given: bytes) -> Outcome:
+        outcome, answer = await self._do(order, given, None)
+        if error := answer.get("error"):
+            raise _ERRORS.get(error, OSError)(answer.get("message", order["path"]))
+        if not answer:
+            raise OSError(f"{order['path']}: {outcome.message or outcome.stderr[-200:]}")
+        return outcome
+
+    async def _do(
+        self, order: dict[str, Any], given: bytes, timeout: int | None
+    ) -> tuple[Outcome, dict[str, Any]]:
+        async with self._lock:
+            files = {_ORDER: json.dumps(order).encode(), _INPUT: given}
+            if self._state:
+                files[_STATE] = self._state
+            limits = Limits(
+                cpu_s=float(timeout or _CPU_S) + 1,
+                memory_mib=_MEMORY_MIB,
+                output_bytes=_OUTPUT_BYTES,
+                file_mib=_FILE_MIB,
+            )
+            script = Script(_DO, files=files, fetch=[_STATE, _ANSWER, _CONTENT], limits=limits)
+            outcome = believed(await anyio.to_thread.run_sync(lambda: sandbox().run(script)))
+            if order["do"] != "read" and _STATE in outcome.files:
+                self._state = outcome.files[_STATE]
+        try:
+            answer = json.loads(outcome.files.get(_ANSWER, b"{}"))
+        except ValueError:  # the command wrote there
+            answer = {}
+        return outcome, answer if isinstance(answer, dict) else {}
+
+
+def _inside(path: str) -> str:
+    """A path below the sample's directory.
+
+    Raises:
+        PermissionError: for another.
+    """
+    plain = os.path.normpath(path)
+    if plain.startswith("/") or plain.split("/")[0] == ".." or "\0" in plain:
+        raise PermissionError(f"{path!r:.100} is not below the sample's directory.")
+    return plain
+
+
+@scorer(metrics=[accuracy(), stderr()])
+def tests_pass() -> Scorer:
+    """Scores a program by tests out of its reach; see the module.
+
+    A fault of the sandbox is an error of the sample, and no score.
+    """
+
+    async def score(state: TaskState, target: Target) -> Score:
+        row = {"tests": target.text, **state.metadata} if target.text else dict(state.metadata)
+        problem = read_problem({**row, "id": str(state.sample_id)}, "A sample's metadata")
+        answer = state.output.completion
+        (verdict,) = await anyio.to_thread.run_sync(lambda: judge_rows([problem], answer))
+        return Score(
+            value=_value(verdict.status),
+            answer=answer,
+            explanation=f"{verdict.status}: {verdict.message}".rstrip(": "),
+            metadata={"status": verdict.status, "trust": verdict.trust},
+        )
+
+    return score
+
+
+def _value(status: str) -> str:
+    if status in ("empty", "no_answer"):
+        return NOANSWER
+    return CORRECT if status == "passed" else INCORRECT
+
+
+def write_log(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> EvalLog:
+    """Writes a scored run of ``codegen eval`` as a log of inspect_ai.
+
+    Args:
+        run: a directory with ``score.json``, ``verdicts.jsonl`` and the samples.
+        out: the log; its name ends in ``.eval`` or ``.json``.
+
+    Raises:
+        InputError: if the run can't be read, or has not been scored as a whole.
+    """
+    folder = Path(run)
+    score = read_score(folder)
+    file = next((folder / n for n in (SCORED, SAMPLES) if (folder / n).is_file()), None)
+    if file is None or not (folder / VERDICTS).is_file():
+        raise InputError(f"{folder} lacks its samples or verdicts.", "Score it into one directory.")
+    verdicts = {(v.problem_id, v.index): v for v in read_jsonl(Verdict, folder / VERDICTS)}
+    model = str(score.settings.get("model", "unknown"))
+    samples = []
+    for sample in read_samples(file):
+        verdict = verdicts.get((sample.problem_id, sample.index))
+        if verdict is None:
+            raise InputError(
+                f"{file}: sample {sample.index} of {sample.problem_id} has no verdict."
+            )
+        scored = Score(
+            value=_value(verdict.status),
+            answer=sample.completion,
+            explanation=f"{verdict.status}: {verdict.message}".rstrip(": "),
+            metadata={"status": verdict.status, "trust": verdict.trust, "cpu_s": verdict.cpu_s},
+        )
+        reason = "max_tokens" if sample.finish_reason == "length" else "stop"
+        samples.append(
+            EvalSample(
+                id=sample.problem_id,
+                epoch=sample.index + 1,
+                input=sample.prompt,
+                target="",
+                output=ModelOutput.from_content(model, sample.completion, stop_reason=reason),
+                # A fault of the sandbox is no score.
+                scores={} if verdict.status == "infra_error" else {"tests_pass": scored},
+            )
+        )
+    ids = sorted({sample.id for sample in samples}, key=str)
+    metrics = {
+        f"pass@{k}": EvalMetric(name=f"pass@{k}", value=estimate.value)
+        for k, estimate in score.estimates.items()
+    }
+    log = EvalLog(
+        status="success",
+        eval=EvalSpec(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            task=score.task,
+            task_attribs={"source": score.source, "complete": score.complete},
+            dataset=EvalDataset(name=score.task, samples=len(ids), sample_ids=ids),
+            model=model,
+            config=EvalConfig(epochs=max((s.epoch for s in samples), default=1)),
+            metadata={"settings": dict(score.settings), "sandbox": dict(score.sandbox)},
+        ),
+        plan=EvalPlan(name="codegen eval"),
+        results=EvalResults(
+            total_samples=len(samples),
+            completed_samples=len(samples),
+            scores=[EvalScore(name="tests_pass", scorer="tests_pass", metrics=metrics)],
+        ),
+        samples=samples,
+    )
+    write_eval_log(log, str(out))
+    return log

@@ -1,0 +1,92 @@
+"""A taskset of ``verifiers`` (0.4) whose rewards come from the sandbox.
+
+``load_taskset("mbpp")`` has the problems of a task of this toolkit, or those of a file of your own
+(``file:PATH``). The reward ``passed`` is 1 where the answer's program passes its tests, which run
+out of its reach, else 0. A fault of the sandbox raises, so that the rollout counts as failed, not
+as wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import verifiers.v1 as vf  # pyright: ignore[reportMissingImports]
+
+from codegen.adapters.answers import believed, find_job, sandbox
+from codegen.evals import tasks
+from codegen.records import Verdict
+
+
+class CodeTasksetConfig(vf.TasksetConfig):
+    """Which problems: ``task``'s name is in ``problems``."""
+
+    problems: str = "mbpp"
+
+
+class CodeTaskData(vf.TaskData):
+    """One problem.
+
+    Attributes:
+        problems: the task it is of.
+    """
+
+    problems: str
+
+
+class CodeTask(vf.Task[CodeTaskData, vf.State, vf.TaskConfig]):
+    """A problem whose answers are programs."""
+
+    @vf.reward
+    async def passed(self, task: CodeTaskData, trace: vf.Trace) -> float:
+        """1 if the program of the last reply passes its tests, else 0."""
+        verdict = await asyncio.to_thread(_judge, task.problems, str(task.id), trace.last_reply)
+        return float(verdict.passed)
+
+    async def validate(self, runtime: Any) -> bool | None:
+        """Whether the problem's own solution passes; None if it has none."""
+        task, problem = _found(self.data.problems, str(self.data.id))
+        reference = task.reference(problem)
+        if not reference:
+            return None
+        fenced = f"```python\n{reference}\n```"
+        verdict = await asyncio.to_thread(_judge, self.data.problems, problem.id, fenced)
+        return verdict.passed
+
+
+class CodeTaskset(vf.Taskset[CodeTask, CodeTasksetConfig]):
+    """The problems of a task of this toolkit."""
+
+    def load(self) -> Iterator[CodeTask]:
+        """Yields a task for each problem."""
+        name = self.config.problems
+        task, style = _task(name), tasks.find_style("chat")
+        for problem in task.problems():
+            prompt = task.request(problem, style, 0).prompt
+            data = CodeTaskData(id=problem.id, prompt=prompt, problems=name)
+            yield CodeTask(data, self.config.task)
+
+
+def load_taskset(problems: str = "mbpp") -> CodeTaskset:
+    """The problems of a task; ``codegen eval tasks`` lists their names."""
+    return CodeTaskset(CodeTasksetConfig(problems=problems))
+
+
+@functools.cache
+def _task(name: str) -> tasks.Task[Any]:
+    return tasks.load(name)
+
+
+def _found(name: str, problem_id: str) -> tuple[tasks.Task[Any], Any]:
+    task = _task(name)
+    return task, next(problem for problem in task.problems() if problem.id == problem_id)
+
+
+def _judge(name: str, problem_id: str, answer: str) -> Any:
+    task, problem = _found(name, problem_id)
+    if task.needs_preparation:
+        task.prepare([problem], sandbox())  # type: ignore[arg-type]
+    job = find_job(task, problem, answer)
+    return job if isinstance(job, Verdict) else believed(sandbox().run(job))

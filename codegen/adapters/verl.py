@@ -1,0 +1,108 @@
+"""A reward function for verl whose verdicts a program can't forge.
+
+In verl's configuration::
+
+    reward:
+      custom_reward_function:
+        path: pkg://codegen.adapters.verl   # or this file's path
+        name: compute_score
+
+``ground_truth`` is what verl's own ``sandbox_fusion`` takes: ``inputs`` and ``outputs``, with
+``fn_name`` for a function whose arguments are JSON, one a line; or ``assert_case``, asserts. Or a
+row of a task of one's own (:mod:`codegen.adapters.answers`).
+
+verl's function runs one request a test by ``/run_code``, takes any exit code 0 for a pass, compares
+what a function returns as text, and counts a fault of the sandbox as a wrong answer. Here functions
+are tested out of the program's reach, values are compared as values, and a fault raises.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from codegen.adapters.answers import judge_rows, read_problem
+from codegen.errors import InputError
+
+
+def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: str | Mapping[str, Any],
+    extra_info: Mapping[str, Any] | None = None,  # noqa: ARG001 - verl passes it
+    *,
+    continuous: bool = True,
+    cpu_s: float = 6.0,
+) -> dict[str, Any]:
+    """The reward of one answer.
+
+    Args:
+        data_source: named in errors.
+        solution_str: the model's answer.
+        ground_truth: see the module; a mapping or its JSON.
+        extra_info: not used.
+        continuous: the share of tests that pass; otherwise 1 if all do, else 0.
+        cpu_s: CPU seconds of each test.
+
+    Returns:
+        ``score``; ``acc``, whether all tests pass; ``passed`` and ``tests``, how many; and the
+        first ``status`` that is not ``passed``.
+
+    Raises:
+        InputError: for tests that can't be read. SandboxError: if the sandbox failed.
+    """
+    rows = [{**row, "cpu_s": cpu_s} for row in _rows(data_source, ground_truth)]
+    problems = [
+        read_problem({**row, "id": str(number)}, f"A ground truth of {data_source}")
+        for number, row in enumerate(rows)
+    ]
+    statuses = [each.status for each in judge_rows(problems, solution_str)]
+    passed = statuses.count("passed")
+    every = passed == len(statuses)
+    return {
+        "score": passed / len(statuses) if continuous else float(every),
+        "acc": every,
+        "passed": passed,
+        "tests": len(statuses),
+        "status": next((status for status in statuses if status != "passed"), "passed"),
+    }
+
+
+def _rows(source: str, given: str | Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A row for each test."""
+    try:
+        truth = json.loads(given) if isinstance(given, str) else given
+        if not isinstance(truth, Mapping):
+            raise TypeError("it is no object")
+        if "assert_case" in truth:
+            return [{"tests": test} for test in truth["assert_case"]]
+        if "inputs" not in truth:
+            return [truth]
+        pairs = list(zip(truth["inputs"], truth["outputs"], strict=True))
+        if not (name := truth.get("fn_name")):
+            return [{"stdin": given, "stdout": wanted} for given, wanted in pairs]
+        return [
+            {"calls": [[name, _arguments(given)]], "expected": [_value(wanted)]}
+            for given, wanted in pairs
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"A ground truth of {source} can't be read: {error}.",
+            "It needs inputs and outputs of equal length, or assert_case.",
+        ) from None
+
+
+def _arguments(given: Any) -> list[Any]:
+    if not isinstance(given, str):
+        return list(given)
+    return [json.loads(line) for line in given.split("\n") if line.strip()]
+
+
+def _value(wanted: Any) -> Any:
+    if not isinstance(wanted, str):
+        return wanted
+    try:
+        return json.loads(wanted)
+    except ValueError:
+        return wanted

@@ -1,0 +1,311 @@
+"""Preferences from a scored run: answers that passed their tests, and answers that did not.
+
+:class:`ScoredRun` reads the samples of a run with their verdicts and leaves out what teaches
+nothing or the wrong thing, each sample with a reason; :class:`Preferences` makes pairs of what is
+left of a problem (for DPO), or single answers with a label (for KTO).
+
+What is compared is the program found in an answer; what is written is the answer itself, as the
+model gave it. All samples of the run are held in memory.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from codegen.data.card import PREFERENCES
+from codegen.data.generators import Skip
+from codegen.data.sources import Item, Rejected, file_digest
+from codegen.errors import ConfigError, InputError
+from codegen.evals.metrics.text import normal_form, shapes
+from codegen.evals.run import SAMPLES
+from codegen.evals.scoring import SCORED, VERDICTS, read_samples
+from codegen.evals.tasks import Task, find_style
+from codegen.records import (
+    Example,
+    Preference,
+    Sample,
+    Status,
+    TextOrMessages,
+    UnpairedPreference,
+    Verdict,
+    read_jsonl,
+)
+
+# Statuses that say nothing about the answer.
+_NO_VERDICT = ("infra_error", "bad_test")
+# Answers without a program that could be run: easy to tell apart, so one for a problem will do.
+_TRIVIAL = ("syntax_error", "empty", "no_answer")
+REJECTABLE = tuple(s for s in get_args(Status) if s not in ("passed", *_NO_VERDICT))
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A sample, reduced to what is needed of it."""
+
+    index: int
+    answer: str
+    program: str
+    status: Status
+    trust: str
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the answer is from."""
+        return {"index": self.index, "status": self.status, "trust": self.trust}
+
+
+def scored_files(folder: Path) -> tuple[Path, Path]:
+    """The samples of a scored run and their verdicts.
+
+    Raises:
+        InputError: if one is not there.
+    """
+    verdicts = folder / VERDICTS
+    found = [path for name in (SCORED, SAMPLES) if (path := folder / name).is_file()]
+    if not found or not verdicts.is_file():
+        what = "verdicts" if found else "samples"
+        raise InputError(
+            f"{folder} holds no {what}.",
+            f"Run: codegen eval score {folder}" if found else "Name a directory of codegen eval.",
+        )
+    return found[0], verdicts
+
+
+@dataclass(slots=True)
+class ScoredRun:
+    """A source: the problems of a scored run, each with the samples that can be used.
+
+    A sample that cannot is an input of its own, left out as ``sample_...``: its status is not one
+    of ``rejected`` (``sample_timeout``), it was cut off (``sample_cut``), equals an earlier one but
+    for layout and names (``sample_duplicate``), equals one with the other verdict, so that chance
+    decided (``sample_contradictory``), is the third or later that differs from others in names,
+    numbers and texts only (``sample_alike``), or holds no program and another does not either
+    (``sample_trivial``).
+
+    Attributes:
+        samples, verdicts: its files, see :func:`scored_files`.
+        task: what it answers.
+        rejected: statuses of answers that are rejected.
+        alike: how many programs of one shape are kept for each problem and verdict.
+    """
+
+    samples: Path
+    verdicts: Path
+    task: Task[Any]
+    rejected: tuple[str, ...] = ("wrong",)
+    alike: int = 2
+    _read: float | None = None
+
+    def __post_init__(self) -> None:
+        for status in self.rejected:
+            if status not in REJECTABLE:
+                raise ConfigError(
+                    f"Answers with the status {status!r} cannot be rejected.",
+                    f"Statuses are: {', '.join(REJECTABLE)}.",
+                )
+
+    def describe(self) -> Mapping[str, Any]:
+        """The task, the settings, and digests of the files."""
+        return {
+            "kind": "scored_run",
+            "task": self.task.name,
+            "samples": file_digest(self.samples),
+            "verdicts": file_digest(self.verdicts),
+            "rejected": sorted(self.rejected),
+            "alike": self.alike,
+        }
+
+    def fraction(self) -> float | None:
+        """The share of the problems that has been read."""
+        return self._read
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yields for each problem the samples that are left out, then the problem.
+
+        Raises:
+            InputError: for a sample of a problem that the task does not have, without its style, or
+                without a prompt, as files of other tools are.
+        """
+        verdicts = {
+            (verdict.problem_id, verdict.index): verdict
+            for verdict in read_jsonl(Verdict, self.verdicts)
+        }
+        groups: dict[str, list[Sample]] = {}
+        for sample in read_samples(self.samples):
+            groups.setdefault(sample.problem_id, []).append(sample)
+        problems = {problem.id: problem for problem in self.task.problems()}
+        for number, (id_, samples) in enumerate(groups.items(), 1):
+            if id_ not in problems:
+                raise InputError(
+                    f"The task {self.task.name!r} has no problem {id_!r}.", "Name it with --task."
+                )
+            if not samples[0].prompt:
+                raise InputError(
+                    f"The samples of {id_} have no prompts.",
+                    "Score samples of codegen eval run; other tools' files leave them out.",
+                )
+            yield from self._problem(problems[id_], samples, verdicts)
+            self._read = number / len(groups)
+
+    def _problem(
+        self,
+        problem: Any,
+        samples: Sequence[Sample],
+        verdicts: Mapping[tuple[str, int], Verdict],
+    ) -> Iterator[Item]:
+        prompt, style = samples[0].prompt, samples[0].meta.get("style", "")
+        left: list[_Judged] = []
+        for sample in samples:
+            verdict = verdicts.get((sample.problem_id, sample.index))
+            if reason := self._why_left_out(sample, verdict, prompt):
+                yield _left_out(sample.problem_id, sample.index, reason)
+                continue
+            assert verdict is not None
+            program = self.task.extract(problem, sample).program
+            answer = sample.actions or sample.completion
+            left.append(_Judged(sample.index, answer, program, verdict.status, verdict.trust))
+        kept: list[_Judged] = []
+        for judged, reason in _reasons(left, self.alike):
+            if reason:
+                yield _left_out(problem.id, judged.index, reason)
+            else:
+                kept.append(judged)
+        passed = [judged.program for judged in kept if judged.status == "passed"]
+        yield Example(
+            problem.id,
+            prompt,
+            passed[0] if passed else "",  # which filters look at
+            source=self.task.name,
+            meta={"judged": kept, "chat": bool(style) and find_style(style).chat},
+        )
+
+    def _why_left_out(self, sample: Sample, verdict: Verdict | None, prompt: str) -> str:
+        if verdict is None:
+            return "not_judged"
+        if verdict.status not in ("passed", *self.rejected):
+            return verdict.status
+        if sample.finish_reason == "length":
+            return "cut"
+        return "other_prompt" if sample.prompt != prompt else ""
+
+
+def _left_out(problem_id: str, index: int, reason: str) -> Rejected:
+    return Rejected(f"{problem_id}/{index}", f"sample_{reason}", outcome="skipped")
+
+
+def _reasons(samples: Sequence[_Judged], alike: int) -> Iterator[tuple[_Judged, str]]:
+    """Each sample with why it is left out; empty for one that is kept."""
+    forms = [normal_form(sample.program) for sample in samples]
+    verdicts: dict[str, set[bool]] = {}
+    for sample, form in zip(samples, forms, strict=True):
+        verdicts.setdefault(form, set()).add(sample.status == "passed")
+    seen: set[str] = set()
+    of_shape: Counter[tuple[bool, tuple[str, ...]]] = Counter()
+    has_trivial = False
+    for sample, form in zip(samples, forms, strict=True):
+        passed = sample.status == "passed"
+        shape = passed, tuple(shapes(sample.program))
+        if len(verdicts[form]) > 1:
+            yield sample, "contradictory"
+        elif sample.status in _TRIVIAL and has_trivial:
+            yield sample, "trivial"
+        elif form in seen:
+            yield sample, "duplicate"
+        elif of_shape[shape] >= alike:
+            yield sample, "alike"
+        else:
+            seen.add(form)
+            of_shape[shape] += 1
+            has_trivial |= sample.status in _TRIVIAL
+            yield sample, ""
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """Pairs of a passed and a failed answer to one problem, of about the same length.
+
+    Length is the easiest thing to learn from pairs that differ in it, so pairs are matched by it:
+    the closest first, each answer once.
+
+    Attributes:
+        pairs: most pairs for a problem; ``unpaired``, most answers with each label.
+        ratio: the longer answer has at most so many times the characters of the shorter one.
+        unpaired: whether to give single answers with a label instead.
+    """
+
+    pairs: int = 4
+    ratio: float = 1.5
+    unpaired: bool = False
+    name: str = field(default=PREFERENCES, init=False)
+
+    def generate(
+        self, example: Example, rng: random.Random
+    ) -> Iterator[Preference | UnpairedPreference]:
+        """The preferences of one problem of a :class:`ScoredRun`.
+
+        Raises:
+            Skip: if it has no pair: ``only_passed``, ``only_failed`` or ``no_samples`` of those
+                that can be used, or ``lengths_differ``.
+        """
+        judged: list[_Judged] = example.meta["judged"]
+        is_chat = example.meta["chat"]
+        good = [sample for sample in judged if sample.status == "passed"]
+        bad = [sample for sample in judged if sample.status != "passed"]
+        if not judged:
+            raise Skip("no_samples", "none of its samples can be used")
+        prompt = _turn("user", example.instruction, is_chat)
+
+        def answer(sample: _Judged) -> TextOrMessages:
+            return _turn("assistant", sample.answer, is_chat)
+
+        if self.unpaired:
+            for sample in (*good[: self.pairs], *bad[: self.pairs]):
+                id_ = f"{example.id}#{sample.index}"
+                label, origin = sample.status == "passed", sample.provenance()
+                yield UnpairedPreference(
+                    id_, example.id, self.name, prompt, answer(sample), label, {"sample": origin}
+                )
+            return
+        if not good or not bad:
+            reason = "only_passed" if good else "only_failed"
+            raise Skip(reason, f"{len(judged)} samples that can be used")
+        pairs = _matched(good, bad, self.ratio)[: self.pairs]
+        if not pairs:
+            raise Skip("lengths_differ", f"no two by less than a factor of {self.ratio:g}")
+        for chosen, rejected in pairs:
+            yield Preference(
+                f"{example.id}#{chosen.index}-{rejected.index}",
+                example.id,
+                self.name,
+                prompt,
+                answer(chosen),
+                answer(rejected),
+                {"chosen": chosen.provenance(), "rejected": rejected.provenance()},
+            )
+
+
+def _turn(role: str, text: str, is_chat: bool) -> TextOrMessages:
+    return [{"role": role, "content": text}] if is_chat else text
+
+
+def _matched(
+    good: Sequence[_Judged], bad: Sequence[_Judged], ratio: float
+) -> list[tuple[_Judged, _Judged]]:
+    """Pairs by rising ratio of their lengths, each sample once."""
+    lengths = {sample.index: max(1, len(sample.answer)) for sample in (*good, *bad)}
+
+    def apart(pair: tuple[_Judged, _Judged]) -> float:
+        one, other = sorted(lengths[sample.index] for sample in pair)
+        return other / one
+
+    pairs, used = [], set()
+    for pair in sorted(((g, b) for g in good for b in bad), key=apart):
+        indices = {sample.index for sample in pair}
+        if apart(pair) <= ratio and not indices & used:
+            used |= indices
+            pairs.append(pair)
+    return pairs

@@ -1,0 +1,197 @@
+"""Git histories as a source: the changed files of each commit, before and after.
+
+``git:PATH`` reads a repository, or all repositories in a directory, from the branch that is checked
+out back to the first commit, oldest first. Merges are passed over. An example's program is the file
+before the commit; ``meta`` has ``new`` (the text after), ``path``, ``commit``, ``date`` (of the
+author, UTC) and ``subject``. Renames are not followed.
+
+A repository is untrusted input: libgit2 (pygit2) reads its objects, and runs neither hooks nor
+filters nor programs that its configuration names. A file's license is the one its own
+``SPDX-License-Identifier`` states, else that of the license file at the top of the same commit,
+else the one the user stated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from codegen.data.sources import Item, Rejected, SourceOptions
+from codegen.errors import InputError
+from codegen.extras import require
+from codegen.records import Example
+
+MOST_BYTES = 2**20
+"""A larger file is skipped unread."""
+
+_LANGUAGES = {
+    ".py": "python", ".pyi": "python", ".js": "javascript", ".jsx": "javascript",
+    ".mjs": "javascript", ".ts": "typescript", ".tsx": "typescript", ".go": "go", ".rs": "rust",
+    ".java": "java", ".kt": "kotlin", ".c": "c", ".h": "c", ".cc": "cpp", ".cpp": "cpp",
+    ".hpp": "cpp", ".cs": "csharp", ".rb": "ruby", ".php": "php", ".swift": "swift",
+    ".scala": "scala", ".lua": "lua", ".sh": "bash", ".sql": "sql",
+}  # fmt: skip
+_STATED = re.compile(r"SPDX-License-Identifier:\s*([\w.+-]+)\s*(?:\*/|-->)?\s*$", re.MULTILINE)
+_LICENSE_FILE = re.compile(r"(?:LICEN[CS]E|COPYING|UNLICENSE)(?:[.-].*)?", re.IGNORECASE)
+_NOTICE = "redistribution and use in source and binary forms"
+# A sentence of each license's text, in lower case and with single blanks; the first that is found.
+_SENTENCES = (
+    ("gnu affero general public license", "AGPL-3.0"),
+    ("gnu lesser general public license", "LGPL"),
+    ("gnu general public license", "GPL"),
+    ("mozilla public license", "MPL-2.0"),
+    ("apache license version 2.0", "Apache-2.0"),
+    ("python software foundation license", "PSF-2.0"),
+    ("this is free and unencumbered software released into the public domain", "Unlicense"),
+)
+
+
+@dataclass(slots=True)
+class GitSource:
+    """The changed files of one or several histories."""
+
+    path: Path
+    options: SourceOptions = field(default_factory=SourceOptions)
+    _fraction: float | None = None
+
+    def describe(self) -> Mapping[str, Any]:
+        """The path as given and the commit at which each history ends."""
+        heads = {name: str(repository.head.target) for name, repository in self._repositories()}
+        return {
+            "kind": "git",
+            "spec": str(self.path),
+            "heads": heads,
+            "license": self.options.license,
+        }
+
+    def fraction(self) -> float | None:
+        """The share of the commits that has been read."""
+        return self._fraction
+
+    def __iter__(self) -> Iterator[Item]:
+        """Streams the changed files."""
+        import pygit2
+        from pygit2.enums import SortMode
+
+        order = SortMode.TOPOLOGICAL | SortMode.REVERSE
+        repositories = list(self._repositories())
+        for number, (name, repository) in enumerate(repositories):
+            licenses: dict[str, str] = {}
+            ids = [commit.id for commit in repository.walk(repository.head.target, order)]
+            for place, commit_id in enumerate(ids):
+                self._fraction = (number + place / len(ids)) / len(repositories)
+                try:
+                    yield from self._changed(name, repository, repository[commit_id], licenses)
+                except (KeyError, ValueError, pygit2.GitError) as error:
+                    # An object that is missing, as in a shallow or partial clone, or damaged.
+                    detail = " ".join(str(error).split())
+                    yield Rejected(f"{name}:{str(commit_id)[:12]}", "missing_object", detail)
+
+    def _repositories(self) -> list[tuple[str, Any]]:
+        require("pygit2")
+        import pygit2
+
+        if not self.path.is_dir():
+            raise InputError(f"No directory at {str(self.path)!r}.", "Give a git repository.")
+        folders = [self.path]
+        if not _is_repository(self.path):
+            folders = sorted(p for p in self.path.iterdir() if p.is_dir() and _is_repository(p))
+        if not folders:
+            raise InputError(
+                f"{self.path} is not a git repository and holds none.",
+                "Give the directory of a clone, or one that holds several.",
+            )
+        found = []
+        for folder in folders:
+            try:
+                repository = pygit2.Repository(str(folder))
+                is_empty = repository.is_empty or repository.head_is_unborn
+            except (pygit2.GitError, KeyError, ValueError) as error:
+                raise InputError(
+                    f"{folder} can't be read as a git repository: {' '.join(str(error).split())}."
+                ) from None
+            if is_empty:
+                raise InputError(f"The repository {folder} has no history.", "Commit something.")
+            found.append((folder.resolve().name.removesuffix(".git"), repository))
+        return found
+
+    def _changed(
+        self, name: str, repository: Any, commit: Any, licenses: dict[str, str]
+    ) -> Iterator[Item]:
+        if len(commit.parents) != 1:
+            return
+        from pygit2.enums import DeltaStatus
+
+        diff = commit.parents[0].tree.diff_to_tree(commit.tree, context_lines=0)
+        date = datetime.fromtimestamp(commit.author.time, UTC).isoformat()[:19]
+        subject = commit.message.partition("\n")[0][:200]
+        for delta in diff.deltas:
+            path = delta.new_file.path
+            language = _LANGUAGES.get(PurePosixPath(path).suffix.lower())
+            if delta.status != DeltaStatus.MODIFIED or language is None:
+                continue
+            id_ = f"{name}:{str(commit.id)[:12]}:{path}"
+            blobs = [repository[delta.old_file.id], repository[delta.new_file.id]]
+            if max(blob.size for blob in blobs) > MOST_BYTES:
+                yield Rejected(id_, "too_large", f"over {MOST_BYTES} bytes", "skipped")
+                continue
+            try:
+                old, new = (blob.data.decode("utf-8") for blob in blobs)
+            except UnicodeDecodeError:
+                yield Rejected(id_, "not_utf8", path, "skipped")
+                continue
+            stated = _STATED.search(new[:4000])
+            license = stated[1] if stated else self._license(repository, commit, licenses)
+            meta = {
+                "new": new,
+                "path": path,
+                "commit": str(commit.id),
+                "date": date,
+                "subject": subject,
+            }
+            yield Example(id_, "", old, language, name, license, meta)
+
+    def _license(self, repository: Any, commit: Any, licenses: dict[str, str]) -> str:
+        for entry in commit.tree:
+            if entry.type_str == "blob" and _LICENSE_FILE.fullmatch(entry.name or ""):
+                key = str(entry.id)
+                if key not in licenses:
+                    blob = repository[entry.id]
+                    text = blob.data.decode("utf-8", "replace") if blob.size < 2**17 else ""
+                    licenses[key] = license_of(text)
+                if licenses[key]:
+                    return licenses[key]
+        return self.options.license
+
+
+def _is_repository(folder: Path) -> bool:
+    return (folder / ".git").exists() or (
+        (folder / "HEAD").is_file() and (folder / "refs").is_dir()
+    )
+
+
+def license_of(text: str) -> str:
+    """The SPDX id of a license's text, "" if it is not known; GPL and LGPL without a version."""
+    words = " ".join(re.sub(r"[^\w\s.]", " ", text.lower()).split())
+    for sentence, id_ in _SENTENCES:
+        if sentence in words:
+            return id_
+    if _NOTICE in words:
+        endorsed = "endorse or promote products" in words
+        return "BSD-3-Clause" if endorsed else "BSD-2-Clause"
+    if "permission is hereby granted free of charge" in words:
+        return "MIT"
+    if "permission to use copy modify and or distribute this software for any purpose" in words:
+        return "ISC" if "copyright notice and this permission notice appear" in words else "0BSD"
+    return ""
+
+
+def git(argument: str, options: SourceOptions) -> GitSource:
+    """The source ``git:PATH``."""
+    if not argument:
+        raise InputError("git: needs a path.", "For example: git:../my-project")
+    return GitSource(Path(argument).expanduser(), options)

@@ -1,0 +1,84 @@
+"""What ``pip install codegen-toolkit`` leaves out, and the extra that brings it.
+
+Without extras: data from programs (LintSeq and the other generators), scoring in the sandbox,
+servers as models, and SQL's checks. Modules import the rest where they use it; the command line
+turns a missing one into a line that names the extra.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from codegen.errors import MachineError
+
+# Module -> (extra, what it is for).
+EXTRAS = {
+    "torch": ("models", "models in this process"),
+    "transformers": ("models", "models in this process"),
+    "safetensors": ("models", "models in this process"),
+    "gguf": ("models", "the embedded model's weights"),
+    "peft": ("models", "adapters"),
+    "accelerate": ("models", "adapters, several GPUs"),
+    "datasets": ("data", "data sets of the hub, Parquet files"),
+    "datasketch": ("data", "near duplicates in data"),
+    "scipy": ("eval", "pass@k beyond the samples drawn"),
+    "trl": ("rl", "preference and reward training"),
+    "vllm": ("vllm", "serving at scale"),
+    "ray": ("ray", "data generation and scoring on a cluster"),
+    "triton": ("gpu", "GPU kernels"),
+    "xllamacpp": ("gguf", "GGUF files by llama.cpp"),
+    "trl": ("rl", "preference and reward training"),
+    "duckdb": ("duckdb", "DuckDB databases for sqlnet"),
+    "sqlalchemy": ("servers", "PostgreSQL and MySQL databases for sqlnet"),
+    "psycopg": ("servers", "PostgreSQL databases for sqlnet"),
+    "pymysql": ("servers", "MySQL databases for sqlnet"),
+    "constraint": ("puzzles", "zebra puzzles"),
+    "pygit2": ("git", "git histories as data"),
+    "pygls": ("serve", "completions for editors"),
+    "lsprotocol": ("serve", "completions for editors"),
+    "pathspec": ("serve", "completions for editors"),
+    "uvicorn": ("serve", "completions over HTTP"),
+    "starlette": ("serve", "completions over HTTP"),
+    "prometheus_client": ("serve", "completions over HTTP"),
+}
+
+
+def command_for(module: str) -> str:
+    """What installs a module of :data:`EXTRAS`."""
+    return f"pip install 'codegen-toolkit[{EXTRAS[module][0]}]'"
+
+
+def missing(module: str, message: str = "") -> MachineError:
+    """The error of a module of :data:`EXTRAS` that is not installed.
+
+    Args:
+        module: its name.
+        message: what needs it; by default what it is for.
+    """
+    return MachineError(
+        message or f"{module} is not installed (for {EXTRAS[module][1]}).",
+        f"Install it with: {command_for(module)}",
+    )
+
+
+def require(*modules: str) -> None:
+    """Checks that modules of :data:`EXTRAS` are installed, without importing them.
+
+    Raises:
+        MachineError: naming the first that is not.
+    """
+    for module in modules:
+        if find_spec(module) is None:
+            raise missing(module)
+
+
+def explain(error: BaseException) -> MachineError | None:
+    """The line for an error that a missing extra has caused, perhaps below other errors."""
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, ModuleNotFoundError):
+            root = (cause.name or "").partition(".")[0]
+            if root in EXTRAS and find_spec(root) is None:
+                return missing(root)
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return None

@@ -1,0 +1,228 @@
+"""``objective: grpo``: the model's own programs, rewarded for passing tests, by TRL's GRPOTrainer.
+
+Each step draws ``batch_size`` problems and a group of samples of each; what a sample gets above its
+group's mean is its advantage (GRPO, arXiv 2402.03300). Programs are judged in the sandbox while the
+model draws the next ones. Which problems a step sees depends on the seed and the step alone, so
+runs can be resumed and extended. Samples, verdicts and rewards of every step are kept
+(:mod:`.rollouts`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset as Rows
+from trl import GRPOConfig, GRPOTrainer
+
+from codegen import plugins
+from codegen.errors import ConfigError
+from codegen.evals import tasks
+from codegen.evals.tasks import PromptStyle, Task
+from codegen.finetune.conversations import set_template_arguments
+from codegen.finetune.handover import optimizer_of, train_with, trl_config
+from codegen.finetune.model import adapter_config, load_model
+from codegen.finetune.recipe import Recipe
+from codegen.finetune.rollouts import Rollouts, cut_after, rollouts_path
+from codegen.finetune.run import TrainingResult, last_whole_checkpoint
+from codegen.finetune.trainer import OnStep
+from codegen.generation.protocol import Request
+from codegen.models import LoadedModel
+from codegen.models.chat import chat_prompt, require_template
+from codegen.rewards.judge import Judge
+from codegen.runs import Journal
+
+
+def fit(
+    recipe: Recipe,
+    output: Path,
+    on_step: OnStep | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> TrainingResult:
+    """Trains, or resumes; see :func:`codegen.finetune.run.train`.
+
+    Raises:
+        ConfigError, InputError: for settings that do not fit the task, the model or TRL.
+        SandboxError: if this machine has no sandbox.
+    """
+    settings = recipe.grpo
+    task = tasks.load(settings.task)
+    problems = list(task.problems())[: settings.problems or None]
+    style = _style(recipe, task)
+    for name in settings.rewards:
+        plugins.load("rewards", name)
+    requests = {problem.id: task.request(problem, style, 0) for problem in problems}
+    steps = recipe.steps or math.ceil(recipe.epochs * len(problems) / recipe.batch_size)
+    recipe = recipe.model_copy(update={"steps": steps})
+    say(f"{len(problems)} problems, {recipe.batch_size * settings.group} samples per step.")
+    loaded = load_model(recipe)
+    if style.chat:
+        require_template(loaded.tokenizer)
+        set_template_arguments(loaded.tokenizer, recipe.chat_template_kwargs)
+    _check_lengths(recipe, loaded, list(requests.values()))
+    arguments = trl_config(GRPOConfig, recipe, loaded, _own(recipe), settings.trl)
+    rows = [
+        {"prompt": _prompt(request), "problem_id": problem_id}
+        for problem_id, request in requests.items()
+    ]
+    order = [number for step in range(steps) for number in problems_of(step, recipe, len(rows))]
+    checkpoint = last_whole_checkpoint(output)
+    path = rollouts_path(output, arguments.process_index)
+    cut_after(path, int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
+    judge = Judge(
+        task,
+        hidden=settings.hidden,
+        constants="share" in settings.rewards,
+        workers=settings.workers,
+        cpu_s=settings.cpu_s,
+    )
+    with judge, Journal(path, "output") as journal:
+        rollouts = Rollouts(judge, journal, recipe, loaded.tokenizer, requests, style)
+        try:
+            trainer = JudgingTrainer(
+                rollouts,
+                model=loaded.model,
+                args=arguments,
+                reward_funcs=[rollouts],
+                train_dataset=Rows.from_list(rows).select(order),
+                processing_class=loaded.tokenizer,
+                peft_config=None if recipe.method == "full" else adapter_config(recipe),
+                optimizers=(optimizer_of(loaded.model, recipe), None),
+                rollout_func=rollouts.converse if settings.turns > 1 else None,
+            )
+        except ValueError as error:  # of settings that do not go together, and of lora.targets
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"TRL's GRPOTrainer refuses these settings: {reason}") from None
+        if trainer.ref_model is not None:  # TRL reads it from disk, without an adapter
+            trainer.ref_model.load_state_dict(loaded.model.state_dict())
+        counts = {"examples": len(problems), "dropped": {}}
+        result = train_with(
+            trainer, loaded, recipe, output, counts, value="reward", on_step=on_step, say=say
+        )
+    if judge.failures:
+        say(f"The sandbox failed with {judge.failures} programs; they got no reward.")
+    return result
+
+
+class JudgingTrainer(GRPOTrainer):
+    """TRL's trainer, whose completions are judged as soon as they are drawn.
+
+    The two methods are TRL's own. If a later version calls them no more, completions are judged
+    when their rewards are asked for: later, but alike.
+
+    Args:
+        rollouts: takes the completions; also the reward function.
+        given: see ``trl.GRPOTrainer``.
+    """
+
+    def __init__(self, rollouts: Rollouts, **given: Any) -> None:
+        self.rollouts = rollouts
+        super().__init__(**given)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Any:
+        self.rollouts.begin([row["problem_id"] for row in inputs], self.eos_token_ids)
+        return super()._generate_and_score_completions(inputs)
+
+    def _generate_single_turn(
+        self,
+        prompt_ids: list[list[int]],
+        images: Any,
+        fields: Any,
+        num_generations: int,
+        **more: Any,
+    ) -> Any:
+        most = self.rollouts.recipe.grpo.sample_rows
+        size = num_generations * max(1, most // num_generations) if most else len(prompt_ids)
+        completions: list[list[int]] = []
+        logprobs: list[Any] | None = None
+        for at in range(0, len(prompt_ids), size):
+            prompts = prompt_ids[at : at + size]
+            drawn, logs = super()._generate_single_turn(
+                prompts, images, fields, num_generations, **more
+            )
+            kept = self.rollouts.take(prompts, drawn)
+            completions += kept
+            if logs is not None:
+                cut = [log[: len(ids)] for log, ids in zip(logs, kept, strict=True)]
+                logprobs = [*(logprobs or []), *cut]
+        return completions, logprobs
+
+
+def problems_of(step: int, recipe: Recipe, count: int) -> list[int]:
+    """The numbers of the problems of a step: each comes once in a pass over all, in random order.
+
+    Args:
+        step: from 0.
+        recipe: its seed and ``batch_size``.
+        count: how many problems there are.
+    """
+    places = range(step * recipe.batch_size, (step + 1) * recipe.batch_size)
+    orders = {
+        turn: np.random.default_rng([recipe.seed, turn]).permutation(count)
+        for turn in {place // count for place in places}
+    }
+    return [int(orders[place // count][place % count]) for place in places]
+
+
+def _style(recipe: Recipe, task: Task[Any]) -> PromptStyle:
+    style = tasks.find_style(recipe.grpo.style or task.style or recipe.format)
+    if recipe.grpo.turns > 1 and not style.chat:
+        raise ConfigError(
+            f"grpo.turns needs a conversation; the prompt style {style.name} is none.",
+            "Set grpo.turns: 1, or a prompt style with the chat template.",
+        )
+    return style
+
+
+def _check_lengths(recipe: Recipe, loaded: LoadedModel, requests: Sequence[Request]) -> None:
+    """Refuses prompts and samples that the model cannot hold."""
+    tokenizer = loaded.tokenizer
+    longest = max(
+        len(chat_prompt(tokenizer, one.prompt) if one.chat else tokenizer(one.prompt).input_ids)
+        for one in requests
+    )
+    most = recipe.grpo.max_new_tokens * recipe.grpo.turns
+    limit = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+    if limit and longest + most > limit:
+        raise ConfigError(
+            f"The longest prompt has {longest} tokens, and samples up to {most}; {recipe.model} "
+            f"supports {limit} in all.",
+            "Lower grpo.max_new_tokens or grpo.turns.",
+        )
+
+
+def _prompt(request: Request) -> str | list[dict[str, str]]:
+    return [{"role": "user", "content": request.prompt}] if request.chat else request.prompt
+
+
+def _own(recipe: Recipe) -> dict[str, Any]:
+    """What the recipe decides of TRL's configuration.
+
+    Raises:
+        ConfigError: if the samples of a step are not a number of micro-batches.
+    """
+    settings = recipe.grpo
+    samples = recipe.batch_size * settings.group
+    at_once = min(recipe.micro_batch_size, samples)
+    rows = at_once * int(os.environ.get("WORLD_SIZE", "1"))
+    if samples % rows:
+        raise ConfigError(
+            f"A step has {samples} samples (batch_size {recipe.batch_size} times grpo.group "
+            f"{settings.group}), which is not a multiple of the {rows} rows of a forward pass.",
+            "Change micro_batch_size, which counts samples.",
+        )
+    return {
+        "per_device_train_batch_size": at_once,
+        "gradient_accumulation_steps": samples // rows,
+        "num_generations": settings.group,
+        "max_completion_length": settings.max_new_tokens,
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "beta": settings.beta,
+        "loss_type": settings.loss_type,
+        "shuffle_dataset": False,
+    }

@@ -1,0 +1,143 @@
+"""What the objectives that TRL trains have in common: its configuration, and a run of its trainer.
+
+TRL's trainers are transformers' Trainer, so a recipe's settings, checkpoints, curves and the saved
+model are the same as for texts; what is TRL's own is given in the recipe under ``trl``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers.trainer_callback import PrinterCallback
+
+from codegen.errors import ConfigError, nearest
+from codegen.finetune.held_out import TaskScores
+from codegen.finetune.recipe import Recipe, steps_before_decay, why_not_extended
+from codegen.finetune.run import (
+    CHECKPOINTS,
+    STATE,
+    TrainingResult,
+    is_first,
+    last_whole_checkpoint,
+    result_of,
+    save_model,
+    write_pages,
+)
+from codegen.finetune.trainer import (
+    OnStep,
+    RunCallback,
+    add_reports,
+    muon_and_adamw,
+    training_options,
+)
+from codegen.models import LoadedModel
+
+
+def trl_config(
+    kind: type,
+    recipe: Recipe,
+    loaded: LoadedModel,
+    own: Mapping[str, Any],
+    given: Mapping[str, Any],
+) -> Any:
+    """A configuration of TRL, such as ``GRPOConfig``, of a recipe.
+
+    Args:
+        kind: the class.
+        recipe: its general settings are carried over.
+        loaded: the model that is trained.
+        own: what the recipe's section for this objective decides.
+        given: the section's ``trl``, settings by TRL's names.
+
+    Raises:
+        ConfigError: for a name that TRL does not know, one that the recipe decides, or a value that
+            TRL refuses.
+    """
+    section = f"{recipe.objective}.trl"
+    decided = {
+        **training_options(loaded, recipe, Path(recipe.output) / CHECKPOINTS),
+        "gradient_checkpointing": recipe.gradient_checkpointing,
+        **own,
+    }
+    known = [field.name for field in dataclasses.fields(kind) if field.init]
+    for name in given:
+        if name in decided:
+            raise ConfigError(
+                f"{section}.{name} is decided by the recipe.", "Set the recipe's own key."
+            )
+        if name not in known:
+            hint = nearest(name, known)
+            raise ConfigError(
+                f"{section}.{name} is not a setting of TRL's {kind.__name__}.",
+                hint or f"help(trl.{kind.__name__}) lists them.",
+            )
+    try:
+        return kind(**decided, **given)
+    except (ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"TRL's {kind.__name__} refuses these settings: {reason}") from None
+
+
+def optimizer_of(model: Any, recipe: Recipe) -> Any:
+    """The optimizer where it is ours; None where TRL makes it.
+
+    Raises:
+        ConfigError: for Muon and an adapter, which TRL adds later.
+    """
+    if recipe.optimizer != "muon":
+        return None
+    if recipe.method != "full":
+        raise ConfigError(
+            f"optimizer: muon trains no adapter with objective: {recipe.objective}.",
+            "Choose another optimizer, or method: full.",
+        )
+    return muon_and_adamw(model, recipe)
+
+
+def train_with(
+    trainer: Any,
+    loaded: LoadedModel,
+    recipe: Recipe,
+    output: Path,
+    counts: dict[str, Any],
+    *,
+    value: str,
+    on_step: OnStep | None,
+    say: Callable[[str], None],
+) -> TrainingResult:
+    """Runs a trainer of TRL from its last whole checkpoint to the end, and saves the model.
+
+    Args:
+        trainer: before its first step.
+        loaded: the model, as it was loaded.
+        recipe, output: of the run; the recipe's ``steps`` are set.
+        counts: for the result.
+        value: the logged value that ``on_step`` gets.
+        on_step, say: see :func:`codegen.finetune.run.train`.
+    """
+    scores = TaskScores(recipe, loaded, output) if recipe.evaluation.task else None
+    keeps = not why_not_extended(recipe)
+    keep = (steps_before_decay(recipe), output / STATE) if keeps else None
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(RunCallback(on_step, value=value, keep=keep))
+    add_reports(trainer, recipe, output / CHECKPOINTS, scores)
+    checkpoint = last_whole_checkpoint(output)
+    if checkpoint:
+        say(f"Resuming from {checkpoint.name}.")
+    started = time.perf_counter()
+    # Standard output is for the result; trackers and TRL print.
+    with contextlib.redirect_stdout(sys.stderr):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    seconds = time.perf_counter() - started
+    save_model(trainer, loaded, recipe, loaded.tokenizer, output)
+    seen = int(trainer.state.num_input_tokens_seen)
+    result = result_of(trainer, recipe, counts, seconds, 0 if checkpoint else seen, 0)
+    if is_first():
+        write_pages(result, recipe.model, output)
+    return result

@@ -1,0 +1,711 @@
+r"""The formats in which models are asked for the next edit: prompt, answer and strict parser.
+
+A format renders a moment of editing (:class:`codegen.records.Edit`) as a prompt, writes the right
+answer, and reads an answer back as the new text of the window. Reading is as strict as a compiler:
+an answer with unknown text, a mark out of order or a place that is not there is refused
+(:class:`Unreadable`) and never repaired. What :meth:`EditFormat.answer` gives is always read back
+as the target; an edit that a format can't express raises :class:`Unwritable`.
+
+Our own formats share one prompt, in which each mark is one token of the model's vocabulary
+(:class:`Marks`)::
+
+    FILE path "\n"
+    (OLD lines NEW lines)*                                 the history, oldest first
+    WINDOW number of the first line "\n"
+    (BLOCK number "\n" three lines)* BLOCK number "\n"     the lines that may change, with CURSOR
+    ANSWER
+
+and differ in the answer, which the end of the text follows. No edit is NONE in all of them.
+
+- ``blocks``: ``BLOCK i "\n"``, the new lines of blocks i to j - 1, ``BLOCK j``. Few tokens, so the
+  best on a CPU.
+- ``window``: all lines of the window. Many tokens of which most are copied, which drafts make cheap
+  on a GPU.
+- ``rows``: ``BLOCK a,b "\n"`` and the new lines, for lines a to b of the window, from 1, any number
+  of times; b = a - 1 inserts before line a. Fewest tokens, but lines must be counted.
+
+Formats of others, so that their models work unchanged and all can be compared: ``zeta`` and
+``zeta2`` (Zed), ``sweep`` (Sweep Next-Edit), ``mercury`` (Inception), and two for any model:
+``search-replace`` (as aider's) and ``udiff``, unified hunks that are found by their lines and have
+no counts. ``few-shot`` is ``search-replace`` behind two solved examples, for base models.
+
+In ``zeta2``, ``sweep`` and ``mercury`` the text always ends in a newline: a file without one keeps
+to be without one, and an edit that adds or removes it can't be written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from codegen.errors import CodegenError, ConfigError, SkippedExample, nearest
+from codegen.methods.edits.hunks import (
+    NO_NEWLINE,
+    Hunk,
+    anchored,
+    apply,
+    difference,
+    find,
+    lines_of,
+    marked,
+    unified,
+)
+from codegen.records import Edit
+
+BLOCK_LINES = 3
+
+
+class Unreadable(CodegenError):
+    """A model's answer is not in its format.
+
+    Attributes:
+        reason: a short word to count by.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"The answer is not in its format ({reason}).")
+
+
+class Unwritable(SkippedExample):
+    """A moment or its next edit can't be expressed: ``mark_in_text``, ``not_expressible``."""
+
+    subject = "The edit can't be written in this format"
+
+
+@dataclass(frozen=True, slots=True)
+class EditFormat:
+    """One format.
+
+    Attributes:
+        name: as on the command line.
+        about: one line for the help.
+        render: the prompt of a moment; says nothing of the target.
+        write: the answer for a moment whose target is known.
+        read: the window's new text of an answer, without the tokens that end it.
+        marks: strings that mean something in the prompt or the answer.
+        stop: strings that end the answer.
+        trained: special tokens that no model has learnt yet, whose embeddings have to be trained.
+    """
+
+    name: str
+    about: str
+    render: Callable[[Edit], str]
+    write: Callable[[Edit], str]
+    read: Callable[[Edit, str], str]
+    marks: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ()
+    trained: tuple[str, ...] = ()
+
+    def prompt(self, edit: Edit) -> str:
+        """The prompt of a moment.
+
+        Raises:
+            Unwritable: ``mark_in_text``, if the file or the history holds a mark of the format.
+        """
+        texts = (edit.path, edit.text, *(part for c in edit.history for part in (c.old, c.new)))
+        if found := next((m for m in self.marks for text in texts if m in text), None):
+            raise Unwritable("mark_in_text", f"the text holds {found!r}.")
+        return self.render(edit)
+
+    def answer(self, edit: Edit) -> str:
+        """The right answer; :meth:`read` gives the target for it.
+
+        Raises:
+            Unwritable: if the target holds a mark, or the format has no way to say this edit.
+        """
+        target = _target(edit)
+        if found := next((mark for mark in self.marks if mark in target), None):
+            raise Unwritable("mark_in_text", f"the target holds {found!r}.")
+        answer = self.write(edit)
+        try:
+            exact = self.read(edit, answer) == target
+        except Unreadable:
+            exact = False
+        if not exact:
+            raise Unwritable("not_expressible", f"{self.name} has no form for it.")
+        return answer
+
+
+# --- a moment's parts ----------------------------------------------------------------------------
+
+
+def window_lines(edit: Edit) -> list[str]:
+    """The lines that may change."""
+    return lines_of(edit.text)[slice(*edit.window)]
+
+
+def around(edit: Edit) -> tuple[str, str]:
+    """The text above the window and below it."""
+    lines = lines_of(edit.text)
+    return "".join(lines[: edit.window[0]]), "".join(lines[edit.window[1] :])
+
+
+def with_window(edit: Edit, window: str) -> str:
+    """The file with another text in the window."""
+    above, below = around(edit)
+    return above + window + below
+
+
+def _target(edit: Edit) -> str:
+    if edit.target is None:
+        raise ValueError(f"The target of {edit.id!r} is not known.")
+    return edit.target
+
+
+def _hunks(edit: Edit) -> list[Hunk]:
+    return difference(window_lines(edit), lines_of(_target(edit)))
+
+
+def _cursor_line(edit: Edit) -> tuple[int, int]:
+    """Line of the window, from 0, and column of the cursor; it is clamped into the window."""
+    above, below = around(edit)
+    place = min(max(edit.cursor, len(above)), len(edit.text) - len(below)) - len(above)
+    before = "".join(window_lines(edit))[:place]
+    return before.count("\n"), len(before) - (before.rfind("\n") + 1)
+
+
+def _shown_lines(edit: Edit, cursor: str) -> list[str]:
+    """The window's lines with a mark at the cursor."""
+    lines = window_lines(edit)
+    row, column = _cursor_line(edit)
+    if row == len(lines):
+        return [*lines, cursor]
+    lines[row] = lines[row][:column] + cursor + lines[row][column:]
+    return lines
+
+
+def _shown(edit: Edit, cursor: str) -> str:
+    return "".join(_shown_lines(edit, cursor))
+
+
+def _ended(text: str) -> str:
+    return text if not text or text.endswith("\n") else text + "\n"
+
+
+def _as_was(edit: Edit, text: str) -> str:
+    """A text that ends in a newline, as the window's: a last line without one stays so."""
+    window = "".join(window_lines(edit))
+    return text.removesuffix("\n") if window and not window.endswith("\n") else text
+
+
+def _diffs(edit: Edit) -> list[str]:
+    return [unified(c.path, c.line, c.old, c.new) for c in edit.history]
+
+
+# --- ours ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Special tokens of a family of models for the parts of our prompt."""
+
+    file: str
+    old: str
+    new: str
+    window: str
+    block: str
+    cursor: str
+    answer: str
+    none: str
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """All of them."""
+        return tuple(getattr(self, name) for name in self.__slots__)
+
+
+# Names of tokens that the vocabularies have, for other uses; `file` is used in pre-training.
+STARCODER = Marks(
+    "<filename>", "<issue_start>", "<issue_comment>", "<jupyter_start>", "<jupyter_text>",
+    "<jupyter_code>", "<jupyter_output>", "<empty_output>",
+)  # fmt: skip
+QWEN = Marks(
+    "<|file_sep|>", "<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|object_ref_start|>",
+    "<|object_ref_end|>", "<|quad_end|>", "<|vision_pad|>",
+)  # fmt: skip
+
+
+def _prompt(m: Marks, edit: Edit) -> str:
+    lines = _shown_lines(edit, m.cursor)
+    parts = [m.file, edit.path, "\n"]
+    for change in edit.history:
+        parts += [m.old, change.old, m.new, change.new]
+    parts += [m.window, str(edit.window[0] + 1), "\n"]
+    count = len(window_lines(edit))
+    for number, start in enumerate(range(0, count, BLOCK_LINES), 1):
+        block = lines[start : start + BLOCK_LINES]
+        parts += [m.block, str(number), "\n", *block]
+    # A cursor behind the last newline has a line of its own, which is in no block.
+    parts += [m.block, str(_blocks(count) + 1), "\n", *lines[count:], m.answer]
+    return "".join(parts)
+
+
+def _blocks(lines: int) -> int:
+    return -(-lines // BLOCK_LINES)
+
+
+def _write_blocks(m: Marks, edit: Edit) -> str:
+    lines, hunks = window_lines(edit), _hunks(edit)
+    if not hunks:
+        return m.none
+    start, end = hunks[0].start, hunks[-1].end
+    first = _blocks(len(lines)) if start == len(lines) else start // BLOCK_LINES
+    last = max(first, _blocks(end))
+    top, bottom = min(first * BLOCK_LINES, len(lines)), min(last * BLOCK_LINES, len(lines))
+    cut = [hunk._replace(start=hunk.start - top, end=hunk.end - top) for hunk in hunks]
+    text = "".join(apply(lines[top:bottom], cut))
+    return f"{m.block}{first + 1}\n{text}{m.block}{last + 1}"
+
+
+def _read_blocks(m: Marks, edit: Edit, answer: str) -> str:
+    lines = window_lines(edit)
+    if answer == m.none:
+        return "".join(lines)
+    mark = re.escape(m.block)
+    match = re.fullmatch(rf"{mark}(\d{{1,4}})\n(.*){mark}(\d{{1,4}})", answer, re.DOTALL)
+    if not match or any(one in match[2] for one in m.all):
+        raise Unreadable("form")
+    first, last = int(match[1]) - 1, int(match[3]) - 1
+    if not 0 <= first <= last <= _blocks(len(lines)):
+        raise Unreadable("place")
+    top, bottom = first * BLOCK_LINES, last * BLOCK_LINES
+    return _joined([*lines[:top], match[2], *lines[bottom:]], lines_of(around(edit)[1]))
+
+
+def _joined(parts: Sequence[str], below: Sequence[str]) -> str:
+    """The parts as one text, in which only the file's last line may be without an end."""
+    parts = [part for part in parts if part]
+    if any(not part.endswith("\n") for part in (parts if below else parts[:-1])):
+        raise Unreadable("line_end")
+    return "".join(parts)
+
+
+def _write_window(m: Marks, edit: Edit) -> str:
+    return _target(edit) if _hunks(edit) else m.none
+
+
+def _read_window(m: Marks, edit: Edit, answer: str) -> str:
+    if answer == m.none:
+        return "".join(window_lines(edit))
+    if any(one in answer for one in m.all):
+        raise Unreadable("form")
+    return _joined([answer], lines_of(around(edit)[1]))
+
+
+def _write_rows(m: Marks, edit: Edit) -> str:
+    hunks = _hunks(edit)
+    parts = [f"{m.block}{h.start + 1},{h.end}\n{''.join(h.new)}" for h in hunks]
+    return "".join(parts) or m.none
+
+
+def _read_rows(m: Marks, edit: Edit, answer: str) -> str:
+    lines = window_lines(edit)
+    if answer == m.none:
+        return "".join(lines)
+    head, *parts = answer.split(m.block)
+    hunks: list[Hunk] = []
+    done = 0
+    for part in parts:
+        match = re.fullmatch(r"(\d{1,4}),(\d{1,4})\n(.*)", part, re.DOTALL)
+        if not match or any(one in match[3] for one in m.all):
+            raise Unreadable("form")
+        start, end = int(match[1]) - 1, int(match[2])
+        if not done <= start <= end <= len(lines):
+            raise Unreadable("place")
+        hunks.append(Hunk(start, end, (match[3],)))
+        done = end
+    if head or not hunks:
+        raise Unreadable("form")
+    return _joined(apply(lines, hunks), lines_of(around(edit)[1]))
+
+
+def _ours(m: Marks, family: str, models: str) -> list[EditFormat]:
+    kinds: list[tuple[str, str, Callable[[Marks, Edit], str], Callable[[Marks, Edit, str], str]]]
+    kinds = [
+        ("blocks", "the changed blocks of three lines", _write_blocks, _read_blocks),
+        ("window", "the whole window", _write_window, _read_window),
+        ("rows", "the changed lines by number", _write_rows, _read_rows),
+    ]
+    return [
+        EditFormat(
+            name + family,
+            f"next edit as {about}{models}",
+            lambda edit: _prompt(m, edit),
+            lambda edit, write=write: write(m, edit),
+            lambda edit, answer, read=read: read(m, edit, answer),
+            marks=m.all,
+            trained=m.all,
+        )
+        for name, about, write, read in kinds
+    ]
+
+
+# --- Zed -----------------------------------------------------------------------------------------
+
+_ZETA_START, _ZETA_END = "<|editable_region_start|>", "<|editable_region_end|>"
+_ZETA_CURSOR, _ZETA_FILE_START = "<|user_cursor_is_here|>", "<|start_of_file|>"
+_ZETA_CONTEXT = 600  # characters of context on each side, some 150 tokens
+
+
+def _zeta_prompt(edit: Edit) -> str:
+    above, below = around(edit)
+    events = [
+        f'User edited "{c.path}":\n```diff\n{unified(c.path, c.line, c.old, c.new)}```'
+        for c in edit.history
+    ]
+    before, behind = _tail(above, _ZETA_CONTEXT), _head(below, _ZETA_CONTEXT)
+    start = f"{_ZETA_FILE_START}\n" if before == above else ""
+    region = _shown(edit, _ZETA_CURSOR)
+    excerpt = f"{start}{before}{_ZETA_START}\n{region.removesuffix(chr(10))}\n{_ZETA_END}"
+    return (
+        "### Instruction:\nYou are a code completion assistant and your task is to analyze user "
+        "edits and then rewrite an excerpt that the user provides, suggesting the appropriate "
+        "edits within the excerpt, taking into account the cursor location.\n\n### User Edits:\n\n"
+        + "\n\n".join(events)
+        + f"\n\n### User Excerpt:\n\n```{edit.path}\n{excerpt}\n{behind}```\n\n### Response:\n"
+    )
+
+
+def _tail(text: str, most: int) -> str:
+    """The last whole lines of a text."""
+    return text if len(text) <= most else text[-most:].partition("\n")[2]
+
+
+def _head(text: str, most: int) -> str:
+    """The first whole lines of a text."""
+    return text if len(text) <= most else text[:most].rpartition("\n")[0] + "\n"
+
+
+def _zeta_write(edit: Edit) -> str:
+    target = _target(edit)
+    if not target:
+        return f"{_ZETA_START}\n{_ZETA_END}"
+    if "".join(window_lines(edit)).endswith("\n"):
+        target = target.removesuffix("\n")
+    return f"{_ZETA_START}\n{target}\n{_ZETA_END}"
+
+
+def _zeta_read(edit: Edit, answer: str) -> str:
+    answer = answer.replace(_ZETA_CURSOR, "")
+    if answer.count(_ZETA_START) != 1 or answer.count(_ZETA_END) > 1:
+        raise Unreadable("marks")
+    body, _, _ = answer.partition(_ZETA_START)[2].partition(_ZETA_END)
+    if body in ("", "\n"):
+        return ""
+    if not body.startswith("\n"):
+        raise Unreadable("form")
+    text = body[1:] if _ZETA_END not in answer else body[1:].removesuffix("\n")
+    text += "\n" if "".join(window_lines(edit)).endswith("\n") else ""
+    return _joined([text], lines_of(around(edit)[1]))
+
+
+_ZETA2_CURSOR, _ZETA2_END, _ZETA2_NONE = "<|user_cursor|>", ">>>>>>> UPDATED", "NO_EDITS\n"
+_ZETA2_CONTEXT = 600
+
+
+def _zeta2_prompt(edit: Edit) -> str:
+    above, below = around(edit)
+    events = "".join(_diffs(edit)[-6:])
+    history = f"<filename>edit_history\n{events}\n" if events else ""
+    before, behind = _tail(above, _ZETA2_CONTEXT), _head(below, _ZETA2_CONTEXT)
+    return (
+        f"<[fim-suffix]>{behind}\n<[fim-prefix]>{history}<filename>{edit.path}\n{before}"
+        f"<<<<<<< CURRENT\n{_ended(_shown(edit, _ZETA2_CURSOR))}=======\n<[fim-middle]>"
+    )
+
+
+def _zeta2_write(edit: Edit) -> str:
+    text = _ended(_target(edit)) if _hunks(edit) else _ZETA2_NONE
+    return f"{text}{_ZETA2_END}\n"
+
+
+def _zeta2_read(edit: Edit, answer: str) -> str:
+    text, _, rest = answer.replace(_ZETA2_CURSOR, "").partition(_ZETA2_END)
+    if rest.strip():
+        raise Unreadable("marks")
+    if text.strip() == _ZETA2_NONE.strip():
+        return "".join(window_lines(edit))
+    if text and not text.endswith("\n"):
+        raise Unreadable("line_end")
+    return _as_was(edit, text)
+
+
+# --- Sweep, Mercury ------------------------------------------------------------------------------
+
+_SWEEP_SEP, _SWEEP_CURSOR, _SWEEP_END = "<|file_sep|>", "<|cursor|>", "<|endoftext|>"
+
+
+def _sweep_prompt(edit: Edit) -> str:
+    first, last = edit.window[0] + 1, edit.window[0] + len(window_lines(edit))
+    place = f"{edit.path}:{first}:{last}"
+    done = [
+        f"{_SWEEP_SEP}{c.path}:{c.line + 1}:{c.line + max(1, c.new.count(chr(10)))}\n"
+        f"original:\n{_ended(c.old)}updated:\n{_ended(c.new)}"
+        for c in edit.history[-6:]
+    ]
+    return (
+        f"{_SWEEP_SEP}{edit.path}\n{_ended(edit.text)}{''.join(done)}"
+        f"{_SWEEP_SEP}original/{place}\n{_ended(_reverted(edit))}"
+        f"{_SWEEP_SEP}current/{place}\n{_ended(_shown(edit, _SWEEP_CURSOR))}"
+        f"{_SWEEP_SEP}updated/{place}\n"
+    )
+
+
+def _reverted(edit: Edit) -> str:
+    """The window before the edits of the history that lie in it."""
+    lines, (top, bottom) = lines_of(edit.text), edit.window
+    hunks: list[Hunk] = []
+    own = [c for c in edit.history if c.path == edit.path]
+    for change in sorted(own, key=lambda c: c.line):
+        new = lines_of(change.new)
+        start, end = change.line, change.line + len(new)
+        is_there = lines[start:end] == new and top <= start and end <= bottom
+        if is_there and (not hunks or start - top >= hunks[-1].end):
+            hunks.append(Hunk(start - top, end - top, tuple(lines_of(change.old))))
+    return "".join(apply(window_lines(edit), hunks))
+
+
+def _sweep_write(edit: Edit) -> str:
+    return _ended(_target(edit))
+
+
+def _sweep_read(edit: Edit, answer: str) -> str:
+    text = answer.replace(_SWEEP_CURSOR, "")
+    if _SWEEP_SEP in text or _SWEEP_END in text:
+        raise Unreadable("marks")
+    return _as_was(edit, _ended(text))
+
+
+_MERCURY = ("<|code_to_edit|>", "<|/code_to_edit|>", "<|cursor|>", "<|edit_diff_history|>",
+            "<|/edit_diff_history|>", "<|current_file_content|>", "<|/current_file_content|>",
+            "<|recently_viewed_code_snippets|>", "<|/recently_viewed_code_snippets|>")  # fmt: skip
+
+
+def _mercury_prompt(edit: Edit) -> str:
+    above, below = around(edit)
+    return (
+        "<|recently_viewed_code_snippets|>\n<|/recently_viewed_code_snippets|>\n\n"
+        f"<|current_file_content|>\ncurrent_file_path: {edit.path}\n{above}<|code_to_edit|>\n"
+        f"{_ended(_shown(edit, '<|cursor|>'))}<|/code_to_edit|>\n{_ended(below)}"
+        f"<|/current_file_content|>\n\n<|edit_diff_history|>\n{''.join(_diffs(edit))}"
+        "<|/edit_diff_history|>\n"
+    )
+
+
+def _mercury_write(edit: Edit) -> str:
+    return f"```\n{_ended(_target(edit))}```"
+
+
+def _mercury_read(edit: Edit, answer: str) -> str:
+    match = re.fullmatch(r"```\w*\n((?:.*\n)?)```\s*", answer.replace("<|cursor|>", ""), re.DOTALL)
+    if not match:
+        raise Unreadable("fence")
+    return _as_was(edit, match[1])
+
+
+# --- any model -----------------------------------------------------------------------------------
+
+_NO_EDIT = "NO EDIT\n"
+_SEARCH, _MIDDLE, _REPLACE = "<<<<<<< SEARCH\n", "=======\n", ">>>>>>> REPLACE\n"
+_HUNK = "@@ ... @@\n"
+_CURSOR = "<|cursor|>"
+_FORM = re.compile(rf"{_SEARCH}((?:.*\n)*?){_MIDDLE}((?:.*\n)*?){_REPLACE}")
+
+
+def _plain_prompt(edit: Edit) -> str:
+    first = edit.window[0] + 1
+    last = edit.window[0] + len(window_lines(edit))
+    return (
+        f"# Edits so far\n{''.join(_diffs(edit))}# {edit.path}, lines {first} to {last}\n"
+        f"{_ended(_shown(edit, _CURSOR))}# Next edit\n"
+    )
+
+
+def _ranges(edit: Edit) -> list[tuple[list[str], list[Hunk]]]:
+    """Lines that are found where they are meant, and the hunks in them, by their own numbers."""
+    lines = window_lines(edit)
+    found: list[tuple[int, int, list[Hunk]]] = []
+    floor = 0
+    for hunk in _hunks(edit):
+        start, end = anchored(lines, hunk, floor)
+        inside = [hunk]
+        if start == end and found:  # nothing is left to say where: it goes with the last one
+            start, _, before = found.pop()
+            inside = [*before, hunk]
+        found.append((start, end, inside))
+        floor = end
+    return [
+        (lines[start:end], [h._replace(start=h.start - start, end=h.end - start) for h in inside])
+        for start, end, inside in found
+    ]
+
+
+def _search_write(edit: Edit) -> str:
+    parts = [
+        f"{_SEARCH}{marked('', lines)}{_MIDDLE}{marked('', apply(lines, hunks))}{_REPLACE}"
+        for lines, hunks in _ranges(edit)
+    ]
+    return "".join(parts) or _NO_EDIT
+
+
+def _search_read(edit: Edit, answer: str) -> str:
+    answer = _ended(answer)
+    if answer == _NO_EDIT:
+        return "".join(window_lines(edit))
+    pairs, done = [], 0
+    while done < len(answer):
+        match = _FORM.match(answer, done)
+        if not match:
+            raise Unreadable("form")
+        pairs.append((match[1], match[2]))
+        done = match.end()
+    return _replaced(edit, pairs)
+
+
+def _replaced(edit: Edit, pairs: Sequence[tuple[str, str]]) -> str:
+    """The window after replacing what is searched, from top to bottom, each where first found."""
+    lines = window_lines(edit)
+    ended = [_ended(line) for line in lines]
+    hunks: list[Hunk] = []
+    floor = 0
+    for search, replace in pairs:
+        wanted, new = lines_of(search), lines_of(replace)
+        is_noted = NO_NEWLINE in wanted
+        wanted, new = _without_notes(wanted), _without_notes(new)
+        if not wanted and lines:
+            raise Unreadable("empty_search")
+        place = find(ended, [_ended(line) for line in wanted], floor)
+        if place < 0:
+            raise Unreadable("not_found")
+        end = place + len(wanted)
+        at_end = end == len(lines) and bool(lines) and not lines[-1].endswith("\n")
+        if at_end and not is_noted and new:  # a last line without an end stays so
+            new[-1] = new[-1].removesuffix("\n")
+        hunks.append(Hunk(place, end, tuple(new)))
+        floor = end
+    return _joined(apply(lines, hunks), lines_of(around(edit)[1]))
+
+
+def _without_notes(lines: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for line in lines:
+        if line == NO_NEWLINE and found:
+            found[-1] = found[-1].removesuffix("\n")
+        else:
+            found.append(line)
+    return found
+
+
+def _udiff_write(edit: Edit) -> str:
+    parts = []
+    for lines, hunks in _ranges(edit):
+        parts.append(_HUNK)
+        done = 0
+        for hunk in hunks:
+            parts.append(marked(" ", lines[done : hunk.start]))
+            parts.append(marked("-", lines[hunk.start : hunk.end]) + marked("+", hunk.new))
+            done = hunk.end
+        parts.append(marked(" ", lines[done:]))
+    return "".join(parts) or _NO_EDIT
+
+
+def _udiff_read(edit: Edit, answer: str) -> str:
+    answer = _ended(answer)
+    if answer == _NO_EDIT:
+        return "".join(window_lines(edit))
+    pairs: list[tuple[str, str]] = []
+    for line in lines_of(answer):
+        if line == _HUNK:
+            pairs.append(("", ""))
+            last = ""
+            continue
+        if not pairs or line[0] not in " -+\\\n":
+            raise Unreadable("form")
+        before, after = pairs[-1]
+        mark = " " if line == "\n" else line[0]
+        text = line if line == "\n" or mark == "\\" else line[1:]
+        last = last if mark == "\\" else mark
+        pairs[-1] = (
+            before + text if last in " -" else before,
+            after + text if last in " +" else after,
+        )
+    return _replaced(edit, pairs)
+
+
+_EXAMPLES = (
+    Edit(
+        "rename",
+        "area.py",
+        "def area(width, height):\n    return w * height\n\n\nprint(area(2, 3))\n",
+        history=(),
+        window=(0, 5),
+        cursor=14,
+        target="def area(width, height):\n    return width * height\n\n\nprint(area(2, 3))\n",
+    ),
+    Edit(
+        "finished",
+        "greet.py",
+        'def greet(name):\n    return f"Hello, {name}!"\n',
+        window=(0, 2),
+        cursor=44,
+        target='def greet(name):\n    return f"Hello, {name}!"\n',
+    ),
+)
+
+
+def _few_shot_prompt(edit: Edit) -> str:
+    solved = [f"{_plain_prompt(e)}{_search_write(e)}# Done\n\n" for e in _EXAMPLES]
+    return "".join(solved) + _plain_prompt(edit)
+
+
+FORMATS: Mapping[str, EditFormat] = {
+    f.name: f
+    for f in (
+        *_ours(STARCODER, "", " (the embedded model, StarCoder)"),
+        *_ours(QWEN, "-qwen", " (Qwen2.5-Coder)"),
+        EditFormat(
+            "zeta", "next edit for Zed's Zeta", _zeta_prompt, _zeta_write, _zeta_read,
+            (_ZETA_START, _ZETA_END, _ZETA_CURSOR, _ZETA_FILE_START), (f"\n{_ZETA_END}",),
+        ),
+        EditFormat(
+            "zeta2", "next edit for Zed's Zeta 2", _zeta2_prompt, _zeta2_write, _zeta2_read,
+            (_ZETA2_CURSOR, _ZETA2_END, "<<<<<<< CURRENT\n", "<[fim-"), (_ZETA2_END,),
+        ),
+        EditFormat(
+            "sweep", "next edit for Sweep Next-Edit", _sweep_prompt, _sweep_write, _sweep_read,
+            (_SWEEP_SEP, _SWEEP_CURSOR, _SWEEP_END), (_SWEEP_SEP, _SWEEP_END),
+        ),
+        EditFormat(
+            "mercury", "next edit for Mercury Edit", _mercury_prompt, _mercury_write,
+            _mercury_read, _MERCURY,
+        ),
+        EditFormat(
+            "search-replace", "next edit as search and replace, for any model", _plain_prompt,
+            _search_write, _search_read, (_SEARCH, _REPLACE, _CURSOR),
+        ),
+        EditFormat(
+            "udiff", "next edit as a diff without line numbers, for any model", _plain_prompt,
+            _udiff_write, _udiff_read, (_CURSOR,),
+        ),
+        EditFormat(
+            "few-shot", "search and replace behind two solved examples, for base models",
+            _few_shot_prompt, _search_write, _search_read, (_SEARCH, _REPLACE, _CURSOR),
+            ("# Done",),
+        ),
+    )
+}  # fmt: skip
+"""The formats by name."""
+
+
+def find_format(name: str) -> EditFormat:
+    """A format by its name.
+
+    Raises:
+        ConfigError: for an unknown one; says the nearest.
+    """
+    if name not in FORMATS:
+        hint = f"{nearest(name, list(FORMATS))} There are: {', '.join(FORMATS)}."
+        raise ConfigError(f"Unknown format {name!r}.", hint.lstrip())
+    return FORMATS[name]

@@ -1,0 +1,158 @@
+r"""Lines, differences of two texts as hunks, and unified diffs.
+
+A line ends at "\n" alone and keeps its end, so that the join of a text's lines is the text, byte
+for byte, whatever else it holds ("\r", form feeds, no end of the last line).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from codegen.errors import InputError
+
+NO_NEWLINE = "\\ No newline at end of file\n"
+_HEADER = re.compile(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@")
+
+
+class Hunk(NamedTuple):
+    """Lines ``start`` to ``end`` (not included) of the old text become ``new``."""
+
+    start: int
+    end: int
+    new: tuple[str, ...]
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text with their ends."""
+    return [line for line in re.split(r"(?<=\n)", text) if line]
+
+
+def difference(old: Sequence[str], new: Sequence[str]) -> list[Hunk]:
+    """The hunks that turn the old lines into the new ones, from top to bottom (difflib)."""
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    return [
+        Hunk(a, b, tuple(new[c:d])) for tag, a, b, c, d in matcher.get_opcodes() if tag != "equal"
+    ]
+
+
+def apply(lines: Sequence[str], hunks: Sequence[Hunk]) -> list[str]:
+    """The lines after the hunks, which go from top to bottom and all refer to ``lines``."""
+    result: list[str] = []
+    done = 0
+    for hunk in hunks:
+        result += lines[done : hunk.start]
+        result += hunk.new
+        done = hunk.end
+    return result + list(lines[done:])
+
+
+def apply_diff(old: str, diff: str) -> str:
+    """The text after a unified diff of one file, whose every line must be right.
+
+    Raises:
+        InputError: if the diff is malformed or does not fit the text.
+    """
+    lines = lines_of(old)
+    hunks: list[Hunk] = []
+    for start, count, body in _diff_hunks(diff):
+        before, after = [], []
+        for mark, text in body:
+            if mark in " -":
+                before.append(text)
+            if mark in " +":
+                after.append(text)
+        first = start - 1 if count else start
+        if lines[first : first + len(before)] != before or (hunks and first < hunks[-1].end):
+            raise InputError(f"The diff does not fit the text at line {start}.")
+        hunks.append(Hunk(first, first + len(before), tuple(after)))
+    if not hunks:
+        raise InputError("The diff has no hunks.")
+    return "".join(apply(lines, hunks))
+
+
+def _diff_hunks(diff: str) -> Iterator[tuple[int, int, list[tuple[str, str]]]]:
+    """First old line, number of old lines, and marked lines of each hunk.
+
+    The counts in a header say where a hunk ends: a removed line may look like a file's header.
+    """
+    rows = iter(lines_of(diff))
+    row = next(rows, None)
+    while row is not None:
+        match = _HEADER.match(row)
+        if not match:
+            row = next(rows, None)
+            continue
+        start, old, _, new = (1 if part is None else int(part) for part in match.groups())
+        old_left, new_left = old, new
+        body: list[tuple[str, str]] = []
+        row = next(rows, None)
+        while row is not None and (old_left or new_left or row.startswith("\\")):
+            if row.startswith("\\"):
+                if body:
+                    body[-1] = (body[-1][0], body[-1][1].removesuffix("\n"))
+            elif row[0] in " -+\n":
+                mark = " " if row[0] == "\n" else row[0]  # some tools strip trailing blanks
+                body.append((mark, row if row[0] == "\n" else row[1:]))
+                old_left -= mark != "+"
+                new_left -= mark != "-"
+            else:
+                raise InputError(f"The diff has a line that starts with {row[0]!r}.")
+            row = next(rows, None)
+        if old_left or new_left:
+            raise InputError("The diff ends in the middle of a hunk, or a hunk's counts are wrong.")
+        yield start, old, body
+
+
+def unified(path: str, line: int, old: str, new: str) -> str:
+    """One change as a unified diff with file names and without context.
+
+    Args:
+        path: of the file.
+        line: the first changed line, from 0.
+        old, new: the changed lines.
+    """
+    removed, added = lines_of(old), lines_of(new)
+    header = f"@@ -{_range(line, len(removed))} +{_range(line, len(added))} @@\n"
+    body = marked("-", removed) + marked("+", added)
+    return f"--- a/{path}\n+++ b/{path}\n{header}{body}"
+
+
+def _range(line: int, count: int) -> str:
+    first = line + 1 if count else line
+    return f"{first}" if count == 1 else f"{first},{count}"
+
+
+def marked(mark: str, lines: Sequence[str]) -> str:
+    """The lines behind a mark, with a note behind one without an end."""
+    return "".join(
+        mark + line if line.endswith("\n") else f"{mark}{line}\n{NO_NEWLINE}" for line in lines
+    )
+
+
+def anchored(lines: Sequence[str], hunk: Hunk, floor: int) -> tuple[int, int]:
+    """The least range around a hunk whose lines are first found there.
+
+    Lines above are added before lines below. Lines from ``floor`` on are searched, and the range
+    does not go above it. If there are lines at all, the range is not empty.
+    """
+    start, end = hunk.start, hunk.end
+    while (start == end or find(lines, lines[start:end], floor) != start) and (
+        start > floor or end < len(lines)
+    ):
+        if start > floor:
+            start -= 1
+        else:
+            end += 1
+    return start, end
+
+
+def find(lines: Sequence[str], wanted: Sequence[str], floor: int) -> int:
+    """Where the wanted lines are first found from line ``floor`` on; -1 if nowhere."""
+    size = len(wanted)
+    for place in range(floor, len(lines) - size + 1):
+        if list(lines[place : place + size]) == list(wanted):
+            return place
+    return -1

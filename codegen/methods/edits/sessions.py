@@ -1,0 +1,215 @@
+"""From the change of a file to moments of editing: some hunks are made, the next are to come.
+
+A commit says nothing of the order in which it was written. A :class:`Session` puts its hunks in
+one; a moment has the first so many made, the last of them perhaps half typed, and the cursor where
+a user would have it. The target is what remains within the window. Categories:
+
+- ``here``: the next hunk is within a line of the cursor; ``above``, ``below``: it is in the window;
+- ``jump``: it is elsewhere, and the cursor was moved there;
+- ``unfinished``: the last hunk is cut in the middle, and its rest is to come first;
+- ``nothing``: all is done, or the last edit was undone; the window stays as it is.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from codegen.methods.edits.hunks import Hunk, apply, difference, lines_of
+from codegen.records import Change, Edit
+
+# How likely a user pauses behind a character: after Zed's way to cut commits in pieces.
+_PAUSES = ((",;:([{", 10), (")]}", 8), ("+-*/=<>.", 5), (" \t", 6), ("\n", 8))
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How much of a moment a model sees.
+
+    Attributes:
+        above, below: lines of the window above and below the cursor's.
+        hunks: edits of the history.
+        characters: of all of them together; what is longer loses its oldest edits.
+    """
+
+    above: int = 10
+    below: int = 10
+    hunks: int = 6
+    characters: int = 800
+
+    def window(self, line: int, lines: int) -> tuple[int, int]:
+        """The window around a line of a file of so many."""
+        return max(0, line - self.above), min(lines, line + self.below + 1)
+
+    def history(self, changes: Sequence[Change]) -> tuple[Change, ...]:
+        """The latest changes that fit."""
+        kept: list[Change] = []
+        size = 0
+        for change in reversed(changes[-self.hunks :] if self.hunks else ()):
+            size += len(change.old) + len(change.new)
+            if size > self.characters:
+                break
+            kept.append(change)
+        return tuple(reversed(kept))
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The change of one file, as hunks in the order in which they are made.
+
+    Attributes:
+        path: of the file.
+        lines: of the file before all edits.
+        hunks: all refer to ``lines``; no two overlap.
+    """
+
+    path: str
+    lines: tuple[str, ...]
+    hunks: tuple[Hunk, ...]
+
+    def moment(
+        self, done: int, view: View, *, typed: str | None = None, line: int | None = None
+    ) -> Edit:
+        """The moment after the first ``done`` hunks, without an id.
+
+        Args:
+            done: how many hunks are made.
+            view: what is seen.
+            typed: of the last of them, only this beginning of its new lines has been typed.
+            line: put the cursor at the beginning of this line, in place of the last edit's end.
+        """
+        made = list(self.hunks[:done])
+        if typed is not None:
+            rest = "" if typed.endswith("\n") or not typed else "\n"
+            made[-1] = made[-1]._replace(new=tuple(lines_of(typed + rest)))
+        current = apply(self.lines, sorted(made))
+        starts = [_moved(hunk, made) for hunk in made]
+        changes = [
+            Change(self.path, start, "".join(self.lines[hunk.start : hunk.end]), "".join(hunk.new))
+            for hunk, start in zip(made, starts, strict=True)
+        ]
+        cursor = 0
+        if made:
+            size = len(typed) if typed is not None else len("".join(made[-1].new).rstrip("\n"))
+            cursor = len("".join(current[: starts[-1]])) + size
+        if line is not None:
+            cursor = len("".join(current[:line]))
+        top, bottom = view.window("".join(current).count("\n", 0, cursor), len(current))
+        ahead = [
+            hunk._replace(start=start, end=start + hunk.end - hunk.start)
+            for hunk in self.hunks[done:]
+            for start in (_moved(hunk, made),)
+        ]
+        if typed is not None:
+            start, whole = starts[-1], self.hunks[done - 1].new
+            ahead.append(Hunk(start, start + len(made[-1].new), whole))
+        inside = [
+            hunk._replace(start=hunk.start - top, end=hunk.end - top)
+            for hunk in sorted(ahead)
+            if top <= hunk.start and hunk.end <= bottom
+        ]
+        return Edit(
+            id="",
+            path=self.path,
+            text="".join(current),
+            history=view.history(changes),
+            window=(top, bottom),
+            cursor=cursor,
+            target="".join(apply(current[top:bottom], inside)),
+        )
+
+    def next_lines(self, done: int) -> tuple[int, int]:
+        """The lines of the next hunk in the file after ``done`` hunks, end not included."""
+        hunk = self.hunks[done]
+        start = _moved(hunk, self.hunks[:done])
+        return start, start + hunk.end - hunk.start
+
+
+def _moved(hunk: Hunk, made: Sequence[Hunk]) -> int:
+    """The line at which a hunk starts once others are made."""
+    above = (h for h in made if h[:2] < hunk[:2])  # an insertion above the same line among them
+    return hunk.start + sum(len(h.new) - (h.end - h.start) for h in above)
+
+
+def ordered(path: str, old: str, new: str, rng: random.Random) -> Session:
+    """The change from one text to another, its hunks in an order that a user might have chosen.
+
+    Mostly from top to bottom, often from a hunk in the middle on, at times from the bottom up or in
+    any order.
+    """
+    lines = lines_of(old)
+    hunks = difference(lines, lines_of(new))
+    drawn = rng.random()
+    if drawn < 0.3 and hunks:
+        first = rng.randrange(len(hunks))
+        hunks = hunks[first:] + hunks[:first]
+    elif drawn < 0.45:
+        hunks.reverse()
+    elif drawn < 0.55:
+        rng.shuffle(hunks)
+    return Session(path, tuple(lines), tuple(hunks))
+
+
+def next_edit(session: Session, done: int, view: View) -> Edit:
+    """The moment with ``done`` hunks made and others to come, with its category.
+
+    The cursor is at the end of the last edit if the next one is in the window there, else at the
+    next one: finding it is another task.
+    """
+    start, end = session.next_lines(done)
+    found = session.moment(done, view)
+    line = found.text[: found.cursor].count("\n")
+    if not (found.window[0] <= start and end <= found.window[1]) or not done:
+        middle = min(max(start, end - view.below - 1), start + view.above)
+        return replace(session.moment(done, view, line=middle), category="jump")
+    if start <= line + 1 and end >= line - 1:
+        category = "here"
+    else:
+        category = "below" if start > line else "above"
+    return replace(found, category=category)
+
+
+def unfinished(session: Session, done: int, view: View, rng: random.Random) -> Edit | None:
+    """The moment in the middle of the last of ``done`` hunks; None if it has nothing to type."""
+    whole = "".join(session.hunks[done - 1].new)
+    old = "".join(session.lines[session.hunks[done - 1].start : session.hunks[done - 1].end])
+    same = 0
+    while same < min(len(old), len(whole)) and old[same] == whole[same]:
+        same += 1
+    places = range(same + 1, len(whole.rstrip()))
+    if not places:
+        return None
+    weights = [_pause(whole, place) for place in places]
+    typed = whole[: rng.choices(places, weights)[0]]
+    found = session.moment(done, view, typed=typed)
+    if found.text == session.moment(done, view).text:
+        return None
+    return replace(found, category="unfinished")
+
+
+def _pause(text: str, place: int) -> int:
+    last = text[place - 1]
+    for characters, weight in _PAUSES:
+        if last in characters:
+            return weight
+    return 8 if not re.match(r"\w", text[place]) else 1
+
+
+def nothing(session: Session, view: View, rng: random.Random) -> Edit:
+    """A moment at which nothing is to change: all done, moved on, or the last edit undone."""
+    count = len(session.hunks)
+    kind = rng.random()
+    if kind < 0.2:  # made and taken back
+        first = session.hunks[0]
+        before, after = "".join(session.lines[first.start : first.end]), "".join(first.new)
+        path, start = session.path, first.start
+        there = Session(path, session.lines, ()).moment(0, view, line=start)
+        changes = (Change(path, start, before, after), Change(path, start, after, before))
+        return replace(there, history=view.history(changes), category="nothing")
+    found = session.moment(count, view)
+    if kind < 0.5:
+        lines = found.text.count("\n") or 1
+        found = session.moment(count, view, line=rng.randrange(lines))
+    return replace(found, category="nothing")

@@ -1,0 +1,135 @@
+"""The built-in rewards.
+
+What a reward is told beside sample and verdict stands in the sample's ``meta``, where
+:class:`codegen.rewards.Judge` puts it: ``program``, the program that was found in the answer;
+``tests``, how many tests passed (see :func:`share`); ``original``, the program to be changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+from typing import Any
+
+from codegen.evals.tasks.extraction import find_code
+from codegen.lintseq.verify.checks import Finding, check_compile, check_ruff
+from codegen.records import Sample, Verdict
+
+from .base import Scored
+
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
+_SOFT_SHARE = 0.2  # of the longest answer: where the penalty of length begins, before the end
+
+
+def passed(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[Scored]:
+    """1 for a sample that passes its tests, else 0; the reason is the status."""
+    return [
+        Scored(None if verdict.status == "infra_error" else float(verdict.passed), verdict.status)
+        for _, verdict in zip(samples, verdicts, strict=True)
+    ]
+
+
+def share(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[Scored]:
+    """The share of tests passed, from 0 for what a constant program passes to 1 for all.
+
+    With s the share of the tests that pass and c the largest share that a program passes which
+    returns a constant: max(0, (s - c) / (1 - c)). ``meta["tests"]`` has ``passed``, ``total`` and
+    ``constant`` = c; without it the reward is that of :func:`passed`.
+    """
+    plain = passed(samples, verdicts)
+    return [
+        _share(one, sample.meta.get("tests")) for one, sample in zip(plain, samples, strict=True)
+    ]
+
+
+def _share(plain: Scored, tests: Any) -> Scored:
+    if plain.value != 0.0 or not tests:
+        return plain
+    least, part = tests["constant"], tests["passed"] / tests["total"]
+    value = max(0.0, (part - least) / (1 - least)) if least < 1 else 0.0
+    reason = f"{tests['passed']} of {tests['total']} tests"
+    return Scored(value, reason + (f", a constant passes {least:.0%}" if least else ""))
+
+
+def compiles(samples: Sequence[Sample], _: Sequence[Verdict]) -> list[Scored]:
+    """1 for a program that Python compiles, else 0; the reason is the fault."""
+    return _without_faults(samples, check_compile([program_of(one) for one in samples]))
+
+
+def lint(samples: Sequence[Sample], _: Sequence[Verdict]) -> list[Scored]:
+    """1 for a program in which ruff finds no error (undefined names, syntax), else 0."""
+    return _without_faults(samples, check_ruff([program_of(one) for one in samples]))
+
+
+def _without_faults(samples: Sequence[Sample], faults: Sequence[list[Finding]]) -> list[Scored]:
+    scored = []
+    for sample, found in zip(samples, faults, strict=True):
+        if not program_of(sample).strip():
+            scored.append(Scored(0.0, "no program"))
+        elif found:
+            scored.append(Scored(0.0, f"line {found[0].line}: {found[0].message}"))
+        else:
+            scored.append(Scored(1.0))
+    return scored
+
+
+def format_(samples: Sequence[Sample], _: Sequence[Verdict]) -> list[Scored]:
+    """1 for an answer with exactly one code block, closed and not empty, else 0."""
+    scored = []
+    for sample in samples:
+        fences = len(_FENCE.findall(sample.completion))
+        if fences != 2:
+            scored.append(Scored(0.0, f"{fences} code fences instead of 2"))
+        else:
+            scored.append(Scored(float(bool(program_of(sample).strip()))))
+    return scored
+
+
+def length(samples: Sequence[Sample], _: Sequence[Verdict]) -> list[Scored]:
+    """From 0 down to -1 in the last fifth of the allowed tokens; -1 for an answer cut off.
+
+    Source: the soft overlong punishment of DAPO (arXiv 2503.14476, eq. 13).
+    """
+    scored = []
+    for sample in samples:
+        most, tokens = sample.settings.get("max_new_tokens", 0), sample.completion_tokens
+        soft = (1 - _SOFT_SHARE) * most
+        if sample.finish_reason == "length":
+            scored.append(Scored(-1.0, f"cut off after {tokens} tokens"))
+        elif most and tokens > soft:
+            scored.append(Scored((soft - tokens) / (most - soft), f"{tokens} of {most} tokens"))
+        else:
+            scored.append(Scored(0.0))
+    return scored
+
+
+def edit_size(samples: Sequence[Sample], _: Sequence[Verdict]) -> list[Scored]:
+    """Minus the share of the given program's lines that were changed or added, at least -1.
+
+    None where the task gives no program to change.
+    """
+    return [_edit_size(sample) for sample in samples]
+
+
+def _edit_size(sample: Sample) -> Scored:
+    original = sample.meta.get("original", "")
+    if not original:
+        return Scored(None, "no program to change")
+    before, after = (_lines(text) for text in (original, program_of(sample)))
+    if not after:
+        return Scored(-1.0, "no program")
+    blocks = SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks()
+    kept = sum(block.size for block in blocks)
+    changed = max(len(before), len(after)) - kept
+    return Scored(-min(1.0, changed / len(before)), f"{changed} of {len(before)} lines changed")
+
+
+def _lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.split("\n") if line.strip()]
+
+
+def program_of(sample: Sample) -> str:
+    """The program in a sample."""
+    program = sample.meta.get("program")
+    return program if isinstance(program, str) else find_code(sample.completion, "").program

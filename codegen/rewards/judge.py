@@ -1,0 +1,353 @@
+"""Judges completions in the sandbox, in the background, and rewards them.
+
+:class:`Judge` is what reinforcement needs of the evaluation: programs found in completions, run in
+the sandbox while the model samples the next ones, each distinct program once. A failure of the
+sandbox is tried again, counted, and is no reward, neither good nor bad.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+from codegen.evals import tasks
+from codegen.evals.sandbox import Job, Outcome, Sandbox
+from codegen.evals.tasks import Problem, PromptStyle, Task
+from codegen.records import Sample, Verdict
+
+from .base import Scored, rewards_of
+from .suspects import suspects
+from .tests import TestResults, constant_programs, counted, results
+
+_TRIES = 3  # of a program with which the sandbox failed
+_MOST_KEPT = 20_000  # programs whose outcome is remembered
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A sample with what its tests gave.
+
+    Attributes:
+        sample: with ``program``, ``tests`` and ``original`` in its ``meta`` (see
+            :mod:`codegen.rewards.builtin`).
+        verdict: on the tests that rewards may see.
+        solved: whether it passes all tests, the hidden ones too; None if the sandbox failed.
+        suspects: kinds of :mod:`codegen.rewards.suspects`.
+        failing_input: the call of the first test that failed, where it is known.
+    """
+
+    sample: Sample
+    verdict: Verdict
+    solved: bool | None
+    suspects: tuple[str, ...] = ()
+    failing_input: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What running a program gave."""
+
+    verdict: Verdict
+    tests: TestResults
+
+
+class Judge:
+    """Judges samples of a task. A context manager, or :meth:`close` it.
+
+    Args:
+        task: what the samples answer.
+        hidden: share of each problem's tests that rewards do not see.
+        constants: whether to find out what programs of constants pass (for the reward ``share``).
+        workers: sandboxes; 0 for one a core.
+        cpu_s: most CPU seconds of a program; 0 for the task's own limit.
+
+    Raises:
+        SandboxError: if this machine has no sandbox.
+    """
+
+    def __init__(
+        self,
+        task: Task[Any],
+        *,
+        hidden: float = 0.0,
+        constants: bool = False,
+        workers: int = 0,
+        cpu_s: float = 0.0,
+    ) -> None:
+        self.task, self.hidden, self.constants, self.cpu_s = task, hidden, constants, cpu_s
+        self.failures = 0  # programs that the sandbox failed to judge, after all tries
+        self.retried = 0
+        self._problems: dict[str, Problem] = {p.id: p for p in task.problems()}
+        self._known: OrderedDict[tuple[str, str], _Found] = OrderedDict()
+        self._constant: dict[str, float] = {}
+        self._sandbox = Sandbox(workers or None)
+        self._sandbox.__enter__()
+        # One batch at a time: a program of the next batch may be one of this.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="judge")
+        if task.needs_preparation:
+            task.prepare(list(self._problems.values()), self._sandbox)
+
+    def __enter__(self) -> Judge:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the sandbox; what is not judged yet is given up."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._sandbox.close()
+
+    def add(self, problem: Problem) -> None:
+        """Adds a problem of the task's kind."""
+        self._problems[problem.id] = problem
+
+    def knows(self, problem_id: str) -> bool:
+        """Whether the task has a problem."""
+        return problem_id in self._problems
+
+    def start(self, samples: Sequence[Sample]) -> Future[list[Judged]]:
+        """Judges samples in the background; their results come in the samples' order."""
+        return self._thread.submit(self.judge, samples)
+
+    def judge(self, samples: Sequence[Sample]) -> list[Judged]:
+        """Judges samples; see :class:`Judged`."""
+        programs: list[str] = []
+        missing: dict[int, Verdict] = {}
+        for number, sample in enumerate(samples):
+            found = self.task.extract(self._problems[sample.problem_id], sample)
+            programs.append(found.program)
+            if not found.program:
+                missing[number] = Verdict("", 0, found.status, message=found.reason)
+        keys = [(s.problem_id, text) for s, text in zip(samples, programs, strict=True)]
+        wanted = [key for number, key in enumerate(keys) if number not in missing]
+        known = self._results(wanted)
+        judged = []
+        for number, (sample, key) in enumerate(zip(samples, keys, strict=True)):
+            if number in missing:
+                found = _Found(missing[number], TestResults((False,)))
+            else:
+                found = known[key]
+            judged.append(self._judged(sample, key[1], found))
+        return judged
+
+    def _judged(self, sample: Sample, program: str, found: _Found) -> Judged:
+        problem = self._problems[sample.problem_id]
+        tests = found.tests
+        meta: dict[str, Any] = {**sample.meta, "program": program}
+        meta["tests"] = {
+            "passed": sum(tests.seen),
+            "total": len(tests.seen),
+            "constant": self._constant_share(problem) if self.constants else 0.0,
+        }
+        if original := self._original(problem, sample):
+            meta["original"] = original
+        verdict = replace(found.verdict, problem_id=sample.problem_id, index=sample.index)
+        fails = verdict.status == "infra_error"
+        solved = verdict.passed and all(tests.seen) and all(tests.hidden)
+        job = self.task.job(problem, program) if program else None
+        return Judged(
+            replace(sample, meta=meta),
+            verdict,
+            None if fails else solved,
+            tuple(suspects(program, job.test if isinstance(job, Job) else "")),
+            tests.failing_input,
+        )
+
+    def _original(self, problem: Problem, sample: Sample) -> str:
+        """The program that the prompt shows to be changed; empty if there is none."""
+        shown = (text for text in self.task.buggy(problem) if text.strip() in sample.prompt)
+        return next(shown, "")
+
+    # --- running ------------------------------------------------------------------------------
+
+    def _results(self, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], _Found]:
+        """What programs give, run or remembered."""
+        found: dict[tuple[str, str], _Found] = {}
+        for key in dict.fromkeys(keys):
+            if key in self._known:
+                self._known.move_to_end(key)
+                found[key] = self._known[key]
+            else:
+                found[key] = _Found(Verdict("", 0, "infra_error"), TestResults((False,)))
+        left = [key for key in found if key not in self._known]
+        for attempt in range(_TRIES):
+            if not left:
+                break
+            self.retried += len(left) if attempt else 0
+            again = []
+            for key, result in self._run(left):
+                found[key] = result
+                if result.verdict.status == "infra_error":
+                    again.append(key)
+                else:
+                    self._known[key] = result
+            left = again
+        self.failures += len(left)
+        while len(self._known) > _MOST_KEPT:
+            self._known.popitem(last=False)
+        return found
+
+    def _run(self, keys: Sequence[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], _Found]]:
+        jobs: dict[tuple[str, str], Job] = {}
+        rest = []
+        for key in keys:
+            job = self.task.job(self._problems[key[0]], key[1])
+            if type(self.task).judge is Task.judge and isinstance(job, Job):
+                jobs[key] = self._limited(job)
+            else:
+                rest.append((key, self._problems[key[0]], key[1]))
+        tests = {key: counted(job) for key, job in jobs.items()}
+        running = ((key, test.job if (test := tests[key]) else job) for key, job in jobs.items())
+        for key, outcome in self._sandbox.map(running):
+            found = results(tests[key], outcome, self.hidden)
+            yield key, _Found(_verdict(outcome, found), found)
+        for key, given in self.task.judge(rest, self._sandbox) if rest else ():
+            verdict = _verdict(given) if isinstance(given, Outcome) else given
+            yield key, _Found(verdict, TestResults((verdict.passed,)))
+
+    def _limited(self, job: Job) -> Job:
+        if not self.cpu_s or job.limits.cpu_s <= self.cpu_s:
+            return job
+        return replace(job, limits=replace(job.limits, cpu_s=self.cpu_s))
+
+    def _constant_share(self, problem: Problem) -> float:
+        """The largest share of the seen tests that a program of constants passes."""
+        if problem.id not in self._constant:
+            job = self.task.job(problem, "pass\n")
+            programs = constant_programs(job) if isinstance(job, Job) and counted(job) else []
+            found = self._results((problem.id, text) for text in programs)
+            shares = [one.tests.share for one in found.values()]
+            self._constant[problem.id] = max(shares, default=0.0)
+        return self._constant[problem.id]
+
+
+def _verdict(outcome: Outcome, tests: TestResults | None = None) -> Verdict:
+    return Verdict(
+        "",
+        0,
+        (tests and tests.status) or outcome.status,
+        outcome.trust,
+        outcome.cpu_s,
+        outcome.wall_s,
+        outcome.memory_mib,
+        (tests and tests.message) or outcome.message,
+        outcome.stdout[:2000],
+    )
+
+
+def combine(
+    judged: Sequence[Judged], weights: Mapping[str, float]
+) -> tuple[list[float | None], dict[str, list[Scored]]]:
+    """The weighted sum of rewards of samples, and each of them.
+
+    Args:
+        judged: in any order.
+        weights: reward -> its weight.
+
+    Returns:
+        A number for each sample, None if the sandbox failed to judge it; and by name the rewards.
+        A reward that has no value for a sample adds nothing to it.
+
+    Raises:
+        ConfigError, InputError, CodegenError: see :func:`codegen.rewards.rewards_of`.
+    """
+    order = sorted(range(len(judged)), key=lambda number: judged[number].sample.problem_id)
+    parts: dict[str, list[Scored]] = {name: [Scored(None)] * len(judged) for name in weights}
+    for _, group in groupby(order, key=lambda number: judged[number].sample.problem_id):
+        numbers = list(group)
+        samples = [judged[number].sample for number in numbers]
+        verdicts = [judged[number].verdict for number in numbers]
+        for name, scores in parts.items():
+            for number, one in zip(numbers, rewards_of(name, samples, verdicts), strict=True):
+                scores[number] = one
+    totals: list[float | None] = []
+    for number, one in enumerate(judged):
+        values = [(weights[name], scores[number].value) for name, scores in parts.items()]
+        found = [weight * value for weight, value in values if value is not None]
+        fails = one.verdict.status == "infra_error"
+        totals.append(None if fails or not found else math.fsum(found))
+    return totals, parts
+
+
+_STATUSES = {  # what a model is told about a program of its own
+    "wrong": "It returns a wrong result",
+    "error": "It raises an exception",
+    "timeout": "It takes too long",
+    "memory": "It needs too much memory",
+    "syntax_error": "It is not valid Python",
+    "exited": "It ends the process",
+    "crashed": "It crashes",
+    "output_limit": "It prints too much",
+}
+
+
+def feedback(judged: Judged) -> str:
+    """What a model is told about its program: the kind of failure and the input that fails.
+
+    Never what the tests expect, nor anything of hidden ones.
+    """
+    status = judged.verdict.status
+    if status == "passed":
+        return "Your program passes its tests."
+    if status in ("empty", "no_answer"):
+        return "There is no program in your answer. Write the whole program in one code block."
+    what = _STATUSES.get(status, "It does not pass its tests")
+    where = f" for `{judged.failing_input}`" if judged.failing_input else ""
+    return f"Your program does not pass its tests. {what}{where}. Write the whole program again."
+
+
+def text_of(messages: Any) -> str:
+    """The text of a prompt or a completion: of messages the last one's."""
+    if isinstance(messages, str):
+        return messages
+    return str((messages[-1].get("content") or "") if messages else "")
+
+
+def sample_of(
+    task: str,
+    problem_id: str,
+    index: int,
+    prompt: Any,
+    completion: Any,
+    tokens: int,
+    style: PromptStyle,
+    **more: Any,
+) -> Sample:
+    """A completion as a record; ``more`` are fields of :class:`codegen.records.Sample`."""
+    fields: dict[str, Any] = {"finish_reason": "eos", "settings": {}, "seed": 0} | more
+    return Sample(
+        task=task,
+        problem_id=problem_id,
+        index=index,
+        prompt=text_of(prompt),
+        completion=text_of(completion),
+        prompt_tokens=0,
+        completion_tokens=tokens,
+        meta=tasks.meta_of(style),
+        **fields,
+    )
+
+
+def metrics_of(judged: Sequence[Judged], parts: Mapping[str, Sequence[Scored]]) -> dict[str, float]:
+    """Means over samples: of each reward, of solved ones, and the shares of suspects and failures.
+
+    ``solved`` counts samples that pass all tests, the hidden ones too.
+    """
+    found: dict[str, float] = {}
+    for name, scores in parts.items():
+        if values := [one.value for one in scores if one.value is not None]:
+            found[f"reward/{name}"] = sum(values) / len(values)
+    if rated := [one.solved for one in judged if one.solved is not None]:
+        found["solved"] = sum(rated) / len(rated)
+    kinds = Counter(kind for one in judged for kind in one.suspects)
+    for kind, count in kinds.items():
+        found[f"suspects/{kind}"] = count / len(judged)
+    found["suspects"] = sum(bool(one.suspects) for one in judged) / len(judged)
+    found["infra_errors"] = sum(one.solved is None for one in judged) / len(judged)
+    return found

@@ -1,0 +1,303 @@
+"""How many of its tests a program passes, and how many a program of constants would.
+
+A verdict says whether a program passes all of its tests. To count them, the text of the tests is
+rewritten so that each of them is tried and noted; it then fails as before if one of them failed,
+with the notes in its message. The rewritten text still runs out of the program's reach, so the
+count cannot be forged; a program that ends or hangs has passed none.
+
+A test is an ``assert`` outside of loops, or one pass of a loop that holds asserts (or raises
+AssertionError). Tests as functions ``test…`` or classes, and tests with ``try`` of their own, count
+as one.
+
+Limit: a share of passed tests pays programs that return the same whatever they are given, since
+some tests may expect just that. :func:`constant_programs` makes such programs, so that their share
+can be taken as the zero (``share`` in :mod:`.builtin`).
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import floor
+
+from codegen.evals.sandbox import Job, Outcome
+from codegen.records import Status
+
+_MOST_NOTES = 1200  # characters of a message, which may have 2000
+_NOTES = re.compile(r"AssertionError: tests ([01,]*) \| (.*)", re.DOTALL)
+_MOST_LITERALS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class CountedTests:
+    """Tests that tell which of them passed.
+
+    Attributes:
+        job: with the rewritten tests.
+        inputs: of each place in the tests, the call that is tested as it is written there; empty
+            where that is not to be seen (in loops).
+    """
+
+    job: Job
+    inputs: tuple[str, ...]
+
+    def notes(self, outcome: Outcome) -> tuple[list[list[bool]], str] | None:
+        """The outcomes of each place's tests, and the first error; None if the program ended
+        before they did.
+        """
+        found = _NOTES.match(outcome.message) if outcome.status == "wrong" else None
+        if not found:
+            return None
+        places = [[mark == "1" for mark in marks] for marks in found[1].split(",")]
+        error = found[2].rpartition(" at line ")[0].strip()
+        return (places, error) if len(places) == len(self.inputs) else None
+
+
+@dataclass(frozen=True, slots=True)
+class TestResults:
+    """Which tests a program passed: those that a reward may see, and the hidden ones.
+
+    Attributes:
+        seen, hidden: a flag for each test. A program that was ended has one False.
+        failing_input: the call of the first failing test among ``seen``, if it is known.
+        status, message: for a verdict, where the tests say more than the outcome.
+    """
+
+    __test__ = False  # no test of ours
+
+    seen: tuple[bool, ...]
+    hidden: tuple[bool, ...] = ()
+    failing_input: str = ""
+    status: Status | None = None
+    message: str = ""
+
+    @property
+    def share(self) -> float:
+        """The share of the seen tests that passed."""
+        return sum(self.seen) / len(self.seen)
+
+
+def is_hidden(place: int, number: int, share: float) -> bool:
+    """Whether the test ``number`` of a place is one that rewards do not see.
+
+    The first test is seen, and among N neighbors about ``share * N`` are not.
+    """
+    at = place + number
+    return floor((at + 1) * share + 1e-9) > floor(at * share + 1e-9)
+
+
+def results(counted: CountedTests | None, outcome: Outcome, hidden: float) -> TestResults:
+    """The results of a program's tests.
+
+    Args:
+        counted: its tests; None if they were not rewritten, and so count as one that is seen.
+        outcome: how the job ended.
+        hidden: share of the tests that rewards do not see.
+    """
+    if outcome.passed or counted is None:
+        return TestResults((outcome.passed,), (True,) if counted and hidden else ())
+    notes = counted.notes(outcome)
+    if notes is None:
+        return TestResults((False,), (False,) if hidden else ())
+    places, error = notes
+    seen: list[bool] = []
+    unseen: list[bool] = []
+    failing = None
+    for place, marks in enumerate(places):
+        for number, passed in enumerate(marks):
+            if is_hidden(place, number, hidden):
+                unseen.append(passed)
+                continue
+            seen.append(passed)
+            if not passed and failing is None:
+                failing = counted.inputs[place]
+    status: Status = "wrong" if error.startswith("AssertionError") else "error"
+    if seen and all(seen):
+        status = "passed"  # only hidden ones fail
+    failed, total = (*seen, *unseen).count(False), len(seen) + len(unseen)
+    message = f"{failed} of {total} tests fail; the first: {error}"
+    return TestResults(tuple(seen) or (False,), tuple(unseen), failing or "", status, message)
+
+
+def counted(job: Job) -> CountedTests | None:
+    """A job whose tests are counted; None if they cannot be."""
+    if job.mode != "isolated" or not job.test:
+        return None
+    found = _rewritten(job.test, job.entry_point)
+    return CountedTests(replace(job, test=found[0]), found[1]) if found else None
+
+
+@lru_cache(maxsize=4096)
+def _rewritten(test: str, entry_point: str) -> tuple[str, tuple[str, ...]] | None:
+    try:
+        tree = ast.parse(test)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    if any(name.startswith("test") for name in functions) or _has_own_ways(tree):
+        return None
+    guard = _Guard()
+    guard.visit(tree)
+    inputs, calls = guard.inputs, ""
+    if not 1 <= len(inputs) <= _MOST_NOTES // 4:
+        return None
+    if check := functions.get("check"):
+        if not (entry_point and check.args.args):
+            return None
+        check.name, given = "_counted_check", check.args.args[0].arg
+        calls = _CALL.format(entry_point=entry_point)
+        named = re.compile(rf"^{given}\(")
+        inputs = [named.sub(f"{entry_point}(", text) for text in inputs]
+    start = _START.format(places=len(inputs))
+    end = calls + _END.format(most=_MOST_NOTES // len(inputs) - 1)
+    text = ast.unparse(ast.fix_missing_locations(tree))
+    return f"{start}\n{text}\n{end}", tuple(inputs)
+
+
+def _has_own_ways(tree: ast.Module) -> bool:
+    """Whether tests are collected in classes, or what asserts raise may be caught."""
+    nodes = list(ast.walk(tree))
+    if any(isinstance(n, (ast.AsyncFunctionDef, ast.ClassDef)) for n in nodes):
+        return True
+    asserting = {
+        n.name for n in nodes if isinstance(n, ast.FunctionDef) and any(map(_is_test, ast.walk(n)))
+    }
+    tried = [
+        inner
+        for n in nodes
+        if isinstance(n, (ast.Try, ast.TryStar))
+        for statement in n.body
+        for inner in ast.walk(statement)
+    ]
+    return any(_is_test(n) or (isinstance(n, ast.Name) and n.id in asserting) for n in tried)
+
+
+def _is_test(node: ast.AST) -> bool:
+    return isinstance(node, ast.Assert) or _raises_assertion(node)
+
+
+_START = "_counted, _counted_errors = [[] for _ in range({places})], []"
+_CALL = """\
+try:
+    _counted_check({entry_point})
+except Exception as _error:
+    _counted_errors.append(f"{{type(_error).__name__}}: {{_error}}")
+    for _place in _counted:
+        _place or _place.append(False)
+"""
+_END = """\
+if _counted_errors:
+    _notes = ["".join("01"[_one] for _one in _place)[:{most}] for _place in _counted]
+    raise AssertionError("tests " + ",".join(_notes) + " | " + _counted_errors[0])
+"""
+_TRY = """\
+try:
+    _counted[{place}].append(True)
+except Exception as _error:
+    _counted[{place}].append(False)
+    _counted_errors.append(f"{{type(_error).__name__}}: {{_error}}")
+"""
+
+
+class _Guard(ast.NodeTransformer):
+    """Puts each test into a ``try`` that notes whether it passed."""
+
+    def __init__(self) -> None:
+        self.inputs: list[str] = []
+
+    def visit_Assert(self, node: ast.Assert) -> ast.stmt:
+        return self._guarded([node], _call_in(node.test))
+
+    def visit_For(self, node: ast.For) -> ast.stmt:
+        inside = [child for statement in node.body for child in ast.walk(statement)]
+        leaves = (ast.Break, ast.Continue, ast.Return, ast.Yield, ast.FunctionDef)
+        if any(map(_is_test, inside)) and not any(isinstance(child, leaves) for child in inside):
+            node.body = [self._guarded(node.body, "")]
+            return node
+        self.generic_visit(node)
+        return node
+
+    def _guarded(self, body: list[ast.stmt], call: str) -> ast.stmt:
+        (guard,) = ast.parse(_TRY.format(place=len(self.inputs))).body
+        assert isinstance(guard, ast.Try)
+        guard.body = [*body, *guard.body]
+        self.inputs.append(call)
+        return guard
+
+
+def _raises_assertion(node: ast.AST) -> bool:
+    if not isinstance(node, ast.Raise):
+        return False
+    raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+    return isinstance(raised, ast.Name) and raised.id == "AssertionError"
+
+
+def _call_in(test: ast.expr) -> str:
+    """The call on the left of a comparison, or the whole call; nothing of what is expected."""
+    if isinstance(test, ast.UnaryOp):
+        test = test.operand
+    left = test.left if isinstance(test, ast.Compare) else test
+    plain = isinstance(left, ast.Call) and all(_is_literal(a) for a in left.args)
+    return ast.unparse(left) if plain else ""
+
+
+def _is_literal(node: ast.expr) -> bool:
+    try:
+        ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+# --- programs that know nothing -----------------------------------------------------------------
+
+_CONSTANTS = ("None", "True", "False", "0", "1", "''", "[]", "{}")
+
+
+def constant_programs(job: Job) -> list[str]:
+    """Programs whose functions return the same whatever they are given, or their first argument.
+
+    The constants are common ones and those that the tests compare with. All names that the tests
+    read and nobody defines are functions of the program.
+    """
+    names = sorted({job.entry_point} - {""} or set(_free_names(job)))
+    texts = [*_CONSTANTS, *_literals(job.test), "args[0] if args else None"]
+    return [
+        "\n".join(f"def {name}(*args, **kwargs):\n    return {text}\n" for name in names)
+        for text in dict.fromkeys(texts)
+    ]
+
+
+def _free_names(job: Job) -> Iterator[str]:
+    nodes = [node for text in (job.setup, job.test) for node in _walk(text)]
+    stored = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    stored |= {n.name for n in nodes if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+    stored |= {n.arg for n in nodes if isinstance(n, ast.arg)}
+    for n in nodes:
+        if isinstance(n, (ast.Import, ast.ImportFrom)):
+            stored |= {(a.asname or a.name).partition(".")[0] for a in n.names}
+    for n in nodes:
+        if isinstance(n, ast.Name) and n.id not in stored and not hasattr(builtins, n.id):
+            yield n.id
+
+
+def _literals(test: str) -> list[str]:
+    """Values that calls are compared with, the most frequent first."""
+    found: dict[str, int] = {}
+    for node in _walk(test):
+        if isinstance(node, ast.Compare) and isinstance(node.left, ast.Call):
+            for value in filter(_is_literal, node.comparators):
+                text = ast.unparse(value)
+                found[text] = found.get(text, 0) + 1
+    return sorted(found, key=lambda text: -found[text])[:_MOST_LITERALS]
+
+
+def _walk(text: str) -> list[ast.AST]:
+    try:
+        return list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []

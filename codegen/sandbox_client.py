@@ -1,0 +1,534 @@
+"""Clients of ``codegen serve sandbox``: one or several services, sync or async.
+
+    >>> client = SandboxClient("http://127.0.0.1:8080")
+    >>> client.run(Job("def f(x): return x + 1", test="assert f(1) == 2")).status
+    'passed'
+
+A client judges as :class:`~codegen.evals.sandbox.Sandbox` does, with ``run`` and ``map``. Judging
+twice does no harm, so whatever goes wrong on the way is tried again: a service that is full (429),
+stops or has a fault (503), or is gone. With several services a job goes to the one that has least
+to do, and after a failure to another one.
+
+The token comes from the environment (``CODEGEN_SANDBOX_TOKEN``), and never from an argument, so
+that clients can be pickled, and shown, without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import queue
+import random
+import secrets
+import threading
+import time
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Sequence,
+)
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import httpx2
+
+from codegen.errors import ConfigError, InputError, MachineError, SandboxError
+from codegen.evals.sandbox import Job, Outcome, Script
+from codegen.evals.sandbox.rows import (
+    Row,
+    job_row,
+    read_outcome,
+    script_outcome,
+    script_row,
+    to_json,
+)
+
+Key = TypeVar("Key")
+T = TypeVar("T")
+Emit = Callable[[int, Outcome], None]
+
+TOKEN_ENV = "CODEGEN_SANDBOX_TOKEN"
+BATCH = 16  # jobs of one request
+BATCH_BYTES = 4 << 20
+AHEAD = 2  # batches that wait for each that is sent
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 30.0
+_CONNECT_S = 10.0
+_SHOWN = 200
+
+
+class _Again(Exception):
+    """A request has to be made again.
+
+    Attributes:
+        after_s: seconds that the service asks to wait; None if it did not say.
+    """
+
+    def __init__(self, reason: str, after_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.after_s = after_s
+
+
+@dataclass(eq=False, slots=True)
+class _Service:
+    """One service as this client sees it."""
+
+    url: str
+    in_flight: int = 0
+    failures: int = 0
+    not_before: float = 0.0
+
+    def failed(self, after_s: float | None) -> None:
+        """Leaves it alone for a while, longer after each failure."""
+        pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**self.failures)
+        self.failures = min(self.failures + 1, 16)
+        self.not_before = time.monotonic() + max(after_s or 0.0, pause * random.uniform(0.5, 1.0))
+
+
+class AsyncSandboxClient:
+    """A client for one event loop; :class:`SandboxClient` needs none.
+
+    Args:
+        urls: of one service, or of several that judge alike.
+        concurrency: most jobs at a time.
+        patience_s: how long to try for one job, before the client gives up.
+        token_env: environment variable that holds the services' token.
+
+    Raises:
+        ConfigError: for a URL that is none, or has a token in it.
+    """
+
+    def __init__(
+        self,
+        urls: str | Sequence[str],
+        *,
+        concurrency: int = 256,
+        patience_s: float = 900.0,
+        token_env: str = TOKEN_ENV,
+    ) -> None:
+        given = [urls] if isinstance(urls, str) else list(urls)
+        if not given or concurrency < 1 or not patience_s > 0:
+            raise ConfigError("A sandbox client needs a URL, concurrency >= 1 and patience_s > 0.")
+        self.urls = tuple(_checked(url, token_env) for url in given)
+        self.concurrency = concurrency
+        self.patience_s = patience_s
+        self.token_env = token_env
+        self._name = secrets.token_hex(4)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._services = [_Service(url) for url in self.urls]
+        self._http: httpx2.AsyncClient | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("urls", "concurrency", "patience_s", "token_env")
+        return {name: getattr(self, name) for name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._name = secrets.token_hex(4)  # a line of its own in the service's queue
+        self._begin()
+
+    async def __aenter__(self) -> AsyncSandboxClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connections; the next request opens them again."""
+        http, loop = self._http, self._loop
+        self._begin()
+        if http is not None and loop is asyncio.get_running_loop():
+            await http.aclose()
+
+    async def describe(self) -> dict[str, Any]:
+        """What decides a verdict on the services' side.
+
+        Raises:
+            SandboxError: if the services differ in it. MachineError: if none answers.
+        """
+        self._enter_loop()
+        found: list[dict[str, Any]] = []
+        for service in self._services:
+            with contextlib.suppress(_Again):
+                found.append((await self._get(service, "/v1/info"))["sandbox"])
+        if not found:
+            raise MachineError(f"No sandbox service answers at {', '.join(self.urls)}.")
+        if any(other != found[0] for other in found):
+            raise SandboxError(
+                "The sandbox services differ, so verdicts would too.",
+                "Give all of them the same Python, packages and way to run a sandbox.",
+            )
+        return found[0]
+
+    async def run(self, job: Job | Script) -> Outcome:
+        """The outcome of one job.
+
+        Raises:
+            InputError: if the job can't be used. ConfigError: for a wrong token. MachineError: if
+            no service gives a verdict within ``patience_s``.
+        """
+        if isinstance(job, Script):
+            path, row, read = "/run_code", script_row(job), script_outcome
+        else:
+            path, row, read = "/v1/judge", job_row(job), read_outcome
+        async with self._admitted(1):
+            return await self._tried(lambda service: self._one(service, path, row, read))
+
+    async def stdio(
+        self, job: Job, tests: Iterable[tuple[str, str]], stop_at_first: bool = False
+    ) -> list[Outcome | None]:
+        """One program by many inputs.
+
+        Args:
+            job: with the program and its limits.
+            tests: pairs of what is read and what must be printed.
+            stop_at_first: whether to leave out, as None, the tests after the first that fails.
+        """
+        row = {name: value for name, value in job_row(job).items() if name in ("program", "limits")}
+        row["tests"] = [{"stdin": given, "stdout": expected} for given, expected in tests]
+        row["stop_at_first"] = stop_at_first
+
+        def read(answer: Row) -> list[Outcome | None]:
+            return [each and read_outcome(each) for each in answer["tests"]]
+
+        async with self._admitted(len(row["tests"])):
+            return await self._tried(lambda service: self._one(service, "/v1/stdio", row, read))
+
+    async def map(
+        self, items: Iterable[tuple[Key, Job | Script]]
+    ) -> AsyncIterator[tuple[Key, Outcome]]:
+        """The outcomes of many jobs, as they are there."""
+        done: asyncio.Queue[tuple[Any, Outcome]] = asyncio.Queue()
+        running: set[asyncio.Task[None]] = set()
+        batches = _batches(items)
+        exhausted = False
+        most = AHEAD * max(1, self.concurrency // BATCH)
+        left = 0
+        try:
+            while True:
+                while not exhausted and len(running) < most:
+                    batch = next(batches, None)
+                    if batch is None:
+                        exhausted = True
+                        break
+                    keys = [key for key, _ in batch]
+                    left += len(batch)
+
+                    def emit(place: int, outcome: Outcome, keys: list[Any] = keys) -> None:
+                        done.put_nowait((keys[place], outcome))
+
+                    running.add(asyncio.ensure_future(self._batch([j for _, j in batch], emit)))
+                if not left:
+                    return
+                next_one = asyncio.ensure_future(done.get())
+                await asyncio.wait({next_one, *running}, return_when=asyncio.FIRST_COMPLETED)
+                for task in [task for task in running if task.done()]:
+                    running.discard(task)
+                    if task.exception() is not None:
+                        next_one.cancel()
+                        task.result()
+                if next_one.done():
+                    left -= 1
+                    yield next_one.result()
+                else:
+                    next_one.cancel()
+        finally:
+            for task in running:
+                task.cancel()
+
+    # --- requests ------------------------------------------------------------------------------
+
+    async def _batch(self, jobs: Sequence[Job | Script], emit: Emit) -> None:
+        """Has a batch judged; calls ``emit`` for each job, once."""
+        if any(isinstance(job, Script) for job in jobs):
+
+            async def one(place: int) -> None:
+                emit(place, await self.run(jobs[place]))
+
+            await asyncio.gather(*map(one, range(len(jobs))))
+            return
+        rows = {place: job_row(job, str(place)) for place, job in enumerate(jobs)}  # type: ignore[arg-type]
+
+        async def try_at(service: _Service) -> None:
+            before = len(rows)
+            await self._lines(service, rows, emit)
+            if rows:
+                if len(rows) < before:
+                    service.failures = 0
+                raise _Again(f"{len(rows)} jobs got no verdict")
+
+        async with self._admitted(len(jobs)):
+            await self._tried(try_at)
+
+    async def _lines(self, service: _Service, rows: dict[int, Row], emit: Emit) -> None:
+        """Sends the jobs of ``rows``, and takes those away that have an outcome."""
+        request = self._request(service, "/v1/judge_many", {"jobs": list(rows.values())})
+        http = self._client()
+        try:
+            response = await http.send(request, stream=True)
+            async with contextlib.aclosing(response):
+                if response.status_code != 200:
+                    await response.aread()
+                    _raise_for(response, self.token_env)
+                async for line in response.aiter_lines():
+                    row = json.loads(line)
+                    place = int(row["key"])
+                    if "error" not in row and rows.pop(place, None) is not None:
+                        emit(place, read_outcome(row))
+        except httpx2.HTTPError as error:
+            raise _Again(f"{type(error).__name__} {error}".strip()) from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise _Again(f"the answer is damaged ({type(error).__name__})") from None
+
+    async def _one(self, service: _Service, path: str, row: Row, read: Callable[[Row], T]) -> T:
+        answer = await self._send(self._request(service, path, row))
+        try:
+            return read(answer)
+        except SandboxError as error:
+            raise _Again(error.message) from None
+
+    async def _get(self, service: _Service, path: str) -> Row:
+        request = self._client().build_request("GET", service.url + path, headers=self._headers())
+        return await self._send(request)
+
+    async def _send(self, request: httpx2.Request) -> Row:
+        try:
+            response = await self._client().send(request)
+            _raise_for(response, self.token_env)
+            return response.json()
+        except httpx2.HTTPError as error:
+            raise _Again(f"{type(error).__name__} {error}".strip()) from None
+        except ValueError:
+            raise _Again("the answer is no JSON") from None
+
+    def _request(self, service: _Service, path: str, row: Row) -> httpx2.Request:
+        headers = {**self._headers(), "content-type": "application/json"}
+        content = to_json(row).encode()
+        return self._client().build_request(
+            "POST", service.url + path, content=content, headers=headers
+        )
+
+    def _headers(self) -> dict[str, str]:
+        token = os.environ.get(self.token_env, "")
+        name = {"user-agent": f"codegen-sandbox-client {self._name}"}
+        return {**name, "authorization": f"Bearer {token}"} if token else name
+
+    def _client(self) -> httpx2.AsyncClient:
+        if self._http is None:
+            limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64)
+            timeout = httpx2.Timeout(self.patience_s, connect=_CONNECT_S)
+            self._http = httpx2.AsyncClient(limits=limits, timeout=timeout)
+        return self._http
+
+    @contextlib.asynccontextmanager
+    async def _admitted(self, count: int) -> AsyncIterator[None]:
+        """Waits until there is room for so many jobs; more than there ever is go alone."""
+        self._enter_loop()
+        room, count = self._room, min(count, self.concurrency)
+        async with self._admitting:  # two that each hold a part would wait for each other
+            for _ in range(count):
+                await room.acquire()
+        try:
+            yield
+        finally:
+            for _ in range(count):
+                room.release()
+
+    def _enter_loop(self) -> None:
+        """What belongs to an event loop is made again in another one."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._begin()
+            self._loop = loop
+            self._room = asyncio.Semaphore(self.concurrency)
+            self._admitting = asyncio.Lock()
+
+    async def _tried(self, attempt: Callable[[_Service], Coroutine[Any, Any, T]]) -> T:
+        """Tries one service after another until one answers."""
+        give_up = time.monotonic() + self.patience_s
+        while True:
+            now = time.monotonic()
+            service = min(self._services, key=lambda s: (max(s.not_before, now), s.in_flight))
+            service.in_flight += 1
+            try:
+                await asyncio.sleep(max(0.0, service.not_before - now))
+                answer = await attempt(service)
+            except _Again as again:
+                service.failed(again.after_s)
+                if time.monotonic() > give_up:
+                    raise MachineError(
+                        f"The sandbox service at {service.url} gave no verdict in "
+                        f"{self.patience_s:g} s: {str(again)[:_SHOWN]}.",
+                        "Look whether it runs (GET /health), and at its log.",
+                    ) from None
+            else:
+                service.failures = 0
+                return answer
+            finally:
+                service.in_flight -= 1
+
+
+def _raise_for(response: httpx2.Response, token_env: str) -> None:
+    """Raises what an answer that is no success means."""
+    status = response.status_code
+    if status == 200:
+        return
+    if status in (401, 403, 421):
+        raise ConfigError(
+            f"The sandbox service refuses this client ({status}): {_message(response)}",
+            f"The token is read from the environment variable {token_env}.",
+        )
+    if status in (408, 429, 499, 500, 502, 503, 504):
+        after = response.headers.get("retry-after", "")
+        after_s = float(after) if after.isdecimal() else None
+        raise _Again(f"{status}: {_message(response)}", after_s)
+    raise InputError(f"The sandbox service refuses a job ({status}): {_message(response)}")
+
+
+def _message(response: httpx2.Response) -> str:
+    try:
+        row = response.json()
+        found = row["error"]["message"] if "error" in row else row["detail"]
+    except (ValueError, KeyError, TypeError):
+        found = response.text
+    return str(found)[:_SHOWN]
+
+
+def _checked(url: str, token_env: str) -> str:
+    try:
+        parts = httpx2.URL(url)
+    except (httpx2.InvalidURL, TypeError):
+        parts = httpx2.URL("")
+    if parts.userinfo:
+        raise ConfigError(
+            "The URL of a sandbox service must not hold its token.",
+            f"Set the environment variable {token_env}.",
+        )
+    if parts.scheme not in ("http", "https") or not parts.host or parts.query:
+        raise ConfigError(
+            f"{url!r:.100} is not the URL of a service.", "Give http://127.0.0.1:8080"
+        )
+    return url.rstrip("/").removesuffix("/run_code")
+
+
+def _batches(items: Iterable[tuple[Key, T]]) -> Generator[list[tuple[Key, T]], None, None]:
+    batch: list[tuple[Key, T]] = []
+    size = 0
+    for item in items:
+        job: Any = item[1]
+        length = len(job.program) + len(getattr(job, "test", "")) + len(job.stdin)
+        if batch and (len(batch) == BATCH or size + length > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += length
+    if batch:
+        yield batch
+
+
+class SandboxClient:
+    """As :class:`AsyncSandboxClient`, for code without an event loop; safe to use from several
+    threads. It can stand in for an open :class:`~codegen.evals.sandbox.Sandbox`.
+
+    Args:
+        urls, options: see :class:`AsyncSandboxClient`.
+    """
+
+    def __init__(self, urls: str | Sequence[str], **options: Any) -> None:
+        self._client = AsyncSandboxClient(urls, **options)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_client": self._client}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._begin()
+
+    def __enter__(self) -> SandboxClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections and ends the thread that has them; safe to call twice."""
+        with self._lock:
+            loop, self._loop = self._loop, None
+        if loop is not None and self._pid == os.getpid():
+            asyncio.run_coroutine_threadsafe(self._client.close(), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+
+    def describe(self) -> dict[str, Any]:
+        """See :meth:`AsyncSandboxClient.describe`."""
+        return self._submit(self._client.describe()).result()
+
+    def run(self, job: Job | Script) -> Outcome:
+        """See :meth:`AsyncSandboxClient.run`."""
+        return self._submit(self._client.run(job)).result()
+
+    def stdio(
+        self, job: Job, tests: Iterable[tuple[str, str]], stop_at_first: bool = False
+    ) -> list[Outcome | None]:
+        """See :meth:`AsyncSandboxClient.stdio`."""
+        return self._submit(self._client.stdio(job, tests, stop_at_first)).result()
+
+    def map(
+        self, items: Iterable[tuple[Key, Job | Script]]
+    ) -> Generator[tuple[Key, Outcome], None, None]:
+        """The outcomes of many jobs, as they are there; the input is read a few batches ahead."""
+        found: queue.SimpleQueue[tuple[Any, Outcome] | Future[None]] = queue.SimpleQueue()
+        running: set[Future[None]] = set()
+        batches = _batches(items)
+        most = AHEAD * max(1, self._client.concurrency // BATCH)
+        try:
+            while True:
+                for batch in itertools.islice(batches, max(0, most - len(running))):
+                    keys = [key for key, _ in batch]
+
+                    def emit(place: int, outcome: Outcome, keys: list[Any] = keys) -> None:
+                        found.put((keys[place], outcome))
+
+                    future = self._submit(self._client._batch([job for _, job in batch], emit))
+                    running.add(future)
+                    future.add_done_callback(found.put)
+                if not running:
+                    return
+                one = found.get()
+                if isinstance(one, tuple):
+                    yield one
+                else:
+                    running.discard(one)
+                    one.result()
+        finally:
+            for future in running:
+                future.cancel()
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        with self._lock:
+            if self._loop is None or self._pid != os.getpid():  # this may be a child by fork
+                self._client._begin()
+                self._loop = asyncio.new_event_loop()
+                self._pid = os.getpid()
+                threading.Thread(target=_serve, args=(self._loop,), daemon=True).start()
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    loop.run_forever()
+    loop.close()

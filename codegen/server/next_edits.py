@@ -1,0 +1,401 @@
+"""The next edit in an open document: what was changed, what a model proposes, what is shown.
+
+:class:`Tracker` turns the editor's changes into the history that formats show. :class:`NextEditor`
+asks the model of the engine in one format (:mod:`codegen.methods.edits.formats`) and drops what is
+not worth showing: before the model is asked if nothing was edited or a lot was pasted, after it if
+nothing changes, only white space does, the last edit is undone, the same was turned down before, a
+Python file no longer parses, or the answer is cut off or not in its format. A proposal belongs to
+one version of a document; once that has changed it is gone.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import TYPE_CHECKING, cast
+
+from lsprotocol.types import Position, Range, TextDocumentContentChangeEvent
+
+from codegen.generation import SamplingParams
+from codegen.methods.edits.formats import (
+    EditFormat,
+    Unreadable,
+    Unwritable,
+    around,
+    window_lines,
+    with_window,
+)
+from codegen.methods.edits.hunks import apply, difference, lines_of
+from codegen.methods.edits.sessions import View
+from codegen.records import Change, Edit
+from codegen.server.document import TextDocument, units
+from codegen.server.requests import CompletionRequest, DocumentKey
+from codegen.server.secrets import redact
+from codegen.server.text import safe_text
+from codegen.server.upstream import Upstream
+from codegen.server.upstream.source import read_row
+
+if TYPE_CHECKING:
+    from codegen.server.engine import CompletionEngine
+    from codegen.server.model import CompletionModel
+
+_PAUSE_S = 1.0  # between two edits
+_NEAR = 8  # lines: a change farther away is another edit
+_BULK_CHARS, _BULK_LINES, _BULK_S = 200, 8, 1.5
+_MOST_LINES, _MOST_WIDTH = 50_000, 240  # of a file, and its mean line
+_REMEMBERED = 20  # proposals that were turned down
+_MOST_TOKENS = 192  # of an answer
+_CHARS_A_TOKEN = 3
+_TIMEOUT_S = 10.0  # of an upstream
+_PARSED_LINES = 3000
+VIEWS = (View(), View(6, 6, 4, 500), View(4, 4, 2, 300))
+"""From what is shown if there is room down to little."""
+
+
+@dataclass
+class Tracker:
+    """The edits of one document since it was opened.
+
+    Changes that follow one another within a second, at most eight lines apart, are one edit.
+
+    Attributes:
+        before: the lines before the edit that is being made; None if none is.
+    """
+
+    before: list[str] | None = None
+    _done: list[Change] = field(default_factory=list)
+    _line: int = 0
+    _at: float = float("-inf")
+    _bulk_at: float = float("-inf")
+
+    def changing(
+        self, document: TextDocument, changes: Sequence[TextDocumentContentChangeEvent], now: float
+    ) -> None:
+        """The editor is about to change a document; called before that is done."""
+        for change in changes:
+            place: Range | None = getattr(change, "range", None)
+            if place is None:  # the whole text: nobody can say what was edited
+                self._close(document, "")
+                self._bulk_at = now
+                continue
+            size = place.end.line - place.start.line
+            if len(change.text) > _BULK_CHARS or max(size, change.text.count("\n")) >= _BULK_LINES:
+                self._bulk_at = now
+            is_near = abs(place.start.line - self._line) <= _NEAR
+            if self.before is not None and not (is_near and now - self._at < _PAUSE_S):
+                self._close(document, "")
+            if self.before is None:
+                self.before = list(document.lines)
+            self._line, self._at = place.start.line, now
+
+    def calm(self, now: float) -> bool:
+        """Whether something was edited, and nothing in bulk just now."""
+        return bool(self._done or self.before is not None) and now - self._bulk_at > _BULK_S
+
+    def changes(self, document: TextDocument, path: str) -> list[Change]:
+        """All edits, oldest first, with their lines in the document as it is now."""
+        done, before = self._done, self.before
+        if before is not None:
+            done = _with_difference(done, before, document.lines)
+        return [change._replace(path=path) for change in done]
+
+    def _close(self, document: TextDocument, path: str) -> None:
+        self._done = self.changes(document, path)[-3 * VIEWS[0].hunks :]
+        self.before = None
+
+
+def _with_difference(
+    done: Sequence[Change], before: Sequence[str], after: Sequence[str]
+) -> list[Change]:
+    """The edits with those between two states added; earlier ones move with their lines."""
+    start = 0
+    while start < min(len(before), len(after)) and before[start] == after[start]:
+        start += 1
+    end = 0
+    most = min(len(before), len(after)) - start
+    while end < most and before[len(before) - 1 - end] == after[len(after) - 1 - end]:
+        end += 1
+    old, new = list(before[start : len(before) - end]), list(after[start : len(after) - end])
+    found = list(done)
+    moved = 0
+    for hunk in difference(old, new):
+        line = start + hunk.start + moved
+        added = len(hunk.new) - (hunk.end - hunk.start)
+        found = [c._replace(line=c.line + added) if c.line >= line else c for c in found]
+        text = "".join(old[hunk.start : hunk.end])
+        found.append(Change("", line, text, "".join(hunk.new)))
+        moved += added
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One edit of a version of a document.
+
+    Attributes:
+        id: for clients that tell that it was shown or accepted.
+        uri, version: of the document.
+        place: what is replaced.
+        text: what by.
+    """
+
+    id: str
+    uri: str
+    version: int
+    place: Range
+    text: str
+
+
+class NextEditor:
+    """Proposes next edits for the documents of one session.
+
+    Args:
+        form: the format in which the model is asked.
+    """
+
+    def __init__(self, form: EditFormat) -> None:
+        self.form = form
+        self.proposals: OrderedDict[str, Proposal] = OrderedDict()
+        self._trackers: dict[str, Tracker] = {}
+        self._refused: OrderedDict[tuple[str, str, str], None] = OrderedDict()
+        self._pending: dict[str, tuple[str, str, str]] = {}
+        self._numbers = count(1)
+
+    def forget(self, uri: str) -> None:
+        """A document was opened or closed: nothing in it was edited."""
+        self._trackers.pop(uri, None)
+        self._pending.pop(uri, None)
+
+    def changing(
+        self, uri: str, document: TextDocument, changes: Sequence[TextDocumentContentChangeEvent]
+    ) -> bool:
+        """The editor is about to change a document; whether it takes what was proposed.
+
+        What was proposed and is not taken is turned down.
+        """
+        self._trackers.setdefault(uri, Tracker()).changing(document, changes, time.monotonic())
+        pending = self._pending.pop(uri, None)
+        latest = next((p for p in reversed(self.proposals.values()) if p.uri == uri), None)
+        taken = latest is not None and any(
+            getattr(change, "range", None) == latest.place and change.text == latest.text
+            for change in changes
+        )
+        if pending and not taken:
+            self._refused[pending] = None
+            while len(self._refused) > _REMEMBERED:
+                self._refused.popitem(last=False)
+        return taken
+
+    async def propose(
+        self,
+        engine: CompletionEngine,
+        key: DocumentKey,
+        document: TextDocument,
+        position: Position,
+        path: str,
+        language: str,
+    ) -> Proposal | None:
+        """The next edit at a position; None if nothing is worth showing.
+
+        Raises:
+            CodegenError: if the request was given up, or the model's server is gone.
+        """
+        uri, version = key.document, document.version
+        tracker = self._trackers.get(uri)
+        if tracker is None or not tracker.calm(time.monotonic()) or not _is_readable(document):
+            return None
+        text = _plain(document.text)
+        lines = lines_of(text)
+        changes = tracker.changes(document, path)
+        before = len(_plain("".join(document.lines[: position.line])))
+        cursor = before + document.offset_in_line(position)
+        for view in VIEWS:
+            window = view.window(position.line, len(lines))
+            history = view.history(changes)
+            edit = Edit("", path, text, history, window, cursor, language=language)
+            if prompt := self._prompt(engine, edit):
+                break
+        else:
+            return None
+        window_text = "".join(window_lines(edit))
+        if safe_text(window_text) != window_text:
+            return None
+        answer = await self._answer(engine, key, prompt, window_text)
+        if answer is None or document.version != version or _plain(document.text) != text:
+            return None
+        try:
+            after = self.form.read(edit, answer)
+        except Unreadable:
+            engine.metrics.count("next_edit_unreadable")
+            return None
+        return self._shown(engine, edit, after, uri, document, undone(changes, text))
+
+    def _prompt(self, engine: CompletionEngine, edit: Edit) -> str:
+        """The prompt; empty if it is too long or the text can't be shown to this model."""
+        model = engine.model
+        if model.remote:
+            shown = _redacted(edit)
+            if shown is None:
+                return ""
+            edit = shown
+        try:
+            prompt = self.form.prompt(edit)
+        except Unwritable:
+            return ""
+        if isinstance(model, Upstream):
+            tokens = len(prompt) // _CHARS_A_TOKEN
+        else:
+            own = (edit.text, *(part for c in edit.history for part in (c.old, c.new)))
+            local = cast("CompletionModel", model)
+            if any(local.prompter.control.search(part) for part in own):
+                return ""  # text that spells a control token would become one
+            tokens = len(local.tokenizer(prompt).input_ids)
+        return prompt if tokens + _MOST_TOKENS <= model.limit else ""
+
+    async def _answer(
+        self, engine: CompletionEngine, key: DocumentKey, prompt: str, window: str
+    ) -> str | None:
+        """What the model writes; None if it was cut off."""
+        model = engine.model
+        if isinstance(model, Upstream):
+            return await self._answer_of(model, prompt)
+        tokenizer = cast("CompletionModel", model).tokenizer
+        request = CompletionRequest(
+            key._replace(document=f"{key.document}#next-edit"),
+            prefix="",
+            tokens=tuple(tokenizer(prompt).input_ids),
+            params=SamplingParams(max_new_tokens=_MOST_TOKENS),
+            stop=self.form.stop,
+            multiline=None,
+            prediction=window,
+            marks=self.form.trained,
+        )
+        found = (await engine.complete(request)).candidates
+        return found[0].text if found and found[0].finish_reason != "length" else None
+
+    async def _answer_of(self, upstream: Upstream, prompt: str) -> str | None:
+        body = {
+            "model": upstream.name,
+            "prompt": prompt,
+            "max_tokens": 2 * _MOST_TOKENS,
+            "temperature": 0,
+            "stop": list(self.form.stop),
+        }
+        parts, reason = [], None
+        try:
+            async with (
+                asyncio.timeout(_TIMEOUT_S),
+                aclosing(upstream.stream("completions", body)) as rows,
+            ):
+                async for row in rows:
+                    piece, finish = read_row(row)
+                    parts.append(piece)
+                    reason = finish or reason
+        except TimeoutError:
+            return None
+        return None if reason == "length" else "".join(parts)
+
+    def _shown(
+        self,
+        engine: CompletionEngine,
+        edit: Edit,
+        after: str,
+        uri: str,
+        document: TextDocument,
+        last: str,
+    ) -> Proposal | None:
+        """The proposal of an answer, if it is worth showing."""
+        lines = window_lines(edit)
+        if safe_text(after) != after:  # nothing invisible gets into a file, or out of it
+            return None
+        hunks = difference(lines, lines_of(after))
+        whole = with_window(edit, after)
+        if "".join(after.split()) == "".join("".join(lines).split()) or whole == last:
+            engine.metrics.count("next_edit_nothing")
+            return None
+        start, end = hunks[0].start, hunks[-1].end
+        cut = [h._replace(start=h.start - start, end=h.end - start) for h in hunks]
+        old, new = "".join(lines[start:end]), "".join(apply(lines[start:end], cut))
+        change = (uri, old, new)
+        if change in self._refused or _breaks(edit.text, whole, edit.language):
+            engine.metrics.count("next_edit_dropped")
+            return None
+        top = edit.window[0] + start
+        bottom = edit.window[0] + end
+        last_line = len(document.lines) - 1
+        ends = Position(bottom, 0)
+        if bottom > last_line:
+            ends = Position(last_line, units(document.lines[last_line], document.encoding))
+        if any(line.endswith("\r\n") for line in document.lines):
+            new = new.replace("\n", "\r\n")
+        number = f"next-edit-{next(self._numbers)}"
+        proposal = Proposal(number, uri, document.version, Range(Position(top, 0), ends), new)
+        self.proposals[number] = proposal
+        while len(self.proposals) > _REMEMBERED:
+            self.proposals.popitem(last=False)
+        self._pending[uri] = change
+        engine.metrics.count("next_edit_proposed")
+        return proposal
+
+
+def undone(changes: Sequence[Change], text: str) -> str:
+    """The text without the last edit; the text itself if there is none, or it is not there."""
+    lines = lines_of(text)
+    if changes:
+        last = changes[-1]
+        new = lines_of(last.new)
+        if lines[last.line : last.line + len(new)] == new:
+            lines[last.line : last.line + len(new)] = lines_of(last.old)
+    return "".join(lines)
+
+
+def _plain(text: str) -> str:
+    """A text whose lines end in a newline alone."""
+    return text.replace("\r\n", "\n")
+
+
+def _redacted(edit: Edit) -> Edit | None:
+    """What another machine may see; None if the window holds what looks like a secret."""
+    above, below = around(edit)
+    window = "".join(window_lines(edit))
+    if redact(window) != window:
+        return None
+    head = redact(above)
+    history = tuple(c._replace(old=redact(c.old), new=redact(c.new)) for c in edit.history)
+    top = len(lines_of(head))
+    place = (top, top + len(lines_of(window)))
+    cursor = max(0, edit.cursor + len(head) - len(above))
+    text = head + window + redact(below)
+    return replace(edit, text=text, history=history, window=place, cursor=cursor)
+
+
+def _is_readable(document: TextDocument) -> bool:
+    r"""Whether lines end as formats take it, and are neither too many nor too long."""
+    count = len(document.lines)
+    if count > _MOST_LINES or document.size > count * _MOST_WIDTH:
+        return False
+    return not any(line.endswith("\r") for line in document.lines)
+
+
+def _breaks(before: str, after: str, language: str) -> bool:
+    """Whether a Python file parses before an edit and not after it."""
+    if language != "python" or before.count("\n") > _PARSED_LINES:
+        return False
+    return _parses(before) and not _parses(after)
+
+
+def _parses(text: str) -> bool:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True

@@ -1,0 +1,299 @@
+"""SandboxFusion's routes, so that its clients work by changing a URL.
+
+Fields, defaults, nulls and the rule for ``status`` are those of SandboxFusion's
+``sandbox/server/sandbox_api.py`` and ``online_judge_api.py`` (commit 469de08). What differs:
+
+- Languages have their names and ours; those that the server was not started with are refused. A
+  compiler has limits of its own, whatever ``compile_timeout`` says.
+- ``run_timeout`` is CPU time; the clock may show twice as much, and has the last word.
+- ``memory_limit_MB`` is kept, whatever the isolation; without one it is the server's default.
+- Output is cut at a mebibyte, with a line that says so, and nothing is lost before it.
+- ``files`` and ``fetch_files`` are paths below the working directory; others are refused (422).
+  After a time-out no files are fetched.
+- A program sees no network, no environment of the server and no files of the host.
+- ``/run_jupyter`` is 501.
+
+The routes of datasets are in :mod:`.datasets`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from codegen.errors import InputError
+from codegen.evals.sandbox import Limits, Outcome, Script
+from codegen.evals.sandbox.languages import find
+from codegen.paths import inner_path
+from codegen.server.guard import client_name
+from codegen.server.http.wire import Refused
+from codegen.server.sandbox.service import SandboxFault
+from codegen.server.sandbox.shared import App, Handler
+from codegen.server.sandbox.wire import defaults, known_language
+
+_OUTPUT_BYTES = 1 << 20
+_SHOWN_INPUT = 1000
+_LEAST_CPU_S, _LEAST_MEMORY_MIB = 0.05, 128
+_SKIPPED = "IGNORE_THIS_FILE"  # SandboxFusion leaves out files with this in their name
+
+
+class _Wrong(Exception):
+    """A request that FastAPI would refuse: the entries of ``detail``."""
+
+    def __init__(self, *detail: dict[str, Any]) -> None:
+        self.detail = list(detail)
+
+
+class Body(BaseModel):
+    """A body as FastAPI reads it: unknown fields are ignored, numbers may be texts."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    @classmethod
+    async def of(cls, request: Request) -> Self:
+        """Reads a request.
+
+        Raises:
+            _Wrong: with what FastAPI would say.
+        """
+        try:
+            return cls.model_validate_json(await request.body())
+        except ValidationError as error:
+            raise _Wrong(*map(_entry, error.errors(include_url=False))) from None
+
+
+def _entry(given: Any) -> dict[str, Any]:
+    """A mistake as FastAPI tells it, without repeating much of the request."""
+    if given["type"] == "json_invalid":
+        return {
+            "type": "json_invalid",
+            "loc": ["body", 0],
+            "msg": "JSON decode error",
+            "input": {},
+            "ctx": {"error": str(given["ctx"]["error"])[:_SHOWN_INPUT]},
+        }
+    entry = {"type": given["type"], "loc": ["body", *given["loc"]], "msg": given["msg"]}
+    if len(json.dumps(given["input"])) <= _SHOWN_INPUT:
+        entry["input"] = given["input"]
+    return entry
+
+
+class RunCodeRequest(Body):
+    """``/run_code``."""
+
+    code: str
+    language: str
+    compile_timeout: float = 10
+    run_timeout: float = 10
+    memory_limit_MB: int = -1
+    stdin: str | None = None
+    files: dict[str, str | None] = Field(default_factory=dict)
+    fetch_files: list[str] = Field(default_factory=list)
+
+    def script(self, most: Limits, languages: Sequence[str]) -> Script:
+        """The script to run, with limits and in a language that the server allows.
+
+        Raises:
+            _Wrong: for another language, and for files that can't be.
+        """
+        try:
+            language = known_language(self.language, languages)
+        except Refused as error:
+            expected = " or ".join(map(repr, languages))
+            raise _Wrong(
+                {
+                    "type": "literal_error",
+                    "loc": ["body", "language"],
+                    "msg": f"Input should be {expected}: {error}",
+                    "input": self.language[:_SHOWN_INPUT],
+                    "ctx": {"expected": expected},
+                }
+            ) from None
+        files = {}
+        for name, content in self.files.items():
+            if content is None or _SKIPPED in name:
+                continue
+            try:
+                files[inner_path(name, "files")] = base64.b64decode(content)
+            except ValueError as error:
+                raise _refused(
+                    "files", f"The content of {name!r:.80} is no base64: {error}."
+                ) from None
+            except InputError as error:
+                raise _refused("files", str(error)) from None
+        try:
+            return Script(
+                self.code,
+                self.stdin or "",
+                files,
+                [inner_path(name, "fetch_files") for name in self.fetch_files],
+                self.limits(most),
+                language,
+            )
+        except InputError as error:
+            raise _refused("files", str(error)) from None
+
+    def limits(self, most: Limits) -> Limits:
+        """The limits of the run."""
+        usual = defaults(most)
+        memory = usual.memory_mib
+        if self.memory_limit_MB > 0:
+            memory = min(most.memory_mib, max(_LEAST_MEMORY_MIB, self.memory_limit_MB))
+        return replace(
+            usual,
+            cpu_s=min(most.cpu_s, max(_LEAST_CPU_S, self.run_timeout)),
+            memory_mib=memory,
+            output_bytes=min(most.output_bytes, _OUTPUT_BYTES),
+        )
+
+
+def _refused(field: str, message: str) -> _Wrong:
+    return _Wrong({"type": "value_error", "loc": ["body", field], "msg": message})
+
+
+class CommandRunResult(BaseModel):
+    """How a command ended."""
+
+    status: Literal["Finished", "Error", "TimeLimitExceeded"]
+    execution_time: float | None = None
+    return_code: int | None = None
+    stdout: str | None = None
+    stderr: str | None = None
+
+
+class RunCodeResponse(BaseModel):
+    """The answer of ``/run_code``."""
+
+    status: Literal["Success", "Failed", "SandboxError"]
+    message: str
+    compile_result: CommandRunResult | None = None
+    run_result: CommandRunResult | None = None
+    executor_pod_name: str | None = None
+    files: dict[str, str] = Field(default_factory=dict)
+
+
+async def run_code(app: App, request: Request) -> Response:
+    """``POST /run_code``: runs a program; what it is worth is for the client to say."""
+    body = await RunCodeRequest.of(request)
+    script = body.script(app.most, app.languages)
+    client = client_name(request.scope, request.headers)
+    app.service.admit(client, 1)
+    return as_json(await run_script(app, client, script))
+
+
+async def run_script(app: App, client: str, script: Script) -> RunCodeResponse:
+    """Runs an admitted script; a fault of the sandbox is SandboxError."""
+    try:
+        outcome, _ = await app.service.outcome(client, script)
+    except SandboxFault as error:
+        return RunCodeResponse(
+            status="SandboxError", message=str(error), executorpod_name=pod_name()
+        )
+    return response_of(outcome, script.language)
+
+
+def response_of(outcome: Outcome, language: str = "python") -> RunCodeResponse:
+    """The answer for the outcome of a script, by SandboxFusion's rule for ``status``."""
+    compiled = None
+    if outcome.status == "compile_error":
+        late = "ended with timeout" in outcome.message
+        compiled = CommandRunResult(
+            status="TimeLimitExceeded" if late else "Finished",
+            execution_time=outcome.compile_s,
+            return_code=None if late else 1,
+            stdout="",
+            stderr=outcome.message,
+        )
+        return RunCodeResponse(
+            status="Failed", message="", compile_result=compiled, executor_pod_name=pod_name()
+        )
+    if language != "python" and find(language).compile:
+        compiled = CommandRunResult(
+            status="Finished",
+            execution_time=outcome.compile_s,
+            return_code=0,
+            stdout="",
+            stderr="",
+        )
+    late = outcome.status == "timeout"
+    stdout, stderr = outcome.stdout, outcome.stderr
+    code = outcome.exit_code
+    if outcome.status in ("output_limit", "memory"):
+        code = -9
+        stderr = f"{stderr}\n[sandbox: ended, {outcome.message}]".lstrip("\n")
+    if outcome.status == "output_limit":
+        stdout = f"{stdout}\n[sandbox: the output is cut here]\n"
+    result = CommandRunResult(
+        status="TimeLimitExceeded" if late else "Finished",
+        execution_time=outcome.wall_s,
+        return_code=None if late else code,
+        stdout=stdout,
+        stderr=stderr,
+    )
+    return RunCodeResponse(
+        status="Success" if outcome.passed else "Failed",
+        message="",
+        compile_result=compiled,
+        run_result=result,
+        executorpod_name=pod_name(),
+        files={
+            name: base64.b64encode(data).decode("ascii") for name, data in outcome.files.items()
+        },
+    )
+
+
+def pod_name() -> str | None:
+    """SandboxFusion's name of the machine."""
+    return os.environ.get("MY_POD_NAME")
+
+
+async def run_jupyter(_: App, __: Request) -> Response:
+    """``POST /run_jupyter``: notebooks are not supported."""
+    detail = "This server runs no notebooks; send the cells as one program to /run_code."
+    return JSONResponse({"detail": detail}, 501)
+
+
+async def ping(_: App, __: Request) -> Response:
+    """``GET /v1/ping``."""
+    return JSONResponse("pong")
+
+
+def as_json(model: BaseModel) -> Response:
+    """The answer, with its fields in order and nulls."""
+    return JSONResponse(model.model_dump(mode="json"))
+
+
+def _guarded(handler: Handler) -> Handler:
+    """A handler whose mistakes are told as FastAPI tells them."""
+
+    async def answer(app: App, request: Request) -> Response:
+        try:
+            return await handler(app, request)
+        except _Wrong as error:
+            return JSONResponse({"detail": error.detail}, 422)
+        except Refused as error:
+            return JSONResponse({"detail": str(error)}, error.status)
+
+    return answer
+
+
+def table(rows: list[tuple[str, str, Handler]]) -> list[tuple[str, str, Handler]]:
+    """Routes whose mistakes are told as FastAPI tells them."""
+    return [(method, path, _guarded(handler)) for method, path, handler in rows]
+
+
+ROUTES = table(
+    [
+        ("POST", "/run_code", run_code),
+        ("POST", "/run_jupyter", run_jupyter),
+        ("GET", "/v1/ping", ping),
+    ]
+)

@@ -1,0 +1,300 @@
+"""The queue in front of the sandbox: fair between clients, bounded, and with a cache of verdicts.
+
+All of it runs on the event loop's thread; the sandbox's own thread only reports what is done.
+
+- **Fair.** Each client has a line of its own, and the next job is taken from each line in turn, so
+  a client with a thousand jobs delays another's single one by one job.
+- **Bounded.** A request whose jobs do not fit is refused as a whole (:class:`Overloaded`), with the
+  time after which there should be room.
+- **Once.** Equal jobs that wait or run at the same time run once. Verdicts that running again would
+  not change are kept, by a hash of all that decides them; scripts are not, since whoever looks at
+  one may want what it prints now.
+- **Faults of the sandbox are no verdicts.** Such a job is tried again, then fails as
+  :class:`SandboxFault`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from codegen.errors import SandboxError
+from codegen.evals.sandbox import Job, Outcome, Sandbox, Script
+from codegen.server.metrics import Metrics
+from codegen.server.requests import Overloaded, Unavailable
+
+SANDBOX_TRIES = 4  # of two runs each
+_AHEAD = 4 / 3  # jobs given to the sandbox for each that runs, so that it never waits for this loop
+_RATE_OVER_S = 10.0
+# Running such a job again gives the same, unless the program looks at the clock or the like.
+_LASTING = frozenset(
+    (
+        *("passed", "wrong", "error", "exited", "output_limit", "syntax_error", "compile_error"),
+        *("empty", "bad_test"),
+    )
+)
+_ENTRY_BYTES = 500  # of a kept outcome beside its texts
+
+
+class SandboxFault(Unavailable):
+    """The sandbox failed, not the program: there is no verdict."""
+
+
+class RetryLater(Overloaded):
+    """The queue has no room.
+
+    Attributes:
+        after_s: seconds after which there should be.
+    """
+
+    def __init__(self, message: str, after_s: int) -> None:
+        super().__init__(message)
+        self.after_s = after_s
+
+
+@dataclass(eq=False, slots=True)
+class _Entry:
+    """A job that waits or runs, with the number of those who want its outcome."""
+
+    client: str
+    job: Job | Script
+    key: str
+    done: asyncio.Future[Outcome]
+    since: float
+    wanted: int = 1
+    waits: bool = False
+    tries: int = 0
+    running: Future[Outcome] | None = None
+
+
+@dataclass(eq=False)
+class SandboxService:
+    """Jobs of many clients on one sandbox.
+
+    Attributes:
+        sandbox: open; it stays its owner's to close.
+        metrics: counters, gauges and latencies.
+        queue: most jobs that wait, of all clients.
+        client_queue: most jobs that wait, of one client.
+        cache_bytes: for kept verdicts; 0 keeps none.
+    """
+
+    sandbox: Sandbox
+    metrics: Metrics = field(default_factory=Metrics)
+    queue: int = 8192
+    client_queue: int = 4096
+    cache_bytes: int = 64 << 20
+    _lines: OrderedDict[str, deque[_Entry]] = field(default_factory=OrderedDict, init=False)
+    _entries: dict[str, _Entry] = field(default_factory=dict, init=False)  # by key
+    _kept: OrderedDict[str, Outcome] = field(default_factory=OrderedDict, init=False)
+    _kept_bytes: int = field(default=0, init=False)
+    _waiting: int = field(default=0, init=False)
+    _running: int = field(default=0, init=False)
+    _ended_at: deque[float] = field(default_factory=lambda: deque(maxlen=1000), init=False)
+    _stopping: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self._room = math.ceil(self.sandbox.capacity * _AHEAD)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait."""
+        return self._waiting
+
+    @property
+    def running(self) -> int:
+        """Jobs that the sandbox has."""
+        return self._running
+
+    def admit(self, client: str, count: int) -> None:
+        """Checks that a request with so many jobs fits.
+
+        Raises:
+            RetryLater: if it does not. Unavailable: once the server stops.
+        """
+        if self._stopping:
+            raise Unavailable("The server is stopping.")
+        own = len(self._lines.get(client, ()))
+        if self._waiting + count <= self.queue and own + count <= self.client_queue:
+            return
+        now = time.monotonic()
+        recent = sum(1 for at in self._ended_at if now - at < _RATE_OVER_S)
+        after_s = math.ceil(min(60.0, max(1.0, own * _RATE_OVER_S / max(1, recent))))
+        whose = "this client's" if own + count > self.client_queue else "the"
+        self.metrics.count("queue_full")
+        message = f"{self._waiting} jobs wait, and {count} more do not fit into {whose} queue."
+        raise RetryLater(message, after_s)
+
+    async def outcome(self, client: str, job: Job | Script, key: str = "") -> tuple[Outcome, bool]:
+        """The outcome of one job, and whether it was kept from an equal one.
+
+        Args:
+            client: whose line it waits in; :meth:`admit` was called for it.
+            job: the job.
+            key: a hash of all that decides the outcome; empty runs it in any case.
+
+        Raises:
+            SandboxFault: if the sandbox failed. Unavailable: if the server stops before it runs.
+        """
+        if key and key in self._kept:
+            self._kept.move_to_end(key)
+            self.metrics.count("cache_hits")
+            return self._kept[key], True
+        entry = self._entries.get(key) if key else None
+        joined = entry is not None
+        if entry is not None:
+            entry.wanted += 1
+        else:
+            loop = asyncio.get_running_loop()
+            entry = _Entry(client, job, key, loop.create_future(), time.monotonic())
+            if key:
+                self._entries[key] = entry
+            self._enqueue(entry)
+            self._pump()
+        try:
+            return await asyncio.shield(entry.done), joined
+        except asyncio.CancelledError:
+            entry.wanted -= 1
+            if not entry.wanted:
+                self._drop(entry)
+            raise
+
+    async def outcomes(
+        self, client: str, jobs: Sequence[tuple[Job | Script, str]]
+    ) -> AsyncIterator[tuple[int, Outcome | Unavailable, bool]]:
+        """The outcomes of several jobs as they are done, each with its place.
+
+        Args:
+            client: as for :meth:`outcome`.
+            jobs: each with its key.
+        """
+
+        async def one(place: int) -> tuple[int, Outcome | Unavailable, bool]:
+            try:
+                return place, *await self.outcome(client, *jobs[place])
+            except Unavailable as error:
+                return place, error, False
+
+        tasks = [asyncio.ensure_future(one(place)) for place in range(len(jobs))]
+        try:
+            for done in asyncio.as_completed(tasks):
+                yield await done
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def stop(self) -> None:
+        """Refuses new jobs and those that wait; what runs is finished."""
+        self._stopping = True
+        for line in self._lines.values():
+            for entry in line:
+                self._fail(entry, Unavailable("The server is stopping."))
+        self._lines.clear()
+        self._waiting = 0
+
+    # --- the queue -----------------------------------------------------------------------------
+
+    def _enqueue(self, entry: _Entry, first: bool = False) -> None:
+        line = self._lines.setdefault(entry.client, deque())
+        line.appendleft(entry) if first else line.append(entry)
+        entry.waits = True
+        self._waiting += 1
+
+    def _pump(self) -> None:
+        """Gives the sandbox what it has room for: of each client in turn."""
+        while self._running < self._room and self._lines:
+            client, line = next(iter(self._lines.items()))
+            entry = line.popleft()
+            if not line:
+                del self._lines[client]
+            if entry.waits:  # somebody still wants it
+                if line:
+                    self._lines.move_to_end(client)
+                entry.waits = False
+                self._waiting -= 1
+                self._start(entry)
+        self.metrics.gauge("waiting", self._waiting)
+        self.metrics.gauge("running", self._running)
+
+    def _start(self, entry: _Entry) -> None:
+        loop = entry.done.get_loop()
+        if not entry.tries:
+            self.metrics.observe({"queue": time.monotonic() - entry.since})
+        entry.tries += 1
+        try:
+            entry.running = self.sandbox.submit(entry.job)
+        except Exception as error:  # noqa: BLE001 - the job's fault or the sandbox's, told to the client
+            self._fail(entry, error)
+            return
+        self._running += 1
+
+        def done(future: Future[Outcome]) -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(self._ended, entry, future)
+
+        entry.running.add_done_callback(done)
+
+    def _ended(self, entry: _Entry, future: Future[Outcome]) -> None:
+        self._running -= 1
+        self._ended_at.append(time.monotonic())
+        if future.cancelled():
+            self._forget(entry)
+        elif isinstance(error := future.exception(), SandboxError):
+            self._fail(entry, SandboxFault(error.message))
+        elif error is not None:
+            self._fail(entry, error)
+        else:
+            self._finish(entry, future.result())
+        self._pump()
+
+    def _finish(self, entry: _Entry, outcome: Outcome) -> None:
+        if outcome.status == "infra_error":
+            self.metrics.count("sandbox_faults")
+            if entry.tries < SANDBOX_TRIES and entry.wanted and not self._stopping:
+                self._enqueue(entry, first=True)
+            else:
+                self._fail(entry, SandboxFault(outcome.message))
+            return
+        self._forget(entry)
+        self.metrics.count(f"jobs_{outcome.status}")
+        self.metrics.observe({"total": time.monotonic() - entry.since})
+        if entry.key and outcome.status in _LASTING:
+            self._keep(entry.key, outcome)
+        if not entry.done.done():
+            entry.done.set_result(outcome)
+
+    def _fail(self, entry: _Entry, error: BaseException) -> None:
+        self._forget(entry)
+        if not entry.done.done():
+            entry.done.set_exception(error)
+            entry.done.exception()  # taken note of, should nobody wait any more
+
+    def _drop(self, entry: _Entry) -> None:
+        """Nobody wants it any more."""
+        self._forget(entry)
+        if entry.waits:
+            entry.waits = False
+            self._waiting -= 1
+        elif entry.running is not None:
+            entry.running.cancel()
+
+    def _forget(self, entry: _Entry) -> None:
+        if self._entries.get(entry.key) is entry:
+            del self._entries[entry.key]
+
+    def _keep(self, key: str, outcome: Outcome) -> None:
+        self._kept[key] = outcome
+        self._kept_bytes += _size(outcome)
+        while self._kept_bytes > self.cache_bytes:
+            self._kept_bytes -= _size(self._kept.popitem(last=False)[1])
+
+
+def _size(outcome: Outcome) -> int:
+    results = sum(len(repr(result.value)) + len(result.error) for result in outcome.results)
+    return _ENTRY_BYTES + len(outcome.message) + 4 * len(outcome.stdout) + 4 * results

@@ -1,0 +1,142 @@
+"""The bodies of the native routes; :mod:`codegen.evals.sandbox.rows` says what they hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from typing import Any
+
+from pydantic import Field
+
+from codegen.errors import ConfigError
+from codegen.evals.sandbox import Job, Limits, Mode
+from codegen.evals.sandbox.languages import find
+from codegen.server.http.wire import Refused, StrictBody
+
+
+class LimitsBody(StrictBody):
+    """Limits of one job; what is left out is the server's default."""
+
+    cpu_s: float | None = None
+    memory_mib: int | None = None
+    output_bytes: int | None = None
+    file_mib: int | None = None
+    processes: int | None = None
+    open_files: int | None = None
+
+    def limits(self, most: Limits) -> Limits:
+        """These limits, none above ``most``.
+
+        Raises:
+            Refused: for one below what the sandbox can keep.
+        """
+        given = {
+            name: min(value, getattr(most, name))
+            for name, value in self.model_dump(exclude_none=True).items()
+        }
+        try:
+            return replace(defaults(most), **given)
+        except ConfigError as error:
+            raise Refused(error.message, param="limits") from None
+
+
+def defaults(most: Limits) -> Limits:
+    """The limits of a job that names none."""
+    usual = asdict(Limits())
+    return Limits(**{name: min(value, getattr(most, name)) for name, value in usual.items()})
+
+
+class JobBody(StrictBody):
+    """One program and how to judge it: ``/v1/judge``."""
+
+    program: str
+    test: str = ""
+    entry_point: str = ""
+    setup: str = ""
+    mode: Mode = "isolated"
+    stdin: str = ""
+    expected_stdout: str = ""
+    calls: list[Any] = Field(default_factory=list)
+    limits: LimitsBody = LimitsBody()
+    language: str = "python"
+    key: str = ""
+    cache: bool = True
+
+    def job(self, most: Limits, languages: Sequence[str]) -> Job:
+        """The job, with limits and in a language that the server allows.
+
+        Raises:
+            InputError: for what no job can be.
+        """
+        return Job(
+            self.program,
+            test=self.test,
+            entry_point=self.entry_point,
+            setup=self.setup,
+            mode=self.mode,
+            stdin=self.stdin,
+            expected_stdout=self.expected_stdout,
+            calls=self.calls,
+            limits=self.limits.limits(most),
+            language=known_language(self.language, languages),
+        )
+
+    def cache_key(self) -> str:
+        """A hash of all that decides the verdict; empty if it is not to be kept."""
+        if not self.cache:
+            return ""
+        # In the order of the request: a program may see that of a dictionary's keys.
+        what = json.dumps(self.model_dump(exclude={"key", "cache"}))
+        return hashlib.sha256(what.encode("ascii")).hexdigest()
+
+
+class StdioTest(StrictBody):
+    """One input of a program and what it must print."""
+
+    stdin: str = ""
+    stdout: str
+
+
+class StdioBody(StrictBody):
+    """One program and many inputs: ``/v1/stdio``."""
+
+    program: str
+    tests: list[StdioTest] = Field(min_length=1)
+    stop_at_first: bool = False
+    limits: LimitsBody = LimitsBody()
+    language: str = "python"
+    cache: bool = True
+
+    def jobs(self) -> list[JobBody]:
+        """A job for each test."""
+        return [
+            JobBody(
+                program=self.program,
+                mode="stdio",
+                stdin=test.stdin,
+                expected_stdout=test.stdout,
+                limits=self.limits,
+                language=self.language,
+                cache=self.cache,
+            )
+            for test in self.tests
+        ]
+
+
+def known_language(name: str, languages: Sequence[str]) -> str:
+    """The canonical name of a language that the server runs.
+
+    Raises:
+        Refused: as 422, with the list.
+    """
+    with suppress(ConfigError):
+        if (found := name if name == "python" else find(name).name) in languages:
+            return found
+    raise Refused(
+        f"language is {name[:40]!r}; this server runs: {', '.join(languages)}.",
+        status=422,
+        param="language",
+    )

@@ -1,0 +1,180 @@
+"""The job of a program in another language: writes its files, runs the commands of its language one
+after another, and tells how they ended.
+
+This process is the first of the job's PID namespace, under the job's limits, and does with its
+program what a shell would do. Like all of a job it is untrusted: what it says is the program's
+word. What decides is what the other side compares: the standard output, the file of answers, the
+token.
+
+The order, which the driver writes with :mod:`marshal`, has
+
+- ``files``: name -> bytes, written to the working directory, executable;
+- ``commands``: lists of arguments; the last one runs the program, those before prepare it;
+- ``environment``: of all of them;
+- ``keep``: patterns of the files that a build leaves for later jobs; empty if it is no build;
+- ``mode``: as that of a :class:`..jobs.Job`;
+- ``token``: in mode ``in_sandbox``, what the last statement of the tests has to give back;
+- ``fetch``, ``fetch_bytes``: in mode ``run``, names of files to return, and most bytes of them.
+
+Modes: ``stdio`` gives the program its standard input and output, ``run`` its standard error as well
+(:mod:`.returns`). In the others what it prints is
+dropped, and it is the file :data:`ANSWERS` that counts: with ``isolated`` it is sent as the
+standard output, with ``in_sandbox`` it must hold the token.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fnmatch
+import json
+import os
+import signal
+import stat
+from typing import Any, NoReturn
+
+from . import returns, wire
+
+ANSWERS = ".answers"
+TOKEN = "CODEGEN_TOKEN"
+_ERRORS = ".stderr"
+_MOST_ERRORS = 4000  # characters of a compiler's or a program's complaints
+_RESET = (signal.SIGPIPE, signal.SIGXFSZ)  # which Python ignores
+
+
+class _FailedError(Exception):
+    """A command failed: its status and a message."""
+
+
+def main(order: dict[str, Any], channel: wire.Channel) -> NoReturn:
+    """Runs the commands; ends the process."""
+    status = 1
+    try:
+        _run(order, channel)
+        status = 0
+    except _FailedError as error:
+        _tell(channel, [*error.args[:1], "", error.args[1]])
+    except OSError as error:
+        _tell(channel, ["error", "", f"it can't be run: {error}"])
+    os._exit(status)
+
+
+def _tell(channel: wire.Channel, message: list[str]) -> None:
+    with contextlib.suppress(OSError, wire.WireError):  # the tests' job is gone: nobody listens
+        channel.send(message)
+
+
+def _run(order: dict[str, Any], channel: wire.Channel) -> None:
+    for name, content in order["files"].items():
+        os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
+        with open(os.open(name, os.O_WRONLY | os.O_CREAT, 0o700), "wb") as file:
+            file.write(content)
+    mode, keep = order["mode"], order["keep"]
+    if mode == "run":
+        _run_script(order)
+        return
+    environment = dict(order["environment"])
+    if mode == "in_sandbox":
+        environment[TOKEN] = order["token"]
+    *before, last = order["commands"]
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for command in before if not keep else order["commands"]:
+        _command(command, environment, (null, 2), "compile_error")
+    if keep:
+        _write_out(json.dumps(_kept(keep)).encode("ascii"))
+        return
+    direct = mode == "stdio"
+    _command(last, environment, (0, 1) if direct else (null, null), "error")
+    if mode == "isolated":
+        _write_out(_answers())
+    elif mode == "in_sandbox" and _answers().decode("utf-8", "replace").strip() == order["token"]:
+        channel.send(["loaded", {}])
+        channel.send(["done", order["token"]])
+    elif mode == "in_sandbox":
+        raise _FailedError("exited", "the program ended before its tests did")
+
+
+def _run_script(order: dict[str, Any]) -> None:
+    from .program import CHANNEL_FD  # a module that imports this one
+
+    (results,) = returns.receive(CHANNEL_FD)
+    (command,) = order["commands"]
+    os.set_inheritable(results, False)
+    try:
+        environment = order["environment"]
+        child = os.posix_spawn(command[0], command, environment, setsigdef=_RESET)
+        status = os.waitpid(child, 0)[1]
+    except OSError as error:
+        os.write(2, f"it can't be run: {error}\n".encode())
+        status = 126 << 8
+    returns.tell(results, status, order["fetch"], order["fetch_bytes"])
+
+
+def _command(
+    command: list[str], environment: dict[str, str], streams: tuple[int, int], otherwise: str
+) -> None:
+    """Runs one to its end. Its standard output is its standard error's file if it is 2."""
+    with open(_ERRORS, "wb") as errors:
+        fd = errors.fileno()
+        stdin, stdout = streams
+        actions = [
+            (os.POSIX_SPAWN_DUP2, stdin, 0),
+            (os.POSIX_SPAWN_DUP2, fd if stdout == 2 else stdout, 1),
+            (os.POSIX_SPAWN_DUP2, fd, 2),
+        ]
+        child = os.posix_spawn(
+            command[0], command, environment, file_actions=actions, setsigdef=_RESET
+        )
+    while True:  # also what it has left behind, which would count as its processes
+        pid, status = os.wait()
+        if pid == child:
+            break
+    if status == 0:
+        return
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        raise _FailedError("crashed", f"{signal.Signals(number).name} {_complaints()}".strip())
+    code = os.WEXITSTATUS(status)
+    # A program may end itself without a word; one that fails says why.
+    text = _complaints()
+    raise _FailedError(otherwise if text else "exited", f"exit code {code} {text}".strip())
+
+
+def _complaints() -> str:
+    """What was written to standard error: its beginning, and its end if it is long."""
+    data = _read(_ERRORS)
+    text = data.decode("utf-8", "replace").strip()
+    if len(text) <= _MOST_ERRORS:
+        return text
+    return f"{text[: _MOST_ERRORS // 2]} ... {text[-_MOST_ERRORS // 2 :]}"
+
+
+def _answers() -> bytes:
+    return _read(ANSWERS)
+
+
+def _read(name: str) -> bytes:
+    """The content of a plain file; nothing if the program has made something else of it."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return b""
+    with open(fd, "rb") as file:
+        return file.read() if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+
+
+def _kept(patterns: list[str]) -> dict[str, str]:
+    """What a build has made: name -> content in base64."""
+    kept = {}
+    for name in sorted(os.listdir(".")):
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
+            kept[name] = base64.b64encode(_read(name)).decode("ascii")
+    if not kept:
+        raise _FailedError("compile_error", f"the compiler left no {' or '.join(patterns)}")
+    return kept
+
+
+def _write_out(data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(1, view) :]

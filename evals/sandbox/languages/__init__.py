@@ -1,0 +1,96 @@
+"""The languages in which the sandbox runs programs, beside Python: one small file each.
+
+``find`` looks one up, ``find_toolchain`` says whether it is installed here. A language is added by
+a file with a :class:`Language` and a line of :data:`LANGUAGES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from codegen.errors import ConfigError, nearest
+
+from .base import Language, MissingToolchainError, Toolchain, find_toolchain
+from .csharp import CSHARP
+from .go import GO
+from .haskell import HASKELL
+from .java import JAVA
+from .javascript import JAVASCRIPT, TYPESCRIPT
+from .native import CPP, C
+from .rust import RUST
+from .scripting import LUA, PERL, PHP, RUBY, R
+from .shell import BASH
+
+LANGUAGES: Mapping[str, Language] = {
+    language.name: language
+    for language in (
+        *(BASH, C, CPP, CSHARP, GO, HASKELL, JAVA, JAVASCRIPT, LUA, PERL, PHP, R, RUBY, RUST),
+        TYPESCRIPT,
+    )
+}
+# A program in each that prints "hello".
+HELLO: Mapping[str, str] = {
+    "bash": "echo hello\n",
+    "c": '#include <stdio.h>\nint main() { puts("hello"); }\n',
+    "cpp": '#include <iostream>\nint main() { std::cout << "hello\\n"; }\n',
+    "csharp": 'class A { static void Main() { System.Console.WriteLine("hello"); } }\n',
+    "go": 'package main\n\nimport "fmt"\n\nfunc main() { fmt.Println("hello") }\n',
+    "haskell": 'main = putStrLn "hello"\n',
+    "java": 'class A { public static void main(String[] a) { System.out.println("hello"); } }\n',
+    "javascript": 'console.log("hello");\n',
+    "lua": 'print("hello")\n',
+    "perl": 'print "hello\\n";\n',
+    "php": '<?php echo "hello\\n";\n',
+    "r": 'cat("hello\\n")\n',
+    "ruby": 'puts "hello"\n',
+    "rust": 'fn main() { println!("hello"); }\n',
+    "typescript": 'const text: string = "hello"; console.log(text);\n',
+}
+_BY_NAME = {
+    name: language for language in LANGUAGES.values() for name in (language.name, *language.aliases)
+}
+
+
+def find(name: str) -> Language:
+    """A language by its name or an alias, in any case.
+
+    Raises:
+        ConfigError: for an unknown one, with the known ones.
+    """
+    if found := _BY_NAME.get(name.lower()):
+        return found
+    raise ConfigError(
+        f"The sandbox runs no programs in {name!r}.",
+        f"{nearest(name, list(_BY_NAME))} Languages are: python, {', '.join(LANGUAGES)}.".lstrip(),
+    )
+
+
+def installed() -> Iterator[Toolchain]:
+    """Those that are installed here."""
+    for language in LANGUAGES.values():
+        try:
+            yield find_toolchain(language)
+        except MissingToolchainError:
+            continue
+
+
+def toolchains(names: Sequence[str]) -> dict[str, Toolchain]:
+    """The toolchains of languages, by canonical name.
+
+    Raises:
+        ConfigError: for an unknown language. MissingToolchainError: for one that is not installed.
+    """
+    return {(language := find(name)).name: find_toolchain(language) for name in names}
+
+
+__all__ = [
+    "HELLO",
+    "LANGUAGES",
+    "Language",
+    "MissingToolchainError",
+    "Toolchain",
+    "find",
+    "find_toolchain",
+    "installed",
+    "toolchains",
+]

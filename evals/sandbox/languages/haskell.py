@@ -1,0 +1,46 @@
+"""Haskell by GHC, without optimization."""
+
+from __future__ import annotations
+
+import re
+
+from .base import Language
+
+_MAIN = re.compile(r"^main\b", re.M)
+_IMPORT = re.compile(r"^import\b", re.M)
+_HEAD = re.compile(r"^module\b.*?\bwhere\b", re.M | re.S)
+_DONE = """
+main :: IO ()
+main = codegenMain >> System.Environment.getEnv "CODEGEN_TOKEN" >>= writeFile ".answers"
+"""
+
+
+def _guard(text: str) -> str:
+    """``main`` is called by another, which gives back the token."""
+    text = _MAIN.sub("codegenMain", text)
+    found = _IMPORT.search(text) or _HEAD.search(text)
+    at = 0 if found is None else found.start() if found[0] == "import" else found.end()
+    return f"{text[:at]}\nimport qualified System.Environment\n{text[at:]}\n{_DONE}"
+
+
+HASKELL = Language(
+    name="haskell",
+    title="Haskell",
+    aliases=("hs",),
+    file="main.hs",
+    tools=("ghc",),
+    install="ghc",
+    version=("{ghc}", "--version"),
+    compile=(
+        ("{ghc}", "-O0", "-v0", "-w", "-main-is", "Main", "-o", "main", "main.hs"),
+        ("/usr/bin/strip", "main"),
+    ),
+    keep=("main",),
+    run=("/tmp/main", "+RTS", "-M{memory_mib}m", "-RTS"),
+    check=("{ghc}", "-fno-code", "-v0", "-w", "main.hs"),
+    shares=("/var/lib/ghc", "/usr/share/ghc*"),
+    any_address=True,
+    comment="--",
+    stop=("\n\n",),
+    guard=_guard,
+)

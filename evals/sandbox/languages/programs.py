@@ -1,0 +1,199 @@
+"""How a job in another language than Python becomes orders for the sandbox: one that compiles, if
+the language does that, and one that runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import json
+import marshal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from codegen.errors import InputError
+from codegen.evals.sandbox.inner.orders import FOREIGN
+from codegen.evals.sandbox.jobs import Job, Limits, Script
+
+from .base import Toolchain, fill
+
+# Where nothing but resident memory is limited: more than any machine has.
+ANY_ADDRESS_MIB = 1 << 24
+# A native program whose memory grows fast must be ended before the next look at it.
+_ADDRESS_FACTOR = 4
+# A compiler is given to a program as it is: it may be led to loop, or to fill memory and disks.
+COMPILE = Limits(cpu_s=20.0, memory_mib=1024, output_bytes=64 << 20, file_mib=64)
+MOST_SOURCE = 2_000_000  # characters
+_ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin",
+    "HOME": "/tmp",
+    "TMPDIR": "/tmp",
+    "LANG": "C.UTF-8",
+    "LC_ALL": "C.UTF-8",
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """What the first process of a job does; see :mod:`..inner.foreign`.
+
+    Attributes:
+        mode, files, commands, environment, keep, fetch, fetch_bytes: as there.
+        address_mib: address space of each process.
+        own_proc: whether it sees itself in ``/proc``.
+    """
+
+    mode: str
+    files: Mapping[str, bytes]
+    commands: Sequence[Sequence[str]]
+    environment: Mapping[str, str]
+    keep: Sequence[str] = ()
+    fetch: Sequence[str] = ()
+    fetch_bytes: int = 0
+    address_mib: int = ANY_ADDRESS_MIB
+    own_proc: bool = False
+
+    def payload(self, token: str) -> bytes:
+        """What the process reads."""
+        order = {
+            "mode": self.mode,
+            "files": dict(self.files),
+            "commands": [list(command) for command in self.commands],
+            "environment": dict(self.environment),
+            "keep": list(self.keep),
+            "fetch": list(self.fetch),
+            "fetch_bytes": self.fetch_bytes,
+            "token": token,
+        }
+        return FOREIGN + marshal.dumps(order)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A job's program with all that runs beside it.
+
+    Attributes:
+        toolchain: what it is compiled and run by.
+        job: what it is of.
+        source: the whole text.
+    """
+
+    toolchain: Toolchain
+    job: Job | Script
+    source: str
+
+    @property
+    def build(self) -> Command | None:
+        """How it is compiled; None for an interpreter. The output is the files that it leaves, as
+        JSON.
+        """
+        language = self.toolchain.language
+        if not language.compile:
+            return None
+        return Command(
+            "stdio",
+            self._files,
+            self._filled(language.compile),
+            self._environment,
+            keep=language.keep,
+            own_proc=language.own_proc,
+        )
+
+    @property
+    def check(self) -> Command:
+        """How errors are found in it without running it."""
+        language = self.toolchain.language
+        commands, own_proc = self._filled([language.check]), language.own_proc
+        return Command("stdio", self._files, commands, self._environment, own_proc=own_proc)
+
+    def run(self, built: Mapping[str, bytes]) -> Command:
+        """How it is run, once what was built is there."""
+        job, language, memory_mib = self.job, self.toolchain.language, self.job.limits.memory_mib
+        files = built if language.compile else self._files
+        script = job if isinstance(job, Script) else None
+        return Command(
+            job.mode,
+            {**script.files, **files} if script else files,
+            self._filled([language.run]),
+            self._environment,
+            fetch=script.fetch if script else (),
+            fetch_bytes=job.limits.file_mib << 19,
+            address_mib=ANY_ADDRESS_MIB if language.any_address else _ADDRESS_FACTOR * memory_mib,
+            own_proc=language.own_proc,
+        )
+
+    @functools.cached_property
+    def key(self) -> str:
+        """A hash of all that decides what is built."""
+        said = [self.toolchain.cache, self.toolchain.version, sorted(self._files.items())]
+        return hashlib.sha256(repr(said).encode()).hexdigest()
+
+    @functools.cached_property
+    def _names(self) -> dict[str, str]:
+        toolchain, language = self.toolchain, self.toolchain.language
+        own = language.names(self.source) if language.names else {}
+        names = {"memory_mib": str(self.job.limits.memory_mib), "cache": toolchain.cache}
+        plain = self.job.mode in ("stdio", "run")
+        support = "" if plain else " ".join(language.support)
+        return {**names, **toolchain.tools, "support": support, **own}
+
+    @functools.cached_property
+    def _files(self) -> dict[str, bytes]:
+        language, names = self.toolchain.language, self._names
+        files = {fill(language.file, names): self.source}
+        if names["support"]:
+            files |= {name: fill(text, names) for name, text in language.support.items()}
+        return {name: text.encode("utf-8", "surrogatepass") for name, text in files.items()}
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        own = self.toolchain.language.environment
+        return {**_ENVIRONMENT, **{key: fill(text, self._names) for key, text in own.items()}}
+
+    def _filled(self, commands: Sequence[Sequence[str]]) -> list[list[str]]:
+        filled = [[fill(part, self._names) for part in command] for command in commands]
+        return [[part for part in command if part] for command in filled]
+
+
+def program_of(job: Job | Script, toolchain: Toolchain) -> Program:
+    """The program of a job, with its tests and what they need.
+
+    Raises:
+        InputError: for a job that can't be judged in its language.
+    """
+    language, source = toolchain.language, job.program
+    if isinstance(job, Job) and job.mode == "isolated" and (language.answers or language.support):
+        parts = [source, job.test]
+        parts.insert(2 if language.answers_last else 0, language.answers)
+        source = "\n".join(part for part in parts if part)
+    elif isinstance(job, Job) and job.mode == "in_sandbox" and language.guard is not None:
+        source = language.guard(f"{source}\n{job.test}")
+    elif job.mode not in ("stdio", "run"):
+        raise InputError(
+            f"The sandbox runs no programs in {language.title} in mode {job.mode}.",
+            "Every language has the mode stdio, most have isolated and in_sandbox.",
+        )
+    if len(source) > MOST_SOURCE:
+        raise InputError(
+            f"The program is too long: {len(source)} characters.",
+            f"At most {MOST_SOURCE} can be compiled or run.",
+        )
+    return Program(toolchain, job, source)
+
+
+def build_job(source: str, language: str) -> Job:
+    """The job that compiles or checks a program, under limits of its own."""
+    return Job(source, mode="stdio", expected_stdout=None, limits=COMPILE, language=language)
+
+
+def built_files(output: str) -> dict[str, bytes]:
+    """The files that a build has left, by name; the compiler's word, which a program may have led.
+
+    Raises:
+        ValueError: if it is not of the form.
+    """
+    row = json.loads(output)
+    if not isinstance(row, dict) or any("/" in name or name.startswith(".") for name in row):
+        raise ValueError("not the files of a build")
+    return {name: base64.b64decode(content, validate=True) for name, content in row.items()}

@@ -1,0 +1,484 @@
+"""Tasks in many languages: MultiPL-E, MBXP, multilingual HumanEval, HumanEvalPack and McEval.
+
+A task's name ends with a colon and a language: ``multipl_e:js``, ``mbxp:java``. The columns differ,
+the rest is one task: a prompt that the model continues to the end of a function, and tests in the
+same language behind it.
+
+- MultiPL-E (Cassano et al. 2023, arXiv 2208.08227), which has no reference solutions; MBXP and
+  multilingual HumanEval (Athiwaratkun et al. 2023, arXiv 2210.14868): HumanEval and MBPP by
+  translation. Their tests are taken apart (:mod:`.translated`), so a program can't reach what it is
+  compared with.
+- HumanEvalPack (Muennighoff et al. 2023, arXiv 2308.07124, task HumanEvalSynthesize) and McEval
+  (Chai et al. 2024, arXiv 2406.07436): their own tests beside the program. That these have run to
+  their end is told by their last statement, not by an exit status; a program made to forge this
+  can.
+
+Where the original uses a library for a comparison (lodash, KellermanSoftware.CompareNetObjects),
+the language's own deep comparison takes its place, and ``console.assert``, which only prints,
+throws.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from codegen.errors import ConfigError, SandboxError
+from codegen.evals.sandbox import Job, Limits, SandboxProtocol
+from codegen.evals.sandbox.languages import Language, find
+from codegen.evals.sandbox.languages.source import closing_brace, masked
+from codegen.paths import cache_folder
+from codegen.records import Sample, write_atomic
+
+from .base import CodeTask
+from .extraction import Extraction, fenced_blocks
+from .rows import Home, Problem, make_problems, read_rows_of, text_field
+from .styles import PromptStyle, style_of
+from .translated import FORMS, MBXP_FORMS, Form, Halves, take_apart
+
+_LIMITS = Limits(cpu_s=10.0)
+_BROKEN = Path(__file__).parent / "broken_references.json"
+# Of a prompt, the lines that a function needs around it.
+_HEAD = re.compile(
+    r"^(?:#include|using |import |use |package |<\?php|module |[ \t]*class |\)|\(|\t?\s*\")"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TranslatedProblem(Problem):
+    """One problem; ``solution`` and ``bug`` are completions of the prompt, empty if there are none.
+
+    ``test`` is what stands behind a program.
+    """
+
+    entry_point: str
+    test: str
+    solution: str = ""
+    bug: str = ""
+
+
+class Translated(CodeTask[TranslatedProblem]):
+    """A task in one language.
+
+    Attributes:
+        codes: language -> what its file is called.
+        hub: the data set of the hub, ``{}`` for the file's name.
+        file: its place in the folder of data sets.
+    """
+
+    asks = ("code", "instruction")
+    takes_language: ClassVar[bool] = True
+    codes: ClassVar[Mapping[str, str]]
+    file: ClassVar[str]
+    hub: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        name: str,
+        description: str,
+        problems: Sequence[TranslatedProblem],
+        source: str,
+        language: Language,
+    ) -> None:
+        super().__init__(name, description, problems, source)
+        self.language = language
+        self.languages = (language.name,)
+        self.reference_exceptions = _broken().get(name.partition(":")[0] + ":" + language.name, {})
+        self.stop = language.stop
+
+    @classmethod
+    def load(cls, name: str, description: str, source: str | None = None) -> Self:
+        """The task in the language that its name ends with.
+
+        Raises:
+            ConfigError: if it names none, or one that the task does not have.
+        """
+        language = cls._language(name)
+        code = cls.codes[language.name]
+        home = Home(cls.file.format(code), cls.hub and cls.hub.format(code))
+        rows = read_rows_of(source, home)
+
+        def problem(place: str, row: Mapping[str, object]) -> TranslatedProblem:
+            return cls.problem_in(language, place, row)
+
+        problems = make_problems(rows, problem)
+        return cls(name, f"{description}, in {language.title}", problems, rows.source, language)
+
+    @classmethod
+    def _language(cls, name: str) -> Language:
+        task, _, code = name.partition(":")
+        known = ", ".join(f"{task}:{language}" for language in cls.codes)
+        if not code:
+            raise ConfigError(f"The task {task} needs a language.", f"There are: {known}.")
+        language = find(code)
+        if language.name not in cls.codes:
+            raise ConfigError(
+                f"{task} has no problems in {language.title}.", f"There are: {known}."
+            )
+        return language
+
+    @classmethod
+    def problem_in(
+        cls, language: Language, place: str, row: Mapping[str, object]
+    ) -> TranslatedProblem:
+        """The problem of a row.
+
+        Raises:
+            InputError: naming what is wrong with the row.
+        """
+        raise NotImplementedError
+
+    def instruction(self, problem: TranslatedProblem) -> str:
+        """The order to complete the prompt."""
+        title = self.language.title
+        return (
+            f"Complete the {title} function {problem.entry_point}. Answer with the whole function "
+            f"in one code block, with the imports it needs.\n\n```\n{problem.prompt.rstrip()}\n```"
+        )
+
+    def _stops(self, style: PromptStyle) -> tuple[str, ...]:
+        return self.stop if style.stop and style.read == "append" else super()._stops(style)
+
+    def extract(self, problem: TranslatedProblem, sample: Sample) -> Extraction:
+        """The whole program of a sample, as far as its tests want it."""
+        style = style_of(sample)
+        if style.read != "find" or not sample.completion.strip():
+            return super().extract(problem, sample)
+        name = problem.entry_point
+        blocks = [block for block in fenced_blocks(sample.completion) if block.strip()]
+        found = next((block for block in blocks if name in block), blocks[0] if blocks else "")
+        if not found and name in sample.completion:
+            found = sample.completion
+        if not found:
+            return Extraction("", f"no code block, and the text does not define {name}")
+        return Extraction(self._whole(problem, found))
+
+    def _whole(self, problem: TranslatedProblem, code: str) -> str:
+        """Code with what the prompt has around its function, without what the tests close."""
+        prompt = problem.prompt
+        head = [line for line in prompt.splitlines() if _HEAD.match(line)]
+        missing = [line for line in head if line.strip() and line.strip() not in code]
+        if any(line.startswith("package ") for line in missing) and "package " in code:
+            missing = []  # a file of Go with imports of its own
+        program = "\n".join([*missing, code])
+        if not problem.test.lstrip().startswith("}"):
+            return program
+        blank = masked(program)
+        found = re.search(rf"\b{re.escape(problem.entry_point)}\s*\(", blank)
+        opening = blank.find("{", found.end()) if found else -1
+        end = closing_brace(blank, opening) if opening >= 0 else -1
+        return program[:end].rstrip(" ") if end > 0 else program
+
+    def job(self, problem: TranslatedProblem, program: str) -> Job:
+        """The row's tests beside the program."""
+        return Job(
+            program,
+            test=problem.test,
+            mode="in_sandbox",
+            limits=_LIMITS,
+            language=self.language.name,
+        )
+
+    def reference(self, problem: TranslatedProblem) -> str:
+        """The prompt with the solution."""
+        return problem.prompt + problem.solution if problem.solution else ""
+
+    def buggy(self, problem: TranslatedProblem) -> Sequence[str]:
+        """The prompt with the bug."""
+        return (problem.prompt + problem.bug,) if problem.bug else ()
+
+
+@cache
+def _broken() -> dict[str, dict[str, str]]:
+    """Task -> problem -> why its reference fails with the data set's own tests, run plainly."""
+    return json.loads(_BROKEN.read_text(encoding="utf-8"))
+
+
+class TakenApart(Translated):
+    """A task whose tests are taken apart where they are of the form."""
+
+    needs_preparation = True
+    forms: ClassVar[Mapping[str, Form]]
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._halves: dict[str, Halves | None] = {}
+        self._expected: dict[str, str] = {}
+
+    def halves(self, problem: TranslatedProblem) -> Halves | None:
+        """The problem's test taken apart; None if it is not of the form."""
+        if problem.id not in self._halves:
+            form = self.forms.get(self.language.name)
+            self._halves[problem.id] = form and take_apart(form, problem.prompt, problem.test)
+        return self._halves[problem.id]
+
+    def prepare(self, problems: Sequence[TranslatedProblem], sandbox: SandboxProtocol) -> None:
+        """Has the expected values written down, once for each version of the language's tools.
+
+        Raises:
+            SandboxError: if the sandbox fails.
+        """
+        version = sandbox.describe()["languages"][self.language.name]
+        for problem, text in self._written(problems, version, sandbox):
+            halves = self.halves(problem)
+            if halves is not None and text.count("\n") == halves.count:
+                self._expected[problem.id] = text
+
+    def _written(
+        self, problems: Sequence[TranslatedProblem], version: str, sandbox: SandboxProtocol
+    ) -> Iterator[tuple[TranslatedProblem, str]]:
+        jobs: list[tuple[tuple[TranslatedProblem, Path], Job]] = []
+        for problem in problems:
+            if problem.id in self._expected or (halves := self.halves(problem)) is None:
+                continue
+            job = Job(
+                halves.expected,
+                mode="isolated",
+                expected_stdout=None,
+                limits=_LIMITS,
+                language=self.language.name,
+            )
+            said = [self.language.name, version, self.language.answers, self.language.support]
+            key = hashlib.sha256(repr([said, halves.expected]).encode()).hexdigest()[:24]
+            path = cache_folder() / "expected" / f"{self.language.name}-{key}.txt"
+            if path.is_file():
+                yield problem, path.read_text(encoding="utf-8")
+            else:
+                jobs.append(((problem, path), job))
+        for (problem, path), outcome in sandbox.map(jobs):
+            if outcome.status == "infra_error":
+                raise SandboxError(
+                    f"The expected values of {problem.id} can't be computed: {outcome.message}."
+                )
+            # Where values can't be written the file is empty, and the problem has its own tests.
+            text = outcome.stdout if outcome.passed else ""
+            write_atomic(path, text)
+            yield problem, text
+
+    def job(self, problem: TranslatedProblem, program: str) -> Job:
+        """Has the calls made and compares elsewhere; or the row's tests beside the program."""
+        expected, halves = self._expected.get(problem.id), self.halves(problem)
+        if expected is None or halves is None:
+            return super().job(problem, program)
+        if self.language.name == "go":
+            program = re.sub(r"^package\s+\w+", "package main", program, count=1, flags=re.M)
+        return Job(
+            program,
+            test=halves.calls,
+            mode="isolated",
+            expected_stdout=expected,
+            limits=_LIMITS,
+            language=self.language.name,
+        )
+
+
+# --- MultiPL-E ---------------------------------------------------------------------------------
+
+_BOUND = re.compile(
+    r"candidate\s*(?::?=|<-)\s*(?:\\&|method\(:)?([A-Za-z_]\w*)"  # most
+    r"|return (\w+)\(\.\.\.\$args\)"  # PHP
+    r'|^\s+(\w+) "\$@"'  # Bash
+    r"|[aA]ssert\((\w+)\(",  # Java, C#
+    re.MULTILINE,
+)
+
+
+class MultiPLE(TakenApart):
+    """HumanEval by MultiPL-E."""
+
+    forms = FORMS
+    file = "languages/multipl_e/humaneval-{}.jsonl.gz"
+    hub = "nuprl/MultiPL-E:humaneval-{}:test"
+    codes: ClassVar = {
+        "bash": "sh",
+        "cpp": "cpp",
+        "csharp": "cs",
+        "go": "go",
+        "java": "java",
+        "javascript": "js",
+        "lua": "lua",
+        "perl": "pl",
+        "php": "php",
+        "r": "r",
+        "ruby": "rb",
+        "rust": "rs",
+        "typescript": "ts",
+    }
+
+    @classmethod
+    def problem_in(
+        cls,
+        language: Language,  # noqa: ARG003
+        place: str,
+        row: Mapping[str, object],
+    ) -> TranslatedProblem:
+        """The problem of a row; the function's name is in its tests."""
+        id_, prompt, test = (text_field(place, row, key) for key in ("name", "prompt", "tests"))
+        found = _BOUND.search(test)
+        name = next((part for part in found.groups() if part), "") if found else ""
+        return TranslatedProblem(id_, prompt, name, test)
+
+
+class MultiPLEMbpp(MultiPLE):
+    """MBPP by MultiPL-E."""
+
+    file = "languages/multipl_e/mbpp-{}.jsonl.gz"
+    hub = "nuprl/MultiPL-E:mbpp-{}:test"
+
+
+# --- MBXP and multilingual HumanEval -----------------------------------------------------------
+
+_LODASH = 'const _ = require("lodash")'
+_DEEP_EQUAL = 'const _ = { isEqual: require("node:util").isDeepStrictEqual };'
+_COMPARE_LOGIC = """
+namespace KellermanSoftware.CompareNetObjects {
+    public class ComparisonResult { public bool AreEqual; }
+    public class CompareLogic {
+        public ComparisonResult Compare(object a, object b) {
+            bool same = CodegenAnswers.Text(a) == CodegenAnswers.Text(b);
+            return new ComparisonResult { AreEqual = same };
+        }
+    }
+}
+"""
+
+
+class Mbxp(TakenApart):
+    """MBPP in many languages."""
+
+    forms = MBXP_FORMS
+
+    file = "languages/mbxp/{}.jsonl.gz"
+    hub = "mxeval/mbxp:{}:test"
+    codes: ClassVar = {
+        "cpp": "mbcpp_release_v1.2",
+        "csharp": "mbcsp_release_v1.2",
+        "go": "mbgp_release_v1.1",
+        "java": "mbjp_release_v1.2",
+        "javascript": "mbjsp_release_v1.2",
+        "perl": "mbplp_release_v1",
+        "php": "mbphp_release_v1.2",
+        "ruby": "mbrbp_release_v1.2",
+        "typescript": "mbtsp_release_v1.2",
+    }
+
+    @classmethod
+    def problem_in(
+        cls, language: Language, place: str, row: Mapping[str, object]
+    ) -> TranslatedProblem:
+        """The problem of a row, whose solution may be null."""
+        names = ("task_id", "prompt", "entry_point", "test")
+        id_, prompt, name, test = (text_field(place, row, key) for key in names)
+        solution = row.get("canonical_solution")
+        test = test.replace(_LODASH, _DEEP_EQUAL)
+        if language.name == "csharp":
+            test += _COMPARE_LOGIC
+        solution = solution if isinstance(solution, str) else ""
+        return TranslatedProblem(id_, prompt, name, f"\n{test}", solution)
+
+
+class MultilingualHumanEval(Mbxp):
+    """HumanEval in many languages."""
+
+    file = "languages/multilingual_humaneval/{}.jsonl.gz"
+    hub = "mxeval/multi-humaneval:{}:test"
+    codes: ClassVar = {
+        "csharp": "HumanEval_csharp_v1",
+        "go": "HumanEval_go_v1",
+        "java": "HumanEval_java_v1.1",
+        "javascript": "HumanEval_javascript_v1.1",
+        "perl": "HumanEval_perl_v1.1",
+        "php": "HumanEval_php_v1.1",
+        "ruby": "HumanEval_ruby_v1.1",
+        "typescript": "HumanEval_typescript_v1",
+    }
+
+
+# --- HumanEvalPack and McEval ------------------------------------------------------------------
+
+_STRICT_ASSERT = 'console.assert = require("node:assert");\n'
+# Crates that all rows import and hardly any uses.
+_CRATES = {
+    "use rand::Rng;": "thread_rng|gen_range",
+    "use regex::Regex;": "Regex::",
+    "use md5;": "md5::",
+}
+
+
+def _without_crates(prompt: str, rest: str) -> str:
+    for line, used in _CRATES.items():
+        if not re.search(used, rest):
+            prompt = prompt.replace(line, "")
+    return prompt
+
+
+class HumanEvalPack(Translated):
+    """HumanEvalSynthesize: the function from its docstring; its known bugs are the gate's."""
+
+    file = "languages/humanevalpack/humanevalpack-{}.jsonl.gz"
+    hub = "bigcode/humanevalpack:{}:test"
+    codes: ClassVar = {
+        "cpp": "cpp",
+        "go": "go",
+        "java": "java",
+        "javascript": "js",
+        "rust": "rust",
+    }
+
+    @classmethod
+    def problem_in(
+        cls, language: Language, place: str, row: Mapping[str, object]
+    ) -> TranslatedProblem:
+        """The problem of a row."""
+        names = ("task_id", "prompt", "entry_point", "test", "canonical_solution", "buggy_solution")
+        id_, prompt, name, test, solution, bug = (text_field(place, row, key) for key in names)
+        if language.name == "javascript":
+            test = _STRICT_ASSERT + test
+        if language.name == "rust":
+            prompt = _without_crates(prompt, solution + test)
+        if language.name == "go":
+            parts = (text_field(place, row, key) for key in ("test_setup", "import"))
+            prompt = "\n".join([*parts, prompt])
+        return TranslatedProblem(id_, prompt, name, f"\n{test}", solution, bug)
+
+
+class McEval(Translated):
+    """Fifty problems in each language, with a reference each."""
+
+    file = "languages/mceval/{}.jsonl.gz"
+    codes: ClassVar = {
+        "bash": "Shell",
+        "c": "C",
+        "cpp": "CPP",
+        "csharp": "Csharp",
+        "go": "Go",
+        "haskell": "Haskell",
+        "java": "Java",
+        "javascript": "JavaScript",
+        "lua": "Lua",
+        "perl": "Perl",
+        "php": "PHP",
+        "r": "R",
+        "ruby": "Ruby",
+        "rust": "Rust",
+        "typescript": "TypeScript",
+    }
+
+    @classmethod
+    def problem_in(
+        cls, language: Language, place: str, row: Mapping[str, object]
+    ) -> TranslatedProblem:
+        """The problem of a row."""
+        names = ("task_id", "prompt", "entry_point", "test", "canonical_solution")
+        id_, prompt, name, test, solution = (text_field(place, row, key) for key in names)
+        if language.name in ("javascript", "typescript"):
+            test = _STRICT_ASSERT + test
+        if language.name == "rust":
+            prompt = _without_crates(prompt, solution + test)
+        return TranslatedProblem(id_, f"{prompt}\n", name, f"\n{test}", solution)

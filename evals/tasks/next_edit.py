@@ -1,0 +1,499 @@
+"""The next edit: a file, the edits made so far and the cursor; what is changed next?
+
+Four tasks of one kind:
+
+- ``next-edit``: real commits (rows of ``repository``, ``path``, ``commit``, ``old``, ``diff``).
+  Of each file change some hunks are made, in an order drawn by the row's id; asked for is what
+  remains in a window of 10 + 1 + 10 lines at the cursor, or at the next hunk if that is elsewhere
+  (category ``jump``). Of every fourth row there is a moment at which all is done besides, where the
+  right answer is no edit (``nothing``). The problems of one repository are one cluster.
+- ``next-edit-refactorings``: the files of unseen repositories, refactored
+  (:mod:`codegen.methods.edits.refactorings`); the category is the refactoring.
+- ``next-edit-scenarios``: sessions recorded by Copilot's and written by cursortab's authors; each
+  has one or several right answers, or none.
+- ``next-edit-instructions``: the instruction is a comment that was just typed, and tests judge the
+  file after the edit (EditEval, Li et al. 2024; CanItEdit, Cassano et al. 2024, must not be trained
+  on).
+
+Ask in a style ``edit-FORMAT`` (:mod:`codegen.methods.edits.formats`). A sample passes if the file
+after its edit is the expected one but for white space at the ends of lines, or passes the tests.
+Numbers beside the verdict:
+
+- ``parsed``: the answer is in its format;
+- ``exact``, and ``exact_CATEGORY`` of each category; ``exact_blind``: without regard to any white
+  space;
+- ``similarity``: 1 - d(answer, expected) / d(before, expected), at least 0, with the Levenshtein
+  distance d of words in the window (so that doing nothing is 0, not 0.9);
+- ``location``: the first changed line lies in what is to be changed;
+- ``kept``: of the characters of words that the answer inserts, those that are in the expected text;
+- ``shown``: something is changed where it should be; ``quiet``: nothing is where nothing should be;
+  ``no_op_precision``: of the answers that change nothing, those that are right.
+
+Limits: a user could have continued otherwise, so ``exact`` is a lower bound; what a model was
+trained on before is not known.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any, Self
+
+from codegen.errors import ConfigError, InputError
+from codegen.evals.sandbox import Job
+from codegen.generation.protocol import Request
+from codegen.methods.edits import refactorings, sessions
+from codegen.methods.edits.formats import (
+    FORMATS,
+    EditFormat,
+    Unreadable,
+    Unwritable,
+    around,
+    window_lines,
+    with_window,
+)
+from codegen.methods.edits.hunks import apply_diff, difference, lines_of
+from codegen.records import Change, Edit, Sample, Verdict
+
+from .base import CodeTask
+from .extraction import Extraction, cut_at_stop
+from .rows import Home, Problem, make_problems, read_rows_of, text_field, text_fields
+from .styles import PromptStyle, style_of
+
+VIEW = sessions.View()
+_EVERY = 4  # of so many rows, one gives a moment at which nothing is to change
+_KINDS = 2  # refactorings of a file
+_WORDS = re.compile(r"\w+|[^\S\n]+|\n|[^\w\s]")
+
+
+@dataclass(frozen=True, slots=True)
+class NextEditProblem(Problem):
+    """One moment; ``prompt`` is the file's text.
+
+    Attributes:
+        edit: the moment, with its target.
+        accepted: whole files that are right; the first is the reference's.
+        test: what judges the file instead, for the sandbox.
+    """
+
+    edit: Edit
+    accepted: tuple[str, ...]
+    test: str = ""
+
+
+class NextEdit(CodeTask[NextEditProblem]):
+    """Moments of real commits."""
+
+    home = Home("next_edit/commits_test.jsonl.gz")
+    asks = ("edit",)
+    style = "edit-blocks"
+    passing = "the file after its edit is the expected one, but for white space at line ends"
+
+    @classmethod
+    def load(cls, name: str, description: str, source: str | None = None) -> Self:
+        """The moments of all rows that every format can show."""
+        rows = read_rows_of(source, cls.home)
+        edits = [edit for place, row in rows.items for edit in cls.moments(place, row)]
+        problems = [problem for problem in map(cls.problem, edits) if _can_be_shown(problem.edit)]
+        if not problems:
+            raise InputError(f"{rows.source} holds no problems.")
+        if len({problem.id for problem in problems}) < len(problems):
+            raise InputError(f"{rows.source} has two rows with one id.")
+        return cls(name, description, problems, rows.source)
+
+    @classmethod
+    def moments(cls, place: str, row: Mapping[str, object]) -> Iterator[Edit]:
+        """The moments of a row.
+
+        Raises:
+            InputError: naming what is wrong with it.
+        """
+        session, rng, prefix = _session(place, row)
+        count = len(session.hunks)
+        if count > 1:
+            yield from _sound(sessions.next_edit(session, rng.randrange(1, count), VIEW), prefix)
+        if count and rng.randrange(_EVERY) == 0:
+            yield replace(sessions.nothing(session, VIEW, rng), id=f"{prefix}/nothing")
+
+    @classmethod
+    def problem(cls, edit: Edit) -> NextEditProblem:
+        """The problem of a moment."""
+        return NextEditProblem(edit.id, edit.text, edit, (with_window(edit, edit.target or ""),))
+
+    def request(self, problem: NextEditProblem, style: PromptStyle, index: int) -> Request:
+        """The ``index``-th request for ``problem``."""
+        if style.ask != "edit":
+            raise ConfigError(
+                f"The task {self.name!r} has no prompts in the style {style.name!r}.",
+                f"Choose one of: {', '.join(f'edit-{name}' for name in FORMATS)}.",
+            )
+        form = _format(style)
+        return Request(
+            style.render(prompt=form.prompt(problem.edit)),
+            chat=style.chat,
+            stop=style.stop,
+            task=self.name,
+            problem_id=problem.id,
+            index=index,
+            heal=False,
+            original="".join(window_lines(problem.edit)),
+            marks=form.trained,
+        )
+
+    def extract(self, problem: NextEditProblem, sample: Sample) -> Extraction:
+        """The whole file after the edit."""
+        try:
+            window = _window(problem, sample)
+        except Unreadable as error:
+            return Extraction("", str(error), "no_answer")
+        return Extraction(with_window(problem.edit, window))
+
+    def job(self, problem: NextEditProblem, program: str) -> Job | Verdict:
+        """Compares the file; nothing has to run unless there are tests."""
+        if problem.test:
+            return Job(program, test=problem.test)
+        is_right = any(_stripped(program) == _stripped(text) for text in problem.accepted)
+        return Verdict(problem.id, 0, "passed" if is_right else "wrong")
+
+    def reference(self, problem: NextEditProblem) -> str:
+        """The file after the right edit."""
+        return problem.accepted[0]
+
+    def buggy(self, problem: NextEditProblem) -> Sequence[str]:
+        """The file as it is where it should change, and changed where it should not."""
+        is_due = problem.edit.category != "nothing"
+        return (problem.edit.text if is_due else f"{problem.edit.text}# more\n",)
+
+    def measure(self, problem: NextEditProblem, sample: Sample) -> Mapping[str, float]:
+        """See the module's docstring."""
+        try:
+            window = _window(problem, sample)
+        except Unreadable:
+            window = None
+        return {"parsed": float(window is not None), **measures(problem, window)}
+
+
+def measures(problem: NextEditProblem, window: str | None) -> dict[str, float]:
+    """The numbers of one answer.
+
+    Args:
+        problem: the moment and what is right.
+        window: the window's text after the edit; None if the answer can't be read.
+    """
+    edit = problem.edit
+    before = "".join(window_lines(edit))
+    is_due = edit.category != "nothing"
+    found = {"exact": 0.0, "exact_blind": 0.0, f"exact_{edit.category}": 0.0}
+    if is_due:
+        found |= {"shown": 0.0, "location": 0.0, "similarity": 0.0}
+    else:
+        found["quiet"] = 0.0
+    if window is None:
+        return found
+    after = with_window(edit, window)
+    exact = any(_stripped(after) == _stripped(text) for text in problem.accepted)
+    bare = ["".join(text.split()) for text in (after, *problem.accepted)]
+    found |= {
+        "exact": float(exact),
+        f"exact_{edit.category}": float(exact),
+        "exact_blind": float(bare[0] in bare[1:]),
+    }
+    changes = window != before
+    if not changes:
+        found["no_op_precision"] = float(not is_due)
+    if not is_due:
+        return found | {"quiet": float(not changes)}
+    target = edit.target or ""
+    expected = _WORDS.findall(target)
+    whole = distance(_WORDS.findall(before), expected)
+    rest = distance(_WORDS.findall(window), expected)
+    found |= {
+        "shown": float(changes),
+        "location": float(changes and _is_there(before, window, target)),
+        "similarity": max(0.0, 1 - rest / whole) if whole else 0.0,
+    }
+    if changes and (kept := kept_rate(before, window, target)) is not None:
+        found["kept"] = kept
+    return found
+
+
+def _is_there(before: str, after: str, target: str) -> bool:
+    """Whether the first change begins within, or just at, what is to be changed."""
+    lines = lines_of(before)
+    first = difference(lines, lines_of(after))[0]
+    return any(
+        hunk.start <= first.start <= max(hunk.end - 1, hunk.start)
+        for hunk in difference(lines, lines_of(target))
+    )
+
+
+def kept_rate(before: str, after: str, settled: str) -> float | None:
+    """The share of the characters of inserted words that are in the settled text.
+
+    None if nothing is inserted. Words are matched by the longest blocks (difflib).
+    """
+    old, new, end = (_WORDS.findall(text) for text in (before, after, settled))
+    inserted: set[int] = set()
+    for tag, _, _, first, last in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag in ("insert", "replace"):
+            inserted.update(i for i in range(first, last) if new[i].strip())
+    size = sum(len(new[i]) for i in inserted)
+    kept = 0
+    for block in SequenceMatcher(None, new, end, autojunk=False).get_matching_blocks():
+        same = range(block.a, block.a + block.size)
+        kept += sum(len(new[i]) for i in same if i in inserted)
+    return kept / size if size else None
+
+
+def distance(one: Sequence[str], other: Sequence[str]) -> int:
+    """The Levenshtein distance of two sequences."""
+    start = 0
+    while start < min(len(one), len(other)) and one[start] == other[start]:
+        start += 1
+    one, other = one[start:], other[start:]
+    while one and other and one[-1] == other[-1]:
+        one, other = one[:-1], other[:-1]
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        above, row[0] = row[0], i
+        for j, b in enumerate(other, 1):
+            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (a != b))
+    return row[-1]
+
+
+def _stripped(text: str) -> list[str]:
+    lines = [line.rstrip() for line in text.split("\n")]
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def _format(style: PromptStyle) -> EditFormat:
+    return FORMATS[style.read.removeprefix("edit-")]
+
+
+def _window(problem: NextEditProblem, sample: Sample) -> str:
+    style = style_of(sample)
+    if not style.read.startswith("edit-"):
+        raise InputError(
+            f"Sample {sample.index} of {sample.problem_id} has the prompt style {style.name!r}.",
+            "This task reads the styles edit-FORMAT alone.",
+        )
+    return _format(style).read(problem.edit, cut_at_stop(sample.completion, style.stop))
+
+
+def _can_be_shown(edit: Edit) -> bool:
+    try:
+        for form in FORMATS.values():
+            form.prompt(edit)
+    except Unwritable:
+        return False
+    return True
+
+
+def _sound(edit: Edit, id_: str) -> Iterator[Edit]:
+    """The moment under its id, if there is something to do in its window."""
+    if edit.target != "".join(window_lines(edit)):
+        yield replace(edit, id=id_)
+
+
+def _session(place: str, row: Mapping[str, object]) -> tuple[sessions.Session, random.Random, str]:
+    names = ("repository", "path", "commit", "old", "diff")
+    repository, path, commit, old, diff = text_fields(place, row, names)
+    prefix = f"NextEdit/{repository}/{commit[:10]}/{path}"
+    rng = random.Random(prefix)
+    try:
+        new = apply_diff(old, diff)
+    except InputError as error:
+        raise InputError(f"{place}: {error.message}") from None
+    return sessions.ordered(path, old, new, rng), rng, prefix
+
+
+# --- the other tasks -----------------------------------------------------------------------------
+
+
+class Refactorings(NextEdit):
+    """Refactorings of the files of unseen repositories."""
+
+    @classmethod
+    def moments(cls, place: str, row: Mapping[str, object]) -> Iterator[Edit]:
+        """Up to two refactorings of a row's file before the change, and at times the end of one."""
+        if row.get("split", "test_repository") != "test_repository":
+            return
+        session, rng, prefix = _session(place, row)
+        try:
+            program = refactorings.Program("".join(session.lines))
+        except (SyntaxError, ValueError, RecursionError):
+            return
+        kinds = list(refactorings.REFACTORINGS)
+        rng.shuffle(kinds)
+        made = 0
+        for kind in kinds:
+            found = refactorings.refactored(program, kind, rng) if made < _KINDS else None
+            if not found:
+                continue
+            made += 1
+            session = sessions.Session(session.path, tuple(found[0]), tuple(found[1]))
+            done = rng.randrange(1, len(session.hunks))
+            edit = replace(sessions.next_edit(session, done, VIEW), category=kind)
+            yield from _sound(edit, f"{prefix}/{kind}")
+            if rng.randrange(_EVERY) == 0:
+                edit = sessions.nothing(session, VIEW, rng)
+                yield replace(edit, id=f"{prefix}/{kind}/nothing")
+
+
+class Scenarios(NextEdit):
+    """Sessions written or recorded by the authors of other systems."""
+
+    home = Home("next_edit/cursortab_scenarios.jsonl.gz")
+
+    @classmethod
+    def load(cls, name: str, description: str, source: str | None = None) -> Self:
+        """The scenarios of a file; by default those of cursortab and of Copilot."""
+        found = super().load(name, description, source)
+        if source:
+            return found
+        other = Home("next_edit/copilot_nes_scenarios.jsonl.gz")
+        more = super().load(name, description, other.source())
+        problems = [*found.problems(), *more.problems()]
+        return cls(name, description, problems, f"{found.source}, {other.file}")
+
+    @classmethod
+    def problem(cls, edit: Edit) -> NextEditProblem:
+        """The problem of a moment; alternatives are behind NULs in the target."""
+        first, *more = (edit.target or "").split("\0")
+        edit = replace(edit, target=first)
+        return NextEditProblem(
+            edit.id, edit.text, edit, tuple(with_window(edit, one) for one in (first, *more))
+        )
+
+    @classmethod
+    def moments(cls, place: str, row: Mapping[str, object]) -> Iterator[Edit]:
+        """The moment of one scenario; the window is around the cursor, or the whole of a change."""
+        id_ = f"NextEdit/{text_field(place, row, 'id')}"
+        found = _recorded(row) if "log" in row else _written(row)
+        if found is None:
+            return
+        path, text, history, cursor, accepted = found
+        lines = lines_of(text)
+        line = text.count("\n", 0, cursor)
+        top, bottom = VIEW.window(line, len(lines))
+        ends = [difference(lines, lines_of(one)) for one in accepted]
+        for hunks in ends:
+            if hunks:
+                top, bottom = min(top, hunks[0].start), max(bottom, hunks[-1].end)
+        edit = Edit(id_, path, text, VIEW.history(history), (top, bottom), cursor)
+        above, below = around(edit)
+        windows = [one[len(above) : len(one) - len(below)] for one in accepted]
+        is_due = all(hunks for hunks in ends)
+        category = "scenario" if is_due else "nothing"
+        target = "\0".join(windows)
+        yield replace(edit, target=target, category=category)
+
+
+_Moment = tuple[str, str, list[Change], int, list[str]]
+
+
+def _written(row: Mapping[str, Any]) -> _Moment:
+    text = row["buffer"]
+    lines = lines_of(text)
+    history = []
+    for change in row["history"]:
+        place = text.find(change["new"]) if change["file"] == row["file"] else -1
+        line = text.count("\n", 0, max(place, 0))
+        history.append(Change(change["file"], line, change["old"], change["new"]))
+    cursor = len("".join(lines[: row["row"] - 1])) + row["col"]
+    accepted = [text if row["expected"] is None else row["expected"]]
+    return row["file"], text, history, min(cursor, len(text)), accepted
+
+
+def _recorded(row: Mapping[str, Any]) -> _Moment | None:
+    """The state at the end of a log; None where the next edit is not in the file last changed."""
+    texts: dict[int, str] = {}
+    paths: dict[int, str] = {}
+    first: dict[int, str] = {}
+    last, cursor = -1, 0
+    for event in row["log"]:
+        id_ = event.get("id", -1)
+        if event["kind"] == "documentEncountered":
+            paths[id_] = event["relativePath"].replace("\\", "/")
+        elif event["kind"] == "setContent":
+            texts[id_] = first[id_] = event["content"]
+        elif event["kind"] == "changed" and event["edit"]:
+            texts[id_] = _edited(texts[id_], event["edit"])
+            last, (start, _, new) = id_, event["edit"][-1]
+            shift = sum(len(_units(e[2])) - (e[1] - e[0]) for e in event["edit"][:-1])
+            cursor = len(_text(_units(texts[id_])[: start + shift + len(_units(new))]))
+    right = [e["edit"] for e in row["rated_edits"] if e["category"] == "nextEdit" and e["edit"]]
+    if last < 0 or not right or Path(row["rated_edits"][0]["file"]).name not in paths[last]:
+        return None
+    text = texts[last]
+    accepted = list(dict.fromkeys(_edited(text, edit) for edit in right))
+    old = lines_of(first[last])
+    history, shift = [], 0
+    for hunk in difference(old, lines_of(text)):
+        before = "".join(old[hunk.start : hunk.end])
+        history.append(Change(paths[last], hunk.start + shift, before, "".join(hunk.new)))
+        shift += len(hunk.new) - (hunk.end - hunk.start)
+    return paths[last], text, history, cursor, accepted
+
+
+def _units(text: str) -> list[bytes]:
+    """A text's UTF-16 code units."""
+    data = text.encode("utf-16-le", "surrogatepass")
+    return [data[i : i + 2] for i in range(0, len(data), 2)]
+
+
+def _text(units: Sequence[bytes]) -> str:
+    return b"".join(units).decode("utf-16-le", "surrogatepass")
+
+
+def _edited(text: str, edit: Sequence[Sequence[Any]]) -> str:
+    """A text after replacements [start, end, text] in UTF-16 units, all of the text before."""
+    units = _units(text)
+    for start, end, new in sorted(edit, key=lambda e: e[0], reverse=True):
+        units[start:end] = _units(new)
+    return _text(units)
+
+
+class Instructions(NextEdit):
+    """Edits asked for in a comment, judged by tests."""
+
+    home = Home("next_edit/edit_eval.jsonl.gz")
+    passing = "the file after its edit passes the tests"
+
+    @classmethod
+    def load(cls, name: str, description: str, source: str | None = None) -> Self:
+        """The rows of EditEval, and of CanItEdit by default."""
+        homes = [source] if source else [cls.home.source(), cls.home.source().replace(
+            "edit_eval", "can_it_edit")]  # fmt: skip
+        problems = []
+        for where in homes:
+            rows = read_rows_of(where, cls.home)
+            problems += make_problems(rows, cls.problem_of)
+        shown = [p for p in problems if _can_be_shown(p.edit)]
+        return cls(name, description, shown, source or "next_edit: edit_eval, can_it_edit")
+
+    @classmethod
+    def problem_of(cls, place: str, row: Mapping[str, object]) -> NextEditProblem:
+        """The problem of a row of either set."""
+        if "before" in row:
+            columns = ("before", "after", "instruction_lazy", "tests")
+            old, new, instruction, test = text_fields(place, row, columns)
+            id_ = f"CanItEdit/{row.get('id')}"
+        else:
+            columns = ("input", "output", "instruction", "test")
+            old, new, instruction, test = text_fields(place, row, columns)
+            id_ = str(row.get("task_id"))
+            test += "\n\n\ncheck()\n"
+        comment = f"# {' '.join(instruction.split())}\n"
+        text = comment + old
+        target = comment + new
+        lines = len(lines_of(text))
+        history = (Change("main.py", 0, "", comment),)
+        edit = Edit(id_, "main.py", text, history, (0, lines), len(comment) - 1, target, "asked")
+        return NextEditProblem(id_, text, edit, (target,), test)

@@ -1,0 +1,309 @@
+"""Tests that a program made of Python's asserts, taken apart: calls here, expected values there.
+
+MultiPL-E (Cassano et al. 2023, arXiv 2208.08227) and MBXP (Athiwaratkun et al. 2023, arXiv
+2210.14868) judge a program by the exit status of a file that holds it and its tests, which a
+program forges by ending itself. But their tests are statements of one form, in each language one:
+a call with literal arguments, and a literal value. So each is written as two programs. One makes
+the calls, behind the program under test, and writes down what they return. The other has the
+expected values alone and writes them in the same way. What both have written is compared outside
+of the sandbox, and no program under test is near an expected value.
+
+What is not of the form is left to the data set's own tests.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+_TEXT = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'', re.DOTALL)
+_OPEN, _CLOSE = "([{", ")]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """A test taken apart.
+
+    Attributes:
+        calls: what comes behind the program.
+        expected: a whole program.
+        count: how many values each writes.
+    """
+
+    calls: str
+    expected: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The form of a language's tests.
+
+    Attributes:
+        start: what an assert begins with; its content ends with the bracket that closes the last
+            one that is open here.
+        between: what separates the two halves.
+        end: what follows the content.
+        stop: what ends the content, where that is no bracket.
+        values: matches a line that names an expected value, which goes with the value.
+        answer: the statement that writes a value, ``{}``.
+        call: the call in it, ``{}``.
+        frame: the program that writes the expected values: ``{head}`` is the prompt's lines of
+            imports, ``{answers}`` the statements.
+        swapped: whether the expected value comes first.
+        head: matches a line of imports.
+        dropped: matches what the tests need for their own asserts alone.
+        added: what is put behind the calls.
+    """
+
+    start: str
+    between: str
+    answer: str
+    end: str = ""
+    frame: str = "{answers}\n"
+    swapped: bool = False
+    head: str = ""
+    dropped: str = ""
+    added: str = ""
+    call: str = "{}"
+    stop: str = ""
+    values: str = ""
+
+
+_CLASS = (
+    "{{head}}\nclass Problem {{{{\npublic static void {}[] args) {{{{\n{{answers}}\n}}}}\n}}}}\n"
+)
+_SCRIPT = Form(start=r"assert\.deepEqual\(", between=",", end=";?", answer="codegen_answer({});")
+FORMS: Mapping[str, Form] = {
+    "javascript": _SCRIPT,
+    "typescript": _SCRIPT,
+    "php": Form(
+        start=r"if \(",
+        between=" !== ",
+        end=r' \{ throw new Exception\("Test failed!"\); \}',
+        answer="codegen_answer({});",
+        frame="<?php\n{answers}\n",
+    ),
+    "ruby": Form(
+        start=r"assert_equal\(",
+        between=",",
+        answer="codegen_answer({})",
+        swapped=True,
+        dropped=r"^require 'test/unit'\n|^class .*\n|^ *def test_.*\n|^ *end\n?",
+    ),
+    "lua": Form(
+        start=r"lu\.assertEquals\(",
+        between=",",
+        answer="codegen_answer({})",
+        dropped=r"^lu = require.*\n|^os\.exit.*\n?",
+        added="\ntest_humaneval()\n",
+    ),
+    "perl": Form(
+        start=r"if\(eq_deeply\(",
+        between=",",
+        end=r'\)\s*\{\s*print "ok!" \}else\{\s*exit 1;\s*\}',
+        answer="codegen_answer({});",
+        dropped=r"^use Test::Deep;\n",
+    ),
+    "r": Form(
+        start=r"stopifnot\(isTRUE\(all\.equal\(",
+        between=",",
+        end=r"\)\)",
+        answer="codegen_answer({})",
+    ),
+    "bash": Form(
+        start=r"\[\[ (?=\$\(candidate)",
+        between=" = ",
+        stop=r" \]\]",
+        answer="codegen_answer {}",
+        call='"{}"',
+    ),
+    "cpp": Form(
+        start=r"assert\(",
+        between=" == ",
+        end=";",
+        answer="codegen_answer({});",
+        frame="{head}\nint main() {{\n{answers}\n}}\n",
+        head=r"^#include.*|^using .*",
+    ),
+    "java": Form(
+        start=r"assert\(",
+        between=" == ",
+        end=";",
+        answer="CodegenAnswers.answer({});",
+        frame=_CLASS.format("main(String"),
+        head=r"^import .*",
+    ),
+    "csharp": Form(
+        start=r"Debug\.Assert\(",
+        between=" == ",
+        end=";",
+        answer="CodegenAnswers.Answer({});",
+        frame=_CLASS.format("Main(string"),
+        head=r"^using .*",
+    ),
+    "rust": Form(
+        start=r"assert_eq!\(",
+        between=",",
+        end=";",
+        answer="codegen_answer({});",
+        frame="{head}\nfn main() {{\n{answers}\n}}\n",
+        head=r"^use .*",
+    ),
+    "go": Form(
+        start=r"\{ actual: (?=candidate)",
+        between=", expected: ",
+        answer="codegen_answer({})",
+        frame="package main\n\nfunc main() {{\n{answers}\n}}\n",
+    ),
+}
+
+
+# Of MBXP, whose arguments, results and expected values are variables. PHP's tests compare by ==,
+# which no text does, so PHP is not here.
+_THROWS = r"\)\s*\{[^{}]*\}"
+MBXP_FORMS: Mapping[str, Form] = {
+    "javascript": Form(
+        start=r"if\s*\(!compare\(",
+        between=",",
+        end=_THROWS,
+        answer="codegen_answer({});",
+        values=r"^var v\d+ = .*;$\n",
+    ),
+    "typescript": replace(_SCRIPT, end=";", values=r"^let expected_\d+ = .*;$\n"),
+    "ruby": Form(
+        start=r"^if (?=x\d)",
+        between=" != ",
+        stop=r"\n",
+        end=r"\s*raise .*\nend",
+        answer="codegen_answer({})",
+        values=r"^v\d+ = .*$\n",
+    ),
+    "perl": Form(
+        start=r"unless\(Compare\(",
+        between=",",
+        end=_THROWS,
+        answer="codegen_answer({});",
+        values=r"^my \$v\d+ = .*;$\n",
+        dropped=r"^use Data::Compare;\n",
+    ),
+    "java": Form(
+        start=r"if \(!\(compare\(",
+        between=",",
+        end=r"\)" + _THROWS,
+        answer="CodegenAnswers.answer({});",
+        frame=_CLASS.format("main(String"),
+        head=r"^import .*",
+        values=r"^\s*[\w<>\[\], ]+ v\d+ = .*;$\n",
+    ),
+    "csharp": Form(
+        start=r"var result\d+ = compareLogic\.Compare\(",
+        between=",",
+        end=r";\s*if \(!result\d+\.AreEqual\) \{[^{}]*\}",
+        answer="CodegenAnswers.Answer({});",
+        frame=_CLASS.format("Main(string"),
+        head=r"^using (?!Kellerman).*",
+        values=r"^\s*var expected\d+ = .*;$\n",
+    ),
+    "cpp": Form(
+        start=r"if \(!\(compare\(",
+        between=",",
+        end=r"\)" + _THROWS,
+        answer="codegen_answer({});",
+        frame="{head}\nint main() {{\n{answers}\n}}\n",
+        head=r"^#include.*|^using .*",
+    ),
+}
+
+
+def take_apart(form: Form, prompt: str, test: str) -> Halves | None:
+    """The two halves of a test; None if it is not of the form.
+
+    Args:
+        form: of the data set and the language.
+        prompt: of the problem; its lines of imports are those of the expected values, too.
+        test: the data set's.
+    """
+    code = _TEXT.sub(lambda found: "_" * len(found[0]), test)  # at the same positions
+    calls: list[str] = []
+    values: list[str] = []
+    parts: list[str] = []
+    last = 0
+    for found in re.finditer(form.start, code, re.MULTILINE):
+        content = _content(form, test, code, found)
+        if content is None:
+            return None
+        call, value, end = content
+        calls.append(form.answer.format(form.call.format(call)))
+        values.append(form.answer.format(value))
+        parts += test[last : found.start()], calls[-1]
+        last = end
+    text = "".join([*parts, test[last:]])
+    if form.values:
+        named = re.findall(form.values, text, re.MULTILINE)
+        text = re.sub(form.values, "", text, flags=re.MULTILINE)
+        values = [*named, *values] if len(named) == len(values) else []
+    if not values:
+        return None
+    if form.dropped:
+        text = re.sub(form.dropped, "", text, flags=re.MULTILINE)
+    if form is FORMS["go"]:
+        bound = re.findall(r"candidate := \w+", test)
+        text = "func main() {\n" + "\n".join([*bound, *calls]) + "\n}\n"
+        # What the prompt imports for the tests, which are not there.
+        uses = {"testing": "testing.Short", "fmt": "fmt.Sprint"}
+        text += "".join(f"var _ = {use}\n" for name, use in uses.items() if f'"{name}"' in prompt)
+    head = "\n".join(re.findall(form.head, prompt, re.MULTILINE)) if form.head else ""
+    expected = form.frame.format(head=head, answers="\n".join(values))
+    return Halves(text + form.added, expected, len(calls))
+
+
+def _content(form: Form, test: str, code: str, found: re.Match[str]) -> tuple[str, str, int] | None:
+    """The call and the expected value of an assert, and where it ends."""
+    depth = 0
+    at = found.end()
+    splits: list[int] = []
+    stop, stopped = re.compile(form.stop) if form.stop else None, None
+    while at < len(code):
+        if depth == 0 and code.startswith(form.between, at):
+            splits.append(at)
+        if depth == 0 and stop and (stopped := stop.match(code, at)):
+            break
+        if code[at] in _OPEN:
+            depth += 1
+        elif code[at] in _CLOSE:
+            depth -= 1
+            if depth < 0:
+                break
+        at += 1
+    else:
+        return None
+    first = found.end()
+    end = re.compile(form.end).match(test, stopped.end() if stopped else at + 1)
+    if end is None:
+        return None
+    inner = test[first:at]
+    if len(splits) == 1 or (splits and form.values):  # a message may come third
+        second = splits[0] + len(form.between)
+        last = splits[1] if len(splits) > 1 else at
+        call, value = test[first : splits[0]].strip(), test[second:last].strip()
+    elif not splits and (equals := _equals(code[first:at])) is not None:
+        call, value = inner[:equals].strip(), inner[equals + len("equals(") + 1 : -1].strip()
+    else:
+        return None
+    return (value, call, end.end()) if form.swapped else (call, value, end.end())
+
+
+def _equals(code: str) -> int | None:
+    """Where the last method of a chain begins, if it is ``equals`` of Java or C#."""
+    depth = 0
+    for at in range(len(code) - 1, -1, -1):
+        if code[at] in _CLOSE:
+            depth += 1
+        elif code[at] in _OPEN:
+            depth -= 1
+            if depth == 0:
+                head = code[:at]
+                return at - len(".equals") if head.lower().endswith(".equals") else None
+    return None

@@ -1,0 +1,340 @@
+"""Reinforcement on TRL: its rewards, records, resuming, and its mistakes in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codegen.cli import main
+from codegen.errors import ConfigError, InputError
+from codegen.finetune import parse_recipe
+
+pytest.importorskip("trl", reason="pip install 'codegen-toolkit[rl]' to run this test")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, tiny_model_dir: Path) -> dict[str, Any]:
+    rows = [
+        {
+            "id": f"p{n}",
+            "prompt": f"# {n}\ndef f(x):",
+            "entry_point": "f",
+            "tests": [f"assert f({x}) == {n}" for x in range(4)],
+        }
+        for n in range(6)
+    ]
+    (tmp_path / "task.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {
+        "objective": "grpo",
+        "model": str(tiny_model_dir),
+        "output": str(tmp_path / "run"),
+        "steps": 4,
+        "method": "lora",
+        "lora": {"rank": 4},
+        "format": "plain",
+        "batch_size": 2,
+        "micro_batch_size": 4,
+        "learning_rate": 1e-3,
+        "schedule": "constant",
+        "warmup": 0,
+        "save_every": 2,
+        "grpo": {
+            "task": f"file:{tmp_path / 'task.jsonl'}",
+            "style": "continue",
+            "group": 4,
+            "max_new_tokens": 8,
+            "rewards": {"passed": 1.0, "compiles": 0.5},
+            "hidden": 0.5,
+            "workers": 1,
+        },
+    }
+
+
+def run(recipe: dict[str, Any]) -> Any:
+    from codegen.finetune.run import train
+
+    return train(parse_recipe(recipe))
+
+
+def lines(folder: str | Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(folder, "rollouts.jsonl").open()]
+
+
+def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key != "cpu_s"} for row in rows]
+
+
+def test_a_run_its_records_and_its_report(
+    recipe: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from codegen.finetune.run import train
+    from codegen.models import load
+
+    seen: list[tuple[int, int, float]] = []
+    result = train(parse_recipe(recipe), on_step=lambda *step: seen.append(step))
+    rows = lines(recipe["output"])
+    assert [row["step"] for row in rows] == [step for step in (1, 2, 3, 4) for _ in range(8)]
+    # Each step has two problems with a group of four each, and each pass over all has each once.
+    groups = Counter((row["step"], row["problem_id"]) for row in rows)
+    assert set(groups.values()) == {4} and len(groups) == 8
+    assert len({row["problem_id"] for row in rows[:24]}) == 6
+    for row in rows:
+        passed, compiles = row["rewards"]["passed"][0], row["rewards"]["compiles"][0]
+        assert row["reward"] == pytest.approx(passed + 0.5 * compiles)
+        assert compiles == float(_compiles(row["program"]))
+        assert row["program"].startswith(f"# {row['problem_id'][1:]}\ndef f(x):")
+    means = dict(result.parts["reward"])
+    for step, _, reward in seen:
+        mean = sum(row["reward"] for row in rows if row["step"] == step) / 8
+        assert means[step] == reward == pytest.approx(mean)
+    assert result.parts["reward/compiles"]
+    loaded = load(result.model)
+    assert loaded.card.style == "plain"
+    assert (Path(recipe["output"]) / "reward.svg").is_file()
+
+    out = tmp_path / "report.html"
+    assert main(["eval", "report", recipe["output"], "--out", str(out), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["samples"] == len(rows)
+    data = json.loads(out.with_suffix(".json").read_text())
+    assert [run["score"]["settings"]["steps"] for run in data["runs"]] == [
+        "1 to 1", "2 to 2", "3 to 3", "4 to 4",
+    ]  # fmt: skip
+    curves = {curve["name"].rpartition(": ")[2]: curve["points"] for curve in data["losses"]}
+    assert [value for _, value in curves["reward"]] == pytest.approx(list(means.values()))
+
+
+def _compiles(program: str) -> bool:
+    try:
+        compile(program, "", "exec")
+    except (SyntaxError, ValueError):
+        return False
+    return True
+
+
+def test_a_killed_run_ends_as_if_it_was_not(recipe: dict[str, Any], tmp_path: Path) -> None:
+    whole = {**recipe, "output": str(tmp_path / "whole")}
+    result = run(whole)
+    config = tmp_path / "recipe.yaml"
+    config.write_text(json.dumps(recipe))
+    command = [sys.executable, "-m", "codegen", "finetune", str(config), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # Killed while the third step's samples are there and its checkpoint is not.
+    deadline = time.monotonic() + 120
+    path = Path(recipe["output"]) / "rollouts.jsonl"
+    while time.monotonic() < deadline and process.poll() is None:
+        if path.exists() and path.read_bytes().count(b"\n") >= 24:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (Path(recipe["output"]) / "train.json").exists()
+    with path.open("a") as file:
+        file.write('{"step": 3, "torn')
+    resumed = run(recipe)
+    assert without_times(lines(recipe["output"])) == without_times(lines(whole["output"]))
+    assert resumed.losses == pytest.approx(result.losses)
+    assert run(recipe) == resumed  # a finished run is read
+
+
+def test_an_extended_run_is_one_of_that_length(recipe: dict[str, Any], tmp_path: Path) -> None:
+    run({**recipe, "steps": 2})
+    run(recipe)
+    run({**recipe, "output": str(tmp_path / "whole")})
+    assert without_times(lines(recipe["output"])) == without_times(lines(tmp_path / "whole"))
+
+
+def test_parts_of_a_step_are_judged_while_others_are_drawn(recipe: dict[str, Any]) -> None:
+    recipe["grpo"]["sample_rows"] = 4
+    recipe["steps"] = 1
+    recipe |= {"method": "full", "learning_rate": 1e-5}
+    recipe["grpo"]["beta"] = 0.1  # with a reference model
+    result = run(recipe)
+    assert len(lines(recipe["output"])) == 8
+    assert result.parts["kl"]
+
+
+def test_the_verdict_is_the_next_message(recipe: dict[str, Any]) -> None:
+    from codegen.finetune.rollouts import Rollouts
+
+    del recipe["grpo"]["style"]
+    recipe |= {"format": "chat", "steps": 1}
+    recipe["grpo"] |= {"turns": 3, "max_new_tokens": 24, "hidden": 0.0}
+    contexts: list[str] = []
+    take = Rollouts.take
+
+    def watched(self: Rollouts, prompts: Any, drawn: Any) -> Any:
+        # The tiny model never ends an answer; here it does.
+        drawn = [[*ids[:5], self.tokenizer.eos_token_id] for ids in drawn]
+        contexts.extend(self.tokenizer.decode(prompt) for prompt in prompts)
+        return take(self, prompts, drawn)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Rollouts, "take", watched)
+        run(recipe)
+    rows = lines(recipe["output"])
+    assert len(contexts) == 3 * len(rows)
+    for row in rows:
+        assert len(row["earlier"]) == 2
+        later = [text for text in contexts if row["earlier"][0][0] in text]
+        assert later
+    last = contexts[-1]
+    assert last.count("<|im_start|>user") == 3
+    assert last.endswith("<|im_end|>\n<|im_start|>assistant\n")
+    assert "Write the whole program" in last and "==" not in last.partition("assistant")[2]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": "d"}, "samples its own data"),
+        ({"grpo": {}}, "needs a task"),
+        ({"loss": "sequencematch"}, "does not support loss"),
+        ({"grpo": {"task": "t", "rewards": {"passed": 0.0}}}, "no reward a weight"),
+        ({"grpo": {"task": "t", "turns": 2}}, "does not support turns"),
+        ({"grpo": {"task": "t", "loss_type": "papo"}}, "loss_type is 'papo'.*dapo"),
+    ],
+)
+def test_mistakes_before_anything_is_loaded(
+    recipe: dict[str, Any], change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_recipe({**recipe, **change})
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"trl": {"epsilon_hihg": 0.3}}, "grpo.trl.epsilon_hihg.*Did you mean 'epsilon_high'"),
+        ({"trl": {"learning_rate": 1.0}}, "grpo.trl.learning_rate is decided by the recipe"),
+        ({"trl": {"auto_find_batch_size": True}}, "GRPOConfig refuses.*auto_find_batch_size"),
+        ({"max_new_tokens": 600}, "longest prompt has .* supports 512 in all"),
+        ({"group": 3}, "6 samples.*not a multiple of the 4 rows"),
+        ({"rewards": {"pased": 1.0}}, "Did you mean 'passed'"),
+        ({"task": "file:nothing.jsonl"}, "nothing.jsonl"),
+        ({"style": "few-shot"}, "no prompts in the style"),
+    ],
+)
+def test_mistakes_before_the_first_step(
+    recipe: dict[str, Any], own: dict[str, Any], message: str
+) -> None:
+    recipe["grpo"] |= own
+    with pytest.raises((ConfigError, InputError), match=message):
+        run(recipe)
+    assert not (Path(recipe["output"]) / "rollouts.jsonl").exists() or not lines(recipe["output"])
+
+
+REWARD = """
+def broken(samples, verdicts):
+    raise ZeroDivisionError("of mine")
+"""
+
+
+def test_a_reward_of_another_package_that_raises(
+    recipe: dict[str, Any], tmp_path: Path, pip_install: Any
+) -> None:
+    installed = pip_install(
+        '[project]\nname = "my-rewards"\nversion = "1"\n[tool.setuptools]\npy-modules = ["mine"]\n'
+        '[project.entry-points."codegen.rewards"]\nbroken = "mine:broken"\n',
+        {"mine.py": REWARD},
+    )
+    recipe["grpo"]["rewards"] = {"broken": 1.0}
+    config = tmp_path / "recipe.yaml"
+    config.write_text(json.dumps(recipe))
+    done = subprocess.run(
+        [sys.executable, "-m", "codegen", "finetune", str(config)],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": installed}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if "my-rewards" in line]
+    assert "reward 'broken'" in line and "ZeroDivisionError: of mine" in line
+    assert "Traceback" not in done.stderr
+
+
+def test_anyones_trainer(tiny_model_dir: Path, tmp_path: Path) -> None:
+    """The example of docs/reinforcement.md, on a tiny model."""
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    from codegen.rewards import SandboxReward
+
+    rows = [{"prompt": "# square\ndef f(x):", "tests": ["assert f(3) == 9"]}] * 4
+    reward = SandboxReward({"passed": 1.0, "compiles": 0.1})
+    trainer = GRPOTrainer(
+        str(tiny_model_dir),
+        reward_funcs=reward,
+        train_dataset=Dataset.from_list(rows),
+        args=GRPOConfig(
+            str(tmp_path), max_steps=1, per_device_train_batch_size=4, num_generations=4,
+            max_completion_length=8, use_cpu=True, bf16=False, gradient_checkpointing=False,
+            report_to=[], save_strategy="no", logging_steps=1, disable_tqdm=True,
+        ),
+    )  # fmt: skip
+    trainer.train()
+    reward.close()
+    (row,) = [row for row in trainer.state.log_history if "loss" in row]
+    assert row["rewards/sandbox/mean"] == pytest.approx(
+        row["reward/passed"] + 0.1 * row["reward/compiles"]
+    )
+
+
+def test_a_model_that_submits_by_a_tool(tiny_model_dir: Path, tmp_path: Path) -> None:
+    """TRL's own loop of tool calls; only what the model writes is given."""
+    import trl
+    from datasets import Dataset
+    from transformers import AutoTokenizer
+    from trl import GRPOConfig, GRPOTrainer
+
+    from codegen.rewards import SandboxReward
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
+    templates = Path(trl.__file__).parent / "chat_templates"
+    tokenizer.chat_template = (templates / "qwen3.jinja").read_text()
+    programs = ["def f(x):\n    return x + x\n", "def f(x):\n    return x * x\n"]
+    heard: list[str] = []
+
+    class Trainer(GRPOTrainer):
+        def _generate_single_turn(self, prompt_ids: Any, *_: Any, **__: Any) -> Any:
+            heard.extend(tokenizer.decode(ids) for ids in prompt_ids)
+            turn = len(heard) // 4  # the fourth sample never submits the right one
+            texts = []
+            for number in range(len(prompt_ids)):
+                program = programs[turn - 1] if turn < 3 and number != 3 else programs[0]
+                call = json.dumps({"name": "submit", "arguments": {"program": program}})
+                texts.append(f"<tool_call>\n{call}\n</tool_call>" if turn < 3 else "Done.")
+            return [tokenizer(text + "<|im_end|>").input_ids for text in texts], None
+
+    reward = SandboxReward()
+    ask = [{"role": "user", "content": "Square."}]
+    tests = ["assert f(2) == 4", "assert f(3) == 9"]
+    trainer = Trainer(
+        str(tiny_model_dir),
+        reward_funcs=reward,
+        train_dataset=Dataset.from_list([{"prompt": ask, "tests": tests}] * 2),
+        processing_class=tokenizer,
+        environment_factory=reward.environment,
+        args=GRPOConfig(
+            str(tmp_path), max_steps=1, per_device_train_batch_size=4, num_generations=4,
+            max_completion_length=400, use_cpu=True, bf16=False, gradient_checkpointing=False,
+            report_to=[], save_strategy="no", logging_steps=1, disable_tqdm=True,
+        ),
+    )  # fmt: skip
+    trainer.train()
+    reward.close()
+    assert [text.count("It returns a wrong result for `f(3)`") for text in heard] == (
+        [0] * 4 + [1] * 4 + [1, 1, 1, 2]
+    )
+    assert ["passes its tests" in text for text in heard[8:]] == [True, True, True, False]
+    assert all("== 9" not in text for text in heard)
+    (row,) = [row for row in trainer.state.log_history if "loss" in row]
+    assert row["rewards/sandbox/mean"] == 0.75

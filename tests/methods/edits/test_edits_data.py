@@ -1,0 +1,361 @@
+"""``codegen data edits``: real repositories in, training texts out; every refusal named."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from codegen.cli import main
+from codegen.data import MemorySource, open_source, read_rejects, read_texts, run
+from codegen.data.sources import Rejected
+from codegen.data.sources.git import license_of
+from codegen.errors import ConfigError, InputError
+from codegen.methods.edits.formats import FORMATS
+from codegen.methods.edits.generator import Edits, Unsuitable
+from codegen.records import Example
+
+pygit2 = pytest.importorskip("pygit2", reason="pip install 'codegen-toolkit[git]'")
+
+MIT = "MIT License\n\nPermission is hereby granted, free of charge, to any person\n"
+BEFORE = "import os\n\n\ndef size(path):\n    total = os.stat(path)\n    print(total)\n" \
+         "    return total\n\n\ndef other(x):\n    return x\n"  # fmt: skip
+AFTER = BEFORE.replace("total", "status").replace("return x", "return x + 1")
+
+Git = Callable[..., str]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> tuple[Path, Git]:
+    """A repository with a license, one Python file and its change, made by git itself."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "GIT_AUTHOR_DATE": "2024-05-06T07:08:09+02:00",
+        "GIT_COMMITTER_DATE": "2025-01-01T00:00:00Z",
+        **{f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER")
+           for what in ("NAME", "EMAIL")},
+    }  # fmt: skip
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", *words], cwd=folder, env=environment, capture_output=True, check=True
+        )
+        return done.stdout.decode().strip()
+
+    git("init", "-q", "-b", "main")
+    commit(folder, git, {"LICENSE": MIT, "pkg/a.py": BEFORE}, "Begin")
+    commit(folder, git, {"pkg/a.py": AFTER}, "Rename a variable")
+    return folder, git
+
+
+def commit(folder: Path, git: Git, files: dict[str, str | bytes], subject: str) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    git("add", "-A")
+    git("commit", "-q", "-m", subject)
+
+
+class Done(NamedTuple):
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+def invoke(*words: str) -> Done:
+    """``codegen data edits`` in this process, as the command runs it."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main(["data", "edits", *words])
+    return Done(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+def test_a_history_becomes_examples(repository: tuple[Path, Git]) -> None:
+    folder, git = repository
+    (example,) = list(open_source(f"git:{folder}"))
+    assert isinstance(example, Example)
+    assert example.program == BEFORE
+    assert example.license == "MIT"
+    assert example.source == "project"
+    assert example.meta == {
+        "new": AFTER,
+        "path": "pkg/a.py",
+        "commit": git("rev-parse", "HEAD"),
+        "date": "2024-05-06T05:08:09",  # the author's, in UTC
+        "subject": "Rename a variable",
+    }
+
+
+def test_examples_are_what_git_shows(repository: tuple[Path, Git]) -> None:
+    """Merges, additions, deletions, renames, binary and large files, against ``git show``."""
+    folder, git = repository
+    rng = random.Random(0)
+    for number in range(12):
+        lines = [f"x{rng.randrange(5)} = {number}\r\n" for _ in range(rng.randrange(1, 9))]
+        files: dict[str, str | bytes] = {f"pkg/m{rng.randrange(3)}.py": "".join(lines)}
+        if number % 4 == 0:
+            files["logo.png"] = bytes(rng.randrange(256) for _ in range(100))
+            files["pkg/latin.py"] = f"# caf\xe9 {number}\n".encode("latin-1")
+        commit(folder, git, files, f"Step {number}")
+    git("checkout", "-q", "-b", "side", "HEAD~3")
+    commit(folder, git, {"pkg/side.js": "let a = 1;\n"}, "Side")
+    commit(folder, git, {"pkg/side.js": "let b = 1;\n"}, "Side again")
+    git("checkout", "-q", "main")
+    git("merge", "-q", "--no-ff", "-m", "Merge", "side")
+    git("mv", "pkg/a.py", "pkg/b.py")
+    git("commit", "-q", "-m", "Move")
+    items = list(open_source(f"git:{folder}"))
+    found = {item.id: item for item in items if isinstance(item, Example)}
+    rejected = Counter(item.reason for item in items if isinstance(item, Rejected))
+    assert rejected == {"not_utf8": 2}
+    expected = set()
+    for sha in git("rev-list", "--no-merges", "HEAD").split():
+        for line in git("show", "--raw", "--no-renames", "--format=", sha).splitlines():
+            kind, path = line.split()[4:6]
+            if kind == "M" and path.endswith((".py", ".js")) and "latin" not in path:
+                expected.add(f"project:{sha[:12]}:{path}")
+    assert set(found) == expected
+    assert {example.language for example in found.values()} == {"python", "javascript"}
+    for example in found.values():
+        commit_id, path = example.meta["commit"], example.meta["path"]
+        for text, revision in (
+            (example.program, f"{commit_id}~"),
+            (example.meta["new"], commit_id),
+        ):
+            done = subprocess.run(
+                ["git", "-C", str(folder), "show", f"{revision}:{path}"],
+                capture_output=True,
+                check=True,
+            )
+            assert done.stdout == text.encode()
+
+
+def test_texts_of_a_repository(repository: tuple[Path, Git], tmp_path: Path) -> None:
+    folder, _ = repository
+    out = tmp_path / "out"
+    common = (f"git:{folder}", "--moments", "6", "--out")
+    result = invoke(*common, str(out), "--json", "--workers", "1")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["licenses"] == {"MIT": 1}
+    texts = list(read_texts(out))
+    assert len(texts) >= 6
+    categories = {text.meta["category"] for text in texts}
+    assert len(categories) >= 2
+    for text in texts:
+        assert text.prompt.startswith("<filename>pkg/a.py\n")
+        assert text.meta["trained_tokens"] == list(FORMATS["blocks"].trained)
+        assert (text.trained == "<empty_output>") == (text.meta["category"] == "nothing")
+    again = invoke(*common, str(out), "--workers", "1")
+    assert "already finished" in again.stderr
+    other = tmp_path / "other"
+    done = invoke(*common, str(other), "--workers", "2")
+    assert done.exit_code == 0
+    name = "data-00000.jsonl"
+    assert (other / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_a_rewritten_history_is_not_resumed(repository: tuple[Path, Git], tmp_path: Path) -> None:
+    folder, git = repository
+    assert invoke(f"git:{folder}", "--out", str(tmp_path / "out")).exit_code == 0
+    git("commit", "-q", "--amend", "-m", "Another subject")
+    result = invoke(f"git:{folder}", "--out", str(tmp_path / "out"))
+    assert result.exit_code == 1
+    assert "heads" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_repositories_that_cannot_be_read(repository: tuple[Path, Git], tmp_path: Path) -> None:
+    folder, git = repository
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    empty = tmp_path / "empty"
+    pygit2.init_repository(str(empty))
+    for path, message in (
+        (tmp_path / "none", "No directory"),
+        (plain, "not a git repository"),
+        (empty, "has no history"),
+        ("", "needs a path"),
+    ):
+        result = invoke(f"git:{path}", "--out", str(tmp_path / "out"))
+        assert result.exit_code == 1 and message in result.stderr, result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    head = git("rev-parse", "HEAD^{tree}")
+    (broken / ".git" / "objects" / head[:2] / head[2:]).unlink()
+    (item,) = list(open_source(f"git:{broken}"))
+    assert isinstance(item, Rejected) and item.reason == "missing_object"
+
+
+def test_a_shallow_clone_gives_what_it_has(repository: tuple[Path, Git], tmp_path: Path) -> None:
+    folder, git = repository
+    commit(folder, git, {"pkg/a.py": AFTER + "\nprint(size)\n"}, "Print")
+    clone = tmp_path / "clone"
+    subprocess.run(
+        ["git", "clone", "-q", "--depth", "2", f"file://{folder}", str(clone)], check=True
+    )
+    items = list(open_source(f"git:{clone}"))
+    assert [item.meta["subject"] for item in items if isinstance(item, Example)] == ["Print"]
+
+
+def test_several_repositories_and_hooks_that_do_not_run(
+    repository: tuple[Path, Git], tmp_path: Path
+) -> None:
+    folder, git = repository
+    other = tmp_path / "another"
+    shutil.copytree(folder, other)
+    trap = tmp_path / "trap"
+    git("config", "core.fsmonitor", f"touch {trap}")
+    git("config", "diff.external", f"touch {trap}")
+    git("config", "filter.x.smudge", f"touch {trap}")
+    commit(folder, git, {".gitattributes": "*.py filter=x diff=x\n"}, "Attributes")
+    trap.unlink(missing_ok=True)
+    items = list(open_source(f"git:{tmp_path}"))
+    assert [item.source for item in items if isinstance(item, Example)] == ["another", "project"]
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "id_"),
+    [
+        (MIT, "MIT"),
+        ("Apache License\n Version 2.0, January 2004", "Apache-2.0"),
+        ("GNU GENERAL PUBLIC LICENSE\nVersion 3", "GPL"),
+        ("GNU LESSER GENERAL PUBLIC LICENSE", "LGPL"),
+        ("Mozilla Public License Version 2.0", "MPL-2.0"),
+        ("Redistribution and use in source and binary forms, with", "BSD-2-Clause"),
+        (
+            "Redistribution and use in source and binary forms: may not be used to endorse or "
+            "promote products",
+            "BSD-3-Clause",
+        ),
+        ("All rights reserved.", ""),
+    ],
+)
+def test_license_texts(text: str, id_: str) -> None:
+    assert license_of(text) == id_
+
+
+# --- the generator -------------------------------------------------------------------------------
+
+
+def example(**meta: Any) -> Example:
+    program = meta.pop("program", BEFORE)
+    license = meta.pop("license", "MIT")
+    return Example("e", "", program, license=license, meta={"path": "a.py", "new": AFTER, **meta})
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "reason"),
+    [
+        (example(license="GPL-3.0"), {}, "license"),
+        (example(license=""), {}, "license"),
+        (example(path="third_party/a.py"), {}, "vendored"),
+        (example(path="x_pb2.py"), {}, "vendored"),
+        (example(path=".env.py", program="x = 1\n"), {}, "secret_file"),
+        (example(program="# Code generated by x. DO NOT EDIT.\n"), {}, "generated"),
+        (example(subject="Revert \"x\""), {}, "subject"),
+        (example(subject="Run black"), {}, "subject"),
+        (example(new=BEFORE), {}, "unchanged"),
+        (example(new=BEFORE.replace("(path)", "( path )")), {}, "formatting_only"),
+        (example(new=BEFORE.replace("import os\n", "") + "import os\n"), {}, "moved"),
+        (example(new="def f(:\n"), {}, "syntax_error"),
+        (example(new="x = 1\n" * 400), {}, "too_many_changes"),
+        (example(date="2024-01-01"), {"since": "2025"}, "date"),
+        (example(), {"until": "2025"}, "date"),
+        (example(), {"characters": 100}, "no_moment"),
+        (example(new="x = '<jupyter_text>'\n"), {"refactorings": 0}, "mark_in_text"),
+    ],
+)  # fmt: skip
+def test_what_is_left_out(given: Example, options: dict[str, Any], reason: str) -> None:
+    if reason == "secret_file":
+        given = Example("e", "", "x = 1\n", license="MIT", meta={"path": ".ssh/a.py"})
+    with pytest.raises(Unsuitable) as error:
+        list(Edits(**options).generate(given, random.Random(0)))
+    assert error.value.reason == reason
+
+
+def test_secrets_and_addresses_do_not_get_into_texts() -> None:
+    key = "sk-" + "a1B2" * 10
+    before = BEFORE + f'KEY = "{key}"\nMAIL = "someone@example.org"\n'
+    given = example(program=before, new=before.replace("total", "status"))
+    texts = list(Edits(moments=8, above=40, below=40).generate(given, random.Random(0)))
+    assert texts
+    assert not any(key in text.text or "someone@" in text.text for text in texts)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_makes_data(name: str) -> None:
+    texts = list(Edits(format=name, characters=9000).generate(example(), random.Random(0)))
+    assert texts and all(text.meta["format"] == name for text in texts)
+
+
+def test_a_text_does_not_depend_on_the_others() -> None:
+    both = [example(), Example("f", "", AFTER, license="MIT", meta={"path": "b.py", "new": BEFORE})]
+    edits = Edits(moments=3, refactorings=3)
+
+    def made(examples: Sequence[Example]) -> list[Any]:
+        return edits.generate_many([(one, random.Random(one.id)) for one in examples])
+
+    assert made(both) == [made(both[:1])[0], made(both[1:])[0]]
+    assert made(both)[0][:2] != [] and made(both)[0] == list(
+        edits.generate(both[0], random.Random("e"))
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"format": "block"},
+        {"kinds": "renaming"},
+        {"nothing": 0.9, "unfinished": 0.2},
+        {"moments": -1},
+        {"since": "yesterday"},
+    ],
+)
+def test_wrong_options(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        Edits(**options)
+
+
+def test_rows_with_diffs(data_folder: Path, tmp_path: Path) -> None:
+    source = data_folder / "next_edit" / "commits_train.jsonl.gz"
+    result = invoke(
+        str(source), "--out", str(tmp_path / "out"), "--license-column", "licence", "--limit", "12",
+        "--workers", "1",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    texts = list(read_texts(tmp_path / "out"))
+    assert len(texts) > 20
+    assert {text.meta.get("refactoring", "") for text in texts} > {""}
+    rejects = [row["reason"] for row in read_rejects(tmp_path / "out")]
+    assert set(rejects) <= {"moved", "formatting_only", "subject", "too_many_changes"}
+
+
+def test_a_diff_that_does_not_fit_fails_alone(tmp_path: Path) -> None:
+    good = Example("g", "", BEFORE, license="MIT", meta={"new": AFTER})
+    bad = Example("b", "", BEFORE, license="MIT", meta={"diff": "@@ -1 +1 @@\n-nothing\n+x\n"})
+    run(Edits(), MemorySource((good, bad)), tmp_path, workers=1)
+    (row,) = read_rejects(tmp_path)
+    assert (row["id"], row["outcome"], row["reason"]) == ("b", "failed", "InputError")
+
+
+def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pygit2", None)
+    result = invoke(f"git:{tmp_path}", "--out", str(tmp_path / "out"))
+    assert result.exit_code == 1 and "codegen-toolkit[git]" in result.stderr
+    with pytest.raises(InputError):
+        open_source("git:")

@@ -1,0 +1,327 @@
+"""Sessions and refactorings: moments are states on the way from one text to the other."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import subprocess
+import symtable
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codegen.methods.edits.baselines import BASELINES
+from codegen.methods.edits.formats import window_lines, with_window
+from codegen.methods.edits.hunks import apply, lines_of
+from codegen.methods.edits.refactorings import REFACTORINGS, Program, refactored
+from codegen.methods.edits.sessions import (
+    Session,
+    View,
+    next_edit,
+    nothing,
+    ordered,
+    unfinished,
+)
+from codegen.records import Change, Edit
+
+WIDE = View(10**6, 10**6, 100, 10**6)
+TEXTS = st.lists(st.sampled_from(["a\n", "b\n", "c = 1\n", "\n", "    d(e, f)\n"]), max_size=9)
+
+
+def undone(edit: Edit) -> str:
+    """The text before the history, by taking its changes back, last first, wherever they are."""
+    lines = lines_of(edit.text)
+    for change in sorted(edit.history, key=lambda change: -change.line):
+        new = lines_of(change.new)
+        assert lines[change.line : change.line + len(new)] == new
+        lines[change.line : change.line + len(new)] = lines_of(change.old)
+    return "".join(lines)
+
+
+@given(TEXTS, TEXTS, st.randoms(use_true_random=False))
+def test_a_moment_leads_back_and_forth(one: list[str], other: list[str], rng: Any) -> None:
+    old, new = "".join(one), "".join(other)
+    session = ordered("a.py", old, new, rng)
+    for done in range(len(session.hunks) + 1):
+        moment = session.moment(done, WIDE)
+        assert undone(moment) == old
+        assert len(moment.history) == done
+        assert with_window(moment, moment.target or "") == new  # all that remains is in the window
+        assert 0 <= moment.cursor <= len(moment.text)
+    if session.hunks:
+        assert session.moment(len(session.hunks), WIDE).text == new
+
+
+@given(TEXTS, TEXTS, st.randoms(use_true_random=False), st.integers(0, 3), st.integers(0, 3))
+def test_the_target_is_of_whole_hunks_in_the_window(
+    one: list[str], other: list[str], rng: Any, above: int, below: int
+) -> None:
+    session = ordered("a.py", "".join(one), "".join(other), rng)
+    for done in range(1, len(session.hunks)):
+        edit = next_edit(session, done, View(above, below))
+        top, bottom = edit.window
+        line = edit.text.count("\n", 0, edit.cursor)
+        assert top <= line <= bottom and bottom - top <= above + below + 1
+        start, end = session.next_lines(done)
+        changes = edit.target != "".join(window_lines(edit))
+        assert changes >= (top <= start and end <= bottom)
+        where = {"here": 0, "below": start - line, "above": line - start, "jump": 0}
+        assert where[edit.category] >= 0
+
+
+def test_a_half_typed_edit_is_completed() -> None:
+    session = ordered("a.py", "x = 1\ny = 2\n", "x = 1\nfor i in range(9):\n    y = 2\n",
+                      random.Random(0))  # fmt: skip
+    seen = set()
+    for seed in range(20):
+        edit = unfinished(session, 1, WIDE, random.Random(seed))
+        assert edit
+        seen.add(edit.text)
+        assert edit.text[: edit.cursor] == "x = 1\nfor i in range(9):\n    y = 2\n"[: edit.cursor]
+        assert edit.target == "x = 1\nfor i in range(9):\n    y = 2\n"
+        assert undone(edit) == "x = 1\ny = 2\n"
+    assert len(seen) > 5
+
+
+def test_at_the_end_nothing_is_to_change() -> None:
+    session = ordered("a.py", "a\nb\nc\nd\n", "A\nb\nC\nd\n", random.Random(1))
+    texts = Counter()
+    for seed in range(30):
+        edit = nothing(session, View(), random.Random(seed))
+        assert edit.target == "".join(window_lines(edit))
+        texts[edit.text] += 1
+    assert set(texts) == {"A\nb\nC\nd\n", "a\nb\nc\nd\n"}  # done, and taken back
+
+
+def test_baselines() -> None:
+    change = Change("a.py", 0, "size = 1\n", "width = 1\n")
+    edit = Edit("", "a.py", "width = 1\nprint(size, 'size')\nsizes = size\n", (change,), (0, 3), 9)
+    found = {name: baseline(edit) for name, baseline in BASELINES.items()}
+    assert found["nothing"] == edit.text
+    assert found["repeat"] == edit.text
+    assert found["rename"] == "width = 1\nprint(width, 'width')\nsizes = width\n"
+    again = Edit("", "a.py", "  x = f(1)\n  y\n  x = f(0)\n",
+                 (Change("a.py", 0, "x = f(0)\n", "x = f(1)\n"),), (0, 3), 0)  # fmt: skip
+    assert BASELINES["repeat"](again) == "  x = f(1)\n  y\nx = f(1)\n"
+
+
+# --- refactorings --------------------------------------------------------------------------------
+
+PROGRAM = '''\
+import os
+import json
+from typing import Any
+
+
+class Point:
+    def __init__(self, x: int, y: int) -> None:
+        self.x = x
+        self.y = y
+
+    def norm(self) -> int:
+        return self.x + self.y
+
+    def twice(self) -> int:
+        return 2 * self.norm()
+
+
+def load(path: str, limit: int) -> Any:
+    """Load rows.
+
+    Args:
+        path: the file.
+        limit: at most so many rows.
+    """
+    with open(path) as file:
+        rows = file.readlines()
+    if len(rows) > limit:
+        rows = rows[:limit]
+    print(json.dumps(rows))
+    return rows
+
+
+def main(given: Any) -> int:
+    first = load(given.folder.name, 100)
+    second = load(given.other, 100)
+    print("total", first, "total", 100)
+    return len(first) + len(second)
+
+
+def area(box: Any) -> int:
+    inner = box.size.width - 2
+    outer = box.size.width + 2
+    return inner * outer
+'''
+LINT = "F401,F811,F821,F841,E9"
+
+
+def lint(texts: list[str], folder: Path) -> list[Counter[str]]:
+    """ruff's unused and undefined names of each text, by its own command line."""
+    for number, text in enumerate(texts):
+        (folder / f"p{number}.py").write_text(text, encoding="utf-8", newline="")
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--select", LINT,
+               "--output-format", "json", "."]  # fmt: skip
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
+    found: list[Counter[str]] = [Counter() for _ in texts]
+    for row in json.loads(done.stdout):
+        found[int(Path(row["filename"]).stem[1:])][row["code"]] += 1
+    return found
+
+
+def shape(text: str) -> list[Any]:
+    """A program's scopes as Python's compiler sees them: kinds and uses of names, not names."""
+    found: list[Any] = []
+
+    def walk(table: symtable.SymbolTable) -> None:
+        uses = [
+            (s.is_parameter(), s.is_local(), s.is_global(), s.is_free(), s.is_assigned(),
+             s.is_referenced(), s.is_imported(), s.is_namespace())
+            for s in table.get_symbols()
+        ]  # fmt: skip
+        found.append((table.get_type(), sorted(uses)))
+        for child in table.get_children():
+            walk(child)
+
+    walk(symtable.symtable(text, "<text>", "exec"))
+    return found
+
+
+def check(kind: str, program: Program, seed: int) -> tuple[str, str] | None:
+    """The texts before and after, once all that must hold does."""
+    made = refactored(program, kind, random.Random(seed))
+    if made is None:
+        return None
+    lines, hunks = made
+    assert len(hunks) >= 2
+    before, after = "".join(lines), "".join(apply(lines, sorted(hunks)))
+    assert before != after
+    if kind in ("parameter", "field", "import", "annotation"):
+        assert after == program.text
+    else:
+        assert before == program.text
+    if kind in ("rename", "docstring"):
+        assert shape(before) == shape(after)
+    session = Session("a.py", tuple(lines), tuple(hunks))
+    for done in range(1, len(hunks)):
+        edit = session.moment(done, WIDE)
+        assert undone(edit) == before
+        assert with_window(edit, edit.target or "") == after
+        assert edit.text not in (before, after)
+    return before, after
+
+
+@pytest.mark.parametrize("kind", REFACTORINGS)
+def test_a_refactoring_is_right(kind: str, tmp_path: Path) -> None:
+    program = Program(PROGRAM)
+    found = {check(kind, program, seed) for seed in range(12)} - {None}
+    texts = [text for pair in found if pair for text in pair]
+    assert texts, f"no {kind} in a program that has a place for it"
+    findings = lint(texts, tmp_path)
+    for before, after in zip(findings[::2], findings[1::2], strict=True):
+        assert not after - before
+
+
+def test_what_refactorings_do() -> None:
+    """Each kind, on lines that show what is meant."""
+    program = Program(PROGRAM)
+
+    def changed(kind: str) -> set[str]:
+        found = set()
+        for seed in range(40):
+            made = refactored(program, kind, random.Random(seed))
+            if made:
+                lines, hunks = made
+                rows = [
+                    "".join([*lines[h.start : h.end]]).strip() + " -> " + "".join(h.new).strip()
+                    for h in hunks
+                ]
+                found.add(" | ".join(rows))
+        return found
+
+    assert changed("field") == {
+        "def __init__(self, y: int) -> None: -> def __init__(self, x: int, y: int) -> None:"
+        " |  -> self.x = x",
+        "def __init__(self, x: int) -> None: -> def __init__(self, x: int, y: int) -> None:"
+        " |  -> self.y = y",
+    }
+    assert changed("import") == {" -> print(json.dumps(rows)) |  -> import json"}
+    assert changed("deletion") == {"print(json.dumps(rows)) ->  | import json -> "}
+    for row in changed("variable"):
+        match = re.fullmatch(
+            r" -> (\w+) = (box\.size(?:\.width)?) \| (.*) -> (.*) \| (.*) -> (.*)", row
+        )
+        assert match
+        name, expression, *lines = match.groups()
+        assert lines[1] == lines[0].replace(expression, name)
+        assert lines[3] == lines[2].replace(expression, name)
+    for row in changed("annotation"):
+        assert all(hunk.endswith("-> int:") for hunk in row.split(" | "))
+    assert all("load(" in row for row in changed("parameter"))
+
+
+HOSTILE = {
+    "shadowed": "def f(a):\n    b = a\n    g = lambda b: b\n    return b + g(b)\n",
+    "keyword": "def f(size):\n    return size\n\n\nf(size=1)\n",
+    "global": "x = 1\n\n\ndef f():\n    global x\n    x = 2\n    return x\n",
+    "nested": "def f(a):\n    def g():\n        nonlocal a\n        a = 2\n    g()\n    return a\n",
+    "class": "def f(n):\n    class C:\n        n = 1\n    return n, C\n",
+    "f-string": "def f(name):\n    x = name\n    return f'{name}', x\n",
+    "star": "def f(*rest, **named):\n    x = rest\n    return x, named\n",
+    "walrus": "def f(n):\n    if (m := n) > 1:\n        return m\n    return [m for m in [n]]\n",
+    "except": "def f():\n    try:\n        g()\n    except OSError as err:\n        return err\n",
+    "match": "def f(a):\n    match a:\n        case [b, *c]:\n            return b, c\n",
+    "unicode": "def f(größe, ü):\n    x = 'ä' + größe + ü\n    return größe, x\n",
+    "tabs": "def f(aa):\n\tbb = aa\n\treturn bb, aa\n",
+    "crlf": "def f(aa):\r\n    bb = aa\r\n    return bb, aa\r\n",
+    "continued": "def f(aa):\n    bb = aa + \\\n        aa\n    return bb\n",
+    "locals": "def f(aa):\n    bb = aa\n    del bb\n    return aa\n",
+    "decorated": "@g(1)\ndef f(aa, *, bb=1):\n    return aa + bb\n\n\nf(1)\n",
+    "one-line": "def f(aa): return aa\nx = f(1); y = f(2)\n",
+    "annotated": "def f(aa: 'aa' = 1) -> None:\n    aa: int = 2\n    print(aa)\n",
+    "type": "def f(aa):\n    x: list['aa'] = aa\n    return x, aa\n",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=list(HOSTILE))
+def test_hostile_names(text: str) -> None:
+    """A refactoring of a program that invites mistakes is right, or is not made."""
+    try:
+        program = Program(text)
+    except SyntaxError:
+        pytest.skip("needs a newer Python")
+    for kind in REFACTORINGS:
+        for seed in range(6):
+            check(kind, program, seed)
+
+
+def stdlib_programs(step: int) -> list[Program]:
+    found = []
+    for path in sorted(Path(json.__file__).parents[1].glob("*.py"))[::step]:
+        try:
+            found.append(Program(path.read_text(encoding="utf-8")))
+        except (SyntaxError, ValueError):
+            continue
+    return found
+
+
+@pytest.mark.parametrize(
+    ("step", "least"),
+    [(25, 12), pytest.param(1, 500, marks=pytest.mark.long)],
+    ids=["some", "all"],
+)
+def test_refactorings_of_the_standard_library(step: int, least: int, tmp_path: Path) -> None:
+    made: list[str] = []
+    for program in stdlib_programs(step):
+        for kind in REFACTORINGS:
+            if pair := check(kind, program, 0):
+                made += pair
+    assert len(made) // 2 >= least
+    findings = lint(made, tmp_path)
+    worse = [n for n, (a, b) in enumerate(zip(findings[::2], findings[1::2], strict=True)) if b - a]
+    assert not worse, made[2 * worse[0] + 1][:500]

@@ -1,0 +1,294 @@
+"""The client against services that are full, faulty, gone, or lie; and against the real one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pickle
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from codegen import sandbox_client
+from codegen.errors import ConfigError, InputError, MachineError, SandboxError
+from codegen.evals.sandbox import Job, Outcome, Sandbox
+from codegen.evals.sandbox.rows import outcome_row
+from codegen.sandbox_client import AsyncSandboxClient, SandboxClient
+from tests.server.conftest import Served
+from tests.server.sandbox.conftest import TOKEN, serving
+
+Answer = Callable[[BaseHTTPRequestHandler, Any], None]
+
+
+class Fake:
+    """A service that answers as a function says; it counts the jobs that it was sent."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.jobs: Counter[str] = Counter()
+        self.headers: list[dict[str, str]] = []
+        fake = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                fake.jobs.update(row["program"] for row in body.get("jobs", [body]))
+                fake.headers.append(dict(self.headers))
+                answer(self, body)
+                self.close_connection = True
+
+            def do_GET(self) -> None:
+                answer(self, {})
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def fakes() -> Iterator[Callable[[Answer], Fake]]:
+    made: list[Fake] = []
+
+    def make(answer: Answer) -> Fake:
+        made.append(Fake(answer))
+        return made[-1]
+
+    yield make
+    for fake in made:
+        fake.close()
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox_client, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(sandbox_client, "_LONGEST_PAUSE_S", 0.05)
+
+
+def reply(
+    handler: BaseHTTPRequestHandler,
+    status: int,
+    body: bytes,
+    length: int | None = None,
+    **more: str,
+) -> None:
+    handler.send_response(status)
+    handler.send_header("content-length", str(len(body) if length is None else length))
+    for name, value in more.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def lines(body: Any) -> list[bytes]:
+    """Verdicts on all jobs of a request: the message is the program."""
+    return [
+        json.dumps(
+            {
+                "key": row.get("key", ""),
+                **outcome_row(Outcome("wrong", "stdio", message=row["program"])),
+            }
+        ).encode()
+        + b"\n"
+        for row in body.get("jobs", [body])
+    ]
+
+
+def judge(handler: BaseHTTPRequestHandler, body: Any) -> None:
+    reply(handler, 200, b"".join(lines(body)))
+
+
+JOBS = [(n, Job(f"p{n}", mode="stdio")) for n in range(100)]
+
+
+def check(found: list[tuple[int, Outcome]]) -> None:
+    """Each job has its own verdict, once."""
+    assert sorted(key for key, _ in found) == [key for key, _ in JOBS]
+    assert all(outcome.message == f"p{key}" for key, outcome in found)
+
+
+def flaky(seed: int) -> Answer:
+    """Fails in every way in turn, and does part of the work now and then."""
+    rng, lock = random.Random(seed), threading.Lock()
+
+    def answer(handler: BaseHTTPRequestHandler, body: Any) -> None:
+        with lock:
+            kind, cut = rng.randrange(9), rng.random()
+        whole = b"".join(lines(body))
+        part = whole[: int(cut * len(whole))]
+        if kind == 0:
+            reply(handler, 429, b'{"error": {"message": "full"}}', retry_after="0")
+        elif kind == 1:
+            reply(handler, 503, b"stopping")
+        elif kind == 2:
+            handler.connection.close()
+        elif kind == 3:
+            reply(handler, 200, part, len(whole))  # the connection breaks
+        elif kind == 4 and "jobs" in body:
+            reply(handler, 200, part)  # cut, but properly ended
+        elif kind == 5 and "jobs" in body:
+            rows = [json.loads(line) for line in lines(body)]
+            cut_rows = [
+                row if rng.random() < 0.5 else {"key": row["key"], "error": "fault"} for row in rows
+            ]
+            reply(handler, 200, b"".join(json.dumps(row).encode() + b"\n" for row in cut_rows))
+        elif kind == 6:
+            reply(handler, 200, b"<html>")
+        else:
+            reply(handler, 200, whole)
+
+    return answer
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_verdict_is_lost_or_doubled(fakes: Callable[[Answer], Fake], seed: int) -> None:
+    urls = [fakes(flaky(10 * seed + n)).url for n in range(2)]
+    with SandboxClient(urls, concurrency=64, patience_s=60) as client:
+        check(list(client.map(JOBS)))
+        check(
+            [(key, client.run(job)) for key, job in JOBS[:5]]
+            + [(key, Outcome("wrong", "stdio", message=f"p{key}")) for key, _ in JOBS[5:]]
+        )
+
+
+def test_no_verdict_is_lost_or_doubled_in_an_event_loop(fakes: Callable[[Answer], Fake]) -> None:
+    urls = [fakes(flaky(n)).url for n in range(2)]
+
+    async def scenario() -> list[tuple[int, Outcome]]:
+        async with AsyncSandboxClient(urls, concurrency=20, patience_s=60) as client:
+            return [pair async for pair in client.map(JOBS)]
+
+    check(asyncio.run(scenario()))
+
+
+def test_a_dead_service_is_left_for_one_that_lives(fakes: Callable[[Answer], Fake]) -> None:
+    def dead(handler: BaseHTTPRequestHandler, body: Any) -> None:
+        handler.connection.close()
+
+    good, bad = fakes(judge), fakes(dead)
+    with SandboxClient([bad.url, good.url, "http://127.0.0.1:1"], patience_s=30) as client:
+        check(list(client.map(JOBS)))
+    assert sum(good.jobs.values()) == len(JOBS)
+
+
+def test_two_services_share_the_work(fakes: Callable[[Answer], Fake]) -> None:
+    both = threading.Barrier(2, timeout=10)
+
+    def patient(handler: BaseHTTPRequestHandler, body: Any) -> None:
+        if len(body["jobs"]) == sandbox_client.BATCH:
+            both.wait()  # none goes on before the other has a batch, too
+        judge(handler, body)
+
+    first, second = fakes(patient), fakes(patient)
+    with SandboxClient([first.url, second.url], concurrency=2 * sandbox_client.BATCH) as client:
+        check(list(client.map(JOBS)))
+    assert sum(first.jobs.values()) + sum(second.jobs.values()) == len(JOBS)
+    assert all(sum(fake.jobs.values()) >= 48 for fake in (first, second))
+
+
+def test_concurrency_bounds_what_is_in_flight(fakes: Callable[[Answer], Fake]) -> None:
+    lock, now, most = threading.Lock(), 0, 0
+
+    def counting(handler: BaseHTTPRequestHandler, body: Any) -> None:
+        nonlocal now, most
+        with lock:
+            now += len(body.get("jobs", [body]))
+            most = max(most, now)
+        threading.Event().wait(0.02)
+        with lock:  # before the answer: the client may send the next at once
+            now -= len(body.get("jobs", [body]))
+        judge(handler, body)
+
+    fake = fakes(counting)
+    with SandboxClient(fake.url, concurrency=20) as client:
+        with ThreadPoolExecutor(30) as threads:
+            list(threads.map(lambda pair: client.run(pair[1]), JOBS))
+        check(list(client.map(JOBS)))
+    assert 1 < most <= 20
+
+
+def test_it_gives_up_in_the_end(fakes: Callable[[Answer], Fake]) -> None:
+    full = fakes(lambda handler, _: reply(handler, 503, b'{"error": {"message": "no room"}}'))
+    with SandboxClient(full.url, patience_s=0.3) as client:
+        with pytest.raises(MachineError, match=r"503: no room"):
+            client.run(JOBS[0][1])
+        with pytest.raises(MachineError, match="no room"):
+            list(client.map(JOBS))
+        with pytest.raises(MachineError, match="No sandbox service answers"):
+            client.describe()
+
+
+def test_a_mistake_is_not_tried_again(fakes: Callable[[Answer], Fake]) -> None:
+    fake = fakes(lambda handler, _: reply(handler, 400, b'{"error": {"message": "bad job"}}'))
+    with SandboxClient(fake.url) as client, pytest.raises(InputError, match=r"400.*bad job"):
+        list(client.map(JOBS[:3]))
+    assert max(fake.jobs.values()) == 1
+
+
+@pytest.mark.parametrize(
+    "row", [{"status": "passed"}, {"status": 1}, [], {"status": "passed", "results": [1]}], ids=repr
+)
+def test_an_answer_that_is_none_is_told(fakes: Callable[[Answer], Fake], row: Any) -> None:
+    fake = fakes(lambda handler, _: reply(handler, 200, json.dumps(row).encode()))
+    with SandboxClient(fake.url) as client, pytest.raises(InputError, match="no outcome"):
+        client.run(JOBS[0][1])
+
+
+def test_services_that_differ_are_told(fakes: Callable[[Answer], Fake]) -> None:
+    urls = []
+    for python in ("3.11", "3.12"):
+        info = json.dumps({"sandbox": {"python": python}}).encode()
+        urls.append(fakes(lambda handler, _, info=info: reply(handler, 200, info)).url)
+    with SandboxClient(urls) as client, pytest.raises(SandboxError, match="differ"):
+        client.describe()
+
+
+def test_the_token_stays_in_the_environment(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job("def f(): return 1\n", test="assert f() == 1\n")
+    with serving(sandbox, TOKEN) as served, SandboxClient(served.url) as client:
+        with pytest.raises(ConfigError, match="CODEGEN_SANDBOX_TOKEN"):
+            client.run(job)
+        monkeypatch.setenv("CODEGEN_SANDBOX_TOKEN", TOKEN)
+        assert client.run(job).passed
+        data = pickle.dumps(client)
+        assert TOKEN.encode() not in data
+        with pickle.loads(data) as copy:  # noqa: S301 - our own
+            assert copy.run(job).passed
+            assert copy._client._name != client._client._name
+    with pytest.raises(ConfigError, match="must not hold its token") as error:
+        SandboxClient(f"http://any:{TOKEN}@127.0.0.1:8080")
+    assert TOKEN not in str(error.value)
+    for url in ("", "127.0.0.1:8080", "ftp://x", "http://", []):
+        with pytest.raises(ConfigError):
+            SandboxClient(url)  # type: ignore[arg-type]
+
+
+def test_a_client_serves_several_threads_and_loops(service: Served, client: SandboxClient) -> None:
+    job = Job("def f(): return 1\n", test="assert f() == 1\n")
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(lambda _: client.run(job).passed, range(40)))
+    other = AsyncSandboxClient(service.url)
+    for _ in range(2):
+        assert asyncio.run(other.run(job)).passed
+    asyncio.run(other.close())
+
+
+def test_an_iterator_that_is_dropped_ends_its_requests(client: SandboxClient) -> None:
+    found = client.map((n, Job(f"x = {n}\n", test="assert x\n")) for n in range(1, 10_000))
+    assert next(found)[1].passed
+    found.close()
+    assert client.run(Job("x = 5\n", test="assert x == 5\n")).passed

@@ -1,0 +1,341 @@
+"""SandboxFusion's routes, held against its published schema and against the interpreter.
+
+``SCHEMA`` is transcribed from the models of SandboxFusion's sources (commit 469de08): names in
+order, with their defaults.
+"""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from codegen.evals.sandbox import Job, Limits, Outcome, Sandbox
+from codegen.server.sandbox import datasets, fusion
+
+ELLIPSIS: Any = ...
+SCHEMA: dict[str, dict[str, Any]] = {
+    "RunCodeRequest": {
+        "compile_timeout": 10, "run_timeout": 10, "memory_limit_MB": -1, "code": ELLIPSIS,
+        "stdin": None, "language": ELLIPSIS, "files": {}, "fetch_files": [],
+    },
+    "RunCodeResponse": {
+        "status": ELLIPSIS, "message": ELLIPSIS, "compile_result": None, "run_result": None,
+        "executor_pod_name": None, "files": {},
+    },
+    "CommandRunResult": {
+        "status": ELLIPSIS, "execution_time": None, "return_code": None, "stdout": None,
+        "stderr": None,
+    },
+    "TestConfig": {
+        "dataset_type": None, "language": None, "locale": None, "is_fewshot": None,
+        "compile_timeout": None, "run_timeout": None, "custom_extract_logic": None,
+        "provided_data": None, "extra": {},
+    },
+    "EvalTestCase": {"passed": ELLIPSIS, "exec_info": ELLIPSIS, "test_info": None},
+    "EvalResult": {
+        "id": ELLIPSIS, "accepted": ELLIPSIS, "extracted_code": ELLIPSIS, "full_code": None,
+        "test_code": None, "tests": ELLIPSIS, "extracted_type": None, "extra": None,
+    },
+    "GetPromptsRequest": {
+        "dataset": ELLIPSIS, "config": ELLIPSIS, "offset": 0, "limit": 1_000_000,
+    },
+    "GetPromptByIdRequest": {"dataset": ELLIPSIS, "config": ELLIPSIS, "id": ELLIPSIS},
+    "SubmitRequest": {
+        "dataset": ELLIPSIS, "id": ELLIPSIS, "completion": ELLIPSIS, "config": ELLIPSIS,
+    },
+    "GetMetricsRequest": {"dataset": ELLIPSIS, "config": ELLIPSIS, "results": ELLIPSIS},
+}  # fmt: skip
+RESPONSES = ("RunCodeResponse", "CommandRunResult", "EvalTestCase", "EvalResult")
+
+
+@pytest.mark.parametrize("name", SCHEMA)
+def test_fields_and_defaults_are_those_of_sandboxfusion(name: str) -> None:
+    model = getattr(fusion, name, None) or getattr(datasets, name)
+    found = {
+        key: ... if field.is_required() else field.get_default(call_default_factory=True)
+        for key, field in model.model_fields.items()
+    }
+    assert found == SCHEMA[name]
+    if name in RESPONSES:
+        assert list(found) == list(SCHEMA[name])
+
+
+# What is run, with SandboxFusion's status, the command's, and the return code.
+RUNS = {
+    "ends": ("print('a')\n", {}, "Success", "Finished", 0),
+    "fails": ("import sys\nprint(1)\nsys.exit(3)\n", {}, "Failed", "Finished", 3),
+    "raises": ("1 / 0\n", {}, "Failed", "Finished", 1),
+    "cannot be compiled": ("x = (\n", {}, "Failed", "Finished", 1),
+    "is empty": ("", {}, "Success", "Finished", 0),
+    "reads": ("print(input() * 2)\n", {"stdin": "é\n"}, "Success", "Finished", 0),
+    "prints much": ("print('x' * 600_000)\n", {}, "Success", "Finished", 0),
+    "is killed": (
+        "import os\nos.kill(os.getpid(), 9)\n", {"fetch_files": ["x"]}, "Failed", "Finished", -9,
+    ),
+    "sleeps": (
+        "import time\nprint(1, flush=True)\ntime.sleep(99)\n", {"run_timeout": 0.3},
+        "Failed", "TimeLimitExceeded", None,
+    ),
+    "loops": ("while True: pass\n", {"run_timeout": "0.3"}, "Failed", "TimeLimitExceeded", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_status_rule(post: Callable[..., httpx.Response], tmp_path: Path, name: str) -> None:
+    code, options, status, command, returned = RUNS[name]
+    row = post("/run_code", {"code": code, "language": "python", **options}).json()
+    assert list(row) == list(SCHEMA["RunCodeResponse"])
+    assert (row["status"], row["message"], row["compile_result"]) == (status, "", None)
+    result = row["run_result"]
+    assert list(result) == list(SCHEMA["CommandRunResult"])
+    assert (result["status"], result["return_code"]) == (command, returned)
+    if command == "TimeLimitExceeded":
+        assert result["stdout"] == ("1\n" if name == "sleeps" else "")
+        return
+    wanted = subprocess.run(
+        [sys.executable, "-E", "-X", "utf8", "-c", code],
+        input=options.get("stdin", ""), capture_output=True, encoding="utf-8", check=False,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert result["stdout"] == wanted.stdout
+    assert bool(result["stderr"]) == bool(wanted.stderr)
+    assert result["return_code"] == wanted.returncode
+
+
+def test_files_go_in_and_out(post: Callable[..., httpx.Response]) -> None:
+    code = "import m, os\nopen('out/r.bin', 'wb').write(m.B)\nprint(os.path.exists('n'))\n"
+    files = {"m.py": _base64(b"B = bytes(range(256))\n"), "out/keep": _base64(b""), "n": None}
+    files["IGNORE_THIS_FILE"] = "!"
+    row = post(
+        "/run_code",
+        {"code": code, "language": "python", "files": files, "fetch_files": ["out/r.bin", "no"]},
+    ).json()
+    assert row["files"] == {"out/r.bin": _base64(bytes(range(256)))}
+    assert row["run_result"]["stdout"] == "False\n"
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/etc/passwd", "../x", "a/../../x", "", "a//b", "/proc/self/mem", "http://169.254.169.254/x"],
+)
+def test_paths_outside_are_refused_in_a_line(
+    post: Callable[..., httpx.Response], path: str
+) -> None:
+    for field in ({"files": {path: _base64(b"x")}}, {"fetch_files": [path]}):
+        response = post("/run_code", {"code": "", "language": "python", **field})
+        assert response.status_code == 422
+        (entry,) = response.json()["detail"]
+        assert "below the working directory" in entry["msg"] and len(entry["msg"]) < 300
+
+
+def test_links_lead_to_no_file_of_the_host(
+    post: Callable[..., httpx.Response], tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("of the host")
+    code = f"import os\nos.symlink({str(secret)!r}, 'l')\nos.symlink('/', 'root')\n"
+    fetch = ["l", f"root{secret}", "root/etc/shadow", "root/proc/1/environ"]
+    row = post("/run_code", {"code": code, "language": "python", "fetch_files": fetch}).json()
+    assert row["status"] == "Success"
+    # What the sandbox shows in place of the host's has nothing in it.
+    assert set(row["files"]) <= {"root/proc/1/environ"} and not any(row["files"].values())
+
+
+BAD: list[tuple[Any, str, list[Any]]] = [
+    ({"code": ""}, "missing", ["body", "language"]),
+    ({"language": "python"}, "missing", ["body", "code"]),
+    ({"code": 1, "language": "python"}, "string_type", ["body", "code"]),
+    ({"code": "", "language": "cobol"}, "literal_error", ["body", "language"]),
+    ({"code": "", "language": "python", "run_timeout": "x"}, "float_parsing",
+     ["body", "run_timeout"]),
+    ({"code": "", "language": "python", "files": {"a": 1}}, "string_type", ["body", "files", "a"]),
+    ({"code": "", "language": "python", "files": {"a": "é"}}, "value_error", ["body", "files"]),
+    ({"code": "", "language": "python", "files": {"a": "x"}}, "value_error", ["body", "files"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "kind", "place"), BAD, ids=repr)
+def test_a_wrong_body_is_told_as_fastapi_tells_it(
+    post: Callable[..., httpx.Response], body: Any, kind: str, place: list[Any]
+) -> None:
+    response = post("/run_code", body)
+    assert response.status_code == 422
+    (entry,) = response.json()["detail"]
+    assert (entry["type"], entry["loc"]) == (kind, place) and entry["msg"]
+
+
+def test_what_is_no_json_is_told_too(service: Any) -> None:
+    headers = {"content-type": "application/json"}
+    for data in (b'{"code": ', b"\xff", b"[" * 100_000):
+        response = httpx.post(f"{service.url}/run_code", content=data, headers=headers)
+        assert response.status_code == 422
+        assert response.json()["detail"][0]["type"] == "json_invalid"
+        assert len(response.content) < 1000
+
+
+def test_a_large_mistake_is_not_sent_back(post: Callable[..., httpx.Response]) -> None:
+    response = post("/run_code", {"code": ["x" * 100_000], "language": "python"})
+    assert response.status_code == 422 and len(response.content) < 1000
+
+
+def test_memory_and_output_are_limited_and_say_so(post: Callable[..., httpx.Response]) -> None:
+    code = "x = bytearray(300 << 20)\nprint(len(x))\n"
+    row = post("/run_code", {"code": code, "language": "python", "memory_limit_MB": 200}).json()
+    assert row["status"] == "Failed" and "MemoryError" in row["run_result"]["stderr"]
+    row = post("/run_code", {"code": code, "language": "python"}).json()
+    assert row["run_result"]["stdout"] == f"{300 << 20}\n"
+    code = "while True: print('x' * 999)\n"
+    row = post("/run_code", {"code": code, "language": "python"}).json()
+    result = row["run_result"]
+    assert (row["status"], result["status"], result["return_code"]) == ("Failed", "Finished", -9)
+    assert result["stdout"].endswith("\n[sandbox: the output is cut here]\n")
+    assert 1 << 20 < len(result["stdout"]) < (1 << 20) + 100
+    assert "[sandbox: ended, more than 1048576 bytes of output]" in result["stderr"]
+
+
+def test_other_routes(post: Callable[..., httpx.Response], service: Any) -> None:
+    assert httpx.get(f"{service.url}/v1/ping").json() == "pong"
+    response = post("/run_jupyter", {"cells": ["1"]})
+    assert response.status_code == 501 and "/run_code" in response.json()["detail"]
+    names = httpx.get(f"{service.url}/list_datasets").json()
+    assert "humaneval" in names and "mbpp" in names
+    body = {"dataset": "file:/etc/passwd", "config": {}}
+    assert post("/list_ids", body).status_code == 400
+
+
+OJ = {
+    "id": 7,
+    "content": "Add two numbers.",
+    "labels": {"level": 1},
+    "test": [
+        {"input": {"stdin": "1 2"}, "output": {"stdout": "3"}},
+        {"input": {"stdin": "5 5"}, "output": {"stdout": "10.0000001\nYES"}},
+    ],
+}
+PROGRAM = "a, b = map(int, input().split())\nprint(a + b)\nif a == b:\n    print('Yes')\n"
+CONFIG = {"dataset_type": "CommonOJDataset", "language": "python", "provided_data": OJ}
+
+
+def _submit(post: Any, program: str, **config: Any) -> dict[str, Any]:
+    completion = f"Here it is:\n```python\n{program}```\n"
+    body = {"dataset": "mine", "id": 7, "completion": completion, "config": {**CONFIG, **config}}
+    row = post("/submit", body).json()
+    assert list(row) == list(SCHEMA["EvalResult"])
+    return row
+
+
+def test_problems_of_inputs_and_outputs(post: Callable[..., httpx.Response]) -> None:
+    row = _submit(post, PROGRAM)
+    assert (row["id"], row["accepted"], row["extracted_code"]) == (7, True, PROGRAM)
+    assert [test["passed"] for test in row["tests"]] == [True, True]
+    assert list(row["tests"][0]["exec_info"]) == list(SCHEMA["RunCodeResponse"])
+    wrong = _submit(post, PROGRAM.replace("+", "-"))
+    assert not wrong["accepted"] and len(wrong["tests"]) == 1  # it ends at the first
+    wrong = _submit(post, PROGRAM.replace("+", "-"), extra={"run_all_cases": True})
+    assert [test["passed"] for test in wrong["tests"]] == [False, False]
+    prompts = post("/get_prompts", {"dataset": "mine", "config": {**CONFIG, "provided_data": [OJ]}})
+    assert prompts.json() == [{"id": 7, "prompt": "Add two numbers.", "labels": {"level": 1}}]
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected", "equal"),
+    [
+        ("a", "A ", True),
+        (" a\nb\n\n", "a\n b", True),
+        ("1.00001", "1.0", False),
+        ("1.000001", "1.0", True),
+        ("nan", "nan", True),
+        ("1", "a", False),
+        ("a\nb", "a", False),
+        ("", "", True),
+        ("inf", "1", False),
+    ],
+)
+def test_outputs_are_compared_as_sandboxfusion_does(
+    printed: str, expected: str, equal: bool
+) -> None:
+    assert datasets.same_output(printed, expected) is equal
+
+
+def test_code_of_a_request_is_never_executed_in_the_server(
+    post: Callable[..., httpx.Response], tmp_path: Path
+) -> None:
+    mark = tmp_path / "executed"
+    logic = f"open({str(mark)!r}, 'w')\n"
+    body = {"dataset": "mine", "id": 7, "completion": PROGRAM, "config": {**CONFIG}}
+    body["config"]["custom_extract_logic"] = logic
+    response = post("/submit", body)
+    assert response.status_code == 400
+    assert "custom_extract_logic" in response.json()["detail"]
+    assert not mark.exists()
+
+
+def test_tasks_of_the_toolkit_are_datasets(post: Callable[..., httpx.Response]) -> None:
+    ids = post("/list_ids", {"dataset": "humaneval", "config": {}, "offset": 1, "limit": 2}).json()
+    assert ids == ["HumanEval/1", "HumanEval/2"]
+    one = {"dataset": "humaneval", "config": {}, "id": "HumanEval/2"}
+    prompt = post("/get_prompt_by_id", one).json()
+    assert prompt["id"] == "HumanEval/2" and "truncate_number" in prompt["prompt"]
+    right = "```python\ndef truncate_number(number: float) -> float:\n    return number % 1.0\n```"
+    for completion, accepted, kind in (
+        (right, True, "fenced"),
+        (right.replace("% 1.0", "* 2"), False, "fenced"),
+        (right.removesuffix("```"), True, "incomplete_fenced"),
+        ("I do not know.", False, "empty"),
+        ("```python\nimport os\nos._exit(0)\n```", False, "fenced"),
+    ):
+        row = post("/submit", {**one, "completion": completion}).json()
+        assert (row["accepted"], row["extracted_type"]) == (accepted, kind), row
+        assert all(test["passed"] is accepted for test in row["tests"])
+    assert post("/submit", {**one, "id": "no", "completion": ""}).status_code == 400
+    metrics = {"dataset": "humaneval", "config": {}, "results": [row]}
+    assert post("/get_metrics", metrics).json() == {"pass@1": 0.0}
+
+
+class _Broken:
+    """A sandbox that fails."""
+
+    capacity = 3
+    languages = ("python",)
+
+    def submit(self, job: Any) -> Any:
+        from concurrent.futures import Future
+
+        future: Future[Outcome] = Future()
+        future.set_result(Outcome("infra_error", "in_sandbox", message="no fork"))
+        return future
+
+
+def test_a_fault_of_the_sandbox_is_no_verdict() -> None:
+    from tests.server.sandbox.conftest import serving
+
+    with serving(_Broken()) as served:
+        body = {"code": "print(1)", "language": "python"}
+        row = httpx.post(f"{served.url}/run_code", json=body).json()
+        assert (row["status"], row["message"]) == ("SandboxError", "no fork")
+        assert row["run_result"] is None
+        job = {"program": "x = 1", "test": "assert x"}
+        response = httpx.post(f"{served.url}/v1/judge", json=job)
+        assert response.status_code == 503 and "retry-after" in response.headers
+        response = httpx.post(f"{served.url}/v1/judge_many", json={"jobs": [job]})
+        assert response.json() == {"key": "0", "error": "no fork"}
+
+
+def test_the_same_program_judged_both_ways(sandbox: Sandbox, post: Any) -> None:
+    """``/run_code`` believes an exit code, which is why it gives no verdict."""
+    forged = "import os\nos._exit(0)\n"
+    code = f"{forged}assert add(1, 2) == 3\n"
+    assert post("/run_code", {"code": code, "language": "python"}).json()["status"] == "Success"
+    job = Job(forged, test="assert add(1, 2) == 3\n", limits=Limits(cpu_s=1.0))
+    assert sandbox.run(job).status == "exited"

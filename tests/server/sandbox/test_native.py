@@ -1,0 +1,238 @@
+"""The native routes: verdicts over HTTP are those of the sandbox itself."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import httpx
+import pytest
+
+from codegen.errors import InputError
+from codegen.evals.sandbox import Job, Limits, Outcome, Sandbox, Script
+from codegen.sandbox_client import SandboxClient
+from tests.server.conftest import Served
+from tests.server.sandbox.conftest import TOKEN, serving
+
+ADD = "def add(a, b):\n    return a + b\n"
+CHECK = "def check(f):\n    assert f(1, 2) == 3\n"
+SHORT = Limits(cpu_s=0.3, memory_mib=256)
+JOBS = {
+    "right": Job(ADD, test=CHECK, entry_point="add"),
+    "wrong": Job(ADD.replace("+", "-"), test=CHECK, entry_point="add"),
+    "raises": Job(ADD.replace("a + b", "1 / 0"), test=CHECK, entry_point="add"),
+    "not Python": Job("def add(", test=CHECK, entry_point="add"),
+    "empty": Job("# nothing\n", test=CHECK, entry_point="add"),
+    "exits": Job("import os\nos._exit(0)\n", test=CHECK, entry_point="add"),
+    "crashes": Job("import ctypes\nctypes.string_at(0)\n", test=CHECK),
+    "never ends": Job(f"{ADD}while True: pass\n", test=CHECK, entry_point="add", limits=SHORT),
+    "takes memory": Job("x = bytearray(1 << 40)\n", test=CHECK, limits=SHORT),
+    "has a bad test": Job(ADD, test="add(1, 2) == 3\n"),
+    "with a setup": Job(ADD, setup="n = 2\n", test="assert add(1, n) == 3\n"),
+    "prints": Job("print(input()[::-1])\n", mode="stdio", stdin="ab", expected_stdout="ba"),
+    "prints wrongly": Job("print(1)\n", mode="stdio", expected_stdout="2"),
+    "beside its tests": Job(ADD, test="assert add(1, 2) == 3\n", mode="in_sandbox"),
+    "é \N{SNAKE}": Job(
+        "def add(a, b):\n    return 'é\N{SNAKE}'\n", test="assert add(1, 2) == 'é🐍'\n"
+    ),
+}
+VALUES = [
+    "1", "1.5", "-0.0", "float('inf')", "2 ** 80", "True", "None", "'é\\ud800'", "b'a'", "[1, [2]]",
+    "(1, (2,))", "{1, 2}", "{'a': [1]}", "{1: 'a', (2,): 3}", "range(3)", "1 + 2j",
+    "[(1,), {'a': {1}}]",
+]  # fmt: skip
+
+
+def same(one: Outcome, other: Outcome) -> bool:
+    """Whether two outcomes differ in what they took alone."""
+    return all(
+        getattr(one, name) == getattr(other, name)
+        for name in ("status", "trust", "message", "stdout", "values")
+    )
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_verdict_is_that_of_the_sandbox(
+    sandbox: Sandbox, client: SandboxClient, name: str
+) -> None:
+    ours, theirs = client.run(JOBS[name]), sandbox.run(JOBS[name])
+    if name == "never ends":  # the message says how long
+        assert (ours.status, ours.trust) == (theirs.status, theirs.trust) == ("timeout", "isolated")
+        return
+    assert same(ours, theirs), (ours, theirs)
+    assert (ours.cpu_s > 0) == (theirs.cpu_s > 0)
+
+
+def test_many_verdicts_come_with_their_keys(sandbox: Sandbox, client: SandboxClient) -> None:
+    jobs = {name: job for name, job in JOBS.items() if name != "never ends"}
+    found = list(client.map((f"{name}/{n}", job) for n in range(5) for name, job in jobs.items()))
+    assert len(found) == 5 * len(jobs)
+    wanted = dict(sandbox.map(jobs.items()))
+    for key, outcome in found:
+        assert same(outcome, wanted[key.rpartition("/")[0]]), (key, outcome)
+    assert len({key for key, _ in found}) == len(found)
+
+
+def test_values_of_calls_come_back_as_they_are(sandbox: Sandbox, client: SandboxClient) -> None:
+    job = Job("x = 0\ndef f(y, z=0): return [y, z]\n", mode="calls", calls=VALUES)
+    ours, theirs = client.run(job), sandbox.run(job)
+    assert len(ours.values) == len(VALUES)
+    assert repr(ours.values) == repr(theirs.values)
+    calls = [("f", [1.0, "a"]), ("f", [[None]], {"z": {"b": 1, "a": 2}}), ("x", None), "f(1/0)"]
+    job = Job(job.program, mode="calls", calls=calls)
+    ours, theirs = client.run(job), sandbox.run(job)
+    assert ours.results == theirs.results
+    assert [result.ok for result in ours.results] == [True, True, True, False]
+    with pytest.raises(InputError, match="as an expression"):
+        client.run(Job(job.program, mode="calls", calls=[("f", [(1, 2)])]))
+
+
+def test_stdio_says_which_test_failed(post: Callable[..., httpx.Response], client: Any) -> None:
+    program = "print(10 // int(input()))\n"
+    tests = [{"stdin": f"{n}\n", "stdout": str(10 // n)} for n in (1, 2, 5)]
+    row = post("/v1/stdio", {"program": program, "tests": tests}).json()
+    assert (row["passed"], row["first_failed"], row["tests_passed"]) == (True, None, 3)
+    assert row["trust"] == "stdio"
+    tests[1]["stdout"] = "6"
+    row = post("/v1/stdio", {"program": program, "tests": tests}).json()
+    assert (row["status"], row["first_failed"], row["tests_passed"]) == ("wrong", 1, 2)
+    assert [test["status"] for test in row["tests"]] == ["passed", "wrong", "passed"]
+    row = post("/v1/stdio", {"program": program, "tests": tests, "stop_at_first": True}).json()
+    assert [test and test["status"] for test in row["tests"]] == ["passed", "wrong", None]
+    found = client.stdio(Job(program), [("0", ""), ("1", "10")], stop_at_first=True)
+    assert found[0].status == "error" and found[1] is None
+
+
+def test_equal_jobs_run_once(post: Callable[..., httpx.Response]) -> None:
+    job = {"program": "import os\nx = os.urandom(8).hex()\n", "mode": "calls", "calls": ["x"]}
+    first, second = post("/v1/judge", job).json(), post("/v1/judge", job).json()
+    assert (first["cached"], second["cached"]) == (False, True)
+    assert first["results"] == second["results"]
+    fresh = post("/v1/judge", {**job, "cache": False}).json()
+    assert not fresh["cached"] and fresh["results"] != first["results"]
+    # Whatever could decide the verdict is in the key: also the type and the order of arguments.
+    program = "def f(x): return repr(x)\n"
+    seen = set()
+    for value in (1, 1.0, True, "1", [1], {"a": 1, "b": 2}, {"b": 2, "a": 1}, None):
+        job = {"program": program, "mode": "calls", "calls": [["f", [value]]]}
+        row = post("/v1/judge", job).json()
+        assert row["results"][0]["value"] == repr(value) and not row["cached"]
+        seen.add(row["results"][0]["value"])
+    assert len(seen) == 8
+
+
+def test_limits_are_those_of_the_server_at_most(post: Callable[..., httpx.Response]) -> None:
+    program = "x = bytearray(600 << 20)\n"
+    job = {"program": program, "mode": "calls", "calls": ["1"], "limits": {"memory_mib": 99999}}
+    assert post("/v1/judge", job).json()["status"] == "memory"
+    job["limits"] = {"memory_mib": 1}
+    response = post("/v1/judge", job)
+    assert response.status_code == 400 and "memory_mib" in response.json()["error"]["message"]
+
+
+BAD: list[tuple[str, Any, int, str]] = [
+    ("/v1/judge", {}, 400, "program is required"),
+    ("/v1/judge", {"program": 1}, 400, "program is 1"),
+    ("/v1/judge", {"program": "", "tset": ""}, 400, "tset"),
+    ("/v1/judge", {"program": "", "mode": "exec"}, 400, "mode"),
+    ("/v1/judge", {"program": "x=1", "limits": {"cpu_s": "x"}}, 400, "limits.cpu_s"),
+    ("/v1/judge", {"program": "x=1", "language": "cobol"}, 422, "this server runs: python"),
+    ("/v1/judge", {"program": "x=1", "mode": "calls", "calls": [5]}, 400, "call"),
+    ("/v1/judge", [], 400, "must be a JSON object"),
+    ("/v1/judge_many", {"jobs": []}, 400, "jobs must be a list"),
+    ("/v1/judge_many", {"jobs": [{"program": ""}, {}]}, 400, "jobs.1: program is required"),
+    ("/v1/judge_many", {"jobs": ["x"]}, 400, "jobs.0"),
+    ("/v1/stdio", {"program": "", "tests": []}, 400, "tests"),
+    ("/v1/stdio", {"program": "", "tests": [{"stdin": ""}]}, 400, "stdout is required"),
+    ("/v1/judge_many", {"jobs": [{}] * 5000}, 413, "at most 4096"),
+    ("/v1/nothing", {}, 404, "There is no POST /v1/nothing"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "status", "words"), BAD, ids=lambda case: repr(case)[:40])
+def test_a_mistake_is_one_line(
+    post: Callable[..., httpx.Response], path: str, body: Any, status: int, words: str
+) -> None:
+    response = post(path, body)
+    message = response.json()["error"]["message"]
+    assert response.status_code == status and words in message
+    assert "\n" not in message and len(message) < 400
+
+
+def test_the_token_is_needed_and_may_stand_in_the_url(sandbox: Sandbox, monkeypatch: Any) -> None:
+    job = {"program": ADD, "test": CHECK, "entry_point": "add"}
+    with serving(sandbox, TOKEN) as served:
+        url = f"{served.url}/v1/judge"
+        assert httpx.post(url, json=job).status_code == 401
+        assert httpx.get(f"{served.url}/health").status_code == 200
+        assert httpx.get(f"{served.url}/metrics").status_code == 401
+        for auth in (("any", "wrong-token-of-the-tests"), ("any", ""), (TOKEN, "")):
+            assert httpx.post(url, json=job, auth=auth).status_code == 401
+        with_token = url.replace("http://", f"http://any:{TOKEN}@")
+        assert httpx.post(with_token, json=job).json()["passed"]
+        bearer = {"authorization": f"Bearer {TOKEN}"}
+        assert httpx.post(url, json=job, headers=bearer).json()["passed"]
+        assert httpx.post(url, json=job, headers={"authorization": "Basic !"}).status_code == 401
+        pages = {**bearer, "origin": "http://evil.example"}
+        assert httpx.post(url, json=job, headers=pages).status_code == 403
+        hosts = {**bearer, "host": "evil.example"}
+        assert httpx.post(url, json=job, headers=hosts).status_code == 421
+
+
+def test_large_and_slow_requests_are_refused(service: Served, client: SandboxClient) -> None:
+    head = f"POST /v1/judge HTTP/1.1\r\nHost: 127.0.0.1:{service.port}\r\n"
+    head += "Content-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", service.port)) as connection:
+        connection.sendall(f"{head}Content-Length: {100 << 20}\r\n\r\n".encode() + b"x" * 100)
+        assert b" 413 " in connection.recv(4096)
+    with socket.create_connection(("127.0.0.1", service.port)) as connection:
+        connection.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+        chunk = b"100000\r\n" + b"x" * (1 << 20) + b"\r\n"
+        with suppress(OSError):  # it stops to listen
+            for _ in range(9):
+                connection.sendall(chunk)
+        assert b" 413 " in connection.recv(4096)
+    # Many that never finish what they began keep nobody out.
+    slow = []
+    for _ in range(60):
+        connection = socket.create_connection(("127.0.0.1", service.port))
+        connection.sendall(f"{head}Content-Length: 5000\r\n\r\n".encode() + b'{"pro')
+        slow.append(connection)
+    began = time.monotonic()
+    assert client.run(JOBS["right"]).passed
+    assert time.monotonic() - began < 10
+    for connection in slow:
+        connection.close()
+
+
+def test_scripts_through_the_client(sandbox: Sandbox, client: SandboxClient) -> None:
+    script = Script(
+        "import sys\nprint(open('in').read(), file=sys.stderr)\nopen('out', 'wb').write(b'\\xff')\n"
+        "print(input())\nsys.exit(3)\n",
+        "é",
+        {"in": b"given"},
+        ["out", "none"],
+    )
+    ours, theirs = client.run(script), sandbox.run(script)
+    for name in ("status", "trust", "stdout", "stderr", "exit_code", "files"):
+        assert getattr(ours, name) == getattr(theirs, name)
+    assert ours.files == {"out": b"\xff"}
+
+
+def test_info_and_metrics_tell_what_happened(
+    sandbox: Sandbox, post: Callable[..., httpx.Response], service: Served, client: SandboxClient
+) -> None:
+    assert client.describe() == json.loads(json.dumps(sandbox.describe()))
+    before = _counter(service, "codegen_jobs_wrong_total")
+    post("/v1/judge", {"program": ADD, "test": "assert add(1, 1) == 3\n", "cache": False})
+    assert _counter(service, "codegen_jobs_wrong_total") == before + 1
+    assert _counter(service, "codegen_running") == 0 == _counter(service, "codegen_waiting")
+
+
+def _counter(service: Served, name: str) -> float:
+    lines = httpx.get(f"{service.url}/metrics").text.splitlines()
+    return next((float(line.split()[1]) for line in lines if line.startswith(f"{name} ")), 0.0)

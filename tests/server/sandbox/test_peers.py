@@ -1,0 +1,308 @@
+"""Other people's code against the service and the adapters: verl, tinker-cookbook, verifiers,
+inspect_ai. Each test needs the package itself; verl's and tinker's files are loaded by path, since
+their packages import a whole trainer (``pip install --no-deps verl tinker-cookbook``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from codegen.adapters import answers
+from codegen.adapters.verl import compute_score
+from codegen.errors import InputError
+from codegen.evals.sandbox import Sandbox
+from tests.server.conftest import Served
+from tests.server.sandbox.conftest import TOKEN, serving
+
+RIGHT = "Here:\n```python\na, b = map(int, input().split())\nprint(a + b)\n```\n"
+STDIO = {"inputs": ["1 2\n", "5 7\n", "0 0\n"], "outputs": ["3", "12\n", "0"]}
+FUNCTION = "```python\nclass Solution:\n    def plus(self, a, b):\n        return a + b\n```\n"
+# Not "add": verl's wrapper imports all of operator, and finds that add first.
+PLUS = "```python\ndef plus(a, b):\n    return a + b\n```\n"
+PLAIN = "```python\ndef add(a, b):\n    return a + b\n```\n"
+CALLS = {"inputs": ["1\n2", "[1]\n[2]"], "outputs": ["3", "[1, 2]"], "fn_name": "plus"}
+ASSERTS = {"assert_case": ["assert add(1, 2) == 3", "assert add(2, 2) == 4"]}
+EXITS = "```python\nimport os\nos._exit(0)\n```\n"
+
+
+def module_of(package: str, path: str) -> ModuleType:
+    """A file of an installed package, without what its package imports."""
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        pytest.skip(f"{package} is not installed")
+    file = Path(found.submodule_search_locations[0], path)
+    if not file.exists():
+        pytest.skip(f"this version of {package} has no {path}")
+    name = f"peer_{package}"
+    folders = [str(file.parent)] if file.name == "__init__.py" else None
+    spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=folders)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def guarded(sandbox: Sandbox) -> Iterator[Served]:
+    """A service with a token, as it is reached by changing a URL alone."""
+    with serving(sandbox, TOKEN) as served:
+        yield served
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "score"),
+    [
+        (RIGHT, STDIO, 1.0),
+        (RIGHT.replace("a + b", "a - b"), STDIO, 1 / 3),
+        (RIGHT.replace("print", "1 / 0; print"), STDIO, 0.0),
+        (RIGHT.replace("print", "while True: pass #"), STDIO, 0.0),
+        (FUNCTION, CALLS, 1.0),
+        (FUNCTION.replace("a + b", "a"), CALLS, 0.0),
+        (PLAIN, ASSERTS, 1.0),
+        (PLAIN.replace("a + b", "4"), ASSERTS, 0.5),
+        ("I do not know.", STDIO, 0.0),
+    ],
+)
+def test_verl_by_changing_the_url(guarded: Served, answer: str, truth: Any, score: float) -> None:
+    verl = module_of("verl", "utils/reward_score/sandbox_fusion/__init__.py")
+    url = f"http://any:{TOKEN}@127.0.0.1:{guarded.port}/run_code"
+    found, metadata = verl.compute_score(
+        url, threading.Semaphore(8), 512, answer, json.dumps(truth), timeout=1
+    )
+    assert found == pytest.approx(score), metadata
+    assert not any("api_request_error" in row and row["api_request_error"] for row in metadata)
+
+
+def test_what_verl_believes_and_what_the_adapter_believes(guarded: Served) -> None:
+    verl = module_of("verl", "utils/reward_score/sandbox_fusion/__init__.py")
+    url = f"http://any:{TOKEN}@127.0.0.1:{guarded.port}/run_code"
+    assert verl.compute_score(url, None, 512, EXITS, dict(ASSERTS), timeout=1)[0] == 1.0
+    assert compute_score("mine", EXITS, dict(ASSERTS))["score"] == 0.0
+
+
+@pytest.fixture(params=["here", "service"])
+def judged(
+    request: pytest.FixtureRequest, service: Served, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Adapters judge in this process, and by a service."""
+    monkeypatch.setenv(answers.URL_ENV, service.url if request.param == "service" else "")
+    answers._sandbox.cache_clear()
+    yield
+    answers.sandbox().close()
+    answers._sandbox.cache_clear()
+
+
+@pytest.mark.usefixtures("judged")
+def test_the_reward_for_verl() -> None:
+    equal_text = PLUS.replace("a + b", "str(a + b)")
+    for answer, truth, passed, status in (
+        (RIGHT, STDIO, 3, "passed"),
+        (RIGHT.replace("a + b", "a - b"), STDIO, 1, "wrong"),
+        (PLUS, CALLS, 2, "passed"),
+        (equal_text, CALLS, 0, "wrong"),  # a text is no number
+        (PLAIN, ASSERTS, 2, "passed"),
+        (PLAIN.replace("a + b", "4"), ASSERTS, 1, "wrong"),
+        (EXITS, ASSERTS, 0, "exited"),
+        ("I do not know.", STDIO, 0, "no_answer"),
+        (PLAIN, {"tests": "assert add(1, 1) == 2"}, 1, "passed"),
+    ):
+        tests = len(truth.get("inputs", truth.get("assert_case", [1])))
+        found = compute_score("mine", answer, json.dumps(truth))
+        assert found == {
+            "score": passed / tests,
+            "acc": passed == tests,
+            "passed": passed,
+            "tests": tests,
+            "status": status,
+        }, (answer, truth)
+        whole = compute_score("mine", answer, truth, continuous=False)
+        assert whole["score"] == float(passed == tests)
+
+
+@pytest.mark.parametrize(
+    "truth", ["{", "[]", "{}", '{"inputs": ["1"], "outputs": []}', '{"inputs": 1, "outputs": 2}']
+)
+def test_a_ground_truth_that_is_none_is_told(truth: str) -> None:
+    with pytest.raises(InputError, match="ground truth of mine"):
+        compute_score("mine", RIGHT, truth)
+
+
+def test_tinker_by_changing_the_url(guarded: Served) -> None:
+    pytest.importorskip("aiohttp")
+    tinker = module_of("tinker_cookbook", "sandbox/sandboxfusion.py")
+    url = f"http://any:{TOKEN}@127.0.0.1:{guarded.port}/run_code"
+
+    async def scenario() -> list[Any]:
+        client = tinker.SandboxFusionClient(url, max_concurrency=4)
+        try:
+            files = {"data.txt": "é", "pkg/mod.py": "X = 1\n"}
+            code = "from pkg.mod import X\nprint(open('data.txt').read(), X)\n"
+            jobs = [client.run(code, files, 5) for _ in range(10)]
+            jobs += [client.run("1 / 0", {}, 5), client.run("while True: pass", {}, 1)]
+            return await asyncio.gather(*jobs)
+        finally:
+            await client.close()
+
+    *right, failed, late = asyncio.run(scenario())
+    for success, row in right:
+        assert success and row["run_result"]["stdout"] == "é 1\n"
+    assert not failed[0] and "ZeroDivisionError" in failed[1]["run_result"]["stderr"]
+    assert not late[0] and late[1]["run_result"]["status"] == "TimeLimitExceeded"
+
+
+@pytest.mark.usefixtures("judged")
+def test_verifiers(tmp_path: Path) -> None:
+    pytest.importorskip("verifiers.v1")
+    import verifiers.v1 as vf
+
+    from codegen.adapters.verifiers import load_taskset
+
+    file = tmp_path / "mine.jsonl"
+    row = {"id": "add", "prompt": "Write add(a, b).", "tests": "assert add(1, 2) == 3\n"}
+    row["solution"] = "def add(a, b):\n    return a + b\n"
+    file.write_text(json.dumps(row) + "\n")
+    (task,) = list(load_taskset(f"file:{file}"))
+    assert (task.data.id, task.data.prompt) == ("add", "Write add(a, b).")
+    assert asyncio.run(task.validate(None)) is True  # type: ignore[arg-type]
+    for answer, reward in ((PLAIN, 1.0), (PLAIN.replace("+", "-"), 0.0), (EXITS, 0.0)):
+        trace = vf.Trace(task=vf.TraceTask(type="CodeTask", data=task.data))
+        trace.root_reply = answer
+        asyncio.run(task.score(trace))
+        assert dict(trace.rewards) == {"passed": reward}
+
+
+@pytest.mark.usefixtures("judged")
+def test_inspect_ai(tmp_path: Path) -> None:
+    pytest.importorskip("inspect_ai")
+    from inspect_ai import Task, eval
+    from inspect_ai.dataset import Sample
+    from inspect_ai.model import ModelOutput, get_model
+    from inspect_ai.solver import generate, solver
+    from inspect_ai.util import sandbox
+
+    from codegen.adapters import inspect_ai as adapter
+
+    seen: dict[str, Any] = {}
+
+    @solver
+    def tries() -> Any:
+        async def solve(state: Any, generate: Any) -> Any:
+            box = sandbox()
+            await box.write_file("deep/in.txt", "é\r\n")
+            await box.write_file("raw", bytes(range(256)))
+            ran = await box.exec(
+                ["python3", "-c", "import os; print(open('deep/in.txt').read(), os.environ['X'])"],
+                env={"X": "y"},
+            )
+            seen["ran"] = (ran.success, ran.returncode, ran.stdout)
+            ran = await box.exec(
+                ["sh", "-c", "cat; echo no >&2; pwd > ../where; exit 3"], input="in", cwd="deep"
+            )
+            seen["failed"] = (ran.success, ran.returncode, ran.stdout, ran.stderr)
+            seen["kept"] = await box.read_file("where")
+            seen["text"] = await box.read_file("deep/in.txt")
+            seen["raw"] = await box.read_file("raw", text=False)
+            seen["missing"] = (await box.exec(["no-such-command"])).success
+            for name, call in (
+                ("late", box.exec(["sh", "-c", "echo x > left; sleep 9"], timeout=1)),
+                ("none", box.read_file("none")),
+                ("folder", box.read_file("deep")),
+                ("outside", box.read_file("/etc/passwd")),
+                ("above", box.write_file("../x", "")),
+                ("binary", box.read_file("raw")),
+                ("user", box.exec(["true"], user="root")),
+            ):
+                try:
+                    await call
+                except Exception as error:  # noqa: BLE001 - its name is looked at
+                    seen[name] = type(error).__name__
+            seen["left"] = await box.read_file("left")
+            return state
+
+        return solve
+
+    samples = [
+        Sample("Write add(a, b).", id=n, metadata={"tests": "assert add(1, 2) == 3\n"})
+        for n in range(3)
+    ]
+    outputs = [ModelOutput.from_content("mockllm", text) for text in (PLAIN, EXITS, "No.")]
+    log = eval(
+        Task(samples, solver=[tries(), generate()], scorer=adapter.tests_pass(), sandbox="codegen"),
+        model=get_model("mockllm/model", custom_outputs=outputs),
+        log_dir=str(tmp_path), display="none", max_samples=1,
+    )[0]  # fmt: skip
+    assert log.status == "success", log.error
+    assert [each.scores["tests_pass"].value for each in log.samples or []] == ["C", "I", "N"]
+    assert (log.samples or [])[0].scores["tests_pass"].metadata["trust"] == "isolated"
+    assert seen == {
+        "ran": (True, 0, "é\r\n y\n"),
+        "failed": (False, 3, "in", "no\n"),
+        "kept": seen["kept"],
+        "text": "é\r\n",
+        "raw": bytes(range(256)),
+        "missing": False,
+        "late": "TimeoutError",
+        "none": "FileNotFoundError",
+        "folder": "IsADirectoryError",
+        "outside": "PermissionError",
+        "above": "PermissionError",
+        "binary": "UnicodeDecodeError",
+        "user": "SandboxUserUnsupportedError",
+        "left": "x\n",
+    }
+    assert seen["kept"].strip().endswith("/deep")
+
+
+def test_a_run_as_a_log_of_inspect_ai(tmp_path: Path, sandbox: Sandbox) -> None:
+    pytest.importorskip("inspect_ai")
+    from inspect_ai.log import read_eval_log
+
+    from codegen.adapters.inspect_ai import write_log
+    from codegen.evals.scoring import score
+    from codegen.evals.tasks import load
+    from codegen.records import Sample, write_jsonl
+
+    rows = [
+        {"id": f"p{n}", "prompt": "Write add(a, b).", "tests": "assert add(1, 2) == 3\n",
+         "solution": "def add(a, b):\n    return a + b\n"}
+        for n in range(3)
+    ]  # fmt: skip
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {"model": "a-model", "temperature": 0.0}
+    samples = [
+        Sample("file:mine.jsonl", f"p{n}", index, "asked", answer, "eos", settings, 0, 1, 2,
+               meta={"style": "chat"})
+        for n in range(3)
+        for index, answer in enumerate((PLAIN, PLAIN.replace("+", "-") if n else PLAIN))
+    ]  # fmt: skip
+    run = tmp_path / "run"
+    run.mkdir()
+    write_jsonl(run / "samples.jsonl", samples)
+    scored = score(run / "samples.jsonl", load(f"file:{file}"), out=run, sandbox=sandbox)
+    for name in ("run.eval", "run.json"):
+        write_log(run, tmp_path / name)
+        log = read_eval_log(str(tmp_path / name))
+        assert log.eval.model == "a-model" and log.eval.task == "file:mine.jsonl"
+        found = {(s.id, s.epoch): s.scores["tests_pass"].value for s in log.samples or []}
+        assert found == {
+            (f"p{n}", epoch): "C" if epoch == 1 or n == 0 else "I"
+            for n in range(3) for epoch in (1, 2)
+        }  # fmt: skip
+        assert log.results and log.results.scores[0].metrics["pass@1"].value == pytest.approx(
+            scored.estimates[1].value
+        )
+    (run / "verdicts.jsonl").unlink()
+    with pytest.raises(InputError, match="lacks its samples or verdicts"):
+        write_log(run, tmp_path / "other.eval")

@@ -1,0 +1,281 @@
+"""Next edits in the language server: a real process, a raw client, a scripted model behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
+from lsprotocol import types
+from pytest_lsp import LanguageClient
+
+from codegen.methods.edits.hunks import lines_of
+from codegen.server import next_edits
+from codegen.server.document import TextDocument
+from codegen.server.next_edits import Tracker
+from tests.server.conftest import change
+from tests.server.test_lsp import started
+from tests.server.upstream_server import Script, UpstreamServer
+
+URI = "file:///project/shop.py"
+TEXT = "def total(items):\n    cost = 0\n    for i in items:\n        cost += i\n    return cost\n"
+WINDOW = re.compile(r"<<<<<<< CURRENT\n(.*)=======\n", re.DOTALL)
+
+
+# --- the history ---------------------------------------------------------------------------------
+
+LINES = st.lists(st.sampled_from(["a", "b", "c d", ""]), max_size=3)
+
+
+@given(
+    st.lists(st.sampled_from(["a", "b", "c d", "e"]), min_size=45, max_size=45),
+    st.lists(
+        st.tuples(st.integers(0, 8), st.integers(0, 2), LINES, st.booleans()),
+        max_size=6,
+        unique_by=lambda step: step[0],
+    ),
+)
+def test_the_history_leads_back_to_what_was_opened(
+    lines: list[str], steps: list[tuple[int, int, list[str], bool]]
+) -> None:
+    """In any order and however it is cut into edits, taking them back gives the beginning."""
+    opened = "\n".join(lines) + "\n"
+    document, tracker, now = TextDocument(opened), Tracker(), 0.0
+    shifts: dict[int, int] = {}
+    for place, size, new, pauses in steps:
+        now += 5.0 if pauses else 0.1
+        start = 5 * place + sum(by for other, by in shifts.items() if other < place)
+        shifts[place] = len(new) - size
+        step = change("".join(f"{one}\n" for one in new), (start, 0), (start + size, 0))
+        tracker.changing(document, [step], now)
+        document.apply([step])
+    text = lines_of(document.text)
+    for one in sorted(tracker.changes(document, "a.py"), key=lambda c: -c.line):
+        new = lines_of(one.new)
+        assert text[one.line : one.line + len(new)] == new
+        text[one.line : one.line + len(new)] = lines_of(one.old)
+    assert "".join(text) == opened
+
+
+def test_typing_is_one_edit_and_a_pause_or_a_distance_begins_another() -> None:
+    document, tracker = TextDocument("x = 1\n" * 30), Tracker()
+
+    def make(step: Any, now: float) -> None:
+        tracker.changing(document, [step], now)
+        document.apply([step])
+
+    assert not tracker.calm(0)
+    for number, letter in enumerate("abc"):
+        make(change(letter, (2, number), (2, number)), 0.1 * number)
+    assert [c[1:] for c in tracker.changes(document, "p")] == [(2, "x = 1\n", "abcx = 1\n")]
+    make(change("z", (20, 0), (20, 0)), 0.4)  # far away
+    make(change("new\n", (0, 0), (0, 0)), 9.0)  # much later
+    found = tracker.changes(document, "p")
+    assert [(c.path, c.line) for c in found] == [("p", 3), ("p", 21), ("p", 0)]
+    assert [c.new for c in found] == ["abcx = 1\n", "zx = 1\n", "new\n"]
+    assert tracker.calm(9.1)
+    make(change("y\n" * 20, (5, 0), (5, 0)), 20.0)  # a paste
+    assert not tracker.calm(20.1) and tracker.calm(22.0)
+
+
+# --- through the protocol ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[UpstreamServer]:
+    server = UpstreamServer(Script())
+    yield server
+    server.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(upstream: UpstreamServer) -> AsyncIterator[LanguageClient]:
+    connected = await started(
+        ["--upstream", upstream.url, "--fim", "none", "--next-edits", "zeta2"]
+    )
+    yield connected
+    await connected.shutdown_session()
+    await connected.stop()
+
+
+class Editor:
+    """What an editor does with one document."""
+
+    def __init__(self, client: LanguageClient, uri: str, text: str) -> None:
+        self.client, self.uri, self.document = client, uri, TextDocument(text, version=1)
+        item = types.TextDocumentItem(uri, "python", 1, text)
+        client.text_document_did_open(types.DidOpenTextDocumentParams(item))
+
+    def edit(self, step: Any) -> None:
+        version = self.document.version + 1
+        self.document.apply([step], version)
+        name = types.VersionedTextDocumentIdentifier(version, self.uri)
+        self.client.text_document_did_change(types.DidChangeTextDocumentParams(name, [step]))
+
+    async def ask(self, line: int, character: int = 0, version: int | None = None) -> list[Any]:
+        asked = {
+            "textDocument": {"uri": self.uri, "version": version or self.document.version},
+            "position": {"line": line, "character": character},
+            "context": {"triggerKind": 2},
+        }
+        found = await self.client.protocol.send_request_async(
+            "textDocument/copilotInlineEdit", asked
+        )
+        return found.edits
+
+    def take(self, edit: Any) -> None:
+        start, end = edit.range.start, edit.range.end
+        self.edit(change(edit.text, (start.line, start.character), (end.line, end.character)))
+
+
+def says(upstream: UpstreamServer, answer: Callable[[str], str]) -> None:
+    """The model rewrites the window like this."""
+
+    def pieces(body: dict[str, Any]) -> list[str]:
+        match = WINDOW.search(body.get("prompt", ""))
+        if not match:
+            return ["x"]
+        return [answer(match[1].replace("<|user_cursor|>", ""))]
+
+    upstream.script.pieces = pieces
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_edit_is_proposed_taken_and_followed_by_the_next(
+    client: LanguageClient, upstream: UpstreamServer
+) -> None:
+    editor = Editor(client, URI, TEXT)
+    says(upstream, lambda window: window.replace("cost", "sum_", 2))
+    assert await editor.ask(1) == []  # nothing was edited yet
+    assert not any("CURRENT" in str(body) for _, body in upstream.asked)
+    editor.edit(change("sum_", (1, 4), (1, 8)))
+    says(upstream, lambda window: window.replace("cost", "sum_", 1))
+    (edit,) = await editor.ask(1, 8)
+    prompt = upstream.asked[-1][1]["prompt"]
+    assert "<filename>edit_history\n--- a/shop.py\n+++ b/shop.py\n" in prompt
+    assert "-    cost = 0\n+    sum_ = 0\n" in prompt and "sum_<|user_cursor|> = 0" in prompt
+    assert edit.text == "        sum_ += i\n"
+    assert (edit.range.start.line, edit.range.end.line) == (3, 4)
+    assert edit.textDocument.version == editor.document.version
+    assert edit.command.command in client.answer.capabilities.execute_command_provider.commands
+    client.protocol.notify("textDocument/didShowInlineEdit", {"item": {"command": {
+        "command": edit.command.command, "arguments": edit.command.arguments}}})  # fmt: skip
+    editor.take(edit)
+    done = types.ExecuteCommandParams(edit.command.command, edit.command.arguments)
+    await client.workspace_execute_command_async(done)
+    (edit,) = await editor.ask(3, 4)
+    editor.take(edit)
+    assert editor.document.text == TEXT.replace("cost", "sum_")
+    assert await editor.ask(4) == []  # no word is left
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_is_not_shown(client: LanguageClient, upstream: UpstreamServer) -> None:
+    editor = Editor(client, "file:///project/drop.py", TEXT)
+    editor.edit(change("sum_", (1, 4), (1, 8)))
+
+    async def shown(answer: Callable[[str], str]) -> list[Any]:
+        says(upstream, answer)
+        return await editor.ask(1, 8)
+
+    assert await shown(lambda window: window) == []
+    assert await shown(lambda window: "NO_EDITS\n") == []
+    assert await shown(lambda window: window.replace("    ", "\t")) == []  # layout alone
+    assert await shown(lambda window: window.replace("sum_", "cost")) == []  # undone
+    assert await shown(lambda window: window.replace("def total(", "def total((")) == []
+    assert await shown(lambda window: "no end of line") == []
+    assert await shown(lambda window: window.replace("items", "it\u202eems")) == []
+    assert await shown(lambda window: window + "<<<<<<< CURRENT\n=======\n>>>>>>> UPDATED x") == []
+    (edit,) = await shown(lambda window: window.replace("return cost", "return sum_"))
+    assert await editor.ask(1, 8, version=editor.document.version - 1) == []  # of an older text
+    editor.edit(change("# ", (0, 0), (0, 0)))  # typed on, so it was turned down
+    assert await shown(lambda window: window.replace("return cost", "return sum_")) == []
+    other = await shown(lambda window: window.replace("return cost", "return -sum_"))
+    assert [one.text for one in other] == ["    return -sum_\n"]
+    assert edit.command.arguments != other[0].command.arguments
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio(loop_scope="module")
+async def test_line_ends_letters_and_the_last_line(
+    client: LanguageClient, upstream: UpstreamServer
+) -> None:
+    text = "größe = 1\r\nprint('🐍', größe)\r\nx = größe"
+    editor = Editor(client, "file:///project/ends.py", text)
+    editor.edit(change("höhe", (0, 0), (0, 5)))
+    says(upstream, lambda window: window.replace("größe", "höhe"))
+    (edit,) = await editor.ask(0, 4)
+    assert edit.text == "print('🐍', höhe)\r\nx = höhe"
+    editor.take(edit)
+    assert editor.document.text == text.replace("größe", "höhe")
+    old = Editor(client, "file:///project/old.py", "a = 1\rb = a\r")
+    old.edit(change("c", (0, 0), (0, 1)))
+    says(upstream, lambda window: window.replace("a", "c"))
+    assert await old.ask(0) == []
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_code_action_for_editors_that_know_no_inline_edits(
+    client: LanguageClient, upstream: UpstreamServer
+) -> None:
+    uri = "file:///project/action.py"
+    editor = Editor(client, uri, TEXT)
+    editor.edit(change("sum_", (1, 4), (1, 8)))
+    says(upstream, lambda window: window.replace("cost", "sum_"))
+
+    async def actions(kind: types.CodeActionTriggerKind) -> Any:
+        place = types.Range(types.Position(1, 8), types.Position(1, 8))
+        context = types.CodeActionContext([], trigger_kind=kind)
+        document = types.TextDocumentIdentifier(uri)
+        return await client.text_document_code_action_async(
+            types.CodeActionParams(document, place, context)
+        )
+
+    assert not await actions(types.CodeActionTriggerKind.Automatic)
+    (action,) = await actions(types.CodeActionTriggerKind.Invoked)
+    (edit,) = action.edit.changes[uri]
+    editor.edit(types.TextDocumentContentChangePartial(edit.range, edit.new_text))
+    assert editor.document.text == TEXT.replace("cost", "sum_")
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_document_that_changes_under_the_proposal(
+    client: LanguageClient, upstream: UpstreamServer
+) -> None:
+    editor = Editor(client, "file:///project/late.py", TEXT)
+    editor.edit(change("sum_", (1, 4), (1, 8)))
+    says(upstream, lambda window: window.replace("cost", "sum_"))
+    upstream.script.wait = 0.3
+    try:
+        asked = asyncio.ensure_future(editor.ask(1, 8))
+        await asyncio.sleep(0.15)
+        editor.edit(change("\n", (0, 0), (0, 0)))
+        assert await asked == []
+    finally:
+        upstream.script.wait = 0.0
+    began = time.monotonic()
+    upstream.script.replies = []
+    assert len(await editor.ask(2, 8)) == 1
+    assert time.monotonic() - began < next_edits._TIMEOUT_S
+
+
+def test_secrets_do_not_leave_the_machine() -> None:
+    from codegen.records import Change, Edit
+
+    key = "sk-" + "a1B2" * 10
+    text = f'KEY = "{key}"\nx = 1\ny = 2\n'
+    edit = Edit("", "a.py", text, (Change("a.py", 0, "", f'KEY = "{key}"\n'),), (1, 3), len(text))
+    shown = next_edits._redacted(edit)
+    assert shown and key not in shown.text and key not in shown.history[0].new
+    assert shown.text[shown.cursor :] == text[edit.cursor :]
+    assert next_edits._redacted(Edit("", "a.py", text, (), (0, 3), 0)) is None

@@ -231,8 +231,9 @@ def _same_name(tables: Sequence[Table], one: int, other: int) -> Iterator[Join]:
     """The first column that two tables have in common, but for names that say nothing."""
     names = {column.name.lower(): number for number, column in enumerate(tables[other].columns)}
     for number, column in enumerate(tables[one].columns):
-        same = names.get(column.name.lower())
-        if same is not None and words_of(column.name)[-1] not in _COMMON:
+        same, words = names.get(column.name.lower()), words_of(column.name)
+        is_key = words[-1] in ("id", "code", "key", "no", "number") and len(words) > 1
+        if same is not None and (is_key or (words[-1] not in _COMMON and len(words[-1]) > 5)):
             yield Join(one, (number,), other, (same,), "same name")
             return
 

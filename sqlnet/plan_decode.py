@@ -42,6 +42,8 @@ from codegen.sqlnet.query import AGGREGATES, Statement
 MOST_PLANS = 8
 _SLOT_WAYS = 4  # of a slot, that are combined with those of the others
 _USED_TWICE = -3.0  # log-probability of a value that two tests have
+_UNUSED = -1.5  # of a value of the question that no test has
+_POOL = 3  # times as many plans are looked at as are given
 _EMPTY, _NO_CELL = -1.5, -2.0  # what an empty answer and a text that is no cell cost
 _OUT = -1e4
 _EITHER = OPERATOR_CLASSES.index("= either")
@@ -190,7 +192,7 @@ class _Decoder:
         for score, chosen in _products(ways):
             plan = self._plan(*(way.content for way in chosen))
             used = [number for way in chosen for number in way.used]
-            score += _USED_TWICE * (len(used) - len(set(used)))
+            score += _USED_TWICE * (len(used) - len(set(used))) + _UNUSED * self._unused(used)
             slots = {name: way.score for name, way in zip(names, chosen, strict=True)}
             for way in self._joined(plan):
                 if way.content not in found:
@@ -198,7 +200,7 @@ class _Decoder:
                     found[way.content] = ScoredPlan(
                         way.content, score + way.score, parts, tuple(sorted(set(used)))
                     )
-            if len(found) >= 2 * most:
+            if len(found) >= _POOL * most:
                 break
         return sorted(found.values(), key=lambda p: -p.log_probability)[:most]
 
@@ -219,6 +221,15 @@ class _Decoder:
         )
         extra = tuple(sorted(set(tables) - {item.table for item in plan.items()}))
         return replace(plan, tables=extra, keys=tuple(sorted(self._likeliest.values())))
+
+    def _unused(self, used: Sequence[int]) -> int:
+        """How many certain values have no token in common with those that are used."""
+        found = self.question.found
+        taken = {token for n in used for token in range(found[n].first, found[n].last + 1)}
+        return sum(
+            mention.is_certain and taken.isdisjoint(range(mention.first, mention.last + 1))
+            for mention in found
+        )
 
     # -- slots
 

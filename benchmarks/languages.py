@@ -51,7 +51,6 @@ ENDS: Mapping[str, str] = {
     "bash": "exit 0",
     "c": "exit(0);",
     "cpp": "std::exit(0);",
-    "csharp": "System.Environment.Exit(0);",
     "go": "os.Exit(0)",
     "java": "System.exit(0);",
     "javascript": "process.exit(0);",

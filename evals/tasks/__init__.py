@@ -70,13 +70,13 @@ _ABOUT = {
         "500 sequences to be made by short programs (Yoran et al. 2025), drawn or of a file"
     ),
     "multipl_e": (
-        "multipl_e:LANGUAGE, HumanEval in 13 languages, tests out of reach (Cassano et al. 2023)"
+        "multipl_e:LANGUAGE, HumanEval in 12 languages, tests out of reach (Cassano et al. 2023)"
     ),
     "multipl_e-mbpp": "multipl_e-mbpp:LANGUAGE, the same of mbpp",
-    "mbxp": "mbxp:LANGUAGE, mbpp in 9 languages (Athiwaratkun et al. 2023)",
-    "multilingual-humaneval": "multilingual-humaneval:LANGUAGE, HumanEval in 8 (same authors)",
+    "mbxp": "mbxp:LANGUAGE, mbpp in 8 languages (Athiwaratkun et al. 2023)",
+    "multilingual-humaneval": "multilingual-humaneval:LANGUAGE, HumanEval in 7 (same authors)",
     "humanevalpack": "humanevalpack:LANGUAGE, HumanEval in 5 languages (Muennighoff et al. 2023)",
-    "mceval": "mceval:LANGUAGE, 50 problems in each of 15 languages (Chai et al. 2024)",
+    "mceval": "mceval:LANGUAGE, 50 problems in each of 14 languages (Chai et al. 2024)",
 }
 
 

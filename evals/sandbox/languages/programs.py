@@ -144,7 +144,8 @@ class Program:
         files = {fill(language.file, names): self.source}
         if names["support"]:
             files |= {name: fill(text, names) for name, text in language.support.items()}
-        return {name: text.encode("utf-8", "surrogatepass") for name, text in files.items()}
+        own = {name: text.encode("utf-8", "surrogatepass") for name, text in files.items()}
+        return {**(self.job.files if isinstance(self.job, Script) else {}), **own}
 
     @property
     def _environment(self) -> dict[str, str]:
@@ -163,6 +164,8 @@ def program_of(job: Job | Script, toolchain: Toolchain) -> Program:
         InputError: for a job that can't be judged in its language.
     """
     language, source = toolchain.language, job.program
+    if job.mode in ("isolated", "in_sandbox") and language.closing:
+        source = source.rstrip().removesuffix(language.closing)
     if isinstance(job, Job) and job.mode == "isolated" and (language.answers or language.support):
         parts = [source, job.test]
         parts.insert(2 if language.answers_last else 0, language.answers)

@@ -114,11 +114,11 @@ def run_case(source: str, text: str, call: str, cpu_s: float) -> Any:
         raise RuntimeError(f"ended by {signal.Signals(number).name}")
     if status:
         name, message = marshal.loads(report) if report else ("RuntimeError", f"status {status}")
-        kind = getattr(builtins, name, RuntimeError)
+        kind = getattr(builtins, name, None)
         try:
-            error = kind(message)
+            error = kind(message) if kind else None
         except TypeError:
-            error = RuntimeError(f"{name}: {message}")
+            error = None
         raise error if isinstance(error, Exception) else RuntimeError(f"{name}: {message}")
     return marshal.loads(report)[1] if call else printed.decode("utf-8", "replace")
 

@@ -22,7 +22,6 @@ EXTRAS = {
     "datasets": ("data", "data sets of the hub, Parquet files"),
     "datasketch": ("data", "near duplicates in data"),
     "scipy": ("eval", "pass@k beyond the samples drawn"),
-    "trl": ("rl", "preference and reward training"),
     "vllm": ("vllm", "serving at scale"),
     "ray": ("ray", "data generation and scoring on a cluster"),
     "triton": ("gpu", "GPU kernels"),

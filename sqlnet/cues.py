@@ -40,6 +40,8 @@ class Asked:
         clauses: of the query.
         tables: those that take part in it.
         others: the further tables of the database.
+        is_read: whether values were looked up in the database; a value that was not may be any
+            stretch of the question, so that cues within it count.
         alike: the likeness of two words in [-1, 1]; without it, only stems are compared.
     """
 
@@ -47,6 +49,7 @@ class Asked:
     clauses: tuple[Clause, ...]
     tables: tuple[Table, ...]
     others: tuple[Table, ...] = ()
+    is_read: bool = True
     alike: Callable[[str, str], float] | None = field(default=None, compare=False)
 
     def of(self, *kinds: str) -> list[Clause]:
@@ -65,7 +68,12 @@ class Asked:
         spans = []
         for text in filter(None, (text.strip() for text in said)):
             for match in re.finditer(rf"(?<!\w){re.escape(text)}(?!\w)", self.question.lower()):
-                spans.append(match.span())
+                here = self.question[match.start() : match.end()]
+                if not (here.islower() and any(cue.fullmatch(here) for _, cue in _CUES)):
+                    spans.append(match.span())
+        if not self.is_read:
+            said = {(a, b) for a, b in spans if self.question[a:b].islower()}
+            spans = [s for s in spans if s not in said or not _goes_on(self.question, s)]
         return spans
 
     @cached_property
@@ -178,6 +186,7 @@ _PATTERNS = (
     ("less", r"\bprior to\b"),
     ("compared", r"\b(?:better|worse|nearer|closer|other|rather) than\b"),
     ("more", r"\bmore than\b|\b\w+er than\b|\bafter\b|\bexceed(?:s|ed|ing)?\b|\blarger than\b"),
+    ("more", rf"\b(?:greater|higher|larger|bigger|longer) (?={_NUMBER})"),
     ("more", rf"\b(?:over|above|beyond|past) (?={_NUMBER})"),
     ("unequal", r"\b(?:different from|apart from|besides)\b"),
     # Order, groups, sets.
@@ -196,7 +205,7 @@ _PATTERNS = (
     ("each", r"\b(?:for|in|of|by|from|at|on|to)? ?(?:each|every)\b|\bgroup(?:ed|ing)? by\b"),
     (
         "each",
-        r"\bbroken down by\b|\bper (?!cent\b)\w+|\brespective(?:ly)?\b|\bfor all (?:the )?\w+",
+        r"\bbroken down by\b|\bper\b(?! cent\b)(?: \w+)?|\brespective(?:ly)?\b|\bfor all \w+",
     ),
     ("each", r"\b(?:average|mean|total|sum|count|number)\b[^?]*\bby \w+\s*\??$"),
     ("distinct", r"\b(?:different|distinct|unique|various|differing)\b"),
@@ -211,7 +220,7 @@ _PATTERNS = (
     ("arithmetic", r"\b(?:median|variance|standard deviation|growth|trend|correlation)\b"),
     ("count", r"\bhow many\b|\bnumbers? of\b|\bcount(?: of)?\b|\bamount of\b|\bhow often\b"),
     ("average", r"\b(?:average|avg|mean|averages)\b"),
-    ("total", r"\b(?:total|sum|altogether|together|overall|combined|in all|totals)\b"),
+    ("total", r"\b(?:total|sum|altogether|together|overall|combined|totals|in all(?=\W*$))\b"),
     # Time that moves.
     ("now", r"\b(?:today|now|yesterday|tomorrow|ago|recent(?:ly)?|upcoming|current(?:ly)?)\b"),
     ("now", r"\b(?:this|last|next|past|previous) (?:year|month|week|quarter|day|decade)s?\b"),
@@ -360,8 +369,8 @@ def _counted(asked: Asked, cue: Cue) -> bool:
         return True
     columns = [clause.column for clause in asked.clauses if clause.column]
     is_named = "number" in cue.said and any({"number", "numbers"} & {*c.words} for c in columns)
-    shown = [clause.column for clause in asked.of("select", "order") if clause.column]
-    return is_named or any(column.type == "real" for column in shown)
+    shown = [c for c in asked.of("select", "order") if c.column and not c.identifier]
+    return is_named or any(c.column is not None and c.column.type == "real" for c in shown)
 
 
 def _aggregated(*names: str) -> Callable[[Asked, Cue], bool]:
@@ -369,6 +378,13 @@ def _aggregated(*names: str) -> Callable[[Asked, Cue], bool]:
         return any(clause.aggregate in names for clause in asked.clauses)
 
     return met
+
+
+def _summed(asked: Asked, _cue: Cue) -> bool:
+    """SUM; COUNT only for a total number: total revenue is no number of rows."""
+    names = {clause.aggregate for clause in asked.clauses}
+    is_number = bool(re.search(r"\b(?:number|count|how many)\b", asked.question, re.IGNORECASE))
+    return "SUM" in names or ("COUNT" in names and is_number)
 
 
 def _all_of(asked: Asked, _cue: Cue) -> bool:
@@ -404,7 +420,7 @@ _MET: dict[str, Callable[[Asked, Cue], bool]] = {
     "never": _negated,
     "count": _counted,
     "average": _aggregated("AVG"),
-    "total": _aggregated("SUM", "COUNT"),
+    "total": _summed,
     "now": lambda asked, _cue: any(c.operator != "=" and c.dated for c in asked.of("where")),
     "month": lambda asked, _cue: any(c.dated for c in asked.of("where")),
 }
@@ -445,8 +461,8 @@ def _unasked(asked: Asked, kinds: set[str]) -> Iterator[Doubt]:
         if clause.aggregate in ("SUM", "AVG", "MAX", "MIN") and clause.identifier:
             yield Doubt("identifier", f"{name} identifies rows; it is no quantity.")
         if not clause.aggregate and clause.identifier:
-            named = {stem(word) for word in clause.column.words} & words
-            if not named and not any(t.text.lower() in _ID_WORDS for t in asked.tokens):
+            is_named = {stem(word) for word in clause.column.words} <= words
+            if not is_named and not any(t.text.lower() in _ID_WORDS for t in asked.tokens):
                 yield Doubt("identifier", f"The query found gives {name}, an identifier, alone.")
     for clause in asked.of("where"):
         if clause.identifier and clause.operator in (">", "<", ">=", "<="):
@@ -535,6 +551,16 @@ def _proper_names(asked: Asked, names: set[str], held: str) -> Iterator[Doubt]:
             continue
         if not re.search(rf"\b{re.escape(lower)}\b", held):
             yield _unused(text)
+
+
+def _goes_on(question: str, span: tuple[int, int]) -> bool:
+    """Whether a stretch of a question goes on like one: attractions are available at each park."""
+    words = question[slice(*span)].split()
+    return len(words) > 2 and bool({*words} & _SENTENCE_WORDS)
+
+
+_OF_SENTENCES = "are was were is has have had that which each every do does did all with and"
+_SENTENCE_WORDS = frozenset(_OF_SENTENCES.split())
 
 
 def _covered(start: int, end: int, spans: Iterable[tuple[int, int]]) -> bool:

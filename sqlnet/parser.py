@@ -263,14 +263,20 @@ class SQLNet:
         first = self._reading(encoded, slots, choice.candidate, said, whole)
         order = sorted(range(len(listed)), key=lambda i: (i != choice.number, i != choice.other))
         is_close = choice.other is not None and choice.margin <= _TIE
-        rest = []
-        for i in order[1 : max(top_k, 1 + is_close)]:
+        rest: list[Reading] = []
+        rest_said: list[Query] = []
+        for i in order[1:]:
+            if len(rest) + 1 >= max(top_k, 1 + is_close):
+                break
             query = linker.link(listed[i].query) if linker else listed[i].query
-            other = replace(listed[i], query=query)
-            rest.append(self._reading(encoded, slots, other, listed[i].query))
-        asked = self._asked(encoded, first.query, said, schema.tables)
+            if query not in [reading.query for reading in (first, *rest)]:
+                other = replace(listed[i], query=query)
+                rest.append(self._reading(encoded, slots, other, listed[i].query))
+                rest_said.append(listed[i].query)
+        asked = self._asked(encoded, first.query, said, schema.tables, linker is not None)
         signs = self._signs(asked, slots, choice, ranked, linker)
-        confidence = self.trust.confidence("several" if signs["several"] else "one", signs)
+        signs["relinked"] = float(len(first.links))
+        confidence = self.trust.confidence(trust.kind_of(signs), signs)
         doubts: list[Doubt] = []
         if least > 0:
             doubts += self._language(encoded, first.query)
@@ -280,11 +286,10 @@ class SQLNet:
                 doubts += _left(asked)
             if confidence < least:
                 doubts.append(_unsure(confidence, least, ranked, first))
-            elif is_close and not doubts:
-                rival = self._asked(encoded, rest[0].query, listed[order[1]].query, schema.tables)
-                if not next(cues.unmet(rival), None) and _differ(
-                    choice.rows, rest[0], database, limits
-                ):
+            elif is_close and rest and not doubts:
+                query = rest_said[0]
+                rival = self._asked(encoded, query, query, schema.tables, asked.is_read)
+                if _competes(asked, rival) and _differ(choice.rows, rest[0], database, limits):
                     texts = f"{first.sentence}; or {rest[0].sentence}"
                     doubts.append(Doubt("readings", f"It can be read in two ways: {texts}."))
         return Parse(
@@ -302,7 +307,12 @@ class SQLNet:
         )
 
     def _asked(
-        self, encoded: EncodedQuestion, query: Query, said: Query, tables: Sequence[Table]
+        self,
+        encoded: EncodedQuestion,
+        query: Query,
+        said: Query,
+        tables: Sequence[Table],
+        is_read: bool,
     ) -> Asked:
         """The question beside the query; short forms in names are read as its words."""
         table = spelled_out(encoded.table, encoded.text)
@@ -310,7 +320,7 @@ class SQLNet:
         clauses = query.clauses(table, said)
         end = encoded.tokens[-1].end if encoded.tokens else 0
         text = encoded.text[: min(end, _MOST_SIGNS)]
-        return Asked(text, clauses, (table,), others, self.network.likeness)
+        return Asked(text, clauses, (table,), others, is_read, self.network.likeness)
 
     def _signs(
         self,
@@ -446,7 +456,7 @@ def _planned(
     readings = tuple(_plan_reading(answer, i) for i in kept)
     asked = _plan_asked(answer, answer.best, parser.network.likeness)
     signs = _plan_signs(asked, answer, margin)
-    confidence = parser.trust.confidence("several", signs)
+    confidence = parser.trust.confidence(trust.kind_of(signs), signs)
     doubts: list[Doubt] = []
     if choice.statement is None:
         doubts.append(Doubt("joins", choice.failure))
@@ -460,9 +470,7 @@ def _planned(
             doubts.append(_not_sure(confidence, least, f"about the {weakest.name}"))
         elif is_close and not doubts:
             rival = _plan_asked(answer, answer.candidates[kept[1]], parser.network.likeness)
-            if not next(cues.unmet(rival), None) and _differ(
-                choice.rows, readings[1], database, limits
-            ):
+            if _competes(asked, rival) and _differ(choice.rows, readings[1], database, limits):
                 texts = f"{readings[0].sentence}; or {readings[1].sentence}"
                 doubts.append(Doubt("readings", f"It can be read in two ways: {texts}."))
     is_cut = answer.question.spans and answer.question.spans[-1].end < len(question.rstrip(" ?.!"))
@@ -515,7 +523,7 @@ def _plan_asked(
         clauses_of(plan, tables, _said(answer, candidate)),
         tuple(spelled_out(tables[t], read.text) for t in sorted(used)),
         tuple(table for t, table in enumerate(tables) if t not in used),
-        alike,
+        alike=alike,
     )
 
 
@@ -557,6 +565,7 @@ def _plan_signs(asked: Asked, answer: PlanAnswer, margin: float) -> dict[str, fl
     nothing = rows is not None and not any(v is not None for row in rows.rows for v in row)
     return odds | {
         "several": 1.0,
+        "planned": 1.0,
         "margin": max(-6.0, min(margin, 6.0)),
         "empty": float(nothing),
         "conditions": float(len(tests)),
@@ -684,6 +693,12 @@ def _not_there(query: Query, encoded: EncodedQuestion, linker: Linker | None) ->
             if text.casefold() not in used and text.casefold() not in names:
                 said = f"{text!r} is a {columns[column].name}, which the query does not use."
                 yield Doubt("value", said)
+
+
+def _competes(asked: Asked, rival: Asked) -> bool:
+    """Whether another reading meets the question's cues, and its words as well."""
+    named = [cues.grounding(each)["select_named"] for each in (asked, rival)]
+    return named[1] >= named[0] and not next(cues.unmet(rival), None)
 
 
 def _differ(

@@ -84,7 +84,7 @@ if os.path.exists("state.tgz"):
     with tarfile.open("state.tgz") as archive:
         archive.extractall(home, filter="fully_trusted")
 path = os.path.join(home, order["path"])
-answer = {}
+answer = {"done": True}
 try:
     if order["do"] == "write":
         os.makedirs(os.path.dirname(path), exist_ok=True)

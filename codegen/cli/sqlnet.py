@@ -323,7 +323,7 @@ def _lines(parse: Parse, dialect: str, given: AskOptions) -> Iterator[str]:
             words = " ".join(f"{one_line(text)}:{weight:.2f}" for text, weight in weights)
             yield f"Attended to {one_line(name)}: {words}"
     for note in parse.notes:
-        yield f"Note        {one_line(note)}"
+        yield f"Note        {one_line(note, 200)}"
     for number, reading in enumerate(parse.readings[1:], 2):
         statement = reading.statement(dialect)
         yield f"Alternative {number} {reading.confidence:.2f}  {one_line(reading.sentence, 300)}"

@@ -38,8 +38,20 @@ _ABOUT = {
     "humanevalfix-docs": "the same, shown with their docstrings",
     "cruxeval-o": "what 800 functions return for an input (Gu et al. 2024)",
     "cruxeval-i": "for what input they return an output",
+    "bigcodebench": "1140 functions that use many libraries, tests beside the program",
     "bigcodebench-hard": (
         "148 functions that use many libraries, tests beside the program (Zhuo et al. 2024)"
+    ),
+    "editeval": "194 edits asked for in words, by the whole program (Li et al. 2024)",
+    "editeval-diff": "the same by blocks of search and replace",
+    "canitedit": "105 edits asked for in detail, by the whole program (Cassano et al. 2024)",
+    "canitedit-diff": "the same by blocks of search and replace",
+    "canitedit-lazy": "the same with a short instruction",
+    "evalperf": "CPU time against references of differing speed (EvalPerf, Liu et al. 2024)",
+    "aider-polyglot": "34 exercises of aider's benchmark in Python, two tries (Gauthier 2024)",
+    "aider-polyglot-diff": "the same by blocks of search and replace",
+    "livecodebench": (
+        "contest problems by date, read and print or a method to complete (Jain et al. 2024)"
     ),
     "coderepeteval": (
         "512 prompts after which models repeat themselves: does the answer end? (Dong et al. 2025)"

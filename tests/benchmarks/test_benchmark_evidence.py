@@ -110,3 +110,14 @@ def test_reward_hacking_runs_and_is_drawn(
     assert [run["reward"] for run in runs] == list(reward_hacking.REWARDS)
     assert "| numbers | sandbox |" in capsys.readouterr().out
     assert (tmp_path / "reward_hacking.svg").read_text().startswith("<svg ")
+
+
+@pytest.mark.long
+def test_the_reward_benchmark_has_its_figures() -> None:
+    from codegen.benchmarks import reward
+
+    found = reward.run(quick=True, steps=2, programs=20)
+    shares = ("hacked_share_in_process", "hacked_share_isolated", "pass_before", "pass_after")
+    assert all(0 <= found[key] <= 1 for key in shares)  # type: ignore[operator]
+    assert found["hacked_share_isolated"] == 0
+    assert found["rewards_per_s"] > 1  # type: ignore[operator]

@@ -179,7 +179,7 @@ def test_words_that_nothing_explains_are_named() -> None:
     assert words_left(said) == ["shipping", "club"]
     assert dict(explained(said))["price"] == "column price"
     assert dict(explained(said))["Moka"] == "a value"
-    alike = Asked(said.question, said.clauses, said.tables, (), lambda one, other: 0.9)
+    alike = Asked(said.question, said.clauses, said.tables, alike=lambda one, other: 0.9)
     assert words_left(alike) == []
 
 

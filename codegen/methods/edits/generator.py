@@ -250,10 +250,10 @@ class Edits:
         seeds = [rng.getrandbits(64) for _ in range(self.moments)]
         more = [(r, rng.getrandbits(64)) for r in refactorings]
         drawn: list[tuple[Edit | None, str]] = []
-        for seed in seeds if change else ():
-            own = random.Random(seed)
-            session = ordered(change.path, change.before, change.after, own)
-            drawn.append((self._moment(session, own), ""))
+        if change:
+            for own in map(random.Random, seeds):
+                session = ordered(change.path, change.before, change.after, own)
+                drawn.append((self._moment(session, own), ""))
         drawn += [(self._moment(r.session, random.Random(seed)), r.kind) for r, seed in more]
         for number, (edit, kind) in enumerate(drawn):
             if edit is None:

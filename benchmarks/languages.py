@@ -45,7 +45,9 @@ TASKS = ("mceval", "humanevalpack", "mbxp")
 PLAIN: Mapping[str, Sequence[Sequence[str]]] = {
     "cpp": (("g++", "-std=c++17", "-w", "-o", "main", "main.cpp"),),
     "java": (("sh", "-c", "javac -cp .:/usr/share/java/javatuples.jar *.java"),),
-    "go": (("sh", "-c", "GO111MODULE=off GOFLAGS= go build -o main *.go"),),
+    "go": (
+        ("sh", "-c", "GOPATH=/usr/share/gocode GO111MODULE=off GOFLAGS= go build -o main *.go"),
+    ),
 }
 ENDS: Mapping[str, str] = {
     "bash": "exit 0",

@@ -455,7 +455,7 @@ def _planned(
     kept = [choice.number, *rivals[: max(top_k - 1, int(is_close))]]
     readings = tuple(_plan_reading(answer, i) for i in kept)
     asked = _plan_asked(answer, answer.best, parser.network.likeness)
-    signs = _plan_signs(asked, answer, margin)
+    signs = _plan_signs(asked, answer, margin) | {"relinked": float(len(readings[0].links))}
     confidence = parser.trust.confidence(trust.kind_of(signs), signs)
     doubts: list[Doubt] = []
     if choice.statement is None:

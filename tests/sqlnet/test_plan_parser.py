@@ -34,8 +34,8 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteDatabas
 def ask(database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch) -> Ask:
     """Asks a parser whose plan network is sure of the plan that it is given."""
     small = PlanConfig(width=32, layers=1, heads=2)
-    words = ["which", "doctors", "have", "no", "visits", "how", "many", "patients", "live", "in", "the", "city", "were"]
-    network = new_network(small, random_vectors(words, 16, 0), [], seed=0)
+    said = "which doctors have no visits how many patients live in the city were"
+    network = new_network(small, random_vectors(said.split(), 16, 0), [], seed=0)
     parser = SQLNet(SQLNet.from_pretrained().network, plans=PlanParser(network))
     schema = LinkedSchema(database.tables, database)
     read = PlanNetwork.read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 
 import pytest
 
@@ -171,6 +172,17 @@ def test_what_a_column_counts_is_not_counted_in_rows() -> None:
     rows = Query(ID, COUNT, counts_rows=True)
     assert codes("how many copies do we own?", rows) == ["cue"]
     assert codes("how many products do we own?", rows) == []
+    assert codes("how many orders do our products have?", rows) == ["cue"]
+
+
+def test_a_value_of_another_wording_hides_no_cue() -> None:
+    query = Query(NAME, 0, where(STATUS, 0, "Sold Out"))
+    for said, found in (("sold", []), ("not sold", ["cue"]), ("sold or lost", ["cue"])):
+        clauses = query.clauses(PRODUCTS, replace(query, conditions=where(STATUS, 0, said)))
+        doubts = unmet(Asked(f"names of products that are {said}", clauses, (PRODUCTS,)))
+        assert [doubt.code for doubt in doubts] == found, said
+    exact = Query(NAME, 0, where(STATUS, 0, "never or not"))
+    assert codes("names of products that are never or not", exact) == []
 
 
 def test_words_that_nothing_explains_are_named() -> None:

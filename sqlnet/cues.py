@@ -96,7 +96,9 @@ class Asked:
             is_number = number_of(self.question[start:end]) is not None
             text[start:end] = ("0" if is_number else " ") * (end - start)
         plain = "".join(text)
-        names = {column.words for table in self.tables for column in table.columns}
+        used = {clause.column.name for clause in self.clauses if clause.column}
+        columns = [column for table in self.tables for column in table.columns]
+        names = {c.words for c in columns if len(c.words) > 1 or c.name in used}
         names |= {table.words for table in (*self.tables, *self.others)}
         for words in sorted(names, key=len, reverse=True):
             if any(pattern.search(" ".join(words)) for _, pattern in _CUES):
@@ -472,7 +474,11 @@ def _unasked(asked: Asked, kinds: set[str]) -> Iterator[Doubt]:
             is_named = {stem(word) for word in clause.column.words} <= words
             if not is_named and not any(t.text.lower() in _ID_WORDS for t in asked.tokens):
                 yield Doubt("identifier", f"The query found gives {name}, an identifier, alone.")
+    shown = {(c.table, c.column.name) for c in asked.of("select") if c.column and not c.aggregate}
     for clause in asked.of("where"):
+        if clause.column and clause.operator == "=" and (clause.table, clause.column.name) in shown:
+            text = f"The query found gives {clause.column.name}, which the question already says."
+            yield Doubt("unasked", text)
         if clause.identifier and clause.operator in (">", "<", ">=", "<="):
             name = clause.column.name if clause.column else ""
             yield Doubt("identifier", f"{name} identifies rows; it is not compared by size.")

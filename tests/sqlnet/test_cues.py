@@ -124,6 +124,7 @@ def test_no_demand_is_left_out_silently(demand: str) -> None:
         (Query(NAME, COUNT), "unasked"),
         (Query(ID, MAX), "unasked"),
         (Query(ID), "identifier"),
+        (Query(STATUS, 0, where(STATUS, 0, "name")), "unasked"),
         (Query(NAME, 0, where(PRICE, 1, "name")), "unasked"),
     ],
 )
@@ -152,6 +153,9 @@ def test_the_holder_of_a_superlative_is_not_its_quantity() -> None:
 
 
 def test_a_cue_in_a_name_is_none() -> None:
+    rooms = Table("rooms", (Column("capacity", "real"), Column("average", "real")))
+    both = Asked("maximum capacity and the average", Query(0, MAX).clauses(rooms), (rooms,))
+    assert [doubt.code for doubt in unmet(both)] == ["cue"]
     table = Table(
         "cars",
         (Column("miles per gallon", "real"), Column("home city"), Column("No. of wins", "real")),

@@ -78,6 +78,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "canitedit": "codegen.evals.tasks.instructed:CanItEdit",
         "canitedit-diff": "codegen.evals.tasks.instructed:CanItEdit",
         "canitedit-lazy": "codegen.evals.tasks.instructed:CanItEditLazy",
+        "evalperf": "codegen.evals.tasks.efficiency:EvalPerf",
         "aider-polyglot": "codegen.evals.tasks.polyglot:Polyglot",
         "aider-polyglot-diff": "codegen.evals.tasks.polyglot:Polyglot",
         "livecodebench": "codegen.evals.tasks.livecodebench:LiveCodeBench",

@@ -172,7 +172,7 @@ def run(
 
     if final.exists():
         claim(begun=True)
-        report(len(plan.final), len(plan.final))
+        report(plan.total, plan.total)
     else:
         with directory.open(PARTIAL) as journal:
             # Another run may have ended between the look and the lock.
@@ -301,7 +301,7 @@ class _Sampling:
         logged = _logged(self.log.path)
         first = next(iter(logged.values()), None)
         settings = _sample_at(self.log.path, first).settings if first is not None else None
-        total = len(self.plan.final)
+        total = self.plan.total
         complete = [shard for shard in self.plan.shards if all(_key(r) in logged for r in shard)]
         done = sum(map(len, complete))
         self.report(done, total)
@@ -311,7 +311,7 @@ class _Sampling:
                 continue
             made: dict[_Key, Sample] = {}
             for sample in samples(self.backend, shard, self.params, self.decoder):
-                made[_key(sample)] = self._with_style(sample)
+                made[_key(sample)] = self.plan.finished(sample, self.style)
                 self.report(done + len(made), total)
             ordered = [_take(made, request) for request in shard]
             settings = settings or ordered[0].settings
@@ -335,7 +335,7 @@ class _Sampling:
             kept = {name: value for name, value in before.items() if name not in _DROPPED}
             refuse_changes(folder, kept, settings)
         missing = [r for shard in self.plan.shards for r in shard if _key(r) not in logged]
-        total = len(self.plan.final)
+        total = self.plan.total
         done = total - len(missing)
         failed: list[FailedRequest] = []
         self.report(done, total)
@@ -346,7 +346,7 @@ class _Sampling:
                     why = made.error.message
                     failed.append(FailedRequest(request.problem_id, request.index, why))
                     continue
-                self.log.append(to_json(self._with_style(made.sample(settings))))
+                self.log.append(to_json(self.plan.finished(made.sample(settings), self.style)))
                 done += 1
                 self.report(done, total)
         finally:
@@ -359,9 +359,6 @@ class _Sampling:
         if done < total:
             have = _logged(self.log.path)
             _take({}, next(request for request in missing if _key(request) not in have))
-
-    def _with_style(self, sample: Sample) -> Sample:
-        return replace(sample, meta={**sample.meta, **meta_of(self.style)})
 
 
 def read_failed(samples: Path) -> Iterator[FailedRequest]:

@@ -432,10 +432,22 @@ def _summary(
         versions={"codegen": codegen.__version__, "python": platform.python_version()},
         reference=reference,
         notes=tuple(_notes(task, work, problems, found, reference, verdicts)),
-        measures=work.measures,
+        measures={**work.measures, **_measured(task, verdicts)},
         cost=work.cost,
         groups=_groups(task, rated),
     )
+
+
+def _measured(task: Task[Any], verdicts: Sequence[Verdict]) -> dict[str, Measure]:
+    """What verdicts tell, by name."""
+    problems = {problem.id: problem for problem in task.problems()}
+    numbers: dict[str, dict[str, list[float]]] = {}
+    for verdict in verdicts:
+        if verdict.status != "infra_error":
+            found = task.measure_verdict(problems[verdict.problem_id], verdict)
+            for name, number in found.items():
+                numbers.setdefault(name, {}).setdefault(verdict.problem_id, []).append(number)
+    return {name: _mean(of_problems) for name, of_problems in numbers.items()}
 
 
 def _groups(task: Task[Any], rated: Sequence[ProblemScore]) -> dict[str, Estimate]:

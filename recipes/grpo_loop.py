@@ -3,7 +3,7 @@
     python recipes/grpo_loop.py
     python recipes/grpo_loop.py steps=200 group=32 learning_rate=5e-4
 
-A Llama of 0.8 M parameters over characters first learns from texts in which a quarter of the
+A Llama of 0.8 M parameters first learns from texts in which a quarter of the
 answers is right. Then it learns from its own samples alone: each step draws a group of programs for
 each of some problems, runs them against their tests in the sandbox, and makes those more probable
 that got more reward than their group (GRPO, arXiv 2402.03300; tokens weighted as in DAPO, arXiv
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import operator
 import random
+import re
 import sys
 import time
 from typing import Any
@@ -32,10 +33,12 @@ from codegen.evals.statistics import wilson
 from codegen.rewards import SandboxReward
 
 END, PAD = 0, 1
-LETTERS = ["<end>", "<pad>", *"\n #():*+-/0123456789abcdefghijklmnopqrstuvwxyz"]
-NUMBER = {letter: number for number, letter in enumerate(LETTERS)}
 SIGNS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "//": operator.floordiv}
 WORDS = {"add": "+", "subtract": "-", "times": "*", "divide by": "//"}
+HEAD = "def f(x):\n    return x "
+PIECES = ["<end>", "<pad>", "\n", "# ", " ", "x", HEAD, *WORDS, *SIGNS, *"0123456789"]
+NUMBER = {piece: number for number, piece in enumerate(PIECES)}
+PATTERN = re.compile("|".join(map(re.escape, sorted(PIECES, key=len, reverse=True))))
 
 
 class Settings(Config):
@@ -54,7 +57,7 @@ class Settings(Config):
 
 def encode(texts: list[str]) -> torch.Tensor:
     """Texts as ids [B, S], padded on the left."""
-    rows = [[NUMBER[letter] for letter in text] for text in texts]
+    rows = [[NUMBER[piece] for piece in PATTERN.findall(text)] for text in texts]
     width = max(map(len, rows))
     return torch.tensor([[PAD] * (width - len(row)) + row for row in rows])
 
@@ -62,7 +65,7 @@ def encode(texts: list[str]) -> torch.Tensor:
 def decode(row: torch.Tensor) -> str:
     """The text of ids [S] up to the end."""
     ids = row.tolist()
-    return "".join(LETTERS[i] for i in (ids[: ids.index(END)] if END in ids else ids))
+    return "".join(PIECES[i] for i in (ids[: ids.index(END)] if END in ids else ids))
 
 
 def log_probs(model: Any, ids: torch.Tensor, start: int) -> torch.Tensor:
@@ -82,7 +85,7 @@ def draw(model: Any, prompts: list[str], count: int) -> tuple[torch.Tensor, torc
     given = encode(prompts)
     ids = model.generate(
         given, attention_mask=(given != PAD).long(), do_sample=True, num_return_sequences=count,
-        max_new_tokens=32, eos_token_id=END, pad_token_id=PAD, top_k=0,
+        max_new_tokens=8, eos_token_id=END, pad_token_id=PAD, top_k=0,
     )  # fmt: skip
     start = given.shape[1]
     return ids, ids[:, start:] != PAD, start
@@ -97,15 +100,15 @@ def main(settings: Settings) -> dict[str, float]:
     # The world: 24 problems, each with a prompt, the right program, and tests.
     pairs = [(word, k) for word in WORDS for k in range(2, 8)]
     prompts = [f"# {word} {k}\n" for word, k in pairs]
-    programs = [f"def f(x):\n    return x {WORDS[word]} {k}\n" for word, k in pairs]
+    programs = [f"{HEAD}{WORDS[word]} {k}\n" for word, k in pairs]
     tests = [
         "\n".join(f"assert f({x}) == {SIGNS[WORDS[word]](x, k)}" for x in (-7, 0, 5, 23))
         for word, k in pairs
     ]
     model = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(LETTERS), hidden_size=128, intermediate_size=512, num_hidden_layers=3,
-            num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=128,
+            vocab_size=len(PIECES), hidden_size=128, intermediate_size=512, num_hidden_layers=3,
+            num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=32,
             tie_word_embeddings=True, bos_token_id=None, eos_token_id=END, pad_token_id=PAD,
         )
     )  # fmt: skip

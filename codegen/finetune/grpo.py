@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,7 @@ class JudgingTrainer(GRPOTrainer):
 
     def __init__(self, rollouts: Rollouts, **given: Any) -> None:
         self.rollouts = rollouts
+        warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
         super().__init__(**given)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Any:

@@ -47,6 +47,7 @@ _ABOUT = {
     "canitedit": "105 edits asked for in detail, by the whole program (Cassano et al. 2024)",
     "canitedit-diff": "the same by blocks of search and replace",
     "canitedit-lazy": "the same with a short instruction",
+    "evalperf": "CPU time against references of differing speed (EvalPerf, Liu et al. 2024)",
     "aider-polyglot": "34 exercises of aider's benchmark in Python, two tries (Gauthier 2024)",
     "aider-polyglot-diff": "the same by blocks of search and replace",
     "livecodebench": (

@@ -120,6 +120,10 @@ class Task(ABC, Generic[AnyProblem]):
         """Numbers about one sample beside its verdict, by name; their means are reported."""
         return {}
 
+    def measure_verdict(self, problem: AnyProblem, verdict: Verdict) -> Mapping[str, float]:
+        """Numbers about one sample that its verdict tells, by name; their means are reported."""
+        return {}
+
     def modules(self, problem: AnyProblem) -> frozenset[str]:
         """What a solution and its tests import beside the standard library."""
         return frozenset()

@@ -67,6 +67,12 @@ from .styles import PromptStyle, style_of
 VIEW = sessions.View()
 _EVERY = 4  # of so many rows, one gives a moment at which nothing is to change
 _KINDS = 2  # refactorings of a file
+_CODE = "{{Code}}"
+# Rows whose own solution fails here, or whose tests test nothing or need other packages.
+_UNUSABLE = frozenset(
+    f"EditEval/{number}"
+    for number in (19, 37, 56, 58, 63, 64, 66, 71, 156, 182, 184, 185, 186, 188, 193)
+) | {"CanItEdit/15"}
 _WORDS = re.compile(r"\w+|[^\S\n]+|\n|[^\w\s]")
 
 
@@ -78,11 +84,13 @@ class NextEditProblem(Problem):
         edit: the moment, with its target.
         accepted: whole files that are right; the first is the reference's.
         test: what judges the file instead, for the sandbox.
+        context: the program around the file, which takes the place of ``{{Code}}``.
     """
 
     edit: Edit
     accepted: tuple[str, ...]
     test: str = ""
+    context: str = ""
 
 
 class NextEdit(CodeTask[NextEditProblem]):
@@ -153,9 +161,7 @@ class NextEdit(CodeTask[NextEditProblem]):
         return Extraction(with_window(problem.edit, window))
 
     def job(self, problem: NextEditProblem, program: str) -> Job | Verdict:
-        """Compares the file; nothing has to run unless there are tests."""
-        if problem.test:
-            return Job(program, test=problem.test)
+        """Compares the file; nothing has to run."""
         is_right = any(_stripped(program) == _stripped(text) for text in problem.accepted)
         return Verdict(problem.id, 0, "passed" if is_right else "wrong")
 
@@ -475,12 +481,21 @@ class Instructions(NextEdit):
         for where in homes:
             rows = read_rows_of(where, cls.home)
             problems += make_problems(rows, cls.problem_of)
-        shown = [p for p in problems if _can_be_shown(p.edit)]
+        shown = [p for p in problems if p.id not in _UNUSABLE and _can_be_shown(p.edit)]
         return cls(name, description, shown, source or "next_edit: edit_eval, can_it_edit")
+
+    def job(self, problem: NextEditProblem, program: str) -> Job:
+        """The tests, on the file without the comment that asks."""
+        code = program.removeprefix(problem.edit.history[0].new)
+        whole, _, rest = problem.context.partition(_CODE)
+        test = f"edited_code = {code!r}\n{problem.test}"
+        mode = "in_sandbox" if problem.context else "isolated"  # tests use the context's objects
+        return Job(f"{whole}{code}{rest}", test=test, mode=mode)
 
     @classmethod
     def problem_of(cls, place: str, row: Mapping[str, object]) -> NextEditProblem:
         """The problem of a row of either set."""
+        context = ""
         if "before" in row:
             columns = ("before", "after", "instruction_lazy", "tests")
             old, new, instruction, test = text_fields(place, row, columns)
@@ -490,10 +505,11 @@ class Instructions(NextEdit):
             old, new, instruction, test = text_fields(place, row, columns)
             id_ = str(row.get("task_id"))
             test += "\n\n\ncheck()\n"
+            context = str(row.get("context") or "").strip() and str(row["context"])
         comment = f"# {' '.join(instruction.split())}\n"
         text = comment + old
         target = comment + new
         lines = len(lines_of(text))
         history = (Change("main.py", 0, "", comment),)
         edit = Edit(id_, "main.py", text, history, (0, lines), len(comment) - 1, target, "asked")
-        return NextEditProblem(id_, text, edit, (target,), test)
+        return NextEditProblem(id_, text, edit, (target,), test, context)

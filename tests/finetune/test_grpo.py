@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,7 +104,8 @@ def test_a_run_its_records_and_its_report(
     assert (Path(recipe["output"]) / "reward.svg").is_file()
 
     out = tmp_path / "report.html"
-    assert main(["eval", "report", recipe["output"], "--out", str(out), "--json"]) == 0
+    with pytest.raises(SystemExit, match="0"):
+        main(["eval", "report", recipe["output"], "--out", str(out), "--json"])
     shown = json.loads(capsys.readouterr().out)
     assert shown["samples"] == len(rows)
     data = json.loads(out.with_suffix(".json").read_text())
@@ -122,6 +124,7 @@ def _compiles(program: str) -> bool:
     return True
 
 
+@pytest.mark.long
 def test_a_killed_run_ends_as_if_it_was_not(recipe: dict[str, Any], tmp_path: Path) -> None:
     whole = {**recipe, "output": str(tmp_path / "whole")}
     result = run(whole)
@@ -240,6 +243,7 @@ def broken(samples, verdicts):
 """
 
 
+@pytest.mark.long
 def test_a_reward_of_another_package_that_raises(
     recipe: dict[str, Any], tmp_path: Path, pip_install: Any
 ) -> None:
@@ -297,7 +301,11 @@ def test_a_model_that_submits_by_a_tool(tiny_model_dir: Path, tmp_path: Path) ->
 
     from codegen.rewards import SandboxReward
 
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
+    folder = tmp_path / "model"  # that holds the template's long description of tools
+    shutil.copytree(tiny_model_dir, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 4096}))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     templates = Path(trl.__file__).parent / "chat_templates"
     tokenizer.chat_template = (templates / "qwen3.jinja").read_text()
     programs = ["def f(x):\n    return x + x\n", "def f(x):\n    return x * x\n"]
@@ -318,14 +326,14 @@ def test_a_model_that_submits_by_a_tool(tiny_model_dir: Path, tmp_path: Path) ->
     ask = [{"role": "user", "content": "Square."}]
     tests = ["assert f(2) == 4", "assert f(3) == 9"]
     trainer = Trainer(
-        str(tiny_model_dir),
+        str(folder),
         reward_funcs=reward,
         train_dataset=Dataset.from_list([{"prompt": ask, "tests": tests}] * 2),
         processing_class=tokenizer,
         environment_factory=reward.environment,
         args=GRPOConfig(
-            str(tmp_path), max_steps=1, per_device_train_batch_size=4, num_generations=4,
-            max_completion_length=400, use_cpu=True, bf16=False, gradient_checkpointing=False,
+            str(tmp_path / "out"), max_steps=1, per_device_train_batch_size=4, num_generations=4,
+            max_completion_length=1000, use_cpu=True, bf16=False, gradient_checkpointing=False,
             report_to=[], save_strategy="no", logging_steps=1, disable_tqdm=True,
         ),
     )  # fmt: skip

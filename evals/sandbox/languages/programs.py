@@ -25,6 +25,7 @@ _ADDRESS_FACTOR = 4
 # A compiler is given to a program as it is: it may be led to loop, or to fill memory and disks.
 COMPILE = Limits(cpu_s=20.0, memory_mib=1024, output_bytes=64 << 20, file_mib=64)
 MOST_SOURCE = 2_000_000  # characters
+_NOTHING = ("/usr/bin/true",)
 _ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "HOME": "/tmp",
@@ -104,7 +105,8 @@ class Program:
     def check(self) -> Command:
         """How errors are found in it without running it."""
         language = self.toolchain.language
-        commands, own_proc = self._filled([language.check]), language.own_proc
+        # As a compiler before a program that does nothing.
+        commands, own_proc = self._filled([language.check, _NOTHING]), language.own_proc
         return Command("stdio", self._files, commands, self._environment, own_proc=own_proc)
 
     def run(self, built: Mapping[str, bytes]) -> Command:

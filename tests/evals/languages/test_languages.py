@@ -117,7 +117,7 @@ def test_a_program_with_a_fault_says_where(sandbox: Sandbox, name: str) -> None:
 def test_a_program_is_checked_without_running_it(sandbox: Sandbox, name: str) -> None:
     assert sandbox.check(PROGRAMS[name].loop, name).passed
     found = sandbox.check(PROGRAMS[name].broken, LANGUAGES[name].name)
-    assert found.status == "error" and found.message, found
+    assert found.status == "compile_error" and found.message, found
 
 
 @pytest.mark.parametrize("name", languages())

@@ -203,7 +203,7 @@ def test_scenarios(real: Callable[[str], NextEdit]) -> None:
 
 def test_instructions_are_a_comment_just_typed(real: Callable[[str], NextEdit]) -> None:
     problems = real("next-edit-instructions").problems()
-    assert len(problems) == 214
+    assert len(problems) == 198
     for problem in problems[::20]:
         (change,) = problem.edit.history
         assert problem.edit.text.startswith(change.new) and change.new.startswith("# ")

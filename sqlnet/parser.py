@@ -201,9 +201,12 @@ class SQLNet:
         ``encoder`` and what is raised: see :meth:`codegen.sqlnet.network.Network.load`.
         """
         folder = Path(DEFAULT_MODEL if path is None else path)
-        has_plans = path is None and (DEFAULT_PLAN_MODEL / "config.json").is_file()
+        trusted = trust.load(folder, DEFAULT_MODEL)
+        # Without a curve of their own nobody knows how often plans are wrong.
+        has_plans = path is None and "plans" in trusted.weights
+        has_plans = has_plans and (DEFAULT_PLAN_MODEL / "config.json").is_file()
         plans = PlanParser.from_pretrained() if has_plans else None
-        return cls(Network.load(folder, encoder), trust.load(folder, DEFAULT_MODEL), plans)
+        return cls(Network.load(folder, encoder), trusted, plans)
 
     def parse(
         self,

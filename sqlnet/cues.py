@@ -657,8 +657,8 @@ def _taken_for(
     for part, words in parts:
         if bare in {stem(one) for one in words}:
             return part
-    for part, words in parts if alike else ():
-        if any(alike(word, one) >= _ALIKE for one in words if one not in LIGHT_WORDS):
+    for part, words in parts:
+        if alike and any(alike(word, one) >= _ALIKE for one in words if one not in LIGHT_WORDS):
             return part
     return ""
 

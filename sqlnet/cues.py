@@ -66,11 +66,10 @@ class Asked:
         """Where the question says the values that the query uses: first and last characters."""
         spans = []
         for clause in self.clauses:
-            held = {value.lower() for value in clause.values}
-            for text in {*held, *map(str.lower, clause.said)} - {""}:
-                found = re.finditer(
-                    rf"(?<!\w){re.escape(text.strip())}(?!\w)", self.question.lower()
-                )
+            held = {value.lower().strip() for value in clause.values}
+            for text in {text.strip() for text in (*held, *map(str.lower, clause.said))} - {""}:
+                pattern = rf"(?<!\w){re.escape(text)}(?!\w)"
+                found = re.finditer(pattern, self.question, re.IGNORECASE)
                 for start, end in (match.span() for match in found):
                     here = self.question[start:end]
                     if text not in held:  # a cell of another wording: "not Rome" may be Rome

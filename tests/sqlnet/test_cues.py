@@ -6,8 +6,10 @@ import sqlite3
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from codegen.sqlnet.cues import Asked, explained, named_but_unused, unmet, words_left
+from codegen.sqlnet.cues import Asked, explained, grounding, named_but_unused, unmet, words_left
 from codegen.sqlnet.explain import clauses_of, sentence
 from codegen.sqlnet.plan import Companion, Item, Order, PlanValue, QueryPlan, Selected
 from codegen.sqlnet.plan import Test as Condition_
@@ -130,6 +132,34 @@ def test_no_demand_is_left_out_silently(demand: str) -> None:
 )
 def test_a_query_does_nothing_unasked(query: Query, code: str) -> None:
     assert code in codes("show the product name", query)
+
+
+SAID = """
+who which never no. not per each 5 1,000 $3 top first two 'a' " Best of than or more price İ ß -
+"""
+words = st.sampled_from(SAID.split())
+
+
+@given(
+    st.one_of(st.text(max_size=60), st.lists(words, max_size=12).map(" ".join)),
+    st.sampled_from(range(8)),
+    st.sampled_from(range(6)),
+    st.lists(
+        st.tuples(st.sampled_from(range(8)), st.sampled_from(range(3)), st.text(max_size=8)),
+        max_size=2,
+    ),
+)
+def test_any_question_gets_an_answer_from_the_checks(
+    question: str, select: int, aggregate: int, conditions: list[tuple[int, int, str]]
+) -> None:
+    query = Query(select, aggregate, tuple(Condition(*one) for one in conditions))
+    for is_read in (True, False):
+        said = Asked(question, query.clauses(PRODUCTS), (PRODUCTS,), (ORDERS,), is_read)
+        assert all(doubt.text.endswith(".") and doubt.code for doubt in unmet(said))
+        assert len(said.rest) == len(question)
+        assert {word for word, _ in explained(said)} <= {token.text for token in said.tokens}
+        assert set(words_left(said)) <= {word for word, _ in explained(said)}
+        assert all(value >= 0 for value in grounding(said).values())
 
 
 def test_identifiers_are_no_quantities() -> None:

@@ -307,7 +307,8 @@ def _json_value(value: Any) -> Any:
 def _lines(parse: Parse, dialect: str, given: AskOptions) -> Iterator[str]:
     best = parse.best
     slots = ", ".join(f"{slot.name} {slot.confidence:.2f}" for slot in parse.slots)
-    yield f"Asked       {one_line(best.sentence, 300)}"
+    label = "Best guess" if parse.abstained else "Asked"
+    yield f"{label:<12}{one_line(best.sentence, 300)}"
     yield f"Table       {one_line(best.table.name)}"
     yield from _statement_lines(parse.statement(dialect))
     yield f"Confidence  {parse.confidence:.2f} ({slots})"

@@ -3,14 +3,16 @@
     python recipes/grpo_loop.py
     python recipes/grpo_loop.py steps=200 group=32 learning_rate=5e-4
 
-A Llama of 0.6 M parameters first learns from texts in which half of the answers are right. Then it
-learns from its own samples alone: each step draws a group of programs for each of some problems,
-runs them against their tests in the sandbox, and makes those more probable that got more reward
-than their group (GRPO, arXiv 2402.03300; tokens weighted as in DAPO, arXiv 2503.14476). There is no
-value network, no reference model and no trainer. `objective: grpo` (recipes/grpo.yaml) does the
-same on TRL, for models that are worth something, with checkpoints, records and a report.
+A Llama of 0.8 M parameters first learns from texts in which half of the answers are right, for too
+short a time: it knows the form, and hardly which program a prompt asks for. Then it learns from its
+own samples alone: each step draws a group of programs for each of some problems, runs them against
+their tests in the sandbox, and makes those more probable that got more reward than their group
+(GRPO, arXiv 2402.03300; tokens weighted as in DAPO, arXiv 2503.14476). There is no value network,
+no reference model and no trainer. `objective: grpo` (recipes/grpo.yaml) does the same on TRL, for
+models that are worth something, with checkpoints, records and a report.
 
-Expect: EXPECTED
+Expect: the share of right samples rises from 6.9 % (95 % interval 4.9 to 9.5) to 13.5 % (10.8 to
+16.9) of 480 samples; measured with seed 0 and torch 2.13 on a CPU.
 """
 
 from __future__ import annotations

@@ -172,9 +172,6 @@ def test_what_a_chat_model_said_is_messages(tmp_path: Path) -> None:
     folder, task = write_run(tmp_path / "run", {"p": answers}, style="chat")
     make(folder, task, tmp_path / "out")
     rows = load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
-    from trl.data_utils import is_conversational
-
-    assert is_conversational(rows[0])
     assert rows[0]["prompt"] == [{"role": "user", "content": "Write p."}]
     assert rows[0]["chosen"] == [{"role": "assistant", "content": answers[0][0]}]
     assert rows[0]["rejected"] == [{"role": "assistant", "content": answers[1][0]}]

@@ -413,6 +413,7 @@ def picture(runs: Sequence[Mapping[str, Any]]) -> str:
                 id_=f"{world}-{reward}",
                 title=f"{TITLES[reward]}, {world}",
                 description=", ".join(f"{name}: {_end(name, found):.2f}" for name in LINES),
+                y_to=1.0,
                 width=width,
             )
             place = f'x="{column * (width + 20)}" y="{head + row * (height + 12)}"'
@@ -445,7 +446,7 @@ def _series(name: str, runs: Sequence[Mapping[str, Any]]) -> charts.Series:
 def table(runs: Sequence[Mapping[str, Any]]) -> str:
     """A Markdown table: a row a world and reward; means over the seeds with their intervals."""
     lines = [
-        "| world | reward | claimed | really right | right, at first | cheats | most used |",
+        "| world | reward | claimed | really right | right, first 5 steps | cheats | most used |",
         "|---" * 7 + "|",
     ]
     for world in WORLDS:
@@ -457,7 +458,7 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
             cells = [
                 mean_with_interval([shares["claimed"] for shares in last]),
                 mean_with_interval([shares["right"] for shares in last]),
-                mean_with_interval([run["first"]["right"] for run in found]),
+                mean_with_interval([run["bins"][0]["right"] for run in found]),
                 mean_with_interval([_value("cheats", shares) for shares in last]),
                 max(CHEATS, key=lambda cheat: sum(shares[cheat] for shares in last)),
             ]

@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -86,7 +86,7 @@ def test_it_finishes_what_runs_and_leaves_nothing(tmp_path: Path) -> None:
     with server(tmp_path, "--workers", "1") as (process, url):
         headers = {"authorization": f"Bearer {os.environ['CODEGEN_SANDBOX_TOKEN']}"}
 
-        def judge(job: dict[str, object]) -> httpx.Response:
+        def judge(job: Mapping[str, object]) -> httpx.Response:
             return httpx.post(f"{url}/v1/judge", json=job, headers=headers, timeout=30)
 
         assert judge(quick).json()["passed"]

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -201,9 +201,12 @@ class SQLNet:
         ``encoder`` and what is raised: see :meth:`codegen.sqlnet.network.Network.load`.
         """
         folder = Path(DEFAULT_MODEL if path is None else path)
-        has_plans = path is None and (DEFAULT_PLAN_MODEL / "config.json").is_file()
+        trusted = trust.load(folder, DEFAULT_MODEL)
+        # Without a curve of their own nobody knows how often plans are wrong.
+        has_plans = path is None and "plans" in trusted.weights
+        has_plans = has_plans and (DEFAULT_PLAN_MODEL / "config.json").is_file()
         plans = PlanParser.from_pretrained() if has_plans else None
-        return cls(Network.load(folder, encoder), trust.load(folder, DEFAULT_MODEL), plans)
+        return cls(Network.load(folder, encoder), trusted, plans)
 
     def parse(
         self,
@@ -244,7 +247,8 @@ class SQLNet:
         tables = schema.tables if table is None else (schema.table(table),)
         least = self.trust.threshold if min_confidence is None else min_confidence
         if self.plans and len(tables) > 1:
-            return _planned(self, question, schema, database, top_k, least, strict, limits)
+            reads = database is not None and link_values
+            return _planned(self, question, schema, database, reads, top_k, least, strict, limits)
         encoded, slots, ranked = self._read(question, tables)
         linker = None
         if database and link_values:
@@ -268,27 +272,29 @@ class SQLNet:
         for i in order[1:]:
             if len(rest) + 1 >= max(top_k, 1 + is_close):
                 break
-            query = linker.link(listed[i].query) if linker else listed[i].query
-            if query not in [reading.query for reading in (first, *rest)]:
-                other = replace(listed[i], query=query)
+            linked = linker.link(listed[i].query) if linker else listed[i].query
+            if linked not in [reading.query for reading in (first, *rest)]:
+                other = replace(listed[i], query=linked)
                 rest.append(self._reading(encoded, slots, other, listed[i].query))
                 rest_said.append(listed[i].query)
-        asked = self._asked(encoded, first.query, said, schema.tables, linker is not None)
+        query = choice.candidate.query
+        asked = self._asked(encoded, query, said, schema.tables, linker is not None)
         signs = self._signs(asked, slots, choice, ranked, linker)
         signs["relinked"] = float(len(first.links))
         confidence = self.trust.confidence(trust.kind_of(signs), signs)
         doubts: list[Doubt] = []
         if least > 0:
-            doubts += self._language(encoded, first.query)
+            doubts += self._language(encoded, query)
             doubts += cues.unmet(asked)
-            doubts += _not_there(first.query, encoded, linker)
+            doubts += _not_there(query, encoded, linker)
             if confidence < least or strict:
                 doubts += _left(asked)
             if confidence < least:
                 doubts.append(_unsure(confidence, least, ranked, first))
             elif is_close and rest and not doubts:
-                query = rest_said[0]
-                rival = self._asked(encoded, query, query, schema.tables, asked.is_read)
+                rival = self._asked(
+                    encoded, rest_said[0], rest_said[0], schema.tables, asked.is_read
+                )
                 if _competes(asked, rival) and _differ(choice.rows, rest[0], database, limits):
                     texts = f"{first.sentence}; or {rest[0].sentence}"
                     doubts.append(Doubt("readings", f"It can be read in two ways: {texts}."))
@@ -296,7 +302,7 @@ class SQLNet:
             question,
             (first, *rest),
             tuple(ranked),
-            _attention(encoded, slots, first.query),
+            _attention(encoded, slots, query),
             confidence,
             tuple(doubts),
             tuple(cues.explained(asked)),
@@ -436,6 +442,7 @@ def _planned(
     question: str,
     schema: Schema,
     database: Database | None,
+    reads: bool,
     top_k: int,
     least: float,
     strict: bool,
@@ -443,7 +450,9 @@ def _planned(
 ) -> Parse:
     """Reads a question on several tables; see :meth:`SQLNet.parse`."""
     assert parser.plans
-    answer = parser.plans.parse(question, schema, execute=database is not None, limits=limits)
+    answer = parser.plans.parse(
+        question, schema, execute=database is not None, reads=reads, limits=limits
+    )
     choice = answer.choice
     order = sorted(range(len(answer.candidates)), key=lambda i: i != choice.number)
     rivals = [i for i in order[1:] if _is_written(answer.candidates[i].plan, answer)]
@@ -455,12 +464,13 @@ def _planned(
     kept = [choice.number, *rivals[: max(top_k - 1, int(is_close))]]
     readings = tuple(_plan_reading(answer, i) for i in kept)
     asked = _plan_asked(answer, answer.best, parser.network.likeness)
-    signs = _plan_signs(asked, answer, margin)
+    signs = _plan_signs(asked, answer, margin) | {"relinked": float(len(readings[0].links))}
     confidence = parser.trust.confidence(trust.kind_of(signs), signs)
     doubts: list[Doubt] = []
     if choice.statement is None:
         doubts.append(Doubt("joins", choice.failure))
     if least > 0:
+        doubts += _plan_language(answer, parser.plans.network.vocabulary)
         doubts += cues.unmet(asked)
         doubts += _no_cells(answer)
         if confidence < least or strict:
@@ -576,6 +586,22 @@ def _plan_signs(asked: Asked, answer: PlanAnswer, margin: float) -> dict[str, fl
         "elsewhere": float(sum(len(answer.question.found[n].cells) > 1 for n in best.used)),
         **cues.grounding(asked),
     }
+
+
+def _plan_language(answer: PlanAnswer, vocabulary: Container[str]) -> Iterator[Doubt]:
+    """Whether the question is English, and about the database."""
+    read = answer.question
+    words = [word for word in read.words if word.isalpha()]
+    names = {word for item in read.items for word in read.schema.words[item]}
+    known = sum(word in vocabulary or word in names for word in words)
+    if words and known < len(words) / 2:
+        text = "Most words of the question are unknown: the model reads English."
+        yield Doubt("language", text)
+    if not (read.table_signs[:, :2].any() or read.column_signs[:, 8:10].any()) and not any(
+        mention.cells for mention in read.found
+    ):
+        text = "No word of the question names a table, a column or a value."
+        yield Doubt("subject", text)
 
 
 def _no_cells(answer: PlanAnswer) -> Iterator[Doubt]:

@@ -34,6 +34,7 @@ from codegen.sqlnet import trust
 from codegen.sqlnet.databases import DatabaseError, StatementLimits
 from codegen.sqlnet.databases.files import SqliteDatabase
 from codegen.sqlnet.examples import Question, WikiTable, read_rows
+from codegen.sqlnet.joins import PlanError
 from codegen.sqlnet.parser import Parse, SQLNet
 from codegen.sqlnet.query import Column, Statement, Table, UnsafeSQLError
 from codegen.sqlnet.schema import Schema
@@ -117,7 +118,7 @@ def run(
     schema = trial.schema if reads else Schema(trial.schema.tables)
     parse = parser.parse(trial.question, schema, top_k=1, min_confidence=min_confidence)
     if not reads and (database := trial.schema.database):
-        with suppress(DatabaseError):
+        with suppress(DatabaseError, PlanError):
             parse = replace(parse, rows=database.execute(parse.statement(database.dialect)))
     right = _is_right(parse, trial)
     answerable = bool(trial.expected) and not trial.abstain_ok

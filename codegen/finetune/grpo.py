@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset as Rows
-from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
 
 from codegen import plugins
 from codegen.errors import ConfigError
@@ -133,9 +134,9 @@ class JudgingTrainer(GRPOTrainer):
         self,
         prompt_ids: list[list[int]],
         images: Any,
-        fields: Any,
+        multimodal_fields: Any,
         num_generations: int,
-        **more: Any,
+        has_tool_images: bool = False,
     ) -> Any:
         most = self.rollouts.recipe.grpo.sample_rows
         size = num_generations * max(1, most // num_generations) if most else len(prompt_ids)
@@ -144,7 +145,7 @@ class JudgingTrainer(GRPOTrainer):
         for at in range(0, len(prompt_ids), size):
             prompts = prompt_ids[at : at + size]
             drawn, logs = super()._generate_single_turn(
-                prompts, images, fields, num_generations, **more
+                prompts, images, multimodal_fields, num_generations, has_tool_images
             )
             kept = self.rollouts.take(prompts, drawn)
             completions += kept

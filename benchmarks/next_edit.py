@@ -7,7 +7,7 @@ is then right, ``exact_CATEGORY`` that of one category, ``no_op_right`` the shar
 a due edit at which nothing is proposed, ``no_op_precision`` of the answers that propose nothing the
 share that is right to, ``kept_rate``, ``location``, ``similarity``, ``shown`` and ``parse_rate`` as
 there. ``exact_minus_rename`` is the paired difference to the baseline ``rename``. ``p50_ms`` and
-``p95_ms`` are wall times of one answer at batch 1 with the prompt encoded anew, ``p50_cpu_ms`` CPU
+``p95_ms`` are wall times of one answer at batch 1 with the prompt encoded again, ``p50_cpu_ms`` CPU
 times. ``NAME_exact`` and so on are those of a baseline: ``nothing``, ``repeat``, ``rename``.
 
 Without ``-o model=`` the model's figures are null. ``-o limit=N`` takes N problems of each task,

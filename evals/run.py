@@ -21,7 +21,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,15 @@ from codegen.generation.protocol import (
     settings_of,
 )
 from codegen.paths import child
-from codegen.records import Sample, from_json, read_rows, to_json, write_atomic
+from codegen.records import (
+    Sample,
+    Verdict,
+    from_json,
+    read_jsonl,
+    read_rows,
+    to_json,
+    write_atomic,
+)
 from codegen.runs import Journal, RunDirectory, fingerprint, refuse_changes
 
 SETTINGS = "run.json"
@@ -94,6 +102,7 @@ def run(
     shard_size: int = SHARD_SIZE,
     settings: Mapping[str, object] | None = None,
     about: Mapping[str, object] | None = None,
+    after: str | Path | None = None,
     on_progress: Progress | None = None,
 ) -> Path:
     """Makes ``n`` samples of each problem, or resumes with what ``out`` already holds.
@@ -110,6 +119,8 @@ def run(
             values. They are recorded and must be the same on resuming.
         about: what follows from the settings and is good to know (the model's size); JSON values.
             They are recorded.
+        after: the directory of a scored run of the same problems, to make second tries: what passed
+            there is kept, and what failed is asked again with what its tests said.
         on_progress: called with (samples done, samples in all).
 
     Returns:
@@ -126,7 +137,8 @@ def run(
             raise ConfigError(f"{name} is {value}; it must be at least 1.")
     prompt_style = find_style(style) if isinstance(style, str) else style
     problems = list(task.problems())[:limit]
-    plan = _Plan.of(task, problems, prompt_style, n, shard_size)
+    tried = _attempts(Path(after), task) if after else {}
+    plan = _Plan.of(task, problems, prompt_style, n, shard_size, tried)
     described = {
         **(settings or {}),
         "task": task.name,
@@ -139,6 +151,7 @@ def run(
         "params": asdict(params),
         **({} if backend.independent else {"shard_size": shard_size}),
         "prompts_sha256": plan.digest,
+        **({"kept": len(plan.kept)} if after else {}),
     }
     described = json.loads(json.dumps(described))  # as the file gives it back: lists for tuples
     more = {"fingerprint": fingerprint(described), **({"about": dict(about)} if about else {})}
@@ -159,7 +172,7 @@ def run(
 
     if final.exists():
         claim(begun=True)
-        report(len(plan.final), len(plan.final))
+        report(plan.total, plan.total)
     else:
         with directory.open(PARTIAL) as journal:
             # Another run may have ended between the look and the lock.
@@ -179,12 +192,54 @@ class _Plan:
     shards: Sequence[Sequence[Request]]
     final: Sequence[_Key]
     digest: str
+    kept: Mapping[_Key, Sample] = field(default_factory=dict)
+    meta: Mapping[_Key, Mapping[str, object]] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """How many samples are to be made."""
+        return len(self.final) - len(self.kept)
+
+    def finished(self, sample: Sample, style: PromptStyle) -> Sample:
+        """A sample as it is stored."""
+        more = self.meta.get(_key(sample), {})
+        return replace(sample, meta={**sample.meta, **meta_of(style), **more})
 
     @classmethod
     def of(
-        cls, task: Task[Any], problems: Sequence[Problem], style: PromptStyle, n: int, size: int
+        cls,
+        task: Task[Any],
+        problems: Sequence[Problem],
+        style: PromptStyle,
+        n: int,
+        size: int,
+        tried: Mapping[_Key, tuple[Sample, Verdict]],
     ) -> _Plan:
-        requests = [task.request(p, style, index) for p in problems for index in range(n)]
+        requests: list[Request] = []
+        kept: dict[_Key, Sample] = {}
+        meta: dict[_Key, Mapping[str, object]] = {}
+        for problem in problems:
+            for index in range(n):
+                key = problem.id, index
+                if not tried:
+                    requests.append(task.request(problem, style, index))
+                    continue
+                if key not in tried:
+                    raise ConfigError(
+                        f"The first run has no sample {index} of {problem.id}.",
+                        "Repeat its options -n and --limit.",
+                    )
+                sample, verdict = tried[key]
+                if verdict.passed:
+                    kept[key] = sample
+                    continue
+                requests.append(task.retry(problem, style, sample, verdict))
+                number = sample.meta.get("try", 1)
+                meta[key] = {
+                    "try": number + 1 if isinstance(number, int) else 2,
+                    "before": task.extract(problem, sample).program
+                    or sample.meta.get("before", ""),
+                }
         digest = hashlib.sha256()
         for request in requests:
             row = asdict(request)
@@ -195,7 +250,34 @@ class _Plan:
         # Prompts of like length together, so that a batch wastes little on padding.
         order = sorted(requests, key=lambda r: (len(r.prompt), r.problem_id, r.index))
         shards = [order[start : start + size] for start in range(0, len(order), size)]
-        return cls(shards, [_key(request) for request in requests], digest.hexdigest())
+        final = [(problem.id, index) for problem in problems for index in range(n)]
+        return cls(shards, final, digest.hexdigest(), kept, meta)
+
+
+def _attempts(folder: Path, task: Task[Any]) -> dict[_Key, tuple[Sample, Verdict]]:
+    """The samples of a scored run with their verdicts.
+
+    Raises:
+        InputError: if the run is of another task, or is not scored as a whole.
+    """
+    # The scorer knows this module.
+    from codegen.evals.scoring import VERDICTS
+
+    remedy = f"Score it first: codegen eval score {folder}"
+    samples, verdicts = (child(folder, name, str(folder)) for name in (SAMPLES, VERDICTS))
+    for path in (samples, verdicts):
+        if not path.is_file():
+            raise InputError(f"{path} is missing.", remedy)
+    judged = {(v.problem_id, v.index): v for v in read_jsonl(Verdict, verdicts)}
+    found: dict[_Key, tuple[Sample, Verdict]] = {}
+    for sample in read_jsonl(Sample, samples):
+        verdict = judged.get(_key(sample))
+        if sample.task != task.name:
+            raise InputError(f"{samples} is of the task {sample.task!r}, not {task.name!r}.")
+        if verdict is None or verdict.status == "infra_error":
+            raise InputError(f"Sample {sample.index} of {sample.problem_id} is not judged.", remedy)
+        found[_key(sample)] = (sample, verdict)
+    return found
 
 
 def _key(item: Request | Sample) -> _Key:
@@ -219,7 +301,7 @@ class _Sampling:
         logged = _logged(self.log.path)
         first = next(iter(logged.values()), None)
         settings = _sample_at(self.log.path, first).settings if first is not None else None
-        total = len(self.plan.final)
+        total = self.plan.total
         complete = [shard for shard in self.plan.shards if all(_key(r) in logged for r in shard)]
         done = sum(map(len, complete))
         self.report(done, total)
@@ -229,7 +311,7 @@ class _Sampling:
                 continue
             made: dict[_Key, Sample] = {}
             for sample in samples(self.backend, shard, self.params, self.decoder):
-                made[_key(sample)] = self._with_style(sample)
+                made[_key(sample)] = self.plan.finished(sample, self.style)
                 self.report(done + len(made), total)
             ordered = [_take(made, request) for request in shard]
             settings = settings or ordered[0].settings
@@ -253,7 +335,7 @@ class _Sampling:
             kept = {name: value for name, value in before.items() if name not in _DROPPED}
             refuse_changes(folder, kept, settings)
         missing = [r for shard in self.plan.shards for r in shard if _key(r) not in logged]
-        total = len(self.plan.final)
+        total = self.plan.total
         done = total - len(missing)
         failed: list[FailedRequest] = []
         self.report(done, total)
@@ -264,7 +346,7 @@ class _Sampling:
                     why = made.error.message
                     failed.append(FailedRequest(request.problem_id, request.index, why))
                     continue
-                self.log.append(to_json(self._with_style(made.sample(settings))))
+                self.log.append(to_json(self.plan.finished(made.sample(settings), self.style)))
                 done += 1
                 self.report(done, total)
         finally:
@@ -277,9 +359,6 @@ class _Sampling:
         if done < total:
             have = _logged(self.log.path)
             _take({}, next(request for request in missing if _key(request) not in have))
-
-    def _with_style(self, sample: Sample) -> Sample:
-        return replace(sample, meta={**sample.meta, **meta_of(self.style)})
 
 
 def read_failed(samples: Path) -> Iterator[FailedRequest]:
@@ -343,6 +422,9 @@ def _finish(plan: _Plan, log: Path, samples: Path) -> None:
     def lines() -> Iterator[str]:
         with log.open("rb") as file:
             for key in plan.final:
+                if key in plan.kept:
+                    yield to_json(plan.kept[key]) + "\n"
+                    continue
                 file.seek(offsets[key])
                 yield file.readline().decode("utf-8")
 

@@ -121,6 +121,7 @@ class Score:
         notes: what a reader should know, in sentences.
         measures: by name, what the task measures beside verdicts.
         cost: what the samples took; None if they don't say how many tokens they have.
+        groups: pass@1 of groups of problems, by their label (difficulty), where the task has any.
     """
 
     task: str
@@ -139,6 +140,7 @@ class Score:
     notes: Sequence[str] = ()
     measures: Mapping[str, Measure] = field(default_factory=dict)
     cost: Cost | None = None
+    groups: Mapping[str, Estimate] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, Count]:
@@ -191,16 +193,18 @@ def _check(score: Score) -> None:
         raise ValueError("problems has one problem twice")
     if not judged <= score.samples <= _MOST_SAMPLES:
         raise ValueError(f"samples is {score.samples}, and the problems have {judged}")
-    for k, estimate in score.estimates.items():
+    groups = {f"groups[{label}]": (1, found) for label, found in score.groups.items()}
+    pooled = {f"estimates[{k}]": (k, found) for k, found in score.estimates.items()}
+    for name, (k, estimate) in {**pooled, **groups}.items():
         tasks = (estimate.tasks_low, estimate.tasks_high)
         same = (estimate.samples_low, estimate.samples_high)
         shares = (estimate.value, *tasks, *same)
         if not all(share is None or 0 <= share <= 1 for share in shares):
-            raise ValueError(f"estimates[{k}] has a share that is not in [0, 1]")
+            raise ValueError(f"{name} has a share that is not in [0, 1]")
         if any((low is None) != (high is None) for low, high in (tasks, same)):
-            raise ValueError(f"estimates[{k}] has half an interval")
+            raise ValueError(f"{name} has half an interval")
         if not 1 <= k <= max(1, estimate.n) or min(estimate.m, estimate.clusters) < 1:
-            raise ValueError(f"estimates[{k}] is of too few samples or problems")
+            raise ValueError(f"{name} is of too few samples or problems")
     gate = score.reference
     counts = {
         "programs": score.programs,

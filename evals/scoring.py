@@ -37,6 +37,7 @@ from codegen.evals.score import SCORE, STATUSES, Cost, Measure, ProblemScore, Re
 from codegen.evals.signing import Signer
 from codegen.evals.statistics import (
     Count,
+    Estimate,
     base_task,
     clustered_error,
     default_ks,
@@ -431,9 +432,39 @@ def _summary(
         versions={"codegen": codegen.__version__, "python": platform.python_version()},
         reference=reference,
         notes=tuple(_notes(task, work, problems, found, reference, verdicts)),
-        measures=work.measures,
+        measures={**work.measures, **_measured(task, verdicts)},
         cost=work.cost,
+        groups=_groups(task, rated),
     )
+
+
+def _measured(task: Task[Any], verdicts: Sequence[Verdict]) -> dict[str, Measure]:
+    """What verdicts tell, by name."""
+    problems = {problem.id: problem for problem in task.problems()}
+    numbers: dict[str, dict[str, list[float]]] = {}
+    for verdict in verdicts:
+        if verdict.status != "infra_error":
+            found = task.measure_verdict(problems[verdict.problem_id], verdict)
+            for name, number in found.items():
+                numbers.setdefault(name, {}).setdefault(verdict.problem_id, []).append(number)
+    return {name: _mean(of_problems) for name, of_problems in numbers.items()}
+
+
+def _groups(task: Task[Any], rated: Sequence[ProblemScore]) -> dict[str, Estimate]:
+    """pass@1 of the problems with each label."""
+    groups: dict[str, list[ProblemScore]] = {}
+    asked = {score.problem_id: score for score in rated}
+    for problem in task.problems():
+        if problem.id in asked:
+            for label in task.labels(problem):
+                groups.setdefault(label, []).append(asked[problem.id])
+    found = {
+        label: estimate_pass_at_k(
+            [Count(p.n, p.c) for p in members], 1, [base_task(p.problem_id) for p in members]
+        )
+        for label, members in groups.items()
+    }
+    return {label: estimate for label, estimate in found.items() if estimate is not None}
 
 
 def _gate(task: Task[Any], work: _ToJudge, done: Mapping[str, Verdict]) -> ReferenceGate:
@@ -449,7 +480,17 @@ def _notes(
     reference: ReferenceGate,
     verdicts: Sequence[Verdict],
 ) -> Iterator[str]:
-    if count := statuses.get("infra_error", 0):
+    lacking = {v.problem_id for v in verdicts if v.status == "infra_error"}
+    lacking &= {id_ for id_, why in reference.exceptions.items() if why.startswith("needs ")}
+    left_out = sum(v.problem_id in lacking for v in verdicts)
+    if lacking:
+        first = min(lacking)
+        yield (
+            f"{left_out} of {len(verdicts)} samples, of {len(lacking)} problems, are left out, "
+            f"since the sandbox lacks what their tests need ({first} "
+            f"{reference.exceptions[first]})."
+        )
+    if count := statuses.get("infra_error", 0) - left_out:
         yield (
             f"{count} of {len(verdicts)} samples could not be judged because the model's server or "
             "the sandbox failed. They are left out; sample and score again to judge them."
@@ -473,6 +514,8 @@ def _notes(
         )
     if task.passing:
         yield f"Here a sample passes if {task.passing}."
+    asked = set(work.asked)
+    yield from task.remarks([problem for problem in task.problems() if problem.id in asked])
     whole = len(task.problems())
     if len(problems) < whole:
         yield f"Only {len(problems)} of the task's {whole} problems have samples."

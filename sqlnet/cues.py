@@ -40,6 +40,8 @@ class Asked:
         clauses: of the query.
         tables: those that take part in it.
         others: the further tables of the database.
+        is_read: whether values were looked up in the database; a value that was not may be any
+            stretch of the question, so that cues within it count.
         alike: the likeness of two words in [-1, 1]; without it, only stems are compared.
     """
 
@@ -47,6 +49,7 @@ class Asked:
     clauses: tuple[Clause, ...]
     tables: tuple[Table, ...]
     others: tuple[Table, ...] = ()
+    is_read: bool = True
     alike: Callable[[str, str], float] | None = field(default=None, compare=False)
 
     def of(self, *kinds: str) -> list[Clause]:
@@ -61,11 +64,23 @@ class Asked:
     @cached_property
     def value_spans(self) -> list[tuple[int, int]]:
         """Where the question says the values that the query uses: first and last characters."""
-        said = {text.lower() for clause in self.clauses for text in (*clause.said, *clause.values)}
         spans = []
-        for text in filter(None, (text.strip() for text in said)):
-            for match in re.finditer(rf"(?<!\w){re.escape(text)}(?!\w)", self.question.lower()):
-                spans.append(match.span())
+        for clause in self.clauses:
+            held = {value.lower().strip() for value in clause.values}
+            for text in {text.strip() for text in (*held, *map(str.lower, clause.said))} - {""}:
+                pattern = rf"(?<!\w){re.escape(text)}(?!\w)"
+                found = re.finditer(pattern, self.question, re.IGNORECASE)
+                for start, end in (match.span() for match in found):
+                    here = self.question[start:end]
+                    if text not in held:  # a cell of another wording: "not Rome" may be Rome
+                        parts = re.finditer(r"\w+", here)
+                        plain = [p for p in parts if not _is_of_a_sentence(p[0])]
+                        spans += [(start + p.start(), start + p.end()) for p in plain]
+                    elif not (here.islower() and _is_a_cue(here)):
+                        spans.append((start, end))
+        if not self.is_read:
+            said = {(a, b) for a, b in spans if self.question[a:b].islower()}
+            spans = [s for s in spans if s not in said or not _goes_on(self.question, s)]
         return spans
 
     @cached_property
@@ -80,7 +95,9 @@ class Asked:
             is_number = number_of(self.question[start:end]) is not None
             text[start:end] = ("0" if is_number else " ") * (end - start)
         plain = "".join(text)
-        names = {column.words for table in self.tables for column in table.columns}
+        used = {clause.column.name for clause in self.clauses if clause.column}
+        columns = [column for table in self.tables for column in table.columns]
+        names = {c.words for c in columns if len(c.words) > 1 or c.name in used}
         names |= {table.words for table in (*self.tables, *self.others)}
         for words in sorted(names, key=len, reverse=True):
             if any(pattern.search(" ".join(words)) for _, pattern in _CUES):
@@ -178,6 +195,7 @@ _PATTERNS = (
     ("less", r"\bprior to\b"),
     ("compared", r"\b(?:better|worse|nearer|closer|other|rather) than\b"),
     ("more", r"\bmore than\b|\b\w+er than\b|\bafter\b|\bexceed(?:s|ed|ing)?\b|\blarger than\b"),
+    ("more", rf"\b(?:greater|higher|larger|bigger|longer) (?={_NUMBER})"),
     ("more", rf"\b(?:over|above|beyond|past) (?={_NUMBER})"),
     ("unequal", r"\b(?:different from|apart from|besides)\b"),
     # Order, groups, sets.
@@ -196,7 +214,7 @@ _PATTERNS = (
     ("each", r"\b(?:for|in|of|by|from|at|on|to)? ?(?:each|every)\b|\bgroup(?:ed|ing)? by\b"),
     (
         "each",
-        r"\bbroken down by\b|\bper (?!cent\b)\w+|\brespective(?:ly)?\b|\bfor all (?:the )?\w+",
+        r"\bbroken down by\b|\bper\b(?! cent\b)(?: \w+)?|\brespective(?:ly)?\b|\bfor all \w+",
     ),
     ("each", r"\b(?:average|mean|total|sum|count|number)\b[^?]*\bby \w+\s*\??$"),
     ("distinct", r"\b(?:different|distinct|unique|various|differing)\b"),
@@ -211,7 +229,7 @@ _PATTERNS = (
     ("arithmetic", r"\b(?:median|variance|standard deviation|growth|trend|correlation)\b"),
     ("count", r"\bhow many\b|\bnumbers? of\b|\bcount(?: of)?\b|\bamount of\b|\bhow often\b"),
     ("average", r"\b(?:average|avg|mean|averages)\b"),
-    ("total", r"\b(?:total|sum|altogether|together|overall|combined|in all|totals)\b"),
+    ("total", r"\b(?:total|sum|altogether|together|overall|combined|totals|in all(?=\W*$))\b"),
     # Time that moves.
     ("now", r"\b(?:today|now|yesterday|tomorrow|ago|recent(?:ly)?|upcoming|current(?:ly)?)\b"),
     ("now", r"\b(?:this|last|next|past|previous) (?:year|month|week|quarter|day|decade)s?\b"),
@@ -360,8 +378,8 @@ def _counted(asked: Asked, cue: Cue) -> bool:
         return True
     columns = [clause.column for clause in asked.clauses if clause.column]
     is_named = "number" in cue.said and any({"number", "numbers"} & {*c.words} for c in columns)
-    shown = [clause.column for clause in asked.of("select", "order") if clause.column]
-    return is_named or any(column.type == "real" for column in shown)
+    shown = [c for c in asked.of("select", "order") if c.column and not c.identifier]
+    return is_named or any(c.column is not None and c.column.type == "real" for c in shown)
 
 
 def _aggregated(*names: str) -> Callable[[Asked, Cue], bool]:
@@ -369,6 +387,13 @@ def _aggregated(*names: str) -> Callable[[Asked, Cue], bool]:
         return any(clause.aggregate in names for clause in asked.clauses)
 
     return met
+
+
+def _summed(asked: Asked, _cue: Cue) -> bool:
+    """SUM; COUNT only for a total number: total revenue is no number of rows."""
+    names = {clause.aggregate for clause in asked.clauses}
+    is_number = bool(re.search(r"\b(?:number|count|how many)\b", asked.question, re.IGNORECASE))
+    return "SUM" in names or ("COUNT" in names and is_number)
 
 
 def _all_of(asked: Asked, _cue: Cue) -> bool:
@@ -404,13 +429,13 @@ _MET: dict[str, Callable[[Asked, Cue], bool]] = {
     "never": _negated,
     "count": _counted,
     "average": _aggregated("AVG"),
-    "total": _aggregated("SUM", "COUNT"),
+    "total": _summed,
     "now": lambda asked, _cue: any(c.operator != "=" and c.dated for c in asked.of("where")),
     "month": lambda asked, _cue: any(c.dated for c in asked.of("where")),
 }
 
 _ASKED_BY = {
-    "COUNT": ("count", "total", "how often", "each", "share", "superlative", "more", "less"),
+    "COUNT": ("count", "total", "how often"),
     "SUM": ("total", "count"),
     "AVG": ("average",),
     "MAX": ("superlative", "at most", "order"),
@@ -445,10 +470,14 @@ def _unasked(asked: Asked, kinds: set[str]) -> Iterator[Doubt]:
         if clause.aggregate in ("SUM", "AVG", "MAX", "MIN") and clause.identifier:
             yield Doubt("identifier", f"{name} identifies rows; it is no quantity.")
         if not clause.aggregate and clause.identifier:
-            named = {stem(word) for word in clause.column.words} & words
-            if not named and not any(t.text.lower() in _ID_WORDS for t in asked.tokens):
+            is_named = {stem(word) for word in clause.column.words} <= words
+            if not is_named and not any(t.text.lower() in _ID_WORDS for t in asked.tokens):
                 yield Doubt("identifier", f"The query found gives {name}, an identifier, alone.")
+    shown = {(c.table, c.column.name) for c in asked.of("select") if c.column and not c.aggregate}
     for clause in asked.of("where"):
+        if clause.column and clause.operator == "=" and (clause.table, clause.column.name) in shown:
+            text = f"The query found gives {clause.column.name}, which the question already says."
+            yield Doubt("unasked", text)
         if clause.identifier and clause.operator in (">", "<", ">=", "<="):
             name = clause.column.name if clause.column else ""
             yield Doubt("identifier", f"{name} identifies rows; it is not compared by size.")
@@ -471,7 +500,12 @@ def _counts_another(asked: Asked) -> Iterator[Doubt]:
     if not found:
         return
     first = stem(found[1].split()[0].lower())
+    others = [table.name for table in asked.others if [*map(stem, table.words)] == [first]]
     tables = {stem(word) for table in asked.tables for word in table.words}
+    if others and first not in tables:
+        yield Doubt(
+            "cue", f"{found[0].strip()!r} asks for {others[0]}, which the query leaves out."
+        )
     for table in asked.tables:
         for column in table.columns:
             names = [stem(word) for word in column.words]
@@ -535,6 +569,24 @@ def _proper_names(asked: Asked, names: set[str], held: str) -> Iterator[Doubt]:
             continue
         if not re.search(rf"\b{re.escape(lower)}\b", held):
             yield _unused(text)
+
+
+def _is_a_cue(text: str) -> bool:
+    return any(cue.fullmatch(text) for _, cue in _CUES)
+
+
+def _is_of_a_sentence(word: str) -> bool:
+    return word.islower() and (word in LIGHT_WORDS or _is_a_cue(word))
+
+
+def _goes_on(question: str, span: tuple[int, int]) -> bool:
+    """Whether a stretch of a question goes on like one: attractions are available at each park."""
+    words = question[slice(*span)].split()
+    return len(words) > 2 and bool({*words} & _SENTENCE_WORDS)
+
+
+_OF_SENTENCES = "are was were is has have had that which each every do does did all with and"
+_SENTENCE_WORDS = frozenset(_OF_SENTENCES.split())
 
 
 def _covered(start: int, end: int, spans: Iterable[tuple[int, int]]) -> bool:
@@ -604,8 +656,8 @@ def _taken_for(
     for part, words in parts:
         if bare in {stem(one) for one in words}:
             return part
-    for part, words in parts if alike else ():
-        if any(alike(word, one) >= _ALIKE for one in words if one not in LIGHT_WORDS):
+    for part, words in parts:
+        if alike and any(alike(word, one) >= _ALIKE for one in words if one not in LIGHT_WORDS):
             return part
     return ""
 

@@ -38,6 +38,7 @@ from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.features import Tensors
 from codegen.sqlnet.layout import MAX_CONDITIONS, Layout, Span, lowest
 from codegen.sqlnet.linking import Linker
+from codegen.sqlnet.plan import QueryPlan
 from codegen.sqlnet.query import AGGREGATES, OPERATORS, Condition, Query, Table
 from codegen.sqlnet.sql import to_sql
 from codegen.sqlnet.words import Token, number_in_words, number_of
@@ -475,8 +476,12 @@ def _asks_alike(one: Query, other: Query) -> bool:
     return one.matches(replace(other, select=one.select) if counts else other)
 
 
-def gives_something(rows: Rows, query: Query) -> bool:
+def gives_something(rows: Rows, query: Query | QueryPlan) -> bool:
     """Whether there is a row that is not NULL; a count of 0 is nothing either."""
-    if AGGREGATES[query.aggregate] == "COUNT":
-        return rows.rows != ((0,),)
+    if isinstance(query, Query):
+        counts = AGGREGATES[query.aggregate] == "COUNT"
+    else:
+        counts = all(AGGREGATES[shown.aggregate] == "COUNT" for shown in query.select)
+    if counts and rows.rows in ((), ((0,),)):
+        return False
     return any(value is not None for row in rows.rows for value in row)

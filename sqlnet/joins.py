@@ -17,7 +17,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, product
+from itertools import combinations, islice, product
 from typing import Literal
 
 from codegen.errors import CodegenError
@@ -34,6 +34,7 @@ _COMMON_WORDS = """
 _COMMON = frozenset(_COMMON_WORDS.split())
 _MOST_ROOTS = 12  # tables that are tried as the middle of a tree
 _MOST_TREES = 8
+_MOST_SHARING = 8  # tables that share a name which still says that they belong together
 
 
 class PlanError(CodegenError):
@@ -190,16 +191,14 @@ def _joins_of(tables: Sequence[Table]) -> Iterator[Join]:
             if len(targets) == len(key.columns):
                 connected.add(frozenset((child, parent)))
                 yield Join(child, key.columns, parent, targets)
-    pairs = [(one, other) for one in range(len(tables)) for other in range(one + 1, len(tables))]
-    for one, other in pairs:
-        if frozenset((one, other)) not in connected:
-            for join in _guessed(tables, one, other):
-                connected.add(frozenset((one, other)))
-                yield join
+    for pair, joins in _guessed(tables).items():
+        if pair not in connected:
+            connected.add(pair)
+            yield from joins
     part = _parts(len(tables), connected)
-    for one, other in pairs:
-        if part[one] != part[other]:
-            yield from _same_name(tables, one, other)
+    for join in _same_name(tables):
+        if part[join.child] != part[join.parent]:
+            yield join
 
 
 def _parts(count: int, connected: Iterable[frozenset[int]]) -> list[int]:
@@ -211,30 +210,64 @@ def _parts(count: int, connected: Iterable[frozenset[int]]) -> list[int]:
     return part
 
 
-def _guessed(tables: Sequence[Table], one: int, other: int) -> list[Join]:
-    """Joins of two tables that the database declares none between."""
-    found = [
-        Join(child, (column,), parent, (key,), "guessed")
-        for child, parent in ((one, other), (other, one))
-        if (key := _named_key(tables[parent])) is not None
-        for column in _refers(tables[child], tables[parent], key)
-    ]
-    if len(found) > 1 and found[0].child_columns == found[1].parent_columns:
-        # Both have the column as their key: it belongs to the table that it is named after.
-        key = words_of(tables[one].columns[found[0].child_columns[0]].name)
-        named = {stem(word) for word in key}
-        found = [max(found, key=lambda join: _first_stem(tables[join.parent]) in named)]
-    return found
+def _guessed(tables: Sequence[Table]) -> dict[frozenset[int], list[Join]]:
+    """The joins that names suggest, by pair of tables."""
+    named: dict[tuple[str, ...], list[tuple[int, int]]] = {}
+    prefixed: dict[tuple[str, ...], list[tuple[int, int]]] = {}  # stems of a table, and a last word
+    for number, table in enumerate(tables):
+        for column, described in enumerate(table.columns):
+            words = words_of(described.name)
+            named.setdefault(words, []).append((number, column))
+            if len(words) > 1:
+                said = (*map(stem, words[:-1]), words[-1])
+                prefixed.setdefault(said, []).append((number, column))
+    found: dict[frozenset[int], list[Join]] = {}
+    for parent, table in enumerate(tables):
+        if (key := _named_key(table)) is None:
+            continue
+        words = words_of(table.columns[key].name)
+        says_nothing = len(words) == 1 and words[0] in _COMMON | {"key", "no", "number"}
+        places = set() if says_nothing else set(named[words])
+        places |= set(prefixed.get((*map(stem, words_of(table.name)), words[-1]), ()))
+        for child, column in sorted(places):
+            if child != parent and tables[child].columns[column].type == table.columns[key].type:
+                join = Join(child, (column,), parent, (key,), "guessed")
+                found.setdefault(frozenset((child, parent)), []).append(join)
+    return {pair: _one_way(tables, joins) for pair, joins in sorted(found.items(), key=_places)}
 
 
-def _same_name(tables: Sequence[Table], one: int, other: int) -> Iterator[Join]:
+def _places(item: tuple[frozenset[int], list[Join]]) -> list[int]:
+    return sorted(item[0])
+
+
+def _one_way(tables: Sequence[Table], joins: list[Join]) -> list[Join]:
+    """Two tables with the same key: it belongs to the one that it is named after."""
+    if len({join.parent for join in joins}) < 2:
+        return joins
+    first = joins[0]
+    said = {
+        stem(word) for word in words_of(tables[first.child].columns[first.child_columns[0]].name)
+    }
+    return [max(joins, key=lambda join: _first_stem(tables[join.parent]) in said)]
+
+
+def _same_name(tables: Sequence[Table]) -> Iterator[Join]:
     """The first column that two tables have in common, but for names that say nothing."""
-    names = {column.name.lower(): number for number, column in enumerate(tables[other].columns)}
-    for number, column in enumerate(tables[one].columns):
-        same = names.get(column.name.lower())
-        if same is not None and words_of(column.name)[-1] not in _COMMON:
-            yield Join(one, (number,), other, (same,), "same name")
-            return
+    places: dict[str, list[tuple[int, int]]] = {}
+    for number, table in enumerate(tables):
+        for column, described in enumerate(table.columns):
+            words = words_of(described.name)
+            is_key = words[-1] in ("id", "code", "key", "no", "number") and len(words) > 1
+            if is_key or (words[-1] not in _COMMON and len(words[-1]) > 5):
+                places.setdefault(described.name.lower(), []).append((number, column))
+    met: set[tuple[int, int]] = set()
+    for found in places.values():
+        if len(found) > _MOST_SHARING:
+            continue
+        for (one, column), (other, same) in combinations(found, 2):
+            if (one, other) not in met:
+                met.add((one, other))
+                yield Join(one, (column,), other, (same,), "same name")
 
 
 def _first_stem(table: Table) -> str:
@@ -260,18 +293,3 @@ def _named_key(table: Table) -> int | None:
     first = words_of(table.columns[0].name)
     is_key = first[-1] in ("id", "code") and not refers
     return 0 if is_key and not table.primary_key else None
-
-
-def _refers(child: Table, parent: Table, key: int) -> Iterator[int]:
-    """The columns of ``child`` whose name says that they hold the key of ``parent``."""
-    named = words_of(parent.columns[key].name)
-    short = len(named) == 1 and named[0] in _COMMON | {"key", "no", "number"}
-    wanted = [stem(word) for word in words_of(parent.name)]
-    for column, described in enumerate(child.columns):
-        if described.type != parent.columns[key].type:
-            continue
-        words = words_of(described.name)
-        as_named = words == named and not short
-        as_table = len(words) > 1 and words[-1] == named[-1] and [*map(stem, words[:-1])] == wanted
-        if as_named or as_table:
-            yield column

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -201,9 +201,12 @@ class SQLNet:
         ``encoder`` and what is raised: see :meth:`codegen.sqlnet.network.Network.load`.
         """
         folder = Path(DEFAULT_MODEL if path is None else path)
-        has_plans = path is None and (DEFAULT_PLAN_MODEL / "config.json").is_file()
+        trusted = trust.load(folder, DEFAULT_MODEL)
+        # Without a curve of their own nobody knows how often plans are wrong.
+        has_plans = path is None and "plans" in trusted.weights
+        has_plans = has_plans and (DEFAULT_PLAN_MODEL / "config.json").is_file()
         plans = PlanParser.from_pretrained() if has_plans else None
-        return cls(Network.load(folder, encoder), trust.load(folder, DEFAULT_MODEL), plans)
+        return cls(Network.load(folder, encoder), trusted, plans)
 
     def parse(
         self,
@@ -244,7 +247,8 @@ class SQLNet:
         tables = schema.tables if table is None else (schema.table(table),)
         least = self.trust.threshold if min_confidence is None else min_confidence
         if self.plans and len(tables) > 1:
-            return _planned(self, question, schema, database, top_k, least, strict, limits)
+            reads = database is not None and link_values
+            return _planned(self, question, schema, database, reads, top_k, least, strict, limits)
         encoded, slots, ranked = self._read(question, tables)
         linker = None
         if database and link_values:
@@ -263,35 +267,42 @@ class SQLNet:
         first = self._reading(encoded, slots, choice.candidate, said, whole)
         order = sorted(range(len(listed)), key=lambda i: (i != choice.number, i != choice.other))
         is_close = choice.other is not None and choice.margin <= _TIE
-        rest = []
-        for i in order[1 : max(top_k, 1 + is_close)]:
-            query = linker.link(listed[i].query) if linker else listed[i].query
-            other = replace(listed[i], query=query)
-            rest.append(self._reading(encoded, slots, other, listed[i].query))
-        asked = self._asked(encoded, first.query, said, schema.tables)
+        rest: list[Reading] = []
+        rest_said: list[Query] = []
+        for i in order[1:]:
+            if len(rest) + 1 >= max(top_k, 1 + is_close):
+                break
+            linked = linker.link(listed[i].query) if linker else listed[i].query
+            if linked not in [reading.query for reading in (first, *rest)]:
+                other = replace(listed[i], query=linked)
+                rest.append(self._reading(encoded, slots, other, listed[i].query))
+                rest_said.append(listed[i].query)
+        query = choice.candidate.query
+        asked = self._asked(encoded, query, said, schema.tables, linker is not None)
         signs = self._signs(asked, slots, choice, ranked, linker)
-        confidence = self.trust.confidence("several" if signs["several"] else "one", signs)
+        signs["relinked"] = float(len(first.links))
+        confidence = self.trust.confidence(trust.kind_of(signs), signs)
         doubts: list[Doubt] = []
         if least > 0:
-            doubts += self._language(encoded, first.query)
+            doubts += self._language(encoded, query)
             doubts += cues.unmet(asked)
-            doubts += _not_there(first.query, encoded, linker)
+            doubts += _not_there(query, encoded, linker)
             if confidence < least or strict:
                 doubts += _left(asked)
             if confidence < least:
                 doubts.append(_unsure(confidence, least, ranked, first))
-            elif is_close and not doubts:
-                rival = self._asked(encoded, rest[0].query, listed[order[1]].query, schema.tables)
-                if not next(cues.unmet(rival), None) and _differ(
-                    choice.rows, rest[0], database, limits
-                ):
+            elif is_close and rest and not doubts:
+                rival = self._asked(
+                    encoded, rest_said[0], rest_said[0], schema.tables, asked.is_read
+                )
+                if _competes(asked, rival) and _differ(choice.rows, rest[0], database, limits):
                     texts = f"{first.sentence}; or {rest[0].sentence}"
                     doubts.append(Doubt("readings", f"It can be read in two ways: {texts}."))
         return Parse(
             question,
             (first, *rest),
             tuple(ranked),
-            _attention(encoded, slots, first.query),
+            _attention(encoded, slots, query),
             confidence,
             tuple(doubts),
             tuple(cues.explained(asked)),
@@ -302,7 +313,12 @@ class SQLNet:
         )
 
     def _asked(
-        self, encoded: EncodedQuestion, query: Query, said: Query, tables: Sequence[Table]
+        self,
+        encoded: EncodedQuestion,
+        query: Query,
+        said: Query,
+        tables: Sequence[Table],
+        is_read: bool,
     ) -> Asked:
         """The question beside the query; short forms in names are read as its words."""
         table = spelled_out(encoded.table, encoded.text)
@@ -310,7 +326,7 @@ class SQLNet:
         clauses = query.clauses(table, said)
         end = encoded.tokens[-1].end if encoded.tokens else 0
         text = encoded.text[: min(end, _MOST_SIGNS)]
-        return Asked(text, clauses, (table,), others, self.network.likeness)
+        return Asked(text, clauses, (table,), others, is_read, self.network.likeness)
 
     def _signs(
         self,
@@ -426,6 +442,7 @@ def _planned(
     question: str,
     schema: Schema,
     database: Database | None,
+    reads: bool,
     top_k: int,
     least: float,
     strict: bool,
@@ -433,7 +450,9 @@ def _planned(
 ) -> Parse:
     """Reads a question on several tables; see :meth:`SQLNet.parse`."""
     assert parser.plans
-    answer = parser.plans.parse(question, schema, execute=database is not None, limits=limits)
+    answer = parser.plans.parse(
+        question, schema, execute=database is not None, reads=reads, limits=limits
+    )
     choice = answer.choice
     order = sorted(range(len(answer.candidates)), key=lambda i: i != choice.number)
     rivals = [i for i in order[1:] if _is_written(answer.candidates[i].plan, answer)]
@@ -445,12 +464,13 @@ def _planned(
     kept = [choice.number, *rivals[: max(top_k - 1, int(is_close))]]
     readings = tuple(_plan_reading(answer, i) for i in kept)
     asked = _plan_asked(answer, answer.best, parser.network.likeness)
-    signs = _plan_signs(asked, answer, margin)
-    confidence = parser.trust.confidence("several", signs)
+    signs = _plan_signs(asked, answer, margin) | {"relinked": float(len(readings[0].links))}
+    confidence = parser.trust.confidence(trust.kind_of(signs), signs)
     doubts: list[Doubt] = []
     if choice.statement is None:
         doubts.append(Doubt("joins", choice.failure))
     if least > 0:
+        doubts += _plan_language(answer, parser.plans.network.vocabulary)
         doubts += cues.unmet(asked)
         doubts += _no_cells(answer)
         if confidence < least or strict:
@@ -460,9 +480,7 @@ def _planned(
             doubts.append(_not_sure(confidence, least, f"about the {weakest.name}"))
         elif is_close and not doubts:
             rival = _plan_asked(answer, answer.candidates[kept[1]], parser.network.likeness)
-            if not next(cues.unmet(rival), None) and _differ(
-                choice.rows, readings[1], database, limits
-            ):
+            if _competes(asked, rival) and _differ(choice.rows, readings[1], database, limits):
                 texts = f"{readings[0].sentence}; or {readings[1].sentence}"
                 doubts.append(Doubt("readings", f"It can be read in two ways: {texts}."))
     is_cut = answer.question.spans and answer.question.spans[-1].end < len(question.rstrip(" ?.!"))
@@ -515,7 +533,7 @@ def _plan_asked(
         clauses_of(plan, tables, _said(answer, candidate)),
         tuple(spelled_out(tables[t], read.text) for t in sorted(used)),
         tuple(table for t, table in enumerate(tables) if t not in used),
-        alike,
+        alike=alike,
     )
 
 
@@ -557,6 +575,7 @@ def _plan_signs(asked: Asked, answer: PlanAnswer, margin: float) -> dict[str, fl
     nothing = rows is not None and not any(v is not None for row in rows.rows for v in row)
     return odds | {
         "several": 1.0,
+        "planned": 1.0,
         "margin": max(-6.0, min(margin, 6.0)),
         "empty": float(nothing),
         "conditions": float(len(tests)),
@@ -567,6 +586,22 @@ def _plan_signs(asked: Asked, answer: PlanAnswer, margin: float) -> dict[str, fl
         "elsewhere": float(sum(len(answer.question.found[n].cells) > 1 for n in best.used)),
         **cues.grounding(asked),
     }
+
+
+def _plan_language(answer: PlanAnswer, vocabulary: Container[str]) -> Iterator[Doubt]:
+    """Whether the question is English, and about the database."""
+    read = answer.question
+    words = [word for word in read.words if word.isalpha()]
+    names = {word for item in read.items for word in read.schema.words[item]}
+    known = sum(word in vocabulary or word in names for word in words)
+    if words and known < len(words) / 2:
+        text = "Most words of the question are unknown: the model reads English."
+        yield Doubt("language", text)
+    if not (read.table_signs[:, :2].any() or read.column_signs[:, 8:10].any()) and not any(
+        mention.cells for mention in read.found
+    ):
+        text = "No word of the question names a table, a column or a value."
+        yield Doubt("subject", text)
 
 
 def _no_cells(answer: PlanAnswer) -> Iterator[Doubt]:
@@ -684,6 +719,12 @@ def _not_there(query: Query, encoded: EncodedQuestion, linker: Linker | None) ->
             if text.casefold() not in used and text.casefold() not in names:
                 said = f"{text!r} is a {columns[column].name}, which the query does not use."
                 yield Doubt("value", said)
+
+
+def _competes(asked: Asked, rival: Asked) -> bool:
+    """Whether another reading meets the question's cues, and its words as well."""
+    named = [cues.grounding(each)["select_named"] for each in (asked, rival)]
+    return named[1] >= named[0] and not next(cues.unmet(rival), None)
 
 
 def _differ(

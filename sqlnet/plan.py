@@ -10,7 +10,8 @@ How a plan becomes SQL (:func:`to_statement`):
 - FROM is the least tree of joins over all tables of the plan.
 - A list whose rows a join repeats is DISTINCT.
 - A sum or mean over rows that a join repeats is taken over each row once (EXISTS), or refused.
-- "Never" is NOT EXISTS, in which a NULL counts for nothing.
+- "Never" is NOT EXISTS, in which a NULL counts for nothing; of values of the listed table (the
+  countries that never won) it is EXCEPT.
 - A group by a name also groups by the primary key beside it, if the group's table has its rows
   repeated: two customers of one name are two.
 - The first of an order skips NULLs.
@@ -266,6 +267,8 @@ class _Writer:
 
     def plan(self, plan: QueryPlan) -> exp.Query:
         companion = plan.companion
+        if companion and companion.kind == "never" and self._is_by_value(plan, companion):
+            companion = replace(companion, kind="except")
         if companion is None or companion.kind in ("never", "scalar"):
             return self.block(plan)
         first = replace(plan, companion=None)
@@ -283,6 +286,15 @@ class _Writer:
         kinds = {"both": exp.Intersect, "except": exp.Except, "union": exp.Union}
         left, right = self.block(first), self.block(second)
         return kinds[companion.kind](this=left, expression=right, distinct=True)
+
+    def _is_by_value(self, plan: QueryPlan, companion: Companion) -> bool:
+        """Whether "never" is said of values of the listed table: countries without a gold medal."""
+        listed = {selected.item.table for selected in plan.select}
+        about = {*companion.tables, *(test.item.table for test in companion.where)}
+        keys = {Item(table, key) for table in listed if (key := self.graph.key(table)) is not None}
+        shown = {selected.item for selected in plan.select}
+        is_list = not any(s.aggregate for s in plan.select) and not (plan.group or plan.order)
+        return is_list and len(listed) == 1 and about == listed and not shown & keys
 
     def _is_by_row(self, plan: QueryPlan, companion: Companion) -> bool:
         """Whether what is listed are rows of one table, and both blocks are about other tables."""

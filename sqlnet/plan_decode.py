@@ -21,6 +21,7 @@ import numpy as np
 from codegen.errors import CodegenError
 from codegen.sqlnet.databases import Rows, StatementLimits
 from codegen.sqlnet.databases.files import Database
+from codegen.sqlnet.joins import Join, PlanError
 from codegen.sqlnet.plan import (
     COUNT,
     ROWS,
@@ -41,6 +42,8 @@ from codegen.sqlnet.query import AGGREGATES, Statement
 MOST_PLANS = 8
 _SLOT_WAYS = 4  # of a slot, that are combined with those of the others
 _USED_TWICE = -3.0  # log-probability of a value that two tests have
+_UNUSED = -1.5  # of a value of the question that no test has
+_POOL = 3  # times as many plans are looked at as are given
 _EMPTY, _NO_CELL = -1.5, -2.0  # what an empty answer and a text that is no cell cost
 _OUT = -1e4
 _EITHER = OPERATOR_CLASSES.index("= either")
@@ -163,6 +166,9 @@ class _Decoder:
         self.question, self.schema = question, question.schema
         self.items = [question.item(place) for place in range(len(question.items))]
         self.scores = scores
+        keys = scores["key"][:, 0].tolist()
+        self._key_scores = dict(zip(self.items, keys, strict=True))
+        self._likeliest = self._keys()
         self.whole = {
             name: _log_softmax(scores[name]).tolist()
             for name in (
@@ -186,11 +192,15 @@ class _Decoder:
         for score, chosen in _products(ways):
             plan = self._plan(*(way.content for way in chosen))
             used = [number for way in chosen for number in way.used]
-            score += _USED_TWICE * (len(used) - len(set(used)))
+            score += _USED_TWICE * (len(used) - len(set(used))) + _UNUSED * self._unused(used)
             slots = {name: way.score for name, way in zip(names, chosen, strict=True)}
-            if plan not in found:
-                found[plan] = ScoredPlan(plan, score, slots, tuple(sorted(set(used))))
-            if len(found) >= 2 * most:
+            for way in self._joined(plan):
+                if way.content not in found:
+                    parts = slots | {"tables": slots["tables"] + way.score}
+                    found[way.content] = ScoredPlan(
+                        way.content, score + way.score, parts, tuple(sorted(set(used)))
+                    )
+            if len(found) >= _POOL * most:
                 break
         return sorted(found.values(), key=lambda p: -p.log_probability)[:most]
 
@@ -210,7 +220,16 @@ class _Decoder:
             select, tables, flags[0] and not aggregated, where, any_of, group, *order, companion
         )
         extra = tuple(sorted(set(tables) - {item.table for item in plan.items()}))
-        return replace(plan, tables=extra, keys=self._keys())
+        return replace(plan, tables=extra, keys=tuple(sorted(self._likeliest.values())))
+
+    def _unused(self, used: Sequence[int]) -> int:
+        """How many certain values have no token in common with those that are used."""
+        found = self.question.found
+        taken = {token for n in used for token in range(found[n].first, found[n].last + 1)}
+        return sum(
+            mention.is_certain and taken.isdisjoint(range(mention.first, mention.last + 1))
+            for mention in found
+        )
 
     # -- slots
 
@@ -480,18 +499,43 @@ class _Decoder:
         ]
         return sorted(found, key=lambda way: -way.score)[:3]
 
-    def _keys(self) -> tuple[Item, ...]:
-        """Of several joins between two tables, the columns of the likeliest."""
-        scores = {item: float(self.scores["key"][p, 0]) for p, item in enumerate(self.items)}
-        best: dict[frozenset[int], tuple[float, Item]] = {}
+    def _joined(self, plan: QueryPlan) -> list[_Way[QueryPlan]]:
+        """The plan; where its tables can be joined in several ways, once for each of them."""
+        try:
+            trees = self.schema.graph.trees(plan.required())
+        except PlanError:
+            trees = []
+        if len(trees) < 2:
+            return [_Way(plan, 0.0)]
+        shared = frozenset.intersection(*(tree.joins for tree in trees))
+        scores = [sum(self._key_score(join) for join in tree.joins - shared) for tree in trees]
+        chances = _log_softmax(np.array(scores))
+        found = []
+        for tree, chance in zip(trees, chances.tolist(), strict=True):
+            mine = {Item(join.child, join.child_columns[0]) for join in tree.joins}
+            pairs = {frozenset((join.child, join.parent)) for join in tree.joins}
+            others = {key for pair, key in self._likeliest.items() if pair not in pairs}
+            keys = tuple(sorted(mine | others))
+            found.append(_Way(replace(plan, keys=keys), chance))
+        return found
+
+    def _key_score(self, join: Join) -> float:
+        return self._key_scores.get(
+            Item(join.child, join.child_columns[0]), _OUT
+        ) + self._key_scores.get(Item(join.parent, join.parent_columns[0]), _OUT)
+
+    def _keys(self) -> dict[frozenset[int], Item]:
+        """Of several joins between two tables, the foreign key of the likeliest."""
+        best: dict[frozenset[int], Join] = {}
         for join in self.schema.graph.joins:
-            item = Item(join.child, join.child_columns[0])
-            other = Item(join.parent, join.parent_columns[0])
-            score = scores.get(item, _OUT) + scores.get(other, _OUT)
             pair = frozenset((join.child, join.parent))
-            if pair not in best or score > best[pair][0]:
-                best[pair] = score, item
-        return tuple(sorted(item for score, item in best.values() if score > _OUT))
+            if pair not in best or self._key_score(join) > self._key_score(best[pair]):
+                best[pair] = join
+        return {
+            pair: Item(join.child, join.child_columns[0])
+            for pair, join in best.items()
+            if self._key_score(join) > _OUT
+        }
 
 
 def _size(mention: Mention) -> tuple[float, str]:

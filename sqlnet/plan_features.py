@@ -156,6 +156,13 @@ class Mention:
         found = number_of(self.text)
         return number_in_words(self.text) if found is None else found
 
+    @property
+    def is_certain(self) -> bool:
+        """Whether it is a value for sure: quoted, in digits, or a cell written as a name."""
+        signs = self.signs
+        in_digits = "number" in signs and "numeral" not in signs
+        return "quoted" in signs or in_digits or ("capital" in signs and _is_cell(self))
+
     def value_for(self, item: Item, table: Table, holds_dates: bool) -> PlanValue:
         """The value that it is in a column: its cell, a period, a number, or its text."""
         if item in self.cells:
@@ -611,8 +618,26 @@ def mentions_of(
             if held and not any(a <= first and last <= b for a, b in cells):
                 cells.append((first, last))
                 add(first, last, ["cell"] if exact else ["cell", "near"], cells=held)
-    ranked = sorted(found.values(), key=lambda m: (-_weight(m), m.first))[:MAX_MENTIONS]
+    kept = [one for one in found.values() if not _is_part(one, found.values())]
+    ranked = sorted(kept, key=lambda m: (-_weight(m), m.first))[:MAX_MENTIONS]
     return tuple(sorted(ranked, key=lambda m: (m.first, m.last)))
+
+
+def _is_cell(mention: Mention) -> bool:
+    return "cell" in mention.signs and "near" not in mention.signs
+
+
+def _is_part(one: Mention, found: Iterable[Mention]) -> bool:
+    """Whether a number is only a part of a cell, a period or a quotation: 211 of ACCT-211."""
+    if not one.signs & {"number"} or one.cells:
+        return False
+    return any(
+        other.first <= one.first
+        and one.last <= other.last
+        and (other.first, other.last) != (one.first, one.last)
+        and (other.signs & {"quoted", "period"} or _is_cell(other))
+        for other in found
+    )
 
 
 def _weight(mention: Mention) -> int:

@@ -94,6 +94,7 @@ class PlanParser:
         schema: Schema,
         *,
         execute: bool = True,
+        reads: bool = True,
         limits: StatementLimits = DEFAULT_LIMITS,
         today: date | None = None,
     ) -> PlanAnswer:
@@ -103,13 +104,15 @@ class PlanParser:
             question: in English; only its first 80 tokens are read.
             schema: what can be asked.
             execute: whether candidates are run, where the schema holds a database.
+            reads: whether values are read to link the question to; not without ``execute``.
             limits: of each statement.
             today: what "last month" counts from; the clock's day if None.
 
         Raises:
             InputError: if the question has no word.
         """
-        read = read_question(question, self.linked(schema), self.network.likeness, today)
+        linked = self.linked(schema if execute and reads else Schema(schema.tables))
+        read = read_question(question, linked, self.network.likeness, today)
         if not read.words:
             raise InputError("The question is empty.", "Ask something, such as: how many rows?")
         candidates = plan_candidates(read, self.network.read([read])[0])

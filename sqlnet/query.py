@@ -188,7 +188,7 @@ ClauseKind = Literal["select", "where", "having", "group", "order", "limit", "ne
 _IDENTIFYING = "id ids uuid guid isbn issn ssn zip zipcode postcode phone telephone fax code key"
 _IDENTIFIERS = frozenset(_IDENTIFYING.split())
 _ENDS_AS_ID = re.compile(r"^(?!.*(?:paid|bid|grid|valid|aid|kid|raid|rapid)$)\w+id$")
-_TIMES = "date day month year time timestamp datetime birthday born dob on at"
+_TIMES = "date day month year time timestamp datetime birthday born dob"
 DATES = frozenset(_TIMES.split())
 
 
@@ -232,7 +232,8 @@ class Clause:
     @property
     def dated(self) -> bool:
         """Whether the column's name says that it holds dates or times."""
-        return self.column is not None and bool({*self.column.words} & DATES)
+        words = self.column.words if self.column else ("",)
+        return bool({*words} & DATES) or (len(words) > 1 and words[-1] in ("on", "at"))
 
 
 def clause_of(kind: ClauseKind, table: Table, number: int | None, aggregate: str = "") -> Clause:

@@ -17,6 +17,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import permutations
 from pathlib import Path
@@ -29,14 +30,16 @@ from sqlglot.errors import SqlglotError
 
 from codegen.errors import InputError
 from codegen.paths import plain_name
+from codegen.sqlnet import trust
 from codegen.sqlnet.databases import DatabaseError, StatementLimits
 from codegen.sqlnet.databases.files import SqliteDatabase
 from codegen.sqlnet.examples import Question, WikiTable, read_rows
+from codegen.sqlnet.joins import PlanError
 from codegen.sqlnet.parser import Parse, SQLNet
 from codegen.sqlnet.query import Column, Statement, Table, UnsafeSQLError
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import to_sql
-from codegen.sqlnet.trust import Trust, fit
+from codegen.sqlnet.trust import Trust
 
 Verdict = Literal["right", "abstained", "wrong"]
 VERDICTS: tuple[Verdict, ...] = ("right", "abstained", "wrong")
@@ -101,9 +104,22 @@ class Outcome:
     signs: Mapping[str, float] = field(repr=False)
 
 
-def run(parser: SQLNet, trial: Trial, min_confidence: float | None = None) -> Outcome:
-    """Asks one question."""
-    parse = parser.parse(trial.question, trial.schema, top_k=1, min_confidence=min_confidence)
+def run(
+    parser: SQLNet, trial: Trial, min_confidence: float | None = None, *, reads: bool = True
+) -> Outcome:
+    """Asks one question.
+
+    Args:
+        parser: what is asked.
+        trial: the question.
+        min_confidence: as for :meth:`SQLNet.parse`.
+        reads: without it only names are shown, and the answer is computed afterwards.
+    """
+    schema = trial.schema if reads else Schema(trial.schema.tables)
+    parse = parser.parse(trial.question, schema, top_k=1, min_confidence=min_confidence)
+    if not reads and (database := trial.schema.database):
+        with suppress(DatabaseError, PlanError):
+            parse = replace(parse, rows=database.execute(parse.statement(database.dialect)))
     right = _is_right(parse, trial)
     answerable = bool(trial.expected) and not trial.abstain_ok
     if parse.doubts or parse.failure:
@@ -165,7 +181,8 @@ def read_trials(path: str | Path, folder: str | Path) -> Iterator[Trial]:
     opened: dict[str, Schema] = {}  # one at a time: each is a process
     for where, row in read_rows(path):
         try:
-            name, question = str(row.get("db_id") or row["database"]), str(row["question"])
+            question = str(row["question"])
+            name = str(row.get("db_id") or row.get("database") or "")
             if "tables" in row:
                 schema = Schema(tuple(_bare_table(*item) for item in row["tables"].items()))
             else:
@@ -249,9 +266,10 @@ def fit_trust(
 ) -> tuple[Trust, list[Outcome], list[Outcome]]:
     """The confidence fitted to half of the trials' databases.
 
-    Every fourth question is also asked without a column that it needs. Which half a database is in
-    follows from its name. A fit on databases of several tables chooses the threshold too: the least
-    with which at most :data:`TOLERATED` of the questions end wrong.
+    Of four questions, one is also asked without a column that it needs, one by names alone without
+    reading rows, and one in both ways at once. Which half a database is in follows from its name. A
+    fit on databases of several tables chooses the threshold too: the least with which at most
+    :data:`TOLERATED` of the questions end wrong.
 
     Returns:
         The confidence; then what came of the questions on the databases that it was fitted to, and
@@ -264,14 +282,15 @@ def fit_trust(
     asked: list[Outcome] = []
     for number, trial in enumerate(trials):
         asked.append(run(parser, trial, _ANY))
-        if number % 4 == 0 and (hidden := without_a_column(trial, rng)):
-            asked.append(run(parser, hidden, _ANY))
+        other = without_a_column(trial, rng) if number % 4 in (0, 2) else trial
+        if other and number % 4 != 3:
+            asked.append(run(parser, other, _ANY, reads=number % 4 == 0))
     halves: tuple[list[Outcome], list[Outcome]] = ([], [])
     for outcome in asked:
         halves[not is_fitted_to(outcome.database)].append(outcome)
     weights, threshold = dict(parser.trust.weights), parser.trust.threshold
-    for kind in ("one", "several"):
-        of_kind = [o for o in halves[0] if _kind(o) == kind]
+    for kind in ("one", "several", "plans"):
+        of_kind = [o for o in halves[0] if trust.kind_of(o.signs) == kind]
         answered = [o for o in of_kind if not o.code]
         if not answered:
             continue
@@ -280,8 +299,8 @@ def fit_trust(
                 f"Only {len(answered)} questions are answered at all; {_LEAST} are needed to fit.",
                 "Give more questions, on more databases.",
             )
-        weights[kind] = fit([o.signs for o in answered], [o.answered_right for o in answered])
-        if kind == "several":
+        weights[kind] = trust.fit([o.signs for o in answered], [o.answered_right for o in answered])
+        if kind != "one":
             scores = Trust(weights)
             wrong = [scores.confidence(kind, o.signs) for o in answered if not o.answered_right]
             steps = (step / 100 for step in range(20, 100))
@@ -301,13 +320,9 @@ def is_fitted_to(database: str) -> bool:
     return crc32(database.encode()) % 2 == 0
 
 
-def _kind(outcome: Outcome) -> str:
-    return "several" if outcome.signs["several"] else "one"
-
-
 def _judged(outcome: Outcome, by: Trust) -> Outcome:
     """The outcome by another confidence."""
-    confidence = by.confidence(_kind(outcome), outcome.signs)
+    confidence = by.confidence(trust.kind_of(outcome.signs), outcome.signs)
     if not outcome.code and confidence < by.threshold:
         verdict: Verdict = "abstained" if outcome.answerable else "right"
         return replace(outcome, verdict=verdict, code="confidence", confidence=confidence)

@@ -3,9 +3,9 @@
 A network's probabilities say how sure each slot is among the columns that it was shown; they do not
 say that the question needs another table, or that a word of it was left out. So the confidence is
 fitted on the slots' probabilities and on such signs together (:data:`SIGNS`), as multivariate Platt
-scaling, in two curves: one for databases of one table, one for those of several, where a query is
-far more often wrong. It is fitted on databases that the network was not trained on, a share of the
-questions made unanswerable by hiding a column that they need (:mod:`codegen.sqlnet.trials`).
+scaling, in a curve of its own for databases of one table, for those of several, where a query is
+far more often wrong, and for plans. It is fitted on databases that the network was not trained on,
+a share of the questions made unanswerable by hiding a column (:mod:`codegen.sqlnet.trials`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ SIGNS = (
     *("select", "aggregate", "number", "column", "operator", "value"),
     *("run", "margin", "table", "empty", "conditions", "aggregated", "rows_unread"),
     *("words_left", "unused", "table_named", "select_named", "columns_unnamed", "who", "elsewhere"),
+    "relinked",
 )
 """What the confidence is computed from.
 
@@ -52,13 +53,16 @@ PLAN_SLOTS = {
 The curve for several tables is fitted on plans, where the package has a network for them.
 """
 
-_PENALTY = 1.0
+LOWERING = ("empty", "rows_unread", "words_left", "unused", "who", "elsewhere", "relinked")
+"""Signs that never raise a confidence; one that would is left out of a fit."""
+
+_PENALTY = 4.0
 _FILE = "trust.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Weights of :data:`SIGNS` and ``bias``, for ``one`` table and for ``several``.
+    """Weights of :data:`SIGNS` and ``bias``, by kind; see :func:`kind_of`.
 
     ``threshold``: the confidence below which an answer is not given unless asked to be.
     """
@@ -67,15 +71,22 @@ class Trust:
     threshold: float = 0.5
 
     def confidence(self, kind: str, signs: Mapping[str, float]) -> float:
-        """The confidence of an answer with these signs; ``kind`` is ``one`` or ``several``."""
-        weights = self.weights[kind]
+        """The confidence of an answer with these signs, by the curve of this kind."""
+        weights = self.weights.get(kind) or self.weights["several"]
         score = weights.get("bias", 0.0) + sum(weights.get(k, 0.0) * v for k, v in signs.items())
-        return float(_sigmoid(np.float64(score)))
+        return float(_sigmoid(np.array(score)))
 
     def save(self, folder: Path) -> None:
         """Writes it beside a network."""
         row = {"threshold": self.threshold, "weights": {k: {**w} for k, w in self.weights.items()}}
         write_atomic(folder / _FILE, json.dumps(row, indent=2) + "\n")
+
+
+def kind_of(signs: Mapping[str, float]) -> str:
+    """The curve for an answer: ``one`` table, ``several``, or ``plans`` over several."""
+    if signs.get("planned"):
+        return "plans"
+    return "several" if signs["several"] else "one"
 
 
 def load(*folders: Path) -> Trust:
@@ -88,9 +99,11 @@ def load(*folders: Path) -> Trust:
         try:
             row = json.loads((folder / _FILE).read_text("utf-8"))
             weights = {
-                kind: {str(sign): float(weight) for sign, weight in row["weights"][kind].items()}
-                for kind in ("one", "several")
+                str(kind): {str(sign): float(weight) for sign, weight in signs.items()}
+                for kind, signs in row["weights"].items()
             }
+            if not {"one", "several"} <= weights.keys():
+                raise KeyError("a curve is missing")
             return Trust(weights, float(row["threshold"]))
         except FileNotFoundError:
             continue
@@ -106,8 +119,18 @@ def fit(signs: Sequence[Mapping[str, float]], right: Sequence[bool]) -> dict[str
         signs: of each answer.
         right: whether it was right.
     """
-    x = np.array([[1.0, *(row.get(sign, 0.0) for sign in SIGNS)] for row in signs])
+    names = ["bias", *SIGNS]
     y = np.array(right, dtype=float)
+    while True:
+        x = np.array([[1.0, *(row.get(sign, 0.0) for sign in names[1:])] for row in signs])
+        weights = dict(zip(names, _weights(x, y), strict=True))
+        if not (wrong := [sign for sign in LOWERING if weights.get(sign, 0.0) > 0]):
+            return {name: round(float(weights.get(name, 0.0)), 5) for name in ("bias", *SIGNS)}
+        names.remove(max(wrong, key=lambda sign: weights[sign]))
+
+
+def _weights(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The likeliest weights [F] of features [N, F], the first one constant, for outcomes [N]."""
     mean, spread = x.mean(0), x.std(0)
     mean[0], spread = 0.0, np.where(spread > 1e-9, spread, 1.0)  # the bias stays as it is
     scaled = (x - mean) / spread
@@ -124,7 +147,7 @@ def fit(signs: Sequence[Mapping[str, float]], right: Sequence[bool]) -> dict[str
             break
     plain = w / spread
     plain[0] -= float((plain[1:] * mean[1:]).sum())
-    return {name: round(float(v), 5) for name, v in zip(("bias", *SIGNS), plain, strict=True)}
+    return plain
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

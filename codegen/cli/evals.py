@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,9 +21,12 @@ from codegen.errors import ConfigError, InputError
 from codegen.terminal import Progress, echo
 
 if TYPE_CHECKING:
+    from codegen.evals.report import PairedResult
     from codegen.evals.score import Score
+    from codegen.evals.tasks import Task
     from codegen.evals.tasks.check import Check
     from codegen.evaluate import SampledRun
+    from codegen.generation import Backend
 
 
 @click.group(
@@ -31,7 +36,11 @@ if TYPE_CHECKING:
         "kolmogorov": (
             "codegen.cli.kolmogorov:kolmogorov",
             "Test compression by programs.",
-        )
+        ),
+        "matrix": (
+            "codegen.cli.matrix:matrix",
+            "Run tasks x models x seeds from one YAML file.",
+        ),
     },
 )
 def evals() -> None:
@@ -45,6 +54,9 @@ def evals() -> None:
 _Format = Literal["human-eval", "evalplus", "bigcode"]
 
 
+_AUTO = "auto"
+
+
 class SandboxOptions(Config):
     """How programs run."""
 
@@ -54,10 +66,42 @@ class SandboxOptions(Config):
     )
     packages: tuple[str, ...] = setting(
         (),
-        "Installed packages that programs may import (numpy), or directories (./lib).",
+        "Installed packages that programs may import (numpy), or directories (./lib); auto means "
+        "those that the task's problems import.",
         metavar="NAME,...",
         commas=True,
     )
+
+
+class DateOptions(Config):
+    """Which problems, by their dates."""
+
+    since: str | None = setting(
+        None, "Use only problems from this day on (livecodebench).", metavar="YYYY-MM-DD"
+    )
+    until: str | None = setting(
+        None, "Use only problems up to this day (livecodebench).", metavar="YYYY-MM-DD"
+    )
+
+    def _check(self) -> None:
+        super()._check()
+        for name in ("since", "until"):
+            _day(name, getattr(self, name))
+
+    def of(self, task: Task[Any]) -> Task[Any]:
+        """The task over the problems of that time."""
+        if self.since is None and self.until is None:
+            return task
+        return task.dated(_day("since", self.since), _day("until", self.until))
+
+
+def _day(name: str, text: str | None) -> date | None:
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(
+            f"--{name} is {text!r}, which is not a day.", "Write it as 2025-01-31."
+        ) from None
 
 
 class TaskOptions(Config):
@@ -67,7 +111,7 @@ class TaskOptions(Config):
     source: str | None = setting(None, "Read the task's data from here.")
 
 
-class RunOptions(BackendOptions):
+class RunOptions(DateOptions, BackendOptions):
     """The options of ``codegen eval run``."""
 
     model: str = setting(..., "Model: embedded, a directory, a hub id, a GGUF file or an endpoint.")
@@ -89,6 +133,12 @@ class RunOptions(BackendOptions):
     )
     seed: int = setting(0, "Random seed.")
     source: str | None = setting(None, "Read the task's data from here.")
+    retry: str | None = setting(
+        None,
+        "Make second tries: keep what passed in this scored run, and request the rest again with "
+        "what its tests said.",
+        metavar="DIR",
+    )
 
     def _check(self) -> None:
         super()._check()
@@ -112,14 +162,50 @@ def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) ->
     from dataclasses import asdict
 
     from codegen.evals.run import IncompleteRun
-    from codegen.evals.tasks import FILE, find_style, read_styles
+    from codegen.evals.tasks import FILE
+
+    llm: dict[str, Any] = {}
+    try:
+        sampled = sample_cell(task, given, server, llm)
+    except IncompleteRun as error:
+        if not as_json:
+            raise
+        echo(f"Error: {error}", err=True)
+        return {"ok": False, "samples": error.samples, "failed": error.failed, **llm}
+    if not as_json:
+        path = sampled.path
+        echo(f"{path} (style {sampled.style}, decoder {sampled.decoder})")
+        where = f" --task {task}" if task.startswith(FILE) else ""
+        where += f" --source {given.source}" if given.source else ""
+        echo(f"Score it with: codegen eval score {given.out}{where}")
+    return {**asdict(sampled), "path": str(sampled.path), **llm}
+
+
+def sample_cell(
+    task: str,
+    given: RunOptions,
+    server: EndpointOptions,
+    llm: dict[str, Any],
+    opened: dict[str, Backend] | None = None,
+) -> SampledRun:
+    """Samples a task as the options say.
+
+    Args:
+        llm: gets ``llm``, what the responses of a server took.
+        opened: keeps a local model open for the next call, by all that decides how it is opened.
+
+    Raises:
+        IncompleteRun: if requests to a server failed one by one.
+    """
+    from codegen.evals.tasks import find_style, read_styles
     from codegen.evals.tasks import load as load_task
     from codegen.evaluate import sample_task
-    from codegen.generation import Backend, Decoder, SamplingParams
+    from codegen.generation import Decoder, SamplingParams
+    from codegen.generation.backends import open_backend
 
     known = read_styles(given.styles) if given.styles else None
     style = find_style(given.style, known) if given.style else None
-    loaded = load_task(task, given.source)
+    loaded = given.of(load_task(task, given.source))
     if style:
         loaded.request(loaded.problems()[0], style, 0)  # whether the task takes it
     at_once = given.batch_size if "batch_size" in given.model_fields_set else None
@@ -141,28 +227,22 @@ def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) ->
                 batch_size=given.batch_size,
                 backend=backend,
                 options=None if endpoint else given.own_options(kind),
+                after=given.retry,
                 on_progress=progress.update,
             )
 
-    llm: dict[str, Any] = {}
-    try:
-        if endpoint:
-            with opened_endpoint(endpoint, server) as (backend, spent):
-                llm = {"llm": spent}
-                sampled = sample(backend)
-        else:
-            sampled = sample(kind)
-    except IncompleteRun as error:
-        if not as_json:
-            raise
-        echo(f"Error: {error}", err=True)
-        return {"ok": False, "samples": error.samples, "failed": error.failed, **llm}
-    if not as_json:
-        path = sampled.path
-        echo(f"{path} (style {sampled.style}, decoder {sampled.decoder})")
-        where = f" --task {task}" if task.startswith(FILE) else ""
-        echo(f"Score it with: codegen eval score {given.out}{where}")
-    return {**asdict(sampled), "path": str(sampled.path), **llm}
+    if endpoint is None and opened is not None:
+        how = {"batch_size": given.batch_size, **given.own_options(kind)}
+        key = json.dumps([kind, given.model, how], sort_keys=True)
+        if key not in opened:
+            opened.clear()  # one at a time is in memory
+            opened[key] = open_backend(kind, given.model, **how)
+        return sample(opened[key])
+    if endpoint is None:
+        return sample(kind)
+    with opened_endpoint(endpoint, server) as (backend, spent):
+        llm["llm"] = spent
+        return sample(backend)
 
 
 class ScoreOptions(SandboxOptions):
@@ -204,6 +284,17 @@ def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
     """
     from dataclasses import asdict
 
+    result, samples, out = score_cell(samples, given)
+    if not as_json:
+        _print_score(result)
+    summary = {"ok": result.complete, **asdict(result)}
+    if given.reward:
+        summary["reward"] = _reward(given.reward, samples, Path(out), as_json)
+    return summary
+
+
+def score_cell(samples: str, given: ScoreOptions) -> tuple[Score, str, str]:
+    """Scores samples as the options say; gives the file that was scored and the directory, too."""
     from codegen.evals.run import FAILED, PARTIAL, SAMPLES
     from codegen.evals.sandbox import ClusterSandbox, Sandbox
     from codegen.evals.scoring import score as score_samples
@@ -227,7 +318,7 @@ def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
     how: dict[str, Any] = {
         "workers": given.workers,
         "unsafe_local": given.unsafe_local,
-        "packages": given.packages,
+        "packages": packages_for(task, given.packages),
         "languages": task.languages,
     }
     is_remote = given.executor == "ray"
@@ -241,12 +332,22 @@ def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
             ks=given.k or None,
             on_progress=progress.update,
         )
-    if not as_json:
-        _print_score(result)
-    summary = {"ok": result.complete, **asdict(result)}
-    if given.reward:
-        summary["reward"] = _reward(given.reward, samples, Path(out), as_json)
-    return summary
+    return result, samples, out
+
+
+def packages_for(task: Task[Any], named: tuple[str, ...]) -> tuple[str, ...]:
+    """The packages to mount; in place of ``auto`` those that the task's problems import."""
+    from codegen.evals.tasks.needs import installed
+
+    if _AUTO not in named:
+        return named
+    wanted = frozenset[str]().union(*(task.modules(problem) for problem in task.problems()))
+    found = installed(wanted)
+    missing = sorted(wanted - {*found})
+    echo(f"Packages mounted: {', '.join(found) or 'none'}", err=True)
+    if missing:
+        echo(f"Packages not installed here: {', '.join(missing)}", err=True)
+    return (*(name for name in named if name != _AUTO), *found)
 
 
 def _reward(name: str, samples: str, out: Path, as_json: bool) -> dict[str, Any]:
@@ -273,6 +374,11 @@ def _print_score(score: Score) -> None:
             line += f"   other tasks like these: {interval}"
         if interval := _interval(estimate.samples_low, estimate.samples_high):
             line += f"   these tasks, more samples: {interval}"
+        echo(line)
+    for label, estimate in score.groups.items():
+        line = f"  {label}: {estimate.value:.1%} of {estimate.m} problems"
+        if interval := _interval(estimate.tasks_low, estimate.tasks_high):
+            line += f"   {interval}"
         echo(line)
     counts = ", ".join(f"{n} {status}" for status, n in score.statuses.items())
     echo(f"{score.samples} samples: {counts}")
@@ -362,6 +468,65 @@ def report(
     }
 
 
+@command(
+    group=evals,
+    short_help="Compare scored runs problem by problem.",
+    example="codegen eval compare runs/base tuned=runs/7",
+)
+@click.argument("directories", nargs=-1, required=True, metavar="[NAME=]DIR...")
+@click.option("-k", "ks", multiple=True, type=click.IntRange(1), help="Compare pass@k. Repeatable.")
+def compare(directories: tuple[str, ...], ks: tuple[int, ...], as_json: bool) -> dict[str, Any]:
+    """Compare the scores in directories, each with each, by the problems that they share.
+
+    The test is paired: for one sample per problem McNemar's exact test, else a permutation test of
+    the signs of the differences. Problems that are variants of one task count as one cluster, and
+    p-values are adjusted for the number of comparisons (Holm).
+    """
+    from dataclasses import asdict
+
+    from codegen.evals.report import ScoredRun, compare_runs
+    from codegen.evals.score import read_score
+
+    runs = [ScoredRun(name, read_score(folder)) for name, folder in _named(directories)]
+    if len(runs) < 2:
+        raise ConfigError("There is nothing to compare with.", "Give two directories or more.")
+    found = compare_runs(runs, ks=ks or None)
+    if not found:
+        raise ConfigError(
+            "No two of the runs have a task and enough samples of its problems in common.",
+            "Compare runs of one task, and a k up to the number of samples per problem.",
+        )
+    scores = {run.name: run.score for run in runs}
+    rows: list[dict[str, Any]] = []
+    for pair in found:
+        one, two = scores[pair.first], scores[pair.second]
+        rates = {name: {i: c.c / c.n for i, c in s.counts.items()} for name, s in scores.items()}
+        first, second = rates[pair.first], rates[pair.second]
+        gained = [i for i in first if i in second and second[i] > first[i]]
+        lost = [i for i in first if i in second and second[i] < first[i]]
+        complete = one.complete and two.complete
+        rows.append(
+            {**asdict(pair), "complete": complete, "gained_problems": gained, "lost_problems": lost}
+        )
+        if not as_json:
+            _print_pair(pair, complete)
+    return {"comparisons": rows}
+
+
+def _print_pair(pair: PairedResult, complete: bool) -> None:
+    found = pair.comparison
+    line = f"{pair.first} -> {pair.second}   pass@{found.k} {found.difference:+.1%}"
+    if found.low is not None and found.high is not None:
+        line += f" ({found.low:+.1%} to {found.high:+.1%})"
+    adjusted = "" if pair.p_adjusted == found.p_value else f", adjusted {pair.p_adjusted:.3g}"
+    echo(
+        f"{line}, p = {found.p_value:.3g} ({found.method}{adjusted}); of {found.m} problems of "
+        f"{pair.task} {found.better} better, {found.worse} worse"
+    )
+    if not complete:
+        echo("  One of the scores is incomplete.")
+
+
 def _files(arguments: Sequence[str], names: Sequence[str]) -> dict[str, Path]:
     """The file of samples of each run for which one is given."""
     found: dict[str, Path] = {}
@@ -436,7 +601,7 @@ def styles(styles: str | None, as_json: bool) -> dict[str, Any]:
     return {"styles": [style.model_dump() for style in known.values()]}
 
 
-class CheckOptions(SandboxOptions):
+class CheckOptions(DateOptions, SandboxOptions):
     """The options of ``codegen eval check``."""
 
     limit: int | None = setting(None, "Check only this many problems.", ge=1)
@@ -463,13 +628,13 @@ def check(task: str, given: CheckOptions, as_json: bool) -> dict[str, Any]:
     from codegen.evals.tasks import load as load_task
     from codegen.evals.tasks.check import check as check_task
 
-    loaded = load_task(task, given.source)
+    loaded = given.of(load_task(task, given.source))
     with (
         Progress("programs") as progress,
         Sandbox(
             workers=given.workers,
             unsafe_local=given.unsafe_local,
-            packages=given.packages,
+            packages=packages_for(loaded, given.packages),
             languages=loaded.languages,
         ) as sandbox,
     ):

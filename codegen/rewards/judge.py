@@ -19,6 +19,7 @@ from codegen.evals import tasks
 from codegen.evals.sandbox import Job, Outcome, Sandbox
 from codegen.evals.tasks import Problem, PromptStyle, Task
 from codegen.records import Sample, Verdict
+from codegen.sandbox_client import SandboxClient
 
 from .base import Scored, rewards_of
 from .suspects import suspects
@@ -65,6 +66,7 @@ class Judge:
         constants: whether to find out what programs of constants pass (for the reward ``share``).
         workers: sandboxes; 0 for one a core.
         cpu_s: most CPU seconds of a program; 0 for the task's own limit.
+        service: URLs of sandbox services to judge by, in place of a sandbox here.
 
     Raises:
         SandboxError: if this machine has no sandbox.
@@ -78,6 +80,7 @@ class Judge:
         constants: bool = False,
         workers: int = 0,
         cpu_s: float = 0.0,
+        service: str | Sequence[str] = (),
     ) -> None:
         self.task, self.hidden, self.constants, self.cpu_s = task, hidden, constants, cpu_s
         self.failures = 0  # programs that the sandbox failed to judge, after all tries
@@ -85,7 +88,7 @@ class Judge:
         self._problems: dict[str, Problem] = {p.id: p for p in task.problems()}
         self._known: OrderedDict[tuple[str, str], _Found] = OrderedDict()
         self._constant: dict[str, float] = {}
-        self._sandbox = Sandbox(workers or None)
+        self._sandbox = SandboxClient(service) if service else Sandbox(workers or None)
         self._sandbox.__enter__()
         # One batch at a time: a program of the next batch may be one of this.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="judge")

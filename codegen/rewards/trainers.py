@@ -32,7 +32,7 @@ class SandboxReward:
     Args:
         rewards: name -> weight, of ``codegen plugins``.
         task: name of a task (``codegen eval tasks``); empty for the columns above.
-        hidden, workers, cpu_s: see :class:`Judge`.
+        hidden, workers, cpu_s, service: see :class:`Judge`.
         style: how answers are read, a prompt style; ``chat`` finds the code block in a text.
 
     Raises:
@@ -47,6 +47,7 @@ class SandboxReward:
         hidden: float = 0.0,
         workers: int = 0,
         cpu_s: float = 0.0,
+        service: str | Sequence[str] = (),
         style: str = "chat",
     ) -> None:
         self.__name__ = "sandbox"  # what TRL calls it in its logs
@@ -56,7 +57,12 @@ class SandboxReward:
         if cpu_s:
             Limits(cpu_s=cpu_s)
         self.task, self.style = task, tasks.find_style(style)
-        self.options: dict[str, Any] = {"hidden": hidden, "workers": workers, "cpu_s": cpu_s}
+        self.options: dict[str, Any] = {
+            "hidden": hidden,
+            "workers": workers,
+            "cpu_s": cpu_s,
+            "service": service,
+        }
         self._judge: Judge | None = None
         self._rows: dict[str, str] = {}  # what decides a problem -> its id
 

@@ -336,7 +336,7 @@ def _add_next_edits(server: LanguageServer, session: Session) -> None:
 
     @server.command(ACCEPTED)
     def accepted(*_: Any) -> None:
-        """Clients expect it; what is accepted is seen in the document, whoever the client is."""
+        """Clients expect it; what is accepted is seen in the document, from any client."""
 
     @server.feature(
         types.TEXT_DOCUMENT_CODE_ACTION,

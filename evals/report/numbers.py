@@ -99,8 +99,14 @@ def headline_ks(runs: Sequence[ScoredRun]) -> list[int]:
     return chosen
 
 
-def compare_runs(runs: Sequence[ScoredRun], *, seed: int = 0) -> list[PairedResult]:
-    """All pairs of runs of one task (with many runs, each with the first), at the headline ks."""
+def compare_runs(
+    runs: Sequence[ScoredRun], *, ks: Sequence[int] | None = None, seed: int = 0
+) -> list[PairedResult]:
+    """All pairs of runs of one task (with many runs, each with the first), at the headline ks.
+
+    Args:
+        ks: the k of pass@k to compare, in their place.
+    """
     found: list[tuple[ScoredRun, ScoredRun, Comparison]] = []
     for group in by_task(runs).values():
         pairs = list(combinations(group, 2))
@@ -108,7 +114,7 @@ def compare_runs(runs: Sequence[ScoredRun], *, seed: int = 0) -> list[PairedResu
             pairs = [(group[0], other) for other in group[1:]]
         for first, second in pairs:
             shared = [r for r in (first, second) if r.score.estimates]
-            for k in headline_ks(shared):
+            for k in ks or headline_ks(shared):
                 result = compare(
                     first.score.counts, second.score.counts, k, cluster=base_task, seed=seed
                 )

@@ -156,6 +156,7 @@ def write_report(
         "comparisons": comparisons,
         "further": further,
         "seen": [s for s in STATUSES if any(run.score.statuses.get(s) for run in runs)],
+        "groups": list(dict.fromkeys(label for run in runs for label in run.score.groups)),
         "measures": list(dict.fromkeys(name for run in runs for name in run.score.measures)),
         "losses": [curve for curve in losses if curve.points],
         "quantity": quantity,

@@ -180,8 +180,8 @@ class Sandbox:
         """Looks for errors in a program in another language, and does not run it.
 
         What is found is for the language's own checker to say: mistakes of syntax, in compiled
-        languages also of types. The status is ``passed`` if there are none, and the message says
-        what they are.
+        languages also of types. The status is ``passed`` if there are none, else ``compile_error``
+        with a message that says what they are.
 
         Raises:
             ConfigError, InputError: for a language that is unknown, or that the sandbox was not

@@ -38,8 +38,20 @@ _ABOUT = {
     "humanevalfix-docs": "the same, shown with their docstrings",
     "cruxeval-o": "what 800 functions return for an input (Gu et al. 2024)",
     "cruxeval-i": "for what input they return an output",
+    "bigcodebench": "1140 functions that use many libraries, tests beside the program",
     "bigcodebench-hard": (
         "148 functions that use many libraries, tests beside the program (Zhuo et al. 2024)"
+    ),
+    "editeval": "194 edits asked for in words, by the whole program (Li et al. 2024)",
+    "editeval-diff": "the same by blocks of search and replace",
+    "canitedit": "105 edits asked for in detail, by the whole program (Cassano et al. 2024)",
+    "canitedit-diff": "the same by blocks of search and replace",
+    "canitedit-lazy": "the same with a short instruction",
+    "evalperf": "CPU time against references of differing speed (EvalPerf, Liu et al. 2024)",
+    "aider-polyglot": "34 exercises of aider's benchmark in Python, two tries (Gauthier 2024)",
+    "aider-polyglot-diff": "the same by blocks of search and replace",
+    "livecodebench": (
+        "contest problems by date, read and print or a method to complete (Jain et al. 2024)"
     ),
     "coderepeteval": (
         "512 prompts after which models repeat themselves: does the answer end? (Dong et al. 2025)"
@@ -52,19 +64,18 @@ _ABOUT = {
     ),
     "next-edit-refactorings": "next edits of refactorings of files from unseen repositories",
     "next-edit-scenarios": "recorded and written editing sessions in seven languages",
-    "next-edit-instructions": "edits asked for in a comment, judged by tests (EditEval, CanItEdit)",
     "wikisql": "8421 questions about one table as SQL, judged by its form (Zhong et al. 2017)",
     "kolmogorov": (
         "500 sequences to be made by short programs (Yoran et al. 2025), drawn or of a file"
     ),
     "multipl_e": (
-        "multipl_e:LANGUAGE, HumanEval in 13 languages, tests out of reach (Cassano et al. 2023)"
+        "multipl_e:LANGUAGE, HumanEval in 12 languages, tests out of reach (Cassano et al. 2023)"
     ),
     "multipl_e-mbpp": "multipl_e-mbpp:LANGUAGE, the same of mbpp",
-    "mbxp": "mbxp:LANGUAGE, mbpp in 9 languages (Athiwaratkun et al. 2023)",
-    "multilingual-humaneval": "multilingual-humaneval:LANGUAGE, HumanEval in 8 (same authors)",
+    "mbxp": "mbxp:LANGUAGE, mbpp in 8 languages (Athiwaratkun et al. 2023)",
+    "multilingual-humaneval": "multilingual-humaneval:LANGUAGE, HumanEval in 7 (same authors)",
     "humanevalpack": "humanevalpack:LANGUAGE, HumanEval in 5 languages (Muennighoff et al. 2023)",
-    "mceval": "mceval:LANGUAGE, 50 problems in each of 15 languages (Chai et al. 2024)",
+    "mceval": "mceval:LANGUAGE, 50 problems in each of 14 languages (Chai et al. 2024)",
 }
 
 

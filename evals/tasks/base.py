@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
 from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
 
 from codegen.errors import ConfigError
@@ -118,6 +120,40 @@ class Task(ABC, Generic[AnyProblem]):
         """Numbers about one sample beside its verdict, by name; their means are reported."""
         return {}
 
+    def measure_verdict(self, problem: AnyProblem, verdict: Verdict) -> Mapping[str, float]:
+        """Numbers about one sample that its verdict tells, by name; their means are reported."""
+        return {}
+
+    def modules(self, problem: AnyProblem) -> frozenset[str]:
+        """What a solution and its tests import beside the standard library."""
+        return frozenset()
+
+    def labels(self, problem: AnyProblem) -> Sequence[str]:
+        """Groups of problems that it belongs to, such as its difficulty, to report each."""
+        return ()
+
+    def retry(
+        self, problem: AnyProblem, style: PromptStyle, sample: Sample, verdict: Verdict
+    ) -> Request:
+        """The request for another try, which shows the one that failed and what its tests said.
+
+        Raises:
+            ConfigError: if the task or the style has none.
+        """
+        raise ConfigError(f"The task {self.name!r} has no second tries.")
+
+    def remarks(self, problems: Sequence[AnyProblem]) -> Sequence[str]:
+        """Sentences about the problems that were asked, for the notes of their score."""
+        return ()
+
+    def dated(self, since: date | None, until: date | None) -> Self:
+        """The task over the problems published from ``since`` to ``until``, both included.
+
+        Raises:
+            ConfigError: if its problems have no dates, or none is of that time.
+        """
+        raise ConfigError(f"The problems of the task {self.name!r} have no dates.")
+
 
 class CodeTask(Task[AnyProblem]):
     """A task over given problems; a subclass says what is shown and what belongs to the program.
@@ -225,6 +261,25 @@ class CodeTask(Task[AnyProblem]):
             problem_id=problem.id,
             index=index,
             heal=style.heal,
+        )
+
+    def retry(
+        self, problem: AnyProblem, style: PromptStyle, sample: Sample, verdict: Verdict
+    ) -> Request:
+        """The request for another try, in a style that asks in words."""
+        if style.ask != "instruction":
+            raise ConfigError(
+                f"A second try can't be requested in the style {style.name!r}.",
+                "Use a style that asks by instruction, such as chat.",
+            )
+        asked = self.request(problem, style, sample.index)
+        return replace(asked, prompt=style.render(prompt=self.again(problem, sample, verdict)))
+
+    def again(self, problem: AnyProblem, sample: Sample, verdict: Verdict) -> str:
+        """What another try is shown: the problem, the answer that failed, and why it did."""
+        return (
+            f"{self.instruction(problem)}\n\nThis answer failed:\n\n{sample.completion}\n\n"
+            f"What the tests said:\n\n{verdict.status}: {verdict.message}\n\nAnswer again."
         )
 
     def _stops(self, style: PromptStyle) -> tuple[str, ...]:

@@ -1,27 +1,28 @@
-"""BigCodeBench-Hard (Zhuo et al. 2024, arXiv 2406.15877): 148 functions that use many libraries.
+"""BigCodeBench (Zhuo et al. 2024, arXiv 2406.15877): functions that use many libraries.
 
-The data is a file of the authors' columns (``bigcodebench_hard.json``), or
+``bigcodebench`` has 1140, ``bigcodebench-hard`` the 148 hardest. The data is a file of the authors'
+columns (``bigcodebench_hard.json``), or ``hub:bigcode/bigcodebench:default:v0.1.4`` and
 ``hub:bigcode/bigcodebench-hard:default:v0.1.4``. The style ``continue`` shows the code with its
 docstring ("complete"), ``chat`` the instruction ("instruct").
 
 The tests are ``unittest`` classes that need the program's own objects, so they run beside it and
-their verdict could be forged (``trust`` is ``in_sandbox``). The sandbox offers no network and none
-of the installed packages: problems that need them are listed as exceptions, with what they need,
-and no model can pass them here. An answer without the header gets it put in front, as the authors'
-"calibrated" scores do.
+their verdict could be forged (``trust`` is ``in_sandbox``). Programs may import the installed
+packages that ``--packages`` names (``auto``: those that the problems import), and have no network.
+A problem that needs something else is left out, with the reason, and the score is incomplete: it
+can't be compared with a published one. An answer without the header gets it put in front, as the
+authors' "calibrated" scores do.
 """
 
 from __future__ import annotations
 
-import ast
-import sys
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from codegen.evals.sandbox import Job, Limits
+from codegen.evals.sandbox import Job, Limits, SandboxProtocol
+from codegen.records import Verdict
 
 from .base import CodeTask
+from .needs import modules_of, why_not
 from .rows import Home, Problem, problem_of_columns
 
 _RUN_TESTS = """
@@ -63,13 +64,17 @@ class BigCodeBench(CodeTask[BigCodeProblem]):
     )
     whole_programs = True
 
-    def __init__(
-        self, name: str, description: str, problems: Sequence[BigCodeProblem], source: str
-    ) -> None:
-        super().__init__(name, description, problems, source)
-        self.reference_exceptions = {
-            problem.id: reason for problem in problems if (reason := _missing(problem))
-        }
+    needs_preparation = True
+
+    def prepare(self, problems: Sequence[BigCodeProblem], sandbox: SandboxProtocol) -> None:
+        """Finds out which problems need what the sandbox lacks."""
+        described = sandbox.describe()
+        reasons = {p.id: why_not(self.modules(p), described) for p in self._problems}
+        self.reference_exceptions = {**{k: v for k, v in reasons.items() if v}, **_NEEDS}
+
+    def modules(self, problem: BigCodeProblem) -> frozenset[str]:
+        """What the prompt, its solution and the tests import."""
+        return modules_of(problem.prompt + problem.canonical_solution, problem.test)
 
     @classmethod
     def problem_of(cls, place: str, row: Mapping[str, object]) -> BigCodeProblem:
@@ -91,8 +96,10 @@ class BigCodeBench(CodeTask[BigCodeProblem]):
         """The imports and the header with an empty body, which an answer's function replaces."""
         return f"{problem.header.rstrip()}\n    pass\n"
 
-    def job(self, problem: BigCodeProblem, program: str) -> Job:
-        """The test class, beside the program."""
+    def job(self, problem: BigCodeProblem, program: str) -> Job | Verdict:
+        """The test class, beside the program; nothing where a package is missing."""
+        if reason := self.reference_exceptions.get(problem.id):
+            return Verdict(problem.id, 0, "infra_error", message=reason)
         return Job(
             program,
             test=problem.test + _RUN_TESTS,
@@ -106,30 +113,7 @@ class BigCodeBench(CodeTask[BigCodeProblem]):
         return problem.prompt + problem.canonical_solution
 
 
-def _missing(problem: BigCodeProblem) -> str:
-    reasons = []
-    if packages := sorted(_packages(problem)):
-        reasons.append(f"needs {', '.join(packages)}, which the sandbox does not offer")
-    if needed := _NEEDS.get(problem.id):
-        reasons.append(needed)
-    return "; ".join(reasons)
+class BigCodeBenchFull(BigCodeBench):
+    """All problems."""
 
-
-def _packages(problem: BigCodeProblem) -> Iterator[str]:
-    """The modules that the problem imports and that are not in the standard library."""
-    seen: set[str] = set()
-    for text in (problem.prompt + problem.canonical_solution, problem.test):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                nodes = list(ast.walk(ast.parse(text)))
-        except SyntaxError:
-            continue
-        for node in nodes:
-            names: list[str] = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                names = [node.module]
-            seen.update(name.split(".")[0] for name in names)
-    yield from seen - sys.stdlib_module_names
+    home = Home("bigcodebench/bigcodebench.json.gz", "bigcode/bigcodebench:default:v0.1.4")

@@ -24,7 +24,6 @@ asked for.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from codegen.evals.sandbox import Job, Limits
 from codegen.records import Sample, Verdict
 
 from .base import CodeTask
+from .cases import cases_test, with_runner
 from .expected import write_value
 from .extraction import (
     Extraction,
@@ -163,7 +163,7 @@ class Custom(CodeTask[CustomProblem]):
         if problem.cases:
             if not parses(program):
                 return Verdict(problem.id, 0, "syntax_error", message="not valid Python")
-            return Job(with_runner(program), test=cases_test(problem.cases), limits=limits)
+            return Job(with_runner(program), test=cases_test(problem.cases, "lines"), limits=limits)
         return Job(
             program,
             test=problem.tests,
@@ -235,67 +235,6 @@ for number, ((name, arguments), expected) in enumerate(zip(CALLS, EXPECTED), 1):
     if not close(as_json(got), expected, 1e-6):
         called = f"{name}({', '.join(map(repr, arguments))})"[:300]
         raise AssertionError(f"call {number}: {called} is {got!r:.200}, expected {expected!r:.200}")
-"""
-
-
-def run_with_input(source: str, text: str) -> str:
-    """Executes a program as a script with ``text`` as its input; returns what it printed.
-
-    Only the source of this function is used, in the sandbox: see :func:`with_runner`.
-    """
-    import io
-    import sys
-    import types
-
-    module = types.ModuleType("__main__")
-    sys.modules["__main__"] = module
-    written = io.BytesIO()
-    output = io.TextIOWrapper(written, encoding="utf-8", write_through=True)
-    streams = sys.stdin, sys.stdout
-    sys.stdin = io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8")
-    sys.stdout = output
-    try:
-        exec(compile(source, "<program>", "exec"), vars(module))  # noqa: S102
-    except SystemExit as error:
-        if error.code not in (None, 0):
-            raise RuntimeError(f"exit code {error.code}") from None
-    finally:
-        sys.stdin, sys.stdout = streams
-    output.flush()
-    return written.getvalue().decode("utf-8", "replace")
-
-
-_RUNNER = inspect.getsource(run_with_input)
-
-
-def with_runner(program: str) -> str:
-    """A program that offers ``run``: the given one, executed once for each input."""
-    return (
-        f"SOURCE = {program!r}\n\n\n{_RUNNER}\n\n"
-        "def run(text):\n    return run_with_input(SOURCE, text)\n"
-    )
-
-
-def cases_test(cases: Sequence[tuple[str, str]]) -> str:
-    """The test of a program of :func:`with_runner`: several inputs with their outputs."""
-    return f"{SOURCE}\n\nCASES = read_value({write_value(list(cases))!r})\n{_CASES_LOOP}"
-
-
-_CASES_LOOP = """
-
-def lines_of(text):
-    lines = [line.rstrip() for line in text.split("\\n")]
-    while lines and not lines[-1]:
-        lines.pop()
-    return lines
-
-
-for number, (given, expected) in enumerate(CASES, 1):
-    got, wanted = lines_of(run(given)), lines_of(expected)
-    if got != wanted:
-        pairs = zip(got + ["(the end)"], wanted + ["(the end)"])
-        line, (one, other) = next((i, p) for i, p in enumerate(pairs, 1) if p[0] != p[1])
-        raise AssertionError(f"case {number}, line {line}: {one[:200]!r}, expected {other[:200]!r}")
 """
 
 

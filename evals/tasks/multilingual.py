@@ -13,9 +13,8 @@ same language behind it.
   their end is told by their last statement, not by an exit status; a program made to forge this
   can.
 
-Where the original uses a library for a comparison (lodash, KellermanSoftware.CompareNetObjects),
-the language's own deep comparison takes its place, and ``console.assert``, which only prints,
-throws.
+Where the original uses lodash for a comparison, Node.js's own takes its place, and
+``console.assert``, which only prints, throws.
 """
 
 from __future__ import annotations
@@ -284,7 +283,7 @@ _BOUND = re.compile(
     r"candidate\s*(?::?=|<-)\s*(?:\\&|method\(:)?([A-Za-z_]\w*)"  # most
     r"|return (\w+)\(\.\.\.\$args\)"  # PHP
     r'|^\s+(\w+) "\$@"'  # Bash
-    r"|[aA]ssert\((\w+)\(",  # Java, C#
+    r"|[aA]ssert\((\w+)\(",  # Java
     re.MULTILINE,
 )
 
@@ -298,7 +297,6 @@ class MultiPLE(TakenApart):
     codes: ClassVar = {
         "bash": "sh",
         "cpp": "cpp",
-        "csharp": "cs",
         "go": "go",
         "java": "java",
         "javascript": "js",
@@ -336,17 +334,6 @@ class MultiPLEMbpp(MultiPLE):
 
 _LODASH = 'const _ = require("lodash")'
 _DEEP_EQUAL = 'const _ = { isEqual: require("node:util").isDeepStrictEqual };'
-_COMPARE_LOGIC = """
-namespace KellermanSoftware.CompareNetObjects {
-    public class ComparisonResult { public bool AreEqual; }
-    public class CompareLogic {
-        public ComparisonResult Compare(object a, object b) {
-            bool same = CodegenAnswers.Text(a) == CodegenAnswers.Text(b);
-            return new ComparisonResult { AreEqual = same };
-        }
-    }
-}
-"""
 
 
 class Mbxp(TakenApart):
@@ -355,10 +342,8 @@ class Mbxp(TakenApart):
     forms = MBXP_FORMS
 
     file = "languages/mbxp/{}.jsonl.gz"
-    hub = "mxeval/mbxp:{}:test"
     codes: ClassVar = {
         "cpp": "mbcpp_release_v1.2",
-        "csharp": "mbcsp_release_v1.2",
         "go": "mbgp_release_v1.1",
         "java": "mbjp_release_v1.2",
         "javascript": "mbjsp_release_v1.2",
@@ -370,15 +355,16 @@ class Mbxp(TakenApart):
 
     @classmethod
     def problem_in(
-        cls, language: Language, place: str, row: Mapping[str, object]
+        cls,
+        language: Language,  # noqa: ARG003
+        place: str,
+        row: Mapping[str, object],
     ) -> TranslatedProblem:
         """The problem of a row, whose solution may be null."""
         names = ("task_id", "prompt", "entry_point", "test")
         id_, prompt, name, test = (text_field(place, row, key) for key in names)
         solution = row.get("canonical_solution")
         test = test.replace(_LODASH, _DEEP_EQUAL)
-        if language.name == "csharp":
-            test += _COMPARE_LOGIC
         solution = solution if isinstance(solution, str) else ""
         return TranslatedProblem(id_, prompt, name, f"\n{test}", solution)
 
@@ -387,9 +373,7 @@ class MultilingualHumanEval(Mbxp):
     """HumanEval in many languages."""
 
     file = "languages/multilingual_humaneval/{}.jsonl.gz"
-    hub = "mxeval/multi-humaneval:{}:test"
     codes: ClassVar = {
-        "csharp": "HumanEval_csharp_v1",
         "go": "HumanEval_go_v1",
         "java": "HumanEval_java_v1.1",
         "javascript": "HumanEval_javascript_v1.1",
@@ -418,6 +402,17 @@ def _without_crates(prompt: str, rest: str) -> str:
     return prompt
 
 
+_GO_IMPORTS = re.compile(r"^import \(([^)]*)\)\n", re.MULTILINE)
+
+
+def _with_imports(setup: str, prompt: str) -> str:
+    """A file of Go with the imports of both texts, each once."""
+    blocks = _GO_IMPORTS.findall(setup) + _GO_IMPORTS.findall(prompt)
+    names = dict.fromkeys(line.strip() for block in blocks for line in block.split("\n"))
+    imports = "\n".join(f"\t{name}" for name in names if name)
+    return f"package main\n\nimport (\n{imports}\n)\n{_GO_IMPORTS.sub('', prompt)}"
+
+
 class HumanEvalPack(Translated):
     """HumanEvalSynthesize: the function from its docstring; its known bugs are the gate's."""
 
@@ -443,8 +438,7 @@ class HumanEvalPack(Translated):
         if language.name == "rust":
             prompt = _without_crates(prompt, solution + test)
         if language.name == "go":
-            parts = (text_field(place, row, key) for key in ("test_setup", "import"))
-            prompt = "\n".join([*parts, prompt])
+            prompt = _with_imports(text_field(place, row, "test_setup"), prompt)
         return TranslatedProblem(id_, prompt, name, f"\n{test}", solution, bug)
 
 
@@ -456,7 +450,6 @@ class McEval(Translated):
         "bash": "Shell",
         "c": "C",
         "cpp": "CPP",
-        "csharp": "Csharp",
         "go": "Go",
         "haskell": "Haskell",
         "java": "Java",

@@ -71,9 +71,7 @@ class Form:
     values: str = ""
 
 
-_CLASS = (
-    "{{head}}\nclass Problem {{{{\npublic static void {}[] args) {{{{\n{{answers}}\n}}}}\n}}}}\n"
-)
+_CLASS = "{head}\nclass Problem {{\npublic static void main(String[] args) {{\n{answers}\n}}\n}}\n"
 _SCRIPT = Form(start=r"assert\.deepEqual\(", between=",", end=";?", answer="codegen_answer({});")
 FORMS: Mapping[str, Form] = {
     "javascript": _SCRIPT,
@@ -132,16 +130,8 @@ FORMS: Mapping[str, Form] = {
         between=" == ",
         end=";",
         answer="CodegenAnswers.answer({});",
-        frame=_CLASS.format("main(String"),
+        frame=_CLASS,
         head=r"^import .*",
-    ),
-    "csharp": Form(
-        start=r"Debug\.Assert\(",
-        between=" == ",
-        end=";",
-        answer="CodegenAnswers.Answer({});",
-        frame=_CLASS.format("Main(string"),
-        head=r"^using .*",
     ),
     "rust": Form(
         start=r"assert_eq!\(",
@@ -193,18 +183,9 @@ MBXP_FORMS: Mapping[str, Form] = {
         between=",",
         end=r"\)" + _THROWS,
         answer="CodegenAnswers.answer({});",
-        frame=_CLASS.format("main(String"),
+        frame=_CLASS,
         head=r"^import .*",
         values=r"^\s*[\w<>\[\], ]+ v\d+ = .*;$\n",
-    ),
-    "csharp": Form(
-        start=r"var result\d+ = compareLogic\.Compare\(",
-        between=",",
-        end=r";\s*if \(!result\d+\.AreEqual\) \{[^{}]*\}",
-        answer="CodegenAnswers.Answer({});",
-        frame=_CLASS.format("Main(string"),
-        head=r"^using (?!Kellerman).*",
-        values=r"^\s*var expected\d+ = .*;$\n",
     ),
     "cpp": Form(
         start=r"if \(!\(compare\(",
@@ -296,7 +277,7 @@ def _content(form: Form, test: str, code: str, found: re.Match[str]) -> tuple[st
 
 
 def _equals(code: str) -> int | None:
-    """Where the last method of a chain begins, if it is ``equals`` of Java or C#."""
+    """Where the last method of a chain begins, if it is ``equals`` of Java."""
     depth = 0
     for at in range(len(code) - 1, -1, -1):
         if code[at] in _CLOSE:
@@ -305,5 +286,5 @@ def _equals(code: str) -> int | None:
             depth -= 1
             if depth == 0:
                 head = code[:at]
-                return at - len(".equals") if head.lower().endswith(".equals") else None
+                return at - len(".equals") if head.endswith(".equals") else None
     return None

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.errors import SqlglotError
 
 from codegen.errors import ConfigError, InputError
 from codegen.extras import require
@@ -31,7 +32,8 @@ from codegen.sqlnet.databases import (
     too_slow,
     too_slow_to_open,
 )
-from codegen.sqlnet.query import Column, ForeignKey, Statement, Table
+from codegen.sqlnet.query import Column, ForeignKey, Statement, Table, UnsafeSQLError
+from codegen.sqlnet.words import one_line
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Inspector
@@ -150,9 +152,12 @@ class ServerEngine:
 
         try:
             with self._reading(OPENING_S) as connection:
+                if self.dialect == "mysql":
+                    return tuple(_mysql_tables(connection))
                 inspector = inspect(connection)
                 default = inspector.default_schema_name
-                schemas = [None, *(s for s in self._schemas(inspector) if s != default)]
+                names = [n for n in inspector.get_schema_names() if not n.startswith("pg_")]
+                schemas = [None, *(n for n in names if n not in (default, "information_schema"))]
                 found: dict[str, Table] = {}
                 for schema in schemas:
                     for table in _read_tables(inspector, schema):
@@ -162,13 +167,6 @@ class ServerEngine:
             if "longer than" in str(error):
                 raise too_slow_to_open(self.name) from None
             raise
-
-    def _schemas(self, inspector: Inspector) -> list[str]:
-        """PostgreSQL's other schemas; MySQL's are other databases."""
-        if self.dialect == "mysql":
-            return []
-        names = inspector.get_schema_names()
-        return [n for n in names if n != "information_schema" and not n.startswith("pg_")]
 
     def query(self, statement: Statement, limits: StatementLimits) -> Rows:
         """See :class:`codegen.sqlnet.databases.Engine`."""
@@ -223,6 +221,43 @@ def _is_timeout(error: BaseException | None) -> bool:
     return "statement timeout" in text or "max_statement_time" in text or "3024" in text
 
 
+def _mysql_tables(connection: Connection) -> Iterator[Table]:
+    """By the information schema, for which a role needs no right but SELECT."""
+    names: dict[str, list[Column]] = {}
+    for table, column, kind in connection.exec_driver_sql(
+        "SELECT table_name, column_name, data_type FROM information_schema.columns"
+        " WHERE table_schema = DATABASE() ORDER BY table_name, ordinal_position"
+    ):
+        is_number = str(kind).lower() in _MYSQL_NUMBERS
+        names.setdefault(table, []).append(Column(column, "real" if is_number else "text"))
+    keys: dict[tuple[str, str], list[tuple[str, str | None, str | None]]] = {}
+    for table, name, *key in connection.exec_driver_sql(
+        "SELECT table_name, constraint_name, column_name, referenced_table_name,"
+        " referenced_column_name FROM information_schema.key_column_usage"
+        " WHERE table_schema = DATABASE() AND (constraint_name = 'PRIMARY'"
+        " OR referenced_table_schema = DATABASE())"
+        " ORDER BY table_name, constraint_name, ordinal_position"
+    ):
+        keys.setdefault((table, name), []).append((key[0], key[1], key[2]))
+    for table, columns in names.items():
+        place = {column.name: number for number, column in enumerate(columns)}
+        own = {name: rows for (of, name), rows in keys.items() if of == table}
+        primary = tuple(place[column] for column, _, _ in own.pop("PRIMARY", ()))
+        foreign = (
+            ForeignKey(
+                tuple(place[column] for column, _, _ in rows),
+                str(rows[0][1]),
+                tuple(str(target) for _, _, target in rows),
+            )
+            for rows in own.values()
+        )
+        yield Table(table, tuple(columns), "", primary, tuple(foreign))
+
+
+_NUMBERS = "tinyint smallint mediumint int bigint float double decimal year"
+_MYSQL_NUMBERS = frozenset(_NUMBERS.split())
+
+
 def _read_tables(inspector: Inspector, schema: str | None) -> Iterator[Table]:
     from sqlalchemy.engine import ObjectKind
 
@@ -265,7 +300,10 @@ def _driver_text(text: str, dialect: str) -> str:
     PostgreSQL has no LOWER of a date or an enumeration: columns are cast to text for it. Comments
     are left out: MySQL runs those that begin with an exclamation mark.
     """
-    tree = sqlglot.parse_one(text, dialect=dialect)
+    try:
+        tree = sqlglot.parse_one(text, dialect=dialect)
+    except SqlglotError as error:
+        raise UnsafeSQLError(f"Not SQL that can be sent: {one_line(error)}.") from None
     for placeholder in list(tree.find_all(exp.Placeholder)):
         placeholder.replace(exp.Var(this=_MARK))
     if dialect == "postgres":

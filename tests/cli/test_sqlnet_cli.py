@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sqlite3
 import subprocess
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +72,7 @@ def test_json_is_one_object_with_all_of_it(run, path: Path) -> None:
 
 def test_without_trust_there_is_no_answer_and_the_code_is_1(run, path: Path) -> None:
     done = run("ask", str(path), "average age per home city")
-    assert done.code == 1 and "No answer: The question seems to ask for grouping" in done.out
+    assert done.code == 1 and "No answer: I did not understand 'per home'." in done.out
     row = json.loads(run("ask", str(path), "zzz", "--json").out)
     assert (row["ok"], row["answer"]) == (False, None) and row["abstained"]
 
@@ -249,3 +251,88 @@ def test_help_is_light() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert done.stderr == ""
+
+
+def test_what_was_asked_is_said_in_words_and_each_word_is_accounted_for(run, path: Path) -> None:
+    asked = ("ask", str(path), "what is the home city of our dear player Ann Lee?")
+    done = run(*asked, "--explain", "--min-confidence", "0.01")
+    assert done.code == 0
+    assert "Asked       the home city of players whose player name is 'Ann Lee'" in done.out
+    assert "Word        home: column home_city" in done.out
+    assert "Word        dear: not understood" in done.out
+    strict = run(*asked, "--strict", "--min-confidence", "0.01")
+    assert (strict.code, "No answer: I did not understand 'dear'." in strict.out) == (1, True)
+    row = json.loads(run(*asked, "--strict", "--json").out)
+    assert row["reasons"][0] == {"code": "words", "text": "I did not understand 'dear'."}
+    assert {"word": "Ann", "taken_for": "a value"} in row["words"]
+    assert row["answer"] is None and row["asked"].startswith("the home city of players")
+
+
+def test_a_tie_is_shown_and_chosen_in_the_terminal(
+    run, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from codegen.cli import sqlnet as module
+    from codegen.sqlnet import SQLNet
+    from codegen.sqlnet.cues import Doubt
+
+    parse = SQLNet.parse
+
+    def tied(self: SQLNet, question: str, schema: Any, **options: Any) -> Any:
+        found = parse(self, question, schema, **{**options, "top_k": 2, "min_confidence": 0})
+        return replace(found, doubts=(Doubt("readings", "It can be read in two ways."),))
+
+    monkeypatch.setattr(SQLNet, "parse", tied)
+    asked = ("ask", str(path), "what is the home city of player Ann Lee?")
+    done = run(*asked)
+    assert done.code == 1 and "No answer: It can be read in two ways." in done.out
+    row = json.loads(run(*asked, "--json").out)
+    assert len(row["others"]) == 1 and row["others"][0]["asked"] != row["asked"]
+    monkeypatch.setattr(module, "_is_terminal", lambda: True)
+    for number, other in ((1, row), (2, row["others"][0])):
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"9\n{number}\n"))
+        done = run(*asked)
+        assert done.code == 0 and f"Asked       {other['asked']}" in done.out
+        assert other["sql"] in done.out
+
+
+def test_a_described_database_and_its_layer(run, path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "layer.yaml"
+    assert run("describe", str(path), "--out", str(out)).code == 0
+    text = out.read_text()
+    assert '"players.home_city"' in text and run("describe", str(path)).out == text
+    done = run("describe", str(path), "--out", str(out))
+    assert (done.code, out.read_text()) == (1, text) and "exists" in done.err
+    out.write_text(
+        text.replace(
+            '"players.home_city": {synonyms: []}', '"players.home_city": {synonyms: [abode]}'
+        ).replace("measures: {}", "measures: {headcount: {sql: SELECT COUNT(*) FROM players}}")
+    )
+    asked = ("ask", str(path), "--layer", str(out))
+    done = run(*asked, "what is the abode of player Ann Lee?")
+    assert done.code == 0 and done.out.rstrip().endswith("Toronto")
+    row = json.loads(run(*asked, "what is our headcount?", "--json").out)
+    assert (row["by"], row["answer"]["rows"]) == ("measure", [[2]])
+    out.write_text("columns: {players.nope: {}}")
+    done = run(*asked, "who?")
+    assert done.code == 1 and "no column 'nope'" in done.err
+
+
+def test_a_model_is_scored_by_asking_whole_databases(run, path: Path, tmp_path: Path) -> None:
+    questions = tmp_path / "questions.jsonl"
+    city = {"db_id": "people", "question": "what is the home city of player Ann Lee?"}
+    rows = [
+        {**city, "query": "SELECT home_city FROM players WHERE player_name = 'Ann Lee'"},
+        {**city, "answer": [["Toronto"]]},
+        {**city, "answer": [["Boston"]]},
+        {"db_id": "people", "question": "which players never scored?"},
+    ]
+    questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run("eval", str(questions), str(tmp_path))
+    assert done.code == 0 and "right           3   75.0 %" in done.out
+    row = json.loads(run("eval", str(questions), str(tmp_path), "--json").out)
+    assert (row["right"], row["abstained"], row["wrong"], row["answered"]) == (3, 0, 1, 3)
+    assert row["reasons"] == {"cue": 1} and row["databases"] == 1
+    done = run("eval", str(questions), str(tmp_path), "--fit", str(tmp_path))
+    assert done.code == 1 and "needed to fit" in done.err + done.out
+    done = run("eval", str(questions), str(tmp_path), "--ask", "--greedy")
+    assert done.code == 2 and "--ask excludes" in done.err

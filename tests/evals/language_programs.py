@@ -406,50 +406,6 @@ PROGRAMS: Mapping[str, Programs] = {
             "stop": "stopifnot <- function(...) quit('no', 0)\nf <- function(x) 0\n",
         },
     ),
-    "csharp": Programs(
-        right="class Problem {\n  static int F(int x) {\n    return 2 * x;\n  }\n",
-        wrong="class Problem {\n  static int F(int x) {\n    return x + 1;\n  }\n",
-        calls=(
-            "public static void Main(string[] args) {\n"
-            "CodegenAnswers.Answer(F(1)); CodegenAnswers.Answer(F(20));\n}\n}\n"
-        ),
-        test=(
-            "public static void Main(string[] args) {\n"
-            "System.Diagnostics.Debug.Assert(F(1) == 2);\n"
-            "System.Diagnostics.Debug.Assert(F(20) == 40);\n}\n}\n"
-        ),
-        echo=(
-            "class A { static void Main() { System.Console.WriteLine(System.Console.ReadLine()); } }\n"
-        ),
-        broken="class A { int f( }\n",
-        loop="class A { static void Main() { while (true) {} } }\n",
-        memory=(
-            "class A { static void Main() { var l = new System.Collections.Generic.List<byte[]>(); "
-            "while (true) { var b = new byte[1 << 20]; for (int i = 0; i < b.Length; i += 512) "
-            "b[i] = 1; l.Add(b); } } }\n"
-        ),
-        fork=(
-            "class A { static void Main() { while (true) try { "
-            'System.Diagnostics.Process.Start("/bin/sleep", "60"); } catch {} } }\n'
-        ),
-        network=(
-            'class A { static void Main() { new System.Net.Sockets.TcpClient("127.0.0.1", {port}); '
-            'System.Console.WriteLine("reached"); } }\n'
-        ),
-        reads=(
-            "class A { static void Main() { "
-            'System.Console.WriteLine(System.IO.File.ReadAllText("{host}")); } }\n'
-        ),
-        forgeries={
-            "exit": (
-                "class Problem {\n  static int F(int x) {\n    System.Environment.Exit(0); return 0;\n  }\n"
-            ),
-            "static": (
-                "class Problem {\n  static Problem() { System.Environment.Exit(0); }\n"
-                "  static int F(int x) { return 0; }\n"
-            ),
-        },
-    ),
     "haskell": Programs(
         right="f :: Int -> Int\nf x = 2 * x\n",
         wrong="f :: Int -> Int\nf x = x + 1\n",

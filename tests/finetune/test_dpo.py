@@ -151,6 +151,14 @@ def test_messages_are_the_tokens_that_are_served(row: dict[str, Any], tmp_path: 
     assert one.losses == other.losses and one.counts == other.counts
 
 
+def test_a_task_is_scored_on_the_way(row: dict[str, Any], tmp_path: Path) -> None:
+    task = tmp_path / "task.jsonl"
+    task.write_text('{"prompt": "Add 1.", "tests": "assert f(1) == 2", "entry_point": "f"}\n')
+    evaluation = {"task": f"file:{task}", "task_every": 1, "max_new_tokens": 4}
+    result = run(row, steps=1, evaluation=evaluation)
+    assert [step for step, _ in result.parts["pass@1"]] == [0, 1]
+
+
 def test_what_is_left_out_is_counted(row: dict[str, Any], tmp_path: Path) -> None:
     data = tmp_path / "more.jsonl"
     extra = [

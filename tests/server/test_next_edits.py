@@ -149,7 +149,7 @@ def says(upstream: UpstreamServer, answer: Callable[[str], str]) -> None:
 @pytest.mark.slow
 @pytest.mark.asyncio(loop_scope="module")
 async def test_an_edit_is_proposed_taken_and_followed_by_the_next(
-    client: LanguageClient, upstream: UpstreamServer
+    client: Any, upstream: UpstreamServer
 ) -> None:
     editor = Editor(client, URI, TEXT)
     says(upstream, lambda window: window.replace("cost", "sum_", 2))

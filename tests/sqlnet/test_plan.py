@@ -158,6 +158,16 @@ def test_never_with_a_test_on_another_table(db: Clinic) -> None:
     assert same(db.rows(plan), [(1,), (4,)])
 
 
+def test_never_of_values_of_the_listed_table_is_by_value(db: Clinic) -> None:
+    """Rome has a patient without a phone, and one with."""
+    where = (db.test("patients.phone", "is null"),)
+    never = Companion("never", (db.table("patients"),), where)
+    plan = QueryPlan(db.show("patients.city"), companion=never)
+    assert same(db.rows(plan), [("Oslo",), (None,)])
+    rows = QueryPlan(db.show("patients.id"), companion=never)
+    assert same(db.rows(rows), [(1,), (3,), (4,)])
+
+
 def test_two_keys_between_one_pair_are_two_readings(db: Clinic) -> None:
     plan = QueryPlan(db.show("doctors.name"), where=(db.test("visits.fee", "=", "20"),))
     with pytest.raises(PlanError, match=r"visits\.doctor_id or by visits\.substitute_id"):

@@ -34,7 +34,8 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteDatabas
 def ask(database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch) -> Ask:
     """Asks a parser whose plan network is sure of the plan that it is given."""
     small = PlanConfig(width=32, layers=1, heads=2)
-    network = new_network(small, random_vectors(["doctors"], 16, 0), [], seed=0)
+    said = "which doctors have no visits how many patients live in the city were"
+    network = new_network(small, random_vectors(said.split(), 16, 0), [], seed=0)
     parser = SQLNet(SQLNet.from_pretrained().network, plans=PlanParser(network))
     schema = LinkedSchema(database.tables, database)
     read = PlanNetwork.read
@@ -92,6 +93,25 @@ def test_a_period_reaches_the_statement(database: SqliteDatabase, ask: Ask) -> N
     parse = ask("how many visits were in March 2024?", plan)
     assert parse.rows is not None and parse.rows.rows == ((2,),)
     assert parse.statement().parameters == ("2024-03-01", "2024-04-01")
+
+
+def test_without_running_no_row_is_read(
+    database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = PlanConfig(width=32, layers=1, heads=2)
+    network = new_network(small, random_vectors(["doctors"], 16, 0), [], seed=0)
+    parser = SQLNet(SQLNet.from_pretrained().network, plans=PlanParser(network))
+    monkeypatch.setattr(database.engine, "query", None)
+    parse = parser.parse("which doctors have no visits?", Schema.of(database), execute="never")
+    assert parse.rows is None
+
+
+def test_a_question_in_another_language_or_about_nothing_is_a_doubt(
+    database: SqliteDatabase, ask: Ask
+) -> None:
+    plan = QueryPlan(Clinic(database).show("doctors.name"))
+    assert "unknown" in ask("wo wohnen die teuersten", plan).abstained
+    assert any(doubt.code == "subject" for doubt in ask("zzz", plan).doubts)
 
 
 def test_one_table_is_asked_as_before(database: SqliteDatabase) -> None:

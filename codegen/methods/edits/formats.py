@@ -616,10 +616,11 @@ def _udiff_read(edit: Edit, answer: str) -> str:
     if answer == _NO_EDIT:
         return "".join(window_lines(edit))
     pairs: list[tuple[str, str]] = []
+    last = " "
     for line in lines_of(answer):
         if line == _HUNK:
             pairs.append(("", ""))
-            last = ""
+            last = " "
             continue
         if not pairs or line[0] not in " -+\\\n":
             raise Unreadable("form")

@@ -250,10 +250,10 @@ class Edits:
         seeds = [rng.getrandbits(64) for _ in range(self.moments)]
         more = [(r, rng.getrandbits(64)) for r in refactorings]
         drawn: list[tuple[Edit | None, str]] = []
-        for seed in seeds if change else ():
-            own = random.Random(seed)
-            session = ordered(change.path, change.before, change.after, own)
-            drawn.append((self._moment(session, own), ""))
+        if change:
+            for own in map(random.Random, seeds):
+                session = ordered(change.path, change.before, change.after, own)
+                drawn.append((self._moment(session, own), ""))
         drawn += [(self._moment(r.session, random.Random(seed)), r.kind) for r, seed in more]
         for number, (edit, kind) in enumerate(drawn):
             if edit is None:
@@ -273,14 +273,14 @@ class Edits:
         count = len(session.hunks)
         drawn = rng.random()
         for attempt in range(_TRIES + 2):
-            view_rng = random.Random(rng.getrandbits(64))
+            seed = rng.getrandbits(64)  # the same draws for every view
             done = rng.randrange(1, count) if count > 1 else 0
             last = rng.randint(1, count)
             for view in self._views():
                 if drawn < self.nothing or attempt == _TRIES + 1:
-                    found = nothing(session, view, random.Random(view_rng.getrandbits(64)))
+                    found = nothing(session, view, random.Random(seed))
                 elif drawn < self.nothing + self.unfinished or not done or attempt == _TRIES:
-                    found = unfinished(session, last, view, random.Random(view_rng.getrandbits(64)))
+                    found = unfinished(session, last, view, random.Random(seed))
                 else:
                     found = next_edit(session, done, view)
                 if found is None:

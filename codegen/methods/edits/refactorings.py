@@ -317,9 +317,9 @@ def variable(program: Program, rng: random.Random) -> list[Hunk]:
                     places[ast.dump(node)].append(node)
                     where[id(node)] = number
         for same in _shuffled([p for p in places.values() if len(p) >= 2], rng):
-            pieces = [program.place(node) for node in same]
+            pieces = [p for p in map(program.place, same) if p]
             first, last = where[id(same[0])], where[id(same[-1])]
-            if None in pieces or len({p.line for p in pieces if p}) < 2:
+            if len(pieces) < len(same) or len({p.line for p in pieces}) < 2:
                 continue
             read = {n.id for n in ast.walk(same[0]) if isinstance(n, ast.Name)}
             if not read or len(pieces[0].text) < 6 or _changes(body[first : last + 1], read):
@@ -331,7 +331,7 @@ def variable(program: Program, rng: random.Random) -> list[Hunk]:
             if indent.strip() or _inside(pieces):
                 continue
             added = Hunk(line, line, (f"{indent}{name} = {pieces[0].text}\n",))
-            return [added, *program.hunks(p._replace(text=name) for p in pieces if p)]
+            return [added, *program.hunks(p._replace(text=name) for p in pieces)]
     return []
 
 
@@ -358,9 +358,8 @@ def _changes(statements: Sequence[ast.stmt], names: set[str]) -> bool:
     return False
 
 
-def _inside(pieces: Sequence[Piece | None]) -> bool:
-    found = sorted(p for p in pieces if p)
-    return any(a.line == b.line and b.start < a.end for a, b in pairwise(found))
+def _inside(pieces: Sequence[Piece]) -> bool:
+    return any(a.line == b.line and b.start < a.end for a, b in pairwise(sorted(pieces)))
 
 
 def _stem(node: ast.AST) -> str:

@@ -133,7 +133,8 @@ def _command(
         return
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        raise _FailedError("crashed", f"{signal.Signals(number).name} {_complaints()}".strip())
+        names = {int(each): each.name for each in signal.Signals}
+        raise _FailedError("crashed", f"{names.get(number, number)} {_complaints()}".strip())
     code = os.WEXITSTATUS(status)
     # A program may end itself without a word; one that fails says why.
     text = _complaints()

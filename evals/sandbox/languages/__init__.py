@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from codegen.errors import ConfigError, nearest
 
 from .base import Language, MissingToolchainError, Toolchain, find_toolchain
-from .csharp import CSHARP
 from .go import GO
 from .haskell import HASKELL
 from .java import JAVA
@@ -24,7 +23,7 @@ from .shell import BASH
 LANGUAGES: Mapping[str, Language] = {
     language.name: language
     for language in (
-        *(BASH, C, CPP, CSHARP, GO, HASKELL, JAVA, JAVASCRIPT, LUA, PERL, PHP, R, RUBY, RUST),
+        *(BASH, C, CPP, GO, HASKELL, JAVA, JAVASCRIPT, LUA, PERL, PHP, R, RUBY, RUST),
         TYPESCRIPT,
     )
 }
@@ -33,7 +32,6 @@ HELLO: Mapping[str, str] = {
     "bash": "echo hello\n",
     "c": '#include <stdio.h>\nint main() { puts("hello"); }\n',
     "cpp": '#include <iostream>\nint main() { std::cout << "hello\\n"; }\n',
-    "csharp": 'class A { static void Main() { System.Console.WriteLine("hello"); } }\n',
     "go": 'package main\n\nimport "fmt"\n\nfunc main() { fmt.Println("hello") }\n',
     "haskell": 'main = putStrLn "hello"\n',
     "java": 'class A { public static void main(String[] a) { System.out.println("hello"); } }\n',

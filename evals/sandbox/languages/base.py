@@ -53,8 +53,8 @@ class Language:
         keep: patterns of what they leave for the second phase.
         run: the command of the second phase.
         check: the command that looks for errors and runs nothing; its exit status tells.
-        root: the command that prints the toolchain's own directory, where the tool on the path
-            only leads to it.
+        root: the command that prints the toolchain's own directory, ``{root}``, where the tool on
+            the path only leads to it.
         shares: further paths of the host, with ``*``, that the tools read.
         environment: further variables of its commands.
         any_address: whether its runtime reserves far more address space than it uses, so that only
@@ -66,6 +66,7 @@ class Language:
             in which two values are the same text if they are equal. It comes before the program.
         answers_last: whether it comes behind the program instead.
         support: file -> text of what ``answers`` and ``guard`` need beside the program.
+        closing: what may end a program, but has to go where tests follow.
         header: text that :attr:`prepare` compiles for all programs.
         guard: puts the statement that gives back the token at the end of what a program with its
             tests runs; see :mod:`..inner.foreign`.
@@ -94,6 +95,7 @@ class Language:
     answers: str = ""
     answers_last: bool = False
     support: Mapping[str, str] = field(default_factory=dict)
+    closing: str = ""
     header: str = ""
     guard: Guard | None = None
     names: Callable[[str], Names] | None = None
@@ -220,6 +222,9 @@ def find_toolchain(language: Language) -> Toolchain:
     for pattern in ("/etc/alternatives", *language.shares):
         for shared in sorted(Path("/").glob(pattern.lstrip("/"))):
             binds[str(shared)] = str(shared)
+    if root is not None:
+        above = max((top for top in binds if Path(root).is_relative_to(top)), key=len, default="")
+        tools["root"] = binds[above] + root.removeprefix(above) if above else root
     tools |= {f"{tool}.home": str(Path(path).parent.parent) for tool, path in tools.items()}
     return Toolchain(language, _version(language, here), here, tools, tuple(binds.items()))
 

@@ -4,6 +4,7 @@ its build tool, which would want a cache to write to, is not needed.
 
 from __future__ import annotations
 
+import platform
 import re
 from pathlib import Path
 
@@ -36,6 +37,19 @@ _GOPATH = "/usr/share/gocode"
 _LIST = ("list", "-e", "-export", "-deps", "-f", "{{if .Export}}{{.ImportPath}}={{.Export}}{{end}}")
 
 
+# Of the standard library, what programs of one file import; with all that these need.
+_LIBRARY = (
+    *("bufio", "bytes", "container/heap", "container/list", "container/ring", "context"),
+    *("crypto/md5", "crypto/rand", "crypto/sha1", "crypto/sha256", "crypto/sha512"),
+    *("encoding/base64", "encoding/binary", "encoding/csv", "encoding/hex", "encoding/json"),
+    *("errors", "flag", "fmt", "hash/crc32", "hash/fnv", "html", "io", "io/ioutil", "log", "maps"),
+    *("math", "math/big", "math/bits", "math/cmplx", "math/rand", "math/rand/v2", "net", "net/url"),
+    *("os", "os/exec", "os/signal", "path", "path/filepath", "reflect", "regexp", "runtime"),
+    *("slices", "sort", "strconv", "strings", "sync", "sync/atomic", "syscall", "testing"),
+    *("text/tabwriter", "text/template", "time", "unicode", "unicode/utf16", "unicode/utf8"),
+)
+
+
 def _build_library(toolchain: Toolchain, folder: Path) -> None:
     """Compiles the standard library, and testify where Debian's package of it is installed; writes
     where the result for each import is.
@@ -51,7 +65,7 @@ def _build_library(toolchain: Toolchain, folder: Path) -> None:
         "GOTELEMETRY": "off",
     }
     extra = [_TESTING] if Path(_GOPATH, "src", _TESTING).is_dir() else []
-    lines = run_tool(go, *_LIST, "std", *extra, cwd=folder, **environment).split("\n")
+    lines = run_tool(go, *_LIST, *_LIBRARY, *extra, cwd=folder, **environment).split("\n")
     inside = [
         f"packagefile {line.replace(str(folder), toolchain.cache, 1)}"
         for line in lines
@@ -91,8 +105,10 @@ def _guard(text: str) -> str:
     )
 
 
+_ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), "amd64")
+_TOOLS = f"{{root}}/pkg/tool/linux_{_ARCHITECTURE}"
 _COMPILE = (
-    *("{go}", "tool", "compile", "-p", "main", "-complete", "-pack"),
+    *(f"{_TOOLS}/compile", "-p", "main", "-complete", "-pack"),
     *("-importcfg", "{cache}/importcfg", "-o", "main.a", "main.go", "{support}"),
 )
 GO = Language(
@@ -106,7 +122,7 @@ GO = Language(
     compile=(
         _COMPILE,
         (
-            *("{go}", "tool", "link", "-s", "-w", "-importcfg", "{cache}/importcfg"),
+            *(f"{_TOOLS}/link", "-s", "-w", "-importcfg", "{cache}/importcfg"),
             *("-o", "main", "main.a"),
         ),
     ),
@@ -116,6 +132,7 @@ GO = Language(
     root=("env", "GOROOT"),
     shares=("/usr/share/go-*",),
     environment={
+        "GOROOT": "{root}",
         "GOCACHE": "/tmp/.go",
         "GO111MODULE": "off",
         "GOFLAGS": "",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
-from .base import Language
+from .base import Language, Names
 
 _MAIN = re.compile(r"^main\b", re.M)
 _IMPORT = re.compile(r"^import\b", re.M)
@@ -23,6 +24,10 @@ def _guard(text: str) -> str:
     return f"{text[:at]}\nimport qualified System.Environment\n{text[at:]}\n{_DONE}"
 
 
+def _names(_: str) -> Names:
+    return {"libraries": ":".join(map(str, Path("/usr/lib/ghc/lib").glob("*-ghc-*")))}
+
+
 HASKELL = Language(
     name="haskell",
     title="Haskell",
@@ -36,11 +41,14 @@ HASKELL = Language(
         ("/usr/bin/strip", "main"),
     ),
     keep=("main",),
-    run=("/tmp/main", "+RTS", "-M{memory_mib}m", "-RTS"),
+    run=("/tmp/main",),
     check=("{ghc}", "-fno-code", "-v0", "-w", "main.hs"),
-    shares=("/var/lib/ghc", "/usr/share/ghc*"),
+    shares=("/var/lib/ghc", "/usr/share/ghc*", "/usr/include"),
     any_address=True,
     comment="--",
     stop=("\n\n",),
+    # Without /proc its compiler does not find its libraries by itself.
+    environment={"LD_LIBRARY_PATH": "{libraries}"},
+    names=_names,
     guard=_guard,
 )

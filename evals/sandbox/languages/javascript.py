@@ -48,7 +48,7 @@ JAVASCRIPT = Language(
 )
 
 _STRIP = (
-    *("{esbuild}", "--log-level=error", "--format=cjs", "--platform=node", "--loader=ts"),
+    *("{esbuild}", "--log-level=error", "--format=cjs", "--platform=node"),
     *("--outfile=main.js", "main.ts"),
 )
 TYPESCRIPT = replace(

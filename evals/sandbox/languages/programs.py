@@ -25,6 +25,7 @@ _ADDRESS_FACTOR = 4
 # A compiler is given to a program as it is: it may be led to loop, or to fill memory and disks.
 COMPILE = Limits(cpu_s=20.0, memory_mib=1024, output_bytes=64 << 20, file_mib=64)
 MOST_SOURCE = 2_000_000  # characters
+_NOTHING = ("/usr/bin/true",)
 _ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "HOME": "/tmp",
@@ -104,7 +105,8 @@ class Program:
     def check(self) -> Command:
         """How errors are found in it without running it."""
         language = self.toolchain.language
-        commands, own_proc = self._filled([language.check]), language.own_proc
+        # As a compiler before a program that does nothing.
+        commands, own_proc = self._filled([language.check, _NOTHING]), language.own_proc
         return Command("stdio", self._files, commands, self._environment, own_proc=own_proc)
 
     def run(self, built: Mapping[str, bytes]) -> Command:
@@ -144,7 +146,8 @@ class Program:
         files = {fill(language.file, names): self.source}
         if names["support"]:
             files |= {name: fill(text, names) for name, text in language.support.items()}
-        return {name: text.encode("utf-8", "surrogatepass") for name, text in files.items()}
+        own = {name: text.encode("utf-8", "surrogatepass") for name, text in files.items()}
+        return {**(self.job.files if isinstance(self.job, Script) else {}), **own}
 
     @property
     def _environment(self) -> dict[str, str]:
@@ -163,6 +166,8 @@ def program_of(job: Job | Script, toolchain: Toolchain) -> Program:
         InputError: for a job that can't be judged in its language.
     """
     language, source = toolchain.language, job.program
+    if job.mode in ("isolated", "in_sandbox") and language.closing:
+        source = source.rstrip().removesuffix(language.closing)
     if isinstance(job, Job) and job.mode == "isolated" and (language.answers or language.support):
         parts = [source, job.test]
         parts.insert(2 if language.answers_last else 0, language.answers)

@@ -93,11 +93,11 @@ def _guard(text: str) -> str:
     tests = [found[2] for found in _TEST.finditer(text)]
     if not tests:
         return in_main(_MAIN, _DONE)(text)
-    text = _TEST.sub(r"\1 pub fn \2()", text)
+    text = _TEST.sub(r"\1 pub fn codegen_\2()", text)
     prefix = f"{module[1]}::" if module else ""
     text = _MODULE.sub(r"mod \1", text)
-    text = re.sub(_MAIN, "fn codegen_main() {", text)
-    calls = "".join(f"{prefix}{name}(); " for name in tests)
+    text = re.sub(_MAIN, "fn codegen_replaced() {", text)
+    calls = "".join(f"{prefix}codegen_{name}(); " for name in tests)
     return f"{text}\nfn main() {{ {calls}{_DONE} }}\n"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from .base import Language
 from .source import appended
 
@@ -60,6 +62,7 @@ def codegen_text(v)
   case v
   when Float then v.finite? && v == v.floor && v.abs < 1e15 ? v.to_i.to_s : v.to_s
   when Array then "[" + v.map { |item| codegen_text(item) }.join(",") + "]"
+  when Set then "set" + codegen_text(v.map { |item| codegen_text(item) }.sort)
   when Hash
     pairs = v.map { |k, item| codegen_text(k) + ":" + codegen_text(item) }
     "{" + pairs.sort.join(",") + "}"
@@ -87,10 +90,10 @@ PHP = Language(
     install="php-cli",
     version=("{php}", "--version"),
     run=(
-        *("{php}", "-n", "-d", "memory_limit={memory_mib}M", "-d", "zend.assertions=1"),
+        *("{php}", "-d", "memory_limit={memory_mib}M", "-d", "zend.assertions=1"),
         *("-d", "assert.exception=1", "-d", "display_errors=stderr", "main.php"),
     ),
-    check=("{php}", "-n", "-l", "main.php"),
+    check=("{php}", "-l", "main.php"),
     shares=("/etc/php", "/usr/share/php"),
     any_address=True,
     stop=("\nfunction", "\n?>", "\n//", "\n#"),
@@ -101,8 +104,24 @@ function codegen_answer($value) {
 }
 """,
     answers_last=True,
+    closing="?>",
     guard=_php_guard,
 )
+
+_LUA_EXIT = re.compile(r"^os\.exit\((.*)\)\s*\Z", re.M)
+_LUA_DONE = (
+    'do local f = io.open(".answers", "w") f:write(os.getenv("CODEGEN_TOKEN")) f:close() end'
+)
+
+
+def _lua_guard(text: str) -> str:
+    """Tests of luaunit end with a call of exit, with its status."""
+    found = _LUA_EXIT.search(text)
+    if found is None:
+        return f"{text}\n{_LUA_DONE}\n"
+    end = f"local codegen_status = {found[1]}\nif codegen_status == 0 then {_LUA_DONE} end\n"
+    return f"{text[: found.start()]}{end}os.exit(codegen_status)\n"
+
 
 LUA = Language(
     name="lua",
@@ -136,9 +155,7 @@ local function codegen_answer(value)
   file:close()
 end
 """,
-    guard=appended(
-        'do local f = io.open(".answers", "w") f:write(os.getenv("CODEGEN_TOKEN")) f:close() end'
-    ),
+    guard=_lua_guard,
 )
 
 R = Language(

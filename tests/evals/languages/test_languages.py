@@ -16,7 +16,7 @@ import pytest
 from language_programs import PROGRAMS, Programs
 
 from codegen.errors import SandboxError
-from codegen.evals.sandbox import Job, Limits, Sandbox
+from codegen.evals.sandbox import Job, Limits, Sandbox, Script
 from codegen.evals.sandbox.languages import (
     HELLO,
     LANGUAGES,
@@ -117,7 +117,7 @@ def test_a_program_with_a_fault_says_where(sandbox: Sandbox, name: str) -> None:
 def test_a_program_is_checked_without_running_it(sandbox: Sandbox, name: str) -> None:
     assert sandbox.check(PROGRAMS[name].loop, name).passed
     found = sandbox.check(PROGRAMS[name].broken, LANGUAGES[name].name)
-    assert found.status == "error" and found.message, found
+    assert found.status == "compile_error" and found.message, found
 
 
 @pytest.mark.parametrize("name", languages())
@@ -188,3 +188,37 @@ def test_no_claim_is_believed(sandbox: Sandbox, name: str, program: str) -> None
         outcome = sandbox.run(judged(name, program, mode))
         assert not outcome.passed, outcome
         assert outcome.status != "infra_error", outcome
+
+
+SCRIPTS = {
+    "bash": "cat in.txt; echo wrong >&2; printf made > out.txt; exit 3",
+    "javascript": (
+        "const fs = require('fs'); process.stdout.write(fs.readFileSync('in.txt', 'utf8'));"
+        "console.error('wrong'); fs.writeFileSync('out.txt', 'made'); process.exit(3);"
+    ),
+    "c": (
+        '#include <stdio.h>\n#include "part.h"\nint main() { FILE* f = fopen("in.txt", "r"); int c;'
+        ' while ((c = getc(f)) > 0) putchar(c); fputs("wrong\\n", stderr);'
+        ' fputs("made", fopen("out.txt", "w")); return THREE; }\n'
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts_are_looked_at(sandbox: Sandbox, name: str) -> None:
+    files = {"in.txt": b"given", "part.h": b"#define THREE 3\n"}
+    script = Script(SCRIPTS[name], files=files, fetch=["out.txt", "none"], language=name)
+    outcome = sandbox.run(script)
+    assert (outcome.stdout, outcome.stderr.strip(), outcome.exit_code) == ("given", "wrong", 3)
+    assert outcome.files == {"out.txt": b"made"}
+    assert outcome.status == "exited" and outcome.trust == "in_sandbox"
+
+
+@pytest.mark.parametrize("name", ["c"])
+def test_scripts_that_do_not_compile_or_crash(sandbox: Sandbox, name: str) -> None:
+    failed = sandbox.run(Script("int main( {", language=name))
+    assert failed.status == "compile_error" and "main.c" in failed.message
+    assert failed.exit_code is None
+    crashed = sandbox.run(Script("int main() { return *(volatile int*)0; }\n", language=name))
+    assert (crashed.status, crashed.exit_code) == ("crashed", -11), crashed
+    assert sandbox.submit(Script("int main() { return 0; }", language=name)).result().passed

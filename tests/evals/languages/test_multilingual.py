@@ -207,7 +207,7 @@ def test_names_of_tasks() -> None:
 
 # task -> languages; and every how many-th problem the long suite takes.
 SETS = {
-    "mbxp": (("cpp", "java", "javascript", "php", "ruby", "typescript", "csharp"), 25),
+    "mbxp": (("cpp", "java", "javascript", "php", "ruby", "typescript"), 25),
     "humanevalpack": (("cpp", "go", "java", "javascript", "rust"), 10),
     "mceval": (tuple(LANGUAGES), 5),
 }

@@ -516,9 +516,6 @@ def test_bigcodebench(
 ) -> None:
     rows = [BIG, {**BIG, "task_id": "BigCodeBench/2", "test": "import wordcloud\n" + BIG["test"]}]
     task = tasks.load("bigcodebench-hard", str(write_rows(rows)))
-    assert task.reference_exceptions == {
-        "BigCodeBench/2": "needs wordcloud, which the sandbox does not offer"
-    }
     id_ = "BigCodeBench/1"
     samples = [
         sample(id_, BIG["canonical_solution"], "continue", 0),
@@ -527,11 +524,19 @@ def test_bigcodebench(
         sample(id_, "```\ndef task_func(x):\n    return x\n```", "chat", 2),
         sample(id_, "```\ndef task_func(x):\n    import sys; sys.exit(0)\n```", "chat", 3),
         sample(id_, "Sorry.", "chat", 4),
+        sample("BigCodeBench/2", BIG["canonical_solution"], "continue", 0),
     ]
     result = score(samples, task, out=tmp_path / "out", sandbox=sandbox)
+    missing = "needs wordcloud, which the sandbox does not offer"
+    assert task.reference_exceptions["BigCodeBench/2"] == missing
     assert result.statuses["passed"] == 2
     assert result.statuses["no_answer"] == 1
-    assert sum(result.statuses.values()) == 5
+    assert result.statuses["infra_error"] == 1
+    assert sum(result.statuses.values()) == 6
+    assert [p.problem_id for p in result.problems if p.n] == ["BigCodeBench/1"]
+    assert not result.complete
+    assert any("1 of 6 samples, of 1 problems, are left out" in n for n in result.notes)
+    assert any(missing in note for note in result.notes)
     assert any("could have forged" in note for note in result.notes)
 
 

@@ -3,11 +3,13 @@ inspect_ai. Each test needs the package itself; verl's and tinker's files are lo
 their packages import a whole trainer (``pip install --no-deps verl tinker-cookbook``).
 """
 
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import asyncio
 import importlib.util
 import json
+import pickle
 import sys
 import threading
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ from codegen.adapters import answers
 from codegen.adapters.verl import compute_score
 from codegen.errors import InputError
 from codegen.evals.sandbox import Sandbox
+from codegen.rewards import SandboxReward
 from tests.server.conftest import Served
 from tests.server.sandbox.conftest import TOKEN, serving
 
@@ -138,6 +141,22 @@ def test_a_ground_truth_that_is_none_is_told(truth: str) -> None:
         compute_score("mine", RIGHT, truth)
 
 
+def test_trl_calls_the_reward_by_a_service(service: Served) -> None:
+    """As ``GRPOTrainer`` calls it: all columns as keywords, one value each."""
+    reward = pickle.loads(pickle.dumps(SandboxReward(service=service.url)))  # noqa: S301 - our own
+    completions: list[Any] = [PLAIN, PLAIN.replace("+", "-"), EXITS, "No."]
+    for found in (completions, [[{"role": "assistant", "content": c}] for c in completions]):
+        values = reward(
+            prompts=["Write add(a, b)."] * 4,
+            completions=found,
+            completion_ids=[[1]] * 4,
+            tests=["assert add(1, 2) == 3\n"] * 4,
+            trainer_state=None,
+        )
+        assert values == [1.0, 0.0, 0.0, 0.0]
+    reward.close()
+
+
 def test_tinker_by_changing_the_url(guarded: Served) -> None:
     pytest.importorskip("aiohttp")
     tinker = module_of("tinker_cookbook", "sandbox/sandboxfusion.py")
@@ -165,6 +184,7 @@ def test_tinker_by_changing_the_url(guarded: Served) -> None:
 def test_verifiers(tmp_path: Path) -> None:
     pytest.importorskip("verifiers.v1")
     import verifiers.v1 as vf
+    from verifiers.v1.trace import AgentInfo
 
     from codegen.adapters.verifiers import load_taskset
 
@@ -176,10 +196,12 @@ def test_verifiers(tmp_path: Path) -> None:
     assert (task.data.id, task.data.prompt) == ("add", "Write add(a, b).")
     assert asyncio.run(task.validate(None)) is True  # type: ignore[arg-type]
     for answer, reward in ((PLAIN, 1.0), (PLAIN.replace("+", "-"), 0.0), (EXITS, 0.0)):
-        trace = vf.Trace(task=vf.TraceTask(type="CodeTask", data=task.data))
+        agent = AgentInfo(config=vf.AgentConfig())
+        trace = vf.Trace(task=vf.TraceTask(type="CodeTask", data=task.data), agent=agent)
         trace.root_reply = answer
         asyncio.run(task.score(trace))
-        assert dict(trace.rewards) == {"passed": reward}
+        assert trace.reward == reward
+        assert list(trace.rewards) == ["passed"]
 
 
 @pytest.mark.usefixtures("judged")
@@ -187,8 +209,8 @@ def test_inspect_ai(tmp_path: Path) -> None:
     pytest.importorskip("inspect_ai")
     from inspect_ai import Task, eval
     from inspect_ai.dataset import Sample
-    from inspect_ai.model import ModelOutput, get_model
-    from inspect_ai.solver import generate, solver
+    from inspect_ai.model import ModelOutput
+    from inspect_ai.solver import solver
     from inspect_ai.util import sandbox
 
     from codegen.adapters import inspect_ai as adapter
@@ -202,7 +224,11 @@ def test_inspect_ai(tmp_path: Path) -> None:
             await box.write_file("deep/in.txt", "é\r\n")
             await box.write_file("raw", bytes(range(256)))
             ran = await box.exec(
-                ["python3", "-c", "import os; print(open('deep/in.txt').read(), os.environ['X'])"],
+                [
+                    "python3",
+                    "-c",
+                    "import os; print(open('deep/in.txt', newline='').read(), os.environ['X'])",
+                ],
                 env={"X": "y"},
             )
             seen["ran"] = (ran.success, ran.returncode, ran.stdout)
@@ -228,6 +254,8 @@ def test_inspect_ai(tmp_path: Path) -> None:
                 except Exception as error:  # noqa: BLE001 - its name is looked at
                     seen[name] = type(error).__name__
             seen["left"] = await box.read_file("left")
+            # Asking the mock model would count tokens, with data from the network.
+            state.output = ModelOutput.from_content("mockllm", replies[state.sample_id])
             return state
 
         return solve
@@ -236,10 +264,10 @@ def test_inspect_ai(tmp_path: Path) -> None:
         Sample("Write add(a, b).", id=n, metadata={"tests": "assert add(1, 2) == 3\n"})
         for n in range(3)
     ]
-    outputs = [ModelOutput.from_content("mockllm", text) for text in (PLAIN, EXITS, "No.")]
+    replies = (PLAIN, EXITS, "No.")
     log = eval(
-        Task(samples, solver=[tries(), generate()], scorer=adapter.tests_pass(), sandbox="codegen"),
-        model=get_model("mockllm/model", custom_outputs=outputs),
+        Task(samples, solver=tries(), scorer=adapter.tests_pass(), sandbox="codegen"),
+        model="mockllm/model",
         log_dir=str(tmp_path), display="none", max_samples=1,
     )[0]  # fmt: skip
     assert log.status == "success", log.error
@@ -252,7 +280,7 @@ def test_inspect_ai(tmp_path: Path) -> None:
         "text": "é\r\n",
         "raw": bytes(range(256)),
         "missing": False,
-        "late": "TimeoutError",
+        "late": "SandboxTimeoutError",
         "none": "FileNotFoundError",
         "folder": "IsADirectoryError",
         "outside": "PermissionError",

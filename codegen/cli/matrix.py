@@ -1,0 +1,264 @@
+"""``codegen eval matrix``: tasks x models x seeds of one YAML file, and one table at the end.
+
+::
+
+    tasks: [humaneval-short, {task: livecodebench, since: 2025-01-01}]
+    models:
+      - embedded
+      - {name: tuned, model: runs/7, style: chat}
+    seeds: [0, 1]
+    options: {n: 5, temperature: 0.8}     # options of `codegen eval run`, for all cells
+    score: {workers: 2}                   # options of `codegen eval score`
+
+Options of a model come before those of a task, and these before the general ones. A cell is a run
+directory, ``OUT/TASK/MODEL/seed-N``, that the other commands of ``codegen eval`` read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import click
+
+from codegen.cli.clients import EndpointOptions
+from codegen.cli.evals import RunOptions, ScoreOptions, sample_cell, score_cell
+from codegen.cli.options import command
+from codegen.config import Config, parse_config, read_yaml, setting
+from codegen.errors import CodegenError, ConfigError
+from codegen.evals.score import Score, read_score
+from codegen.evals.statistics import Count, base_task, estimate_pass_at_k
+from codegen.generation import Backend
+from codegen.records import write_atomic
+from codegen.schema import read_json
+from codegen.terminal import echo
+
+CELL = "cell.json"
+_MOST_BYTES = 1 << 20
+_OWN = ("out", "retry", "seed")  # of a cell, not of the file
+
+
+class Matrix(Config):
+    """A YAML file of runs."""
+
+    tasks: tuple[str | dict[str, Any], ...] = setting(
+        ..., "tasks by name, or a mapping of task and options of `codegen eval run`"
+    )
+    models: tuple[str | dict[str, Any], ...] = setting(
+        ..., "models by name, or a mapping of model, options, and a name for the table"
+    )
+    seeds: tuple[int, ...] = setting((0,), "random seeds, one run each")
+    tries: int = setting(1, "requests for a problem: above 1, failures are tried again", ge=1, le=9)
+    options: dict[str, Any] = setting({}, "options of `codegen eval run` for all cells")
+    score: dict[str, Any] = setting({}, "options of `codegen eval score`")
+
+    def _check(self) -> None:
+        for name in ("tasks", "models", "seeds"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} is empty.")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One run to make.
+
+    Attributes:
+        task, model, seed: as the table calls them.
+        folder: where it goes.
+        run: of the first try; :meth:`options` gives those of the others.
+    """
+
+    task: str
+    model: str
+    seed: int
+    folder: Path
+    named: str
+    run: RunOptions
+    server: EndpointOptions
+
+    def at(self, number: int) -> Path:
+        """The directory of a try, from 1."""
+        return self.folder if number == 1 else self.folder / f"try-{number}"
+
+
+def cells_of(matrix: Matrix, out: Path, where: str) -> list[Cell]:
+    """The runs of a file, by model, so that a model's runs follow one another.
+
+    Raises:
+        ConfigError: for an unknown or wrong option, or two rows of one name; names the row.
+    """
+    tasks = _rows(matrix.tasks, "task", where)
+    models = _rows(matrix.models, "model", where)
+    cells = []
+    for model, of_model in models.items():
+        for task, of_task in tasks.items():
+            for seed in matrix.seeds:
+                place = f"{where}: {task}, {model}"
+                given = {**matrix.options, **of_task, **of_model}
+                if wrong := next((name for name in _OWN if name in given), None):
+                    raise ConfigError(f"{place}: {wrong} can't be given here.")
+                named = given.pop("task", None)
+                if not isinstance(named, str):
+                    raise ConfigError(f"{place}: task must be a name.")
+                folder = out / _plain(task) / _plain(model) / f"seed-{seed}"
+                given |= {"out": str(folder), "seed": seed}
+                for_server = {
+                    name: given.pop(name) for name in EndpointOptions.model_fields if name in given
+                }
+                cells.append(
+                    Cell(
+                        task,
+                        model,
+                        seed,
+                        folder,
+                        named,
+                        parse_config(RunOptions, given, place),
+                        parse_config(EndpointOptions, for_server, place),
+                    )
+                )
+    if len({cell.folder for cell in cells}) < len(cells):
+        raise ConfigError(f"{where}: two rows have one name.", "Give each its own `name`.")
+    return cells
+
+
+def _rows(rows: Sequence[str | Mapping[str, Any]], key: str, where: str) -> dict[str, Any]:
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        options = {key: row} if isinstance(row, str) else dict(row)
+        if key not in options:
+            raise ConfigError(f"{where}: a row of {key}s has no key {key!r}.")
+        name = str(options.pop("name", options[key]))
+        if name in found:
+            raise ConfigError(f"{where}: two {key}s are called {name!r}.", "Give one a `name`.")
+        # YAML reads an unquoted day as a date.
+        found[name] = {k: str(v) if isinstance(v, date) else v for k, v in options.items()}
+    return found
+
+
+def _plain(name: str) -> str:
+    short = re.sub(r"[^\w.+-]+", "-", name).strip("-.")
+    if short == name:
+        return name
+    return f"{short}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def run_cell(
+    cell: Cell, tries: int, score: ScoreOptions, opened: dict[str, Backend] | None = None
+) -> Score:
+    """Samples and scores a cell, or resumes what is there; the score of its last try.
+
+    Args:
+        opened: see :func:`codegen.cli.evals.sample_cell`.
+    """
+    wanted = {
+        "task": cell.named,
+        "tries": tries,
+        "run": cell.run.model_dump(mode="json", exclude={"out"}),
+        "server": cell.server.model_dump(mode="json"),
+        "score": score.model_dump(mode="json"),
+    }
+    marker = cell.folder / CELL
+    if marker.is_file():
+        try:
+            done = read_json(marker, _MOST_BYTES)
+        except ValueError:
+            done = None
+        if done == wanted and (found := read_score(cell.at(tries))).complete:
+            return found
+    found: Score | None = None
+    for number in range(1, tries + 1):
+        more = {"out": str(cell.at(number))}
+        if found:
+            more["retry"] = str(cell.at(number - 1))
+        sample_cell(cell.named, cell.run.model_copy(update=more), cell.server, {}, opened)
+        of_cell = score.model_copy(update={"task": cell.named, "source": cell.run.source})
+        found, _, _ = score_cell(str(cell.at(number)), of_cell)
+    write_atomic(marker, json.dumps(wanted, indent=2) + "\n")
+    return found or read_score(cell.at(tries))
+
+
+@command(
+    short_help="Run tasks x models x seeds from one YAML file.",
+    example="codegen eval matrix matrix.yaml --out runs/matrix",
+)
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option("--out", required=True, metavar="DIR", help="Output directory.")
+def matrix(file: str, out: str, as_json: bool) -> dict[str, Any]:
+    """Sample and score every task with every model and seed that FILE names.
+
+    Run the same command again to resume: cells that are done are not run again. A cell that fails
+    is reported, and the others are run.
+    """
+    found = parse_config(Matrix, read_yaml(file, "matrix"), file)
+    score = parse_config(ScoreOptions, found.score, f"{file}: score")
+    cells = cells_of(found, Path(out), file)
+    scores: dict[tuple[str, str], list[Score]] = {}
+    rows: list[dict[str, Any]] = []
+    opened: dict[str, Backend] = {}
+    for number, cell in enumerate(cells, 1):
+        row: dict[str, Any] = {"task": cell.task, "model": cell.model, "seed": cell.seed,
+                               "path": str(cell.at(found.tries)), "error": None}  # fmt: skip
+        rows.append(row)
+        echo(f"[{number}/{len(cells)}] {cell.task}, {cell.model}, seed {cell.seed}", err=True)
+        try:
+            result = run_cell(cell, found.tries, score, opened)
+        except CodegenError as error:
+            row["error"] = str(error)
+            echo(f"  failed: {error}", err=True)
+            continue
+        row["complete"] = result.complete
+        row["pass_at_k"] = {k: estimate.value for k, estimate in result.estimates.items()}
+        scores.setdefault((cell.task, cell.model), []).append(result)
+    table = list(_table(scores))
+    if not as_json:
+        _print_table(table)
+        echo(f"Compare the runs with: codegen eval compare {out}/TASK/*/seed-N")
+    ok = all(row["error"] is None and row["complete"] for row in rows)
+    return {"ok": ok, "cells": rows, "table": table}
+
+
+def _table(scores: Mapping[tuple[str, str], Sequence[Score]]) -> Iterator[dict[str, Any]]:
+    """A row for each task and model: pass@1 over the samples of all seeds, and the seeds' own."""
+    for (task, model), of_seeds in scores.items():
+        pooled: dict[str, Count] = {}
+        for score in of_seeds:
+            for id_, count in score.counts.items():
+                before = pooled.get(id_, Count(0, 0))
+                pooled[id_] = Count(before.n + count.n, before.c + count.c)
+        counts = list(pooled.values())
+        estimate = estimate_pass_at_k(counts, 1, [base_task(id_) for id_ in pooled])
+        each = [score.estimates[1].value for score in of_seeds if 1 in score.estimates]
+        yield {
+            "task": task,
+            "model": model,
+            "seeds": len(of_seeds),
+            "problems": len(counts),
+            "pass_at_1": estimate.value if estimate else None,
+            "low": estimate.tasks_low if estimate else None,
+            "high": estimate.tasks_high if estimate else None,
+            "seed_stdev": statistics.stdev(each) if len(each) > 1 else None,
+            "complete": all(score.complete for score in of_seeds),
+        }
+
+
+def _print_table(table: Sequence[Mapping[str, Any]]) -> None:
+    if not table:
+        return
+    wide = {name: max(len(row[name]) for row in table) for name in ("task", "model")}
+    echo(f"{'task':<{wide['task']}}  {'model':<{wide['model']}}  pass@1  other tasks like these")
+    for row in table:
+        rate = "   none" if row["pass_at_1"] is None else f"{row['pass_at_1']:6.1%}"
+        line = f"{row['task']:<{wide['task']}}  {row['model']:<{wide['model']}}  {rate}"
+        if row["low"] is not None:
+            line += f"  {row['low']:.1%} to {row['high']:.1%}"
+        line += f"  {row['problems']} problems, {row['seeds']} seeds"
+        if row["seed_stdev"] is not None:
+            line += f" (± {100 * row['seed_stdev']:.1f} points)"
+        echo(line if row["complete"] else f"{line}, incomplete")

@@ -1,0 +1,92 @@
+"""Answers that edit a program by blocks of search and replace, as aider's format ``diff``.
+
+::
+
+    <<<<<<< SEARCH
+    lines of the program, exactly as they are
+    =======
+    lines that take their place
+    >>>>>>> REPLACE
+
+Text around the blocks is allowed, and a fence around each. The lines are looked for from the end of
+the block before, then from the beginning; a block without lines to search for is the whole of an
+empty program, or goes to its end. If the lines are not there, white space in front of all of them
+may differ by the same amount, as aider allows; anything else makes the answer malformed.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .extraction import Extraction
+
+BLOCKS = """\
+Answer with edits, each a block of this form, in order:
+
+```
+<<<<<<< SEARCH
+lines of the program, exactly as they are
+=======
+lines that take their place
+>>>>>>> REPLACE
+```"""
+_BLOCK = re.compile(
+    r"^<{5,9} SEARCH[^\n]*\n(.*?)^={5,9}[ \t]*\n(.*?)^>{5,9} REPLACE", re.DOTALL | re.MULTILINE
+)
+_HEAD = re.compile(r"^<{5,9} SEARCH", re.MULTILINE)
+
+
+def apply_blocks(before: str, answer: str) -> Extraction:
+    """The program after the edits of an answer; none, with the reason, if one can't be made."""
+    if not answer.strip():
+        return Extraction("", "the answer is empty", "empty")
+    blocks = [(found[1], found[2]) for found in _BLOCK.finditer(answer)]
+    if not blocks:
+        return Extraction("", "no block of search and replace in the answer")
+    if len(blocks) < len(_HEAD.findall(answer)):
+        return Extraction("", "a block of search and replace has no end")
+    lines, start = before.splitlines(), 0
+    for number, (search, replace) in enumerate(blocks, 1):
+        wanted, new = search.splitlines(), replace.splitlines()
+        found = _found(lines, wanted, start) or _found(lines, wanted, 0)
+        if found is None:
+            return Extraction("", f"the lines to search for in block {number} are not there")
+        place, indent = found
+        new = [_shifted(line, indent) for line in new]
+        lines[place : place + len(wanted)] = new
+        start = place + len(new)
+    return Extraction("\n".join(lines) + "\n")
+
+
+def _found(lines: list[str], wanted: list[str], start: int) -> tuple[int, str] | None:
+    """Where the lines are, and what their indentation lacks in the block; None if nowhere."""
+    if not any(line.strip() for line in wanted):
+        return len(lines), ""
+    places = range(start, len(lines) - len(wanted) + 1)
+    for place in places:
+        if [line.rstrip() for line in lines[place : place + len(wanted)]] == [
+            line.rstrip() for line in wanted
+        ]:
+            return place, ""
+    for place in places:
+        indents = {
+            _lacking(line, one)
+            for line, one in zip(lines[place : place + len(wanted)], wanted, strict=True)
+            if line.strip() or one.strip()
+        }
+        if len(indents) == 1 and (indent := indents.pop()) is not None:
+            return place, indent
+    return None
+
+
+def _lacking(line: str, wanted: str) -> str | None:
+    """The white space that ``wanted`` lacks in front to be the line; None if more differs."""
+    line, wanted = line.rstrip(), wanted.rstrip()
+    if not line.endswith(wanted):
+        return None
+    indent = line.removesuffix(wanted)
+    return indent if not indent.strip() else None
+
+
+def _shifted(line: str, indent: str) -> str:
+    return indent + line if line.strip() else line

@@ -1,0 +1,325 @@
+r"""LiveCodeBench, code generation (Jain et al. 2024, arXiv 2403.07974): dated contest problems.
+
+The data is a file of the authors' columns, such as ``test6.jsonl`` of their data set (several
+releases are several files: join them); ``--since`` and ``--until`` choose problems by the date of
+their contest, so that none is older than a model. Rows of SandboxFusion's form (``content``,
+``test``, ``labels``) are read too: its samples of LiveCodeBench and of CodeContests.
+
+A problem with starter code is judged by calling ``Solution().NAME`` with the JSON values of each
+line of a test's input; the others read standard input and print. Results are compared as the
+authors' ``testing_util.py`` does: text line by line without white space at the ends of lines, and
+where a line differs word by word as decimal numbers; values by ``==``, with a list for a tuple that
+is returned. As there, each test has 6 seconds (here of CPU time), a program finds the names of the
+usual modules imported, and the last fenced block of an answer is the program. The prompt is their
+general one.
+
+Some private tests are base64 of zlib of a pickle. It is never unpickled: the texts in it are read
+from its list of operations, and one that would build anything but texts and dictionaries is
+refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import json
+import pickletools
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Self
+
+from codegen.errors import ConfigError, InputError
+from codegen.evals.sandbox import Job, Limits, Outcome, SandboxProtocol
+from codegen.records import Sample, Verdict
+
+from .base import CodeTask, Key
+from .cases import cases_test, with_runner, with_timeouts
+from .extraction import Extraction, fenced_blocks, parses, with_preamble
+from .rows import Home, Problem, text_field
+from .styles import style_of
+
+CPU_S = 6.0  # of one test
+_MEMORY_MIB = 2048
+_MOST_BYTES = 512 << 20  # of the tests of a problem, unpacked
+_TEXT_OPERATIONS = {
+    *("PROTO", "FRAME", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "EMPTY_DICT", "MARK"),
+    *("SETITEM", "SETITEMS", "STOP", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+}
+_MODULES = [
+    *("string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random"),
+    *("statistics", "itertools", "functools", "operator", "io", "sys", "json"),
+]
+# What the authors put in front of each program.
+PREAMBLE = "\n".join(
+    [
+        *(f"from {name} import *" for name in [*_MODULES, "builtins", "typing"]),
+        f"import {', '.join(_MODULES)}",
+        "sys.setrecursionlimit(50000)",
+    ]
+)
+_SYSTEM = (
+    "You are an expert Python programmer. You will be given a question (problem specification) and "
+    "will generate a correct Python program that matches the specification and passes all tests."
+)
+_STARTER = (
+    "You will use the following starter code to write the solution to the problem and enclose your "
+    "code within delimiters."
+)
+_STDIN = (
+    "Read the inputs from stdin solve the problem and write the answer to stdout (do not directly "
+    "test on the sample inputs). Enclose your code within delimiters as follows. Ensure that when "
+    "the python program runs, it reads the inputs, runs the algorithm and writes output to STDOUT."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ContestProblem(Problem):
+    """One row; ``prompt`` is the whole instruction.
+
+    Attributes:
+        question: the problem alone.
+        starter: the code to complete; empty for a program that reads and prints.
+        function: the name of the method of ``Solution``; likewise.
+        tests: columns of tests as the row has them.
+        day: of the contest.
+        difficulty, platform: as the row says.
+        place: the row's file and line.
+    """
+
+    question: str
+    starter: str = ""
+    function: str = ""
+    tests: tuple[str, ...] = field(default=(), repr=False)
+    day: date | None = None
+    difficulty: str = ""
+    platform: str = ""
+    place: str = ""
+
+
+class LiveCodeBench(CodeTask[ContestProblem]):
+    """The task over given problems."""
+
+    home = Home("languages/samples/live_code_bench_v1.jsonl.gz")
+    whole_programs = True
+
+    @classmethod
+    def problem_of(cls, place: str, row: Mapping[str, Any]) -> ContestProblem:
+        """The problem of a row of either form; its tests are read when they are needed."""
+        return _official(place, row) if "question_content" in row else _of_fusion(place, row)
+
+    def dated(self, since: date | None, until: date | None) -> Self:
+        """The task over the problems of contests from ``since`` to ``until``, both included.
+
+        Raises:
+            ConfigError: if no problem is of that time.
+            InputError: if a row has no date.
+        """
+        for problem in self._problems:
+            if problem.day is None:
+                raise InputError(
+                    f"{problem.place}: the row has no contest_date.", "Leave out --since, --until."
+                )
+        chosen = [
+            problem
+            for problem in self._problems
+            if problem.day and (since or date.min) <= problem.day <= (until or date.max)
+        ]
+        if not chosen:
+            days = sorted(problem.day for problem in self._problems if problem.day)
+            raise ConfigError(
+                f"No problem of {self.source} is from {since or days[0]} to {until or days[-1]}.",
+                f"Its problems are from {days[0]} to {days[-1]}.",
+            )
+        return type(self)(self.name, self.description, chosen, self.source)
+
+    def labels(self, problem: ContestProblem) -> Sequence[str]:
+        """Difficulty and platform."""
+        return [label for label in (problem.difficulty, problem.platform) if label]
+
+    def remarks(self, problems: Sequence[ContestProblem]) -> Sequence[str]:
+        """From when to when the problems are."""
+        days = sorted(problem.day for problem in problems if problem.day)
+        return [f"The problems are of contests from {days[0]} to {days[-1]}."] if days else []
+
+    def code(self, problem: ContestProblem) -> str:
+        """The question as a docstring, and the starter code."""
+        question = problem.question.replace('"""', "'''").strip()
+        return f'"""\n{question}\n"""\n\n{problem.starter.rstrip()}\n'.rstrip("\n") + "\n"
+
+    def extract(self, problem: ContestProblem, sample: Sample) -> Extraction:
+        """The last fenced block, as the authors do; without one, by the general rules."""
+        blocks = [block for block in fenced_blocks(sample.completion) if block.strip()]
+        if blocks and style_of(sample).read == "find":
+            return Extraction(blocks[-1])
+        return super().extract(problem, sample)
+
+    def judge(
+        self, programs: Iterable[tuple[Key, ContestProblem, str]], sandbox: SandboxProtocol
+    ) -> Iterator[tuple[Key, Verdict | Outcome]]:
+        """By :meth:`job`; a test that took too long is a ``timeout``."""
+        for key, found in super().judge(programs, sandbox):
+            yield key, with_timeouts(found)
+
+    def job(self, problem: ContestProblem, program: str) -> Job | Verdict:
+        """All tests, each in a process of its own."""
+        if not parses(program):
+            return Verdict(problem.id, 0, "syntax_error", message="not valid Python")
+        cases = read_tests(problem)
+        call = f"Solution().{problem.function}" if problem.function else ""
+        whole = with_preamble(PREAMBLE, program)
+        return Job(
+            with_runner(whole, modules=f"import {', '.join(_MODULES)}", call=call, cpu_s=CPU_S),
+            test=_test_of(cases, bool(call)),
+            limits=Limits(cpu_s=CPU_S * (len(cases) + 1), memory_mib=_MEMORY_MIB, file_mib=64),
+        )
+
+    def reference(self, problem: ContestProblem) -> str:
+        """None: the data has no solutions."""
+        return ""
+
+
+@functools.lru_cache(maxsize=64)
+def _test_of(cases: tuple[tuple[str, str], ...], is_call: bool) -> str:
+    if not is_call:
+        return cases_test(cases, "decimals")
+    return cases_test([(given, json.loads(expected)) for given, expected in cases], "value")
+
+
+# --- rows --------------------------------------------------------------------------------------
+
+
+def _official(place: str, row: Mapping[str, Any]) -> ContestProblem:
+    question = text_field(place, row, "question_content")
+    starter = row.get("starter_code") or ""
+    metadata = row.get("metadata") or {}
+    try:
+        known = json.loads(metadata) if isinstance(metadata, str) else metadata
+        function = str(known.get("func_name") or "")
+        day = date.fromisoformat(str(row["contest_date"])[:10]) if row.get("contest_date") else None
+    except (ValueError, AttributeError):
+        raise InputError(f"{place}: metadata or contest_date can't be read.") from None
+    tests = [text_field(place, row, "public_test_cases")]
+    if row.get("private_test_cases"):
+        tests.append(text_field(place, row, "private_test_cases"))
+    asked = _STARTER if starter else _STDIN
+    shown = f"```python\n{starter or '# YOUR CODE HERE'}\n```"
+    return ContestProblem(
+        f"{row.get('platform', 'contest')}/{text_field(place, row, 'question_id')}",
+        f"{_SYSTEM}\n\n### Question:\n{question}\n\n### Format: {asked}\n{shown}\n\n"
+        "### Answer: (use the provided format with backticks)\n\n",
+        question,
+        starter,
+        _named(place, function) if function else "",
+        tuple(tests),
+        day,
+        str(row.get("difficulty") or ""),
+        str(row.get("platform") or ""),
+        place,
+    )
+
+
+def _of_fusion(place: str, row: Mapping[str, Any]) -> ContestProblem:
+    content = text_field(place, row, "content")
+    try:
+        labels = json.loads(row.get("labels") or "{}")
+        id_ = str(labels.get("task_id") or f"{labels.get('source', 'row')}/{row['id']}")
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise InputError(f"{place}: the row has no id, or labels that are not JSON.") from None
+    test = text_field(place, row, "test")
+    starter, function = "", ""
+    if "starter code" in content and (blocks := fenced_blocks(content)):
+        starter = blocks[-1]
+        found = _unpacked(place, test)
+        function = _named(place, str(found.get("fn_name") if isinstance(found, dict) else ""))
+    return ContestProblem(
+        id_,
+        content,
+        content.partition("### Format:")[0],
+        starter,
+        function,
+        (test,),
+        None,
+        str(labels.get("difficulty") or "").lower(),
+        str(labels.get("category") or labels.get("source") or "").lower(),
+        place,
+    )
+
+
+def _named(place: str, name: str) -> str:
+    if not name.isidentifier():
+        raise InputError(f"{place}: the function's name is {name!r}, which is not a name.")
+    return name
+
+
+# --- tests -------------------------------------------------------------------------------------
+
+
+def read_tests(problem: ContestProblem) -> tuple[tuple[str, str], ...]:
+    """The inputs and expected outputs of a problem, public ones first.
+
+    Raises:
+        InputError: naming the row, for tests that can't be read, or none.
+    """
+    return _read_tests(problem.place, problem.tests)
+
+
+@functools.lru_cache(maxsize=16)  # they are large, and needed once for each sample
+def _read_tests(place: str, columns: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    cases = [case for column in columns for case in _cases(place, _unpacked(place, column))]
+    if not cases:
+        raise InputError(f"{place}: the row has no tests.")
+    return tuple(cases)
+
+
+def _cases(place: str, tests: Any) -> list[tuple[str, str]]:
+    if isinstance(tests, dict):  # APPS's form
+        tests = [
+            {"input": given, "output": expected}
+            for given, expected in zip(
+                tests.get("inputs", ()), tests.get("outputs", ()), strict=False
+            )
+        ]
+    cases = []
+    for test in tests if isinstance(tests, list) else ():
+        given, expected = (test.get(name) for name in ("input", "output"))
+        if isinstance(given, dict) and isinstance(expected, dict):  # SandboxFusion's form
+            given, expected = given.get("stdin"), expected.get("stdout")
+        if not isinstance(given, str) or not isinstance(expected, str):
+            raise InputError(f"{place}: a test has an input or an output that is not a text.")
+        cases.append((given, expected))
+    return cases
+
+
+def _unpacked(place: str, text: str) -> Any:
+    """The tests of a column: JSON, or base64 of zlib of a pickle of JSON."""
+    try:
+        if text.lstrip()[:1] in ("[", "{"):
+            return json.loads(text)
+        unpacker = zlib.decompressobj()
+        data = unpacker.decompress(base64.b64decode(text, validate=True), _MOST_BYTES)
+        if unpacker.unconsumed_tail:
+            raise InputError(f"{place}: the tests are larger than {_MOST_BYTES >> 20} MiB.")
+        tests = json.loads(_pickled_text(data))
+        return tests["input_output"] if isinstance(tests, dict) and len(tests) == 1 else tests
+    except (ValueError, TypeError, zlib.error, binascii.Error, RecursionError) as error:
+        raise InputError(f"{place}: the tests can't be read ({error}).") from None
+
+
+def _pickled_text(data: bytes) -> str:
+    """The last text in a pickle that holds nothing but texts in dictionaries.
+
+    Raises:
+        ValueError: if it would build anything else.
+    """
+    text: str | None = None
+    for operation, argument, _ in pickletools.genops(data):
+        if operation.name not in _TEXT_OPERATIONS:
+            raise ValueError(f"its pickle has the operation {operation.name}")
+        if isinstance(argument, str):
+            text = argument
+    if text is None:
+        raise ValueError("its pickle holds no text")
+    return text

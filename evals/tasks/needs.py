@@ -1,0 +1,73 @@
+"""Packages that problems need beside the standard library, and what a sandbox offers of them."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.metadata
+import sys
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+_provided = functools.cache(importlib.metadata.packages_distributions)
+
+
+def modules_of(*programs: str) -> frozenset[str]:
+    """The modules that programs import and that are not in the standard library.
+
+    An import that a program catches the failure of is not counted.
+    """
+    seen: set[str] = set()
+    for program in programs:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                nodes = list(_needed(ast.parse(program)))
+        except (SyntaxError, ValueError, RecursionError):
+            continue
+        for node in nodes:
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+            seen.update(name.split(".")[0] for name in names)
+    return frozenset(seen - sys.stdlib_module_names)
+
+
+def _needed(node: ast.AST) -> Iterator[ast.AST]:
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(node, ast.Try) and node.handlers and child in node.body):
+            yield from _needed(child)
+
+
+def installed(modules: Iterable[str]) -> list[str]:
+    """Those of the modules that a distribution of this environment provides, in order."""
+    provided = _provided()
+    return sorted(name for name in modules if name in provided)
+
+
+def why_not(modules: Collection[str], described: Mapping[str, Any]) -> str:
+    """Which of the modules a sandbox lacks, as a reason; empty if it has all.
+
+    Args:
+        modules: top-level modules.
+        described: what the sandbox says of itself.
+    """
+    offered = set(described.get("packages", {}))
+    if any("/" in name for name in offered):
+        return ""  # directories: what is in them is not known here
+    provided = _provided()
+    known = {_same(name) for name in offered}
+    missing = sorted(
+        name
+        for name in modules
+        if not known & {_same(distribution) for distribution in provided.get(name, [name])}
+    )
+    return f"needs {', '.join(missing)}, which the sandbox does not offer" if missing else ""
+
+
+def _same(distribution: str) -> str:
+    return distribution.lower().replace("_", "-").replace(".", "-")

@@ -1,0 +1,307 @@
+"""Aider's polyglot benchmark, the Python part: 34 exercises of Exercism (Gauthier 2024).
+
+A problem shows the exercise's instructions and the file to complete; the answer is the whole file
+(``aider-polyglot``, aider's format ``whole``) or blocks of search and replace
+(``aider-polyglot-diff``, its format ``diff``). A program has two tries: ``codegen eval run TASK
+--retry RUN`` shows what failed with the file as the first try left it and what its tests said, as
+aider does. Aider's pass_rate_1 is the pass@1 of the first run and pass_rate_2 that of the second,
+which keeps what has passed. ``well_formed`` is the share of answers with a file, or with blocks
+that fit.
+
+The data is a copy of the repository Aider-AI/polyglot-benchmark (``--source DIR``), or a file with
+one exercise a row: ``id``, ``files`` (path -> text), and lists of paths in ``solution``, ``test``
+and ``example``.
+
+What differs from aider: one conversation turn instead of two, no repository map, no further
+requests where an answer is malformed, and the tests run out of the program's reach (trust
+``isolated``, or ``objects`` where they compare objects of the program's classes). Some need the
+program's own classes or patch what it calls; these run beside it (``in_sandbox``) and could be
+forged, as all of them could in aider. What the second prompt says of the tests is what pytest
+prints there: the failing tests' text and the difference, at most 50 lines.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from codegen.errors import InputError
+from codegen.evals.sandbox import Job, Limits
+from codegen.records import Sample, Verdict
+
+from .base import CodeTask
+from .blocks import BLOCKS, apply_blocks
+from .extraction import Extraction
+from .rows import Home, Problem, Rows, make_problems, read_rows_of, read_text, text_field
+from .styles import style_of
+
+# The wording is aider's (benchmark/prompts.py).
+_ADDENDUM = """\
+####
+
+Use the above instructions to modify the supplied files: {name}
+Don't change the names of existing functions or classes, as they may be referenced from other code \
+like unit tests, etc.
+Only use standard libraries, don't suggest installing any packages.
+"""
+_FAILED = """\
+####
+
+See the testing errors above.
+The tests are correct, don't try and change them.
+Fix the code in {name} to resolve the errors.
+"""
+_WHOLE = "Answer with the whole file {name}, in one code block."
+_LINES = 50  # of what the tests say
+_DOCS = (".docs/introduction.md", ".docs/instructions.md", ".docs/instructions.append.md")
+# Whose tests catch the program's own exceptions, patch what it calls, or hand it objects.
+_BESIDE = frozenset({"python/grep", "python/list-ops", "python/paasio"})
+_BROKEN = {"python/paasio": "its tests look for the file name paasio.py in the call stack"}
+_AS_MODULE = "import sys\n\nsys.modules[{module!r}] = sys.modules['candidate']\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Exercise(Problem):
+    """One exercise; ``prompt`` is the file to complete.
+
+    Attributes:
+        name: of that file.
+        instructions: the exercise in words.
+        test: the tests, without the imports of the program.
+        example: the solution.
+    """
+
+    name: str
+    instructions: str
+    test: str
+    example: str
+
+
+class Polyglot(CodeTask[Exercise]):
+    """The task over given exercises."""
+
+    home = Home("languages/aider_polyglot/python.jsonl.gz")
+    asks = ("instruction",)
+    whole_programs = True
+    style = "chat"
+    by_blocks = False
+    reference_exceptions = _BROKEN
+
+    @classmethod
+    def load(cls, name: str, description: str, source: str | None = None) -> Self:
+        """One of the tasks, by its name."""
+        if source and Path(source).is_dir():
+            rows = Rows(_exercises(Path(source)), Path(source).name)
+        else:
+            rows = read_rows_of(source, cls.home)
+        made = cls(name, description, make_problems(rows, cls.problem_of), rows.source)
+        made.by_blocks = name.endswith("-diff")
+        return made
+
+    @classmethod
+    def problem_of(cls, place: str, row: Mapping[str, Any]) -> Exercise:
+        """The exercise of a row."""
+        files = row.get("files")
+        if not isinstance(files, Mapping):
+            raise InputError(f"{place}: the field 'files' must be an object of texts by path.")
+
+        def texts(column: str) -> list[tuple[str, str]]:
+            names = row.get(column)
+            if not isinstance(names, list) or not names or not {*names} <= {*files}:
+                raise InputError(f"{place}: {column!r} must be a list of paths of 'files'.")
+            return [(str(name), text_field(place, files, name)) for name in names]
+
+        if len(texts("solution")) != 1:
+            raise InputError(f"{place}: the exercise has several files to complete.")
+        ((name, stub),) = texts("solution")
+        module = name.removesuffix(".py")
+        tests = [(path.removesuffix(".py"), text) for path, text in texts("test")]
+        try:
+            test = test_of(tests, module)
+        except SyntaxError as error:
+            raise InputError(f"{place}: the tests are not Python ({error}).") from None
+        return Exercise(
+            text_field(place, row, "id"),
+            stub,
+            name,
+            "\n\n".join(files[path].strip() for path in _DOCS if path in files),
+            test,
+            texts("example")[0][1],
+        )
+
+    def instruction(self, problem: Exercise) -> str:
+        """The instructions, the file, and how to answer."""
+        return self._asked(problem, problem.prompt)
+
+    def _asked(self, problem: Exercise, code: str) -> str:
+        addendum = _ADDENDUM.format(name=problem.name)
+        return f"{problem.instructions}\n\n{addendum}\n{self._shown(problem, code)}"
+
+    def _shown(self, problem: Exercise, code: str) -> str:
+        how = BLOCKS if self.by_blocks else _WHOLE.format(name=problem.name)
+        return f"{problem.name}\n```python\n{code.strip(chr(10))}\n```\n\n{how}"
+
+    def again(self, problem: Exercise, sample: Sample, verdict: Verdict) -> str:
+        """The instructions, the file as the first try left it, and what its tests said."""
+        said = "\n".join(verdict.message.splitlines()[:_LINES])
+        code = self.extract(problem, sample).program or self._before(problem, sample)
+        failed = _FAILED.format(name=problem.name)
+        addendum = _ADDENDUM.format(name=problem.name)
+        shown = self._shown(problem, code)
+        return f"{problem.instructions}\n\n{addendum}\n{said}\n\n{failed}\n{shown}"
+
+    def extract(self, problem: Exercise, sample: Sample) -> Extraction:
+        """The file after the answer."""
+        if not self.by_blocks or style_of(sample).read == "whole":
+            return super().extract(problem, sample)
+        return apply_blocks(self._before(problem, sample), sample.completion)
+
+    def _before(self, problem: Exercise, sample: Sample) -> str:
+        before = sample.meta.get("before")
+        return before if isinstance(before, str) and before else problem.prompt
+
+    def job(self, problem: Exercise, program: str) -> Job:
+        """The exercise's tests."""
+        limits = Limits(cpu_s=30.0)
+        if problem.id not in _BESIDE:
+            return Job(program, test=problem.test, limits=limits)
+        module = _AS_MODULE.format(module=problem.name.removesuffix(".py"))
+        return Job(program, test=module + problem.test, mode="in_sandbox", limits=limits)
+
+    def reference(self, problem: Exercise) -> str:
+        """The exercise's example."""
+        return problem.example
+
+    def buggy(self, problem: Exercise) -> Sequence[str]:
+        """The file as it is before, which has no body."""
+        return (problem.prompt,)
+
+    def measure(self, problem: Exercise, sample: Sample) -> Mapping[str, float]:
+        """See the module's docstring."""
+        return {"well_formed": float(bool(self.extract(problem, sample).program))}
+
+
+# --- tests -------------------------------------------------------------------------------------
+
+
+def test_of(tests: Sequence[tuple[str, str]], module: str) -> str:
+    """One test of several modules, in which names of the program and of each other are global.
+
+    Args:
+        tests: name and text of each module; the first one has the test cases.
+        module: the name of the program's module.
+    """
+    names = {module, *(name for name, _ in tests)}
+    texts = []
+    for _, text in reversed(tests):
+        tree = _Imports(names).visit(ast.parse(text))
+        texts.append(ast.unparse(ast.fix_missing_locations(tree)))
+    cases = {
+        f"{kind.name}.{method.name}": ast.unparse(method)
+        for kind in ast.parse(tests[0][1]).body
+        if isinstance(kind, ast.ClassDef)
+        for method in kind.body
+        if isinstance(method, ast.FunctionDef) and method.name.startswith("test")
+    }
+    return "\n\n".join([*texts, f"CASES = {cases!r}", _RUN])
+
+
+class _Imports(ast.NodeTransformer):
+    """Leaves out imports of modules whose names are global here."""
+
+    def __init__(self, modules: set[str]) -> None:
+        self._modules = modules
+        self._imported: set[str] = set()
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> Any:
+        """``from m import a as b`` becomes ``b = a``."""
+        if node.module not in self._modules:
+            return node
+        return [
+            ast.parse(f"{alias.asname} = {alias.name}").body[0]
+            for alias in node.names
+            if alias.asname and alias.asname != alias.name
+        ] or ast.Pass()
+
+    def visit_Import(self, node: ast.Import) -> Any:
+        """``import m`` is left out."""
+        self._imported |= self._modules & {alias.name for alias in node.names}
+        node.names = [alias for alias in node.names if alias.name not in self._modules]
+        return node if node.names else ast.Pass()
+
+    def visit_Attribute(self, node: ast.Attribute) -> Any:
+        """``m.a`` becomes ``a``."""
+        self.generic_visit(node)
+        if isinstance(node.value, ast.Name) and node.value.id in self._imported:
+            return ast.copy_location(ast.Name(node.attr, node.ctx), node)
+        return node
+
+
+# Says of each failed test what pytest would: its text, and the difference.
+_RUN = """
+def run_all():
+    import traceback
+    import unittest
+
+    said = []
+
+    class Result(unittest.TestResult):
+        def addFailure(self, test, err):
+            self.tell(test, err[1])
+
+        addError = addFailure
+
+        def addSubTest(self, test, subtest, err):
+            if err is not None:
+                self.tell(test, err[1])
+
+        def tell(self, test, error):
+            name = ".".join(test.id().split(".")[-2:])
+            text = "".join(traceback.format_exception_only(error)).strip()
+            said.append(f"FAILED {name}\\n{CASES.get(name, '')}\\nE   {text}\\n")
+
+    count = 0
+    for name, value in list(globals().items()):
+        if isinstance(value, type) and issubclass(value, unittest.TestCase):
+            suite = unittest.defaultTestLoader.loadTestsFromTestCase(value)
+            count += suite.countTestCases()
+            suite.run(Result())
+            del globals()[name]  # so that it is not run again
+    assert count, "there are no tests"
+    if said:
+        raise AssertionError(f"{len(said)} of {count} tests failed\\n\\n" + "\\n".join(said))
+
+
+run_all()
+"""
+
+
+# --- a copy of the repository -------------------------------------------------------------------
+
+
+def _exercises(folder: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """The exercises of a copy of the repository, as rows."""
+    found = sorted(folder.glob("python/exercises/practice/*/.meta/config.json"))
+    if not found:
+        raise InputError(
+            f"{folder} holds no python/exercises/practice/*/.meta/config.json.",
+            "Give the directory of a copy of Aider-AI/polyglot-benchmark.",
+        )
+    for config in found:
+        place, exercise = str(config), config.parent.parent
+        try:
+            named = json.loads(read_text(config))["files"]
+            paths = {column: list(named[column]) for column in ("solution", "test", "example")}
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{place}: not the configuration of an exercise.") from None
+        wanted = [*_DOCS, *(str(path) for paths_ in paths.values() for path in paths_)]
+        files = {}
+        for path in wanted:
+            file = (exercise / path).resolve()
+            if file.is_relative_to(exercise.resolve()) and file.is_file():
+                files[path] = read_text(file)
+        yield place, {"id": f"python/{exercise.name}", "files": files, **paths}

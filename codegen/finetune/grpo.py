@@ -99,8 +99,9 @@ def fit(
         except ValueError as error:  # of settings that do not go together, and of lora.targets
             reason = " ".join(str(error).split())
             raise ConfigError(f"TRL's GRPOTrainer refuses these settings: {reason}") from None
-        if trainer.ref_model is not None:  # TRL reads it from disk, without an adapter
-            trainer.ref_model.load_state_dict(loaded.model.state_dict())
+        reference: Any = trainer.ref_model
+        if reference is not None:  # TRL reads it from disk, without an adapter
+            reference.load_state_dict(loaded.model.state_dict())
         counts = {"examples": len(problems), "dropped": {}}
         result = train_with(
             trainer, loaded, recipe, output, counts, value="reward", on_step=on_step, say=say

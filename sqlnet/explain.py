@@ -174,7 +174,7 @@ def _clauses(plan: QueryPlan, tables: Sequence[Table], said: Mapping[str, str]) 
     for one in plan.where:
         found = test("having" if one.aggregate else "where", one)
         yield replace(found, connective="or" if plan.any_of else "and")
-    for item in plan.group:
+    for item in plan.grouped():
         yield clause("group", item)
     if plan.order:
         found = clause("order", plan.order.item, plan.order.aggregate)

@@ -64,13 +64,20 @@ class Asked:
     @cached_property
     def value_spans(self) -> list[tuple[int, int]]:
         """Where the question says the values that the query uses: first and last characters."""
-        said = {text.lower() for clause in self.clauses for text in (*clause.said, *clause.values)}
         spans = []
-        for text in filter(None, (text.strip() for text in said)):
-            for match in re.finditer(rf"(?<!\w){re.escape(text)}(?!\w)", self.question.lower()):
-                here = self.question[match.start() : match.end()]
-                if not (here.islower() and any(cue.fullmatch(here) for _, cue in _CUES)):
-                    spans.append(match.span())
+        for clause in self.clauses:
+            held = {value.lower().strip() for value in clause.values}
+            for text in {text.strip() for text in (*held, *map(str.lower, clause.said))} - {""}:
+                pattern = rf"(?<!\w){re.escape(text)}(?!\w)"
+                found = re.finditer(pattern, self.question, re.IGNORECASE)
+                for start, end in (match.span() for match in found):
+                    here = self.question[start:end]
+                    if text not in held:  # a cell of another wording: "not Rome" may be Rome
+                        parts = re.finditer(r"\w+", here)
+                        plain = [p for p in parts if not _is_of_a_sentence(p[0])]
+                        spans += [(start + p.start(), start + p.end()) for p in plain]
+                    elif not (here.islower() and _is_a_cue(here)):
+                        spans.append((start, end))
         if not self.is_read:
             said = {(a, b) for a, b in spans if self.question[a:b].islower()}
             spans = [s for s in spans if s not in said or not _goes_on(self.question, s)]
@@ -88,7 +95,9 @@ class Asked:
             is_number = number_of(self.question[start:end]) is not None
             text[start:end] = ("0" if is_number else " ") * (end - start)
         plain = "".join(text)
-        names = {column.words for table in self.tables for column in table.columns}
+        used = {clause.column.name for clause in self.clauses if clause.column}
+        columns = [column for table in self.tables for column in table.columns]
+        names = {c.words for c in columns if len(c.words) > 1 or c.name in used}
         names |= {table.words for table in (*self.tables, *self.others)}
         for words in sorted(names, key=len, reverse=True):
             if any(pattern.search(" ".join(words)) for _, pattern in _CUES):
@@ -426,7 +435,7 @@ _MET: dict[str, Callable[[Asked, Cue], bool]] = {
 }
 
 _ASKED_BY = {
-    "COUNT": ("count", "total", "how often", "each", "share", "superlative", "more", "less"),
+    "COUNT": ("count", "total", "how often"),
     "SUM": ("total", "count"),
     "AVG": ("average",),
     "MAX": ("superlative", "at most", "order"),
@@ -464,7 +473,11 @@ def _unasked(asked: Asked, kinds: set[str]) -> Iterator[Doubt]:
             is_named = {stem(word) for word in clause.column.words} <= words
             if not is_named and not any(t.text.lower() in _ID_WORDS for t in asked.tokens):
                 yield Doubt("identifier", f"The query found gives {name}, an identifier, alone.")
+    shown = {(c.table, c.column.name) for c in asked.of("select") if c.column and not c.aggregate}
     for clause in asked.of("where"):
+        if clause.column and clause.operator == "=" and (clause.table, clause.column.name) in shown:
+            text = f"The query found gives {clause.column.name}, which the question already says."
+            yield Doubt("unasked", text)
         if clause.identifier and clause.operator in (">", "<", ">=", "<="):
             name = clause.column.name if clause.column else ""
             yield Doubt("identifier", f"{name} identifies rows; it is not compared by size.")
@@ -487,7 +500,12 @@ def _counts_another(asked: Asked) -> Iterator[Doubt]:
     if not found:
         return
     first = stem(found[1].split()[0].lower())
+    others = [table.name for table in asked.others if [*map(stem, table.words)] == [first]]
     tables = {stem(word) for table in asked.tables for word in table.words}
+    if others and first not in tables:
+        yield Doubt(
+            "cue", f"{found[0].strip()!r} asks for {others[0]}, which the query leaves out."
+        )
     for table in asked.tables:
         for column in table.columns:
             names = [stem(word) for word in column.words]
@@ -551,6 +569,14 @@ def _proper_names(asked: Asked, names: set[str], held: str) -> Iterator[Doubt]:
             continue
         if not re.search(rf"\b{re.escape(lower)}\b", held):
             yield _unused(text)
+
+
+def _is_a_cue(text: str) -> bool:
+    return any(cue.fullmatch(text) for _, cue in _CUES)
+
+
+def _is_of_a_sentence(word: str) -> bool:
+    return word.islower() and (word in LIGHT_WORDS or _is_a_cue(word))
 
 
 def _goes_on(question: str, span: tuple[int, int]) -> bool:
@@ -630,8 +656,8 @@ def _taken_for(
     for part, words in parts:
         if bare in {stem(one) for one in words}:
             return part
-    for part, words in parts if alike else ():
-        if any(alike(word, one) >= _ALIKE for one in words if one not in LIGHT_WORDS):
+    for part, words in parts:
+        if alike and any(alike(word, one) >= _ALIKE for one in words if one not in LIGHT_WORDS):
             return part
     return ""
 

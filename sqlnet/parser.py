@@ -201,9 +201,12 @@ class SQLNet:
         ``encoder`` and what is raised: see :meth:`codegen.sqlnet.network.Network.load`.
         """
         folder = Path(DEFAULT_MODEL if path is None else path)
-        has_plans = path is None and (DEFAULT_PLAN_MODEL / "config.json").is_file()
+        trusted = trust.load(folder, DEFAULT_MODEL)
+        # Without a curve of their own nobody knows how often plans are wrong.
+        has_plans = path is None and "plans" in trusted.weights
+        has_plans = has_plans and (DEFAULT_PLAN_MODEL / "config.json").is_file()
         plans = PlanParser.from_pretrained() if has_plans else None
-        return cls(Network.load(folder, encoder), trust.load(folder, DEFAULT_MODEL), plans)
+        return cls(Network.load(folder, encoder), trusted, plans)
 
     def parse(
         self,
@@ -269,27 +272,29 @@ class SQLNet:
         for i in order[1:]:
             if len(rest) + 1 >= max(top_k, 1 + is_close):
                 break
-            query = linker.link(listed[i].query) if linker else listed[i].query
-            if query not in [reading.query for reading in (first, *rest)]:
-                other = replace(listed[i], query=query)
+            linked = linker.link(listed[i].query) if linker else listed[i].query
+            if linked not in [reading.query for reading in (first, *rest)]:
+                other = replace(listed[i], query=linked)
                 rest.append(self._reading(encoded, slots, other, listed[i].query))
                 rest_said.append(listed[i].query)
-        asked = self._asked(encoded, first.query, said, schema.tables, linker is not None)
+        query = choice.candidate.query
+        asked = self._asked(encoded, query, said, schema.tables, linker is not None)
         signs = self._signs(asked, slots, choice, ranked, linker)
         signs["relinked"] = float(len(first.links))
         confidence = self.trust.confidence(trust.kind_of(signs), signs)
         doubts: list[Doubt] = []
         if least > 0:
-            doubts += self._language(encoded, first.query)
+            doubts += self._language(encoded, query)
             doubts += cues.unmet(asked)
-            doubts += _not_there(first.query, encoded, linker)
+            doubts += _not_there(query, encoded, linker)
             if confidence < least or strict:
                 doubts += _left(asked)
             if confidence < least:
                 doubts.append(_unsure(confidence, least, ranked, first))
             elif is_close and rest and not doubts:
-                query = rest_said[0]
-                rival = self._asked(encoded, query, query, schema.tables, asked.is_read)
+                rival = self._asked(
+                    encoded, rest_said[0], rest_said[0], schema.tables, asked.is_read
+                )
                 if _competes(asked, rival) and _differ(choice.rows, rest[0], database, limits):
                     texts = f"{first.sentence}; or {rest[0].sentence}"
                     doubts.append(Doubt("readings", f"It can be read in two ways: {texts}."))
@@ -297,7 +302,7 @@ class SQLNet:
             question,
             (first, *rest),
             tuple(ranked),
-            _attention(encoded, slots, first.query),
+            _attention(encoded, slots, query),
             confidence,
             tuple(doubts),
             tuple(cues.explained(asked)),

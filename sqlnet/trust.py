@@ -74,7 +74,7 @@ class Trust:
         """The confidence of an answer with these signs, by the curve of this kind."""
         weights = self.weights.get(kind) or self.weights["several"]
         score = weights.get("bias", 0.0) + sum(weights.get(k, 0.0) * v for k, v in signs.items())
-        return float(_sigmoid(np.float64(score)))
+        return float(_sigmoid(np.array(score)))
 
     def save(self, folder: Path) -> None:
         """Writes it beside a network."""

@@ -39,7 +39,7 @@ _HIDDEN = {"shared": 200, "paper": 100}
     },
 )
 def sqlnet() -> None:
-    """Query a SQLite, DuckDB or CSV file in English; the file is only read."""
+    """Query a database or a file of tables in English; it is only read."""
 
 
 class AskOptions(Config):
@@ -307,7 +307,8 @@ def _json_value(value: Any) -> Any:
 def _lines(parse: Parse, dialect: str, given: AskOptions) -> Iterator[str]:
     best = parse.best
     slots = ", ".join(f"{slot.name} {slot.confidence:.2f}" for slot in parse.slots)
-    yield f"Asked       {one_line(best.sentence, 300)}"
+    label = "Best guess" if parse.abstained else "Asked"
+    yield f"{label:<12}{one_line(best.sentence, 300)}"
     yield f"Table       {one_line(best.table.name)}"
     yield from _statement_lines(parse.statement(dialect))
     yield f"Confidence  {parse.confidence:.2f} ({slots})"
@@ -703,6 +704,8 @@ def _evaluate_asking(
     from codegen.sqlnet import SQLNet, trials
     from codegen.sqlnet.examples import read_questions, read_tables
 
+    if given.fit and not Path(given.fit).is_dir():
+        raise InputError(f"There is no directory {given.fit}.", "Give a model's directory.")
     parser = SQLNet.from_pretrained(given.model, given.encoder)
     if Path(tables).is_dir():
         asked = islice(trials.read_trials(questions, tables), given.limit)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from codegen.sqlnet.cues import Asked, explained, named_but_unused, unmet, words_left
+from codegen.sqlnet.cues import Asked, explained, grounding, named_but_unused, unmet, words_left
 from codegen.sqlnet.explain import clauses_of, sentence
 from codegen.sqlnet.plan import Companion, Item, Order, PlanValue, QueryPlan, Selected
 from codegen.sqlnet.plan import Test as Condition_
@@ -123,11 +126,40 @@ def test_no_demand_is_left_out_silently(demand: str) -> None:
         (Query(NAME, COUNT), "unasked"),
         (Query(ID, MAX), "unasked"),
         (Query(ID), "identifier"),
+        (Query(STATUS, 0, where(STATUS, 0, "name")), "unasked"),
         (Query(NAME, 0, where(PRICE, 1, "name")), "unasked"),
     ],
 )
 def test_a_query_does_nothing_unasked(query: Query, code: str) -> None:
     assert code in codes("show the product name", query)
+
+
+SAID = """
+who which never no. not per each 5 1,000 $3 top first two 'a' " Best of than or more price İ ß -
+"""
+words = st.sampled_from(SAID.split())
+
+
+@given(
+    st.one_of(st.text(max_size=60), st.lists(words, max_size=12).map(" ".join)),
+    st.sampled_from(range(8)),
+    st.sampled_from(range(6)),
+    st.lists(
+        st.tuples(st.sampled_from(range(8)), st.sampled_from(range(3)), st.text(max_size=8)),
+        max_size=2,
+    ),
+)
+def test_any_question_gets_an_answer_from_the_checks(
+    question: str, select: int, aggregate: int, conditions: list[tuple[int, int, str]]
+) -> None:
+    query = Query(select, aggregate, tuple(Condition(*one) for one in conditions))
+    for is_read in (True, False):
+        said = Asked(question, query.clauses(PRODUCTS), (PRODUCTS,), (ORDERS,), is_read)
+        assert all(doubt.text.endswith(".") and doubt.code for doubt in unmet(said))
+        assert len(said.rest) == len(question)
+        assert {word for word, _ in explained(said)} <= {token.text for token in said.tokens}
+        assert set(words_left(said)) <= {word for word, _ in explained(said)}
+        assert all(value >= 0 for value in grounding(said).values())
 
 
 def test_identifiers_are_no_quantities() -> None:
@@ -151,6 +183,9 @@ def test_the_holder_of_a_superlative_is_not_its_quantity() -> None:
 
 
 def test_a_cue_in_a_name_is_none() -> None:
+    rooms = Table("rooms", (Column("capacity", "real"), Column("average", "real")))
+    both = Asked("maximum capacity and the average", Query(0, MAX).clauses(rooms), (rooms,))
+    assert [doubt.code for doubt in unmet(both)] == ["cue"]
     table = Table(
         "cars",
         (Column("miles per gallon", "real"), Column("home city"), Column("No. of wins", "real")),
@@ -171,6 +206,17 @@ def test_what_a_column_counts_is_not_counted_in_rows() -> None:
     rows = Query(ID, COUNT, counts_rows=True)
     assert codes("how many copies do we own?", rows) == ["cue"]
     assert codes("how many products do we own?", rows) == []
+    assert codes("how many orders do our products have?", rows) == ["cue"]
+
+
+def test_a_value_of_another_wording_hides_no_cue() -> None:
+    query = Query(NAME, 0, where(STATUS, 0, "Sold Out"))
+    for said, found in (("sold", []), ("not sold", ["cue"]), ("sold or lost", ["cue"])):
+        clauses = query.clauses(PRODUCTS, replace(query, conditions=where(STATUS, 0, said)))
+        doubts = unmet(Asked(f"names of products that are {said}", clauses, (PRODUCTS,)))
+        assert [doubt.code for doubt in doubts] == found, said
+    exact = Query(NAME, 0, where(STATUS, 0, "never or not"))
+    assert codes("names of products that are never or not", exact) == []
 
 
 def test_words_that_nothing_explains_are_named() -> None:

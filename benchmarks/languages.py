@@ -45,7 +45,9 @@ TASKS = ("mceval", "humanevalpack", "mbxp")
 PLAIN: Mapping[str, Sequence[Sequence[str]]] = {
     "cpp": (("g++", "-std=c++17", "-w", "-o", "main", "main.cpp"),),
     "java": (("sh", "-c", "javac -cp .:/usr/share/java/javatuples.jar *.java"),),
-    "go": (("sh", "-c", "GO111MODULE=off GOFLAGS= go build -o main *.go"),),
+    "go": (
+        ("sh", "-c", "GOPATH=/usr/share/gocode GO111MODULE=off GOFLAGS= go build -o main *.go"),
+    ),
 }
 ENDS: Mapping[str, str] = {
     "bash": "exit 0",
@@ -70,7 +72,7 @@ def run(
     """Measures.
 
     Args:
-        quick: four timed programs and a tenth of McEval's references in each language.
+        quick: eight timed programs and a tenth of McEval's references in each language.
         only: languages with commas between; by default all that are installed.
         programs: timed programs in each language.
         every: only every so many-th reference.
@@ -88,9 +90,11 @@ def run(
         say(name)
         report.versions[name] = found[name].version
         if quick:
-            _measure(report, found[name], TASKS[:1], 4, 10)
+            _measure(report, found[name], TASKS[:1], 8, 10)
         else:
             _measure(report, found[name], TASKS, programs, every)
+        own = {key: value for key, value in report.figures.items() if key.startswith(f"{name}.")}
+        say(", ".join(f"{key} {value}" for key, value in own.items()))
     return report.mapping()
 
 

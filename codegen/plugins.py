@@ -87,7 +87,6 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "next-edit": "codegen.evals.tasks.next_edit:NextEdit",
         "next-edit-refactorings": "codegen.evals.tasks.next_edit:Refactorings",
         "next-edit-scenarios": "codegen.evals.tasks.next_edit:Scenarios",
-        "next-edit-instructions": "codegen.evals.tasks.next_edit:Instructions",
         "wikisql": "codegen.evals.tasks.wikisql:WikiSql",
         "kolmogorov": "codegen.evals.tasks.kolmogorov:Kolmogorov",
         "multipl_e": "codegen.evals.tasks.multilingual:MultiPLE",

@@ -3,15 +3,16 @@
     python recipes/grpo_loop.py
     python recipes/grpo_loop.py steps=200 group=32 learning_rate=5e-4
 
-A Llama of 0.8 M parameters first learns from texts in which a quarter of the
-answers is right. Then it learns from its own samples alone: each step draws a group of programs for
-each of some problems, runs them against their tests in the sandbox, and makes those more probable
-that got more reward than their group (GRPO, arXiv 2402.03300; tokens weighted as in DAPO, arXiv
-2503.14476). There is no value network, no reference model and no trainer. `objective: grpo`
-(recipes/grpo.yaml) does the same on TRL, for models that are worth something, with checkpoints,
-records and a report.
+A Llama of 0.8 M parameters first learns from texts in which half of the answers are right, for too
+short a time: it knows the form, and hardly which program a prompt asks for. Then it learns from its
+own samples alone: each step draws a group of programs for each of some problems, runs them against
+their tests in the sandbox, and makes those more probable that got more reward than their group
+(GRPO, arXiv 2402.03300; tokens weighted as in DAPO, arXiv 2503.14476). There is no value network,
+no reference model and no trainer. `objective: grpo` (recipes/grpo.yaml) does the same on TRL, for
+models that are worth something, with checkpoints, records and a report.
 
-Expect: EXPECTED
+Expect: the share of right samples rises from 6.9 % (95 % interval 4.9 to 9.5) to 13.5 % (10.8 to
+16.9) of 480 samples; measured with seed 0 and torch 2.13 on a CPU.
 """
 
 from __future__ import annotations
@@ -44,14 +45,14 @@ PATTERN = re.compile("|".join(map(re.escape, sorted(PIECES, key=len, reverse=Tru
 class Settings(Config):
     """Give them as key=value on the command line."""
 
-    first_steps: int = Field(300, ge=1, description="steps on texts, a quarter of them right")
-    steps: int = Field(100, ge=0, description="steps of GRPO")
+    first_steps: int = Field(300, ge=1, description="steps on texts, half of them right")
+    steps: int = Field(60, ge=0, description="steps of GRPO")
     problems: int = Field(8, ge=1, description="problems per step of GRPO")
     group: int = Field(16, ge=2, description="samples per problem")
     learning_rate: float = Field(1e-4, gt=0, description="of GRPO; the texts have 2e-3")
     clip: float = Field(0.2, gt=0, description="how far a probability may move in a step")
     updates: int = Field(2, ge=1, description="updates on the samples of a step")
-    samples: int = Field(40, ge=1, description="samples per problem, to measure")
+    samples: int = Field(20, ge=1, description="samples per problem, to measure")
     seed: int = Field(0, ge=0, description="decides weights, texts and samples")
 
 
@@ -113,14 +114,14 @@ def main(settings: Settings) -> dict[str, float]:
         )
     )  # fmt: skip
 
-    # First texts: the right program behind every fourth prompt, any program behind the others.
+    # First texts: the right program behind half of the prompts, any program behind the others.
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, settings.first_steps)
     for _ in range(settings.first_steps):
         texts = []
         for number in rng.choices(range(len(pairs)), k=64):
             texts.append(prompts[number])
-            texts[-1] += programs[number] if rng.random() < 0.25 else rng.choice(programs)
+            texts[-1] += programs[number] if rng.random() < 0.5 else rng.choice(programs)
         ids = torch.cat([encode(texts), torch.full((len(texts), 1), END)], 1)
         loss = -log_probs(model, ids, 1)[ids[:, 1:] != PAD].mean()
         optimizer.zero_grad()

@@ -48,6 +48,8 @@ OPTIONAL = (
     "starlette",
     "uvicorn",
     "prometheus_client",
+    "inspect_ai",
+    "verifiers",
 )
 
 

@@ -1,9 +1,9 @@
 """The run of ``recipes/grpo.yaml``: a model of 3 million parameters, reinforced by the sandbox.
 
 Makes what the recipe needs, runs it, and measures. The problems and the first texts are those of
-:mod:`.reward_hacking` (world ``numbers``): short functions, of which a fifth are right in the
+:mod:`.reward_hacking` (world ``numbers``): short functions, of which two fifths are right in the
 texts, and some are cheats. Half of the tests of each problem is hidden from the reward. Before and
-after, each problem gets 40 samples at temperature 1, which are judged by all tests.
+after, each problem gets 20 samples at temperature 1, which are judged by all tests.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from codegen.records import write_atomic
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "grpo.yaml"
 WORLD = "numbers"
-SAMPLES = 40
+SAMPLES = 20
 
 
 def task_of(path: Path) -> str:
@@ -62,7 +62,7 @@ def measured(out: Path, task: str, model: str, seed: int) -> Mapping[str, Any]:
 
 def main() -> None:
     """Makes what is missing, and prints the figures."""
-    options = arguments(__doc__ or "", steps=0, first_steps=150, hidden=192, layers=5, seed=0)
+    options = arguments(__doc__ or "", steps=0, first_steps=100, hidden=192, layers=5, seed=0)
     out, seed = options.out, options.seed
     task = task_of(out / "problems.jsonl")
     start = first_model(

@@ -342,7 +342,7 @@ def reinforce(
                 max_steps=steps,
                 per_device_train_batch_size=PROMPTS * GROUP,
                 num_generations=GROUP,
-                max_completion_length=48,
+                max_completion_length=40,
                 learning_rate=5e-4,
                 lr_scheduler_type="constant",
                 seed=seed,

@@ -11,6 +11,7 @@
 The entry point ``inspect_ai`` makes the provider known once both packages are installed.
 """
 
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import json
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 import anyio
-from inspect_ai.log import (  # pyright: ignore[reportMissingImports]
+from inspect_ai.log import (
     EvalConfig,
     EvalDataset,
     EvalLog,
@@ -32,8 +33,8 @@ from inspect_ai.log import (  # pyright: ignore[reportMissingImports]
     EvalSpec,
     write_eval_log,
 )
-from inspect_ai.model import ModelOutput  # pyright: ignore[reportMissingImports]
-from inspect_ai.scorer import (  # pyright: ignore[reportMissingImports]
+from inspect_ai.model import ModelOutput
+from inspect_ai.scorer import (
     CORRECT,
     INCORRECT,
     NOANSWER,
@@ -44,8 +45,8 @@ from inspect_ai.scorer import (  # pyright: ignore[reportMissingImports]
     scorer,
     stderr,
 )
-from inspect_ai.solver import TaskState  # pyright: ignore[reportMissingImports]
-from inspect_ai.util import (  # pyright: ignore[reportMissingImports]
+from inspect_ai.solver import TaskState
+from inspect_ai.util import (
     ExecResult,
     OutputLimitExceededError,
     SandboxEnvironment,
@@ -62,7 +63,7 @@ from codegen.evals.scoring import SCORED, VERDICTS, read_samples
 from codegen.records import Verdict, read_jsonl
 
 try:
-    from inspect_ai.util import (  # pyright: ignore[reportMissingImports]
+    from inspect_ai.util import (
         SandboxUserUnsupportedError as UserUnsupportedError,
     )
 except ImportError:  # older than 0.3.270

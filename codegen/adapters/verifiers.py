@@ -6,6 +6,7 @@ out of its reach, else 0. A fault of the sandbox raises, so that the rollout cou
 as wrong.
 """
 
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import asyncio
@@ -13,7 +14,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-import verifiers.v1 as vf  # pyright: ignore[reportMissingImports]
+import verifiers.v1 as vf
 
 from codegen.adapters.answers import believed, find_job, sandbox
 from codegen.evals import tasks

@@ -176,6 +176,7 @@ def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) ->
         path = sampled.path
         echo(f"{path} (style {sampled.style}, decoder {sampled.decoder})")
         where = f" --task {task}" if task.startswith(FILE) else ""
+        where += f" --source {given.source}" if given.source else ""
         echo(f"Score it with: codegen eval score {given.out}{where}")
     return {**asdict(sampled), "path": str(sampled.path), **llm}
 

@@ -172,15 +172,16 @@ def run_cell(
             done = None
         if done == wanted and (found := read_score(cell.at(tries))).complete:
             return found
+    found: Score | None = None
     for number in range(1, tries + 1):
         more = {"out": str(cell.at(number))}
-        if number > 1:
+        if found:
             more["retry"] = str(cell.at(number - 1))
         sample_cell(cell.named, cell.run.model_copy(update=more), cell.server, {}, opened)
         of_cell = score.model_copy(update={"task": cell.named, "source": cell.run.source})
         found, _, _ = score_cell(str(cell.at(number)), of_cell)
     write_atomic(marker, json.dumps(wanted, indent=2) + "\n")
-    return found
+    return found or read_score(cell.at(tries))
 
 
 @command(

@@ -64,7 +64,6 @@ _ABOUT = {
     ),
     "next-edit-refactorings": "next edits of refactorings of files from unseen repositories",
     "next-edit-scenarios": "recorded and written editing sessions in seven languages",
-    "next-edit-instructions": "edits asked for in a comment, judged by tests (EditEval, CanItEdit)",
     "wikisql": "8421 questions about one table as SQL, judged by its form (Zhong et al. 2017)",
     "kolmogorov": (
         "500 sequences to be made by short programs (Yoran et al. 2025), drawn or of a file"

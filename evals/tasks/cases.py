@@ -101,9 +101,12 @@ def run_case(source: str, text: str, call: str, cpu_s: float) -> Any:
     signal.setitimer(signal.ITIMER_REAL, 3 * cpu_s)
     status = os.waitpid(child, 0)[1]
     late = signal.setitimer(signal.ITIMER_REAL, 0)[0] == 0 and cpu_s
-    printed, report = (file.seek(0) or file.read() for file in files[1:])
+    outputs: list[bytes] = []
     for file in files:
+        file.seek(0)
+        outputs.append(file.read())
         file.close()
+    _, printed, report = outputs
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if late or (cpu_s and number == signal.SIGXCPU):
@@ -113,9 +116,9 @@ def run_case(source: str, text: str, call: str, cpu_s: float) -> Any:
         name, message = marshal.loads(report) if report else ("RuntimeError", f"status {status}")
         kind = getattr(builtins, name, None)
         try:
-            error = kind(message)
+            error = kind(message) if kind else None
         except TypeError:
-            error = RuntimeError(f"{name}: {message}")
+            error = None
         raise error if isinstance(error, Exception) else RuntimeError(f"{name}: {message}")
     return marshal.loads(report)[1] if call else printed.decode("utf-8", "replace")
 

@@ -41,12 +41,14 @@ _DIFF = "-diff"
 _WHOLE = "Answer with the whole program after the edit, in one code block."
 # These tests ask about classes, generators and modules themselves, or measure time.
 _BESIDE = frozenset(f"EditEval/{number}" for number in (58, 159, 161, 186))
-# Whose tests the code before passes too.
-_NOT_TOLD_APART = frozenset(f"EditEval/{number}" for number in (159, 161))
 _BROKEN = {
     "EditEval/56": "its test passes for anything that is not callable",
     "EditEval/37": "its test passes whatever the program does",
     "EditEval/63": "its test reads __version__, and tests here see no such names",
+    **dict.fromkeys(
+        ("EditEval/156", "EditEval/159", "EditEval/161"),
+        "its test compares times on the clock, which other processes change",
+    ),
     "EditEval/188": "its solution calls urllib.parse without importing it",
 }
 _SLOT = "{{Code}}"
@@ -147,8 +149,7 @@ class InstructedEdits(CodeTask[EditProblem]):
 
     def buggy(self, problem: EditProblem) -> Sequence[str]:
         """The code before it."""
-        unusable = problem.id in _NOT_TOLD_APART or problem.id in self.reference_exceptions
-        return () if unusable else (problem.prompt,)
+        return () if problem.id in self.reference_exceptions else (problem.prompt,)
 
     def measure(self, problem: EditProblem, sample: Sample) -> Mapping[str, float]:
         """See the module's docstring."""

@@ -1,6 +1,6 @@
 """The next edit: a file, the edits made so far and the cursor; what is changed next?
 
-Four tasks of one kind:
+Three tasks of one kind:
 
 - ``next-edit``: real commits (rows of ``repository``, ``path``, ``commit``, ``old``, ``diff``).
   Of each file change some hunks are made, in an order drawn by the row's id; asked for is what
@@ -11,12 +11,9 @@ Four tasks of one kind:
   (:mod:`codegen.methods.edits.refactorings`); the category is the refactoring.
 - ``next-edit-scenarios``: sessions recorded by Copilot's and written by cursortab's authors; each
   has one or several right answers, or none.
-- ``next-edit-instructions``: the instruction is a comment that was just typed, and tests judge the
-  file after the edit (EditEval, Li et al. 2024; CanItEdit, Cassano et al. 2024, must not be trained
-  on).
 
 Ask in a style ``edit-FORMAT`` (:mod:`codegen.methods.edits.formats`). A sample passes if the file
-after its edit is the expected one but for white space at the ends of lines, or passes the tests.
+after its edit is the expected one but for white space at the ends of lines.
 Numbers beside the verdict:
 
 - ``parsed``: the answer is in its format;
@@ -44,7 +41,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from codegen.errors import ConfigError, InputError
-from codegen.evals.sandbox import Job
 from codegen.generation.protocol import Request
 from codegen.methods.edits import refactorings, sessions
 from codegen.methods.edits.formats import (
@@ -61,18 +57,12 @@ from codegen.records import Change, Edit, Sample, Verdict
 
 from .base import CodeTask
 from .extraction import Extraction, cut_at_stop
-from .rows import Home, Problem, make_problems, read_rows_of, text_field, text_fields
+from .rows import Home, Problem, read_rows_of, text_field, text_fields
 from .styles import PromptStyle, style_of
 
 VIEW = sessions.View()
 _EVERY = 4  # of so many rows, one gives a moment at which nothing is to change
 _KINDS = 2  # refactorings of a file
-_CODE = "{{Code}}"
-# Rows whose own solution fails here, or whose tests test nothing or need other packages.
-_UNUSABLE = frozenset(
-    f"EditEval/{number}"
-    for number in (19, 37, 56, 58, 63, 64, 66, 71, 156, 182, 184, 185, 186, 188, 193)
-) | {"CanItEdit/15"}
 _WORDS = re.compile(r"\w+|[^\S\n]+|\n|[^\w\s]")
 
 
@@ -83,14 +73,10 @@ class NextEditProblem(Problem):
     Attributes:
         edit: the moment, with its target.
         accepted: whole files that are right; the first is the reference's.
-        test: what judges the file instead, for the sandbox.
-        context: the program around the file, which takes the place of ``{{Code}}``.
     """
 
     edit: Edit
     accepted: tuple[str, ...]
-    test: str = ""
-    context: str = ""
 
 
 class NextEdit(CodeTask[NextEditProblem]):
@@ -160,7 +146,7 @@ class NextEdit(CodeTask[NextEditProblem]):
             return Extraction("", str(error), "no_answer")
         return Extraction(with_window(problem.edit, window))
 
-    def job(self, problem: NextEditProblem, program: str) -> Job | Verdict:
+    def job(self, problem: NextEditProblem, program: str) -> Verdict:
         """Compares the file; nothing has to run."""
         is_right = any(_stripped(program) == _stripped(text) for text in problem.accepted)
         return Verdict(problem.id, 0, "passed" if is_right else "wrong")
@@ -464,52 +450,3 @@ def _edited(text: str, edit: Sequence[Sequence[Any]]) -> str:
     for start, end, new in sorted(edit, key=lambda e: e[0], reverse=True):
         units[start:end] = _units(new)
     return _text(units)
-
-
-class Instructions(NextEdit):
-    """Edits asked for in a comment, judged by tests."""
-
-    home = Home("next_edit/edit_eval.jsonl.gz")
-    passing = "the file after its edit passes the tests"
-
-    @classmethod
-    def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """The rows of EditEval, and of CanItEdit by default."""
-        homes = [source] if source else [cls.home.source(), cls.home.source().replace(
-            "edit_eval", "can_it_edit")]  # fmt: skip
-        problems = []
-        for where in homes:
-            rows = read_rows_of(where, cls.home)
-            problems += make_problems(rows, cls.problem_of)
-        shown = [p for p in problems if p.id not in _UNUSABLE and _can_be_shown(p.edit)]
-        return cls(name, description, shown, source or "next_edit: edit_eval, can_it_edit")
-
-    def job(self, problem: NextEditProblem, program: str) -> Job:
-        """The tests, on the file without the comment that asks."""
-        code = program.removeprefix(problem.edit.history[0].new)
-        whole, _, rest = problem.context.partition(_CODE)
-        test = f"edited_code = {code!r}\n{problem.test}"
-        mode = "in_sandbox" if problem.context else "isolated"  # tests use the context's objects
-        return Job(f"{whole}{code}{rest}", test=test, mode=mode)
-
-    @classmethod
-    def problem_of(cls, place: str, row: Mapping[str, object]) -> NextEditProblem:
-        """The problem of a row of either set."""
-        context = ""
-        if "before" in row:
-            columns = ("before", "after", "instruction_lazy", "tests")
-            old, new, instruction, test = text_fields(place, row, columns)
-            id_ = f"CanItEdit/{row.get('id')}"
-        else:
-            columns = ("input", "output", "instruction", "test")
-            old, new, instruction, test = text_fields(place, row, columns)
-            id_ = str(row.get("task_id"))
-            test += "\n\n\ncheck()\n"
-            context = str(row.get("context") or "").strip() and str(row["context"])
-        comment = f"# {' '.join(instruction.split())}\n"
-        text = comment + old
-        target = comment + new
-        lines = len(lines_of(text))
-        history = (Change("main.py", 0, "", comment),)
-        edit = Edit(id_, "main.py", text, history, (0, lines), len(comment) - 1, target, "asked")
-        return NextEditProblem(id_, text, edit, (target,), test, context)

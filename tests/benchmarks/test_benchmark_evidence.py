@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from codegen.benchmarks.evidence import forms, reward_hacking, sequencematch
+from codegen.benchmarks.evidence import forms, objectives, reward_hacking, sequencematch
 from codegen.benchmarks.evidence.functions import functions, judge
 from codegen.evals.sandbox import Sandbox
 
@@ -121,3 +121,18 @@ def test_the_reward_benchmark_has_its_figures() -> None:
     assert all(0 <= found[key] <= 1 for key in shares)  # type: ignore[operator]
     assert found["hacked_share_isolated"] == 0
     assert found["rewards_per_s"] > 1  # type: ignore[operator]
+
+
+@pytest.mark.long
+def test_all_objectives_go_on_from_one_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {"TEXTS": 24, "JUDGED": 3, "HELD_OUT": 2, "SAMPLES": 2, "LONGEST": 12}
+    for name, value in sizes.items():
+        monkeypatch.setattr(objectives, name, value)
+    monkeypatch.setattr(objectives, "ARMS", ("start", "sft", "grpo"))  # nothing passes, so no pairs
+    words = "--seeds 1 --start 2 --sft 1 --grpo 1 --hidden 32"
+    monkeypatch.setattr(sys, "argv", ["objectives", "--out", str(tmp_path), *words.split()])
+    objectives.main()
+    printed = capsys.readouterr().out
+    assert all(f"\n| {arm} |" in printed for arm in objectives.ARMS)

@@ -273,14 +273,14 @@ class Edits:
         count = len(session.hunks)
         drawn = rng.random()
         for attempt in range(_TRIES + 2):
-            view_rng = random.Random(rng.getrandbits(64))
+            seed = rng.getrandbits(64)  # the same draws for every view
             done = rng.randrange(1, count) if count > 1 else 0
             last = rng.randint(1, count)
             for view in self._views():
                 if drawn < self.nothing or attempt == _TRIES + 1:
-                    found = nothing(session, view, random.Random(view_rng.getrandbits(64)))
+                    found = nothing(session, view, random.Random(seed))
                 elif drawn < self.nothing + self.unfinished or not done or attempt == _TRIES:
-                    found = unfinished(session, last, view, random.Random(view_rng.getrandbits(64)))
+                    found = unfinished(session, last, view, random.Random(seed))
                 else:
                     found = next_edit(session, done, view)
                 if found is None:

@@ -34,6 +34,7 @@ from codegen.server.sandbox.fusion import (
     run_script,
     table,
 )
+from codegen.server.sandbox.service import SandboxFault
 from codegen.server.sandbox.shared import App
 
 _STDIO_TIMEOUT_S = 20.0
@@ -301,6 +302,8 @@ async def _submit_rows(
             run_timeout=config.run_timeout or _STDIO_TIMEOUT_S,
         )
         response = await run_script(app, client, run.script(app.most, app.languages))
+        if response.status == "SandboxError":  # no verdict, neither right nor wrong
+            raise SandboxFault(response.message)
         printed = response.run_result and response.run_result.stdout
         passed = response.status == "Success" and same_output(
             printed or "", case["output"]["stdout"]

@@ -7,8 +7,8 @@ All of it runs on the event loop's thread; the sandbox's own thread only reports
 - **Bounded.** A request whose jobs do not fit is refused as a whole (:class:`Overloaded`), with the
   time after which there should be room.
 - **Once.** Equal jobs that wait or run at the same time run once. Verdicts that running again would
-  not change are kept, by a hash of all that decides them; scripts are not, since whoever looks at
-  one may want what it prints now.
+  not change are kept, by a hash of all that decides them; scripts are not, since a client may
+  want what one prints now.
 - **Faults of the sandbox are no verdicts.** Such a job is tried again, then fails as
   :class:`SandboxFault`.
 """

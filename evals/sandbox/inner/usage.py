@@ -62,7 +62,12 @@ class Watch:
         cpu_s = _cpu_s(tree)
         statuses = {pid: _status(pid) for pid in tree}
         if not self._forgets:
-            ignored = any(int(s.get("SigIgn", "0"), 16) & _SIGCHLD_BIT for s in statuses.values())
+            # The kernel has the first process of a PID namespace ignore it while it ends, when it
+            # has no memory any more.
+            ignored = any(
+                int(s.get("SigIgn", "0"), 16) & _SIGCHLD_BIT and "VmSize" in s
+                for s in statuses.values()
+            )
             come_and_gone = self._pids and self._pids != tree.keys()
             # A process that ends between two readings is missing once, but not again.
             fell = all(

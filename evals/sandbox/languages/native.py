@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .base import Language, Toolchain, run_tool
+from .base import Language, Names, Toolchain, run_tool
 from .source import in_main
 
 _MAIN = r"\bint\s+main\s*\([^)]*\)\s*\{"
@@ -120,6 +120,14 @@ def _precompile(toolchain: Toolchain, folder: Path) -> None:
     compiled.chmod(0o644)
 
 
+def _names(source: str) -> Names:
+    """The precompiled header has to come first. To read it takes longer than to compile a program
+    that includes little.
+    """
+    whole = "bits/stdc++.h" in source or f'"{_HEADER}"' in source
+    return {"first": _HEADER if whole else "stdlib.h"}
+
+
 C = Language(
     name="c",
     title="C",
@@ -135,7 +143,7 @@ C = Language(
     stop=("\n}",),
     guard=in_main(_MAIN, _DONE),
 )
-_INCLUDED = (_STANDARD, "-w", "-I{cache}", "-include", _HEADER)
+_INCLUDED = (_STANDARD, "-w", "-I{cache}", "-include", "{first}", "-include", "stdio.h")
 CPP = Language(
     name="cpp",
     title="C++",
@@ -153,5 +161,6 @@ CPP = Language(
     answers=f'#include "{_HEADER}"',
     header=_CPP_ANSWERS,
     guard=in_main(_MAIN, _DONE),
+    names=_names,
     prepare=_precompile,
 )

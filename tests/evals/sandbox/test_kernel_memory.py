@@ -236,3 +236,24 @@ def test_usage_of_a_process_that_has_ended_is_nothing() -> None:
     watch = usage.Watch()
     assert watch.look(1 << 30, 128) == (0.0, 0.0)
     assert json.dumps(watch.look(os.getpid(), 128))
+
+
+@pytest.mark.parametrize(("status", "charged"), [({"VmSize": "9 kB"}, True), ({}, False)])
+def test_a_first_process_that_ends_is_not_one_that_hides_its_children(
+    monkeypatch: pytest.MonkeyPatch, status: dict[str, str], charged: bool
+) -> None:
+    """While the first process of a PID namespace ends, the kernel has it ignore SIGCHLD."""
+    trees = [{1: 5, 2: 9}, {1: 14}]
+    ignoring = {"SigIgn": f"{1 << 16:016x}", **status}
+
+    def tree(_: int) -> dict[int, usage._Process]:
+        return {pid: usage._Process(0, False, t, 1.0, 1.0) for pid, t in trees[0].items()}
+
+    monkeypatch.setattr(usage, "_tree", tree)
+    monkeypatch.setattr(usage, "_status", lambda _: ignoring)
+    monkeypatch.setattr(usage, "_memory_mib", lambda *_: 0.0)
+    watch = usage.Watch()
+    watch._began -= 100  # seconds on the clock
+    watch.look(1, 128)
+    trees.pop(0)
+    assert (watch.look(1, 128)[0] > 50) == charged

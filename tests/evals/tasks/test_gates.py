@@ -42,7 +42,6 @@ TASKS: dict[str, tuple[int, int, int]] = {
     "next-edit": (1124, 1124, 60),
     "next-edit-refactorings": (800, 800, 60),
     "next-edit-scenarios": (45, 45, 5),
-    "next-edit-instructions": (198, 198, 30),
     "wikisql": (8421, 16842, 50),
 }
 

@@ -145,6 +145,24 @@ def test_an_input_that_takes_too_long_is_a_timeout(
     assert found.status == "wrong"  # the second test's answer is another
 
 
+def test_what_an_input_raised_is_told(sandbox: Sandbox) -> None:
+    program = "class Odd(Exception): pass\n\nraise {}\n"
+    for raised, said in (
+        ("Odd('why')", "RuntimeError: Odd: why"),
+        ("KeyError('why')", "KeyError: \"'why'\""),
+        ("UnicodeDecodeError('utf-8', b'a', 0, 1, 'why')", "RuntimeError: UnicodeDecodeError: "),
+    ):
+        job = Job(with_runner(program.format(raised)), test=cases_test([("", "")], "lines"))
+        found = sandbox.run(job)
+        assert found.status == "error"
+        assert found.message.startswith(said), found.message
+    memory = with_runner("x = [0] * (1 << 40)")
+    assert sandbox.run(Job(memory, test=cases_test([("", "")], "lines"))).status == "memory"
+    killed = with_runner("import os\nos.kill(os.getpid(), 11)")
+    found = sandbox.run(Job(killed, test=cases_test([("", "")], "lines")))
+    assert "SIGSEGV" in found.message
+
+
 def lcb_equal(got: str, expected: str) -> bool:
     """The rule as testing_util.py of LiveCodeBench writes it."""
 

@@ -157,7 +157,6 @@ def test_two_tries(
         return f"```python\n{program}```"
 
     made = go(task, first, lambda r: answer(RIGHT if r.problem_id == "python/one" else WRONG))
-    assert "Double it." in task.instruction(task.problems()[0])
     with pytest.raises(InputError, match="codegen eval score"):
         go(task, second, lambda r: "", after=first)
     before = score(first / "samples.jsonl", task, out=first, sandbox=sandbox)
@@ -171,6 +170,7 @@ def test_two_tries(
 
     after = go(task, second, again, after=first)
     (prompt,) = asked
+    assert "Double it.\n\n# More\n\nReally." in prompt
     assert "1 of 2 tests failed" in prompt
     assert "AssertionError: 2 != 4" in prompt
     assert "See the testing errors above." in prompt

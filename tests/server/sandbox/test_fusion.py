@@ -328,6 +328,9 @@ def test_a_fault_of_the_sandbox_is_no_verdict() -> None:
         job = {"program": "x = 1", "test": "assert x"}
         response = httpx.post(f"{served.url}/v1/judge", json=job)
         assert response.status_code == 503 and "retry-after" in response.headers
+        completion = f"```python\n{PROGRAM}```\n"
+        body = {"dataset": "mine", "id": 7, "completion": completion, "config": CONFIG}
+        assert httpx.post(f"{served.url}/submit", json=body).status_code == 503
         response = httpx.post(f"{served.url}/v1/judge_many", json={"jobs": [job]})
         assert response.json() == {"key": "0", "error": "no fork"}
 

@@ -1,0 +1,67 @@
+"""The benchmark of next edits, on a few rows: its baselines by hand, its keys with a model."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from codegen.benchmarks import next_edit
+
+OLD = """\
+size0 = 1
+print(size0)
+
+
+def area(width, height):
+    inner = width - 1
+    return inner * height + width
+
+
+done = True
+"""
+DIFF = """\
+@@ -1,2 +1,2 @@
+-size0 = 1
+-print(size0)
++width0 = 1
++print(width0)
+@@ -10 +10 @@
+-done = True
++done = width0
+"""
+
+
+@pytest.fixture
+def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "next_edit" / "commits_test.jsonl.gz"
+    path.parent.mkdir()
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        for number in range(8):
+            row = {"repository": f"o/r{number % 2}", "path": "m.py", "commit": f"{number:010}"}
+            split = "test_repository"
+            file.write(json.dumps({**row, "old": OLD, "diff": DIFF, "split": split}) + "\n")
+    monkeypatch.setenv("CODEGEN_TEST_DATA", str(tmp_path))
+
+
+@pytest.mark.usefixtures("rows")
+def test_without_a_model() -> None:
+    found = next_edit.run()
+    assert found["exact"] is None and found["p50_ms"] is None
+    assert found["nothing_exact"] == 0 and found["nothing_no_op_right"] == 1
+    samples = found["samples"]
+    assert isinstance(samples, dict) and samples["nothing_exact"] == 8
+    refactored = [key for key in found if key.startswith("refactorings_rename_exact_")]
+    assert refactored and "refactorings_rename_exact" in found
+
+
+@pytest.mark.usefixtures("rows")
+def test_with_a_model(tiny_model_dir: Path) -> None:
+    found = next_edit.run(model=str(tiny_model_dir), style="edit-few-shot", limit=2,
+                          max_new_tokens=4)  # fmt: skip
+    for key in ("parse_rate", "exact", "location", "exact_minus_rename", "p50_ms", "p95_ms"):
+        assert isinstance(found[key], float), key
+        assert isinstance(found[f"refactorings_{key}"], float), key
+    assert found["parse_rate"] == 0  # four tokens of a model with random weights

@@ -174,7 +174,8 @@ def _clauses(plan: QueryPlan, tables: Sequence[Table], said: Mapping[str, str]) 
     for one in plan.where:
         found = test("having" if one.aggregate else "where", one)
         yield replace(found, connective="or" if plan.any_of else "and")
-    for item in plan.group:
+    counts = any(shown.aggregate for shown in plan.select)  # else the rows are those of the groups
+    for item in plan.grouped() if counts else plan.group:
         yield clause("group", item)
     if plan.order:
         found = clause("order", plan.order.item, plan.order.aggregate)

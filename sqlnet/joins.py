@@ -257,8 +257,9 @@ def _same_name(tables: Sequence[Table]) -> Iterator[Join]:
     for number, table in enumerate(tables):
         for column, described in enumerate(table.columns):
             words = words_of(described.name)
-            is_key = words[-1] in ("id", "code", "key", "no", "number") and len(words) > 1
-            if is_key or (words[-1] not in _COMMON and len(words[-1]) > 5):
+            last = words[-1:]
+            is_key = len(words) > 1 and {*last} <= {"id", "code", "key", "no", "number"}
+            if is_key or not (_COMMON.issuperset(last) or len("".join(last)) < 6):
                 places.setdefault(described.name.lower(), []).append((number, column))
     met: set[tuple[int, int]] = set()
     for found in places.values():

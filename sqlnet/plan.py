@@ -173,6 +173,13 @@ class QueryPlan:
         if self.companion and self.companion.item:
             yield self.companion.item
 
+    def grouped(self) -> tuple[Item, ...]:
+        """What the rows are grouped by: ``group``, or else what is shown beside an aggregate."""
+        order = [self.order] if self.order else []
+        if self.group or not any(p.aggregate for p in (*self.select, *self.where, *order)):
+            return self.group
+        return tuple(shown.item for shown in self.select if not shown.aggregate)
+
     def to_row(self) -> dict[str, Any]:
         """Its fields as JSON has them; tables and columns by number."""
         return asdict(self)
@@ -451,11 +458,8 @@ class _Writer:
     def _groups(self, plan: QueryPlan, tree: Tree) -> list[Item]:
         """The columns of GROUP BY: a name stands for its row where a join repeats the row."""
         groups: list[Item] = []
-        aggregated = [*plan.select, *plan.where, *([plan.order] if plan.order else [])]
         plain = [s.item for s in plan.select if not s.aggregate]
-        if not any(part.aggregate for part in aggregated) and not plan.group:
-            return []
-        for item in plan.group or plain:
+        for item in plan.grouped():
             key = self.graph.key(item.table)
             labels = label_columns(self.graph.tables[item.table])
             if (
@@ -466,7 +470,7 @@ class _Writer:
                 groups.append(Item(item.table, key))
             groups.append(item)
         # Engines but SQLite ask that whatever is shown is grouped; beside a row's key it is fixed.
-        return list(dict.fromkeys([*groups, *plain]))
+        return list(dict.fromkeys([*groups, *plain])) if groups else []
 
     def _test(self, test: Test, scope: _Scope, tree: Tree) -> exp.Expr:
         table = self.graph.tables[test.item.table]

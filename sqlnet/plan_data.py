@@ -475,8 +475,7 @@ class _Reader:
     def _where(self, plan: QueryPlan, part: exp.Expr, names: _Names) -> QueryPlan:
         part = part.unnest()
         if isinstance(part, exp.Or):
-            tests = tuple(self._tests(part, names, exp.Or))
-            merged = self._merged(tests)
+            merged = self._merged(tuple(self._tests(part, names, exp.Or)))
             return replace(plan, where=merged, any_of=len(merged) > 1)
         tests: list[Test] = []
         for one in _flattened(part, exp.And):

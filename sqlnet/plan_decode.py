@@ -561,7 +561,8 @@ def _products(
     def score(places: Sequence[int]) -> float:
         return sum(options[i].score for options, i in zip(ways, places, strict=True))
 
-    queue, seen = [(-score(first), first)], {first}
+    queue: list[tuple[float, tuple[int, ...]]] = [(-score(first), first)]
+    seen: set[tuple[int, ...]] = {first}
     for _ in range(most):
         if not queue:
             return

@@ -507,8 +507,8 @@ def _item_signs(
     cells: np.ndarray,
     found: Sequence[Mention],
 ) -> tuple[np.ndarray, np.ndarray]:
-    any_whole = whole.any(0) if len(whole) else np.zeros(len(numbers), bool)
-    any_part = part.any(0) if len(part) else np.zeros(len(numbers), bool)
+    any_whole = np.any(whole, axis=0).tolist() if len(whole) else [False] * len(numbers)
+    any_part = np.any(part, axis=0).tolist() if len(part) else [False] * len(numbers)
     nearest = near.max(0) if len(near) else np.zeros(len(numbers), np.float32)
     any_cell = cells.max(0) if len(cells) else np.zeros(len(numbers), np.float32)
     of_table = [schema.items[n].table for n in numbers]

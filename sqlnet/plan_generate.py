@@ -342,7 +342,8 @@ class _Questions:
         day = date.fromisoformat(self.rng.choice(days)[:10])
         name = self.name(item)
         words = self.schema.words[self.schema.numbers[item]]
-        did = words[0].endswith("ed") and len(words) > 1  # joined on, opened at
+        first = "".join(words[:1])
+        did = first.endswith("ed") and len(words) > 1  # joined on, opened at
         form = self.rng.choice(("year", "year", "month", "month", "day"))
         if form == "year":
             start, said = date(day.year, 1, 1), str(day.year)
@@ -358,13 +359,13 @@ class _Questions:
             later = day.year + self.rng.randint(1, 4)
             second = PlanValue(str(later), f"{later}-01-01", f"{later + 1}-01-01")
             ways = (f"between {said} and {later}", f"from {said} to {later}")
-            behind = f"{words[0] if did else f'with a {name}'} {self.say(*ways)}"
+            behind = f"{first if did else f'with a {name}'} {self.say(*ways)}"
             return _Said((Test(item, "between", (value, second)),), behind)
         operator = self.rng.choice(("=", "=", "<", ">", ">="))
         on = "on" if form == "day" else "in"
         link = {"=": on, "<": "before", ">": "after", ">=": "since"}[operator]
         if did:
-            behind = self.say(f"{words[0]} {link} {said}", f"that were {words[0]} {link} {said}")
+            behind = self.say(f"{first} {link} {said}", f"that were {first} {link} {said}")
         else:
             behind = self.say(f"with a {name} {link} {said}", f"whose {name} is {link} {said}")
         return _Said((Test(item, operator, (value,)),), behind)
@@ -900,6 +901,7 @@ def fill_database(tables: Sequence[str], path: str | Path, rng: random.Random) -
     """
     connection = sqlite3.connect(path)
     keys: dict[str, tuple[str, list[object]]] = {}
+    line = ""
     try:
         for line in tables:
             name, _, rest = line.partition(":")
@@ -951,7 +953,7 @@ def _fill_table(
         if is_nullable:
             filled[-1] = [None if rng.random() < 0.25 else value for value in filled[-1]]
         if place == 0:
-            keys[table] = name, filled[-1]
+            keys[table] = str(name), list(filled[-1])
         declared.append(f'"{name}" {kind}')
     filled = [values[:count] for values in filled]
     keys[table] = keys[table][0], filled[0]

@@ -447,6 +447,7 @@ class _Run:
         """The batches of some steps: a function of the seed and the step."""
         size = self.config.batch_size
         each = len(self.examples) // size  # batches of an epoch
+        order = np.zeros(0, np.int64)
         for step in range(first, last):
             epoch, number = divmod(step, each)
             if step == first or number == 0:

@@ -28,7 +28,7 @@ _BATCH = 128
 
 def main() -> None:
     """Makes the file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument(
         "glove", type=Path, help=".npz with words and vectors, frequent words first"
     )

@@ -358,6 +358,7 @@ def reinforce(
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
+    assert trainer.model is not None
     return {
         "world": world,
         "reward": reward,

@@ -47,6 +47,7 @@ def parquet_schema(record: DataRecord) -> pa.Schema:
     import pyarrow as pa
 
     text = pa.string()
+    columns: dict[str, pa.DataType]
     if isinstance(record, TrainingText):
         segment = pa.struct([pa.field("text", text), pa.field("train", pa.bool_())])
         columns = {"segments": pa.list_(segment)}
@@ -54,11 +55,12 @@ def parquet_schema(record: DataRecord) -> pa.Schema:
         message = pa.struct([pa.field("role", text), pa.field("content", text)])
         said = text if isinstance(record.prompt, str) else pa.list_(message)
         names = ("chosen", "rejected") if isinstance(record, Preference) else ("completion",)
-        columns = dict.fromkeys(("prompt", *names), said)
+        columns = {name: said for name in ("prompt", *names)}  # noqa: C420 - of any type
         if "completion" in names:
             columns["label"] = pa.bool_()
-    types = {"id": text, "example_id": text, "generator": text, **columns, "meta": text}
-    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in types.items()])
+    types = [*((name, text) for name in ("id", "example_id", "generator")), *columns.items()]
+    types.append(("meta", text))
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in types])
 
 
 def export_parquet(

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset as Rows
-from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
 
 from codegen import plugins
 from codegen.errors import ConfigError
@@ -98,8 +99,9 @@ def fit(
         except ValueError as error:  # of settings that do not go together, and of lora.targets
             reason = " ".join(str(error).split())
             raise ConfigError(f"TRL's GRPOTrainer refuses these settings: {reason}") from None
-        if trainer.ref_model is not None:  # TRL reads it from disk, without an adapter
-            trainer.ref_model.load_state_dict(loaded.model.state_dict())
+        reference: Any = trainer.ref_model
+        if reference is not None:  # TRL reads it from disk, without an adapter
+            reference.load_state_dict(loaded.model.state_dict())
         counts = {"examples": len(problems), "dropped": {}}
         result = train_with(
             trainer, loaded, recipe, output, counts, value="reward", on_step=on_step, say=say
@@ -133,9 +135,9 @@ class JudgingTrainer(GRPOTrainer):
         self,
         prompt_ids: list[list[int]],
         images: Any,
-        fields: Any,
+        multimodal_fields: Any,
         num_generations: int,
-        **more: Any,
+        has_tool_images: bool = False,
     ) -> Any:
         most = self.rollouts.recipe.grpo.sample_rows
         size = num_generations * max(1, most // num_generations) if most else len(prompt_ids)
@@ -144,7 +146,7 @@ class JudgingTrainer(GRPOTrainer):
         for at in range(0, len(prompt_ids), size):
             prompts = prompt_ids[at : at + size]
             drawn, logs = super()._generate_single_turn(
-                prompts, images, fields, num_generations, **more
+                prompts, images, multimodal_fields, num_generations, has_tool_images
             )
             kept = self.rollouts.take(prompts, drawn)
             completions += kept

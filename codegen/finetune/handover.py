@@ -40,7 +40,7 @@ from codegen.models import LoadedModel
 
 
 def trl_config(
-    kind: type,
+    kind: Any,
     recipe: Recipe,
     loaded: LoadedModel,
     own: Mapping[str, Any],

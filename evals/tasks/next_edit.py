@@ -281,7 +281,7 @@ def _window(problem: NextEditProblem, sample: Sample) -> str:
 def _can_be_shown(edit: Edit) -> bool:
     try:
         for form in FORMATS.values():
-            form.prompt(edit)
+            form.check(edit)
     except Unwritable:
         return False
     return True

@@ -43,7 +43,7 @@ class DuckDBEngine:
         duckdb = _duckdb(path)
         try:
             connection = duckdb.connect(
-                path, read_only=True, config={**_SETTINGS, "enable_external_access": "false"}
+                path, read_only=True, config={"enable_external_access": "false", **_SETTINGS}
             )
             connection.execute("SET lock_configuration = true")
         except duckdb.Error as error:

@@ -324,7 +324,7 @@ def test_a_model_is_scored_by_asking_whole_databases(run, path: Path, tmp_path: 
         {**city, "query": "SELECT home_city FROM players WHERE player_name = 'Ann Lee'"},
         {**city, "answer": [["Toronto"]]},
         {**city, "answer": [["Boston"]]},
-        {"db_id": "people", "question": "which players never scored?"},
+        {"db_id": "people", "question": "which players won yesterday?"},
     ]
     questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = run("eval", str(questions), str(tmp_path))

@@ -142,7 +142,7 @@ def test_what_one_program_says_twice_counts_once(tmp_path: Path) -> None:
     # The oracle: Python's own parser on what is left.
     (pair,) = read_data(tmp_path / "out")
     assert isinstance(pair, Preference)
-    assert ast.dump(ast.parse(pair.chosen)) != ast.dump(ast.parse(pair.rejected))
+    assert ast.dump(ast.parse(str(pair.chosen))) != ast.dump(ast.parse(str(pair.rejected)))
 
 
 def test_programs_that_do_not_parse_are_limited(tmp_path: Path) -> None:
@@ -172,9 +172,6 @@ def test_what_a_chat_model_said_is_messages(tmp_path: Path) -> None:
     folder, task = write_run(tmp_path / "run", {"p": answers}, style="chat")
     make(folder, task, tmp_path / "out")
     rows = load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
-    from trl.data_utils import is_conversational
-
-    assert is_conversational(rows[0])
     assert rows[0]["prompt"] == [{"role": "user", "content": "Write p."}]
     assert rows[0]["chosen"] == [{"role": "assistant", "content": answers[0][0]}]
     assert rows[0]["rejected"] == [{"role": "assistant", "content": answers[1][0]}]
@@ -256,6 +253,7 @@ def test_the_command_on_judged_samples(tmp_path: Path) -> None:
     assert "chosen:" in shown.stdout and answers[0].strip() in shown.stdout
     assert "preference pairs" in (out / "README.md").read_text() and load_manifest(out).kept == 2
     assert call("export", str(out)).exit_code == 0
-    parquet = load_dataset("parquet", data_files=str(out / "parquet" / "*.parquet"), split="train",
-                           cache_dir=str(tmp_path / "cache"))  # fmt: skip
+    files = str(out / "parquet" / "*.parquet")
+    cache = str(tmp_path / "cache")
+    parquet: Any = load_dataset("parquet", data_files=files, split="train", cache_dir=cache)
     assert {(row["example_id"], row["chosen"], row["rejected"]) for row in parquet} == pairs

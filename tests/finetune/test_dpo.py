@@ -93,6 +93,7 @@ def test_the_loss_is_the_papers(row: dict[str, Any], tmp_path: Path, method: str
     assert two.parts["rewards/accuracies"][1][1] == pytest.approx(right / 8)
 
 
+@pytest.mark.long
 def test_a_killed_run_ends_with_the_same_weights(row: dict[str, Any], tmp_path: Path) -> None:
     changes = {"steps": 6, "batch_size": 4, "save_every": 2, "schedule": "linear"}
     whole = run(row, **changes, output=str(tmp_path / "whole"))
@@ -114,6 +115,7 @@ def test_a_killed_run_ends_with_the_same_weights(row: dict[str, Any], tmp_path: 
     assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
+@pytest.mark.long
 def test_the_result_prefers_what_passed_and_generates(row: dict[str, Any]) -> None:
     result = run(row, steps=30, batch_size=4, method="lora", learning_rate=0.02)
     pairs = [json.loads(line) for line in Path(row["data"]).read_text().splitlines()]
@@ -132,6 +134,7 @@ def test_the_result_prefers_what_passed_and_generates(row: dict[str, Any]) -> No
     assert answer.exit_code == 0
 
 
+@pytest.mark.long
 def test_messages_are_the_tokens_that_are_served(row: dict[str, Any], tmp_path: Path) -> None:
     """Pairs of messages train as pairs of texts in the format chat, which the other tests check."""
     pairs = [json.loads(line) for line in Path(row["data"]).read_text().splitlines()]
@@ -151,6 +154,7 @@ def test_messages_are_the_tokens_that_are_served(row: dict[str, Any], tmp_path: 
     assert one.losses == other.losses and one.counts == other.counts
 
 
+@pytest.mark.long
 def test_a_task_is_scored_on_the_way(row: dict[str, Any], tmp_path: Path) -> None:
     task = tmp_path / "task.jsonl"
     task.write_text('{"prompt": "Add 1.", "tests": "assert f(1) == 2", "entry_point": "f"}\n')
@@ -159,6 +163,7 @@ def test_a_task_is_scored_on_the_way(row: dict[str, Any], tmp_path: Path) -> Non
     assert [step for step, _ in result.parts["pass@1"]] == [0, 1]
 
 
+@pytest.mark.long
 def test_what_is_left_out_is_counted(row: dict[str, Any], tmp_path: Path) -> None:
     data = tmp_path / "more.jsonl"
     extra = [
@@ -175,6 +180,7 @@ def test_what_is_left_out_is_counted(row: dict[str, Any], tmp_path: Path) -> Non
         run(row, data=str(data), max_length=64, output=str(tmp_path / "none"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

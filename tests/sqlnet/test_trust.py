@@ -125,7 +125,7 @@ def test_questions_are_asked_of_their_databases_and_judged(folder: Path) -> None
         {**ASKED, "answer": [["x"]], "accepted": [{"answer": [["berlin"]]}]},
         {**ASKED},
         {"question": "will Ann Lee win?", "db_id": "one"},
-        {"question": "which players never scored?", "db_id": "one", "query": right},
+        {"question": "which players won yesterday?", "db_id": "one", "query": right},
         {**ASKED, "query": "SELECT nope FROM players"},
     )
     asked = list(read_trials(path, folder))

@@ -104,10 +104,18 @@ class EditFormat:
         Raises:
             Unwritable: ``mark_in_text``, if the file or the history holds a mark of the format.
         """
+        self.check(edit)
+        return self.render(edit)
+
+    def check(self, edit: Edit) -> None:
+        """Refuses a moment that has no prompt.
+
+        Raises:
+            Unwritable: as :meth:`prompt`.
+        """
         texts = (edit.path, edit.text, *(part for c in edit.history for part in (c.old, c.new)))
         if found := next((m for m in self.marks for text in texts if m in text), None):
             raise Unwritable("mark_in_text", f"the text holds {found!r}.")
-        return self.render(edit)
 
     def answer(self, edit: Edit) -> str:
         """The right answer; :meth:`read` gives the target for it.

@@ -267,7 +267,7 @@ def _test_of(outcome: Outcome | Verdict) -> EvalTestCase:
         status="Success" if outcome.passed else "Failed",
         message="",
         run_result=result,
-        executorpod_name=pod_name(),
+        executor_pod_name=pod_name(),
     )
     return EvalTestCase(passed=outcome.passed, exec_info=info, test_info=_about(outcome))
 

@@ -195,7 +195,7 @@ async def run_script(app: App, client: str, script: Script) -> RunCodeResponse:
         outcome, _ = await app.service.outcome(client, script)
     except SandboxFault as error:
         return RunCodeResponse(
-            status="SandboxError", message=str(error), executorpod_name=pod_name()
+            status="SandboxError", message=str(error), executor_pod_name=pod_name()
         )
     return response_of(outcome, script.language)
 
@@ -243,7 +243,7 @@ def response_of(outcome: Outcome, language: str = "python") -> RunCodeResponse:
         message="",
         compile_result=compiled,
         run_result=result,
-        executorpod_name=pod_name(),
+        executor_pod_name=pod_name(),
         files={
             name: base64.b64encode(data).decode("ascii") for name, data in outcome.files.items()
         },

@@ -19,7 +19,7 @@ import asyncio
 import math
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -167,7 +167,7 @@ class SandboxService:
 
     async def outcomes(
         self, client: str, jobs: Sequence[tuple[Job | Script, str]]
-    ) -> AsyncIterator[tuple[int, Outcome | Unavailable, bool]]:
+    ) -> AsyncGenerator[tuple[int, Outcome | Unavailable, bool], None]:
         """The outcomes of several jobs as they are done, each with its place.
 
         Args:

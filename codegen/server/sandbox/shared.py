@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -33,4 +34,4 @@ class App:
         return self.service.sandbox.languages
 
 
-Handler = Callable[[App, Request], Awaitable[Response]]
+Handler = Callable[[App, Request], Coroutine[Any, Any, Response]]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from codegen.cli.doctor import examine_languages
 from codegen.errors import ConfigError, InputError, SandboxError
 from codegen.evals.sandbox import Job, Limits, Sandbox
 from codegen.evals.sandbox.languages import LANGUAGES, MissingToolchainError, find, toolchains
@@ -160,3 +161,12 @@ def test_the_page_lists_all_languages_and_their_packages() -> None:
     for language in LANGUAGES.values():
         names = ", ".join(f"`{name}`" for name in (language.name, *language.aliases))
         assert f"| {language.title} | {names} | {language.install} |" in page
+
+
+@pytest.mark.usefixtures("empty_path")
+def test_the_doctor_says_what_to_install() -> None:
+    checks = list(examine_languages())
+    assert [check.name for check in checks] == [one.title for one in LANGUAGES.values()]
+    for check, language in zip(checks, LANGUAGES.values(), strict=True):
+        assert check.ok is None
+        assert f"apt install {language.install}" in check.remedy

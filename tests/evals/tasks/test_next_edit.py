@@ -179,7 +179,7 @@ def real(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
     return load
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_rename_baseline_is_where_it_was_found_to_be(
     real: Callable[[str], NextEdit],
 ) -> None:

@@ -45,7 +45,7 @@ class Fake:
             def do_GET(self) -> None:
                 answer(self, {})
 
-            def log_message(self, *_: Any) -> None:
+            def log_message(self, format: str, *_: Any) -> None:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -109,6 +109,15 @@ def test_status_rule(post: Callable[..., httpx.Response], tmp_path: Path, name: 
     assert result["return_code"] == wanted.returncode
 
 
+def test_the_machine_has_a_name(
+    post: Callable[..., httpx.Response], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"code": "print(1)", "language": "python"}
+    assert post("/run_code", body).json()["executor_pod_name"] is None
+    monkeypatch.setenv("MY_POD_NAME", "pod-7")  # the service runs in this process
+    assert post("/run_code", body).json()["executor_pod_name"] == "pod-7"
+
+
 def test_files_go_in_and_out(post: Callable[..., httpx.Response]) -> None:
     code = "import m, os\nopen('out/r.bin', 'wb').write(m.B)\nprint(os.path.exists('n'))\n"
     files = {"m.py": _base64(b"B = bytes(range(256))\n"), "out/keep": _base64(b""), "n": None}

@@ -9,11 +9,10 @@ import socket
 import stat
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -23,6 +22,7 @@ from codegen.benchmarks.tools import hostile_suite
 from codegen.evals.sandbox import Job, Sandbox
 from codegen.sandbox_client import SandboxClient
 from tests.processes import command_of, descendants, lives
+from tests.server.conftest import Served
 
 CODEGEN = str(Path(sys.executable).with_name("codegen"))
 RIGHT_ONES = ("29", "40")  # programs of the hostile suite that are right, but misbehave
@@ -86,7 +86,7 @@ def test_it_finishes_what_runs_and_leaves_nothing(tmp_path: Path) -> None:
     with server(tmp_path, "--workers", "1") as (process, url):
         headers = {"authorization": f"Bearer {os.environ['CODEGEN_SANDBOX_TOKEN']}"}
 
-        def judge(job: dict[str, object]) -> httpx.Response:
+        def judge(job: Mapping[str, object]) -> httpx.Response:
             return httpx.post(f"{url}/v1/judge", json=job, headers=headers, timeout=30)
 
         assert judge(quick).json()["passed"]
@@ -111,7 +111,7 @@ def test_it_finishes_what_runs_and_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_killed_workers_cost_no_verdict(tmp_path: Path) -> None:
-    rng, stop = random.Random(5), threading.Event()
+    rng = random.Random(5)
     jobs = {
         n: Job(
             f"def f(x): return x {'+' if n % 3 else '-'} {n}\n",
@@ -120,23 +120,16 @@ def test_killed_workers_cost_no_verdict(tmp_path: Path) -> None:
         )
         for n in range(1, 1200)
     }
-    with server(tmp_path, "--workers", "2", "--cache-mib", "0") as (process, url):
-
-        def kill() -> None:
-            while not stop.wait(0.3):
-                if workers := _workers(process.pid):
-                    with suppress(ProcessLookupError):
-                        os.kill(rng.choice(workers), signal.SIGKILL)
-
-        thread = threading.Thread(target=kill)
-        with SandboxClient(url, patience_s=120) as client:
-            assert client.run(jobs[1]).passed
-            thread.start()
-            try:
-                found = list(client.map(jobs.items()))
-            finally:
-                stop.set()
-                thread.join()
+    found = []
+    with (
+        server(tmp_path, "--workers", "2", "--cache-mib", "0") as (process, url),
+        SandboxClient(url, patience_s=600) as client,
+    ):
+        for key, outcome in client.map(jobs.items()):
+            found.append((key, outcome))
+            if len(found) % 60 == 0:  # by progress, so that a busy machine makes some, too
+                with suppress(ProcessLookupError):
+                    os.kill(rng.choice(_workers(process.pid)), signal.SIGKILL)
     assert sorted(key for key, _ in found) == sorted(jobs)
     for key, outcome in found:
         assert outcome.status == ("passed" if key % 3 else "wrong"), (key, outcome)
@@ -156,14 +149,12 @@ def _workers(server: int) -> list[int]:
 
 
 @pytest.mark.parametrize("core", [pytest.param(False, marks=pytest.mark.long), True])
-def test_no_hostile_program_is_believed(
-    core: bool, client: SandboxClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_hostile_program_is_believed(core: bool, service: Served, tmp_path: Path) -> None:
     secret = tmp_path / "host.txt"
     secret.write_text("of the host")
     secret.chmod(0o666)
     honest = Job("def f(x):\n    return x + 1\n", test="assert f(1) == 2\n")
-    with socket.create_server(("127.0.0.1", 0)) as port:
+    with socket.create_server(("127.0.0.1", 0)) as port, ExitStack() as stack:
         port.setblocking(False)
         jobs = []
         for row in hostile_suite.HOSTILE:
@@ -172,13 +163,14 @@ def test_no_hostile_program_is_believed(
             program = row.program.replace("@PORT@", str(port.getsockname()[1]))
             program = program.replace("@FILE@", str(secret)).replace("@SECRET@", "HOME")
             jobs.append((row, hostile_suite.job_of(row, program)))
+        client = stack.enter_context(SandboxClient(service.url, patience_s=900))
         for row, outcome in client.map(jobs):
             assert not outcome.passed or row.name.split()[0] in RIGHT_ONES, (row.name, outcome)
             assert "of the host" not in outcome.message + outcome.stdout
         with pytest.raises(BlockingIOError):
             port.accept()
-    assert secret.read_text() == "of the host"
-    assert client.run(honest).passed
+        assert secret.read_text() == "of the host"
+        assert client.run(honest).passed
 
 
 def test_the_sandbox_is_the_same_over_http(sandbox: Sandbox, client: SandboxClient) -> None:

@@ -80,7 +80,7 @@ class Asked:
                         spans.append((start, end))
         if not self.is_read:
             said = {(a, b) for a, b in spans if self.question[a:b].islower()}
-            spans = [s for s in spans if s not in said or not _goes_on(self.question, s)]
+            spans = [s for s in spans if s not in said or not _reads_on(self.question, s)]
         return spans
 
     @cached_property
@@ -579,8 +579,8 @@ def _is_of_a_sentence(word: str) -> bool:
     return word.islower() and (word in LIGHT_WORDS or _is_a_cue(word))
 
 
-def _goes_on(question: str, span: tuple[int, int]) -> bool:
-    """Whether a stretch of a question goes on like one: attractions are available at each park."""
+def _reads_on(question: str, span: tuple[int, int]) -> bool:
+    """Whether what follows a stretch belongs to it: attractions are available at each park."""
     words = question[slice(*span)].split()
     return len(words) > 2 and bool({*words} & _SENTENCE_WORDS)
 
@@ -616,7 +616,7 @@ LIGHT_WORDS = frozenset(_LIGHT_ONES.split())
 
 
 def explained(asked: Asked) -> list[tuple[str, str]]:
-    """Each content word of the question, and what it was taken for; "" if for nothing."""
+    """Each content word of the question, and what it was taken for; "" if it was not."""
     parts = _parts(asked)
     found = []
     for token in asked.tokens:

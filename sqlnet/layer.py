@@ -6,7 +6,7 @@
     values:   {orders.status: {open: pending}}
     measures: {revenue: {sql: SELECT SUM(quantity * price) FROM sales, synonyms: [turnover]}}
 
-All keys are optional. A measure answers a question that names it and asks for nothing else; its
+All keys are optional. A measure answers a question that names it and asks only for it; its
 statement passes the same gate as any other.
 """
 

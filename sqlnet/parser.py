@@ -137,7 +137,7 @@ class Parse:
             ``where`` for each column of a condition, by its name.
         confidence: that the answer is right, see :mod:`codegen.sqlnet.trust`.
         doubts: why the best reading should not be trusted, the weightiest first; none if it may be.
-        words: each content word of the question, and what it was taken for; "" if for nothing.
+        words: each content word of the question, and what it was taken for; "" if it was not.
         signs: what the confidence was computed from.
         notes: what a reader should know beside that.
         rows: what the best reading gives; None if it was not run or failed.

@@ -10,7 +10,7 @@ How a plan becomes SQL (:func:`to_statement`):
 - FROM is the least tree of joins over all tables of the plan.
 - A list whose rows a join repeats is DISTINCT.
 - A sum or mean over rows that a join repeats is taken over each row once (EXISTS), or refused.
-- "Never" is NOT EXISTS, in which a NULL counts for nothing; of values of the listed table (the
+- "Never" is NOT EXISTS, in which a NULL does not count; of values of the listed table (the
   countries that never won) it is EXCEPT.
 - A group by a name also groups by the primary key beside it, if the group's table has its rows
   repeated: two customers of one name are two.

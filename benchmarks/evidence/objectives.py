@@ -1,7 +1,7 @@
 """Whether preferences and reinforcement pay, beside more training on texts at the same cost.
 
 A small model from scratch learns small functions from instructions and programs: the start. Then it
-goes on in three ways, each for about the same CPU time: on the same texts (``sft``), on pairs of
+continues in three ways, each for about the same CPU time: on the same texts (``sft``), on pairs of
 its own passed and failed samples (``dpo``; sampling and judging count), or by reinforcement
 (``grpo``). The last two see 400 other functions, of which they know the tests and no program.
 Everything runs as users run it: ``codegen.evaluate``, ``codegen.data.preferences``, recipes.
@@ -62,7 +62,7 @@ def judged_samples(out: Path, task: str, model: str, seed: int) -> Any:
 def continued(
     out: Path, arm: str, start: str, texts: str, task: str, *, seed: int, steps: int
 ) -> str:
-    """The model of one way of going on from ``start``."""
+    """The model of one way of continuing from ``start``."""
     recipe: dict[str, Any] = {
         "model": start,
         "output": str(out / "run"),

@@ -272,7 +272,8 @@ def test_a_reward_of_another_package_that_raises(
 def test_anyones_trainer(tiny_model_dir: Path, tmp_path: Path) -> None:
     """The example of docs/reinforcement.md, on a tiny model."""
     from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
+    from trl.trainer.grpo_config import GRPOConfig
+    from trl.trainer.grpo_trainer import GRPOTrainer
 
     from codegen.rewards import SandboxReward
 
@@ -301,7 +302,8 @@ def test_a_model_that_submits_by_a_tool(tiny_model_dir: Path, tmp_path: Path) ->
     import trl
     from datasets import Dataset
     from transformers import AutoTokenizer
-    from trl import GRPOConfig, GRPOTrainer
+    from trl.trainer.grpo_config import GRPOConfig
+    from trl.trainer.grpo_trainer import GRPOTrainer
 
     from codegen.rewards import SandboxReward
 

@@ -26,7 +26,7 @@ from codegen.finetune.run import train
 from codegen.generation.protocol import SamplingParams
 from codegen.records import write_atomic
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "grpo.yaml"
+RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "grpo.yaml"
 WORLD = "numbers"
 SAMPLES = 20
 

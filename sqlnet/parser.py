@@ -61,7 +61,7 @@ from codegen.sqlnet.linking import (
 from codegen.sqlnet.network import Network
 from codegen.sqlnet.plan import QueryPlan, to_statement
 from codegen.sqlnet.plan_decode import ScoredPlan, strange_texts
-from codegen.sqlnet.plan_features import MAX_PLAN_TOKENS
+from codegen.sqlnet.plan_features import MAX_PLAN_TOKENS, PlanQuestion
 from codegen.sqlnet.plan_parser import DEFAULT_PLAN_MODEL, PlanAnswer, PlanParser
 from codegen.sqlnet.query import AGGREGATES, OPERATORS, Query, Statement, Table
 from codegen.sqlnet.schema import Schema
@@ -75,6 +75,7 @@ _CLEAR = 0.8  # probability of a table, above which no other one is spoken of
 _MOST_PAIRS = 1_000_000  # of columns, in tables that are read together
 _PARTS = ("column", "operator", "value")  # of a condition
 _MOST_SIGNS = 2000  # of a question, in which cues are looked for
+_NEAR = 0.2  # of a word and a name, as Likeness.of gives it
 _TIE = math.log(3)  # two readings whose probabilities differ by less than this factor are a tie
 _QUANTITIES = tuple(AGGREGATES.index(name) for name in ("MAX", "MIN", "SUM", "AVG"))
 _COUNT = AGGREGATES.index("COUNT")
@@ -534,7 +535,15 @@ def _plan_asked(
         tuple(spelled_out(tables[t], read.text) for t in sorted(used)),
         tuple(table for t, table in enumerate(tables) if t not in used),
         alike=alike,
+        nearest=_nearest(read),
     )
+
+
+def _nearest(read: PlanQuestion) -> dict[str, tuple[str, ...]]:
+    """For each word that is like a name of the database, the name that is most like it."""
+    names = [read.schema.words[number] for number in read.items]
+    rows = zip(read.words, read.likeness, strict=True)
+    return {word: names[row.argmax()] for word, row in rows if row.max(initial=0.0) >= _NEAR}
 
 
 def _plan_reading(answer: PlanAnswer, number: int) -> Reading:
@@ -584,7 +593,7 @@ def _plan_signs(asked: Asked, answer: PlanAnswer, margin: float) -> dict[str, fl
         "words_left": float(min(4, len(cues.words_left(asked)))),
         "unused": float(min(3, len(cues.named_but_unused(asked)))),
         "elsewhere": float(sum(len(answer.question.found[n].cells) > 1 for n in best.used)),
-        **cues.grounding(asked),
+        **cues.grounding(asked, of_plan=True),
     }
 
 

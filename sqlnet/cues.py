@@ -741,7 +741,7 @@ def grounding(asked: Asked, *, of_plan: bool = False) -> dict[str, float]:
     }
 
 
-_NAMES = "name names title fullname full first last firstname lastname"
+_NAMES = "name names title fullname full first last firstname lastname fname lname"
 _NAMING = frozenset(_NAMES.split())
 
 

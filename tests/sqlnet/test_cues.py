@@ -296,6 +296,19 @@ PLANS = [
         ),
         "the name of products whose price is more than the average price",
     ),
+    (
+        "products that cost the same price as the product 'Moka Pot'",
+        QueryPlan(
+            (Selected(Item(0, NAME)),),
+            companion=Companion(
+                "scalar",
+                where=(Condition_(Item(0, NAME), "=", (V("Moka Pot"),)),),
+                item=Item(0, PRICE),
+                operator="=",
+            ),
+        ),
+        "the name of products whose price is the price and name is 'Moka Pot'",
+    ),
 ]
 
 

@@ -271,7 +271,19 @@ def unmet(asked: Asked) -> Iterator[Doubt]:
             text = _SAYS.get(cue.kind, "I did not understand {said}.")
             yield Doubt("cue", text.format(said=said))
     yield from _values(asked)
+    yield from _not_shown(asked)
     yield from _unasked(asked, kinds)
+
+
+def _not_shown(asked: Asked) -> Iterator[Doubt]:
+    """The products "with their prices", where no price is shown."""
+    shown = {clause.column.name for clause in asked.of("select") if clause.column}
+    for match in re.finditer(r"\b(?:with|and) (?:their|its) (\w+(?: \w+)?)", asked.rest.lower()):
+        said = [stem(word) for word in match[1].split()]
+        columns = [column for table in asked.tables for column in table.columns]
+        meant = {c.name for c in columns if {*map(stem, c.words)} & {said[0], said[-1]}}
+        if meant and not meant & shown:
+            yield Doubt("cue", f"The query found does not show {match[1]!r}.")
 
 
 def _never(_asked: Asked, _cue: Cue) -> bool:
@@ -619,16 +631,17 @@ def _name_stems(tables: Iterable[Table]) -> set[str]:
 
 # Words that a question has for its own sake, or that any table answers to.
 _LIGHT_ONES = """
-    a about above across all also am among an and any are as asked at available be been being by
-    called can contain contains containing corresponding could data database details did do does
-    doing done entire entries entry exact exactly exist exists find for found from get gets give
-    given had has have having held hold holding how i if in include includes including information
-    into is it its itself just kind kinds know known let like list listed lists made make many me
-    more much must name named names need of on one ones only our out over overall own please
-    possible provide record recorded records report result return row rows s say seen select set
-    shall show shown shows some stored such tell than that the their them then there these they
-    thing things this those through to together total type under up us use used using value values
-    very want was we were what when where which while who whom whose will with within would
+    a about above across all also am among an and any anybody anyone anything are as asked at
+    available be been being by called can contain contains containing corresponding could data
+    database details did do does doing done entire entries entry exact exactly exist exists find for
+    found from get gets give given had has have having held hold holding how i if in include
+    includes including information into is it its itself just kind kinds know known let like list
+    listed lists made make many me more much must name named names need of on one ones only our out
+    over overall own please possible provide record recorded records report result return row rows s
+    say seen select set shall show shown shows some somebody someone something stored such tell than
+    that the their them then there these they thing things this those through to together total type
+    under up us use used using value values very want was we were what when where which while who
+    whom whose will with within would
 """
 LIGHT_WORDS = frozenset(_LIGHT_ONES.split())
 

@@ -164,6 +164,25 @@ def test_any_question_gets_an_answer_from_the_checks(
         assert all(value >= 0 for value in grounding(said).values())
 
 
+def test_a_comparison_with_other_rows_is_said_in_words() -> None:
+    sold = (Condition_(Item(0, STATUS), "=", (V("sold"),)),)
+    same = Companion("scalar", where=sold, item=Item(0, PRICE), operator="=")
+    clauses = clauses_of(QueryPlan((Selected(Item(0, NAME)),), companion=same), (PRODUCTS,))
+    assert sentence(clauses) == (
+        "the name of products whose price is the price and status is 'sold'"
+    )
+
+
+def test_what_is_asked_for_beside_is_shown() -> None:
+    for question in ("product names with their prices", "product names and their price"):
+        assert codes(question, Query(NAME)) == ["cue"]
+        clauses = clauses_of(
+            QueryPlan((Selected(Item(0, NAME)), Selected(Item(0, PRICE)))), (PRODUCTS,)
+        )
+        assert not list(unmet(Asked(question, clauses, (PRODUCTS,))))
+    assert codes("product names with their friends", Query(NAME)) == []
+
+
 def test_identifiers_are_no_quantities() -> None:
     for column in (ID, ZIP):
         for aggregate in (MAX, MIN, SUM, AVG):
@@ -295,19 +314,6 @@ PLANS = [
             companion=Companion("scalar", item=Item(0, PRICE), operator=">", aggregate=AVG),
         ),
         "the name of products whose price is more than the average price",
-    ),
-    (
-        "products that cost the same price as the product 'Moka Pot'",
-        QueryPlan(
-            (Selected(Item(0, NAME)),),
-            companion=Companion(
-                "scalar",
-                where=(Condition_(Item(0, NAME), "=", (V("Moka Pot"),)),),
-                item=Item(0, PRICE),
-                operator="=",
-            ),
-        ),
-        "the name of products whose price is the price and name is 'Moka Pot'",
     ),
 ]
 

@@ -427,7 +427,9 @@ def picture(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _value(name: str, shares: Mapping[str, float]) -> float:
-    return sum(shares[cheat] for cheat in CHEATS) if name == "cheats" else shares[name]
+    if name != "cheats":
+        return shares[name]
+    return min(1.0, sum(shares[cheat] for cheat in CHEATS))  # each was rounded
 
 
 def _end(name: str, runs: Sequence[Mapping[str, Any]]) -> float:

@@ -140,7 +140,8 @@ def make_trainable(loaded: LoadedModel, recipe: Recipe, dataset: Dataset, plan: 
     _check_rows(model, recipe, dataset, plan)
     if dataset.new_token is not None:
         _add_embedding(model, dataset.new_token, len(dataset.tokenizer))
-    _tell_apart(model, dataset.trained_tokens)
+    if dataset.trained_tokens:
+        _tell_apart(model, dataset.trained_tokens)
     new = () if dataset.new_token is None else (dataset.new_token,)
     return trainable_of(model, recipe, (*new, *dataset.trained_tokens))
 

@@ -39,6 +39,7 @@ def test_a_worse_choice_is_seen() -> None:
     assert all(trial.lost == pytest.approx(0.98) and not trial.within_noise for trial in worse)
 
 
+@pytest.mark.long
 def test_figures() -> None:
     figures: dict[str, Any] = dict(cogex.run(quick=True, trials=20, paper_trials=1))
     assert figures["paper_scale_emulations_full"] == 210_000

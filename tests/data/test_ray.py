@@ -154,7 +154,7 @@ def _fail_at_two(value: float) -> float:
     return value
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_few_kills(tmp_path: Path, cluster: Any) -> None:
     command = [sys.executable, str(HELPER), "240", f"ray={cluster.address}", "none"]
     survives_kills(command, tmp_path, 2, seed=1)

@@ -143,7 +143,7 @@ def test_a_wrong_option_of_the_generator_is_one_line(codegen: Codegen, tmp_path:
         assert complaint in line
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_strategy_leaves_only_the_best_token(codegen: Codegen, tiny_model_dir: Path) -> None:
     asked = ["generate", "--model", str(tiny_model_dir), "--no-chat", "--prompt", "def f(x):"]
 

@@ -14,7 +14,7 @@ that nothing explains.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -43,6 +43,8 @@ class Asked:
         is_read: whether values were looked up in the database; a value that was not may be any
             stretch of the question, so that cues within it count.
         alike: the likeness of two words in [-1, 1]; without it, only stems are compared.
+        nearest: a word of the question -> the words of the one name of the database that is most
+            like it ("borrowed": loans); it is explained if the query uses that name.
     """
 
     question: str
@@ -51,6 +53,7 @@ class Asked:
     others: tuple[Table, ...] = ()
     is_read: bool = True
     alike: Callable[[str, str], float] | None = field(default=None, compare=False)
+    nearest: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
 
     def of(self, *kinds: str) -> list[Clause]:
         """The clauses of these kinds."""
@@ -268,7 +271,19 @@ def unmet(asked: Asked) -> Iterator[Doubt]:
             text = _SAYS.get(cue.kind, "I did not understand {said}.")
             yield Doubt("cue", text.format(said=said))
     yield from _values(asked)
+    yield from _not_shown(asked)
     yield from _unasked(asked, kinds)
+
+
+def _not_shown(asked: Asked) -> Iterator[Doubt]:
+    """The products "with their prices", where no price is shown."""
+    shown = {clause.column.name for clause in asked.of("select") if clause.column}
+    for match in re.finditer(r"\b(?:with|and) (?:their|its) (\w+(?: \w+)?)", asked.rest.lower()):
+        said = [stem(word) for word in match[1].split()]
+        columns = [column for table in asked.tables for column in table.columns]
+        meant = {c.name for c in columns if {*map(stem, c.words)} & {said[0], said[-1]}}
+        if meant and not meant & shown:
+            yield Doubt("cue", f"The query found does not show {match[1]!r}.")
 
 
 def _never(_asked: Asked, _cue: Cue) -> bool:
@@ -363,13 +378,26 @@ def _alternatives(asked: Asked, _cue: Cue) -> bool:
 
 
 def _grouped(asked: Asked, cue: Cue) -> bool:
-    """A group; or a plain list of what each is said of: the names of each product."""
+    """A group; or a plain list of what each is said of: the names of each product. For all products
+    there is one average price as well, but not one number of orders.
+    """
     if asked.of("group"):
         return True
-    if any(clause.aggregate for clause in asked.clauses):
+    is_one = any(clause.aggregate for clause in asked.clauses)
+    of_all = cue.said.lower().startswith("for all")
+    if is_one and not of_all:
         return False
     behind = [stem(t.text.lower()) for t in asked.tokens if t.start >= cue.start][1:4]
-    return bool({*behind} & {stem(word) for table in asked.tables for word in table.words})
+    shown = {clause.table for clause in asked.of("select")}
+    tables = [table for table in asked.tables if not is_one or table.name in shown]
+    return bool({*behind} & {stem(word) for table in tables for word in table.words})
+
+
+def _told_apart(asked: Asked, _cue: Cue) -> bool:
+    """DISTINCT; or a group by what is shown, which gives each value once."""
+    groups = {(c.table, c.column.name) for c in asked.of("group") if c.column}
+    shown = {(c.table, c.column.name) for c in asked.of("select") if c.column and not c.aggregate}
+    return bool(groups & shown) or any(clause.distinct for clause in asked.clauses)
 
 
 def _counted(asked: Asked, cue: Cue) -> bool:
@@ -378,6 +406,8 @@ def _counted(asked: Asked, cue: Cue) -> bool:
         return True
     columns = [clause.column for clause in asked.clauses if clause.column]
     is_named = "number" in cue.said and any({"number", "numbers"} & {*c.words} for c in columns)
+    behind = [stem(t.text.lower()) for t in asked.tokens if t.start >= cue.end][:1]
+    is_named |= any(c.type == "real" and stem(c.words[0]) in behind for c in columns)
     shown = [c for c in asked.of("select", "order") if c.column and not c.identifier]
     return is_named or any(c.column is not None and c.column.type == "real" for c in shown)
 
@@ -423,7 +453,7 @@ _MET: dict[str, Callable[[Asked, Cue], bool]] = {
     "how often": _has("order"),
     "superlative": _superlative,
     "each": _grouped,
-    "distinct": lambda asked, _cue: any(clause.distinct for clause in asked.clauses),
+    "distinct": _told_apart,
     "both": _all_of,
     "or": _alternatives,
     "never": _negated,
@@ -601,16 +631,17 @@ def _name_stems(tables: Iterable[Table]) -> set[str]:
 
 # Words that a question has for its own sake, or that any table answers to.
 _LIGHT_ONES = """
-    a about above across all also am among an and any are as asked at available be been being by
-    called can contain contains containing corresponding could data database details did do does
-    doing done entire entries entry exact exactly exist exists find for found from get gets give
-    given had has have having held hold holding how i if in include includes including information
-    into is it its itself just kind kinds know known let like list listed lists made make many me
-    more much must name named names need of on one ones only our out over overall own please
-    possible provide record recorded records report result return row rows s say seen select set
-    shall show shown shows some stored such tell than that the their them then there these they
-    thing things this those through to together total type under up us use used using value values
-    very want was we were what when where which while who whom whose will with within would
+    a about above across all also am among an and any anybody anyone anything are as asked at
+    available be been being by called can contain contains containing corresponding could data
+    database details did do does doing done entire entries entry exact exactly exist exists find for
+    found from get gets give given had has have having held hold holding how i if in include
+    includes including information into is it its itself just kind kinds know known let like list
+    listed lists made make many me more much must name named names need of on one ones only our out
+    over overall own please possible provide record recorded records report result return row rows s
+    say seen select set shall show shown shows some somebody someone something stored such tell than
+    that the their them then there these they thing things this those through to together total type
+    under up us use used using value values very want was we were what when where which while who
+    whom whose will with within would
 """
 LIGHT_WORDS = frozenset(_LIGHT_ONES.split())
 
@@ -629,7 +660,7 @@ def explained(asked: Asked) -> list[tuple[str, str]]:
             met = _MET.get(cue.kind, _never)(asked, cue)
             found.append((token.text, cue.kind if met else ""))
         elif word not in LIGHT_WORDS and not word.isdigit():
-            found.append((token.text, _taken_for(word, parts, asked.alike)))
+            found.append((token.text, _taken_for(word, parts, asked)))
     return found
 
 
@@ -647,17 +678,16 @@ def _parts(asked: Asked) -> list[tuple[str, tuple[str, ...]]]:
 _ALIKE = 0.75
 
 
-def _taken_for(
-    word: str,
-    parts: Sequence[tuple[str, tuple[str, ...]]],
-    alike: Callable[[str, str], float] | None,
-) -> str:
+def _taken_for(word: str, parts: Sequence[tuple[str, tuple[str, ...]]], asked: Asked) -> str:
     bare = stem(word)
     for part, words in parts:
         if bare in {stem(one) for one in words}:
             return part
     for part, words in parts:
-        if alike and any(alike(word, one) >= _ALIKE for one in words if one not in LIGHT_WORDS):
+        if asked.nearest.get(word) == words:
+            return part
+        plain = [one for one in words if one not in LIGHT_WORDS]
+        if asked.alike and any(asked.alike(word, one) >= _ALIKE for one in plain):
             return part
     return ""
 
@@ -693,30 +723,62 @@ def _in_order(names: Sequence[str], said: Sequence[str]) -> bool:
     return any(list(said[i : i + size]) == list(names) for i in range(len(said) - size + 1))
 
 
-def grounding(asked: Asked) -> dict[str, float]:
+def grounding(asked: Asked, *, of_plan: bool = False) -> dict[str, float]:
     """How well the question's words name the query's columns; see ``SIGNS`` in
     :mod:`codegen.sqlnet.trust`.
+
+    With ``of_plan``, what names a thing may stand for it: "which students" for their names, "the
+    French press" for the column that holds it.
     """
     said = {stem(token.text.lower()) for token in asked.tokens}
-    shares = [
-        sum(stem(word) in said for word in clause.column.words) / len(clause.column.words)
-        for clause in asked.of("select")
-        if clause.column
-    ]
-    unnamed = sum(
-        not said & {stem(word) for word in clause.column.words}
-        for clause in asked.of("where", "having")
-        if clause.column
-    )
-    tables = [
-        sum(stem(word) in said for word in table.words) / len(table.words) for table in asked.tables
-    ]
+
+    def share(words: Sequence[str]) -> float:
+        return sum(stem(word) in said for word in words) / len(words)
+
+    shares, unnamed, by_cell = [], 0, set()
+    for clause in asked.of("select"):
+        if clause.column:
+            is_named = of_plan and not clause.aggregate and _is_its_name(asked, clause, said)
+            shares.append(1.0 if is_named else share(clause.column.words))
+    for clause in asked.of("where", "having"):
+        if of_plan and _is_said(asked, clause):
+            by_cell.add(clause.table)
+        elif clause.column:
+            unnamed += not share(clause.column.words)
+    tables = [1.0 if table.name in by_cell else share(table.words) for table in asked.tables]
     return {
         "table_named": min(tables),
         "select_named": min(shares, default=1.0),
         "columns_unnamed": float(unnamed),
         "who": float(any(_of_another_sort(asked.question, c) for c in asked.of("select"))),
     }
+
+
+_NAMES = "name names title fullname full first last firstname lastname fname lname"
+_NAMING = frozenset(_NAMES.split())
+
+
+def _is_its_name(asked: Asked, clause: Clause, said: set[str]) -> bool:
+    """Whether a column names the rows of a table that the question speaks of, or asks who."""
+    assert clause.column
+    table = next((t for t in asked.tables if t.name == clause.table), None)
+    own = {stem(word) for word in table.words} if table else set()
+    rest = {word for word in clause.column.words if stem(word) not in own}
+    return rest <= _NAMING and bool(said & {*own, "who", "whom"})
+
+
+def _is_said(asked: Asked, clause: Clause) -> bool:
+    """Whether a condition's values are texts of the database that the question has in full."""
+    return (
+        asked.is_read
+        and bool(clause.values)
+        and clause.operator in ("=", "!=")
+        and all(number_of(value) is None for value in clause.values)
+        and all(
+            re.search(rf"(?<!\w){re.escape(value.strip())}(?!\w)", asked.question, re.IGNORECASE)
+            for value in clause.values
+        )
+    )
 
 
 def _of_another_sort(question: str, clause: Clause) -> bool:

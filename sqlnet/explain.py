@@ -99,7 +99,7 @@ def _joined(clauses: Sequence[Clause], main: str) -> str:
         is_total = clause.aggregate and clause.kind == "having"
         left = _item(clause, main) if is_total else _column(clause, main)
         values = [f"'{value}'" for value in clause.values]
-        if not values and clause.aggregate:
+        if not values:  # compared with the same of other rows
             values = [_item(clause, main)]
         text += f"{left} {_test(clause, values)}"
     return text

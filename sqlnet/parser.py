@@ -59,9 +59,9 @@ from codegen.sqlnet.linking import (
     spelled_out,
 )
 from codegen.sqlnet.network import Network
-from codegen.sqlnet.plan import QueryPlan, to_statement
+from codegen.sqlnet.plan import ROWS, QueryPlan, the_tree, to_statement
 from codegen.sqlnet.plan_decode import ScoredPlan, strange_texts
-from codegen.sqlnet.plan_features import MAX_PLAN_TOKENS
+from codegen.sqlnet.plan_features import MAX_PLAN_TOKENS, PlanQuestion
 from codegen.sqlnet.plan_parser import DEFAULT_PLAN_MODEL, PlanAnswer, PlanParser
 from codegen.sqlnet.query import AGGREGATES, OPERATORS, Query, Statement, Table
 from codegen.sqlnet.schema import Schema
@@ -75,6 +75,7 @@ _CLEAR = 0.8  # probability of a table, above which no other one is spoken of
 _MOST_PAIRS = 1_000_000  # of columns, in tables that are read together
 _PARTS = ("column", "operator", "value")  # of a condition
 _MOST_SIGNS = 2000  # of a question, in which cues are looked for
+_NEAR = 0.2  # of a word and a name, as Likeness.of gives it
 _TIE = math.log(3)  # two readings whose probabilities differ by less than this factor are a tie
 _QUANTITIES = tuple(AGGREGATES.index(name) for name in ("MAX", "MIN", "SUM", "AVG"))
 _COUNT = AGGREGATES.index("COUNT")
@@ -473,6 +474,7 @@ def _planned(
         doubts += _plan_language(answer, parser.plans.network.vocabulary)
         doubts += cues.unmet(asked)
         doubts += _no_cells(answer)
+        doubts += _other_ways(answer, asked)
         if confidence < least or strict:
             doubts += _left(asked)
         if confidence < least:
@@ -534,7 +536,18 @@ def _plan_asked(
         tuple(spelled_out(tables[t], read.text) for t in sorted(used)),
         tuple(table for t, table in enumerate(tables) if t not in used),
         alike=alike,
+        nearest=_nearest(read),
     )
+
+
+def _nearest(read: PlanQuestion) -> dict[str, tuple[str, ...]]:
+    """For each word that is in no name of the database, the name that is most like it, if any."""
+    names = [read.schema.words[number] for number in read.items]
+    return {
+        word: names[row.argmax()]
+        for word, row in zip(read.words, read.likeness, strict=True)
+        if row.max(initial=0.0) >= _NEAR and stem(word) not in read.schema.named
+    }
 
 
 def _plan_reading(answer: PlanAnswer, number: int) -> Reading:
@@ -584,7 +597,7 @@ def _plan_signs(asked: Asked, answer: PlanAnswer, margin: float) -> dict[str, fl
         "words_left": float(min(4, len(cues.words_left(asked)))),
         "unused": float(min(3, len(cues.named_but_unused(asked)))),
         "elsewhere": float(sum(len(answer.question.found[n].cells) > 1 for n in best.used)),
-        **cues.grounding(asked),
+        **cues.grounding(asked, of_plan=True),
     }
 
 
@@ -613,6 +626,48 @@ def _no_cells(answer: PlanAnswer) -> Iterator[Doubt]:
         near = " or ".join(map(repr, get_close_matches(value, held, 2, 0.6)))
         text = f"No {name} is {value!r}"
         yield Doubt("value", f"{text}; did you mean {near}?" if near else f"{text}.")
+
+
+def _other_ways(answer: PlanAnswer, asked: Asked) -> Iterator[Doubt]:
+    """Tables that the question does not speak of, where others might take their place: what Ann
+    bought is not what she reviewed.
+    """
+    schema, plan = answer.question.schema, answer.best.plan
+    try:
+        tree = the_tree(schema.graph, plan.required(), plan.keys)
+    except PlanError:
+        return
+    ends = {item.table for item in plan.items() if item.column != ROWS}
+    known = {stem(word) for table in ends for word in schema.words[table]}
+    said = {stem(token.text.lower()) for token in asked.tokens}
+    for table in sorted(tree.tables - ends) if ends else ():
+        words = schema.words[table]
+        own = {*map(stem, words)} - known
+        if own & said or not own or words in asked.nearest.values():
+            continue
+        if not _connected_without(table, ends, schema.graph):
+            continue
+        names = " and ".join(sorted(schema.tables[end].name for end in ends))
+        text = f"The query found takes {names} together with {schema.tables[table].name}"
+        yield Doubt("joins", f"{text}, which the question does not speak of.")
+
+
+def _connected_without(table: int, ends: set[int], graph: JoinGraph) -> bool:
+    """Whether other tables connect some: for a single one, whether another belongs to it."""
+    if len(ends) == 1:
+        found = (j for j in graph.joins if j.parent in ends and j.child not in {table, *ends})
+        return next(found, None) is not None
+    reached = {min(ends)}
+    todo = [*reached]
+    while todo:
+        here = todo.pop()
+        for join in graph.joins:
+            if here in (join.child, join.parent):
+                there = join.other(here)
+                if there != table and there not in reached:
+                    reached.add(there)
+                    todo.append(there)
+    return ends <= reached
 
 
 def _groups(widths: Sequence[int]) -> list[list[int]]:

@@ -83,8 +83,10 @@ def _humps(run: str) -> Iterator[str]:
 @lru_cache(maxsize=100_000)
 def stem(word: str) -> str:
     """A word without a common English ending, for matching alone."""
-    for ending in ("ies", "ing", "ers", "ed", "es", "er", "or", "s"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
+    if word == "ids":
+        return "id"
+    for ending in ("ies", "ing", "ers", "ors", "ed", "es", "er", "or", "s"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
             return word[: -len(ending)].rstrip("ey")
     return word.rstrip("ey") if len(word) > 3 else word
 

@@ -14,6 +14,7 @@ from codegen.sqlnet.explain import clauses_of, sentence
 from codegen.sqlnet.plan import Companion, Item, Order, PlanValue, QueryPlan, Selected
 from codegen.sqlnet.plan import Test as Condition_
 from codegen.sqlnet.query import AGGREGATES, Clause, Column, Condition, ForeignKey, Query, Table
+from codegen.sqlnet.words import stem
 
 PRODUCTS = Table(
     "products",
@@ -50,6 +51,7 @@ UNDERSTOOD = [
     ("what is the highest price?", Query(PRICE, MAX)),
     ("show me the lowest price of all products", Query(PRICE, MIN)),
     ("what is the average price of products", Query(PRICE, AVG)),
+    ("the highest price for all the products", Query(PRICE, MAX)),
     ("total price of products with status sold", Query(PRICE, SUM, where(STATUS, 0, "sold"))),
     ("names of products with a price over 20", Query(NAME, 0, where(PRICE, 1, "20"))),
     ("which products cost less than $1,000?", Query(NAME, 0, where(PRICE, 2, "1,000"))),
@@ -162,6 +164,25 @@ def test_any_question_gets_an_answer_from_the_checks(
         assert all(value >= 0 for value in grounding(said).values())
 
 
+def test_a_comparison_with_other_rows_is_said_in_words() -> None:
+    sold = (Condition_(Item(0, STATUS), "=", (V("sold"),)),)
+    same = Companion("scalar", where=sold, item=Item(0, PRICE), operator="=")
+    clauses = clauses_of(QueryPlan((Selected(Item(0, NAME)),), companion=same), (PRODUCTS,))
+    assert sentence(clauses) == (
+        "the name of products whose price is the price and status is 'sold'"
+    )
+
+
+def test_what_is_asked_for_beside_is_shown() -> None:
+    for question in ("product names with their prices", "product names and their price"):
+        assert codes(question, Query(NAME)) == ["cue"]
+        clauses = clauses_of(
+            QueryPlan((Selected(Item(0, NAME)), Selected(Item(0, PRICE)))), (PRODUCTS,)
+        )
+        assert not list(unmet(Asked(question, clauses, (PRODUCTS,))))
+    assert codes("product names with their friends", Query(NAME)) == []
+
+
 def test_identifiers_are_no_quantities() -> None:
     for column in (ID, ZIP):
         for aggregate in (MAX, MIN, SUM, AVG):
@@ -227,6 +248,8 @@ def test_words_that_nothing_explains_are_named() -> None:
     assert dict(explained(said))["Moka"] == "a value"
     alike = Asked(said.question, said.clauses, said.tables, alike=lambda one, other: 0.9)
     assert words_left(alike) == []
+    near = {"shipping": ("orders",), "club": ("products",)}
+    assert words_left(replace(said, nearest=near)) == ["shipping"]
 
 
 def test_columns_and_tables_that_are_named_and_not_used() -> None:
@@ -293,6 +316,74 @@ PLANS = [
         "the name of products whose price is more than the average price",
     ),
 ]
+
+
+@pytest.mark.parametrize(
+    ("question", "plan", "met"),
+    [
+        (
+            "the different statuses, and how many products have each status",
+            QueryPlan(
+                (Selected(Item(0, STATUS)), Selected(Item(0), COUNT)), group=(Item(0, STATUS),)
+            ),
+            True,
+        ),
+        (
+            "the different names, and how many products have each status",
+            QueryPlan(
+                (Selected(Item(0, NAME)), Selected(Item(0), COUNT)), group=(Item(0, STATUS),)
+            ),
+            False,
+        ),
+        (
+            "the number of orders for all products",
+            QueryPlan((Selected(Item(1), COUNT),), keys=()),
+            False,
+        ),
+        (
+            "products whose number of copies is more than 5",
+            QueryPlan(
+                (Selected(Item(0, NAME)),), where=(Condition_(Item(0, COPIES), ">", (V("5"),)),)
+            ),
+            True,
+        ),
+        (
+            "products whose number of letters is more than 5",
+            QueryPlan(
+                (Selected(Item(0, NAME)),), where=(Condition_(Item(0, COPIES), ">", (V("5"),)),)
+            ),
+            False,
+        ),
+    ],
+)
+def test_groups_tell_apart_and_columns_count(question: str, plan: QueryPlan, met: bool) -> None:
+    clauses = clauses_of(plan, (PRODUCTS, ORDERS))
+    assert (not list(unmet(Asked(question, clauses, (PRODUCTS, ORDERS))))) is met
+
+
+def test_names_and_cells_stand_for_their_columns_in_a_plan() -> None:
+    def signs(question: str, query: Query, of_plan: bool = True) -> tuple[float, ...]:
+        found = grounding(asked(question, query), of_plan=of_plan)
+        return tuple(found[sign] for sign in ("table_named", "select_named", "columns_unnamed"))
+
+    pot = where(NAME, 0, "Moka Pot")
+    assert signs("what is the price of the moka pot?", Query(PRICE, 0, pot)) == (1, 1, 0)
+    assert signs("what is the price of the moka pot?", Query(PRICE, 0, pot), False) == (0, 1, 1)
+    assert signs("what is the price of the pot?", Query(PRICE, 0, pot)) == (0, 1, 1)
+    assert signs("which products cost 5?", Query(NAME, 0, where(PRICE, 0, "5"))) == (1, 1, 1)
+    assert signs("which products are sold?", Query(STATUS)) == (1, 0, 0)
+    assert signs("which orders are sold?", Query(NAME)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("one", "many"),
+    [
+        *(("actor", "actors"), ("professor", "professors"), ("class", "classes"), ("id", "ids")),
+        *(("city", "cities"), ("teacher", "teachers"), ("course", "courses"), ("boss", "bosses")),
+    ],
+)
+def test_one_and_many_are_the_same_word(one: str, many: str) -> None:
+    assert stem(one) == stem(many)
 
 
 @pytest.mark.parametrize(("question", "plan", "words"), PLANS)

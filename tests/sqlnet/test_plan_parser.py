@@ -1,14 +1,16 @@
 """Questions on several tables go to the plan network, and its plans through the same checks."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from codegen.errors import InputError
 from codegen.sqlnet.databases.files import SqliteDatabase
 from codegen.sqlnet.parser import Parse, SQLNet
-from codegen.sqlnet.plan import COUNT, Companion, PlanValue, QueryPlan, Test
+from codegen.sqlnet.plan import COUNT, Companion, Order, PlanValue, QueryPlan, Test
 from codegen.sqlnet.plan_features import LinkedSchema, read_question
 from codegen.sqlnet.plan_network import PlanConfig, PlanNetwork
 from codegen.sqlnet.plan_parser import PlanParser
@@ -32,6 +34,10 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteDatabas
 
 @pytest.fixture
 def ask(database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch) -> Ask:
+    return asks(database, monkeypatch)
+
+
+def asks(database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch) -> Ask:
     """Asks a parser whose plan network is sure of the plan that it is given."""
     small = PlanConfig(width=32, layers=1, heads=2)
     said = "which doctors have no visits how many patients live in the city were"
@@ -93,6 +99,55 @@ def test_a_period_reaches_the_statement(database: SqliteDatabase, ask: Ask) -> N
     parse = ask("how many visits were in March 2024?", plan)
     assert parse.rows is not None and parse.rows.rows == ((2,),)
     assert parse.statement().parameters == ("2024-03-01", "2024-04-01")
+
+
+SHOP = """
+CREATE TABLE customers (id INTEGER PRIMARY KEY, name TEXT);
+CREATE TABLE products (id INTEGER PRIMARY KEY, title TEXT);
+CREATE TABLE reviews (
+  customer_id INTEGER REFERENCES customers(id), product_id INTEGER REFERENCES products(id));
+INSERT INTO customers VALUES (1, 'Ann'), (2, 'Bob');
+INSERT INTO products VALUES (1, 'Tea Pot'), (2, 'Yoga Mat');
+INSERT INTO reviews VALUES (1, 2), (2, 1);
+"""
+ORDERS = """
+CREATE TABLE orders (id INTEGER PRIMARY KEY, customer_id INTEGER REFERENCES customers(id));
+CREATE TABLE items (
+  order_id INTEGER REFERENCES orders(id), product_id INTEGER REFERENCES products(id));
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "verb", "is_doubted"),
+    [(SHOP + ORDERS, "buy", True), (SHOP + ORDERS, "review", False), (SHOP, "buy", False)],
+)
+def test_a_table_that_another_could_replace_must_be_spoken_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, verb: str, is_doubted: bool
+) -> None:
+    with sqlite3.connect(tmp_path / "shop.sqlite") as connection:
+        connection.executescript(script)
+    connection.close()
+    shop = SqliteDatabase.open(tmp_path / "shop.sqlite")
+    db = Clinic(shop)
+    plan = QueryPlan(
+        db.show("products.title"),
+        where=(db.test("customers.name", "=", "Ann"),),
+        tables=(db.table("reviews"),),
+    )
+    counted = QueryPlan(
+        db.show("products.title"), order=Order(db.item("reviews"), COUNT, True), limit=1
+    )
+    ask = asks(shop, monkeypatch)
+    for question, one in (
+        (f"which products did customers called Ann {verb}?", plan),
+        (f"which products did customers {verb} most often?", counted),
+    ):
+        parse = ask(question, one)
+        assert parse.rows is not None and parse.rows.rows
+        found = [doubt.text for doubt in parse.doubts if doubt.code == "joins"]
+        assert bool(found) is is_doubted
+        assert all("reviews" in text for text in found)
+    shop.close()
 
 
 def test_without_running_no_row_is_read(

@@ -467,3 +467,24 @@ def test_11_no_pickle(tiny_model_dir: Path, tmp_path: Path) -> None:
 
 
 # 12. Robustness of the language server is in test_robustness.py.
+
+
+def test_answers_do_not_wait_for_an_acknowledgment() -> None:
+    """Else a body is sent 40 ms after its headers (Nagle's algorithm and delayed acknowledgments)."""
+
+    async def accepted() -> int:
+        found: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        class Peer(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                sock = transport.get_extra_info("socket")
+                found.set_result(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+        listening = listen("127.0.0.1", 0)
+        server = await asyncio.get_running_loop().create_server(Peer, sock=listening)
+        async with server:
+            _, writer = await asyncio.open_connection(*listening.getsockname())
+            writer.close()
+            return await found
+
+    assert asyncio.run(accepted())

@@ -439,8 +439,8 @@ def listen(host: str, port: int) -> socket.socket:
         MachineError: if the address can't be used.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named, asyncio sends a response's parts at once (TCP_NODELAY); without it each
-    # body waits 40 ms for the client's delayed acknowledgment of the headers.
+    # With the protocol named, asyncio sends a response's parts at once (TCP_NODELAY); without it
+    # each body waits 40 ms for the client's delayed acknowledgment of the headers.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

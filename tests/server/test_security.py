@@ -470,7 +470,7 @@ def test_11_no_pickle(tiny_model_dir: Path, tmp_path: Path) -> None:
 
 
 def test_answers_do_not_wait_for_an_acknowledgment() -> None:
-    """Else a body is sent 40 ms after its headers (Nagle's algorithm and delayed acknowledgments)."""
+    """Else a body comes 40 ms after its headers (Nagle's algorithm, delayed acknowledgments)."""
 
     async def accepted() -> int:
         found: asyncio.Future[int] = asyncio.get_running_loop().create_future()

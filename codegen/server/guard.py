@@ -34,6 +34,7 @@ from typing import Any
 
 import uvicorn
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -141,6 +142,12 @@ def error_response(
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     error = {"message": message, "type": kind, "param": param, "code": code or status}
     return JSONResponse({"error": error}, status, headers)
+
+
+async def no_route(request: Request, error: Exception) -> Response:
+    """The response to a path or method that is not there."""
+    status, path = getattr(error, "status_code", 404), request.url.path
+    return error_response(path, status, f"There is no {request.method} {path[:80]} here.")
 
 
 @dataclass

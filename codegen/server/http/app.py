@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from codegen.errors import CodegenError, InputError
 from codegen.server.engine import CompletionEngine
-from codegen.server.guard import Guard, error_response
+from codegen.server.guard import Guard, error_response, no_route
 from codegen.server.http import chat, llamacpp, ollama, openai, responses, tabby
 from codegen.server.http.wire import Refused, read_object
 from codegen.server.requests import Overloaded, Superseded, Unavailable
@@ -46,7 +46,7 @@ def make_app(
         Route(path, partial(_answer, service, handler), methods=methods.split())
         for methods, path, handler in _ENDPOINTS
     ]
-    app = Starlette(routes=routes, exception_handlers={404: _missing, 405: _missing})
+    app = Starlette(routes=routes, exception_handlers={404: no_route, 405: no_route})
     return Guard(app, token, hosts, origins, engine.limits, engine.metrics)
 
 
@@ -71,11 +71,6 @@ async def _answer(service: CompletionService, handler: Handler, request: Request
     except ClientLeft:
         service.engine.metrics.count("disconnected")
         return Response(status_code=_CLIENT_LEFT)
-
-
-async def _missing(request: Request, error: Exception) -> Response:
-    status, path = getattr(error, "status_code", 404), request.url.path
-    return error_response(path, status, f"There is no {request.method} {path[:80]} here.")
 
 
 async def _completions(service: CompletionService, request: Request) -> Response:

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from codegen.errors import CodegenError, InputError
 from codegen.evals.sandbox import Job, Limits, Script
 from codegen.evals.sandbox.rows import Row, outcome_row, to_json
-from codegen.server.guard import Guard, client_name, error_response
+from codegen.server.guard import Guard, client_name, error_response, no_route
 from codegen.server.http.wire import Refused, read_object
 from codegen.server.requests import ServerLimits, Unavailable
 from codegen.server.sandbox import datasets, fusion
@@ -65,7 +65,7 @@ def make_app(
         burst=max(1, int(2 * requests_per_s)),
         read_s=30.0,
     )
-    web = Starlette(routes=routes, exception_handlers={404: _missing, 405: _missing})
+    web = Starlette(routes=routes, exception_handlers={404: no_route, 405: no_route})
     return Guard(web, token, hosts, origins, limits, service.metrics)
 
 
@@ -93,11 +93,6 @@ async def _answer(app: App, handler: Handler, request: Request) -> Response:
     except ClientLeft:
         app.service.metrics.count("disconnected")
         return Response(status_code=_CLIENT_LEFT)
-
-
-async def _missing(request: Request, error: Exception) -> Response:
-    status, path = getattr(error, "status_code", 404), request.url.path
-    return error_response(path, status, f"There is no {request.method} {path[:80]} here.")
 
 
 async def judge(app: App, request: Request) -> Response:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from statistics import fmean
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 TUTORIALS = ROOT / "docs" / "tutorials"
@@ -64,3 +68,50 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     documented = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
     listed = set(re.findall(r": ([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M))
     assert listed == documented
+
+
+def test_the_page_of_numbers_is_in_step_with_the_docs() -> None:
+    """Each figure stands on its page and in the README, and its command exists."""
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+    assert spec and spec.loader
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    assert (ROOT / "docs" / "numbers.md").read_text() == hooks.numbers()
+    known = yaml.safe_load((ROOT / "docs" / "results" / "numbers.yaml").read_text())["figures"]
+    readme = squashed(ROOT / "README.md")
+    for one in known:
+        assert squashed(one["figure"]) in squashed(ROOT / "docs" / one["page"]), one
+        assert one.get("readme", "") in readme, one
+        if found := re.match(
+            r"codegen bench (\w+)|python -m codegen\.(benchmarks\S+)", one["command"]
+        ):
+            module = found[1] or found[2].removeprefix("benchmarks.").replace(".", "/")
+            assert (ROOT / "benchmarks" / f"{module}.py").is_file(), one
+        else:
+            assert one["command"].startswith("codegen eval run "), one
+
+
+def test_the_readme_claims_no_figure_that_the_page_of_numbers_lacks() -> None:
+    known = yaml.safe_load((ROOT / "docs" / "results" / "numbers.yaml").read_text())["figures"]
+    words = " ".join(one["readme"] for one in known if "readme" in one)
+    why = (ROOT / "README.md").read_text().partition("## Why")[2].partition("## ")[0]
+    claimed = set(re.findall(r"\d[\d,.]*\d|\d", re.sub(r"\(\S*\)|pass@\w|135M", "", why)))
+    assert claimed
+    assert claimed <= set(re.findall(r"\d[\d,.]*\d|\d", words))
+
+
+def test_the_table_of_reward_hacking_is_that_of_its_results() -> None:
+    runs = json.loads((ROOT / "docs" / "results" / "reward_hacking.json").read_text())
+    page = (ROOT / "docs" / "reward_hacking.md").read_text()
+    rows = re.findall(r"^\| (\w+) \| (\w+) \| ([\d.]+) ± \S+ \| ([\d.]+) ± ", page, re.M)
+    assert len(rows) == 6
+    for world, reward, claimed, right in rows:
+        last = [r["last"] for r in runs if (r["world"], r["reward"]) == (world, reward)]
+        assert len(last) == 3
+        assert fmean(one["claimed"] for one in last) == pytest.approx(float(claimed), abs=6e-4)
+        assert fmean(one["right"] for one in last) == pytest.approx(float(right), abs=6e-4)
+
+
+def squashed(text: Path | str) -> str:
+    """With single blanks, as a line may break anywhere."""
+    return " ".join((text if isinstance(text, str) else text.read_text()).split())

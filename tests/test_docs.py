@@ -52,6 +52,34 @@ def test_a_tutorial_runs_as_it_stands(name: str, tmp_path: Path) -> None:
         assert "pass@1" in page.read_text()
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=pytest.mark.slow if path.stem == "data" else pytest.mark.long)
+        for path in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+    ],
+    ids=lambda path: path.stem,
+)
+def test_a_notebook_runs_as_it_stands(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each cell without an error, but for the one that installs."""
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    book = nbformat.read(path, as_version=4)
+    install, *cells = (cell for cell in book.cells if cell.cell_type == "code")
+    assert install.source.startswith("%pip install -q 'codegen-toolkit[")
+    book.cells = cells
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    client = nbclient.NotebookClient(
+        book, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    )
+    client.execute()  # raises at the first cell that fails
+    assert sum(bool(cell.outputs) for cell in cells) > len(cells) / 2
+
+
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     """Links and anchors included."""
     pytest.importorskip("material", reason="pip install 'codegen-toolkit[docs]'")
@@ -110,6 +138,18 @@ def test_the_table_of_reward_hacking_is_that_of_its_results() -> None:
         assert len(last) == 3
         assert fmean(one["claimed"] for one in last) == pytest.approx(float(claimed), abs=6e-4)
         assert fmean(one["right"] for one in last) == pytest.approx(float(right), abs=6e-4)
+
+
+def test_the_code_of_the_readme_runs(tmp_path: Path) -> None:
+    (block,) = (
+        text
+        for kind, _, text in BLOCK.findall((ROOT / "README.md").read_text())
+        if kind == "python"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def squashed(text: Path | str) -> str:

@@ -6,18 +6,24 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
 
+import click
 import pytest
 import yaml
+
+from codegen.cli import cli
 
 ROOT = Path(__file__).parents[1]
 TUTORIALS = ROOT / "docs" / "tutorials"
 QUICK = {"database.md"}  # the others take a minute or two
-BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.M | re.S)
+PLACEHOLDERS = {"GENERATOR", "NAME", "...", "--help", "shout"}  # the last: a plug-in of the docs
+BLOCK = re.compile(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```$', re.M | re.S)
 
 
 def tutorials() -> list[object]:
@@ -150,6 +156,39 @@ def test_the_code_of_the_readme_runs(tmp_path: Path) -> None:
         [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def commands_of(text: str) -> Iterator[str]:
+    """The lines of shell blocks, and the code in the text, that begin with ``codegen``."""
+    for kind, _, block in BLOCK.findall(text):
+        if kind in ("", "bash"):
+            lines = block.replace("\\\n", " ").splitlines()
+            yield from (line for line in lines if re.match("codegen [a-z]", line))
+    yield from re.findall(r"`(codegen [a-z][^`\n]*)`", BLOCK.sub("", text))
+
+
+def test_commands_of_the_docs_have_the_options_that_they_use() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]
+    seen = 0
+    for page in pages:
+        for line in commands_of(page.read_text()):
+            words = shlex.split(re.split(r"\s\d?[<>]|\\?\||;|&|\s#|\.\.\. ", line)[0])[1:]
+            command: click.Command = cli
+            context = click.Context(cli)
+            while isinstance(command, click.Group) and words and words[0] not in PLACEHOLDERS:
+                name, found, words = command.resolve_command(context, words)
+                assert found, f"{page.name}: {line}"
+                command, context = found, click.Context(found, parent=context, info_name=name)
+            if isinstance(command, click.Group):
+                continue
+            try:
+                command.make_parser(context).parse_args(words)
+            except click.exceptions.Exit:
+                pass  # --help
+            except click.UsageError as error:
+                pytest.fail(f"{page.name}: {line}: {error.format_message()}")
+            seen += 1
+    assert seen > 250
 
 
 def squashed(text: Path | str) -> str:

@@ -3,8 +3,8 @@
 The kernel's limits are for each process, and some memory it counts for none. So a zygote looks at
 all processes of a job that runs longer than a moment, many times a second, and adds up what they
 hold: resident memory, page tables and mappings; shared memory that no process has touched lately;
-socket buffers; file locks. Without cgroups, which an ordinary user often does not have, this bounds what a
-job holds to its limit and what it can take between two looks.
+socket buffers; file locks. Without cgroups, which an ordinary user often does not have, this bounds
+what a job holds to its limit and what it can take between two looks.
 
 CPU time is that of living processes and of those that were waited for. A process that ignores
 SIGCHLD has its children's time forgotten by the kernel; where that is seen, the job is charged the
@@ -24,8 +24,8 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 # descriptor holds at most, be it a pipe or a list of events, by the size of the process's table.
 _PROCESS_MIB, _DESCRIPTOR_MIB = 1.0, 1 / 64
 # What the kernel holds for a process's mappings at most: 256 bytes for each page of its addresses,
-# for one more than the kernel allows. How many there are it does not say cheaply, so this is charged
-# to children alone: a single process's are few.
+# up to the most mappings that it allows. It does not say cheaply how many there are, so this is
+# charged to children alone, without which it is not much.
 _MAPPINGS_SHARE, _MOST_MAPPINGS_MIB = 1 / 16, 16.0
 # A socket that is not TCP: what it may hold in both directions, by net.core.wmem_default.
 _SOCKET_MIB = 0.22

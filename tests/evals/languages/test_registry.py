@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,35 @@ def test_the_doctor_says_what_to_install() -> None:
     for check, language in zip(checks, LANGUAGES.values(), strict=True):
         assert check.ok is None
         assert f"apt install {language.install}" in check.remedy
+
+
+# Of each pattern what begins it, again and again, behind what makes a program look for it.
+UNFINISHED = [
+    *[("cpp", "int main() {", piece) for piece in ('R"(x', 'R"a(', '\\"', "'\\u{1", "return ")],
+    *[("c", "", piece) for piece in ("int main(", "int main ", "/*", "`")],
+    *[("java", "", piece) for piece in ("static void main(", "public final ", "\n", "class ")],
+    *[("java", "static void main() throws ", piece) for piece in (" ", "a ", "a,")],
+    *[("rust", "#[test]", piece) for piece in ("#[test]\n", "#[a ", " ", "#[cfg(test)] pub ")],
+    *[("haskell", "", piece) for piece in ("module a\n", "main\n", "where ")],
+    *[("go", "package a\n", piece) for piece in ("func Test(", "func main( ", "package ")],
+    *[("lua", "os.exit()", piece) for piece in ("os.exit(", "\nos.exit()", " ", ")")],
+]
+
+
+@pytest.mark.parametrize(("name", "before", "piece"), UNFINISHED)
+def test_a_program_made_to_keep_its_reader_busy_does_not(
+    name: str, before: str, piece: str
+) -> None:
+    """Patterns that look for an end from each beginning would take hours on these texts."""
+    text, language = before + piece * (MOST_SOURCE // 4 // len(piece)), LANGUAGES[name]
+    if language.names:
+        language.names(text)
+    if language.guard:
+        with suppress(InputError):
+            language.guard(text)
+
+
+def test_strings_that_are_not_closed_hide_no_braces() -> None:
+    text = '"a{" + "\\"{" { "open { \n } R"x({)x" } // {\n'
+    assert re.sub(r"[^{}\n]", "", masked(text)) == "{{\n}}\n"
+    assert masked('f("{")\n  /* {\n')[-8:].strip() == ""

@@ -1,5 +1,5 @@
-"""Tests are code too, and those of a service's client or of a received data set may be hostile: they
-spoil no other job, no other owner's tests and never the driver.
+"""Tests are code too, and those of a service's client or of a received data set may be hostile:
+they spoil no other job, no other owner's tests and never the driver.
 """
 
 from __future__ import annotations
@@ -67,10 +67,12 @@ def test_tests_beside_a_program_leave_nothing_in_the_process_of_others(sandbox: 
     assert sandbox.run(RIGHT).passed
     patch = "import math\nmath.isclose = lambda *_, **__: True\nassert f(1) == 3\n"
     assert sandbox.run(Job(RIGHT.program, test=patch, mode="in_sandbox")).passed
-    idle = Job(RIGHT.program, test=f"{patch}math.pi = 3\nassert (f(1), 'idle')\n", mode="in_sandbox")
-    assert sandbox.run(Job(idle.program, test="assert (f(1), 'x')\n", mode="in_sandbox")).status == (
-        "bad_test"
+    idle = Job(
+        RIGHT.program, test=f"{patch}math.pi = 3\nassert (f(1), 'idle')\n", mode="in_sandbox"
     )
+    assert sandbox.run(
+        Job(idle.program, test="assert (f(1), 'x')\n", mode="in_sandbox")
+    ).status == ("bad_test")
     assert sandbox.run(idle).passed
     assert sandbox.run(WRONG).status == "wrong"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from codegen.cli.doctor import examine_languages
 from codegen.errors import ConfigError, InputError, SandboxError
-from codegen.evals.sandbox import Job, Limits, Sandbox
+from codegen.evals.sandbox import Job, Limits, Sandbox, Script
 from codegen.evals.sandbox.languages import LANGUAGES, MissingToolchainError, find, toolchains
 from codegen.evals.sandbox.languages.base import fill, find_toolchain
 from codegen.evals.sandbox.languages.programs import MOST_SOURCE, built_files
@@ -69,6 +70,30 @@ def test_a_toolchain_elsewhere_is_mounted(monkeypatch: pytest.MonkeyPatch, tmp_p
     inside = dict(found.binds)[str(tmp_path)]
     assert found.tools["lua5.4"] == f"{inside}/bin/lua5.4"
     assert str(tmp_path) not in inside
+
+
+@pytest.mark.parametrize("place", ["bin", ".local/bin", "."])
+def test_a_tool_in_a_home_directory_brings_nothing_of_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
+) -> None:
+    home, elsewhere = tmp_path / "me", tmp_path / "other"
+    for person in (home, elsewhere):
+        for name in (".ssh/key", ".local/share/keyring", "bin/script", "notes"):
+            (person / name).parent.mkdir(parents=True, exist_ok=True)
+            (person / name).write_text("secret\n")
+        (person / place).mkdir(parents=True, exist_ok=True)
+        shutil.copy("/bin/bash", person / place / "bash")
+    monkeypatch.setenv("HOME", str(home))
+    program = "grep -rl secret /opt/toolchains /home /root /tmp 2>/dev/null; echo done"
+    for person in (home, elsewhere) if place != ".local/bin" else (home,):
+        monkeypatch.setenv("PATH", f"{person / place}:/usr/bin:/bin")
+        find_toolchain.cache_clear()
+        try:
+            with Sandbox(workers=1, languages=[BASH]) as sandbox:
+                outcome = sandbox.run(Script(program, language=BASH))
+        finally:
+            find_toolchain.cache_clear()
+        assert outcome.stdout == "/tmp/main.sh\ndone\n", outcome
 
 
 def test_names_in_braces() -> None:

@@ -26,6 +26,7 @@ from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import validate
 from codegen.sqlnet.words import stem, tokenize, words_of
 
+
 class Named(Config):
     """A table or a column of a layer."""
 

@@ -44,7 +44,7 @@ _NOT_ON_THE_CARD = frozenset({"out", "workers", "executor", "as_json", "tracebac
 def data() -> None:
     """Make and inspect training data.
 
-    SOURCE is a .jsonl, .jsonl.gz or .parquet file, a directory of Python files,
+    SOURCE is a .jsonl, .jsonl.gz or .parquet file, a Python file or a directory of them,
     hub:org/name[:config][:split], stdlib (the functions of this Python's standard library),
     humaneval, mbpp, families (for cogex), puzzles:NAME (for plain) or git:PATH (for edits).
 

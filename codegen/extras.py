@@ -40,6 +40,7 @@ EXTRAS = {
     "starlette": ("serve", "completions over HTTP"),
     "prometheus_client": ("serve", "completions over HTTP"),
     "mcp": ("mcp", "tools for agents"),
+    "llguidance": ("grammar", "decoding within a grammar"),
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from codegen.sqlnet.fallback import TRIES, prompt_of, statement_from, write
+from codegen.sqlnet.fallback import prompt_of, statement_from, write
 from codegen.sqlnet.query import Column, Table, UnsafeSQLError
 from codegen.sqlnet.schema import Schema
 
@@ -38,7 +38,7 @@ GROUPED = 'SELECT "City ""x""", COUNT(*) FROM people GROUP BY 1 ORDER BY 2 DESC'
     ],
 )
 def test_a_select_is_found_in_an_answer_and_runs(path: Path, text: str) -> None:
-    written = write("people by city", Schema.open(path), lambda _: text)
+    written = write("people by city", Schema.open(path), lambda _, n: [text] * n)
     assert written.rows and written.rows.rows == (("Rome", 2), ("Oslo", 1))
     assert (written.statement and written.statement.text, written.failure) == (GROUPED, "")
 
@@ -61,16 +61,16 @@ def test_a_select_is_found_in_an_answer_and_runs(path: Path, text: str) -> None:
 def test_nothing_else_runs(path: Path, text: str) -> None:
     before, beside = path.read_bytes(), sorted(path.parent.iterdir())
     asked: list[str] = []
-    written = write("x", Schema.open(path), lambda prompt: asked.append(prompt) or text)
+    written = write("x", Schema.open(path), lambda prompt, n: asked.append(prompt) or [text] * n)
     assert (written.statement, written.rows) == (None, None)
     assert written.failure
-    assert len(asked) == TRIES and written.failure in asked[1]
+    assert len(asked) == 2 and written.failure in asked[1]
     assert (path.read_bytes(), sorted(path.parent.iterdir())) == (before, beside)
 
 
 def test_an_error_is_told_once_and_mended(path: Path) -> None:
     answers = iter(["SELECT nam FROM people", "SELECT MAX(age) FROM people"])
-    written = write("oldest", Schema.open(path), lambda _: next(answers))
+    written = write("oldest", Schema.open(path), lambda _, n: [next(answers)])
     assert written.rows and written.rows.rows == ((40,),)
 
 
@@ -91,7 +91,7 @@ def test_the_prompt_holds_what_the_question_is_about_of_a_large_database() -> No
 
 def test_without_a_database_the_statement_is_only_checked() -> None:
     schema = Schema.from_columns({"a": "real"}, "t")
-    written = write("x", schema, lambda _: "SELECT a FROM t")
+    written = write("x", schema, lambda _, n: ["SELECT a FROM t"])
     assert (written.statement and written.statement.text, written.rows) == ("SELECT a FROM t", None)
     with pytest.raises(UnsafeSQLError):
         statement_from("SELECT b FROM t", schema, "sqlite")

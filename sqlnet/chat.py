@@ -128,7 +128,7 @@ class Chat:
         if not turn.doubt:
             self.turns.append(turn)
             self._failed = None
-        elif not found:
+        elif not found and not _CHANGES.match(text):
             self._failed = text, True
         elif self._failed is None:
             self._failed = text, False
@@ -137,7 +137,7 @@ class Chat:
     def _check_thread(self, text: str) -> None:
         """Checks that a follow-up has something to refer to: what was not understood is not lost.
 
-        After such a line only another wording of it, which has a word in common, goes on with the
+        After such a line only another wording of it, which has a word in common, continues with the
         answer before it.
         """
         if not self.turns:
@@ -165,6 +165,11 @@ class Chat:
     def _new(self, text: str) -> Turn:
         """A question of its own."""
         last = self.turns[-1].plan if self.turns else None
+        if last and (lead := _CHANGES.match(text)):
+            raise NotUnderstood(
+                f"I did not understand this change: {lead[0].lower()!r} and what?",
+                "`help` shows the forms; or ask a whole question.",
+            )
         words = [token.text.lower() for token in tokenize(text)]
         if last and (said := next((word for word in words if word in _REFERRING), None)):
             raise NotUnderstood(
@@ -287,6 +292,10 @@ _RESET = frozenset({"start over", "reset", "new question", "clear", "start again
 _REFERRING = frozenset(
     {"them", "those", "these", "they", "it", "its", "their", "theirs", "ones", "same", "others"}
     | {"instead", "again", "previous"}
+)
+_CHANGES = re.compile(
+    r"(?:only|just|what about|how about|also|without|except|sort(?:ed)?|top|by|per|same|reverse)\b",
+    re.IGNORECASE,
 )
 _COMMON = frozenset({"only", "just", "except", "sorted", "sort", "order"})
 _AGGREGATE_WORDS = {
@@ -827,7 +836,7 @@ _ARE = r"(?:(?:which|that|who|whose|where)? ?(?:are|is|was|were|live|lives|locat
 _IN = r"(?:(?:from|in|at|on|of|with|for|by|to) )?"
 _VALUES = r"(?P<values><v\d+>(?: (?:or|and) (?:from |in |the )?<v\d+>)*)"
 _COLUMN = rf"(?:(?:the |a |an |their )?(?P<column>{_C}) (?:is |are |of |= )?)?"
-_VALUE_OF = rf"(?:the )?{_COLUMN}{_VALUES}"
+_VALUE_OF = rf"(?:whose |where )?(?:the )?{_COLUMN}{_VALUES}"
 _END = rf"(?: ones| only| {_T})?"
 _OPERATOR = "|".join(_COMPARISONS.values())
 _ABOUT = r"(?:what about|how about|(?:the )?same (?:for|in|from|with)|for|in|from)"

@@ -82,7 +82,7 @@ def _lines(may_prompt: bool) -> Iterator[str]:
     if may_prompt and sys.stdin.isatty():
         import readline  # noqa: F401 (input() edits lines and remembers them)
 
-        echo("Ask a question; `help` shows how to go on from an answer. End with Ctrl-D.", err=True)
+        echo("Ask a question; `help` shows how to change an answer. End with Ctrl-D.", err=True)
         while True:
             try:
                 line = input("> ")

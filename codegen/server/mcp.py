@@ -36,6 +36,7 @@ from mcp.types import ToolAnnotations
 from pydantic import Field, ValidationError
 
 from codegen import __version__
+from codegen.config import read_yaml
 from codegen.data import load_manifest, read_data
 from codegen.data.manifest import MANIFEST
 from codegen.errors import CodegenError, InputError, MachineError
@@ -306,11 +307,17 @@ class Tools:
         return bounded({"plan": plan, "started": True, **found})
 
     def _task(self, name: str) -> str:
-        """A task's name; the file of ``file:PATH`` must be inside a root."""
+        """A task's name; the file of ``file:PATH``, and what it names, must be inside a root."""
         if name.startswith("-"):
             raise InputError(f"{name!r:.80} is not a task.", "List them: eval_tasks.")
-        is_file = name.startswith(FILE)
-        return FILE + str(self.grants.folder(name.removeprefix(FILE))) if is_file else name
+        if not name.startswith(FILE):
+            return name
+        path = self.grants.folder(name.removeprefix(FILE))
+        if path.suffix in (".yaml", ".yml"):
+            problems = read_yaml(path).get("problems")
+            if isinstance(problems, str) and not problems.startswith("hub:"):
+                self.grants.path(str(path.parent / problems))
+        return FILE + str(path)
 
     def _source(self, path: str) -> list[str]:
         return ["--source", str(self.grants.folder(path))] if path else []

@@ -63,6 +63,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for i in range(3)]  # fmt: skip
     (root / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (root / "task.yaml").write_text(TASK)
+    (root / "leak.yaml").write_text(TASK.replace("rows.jsonl", "../secret/texts.jsonl"))
     run = root / "run"
     run.mkdir()
     programs = [rows[0]["code"], "def add1(x):\n    return x\n", rows[2]["code"]]
@@ -162,6 +163,8 @@ def test_an_agent_reads_data_and_runs_and_runs_programs(place: Path) -> None:
             ok, line = await call("run_read", path="bad")
             assert not ok and "symbolic link" in line
             ok, line = await call("eval_score", path="run", task="file:../secret/t.yaml")
+            assert not ok and "not in a directory" in line
+            ok, line = await call("eval_score", path="run", task="file:leak.yaml")
             assert not ok and "not in a directory" in line
             ok, line = await call("no_such_tool")
             assert not ok and "no_such_tool" in line

@@ -39,6 +39,8 @@ EXTRAS = {
     "uvicorn": ("serve", "completions over HTTP"),
     "starlette": ("serve", "completions over HTTP"),
     "prometheus_client": ("serve", "completions over HTTP"),
+    "mcp": ("mcp", "tools for agents"),
+    "llguidance": ("grammar", "decoding within a grammar"),
 }
 
 

@@ -28,6 +28,7 @@ import stat
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -499,6 +500,7 @@ def serve(
     connections: int = 0,
     grace_s: int = 2,
     stopping: Callable[[], None] | None = None,
+    during: AbstractAsyncContextManager[None] | None = None,
 ) -> None:
     """Serves until SIGINT or SIGTERM, in the main thread.
 
@@ -508,8 +510,13 @@ def serve(
         connections: most at a time; 0 for as many as one user's editors need.
         grace_s: seconds that requests have to end once it stops.
         stopping: called on the event loop when it stops, while requests may still be running.
+        during: what the application needs to be open.
     """
     server = make_server(app, connections=connections, grace_s=grace_s, stopping=stopping)
+
+    async def serving() -> None:
+        async with during or nullcontext():
+            await server.serve(sockets=[sock])
 
     def stop(*_: object) -> None:
         # uvicorn stops by its own handlers; afterwards it raises the signal again for these.
@@ -517,7 +524,7 @@ def serve(
 
     old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        asyncio.run(server.serve(sockets=[sock]))
+        asyncio.run(serving())
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)

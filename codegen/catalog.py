@@ -101,32 +101,29 @@ def find_runs(places: Iterable[str | os.PathLike[str]]) -> list[Run]:
         InputError: if one is no directory.
     """
     found: dict[Path, Run] = {}
+    seen: set[Path] = set()
     for place in places:
         if not Path(place).is_dir():
             raise InputError(f"{os.fspath(place)} is not a directory.", "Name a directory of runs.")
-        for folder in _folders(Path(place)):
-            if (real := folder.resolve()) not in found and (run := read_run(folder)):
+        waiting = [Path(place)]
+        while waiting and len(seen) < _MOST_FOLDERS:
+            folder = waiting.pop()
+            if (real := folder.resolve()) in seen:
+                continue
+            seen.add(real)
+            if run := read_run(folder):
                 found[real] = run
+            inside = _INSIDE if run and run.kind == "training" else ()
+            waiting += (path for path in _folders(folder) if path.name not in inside)
     return sorted(found.values(), key=lambda run: run.name)
 
 
-def _folders(top: Path) -> Iterator[Path]:
-    waiting, seen = [top], 0
-    while waiting and seen < _MOST_FOLDERS:
-        folder = waiting.pop()
-        seen += 1
-        yield folder
-        with suppress(OSError), os.scandir(folder) as entries:
-            waiting += sorted(
-                (
-                    folder / entry.name
-                    for entry in entries
-                    if entry.is_dir(follow_symlinks=False)
-                    and not entry.name.startswith((".", "__", "node_modules"))
-                    and entry.name not in _INSIDE
-                ),
-                reverse=True,
-            )
+def _folders(folder: Path) -> Iterator[Path]:
+    """The directories in a directory; no links, and nothing hidden."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith((".", "__")):
+                yield folder / entry.name
 
 
 def read_run(folder: str | os.PathLike[str]) -> Run | None:
@@ -173,7 +170,7 @@ def shown_number(name: str, value: float) -> str:
     """A number by its name: shares in percent, whole numbers whole."""
     if name.startswith(("pass@", "best pass@", "accuracy")):
         return f"{100 * value:.1f}%"
-    return f"{value:,.0f}" if value == int(value) else f"{value:,.4g}"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
 
 
 def shown_size(count: float) -> str:

@@ -7,13 +7,17 @@ import signal
 import click
 
 from codegen.cli.options import command, options
-from codegen.cli.serve import ListenOptions
+from codegen.cli.serve import SocketOptions
 from codegen.config import setting
 from codegen.extras import require
 from codegen.terminal import Progress, echo
 
 
-class ViewOptions(ListenOptions):
+_MB = 1_000_000
+_QUICK_BYTES = 10 * _MB  # below that an index is made before progress could be seen
+
+
+class ViewOptions(SocketOptions):
     """The options of ``codegen view``."""
 
     port: int = setting(8015, "Port; 0 chooses a free one.", ge=0, le=65535)
@@ -44,8 +48,12 @@ def view(places: tuple[str, ...], given: ViewOptions) -> None:
         for source in library.first():
             for table in source.tables.values():
                 size = sum(path.stat().st_size for path in table.paths())
-                with Progress(f"index of {source.name}, {table.title.lower()}", size) as bar:
-                    table.refresh(bar.update)
+                if size < _QUICK_BYTES:
+                    table.refresh()
+                    continue
+                label = f"index of {source.name}, {table.title.lower()}, MB"
+                with Progress(label, size // _MB) as bar:
+                    table.refresh(lambda done, bar=bar: bar.update(done // _MB))
         port = 0 if given.uds else sock.getsockname()[1]
         app = make_app(library, token, port, frozenset(n.lower() for n in given.host_name))
         where = f"unix:{given.uds}" if given.uds else f"http://{given.host}:{port}/"

@@ -41,7 +41,7 @@ from codegen.server.viewer.tables import Row, Selection, Table
 
 _ASSETS = Path(__file__).parent / "assets"
 _A_PAGE = 50  # rows
-_MOST_LINES = 3000  # of a text that is compared
+_MOST_LINES = 2000  # of a text that is compared
 _LONGEST_SEARCH = 300
 _FACET = "f."  # in front of a facet's name in an address
 _HEADERS = {
@@ -85,6 +85,9 @@ async def _answer(library: Library, page: Page, request: Request) -> Response:
         response = await run_in_threadpool(page, library, request.query_params)
     except NotThere as error:
         response = _page("message.html", 404, title="Not found", message=str(error))
+    except IndexError:  # a file was cut between two looks at it
+        message = "The file has changed while it was read. Load the page again."
+        response = _page("message.html", 409, title="Changed", message=message)
     response.headers.update(_HEADERS)
     return response
 

@@ -16,7 +16,8 @@ from codegen.evals.report import content
 from codegen.evals.score import Score, read_score
 from codegen.server.viewer.tables import Table
 
-_FRESH_S = 2.0  # the list of runs is made again after so long
+_FRESH_S = 2.0  # the list of runs is made again after so long,
+_SHARE = 20  # and not before as many times what it took
 
 
 @dataclass(slots=True)
@@ -73,7 +74,7 @@ class Library:
     def __init__(self, places: Sequence[str | os.PathLike[str]]) -> None:
         self.places = [Path(place) for place in places]
         self._sources: dict[str, Source] = {}
-        self._read = 0.0
+        self._next = 0.0
         self._lock = threading.Lock()
         for place in self.places:
             if not place.exists():
@@ -88,9 +89,11 @@ class Library:
     def sources(self) -> dict[str, Source]:
         """All sources by name, as they are now."""
         with self._lock:
-            if time.monotonic() - self._read >= _FRESH_S or not self._sources:
+            began = time.monotonic()
+            if began >= self._next or not self._sources:
                 self._sources = {s.name: s for s in self._found()}
-                self._read = time.monotonic()
+                now = time.monotonic()
+                self._next = now + max(_FRESH_S, _SHARE * (now - began))
             return self._sources
 
     def first(self) -> list[Source]:

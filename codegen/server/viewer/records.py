@@ -7,7 +7,7 @@ filtered and sorted by is taken from each record once (:func:`facts_of`), the re
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,7 +21,8 @@ Kind = Literal["text", "preference", "sample", "rollout", "verdict", "reject", "
 Lines = Sequence[tuple[str, str]]  # (keep, add, del, given or "", line)
 
 _LONGEST_VALUE, _LONGEST_ID = 60, 400  # characters of a value that is worth a filter
-_MOST_STEPS = 300
+_LARGEST = 1e15  # of a number to sort by
+_MOST_STEPS, _MOST_STEP_LINES = 300, 40_000
 _MOST_SHOWN = 200_000  # characters of a text
 _LOCAL_TOKENIZERS = ("embedded",)  # data may name any; none is fetched to look at data
 
@@ -121,7 +122,7 @@ def facts_of(row: Any) -> Facts:
         value = flat.get(name)
         if isinstance(value, bool):
             facets[name] = "yes" if value else "no"
-        elif isinstance(value, (int, float)):
+        elif isinstance(value, (int, float)) and abs(value) < _LARGEST:
             numbers[_NAMES.get(name, name)] = float(value)
             if name == "step":
                 facets[name] = str(value)
@@ -209,7 +210,7 @@ def _text(row: dict[str, Any], _: Mapping[str, Any], __: str) -> Shown:
     text = from_dict(TrainingText, row)
     note, steps = "", []
     try:
-        steps = list(_steps(text))
+        steps = list(_bounded(_steps(text)))
     except CodegenError as error:
         note = f"Its steps can't be shown: {error}"
     spans = [(segment.text[:_MOST_SHOWN], segment.train) for segment in text.segments]
@@ -251,7 +252,7 @@ def _sample(row: dict[str, Any], verdict: Mapping[str, Any], program: str) -> Sh
     steps: Sequence[tuple[str, Lines]] = ()
     if MARKER in actions:
         states = resolve(actions, recount=True).states[:_MOST_STEPS]
-        steps = list(steps_of(states))
+        steps = list(_bounded(steps_of(states)))
     facts = {
         "seed": row.get("seed"),
         "prompt tokens": row.get("prompt_tokens"),
@@ -374,6 +375,16 @@ def _unit(value: Any, unit: str) -> str:
 
 
 # --- step by step -----------------------------------------------------------------------------
+
+
+def _bounded(steps: Iterable[tuple[str, Lines]]) -> Iterator[tuple[str, Lines]]:
+    """As many steps as a page can hold."""
+    count = 0
+    for caption, lines in steps:
+        count += len(lines)
+        if count > _MOST_STEP_LINES:
+            return
+        yield caption, lines
 
 
 def _steps(text: TrainingText) -> Iterator[tuple[str, Lines]]:

@@ -175,7 +175,8 @@ class Table:
 
     @staticmethod
     def _keys(problems: Ints, indices: np.ndarray[Any, Any]) -> Ints:
-        return problems * (1 << 32) + np.nan_to_num(indices, nan=-1).astype(np.int64)
+        known = (indices >= 0) & (indices < 1 << 31)
+        return problems * (1 << 32) + np.where(known, indices, -1).astype(np.int64)
 
     # --- what is there ---------------------------------------------------------------------------
 
@@ -196,7 +197,7 @@ class Table:
             return [
                 name
                 for name, column in self._numbers.items()
-                if np.unique(column[~np.isnan(column)]).size > 1
+                if name != "index" and np.unique(column[~np.isnan(column)]).size > 1
             ]
 
     def by_step(self, name: str, value: str = "") -> list[tuple[int, float]]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import html
 import json
 import re
+import signal
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 
@@ -258,6 +262,27 @@ def test_an_address_tells_when_what_it_shows_has_changed(tmp_path: Path) -> None
         file.write('{"step": 4, "problem_id": "p", "completion": "new", "rewards": {}}\n')
     assert made.get(live).json() != {"version": version}
     assert "Step 4" in made.get("/rows", params=query).text
+
+
+@pytest.mark.slow
+def test_the_command_prints_an_address_that_opens_and_stops_at_ctrl_c(tmp_path: Path) -> None:
+    folder = home(tmp_path, "plain") / "runs" / "base"
+    before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
+    command = [sys.executable, "-m", "codegen", "view", str(folder), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        said: list[str] = []
+        while not (found := re.search(r"Open (\S+)", said[-1] if said else "")):
+            said.append(process.stderr.readline())
+            assert process.poll() is None, said
+        answer = httpx.get(found[1], follow_redirects=False)
+        assert answer.status_code == 303
+        page = httpx.get(found[1].partition("?")[0], cookies=answer.cookies)
+        assert str(folder) in page.text
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        assert process.stderr.read().endswith("Stopped.\n")
+    assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")) == before
 
 
 def test_edit_sequences_are_shown_edit_by_edit(tmp_path: Path) -> None:

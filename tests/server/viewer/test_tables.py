@@ -173,7 +173,7 @@ def test_a_library_finds_runs_and_files_and_keeps_their_indexes(tmp_path: Path) 
     assert list(loose.tables) == ["a.jsonl"]
     write(folder / "samples.jsonl", [sample(0, index, rng) for index in range(3)])
     (folder / "samples.partial.jsonl").unlink()  # the run ends
-    library._read = -100.0
+    library._next = 0.0
     assert library.sources()[run.name].tables["samples"] is samples
     samples.refresh()
     assert len(samples) == 3

@@ -12,7 +12,6 @@ from codegen.config import setting
 from codegen.extras import require
 from codegen.terminal import Progress, echo
 
-
 _MB = 1_000_000
 _QUICK_BYTES = 10 * _MB  # below that an index is made before progress could be seen
 

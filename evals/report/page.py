@@ -240,6 +240,7 @@ def templates(show: Callable[[object], str], *folders: Path) -> Environment:
         "parameters": _parameters,
         "plural": lambda count, noun: f"{count:,} {noun}{'' if count == 1 else 's'}",
         "words": lambda name: name.replace("_", " "),
+        "plain": _plain,
     }
     made.globals |= {
         "mark": Markup(_MARK),
@@ -423,7 +424,7 @@ def _plain(value: object) -> str:
         return ", ".join(f"{name}: {_plain(item)}" for name, item in value.items())
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    return "none" if value is None else str(value)
 
 
 # --- samples -----------------------------------------------------------------------------------

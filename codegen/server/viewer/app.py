@@ -210,7 +210,7 @@ def run(library: Library, query: QueryParams) -> Response:
     source = _source(library, query.get("name", ""))
     tables = [_table(source, name) for name in source.tables]
     score = source.score
-    scored = [ScoredRun("", score)] if score else []
+    scored = [ScoredRun(source.name, score)] if score else []
     others = [s for s in library.sources().values() if s.run and s is not source]
     return _page(
         "run.html",
@@ -239,7 +239,9 @@ def rows(library: Library, query: QueryParams) -> Response:
     facets = place.table.facets()
     numbers = place.table.numbers()
     filters = dict(place.wanted.filters)
-    names = [name for name in facets if name not in filters][:4]
+    shown_in_label = ("problem", "step")
+    names = [name for name in facets if name not in (*filters, *shown_in_label)]
+    names = sorted(names, key=lambda name: name != "status")[:4]
     return _page(
         "rows.html",
         title=f"{place.table.title} of {place.source.name}",
@@ -253,6 +255,7 @@ def rows(library: Library, query: QueryParams) -> Response:
         found=len(chosen),
         page=page,
         pages=pages,
+        size_of_page=_A_PAGE,
         live=url("/live", name=place.source.name, table=place.table.name),
         version=_version([place.source], place.table),
     )
@@ -449,7 +452,7 @@ def _charts(*sources: Source) -> Iterator[tuple[str, list[LossCurve]]]:
             continue
         for quantity, name, points in _points(source):
             label = f"{source.name}{name}" if len(sources) > 1 else name or quantity
-            if len(points) > 1:
+            if len({value for _, value in points}) > 1:
                 found.setdefault(quantity, []).append(LossCurve(label.strip(), points))
     yield from found.items()
 

@@ -14,6 +14,7 @@ from codegen.catalog import Run, find_runs, read_run
 from codegen.errors import InputError
 from codegen.evals.report import content
 from codegen.evals.score import Score, read_score
+from codegen.records import Sample, from_dict
 from codegen.server.viewer.tables import Table
 
 _FRESH_S = 2.0  # the list of runs is made again after so long,
@@ -36,7 +37,7 @@ class Source:
     run: Run | None
     tables: dict[str, Table] = field(default_factory=dict)
     _score: tuple[float, Score | None] = (0.0, None)
-    _task: Any = False
+    _programs: content.Programs | None = None
 
     @property
     def score(self) -> Score | None:
@@ -56,9 +57,12 @@ class Source:
         """The program in a sample, as the task finds it; empty where that is not known."""
         if self.score is None:
             return ""
-        if self._task is False:
-            self._task = content.Programs(self.score)
-        return self._task.of(row)
+        if self._programs is None:
+            self._programs = content.Programs(self.score)
+        try:
+            return self._programs.of(from_dict(Sample, row))
+        except InputError:
+            return ""
 
 
 class Library:

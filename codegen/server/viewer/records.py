@@ -21,6 +21,7 @@ Kind = Literal["text", "preference", "sample", "rollout", "verdict", "reject", "
 Lines = Sequence[tuple[str, str]]  # (keep, add, del, given or "", line)
 
 _LONGEST_VALUE, _LONGEST_ID = 60, 400  # characters of a value that is worth a filter
+_MOST_LISTED = 20  # values of a fact
 _LARGEST = 1e15  # of a number to sort by
 _MOST_STEPS, _MOST_STEP_LINES = 300, 40_000
 _MOST_SHOWN = 200_000  # characters of a text
@@ -63,7 +64,7 @@ class Shown:
         facts: short values by name.
         rewards: name -> (value, reason).
         pieces: its texts.
-        steps: (caption, lines) of each state it went through.
+        steps: (caption, lines) of each state it went through; ``prompt`` is what they answer.
         main: the text that comparisons are about.
     """
 
@@ -75,6 +76,7 @@ class Shown:
     rewards: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     pieces: Sequence[Piece] = ()
     steps: Sequence[tuple[str, Lines]] = ()
+    prompt: str = ""
     main: str = ""
     note: str = ""
 
@@ -154,7 +156,7 @@ def label_of(row: Mapping[str, Any], kind: Kind) -> str:
     if kind == "sample":
         return f"{row['problem_id']}, sample {row['index']}"
     if kind == "rollout":
-        return f"Step {row['step']}, {row['problem_id']}, sample {row.get('index', 0)}"
+        return f"Step {row['step']}, problem {row['problem_id']}, sample {row.get('index', 0)}"
     for key in ("id", "task_id", "name", "problem", "item"):
         if isinstance(row.get(key), (str, int)):
             return str(row[key])
@@ -217,7 +219,8 @@ def _text(row: dict[str, Any], _: Mapping[str, Any], __: str) -> Shown:
     pieces = [Piece("Text", spans=spans, is_open=not steps)]
     facts = {name: _short(value) for name, value in text.meta.items()}
     facts = {"example": text.example_id, "generator": text.generator, **facts}
-    return Shown(text.id, facts=facts, pieces=pieces, steps=steps, main=text.trained, note=note)
+    prompt = text.segments[0].text[:_MOST_SHOWN] if text.segments else ""
+    return Shown(text.id, "", "", "", facts, {}, pieces, steps, prompt, text.trained, note)
 
 
 def _preference(row: dict[str, Any], _: Mapping[str, Any], __: str) -> Shown:
@@ -261,8 +264,8 @@ def _sample(row: dict[str, Any], verdict: Mapping[str, Any], program: str) -> Sh
         "CPU": _unit(verdict.get("cpu_s"), "s"),
         "memory": _unit(verdict.get("memory_mib"), "MiB"),
         **{name: value for name, value in dict(row.get("meta") or {}).items() if name != "before"},
-        **dict(row.get("settings") or {}),
     }
+    facts = {**dict(row.get("settings") or {}), **facts}
     return Shown(
         label_of(row, "sample"),
         status=str(verdict.get("status", "")),
@@ -366,6 +369,8 @@ def _said(said: Any) -> str:
 def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, list) and len(value) > _MOST_LISTED:
+        return f"{len(value):,} values"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 200 else text[:199] + "…"
 

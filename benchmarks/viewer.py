@@ -138,7 +138,7 @@ def _score(task: Task[Any], verdicts: Sequence[Verdict]) -> Score:
         passed.setdefault(verdict.problem_id, []).append(verdict.passed)
     counts = [Count(len(p), sum(p)) for p in passed.values()]
     estimates = {k: estimate_pass_at_k(counts, k) for k in default_ks(counts[0].n)}
-    statuses = [verdict.status for verdict in verdicts]
+    statuses: list[Status] = [verdict.status for verdict in verdicts]
     return Score(
         task=task.name,
         source=task.source,

@@ -136,7 +136,9 @@ def delete(run: str, yes: bool, as_json: bool) -> dict[str, Any]:
         echo(f"{len(mine)} files and directories, {catalog.shown_size(found.bytes)}")
         if others:
             echo(f"Not part of the run, so kept: {', '.join(map(one_line, others))}")
-        click.confirm("Delete it?", abort=True)
+        if not click.confirm("Delete it?"):
+            echo("Nothing was deleted.", err=True)
+            return {}
     catalog.delete(run)
     if not as_json:
         echo(f"Deleted {found.name}." + (f" Kept: {', '.join(others)}" if others else ""))

@@ -115,7 +115,7 @@ def facts_of(row: Any) -> Facts:
     elif kind == "rollout":
         suspects = row.get("suspects")
         flat["suspects"] = ", ".join(map(str, suspects)) if isinstance(suspects, list) else None
-        flat["solved"] = {True: "yes", False: "no"}.get(row.get("solved"), "")
+        flat["solved"] = _yes_or_no(row.get("solved"))
     elif kind == "sample" and isinstance(meta := row.get("meta"), dict):
         flat |= {key: meta[key] for key in ("style", "edits", "malformed", "try") if key in meta}
     names = _SHOWN_OF.get(kind, tuple(flat))
@@ -123,7 +123,7 @@ def facts_of(row: Any) -> Facts:
     for name in names:
         value = flat.get(name)
         if isinstance(value, bool):
-            facets[name] = "yes" if value else "no"
+            facets[name] = _yes_or_no(value)
         elif isinstance(value, (int, float)) and abs(value) < _LARGEST:
             numbers[_NAMES.get(name, name)] = float(value)
             if name == "step":
@@ -293,7 +293,7 @@ def _rollout(row: dict[str, Any], _: Mapping[str, Any], __: str) -> Shown:
         pieces.append(Piece("What the model wrote", plain(completion), is_open=not program))
     facts = {
         "reward": row.get("reward"),
-        "solved": {True: "yes", False: "no"}.get(row.get("solved"), "not known"),
+        "solved": _yes_or_no(row.get("solved")) or "not known",
         "suspects": ", ".join(map(str, row.get("suspects") or [])),
         "tokens": row.get("tokens"),
         "ended by": row.get("finish_reason"),
@@ -354,6 +354,10 @@ _SHOW: Mapping[Kind, Callable[[Any, Mapping[str, Any], str], Shown]] = {
     "verdict": _other,
     "other": _other,
 }
+
+
+def _yes_or_no(value: Any) -> str:
+    return "yes" if value is True else "no" if value is False else ""
 
 
 def _is_long(value: Any) -> bool:

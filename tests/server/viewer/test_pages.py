@@ -306,6 +306,43 @@ def test_edit_sequences_are_shown_edit_by_edit(tmp_path: Path) -> None:
         before = [line for _, line in found]
 
 
+def test_of_a_scored_sample_the_program_that_was_run_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from codegen.evals.score import ProblemScore, ReferenceGate, Score
+    from codegen.evals.tasks import load as load_task
+
+    lines(
+        tmp_path / "problems.jsonl",
+        [{"id": "one", "prompt": "def f(x):\n", "entry_point": "f", "tests": "assert f(1) == 2"}],
+    )
+    monkeypatch.chdir(tmp_path)
+    task = load_task("file:problems.jsonl")
+    (problem,) = task.problems()
+    run = tmp_path / "run"
+    row = samples_of("text", 1)[0]
+    answer = "Here it is:\n```python\ndef f(x):\n    return x + 1\n```\nDone."
+    row |= {"task": task.name, "problem_id": problem.id, "completion": answer, "actions": "",
+            "meta": {"style": "chat"}}  # fmt: skip
+    lines(run / "samples.jsonl", [row])
+    lines(run / "verdicts.jsonl", [{"problem_id": problem.id, "index": 0, "status": "passed"}])
+    gate = ReferenceGate(0, 0)
+    score = Score(task.name, task.source, True, {}, {"passed": 1}, [ProblemScore(problem.id, 1, 1)],
+                  1, 1, 1, {}, {}, {}, gate)  # fmt: skip
+    (run / "score.json").write_text(score.to_json())
+    made = client(run)
+    query = {"name": str(run), "table": "samples", "n": "0"}
+    page = html.unescape(made.get("/row", params=query).text)
+    assert "<summary>Program</summary>" in page
+    assert '<span class="">def f(x):</span><span class="">    return x + 1</span></pre>' in page
+    assert 'class="badge passed"' in page
+    assert "What the model wrote" in page
+    (tmp_path / "problems.jsonl").unlink()  # the answer can be read without the task
+    page = client(run).get("/row", params=query).text
+    assert "<summary>Program</summary>" not in page
+    assert "return x + 1" in page
+
+
 def test_next_edits_are_shown_as_changes(tmp_path: Path) -> None:
     from codegen.methods.edits.formats import FORMATS
     from codegen.records import Change, Edit

@@ -18,42 +18,10 @@ ANY = st.recursive(
     max_leaves=5,
 )
 SEGMENTS = st.lists(st.fixed_dictionaries({"text": TEXT, "train": st.booleans()}), max_size=3)
-NAMES = st.sampled_from(
-    [
-        "id",
-        "example_id",
-        "generator",
-        "segments",
-        "meta",
-        "prompt",
-        "chosen",
-        "rejected",
-        "completion",
-        "label",
-        "problem_id",
-        "index",
-        "status",
-        "trust",
-        "message",
-        "output",
-        "actions",
-        "settings",
-        "step",
-        "rewards",
-        "reward",
-        "solved",
-        "suspects",
-        "earlier",
-        "outcome",
-        "reason",
-        "detail",
-        "messages",
-        "program",
-        "tokens",
-        "cpu_s",
-        "finish_reason",
-    ]
-)
+FIELDS = """id example_id generator segments meta prompt chosen rejected completion label problem_id
+index status trust message output actions settings step rewards reward solved suspects earlier
+outcome reason detail messages program tokens cpu_s finish_reason"""
+NAMES = st.sampled_from(FIELDS.split())
 KINDS = {
     "text": ("id", "example_id", "generator", "segments", "meta"),
     "preference": ("id", "prompt", "generator", "chosen", "rejected"),

@@ -100,6 +100,8 @@ def traceback_option(*, hidden: bool = False) -> Callable[[Any], Any]:
         "models": ("codegen.cli.models:models", "Name servers and test what they can do."),
         "generate": ("codegen.cli.generate:generate", "Complete a prompt."),
         "eval": ("codegen.cli.evals:evals", "Sample tasks, score by execution, report."),
+        "runs": ("codegen.cli.runs:runs", "List, compare and delete runs."),
+        "view": ("codegen.cli.view:view", "Look at data, runs and samples in a browser."),
         "sqlnet": ("codegen.cli.sqlnet:sqlnet", "Query a database in English."),
         "serve": ("codegen.cli.serve:serve", "Serve completions to editors."),
         "cogex": ("codegen.cli.cogex:cogex", "Pseudo-programs that a model emulates."),
@@ -185,7 +187,7 @@ _RESUMED = ("data", "eval", "finetune", "quickstart")
 def _interrupted(argv: list[str]) -> None:
     """Says what Ctrl-C ended; to end a server is no failure."""
     name = next((word for word in argv if not word.startswith("-")), "")
-    if name == "serve":
+    if name in ("serve", "view"):
         click.echo("Stopped.", err=True)
         sys.exit(0)
     remedy = " Run the same command again to resume from what was saved."

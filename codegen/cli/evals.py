@@ -515,11 +515,12 @@ def compare(directories: tuple[str, ...], ks: tuple[int, ...], as_json: bool) ->
             {**asdict(pair), "complete": complete, "gained_problems": gained, "lost_problems": lost}
         )
         if not as_json:
-            _print_pair(pair, complete)
+            print_pair(pair, complete)
     return {"comparisons": rows}
 
 
-def _print_pair(pair: PairedResult, complete: bool) -> None:
+def print_pair(pair: PairedResult, complete: bool) -> None:
+    """Prints a comparison of two runs in a line."""
     found = pair.comparison
     line = f"{pair.first} -> {pair.second}   pass@{found.k} {found.difference:+.1%}"
     if found.low is not None and found.high is not None:

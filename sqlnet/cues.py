@@ -171,8 +171,8 @@ _NO_THAN = r"(?! (?:\w+ )?than\b)"
 # A phone number, or a room number, is no number of phones or rooms.
 _BEFORE_NUMBER = """
     the a an total average overall what same and by with of in on or for than as to is their its
-    each per exact combined different give show find list return count whose which has have had having at
-    from every any most least more less over under above below know tell want get
+    each per exact combined different give show find list return count whose which has have had at
+    having from every any most least more less over under above below know tell want get
 """
 _NUMBER_OF = rf"(?:^|[^\w\s] *|\b(?:{'|'.join(_BEFORE_NUMBER.split())}) +|  +)\bnumbers? of\b"
 _PATTERNS = (

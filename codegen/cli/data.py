@@ -607,7 +607,7 @@ def inspect(
     if id_ is not None:
         texts = _find(directory, id_)
     else:
-        texts = list(islice(read_data(directory), number))
+        texts = list(islice(read_data(directory), min(number, sys.maxsize)))
     # A single file has no manifest.
     manifest = load_manifest(directory) if Path(directory).is_dir() else None
     if as_json:

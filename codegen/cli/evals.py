@@ -114,7 +114,11 @@ class TaskOptions(Config):
 class RunOptions(DateOptions, BackendOptions):
     """The options of ``codegen eval run``."""
 
-    model: str = setting(..., "Model: embedded, a directory, a hub id, a GGUF file or an endpoint.")
+    model: str = setting(
+        ...,
+        "Model: embedded, a directory, a hub id, a GGUF file or an endpoint; sqlnet for tasks with "
+        "databases.",
+    )
     n: int = setting(1, "Samples per problem.", flags=("-n",), ge=1)
     out: str = setting(..., "Output directory.", metavar="DIR")
     limit: int | None = setting(None, "Use only this many problems.", ge=1)
@@ -199,7 +203,7 @@ def sample_cell(
     """
     from codegen.evals.tasks import find_style, read_styles
     from codegen.evals.tasks import load as load_task
-    from codegen.evaluate import sample_task
+    from codegen.evaluate import SQLNET, SqlnetBackend, sample_task
     from codegen.generation import Decoder, SamplingParams
     from codegen.generation.backends import open_backend
 
@@ -231,6 +235,8 @@ def sample_cell(
                 on_progress=progress.update,
             )
 
+    if given.model == SQLNET and endpoint is None:
+        return sample(SqlnetBackend(loaded))
     if endpoint is None and opened is not None:
         how = {"batch_size": given.batch_size, **given.own_options(kind)}
         key = json.dumps([kind, given.model, how], sort_keys=True)
@@ -509,11 +515,12 @@ def compare(directories: tuple[str, ...], ks: tuple[int, ...], as_json: bool) ->
             {**asdict(pair), "complete": complete, "gained_problems": gained, "lost_problems": lost}
         )
         if not as_json:
-            _print_pair(pair, complete)
+            print_pair(pair, complete)
     return {"comparisons": rows}
 
 
-def _print_pair(pair: PairedResult, complete: bool) -> None:
+def print_pair(pair: PairedResult, complete: bool) -> None:
+    """Prints a comparison of two runs in a line."""
     found = pair.comparison
     line = f"{pair.first} -> {pair.second}   pass@{found.k} {found.difference:+.1%}"
     if found.low is not None and found.high is not None:

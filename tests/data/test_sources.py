@@ -333,6 +333,23 @@ FUNCTION = '''def {name}(a):
 '''
 
 
+def test_links_out_of_a_directory_bring_nothing_into_the_data(tmp_path: Path) -> None:
+    private, received = tmp_path / "private.py", tmp_path / "received"
+    private.write_text(FUNCTION.format(name="secret"))
+    (received / "inner").mkdir(parents=True)
+    (received / "own.py").write_text(FUNCTION.format(name="own"))
+    for number, target in enumerate((private, "../private.py", "../../private.py", "../own.py")):
+        place = received / ("inner" if number > 1 else "") / f"link{number}.py"
+        place.symlink_to(target)
+    assert list(summary(list(open_source(str(received), license="MIT")))) == [
+        ("inner/link2.py", "link_elsewhere"),
+        ("inner/link3.py::own", "ok"),
+        ("link0.py", "link_elsewhere"),
+        ("link1.py", "link_elsewhere"),
+        ("own.py::own", "ok"),
+    ]
+
+
 def test_one_python_file_is_read_as_in_its_directory(tmp_path: Path) -> None:
     path = tmp_path / "b.py"
     path.write_text(FUNCTION.format(name="one") + "\n" + FUNCTION.format(name="two"))

@@ -53,7 +53,7 @@ class PythonFilesSource:
     """The module-level functions with docstrings of a Python file, or of all under a directory.
 
     Files come in the order of their paths. Hidden directories, caches and installed packages are
-    left out, and links to directories are not followed.
+    left out, links to directories are not followed, and links to files elsewhere are skipped.
     """
 
     root: Path
@@ -108,6 +108,11 @@ class PythonFilesSource:
         if has_lone_surrogate(name):  # a file name that is not UTF-8
             name = name.encode("utf-8", "backslashreplace").decode()
         path = self.root / relative
+        is_link = self.kind == "python_files" and path.is_symlink()
+        if is_link and not path.resolve().is_relative_to(self.root.resolve()):
+            # A received directory must not bring another file of the user's into the data.
+            yield Rejected(name, "link_elsewhere", "it links to a file elsewhere", "skipped")
+            return
         try:
             if (size := path.stat().st_size) > MAX_FILE_BYTES:
                 yield Rejected(name, "file_too_large", f"{size} bytes", "skipped")

@@ -178,4 +178,4 @@ def test_steps_are_stepped_through_and_news_are_told(
         file.write('{"step": 9, "problem_id": "p", "completion": "new", "rewards": {}}\n')
     browser.wait(f"!{news}.hidden")
     browser.run(f"{news}.querySelector('a').click()")
-    browser.wait("document.body.textContent.includes('Step 9')")
+    browser.wait("document.body?.textContent.includes('Step 9')")

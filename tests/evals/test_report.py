@@ -469,7 +469,7 @@ def test_the_best_temperature_is_said_for_each_k(tmp_path: Path) -> None:
     warm = scored("warm", [4, 4, 4, 4], settings={"model": "m", "temperature": 0.8})
     other = scored("other", [9, 9, 9, 9], settings={"model": "n", "temperature": 0.8})
     text, page = page_of(write_report([cool, warm, other], tmp_path / "a.html"))
-    table = text.split('aria-label="Scores by temperature"', 1)[1].split("</table>", 1)[0]
+    table = text.split('aria-label="Table: Scores by temperature"', 1)[1].split("</table>", 1)[0]
     rows = re.findall(
         r'<th scope="row" class="">(\d+)</th>.*?<td class="num">([\d.]+)</td></tr>', table
     )

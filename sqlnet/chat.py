@@ -118,6 +118,7 @@ class Chat:
         plain = " ".join(text.lower().split()).strip(" .!?")
         if plain in _UNDO or plain in _RESET:
             return self._back(text, plain in _RESET)
+        found: list[Reading] = []
         try:
             found = [*_readings(text, self._linked, self.today)]
             if found:

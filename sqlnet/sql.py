@@ -8,6 +8,7 @@ put on the list.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Container, Mapping, Sequence
 
@@ -30,6 +31,9 @@ from codegen.sqlnet.query import (
     Value,
 )
 from codegen.sqlnet.words import number_of, one_line
+
+# It would write statements that it can't parse to the terminal, as they are.
+logging.getLogger("sqlglot").addHandler(logging.NullHandler())
 
 
 def to_sql(query: Query, table: Table, dialect: str = "sqlite") -> Statement:

@@ -15,7 +15,7 @@ from pydantic import Field
 from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions, opened_endpoint
 from codegen.cli.generate import BackendOptions
-from codegen.cli.options import command, options
+from codegen.cli.options import command, names_of, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError
 from codegen.terminal import Progress, echo
@@ -155,7 +155,7 @@ class RunOptions(DateOptions, BackendOptions):
     short_help="Sample a task with a model.",
     example="codegen eval run humaneval-short --model embedded -n 5 --out runs/base",
 )
-@click.argument("task")
+@click.argument("task", shell_complete=names_of("tasks"))
 @options(RunOptions, "given")
 @options(EndpointOptions, "server")
 def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) -> dict[str, Any]:
@@ -515,11 +515,12 @@ def compare(directories: tuple[str, ...], ks: tuple[int, ...], as_json: bool) ->
             {**asdict(pair), "complete": complete, "gained_problems": gained, "lost_problems": lost}
         )
         if not as_json:
-            _print_pair(pair, complete)
+            print_pair(pair, complete)
     return {"comparisons": rows}
 
 
-def _print_pair(pair: PairedResult, complete: bool) -> None:
+def print_pair(pair: PairedResult, complete: bool) -> None:
+    """Prints a comparison of two runs in a line."""
     found = pair.comparison
     line = f"{pair.first} -> {pair.second}   pass@{found.k} {found.difference:+.1%}"
     if found.low is not None and found.high is not None:
@@ -620,7 +621,7 @@ class CheckOptions(DateOptions, SandboxOptions):
     short_help="Test a task: references must pass, known bugs must fail.",
     example="codegen eval check humanevalfix --every 10",
 )
-@click.argument("task")
+@click.argument("task", shell_complete=names_of("tasks"))
 @options(CheckOptions, "given")
 def check(task: str, given: CheckOptions, as_json: bool) -> dict[str, Any]:
     """Run TASK's reference solutions, which must pass, and its known bugs, which must fail.
@@ -743,7 +744,7 @@ class LmEvalOptions(Config):
     short_help="Write a task for lm-evaluation-harness.",
     example="codegen eval lm-eval mbpp-plus --style chat --out harness-tasks",
 )
-@click.argument("task")
+@click.argument("task", shell_complete=names_of("tasks"))
 @options(LmEvalOptions, "given")
 def lm_eval(task: str, given: LmEvalOptions, as_json: bool) -> dict[str, Any]:
     """Write TASK as a task of lm-evaluation-harness, scored in our sandbox.

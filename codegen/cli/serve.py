@@ -176,7 +176,7 @@ def lsp(engine: LspOptions, stdio: bool) -> None:  # noqa: ARG001
     serve_stdio(lambda: _engine(engine, patient=True), engine.exclude, editor)
 
 
-class ListenOptions(Config):
+class SocketOptions(Config):
     """Where a server listens, and to whom."""
 
     host: str = setting("127.0.0.1", "Address to bind to.")
@@ -188,9 +188,6 @@ class ListenOptions(Config):
         metavar="FILE",
     )
     no_token: bool = setting(False, "Disable authentication (loopback only).")
-    origin: tuple[str, ...] = setting(
-        (), "Allow requests from this web origin: http://localhost:8888. Repeatable.", metavar="URL"
-    )
     host_name: tuple[str, ...] = setting(
         (), "Accept this host name in addition to localhost. Repeatable.", metavar="NAME"
     )
@@ -198,8 +195,6 @@ class ListenOptions(Config):
     def _check(self) -> None:
         if self.no_token and self.token_file:
             raise ConfigError("Give --token-file or --no-token, not both.")
-        for origin in self.origin:
-            _check_origin(origin)
 
     def listen(self) -> tuple[str | None, Any]:
         """The token, None if authentication is disabled, and the listening socket."""
@@ -223,6 +218,19 @@ class ListenOptions(Config):
             echo(f"The token is in {self.token_file}", err=True)
         else:
             echo(f"Token: {token}" if token else "Authentication is disabled.", err=True)
+
+
+class ListenOptions(SocketOptions):
+    """Where a server of API clients listens, and to whom."""
+
+    origin: tuple[str, ...] = setting(
+        (), "Allow requests from this web origin: http://localhost:8888. Repeatable.", metavar="URL"
+    )
+
+    def _check(self) -> None:
+        SocketOptions._check(self)
+        for origin in self.origin:
+            _check_origin(origin)
 
 
 class HttpOptions(ListenOptions, EngineOptions):

@@ -35,8 +35,8 @@ from typing import Any
 
 import uvicorn
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.requests import Request, cookie_parser
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -163,6 +163,7 @@ class Guard:
         origins: scheme, host and port of the web pages that may ask.
         limits: sizes, rates and times.
         metrics: where refusals are counted.
+        cookie: for pages: the cookie that holds the token, set by an address with ``?token=``.
     """
 
     app: ASGIApp
@@ -171,6 +172,7 @@ class Guard:
     origins: frozenset[str] = frozenset()
     limits: ServerLimits = field(default_factory=ServerLimits)
     metrics: Metrics = field(default_factory=Metrics)
+    cookie: str = ""
     _buckets: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -190,6 +192,9 @@ class Guard:
             if scope["method"] == "OPTIONS" and "origin" in headers:
                 response = Response(status_code=204, headers={**allowed, **_PREFLIGHT})
                 await response(scope, receive, send)
+                return
+            if self.cookie and (signed_in := self._signed_in(Request(scope))):
+                await signed_in(scope, receive, send)
                 return
             if scope["path"] not in _PUBLIC:
                 self._check_token(headers)
@@ -220,8 +225,24 @@ class Guard:
             raise _Refused(403, f"Pages of {origin[:80]!r} may not ask; start with --origin.")
         return {"access-control-allow-origin": origin, "vary": "origin"}
 
+    def _signed_in(self, request: Request) -> Response | None:
+        """To an address with the right token: the same address without it, and the cookie."""
+        given = request.query_params.get("token", "")
+        if self.token is None or not same_token(given, self.token):
+            return None
+        url = request.url.remove_query_params("token")
+        to = url.path + (f"?{url.query}" if url.query else "")
+        response = RedirectResponse(to, 303, _ALWAYS)
+        response.set_cookie(self.cookie, self.token, httponly=True, samesite="lax")
+        return response
+
     def _check_token(self, headers: Headers) -> None:
         if self.token is None:
+            return
+        if self.cookie:
+            held = cookie_parser(headers.get("cookie", "")).get(self.cookie, "")
+            if not same_token(held, self.token):
+                raise _Refused(401, "Open the address that was printed; it holds the token.")
             return
         kind, _, given = headers.get("authorization", "").partition(" ")
         shown = _password(given) if kind.lower() == "basic" else given.strip()

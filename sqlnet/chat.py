@@ -146,7 +146,8 @@ class Chat:
         if self._failed is None:
             return
         line, was_new = self._failed
-        words, before = ({t.text.lower() for t in tokenize(one)} for one in (text, line))
+        both = ({t.text.lower() for t in tokenize(one) if t.text.isalnum()} for one in (text, line))
+        words, before = both
         if was_new or not (words & before) - LIGHT_WORDS - _REFERRING - _COMMON:
             raise NotUnderstood(
                 f"{line!r} got no answer, so it is not clear what this refers to.",
@@ -172,7 +173,9 @@ class Chat:
                 "`help` shows the forms; or ask a whole question.",
             )
         words = [token.text.lower() for token in tokenize(text)]
-        if last and (said := next((word for word in words if word in _REFERRING), None)):
+        said = next((word for word in words if word in _REFERRING), None) or _ONE.search(text)
+        if last and said:
+            said = said if isinstance(said, str) else said[0].lower()
             raise NotUnderstood(
                 f"I did not understand what {said!r} refers to here.",
                 "Ask a whole question, or use one of the forms of `help`.",
@@ -181,7 +184,11 @@ class Chat:
         best = parse.best
         plan = best.query if isinstance(best.query, QueryPlan) else self._plan_of(best.query)
         doubt = parse.abstained or parse.failure
-        if not doubt and last and _is_narrowed(last):
+        if (
+            not doubt
+            and last
+            and (_is_narrowed(last) or last.select[0].item.table not in plan.required())
+        ):
             stems = {stem(word) for word in words}
             shown = {s.item.table for s in plan.select}
             named = [stems & {*map(stem, self._linked.tables[table].words)} for table in shown]
@@ -298,6 +305,7 @@ _CHANGES = re.compile(
     r"(?:only|just|what about|how about|also|without|except|sort(?:ed)?|top|by|per|same|reverse)\b",
     re.IGNORECASE,
 )
+_ONE = re.compile(r"\b(?:which|that|this|each|same|first|last) ones?\b", re.IGNORECASE)
 _COMMON = frozenset({"only", "just", "except", "sorted", "sort", "order"})
 _AGGREGATE_WORDS = {
     "average": "AVG", "mean": "AVG", "avg": "AVG", "total": "SUM", "sum": "SUM", "highest": "MAX",
@@ -510,7 +518,7 @@ class _Change:
                 raise NotUnderstood(f"No {self._name(named)} is {found[0].text!r}.")
             return named, found
         tested = {t.item for t in self.plan.where if t.operator == "=" and not t.aggregate}
-        if len(both := tested & shared) == 1 and self.reading.rule is _other_value:
+        if len(both := tested & shared) == 1 and self.reading.rule in (_other_value, _how_many_of):
             return both.pop(), found
         said = " and ".join(mention.text for mention in found)
         return self._one(sorted(shared), said), found
@@ -758,6 +766,13 @@ def _how_many(change: _Change) -> tuple[QueryPlan, str]:
     return replace(change.changed(select=(select,), order=None), distinct=False), "their number"
 
 
+def _how_many_of(change: _Change) -> tuple[QueryPlan, str]:
+    """How many in Rome, after a number of all or of those in Oslo."""
+    if [shown.aggregate for shown in change.plan.select] != [COUNT]:
+        raise NotUnderstood("How many of what? The question before asks for no number.")
+    return _other_value(change)
+
+
 def _listed(change: _Change) -> tuple[QueryPlan, str]:
     """Which ones: what was counted."""
     plan = change.plan
@@ -789,9 +804,12 @@ def _their(change: _Change) -> tuple[QueryPlan, str]:
     is_count = [s.aggregate for s in plan.select] == [COUNT] and plan.select[0].item.column == ROWS
     if plan.group or not (_is_list(plan) or is_count) or plan.distinct:
         raise NotUnderstood("The question before is no plain list.")
-    items = _with_labels(change, "columns")
-    said = " and ".join(change._name(item) for item in items)
-    return change.changed(select=tuple(map(Selected, items))), f"their {said}"
+    labels = label_columns(change.schema.tables[change.main])
+    names = [Item(change.main, column) for column in labels]
+    items = [item for item in _with_labels(change, "columns") if item not in names]
+    said = " and ".join(change._name(item) for item in items) or "names"
+    select = tuple(map(Selected, [*names, *items]))  # with what names a row, so that it is known
+    return change.changed(select=select), f"their {said}"
 
 
 def _with_labels(change: _Change, part: str) -> list[Item]:
@@ -830,7 +848,7 @@ _C, _T = r"<c\d+x\d+>", r"<t\d+x\d+>"
 _LEAD = r"(?:(?:and|but|now|then|ok|okay|so|please) )*"
 _THEM = rf"(?:those|these|them|they|(?:the|those|these) (?:ones|{_T}))"
 _WHICH = (
-    r"(?:only|just|keep(?: only)?|(?:show|list)(?: me)? (?:only|just)"
+    r"(?:(?:only|just)(?: show| list)?(?: me)?|keep(?: only)?|(?:show|list)(?: me)? (?:only|just)"
     rf"|which(?: ones?| of {_THEM})?|of {_THEM} only|of {_THEM} which|who)"
 )
 _ARE = r"(?:(?:which|that|who|whose|where)? ?(?:are|is|was|were|live|lives|located|based) )?"
@@ -856,6 +874,7 @@ _PATTERNS: tuple[tuple[_Rule, str], ...] = (
                rf"(?:{_THEM} )?{_ARE}{_IN}{_VALUE_OF}{_END}"),
     (_only, rf"{_WHICH} (?:{_THEM} )?{_ARE}{_IN}{_VALUE_OF}{_END}"),
     (_other_value, rf"{_ABOUT} (?:{_THEM} )?{_IN}{_VALUE_OF}{_END}(?: instead)?"),
+    (_how_many_of, rf"how many(?: of {_THEM})?(?: are)?(?: there)? (?:from|in|at) {_VALUE_OF}"),
     (_other_value, rf"(?P<and>and|now|then) {_IN}{_VALUE_OF}{_END}(?: instead)?"),
     (_other_period, rf"(?:{_ABOUT}|and|now|then) (?:in |for )?(?P<values><d\d+>)(?: instead)?"),
     (_compared, rf"{_WHICH} (?:{_THEM} )?{_ARE}(?:(?:with|whose|where|have|has|had|having) )?"

@@ -299,7 +299,7 @@ _UNDO = frozenset({"undo", "go back", "back", "undo that"})
 _RESET = frozenset({"start over", "reset", "new question", "clear", "start again"})
 _REFERRING = frozenset(
     {"them", "those", "these", "they", "it", "its", "their", "theirs", "ones", "same", "others"}
-    | {"instead", "again", "previous"}
+    | {"instead", "again", "previous", "this", "such"}
 )
 _CHANGES = re.compile(
     r"(?:only|just|what about|how about|also|without|except|sort(?:ed)?|top|by|per|same|reverse)\b",
@@ -804,6 +804,9 @@ def _their(change: _Change) -> tuple[QueryPlan, str]:
     is_count = [s.aggregate for s in plan.select] == [COUNT] and plan.select[0].item.column == ROWS
     if plan.group or not (_is_list(plan) or is_count) or plan.distinct:
         raise NotUnderstood("The question before is no plain list.")
+    for mark in re.findall(r"<[^>]+>", change.reading.parts["columns"]):
+        if (said := change.reading.words[mark].lower()) in _AGGREGATE_WORDS:  # also of a column
+            raise NotUnderstood(f"The {said} of what? Name the column.")
     labels = label_columns(change.schema.tables[change.main])
     names = [Item(change.main, column) for column in labels]
     items = [item for item in _with_labels(change, "columns") if item not in names]

@@ -66,6 +66,23 @@ def distinct_values(table: Table, column: int, most: int, dialect: str = "sqlite
     return Statement(select.sql(dialect=dialect), (), dialect)
 
 
+_MARK = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\?""")
+
+
+def with_values(statement: Statement) -> str:
+    """The text of a statement with its values in place of the placeholders."""
+    values = iter(statement.parameters)
+
+    def literal(match: re.Match[str]) -> str:
+        if match[0] != "?":
+            return match[0]
+        value = next(values)
+        kind = exp.Literal.string(value) if isinstance(value, str) else exp.convert(value)
+        return kind.sql(dialect=statement.dialect)
+
+    return _MARK.sub(literal, statement.text)
+
+
 def check_dialect(dialect: str) -> None:
     """Raises a :class:`ConfigError` if sqlglot has no such dialect."""
     names = sorted(d.value for d in Dialects if d.value)

@@ -201,6 +201,10 @@ class Extension:
             self._far = bool((positions >= self.settings.n_local).any())
         return self._far
 
+    def measured(self, positions: torch.Tensor, reach: int) -> None:
+        """Spares :meth:`is_far` a look at the next pass's positions, all below ``reach``."""
+        self._positions, self._far = positions, reach > self.settings.n_local
+
     def restrict(self, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """A mask over slots, bool [B, 1, Q, S], within the Λ shape of positions [B, Q]."""
         slots = torch.arange(mask.shape[-1], device=mask.device)
@@ -260,15 +264,20 @@ class BoundedRows(CachedRows):
     def __init__(self, model: PreTrainedModel, extension: Extension, capacity: int) -> None:
         super().__init__(model, capacity)
         self.extension = extension
-        self._last_position = capacity - 1  # positions are those of slots, whatever the model holds
+        # Positions are those of slots, whatever the model holds.
+        self._last_position = self.cache.capacity - 1
+        self._replays = None  # what is computed depends on how far the positions reach
 
     def place(self, trees: Trees, first: int = 0) -> torch.Tensor:
         """See :class:`CachedRows`."""
         for i, cursor in enumerate(self.cursors):
             if cursor + trees.width > self.cache.capacity:
                 self.cursors[i] = self.extension.forget(self.cache, i, cursor)
+                trees.cursors = None
         mask = super().place(trees, first)
-        return self.extension.restrict(mask, self.cache.slots.positions)
+        positions, reach = self.cache.slots.positions, max(self.cursors) + trees.width
+        self.extension.measured(positions, reach)
+        return self.extension.restrict(mask, positions)
 
     def _encoded(self, given: Sequence[list[int]]) -> tuple[KVCache, list[int]]:
         capacity = self.cache.capacity

@@ -18,6 +18,7 @@ import torch
 from transformers import PreTrainedModel
 
 from codegen.decoding.cache import KVCache, recurrences
+from codegen.decoding.graphs import Replays, Tensors
 from codegen.errors import ModelError
 
 T = TypeVar("T")
@@ -76,6 +77,7 @@ class ModelPass:
         cache: where they are placed.
         mask: who sees whom, bool [B, 1, Q, slots].
         keep: for how many of a row's last tokens logits are wanted.
+        replays: where passes of this shape are captured, if they are.
     """
 
     model: PreTrainedModel
@@ -83,6 +85,7 @@ class ModelPass:
     cache: KVCache
     mask: torch.Tensor
     keep: int
+    replays: Replays | None = None
 
     @property
     def size(self) -> int:
@@ -90,8 +93,17 @@ class ModelPass:
         return self.tokens.shape[1]
 
     def run(self) -> torch.Tensor:
-        """Logits [B, keep, V]."""
-        return forward(self.model, self.tokens, self.cache, self.mask, self.keep)
+        """Logits [B, keep, V]; those of a captured pass are overwritten by the next one."""
+        if self.replays is None:
+            return forward(self.model, self.tokens, self.cache, self.mask, self.keep)
+        slots = self.cache.slots
+
+        def compute(given: Tensors) -> torch.Tensor:
+            slots.restore(given)
+            return forward(self.model, given["tokens"], self.cache, given["mask"], self.keep)
+
+        inputs = {**slots.tensors(), "tokens": self.tokens, "mask": self.mask}
+        return self.replays.run(self.keep, slots.layout, inputs, compute)
 
 
 def forward(

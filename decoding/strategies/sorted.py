@@ -30,6 +30,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from codegen.decoding.cache import KVCache
+from codegen.decoding.device import download
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 from codegen.decoding.passes import (
     cache_argument,
@@ -260,8 +261,9 @@ class Ladder:
         found: Step | None = None
         for stage in range(len(self.filled)):
             logits = self.nested.logits(self._climb(stage)).float()
-            probability, token = torch.softmax(logits, -1).max(-1)
-            found = Step(int(token), float(probability), stage)
+            best = torch.stack([each.double() for each in torch.softmax(logits, -1).max(-1)])
+            probability, token = download(best)  # one transfer for both
+            found = Step(int(token), probability, stage)
             if stage < len(self.thresholds) and found.probability > self.thresholds[stage]:
                 break
         assert found is not None

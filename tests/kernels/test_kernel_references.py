@@ -187,7 +187,7 @@ def test_the_cache_keeps_a_path(g) -> None:
         assert isinstance(layer, CacheLayer)
         tensors += layer.update(*torch.randn(2, 3, heads, 12, 4, generator=g))
     before = [tensor.clone() for tensor in tensors]
-    cache.keep([[2, 4], [3], [1, 2]], [1, 6, 0])
+    cache.keep(torch.tensor([[2, 4, -1], [3, -1, -1], [1, 2, -1]]), torch.tensor([1, 6, 0]))
     moves = {(0, 2): 3, (0, 3): 5, (1, 7): 9}  # (row, slot): where its states came from
     for now, then in zip(tensors, before, strict=True):
         for row in range(3):

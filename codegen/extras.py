@@ -37,9 +37,11 @@ EXTRAS = {
     "pygls": ("serve", "completions for editors"),
     "lsprotocol": ("serve", "completions for editors"),
     "pathspec": ("serve", "completions for editors"),
-    "uvicorn": ("serve", "completions over HTTP"),
-    "starlette": ("serve", "completions over HTTP"),
-    "prometheus_client": ("serve", "completions over HTTP"),
+    "uvicorn": ("serve", "servers over HTTP, the viewer"),
+    "starlette": ("serve", "servers over HTTP, the viewer"),
+    "prometheus_client": ("serve", "servers over HTTP, the viewer"),
+    "mcp": ("mcp", "tools for agents"),
+    "llguidance": ("grammar", "decoding within a grammar"),
 }
 
 

@@ -5,23 +5,19 @@ A file of questions is JSON lines with ``question`` and ``db_id`` (a file of tha
 is given by ``answer`` (rows; with ``ordered``, and ``accepted`` with other answers that are right
 too), or by ``query`` or ``queries``, which are run; a question with neither can't be answered.
 
-An answer is right if its rows are the expected ones, in any order unless it was asked for, numbers
-to four places, texts without regard to case, columns in any order; further columns do no harm
-beside rows that are given as ``answer``. To abstain is right where the question can't be answered,
+What a right answer is: :mod:`codegen.sqlnet.answers`; further columns do no harm beside rows that
+are given as ``answer``. To abstain is right where the question can't be answered,
 or has ``abstain_ok``. Wrong is what is shown as an answer and is none: what a user can't see.
 """
 
 from __future__ import annotations
 
 import random
-import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import permutations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from zlib import crc32
 
 import sqlglot
@@ -31,12 +27,13 @@ from sqlglot.errors import SqlglotError
 from codegen.errors import InputError
 from codegen.paths import plain_name
 from codegen.sqlnet import trust
+from codegen.sqlnet.answers import Expected, ran, same_rows
 from codegen.sqlnet.databases import DatabaseError, StatementLimits
 from codegen.sqlnet.databases.files import SqliteDatabase
 from codegen.sqlnet.examples import Question, WikiTable, read_rows
 from codegen.sqlnet.joins import PlanError
 from codegen.sqlnet.parser import Parse, SQLNet
-from codegen.sqlnet.query import Column, Statement, Table, UnsafeSQLError
+from codegen.sqlnet.query import Column, Table
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import to_sql
 from codegen.sqlnet.trust import Trust
@@ -46,22 +43,6 @@ VERDICTS: tuple[Verdict, ...] = ("right", "abstained", "wrong")
 
 _ENDINGS = (".sqlite", ".db", ".duckdb", ".csv")
 _LIMITS = StatementLimits(seconds=20.0, rows=20_000)
-_MOST_COLUMNS = 6  # of an answer whose columns may stand in another order
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """Rows that are a right answer.
-
-    Attributes:
-        rows: the rows.
-        ordered: whether their order counts.
-        exact: whether further columns make an answer wrong.
-    """
-
-    rows: tuple[tuple[Any, ...], ...]
-    ordered: bool = False
-    exact: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,40 +119,6 @@ def _is_right(parse: Parse, trial: Trial) -> bool:
     return rows is not None and any(same_rows(rows.rows, wanted) for wanted in trial.expected)
 
 
-def same_rows(found: Sequence[Sequence[Any]], expected: Expected) -> bool:
-    """Whether rows are the expected ones; see the module."""
-    wanted = expected.rows
-    if len(found) != len(wanted):
-        return False
-    if not wanted:
-        return True
-    width, given = len(wanted[0]), len(found[0])
-    if given < width or (expected.exact and given != width):
-        return False
-    left = [tuple(map(_plain, row)) for row in found]
-    right = [tuple(map(_plain, row)) for row in wanted]
-    orders: Iterable[Sequence[int]] = (range(width),)
-    if given <= _MOST_COLUMNS:
-        columns = [Counter(row[i] for row in left) for i in range(given)]
-        needed = [Counter(row[i] for row in right) for i in range(width)]
-        orders = (
-            order
-            for order in permutations(range(given), width)
-            if all(columns[i] == needed[j] for j, i in enumerate(order))
-        )
-    for order in orders:
-        picked = [tuple(row[i] for i in order) for row in left]
-        if picked == right if expected.ordered else Counter(picked) == Counter(right):
-            return True
-    return False
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return round(float(value), 4)
-    return value.strip().casefold() if isinstance(value, str) else repr(value)
-
-
 def read_trials(path: str | Path, folder: str | Path) -> Iterator[Trial]:
     """The trials of a file; those whose query can't be run are left out.
 
@@ -199,7 +146,9 @@ def read_trials(path: str | Path, folder: str | Path) -> Iterator[Trial]:
             raise InputError(f"{where}: not a question on a database ({error!r}).") from None
         answerable = bool(queries or given) and not row.get("impossible")
         if answerable and not given and schema.database:
-            expected = [found for query in queries if (found := _ran(schema, query))]
+            expected = [
+                found for query in queries if (found := ran(schema.database, query, _LIMITS))
+            ]
             if not expected:
                 continue
         yield Trial(
@@ -223,17 +172,6 @@ def _database_file(folder: Path, name: str, where: str) -> Path:
         if (found := folder / f"{plain}{ending}").is_file():
             return found
     raise InputError(f"{where}: {folder} holds no database {name!r} ({', '.join(_ENDINGS)}).")
-
-
-def _ran(schema: Schema, query: str) -> Expected | None:
-    """What a query of the file gives, behind the engine's guards but not the gate's list."""
-    assert schema.database
-    try:
-        statement = Statement(query, (), schema.database.dialect)
-        rows = schema.database.engine.query(statement, _LIMITS)
-    except (DatabaseError, UnsafeSQLError):
-        return None
-    return Expected(rows.rows, bool(re.search(r"\border\s+by\b", query, re.IGNORECASE)))
 
 
 def wikisql_trials(

@@ -34,9 +34,11 @@ from codegen.decoding.strategies.speculative import Speculation
 from codegen.decoding.strategies.superposed import NGrams, Settings, Superposition
 from codegen.decoding.suffix import SuffixIndex
 from codegen.errors import ConfigError, InputError, ModelError
+from codegen.extras import require
 from codegen.generation.decoders import (
     DRAFTERS,
     DraftOptions,
+    GrammarOptions,
     InsertionOptions,
     Resolved,
     RsdOptions,
@@ -59,6 +61,7 @@ from codegen.generation.protocol import (
 )
 from codegen.generation.text import TextStream, encode, end_tokens
 from codegen.models import LoadedModel, LoadOptions, count_parameters, is_infilling, load
+from codegen.terminal import one_line
 
 _MOST_CODE = 50_000_000  # characters of code whose n-grams are counted
 
@@ -307,6 +310,8 @@ class TransformersBackend(Backend):
             return lambda batch: self._sorted(batch, options)
         if isinstance(options, DraftOptions):
             return lambda batch: self._speculation(batch, resolved.method, options)
+        if isinstance(options, GrammarOptions):
+            return lambda batch: self._in_grammar(options, len(batch))
         if resolved.strategy.requires == "logits":
             method = Method.of(options, self.vocabulary.tokens, self.eos)
             return lambda _: Penalised(method)
@@ -320,6 +325,22 @@ class TransformersBackend(Backend):
                 "Fine-tune it on data of: codegen data backspace.",
             )
         return lambda _: Backspace(token)
+
+    def _in_grammar(self, options: GrammarOptions, rows: int) -> Strategy:
+        require("llguidance")
+        from codegen.decoding.strategies.grammar import InGrammar
+
+        try:
+            return InGrammar(self._grammar_tokens, options.text(), rows)
+        except ValueError as error:
+            raise ConfigError(f"The grammar can't be read: {one_line(str(error), 300)}.") from None
+
+    @cached_property
+    def _grammar_tokens(self) -> Any:
+        from llguidance.hf import from_tokenizer
+
+        size = self.loaded.model.get_input_embeddings().weight.shape[0]
+        return from_tokenizer(self.loaded.tokenizer, size, sorted(self.eos))
 
     def _rsd(self, batch: Sequence[_Running], options: RsdOptions) -> RecursiveSpeculation:
         branching = ConstantBranching(options.branching)

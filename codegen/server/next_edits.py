@@ -54,6 +54,7 @@ _REMEMBERED = 20  # proposals that were turned down
 _MOST_TOKENS = 192  # of an answer
 _CHARS_A_TOKEN = 3
 _TIMEOUT_S = 10.0  # of an upstream
+_MOST_CHARACTERS = 16_384  # of its answer
 _PARSED_LINES = 3000
 VIEWS = (View(), View(6, 6, 4, 500), View(4, 4, 2, 300))
 """From what is shown if there is room down to little."""
@@ -288,7 +289,7 @@ class NextEditor:
             "temperature": 0,
             "stop": list(self.form.stop),
         }
-        parts, reason = [], None
+        parts, reason, size = [], None, 0
         try:
             async with (
                 asyncio.timeout(_TIMEOUT_S),
@@ -298,6 +299,8 @@ class NextEditor:
                     piece, finish = read_row(row)
                     parts.append(piece)
                     reason = finish or reason
+                    if (size := size + len(piece)) > _MOST_CHARACTERS:
+                        return None
         except TimeoutError:
             return None
         return None if reason == "length" else "".join(parts)

@@ -127,7 +127,7 @@ class Nested:
         self._norm, self._head = parts.norm, parts.head
         self._cache_argument = cache_argument(type(parts.body))
         borders = zip((0, *self.exits), self.exits, strict=False)
-        self._stages = [_stage(parts, first, end) for first, end in borders]
+        self._stages: list[Any] = [_stage(parts, first, end) for first, end in borders]
         limits = [getattr(config, "max_position_embeddings", None)]
         if getattr(config, "use_sliding_window", True):
             limits.append(getattr(config, "sliding_window", None))

@@ -7,6 +7,7 @@ comparisons and its list of samples step through the training; curves show every
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from .content import LossCurve, ProblemSamples, SampleView, ScoredRun
 ROLLOUTS = "rollouts*.jsonl"
 _SETTINGS = "recipe.json"
 _MOST_BYTES = 64 << 20
+_LARGEST = 1e100
 _MOST_SHOWN = 16  # samples of a problem in a stage; the others are in the run's file
 
 
@@ -43,13 +45,13 @@ class Rollout:
     trust: str
     message: str
     reward: float | None
-    rewards: Mapping[str, Sequence[Any]]
+    rewards: Mapping[str, tuple[float | bool | None, str]]
     solved: bool | None
     suspects: Sequence[str]
     tokens: int
     finish_reason: str
     cpu_s: float
-    earlier: Sequence[Sequence[str]] = field(default_factory=tuple)
+    earlier: Sequence[tuple[str, str]] = field(default_factory=tuple)
 
     def view(self, index: int) -> SampleView:
         """As a reader sees it, with its rewards before the verdict's message."""
@@ -127,7 +129,14 @@ def _rows(folder: Path) -> Iterator[Rollout]:
     for path in sorted(folder.glob(ROLLOUTS)):
         for where, row in read_rows(path):
             try:
-                yield conform(Rollout, row)
+                found = conform(Rollout, row)
+                numbers = [
+                    found.reward or 0.0,
+                    *(value or 0.0 for value, _ in found.rewards.values()),
+                ]
+                if max(map(abs, numbers)) > _LARGEST:  # their sum would be none
+                    raise ValueError(f"a reward is larger than {_LARGEST:g}")
+                yield found
             except ValueError as error:
                 raise InputError(f"{where}: not a sample of a training: {error}.") from None
 
@@ -135,9 +144,11 @@ def _rows(folder: Path) -> Iterator[Rollout]:
 def _recipe(folder: Path) -> dict[str, Any]:
     try:
         recipe = read_json(folder / _SETTINGS, _MOST_BYTES)
+        json.dumps(recipe, allow_nan=False)
     except (OSError, ValueError):
         return {}
-    return recipe if isinstance(recipe, dict) else {}
+    is_recipe = isinstance(recipe, dict) and isinstance(recipe.get("grpo", {}), dict)
+    return recipe if is_recipe else {}
 
 
 def _prompts(task: str) -> dict[str, str]:

@@ -39,7 +39,7 @@ class OnDevice(torch.Tensor):
     """A tensor of the device; ``held`` is the same on the CPU."""
 
     held: torch.Tensor
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, held: torch.Tensor) -> Any:
@@ -132,7 +132,7 @@ def _by_truth(func: Any, given: dict[str, Any]) -> bool:
 @contextmanager
 def moved(*models: torch.nn.Module) -> Iterator[None]:
     """Models on the device, within the block of a :class:`CountedDevice`."""
-    tables = [
+    tables: list[dict[str, Any]] = [
         table
         for model in models
         for module in model.modules()
@@ -143,7 +143,7 @@ def moved(*models: torch.nn.Module) -> Iterator[None]:
     for table in tables:
         for name, tensor in table.items():
             if tensor is not None:
-                table[name] = known.setdefault(id(tensor), OnDevice(tensor.detach()))  # type: ignore
+                table[name] = known.setdefault(id(tensor), OnDevice(tensor.detach()))
     try:
         yield
     finally:

@@ -172,7 +172,8 @@ def test_load_options(tiny_model_dir: Path) -> None:
 def test_weights_of_few_bits(tiny_model_dir: Path, tmp_path: Path, bits: int) -> None:
     """Logits near those of whole weights: the more bits the nearer."""
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
-    config = CONFIG_MAPPING["llama"](  # its CPU kernels take blocks of 64 weights
+    make: Any = CONFIG_MAPPING["llama"]
+    config = make(  # its CPU kernels take blocks of 64 weights
         vocab_size=700, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256,
     )  # fmt: skip

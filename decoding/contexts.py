@@ -54,6 +54,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.cache_utils import Cache, CacheLayerMixin
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from codegen.decoding.attention import IN_PLACE
 from codegen.decoding.cache import CacheLayer, KVCache, Rotation
 from codegen.decoding.editing.rotation import find_rotations
 from codegen.decoding.passes import (
@@ -109,7 +110,7 @@ def check(model: PreTrainedModel, settings: LMInfinite) -> list[Rotation | None]
     check_attention_only(model, "contexts of any length")
     config = model.config.get_text_config()
     name = f"The context of {type(model).__name__}"
-    if config._attn_implementation != "sdpa":  # its attention would be replaced
+    if config._attn_implementation not in ("sdpa", IN_PLACE):  # its attention would be replaced
         raise ModelError(
             f"{name} can't be extended: it runs with {config._attn_implementation!r} attention.",
             "Use it within its own limits.",
@@ -172,11 +173,12 @@ def extended(model: PreTrainedModel, settings: LMInfinite) -> Iterator[Extension
     ]
     for module in modules:
         module.lm_infinite = extension
+    before = model.config.get_text_config()._attn_implementation
     model.set_attn_implementation(_NAME)
     try:
         yield extension
     finally:
-        model.set_attn_implementation("sdpa")
+        model.set_attn_implementation(before)
         for module in modules:
             del module.lm_infinite
 

@@ -17,9 +17,11 @@ from weakref import WeakKeyDictionary
 import torch
 from transformers import PreTrainedModel
 
+from codegen.decoding.attention import IN_PLACE
 from codegen.decoding.cache import KVCache, recurrences
 from codegen.decoding.graphs import Replays, Tensors
 from codegen.errors import ModelError
+from codegen.kernels.tree_attention import narrow
 
 T = TypeVar("T")
 Drafts = Literal["trees", "chains", "none"]
@@ -126,7 +128,8 @@ def forward(
 def layer_masks(
     model: PreTrainedModel, cache: KVCache, mask: torch.Tensor
 ) -> torch.Tensor | dict[str, torch.Tensor | None] | None:
-    """A mask bool [B, 1, Q, slots] as the model takes it.
+    """A mask bool [B, 1, Q, slots], or a table of trees int64 [B, 1, W, 4]
+    (:func:`codegen.kernels.tree_attention.pack`), as the model takes it.
 
     Returns:
         One mask, or one for each kind of layers where some have a sliding window; None for a model
@@ -139,19 +142,28 @@ def layer_masks(
         return None
 
     def given(visible: torch.Tensor) -> torch.Tensor:
-        if config._attn_implementation != "eager":
+        if config._attn_implementation != "eager" or visible.dtype != torch.bool:
             return visible
         hidden = torch.zeros(visible.shape, dtype=model.dtype, device=visible.device)
         return hidden.masked_fill_(~visible, torch.finfo(model.dtype).min)
 
+    def within(window: int) -> torch.Tensor:
+        if mask.dtype == torch.int64:
+            return narrow(mask, window=window)
+        return given(mask & cache.within(window))
+
     window = sliding_window(model)
     if not kinds & _NARROW:
-        return given(mask if window is None else mask & cache.within(window))
+        return given(mask) if window is None else within(window)
     masks: dict[str, torch.Tensor | None] = dict.fromkeys(kinds | {"full_attention"}, given(mask))
     if window is not None:
-        masks["sliding_attention"] = given(mask & cache.within(window))
+        masks["sliding_attention"] = within(window)
     if "chunked_attention" in kinds:
-        masks["chunked_attention"] = given(mask & cache.in_chunk(config.attention_chunk_size))
+        size = config.attention_chunk_size
+        if mask.dtype == torch.int64:
+            masks["chunked_attention"] = narrow(mask, chunk=size)
+        else:
+            masks["chunked_attention"] = given(mask & cache.in_chunk(size))
     return masks | dict.fromkeys(_RECURRENT)
 
 
@@ -172,7 +184,7 @@ def check_architecture(model: PreTrainedModel) -> None:
     config = model.config.get_text_config()
     name = type(model).__name__
     attention = getattr(config, "_attn_implementation", None)
-    if attention not in ("sdpa", "eager"):
+    if attention not in ("sdpa", "eager", IN_PLACE):
         raise ModelError(
             f"{name} runs with {attention!r} attention; the loop makes masks for 'sdpa' and "
             "'eager'.",

@@ -122,7 +122,7 @@ def turn_slots(
         plainly,
         close,
         rehearse=lambda: by_kernel(states.clone()),
-        variant=(cosines.shape[1], neighbors),
+        variant=lambda: (cosines.shape[1], neighbors),
     )
 
 

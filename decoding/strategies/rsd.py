@@ -313,7 +313,9 @@ class RecursiveSpeculation(Strategy):
         # K is the shape's, not these trees': what a row draws must not depend on its neighbors.
         numbers = self._uniforms(batch, (depth * most + 1,))
         uniforms, last = numbers[:, :-1].view(-1, depth, most), numbers[:, -1]
-        found = accept_tree(self._tree.children(), self._tree.tokens, q, self._p, uniforms, last)
+        found = accept_tree(
+            self._tree.children(), self._tree.tokens, trees.depths, q, self._p, uniforms, last
+        )
         trees.path = found.path
         table = download(torch.cat([found.path, found.token[:, None], trees.tokens], 1))
         return [_walk(row[:depth], row[depth], row[depth + 1 :]) for row in table]

@@ -105,17 +105,19 @@ def run(
         minutes: after which nothing new begins.
         seed: of weights and inputs.
     """
-    import torch
-
     wanted = [name for name in parts.split(",") if name]
     if unknown := sorted(set(wanted) - set(PARTS)):
         raise ConfigError(f"There is no part {unknown[0]!r}.", f"Parts are: {', '.join(PARTS)}.")
+    import torch
+
     if not dry_run and not torch.cuda.is_available():
         raise MachineError(
             "There is no GPU that PyTorch can use.",
             "To run every line of this on the CPU with tiny shapes: -o dry_run=true.",
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", torch.cuda.current_device())
     bench = Bench(
         Path(out), device, dry_run, seed, model, _json(drafter, "drafter") if drafter else None
     )

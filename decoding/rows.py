@@ -10,11 +10,14 @@ from typing import Literal, Protocol
 import torch
 from transformers import PreTrainedModel
 
+from codegen.decoding.attention import read_in_place
 from codegen.decoding.cache import KVCache, recurrences
 from codegen.decoding.device import padded_slots, upload
 from codegen.decoding.graphs import Replays
 from codegen.decoding.passes import Drafts, ModelPass, Passes, drafts_of, forward
 from codegen.decoding.prefill import prefill
+from codegen.kernels.accept import accept_greedy
+from codegen.kernels.tree_attention import MOST_NODES, pack
 
 Finish = Literal["eos", "stop", "length"]
 
@@ -92,18 +95,17 @@ class Trees:
         assert self.made is not None
         return self.made[:, None] + self.depths
 
-    def accept(self, chosen: torch.Tensor) -> None:
+    def accept(self, chosen: torch.Tensor) -> torch.Tensor:
         """Sets ``path``, by the target's tokens after each node, int64 [B, W]: a node is accepted
         iff it is the token chosen after its parent, as is every node between it and node 0.
+
+        Returns:
+            The token after each path, int64 [B].
         """
         assert self.parents is not None
-        above = chosen.gather(1, self.parents.clamp(min=0))
-        right = (self.parents >= 0) & (self.tokens == above)
-        right[:, 0] = True
-        accepted = (right[:, None] | ~self.ancestors).all(-1)
-        number = torch.arange(self.width, device=chosen.device)
-        path = torch.where(accepted, number, self.width).sort(1).values[:, 1:]
-        self.path = path.where(path < self.width, -1)
+        self.path = accept_greedy(self.tokens, self.parents, chosen)
+        last = self.path.amax(1, keepdim=True).clamp(min=0)
+        return chosen.gather(1, last)[:, 0]
 
     def followed(self, chosen: torch.Tensor) -> Trees:
         """Without drafts: what follows if each row gets its token of int64 [B, 1]."""
@@ -174,6 +176,7 @@ class CachedRows:
     def __init__(self, model: PreTrainedModel, capacity: int) -> None:
         config = model.config.get_text_config()
         self.model, self.device = model, model.device
+        self.in_place = read_in_place(model)
         self.cache = KVCache(recurrences(config), padded_slots(capacity, model.device))
         self.drafts: Drafts = drafts_of(model)
         self.cursors: list[int] = []
@@ -210,7 +213,8 @@ class CachedRows:
         return ModelPass(self.model, tokens, self.cache, mask, width, self._replays)
 
     def place(self, trees: Trees, first: int = 0) -> torch.Tensor:
-        """Places the nodes from ``first`` on; returns their mask, bool [B, 1, W - first, slots].
+        """Places the nodes from ``first`` on; returns their mask, bool [B, 1, W - first, slots], or
+        where attention reads the cache in place their table, int64 [B, 1, W, 4].
 
         The positions of a tree that reaches beyond what the model holds are cut: nodes there are
         never accepted.
@@ -224,6 +228,10 @@ class CachedRows:
         # A row that has finished may wander to the last slot and stay there.
         nodes = (cursors + torch.arange(first, width, device=device)).clamp(0, capacity - 1)
         end = min(padded_slots(max(self.cursors) + width, device), capacity)
+        if self.in_place and width <= MOST_NODES:
+            positions = (cursors + trees.depths[:, first:]).clamp(max=self._last_position)
+            self.cache.place(nodes, end, positions)
+            return pack(trees.cursors, trees.ancestors)[:, None]
         if trees.parents is None:
             self.cache.place(nodes, end, nodes.clamp(max=self._last_position))
             return self.cache.mask()

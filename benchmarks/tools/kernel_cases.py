@@ -62,6 +62,9 @@ def cases() -> Mapping[str, Callable[[torch.Generator, Sizes, str], Case]]:
         # Plain decoding, a tree of drafts, and a small one with a window and soft caps.
         "tree_attention T=1": functools.partial(_attention, nodes=1),
         f"tree_attention T={_NODES}": functools.partial(_attention, nodes=_NODES),
+        f"tree_attention bf16 T={_NODES}": functools.partial(
+            _attention, nodes=_NODES, kind="bfloat16"
+        ),
         "tree_attention T=4, window, cap": functools.partial(_attention, nodes=4, narrowed=True),
         f"accept_tree K={_CHILDREN}": _tree_acceptance,
         f"accept_greedy W={_NODES}": _greedy_acceptance,
@@ -85,18 +88,17 @@ def _attention(
     device: str,
     nodes: int,
     narrowed: bool = False,
+    kind: str = "float16",
 ) -> Case:
     import torch
 
     from codegen.kernels import tree_attention as module
 
-    batch, heads, dim = sizes.batch, sizes.heads, sizes.dim
-    q = torch.randn(
-        batch, nodes, heads * sizes.group, dim, generator=g, device=device, dtype=torch.float16
-    )
+    batch, heads, dim, dtype = sizes.batch, sizes.heads, sizes.dim, getattr(torch, kind)
+    q = torch.randn(batch, nodes, heads * sizes.group, dim, generator=g, device=device, dtype=dtype)
     # The cache has room for more, which nothing reads.
     keys, values = torch.randn(
-        2, batch, heads, 2 * sizes.context, dim, generator=g, device=device, dtype=torch.float16
+        2, batch, heads, 2 * sizes.context, dim, generator=g, device=device, dtype=dtype
     )
     chain = torch.ones(1, nodes, nodes, dtype=torch.bool, device=device).tril()
     table = module.pack(torch.full((batch,), sizes.context, device=device), chain)
@@ -110,7 +112,7 @@ def _attention(
         lambda: (module.reference(*given),),
         bytes=2.0 * (2 * q.numel() + 2 * batch * heads * seen * dim),
         operations=4.0 * q.numel() * seen,
-        tolerance=4e-3,
+        tolerance=4e-3 if kind == "float16" else 2e-2,
         packed=max(16, 1 << (nodes * sizes.group - 1).bit_length()),
         dim=max(16, 1 << (dim - 1).bit_length()),
     )

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from codegen.decoding.device import upload
+from codegen.kernels.logits import penalize
 
 Kind = Literal["add", "scale", "multiply"]
 
@@ -117,10 +118,7 @@ def apply(logits: torch.Tensor, by_row: Sequence[Sequence[Penalty]]) -> None:
         tables += _tables(now)
     given = iter(upload(logits.device, *tables))
     for (rows, ids), numbers in zip(given, given, strict=True):
-        factor, below, amount = numbers.float()
-        old = logits[rows, ids]
-        changed = torch.where(old > 0, old * factor, old * below) + amount
-        logits[rows, ids] = changed.to(logits.dtype)
+        penalize(logits, rows, ids, numbers)
 
 
 def _tables(penalties: Sequence[tuple[int, Penalty]]) -> tuple[torch.Tensor, torch.Tensor]:

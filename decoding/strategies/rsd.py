@@ -22,13 +22,15 @@ from typing import Protocol
 import torch
 from transformers import PreTrainedModel
 
-from codegen.decoding.device import download
+from codegen.decoding.device import download, upload
 from codegen.decoding.loop import OWN, Batch, Grown, Strategy, Walk
 from codegen.decoding.passes import check_attention_only, check_supported, run_alone
 from codegen.decoding.rows import CachedRows, Trees
 from codegen.decoding.sampling import distribution
 from codegen.errors import ModelError
 from codegen.kernels.accept import accept_tree
+from codegen.kernels.backend import use_triton
+from codegen.kernels.logits import MOST, Drawn, gumbel_top_k
 
 
 @dataclass
@@ -106,13 +108,13 @@ class Shape(Protocol):
         """Children of a node, at most."""
         ...
 
-    def grow(self, tree: Tree, log_probs: torch.Tensor, noise: torch.Tensor, beam: Beam) -> Beam:
+    def grow(self, tree: Tree, drawn: Drawn, beam: Beam) -> Beam:
         """Adds a level.
 
         Args:
             tree: gets it.
-            log_probs: the draft's, [B, n, V] after the n nodes of the last level.
-            noise: independent standard Gumbel variables of the same shape.
+            drawn: tokens by the draft's distributions after the n nodes of the last level, each
+                [B, n, k]; k is ``branches``, or the vocabulary if that is smaller.
             beam: of the last level.
         """
         ...
@@ -164,11 +166,11 @@ class ConstantBranching:
         """Children of a node, at most."""
         return max(self.branching)
 
-    def grow(self, tree: Tree, log_probs: torch.Tensor, noise: torch.Tensor, beam: Beam) -> Beam:
+    def grow(self, tree: Tree, drawn: Drawn, beam: Beam) -> Beam:
         """Adds a level; see :class:`Shape`."""
-        rows, above, vocabulary = log_probs.shape
-        branch = min(self.branching[len(tree.widths)], vocabulary)
-        keys, tokens = (log_probs.double() + noise).topk(branch, dim=-1)
+        rows, above, most = drawn.tokens.shape
+        branch = min(self.branching[len(tree.widths)], most)  # the first of a draw are a draw
+        keys, tokens = drawn.keys[..., :branch], drawn.tokens[..., :branch]
         alive = (keys > -torch.inf) & beam.alive[..., None]
         parents = torch.arange(above, device=tokens.device).repeat_interleave(branch)
         tree.add(tokens.flatten(1), parents.expand(rows, -1), alive.flatten(1), branch)
@@ -197,22 +199,30 @@ class StochasticBeam:
         """Children of a node, at most."""
         return self.width
 
-    def grow(self, tree: Tree, log_probs: torch.Tensor, noise: torch.Tensor, beam: Beam) -> Beam:
-        """Adds a level; see :class:`Shape`."""
-        vocabulary = log_probs.shape[-1]
-        paths = beam.log_probs[..., None] + log_probs.double()
-        loose = paths + noise
-        largest = loose.amax(-1, keepdim=True)
+    def grow(self, tree: Tree, drawn: Drawn, beam: Beam) -> Beam:
+        """Adds a level; see :class:`Shape`. Under the condition a node's children stay in order, so
+        none is kept that is not among its first.
+        """
+        most = drawn.tokens.shape[-1]
+        paths = beam.log_probs[..., None] + drawn.log_probs.double()
+        loose = beam.log_probs[..., None] + drawn.keys.double()
+        most_likely = loose[..., :1]
         above = beam.perturbed[..., None]
-        gap = above - loose + torch.log1p(-torch.exp(loose - largest))
+        gap = above - loose + torch.log1p(-torch.exp(loose - most_likely))
         bound = above - gap.clamp(min=0) - torch.log1p(torch.exp(-gap.abs()))
         bound = bound.where(beam.alive[..., None] & (loose > -torch.inf), -torch.inf)
         keys, places = bound.flatten(1).topk(min(self.width, bound[0].numel()), dim=-1)
         alive = keys > -torch.inf
-        tree.add(places % vocabulary, places // vocabulary, alive, self.width)
+        tree.add(drawn.tokens.flatten(1).gather(1, places), places // most, alive, self.width)
         kept = paths.flatten(1).gather(1, places)
         # Dead paths must not turn into NaN; nothing is read from them.
         return Beam(alive, kept.where(alive, 0.0), keys.where(alive, 0.0))
+
+
+def largest(log_probs: torch.Tensor, k: int, noise: torch.Tensor | float = 0.0) -> Drawn:
+    """The k largest of log-probabilities [..., V], with standard Gumbel variables a draw."""
+    keys, tokens = (log_probs.double() + noise).topk(min(k, log_probs.shape[-1]), dim=-1)
+    return Drawn(tokens, keys, log_probs.gather(-1, tokens))
 
 
 def gumbel(uniforms: torch.Tensor) -> torch.Tensor:
@@ -243,13 +253,14 @@ class RecursiveSpeculation(Strategy):
 
     def __init__(self, draft: PreTrainedModel, shape: Shape, seeds: Sequence[int]) -> None:
         self.draft, self.shape, self.limit = draft, shape, shape.nodes
-        self.generators = [
-            torch.Generator(draft.device).manual_seed(seed % 2**63) for seed in seeds
-        ]
+        self._seeds = [seed % 2**63 for seed in seeds]
+        self.generators = [torch.Generator(draft.device).manual_seed(seed) for seed in self._seeds]
         self._passes = [0] * len(seeds)
         self.passes_of = self._passes
         self.drafted = self.accepted = 0
         self._known: list[int] = []  # slots that the draft's cache holds of each row
+        # Of each row its seed and its round, int64 [B, 2], by which kernels draw.
+        self._keys = torch.empty(0, 2, dtype=torch.long, device=draft.device)
 
     def start(self, batch: Batch) -> None:
         """See :class:`Strategy`.
@@ -277,6 +288,8 @@ class RecursiveSpeculation(Strategy):
         """See :class:`Strategy`. The draft encodes the rows too."""
         run_alone(self._rows.admit(given))
         self._known += self._rows.cursors[-len(given) :]
+        new = torch.tensor([[self._seeds[number], 0] for number in numbers])
+        self._keys = torch.cat([self._keys, *upload(batch.device, new)])
 
     def propose(self, batch: Batch) -> Trees:
         """See :class:`Strategy`. Grows trees; keeps the draft's probabilities p [B, M, V] after
@@ -293,14 +306,13 @@ class RecursiveSpeculation(Strategy):
         while True:
             if batch.temperature == 0:
                 found.append(torch.softmax(logits.float(), -1))
-                noise = torch.zeros_like(found[-1], dtype=torch.float64)
             else:
                 found.append(distribution(logits, batch.temperature, batch.top_p))
-                noise = gumbel(self._uniforms(batch, found[-1].shape[1:]))
-            beam = self.shape.grow(tree, found[-1].log(), noise, beam)
+            beam = self.shape.grow(tree, self._drawn(batch, tree, found[-1].log()), beam)
             trees = tree.fed(root, cursors)
             if len(tree.widths) == self.shape.depth:
                 self._tree, self._p = tree, torch.cat(found, 1)
+                self._keys[:, 1] += 1
                 return trees
             first = 1 + sum(tree.widths[:-1])
             mask = self._rows.place(trees, first)
@@ -309,6 +321,11 @@ class RecursiveSpeculation(Strategy):
     def verify(self, batch: Batch, trees: Trees, logits: torch.Tensor) -> list[Walk]:
         """See :class:`Strategy`."""
         depth, most = self.shape.depth, self.shape.branches
+        if batch.temperature == 0:
+            token = trees.accept(logits.argmax(-1))
+            assert trees.path is not None
+            trees.path = trees.path[:, :depth]
+            return self._walks(trees, token)
         q = distribution(logits, batch.temperature, batch.top_p)  # [B, N+1, V]
         # K is the shape's, not these trees': what a row draws must not depend on its neighbors.
         numbers = self._uniforms(batch, (depth * most + 1,))
@@ -317,7 +334,13 @@ class RecursiveSpeculation(Strategy):
             self._tree.children(), self._tree.tokens, trees.depths, q, self._p, uniforms, last
         )
         trees.path = found.path
-        table = download(torch.cat([found.path, found.token[:, None], trees.tokens], 1))
+        return self._walks(trees, found.token)
+
+    def _walks(self, trees: Trees, token: torch.Tensor) -> list[Walk]:
+        """The rows' walks along the accepted paths, the target's token int64 [B] behind them."""
+        assert trees.path is not None
+        depth = trees.path.shape[1]
+        table = download(torch.cat([trees.path, token[:, None], trees.tokens], 1))
         return [_walk(row[:depth], row[depth], row[depth + 1 :]) for row in table]
 
     def commit(self, batch: Batch, trees: Trees, grown: Sequence[Grown | None]) -> None:
@@ -344,6 +367,8 @@ class RecursiveSpeculation(Strategy):
         """See :class:`Strategy`."""
         self._rows.select(rows)
         self._known = [self._known[row] for row in rows]
+        if rows:
+            self._keys = self._keys[upload(self._keys.device, torch.tensor(rows))[0]]
 
     def _last(self, batch: Batch) -> Trees:
         """Each row's last token, and the one before it where the draft lacks some row's.
@@ -360,6 +385,25 @@ class RecursiveSpeculation(Strategy):
             tokens.append((known[:1] * lacking + known)[-lacking:])
         first = torch.tensor(cursors) - (lacking - 1)
         return Trees(torch.tensor(tokens), cursors=first)
+
+    def _drawn(self, batch: Batch, tree: Tree, log_probs: torch.Tensor) -> Drawn:
+        """Children by the draft's log-probabilities [B, n, V], at temperature 0 the likeliest.
+
+        On a GPU the noise is the kernel's own, by the row's seed, the round and the node: what a
+        row draws depends on nothing else there either, but it is another draw than on a CPU.
+        """
+        rows, nodes, size = log_probs.shape
+        branches = min(self.shape.branches, size)
+        if batch.temperature == 0:
+            return largest(log_probs, branches)
+        if branches > MOST or not use_triton(log_probs):
+            return largest(log_probs, branches, gumbel(self._uniforms(batch, (nodes, size))))
+        first = 1 + sum(tree.widths[:-1]) if tree.widths else 0
+        number = torch.arange(first, first + nodes, device=log_probs.device).repeat(rows)
+        seeds, rounds = self._keys.T[..., None].expand(-1, -1, nodes).flatten(1)
+        drawn = gumbel_top_k(log_probs.flatten(0, 1), branches, seeds, number, rounds)
+        tokens, keys, chosen = (part.view(rows, nodes, branches) for part in drawn)
+        return Drawn(tokens.clamp(min=0), keys, chosen)
 
     def _uniforms(self, batch: Batch, shape: Sequence[int]) -> torch.Tensor:
         """float64 [B, *shape] in [0, 1), each row's from its own generator."""

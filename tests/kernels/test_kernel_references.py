@@ -9,7 +9,14 @@ import torch
 from scipy import stats
 
 from codegen.decoding.cache import CacheLayer, KVCache, Rotation
-from codegen.decoding.strategies.rsd import Beam, ConstantBranching, StochasticBeam, Tree, gumbel
+from codegen.decoding.strategies.rsd import (
+    Beam,
+    ConstantBranching,
+    StochasticBeam,
+    Tree,
+    gumbel,
+    largest,
+)
 from codegen.errors import InputError
 from codegen.kernels import accept as kernel_accept
 from codegen.kernels import logits, tree_attention
@@ -63,14 +70,14 @@ def test_trees_row_by_row(shape, g) -> None:
         nodes = tree.widths[-1] if level else 1
         drafts.append(torch.softmax(torch.randn(ROWS, nodes, V, generator=g), -1))
         noise = gumbel(torch.rand(ROWS, nodes, V, generator=g, dtype=torch.float64))
-        beam = shape.grow(tree, drafts[-1].log(), noise, beam)
+        beam = shape.grow(tree, largest(drafts[-1].log(), shape.branches, noise), beam)
     draft = torch.cat(drafts, 1)
     target = torch.softmax(torch.randn(ROWS, tree.tokens.shape[1] + 1, V, generator=g), -1)
     children = tree.children()
     uniforms = torch.rand(ROWS, shape.depth, children.shape[2], generator=g, dtype=torch.float64)
     last = torch.rand(ROWS, generator=g, dtype=torch.float64)
     given = (children, tree.tokens, target, draft, uniforms, last)
-    depths = torch.tensor(tree.depths).expand(ROWS, -1)
+    depths = tree.fed(torch.zeros(ROWS, 1).long(), torch.zeros(ROWS).long()).depths
     found = kernel_accept.accept_tree(children, tree.tokens, depths, *given[2:])
     walked = [_walk(*(x[row] for x in given)) for row in range(ROWS)]
     assert [[n for n in path if n >= 0] for path in found.path.tolist()] == [w[0] for w in walked]

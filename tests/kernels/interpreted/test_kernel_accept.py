@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from codegen.decoding.strategies.rsd import Beam, ConstantBranching, StochasticBeam, Tree, gumbel
+from codegen.decoding.strategies.rsd import (
+    Beam,
+    ConstantBranching,
+    StochasticBeam,
+    Tree,
+    gumbel,
+    largest,
+)
 from codegen.kernels import accept
 
 SHAPES = [ConstantBranching((3, 2)), StochasticBeam(4, 3), ConstantBranching((1, 1, 1))]
@@ -21,14 +28,15 @@ def _trees(shape, rows, vocabulary, g):
     for level in range(shape.depth):
         drafts.append(probabilities(tree.widths[-1] if level else 1))
         noise = gumbel(torch.rand(*drafts[-1].shape, generator=g, dtype=torch.float64))
-        beam = shape.grow(tree, drafts[-1].log(), noise, beam)
+        beam = shape.grow(tree, largest(drafts[-1].log(), shape.branches, noise), beam)
     draft = torch.cat(drafts, 1)
     target = probabilities(tree.tokens.shape[1] + 1)
     return tree, target, draft
 
 
 def _depths(tree):
-    return torch.tensor(tree.depths).expand(len(tree.tokens), -1)
+    rows = len(tree.tokens)
+    return tree.fed(torch.zeros(rows, 1).long(), torch.zeros(rows).long()).depths
 
 
 def _agree(children, tokens, depths, *given, device):

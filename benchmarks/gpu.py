@@ -34,6 +34,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -426,7 +427,6 @@ class Bench:
         drafting = writing(draft, text, WRONG, self.seed) if drafts else nullcontext()
         with writing(model, text, 0.0, self.seed), drafting:
             taken = decode_seconds(decode, tokens, self.device)
-            decode(tokens)
         return {"tokens_per_s": batch * (tokens - 1) / taken, "tokens_per_pass": passes()}
 
     def _vllm(
@@ -448,7 +448,7 @@ class Bench:
         }  # fmt: skip
         if not _has(python, "vllm"):
             return None
-        found = _work([python, str(_TOOLS / "vllm_worker.py")], job, {})
+        found = _work([python, str(_TOOLS / "vllm_worker.py")], job)
         rows = len(self._text.answer) - 1
         return {
             f"tokens_per_s_batch_{batch}": int(batch) * rows / taken
@@ -494,12 +494,14 @@ class Bench:
             options = {**options, "bf16": narrow}
         steps, size = self._steps
         job = {
-            "side": kind, "model": place, "data": data, "output": str(self.out / "training"),
+            "side": kind, "model": place, "data": data,
             "steps": steps, "batch_size": size, "max_length": self._longest, "seed": self.seed,
             "options": options, "path": "", "threads": 1 if self.dry else (os.cpu_count() or 1),
             "wall": True,
         }  # fmt: skip
-        found = _work([sys.executable, str(_TOOLS / "finetune_worker.py")], job, {})
+        with tempfile.TemporaryDirectory(prefix="training-", dir=self.out) as folder:
+            job["output"] = str(Path(folder, "out"))
+            found = _work([sys.executable, str(_TOOLS / "finetune_worker.py")], job)
         ends, trained = found["cpu_s"], found["trained"]
         warm = 1 if self.dry else 4  # kernels are compiled and memory is taken in the first steps
         return {
@@ -515,7 +517,7 @@ class Bench:
             torch.cuda.empty_cache()
 
 
-def _work(command: list[str], job: dict[str, Any], environment: Mapping[str, str]) -> Any:
+def _work(command: list[str], job: dict[str, Any]) -> Any:
     """What a worker prints.
 
     Raises:
@@ -523,7 +525,7 @@ def _work(command: list[str], job: dict[str, Any], environment: Mapping[str, str
     """
     done = subprocess.run(
         command, input=json.dumps(job), capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONSAFEPATH": "1", **environment},
+        env={**os.environ, "PYTHONSAFEPATH": "1"},
     )  # fmt: skip
     if done.returncode:
         raise CodegenError(f"{Path(command[-1]).name} failed: {done.stderr.strip()[-400:]}")

@@ -18,33 +18,20 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from codegen.kernels.backend import use_triton
 from codegen.kernels.tree_attention import dense, tree_attention
 
 IN_PLACE = "codegen_tree"
-_OWN = {"gemma2", "gpt_oss"}  # models of eager attention alone whose caps and sinks are known here
-
-
-def read_in_place(model: PreTrainedModel) -> bool:
-    """Whether a model takes tables; one on a GPU with Triton is made to, where its attention may be
-    exchanged.
-    """
-    config = model.config.get_text_config()
-    if config._attn_implementation == IN_PLACE:
-        return True
-    if not (model.device.type == "cuda" and use_triton(next(model.parameters()))):
-        return False
-    if config._attn_implementation != "sdpa" and config.model_type not in _OWN:
-        return False
-    return exchange(model)
+OWN = {"gemma2", "gpt_oss"}  # models of eager attention alone whose caps and sinks are known here
 
 
 def exchange(model: PreTrainedModel) -> bool:
-    """Makes a model attend by :func:`attend`; whether it does."""
+    """Makes a model attend by :func:`attend` if it can be made to; whether it does."""
+    config = model.config.get_text_config()
+    known = config._attn_implementation == "sdpa" or config.model_type in OWN
+    if not known or not model._can_set_attn_implementation():
+        return False
     AttentionInterface.register(IN_PLACE, attend)
     AttentionMaskInterface.register(IN_PLACE, sdpa_mask)
-    if not model._can_set_attn_implementation():
-        return False
     model.set_attn_implementation(IN_PLACE)
     return True
 

@@ -12,16 +12,17 @@ import inspect
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from transformers import PreTrainedModel
 
-from codegen.decoding.attention import IN_PLACE
+from codegen.decoding.attention import IN_PLACE, exchange
 from codegen.decoding.cache import KVCache, recurrences
 from codegen.decoding.graphs import Replays, Tensors
 from codegen.errors import ModelError
-from codegen.kernels.tree_attention import narrow
+from codegen.kernels.backend import use_triton
+from codegen.kernels.tree_attention import narrow, pack
 
 T = TypeVar("T")
 Drafts = Literal["trees", "chains", "none"]
@@ -218,6 +219,7 @@ def is_recurrent(model: PreTrainedModel) -> bool:
 
 
 _CHECKED = (4, 5, 8)  # tokens that are fed at once, then one, then several
+_FAILS = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)  # of a model's own code
 _drafts: WeakKeyDictionary[PreTrainedModel, Drafts] = WeakKeyDictionary()
 
 
@@ -246,7 +248,7 @@ def _try(model: PreTrainedModel) -> Drafts:
         cache.place(places, stop)
         try:
             found = forward(model, ids[:, start:stop], cache, cache.mask(), 1)[:, -1].float()
-        except (RuntimeError, ValueError, TypeError, AttributeError):  # of the model's own code
+        except _FAILS:
             return False
         wanted = model(ids[:, :stop], use_cache=False).logits[:, -1].float()
         return bool((found - wanted).norm() <= tolerance * wanted.norm())
@@ -259,6 +261,53 @@ def _try(model: PreTrainedModel) -> Drafts:
     if not (fits and agrees(cache, first, second)):
         raise _own_states(model)
     return "chains" if agrees(cache, second, third) else "none"
+
+
+_unlike: WeakSet[PreTrainedModel] = WeakSet()
+
+
+def read_in_place(model: PreTrainedModel) -> bool:
+    """Whether attention reads the cache in place and takes tables (:mod:`.attention`).
+
+    A model on a GPU that Triton can use is made to, if it computes by a table what it computes by a
+    mask: it is tried on a few tokens, once for each model.
+    """
+    config = model.config.get_text_config()
+    before = config._attn_implementation
+    if before == IN_PLACE:
+        return True
+    if model in _unlike or not _has_kernels(model) or not exchange(model):
+        return False
+    if not _tables_agree(model):
+        model.set_attn_implementation(before)
+        _unlike.add(model)
+        return False
+    return True
+
+
+def _has_kernels(model: PreTrainedModel) -> bool:
+    return model.device.type == "cuda" and use_triton(next(model.parameters()))
+
+
+@torch.inference_mode()
+def _tables_agree(model: PreTrainedModel) -> bool:
+    config = model.config.get_text_config()
+    size = _CHECKED[-1]
+    ids = torch.linspace(1, config.vocab_size - 1, size, device=model.device).long()[None]
+    places = torch.arange(size, device=model.device)[None]
+    found = []
+    for by_table in (False, True):
+        cache = KVCache(recurrences(config), size)
+        cache.place(places, size)
+        mask = cache.mask()
+        if by_table:
+            mask = pack(places[:, 0], mask[:, 0])[:, None]
+        try:
+            found.append(forward(model, ids, cache, mask, size).float())
+        except _FAILS:
+            return False
+    tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 0.1
+    return bool((found[0] - found[1]).norm() <= tolerance * found[0].norm())
 
 
 def check_attention_only(model: PreTrainedModel, purpose: str) -> None:

@@ -10,11 +10,10 @@ from typing import Literal, Protocol
 import torch
 from transformers import PreTrainedModel
 
-from codegen.decoding.attention import read_in_place
 from codegen.decoding.cache import KVCache, recurrences
 from codegen.decoding.device import padded_slots, upload
 from codegen.decoding.graphs import Replays
-from codegen.decoding.passes import Drafts, ModelPass, Passes, drafts_of, forward
+from codegen.decoding.passes import Drafts, ModelPass, Passes, drafts_of, forward, read_in_place
 from codegen.decoding.prefill import prefill
 from codegen.kernels.accept import accept_greedy
 from codegen.kernels.tree_attention import MOST_NODES, pack
@@ -230,7 +229,8 @@ class CachedRows:
         end = min(padded_slots(max(self.cursors) + width, device), capacity)
         if self.in_place and width <= MOST_NODES:
             positions = (cursors + trees.depths[:, first:]).clamp(max=self._last_position)
-            self.cache.place(nodes, end, positions)
+            # All slots: how many are read is in the table, and a graph of the pass holds for any.
+            self.cache.place(nodes, capacity, positions)
             return pack(trees.cursors, trees.ancestors)[:, None]
         if trees.parents is None:
             self.cache.place(nodes, end, nodes.clamp(max=self._last_position))

@@ -201,8 +201,8 @@ def decode_seconds(decode: Decode, tokens: int, device: torch.device) -> float:
     """
     decode(tokens)
     decode(1)
-    long = seconds(lambda: decode(tokens), device)
-    return max(1e-9, long - seconds(lambda: decode(1), device))
+    short = seconds(lambda: decode(1), device)
+    return max(1e-9, seconds(lambda: decode(tokens), device) - short)
 
 
 def edited(model: Any, workload: Workload, device: torch.device) -> dict[str, float]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from codegen.decoding import attention
+from codegen.decoding import attention, passes
 from codegen.decoding.loop import Row, decode
 from codegen.decoding.rows import CachedRows
 from codegen.decoding.strategies.rsd import RecursiveSpeculation, StochasticBeam
@@ -85,5 +85,21 @@ def test_masks_and_no_masks_stay_what_they_were() -> None:
 
 def test_a_model_on_a_cpu_keeps_its_attention() -> None:
     model = made("llama")
-    assert not attention.read_in_place(model)
+    assert not passes.read_in_place(model)
     assert model.config._attn_implementation == "sdpa"
+
+
+def test_a_model_is_tried_before_it_reads_in_place(monkeypatch) -> None:
+    """As on a GPU; one that does otherwise by a table keeps its masks."""
+    monkeypatch.setattr(passes, "_has_kernels", lambda model: True)
+    for name, expected in (("llama", True), ("gemma2", True), ("bamba", True), ("mpt", False)):
+        model = made(name)
+        before = model.config._attn_implementation
+        assert passes.read_in_place(model) == expected
+        after = model.config._attn_implementation
+        assert after == (attention.IN_PLACE if expected else before)
+        assert passes.read_in_place(model) == expected
+    model = made("llama")
+    monkeypatch.setattr(attention, "tree_attention", lambda q, *_: torch.zeros_like(q))
+    assert not passes.read_in_place(model) and model.config._attn_implementation == "sdpa"
+    CHECKS["in a batch"](model)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
+from codegen.cli import doctor
 from codegen.kernels import backend
 from codegen.kernels import states as kernel
 from codegen.kernels.known import Known, _read
@@ -87,6 +89,28 @@ def test_what_a_device_proved_is_remembered(facts, monkeypatch) -> None:
         assert _read(facts.path, "A GPU") == Known(facts.path, "A GPU")
     facts.path.write_text('{"proved": [], "settings": {"M=16": {"BLOCK_M": -1}}}')
     assert not _read(facts.path, "A GPU").settings
+
+
+def test_doctor_tells_what_agreed_here(monkeypatch, tmp_path) -> None:
+    module = importlib.import_module("codegen.kernels.known")
+    pytest.importorskip("triton", reason="its version is part of what is known")
+    if not torch.cuda.is_available():
+        assert doctor._gpu_kernels().ok is None
+    monkeypatch.setenv("CODEGEN_CACHE", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "../GPU\n9")
+    monkeypatch.setattr(backend, "triton_installed", lambda: True)
+    module.known.cache_clear()
+    found = module.known(torch.device("cuda", 0))
+    assert found.path is not None and found.path.parent == tmp_path / "kernels"
+    assert doctor._gpu_kernels().detail.startswith("0 of 7 have agreed with PyTorch on ../GPU")
+    found.proved = {f"{name} float16 128" for name in module.KERNELS[1:]}
+    check = doctor._gpu_kernels()
+    assert check.ok is None and check.detail.endswith("not yet tree_attention")
+    found.proved.add("tree_attention float16 128")
+    assert doctor._gpu_kernels().ok is True
+    module.known.cache_clear()
 
 
 def test_a_new_device_is_announced_once(monkeypatch) -> None:

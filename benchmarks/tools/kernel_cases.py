@@ -33,7 +33,7 @@ class Sizes:
     batch: int = 8
 
 
-TINY = Sizes(2, 2, 2, 16, 4160, 300, 2)  # two blocks of the vocabulary, two splits of the prefix
+TINY = Sizes(2, 1, 2, 16, 4160, 270, 2)  # two blocks of the vocabulary, two splits of the prefix
 
 
 @dataclass(frozen=True)
@@ -247,11 +247,10 @@ def _rotation(g: torch.Generator, sizes: Sizes, device: str) -> Case:
 
     from codegen.kernels import states as kernel_states
 
-    encoded = torch.randn(
-        1, sizes.heads, sizes.context, sizes.dim, generator=g, device=device
-    ).half()
-    cells = torch.randperm(sizes.context, generator=g, device=device)
-    angles = torch.randn(sizes.context, sizes.dim // 2, generator=g, device=device)
+    slots = sizes.context // sizes.batch
+    encoded = torch.randn(1, sizes.heads, slots, sizes.dim, generator=g, device=device).half()
+    cells = torch.randperm(slots, generator=g, device=device)
+    angles = torch.randn(slots, sizes.dim // 2, generator=g, device=device)
     given = (cells, angles.cos(), angles.sin(), False)
     outputs = [encoded.clone(), encoded.clone()]
 

@@ -203,7 +203,7 @@ class Batch:
 
     def follow(self, trees: Trees, chosen: torch.Tensor) -> list[int]:
         """The tokens int64 [B, 1] that were chosen after ``trees`` without drafts, on the host; the
-        device goes on with them, unless the rows turn out to.
+        device continues with them.
         """
         self.following = trees.followed(chosen)
         self._chosen = [token for (token,) in download(chosen)]

@@ -57,8 +57,8 @@ class Trees:
             None if no tree has a fork, so that a node's parent is the one before it.
         cursors: slots of the nodes 0, int64 [B]; None for those that the sequences know.
         made: choices of each row before this round, int64 [B].
-        path: the accepted nodes below node 0, ascending, -1 behind the last, int64 [B, D]; whoever
-            verifies trees with forks sets it.
+        path: the accepted nodes below node 0, ascending, -1 behind the last, int64 [B, D]; set
+            by the strategy where trees have forks.
     """
 
     tokens: torch.Tensor

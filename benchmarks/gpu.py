@@ -53,7 +53,7 @@ from codegen.benchmarks.tools.gpu_decoding import (
     Shape,
     Workload,
     build,
-    decode_seconds,
+    decode_rate,
     edited,
     ours,
     peer,
@@ -415,8 +415,8 @@ class Bench:
         model, text = self._model(name), self._text
         tokens = len(text.answer)
         if method in PEERS:
-            taken = decode_seconds(peer(method, model, text, batch), tokens, self.device)
-            return {"tokens_per_s": batch * (tokens - 1) / taken}
+            decode = peer(method, model, text, batch)
+            return {"tokens_per_s": decode_rate(decode, tokens, batch, self.device)}
         drafts = method.startswith("rsd")
         draft: Any = None
         if drafts:
@@ -426,8 +426,8 @@ class Bench:
         decode, passes = ours(method, model, draft, text, batch, self._maker)
         drafting = writing(draft, text, WRONG, self.seed) if drafts else nullcontext()
         with writing(model, text, 0.0, self.seed), drafting:
-            taken = decode_seconds(decode, tokens, self.device)
-        return {"tokens_per_s": batch * (tokens - 1) / taken, "tokens_per_pass": passes()}
+            rate = decode_rate(decode, tokens, batch, self.device)
+        return {"tokens_per_s": rate, "tokens_per_pass": passes()}
 
     def _vllm(
         self, name: str, batches: tuple[int, ...], drafter: dict[str, Any] | None

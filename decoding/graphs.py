@@ -16,16 +16,24 @@ import torch
 Tensors = Mapping[str, torch.Tensor]
 Replay = tuple[Callable[[], None], torch.Tensor]
 """What repeats a computation, and where its result is then."""
+Capture = Callable[[Callable[[], torch.Tensor]], Replay]
 
 _MOST = 32  # graphs that are kept
 
 
-def cuda_graph(compute: Callable[[], torch.Tensor]) -> Replay:
-    """A CUDA graph of a computation that has run before, so that kernels are compiled."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = compute()
-    return graph.replay, result
+def cuda_graphs() -> Capture:
+    """What captures computations that have run before, so that kernels are compiled, as CUDA
+    graphs. They share their memory: a result holds until another one is replayed.
+    """
+    pool = torch.cuda.graph_pool_handle()
+
+    def capture(compute: Callable[[], torch.Tensor]) -> Replay:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool):
+            result = compute()
+        return graph.replay, result
+
+    return capture
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +53,7 @@ class Replays:
         capture: makes a graph of a computation.
     """
 
-    def __init__(
-        self, capture: Callable[[Callable[[], torch.Tensor]], Replay] = cuda_graph
-    ) -> None:
+    def __init__(self, capture: Capture) -> None:
         self._capture = capture
         self._layout: object = None
         self._known: dict[object, _Captured | None] = {}
@@ -60,7 +66,7 @@ class Replays:
         inputs: Tensors,
         compute: Callable[[Tensors], torch.Tensor],
     ) -> torch.Tensor:
-        """The result of a computation, overwritten by the next one of the same key and shapes.
+        """The result of a computation, overwritten by the next one.
 
         Args:
             key: what the computation depends on besides its inputs and their shapes.

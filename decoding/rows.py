@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from codegen.decoding.cache import KVCache, recurrences
 from codegen.decoding.device import padded_slots, upload
-from codegen.decoding.graphs import Replays
+from codegen.decoding.graphs import Replays, cuda_graphs
 from codegen.decoding.passes import Drafts, ModelPass, Passes, drafts_of, forward, read_in_place
 from codegen.decoding.prefill import prefill
 from codegen.kernels.accept import accept_greedy
@@ -185,7 +185,7 @@ class CachedRows:
         # A recurrent layer run twice takes its tokens in twice; a graph is of one device.
         captured = self.device.type == "cuda" and not self.cache.recurrent
         captured = captured and len(set(getattr(model, "hf_device_map", {}).values())) < 2
-        self._replays = Replays() if captured else None
+        self._replays = Replays(cuda_graphs()) if captured else None
 
     def admit(self, given: Sequence[list[int]]) -> Passes[None]:
         """See :class:`Sequences`. Encodes all tokens but the last."""

@@ -13,7 +13,7 @@ What, in this order, each part kept as soon as it is made:
   its compiled static cache, and vLLM's; on models of 1.5B and 7B parameters made from a
   configuration, or on one that is given. With a drafter that vLLM knows (``-o drafter=JSON``, such
   as EAGLE-3's, MTP's or DFlash's configuration) vLLM's with it, too.
-- ``caches``: a token edited in the middle of a text against encoding it anew; prompts of unequal
+- ``caches``: a token edited in the middle of a text against encoding it again; prompts of unequal
   lengths packed, padded, and padded by transformers.
 - ``training``: trained tokens a second of LoRA on the smaller model, ours with and without packing,
   TRL's with and without.
@@ -133,7 +133,7 @@ def run(
         if name in results.found:
             continue
         if time.monotonic() - began > 60 * minutes:
-            say(f"{minutes:g} minutes are over; the same command goes on with {name}.")
+            say(f"{minutes:g} minutes are over; the same command resumes with {name}.")
             break
         results.keep(name, unit)
     bench.close()
@@ -185,7 +185,7 @@ class Results:
         """Measures a unit and writes it down; what fails is written as its error."""
         try:
             found = unit()
-        except Exception as error:  # noqa: BLE001 - a library's or a driver's: the others go on
+        except Exception as error:  # noqa: BLE001 - a library's or a driver's: the others still run
             found = {"error": " ".join(f"{type(error).__name__}: {error}".split())[:400]}
         self.found[name] = found
         say(f"{name}: {_line(found)}")

@@ -208,7 +208,7 @@ def decode_rate(decode: Decode, tokens: int, batch: int, device: torch.device) -
 
 
 def edited(model: Any, workload: Workload, device: torch.device) -> dict[str, float]:
-    """A token in the middle of the text changes: seconds to follow it, and to encode all anew."""
+    """A token in the middle of the text changes: seconds to follow it, and to encode all of it."""
     from codegen.decoding.editing import EditableCache
 
     def filled() -> Any:

@@ -13,7 +13,7 @@ What, in this order, each part kept as soon as it is made:
   its compiled static cache, and vLLM's; on models of 1.5B and 7B parameters made from a
   configuration, or on one that is given. With a drafter that vLLM knows (``-o drafter=JSON``, such
   as EAGLE-3's, MTP's or DFlash's configuration) vLLM's with it, too.
-- ``caches``: a token edited in the middle of a text against encoding it anew; prompts of unequal
+- ``caches``: a token edited in the middle of a text against encoding it again; prompts of unequal
   lengths packed, padded, and padded by transformers.
 - ``training``: trained tokens a second of LoRA on the smaller model, ours with and without packing,
   TRL's with and without.
@@ -53,7 +53,7 @@ from codegen.benchmarks.tools.gpu_decoding import (
     Shape,
     Workload,
     build,
-    decode_seconds,
+    decode_rate,
     edited,
     ours,
     peer,
@@ -133,7 +133,7 @@ def run(
         if name in results.found:
             continue
         if time.monotonic() - began > 60 * minutes:
-            say(f"{minutes:g} minutes are over; the same command goes on with {name}.")
+            say(f"{minutes:g} minutes are over; the same command resumes with {name}.")
             break
         results.keep(name, unit)
     bench.close()
@@ -185,7 +185,7 @@ class Results:
         """Measures a unit and writes it down; what fails is written as its error."""
         try:
             found = unit()
-        except Exception as error:  # noqa: BLE001 - a library's or a driver's: the others go on
+        except Exception as error:  # noqa: BLE001 - a library's or a driver's: the others still run
             found = {"error": " ".join(f"{type(error).__name__}: {error}".split())[:400]}
         self.found[name] = found
         say(f"{name}: {_line(found)}")
@@ -415,8 +415,8 @@ class Bench:
         model, text = self._model(name), self._text
         tokens = len(text.answer)
         if method in PEERS:
-            taken = decode_seconds(peer(method, model, text, batch), tokens, self.device)
-            return {"tokens_per_s": batch * (tokens - 1) / taken}
+            decode = peer(method, model, text, batch)
+            return {"tokens_per_s": decode_rate(decode, tokens, batch, self.device)}
         drafts = method.startswith("rsd")
         draft: Any = None
         if drafts:
@@ -426,8 +426,8 @@ class Bench:
         decode, passes = ours(method, model, draft, text, batch, self._maker)
         drafting = writing(draft, text, WRONG, self.seed) if drafts else nullcontext()
         with writing(model, text, 0.0, self.seed), drafting:
-            taken = decode_seconds(decode, tokens, self.device)
-        return {"tokens_per_s": batch * (tokens - 1) / taken, "tokens_per_pass": passes()}
+            rate = decode_rate(decode, tokens, batch, self.device)
+        return {"tokens_per_s": rate, "tokens_per_pass": passes()}
 
     def _vllm(
         self, name: str, batches: tuple[int, ...], drafter: dict[str, Any] | None

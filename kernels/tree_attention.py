@@ -101,10 +101,12 @@ def tree_attention(
         return launch(*given)
 
     def variant() -> tuple[int, ...]:
-        from codegen.kernels.gpu.tree_attention import settings_of
+        from codegen.kernels.gpu.tree_attention import settings_of, tree_settings
 
-        chosen = settings_of(q, keys, values, table.shape[1])
-        return (keys.shape[1], cap is not None, sinks is not None, *map(int, chosen.values()))
+        chosen = settings_of(q, keys, values)
+        block_t = tree_settings(chosen, table.shape[1], q.shape[3])["BLOCK_T"]
+        group = q.shape[2] // keys.shape[1]
+        return (group, cap is not None, sinks is not None, block_t, *chosen.values())
 
     return run("tree_attention", q, kernel, lambda: reference(*given), close, variant=variant)
 

@@ -194,19 +194,21 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def decode_seconds(decode: Decode, tokens: int, device: torch.device) -> float:
-    """What all tokens behind the first of each row take: a decoding of all less one of the first.
+def decode_rate(decode: Decode, tokens: int, batch: int, device: torch.device) -> float | None:
+    """Tokens a second behind the first of each row: the time of all less that of the first. None
+    where so few passes are made that this is no time.
 
-    The first ones warm up: compiled kernels, captured graphs, what a planner learns.
+    The first decodings warm up: compiled kernels, captured graphs, what a planner learns.
     """
     decode(tokens)
     decode(1)
     short = seconds(lambda: decode(1), device)
-    return max(1e-9, seconds(lambda: decode(tokens), device) - short)
+    taken = seconds(lambda: decode(tokens), device) - short
+    return batch * (tokens - 1) / taken if taken > 0 else None
 
 
 def edited(model: Any, workload: Workload, device: torch.device) -> dict[str, float]:
-    """A token in the middle of the text changes: seconds to follow it, and to encode all anew."""
+    """A token in the middle of the text changes: seconds to follow it, and to encode all of it."""
     from codegen.decoding.editing import EditableCache
 
     def filled() -> Any:

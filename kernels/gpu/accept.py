@@ -78,13 +78,15 @@ def sibling_kernel(
             tl.store(states + step, _REJECTED)
             v = block * BLOCK + tl.arange(0, BLOCK)
             real = v < vocabulary
-            q = tl.load(target + v, mask=real, other=0.0).to(tl.float32)
-            p = tl.load(draft + v, mask=real, other=0.0).to(tl.float32)
-            q, p, kept = _after(q, p, v, children, tokens, states, sums, step, blocks, BLOCKS)
-            left = tl.sum(tl.maximum(q - p / kept, 0.0), 0)
+            all_q = tl.load(target + v, mask=real, other=0.0).to(tl.float32)
+            all_p = tl.load(draft + v, mask=real, other=0.0).to(tl.float32)
+            all_q, all_p, left = _after(
+                all_q, all_p, v, children, tokens, states, sums, step, blocks, BLOCKS
+            )
+            mass = tl.sum(tl.maximum(all_q - all_p / left, 0.0), 0)
             token = tl.load(tokens + child - 1)
-            rest = tl.sum(tl.where(v == token, 0.0, p), 0)
-            tl.store(sums + (step * blocks + block) * 2, left)
+            rest = tl.sum(tl.where(v == token, 0.0, all_p), 0)
+            tl.store(sums + (step * blocks + block) * 2, mass)
             tl.store(sums + (step * blocks + block) * 2 + 1, rest)
 
 

@@ -158,21 +158,24 @@ def _attention() -> Iterator[Variant]:
             "q": f"*{kind}", "keys": f"*{kind}", "values": f"*{kind}", "table": "*i64",
             "partial": "*fp32", "partial_lse": "*fp32", "scale": "fp32", "cap": "fp32",
         }  # fmt: skip
-        settings = dict(tree_attention.guess(kind == "fp32", max(16, 4 * queries), dim))
-        warps, stages = settings.pop("num_warps"), settings.pop("num_stages")
+        prefix = dict(tree_attention.guess(kind == "fp32", max(16, 4 * queries), dim))
+        tree = dict(tree_attention.tree_settings(prefix, queries, dim))
+        warps, stages = prefix.pop("num_warps"), prefix.pop("num_stages")
+        tree_warps = tree.pop("num_warps")
+        del tree["num_stages"]
         constants = {
             "GROUP": 4, "D": dim, "DV": dim, "CAPPED": False, "BLOCK_D": dim, "BLOCK_V": dim,
-            "PRECISION": "ieee" if kind == "fp32" else "tf32", **settings,
+            "PRECISION": "ieee" if kind == "fp32" else "tf32",
         }  # fmt: skip
         name = f"{kind} D={dim} T={queries}"
         yield Variant(
-            f"tree_attention.prefix {name}", tree_attention.prefix_kernel, types, constants,
-            strides, warps, stages,
+            f"tree_attention.prefix {name}", tree_attention.prefix_kernel, types,
+            constants | prefix, strides, warps, stages,
         )  # fmt: skip
         yield Variant(
             f"tree_attention.tree {name}", tree_attention.tree_kernel,
             types | {"result": f"*{kind}", "sinks": f"*{kind}"},
-            constants | {"BLOCK_T": max(16, queries), "SINKS": False}, strides, warps, stages=1,
+            constants | tree | {"SINKS": False}, strides, tree_warps, stages=1,
         )  # fmt: skip
 
 

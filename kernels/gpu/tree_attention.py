@@ -33,9 +33,13 @@ def _capped(scores, cap):
 
 
 @triton.jit
-def _shares(first, length, splits, BLOCK_N: tl.constexpr):
-    """Where the slots begin that some query sees, and how many of them a split takes."""
-    begin = tl.minimum(first, length)
+def _shares(own, queries, nodes, splits, BLOCK_N: tl.constexpr):
+    """Of a row's table: where the slots begin that some query sees, how many a split takes."""
+    j = tl.arange(0, 64)
+    asked = (j >= nodes - queries) & (j < nodes)
+    length = tl.load(own).to(tl.int32)
+    first = tl.load(own + j * 4 + 3, mask=asked, other=2147483647).to(tl.int32)
+    begin = tl.minimum(tl.min(first, 0), length)
     share = tl.maximum(tl.cdiv(length - begin, splits), _LEAST_SPLIT)
     return begin, tl.cdiv(share, BLOCK_N) * BLOCK_N
 
@@ -59,7 +63,7 @@ def prefix_kernel(
     row = table + (b * nodes + nodes - queries + m // GROUP) * 4
     length = tl.load(table + b * nodes * 4).to(tl.int32)
     first = tl.load(row + 3, mask=real, other=2147483647).to(tl.int32)
-    begin, share = _shares(tl.min(first, 0), length, splits, BLOCK_N)
+    begin, share = _shares(table + b * nodes * 4, queries, nodes, splits, BLOCK_N)
     begin += split * share
     end = tl.minimum(begin + share, length)
     if begin >= length:
@@ -157,7 +161,7 @@ def tree_kernel(
         mask=(j[:, None] < nodes) & (e[None, :] < DV), other=0.0,
     )  # fmt: skip
     out = tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
-    begin, share = _shares(tl.min(first, 0), length, splits, BLOCK_N)
+    begin, share = _shares(own, queries, nodes, splits, BLOCK_N)
     for split in range(tl.cdiv(length - begin, share)):
         at = (pair * splits + split) * queries * GROUP + m
         lse = tl.load(partial_lse + at, mask=real, other=float("-inf"))
@@ -191,7 +195,7 @@ def launch(
     rows, queries, q_heads, dim = q.shape
     heads, slots, width = keys.shape[1], keys.shape[2], values.shape[3]
     nodes, packed = table.shape[1], queries * (q_heads // heads)
-    settings = settings_of(q, keys, values, nodes)
+    settings = settings_of(q, keys, values)
     tiles = triton.cdiv(packed, settings["BLOCK_M"])
     splits = split_count(tiles * rows * heads, slots, _multiprocessors(q.device))
     outputs = rows * heads * splits * packed
@@ -209,16 +213,14 @@ def launch(
         "PRECISION": "ieee" if q.dtype == torch.float32 else "tf32",
         "BLOCK_D": _power(dim), "BLOCK_V": _power(width),
     }  # fmt: skip
-    block_t = settings.pop("BLOCK_T")
-    stages = settings.pop("num_stages")
     table = table.contiguous()
     prefix_kernel[(tiles, rows * heads, splits)](
-        q, keys, values, table, partial, lse, *factors, *numbers, **shape, **settings,
-        num_stages=stages,
-    )  # fmt: skip
-    tree_kernel[(tiles, rows * heads)](
+        q, keys, values, table, partial, lse, *factors, *numbers, **shape, **settings
+    )
+    tree = tree_settings(settings, nodes, dim)
+    tree_kernel[(triton.cdiv(packed, tree["BLOCK_M"]), rows * heads)](
         q, keys, values, table, q if sinks is None else sinks, partial, lse, result, *factors,
-        *numbers, SINKS=sinks is not None, BLOCK_T=block_t, **shape, **settings, num_stages=1,
+        *numbers, SINKS=sinks is not None, **shape, **tree,
     )  # fmt: skip
     return result
 
@@ -229,9 +231,7 @@ def split_count(programs: int, slots: int, multiprocessors: int) -> int:
     return max(1, min(wanted, triton.cdiv(slots, _LEAST_SPLIT.value)))
 
 
-def settings_of(
-    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, nodes: int
-) -> dict[str, int]:
+def settings_of(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> Mapping[str, int]:
     """Block sizes, warps and stages: the quickest that were measured on this device, or a guess.
 
     They depend on T by powers of two alone, so a tree of another size compiles nothing new.
@@ -240,8 +240,18 @@ def settings_of(
     dim = max(_power(q.shape[3]), _power(values.shape[3]))
     single = q.dtype == torch.float32
     chosen = known(q.device).settings.get(settings_key(single, packed, dim))
-    found = dict(chosen or guess(single, packed, dim))
-    return {**found, "BLOCK_T": _power(nodes)}
+    return chosen or guess(single, packed, dim)
+
+
+def tree_settings(settings: Mapping[str, int], nodes: int, dim: int) -> Mapping[str, int]:
+    """Those of the second launch, which keeps a tile's scores and its result at once."""
+    return {
+        "BLOCK_M": min(settings["BLOCK_M"], 64),
+        "BLOCK_N": settings["BLOCK_N"],
+        "BLOCK_T": _power(nodes),
+        "num_warps": 4 if dim <= 64 else 8,
+        "num_stages": 1,
+    }
 
 
 def settings_key(single: bool, packed: int, dim: int) -> str:

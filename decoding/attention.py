@@ -62,8 +62,8 @@ def attend(
     if attention_mask is not None and attention_mask.dtype == torch.int64:
         table = attention_mask[:, 0]
         if kwargs.get("position_bias") is None:
-            given = query.transpose(1, 2), key, value
-            return tree_attention(*given, table, scaling, cap, sinks), None
+            by = _opaque if torch.compiler.is_compiling() else tree_attention
+            return by(query.transpose(1, 2), key, value, table, scaling, cap, sinks), None
         attention_mask = dense(table, query.shape[2], key.shape[2])[:, None]
     if cap is None and sinks is None:
         return sdpa_attention_forward(
@@ -76,3 +76,22 @@ def attend(
     hidden = hidden.masked_fill(~attention_mask, torch.finfo(query.dtype).min)
     own = sys.modules[type(module).__module__].eager_attention_forward
     return own(module, query, key, value, hidden, scaling=scaling, **kwargs)
+
+
+@torch.library.custom_op("codegen::tree_attention", mutates_args=())
+def _opaque(
+    q: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    table: torch.Tensor,
+    scale: float | None,
+    cap: float | None,
+    sinks: torch.Tensor | None,
+) -> torch.Tensor:
+    """The same as one operation, into which ``torch.compile`` does not look."""
+    return tree_attention(q, keys, values, table, scale, cap, sinks).contiguous()
+
+
+@_opaque.register_fake
+def _(q: torch.Tensor, _keys: torch.Tensor, values: torch.Tensor, *_: object) -> torch.Tensor:
+    return q.new_empty(*q.shape[:3], values.shape[3])

@@ -610,6 +610,10 @@ def inspect(
         texts = list(islice(read_data(directory), min(number, sys.maxsize)))
     # A single file has no manifest.
     manifest = load_manifest(directory) if Path(directory).is_dir() else None
+    if not texts and number and manifest is None:
+        raise InputError(
+            f"{directory} holds no texts.", "Give a data directory or one of its files."
+        )
     if as_json:
         return {
             "manifest": asdict(manifest) if manifest else None,

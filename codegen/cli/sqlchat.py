@@ -73,7 +73,7 @@ def chat(database: str, given: ChatOptions, as_json: bool) -> dict[str, Any]:
         turn = thread.ask(line)
         turns.append(turn)
         if not as_json:
-            echo("\n".join([*_turn_lines(turn), ""]))
+            echo("\n".join([*_turn_lines(turn, len(turns) == 1), ""]))
     return {"ok": all(not turn.doubt for turn in turns), "turns": [*map(_row, turns)]}
 
 
@@ -95,12 +95,14 @@ def _lines(may_prompt: bool) -> Iterator[str]:
         yield from (line.strip() for line in sys.stdin if line.strip())
 
 
-def _turn_lines(turn: Turn) -> Iterator[str]:
+def _turn_lines(turn: Turn, is_first: bool) -> Iterator[str]:
     if turn.doubt:
         if turn.asked:
             yield f"Best guess  {one_line(turn.asked, 300)}"
         yield f"No answer: {one_line(turn.doubt, 600)}"
         return
+    if turn.is_new and turn.plan and not is_first:
+        yield "New         a question of its own; nothing is carried over"
     if turn.changed:
         yield f"Changed     {one_line(turn.changed, 300)}"
     if turn.kept:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,12 +34,11 @@ from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import ToolAnnotations
 from pydantic import Field, ValidationError
 
-from codegen import __version__
+from codegen import __version__, catalog
 from codegen.config import read_yaml
 from codegen.data import load_manifest, read_data
-from codegen.data.manifest import MANIFEST
 from codegen.errors import CodegenError, InputError, MachineError
-from codegen.evals.run import PARTIAL, SAMPLES, SETTINGS
+from codegen.evals.run import PARTIAL, SAMPLES
 from codegen.evals.sandbox import Job, Limits, Sandbox, Script
 from codegen.evals.sandbox.rows import outcome_row
 from codegen.evals.score import SCORE, read_score
@@ -50,7 +48,6 @@ from codegen.evals.tasks import load as load_task
 from codegen.evals.tasks import names as task_names
 from codegen.paths import refuse_links
 from codegen.records import read_rows, to_json
-from codegen.schema import read_json
 from codegen.terminal import one_line, visible
 
 if TYPE_CHECKING:
@@ -70,12 +67,10 @@ MOST_ITEMS = 100
 MOST_RESULT = 50_000
 """Characters of a whole result as JSON."""
 
-_MOST_FOLDERS = 5000  # that are looked through for runs
-_DEEPEST = 6
+_DEEPEST = 6  # of values in a result
 _MOST_PRINTED = 16 << 20  # bytes that a command may print
 _MOST_PROGRAM = 200_000  # characters
 
-_RECIPE = "recipe.json"
 _READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 _WRITES = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False)
 
@@ -201,10 +196,12 @@ class Tools:
         )
 
     def runs_list(self) -> dict[str, Any]:
-        """List data directories, sampled and scored runs and training runs, newest first."""
-        rows = [row for root in self.grants.roots for row in _runs(root)]
-        rows.sort(key=lambda row: -row["changed"])
-        return bounded({"roots": [str(root) for root in self.grants.roots], "runs": rows})
+        """List data, evaluations, trainings and searches: state, numbers, how to resume; the latest
+        first.
+        """
+        found = sorted(catalog.find_runs(self.grants.roots), key=lambda run: -run.when)
+        roots = [str(root) for root in self.grants.roots]
+        return bounded({"roots": roots, "runs": [run.to_json() for run in found]})
 
     def run_read(
         self,
@@ -219,15 +216,14 @@ class Tools:
         if not folder.is_dir():
             raise InputError(f"{path!r:.200} is a file.", "Give the run's directory.")
         found: dict[str, Any] = {}
-        for name in (SETTINGS, _RECIPE):
-            if (folder / name).is_file():
-                found["settings"] = _json_file(folder / name)
+        if run := catalog.read_run(folder):
+            found |= {**run.to_json(), "settings": catalog.settings_of(run)}
         if (folder / SCORE).is_file():
             score = asdict(read_score(folder))
             score["problems"] = {p["problem_id"]: [p["c"], p["n"]] for p in score["problems"]}
             found["score"] = score
         found["samples"] = list(islice(_samples(folder, only), number))
-        if found == {"samples": []}:
+        if not (found["samples"] or run):
             raise InputError(f"{path!r:.200} is not a run.", "List the runs: runs_list.")
         return bounded(found)
 
@@ -680,33 +676,6 @@ def _bounded(value: Any, text: int, items: int, cuts: list[None], depth: int) ->
     return value if isinstance(value, (int, float, bool)) or value is None else str(value)
 
 
-def _runs(root: Path) -> Iterator[dict[str, Any]]:
-    """The runs below a directory; links are not followed."""
-    for here, folders, files in islice(os.walk(root), _MOST_FOLDERS):
-        depth = len(Path(here).relative_to(root).parts)
-        folders[:] = [name for name in sorted(folders) if depth < _DEEPEST and name[0] != "."]
-        kinds = [kind for kind, marks in _KINDS.items() if marks.intersection(files)]
-        if kinds:
-            folder = Path(here)
-            row: dict[str, Any] = {"path": str(folder), "kinds": kinds}
-            row["changed"] = int(folder.stat().st_mtime)
-            with suppress(InputError):
-                score = read_score(folder) if SCORE in files else None
-                if score:
-                    row |= {"task": score.task, "complete": score.complete}
-                    row["scores"] = {f"pass@{k}": e.value for k, e in score.estimates.items()}
-            yield row
-
-
-_KINDS = {
-    "data": {MANIFEST},
-    "samples": {SAMPLES},
-    "unfinished samples": {PARTIAL},
-    "score": {SCORE},
-    "training": {_RECIPE},
-}
-
-
 def _samples(folder: Path, only: str) -> Iterator[dict[str, Any]]:
     """The samples of a run with their verdicts, as far as they are judged."""
     name = next((name for name in (SAMPLES, PARTIAL) if (folder / name).is_file()), None)
@@ -731,13 +700,6 @@ _MOST_READ = 200_000
 
 def _objects(path: Path) -> Iterator[dict[str, Any]]:
     return (row for _, row in islice(read_rows(path), _MOST_READ) if isinstance(row, dict))
-
-
-def _json_file(path: Path) -> Any:
-    try:
-        return read_json(path, _MOST_PRINTED)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} can't be read: {error}.") from None
 
 
 def _described(schema: Schema) -> list[dict[str, Any]]:

@@ -303,6 +303,14 @@ def test_a_diff_holds_both_sides_in_order(before: list[str], after: list[str]) -
     assert [line for kind, line in lines if kind != "add"] == before
 
 
+def test_a_diff_of_texts_that_repeat_themselves_is_made_in_time() -> None:
+    """Line by line it takes cubic time: of these, a day."""
+    before, after = ["x"] * 40_000, ["x", "y"] * 20_000
+    lines = list(diff_lines(before, after))
+    assert [line for kind, line in lines if kind != "del"] == after
+    assert [line for kind, line in lines if kind != "add"] == before
+
+
 # --- charts ------------------------------------------------------------------------------------
 
 

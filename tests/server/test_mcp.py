@@ -68,6 +68,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run.mkdir()
     programs = [rows[0]["code"], "def add1(x):\n    return x\n", rows[2]["code"]]
     named = f"file:{root.resolve() / 'task.yaml'}"
+    settings = {"task": named, "model": "m", "n": 1, "problems": 3}
+    (run / "run.json").write_text(json.dumps({"settings": settings}))
     lines = [
         to_json(sample(i, str(program))).replace("file:TASK", named)
         for i, program in enumerate(programs)
@@ -134,9 +136,11 @@ def test_an_agent_reads_data_and_runs_and_runs_programs(place: Path) -> None:
             assert found["cut"] and "[cut: 5000 more characters]" in json.dumps(found)
             ok, found = await call("runs_list")
             assert ok
-            assert {Path(row["path"]).name for row in found["runs"]} == {"run", "bad"}
+            (row,) = found["runs"]
+            assert (row["folder"], row["state"]) == (str(place / "root/run"), "done")
             ok, found = await call("run_read", path="run", number=5)
             assert ok and [row["problem_id"] for row in found["samples"]] == ["0", "1", "2"]
+            assert (found["kind"], found["settings"]["model"]) == ("evaluation", "m")
 
             ok, found = await call("run_code", program="print(int(input()) + 1)", stdin="41")
             assert (ok, found["stdout"], found["status"]) == (True, "42\n", "passed")

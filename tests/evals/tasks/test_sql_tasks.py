@@ -12,7 +12,7 @@ import pytest
 from codegen.errors import InputError
 from codegen.evals import tasks
 from codegen.evals.tasks.sql import Spider
-from codegen.records import Sample
+from codegen.records import Sample, Verdict
 from codegen.sqlnet.query import Statement
 from codegen.sqlnet.sql import with_values
 
@@ -108,7 +108,8 @@ def test_databases_are_found_in_an_archive_and_made_of_a_script(
         "".join(json.dumps({"id": str(i), **row}) + "\n" for i, row in enumerate(rows))
     )
     task = tasks.load("spider", str(source))
-    assert [task.job(p, task.reference(p)).status for p in task.problems()] == ["passed"] * 2
+    judged = [task.job(problem, task.reference(problem)) for problem in task.problems()]
+    assert [verdict.status for verdict in judged if isinstance(verdict, Verdict)] == ["passed"] * 2
     assert not (tmp_path / "databases").exists()
     source.write_text(json.dumps({**ROWS[0], "db_id": "bad"}))
     with pytest.raises(InputError, match="makes no database"):

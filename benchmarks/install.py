@@ -33,6 +33,13 @@ _PROGRAM = (
 )
 _CHATS = {"prompt": "Double x.", "completion": "def double(x):\n    return 2 * x"}
 _RECIPE = "model: embedded\ndata: chats.jsonl\noutput: run\nmethod: lora\nsteps: 1\nbatch_size: 1\n"
+_METHODS = ("initialize", "shutdown", "exit")
+_MESSAGES = [
+    json.dumps({"jsonrpc": "2.0", "method": method, "params": {"capabilities": {}}}
+               | ({} if method == "exit" else {"id": number}))
+    for number, method in enumerate(_METHODS)
+]  # fmt: skip
+_EDITOR = "".join(f"Content-Length: {len(text)}\r\n\r\n{text}" for text in _MESSAGES)
 # Extra -> what must work with it alone.
 COMMANDS = {
     "": "codegen eval check humaneval",
@@ -40,7 +47,7 @@ COMMANDS = {
     "eval": "codegen eval check humaneval && python -c 'import scipy'",
     "git": "codegen data edits git:src --license MIT --out d",
     "puzzles": "codegen data plain puzzles:zebra-3x3:test:2 --out d",
-    "serve": "codegen serve lsp --upstream http://127.0.0.1:9 < /dev/null",
+    "serve": "codegen serve lsp --upstream http://127.0.0.1:9 < editor",
     "models": "codegen generate --model embedded --prompt x --max-new-tokens 2",
     "gguf": "python -c 'import codegen.models.llamacpp, xllamacpp'",
     "train": "codegen finetune recipe.yaml",
@@ -100,10 +107,13 @@ def _installed(folder: Path, wheel: Path, extra: str, python: str) -> dict[str, 
     (work / "src" / "a.py").write_text(_PROGRAM)
     (work / "chats.jsonl").write_text(json.dumps(_CHATS) + "\n")
     (work / "recipe.yaml").write_text(_RECIPE)
+    (work / "editor").write_bytes(_EDITOR.encode())
+    git = ["git", "-C", "src", "-c", "user.name=a", "-c", "user.email=a@localhost"]
     subprocess.run(["git", "init", "-q", "src"], cwd=work, check=True)
-    author = ["-c", "user.name=a", "-c", "user.email=a@localhost"]
-    subprocess.run(["git", "-C", "src", "add", "."], cwd=work, check=True)
-    subprocess.run(["git", "-C", "src", *author, "commit", "-qm", "a"], cwd=work, check=True)
+    for program in (_PROGRAM, _PROGRAM.replace("y = x + 1", "z = 1 + x").replace("y\n", "z\n")):
+        (work / "src" / "a.py").write_text(program)
+        subprocess.run([*git, "add", "."], cwd=work, check=True)
+        subprocess.run([*git, "commit", "-qm", "Change"], cwd=work, check=True)
     times = []
     for _ in range(5):
         began = time.monotonic()

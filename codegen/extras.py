@@ -19,6 +19,7 @@ EXTRAS = {
     "gguf": ("models", "the embedded model's weights"),
     "peft": ("models", "adapters"),
     "accelerate": ("models", "adapters, several GPUs"),
+    "bitsandbytes": ("quant", "weights of 4 or 8 bits"),
     "datasets": ("data", "data sets of the hub, Parquet files"),
     "datasketch": ("data", "near duplicates in data"),
     "scipy": ("eval", "pass@k beyond the samples drawn"),

@@ -968,7 +968,7 @@ HOSTILE = [
         "for n in range(60000):\n"
         "    if libc.mmap(None, 4096, n % 2, 0x22, -1, 0) in (None, 2**64 - 1): break\n"
         "for _ in range(30):\n    if os.fork() == 0: time.sleep(60)\ntime.sleep(60)",
-        "memory",
+        "memory timeout",
     ),
     _in_call(
         "x children that dump their memory",

@@ -160,6 +160,12 @@ def _known(error: Exception) -> CodegenError | None:
         return CodegenError(
             "This machine is out of memory.", "Lower the batch size or use a smaller model."
         )
+    if isinstance(error, RecursionError):
+        return CodegenError(
+            "An input is nested too deeply to be read.",
+            "One of the files that the command reads is damaged or not to be trusted; --traceback "
+            "shows where it is read.",
+        )
     if isinstance(error, OSError) and error.errno in _OS_REMEDIES:
         where = f": {error.filename}" if error.filename else ""
         return CodegenError(f"{error.strerror}{where}.", _OS_REMEDIES[error.errno])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from dataclasses import replace
@@ -173,7 +174,16 @@ def lsp(engine: LspOptions, stdio: bool) -> None:  # noqa: ARG001
         from codegen.server.next_edits import NextEditor
 
         editor = NextEditor(find_format(engine.next_edits))
+    if sys.stdin.isatty():
+        echo("Waiting for an editor, which starts this command itself. Ctrl-C ends it.", err=True)
+    signal.signal(signal.SIGINT, _leave)  # threads wait for the editor, or load the model
     serve_stdio(lambda: _engine(engine, patient=True), engine.exclude, editor)
+
+
+def _leave(*_: object) -> None:
+    echo("Stopped.", err=True)
+    logging.shutdown()
+    os._exit(0)
 
 
 class SocketOptions(Config):

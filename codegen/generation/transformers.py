@@ -8,7 +8,7 @@ does).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from codegen.config import parse_config
 from codegen.decoding.contexts import LMInfinite, check
 from codegen.decoding.drafts import DrafterMaker, FixedCosts, PassCosts, Planner
 from codegen.decoding.healing import Vocabulary
@@ -59,7 +60,7 @@ from codegen.generation.protocol import (
     request_seed,
 )
 from codegen.generation.text import TextStream, encode, end_tokens
-from codegen.models import LoadedModel, count_parameters, is_infilling, load
+from codegen.models import LoadedModel, LoadOptions, count_parameters, is_infilling, load
 from codegen.terminal import one_line
 
 _MOST_CODE = 50_000_000  # characters of code whose n-grams are counted
@@ -106,10 +107,29 @@ class TransformersBackend(Backend):
             self.capabilities = self.capabilities - {"trees", "mixtures", "removal", "insertion"}
         self.batch_size = batch_size
         self.window = window
+        self._load_options: Mapping[str, Any] = {}
         self._planner = Planner(PassCosts())  # what passes cost is learned once
         self._drafting: dict[str, LoadedModel] = {}
         self._nested: dict[tuple[str, tuple[int, ...]], Nested] = {}
         self._ngrams: dict[SuperposedOptions, NGrams | None] = {}
+
+    @classmethod
+    def open(cls, model: str, **options: Any) -> TransformersBackend:
+        """The back-end for a model by its name.
+
+        Args:
+            model: as :func:`codegen.models.load` takes it.
+            options: those of the class; ``options``, those of
+                :class:`codegen.models.LoadOptions`.
+
+        Raises:
+            ConfigError: for an option that does not fit.
+            MachineError: for one that needs a package that is not installed.
+        """
+        how = parse_config(LoadOptions, dict(options.pop("options", None) or {}), "--load-option")
+        made = cls(how.load(model), **options)
+        made._load_options = how.model_dump(exclude_defaults=True, exclude={"dtype", "device"})
+        return made
 
     @cached_property
     def parameters(self) -> int:  # type: ignore[override]
@@ -134,6 +154,7 @@ class TransformersBackend(Backend):
             "model_fingerprint": self.loaded.fingerprint,
             "dtype": str(self.loaded.model.dtype).removeprefix("torch."),
             "device": self.loaded.model.device.type,
+            **({"load_options": dict(self._load_options)} if self._load_options else {}),
         }
 
     def generate(

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, cast
 
 from lsprotocol.types import Position, Range, TextDocumentContentChangeEvent
 
+from codegen.errors import InputError
 from codegen.generation import SamplingParams
 from codegen.methods.edits.formats import (
     EditFormat,
@@ -124,9 +125,13 @@ def _with_difference(
     while end < most and before[len(before) - 1 - end] == after[len(after) - 1 - end]:
         end += 1
     old, new = list(before[start : len(before) - end]), list(after[start : len(after) - end])
+    try:
+        hunks = difference(old, new, most_work=3_000_000)
+    except InputError:  # nobody can say soon enough what was edited
+        return []
     found = list(done)
     moved = 0
-    for hunk in difference(old, new):
+    for hunk in hunks:
         line = start + hunk.start + moved
         added = len(hunk.new) - (hunk.end - hunk.start)
         found = [c._replace(line=c.line + added) if c.line >= line else c for c in found]

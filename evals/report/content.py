@@ -60,11 +60,17 @@ class ProblemSamples:
 
 @dataclass(frozen=True, slots=True)
 class ScoredRun:
-    """A score under the name it has in the report; problem id -> its samples, where known."""
+    """A score under the name it has in the report.
+
+    Attributes:
+        samples: problem id -> its samples, where known.
+        is_training: whether a model in training drew them, so that they are of many models.
+    """
 
     name: str
     score: Score
     samples: Mapping[str, ProblemSamples] = field(default_factory=dict)
+    is_training: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import hashlib
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -383,10 +384,18 @@ def steps_of(states: Sequence[str]) -> Iterator[tuple[str, list[tuple[str, str]]
         before = state.splitlines()
 
 
+_MOST_ALIKE = 500_000  # pairs of equal lines
+
+
 def diff_lines(before: Sequence[str], after: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The lines of ``after`` as ``keep`` or ``add``, with those gone from ``before`` as ``del``."""
+    """The lines of ``after`` as ``keep`` or ``add``, with those gone from ``before`` as ``del``; all
+    are gone and added where texts repeat themselves so much that to compare them takes minutes.
+    """
+    counts = Counter(after)
+    alike = sum(counts[line] for line in before)
     matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
-    for tag, i1, i2, j1, j2 in matcher.get_opcodes():
+    whole = [("replace", 0, len(before), 0, len(after))]
+    for tag, i1, i2, j1, j2 in matcher.get_opcodes() if alike <= _MOST_ALIKE else whole:
         if tag == "equal":
             yield from (("keep", line) for line in after[j1:j2])
         else:

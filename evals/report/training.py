@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -122,6 +122,8 @@ def read_training(
         among = set(steps[start : start + size])
         part = [row for row in rows if row.step in among]
         runs.append(_stage(name, part, settings, prompts, hides=bool(settings.get("hidden"))))
+    note = "The samples are those of the training itself, each drawn from another state of it."
+    runs[0] = replace(runs[0], score=replace(runs[0].score, notes=[note, *runs[0].score.notes]))
     return runs, _curves(name, rows)
 
 
@@ -170,7 +172,9 @@ def _stage(
     for row in rows:
         groups.setdefault(row.problem_id, []).append(row)
     problems = []
-    for problem_id, group in groups.items():
+    order = {problem_id: place for place, problem_id in enumerate(prompts)}
+    for problem_id in sorted(groups, key=lambda id_: order.get(id_, len(order))):
+        group = groups[problem_id]
         rated = [row.solved for row in group if row.solved is not None]
         problems.append(ProblemScore(problem_id, len(rated), sum(rated)))
     counts = [Count(p.n, p.c) for p in problems if p.n]
@@ -178,7 +182,7 @@ def _stage(
     fewest = min((count.n for count in counts), default=0)
     estimates = {k: estimate_pass_at_k(counts, k, clusters) for k in default_ks(fewest)}
     statuses = Counter(row.status for row in rows)
-    notes = ["The samples are those of the training itself, each drawn from another state of it."]
+    notes = []
     unsolved = sum(row.status == "passed" and row.solved is False for row in rows)
     if hides:
         notes.append(
@@ -210,7 +214,7 @@ def _stage(
         )
         for problem_id, group in groups.items()
     }
-    return ScoredRun(f"{name} steps {first}\N{EN DASH}{last}", score, shown)
+    return ScoredRun(f"{name} steps {first} to {last}", score, shown, is_training=True)
 
 
 def _measures(groups: Mapping[str, Sequence[Rollout]]) -> dict[str, Measure]:
@@ -223,7 +227,7 @@ def _measures(groups: Mapping[str, Sequence[Rollout]]) -> dict[str, Measure]:
             if row.reward is not None:
                 values.setdefault("reward", []).append(row.reward)
             for name, (value, _) in row.rewards.items():
-                if isinstance(value, (int, float)):
+                if isinstance(value, (int, float)) and len(row.rewards) > 1:
                     values.setdefault(f"reward {name}", []).append(value)
             values.setdefault("suspects", []).append(bool(row.suspects))
             values.setdefault("tokens", []).append(row.tokens)

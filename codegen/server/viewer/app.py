@@ -36,7 +36,14 @@ from codegen.evals.score import STATUSES
 from codegen.server.guard import Guard
 from codegen.server.requests import ServerLimits
 from codegen.server.viewer.library import Library, Source
-from codegen.server.viewer.records import Shown, facts_of, kind_of, preview_of, show
+from codegen.server.viewer.records import (
+    Shown,
+    as_value,
+    facts_of,
+    kind_of,
+    preview_of,
+    show,
+)
 from codegen.server.viewer.tables import Row, Selection, Table
 
 _ASSETS = Path(__file__).parent / "assets"
@@ -151,7 +158,7 @@ class Place:
 
     def only(self, name: str, value: str) -> str:
         """The address of the rows of this table with one value of a facet."""
-        return self.link(filters=((name, value),), text="", sort="")
+        return self.link(filters=((name, as_value(value)),), text="", sort="")
 
     def reference(self, row: Row) -> str:
         """Names a row of any table, for comparisons."""

@@ -15,6 +15,7 @@ from codegen.errors import InputError
 from codegen.evals.report import content
 from codegen.evals.score import Score, read_score
 from codegen.records import Sample, from_dict
+from codegen.server.viewer.records import as_value
 from codegen.server.viewer.tables import Table
 
 _FRESH_S = 2.0  # the list of runs is made again after so long,
@@ -102,7 +103,7 @@ class Library:
 
     def first(self) -> list[Source]:
         """The sources that the user named, not those below them."""
-        names = {os.path.normpath(place) for place in self.places}
+        names = {as_value(os.path.normpath(place)) for place in self.places}
         return [source for source in self.sources().values() if source.name in names]
 
     def _found(self) -> Iterator[Source]:
@@ -117,6 +118,7 @@ class Library:
                 yield self._source(name, place, None, _tables_of_files(files))
 
     def _source(self, name: str, folder: Path, run: Run | None, tables: Sequence[Table]) -> Source:
+        name = as_value(name)
         source = self._sources.get(name) or Source(name, folder, run)
         source.run = run
         for table in tables:  # an index that was made is kept

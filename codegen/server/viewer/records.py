@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from codegen.errors import CodegenError
 from codegen.evals.report import diff_lines, steps_of
+from codegen.evals.report.page import as_text
 from codegen.lintseq import MARKER, resolve
 from codegen.methods.edits.formats import FORMATS, Unreadable, find_format, read_prompt
 from codegen.records import TrainingText, from_dict
@@ -131,7 +132,7 @@ def facts_of(row: Any) -> Facts:
         elif isinstance(value, str):
             most = _LONGEST_ID if name == "problem_id" else _LONGEST_VALUE
             if 0 < len(value) <= most:
-                facets[_NAMES.get(name, name)] = value
+                facets[_NAMES.get(name, name)] = as_value(value)
     return Facts(label_of(row, kind), facets, numbers)
 
 
@@ -354,6 +355,11 @@ _SHOW: Mapping[Kind, Callable[[Any, Mapping[str, Any], str], Shown]] = {
     "verdict": _other,
     "other": _other,
 }
+
+
+def as_value(text: str) -> str:
+    """A text as a page shows it, so that what a form sends back is the same."""
+    return text if text.isprintable() else as_text(text)
 
 
 def _yes_or_no(value: Any) -> str:

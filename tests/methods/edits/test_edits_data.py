@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import json
 import os
@@ -11,19 +12,24 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from codegen.cli import main
 from codegen.data import MemorySource, open_source, read_rejects, read_texts, run
 from codegen.data.sources import Rejected
 from codegen.data.sources.git import license_of
 from codegen.errors import ConfigError, InputError
+from codegen.methods.edits import generator
 from codegen.methods.edits.formats import FORMATS
 from codegen.methods.edits.generator import Edits, Unsuitable
+from codegen.methods.edits.hunks import Hunk, difference
 from codegen.records import Example
 
 pygit2 = pytest.importorskip("pygit2", reason="pip install 'codegen-toolkit[git]'")
@@ -453,3 +459,24 @@ def test_a_file_that_is_too_large_is_not_read(repository: tuple[Path, Git], tmp_
     )
     reasons, mebibytes = done.stdout.splitlines()
     assert reasons == "['', 'too_large']" and int(mebibytes) < 100
+
+
+def test_files_that_repeat_themselves_are_left_out_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To compare such files line by line takes cubic time."""
+    monkeypatch.setattr(generator, "difference", partial(difference, most_work=100_000))
+    before, after = "x = 1\n" * 400, "x = 1\ny = 2\n" * 200
+    example = Example("a", "", before, "python", "s", "MIT", {"new": after, "path": "a.py"})
+    with pytest.raises(Unsuitable) as caught:
+        list(Edits().generate(example, random.Random(1)))
+    assert caught.value.reason == "repetitive"
+
+
+@given(st.lists(st.sampled_from("abc")), st.lists(st.sampled_from("abc")))
+def test_a_difference_is_that_of_difflib_if_it_is_one(old: list[str], new: list[str]) -> None:
+    opcodes = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+    expected = [Hunk(a, b, tuple(new[c:d])) for tag, a, b, c, d in opcodes if tag != "equal"]
+    assert difference(old, new) == expected
+    with suppress(InputError):
+        assert difference(old, new, most_work=len(old)) == expected

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from codegen.server.viewer.lines import Lines, decoded
@@ -122,6 +122,7 @@ def lowered(text: str) -> str:
     return "".join(c.lower() if c.isascii() else c for c in text)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     rows=st.lists(VALUES, max_size=8),
     wanted=TEXTS.filter(bool) | WORDS,

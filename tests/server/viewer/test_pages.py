@@ -165,6 +165,24 @@ def test_every_page_is_sound_and_shows_its_texts_as_texts(tmp_path: Path, text: 
         assert json.loads(failed)["row"]["reason"] == EVIL
 
 
+def test_a_filter_finds_values_whatever_characters_are_in_them(tmp_path: Path) -> None:
+    made = client(home(tmp_path, EVIL))
+    base = f"{tmp_path}/runs/base"
+    page = made.get("/rows", params={"name": base, "table": "samples"}).text
+    select = page.split('name="f.problem"', 1)[1].split("</select>", 1)[0]
+    offered = [html.unescape(v) for v in re.findall(r'<option value="([^"]+)"', select)]
+    assert len(offered) == 2
+    for value, count in zip(offered, (2, 1), strict=True):
+        query = {"name": base, "table": "samples", "f.problem": value}
+        found = made.get("/rows", params=query).text
+        assert f"{count} row" in found.split('class="count"', 1)[1][:60]
+        (link,) = re.findall(r'<a href="([^"]*)">all samples of this problem', made.get(
+            html.unescape(re.findall(r'<a href="(/row\?[^"]*)"', found)[0])).text)  # fmt: skip
+        assert (
+            f"{count} row" in made.get(html.unescape(link)).text.split('class="count"', 1)[1][:60]
+        )
+
+
 def values(page: str, name: str) -> list[str]:
     return [html.unescape(v) for v in re.findall(rf'name="{name}" value="([^"]*)"', page)]
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from codegen.server.viewer.records import facts_of, kind_of, preview_of, show
@@ -32,6 +32,7 @@ KINDS = {
 }
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     kind=st.sampled_from(sorted(KINDS)), more=st.dictionaries(NAMES, ANY | SEGMENTS), data=st.data()
 )
@@ -49,6 +50,7 @@ def test_no_record_is_an_error(kind: str, more: dict[str, Any], data: st.DataObj
         assert piece.lines or piece.spans or not row.get("segments")
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(ANY)
 def test_no_line_is_an_error(value: Any) -> None:
     facts_of(value)

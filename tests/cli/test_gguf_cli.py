@@ -67,6 +67,9 @@ def test_a_directory_with_one_file_is_that_file(
         (["--model", "{gguf}", "--decoder", "suffix"], 2, "llamacpp does not offer"),
         (["--model", "{gguf}", "--lm-infinite", "10,100"], 2, "requires --backend transformers"),
         (["--model", "{gguf}", "--backend", "transformers"], 1, "is a GGUF file"),
+        (["--model", "{gguf}", "--load-option", "bits=4"], 2, "requires --backend transformers"),
+        (["--model", "embedded", "--load-option", "bits=5"], 2, "bits is 5"),
+        (["--model", "embedded", "--load-option", "device=nowhere"], 1, "'nowhere' cannot be"),
         (["--model", "org/x", "--backend", "llamacpp"], 1, "'org/x' is not a GGUF file"),
     ],
 )

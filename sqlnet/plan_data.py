@@ -61,7 +61,7 @@ _OPERATORS = {
     exp.LTE: "<=",
 }
 _FLIPPED = {">": "<", "<": ">", ">=": "<=", "<=": ">="}
-_MOST_COLUMNS = 5  # of a result whose columns are tried in any order
+_MOST_COLUMNS = 6  # of a result whose columns are tried in any order
 
 _LIMITS = StatementLimits(seconds=10.0, rows=20_000)
 
@@ -272,39 +272,47 @@ def simplest(plan: QueryPlan, gives_gold: Callable[[QueryPlan], bool]) -> QueryP
 
 
 def same_rows(
-    one: Sequence[tuple[Any, ...]], other: Sequence[tuple[Any, ...]], *, ordered: bool
+    found: Sequence[Sequence[Any]],
+    wanted: Sequence[Sequence[Any]],
+    *,
+    ordered: bool,
+    exact: bool = True,
+    plain: Callable[[Any], Any] | None = None,
 ) -> bool:
     """Whether two results are equal: rows in any order unless ``ordered``, columns in any order.
 
-    Numbers are compared to four places, as Spider's execution accuracy nearly does.
+    Args:
+        found: what may have further columns, unless ``exact``.
+        wanted: what it is compared with.
+        plain: what of a cell is compared; by default the cell, numbers to four places, as Spider's
+            execution accuracy nearly does.
     """
-    if len(one) != len(other):
+    if len(found) != len(wanted):
         return False
-    if not one:
+    if not wanted:
         return True
-    width = len(one[0])
-    if width != len(other[0]):
+    width, given = len(wanted[0]), len(found[0])
+    if given < width or (exact and given != width):
         return False
-    left = [tuple(map(_plain, row)) for row in one]
-    right = [tuple(map(_plain, row)) for row in other]
-    if width > _MOST_COLUMNS:
-        orders: Iterable[tuple[int, ...]] = [tuple(range(width))]
-    else:
-        columns = [Counter(row[i] for row in right) for i in range(width)]
-        wanted = [Counter(row[i] for row in left) for i in range(width)]
+    left, right = ([tuple(map(plain or rounded, row)) for row in rows] for rows in (found, wanted))
+    orders: Iterable[Sequence[int]] = (range(width),)
+    if given <= _MOST_COLUMNS:
+        columns = [Counter(row[i] for row in left) for i in range(given)]
+        needed = [Counter(row[i] for row in right) for i in range(width)]
         orders = (
             order
-            for order in permutations(range(width))
-            if all(wanted[i] == columns[order[i]] for i in range(width))
+            for order in permutations(range(given), width)
+            if all(columns[i] == needed[j] for j, i in enumerate(order))
         )
     for order in orders:
-        moved = [tuple(row[i] for i in order) for row in right]
-        if moved == left if ordered else Counter(moved) == Counter(left):
+        picked = [tuple(row[i] for i in order) for row in left]
+        if picked == right if ordered else Counter(picked) == Counter(right):
             return True
     return False
 
 
-def _plain(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """A number to four places; anything else as it is."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
     return round(float(value), 4)

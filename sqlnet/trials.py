@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import random
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import permutations
 from pathlib import Path
 from typing import Any, Literal
 from zlib import crc32
@@ -36,6 +34,7 @@ from codegen.sqlnet.databases.files import SqliteDatabase
 from codegen.sqlnet.examples import Question, WikiTable, read_rows
 from codegen.sqlnet.joins import PlanError
 from codegen.sqlnet.parser import Parse, SQLNet
+from codegen.sqlnet.plan_data import rounded, same_rows
 from codegen.sqlnet.query import Column, Statement, Table, UnsafeSQLError
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import to_sql
@@ -46,7 +45,6 @@ VERDICTS: tuple[Verdict, ...] = ("right", "abstained", "wrong")
 
 _ENDINGS = (".sqlite", ".db", ".duckdb", ".csv")
 _LIMITS = StatementLimits(seconds=20.0, rows=20_000)
-_MOST_COLUMNS = 6  # of an answer whose columns may stand in another order
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,41 +133,20 @@ def run(
 
 def _is_right(parse: Parse, trial: Trial) -> bool:
     rows = parse.rows
-    return rows is not None and any(same_rows(rows.rows, wanted) for wanted in trial.expected)
+    return rows is not None and any(is_answer(rows.rows, wanted) for wanted in trial.expected)
 
 
-def same_rows(found: Sequence[Sequence[Any]], expected: Expected) -> bool:
+def is_answer(rows: Sequence[Sequence[Any]], expected: Expected) -> bool:
     """Whether rows are the expected ones; see the module."""
-    wanted = expected.rows
-    if len(found) != len(wanted):
-        return False
-    if not wanted:
-        return True
-    width, given = len(wanted[0]), len(found[0])
-    if given < width or (expected.exact and given != width):
-        return False
-    left = [tuple(map(_plain, row)) for row in found]
-    right = [tuple(map(_plain, row)) for row in wanted]
-    orders: Iterable[Sequence[int]] = (range(width),)
-    if given <= _MOST_COLUMNS:
-        columns = [Counter(row[i] for row in left) for i in range(given)]
-        needed = [Counter(row[i] for row in right) for i in range(width)]
-        orders = (
-            order
-            for order in permutations(range(given), width)
-            if all(columns[i] == needed[j] for j, i in enumerate(order))
-        )
-    for order in orders:
-        picked = [tuple(row[i] for i in order) for row in left]
-        if picked == right if expected.ordered else Counter(picked) == Counter(right):
-            return True
-    return False
+    options = {"ordered": expected.ordered, "exact": expected.exact}
+    return same_rows(rows, expected.rows, plain=_plain, **options)
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return round(float(value), 4)
-    return value.strip().casefold() if isinstance(value, str) else repr(value)
+    if isinstance(value, str):
+        return value.strip().casefold()
+    found = rounded(value)
+    return found if type(found) is float else repr(value)
 
 
 def read_trials(path: str | Path, folder: str | Path) -> Iterator[Trial]:

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: quickstart test lint fast docs clean
+.PHONY: quickstart test lint fast docs gpu clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/codegen quickstart
@@ -26,6 +26,10 @@ fast: $(VENV)/.installed-test
 # The documentation's site, in site/.
 docs: $(VENV)/.installed-test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+# Everything that a GPU can show, in runs/gpu; a run that was cut is resumed.
+gpu: $(VENV)/.installed-test
+	$(BIN)/codegen bench gpu
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, for instance: make PYTHON=python3.12")'

@@ -1,9 +1,12 @@
 """The compiled parts; everything else is declared in pyproject.toml.
 
 The extensions are optional: without a compiler the package installs all the same, and plain Python
-or PyTorch does the work (`codegen doctor` says which). They keep to the limited API, so one wheel
-serves all later versions of CPython.
+or PyTorch does the work (`codegen doctor` says which). CODEGEN_REQUIRE_COMPILED=1 makes a failure to
+compile an error, for wheels. They keep to the limited API, so one wheel serves all later versions of
+CPython.
 """
+
+import os
 
 from setuptools import Extension, setup
 
@@ -27,7 +30,7 @@ def extension(name: str, sources: list[str], headers: list[str]) -> Extension:
         ],
         extra_link_args=["-pthread"],
         py_limited_api=True,
-        optional=True,
+        optional=not os.environ.get("CODEGEN_REQUIRE_COMPILED"),
     )
 
 

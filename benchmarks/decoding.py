@@ -42,6 +42,7 @@ import sysconfig
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -330,12 +331,16 @@ def _ours(generator: Any, name: str, **options: Any) -> Complete:
     from codegen.generation import Decoder, SamplingParams, samples
 
     decoder = Decoder("sample" if name == "plain" else name, options)
+    endless = copy(generator)  # sampled texts differ, and must not differ in length
+    endless.eos = frozenset()
 
     def complete(
         questions: Sequence[_Question], most: int
     ) -> tuple[list[list[int]], dict[str, Any]]:
-        params = SamplingParams(max_new_tokens=most, temperature=questions[0].temperature)
-        found = list(samples(generator, [q.request for q in questions], params, decoder))
+        temperature = questions[0].temperature
+        params = SamplingParams(max_new_tokens=most, temperature=temperature)
+        source = endless if temperature else generator
+        found = list(samples(source, [q.request for q in questions], params, decoder))
         made = [_tokens(generator, s.completion, s.completion_tokens) for s in found]
         drafters: dict[str, list[int]] = {}
         for sample in found:
@@ -361,7 +366,9 @@ def _theirs(generator: Any, options: dict[str, Any]) -> Complete:
         lengths = torch.tensor([[len(question.ids)] for question in questions])
         mask = (torch.arange(width)[None] >= width - lengths).long()
         temperature = questions[0].temperature
-        sampling = {"temperature": temperature, "top_k": 0} if temperature else {}
+        sampling = (
+            {"temperature": temperature, "top_k": 0, "min_new_tokens": most} if temperature else {}
+        )
         with torch.inference_mode():
             output = loaded.model.generate(
                 ids,

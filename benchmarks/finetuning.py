@@ -101,9 +101,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="codegen-bench-finetuning-") as folder:
         data = Path(folder, "data.jsonl")
         steps, batch_size = (3, 2) if quick else (steps, 8)
-        texts, narrow = _write_texts(
-            data, model, max_length, seed, dtype, batch_size * steps, quick
-        )
+        texts, narrow = write_texts(data, model, max_length, seed, dtype, batch_size * steps, quick)
         job = {
             "model": model, "data": str(data), "batch_size": batch_size, "max_length": max_length,
             "steps": steps, "seed": seed, "path": trl_path,
@@ -161,7 +159,7 @@ def _set_busy(report: Report, job: dict[str, Any], quick: bool) -> None:
         report.set(key, ratio_of_sums(busy, quiet, seed=report.seed), n=len(pairs))
 
 
-def _write_texts(
+def write_texts(
     path: Path, model: str, max_length: int, seed: int, dtype: str, count: int, quick: bool
 ) -> tuple[int, str]:
     """``count`` texts that fit, in the file; how many, and the type to compute in."""

@@ -20,6 +20,9 @@ answer was possible) and ``_wrong_confident`` (a wrong answer with exit code 0),
 database. ``spider_dev_exact`` is the share of Spider's development questions whose best query gives
 the expected rows, shown or not; ``spider_ms`` is CPU time a question, this process's alone. Of
 TriageSQL, EHRSQL and WikiSQL every fourth or fifth question is asked.
+``chat`` are the follow-ups of threads
+written for this benchmark (``tools/chat_threads.jsonl``), ``sparc`` those of SParC and CoSQL, asked
+as ``sqlnet chat`` asks, in threads whose first question is answered rightly (``_begun``).
 ``wikisql_answered`` and ``wikisql_wrong`` are shares of the rebuilt test questions on the half of
 the tables that the confidence was not fitted to.
 
@@ -32,12 +35,14 @@ it the figures are null.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +50,7 @@ from typing import TYPE_CHECKING, Any
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report
-from codegen.benchmarks.tools.sql_sets import SETS, prepare
+from codegen.benchmarks.tools.sql_sets import SETS, prepare, read
 from codegen.benchmarks.tools.statistics import Estimate, rate
 from codegen.errors import ConfigError
 
@@ -55,6 +60,7 @@ if TYPE_CHECKING:
     from codegen.sqlnet.parser import SQLNet
 
 VERDICTS = ("right", "abstained", "wrong_confident")
+THREADS = ("chat", "sparc")
 _KEYS = (
     *("dev_query_match_default", "dev_query_match_greedy"),
     *("dev_query_match_paper", "dev_query_match_paper_greedy"),
@@ -63,7 +69,8 @@ _KEYS = (
     *("calibration_error", "calibration_error_raw", "table_first_of_20"),
     *("ms_per_question", "ms_per_question_batched", "ms_per_parse"),
     *("spider_dev_exact", "spider_ms", "wikisql_answered", "wikisql_wrong"),
-    *(f"{name}_{verdict}" for name in SETS for verdict in VERDICTS),
+    *(f"{name}_{verdict}" for name in (*SETS, *THREADS) for verdict in VERDICTS),
+    *(f"{name}_begun" for name in THREADS),
 )
 _QUICK = 500
 _GROUPS, _GROUP = 200, 20
@@ -128,6 +135,8 @@ def _measure_asking(
     parser.network = network
     for name in SETS if folder.is_dir() else ():
         ask_set(report, parser, name, folder, 10 if quick else 1)
+    for name in THREADS if folder.is_dir() else ():
+        ask_threads(report, parser, name, folder, 10 if quick else 1)
     ask_wikisql(report, parser, test, tables, 10 if quick else 1)
 
 
@@ -155,6 +164,71 @@ def ask_set(report: Report, parser: SQLNet, name: str, folder: Path, step: int =
         right = [float(outcome.answered_right) for outcome in outcomes]
         report.set("spider_dev_exact", _clustered(right, names), n=n)
         report.set("spider_ms", 1000 * used / n, n=n)
+
+
+def ask_threads(report: Report, parser: SQLNet, name: str, folder: Path, step: int = 1) -> None:
+    """Asks the follow-ups of every ``step``-th thread, one after the other as a user would.
+
+    A thread whose first question is not answered rightly has not begun; of its follow-ups nothing
+    is counted. A follow-up that has no gold query should be refused.
+    """
+    from codegen.sqlnet.answers import ran, same_rows
+    from codegen.sqlnet.chat import Chat
+    from codegen.sqlnet.databases import StatementLimits
+    from codegen.sqlnet.schema import Schema
+
+    limits = StatementLimits(20.0, 20_000)
+    ends: list[tuple[str, str]] = []  # database, verdict
+    wrong, begun = [], 0
+    with tempfile.TemporaryDirectory(prefix="codegen-bench-sqlnet-") as out:
+        folders = [prepare(each, folder, Path(out))[1] for each in ("everyday", "spider_dev")]
+        rows = threads(name, folder)[::step]
+        for number, row in enumerate(rows):
+            name_of = row["db_id"]
+            files = [each / f"{name_of}.sqlite" for each in folders]
+            schema = Schema.open(next(file for file in files if file.is_file()))
+            assert schema.database
+            chat = Chat(parser, schema, limits)
+            for place, (line, query) in enumerate(row["turns"]):
+                turn = chat.ask(line)
+                gold = ran(schema.database, query, limits) if query else None
+                gold = gold and replace(gold, exact=False)  # a name beside it does no harm
+                right = bool(gold and turn.rows and same_rows(turn.rows.rows, gold))
+                if place == 0:
+                    begun += right
+                    if not right:
+                        break
+                    continue
+                if query and gold is None:
+                    continue
+                verdict = "right" if right else "wrong_confident"
+                if turn.doubt:
+                    verdict = "abstained" if query else "right"
+                ends.append((name_of, verdict))
+                if verdict == "wrong_confident":
+                    wrong.append(f"{number}.{place} {line!r}")
+            schema.database.close()
+    for verdict in VERDICTS:
+        values = [float(end == verdict) for _, end in ends]
+        report.set(f"{name}_{verdict}", _clustered(values, [db for db, _ in ends]), n=len(ends))
+    report.set(f"{name}_begun", rate(begun, len(rows)), n=len(rows))
+    say(f"{name}: {len(ends)} follow-ups, {len(wrong)} wrong: {'; '.join(wrong[:60])}")
+
+
+def threads(name: str, folder: Path) -> list[dict[str, Any]]:
+    """Threads on databases: ``db_id``, and ``turns`` as (line, gold query or None)."""
+    if name == "chat":
+        text = Path(__file__).with_name("tools").joinpath("chat_threads.jsonl").read_text("utf-8")
+        rows = [json.loads(line) for line in text.splitlines()]
+    else:
+        rows = [
+            row for row in read(folder / "sparc_cosql" / "dev.jsonl.gz")
+            if row["db_id"] != "wta_1" and not any("|" in t["question"] for t in row["turns"])
+        ]  # fmt: skip
+    return [
+        {**row, "turns": [(turn["question"], turn["query"]) for turn in row["turns"]]}
+        for row in rows
+    ]
 
 
 def ask_wikisql(

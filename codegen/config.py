@@ -63,6 +63,7 @@ class Option:
 
 
 _PLAIN = Option()
+MOST = 2**63 - 1  # of whole numbers: what indices, seeds and files take
 
 
 def setting(
@@ -134,6 +135,8 @@ class Config(BaseModel):
                 note(f"{key!r} is now called {name!r}; the old name works for one version.")
             info = cls.model_fields.get(name)
             found[name] = _converted(name, value, info) if info else value
+            if any(isinstance(n, int) and abs(n) > MOST for n in _items(value)):
+                raise ConfigError(f"{name} is {_shown(value)}.", f"The most is {MOST}.")
         return found
 
 
@@ -417,6 +420,10 @@ def _converted(name: str, value: Any, info: FieldInfo) -> Any:
     if any(typing.get_origin(kind) is list for kind in kinds):
         return value
     return _as_tuple(value)
+
+
+def _items(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else (value,)
 
 
 def _as_tuple(value: Any) -> Any:

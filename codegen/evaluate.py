@@ -2,15 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codegen.generation.protocol import Backend, Decoder, SamplingParams
+from codegen.errors import ConfigError
+from codegen.generation.protocol import (
+    Backend,
+    Completion,
+    Decoder,
+    OnText,
+    Request,
+    SamplingParams,
+)
 
 if TYPE_CHECKING:
     from codegen.evals.tasks import PromptStyle, Task
+
+
+SQLNET = "sqlnet"
+"""As a model: the SQL sketch that ships with the package, on tasks with databases."""
+
+
+class SqlnetBackend(Backend):
+    """Answers the questions of a task with databases by :class:`codegen.sqlnet.SQLNet`.
+
+    Args:
+        task: of :mod:`codegen.evals.tasks.sql`.
+
+    Raises:
+        ConfigError: for another task.
+    """
+
+    kind = model = SQLNET
+    independent = True
+
+    def __init__(self, task: Task[Any]) -> None:
+        import torch
+
+        from codegen.evals.tasks.sql import Spider
+        from codegen.sqlnet import SQLNet
+
+        if not isinstance(task, Spider):
+            raise ConfigError(
+                f"sqlnet can't answer the task {task.name!r}.",
+                "It answers: spider, bird, everyday.",
+            )
+        torch.set_num_threads(1)
+        self._problems = {problem.id: problem for problem in task.problems()}
+        self._parser = SQLNet.from_pretrained()
+
+    def generate(
+        self,
+        requests: Iterable[Request],
+        params: SamplingParams,
+        decoder: Decoder,
+        on_text: OnText | None = None,
+    ) -> Iterator[Completion]:
+        """The statement of each question, or why there is none."""
+        from codegen.evals.tasks.sql import schema_of
+        from codegen.sqlnet.grammar import CANNOT
+        from codegen.sqlnet.sql import with_values
+
+        for number, request in enumerate(requests):
+            problem = self._problems[request.problem_id]
+            parse = self._parser.parse(problem.prompt, schema_of(problem.database), top_k=1)
+            reason = parse.abstained or parse.failure
+            text = f"{CANNOT}: {reason}" if reason else with_values(parse.statement())
+            yield Completion(number, request, text)
 
 
 @dataclass(frozen=True, slots=True)

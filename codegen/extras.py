@@ -19,6 +19,7 @@ EXTRAS = {
     "gguf": ("models", "the embedded model's weights"),
     "peft": ("models", "adapters"),
     "accelerate": ("models", "adapters, several GPUs"),
+    "bitsandbytes": ("quant", "weights of 4 or 8 bits"),
     "datasets": ("data", "data sets of the hub, Parquet files"),
     "datasketch": ("data", "near duplicates in data"),
     "scipy": ("eval", "pass@k beyond the samples drawn"),
@@ -36,9 +37,11 @@ EXTRAS = {
     "pygls": ("serve", "completions for editors"),
     "lsprotocol": ("serve", "completions for editors"),
     "pathspec": ("serve", "completions for editors"),
-    "uvicorn": ("serve", "completions over HTTP"),
-    "starlette": ("serve", "completions over HTTP"),
-    "prometheus_client": ("serve", "completions over HTTP"),
+    "uvicorn": ("serve", "servers over HTTP, the viewer"),
+    "starlette": ("serve", "servers over HTTP, the viewer"),
+    "prometheus_client": ("serve", "servers over HTTP, the viewer"),
+    "mcp": ("mcp", "tools for agents"),
+    "llguidance": ("grammar", "decoding within a grammar"),
 }
 
 

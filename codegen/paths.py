@@ -207,9 +207,12 @@ def read_packed(path: Path) -> bytes:
     """The bytes of a file, unpacked if they are gzip's.
 
     Raises:
-        InputError: if it can't be read, is damaged, or holds more than :data:`MOST_UNPACKED`.
+        InputError: if it can't be read, is a pipe or a device, is damaged, or is packed and holds
+            more than :data:`MOST_UNPACKED`.
     """
     try:
+        if not (stat.S_ISREG(mode := path.stat().st_mode) or stat.S_ISDIR(mode)):
+            raise _is_no_file(path)  # it might never end
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)

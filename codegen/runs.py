@@ -114,6 +114,19 @@ class Journal:
         self.close()
 
 
+def is_locked(path: str | os.PathLike[str]) -> bool:
+    """Whether a process has a journal open, by the kernel's list of locks: no lock is taken, which
+    could stop a run from starting. False if there is no such file, or no such list.
+    """
+    try:
+        found = Path(path).lstat()
+        locks = Path("/proc/locks").read_text(encoding="ascii")
+    except OSError:
+        return False
+    device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    return any(" FLOCK " in line and f" {device} " in line for line in locks.splitlines())
+
+
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
     """A directory that holds one run.
@@ -285,7 +298,7 @@ def refuse_changes(
     Raises:
         ResumeError: naming each setting that differs, from what to what.
     """
-    flat_then, flat_now = (dict(_flat(json.loads(json.dumps(side)))) for side in (then, now))
+    flat_then, flat_now = (flatten(json.loads(json.dumps(side))) for side in (then, now))
     changed = [
         key
         for key in dict.fromkeys([*flat_then, *flat_now])
@@ -300,6 +313,11 @@ def refuse_changes(
             f"{where} was begun with other settings. Changed: {'; '.join(changes)}.",
             f"Choose another {option}, or restore what has changed.",
         )
+
+
+def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings (JSON values) with the keys of inner objects joined by dots."""
+    return dict(_flat(settings))
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -364,7 +364,7 @@ class AsyncSandboxClient:
                 answer = await attempt(service)
             except _Again as again:
                 service.failed(again.after_s)
-                if time.monotonic() > give_up:
+                if max(time.monotonic(), min(s.not_before for s in self._services)) > give_up:
                     raise MachineError(
                         f"The sandbox service at {service.url} gave no verdict in "
                         f"{self.patience_s:g} s: {str(again)[:_SHOWN]}.",

@@ -313,13 +313,27 @@ def entries(node: ast.Return, function: ast.FunctionDef) -> list[tuple[str, ast.
     return list(found.items())
 
 
-def _pairs(value: ast.expr | None, function: ast.FunctionDef) -> Iterator[tuple[object, ast.expr]]:
-    """The entries of an expression that makes a dictionary; None in place of a computed key."""
+def _pairs(
+    value: ast.expr | None, function: ast.FunctionDef, within: frozenset[str] = frozenset()
+) -> Iterator[tuple[object, ast.expr]]:
+    """The entries of an expression that makes a dictionary; None in place of a computed key.
+
+    Args:
+        within: names whose entries are being read: ``out = {**out, "answer": x}``.
+    """
     if isinstance(value, ast.Dict):
-        keys = [key.value if isinstance(key, ast.Constant) else None for key in value.keys]
+        keys = [key.value for key in value.keys if isinstance(key, ast.Constant)]
         if len(set(keys)) < len(keys):
             raise Invalid("return_no_dict", f"line {value.lineno}: a key occurs twice")
-        yield from zip(keys, value.values, strict=True)
+        for key, item in zip(value.keys, value.values, strict=True):
+            if key is None:  # {**other}
+                yield from _pairs(item, function, within)
+            else:
+                yield key.value if isinstance(key, ast.Constant) else None, item
+        return
+    if isinstance(value, ast.BinOp) and isinstance(value.op, ast.BitOr):
+        yield from _pairs(value.left, function, within)
+        yield from _pairs(value.right, function, within)
         return
     if isinstance(value, ast.Call) and dotted_name(value.func) == "dict" and not value.args:
         yield from ((keyword.arg, keyword.value) for keyword in value.keywords)
@@ -327,16 +341,19 @@ def _pairs(value: ast.expr | None, function: ast.FunctionDef) -> Iterator[tuple[
     if not isinstance(value, ast.Name):
         line = value.lineno if value else function.lineno
         raise Invalid("return_no_dict", f"line {line}: no dictionary is returned")
+    if value.id in within:
+        return
+    within |= {value.id}
     made = [made for target, made in _assignments(function) if _is_name(target, value.id)]
     if not made or any(isinstance(item, ast.Name) for item in made):
         raise Invalid("return_no_dict", f"line {value.lineno}: {value.id} is no dictionary")
     for item in made:
-        yield from _pairs(item, function)
+        yield from _pairs(item, function, within)
     for node in _own(function):
         if isinstance(node, ast.Call) and dotted_name(node.func) == f"{value.id}.update":
             yield from ((keyword.arg, keyword.value) for keyword in node.keywords)
             for argument in node.args:
-                yield from _pairs(argument, function)
+                yield from _pairs(argument, function, within)
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             for target, item in _targets(node):
                 if isinstance(target, ast.Subscript) and _is_name(target.value, value.id):

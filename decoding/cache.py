@@ -22,7 +22,7 @@ row, that of all tokens that the row was fed, so a row is fed each of its tokens
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -109,6 +109,7 @@ class Slots:
         position_of: positions of the slots of a text that is edited, int64 [capacity],
             :data:`NOWHERE` if a slot is not in the text; None where slot s has position s.
         probe: replaces what layers do with new states (``codegen.decoding.editing.forward``).
+        layout: another object once states have moved in memory.
     """
 
     index: torch.Tensor
@@ -120,6 +121,21 @@ class Slots:
         self.capacity, self.end = capacity, 0
         self.position_of: torch.Tensor | None = None
         self.probe: Probe | None = None
+        self.layout = object()
+
+    def on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """``rows`` and ``index`` on a layer's device: a model may be spread over several."""
+        if device == self.index.device:
+            return self.rows, self.index
+        return self.rows.to(device), self.index.to(device)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What is placed, by name."""
+        return {name: t for name, t in vars(self).items() if isinstance(t, torch.Tensor)}
+
+    def restore(self, placed: Mapping[str, torch.Tensor]) -> None:
+        """Places what :meth:`tensors` gave; other names are left out."""
+        vars(self).update((name, placed[name]) for name in self.tensors())
 
 
 class CacheLayer(CacheLayerMixin):
@@ -162,8 +178,9 @@ class CacheLayer(CacheLayerMixin):
         if slots.position_of is not None:
             self.write(slots.index[0], key_states, value_states)
         else:
-            keys[slots.rows, :, slots.index] = key_states.transpose(1, 2)
-            values[slots.rows, :, slots.index] = value_states.transpose(1, 2)
+            rows, index = slots.on(keys.device)
+            keys[rows, :, index] = key_states.transpose(1, 2)
+            values[rows, :, index] = value_states.transpose(1, 2)
         return keys[:, :, : slots.end], values[:, :, : slots.end]
 
     @property
@@ -196,6 +213,7 @@ class CacheLayer(CacheLayerMixin):
         if self.is_initialized:
             keys, values = self.states
             self.keys, self.values = change(keys), change(values)
+            self.slots.layout = object()
             if self.encoded is not None:
                 self.encoded = change(self.encoded)
 
@@ -210,6 +228,7 @@ class CacheLayer(CacheLayerMixin):
             added = keys, values
         pairs = zip(self.states, added, strict=True)
         self.keys, self.values = (torch.cat(pair) for pair in pairs)
+        self.slots.layout = object()
 
     @property
     def nbytes(self) -> int:
@@ -311,8 +330,7 @@ class KVCache(Cache):
 
         Args:
             index: slots of the new tokens, int64 [B, Q].
-            end: one more than the largest slot that attention reads, known to the host without a
-                device sync.
+            end: one more than the largest slot that attention reads.
             positions: of the tokens, int64 [B, Q], by default those of their slots.
             held: positions of the slots up to ``end``, int64 [B, end], by default their own
                 numbers, or those of the text that is edited.
@@ -350,25 +368,22 @@ class KVCache(Cache):
 
     # ------------------------------------------------------------------ rows
 
-    def keep(self, paths: Sequence[Sequence[int]], cursors: Sequence[int]) -> None:
+    def keep(self, path: torch.Tensor, cursors: torch.Tensor) -> None:
         """Moves together what was accepted of trees, whose node j lies at slot ``cursor + j``.
 
         Args:
-            paths: for each row the accepted nodes below node 0, ascending.
-            cursors: the rows' slots of node 0; the i-th of its path comes to ``cursor + 1 + i``.
+            path: for each row the accepted nodes below node 0, ascending, -1 behind the last, int64
+                [B, D]; the i-th comes to ``cursor + 1 + i``.
+            cursors: the rows' slots of node 0, int64 [B].
         """
-        if all(list(path) == list(range(1, len(path) + 1)) for path in paths):
-            return
-        depth = max(map(len, paths))
-        device = self.slots.index.device
-        path = torch.tensor([[*p, *[-1] * (depth - len(p))] for p in paths], device=device)
         alike: dict[tuple[Any, ...], list[torch.Tensor]] = {}
         for layer in self._each():
             for states in layer.states if layer.is_initialized else ():
                 key = (states.shape, states.dtype, states.stride(), states.device)
                 alike.setdefault(key, []).append(states)
         for tensors in alike.values():
-            compact(tensors, path, torch.tensor(cursors, device=device))
+            device = tensors[0].device
+            compact(tensors, path.to(device), cursors.to(device))
 
     def join(self, other: KVCache, rows: int) -> None:
         """Takes another cache's rows in, behind its own; both have the same capacity.
@@ -390,7 +405,7 @@ class KVCache(Cache):
     def select(self, rows: torch.Tensor) -> None:
         """Keeps only the given rows (int64 [B']), in this order."""
         for layer in self._each():
-            layer.change(lambda states: states.index_select(0, rows))
+            layer.change(lambda states: states.index_select(0, rows.to(states.device)))
         for layer in self._stateful():
             LinearAttentionLayer.reorder_cache(layer, rows)  # type: ignore[reportArgumentType]
 
@@ -412,10 +427,10 @@ class KVCache(Cache):
         for state, kept in zip(self._all_states(), states, strict=bool(states)):
             state.copy_(kept)
 
-    def put(self, states: Sequence[torch.Tensor], rows: Sequence[int]) -> None:
-        """Takes the states of some rows back to a snapshot."""
+    def put(self, states: Sequence[torch.Tensor], rows: torch.Tensor) -> None:
+        """Takes the states of some rows, int64 [N], back to a snapshot."""
         for state, kept in zip(self._all_states(), states, strict=True):
-            state[list(rows)] = kept[list(rows)]
+            state[rows] = kept[rows]
 
     def reserve(self, slots: int) -> None:
         """Makes sure that there are so many slots, with an eighth to spare when it has to grow."""

@@ -54,6 +54,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.cache_utils import Cache, CacheLayerMixin
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from codegen.decoding.attention import IN_PLACE
 from codegen.decoding.cache import CacheLayer, KVCache, Rotation
 from codegen.decoding.editing.rotation import find_rotations
 from codegen.decoding.passes import (
@@ -109,7 +110,7 @@ def check(model: PreTrainedModel, settings: LMInfinite) -> list[Rotation | None]
     check_attention_only(model, "contexts of any length")
     config = model.config.get_text_config()
     name = f"The context of {type(model).__name__}"
-    if config._attn_implementation != "sdpa":  # its attention would be replaced
+    if config._attn_implementation not in ("sdpa", IN_PLACE):  # its attention would be replaced
         raise ModelError(
             f"{name} can't be extended: it runs with {config._attn_implementation!r} attention.",
             "Use it within its own limits.",
@@ -172,11 +173,12 @@ def extended(model: PreTrainedModel, settings: LMInfinite) -> Iterator[Extension
     ]
     for module in modules:
         module.lm_infinite = extension
+    before = model.config.get_text_config()._attn_implementation
     model.set_attn_implementation(_NAME)
     try:
         yield extension
     finally:
-        model.set_attn_implementation("sdpa")
+        model.set_attn_implementation(before)
         for module in modules:
             del module.lm_infinite
 
@@ -200,6 +202,10 @@ class Extension:
             self._positions = positions
             self._far = bool((positions >= self.settings.n_local).any())
         return self._far
+
+    def measured(self, positions: torch.Tensor, reach: int) -> None:
+        """Spares :meth:`is_far` a look at the next pass's positions, all below ``reach``."""
+        self._positions, self._far = positions, reach > self.settings.n_local
 
     def restrict(self, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """A mask over slots, bool [B, 1, Q, S], within the Λ shape of positions [B, Q]."""
@@ -260,15 +266,20 @@ class BoundedRows(CachedRows):
     def __init__(self, model: PreTrainedModel, extension: Extension, capacity: int) -> None:
         super().__init__(model, capacity)
         self.extension = extension
-        self._last_position = capacity - 1  # positions are those of slots, whatever the model holds
+        # Positions are those of slots, whatever the model holds.
+        self._last_position = self.cache.capacity - 1
+        self._replays = None  # what is computed depends on how far the positions reach
 
     def place(self, trees: Trees, first: int = 0) -> torch.Tensor:
         """See :class:`CachedRows`."""
         for i, cursor in enumerate(self.cursors):
             if cursor + trees.width > self.cache.capacity:
                 self.cursors[i] = self.extension.forget(self.cache, i, cursor)
+                trees.cursors = None
         mask = super().place(trees, first)
-        return self.extension.restrict(mask, self.cache.slots.positions)
+        positions, reach = self.cache.slots.positions, max(self.cursors) + trees.width
+        self.extension.measured(positions, reach)
+        return self.extension.restrict(mask, positions)
 
     def _encoded(self, given: Sequence[list[int]]) -> tuple[KVCache, list[int]]:
         capacity = self.cache.capacity

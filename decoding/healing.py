@@ -19,7 +19,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedTokenizerBase
 
 MAX_TOKENS_BACK = 4
@@ -94,17 +93,6 @@ class Vocabulary:
                 shorter.append(ids[at])
                 at += 1
         return self.starting_with(rest) + shorter
-
-    def restricted(self, logits: torch.Tensor, rest: bytes) -> torch.Tensor:
-        """Logits [V] with every token but the :meth:`allowed` ones at -inf; unchanged if there are
-        none.
-        """
-        ids = self.allowed(rest)
-        if not ids:
-            return logits
-        masked = logits.new_full(logits.shape, -float("inf"))
-        masked[ids] = logits[ids]
-        return masked
 
     def after(self, rest: bytes, token: int) -> bytes:
         """What is left of ``rest`` once ``token`` is taken."""

@@ -23,10 +23,11 @@ import torch
 from transformers import PreTrainedModel
 
 from codegen.decoding.contexts import LMInfinite, extended
+from codegen.decoding.device import download, padded_width, upload, wait
 from codegen.decoding.healing import Vocabulary
 from codegen.decoding.passes import Passes, check_attention_only, check_supported, run_alone
 from codegen.decoding.rows import CachedRows, Row, Sequences, Trees
-from codegen.decoding.sampling import choose
+from codegen.decoding.sampling import allow_only, choose
 
 __all__ = ["Backspace", "Batch", "Grown", "Row", "Strategy", "decode"]
 
@@ -76,7 +77,9 @@ class Strategy:
         """Decoding begins; nothing is encoded yet."""
 
     def clock(self, device: torch.device) -> float:
-        """Seconds by the clock that passes are timed with, if they are."""
+        """Seconds by the clock that passes are timed with, if they are; read where the device has
+        nothing to do.
+        """
         return 0.0
 
     def begin(
@@ -93,7 +96,7 @@ class Strategy:
 
     def propose(self, batch: Batch) -> Trees:
         """What each row of the batch feeds next."""
-        return Trees(torch.tensor(batch.pending, device=batch.device)[:, None])
+        return batch.following or batch.trees(torch.tensor(batch.pending)[:, None])
 
     def adjust(self, batch: Batch, logits: torch.Tensor) -> None:
         """Changes, in place, the logits [B, V] that the rows' next tokens are chosen by."""
@@ -107,8 +110,8 @@ class Strategy:
             logits: after each node, [B, W, V].
         """
         self.adjust(batch, logits[:, 0])
-        chosen = batch.choose(logits, [[0]] * len(batch.numbers))
-        return [iter([(token, OWN)]) for (token,) in chosen.tolist()]
+        chosen = batch.choose(logits, trees.places)
+        return [iter([(token, OWN)]) for token in batch.follow(trees, chosen)]
 
     def commit(self, batch: Batch, trees: Trees, grown: Sequence[Grown | None]) -> None:
         """The rows have grown; None for those that had finished before."""
@@ -148,6 +151,7 @@ class Batch:
         numbers: which rows are in the batch; finished ones ride along for a while.
         waiting: numbers of those that have not begun.
         pending: what each row of the batch feeds next, not yet in its cache.
+        following: the same where the device has it already, with its slots; None if it has not.
         made: choices of each row so far, in the order of ``rows``.
         known: logits [B, 1, V] of the token after each row, where that needs no pass.
         most: most tokens a row; with backspaces, most actions.
@@ -173,6 +177,9 @@ class Batch:
         self.numbers: list[int] = []
         self.waiting = list(range(len(rows)))
         self.pending: list[int] = []
+        self.following: Trees | None = None
+        self._chosen: list[int] = []  # tokens of ``following``
+        self._uniforms: torch.Tensor | None = None  # of the rows of the batch, float64 [B, N]
         self.made = [0] * len(rows)
         self.known: torch.Tensor | None = None
 
@@ -189,30 +196,46 @@ class Batch:
             if not self.rows[number].finish
         }
 
-    def choose(self, logits: torch.Tensor, depths: Sequence[Sequence[int]]) -> torch.Tensor:
+    def trees(self, tokens: torch.Tensor, parents: torch.Tensor | None = None) -> Trees:
+        """Trees of the rows of the batch, to be uploaded; see :class:`Trees`."""
+        made = torch.tensor([self.made[number] for number in self.numbers])
+        return Trees(tokens, parents, made=made)
+
+    def follow(self, trees: Trees, chosen: torch.Tensor) -> list[int]:
+        """The tokens int64 [B, 1] that were chosen after ``trees`` without drafts, on the host; the
+        device continues with them.
+        """
+        self.following = trees.followed(chosen)
+        self._chosen = [token for (token,) in download(chosen)]
+        return self._chosen
+
+    def choose(self, logits: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         """Each node's token, int64 [B, W], by the random number of the place it would have.
 
         Args:
             logits: after each node, [B, W, V]; what a row may not choose next is forbidden in place
                 (:meth:`restrict`).
-            depths: of the nodes, [B][W].
+            places: how many choices of the row come before, int64 [B, W]; not read at temperature
+                0.
         """
         self.restrict(logits[:, 0])
-        numbers: list[float] = []
-        for number, levels in zip(self.numbers, depths, strict=True):
-            given, made = self.rows[number].uniforms, self.made[number]
-            last = len(given) - 1
-            numbers += [float(given[min(made + depth, last)]) for depth in levels]
-        uniforms = torch.tensor(numbers, dtype=torch.float64, device=logits.device)
-        chosen = choose(logits.flatten(0, 1), uniforms, self.temperature, self.top_p)
+        if self.temperature == 0:
+            return logits.argmax(-1)
+        if self._uniforms is None:
+            given = [self.rows[number].uniforms for number in self.numbers]
+            most = max(map(len, given))
+            whole = [[*each, *[each[-1]] * (most - len(each))] for each in given]
+            (self._uniforms,) = upload(self.device, torch.tensor(whole, dtype=torch.float64))
+        uniforms = self._uniforms.gather(1, places.clamp(max=self._uniforms.shape[1] - 1))
+        chosen = choose(logits.flatten(0, 1), uniforms.flatten(), self.temperature, self.top_p)
         return chosen.view(logits.shape[:2])
 
     def restrict(self, logits: torch.Tensor) -> None:
         """Forbids, in logits [B, V] of the next tokens, what would not spell a row's ``rest``."""
-        for i, number in enumerate(self.numbers):
-            row = self.rows[number]
-            if self.vocabulary and row.rest and not row.finish:
-                logits[i] = self.vocabulary.restricted(logits[i], row.rest)
+        if self.vocabulary:
+            given = ((i, self.rows[number]) for i, number in enumerate(self.numbers))
+            bound = {i: row.rest for i, row in given if row.rest and not row.finish}
+            allow_only(logits, {i: self.vocabulary.allowed(rest) for i, rest in bound.items()})
 
     def admit(self, strategy: Strategy) -> Passes[None]:
         """Fills the batch up with waiting rows."""
@@ -221,7 +244,9 @@ class Batch:
         given = [self.rows[number].prompt + self.rows[number].tokens for number in new]
         began = strategy.clock(self.device)
         self.known = yield from self.sequences.admit(given)
+        wait(self.device)
         seconds = strategy.clock(self.device) - began
+        self.following = self._uniforms = None
         self.numbers += new
         self.pending += [tokens[-1] for tokens in given]
         strategy.begin(self, new, given, seconds)
@@ -243,6 +268,9 @@ class Batch:
             back = len(row.tokens) < before  # the token before is fed once more
             found.append(Grown(path, row.tokens[before:], -1 if back else 1 + len(path)))
             self.pending[i] = row.tokens[-1] if row.tokens else row.prompt[-1]
+        for given, token, chosen in zip(found, self.pending, self._chosen, strict=False):
+            if given and (given.step, token) != (1, chosen):
+                self.following = None
         return found
 
     def _take(self, number: int, token: int, backspace: int | None) -> None:
@@ -272,6 +300,7 @@ class Batch:
             return
         self.sequences.select(running)
         strategy.select(running)
+        self.following = self._uniforms = None
         self.numbers = [self.numbers[i] for i in running]
         self.pending = [self.pending[i] for i in running]
         if self.waiting:
@@ -287,11 +316,12 @@ def rounds(batch: Batch, strategy: Strategy) -> Passes[None]:
         if batch.known is None:
             logits = yield from batch.sequences.encode(trees)  # [B, W, V]
         else:
+            trees.upload(batch.device)
             logits, batch.known = batch.known, None
         grown = batch.advance(strategy, strategy.verify(batch, trees, logits))
         strategy.commit(batch, trees, grown)
         paths, steps = [g.path if g else [] for g in grown], [g.step if g else 0 for g in grown]
-        batch.sequences.keep(paths, steps)
+        batch.sequences.keep(trees, paths, steps)
         yield from batch.compact(strategy)
 
 
@@ -342,7 +372,8 @@ def decode(
             check_supported(model, length)
             if strategy.backspace is not None:
                 check_attention_only(model, "backspaces")
-            sequences = CachedRows(model, length + strategy.limit)
+            drafted = padded_width(1 + strategy.limit, model.device) - 1
+            sequences = CachedRows(model, length + drafted)
         batch = Batch(
             rows, sequences, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p,
             eos=eos, vocabulary=vocabulary, on_token=on_token, width=width,

@@ -12,13 +12,17 @@ import inspect
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from transformers import PreTrainedModel
 
+from codegen.decoding.attention import IN_PLACE, exchange
 from codegen.decoding.cache import KVCache, recurrences
+from codegen.decoding.graphs import Replays, Tensors
 from codegen.errors import ModelError
+from codegen.kernels.backend import use_triton
+from codegen.kernels.tree_attention import narrow, pack
 
 T = TypeVar("T")
 Drafts = Literal["trees", "chains", "none"]
@@ -76,6 +80,7 @@ class ModelPass:
         cache: where they are placed.
         mask: who sees whom, bool [B, 1, Q, slots].
         keep: for how many of a row's last tokens logits are wanted.
+        replays: where passes of this shape are captured, if they are.
     """
 
     model: PreTrainedModel
@@ -83,6 +88,7 @@ class ModelPass:
     cache: KVCache
     mask: torch.Tensor
     keep: int
+    replays: Replays | None = None
 
     @property
     def size(self) -> int:
@@ -90,8 +96,17 @@ class ModelPass:
         return self.tokens.shape[1]
 
     def run(self) -> torch.Tensor:
-        """Logits [B, keep, V]."""
-        return forward(self.model, self.tokens, self.cache, self.mask, self.keep)
+        """Logits [B, keep, V]; those of a captured pass are overwritten by the next one."""
+        if self.replays is None:
+            return forward(self.model, self.tokens, self.cache, self.mask, self.keep)
+        slots = self.cache.slots
+
+        def compute(given: Tensors) -> torch.Tensor:
+            slots.restore(given)
+            return forward(self.model, given["tokens"], self.cache, given["mask"], self.keep)
+
+        inputs = {**slots.tensors(), "tokens": self.tokens, "mask": self.mask}
+        return self.replays.run(self.keep, slots.layout, inputs, compute)
 
 
 def forward(
@@ -114,7 +129,8 @@ def forward(
 def layer_masks(
     model: PreTrainedModel, cache: KVCache, mask: torch.Tensor
 ) -> torch.Tensor | dict[str, torch.Tensor | None] | None:
-    """A mask bool [B, 1, Q, slots] as the model takes it.
+    """A mask bool [B, 1, Q, slots], or a table of trees int64 [B, 1, W, 4]
+    (:func:`codegen.kernels.tree_attention.pack`), as the model takes it.
 
     Returns:
         One mask, or one for each kind of layers where some have a sliding window; None for a model
@@ -127,19 +143,28 @@ def layer_masks(
         return None
 
     def given(visible: torch.Tensor) -> torch.Tensor:
-        if config._attn_implementation != "eager":
+        if config._attn_implementation != "eager" or visible.dtype != torch.bool:
             return visible
         hidden = torch.zeros(visible.shape, dtype=model.dtype, device=visible.device)
         return hidden.masked_fill_(~visible, torch.finfo(model.dtype).min)
 
+    def within(window: int) -> torch.Tensor:
+        if mask.dtype == torch.int64:
+            return narrow(mask, window=window)
+        return given(mask & cache.within(window))
+
     window = sliding_window(model)
     if not kinds & _NARROW:
-        return given(mask if window is None else mask & cache.within(window))
+        return given(mask) if window is None else within(window)
     masks: dict[str, torch.Tensor | None] = dict.fromkeys(kinds | {"full_attention"}, given(mask))
     if window is not None:
-        masks["sliding_attention"] = given(mask & cache.within(window))
+        masks["sliding_attention"] = within(window)
     if "chunked_attention" in kinds:
-        masks["chunked_attention"] = given(mask & cache.in_chunk(config.attention_chunk_size))
+        size = config.attention_chunk_size
+        if mask.dtype == torch.int64:
+            masks["chunked_attention"] = narrow(mask, chunk=size)
+        else:
+            masks["chunked_attention"] = given(mask & cache.in_chunk(size))
     return masks | dict.fromkeys(_RECURRENT)
 
 
@@ -160,7 +185,7 @@ def check_architecture(model: PreTrainedModel) -> None:
     config = model.config.get_text_config()
     name = type(model).__name__
     attention = getattr(config, "_attn_implementation", None)
-    if attention not in ("sdpa", "eager"):
+    if attention not in ("sdpa", "eager", IN_PLACE):
         raise ModelError(
             f"{name} runs with {attention!r} attention; the loop makes masks for 'sdpa' and "
             "'eager'.",
@@ -194,6 +219,7 @@ def is_recurrent(model: PreTrainedModel) -> bool:
 
 
 _CHECKED = (4, 5, 8)  # tokens that are fed at once, then one, then several
+_FAILS = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)  # of a model's own code
 _drafts: WeakKeyDictionary[PreTrainedModel, Drafts] = WeakKeyDictionary()
 
 
@@ -222,7 +248,7 @@ def _try(model: PreTrainedModel) -> Drafts:
         cache.place(places, stop)
         try:
             found = forward(model, ids[:, start:stop], cache, cache.mask(), 1)[:, -1].float()
-        except (RuntimeError, ValueError, TypeError, AttributeError):  # of the model's own code
+        except _FAILS:
             return False
         wanted = model(ids[:, :stop], use_cache=False).logits[:, -1].float()
         return bool((found - wanted).norm() <= tolerance * wanted.norm())
@@ -235,6 +261,53 @@ def _try(model: PreTrainedModel) -> Drafts:
     if not (fits and agrees(cache, first, second)):
         raise _own_states(model)
     return "chains" if agrees(cache, second, third) else "none"
+
+
+_unlike: WeakSet[PreTrainedModel] = WeakSet()
+
+
+def read_in_place(model: PreTrainedModel) -> bool:
+    """Whether attention reads the cache in place and takes tables (:mod:`.attention`).
+
+    A model on a GPU that Triton can use is made to, if it computes by a table what it computes by a
+    mask: it is tried on a few tokens, once for each model.
+    """
+    config = model.config.get_text_config()
+    before = config._attn_implementation
+    if before == IN_PLACE:
+        return True
+    if model in _unlike or not _has_kernels(model) or not exchange(model):
+        return False
+    if not _tables_agree(model):
+        model.set_attn_implementation(before)
+        _unlike.add(model)
+        return False
+    return True
+
+
+def _has_kernels(model: PreTrainedModel) -> bool:
+    return model.device.type == "cuda" and use_triton(next(model.parameters()))
+
+
+@torch.inference_mode()
+def _tables_agree(model: PreTrainedModel) -> bool:
+    config = model.config.get_text_config()
+    size = _CHECKED[-1]
+    ids = torch.linspace(1, config.vocab_size - 1, size, device=model.device).long()[None]
+    places = torch.arange(size, device=model.device)[None]
+    found = []
+    for by_table in (False, True):
+        cache = KVCache(recurrences(config), size)
+        cache.place(places, size)
+        mask = cache.mask()
+        if by_table:
+            mask = pack(places[:, 0], mask[:, 0])[:, None]
+        try:
+            found.append(forward(model, ids, cache, mask, size).float())
+        except _FAILS:
+            return False
+    tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 0.1
+    return bool((found[0] - found[1]).norm() <= tolerance * found[0].norm())
 
 
 def check_attention_only(model: PreTrainedModel, purpose: str) -> None:

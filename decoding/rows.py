@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, Protocol
 
 import torch
 from transformers import PreTrainedModel
 
 from codegen.decoding.cache import KVCache, recurrences
-from codegen.decoding.passes import Drafts, ModelPass, Passes, drafts_of, forward
+from codegen.decoding.device import padded_slots, upload
+from codegen.decoding.graphs import Replays, cuda_graphs
+from codegen.decoding.passes import Drafts, ModelPass, Passes, drafts_of, forward, read_in_place
 from codegen.decoding.prefill import prefill
+from codegen.kernels.accept import accept_greedy
+from codegen.kernels.tree_attention import MOST_NODES, pack
 
 Finish = Literal["eos", "stop", "length"]
 
@@ -38,29 +43,81 @@ class Row:
     finish: Finish | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Trees:
     """The tokens that a round feeds: a tree a row, of W nodes, parents before children.
 
     Node 0 is the token that the row feeds next; nodes 1.. are drafted. Node j takes slot
     ``cursor + j`` of the cache, its position is ``cursor`` plus its depth, and it sees the context
-    and its ancestors.
+    and its ancestors. Made on the host or on the device; :meth:`upload` makes the tensors alike.
 
     Attributes:
         tokens: int64 [B, W].
-        depths: distance from node 0, int64 [B, W]; None if no tree has a fork, so that a node's
-            slot is its position.
-        ancestors: whether node j is node i or above it, bool [B, W, W] at (i, j); None likewise.
+        parents: of each node, int64 [B, W]; -1 for node 0 and for nodes that only fill a row up.
+            None if no tree has a fork, so that a node's parent is the one before it.
+        cursors: slots of the nodes 0, int64 [B]; None for those that the sequences know.
+        made: choices of each row before this round, int64 [B].
+        path: the accepted nodes below node 0, ascending, -1 behind the last, int64 [B, D]; set
+            by the strategy where trees have forks.
     """
 
     tokens: torch.Tensor
-    depths: torch.Tensor | None = None
-    ancestors: torch.Tensor | None = None
+    parents: torch.Tensor | None = None
+    cursors: torch.Tensor | None = None
+    made: torch.Tensor | None = None
+    path: torch.Tensor | None = None
 
     @property
     def width(self) -> int:
         """W."""
         return self.tokens.shape[1]
+
+    @cached_property
+    def ancestors(self) -> torch.Tensor:
+        """Whether node j is node i or above it, bool [B, W, W] at (i, j)."""
+        number = torch.arange(self.width, device=self.tokens.device)
+        if self.parents is None:
+            return (number <= number[:, None]).expand(len(self.tokens), -1, -1)
+        among = (self.parents[..., None] == number) | (number == number[:, None])
+        for _ in range((self.width - 1).bit_length()):  # each product doubles how far up it looks
+            among = (reach := among.float()) @ reach > 0
+        return among
+
+    @cached_property
+    def depths(self) -> torch.Tensor:
+        """Distances from node 0, int64 [B, W]."""
+        return self.ancestors.sum(-1) - 1
+
+    @property
+    def places(self) -> torch.Tensor:
+        """The row's choices before the one after each node, int64 [B, W]."""
+        assert self.made is not None
+        return self.made[:, None] + self.depths
+
+    def accept(self, chosen: torch.Tensor) -> torch.Tensor:
+        """Sets ``path``, by the target's tokens after each node, int64 [B, W]: a node is accepted
+        iff it is the token chosen after its parent, as is every node between it and node 0.
+
+        Returns:
+            The token after each path, int64 [B].
+        """
+        assert self.parents is not None
+        self.path = accept_greedy(self.tokens, self.parents, chosen)
+        last = self.path.amax(1, keepdim=True).clamp(min=0)
+        return chosen.gather(1, last)[:, 0]
+
+    def followed(self, chosen: torch.Tensor) -> Trees:
+        """Without drafts: what follows if each row gets its token of int64 [B, 1]."""
+        assert self.made is not None
+        cursors = None if self.cursors is None else self.cursors + 1
+        return Trees(chosen, None, cursors, self.made + 1)
+
+    def upload(self, device: torch.device) -> None:
+        """Brings what is still on the host to the device, by one copy."""
+        given = {name: getattr(self, name) for name in ("tokens", "parents", "cursors", "made")}
+        on_host = {k: t for k, t in given.items() if t is not None and t.device.type != device.type}
+        if on_host:
+            self.__dict__.update(zip(on_host, upload(device, *on_host.values()), strict=True))
 
 
 class Sequences(Protocol):
@@ -89,10 +146,11 @@ class Sequences(Protocol):
         """The logits [B, W, V] after each node."""
         ...
 
-    def keep(self, paths: Sequence[Sequence[int]], steps: Sequence[int]) -> None:
+    def keep(self, trees: Trees, paths: Sequence[Sequence[int]], steps: Sequence[int]) -> None:
         """Keeps, of what was encoded last, node 0 and the accepted nodes below it.
 
         Args:
+            trees: what was encoded; their ``path`` may go on where a row has ended.
             paths: the accepted nodes of each row, ascending.
             steps: by how many tokens each row has grown; negative if some were taken back.
         """
@@ -117,12 +175,17 @@ class CachedRows:
     def __init__(self, model: PreTrainedModel, capacity: int) -> None:
         config = model.config.get_text_config()
         self.model, self.device = model, model.device
-        self.cache = KVCache(recurrences(config), capacity)
+        self.in_place = read_in_place(model)
+        self.cache = KVCache(recurrences(config), padded_slots(capacity, model.device))
         self.drafts: Drafts = drafts_of(model)
         self.cursors: list[int] = []
-        self._drafted: tuple[Trees, list[torch.Tensor]] | None = None  # with the states before
+        self._before: list[torch.Tensor] | None = None  # states before what was drafted
         limit: int | None = getattr(config, "max_position_embeddings", None)
-        self._last_position = (limit or capacity) - 1
+        self._last_position = (limit or self.cache.capacity) - 1
+        # A recurrent layer run twice takes its tokens in twice; a graph is of one device.
+        captured = self.device.type == "cuda" and not self.cache.recurrent
+        captured = captured and len(set(getattr(model, "hf_device_map", {}).values())) < 2
+        self._replays = Replays(cuda_graphs()) if captured else None
 
     def admit(self, given: Sequence[list[int]]) -> Passes[None]:
         """See :class:`Sequences`. Encodes all tokens but the last."""
@@ -136,25 +199,41 @@ class CachedRows:
 
     def encode(self, trees: Trees) -> Passes[torch.Tensor]:
         """See :class:`Sequences`."""
-        if self.drafts != "trees" and trees.depths is not None:
+        if self.drafts != "trees" and trees.parents is not None:
             raise ValueError("recurrent layers can't encode trees with forks")
         mask = self.place(trees)
         if self.cache.recurrent and trees.width > 1:
-            self._drafted = trees, self.cache.snapshot()
-        return (yield ModelPass(self.model, trees.tokens, self.cache, mask, trees.width))
+            self._before = self.cache.snapshot()
+        return (yield self.pass_of(trees.tokens, mask))
+
+    def pass_of(self, tokens: torch.Tensor, mask: torch.Tensor) -> ModelPass:
+        """The pass over placed tokens, with logits after each of them."""
+        width = tokens.shape[1]
+        return ModelPass(self.model, tokens, self.cache, mask, width, self._replays)
 
     def place(self, trees: Trees, first: int = 0) -> torch.Tensor:
-        """Places the nodes from ``first`` on; returns their mask, bool [B, 1, W - first, slots].
+        """Places the nodes from ``first`` on; returns their mask, bool [B, 1, W - first, slots], or
+        where attention reads the cache in place their table, int64 [B, 1, W, 4].
 
         The positions of a tree that reaches beyond what the model holds are cut: nodes there are
         never accepted.
         """
         width, device = trees.width, self.device
-        cursors = torch.tensor(self.cursors, device=device)[:, None]  # [B, 1]
-        nodes = cursors + torch.arange(first, width, device=device)
-        end = max(self.cursors) + width
-        if trees.depths is None or trees.ancestors is None:
-            self.cache.place(nodes, end)
+        if trees.cursors is None:
+            trees.cursors = torch.tensor(self.cursors)
+        trees.upload(device)
+        cursors = trees.cursors[:, None]  # [B, 1]
+        capacity = self.cache.capacity
+        # A row that has finished may wander to the last slot and stay there.
+        nodes = (cursors + torch.arange(first, width, device=device)).clamp(0, capacity - 1)
+        end = min(padded_slots(max(self.cursors) + width, device), capacity)
+        if self.in_place and width <= MOST_NODES:
+            positions = (cursors + trees.depths[:, first:]).clamp(max=self._last_position)
+            # All slots: how many are read is in the table, and a graph of the pass holds for any.
+            self.cache.place(nodes, capacity, positions)
+            return pack(trees.cursors, trees.ancestors)[:, None]
+        if trees.parents is None:
+            self.cache.place(nodes, end, nodes.clamp(max=self._last_position))
             return self.cache.mask()
         positions = (cursors + trees.depths).clamp(max=self._last_position)
         slot = torch.arange(end, device=device)
@@ -167,14 +246,14 @@ class CachedRows:
         among = trees.ancestors[:, first:].gather(2, index)  # [B, W - first, end]
         return torch.where(inside[:, None], among, (node < 0)[:, None])[:, None]
 
-    def keep(self, paths: Sequence[Sequence[int]], steps: Sequence[int]) -> None:
+    def keep(self, trees: Trees, paths: Sequence[Sequence[int]], steps: Sequence[int]) -> None:
         """See :class:`Sequences`."""
-        if self._drafted is not None:
-            trees, before = self._drafted
-            self._drafted = None
+        if self._before is not None:
+            before, self._before = self._before, None
             self._repeat(trees, before, [1 + len(path) for path in paths])
-        else:
-            self.cache.keep(paths, self.cursors)
+        elif trees.path is not None and any(map(_is_apart, paths)):
+            assert trees.cursors is not None
+            self.cache.keep(trees.path, trees.cursors)
         self.cursors = [cursor + step for cursor, step in zip(self.cursors, steps, strict=True)]
 
     def select(self, rows: Sequence[int]) -> None:
@@ -200,12 +279,13 @@ class CachedRows:
         self.cache.restore(before)
         start = 0
         for stop in sorted(set(lengths) - {chains.width}):
-            part = Trees(chains.tokens[:, :stop])
+            part = Trees(chains.tokens[:, :stop], cursors=chains.cursors)
             mask = self.place(part, start)
             forward(self.model, part.tokens[:, start:], self.cache, mask, 1)
             found[stop] = self.cache.snapshot()
             start = stop
-        for length, rows in rows_of.items():
+        numbers = upload(self.device, *map(torch.tensor, rows_of.values()))
+        for length, rows in zip(rows_of, numbers, strict=True):
             self.cache.put(found[length], rows)
 
     def _encoded(self, given: Sequence[list[int]]) -> tuple[KVCache, list[int]]:
@@ -213,3 +293,8 @@ class CachedRows:
         cache = self.cache.fresh()
         prefill(self.model, cache, given)
         return cache, [len(tokens) - 1 for tokens in given]
+
+
+def _is_apart(path: Sequence[int]) -> bool:
+    """Whether accepted nodes lie elsewhere than right behind node 0."""
+    return list(path) != list(range(1, len(path) + 1))

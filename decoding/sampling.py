@@ -6,8 +6,11 @@ what else is in the batch: row i uses its own u, drawn from its own seed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 
+from codegen.decoding.device import upload
 from codegen.kernels.accept import inverse_transform
 
 # Most nuclei fit in this many tokens; rows whose nucleus is larger are sorted whole.
@@ -37,6 +40,10 @@ def choose(
     if top_p >= 1:
         return inverse_transform(torch.softmax(scaled, -1), uniforms)
     total = torch.logsumexp(scaled, -1, keepdim=True)
+    if scaled.device.type != "cpu":  # to look how large the nuclei are would make the host wait
+        values, ids = scaled.sort(dim=-1, descending=True, stable=True)
+        picked = _nucleus((values - total).exp(), uniforms, top_p)
+        return ids.gather(-1, picked[:, None])[:, 0]
     values, ids = scaled.topk(min(_TOP, scaled.shape[-1]), dim=-1)
     probabilities = (values - total).exp()
     short = probabilities.double().sum(-1) < top_p  # float64: 512 terms must not round past top_p
@@ -49,6 +56,20 @@ def choose(
         picked = _nucleus(probabilities, uniforms[rows], top_p)
         token[rows] = ids.gather(-1, picked[:, None])[:, 0]
     return token
+
+
+def allow_only(logits: torch.Tensor, tokens_of: Mapping[int, Sequence[int]]) -> None:
+    """Forbids, in place, in some rows of logits [B, V] all tokens but those given by row; of a row
+    with none, nothing. One transfer to the device.
+    """
+    pairs = [(row, token) for row, tokens in tokens_of.items() for token in tokens]
+    if not pairs:
+        return
+    ((rows, ids),) = upload(logits.device, torch.tensor(pairs).T)
+    kept = logits[rows, ids]
+    for row in {row for row, _ in pairs}:
+        logits[row] = -torch.inf
+    logits[rows, ids] = kept
 
 
 def distribution(logits: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:

@@ -1,8 +1,10 @@
-"""Part of the site's build (mkdocs.yml)."""
+"""Part of the site's build (mkdocs.yml). ``python docs/hooks.py`` writes the page of numbers."""
 
 import logging
 import shutil
 from pathlib import Path
+
+import yaml
 
 ROOT = Path(__file__).parents[1]
 TREE = ROOT / "build" / "docs"  # where mkdocstrings looks for packages
@@ -24,3 +26,36 @@ def _not_python(folder: str, names: list[str]) -> list[str]:
 
 def _is_reference(record: logging.LogRecord) -> bool:
     return "target ':" not in record.getMessage()  # hub:org/name[:config][:split]
+
+
+_INTRODUCTION = """\
+# Numbers
+
+The figures that the README and the pages lead with: what prints each of them, on which machine,
+and when it was written down. Intervals are at 95 %. Sample sizes, versions and conditions are on
+the page that a row links to, which has more figures of the same run; `codegen bench` prints them
+as JSON. This page is made of `docs/results/numbers.yaml` by `python docs/hooks.py`."""
+
+
+def numbers() -> str:
+    """The page ``numbers.md``, made of ``results/numbers.yaml``."""
+    known = yaml.safe_load((ROOT / "docs" / "results" / "numbers.yaml").read_text())
+    lines = [_INTRODUCTION]
+    pages = dict.fromkeys(figure["page"] for figure in known["figures"])
+    for page in pages:
+        title = (ROOT / "docs" / page).read_text().partition("\n")[0].removeprefix("# ")
+        lines += ["", f"## {title}", "", f"From [{page}]({page}).", ""]
+        lines += ["| figure | value | command | machine | date |", "|---|---|---|---|---|"]
+        for one in known["figures"]:
+            if one["page"] == page:
+                cells = one["figure"].strip("| ").replace("**", "").split("|")
+                labelled = one["figure"].startswith("|")  # a whole row: its first cell is no value
+                value = " / ".join(cell.strip() for cell in cells[labelled:])
+                where = known["machines"][one["machine"]]
+                what = one["what"] + (" (README)" if "readme" in one else "")
+                lines.append(f"| {what} | {value} | `{one['command']}` | {where} | {one['date']} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    (ROOT / "docs" / "numbers.md").write_text(numbers())

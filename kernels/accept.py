@@ -1,23 +1,20 @@
-"""Which drafted tokens are accepted: of chains, of trees drawn without replacement, greedily.
+"""Which drafted tokens are accepted: of trees drawn without replacement, or greedily.
 
-A chain (arXiv 2211.17192): token j is accepted with probability min(1, q_j / p_j); the first that
-is not is replaced by a sample from the positive part of q - p, after a whole chain follows one from
-q. A tree (recursive rejection, arXiv 2402.14160): siblings are tried in the order drawn, and each
-rejection turns q into the normalized positive part of q - p and takes the token out of p. One such
-step turns a sample from p into one from q, so by induction over siblings and levels what is emitted
-follows the target.
+Recursive rejection (arXiv 2402.14160): siblings are tried in the order drawn, token x is accepted
+with probability min(1, q(x) / p(x)), and each rejection turns q into the normalized positive part
+of q - p and takes the token out of p. One such step turns a sample from p into one from q, so by
+induction over siblings and levels what is emitted follows the target. A chain (arXiv 2211.17192) is
+a tree of one child a node.
 """
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import torch
 
 from codegen.errors import InputError
 from codegen.kernels.backend import equal, run
-from codegen.kernels.logits import ACCEPT, gumbel
 
 TINY = 1e-12  # mass of q - p below which it is rounding
 
@@ -40,6 +37,7 @@ class Accepted(NamedTuple):
 def accept_tree(
     children: torch.Tensor,
     tokens: torch.Tensor,
+    depths: torch.Tensor,
     target: torch.Tensor,
     draft: torch.Tensor,
     uniforms: torch.Tensor,
@@ -50,6 +48,7 @@ def accept_tree(
     Args:
         children: int64 [B, N+1, K], each node's in the order drawn, -1 behind the last.
         tokens: int64 [B, N], of nodes 1 .. N.
+        depths: int64 [B, N+1], of nodes 0 .. N.
         target: probabilities [B, N+1, V] of what follows each node, any float type.
         draft: those by which the children of nodes 0 .. M-1 were drawn, [B, M, V].
         uniforms: float64 [B, depth, K] in [0, 1).
@@ -61,6 +60,8 @@ def accept_tree(
     rows, nodes, most = children.shape
     if tokens.shape != (rows, nodes - 1) or target.shape[:2] != (rows, nodes):
         raise InputError(f"A tree of {nodes} nodes needs as many target rows and tokens less one.")
+    if depths.shape != (rows, nodes):
+        raise InputError("depths must be [B, N+1].")
     if draft.shape[0] != rows or draft.shape[2] != target.shape[2] or uniforms.shape[2] < most:
         raise InputError("draft must be [B, M, V] and uniforms [B, depth, K].")
     given = (children, tokens, target, draft, uniforms, last)
@@ -68,9 +69,16 @@ def accept_tree(
     def kernel() -> Accepted:
         from codegen.kernels.gpu.accept import launch_tree
 
-        return Accepted(*launch_tree(*given))
+        return Accepted(*launch_tree(children, tokens, depths, *given[2:]))
 
-    return run("accept_tree", target, kernel, lambda: reference_tree(*given), equal)
+    return run(
+        "accept_tree",
+        target,
+        kernel,
+        lambda: reference_tree(*given),
+        equal,
+        variant=lambda: (most,),
+    )
 
 
 def reference_tree(
@@ -124,105 +132,45 @@ def _residual(q: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
 
 
 def accept_greedy(
-    children: torch.Tensor, tokens: torch.Tensor, best: torch.Tensor, depth: int
-) -> Accepted:
-    """Walks down trees along the target's most probable tokens; no probabilities are read.
+    tokens: torch.Tensor, parents: torch.Tensor, chosen: torch.Tensor
+) -> torch.Tensor:
+    """The path down each tree along tokens that are chosen already; no probabilities are read.
+
+    A node is accepted iff it is the token chosen after its parent and its parent is accepted.
 
     Args:
-        children, tokens: see :func:`accept_tree`.
-        best: int64 [B, N+1], the target's choice after each node.
-        depth: most levels of a tree.
-    """
-    given = (children, tokens, best, depth)
+        tokens: int64 [B, W], of nodes 0 .. W-1.
+        parents: int64 [B, W], each below its node; -1 for node 0 and for nodes without use.
+            Siblings hold different tokens.
+        chosen: int64 [B, W], the target's token after each node.
 
-    def kernel() -> Accepted:
+    Returns:
+        The accepted nodes below node 0, ascending, -1 behind the last, int64 [B, W-1].
+    """
+    given = (tokens, parents, chosen)
+
+    def kernel() -> torch.Tensor:
         from codegen.kernels.gpu.accept import launch_greedy
 
-        return Accepted(*launch_greedy(*given))
+        return launch_greedy(*given)
 
-    plainly = functools.partial(reference_greedy, *given)
-    return run("accept_greedy", best, kernel, plainly, equal, variant=(children.shape[2],))
+    return run("accept_greedy", tokens, kernel, lambda: reference_greedy(*given), equal)
 
 
 def reference_greedy(
-    children: torch.Tensor, tokens: torch.Tensor, best: torch.Tensor, depth: int
-) -> Accepted:
-    """The same, a level at a time."""
-    rows = len(children)
-    every = torch.arange(rows, device=children.device)
-    node = children.new_zeros(rows)
-    active = torch.ones_like(node, dtype=torch.bool)
-    path = children.new_full((rows, depth), -1)
-    padded = torch.cat([tokens.new_zeros(rows, 1), tokens], 1)
-    for level in range(depth):
-        below = children[every, node]  # [B, K]
-        good = (below >= 0) & (padded.gather(1, below.clamp(min=0)) == best[every, node][:, None])
-        active = active & good.any(1)
-        node = torch.where(active, below[every, good.long().argmax(1)], node)
-        path[:, level] = torch.where(active, node, -1)
-    return Accepted(path, (path >= 0).sum(1), best[every, node])
-
-
-def accept_chain(
-    tokens: torch.Tensor,
-    target: torch.Tensor,
-    draft: torch.Tensor,
-    uniforms: torch.Tensor,
-    seeds: torch.Tensor,
-    requests: torch.Tensor,
-    positions: torch.Tensor,
-) -> Accepted:
-    """Goes along chains of any lengths; the target's token is the largest of Gumbel variables.
-
-    Args:
-        tokens: int64 [B, K], -1 behind a row's last.
-        target: probabilities [B, K+1, V], any float type.
-        draft: those by which the tokens were drawn, [B, K, V]; one-hot for drafts without a model.
-        uniforms: float64 [B, K] in [0, 1).
-        seeds, requests, positions: int64 [B], for the noise (:mod:`codegen.kernels.logits`);
-            ``positions`` are those of ``tokens[:, 0]``.
-
-    Raises:
-        InputError: if the shapes do not fit together.
-    """
-    rows, most = tokens.shape
-    if target.shape[:2] != (rows, most + 1) or draft.shape != (rows, most, target.shape[2]):
-        raise InputError(f"Chains of {most} tokens need {most + 1} target rows and {most} drafts.")
-    given = (tokens, target, draft, uniforms, seeds, requests, positions)
-
-    def kernel() -> Accepted:
-        from codegen.kernels.gpu.accept import launch_chain
-
-        return Accepted(*launch_chain(*given))
-
-    return run("accept_chain", target, kernel, lambda: reference_chain(*given), equal)
-
-
-def reference_chain(
-    tokens: torch.Tensor,
-    target: torch.Tensor,
-    draft: torch.Tensor,
-    uniforms: torch.Tensor,
-    seeds: torch.Tensor,
-    requests: torch.Tensor,
-    positions: torch.Tensor,
-) -> Accepted:
-    """Speculative sampling (arXiv 2211.17192, algorithm 1) on whole tensors."""
-    rows, most = tokens.shape
-    every = torch.arange(rows, device=tokens.device)
-    at = tokens.clamp(min=0)[..., None]
-    p, q = (x[:, :most].float().gather(2, at)[..., 0] for x in (draft, target))  # [B, K]
-    good = (tokens >= 0) & (uniforms * p < q)  # with probability min(1, q / p)
-    count = good.long().cumprod(1).sum(1)  # tokens before the first rejection, [B]
-    rejected = (count < most) & (tokens[every, count.clamp(max=most - 1)] >= 0)
-    q = target[every, count].float()  # [B, V]
-    left = (q - draft[every, count.clamp(max=most - 1)].float()).clamp(min=0)
-    use = rejected & (left.sum(-1) > TINY)
-    weights = torch.where(use[:, None], left, q)
-    noise = gumbel(seeds, requests, positions + count, target.shape[2], ACCEPT)
-    steps = torch.arange(1, most + 1, device=tokens.device)
-    path = torch.where(steps <= count[:, None], steps, -1)
-    return Accepted(path, count, (weights.log() + noise).argmax(-1))
+    tokens: torch.Tensor, parents: torch.Tensor, chosen: torch.Tensor
+) -> torch.Tensor:
+    """The same; each step looks twice as far up."""
+    width = tokens.shape[1]
+    above = parents.clamp(min=0)
+    accepted = (parents >= 0) & (tokens == chosen.gather(1, above))
+    accepted[:, 0] = True
+    for _ in range((width - 1).bit_length()):
+        accepted &= accepted.gather(1, above)
+        above = above.gather(1, above)
+    number = torch.arange(width, device=tokens.device)
+    path = torch.where(accepted, number, width).sort(1).values[:, 1:]
+    return path.where(path < width, -1)
 
 
 def inverse_transform(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:

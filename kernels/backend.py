@@ -2,7 +2,8 @@
 
 A kernel that a GPU has not run before has to prove itself on it: its first results there are
 compared with the reference's, which are the ones that count meanwhile. One that differs, or can't
-be compiled or launched, gives way to the reference for good, with one warning. (A fault inside a
+be compiled or launched, gives way to the reference for the rest of the process, with one warning;
+one that passed is remembered for later processes (:mod:`codegen.kernels.known`). (A fault inside a
 running kernel ends the process's use of the device, as any does.)
 """
 
@@ -18,13 +19,16 @@ from typing import Any, TypeVar
 
 import torch
 
+from codegen.kernels.known import known
+
 TRIALS = 8  # results that are compared
 _T = TypeVar("_T")
 _Tensors = torch.Tensor | tuple[torch.Tensor, ...]
-_Key = tuple[str, torch.device, torch.dtype, tuple[int, ...]]
+_Key = tuple[torch.device, str]
 
 _left: dict[_Key, int] = {}  # comparisons still to come
 _failed: set[_Key] = set()
+_announced: set[torch.device] = set()
 _trusting = False
 
 
@@ -51,7 +55,7 @@ def run(
     reference: Callable[[], _T],
     same: Callable[[_T, _T], bool],
     rehearse: Callable[[], _T] | None = None,
-    variant: tuple[int, ...] = (),
+    variant: Callable[[], tuple[int, ...]] = tuple,
 ) -> _T:
     """The kernel's result, or the reference's where it can't run or is not trusted.
 
@@ -62,14 +66,30 @@ def run(
         same: whether what both returned agrees.
         rehearse: what is compared in place of ``kernel``, if that changes its arguments; it is
             called before ``reference``.
-        variant: what else than the type and row length of ``like`` the kernel is compiled for.
+        variant: what else than the type and row length of ``like`` the kernel is compiled for;
+            asked only where a kernel can run.
     """
-    key = (name, like.device, like.dtype, (like.shape[-1], *variant))
-    if not use_triton(like) or key in _failed:
+    if not use_triton(like):
         return reference()
-    if interpreting() or _trusting or _left.get(key, TRIALS) <= 0:
+    if interpreting() or _trusting:
         with _current(like.device):
             return kernel()
+    dtype = str(like.dtype).removeprefix("torch.")
+    form = " ".join(map(str, (name, dtype, like.shape[-1], *variant())))
+    key, facts = (like.device, form), known(like.device)
+    if form in facts.proved and key not in _failed:
+        with _current(like.device):
+            return kernel()
+    if key in _failed or (like.is_cuda and torch.cuda.is_current_stream_capturing()):
+        return reference()  # nothing can be compared while a graph is captured
+    if not facts.proved and like.device not in _announced:
+        _announced.add(like.device)
+        warnings.warn(
+            f"The GPU kernels have not run on {facts.device} before; their first results are"
+            " compared with PyTorch's. To check and time all of them: codegen bench gpu.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
     trouble = "its result differs from PyTorch's"
     found: list[_T] = []
     try:
@@ -80,6 +100,9 @@ def run(
     expected = reference()
     if found and same(found[0], expected):
         _left[key] = _left.get(key, TRIALS) - 1
+        if not _left[key]:
+            facts.proved.add(form)
+            facts.save()
     else:
         _failed.add(key)
         warnings.warn(

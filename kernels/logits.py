@@ -1,16 +1,13 @@
-"""What a vocabulary's worth of logits goes through: penalties and masks, noise, and draws from it.
+"""What a vocabulary's worth of logits goes through: penalties, noise, and draws from it.
 
-- :func:`adjust_logits`: grammar masks, bans, penalties and temperature over all rows of a draft in
-  one pass. A draft's tokens are context of the rows below them: a penalty that forgets them, or a
-  mask applied to the first row only, lets the verifier accept what plain decoding would not have
-  sampled.
+- :func:`penalize`: what rules against repetition say of some tokens of some rows, in one pass.
 - :func:`gumbel_top_k`: tokens drawn without replacement, in the order drawn (arXiv 1903.06059). The
   k largest of log-probabilities with Gumbel noise are such a draw, in falling order; recursive
   rejection needs that order.
 - :func:`gumbel`: noise that depends on (seed, request, position, token) and on nothing else, so
   that a row's draw is the same in any batch, in whatever order blocks run. Philox4x32-10 (Salmon et
   al. 2011) is a function from a counter and a key to random bits: here the key is the seed and the
-  counter (token, position, request, stream). This is the plain version of the noise in
+  counter (token, position, request, 0). This is the plain version of the noise in
   ``gpu/logits.py``: the bits are the same, the logarithms to within rounding.
 """
 
@@ -25,86 +22,51 @@ from codegen.errors import InputError
 from codegen.kernels.backend import close, run
 
 MOST = 16  # tokens of a draw
-DRAFT, ACCEPT = 0, 1  # streams: a draft's noise is not that of the token accepted in its place
 
 _MASK = 0xFFFFFFFF
 _ROUND_A, _ROUND_B = 0xD2511F53, 0xCD9E8D57
 _KEY_A, _KEY_B = 0x9E3779B9, 0xBB67AE85
 
 
-def adjust_logits(
-    logits: torch.Tensor,
-    tokens: torch.Tensor,
-    ancestors: torch.Tensor,
-    counts: torch.Tensor,
-    prompt: torch.Tensor,
-    settings: torch.Tensor,
-    allowed: torch.Tensor,
-    banned: torch.Tensor,
-) -> torch.Tensor:
-    """Logits float32 [B, T, V] by which row b's node i chooses what follows it.
-
-    In this order: the repetition penalty (arXiv 1909.05858) on tokens of the prompt or generated,
-    the frequency and presence penalties (OpenAI's) on generated ones, temperature, masks.
+def penalize(
+    logits: torch.Tensor, rows: torch.Tensor, ids: torch.Tensor, amounts: torch.Tensor
+) -> None:
+    """Changes some logits z in place: to a z + c where z is positive, else to b z + c.
 
     Args:
-        logits: [B, T, V], any float type.
-        tokens: int64 [B, T], the nodes'.
-        ancestors: int64 [B, T], bit j of node i says whether it sees node j, as in tree attention.
-        counts: int32 [B, V], how often each token was generated before node 0.
-        prompt: bool [B, V], the tokens of the prompt.
-        settings: float32 [B, 4]: repetition (1 is none), frequency, presence (0 is none) and
-            temperature (0 leaves the scale, for greedy choice).
-        allowed: int32 [B, T, ceil(V / 32)], a grammar's bits, token 0 the lowest of word 0.
-        banned: int64 [B, X], tokens ruled out, -1 for none.
-
-    Raises:
-        InputError: if the shapes do not fit together.
+        logits: [B, V], any float type.
+        rows, ids: int64 [N], whose logits, of which tokens; no place twice.
+        amounts: float64 [3, N], their a, b and c.
     """
-    rows, nodes, vocabulary = logits.shape
-    if tokens.shape != (rows, nodes) or ancestors.shape != (rows, nodes) or nodes > 64:
-        raise InputError("tokens and ancestors must be [B, T], T at most 64.")
-    if counts.shape != (rows, vocabulary) or prompt.shape != (rows, vocabulary):
-        raise InputError("counts and prompt must be [B, V].")
-    if allowed.shape != (rows, nodes, -(-vocabulary // 32)) or settings.shape != (rows, 4):
-        raise InputError("allowed must be [B, T, ceil(V / 32)] and settings [B, 4].")
-    given = (logits, tokens, ancestors, counts, prompt, settings, allowed, banned)
+    given = (rows, ids, amounts)
 
-    def kernel() -> torch.Tensor:
-        from codegen.kernels.gpu.logits import launch_adjust
+    def by_kernel(onto: torch.Tensor) -> torch.Tensor:
+        from codegen.kernels.gpu.logits import launch_penalize
 
-        return launch_adjust(*given)
+        launch_penalize(onto, *given)
+        return onto
 
-    return run("adjust_logits", logits, kernel, lambda: reference_adjust(*given), close)
+    def plainly() -> torch.Tensor:
+        reference_penalize(logits, *given)
+        return logits
+
+    run(
+        "penalize",
+        logits,
+        lambda: by_kernel(logits),
+        plainly,
+        close,
+        rehearse=lambda: by_kernel(logits.clone()),
+    )
 
 
-def reference_adjust(
-    logits: torch.Tensor,
-    tokens: torch.Tensor,
-    ancestors: torch.Tensor,
-    counts: torch.Tensor,
-    prompt: torch.Tensor,
-    settings: torch.Tensor,
-    allowed: torch.Tensor,
-    banned: torch.Tensor,
-) -> torch.Tensor:
-    """The same on whole tensors."""
-    rows, nodes, vocabulary = logits.shape
-    x = logits.float()
-    bits = torch.arange(nodes, device=x.device)
-    sees = (ancestors[:, :, None] >> bits) & 1  # [B, T, T]
-    generated = counts[:, None].repeat(1, nodes, 1).long()
-    generated.scatter_add_(2, tokens[:, None].expand(-1, nodes, -1), sees)
-    repetition, frequency, presence, temperature = settings[:, :, None, None].unbind(1)
-    seen = (generated > 0) | prompt[:, None]
-    x = torch.where(seen, torch.where(x > 0, x / repetition, x * repetition), x)
-    x = x - frequency * generated - presence * (generated > 0)
-    x = x / torch.where(temperature > 0, temperature, 1.0)
-    token = torch.arange(vocabulary, device=x.device)
-    permitted = (allowed.gather(2, (token // 32).expand(rows, nodes, -1)) >> token % 32) & 1 == 1
-    out = torch.zeros(rows, vocabulary + 1, dtype=torch.bool, device=x.device)
-    out.scatter_(1, torch.where(banned < 0, vocabulary, banned), True)
-    return x.masked_fill(~permitted | out[:, None, :-1], -torch.inf)
+def reference_penalize(
+    logits: torch.Tensor, rows: torch.Tensor, ids: torch.Tensor, amounts: torch.Tensor
+) -> None:
+    """The same by gathering and scattering."""
+    above, below, added = amounts.float()
+    old = logits[rows, ids]
+    logits[rows, ids] = (torch.where(old > 0, old * above, old * below) + added).to(logits.dtype)
 
 
 class Drawn(NamedTuple):
@@ -149,7 +111,7 @@ def gumbel_top_k(
         return Drawn(*launch_top_k(*given))
 
     plainly = functools.partial(reference_top_k, *given)
-    return run("gumbel_top_k", log_probs, kernel, plainly, close, variant=(k,))
+    return run("gumbel_top_k", log_probs, kernel, plainly, close, variant=lambda: (k,))
 
 
 def reference_top_k(
@@ -161,7 +123,7 @@ def reference_top_k(
 ) -> Drawn:
     """The same by sorting."""
     wide = log_probs.float()
-    keys = wide + gumbel(seeds, requests, positions, wide.shape[1], DRAFT)
+    keys = wide + gumbel(seeds, requests, positions, wide.shape[1])
     keys, tokens = keys.sort(dim=-1, descending=True, stable=True)
     keys, tokens = keys[:, :k], tokens[:, :k]
     alive = keys > -torch.inf
@@ -197,7 +159,6 @@ def gumbel(
     requests: torch.Tensor,
     positions: torch.Tensor,
     vocabulary: int,
-    stream: int,
 ) -> torch.Tensor:
     """Standard Gumbel variables, float32 [R, V].
 
@@ -207,7 +168,6 @@ def gumbel(
     Args:
         seeds, requests, positions: int64 [R].
         vocabulary: V.
-        stream: :data:`DRAFT` or :data:`ACCEPT`.
     """
     tokens = torch.arange(vocabulary, device=seeds.device)
     words = philox(
@@ -215,7 +175,7 @@ def gumbel(
         tokens[None],
         positions[:, None],
         requests[:, None],
-        torch.full_like(tokens, stream)[None],
+        torch.zeros_like(tokens)[None],
     )
     v = ((words.float() + 0.5) * 2.0**-32).clamp(max=1 - 2.0**-24)
     rest = 1 - v

@@ -63,14 +63,17 @@ def compact(states: Sequence[torch.Tensor], path: torch.Tensor, cursors: torch.T
 def reference_compact(
     states: Sequence[torch.Tensor], path: torch.Tensor, cursors: torch.Tensor
 ) -> None:
-    """The same, row by row; rows whose path lies together already cost nothing."""
-    for row, (nodes, cursor) in enumerate(zip(path.tolist(), cursors.tolist(), strict=True)):
-        kept = [node for node in nodes if node >= 0]
-        if kept == list(range(1, len(kept) + 1)):
-            continue
-        source = cursor + torch.tensor(kept, device=path.device)
-        for tensor in states:
-            tensor[row, :, cursor + 1 : cursor + 1 + len(kept)] = tensor[row, :, source]
+    """The same by indices; without waiting for the device, so all of ``path`` is moved there."""
+    steps = torch.arange(1, path.shape[1] + 1, device=path.device)
+    rows = torch.arange(len(path), device=path.device)
+    if path.device.type == "cpu":
+        path = path[:, : int((path >= 0).sum(1).max())]
+        steps = steps[: path.shape[1]]
+        rows = ((path >= 0) & (path != steps)).any(1).nonzero()[:, 0]
+    path, first = path[rows], cursors[rows, None]
+    target, source = first + steps, first + path.where(path >= 0, steps)
+    for tensor in states:
+        tensor[rows[:, None], :, target] = tensor[rows[:, None], :, source]
 
 
 def turn_slots(
@@ -119,7 +122,7 @@ def turn_slots(
         plainly,
         close,
         rehearse=lambda: by_kernel(states.clone()),
-        variant=(cosines.shape[1], neighbors),
+        variant=lambda: (cosines.shape[1], neighbors),
     )
 
 

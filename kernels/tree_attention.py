@@ -1,8 +1,12 @@
 """Attention that verifies trees of drafts: a row's prefix, and of the tree a node's ancestors.
 
-Row b's prefix lies in slots 0 .. n_b - 1 of the cache and its T nodes in the T slots behind; T
-differs not by row, n_b does. A chain is a tree in which all earlier nodes are ancestors, and plain
-decoding one with T = 1. Heads are grouped (GQA, arXiv 2305.13245).
+Row b's prefix lies in slots 0 .. n_b - 1 of the cache and the W nodes of its tree in the W slots
+behind; W is the same for all rows, n_b is not. A chain is a tree in which all earlier nodes are
+ancestors, and plain decoding one with W = 1. Heads are grouped (GQA, arXiv 2305.13245).
+
+What a node sees is one row of a table (:func:`pack`) that takes the place of a mask over all slots:
+its size does not depend on the length of the context, and nothing but its numbers changes from one
+round to the next.
 """
 
 from __future__ import annotations
@@ -14,88 +18,144 @@ from codegen.errors import InputError
 from codegen.kernels.backend import close, run
 
 MOST_NODES = 64  # bits of a mask
+LENGTH, BITS, DEPTH, FIRST = range(4)  # columns of a table
+
+
+def pack(lengths: torch.Tensor, among: torch.Tensor) -> torch.Tensor:
+    """The table of the trees of a batch, int64 [B, W, 4].
+
+    A node's row holds its prefix's length n_b, the bits of the nodes that it sees, itself among
+    them, its depth, and the first position that it sees, which is 0 (see :func:`narrow`).
+
+    Args:
+        lengths: int64 [B], the prefixes' n_b.
+        among: whether node i sees node j, bool [B, W, W] at (i, j), or [1, W, W] for all rows; true
+            on the diagonal. W is at most 64.
+    """
+    bits = (among.long() << torch.arange(among.shape[-1], device=among.device)).sum(-1)
+    depths = among.sum(-1) - 1
+    columns = torch.stack([torch.zeros_like(bits), bits, depths, torch.zeros_like(bits)], -1)
+    table = columns.repeat(len(lengths) // len(among), 1, 1)
+    table[..., LENGTH] = lengths[:, None]
+    return table
+
+
+def narrow(
+    table: torch.Tensor, *, window: int | None = None, chunk: int | None = None
+) -> torch.Tensor:
+    """The table [..., W, 4] of layers that see less: the last ``window`` positions, a node's own
+    among them, or those in the same chunk of ``chunk`` positions.
+    """
+    positions = table[..., LENGTH] + table[..., DEPTH]
+    if window is not None:
+        first = (positions - window + 1).clamp(min=0)
+    else:
+        assert chunk is not None
+        first = positions - positions % chunk
+    return torch.cat([table[..., :FIRST], first[..., None]], -1)
+
+
+def dense(table: torch.Tensor, queries: int, slots: int) -> torch.Tensor:
+    """The same as a mask, bool [B, T, S], of the trees' last T nodes over S slots."""
+    nodes = table.shape[1]
+    length, seen = table[:, :1, LENGTH], table[:, -queries:]  # [B, 1], [B, T, 4]
+    slot = torch.arange(slots, device=table.device)
+    node = slot - length  # the one that lies in a slot, [B, S]
+    inside = (node >= 0) & (node < nodes)
+    index = node.clamp(0, nodes - 1)
+    position = torch.where(inside, length + table[..., DEPTH].gather(1, index), slot)
+    among = (seen[..., BITS, None] >> index[:, None]) & 1 == 1
+    visible = torch.where(inside[:, None], among, (node < 0)[:, None])
+    return visible & (position[:, None] >= seen[..., FIRST, None])
 
 
 def tree_attention(
     q: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
-    lengths: torch.Tensor,
-    ancestors: torch.Tensor,
+    table: torch.Tensor,
     scale: float | None = None,
+    cap: float | None = None,
+    sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Softmax attention, [B, T, Hq, D] in the type of ``q``.
+    """Softmax attention, [B, T, Hq, D'] in the type of ``q``.
 
     Args:
-        q: [B, T, Hq, D], with T from 1 to 64.
-        keys, values: [B, Hkv, S, D], S at least the longest prefix and T; the nodes' own states are
+        q: [B, T, Hq, D], of the last T nodes of each tree.
+        keys, values: [B, Hkv, S, D] and [B, Hkv, S, D'], of any strides; the nodes' own states are
             in them. Hq is a multiple of Hkv.
-        lengths: int64 [B], the prefixes' n_b.
-        ancestors: int64 [B, T], 64 bits: bit j says whether node i sees node j. It always sees
-            itself. :func:`pack` makes them.
+        table: int64 [B, W, 4], of :func:`pack`; W is at least T.
         scale: of the scores, by default D ** -0.5.
+        cap: scores s become cap * tanh(s / cap) (Gemma 2, arXiv 2408.00118).
+        sinks: [Hq], scores of a key without a value that every query sees (gpt-oss).
 
     Raises:
         InputError: if the shapes do not fit together.
     """
-    _check(q, keys, values, lengths, ancestors)
-    given = (q, keys, values, lengths, ancestors, scale or q.shape[-1] ** -0.5)
+    _check(q, keys, values, table)
+    given = (q, keys, values, table, scale or q.shape[-1] ** -0.5, cap, sinks)
 
     def kernel() -> torch.Tensor:
         from codegen.kernels.gpu.tree_attention import launch
 
         return launch(*given)
 
-    shape = (q.shape[1], q.shape[2] // keys.shape[1])
-    return run("tree_attention", q, kernel, lambda: reference(*given), close, variant=shape)
+    def variant() -> tuple[int, ...]:
+        from codegen.kernels.gpu.tree_attention import settings_of, tree_settings
+
+        chosen = settings_of(q, keys, values)
+        block_t = tree_settings(chosen, table.shape[1], q.shape[3])["BLOCK_T"]
+        group = q.shape[2] // keys.shape[1]
+        return (group, cap is not None, sinks is not None, block_t, *chosen.values())
+
+    return run("tree_attention", q, kernel, lambda: reference(*given), close, variant=variant)
 
 
 def reference(
     q: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
-    lengths: torch.Tensor,
-    ancestors: torch.Tensor,
+    table: torch.Tensor,
     scale: float | None = None,
+    cap: float | None = None,
+    sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The same by PyTorch's attention with a dense mask."""
-    nodes = q.shape[1]
-    number = torch.arange(nodes, device=q.device)
-    among = (ancestors[:, :, None] >> number) & 1 == 1
-    among = among | torch.eye(nodes, dtype=torch.bool, device=q.device)
-    node = torch.arange(keys.shape[2], device=q.device) - lengths[:, None]  # [B, S]
-    index = node.clamp(0, nodes - 1)[:, None, :].expand(-1, nodes, -1)
-    inside = ((node >= 0) & (node < nodes))[:, None, :]
-    mask = (node < 0)[:, None, :] | (inside & among.gather(2, index))
-    found = functional.scaled_dot_product_attention(
-        q.transpose(1, 2), keys, values, attn_mask=mask[:, None], scale=scale, enable_gqa=True
-    )
-    return found.transpose(1, 2)
+    """The same with a dense mask."""
+    mask = dense(table, q.shape[1], keys.shape[2])[:, None]
+    q = q.transpose(1, 2)
+    if cap is None and sinks is None:
+        found = functional.scaled_dot_product_attention(
+            q, keys, values, attn_mask=mask, scale=scale, enable_gqa=True
+        )
+        return found.transpose(1, 2)
+    group = q.shape[1] // keys.shape[1]
+    keys, values = (states.repeat_interleave(group, 1) for states in (keys, values))
+    scores = (q @ keys.transpose(2, 3)).float() * (scale or q.shape[-1] ** -0.5)
+    if cap is not None:
+        scores = cap * torch.tanh(scores / cap)
+    scores = scores.masked_fill(~mask, -torch.inf)
+    if sinks is not None:
+        extra = sinks.float()[None, :, None, None].expand(*scores.shape[:3], 1)
+        scores = torch.cat([scores, extra], -1)
+    weights = torch.softmax(scores, -1)[..., : keys.shape[2]]
+    return (weights.to(values.dtype) @ values).transpose(1, 2)
 
 
-def pack(among: torch.Tensor) -> torch.Tensor:
-    """Masks bool [B, T, T] (does node i see node j?) as int64 [B, T]."""
-    bits = torch.arange(among.shape[-1], device=among.device)
-    return (among.long() << bits).sum(-1)
-
-
-def _check(
-    q: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    lengths: torch.Tensor,
-    ancestors: torch.Tensor,
-) -> None:
-    rows, nodes, heads, dim = q.shape
-    if not 1 <= nodes <= MOST_NODES:
-        raise InputError(f"A tree of {nodes} nodes does not fit a mask of 64 bits.", "Split it.")
-    if keys.shape != values.shape or keys.shape[0] != rows or keys.shape[3] != dim:
+def _check(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, table: torch.Tensor) -> None:
+    rows, queries, heads, dim = q.shape
+    nodes = table.shape[1]
+    if not queries <= nodes <= MOST_NODES or queries < 1:
+        raise InputError(
+            f"{queries} queries of a tree of {nodes} nodes do not fit a mask of 64 bits.",
+            f"Give 1 to {MOST_NODES} nodes, and queries of some of them.",
+        )
+    if keys.shape[:3] != values.shape[:3] or keys.shape[0] != rows or keys.shape[3] != dim:
         raise InputError(
             f"Queries {tuple(q.shape)}, keys {tuple(keys.shape)} and values {tuple(values.shape)}"
             " do not fit together.",
-            "Give [B, T, Hq, D] and twice [B, Hkv, S, D].",
+            "Give [B, T, Hq, D], [B, Hkv, S, D] and [B, Hkv, S, D'].",
         )
     if heads % keys.shape[1]:
         raise InputError(f"{heads} query heads can't share {keys.shape[1]} key heads evenly.")
-    if lengths.shape != (rows,) or ancestors.shape != (rows, nodes):
-        raise InputError("lengths must be [B] and ancestors [B, T].")
+    if table.shape != (rows, nodes, 4):
+        raise InputError(f"The table is {tuple(table.shape)}; it must be [B, W, 4], of pack().")

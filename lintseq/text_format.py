@@ -42,7 +42,9 @@ a small model's samples have a wrong count. A hunk says by lines of the state wh
 
 The lines with a blank before them are those just above the new ones: as few as are first found
 there, searching down from the last hunk's place. A hunk without them is at the top. Both forms are
-read by the same resolver.
+read by the same resolver, with the same repairs. In this form a line that lacks its sign is taken
+for one of the old state (``sign``), and blanks at the beginning of those don't count if only one
+place has them then (``indentation``).
 
 Stripping the end-of-sequence token, as a suffix, is the caller's part. Limits: a program that
 contains ``<|diff|>`` can't be written in this form.
@@ -73,6 +75,7 @@ _HEADER = re.compile(
 )
 _EXACT = re.compile(r"@@ -[0-9]+,[0-9]+ \+[0-9]+(?:,[0-9]+)? @@")
 ANCHORED = "@@ @@"
+_ANCHORED_HEADER = re.compile(r"@@\s*@@(?!@)(.*)")
 _FENCE = re.compile(r"```\w*\s*|~~~\w*\s*")
 
 
@@ -112,8 +115,8 @@ def read_hunk(body: Sequence[str]) -> HunkText | str:
     Args:
         body: its header and lines.
     """
-    if body[0].rstrip() == ANCHORED:
-        return _read_anchored(body[1:])
+    if match := _ANCHORED_HEADER.fullmatch(body[0]):
+        return _read_anchored(body, match[1].strip())
     match = _HEADER.fullmatch(body[0])
     if not match:
         return "bad_header"
@@ -142,21 +145,41 @@ def read_hunk(body: Sequence[str]) -> HunkText | str:
     return found
 
 
-def _read_anchored(rows: Sequence[str]) -> HunkText | str:
-    """A hunk of the anchored form; an empty line is of the kind above it, at the end nothing."""
-    rows, mends = list(rows), []
+def _read_anchored(body: Sequence[str], beside: str) -> HunkText | str:
+    """A hunk of the anchored form; an empty line is of the kind above it, at the end nothing.
+
+    Args:
+        body: its header and lines.
+        beside: what is in the header's line.
+    """
+    mends = ["header_text"] if beside else []
+    if not body[0].startswith(ANCHORED):
+        mends.append("header_spacing")
+    rows = [beside] if beside.startswith("+") else []
+    for row in body[1:]:
+        if _FENCE.fullmatch(row):
+            mends.append("fence")
+        elif row.startswith("\\ No newline"):
+            mends.append("no_newline_note")
+        elif row.startswith("-"):
+            return "bad_line"
+        else:
+            rows.append(row)
+    if "" in rows:
+        mends.append("blank_line")
     while rows and not rows[-1]:
         rows.pop()
-        mends = ["blank_line"]
     lines: list[str] = []
     sign = " "
     for row in rows:
-        if row and (row[0] not in "+ " or (row[0] == " " and sign == "+")):
-            return "bad_line"
-        mends = mends if row else ["blank_line"]
+        if row and row[0] not in "+ ":
+            mends.append("sign")
+            row = " " + row
+        if row.startswith(" ") and sign == "+":
+            mends.append("context")
         sign = row[0] if row else sign
         lines.append(row or sign)
-    if sign != "+":
+    if "+" not in (line[0] for line in lines):
         return "no_lines"
     return HunkText(0, 0, 0, 0, lines, mends, is_anchored=True)
 
@@ -247,6 +270,13 @@ def _found(context: Sequence[str], state: Sequence[str], floor: int) -> int:
     """Where the state first has the lines from line ``floor`` on, from 0; -1 if nowhere."""
     places = range(floor, len(state) - len(context) + 1)
     return next((n for n in places if _stands_at(context, state, n)), -1)
+
+
+def _found_once(context: Sequence[str], state: Sequence[str], floor: int) -> int:
+    """As :func:`_found`, whatever the indentation; -1 too if several places have the lines."""
+    flat, wanted = [line.strip() for line in state], [line.strip() for line in context]
+    places = [n for n in range(floor, len(state)) if flat[n : n + len(wanted)] == wanted]
+    return places[0] if len(places) == 1 else -1
 
 
 MARKER = "<|diff|>"
@@ -436,13 +466,15 @@ def resolve(
         text = text.replace("\r\n", "\n")
         mended.append(Mended(-1, -1, "crlf"))
     diffs, stray, complete = _split(text)
+    if any(_FENCE.fullmatch(line) for diff in diffs for line in _blocks(diff)[0]):
+        mended.append(Mended(-1, -1, "fence"))
     lines = from_text(base)
     edits: list[Edit] = []
     malformed: list[Malformed] = []
     index = 0
     for number, diff in enumerate(diffs):
         prose, *bodies = _blocks(diff)
-        stray += sum(1 for line in prose if line.strip())
+        stray += sum(1 for line in prose if not _is_blank(line))
         if not bodies:
             continue
         cut_off = number == len(diffs) - 1 and not complete
@@ -479,12 +511,16 @@ def _split(text: str) -> tuple[list[str], int, bool]:
     # missing.
     first, *diffs = re.split(r"\n?" + re.escape(MARKER), text)
     for end in range(1, len(diffs)):
-        if not diffs[end - 1].strip() and not diffs[end].strip():
+        if not diffs[end - 1].strip() and all(map(_is_blank, diffs[end].split("\n"))):
             rest = "\n".join(diffs[end + 1 :]).split("\n")
             return [first, *diffs[: end - 1]], sum(1 for line in rest if line.strip()), True
     diffs = [first, *diffs]
     diffs[-1] = _without_cut_line(diffs[-1])
     return diffs, 0, False
+
+
+def _is_blank(line: str) -> bool:
+    return not line.strip() or _FENCE.fullmatch(line) is not None
 
 
 def _without_cut_line(diff: str) -> str:
@@ -531,6 +567,8 @@ def _hunks(
         floor = above[-1].start if above else 0
         context = read.context
         place = _found(context, state, floor)
+        if place < 0 and (place := _found_once(context, state, floor)) >= 0:
+            read.mends.append("indentation")
         if place < 0 or (above and not context):
             return [], "context_not_found"
         return hunks_at(read, place), "truncated" if at_cut else ""

@@ -168,6 +168,13 @@ _UP, _DOWN = (
     (r"(?:lower|less|fewer|below|under|younger|earlier|shorter|smaller)"),
 )
 _NO_THAN = r"(?! (?:\w+ )?than\b)"
+# A phone number, or a room number, is no number of phones or rooms.
+_BEFORE_NUMBER = """
+    the a an total average overall what same and by with of in on or for than as to is their its
+    each per exact combined different give show find list return count whose which has have had at
+    having from every any most least more less over under above below know tell want get
+"""
+_NUMBER_OF = rf"(?:^|[^\w\s] *|\b(?:{'|'.join(_BEFORE_NUMBER.split())}) +|  +)\bnumbers? of\b"
 _PATTERNS = (
     # What no query answers.
     ("chat", r"^\W*(?:hi|hello|hey|thanks|thank you|good morning|how are you)\b"),
@@ -185,6 +192,12 @@ _PATTERNS = (
         r"|increase|write|translate|explain|describe|summari[sz]e)\b",
     ),
     ("someone", r"\b(?:he|she|him|his|her|hers|himself|herself|you|your|i|my)\b(?! \w+ id\b)"),
+    # What is in a column at this time, or is not.
+    (
+        "no value",
+        r"(?:\bnot|n['’]t) (?:yet )?(?:know|known|recorded|given|entered|stated|filled)\b",
+    ),
+    ("state", r"\b(?:still|any ?more|already|so far|yet)\b"),
     # Comparisons, before negation and alternatives, whose words they use.
     ("between", rf"\bbetween\b.+?\band\b|\bfrom {_NUMBER} (?:to|until|through) {_NUMBER}"),
     (
@@ -230,7 +243,7 @@ _PATTERNS = (
     ("share", r"\b(?:percent(?:age)?s?|proportion|fraction|ratio|share)\b"),
     ("arithmetic", r"\bdifference (?:between|in)\b|\bminus\b|\bmultipl\w+|\bcombined with\b"),
     ("arithmetic", r"\b(?:median|variance|standard deviation|growth|trend|correlation)\b"),
-    ("count", r"\bhow many\b|\bnumbers? of\b|\bcount(?: of)?\b|\bamount of\b|\bhow often\b"),
+    ("count", rf"\bhow many\b|{_NUMBER_OF}|\bcount(?: of)?\b|\bamount of\b|\bhow often\b"),
     ("average", r"\b(?:average|avg|mean|averages)\b"),
     ("total", r"\b(?:total|sum|altogether|together|overall|combined|totals|in all(?=\W*$))\b"),
     # Time that moves.
@@ -272,6 +285,8 @@ def unmet(asked: Asked) -> Iterator[Doubt]:
             yield Doubt("cue", text.format(said=said))
     yield from _values(asked)
     yield from _not_shown(asked)
+    yield from _said_otherwise(asked)
+    yield from _shared_extremes(asked)
     yield from _unasked(asked, kinds)
 
 
@@ -284,6 +299,46 @@ def _not_shown(asked: Asked) -> Iterator[Doubt]:
         meant = {c.name for c in columns if {*map(stem, c.words)} & {said[0], said[-1]}}
         if meant and not meant & shown:
             yield Doubt("cue", f"The query found does not show {match[1]!r}.")
+
+
+_AFFIXES = frozenset({"on", "at", "id", "no", "code", "date", "time", "is", "has"})
+
+
+def _said_otherwise(asked: Asked) -> Iterator[Doubt]:
+    """Who "left", where left_on is not used; the "manager", where manager_id is not."""
+    used = {clause.column.name for clause in asked.clauses if clause.column}
+    known = {stem(stem(word)) for table in asked.tables for word in table.words}
+    known |= {stem(stem(w)) for c in asked.clauses if c.column for w in c.column.words}
+    said = {stem(stem(t.text.lower())): t.text for t in tokenize(asked.rest) if t.text.isalpha()}
+    for table in asked.tables:
+        for column in table.columns:
+            words = [word for word in column.words if word.isalnum()]
+            bare = [stem(stem(word)) for word in words if word not in _AFFIXES]
+            if column.name in used or len(bare) != 1 or len(words) == 1:
+                continue
+            if bare[0] in said and bare[0] not in known:
+                text = f"The question says {said[bare[0]]!r}; the query found does not use"
+                yield Doubt("cue", f"{text} {column.name}.")
+    cues = [cue for cue in asked.cues if cue.kind in ("average", "total")]
+    parts = _parts(asked)
+    for clause in asked.of("select"):
+        for cue in cues if clause.aggregate in ("SUM", "AVG") else ():
+            behind = (t.text.lower() for t in asked.tokens if t.start >= cue.end)
+            word = next((w for w in behind if w.isalpha() and w not in LIGHT_WORDS), "")
+            if word and not _is_a_cue(word) and not _taken_for(word, parts, asked):
+                yield Doubt("cue", f"I did not understand {word!r}.")
+
+
+def _shared_extremes(asked: Asked) -> Iterator[Doubt]:
+    """The members on the dearest plan are several, though one plan is the dearest."""
+    limits = [value for clause in asked.of("limit") for value in clause.values]
+    shown = {clause.table for clause in asked.of("select")}
+    for clause in asked.of("order") if limits == ["1"] else ():
+        for table in asked.tables:
+            is_one_of_many = any(key.table == clause.table for key in table.foreign_keys)
+            if not clause.aggregate and table.name in shown - {clause.table} and is_one_of_many:
+                name = clause.column.name if clause.column else clause.table
+                yield Doubt("cue", f"Several {table.name} may share the same {name}.")
 
 
 def _never(_asked: Asked, _cue: Cue) -> bool:
@@ -448,6 +503,8 @@ _MET: dict[str, Callable[[Asked, Cue], bool]] = {
     "more": _compares(">", ">=", "between"),
     "compared": _compares("<", "<=", ">", ">=", "!="),
     "unequal": _negated,
+    "no value": _compares("is null"),
+    "state": lambda asked, _cue: bool(asked.of("where", "having", "never")),
     "order": _has("order"),
     "first few": _limited,
     "how often": _has("order"),
@@ -672,6 +729,39 @@ def _parts(asked: Asked) -> list[tuple[str, tuple[str, ...]]]:
 
 
 _ALIKE = 0.75
+# Alike by the company they keep, and never the same.
+_RIVALS = tuple(
+    tuple(frozenset(map(stem, words.split())) for words in line.split("|"))
+    for line in """
+    revenue sales turnover proceeds | profit margin gain | budget | cost expense spending
+    arrival arrive arrived | departure depart departed
+    birth born | death died dead
+    buyer customer client | seller supplier vendor
+    start begin opening opened | end finish closing closed
+    win won winner | loss lost loser | draw tie
+    home | away
+    import imported | export exported
+    income salary wage | tax
+    height | weight | width | length | depth
+    mother | father
+    husband | wife
+    teacher | student pupil
+    author writer | publisher | editor
+    actor actress | director | producer
+    borrowed | returned
+    received | sent
+    latitude | longitude
+    sunrise | sunset
+    north | south | east | west
+    male man men boy | female woman women girl
+    """.strip().splitlines()
+)
+
+
+def _are_rivals(one: str, other: str) -> bool:
+    a, b = stem(one), stem(other)
+    places = [[n for n, s in enumerate(sets) if w in s] for sets in _RIVALS for w in (a, b)]
+    return any(p and q and p != q for p, q in zip(places[::2], places[1::2], strict=True))
 
 
 def _taken_for(word: str, parts: Sequence[tuple[str, tuple[str, ...]]], asked: Asked) -> str:
@@ -680,10 +770,12 @@ def _taken_for(word: str, parts: Sequence[tuple[str, tuple[str, ...]]], asked: A
         if bare in {stem(one) for one in words}:
             return part
     for part, words in parts:
-        if asked.nearest.get(word) == words:
+        if asked.nearest.get(word) == words and not any(_are_rivals(word, w) for w in words):
             return part
         plain = [one for one in words if one not in LIGHT_WORDS]
-        if asked.alike and any(asked.alike(word, one) >= _ALIKE for one in plain):
+        if asked.alike and any(
+            asked.alike(word, one) >= _ALIKE and not _are_rivals(word, one) for one in plain
+        ):
             return part
     return ""
 

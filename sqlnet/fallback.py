@@ -1,36 +1,47 @@
-"""A language model for what one sketch can't say: joins, grouping, ordering.
+"""A language model behind the sketch: it writes several statements, and their results vote.
 
-The model sees the schema's names and types, never the rows. What it writes passes the same gate as
-everything else (:func:`codegen.sqlnet.sql.validate`) and runs on the same read-only database. An
-error of the gate or of the database is told to the model once, and it may try again. The result is
-no more reliable than the model: it has no confidence.
+The model sees the names and types of the tables that matter (:func:`prompt_of`), never the rows.
+Each statement passes the same gate as everything else (:func:`codegen.sqlnet.sql.validate`) and
+runs on the same read-only database. The result that most samples give is the answer; the share that
+gives it is its confidence (self-consistency by execution, Shi et al. 2022, arXiv 2204.11454; voting
+with one correction as in CSC-SQL, arXiv 2505.13271). If none runs, an error is told to the model
+once. Where the model can be held to a grammar, :mod:`codegen.sqlnet.grammar` has it.
+
+Limit: no vote finds a mistake that most samples make.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Rows, StatementLimits
+from codegen.sqlnet.grammar import CANNOT
+from codegen.sqlnet.joins import JoinGraph, PlanError
 from codegen.sqlnet.linking import overlaps
+from codegen.sqlnet.plan_features import LinkedSchema, mentions_of
 from codegen.sqlnet.query import Column, Statement, Table, UnsafeSQLError
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import validate
 from codegen.sqlnet.words import stem, tokenize
 
-TRIES = 2
 MOST_SHOWN = 2000  # characters of a failed answer that the model, and the user, see again
 MOST_SIGNS = 10_000  # of a statement; checking takes the longer the more it holds
-_MOST_COLUMNS = 400  # told to the model, of all tables
-_MOST_OF_A_TABLE = 100
+BUDGET = 8000  # characters of the schema in a prompt, about 2,000 tokens
+_MOST_OF_A_TABLE = 100  # columns
 _FENCE = re.compile(r"```(?:[a-z]*\n)?(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 _BEGINNING = re.compile(r"\b(?:select|with)\b.*", re.DOTALL | re.IGNORECASE)
+_DECLINED = re.compile(rf"\s*(?:```\w*\s*)?{CANNOT}\b:?\s*(.{{0,300}})", re.IGNORECASE)
 _OTHER = re.compile(
     r"\b(?:alter|analyze|attach|begin|create|delete|detach|drop|insert|pragma|reindex|replace"
     r"|savepoint|set|update|vacuum)\b",
     re.IGNORECASE,
 )
+
+Complete = Callable[[str, int], Sequence[str]]
+"""A prompt and a number -> so many completions of it, the first the most probable one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,96 +50,189 @@ class Written:
 
     Attributes:
         statement: None if nothing that it wrote may run.
-        rows: what the statement gave; None if there is no database, or it failed.
+        rows: what the statement gave; None if there is no database, it failed, or too few samples
+            agree.
         failure: why there is no statement or there are no rows.
         text: what the model wrote, cut to ``MOST_SHOWN`` characters.
+        votes: samples that gave this result.
+        samples: all of them.
+        declined: whether the model says that the database can't answer.
     """
 
     statement: Statement | None
     rows: Rows | None = None
     failure: str = ""
     text: str = ""
+    votes: int = 0
+    samples: int = 0
+    declined: bool = False
 
 
 def write(
     question: str,
     schema: Schema,
-    complete: Callable[[str], str],
+    complete: Complete,
     limits: StatementLimits = DEFAULT_LIMITS,
+    *,
+    samples: int = 1,
+    linked: LinkedSchema | None = None,
 ) -> Written:
     """Asks a language model for the SQL of a question, and runs it where there is a database.
 
     Args:
         question: what is asked.
         schema: what can be asked.
-        complete: gives the model's answer to a prompt.
-        limits: of the statement.
+        complete: the model.
+        limits: of each statement.
+        samples: how many statements vote.
+        linked: the cells of the database, to which the question's words are linked.
     """
     dialect = schema.database.dialect if schema.database else "sqlite"
-    prompt = prompt_of(question, schema, dialect)
-    written = Written(None, failure="The model wrote no SQL.")
-    for _ in range(TRIES):
-        text = complete(prompt)
-        shown = text.strip()[:MOST_SHOWN]
-        written = replace(_tried(text, schema, dialect, limits), text=shown)
-        if not written.failure:
-            break
-        prompt = (
-            f"{prompt_of(question, schema, dialect)}\n\nYou wrote:\n{shown}\n\n"
-            f"That failed: {written.failure}\nWrite a corrected statement."
-        )
-    return written
+    prompt = prompt_of(question, schema, dialect, linked)
+    texts = complete(prompt, samples)
+    tried = {text: _tried(text, schema, dialect, limits) for text in dict.fromkeys(texts)}
+    votes = Counter(_result(tried[text]) for text in texts if not _failed(tried[text]))
+    if votes:
+        most, count = max(votes.items(), key=lambda pair: pair[1])
+        found = next(one for one in map(tried.__getitem__, texts) if _result(one) == most)
+        found = replace(found, votes=count, samples=len(texts))
+        if len(texts) > 2 and 2 * count < len(texts):
+            failure = f"Only {count} of {len(texts)} answers of the model agree."
+            return replace(found, rows=None, failure=failure)
+        return found
+    first = tried[texts[0]] if texts else Written(None, failure="The model wrote no SQL.")
+    again = complete(
+        f"{prompt}\n\nYou wrote:\n{first.text}\n\nThat failed: {first.failure}\n"
+        "Write a corrected statement.",
+        1,
+    )
+    second = _tried(again[0], schema, dialect, limits) if again else first
+    return replace(second, votes=int(not second.failure), samples=len(texts))
+
+
+def _failed(written: Written) -> bool:
+    return bool(written.failure) and not written.declined
+
+
+def _result(written: Written) -> object:
+    """What is voted on: the rows in any order, else the statement; one for all that declined."""
+    if written.declined:
+        return CANNOT
+    if written.rows is None:
+        return written.statement
+    rows = Counter(tuple(sorted(map(repr, row))) for row in written.rows.rows)
+    return frozenset(rows.items()), written.rows.cut
 
 
 def _tried(text: str, schema: Schema, dialect: str, limits: StatementLimits) -> Written:
+    shown = text.strip()[:MOST_SHOWN]
     try:
+        if declined := _DECLINED.match(_after_thinking(text)):
+            said = f"The model says that the database can't answer: {declined[1].strip() or '-'}"
+            return Written(None, failure=said, text=shown, declined=True)
         statement = statement_from(text, schema, dialect)
         if schema.database is None:
-            return Written(statement)
+            return Written(statement, text=shown)
         try:
-            return Written(statement, schema.database.execute(statement, limits))
+            return Written(statement, schema.database.execute(statement, limits), text=shown)
         except DatabaseError as error:
-            return Written(statement, failure=str(error))
+            return Written(statement, failure=str(error), text=shown)
     except UnsafeSQLError as error:
-        return Written(None, failure=str(error))
+        return Written(None, failure=str(error), text=shown)
 
 
-def prompt_of(question: str, schema: Schema, dialect: str) -> str:
-    """The question and the schema as a prompt."""
-    lines = []
-    for table, shown in _told(question, schema):
-        columns = ", ".join(
-            f'"{_quoted(column.name)}" {"REAL" if column.type == "real" else "TEXT"}'
-            for column in shown
-        )
-        name = f'"{_quoted(table.name)}"'
-        if table.namespace:
-            name = f'"{_quoted(table.namespace)}".{name}'
-        lines.append(f"CREATE TABLE {name} ({columns});")
-    tables = "\n".join(lines)
+# --- what the model is told -----------------------------------------------------------------------
+
+
+def prompt_of(
+    question: str, schema: Schema, dialect: str, linked: LinkedSchema | None = None
+) -> str:
+    """The question and the part of the schema that it is about, as a prompt.
+
+    With ``linked``, words of the question that are cells are named with their columns.
+    """
     return (
-        f"Database ({dialect}):\n{tables}\n\n"
+        f"Database ({dialect}):\n{schema_text(question, schema, linked)}\n\n"
         f"Write one {dialect} SELECT statement that answers the question. Use only these tables and"
-        f" columns. Answer with the SQL alone.\n\nQuestion: {question}"
+        " columns, and return only what is asked for. Answer with the SQL alone, or with "
+        f"{CANNOT}: and a reason if the database does not hold it.\n\nQuestion: {question}"
     )
 
 
-def _told(question: str, schema: Schema) -> list[tuple[Table, tuple[Column, ...]]]:
-    """The tables that share most with the question, as many as fit, with columns that do."""
-    asked = {stem(token.text.lower()) for token in tokenize(question)}
-    shares = overlaps(question, schema.tables)
-    told, left = [], _MOST_COLUMNS
-    for number in sorted(range(len(shares)), key=lambda i: -shares[i]):
-        table = schema.tables[number]
-        columns = table.columns
-        if len(columns) > _MOST_OF_A_TABLE:
-            near = sorted(columns, key=lambda c: -len(asked & {stem(word) for word in c.words}))
-            columns = tuple(near[:_MOST_OF_A_TABLE])
-        left -= len(columns)
-        if left < 0:
+def schema_text(question: str, schema: Schema, linked: LinkedSchema | None = None) -> str:
+    """Tables, joins and linked cells, at most about ``BUDGET`` characters."""
+    tables, graph = schema.tables, JoinGraph(tuple(schema.tables))
+    cells = [*_cells(question, linked)] if linked else []
+    hit = {number for number, _ in cells}
+    shares = overlaps(question, tables)
+    scores = [share + (number in hit) for number, share in enumerate(shares)]
+    order = sorted(range(len(tables)), key=lambda number: -scores[number])
+    lines: dict[int, str] = {}
+    left = BUDGET
+    for number in _with_bridges(order, scores, graph):
+        line = _table_line(tables[number], question)
+        left -= len(line)
+        if left < 0 and lines:
             break
-        told.append((number, columns))
-    return [(schema.tables[number], columns) for number, columns in sorted(told)]
+        lines[number] = line
+    joins = dict.fromkeys(
+        f"-- {_column(tables[join.child], one)} = {_column(tables[join.parent], other)}"
+        for join in graph.joins
+        if join.child in lines and join.parent in lines and join.origin != "same name"
+        for one, other in zip(join.child_columns, join.parent_columns, strict=True)
+    )
+    said = [text for number, text in cells if number in lines]
+    return "\n".join([*(lines[number] for number in sorted(lines)), *joins, *said])
+
+
+def _with_bridges(order: Sequence[int], scores: Sequence[float], graph: JoinGraph) -> list[int]:
+    """The tables by score; those that connect the best ones come with them."""
+    best = [number for number in order[:4] if scores[number] > 0]
+    try:
+        between = graph.trees(best)[0].tables if best else frozenset()
+    except PlanError:
+        between = frozenset()
+    return list(dict.fromkeys([*best, *sorted(between), *order]))
+
+
+def _table_line(table: Table, question: str) -> str:
+    columns: Sequence[Column] = table.columns
+    if len(columns) > _MOST_OF_A_TABLE:
+        asked = {stem(token.text.lower()) for token in tokenize(question)}
+        near = sorted(columns, key=lambda c: -len(asked & {stem(word) for word in c.words}))
+        columns = near[:_MOST_OF_A_TABLE]
+    listed = ", ".join(
+        f"{_quoted(column.name)} {'REAL' if column.type == 'real' else 'TEXT'}"
+        for column in columns
+    )
+    name = _quoted(table.name)
+    if table.namespace:
+        name = f"{_quoted(table.namespace)}.{name}"
+    return f"CREATE TABLE {name} ({listed});"
+
+
+def _cells(question: str, linked: LinkedSchema) -> Iterator[tuple[int, str]]:
+    """The cells that the question has word for word: the table's number, and a line."""
+    for mention in mentions_of(question, tokenize(question), linked):
+        for item, cell in mention.cells.items():
+            if cell.casefold() == mention.text.casefold():
+                column = _column(linked.tables[item.table], item.column)
+                yield item.table, f"-- {column} has {cell!r}"
+
+
+def _column(table: Table, column: int) -> str:
+    return f"{_quoted(table.name)}.{_quoted(table.columns[column].name)}"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+# --- what the model wrote -------------------------------------------------------------------------
+
+
+def _after_thinking(text: str) -> str:
+    return text.rpartition("</think>")[2].partition("<think>")[0]
 
 
 def statement_from(text: str, schema: Schema, dialect: str) -> Statement:
@@ -137,7 +241,7 @@ def statement_from(text: str, schema: Schema, dialect: str) -> Statement:
     Raises:
         UnsafeSQLError: if there is none, or it may not run.
     """
-    text = text.rpartition("</think>")[2].partition("<think>")[0]
+    text = _after_thinking(text)
     fence = _FENCE.search(text)
     code = fence[1] if fence else text
     found = _BEGINNING.search(code)
@@ -154,7 +258,3 @@ def statement_from(text: str, schema: Schema, dialect: str) -> Statement:
     ):
         raise UnsafeSQLError("The model's statement leaves a value open.")
     return Statement(sql, (), dialect)
-
-
-def _quoted(name: str) -> str:
-    return name.replace('"', '""')

@@ -13,7 +13,6 @@ statement passes the same gate as any other.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +25,6 @@ from codegen.sqlnet.query import Column, ForeignKey, Statement, Table, UnsafeSQL
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import validate
 from codegen.sqlnet.words import stem, tokenize, words_of
-
-_JOIN = re.compile(r"\s*([^=]+?)\s*=\s*([^=]+?)\s*")
 
 
 class Named(Config):
@@ -127,9 +124,8 @@ class Layer(Config):
 
     def _joins_of(self, table: Table) -> Iterator[ForeignKey]:
         for text in self.joins:
-            found = _JOIN.fullmatch(text)
-            ends = [end.rpartition(".") for end in found.groups()] if found else []
-            if not ends or not all(table for table, _, _ in ends):
+            ends = [end.strip().rpartition(".") for end in text.split("=")]
+            if len(ends) != 2 or not all(table for table, _, _ in ends):
                 raise InputError(
                     f"The join {text!r} can't be read.", "Write: orders.customer_id = customers.id"
                 )

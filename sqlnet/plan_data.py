@@ -14,7 +14,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from codegen.errors import CodegenError, InputError
 from codegen.paths import plain_name
 from codegen.records import write_atomic
 from codegen.schema import conform
+from codegen.sqlnet.answers import equal_rows
 from codegen.sqlnet.databases import StatementLimits
 from codegen.sqlnet.databases.files import Database, SqliteDatabase
 from codegen.sqlnet.databases.sqlite import SqliteEngine
@@ -61,7 +61,6 @@ _OPERATORS = {
     exp.LTE: "<=",
 }
 _FLIPPED = {">": "<", "<": ">", ">=": "<=", "<=": ">="}
-_MOST_COLUMNS = 6  # of a result whose columns are tried in any order
 
 _LIMITS = StatementLimits(seconds=10.0, rows=20_000)
 
@@ -232,7 +231,7 @@ def gold_plan(gold: GoldQuestion, graph: JoinGraph, database: Database) -> Query
         except PlanError:
             return False
         found = run_rows(database, statement.text, statement.parameters)
-        return found is not None and same_rows(found, wanted, ordered=ordered)
+        return found is not None and equal_rows(found, wanted, ordered=ordered)
 
     if (found := simplest(plan, gives_gold)) is None:
         raise OutsideError("another result")
@@ -269,53 +268,6 @@ def simplest(plan: QueryPlan, gives_gold: Callable[[QueryPlan], bool]) -> QueryP
         if gives_gold(candidate):
             return candidate
     return None
-
-
-def same_rows(
-    found: Sequence[Sequence[Any]],
-    wanted: Sequence[Sequence[Any]],
-    *,
-    ordered: bool,
-    exact: bool = True,
-    plain: Callable[[Any], Any] | None = None,
-) -> bool:
-    """Whether two results are equal: rows in any order unless ``ordered``, columns in any order.
-
-    Args:
-        found: what may have further columns, unless ``exact``.
-        wanted: what it is compared with.
-        plain: what of a cell is compared; by default the cell, numbers to four places, as Spider's
-            execution accuracy nearly does.
-    """
-    if len(found) != len(wanted):
-        return False
-    if not wanted:
-        return True
-    width, given = len(wanted[0]), len(found[0])
-    if given < width or (exact and given != width):
-        return False
-    left, right = ([tuple(map(plain or rounded, row)) for row in rows] for rows in (found, wanted))
-    orders: Iterable[Sequence[int]] = (range(width),)
-    if given <= _MOST_COLUMNS:
-        columns = [Counter(row[i] for row in left) for i in range(given)]
-        needed = [Counter(row[i] for row in right) for i in range(width)]
-        orders = (
-            order
-            for order in permutations(range(given), width)
-            if all(columns[i] == needed[j] for j, i in enumerate(order))
-        )
-    for order in orders:
-        picked = [tuple(row[i] for i in order) for row in left]
-        if picked == right if ordered else Counter(picked) == Counter(right):
-            return True
-    return False
-
-
-def rounded(value: Any) -> Any:
-    """A number to four places; anything else as it is."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return value
-    return round(float(value), 4)
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ put on the list.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Container, Mapping, Sequence
 
@@ -30,6 +31,9 @@ from codegen.sqlnet.query import (
     Value,
 )
 from codegen.sqlnet.words import number_of, one_line
+
+# It would write statements that it can't parse to the terminal, as they are.
+logging.getLogger("sqlglot").addHandler(logging.NullHandler())
 
 
 def to_sql(query: Query, table: Table, dialect: str = "sqlite") -> Statement:
@@ -60,6 +64,23 @@ def distinct_values(table: Table, column: int, most: int, dialect: str = "sqlite
     """The statement for the distinct values of a column, ``most`` of them at most."""
     select = exp.select(_column(table.columns[column])).distinct().from_(_table(table)).limit(most)
     return Statement(select.sql(dialect=dialect), (), dialect)
+
+
+_MARK = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\?""")
+
+
+def with_values(statement: Statement) -> str:
+    """The text of a statement with its values in place of the placeholders."""
+    values = iter(statement.parameters)
+
+    def literal(match: re.Match[str]) -> str:
+        if match[0] != "?":
+            return match[0]
+        value = next(values)
+        kind = exp.Literal.string(value) if isinstance(value, str) else exp.convert(value)
+        return kind.sql(dialect=statement.dialect)
+
+    return _MARK.sub(literal, statement.text)
 
 
 def check_dialect(dialect: str) -> None:

@@ -5,21 +5,19 @@ A file of questions is JSON lines with ``question`` and ``db_id`` (a file of tha
 is given by ``answer`` (rows; with ``ordered``, and ``accepted`` with other answers that are right
 too), or by ``query`` or ``queries``, which are run; a question with neither can't be answered.
 
-An answer is right if its rows are the expected ones, in any order unless it was asked for, numbers
-to four places, texts without regard to case, columns in any order; further columns do no harm
-beside rows that are given as ``answer``. To abstain is right where the question can't be answered,
+What a right answer is: :mod:`codegen.sqlnet.answers`; further columns do no harm beside rows that
+are given as ``answer``. To abstain is right where the question can't be answered,
 or has ``abstain_ok``. Wrong is what is shown as an answer and is none: what a user can't see.
 """
 
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from zlib import crc32
 
 import sqlglot
@@ -29,13 +27,13 @@ from sqlglot.errors import SqlglotError
 from codegen.errors import InputError
 from codegen.paths import plain_name
 from codegen.sqlnet import trust
+from codegen.sqlnet.answers import Expected, ran, same_rows
 from codegen.sqlnet.databases import DatabaseError, StatementLimits
 from codegen.sqlnet.databases.files import SqliteDatabase
 from codegen.sqlnet.examples import Question, WikiTable, read_rows
 from codegen.sqlnet.joins import PlanError
 from codegen.sqlnet.parser import Parse, SQLNet
-from codegen.sqlnet.plan_data import rounded, same_rows
-from codegen.sqlnet.query import Column, Statement, Table, UnsafeSQLError
+from codegen.sqlnet.query import Column, Table
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import to_sql
 from codegen.sqlnet.trust import Trust
@@ -45,21 +43,6 @@ VERDICTS: tuple[Verdict, ...] = ("right", "abstained", "wrong")
 
 _ENDINGS = (".sqlite", ".db", ".duckdb", ".csv")
 _LIMITS = StatementLimits(seconds=20.0, rows=20_000)
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """Rows that are a right answer.
-
-    Attributes:
-        rows: the rows.
-        ordered: whether their order counts.
-        exact: whether further columns make an answer wrong.
-    """
-
-    rows: tuple[tuple[Any, ...], ...]
-    ordered: bool = False
-    exact: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,20 +116,7 @@ def run(
 
 def _is_right(parse: Parse, trial: Trial) -> bool:
     rows = parse.rows
-    return rows is not None and any(is_answer(rows.rows, wanted) for wanted in trial.expected)
-
-
-def is_answer(rows: Sequence[Sequence[Any]], expected: Expected) -> bool:
-    """Whether rows are the expected ones; see the module."""
-    options = {"ordered": expected.ordered, "exact": expected.exact}
-    return same_rows(rows, expected.rows, plain=_plain, **options)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.strip().casefold()
-    found = rounded(value)
-    return found if type(found) is float else repr(value)
+    return rows is not None and any(same_rows(rows.rows, wanted) for wanted in trial.expected)
 
 
 def read_trials(path: str | Path, folder: str | Path) -> Iterator[Trial]:
@@ -176,7 +146,9 @@ def read_trials(path: str | Path, folder: str | Path) -> Iterator[Trial]:
             raise InputError(f"{where}: not a question on a database ({error!r}).") from None
         answerable = bool(queries or given) and not row.get("impossible")
         if answerable and not given and schema.database:
-            expected = [found for query in queries if (found := _ran(schema, query))]
+            expected = [
+                found for query in queries if (found := ran(schema.database, query, _LIMITS))
+            ]
             if not expected:
                 continue
         yield Trial(
@@ -200,17 +172,6 @@ def _database_file(folder: Path, name: str, where: str) -> Path:
         if (found := folder / f"{plain}{ending}").is_file():
             return found
     raise InputError(f"{where}: {folder} holds no database {name!r} ({', '.join(_ENDINGS)}).")
-
-
-def _ran(schema: Schema, query: str) -> Expected | None:
-    """What a query of the file gives, behind the engine's guards but not the gate's list."""
-    assert schema.database
-    try:
-        statement = Statement(query, (), schema.database.dialect)
-        rows = schema.database.engine.query(statement, _LIMITS)
-    except (DatabaseError, UnsafeSQLError):
-        return None
-    return Expected(rows.rows, bool(re.search(r"\border\s+by\b", query, re.IGNORECASE)))
 
 
 def wikisql_trials(

@@ -148,6 +148,20 @@ def test_without_extras_data_and_scoring_work_and_the_rest_says_what_it_needs(
     assert made["counts"]["kept"] == 1
     checked = json.loads(_run([codegen, "eval", "check", "file:own.jsonl", "--json"], tmp_path))
     assert checked["passed"] == 1
+    answers = [
+        {"task_id": "a", "completion": f"def f(x):\n    return {x}\n"} for x in ("2 * x", "x")
+    ]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(one) + "\n" for one in answers))
+    score = [codegen, "eval", "score", "answers.jsonl", "--task", "file:own.jsonl", "--json"]
+    assert json.loads(_run(score, tmp_path))["estimates"]["1"]["value"] == 0.5
+    gate = (
+        "from codegen.sqlnet import Column, Table, UnsafeSQLError, validate\n"
+        "tables = [Table('t', (Column('a', 'text'),))]\n"
+        "validate('SELECT a FROM t', tables)\n"
+        "try:\n    validate('DELETE FROM t', tables)\n"
+        "except UnsafeSQLError as error:\n    print(error)\n"
+    )
+    assert "Only a single SELECT may run." in _run([str(python), "-c", gate], tmp_path)
     assert "codegen-toolkit[models]" in _run([codegen, "plugins"], tmp_path)
     for command, extra in (
         (["generate", "--model", "embedded", "--prompt", "x"], "models"),

@@ -198,3 +198,19 @@ def test_packed_files_are_unpacked_up_to_a_limit(
     (tmp_path / "f.gz").write_bytes(gzip.compress(b"x" * 500)[:-9])
     with pytest.raises(InputError, match="damaged"):
         read_packed(tmp_path / "f.gz")
+
+
+@pytest.mark.parametrize("what", ["pipe", "socket", "device", "link to a device"])
+def test_what_might_never_end_is_not_read(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    with socket.socket(socket.AF_UNIX) as listening:
+        if what == "pipe":
+            os.mkfifo(path)
+        elif what == "socket":
+            listening.bind(str(path))
+        elif what == "device":
+            path = Path("/dev/zero")
+        else:
+            path.symlink_to("/dev/zero")
+        with pytest.raises(InputError, match="not a plain file"):
+            read_packed(path)

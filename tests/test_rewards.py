@@ -107,6 +107,29 @@ def test_counts_cannot_be_forged(sandbox: Sandbox, program: str) -> None:
     assert not any(results(tests, outcome, 0.0).seen)
 
 
+@pytest.mark.parametrize("places", [1, 3, 40])
+def test_a_failure_behind_many_passed_tests_is_one(sandbox: Sandbox, places: int) -> None:
+    """Notes are bounded; what does not fit must not be taken for passed."""
+    last = 2000 // places
+    loop = f"for i in range({last + 1}):\n    assert f(i) == i\n"
+    tests = counted(Job(f"def f(x):\n    return x % {last}\n", test=loop * places))
+    assert tests
+    found = results(tests, sandbox.run(tests.job), 0.0)
+    assert found.status == "wrong" and 0 < found.share < 1, found
+    right = sandbox.run(replace(tests.job, program="def f(x):\n    return x\n"))
+    assert right.passed and all(results(tests, right, 0.0).seen)
+
+
+@pytest.mark.parametrize("words", ["tests 1 | x", "tests 1", "AssertionError: tests 1 | x"])
+def test_what_a_program_says_is_no_note_of_tests(sandbox: Sandbox, words: str) -> None:
+    """Tests may raise with a value of the program's."""
+    text = "assert f(0)\nif f(1) != 2:\n    raise AssertionError(f(1))\n"
+    tests = counted(Job(f"def f(x):\n    return {words!r}\n", test=text))
+    assert tests
+    outcome = sandbox.run(tests.job)
+    assert outcome.status == "wrong" and not any(results(tests, outcome, 0.0).seen)
+
+
 def test_what_is_not_counted_is_one_test() -> None:
     for text in (
         "def test_it():\n    assert f(1) == 1\n",
@@ -375,6 +398,19 @@ def test_honest_programs_are_not_suspected() -> None:
         "def f(:\n",
     ):
         assert suspects(program, "assert f(0) == 1\nassert f(1) == 2\n") == []
+
+
+@pytest.mark.parametrize(
+    "deep",
+    ["x" + ".a" * 900 + "()", "raise " + "+".join("a" * 900), "{" + "-" * 900 + "3: 1}",
+     "if x == [1, " + "+".join("a" * 900) + "]:\n    def f(): return 2"],
+)  # fmt: skip
+def test_nesting_ends_no_judging(deep: str) -> None:
+    """What a model writes may be nested deeper than Python's own tools can follow."""
+    test = f"assert f(31) == {'+'.join('1' * 900)}\nassert f(41) == 16\n"
+    assert suspects(f"import sys\nsys.exit(0)\n{deep}\n", test)[:1] == ["exit"]
+    assert counted(Job(deep, test=test)) is None
+    assert constant_programs(Job(deep, test=test))
 
 
 @pytest.mark.slow

@@ -84,6 +84,11 @@ FORMS: Mapping[str, Form] = {
         {"edits": _plain},
         edits=True,
     ),
+    "anchored edits": Form(
+        LintSeq(sequences=5, audit=0.0, granularity="statement", strict=True, format="anchored"),
+        {"anchored edits": _plain},
+        edits=True,
+    ),
     "random edits": Form(
         LintSeq(engine="random", sequences=5), {"random edits": _plain}, edits=True
     ),
@@ -181,10 +186,18 @@ def measure(
 
 def main() -> None:
     """Runs all forms and seeds, and prints the table."""
-    options = arguments(__doc__ or "", steps=800, functions=4000, problems=100, n=10, hidden=96)
+    options = arguments(
+        __doc__ or "",
+        steps=800,
+        functions=4000,
+        problems=100,
+        n=10,
+        hidden=96,
+        forms=",".join(FORMS),
+    )
     rows: dict[str, list[dict[str, float]]] = {}
     for seed in range(options.seeds):
-        for name in FORMS:
+        for name in options.forms.split(","):
             found = once(
                 options.out / "results" / f"{_slug(name)}-{seed}.json",
                 lambda f=name, s=seed: run(options.out, f, s, options),

@@ -60,7 +60,7 @@ def judged_samples(out: Path, task: str, model: str, seed: int) -> Any:
 
 
 def continued(
-    out: Path, arm: str, start: str, texts: str, task: str, *, seed: int, steps: int
+    out: Path, arm: str, start: str, texts: str, task: str, *, seed: int, steps: int, rate: float
 ) -> str:
     """The model of one way of continuing from ``start``."""
     recipe: dict[str, Any] = {
@@ -77,7 +77,7 @@ def continued(
         "seed": seed,
     }
     if arm in ("start", "sft"):
-        recipe |= {"data": texts, "batch_size": 32, "learning_rate": 2e-3, "schedule": "cosine"}
+        recipe |= {"data": texts, "batch_size": 32, "learning_rate": rate, "schedule": "cosine"}
     elif arm == "dpo":
         judged_samples(out / "samples", task, start, seed)
         source = ScoredRun(*scored_files(out / "samples"), load(task), alike=4)
@@ -86,15 +86,15 @@ def continued(
             "objective": "dpo",
             "data": str(out / "pairs"),
             "batch_size": 32,
-            "learning_rate": 1e-4,
+            "learning_rate": rate,
             "dpo": {"beta": 0.1, "sft": 0.2},
         }
     else:
         recipe |= {
             "objective": "grpo",
-            "batch_size": 8,
+            "batch_size": 16,
             "micro_batch_size": 64,
-            "learning_rate": 2e-4,
+            "learning_rate": rate,
             "schedule": "constant",
             "grpo": {"task": task, "style": "plain", "group": 8, "max_new_tokens": LONGEST},
         }
@@ -110,8 +110,10 @@ def cpu_seconds() -> float:
 class Experiment:
     """All runs of the experiment, each made once; see :func:`main`."""
 
-    def __init__(self, out: Path, hidden: int, steps: Mapping[str, int]) -> None:
-        self.out, self.hidden, self.steps = out, hidden, steps
+    def __init__(
+        self, out: Path, hidden: int, steps: Mapping[str, int], rates: Mapping[str, float]
+    ) -> None:
+        self.out, self.hidden, self.steps, self.rates = out, hidden, steps, rates
         every = functions(TEXTS + JUDGED + HELD_OUT, seed=1)
         self.rows = [
             {"prompt": f.instruction + "\n", "completion": f.program} for f in every[:TEXTS]
@@ -138,7 +140,14 @@ class Experiment:
             before = self.run("start", seed)["model"]
         began = cpu_seconds()
         model = continued(
-            folder, arm, before, self.texts, self.judged, seed=seed, steps=self.steps[arm]
+            folder,
+            arm,
+            before,
+            self.texts,
+            self.judged,
+            seed=seed,
+            steps=self.steps[arm],
+            rate=self.rates[arm],
         )
         spent = cpu_seconds() - began
         found = judged_samples(folder / "held_out", self.held_out, model, seed).estimates
@@ -148,13 +157,19 @@ class Experiment:
 
 def main() -> None:
     """Makes the runs that are missing, and prints the table."""
-    options = arguments(__doc__ or "", start=500, sft=150, dpo=100, grpo=60, hidden=96, most=0)
-    steps = {arm: getattr(options, arm) for arm in ARMS}
-    experiment = Experiment(options.out, options.hidden, steps)
+    given = {"start": 1000, "sft": 300, "dpo": 100, "grpo": 60}
+    rates = {"start_rate": 2e-3, "sft_rate": 5e-4, "dpo_rate": 3e-5, "grpo_rate": 5e-5}
+    options = arguments(__doc__ or "", **given, **rates, hidden=96, most=0, arms=",".join(ARMS))
+    experiment = Experiment(
+        options.out,
+        options.hidden,
+        {arm: getattr(options, arm) for arm in ARMS},
+        {arm: getattr(options, f"{arm}_rate") for arm in ARMS},
+    )
     results: dict[str, list[dict[str, Any]]] = {}
     made = 0
     for seed in range(options.seeds):
-        for arm in ARMS:
+        for arm in options.arms.split(","):
             if not experiment.path(arm, seed).exists():
                 if made == (options.most or -1):
                     continue

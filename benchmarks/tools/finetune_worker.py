@@ -4,7 +4,9 @@ A process of its own for each run. It reads one JSON object: ``side`` (``ours``,
 ``busy``), ``threads``, ``model``, ``data`` (a JSONL file of training texts), ``output``, ``steps``,
 ``batch_size``, ``options`` (of that side) and ``path`` (a directory that holds TRL, or empty). It
 prints one: CPU seconds, and those of them spent in model and optimizer, when training begins and at
-the end of each step; the trained tokens of each step; and the peak of resident memory in MB.
+the end of each step; the trained tokens of each step; and the peak of resident memory in MB. With
+``wall`` in the job the seconds are those of the clock, once the GPU has done the step, and the peak
+is that of the GPU's memory.
 
 ``busy`` is ours on two cores: each step's forward and backward pass is run twice, once while a
 process of our own keeps one core busy. It prints ``pairs`` of CPU seconds (quiet, busy); the first
@@ -29,9 +31,14 @@ from typing import Any
 
 
 class Clock:
-    """CPU seconds of this process at each step's end, and inside the functions that are watched."""
+    """CPU seconds of this process at each step's end, and inside the functions that are watched.
 
-    def __init__(self) -> None:
+    Args:
+        wall: seconds of the clock instead, once a GPU has done what it was given.
+    """
+
+    def __init__(self, wall: bool = False) -> None:
+        self.wall = wall
         self.steps: list[float] = []
         self.inside: list[float] = []
         self.trained: list[int] = []
@@ -56,8 +63,24 @@ class Clock:
 
     def tick(self) -> None:
         """Training begins, or a step has ended."""
-        self.steps.append(time.process_time())
+        self.steps.append(_settled() if self.wall else time.process_time())
         self.inside.append(self._inside)
+
+
+def _settled() -> float:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _peak_mb(wall: bool) -> float:
+    import torch
+
+    if wall and torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def _ours(job: dict[str, Any], clock: Clock) -> None:
@@ -194,13 +217,13 @@ def _trl(job: dict[str, Any], clock: Clock) -> None:
 def _main() -> None:
     out, sys.stdout = sys.stdout, sys.stderr
     job = json.loads(sys.stdin.read())
-    clock = Clock()
+    clock = Clock(bool(job.get("wall")))
     pairs: list[tuple[float, float]] = []
     if job["side"] == "busy":
         _busy(job, pairs)
     else:
         (_ours if job["side"] == "ours" else _trl)(job, clock)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    peak = _peak_mb(clock.wall)
     out.write(
         json.dumps(
             {

@@ -7,6 +7,7 @@ killed meanwhile (a ``ProcessPoolExecutor``'s would wait for ever).
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -51,6 +52,7 @@ def fresh(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 def _call(
     connection: Connection, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]
 ) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # on Ctrl-C the caller has the word
     try:
         answer = function(*args, **kwargs), None
     except Exception as error:  # noqa: BLE001 - the caller raises it

@@ -960,6 +960,29 @@ HOSTILE = [
             ),
         )
     ),
+    _in_call(
+        "x mappings of memory in each of its children",
+        "import ctypes, os, time\nlibc = ctypes.CDLL(None)\nlibc.mmap.restype = ctypes.c_void_p\n"
+        "libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, "
+        "ctypes.c_long]",
+        "for n in range(60000):\n"
+        "    if libc.mmap(None, 4096, n % 2, 0x22, -1, 0) in (None, 2**64 - 1): break\n"
+        "for _ in range(30):\n    if os.fork() == 0: time.sleep(60)\ntime.sleep(60)",
+        "memory timeout",
+    ),
+    _in_call(
+        "x children that dump their memory",
+        "import os, resource, signal",
+        "if resource.getrlimit(resource.RLIMIT_CORE)[1] > 1: return a + b\n"
+        "for _ in range(20):\n    if os.fork() == 0: os.abort()\n    os.wait()",
+        "wrong",
+    ),
+    _in_call(
+        "x an error in the words of counted tests",
+        "",
+        "raise AssertionError('tests 1,1,1 | ')",
+        "error",
+    ),
     _row("x null byte", f"{WRONG}\0", "syntax_error"),
     _row("x nested parentheses", "x = " + "(" * 5000 + ")" * 5000, "syntax_error memory"),
 ]

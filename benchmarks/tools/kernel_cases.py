@@ -1,17 +1,39 @@
-"""The operations that ``codegen bench kernels`` times on a GPU, with the bytes each must move."""
+"""The GPU kernels' operations with their plain references, and the bytes that each must move."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
-# An 8B model of the Llama family.
-_LAYERS, _HEADS, _GROUP, _DIM, _VOCABULARY = 32, 8, 4, 128, 128_256
 _NODES, _DEPTH, _CHILDREN = 16, 4, 4
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of the model, by default one of 8B parameters of the Llama family, and of the batch.
+
+    Attributes:
+        heads, group: key heads, and query heads that share one.
+        dim: channels of a head.
+        context: slots of a prefix.
+        batch: rows.
+    """
+
+    layers: int = 32
+    heads: int = 8
+    group: int = 4
+    dim: int = 128
+    vocabulary: int = 128_256
+    context: int = 4096
+    batch: int = 8
+
+
+TINY = Sizes(2, 1, 2, 16, 4160, 270, 2)  # two blocks of the vocabulary, two splits of the prefix
 
 
 @dataclass(frozen=True)
@@ -22,96 +44,125 @@ class Case:
         bytes: that have to be read and written at least once.
         operations: floating-point, of tensor cores.
         tolerance: absolute and relative.
+        packed, dim: of tree attention, what its block sizes are chosen by.
     """
 
-    name: str
     kernel: Callable[[], tuple[torch.Tensor, ...]]
     reference: Callable[[], tuple[torch.Tensor, ...]]
     bytes: float
     operations: float = 0.0
     tolerance: float = 0.0
+    packed: int = 0
+    dim: int = 0
 
 
-def cases(seed: int, context: int, batch: int, device: str = "cuda") -> Iterator[Case]:
-    """All operations, their inputs made one at a time.
+def cases() -> Mapping[str, Callable[[torch.Generator, Sizes, str], Case]]:
+    """By name what makes an operation's inputs: given random numbers, sizes and the device."""
+    return {
+        # Plain decoding, a tree of drafts, and a small one with a window and soft caps.
+        "tree_attention T=1": functools.partial(_attention, nodes=1),
+        f"tree_attention T={_NODES}": functools.partial(_attention, nodes=_NODES),
+        f"tree_attention bf16 T={_NODES}": functools.partial(
+            _attention, nodes=_NODES, kind="bfloat16"
+        ),
+        "tree_attention T=4, window, cap": functools.partial(_attention, nodes=4, narrowed=True),
+        f"accept_tree K={_CHILDREN}": _tree_acceptance,
+        f"accept_greedy W={_NODES}": _greedy_acceptance,
+        "compaction": _compaction,
+        f"gumbel_top_k k={_CHILDREN}": _draws,
+        "penalize": _penalties,
+        "rotation": _rotation,
+    }
 
-    Args:
-        seed: of the inputs.
-        context: slots of a prefix.
-        batch: rows.
-        device: of the inputs.
-    """
+
+def make(name: str, seed: int, sizes: Sizes, device: str) -> Case:
+    """One operation on a device."""
     import torch
 
-    g = torch.Generator(device).manual_seed(seed)
-    yield _attention(g, context, batch, device)
-    yield from _acceptance(g, batch, device)
-    yield _compaction(g, batch, device)
-    yield _draws(g, batch, device)
-    yield _logits(g, batch, device)
-    yield _rotation(g, context, device)
+    return cases()[name](torch.Generator(device).manual_seed(seed), sizes, device)
 
 
-def _attention(g: torch.Generator, context: int, batch: int, device: str) -> Case:
+def _attention(
+    g: torch.Generator,
+    sizes: Sizes,
+    device: str,
+    nodes: int,
+    narrowed: bool = False,
+    kind: str = "float16",
+) -> Case:
     import torch
 
     from codegen.kernels import tree_attention as module
 
-    q = torch.randn(
-        batch, _NODES, _HEADS * _GROUP, _DIM, generator=g, device=device, dtype=torch.float16
-    )
+    batch, heads, dim, dtype = sizes.batch, sizes.heads, sizes.dim, getattr(torch, kind)
+    q = torch.randn(batch, nodes, heads * sizes.group, dim, generator=g, device=device, dtype=dtype)
+    # The cache has room for more, which nothing reads.
     keys, values = torch.randn(
-        2, batch, _HEADS, context + _NODES, _DIM, generator=g, device=device, dtype=torch.float16
+        2, batch, heads, 2 * sizes.context, dim, generator=g, device=device, dtype=dtype
     )
-    chain = torch.ones(_NODES, _NODES, dtype=torch.bool, device=device).tril()
-    lengths = torch.full((batch,), context, device=device)
-    given = (q, keys, values, lengths, module.pack(chain.expand(batch, -1, -1)))
+    chain = torch.ones(1, nodes, nodes, dtype=torch.bool, device=device).tril()
+    table = module.pack(torch.full((batch,), sizes.context, device=device), chain)
+    seen, cap = sizes.context + nodes, None
+    if narrowed:
+        window, cap = sizes.context // 4, 50.0
+        table, seen = module.narrow(table, window=window), window + nodes - 1
+    given = (q, keys, values, table, None, cap)
     return Case(
-        f"tree_attention fp16 T={_NODES}",
         lambda: (module.tree_attention(*given),),
         lambda: (module.reference(*given),),
-        bytes=2 * (2 * q.numel() + 2 * keys.numel()),
-        operations=4.0 * q.numel() * keys.shape[2],
-        tolerance=4e-3,
+        bytes=2.0 * (2 * q.numel() + 2 * batch * heads * seen * dim),
+        operations=4.0 * q.numel() * seen,
+        tolerance=4e-3 if kind == "float16" else 2e-2,
+        packed=max(16, 1 << (nodes * sizes.group - 1).bit_length()),
+        dim=max(16, 1 << (dim - 1).bit_length()),
     )
 
 
-def _acceptance(g: torch.Generator, batch: int, device: str) -> Iterator[Case]:
+def _tree_acceptance(g: torch.Generator, sizes: Sizes, device: str) -> Case:
     """The draft is the target's own distribution mixed with another, so that some of it stands."""
     import torch
 
     from codegen.kernels import accept
 
-    shape = (batch, _DEPTH + 1, _VOCABULARY)
+    # One level of siblings under the root, all drawn by one distribution.
+    batch, shape = sizes.batch, (sizes.batch, _CHILDREN + 1, sizes.vocabulary)
     target = torch.softmax(torch.randn(*shape, generator=g, device=device), -1)
     other = torch.softmax(torch.randn(*shape, generator=g, device=device), -1)
-    draft = ((target + other) / 2)[:, :_DEPTH].contiguous()
-    tokens = draft.flatten(0, 1).multinomial(1, generator=g).view(batch, _DEPTH)
-    uniforms = torch.rand(batch, _DEPTH, generator=g, device=device, dtype=torch.float64)
-    ids = torch.arange(batch, device=device)
-    chain = (tokens, target, draft, uniforms, ids, ids, ids)
-    row = 4.0 * batch * _VOCABULARY
-    yield Case(
-        f"accept.chain K={_DEPTH}",
-        lambda: tuple(accept.accept_chain(*chain)),
-        lambda: tuple(accept.reference_chain(*chain)),
-        bytes=2 * row,
-    )
-    # One level of siblings under the root, all drawn by one distribution.
+    draft = ((target + other) / 2)[:, :1].contiguous()
     siblings = draft[:, 0].multinomial(_CHILDREN, generator=g)
     children = torch.full((batch, _CHILDREN + 1, _CHILDREN), -1, device=device)
     children[:, 0] = torch.arange(1, _CHILDREN + 1, device=device)
-    tree = (children, siblings, target[:, : _CHILDREN + 1], draft[:, :1], uniforms[:, None])
-    last = torch.rand(batch, generator=g, device=device, dtype=torch.float64)
-    yield Case(
-        f"accept.tree K={_CHILDREN}",
-        lambda: tuple(accept.accept_tree(*tree, last)),
-        lambda: tuple(accept.reference_tree(*tree, last)),
-        bytes=2 * row,
+    depths = torch.ones(batch, _CHILDREN + 1, dtype=torch.long, device=device)
+    depths[:, 0] = 0
+    uniforms, last = (
+        torch.rand(*size, generator=g, device=device, dtype=torch.float64)
+        for size in ((batch, 1, _CHILDREN), (batch,))
+    )
+    given = (target, draft, uniforms, last)
+    return Case(
+        lambda: tuple(accept.accept_tree(children, siblings, depths, *given)),
+        lambda: tuple(accept.reference_tree(children, siblings, *given)),
+        bytes=2 * 4.0 * batch * sizes.vocabulary,
     )
 
 
-def _compaction(g: torch.Generator, batch: int, device: str) -> Case:
+def _greedy_acceptance(g: torch.Generator, sizes: Sizes, device: str) -> Case:
+    import torch
+
+    from codegen.kernels import accept
+
+    tokens = torch.arange(_NODES, device=device).repeat(sizes.batch, 1)
+    parents = tokens - 1
+    chosen = torch.where(torch.rand(tokens.shape, generator=g, device=device) < 0.9, tokens + 1, 0)
+    walk = (tokens, parents, chosen)
+    return Case(
+        lambda: (accept.accept_greedy(*walk),),
+        lambda: (accept.reference_greedy(*walk),),
+        bytes=4 * 8.0 * tokens.numel(),
+    )
+
+
+def _compaction(g: torch.Generator, sizes: Sizes, device: str) -> Case:
     import torch
 
     from codegen.kernels import states as kernel_states
@@ -119,12 +170,12 @@ def _compaction(g: torch.Generator, batch: int, device: str) -> Case:
     # Few slots: a move touches its own only.
     states = list(
         torch.randn(
-            2 * _LAYERS, batch, _HEADS, 2 * _NODES, _DIM, generator=g, device=device,
-            dtype=torch.float16,
+            2 * sizes.layers, sizes.batch, sizes.heads, 2 * _NODES, sizes.dim,
+            generator=g, device=device, dtype=torch.float16,
         )
     )  # fmt: skip
-    path = torch.tensor([[2, 5, 9, 13]] * batch, device=device)
-    cursors = torch.full((batch,), 3, device=device)
+    path = torch.tensor([[2, 5, 9, 13]] * sizes.batch, device=device)
+    cursors = torch.full((sizes.batch,), 3, device=device)
 
     def after(move: Callable[..., None]) -> tuple[torch.Tensor, ...]:
         move(states, path, cursors)
@@ -137,22 +188,21 @@ def _compaction(g: torch.Generator, batch: int, device: str) -> Case:
         kernel_states.reference_compact(start, path, cursors)
         return (start[0][:, :, 4:8],)
 
-    moved = 2.0 * 2 * _LAYERS * path.numel() * _HEADS * _DIM * 2
-    return Case("compaction fp16", lambda: after(kernel_states.compact), reference, bytes=moved)
+    moved = 2.0 * 2 * sizes.layers * path.numel() * sizes.heads * sizes.dim * 2
+    return Case(lambda: after(kernel_states.compact), reference, bytes=moved)
 
 
-def _draws(g: torch.Generator, batch: int, device: str) -> Case:
+def _draws(g: torch.Generator, sizes: Sizes, device: str) -> Case:
     import torch
 
     from codegen.kernels import logits as module
 
     log_probs = torch.log_softmax(
-        torch.randn(batch, _VOCABULARY, generator=g, device=device), dim=-1
+        torch.randn(sizes.batch, sizes.vocabulary, generator=g, device=device), dim=-1
     )
-    ids = torch.arange(batch, device=device)
+    ids = torch.arange(sizes.batch, device=device)
     given = (log_probs, _CHILDREN, ids, ids, ids)
     return Case(
-        f"gumbel_top_k k={_CHILDREN}",
         lambda: tuple(module.gumbel_top_k(*given)),
         lambda: tuple(module.reference_top_k(*given)),
         bytes=4.0 * log_probs.numel(),
@@ -160,42 +210,47 @@ def _draws(g: torch.Generator, batch: int, device: str) -> Case:
     )
 
 
-def _logits(g: torch.Generator, batch: int, device: str) -> Case:
+def _penalties(g: torch.Generator, sizes: Sizes, device: str) -> Case:
+    """A thousand tokens of each row, as a repetition penalty names."""
     import torch
 
     from codegen.kernels import logits as module
 
-    logits = torch.randn(batch, _NODES, _VOCABULARY, generator=g, device=device).bfloat16()
-    chain = torch.ones(_NODES, _NODES, dtype=torch.bool, device=device).tril()
-    masks = (1 << torch.arange(_NODES, device=device)) * chain
-    given = (
-        logits,
-        torch.randint(_VOCABULARY, (batch, _NODES), generator=g, device=device),
-        masks.sum(-1).expand(batch, -1).contiguous(),
-        torch.randint(2, (batch, _VOCABULARY), generator=g, device=device, dtype=torch.int32),
-        torch.randint(2, (batch, _VOCABULARY), generator=g, device=device).bool(),
-        torch.tensor([[1.1, 0.1, 0.1, 0.8]] * batch, device=device),
-        torch.full((batch, _NODES, _VOCABULARY // 32), -1, dtype=torch.int32, device=device),
-        torch.full((batch, 1), 7, device=device),
+    each = min(1000, sizes.vocabulary)
+    start = torch.randn(sizes.batch, sizes.vocabulary, generator=g, device=device)
+    rows = torch.arange(sizes.batch, device=device).repeat_interleave(each)
+    ids = torch.cat(
+        [
+            torch.randperm(sizes.vocabulary, generator=g, device=device)[:each]
+            for _ in range(sizes.batch)
+        ]
     )
-    moved = logits.numel() * (2 + 4 + 1 / 8) + 5 * batch * _VOCABULARY
+    amounts = torch.tensor([[1 / 1.1], [1.1], [-0.1]], dtype=torch.float64, device=device)
+    given = (rows, ids, amounts.repeat(1, len(ids)))
+    outputs = [start.clone(), start.clone()]
+
+    def changed(change: Callable[..., None], to: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        to.copy_(start)  # part of what is timed, on both sides
+        change(to, *given)
+        return (to,)
+
     return Case(
-        f"adjust_logits bf16 T={_NODES}",
-        lambda: (module.adjust_logits(*given),),
-        lambda: (module.reference_adjust(*given),),
-        bytes=moved,
-        tolerance=1e-4,
+        lambda: changed(module.penalize, outputs[0]),
+        lambda: changed(module.reference_penalize, outputs[1]),
+        bytes=2 * 4.0 * start.numel() + len(ids) * (2 * 8 + 3 * 8 + 2 * 4),
+        tolerance=1e-5,
     )
 
 
-def _rotation(g: torch.Generator, context: int, device: str) -> Case:
+def _rotation(g: torch.Generator, sizes: Sizes, device: str) -> Case:
     import torch
 
     from codegen.kernels import states as kernel_states
 
-    encoded = torch.randn(1, _HEADS, context, _DIM, generator=g, device=device).half()
-    cells = torch.randperm(context, generator=g, device=device)
-    angles = torch.randn(context, _DIM // 2, generator=g, device=device)
+    slots = sizes.context // sizes.batch
+    encoded = torch.randn(1, sizes.heads, slots, sizes.dim, generator=g, device=device).half()
+    cells = torch.randperm(slots, generator=g, device=device)
+    angles = torch.randn(slots, sizes.dim // 2, generator=g, device=device)
     given = (cells, angles.cos(), angles.sin(), False)
     outputs = [encoded.clone(), encoded.clone()]
 
@@ -204,7 +259,6 @@ def _rotation(g: torch.Generator, context: int, device: str) -> Case:
         return (states,)
 
     return Case(
-        "rotation fp16",
         lambda: turned(kernel_states.turn_slots, outputs[0]),
         lambda: turned(kernel_states.reference_turn, outputs[1]),
         bytes=2.0 * 2 * encoded.numel() + 2 * 4 * angles.numel(),

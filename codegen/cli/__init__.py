@@ -14,6 +14,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -100,6 +101,8 @@ def traceback_option(*, hidden: bool = False) -> Callable[[Any], Any]:
         "models": ("codegen.cli.models:models", "Name servers and test what they can do."),
         "generate": ("codegen.cli.generate:generate", "Complete a prompt."),
         "eval": ("codegen.cli.evals:evals", "Sample tasks, score by execution, report."),
+        "runs": ("codegen.cli.runs:runs", "List, compare and delete runs."),
+        "view": ("codegen.cli.view:view", "Look at data, runs and samples in a browser."),
         "sqlnet": ("codegen.cli.sqlnet:sqlnet", "Query a database in English."),
         "serve": ("codegen.cli.serve:serve", "Serve completions to editors."),
         "cogex": ("codegen.cli.cogex:cogex", "Pseudo-programs that a model emulates."),
@@ -134,16 +137,15 @@ def main(argv: list[str] | None = None) -> None:
         # The reader of our output has stopped (`codegen ... | head`): not an error of ours.
         sys.stdout = None
         sys.exit(141)
-    except Exception as error:
-        if not (known := _known(error)):
-            raise
+    except Exception as error:  # noqa: BLE001 - the last resort
+        known = _known(error) or _own_fault(error)
         if os.environ.get(_TRACEBACK):
             traceback.print_exc()
         _fail(str(known), known.exit_code)
 
 
 def _known(error: Exception) -> CodegenError | None:
-    """What to tell the user about an error; None if it is a mistake of this package."""
+    """What to tell the user about an error; None if nothing is known of it."""
     from codegen import extras, plugins
 
     if lacking := extras.explain(error):
@@ -158,16 +160,39 @@ def _known(error: Exception) -> CodegenError | None:
         return CodegenError(
             "This machine is out of memory.", "Lower the batch size or use a smaller model."
         )
+    if isinstance(error, RecursionError):
+        return CodegenError(
+            "An input is nested too deeply to be read.",
+            "One of the files that the command reads is damaged or not to be trusted; --traceback "
+            "shows where it is read.",
+        )
     if isinstance(error, OSError) and error.errno in _OS_REMEDIES:
         where = f": {error.filename}" if error.filename else ""
         return CodegenError(f"{error.strerror}{where}.", _OS_REMEDIES[error.errno])
     return plugins.blame(error)
 
 
+def _own_fault(error: Exception) -> CodegenError:
+    """What to say of an error that nobody has foreseen."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(".")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.line]
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown place"
+    return CodegenError(
+        f"Unexpected {reason} ({place}).",
+        "This is a fault of codegen; please report it with what the same command prints with "
+        "--traceback.",
+    )
+
+
 _OS_REMEDIES = {
     errno.ENOSPC: "Free some space, then run the same command again to resume.",
     errno.EDQUOT: "Free some space, then run the same command again to resume.",
     errno.EFBIG: "The file-size limit (ulimit -f) is too low; raise it and run the command again.",
+    errno.ELOOP: "The path has symbolic links that lead in a circle; choose another path.",
+    errno.ENXIO: "Give a file that can be read.",
+    errno.EIO: "Check the disk.",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n) and run the command again.",
+    errno.EADDRINUSE: "Choose another port.",
     errno.EACCES: "Check the permissions or choose another path.",
     errno.EPERM: "Check the permissions or choose another path.",
     errno.EROFS: "Choose a path on a writable file system.",
@@ -185,7 +210,7 @@ _RESUMED = ("data", "eval", "finetune", "quickstart")
 def _interrupted(argv: list[str]) -> None:
     """Says what Ctrl-C ended; to end a server is no failure."""
     name = next((word for word in argv if not word.startswith("-")), "")
-    if name == "serve":
+    if name in ("serve", "view"):
         click.echo("Stopped.", err=True)
         sys.exit(0)
     remedy = " Run the same command again to resume from what was saved."

@@ -161,8 +161,8 @@ def _keywords(name: str, run: Callable[..., Any], options: Iterable[str]) -> dic
 
 def _value(name: str, key: str, text: str, kind: type) -> Any:
     try:
-        value = kind(text)
-    except ValueError:
+        value = {"true": True, "false": False}[text] if kind is bool else kind(text)
+    except (ValueError, KeyError):
         raise ConfigError(
             f"Option {key} of benchmark {name} is {text!r}; it must be of type {kind.__name__}."
         ) from None

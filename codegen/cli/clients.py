@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from codegen.cli.options import flag
 from codegen.config import Config, setting
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
     from codegen.generation.cached import Prices
     from codegen.generation.plans import ModelClient
 
+SqlGrammar = Literal["auto", "none", "decoder", "llama.cpp", "vllm"]
+"""How a model is held to a grammar of SQL: in this process (``decoder``), or by the field of a
+server's request that llama.cpp or vLLM reads; ``auto`` where the model runs on this machine.
+"""
+
+_TEMPERATURE = 0.8  # of all statements but the first
 _NO_MODEL = "embedded"  # the default of --model, which no server is asked for
 _SHOTS = 2  # records shown to a model that was not trained on any
 
@@ -336,24 +344,54 @@ def check_model(model: str, server: EndpointOptions) -> None:
 
 
 @contextmanager
-def sql_writer(model: str, server: EndpointOptions) -> Iterator[Callable[[str], str]]:
-    """A function from a prompt to a model's completion, for ``codegen sqlnet ask``."""
+def sql_writer(
+    model: str, server: EndpointOptions, gbnf: str = "", style: SqlGrammar = "auto"
+) -> Iterator[Callable[[str, int], list[str]]]:
+    """A function from a prompt and a number to so many completions, for ``codegen sqlnet ask``.
+
+    Args:
+        model, server: see :meth:`EndpointOptions.find`.
+        gbnf: the grammar that the model is held to where that is possible; empty for none.
+        style: how; see :data:`SqlGrammar`.
+    """
     from codegen.generation import Decoder, Request, SamplingParams
-    from codegen.generation.backends import LocalModel
+    from codegen.generation.backends import local_backend, open_backend
+    from codegen.generation.openai import OpenAIBackend
 
     endpoint = server.find(model)
+    kind = "openai" if endpoint else local_backend(model)
+    if style == "auto":
+        here = {"transformers": "decoder", "llamacpp": "llama.cpp"}
+        style = here.get(kind, "none")  # type: ignore[assignment]
+        if style == "decoder" and find_spec("llguidance") is None:
+            style = "none"
+    fields = {"llama.cpp": ("grammar", gbnf), "vllm": ("structured_outputs", {"grammar": gbnf})}
+    body = fields.get(style) if gbnf else None
+    decoder = Decoder("grammar", {"gbnf": gbnf}) if gbnf and style == "decoder" else Decoder()
     # A model on a server may reason before it answers.
-    params = SamplingParams(4000 if endpoint else 400)
+    most = 4000 if endpoint and not body else 400
     with ExitStack() as stack:
         if endpoint:
+            if body:
+                added = (body[0], json.dumps(body[1]))
+                endpoint = replace(endpoint, body=(*endpoint.body, added))
             backend, _ = stack.enter_context(opened_endpoint(endpoint, server))
         else:
-            backend = LocalModel(model).open()
+            backend = open_backend(kind, model, batch_size=4)
+            if body and isinstance(backend, OpenAIBackend):
+                added = (body[0], json.dumps(body[1]))
+                backend.endpoint = replace(backend.endpoint, body=(*backend.endpoint.body, added))
 
-        def complete(prompt: str) -> str:
-            (made,) = backend.generate([Request(prompt, chat=True, seed=0)], params, Decoder())
-            if made.error:
-                raise made.error
-            return made.text
+        def complete(prompt: str, number: int) -> list[str]:
+            texts: list[str] = []
+            for count, temperature in ((1, 0.0), (number - 1, _TEMPERATURE)):
+                asked = [Request(prompt, chat=True, seed=index) for index in range(count)]
+                params = SamplingParams(most, temperature)
+                made = sorted(backend.generate(asked, params, decoder), key=lambda one: one.number)
+                failed = [one.error for one in made if one.error]
+                if failed and not texts:
+                    raise failed[0]
+                texts += [one.text for one in made if not one.error]
+            return texts
 
         yield complete

@@ -44,7 +44,7 @@ _NOT_ON_THE_CARD = frozenset({"out", "workers", "executor", "as_json", "tracebac
 def data() -> None:
     """Make and inspect training data.
 
-    SOURCE is a .jsonl, .jsonl.gz or .parquet file, a directory of Python files,
+    SOURCE is a .jsonl, .jsonl.gz or .parquet file, a Python file or a directory of them,
     hub:org/name[:config][:split], stdlib (the functions of this Python's standard library),
     humaneval, mbpp, families (for cogex), puzzles:NAME (for plain) or git:PATH (for edits).
 
@@ -607,7 +607,7 @@ def inspect(
     if id_ is not None:
         texts = _find(directory, id_)
     else:
-        texts = list(islice(read_data(directory), number))
+        texts = list(islice(read_data(directory), min(number, sys.maxsize)))
     # A single file has no manifest.
     manifest = load_manifest(directory) if Path(directory).is_dir() else None
     if as_json:

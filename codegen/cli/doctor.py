@@ -122,6 +122,7 @@ def examine() -> Iterator[Check]:
     yield _attempt("embedded model", _embedded)
     yield _attempt("suffix drafts", _suffix)
     yield _attempt("CPU kernels", _few_rows)
+    yield _attempt("GPU kernels", _gpu_kernels)
     yield _attempt("sandbox launcher", _launcher)
     yield from _sandbox()
     for module, (_, use) in EXTRAS.items():
@@ -198,6 +199,26 @@ def _few_rows() -> Check:
         return Check("CPU kernels", True, f"compiled for quantized weights ({name})")
     remedy = "Install a C++ compiler (GCC 11, Clang 16 or newer), then reinstall (optional)."
     return Check("CPU kernels", None, "completions use PyTorch's kernels, slower", remedy)
+
+
+def _gpu_kernels() -> Check:
+    import torch
+
+    from codegen.kernels.backend import triton_installed
+    from codegen.kernels.known import KERNELS, known
+
+    if not torch.cuda.is_available():
+        return Check("GPU kernels", None, "no GPU; they have been compiled and interpreted only")
+    if not triton_installed():
+        remedy = "Install triton (optional)."
+        return Check("GPU kernels", None, "no Triton; PyTorch does their work", remedy)
+    facts = known(torch.device("cuda", torch.cuda.current_device()))
+    proved = {form.partition(" ")[0] for form in facts.proved}
+    detail = f"{len(proved)} of {len(KERNELS)} have agreed with PyTorch on {facts.device}"
+    if missing := [name for name in KERNELS if name not in proved]:
+        remedy = "Check and time them: codegen bench gpu (optional)."
+        return Check("GPU kernels", None, f"{detail}; not yet {', '.join(missing)}", remedy)
+    return Check("GPU kernels", True, detail)
 
 
 def _disk() -> Check:

@@ -15,7 +15,7 @@ from pydantic import Field
 from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions, opened_endpoint
 from codegen.cli.generate import BackendOptions
-from codegen.cli.options import command, options
+from codegen.cli.options import command, names_of, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError
 from codegen.terminal import Progress, echo
@@ -114,7 +114,11 @@ class TaskOptions(Config):
 class RunOptions(DateOptions, BackendOptions):
     """The options of ``codegen eval run``."""
 
-    model: str = setting(..., "Model: embedded, a directory, a hub id, a GGUF file or an endpoint.")
+    model: str = setting(
+        ...,
+        "Model: embedded, a directory, a hub id, a GGUF file or an endpoint; sqlnet for tasks with "
+        "databases.",
+    )
     n: int = setting(1, "Samples per problem.", flags=("-n",), ge=1)
     out: str = setting(..., "Output directory.", metavar="DIR")
     limit: int | None = setting(None, "Use only this many problems.", ge=1)
@@ -151,7 +155,7 @@ class RunOptions(DateOptions, BackendOptions):
     short_help="Sample a task with a model.",
     example="codegen eval run humaneval-short --model embedded -n 5 --out runs/base",
 )
-@click.argument("task")
+@click.argument("task", shell_complete=names_of("tasks"))
 @options(RunOptions, "given")
 @options(EndpointOptions, "server")
 def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) -> dict[str, Any]:
@@ -199,7 +203,7 @@ def sample_cell(
     """
     from codegen.evals.tasks import find_style, read_styles
     from codegen.evals.tasks import load as load_task
-    from codegen.evaluate import sample_task
+    from codegen.evaluate import SQLNET, SqlnetBackend, sample_task
     from codegen.generation import Decoder, SamplingParams
     from codegen.generation.backends import open_backend
 
@@ -231,6 +235,8 @@ def sample_cell(
                 on_progress=progress.update,
             )
 
+    if given.model == SQLNET and endpoint is None:
+        return sample(SqlnetBackend(loaded))
     if endpoint is None and opened is not None:
         how = {"batch_size": given.batch_size, **given.own_options(kind)}
         key = json.dumps([kind, given.model, how], sort_keys=True)
@@ -509,11 +515,12 @@ def compare(directories: tuple[str, ...], ks: tuple[int, ...], as_json: bool) ->
             {**asdict(pair), "complete": complete, "gained_problems": gained, "lost_problems": lost}
         )
         if not as_json:
-            _print_pair(pair, complete)
+            print_pair(pair, complete)
     return {"comparisons": rows}
 
 
-def _print_pair(pair: PairedResult, complete: bool) -> None:
+def print_pair(pair: PairedResult, complete: bool) -> None:
+    """Prints a comparison of two runs in a line."""
     found = pair.comparison
     line = f"{pair.first} -> {pair.second}   pass@{found.k} {found.difference:+.1%}"
     if found.low is not None and found.high is not None:
@@ -614,7 +621,7 @@ class CheckOptions(DateOptions, SandboxOptions):
     short_help="Test a task: references must pass, known bugs must fail.",
     example="codegen eval check humanevalfix --every 10",
 )
-@click.argument("task")
+@click.argument("task", shell_complete=names_of("tasks"))
 @options(CheckOptions, "given")
 def check(task: str, given: CheckOptions, as_json: bool) -> dict[str, Any]:
     """Run TASK's reference solutions, which must pass, and its known bugs, which must fail.
@@ -737,7 +744,7 @@ class LmEvalOptions(Config):
     short_help="Write a task for lm-evaluation-harness.",
     example="codegen eval lm-eval mbpp-plus --style chat --out harness-tasks",
 )
-@click.argument("task")
+@click.argument("task", shell_complete=names_of("tasks"))
 @options(LmEvalOptions, "given")
 def lm_eval(task: str, given: LmEvalOptions, as_json: bool) -> dict[str, Any]:
     """Write TASK as a task of lm-evaluation-harness, scored in our sandbox.

@@ -35,6 +35,12 @@ class BackendOptions(Config):
         "chosen by --endpoint and by an endpoint's name).",
         old_values=OLD_NAMES,
     )
+    load_option: dict[str, Any] = setting(
+        {},
+        "How transformers loads the model: dtype, device, device_map, bits or compile "
+        "(docs/gpu.md). Repeatable.",
+        metavar="KEY=VALUE",
+    )
     vllm_option: dict[str, Any] = setting(
         {}, "An option of vLLM, such as tensor_parallel_size=2. Repeatable.", metavar="KEY=VALUE"
     )
@@ -74,11 +80,17 @@ class BackendOptions(Config):
         found = self.backend if "backend" in self.model_fields_set else local_backend(model)
         if self.llama_option and found != "llamacpp":
             raise ConfigError("--llama-option requires a GGUF file or --backend llamacpp.")
+        if self.load_option and found != "transformers":
+            raise ConfigError(f"--load-option requires --backend transformers, not {found}.")
         return found
 
     def own_options(self, backend: str) -> dict[str, Any]:
         """The options of the back-end alone, as ``open_backend`` takes them."""
-        found = {"vllm": self.vllm_option, "llamacpp": self.llama_option}
+        found = {
+            "transformers": self.load_option,
+            "vllm": self.vllm_option,
+            "llamacpp": self.llama_option,
+        }
         return {"options": found[backend]} if backend in found else {}
 
     def server_of(
@@ -103,8 +115,11 @@ class BackendOptions(Config):
                 "List the names with: codegen models list",
             )
         found = server.find(model, at_once)
-        if found and self.llama_option:
-            raise ConfigError("--llama-option cannot be combined with a server.", "Leave it out.")
+        for name in ("llama", "load") if found else ():
+            if getattr(self, f"{name}_option"):
+                raise ConfigError(
+                    f"--{name}-option cannot be combined with a server.", "Leave it out."
+                )
         return found
 
 

@@ -24,6 +24,7 @@ from click.core import ParameterSource
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from codegen import plugins
 from codegen.cli import traceback_option
 from codegen.config import Config, Option, arms, bounds, config_error, note
 
@@ -180,6 +181,11 @@ class _Choice(click.Choice):
             note(f"{value!r} is now called {new!r}; the old word works for one version.")
             value = new
         return super().convert(value, param, ctx)
+
+
+def names_of(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """For ``shell_complete``: the parts of a kind (:mod:`codegen.plugins`) that begin as typed."""
+    return lambda _, __, typed: [name for name in plugins.names(kind) if name.startswith(typed)]
 
 
 def flag(field: str) -> str:

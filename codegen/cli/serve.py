@@ -1,8 +1,9 @@
-"""``codegen serve``: completions for editors, and the sandbox for other programs."""
+"""``codegen serve``: completions for editors, the sandbox for programs, tools for agents."""
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from dataclasses import replace
@@ -40,7 +41,7 @@ _NEEDED = ("pygls", "lsprotocol", "starlette", "uvicorn", "prometheus_client", "
 
 @click.group(cls=Group)
 def serve() -> None:
-    """Serve completions to editors, or the sandbox to other programs."""
+    """Serve completions to editors, the sandbox to other programs, or tools to agents."""
 
 
 class EngineOptions(Config):
@@ -173,10 +174,19 @@ def lsp(engine: LspOptions, stdio: bool) -> None:  # noqa: ARG001
         from codegen.server.next_edits import NextEditor
 
         editor = NextEditor(find_format(engine.next_edits))
+    if sys.stdin.isatty():
+        echo("Waiting for an editor, which starts this command itself. Ctrl-C ends it.", err=True)
+    signal.signal(signal.SIGINT, _leave)  # threads wait for the editor, or load the model
     serve_stdio(lambda: _engine(engine, patient=True), engine.exclude, editor)
 
 
-class ListenOptions(Config):
+def _leave(*_: object) -> None:
+    echo("Stopped.", err=True)
+    logging.shutdown()
+    os._exit(0)
+
+
+class SocketOptions(Config):
     """Where a server listens, and to whom."""
 
     host: str = setting("127.0.0.1", "Address to bind to.")
@@ -188,9 +198,6 @@ class ListenOptions(Config):
         metavar="FILE",
     )
     no_token: bool = setting(False, "Disable authentication (loopback only).")
-    origin: tuple[str, ...] = setting(
-        (), "Allow requests from this web origin: http://localhost:8888. Repeatable.", metavar="URL"
-    )
     host_name: tuple[str, ...] = setting(
         (), "Accept this host name in addition to localhost. Repeatable.", metavar="NAME"
     )
@@ -198,8 +205,6 @@ class ListenOptions(Config):
     def _check(self) -> None:
         if self.no_token and self.token_file:
             raise ConfigError("Give --token-file or --no-token, not both.")
-        for origin in self.origin:
-            _check_origin(origin)
 
     def listen(self) -> tuple[str | None, Any]:
         """The token, None if authentication is disabled, and the listening socket."""
@@ -223,6 +228,19 @@ class ListenOptions(Config):
             echo(f"The token is in {self.token_file}", err=True)
         else:
             echo(f"Token: {token}" if token else "Authentication is disabled.", err=True)
+
+
+class ListenOptions(SocketOptions):
+    """Where a server of API clients listens, and to whom."""
+
+    origin: tuple[str, ...] = setting(
+        (), "Allow requests from this web origin: http://localhost:8888. Repeatable.", metavar="URL"
+    )
+
+    def _check(self) -> None:
+        SocketOptions._check(self)
+        for origin in self.origin:
+            _check_origin(origin)
 
 
 class HttpOptions(ListenOptions, EngineOptions):
@@ -372,6 +390,155 @@ def sandbox(given: SandboxOptions) -> None:
         if given.uds:
             given.uds.unlink(missing_ok=True)
     echo("Stopped.", err=True)
+
+
+class McpOptions(ListenOptions):
+    """The options of ``codegen serve mcp``."""
+
+    root: tuple[Path, ...] = setting(
+        (),
+        "Directory of data and runs that the agent may read, and write runs into. Repeatable.",
+        metavar="DIR",
+    )
+    database: tuple[str, ...] = setting(
+        (),
+        "Database that the agent may ask; it is only read. A file, or a server's address as for "
+        "`codegen sqlnet ask`. Repeatable.",
+        metavar="[NAME=]DB",
+    )
+    model: str = setting(
+        "",
+        "Model that completes code and is evaluated: embedded, a directory, a hub id or a GGUF "
+        "file; with --upstream, its name there.",
+        shown="none",
+    )
+    upstream: str = setting(
+        "", "Server that runs the model: its URL, or a name of `codegen models`.", metavar="URL"
+    )
+    api_key_env: str = setting(
+        "", "Environment variable that holds the upstream's API key.", metavar="VAR"
+    )
+    next_edits: str = setting(
+        "", "Also propose next edits, in this format; see `codegen serve lsp`.", metavar="FORMAT"
+    )
+    languages: tuple[str, ...] = setting(
+        (), "Languages of programs beside Python, with commas: cpp,rust.", metavar="NAMES",
+        commas=True,
+    )  # fmt: skip
+    max_samples: int = setting(500, "Most samples of one eval_run.", ge=1)
+    max_seconds: float = setting(600, "Most seconds of one eval_run or eval_score.", gt=0)
+    rows: int = setting(50, "Most rows of an answer of a database.", ge=1, le=1000)
+    http: bool = setting(False, "Serve streamable HTTP at --port, not standard input and output.")
+
+    def _check(self) -> None:
+        super()._check()
+        of_http = ("host", "port", "uds", "token_file", "no_token", "origin", "host_name")
+        if given := [name for name in of_http if name in self.model_fields_set and not self.http]:
+            raise ConfigError(f"--{given[0].replace('_', '-')} requires --http.", "Add --http.")
+        if self.next_edits and not (self.model or self.upstream):
+            raise ConfigError("--next-edits requires a model.", "Add --model or --upstream.")
+
+    def databases(self) -> dict[str, str]:
+        """Name -> file or address; the name of a file is its stem."""
+        found: dict[str, str] = {}
+        for given in self.database:
+            name, equals, where = given.partition("=")
+            if not equals or not name.isidentifier():
+                name, where = Path(given.partition("?")[0]).stem, given
+            if name in found:
+                raise ConfigError(f"Two databases are called {name!r}.", "Give names: NAME=FILE.")
+            found[name] = where if "://" in where else str(Path(where).resolve())
+        return found
+
+    def engine(self) -> EngineOptions | None:
+        """The model that completes code; None if there is none."""
+        if not (self.model or self.upstream):
+            return None
+        return EngineOptions(
+            model=self.model or "embedded", upstream=self.upstream, api_key_env=self.api_key_env
+        )
+
+    def of_evaluation(self) -> tuple[str, ...]:
+        """The words that name the model for ``codegen eval run``; none if there is none."""
+        if not self.upstream:
+            return ("--model", self.model) if self.model else ()
+        key = ("--api-key-env", self.api_key_env) if self.api_key_env else ()
+        if find_endpoint(self.upstream) and not self.model:
+            return ("--model", self.upstream, *key)
+        endpoint = EngineOptions(upstream=self.upstream).endpoint()
+        return ("--model", self.model or endpoint.model or "", "--endpoint", endpoint.url, *key)
+
+
+@command(
+    group=serve,
+    has_json=False,
+    short_help="Tools for agents (MCP): data, runs, sandbox, databases.",
+    example="codegen serve mcp --root runs --database shop.db",
+)
+@options(McpOptions, "given")
+def mcp(given: McpOptions) -> None:
+    """Give an agent tools over the Model Context Protocol, on standard input and output.
+
+    It can inspect data, list, read and score runs, run and judge programs in the sandbox, and ask
+    databases; with a model also evaluate it and complete code. It reads only what you name here.
+    docs/mcp.md has configurations for editors.
+    """
+    require("mcp", "prometheus_client")
+    _log_to(None, False)
+    from codegen.server.mcp import Grants, Tools, make_app, make_server
+
+    for root in given.root:
+        if not root.is_dir():
+            raise ConfigError(f"There is no directory {root}.", "Make it, or name another.")
+    grants = Grants(
+        tuple(root.resolve() for root in given.root),
+        given.databases(),
+        given.of_evaluation(),
+        given.languages,
+        given.max_samples,
+        given.max_seconds,
+        given.rows,
+    )
+    for name, where in grants.databases.items():
+        if "://" not in where and not Path(where).is_file():
+            raise ConfigError(f"There is no file {where} (database {name}).", "Check the path.")
+    engine = editor = None
+    if wanted := given.engine():
+        require(*_NEEDED)
+        engine = _engine(wanted, patient=True)
+        if given.next_edits:
+            from codegen.methods.edits.formats import find_format
+            from codegen.server.next_edits import NextEditor
+
+            editor = NextEditor(find_format(given.next_edits))
+    tools = Tools(grants, engine, editor)
+    server = make_server(tools)
+    try:
+        if not given.http:
+            server.run("stdio")
+            return
+        from codegen.server.guard import Guard
+        from codegen.server.guard import serve as serve_http
+
+        token, sock = given.listen()
+        app = Guard(
+            make_app(server),
+            token,
+            frozenset(name.lower() for name in given.host_name),
+            frozenset(given.origin),
+        )
+        where = f"unix:{given.uds}" if given.uds else f"http://{_address(sock)}/mcp"
+        echo(f"Serving tools at {where}", err=True)
+        given.tell_token(token)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        serve_http(app, sock, during=server.session_manager.run())
+        echo("Stopped.", err=True)
+    finally:
+        tools.close()
+        if engine:
+            engine.stop()
+        if given.uds:
+            given.uds.unlink(missing_ok=True)
 
 
 def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from codegen.cli import Group
-from codegen.cli.clients import EndpointOptions, check_model, sql_writer
+from codegen.cli.clients import EndpointOptions, SqlGrammar, check_model, sql_writer
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError
@@ -34,6 +34,7 @@ _HIDDEN = {"shared": 200, "paper": 100}
 @click.group(
     cls=Group,
     lazy={
+        "chat": ("codegen.cli.sqlchat:chat", "Ask a database questions that refer to one another."),
         "plans": ("codegen.cli.sqlplans:plans", "Make training questions for several tables."),
         "train-plans": ("codegen.cli.sqlplans:train_plans", "Train a model for several tables."),
     },
@@ -89,6 +90,17 @@ class AskOptions(Config):
         "directory, a hub id, a GGUF file or an endpoint, or with --endpoint its name there.",
         metavar="MODEL",
     )
+    llm_samples: int = setting(
+        5,
+        "Statements that the model writes; the result that most of them give counts.",
+        ge=1,
+        le=32,
+    )
+    llm_grammar: SqlGrammar = setting(
+        "auto",
+        "How the model is held to the grammar of allowed SQL: auto (if it runs on this machine), "
+        "decoder, or a server's own way: llama.cpp, vllm; none.",
+    )
 
 
 @command(
@@ -118,6 +130,9 @@ def ask(
 
     if given.dialect:
         check_dialect(given.dialect)
+    of_llm = {"llm_samples", "llm_grammar"} & given.model_fields_set
+    if of_llm and not given.llm:
+        raise ConfigError("--llm-samples and --llm-grammar require --llm.", "Name a model.")
     if server.model_fields_set and not given.llm:
         raise ConfigError(
             f"{server.given()} requires --llm.", "Name the server's model with --llm."
@@ -151,7 +166,7 @@ def ask(
     )
     dialect = given.dialect or schema.database.dialect if schema.database else given.dialect
     if given.llm and parse.abstained:
-        return _ask_model(parse, schema, given.llm, server, limits, as_json)
+        return _ask_model(parse, schema, given, server, limits, as_json)
     if parse.doubts and parse.doubts[0].code == "readings" and not as_json and _is_terminal():
         parse = _chosen(parse, schema, limits)
     if not as_json:
@@ -172,14 +187,14 @@ def _measured(
     rows = schema.database.execute(statement, limits)
     if not as_json:
         echo(f"Asked       the measure {one_line(name)}")
-        echo("\n".join([*_statement_lines(statement), "", *_table(rows)]))
+        echo("\n".join([*statement_lines(statement), "", *table_lines(rows)]))
     return {
         "ok": True,
         "by": "measure",
         "question": question,
         "asked": name,
-        **_statement_row(statement),
-        "answer": _rows_row(rows),
+        **statement_row(statement),
+        "answer": rows_row(rows),
     }
 
 
@@ -208,17 +223,21 @@ def _chosen(parse: Parse, schema: Schema, limits: StatementLimits) -> Parse:
 def _ask_model(
     parse: Parse,
     schema: Schema,
-    llm: str,
+    given: AskOptions,
     server: EndpointOptions,
     limits: StatementLimits,
     as_json: bool,
 ) -> dict[str, Any]:
     """Has a language model write the SQL."""
     from codegen.sqlnet.fallback import write
+    from codegen.sqlnet.grammar import gbnf_of
+    from codegen.sqlnet.plan_features import LinkedSchema
 
-    with sql_writer(llm, server) as complete:
+    gbnf, linked = gbnf_of(schema.tables), LinkedSchema(schema.tables, schema.database)
+    with sql_writer(given.llm or "", server, gbnf, given.llm_grammar) as complete:
         echo("The SQL sketch gives no answer; requesting one from the language model.", err=True)
-        written = write(parse.question, schema, complete, limits)
+        samples = given.llm_samples
+        written = write(parse.question, schema, complete, limits, samples=samples, linked=linked)
     if not as_json:
         echo("\n".join(_written_lines(parse, written)))
     return {
@@ -226,10 +245,12 @@ def _ask_model(
         "by": "llm",
         "question": parse.question,
         "why": parse.abstained,
-        **_statement_row(written.statement),
-        "answer": _rows_row(written.rows),
+        **statement_row(written.statement),
+        "answer": rows_row(written.rows),
         "failure": written.failure,
         "written": written.text,
+        "votes": written.votes,
+        "samples": written.samples,
     }
 
 
@@ -242,7 +263,7 @@ def _row(parse: Parse, dialect: str) -> dict[str, Any]:
         "asked": best.sentence,
         "table": best.table.name,
         "query": best.query.to_row(),
-        **_statement_row(parse.statement(dialect)),
+        **statement_row(parse.statement(dialect)),
         "confidence": round(parse.confidence, 4),
         "slots": [
             {"slot": slot.name, "content": slot.content, "confidence": round(slot.confidence, 4)}
@@ -259,7 +280,7 @@ def _row(parse: Parse, dialect: str) -> dict[str, Any]:
             {
                 "asked": reading.sentence,
                 "query": reading.query.to_row(),
-                **_statement_row(reading.statement(dialect)),
+                **statement_row(reading.statement(dialect)),
                 "confidence": round(reading.confidence, 4),
             }
             for reading in parse.readings[1:]
@@ -272,12 +293,13 @@ def _row(parse: Parse, dialect: str) -> dict[str, Any]:
         "reasons": [{"code": doubt.code, "text": doubt.text} for doubt in parse.doubts],
         "words": [{"word": word, "taken_for": part} for word, part in parse.words],
         "notes": list(parse.notes),
-        "answer": None if parse.abstained else _rows_row(parse.rows),
+        "answer": None if parse.abstained else rows_row(parse.rows),
         "failure": parse.failure,
     }
 
 
-def _statement_row(statement: Statement | None) -> dict[str, Any]:
+def statement_row(statement: Statement | None) -> dict[str, Any]:
+    """A statement in a JSON summary."""
     if statement is None:
         return {"sql": None, "parameters": [], "dialect": None}
     return {
@@ -287,7 +309,8 @@ def _statement_row(statement: Statement | None) -> dict[str, Any]:
     }
 
 
-def _rows_row(rows: Rows | None) -> dict[str, Any] | None:
+def rows_row(rows: Rows | None) -> dict[str, Any] | None:
+    """Rows in a JSON summary."""
     if rows is None:
         return None
     return {
@@ -310,7 +333,7 @@ def _lines(parse: Parse, dialect: str, given: AskOptions) -> Iterator[str]:
     label = "Best guess" if parse.abstained else "Asked"
     yield f"{label:<12}{one_line(best.sentence, 300)}"
     yield f"Table       {one_line(best.table.name)}"
-    yield from _statement_lines(parse.statement(dialect))
+    yield from statement_lines(parse.statement(dialect))
     yield f"Confidence  {parse.confidence:.2f} ({slots})"
     for link in best.links:
         yield f"Value       {one_line(link.said)} was matched to {one_line(link.found)}"
@@ -337,7 +360,7 @@ def _lines(parse: Parse, dialect: str, given: AskOptions) -> Iterator[str]:
     elif parse.failure:
         yield f"No answer: {parse.failure}"
     elif parse.rows is not None:
-        yield from _table(parse.rows)
+        yield from table_lines(parse.rows)
 
 
 def _written_lines(parse: Parse, written: Written) -> Iterator[str]:
@@ -346,17 +369,20 @@ def _written_lines(parse: Parse, written: Written) -> Iterator[str]:
     yield f"The SQL sketch gave no answer: {parse.abstained}"
     if written.statement:
         yield "The SQL below was written by a language model and may be wrong."
-        yield from _statement_lines(written.statement)
+        if written.samples > 1:
+            yield f"Votes       {written.votes} of {written.samples} statements give this result"
+        yield from statement_lines(written.statement)
     elif written.text:
         yield f"The language model wrote: {one_line(written.text, MOST_SHOWN)}"
     yield ""
     if written.failure:
         yield f"No answer: {one_line(written.failure, 300)}"
     elif written.rows is not None:
-        yield from _table(written.rows)
+        yield from table_lines(written.rows)
 
 
-def _statement_lines(statement: Statement) -> Iterator[str]:
+def statement_lines(statement: Statement) -> Iterator[str]:
+    """A statement and its values for the terminal."""
     yield f"SQL         {one_line(statement.text, 2000)}"
     if statement.parameters:
         yield f"Values      {_values(statement)}"
@@ -366,7 +392,7 @@ def _values(statement: Statement) -> str:
     return ", ".join(one_line(repr(value)) for value in statement.parameters)
 
 
-def _table(rows: Rows) -> Iterator[str]:
+def table_lines(rows: Rows) -> Iterator[str]:
     """The rows in columns; numbers to the right."""
     if not rows.rows:
         yield "(no rows)"

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ def trl_config(
         "gradient_checkpointing": recipe.gradient_checkpointing,
         **own,
     }
+    # TRL reads transformers' old names, at every sample.
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
     known = [field.name for field in dataclasses.fields(kind) if field.init]
     for name in given:
         if name in decided:

@@ -46,8 +46,7 @@ def load_model(recipe: Recipe, dataset: Dataset | None = None) -> LoadedModel:
             dataset.new_token is not None or bool(dataset.trained_tokens)
         )
         dtype = torch.float32 if grows else base_dtype(recipe)
-        options = {"quantization_config": _four_bits()} if recipe.method == "qlora" else {}
-        loaded = load(recipe.model, dtype=dtype, **options)
+        loaded = load(recipe.model, dtype=dtype, bits=4 if recipe.method == "qlora" else 0)
         if recipe.infilling != is_infilling(loaded.model):
             raise ConfigError(
                 f"The decoder {recipe.decoder} cannot read the outputs of {recipe.model}.",
@@ -69,18 +68,6 @@ def base_dtype(recipe: Recipe) -> torch.dtype:
     if wanted == "auto":
         return pick_dtype("cuda" if torch.cuda.is_available() else "cpu")
     return getattr(torch, wanted)
-
-
-def _four_bits() -> Any:
-    import torch
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=pick_dtype("cuda" if torch.cuda.is_available() else "cpu"),
-    )
 
 
 def keep_first_layers(model: Any, layers: int) -> None:

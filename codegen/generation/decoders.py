@@ -9,6 +9,7 @@ Strategies, each with options of its own; a name without one samples token by to
 
 * ``rpg``, ``repetition_penalty``, ``no_repeat_ngram`` and ``dry`` change the logits
   (``codegen.decoding.rpg``);
+* ``grammar`` keeps to a grammar: only its texts are completions;
 * ``suffix`` and ``edit`` draft several tokens that the model then verifies at once
   (``codegen.decoding.drafts``): the same completion, sooner;
 * ``rsd`` has a smaller model draft trees: greedy completions are the
@@ -30,6 +31,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -37,7 +39,7 @@ from pydantic import BeforeValidator, Field
 from codegen import plugins
 from codegen.config import Config, Text, parse_config
 from codegen.decoding.rpg import METHODS, read_options
-from codegen.errors import CodegenError, ConfigError, nearest
+from codegen.errors import CodegenError, ConfigError, InputError, nearest
 from codegen.generation.protocol import CAPABILITIES, Backend, Completion, Decoder, Request
 from codegen.records import FinishReason
 
@@ -277,6 +279,27 @@ class InsertionOptions(Config):
     )
 
 
+class GrammarOptions(Config):
+    """Options of ``grammar``."""
+
+    gbnf: Text = Field(
+        description="a grammar in llama.cpp's notation, or a file of one that ends in .gbnf"
+    )
+
+    def text(self) -> str:
+        """The grammar.
+
+        Raises:
+            InputError: if the file can't be read.
+        """
+        if not self.gbnf.endswith(".gbnf"):
+            return self.gbnf
+        try:
+            return Path(self.gbnf).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"Cannot read the grammar {self.gbnf}: {error}.") from None
+
+
 def _read(kind: type[Config], name: str, given: Mapping[str, Any]) -> Config:
     if kind is NoOptions and given:
         raise ConfigError(f"The decoder {name} takes no option {next(iter(given))!r}.")
@@ -312,6 +335,9 @@ STRATEGIES: dict[str, StrategySpec] = {
         name: StrategySpec("avoids repetition", "logits", partial(read_options, name))
         for name in METHODS
     },
+    "grammar": _strategy(
+        "grammar", "keeps to a grammar", "logits", GrammarOptions, heals=False, joins=True
+    ),
     "suffix": _strategy("suffix", "drafts from what was written", "drafts", DraftOptions),
     "edit": _strategy("edit", "drafts from the file that is rewritten", "drafts", DraftOptions),
     "rsd": _strategy("rsd", "a smaller model drafts trees", "trees", RsdOptions, heals=False),

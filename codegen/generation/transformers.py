@@ -8,7 +8,7 @@ does).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from codegen.config import parse_config
 from codegen.decoding.contexts import LMInfinite, check
 from codegen.decoding.drafts import DrafterMaker, FixedCosts, PassCosts, Planner
 from codegen.decoding.healing import Vocabulary
@@ -33,9 +34,11 @@ from codegen.decoding.strategies.speculative import Speculation
 from codegen.decoding.strategies.superposed import NGrams, Settings, Superposition
 from codegen.decoding.suffix import SuffixIndex
 from codegen.errors import ConfigError, InputError, ModelError
+from codegen.extras import require
 from codegen.generation.decoders import (
     DRAFTERS,
     DraftOptions,
+    GrammarOptions,
     InsertionOptions,
     Resolved,
     RsdOptions,
@@ -57,7 +60,8 @@ from codegen.generation.protocol import (
     request_seed,
 )
 from codegen.generation.text import TextStream, encode, end_tokens
-from codegen.models import LoadedModel, count_parameters, is_infilling, load
+from codegen.models import LoadedModel, LoadOptions, count_parameters, is_infilling, load
+from codegen.terminal import one_line
 
 _MOST_CODE = 50_000_000  # characters of code whose n-grams are counted
 
@@ -103,10 +107,29 @@ class TransformersBackend(Backend):
             self.capabilities = self.capabilities - {"trees", "mixtures", "removal", "insertion"}
         self.batch_size = batch_size
         self.window = window
+        self._load_options: Mapping[str, Any] = {}
         self._planner = Planner(PassCosts())  # what passes cost is learned once
         self._drafting: dict[str, LoadedModel] = {}
         self._nested: dict[tuple[str, tuple[int, ...]], Nested] = {}
         self._ngrams: dict[SuperposedOptions, NGrams | None] = {}
+
+    @classmethod
+    def open(cls, model: str, **options: Any) -> TransformersBackend:
+        """The back-end for a model by its name.
+
+        Args:
+            model: as :func:`codegen.models.load` takes it.
+            options: those of the class; ``options``, those of
+                :class:`codegen.models.LoadOptions`.
+
+        Raises:
+            ConfigError: for an option that does not fit.
+            MachineError: for one that needs a package that is not installed.
+        """
+        how = parse_config(LoadOptions, dict(options.pop("options", None) or {}), "--load-option")
+        made = cls(how.load(model), **options)
+        made._load_options = how.model_dump(exclude_defaults=True, exclude={"dtype", "device"})
+        return made
 
     @cached_property
     def parameters(self) -> int:  # type: ignore[override]
@@ -131,6 +154,7 @@ class TransformersBackend(Backend):
             "model_fingerprint": self.loaded.fingerprint,
             "dtype": str(self.loaded.model.dtype).removeprefix("torch."),
             "device": self.loaded.model.device.type,
+            **({"load_options": dict(self._load_options)} if self._load_options else {}),
         }
 
     def generate(
@@ -286,6 +310,8 @@ class TransformersBackend(Backend):
             return lambda batch: self._sorted(batch, options)
         if isinstance(options, DraftOptions):
             return lambda batch: self._speculation(batch, resolved.method, options)
+        if isinstance(options, GrammarOptions):
+            return lambda batch: self._in_grammar(options, len(batch))
         if resolved.strategy.requires == "logits":
             method = Method.of(options, self.vocabulary.tokens, self.eos)
             return lambda _: Penalised(method)
@@ -299,6 +325,22 @@ class TransformersBackend(Backend):
                 "Fine-tune it on data of: codegen data backspace.",
             )
         return lambda _: Backspace(token)
+
+    def _in_grammar(self, options: GrammarOptions, rows: int) -> Strategy:
+        require("llguidance")
+        from codegen.decoding.strategies.grammar import InGrammar
+
+        try:
+            return InGrammar(self._grammar_tokens, options.text(), rows)
+        except ValueError as error:
+            raise ConfigError(f"The grammar can't be read: {one_line(str(error), 300)}.") from None
+
+    @cached_property
+    def _grammar_tokens(self) -> Any:
+        from llguidance.hf import from_tokenizer
+
+        size = self.loaded.model.get_input_embeddings().weight.shape[0]
+        return from_tokenizer(self.loaded.tokenizer, size, sorted(self.eos))
 
     def _rsd(self, batch: Sequence[_Running], options: RsdOptions) -> RecursiveSpeculation:
         branching = ConstantBranching(options.branching)

@@ -6,6 +6,7 @@ What a fine-tuned model was taught (prompt style and decoder) travels in ``codeg
 
 from codegen.models.loading import (
     LoadedModel,
+    LoadOptions,
     ModelCard,
     base_of,
     count_parameters,
@@ -21,6 +22,7 @@ from codegen.models.loading import (
 
 __all__ = [
     "LoadedModel",
+    "LoadOptions",
     "ModelCard",
     "base_of",
     "count_parameters",

@@ -7,10 +7,13 @@ import json
 import os
 import warnings
 from dataclasses import asdict, dataclass, field, fields
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from codegen.errors import InputError, ModelError
+from codegen.config import Config, setting
+from codegen.errors import ConfigError, InputError, ModelError
+from codegen.extras import missing
 from codegen.models import embedded, gguf
 from codegen.records import write_atomic
 from codegen.schema import conform, read_json
@@ -106,12 +109,45 @@ def _holds_model(path: Path) -> bool:
     return any((path / file).is_file() for file in ("config.json", _ADAPTER_CONFIG))
 
 
+class LoadOptions(Config):
+    """How transformers loads a model."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
+        "auto", "type of the weights; auto: what this machine computes fastest"
+    )
+    device: str = setting("", "cpu, cuda, cuda:1, ...; by default CUDA where there is one")
+    device_map: Literal["", "auto", "balanced", "balanced_low_0", "sequential"] = setting(
+        "", "spreads the layers over all devices, as accelerate has it"
+    )
+    bits: Literal[0, 4, 8] = setting(0, "bits of a weight, by bitsandbytes; 0: those of its type")
+    compile: bool = setting(False, "compile the model by torch.compile at its first passes")
+
+    def _check(self) -> None:
+        if self.device and self.device_map:
+            raise ConfigError("device cannot be combined with device_map.", "Give one of them.")
+
+    def load(self, name: str) -> LoadedModel:
+        """Loads a model; see :func:`load`."""
+        import torch
+
+        return load(
+            name,
+            dtype=None if self.dtype == "auto" else getattr(torch, self.dtype),
+            device=self.device or None,
+            device_map=self.device_map or None,
+            bits=self.bits,
+            compile=self.compile,
+        )
+
+
 def load(
     name: str,
     *,
     dtype: torch.dtype | None = None,
     device: str | None = None,
-    quantization_config: Any = None,
+    device_map: str | None = None,
+    bits: int = 0,
+    compile: bool = False,
 ) -> LoadedModel:
     """Loads a model and its tokenizer.
 
@@ -122,41 +158,78 @@ def load(
         name: ``embedded``, a directory (full model or LoRA adapter), or a hub id.
         dtype: of the weights; by default what this machine computes fastest (:func:`pick_dtype`).
         device: ``cuda``, ``cpu``, ...; by default CUDA where there is one.
-        quantization_config: transformers' configuration for weights in few bits.
+        device_map: spreads the layers over devices instead (accelerate): ``auto``, ...
+        bits: 4 (NF4, doubly quantized) or 8, by bitsandbytes; 0 for weights of ``dtype``.
+        compile: whether torch.compile compiles the model at its first passes.
 
     Raises:
         ModelError: naming what is missing and the remedy.
+        MachineError: for ``bits`` without bitsandbytes.
     """
     import torch
 
     place, origin = resolve(name)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    _check_device(device)
     dtype = dtype or pick_dtype(device)
     card = read_card(place)
+    placed = device_map or (bits and {"": device})  # what from_pretrained puts where it stays
     if not (Path(place) / _ADAPTER_CONFIG).is_file():
-        model = _load_whole(name, place, dtype, quantization_config)
+        model = _load_whole(name, place, dtype, placed or None, _quantized(bits, device))
         fingerprint = _fingerprint(place, model)
         tokenizer = load_tokenizer(name)
-        if quantization_config is None:  # else it was loaded where it has to be
-            model = model.to(device)
-        model = model.eval()
-        return LoadedModel(name, place, origin, fingerprint, model, tokenizer, card)
-    vet_adapter(place)
-    base = load(
-        _below(place),
-        dtype=dtype,
-        device=device,
-        quantization_config=quantization_config,
-    )
-    if card.base_fingerprint and card.base_fingerprint != base.fingerprint:
+    else:
+        vet_adapter(place)
+        base = load(_below(place), dtype=dtype, device=device, device_map=device_map, bits=bits)
+        if card.base_fingerprint and card.base_fingerprint != base.fingerprint:
+            raise ModelError(
+                f"The base model {base.name!r} of {name} is not the one it was trained on.",
+                f"Give the right one as base in {name}/{CARD_NAME}.",
+            )
+        tokenizer = load_tokenizer(name)
+        model = _apply_adapter(base.model, name, place, len(tokenizer))
+        model = model if placed else model.to(dtype)
+        origin = base.origin
+        fingerprint = _hash([base.fingerprint, _fingerprint(place)])
+    model = (model if placed else model.to(device)).eval()
+    if compile:
+        model.compile(dynamic=True)
+    return LoadedModel(name, place, origin, fingerprint, model, tokenizer, card)
+
+
+def _check_device(device: str) -> None:
+    """Refuses a device that this machine or this build of PyTorch does not have."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ModelError(
-            f"The base model {base.name!r} of {name} is not the one it was trained on.",
-            f"Give the right one as base in {name}/{CARD_NAME}.",
-        )
-    tokenizer = load_tokenizer(name)
-    model = _apply_adapter(base.model, name, place, len(tokenizer)).to(device, dtype).eval()
-    fingerprint = _hash([base.fingerprint, _fingerprint(place)])
-    return LoadedModel(name, place, base.origin, fingerprint, model, tokenizer, card)
+            f"The device {device!r} cannot be used: {_one_line(error)}.",
+            "Give cpu; or cuda with a build of PyTorch for CUDA and a GPU (codegen doctor).",
+        ) from None
+
+
+def _quantized(bits: int, device: str) -> Any:
+    """transformers' configuration for weights of 4 or 8 bits; None for 0.
+
+    Raises:
+        MachineError: if bitsandbytes is not installed.
+    """
+    if not bits:
+        return None
+    if find_spec("bitsandbytes") is None:
+        raise missing("bitsandbytes")
+    from transformers import BitsAndBytesConfig
+
+    if bits == 8:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=pick_dtype(device),
+    )
 
 
 def _infilling_kind(place: str) -> str:
@@ -187,7 +260,9 @@ def _attention(kind: Any, config: Any) -> str:
     return "sdpa" if getattr(kind, "_supports_sdpa", True) else "eager"
 
 
-def _load_whole(name: str, place: str, dtype: torch.dtype, quantization_config: Any = None) -> Any:
+def _load_whole(
+    name: str, place: str, dtype: torch.dtype, device_map: Any, quantization_config: Any
+) -> Any:
     kind = _class_of(place)
     try:
         config = vetted_config(place, getattr(kind, "config_class", None))
@@ -198,6 +273,7 @@ def _load_whole(name: str, place: str, dtype: torch.dtype, quantization_config: 
             attn_implementation=_attention(kind, config),
             use_safetensors=True,  # never a pickle
             trust_remote_code=False,
+            device_map=device_map,
             quantization_config=quantization_config,
             output_loading_info=True,
         )

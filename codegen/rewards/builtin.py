@@ -119,6 +119,8 @@ def _edit_size(sample: Sample) -> Scored:
     before, after = (_lines(text) for text in (original, program_of(sample)))
     if not after:
         return Scored(-1.0, "no program")
+    if len(after) >= 2 * len(before):  # to compare them might take long, and gives the same
+        return Scored(-1.0, f"{len(before)} lines became {len(after)}")
     blocks = SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks()
     kept = sum(block.size for block in blocks)
     changed = max(len(before), len(after)) - kept

@@ -53,7 +53,7 @@ def suspects(program: str, test: str = "") -> list[str]:
 def _in_node(node: ast.AST) -> Iterator[str]:
     if isinstance(node, (ast.Call, ast.Raise)):
         called = node.func if isinstance(node, ast.Call) else node.exc
-        if called is not None and ast.unparse(called) in _EXITS:
+        if called is not None and _text(called) in _EXITS:
             yield "exit"
     if isinstance(node, ast.ClassDef):
         methods = {n.name for n in node.body if isinstance(n, ast.FunctionDef)}
@@ -103,16 +103,24 @@ def _returns_test_values(program: str, test: str) -> bool:
         if isinstance(node, ast.Assert):
             for call in ast.walk(node.test):
                 if isinstance(call, ast.Call):
-                    inputs.update(ast.unparse(a) for a in call.args if _is_telling(a))
+                    inputs.update(_text(a) for a in call.args if _is_telling(a))
     compared: set[str] = set()
     for node in ast.walk(ast.parse(program)):
         if isinstance(node, ast.If):
             returns = [n.value for n in node.body if isinstance(n, ast.Return)]
             if returns and all(isinstance(v, (ast.Constant, ast.List, ast.Tuple)) for v in returns):
-                compared.update(ast.unparse(n) for n in ast.walk(node.test) if _is_telling(n))
+                compared.update(_text(n) for n in ast.walk(node.test) if _is_telling(n))
         elif isinstance(node, ast.Dict):
-            compared.update(ast.unparse(key) for key in node.keys if key and _is_telling(key))
-    return len(inputs & compared) >= _LEAST_VALUES
+            compared.update(_text(key) for key in node.keys if key and _is_telling(key))
+    return len((inputs & compared) - {""}) >= _LEAST_VALUES
+
+
+def _text(node: ast.AST) -> str:
+    """The text of an expression; "" for one that is nested too deep, as a program may well be."""
+    try:
+        return ast.unparse(node)
+    except RecursionError:
+        return ""
 
 
 def _is_telling(node: ast.AST) -> bool:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -28,7 +29,9 @@ from codegen.evals.sandbox import Job, Outcome
 from codegen.records import Status
 
 _MOST_NOTES = 1200  # characters of a message, which may have 2000
-_NOTES = re.compile(r"AssertionError: tests ([01,]*) \| (.*)", re.DOTALL)
+# A test may raise with words of the program's, which must not be taken for notes.
+_MARK = f"tests {secrets.token_hex(8)}"
+_NOTES = re.compile(rf"AssertionError: {_MARK} ([01,]*) \| (.*)", re.DOTALL)
 _MOST_LITERALS = 8
 
 
@@ -134,9 +137,12 @@ def counted(job: Job) -> CountedTests | None:
 @lru_cache(maxsize=4096)
 def _rewritten(test: str, entry_point: str) -> tuple[str, tuple[str, ...]] | None:
     try:
-        tree = ast.parse(test)
+        return _rewrite(ast.parse(test), entry_point)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+
+
+def _rewrite(tree: ast.Module, entry_point: str) -> tuple[str, tuple[str, ...]] | None:
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     if any(name.startswith("test") for name in functions) or _has_own_ways(tree):
         return None
@@ -153,9 +159,8 @@ def _rewritten(test: str, entry_point: str) -> tuple[str, tuple[str, ...]] | Non
         named = re.compile(rf"^{given}\(")
         inputs = [named.sub(f"{entry_point}(", text) for text in inputs]
     start = _START.format(places=len(inputs))
-    end = calls + _END.format(most=_MOST_NOTES // len(inputs) - 1)
-    text = ast.unparse(ast.fix_missing_locations(tree))
-    return f"{start}\n{text}\n{end}", tuple(inputs)
+    end = calls + _END.format(mark=_MARK, most=_MOST_NOTES // len(inputs) - 1)
+    return f"{start}\n{ast.unparse(ast.fix_missing_locations(tree))}\n{end}", tuple(inputs)
 
 
 def _has_own_ways(tree: ast.Module) -> bool:
@@ -191,8 +196,11 @@ except Exception as _error:
 """
 _END = """\
 if _counted_errors:
-    _notes = ["".join("01"[_one] for _one in _place)[:{most}] for _place in _counted]
-    raise AssertionError("tests " + ",".join(_notes) + " | " + _counted_errors[0])
+    for _place in _counted:
+        if len(_place) > {most}:
+            _place[{most} - 1 :] = [all(_place[{most} - 1 :])]
+    _notes = ["".join("01"[_one] for _one in _place) for _place in _counted]
+    raise AssertionError("{mark} " + ",".join(_notes) + " | " + _counted_errors[0])
 """
 _TRY = """\
 try:

@@ -26,7 +26,7 @@ from codegen.decoding.editing import EditableCache, EditedRow
 from codegen.decoding.loop import Batch, Row, Strategy, Walk
 from codegen.decoding.passes import Passes
 from codegen.decoding.rows import Trees
-from codegen.decoding.strategies.speculative import Speculation, children_of, walk
+from codegen.decoding.strategies.speculative import Speculation, walk
 from codegen.decoding.suffix import SuffixStore
 from codegen.generation.text import TextStream
 from codegen.records import FinishReason
@@ -258,8 +258,8 @@ class _Chosen(Speculation):
 
     def verify(self, batch: Batch, trees: Trees, logits: torch.Tensor) -> list[Walk]:
         """See :class:`Strategy`. A token is chosen only once it is reached, as is a doubt."""
-        (draft,) = self._drafts
-        return [walk(children_of(draft), lambda node: self._choose(batch, logits[:, node]))]
+        (children,) = self._children
+        return [walk(children, lambda node: self._choose(batch, logits[:, node]))]
 
     def _choose(self, batch: Batch, logits: torch.Tensor) -> int:
         """The token by logits [1, V], changed in place; what is to be noted of it."""
@@ -274,7 +274,7 @@ class _Chosen(Speculation):
         if request.changes_logits:
             given = given if given is None else given.clone()
             self._change(logits[0])
-        token = int(batch.choose(logits[None], [[0]]))
+        token = int(batch.choose(logits[None], torch.tensor([batch.made])))
         if given is not None:
             self.path.logprobs.append(self._logprobs(given, token))
         if greedy and request.candidates > 1:

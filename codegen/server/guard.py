@@ -28,14 +28,15 @@ import stat
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.requests import Request, cookie_parser
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -162,6 +163,7 @@ class Guard:
         origins: scheme, host and port of the web pages that may ask.
         limits: sizes, rates and times.
         metrics: where refusals are counted.
+        cookie: for pages: the cookie that holds the token, set by an address with ``?token=``.
     """
 
     app: ASGIApp
@@ -170,6 +172,7 @@ class Guard:
     origins: frozenset[str] = frozenset()
     limits: ServerLimits = field(default_factory=ServerLimits)
     metrics: Metrics = field(default_factory=Metrics)
+    cookie: str = ""
     _buckets: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -189,6 +192,9 @@ class Guard:
             if scope["method"] == "OPTIONS" and "origin" in headers:
                 response = Response(status_code=204, headers={**allowed, **_PREFLIGHT})
                 await response(scope, receive, send)
+                return
+            if self.cookie and (signed_in := self._signed_in(Request(scope))):
+                await signed_in(scope, receive, send)
                 return
             if scope["path"] not in _PUBLIC:
                 self._check_token(headers)
@@ -219,8 +225,24 @@ class Guard:
             raise _Refused(403, f"Pages of {origin[:80]!r} may not ask; start with --origin.")
         return {"access-control-allow-origin": origin, "vary": "origin"}
 
+    def _signed_in(self, request: Request) -> Response | None:
+        """To an address with the right token: the same address without it, and the cookie."""
+        given = request.query_params.get("token", "")
+        if self.token is None or not same_token(given, self.token):
+            return None
+        url = request.url.remove_query_params("token")
+        to = url.path + (f"?{url.query}" if url.query else "")
+        response = RedirectResponse(to, 303, _ALWAYS)
+        response.set_cookie(self.cookie, self.token, httponly=True, samesite="lax")
+        return response
+
     def _check_token(self, headers: Headers) -> None:
         if self.token is None:
+            return
+        if self.cookie:
+            held = cookie_parser(headers.get("cookie", "")).get(self.cookie, "")
+            if not same_token(held, self.token):
+                raise _Refused(401, "Open the address that was printed; it holds the token.")
             return
         kind, _, given = headers.get("authorization", "").partition(" ")
         shown = _password(given) if kind.lower() == "basic" else given.strip()
@@ -499,6 +521,7 @@ def serve(
     connections: int = 0,
     grace_s: int = 2,
     stopping: Callable[[], None] | None = None,
+    during: AbstractAsyncContextManager[None] | None = None,
 ) -> None:
     """Serves until SIGINT or SIGTERM, in the main thread.
 
@@ -508,8 +531,13 @@ def serve(
         connections: most at a time; 0 for as many as one user's editors need.
         grace_s: seconds that requests have to end once it stops.
         stopping: called on the event loop when it stops, while requests may still be running.
+        during: what the application needs to be open.
     """
     server = make_server(app, connections=connections, grace_s=grace_s, stopping=stopping)
+
+    async def serving() -> None:
+        async with during or nullcontext():
+            await server.serve(sockets=[sock])
 
     def stop(*_: object) -> None:
         # uvicorn stops by its own handlers; afterwards it raises the signal again for these.
@@ -517,7 +545,7 @@ def serve(
 
     old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        asyncio.run(server.serve(sockets=[sock]))
+        asyncio.run(serving())
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)

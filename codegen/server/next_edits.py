@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, cast
 
 from lsprotocol.types import Position, Range, TextDocumentContentChangeEvent
 
+from codegen.errors import InputError
 from codegen.generation import SamplingParams
 from codegen.methods.edits.formats import (
     EditFormat,
@@ -54,6 +55,7 @@ _REMEMBERED = 20  # proposals that were turned down
 _MOST_TOKENS = 192  # of an answer
 _CHARS_A_TOKEN = 3
 _TIMEOUT_S = 10.0  # of an upstream
+_MOST_CHARACTERS = 16_384  # of its answer
 _PARSED_LINES = 3000
 VIEWS = (View(), View(6, 6, 4, 500), View(4, 4, 2, 300))
 """From what is shown if there is room down to little."""
@@ -123,9 +125,13 @@ def _with_difference(
     while end < most and before[len(before) - 1 - end] == after[len(after) - 1 - end]:
         end += 1
     old, new = list(before[start : len(before) - end]), list(after[start : len(after) - end])
+    try:
+        hunks = difference(old, new, most_work=3_000_000)
+    except InputError:  # nobody can say soon enough what was edited
+        return []
     found = list(done)
     moved = 0
-    for hunk in difference(old, new):
+    for hunk in hunks:
         line = start + hunk.start + moved
         added = len(hunk.new) - (hunk.end - hunk.start)
         found = [c._replace(line=c.line + added) if c.line >= line else c for c in found]
@@ -288,7 +294,7 @@ class NextEditor:
             "temperature": 0,
             "stop": list(self.form.stop),
         }
-        parts, reason = [], None
+        parts, reason, size = [], None, 0
         try:
             async with (
                 asyncio.timeout(_TIMEOUT_S),
@@ -298,6 +304,8 @@ class NextEditor:
                     piece, finish = read_row(row)
                     parts.append(piece)
                     reason = finish or reason
+                    if (size := size + len(piece)) > _MOST_CHARACTERS:
+                        return None
         except TimeoutError:
             return None
         return None if reason == "length" else "".join(parts)

@@ -57,7 +57,7 @@ _BEFORE_CHANGE = 512  # characters compared to tell whether a change takes a sug
 _CHOICE_S = 0.05  # longest wait for pieces of other files
 _PAUSE_S = 0.5  # without a request: other pieces than before are taken up
 _CONTEXT_CHARS_A_TOKEN = 3  # fewer than code has, so that what is chosen fits
-_COMPLETE_NAME = re.compile(r"[^\W\d]\w*(?=\W)")
+_COMPLETE_NAME = re.compile(r"\b[^\W\d]\w*+(?=\W)")
 
 _MOST_NAMES = 100
 

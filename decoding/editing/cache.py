@@ -559,11 +559,11 @@ class EditedRow:
 
     def encode(self, trees: Trees) -> Passes[torch.Tensor]:
         """See :class:`codegen.decoding.rows.Sequences`; for chains."""
-        assert trees.depths is None
+        assert trees.parents is None
         self._length = len(self.cache)
         return (yield from self.cache.extending(trees.tokens[0].tolist()))[None]
 
-    def keep(self, paths: Sequence[Sequence[int]], steps: Sequence[int]) -> None:
+    def keep(self, trees: Trees, paths: Sequence[Sequence[int]], steps: Sequence[int]) -> None:
         """See :class:`codegen.decoding.rows.Sequences`."""
         self.cache.truncate(self._length + steps[0])
 

@@ -13,6 +13,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 import torch
 
+from codegen.decoding.device import upload
+from codegen.kernels.logits import penalize
+
 Kind = Literal["add", "scale", "multiply"]
 
 
@@ -97,7 +100,8 @@ def apply(logits: torch.Tensor, by_row: Sequence[Sequence[Penalty]]) -> None:
         logits: [B, V], any float dtype. Forbidden tokens (-inf) stay forbidden.
         by_row: the penalties of each of the B rows.
     """
-    waiting = [list(penalties) for penalties in by_row]
+    waiting = [[p for p in penalties if len(p.ids)] for penalties in by_row]
+    tables: list[torch.Tensor] = []
     while any(waiting):
         now: list[tuple[int, Penalty]] = []
         for row, penalties in enumerate(waiting):
@@ -111,29 +115,24 @@ def apply(logits: torch.Tensor, by_row: Sequence[Sequence[Penalty]]) -> None:
                     taken.update(ids)
                     now.append((row, penalty))
             waiting[row] = left
-        _apply_disjoint(logits, now)
+        tables += _tables(now)
+    given = iter(upload(logits.device, *tables))
+    for (rows, ids), numbers in zip(given, given, strict=True):
+        penalize(logits, rows, ids, numbers)
 
 
-def _apply_disjoint(logits: torch.Tensor, penalties: Sequence[tuple[int, Penalty]]) -> None:
-    penalties = [(row, penalty) for row, penalty in penalties if len(penalty.ids)]
-    if not penalties:
-        return
+def _tables(penalties: Sequence[tuple[int, Penalty]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of disjoint penalties by row: rows and ids, int64 [2, N]; the factors of logits above zero
+    and of others, and what is added, float64 [3, N].
+    """
     counts = [len(penalty.ids) for _, penalty in penalties]
-    places = np.empty((2, sum(counts)), dtype=np.int64)
-    places[0] = np.repeat([row for row, _ in penalties], counts)
-    places[1] = np.concatenate([penalty.ids for _, penalty in penalties])
-    rows, ids = torch.from_numpy(places).to(logits.device, non_blocking=True)
-    old = logits[rows, ids]
-
-    def spread(values: list[float]) -> torch.Tensor:
-        numbers = torch.from_numpy(np.repeat(np.array(values, dtype=np.float32), counts))
-        return numbers.to(logits.device, non_blocking=True)
-
-    amounts = [penalty.amount if penalty.kind == "add" else 0.0 for _, penalty in penalties]
-    factors = [penalty.amount if penalty.kind != "add" else 1.0 for _, penalty in penalties]
-    below = [
-        1 / factor if penalty.kind == "scale" else factor
-        for (_, penalty), factor in zip(penalties, factors, strict=True)
+    rows = np.repeat([row for row, _ in penalties], counts)
+    ids = np.concatenate([penalty.ids for _, penalty in penalties])
+    numbers = [
+        (1.0, 1.0, amount)
+        if kind == "add"
+        else (amount, 1 / amount if kind == "scale" else amount, 0.0)
+        for _, (_, amount, kind) in penalties
     ]
-    scaled = torch.where(old > 0, old * spread(factors), old * spread(below))
-    logits[rows, ids] = (scaled + spread(amounts)).to(logits.dtype)
+    spread = np.repeat(np.array(numbers).T, counts, axis=1)
+    return torch.from_numpy(np.stack([rows, ids])), torch.from_numpy(spread)

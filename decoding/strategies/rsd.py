@@ -16,18 +16,21 @@ leaving one out for what it says, would change what is emitted.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
 from transformers import PreTrainedModel
 
+from codegen.decoding.device import download, upload
 from codegen.decoding.loop import OWN, Batch, Grown, Strategy, Walk
-from codegen.decoding.passes import check_attention_only, check_supported, forward, run_alone
+from codegen.decoding.passes import check_attention_only, check_supported, run_alone
 from codegen.decoding.rows import CachedRows, Trees
 from codegen.decoding.sampling import distribution
 from codegen.errors import ModelError
 from codegen.kernels.accept import accept_tree
+from codegen.kernels.backend import use_triton
+from codegen.kernels.logits import MOST, Drawn, gumbel_top_k
 
 
 @dataclass
@@ -40,12 +43,14 @@ class Tree:
         alive: bool [B, N]; dead nodes fill a level up where the draft gives too few tokens any
             probability. They come after their siblings.
         widths: number of nodes of each level.
+        branches: children of a node, at most.
     """
 
     tokens: torch.Tensor
     parents: torch.Tensor
     alive: torch.Tensor
     widths: list[int] = field(default_factory=list)
+    branches: int = 0
 
     @classmethod
     def empty(cls, rows: int, device: torch.device | str = "cpu") -> Tree:
@@ -53,42 +58,32 @@ class Tree:
         nothing = torch.empty(rows, 0, dtype=torch.long, device=device)
         return cls(nothing, nothing, nothing.bool())
 
-    def add(self, tokens: torch.Tensor, parents: torch.Tensor, alive: torch.Tensor) -> None:
-        """Adds a level of int64 [B, n]; ``parents`` counts within the level above."""
+    def add(
+        self, tokens: torch.Tensor, parents: torch.Tensor, alive: torch.Tensor, branches: int
+    ) -> None:
+        """Adds a level of int64 [B, n], of at most ``branches`` children of a node; ``parents``
+        counts within the level above.
+        """
         above = 1 + sum(self.widths[:-1]) if self.widths else 0
         self.tokens = torch.cat([self.tokens, tokens], 1)
         self.parents = torch.cat([self.parents, parents + above], 1)
         self.alive = torch.cat([self.alive, alive], 1)
         self.widths.append(tokens.shape[1])
+        self.branches = max(self.branches, branches)
 
-    @property
-    def depths(self) -> list[int]:
-        """The depth of nodes 0 .. N."""
-        return [0, *(level + 1 for level, n in enumerate(self.widths) for _ in range(n))]
-
-    def ancestors(self) -> torch.Tensor:
-        """bool [B, N+1, N+1]: whether node j is i or above it."""
-        rows, nodes = self.tokens.shape
-        among = torch.eye(nodes + 1, dtype=torch.bool, device=self.tokens.device)
-        among = among.repeat(rows, 1, 1)
-        every = torch.arange(rows, device=self.tokens.device)
-        for node in range(1, nodes + 1):
-            among[:, node] |= among[every, self.parents[:, node - 1]]
-        return among
-
-    def fed(self, root: torch.Tensor) -> Trees:
-        """With the rows' last tokens, int64 [B, 1], as what a model is fed."""
-        depths = torch.tensor(self.depths, device=root.device).expand(len(root), -1)
-        return Trees(torch.cat([root, self.tokens], 1), depths, self.ancestors())
+    def fed(self, root: torch.Tensor, cursors: torch.Tensor) -> Trees:
+        """With the rows' last tokens, int64 [B, 1], and their slots, as what a model is fed."""
+        none = torch.full_like(root, -1)
+        tokens, parents = torch.cat([root, self.tokens], 1), torch.cat([none, self.parents], 1)
+        return Trees(tokens, parents, cursors)
 
     def children(self) -> torch.Tensor:
-        """int64 [B, N+1, K]: each node's children in the order drawn, -1 behind the last."""
+        """int64 [B, N+1, branches]: each node's children in the order drawn, -1 behind the last."""
         rows, nodes = self.tokens.shape
         same = self.parents[:, :, None] == self.parents[:, None, :]
         earlier = torch.ones(nodes, nodes, dtype=torch.bool, device=same.device).tril(-1)
         rank = (same & earlier).sum(-1)
-        most = int(rank.max()) + 1 if nodes else 0
-        found = self.tokens.new_full((rows, nodes + 1, most), -1)
+        found = self.tokens.new_full((rows, nodes + 1, self.branches), -1)
         number = torch.arange(1, nodes + 1, device=same.device).expand(rows, -1)
         every = torch.arange(rows, device=same.device)[:, None].expand(-1, nodes)
         found[every, self.parents, rank] = torch.where(self.alive, number, -1)
@@ -113,13 +108,13 @@ class Shape(Protocol):
         """Children of a node, at most."""
         ...
 
-    def grow(self, tree: Tree, log_probs: torch.Tensor, noise: torch.Tensor, beam: Beam) -> Beam:
+    def grow(self, tree: Tree, drawn: Drawn, beam: Beam) -> Beam:
         """Adds a level.
 
         Args:
             tree: gets it.
-            log_probs: the draft's, [B, n, V] after the n nodes of the last level.
-            noise: independent standard Gumbel variables of the same shape.
+            drawn: tokens by the draft's distributions after the n nodes of the last level, each
+                [B, n, k]; k is ``branches``, or the vocabulary if that is smaller.
             beam: of the last level.
         """
         ...
@@ -171,14 +166,14 @@ class ConstantBranching:
         """Children of a node, at most."""
         return max(self.branching)
 
-    def grow(self, tree: Tree, log_probs: torch.Tensor, noise: torch.Tensor, beam: Beam) -> Beam:
+    def grow(self, tree: Tree, drawn: Drawn, beam: Beam) -> Beam:
         """Adds a level; see :class:`Shape`."""
-        rows, above, vocabulary = log_probs.shape
-        branch = min(self.branching[len(tree.widths)], vocabulary)
-        keys, tokens = (log_probs.double() + noise).topk(branch, dim=-1)
+        rows, above, most = drawn.tokens.shape
+        branch = min(self.branching[len(tree.widths)], most)  # the first of a draw are a draw
+        keys, tokens = drawn.keys[..., :branch], drawn.tokens[..., :branch]
         alive = (keys > -torch.inf) & beam.alive[..., None]
         parents = torch.arange(above, device=tokens.device).repeat_interleave(branch)
-        tree.add(tokens.flatten(1), parents.expand(rows, -1), alive.flatten(1))
+        tree.add(tokens.flatten(1), parents.expand(rows, -1), alive.flatten(1), branch)
         nothing = keys.flatten(1)
         return Beam(alive.flatten(1), nothing, nothing)
 
@@ -204,22 +199,30 @@ class StochasticBeam:
         """Children of a node, at most."""
         return self.width
 
-    def grow(self, tree: Tree, log_probs: torch.Tensor, noise: torch.Tensor, beam: Beam) -> Beam:
-        """Adds a level; see :class:`Shape`."""
-        vocabulary = log_probs.shape[-1]
-        paths = beam.log_probs[..., None] + log_probs.double()
-        loose = paths + noise
-        largest = loose.amax(-1, keepdim=True)
+    def grow(self, tree: Tree, drawn: Drawn, beam: Beam) -> Beam:
+        """Adds a level; see :class:`Shape`. Under the condition a node's children stay in order, so
+        none is kept that is not among its first.
+        """
+        most = drawn.tokens.shape[-1]
+        paths = beam.log_probs[..., None] + drawn.log_probs.double()
+        loose = beam.log_probs[..., None] + drawn.keys.double()
+        most_likely = loose[..., :1]
         above = beam.perturbed[..., None]
-        gap = above - loose + torch.log1p(-torch.exp(loose - largest))
+        gap = above - loose + torch.log1p(-torch.exp(loose - most_likely))
         bound = above - gap.clamp(min=0) - torch.log1p(torch.exp(-gap.abs()))
         bound = bound.where(beam.alive[..., None] & (loose > -torch.inf), -torch.inf)
         keys, places = bound.flatten(1).topk(min(self.width, bound[0].numel()), dim=-1)
         alive = keys > -torch.inf
-        tree.add(places % vocabulary, places // vocabulary, alive)
+        tree.add(drawn.tokens.flatten(1).gather(1, places), places // most, alive, self.width)
         kept = paths.flatten(1).gather(1, places)
         # Dead paths must not turn into NaN; nothing is read from them.
         return Beam(alive, kept.where(alive, 0.0), keys.where(alive, 0.0))
+
+
+def largest(log_probs: torch.Tensor, k: int, noise: torch.Tensor | float = 0.0) -> Drawn:
+    """The k largest of log-probabilities [..., V], with standard Gumbel variables a draw."""
+    keys, tokens = (log_probs.double() + noise).topk(min(k, log_probs.shape[-1]), dim=-1)
+    return Drawn(tokens, keys, log_probs.gather(-1, tokens))
 
 
 def gumbel(uniforms: torch.Tensor) -> torch.Tensor:
@@ -250,13 +253,14 @@ class RecursiveSpeculation(Strategy):
 
     def __init__(self, draft: PreTrainedModel, shape: Shape, seeds: Sequence[int]) -> None:
         self.draft, self.shape, self.limit = draft, shape, shape.nodes
-        self.generators = [
-            torch.Generator(draft.device).manual_seed(seed % 2**63) for seed in seeds
-        ]
+        self._seeds = [seed % 2**63 for seed in seeds]
+        self.generators = [torch.Generator(draft.device).manual_seed(seed) for seed in self._seeds]
         self._passes = [0] * len(seeds)
         self.passes_of = self._passes
         self.drafted = self.accepted = 0
         self._known: list[int] = []  # slots that the draft's cache holds of each row
+        # Of each row its seed and its round, int64 [B, 2], by which kernels draw.
+        self._keys = torch.empty(0, 2, dtype=torch.long, device=draft.device)
 
     def start(self, batch: Batch) -> None:
         """See :class:`Strategy`.
@@ -284,6 +288,8 @@ class RecursiveSpeculation(Strategy):
         """See :class:`Strategy`. The draft encodes the rows too."""
         run_alone(self._rows.admit(given))
         self._known += self._rows.cursors[-len(given) :]
+        new = torch.tensor([[self._seeds[number], 0] for number in numbers])
+        self._keys = torch.cat([self._keys, *upload(batch.device, new)])
 
     def propose(self, batch: Batch) -> Trees:
         """See :class:`Strategy`. Grows trees; keeps the draft's probabilities p [B, M, V] after
@@ -291,63 +297,85 @@ class RecursiveSpeculation(Strategy):
         """
         rows = len(batch.numbers)
         tree, beam = Tree.empty(rows, batch.device), Beam.root(rows, batch.device)
-        root = torch.tensor(batch.pending, device=batch.device)[:, None]
-        logits = self._after_last(batch)  # [B, 1, V]
+        last = self._last(batch)
+        mask = self._rows.place(last)
+        logits = self._rows.pass_of(last.tokens, mask).run()[:, -1:]
+        assert last.cursors is not None
+        root, cursors = last.tokens[:, -1:], last.cursors + last.width - 1
         found = []
         while True:
             if batch.temperature == 0:
                 found.append(torch.softmax(logits.float(), -1))
-                noise = torch.zeros_like(found[-1], dtype=torch.float64)
             else:
                 found.append(distribution(logits, batch.temperature, batch.top_p))
-                noise = gumbel(self._uniforms(batch, found[-1].shape[1:]))
-            beam = self.shape.grow(tree, found[-1].log(), noise, beam)
-            trees = tree.fed(root)
+            beam = self.shape.grow(tree, self._drawn(batch, tree, found[-1].log()), beam)
+            trees = tree.fed(root, cursors)
             if len(tree.widths) == self.shape.depth:
                 self._tree, self._p = tree, torch.cat(found, 1)
+                self._keys[:, 1] += 1
                 return trees
             first = 1 + sum(tree.widths[:-1])
             mask = self._rows.place(trees, first)
-            tokens = trees.tokens[:, first:]
-            logits = forward(self.draft, tokens, self._rows.cache, mask, tokens.shape[1])
+            logits = self._rows.pass_of(trees.tokens[:, first:], mask).run()
 
     def verify(self, batch: Batch, trees: Trees, logits: torch.Tensor) -> list[Walk]:
         """See :class:`Strategy`."""
         depth, most = self.shape.depth, self.shape.branches
+        if batch.temperature == 0:
+            token = trees.accept(logits.argmax(-1))
+            assert trees.path is not None
+            trees.path = trees.path[:, :depth]
+            return self._walks(trees, token)
         q = distribution(logits, batch.temperature, batch.top_p)  # [B, N+1, V]
         # K is the shape's, not these trees': what a row draws must not depend on its neighbors.
         numbers = self._uniforms(batch, (depth * most + 1,))
         uniforms, last = numbers[:, :-1].view(-1, depth, most), numbers[:, -1]
-        found = accept_tree(self._tree.children(), self._tree.tokens, q, self._p, uniforms, last)
-        table = torch.cat([found.path, found.token[:, None], trees.tokens], 1).tolist()
+        found = accept_tree(
+            self._tree.children(), self._tree.tokens, trees.depths, q, self._p, uniforms, last
+        )
+        trees.path = found.path
+        return self._walks(trees, found.token)
+
+    def _walks(self, trees: Trees, token: torch.Tensor) -> list[Walk]:
+        """The rows' walks along the accepted paths, the target's token int64 [B] behind them."""
+        assert trees.path is not None
+        depth = trees.path.shape[1]
+        table = download(torch.cat([trees.path, token[:, None], trees.tokens], 1))
         return [_walk(row[:depth], row[depth], row[depth + 1 :]) for row in table]
 
     def commit(self, batch: Batch, trees: Trees, grown: Sequence[Grown | None]) -> None:
         """See :class:`Strategy`. The draft has no states of the last level's nodes."""
-        inner = 1 + sum(self._tree.widths[:-1])
-        paths = [given.path if given else [] for given in grown]
-        encoded = [[node for node in path if node < inner] for path in paths]
-        self._rows.cache.keep(encoded, self._rows.cursors)
-        for i, (number, given) in enumerate(zip(batch.numbers, grown, strict=True)):
-            if given is None:
-                continue
-            self._passes[number] += 1
-            self.drafted += trees.width - 1
-            self.accepted += len(given.path)
-            self._known[i] = self._rows.cursors[i] + 1 + len(encoded[i])
-            self._rows.cursors[i] += given.step
+        assert trees.path is not None
+        inner = trees.width - self._tree.widths[-1]
+        paths = [[node for node in g.path if node < inner] if g else [] for g in grown]
+        path = trees.path.where(trees.path < inner, -1)
+        self._known = [
+            cursor + 1 + len(path) if g else known
+            for cursor, path, g, known in zip(
+                self._rows.cursors, paths, grown, self._known, strict=True
+            )
+        ]
+        steps = [g.step if g else 0 for g in grown]
+        self._rows.keep(replace(trees, path=path), paths, steps)
+        for number, given in zip(batch.numbers, grown, strict=True):
+            if given is not None:
+                self._passes[number] += 1
+                self.drafted += trees.width - 1
+                self.accepted += len(given.path)
 
     def select(self, rows: Sequence[int]) -> None:
         """See :class:`Strategy`."""
         self._rows.select(rows)
         self._known = [self._known[row] for row in rows]
+        if rows:
+            self._keys = self._keys[upload(self._keys.device, torch.tensor(rows))[0]]
 
-    def _after_last(self, batch: Batch) -> torch.Tensor:
-        """The draft's logits [B, 1, V] after the rows' last tokens, of which it may lack two.
+    def _last(self, batch: Batch) -> Trees:
+        """Each row's last token, and the one before it where the draft lacks some row's.
 
         Rows that lack one token only encode the one before it once more.
         """
-        cursors, device = self._rows.cursors, batch.device
+        cursors = self._rows.cursors
         lacking = 1 + max(c - k for c, k in zip(cursors, self._known, strict=True))
         tokens = []
         for number in batch.numbers:
@@ -355,11 +383,27 @@ class RecursiveSpeculation(Strategy):
             known = row.prompt + row.tokens
             # Of a row that ended at once there may be a single token; nothing is read from it.
             tokens.append((known[:1] * lacking + known)[-lacking:])
-        first = torch.tensor(cursors, device=device)[:, None] - (lacking - 1)
-        cache = self._rows.cache
-        cache.place(first + torch.arange(lacking, device=device), max(cursors) + 1)
-        given = torch.tensor(tokens, device=device)
-        return forward(self.draft, given, cache, cache.mask(), 1)
+        first = torch.tensor(cursors) - (lacking - 1)
+        return Trees(torch.tensor(tokens), cursors=first)
+
+    def _drawn(self, batch: Batch, tree: Tree, log_probs: torch.Tensor) -> Drawn:
+        """Children by the draft's log-probabilities [B, n, V], at temperature 0 the likeliest.
+
+        On a GPU the noise is the kernel's own, by the row's seed, the round and the node: what a
+        row draws depends on nothing else there either, but it is another draw than on a CPU.
+        """
+        rows, nodes, size = log_probs.shape
+        branches = min(self.shape.branches, size)
+        if batch.temperature == 0:
+            return largest(log_probs, branches)
+        if branches > MOST or not use_triton(log_probs):
+            return largest(log_probs, branches, gumbel(self._uniforms(batch, (nodes, size))))
+        first = 1 + sum(tree.widths[:-1]) if tree.widths else 0
+        number = torch.arange(first, first + nodes, device=log_probs.device).repeat(rows)
+        seeds, rounds = self._keys.T[..., None].expand(-1, -1, nodes).flatten(1)
+        drawn = gumbel_top_k(log_probs.flatten(0, 1), branches, seeds, number, rounds)
+        tokens, keys, chosen = (part.view(rows, nodes, branches) for part in drawn)
+        return Drawn(tokens.clamp(min=0), keys, chosen)
 
     def _uniforms(self, batch: Batch, shape: Sequence[int]) -> torch.Tensor:
         """float64 [B, *shape] in [0, 1), each row's from its own generator."""

@@ -30,6 +30,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from codegen.decoding.cache import KVCache
+from codegen.decoding.device import download
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 from codegen.decoding.passes import (
     cache_argument,
@@ -126,7 +127,7 @@ class Nested:
         self._norm, self._head = parts.norm, parts.head
         self._cache_argument = cache_argument(type(parts.body))
         borders = zip((0, *self.exits), self.exits, strict=False)
-        self._stages = [_stage(parts, first, end) for first, end in borders]
+        self._stages: list[Any] = [_stage(parts, first, end) for first, end in borders]
         limits = [getattr(config, "max_position_embeddings", None)]
         if getattr(config, "use_sliding_window", True):
             limits.append(getattr(config, "sliding_window", None))
@@ -260,8 +261,9 @@ class Ladder:
         found: Step | None = None
         for stage in range(len(self.filled)):
             logits = self.nested.logits(self._climb(stage)).float()
-            probability, token = torch.softmax(logits, -1).max(-1)
-            found = Step(int(token), float(probability), stage)
+            best = torch.stack([each.double() for each in torch.softmax(logits, -1).max(-1)])
+            probability, token = download(best)  # one transfer for both
+            found = Step(int(token), probability, stage)
             if stage < len(self.thresholds) and found.probability > self.thresholds[stage]:
                 break
         assert found is not None

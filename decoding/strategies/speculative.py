@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
+from codegen.decoding.device import download, padded_width
 from codegen.decoding.drafts.planner import Planner
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 from codegen.decoding.loop import OWN, Batch, Grown, Strategy, Walk
@@ -54,33 +55,25 @@ def children_of(draft: Draft) -> Children:
 
 
 def tree_tensors(
-    pending: Sequence[int], drafts: Sequence[Draft], device: torch.device
-) -> tuple[Trees, list[list[int]]]:
-    """The trees of the drafts under the tokens that the rows feed next, and their depths [B][W].
+    pending: Sequence[int], drafts: Sequence[Draft], children: Sequence[Children], width: int
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Tokens and parents, int64 [B, W], of the drafts under the tokens that the rows feed next; no
+    parents for chains (:class:`Trees`).
 
-    Shorter trees are padded to W nodes: padding repeats node 0 and continues like a chain; what it
-    computes is never looked at.
+    Nodes beyond a draft, and a node whose token a later sibling has too, have no parent: they are
+    never accepted.
     """
-    width = 1 + max(map(len, drafts))
-    if width == 1:
-        return Trees(torch.tensor(pending, device=device)[:, None]), [[0]] * len(drafts)
-    tokens: list[list[int]] = []
-    depths: list[list[int]] = []
-    for token, draft in zip(pending, drafts, strict=True):
-        tokens.append([token, *draft.tokens, *[token] * (width - 1 - len(draft))])
-        levels = [0]
-        for parent in draft.parents:
-            levels.append(levels[parent + 1] + 1)
-        depths.append([*levels, *range(len(levels), width)])
-    fed = torch.tensor(tokens, device=device)
+    tokens = [
+        [token, *draft.tokens, *[token] * (width - 1 - len(draft))]
+        for token, draft in zip(pending, drafts, strict=True)
+    ]
     if all(draft.is_chain for draft in drafts):
-        return Trees(fed), depths
-    among = torch.eye(width, dtype=torch.bool).repeat(len(drafts), 1, 1)  # [B, W, W]
-    for row, draft in enumerate(drafts):
-        for node, parent in enumerate(draft.parents, start=1):
-            among[row, node] |= among[row, parent + 1]
-        among[row, 1 + len(draft) :, 0] = True
-    return Trees(fed, torch.tensor(depths, device=device), among.to(device)), depths
+        return torch.tensor(tokens), None
+    parents = torch.full((len(drafts), width), -1)
+    for row, known in enumerate(children):
+        for (parent, _), node in known.items():
+            parents[row, node] = parent
+    return torch.tensor(tokens), parents
 
 
 class Speculation(Strategy):
@@ -112,7 +105,7 @@ class Speculation(Strategy):
         self.tallies: list[dict[str, list[int]]] = [{} for _ in drafters]
         self.drafted = self.emitted = 0
         self._drafts: list[Draft] = []  # of this round, by the rows of the batch
-        self._depths: list[list[int]] = []
+        self._children: list[Children] = []
         self._fed: list[int] = []  # tokens of the nodes 0
         self._best: list[list[list[int]]] = []  # [B][W], most probable tokens after each node
         self._began = 0.0
@@ -149,8 +142,6 @@ class Speculation(Strategy):
             return 0.0
         if device.type == "cpu":
             return time.thread_time()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
         return time.perf_counter()
 
     def begin(
@@ -167,10 +158,11 @@ class Speculation(Strategy):
         """See :class:`Strategy`."""
         drafts = self.draft(batch) if batch.known is None else {}
         self._drafts = [drafts.get(number, _NONE) for number in batch.numbers]
+        self._children = [children_of(draft) for draft in self._drafts]
         self._fed = list(batch.pending)
         self._began = self.clock(batch.device)
-        trees, self._depths = tree_tensors(batch.pending, self._drafts, batch.device)
-        return trees
+        width = padded_width(1 + max(map(len, self._drafts)), batch.device)
+        return batch.trees(*tree_tensors(batch.pending, self._drafts, self._children, width))
 
     def draft(self, batch: Batch) -> dict[int, Draft]:
         """Drafts for the rows that run, by their number."""
@@ -188,16 +180,19 @@ class Speculation(Strategy):
 
     def verify(self, batch: Batch, trees: Trees, logits: torch.Tensor) -> list[Walk]:
         """See :class:`Strategy`."""
-        chosen = batch.choose(logits, self._depths)[..., None]  # [B, W, 1]
+        chosen = batch.choose(logits, trees.places)  # [B, W]
+        if trees.parents is not None:
+            trees.accept(chosen)
+        found = chosen[..., None]
         if candidates := self.candidates(len(batch.numbers)):
-            chosen = torch.cat([chosen, logits.topk(candidates).indices], dim=-1)
-        found = chosen.tolist()  # the one transfer to the host
+            found = torch.cat([found, logits.topk(candidates).indices], dim=-1)
+        found = download(found)  # the one transfer to the host
         self._seconds = self.clock(batch.device) - self._began
         self._best = [[node[1:] for node in row] for row in found] if candidates else []
         tokens = [[node[0] for node in row] for row in found]
         return [
-            walk(children_of(draft), row.__getitem__)
-            for draft, row in zip(self._drafts, tokens, strict=True)
+            walk(children, row.__getitem__)
+            for children, row in zip(self._children, tokens, strict=True)
         ]
 
     def candidates(self, rows: int) -> int:

@@ -22,7 +22,7 @@ from codegen.evals.report.numbers import (
     headline_ks,
     summary_rows,
 )
-from codegen.evals.report.page import write_report
+from codegen.evals.report.page import diff_lines, steps_of, write_report
 from codegen.evals.report.training import is_training, read_training
 
 __all__ = [
@@ -35,11 +35,13 @@ __all__ = [
     "ScoredRun",
     "SummaryRow",
     "compare_runs",
+    "diff_lines",
     "headline_ks",
     "is_training",
     "loss_picture",
     "read_run",
     "read_training",
+    "steps_of",
     "summary_rows",
     "write_report",
 ]

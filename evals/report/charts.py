@@ -174,7 +174,7 @@ def _loss_chart(curves: Sequence[LossCurve], width: int, quantity: str = "Loss")
         [Series(curve.name, _thin(curve.points), markers=False) for curve in curves],
         Axis("Step", lambda value: f"{value:,.0f}"),
         Axis(quantity, lambda value: f"{value:g}"),
-        id_=f"loss-{width}",
+        id_=f"{quantity.lower().replace(' ', '-')}-{width}",
         title="Training loss" if quantity == "Loss" else quantity,
         description=described,
         y_from_zero=False,

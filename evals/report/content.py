@@ -60,11 +60,17 @@ class ProblemSamples:
 
 @dataclass(frozen=True, slots=True)
 class ScoredRun:
-    """A score under the name it has in the report; problem id -> its samples, where known."""
+    """A score under the name it has in the report.
+
+    Attributes:
+        samples: problem id -> its samples, where known.
+        is_training: whether a model in training drew them, so that they are of many models.
+    """
 
     name: str
     score: Score
     samples: Mapping[str, ProblemSamples] = field(default_factory=dict)
+    is_training: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +135,7 @@ def read_run(name: str, folder: str | Path, samples: str | Path | None = None) -
     if samples is None and not (file.is_file() and verdicts.is_file()):
         return ScoredRun(name, score)
     judged = {(v.problem_id, v.index): v for v in read_jsonl(Verdict, verdicts)}
-    task = _task(score)
-    problems = {problem.id: problem for problem in task.problems()} if task else {}
+    programs = Programs(score)
     found: dict[str, list[SampleView]] = {}
     prompts: dict[str, str] = {}
     for sample in read_samples(file):
@@ -140,9 +145,9 @@ def read_run(name: str, folder: str | Path, samples: str | Path | None = None) -
                 f"{file} holds sample {sample.index} of {sample.problem_id}, which was not scored.",
                 f"Score it into {home}, or name the file that was scored.",
             )
-        problem = problems.get(sample.problem_id)
-        program = _program(task, problem, sample)
-        found.setdefault(sample.problem_id, []).append(_view(sample, verdict, program))
+        problem = programs.problems.get(sample.problem_id)
+        view = _view(sample, verdict, programs.of(sample))
+        found.setdefault(sample.problem_id, []).append(view)
         asked = sample.prompt or (problem.prompt if problem else "")
         prompts.setdefault(sample.problem_id, asked)
     if judged:
@@ -150,13 +155,33 @@ def read_run(name: str, folder: str | Path, samples: str | Path | None = None) -
             f"{file} lacks {len(judged)} of the samples that were scored.",
             "Name the file that was scored.",
         )
-    if task is None:
+    if programs.task is None:
         note = "The task's data is not at hand, so answers are shown without their programs."
         score = replace(score, notes=(*score.notes, note))
     # In the order of the score, which is the task's.
     order = {problem.problem_id: place for place, problem in enumerate(score.problems)}
     ids = sorted(found, key=lambda id_: order.get(id_, len(order)))
     return ScoredRun(name, score, {i: ProblemSamples(prompts[i], found[i]) for i in ids})
+
+
+class Programs:
+    """Finds the programs in the samples of a score, as they were found for scoring."""
+
+    def __init__(self, score: Score) -> None:
+        self.task = _task(score)
+        self.problems = (
+            {problem.id: problem for problem in self.task.problems()} if self.task else {}
+        )
+
+    def of(self, sample: Sample) -> str:
+        """The program in a sample; empty if none is found, or the task is not at hand."""
+        problem = self.problems.get(sample.problem_id)
+        if self.task is None or problem is None:
+            return ""
+        try:
+            return self.task.program(problem, sample)
+        except CodegenError:
+            return ""
 
 
 def _task(score: Score) -> tasks.Task[Any] | None:
@@ -169,15 +194,6 @@ def _task(score: Score) -> tasks.Task[Any] | None:
         if task.source == score.source:
             return task
     return None
-
-
-def _program(task: tasks.Task[Any] | None, problem: Any, sample: Sample) -> str:
-    if task is None or problem is None:
-        return ""
-    try:
-        return task.program(problem, sample)
-    except CodegenError:
-        return ""
 
 
 def _view(sample: Sample, verdict: Verdict, program: str) -> SampleView:

@@ -15,6 +15,7 @@ import hashlib
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ from codegen.evals.report.numbers import (
 from codegen.evals.score import STATUSES, ProblemScore, Score
 from codegen.records import Status, write_atomic
 
-_ASSETS = Path(__file__).parent / "assets"
+ASSETS = Path(__file__).parent / "assets"
 _MARK = "<!-- codegen eval report -->"
 _MEANING: Mapping[Status, str] = {
     "passed": "passed all tests",
@@ -171,8 +172,8 @@ def write_report(
         **_functions_of(further),
     }
     write_atomic(content, json.dumps(data, indent=1, allow_nan=False) + "\n")
-    write_atomic(summary, _templates(_as_markdown).get_template("summary.md.jinja").render(shown))
-    write_atomic(out, _templates(_as_text).get_template("page.html").render(shown))
+    write_atomic(summary, templates(_as_markdown).get_template("summary.md.jinja").render(shown))
+    write_atomic(out, templates(as_text).get_template("page.html").render(shown))
     return out
 
 
@@ -214,10 +215,15 @@ def _finite(value: object) -> object:
 
 
 @functools.cache
-def _templates(show: Callable[[object], str]) -> Environment:
-    """The templates; ``show`` is applied to each value that they show."""
+def templates(show: Callable[[object], str], *folders: Path) -> Environment:
+    """The templates; ``show`` is applied to each value that they show.
+
+    Args:
+        show: :func:`as_text` for HTML.
+        folders: of further templates, which may use those of the report.
+    """
     made = Environment(
-        loader=FileSystemLoader(_ASSETS),
+        loader=FileSystemLoader([*folders, ASSETS]),
         autoescape=True,
         finalize=show,
         undefined=StrictUndefined,
@@ -235,11 +241,12 @@ def _templates(show: Callable[[object], str]) -> Environment:
         "parameters": _parameters,
         "plural": lambda count, noun: f"{count:,} {noun}{'' if count == 1 else 's'}",
         "words": lambda name: name.replace("_", " "),
+        "plain": _plain,
     }
     made.globals |= {
         "mark": Markup(_MARK),
-        "style": Markup((_ASSETS / "report.css").read_text(encoding="utf-8")),
-        "script": Markup((_ASSETS / "report.js").read_text(encoding="utf-8")),
+        "style": Markup((ASSETS / "report.css").read_text(encoding="utf-8")),
+        "script": Markup((ASSETS / "report.js").read_text(encoding="utf-8")),
         "toolkit_version": codegen.__version__,
         "meaning": _MEANING,
         "sample_rows": _SAMPLE_ROWS,
@@ -257,7 +264,7 @@ def _templates(show: Callable[[object], str]) -> Environment:
         "best_by_k": _best_by_k,
         "any_clusters": _any_clusters,
         "any_thinned": lambda curves: any(map(charts.is_thinned, curves)),
-        "steps_of": lambda steps: list(_steps(steps)),
+        "steps_of": lambda steps: list(steps_of(steps.states)),
         "outcomes": lambda counts: list(_outcomes(counts)),
     }
     return made
@@ -279,7 +286,7 @@ def _functions_of(further: Mapping[str, Further]) -> dict[str, Callable[..., obj
     }
 
 
-def _as_text(value: object) -> str:
+def as_text(value: object) -> str:
     """What a page shows of a value, not yet escaped."""
     return value if isinstance(value, Markup) else visible(value)
 
@@ -364,23 +371,31 @@ def _outcomes(counts: DataCounts) -> Iterator[tuple[str, str, int, float | None]
     return ((*line, line[2] / total if total else None) for line in lines)
 
 
-def _steps(steps: EditSteps) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+def steps_of(states: Sequence[str]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """The caption and the lines, each with its kind, of each state of a program."""
     before: list[str] = []
-    for number, state in enumerate(steps.states, 1):
+    for number, state in enumerate(states, 1):
         lines = list(diff_lines(before, state.splitlines()))
         change = []
         for kind, done in (("add", "added"), ("del", "removed")):
             if count := sum(kind == one for one, _ in lines):
                 change.append(f"{count} line{'' if count == 1 else 's'} {done}")
-        yield f"Step {number} of {len(steps.states)}: {', '.join(change) or 'no change'}", lines
+        yield f"Step {number} of {len(states)}: {', '.join(change) or 'no change'}", lines
         before = state.splitlines()
 
 
+_MOST_ALIKE = 500_000  # pairs of equal lines
+
+
 def diff_lines(before: Sequence[str], after: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The lines of ``after`` as ``keep`` or ``add``, with those gone from ``before`` as ``del``."""
+    """The lines of ``after`` as ``keep`` or ``add``, with those gone from ``before`` as ``del``; all
+    are gone and added where texts repeat themselves so much that to compare them takes minutes.
+    """
+    counts = Counter(after)
+    alike = sum(counts[line] for line in before)
     matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
-    for tag, i1, i2, j1, j2 in matcher.get_opcodes():
+    whole = [("replace", 0, len(before), 0, len(after))]
+    for tag, i1, i2, j1, j2 in matcher.get_opcodes() if alike <= _MOST_ALIKE else whole:
         if tag == "equal":
             yield from (("keep", line) for line in after[j1:j2])
         else:
@@ -418,7 +433,7 @@ def _plain(value: object) -> str:
         return ", ".join(f"{name}: {_plain(item)}" for name, item in value.items())
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    return "none" if value is None else str(value)
 
 
 # --- samples -----------------------------------------------------------------------------------

@@ -7,9 +7,10 @@ comparisons and its list of samples step through the training; curves show every
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -27,6 +28,7 @@ from .content import LossCurve, ProblemSamples, SampleView, ScoredRun
 ROLLOUTS = "rollouts*.jsonl"
 _SETTINGS = "recipe.json"
 _MOST_BYTES = 64 << 20
+_LARGEST = 1e100
 _MOST_SHOWN = 16  # samples of a problem in a stage; the others are in the run's file
 
 
@@ -43,13 +45,13 @@ class Rollout:
     trust: str
     message: str
     reward: float | None
-    rewards: Mapping[str, Sequence[Any]]
+    rewards: Mapping[str, tuple[float | bool | None, str]]
     solved: bool | None
     suspects: Sequence[str]
     tokens: int
     finish_reason: str
     cpu_s: float
-    earlier: Sequence[Sequence[str]] = field(default_factory=tuple)
+    earlier: Sequence[tuple[str, str]] = field(default_factory=tuple)
 
     def view(self, index: int) -> SampleView:
         """As a reader sees it, with its rewards before the verdict's message."""
@@ -120,6 +122,8 @@ def read_training(
         among = set(steps[start : start + size])
         part = [row for row in rows if row.step in among]
         runs.append(_stage(name, part, settings, prompts, hides=bool(settings.get("hidden"))))
+    note = "The samples are those of the training itself, each drawn from another state of it."
+    runs[0] = replace(runs[0], score=replace(runs[0].score, notes=[note, *runs[0].score.notes]))
     return runs, _curves(name, rows)
 
 
@@ -127,7 +131,14 @@ def _rows(folder: Path) -> Iterator[Rollout]:
     for path in sorted(folder.glob(ROLLOUTS)):
         for where, row in read_rows(path):
             try:
-                yield conform(Rollout, row)
+                found = conform(Rollout, row)
+                numbers = [
+                    found.reward or 0.0,
+                    *(value or 0.0 for value, _ in found.rewards.values()),
+                ]
+                if max(map(abs, numbers)) > _LARGEST:  # their sum would be none
+                    raise ValueError(f"a reward is larger than {_LARGEST:g}")
+                yield found
             except ValueError as error:
                 raise InputError(f"{where}: not a sample of a training: {error}.") from None
 
@@ -135,9 +146,11 @@ def _rows(folder: Path) -> Iterator[Rollout]:
 def _recipe(folder: Path) -> dict[str, Any]:
     try:
         recipe = read_json(folder / _SETTINGS, _MOST_BYTES)
+        json.dumps(recipe, allow_nan=False)
     except (OSError, ValueError):
         return {}
-    return recipe if isinstance(recipe, dict) else {}
+    is_recipe = isinstance(recipe, dict) and isinstance(recipe.get("grpo", {}), dict)
+    return recipe if is_recipe else {}
 
 
 def _prompts(task: str) -> dict[str, str]:
@@ -159,7 +172,9 @@ def _stage(
     for row in rows:
         groups.setdefault(row.problem_id, []).append(row)
     problems = []
-    for problem_id, group in groups.items():
+    order = {problem_id: place for place, problem_id in enumerate(prompts)}
+    for problem_id in sorted(groups, key=lambda id_: order.get(id_, len(order))):
+        group = groups[problem_id]
         rated = [row.solved for row in group if row.solved is not None]
         problems.append(ProblemScore(problem_id, len(rated), sum(rated)))
     counts = [Count(p.n, p.c) for p in problems if p.n]
@@ -167,7 +182,7 @@ def _stage(
     fewest = min((count.n for count in counts), default=0)
     estimates = {k: estimate_pass_at_k(counts, k, clusters) for k in default_ks(fewest)}
     statuses = Counter(row.status for row in rows)
-    notes = ["The samples are those of the training itself, each drawn from another state of it."]
+    notes = []
     unsolved = sum(row.status == "passed" and row.solved is False for row in rows)
     if hides:
         notes.append(
@@ -199,7 +214,7 @@ def _stage(
         )
         for problem_id, group in groups.items()
     }
-    return ScoredRun(f"{name} steps {first}\N{EN DASH}{last}", score, shown)
+    return ScoredRun(f"{name} steps {first} to {last}", score, shown, is_training=True)
 
 
 def _measures(groups: Mapping[str, Sequence[Rollout]]) -> dict[str, Measure]:
@@ -212,7 +227,7 @@ def _measures(groups: Mapping[str, Sequence[Rollout]]) -> dict[str, Measure]:
             if row.reward is not None:
                 values.setdefault("reward", []).append(row.reward)
             for name, (value, _) in row.rewards.items():
-                if isinstance(value, (int, float)):
+                if isinstance(value, (int, float)) and len(row.rewards) > 1:
                     values.setdefault(f"reward {name}", []).append(value)
             values.setdefault("suspects", []).append(bool(row.suspects))
             values.setdefault("tokens", []).append(row.tokens)

@@ -44,7 +44,7 @@ PYTHON_AT = "/opt/python"
 INNER_AT = "/opt/sandbox"
 REMEDY = (
     "Install bubblewrap (Debian, Ubuntu: apt install bubblewrap) or allow unprivileged user "
-    "namespaces; in a container, allow it to make namespaces. Or accept the risk with "
+    "namespaces; in Docker see docs/install.md. Or accept the risk with "
     "unsafe_local=True (--unsafe-local), which runs the programs without a sandbox."
 )
 

@@ -80,6 +80,7 @@ class Task:
     tests: bytes  # the payload of the process of tests
     patience_s: float = math.inf  # how long it waits to be run alone
     command: Command | None = None  # of a program in another language
+    owner: str = ""  # whose tests these are; those of several never share a process
     compile_s: float = 0.0  # CPU seconds of its compiler
     attempts: int = 0
     alone: bool = False
@@ -112,6 +113,7 @@ class _Tester:
 
     number: int
     memory_mib: int
+    owner: str
     control: socket.socket
     job: int | None = None
 
@@ -165,6 +167,7 @@ class Pool:
         self._selector = selectors.DefaultSelector()
         self._next_id = 0
         self._closed = False
+        self._closing = threading.Lock()  # of the inbox, between the last look at it and the end
         self._started: Future[launch.ZygoteProcess] = Future()
         # One thread starts all sandboxes: the kernel ends a sandbox when the thread that started it
         # ends.
@@ -183,9 +186,12 @@ class Pool:
             self.close()
             raise
 
-    def submit(self, job: Job | Script, done: Done) -> Task:
-        """Queues a job; ``done`` is called once, in the pool's thread, with its outcome."""
+    def submit(self, job: Job | Script, done: Done, owner: str = "") -> Task:
+        """Queues a job; ``done`` is called once with its outcome, in the pool's thread unless the
+        pool has ended.
+        """
         task = self.task(job, done)
+        task.owner = owner
         self.enqueue(task)
         return task
 
@@ -197,15 +203,20 @@ class Pool:
 
     def enqueue(self, task: Task) -> None:
         """Queues a task."""
-        self._inbox.put(task)
-        self._wake()
+        with self._closing:
+            if not (ended := self._closed):
+                self._inbox.put(task)
+                self._wake()
+        if ended:
+            task.done(SandboxError("The sandbox was closed."))
 
     def close(self) -> None:
         """Ends everything. Jobs not done yet get a :class:`SandboxError`."""
-        if not self._closed:
-            self._closed = True
-            self._inbox.put(None)
-            self._wake()
+        with self._closing:
+            if not self._closed:
+                self._closed = True
+                self._inbox.put(None)
+                self._wake()
         self._thread.join()
         self._packages.close()
 
@@ -245,13 +256,11 @@ class Pool:
             waiting += [run.task for run in worker.runs.values()]
             worker.close()
         self._workers.clear()
-        self._closed = True
-        while True:
-            with contextlib.suppress(queue.Empty):
-                while task := self._inbox.get_nowait():
-                    waiting.append(task)
-                continue
-            break
+        with self._closing:
+            self._closed = True
+        while not self._inbox.empty():
+            if task := self._inbox.get_nowait():
+                waiting.append(task)
         self._selector.close()
         self._wake_read.close()
         self._wake_write.close()
@@ -420,7 +429,7 @@ class Pool:
             own_proc = command.own_proc if command else _looks_at_itself(job)
             address_mib = command.address_mib if command else 0
             _order(worker.programs, number, limits, wall_s, output, fds, own_proc, address_mib)
-            tester = self._tester(worker, max(CHECKER_MEMORY_MIB, limits.memory_mib))
+            tester = self._tester(worker, max(CHECKER_MEMORY_MIB, limits.memory_mib), task.owner)
             tester.job = number
             socket.send_fds(tester.control, [packet], list(check.values()))
         except OSError as error:
@@ -463,20 +472,20 @@ class Pool:
         except OSError as error:
             self._discard(worker, f"the sandbox is gone: {error.strerror}")
 
-    def _tester(self, worker: _Worker, memory_mib: int) -> _Tester:
-        """A process of the worker that runs tests and has nothing to do; a new one if there is
-        none.
+    def _tester(self, worker: _Worker, memory_mib: int, owner: str) -> _Tester:
+        """A process of the worker that runs the owner's tests and has nothing to do; a new one if
+        there is none.
         """
         idle = [tester for tester in worker.testers.values() if tester.job is None]
         for tester in idle:
-            if tester.memory_mib == memory_mib:
+            if (tester.memory_mib, tester.owner) == (memory_mib, owner):
                 return tester
-        for tester in idle:
-            self._dismiss(worker, tester)
+        if len(worker.testers) >= IN_FLIGHT:
+            self._dismiss(worker, idle[0])
         self._next_id += 1
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        tester = _Tester(self._next_id, memory_mib, ours)
+        tester = _Tester(self._next_id, memory_mib, owner, ours)
         limits = Limits(cpu_s=TESTER_CPU_S, memory_mib=memory_mib)
         payload = memory_file(b"")
         try:
@@ -540,20 +549,18 @@ class Pool:
             if number is not None:
                 worker.ending[tester.number] = number
             return
-        if number is None:
-            self._discard(worker, "a process of tests spoke unasked")
-            return
-        message = json.loads(packet)
-        verdict = message["verdict"]
-        for fd in fds:
-            verdict = json.loads(os.pread(fd, MAX_VERDICT_BYTES, 0))
-            os.close(fd)
+        report, cpu_s, again = _read_verdict(packet, fds)
         tester.job = None
-        if not message["again"]:
+        if not again or number is None:
             self._dismiss(worker, tester)
+        if report is _NO_VERDICT or number is None:  # tests that write to the process's own socket
+            with contextlib.suppress(OSError):  # heard of when its socket is read
+                worker.tests.control.send(Order(tester.number, kill=True).pack())
+        if number is None:
+            return
         run = worker.runs[number]
-        run.report = parse_report(verdict)
-        run.tests = End("exit", 0, message["cpu_s"], time.monotonic() - run.started, 0.0)
+        run.report = report
+        run.tests = End("exit", 0, cpu_s, time.monotonic() - run.started, 0.0)
         self._tests_done(worker, number)
 
     def _tests_done(self, worker: _Worker, number: int) -> None:
@@ -655,6 +662,28 @@ class Pool:
                     self._end_program(worker, number)
             if any(run.deadline < now for run in worker.runs.values()):
                 self._discard(worker, "the sandbox does not answer")
+
+
+_NO_VERDICT = Report("bad_test", "the tests sent something that is no verdict", [])
+
+
+def _read_verdict(packet: bytes, fds: Sequence[int]) -> tuple[Report | None, float, bool]:
+    """What a process of tests has sent: the verdict, its CPU seconds, and whether it can take
+    another job. Tests can be led to send anything; closes the descriptors.
+    """
+    try:
+        message = json.loads(packet)
+        verdict = message["verdict"]
+        for fd in fds:
+            verdict = json.loads(os.pread(fd, MAX_VERDICT_BYTES, 0))
+        if report := parse_report(verdict):
+            return report, float(message["cpu_s"]), message["again"] is True
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        pass
+    finally:
+        for fd in fds:
+            os.close(fd)
+    return _NO_VERDICT, 0.0, False
 
 
 def read_results(data: bytes, asked: Sequence[str]) -> tuple[int, dict[str, bytes], list[str]]:

@@ -197,10 +197,11 @@ class Sandbox:
             raise outcome
         return outcome
 
-    def submit(self, job: Job | Script) -> Future[Outcome]:
+    def submit(self, job: Job | Script, owner: str = "") -> Future[Outcome]:
         """Queues one job; the future gets its outcome, or a :class:`SandboxError`.
 
-        A job whose future is canceled before it is started does not run.
+        A job whose future is canceled before it is started does not run. Tests of different owners
+        run in different processes, so that they can't reach each other.
 
         Raises:
             InputError: as :meth:`run`. SandboxError: if the sandbox is not open.
@@ -221,7 +222,7 @@ class Sandbox:
             else:
                 future.set_result(outcome)
 
-        task = self._submit(job, done)
+        task = self._submit(job, done, owner)
         task.patience_s = PATIENCE_S
 
         def settled(future: Future[Outcome]) -> None:
@@ -277,11 +278,11 @@ class Sandbox:
             for _, task in waiting.values():
                 task.cancelled = True
 
-    def _submit(self, job: Job | Script, done: Done) -> Task:
+    def _submit(self, job: Job | Script, done: Done, owner: str = "") -> Task:
         """Hands a job to the pool, in another language by way of its compiler."""
         pool = self._running()
         if not job.is_foreign:
-            return pool.submit(job, done)
+            return pool.submit(job, done, owner)
         return self._builds.submit(pool, program_of(job, self._toolchain(job)), done)
 
     def _toolchain(self, job: Job | Script) -> Toolchain:

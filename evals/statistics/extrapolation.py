@@ -28,10 +28,13 @@ success rates (:func:`extrapolate`): it needs far fewer samples (Schaeffer et al
 
 from __future__ import annotations
 
+import functools
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -128,8 +131,7 @@ def _maximise(
 
     ``start`` is the best model without a mass at zero.
     """
-    from scipy.optimize import minimize
-
+    minimize, _, _ = _scipy()
     n, c = data[:, 0], data[:, 1]
     mean = float((weights @ c + 0.5) / (weights @ n + 1.0))
     unsolved = float(weights[c == 0].sum() / weights.sum())
@@ -151,6 +153,27 @@ def _maximise(
     return BetaBinomial(best.alpha, best.beta, best.zero, -float(found.fun))
 
 
+@functools.cache
+def _scipy() -> tuple[Any, Any, Any]:
+    """``minimize``, ``betaln`` and ``digamma``, with a BLAS of one thread.
+
+    L-BFGS-B calls it for matrices of a few numbers. OpenBLAS's threads spin between two calls: on a
+    busy machine a report took a hundred times as long. It reads its setting once, when it is
+    loaded; one that the user has made is kept, and ours is seen by scipy alone.
+    """
+    name = "OPENBLAS_NUM_THREADS"
+    is_set = name in os.environ or "OMP_NUM_THREADS" in os.environ
+    if not is_set:
+        os.environ[name] = "1"
+    try:
+        from scipy.optimize import minimize
+        from scipy.special import betaln, digamma
+    finally:
+        if not is_set:
+            del os.environ[name]
+    return minimize, betaln, digamma
+
+
 def _model(point: np.ndarray) -> BetaBinomial:
     mean, size = _sigmoid(float(point[0])), math.exp(float(point[1]))
     zero = _sigmoid(float(point[2])) if len(point) > 2 else 0.0
@@ -161,8 +184,7 @@ def _log_likelihood(
     model: BetaBinomial, n: np.ndarray, c: np.ndarray, weights: np.ndarray
 ) -> tuple[float, np.ndarray]:
     """Its value, and its slope in the coordinates of :func:`_maximise`."""
-    from scipy.special import betaln, digamma
-
+    _, betaln, digamma = _scipy()
     a, b, zero = model.alpha, model.beta, model.zero
     each = betaln(c + a, n - c + b) - betaln(a, b)
     both = digamma(a + b) - digamma(n + a + b)

@@ -65,6 +65,9 @@ _ABOUT = {
     "next-edit-refactorings": "next edits of refactorings of files from unseen repositories",
     "next-edit-scenarios": "recorded and written editing sessions in seven languages",
     "wikisql": "8421 questions about one table as SQL, judged by its form (Zhong et al. 2017)",
+    "spider": "questions on databases as SQL, by the rows they give (Yu et al. 2018)",
+    "bird": "the same with hints, on large databases: --source dev.json (Li et al. 2023)",
+    "everyday": "40 everyday questions on three small databases, some without an answer",
     "kolmogorov": (
         "500 sequences to be made by short programs (Yoran et al. 2025), drawn or of a file"
     ),

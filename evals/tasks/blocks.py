@@ -17,6 +17,7 @@ may differ by the same amount, as aider allows; anything else makes the answer m
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from .extraction import Extraction
 
@@ -30,17 +31,16 @@ lines of the program, exactly as they are
 lines that take their place
 >>>>>>> REPLACE
 ```"""
-_BLOCK = re.compile(
-    r"^<{5,9} SEARCH[^\n]*\n(.*?)^={5,9}[ \t]*\n(.*?)^>{5,9} REPLACE", re.DOTALL | re.MULTILINE
-)
-_HEAD = re.compile(r"^<{5,9} SEARCH", re.MULTILINE)
+_HEAD = re.compile(r"^<{5,9} SEARCH[^\n]*\n?", re.MULTILINE)
+_MIDDLE = re.compile(r"^={5,9}[ \t]*\n", re.MULTILINE)
+_END = re.compile(r"^>{5,9} REPLACE", re.MULTILINE)
 
 
 def apply_blocks(before: str, answer: str) -> Extraction:
     """The program after the edits of an answer; none, with the reason, if one can't be made."""
     if not answer.strip():
         return Extraction("", "the answer is empty", "empty")
-    blocks = [(found[1], found[2]) for found in _BLOCK.finditer(answer)]
+    blocks = list(_blocks(answer))
     if not blocks:
         return Extraction("", "no block of search and replace in the answer")
     if len(blocks) < len(_HEAD.findall(answer)):
@@ -56,6 +56,18 @@ def apply_blocks(before: str, answer: str) -> Extraction:
         lines[place : place + len(wanted)] = new
         start = place + len(new)
     return Extraction("\n".join(lines) + "\n")
+
+
+def _blocks(answer: str) -> Iterator[tuple[str, str]]:
+    """The lines to search for and the lines in their place, of each whole block."""
+    at = 0
+    while (
+        (head := _HEAD.search(answer, at))
+        and (middle := _MIDDLE.search(answer, head.end()))
+        and (end := _END.search(answer, middle.end()))
+    ):
+        yield answer[head.end() : middle.start()], answer[middle.end() : end.start()]
+        at = end.end()
 
 
 def _found(lines: list[str], wanted: list[str], start: int) -> tuple[int, str] | None:

@@ -193,15 +193,18 @@ def _defines(code: str, name: str) -> bool:
 
 # --- answers that are texts --------------------------------------------------------------------
 
+# Bounded: what a model repeats without end must not be tried in all ways.
 _NAMED = re.compile(
-    r"\banswer(?:\s+is\b\s*:?|\s*[*_]*\s*[:=])[ \t]*[*_]*[ \t]*(\S.*?)[*_]*$",
-    re.IGNORECASE | re.MULTILINE,
+    r"\banswer(?:\s{1,9}is\b\s{0,9}:?|\s{0,9}[*_]{0,9}\s{0,9}[:=])"
+    r"[ \t]{0,9}[*_]{0,9}[ \t]{0,9}(\S[^\n]*)",
+    re.IGNORECASE,
 )
 
 
 def find_text(text: str) -> str:
     """The answer in a text: tagged, else behind "answer is", else in the last fence, else all."""
-    for found in (tagged_answers(text), _NAMED.findall(text), fenced_blocks(text)):
+    named = [answer.rstrip("*_") for answer in _NAMED.findall(text)]
+    for found in (tagged_answers(text), named, fenced_blocks(text)):
         if answers := [answer.strip() for answer in found if answer.strip()]:
             return answers[-1]
     return text.strip()

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from codegen.records import Status
 
-_FENCE = re.compile(r"^([ \t]*)(`{3,}|~{3,})[^`\n]*$", re.MULTILINE)
+_FENCE = re.compile(r"^([ \t]*)(`{3,}+|~{3,}+)[^`\n]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

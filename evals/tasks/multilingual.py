@@ -375,7 +375,7 @@ def _without_crates(prompt: str, rest: str) -> str:
     return prompt
 
 
-_GO_IMPORTS = re.compile(r"^import \(([^)]*)\)\n", re.MULTILINE)
+_GO_IMPORTS = re.compile(r"^import \(([^()]{0,9999})\)\n", re.MULTILINE)
 
 
 def _with_imports(setup: str, prompt: str) -> str:

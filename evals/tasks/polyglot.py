@@ -57,6 +57,7 @@ Fix the code in {name} to resolve the errors.
 """
 _WHOLE = "Answer with the whole file {name}, in one code block."
 _LINES = 50  # of what the tests say
+_MOST_BYTES = 16 << 20  # of a file of an exercise
 _DOCS = (".docs/introduction.md", ".docs/instructions.md", ".docs/instructions.append.md")
 # Whose tests catch the program's own exceptions, patch what it calls, or hand it objects.
 _BESIDE = frozenset({"python/grep", "python/list-ops", "python/paasio"})
@@ -300,5 +301,7 @@ def _exercises(folder: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
         for path in wanted:
             file = (exercise / path).resolve()
             if file.is_relative_to(exercise.resolve()) and file.is_file():
+                if file.stat().st_size > _MOST_BYTES:
+                    raise InputError(f"{file} holds more than {_MOST_BYTES >> 20} MiB.")
                 files[path] = read_text(file)
         yield place, {"id": f"python/{exercise.name}", "files": files, **paths}

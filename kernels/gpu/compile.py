@@ -26,7 +26,7 @@ from codegen.errors import MachineError
 from codegen.kernels.backend import interpreting
 from codegen.kernels.gpu import accept, logits, states, tree_attention
 
-ARCHITECTURES = (80, 90)
+ARCHITECTURES = (80, 90, 100)
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Figures:
         spilled: bytes of local memory a thread.
         shared: bytes of shared memory a block.
         threads: of a block.
+        vector: the widest read of global memory, in bytes a thread; 16 is the most.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Figures:
     spilled: int
     shared: int
     threads: int
+    vector: int
     ptx: str = field(repr=False)
 
 
@@ -106,6 +108,7 @@ def compile_variant(variant: Variant, architecture: int) -> Figures:
         spilled=usage["LOCAL"] + usage["STACK"],
         shared=int(compiled.metadata.shared),
         threads=32 * variant.warps,
+        vector=_widest(compiled.asm["ptx"]),
         ptx=compiled.asm["ptx"],
     )
 
@@ -124,6 +127,14 @@ def _resources(cubin: bytes) -> dict[str, int]:
     return {name: int(value) for name, value in found.items()}
 
 
+def _widest(ptx: str) -> int:
+    """Bytes of the widest load from global memory, to registers or to shared memory."""
+    loads = re.findall(r"ld\.global[.\w:]*?(?:\.v(\d))?\.[bfsu](\d+)", ptx)
+    copies = re.findall(r"cp\.async\.c[ag]\.shared\.global[^;]*?, (0x[0-9a-f]+)", ptx)
+    widths = [int(count or 1) * int(bits) // 8 for count, bits in loads]
+    return max([0, *widths, *(int(copied, 16) for copied in copies)])
+
+
 def variants() -> Iterator[Variant]:
     """All of them."""
     yield from _attention()
@@ -140,45 +151,44 @@ def _attention() -> Iterator[Variant]:
             ("v", "row"), ("v", "head"), ("v", "slot"),
         ]
     )  # fmt: skip
-    for kind, dim in (("fp16", 64), ("fp16", 128), ("bf16", 128), ("fp32", 64)):
+    for kind, dim, queries in (
+        ("fp16", 64, 16), ("fp16", 128, 1), ("fp16", 128, 64), ("bf16", 128, 16), ("fp32", 64, 16),
+    ):  # fmt: skip
         types = {
-            "q": f"*{kind}", "keys": f"*{kind}", "values": f"*{kind}", "lengths": "*i64",
-            "partial": "*fp32", "partial_lse": "*fp32", "scale": "fp32",
+            "q": f"*{kind}", "keys": f"*{kind}", "values": f"*{kind}", "table": "*i64",
+            "partial": "*fp32", "partial_lse": "*fp32", "scale": "fp32", "cap": "fp32",
         }  # fmt: skip
-        tile = tree_attention.tiling(kind == "fp32", 64, dim)
-        warps = tile.pop("num_warps")
-        constants = {"GROUP": 4, "D": dim, **tile}
+        prefix = dict(tree_attention.guess(kind == "fp32", max(16, 4 * queries), dim))
+        tree = dict(tree_attention.tree_settings(prefix, queries, dim))
+        warps, stages = prefix.pop("num_warps"), prefix.pop("num_stages")
+        tree_warps = tree.pop("num_warps")
+        del tree["num_stages"]
+        constants = {
+            "GROUP": 4, "D": dim, "DV": dim, "CAPPED": False, "BLOCK_D": dim, "BLOCK_V": dim,
+            "PRECISION": "ieee" if kind == "fp32" else "tf32",
+        }  # fmt: skip
+        name = f"{kind} D={dim} T={queries}"
         yield Variant(
-            f"tree_attention.prefix {kind} D={dim}", tree_attention.prefix_kernel, types,
-            constants | {"BLOCK_N": tree_attention.block_n(kind == "fp32")}, strides, warps,
+            f"tree_attention.prefix {name}", tree_attention.prefix_kernel, types,
+            constants | prefix, strides, warps, stages,
         )  # fmt: skip
         yield Variant(
-            f"tree_attention.tree {kind} D={dim}", tree_attention.tree_kernel,
-            types | {"ancestors": "*i64", "result": f"*{kind}"}, constants | {"BLOCK_T": 64},
-            strides, warps, stages=1,
+            f"tree_attention.tree {name}", tree_attention.tree_kernel,
+            types | {"result": f"*{kind}", "sinks": f"*{kind}"},
+            constants | tree | {"SINKS": False}, strides, tree_warps, stages=1,
         )  # fmt: skip
 
 
 def _acceptance() -> Iterator[Variant]:
-    results = {"path": "*i64", "count": "*i64", "final": "*i64", "tokens": "*i64"}
-    rows = {"target": "*fp32", "draft": "*fp32", "uniforms": "*fp64"}
-    block = {"BLOCK": accept.BLOCK}
-    yield Variant(
-        "accept.tree fp32", accept.tree_kernel,
-        results | rows | {"children": "*i64", "last": "*fp64", "scratch": "*fp32"}, block, warps=8,
-    )  # fmt: skip
-    yield Variant(
-        "accept.greedy", accept.greedy_kernel, results | {"children": "*i64", "best": "*i64"},
-        {"BLOCK_K": 4}, warps=1,
-    )  # fmt: skip
-    keys = {"seeds": "*i64", "requests": "*i64", "positions": "*i64"}
-    yield Variant(
-        "accept.chain fp32",
-        accept.chain_kernel,
-        results | rows | keys,
-        {"BLOCK": accept.CHAIN_BLOCK},
-        warps=8,
-    )
+    ids = "children tokens depths parents chosen path count leaves final"
+    types = dict.fromkeys(ids.split(), "*i64")
+    floats = {"target": "*fp32", "draft": "*fp32", "uniforms": "*fp64", "last": "*fp64"}
+    types |= floats | {"states": "*i32", "sums": "*fp32", "parts": "*fp64"}
+    sizes = {"BLOCK": accept.BLOCK, "BLOCKS": 32}
+    for name in ("sibling", "walk", "token"):
+        kernel = getattr(accept, f"{name}_kernel")
+        yield Variant(f"accept.{name} fp32", kernel, types, sizes, ("vocabulary",), warps=8)
+    yield Variant("accept.greedy", accept.greedy_kernel, types, {"BLOCK": 64}, warps=1)
 
 
 def _vocabulary() -> Iterator[Variant]:
@@ -188,17 +198,12 @@ def _vocabulary() -> Iterator[Variant]:
         "chosen": "*fp32",
     }  # fmt: skip
     yield Variant(
-        "gumbel.block k=4", logits.block_kernel, types, {"K": 4, "BLOCK": logits.BLOCK}, warps=8
-    )
+        "gumbel.block k=4", logits.block_kernel, types, {"K": 4, "BLOCK": logits.BLOCK},
+        ("vocabulary",), warps=8,
+    )  # fmt: skip
     yield Variant("gumbel.row k=4", logits.row_kernel, types, {"K": 4, "BLOCK_C": 256})
-    types = {
-        "logits": "*bf16", "tokens": "*i64", "ancestors": "*i64", "counts": "*i32",
-        "prompt": "*u8", "settings": "*fp32", "allowed": "*i32", "banned": "*i64",
-        "result": "*fp32",
-    }  # fmt: skip
-    yield Variant(
-        "logits.adjust bf16", logits.adjust_kernel, types, {"BLOCK": 1024}, ("vocabulary",)
-    )
+    types = {"logits": "*bf16", "rows": "*i64", "ids": "*i64", "amounts": "*fp64"}
+    yield Variant("logits.penalize bf16", logits.penalize_kernel, types, {"BLOCK": 256})
 
 
 def _states() -> Iterator[Variant]:

@@ -1,6 +1,5 @@
-"""The vocabulary's kernels: logits adjusted in one pass, each read once and written once; Gumbel
-noise by counters; Gumbel-top-k in two launches, the best of each block of tokens, then the best of
-those.
+"""The vocabulary's kernels: penalties in one pass over the tokens that they name; Gumbel noise by
+counters; Gumbel-top-k in two launches, the best of each block of tokens, then the best of those.
 
 ``codegen.kernels.logits`` has the plain versions.
 """
@@ -15,67 +14,47 @@ import triton
 import triton.language as tl
 
 BLOCK = 4096
-_DRAFT = tl.constexpr(0)  # codegen.kernels.logits.DRAFT
 
 
 @triton.jit
-def adjust_kernel(
-    logits, tokens, ancestors, counts, prompt, settings, allowed, banned, result,
-    nodes, vocabulary, words, bans, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """One block of the vocabulary after one node; grid (B * T, blocks)."""
-    place = tl.program_id(0).to(tl.int64)
-    row = place // nodes
-    v = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    real = v < vocabulary
-    x = tl.load(logits + place * vocabulary + v, mask=real, other=0.0).to(tl.float32)
-    generated = tl.load(counts + row * vocabulary + v, mask=real, other=0)
-    bits = tl.load(ancestors + place)
-    for j in range(nodes):
-        if ((bits >> j) & 1) == 1:
-            generated += tl.where(v == tl.load(tokens + row * nodes + j), 1, 0)
-    repetition, frequency = tl.load(settings + row * 4), tl.load(settings + row * 4 + 1)
-    presence, temperature = tl.load(settings + row * 4 + 2), tl.load(settings + row * 4 + 3)
-    given = tl.load(prompt + row * vocabulary + v, mask=real, other=0)
-    seen = (generated > 0) | (given != 0)
-    x = tl.where(seen, tl.where(x > 0, x / repetition, x * repetition), x)
-    x -= frequency * generated.to(tl.float32) + presence * tl.where(generated > 0, 1.0, 0.0)
-    x /= tl.where(temperature > 0, temperature, 1.0)
-    word = tl.load(allowed + place * words + v // 32, mask=real, other=0)
-    permitted = ((word >> (v % 32)) & 1) == 1
-    for i in range(bans):
-        permitted = permitted & (v != tl.load(banned + row * bans + i))
-    tl.store(result + place * vocabulary + v, tl.where(permitted, x, float("-inf")), mask=real)
+def penalize_kernel(logits, rows, ids, amounts, row_stride, count, BLOCK: tl.constexpr):
+    """One block of the places; grid (blocks)."""
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    real = i < count
+    row = tl.load(rows + i, mask=real, other=0)
+    at = logits + row * row_stride + tl.load(ids + i, mask=real, other=0)
+    z = tl.load(at, mask=real, other=0.0).to(tl.float32)
+    above = tl.load(amounts + i, mask=real, other=1.0).to(tl.float32)
+    below = tl.load(amounts + count + i, mask=real, other=1.0).to(tl.float32)
+    added = tl.load(amounts + 2 * count + i, mask=real, other=0.0).to(tl.float32)
+    z = tl.where(z > 0, z * above, z * below) + added
+    tl.store(at, z.to(logits.dtype.element_ty), mask=real)
 
 
-def launch_adjust(
-    logits: torch.Tensor,
-    tokens: torch.Tensor,
-    ancestors: torch.Tensor,
-    counts: torch.Tensor,
-    prompt: torch.Tensor,
-    settings: torch.Tensor,
-    allowed: torch.Tensor,
-    banned: torch.Tensor,
-) -> torch.Tensor:
-    """See :func:`codegen.kernels.logits.adjust_logits`."""
-    rows, nodes, vocabulary = logits.shape
-    result = torch.empty(logits.shape, dtype=torch.float32, device=logits.device)
-    block = min(1024, triton.next_power_of_2(vocabulary))
-    given = (logits, tokens, ancestors, counts, prompt.to(torch.uint8), settings, allowed, banned)
-    adjust_kernel[(rows * nodes, triton.cdiv(vocabulary, block))](
-        *(x.contiguous() for x in given), result,
-        nodes, vocabulary, allowed.shape[2], banned.shape[1], BLOCK=block, num_warps=4,
-    )  # fmt: skip
-    return result
+def launch_penalize(
+    logits: torch.Tensor, rows: torch.Tensor, ids: torch.Tensor, amounts: torch.Tensor
+) -> None:
+    """See :func:`codegen.kernels.logits.penalize`."""
+    assert logits.stride(1) == 1
+    count = len(rows)
+    penalize_kernel[(triton.cdiv(count, 256),)](
+        logits,
+        rows.contiguous(),
+        ids.contiguous(),
+        amounts.contiguous(),
+        logits.stride(0),
+        count,
+        BLOCK=256,
+        num_warps=4,
+    )
 
 
 @triton.jit
-def gumbel(seed, request, position, token, STREAM: tl.constexpr):
+def gumbel(seed, request, position, token):
     """Standard Gumbel variables, float32, of the shape of ``token`` (int32)."""
     zero = token * 0
     word, _, _, _ = tl.philox(
-        seed, token, zero + position.to(tl.int32), zero + request.to(tl.int32), zero + STREAM
+        seed, token, zero + position.to(tl.int32), zero + request.to(tl.int32), zero
     )
     v = (word.to(tl.float32) + 0.5) * 2.3283064365386963e-10  # 2^-32
     v = tl.minimum(v, 0.99999994)  # 1 - 2^-24
@@ -94,9 +73,7 @@ def block_kernel(
     token = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     real = token < vocabulary
     value = tl.load(log_probs + row * vocabulary + token, mask=real, other=float("-inf"))
-    noise = gumbel(
-        tl.load(seeds + row), tl.load(requests + row), tl.load(positions + row), token, _DRAFT
-    )
+    noise = gumbel(tl.load(seeds + row), tl.load(requests + row), tl.load(positions + row), token)
     keys = value.to(tl.float32) + noise
     at = (row * blocks + tl.program_id(1)) * K
     for i in range(K):

@@ -7,6 +7,7 @@ turned, with gather, turn and scatter in one pass.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -42,11 +43,17 @@ def launch_compact(
     """See :func:`codegen.kernels.states.compact`."""
     first = states[0]
     rows, heads, _, dim = first.shape
-    table = torch.tensor([tensor.data_ptr() for tensor in states], device=first.device)
+    table = _addresses(tuple(tensor.data_ptr() for tensor in states), first.device)
     compact_kernel[(len(states), rows, heads)](
         table, first, path.contiguous(), cursors.contiguous(), path.shape[1], *first.stride(),
         D=dim, BLOCK_D=triton.next_power_of_2(dim), num_warps=1,
     )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=16)
+def _addresses(pointers: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """The table of a cache's layers, which stay where they are from round to round."""
+    return torch.tensor(pointers, device=device)
 
 
 @triton.jit

@@ -2,7 +2,10 @@
 
 The queries of one key head are packed into the rows of a tile, so that keys are read once for the
 whole group. Each split of the prefix leaves its output and the log2 of its sum of exponentials
-(flash decoding); the second kernel does the T x T part under the ancestors' bits and merges all.
+(flash decoding); the second kernel does the tree's part under the ancestors' bits and merges all.
+
+How a prefix is split depends on its own length, which only the device knows: the grid has as many
+programs as fill the device, and those for which a prefix has no slots end at once.
 """
 
 # Triton's language and launches are typed for its compiler only.
@@ -10,189 +13,306 @@ whole group. Each split of the prefix leaves its output and the log2 of its sum 
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Mapping
 
 import torch
 import triton
 import triton.language as tl
 
-_LOG2E = 1.4426950408889634
-_PROGRAMS = 264  # two a multiprocessor of a large GPU
-_LEAST_SPLIT = 256  # slots
+from codegen.kernels.known import known
+
+_LOG2E = tl.constexpr(1.4426950408889634)
+_LEAST_SPLIT = tl.constexpr(256)  # slots
+
+
+@triton.jit
+def _capped(scores, cap):
+    """cap * tanh of scores that were divided by the cap already."""
+    return cap * (2.0 * tl.sigmoid(2.0 * scores) - 1.0)
+
+
+@triton.jit
+def _shares(own, queries, nodes, splits, BLOCK_N: tl.constexpr):
+    """Of a row's table: where the slots begin that some query sees, how many a split takes."""
+    j = tl.arange(0, 64)
+    asked = (j >= nodes - queries) & (j < nodes)
+    length = tl.load(own).to(tl.int32)
+    first = tl.load(own + j * 4 + 3, mask=asked, other=2147483647).to(tl.int32)
+    begin = tl.minimum(tl.min(first, 0), length)
+    share = tl.maximum(tl.cdiv(length - begin, splits), _LEAST_SPLIT)
+    return begin, tl.cdiv(share, BLOCK_N) * BLOCK_N
 
 
 @triton.jit
 def prefix_kernel(
-    q, keys, values, lengths, partial, partial_lse, scale,
+    q, keys, values, table, partial, partial_lse, scale, cap,
     q_row, q_node, q_head, k_row, k_head, k_slot, v_row, v_head, v_slot,
-    nodes, heads, splits,
-    GROUP: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+    queries, nodes, heads, splits,
+    GROUP: tl.constexpr, D: tl.constexpr, DV: tl.constexpr, CAPPED: tl.constexpr,
+    PRECISION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """One tile of queries against one split of the prefix; grid (tiles, B * Hkv, splits)."""
     pair = tl.program_id(1).to(tl.int64)
     split = tl.program_id(2)
     b, h = pair // heads, pair % heads
     m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
-    d = tl.arange(0, BLOCK_D)
-    real = m < nodes * GROUP
-    length = tl.load(lengths + b).to(tl.int32)
-    chunk = tl.cdiv(tl.cdiv(length, splits), BLOCK_N) * BLOCK_N
-    begin = split * chunk
-    end = tl.minimum(begin + chunk, length)
+    d, e = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_V)
+    real = m < queries * GROUP
+    row = table + (b * nodes + nodes - queries + m // GROUP) * 4
+    length = tl.load(table + b * nodes * 4).to(tl.int32)
+    first = tl.load(row + 3, mask=real, other=2147483647).to(tl.int32)
+    begin, share = _shares(table + b * nodes * 4, queries, nodes, splits, BLOCK_N)
+    begin += split * share
+    end = tl.minimum(begin + share, length)
+    if begin >= length:
+        return
 
     place = b * q_row + (m // GROUP) * q_node + (h * GROUP + m % GROUP) * q_head
-    queries = tl.load(
+    given = tl.load(
         q + place[:, None] + d[None, :], mask=real[:, None] & (d[None, :] < D), other=0.0
     )
     keys += b * k_row + h * k_head
     values += b * v_row + h * v_head
     most = tl.full((BLOCK_M,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK_M,), tl.float32)
-    out = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
+    out = tl.zeros((BLOCK_M, BLOCK_V), tl.float32)
     for start in range(begin, end, BLOCK_N):
         n = start + tl.arange(0, BLOCK_N)
-        seen = n < end
         k = tl.load(
             keys + n[None, :].to(tl.int64) * k_slot + d[:, None],
-            mask=seen[None, :] & (d[:, None] < D), other=0.0,
+            mask=(n[None, :] < end) & (d[:, None] < D), other=0.0,
         )  # fmt: skip
-        scores = tl.dot(queries, k, input_precision=PRECISION) * scale
-        scores = tl.where(seen[None, :], scores, float("-inf"))
+        scores = tl.dot(given, k, input_precision=PRECISION) * scale
+        if CAPPED:
+            scores = _capped(scores, cap)
+        seen = (n[None, :] < end) & (n[None, :] >= first[:, None])
+        scores = tl.where(seen, scores, float("-inf"))
         new = tl.maximum(most, tl.max(scores, 1))
-        shrink = tl.exp2(most - new)
-        weights = tl.exp2(scores - new[:, None])
+        safe = tl.where(new == float("-inf"), 0.0, new)  # a query that sees no slot so far
+        shrink = tl.exp2(most - safe)
+        weights = tl.exp2(scores - safe[:, None])
         total = total * shrink + tl.sum(weights, 1)
         v = tl.load(
-            values + n[:, None].to(tl.int64) * v_slot + d[None, :],
-            mask=seen[:, None] & (d[None, :] < D), other=0.0,
+            values + n[:, None].to(tl.int64) * v_slot + e[None, :],
+            mask=(n[:, None] < end) & (e[None, :] < DV), other=0.0,
         )  # fmt: skip
         out = out * shrink[:, None] + tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
         most = new
-    # An empty split says so by its sum, and its output is never read.
+    # A split of which a query sees nothing says so by its sum, and its output is never read.
     filled = total > 0
-    safe = tl.where(filled, total, 1.0)
-    lse = tl.where(filled, most + tl.log2(safe), float("-inf"))
-    at = (pair * splits + split) * nodes * GROUP + m
-    tl.store(partial_lse + at, lse, mask=real)
+    sum_ = tl.where(filled, total, 1.0)
+    at = (pair * splits + split) * queries * GROUP + m
+    tl.store(partial_lse + at, tl.where(filled, most + tl.log2(sum_), float("-inf")), mask=real)
     tl.store(
-        partial + at[:, None] * D + d[None, :], out / safe[:, None],
-        mask=real[:, None] & (d[None, :] < D) & filled[:, None],
+        partial + at[:, None] * DV + e[None, :], out / sum_[:, None],
+        mask=real[:, None] & (e[None, :] < DV),
     )  # fmt: skip
 
 
 @triton.jit
 def tree_kernel(
-    q, keys, values, lengths, ancestors, partial, partial_lse, result, scale,
+    q, keys, values, table, sinks, partial, partial_lse, result, scale, cap,
     q_row, q_node, q_head, k_row, k_head, k_slot, v_row, v_head, v_slot,
-    nodes, heads, splits,
-    GROUP: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr,
+    queries, nodes, heads, splits,
+    GROUP: tl.constexpr, D: tl.constexpr, DV: tl.constexpr, CAPPED: tl.constexpr,
+    SINKS: tl.constexpr, PRECISION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """The nodes among themselves, merged with the prefix's splits; grid (tiles, B * Hkv)."""
     pair = tl.program_id(1).to(tl.int64)
     b, h = pair // heads, pair % heads
     m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
-    d = tl.arange(0, BLOCK_D)
+    d, e = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_V)
     j = tl.arange(0, BLOCK_T)
-    node = m // GROUP
-    real = m < nodes * GROUP
-    wide = real[:, None] & (d[None, :] < D)
-    slot = tl.load(lengths + b) + j
+    query = m // GROUP
+    head = h * GROUP + m % GROUP
+    real = m < queries * GROUP
+    wide = real[:, None] & (e[None, :] < DV)
+    own = table + b * nodes * 4
+    row = own + (nodes - queries + query) * 4
+    prefix = tl.load(own)
+    length = prefix.to(tl.int32)
+    slot = prefix + j
+    bits = tl.load(row + 1, mask=real, other=0)
+    first = tl.load(row + 3, mask=real, other=2147483647).to(tl.int32)
+    depth = tl.load(own + j * 4 + 2, mask=j < nodes, other=0).to(tl.int32)
 
-    place = b * q_row + node * q_node + (h * GROUP + m % GROUP) * q_head
-    queries = tl.load(q + place[:, None] + d[None, :], mask=wide, other=0.0)
+    place = b * q_row + query * q_node + head * q_head
+    given = tl.load(
+        q + place[:, None] + d[None, :], mask=real[:, None] & (d[None, :] < D), other=0.0
+    )
     k = tl.load(
         keys + b * k_row + h * k_head + slot[None, :] * k_slot + d[:, None],
         mask=(j[None, :] < nodes) & (d[:, None] < D), other=0.0,
     )  # fmt: skip
-    scores = tl.dot(queries, k, input_precision=PRECISION) * scale
-    bits = tl.load(ancestors + b * nodes + node, mask=real, other=0)
+    scores = tl.dot(given, k, input_precision=PRECISION) * scale
+    if CAPPED:
+        scores = _capped(scores, cap)
     sees = ((bits[:, None] >> j[None, :].to(tl.int64)) & 1) == 1
-    sees = (sees | (node[:, None] == j[None, :])) & (j[None, :] < nodes)
+    sees = sees & (j[None, :] < nodes) & ((length + depth)[None, :] >= first[:, None])
     scores = tl.where(sees, scores, float("-inf"))
     most = tl.maximum(tl.max(scores, 1), -1e30)  # finite in the rows that only fill the tile
     weights = tl.exp2(scores - most[:, None])
     total = tl.sum(weights, 1)
     v = tl.load(
-        values + b * v_row + h * v_head + slot[:, None] * v_slot + d[None, :],
-        mask=(j[:, None] < nodes) & (d[None, :] < D), other=0.0,
+        values + b * v_row + h * v_head + slot[:, None] * v_slot + e[None, :],
+        mask=(j[:, None] < nodes) & (e[None, :] < DV), other=0.0,
     )  # fmt: skip
     out = tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
-    for split in range(splits):
-        at = (pair * splits + split) * nodes * GROUP + m
+    begin, share = _shares(own, queries, nodes, splits, BLOCK_N)
+    for split in range(tl.cdiv(length - begin, share)):
+        at = (pair * splits + split) * queries * GROUP + m
         lse = tl.load(partial_lse + at, mask=real, other=float("-inf"))
-        filled = lse > float("-inf")
-        part = tl.load(
-            partial + at[:, None] * D + d[None, :], mask=wide & filled[:, None], other=0.0
-        )
+        part = tl.load(partial + at[:, None] * DV + e[None, :], mask=wide, other=0.0)
         new = tl.maximum(most, lse)
         shrink, weight = tl.exp2(most - new), tl.exp2(lse - new)
         out = out * shrink[:, None] + part * weight[:, None]
         total = total * shrink + weight
         most = new
+    if SINKS:
+        sink = tl.load(sinks + head, mask=real, other=0.0).to(tl.float32) * _LOG2E
+        new = tl.maximum(most, sink)
+        out = out * tl.exp2(most - new)[:, None]
+        total = total * tl.exp2(most - new) + tl.exp2(sink - new)
     out = out / tl.where(real, total, 1.0)[:, None]
-    to = ((b * nodes + node) * heads * GROUP + h * GROUP + m % GROUP) * D
-    tl.store(result + to[:, None] + d[None, :], out.to(result.dtype.element_ty), mask=wide)
+    to = ((b * queries + query) * heads * GROUP + head) * DV
+    tl.store(result + to[:, None] + e[None, :], out.to(result.dtype.element_ty), mask=wide)
 
 
 def launch(
     q: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
-    lengths: torch.Tensor,
-    ancestors: torch.Tensor,
+    table: torch.Tensor,
     scale: float,
+    cap: float | None,
+    sinks: torch.Tensor | None,
 ) -> torch.Tensor:
     """See :func:`codegen.kernels.tree_attention.tree_attention`."""
     q, keys, values = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, keys, values))
-    rows, nodes, q_heads, dim = q.shape
-    heads, slots = keys.shape[1:3]
-    group = q_heads // heads
-    packed = nodes * group
-    tile = tiling(q.dtype == torch.float32, packed, dim)
-    block_m = tile["BLOCK_M"]
-    tiles = triton.cdiv(packed, block_m)
-    splits = split_count(tiles * rows * heads, slots)
-    partial = q.new_empty(rows * heads, splits, packed, dim, dtype=torch.float32)
-    lse = q.new_empty(rows * heads, splits, packed, dtype=torch.float32)
-    result = q.new_empty(rows, nodes, q_heads, dim)
-    strides = (*q.stride()[:3], *keys.stride()[:3], *values.stride()[:3])
-    common = {"GROUP": group, "D": dim, **tile}
-    lengths, ancestors = lengths.contiguous(), ancestors.contiguous()
-    prefix_kernel[(tiles, rows * heads, splits)](
-        q, keys, values, lengths, partial, lse, scale * _LOG2E, *strides, nodes, heads, splits,
-        BLOCK_N=block_n(q.dtype == torch.float32), num_stages=2, **common,
+    rows, queries, q_heads, dim = q.shape
+    heads, slots, width = keys.shape[1], keys.shape[2], values.shape[3]
+    nodes, packed = table.shape[1], queries * (q_heads // heads)
+    settings = settings_of(q, keys, values)
+    tiles = triton.cdiv(packed, settings["BLOCK_M"])
+    splits = split_count(tiles * rows * heads, slots, _multiprocessors(q.device))
+    outputs = rows * heads * splits * packed
+    workspace = _workspace(q.device, outputs * (width + 1))
+    partial, lse = workspace[: outputs * width], workspace[outputs * width :]
+    result = q.new_empty(rows, queries, q_heads, width)
+    # A capped score is cap * tanh(s / cap), and softmax works in powers of two.
+    log2e = _LOG2E.value
+    factors = (scale * log2e, 0.0) if cap is None else (scale / cap, cap * log2e)
+    numbers = (
+        *q.stride()[:3], *keys.stride()[:3], *values.stride()[:3], queries, nodes, heads, splits,
     )  # fmt: skip
-    tree_kernel[(tiles, rows * heads)](
-        q, keys, values, lengths, ancestors, partial, lse, result, scale * _LOG2E, *strides,
-        nodes, heads, splits, BLOCK_T=max(16, triton.next_power_of_2(nodes)), num_stages=1,
-        **common,
+    shape = {
+        "GROUP": q_heads // heads, "D": dim, "DV": width, "CAPPED": cap is not None,
+        "PRECISION": "ieee" if q.dtype == torch.float32 else "tf32",
+        "BLOCK_D": _power(dim), "BLOCK_V": _power(width),
+    }  # fmt: skip
+    table = table.contiguous()
+    prefix_kernel[(tiles, rows * heads, splits)](
+        q, keys, values, table, partial, lse, *factors, *numbers, **shape, **settings
+    )
+    tree = tree_settings(settings, nodes, dim)
+    tree_kernel[(triton.cdiv(packed, tree["BLOCK_M"]), rows * heads)](
+        q, keys, values, table, q if sinks is None else sinks, partial, lse, result, *factors,
+        *numbers, SINKS=sinks is not None, **shape, **tree,
     )  # fmt: skip
     return result
 
 
-def split_count(programs: int, slots: int) -> int:
-    """Splits of the prefix that fill the device, none of them shorter than 256 slots."""
-    return max(1, min(triton.cdiv(_PROGRAMS, programs), triton.cdiv(slots, _LEAST_SPLIT)))
+def split_count(programs: int, slots: int, multiprocessors: int) -> int:
+    """Splits of the prefix that give each multiprocessor two programs, none below 256 slots."""
+    wanted = triton.cdiv(2 * multiprocessors, programs)
+    return max(1, min(wanted, triton.cdiv(slots, _LEAST_SPLIT.value)))
 
 
-def tiling(single: bool, packed: int, dim: int) -> dict[str, Any]:
-    """Block sizes and warps that keep the accumulators in registers.
+def settings_of(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> Mapping[str, int]:
+    """Block sizes, warps and stages: the quickest that were measured on this device, or a guess.
 
-    Args:
-        single: float32, whose products don't go through tensor cores.
-        packed: queries of a key head, T times the group.
-        dim: D.
+    They depend on T by powers of two alone, so a tree of another size compiles nothing new.
     """
+    packed = _power(q.shape[1] * (q.shape[2] // keys.shape[1]))
+    dim = max(_power(q.shape[3]), _power(values.shape[3]))
+    single = q.dtype == torch.float32
+    chosen = known(q.device).settings.get(settings_key(single, packed, dim))
+    return chosen or guess(single, packed, dim)
+
+
+def tree_settings(settings: Mapping[str, int], nodes: int, dim: int) -> Mapping[str, int]:
+    """Those of the second launch, which keeps a tile's scores and its result at once."""
     return {
-        "BLOCK_M": 16 if single else min(64, max(16, triton.next_power_of_2(packed))),
-        "BLOCK_D": max(16, triton.next_power_of_2(dim)),
-        "PRECISION": "ieee" if single else "tf32",
-        "num_warps": 4 if dim <= 64 and not single else 8,
+        "BLOCK_M": min(settings["BLOCK_M"], 64),
+        "BLOCK_N": settings["BLOCK_N"],
+        "BLOCK_T": _power(nodes),
+        "num_warps": 4 if dim <= 64 else 8,
+        "num_stages": 1,
     }
 
 
-def block_n(single: bool) -> int:
-    """Slots of the prefix that a program takes at a time."""
-    return 32 if single else 64
+def settings_key(single: bool, packed: int, dim: int) -> str:
+    """The name under which the quickest settings are kept."""
+    return f"tree_attention {'float32' if single else 'half'} M={packed} D={dim}"
+
+
+def guess(single: bool, packed: int, dim: int) -> Mapping[str, int]:
+    """Settings that keep the accumulators in registers.
+
+    Args:
+        single: float32, whose products don't go through tensor cores.
+        packed: queries of a key head, T times the group, up to a power of two.
+        dim: the larger of D and D', likewise.
+    """
+    if single:
+        return {"BLOCK_M": 16, "BLOCK_N": 32, "num_warps": 4 if dim <= 64 else 8, "num_stages": 2}
+    most = 128 if dim <= 128 else 64
+    block_m = min(most, packed)
+    return {
+        "BLOCK_M": block_m,
+        "BLOCK_N": 64,
+        "num_warps": 8 if block_m * dim >= 64 * 128 else 4,
+        "num_stages": 2,
+    }
+
+
+def candidates(single: bool, packed: int, dim: int) -> list[Mapping[str, int]]:
+    """The guess and what may be quicker on some device; ``codegen bench gpu`` tries them."""
+    found = [guess(single, packed, dim)]
+    if not single:
+        found += [
+            {"BLOCK_M": block_m, "BLOCK_N": block_n, "num_warps": warps, "num_stages": stages}
+            for block_m in sorted({min(packed, 64), min(packed, 128)})
+            for block_n, warps, stages in ((64, 4, 3), (128, 4, 2), (128, 8, 3), (32, 4, 4))
+        ]
+    return found
+
+
+def _power(size: int) -> int:
+    return max(16, triton.next_power_of_2(size))
+
+
+@functools.cache
+def _multiprocessors(device: torch.device) -> int:
+    if device.type != "cuda":
+        return 4  # the interpreter's tests want splits, not many
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+_workspaces: dict[tuple[torch.device, int], list[torch.Tensor]] = {}
+
+
+def _workspace(device: torch.device, size: int) -> torch.Tensor:
+    """Room for the splits' results, float32, shared by all layers that run in one stream.
+
+    A larger one is added when it is needed; none is given back, as captured graphs hold their
+    addresses. Sizes are powers of two, so all together are at most twice the largest.
+    """
+    stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+    rooms = _workspaces.setdefault((device, stream), [])
+    if not rooms or len(rooms[-1]) < size:
+        rooms.append(torch.empty(triton.next_power_of_2(size), dtype=torch.float32, device=device))
+    return rooms[-1][:size]

@@ -215,3 +215,21 @@ def test_ctrl_c_promises_no_more_than_is_true(
     with pytest.raises(SystemExit) as stop:
         main(words)
     assert stop.value.code == code and capsys.readouterr().err.strip() == said
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("codegen ev", "eval"), ("codegen eval run humaneval-pl", "humaneval-plus"),
+     ("codegen data lintseq x --verify pyl", "pylint")],
+)  # fmt: skip
+def test_a_shell_completes_commands_tasks_and_values(words: str, expected: str) -> None:
+    """As the script asks that ``_CODEGEN_COMPLETE=bash_source codegen`` prints."""
+    environment = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("codegen")],
+        env={**os.environ, **environment, "_CODEGEN_COMPLETE": "bash_complete"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == [f"plain,{expected}"]

@@ -123,7 +123,7 @@ def test_an_empty_table_and_a_csv_file_are_answered(run, tmp_path: Path) -> None
 
 def writer(text: str) -> Any:
     """In place of a model: it always writes this."""
-    return lambda *_: nullcontext(lambda _prompt: text)
+    return lambda *_: nullcontext(lambda _prompt, number: [text] * number)
 
 
 def test_a_model_may_write_what_a_sketch_cannot_say(

@@ -56,6 +56,8 @@ def ask(path: Path, server: Model, capsys: pytest.CaptureFixture[str]) -> Asked:
     def call(*options: str, endpoint: str = "") -> tuple[int, dict[str, Any], str]:
         capsys.readouterr()
         options = ("--llm", "served", "--endpoint", endpoint or server.url, "--json", *options)
+        if "--llm-samples" not in options:
+            options += ("--llm-samples", "1")
         with pytest.raises(SystemExit) as stop:
             main(["sqlnet", "ask", str(path), QUESTION, *options])
         captured = capsys.readouterr()
@@ -134,6 +136,50 @@ def test_a_refusal_is_mended_on_the_second_try(ask: Asked, server: Model) -> Non
     assert "'salary' could not be resolved" in server.prompts[1]
 
 
+def test_samples_vote_and_their_cost_is_shown(ask: Asked, server: Model) -> None:
+    other = "SELECT home_city, MAX(age) FROM players GROUP BY home_city"
+    same = f"{GROUPED} DESC"
+    texts = iter([GROUPED, other, same, "nothing", same])
+    server.answer = lambda _: completion(next(texts))
+    code, row, err = ask("--llm-samples", "5", "--price-in", "1", "--concurrency", "1")
+    assert (code, row["votes"], row["samples"]) == (0, 3, 5)
+    assert [body["temperature"] for body in server.bodies] == [0.0, 0.8, 0.8, 0.8, 0.8]
+    assert "5 new responses: 35 prompt tokens, 25 completion tokens, cost" in err
+    texts = iter([GROUPED, other, "nothing", "CANNOT ANSWER: no ages", "SELECT 1 FROM players"])
+    code, row, _ = ask("--llm-samples", "5", "--cache", "")
+    assert (code, row["answer"]) == (1, None) and "agree" in row["failure"]
+
+
+@pytest.mark.parametrize(
+    ("style", "field"), [("llama.cpp", "grammar"), ("vllm", "structured_outputs"), ("auto", "")]
+)
+def test_a_server_gets_the_grammar_in_its_own_field(
+    ask: Asked, server: Model, style: str, field: str
+) -> None:
+    code, _, _ = ask("--llm-grammar", style)
+    (body,) = server.bodies
+    assert code == 0 and {"grammar", "structured_outputs"} & body.keys() == {*[field]} - {""}
+    if field:
+        found = body[field]
+        gbnf = found["grammar"] if isinstance(found, dict) else found
+        assert gbnf.startswith("root ::= ") and '"home_city"' in gbnf.replace("\\", "")
+
+
+@pytest.mark.long
+def test_llama_cpp_keeps_to_the_grammar(
+    path: Path, llama_server: Any, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("CODEGEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LLAMA_KEY", llama_server.api_key)
+    asked = ["sqlnet", "ask", str(path), QUESTION, "--json", "--llm", llama_server.model]
+    asked += ["--endpoint", f"{llama_server.url}/v1", "--api-key-env", "LLAMA_KEY"]
+    with pytest.raises(SystemExit):
+        main([*asked, "--llm-samples", "3", "--llm-grammar", "llama.cpp"])
+    row = json.loads(capsys.readouterr().out)
+    assert row["written"].startswith(("SELECT ", "CANNOT ANSWER: "))
+
+
 @pytest.mark.parametrize(
     ("reply", "code", "what"),
     [
@@ -179,7 +225,8 @@ def test_the_embedded_model_gives_a_checked_select_or_says_why_not(
         pytest.skip("the embedded model is not on this machine")
     before = path.read_bytes()
     with pytest.raises(SystemExit) as stop:
-        main(["sqlnet", "ask", str(path), QUESTION, "--llm", "embedded", "--json"])
+        asked = ["sqlnet", "ask", str(path), QUESTION, "--llm", "embedded", "--json"]
+        main([*asked, "--llm-samples", "1"])
     row = json.loads(capsys.readouterr().out)
     assert row["by"] == "llm" and row["ok"] == (not stop.value.code) == (row["failure"] == "")
     assert bool(row["failure"]) != bool(row["answer"])

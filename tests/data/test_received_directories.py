@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tiny_generators import Counter, Echo
 
+from codegen.cli import main
 from codegen.data import run
 from codegen.data.inputs import Shard
 from codegen.data.merge import merge
@@ -213,3 +214,18 @@ def test_a_merge_reads_through_no_link(tmp_path: Path, name: str) -> None:
     (tmp_path / "1" / name).symlink_to(real)
     with pytest.raises(InputError, match="symbolic link"):
         merge([tmp_path / "0", tmp_path / "1"], tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "data-00000.jsonl", "rejects.jsonl"])
+def test_a_file_nested_too_deeply_is_one_line(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(Echo(), Counter(5), tmp_path / "data", seed=5, workers=1)
+    (tmp_path / "data" / name).write_text("[" * 100_000 + "\n")
+    for words in (("inspect",), ("merge", "--out", str(tmp_path / "out"))):
+        with pytest.raises(SystemExit) as ended:
+            main(["data", words[0], str(tmp_path / "data"), *words[1:]])
+        told = capsys.readouterr().err
+        if name != "rejects.jsonl" or ended.value.code:
+            assert ended.value.code == 1 and len(told.strip().splitlines()) == 1, told
+            assert "fault of codegen" not in told

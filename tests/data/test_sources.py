@@ -13,6 +13,7 @@ import sysconfig
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache, partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -330,6 +331,36 @@ FUNCTION = '''def {name}(a):
     b = a
     return b + 1
 '''
+
+
+def test_links_out_of_a_directory_bring_nothing_into_the_data(tmp_path: Path) -> None:
+    private, received = tmp_path / "private.py", tmp_path / "received"
+    private.write_text(FUNCTION.format(name="secret"))
+    (received / "inner").mkdir(parents=True)
+    (received / "own.py").write_text(FUNCTION.format(name="own"))
+    for number, target in enumerate((private, "../private.py", "../../private.py", "../own.py")):
+        place = received / ("inner" if number > 1 else "") / f"link{number}.py"
+        place.symlink_to(target)
+    assert list(summary(list(open_source(str(received), license="MIT")))) == [
+        ("inner/link2.py", "link_elsewhere"),
+        ("inner/link3.py::own", "ok"),
+        ("link0.py", "link_elsewhere"),
+        ("link1.py", "link_elsewhere"),
+        ("own.py::own", "ok"),
+    ]
+
+
+def test_one_python_file_is_read_as_in_its_directory(tmp_path: Path) -> None:
+    path = tmp_path / "b.py"
+    path.write_text(FUNCTION.format(name="one") + "\n" + FUNCTION.format(name="two"))
+    alone, below = open_source(str(path)), open_source(str(tmp_path))
+    assert list(alone) == [replace(one, source=str(path)) for one in below]
+    assert len(list(alone)) == 2
+    before = alone.describe()["sha256"]
+    path.write_text(FUNCTION.format(name="three"))
+    assert alone.describe()["sha256"] != before
+    with pytest.raises(ConfigError, match="are in Python"):
+        open_source(str(path), language="go")
 
 
 def test_directory_of_python_files(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,18 +48,40 @@ def test_the_acceptance_rule() -> None:
     assert list(walk({}, lambda _: 8)) == [(8, -1)]
 
 
+def trees_of(drafts: Sequence[Draft], width: int) -> Trees:
+    pending = list(range(1, 1 + len(drafts)))
+    return Trees(*tree_tensors(pending, drafts, list(map(children_of, drafts)), width))
+
+
 def test_trees_as_tensors() -> None:
     """A fork and a chain in one batch: who is whose ancestor, and what fills the shorter one up."""
-    drafts = [Draft([4, 5, 6], [-1, -1, 1], [0.5] * 3), Draft([3], [-1], [0.5])]
-    trees, depths = tree_tensors([1, 2], drafts, torch.device("cpu"))
+    trees = trees_of([Draft([4, 5, 6], [-1, -1, 1], [0.5] * 3), Draft([3], [-1], [0.5])], 4)
     assert trees.tokens.tolist() == [[1, 4, 5, 6], [2, 3, 2, 2]]
-    assert depths[0] == [0, 1, 1, 2] and depths[1][:2] == [0, 1]
-    assert trees.ancestors is not None
+    assert trees.depths.tolist() == [[0, 1, 1, 2], [0, 1, 0, 0]]
     first = [[1, 0, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 1, 1]]
     assert trees.ancestors[0].long().tolist() == first
-    assert trees.ancestors[1].diagonal().all() and trees.ancestors[1, :, 0].all()
-    chain, _ = tree_tensors([1], [Draft.chain([4, 5], [0.5] * 2)], torch.device("cpu"))
-    assert chain.ancestors is None and chain.depths is None
+    assert trees.ancestors[1].diagonal().all()
+    chain = trees_of([Draft.chain([4, 5], [0.5] * 2)], 3)
+    assert chain.parents is None and chain.depths.tolist() == [[0, 1, 2]]
+
+
+def test_the_acceptance_rule_on_the_device() -> None:
+    """Of random trees, some with twins among siblings, the same nodes as by walking them."""
+    rng = random.Random(0)
+    for _ in range(200):
+        drafts = []
+        for _ in range(5):
+            parents = [rng.randrange(-1, node) for node in range(rng.randrange(12))]
+            drafts.append(Draft([rng.randrange(3) for _ in parents], parents, [0.5] * len(parents)))
+        trees = trees_of(drafts, 16)
+        if trees.parents is None:
+            continue
+        chosen = torch.tensor([rng.choices(range(3), k=16) for _ in drafts])
+        trees.accept(chosen)
+        assert trees.path is not None
+        for draft, tokens, path in zip(drafts, chosen.tolist(), trees.path.tolist(), strict=True):
+            steps = [node for _, node in walk(children_of(draft), tokens.__getitem__)][:-1]
+            assert path == steps + [-1] * (15 - len(steps))
 
 
 def test_a_strategy_of_ones_own(llama: Any) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -155,3 +158,16 @@ def test_flops_by_hand() -> None:
         10, parameters=100, prompt_tokens=7, completion_tokens=3, prompt_cached=False
     )
     assert each == 2 * 100 * 100
+
+
+def test_a_fit_starts_no_threads_and_leaves_the_environment_alone() -> None:
+    script = (
+        "import os, numpy\n"
+        "from codegen.evals.statistics import Count, fit_beta_binomial\n"
+        "before = len(os.listdir('/proc/self/task')), dict(os.environ)\n"
+        "fit_beta_binomial([Count(4, 1), Count(4, 2), Count(4, 0)])\n"
+        "assert before == (len(os.listdir('/proc/self/task')), dict(os.environ))\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
+    assert done.returncode == 0

@@ -303,6 +303,14 @@ def test_a_diff_holds_both_sides_in_order(before: list[str], after: list[str]) -
     assert [line for kind, line in lines if kind != "add"] == before
 
 
+def test_a_diff_of_texts_that_repeat_themselves_is_made_in_time() -> None:
+    """Line by line it takes cubic time: of these, a day."""
+    before, after = ["x"] * 40_000, ["x", "y"] * 20_000
+    lines = list(diff_lines(before, after))
+    assert [line for kind, line in lines if kind != "del"] == after
+    assert [line for kind, line in lines if kind != "add"] == before
+
+
 # --- charts ------------------------------------------------------------------------------------
 
 
@@ -469,7 +477,7 @@ def test_the_best_temperature_is_said_for_each_k(tmp_path: Path) -> None:
     warm = scored("warm", [4, 4, 4, 4], settings={"model": "m", "temperature": 0.8})
     other = scored("other", [9, 9, 9, 9], settings={"model": "n", "temperature": 0.8})
     text, page = page_of(write_report([cool, warm, other], tmp_path / "a.html"))
-    table = text.split('aria-label="Scores by temperature"', 1)[1].split("</table>", 1)[0]
+    table = text.split('aria-label="Table: Scores by temperature"', 1)[1].split("</table>", 1)[0]
     rows = re.findall(
         r'<th scope="row" class="">(\d+)</th>.*?<td class="num">([\d.]+)</td></tr>', table
     )

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import chromium
 import pytest
 
+from codegen.benchmarks.tools import chromium
 from codegen.evals.report import EditSteps, LossCurve, ProblemSamples, SampleView, ScoredRun
 from codegen.evals.report import write_report as write
 from codegen.evals.score import ProblemScore, ReferenceGate, Score

@@ -1,4 +1,6 @@
-"""Every kernel compiles for the two architectures and fits a multiprocessor without spilling."""
+"""Every kernel compiles for three architectures, fits a multiprocessor without spilling, and reads
+rows of a vocabulary, keys and values sixteen bytes at a time.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +11,24 @@ pytest.importorskip("triton", reason="Triton is not installed (Linux: pip instal
 from codegen.errors import MachineError
 from codegen.kernels.gpu.compile import ARCHITECTURES, compile_variant, variants
 
-_EVERY_RUN = "fp16 D=128", "k=4", "accept", "logits"
+_EVERY_RUN = {("accept.sibling fp32", 90), ("tree_attention.prefix fp16 D=128 T=64", 80)}
+_WIDE = "tree_attention.prefix", "accept.sibling", "accept.walk", "gumbel.block", "compaction"
 _SHARED = 99 * 1024  # what a block of sm_80's smaller relatives (sm_86, sm_89) may have
 
 CASES = [
     pytest.param(
         variant,
-        marks=() if any(part in variant.name for part in _EVERY_RUN) else pytest.mark.long,
-        id=variant.name,
+        architecture,
+        marks=() if (variant.name, architecture) in _EVERY_RUN else pytest.mark.long,
+        id=f"{variant.name}, sm_{architecture}",
     )
     for variant in variants()
+    for architecture in ARCHITECTURES
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("variant", CASES)
+@pytest.mark.parametrize(("variant", "architecture"), CASES)
 def test_fits(variant, architecture, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))  # nothing compiled earlier counts
     figures = compile_variant(variant, architecture)
@@ -33,6 +37,8 @@ def test_fits(variant, architecture, tmp_path, monkeypatch) -> None:
     assert figures.registers * figures.threads <= 65536
     assert figures.spilled == 0
     assert figures.shared <= _SHARED
+    if variant.name.startswith(_WIDE):
+        assert figures.vector == 16
     if "fp16" in variant.name and "attention" in variant.name:
         assert "mma" in figures.ptx  # on tensor cores
 

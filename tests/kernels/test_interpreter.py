@@ -14,14 +14,21 @@ from codegen.kernels.backend import triton_installed
 FOLDER = Path(__file__).parent / "interpreted"
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(
     not triton_installed(), reason="Triton is not installed (Linux: pip install triton)"
 )
-def test_numerics() -> None:
+@pytest.mark.parametrize(
+    "which",
+    [
+        pytest.param("not long", marks=pytest.mark.slow),
+        pytest.param("long", marks=pytest.mark.long),
+    ],
+)
+def test_numerics(which: str) -> None:
     """One process for all files: most of the time is Triton's start."""
+    quiet = ["-p", "no:cacheprovider", "-p", "no:xdist"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", str(FOLDER), "-p", "no:cacheprovider", "-p", "no:xdist"],
+        [sys.executable, "-m", "pytest", str(FOLDER), "-m", which, *quiet],
         env={**os.environ, "TRITON_INTERPRET": "1", "PYTEST_ADDOPTS": ""},
         cwd=Path(__file__).parents[2],
         capture_output=True,

@@ -9,12 +9,19 @@ import torch
 from scipy import stats
 
 from codegen.decoding.cache import CacheLayer, KVCache, Rotation
-from codegen.decoding.strategies.rsd import Beam, ConstantBranching, StochasticBeam, Tree, gumbel
+from codegen.decoding.strategies.rsd import (
+    Beam,
+    ConstantBranching,
+    StochasticBeam,
+    Tree,
+    gumbel,
+    largest,
+)
 from codegen.errors import InputError
 from codegen.kernels import accept as kernel_accept
 from codegen.kernels import logits, tree_attention
 from codegen.kernels import states as kernel_states
-from codegen.kernels.logits import ACCEPT, DRAFT, gumbel_top_k
+from codegen.kernels.logits import gumbel_top_k
 
 ROWS, V = 200, 6
 
@@ -63,14 +70,15 @@ def test_trees_row_by_row(shape, g) -> None:
         nodes = tree.widths[-1] if level else 1
         drafts.append(torch.softmax(torch.randn(ROWS, nodes, V, generator=g), -1))
         noise = gumbel(torch.rand(ROWS, nodes, V, generator=g, dtype=torch.float64))
-        beam = shape.grow(tree, drafts[-1].log(), noise, beam)
+        beam = shape.grow(tree, largest(drafts[-1].log(), shape.branches, noise), beam)
     draft = torch.cat(drafts, 1)
     target = torch.softmax(torch.randn(ROWS, tree.tokens.shape[1] + 1, V, generator=g), -1)
     children = tree.children()
     uniforms = torch.rand(ROWS, shape.depth, children.shape[2], generator=g, dtype=torch.float64)
     last = torch.rand(ROWS, generator=g, dtype=torch.float64)
     given = (children, tree.tokens, target, draft, uniforms, last)
-    found = kernel_accept.accept_tree(*given)
+    depths = tree.fed(torch.zeros(ROWS, 1).long(), torch.zeros(ROWS).long()).depths
+    found = kernel_accept.accept_tree(children, tree.tokens, depths, *given[2:])
     walked = [_walk(*(x[row] for x in given)) for row in range(ROWS)]
     assert [[n for n in path if n >= 0] for path in found.path.tolist()] == [w[0] for w in walked]
     assert found.token.tolist() == [w[1] for w in walked]
@@ -78,43 +86,14 @@ def test_trees_row_by_row(shape, g) -> None:
     # A one-hot target is greedy decoding, whatever the draft.
     best = target.argmax(-1)
     certain = torch.nn.functional.one_hot(best, V).float()
-    expected = kernel_accept.accept_tree(children, tree.tokens, certain, draft, uniforms, last)
-    greedy = kernel_accept.accept_greedy(children, tree.tokens, best, shape.depth)
-    assert torch.equal(greedy.path, expected.path)
-    assert torch.equal(greedy.token, expected.token)
-
-
-def test_chains_follow_the_target(g) -> None:
-    """Chi-squared of 40,000 pairs of tokens; and not without the rejection's residual."""
-    rows, v = 40_000, 4
-    p = torch.softmax(torch.randn(2, v, generator=g), -1)
-    q = torch.softmax(torch.randn(3, v, generator=g), -1)
-    # All prefixes share a level's distributions, so the pair's law is a product.
-    ids = torch.arange(rows)
-    seeds, positions = torch.full((rows,), 7), torch.full((rows,), 11)
-    tokens = torch.stack(
-        [p[i].expand(rows, -1).multinomial(1, generator=g)[:, 0] for i in (0, 1)], 1
+    expected = kernel_accept.accept_tree(
+        children, tree.tokens, depths, certain, draft, uniforms, last
     )
-    uniforms = torch.rand(rows, 2, generator=g, dtype=torch.float64)
-    target, draft = q.expand(rows, -1, -1), p.expand(rows, -1, -1)
-    found = kernel_accept.accept_chain(tokens, target, draft, uniforms, seeds, ids, positions)
-
-    def chi2(first: torch.Tensor) -> float:
-        seen = torch.bincount(first, minlength=v)
-        return float(
-            stats.chisquare(
-                seen.numpy(), rows * q[0].double().numpy() / float(q[0].double().sum())
-            ).pvalue
-        )
-
-    first = torch.where(found.length > 0, tokens[:, 0], found.token)
-    assert chi2(first) > 1e-3
-    second = torch.where(found.length > 1, tokens[:, 1], found.token)[found.length > 0]
-    expected = len(second) * q[1].double() / q[1].double().sum()
-    assert (
-        stats.chisquare(torch.bincount(second, minlength=v).numpy(), expected.numpy()).pvalue > 1e-3
-    )
-    assert chi2(tokens[:, 0]) < 1e-6  # the draft's own law is another one
+    none = torch.full((ROWS, 1), -1)
+    fed, parents = torch.cat([none, tree.tokens], 1), torch.cat([none, tree.parents], 1)
+    path = kernel_accept.accept_greedy(fed, parents, best)
+    assert torch.equal(path[:, : shape.depth], expected.path)
+    assert path[:, shape.depth :].max() == -1
 
 
 def test_attention_by_loops(g) -> None:
@@ -126,16 +105,36 @@ def test_attention_by_loops(g) -> None:
     among = torch.eye(4, dtype=torch.bool)
     for node in range(1, 4):
         among[node] |= among[parents[node]]
-    found = tree_attention.tree_attention(
-        q, keys, values, torch.tensor(lengths), tree_attention.pack(among.expand(2, -1, -1))
-    )
-    for b, length in enumerate(lengths):
-        for i in range(4):
-            slots = [*range(length), *(length + j for j in range(4) if among[i, j])]
-            for head in range(4):
-                k, v = keys[b, head // 2, slots], values[b, head // 2, slots]
-                weights = torch.softmax(k @ q[b, i, head] / math.sqrt(8), 0)
-                torch.testing.assert_close(found[b, i, head], weights @ v)
+    depths = [0, 1, 2, 1]
+    table = tree_attention.pack(torch.tensor(lengths), among[None])
+    sinks = torch.randn(4, generator=g)
+    for window, cap, sink in ((99, None, None), (3, 1.5, None), (2, None, sinks), (1, 0.7, sinks)):
+        narrowed = tree_attention.narrow(table, window=window)
+        found = tree_attention.tree_attention(q, keys, values, narrowed, None, cap, sink)
+        later = tree_attention.tree_attention(q[:, 2:], keys, values, narrowed, None, cap, sink)
+        torch.testing.assert_close(later, found[:, 2:])
+        for b, length in enumerate(lengths):
+            places = {s: s for s in range(length)}  # slots and their positions
+            for i in range(4):
+                own = {length + j: length + depths[j] for j in range(4) if among[i, j]}
+                last = length + depths[i]
+                slots = [s for s, at in (places | own).items() if last - window < at]
+                for head in range(4):
+                    k, v = keys[b, head // 2, slots], values[b, head // 2, slots]
+                    scores = k @ q[b, i, head] / math.sqrt(8)
+                    scores = scores if cap is None else cap * torch.tanh(scores / cap)
+                    if sink is not None:
+                        scores = torch.cat([scores, sink[head, None]])
+                    weights = torch.softmax(scores, 0)[: len(slots)]
+                    torch.testing.assert_close(found[b, i, head], weights @ v)
+
+
+def test_chunks_as_a_mask(g) -> None:
+    """Chunked attention: a query sees its own chunk of positions."""
+    table = tree_attention.pack(torch.tensor([7]), torch.ones(1, 3, 3, dtype=torch.bool).tril())
+    found = tree_attention.dense(tree_attention.narrow(table, chunk=4), 3, 12)
+    expected = [[i // 4 == (7 + q) // 4 and i <= 7 + q for i in range(12)] for q in range(3)]
+    assert found[0].tolist() == expected
 
 
 def test_philox_known_answers() -> None:
@@ -156,10 +155,9 @@ def test_philox_known_answers() -> None:
 def test_noise_is_gumbel_and_of_no_batch() -> None:
     ids = torch.arange(50)
     one = torch.ones_like(ids)
-    noise = logits.gumbel(one, ids, one, 1000, DRAFT)
+    noise = logits.gumbel(one, ids, one, 1000)
     assert stats.kstest(noise.flatten().numpy(), "gumbel_r").pvalue > 1e-3
-    assert torch.equal(logits.gumbel(one[:1], ids[30:31], one[:1], 1000, DRAFT)[0], noise[30])
-    assert not torch.equal(logits.gumbel(one, ids, one, 1000, ACCEPT), noise)
+    assert torch.equal(logits.gumbel(one[:1], ids[30:31], one[:1], 1000)[0], noise[30])
     winners = noise[noise > 4]
     assert len(winners) > 500
     assert len(winners.unique()) == len(winners)  # the largest are told apart
@@ -187,7 +185,7 @@ def test_the_cache_keeps_a_path(g) -> None:
         assert isinstance(layer, CacheLayer)
         tensors += layer.update(*torch.randn(2, 3, heads, 12, 4, generator=g))
     before = [tensor.clone() for tensor in tensors]
-    cache.keep([[2, 4], [3], [1, 2]], [1, 6, 0])
+    cache.keep(torch.tensor([[2, 4, -1], [3, -1, -1], [1, 2, -1]]), torch.tensor([1, 6, 0]))
     moves = {(0, 2): 3, (0, 3): 5, (1, 7): 9}  # (row, slot): where its states came from
     for now, then in zip(tensors, before, strict=True):
         for row in range(3):
@@ -208,41 +206,35 @@ def test_rotation_as_the_editor_turns(neighbours, g) -> None:
     assert torch.equal(states[:, :, 0], encoded[:, :, 0])
 
 
-def test_logits_token_by_token(g) -> None:
-    """Against the rule written out for each node and token."""
-    nodes, vocabulary = 3, 40
-    raw = torch.randn(1, nodes, vocabulary, generator=g)
-    tokens, ancestors = torch.tensor([[5, 6, 5]]), torch.tensor([[1, 3, 5]])
-    counts = torch.zeros(1, vocabulary, dtype=torch.int32)
-    counts[0, 7] = 2
-    prompt = torch.zeros(1, vocabulary, dtype=torch.bool)
-    prompt[0, 8] = True
-    allowed = torch.full((1, nodes, 2), -1, dtype=torch.int32)
-    allowed[0, 1, 1] = ~(1 << 3)  # token 35 after node 1
-    settings = torch.tensor([[1.5, 0.25, 0.5, 0.8]])
-    found = logits.adjust_logits(
-        raw, tokens, ancestors, counts, prompt, settings, allowed, torch.tensor([[2, -1]])
-    )
-    paths = [[5], [5, 6], [5, 5]]
-    for node, path in enumerate(paths):
-        for token in range(vocabulary):
-            x, n = float(raw[0, node, token]), path.count(token) + 2 * (token == 7)
-            if n or token == 8:
-                x = x / 1.5 if x > 0 else x * 1.5
-            x = (x - 0.25 * n - 0.5 * (n > 0)) / 0.8
-            if token == 2 or (node == 1 and token == 35):
-                x = -math.inf
-            assert float(found[0, node, token]) == pytest.approx(x, abs=1e-5)
+def test_penalties_place_by_place(g) -> None:
+    """Against the rule written out for each place."""
+    raw = torch.randn(2, 40, generator=g)
+    rows, ids = torch.tensor([0, 0, 1]), torch.tensor([5, 8, 5])
+    amounts = torch.tensor([[0.5, 1, 3], [2, 1, 3], [0, -torch.inf, 1]], dtype=torch.float64)
+    found = raw.clone()
+    logits.penalize(found, rows, ids, amounts)
+    for row in range(2):
+        for token in range(40):
+            z = float(raw[row, token])
+            if (row, token) == (0, 5):
+                z = z * 0.5 if z > 0 else z * 2
+            elif (row, token) == (0, 8):
+                z = -math.inf
+            elif (row, token) == (1, 5):
+                z = 3 * z + 1
+            assert float(found[row, token]) == pytest.approx(z, abs=1e-6)
 
 
 def test_wrong_shapes_are_named() -> None:
     q, kv = torch.zeros(1, 65, 2, 8), torch.zeros(1, 2, 80, 8)
-    length, bits = torch.zeros(1).long(), torch.zeros(1, 65).long()
+    length, table = torch.zeros(1).long(), torch.zeros(1, 65, 4).long()
     with pytest.raises(InputError, match="65 nodes"):
-        tree_attention.tree_attention(q, kv, kv, length, bits)
+        tree_attention.tree_attention(q, kv, kv, table)
     with pytest.raises(InputError, match="3 query heads"):
-        tree_attention.tree_attention(torch.zeros(1, 1, 3, 8), kv, kv, length, bits[:, :1])
+        tree_attention.tree_attention(torch.zeros(1, 1, 3, 8), kv, kv, table[:, :1])
+    with pytest.raises(InputError, match="table is"):
+        tree_attention.tree_attention(q[:, :2], kv, kv, table[:, :2, :3])
     with pytest.raises(InputError, match="k is 9"):
         gumbel_top_k(torch.zeros(1, 4), 9, length, length, length)
     with pytest.raises(InputError, match="differ"):
-        kernel_states.compact([kv, kv.half()], bits[:, :2], length)
+        kernel_states.compact([kv, kv.half()], table[:, :2, 0], length)

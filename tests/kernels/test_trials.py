@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
+from codegen.cli import doctor
 from codegen.kernels import backend
 from codegen.kernels import states as kernel
+from codegen.kernels.known import Known, _read
 
 
 @pytest.fixture(autouse=True)
-def device_with_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def facts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Known:
     """As on a GPU: Triton could run, and nothing is known of it yet."""
+    facts = Known(tmp_path / "kernels" / "gpu.json", "A GPU")
     monkeypatch.setattr(backend, "use_triton", lambda tensor: True)
     monkeypatch.setattr(backend, "interpreting", lambda: False)
     monkeypatch.setattr(backend, "_left", {})
     monkeypatch.setattr(backend, "_failed", set())
-    yield
+    monkeypatch.setattr(backend, "_announced", {torch.device("cpu")})
+    monkeypatch.setattr(backend, "known", lambda device: facts)
+    return facts
+
+
+NUMBERS = "BLOCK_M", "BLOCK_N", "num_warps", "num_stages"
 
 
 class Doubling:
@@ -45,7 +54,9 @@ def double(
         by_reference.append(x + x)
         return by_reference[-1]
 
-    found = backend.run("double", x, lambda: kernel(x), reference, backend.equal, variant=variant)
+    found = backend.run(
+        "double", x, lambda: kernel(x), reference, backend.equal, variant=lambda: variant
+    )
     return found, bool(by_reference)
 
 
@@ -58,6 +69,59 @@ def test_a_right_kernel_is_trusted_after_its_trials() -> None:
     # Another type, row length or variant is another kernel to the compiler.
     assert double(x.double(), kernel)[1] and double(torch.arange(5.0), kernel)[1]
     assert double(x, kernel, (1,))[1] and not double(x, kernel)[1]
+
+
+def test_what_a_device_proved_is_remembered(facts, monkeypatch) -> None:
+    """By later processes, along with the settings that others measured meanwhile."""
+    other = Known(facts.path, "A GPU", {"other"}, {"M=16": dict.fromkeys(NUMBERS, 16)})
+    other.save()
+    kernel, x = Doubling(), torch.arange(4.0)
+    for _ in range(backend.TRIALS):
+        double(x, kernel)
+    later = _read(facts.path, "A GPU")
+    assert later.proved == {"double float32 4", "other"}
+    assert later.settings == {"M=16": dict.fromkeys(NUMBERS, 16)}
+    monkeypatch.setattr(backend, "_left", {})
+    monkeypatch.setattr(backend, "known", lambda device: later)
+    assert not double(x, kernel)[1]  # at once
+    for damage in ("{", '{"proved": 3, "settings": {}}', '{"proved": [], "settings": {"a": 1}}'):
+        facts.path.write_text(damage)
+        assert _read(facts.path, "A GPU") == Known(facts.path, "A GPU")
+    facts.path.write_text('{"proved": [], "settings": {"M=16": {"BLOCK_M": -1}}}')
+    assert not _read(facts.path, "A GPU").settings
+
+
+def test_doctor_tells_what_agreed_here(monkeypatch, tmp_path) -> None:
+    module = importlib.import_module("codegen.kernels.known")
+    pytest.importorskip("triton", reason="its version is part of what is known")
+    if not torch.cuda.is_available():
+        assert doctor._gpu_kernels().ok is None
+    monkeypatch.setenv("CODEGEN_CACHE", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "../GPU\n9")
+    monkeypatch.setattr(backend, "triton_installed", lambda: True)
+    module.known.cache_clear()
+    found = module.known(torch.device("cuda", 0))
+    assert found.path is not None and found.path.parent == tmp_path / "kernels"
+    assert doctor._gpu_kernels().detail.startswith("0 of 7 have agreed with PyTorch on ../GPU")
+    found.proved = {f"{name} float16 128" for name in module.KERNELS[1:]}
+    check = doctor._gpu_kernels()
+    assert check.ok is None and check.detail.endswith("not yet tree_attention")
+    found.proved.add("tree_attention float16 128")
+    assert doctor._gpu_kernels().ok is True
+    module.known.cache_clear()
+
+
+def test_a_new_device_is_announced_once(monkeypatch) -> None:
+    monkeypatch.setattr(backend, "_announced", set())
+    kernel, x = Doubling(), torch.arange(4.0)
+    with pytest.warns(RuntimeWarning, match="have not run on A GPU before"):
+        double(x, kernel)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        double(x, kernel)
+        double(torch.arange(5.0), kernel)
 
 
 def test_a_wrong_kernel_is_dropped_and_its_results_never_count() -> None:

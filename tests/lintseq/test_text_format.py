@@ -149,13 +149,57 @@ def test_the_anchored_form() -> None:
         ("@@ @@\n a\n+x\n@@ @@\n+y", "context_not_found"),
         ("@@ @@\n b\n+x\n@@ @@\n a\n+y", "context_not_found"),  # above the last one
         ("@@ @@\n a", "no_lines"),
-        ("@@ @@\n a\n+x\n b", "bad_line"),
+        ("@@ @@\n a\n+x\n a", "context_not_found"),  # not what is below it
         ("@@ @@\n a\n-b", "bad_line"),
+        ("@@ @@\n a\n+x\nThen we add y.", "context_not_found"),
+        ("@@ @@@\n a\n+x", "bad_header"),
     ],
 )
 def test_malformed_anchored_hunks(hunk: str, reason: str) -> None:
     resolution = resolve(f"<|diff|>{hunk}\n<|diff|>\n<|diff|>", base="a\nb\n")
     assert [found.reason for found in resolution.malformed] == [reason]
+
+
+INNER = "class A:\n    x = 1\n    def f(self):\n        return 1\n"
+
+
+@pytest.mark.parametrize(
+    ("hunk", "kinds"),
+    [
+        ("@@ @@ class A:\n     def f(self):\n+        # new", ["header_text"]),
+        ("@@@@\n     def f(self):\n+        # new", ["header_spacing"]),
+        ("@@  @@ \n     def f(self):\n+        # new", ["header_spacing"]),
+        ("@@ @@\n     def f(self):\n+        # new\n         return 1", ["context"]),
+        ("@@ @@\n     def f(self):\n+        # new\n\n\n", ["blank_line"]),
+        ("@@ @@\n    def f(self):\n+        # new", ["indentation"]),  # the sign's blank is missing
+        ("@@ @@\n def f(self):\n+        # new", ["indentation"]),
+        ("@@ @@\nclass A:\n     x = 1\n     def f(self):\n+        # new", ["sign"]),
+        ("```diff\n@@ @@\n     def f(self):\n+        # new\n```", ["fence"]),
+        ("@@ @@\n     def f(self):\n+        # new\n\\ No newline at end of file",
+         ["no_newline_note"]),
+    ],
+)  # fmt: skip
+def test_anchored_hunks_that_leave_no_doubt_are_mended(hunk: str, kinds: list[str]) -> None:
+    resolution = resolve(f"<|diff|>{hunk}\n<|diff|>\n<|diff|>", base=INNER)
+    assert resolution.program == INNER.replace("):\n", "):\n        # new\n")
+    assert (resolution.malformed, resolution.complete) == ((), True)
+    assert {found.kind for found in resolution.mended} == set(kinds)
+
+
+def test_indentation_that_leaves_a_doubt_is_not_mended() -> None:
+    base = "a:\n    x\nb:\n        x\n"
+    resolution = resolve("<|diff|>@@ @@\n x\n+y\n<|diff|>\n<|diff|>", base=base)
+    assert [found.reason for found in resolution.malformed] == ["context_not_found"]
+
+
+@pytest.mark.parametrize("anchored", [False, True])
+def test_a_fence_around_the_whole_text_is_no_part_of_it(anchored: bool) -> None:
+    text = f"```diff\n{format_edits(EDITS, anchored=anchored)}\n```\n"
+    resolution = resolve(text)
+    assert (resolution.program, resolution.complete, resolution.stray_lines) == (PROGRAM, True, 0)
+    assert {found.kind for found in resolution.mended} == {"fence"}
+    with pytest.raises(InputError, match="fence"):
+        parse_edits(text)
 
 
 @given(edit_lists(), st.data())

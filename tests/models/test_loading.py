@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from codegen.errors import InputError, ModelError
+from codegen.errors import CodegenError, InputError, MachineError, ModelError
 from codegen.generation import Decoder, Request, SamplingParams
 from codegen.generation.transformers import TransformersBackend
 from codegen.models import (
@@ -144,3 +144,84 @@ def test_a_runs_directory_names_the_model_in_it(tmp_path: Path) -> None:
     (tmp_path / "model" / "adapter_config.json").touch()
     with pytest.raises(ModelError, match=f"Did you mean {tmp_path}/model"):
         resolve(str(tmp_path))
+
+
+def completed(folder: Path, **options: Any) -> tuple[TransformersBackend, str]:
+    backend = TransformersBackend.open(str(folder), options={"dtype": "float32", **options})
+    made = backend.generate(
+        [Request("def f(x):\n    return", heal=False)], SamplingParams(8, 0.0), Decoder("sample")
+    )
+    (completion,) = made
+    assert completion.error is None
+    return backend, completion.text
+
+
+def test_load_options(tiny_model_dir: Path) -> None:
+    """The type of the weights; where the layers are changes nothing."""
+    plain, text = completed(tiny_model_dir, device="cpu")
+    assert "load_options" not in plain.identity(Decoder("sample"))
+    spread, same = completed(tiny_model_dir, device_map="auto")
+    assert same == text and spread.identity(Decoder("sample"))["load_options"] == {
+        "device_map": "auto"
+    }
+    narrow, _ = completed(tiny_model_dir, dtype="bfloat16")
+    assert narrow.loaded.model.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_weights_of_few_bits(tiny_model_dir: Path, tmp_path: Path, bits: int) -> None:
+    """Logits near those of whole weights: the more bits the nearer."""
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    make: Any = CONFIG_MAPPING["llama"]
+    config = make(  # its CPU kernels take blocks of 64 weights
+        vocab_size=700, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    load_tokenizer(str(tiny_model_dir)).save_pretrained(tmp_path)
+    whole, _ = completed(tmp_path)
+    few, _ = completed(tmp_path, bits=bits)
+    assert few.identity(Decoder("sample"))["load_options"] == {"bits": bits}
+    sizes = [
+        sum(p.numel() * p.element_size() for p in each.loaded.model.model.layers.parameters())
+        for each in (whole, few)
+    ]
+    assert sizes[1] < sizes[0] * (bits + 2) / 32
+    ids = torch.arange(5, 60)[None]
+    with torch.inference_mode():
+        wanted = whole.loaded.model(ids).logits.float()
+        found = few.loaded.model(ids).logits.float()
+    error = float((found - wanted).norm() / wanted.norm())
+    assert 0 < error < {4: 0.4, 8: 0.1}[bits]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bits": 3}, "bits is 3.*0 or 4 or 8"),
+        ({"width": 3}, "width"),
+        ({"device": "cpu", "device_map": "auto"}, "device cannot be combined with device_map"),
+        ({"device": "nowhere"}, "'nowhere' cannot be used"),
+        ({"device": "cuda:99"}, "'cuda:99' cannot be used"),
+    ],
+)
+def test_load_options_that_do_not_fit(
+    tiny_model_dir: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(CodegenError, match=message):
+        TransformersBackend.open(str(tiny_model_dir), options=options)
+
+
+def test_bits_without_bitsandbytes(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codegen.models.loading.find_spec", lambda _: None)
+    with pytest.raises(MachineError, match="bitsandbytes is not installed") as caught:
+        TransformersBackend.open(str(tiny_model_dir), options={"bits": 4})
+    assert "codegen-toolkit[quant]" in str(caught.value.remedy)
+
+
+@pytest.mark.long
+def test_a_compiled_model_gives_the_same_text(tiny_model_dir: Path) -> None:
+    compiled, text = completed(tiny_model_dir, compile=True)
+    assert text == completed(tiny_model_dir)[1]
+    assert compiled.loaded.model._compiled_call_impl is not None

@@ -605,3 +605,16 @@ def test_a_huge_answer_is_not_held(made: Make, ask: Any) -> None:
     _, engine = made(ServerLimits(deadline_s=2), pieces=lambda _: ["x" * (2 << 20)] * 8)
     with pytest.raises(Unavailable):
         complete(engine, ask("x"))
+
+
+@pytest.mark.parametrize("piece", ["more ", "x" * 3000])
+def test_an_answer_that_is_longer_than_asked_for_is_cut(made: Make, ask: Any, piece: str) -> None:
+    """However fast a server that ignores the limit sends, and without an end."""
+    server, engine = made(pieces=lambda _: [piece] * 100_000)
+    [answer] = complete(engine, ask("x = ", "", max_tokens=8))
+    assert answer.candidates[0].finish_reason == "length"
+    assert 0 < len(answer.text) < 10_000
+    until = time.monotonic() + 5
+    while not server.left and time.monotonic() < until:
+        time.sleep(0.01)
+    assert server.left == 1 and server.sent < 100_000

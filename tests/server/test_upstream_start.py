@@ -199,6 +199,28 @@ def test_a_signal_stops_a_server_cleanly(
         assert process.wait(timeout=30) == 0 and not uds.exists()
 
 
+def test_ctrl_c_ends_a_language_server_that_waits_for_its_editor(server: UpstreamServer) -> None:
+    command = [CODEGEN, "serve", "lsp", "--upstream", server.url, "--model", "coder"]
+    process = subprocess.Popen(
+        [*command, "--api-key-env", "THE_KEY"],
+        env={**os.environ, "THE_KEY": KEY},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin and process.stdout and process.stderr
+    with process:
+        hello = (
+            b'{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"capabilities": {}}}'
+        )
+        process.stdin.write(b"Content-Length: %d\r\n\r\n%s" % (len(hello), hello))
+        process.stdin.flush()
+        assert process.stdout.readline().startswith(b"Content-")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+        assert process.stderr.read().strip() == b"Stopped."
+
+
 def test_a_server_over_http_with_torch_left_out(server: UpstreamServer) -> None:
     """It starts in a moment, as nothing of a local model is loaded."""
     command = [CODEGEN, "serve", "http", "--port", "0", "--no-token"]

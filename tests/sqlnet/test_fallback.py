@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from codegen.sqlnet.fallback import TRIES, prompt_of, statement_from, write
-from codegen.sqlnet.query import Column, Table, UnsafeSQLError
+from codegen.sqlnet.fallback import prompt_of, statement_from, write
+from codegen.sqlnet.grammar import CANNOT
+from codegen.sqlnet.plan_features import LinkedSchema
+from codegen.sqlnet.query import Column, ForeignKey, Table, UnsafeSQLError
 from codegen.sqlnet.schema import Schema
 
 
@@ -38,7 +40,7 @@ GROUPED = 'SELECT "City ""x""", COUNT(*) FROM people GROUP BY 1 ORDER BY 2 DESC'
     ],
 )
 def test_a_select_is_found_in_an_answer_and_runs(path: Path, text: str) -> None:
-    written = write("people by city", Schema.open(path), lambda _: text)
+    written = write("people by city", Schema.open(path), lambda _, n: [text] * n)
     assert written.rows and written.rows.rows == (("Rome", 2), ("Oslo", 1))
     assert (written.statement and written.statement.text, written.failure) == (GROUPED, "")
 
@@ -61,16 +63,16 @@ def test_a_select_is_found_in_an_answer_and_runs(path: Path, text: str) -> None:
 def test_nothing_else_runs(path: Path, text: str) -> None:
     before, beside = path.read_bytes(), sorted(path.parent.iterdir())
     asked: list[str] = []
-    written = write("x", Schema.open(path), lambda prompt: asked.append(prompt) or text)
+    written = write("x", Schema.open(path), lambda prompt, n: asked.append(prompt) or [text] * n)
     assert (written.statement, written.rows) == (None, None)
     assert written.failure
-    assert len(asked) == TRIES and written.failure in asked[1]
+    assert len(asked) == 2 and written.failure in asked[1]
     assert (path.read_bytes(), sorted(path.parent.iterdir())) == (before, beside)
 
 
 def test_an_error_is_told_once_and_mended(path: Path) -> None:
     answers = iter(["SELECT nam FROM people", "SELECT MAX(age) FROM people"])
-    written = write("oldest", Schema.open(path), lambda _: next(answers))
+    written = write("oldest", Schema.open(path), lambda _, n: [next(answers)])
     assert written.rows and written.rows.rows == ((40,),)
 
 
@@ -91,7 +93,67 @@ def test_the_prompt_holds_what_the_question_is_about_of_a_large_database() -> No
 
 def test_without_a_database_the_statement_is_only_checked() -> None:
     schema = Schema.from_columns({"a": "real"}, "t")
-    written = write("x", schema, lambda _: "SELECT a FROM t")
+    written = write("x", schema, lambda _, n: ["SELECT a FROM t"])
     assert (written.statement and written.statement.text, written.rows) == ("SELECT a FROM t", None)
     with pytest.raises(UnsafeSQLError):
         statement_from("SELECT b FROM t", schema, "sqlite")
+
+
+OLDEST, SUM, BAD = "SELECT MAX(age) FROM people", "SELECT SUM(age) FROM people", "SELECT x FROM y"
+SAME = "SELECT age FROM people ORDER BY age DESC LIMIT 1"
+
+
+@pytest.mark.parametrize(
+    "texts, rows, votes, failure",
+    [
+        ([SUM, OLDEST, SAME, BAD, OLDEST], ((40,),), 3, ""),  # other words, the same result
+        ([OLDEST, SUM], ((40,),), 1, ""),  # of two, the most probable one
+        ([SUM, OLDEST, BAD, BAD, BAD], None, 1, "Only 1 of 5 answers"),
+        ([f"{CANNOT}: no ages"] * 3 + [OLDEST, OLDEST], None, 3, "can't answer: no ages"),
+        ([OLDEST] * 3 + [f"{CANNOT}"] * 2, ((40,),), 3, ""),
+    ],
+)
+def test_results_vote(path: Path, texts: list[str], rows: object, votes: int, failure: str) -> None:
+    asked: list[int] = []
+    written = write(
+        "x", Schema.open(path), lambda _, n: asked.append(n) or texts, samples=len(texts)
+    )
+    assert (written.rows and written.rows.rows) == rows
+    assert (written.votes, written.samples, asked) == (votes, len(texts), [len(texts)])
+    assert failure in written.failure and bool(failure) == bool(written.failure)
+
+
+def test_if_no_statement_runs_one_is_mended(path: Path) -> None:
+    answers = [[BAD, "nothing"], [OLDEST]]
+    written = write("x", Schema.open(path), lambda _, n: answers.pop(0), samples=2)
+    assert written.rows and written.rows.rows == ((40,),)
+    assert (written.votes, written.samples) == (1, 2)
+
+
+def test_words_that_are_cells_and_joins_are_told(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "y.db") as connection:
+        connection.executescript(
+            "CREATE TABLE town (id INTEGER PRIMARY KEY, name TEXT);"
+            "CREATE TABLE house (id INTEGER PRIMARY KEY, town_id INTEGER REFERENCES town);"
+            "INSERT INTO town VALUES (1, 'Rome'), (2, 'Oslo')"
+        )
+    connection.close()
+    schema = Schema.open(tmp_path / "y.db")
+    linked = LinkedSchema(schema.tables, schema.database)
+    prompt = prompt_of("houses in rome", schema, "sqlite", linked)
+    assert """-- "town"."name" has 'Rome'""" in prompt and "Oslo" not in prompt
+    assert '-- "house"."town_id" = "town"."id"' in prompt
+
+
+def test_tables_that_connect_those_of_the_question_are_told() -> None:
+    many = [Table(f"noise{i}", tuple(Column(f"c{j} of {i}") for j in range(40))) for i in range(60)]
+    writers = Table("writers", (Column("writer_id", "real"), Column("pen_name")), primary_key=(0,))
+    novels = Table("novels", (Column("novel_id", "real"), Column("heading")), primary_key=(0,))
+    link = Table(
+        "zz",
+        (Column("w", "real"), Column("n", "real")),
+        foreign_keys=(ForeignKey((0,), "writers"), ForeignKey((1,), "novels")),
+    )
+    prompt = prompt_of("novels of writers", Schema((*many, writers, link, novels)), "sqlite")
+    assert all(f'CREATE TABLE "{name}"' in prompt for name in ("writers", "novels", "zz"))
+    assert len(prompt) < 12_000

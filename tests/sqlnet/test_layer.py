@@ -88,6 +88,7 @@ def test_a_measure_answers_what_asks_for_it_alone(tmp_path: Path, schema: Schema
         ("columns: {orders.nope: {}}", "no column 'nope'"),
         ("columns: {price: {}}", "is not TABLE.COLUMN"),
         ("tables: {orders: {synonym: [x]}}", "synonym"),
+        (f"joins: ['{'a ' * 20000}']", "can't be read"),  # once a cubic pattern
         ("joins: [orders.customer_id]", "can't be read"),
         ("joins: [orders.nope = customers.id]", "no column 'nope'"),
         ("measures: {x: {sql: DROP TABLE orders}}", "measure 'x' can't run"),

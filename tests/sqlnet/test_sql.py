@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -327,3 +329,15 @@ def test_records_come_back_as_they_were_and_wrong_ones_are_named() -> None:
     ]:
         with pytest.raises(InputError, match=what):
             query_from_row(row, columns=2)
+
+
+def test_what_is_refused_is_not_written_to_the_terminal() -> None:
+    """sqlglot logs what it can't parse, and without a handler Python writes that to stderr."""
+    code = (
+        "from codegen.sqlnet.sql import validate\n"
+        "for sql in ('SHOW \\x1b]0;x\\x07', 'EXPLAIN \\x1b[2J', 'PREPARE \\x1b[2J'):\n"
+        "    try:\n        validate(sql, ())\n    except Exception as error:\n"
+        "        assert type(error).__name__ == 'UnsafeSQLError', error\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout + done.stderr == b""

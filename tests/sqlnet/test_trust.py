@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from codegen.errors import InputError, ModelError
 from codegen.sqlnet import SQLNet, trials, trust
-from codegen.sqlnet.trials import Expected, is_answer, read_trials, without_a_column
+from codegen.sqlnet.trials import Expected, read_trials, same_rows, without_a_column
 from codegen.sqlnet.trust import SIGNS, Trust
 
 
@@ -70,24 +70,24 @@ def test_rows_in_any_order_are_the_same_answer(
     width = len(rows[0]) if rows else 1
     order = data.draw(st.permutations(range(width)))
     moved = [tuple(row[i] for i in order) for row in shuffled]
-    assert is_answer(moved, Expected(tuple(rows)))
+    assert same_rows(moved, Expected(tuple(rows)))
     more = [(*row, "x") for row in moved]
-    assert is_answer(more, Expected(tuple(rows), exact=False))
-    assert not rows or not is_answer(more, Expected(tuple(rows)))
+    assert same_rows(more, Expected(tuple(rows), exact=False))
+    assert not rows or not same_rows(more, Expected(tuple(rows)))
     other = [*moved[1:], tuple("other" for _ in range(width))] if moved else [("other",)]
-    assert not is_answer(other, Expected(tuple(rows)))
+    assert not same_rows(other, Expected(tuple(rows)))
 
 
 def test_order_rounding_and_case() -> None:
-    assert is_answer([("B",), ("a",)], Expected((("b",), ("A",)), ordered=True))
-    assert not is_answer([("a",), ("B",)], Expected((("b",), ("A",)), ordered=True))
-    assert is_answer([(0.333333,)], Expected(((0.33334,),)))
-    assert not is_answer([(0.334,)], Expected(((0.3333,),)))
-    assert not is_answer([("1",)], Expected(((1,),)))
+    assert same_rows([("B",), ("a",)], Expected((("b",), ("A",)), ordered=True))
+    assert not same_rows([("a",), ("B",)], Expected((("b",), ("A",)), ordered=True))
+    assert same_rows([(0.333333,)], Expected(((0.33334,),)))
+    assert not same_rows([(0.334,)], Expected(((0.3333,),)))
+    assert not same_rows([("1",)], Expected(((1,),)))
     wide = [tuple(range(8))]
-    assert is_answer(wide, Expected(tuple(wide)))
+    assert same_rows(wide, Expected(tuple(wide)))
     for order in permutations(range(3)):
-        assert is_answer([order], Expected(((0, 1, 2),)))
+        assert same_rows([order], Expected(((0, 1, 2),)))
 
 
 @pytest.fixture

@@ -165,7 +165,7 @@ class SourceOptions:
 
 
 _PATHS = (
-    "A source is a .jsonl, .jsonl.gz or .parquet file, a directory of Python files, "
+    "A source is a .jsonl, .jsonl.gz or .parquet file, a Python file or a directory of them, "
     "hub:org/name[:config][:split], stdlib, humaneval, mbpp[:split], families[:names][:count], "
     "puzzles:name[:split][:count] or git:PATH."
 )
@@ -188,13 +188,13 @@ def open_source(
     """The source that a text names. Nothing is read yet but the existence of a path.
 
     Args:
-        spec: ``file.jsonl``, ``file.jsonl.gz``, ``file.parquet``, a directory of Python files,
-            ``hub:org/name[:config][:split]``, ``stdlib``, ``humaneval`` or ``mbpp[:split]``, which
-            is short for MBPP on the hub (its ``full`` configuration, by default ``train``) with its
-            own columns. ``families[:name,...][:count]`` draws CoGEX records,
-            ``puzzles:name[:split][:count]`` puzzles to plan on. ``git:PATH`` is a repository, or a
-            directory of several. Or ``name[:text]`` for a source of
-            another package.
+        spec: ``file.jsonl``, ``file.jsonl.gz``, ``file.parquet``, a Python file or a directory
+            of them, ``hub:org/name[:config][:split]``, ``stdlib``, ``humaneval`` or
+            ``mbpp[:split]``, which is short for MBPP on the hub (its ``full`` configuration, by
+            default ``train``) with its own columns. ``families[:name,...][:count]`` draws CoGEX
+            records, ``puzzles:name[:split][:count]`` puzzles to plan on. ``git:PATH`` is a
+            repository, or a directory of several. Or ``name[:text]`` for a source of another
+            package.
         instruction_column: for rows, the column with the instruction; empty if there is none.
         program_column: for rows, the column with the program.
         id_column: for rows, the column with a stable id; by default ``id``, or the row's place.
@@ -213,8 +213,9 @@ def open_source(
     name, _, argument = spec.partition(":")
     if not (tag := language_tag(language)):
         raise ConfigError(f"{language!r} is not the name of a language.", "For example: javascript")
-    holds_python = name in _PYTHON or Path(spec).is_dir()
-    if (tag != "python" or language_column) and holds_python:
+    path = Path(spec)
+    is_python = path.is_dir() or (path.suffix == ".py" and path.is_file())
+    if (tag != "python" or language_column) and (name in _PYTHON or is_python):
         raise ConfigError(
             f"The programs of {spec} are in Python; a language applies only to rows.",
             "Leave out --language and --language-column.",
@@ -226,11 +227,10 @@ def open_source(
     options = SourceOptions(columns, tag, license, keep_docstring)
     if name in plugins.names("sources"):
         return plugins.load("sources", name)(argument, options)
-    path = Path(spec)
-    if path.is_dir():
-        from codegen.data.sources.functions import directory
+    if is_python:
+        from codegen.data.sources.functions import python_files
 
-        return directory(spec, options)
+        return python_files(spec, options)
     if not path.exists():
         raise InputError(f"No file or directory at {spec!r}.", _PATHS)
     if not path.is_file():

@@ -1,8 +1,8 @@
 """Functions with docstrings, cut out of Python files as self-contained examples.
 
-A source is a directory of Python files, or the running Python's standard library. The instruction
-is made from the signature and the docstring; the program is the function without its docstring,
-after the import statements of its module that it uses. Files are parsed, never imported.
+A source is a Python file, a directory of them, or the running Python's standard library. The
+instruction is made from the signature and the docstring; the program is the function without its
+docstring, after the import statements of its module that it uses. Files are parsed, never imported.
 
 Limits: module-level ``def`` statements only, not methods, nested or async functions. A function
 that uses any other name of its module (a constant, a helper, a class) is skipped as not
@@ -50,10 +50,10 @@ class FunctionFilter:
 
 @dataclass(slots=True)
 class PythonFilesSource:
-    """The module-level functions with docstrings of all ``*.py`` files under a directory.
+    """The module-level functions with docstrings of a Python file, or of all under a directory.
 
     Files come in the order of their paths. Hidden directories, caches and installed packages are
-    left out, and links to directories are not followed.
+    left out, links to directories are not followed, and links to files elsewhere are skipped.
     """
 
     root: Path
@@ -108,6 +108,11 @@ class PythonFilesSource:
         if has_lone_surrogate(name):  # a file name that is not UTF-8
             name = name.encode("utf-8", "backslashreplace").decode()
         path = self.root / relative
+        is_link = self.kind == "python_files" and path.is_symlink()
+        if is_link and not path.resolve().is_relative_to(self.root.resolve()):
+            # A received directory must not bring another file of the user's into the data.
+            yield Rejected(name, "link_elsewhere", "it links to a file elsewhere", "skipped")
+            return
         try:
             if (size := path.stat().st_size) > MAX_FILE_BYTES:
                 yield Rejected(name, "file_too_large", f"{size} bytes", "skipped")
@@ -120,6 +125,11 @@ class PythonFilesSource:
 
 
 def _python_files(root: Path, skip: frozenset[str]) -> Iterator[str]:
+    """Paths below ``root``; the empty one if ``root`` is a file itself."""
+    if root.is_file():
+        yield ""
+        return
+
     def fail(error: OSError) -> None:
         raise InputError(f"Cannot read the directory {error.filename}: {error.strerror}.")
 
@@ -131,10 +141,12 @@ def _python_files(root: Path, skip: frozenset[str]) -> Iterator[str]:
                 yield path.relative_to(root).as_posix()
 
 
-def directory(spec: str, options: SourceOptions) -> PythonFilesSource:
-    """The functions of the Python files under a directory."""
+def python_files(spec: str, options: SourceOptions) -> PythonFilesSource:
+    """The functions of one Python file, or of all under a directory."""
     wanted = FunctionFilter(keep_docstring=options.keep_docstring)
-    return PythonFilesSource(Path(spec), spec, wanted, options.license)
+    path = Path(spec)
+    prefix = path.name if path.is_file() else ""
+    return PythonFilesSource(path, spec, wanted, options.license, prefix=prefix)
 
 
 def stdlib(argument: str, options: SourceOptions) -> PythonFilesSource:

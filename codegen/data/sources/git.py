@@ -6,7 +6,8 @@ before the commit; ``meta`` has ``new`` (the text after), ``path``, ``commit``, 
 author, UTC) and ``subject``. Renames are not followed.
 
 A repository is untrusted input: libgit2 (pygit2) reads its objects, and runs neither hooks nor
-filters nor programs that its configuration names. A file's license is the one its own
+filters nor programs that its configuration names. One that leads to another repository of the
+machine, whose history nobody named, is refused. A file's license is the one its own
 ``SPDX-License-Identifier`` states, else that of the license file at the top of the same commit,
 else the one the user stated.
 """
@@ -81,7 +82,11 @@ class GitSource:
         repositories = list(self._repositories())
         for number, (name, repository) in enumerate(repositories):
             licenses: dict[str, str] = {}
-            ids = [commit.id for commit in repository.walk(repository.head.target, order)]
+            try:
+                ids = [commit.id for commit in repository.walk(repository.head.target, order)]
+            except (KeyError, ValueError, pygit2.GitError) as error:
+                yield Rejected(name, "missing_object", " ".join(str(error).split()))
+                continue
             for place, commit_id in enumerate(ids):
                 self._fraction = (number + place / len(ids)) / len(repositories)
                 try:
@@ -107,6 +112,7 @@ class GitSource:
             )
         found = []
         for folder in folders:
+            _refuse_other_repositories(folder, self.path.resolve())
             try:
                 repository = pygit2.Repository(str(folder))
                 is_empty = repository.is_empty or repository.head_is_unborn
@@ -135,12 +141,12 @@ class GitSource:
             if delta.status != DeltaStatus.MODIFIED or language is None:
                 continue
             id_ = f"{name}:{str(commit.id)[:12]}:{path}"
-            blobs = [repository[delta.old_file.id], repository[delta.new_file.id]]
-            if max(blob.size for blob in blobs) > MOST_BYTES:
+            blobs = (delta.old_file.id, delta.new_file.id)
+            if max(_size(repository, blob) for blob in blobs) > MOST_BYTES:
                 yield Rejected(id_, "too_large", f"over {MOST_BYTES} bytes", "skipped")
                 continue
             try:
-                old, new = (blob.data.decode("utf-8") for blob in blobs)
+                old, new = (repository[blob].data.decode("utf-8") for blob in blobs)
             except UnicodeDecodeError:
                 yield Rejected(id_, "not_utf8", path, "skipped")
                 continue
@@ -160,8 +166,8 @@ class GitSource:
             if entry.type_str == "blob" and _LICENSE_FILE.fullmatch(entry.name or ""):
                 key = str(entry.id)
                 if key not in licenses:
-                    blob = repository[entry.id]
-                    text = blob.data.decode("utf-8", "replace") if blob.size < 2**17 else ""
+                    is_short = _size(repository, entry.id) < 2**17
+                    text = repository[entry.id].data.decode("utf-8", "replace") if is_short else ""
                     licenses[key] = license_of(text)
                 if licenses[key]:
                     return licenses[key]
@@ -171,6 +177,76 @@ class GitSource:
 def _is_repository(folder: Path) -> bool:
     return (folder / ".git").exists() or (
         (folder / "HEAD").is_file() and (folder / "refs").is_dir()
+    )
+
+
+def _size(repository: Any, object_id: Any) -> int:
+    """Bytes of an object, which is not read: it may hold a thousand times what it takes."""
+    return repository.odb.read_header(object_id)[1]
+
+
+def _refuse_other_repositories(folder: Path, within: Path) -> None:
+    """Checks that a repository's history is its own, and not, by a file of it, that of another one
+    of the user's: such a file may come from a stranger.
+
+    Args:
+        folder: of the repository.
+        within: the directory that the user named, inside which repositories may share objects.
+
+    Raises:
+        InputError: naming the file, and what to do.
+    """
+    inner = folder / ".git"
+    home = inner if inner.is_dir() else folder
+    if inner.is_file():  # of a linked worktree or a submodule: the other repository must know it
+        home = _named(inner, "gitdir: ")
+        knows = home and _named(home / "gitdir", "") == inner.resolve()
+        if not home or (not knows and _worktree_of(home) != folder.resolve()):
+            raise _leads_away(inner, home)
+    if common := _named(home / "commondir", ""):
+        if home.parent != common / "worktrees":
+            raise _leads_away(home / "commondir", common)
+        home = common
+    for name in ("HEAD", "config", "packed-refs", "refs", "objects"):
+        for path in (home / name, *(home / name).rglob("*")):
+            if path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir())):
+                raise _leads_away(path, path.resolve())
+    alternates = home / "objects/info/alternates"
+    for line in _text(alternates).splitlines() if alternates.exists() else ():
+        if not (target := (home / "objects" / line).resolve()).is_relative_to(within):
+            raise _leads_away(alternates, target)
+
+
+def _worktree_of(home: Path) -> Path | None:
+    """Where a submodule's repository says that its files are."""
+    import pygit2
+
+    try:
+        return (home / pygit2.Config(str(home / "config"))["core.worktree"]).resolve()
+    except (OSError, KeyError, ValueError, pygit2.GitError):
+        return None
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.read(1 << 16).decode("utf-8", "replace")
+
+
+def _named(path: Path, before: str) -> Path | None:
+    """The path that is the content of a file, relative to it; None if there is none."""
+    try:
+        text = _text(path)
+    except OSError:
+        return None
+    name = text.removeprefix(before).rstrip("\n")
+    usable = text.startswith(before) and name and "\0" not in name
+    return (path.parent / name).resolve() if usable else None
+
+
+def _leads_away(path: Path, target: Path | None) -> InputError:
+    return InputError(
+        f"{path} leads out of its repository, to {target}.",
+        "Name the repository whose history you mean, or a clone made by: git clone --no-local",
     )
 
 

@@ -51,7 +51,7 @@ from codegen.methods.edits.hunks import (
     marked,
     unified,
 )
-from codegen.records import Edit
+from codegen.records import Change, Edit
 
 BLOCK_LINES = 3
 
@@ -718,3 +718,24 @@ def find_format(name: str) -> EditFormat:
         hint = f"{nearest(name, list(FORMATS))} There are: {', '.join(FORMATS)}."
         raise ConfigError(f"Unknown format {name!r}.", hint.lstrip())
     return FORMATS[name]
+
+
+def read_prompt(name: str, prompt: str) -> tuple[Edit, int] | None:
+    """What a prompt of one of our own formats shows, to look at it; None for other formats.
+
+    Returns:
+        The moment, whose file is the window alone; the line of the file the window begins at, from
+        1.
+    """
+    marks = next((m for m in (STARCODER, QWEN) if m.all == FORMATS[name].marks), None)
+    if marks is None or not prompt.startswith(marks.file) or not prompt.endswith(marks.answer):
+        return None
+    body = prompt.removeprefix(marks.file).removesuffix(marks.answer)
+    path, _, rest = body.partition("\n")
+    before, _, window = rest.rpartition(marks.window)
+    parts = (part.partition(marks.new) for part in before.split(marks.old)[1:])
+    history = tuple(Change(path, 0, old, new) for old, _, new in parts)
+    first, _, blocks = window.partition("\n")
+    text = re.sub(rf"{re.escape(marks.block)}\d+\n", "", blocks).replace(marks.cursor, "")
+    edit = Edit("", path, text, history, (0, len(lines_of(text))))
+    return edit, int(first) if first.isdecimal() else 1

@@ -6,8 +6,8 @@ files are refactored besides, changed or not (the text after, if there is one).
 
 Left out, and counted by the reason: files of no allowed license (``license``), vendored and
 generated files, commits of formatters, reverts and version bumps (``subject``), changes that move
-lines or format only, and what is too large. What looks like a secret or an address is replaced
-before anything else.
+lines or format only, and what is too large or repeats itself too much (``repetitive``). What looks
+like a secret or an address is replaced before anything else.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from codegen.errors import CodegenError, ConfigError, SkippedExample
+from codegen.errors import CodegenError, ConfigError, InputError, SkippedExample
 from codegen.lintseq.verify import check_ruff
 from codegen.lintseq.verify.checks import new_findings
 from codegen.methods.edits.formats import FORMATS, Unwritable, find_format, window_lines
@@ -327,7 +327,10 @@ def _require(holds: object, reason: str, detail: str) -> None:
 def _check_change(before: str, after: str, language: str) -> None:
     """Refuses changes that teach nothing of what comes next."""
     old, new = lines_of(before), lines_of(after)
-    hunks = difference(old, new)
+    try:
+        hunks = difference(old, new)
+    except InputError as error:
+        raise Unsuitable("repetitive", error.message) from None
     _require(bool(hunks), "unchanged", "nothing has changed.")
     removed = [line for h in hunks for line in old[h.start : h.end]]
     added = [line for h in hunks for line in h.new]

@@ -7,6 +7,7 @@ for byte, whatever else it holds ("\r", form feeds, no end of the last line).
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -30,9 +31,34 @@ def lines_of(text: str) -> list[str]:
     return [line for line in re.split(r"(?<=\n)", text) if line]
 
 
-def difference(old: Sequence[str], new: Sequence[str]) -> list[Hunk]:
-    """The hunks that turn the old lines into the new ones, from top to bottom (difflib)."""
-    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+class _Matcher(difflib.SequenceMatcher[str]):
+    """Gives up on texts of the same lines again and again, whose comparison takes cubic time."""
+
+    def __init__(self, old: Sequence[str], new: Sequence[str], most_work: int) -> None:
+        super().__init__(None, old, new, autojunk=False)
+        alike = (len(self.b2j.get(line, ())) for line in old)
+        self._pairs = [0, *itertools.accumulate(alike)]  # of equal lines, above each line
+        self._work_left = most_work
+
+    def find_longest_match(
+        self, alo: int = 0, ahi: int | None = None, blo: int = 0, bhi: int | None = None
+    ) -> difflib.Match:
+        self._work_left -= self._pairs[len(self.a) if ahi is None else ahi] - self._pairs[alo]
+        if self._work_left < 0:
+            raise InputError("The texts repeat themselves too much to be compared.")
+        return super().find_longest_match(alo, ahi, blo, bhi)
+
+
+def difference(old: Sequence[str], new: Sequence[str], most_work: int = 100_000_000) -> list[Hunk]:
+    """The hunks that turn the old lines into the new ones, from top to bottom (difflib).
+
+    Args:
+        most_work: pairs of equal lines to look at; the default takes some seconds.
+
+    Raises:
+        InputError: if that would take longer, since both hold the same lines many times.
+    """
+    matcher = _Matcher(old, new, most_work)
     return [
         Hunk(a, b, tuple(new[c:d])) for tag, a, b, c, d in matcher.get_opcodes() if tag != "equal"
     ]

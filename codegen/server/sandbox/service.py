@@ -6,9 +6,11 @@ All of it runs on the event loop's thread; the sandbox's own thread only reports
   a client with a thousand jobs delays another's single one by one job.
 - **Bounded.** A request whose jobs do not fit is refused as a whole (:class:`Overloaded`), with the
   time after which there should be room.
-- **Once.** Equal jobs that wait or run at the same time run once. Verdicts that running again would
-  not change are kept, by a hash of all that decides them; scripts are not, since a client may
-  want what one prints now.
+- **Once.** Equal jobs of a client that wait or run at the same time run once. Verdicts that running
+  again would not change are kept, by a hash of all that decides them; scripts are not, since a
+  client may want what one prints now.
+- **Apart.** Tests are a client's code, which may have done anything to the process that runs them.
+  So no client's tests run in another's process, nor does a client get another's verdicts.
 - **Faults of the sandbox are no verdicts.** Such a job is tried again, then fails as
   :class:`SandboxFault`.
 """
@@ -142,6 +144,7 @@ class SandboxService:
         Raises:
             SandboxFault: if the sandbox failed. Unavailable: if the server stops before it runs.
         """
+        key = key and f"{client}\n{key}"
         if key and key in self._kept:
             self._kept.move_to_end(key)
             self.metrics.count("cache_hits")
@@ -228,7 +231,7 @@ class SandboxService:
             self.metrics.observe({"queue": time.monotonic() - entry.since})
         entry.tries += 1
         try:
-            entry.running = self.sandbox.submit(entry.job)
+            entry.running = self.sandbox.submit(entry.job, entry.client)
         except Exception as error:  # noqa: BLE001 - the job's fault or the sandbox's, told to the client
             self._fail(entry, error)
             return

@@ -48,6 +48,7 @@ _AWAY_S = 1.0
 _BUSY_S = 1.0  # after HTTP 429 without Retry-After, for the first time
 _VARIED = 0.8  # temperature of further candidates
 _MORE_S = 2.0  # that the first candidate waits for them
+_MOST_CHARS = 100  # of a token; the longest are lines of blanks
 _MARGIN = 16  # tokens
 _MOST_WORDS = 500  # characters of a server's reason
 _PAUSE_S, _MOST_PAUSE_S = 0.05, 0.4  # before a request, for each given up before its answer began
@@ -468,7 +469,10 @@ class _Worker(threading.Thread):
                 if end is not None:
                     path.finish = "stop"
                     return
-                if finish or (path.first and time.perf_counter() - path.first > request.deadline_s):
+                late = path.first and time.perf_counter() - path.first > request.deadline_s
+                # More than it was asked for: it might never end, and is searched at each piece.
+                more = path.pieces > 4 * tokens + 16 or len(path.raw) > _MOST_CHARS * (tokens + 16)
+                if finish or late or (more and not job.warm_up):
                     path.finish = finish or "length"
                     return
         raise Trouble("its answer was cut off")

@@ -182,7 +182,7 @@ static const char* set_limits(const Order* order) {
                        limit(RLIMIT_CPU, (rlim_t)ceil(order->cpu_s) + 1) < 0 ||
                        limit(RLIMIT_FSIZE, file_bytes(order)) < 0 ||
                        limit(RLIMIT_NOFILE, order->open_files) < 0 ||
-                       limit(RLIMIT_NPROC, order->processes) < 0 || limit(RLIMIT_CORE, 0) < 0 ||
+                       limit(RLIMIT_NPROC, order->processes) < 0 || limit(RLIMIT_CORE, 1) < 0 ||
                        limit(RLIMIT_MEMLOCK, 0) < 0 || limit(RLIMIT_MSGQUEUE, 0) < 0 ||
                        limit(RLIMIT_SIGPENDING, SIGNALS) < 0 || limit(RLIMIT_RTPRIO, 0) < 0 ||
                        limit(RLIMIT_NICE, 0) < 0;

@@ -37,7 +37,7 @@ import sys
 import time
 import traceback
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
@@ -186,18 +186,38 @@ _STUBS = (None, wire.Opaque("object"), _Yes())
 _discerning: set[int] = set()  # keys of tests that are known to do
 
 
-def _check_discernment(remote: Remote, tests: _Tests) -> None:
+def _check_discernment(remote: Remote, tests: _Tests, in_child: bool = False) -> None:
     """Makes sure that tests that have passed do not pass whatever a program returns.
+
+    Args:
+        in_child: whether to run them in another process, for what they would leave behind.
 
     Raises:
         BadTestError: if they do.
     """
-    idle_with_all = all(_passes_with(remote, tests, stub) for stub in _STUBS)
+
+    def passes_with_all() -> bool:
+        return all(_passes_with(remote, tests, stub) for stub in _STUBS)
+
+    idle_with_all = _in_child(passes_with_all) if in_child else passes_with_all()
     remote.stand_in_ends()
     if idle_with_all:
         raise BadTestError(why_idle(tests.text, tests.entry_point))
     if len(_discerning) < MAX_DISCERNING:
         _discerning.add(tests.key)
+
+
+def _in_child(check: Callable[[], bool]) -> bool:
+    """What ``check`` returns in a child process; False if that dies."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            signal.setitimer(signal.ITIMER_PROF, len(_STUBS) * STUB_S)
+            status = 0 if check() else 1
+        finally:
+            os._exit(status)
+    return os.waitpid(pid, 0)[1] == 0
 
 
 def _passes_with(remote: Remote, tests: _Tests, stub: object) -> bool:
@@ -524,12 +544,13 @@ def _in_sandbox(remote: Remote, payload: dict[str, object]) -> None:
         remote.fail("exited", "the program ended before its tests did")
     if tests.key not in _discerning:
         tests.expect(names)
-        _check_discernment(remote, tests)
+        _check_discernment(remote, tests, in_child=not tests.side_effect_free)
 
 
 def _confirm_bad_test(remote: Remote, tests: _Tests) -> None:
     """Raises what the program's side has said of the tests, if it is so; it might be a lie."""
     failure, remote.failure = remote.failure, None
+    remote.tidy = remote.tidy and tests.side_effect_free
     remote.stand_in(None)
     tests.expect({tests.entry_point: "call"})
     try:

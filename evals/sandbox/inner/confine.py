@@ -54,7 +54,7 @@ def bounds(order: Order, own_bytes: int) -> Bounds:
         ("FSIZE", max(order.file_mib * mebibyte, output)),
         ("NOFILE", order.open_files),
         ("NPROC", order.processes),
-        ("CORE", 0),
+        ("CORE", 1),  # not 0, by which a host that pipes cores to a program runs that all the same
         ("MEMLOCK", 0),
         ("MSGQUEUE", 0),
         ("SIGPENDING", SIGNALS),

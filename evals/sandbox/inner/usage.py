@@ -2,9 +2,9 @@
 
 The kernel's limits are for each process, and some memory it counts for none. So a zygote looks at
 all processes of a job that runs longer than a moment, many times a second, and adds up what they
-hold: resident memory and page tables; shared memory that no process has touched lately; socket
-buffers; file locks. Without cgroups, which an ordinary user often does not have, this bounds what a
-job holds to its limit and what it can take between two looks.
+hold: resident memory, page tables and mappings; shared memory that no process has touched lately;
+socket buffers; file locks. Without cgroups, which an ordinary user often does not have, this bounds
+what a job holds to its limit and what it can take between two looks.
 
 CPU time is that of living processes and of those that were waited for. A process that ignores
 SIGCHLD has its children's time forgotten by the kernel; where that is seen, the job is charged the
@@ -23,6 +23,10 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 # What a process costs at least, by the pages that it and its parent no longer share; and what a
 # descriptor holds at most, be it a pipe or a list of events, by the size of the process's table.
 _PROCESS_MIB, _DESCRIPTOR_MIB = 1.0, 1 / 64
+# What the kernel holds for a process's mappings at most: 256 bytes for each page of its addresses,
+# up to the most mappings that it allows. It does not say cheaply how many there are, so this is
+# charged to children alone, without which it is not much.
+_MAPPINGS_SHARE, _MOST_MAPPINGS_MIB = 1 / 16, 16.0
 # A socket that is not TCP: what it may hold in both directions, by net.core.wmem_default.
 _SOCKET_MIB = 0.22
 _TCP_SOCKET_MIB = 10.0  # the kernel's usual limits, where they are not ours
@@ -93,7 +97,10 @@ def _memory_mib(
         tables_mib = _count(statuses[pid], "VmPTE") / 1024
         total += max(0.0, process.resident_mib - own_resident_mib) + tables_mib
         total += _PROCESS_MIB + _count(statuses[pid], "FDSize") * _DESCRIPTOR_MIB
-        sizes += max(0.0, process.size_mib - own_size_mib)
+        grown_mib = max(0.0, process.size_mib - own_size_mib)
+        sizes += grown_mib
+        if pid != root:
+            total += min(grown_mib * _MAPPINGS_SHARE, _MOST_MAPPINGS_MIB)
     if len(tree) > 1 and sizes > limit_mib:
         # Shared memory lasts as long as one process maps it, whether it uses it or not.
         touched = sum(_count(status, "RssShmem") for status in statuses.values()) / 1024

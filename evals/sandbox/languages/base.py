@@ -216,9 +216,11 @@ def find_toolchain(language: Language) -> Toolchain:
             tools[tool] = str(path)
             continue
         top = path.parent.parent if path.parent.name == "bin" else path.parent
+        if str(top) != root and _holds_more(top):
+            top = path
         inside = f"{TOOLCHAINS}/{language.name}-{hashlib.sha256(bytes(top)).hexdigest()[:8]}"
         binds[str(top)] = inside
-        tools[tool] = f"{inside}/{path.relative_to(top)}"
+        tools[tool] = inside if top == path else f"{inside}/{path.relative_to(top)}"
     for pattern in ("/etc/alternatives", *language.shares):
         for shared in sorted(Path("/").glob(pattern.lstrip("/"))):
             binds[str(shared)] = str(shared)
@@ -227,6 +229,19 @@ def find_toolchain(language: Language) -> Toolchain:
         tools["root"] = binds[above] + root.removeprefix(above) if above else root
     tools |= {f"{tool}.home": str(Path(path).parent.parent) for tool, path in tools.items()}
     return Toolchain(language, _version(language, here), here, tools, tuple(binds.items()))
+
+
+def _holds_more(top: Path) -> bool:
+    """Whether a directory is no installation of a tool, but somebody's home, what is above one, or
+    a directory in it where programs keep their data; of such a one only the tool itself is shown.
+    """
+    home = Path.home().resolve()
+    own = (".ssh", ".gnupg", ".config", ".cache", ".profile", ".bashrc", ".bash_history")
+    return (
+        home.is_relative_to(top)
+        or (top.parent == home and top.name.startswith("."))
+        or any((top / name).exists() for name in own)
+    )
 
 
 def _root(found: str, language: Language) -> str:

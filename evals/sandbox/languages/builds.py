@@ -62,7 +62,7 @@ class Builds:
         else:
             try:
                 files = built_files(outcome.stdout) if outcome.passed else None
-            except ValueError:
+            except (ValueError, TypeError, RecursionError):
                 outcome = replace(outcome, message="what the compiler has made can't be read")
             failed = None if files else _not_built(outcome)
         with self._lock:

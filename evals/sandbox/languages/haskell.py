@@ -9,7 +9,8 @@ from .base import Language, Names
 
 _MAIN = re.compile(r"^main\b", re.M)
 _IMPORT = re.compile(r"^import\b", re.M)
-_HEAD = re.compile(r"^module\b.*?\bwhere\b", re.M | re.S)
+_MODULE = re.compile(r"^module\b", re.M)
+_WHERE = re.compile(r"\bwhere\b")
 _DONE = """
 main :: IO ()
 main = codegenMain >> System.Environment.getEnv "CODEGEN_TOKEN" >>= writeFile ".answers"
@@ -19,8 +20,9 @@ main = codegenMain >> System.Environment.getEnv "CODEGEN_TOKEN" >>= writeFile ".
 def _guard(text: str) -> str:
     """``main`` is called by another, which gives back the token."""
     text = _MAIN.sub("codegenMain", text)
-    found = _IMPORT.search(text) or _HEAD.search(text)
-    at = 0 if found is None else found.start() if found[0] == "import" else found.end()
+    found, module = _IMPORT.search(text), _MODULE.search(text)
+    where = _WHERE.search(text, module.end()) if module else None
+    at = found.start() if found else where.end() if where else 0
     return f"{text[:at]}\nimport qualified System.Environment\n{text[at:]}\n{_DONE}"
 
 

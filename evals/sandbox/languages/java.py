@@ -79,9 +79,11 @@ class CodegenAnswers {
 """
 _CLASS = re.compile(r"\b(?:class|enum|record|interface)\s+([A-Za-z_$][\w$]*)")
 _PUBLIC = re.compile(
-    r"^\s*public\s+(?:final\s+|abstract\s+)*(?:class|enum|record|interface)\s+(\w+)", re.M
+    r"^[ \t]*public\s+(?:final\s+|abstract\s+)*(?:class|enum|record|interface)\s+(\w+)", re.M
 )
-_MAIN = r"\bstatic\s+(?:public\s+)?void\s+main\s*\([^)]*\)\s*(?:throws\s+[\w.,\s]+)?\{"
+_MAIN = (
+    r"\bstatic\s+(?:public\s+)?void\s+main\s*\([^(){}]{0,500}\)\s*(?:throws\s[\w.,\s]{1,500})?\{"
+)
 # One thread for the collector and the compiler, and nothing that only long runs repay.
 _JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:ActiveProcessorCount=1")
 _SMALL = ("-XX:ReservedCodeCacheSize=32m", "-XX:CompressedClassSpaceSize=64m", "-Xss16m")

@@ -9,7 +9,7 @@ from pathlib import Path
 from .base import Language, Names, Toolchain, run_tool
 from .source import in_main
 
-_MAIN = r"\bint\s+main\s*\([^)]*\)\s*\{"
+_MAIN = r"\bint\s+main\s*\([^(){}]{0,500}\)\s*\{"
 _STANDARD = "-std=c++17"
 _HEADER = "codegen.h"
 

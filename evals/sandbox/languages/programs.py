@@ -166,6 +166,12 @@ def program_of(job: Job | Script, toolchain: Toolchain) -> Program:
         InputError: for a job that can't be judged in its language.
     """
     language, source = toolchain.language, job.program
+    length = len(source) + (len(job.test) if isinstance(job, Job) else 0)
+    if length > MOST_SOURCE:
+        raise InputError(
+            f"The program is too long: {length} characters.",
+            f"At most {MOST_SOURCE} can be compiled or run.",
+        )
     if job.mode in ("isolated", "in_sandbox") and language.closing:
         source = source.rstrip().removesuffix(language.closing)
     if isinstance(job, Job) and job.mode == "isolated" and (language.answers or language.support):
@@ -178,11 +184,6 @@ def program_of(job: Job | Script, toolchain: Toolchain) -> Program:
         raise InputError(
             f"The sandbox runs no programs in {language.title} in mode {job.mode}.",
             "Every language has the mode stdio, most have isolated and in_sandbox.",
-        )
-    if len(source) > MOST_SOURCE:
-        raise InputError(
-            f"The program is too long: {len(source)} characters.",
-            f"At most {MOST_SOURCE} can be compiled or run.",
         )
     return Program(toolchain, job, source)
 

@@ -1,5 +1,8 @@
 """Looking at programs of brace languages as far as braces go, and putting a statement at the end of
 what they run.
+
+A program may be made to keep its reader busy, so each pattern is linear: what may begin anywhere is
+bounded, or ends at the text's end if it is not closed.
 """
 
 from __future__ import annotations
@@ -13,16 +16,23 @@ Guard = Callable[[str], str]
 
 _NO_CODE = re.compile(
     r"//[^\n]*|/\*.*?(?:\*/|\Z)"  # comments
-    r'|R"([^\s()\\]{0,16})\(.*?\)\1"'  # raw strings of C++
-    r'|"(?:\\.|[^"\\\n])*"|`[^`]*`'  # strings
+    r'|R"([^\s()\\]{0,16})\(.*?(?:\)\1"|\Z)'  # raw strings of C++
+    r'|"(?:\\.|[^"\\\n])*+(?:"|(?P<open>))|`[^`]*`'  # strings; what an open quote begins is none
     r"|'(?:\\(?:[^\n]|u\{?[0-9a-fA-F]+\}?|x[0-9a-fA-F]+)|[^\\'\n])'",  # one character
     re.DOTALL,
 )
 
 
+_RETURN = re.compile(r"\breturn\b[^;{}]*;\s*")
+
+
 def masked(text: str) -> str:
     """``text`` with blanks for comments, strings and characters, at the same positions."""
-    return _NO_CODE.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)
+
+    def blank(found: re.Match[str]) -> str:
+        return found[0] if found["open"] is not None else re.sub(r"[^\n]", " ", found[0])
+
+    return _NO_CODE.sub(blank, text)
 
 
 def closing_brace(code: str, opening: int) -> int:
@@ -55,8 +65,8 @@ def in_main(head: str, statement: str) -> Guard:
                 "The test of a job in mode in_sandbox has no main function that ends.",
                 "Its last statement has to be known, or the verdict would be an exit status.",
             )
-        last = re.search(r"\breturn\b[^;{}]*;\s*\Z", code[heads[-1].end() : end])
-        at = heads[-1].end() + last.start() if last else end
+        last = code.rfind("return", heads[-1].end(), end)
+        at = last if last >= 0 and _RETURN.fullmatch(code, last, end) else end
         return f"{text[:at]}\n{statement}\n{text[at:]}"
 
     return guard

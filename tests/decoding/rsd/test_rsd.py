@@ -39,6 +39,16 @@ def tables(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.softmax(1.5 * first, -1), torch.softmax(1.5 * second, -1)
 
 
+def draw(log_probs: torch.Tensor, shape: rsd.Shape, uniforms: torch.Tensor) -> rsd.Drawn:
+    """Children by log-probabilities [B, n, V] and uniforms of the same shape."""
+    return rsd.largest(log_probs, shape.branches, gumbel(uniforms))
+
+
+def depths(tree: rsd.Tree) -> torch.Tensor:
+    levels = [0, *(level + 1 for level, n in enumerate(tree.widths) for _ in range(n))]
+    return torch.tensor(levels).expand(len(tree.tokens), -1)
+
+
 def emitted(shape: rsd.Shape, sort_siblings: bool = False) -> tuple[torch.Tensor, float]:
     """Counts [V, V] of the first two tokens over the trials, and the tokens a round."""
     target, draft = tables(1), tables(2)
@@ -49,12 +59,12 @@ def emitted(shape: rsd.Shape, sort_siblings: bool = False) -> tuple[torch.Tensor
 
     tree, beam = rsd.Tree.empty(TRIALS), Beam.root(TRIALS)
     p = draft[0].expand(TRIALS, 1, V)
-    beam = shape.grow(tree, p.log(), gumbel(uniforms(TRIALS, 1, V)), beam)
+    beam = shape.grow(tree, draw(p.log(), shape, uniforms(TRIALS, 1, V)), beam)
     if sort_siblings:  # the wrong thing to do
         order = draft[0][tree.tokens].argsort(-1, descending=True)
         tree.tokens = tree.tokens.gather(1, order)
     below = draft[1][tree.tokens]
-    shape.grow(tree, below.log(), gumbel(uniforms(*below.shape)), beam)
+    shape.grow(tree, draw(below.log(), shape, uniforms(*below.shape)), beam)
     first = tree.widths[0]
     q = torch.cat(
         [
@@ -66,7 +76,7 @@ def emitted(shape: rsd.Shape, sort_siblings: bool = False) -> tuple[torch.Tensor
     )
     draft_probs = torch.cat([p, below], 1)
     numbers = uniforms(TRIALS, 2, 8), uniforms(TRIALS)
-    found = accept_tree(tree.children(), tree.tokens, q, draft_probs, *numbers)
+    found = accept_tree(tree.children(), tree.tokens, depths(tree), q, draft_probs, *numbers)
     tokens = torch.cat([tree.tokens.new_zeros(TRIALS, 1), tree.tokens], 1)
     path = tokens.gather(1, found.path.clamp(min=0))
     length = (found.path >= 0).sum(1)
@@ -111,13 +121,14 @@ def test_stochastic_beams_are_drawn_without_replacement() -> None:
     tree, beam = rsd.Tree.empty(rows), Beam.root(rows)
     shape = rsd.StochasticBeam(4, 2)
 
-    def noise(*size: int) -> torch.Tensor:
-        return gumbel(torch.rand(*size, generator=generator, dtype=torch.float64))
+    def drawn_by(log_probs: torch.Tensor) -> rsd.Drawn:
+        given = torch.rand(log_probs.shape, generator=generator, dtype=torch.float64)
+        return draw(log_probs, shape, given)
 
-    beam = shape.grow(tree, draft[0].log().expand(rows, 1, V), noise(rows, 1, V), beam)
+    beam = shape.grow(tree, drawn_by(draft[0].log().expand(rows, 1, V)), beam)
     assert all(len(set(row)) == 4 for row in tree.tokens.tolist())
     below = draft[1][tree.tokens].log()
-    end = shape.grow(tree, below, noise(*below.shape), beam)
+    end = shape.grow(tree, drawn_by(below), beam)
     above = tree.tokens.gather(1, tree.parents[:, 4:] - 1)
     paths = (above * V + tree.tokens[:, 4:]).tolist()
     assert all(len(set(row)) == 4 for row in paths)
@@ -132,17 +143,17 @@ def test_few_tokens_with_probability() -> None:
     p = torch.tensor([0.0, 0.0, 0.7, 0.3, 0.0], dtype=torch.float64)
     for shape in (rsd.ConstantBranching((4, 3)), rsd.StochasticBeam(4, 2)):
         tree, beam = rsd.Tree.empty(3), Beam.root(3)
-        noise = gumbel(torch.rand(3, 1, V, dtype=torch.float64))
-        beam = shape.grow(tree, p.log().expand(3, 1, V), noise, beam)
+        given = torch.rand(3, 1, V, dtype=torch.float64)
+        beam = shape.grow(tree, draw(p.log().expand(given.shape), shape, given), beam)
         assert tree.alive.sum(1).tolist() == [2, 2, 2]
-        noise = gumbel(torch.rand(3, tree.widths[0], V, dtype=torch.float64))
-        shape.grow(tree, p.log().expand(noise.shape), noise, beam)
+        given = torch.rand(3, tree.widths[0], V, dtype=torch.float64)
+        shape.grow(tree, draw(p.log().expand(given.shape), shape, given), beam)
         assert set(tree.tokens[tree.alive].tolist()) == {2, 3}
         nodes = 1 + tree.tokens.shape[1]
         q = torch.full((3, nodes, V), 0.2, dtype=torch.float64)
         draft = p.expand(3, 1 + tree.widths[0], V)
         numbers = torch.zeros(3, 2, 4), torch.rand(3)
-        found = accept_tree(tree.children(), tree.tokens, q, draft, *numbers)
+        found = accept_tree(tree.children(), tree.tokens, depths(tree), q, draft, *numbers)
         assert (found.path >= 0).all()  # u = 0 accepts whatever was drawn
         numbers = found.path[found.path > 0].view(3, 2) - 1
         assert tree.alive.gather(1, numbers).all()

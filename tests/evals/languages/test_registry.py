@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from codegen.cli.doctor import examine_languages
 from codegen.errors import ConfigError, InputError, SandboxError
-from codegen.evals.sandbox import Job, Limits, Sandbox
+from codegen.evals.sandbox import Job, Limits, Sandbox, Script
 from codegen.evals.sandbox.languages import LANGUAGES, MissingToolchainError, find, toolchains
 from codegen.evals.sandbox.languages.base import fill, find_toolchain
 from codegen.evals.sandbox.languages.programs import MOST_SOURCE, built_files
@@ -68,6 +70,30 @@ def test_a_toolchain_elsewhere_is_mounted(monkeypatch: pytest.MonkeyPatch, tmp_p
     inside = dict(found.binds)[str(tmp_path)]
     assert found.tools["lua5.4"] == f"{inside}/bin/lua5.4"
     assert str(tmp_path) not in inside
+
+
+@pytest.mark.parametrize("place", ["bin", ".local/bin", "."])
+def test_a_tool_in_a_home_directory_brings_nothing_of_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
+) -> None:
+    home, elsewhere = tmp_path / "me", tmp_path / "other"
+    for person in (home, elsewhere):
+        for name in (".ssh/key", ".local/share/keyring", "bin/script", "notes"):
+            (person / name).parent.mkdir(parents=True, exist_ok=True)
+            (person / name).write_text("secret\n")
+        (person / place).mkdir(parents=True, exist_ok=True)
+        shutil.copy("/bin/bash", person / place / "bash")
+    monkeypatch.setenv("HOME", str(home))
+    program = "grep -rl secret /opt/toolchains /home /root /tmp 2>/dev/null; echo done"
+    for person in (home, elsewhere) if place != ".local/bin" else (home,):
+        monkeypatch.setenv("PATH", f"{person / place}:/usr/bin:/bin")
+        find_toolchain.cache_clear()
+        try:
+            with Sandbox(workers=1, languages=[BASH]) as sandbox:
+                outcome = sandbox.run(Script(program, language=BASH))
+        finally:
+            find_toolchain.cache_clear()
+        assert outcome.stdout == "/tmp/main.sh\ndone\n", outcome
 
 
 def test_names_in_braces() -> None:
@@ -170,3 +196,35 @@ def test_the_doctor_says_what_to_install() -> None:
     for check, language in zip(checks, LANGUAGES.values(), strict=True):
         assert check.ok is None
         assert f"apt install {language.install}" in check.remedy
+
+
+# Of each pattern what begins it, again and again, behind what makes a program look for it.
+UNFINISHED = [
+    *[("cpp", "int main() {", piece) for piece in ('R"(x', 'R"a(', '\\"', "'\\u{1", "return ")],
+    *[("c", "", piece) for piece in ("int main(", "int main ", "/*", "`")],
+    *[("java", "", piece) for piece in ("static void main(", "public final ", "\n", "class ")],
+    *[("java", "static void main() throws ", piece) for piece in (" ", "a ", "a,")],
+    *[("rust", "#[test]", piece) for piece in ("#[test]\n", "#[a ", " ", "#[cfg(test)] pub ")],
+    *[("haskell", "", piece) for piece in ("module a\n", "main\n", "where ")],
+    *[("go", "package a\n", piece) for piece in ("func Test(", "func main( ", "package ")],
+    *[("lua", "os.exit()", piece) for piece in ("os.exit(", "\nos.exit()", " ", ")")],
+]
+
+
+@pytest.mark.parametrize(("name", "before", "piece"), UNFINISHED)
+def test_a_program_made_to_keep_its_reader_busy_does_not(
+    name: str, before: str, piece: str
+) -> None:
+    """Patterns that look for an end from each beginning would take hours on these texts."""
+    text, language = before + piece * (MOST_SOURCE // 4 // len(piece)), LANGUAGES[name]
+    if language.names:
+        language.names(text)
+    if language.guard:
+        with suppress(InputError):
+            language.guard(text)
+
+
+def test_strings_that_are_not_closed_hide_no_braces() -> None:
+    text = '"a{" + "\\"{" { "open { \n } R"x({)x" } // {\n'
+    assert re.sub(r"[^{}\n]", "", masked(text)) == "{{\n}}\n"
+    assert masked('f("{")\n  /* {\n')[-8:].strip() == ""

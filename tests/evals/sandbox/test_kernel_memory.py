@@ -106,6 +106,18 @@ def fill():
         if p in (None, 2**64 - 1): break
         ctypes.string_at(p, 1)
 {_EVERYWHERE}""",
+    "mappings": """
+import ctypes, os, time
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+def f():
+    for n in range(60000):
+        if libc.mmap(None, 4096, n % 2, 0x22, -1, 0) in (None, 2**64 - 1): break
+    for _ in range(20):
+        if os.fork() == 0: time.sleep(60)
+    time.sleep(60)
+""",
     "shared memory that nobody touches": """
 import mmap, os, time
 def f():

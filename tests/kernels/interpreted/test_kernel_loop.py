@@ -10,11 +10,14 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from codegen.decoding.attention import exchange
 from codegen.decoding.cache import KVCache, Rotation
 from codegen.decoding.loop import Row, decode
+from codegen.decoding.rpg.methods import Method, Penalised
+from codegen.decoding.rpg.options import RepetitionPenaltyOptions
 from codegen.decoding.strategies import rsd
 from codegen.kernels import backend
-from codegen.kernels.gpu import accept, states
+from codegen.kernels.gpu import accept, logits, states, tree_attention
 
 
 @pytest.fixture
@@ -31,9 +34,10 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         monkeypatch.setattr(module, name, counted)
 
-    count(accept, "launch_tree")
-    count(states, "launch_compact")
-    count(states, "launch_turn")
+    for module in (accept, logits, states, tree_attention):
+        for name in vars(module):
+            if name.startswith("launch"):
+                count(module, name)
     return counts
 
 
@@ -48,22 +52,41 @@ def _model(seed: int, device: str) -> Any:
     return model.float().eval().to(device)
 
 
-def test_drafted_trees(device, launched, monkeypatch) -> None:
+@pytest.mark.parametrize(("temperature", "accepts"), [(0.9, "launch_tree"), (0.0, "launch_greedy")])
+def test_drafted_trees(temperature, accepts, device, launched, monkeypatch) -> None:
     target, draft = _model(0, device), _model(0, device)
     with torch.no_grad():  # near the target, so that some of a tree stands
         for weight in draft.parameters():
             weight += 0.03 * torch.randn(weight.shape).to(device)
+    assert exchange(target) and exchange(draft)
 
     def texts() -> list[list[int]]:
         rows = [Row([3, 7, 9], []), Row([5], [])]
         decode(
-            target, rows, max_new_tokens=24, temperature=0.9, top_p=0.95, eos=frozenset(),
-            strategy=rsd.RecursiveSpeculation(draft, rsd.StochasticBeam(4, 3), [1, 2]),
+            target, rows, max_new_tokens=7, temperature=temperature, top_p=0.95, eos=frozenset(),
+            strategy=rsd.RecursiveSpeculation(draft, rsd.StochasticBeam(3, 2), [1, 2]),
         )  # fmt: skip
         return [row.tokens for row in rows]
 
     found = texts()
-    assert launched["launch_tree"] >= 6 and launched["launch_compact"] >= 3
+    expected = {"launch", accepts, "launch_compact"}
+    assert set(launched) == expected | ({"launch_top_k"} if temperature else set())
+    monkeypatch.setattr(backend, "use_triton", lambda tensor: False)
+    assert texts() == found
+
+
+def test_penalties(device, launched, monkeypatch) -> None:
+    model = _model(0, device)
+    method = Method.of(RepetitionPenaltyOptions(penalty=1.5), [b"x"] * 60)
+
+    def texts() -> list[list[int]]:
+        rows = [Row([3, 7, 9], []), Row([5], [])]
+        decode(model, rows, max_new_tokens=6, temperature=0.0, top_p=1.0, eos=frozenset(),
+               strategy=Penalised(method))  # fmt: skip
+        return [row.tokens for row in rows]
+
+    found = texts()
+    assert launched["launch_penalize"] == 6
     monkeypatch.setattr(backend, "use_triton", lambda tensor: False)
     assert texts() == found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from codegen.kernels.tree_attention import pack, reference, tree_attention
+from codegen.kernels.tree_attention import narrow, pack, reference, tree_attention
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 4e-3}
 
@@ -21,37 +21,48 @@ def _ancestors(rows: int, nodes: int, g: torch.Generator) -> torch.Tensor:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize(
-    ("nodes", "heads", "group", "dim", "lengths"),
+    ("nodes", "queries", "heads", "group", "dim", "width", "lengths"),
     [
-        (1, 1, 1, 16, [5]),
-        (9, 2, 3, 32, [0, 70]),
-        (64, 1, 2, 16, [3]),  # bit 63 is the sign
-        (5, 1, 4, 80, [600, 1, 257]),  # several splits, some of them empty; D no power of two
+        (1, 1, 1, 1, 16, 16, [5]),
+        (9, 9, 2, 3, 32, 32, [0, 70]),
+        (64, 64, 1, 3, 16, 16, [3]),  # bit 63 is the sign; more queries of a head than a tile has
+        (5, 2, 1, 4, 80, 48, [1100, 1, 257]),  # several splits; no power of two; the last nodes
     ],
 )
-def test_as_dense(dtype, nodes, heads, group, dim, lengths, device) -> None:
+@pytest.mark.parametrize("narrowed", [{}, {"window": 3}, {"window": 300}, {"chunk": 100}])
+def test_as_dense(
+    narrowed, dtype, nodes, queries, heads, group, dim, width, lengths, device
+) -> None:
     g = torch.Generator().manual_seed(nodes)
     rows = len(lengths)
-    slots = max(lengths) + nodes
-    q = torch.randn(rows, nodes, heads * group, dim, generator=g).to(device, dtype)
-    keys, values = (
-        torch.randn(rows, heads, slots, dim, generator=g).to(device, dtype) for _ in range(2)
-    )
-    bits = pack(_ancestors(rows, nodes, g)).to(device)
-    length = torch.tensor(lengths, device=device)
-    found = tree_attention(q, keys, values, length, bits)
-    wide = reference(q.float(), keys.float(), values.float(), length, bits)
+    slots = max(lengths) + nodes + 40  # the capacity is more than any row holds
+    q = torch.randn(rows, queries, heads * group, dim, generator=g).to(device, dtype)
+    keys = torch.randn(rows, heads, slots, dim, generator=g).to(device, dtype)
+    values = torch.randn(rows, heads, slots, width, generator=g).to(device, dtype)
+    for row, length in enumerate(lengths):  # what lies behind a row is never read
+        keys[row, :, length + nodes :] = torch.nan
+        values[row, :, length + nodes :] = torch.nan
+    table = pack(torch.tensor(lengths), _ancestors(rows, nodes, g))
+    table = (narrow(table, **narrowed) if narrowed else table).to(device)
+    found = tree_attention(q, keys, values, table)
     assert found.dtype == dtype
+    clean = [states.float().nan_to_num(0.0) for states in (keys, values)]
+    wide = reference(q.float(), *clean, table)
     assert float((found.float() - wide).abs().max()) < TOLERANCE[dtype]
 
 
-def test_strided_cache_and_scale(device) -> None:
+@pytest.mark.parametrize("cap", [None, 2.0])
+@pytest.mark.parametrize("sinks", [False, True])
+def test_strided_cache_scale_cap_and_sinks(cap, sinks, device) -> None:
     g = torch.Generator().manual_seed(1)
-    cache = torch.randn(2, 2, 40, 2, 32, generator=g).to(device)
-    keys, values = cache[:, :, :30, 0], cache[:, :, :30, 1]
-    q = torch.randn(2, 3, 4, 32, generator=g).to(device)
-    bits = torch.tensor([[1, 3, 5]] * 2, device=device)
-    length = torch.tensor([20, 7], device=device)
-    found = tree_attention(q, keys, values, length, bits, 0.3)
-    expected = reference(q, keys, values, length, bits, 0.3)
+    cache = torch.randn(2, 2, 300, 2, 32, generator=g).to(device)
+    keys, values = cache[:, :, :290, 0], cache[:, :, :290, 1]
+    q = torch.randn(2, 4, 3, 32, generator=g).to(device).transpose(1, 2)
+    own = torch.randn(4, generator=g).to(device) if sinks else None
+    chain = torch.ones(3, 3, dtype=torch.bool).tril()[None]
+    table = pack(torch.tensor([280, 7]), chain).to(device)
+    found = tree_attention(q, keys, values, table, 0.3, cap, own)
+    expected = reference(q, keys, values, table, 0.3, cap, own)
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+    plain = reference(q, keys, values, table, 0.3)
+    assert torch.equal(expected, plain) == (cap is None and not sinks)

@@ -30,19 +30,18 @@ def test_draws(vocabulary, k, dtype, device) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_logits(dtype, device) -> None:
+def test_penalties(dtype, device) -> None:
+    """More places than a block has, in rows with a stride of their own."""
     g = torch.Generator().manual_seed(3)
-    rows, nodes, vocabulary = 3, 5, 1100
-    words = -(-vocabulary // 32)
-    given = (
-        (3 * torch.randn(rows, nodes, vocabulary, generator=g)).to(dtype),
-        torch.randint(40, (rows, nodes), generator=g),
-        torch.tensor([[1, 3, 7, 15, 31], [1, 3, 5, 11, 19], [1, 3, 5, 9, 17]]),
-        torch.randint(3, (rows, vocabulary), generator=g, dtype=torch.int32),
-        torch.randint(2, (rows, vocabulary), generator=g).bool(),
-        torch.tensor([[1.3, 0.2, 0.1, 0.7], [1, 0, 0, 0], [1, 0.5, 0, 1.5]]),
-        torch.randint(-(2**31), 2**31, (rows, nodes, words), generator=g).int(),
-        torch.tensor([[3, 1099], [-1, -1], [0, -1]]),
-    )
-    found = logits.adjust_logits(*(x.to(device) for x in given)).cpu()
-    torch.testing.assert_close(found, logits.reference_adjust(*given), atol=1e-5, rtol=1e-5)
+    raw = (3 * torch.randn(3, 900, generator=g)).to(dtype)
+    raw[1, 5] = -torch.inf
+    places = torch.randperm(3 * 700, generator=g)[:300]
+    rows, ids = places // 700, places % 700
+    amounts = torch.rand(3, 300, generator=g, dtype=torch.float64) + 0.5
+    amounts[2, :3] = -torch.inf
+    found, expected = raw.clone().to(device)[:, :700], raw.clone()[:, :700]
+    logits.penalize(found, rows.to(device), ids.to(device), amounts.to(device))
+    logits.reference_penalize(expected, rows, ids, amounts)
+    close = 1e-5 if dtype == torch.float32 else 2e-3
+    torch.testing.assert_close(found.cpu(), expected, atol=close, rtol=close)
+    assert not torch.equal(expected, raw[:, :700])

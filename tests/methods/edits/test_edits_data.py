@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import json
 import os
 import random
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from codegen.cli import main
 from codegen.data import MemorySource, open_source, read_rejects, read_texts, run
 from codegen.data.sources import Rejected
 from codegen.data.sources.git import license_of
 from codegen.errors import ConfigError, InputError
+from codegen.methods.edits import generator
 from codegen.methods.edits.formats import FORMATS
 from codegen.methods.edits.generator import Edits, Unsuitable
+from codegen.methods.edits.hunks import Hunk, difference
 from codegen.records import Example
 
 pygit2 = pytest.importorskip("pygit2", reason="pip install 'codegen-toolkit[git]'")
@@ -359,3 +366,117 @@ def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert result.exit_code == 1 and "codegen-toolkit[git]" in result.stderr
     with pytest.raises(InputError):
         open_source("git:")
+
+
+def _by_a_file(evil: Path, private: Path) -> None:
+    shutil.rmtree(evil / ".git")
+    (evil / ".git").write_text(f"gitdir: {private}/.git\n")
+
+
+def _by_a_worktree(evil: Path, private: Path) -> None:
+    shutil.move(evil / ".git", evil / "inner")
+    (evil / "inner/gitdir").write_text(f"{evil}/.git\n")
+    (evil / "inner/commondir").write_text(f"{private}/.git\n")
+    (evil / ".git").write_text("gitdir: inner\n")
+
+
+def _by_a_common_folder(evil: Path, private: Path) -> None:
+    (evil / ".git/commondir").write_text(f"{private}/.git\n")
+
+
+def _by_objects_and_a_linked_branch(evil: Path, private: Path) -> None:
+    (evil / ".git/objects/info/alternates").write_text(f"{private}/.git/objects\n")
+    (evil / ".git/refs/heads/main").unlink()
+    (evil / ".git/refs/heads/main").symlink_to(private / ".git/refs/heads/main")
+
+
+def _by_objects(evil: Path, private: Path) -> None:
+    """With a commit whose name has become known."""
+    (evil / ".git/objects/info/alternates").write_text(f"{private}/.git/objects\n")
+    name = (private / ".git/refs/heads/main").read_text()
+    (evil / ".git/refs/heads/main").write_text(name)
+
+
+def _by_linked_objects(evil: Path, private: Path) -> None:
+    shutil.rmtree(evil / ".git/objects")
+    (evil / ".git/objects").symlink_to(private / ".git/objects")
+
+
+def _by_a_linked_head(evil: Path, private: Path) -> None:
+    (evil / ".git/HEAD").unlink()
+    (evil / ".git/HEAD").symlink_to(private / ".git/HEAD")
+
+
+@pytest.mark.parametrize(
+    "lead_away",
+    [
+        *(_by_a_file, _by_a_worktree, _by_a_common_folder, _by_objects_and_a_linked_branch),
+        *(_by_objects, _by_linked_objects, _by_a_linked_head),
+    ],
+)
+def test_a_received_repository_does_not_lead_to_one_of_the_user(
+    repository: tuple[Path, Git], tmp_path: Path, lead_away: Callable[[Path, Path], None]
+) -> None:
+    private, git = repository
+    evil = tmp_path / "received" / "evil"
+    shutil.copytree(private, evil)
+    commit(private, git, {"pkg/a.py": "key = 'secret'\n"}, "Private")
+    lead_away(evil, private)
+    for path in (evil, evil.parent):
+        with pytest.raises(InputError, match="leads out of its repository"):
+            list(open_source(f"git:{path}"))
+
+
+def test_worktrees_submodules_and_shared_objects_of_the_user_are_read(
+    repository: tuple[Path, Git], tmp_path: Path
+) -> None:
+    _, git = repository
+    git("worktree", "add", "-q", str(tmp_path / "tree"), "-b", "side")
+    git("clone", "-q", "--bare", ".", str(tmp_path / "bare.git"))
+    git("clone", "-q", "--shared", ".", str(tmp_path / "shared"))
+    git("init", "-q", "-b", "main", str(tmp_path / "x/above"))
+    url = str(tmp_path / "bare.git")
+    add = ("submodule", "--quiet", "add", url, "sub")
+    git("-C", str(tmp_path / "x/above"), "-c", "protocol.file.allow=always", *add)
+    for path in (tmp_path / "tree", tmp_path / "bare.git", tmp_path / "x/above/sub"):
+        (item,) = list(open_source(f"git:{path}"))
+        assert isinstance(item, Example) and item.meta["new"] == AFTER
+    # What is shared inside the directory that the user names is no secret of it.
+    names = [i.source for i in open_source(f"git:{tmp_path}") if isinstance(i, Example)]
+    assert names == ["bare", "project", "shared", "tree"]
+
+
+def test_a_file_that_is_too_large_is_not_read(repository: tuple[Path, Git], tmp_path: Path) -> None:
+    folder, git = repository
+    commit(folder, git, {"pkg/a.py": bytes(80 << 20), "LICENSE": bytes(80 << 20)}, "Large")
+    code = (
+        "import resource, sys\nfrom codegen.data.sources import open_source\n"
+        "print([getattr(i, 'reason', '') for i in open_source(sys.argv[1])])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"git:{folder}"], capture_output=True, text=True, check=True
+    )
+    reasons, mebibytes = done.stdout.splitlines()
+    assert reasons == "['', 'too_large']" and int(mebibytes) < 100
+
+
+def test_files_that_repeat_themselves_are_left_out_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To compare such files line by line takes cubic time."""
+    monkeypatch.setattr(generator, "difference", partial(difference, most_work=100_000))
+    before, after = "x = 1\n" * 400, "x = 1\ny = 2\n" * 200
+    example = Example("a", "", before, "python", "s", "MIT", {"new": after, "path": "a.py"})
+    with pytest.raises(Unsuitable) as caught:
+        list(Edits().generate(example, random.Random(1)))
+    assert caught.value.reason == "repetitive"
+
+
+@given(st.lists(st.sampled_from("abc")), st.lists(st.sampled_from("abc")))
+def test_a_difference_is_that_of_difflib_if_it_is_one(old: list[str], new: list[str]) -> None:
+    opcodes = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+    expected = [Hunk(a, b, tuple(new[c:d])) for tag, a, b, c, d in opcodes if tag != "equal"]
+    assert difference(old, new) == expected
+    with suppress(InputError):
+        assert difference(old, new, most_work=len(old)) == expected

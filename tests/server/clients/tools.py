@@ -23,6 +23,8 @@ import pytest
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _SUITE = "forky"  # Debian's testing: Neovim 0.12 and llama.vim
 _PACKAGES = ("neovim", "vim-llama.cpp")
+_SIDEKICK = "https://github.com/folke/sidekick.nvim"
+_SIDEKICK_COMMIT = "8ad0ede3ff9065878a853e4b037ba6ac88231fb0"
 _TABBY_AGENT = "tabby-agent@1.5.0"
 _JUPYTERLAB = "jupyterlab==4.6.6"
 _PLAYWRIGHT = "playwright-core@1.65"
@@ -66,6 +68,21 @@ def llama_vim() -> Path:
     if found is None:
         pytest.skip("llama.vim can't be fetched here")
     return found.parent.parent
+
+
+def sidekick() -> Path:
+    """sidekick.nvim, at the commit that was tried; from GitHub, or laid there by hand."""
+    home = folder() / "sidekick.nvim"
+    module = home / "lua" / "sidekick" / "init.lua"
+    try:
+        with _once(home.with_name("sidekick"), module.exists) as needed:
+            if needed:
+                shutil.rmtree(home, ignore_errors=True)
+                _run(["git", "clone", "-q", "--no-checkout", _SIDEKICK, str(home)])
+                _run(["git", "-C", str(home), "checkout", "-q", _SIDEKICK_COMMIT])
+    except (OSError, subprocess.SubprocessError):
+        pytest.skip("sidekick.nvim can't be fetched here")
+    return home
 
 
 def tabby_agent() -> Path:

@@ -230,6 +230,20 @@ def test_it_gives_up_in_the_end(fakes: Callable[[Answer], Fake]) -> None:
             client.describe()
 
 
+@pytest.mark.parametrize("seconds", ["86400", "9" * 400])
+def test_a_service_that_asks_to_wait_longer_than_the_client_will_is_given_up(
+    fakes: Callable[[Answer], Fake], seconds: str
+) -> None:
+    full = fakes(lambda handler, _: reply(handler, 429, b"{}", retry_after=seconds))
+    with (
+        SandboxClient(full.url, patience_s=600) as client,
+        pytest.raises(MachineError, match="no verdict in 600 s: 429"),
+    ):
+        client.run(JOBS[0][1])
+    with SandboxClient([full.url, fakes(judge).url], patience_s=600) as client:
+        check(list(client.map(JOBS)))
+
+
 def test_a_mistake_is_not_tried_again(fakes: Callable[[Answer], Fake]) -> None:
     fake = fakes(lambda handler, _: reply(handler, 400, b'{"error": {"message": "bad job"}}'))
     with SandboxClient(fake.url) as client, pytest.raises(InputError, match=r"400.*bad job"):

@@ -318,7 +318,7 @@ class _Broken:
     capacity = 3
     languages = ("python",)
 
-    def submit(self, job: Any) -> Any:
+    def submit(self, job: Any, owner: str) -> Any:
         from concurrent.futures import Future
 
         future: Future[Outcome] = Future()

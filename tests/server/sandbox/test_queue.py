@@ -28,7 +28,7 @@ class Scripted:
         self.started: list[str] = []
         self.futures: list[Future[Outcome]] = []
 
-    def submit(self, job: Any) -> Future[Outcome]:
+    def submit(self, job: Any, owner: str) -> Future[Outcome]:
         future: Future[Outcome] = Future()
         self.started.append(job.program)
         self.futures.append(future)
@@ -132,19 +132,21 @@ def test_equal_jobs_share_one_run_and_keep_its_outcome() -> None:
     async def scenario() -> None:
         sandbox = Scripted()
         service: Any = SandboxService(sandbox)  # type: ignore[arg-type]
-        tasks = [ask(service, name, "p", "key") for name in "abc"]
+        tasks = [ask(service, "a", "p", "key") for _ in range(3)]
         await settle()
         assert sandbox.started == ["p"]
         tasks[0].cancel()  # the others still want it
         await sandbox.end(0, message="one")
         assert [(await task)[0].message for task in tasks[1:]] == ["one", "one"]
-        assert (await ask(service, "d", "p", "key"))[1]
+        assert (await ask(service, "a", "p", "key"))[1]
         assert sandbox.started == ["p"]
-        other = ask(service, "d", "p", "")  # without a key it is run again
+        # Without a key it is run again, and for another client, whose tests may have done anything.
+        others = [ask(service, "a", "p", ""), ask(service, "b", "p", "key")]
         await settle()
-        assert sandbox.started == ["p", "p"]
-        await sandbox.end(1)
-        await other
+        assert sandbox.started == ["p"] * 3
+        for number, other in enumerate(others, 1):
+            await sandbox.end(number)
+            assert not (await other)[1]
 
     asyncio.run(scenario())
 

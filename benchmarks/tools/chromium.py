@@ -94,10 +94,15 @@ class Browser:
             case "Page.javascriptDialogOpening":
                 self.dialogs.append(params["message"])
 
-    def open(self, path: Path) -> None:
-        """Loads a file and waits for it."""
-        self.call("Page.navigate", url=path.as_uri())
-        self.wait("document.readyState === 'complete'")
+    def open(self, place: Path | str) -> float:
+        """Loads a file or an address and waits for it.
+
+        Returns:
+            Milliseconds until all of it was there and its scripts had run.
+        """
+        self.call("Page.navigate", url=place if isinstance(place, str) else place.as_uri())
+        self.wait("document.readyState === 'complete' && performance.timing.loadEventEnd > 0")
+        return self.run("performance.getEntriesByType('navigation')[0].duration")
 
     def run(self, script: str) -> Any:
         """The value of an expression, awaited if it is a promise."""

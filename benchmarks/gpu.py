@@ -1,0 +1,562 @@
+"""A GPU, whole: kernels against references and the roofline, decoding and training against peers.
+
+What, in this order, each part kept as soon as it is made:
+
+- ``device``: bytes a second of a copy of 512 MiB, operations a second of a product of 8192 x 8192
+  in half precision.
+- ``kernels``: every kernel against its plain reference; its median time, the reference's, and the
+  share of the floor that was achieved. The floor is the larger of bytes over the bandwidth and of
+  operations over the rate. Tree attention's block sizes are tried first and the quickest are kept
+  for later processes.
+- ``decoding``: tokens a second behind the first of each row at batch 1, 8 and 32, of ours (plain,
+  ``suffix``, ``edit``, RSD with chains and with trees) and of transformers' generate, the same with
+  its compiled static cache, and vLLM's; on models of 1.5B and 7B parameters made from a
+  configuration, or on one that is given. With a drafter that vLLM knows (``-o drafter=JSON``, such
+  as EAGLE-3's, MTP's or DFlash's configuration) vLLM's with it, too.
+- ``caches``: a token edited in the middle of a text against encoding it again; prompts of unequal
+  lengths packed, padded, and padded by transformers.
+- ``training``: trained tokens a second of LoRA on the smaller model, ours with and without packing,
+  TRL's with and without.
+
+The results are in ``OUT/gpu.json``, a page of them in ``OUT/report.md``. A run that was cut is
+resumed by the same command; it begins no part after ``minutes``, and the same command goes through
+what is left. ``-o dry_run=true`` runs every line with tiny shapes on a CPU; its times mean nothing.
+
+Limits: random weights write no code: ours is made to write a given text (see
+``tools/gpu_decoding.py``), so what is accepted is the workload's, not a model's. Times of kernels
+include launches, which the floor does not know.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from codegen.benchmarks.tools.gpu_decoding import (
+    DRAFT,
+    OURS,
+    PEERS,
+    SHAPES,
+    TINY,
+    WRONG,
+    Shape,
+    Workload,
+    build,
+    decode_rate,
+    edited,
+    ours,
+    peer,
+    prepacked,
+    writing,
+)
+from codegen.benchmarks.tools.kernel_cases import TINY as TINY_SIZES
+from codegen.benchmarks.tools.kernel_cases import Case, Sizes, cases, make
+from codegen.benchmarks.tools.machine import versions
+from codegen.benchmarks.tools.notes import say
+from codegen.benchmarks.tools.report import Report
+from codegen.errors import CodegenError, ConfigError, MachineError
+from codegen.records import write_atomic
+
+PARTS = ("device", "kernels", "decoding", "caches", "training")
+_TOOLS = Path(__file__).parent / "tools"
+_TRAINING: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "ours": ("ours", {"packing": "none", "micro_batch_size": 8}),
+    "ours, packed": ("ours", {"packing": "best_fit", "micro_batch_size": 8}),
+    "TRL": ("trl", {}),
+    "TRL, packed": ("trl", {"packing": True}),
+}
+_CHAT = "{% for m in messages %}{{ m.role + '\\n' + m.content + '<eos>\\n' }}{% endfor %}"
+_CHAT += "{% if add_generation_prompt %}assistant\\n{% endif %}"
+
+Unit = Callable[[], dict[str, Any] | None]
+"""Measures one thing; None where what it needs is not installed."""
+
+
+def run(
+    quick: bool = False,
+    *,
+    out: str = "runs/gpu",
+    dry_run: bool = False,
+    parts: str = "",
+    model: str = "",
+    drafter: str = "",
+    minutes: float = 24.0,
+    seed: int = 0,
+) -> Mapping[str, object]:
+    """Measures.
+
+    Args:
+        quick: the smaller model alone, and no training.
+        out: the directory of results; an earlier run there is resumed.
+        dry_run: tiny shapes, on a CPU if need be.
+        parts: which, of device, kernels, decoding, caches and training, with commas; all if empty.
+        model: a directory in place of the models made from configurations.
+        drafter: vLLM's speculative configuration for that model, as JSON.
+        minutes: after which nothing new begins.
+        seed: of weights and inputs.
+    """
+    wanted = [name for name in parts.split(",") if name]
+    if unknown := sorted(set(wanted) - set(PARTS)):
+        raise ConfigError(f"There is no part {unknown[0]!r}.", f"Parts are: {', '.join(PARTS)}.")
+    import torch
+
+    if not dry_run and not torch.cuda.is_available():
+        raise MachineError(
+            "There is no GPU that PyTorch can use.",
+            "To run every line of this on the CPU with tiny shapes: -o dry_run=true.",
+        )
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", torch.cuda.current_device())
+    bench = Bench(
+        Path(out), device, dry_run, seed, model, _json(drafter, "drafter") if drafter else None
+    )
+    results = Results.open(bench)
+    began = time.monotonic()
+    units = {
+        name: unit
+        for name, unit in bench.units(quick)
+        if not wanted or name.partition("/")[0] in wanted
+    }
+    for name, unit in units.items():
+        if name in results.found:
+            continue
+        if time.monotonic() - began > 60 * minutes:
+            say(f"{minutes:g} minutes are over; the same command resumes with {name}.")
+            break
+        results.keep(name, unit)
+    bench.close()
+    report = Report(seed=seed)
+    report.versions |= versions("codegen-toolkit", "torch", "triton", "transformers", "trl", "vllm")
+    report.figures |= {name: results.found.get(name) for name in units}
+    report.notes += results.notes([name for name in units if name not in results.found])
+    page = results.page(units, report)
+    report.notes.append(f"Results: {results.path}; page: {page}")
+    return report.mapping()
+
+
+@dataclass
+class Results:
+    """What was measured, by unit, in a file that is written after each.
+
+    Attributes:
+        about: the device and the options, which must not change from one run to the next.
+    """
+
+    path: Path
+    about: dict[str, Any]
+    found: dict[str, Any]
+
+    @classmethod
+    def open(cls, bench: Bench) -> Results:
+        """Those of an earlier run, less what failed then.
+
+        Raises:
+            ConfigError: if they are of another device or other options.
+        """
+        path, about = bench.out / "gpu.json", bench.about
+        if not path.is_file():
+            return cls(path, about, {})
+        try:
+            row = json.loads(path.read_text(encoding="utf-8"))
+            before, found = row["about"], dict(row["results"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise ConfigError(f"{path} is damaged.", "Remove it, or choose another out.") from None
+        if before != about:
+            changed = sorted(key for key in about if before.get(key) != about[key])
+            raise ConfigError(
+                f"{path} holds results with another {changed[0] if changed else 'option'}.",
+                "Choose another out.",
+            )
+        return cls(path, about, {k: v for k, v in found.items() if not _failed(v)})
+
+    def keep(self, name: str, unit: Unit) -> None:
+        """Measures a unit and writes it down; what fails is written as its error."""
+        try:
+            found = unit()
+        except Exception as error:  # noqa: BLE001 - a library's or a driver's: the others still run
+            found = {"error": " ".join(f"{type(error).__name__}: {error}".split())[:400]}
+        self.found[name] = found
+        say(f"{name}: {_line(found)}")
+        row = {"about": self.about, "results": self.found}
+        write_atomic(self.path, json.dumps(row, indent=1) + "\n")
+
+    def notes(self, left: list[str]) -> list[str]:
+        """What is missing."""
+        notes = [f"{n} failed: {v['error']}" for n, v in self.found.items() if _failed(v)]
+        if left:
+            notes.append(f"Left for the next run: {', '.join(left)}.")
+        return notes
+
+    def page(self, units: Mapping[str, Unit], report: Report) -> Path:
+        """Writes the page, one table a part."""
+        lines = ["# Measured on a GPU", "", *(f"- {k}: {v}" for k, v in self.about.items())]
+        lines += [f"- {name} {text}" for name, text in report.versions.items() if text]
+        for part in PARTS:
+            rows = {n: self.found[n] for n in units if n.startswith(part) and n in self.found}
+            columns = list(dict.fromkeys(key for row in rows.values() for key in row or ()))
+            if not rows:
+                continue
+            lines += ["", f"## {part}", "", f"| | {' | '.join(columns)} |"]
+            lines.append("|---" * (1 + len(columns)) + "|")
+            for name, row in rows.items():
+                cells = [_cell((row or {}).get(column)) for column in columns]
+                label = name.partition("/")[2] or name
+                lines.append(f"| {label}{'' if row else ': not installed'} | {' | '.join(cells)} |")
+        path = self.path.with_name("report.md")
+        write_atomic(path, "\n".join(lines) + "\n")
+        return path
+
+
+@dataclass
+class Bench:
+    """What is measured, and with what.
+
+    Attributes:
+        drafter: vLLM's speculative configuration.
+    """
+
+    out: Path
+    device: Any
+    dry: bool
+    seed: int
+    given: str
+    drafter: dict[str, Any] | None
+
+    def __post_init__(self) -> None:
+        self._loaded: tuple[str, Any] = ("", None)
+        self._peak: tuple[float, float] | None = None
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What results depend on."""
+        import torch
+
+        named = "CPU" if self.device.type == "cpu" else torch.cuda.get_device_name(self.device)
+        return {
+            "device": named,
+            "torch": torch.__version__,
+            "dry_run": self.dry,
+            "model": self.given,
+            "drafter": self.drafter,
+            "seed": self.seed,
+        }
+
+    def units(self, quick: bool) -> Iterator[tuple[str, Unit]]:
+        """Everything, in the order in which it is worth having."""
+        yield "device", self._device
+        for name in cases():
+            yield f"kernels/{name}", lambda n=name: self._kernel(n)
+        names = [self.given] if self.given else list(SHAPES)[: 1 if quick or self.dry else None]
+        batches = (1, 2) if self.dry else (1, 8, 32)
+        for number, name in enumerate(names):
+            for batch in batches:
+                for method in (*OURS, *PEERS):
+                    yield (
+                        f"decoding/{name} batch {batch} {method}",
+                        lambda n=name, b=batch, m=method: self._decode(n, b, m),
+                    )
+            yield (
+                f"caches/{name} edit",
+                lambda n=name: edited(self._model(n), self._text, self.device),
+            )
+            yield (
+                f"caches/{name} prompts",
+                lambda n=name: prepacked(self._model(n), self._text, self.device, self.seed),
+            )
+            yield f"decoding/{name} vLLM", lambda n=name: self._vllm(n, batches, None)
+            if self.drafter and self.given:
+                yield (
+                    f"decoding/{name} vLLM {self.drafter.get('method', 'drafter')}",
+                    lambda n=name: self._vllm(n, batches, self.drafter),
+                )
+            if number == 0 and not quick:
+                for side in _TRAINING:
+                    yield f"training/{name} {side}", lambda n=name, s=side: self._train(n, s)
+
+    def close(self) -> None:
+        """Frees the model."""
+        self._loaded = ("", None)
+        self._release()
+
+    # ------------------------------------------------------------------ kernels
+
+    def _device(self) -> dict[str, Any]:
+        bandwidth, rate = self._measured_peak()
+        return {"copy_gb_per_s": bandwidth / 1e9, "half_tflops": rate / 1e12}
+
+    def _measured_peak(self) -> tuple[float, float]:
+        """Bytes a second of a copy, and half-precision operations a second of a product."""
+        import torch
+
+        if self._peak is None:
+            size, n = (2**16, 64) if self.dry else (2**29, 8192)
+            source = torch.empty(size, dtype=torch.uint8, device=self.device)
+            to = torch.empty_like(source)
+            matrix = torch.randn(n, n, device=self.device).half()
+            self._peak = (
+                2 * size / self._median_s(lambda: to.copy_(source)),
+                2 * n**3 / self._median_s(lambda: matrix @ matrix),
+            )
+        return self._peak
+
+    def _kernel(self, name: str) -> dict[str, Any]:
+        import torch
+
+        from codegen.kernels.backend import without_trials
+
+        case = make(name, self.seed, TINY_SIZES if self.dry else Sizes(), str(self.device))
+        with without_trials():
+            if case.packed:
+                self._tune(case)
+            for one, other in zip(case.kernel(), case.reference(), strict=True):
+                torch.testing.assert_close(one, other, atol=case.tolerance, rtol=case.tolerance)
+            taken, plain = self._median_s(case.kernel), self._median_s(case.reference)
+        bandwidth, rate = self._measured_peak()
+        floor = max(case.bytes / bandwidth, case.operations / rate)
+        return {
+            "us": 1e6 * taken,
+            "reference_us": 1e6 * plain,
+            "floor_us": 1e6 * floor,
+            "share_of_floor": floor / taken,
+        }
+
+    def _tune(self, case: Case) -> None:
+        """Tries tree attention's block sizes and keeps the quickest for later processes."""
+        from codegen.kernels.backend import triton_installed
+        from codegen.kernels.known import known
+
+        if not triton_installed():
+            return
+        from codegen.kernels.gpu.tree_attention import candidates, settings_key
+
+        facts, key = known(self.device), settings_key(False, case.packed, case.dim)
+        times: dict[int, float] = {}
+        tried = candidates(False, case.packed, case.dim)
+        for number, settings in enumerate(tried[: 2 if self.dry else None]):
+            facts.settings[key] = dict(settings)
+            try:
+                times[number] = self._median_s(case.kernel)
+            except Exception as error:  # noqa: BLE001 - too much shared memory, say
+                say(f"{key}: {dict(settings)} does not run: {type(error).__name__}")
+        if times:
+            facts.settings[key] = dict(tried[min(times, key=lambda number: times[number])])
+            facts.save()
+
+    def _median_s(self, call: Callable[[], object]) -> float:
+        """Median of many runs with a cold second-level cache; on a CPU of three."""
+        if self.device.type == "cuda":
+            from triton.testing import do_bench
+
+            median = do_bench(call, return_mode="median")
+            assert isinstance(median, float)
+            return 1e-3 * median
+        found = []
+        for _ in range(3):
+            began = time.perf_counter()
+            call()
+            found.append(time.perf_counter() - began)
+        return max(1e-9, sorted(found)[1])
+
+    # ------------------------------------------------------------------ decoding
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        import sysconfig
+
+        from codegen.benchmarks.tools.byte_bpe import train_byte_bpe
+
+        root = Path(sysconfig.get_path("stdlib"))
+        files = sorted(root.glob("*.py"))[: 4 if self.dry else 120]
+        texts = [file.read_text("utf-8", errors="replace") for file in files]
+        found = train_byte_bpe(texts, 600 if self.dry else 16_000)
+        found.chat_template = _CHAT
+        return found
+
+    @cached_property
+    def _text(self) -> Workload:
+        length, most = (96, 24) if self.dry else (1024, 256)
+        return Workload.make(self._tokenizer, length, most, self.seed)
+
+    @cached_property
+    def _maker(self) -> Any:
+        from codegen.decoding.drafts import DrafterMaker
+        from codegen.decoding.healing import Vocabulary
+
+        return DrafterMaker.of(self._tokenizer, Vocabulary.of(self._tokenizer).tokens)
+
+    def _shape(self, name: str) -> Shape:
+        return TINY if self.dry else SHAPES[name]
+
+    def _model(self, name: str) -> Any:
+        """The model, which stays until another is wanted."""
+        if self._loaded[0] != name:
+            self.close()
+            if self.given:
+                from codegen.models import load
+
+                self._loaded = name, load(name).model
+            else:
+                self._loaded = name, build(self._shape(name), self.device, self.seed)
+        return self._loaded[1]
+
+    def _decode(self, name: str, batch: int, method: str) -> dict[str, Any]:
+        model, text = self._model(name), self._text
+        tokens = len(text.answer)
+        if method in PEERS:
+            decode = peer(method, model, text, batch)
+            return {"tokens_per_s": decode_rate(decode, tokens, batch, self.device)}
+        drafts = method.startswith("rsd")
+        draft: Any = None
+        if drafts:
+            size = model.config.vocab_size
+            shape = Shape(**{**vars(TINY if self.dry else DRAFT), "vocabulary": size})
+            draft = build(shape, self.device, self.seed + 1)
+        decode, passes = ours(method, model, draft, text, batch, self._maker)
+        drafting = writing(draft, text, WRONG, self.seed) if drafts else nullcontext()
+        with writing(model, text, 0.0, self.seed), drafting:
+            rate = decode_rate(decode, tokens, batch, self.device)
+        return {"tokens_per_s": rate, "tokens_per_pass": passes()}
+
+    def _vllm(
+        self, name: str, batches: tuple[int, ...], drafter: dict[str, Any] | None
+    ) -> dict[str, Any] | None:
+        self.close()  # vLLM wants the memory
+        python = os.environ.get("CODEGEN_VLLM_PYTHON") or sys.executable
+        place, load_format = self.given, "safetensors"
+        if not place:
+            folder = self.out / "vllm" / name
+            self._shape(name).config().save_pretrained(folder)
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            config |= {"architectures": ["Qwen2ForCausalLM"], "torch_dtype": "bfloat16"}
+            write_atomic(folder / "config.json", json.dumps(config))
+            place, load_format = str(folder), "dummy"
+        job = {
+            "model": place, "load_format": load_format, "prompt": self._text.original,
+            "tokens": len(self._text.answer), "batches": batches, "speculative_config": drafter,
+        }  # fmt: skip
+        if not _has(python, "vllm"):
+            return None
+        found = _work([python, str(_TOOLS / "vllm_worker.py")], job)
+        rows = len(self._text.answer) - 1
+        return {
+            f"tokens_per_s_batch_{batch}": int(batch) * rows / taken
+            for batch, taken in found["seconds"].items()
+        }
+
+    # ------------------------------------------------------------------ training
+
+    @cached_property
+    def _trained(self) -> tuple[str, str]:
+        """A directory of the model, and a file of texts."""
+        from codegen.benchmarks.finetuning import write_texts
+
+        place = self.given
+        if not place:
+            place = str(self.out / "model")
+            build(self._shape(next(iter(SHAPES))), self.device, self.seed).save_pretrained(place)
+            self._tokenizer.save_pretrained(place)
+            self._release()
+        data = self.out / "texts.jsonl"
+        steps, size = self._steps
+        write_texts(data, place, self._longest, self.seed, "auto", steps * size, self.dry)
+        return place, str(data)
+
+    @property
+    def _steps(self) -> tuple[int, int]:
+        return (2, 2) if self.dry else (12, 16)
+
+    @property
+    def _longest(self) -> int:
+        return 512 if self.dry else 1024
+
+    def _train(self, name: str, side: str) -> dict[str, Any] | None:
+        if side.startswith("TRL") and not _has(sys.executable, "trl"):
+            return None
+        self.close()
+        place, data = self._trained
+        kind, options = _TRAINING[side]
+        narrow = self.device.type == "cuda"
+        if kind == "ours":
+            options = {**options, "dtype": "bfloat16" if narrow else "float32"}
+        else:
+            options = {**options, "bf16": narrow}
+        steps, size = self._steps
+        job = {
+            "side": kind, "model": place, "data": data,
+            "steps": steps, "batch_size": size, "max_length": self._longest, "seed": self.seed,
+            "options": options, "path": "", "threads": 1 if self.dry else (os.cpu_count() or 1),
+            "wall": True,
+        }  # fmt: skip
+        with tempfile.TemporaryDirectory(prefix="training-", dir=self.out) as folder:
+            job["output"] = str(Path(folder, "out"))
+            found = _work([sys.executable, str(_TOOLS / "finetune_worker.py")], job)
+        ends, trained = found["cpu_s"], found["trained"]
+        warm = 1 if self.dry else 4  # kernels are compiled and memory is taken in the first steps
+        return {
+            "tokens_per_s": sum(trained[warm:]) / max(1e-9, ends[-1] - ends[warm]),
+            "peak_mb": found["peak_mb"],
+        }
+
+    def _release(self) -> None:
+        import torch
+
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _work(command: list[str], job: dict[str, Any]) -> Any:
+    """What a worker prints.
+
+    Raises:
+        CodegenError: with the last it said, if it fails.
+    """
+    done = subprocess.run(
+        command, input=json.dumps(job), capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONSAFEPATH": "1"},
+    )  # fmt: skip
+    if done.returncode:
+        raise CodegenError(f"{Path(command[-1]).name} failed: {done.stderr.strip()[-400:]}")
+    return json.loads(done.stdout)
+
+
+def _has(python: str, package: str) -> bool:
+    """Whether a Python has a package."""
+    look = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({package!r}) is None)"
+    return not subprocess.run([python, "-c", look], check=False).returncode
+
+
+def _json(text: str, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{name} is {text!r}; it must be a JSON object.")
+    return found
+
+
+def _failed(found: Any) -> bool:
+    return isinstance(found, dict) and "error" in found
+
+
+def _line(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "not installed"
+    return ", ".join(f"{key} {_cell(value)}" for key, value in found.items())
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,413 @@
+"""The runs below a directory: what each is, how far it came, what it gave; and deleting one.
+
+A run is known by the settings file that its command wrote (:mod:`codegen.runs`) and by what is in
+it, so a ``manifest.json`` of something else is no run. Everything is read as untrusted: links are
+not followed, and a file that is damaged says nothing. Nothing is written and no lock is taken but
+by :func:`delete`.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from codegen.errors import InputError
+from codegen.paths import open_plain
+from codegen.runs import Journal, flatten, is_locked
+
+RunKind = Literal["quickstart", "training", "search", "data", "evaluation"]
+State = Literal["running", "stopped", "done"]
+
+_MOST_BYTES = 64 << 20
+_MOST_FOLDERS = 20_000
+# Below a run: large, and never a run.
+_INSIDE = ("model", "checkpoints", "state", "tokens")
+_UNSHOWN = ("prompts_sha256", "fingerprint")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run.
+
+    Attributes:
+        name: its path as the user can type it, from the directory that was given.
+        folder: the same as a path.
+        kind: which command made it.
+        state: ``stopped`` if it is neither finished nor held by a process.
+        what: its task, data or model in a few words.
+        when: the last change of one of its files, in seconds since 1970.
+        bytes: the size of all that is in the directory.
+        numbers: the few numbers it gave, the main one first.
+        resume: for a stopped run, how to continue it.
+    """
+
+    name: str
+    folder: Path
+    kind: RunKind
+    state: State
+    what: str
+    when: float
+    bytes: int
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    resume: str = ""
+
+    @property
+    def result(self) -> str:
+        """The main number with its name."""
+        return next((f"{name} {shown_number(name, n)}" for name, n in self.numbers.items()), "")
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {**asdict(self), "folder": str(self.folder)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How to know a kind of run.
+
+    Attributes:
+        settings: the file of its settings, or several that may hold them.
+        holds: keys of that file, dotted; one of the tuples must be there.
+        done: files of which a finished run has one.
+        locks: files that a process holds while it writes.
+        own: patterns of the names that the run writes into its directory.
+        describe: settings and directory -> what it is, and its numbers.
+        command: what resumes it; fields of the settings in braces.
+    """
+
+    name: RunKind
+    settings: tuple[str, ...]
+    holds: tuple[tuple[str, ...], ...]
+    done: tuple[str, ...]
+    locks: tuple[str, ...]
+    own: tuple[str, ...]
+    describe: Callable[[Mapping[str, Any], Path], tuple[str, dict[str, float]]]
+    command: str
+
+
+def find_runs(places: Iterable[str | os.PathLike[str]]) -> list[Run]:
+    """The runs in and below directories, in the order of their names.
+
+    Raises:
+        InputError: if one is no directory.
+    """
+    found: dict[Path, Run] = {}
+    seen: set[Path] = set()
+    for place in places:
+        if not Path(place).is_dir():
+            raise InputError(f"{os.fspath(place)} is not a directory.", "Name a directory of runs.")
+        waiting = [Path(place)]
+        while waiting and len(seen) < _MOST_FOLDERS:
+            folder = waiting.pop()
+            if (real := folder.resolve()) in seen:
+                continue
+            seen.add(real)
+            if run := read_run(folder):
+                found[real] = run
+            inside = _INSIDE if run and run.kind == "training" else ()
+            waiting += (path for path in _folders(folder) if path.name not in inside)
+    return sorted(found.values(), key=lambda run: run.name)
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    """The directories in a directory; no links, and nothing hidden."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith((".", "__")):
+                yield folder / entry.name
+
+
+def read_run(folder: str | os.PathLike[str]) -> Run | None:
+    """The run in a directory; None if there is none."""
+    folder = Path(folder)
+    known = _kind_of(folder)
+    if known is None:
+        return None
+    kind, settings = known
+    what, numbers = kind.describe(settings, folder)
+    is_running = any(is_locked(folder / name) for name in kind.locks)
+    is_done = any((folder / name).is_file() for name in kind.done)
+    state: State = "running" if is_running else "done" if is_done else "stopped"
+    resume = ""
+    if state == "stopped":
+        task = _text(settings, "settings.task")
+        resume = kind.command.format(out=shlex.quote(str(folder)), task=shlex.quote(task))
+    size, when = _size(folder)
+    name = os.path.normpath(folder)
+    return Run(name, folder, kind.name, state, what, when, size, numbers, resume)
+
+
+def settings_of(run: Run) -> dict[str, Any]:
+    """All that decided the run, flat, by dotted keys."""
+    known = _kind_of(run.folder)
+    settings = known[1] if known else {}
+    inner = settings.get({"evaluation": "settings", "data": "run", "quickstart": "request"}.get(
+        run.kind, ""), settings)  # fmt: skip
+    flat = flatten(inner if isinstance(inner, dict) else settings)
+    return {key: value for key, value in flat.items() if key not in _UNSHOWN}
+
+
+def differing(one: Run, other: Run) -> dict[str, tuple[Any, Any]]:
+    """The settings that two runs do not share: key -> the value in each, None where it has none."""
+    first, second = settings_of(one), settings_of(other)
+    return {
+        key: (first.get(key), second.get(key))
+        for key in dict.fromkeys([*first, *second])
+        if first.get(key) != second.get(key)
+    }
+
+
+def shown_number(name: str, value: float) -> str:
+    """A number by its name: shares in percent, whole numbers whole."""
+    if name.startswith(("pass@", "best pass@", "accuracy")):
+        return f"{100 * value:.1f}%"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
+
+
+def shown_size(count: float) -> str:
+    """A number of bytes in a unit that makes it short."""
+    if count < 1000:
+        return f"{count:.0f} bytes"
+    for unit in ("kB", "MB"):
+        count /= 1000
+        if count < 1000:
+            return f"{count:,.1f} {unit}"
+    return f"{count / 1000:,.1f} GB"
+
+
+def shown_time(seconds: float) -> str:
+    """A time, given in seconds since 1970, as this machine's clock shows it."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+# --- deleting ---------------------------------------------------------------------------------
+
+
+def to_delete(folder: str | os.PathLike[str]) -> tuple[Run, list[Path], list[str]]:
+    """What deleting a run would remove.
+
+    Returns:
+        The run; its own files and directories; the names of what is not its own, which stays.
+
+    Raises:
+        InputError: if the directory is a link or holds no run, or the run or one in it is running.
+    """
+    folder = Path(folder)
+    if folder.is_symlink():
+        raise InputError(f"{folder} is a symbolic link.", "Name the directory it leads to.")
+    run = read_run(folder) if folder.is_dir() else None
+    if run is None:
+        raise InputError(f"{folder} holds no run.", "`codegen runs` lists the runs.")
+    own = _kind(run).own
+    entries = sorted(folder.iterdir())
+    mine = [path for path in entries if any(fnmatch.fnmatch(path.name, one) for one in own)]
+    for inner in (run, *_inner(mine)):
+        if inner.state == "running":
+            raise InputError(f"{inner.name} is running.", "Stop it first (Ctrl-C).")
+    return run, mine, [path.name for path in entries if path not in mine]
+
+
+def delete(folder: str | os.PathLike[str]) -> list[str]:
+    """Deletes a run's own files, and its directory if nothing else is in it.
+
+    The run is locked meanwhile, so one that starts at this moment is refused or refuses us.
+
+    Returns:
+        The names of what is not the run's own and stays.
+
+    Raises:
+        InputError: as :func:`to_delete`.
+    """
+    run, mine, others = to_delete(folder)
+    with ExitStack() as stack:
+        for inner in (run, *_inner(mine)):
+            for name in _kind(inner).locks:
+                if os.path.lexists(inner.folder / name):
+                    stack.enter_context(Journal(inner.folder / name))
+        for path in mine:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    if not others:
+        run.folder.rmdir()
+    return others
+
+
+def _inner(paths: Sequence[Path]) -> list[Run]:
+    return find_runs(path for path in paths if path.is_dir() and not path.is_symlink())
+
+
+# --- the kinds --------------------------------------------------------------------------------
+
+
+def _kind(run: Run) -> _Kind:
+    return next(kind for kind in _KINDS if kind.name == run.kind)
+
+
+def _kind_of(folder: Path) -> tuple[_Kind, dict[str, Any]] | None:
+    for kind in _KINDS:
+        for name in kind.settings:
+            if not (folder / name).is_file():
+                continue
+            row = read_object(folder / name)
+            if any(all(_dig(row, key) is not None for key in keys) for keys in kind.holds):
+                return kind, row
+    return None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object of a plain file, or of the first line of a journal; empty if it has none."""
+    try:
+        with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as file:
+            data = file.readline() if path.suffix == ".jsonl" else file.read(_MOST_BYTES)
+        row = json.loads(data)
+    except (OSError, ValueError, RecursionError, InputError):
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def _dig(row: Any, key: str) -> Any:
+    for part in key.split("."):
+        row = row.get(part) if isinstance(row, dict) else None
+    return row
+
+
+def _text(row: Any, key: str) -> str:
+    value = _dig(row, key)
+    return value if isinstance(value, str) else ""
+
+
+def _numbers(row: Any, keys: Mapping[str, str]) -> dict[str, float]:
+    found = {name: _dig(row, key) for name, key in keys.items()}
+    return {name: n for name, n in found.items() if type(n) in (int, float)}
+
+
+def _size(folder: Path) -> tuple[int, float]:
+    """Bytes of all files below, and when the last of those in the directory itself changed."""
+    size, when = 0, 0.0
+    for here, _, files in os.walk(folder):
+        for name in files:
+            with suppress(OSError):
+                found = Path(here, name).lstat()
+                size += found.st_size
+                when = max(when, found.st_mtime)
+    return size, when
+
+
+def _quickstart(plan: Mapping[str, Any], folder: Path) -> tuple[str, dict[str, float]]:
+    runs = read_object(folder / "report.json").get("runs")
+    rates = [
+        rate
+        for run in (runs if isinstance(runs, list) else [])
+        for rate in _numbers(run, {"pass@1": "score.estimates.1.value"}).values()
+    ]
+    what = f"{_text(plan, 'request.task')}, {_text(plan, 'request.model')}"
+    return what, {"best pass@1": max(rates)} if rates else {}
+
+
+def _training(recipe: Mapping[str, Any], folder: Path) -> tuple[str, dict[str, float]]:
+    result = read_object(folder / "train.json")
+    curves = {
+        "reward": _dig(result, "parts.reward"),
+        "held-out loss": result.get("evaluations"),
+        "loss": result.get("losses"),
+    }
+    numbers = {}
+    for name, points in curves.items():
+        last = points[-1] if isinstance(points, list) and points else None
+        if isinstance(last, list) and len(last) == 2 and type(last[1]) in (int, float):
+            numbers[name] = last[1]
+    if type(steps := recipe.get("steps")) is int and steps:
+        numbers["steps"] = steps
+    objective = _text(recipe, "objective") or "sft"
+    return f"{objective}, {_text(recipe, 'model')}", numbers
+
+
+def _search(settings: Mapping[str, Any], folder: Path) -> tuple[str, dict[str, float]]:
+    result = read_object(folder / "result.json")
+    numbers = _numbers(result, {"accuracy": "test.rate"})
+    return f"{_text(settings, 'task')}, {_text(settings, 'model')}", numbers
+
+
+def _data(manifest: Mapping[str, Any], _: Path) -> tuple[str, dict[str, float]]:
+    source = _dig(manifest, "run.source") or {}
+    spec = _text(source, "spec") or _text(source, "kind")
+    what = f"{_text(manifest, 'run.generator')}, {spec}"
+    keys = {"texts": "texts", "inputs": "counts.inputs", "kept": "counts.kept"}
+    return what, _numbers(manifest, keys)
+
+
+def _evaluation(settings: Mapping[str, Any], folder: Path) -> tuple[str, dict[str, float]]:
+    score = read_object(folder / "score.json")
+    task = _text(settings, "settings.task") or _text(score, "task")
+    model = _text(settings, "settings.model") or _text(score, "settings.model")
+    estimates = _dig(score, "estimates") or {}
+    ks = sorted((k for k in estimates if k.isdecimal()), key=int) if estimates else []
+    keys = {f"pass@{k}": f"estimates.{k}.value" for k in dict.fromkeys([*ks[:1], *ks[-1:]])}
+    return f"{task}, {model or 'unknown model'}", _numbers(score, {**keys, "samples": "samples"})
+
+
+_KINDS = (
+    _Kind(
+        "quickstart",
+        ("plan.json",),
+        (("request.task", "sizes"),),
+        ("report.json",),
+        (".lock",),
+        ("plan.json", ".lock", "report.*", "data", "train", "eval"),
+        _quickstart,
+        "codegen quickstart --out {out}",
+    ),
+    _Kind(
+        "training",
+        ("recipe.json",),
+        (("model", "steps", "learning_rate"),),
+        ("train.json",),
+        (".lock",),
+        ("recipe.json", "train.json", ".lock", "*.svg", "rollouts*.jsonl", *_INSIDE, "evaluations"),
+        _training,
+        "codegen finetune RECIPE -o output={out}",
+    ),
+    _Kind(
+        "search",
+        ("search.json",),
+        (("task", "model", "candidates"),),
+        ("result.json",),
+        ("log.jsonl",),
+        ("search.json", "log.jsonl", "result.json"),
+        _search,
+        "codegen cogex search ... --out {out}",
+    ),
+    _Kind(
+        "data",
+        ("manifest.json", ".partial/journal.jsonl"),
+        (("run.generator", "run.source"),),
+        ("manifest.json",),
+        (".partial/journal.jsonl",),
+        ("manifest.json", "data-*.jsonl", "rejects.jsonl", "kept.jsonl", "README.md", "card.md",
+         "decontamination*", ".partial"),
+        _data,
+        "codegen data ... --out {out}",
+    ),
+    _Kind(
+        "evaluation",
+        ("run.json", "score.json"),
+        (("settings.task", "settings.model"), ("task", "estimates", "statuses")),
+        ("samples.jsonl", "score.json"),
+        ("samples.partial.jsonl", "executions.jsonl"),
+        ("run.json", "samples.jsonl", "samples.partial.jsonl", "failed.jsonl", "scored.jsonl",
+         "executions.jsonl", "verdicts.jsonl", "score.json", "rewards.jsonl", "cell.json"),
+        _evaluation,
+        "codegen eval run {task} ... --out {out}",
+    ),
+)  # fmt: skip

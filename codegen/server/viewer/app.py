@@ -1,0 +1,513 @@
+"""The pages of ``codegen view``. Each is a function of its address, so every address can be kept.
+
+Nothing can be changed through them: there are only ``GET`` routes. The content security policy
+allows no script, style or connection but those of this server.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from codegen.catalog import (
+    differing,
+    read_object,
+    settings_of,
+    shown_number,
+    shown_size,
+    shown_time,
+)
+from codegen.evals.report import LossCurve, ScoredRun, compare_runs, diff_lines
+from codegen.evals.report.page import ASSETS as REPORT
+from codegen.evals.report.page import as_text, templates
+from codegen.evals.score import STATUSES
+from codegen.server.guard import Guard
+from codegen.server.requests import ServerLimits
+from codegen.server.viewer.library import Library, Source
+from codegen.server.viewer.records import (
+    Shown,
+    as_value,
+    facts_of,
+    kind_of,
+    preview_of,
+    show,
+)
+from codegen.server.viewer.tables import Row, Selection, Table
+
+_ASSETS = Path(__file__).parent / "assets"
+_A_PAGE = 50  # rows
+_MOST_LINES = 2000  # of a text that is compared
+_LONGEST_SEARCH = 300
+_FACET = "f."  # in front of a facet's name in an address
+_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+}
+
+
+class NotThere(Exception):
+    """An address that names nothing."""
+
+
+def make_app(library: Library, token: str | None, port: int, hosts: frozenset[str]) -> Guard:
+    """The whole application but the socket.
+
+    Args:
+        library: what is shown.
+        token, hosts: see :class:`~codegen.server.guard.Guard`.
+        port: where it is served; cookies of one host are shared by all its ports.
+    """
+    pages = {"/": index, "/run": run, "/rows": rows, "/row": row, "/diff": diff,
+             "/compare": compare, "/live": live, "/raw": raw}  # fmt: skip
+    routes = [
+        Route(path, functools.partial(_answer, library, page), methods=["GET"])
+        for path, page in pages.items()
+    ]
+    routes += [Route(f"/{name}", _asset) for name in ("style.css", "script.js")]
+    app = Starlette(routes=routes, exception_handlers={404: _no_page, 405: _no_page})
+    limits = ServerLimits(requests_per_s=1000.0, burst=2000)
+    return Guard(app, token, hosts, limits=limits, cookie=f"codegen-view-{port}")
+
+
+Page = Callable[[Library, QueryParams], Response]
+
+
+async def _answer(library: Library, page: Page, request: Request) -> Response:
+    """A page, made in a thread: an index may have to be made first."""
+    try:
+        response = await run_in_threadpool(page, library, request.query_params)
+    except NotThere as error:
+        response = _page("message.html", 404, title="Not found", message=str(error))
+    except IndexError:  # a file was cut between two looks at it
+        message = "The file has changed while it was read. Load the page again."
+        response = _page("message.html", 409, title="Changed", message=message)
+    response.headers.update(_HEADERS)
+    return response
+
+
+async def _no_page(_: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    return _page("message.html", status, title="Not found", message="There is no such page.")
+
+
+async def _asset(request: Request) -> Response:
+    """The report's styles and scripts, and our own after them."""
+    name = request.url.path[1:]
+    ours = {"style.css": ("report.css", "viewer.css"), "script.js": ("report.js", "viewer.js")}
+    folders = (REPORT, _ASSETS)
+    parts = [
+        (folder / file).read_text(encoding="utf-8")
+        for folder, file in zip(folders, ours[name], strict=True)
+    ]
+    kind = "text/css" if name == "style.css" else "text/javascript"
+    return PlainTextResponse("\n".join(parts), media_type=kind, headers=_HEADERS)
+
+
+def _page(name: str, status: int = 200, **values: object) -> Response:
+    own = {"url": url, "size": shown_size, "when": shown_time, "number": _number}
+    found = templates(as_text, _ASSETS).get_template(name, globals={**own, "FACET": _FACET})
+    return HTMLResponse(found.render({"live": "", "version": "", **values}).encode(), status)
+
+
+# --- addresses --------------------------------------------------------------------------------
+
+
+def url(path: str, *pairs: tuple[str, object], **given: object) -> str:
+    """The address of a page; empty parameters are left out."""
+    query = [(key, str(value)) for key, value in [*given.items(), *pairs] if value not in ("", 1)]
+    return path + ("?" + urlencode(query, errors="surrogatepass") if query else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What of a table an address names."""
+
+    source: Source
+    table: Table
+    wanted: Selection
+    page: int = 1
+
+    def link(self, path: str = "/rows", *, page: int = 1, **change: object) -> str:
+        """The address of this selection, or of another one of the same table."""
+        wanted = replace(self.wanted, **{k: v for k, v in change.items() if k in _SELECTION})
+        more = {k: v for k, v in change.items() if k not in _SELECTION}
+        return url(
+            path,
+            *((_FACET + name, value) for name, value in wanted.filters),
+            name=self.source.name,
+            table=self.table.name,
+            q=wanted.text,
+            sort=wanted.sort,
+            page=page,
+            **more,
+        )
+
+    def only(self, name: str, value: str) -> str:
+        """The address of the rows of this table with one value of a facet."""
+        return self.link(filters=((name, as_value(value)),), text="", sort="")
+
+    def reference(self, row: Row) -> str:
+        """Names a row of any table, for comparisons."""
+        return json.dumps([self.source.name, self.table.name, row.key])
+
+
+_SELECTION = ("filters", "text", "sort")
+
+
+def _source(library: Library, name: str) -> Source:
+    found = library.sources().get(name)
+    if found is None:
+        raise NotThere(f"There is no run or file {name!r} here.")
+    return found
+
+
+def _table(source: Source, name: str) -> Table:
+    if name not in source.tables:
+        raise NotThere(f"{source.name} has no table {name!r}.")
+    source.tables[name].refresh()
+    return source.tables[name]
+
+
+def _place(library: Library, query: QueryParams) -> Place:
+    source = _source(library, query.get("name", ""))
+    table = _table(source, query.get("table", ""))
+    filters = tuple(
+        (key.removeprefix(_FACET), value)
+        for key, value in query.multi_items()
+        if key.startswith(_FACET) and value
+    )
+    text = query.get("q", "").replace("\r\n", "\n")[:_LONGEST_SEARCH]
+    page = query.get("page", "1")
+    number = int(page) if page.isascii() and page.isdecimal() and len(page) < 9 else 1
+    return Place(source, table, Selection(filters, text, query.get("sort", "")), max(1, number))
+
+
+# --- pages ------------------------------------------------------------------------------------
+
+
+def index(library: Library, _: QueryParams) -> Response:
+    """All runs and files."""
+    sources = list(library.sources().values())
+    return _page(
+        "index.html",
+        title="Runs and data",
+        sources=sources,
+        places=[str(place) for place in library.places],
+        live=url("/live"),
+        version=_version(sources),
+    )
+
+
+def run(library: Library, query: QueryParams) -> Response:
+    """One run: what it is, what it gave, its settings, and the tables in it."""
+    source = _source(library, query.get("name", ""))
+    tables = [_table(source, name) for name in source.tables]
+    score = source.score
+    scored = [ScoredRun(source.name, score)] if score else []
+    others = [s for s in library.sources().values() if s.run and s is not source]
+    return _page(
+        "run.html",
+        title=source.name,
+        source=source,
+        tables=[Place(source, table, Selection()) for table in tables if len(table)],
+        score=score,
+        scored=scored,
+        seen=[s for s in STATUSES if score and score.statuses.get(s)],
+        charts=list(_charts(source)),
+        settings=settings_of(source.run) if source.run else {},
+        inner=[s for s in others if s.name.startswith(source.name + "/")],
+        others=others,
+        live=url("/live", name=source.name),
+        version=_version([source]),
+    )
+
+
+def rows(library: Library, query: QueryParams) -> Response:
+    """The rows of a table that fit, fifty at a time."""
+    place = _place(library, query)
+    chosen = place.table.select(place.wanted)
+    pages = max(1, -(-len(chosen) // _A_PAGE))
+    page = min(place.page, pages)
+    shown = place.table.rows([int(n) for n in chosen[_A_PAGE * (page - 1) : _A_PAGE * page]])
+    facets = place.table.facets()
+    numbers = place.table.numbers()
+    filters = dict(place.wanted.filters)
+    shown_in_label = ("problem", "step")
+    names = [name for name in facets if name not in (*filters, *shown_in_label)]
+    names = sorted(names, key=lambda name: name != "status")[:4]
+    return _page(
+        "rows.html",
+        title=f"{place.table.title} of {place.source.name}",
+        place=place,
+        filters=filters,
+        facets=facets,
+        names=names,
+        numbers=numbers[:4],
+        sorts=numbers,
+        lines=[_line(place, one, names, numbers[:4]) for one in shown],
+        found=len(chosen),
+        page=page,
+        pages=pages,
+        size_of_page=_A_PAGE,
+        live=url("/live", name=place.source.name, table=place.table.name),
+        version=_version([place.source], place.table),
+    )
+
+
+def _line(
+    place: Place, one: Row, names: Sequence[str], numbers: Sequence[str]
+) -> dict[str, object]:
+    facts = facts_of(one.value)
+    judged = facts_of(one.verdict)
+    facets, known = {**judged.facets, **facts.facets}, {**judged.numbers, **facts.numbers}
+    return {
+        "link": place.link("/row", page=place.page, n=one.key),
+        "reference": place.reference(one),
+        "label": facts.label or f"Row {one.line + 1}",
+        "facets": [facets.get(name, "") for name in names],
+        "numbers": [known.get(name) for name in numbers],
+        "preview": preview_of(one.value),
+    }
+
+
+def row(library: Library, query: QueryParams) -> Response:
+    """One row, with the ones before and after it among those that fit."""
+    place = _place(library, query)
+    number = place.table.number_of(query.get("n", ""))
+    if number is None:
+        raise NotThere(f"{place.source.name} has no row {query.get('n', '')!r}.")
+    (one,) = place.table.rows([number])
+    chosen = place.table.select(place.wanted)
+    (at,) = (chosen == number).nonzero()
+    position = int(at[0]) if len(at) else None
+    near = {"before": "", "after": ""}
+    for name, step in (("before", -1), ("after", 1)):
+        to = -1 if position is None else position + step
+        if 0 <= to < len(chosen):
+            (other,) = place.table.rows([int(chosen[to])])
+            near[name] = place.link("/row", n=other.key, page=to // _A_PAGE + 1)
+    shown = _shown(place.source, one)
+    return _page(
+        "row.html",
+        title=shown.label or f"Row {one.line + 1}",
+        place=place,
+        row=one,
+        shown=shown,
+        near=near,
+        position=position,
+        found=len(chosen),
+        back=place.link(page=1 if position is None else position // _A_PAGE + 1),
+        reference=place.reference(one),
+        raw=url("/raw", name=place.source.name, table=place.table.name, n=one.key),
+        alike=list(_alike(library, place, one)),
+    )
+
+
+def _alike(library: Library, place: Place, one: Row) -> Iterator[tuple[str, str]]:
+    """Where else the problem of a sample was answered: (title, address)."""
+    if not isinstance(one.value, dict) or not isinstance(one.value.get("problem_id"), str):
+        return
+    problem = one.value["problem_id"]
+    yield "all samples of this problem", place.only("problem", problem)
+    task = place.source.score.task if place.source.score else None
+    for source in library.sources().values():
+        if source is not place.source and task and source.score and source.score.task == task:
+            other = Place(source, source.tables["samples"], Selection())
+            yield f"the same problem in {source.name}", other.only("problem", problem)
+
+
+def _shown(source: Source, one: Row) -> Shown:
+    program = ""
+    if kind_of(one.value) == "sample":
+        program = source.program_of(one.value)
+    return show(one.value, one.verdict, program)
+
+
+def raw(library: Library, query: QueryParams) -> Response:
+    """One row as its JSON."""
+    place = _place(library, query)
+    number = place.table.number_of(query.get("n", ""))
+    if number is None:
+        raise NotThere(f"{place.source.name} has no row {query.get('n', '')!r}.")
+    (one,) = place.table.rows([number])
+    content = {"row": one.value, **({"verdict": one.verdict} if one.verdict else {})}
+    return Response(json.dumps(content), media_type="application/json")  # as ASCII, with escapes
+
+
+def diff(library: Library, query: QueryParams) -> Response:
+    """Two rows side by side, and the difference of their texts."""
+    named = query.getlist("row")
+    if len(named) != 2:
+        message = f"{len(named)} rows are selected; select two to compare them."
+        return _page("message.html", 400, title="Compare two rows", message=message)
+    pairs = [_referred(library, reference) for reference in named]
+    shown = [_shown(place.source, one) for place, one in pairs]
+    texts = [one.main.splitlines()[:_MOST_LINES] for one in shown]
+    names = dict.fromkeys(name for one in shown for name in one.facts)
+    return _page(
+        "diff.html",
+        title="Two records compared",
+        sides=[
+            {
+                "shown": one,
+                "link": place.link("/row", n=row.key),
+                "where": f"{place.table.title.lower()} of {place.source.name}",
+            }
+            for (place, row), one in zip(pairs, shown, strict=True)
+        ],
+        facts=[(name, [one.facts.get(name, "") for one in shown]) for name in names],
+        lines=list(diff_lines(*texts)),
+        is_equal=shown[0].main == shown[1].main,
+    )
+
+
+def _referred(library: Library, reference: str) -> tuple[Place, Row]:
+    try:
+        name, table, key = map(str, json.loads(reference))
+    except (ValueError, TypeError, RecursionError):
+        raise NotThere("The address names no row.") from None
+    source = _source(library, name)
+    place = Place(source, _table(source, table), Selection())
+    number = place.table.number_of(key)
+    if number is None:
+        raise NotThere(f"{name} has no row {key!r}.")
+    return place, place.table.rows([number])[0]
+
+
+def compare(library: Library, query: QueryParams) -> Response:
+    """Two runs: the settings that differ, their scores problem by problem, their curves."""
+    named = query.getlist("run")
+    if len(named) != 2 or named[0] == named[1]:
+        message = f"{len(set(named))} runs are selected; select two to compare them."
+        return _page("message.html", 400, title="Compare two runs", message=message)
+    sources = [_source(library, name) for name in named]
+    runs = [source.run for source in sources]
+    if None in runs:
+        raise NotThere("Files have no settings to compare; compare their rows.")
+    first, second = (one for one in runs if one)
+    scored = [ScoredRun(s.name, s.score) for s in sources if s.score]
+    comparisons = compare_runs(scored) if len(scored) == 2 else []
+    for source in sources:
+        for name in source.tables:
+            _table(source, name)
+    return _page(
+        "compare.html",
+        title="Two runs compared",
+        sources=sources,
+        settings=differing(first, second),
+        numbers=[(n, [one.numbers.get(n) for one in (first, second)])
+                 for n in dict.fromkeys([*first.numbers, *second.numbers])],
+        comparisons=comparisons,
+        problems=list(_changed(sources)) if comparisons else [],
+        charts=list(_charts(*sources)),
+    )  # fmt: skip
+
+
+def _changed(sources: Sequence[Source]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """The problems whose share of passed samples differs: its id, and the counts with links."""
+    scores = [source.score for source in sources]
+    counts = [score.counts if score else {} for score in scores]
+    for problem in counts[0]:
+        pair = [of.get(problem) for of in counts]
+        if all(pair) and len({one.c / one.n for one in pair if one}) == 2:
+            yield problem, [
+                (f"{one.c} of {one.n}",
+                 Place(s, s.tables["samples"], Selection()).only("problem", problem))
+                for one, s in zip(pair, sources, strict=True)
+                if one
+            ]  # fmt: skip
+
+
+def live(library: Library, query: QueryParams) -> Response:
+    """What changes when anything on a page does."""
+    if "name" not in query:
+        return JSONResponse({"version": _version(list(library.sources().values()))})
+    source = _source(library, query["name"])
+    table = _table(source, query["table"]) if "table" in query else None
+    return JSONResponse({"version": _version([source], table)})
+
+
+def _version(sources: Sequence[Source], table: Table | None = None) -> str:
+    if table is not None:
+        return f"{table.version}"
+    return str(hash(tuple((s.name, s.run.state, s.run.bytes) if s.run else s.name
+                          for s in sources)))  # fmt: skip
+
+
+# --- curves -----------------------------------------------------------------------------------
+
+
+def _charts(*sources: Source) -> Iterator[tuple[str, list[LossCurve]]]:
+    """(quantity, curves) of trainings, finished or not."""
+    found: dict[str, list[LossCurve]] = {}
+    for source in sources:
+        if source.run is None or source.run.kind != "training":
+            continue
+        for quantity, name, points in _points(source):
+            label = f"{source.name}{name}" if len(sources) > 1 else name or quantity
+            if len({value for _, value in points}) > 1:
+                found.setdefault(quantity, []).append(LossCurve(label.strip(), points))
+    yield from found.items()
+
+
+def _points(source: Source) -> Iterator[tuple[str, str, list[tuple[float, float]]]]:
+    rollouts = source.tables.get("rollouts")
+    if rollouts is not None and len(rollouts):
+        yield "Reward", "", [*rollouts.by_step("reward")]
+        yield "Share of samples", " solved", [*rollouts.by_step("solved", "yes")]
+    result = read_object(source.folder / "train.json") or _so_far(source.folder)
+    for key, quantity, name in (
+        ("losses", "Loss", ""),
+        ("evaluations", "Loss", " held-out"),
+        ("learning_rates", "Learning rate", ""),
+    ):
+        points = result.get(key)
+        if isinstance(points, list) and not (key == "losses" and rollouts and len(rollouts)):
+            yield quantity, name, [(p[0], p[1]) for p in points if _is_point(p)]
+
+
+def _is_point(point: Any) -> bool:
+    return isinstance(point, list) and len(point) == 2 and all(
+        type(number) in (int, float) for number in point
+    )  # fmt: skip
+
+
+def _so_far(folder: Path) -> dict[str, Any]:
+    """The curves of a run that is not finished, from its latest checkpoint."""
+    states = [
+        path / "trainer_state.json"
+        for path in (folder / "checkpoints").glob("checkpoint-*")
+        if path.name.rpartition("-")[2].isdecimal()
+    ]
+    if not states:
+        return {}
+    latest = max(states, key=lambda path: int(path.parent.name.rpartition("-")[2]))
+    log = read_object(latest).get("log_history")
+    lines = [line for line in log if isinstance(line, dict)] if isinstance(log, list) else []
+
+    def curve(key: str) -> list[list[Any]]:
+        return [[line.get("step"), line[key]] for line in lines if key in line]
+
+    return {
+        "losses": curve("loss"),
+        "evaluations": curve("eval_loss"),
+        "learning_rates": curve("learning_rate"),
+    }
+
+
+def _number(name: str, value: float | None) -> str:
+    return "" if value is None else shown_number(name, value)

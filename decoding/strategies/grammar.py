@@ -1,0 +1,53 @@
+"""Decoding within a grammar: tokens after which no text of the grammar is left are never chosen.
+
+By llguidance (Rust), which keeps one parser a row and says after each token which tokens may come
+next; an end of the sequence only where the text is whole.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from llguidance import LLMatcher, LLTokenizer
+from llguidance.gbnf_to_lark import gbnf_to_lark
+from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
+
+from codegen.decoding.loop import Batch, Strategy
+
+
+class InGrammar(Strategy):
+    """Plain decoding of texts of one grammar.
+
+    Args:
+        tokenizer: the model's, with as many tokens as its logits.
+        gbnf: the grammar, in llama.cpp's notation.
+        rows: how many rows there are.
+
+    Raises:
+        ValueError: if the grammar can't be read; says why.
+    """
+
+    def __init__(self, tokenizer: LLTokenizer, gbnf: str, rows: int) -> None:
+        try:
+            lark = gbnf_to_lark(gbnf)
+        except Exception as error:
+            raise ValueError(str(error)) from error
+        self._parsers = [LLMatcher(tokenizer, lark, log_level=0) for _ in range(rows)]
+        if error := self._parsers[0].get_error():
+            raise ValueError(error)
+        self._read = [0] * rows
+        self._mask = allocate_token_bitmask(1, tokenizer.vocab_size)
+
+    def adjust(self, batch: Batch, logits: torch.Tensor) -> None:
+        """See :class:`Strategy`."""
+        for i, number in enumerate(batch.numbers):
+            row, parser = batch.rows[number], self._parsers[number]
+            if row.finish:
+                continue
+            parser.consume_tokens(row.tokens[self._read[number] :])
+            self._read[number] = len(row.tokens)
+            fill_next_token_bitmask(parser, self._mask)
+            bits = np.unpackbits(self._mask.view(np.uint8), bitorder="little")
+            allowed = torch.from_numpy(bits[: logits.shape[1]].astype(bool)).to(logits.device)
+            logits[i, : len(allowed)].masked_fill_(~allowed, -torch.inf)
+            logits[i, len(allowed) :] = -torch.inf

@@ -1,0 +1,104 @@
+"""Whether rows are a right answer: in any order unless it was asked for, columns in any order,
+numbers to four places, texts without regard to case.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+from codegen.sqlnet.databases import DatabaseError, StatementLimits
+from codegen.sqlnet.databases.files import Database
+from codegen.sqlnet.query import Statement, UnsafeSQLError
+
+_MOST_COLUMNS = 6  # of an answer whose columns may be in another order
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Rows that are a right answer.
+
+    Attributes:
+        rows: the rows.
+        ordered: whether their order counts.
+        exact: whether further columns make an answer wrong.
+    """
+
+    rows: tuple[tuple[Any, ...], ...]
+    ordered: bool = False
+    exact: bool = True
+
+
+def ran(database: Database, query: str, limits: StatementLimits) -> Expected | None:
+    """What a gold query gives, behind the engine's guards but not the gate's list; None if it
+    can't be run.
+    """
+    try:
+        rows = database.engine.query(Statement(query, (), database.dialect), limits)
+    except (DatabaseError, UnsafeSQLError):
+        return None
+    return Expected(rows.rows, bool(re.search(r"\border\s+by\b", query, re.IGNORECASE)))
+
+
+def same_rows(found: Sequence[Sequence[Any]], expected: Expected) -> bool:
+    """Whether rows are the expected ones; see the module."""
+    how = {"ordered": expected.ordered, "exact": expected.exact}
+    return equal_rows(found, expected.rows, plain=_plain, **how)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.strip().casefold()
+    found = rounded(value)
+    return found if type(found) is float else repr(value)
+
+
+def equal_rows(
+    found: Sequence[Sequence[Any]],
+    wanted: Sequence[Sequence[Any]],
+    *,
+    ordered: bool,
+    exact: bool = True,
+    plain: Callable[[Any], Any] | None = None,
+) -> bool:
+    """Whether two results are equal: rows in any order unless ``ordered``, columns in any order.
+
+    Args:
+        found: what may have further columns, unless ``exact``.
+        wanted: what it is compared with.
+        plain: what of a cell is compared; by default the cell, numbers to four places, as Spider's
+            execution accuracy nearly does.
+    """
+    if len(found) != len(wanted):
+        return False
+    if not wanted:
+        return True
+    width, given = len(wanted[0]), len(found[0])
+    if given < width or (exact and given != width):
+        return False
+    left, right = ([tuple(map(plain or rounded, row)) for row in rows] for rows in (found, wanted))
+    orders: Iterable[Sequence[int]] = (range(width),)
+    if given <= _MOST_COLUMNS:
+        columns = [Counter(row[i] for row in left) for i in range(given)]
+        needed = [Counter(row[i] for row in right) for i in range(width)]
+        orders = (
+            order
+            for order in permutations(range(given), width)
+            if all(columns[i] == needed[j] for j, i in enumerate(order))
+        )
+    for order in orders:
+        picked = [tuple(row[i] for i in order) for row in left]
+        if picked == right if ordered else Counter(picked) == Counter(right):
+            return True
+    return False
+
+
+def rounded(value: Any) -> Any:
+    """A number to four places; anything else as it is."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value
+    return round(float(value), 4)

@@ -1,0 +1,169 @@
+"""A device that is not there: tensors on it are computed on the CPU, and what would cross between
+it and the host is counted.
+
+Operations between its tensors and others fail as a GPU's do. A copy each way is counted, and so is
+what makes the host wait: a scalar that is read, indices by truth values, ``nonzero``.
+"""
+
+from __future__ import annotations
+
+import types
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter, tree_map
+from torch.utils.backend_registration import _DummyDeviceGuard
+
+DEVICE = torch.device("privateuseone", 0)
+# Where the device is named or entered PyTorch looks for these; operations never get so far.
+if not hasattr(torch, "privateuseone"):
+    _module = types.SimpleNamespace(
+        _lazy_init=lambda: None, _is_in_bad_fork=lambda: False, manual_seed_all=lambda seed: None
+    )
+    torch._register_device_module("privateuseone", _module)  # type: ignore
+    torch._C._acc.register_python_privateuseone_device_guard(_DummyDeviceGuard())  # type: ignore
+_aten = torch.ops.aten
+_WAITS = (
+    _aten._local_scalar_dense, _aten.item, _aten.is_nonzero, _aten.nonzero, _aten.masked_select,
+    _aten.equal, _aten.unique_dim, _aten._unique2,
+)  # fmt: skip
+_INDEXED = (_aten.index, _aten.index_put_, _aten.index_put)
+
+
+class OnDevice(torch.Tensor):
+    """A tensor of the device; ``held`` is the same on the CPU."""
+
+    held: torch.Tensor
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    @staticmethod
+    def __new__(cls, held: torch.Tensor) -> Any:
+        made = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls, held.size(), strides=held.stride(), storage_offset=held.storage_offset(),
+            dtype=held.dtype, device=DEVICE,
+        )  # fmt: skip
+        made.held = held
+        return made
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        raise RuntimeError(f"{func} on the device, outside of its block")
+
+
+class _Lists(TorchFunctionMode):
+    """Between lists and the device there is a copy, as with a GPU."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in (torch.tensor, torch.as_tensor) and "device" in kwargs:
+            device = torch.device(kwargs.pop("device") or "cpu")
+            return func(*args, **kwargs).to(device)
+        if func is torch.Tensor.tolist:
+            return func(args[0].cpu())
+        return func(*args, **kwargs)
+
+
+class CountedDevice(TorchDispatchMode):
+    """Within its block :data:`DEVICE` is there.
+
+    Attributes:
+        crossings: how often something came ``up`` or ``down``, or made the host ``wait``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.crossings: Counter[str] = Counter()
+        self._lists = _Lists()
+
+    def __enter__(self) -> Self:
+        self._lists.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._lists.__exit__(*error)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        names = (argument.name for argument in func._schema.arguments)
+        given: dict[str, Any] = dict(zip(names, args, strict=False)) | dict(kwargs or {})
+        tensors = [t for t in tree_iter(given) if isinstance(t, torch.Tensor)]
+        ours = [t for t in tensors if isinstance(t, OnDevice)]
+        others = [t for t in tensors if t.dim() and not isinstance(t, OnDevice)]
+        there = bool(ours)
+        if given.get("device") is not None:
+            there = torch.device(given["device"]).type == DEVICE.type
+        if not ours and not there:
+            return func(*args, **(kwargs or {}))
+        if func.overloadpacket in (_aten.to, _aten._to_copy, _aten.copy_):
+            source = given["src"] if "src" in given else given["self"]
+            there = isinstance(given["self"], OnDevice) if "src" in given else there
+            if there != isinstance(source, OnDevice):
+                self.crossings["up" if there else "down"] += 1
+        elif others and func.overloadpacket in _INDEXED:
+            self.crossings["up"] += len(others)
+        elif ours and others:
+            raise RuntimeError(f"{func}: tensors of the host and of the device")
+        elif func.overloadpacket in _WAITS or _by_truth(func, given):
+            self.crossings["wait"] += 1
+        if given.get("device") is not None:
+            given["device"] = torch.device("cpu")
+        held = tree_map(lambda t: t.held if isinstance(t, OnDevice) else t, given)
+        first = next(iter(given.values()), None)
+        found = func(**held)
+        if isinstance(first, OnDevice) and found is first.held and there:
+            return first  # in place, or nothing to do
+        if not there:
+            return found
+        return tree_map(lambda t: OnDevice(t) if isinstance(t, torch.Tensor) else t, found)
+
+
+def _by_truth(func: Any, given: dict[str, Any]) -> bool:
+    if func.overloadpacket not in _INDEXED:
+        return False
+    kinds = [t.dtype for t in given["indices"] if t is not None]
+    return torch.bool in kinds or torch.uint8 in kinds
+
+
+@contextmanager
+def moved(*models: torch.nn.Module) -> Iterator[None]:
+    """Models on the device, within the block of a :class:`CountedDevice`."""
+    tables: list[dict[str, Any]] = [
+        table
+        for model in models
+        for module in model.modules()
+        for table in (module._parameters, module._buffers)
+    ]
+    before = [dict(table) for table in tables]
+    known: dict[int, OnDevice] = {}
+    for table in tables:
+        for name, tensor in table.items():
+            if tensor is not None:
+                table[name] = known.setdefault(id(tensor), OnDevice(tensor.detach()))
+    try:
+        yield
+    finally:
+        for table, kept in zip(tables, before, strict=True):
+            table.update(kept)
+
+
+def watched(strategy: Any, device: CountedDevice) -> list[Counter[str]]:
+    """What crosses in each round of a strategy, as it decodes: of the rounds before and behind
+    which the batch has the same rows.
+    """
+    rounds: list[Counter[str]] = []
+    before: list[tuple[Counter[str], list[int]]] = []
+    propose = strategy.propose
+
+    def proposing(batch: Any) -> Any:
+        before.append((Counter(device.crossings), list(batch.numbers)))
+        if [rows for _, rows in before[-3:]] == [before[-1][1]] * 3:
+            rounds.append(before[-1][0] - before[-2][0])
+        return propose(batch)
+
+    strategy.propose = proposing
+    return rounds

@@ -1,0 +1,123 @@
+"""Attention that reads the cache in place: models decode as they do by masks, kernel or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from codegen.decoding import attention, passes
+from codegen.decoding.loop import Row, decode
+from codegen.decoding.rows import CachedRows
+from codegen.decoding.strategies.rsd import RecursiveSpeculation, StochasticBeam
+from codegen.kernels import tree_attention as kernel
+from tests.decoding.test_architectures import CHECKS, made, table
+
+QUICK = ("qwen2", "gemma2", "gpt_oss")  # windows beside full attention; soft caps; sinks
+OTHERS = [name for name, works in table().items() if works["drafts"] and name not in QUICK]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shapes of the tables that attention was given."""
+    seen: list[tuple[int, ...]] = []
+
+    def counted(*given: Any) -> torch.Tensor:
+        seen.append(tuple(given[3].shape))
+        return kernel.tree_attention(*given)
+
+    monkeypatch.setattr(attention, "tree_attention", counted)
+    return seen
+
+
+@pytest.mark.parametrize(
+    "name", [*QUICK, *(pytest.param(name, marks=pytest.mark.long) for name in OTHERS)]
+)
+def test_architectures_decode_as_by_whole_prefixes(name, calls) -> None:
+    model = made(name)
+    if not attention.exchange(model):
+        pytest.skip("its attention cannot be exchanged")
+    assert CachedRows(model, 8).in_place
+    CHECKS["in a batch"](model)
+    CHECKS["drafts"](model)
+    attends = any(hasattr(module, "num_key_value_groups") for module in model.modules())
+    assert calls or not attends
+    assert not calls or max(width for _, width, _ in calls) > 1
+
+
+def test_trees_of_a_draft_model(calls) -> None:
+    """Both models; the draft feeds a level whose ancestors are in its cache already."""
+    texts = []
+    for in_place in (False, True):
+        target, draft = made("llama"), made("llama")
+        with torch.no_grad():
+            for weight in draft.parameters():
+                weight += 0.02 * torch.randn(
+                    weight.shape, generator=torch.Generator().manual_seed(1)
+                )
+        if in_place:
+            assert attention.exchange(target) and attention.exchange(draft)
+        rows = [Row([5, 9, 20, 31], []), Row([7], [])]
+        strategy = RecursiveSpeculation(draft, StochasticBeam(3, 3), [1, 2])
+        decode(target, rows, max_new_tokens=12, temperature=0.8, top_p=0.9, eos=frozenset(),
+               strategy=strategy)  # fmt: skip
+        texts.append([row.tokens for row in rows])
+        assert strategy.accepted
+    assert texts[0] == texts[1]
+    assert {width for _, width, _ in calls} >= {1, 4, 7, 10}
+
+
+def test_masks_and_no_masks_stay_what_they_were() -> None:
+    """Outside the loop: left padding, none at all, training's gradients; soft caps included."""
+    for name in ("llama", "gemma2", "gpt_oss"):
+        plain, exchanged = made(name), made(name)
+        assert attention.exchange(exchanged)
+        ids = torch.tensor([[0, 0, 5, 9, 20, 31, 8, 7, 6, 5, 4, 3, 2, 9, 8], [*range(4, 19)]])
+        for mask in (None, ids > 0):
+            given = {"input_ids": ids} | ({} if mask is None else {"attention_mask": mask.long()})
+            one, other = (model(**given).logits for model in (plain, exchanged))
+            torch.testing.assert_close(one[:, 2:], other[:, 2:], atol=1e-5, rtol=1e-5)
+        exchanged(ids).logits.sum().backward()
+        assert all(p.grad is not None for p in exchanged.model.layers[0].self_attn.parameters())
+
+
+@pytest.mark.long
+def test_compiled_it_is_one_operation() -> None:
+    """No break in the graph of a whole pass, and the same logits."""
+    model = made("gemma2")
+    assert attention.exchange(model)
+    ids = torch.tensor([[5, 9, 20, 31]])
+    chain = torch.ones(1, 4, 4, dtype=torch.bool).tril()
+    table = kernel.pack(torch.tensor([0]), chain)[:, None]
+    masks = dict.fromkeys(("full_attention", "sliding_attention"), table)
+
+    def logits() -> torch.Tensor:
+        return model(ids, attention_mask=masks, use_cache=False).logits
+
+    with torch.inference_mode():
+        expected = logits()
+        found = torch.compile(logits, backend="eager", fullgraph=True)()
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_model_on_a_cpu_keeps_its_attention() -> None:
+    model = made("llama")
+    assert not passes.read_in_place(model)
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_a_model_is_tried_before_it_reads_in_place(monkeypatch) -> None:
+    """As on a GPU; one that does otherwise by a table keeps its masks."""
+    monkeypatch.setattr(passes, "_has_kernels", lambda model: True)
+    for name, expected in (("llama", True), ("gemma2", True), ("bamba", True), ("mpt", False)):
+        model = made(name)
+        before = model.config._attn_implementation
+        assert passes.read_in_place(model) == expected
+        after = model.config._attn_implementation
+        assert after == (attention.IN_PLACE if expected else before)
+        assert passes.read_in_place(model) == expected
+    model = made("llama")
+    monkeypatch.setattr(attention, "tree_attention", lambda q, *_: torch.zeros_like(q))
+    assert not passes.read_in_place(model) and model.config._attn_implementation == "sdpa"
+    CHECKS["in a batch"](model)

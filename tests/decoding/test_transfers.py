@@ -1,0 +1,172 @@
+"""What a round of the loop copies between host and device, on a device that counts it.
+
+The device (:mod:`counted_device`) refuses to mix its tensors with the host's, so these are also
+tests that nothing was left behind: what is decoded there is what is decoded on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from counted_device import DEVICE, CountedDevice, OnDevice, moved, watched
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from codegen.decoding.drafts import Context, CursorDrafter, RecyclingDrafter, SuffixDrafter
+from codegen.decoding.healing import Vocabulary
+from codegen.decoding.loop import Backspace, Batch, Row, Strategy, decode
+from codegen.decoding.passes import ModelPass
+from codegen.decoding.rpg.methods import Method, Penalised
+from codegen.decoding.rpg.options import read_options
+from codegen.decoding.strategies import rsd
+from codegen.decoding.strategies.speculative import Speculation
+
+PROMPTS = [[3, 7, 9, 3, 7, 9, 3, 7], [5], [11, 12, 13, 14], [40, 3], [1, 2, 3, 1, 2, 3], [9],
+           [8, 8], [30, 31, 32]]  # fmt: skip
+NEW = 14
+BKSPC = 17
+TOKENS = [bytes([65 + i]) for i in range(60)]
+
+
+class Forgetful(Backspace):
+    """Takes every third token back."""
+
+    def adjust(self, batch: Batch, logits: torch.Tensor) -> None:
+        if batch.made[batch.numbers[0]] % 3 == 2:
+            logits[:, self.backspace] = 50.0
+        super().adjust(batch, logits)
+
+
+def _edit(count: int) -> Strategy:
+    original = Context(original=list(range(3, 50)))
+    return Speculation([CursorDrafter(tree=True) for _ in range(count)], [original] * count)
+
+
+MAKERS: dict[str, Callable[[int, Any], Strategy]] = {
+    "plain": lambda count, draft: Strategy(),
+    "penalised": lambda count, draft: Penalised(
+        Method.of(read_options("repetition_penalty", {}), TOKENS)
+    ),
+    "rpg": lambda count, draft: Penalised(Method.of(read_options("rpg", {}), TOKENS)),
+    "backspace": lambda count, draft: Forgetful(BKSPC),
+    "suffix": lambda count, draft: Speculation([SuffixDrafter() for _ in range(count)]),
+    "edit": lambda count, draft: _edit(count),
+    "recycling": lambda count, draft: Speculation([RecyclingDrafter() for _ in range(count)]),
+    "rsd": lambda count, draft: rsd.RecursiveSpeculation(
+        draft, rsd.StochasticBeam(3, 2), list(range(count))
+    ),
+    "rsd-c": lambda count, draft: rsd.RecursiveSpeculation(
+        draft, rsd.ConstantBranching((2, 2)), list(range(count))
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def models() -> list[Any]:
+    """A target, and a draft near it."""
+    made: list[Any] = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=60, hidden_size=16, intermediate_size=24, num_hidden_layers=1,
+            num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512,
+            initializer_range=0.5,
+        )  # fmt: skip
+        made.append(LlamaForCausalLM(config).float().eval())
+    with torch.no_grad():
+        for weight in made[1].parameters():
+            weight += 0.05 * torch.randn(weight.shape)
+    return made
+
+
+@pytest.fixture
+def generators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device's random numbers are the CPU's."""
+    made = torch.Generator
+    monkeypatch.setattr(torch, "Generator", lambda device=None: made())
+
+
+def rows_of(count: int) -> list[Row]:
+    uniforms = torch.rand(count, NEW, generator=torch.Generator().manual_seed(1)).tolist()
+    return [Row(list(p), u) for p, u in zip(PROMPTS, uniforms, strict=False)]
+
+
+def test_the_device_counts() -> None:
+    """One each for what a GPU would copy or wait for; mixing devices fails."""
+    with torch.inference_mode(), CountedDevice() as device:
+        there = torch.tensor([[1, 2], [3, 4]], device=DEVICE)
+        assert isinstance(there, OnDevice) and there.device == DEVICE
+        assert device.crossings == {"up": 1}
+        there += torch.ones(2, dtype=torch.long).to(DEVICE)
+        assert there.tolist() == [[2, 3], [4, 5]]
+        assert device.crossings == {"up": 2, "down": 1}
+        assert bool((there > 1).all()) and int(there[0, 1]) == 3
+        _ = there[there > 2], there.nonzero()
+        assert device.crossings == {"up": 2, "down": 1, "wait": 4}
+        _ = there[torch.tensor([0])]
+        assert device.crossings["up"] == 3
+        with pytest.raises(RuntimeError, match="of the host and of the device"):
+            _ = there + torch.ones(2)
+        view = torch.zeros(2, 2, device=DEVICE)[:, 1]
+        view.fill_(torch.arange(3, device=DEVICE).sum())
+        assert view.tolist() == [3, 3] and view.stride() == (2,)
+    with pytest.raises(RuntimeError, match="outside"):
+        _ = there + 1
+
+
+@pytest.mark.parametrize(("count", "temperature"), [(1, 0), (8, 0.8)])
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_round_copies_once_each_way(
+    models: list[Any], generators: None, name: str, count: int, temperature: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """What was chosen comes down; drafts or penalties go up, and nothing where there are none. The
+    host never waits for anything else, and passes have few shapes.
+    """
+    options: dict[str, Any] = {"max_new_tokens": NEW, "temperature": temperature, "top_p": 0.9}
+    options["eos"] = frozenset()
+    target, draft = models
+    wanted, found = rows_of(count), rows_of(count)
+    decode(target, wanted, **options, strategy=MAKERS[name](count, draft))
+    shapes: set[tuple[int, int]] = set()
+    run = ModelPass.run
+
+    def running(self: ModelPass) -> torch.Tensor:
+        shapes.add((self.size, self.cache.slots.end))
+        return run(self)
+
+    monkeypatch.setattr(ModelPass, "run", running)
+    with torch.inference_mode(), CountedDevice() as device, moved(*models):
+        strategy = MAKERS[name](count, draft)
+        seen = watched(strategy, device)
+        decode(target, found, **options, strategy=strategy)
+    assert [row.tokens for row in found] == [row.tokens for row in wanted]
+    assert seen
+    for crossings in seen:
+        assert crossings["down"] == 1 and not crossings["wait"]
+        assert crossings["up"] <= (name != "plain")
+    fixed = "rsd" in name  # the width of its trees never changes
+    assert all(slots == 256 and (fixed or width & (width - 1) == 0) for width, slots in shapes)
+
+
+def test_rows_come_and_go_there(models: list[Any]) -> None:
+    """More rows than fit, ended by tokens and by their reader, some of them healed."""
+    vocabulary = Vocabulary(TOKENS)
+
+    def texts() -> list[tuple[list[int], str | None]]:
+        rows = rows_of(8)
+        for row in rows[::3]:
+            row.rest = TOKENS[row.prompt[0]] + TOKENS[20]
+        decode(
+            models[0], rows, max_new_tokens=NEW, temperature=0.9, top_p=0.8, width=3,
+            eos=frozenset(range(50, 60)), vocabulary=vocabulary,
+            on_token=lambda number, token: number == 4 and len(rows[4].tokens) == 5,
+        )  # fmt: skip
+        return [(row.tokens, row.finish) for row in rows]
+
+    wanted = texts()
+    assert {finish for _, finish in wanted} == {"eos", "stop", "length"}
+    with torch.inference_mode(), CountedDevice(), moved(models[0]):
+        assert texts() == wanted

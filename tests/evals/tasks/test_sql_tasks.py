@@ -1,0 +1,128 @@
+"""Questions on databases: judged by rows, whatever the statement looks like; nothing is written."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from codegen.errors import InputError
+from codegen.evals import tasks
+from codegen.evals.tasks.sql import Spider
+from codegen.records import Sample, Verdict
+from codegen.sqlnet.query import Statement
+from codegen.sqlnet.sql import with_values
+
+ROWS = [
+    {"question": "How many?", "db_id": "zoo", "query": "SELECT count(*) FROM animal"},
+    {"question": "Oldest?", "db_id": "zoo", "SQL": "SELECT name FROM animal ORDER BY age DESC",
+     "evidence": "old means a high age", "difficulty": "simple"},
+    {"question": "Who will win?", "db_id": "zoo", "answerable": False},
+]  # fmt: skip
+
+
+def make(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with sqlite3.connect(path) as connection:
+        connection.executescript(
+            "CREATE TABLE animal (name TEXT, age INT);"
+            "INSERT INTO animal VALUES ('Cy', 9), ('Bo', 4), ('Al', 1)"
+        )
+    connection.close()
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Spider:
+    make(tmp_path / "database/zoo/zoo.sqlite")
+    (tmp_path / "dev.json").write_text(json.dumps(ROWS))
+    found = tasks.load("spider", str(tmp_path / "dev.json"))
+    assert isinstance(found, Spider)
+    return found
+
+
+@pytest.mark.parametrize(
+    "number, program, status",
+    [
+        (0, "SELECT 3", "passed"),
+        (0, "select count(name) from animal", "passed"),
+        (0, "SELECT count(*) FROM animal WHERE age > 1", "wrong"),
+        (0, "SELECT count(*), 1 FROM animal", "wrong"),
+        (0, "CANNOT ANSWER", "wrong"),
+        (1, "SELECT name FROM animal ORDER BY -age", "passed"),
+        (1, "SELECT name FROM animal ORDER BY age", "wrong"),
+        (2, "CANNOT ANSWER", "passed"),
+        (2, "SELECT name FROM animal", "wrong"),
+        (0, "SELECT nothing FROM animal", "error"),
+        (0, "DELETE FROM animal", "error"),
+        (0, "ATTACH '/tmp/x.db' AS x", "error"),
+        (0, "SELECT load_extension('x')", "error"),
+        (0, "PRAGMA table_info(animal)", "error"),
+    ],
+)
+def test_rows_decide(task: Spider, number: int, program: str, status: str) -> None:
+    problem = task.problems()[number]
+    before = problem.database.read_bytes()
+    assert task.job(problem, program).status == status
+    assert problem.database.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "answer, program",
+    [
+        ("```sql\nSELECT 3;\n```", "SELECT 3"),
+        ("<think>SELECT 1?</think> It is SELECT 3; really", "SELECT 3"),
+        ("CANNOT ANSWER: no such data", "CANNOT ANSWER"),
+        ("no idea", ""),
+    ],
+)
+def test_statements_are_found_in_answers(task: Spider, answer: str, program: str) -> None:
+    sample = Sample("spider", "x", 0, "p", answer, "eos", {}, 0, 1, 1, meta={"style": "chat"})
+    assert task.program(task.problems()[0], sample) == program
+
+
+def test_prompts_show_tables_and_hints_and_no_rows(task: Spider) -> None:
+    for text in (task.instruction(task.problems()[1]), task.code(task.problems()[1])):
+        assert 'CREATE TABLE "animal" ("name" TEXT, "age" REAL);' in text
+        assert "Hint: old means a high age" in text and "Cy" not in text
+    assert task.code(task.problems()[1]).endswith("\nSELECT")
+
+
+def test_databases_are_found_in_an_archive_and_made_of_a_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CODEGEN_CACHE", str(tmp_path / "cache"))
+    make(tmp_path / "made/zoo.sqlite")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    with tarfile.open(folder / "databases_dev.tar.xz", "w:xz") as archive:
+        archive.add(tmp_path / "made/zoo.sqlite", "../../databases/zoo.sqlite")
+    outside = tmp_path / "outside.db"
+    (folder / "everyday_farm.sql").write_text("CREATE TABLE cow (name TEXT);")
+    (folder / "everyday_bad.sql").write_text(f"ATTACH '{outside}' AS x; CREATE TABLE x.y (z);")
+    rows = [*ROWS[:1], {**ROWS[0], "id": "f", "db_id": "farm", "query": "SELECT * FROM cow"}]
+    source = folder / "dev.jsonl"
+    source.write_text(
+        "".join(json.dumps({"id": str(i), **row}) + "\n" for i, row in enumerate(rows))
+    )
+    task = tasks.load("spider", str(source))
+    judged = [task.job(problem, task.reference(problem)) for problem in task.problems()]
+    assert [verdict.status for verdict in judged if isinstance(verdict, Verdict)] == ["passed"] * 2
+    assert not (tmp_path / "databases").exists()
+    source.write_text(json.dumps({**ROWS[0], "db_id": "bad"}))
+    with pytest.raises(InputError, match="makes no database"):
+        tasks.load("spider", str(source))
+    assert not outside.exists()
+    source.write_text(json.dumps({**ROWS[0], "db_id": "../zoo"}))
+    with pytest.raises(InputError, match="not a plain"):
+        tasks.load("spider", str(source))
+    source.write_text(json.dumps({**ROWS[0], "db_id": "lost"}))
+    with pytest.raises(InputError, match="None of the databases"):
+        tasks.load("spider", str(source))
+
+
+def test_values_are_written_into_a_statement() -> None:
+    statement = Statement("SELECT '?' FROM \"a?\" WHERE b = ? AND c > ?", ("O'Hara?", 2.5))
+    assert with_values(statement) == "SELECT '?' FROM \"a?\" WHERE b = 'O''Hara?' AND c > 2.5"

@@ -165,13 +165,13 @@ class CodeTask(Task[AnyProblem]):
             decides about the stop strings.
         blank_is_code: whether a completion of nothing but white space may be right.
         home: where the data is by default.
-        kind, columns: the class of its problems, and field -> column where the names differ; see
+        problem_type, columns: of its problems, and field -> column where the names differ; see
             :func:`.rows.problem_of_columns`.
         about: a line for the list of tasks; built-in ones have theirs there.
     """
 
     home: ClassVar[Home]
-    kind: ClassVar[type[Problem]]
+    problem_type: ClassVar[type[Problem]]
     columns: ClassVar[Mapping[str, str]] = {}
     about: ClassVar[str] = ""
     asks: Sequence[Ask] = ("code", "instruction")
@@ -203,7 +203,7 @@ class CodeTask(Task[AnyProblem]):
         Raises:
             InputError: naming what is wrong with the row.
         """
-        return cast(AnyProblem, problem_of_columns(cls.kind, place, row, **cls.columns))
+        return cast(AnyProblem, problem_of_columns(cls.problem_type, place, row, **cls.columns))
 
     @property
     def by_blocks(self) -> bool:

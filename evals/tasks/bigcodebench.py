@@ -63,7 +63,7 @@ class BigCodeBench(CodeTask[BigCodeProblem]):
     home = Home(
         "bigcodebench/bigcodebench_hard.json.gz", "bigcode/bigcodebench-hard:default:v0.1.4"
     )
-    kind = BigCodeProblem
+    problem_type = BigCodeProblem
     columns: ClassVar = {
         "prompt": "complete_prompt", "instruction": "instruct_prompt", "header": "code_prompt",
     }  # fmt: skip

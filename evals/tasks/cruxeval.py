@@ -54,7 +54,7 @@ class CruxEval(CodeTask[CruxProblem]):
     """Asks for outputs; :class:`CruxEvalInputs` for inputs."""
 
     home = Home("cruxeval/cruxeval.jsonl.gz", "cruxeval-org/cruxeval")
-    kind = CruxProblem
+    problem_type = CruxProblem
     columns: ClassVar = {"id": "id", "prompt": "code"}
     asks = ("instruction", "few_shot", "code")
     whole_programs = True

@@ -48,7 +48,7 @@ class HumanEvalProblem(Problem):
 class HumanEval(CodeTask[HumanEvalProblem]):
     """The task over given problems."""
 
-    kind = HumanEvalProblem
+    problem_type = HumanEvalProblem
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:

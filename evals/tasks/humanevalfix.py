@@ -38,7 +38,7 @@ class HumanEvalFix(CodeTask[FixProblem]):
     """The task over given problems; ``docs`` says whether docstrings are shown, not tests."""
 
     home = Home("humanevalpack/humanevalpack-python.jsonl.gz", "bigcode/humanevalpack:python:test")
-    kind = FixProblem
+    problem_type = FixProblem
     docs = False
 
     def code(self, problem: FixProblem) -> str:

@@ -50,7 +50,7 @@ _FILES = {
 class Infilling(CodeTask[InfillingProblem]):
     """The task over given problems."""
 
-    kind = InfillingProblem
+    problem_type = InfillingProblem
     asks = ("infill", "code", "instruction")
     blank_is_code = True  # some gaps are white space, or nothing
 

@@ -137,6 +137,20 @@ def _below(folder: Path) -> Iterator[Path]:
             yield Path(here, name)
 
 
+def refuse_foreign(folder: Path, *names: str) -> None:
+    """Refuses to write files that are in ``folder`` already, where no earlier run left them.
+
+    Raises:
+        InputError: naming the first.
+    """
+    for name in names:
+        if os.path.lexists(folder / name):
+            raise InputError(
+                f"{folder / name} is not of an earlier run.",
+                "Move it, or choose another directory.",
+            )
+
+
 def partial_name(name: str) -> str:
     """A random name for what will be moved to ``name``, in the same directory, once it is whole."""
     return f".{name[:_SHOWN]}.{os.getpid()}.{os.urandom(8).hex()}.partial"

@@ -361,9 +361,16 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
 
 
 def write_jsonl(
-    path: str | os.PathLike[str], records: Iterable[Example | DataRecord | Sample | Verdict]
+    path: str | os.PathLike[str],
+    records: Iterable[Example | DataRecord | Sample | Verdict],
+    *,
+    replace: bool = True,
 ) -> int:
-    """Writes records to ``path`` all at once or not at all, and returns their number."""
+    """Writes records to ``path`` all at once or not at all, and returns their number.
+
+    Args:
+        replace: whether to write over a file with other content; else see :func:`write_new`.
+    """
     count = 0
 
     def lines() -> Iterator[str]:
@@ -372,8 +379,21 @@ def write_jsonl(
             count += 1
             yield to_json(record) + "\n"
 
-    write_atomic(path, lines())
+    (write_atomic if replace else write_new)(path, lines())
     return count
+
+
+def write_new(path: str | os.PathLike[str], content: str | Iterable[str]) -> None:
+    """Writes a file that the user named, as :func:`write_atomic`; one that is there is kept.
+
+    Raises:
+        InputError: if the file exists and holds anything else.
+    """
+    path = Path(path)
+    data = "".join(content).encode("utf-8")
+    if path.is_file() and path.read_bytes() != data:
+        raise InputError(f"{path} exists and holds something else.", "Name a new file, or move it.")
+    write_atomic(path, data)
 
 
 def write_atomic(

@@ -213,6 +213,8 @@ class RunDirectory:
             then = stored.get(section)
         if stored is not None and not isinstance(then, dict):
             raise self._damaged()
+        if then and now and not then.keys() & now.keys():  # a file of that name by another program
+            raise self._damaged()
         if begun:
             known = {key: value for key, value in (defaults or {}).items() if key in now}
             known |= {key: value for key, value in (then or {}).items() if key not in dropped}

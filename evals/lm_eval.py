@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from codegen.errors import ConfigError, SandboxError
+from codegen.errors import ConfigError, InputError, SandboxError
 from codegen.evals import tasks
 from codegen.evals.sandbox import Sandbox, SandboxProtocol
 from codegen.evals.statistics import default_ks, pass_at_k
@@ -109,7 +109,9 @@ def write_task(
         metrics=json.dumps(metrics),
     )
     path = Path(out) / f"{name}.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    mark = text.partition("\n")[0].encode()
+    if path.is_file() and not path.read_bytes().startswith(mark):
+        raise InputError(f"{path} exists and is not of this command.", "Choose another --out.")
     write_atomic(path, text)
     return path, name
 

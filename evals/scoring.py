@@ -33,7 +33,16 @@ import codegen
 from codegen.errors import ConfigError, InputError
 from codegen.evals.run import SAMPLES, read_failed
 from codegen.evals.run import SETTINGS as RUN
-from codegen.evals.score import SCORE, STATUSES, Cost, Measure, ProblemScore, ReferenceGate, Score
+from codegen.evals.score import (
+    SCORE,
+    STATUSES,
+    Cost,
+    Measure,
+    ProblemScore,
+    ReferenceGate,
+    Score,
+    read_score,
+)
 from codegen.evals.signing import Signer
 from codegen.evals.statistics import (
     Count,
@@ -45,6 +54,7 @@ from codegen.evals.statistics import (
 )
 from codegen.evals.tasks import FILE, Problem, Task
 from codegen.evals.tasks.exchange import foreign_sample, outside_row
+from codegen.paths import refuse_foreign
 from codegen.records import (
     Sample,
     Status,
@@ -62,6 +72,7 @@ if TYPE_CHECKING:
 EXECUTIONS = "executions.jsonl"
 VERDICTS = "verdicts.jsonl"
 SCORED = "scored.jsonl"
+REWARDS = "rewards.jsonl"
 # The settings that run.json may add to those in the samples.
 _RUN_SETTINGS = ("model_origin", "model_fingerprint", "dtype", "device", "backend")
 
@@ -103,6 +114,7 @@ def score(
     work = _plan(samples, task, problems, described)
     if ks is not None:
         _check_ks(ks, work)
+    _refuse_foreign(samples, out)
     with RunDirectory(out).open(EXECUTIONS) as log:
         signer = Signer()
         done = _read_executions(log.path, signer)
@@ -117,15 +129,26 @@ def score(
     return result
 
 
+def _refuse_foreign(samples: Iterable[Sample] | str | Path, out: Path) -> None:
+    """Refuses to write over files in ``out`` that no scoring left there."""
+    if not (out / EXECUTIONS).exists():
+        try:
+            read_score(out)  # whoever deletes the executions scores again
+        except InputError:
+            kept = (VERDICTS, SCORE, SCORED, REWARDS)
+            refuse_foreign(out, *(name for name in kept if not _is_file(samples, out / name)))
+
+
 def _keep_samples(samples: Iterable[Sample] | str | Path, out: Path) -> None:
     """Puts what was scored beside the score, for the report."""
-    is_there = isinstance(samples, (str, Path)) and (
-        Path(samples).resolve() in ((out / SAMPLES).resolve(), (out / SCORED).resolve())
-    )
-    if not is_there:
-        write_jsonl(out / SCORED, _samples(samples))
-    elif Path(str(samples)).resolve() == (out / SAMPLES).resolve():
+    if _is_file(samples, out / SAMPLES):
         (out / SCORED).unlink(missing_ok=True)  # of samples that were scored here before
+    elif not _is_file(samples, out / SCORED):
+        write_jsonl(out / SCORED, _samples(samples))
+
+
+def _is_file(samples: Iterable[Sample] | str | Path, path: Path) -> bool:
+    return isinstance(samples, (str, Path)) and Path(samples).resolve() == path.resolve()
 
 
 # --- reading samples ---------------------------------------------------------------------------
@@ -347,6 +370,8 @@ def _read_executions(path: Path, signer: Signer) -> dict[str, Verdict]:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError):
+                row = None
+            if not isinstance(row, dict) or "key" not in row:
                 raise InputError(
                     f"{where}: not an execution.", "The log is damaged: delete it and score again."
                 ) from None

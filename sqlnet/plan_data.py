@@ -23,7 +23,7 @@ from sqlglot.errors import SqlglotError
 
 from codegen.errors import CodegenError, InputError
 from codegen.paths import plain_name
-from codegen.records import write_atomic
+from codegen.records import read_rows, write_atomic
 from codegen.schema import conform
 from codegen.sqlnet.answers import equal_rows
 from codegen.sqlnet.databases import StatementLimits
@@ -147,16 +147,12 @@ def read_planned(path: str | Path) -> list[PlannedQuestion]:
     Raises:
         InputError: if it can't be read, or a line is no question with a plan.
     """
-    try:
-        lines = Path(path).read_text("utf-8").splitlines()
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from None
     found = []
-    for number, line in enumerate(lines, 1):
+    for where, row in read_rows(path):
         try:
-            found.append(conform(PlannedQuestion, json.loads(line)))
+            found.append(conform(PlannedQuestion, row))
         except ValueError as error:
-            raise InputError(f"Line {number} of {path} is damaged: {error}.") from None
+            raise InputError(f"{where} is damaged: {error}.") from None
     return found
 
 

@@ -20,7 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from codegen.errors import InputError
-from codegen.paths import child
+from codegen.paths import child, refuse_foreign
 from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.joins import Join, PlanError
 from codegen.sqlnet.plan import (
@@ -41,6 +41,7 @@ from codegen.sqlnet.plan_data import (
     PlannedQuestion,
     find_database,
     planned_gold,
+    read_planned,
     run_rows,
     write_planned,
 )
@@ -807,11 +808,17 @@ def prepare(
         seed: of the draws.
 
     Raises:
-        InputError: if there are no gold questions, or a schema can't be filled.
+        InputError: if there are no gold questions, a schema can't be filled, or ``out`` holds
+            other files by these names.
     """
     if not golds:
         raise InputError("There are no questions.", "Give a file with at least one.")
     out = Path(out)
+    for name in ("held_out.jsonl", "plans.jsonl"):
+        try:
+            read_planned(out / name)  # of an earlier run, to be replaced
+        except InputError:
+            refuse_foreign(out, name)
     planned, left = planned_gold(golds, folders)
     counts = Counter(gold.db_id for gold in golds)
     held: set[str] = set()

@@ -21,9 +21,9 @@ from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 
 from codegen.errors import ModelError, ResumeError
-from codegen.paths import child, own_folder, refuse_links
+from codegen.paths import child, own_folder, refuse_foreign, refuse_links
 from codegen.records import write_atomic
-from codegen.schema import conform
+from codegen.schema import conform, read_json
 from codegen.sqlnet.words import one_line
 
 FORMAT = 1
@@ -169,11 +169,15 @@ class TrainingState:
 
         Raises:
             ResumeError: if it is damaged, or of another run.
+            InputError: if files are in its place that no run left.
         """
         path = self.folder / "progress.json"
         remedy = f"Delete {self.folder} to start again."
         refuse_links(self.folder)
         if not path.exists():
+            if not self._holds_a_network():
+                names = ("words.txt", "config.json", "model.safetensors", "metrics.jsonl")
+                refuse_foreign(self.out, *names)
             return None
         try:
             progress = conform(kind, json.loads(path.read_text("utf-8")))
@@ -192,6 +196,13 @@ class TrainingState:
             raise ResumeError(f"{file} is damaged: {one_line(error)}.", remedy) from None
         self.step = progress["step"]
         return progress, held
+
+    def _holds_a_network(self) -> bool:
+        try:
+            row = read_json(self.out / "config.json", 2**20)
+        except (OSError, ValueError):
+            return False
+        return isinstance(row, dict) and row.get("format") == FORMAT
 
     def _restore(self, held: Mapping[str, Tensor]) -> None:
         self.put({name: held[f"weights/{name}"] for name in self._weights})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import click
 from pydantic import Field
 
+from codegen import plugins
 from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions, opened_endpoint
 from codegen.cli.generate import BackendOptions
@@ -290,6 +291,8 @@ def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
     """
     from dataclasses import asdict
 
+    if given.reward:
+        plugins.load("rewards", given.reward)  # fails before anything is run
     result, samples, out = score_cell(samples, given)
     if not as_json:
         _print_score(result)
@@ -357,12 +360,12 @@ def packages_for(task: Task[Any], named: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _reward(name: str, samples: str, out: Path, as_json: bool) -> dict[str, Any]:
-    from codegen.evals.scoring import VERDICTS, read_samples
+    from codegen.evals.scoring import REWARDS, VERDICTS, read_samples
     from codegen.records import Verdict, read_jsonl
     from codegen.rewards import write_rewards
 
     verdicts = read_jsonl(Verdict, out / VERDICTS)
-    found = write_rewards(name, read_samples(samples), verdicts, out / "rewards.jsonl")
+    found = write_rewards(name, read_samples(samples), verdicts, out / REWARDS)
     if not as_json:
         mean = "none" if found["mean"] is None else f"{found['mean']:.3f}"
         echo(f"reward {name}: mean {mean} of {found['valued']} samples")
@@ -693,7 +696,7 @@ def import_(path: str, given: ImportOptions, as_json: bool) -> dict[str, Any]:
     from codegen.records import write_jsonl
 
     task = load_task(given.task, given.source)
-    count = write_jsonl(given.out, read_samples_of(path, task, given.format))
+    count = write_jsonl(given.out, read_samples_of(path, task, given.format), replace=False)
     if not as_json:
         echo(f"{given.out}: {count} samples")
     return {"path": given.out, "samples": count}

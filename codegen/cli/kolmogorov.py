@@ -70,6 +70,7 @@ def sample(given: SampleOptions, as_json: bool) -> dict[str, Any]:
             )
             for number, (sequence, program) in enumerate(best.items())
         ),
+        replace=False,
     )
     if not as_json:
         echo(f"{count} programs in {given.out}")

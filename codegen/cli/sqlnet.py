@@ -435,15 +435,13 @@ def describe(database: str, given: DescribeOptions, as_json: bool) -> dict[str, 
 
     It lists tables, columns and joins that were guessed; add what people call them.
     """
-    from codegen.records import write_atomic
+    from codegen.records import write_new
     from codegen.sqlnet.layer import describe as described
     from codegen.sqlnet.schema import Schema
 
     text = described(Schema.open(database, may_write=given.may_write))
     if given.out:
-        if Path(given.out).exists():
-            raise InputError(f"{given.out} exists.", "Give a new file; nothing was written.")
-        write_atomic(Path(given.out), text)
+        write_new(given.out, text)
     elif not as_json:
         echo(text.rstrip())
     return {"out": given.out, "layer": text}

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PARQUET = "parquet"
 """The folder in a data directory that holds the Parquet files, unless another one is given."""
 
+_FINGERPRINT = "codegen.fingerprint"  # of a file's metadata
 _ROW_GROUP_CHARACTERS = 8 * 2**20
 _ROW_GROUP_ROWS = 5000
 _PUBLISHED = (
@@ -100,12 +101,22 @@ def _refuse_foreign(out: Path) -> None:
     foreign = [
         path.name
         for path in (out.iterdir() if out.exists() else ())
-        if not re.fullmatch(r"data-\d+\.parquet", path.name)
+        if not (re.fullmatch(r"data-\d+\.parquet", path.name) and _is_export(path))
     ]
     if foreign:
         raise InputError(
             f"{out} holds {min(foreign)!r}, which no export made.", "Choose another directory."
         )
+
+
+def _is_export(path: Path) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return _FINGERPRINT.encode() in (pq.read_schema(path).metadata or {})
+    except (OSError, pa.ArrowInvalid):
+        return False
 
 
 def _whole_data_files(directory: str | os.PathLike[str], manifest: Manifest) -> list[Path]:
@@ -138,7 +149,7 @@ def _write_parquet(source: Path, target: Path, fingerprint: str) -> None:
 
     records = read_data(source)
     first = next(records)  # a file without texts is not listed in a manifest
-    schema = parquet_schema(first).with_metadata({"codegen.fingerprint": fingerprint})
+    schema = parquet_schema(first).with_metadata({_FINGERPRINT: fingerprint})
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:
         for texts in _batches(chain([first], records)):
             rows = [_row(text) for text in texts]

@@ -47,7 +47,7 @@ from codegen.finetune.tokens import Outline
 from codegen.hub import hub_errors, repository_name
 from codegen.models import LoadedModel, ModelCard, fingerprint_of, load, write_card
 from codegen.models.readme import training_readme
-from codegen.paths import new_folder, refuse_links
+from codegen.paths import new_folder, refuse_foreign, refuse_links
 from codegen.records import write_atomic
 from codegen.runs import RunDirectory
 
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 MODEL_DIR = "model"
 RESULT_NAME = "train.json"
 CHECKPOINTS = "checkpoints"
+_CURVES = ("loss.svg", "learning_rate.svg", "reward.svg", "pass.svg")
 STATE = "state"  # the checkpoint that a longer run begins with
 
 
@@ -143,6 +144,10 @@ def train(
             _extend(directory, recipe, settings, defaults)
             on_message(f"Extending the finished run in {output}.")
         begun = result_path.is_file() or last_whole_checkpoint(output) is not None
+        if not begun and directory.read(directory.settings_file) is None:
+            refuse_foreign(
+                output, MODEL_DIR, CHECKPOINTS, STATE, TOKENS, "rollouts.jsonl", *_CURVES
+            )
         directory.claim(settings, begun=begun, defaults=defaults, old_values=_OLD_VALUES)
         if result_path.is_file():
             on_message(f"{output} already holds the finished run.")

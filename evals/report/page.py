@@ -121,6 +121,7 @@ def write_report(
     if out in (content, summary):
         kind = "JSON" if out == content else "Markdown"
         raise InputError(f"{out} would be overwritten by the report's own {kind}.", "Use .html.")
+    _refuse_foreign("page", out, _is_page)
     _refuse_foreign("content", content, _is_report)
     _refuse_foreign("summary", summary, _is_summary)
     comparisons = compare_runs(runs)
@@ -179,15 +180,15 @@ def write_report(
 
 def _refuse_foreign(what: str, path: Path, is_ours: Callable[[bytes], bool]) -> None:
     """Refuses to overwrite a file that no report left, such as the ``score.json`` of a run."""
-    try:
-        ours = is_ours(path.read_bytes())
-    except FileNotFoundError:
-        return
-    if not ours:
+    if path.is_file() and not is_ours(path.read_bytes()):
         raise InputError(
             f"The report's {what} would overwrite {path}, which is not a report.",
             "Choose another --out.",
         )
+
+
+def _is_page(content: bytes) -> bool:
+    return b'<p class="kicker">Evaluation report</p>' in content  # of page.html
 
 
 def _is_report(content: bytes) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from codegen.errors import ConfigError, InputError
-from codegen.records import Sample, read_rows, write_atomic
+from codegen.records import Sample, read_rows, write_new
 
 from .base import Task
 from .rows import Problem, read_text
@@ -186,7 +186,7 @@ def write_samples_for(
             raise InputError(
                 "bigcode's files have no ids, so the samples must answer the task's first problems."
             )
-        write_atomic(path, json.dumps(lists) + "\n")
+        write_new(path, json.dumps(lists) + "\n")
     else:
-        write_atomic(path, "".join(line + "\n" for line in lines))
+        write_new(path, (line + "\n" for line in lines))
     return sum(map(len, programs.values()))

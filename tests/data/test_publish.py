@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -116,7 +117,7 @@ def test_half_a_surrogate_pair_is_refused_whole(made: Path) -> None:
 def test_an_export_replaces_the_one_before_and_nothing_else(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     export_parquet(made, out)
-    (out / "data-00099.parquet").write_bytes(b"stale")
+    shutil.copy(out / "data-00000.parquet", out / "data-00099.parquet")
     export_parquet(made, out)
     assert not (out / "data-00099.parquet").exists()
     (out / "notes.txt").write_text("mine")

@@ -429,6 +429,9 @@ def write_atomic(
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+        except OSError as error:
+            error.filename, error.filename2 = os.fspath(path), None  # not the partial's
+            raise
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(partial, dir_fd=directory)

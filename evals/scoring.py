@@ -73,6 +73,7 @@ EXECUTIONS = "executions.jsonl"
 VERDICTS = "verdicts.jsonl"
 SCORED = "scored.jsonl"
 REWARDS = "rewards.jsonl"
+_LINE = b'{"key": '  # how a line of the executions begins
 # The settings that run.json may add to those in the samples.
 _RUN_SETTINGS = ("model_origin", "model_fingerprint", "dtype", "device", "backend")
 
@@ -131,12 +132,17 @@ def score(
 
 def _refuse_foreign(samples: Iterable[Sample] | str | Path, out: Path) -> None:
     """Refuses to write over files in ``out`` that no scoring left there."""
-    if not (out / EXECUTIONS).exists():
-        try:
-            read_score(out)  # whoever deletes the executions scores again
-        except InputError:
-            kept = (VERDICTS, SCORE, SCORED, REWARDS)
-            refuse_foreign(out, *(name for name in kept if not _is_file(samples, out / name)))
+    if (log := out / EXECUTIONS).is_file():
+        with log.open("rb") as file:
+            head = file.read(len(_LINE))
+        if not _LINE.startswith(head):
+            raise _no_execution(f"{log}:1")
+        return
+    try:
+        read_score(out)  # whoever deletes the executions scores again
+    except InputError:
+        kept = (VERDICTS, SCORE, SCORED, REWARDS)
+        refuse_foreign(out, *(name for name in kept if not _is_file(samples, out / name)))
 
 
 def _keep_samples(samples: Iterable[Sample] | str | Path, out: Path) -> None:
@@ -370,16 +376,18 @@ def _read_executions(path: Path, signer: Signer) -> dict[str, Verdict]:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError):
-                row = None
-            if not isinstance(row, dict) or "key" not in row:
-                raise InputError(
-                    f"{where}: not an execution.", "The log is damaged: delete it and score again."
-                ) from None
+                raise _no_execution(where) from None
             if (row := signer.check(row)) is None:
                 continue
             key = row.pop("key")
             done[key] = from_dict(Verdict, {**row, "problem_id": "", "index": 0}, where)
     return done
+
+
+def _no_execution(where: str) -> InputError:
+    return InputError(
+        f"{where}: not an execution.", "The log is damaged: delete it and score again."
+    )
 
 
 def _execute(

@@ -808,8 +808,8 @@ def prepare(
         seed: of the draws.
 
     Raises:
-        InputError: if there are no gold questions, a schema can't be filled, or ``out`` holds
-            other files by these names.
+        InputError: if there are no gold questions, none has a plan, a schema can't be filled, or
+            ``out`` holds other files by these names.
     """
     if not golds:
         raise InputError("There are no questions.", "Give a file with at least one.")
@@ -819,6 +819,9 @@ def prepare(
             read_planned(out / name)  # of an earlier run, to be replaced
         except InputError:
             refuse_foreign(out, name)
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise InputError(f"{folder} is not a directory.", "Give the databases' directory.")
     planned, left = planned_gold(golds, folders)
     counts = Counter(gold.db_id for gold in golds)
     held: set[str] = set()
@@ -828,6 +831,13 @@ def prepare(
     training = [one for one in planned if one.db_id not in held]
     for db_id in sorted(counts.keys() - held):
         training += _made_up_on(db_id, folders, on_each, seed)
+    if not planned and not training:
+        raise InputError(
+            f"None of the {len(golds)} questions has a plan: "
+            + ", ".join(f"{count} {reason}" for reason, count in left.items())
+            + ".",
+            "Check the databases and the questions' db_id.",
+        )
     made = out / "databases"
     made.mkdir(parents=True, exist_ok=True)
     for schema, tables in (schemas or {}).items():

@@ -486,7 +486,7 @@ class TrainOptions(Config):
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "auto: bfloat16 where the processor computes it fast."
     )
-    seed: int = setting(0, "Random seed.")
+    seed: int = setting(0, "Random seed.", ge=0)
     limit: int | None = setting(None, "Use only this many questions.", ge=1)
 
     def _check(self) -> None:
@@ -689,6 +689,8 @@ def evaluate(questions: str, tables: str, given: EvalOptions, as_json: bool) -> 
     network = Network.load(given.model or DEFAULT_MODEL, given.encoder)
     held = read_tables(tables)
     items = label(read_questions(questions, held, given.limit))
+    if not items:
+        raise InputError(f"{questions} holds no questions.", "Give a file with at least one.")
     databases = databases_of(items, held)
     if given.guided and databases is None:
         raise ConfigError(f"{tables} holds no rows to execute queries on.", "Leave --guided out.")

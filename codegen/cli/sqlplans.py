@@ -29,7 +29,7 @@ class PlansOptions(Config):
     )
     on_each: int = setting(40, "Made-up questions on each database.", ge=0)
     on_made_up: int = setting(250, "Made-up questions on each made-up database.", ge=0)
-    seed: int = setting(0, "Random seed.")
+    seed: int = setting(0, "Random seed.", ge=0)
 
 
 @command(
@@ -89,7 +89,7 @@ class TrainPlansOptions(Config):
     layers: int = setting(3, "Number of layers.", ge=1)
     dropout: float = setting(0.15, "Dropout rate.", ge=0, lt=1)
     bfloat16: bool = setting(False, "Compute products in bfloat16.")
-    seed: int = setting(0, "Random seed.")
+    seed: int = setting(0, "Random seed.", ge=0)
 
 
 @command(

@@ -185,7 +185,7 @@ def check_name(name: str) -> None:
 
 def hint(name: str, known: Mapping[str, Any]) -> str:
     """Which names there are, for an error."""
-    listed = f"There are: {', '.join(known)}." if known else "Add it with: codegen models add"
+    listed = f"There are: {', '.join(known)}." if known else "Add it with `codegen models add`."
     return f"{nearest(name, list(known))} {listed}".strip()
 
 

@@ -17,7 +17,7 @@ from typing import Any, TypedDict, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from codegen.errors import ModelError, ResumeError
@@ -152,7 +152,7 @@ class TrainingState:
         for number, moments in self._optimizer.state_dict()["state"].items():
             kept |= {f"adam/{number}/{k}": v for k, v in moments.items()}
         own_folder(self.folder)
-        save_file({k: v.clone() for k, v in kept.items()}, self.folder / name)
+        write_atomic(self.folder / name, save({k: v.clone() for k, v in kept.items()}))
         progress = Progress(identity=self._identity, file=name, step=self.step)
         write_atomic(self.folder / "progress.json", json.dumps({**progress, **more}) + "\n")
         lines = "".join(json.dumps(row) + "\n" for row in curve)

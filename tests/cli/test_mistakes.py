@@ -98,6 +98,30 @@ def test_one_line_for_whatever_a_file_holds(
         assert "Traceback" not in error and "fault of codegen" not in error, (name, error)
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("sqlnet eval empty.jsonl tables.jsonl", "empty.jsonl holds no questions"),
+        ("sqlnet plans asked.jsonl --databases absent --out o", "absent is not a directory"),
+        ("sqlnet plans asked.jsonl --databases . --out o", "no database"),
+        ("sqlnet train a b --out o --seed -1", "--seed"),
+    ],
+)
+def test_nothing_is_no_result(
+    command: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty.jsonl").touch()
+    Path("tables.jsonl").write_text('{"id": "1", "header": ["a"], "types": ["text"]}\n')
+    Path("asked.jsonl").write_text('{"db_id": "x", "question": "who?", "query": "SELECT 1"}\n')
+    code, error = run(command.split(), capsys)
+    assert code in (1, 2) and said in error and not Path("o").exists()
+
+
 def test_what_nobody_foresaw_is_one_line_that_asks_for_a_report(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -216,5 +216,5 @@ def test_a_line_that_is_no_question_is_named(tmp_path: Path, line: str) -> None:
     with pytest.raises(InputError, match=f"Line 2 of {path}"):
         read_gold(path)
     (tmp_path / "plans.jsonl").write_text(f"{line}\n")
-    with pytest.raises(InputError, match="Line 1 of"):
+    with pytest.raises(InputError, match=r"plans\.jsonl:1"):
         read_planned(tmp_path / "plans.jsonl")

@@ -19,6 +19,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from codegen.benchmarks.tools.arithmetic import decode, encode
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report
@@ -73,11 +74,11 @@ def _sampler(report: Report, count: int, seed: int) -> None:
     report.set("paper_bits", paper / count, n=count)
     report.set("paper_rate", paper / 8 / items, n=count)
     began = time.process_time()
-    codes = [kt.encode(program) for program in drawn]
-    again = sum(kt.decode(bits) == p for bits, p in zip(codes, drawn, strict=True))
+    codes = [encode(program) for program in drawn]
+    again = sum(decode(bits) == p for bits, p in zip(codes, drawn, strict=True))
     spent = time.process_time() - began
     report.set("uniform_rate", sum(map(len, codes)) / 8 / items, n=count)
-    learned = sum(len(kt.encode(program, prior)) for program in drawn)
+    learned = sum(len(encode(program, prior)) for program in drawn)
     report.set("learned_rate", learned / 8 / items, n=count)
     report.set("code_round_trips", again / count, n=count)
     report.set("code_ms", 1000 * spent / count, n=count)

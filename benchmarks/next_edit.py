@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from codegen.benchmarks.tools.edit_baselines import BASELINES
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least
@@ -36,7 +37,6 @@ from codegen.evals.statistics import base_task
 from codegen.evals.tasks.next_edit import NextEditProblem, measures
 from codegen.generation import Backend, Decoder, SamplingParams
 from codegen.generation.backends import local_backend, open_backend
-from codegen.methods.edits.baselines import BASELINES
 from codegen.methods.edits.formats import FORMATS, Unreadable
 
 _PREFIXES = {"next-edit": "", "next-edit-refactorings": "refactorings_"}

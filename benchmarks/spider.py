@@ -135,8 +135,9 @@ def _judged(
     gold: GoldQuestion, answer: PlanAnswer, schema: Schema, made: Path | None, ms: float
 ) -> _Outcome:
     from codegen.errors import CodegenError
+    from codegen.sqlnet.answers import equal_rows
     from codegen.sqlnet.plan import to_statement
-    from codegen.sqlnet.plan_data import run_rows, same_rows
+    from codegen.sqlnet.plan_data import run_rows
     from codegen.sqlnet.query import Statement
 
     database = schema.database
@@ -148,7 +149,7 @@ def _judged(
         if statement is None or wanted is None:
             return False
         found = run_rows(database, statement.text, statement.parameters)
-        return found is not None and same_rows(found, wanted, ordered=ordered)
+        return found is not None and equal_rows(found, wanted, ordered=ordered)
 
     statements = []
     for candidate in answer.candidates:
@@ -160,7 +161,7 @@ def _judged(
     strict = False
     if answer.statement and answer.rows:
         plain = run_rows(database, gold.query, keep_distinct=True)
-        strict = plain is not None and same_rows(answer.rows.rows, plain, ordered=ordered)
+        strict = plain is not None and equal_rows(answer.rows.rows, plain, ordered=ordered)
     return _Outcome(
         gold.db_id,
         gold.hardness,
@@ -176,7 +177,8 @@ def _judged(
 
 def _on_suite(gold: GoldQuestion, statement: object, made: Path) -> bool:
     """Whether a statement also gives gold's answer on the random fills of its database."""
-    from codegen.sqlnet.plan_data import same_rows, without_distinct
+    from codegen.sqlnet.answers import equal_rows
+    from codegen.sqlnet.plan_data import without_distinct
     from codegen.sqlnet.query import Statement
 
     assert isinstance(statement, Statement)
@@ -190,7 +192,7 @@ def _on_suite(gold: GoldQuestion, statement: object, made: Path) -> bool:
             return False
         finally:
             connection.close()
-        if not same_rows(found, wanted, ordered="order by" in gold.query.lower()):
+        if not equal_rows(found, wanted, ordered="order by" in gold.query.lower()):
             return False
     return True
 

@@ -107,7 +107,7 @@ def _programs(task: Task[Any], each: int, rng: random.Random) -> Iterator[tuple[
         lines = task.reference(problem)[len(problem.prompt) :].splitlines(keepends=True)
         for index in range(each):
             kept = [line for line in lines if rng.random() < 0.9]
-            kept.append(f"    # {rng.getrandbits(800):0200x}\n")  # so that little is alike
+            kept.append(f"    # {rng.getrandbits(160):040x}\n")
             yield problem, index, "".join(kept)
 
 
@@ -203,7 +203,7 @@ def _addresses(home: str) -> dict[str, Callable[[int], tuple[str, dict[str, Any]
         ),
         "sorted": lambda n: ("/rows", {**table, "sort": "-tokens", "page": n + 1}),
         "search_common": lambda n: ("/rows", {**table, "q": "return"[: 6 - n % 3], "page": n + 1}),
-        "search_rare": lambda n: ("/rows", {**table, "q": f"# {n:02x}abc"}),
+        "search_rare": lambda n: ("/rows", {**table, "q": f"# {n:02x}ab"}),
         "row": lambda n: ("/row", {**table, "n": 777 * n}),
         "diff": lambda n: ("/diff", {"row": [reference, json.dumps([home, "samples", str(n)])]}),
     }  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -385,8 +386,16 @@ def write_atomic(
     Text is written as UTF-8. The file is made under a random name beside its place and moved there,
     both in the same open directory; a symbolic link at ``path`` is replaced, never followed.
     ``mode`` is that of a new file before the umask.
+
+    Raises:
+        InputError: if a device, pipe or socket is at ``path``; it would be gone.
     """
     path = Path(path)
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if stat.S_IFMT(path.lstat().st_mode) not in (stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR):
+            raise InputError(
+                f"Cannot write {path}: it is not a regular file.", "Name another file."
+            )
     path.parent.mkdir(parents=True, exist_ok=True)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -453,23 +453,10 @@ def _draw_weekday(rng: random.Random) -> Item:
 
 
 _OPPOSITES = {
-    "big": "small",
-    "cold": "hot",
-    "dark": "light",
-    "early": "late",
-    "empty": "full",
-    "fast": "slow",
-    "happy": "sad",
-    "hard": "soft",
-    "high": "low",
-    "new": "old",
-    "open": "closed",
-    "quiet": "loud",
-    "rich": "poor",
-    "short": "long",
-    "strong": "weak",
-    "wet": "dry",
-}
+    "big": "small", "cold": "hot", "dark": "light", "early": "late", "empty": "full",
+    "fast": "slow", "happy": "sad", "hard": "soft", "high": "low", "new": "old", "open": "closed",
+    "quiet": "loud", "rich": "poor", "short": "long", "strong": "weak", "wet": "dry",
+}  # fmt: skip
 _PRAISE = ("delightful", "excellent", "great", "lovely", "moving", "superb", "wonderful")
 _BLAME = ("awful", "boring", "dull", "poor", "terrible", "tedious", "weak")
 _SUBJECTS = ("film", "book", "meal", "concert", "play", "hotel", "song", "game")

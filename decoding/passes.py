@@ -273,7 +273,7 @@ def read_in_place(model: PreTrainedModel) -> bool:
     mask: it is tried on a few tokens, once for each model.
     """
     config = model.config.get_text_config()
-    before = config._attn_implementation
+    before: Any = config._attn_implementation
     if before == IN_PLACE:
         return True
     if model in _unlike or not _has_kernels(model) or not exchange(model):

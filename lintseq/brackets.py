@@ -20,16 +20,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-_LEFT_OUT = frozenset(
-    {
-        tokenize.COMMENT,
-        tokenize.NL,
-        tokenize.INDENT,
-        tokenize.DEDENT,
-        tokenize.ENDMARKER,
-        tokenize.ENCODING,
-    }
-)
+_LEFT_OUT = frozenset({
+    tokenize.COMMENT, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
+    tokenize.ENCODING,
+})  # fmt: skip
 _PARTS = ("FSTRING", "TSTRING")
 _STARTS = frozenset(getattr(tokenize, part + "_START", -1) for part in _PARTS)
 _ENDS = frozenset(getattr(tokenize, part + "_END", -1) for part in _PARTS)

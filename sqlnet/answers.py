@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
@@ -46,16 +46,41 @@ def ran(database: Database, query: str, limits: StatementLimits) -> Expected | N
 
 def same_rows(found: Sequence[Sequence[Any]], expected: Expected) -> bool:
     """Whether rows are the expected ones; see the module."""
-    wanted = expected.rows
+    how = {"ordered": expected.ordered, "exact": expected.exact}
+    return equal_rows(found, expected.rows, plain=_plain, **how)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.strip().casefold()
+    found = rounded(value)
+    return found if type(found) is float else repr(value)
+
+
+def equal_rows(
+    found: Sequence[Sequence[Any]],
+    wanted: Sequence[Sequence[Any]],
+    *,
+    ordered: bool,
+    exact: bool = True,
+    plain: Callable[[Any], Any] | None = None,
+) -> bool:
+    """Whether two results are equal: rows in any order unless ``ordered``, columns in any order.
+
+    Args:
+        found: what may have further columns, unless ``exact``.
+        wanted: what it is compared with.
+        plain: what of a cell is compared; by default the cell, numbers to four places, as Spider's
+            execution accuracy nearly does.
+    """
     if len(found) != len(wanted):
         return False
     if not wanted:
         return True
     width, given = len(wanted[0]), len(found[0])
-    if given < width or (expected.exact and given != width):
+    if given < width or (exact and given != width):
         return False
-    left = [tuple(map(_plain, row)) for row in found]
-    right = [tuple(map(_plain, row)) for row in wanted]
+    left, right = ([tuple(map(plain or rounded, row)) for row in rows] for rows in (found, wanted))
     orders: Iterable[Sequence[int]] = (range(width),)
     if given <= _MOST_COLUMNS:
         columns = [Counter(row[i] for row in left) for i in range(given)]
@@ -67,12 +92,13 @@ def same_rows(found: Sequence[Sequence[Any]], expected: Expected) -> bool:
         )
     for order in orders:
         picked = [tuple(row[i] for i in order) for row in left]
-        if picked == right if expected.ordered else Counter(picked) == Counter(right):
+        if picked == right if ordered else Counter(picked) == Counter(right):
             return True
     return False
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return round(float(value), 4)
-    return value.strip().casefold() if isinstance(value, str) else repr(value)
+def rounded(value: Any) -> Any:
+    """A number to four places; anything else as it is."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value
+    return round(float(value), 4)

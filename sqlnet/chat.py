@@ -237,7 +237,7 @@ class Chat:
         return sentence(clauses_of(plan, self._linked.tables))
 
     def _kept(self, old: QueryPlan, new: QueryPlan) -> str:
-        """The tests, groups and order that both plans have, in plain words."""
+        """The tests, groups and order that both plans have, in plain words; "" for none."""
         both = replace(
             new,
             select=(Selected(Item(new.select[0].item.table)),),
@@ -246,7 +246,8 @@ class Chat:
             order=new.order if new.order == old.order else None,
             limit=new.limit if new.limit == old.limit else None,
         )
-        return self._in_words(both)
+        is_bare = not (_is_narrowed(both) or both.group or both.order)
+        return "" if is_bare else self._in_words(both)
 
     def _plan_of(self, query: Query) -> QueryPlan:
         """The plan of a query on the only table."""

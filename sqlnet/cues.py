@@ -626,15 +626,11 @@ def _values(asked: Asked) -> Iterator[Doubt]:
             and number not in limits | used
             and match[0].lower() not in names
         ):
-            yield Doubt(
-                "value", f"The query does not use {match[0]!r}; no column was found for it."
-            )
+            yield _unused(match[0])
     for match in re.finditer(r"[a-z]+(?:-[a-z]+)?", asked.rest.lower()):
         number = number_in_words(match[0])
         if number and number > 1 and number not in limits | used and match[0] not in names:
-            yield Doubt(
-                "value", f"The query does not use {match[0]!r}; no column was found for it."
-            )
+            yield _unused(match[0])
     yield from _proper_names(asked, names, held)
 
 

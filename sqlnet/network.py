@@ -1,26 +1,20 @@
-"""A trained network with its vocabulary, and the directory it is kept in.
+"""A trained network with its vocabulary, kept in a directory (:mod:`codegen.sqlnet.storage`).
 
-A directory holds ``model.safetensors`` (weights and word vectors, float16), ``words.txt`` (one word
-a line, the first with row 1 of the vectors) and ``config.json``. An encoder
-(:mod:`codegen.sqlnet.vectors`) is no part of it: the configuration holds its path and its digest,
-and it is looked for there and in the directory's own folder ``encoder``.
+An encoder (:mod:`codegen.sqlnet.vectors`) is no part of the directory: the configuration holds its
+path and its digest, and it is looked for there and in the directory's own folder ``encoder``.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import nn
 
 from codegen.errors import ConfigError, ModelError
-from codegen.records import write_atomic
 from codegen.sqlnet.calibration import Calibration, calibration_from_row
 from codegen.sqlnet.decode import Slots, slots
 from codegen.sqlnet.examples import batch_of
@@ -28,11 +22,11 @@ from codegen.sqlnet.features import EncodedQuestion
 from codegen.sqlnet.layout import Layout
 from codegen.sqlnet.paper import PaperSQLNet
 from codegen.sqlnet.shared import SharedSQLNet
+from codegen.sqlnet.storage import damage_named, read_network, save_network
 from codegen.sqlnet.vectors import ContextEncoder, EncoderConfig, WordVectors
 
 LayoutName = Literal["shared", "paper"]
 LAYOUTS = {"shared": SharedSQLNet, "paper": PaperSQLNet}
-FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,38 +115,20 @@ class Network:
             ConfigError: if an encoder is given, and the network reads none.
         """
         path = Path(path)
-        try:
-            row = json.loads((path / "config.json").read_text("utf-8"))
+        with damage_named(path, "SQL network", "codegen sqlnet train"):
+            row, words, weights = read_network(path)
             config = _config_from_row(row["network"])
-            words = tuple((path / "words.txt").read_text("utf-8").split("\n")[:-1])
-            weights = {k: v.float() for k, v in load_file(path / "model.safetensors").items()}
             model = _layout(config, torch.zeros(len(words) + 1, row["word_width"]))
             model.load_state_dict(weights)
-        except FileNotFoundError as error:
-            raise ModelError(
-                f"{path} holds no SQL network ({Path(error.filename or '').name} is missing).",
-                "Give a directory that `codegen sqlnet train` made.",
-            ) from None
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ModelError(f"The SQL network in {path} can't be read: {reason}.") from None
         calibration = calibration_from_row(row.get("calibration", {}))
         found = _encoder_of(path, config.encoder, encoder)
         return cls(model.eval(), words, config, row.get("info", {}), calibration, found)
 
     def save(self, path: str | Path) -> None:
         """Writes the directory; the weights last."""
-        path = Path(path)
-        path.mkdir(parents=True, exist_ok=True)
-        width = self.model.word_width
-        row = {"format": FORMAT, "network": asdict(self.config), "word_width": width}
+        row = {"network": asdict(self.config), "word_width": self.model.word_width}
         row |= {"info": dict(self.info), "calibration": self.calibration.to_row()}
-        write_atomic(path / "words.txt", "".join(f"{word}\n" for word in self.words))
-        write_atomic(path / "config.json", json.dumps(row, indent=2) + "\n")
-        weights = {
-            name: tensor.half().contiguous() for name, tensor in self.model.state_dict().items()
-        }
-        write_atomic(path / "model.safetensors", save(weights))
+        save_network(Path(path), self.model, self.words, row)
 
     def read(
         self,

@@ -14,7 +14,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from codegen.errors import CodegenError, InputError
 from codegen.paths import plain_name
 from codegen.records import write_atomic
 from codegen.schema import conform
+from codegen.sqlnet.answers import equal_rows
 from codegen.sqlnet.databases import StatementLimits
 from codegen.sqlnet.databases.files import Database, SqliteDatabase
 from codegen.sqlnet.databases.sqlite import SqliteEngine
@@ -61,7 +61,6 @@ _OPERATORS = {
     exp.LTE: "<=",
 }
 _FLIPPED = {">": "<", "<": ">", ">=": "<=", "<=": ">="}
-_MOST_COLUMNS = 5  # of a result whose columns are tried in any order
 
 _LIMITS = StatementLimits(seconds=10.0, rows=20_000)
 
@@ -232,7 +231,7 @@ def gold_plan(gold: GoldQuestion, graph: JoinGraph, database: Database) -> Query
         except PlanError:
             return False
         found = run_rows(database, statement.text, statement.parameters)
-        return found is not None and same_rows(found, wanted, ordered=ordered)
+        return found is not None and equal_rows(found, wanted, ordered=ordered)
 
     if (found := simplest(plan, gives_gold)) is None:
         raise OutsideError("another result")
@@ -269,45 +268,6 @@ def simplest(plan: QueryPlan, gives_gold: Callable[[QueryPlan], bool]) -> QueryP
         if gives_gold(candidate):
             return candidate
     return None
-
-
-def same_rows(
-    one: Sequence[tuple[Any, ...]], other: Sequence[tuple[Any, ...]], *, ordered: bool
-) -> bool:
-    """Whether two results are equal: rows in any order unless ``ordered``, columns in any order.
-
-    Numbers are compared to four places, as Spider's execution accuracy nearly does.
-    """
-    if len(one) != len(other):
-        return False
-    if not one:
-        return True
-    width = len(one[0])
-    if width != len(other[0]):
-        return False
-    left = [tuple(map(_plain, row)) for row in one]
-    right = [tuple(map(_plain, row)) for row in other]
-    if width > _MOST_COLUMNS:
-        orders: Iterable[tuple[int, ...]] = [tuple(range(width))]
-    else:
-        columns = [Counter(row[i] for row in right) for i in range(width)]
-        wanted = [Counter(row[i] for row in left) for i in range(width)]
-        orders = (
-            order
-            for order in permutations(range(width))
-            if all(wanted[i] == columns[order[i]] for i in range(width))
-        )
-    for order in orders:
-        moved = [tuple(row[i] for i in order) for row in right]
-        if moved == left if ordered else Counter(moved) == Counter(left):
-            return True
-    return False
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return value
-    return round(float(value), 4)
 
 
 @dataclass(slots=True)

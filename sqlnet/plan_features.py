@@ -21,14 +21,7 @@ import numpy as np
 
 from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.joins import JoinGraph
-from codegen.sqlnet.linking import (
-    ASKING_WORDS,
-    Held,
-    Linker,
-    date_in,
-    month_number,
-    spelled_word,
-)
+from codegen.sqlnet.linking import ASKING_WORDS, Held, Linker, date_in, month_number, spelled_word
 from codegen.sqlnet.plan import ROWS, Item, PlanValue, is_identifier, label_columns
 from codegen.sqlnet.query import Table
 from codegen.sqlnet.words import Token, number_in_words, number_of, stem, tokenize, words_of
@@ -42,92 +35,28 @@ _FEW = 10  # distinct values of a column that holds kinds of something
 
 # Relations: of row i to column j.
 RELATIONS = (
-    "self",
-    "previous",
-    "next",
-    "second_previous",
-    "second_next",
-    "whole_name",
-    "named_whole",
-    "part_name",
-    "named_part",
-    "like",
-    "likened",
-    "cell_token",
-    "token_cell",
-    "inside",
-    "holds",
-    "cell",
-    "holds_cell",
-    "fits",
-    "fitted",
-    "same_table",
-    "in_table",
-    "has_column",
-    "key_of",
-    "has_key",
-    "refers",
-    "referred",
-    "refers_table",
-    "referred_table",
-    "child",
-    "parent",
-)
+    "self", "previous", "next", "second_previous", "second_next", "whole_name", "named_whole",
+    "part_name", "named_part", "like", "likened", "cell_token", "token_cell", "inside", "holds",
+    "cell", "holds_cell", "fits", "fitted", "same_table", "in_table", "has_column", "key_of",
+    "has_key", "refers", "referred", "refers_table", "referred_table", "child", "parent",
+)  # fmt: skip
 _BIT = {name: np.uint32(1 << number) for number, name in enumerate(RELATIONS)}
 
 TOKEN_SIGNS = (
-    "number",
-    "capital",
-    "capitals",
-    "sign",
-    "year",
-    "follows",
-    "in_name",
-    "in_whole",
-    "in_table",
-    "in_cell",
-    "quoted",
-    "numeral",
-)
+    "number", "capital", "capitals", "sign", "year", "follows", "in_name", "in_whole",
+    "in_table", "in_cell", "quoted", "numeral",
+)  # fmt: skip
 MENTION_SIGNS = (
-    "number",
-    "numeral",
-    "year",
-    "period",
-    "quoted",
-    "capital",
-    "cell",
-    "near",
-    "small",
+    "number", "numeral", "year", "period", "quoted", "capital", "cell", "near", "small",
     "relative",
-)
+)  # fmt: skip
 TABLE_SIGNS = (
-    "part",
-    "whole",
-    "cell",
-    "columns",
-    "link",
-    "likeness",
-)
+    "part", "whole", "cell", "columns", "link", "likeness",
+)  # fmt: skip
 COLUMN_SIGNS = (
-    "real",
-    "primary",
-    "foreign",
-    "identifier",
-    "label",
-    "dates",
-    "few",
-    "flag",
-    "part",
-    "whole",
-    "words",
-    "cells",
-    "holds_number",
-    "table_whole",
-    "table_part",
-    "likeness",
-    "alone",
-)
+    "real", "primary", "foreign", "identifier", "label", "dates", "few", "flag", "part",
+    "whole", "words", "cells", "holds_number", "table_whole", "table_part", "likeness", "alone",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +115,7 @@ class LinkedSchema:
         dates: the columns of ISO dates.
     """
 
-    def __init__(
-        self, tables: Sequence[Table], database: Database | None = None, held: Held | None = None
-    ) -> None:
+    def __init__(self, tables: Sequence[Table], database: Database | None = None) -> None:
         self.graph = JoinGraph(tuple(tables))
         self.tables = self.graph.tables
         columns = [Item(t, c) for t, table in enumerate(tables) for c in range(len(table.columns))]
@@ -201,7 +128,7 @@ class LinkedSchema:
         self._stemmed: dict[str, list[tuple[Item, str]]] = {}
         self._distinct: dict[Item, int] = {}
         if database:
-            self._read(database, held or Held())
+            self._read(database)
         self.signs = np.array([self._signs(item) for item in columns], np.float32)
         self.relations = self._relations()
         self.named: dict[str, list[int]] = {}
@@ -214,7 +141,8 @@ class LinkedSchema:
         words = words_of(table.name) if item.column == ROWS else table.columns[item.column].words
         return tuple(long for word in words[:8] for long in spelled_word(word))
 
-    def _read(self, database: Database, held: Held) -> None:
+    def _read(self, database: Database) -> None:
+        held = Held()
         for item in self.items:
             if item.column == ROWS:
                 continue
@@ -253,7 +181,7 @@ class LinkedSchema:
         ]
 
     def _relations(self) -> np.ndarray:
-        size, tables = len(self.items), len(self.tables)
+        size = len(self.items)
         found = np.zeros((size, size), np.uint32)
         of_table = np.array([item.table for item in self.items])
         found[of_table[:, None] == of_table[None]] |= _BIT["same_table"]
@@ -271,7 +199,6 @@ class LinkedSchema:
                 left, right = Item(join.child, one), Item(join.parent, other)
                 _mark(found, self.numbers[left], self.numbers[right], "refers", "referred")
                 _mark(found, self.numbers[left], join.parent, "refers_table", "referred_table")
-        assert tables <= size
         return found
 
     def cells(self, tokens: Sequence[str]) -> tuple[dict[Item, str], bool]:

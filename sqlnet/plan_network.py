@@ -1,4 +1,4 @@
-"""The network that fills a plan's slots, with its vocabulary, and the directory it is kept in.
+"""The network that fills a plan's slots, with its vocabulary.
 
 Relation-aware layers (Shaw et al. 2018, arXiv 1803.02155; RAT-SQL, arXiv 1911.04942, section 4)
 over [whole question; tokens; mentions; tables; columns], where a pair may have several relations at
@@ -11,7 +11,6 @@ has its character trigrams.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,13 +18,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional
 
-from codegen.errors import ConfigError, ModelError
-from codegen.records import write_atomic
+from codegen.errors import ConfigError
 from codegen.sqlnet.features import TRIGRAM_BUCKETS, trigrams
 from codegen.sqlnet.plan import KINDS, PLAN_OPERATORS
 from codegen.sqlnet.plan_features import (
@@ -38,8 +34,8 @@ from codegen.sqlnet.plan_features import (
     PlanQuestion,
 )
 from codegen.sqlnet.query import AGGREGATES
+from codegen.sqlnet.storage import damage_named, read_network, save_network
 
-FORMAT = 1
 MOST_SELECTED, MOST_TESTS, MOST_GROUPS, MOST_SECOND = 5, 4, 2, 2
 
 OPERATOR_CLASSES = (*PLAN_OPERATORS, "= either")
@@ -432,44 +428,25 @@ class PlanNetwork:
             ModelError: if there is no plan network in it, or a damaged one.
         """
         path = Path(path)
-        try:
-            row = json.loads((path / "config.json").read_text("utf-8"))
-            config = PlanConfig(**row["plan_network"])
-            words = tuple((path / "words.txt").read_text("utf-8").split("\n")[:-1])
-            weights = {k: v.float() for k, v in load_file(path / "model.safetensors").items()}
-            vectors = torch.zeros(len(words) + 1, row["word_width"])
-            model = PlanModel(vectors, row["trained_words"], config)
+        with damage_named(path, "plan network", "codegen sqlnet train-plans"):
+            row, words, weights = read_network(path)
+            config, trained = PlanConfig(**row["plan_network"]), row["trained_words"]
+            model = PlanModel(torch.zeros(len(words) + 1, row["word_width"]), trained, config)
             model.load_state_dict(weights)
             slope, intercept = map(float, row["calibration"])
-        except FileNotFoundError as error:
-            raise ModelError(
-                f"{path} holds no plan network ({Path(error.filename or '').name} is missing).",
-                "Give a directory that `codegen sqlnet train-plans` made.",
-            ) from None
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ModelError(f"The plan network in {path} can't be read: {reason}.") from None
         model.eval()
-        return cls(
-            model, words, row["trained_words"], config, row.get("info", {}), (slope, intercept)
-        )
+        return cls(model, words, trained, config, row.get("info", {}), (slope, intercept))
 
     def save(self, path: str | Path) -> None:
         """Writes the directory, float16; the weights last."""
-        path = Path(path)
-        path.mkdir(parents=True, exist_ok=True)
         row = {
-            "format": FORMAT,
             "plan_network": asdict(self.config),
             "word_width": self.model.vectors.shape[1],
             "trained_words": self.trained,
             "info": dict(self.info),
             "calibration": list(self.calibration),
         }
-        write_atomic(path / "words.txt", "".join(f"{word}\n" for word in self.words))
-        write_atomic(path / "config.json", json.dumps(row, indent=2) + "\n")
-        weights = {k: v.half().contiguous() for k, v in self.model.state_dict().items()}
-        write_atomic(path / "model.safetensors", save(weights))
+        save_network(Path(path), self.model, self.words, row)
 
     @torch.no_grad()
     def read(self, questions: Sequence[PlanQuestion]) -> list[dict[str, np.ndarray]]:

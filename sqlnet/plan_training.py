@@ -10,28 +10,21 @@ steps.
 
 from __future__ import annotations
 
-import json
 import math
 import random
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from codegen.errors import ConfigError, InputError, ResumeError
-from codegen.paths import child, own_folder, refuse_links
-from codegen.records import write_atomic
-from codegen.schema import conform
+from codegen.errors import ConfigError, InputError
 from codegen.sqlnet.joins import PlanError
 from codegen.sqlnet.plan import COUNT, Item, PlanValue, QueryPlan, Test, the_tree
 from codegen.sqlnet.plan_data import PlannedQuestion, find_database
@@ -49,6 +42,7 @@ from codegen.sqlnet.plan_network import (
     PlanNetwork,
     plan_batch,
 )
+from codegen.sqlnet.storage import Progress, TrainingState, batches
 from codegen.sqlnet.vectors import WordVectors
 from codegen.sqlnet.words import number_of, tokenize
 
@@ -396,7 +390,7 @@ def train_plans(
             "Give more, or a smaller batch.",
         )
     run = _Run(config, network, examples, Path(out))
-    while run.step < config.steps:
+    while not run.is_finished:
         stage = run.stage()
         if on_stage:
             on_stage(stage)
@@ -412,159 +406,85 @@ class _Run:
         out: Path,
     ) -> None:
         self.config, self.network, self.examples, self.out = config, network, examples, out
-        self.model, self.folder = network.model, out / "state"
-        self.mean = {k: v.detach().clone() for k, v in self.model.named_parameters()}
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=config.learning_rate, weight_decay=1e-3, fused=True
-        )
-        self.step = 0
-        self.stages: list[dict[str, Any]] = []
-        self.identity = {
+        identity = {
             "config": asdict(config) | {"steps": 0},  # a run may be made shorter or longer
             "questions": len(examples),
             "words": len(network.words),
         }
-        self._resume()
+        self.state = TrainingState(
+            *(network.model, out, identity),
+            learning_rate=config.learning_rate,
+            weight_decay=1e-3,
+            clip=config.clip,
+            mean=config.mean,
+        )
+        found = self.state.resume(_Progress)
+        self.stages = found[0]["stages"] if found else []
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state.step >= self.config.steps
 
     def stage(self) -> Stage:
         """Trains until the next state is saved."""
         began, totals = time.process_time(), {}
-        first = self.step
+        first = self.state.step
         last = min(self.config.steps, first + self.config.every)
         torch.manual_seed(self.config.seed * 100_003 + first)  # dropout, resumed or not
-        self.model.train()
+        self.network.model.train()
         for batch in self._batches(first, last):
             for name, value in self._step(batch).items():
                 totals[name] = totals.get(name, 0.0) + value / (last - first)
         if not all(math.isfinite(value) for value in totals.values()):
             raise InputError("The loss is not a number.", "Lower the learning rate.")
-        stage = Stage(self.step, totals, time.process_time() - began)
+        stage = Stage(self.state.step, totals, time.process_time() - began)
         self.stages.append(asdict(stage))
         self._save()
         return stage
 
     def _batches(self, first: int, last: int) -> Iterator[list[PlanExample]]:
         """The batches of some steps: a function of the seed and the step."""
-        size = self.config.batch_size
-        each = len(self.examples) // size  # batches of an epoch
-        order = np.zeros(0, np.int64)
+        chosen: list[list[PlanExample]] = []
         for step in range(first, last):
-            epoch, number = divmod(step, each)
+            epoch, number = divmod(step, len(self.examples) // self.config.batch_size)
             if step == first or number == 0:
-                order = _order(self.examples, size, random.Random(f"{self.config.seed}:{epoch}"))
-            yield [self.examples[i] for i in order[number * size : (number + 1) * size]]
+                rng = random.Random(f"{self.config.seed}:{epoch}")
+                chosen = batches(self.examples, self.config.batch_size, 40, _size, rng)
+            yield chosen[number]
 
     def _step(self, items: Sequence[PlanExample]) -> dict[str, float]:
         batch = plan_batch([item.question for item in items], self.network.vocabulary)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bfloat16):
-            scores = self.model(batch)
+            scores = self.network.model(batch)
         tables = [item.question.tables for item in items]
         parts = plan_losses(scores, batch, [item.targets for item in items], tables)
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(parts.values())).sum().backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * _pace(self.step, self.config.steps)
-        self.optimizer.step()
-        self.step += 1
-        pace = 1 - min(self.config.mean, (1 + self.step) / (10 + self.step))
-        for name, weight in self.model.named_parameters():
-            self.mean[name].lerp_(weight.detach(), pace)
-        return {name: part.item() for name, part in parts.items()}
+        return self.state.update(parts, _pace(self.state.step, self.config.steps))
 
     def finish(self) -> PlanNetwork:
         """The network with the mean weights, saved; the state is removed."""
-        with torch.no_grad():
-            for name, weight in self.model.named_parameters():
-                weight.copy_(self.mean[name])
-        self.model.eval()
+        self.state.put(self.state.mean)
+        self.network.model.eval()
         cpu = sum(stage["cpu_s"] for stage in self.stages)
         info = {"training": asdict(self.config), "questions": len(self.examples), "cpu_s": cpu}
         network = replace(self.network, info={**self.network.info, **info})
         network.save(self.out)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.state.clear()
         return network
 
     def _save(self) -> None:
-        """Writes the state; ``progress.json`` last, so that a half-written one is not read."""
-        tensors = {f"weights/{k}": v.detach() for k, v in self.model.named_parameters()}
-        tensors |= {f"mean/{k}": v for k, v in self.mean.items()}
-        for number, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam/{number}/{k}": v for k, v in moments.items()}
-        own_folder(self.folder)
-        name = f"step-{self.step}.safetensors"
-        save_file({k: v.clone() for k, v in tensors.items()}, self.folder / name)
-        progress = {"identity": self.identity, "file": name, "step": self.step}
-        write_atomic(
-            self.folder / "progress.json", json.dumps(progress | {"stages": self.stages}) + "\n"
-        )
-        lines = "".join(json.dumps(row) + "\n" for row in self.stages)
-        write_atomic(self.out / "metrics.jsonl", lines)
-        for old in self.folder.glob("step-*.safetensors"):
-            if old.name != name:
-                old.unlink()
-
-    def _resume(self) -> None:
-        path = self.folder / "progress.json"
-        refuse_links(self.folder)
-        if not path.exists():
-            return
-        remedy = f"Delete {self.folder} to start again."
-        try:
-            progress = conform(_Progress, json.loads(path.read_text("utf-8")))
-        except ValueError as error:
-            raise ResumeError(f"{path} is damaged: {error}.", remedy) from None
-        if progress["identity"] != json.loads(json.dumps(self.identity)):
-            raise ResumeError(
-                f"{self.out} holds a run with another configuration or other questions.",
-                "Choose another --out, or restore what has changed.",
-            )
-        file = child(self.folder, progress["file"], str(path))
-        try:
-            self._restore(load_file(file))
-        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ResumeError(f"{file} is damaged: {reason}.", remedy) from None
-        self.step, self.stages = progress["step"], progress["stages"]
-
-    def _restore(self, held: dict[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, weight in self.model.named_parameters():
-                weight.copy_(held[f"weights/{name}"])
-                self.mean[name] = held[f"mean/{name}"]
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in held.items():
-            if key.startswith("adam/"):
-                _, number, name = key.split("/")
-                moments.setdefault(int(number), {})[name] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        name = f"step-{self.state.step}.safetensors"
+        self.state.save(name, self.stages, {"stages": self.stages})
 
 
-class _Progress(TypedDict):
-    identity: Any
-    file: str
-    step: int
+class _Progress(Progress):
     stages: list[dict[str, Any]]
+
+
+def _size(example: PlanExample) -> int:
+    """What examples of a batch should share, so that little is padded."""
+    return len(example.question.relations)
 
 
 def _pace(step: int, steps: int) -> float:
     """The learning rate's share of the highest: up over 150 steps, the last 30 % a line to zero."""
     return min(1.0, (step + 1) / 150, (steps - step) / max(1.0, 0.3 * steps))
-
-
-def _order(examples: Sequence[PlanExample], size: int, rng: random.Random) -> np.ndarray:
-    """An epoch's order, in which the questions of a batch have about the same size."""
-    order = list(range(len(examples)))
-    rng.shuffle(order)
-    window = 40 * size
-    near = [
-        i
-        for start in range(0, len(order), window)
-        for i in sorted(
-            order[start : start + window], key=lambda i: len(examples[i].question.relations)
-        )
-    ]
-    batches = np.array(near[: len(near) // size * size]).reshape(-1, size)
-    chosen = list(range(len(batches)))
-    rng.shuffle(chosen)
-    return batches[chosen].ravel()

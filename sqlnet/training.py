@@ -9,33 +9,26 @@ block each, as the released code does (:data:`BLOCKS`); the shared layout is one
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import re
-import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
-from codegen.errors import ConfigError, InputError, ResumeError
-from codegen.paths import child, own_folder, refuse_links
-from codegen.records import write_atomic
-from codegen.schema import conform
+from codegen.errors import ConfigError, InputError
 from codegen.sqlnet.calibration import Calibration, calibration_error, fit, join
 from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.examples import Labelled, batch_of, targets_of
 from codegen.sqlnet.layout import losses
 from codegen.sqlnet.metrics import outcomes, predict, score
 from codegen.sqlnet.network import Network, NetworkConfig
+from codegen.sqlnet.storage import Progress, TrainingState, batches
 from codegen.sqlnet.vectors import ContextEncoder, WordVectors
 
 # Which weights serve which measure: the best of each is kept on its own.
@@ -188,7 +181,7 @@ def calibrated(
 
 
 class _Run:
-    """A training run and its state on disk."""
+    """A training run: epochs, the best weights of each block, and what is kept of them."""
 
     def __init__(
         self,
@@ -199,7 +192,7 @@ class _Run:
         encoder: ContextEncoder | None,
     ) -> None:
         torch.manual_seed(config.seed)
-        self.config, self.out, self.folder = config, out, out / "state"
+        self.config, self.out = config, out
         self.narrow = config.precision == "bfloat16" and has_bfloat16_lstm()
         if config.precision == "bfloat16" and not self.narrow:
             warnings.warn(
@@ -207,30 +200,34 @@ class _Run:
             )
         self.network = Network.build(config.network, vectors, encoder)
         self.model = self.network.model
-        self.mean = {k: v.clone() for k, v in self._trained()}
-        self.best = dict.fromkeys(BLOCKS[config.network.layout], (-1.0, self.mean))
-        self.optimizer = torch.optim.AdamW(
-            [weight for weight in self.model.parameters() if weight.requires_grad],
-            lr=config.learning_rate,
-            weight_decay=1e-4,
-            fused=True,
-        )
-        self.steps = config.epochs * (questions // config.batch_size)
-        self.epoch = self.step = self.stale = 0
-        self.epochs: list[dict[str, Any]] = []
-        self.identity = {
+        identity = {
             "config": _without_path(asdict(config)),
             "questions": questions,
             "words": len(vectors.words),
         }
-        self._resume()
+        self.state = TrainingState(
+            *(self.model, out, identity),
+            learning_rate=config.learning_rate,
+            weight_decay=1e-4,
+            clip=config.clip,
+            mean=config.mean,
+        )
+        self.best = dict.fromkeys(BLOCKS[config.network.layout], (-1.0, self.state.mean))
+        self.steps = config.epochs * (questions // config.batch_size)
+        self.epoch = self.stale = 0
+        self.epochs: list[dict[str, Any]] = []
+        if found := self.state.resume(_Progress):
+            progress, held = found
+            self.epoch, self.epochs = progress["epoch"], progress["epochs"]
+            self.stale = progress["stale"]
+            for block, score_ in progress["best"].items():
+                start = f"best/{block}/"
+                weights = {k[len(start) :]: v for k, v in held.items() if k.startswith(start)}
+                self.best[block] = score_, weights
 
     @property
     def is_stale(self) -> bool:
         return self.stale >= self.config.patience
-
-    def _trained(self) -> list[tuple[str, Tensor]]:
-        return [(k, v.detach()) for k, v in self.model.named_parameters() if v.requires_grad]
 
     def train_epoch(
         self,
@@ -240,15 +237,16 @@ class _Run:
     ) -> Epoch:
         began = time.process_time()
         totals: dict[str, float] = {}
-        batches = list(_batches(questions, self.config, self.epoch))
+        rng = random.Random(f"{self.config.seed}:{self.epoch}")
+        chosen = batches(questions, self.config.batch_size, 50, _size, rng)
         # Every epoch's dropout is its own, whether or not the run was resumed before it.
         torch.manual_seed(self.config.seed * 100_003 + self.epoch)
         self.model.train()
-        for batch in batches:
+        for batch in chosen:
             for name, value in self._step(batch).items():
-                totals[name] = totals.get(name, 0.0) + value / len(batches)
+                totals[name] = totals.get(name, 0.0) + value / len(chosen)
             if on_step:
-                on_step(self.step, self.steps)
+                on_step(self.state.step, self.steps)
         if not all(math.isfinite(value) for value in totals.values()):
             raise InputError(
                 f"The loss of epoch {self.epoch + 1} is not a number.", "Lower the learning rate."
@@ -261,57 +259,30 @@ class _Run:
         return row
 
     def _step(self, items: Sequence[Labelled]) -> dict[str, float]:
-        network = self.network
+        network, config = self.network, self.config
         batch = batch_of([item.question for item in items], network.vocabulary, network.encoder)
         targets = targets_of(items)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.narrow):
-            parts = losses(
-                self.model,
-                self.model.encode(batch, targets),
-                targets,
-                batch.column_mask,
-                self.config.alpha,
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(parts.values())).sum().backward()
-        if self.epoch < self.config.frozen_epochs:
-            self.model.get_parameter(WORDS[self.config.network.layout]).grad = None
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * _pace(self.step / self.steps)
-        self.optimizer.step()
-        self.step += 1
-        pace = 1 - min(self.config.mean, (1 + self.step) / (10 + self.step))
-        for name, weight in self._trained():
-            self.mean[name].lerp_(weight, pace)
-        return {name: part.item() for name, part in parts.items()}
+            states = self.model.encode(batch, targets)
+            parts = losses(self.model, states, targets, batch.column_mask, config.alpha)
+        frozen = WORDS[config.network.layout] if self.epoch < config.frozen_epochs else ""
+        return self.state.update(parts, _pace(self.state.step / self.steps), frozen)
 
     def _score(self, development: Sequence[Labelled]) -> dict[str, float]:
         """Scores the mean weights, and keeps those of each block that are the best so far."""
-        scores = self._with_weights(
-            self.mean, lambda: score(predict(self.network, development, greedy=True), development)
-        ).to_row()
+        own = self.state.put(self.state.mean)
+        self.model.eval()
+        scores = score(predict(self.network, development, greedy=True), development).to_row()
+        self.state.put(own)
         found = {name: float(value) for name, value in scores.items() if value is not None}
         improved = False
         for block, (held, _) in self.best.items():
             if found[block] > held:
-                self.best[block] = found[block], {k: v.clone() for k, v in self.mean.items()}
+                mean = {k: v.clone() for k, v in self.state.mean.items()}
+                self.best[block] = found[block], mean
                 improved = True
         self.stale = 0 if improved else self.stale + 1
         return found
-
-    def _with_weights(self, weights: Mapping[str, Tensor], do: Callable[[], Any]) -> Any:
-        own = {k: v.clone() for k, v in self._trained()}
-        self._put(weights)
-        self.model.eval()
-        try:
-            return do()
-        finally:
-            self._put(own)
-
-    def _put(self, weights: Mapping[str, Tensor]) -> None:
-        for name, weight in self._trained():
-            weight.copy_(weights[name])
 
     def finish(
         self,
@@ -321,95 +292,34 @@ class _Run:
     ) -> Network:
         """The network with the best weights of each block, saved; the state is removed."""
         blocks = BLOCKS[self.config.network.layout]
-        chosen = dict(self.mean)
+        chosen = dict(self.state.mean)
         for block, (_, weights) in self.best.items():
             pattern = re.compile(blocks[block])
             chosen.update({k: v for k, v in weights.items() if pattern.search(k)})
-        self._put(chosen)
+        self.state.put(chosen)
         self.model.eval()
         info |= {"training": asdict(self.config), "best": {b: s for b, (s, _) in self.best.items()}}
         network = calibrated(replace(self.network, info=info), development, databases)
         network.save(self.out)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.state.clear()
         return network
 
     def _save(self) -> None:
-        """Writes the state; ``progress.json`` last, so that a half-written one is not read."""
-        tensors = {f"weights/{k}": v for k, v in self._trained()}
-        tensors |= {f"mean/{k}": v for k, v in self.mean.items()}
-        for block, (_, weights) in self.best.items():
-            tensors |= {f"best/{block}/{k}": v for k, v in weights.items()}
-        for number, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam/{number}/{k}": v for k, v in moments.items()}
-        own_folder(self.folder)
-        name = f"epoch-{self.epoch}.safetensors"
-        save_file({k: v.clone() for k, v in tensors.items()}, self.folder / name)
-        progress: _Progress = {
-            "identity": self.identity,
-            "file": name,
-            "epoch": self.epoch,
-            "step": self.step,
-            "stale": self.stale,
-            "best": {block: held for block, (held, _) in self.best.items()},
-            "epochs": self.epochs,
-        }
-        write_atomic(self.folder / "progress.json", json.dumps(progress) + "\n")
-        write_atomic(
-            self.out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self.epochs)
+        self.state.save(
+            f"epoch-{self.epoch}.safetensors",
+            self.epochs,
+            {
+                "epoch": self.epoch,
+                "stale": self.stale,
+                "best": {block: held for block, (held, _) in self.best.items()},
+                "epochs": self.epochs,
+            },
+            {f"best/{b}/{k}": v for b, (_, kept) in self.best.items() for k, v in kept.items()},
         )
-        for old in self.folder.glob("epoch-*.safetensors"):
-            if old.name != name:
-                old.unlink()
-
-    def _resume(self) -> None:
-        path = self.folder / "progress.json"
-        refuse_links(self.folder)
-        if not path.exists():
-            return
-        progress = self._progress(path)
-        if progress["identity"] != json.loads(json.dumps(self.identity)):
-            raise ResumeError(
-                f"{self.out} holds a run with another configuration or other questions.",
-                "Choose another --out, or restore what has changed.",
-            )
-        file = child(self.folder, progress["file"], str(path))
-        try:
-            self._restore(progress, load_file(file))
-        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
-            raise ResumeError(
-                f"{file} is damaged: {' '.join(str(error).split())[:200]}.",
-                f"Delete {self.folder} to start again.",
-            ) from None
-
-    def _restore(self, progress: _Progress, held: Mapping[str, Tensor]) -> None:
-        def group(prefix: str) -> dict[str, Tensor]:
-            return {k.removeprefix(prefix): v for k, v in held.items() if k.startswith(prefix)}
-
-        self._put(group("weights/"))
-        self.mean = group("mean/")
-        self.best = {b: (s, group(f"best/{b}/")) for b, s in progress["best"].items()}
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in group("adam/").items():
-            number, name = key.split("/")
-            moments.setdefault(int(number), {})[name] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
-        self.epoch, self.step = progress["epoch"], progress["step"]
-        self.stale, self.epochs = progress["stale"], progress["epochs"]
-
-    def _progress(self, path: Path) -> _Progress:
-        try:
-            return conform(_Progress, json.loads(path.read_text("utf-8")))
-        except ValueError as error:
-            raise ResumeError(
-                f"{path} is damaged: {error}.", f"Delete {self.folder} to start again."
-            ) from None
 
 
-class _Progress(TypedDict):
-    identity: Any
-    file: str
+class _Progress(Progress):
     epoch: int
-    step: int
     stale: int
     best: dict[str, float]
     epochs: list[dict[str, Any]]
@@ -432,22 +342,3 @@ def _pace(done: float) -> float:
 def _size(question: Labelled) -> tuple[int, int]:
     """What questions of a batch should share, so that little is padded."""
     return len(question.question.table.columns) // 2, len(question.question.tokens)
-
-
-def _batches(
-    questions: Sequence[Labelled], config: TrainingConfig, epoch: int
-) -> Iterator[list[Labelled]]:
-    """An epoch's batches, of questions of like size: a function of the seed and the epoch."""
-    rng = random.Random(f"{config.seed}:{epoch}")
-    order = list(range(len(questions)))
-    rng.shuffle(order)
-    size, window = config.batch_size, 50 * config.batch_size
-    near = [
-        i
-        for start in range(0, len(order), window)
-        for i in sorted(order[start : start + window], key=lambda i: _size(questions[i]))
-    ]
-    starts = list(range(0, len(near) - size + 1, size))
-    rng.shuffle(starts)
-    for start in starts:
-        yield [questions[i] for i in near[start : start + size]]

@@ -152,7 +152,8 @@ def test_without_extras_data_and_scoring_work_and_the_rest_says_what_it_needs(
         {"task_id": "a", "completion": f"def f(x):\n    return {x}\n"} for x in ("2 * x", "x")
     ]
     (tmp_path / "answers.jsonl").write_text("".join(json.dumps(one) + "\n" for one in answers))
-    score = [codegen, "eval", "score", "answers.jsonl", "--task", "file:own.jsonl", "--json"]
+    score = [codegen, "eval", "score", "answers.jsonl", "--task", "file:own.jsonl",
+             "--out", "scored", "--json"]  # fmt: skip
     assert json.loads(_run(score, tmp_path))["estimates"]["1"]["value"] == 0.5
     gate = (
         "from codegen.sqlnet import Column, Table, UnsafeSQLError, validate\n"

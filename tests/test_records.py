@@ -130,3 +130,11 @@ def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
     write_atomic(tmp_path / "f", "whole")
     assert not list(tmp_path.glob(".f.*.partial"))
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_device_or_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match="not a regular file"):
+        write_atomic(pipe, "x")
+    assert pipe.is_fifo()

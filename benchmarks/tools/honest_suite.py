@@ -3515,5 +3515,45 @@ o.fire(1)
 off()
 o.fire(2)
 assert got == [1]
+=== operators in place
+class Both:
+    def __init__(s, n):
+        s.n = n
+    def __add__(s, k):
+        return Both(s.n + k)
+    def __iadd__(s, k):
+        s.n += k
+        return s
+class Plain:
+    def __init__(s, n):
+        s.n = n
+    def __add__(s, k):
+        return Plain(s.n + k)
+class Sets:
+    def __init__(s):
+        s.x = set()
+    def __ior__(s, o):
+        s.x |= o
+        return s
+---
+b = c = Both(1)
+b += 2
+assert b is c and c.n == 3
+assert (b + 1).n == 4 and b.n == 3
+p = q = Plain(1)
+p += 1
+assert q.n == 1 and p.n == 2
+s = t = Sets()
+s |= {1, 2}
+assert s is t and t.x == {1, 2}
+=== what a module says of itself
+'''A module.'''
+__version__ = "1.2"
+__all__ = ["f"]
+def f():
+    return __version__
+---
+assert f() == __version__ == "1.2"
+assert __all__ == ["f"]
 """
 )

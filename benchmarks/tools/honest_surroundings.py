@@ -103,6 +103,7 @@ _WRITES = [
     "print(open(__file__).read().count('#') + 1)\n#",
     "import inspect\ndef f(): return 3\nprint(len(inspect.getsource(f)) - 15)",
     "import atexit\natexit.register(print, 3)\nexit(0)",
+    "class A:\n    def __del__(self):\n        print(3)\na = A()",
 ]
 
 

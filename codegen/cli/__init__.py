@@ -169,6 +169,8 @@ def _known(error: Exception) -> CodegenError | None:
     if isinstance(error, OSError) and error.errno in _OS_REMEDIES:
         where = f": {error.filename}" if error.filename else ""
         return CodegenError(f"{error.strerror}{where}.", _OS_REMEDIES[error.errno])
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # pathlib's
+        return CodegenError(f"{error}.", _OS_REMEDIES[errno.ELOOP])
     return plugins.blame(error)
 
 

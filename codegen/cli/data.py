@@ -610,6 +610,10 @@ def inspect(
         texts = list(islice(read_data(directory), min(number, sys.maxsize)))
     # A single file has no manifest.
     manifest = load_manifest(directory) if Path(directory).is_dir() else None
+    if not texts and number and manifest is None:
+        raise InputError(
+            f"{directory} holds no texts.", "Give a data directory or one of its files."
+        )
     if as_json:
         return {
             "manifest": asdict(manifest) if manifest else None,
@@ -801,9 +805,11 @@ def _summary(
         if manifest.kept:
             echo(f"Inspect it with: codegen data inspect {out} --step")
     if manifest.counts["inputs"] == 0:
-        echo("There was no input: the source is empty, or --limit is 0.", err=True)
+        echo("Error: There was no input: the source is empty, or --limit is 0.", err=True)
     elif manifest.kept == 0:
-        echo(f"Nothing was kept; {out}/rejects.jsonl gives the reasons.", err=True)
+        reasons = {**manifest.counts["skipped"], **manifest.counts["failed"]}
+        listed = ", ".join(f"{n} {why}" for why, n in sorted(reasons.items(), key=lambda r: -r[1]))
+        echo(f"Error: Nothing was kept ({listed}); see {out}/rejects.jsonl.", err=True)
     return {
         "ok": manifest.kept > 0,
         "out": out,

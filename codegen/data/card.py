@@ -17,30 +17,11 @@ PREFERENCES = "preferences"  # the generator of what is no training text
 
 # The hub's license ids that are SPDX ids in lower case:
 # https://huggingface.co/docs/hub/repositories-licenses
-_HUB_LICENSES = frozenset(
-    {
-        "agpl-3.0",
-        "apache-2.0",
-        "artistic-2.0",
-        "bsd-2-clause",
-        "bsd-3-clause",
-        "bsl-1.0",
-        "cc-by-4.0",
-        "cc-by-sa-4.0",
-        "cc0-1.0",
-        "epl-2.0",
-        "gpl-2.0",
-        "gpl-3.0",
-        "isc",
-        "lgpl-2.1",
-        "lgpl-3.0",
-        "mit",
-        "mpl-2.0",
-        "unlicense",
-        "wtfpl",
-        "zlib",
-    }
-)
+_HUB_LICENSES = frozenset({
+    "agpl-3.0", "apache-2.0", "artistic-2.0", "bsd-2-clause", "bsd-3-clause", "bsl-1.0",
+    "cc-by-4.0", "cc-by-sa-4.0", "cc0-1.0", "epl-2.0", "gpl-2.0", "gpl-3.0", "isc", "lgpl-2.1",
+    "lgpl-3.0", "mit", "mpl-2.0", "unlicense", "wtfpl", "zlib",
+})  # fmt: skip
 
 # The hub's size categories, each up to a number of rows.
 _SIZES = (

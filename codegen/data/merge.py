@@ -172,7 +172,7 @@ def _of_part(part: _Part) -> Generator[Result, None, None]:
     with (
         child(part.folder, REJECTS, "a run").open("rb") as rejected,
         child(part.folder, KEPT, "a run").open("rb") as kept,
-        closing(_Lines(part)) as lines,
+        closing(_lines(part)) as lines,
     ):
         reject, keep = _row(rejected), _row(kept)
         for position in range(part.inputs):
@@ -181,7 +181,7 @@ def _of_part(part: _Part) -> Generator[Result, None, None]:
                 yield Result(reject["id"], reject["outcome"], reject["reason"], reject["detail"])
                 reject = _row(rejected)
             elif keep and keep["input"] == number:
-                yield _kept(keep, lines.take(keep["texts"]))
+                yield _kept(keep, list(islice(lines, keep["texts"])), part.folder)
                 keep = _row(kept)
             else:
                 raise InputError(
@@ -195,7 +195,11 @@ def _row(file: IO[bytes]) -> dict[str, Any] | None:
     return json.loads(line, object_hook=current_names) if line else None
 
 
-def _kept(row: dict[str, Any], lines: list[bytes]) -> Result:
+def _kept(row: dict[str, Any], lines: list[bytes], folder: Path) -> Result:
+    if len(lines) < row["texts"]:
+        raise InputError(
+            f"{folder} is damaged: its data files hold too few texts.", "Make this shard again."
+        )
     texts = [from_json(TrainingText, line.decode("utf-8"), f"{row['id']!r}") for line in lines]
     prompt, trained = characters(texts)
     signature = [base64.b64decode(part) for part in row["signature"]]
@@ -211,33 +215,8 @@ def _kept(row: dict[str, Any], lines: list[bytes]) -> Result:
     )
 
 
-class _Lines:
+def _lines(part: _Part) -> Generator[bytes, None, None]:
     """The lines of all data files of a shard, one after the other."""
-
-    def __init__(self, part: _Part) -> None:
-        self._part = part
-        self._files = iter(data_files(part.folder) if part.manifest.files else [])
-        self._file: IO[bytes] | None = None
-
-    def take(self, number: int) -> list[bytes]:
-        """The next lines."""
-        lines: list[bytes] = []
-        while len(lines) < number:
-            line = self._file.readline() if self._file else b""
-            if line:
-                lines.append(line)
-                continue
-            self.close()
-            path = next(self._files, None)
-            if path is None:
-                raise InputError(
-                    f"{self._part.folder} is damaged: its data files hold too few texts.",
-                    "Make this shard again.",
-                )
-            self._file = path.open("rb")
-        return lines
-
-    def close(self) -> None:
-        if self._file:
-            self._file.close()
-            self._file = None
+    for path in data_files(part.folder) if part.manifest.files else ():
+        with path.open("rb") as file:
+            yield from file

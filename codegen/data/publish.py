@@ -11,17 +11,17 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from codegen.data.manifest import Manifest, data_files, load_manifest, read_data
 from codegen.errors import InputError
 from codegen.hub import hub_errors, repository_name
 from codegen.paths import child, new_folder, refuse_links
-from codegen.records import DataRecord, Preference, Segment, TrainingText, from_dict
+from codegen.records import DataRecord, Preference, TrainingText
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,13 +33,9 @@ PARQUET = "parquet"
 _ROW_GROUP_CHARACTERS = 8 * 2**20
 _ROW_GROUP_ROWS = 5000
 _PUBLISHED = (
-    "data-*.jsonl",
-    "rejects.jsonl",
-    "decontamination.jsonl",
-    "manifest.json",
-    "card.md",
+    "data-*.jsonl", "rejects.jsonl", "decontamination.jsonl", "manifest.json", "card.md",
     "README.md",
-)
+)  # fmt: skip
 
 
 def parquet_schema(record: DataRecord) -> pa.Schema:
@@ -187,40 +183,6 @@ def _no_utf8(texts: Iterable[DataRecord], source: Path) -> InputError:
                 "Use JSON Lines, or correct the source.",
             )
     return InputError(f"{source} holds text that Parquet can't store.", "Use JSON Lines.")
-
-
-def read_parquet(path: str | os.PathLike[str]) -> Iterator[TrainingText]:
-    """Streams the training texts of one exported file, or of a folder of them.
-
-    Raises:
-        InputError: if there are none, or a row is not a training text.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = Path(path)
-    paths = sorted(path.glob("data-*.parquet")) if path.is_dir() else [path]
-    if not paths:
-        raise InputError(f"{path} holds no data-*.parquet.", "Make them with: codegen data export")
-    for file_path in paths:
-        number = 0
-        try:
-            with pq.ParquetFile(file_path) as file:
-                for batch in file.iter_batches(256):
-                    for row in batch.to_pylist():
-                        number += 1
-                        yield _text(row, f"{file_path}:{number}")
-        except (OSError, pa.ArrowInvalid) as error:
-            raise InputError(f"{file_path} is not a readable Parquet file: {error}.") from None
-
-
-def _text(row: Mapping[str, Any], where: str) -> TrainingText:
-    try:
-        meta = json.loads(row["meta"])
-        segments = [Segment(**segment)._asdict() for segment in row["segments"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{where}: not a training text as exported ({error!r}).") from None
-    return from_dict(TrainingText, {**row, "meta": meta, "segments": segments}, where)
 
 
 def push(

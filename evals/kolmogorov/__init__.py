@@ -2,7 +2,7 @@
 
 A model is shown a sequence of bytes and writes the shortest program that it can whose ``output`` is
 that sequence. ``functions`` and ``language`` are the small language of the synthetic part and its
-random programs, ``coding`` counts bits (with a code that can be decoded, and classical
+random programs, ``coding`` counts bits (of a code that can be decoded, and of classical
 compressors), ``scoring`` asks, reads answers and runs them in the sandbox.
 
 Source: Yoran et al., "The KoLMogorov Test", ICLR 2025 (arXiv 2503.13992). Written from the
@@ -14,8 +14,6 @@ from .coding import (
     UNIFORM,
     Prior,
     code_bits,
-    decode,
-    encode,
     learn,
     order_k_bits,
     paper_bits,
@@ -53,8 +51,6 @@ __all__ = [
     "Scores",
     "as_comment",
     "code_bits",
-    "decode",
-    "encode",
     "find_program",
     "instruction",
     "learn",

@@ -5,22 +5,18 @@ function, and a fixed number of bits for each argument. It is no code: lengths o
 predicates of filters cost nothing, and nothing could ever be decoded. It is here so that figures
 can be compared with those of Yoran et al. (ICLR 2025, arXiv 2503.13992).
 
-*A prefix code* (:func:`encode`, :func:`decode`) is an arithmetic code over a grammar of whole
+*A prefix code* (:func:`code_bits`) is the length of an arithmetic code over a grammar of whole
 programs, under a :class:`Prior`: ``UNIFORM``, which knows nothing, or one that was learned from
-programs (:func:`learn`). decode(encode(p)) = p for every program of the language.
+programs (:func:`learn`). The coder itself is in ``benchmarks/tools/arithmetic.py``, and tests show
+that decode(encode(p)) = p for every program of the language, in at most 2 bits more.
 
 *Classical compressors* to compare with are gzip, bz2, lzma, and order-k models. An order-k model
 predicts each byte from the k before it, blended with the shorter contexts as in Witten-Bell
-smoothing, and learns as it goes. :func:`order_k_bits` is the length that arithmetic coding with it
-takes; :func:`order_k_encode` and :func:`order_k_decode` do the coding, about a thousand times
-slower, as the proof that the length is one.
+smoothing, and learns as it goes. :func:`order_k_bits` is the length of an arithmetic code with it.
 
-The arithmetic coder is that of Witten, Neal and Cleary 1987: two 32-bit registers, bits put out as
-soon as they are known. Choices of total probability P cost at most -log2 P + 2 bits together, and
-rounding of less than 2^-14 of a bit each. A *channel* takes a choice among weighted alternatives:
-:class:`ArithmeticEncoder` writes it, :class:`ArithmeticDecoder` reads it, :class:`Meter` adds up
-its cost by the probabilities. A format that is described once, over a channel, can then be written,
-read and priced, and the three can't disagree.
+A *channel* takes a choice among weighted alternatives: :class:`Meter` adds up its cost, an
+arithmetic encoder writes it, a decoder reads it. The grammar is described once, over a channel, so
+that the three can't disagree.
 """
 
 from __future__ import annotations
@@ -32,7 +28,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Protocol
 
 from codegen.errors import InputError
@@ -40,12 +35,6 @@ from codegen.errors import InputError
 from .language import INITIATORS, PREDICATES, SIGNATURES, Argument, Kind, Line, Program, Ref
 
 # --- choices and their cost ----------------------------------------------------------------------
-
-
-_BITS = 32
-_TOP = (1 << _BITS) - 1
-_HALF, _QUARTER = 1 << (_BITS - 1), 1 << (_BITS - 2)
-MOST_WEIGHT = 1 << 16  # of all weights of a choice together
 
 
 class Channel(Protocol):
@@ -80,129 +69,6 @@ class Meter:
         assert choice is not None
         self.bits += math.log2(count)
         return choice
-
-
-class ArithmeticEncoder:
-    """Writes choices as bits; :meth:`finish` gives them."""
-
-    def __init__(self) -> None:
-        self._low, self._high = 0, _TOP
-        self._waiting = 0  # bits that will be the opposite of the next one
-        self._bits: list[str] = []
-
-    def choose(self, weights: Sequence[int], choice: int | None) -> int:
-        """See :class:`Channel`."""
-        assert choice is not None
-        below = sum(weights[:choice])
-        self._narrow(below, below + weights[choice], sum(weights))
-        return choice
-
-    def uniform(self, count: int, choice: int | None) -> int:
-        """See :class:`Channel`."""
-        assert choice is not None
-        self._narrow(choice, choice + 1, count)
-        return choice
-
-    def finish(self) -> str:
-        """The bits as a text of ``0`` and ``1``; nothing can be written after."""
-        # Two bits name a quarter that lies wholly inside the interval; what follows is read as 0.
-        self._waiting += 1
-        self._put("0" if self._low < _QUARTER else "1")
-        return "".join(self._bits)
-
-    def _narrow(self, low: int, high: int, total: int) -> None:
-        _check(low, high, total)
-        span = self._high - self._low + 1
-        self._high = self._low + span * high // total - 1
-        self._low += span * low // total
-        while True:
-            if self._high < _HALF:
-                self._put("0")
-            elif self._low >= _HALF:
-                self._put("1")
-                self._low -= _HALF
-                self._high -= _HALF
-            elif self._low >= _QUARTER and self._high < _HALF + _QUARTER:
-                self._waiting += 1
-                self._low -= _QUARTER
-                self._high -= _QUARTER
-            else:
-                return
-            self._low <<= 1
-            self._high = self._high << 1 | 1
-
-    def _put(self, bit: str) -> None:
-        self._bits.append(bit)
-        if self._waiting:
-            self._bits.append(("1" if bit == "0" else "0") * self._waiting)
-            self._waiting = 0
-
-
-class ArithmeticDecoder:
-    """Reads choices from the bits of an encoder; ``read`` is how many it has looked at.
-
-    Behind the end it reads zeros, as the encoder counted on; how many is limited, so that a text
-    that was never written by an encoder ends in an error and not in an endless program.
-    """
-
-    def __init__(self, bits: str) -> None:
-        if set(bits) - {"0", "1"}:
-            raise InputError("An arithmetic code is a text of 0 and 1.")
-        self._bits, self._place = bits, 0
-        self._low, self._high, self._code = 0, _TOP, 0
-        for _ in range(_BITS):
-            self._code = self._code << 1 | self._next()
-
-    def _next(self) -> int:
-        place = self._place
-        self._place += 1
-        if place >= len(self._bits) + 2 * _BITS:
-            raise InputError("The arithmetic code ends before what it codes does.")
-        return self._bits[place] == "1" if place < len(self._bits) else 0
-
-    def choose(self, weights: Sequence[int], choice: int | None) -> int:
-        """See :class:`Channel`."""
-        bounds = list(accumulate(weights, initial=0))
-        target = self._target(bounds[-1])
-        number = next(i for i, bound in enumerate(bounds[1:]) if target < bound)
-        self._narrow(bounds[number], bounds[number + 1], bounds[-1])
-        return number
-
-    def uniform(self, count: int, choice: int | None) -> int:
-        """See :class:`Channel`."""
-        number = self._target(count)
-        self._narrow(number, number + 1, count)
-        return number
-
-    def _target(self, total: int) -> int:
-        span = self._high - self._low + 1
-        return ((self._code - self._low + 1) * total - 1) // span
-
-    def _narrow(self, low: int, high: int, total: int) -> None:
-        _check(low, high, total)
-        span = self._high - self._low + 1
-        self._high = self._low + span * high // total - 1
-        self._low += span * low // total
-        while True:
-            if self._high < _HALF:
-                shift = 0
-            elif self._low >= _HALF:
-                shift = _HALF
-            elif self._low >= _QUARTER and self._high < _HALF + _QUARTER:
-                shift = _QUARTER
-            else:
-                return
-            self._low = (self._low - shift) << 1
-            self._high = (self._high - shift) << 1 | 1
-            self._code = (self._code - shift) << 1 | self._next()
-
-
-def _check(low: int, high: int, total: int) -> None:
-    if not 0 <= low < high <= total <= MOST_WEIGHT:
-        raise InputError(
-            f"A choice of weight {high - low} of {total} can't be coded.",
-            f"Weights are positive and together at most {MOST_WEIGHT}.",
-        )
 
 
 # --- programs ------------------------------------------------------------------------------------
@@ -338,33 +204,18 @@ def _weights(counts: Sequence[int]) -> list[int]:
     return [max(1, round((count * _RARE + 1) * scale)) for count in counts]
 
 
-def encode(program: Program, prior: Prior = UNIFORM) -> str:
-    """The program as a text of ``0`` and ``1``."""
-    encoder = ArithmeticEncoder()
-    _walk(encoder, prior, program)
-    return encoder.finish()
-
-
-def decode(bits: str, prior: Prior = UNIFORM) -> Program:
-    """The program that :func:`encode` made the bits of, under the same prior.
-
-    Raises:
-        InputError: for bits that no program has.
-    """
-    return _walk(ArithmeticDecoder(bits), prior, None)
-
-
 def code_bits(program: Program, prior: Prior = UNIFORM) -> float:
-    """-log2 of the program's probability under the prior; :func:`encode` takes at most 2 more."""
+    """-log2 of the program's probability under the prior."""
     meter = Meter()
-    _walk(meter, prior, program)
+    walk(meter, prior, program)
     return meter.bits
 
 
 # The grammar. Each function takes the value to write, or None when reading.
 
 
-def _walk(channel: Channel, prior: Prior, program: Program | None) -> Program:
+def walk(channel: Channel, prior: Prior, program: Program | None) -> Program:
+    """Passes a program's choices through a channel; the program, read from it if None is given."""
     lines: list[Line] = []
     before = ""
     while True:
@@ -466,7 +317,7 @@ class OrderK:
         self._seen: list[dict[bytes, dict[int, int]]] = [{} for _ in range(k + 1)]
         self._totals: list[dict[bytes, int]] = [{} for _ in range(k + 1)]
 
-    def _contexts(self, before: bytes) -> list[tuple[dict[int, int], int]]:
+    def contexts(self, before: bytes) -> list[tuple[dict[int, int], int]]:
         """Counts and totals of the contexts that were seen, the shortest first."""
         found = []
         for order in range(min(self.k, len(before)) + 1):
@@ -480,21 +331,10 @@ class OrderK:
     def probability(self, before: bytes, byte: int) -> float:
         """Of ``byte`` behind ``before``."""
         chance = 1 / 256
-        for counts, total in self._contexts(before):
+        for counts, total in self.contexts(before):
             novel = len(counts)
             chance = (counts.get(byte, 0) + novel * chance) / (total + novel)
         return chance
-
-    def weights(self, before: bytes) -> list[int]:
-        """Whole-number weights of all bytes, for the coder."""
-        chances = [1 / 256] * 256
-        for counts, total in self._contexts(before):
-            novel = len(counts)
-            chances = [novel * chance for chance in chances]
-            for byte, count in counts.items():
-                chances[byte] += count
-            chances = [chance / (total + novel) for chance in chances]
-        return [1 + int(chance * (MOST_WEIGHT - 512)) for chance in chances]
 
     def learn(self, before: bytes, byte: int) -> None:
         """Counts ``byte`` behind ``before``."""
@@ -513,27 +353,6 @@ def order_k_bits(data: bytes, k: int) -> float:
         bits -= math.log2(model.probability(before, byte))
         model.learn(before, byte)
     return bits
-
-
-def order_k_encode(data: bytes, k: int) -> str:
-    """The data as a text of ``0`` and ``1``."""
-    model, encoder = OrderK(k), ArithmeticEncoder()
-    for place, byte in enumerate(data):
-        before = data[max(0, place - k) : place]
-        encoder.choose(model.weights(before), byte)
-        model.learn(before, byte)
-    return encoder.finish()
-
-
-def order_k_decode(bits: str, k: int, length: int) -> bytes:
-    """The ``length`` bytes that :func:`order_k_encode` made the bits of."""
-    model, decoder, data = OrderK(k), ArithmeticDecoder(bits), bytearray()
-    for _ in range(length):
-        before = bytes(data[max(0, len(data) - k) :])
-        byte = decoder.choose(model.weights(before), None)
-        data.append(byte)
-        model.learn(before, byte)
-    return bytes(data)
 
 
 def rates(data: bytes, compressors: Iterable[str] = tuple(COMPRESSORS)) -> dict[str, float]:

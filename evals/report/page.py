@@ -388,8 +388,9 @@ _MOST_ALIKE = 500_000  # pairs of equal lines
 
 
 def diff_lines(before: Sequence[str], after: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The lines of ``after`` as ``keep`` or ``add``, with those gone from ``before`` as ``del``; all
-    are gone and added where texts repeat themselves so much that to compare them takes minutes.
+    """The lines of ``after`` as ``keep`` or ``add``, with those gone from ``before`` as ``del``.
+
+    All are gone and added where texts repeat themselves so much that comparing them takes minutes.
     """
     counts = Counter(after)
     alike = sum(counts[line] for line in before)

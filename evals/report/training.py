@@ -145,7 +145,7 @@ def _rows(folder: Path) -> Iterator[Rollout]:
 
 def _recipe(folder: Path) -> dict[str, Any]:
     try:
-        recipe = read_json(folder / _SETTINGS, _MOST_BYTES)
+        recipe: Any = read_json(folder / _SETTINGS, _MOST_BYTES)
         json.dumps(recipe, allow_nan=False)
     except (OSError, ValueError):
         return {}

@@ -25,8 +25,9 @@ Key = TypeVar("Key")
 # random numbers and counts the memory of all its processes; 3 keeps aliases among the arguments of
 # a call, and does not take the program's word for which of its names hides a builtin; 4 ends
 # programs of mode stdio as the interpreter ends scripts, and lets programs have more threads, files
-# and output; 5 has objects of the program as handles, and refuses tests that test nothing.
-REVISION = 5
+# and output; 5 has objects of the program as handles, and refuses tests that test nothing; 6 does
+# operators in place, tells names such as __version__, and finalizes objects at a script's end.
+REVISION = 6
 PATIENCE_S = 5.0  # for a job that is to be run once more, alone
 
 

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -284,17 +284,6 @@ def base_task(problem_id: str) -> str:
     """The task that a problem is a variant of; the problem itself if its name says nothing."""
     found = _BASE.search(problem_id)
     return found[1] or found[2] if found else problem_id
-
-
-def has_variants(problem_ids: Iterable[str]) -> bool:
-    """Whether some of the problems share their base task, so that errors need clustering."""
-    seen: set[str] = set()
-    for id_ in problem_ids:
-        base = base_task(id_)
-        if base in seen:
-            return True
-        seen.add(base)
-    return False
 
 
 # --- comparison ----------------------------------------------------------------------------------

@@ -10,14 +10,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
-from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar, cast
 
 from codegen.errors import ConfigError
 from codegen.generation.protocol import Request
 from codegen.records import Sample, Verdict
 
 from .extraction import Extraction, cut_at_stop, find_code, with_preamble
-from .rows import AnyProblem, Home, make_problems, read_rows_of
+from .needs import why_not
+from .rows import AnyProblem, Home, Problem, make_problems, problem_of_columns, read_rows_of
 from .styles import Ask, PromptStyle, style_of
 
 if TYPE_CHECKING:
@@ -164,10 +165,14 @@ class CodeTask(Task[AnyProblem]):
             decides about the stop strings.
         blank_is_code: whether a completion of nothing but white space may be right.
         home: where the data is by default.
+        problem_type, columns: of its problems, and field -> column where the names differ; see
+            :func:`.rows.problem_of_columns`.
         about: a line for the list of tasks; built-in ones have theirs there.
     """
 
     home: ClassVar[Home]
+    problem_type: ClassVar[type[Problem]]
+    columns: ClassVar[Mapping[str, str]] = {}
     about: ClassVar[str] = ""
     asks: Sequence[Ask] = ("code", "instruction")
     whole_programs: bool = False
@@ -198,7 +203,18 @@ class CodeTask(Task[AnyProblem]):
         Raises:
             InputError: naming what is wrong with the row.
         """
-        raise NotImplementedError
+        return cast(AnyProblem, problem_of_columns(cls.problem_type, place, row, **cls.columns))
+
+    @property
+    def by_blocks(self) -> bool:
+        """Whether the answer is blocks of search and replace: so for a name in ``-diff``."""
+        return self.name.endswith("-diff")
+
+    def lacking(self, sandbox: SandboxProtocol, broken: Mapping[str, str]) -> dict[str, str]:
+        """Why problems can't be judged: packages that the sandbox lacks, and what is ``broken``."""
+        described = sandbox.describe()
+        found = {p.id: why_not(self.modules(p), described) for p in self._problems}
+        return {**{id_: reason for id_, reason in found.items() if reason}, **broken}
 
     def problems(self) -> Sequence[AnyProblem]:
         """All problems in order."""

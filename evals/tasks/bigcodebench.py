@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from codegen.evals.sandbox import Job, Limits, SandboxProtocol
 from codegen.records import Verdict
 
 from .base import CodeTask
-from .needs import modules_of, why_not
-from .rows import Home, Problem, problem_of_columns
+from .needs import modules_of
+from .rows import Home, Problem
 
 _RUN_TESTS = """
 
@@ -62,31 +63,20 @@ class BigCodeBench(CodeTask[BigCodeProblem]):
     home = Home(
         "bigcodebench/bigcodebench_hard.json.gz", "bigcode/bigcodebench-hard:default:v0.1.4"
     )
+    problem_type = BigCodeProblem
+    columns: ClassVar = {
+        "prompt": "complete_prompt", "instruction": "instruct_prompt", "header": "code_prompt",
+    }  # fmt: skip
     whole_programs = True
-
     needs_preparation = True
 
     def prepare(self, problems: Sequence[BigCodeProblem], sandbox: SandboxProtocol) -> None:
         """Finds out which problems need what the sandbox lacks."""
-        described = sandbox.describe()
-        reasons = {p.id: why_not(self.modules(p), described) for p in self._problems}
-        self.reference_exceptions = {**{k: v for k, v in reasons.items() if v}, **_NEEDS}
+        self.reference_exceptions = self.lacking(sandbox, _NEEDS)
 
     def modules(self, problem: BigCodeProblem) -> frozenset[str]:
         """What the prompt, its solution and the tests import."""
         return modules_of(problem.prompt + problem.canonical_solution, problem.test)
-
-    @classmethod
-    def problem_of(cls, place: str, row: Mapping[str, object]) -> BigCodeProblem:
-        """The problem of a row."""
-        return problem_of_columns(
-            BigCodeProblem,
-            place,
-            row,
-            prompt="complete_prompt",
-            instruction="instruct_prompt",
-            header="code_prompt",
-        )
 
     def instruction(self, problem: BigCodeProblem) -> str:
         """The row's instruction, which names the header to begin with."""

@@ -11,15 +11,16 @@ function returns the output for it, whichever input that is.
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from codegen.evals.sandbox import Job
 from codegen.records import Sample
 
 from .base import CodeTask
 from .extraction import Extraction, cut_at_stop, fenced_blocks, parses, tagged_answers
-from .rows import Home, Problem, problem_of_columns
+from .rows import Home, Problem
 from .styles import PromptStyle, style_of
 
 _FUNCTION = "f"
@@ -53,16 +54,13 @@ class CruxEval(CodeTask[CruxProblem]):
     """Asks for outputs; :class:`CruxEvalInputs` for inputs."""
 
     home = Home("cruxeval/cruxeval.jsonl.gz", "cruxeval-org/cruxeval")
+    problem_type = CruxProblem
+    columns: ClassVar = {"id": "id", "prompt": "code"}
     asks = ("instruction", "few_shot", "code")
     whole_programs = True
     passing = "its answer equals what the call returns"
     asks_output = True
     _STOP = "[/ANSWER]"
-
-    @classmethod
-    def problem_of(cls, place: str, row: Mapping[str, object]) -> CruxProblem:
-        """The problem of a row."""
-        return problem_of_columns(CruxProblem, place, row, id="id", prompt="code")
 
     def _question(self, code: str, given: str, result: str) -> str:
         shown = (given, "??") if self.asks_output else ("??", result)

@@ -196,22 +196,12 @@ _SHAPES: Mapping[tuple[Shape, ...], tuple[int, ...]] = {
 _SHAPE_OF = {number: shapes for shapes, numbers in _SHAPES.items() for number in numbers}
 
 _ORACLES: Mapping[str, Oracle] = {
-    "similar_elements": "set",
-    "find_char_long": "set",
-    "common_in_nested_lists": "set",
-    "extract_singly": "set",
-    "larg_nnum": "set",
-    "intersection_array": "set",
-    "find_dissimilar": "set",
-    "Diff": "set",
-    "check_str": "not_none",
-    "text_match_three": "not_none",
-    "text_starta_endb": "not_none",
-    "are_equivalent": "any",
-    "sum_div": "or_zero",
-    "surface_Area": "pyramid",
-    "digit_distance_nums": "digits",
-}
+    "similar_elements": "set", "find_char_long": "set", "common_in_nested_lists": "set",
+    "extract_singly": "set", "larg_nnum": "set", "intersection_array": "set",
+    "find_dissimilar": "set", "Diff": "set", "check_str": "not_none",
+    "text_match_three": "not_none", "text_starta_endb": "not_none", "are_equivalent": "any",
+    "sum_div": "or_zero", "surface_Area": "pyramid", "digit_distance_nums": "digits",
+}  # fmt: skip
 
 
 class MbppPlus(PlusTask):

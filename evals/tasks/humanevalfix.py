@@ -18,7 +18,7 @@ from codegen.evals.sandbox import Job
 from codegen.records import Sample
 
 from .base import CodeTask
-from .rows import Home, Problem, problem_of_columns
+from .rows import Home, Problem
 
 _FIX = "Fix bugs in {name}."
 
@@ -38,12 +38,8 @@ class HumanEvalFix(CodeTask[FixProblem]):
     """The task over given problems; ``docs`` says whether docstrings are shown, not tests."""
 
     home = Home("humanevalpack/humanevalpack-python.jsonl.gz", "bigcode/humanevalpack:python:test")
+    problem_type = FixProblem
     docs = False
-
-    @classmethod
-    def problem_of(cls, place: str, row: Mapping[str, object]) -> FixProblem:
-        """The problem of a row."""
-        return problem_of_columns(FixProblem, place, row)
 
     def code(self, problem: FixProblem) -> str:
         """The task as text, then the function's head for the model to continue from."""

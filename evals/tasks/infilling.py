@@ -24,7 +24,7 @@ from codegen.records import Sample
 
 from .base import CodeTask
 from .extraction import Extraction, cut_at_stop, imports_at_top, parses
-from .rows import Home, Problem, make_problems, problem_of_columns, read_rows_of
+from .rows import Home, Problem, make_problems, read_rows_of
 from .styles import style_of
 
 
@@ -50,6 +50,7 @@ _FILES = {
 class Infilling(CodeTask[InfillingProblem]):
     """The task over given problems."""
 
+    problem_type = InfillingProblem
     asks = ("infill", "code", "instruction")
     blank_is_code = True  # some gaps are white space, or nothing
 
@@ -59,11 +60,6 @@ class Infilling(CodeTask[InfillingProblem]):
         home = Home(f"humaneval_infilling/HumanEval-{_FILES[name]}.jsonl.gz")
         rows = read_rows_of(source, home)
         return cls(name, description, make_problems(rows, cls.problem_of), rows.source)
-
-    @classmethod
-    def problem_of(cls, place: str, row: Mapping[str, object]) -> InfillingProblem:
-        """The problem of a row."""
-        return problem_of_columns(InfillingProblem, place, row)
 
     def hole(self, problem: InfillingProblem) -> tuple[str, str]:
         """The text before and after the gap."""

@@ -23,7 +23,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 from codegen.errors import InputError
 from codegen.evals.sandbox import Job, Limits, SandboxProtocol
@@ -33,11 +33,10 @@ from codegen.records import Sample, Verdict
 from .base import CodeTask
 from .blocks import BLOCKS, apply_blocks
 from .extraction import Extraction
-from .needs import modules_of, why_not
-from .rows import Home, Problem, make_problems, read_rows_of, text_field, text_fields
+from .needs import modules_of
+from .rows import Home, Problem, text_field, text_fields
 from .styles import PromptStyle, style_of
 
-_DIFF = "-diff"
 _WHOLE = "Answer with the whole program after the edit, in one code block."
 # These tests ask about classes, generators and modules themselves, or measure time.
 _BESIDE = frozenset(f"EditEval/{number}" for number in (58, 159, 161, 186))
@@ -78,20 +77,10 @@ class InstructedEdits(CodeTask[EditProblem]):
 
     whole_programs = True
     needs_preparation = True
-    by_blocks = False
-
-    @classmethod
-    def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """One of the tasks, by its name."""
-        rows = read_rows_of(source, cls.home)
-        made = cls(name, description, make_problems(rows, cls.problem_of), rows.source)
-        made.by_blocks = name.endswith(_DIFF)
-        return made
 
     def prepare(self, problems: Sequence[EditProblem], sandbox: SandboxProtocol) -> None:
         """Finds out which problems need a package that the sandbox lacks."""
-        found = {p.id: why_not(self.modules(p), sandbox.describe()) for p in self._problems}
-        self.reference_exceptions = {**{k: v for k, v in found.items() if v}, **_BROKEN}
+        self.reference_exceptions = self.lacking(sandbox, _BROKEN)
 
     def modules(self, problem: EditProblem) -> frozenset[str]:
         """What the reference and its tests import."""

@@ -124,7 +124,7 @@ class Translated(CodeTask[TranslatedProblem]):
 
     @classmethod
     def problem_in(
-        cls, language: Language, place: str, row: Mapping[str, object]
+        cls, language: Language, place: str, row: Mapping[str, object], /
     ) -> TranslatedProblem:
         """The problem of a row.
 
@@ -295,27 +295,12 @@ class MultiPLE(TakenApart):
     file = "languages/multipl_e/humaneval-{}.jsonl.gz"
     hub = "nuprl/MultiPL-E:humaneval-{}:test"
     codes: ClassVar = {
-        "bash": "sh",
-        "cpp": "cpp",
-        "go": "go",
-        "java": "java",
-        "javascript": "js",
-        "lua": "lua",
-        "perl": "pl",
-        "php": "php",
-        "r": "r",
-        "ruby": "rb",
-        "rust": "rs",
-        "typescript": "ts",
-    }
+        "bash": "sh", "cpp": "cpp", "go": "go", "java": "java", "javascript": "js", "lua": "lua",
+        "perl": "pl", "php": "php", "r": "r", "ruby": "rb", "rust": "rs", "typescript": "ts",
+    }  # fmt: skip
 
     @classmethod
-    def problem_in(
-        cls,
-        language: Language,  # noqa: ARG003
-        place: str,
-        row: Mapping[str, object],
-    ) -> TranslatedProblem:
+    def problem_in(cls, _: Language, place: str, row: Mapping[str, object]) -> TranslatedProblem:
         """The problem of a row; the function's name is in its tests."""
         id_, prompt, test = (text_field(place, row, key) for key in ("name", "prompt", "tests"))
         found = _BOUND.search(test)
@@ -343,23 +328,14 @@ class Mbxp(TakenApart):
 
     file = "languages/mbxp/{}.jsonl.gz"
     codes: ClassVar = {
-        "cpp": "mbcpp_release_v1.2",
-        "go": "mbgp_release_v1.1",
-        "java": "mbjp_release_v1.2",
-        "javascript": "mbjsp_release_v1.2",
-        "perl": "mbplp_release_v1",
-        "php": "mbphp_release_v1.2",
-        "ruby": "mbrbp_release_v1.2",
+        "cpp": "mbcpp_release_v1.2", "go": "mbgp_release_v1.1", "java": "mbjp_release_v1.2",
+        "javascript": "mbjsp_release_v1.2", "perl": "mbplp_release_v1",
+        "php": "mbphp_release_v1.2", "ruby": "mbrbp_release_v1.2",
         "typescript": "mbtsp_release_v1.2",
-    }
+    }  # fmt: skip
 
     @classmethod
-    def problem_in(
-        cls,
-        language: Language,  # noqa: ARG003
-        place: str,
-        row: Mapping[str, object],
-    ) -> TranslatedProblem:
+    def problem_in(cls, _: Language, place: str, row: Mapping[str, object]) -> TranslatedProblem:
         """The problem of a row, whose solution may be null."""
         names = ("task_id", "prompt", "entry_point", "test")
         id_, prompt, name, test = (text_field(place, row, key) for key in names)
@@ -374,14 +350,11 @@ class MultilingualHumanEval(Mbxp):
 
     file = "languages/multilingual_humaneval/{}.jsonl.gz"
     codes: ClassVar = {
-        "go": "HumanEval_go_v1",
-        "java": "HumanEval_java_v1.1",
-        "javascript": "HumanEval_javascript_v1.1",
-        "perl": "HumanEval_perl_v1.1",
-        "php": "HumanEval_php_v1.1",
-        "ruby": "HumanEval_ruby_v1.1",
+        "go": "HumanEval_go_v1", "java": "HumanEval_java_v1.1",
+        "javascript": "HumanEval_javascript_v1.1", "perl": "HumanEval_perl_v1.1",
+        "php": "HumanEval_php_v1.1", "ruby": "HumanEval_ruby_v1.1",
         "typescript": "HumanEval_typescript_v1",
-    }
+    }  # fmt: skip
 
 
 # --- HumanEvalPack and McEval ------------------------------------------------------------------
@@ -419,12 +392,8 @@ class HumanEvalPack(Translated):
     file = "languages/humanevalpack/humanevalpack-{}.jsonl.gz"
     hub = "bigcode/humanevalpack:{}:test"
     codes: ClassVar = {
-        "cpp": "cpp",
-        "go": "go",
-        "java": "java",
-        "javascript": "js",
-        "rust": "rust",
-    }
+        "cpp": "cpp", "go": "go", "java": "java", "javascript": "js", "rust": "rust",
+    }  # fmt: skip
 
     @classmethod
     def problem_in(
@@ -447,21 +416,10 @@ class McEval(Translated):
 
     file = "languages/mceval/{}.jsonl.gz"
     codes: ClassVar = {
-        "bash": "Shell",
-        "c": "C",
-        "cpp": "CPP",
-        "go": "Go",
-        "haskell": "Haskell",
-        "java": "Java",
-        "javascript": "JavaScript",
-        "lua": "Lua",
-        "perl": "Perl",
-        "php": "PHP",
-        "r": "R",
-        "ruby": "Ruby",
-        "rust": "Rust",
-        "typescript": "TypeScript",
-    }
+        "bash": "Shell", "c": "C", "cpp": "CPP", "go": "Go", "haskell": "Haskell", "java": "Java",
+        "javascript": "JavaScript", "lua": "Lua", "perl": "Perl", "php": "PHP", "r": "R",
+        "ruby": "Ruby", "rust": "Rust", "typescript": "TypeScript",
+    }  # fmt: skip
 
     @classmethod
     def problem_in(

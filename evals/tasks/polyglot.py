@@ -89,7 +89,6 @@ class Polyglot(CodeTask[Exercise]):
     asks = ("instruction",)
     whole_programs = True
     style = "chat"
-    by_blocks = False
     reference_exceptions = _BROKEN
 
     @classmethod
@@ -99,9 +98,7 @@ class Polyglot(CodeTask[Exercise]):
             rows = Rows(_exercises(Path(source)), Path(source).name)
         else:
             rows = read_rows_of(source, cls.home)
-        made = cls(name, description, make_problems(rows, cls.problem_of), rows.source)
-        made.by_blocks = name.endswith("-diff")
-        return made
+        return cls(name, description, make_problems(rows, cls.problem_of), rows.source)
 
     @classmethod
     def problem_of(cls, place: str, row: Mapping[str, Any]) -> Exercise:

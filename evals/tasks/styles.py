@@ -29,20 +29,9 @@ from codegen.records import Sample
 
 # What can only begin something after the function that was asked for. All begin a line.
 _TOP_LEVEL = (
-    "\nclass ",
-    "\ndef ",
-    "\nasync def ",
-    "\n@",
-    "\n#",
-    "\nif ",
-    "\nprint(",
-    "\nassert ",
-    "\nimport ",
-    "\nfrom ",
-    '\n"""',
-    "\n'''",
-    "\n```",
-)
+    "\nclass ", "\ndef ", "\nasync def ", "\n@", "\n#", "\nif ", "\nprint(", "\nassert ",
+    "\nimport ", "\nfrom ", '\n"""', "\n'''", "\n```",
+)  # fmt: skip
 # The same where a whole program was asked for, with helpers and imports of its own.
 _AFTER_PROGRAM = ("\nassert ", "\nprint(", "\nif __name__", '\n"""', "\n'''", "\n```", "\n>>> ")
 

@@ -10,7 +10,7 @@ adds up q by blocks, and a last one finds the target's token in the block that i
 
 # Triton's language and launches are typed for its compiler only.
 # pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
-# pyright: reportOperatorIssue=false
+# pyright: reportOperatorIssue=false, reportArgumentType=false
 
 from __future__ import annotations
 

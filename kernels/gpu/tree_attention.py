@@ -10,6 +10,7 @@ programs as fill the device, and those for which a prefix has no slots end at on
 
 # Triton's language and launches are typed for its compiler only.
 # pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 

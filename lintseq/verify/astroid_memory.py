@@ -1,6 +1,6 @@
-"""What astroid remembers from one program to the next: notes in foreign trees, and ancestors.
+"""What astroid remembers from one program to the next: notes in foreign trees.
 
-Notes. When astroid has parsed a module it notes each assignment to an attribute
+When astroid has parsed a module it notes each assignment to an attribute
 (``argparse.Namespace.x = 1``) in the tree of the class or module whose attribute it is. In a
 process that lints one program this is right: what was loaded counts. In one that lints many
 programs, what an earlier one assigned must be gone, and what a library assigned may count only
@@ -8,14 +8,6 @@ where that library is loaded again, though its tree was parsed long ago. So each
 when astroid makes it, with the module whose code it is. When a program is done, all notes in
 foreign trees are taken out; when the next asks for a library, those of this library and of what was
 loaded for it are put in again (:class:`Traces`).
-
-Ancestors. ``ClassDef.ancestors`` infers each base class, and their bases. When these inferences are
-in astroid's cache, a further walk only reads them there: the same classes come out, and nothing
-that counts or guards inferences moves. So a walk that went to its end is kept with the inferences
-that it rests on, and stands for another as long as the cache holds these very results
-(:class:`Ancestors`). On programs that derive from a library's classes this is a third of the time.
-Walks by explicit inference (a base that is a call of ``namedtuple``, say), in the light of a call's
-arguments, or of bases that can't be inferred, are not kept: astroid does these again each time.
 """
 
 from __future__ import annotations
@@ -25,9 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache, wraps
 from typing import Any, NamedTuple
 
-from astroid import bases, nodes
+from astroid import nodes
 from astroid.builder import AstroidBuilder
-from astroid.context import InferenceContext
 from astroid.manager import AstroidManager
 
 
@@ -161,95 +152,4 @@ def traces() -> Traces:
     builders._post_build = completing
     managers.ast_from_module_name = telling(managers.ast_from_module_name)
     managers.ast_from_file = telling(managers.ast_from_file)
-    return found
-
-
-Key = tuple[object, ...]
-
-
-class _Walk(NamedTuple):
-    """What a walk gave, and the entries of astroid's cache that it rests on."""
-
-    classes: tuple[nodes.ClassDef, ...]
-    inferences: dict[Key, object]
-
-    def holds(self, inferred: dict[Any, Any]) -> bool:
-        """Whether the cache has all of these entries still."""
-        return all(inferred.get(key) is found for key, found in self.inferences.items())
-
-
-class Ancestors:
-    """The walks of the program at hand."""
-
-    def __init__(self) -> None:
-        self._walks: dict[Key, _Walk] = {}
-
-    def forget(self) -> None:
-        """Forgets all walks, and the trees that they hold on to."""
-        self._walks.clear()
-
-    def walk(
-        self, original: Any, class_: nodes.ClassDef, recurs: bool, context: InferenceContext
-    ) -> Iterator[nodes.ClassDef]:
-        """What ``original`` gives."""
-        view = (context.lookupname, context.callcontext, context.boundnode)
-        key = (class_, recurs, *view)
-        walk = self._walks.get(key)
-        if walk is not None and not context.extra_context and walk.holds(context.inferred):
-            yield from walk.classes
-            return
-        classes = []
-        for found in original(class_, recurs, context):
-            classes.append(found)
-            yield found
-        if view == (context.lookupname, context.callcontext, context.boundnode):
-            inferences = self._inferences(class_, recurs, context)
-            if inferences is not None:
-                self._walks[key] = _Walk(tuple(classes), inferences)
-
-    def _inferences(
-        self, class_: nodes.ClassDef, recurs: bool, context: InferenceContext
-    ) -> dict[Key, object] | None:
-        """What a walk that has just ended rests on; None if it could go another way."""
-        if context.extra_context:
-            return None
-        view = (context.lookupname, context.callcontext, context.boundnode)
-        inferences: dict[Key, object] = {}
-        for base in class_.bases:
-            inferred: dict[Any, Any] = context.inferred
-            found = inferred.get((base, *view))
-            if found is None or base._explicit_inference is not None:
-                return None
-            inferences[(base, *view)] = found
-            for parent in map(_class, found) if recurs else ():
-                if parent is None:
-                    continue
-                walk = self._walks.get((parent, True, *view))
-                if walk is None or not walk.holds(inferred):
-                    return None
-                inferences |= walk.inferences
-        return inferences
-
-
-def _class(inferred: Any) -> nodes.ClassDef | None:
-    """The class that astroid takes a base for."""
-    if isinstance(inferred, bases.Instance):
-        inferred = inferred._proxied
-    return inferred if isinstance(inferred, nodes.ClassDef) else None
-
-
-@cache
-def ancestors() -> Ancestors:
-    """Those of this process. The first call hooks them into astroid, for good."""
-    found = Ancestors()
-    classes: Any = nodes.ClassDef
-    original = classes.ancestors
-
-    @wraps(original)
-    def walking(
-        self: nodes.ClassDef, recurs: bool = True, context: InferenceContext | None = None
-    ) -> Iterator[nodes.ClassDef]:
-        return found.walk(original, self, recurs, context or InferenceContext())
-
-    classes.ancestors = walking
     return found

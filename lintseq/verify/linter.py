@@ -17,7 +17,7 @@ and besides saves what can't bear on them:
   and parts of others, are made nevertheless (to find out whether an import is used, say).
   :data:`VISITS` and :data:`PARTS` list the messages that each of them serves; a test compares them
   with pylint's source.
-- A class's ancestors are walked once, and trees of library modules stay, and nothing else: see
+- Trees of library modules stay, and nothing else: see
   :mod:`codegen.lintseq.verify.astroid_memory`.
 
 Nothing of the user's is read or written: no pylintrc, plug-in, cache or crash report. Installed
@@ -53,7 +53,7 @@ from pylint.lint import Run
 from pylint.reporters import CollectingReporter
 from pylint.utils import ASTWalker, FileState
 
-from codegen.lintseq.verify.astroid_memory import ancestors, traces
+from codegen.lintseq.verify.astroid_memory import traces
 from codegen.lintseq.verify.checks import Finding
 
 Messages = tuple[str, ...]
@@ -216,7 +216,6 @@ class Linter:
     def _set_up(self) -> None:
         self.manager = astroid.MANAGER
         self.traces = traces()
-        self.ancestors = ancestors()
         folder = Path(self._folder.name)
         self.path = folder / f"{MODULE}.py"
         self.path.write_text("")
@@ -296,7 +295,6 @@ class Linter:
         """Empties the caches of what was inferred, which hold on to states' trees."""
         for clear in self.clear_caches:
             clear()
-        self.ancestors.forget()
 
     def forget_all(self) -> None:
         """Empties all of astroid's and pylint's caches, the libraries' trees among them."""

@@ -85,7 +85,11 @@ def test_whole(tmp_path: Path) -> None:
         (["lintseq", "missing.jsonl", "--out", "o"], 1, "No file or directory at 'missing.jsonl'"),
         (["lintseq", "rows.jsonl", "--out", "rows.jsonl"], 1, "rows.jsonl is a file"),
         (["lintseq", "rows.jsonl", "--out", "o", "--program-column", "code"], 1, "column 'code'"),
-        (["lintseq", "bad.jsonl", "--out", "o"], 1, "Nothing was kept; o/rejects.jsonl"),
+        (
+            ["lintseq", "bad.jsonl", "--out", "o"],
+            1,
+            "Error: Nothing was kept (1 bad_json); see o/rejects.jsonl.",
+        ),
         (["whole", "bad.jsonl", "--out", "o", "--json"], 1, "Nothing was kept"),
         (["inspect", "nowhere"], 1, "No file or directory at nowhere"),
         (["inspect", "."], 1, "holds no data-*.jsonl"),

@@ -20,17 +20,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codegen.benchmarks.tools.arithmetic import (
+    ArithmeticDecoder,
+    ArithmeticEncoder,
+    decode,
+    encode,
+    order_k_decode,
+    order_k_encode,
+)
 from codegen.errors import InputError
 from codegen.evals import kolmogorov as kt
 from codegen.evals import tasks
 from codegen.evals.kolmogorov import Answer, Line, Program, Ref, Result
-from codegen.evals.kolmogorov.coding import (
-    ArithmeticDecoder,
-    ArithmeticEncoder,
-    Meter,
-    order_k_decode,
-    order_k_encode,
-)
+from codegen.evals.kolmogorov.coding import Meter
 from codegen.evals.kolmogorov.language import SIGNATURES, Argument, Kind
 from codegen.evals.sandbox import Job, Sandbox
 from codegen.records import Sample, Status
@@ -68,8 +70,8 @@ NOTHING_LEARNED = kt.learn([])
 @given(any_programs(), st.sampled_from([kt.UNIFORM, LEARNED, NOTHING_LEARNED]))
 @settings(max_examples=150, deadline=None)
 def test_what_is_encoded_is_decoded(program: Program, prior: kt.Prior) -> None:
-    bits = kt.encode(program, prior)
-    assert kt.decode(bits, prior) == program
+    bits = encode(program, prior)
+    assert decode(bits, prior) == program
     assert len(bits) <= kt.code_bits(program, prior) + 2
 
 
@@ -83,8 +85,8 @@ def test_what_is_written_is_parsed(program: Program) -> None:
 @pytest.mark.parametrize("count", [2000, pytest.param(10_000, marks=pytest.mark.long)])
 def test_drawn_programs_survive_the_code(count: int) -> None:
     for program in kt.sample_programs(count, seed=2):
-        bits = kt.encode(program)
-        assert kt.decode(bits) == program
+        bits = encode(program)
+        assert decode(bits) == program
         assert len(bits) <= kt.code_bits(program) + 2
 
 
@@ -92,17 +94,17 @@ def test_drawn_programs_survive_the_code(count: int) -> None:
 @settings(max_examples=300, deadline=None)
 def test_any_bits_are_a_program_or_an_error(bits: str) -> None:
     try:
-        program = kt.decode(bits)
+        program = decode(bits)
     except InputError:
         return
-    assert kt.decode(kt.encode(program)) == program
+    assert decode(encode(program)) == program
 
 
 def test_no_program_is_the_beginning_of_another() -> None:
-    codes = sorted({kt.encode(program) for program in kt.sample_programs(500, seed=5)})
+    codes = sorted({encode(program) for program in kt.sample_programs(500, seed=5)})
     # Decoding a code with anything behind it gives the same program: the code ends itself.
     for bits in codes[:100]:
-        assert kt.decode(bits + "1011") == kt.decode(bits)
+        assert decode(bits + "1011") == decode(bits)
     for one, other in itertools.pairwise(codes):
         assert not other.startswith(one)
 
@@ -456,7 +458,7 @@ def test_programs_of_the_language_are_coded() -> None:
     whole = 8 * (len(program.run()) + 60)
     failing = 8 * len(gzip.compress(bytes(wrong))) + 2
     assert found.paper_rate == pytest.approx(math.ceil(kt.paper_bits(program) + failing) / whole)
-    assert len(kt.encode(program)) + failing <= found.coded_rate * whole
+    assert len(encode(program)) + failing <= found.coded_rate * whole
 
 
 def test_failures_of_the_sandbox_and_nothing_are_no_scores() -> None:

@@ -240,7 +240,7 @@ def test_no_word_is_passed_over(opened: tuple[Schema, Any]) -> None:
     """A word that no pattern knows, anywhere in a follow-up, leaves it without an answer."""
     for number, (name, line, _) in enumerate(ANSWERED):
         words = line.split()
-        for place in range(number % 2, len(words) + 1, 2):
+        for place in range(number % 3, len(words) + 1, 3):
             for word in ("zorblax", "never", "42"):
                 changed = " ".join([*words[:place], word, *words[place:]])
                 turn = thread(opened, name).ask(changed)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from codegen.errors import InputError
+from codegen.sqlnet.answers import equal_rows
 from codegen.sqlnet.databases.files import SqliteDatabase
 from codegen.sqlnet.joins import JoinGraph
 from codegen.sqlnet.plan import Item, to_statement
@@ -22,7 +23,6 @@ from codegen.sqlnet.plan_data import (
     read_gold,
     read_planned,
     run_rows,
-    same_rows,
 )
 from codegen.sqlnet.plan_features import Likeness, LinkedSchema, Mention, mentions_of
 from codegen.sqlnet.plan_generate import fill_database, prepare, read_schemas
@@ -85,7 +85,7 @@ def test_a_gold_query_becomes_a_plan_with_its_result(database: SqliteDatabase, q
     statement = to_statement(plan, graph)
     rows = run_rows(database, statement.text, statement.parameters)
     wanted = run_rows(database, query)
-    assert rows is not None and wanted and same_rows(rows, wanted, ordered="ORDER" in query)
+    assert rows is not None and wanted and equal_rows(rows, wanted, ordered="ORDER" in query)
 
 
 @pytest.mark.parametrize("query", OUTSIDE)
@@ -106,12 +106,12 @@ def test_a_plan_with_another_result_is_left_out(database: SqliteDatabase) -> Non
 
 def test_results_are_compared_as_sets_of_rows_with_columns_in_any_order() -> None:
     rows = [(1, "a"), (2, "b"), (2, "b")]
-    assert same_rows(rows, [("b", 2), ("a", 1.00001), ("b", 2)], ordered=False)
-    assert not same_rows(rows, [("a", 1), ("b", 2)], ordered=False)
-    assert not same_rows(rows, [("b", 1), ("a", 2), ("b", 2)], ordered=False)
-    assert not same_rows(rows, [(2, "b"), (1, "a"), (2, "b")], ordered=True)
-    assert same_rows([], [], ordered=True)
-    assert not same_rows([(None,)], [], ordered=False)
+    assert equal_rows(rows, [("b", 2), ("a", 1.00001), ("b", 2)], ordered=False)
+    assert not equal_rows(rows, [("a", 1), ("b", 2)], ordered=False)
+    assert not equal_rows(rows, [("b", 1), ("a", 2), ("b", 2)], ordered=False)
+    assert not equal_rows(rows, [(2, "b"), (1, "a"), (2, "b")], ordered=True)
+    assert equal_rows([], [], ordered=True)
+    assert not equal_rows([(None,)], [], ordered=False)
 
 
 def mentions(database: SqliteDatabase, text: str) -> dict[str, Mention]:

@@ -11,10 +11,11 @@ import torch
 
 from codegen.errors import InputError, ModelError, ResumeError
 from codegen.sqlnet import plan_training
+from codegen.sqlnet.answers import equal_rows
 from codegen.sqlnet.databases.files import SqliteDatabase
 from codegen.sqlnet.joins import PlanError
 from codegen.sqlnet.plan import ROWS, Item, QueryPlan, to_statement
-from codegen.sqlnet.plan_data import PlannedQuestion, run_rows, same_rows
+from codegen.sqlnet.plan_data import PlannedQuestion, run_rows
 from codegen.sqlnet.plan_decode import plan_candidates
 from codegen.sqlnet.plan_features import LinkedSchema, read_question
 from codegen.sqlnet.plan_generate import made_up_questions
@@ -218,7 +219,7 @@ def test_gold_scores_decode_to_the_gold_plan(
             continue
         rows = [run_rows(database, s.text, s.parameters) for s in (wanted, found)]
         assert rows[0] is not None and rows[1] is not None
-        right += same_rows(rows[1], rows[0], ordered=one.plan.order is not None)
+        right += equal_rows(rows[1], rows[0], ordered=one.plan.order is not None)
     assert tried > 60 and right >= 0.95 * tried  # the rest: values that are no mention
 
 
@@ -260,5 +261,5 @@ def test_it_learns_a_small_world(tmp_path: Path, database: SqliteDatabase) -> No
         found = parser.parse(one.question, Schema.of(database)).statement
         if found:
             rows = [run_rows(database, s.text, s.parameters) for s in (wanted, found)]
-            right += bool(rows[0] and rows[1]) and same_rows(rows[1], rows[0], ordered=False)  # type: ignore[arg-type]
+            right += bool(rows[0] and rows[1]) and equal_rows(rows[1], rows[0], ordered=False)  # type: ignore[arg-type]
     assert right >= 60

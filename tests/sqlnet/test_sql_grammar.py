@@ -39,9 +39,9 @@ def test_random_statements_of_the_grammar_are_known_to_the_gate(
     backend: TransformersBackend,
 ) -> None:
     gbnf = gbnf_of(TABLES).replace('| "CANNOT ANSWER: " [^\\n]+', "")
-    found = texts(backend, gbnf, 24, 96)
+    found = texts(backend, gbnf, 16, 80)
     whole = [text for text, reason in found if reason == "eos"]
-    assert len(whole) >= 4
+    assert len(whole) >= 3
     for text in whole:
         try:
             validate(text, TABLES)

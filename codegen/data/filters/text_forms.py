@@ -144,15 +144,10 @@ _MAX_VISITS = 300_000  # of nodes: those of functions in functions are visited o
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SKIPPED_FIELDS = frozenset({"ctx", "type_comment", "kind", "annotation", "returns"})
-_NAME_FIELDS = frozenset(
-    {
-        (ast.Name, "id"),
-        (ast.arg, "arg"),
-        (ast.ExceptHandler, "name"),
-        (ast.ClassDef, "name"),
-        *((scope, "name") for scope in _SCOPES),
-    }
-)
+_NAME_FIELDS = frozenset({
+    (ast.Name, "id"), (ast.arg, "arg"), (ast.ExceptHandler, "name"), (ast.ClassDef, "name"),
+    *((scope, "name") for scope in _SCOPES),
+})  # fmt: skip
 
 
 class Unit(NamedTuple):

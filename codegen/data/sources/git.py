@@ -222,7 +222,7 @@ def _worktree_of(home: Path) -> Path | None:
     import pygit2
 
     try:
-        return (home / pygit2.Config(str(home / "config"))["core.worktree"]).resolve()
+        return (home / str(pygit2.Config(str(home / "config"))["core.worktree"])).resolve()
     except (OSError, KeyError, ValueError, pygit2.GitError):
         return None
 

@@ -1,6 +1,6 @@
 """Next edits: moments of editing from histories and refactorings, and the formats to ask in.
 
 ``hunks`` (lines and differences), ``formats`` (prompt, answer and parser of each format),
-``sessions`` (from a change to moments of editing), ``refactorings``, ``baselines``, ``generator``.
+``sessions`` (from a change to moments of editing), ``refactorings``, ``generator``.
 The records are :class:`codegen.records.Edit` and ``Change``.
 """

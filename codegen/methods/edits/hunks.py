@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -36,14 +37,15 @@ class _Matcher(difflib.SequenceMatcher[str]):
 
     def __init__(self, old: Sequence[str], new: Sequence[str], most_work: int) -> None:
         super().__init__(None, old, new, autojunk=False)
-        alike = (len(self.b2j.get(line, ())) for line in old)
-        self._pairs = [0, *itertools.accumulate(alike)]  # of equal lines, above each line
+        counts = Counter(new)
+        # Of equal lines, above each line of the old text.
+        self._pairs = [0, *itertools.accumulate(counts[line] for line in old)]
         self._work_left = most_work
 
     def find_longest_match(
         self, alo: int = 0, ahi: int | None = None, blo: int = 0, bhi: int | None = None
     ) -> difflib.Match:
-        self._work_left -= self._pairs[len(self.a) if ahi is None else ahi] - self._pairs[alo]
+        self._work_left -= self._pairs[-1 if ahi is None else ahi] - self._pairs[alo]
         if self._work_left < 0:
             raise InputError("The texts repeat themselves too much to be compared.")
         return super().find_longest_match(alo, ahi, blo, bhi)

@@ -161,13 +161,9 @@ def language_name(language: str) -> str:
 
 
 _NAMES = {
-    "cpp": "C++",
-    "c++": "C++",
-    "csharp": "C#",
-    "javascript": "JavaScript",
-    "php": "PHP",
+    "cpp": "C++", "c++": "C++", "csharp": "C#", "javascript": "JavaScript", "php": "PHP",
     "typescript": "TypeScript",
-}
+}  # fmt: skip
 
 
 def conventions(style: Style) -> str:

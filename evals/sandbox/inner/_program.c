@@ -308,6 +308,15 @@ static void flush_printed(void) {
     Py_XDECREF(result);
 }
 
+// As _is_told of program.py.
+static int is_told(const char* name) {
+    static const char* const told[] = {"__version__", "__author__", "__license__", "__all__"};
+    if (strncmp(name, "__", 2) != 0) return 1;
+    for (size_t i = 0; i < sizeof told / sizeof *told; i++)
+        if (strcmp(name, told[i]) == 0) return 1;
+    return 0;
+}
+
 // Sends ["loaded", {name: kind}]; Python does where a name or a module is unusual.
 static int tell_names(int channel) {
     Frame frame = frame_of("[\"loaded\", {");
@@ -318,7 +327,7 @@ static int tell_names(int channel) {
         if (Py_TYPE(name) != &PyUnicode_Type) continue;
         const char* text = PyUnicode_AsUTF8AndSize(name, NULL);
         fine = text != NULL;
-        if (!fine || strncmp(text, "__", 2) == 0) continue;
+        if (!fine || !is_told(text)) continue;
         put_text(&frame, first ? "" : ", ");
         first = 0;
         put_str(&frame, name);

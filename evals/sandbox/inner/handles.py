@@ -23,7 +23,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from .verbs import ARITHMETIC, CONVERSIONS, ORDER, VERB_OF
+from .verbs import ARITHMETIC, CONVERSIONS, IN_PLACE, ORDER, VERB_OF
 from .wire import MUTABLE
 
 Remote = Any  # that of remote.py, which imports this module
@@ -336,6 +336,7 @@ _METHODS: dict[str, Callable[..., object]] = {
     **{f"__{name}__": _conversion(name) for name in CONVERSIONS},
     **{f"__{name}__": _arithmetic(name, False) for name in ARITHMETIC},
     **{f"__r{name}__": _arithmetic(name, True) for name in ARITHMETIC},
+    **{f"__{name}__": _arithmetic(name, False) for name in IN_PLACE},
     **{f"__{name}__": _order(name) for name in ORDER},
     "__contains__": _contains,
     "__enter__": _keeping("enter"),

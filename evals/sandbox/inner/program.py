@@ -252,7 +252,7 @@ def run_script(source: str, looked_at: bool = False) -> NoReturn:
             _show(error, source, path)
     else:
         report = []
-    _end_of_interpreter()
+    _end_of_interpreter("__del__" in source)
     if status and not looked_at and os.getpid() == own:  # not a child that it forked
         with contextlib.suppress(OSError):
             _channel.send(report)
@@ -280,12 +280,13 @@ def _exit_status(code: object) -> int:
     return 1
 
 
-def _end_of_interpreter() -> None:
+def _end_of_interpreter(has_finalizers: bool) -> None:
     """What the interpreter does when a script has ended: waits for threads, calls what was
-    registered for the exit, writes what is buffered.
+    registered for the exit, forgets the script's names, writes what is buffered.
     """
     threads = sys.modules.get("threading")
-    for step in (getattr(threads, "_shutdown", None), atexit._run_exitfuncs):
+    forget = vars(sys.modules["__main__"]).clear if has_finalizers else None
+    for step in (getattr(threads, "_shutdown", None), atexit._run_exitfuncs, forget):
         with contextlib.suppress(BaseException):  # the interpreter continues with the next too
             if step is not None:
                 step()
@@ -334,7 +335,7 @@ def run_tests(payload: dict[str, Any], namespace: dict[str, Any]) -> list[Any] |
     def run() -> None:
         setup = compile(payload["setup"], "<setup>", "exec", dont_inherit=True)
         exec(setup, beside)  # noqa: S102
-        own = {name: value for name, value in namespace.items() if not name.startswith("__")}
+        own = {name: value for name, value in namespace.items() if _is_told(name)}
         beside.update(own)
         if entry_point and entry_point not in own:
             raise NameError(f"name {entry_point!r} is not defined by the program")
@@ -527,10 +528,17 @@ def _module(name: str) -> types.ModuleType:
     return module
 
 
+def _is_told(name: object) -> bool:
+    return type(name) is str and (not name.startswith("__") or name in _TOLD)
+
+
+_TOLD = frozenset({"__version__", "__author__", "__license__", "__all__"})
+
+
 def _tell_names() -> None:
     names = {}
     for name, value in list(_namespace.items())[:MAX_NAMES]:
-        if type(name) is str and not name.startswith("__"):
+        if _is_told(name):
             module = vars(value).get("__name__") if isinstance(value, types.ModuleType) else None
             if isinstance(module, str):
                 names[name] = f"module:{module}"

@@ -64,7 +64,9 @@ VERBS: dict[str, Callable[..., object]] = {
     },
     "vars": _contents,
 }
-# Special methods -> their verbs. Reflected and in-place operators go with their plain ones.
+# In place, by the verb of that name; without one of its own, a class does it by the plain one.
+IN_PLACE = tuple(f"i{name}" for name in ARITHMETIC if f"i{name}" in VERBS)
+# Special methods -> their verbs. Reflected operators go with their plain ones.
 VERB_OF: dict[str, str] = {
     **{f"__{name}__": name for name in (*ARITHMETIC, *ORDER, *CONVERSIONS)},
     **{
@@ -102,7 +104,7 @@ def own_special_methods(kind: type) -> list[str]:
 
 
 _BUILT_IN = ("builtins", "collections")
-_REFLECTED = tuple(f"__r{name}__" for name in ARITHMETIC)
+_REFLECTED = tuple(f"__{name}__" for name in (*(f"r{n}" for n in ARITHMETIC), *IN_PLACE))
 
 
 def method_names(kind: type) -> list[str]:

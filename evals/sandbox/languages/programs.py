@@ -35,6 +35,11 @@ _ENVIRONMENT = {
 }
 
 
+# Where a program finds what it reads by name from /dev/stdin, a link that only the job's first
+# process may follow. As long as that name, so that no place in the text moves.
+INPUT = "/tmp/stdin"
+
+
 @dataclass(frozen=True)
 class Command:
     """What the first process of a job does; see :mod:`..inner.foreign`.
@@ -43,6 +48,7 @@ class Command:
         mode, files, commands, environment, keep, fetch, fetch_bytes: as there.
         address_mib: address space of each process.
         own_proc: whether it sees itself in ``/proc``.
+        copies_input: whether the first process makes :data:`INPUT` of its standard input.
     """
 
     mode: str
@@ -54,6 +60,7 @@ class Command:
     fetch_bytes: int = 0
     address_mib: int = ANY_ADDRESS_MIB
     own_proc: bool = False
+    copies_input: bool = False
 
     def payload(self, token: str) -> bytes:
         """What the process reads."""
@@ -66,6 +73,7 @@ class Command:
             "fetch": list(self.fetch),
             "fetch_bytes": self.fetch_bytes,
             "token": token,
+            "copy_input_to": INPUT if self.copies_input else "",
         }
         return FOREIGN + marshal.dumps(order)
 
@@ -123,6 +131,7 @@ class Program:
             fetch_bytes=job.limits.file_mib << 19,
             address_mib=ANY_ADDRESS_MIB if language.any_address else _ADDRESS_FACTOR * memory_mib,
             own_proc=language.own_proc,
+            copies_input=INPUT in self.source,
         )
 
     @functools.cached_property
@@ -185,6 +194,8 @@ def program_of(job: Job | Script, toolchain: Toolchain) -> Program:
             f"The sandbox runs no programs in {language.title} in mode {job.mode}.",
             "Every language has the mode stdio, most have isolated and in_sandbox.",
         )
+    else:
+        source = source.replace("/dev/stdin", INPUT)
     return Program(toolchain, job, source)
 
 

@@ -181,7 +181,7 @@ codegen_text <- function(v) {
     return(paste0("list(", paste(parts, collapse = ","), ")", named))
   }
   if (is.numeric(v)) {
-    parts <- ifelse(is.na(v), "NA", formatC(v, digits = 8, format = "g"))
+    parts <- ifelse(is.na(v), "NA", trimws(formatC(v, digits = 8, format = "g")))
     return(paste0("c(", paste(parts, collapse = ","), ")", named))
   }
   paste0("c(", paste(deparse(as.vector(unname(v))), collapse = " "), ")", named)

@@ -92,6 +92,20 @@ def test_hello_and_standard_input(sandbox: Sandbox, name: str) -> None:
     assert sandbox.run(other).status == "wrong"
 
 
+_BY_NAME = {
+    "bash": "read -r first\ncat\nwc -l < /dev/stdin\n",
+    "perl": "<STDIN>; open(F, '/dev/stdin'); my @all = <F>; print <STDIN>, scalar(@all), qq{\\n};",
+    "javascript": "const fs = require('fs');\n"
+    "process.stdout.write(fs.readFileSync('/dev/stdin', 'utf8').slice(2));\nconsole.log(3);\n",
+}
+
+
+@pytest.mark.parametrize("name", _BY_NAME)
+def test_standard_input_has_a_name(sandbox: Sandbox, name: str) -> None:
+    outcome = sandbox.run(script(name, _BY_NAME[name], stdin="a\nb\nc\n"))
+    assert (outcome.status, outcome.stdout) == ("passed", "b\nc\n3\n"), outcome.message
+
+
 @pytest.mark.parametrize("name", languages())
 def test_right_and_wrong_programs(sandbox: Sandbox, name: str) -> None:
     own = PROGRAMS[name]

@@ -43,8 +43,8 @@ TASKS: dict[str, tuple[int, int, int]] = {
     "next-edit-refactorings": (800, 800, 60),
     "next-edit-scenarios": (45, 45, 5),
     "wikisql": (8421, 16842, 50),
-    "spider": (762, 762, 40),
-    "everyday": (40, 40, 4),
+    "spider": (762, 762, 120),
+    "everyday": (40, 40, 8),
 }
 
 EDITED = ("editeval", "canitedit")  # some tests don't tell the program before the edit from after

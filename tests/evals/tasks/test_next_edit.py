@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codegen.benchmarks.tools.edit_baselines import BASELINES
 from codegen.errors import CodegenError, ConfigError, InputError
 from codegen.evals import tasks
 from codegen.evals.statistics import base_task
 from codegen.evals.tasks.next_edit import NextEdit, distance, kept_rate, measures
-from codegen.methods.edits.baselines import BASELINES
 from codegen.methods.edits.formats import FORMATS
 from codegen.records import Sample
 

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from codegen.errors import InputError
+from codegen.errors import ConfigError, InputError
 from codegen.evals import tasks
+from codegen.evals.scoring import read_samples
 from codegen.evals.tasks.sql import Spider
+from codegen.evaluate import SQLNET, SqlnetBackend, sample_task
+from codegen.generation import SamplingParams
 from codegen.records import Sample, Verdict
 from codegen.sqlnet.query import Statement
 from codegen.sqlnet.sql import with_values
@@ -126,3 +129,16 @@ def test_databases_are_found_in_an_archive_and_made_of_a_script(
 def test_values_are_written_into_a_statement() -> None:
     statement = Statement("SELECT '?' FROM \"a?\" WHERE b = ? AND c > ?", ("O'Hara?", 2.5))
     assert with_values(statement) == "SELECT '?' FROM \"a?\" WHERE b = 'O''Hara?' AND c > 2.5"
+
+
+@pytest.mark.long
+def test_the_sketch_answers_a_task_as_a_model(task: Spider, tmp_path: Path) -> None:
+    made = sample_task(
+        task, SQLNET, SamplingParams(), n=1, out=tmp_path / "run", backend=SqlnetBackend(task)
+    )
+    found = {sample.problem_id: sample.completion for sample in read_samples(made.path)}
+    assert len(found) == 3 and found["3"].startswith("CANNOT ANSWER: ")
+    for problem in task.problems():
+        assert found[problem.id].startswith(("SELECT ", "CANNOT ANSWER: "))
+    with pytest.raises(ConfigError, match="can't answer the task"):
+        SqlnetBackend(tasks.load("kolmogorov"))

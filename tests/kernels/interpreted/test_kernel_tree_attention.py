@@ -46,8 +46,8 @@ def test_as_dense(
     table = (narrow(table, **narrowed) if narrowed else table).to(device)
     found = tree_attention(q, keys, values, table)
     assert found.dtype == dtype
-    clean = [states.float().nan_to_num(0.0) for states in (keys, values)]
-    wide = reference(q.float(), *clean, table)
+    clean_keys, clean_values = (states.float().nan_to_num(0.0) for states in (keys, values))
+    wide = reference(q.float(), clean_keys, clean_values, table)
     assert float((found.float() - wide).abs().max()) < TOLERANCE[dtype]
 
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.methods.edits.baselines import BASELINES
+from codegen.benchmarks.tools.edit_baselines import BASELINES
 from codegen.methods.edits.formats import window_lines, with_window
 from codegen.methods.edits.hunks import apply, lines_of
 from codegen.methods.edits.refactorings import REFACTORINGS, Program, refactored

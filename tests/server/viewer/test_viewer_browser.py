@@ -99,12 +99,13 @@ def test_pages_are_accessible_and_fit(
         browser.requests.clear()
         browser.open(address)
         browser.run("document.querySelectorAll('details').forEach(d => d.open = true)")
-        assert browser.run("document.documentElement.scrollWidth") <= width, name
+        wide = browser.run("document.documentElement.scrollWidth")
         ours = f"http://127.0.0.1:{served.port}/"
         assert all(url.startswith((ours, "data:")) for url in browser.requests), name
         assert [e for e in browser.errors if "404" not in e or name != "missing"] == [], name
         browser.run(script + "; 0")
-        faults[name] = browser.run(
+        faults[name] = [f"{wide} pixels wide"] if wide > width else []
+        faults[name] += browser.run(
             "axe.run(document, {resultTypes: ['violations']}).then(r => r.violations.map(v =>"
             "`${v.id}: ${v.nodes.slice(0, 3).map(n => n.html).join(' | ')}`))"
         )

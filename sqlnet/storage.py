@@ -1,0 +1,227 @@
+"""What both networks share on disk and in training: a directory, a run that can resume, batches.
+
+A directory holds ``model.safetensors`` (float16), ``words.txt`` (one word a line, the first with
+row 1 of the vectors) and ``config.json``. A run's ``state/`` holds its weights, their running mean
+and Adam's moments in one file of tensors, and ``progress.json``, written last.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypedDict, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save, save_file
+from torch import Tensor, nn
+
+from codegen.errors import ModelError, ResumeError
+from codegen.paths import child, own_folder, refuse_links
+from codegen.records import write_atomic
+from codegen.schema import conform
+from codegen.sqlnet.words import one_line
+
+FORMAT = 1
+Item = TypeVar("Item")
+
+
+def save_network(path: Path, model: nn.Module, words: Sequence[str], row: dict[str, Any]) -> None:
+    """Writes a network's directory, ``row`` being its configuration; the weights last."""
+    path.mkdir(parents=True, exist_ok=True)
+    write_atomic(path / "words.txt", "".join(f"{word}\n" for word in words))
+    write_atomic(path / "config.json", json.dumps({"format": FORMAT, **row}, indent=2) + "\n")
+    weights = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
+    write_atomic(path / "model.safetensors", save(weights))
+
+
+def read_network(path: Path) -> tuple[Any, tuple[str, ...], dict[str, Tensor]]:
+    """The configuration, the words and the weights (float32) of a directory."""
+    row = json.loads((path / "config.json").read_text("utf-8"))
+    words = tuple((path / "words.txt").read_text("utf-8").split("\n")[:-1])
+    return row, words, {k: v.float() for k, v in load_file(path / "model.safetensors").items()}
+
+
+@contextmanager
+def damage_named(path: Path, kind: str, command: str) -> Iterator[None]:
+    """What goes wrong in reading the directory of a ``kind`` that ``command`` made, in a line.
+
+    Raises:
+        ModelError: if there is none in it, or a damaged one.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"{path} holds no {kind} ({Path(error.filename or '').name} is missing).",
+            f"Give a directory that `{command}` made.",
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"The {kind} in {path} can't be read: {one_line(error)}.") from None
+
+
+class Progress(TypedDict):
+    """How far a run is: what it trains, its file of tensors, the steps done."""
+
+    identity: Any
+    file: str
+    step: int
+
+
+P = TypeVar("P", bound=Progress)
+
+
+class TrainingState:
+    """A model in training: ``step`` steps done, and the running ``mean`` of its weights."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        out: Path,
+        identity: Mapping[str, Any],
+        *,
+        learning_rate: float,
+        weight_decay: float,
+        clip: float,
+        mean: float,
+    ) -> None:
+        """Takes a new model; ``identity`` is what a run must share with the one it resumes.
+
+        The rest are AdamW's, the gradient's largest norm, and how slowly the mean moves, in [0, 1).
+        """
+        self.model, self.out, self.folder = model, out, out / "state"
+        self._identity = json.loads(json.dumps(identity))
+        self._rate, self._clip, self._slowness = learning_rate, clip, mean
+        weights = {k: v for k, v in model.named_parameters() if v.requires_grad}
+        self._weights = {k: v.detach() for k, v in weights.items()}  # the same memory
+        self.mean = {k: v.clone() for k, v in self._weights.items()}
+        self._optimizer = torch.optim.AdamW(
+            list(weights.values()), lr=learning_rate, weight_decay=weight_decay, fused=True
+        )
+        self.step = 0
+
+    def update(
+        self, losses: Mapping[str, Tensor], share: float, frozen: str = ""
+    ) -> dict[str, float]:
+        """One step on the sum of the losses, with this share of the learning rate.
+
+        ``frozen`` names a weight that is not trained. Returns the losses as numbers.
+        """
+        self._optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum().backward()
+        if frozen:
+            self.model.get_parameter(frozen).grad = None
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate * share
+        self._optimizer.step()
+        self.step += 1
+        pace = 1 - min(self._slowness, (1 + self.step) / (10 + self.step))
+        for name, weight in self._weights.items():
+            self.mean[name].lerp_(weight, pace)
+        return {name: loss.item() for name, loss in losses.items()}
+
+    def put(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Gives the model other weights; returns those that it had."""
+        before = {k: v.clone() for k, v in self._weights.items()}
+        for name, weight in self._weights.items():
+            weight.copy_(weights[name])
+        return before
+
+    def save(
+        self,
+        name: str,
+        curve: Sequence[Mapping[str, Any]],
+        more: Mapping[str, Any],
+        tensors: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Writes the state, and ``metrics.jsonl`` beside it.
+
+        Args:
+            name: of the file of tensors; those of the same sort before it are deleted.
+            curve: the lines of ``metrics.jsonl``.
+            more: what is kept in ``progress.json`` besides.
+            tensors: what is kept besides the run's own.
+        """
+        kept = {f"weights/{k}": v for k, v in self._weights.items()}
+        kept |= {f"mean/{k}": v for k, v in self.mean.items()} | {**(tensors or {})}
+        for number, moments in self._optimizer.state_dict()["state"].items():
+            kept |= {f"adam/{number}/{k}": v for k, v in moments.items()}
+        own_folder(self.folder)
+        save_file({k: v.clone() for k, v in kept.items()}, self.folder / name)
+        progress = Progress(identity=self._identity, file=name, step=self.step)
+        write_atomic(self.folder / "progress.json", json.dumps({**progress, **more}) + "\n")
+        lines = "".join(json.dumps(row) + "\n" for row in curve)
+        write_atomic(self.out / "metrics.jsonl", lines)
+        for old in self.folder.glob(f"{name.partition('-')[0]}-*.safetensors"):
+            if old.name != name:
+                old.unlink()
+
+    def resume(self, kind: type[P]) -> tuple[P, dict[str, Tensor]] | None:
+        """Restores a state that :meth:`save` wrote; None if there is none.
+
+        Returns:
+            What ``progress.json`` holds, as a ``kind``, and all tensors.
+
+        Raises:
+            ResumeError: if it is damaged, or of another run.
+        """
+        path = self.folder / "progress.json"
+        remedy = f"Delete {self.folder} to start again."
+        refuse_links(self.folder)
+        if not path.exists():
+            return None
+        try:
+            progress = conform(kind, json.loads(path.read_text("utf-8")))
+        except ValueError as error:
+            raise ResumeError(f"{path} is damaged: {error}.", remedy) from None
+        if progress["identity"] != self._identity:
+            raise ResumeError(
+                f"{self.out} holds a run with another configuration or other questions.",
+                "Choose another --out, or restore what has changed.",
+            )
+        file = child(self.folder, progress["file"], str(path))
+        try:
+            held = load_file(file)
+            self._restore(held)
+        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            raise ResumeError(f"{file} is damaged: {one_line(error)}.", remedy) from None
+        self.step = progress["step"]
+        return progress, held
+
+    def _restore(self, held: Mapping[str, Tensor]) -> None:
+        self.put({name: held[f"weights/{name}"] for name in self._weights})
+        self.mean = {name: held[f"mean/{name}"] for name in self._weights}
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in held.items():
+            if key.startswith("adam/"):
+                _, number, name = key.split("/")
+                moments.setdefault(int(number), {})[name] = value
+        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": moments})
+
+    def clear(self) -> None:
+        """Deletes the state of a finished run."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def batches(
+    items: Sequence[Item], size: int, window: int, key: Callable[[Item], Any], rng: random.Random
+) -> list[list[Item]]:
+    """An epoch's batches, drawn from windows of so many batches so that little is padded.
+
+    ``key`` is what items of one batch should share. The last items that fill no batch are left out.
+    """
+    order = list(range(len(items)))
+    rng.shuffle(order)
+    near = [
+        i
+        for start in range(0, len(order), window * size)
+        for i in sorted(order[start : start + window * size], key=lambda i: key(items[i]))
+    ]
+    starts = list(range(0, len(near) - size + 1, size))
+    rng.shuffle(starts)
+    return [[items[i] for i in near[start : start + size]] for start in starts]

@@ -1,0 +1,122 @@
+"""A stranger's files: whatever is in them, each command ends with one line that says what is wrong.
+
+The commands run in this process; a file has the ending that its command expects.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from codegen.cli import main
+
+# What a file may hold in place of what is expected.
+CONTENTS = {
+    "empty": b"",
+    "not UTF-8": b'{"instruction": "\xff\xfe\x80", "program": "x"}\n',
+    "zeros": bytes(3000),
+    "UTF-16": "tasks: [1]\n".encode("utf-16"),
+    "a number": b"3\n",
+    "a list": b"[]\n[1, 2]\n",
+    "null": b"null\n",
+    "deep": b"[" * 100_000 + b"\n",
+    "cut off": b'{"instruction": "a", "prog',
+    "other types": b'{"instruction": 5, "program": null, "task_id": [1], "task": 3, "tasks": 7}\n',
+    "not a number": b'{"instruction": NaN, "program": Infinity, "task_id": 1e999}\n',
+    "a page": b"<!DOCTYPE html><html><head><title>404</title></head></html>\n",
+}
+# The file is FILE, with this ending; each command fails before it loads a model.
+COMMANDS = {
+    ".jsonl": [
+        "data inspect FILE",
+        "data preferences FILE --out OUT",
+        "eval score FILE --out OUT",
+        "eval run humaneval --source FILE --model ./absent --out OUT",
+        "eval report FILE --out OUT.html",
+        "eval export FILE --task humaneval --format human-eval --out OUT",
+        "eval kolmogorov score FILE",
+    ],
+    ".yaml": [
+        "finetune FILE",
+        "finetune FILE --plan",
+        "eval run file:FILE --model ./absent --out OUT",
+        "eval check file:FILE",
+        "eval lm-eval file:FILE --out OUT",
+        "eval matrix FILE --out OUT",
+        "sqlnet ask shop.db who? --layer FILE",
+    ],
+    ".json": ["eval import FILE --task humaneval --out OUT"],
+    ".db": ["sqlnet describe FILE --out OUT"],
+    ".py": ["cogex run FILE x --model ./absent"],
+}
+# What fits its command after all.
+FITS = {
+    ("eval export FILE --task humaneval --format human-eval --out OUT", "empty"),
+    ("sqlnet ask shop.db who? --layer FILE", "empty"),
+    ("sqlnet describe FILE --out OUT", "empty"),
+    ("eval kolmogorov score FILE", "empty"),
+}
+
+
+def run(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    return stop.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("ending", "command"),
+    [(e, command) for e, commands in COMMANDS.items() for command in commands],
+)
+def test_one_line_for_whatever_a_file_holds(
+    ending: str,
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with sqlite3.connect("shop.db") as database:
+        database.execute("CREATE TABLE people (name TEXT)")
+    database.close()
+    (tmp_path / f"folder{ending}").mkdir()
+    (tmp_path / f"loop{ending}").symlink_to(f"loop{ending}")
+    files = {"a folder": f"folder{ending}", "a loop": f"loop{ending}", "absent": f"no{ending}"}
+    for number, (name, content) in enumerate(CONTENTS.items()):
+        files[name] = f"{number}{ending}"
+        (tmp_path / files[name]).write_bytes(content)
+    for name, file in files.items():
+        if (command, name) in FITS:
+            continue
+        words = command.replace("FILE", file).replace("OUT", f"out-{file}").split()
+        code, error = run(words, capsys)
+        lines = [line for line in error.splitlines() if "Error" in line]
+        assert code in (1, 2), (name, code, error)
+        assert len(lines) == 1, (name, error)
+        assert "Traceback" not in error and "fault of codegen" not in error, (name, error)
+
+
+def test_what_nobody_foresaw_is_one_line_that_asks_for_a_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise LookupError("no\nsuch \x1b[2Jthing")
+
+    monkeypatch.setattr("codegen.cli.Group.resolve_command", fail)
+    monkeypatch.setenv("CODEGEN_TRACEBACK", "")
+    code, error = run(["eval", "tasks"], capsys)
+    assert code == 1 and len(error.splitlines()) == 1
+    assert error.startswith(
+        "Error: Unexpected LookupError: no such \\x1b[2Jthing (test_mistakes.py:"
+    )
+    assert "--traceback" in error
+    code, error = run(["--traceback", "eval", "tasks"], capsys)
+    assert "Traceback (most recent call last)" in error or code == 1
+
+
+@pytest.mark.parametrize("option", ["--seed", "--limit"])
+def test_numbers_that_nothing_can_hold(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, error = run(["data", "whole", "stdlib", "--out", "o", option, "1" + 30 * "0"], capsys)
+    assert code == 2 and "The most is 9223372036854775807" in error

@@ -104,7 +104,7 @@ def traceback_option(*, hidden: bool = False) -> Callable[[Any], Any]:
         "runs": ("codegen.cli.runs:runs", "List, compare and delete runs."),
         "view": ("codegen.cli.view:view", "Look at data, runs and samples in a browser."),
         "sqlnet": ("codegen.cli.sqlnet:sqlnet", "Query a database in English."),
-        "serve": ("codegen.cli.serve:serve", "Serve completions to editors."),
+        "serve": ("codegen.cli.serve:serve", "Run servers for editors, trainers and agents."),
         "cogex": ("codegen.cli.cogex:cogex", "Pseudo-programs that a model emulates."),
         "bench": ("codegen.cli.bench:bench", "Run a benchmark against its peers."),
         "plugins": ("codegen.cli.doctor:list_plugins", "List the parts to choose from."),

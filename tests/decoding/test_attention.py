@@ -38,6 +38,8 @@ def test_architectures_decode_as_by_whole_prefixes(name, calls) -> None:
     model = made(name)
     if not attention.exchange(model):
         pytest.skip("its attention cannot be exchanged")
+    if name not in QUICK and not passes._tables_agree(model):
+        pytest.skip("it computes otherwise by a table, so the loop leaves it its masks")
     assert CachedRows(model, 8).in_place
     CHECKS["in a batch"](model)
     CHECKS["drafts"](model)

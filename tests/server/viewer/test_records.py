@@ -43,7 +43,7 @@ def test_no_record_is_an_error(kind: str, more: dict[str, Any], data: st.DataObj
     assert all(isinstance(value, str) for value in facts.facets.values())
     assert all(value == value and abs(value) < 1e16 for value in facts.numbers.values())
     assert "\n" not in preview_of(row)
-    verdict = data.draw(st.none() | st.dictionaries(NAMES, ANY))
+    verdict: Any = data.draw(st.none() | st.dictionaries(NAMES, ANY))
     shown = show(row, verdict, data.draw(TEXT))
     for piece in shown.pieces:
         assert isinstance(piece.text, str)

@@ -139,7 +139,7 @@ def _refuse_foreign(samples: Iterable[Sample] | str | Path, out: Path) -> None:
             raise _no_execution(f"{log}:1")
         return
     try:
-        read_score(out)  # whoever deletes the executions scores again
+        read_score(out)  # its executions were deleted, to score again
     except InputError:
         kept = (VERDICTS, SCORE, SCORED, REWARDS)
         refuse_foreign(out, *(name for name in kept if not _is_file(samples, out / name)))

@@ -466,8 +466,6 @@ def resolve(
         text = text.replace("\r\n", "\n")
         mended.append(Mended(-1, -1, "crlf"))
     diffs, stray, complete = _split(text)
-    if any(_FENCE.fullmatch(line) for diff in diffs for line in _blocks(diff)[0]):
-        mended.append(Mended(-1, -1, "fence"))
     lines = from_text(base)
     edits: list[Edit] = []
     malformed: list[Malformed] = []
@@ -500,6 +498,9 @@ def resolve(
             edits.append(Edit(tuple(hunks)))
             lines = apply(lines, edits[-1])
         index += 1
+    around = any(_FENCE.fullmatch(line) for diff in diffs for line in _blocks(diff)[0])
+    if around and all(found.kind != "fence" for found in mended):
+        mended.append(Mended(-1, -1, "fence"))
     return Resolution(
         to_text(lines), tuple(edits), tuple(malformed), complete, stray, tuple(mended)
     )

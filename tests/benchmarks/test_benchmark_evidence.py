@@ -46,7 +46,7 @@ def test_each_form_is_trained_asked_and_judged(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("world", ["sums", "functions"])
+@pytest.mark.parametrize("world", ["sums", pytest.param("functions", marks=pytest.mark.long)])
 def test_sequencematch_runs_in_both_worlds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: str
 ) -> None:

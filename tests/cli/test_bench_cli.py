@@ -150,7 +150,7 @@ def test_the_real_benchmarks_can_be_listed_and_document_themselves() -> None:
     for name, about in found.items():
         assert len(about) > 20, name
         defaults = bench._defaults(bench._load(name))
-        assert all(type(value) in (int, float, str) for value in defaults.values()), name
+        assert all(type(value) in (bool, int, float, str) for value in defaults.values()), name
 
 
 def test_help_does_not_import_the_benchmarks() -> None:

@@ -59,7 +59,7 @@ def test_same_bytes_as_local(tmp_path: Path, cluster: Any) -> None:
         assert contents(out) == contents(tmp_path / "ray")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_real_generator_makes_the_same_bytes(tmp_path: Path, cluster: Any) -> None:
     """Edit sequences with pylint on every state: what a worker remembers changes nothing."""
     generator = LintSeq(sequences=2, verify="pylint")

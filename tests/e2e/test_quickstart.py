@@ -138,9 +138,8 @@ def run_with_kills(out: Path, model: Path, source: Path, kills: int, seconds: fl
     finish(start(out, model, source))
 
 
-@pytest.mark.parametrize(
-    "kills", [pytest.param(3, marks=pytest.mark.slow), pytest.param(10, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("kills", [3, 10])
 def test_killed_at_random_moments_and_run_again_it_ends_the_same(
     kills: int,
     undisturbed: tuple[Path, dict[str, Any], float],

@@ -99,8 +99,8 @@ def test_a_text_that_a_server_withheld_is_an_ending_of_its_own_until_it_is_a_sam
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_pairs_are_refused_in_one_kind_of_words(name: str) -> None:
-    options = {"draft": "d"} if name in ("rsd", "sorted") else {}
-    decoder = Decoder(name, options)
+    options = {"rsd": {"draft": "d"}, "sorted": {"draft": "d"}, "grammar": {"gbnf": 'root ::= "a"'}}
+    decoder = Decoder(name, options.get(name, {}))
     required = STRATEGIES[name].requires
     with pytest.raises(ConfigError) as refused:
         next(Upper("m").generate([Request("a")], SamplingParams(), decoder))

@@ -274,12 +274,13 @@ def test_every_decoder_is_done_or_refused_with_the_reason() -> None:
     with pytest.raises(ConfigError) as caught:
         find_decoder(Decoder("none"))
     known = caught.value.remedy.rpartition("are: ")[2].rstrip(".").split(", ")
-    done = {"sample", "edit_sequence", *METHODS, *DRAFTS}
+    done = {"sample", "edit_sequence", "grammar", *METHODS, *DRAFTS}
     assert set(known) == {*READERS, *STRATEGIES} > done
     for name in known:
         options = {"draft": "somewhere"} if name in {"rsd", "sorted"} else {}
+        options |= {"gbnf": 'root ::= "a"'} if name == "grammar" else {}
         if name in done:
-            assert supported(Decoder(name), VllmBackend)
+            assert supported(Decoder(name, options), VllmBackend)
         else:
             with pytest.raises(ConfigError, match="--backend transformers") as refused:
                 supported(Decoder(name, options), VllmBackend)

@@ -43,7 +43,7 @@ TASKS: dict[str, tuple[int, int, int]] = {
     "next-edit-refactorings": (800, 800, 60),
     "next-edit-scenarios": (45, 45, 5),
     "wikisql": (8421, 16842, 50),
-    "spider": (762, 762, 120),
+    "spider": (824, 824, 120),
     "everyday": (40, 40, 8),
 }
 

@@ -80,8 +80,8 @@ def export_parquet(
     """
     manifest = load_manifest(directory)
     out = Path(out) if out is not None else Path(directory, PARQUET)
-    _refuse_foreign(out)
     refuse_links(out)
+    _refuse_foreign(out)
     partial = new_folder(out)
     try:
         names = []
@@ -96,8 +96,6 @@ def export_parquet(
 
 
 def _refuse_foreign(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file.", "Give a directory.")
     foreign = [
         path.name
         for path in (out.iterdir() if out.exists() else ())

@@ -125,7 +125,7 @@ def test_an_export_replaces_the_one_before_and_nothing_else(made: Path, tmp_path
         export_parquet(made, out)
     assert (out / "notes.txt").read_text() == "mine"
     (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match="is a file"):
+    with pytest.raises(InputError, match="is not a directory"):
         export_parquet(made, tmp_path / "file")
 
 

@@ -77,7 +77,7 @@ class _Kind:
     Attributes:
         settings: the file of its settings, or several that may hold them.
         holds: keys of that file, dotted; one of the tuples must be there.
-        done: files of which a finished run has one.
+        done: a finished run has at least one of these files.
         locks: files that a process holds while it writes.
         own: patterns of the names that the run writes into its directory.
         describe: settings and directory -> what it is, and its numbers.

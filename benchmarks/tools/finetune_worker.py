@@ -6,7 +6,7 @@ A process of its own for each run. It reads one JSON object: ``side`` (``ours``,
 prints one: CPU seconds, and those of them spent in model and optimizer, when training begins and at
 the end of each step; the trained tokens of each step; and the peak of resident memory in MB. With
 ``wall`` in the job the seconds are those of the clock, once the GPU has done the step, and the peak
-is that of the GPU's memory.
+is of the GPU's memory.
 
 ``busy`` is ours on two cores: each step's forward and backward pass is run twice, once while a
 process of our own keeps one core busy. It prints ``pairs`` of CPU seconds (quiet, busy); the first

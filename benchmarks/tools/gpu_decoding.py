@@ -195,8 +195,8 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
 
 
 def decode_rate(decode: Decode, tokens: int, batch: int, device: torch.device) -> float | None:
-    """Tokens a second behind the first of each row: the time of all less that of the first. None
-    where so few passes are made that this is no time.
+    """Tokens a second after each row's first token, whose time is subtracted. None if there are too
+    few passes to measure.
 
     The first decodings warm up: compiled kernels, captured graphs, what a planner learns.
     """

@@ -18,7 +18,7 @@ from codegen.terminal import echo, one_line
 
 
 class _Runs(Group):
-    """A group whose command is ``list`` where a directory stands in its place."""
+    """A group that runs ``list`` when it gets a directory instead of a command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         known = self.list_commands(ctx)

@@ -134,7 +134,7 @@ class Lines:
     # --- search ----------------------------------------------------------------------------------
 
     def search(self, text: str) -> Iterator[int]:
-        """The numbers of the lines of which a string, at any depth, contains a text.
+        """The numbers of the lines with a string, at any depth, that contains the text.
 
         Keys don't count; case is ignored for ASCII letters. Lines are searched as bytes, and parsed
         only where a match in the bytes may be none in a string.

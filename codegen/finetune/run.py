@@ -43,7 +43,7 @@ from codegen.finetune.recipe import (
     why_not_extended,
 )
 from codegen.finetune.rows import source_digests
-from codegen.finetune.tokens import Outline
+from codegen.finetune.tokens import Outline, holds_only_caches
 from codegen.hub import hub_errors, repository_name
 from codegen.models import LoadedModel, ModelCard, fingerprint_of, load, write_card
 from codegen.models.readme import training_readme
@@ -145,9 +145,10 @@ def train(
             on_message(f"Extending the finished run in {output}.")
         begun = result_path.is_file() or last_whole_checkpoint(output) is not None
         if not begun and directory.read(directory.settings_file) is None:
-            refuse_foreign(
-                output, MODEL_DIR, CHECKPOINTS, STATE, TOKENS, "rollouts.jsonl", *_CURVES
-            )
+            names = [MODEL_DIR, CHECKPOINTS, STATE, "rollouts.jsonl", *_CURVES]
+            if not holds_only_caches(output / TOKENS):  # rank 1 may have begun one
+                names.append(TOKENS)
+            refuse_foreign(output, *names)
         directory.claim(settings, begun=begun, defaults=defaults, old_values=_OLD_VALUES)
         if result_path.is_file():
             on_message(f"{output} already holds the finished run.")

@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from codegen.paths import new_folder, refuse_links
 from codegen.records import write_atomic
 from codegen.runs import explain_full_disk
 
+_OURS = re.compile(r"\.?[0-9a-f]{32}\b")  # a key, and what a name of a cache begins with
 _INDEX = np.dtype(
     [
         ("ids", "<i8"),  # the end of each part in its file; the last example's is the start
@@ -325,6 +327,12 @@ def open_cache(folder: Path, key: str, write: Callable[[Path], Mapping[str, Any]
                     finally:
                         shutil.rmtree(partial, ignore_errors=True)
     return TokenCache(place)
+
+
+def holds_only_caches(folder: Path) -> bool:
+    """Whether all in a directory is named as caches are, finished or begun, or there is none."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return all(_OURS.match(name) for name in names)
 
 
 @contextmanager

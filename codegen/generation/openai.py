@@ -139,7 +139,9 @@ class OpenAIBackend(Backend):
     ) -> Iterator[Completion]:
         """See :class:`Backend`. A fatal failure is raised once no request is in flight.
 
-        Interrupted, it sends nothing more and does not wait.
+        Interrupted, it sends nothing more and does not wait. A request is sent once the caller has
+        come back for more after an earlier completion, so a caller that keeps each one loses at
+        most as many as are in flight at once.
         """
         resolved = supported(decoder, self)
         numbered = enumerate(requests)
@@ -153,7 +155,7 @@ class OpenAIBackend(Backend):
 
         def work() -> None:
             try:
-                while not stop.is_set():
+                while slots.acquire() and not stop.is_set():
                     with reading:
                         number, request = next(waiting)
                     on_piece = partial(put_text, number) if on_text else None
@@ -167,6 +169,7 @@ class OpenAIBackend(Backend):
 
         # Daemons, so that they don't hold up the end of an interrupted process.
         threads = [threading.Thread(target=work, daemon=True) for _ in first]
+        slots = threading.Semaphore(len(threads))
         running, fatal = len(threads), None
         try:
             for thread in threads:
@@ -177,12 +180,14 @@ class OpenAIBackend(Backend):
                     running -= 1
                 elif isinstance(event, Completion):
                     yield event
+                    slots.release()
                 elif isinstance(event, BaseException):
                     fatal = fatal or event
                 elif on_text:
                     on_text(*event)
         finally:
             stop.set()
+            slots.release(len(threads) or 1)
         if fatal:
             raise fatal
 

@@ -22,6 +22,7 @@ from codegen.finetune.dataset import EncodedTexts
 from codegen.finetune.plan import make_plan
 from codegen.finetune.run import train
 from codegen.finetune.tokens import EncodedExample, TokenCache, open_cache, write_cache
+from codegen.paths import new_folder
 
 
 @st.composite
@@ -174,3 +175,22 @@ def test_runs_share_a_cache_of_their_own(tmp_path: Path, tiny_model_dir: Path) -
         split["pieces"] > split["split"] == truncated["cut"] == dropped["dropped"]["too_long"] > 0
     )
     assert split["trained_tokens"] > truncated["trained_tokens"] > dropped["trained_tokens"]
+
+
+def test_only_a_directory_of_caches_is_taken_over(tmp_path: Path, tiny_model_dir: Path) -> None:
+    """Another process of the same run may begin its cache before rank 0 has looked."""
+    data = tmp_path / "data.jsonl"
+    data.write_text(json.dumps({"prompt": "p", "completion": "x = 1\n"}) + "\n")
+    output = tmp_path / "out"
+    recipe = {"model": str(tiny_model_dir), "data": str(data), "steps": 1, "output": str(output)}
+    foreign = output / "tokens" / "words.txt"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("mine")
+    with pytest.raises(InputError, match="tokens is not of an earlier run"):
+        train(parse_recipe(recipe))
+    assert foreign.read_text() == "mine"
+    foreign.unlink()
+    begun = output / "tokens" / f"{'0a' * 16}.lock"
+    begun.touch()
+    new_folder(begun.with_suffix(""))
+    assert train(parse_recipe(recipe)).losses

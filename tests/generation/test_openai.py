@@ -315,6 +315,18 @@ def test_answers_come_in_order_and_concurrency_is_bounded(model: Model) -> None:
     assert sum(a.prompt_tokens for a in answers) == 20 * 7
 
 
+def test_no_more_are_asked_than_the_caller_has_room_for(model: Model) -> None:
+    """So a caller that is killed has lost at most as many completions as are in flight at once."""
+    backend = client(model, concurrency=3)
+    requests = [Request(f"q{i}", chat=True, seed=i) for i in range(12)]
+    taken = 0
+    for _ in backend.generate(requests, SamplingParams(), Decoder()):
+        time.sleep(0.05)  # of the caller, in which a server that answers at once is not asked
+        assert len(model.bodies) <= taken + 3
+        taken += 1
+    assert taken == len(model.bodies) == 12
+
+
 def test_no_questions(model: Model) -> None:
     assert ask_many(client(model), []) == []
 

@@ -72,10 +72,10 @@ def judge_rows(rows: Sequence[CustomProblem], answer: str) -> list[Verdict | Out
 
 
 def believed(outcome: Outcome) -> Outcome:
-    """An outcome that is a verdict.
+    """The outcome, if it is a verdict.
 
     Raises:
-        SandboxError: if it is none.
+        SandboxError: if the sandbox failed.
     """
     if outcome.status == "infra_error":
         raise SandboxError(f"The sandbox gave no verdict: {outcome.message}")

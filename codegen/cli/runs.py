@@ -52,7 +52,7 @@ def list_runs(places: tuple[str, ...], as_json: bool) -> dict[str, Any]:
 
 def _print_table(found: Sequence[catalog.Run]) -> None:
     if not found:
-        echo("There are no runs here.", err=True)
+        echo("No runs found.", err=True)
         return
     rows = [
         (

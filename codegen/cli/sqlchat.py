@@ -48,8 +48,8 @@ class ChatOptions(Config):
 def chat(database: str, given: ChatOptions, as_json: bool) -> dict[str, Any]:
     """Ask DATABASE questions in a thread: "how many orders are there?", "only the pending ones".
 
-    What is carried over from the answer before is shown. A line that is not understood changes
-    nothing. Lines come from standard input; the exit code is 1 if one of them got no answer.
+    Shows what is carried over from the previous answer. A line that is not understood changes
+    nothing. Reads lines from standard input; the exit code is 1 if one of them got no answer.
     """
     import torch
 
@@ -78,7 +78,7 @@ def chat(database: str, given: ChatOptions, as_json: bool) -> dict[str, Any]:
 
 
 def _lines(may_prompt: bool) -> Iterator[str]:
-    """The lines of standard input, asked for in a terminal."""
+    """The lines of standard input; on a terminal, with a prompt."""
     if may_prompt and sys.stdin.isatty():
         import readline  # noqa: F401 (input() edits lines and remembers them)
 

@@ -92,14 +92,14 @@ class AskOptions(Config):
     )
     llm_samples: int = setting(
         5,
-        "Statements that the model writes; the result that most of them give counts.",
+        "Statements that the model writes; their most frequent result is the answer.",
         ge=1,
         le=32,
     )
     llm_grammar: SqlGrammar = setting(
         "auto",
-        "How the model is held to the grammar of allowed SQL: auto (if it runs on this machine), "
-        "decoder, or a server's own way: llama.cpp, vllm; none.",
+        "How the model is constrained to the grammar of allowed SQL: auto (only if it runs on this "
+        "machine), decoder, a server's own option (llama.cpp, vllm), or none.",
     )
 
 
@@ -203,7 +203,7 @@ def _is_terminal() -> bool:
 
 
 def _chosen(parse: Parse, schema: Schema, limits: StatementLimits) -> Parse:
-    """The parse with the reading that the user chooses as the best one."""
+    """Lets the user choose a reading; the parse with that one first."""
     from codegen.sqlnet.databases import DatabaseError
 
     for number, reading in enumerate(parse.readings, 1):
@@ -321,7 +321,7 @@ def rows_row(rows: Rows | None) -> dict[str, Any] | None:
 
 
 def _json_value(value: Any) -> Any:
-    """What JSON has no word for (days, decimals, bytes, infinities) as text."""
+    """A value, as text where JSON has no such type (dates, decimals, bytes, infinities)."""
     plain = isinstance(value, (str, int, bool)) or value is None
     finite = isinstance(value, float) and abs(value) < float("inf")
     return value if plain or finite else str(value)
@@ -431,7 +431,7 @@ class DescribeOptions(Config):
 @click.argument("database", type=click.Path())
 @options(DescribeOptions, "given")
 def describe(database: str, given: DescribeOptions, as_json: bool) -> dict[str, Any]:
-    """Write what is known of DATABASE as a YAML file for `sqlnet ask --layer`.
+    """Write the tables of DATABASE as a YAML file for `sqlnet ask --layer`.
 
     It lists tables, columns and joins that were guessed; add what people call them.
     """
@@ -725,7 +725,7 @@ def evaluate(questions: str, tables: str, given: EvalOptions, as_json: bool) -> 
 def _evaluate_asking(
     questions: str, tables: str, given: EvalOptions, as_json: bool
 ) -> dict[str, Any]:
-    """Asks whole databases, and counts what comes of it."""
+    """Asks the questions of whole databases, and counts the verdicts."""
     from codegen.evals.statistics import clustered_interval
     from codegen.sqlnet import SQLNet, trials
     from codegen.sqlnet.examples import read_questions, read_tables

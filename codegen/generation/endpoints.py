@@ -41,7 +41,7 @@ _OWN_NAMES = ("embedded", "new")  # have a meaning of their own in --model and `
 
 
 class EndpointSettings(Config):
-    """How a server is called, and what its responses cost."""
+    """How to call a server, and the prices of its responses."""
 
     api_key_env: str = setting("", "Environment variable that holds the API key.")
     price_in: float = setting(0.0, "Price of a million prompt tokens.", ge=0)
@@ -61,7 +61,7 @@ class EndpointSettings(Config):
         self.at("http://localhost", "any")
 
     def at(self, url: str, model: str, **more: Any) -> Endpoint:
-        """The endpoint that is called in this way.
+        """The endpoint with these settings.
 
         Args:
             url, model: see :class:`Endpoint`.
@@ -166,7 +166,7 @@ def remove_endpoint(name: str) -> Path:
 
 
 def check_name(name: str) -> None:
-    """Refuses a model's name that can be nothing: neither a server's, a path nor a hub id.
+    """Refuses a name that is neither a named server, a path nor a hub id.
 
     Raises:
         ModelError: with the nearest name.

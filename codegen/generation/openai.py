@@ -52,7 +52,7 @@ import httpx2
 import openai
 from openai import DefaultHttpxClient, Omit, OpenAI
 
-from codegen.errors import ConfigError
+from codegen.errors import ConfigError, in_one_line
 from codegen.generation.backends import Endpoint, is_loopback
 from codegen.generation.decoders import Resolved, supported
 from codegen.generation.pace import CalledOff, Pace
@@ -502,7 +502,7 @@ def _decoded(response: httpx2.Response) -> Any:
         return json.loads(response.content)
     except (ValueError, RecursionError) as error:
         page = response.content.lstrip()[:1] == b"<"
-        words = "a web page" if page else f"not JSON ({_short(error)})"
+        words = "a web page" if page else f"not JSON ({in_one_line(error)})"
         raise ServerFailure(f"its response is {words}", transient=True, page=page) from None
 
 
@@ -531,7 +531,7 @@ def _failure_of(error: Exception, key: str, timeout_s: float) -> ServerFailure:
     if not caused_by(openai.APIConnectionError, httpx2.HTTPError):
         return ServerFailure(f"it reports {_safe(str(error), key)}", transient=True)
     named = (getattr(cause, "strerror", None) for cause in reversed(causes))
-    words = next(filter(None, named), None) or _short(causes[-1]) or type(causes[-1]).__name__
+    words = next(filter(None, named), None) or in_one_line(causes[-1]) or type(causes[-1]).__name__
     gone = caused_by(httpx2.ConnectError) and not caused_by(ssl.SSLError)
     return ServerFailure(f"no connection ({words})", transient=True, unreachable=bool(gone))
 
@@ -666,7 +666,7 @@ def only_model(endpoint: Endpoint) -> str:
         raise ModelUnusable(message, known or f"{remedy} {_FATAL[405]}") from None
     if len(names) == 1:
         return names[0]
-    shown = ", ".join(_short(name, 100) for name in names[:_LISTED])
+    shown = ", ".join(in_one_line(name, 100) for name in names[:_LISTED])
     more = f" and {len(names) - _LISTED} others" if len(names) > _LISTED else ""
     listed = f"has several: {shown}{more}" if names else "lists none"
     raise ConfigError(f"No model is named, and the server at {endpoint.base()} {listed}.", remedy)
@@ -757,9 +757,4 @@ def _sums(spent: list[tuple[int, int]]) -> tuple[int, int]:
 
 def _safe(words: str, key: str) -> str:
     """A server's words; some repeat the key."""
-    return _short(words.replace(key, "***") if key else words)
-
-
-def _short(value: object, most: int = 300) -> str:
-    text = " ".join(str(value).split()).rstrip(".")
-    return text if len(text) <= most else text[: most - 3] + "..."
+    return in_one_line(words.replace(key, "***") if key else words)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from codegen.config import Config, setting
-from codegen.errors import ConfigError, ModelError
+from codegen.errors import ConfigError, ModelError, in_one_line
 from codegen.extras import missing
 from codegen.models.gguf import read_header
 
@@ -153,7 +153,7 @@ class LlamaServer:
         return True
 
     def reason(self) -> str:
-        """Why the child ended, by its log and its exit status."""
+        """Why the child ended, from its log and exit status."""
         end = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, end - _LOG_TAIL))
         lines = self._log.read().decode("utf-8", "replace").splitlines()
@@ -166,8 +166,7 @@ class LlamaServer:
             words += f" ({_FOLDER.sub('', others[-1])})" if others else ""
         else:
             words = next(iter(errors or others[-1:]), "llama.cpp gave no reason")
-        words = " ".join(_ERROR.sub("", words).split()).rstrip(".")
-        return words if len(words) <= 300 else words[:297] + "..."
+        return in_one_line(_ERROR.sub("", words))
 
 
 def _end(child: subprocess.Popen[bytes], log: IO[bytes], parent: int) -> None:

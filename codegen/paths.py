@@ -26,7 +26,7 @@ _SHOWN = 50  # characters of a file's name in its partial's, which must not beco
 
 
 def cache_folder() -> Path:
-    """Where what was computed is kept: ``$CODEGEN_CACHE``, else ``$XDG_CACHE_HOME/codegen``, else
+    """The cache directory: ``$CODEGEN_CACHE``, else ``$XDG_CACHE_HOME/codegen``, else
     ``~/.cache/codegen``.
     """
     if folder := os.environ.get("CODEGEN_CACHE"):

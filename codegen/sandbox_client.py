@@ -78,7 +78,7 @@ class _Again(Exception):
 
 @dataclass(eq=False, slots=True)
 class _Service:
-    """One service as this client sees it."""
+    """The state of one service in this client."""
 
     url: str
     in_flight: int = 0
@@ -151,7 +151,7 @@ class AsyncSandboxClient:
             await http.aclose()
 
     async def describe(self) -> dict[str, Any]:
-        """What decides a verdict on the services' side.
+        """The settings of the services that decide verdicts.
 
         Raises:
             SandboxError: if the services differ in it. MachineError: if none answers.
@@ -187,7 +187,7 @@ class AsyncSandboxClient:
     async def stdio(
         self, job: Job, tests: Iterable[tuple[str, str]], stop_at_first: bool = False
     ) -> list[Outcome | None]:
-        """One program by many inputs.
+        """Runs one program on many inputs.
 
         Args:
             job: with the program and its limits.
@@ -241,7 +241,7 @@ class AsyncSandboxClient:
     # --- requests ------------------------------------------------------------------------------
 
     async def _batch(self, jobs: Sequence[Job | Script], emit: Emit) -> None:
-        """Has a batch judged; calls ``emit`` for each job, once."""
+        """Has a batch judged; calls ``emit`` once for each job."""
         if any(isinstance(job, Script) for job in jobs):
 
             async def one(place: int) -> None:
@@ -263,7 +263,7 @@ class AsyncSandboxClient:
             await self._tried(try_at)
 
     async def _lines(self, service: _Service, rows: dict[int, Row], emit: Emit) -> None:
-        """Sends the jobs of ``rows``, and takes those away that have an outcome."""
+        """Sends the jobs of ``rows``, and removes those that have an outcome."""
         request = self._request(service, "/v1/judge_many", {"jobs": list(rows.values())})
         http = self._client()
         try:
@@ -324,7 +324,7 @@ class AsyncSandboxClient:
 
     @contextlib.asynccontextmanager
     async def _admitted(self, count: int) -> AsyncIterator[None]:
-        """Waits until there is room for so many jobs; more than there ever is go alone."""
+        """Waits until so many jobs may run; more than the limit run alone."""
         self._enter_loop()
         room, count = self._room, min(count, self.concurrency)
         async with self._admitting:  # two that each hold a part would wait for each other

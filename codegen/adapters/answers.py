@@ -1,4 +1,4 @@
-"""Judges answers of models: what all adapters share."""
+"""Judging answers of models, for all adapters."""
 
 from __future__ import annotations
 

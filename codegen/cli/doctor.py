@@ -21,7 +21,7 @@ from codegen.cli.options import command
 from codegen.errors import CodegenError, SandboxError, in_one_line
 from codegen.extras import EXTRAS, command_for, explain
 from codegen.openmp import SETTINGS
-from codegen.terminal import echo, visible
+from codegen.terminal import columns, echo, visible
 
 _MARKS = {True: ("ok", "green"), False: ("NO", "red"), None: ("--", "yellow")}
 
@@ -65,9 +65,7 @@ def list_plugins(as_json: bool) -> dict[str, Any]:
             row = (kind.removesuffix("s"), name, package or "built in", str(about))
             parts.append(dict(zip(("kind", "name", "package", "about"), row, strict=True)))
     if not as_json:
-        widths = {key: max(len(part[key]) for part in parts) for key in ("kind", "name", "package")}
-        for part in parts:
-            echo("  ".join(part[key].ljust(widths.get(key, 0)) for key in part).rstrip())
+        echo("\n".join(columns([tuple(part.values()) for part in parts])))
     return {"ok": ok, "parts": parts}
 
 

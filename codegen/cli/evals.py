@@ -20,7 +20,7 @@ from codegen.cli.generate import BackendOptions
 from codegen.cli.options import command, names_of, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError
-from codegen.terminal import Progress, echo
+from codegen.terminal import Progress, columns, echo
 
 if TYPE_CHECKING:
     from codegen.evals.report import PairedResult
@@ -128,10 +128,11 @@ def _day(name: str, text: str | None) -> date | None:
 
 
 class TaskOptions(Config):
-    """The task that samples belong to."""
+    """The task of samples that are converted."""
 
     task: str = setting(..., "Task that the samples belong to.")
     source: str | None = setting(None, "Read the task's data from here.")
+    out: str = setting(..., "File to write.", metavar="FILE")
 
 
 class RunOptions(DateOptions, BackendOptions):
@@ -599,9 +600,8 @@ def tasks(as_json: bool) -> dict[str, Any]:
 
     rows = names()
     if not as_json:
-        width = max(len(name) for name, _ in rows)
-        for name, about in [*rows, ("file:PATH", "a task of your own, see docs/tasks.md")]:
-            echo(f"{name:<{width}}  {about}")
+        own = ("file:PATH", "a task of your own, see docs/tasks.md")
+        echo("\n".join(columns([*rows, own])))
     return {"tasks": [{"name": name, "about": about} for name, about in rows]}
 
 
@@ -619,9 +619,7 @@ def styles(styles: str | None, as_json: bool) -> dict[str, Any]:
 
     known = {**STYLES, **(read_styles(styles) if styles else {})}
     if not as_json:
-        width = max(map(len, known))
-        for name, style in known.items():
-            echo(f"{name:<{width}}  {style.about}")
+        echo("\n".join(columns([(name, style.about) for name, style in known.items()])))
     return {"styles": [style.model_dump() for style in known.values()]}
 
 
@@ -678,7 +676,6 @@ class ImportOptions(TaskOptions):
     """The options of ``codegen eval import``."""
 
     format: _Format | None = setting(None, "Format of the file.", shown="detected from the content")
-    out: str = setting(..., "File to write.", metavar="FILE")
 
 
 @command(
@@ -710,7 +707,6 @@ class ExportOptions(TaskOptions):
     """The options of ``codegen eval export``."""
 
     format: _Format = setting(..., "Harness to write for.")
-    out: str = setting(..., "File to write.", metavar="FILE")
 
 
 @command(

@@ -103,6 +103,7 @@ class EngineOptions(ModelOptions):
     verbose: bool = setting(False, "Log more.", flags=("-v", "--verbose"))
 
     def _check(self) -> None:
+        super()._check()
         if self.upstream:
             self.endpoint()
             kind, unused = "--upstream", ("precision", "cache_mib", "threads")
@@ -202,6 +203,7 @@ class SocketOptions(Config):
     )
 
     def _check(self) -> None:
+        super()._check()
         if self.no_token and self.token_file:
             raise ConfigError("Give --token-file or --no-token, not both.")
 
@@ -261,7 +263,7 @@ class ListenOptions(SocketOptions):
     )
 
     def _check(self) -> None:
-        SocketOptions._check(self)
+        super()._check()
         for origin in self.origin:
             scheme, host, path, query, _ = urlsplit(origin)
             if scheme not in ("http", "https") or not host or path or query:
@@ -281,16 +283,12 @@ class HttpOptions(ListenOptions, EngineOptions):
         le=1_000_000,
     )
 
-    def _check(self) -> None:
-        EngineOptions._check(self)
-        ListenOptions._check(self)
-
 
 @command(
     group=serve,
     has_json=False,
     short_help="HTTP server: the APIs of OpenAI, llama.cpp, Ollama and others.",
-    example="codegen serve http --port 8012",
+    example="codegen serve http --model embedded",
 )
 @options(HttpOptions, "given")
 def http(given: HttpOptions) -> None:
@@ -322,7 +320,9 @@ def http(given: HttpOptions) -> None:
 class SandboxOptions(ListenOptions):
     """The options of ``codegen serve sandbox``."""
 
-    port: int = setting(8080, "Port; 0 chooses a free one.", ge=0, le=65535)
+    port: int = setting(
+        8080, "Port, by default the one of SandboxFusion; 0 chooses a free one.", ge=0, le=65535
+    )
     workers: int = setting(
         0, "Pairs of sandboxes; each runs three programs at a time.", ge=0, shown="one per core"
     )
@@ -338,14 +338,16 @@ class SandboxOptions(ListenOptions):
         metavar="NAMES",
         commas=True,
     )
-    max_cpu_s: float = setting(120.0, "Most CPU seconds of one program.", ge=0.05, le=86400)
-    max_memory_mib: int = setting(4096, "Most memory of one program.", ge=128, le=1 << 20)
-    queue: int = setting(8192, "Most programs that wait, of all clients.", ge=1)
-    client_queue: int = setting(4096, "Most programs that wait, of one client.", ge=1)
+    max_cpu_s: float = setting(120.0, "Maximum CPU seconds of one program.", ge=0.05, le=86400)
+    max_memory_mib: int = setting(4096, "Maximum memory of one program.", ge=128, le=1 << 20)
+    queue: int = setting(8192, "Maximum programs that wait, of all clients.", ge=1)
+    client_queue: int = setting(4096, "Maximum programs that wait, of one client.", ge=1)
     requests_per_s: float = setting(1000.0, "Mean request rate of one client.", gt=0)
-    connections: int = setting(1024, "Most connections at a time.", ge=8, le=65536)
-    cache_mib: int = setting(64, "Memory for verdicts that are given again.", ge=0)
-    stop_s: int = setting(120, "Seconds that programs have to end once the server stops.", ge=1)
+    connections: int = setting(1024, "Maximum connections at a time.", ge=8, le=65536)
+    cache_mib: int = setting(64, "Memory for the cache of verdicts.", ge=0)
+    stop_s: int = setting(
+        120, "Seconds that running programs get to end once the server stops.", ge=1
+    )
     log_file: Path | None = setting(
         None, "Log warnings to this file, but no text of programs.", metavar="FILE"
     )
@@ -356,7 +358,7 @@ class SandboxOptions(ListenOptions):
     group=serve,
     has_json=False,
     short_help="HTTP server: runs and judges programs in the sandbox.",
-    example="codegen serve sandbox --port 8080",
+    example="codegen serve sandbox --workers 4",
 )
 @options(SandboxOptions, "given")
 def sandbox(given: SandboxOptions) -> None:
@@ -413,7 +415,7 @@ class McpOptions(ListenOptions, ModelOptions):
     )
     database: tuple[str, ...] = setting(
         (),
-        "Database that the agent may ask; it is only read. A file, or a server's address as for "
+        "Database that the agent may query, read-only: a file, or a server's address as for "
         "`codegen sqlnet ask`. Repeatable.",
         metavar="[NAME=]DB",
     )
@@ -430,9 +432,9 @@ class McpOptions(ListenOptions, ModelOptions):
         (), "Languages of programs beside Python, with commas: cpp,rust.", metavar="NAMES",
         commas=True,
     )  # fmt: skip
-    max_samples: int = setting(500, "Most samples of one eval_run.", ge=1)
-    max_seconds: float = setting(600, "Most seconds of one eval_run or eval_score.", gt=0)
-    rows: int = setting(50, "Most rows of an answer of a database.", ge=1, le=1000)
+    max_samples: int = setting(500, "Maximum samples of one eval_run.", ge=1)
+    max_seconds: float = setting(600, "Maximum seconds of one eval_run or eval_score.", gt=0)
+    rows: int = setting(50, "Maximum rows of a database's answer.", ge=1, le=1000)
     http: bool = setting(False, "Serve streamable HTTP at --port, not standard input and output.")
 
     def _check(self) -> None:
@@ -456,7 +458,7 @@ class McpOptions(ListenOptions, ModelOptions):
         return found
 
     def engine(self) -> EngineOptions | None:
-        """The model that completes code; None if there is none."""
+        """The options of the engine that completes code; None without a model."""
         if not (self.model or self.upstream):
             return None
         return EngineOptions(
@@ -464,7 +466,7 @@ class McpOptions(ListenOptions, ModelOptions):
         )
 
     def of_evaluation(self) -> tuple[str, ...]:
-        """The words that name the model for ``codegen eval run``; none if there is none."""
+        """The options of ``codegen eval run`` that name the model; empty without a model."""
         if not self.upstream:
             return ("--model", self.model) if self.model else ()
         key = ("--api-key-env", self.api_key_env) if self.api_key_env else ()
@@ -550,7 +552,7 @@ def _next_editor(name: str) -> NextEditor | None:
 
 
 def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
-    """The engine; with ``patient`` also for an upstream that does not answer yet."""
+    """Opens the model; with ``patient`` an upstream may be down and is tried again later."""
     from codegen.server.engine import CompletionEngine
     from codegen.server.requests import ServerLimits
 
@@ -615,7 +617,7 @@ def _llama(given: EngineOptions, gguf: Path, limits: ServerLimits) -> LlamaUpstr
 
 
 def _log_to(path: Path | None, verbose: bool) -> None:
-    """Logs of this package only: those of libraries may quote prompts."""
+    """Sets up the log of this package; logs of libraries may quote prompts and are left out."""
     logger = logging.getLogger("codegen")
     logger.setLevel(logging.DEBUG if verbose else logging.INFO if path else logging.WARNING)
     logger.propagate = False

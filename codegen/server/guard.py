@@ -198,7 +198,7 @@ class Guard:
                 return
             if scope["path"] not in _PUBLIC:
                 self._check_token(headers)
-                self._check_rate(client_name(scope, headers))
+                self._check_rate(client_name(Request(scope)))
             body = await self._body(scope["method"], headers, receive)
         except _Refused as refused:
             self.metrics.count(f"refused_{refused.status}")
@@ -291,10 +291,10 @@ def _password(given: str) -> str:
         return ""
 
 
-def client_name(scope: Scope, headers: Headers) -> str:
-    """What is counted as one client: an address and program; a socket has no address."""
-    address = (scope.get("client") or ("local", 0))[0]
-    return f"{address} {headers.get('user-agent', '')[:80]}"
+def client_name(request: Request) -> str:
+    """What counts as one client: address and program; a Unix socket has no address."""
+    address = request.client.host if request.client else "local"
+    return f"{address} {request.headers.get('user-agent', '')[:80]}"
 
 
 async def _read(receive: Receive, most: int) -> bytes:

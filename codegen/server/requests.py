@@ -259,7 +259,15 @@ class Superseded(CodegenError):
 
 
 class Overloaded(CodegenError):
-    """Too many requests are waiting."""
+    """Too many requests are waiting.
+
+    Attributes:
+        after_s: seconds after which there should be room.
+    """
+
+    def __init__(self, message: str, remedy: str = "", after_s: int = 1) -> None:
+        super().__init__(message, remedy)
+        self.after_s = after_s
 
 
 class Unavailable(CodegenError):

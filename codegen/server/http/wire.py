@@ -1,4 +1,4 @@
-"""What the dialects share: checked fields of bodies, refusals of wrong ones, and streams.
+"""What the dialects share: checked fields of bodies, refusals, streams, and the application.
 
 A field that would change the answer is honored or refused by name, never dropped. Bodies of chat
 refuse names that they do not know. Bodies of editors' completions ignore them, as the servers that
@@ -8,10 +8,12 @@ the plug-ins were written for do, but for those that OpenAI's API gives a meanin
 from __future__ import annotations
 
 import json
+import logging
 import re
 import reprlib
-from collections.abc import AsyncIterator, Callable
-from typing import Annotated, Any, Self
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -23,14 +25,27 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
+from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
 
 from codegen.errors import CodegenError, InputError
 from codegen.server.engine import Source
+from codegen.server.guard import error_response, no_route
+from codegen.server.metrics import Metrics
 from codegen.server.model import CompletionModel
-from codegen.server.requests import Candidate, Completion, Snippet
-from codegen.server.service import CompletionService, unless_left
+from codegen.server.requests import (
+    Candidate,
+    Completion,
+    Overloaded,
+    Snippet,
+    Superseded,
+    Unavailable,
+)
+from codegen.server.service import ClientLeft, CompletionService, unless_left
+
+log = logging.getLogger(__name__)
 
 MOST_TOKENS = 100_000
 
@@ -343,3 +358,57 @@ async def _stream(
 
 async def _first(events: Events) -> dict[str, Any] | None:
     return await anext(events, None)
+
+
+# ------------------------------------------------------------------ the application
+
+S = TypeVar("S")
+Handler = Callable[[S, Request], Awaitable[Response]]
+Endpoint = tuple[str, str, Handler[S]]
+"""HTTP methods, path and handler."""
+
+_CLIENT_LEFT = 499  # nginx's number for a client that closed the connection: nobody reads it
+_STATUSES = ((InputError, 400), (Superseded, 409), (Overloaded, 429), (Unavailable, 503))
+
+
+def make_routes(service: S, metrics: Metrics, endpoints: Sequence[Endpoint[S]]) -> Starlette:
+    """An application of these endpoints, ``/health`` and ``/metrics``; an error is one line.
+
+    Args:
+        service: passed to every handler.
+        metrics: shown at ``/metrics`` in Prometheus's text format.
+        endpoints: the routes.
+    """
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def shown(_: Request) -> Response:
+        return PlainTextResponse(metrics.prometheus())
+
+    routes = [
+        Route(path, partial(_respond, partial(handler, service), metrics), methods=methods.split())
+        for methods, path, handler in endpoints
+    ]
+    routes += [Route("/health", health), Route("/metrics", shown)]
+    return Starlette(routes=routes, exception_handlers={404: no_route, 405: no_route})
+
+
+async def _respond(
+    handler: Callable[[Request], Awaitable[Response]], metrics: Metrics, request: Request
+) -> Response:
+    path = request.url.path
+    try:
+        return await handler(request)
+    except ClientLeft:
+        metrics.count("disconnected")
+        return Response(status_code=_CLIENT_LEFT)
+    except Refused as error:
+        return error_response(path, error.status, str(error), code=error.code, param=error.param)
+    except CodegenError as error:
+        status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+        if status == 500:
+            log.warning("%s", error)
+        wait_s = error.after_s if isinstance(error, Overloaded) else 1
+        headers = {"retry-after": str(wait_s)} if status in (429, 503) else None
+        return error_response(path, status, str(error), headers)

@@ -213,6 +213,12 @@ def _reason(error: Exception) -> str:
     return type(error).__name__
 
 
+def count_of(row: Any, name: str) -> int:
+    """A positive number of an object from outside, else 0."""
+    value = row.get(name) if isinstance(row, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
 def host_of(url: str) -> str:
     """Host and port, for messages."""
     return urlsplit(url).netloc

@@ -20,7 +20,7 @@ from typing import Any
 
 from codegen.errors import CodegenError, ConfigError, ModelError, nearest
 from codegen.server.prompts import FAMILIES, Family, Layout, preferred
-from codegen.server.upstream.client import Client, Trouble, host_of
+from codegen.server.upstream.client import Client, Trouble, count_of, host_of
 from codegen.server.upstream.prompts import Kind, Way
 from codegen.terminal import one_line
 
@@ -77,9 +77,8 @@ async def probe(client: Client, model: str, fim: str, layout: Layout) -> Offer:
         rows = await _models(client)
         props = await _props(client)
         name, row = _chosen(client, rows, model)
-        settings = props.get("default_generation_settings")
-        context = _number(settings, "n_ctx") if isinstance(settings, dict) else 0
-        context = context or _number(row, "max_model_len")
+        context = count_of(props.get("default_generation_settings"), "n_ctx")
+        context = context or count_of(row, "max_model_len")
         async for way in _Ways(client, name, fim, layout, bool(props)).found():
             return Offer(name, way, context)
     except Trouble as trouble:
@@ -245,7 +244,7 @@ class _Ways:
     async def _tokens(self, prompt: str, **more: str) -> int:
         """The length of a prompt as the server counts; 0 if it refuses, -1 if it does not say."""
         row = await self._post(self.text_url, {"prompt": prompt, "max_tokens": 1, **more})
-        return (_number(row.get("usage"), "prompt_tokens") or -1) if row else 0
+        return (count_of(row.get("usage"), "prompt_tokens") or -1) if row else 0
 
     async def _takes(self, url: str, **more: str) -> bool:
         return await self._answers(url, {"prompt": _PROMPT, "max_tokens": 1, **more})
@@ -264,8 +263,3 @@ class _Ways:
             return None
         known = isinstance(found, dict) and not found.get("error")
         return found if known else None
-
-
-def _number(row: Any, name: str) -> int:
-    value = row.get(name) if isinstance(row, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -34,7 +34,7 @@ from codegen.server.requests import (
 )
 from codegen.server.schedule import Cancelled, Job, JobQueue, Matches, OnText, Outcome
 from codegen.server.text import StopRule, safe_text
-from codegen.server.upstream.client import Client, Trouble, host_of
+from codegen.server.upstream.client import Client, Trouble, count_of, host_of
 from codegen.server.upstream.probe import Offer, Unreachable, probe
 from codegen.server.upstream.prompts import Window, body, code_of, window
 from codegen.terminal import one_line
@@ -617,12 +617,6 @@ def _end(text: str, stops: tuple[str, ...], rule: StopRule | None) -> int | None
     if rule and (end := rule.end(text)) is not None:
         ends.append(end)
     return min(ends, default=None)
-
-
-def count_of(row: Any, name: str) -> int:
-    """A positive number of an object from outside, else 0."""
-    value = row.get(name) if isinstance(row, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def _is_good(task: asyncio.Task[None]) -> bool:

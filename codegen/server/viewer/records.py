@@ -395,8 +395,9 @@ def shown_seconds(seconds: float) -> str:
 
 def _cpu(row: Mapping[str, Any]) -> str:
     seconds = row.get("cpu_s")
-    is_known = isinstance(seconds, (int, float)) and seconds
-    return f"{shown_seconds(seconds)} s" if is_known else ""
+    if isinstance(seconds, (int, float)) and seconds:
+        return f"{shown_seconds(seconds)} s"
+    return ""
 
 
 # --- step by step -----------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from codegen.server.requests import (
     ServerLimits,
     Status,
 )
-from codegen.server.schedule import Job, JobQueue, Matches, OnText
+from codegen.server.schedule import Job, JobQueue, OnText
 
 _WEIGHT = 0.2  # of the latest duration in the moving average
 
@@ -37,6 +37,7 @@ class Source(Protocol):
     Attributes:
         name: name of the model.
         limit: most tokens of a prompt and its completion.
+        longest: most tokens of a conversation.
         device: where the model runs.
         remote: whether that is another machine.
         status: the latest status, for editors.
@@ -49,6 +50,9 @@ class Source(Protocol):
     remote: bool
     status: Status
     on_status: Callable[[Status], None] | None
+
+    @property
+    def longest(self) -> int: ...  # noqa: D102 - see above
 
     def worker(self, queue: JobQueue, limits: ServerLimits, metrics: Metrics) -> Thread:
         """A thread, not started yet, that answers jobs until the queue is stopped."""
@@ -137,15 +141,12 @@ class CompletionEngine:
 
     def cancel(self, key: DocumentKey) -> None:
         """Gives up the requests of a document."""
-        self._queue.give_up(lambda known: known == key)
+        self._queue.give_up(key)
 
     def close(self, key: DocumentKey) -> None:
         """Forgets a document."""
-        self._forget(lambda known: known == key)
-
-    def close_client(self, client: str) -> None:
-        """Forgets all documents of a client."""
-        self._forget(lambda known: known.client == client)
+        self._suggestions.pop(key, None)
+        self._queue.forget(key)
 
     def stop(self) -> None:
         """Ends the worker; requests that wait or run are given up."""
@@ -172,8 +173,3 @@ class CompletionEngine:
             candidates=max(1, min(request.candidates, limits.candidates)),
             deadline_s=min(request.deadline_s, longest_s),
         )
-
-    def _forget(self, matches: Matches) -> None:
-        for key in [key for key in self._suggestions if matches(key)]:
-            del self._suggestions[key]
-        self._queue.forget(matches)

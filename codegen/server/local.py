@@ -86,10 +86,9 @@ class DocumentCaches:
             self._documents.popitem(last=False)
             self.evicted += 1
 
-    def drop(self, matches: Callable[[DocumentKey], bool]) -> None:
-        """Drops the documents whose key matches."""
-        for key in [key for key in self._documents if matches(key)]:
-            del self._documents[key]
+    def drop(self, key: DocumentKey) -> None:
+        """Drops a document, if it is kept."""
+        self._documents.pop(key, None)
 
     def to_recompute(self) -> DocumentState | None:
         """The most recently used document whose states should be made exact."""
@@ -136,7 +135,7 @@ class LocalWorker(threading.Thread):
         if outcome is None:
             return
         if is_bug(outcome):
-            self.caches.drop(lambda key: key == job.request.key)
+            self.caches.drop(job.request.key)
         self._queue.finish(job, outcome)
 
     def _refresh(self) -> bool:

@@ -42,7 +42,6 @@ _FEW = 8  # tokens of a decoding pass, drafted ones included
 _PATIENCE = 4  # patient requests run in every fourth round only, while others run
 
 Outcome = Completion | BaseException
-Matches = Callable[[DocumentKey], bool]
 OnText = Callable[[str], None]
 
 _QUIET_S = 0.1  # without a request before caches are refreshed: longer than between two keys
@@ -120,7 +119,7 @@ class JobQueue:
         self._waiting: OrderedDict[DocumentKey, Job] = OrderedDict()
         self._running: list[Job] = []
         self._turns: list[str] = []  # clients, the one served last at the end
-        self._gone: list[Matches] = []
+        self._gone: list[DocumentKey] = []
         self._changed = threading.Condition()
         self._stopping = False
         self._listener: Callable[[], None] = lambda: None
@@ -164,37 +163,40 @@ class JobQueue:
             if key not in self._waiting and full:
                 self._metrics.count("rejected")
                 raise Overloaded("Too many requests wait.", "Ask again later.")
-            self._end(self._waiting.pop(key, None))
-            for running in self._running:
-                if running.request.key == key:
-                    running.cancel.set()
+            self._give_up(key)
             self._waiting[key] = job
             if key.client not in self._turns:
                 self._turns.insert(0, key.client)
             self._notify()
 
-    def give_up(self, matches: Matches) -> None:
-        """Gives up the jobs of documents, waiting or running."""
+    def give_up(self, key: DocumentKey) -> None:
+        """Gives up the jobs of a document, waiting or running."""
         with self._changed:
-            for key in [key for key in self._waiting if matches(key)]:
-                self._end(self._waiting.pop(key))
-            for running in self._running:
-                if matches(running.request.key):
-                    running.cancel.set()
+            self._give_up(key)
             self._notify()
 
-    def forget(self, matches: Matches) -> None:
-        """Gives up the jobs of documents, and has the worker forget these."""
-        self.give_up(matches)
+    def _give_up(self, key: DocumentKey) -> None:
+        if job := self._waiting.pop(key, None):
+            job.cancel.set()
+            self._metrics.count("superseded")
+            job.answer(Superseded("A newer request came for this document."))
+        for running in self._running:
+            if running.request.key == key:
+                running.cancel.set()
+
+    def forget(self, key: DocumentKey) -> None:
+        """Gives up the jobs of a document, and has the worker forget it."""
         with self._changed:
-            self._gone.append(matches)
+            self._give_up(key)
+            self._gone.append(key)
             self._notify()
 
     def stop(self) -> None:
         """Gives up everything and ends :meth:`take`."""
-        self.give_up(lambda _: True)
         with self._changed:
             self._stopping = True
+            for key in [*self._waiting, *(job.request.key for job in self._running)]:
+                self._give_up(key)
             self._notify()
 
     def cancel(self, job: Job) -> None:
@@ -210,14 +212,16 @@ class JobQueue:
         """Calls ``listener``, in any thread, after each change: for workers that don't block."""
         self._listener = listener
 
-    def poll(self, forget: Callable[[Matches], None]) -> Job | None:
+    def poll(self, forget: Callable[[DocumentKey], None]) -> Job | None:
         """The next job that can run now, without waiting; ``forget`` as of :meth:`take`."""
         with self._changed:
             while self._gone:
                 forget(self._gone.pop(0))
             return None if self._stopping else self._pop()
 
-    def take(self, forget: Callable[[Matches], None], refresh: Callable[[], bool]) -> Job | None:
+    def take(
+        self, forget: Callable[[DocumentKey], None], refresh: Callable[[], bool]
+    ) -> Job | None:
         """The next job; None if the queue is stopped, or jobs run and no other can run beside them.
         While none runs, waits for one.
 
@@ -272,13 +276,6 @@ class JobQueue:
     def _notify(self) -> None:
         self._changed.notify_all()
         self._listener()
-
-    def _end(self, job: Job | None) -> None:
-        """Tells the waiting caller of a job that it will not be done."""
-        if job is not None:
-            job.cancel.set()
-            self._metrics.count("superseded")
-            job.answer(Superseded("A newer request came for this document."))
 
     def _pop(self) -> Job | None:
         """The job of the client that has waited longest for its turn; real requests first."""

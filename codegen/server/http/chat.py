@@ -53,7 +53,6 @@ from codegen.server.http.wire import (
     event_stream,
     first_of,
     local_model,
-    longest_of,
     only,
     read_object,
     text_of,
@@ -237,7 +236,7 @@ async def conversation_request(
         Refused: if the model has no chat template, or the conversation is too long.
     """
     text, ids = await render(service, turns)
-    longest = longest_of(service)
+    longest = service.engine.model.longest
     room = longest - len(ids)
     if room < 1:
         raise _too_long(len(ids), longest)

@@ -30,7 +30,6 @@ from codegen.server.http.wire import (
     Whole,
     event_stream,
     local_model,
-    longest_of,
     read_object,
     snippets,
 )
@@ -192,7 +191,7 @@ async def props(service: CompletionService, _: Request) -> Response:
     tokenizer = model.tokenizer if isinstance(model, CompletionModel) else None
     return JSONResponse(
         {
-            "default_generation_settings": {"n_ctx": longest_of(service)},
+            "default_generation_settings": {"n_ctx": service.engine.model.longest},
             "total_slots": limits.together,
             "model_alias": model.name,
             "model_path": model.name,

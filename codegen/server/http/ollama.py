@@ -32,7 +32,6 @@ from codegen.server.http.wire import (
     check_model,
     first_of,
     line_stream,
-    longest_of,
     only,
     read_object,
 )
@@ -340,7 +339,7 @@ async def show(service: CompletionService, request: Request) -> Response:
     body, model = ShowBody.read(await read_object(request)), service.engine.model
     check_model(body.model or body.name, model)
     details = _details(service)
-    kind, running, fills = details["family"] or "unknown", longest_of(service), False
+    kind, running, fills = details["family"] or "unknown", service.engine.model.longest, False
     longest = running
     if isinstance(model, CompletionModel):
         fills = model.family is not None

@@ -34,7 +34,6 @@ from codegen.server.http.wire import (
     event_stream,
     first_of,
     local_model,
-    longest_of,
     only,
     snippets,
 )
@@ -187,7 +186,7 @@ def check_together(
         raise Refused(f"n is {n}: this server gives at most {most} choices.", param="n")
     if prediction and n > 1:
         raise Refused("A prediction requires n = 1.", param="prediction")
-    if len(prediction) > (longest := longest_of(service) * CHARS_A_TOKEN):
+    if len(prediction) > (longest := service.engine.model.longest * CHARS_A_TOKEN):
         raise Refused(f"The prediction has over {longest} characters.", param="prediction")
     if logprobs and stream:
         raise Refused("logprobs cannot be streamed; leave stream out.", param="logprobs")
@@ -283,6 +282,6 @@ async def models(service: CompletionService, _: Request) -> Response:
         "object": "model",
         "created": 0,
         "owned_by": "codegen",
-        "max_model_len": longest_of(service),
+        "max_model_len": service.engine.model.longest,
     }
     return JSONResponse({"object": "list", "data": [entry]})

@@ -219,12 +219,6 @@ def local_model(service: CompletionService, what: str) -> CompletionModel:
     )
 
 
-def longest_of(service: CompletionService) -> int:
-    """Most tokens of a conversation; of a prompt and its completion with an upstream server."""
-    model = service.engine.model
-    return model.longest if isinstance(model, CompletionModel) else model.limit
-
-
 def bias_of(bias: LogitBias, service: CompletionService) -> tuple[tuple[int, float], ...]:
     """``logit_bias`` by token ids.
 

@@ -6,7 +6,7 @@ from codegen.errors import CodegenError, SkippedExample
 
 
 class UnsupportedProgram(SkippedExample):
-    """A program can't be written as UniCode; the reason is ``syntax_error``, ``newer_python``,
+    """A program cannot be written as UniCode; the reason is ``syntax_error``, ``newer_python``,
     ``null_bytes``, ``not_unicode``, ``too_deep`` or ``not_python``.
     """
 
@@ -14,10 +14,10 @@ class UnsupportedProgram(SkippedExample):
 
 
 class UniCodeSyntaxError(CodegenError):
-    """A text is not UniCode, or stands for no Python program.
+    """A text is not UniCode, or has no equivalent Python program.
 
     Attributes:
-        line, column: where, both from 1.
+        line, column: the place, both from 1.
         detail: what was found and what was expected.
     """
 

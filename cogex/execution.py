@@ -14,7 +14,7 @@ from __future__ import annotations
 import ast
 from itertools import takewhile
 
-from codegen.cogex.literals import Invalid, parse_literal, quietly
+from codegen.cogex.literals import UNPARSABLE, Invalid, parse_literal, syntax_tree
 from codegen.cogex.program import (
     ANSWER,
     check_call,
@@ -85,9 +85,8 @@ def split_imports(program: str) -> tuple[str, str]:
     yet it is run with them.
     """
     try:
-        with quietly():
-            body = ast.parse(program).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        body = syntax_tree(program).body
+    except UNPARSABLE:
         return "", program  # the rules of programs say what is wrong
     imports = list(takewhile(lambda node: isinstance(node, ast.Import | ast.ImportFrom), body))
     end = (imports[-1].end_lineno or 0) if imports else 0

@@ -1,14 +1,12 @@
 """Questions with their queries: WikiSQL's files, and batches of them for the network.
 
 Files: questions (``*.jsonl``) and tables (``*.tables.jsonl``), as published (Zhong, Xiong and
-Socher 2017, https://github.com/salesforce/WikiSQL). Tables without rows (``*.schema.jsonl``) will
-do where nothing is executed.
+Socher 2017, https://github.com/salesforce/WikiSQL), packed with gzip or not. Tables without rows
+(``*.schema.jsonl``) are enough if no query is run.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from typing import Any
 import torch
 
 from codegen.errors import InputError
+from codegen.records import read_rows
 from codegen.sqlnet.features import EncodedQuestion, Tensors, collate, encode_question
 from codegen.sqlnet.layout import MAX_CONDITIONS, Targets
 from codegen.sqlnet.query import Column, Query, Table, query_from_row, unique_names
@@ -83,25 +82,6 @@ def read_questions(
             raise InputError(f"{where}: there is no table {row.get('table_id')!r}.")
         query = query_from_row(row.get("sql") or {}, len(held.table.columns), where)
         yield Question(str(number), row["question"], held.table, query)
-
-
-def read_rows(path: str | Path) -> Iterator[tuple[str, Any]]:
-    """The rows of a file of JSON lines, maybe gzipped, each with its place.
-
-    Raises:
-        InputError: naming the file.
-    """
-    path = Path(path)
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield f"{path}:{number}", json.loads(line)
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON lines in UTF-8 ({error}).") from None
 
 
 @dataclass(frozen=True, slots=True)

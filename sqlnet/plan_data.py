@@ -8,7 +8,6 @@ counted.
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 from collections import Counter
@@ -82,35 +81,30 @@ class GoldQuestion:
 
 
 def read_gold(path: str | Path) -> list[GoldQuestion]:
-    """Reads a file of questions: a JSON object a line, ``.gz`` or not.
+    """Reads a JSONL file of questions, packed with gzip or not.
 
     Raises:
         InputError: naming the line that is no question.
     """
-    path = Path(path)
     found = []
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                row = json.loads(line)
-                other = row.get("question_syn")
-                found.append(
-                    GoldQuestion(
-                        str(row.get("id", f"{path.name}:{number}")),
-                        str(row["db_id"]),
-                        str(row["question"]),
-                        str(row["query"]),
-                        (str(other),) if other and other != row["question"] else (),
-                        str(row.get("hardness", "")),
-                    )
+    for where, row in read_rows(path):
+        try:
+            other = row.get("question_syn")
+            found.append(
+                GoldQuestion(
+                    str(row.get("id", where.rpartition("/")[2])),
+                    str(row["db_id"]),
+                    str(row["question"]),
+                    str(row["query"]),
+                    (str(other),) if other and other != row["question"] else (),
+                    str(row.get("hardness", "")),
                 )
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(
-            f"Line {len(found) + 1} of {path} is no question.",
-            'It needs {"db_id": ..., "question": ..., "query": ...}.',
-        ) from None
+            )
+        except (KeyError, AttributeError):
+            raise InputError(
+                f"{where} is no question.",
+                'It needs {"db_id": ..., "question": ..., "query": ...}.',
+            ) from None
     return found
 
 
@@ -358,7 +352,10 @@ class _Reader:
         if limit := select.args.get("limit"):
             if not plan.order:
                 raise OutsideError("a limit without an order")
-            plan = replace(plan, limit=int(limit.expression.name))
+            number = limit.expression
+            if not (isinstance(number, exp.Literal) and number.name.isdecimal()):
+                raise OutsideError("a limit that is no number")
+            plan = replace(plan, limit=int(number.name))
         return plan
 
     def _from(self, select: exp.Select) -> _Names:
@@ -385,7 +382,10 @@ class _Reader:
         part = part.unalias()
         aggregate, distinct = 0, False
         if type(part) in _AGGREGATES:
-            aggregate, part = _AGGREGATES[type(part)], part.this
+            aggregate, part = (
+                _AGGREGATES[type(part)],
+                part.this or exp.Star(),
+            )  # COUNT() is COUNT(*)
         if isinstance(part, exp.Distinct):
             if len(part.expressions) != 1:
                 raise OutsideError("several distinct columns")

@@ -26,11 +26,12 @@ from sqlglot.errors import SqlglotError
 
 from codegen.errors import InputError
 from codegen.paths import plain_name
+from codegen.records import read_rows
 from codegen.sqlnet import trust
 from codegen.sqlnet.answers import Expected, ran, same_rows
 from codegen.sqlnet.databases import DatabaseError, StatementLimits
 from codegen.sqlnet.databases.files import SqliteDatabase
-from codegen.sqlnet.examples import Question, WikiTable, read_rows
+from codegen.sqlnet.examples import Question, WikiTable
 from codegen.sqlnet.joins import PlanError
 from codegen.sqlnet.parser import Parse, SQLNet
 from codegen.sqlnet.query import Column, Table

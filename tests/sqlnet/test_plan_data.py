@@ -213,7 +213,7 @@ def test_every_schema_of_the_recipe_can_be_filled(tmp_path: Path) -> None:
 def test_a_line_that_is_no_question_is_named(tmp_path: Path, line: str) -> None:
     good = json.dumps({"db_id": "x", "question": "q", "query": "SELECT 1"})
     (path := tmp_path / "questions.jsonl").write_text(f"{good}\n{line}\n")
-    with pytest.raises(InputError, match=f"Line 2 of {path}"):
+    with pytest.raises(InputError, match=f"{path}:2 is no question"):
         read_gold(path)
     (tmp_path / "plans.jsonl").write_text(f"{line}\n")
     with pytest.raises(InputError, match=r"plans\.jsonl:1"):

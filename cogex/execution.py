@@ -34,11 +34,8 @@ def run_record(
     """The record of a real function, by running it.
 
     Args:
-        instruction: what the function does, in words.
         input: what it is applied to; empty for the call's arguments.
-        program: the function.
         call: a text that holds a call of it: the call, a doctest, an assertion.
-        sandbox: where it runs.
 
     Raises:
         Invalid: if the function or the call breaks a rule; ``raised`` if it fails when it is run
@@ -98,7 +95,6 @@ def with_intermediates(program: str, leave_out: frozenset[str] = frozenset()) ->
     """A function that returns a dictionary with ``answer``; one that does already is left as it is.
 
     Args:
-        program: the function.
         leave_out: named results that are not returned.
 
     Raises:

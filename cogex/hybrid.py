@@ -117,9 +117,6 @@ def run_hybrid(
     """Runs a call of a program.
 
     Args:
-        program: the pseudo-program.
-        call: the call.
-        sandbox: where Python runs.
         answer_leaf: says what a helper's call gives, a value of literals; raises :class:`Invalid`.
     """
     try:

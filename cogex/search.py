@@ -112,11 +112,9 @@ def plan_rounds(programs: int, items: int, budget: float, finalists: int = 1) ->
     """The rounds, the last of which ranks the finalists.
 
     Args:
-        programs: to choose from.
         items: problems that each could be tried on.
         budget: emulations that may be spent. One a program is needed, so that a smaller one is
             exceeded.
-        finalists: how many programs are wanted.
 
     Returns:
         rounds with falling programs and rising items; none if there is no program or problem.
@@ -295,12 +293,8 @@ class ProgramSearch:
     """One search.
 
     Args:
-        instruction: of the task.
         train: problems that programs are written for, one for each.
         dev: problems that rank them.
-        model: writes and emulates.
-        settings: the numbers.
-        log: keeps what was done.
         report: called with (stage, done, total).
     """
 

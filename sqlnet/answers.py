@@ -69,7 +69,6 @@ def equal_rows(
 
     Args:
         found: what may have further columns, unless ``exact``.
-        wanted: what it is compared with.
         plain: what of a cell is compared; by default the cell, numbers to four places, as Spider's
             execution accuracy nearly does.
     """

@@ -28,15 +28,7 @@ from codegen.sqlnet.databases import DEFAULT_LIMITS, Rows, StatementLimits
 from codegen.sqlnet.explain import clauses_of, sentence
 from codegen.sqlnet.followups import Change, NotUnderstood, Reading, is_list, readings
 from codegen.sqlnet.parser import SQLNet
-from codegen.sqlnet.plan import (
-    COUNT,
-    ROWS,
-    Item,
-    QueryPlan,
-    Selected,
-    Test,
-    to_statement,
-)
+from codegen.sqlnet.plan import COUNT, ROWS, Item, QueryPlan, Selected, Test, to_statement
 from codegen.sqlnet.plan_features import Mention
 from codegen.sqlnet.query import OPERATORS, Query, Statement
 from codegen.sqlnet.schema import Schema

@@ -27,13 +27,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from codegen.sqlnet.databases import (
-    DEFAULT_LIMITS,
-    DatabaseError,
-    Rows,
-    StatementLimits,
-    TooSlowError,
-)
+from codegen.errors import CodegenError
+from codegen.sqlnet.databases import DEFAULT_LIMITS, Rows, StatementLimits, TooSlowError
 from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.features import Tensors
 from codegen.sqlnet.layout import MAX_CONDITIONS, Layout, Span, lowest
@@ -83,10 +78,7 @@ def slots(
 
     Args:
         model: in evaluation mode.
-        batch: B questions.
-        tables: theirs.
         beam: spans kept for each (column, operator); with 1, those of the best operator alone.
-        attention: whether to give it.
     """
     states = model.encode(batch)
     outputs = model.slots(states)
@@ -223,7 +215,6 @@ def candidates(
     Args:
         slots: made with the same ``beam``.
         beam: (column, aggregate) pairs, and ways to use a column, that are looked at.
-        most: queries to list.
         table: if given, a column of numbers is compared with values that are numbers alone.
     """
     heads = list(_heads(slots, beam))
@@ -386,9 +377,6 @@ def choose(
 
     Args:
         found: best first, at least one.
-        table: what they ask.
-        database: what answers.
-        limits: of each statement.
         linker: if given, values are linked to those of the table.
     """
     linked = [replace(c, query=linker.link(c.query)) for c in found] if linker else list(found)
@@ -450,7 +438,7 @@ class _Trial:
         except TooSlowError as error:
             self.deadline = 0.0
             return None, str(error), 0.0
-        except DatabaseError as error:
+        except CodegenError as error:
             return None, str(error), FAILED
         return rows, "", 0.0 if gives_something(rows, query) else EMPTY
 

@@ -146,8 +146,6 @@ def clauses_of(
     """The clauses of a plan.
 
     Args:
-        plan: what is asked.
-        tables: of its database.
         said: what the question says for a value's text, where that is something else.
     """
     return tuple(_clauses(plan, tables, said or {}))

@@ -17,6 +17,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from sqlglot import exp
+
 from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Rows, StatementLimits
 from codegen.sqlnet.grammar import CANNOT
 from codegen.sqlnet.joins import JoinGraph, PlanError
@@ -25,7 +27,7 @@ from codegen.sqlnet.plan_features import LinkedSchema, mentions_of
 from codegen.sqlnet.query import Column, Statement, Table, UnsafeSQLError
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import validate
-from codegen.sqlnet.words import stem, tokenize
+from codegen.sqlnet.words import quoted, stem, tokenize
 
 MOST_SHOWN = 2000  # characters of a failed answer that the model, and the user, see again
 MOST_SIGNS = 10_000  # of a statement; checking takes the longer the more it holds
@@ -80,10 +82,6 @@ def write(
     """Asks a language model for the SQL of a question, and runs it where there is a database.
 
     Args:
-        question: what is asked.
-        schema: what can be asked.
-        complete: the model.
-        limits: of each statement.
         samples: how many statements vote.
         linked: the cells of the database, to which the question's words are linked.
     """
@@ -202,12 +200,11 @@ def _table_line(table: Table, question: str) -> str:
         near = sorted(columns, key=lambda c: -len(asked & {stem(word) for word in c.words}))
         columns = near[:_MOST_OF_A_TABLE]
     listed = ", ".join(
-        f"{_quoted(column.name)} {'REAL' if column.type == 'real' else 'TEXT'}"
-        for column in columns
+        f"{quoted(column.name)} {'REAL' if column.type == 'real' else 'TEXT'}" for column in columns
     )
-    name = _quoted(table.name)
+    name = quoted(table.name)
     if table.namespace:
-        name = f"{_quoted(table.namespace)}.{name}"
+        name = f"{quoted(table.namespace)}.{name}"
     return f"CREATE TABLE {name} ({listed});"
 
 
@@ -221,11 +218,7 @@ def _cells(question: str, linked: LinkedSchema) -> Iterator[tuple[int, str]]:
 
 
 def _column(table: Table, column: int) -> str:
-    return f"{_quoted(table.name)}.{_quoted(table.columns[column].name)}"
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    return f"{quoted(table.name)}.{quoted(table.columns[column].name)}"
 
 
 # --- what the model wrote -------------------------------------------------------------------------
@@ -252,9 +245,6 @@ def statement_from(text: str, schema: Schema, dialect: str) -> Statement:
     sql = found[0].strip().rstrip(";").strip()
     if len(sql) > MOST_SIGNS:
         raise UnsafeSQLError(f"The model's statement is longer than {MOST_SIGNS} signs.")
-    if any(
-        type(node).__name__ == "Placeholder"
-        for node in validate(sql, schema.tables, dialect).walk()
-    ):
+    if validate(sql, schema.tables, dialect).find(exp.Placeholder):
         raise UnsafeSQLError("The model's statement leaves a value open.")
     return Statement(sql, (), dialect)

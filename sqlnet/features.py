@@ -9,7 +9,7 @@ or by a crude stem, and the columns' types are features, as in TypeSQL (Yu et al
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -142,6 +142,37 @@ class Context(NamedTuple):
     names: Tensor
 
 
+class Vocabulary:
+    """The words and the names of a batch, each once, numbered in the order they are met."""
+
+    def __init__(self) -> None:
+        self.words: dict[str, int] = {}
+        self.names: dict[tuple[str, ...], int] = {}
+
+    def words_at(self, words: Iterable[str]) -> list[int]:
+        """The numbers of words."""
+        return [self.words.setdefault(word, len(self.words)) for word in words]
+
+    def names_at(self, names: Iterable[tuple[str, ...]]) -> list[int]:
+        """The numbers of names."""
+        return [self.names.setdefault(name, len(self.names)) for name in names]
+
+    def tensors(self, vocabulary: Mapping[str, int]) -> tuple[Tensor, ...]:
+        """The first five fields of :class:`Tensors`."""
+        lengths = np.array([len(name) for name in self.names])
+        names = np.zeros((len(self.names), int(lengths.max())), np.int64)
+        for number, name in enumerate(self.names):
+            names[number, : len(name)] = self.words_at(name)
+        grams = [trigrams(word) for word in self.words]
+        return (
+            torch.tensor([vocabulary.get(word, 0) for word in self.words]),
+            torch.tensor([gram for word in grams for gram in word]),
+            torch.from_numpy(np.cumsum([0, *map(len, grams[:-1])])),
+            torch.from_numpy(names),
+            torch.from_numpy(lengths),
+        )
+
+
 class Tensors(NamedTuple):
     """A batch of B questions, padded to L tokens and C columns.
 
@@ -182,8 +213,7 @@ def collate(items: Sequence[Features], vocabulary: Mapping[str, int]) -> Tensors
     most_tokens = max(len(item.words) for item in items)
     most_columns = max(len(item.columns) for item in items)
     size = len(items)
-    words: dict[str, int] = {}
-    names: dict[tuple[str, ...], int] = {}
+    held = Vocabulary()
     question = np.zeros((size, most_tokens), np.int64)
     column = np.zeros((size, most_columns), np.int64)
     tokens = np.zeros((size, most_tokens, TOKEN_FEATURES), np.float32)
@@ -193,21 +223,10 @@ def collate(items: Sequence[Features], vocabulary: Mapping[str, int]) -> Tensors
     widths = np.array([len(item.columns) for item in items])
     for b, item in enumerate(items):
         n, c = len(item.words), len(item.columns)
-        question[b, :n] = [words.setdefault(word, len(words)) for word in item.words]
-        column[b, :c] = [names.setdefault(name, len(names)) for name in item.columns]
+        question[b, :n], column[b, :c] = held.words_at(item.words), held.names_at(item.columns)
         tokens[b, :n], types[b, :c], pairs[b, :c, :n] = item.tokens, item.types, item.pairs
-    name_lengths = np.array([len(name) for name in names])
-    name_words = np.zeros((len(names), int(name_lengths.max())), np.int64)
-    for number, name in enumerate(names):
-        name_words[number, : len(name)] = [words.setdefault(word, len(words)) for word in name]
-    grams = [trigrams(word) for word in words]
-    starts = np.cumsum([0, *(len(g) for g in grams[:-1])])
     return Tensors(
-        word_ids=torch.tensor([vocabulary.get(word, 0) for word in words]),
-        trigram_ids=torch.tensor([gram for word in grams for gram in word]),
-        trigram_starts=torch.from_numpy(starts),
-        names=torch.from_numpy(name_words),
-        name_lengths=torch.from_numpy(name_lengths),
+        *held.tensors(vocabulary),
         question=torch.from_numpy(question),
         lengths=torch.from_numpy(lengths),
         token_mask=torch.from_numpy(np.arange(most_tokens) < lengths[:, None]),

@@ -33,6 +33,7 @@ from codegen.sqlnet.query import AGGREGATES
 from codegen.sqlnet.words import stem, tokenize
 
 _MOST_VARIANTS = 96  # ways to cover a line
+_INVOLVED = "The question before is too involved; ask a whole question."
 _MOST_TOKENS = 40
 
 
@@ -71,7 +72,13 @@ _UP = (
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One way to take a line: the rule, the pattern's parts, and what its marks stand for."""
+    """One way to take a line: the rule, the pattern's parts, and what its marks stand for.
+
+    Attributes:
+        rule: gives the changed plan and says what it changed.
+        parts: the pattern's named groups.
+        values, names, words: what each mark stands for, and the words of a name's mark.
+    """
 
     rule: Callable[[Change], tuple[QueryPlan, str]]
     parts: dict[str, str]
@@ -244,12 +251,19 @@ class Change:
         years = [item for item in numbers if "year" in self.name_of(item).split()]
         return sorted(item for item in {*self.schema.dates, *years} if item.table in tables)
 
+    def marks(self, part: str, kinds: str = "a-z") -> list[str]:
+        """The marks in a part of the pattern."""
+        return re.findall(rf"<[{kinds}][^>]+>", self.reading.parts[part])
+
+    def counts_rows(self) -> bool:
+        """Whether the plan gives the number of rows of the main table, and no more."""
+        return self.plan.select == (Selected(Item(self.main), COUNT),)
+
     # -- tests
 
     def tested(self) -> tuple[Item, list[Mention]]:
         """The column and the values of "<v1> or <v2>"; a column's name may be beside them."""
-        marks = re.findall(r"<v\d+>", self.reading.parts["values"])
-        found = [self.reading.values[mark] for mark in marks]
+        found = [self.reading.values[mark] for mark in self.marks("values", "v")]
         shared = set(found[0].cells).intersection(*(mention.cells for mention in found))
         if mark := self.reading.parts.get("column"):
             named = self.column(mark)
@@ -279,7 +293,7 @@ class Change:
             raise NotUnderstood("The question before has alternatives; ask a whole question.")
         companion = plan.companion
         if companion and (companion.kind in ("union", "scalar") or item.table != self.main):
-            raise NotUnderstood("The question before is too involved; ask a whole question.")
+            raise NotUnderstood(_INVOLVED)
 
     def with_test(self, test: Test) -> QueryPlan:
         """The plan with a further test."""
@@ -291,24 +305,27 @@ class Change:
 def _only(change: Change) -> tuple[QueryPlan, str]:
     item, found = change.tested()
     change.may_be_narrowed(item)
+    name = change.name_of(item)
     if any(test.item == item and test.operator == "=" for test in change.plan.where):
-        name = change.name_of(item)
         raise NotUnderstood(f"The {name} is fixed already.", f"Say: what about {found[0].text}?")
     values = change.values_of(item, found)
-    said = " or ".join(value.text for value in values)
-    return change.with_test(Test(item, "=", values)), f"only where {change.name_of(item)} is {said}"
+    return change.with_test(Test(item, "=", values)), f"only where {name} is {_either(values)}"
 
 
 def _without(change: Change) -> tuple[QueryPlan, str]:
     item, found = change.tested()
     change.may_be_narrowed(item)
+    name = change.name_of(item)
     if any(test.item == item for test in change.plan.where):
-        raise NotUnderstood(f"There is a condition on the {change.name_of(item)} already.")
+        raise NotUnderstood(f"There is a condition on the {name} already.")
     if item.table != change.main:
         raise NotUnderstood(f"{change.full_name(item)} belongs to another table; ask it whole.")
     values = change.values_of(item, found)
-    said = " or ".join(value.text for value in values)
-    return change.with_test(Test(item, "!=", values)), f"not where {change.name_of(item)} is {said}"
+    return change.with_test(Test(item, "!=", values)), f"not where {name} is {_either(values)}"
+
+
+def _either(values: Sequence[PlanValue]) -> str:
+    return " or ".join(value.text for value in values)
 
 
 def _other_value(change: Change) -> tuple[QueryPlan, str]:
@@ -316,19 +333,18 @@ def _other_value(change: Change) -> tuple[QueryPlan, str]:
     item, found = change.tested()
     plan, values = change.plan, change.values_of(item, found)
     fixed = [t for t in plan.where if t.item == item and not t.aggregate]
-    said = " or ".join(value.text for value in values)
+    said = f"the {change.name_of(item)} is {_either(values)}"
     if not fixed:
         change.may_be_narrowed(item)
         if plan.companion:
-            raise NotUnderstood("The question before is too involved; ask a whole question.")
-        return change.with_test(Test(item, "=", values)), f"the {change.name_of(item)} is {said}"
+            raise NotUnderstood(_INVOLVED)
+        return change.with_test(Test(item, "=", values)), said
     if len(fixed) > 1 or fixed[0].operator != "=":
         raise NotUnderstood(f"The condition on the {change.name_of(item)} is no single value.")
     if fixed[0].values == values:
         raise NotUnderstood("That is so already.")
     where = tuple(replace(t, values=values) if t is fixed[0] else t for t in plan.where)
-    old = " or ".join(value.text for value in fixed[0].values)
-    return change.changed(where=where), f"the {change.name_of(item)} is {said}, not {old}"
+    return change.changed(where=where), f"{said}, not {_either(fixed[0].values)}"
 
 
 def _other_period(change: Change) -> tuple[QueryPlan, str]:
@@ -352,7 +368,7 @@ def _other_period(change: Change) -> tuple[QueryPlan, str]:
 
 def _compared(change: Change) -> tuple[QueryPlan, str]:
     parts, plan = change.reading.parts, change.plan
-    marks = re.findall(r"<[nd]\d+>", parts["values"])
+    marks = change.marks("values", "nd")
     found = [change.reading.values[mark] for mark in marks]
     is_period = any(mark.startswith("<d") for mark in marks)
     operator = "between" if len(found) > 1 else next(
@@ -390,7 +406,7 @@ def _grouped(change: Change) -> tuple[QueryPlan, str]:
     plan = change.plan
     if plan.order or plan.limit is not None or plan.companion:
         raise NotUnderstood("The question before is sorted or too involved; ask a whole question.")
-    items = [_of_group(change, mark) for mark in re.findall(r"<[^>]+>", change.reading.parts["by"])]
+    items = [_of_group(change, mark) for mark in change.marks("by")]
     aggregates = [shown for shown in plan.select if shown.aggregate]
     if change.reading.parts.get("many"):
         if not is_list(plan):
@@ -487,7 +503,7 @@ def _most(change: Change) -> tuple[QueryPlan, str]:
         raise NotUnderstood(f"{change.full_name(item)} has no highest value.")
     change.may_be_narrowed(item)
     if plan.companion:
-        raise NotUnderstood("The question before is too involved; ask a whole question.")
+        raise NotUnderstood(_INVOLVED)
     down = change.reading.parts["end"] in _HIGH
     new = change.changed(order=Order(item, 0, down), limit=1)
     return new, f"the one with the {change.reading.parts['end']} {change.name_of(item)}"
@@ -533,7 +549,7 @@ def _also(change: Change) -> tuple[QueryPlan, str]:
     if change.plan.distinct:
         raise NotUnderstood("The list has each value once; with more columns it is another list.")
     shown = change.plan.select
-    items = [item for item in _with_labels(change, "columns") if Selected(item) not in shown]
+    items = [item for item in _with_labels(change) if Selected(item) not in shown]
     if not items:
         raise NotUnderstood("That is shown already.")
     said = " and ".join(change.name_of(item) for item in items)
@@ -542,24 +558,23 @@ def _also(change: Change) -> tuple[QueryPlan, str]:
 
 def _their(change: Change) -> tuple[QueryPlan, str]:
     plan = change.plan
-    is_count = [s.aggregate for s in plan.select] == [COUNT] and plan.select[0].item.column == ROWS
-    if plan.group or not (is_list(plan) or is_count) or plan.distinct:
+    if plan.group or not (is_list(plan) or change.counts_rows()) or plan.distinct:
         raise NotUnderstood("The question before is no plain list.")
-    for mark in re.findall(r"<[^>]+>", change.reading.parts["columns"]):
+    for mark in change.marks("columns"):
         if (said := change.reading.words[mark].lower()) in _AGGREGATE_WORDS:  # also of a column
             raise NotUnderstood(f"The {said} of what? Name the column.")
     labels = label_columns(change.schema.tables[change.main])
     names = [Item(change.main, column) for column in labels]
-    items = [item for item in _with_labels(change, "columns") if item not in names]
+    items = [item for item in _with_labels(change) if item not in names]
     said = " and ".join(change.name_of(item) for item in items) or "names"
     select = tuple(map(Selected, [*names, *items]))  # with what names a row, so that it is known
     return change.changed(select=select), f"their {said}"
 
 
-def _with_labels(change: Change, part: str) -> list[Item]:
-    """The columns of a part; "name" may be a first and a last name."""
+def _with_labels(change: Change) -> list[Item]:
+    """The columns that the line names; "name" may be a first and a last name."""
     found: list[Item] = []
-    for mark in re.findall(r"<[^>]+>", change.reading.parts[part]):
+    for mark in change.marks("columns"):
         item = change.column(mark)
         labels = label_columns(change.schema.tables[item.table])
         same = [i for i in change.reading.names[mark] if i.table == item.table]
@@ -571,8 +586,12 @@ def _with_labels(change: Change, part: str) -> list[Item]:
 def _aggregated(change: Change) -> tuple[QueryPlan, str]:
     plan, parts = change.plan, change.reading.parts
     item = change.column(parts["column"])
-    is_count = [s.aggregate for s in plan.select] == [COUNT] and plan.select[0].item.column == ROWS
-    if plan.group or not (is_list(plan) or is_count) or plan.limit is not None or plan.distinct:
+    if (
+        plan.group
+        or not (is_list(plan) or change.counts_rows())
+        or plan.limit is not None
+        or plan.distinct
+    ):
         raise NotUnderstood("Of what? The question before is no plain list.")
     if not change.is_number(item):
         raise NotUnderstood(f"{change.full_name(item)} is no quantity.")

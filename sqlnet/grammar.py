@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from sqlglot.tokens import Tokenizer
 
 from codegen.sqlnet.query import Table
+from codegen.sqlnet.words import quoted
 
 CANNOT = "CANNOT ANSWER"
 """How a model says that the database does not hold what is asked for."""
@@ -51,30 +52,22 @@ text ::= "'" ([^'\x00-\x1f] | "''")* "'"
 
 
 def gbnf_of(tables: Sequence[Table]) -> str:
-    """The grammar over these tables.
-
-    Args:
-        tables: at least one.
-    """
+    """The grammar over these tables."""
     namespaces = {(table.namespace, table.name) for table in tables}
     names = (column.name for table in tables for column in table.columns)
-    full = [(f"{_quoted(ns)}." if ns else "") + _quoted(name) for ns, name in sorted(namespaces)]
+    full = [(f"{quoted(ns)}." if ns else "") + quoted(name) for ns, name in sorted(namespaces)]
     bare = [name for ns, name in sorted(namespaces) if not ns and _is_bare(name)]
     columns = sorted(set(names))
     plain = [name for name in columns if _is_bare(name)]
     return (
         _RULES.strip()
         + f"\ntable ::= {_alternatives([*full, *bare])}"
-        + f"\nname ::= {_alternatives([*map(_quoted, columns), *plain])}\n"
+        + f"\nname ::= {_alternatives([*map(quoted, columns), *plain])}\n"
     )
 
 
 def _is_bare(name: str) -> bool:
     return bool(_BARE.fullmatch(name)) and name.upper() not in _KEYWORDS
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _alternatives(texts: Iterable[str]) -> str:

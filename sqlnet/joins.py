@@ -233,22 +233,17 @@ def _guessed(tables: Sequence[Table]) -> dict[frozenset[int], list[Join]]:
             if child != parent and tables[child].columns[column].type == table.columns[key].type:
                 join = Join(child, (column,), parent, (key,), "guessed")
                 found.setdefault(frozenset((child, parent)), []).append(join)
-    return {pair: _one_way(tables, joins) for pair, joins in sorted(found.items(), key=_places)}
-
-
-def _places(item: tuple[frozenset[int], list[Join]]) -> list[int]:
-    return sorted(item[0])
+    ordered = sorted(found.items(), key=lambda pair_and_joins: sorted(pair_and_joins[0]))
+    return {pair: _one_way(tables, joins) for pair, joins in ordered}
 
 
 def _one_way(tables: Sequence[Table], joins: list[Join]) -> list[Join]:
     """Two tables with the same key: it belongs to the one that it is named after."""
     if len({join.parent for join in joins}) < 2:
         return joins
-    first = joins[0]
-    said = {
-        stem(word) for word in words_of(tables[first.child].columns[first.child_columns[0]].name)
-    }
-    return [max(joins, key=lambda join: _first_stem(tables[join.parent]) in said)]
+    key = tables[joins[0].child].columns[joins[0].child_columns[0]].name
+    said = {stem(word) for word in words_of(key)}
+    return [max(joins, key=lambda join: stem(words_of(tables[join.parent].name)[0]) in said)]
 
 
 def _same_name(tables: Sequence[Table]) -> Iterator[Join]:
@@ -271,19 +266,11 @@ def _same_name(tables: Sequence[Table]) -> Iterator[Join]:
                 yield Join(one, (column,), other, (same,), "same name")
 
 
-def _first_stem(table: Table) -> str:
-    return stem(words_of(table.name)[0])
-
-
 def _targets(names: Sequence[str], table: Table) -> tuple[int, ...]:
     if not names:
         return table.primary_key
-    found = [i for name in names for i, c in enumerate(table.columns) if _same(c.name, name)]
-    return tuple(found)
-
-
-def _same(one: str, other: str) -> bool:
-    return one.lower() == other.lower()
+    lower = [column.name.lower() for column in table.columns]
+    return tuple(lower.index(name.lower()) for name in names if name.lower() in lower)
 
 
 def _named_key(table: Table) -> int | None:

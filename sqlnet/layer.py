@@ -102,7 +102,8 @@ class Layer(Config):
     def _check_names(self, schema: Schema) -> None:
         for name in self.tables:
             schema.table(name)
-        for name in (*self.columns, *self.values):
+        ends = [end.strip() for join in self.joins for end in join.split("=") if "." in end]
+        for name in (*self.columns, *self.values, *ends):
             _column_of(schema, name)
 
     def _renamed(self, table: Table, named: Named) -> Table:

@@ -110,9 +110,6 @@ def losses(
     """The loss of each slot (section 3.4), teacher-forced along the dependency graph.
 
     Args:
-        model: the network.
-        states: what it read.
-        targets: gold slots.
         column_mask: [B, C], which columns are real.
         alpha: weight of the columns that are in a condition; 3 in the paper.
     """

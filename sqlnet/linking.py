@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from codegen.sqlnet.databases import DatabaseError, StatementLimits
 from codegen.sqlnet.databases.files import Database
-from codegen.sqlnet.query import OPERATORS, Column, Condition, Query, Table
+from codegen.sqlnet.query import OPERATORS, Column, Condition, Query, Table, UnsafeSQLError
 from codegen.sqlnet.sql import distinct_values
 from codegen.sqlnet.words import MAX_TOKENS, number_in_words, number_of, stem, tokenize, words_of
 
@@ -85,8 +85,6 @@ def rank(
     """The tables, the most probable first.
 
     Args:
-        tables: at least one.
-        overlap: see :func:`overlaps`.
         log_probability: of the best query on each.
     """
     scores = [
@@ -292,7 +290,7 @@ class Linker:
         statement = distinct_values(self.table, column, MOST_VALUES + 1, self.database.dialect)
         try:
             rows = self.database.execute(statement, _LIMITS)
-        except DatabaseError:
+        except (DatabaseError, UnsafeSQLError):  # such as a view that calls what is not allowed
             return None
         finally:
             self.held.seconds[of_table] = before + time.monotonic() - began

@@ -61,8 +61,6 @@ def predict(network: Network, items: Sequence[Labelled], *, greedy: bool = False
     """The query of each question.
 
     Args:
-        network: what predicts.
-        items: the questions.
         greedy: fill slot after slot with its most probable content, as in the paper; else take the
             query whose slots are the most probable together.
     """
@@ -83,8 +81,6 @@ def predict_guided(
     """The query of each question that is chosen by running it on its table's database.
 
     Args:
-        network: what predicts.
-        items: the questions.
         databases: by the table's name.
         link: whether values are also linked to those of the table, as the parser does.
     """

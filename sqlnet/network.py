@@ -105,7 +105,6 @@ class Network:
         """Loads a directory.
 
         Args:
-            path: the directory.
             encoder: the path of the encoder that the network was trained with, if it has one and
                 that was moved.
 

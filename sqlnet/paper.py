@@ -213,11 +213,9 @@ class PaperSQLNet(nn.Module):
         """Scores a = u^T tanh(U1 H_Q + U2 E_c + U3 h_t) of the next position.
 
         Args:
-            states: of the questions.
             rows: [M], the question of each value.
             columns: [M], its column.
             inputs: [M, T] positions chosen before.
-            state: of the decoder.
 
         Returns:
             Logits [M, T, L + 2], and the decoder's state.

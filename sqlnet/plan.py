@@ -32,7 +32,7 @@ from sqlglot import exp
 from codegen.sqlnet.joins import Join, JoinGraph, PlanError, Tree
 from codegen.sqlnet.query import AGGREGATES, Statement, Table
 from codegen.sqlnet.query import Value as Parameter
-from codegen.sqlnet.sql import check_dialect
+from codegen.sqlnet.sql import AGGREGATE_NODES, COMPARISON_NODES, check_dialect, table_node
 from codegen.sqlnet.words import number_of, words_of
 
 ROWS = -1
@@ -211,11 +211,6 @@ def is_identifier(table: Table, column: int) -> bool:
 def to_statement(plan: QueryPlan, graph: JoinGraph, dialect: str = "sqlite") -> Statement:
     """The statement of a plan.
 
-    Args:
-        plan: what to ask.
-        graph: of the database.
-        dialect: of sqlglot.
-
     Raises:
         PlanError: if the tables are not connected, or in several ways, or a join repeats what is
             summed.
@@ -278,19 +273,13 @@ class _Writer:
             companion = replace(companion, kind="except")
         if companion is None or companion.kind in ("never", "scalar"):
             return self.block(plan)
-        first = replace(plan, companion=None)
-        second = replace(
-            plan,
-            companion=None,
-            tables=companion.tables,
-            where=companion.where,
-            any_of=False,
-        )
         if plan.order or plan.limit is not None or plan.group:
             raise PlanError(f"An order or groups can't be combined with {companion.kind!r} here.")
         if companion.kind != "union" and self._is_by_row(plan, companion):
             return self._by_row(plan, companion)
         kinds = {"both": exp.Intersect, "except": exp.Except, "union": exp.Union}
+        first = replace(plan, companion=None)
+        second = replace(first, tables=companion.tables, where=companion.where, any_of=False)
         left, right = self.block(first), self.block(second)
         return kinds[companion.kind](this=left, expression=right, distinct=True)
 
@@ -403,14 +392,8 @@ class _Writer:
         )
 
     def _table(self, table: int, scope: _Scope) -> exp.Expr:
-        described = self.graph.tables[table]
-        namespace = exp.to_identifier(described.namespace, quoted=True)
-        found = exp.Table(
-            this=exp.to_identifier(described.name, quoted=True),
-            db=namespace if described.namespace else None,
-        )
-        name = scope.names[table]
-        return found if name == described.name else exp.alias_(found, name, table=True, quoted=True)
+        found, name = table_node(self.graph.tables[table]), scope.names[table]
+        return found if name == found.name else exp.alias_(found, name, table=True, quoted=True)
 
     def _column(self, item: Item, scope: _Scope) -> exp.Column:
         name = self.graph.tables[item.table].columns[item.column].name
@@ -444,9 +427,8 @@ class _Writer:
                 )
             if self.graph.tables[item.table].columns[item.column].type == "text":
                 column = exp.cast(column, exp.DataType.Type.DOUBLE)
-        kinds = {"MAX": exp.Max, "MIN": exp.Min, "COUNT": exp.Count, "SUM": exp.Sum, "AVG": exp.Avg}
         inner = exp.Distinct(expressions=[column]) if selected.distinct else column
-        return kinds[AGGREGATES[aggregate]](this=inner)
+        return AGGREGATE_NODES[AGGREGATES[aggregate]](this=inner)
 
     def _key(self, table: int, scope: _Scope) -> exp.Expr:
         key = self.graph.key(table)
@@ -489,7 +471,7 @@ class _Writer:
         if operator in ("is null", "is not null"):
             null = exp.Is(this=left, expression=exp.Null())
             return null if operator == "is null" else exp.Not(this=null)
-        if not values or (operator == "between") != (len(values) == 2 and operator == "between"):
+        if not values or (operator == "between" and len(values) != 2):
             raise PlanError(f"{operator!r} has {len(values)} values.")
         if operator == "between":
             low, high = values
@@ -514,7 +496,7 @@ class _Writer:
                 expression=exp.Literal.string("\\"),
             )
             return exp.Not(this=like) if operator == "not contains" else like
-        kind = _COMPARISONS[operator]
+        kind = COMPARISON_NODES[operator]
         number = number_of(value.text)
         if number is not None and (is_number or operator not in ("=", "!=")):
             if not is_number:
@@ -567,7 +549,7 @@ class _Writer:
         if not companion.aggregate and companion.operator in ("=", "!="):
             among = exp.In(this=left, query=exp.Subquery(this=query))
             return among if companion.operator == "=" else exp.Not(this=among)
-        kind = _COMPARISONS[companion.operator]
+        kind = COMPARISON_NODES[companion.operator]
         return kind(this=left, expression=exp.Subquery(this=query))
 
     def _exists(
@@ -647,16 +629,6 @@ class _Writer:
             tests = [exp.or_(*tests)]
         others = sorted(plan.required() - {table})
         return select.where(*tests, self._exists(scope, [table], others, rest, plan.any_of))
-
-
-_COMPARISONS = {
-    "=": exp.EQ,
-    "!=": exp.NEQ,
-    ">": exp.GT,
-    "<": exp.LT,
-    ">=": exp.GTE,
-    "<=": exp.LTE,
-}
 
 
 def is_repeated(listed: set[int], tree: Tree, fixed: frozenset[int]) -> bool:

@@ -30,7 +30,6 @@ from codegen.sqlnet.databases.files import Database, SqliteDatabase
 from codegen.sqlnet.databases.sqlite import SqliteEngine
 from codegen.sqlnet.joins import JoinGraph, PlanError
 from codegen.sqlnet.plan import (
-    COUNT,
     Companion,
     Item,
     Order,
@@ -43,22 +42,10 @@ from codegen.sqlnet.plan import (
 )
 from codegen.sqlnet.query import AGGREGATES, Statement
 from codegen.sqlnet.query import Value as Parameter
+from codegen.sqlnet.sql import AGGREGATE_NODES, COMPARISON_NODES
 
-_AGGREGATES = {
-    exp.Max: AGGREGATES.index("MAX"),
-    exp.Min: AGGREGATES.index("MIN"),
-    exp.Count: COUNT,
-    exp.Sum: AGGREGATES.index("SUM"),
-    exp.Avg: AGGREGATES.index("AVG"),
-}
-_OPERATORS = {
-    exp.EQ: "=",
-    exp.NEQ: "!=",
-    exp.GT: ">",
-    exp.LT: "<",
-    exp.GTE: ">=",
-    exp.LTE: "<=",
-}
+_AGGREGATES = {kind: AGGREGATES.index(name) for name, kind in AGGREGATE_NODES.items()}
+_OPERATORS = {kind: sign for sign, kind in COMPARISON_NODES.items()}
 _FLIPPED = {">": "<", "<": ">", ">=": "<=", "<=": ">="}
 
 _LIMITS = StatementLimits(seconds=10.0, rows=20_000)
@@ -153,12 +140,7 @@ def read_planned(path: str | Path) -> list[PlannedQuestion]:
 def planned_gold(
     golds: Iterable[GoldQuestion], folders: Sequence[str | Path]
 ) -> tuple[list[PlannedQuestion], Counter[str]]:
-    """The gold questions that have a plan, and why the others have none.
-
-    Args:
-        golds: of any databases.
-        folders: where their SQLite files are.
-    """
+    """The gold questions that have a plan, and why the others have none."""
     found: list[PlannedQuestion] = []
     left: Counter[str] = Counter()
     by_database: dict[str, list[GoldQuestion]] = {}

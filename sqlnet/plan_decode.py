@@ -100,13 +100,7 @@ class PlanChoice:
 def plan_candidates(
     question: PlanQuestion, scores: Mapping[str, np.ndarray], most: int = MOST_PLANS
 ) -> list[ScoredPlan]:
-    """The most probable plans, at least one, the best first.
-
-    Args:
-        question: as it was read.
-        scores: of it; see :meth:`codegen.sqlnet.plan_network.PlanNetwork.read`.
-        most: how many.
-    """
+    """The most probable plans, at least one, the best first."""
     return _Decoder(question, scores).plans(most)
 
 
@@ -123,9 +117,8 @@ def choose_plan(
     for number, candidate in enumerate(candidates):
         if best and candidate.log_probability <= best.log_probability:
             break
-        score = candidate.log_probability + _NO_CELL * len(
-            [*strange_texts(candidate.plan, question)]
-        )
+        strange = [*strange_texts(candidate.plan, question)]
+        score = candidate.log_probability + _NO_CELL * len(strange)
         statement = None
         try:
             statement = to_statement(candidate.plan, question.schema.graph, dialect)
@@ -153,8 +146,7 @@ def strange_texts(plan: QueryPlan, question: PlanQuestion) -> Iterator[tuple[Ite
         item = test.item
         if test.operator not in ("=", "!=") or item.column == ROWS or test.aggregate:
             continue
-        is_real = question.schema.tables[item.table].columns[item.column].type == "real"
-        if is_real or not question.schema.is_read(item):
+        if question.schema.is_real(item) or not question.schema.is_read(item):
             continue
         for value in test.values:
             if not value.start and not question.schema.holds(item, value.text):
@@ -246,9 +238,8 @@ class _Decoder:
             allowed[place, 0] = True
             if name not in ("select", "where", "order"):
                 continue
-            table = self.schema.tables[item.table]
-            is_key = is_identifier(table, item.column)
-            is_real = table.columns[item.column].type == "real"
+            is_key = is_identifier(self.schema.tables[item.table], item.column)
+            is_real = self.schema.is_real(item)
             allowed[place, COUNT] = name == "select"
             allowed[place, [_MAX, _MIN]] = not is_key and (is_real or item in self.schema.dates)
             allowed[place, [_SUM, _AVG]] = is_real and not is_key
@@ -278,8 +269,7 @@ class _Decoder:
             for chosen in combinations(members, number):
                 score = chance + sum(min(0.0, math.log(p * number)) for p, _, _ in chosen)
                 found.append(_Way(tuple((place, kind) for _, place, kind in chosen), score))
-        found.sort(key=lambda way: -way.score)
-        return found[: 2 * _SLOT_WAYS]
+        return _best(found, 2 * _SLOT_WAYS)
 
     def _select(self) -> list[_Way[tuple[Selected, ...]]]:
         found = []
@@ -287,6 +277,9 @@ class _Decoder:
             chosen = sorted(way.content, key=lambda member: self._said_at(member[0]))
             select = tuple(self._selected(place, kind) for place, kind in chosen)
             found.append(_Way(select, way.score))
+        if not found:  # more columns are wanted than there are likely ones
+            ((chance, place, kind),) = self._members("select", 1)
+            return [_Way((self._selected(place, kind),), math.log(chance))]
         return found[:_SLOT_WAYS]
 
     def _selected(self, place: int, kind: int) -> Selected:
@@ -312,8 +305,7 @@ class _Decoder:
                     twice = _USED_TWICE * (len(used) - len(set(used)))
                     content = tuple(one.content for one in chosen)
                     found.append(_Way(content, way.score + score + twice, used))
-        found.sort(key=lambda way: -way.score)
-        return found[: 2 * _SLOT_WAYS] or [_Way((), 0.0)]
+        return _best(found, 2 * _SLOT_WAYS) or [_Way((), 0.0)]
 
     def _tests(
         self, place: int, aggregate: int, operator: str, value: str, other: str
@@ -340,8 +332,7 @@ class _Decoder:
                 if fits[number]:
                     test = Test(item, name, (self._value(item, aggregate, int(number)),), aggregate)
                     found.append(_Way(test, score + float(firsts[number]), (int(number),)))
-        found.sort(key=lambda way: -way.score)
-        return found[:_SLOT_WAYS]
+        return _best(found, _SLOT_WAYS)
 
     def _pairs(
         self,
@@ -380,7 +371,7 @@ class _Decoder:
         """Whether a mention can be the value of a test."""
         if aggregate or item.column == ROWS:
             return mention.number is not None
-        if self.schema.tables[item.table].columns[item.column].type == "real":
+        if self.schema.is_real(item):
             return mention.number is not None
         if item in self.schema.dates:
             return bool(mention.start) or item in mention.cells
@@ -422,8 +413,7 @@ class _Decoder:
             for chance, place, aggregate in members:
                 order = Order(self.items[place], aggregate, down)
                 found.append(_Way((order, limit), score + math.log(chance), used))
-        found.sort(key=lambda way: -way.score)
-        return found[:_SLOT_WAYS] or [_Way((None, None), 0.0)]
+        return _best(found, _SLOT_WAYS) or [_Way((None, None), 0.0)]
 
     def _companions(self) -> list[_Way[Companion | None]]:
         chances = self.whole["companion"]
@@ -431,8 +421,7 @@ class _Decoder:
         for number in sorted(range(1, len(COMPANIONS)), key=lambda k: -chances[k])[:2]:
             if chances[number] > -5:
                 found += self._companion(COMPANIONS[number], chances[number])
-        found.sort(key=lambda way: -way.score)
-        return found[: _SLOT_WAYS + 1]
+        return _best(found, _SLOT_WAYS + 1)
 
     def _companion(self, kind: Any, chance: float) -> Iterator[_Way[Companion | None]]:
         logits = self.scores["second_takes_part"][: self.question.tables, 0]
@@ -497,7 +486,7 @@ class _Decoder:
             for d in (0, 1)
             for a in (0, 1)
         ]
-        return sorted(found, key=lambda way: -way.score)[:3]
+        return _best(found, 3)
 
     def _joined(self, plan: QueryPlan) -> list[_Way[QueryPlan]]:
         """The plan; where its tables can be joined in several ways, once for each of them."""
@@ -536,6 +525,10 @@ class _Decoder:
             for pair, join in best.items()
             if self._key_score(join) > _OUT
         }
+
+
+def _best(ways: list[_Way[T]], most: int) -> list[_Way[T]]:
+    return sorted(ways, key=lambda way: -way.score)[:most]
 
 
 def _size(mention: Mention) -> tuple[float, str]:

@@ -144,12 +144,9 @@ class LinkedSchema:
     def _read(self, database: Database) -> None:
         held = Held()
         for item in self.items:
-            if item.column == ROWS:
+            if item.column == ROWS or self.is_real(item):
                 continue
-            table = self.tables[item.table]
-            if table.columns[item.column].type != "text":
-                continue
-            values = Linker(database, table, held).values(item.column)
+            values = Linker(database, self.tables[item.table], held).values(item.column)
             if values is None:
                 continue
             self._distinct[item] = len(values)
@@ -170,7 +167,7 @@ class LinkedSchema:
         table, words = self.tables[item.table], self.words[self.numbers[item]]
         distinct = self._distinct.get(item)
         return [
-            table.columns[item.column].type == "real",
+            self.is_real(item),
             item.column in table.primary_key,
             any(item.column in key.columns for key in table.foreign_keys),
             is_identifier(table, item.column),
@@ -200,6 +197,10 @@ class LinkedSchema:
                 _mark(found, self.numbers[left], self.numbers[right], "refers", "referred")
                 _mark(found, self.numbers[left], join.parent, "refers_table", "referred_table")
         return found
+
+    def is_real(self, item: Item) -> bool:
+        """Whether a column holds numbers."""
+        return self.tables[item.table].columns[item.column].type == "real"
 
     def cells(self, tokens: Sequence[str]) -> tuple[dict[Item, str], bool]:
         """The columns that hold a text (casefolded tokens), and whether it is as it stands."""
@@ -367,8 +368,7 @@ def _mention_relations(
     for item, place in places.items():
         if item.column == ROWS:
             continue
-        is_real = schema.tables[item.table].columns[item.column].type == "real"
-        if (is_number and is_real) or (mention.start and item in schema.dates):
+        if (is_number and schema.is_real(item)) or (mention.start and item in schema.dates):
             _mark(relations, row, base + place, "fits", "fitted")
 
 
@@ -608,12 +608,12 @@ def _spelled(
             yield place, ["quoted"], {}
     for match in _DAY.finditer(text):
         day = date_in(match[0])
-        if day and (place := span(*match.span())):
+        if day and day < date.max and (place := span(*match.span())):
             yield place, ["period"], _period(day, day + timedelta(1))
     for match in _MONTH.finditer(text):
-        month = month_number(match[1].lower())
-        if month and (place := span(*match.span())):
-            first = date(int(match[2]), month, 1)
+        month, year = month_number(match[1].lower()), int(match[2])
+        if month and 0 < year < date.max.year and (place := span(*match.span())):
+            first = date(year, month, 1)
             yield place, ["period"], _period(first, _next_month(first))
     for match in _RELATIVE.finditer(text):
         if place := span(*match.span()):

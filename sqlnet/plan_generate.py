@@ -47,6 +47,7 @@ from codegen.sqlnet.plan_data import (
 )
 from codegen.sqlnet.plan_features import LinkedSchema
 from codegen.sqlnet.query import AGGREGATES
+from codegen.sqlnet.words import quoted
 
 _MAX, _MIN, _SUM, _AVG = (AGGREGATES.index(name) for name in ("MAX", "MIN", "SUM", "AVG"))
 _PLACES = {"city", "country", "region", "state", "location", "town", "area", "district"}
@@ -290,14 +291,10 @@ class _Questions:
         width = len(self.schema.tables[table].columns)
         return [item for c in range(width) if fits(item := Item(table, c))]
 
-    def is_real(self, item: Item) -> bool:
-        return self.schema.tables[item.table].columns[item.column].type == "real"
-
     def is_quantity(self, item: Item) -> bool:
-        table = self.schema.tables[item.table]
         return (
-            self.is_real(item)
-            and not is_identifier(table, item.column)
+            self.schema.is_real(item)
+            and not is_identifier(self.schema.tables[item.table], item.column)
             and not {0, 1, None}.issuperset(self.rows(item))
         )
 
@@ -306,7 +303,7 @@ class _Questions:
         rows = self.rows(item)
         texts = [value for value in rows if isinstance(value, str)]
         return (
-            not self.is_real(item)
+            not self.schema.is_real(item)
             and item not in self.schema.dates
             and any(texts)
             and len(set(texts)) <= max(2, len(rows) // 2)
@@ -320,9 +317,8 @@ class _Questions:
         """A column's values, some hundred at most."""
         if item not in self._rows:
             table = self.schema.tables[item.table]
-            quoted = table.columns[item.column].name.replace('"', '""')
-            name = table.name.replace('"', '""')
-            found = run_rows(self.database, f'SELECT "{quoted}" FROM "{name}" LIMIT 300')
+            names = quoted(table.columns[item.column].name), quoted(table.name)
+            found = run_rows(self.database, "SELECT {} FROM {} LIMIT 300".format(*names))
             self._rows[item] = [row[0] for row in found or ()]
         return self._rows[item]
 
@@ -797,14 +793,10 @@ def prepare(
     """Writes ``plans.jsonl`` and ``held_out.jsonl``, and made-up databases in ``databases``.
 
     Args:
-        golds: questions with gold SQL.
-        folders: where their SQLite files are.
-        out: the directory.
         schemas: of the made-up databases; see :func:`read_schemas`.
         held_out: share of the gold questions, by whole databases, to be held out of training.
         on_each: made-up questions on each database of gold questions.
         on_made_up: on each made-up one.
-        seed: of the draws.
 
     Raises:
         InputError: if there are no gold questions, none has a plan, a schema can't be filled, or

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from codegen.errors import ConfigError
-from codegen.sqlnet.features import TRIGRAM_BUCKETS, trigrams
+from codegen.sqlnet.features import TRIGRAM_BUCKETS, Vocabulary
 from codegen.sqlnet.plan import KINDS, PLAN_OPERATORS
 from codegen.sqlnet.plan_features import (
     COLUMN_SIGNS,
@@ -34,7 +34,7 @@ from codegen.sqlnet.plan_features import (
     PlanQuestion,
 )
 from codegen.sqlnet.query import AGGREGATES
-from codegen.sqlnet.storage import damage_named, read_network, save_network
+from codegen.sqlnet.storage import check_range, damage_named, read_network, save_network
 
 MOST_SELECTED, MOST_TESTS, MOST_GROUPS, MOST_SECOND = 5, 4, 2, 2
 
@@ -85,13 +85,9 @@ class PlanConfig:
     dropout: float = 0.15
 
     def __post_init__(self) -> None:
-        for name in ("width", "layers", "heads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        check_range(self, "width", "layers", "heads", below_one="dropout")
         if self.width % (2 * self.heads):
             raise ConfigError(f"width is {self.width}; it must be a multiple of 2 x heads.")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout is {self.dropout}; it must lie in [0, 1).")
 
 
 class PlanBatch(NamedTuple):
@@ -149,8 +145,7 @@ def plan_batch(items: Sequence[PlanQuestion], vocabulary: Mapping[str, int]) -> 
     tables = max(item.tables for item in items)
     columns = max(len(item.items) - item.tables for item in items)
     total = 1 + length + held + tables + columns
-    words: dict[str, int] = {}
-    names: dict[tuple[str, ...], int] = {}
+    held_words = Vocabulary()
     question = np.zeros((size, length), np.int64)
     table_ids = np.zeros((size, tables), np.int64)
     column_ids = np.zeros((size, columns), np.int64)
@@ -167,8 +162,8 @@ def plan_batch(items: Sequence[PlanQuestion], vocabulary: Mapping[str, int]) -> 
     mask[:, 0] = True
     for b, item in enumerate(items):
         n, v, t, s = len(item.words), len(item.found), item.tables, len(item.items)
-        question[b, :n] = [words.setdefault(word, len(words)) for word in item.words]
-        found = [names.setdefault(item.schema.words[i], len(names)) for i in item.items]
+        question[b, :n] = held_words.words_at(item.words)
+        found = held_words.names_at(item.schema.words[i] for i in item.items)
         table_ids[b, :t], column_ids[b, : s - t] = found[:t], found[t:]
         signs[0][b, :n], signs[1][b, :v] = item.tokens, item.mentions
         signs[2][b, :t], signs[3][b, : s - t] = item.table_signs, item.column_signs
@@ -184,30 +179,9 @@ def plan_batch(items: Sequence[PlanQuestion], vocabulary: Mapping[str, int]) -> 
     relations = ((bits[..., None] >> shifts) & 1).astype(np.float32)
     relations[..., RELATIONS.index("like")] = likeness.transpose(0, 2, 1)
     relations[..., RELATIONS.index("likened")] = likeness
-    name_lengths = np.array([len(name) for name in names])
-    name_words = np.zeros((len(names), int(name_lengths.max())), np.int64)
-    for number, name in enumerate(names):
-        name_words[number, : len(name)] = [words.setdefault(word, len(words)) for word in name]
-    grams = [trigrams(word) for word in words]
-    starts = np.cumsum([0, *(len(g) for g in grams[:-1])])
-    return PlanBatch(
-        torch.tensor([vocabulary.get(word, 0) for word in words]),
-        torch.tensor([gram for word in grams for gram in word]),
-        torch.from_numpy(starts),
-        torch.from_numpy(name_words),
-        torch.from_numpy(name_lengths),
-        torch.from_numpy(question),
-        torch.tensor([len(item.words) for item in items]),
-        torch.from_numpy(table_ids),
-        torch.from_numpy(column_ids),
-        torch.from_numpy(signs[0]),
-        torch.from_numpy(signs[1]),
-        torch.from_numpy(signs[2]),
-        torch.from_numpy(signs[3]),
-        torch.from_numpy(spans),
-        torch.from_numpy(mask),
-        torch.from_numpy(relations),
-    )
+    lengths = np.array([len(item.words) for item in items])
+    arrays = (question, lengths, table_ids, column_ids, *signs, spans, mask, relations)
+    return PlanBatch(*held_words.tensors(vocabulary), *map(torch.from_numpy, arrays))
 
 
 class _Attention(nn.Module):
@@ -411,8 +385,6 @@ class PlanNetwork:
         """A network with random weights; the seed is torch's.
 
         Args:
-            config: what to build.
-            words: the vocabulary.
             matrix: their vectors, [words, width of a word] float32.
             trained: how many of the words, the first, get a trained offset.
         """

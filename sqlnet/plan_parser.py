@@ -102,10 +102,8 @@ class PlanParser:
 
         Args:
             question: in English; only its first 80 tokens are read.
-            schema: what can be asked.
             execute: whether candidates are run, where the schema holds a database.
             reads: whether values are read to link the question to; not without ``execute``.
-            limits: of each statement.
             today: what "last month" counts from; the clock's day if None.
 
         Raises:

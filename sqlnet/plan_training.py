@@ -10,9 +10,7 @@ steps.
 
 from __future__ import annotations
 
-import math
 import random
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -24,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from codegen.errors import ConfigError, InputError
+from codegen.errors import InputError
 from codegen.sqlnet.joins import PlanError
 from codegen.sqlnet.plan import COUNT, Item, PlanValue, QueryPlan, Test, the_tree
 from codegen.sqlnet.plan_data import PlannedQuestion, find_database
@@ -42,7 +40,7 @@ from codegen.sqlnet.plan_network import (
     PlanNetwork,
     plan_batch,
 )
-from codegen.sqlnet.storage import Progress, TrainingState, batches
+from codegen.sqlnet.storage import Progress, TrainingState, batches, check_range
 from codegen.sqlnet.vectors import WordVectors
 from codegen.sqlnet.words import number_of, tokenize
 
@@ -258,9 +256,6 @@ def plan_losses(
     """The loss of each slot, summed over its members and averaged over the questions.
 
     Args:
-        scores: of :class:`~codegen.sqlnet.plan_network.PlanModel`.
-        batch: that they are of.
-        targets: of each question.
         tables: how many tables each has.
     """
     size, wide = len(targets), batch.tables.shape[1]
@@ -347,11 +342,8 @@ class PlanTrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "learning_rate", "clip", "every"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0.")
-        if not 0 <= self.mean < 1:
-            raise ConfigError(f"mean is {self.mean}; it must lie in [0, 1).")
+        above_zero = ("steps", "batch_size", "learning_rate", "clip", "every")
+        check_range(self, *above_zero, below_one="mean")
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,13 +365,6 @@ def train_plans(
 ) -> PlanNetwork:
     """Trains a network and saves it in ``out``, or resumes a run that was cut off.
 
-    Args:
-        config: how.
-        network: as it begins, built with ``config.network``.
-        examples: at least a batch.
-        out: the directory.
-        on_stage: called after each saved state.
-
     Raises:
         InputError: if there are too few questions, or the loss is no number.
         ResumeError: if the directory holds another run.
@@ -389,91 +374,62 @@ def train_plans(
             f"There are {len(examples)} questions for batches of {config.batch_size}.",
             "Give more, or a smaller batch.",
         )
-    run = _Run(config, network, examples, Path(out))
-    while not run.is_finished:
-        stage = run.stage()
+    identity = {
+        "config": asdict(config) | {"steps": 0},  # a run may be made shorter or longer
+        "questions": len(examples),
+        "words": len(network.words),
+    }
+    state = TrainingState(
+        *(network.model, Path(out), identity),
+        learning_rate=config.learning_rate,
+        weight_decay=1e-3,
+        clip=config.clip,
+        mean=config.mean,
+    )
+    found = state.resume(_Progress)
+    stages = found[0]["stages"] if found else []
+
+    def losses(items: list[PlanExample]) -> dict[str, Tensor]:
+        batch = plan_batch([item.question for item in items], network.vocabulary)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+            scores = network.model(batch)
+        tables = [item.question.tables for item in items]
+        return plan_losses(scores, batch, [item.targets for item in items], tables)
+
+    while state.step < config.steps:
+        first = state.step
+        chosen = list(_batches(config, examples, first, min(config.steps, first + config.every)))
+        torch.manual_seed(config.seed * 100_003 + first)  # dropout, resumed or not
+        means, cpu = state.train(chosen, losses, lambda step: _pace(step, config.steps))
+        stage = Stage(state.step, means, cpu)
+        stages.append(asdict(stage))
+        state.save(f"step-{state.step}.safetensors", stages, {"stages": stages})
         if on_stage:
             on_stage(stage)
-    return run.finish()
+    state.put(state.mean)
+    network.model.eval()
+    info = {
+        "training": asdict(config),
+        "questions": len(examples),
+        "cpu_s": sum(stage["cpu_s"] for stage in stages),
+    }
+    network = replace(network, info={**network.info, **info})
+    network.save(out)
+    state.clear()
+    return network
 
 
-class _Run:
-    def __init__(
-        self,
-        config: PlanTrainingConfig,
-        network: PlanNetwork,
-        examples: Sequence[PlanExample],
-        out: Path,
-    ) -> None:
-        self.config, self.network, self.examples, self.out = config, network, examples, out
-        identity = {
-            "config": asdict(config) | {"steps": 0},  # a run may be made shorter or longer
-            "questions": len(examples),
-            "words": len(network.words),
-        }
-        self.state = TrainingState(
-            *(network.model, out, identity),
-            learning_rate=config.learning_rate,
-            weight_decay=1e-3,
-            clip=config.clip,
-            mean=config.mean,
-        )
-        found = self.state.resume(_Progress)
-        self.stages = found[0]["stages"] if found else []
-
-    @property
-    def is_finished(self) -> bool:
-        return self.state.step >= self.config.steps
-
-    def stage(self) -> Stage:
-        """Trains until the next state is saved."""
-        began, totals = time.process_time(), {}
-        first = self.state.step
-        last = min(self.config.steps, first + self.config.every)
-        torch.manual_seed(self.config.seed * 100_003 + first)  # dropout, resumed or not
-        self.network.model.train()
-        for batch in self._batches(first, last):
-            for name, value in self._step(batch).items():
-                totals[name] = totals.get(name, 0.0) + value / (last - first)
-        if not all(math.isfinite(value) for value in totals.values()):
-            raise InputError("The loss is not a number.", "Lower the learning rate.")
-        stage = Stage(self.state.step, totals, time.process_time() - began)
-        self.stages.append(asdict(stage))
-        self._save()
-        return stage
-
-    def _batches(self, first: int, last: int) -> Iterator[list[PlanExample]]:
-        """The batches of some steps: a function of the seed and the step."""
-        chosen: list[list[PlanExample]] = []
-        for step in range(first, last):
-            epoch, number = divmod(step, len(self.examples) // self.config.batch_size)
-            if step == first or number == 0:
-                rng = random.Random(f"{self.config.seed}:{epoch}")
-                chosen = batches(self.examples, self.config.batch_size, 40, _size, rng)
-            yield chosen[number]
-
-    def _step(self, items: Sequence[PlanExample]) -> dict[str, float]:
-        batch = plan_batch([item.question for item in items], self.network.vocabulary)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bfloat16):
-            scores = self.network.model(batch)
-        tables = [item.question.tables for item in items]
-        parts = plan_losses(scores, batch, [item.targets for item in items], tables)
-        return self.state.update(parts, _pace(self.state.step, self.config.steps))
-
-    def finish(self) -> PlanNetwork:
-        """The network with the mean weights, saved; the state is removed."""
-        self.state.put(self.state.mean)
-        self.network.model.eval()
-        cpu = sum(stage["cpu_s"] for stage in self.stages)
-        info = {"training": asdict(self.config), "questions": len(self.examples), "cpu_s": cpu}
-        network = replace(self.network, info={**self.network.info, **info})
-        network.save(self.out)
-        self.state.clear()
-        return network
-
-    def _save(self) -> None:
-        name = f"step-{self.state.step}.safetensors"
-        self.state.save(name, self.stages, {"stages": self.stages})
+def _batches(
+    config: PlanTrainingConfig, examples: Sequence[PlanExample], first: int, last: int
+) -> Iterator[list[PlanExample]]:
+    """The batches of some steps: a function of the seed and the step."""
+    chosen: list[list[PlanExample]] = []
+    for step in range(first, last):
+        epoch, number = divmod(step, len(examples) // config.batch_size)
+        if step == first or number == 0:
+            rng = random.Random(f"{config.seed}:{epoch}")
+            chosen = batches(examples, config.batch_size, 40, _size, rng)
+        yield chosen[number]
 
 
 class _Progress(Progress):

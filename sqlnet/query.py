@@ -308,8 +308,6 @@ def query_from_row(row: Mapping[str, Any], columns: int, where: str = "record") 
     """A query from WikiSQL's record.
 
     Args:
-        row: with ``sel``, ``agg`` and ``conds``.
-        columns: how many columns the table has.
         where: the record's place, for messages.
 
     Raises:
@@ -338,11 +336,6 @@ def query_from_row(row: Mapping[str, Any], columns: int, where: str = "record") 
 
 def queries_match(predicted: Mapping[str, Any], gold: Mapping[str, Any], columns: int) -> bool:
     """WikiSQL's official equality of two records; a malformed prediction matches nothing.
-
-    Args:
-        predicted: ``sel``, ``agg`` and ``conds``, from any source.
-        gold: the same, of the data set.
-        columns: how many columns the table has.
 
     Raises:
         InputError: if ``gold`` is malformed.

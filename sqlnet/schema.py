@@ -55,7 +55,6 @@ class Schema:
         of a server, by its address (``postgresql://USER@HOST/NAME``, ``mysql://...``).
 
         Args:
-            path: of the file, or the address.
             may_write: whether a server's role that can write is accepted.
 
         Raises:

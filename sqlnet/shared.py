@@ -276,7 +276,6 @@ class SharedSQLNet(nn.Module):
         """Logits of the first and of the last token of M values: two [M, L].
 
         Args:
-            states: of the questions.
             rows: [M], the question of each value.
             columns: [M], its column.
             operators: [M], its operator.

@@ -54,7 +54,7 @@ def to_sql(query: Query, table: Table, dialect: str = "sqlite") -> Statement:
         test, value = _test(condition, table.columns[condition.column])
         tests.append(test)
         parameters.append(value)
-    select = exp.select(_selected(query, table)).from_(_table(table))
+    select = exp.select(_selected(query, table)).from_(table_node(table))
     if tests:
         select = select.where(*tests)
     return Statement(select.sql(dialect=dialect), tuple(parameters), dialect)
@@ -62,10 +62,26 @@ def to_sql(query: Query, table: Table, dialect: str = "sqlite") -> Statement:
 
 def distinct_values(table: Table, column: int, most: int, dialect: str = "sqlite") -> Statement:
     """The statement for the distinct values of a column, ``most`` of them at most."""
-    select = exp.select(_column(table.columns[column])).distinct().from_(_table(table)).limit(most)
+    shown = exp.select(_column(table.columns[column])).distinct()
+    select = shown.from_(table_node(table)).limit(most)
     return Statement(select.sql(dialect=dialect), (), dialect)
 
 
+AGGREGATE_NODES: Mapping[str, type[exp.AggFunc]] = {
+    "MAX": exp.Max,
+    "MIN": exp.Min,
+    "COUNT": exp.Count,
+    "SUM": exp.Sum,
+    "AVG": exp.Avg,
+}
+COMPARISON_NODES: Mapping[str, type[exp.Binary]] = {
+    "=": exp.EQ,
+    "!=": exp.NEQ,
+    ">": exp.GT,
+    "<": exp.LT,
+    ">=": exp.GTE,
+    "<=": exp.LTE,
+}
 _MARK = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\?""")
 
 
@@ -102,7 +118,8 @@ def _check_indices(query: Query, table: Table) -> None:
         raise InputError(f"{query} does not fit table {table.name!r}.")
 
 
-def _table(table: Table) -> exp.Table:
+def table_node(table: Table) -> exp.Table:
+    """A table as FROM names it."""
     namespace = exp.to_identifier(table.namespace, quoted=True) if table.namespace else None
     return exp.Table(this=exp.to_identifier(table.name, quoted=True), db=namespace)
 
@@ -118,9 +135,9 @@ def _selected(query: Query, table: Table) -> exp.Expr:
         return _column(column)
     if name == "COUNT" and query.counts_rows:
         return exp.Count(this=exp.Star())
-    kinds = {"MAX": exp.Max, "MIN": exp.Min, "COUNT": exp.Count, "SUM": exp.Sum, "AVG": exp.Avg}
     as_number = name in ("SUM", "AVG") and column.type == "text"
-    return kinds[name](this=_as_number(_column(column)) if as_number else _column(column))
+    shown = _as_number(_column(column)) if as_number else _column(column)
+    return AGGREGATE_NODES[name](this=shown)
 
 
 def _as_number(expression: exp.Expr) -> exp.Expr:
@@ -128,11 +145,10 @@ def _as_number(expression: exp.Expr) -> exp.Expr:
 
 
 def _test(condition: Condition, column: Column) -> tuple[exp.Expr, Value]:
-    kind = {"=": exp.EQ, ">": exp.GT, "<": exp.LT}[OPERATORS[condition.operator]]
+    kind = COMPARISON_NODES[OPERATORS[condition.operator]]
     number = number_of(condition.value)
     left: exp.Expr = _column(column)
-    is_equality = kind is exp.EQ
-    if number is not None and (column.type == "real" or not is_equality):
+    if number is not None and (column.type == "real" or kind is not exp.EQ):
         if column.type == "text":
             left = _as_number(left)
         return kind(this=left, expression=exp.Placeholder()), number

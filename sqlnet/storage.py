@@ -8,8 +8,10 @@ and Adam's moments in one file of tensors, and ``progress.json``, written last.
 from __future__ import annotations
 
 import json
+import math
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from codegen.errors import ModelError, ResumeError
+from codegen.errors import ConfigError, InputError, ModelError, ResumeError
 from codegen.paths import child, own_folder, refuse_foreign, refuse_links
 from codegen.records import write_atomic
 from codegen.schema import conform, read_json
@@ -28,6 +30,15 @@ from codegen.sqlnet.words import one_line
 
 FORMAT = 1
 Item = TypeVar("Item")
+
+
+def check_range(config: object, *above_zero: str, below_one: str) -> None:
+    """Raises a :class:`ConfigError` for a field that is not above 0, or not in [0, 1)."""
+    for name in above_zero:
+        if getattr(config, name) <= 0:
+            raise ConfigError(f"{name} is {getattr(config, name)}; it must be above 0.")
+    if not 0 <= (share := getattr(config, below_one)) < 1:
+        raise ConfigError(f"{below_one} is {share}; it must lie in [0, 1).")
 
 
 def save_network(path: Path, model: nn.Module, words: Sequence[str], row: dict[str, Any]) -> None:
@@ -104,13 +115,42 @@ class TrainingState:
         )
         self.step = 0
 
-    def update(
-        self, losses: Mapping[str, Tensor], share: float, frozen: str = ""
-    ) -> dict[str, float]:
-        """One step on the sum of the losses, with this share of the learning rate.
+    def train(
+        self,
+        chosen: Sequence[list[Item]],
+        losses: Callable[[list[Item]], Mapping[str, Tensor]],
+        pace: Callable[[int], float],
+        *,
+        frozen: str = "",
+        on_step: Callable[[], None] | None = None,
+    ) -> tuple[dict[str, float], float]:
+        """Takes a step on each batch.
 
-        ``frozen`` names a weight that is not trained. Returns the losses as numbers.
+        Args:
+            losses: of a batch, by name; their sum is what is minimized.
+            pace: a step's share of the learning rate.
+            frozen: names a weight that is not trained.
+
+        Returns:
+            The mean of each loss, and CPU seconds.
+
+        Raises:
+            InputError: if a loss is not a number.
         """
+        began, means = time.process_time(), {}
+        self.model.train()
+        for batch in chosen:
+            found = losses(batch)
+            self._update(found, pace(self.step), frozen)
+            for name, loss in found.items():
+                means[name] = means.get(name, 0.0) + loss.item() / len(chosen)
+            if on_step:
+                on_step()
+        if not all(map(math.isfinite, means.values())):
+            raise InputError("The loss is not a number.", "Lower the learning rate.")
+        return means, time.process_time() - began
+
+    def _update(self, losses: Mapping[str, Tensor], share: float, frozen: str) -> None:
         self._optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         if frozen:
@@ -123,7 +163,6 @@ class TrainingState:
         pace = 1 - min(self._slowness, (1 + self.step) / (10 + self.step))
         for name, weight in self._weights.items():
             self.mean[name].lerp_(weight, pace)
-        return {name: loss.item() for name, loss in losses.items()}
 
     def put(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Gives the model other weights; returns those that it had."""
@@ -143,7 +182,6 @@ class TrainingState:
 
         Args:
             name: of the file of tensors; those of the same sort before it are deleted.
-            curve: the lines of ``metrics.jsonl``.
             more: what is kept in ``progress.json`` besides.
             tensors: what is kept besides the run's own.
         """

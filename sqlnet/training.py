@@ -28,7 +28,7 @@ from codegen.sqlnet.examples import Labelled, batch_of, targets_of
 from codegen.sqlnet.layout import losses
 from codegen.sqlnet.metrics import outcomes, predict, score
 from codegen.sqlnet.network import Network, NetworkConfig
-from codegen.sqlnet.storage import Progress, TrainingState, batches
+from codegen.sqlnet.storage import Progress, TrainingState, batches, check_range
 from codegen.sqlnet.vectors import ContextEncoder, WordVectors
 
 # Which weights serve which measure: the best of each is kept on its own.
@@ -77,15 +77,12 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate", "alpha", "clip", "patience"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        above_zero = ("epochs", "batch_size", "learning_rate", "alpha", "clip", "patience")
+        check_range(self, *above_zero, below_one="mean")
         if self.frozen_epochs < 0:
             raise ConfigError(f"frozen_epochs is {self.frozen_epochs}; it must not be below 0.")
         if self.precision not in ("float32", "bfloat16"):
             raise ConfigError(f"Unknown precision {self.precision!r}; choose float32 or bfloat16.")
-        if not 0 <= self.mean < 1:
-            raise ConfigError(f"mean is {self.mean}; it must lie in [0, 1).")
 
 
 def has_bfloat16_lstm() -> bool:
@@ -119,9 +116,7 @@ def train(
     """Trains a network and saves it in ``out``, or resumes a run that was cut off.
 
     Args:
-        config: how.
         vectors: of words; training starts from them.
-        questions: to learn from.
         development: to choose the epoch by.
         out: gets the network (see :mod:`codegen.sqlnet.network`), ``metrics.jsonl``, and
             ``state/`` while the run lasts.
@@ -129,7 +124,6 @@ def train(
         databases: of the development questions' tables, if they have rows; see :func:`calibrated`.
         encoder: the one that the configuration names, if it names one; each text is read by it
             once, before the first step, unless it remembers them already.
-        on_epoch: called after each epoch.
         on_step: called after each step with the steps done and those of all epochs.
 
     Raises:
@@ -145,7 +139,7 @@ def train(
     run = _Run(config, vectors, len(questions), Path(out), encoder)
     if encoder:
         encoder.remember(item.question for item in (*questions, *development))
-    while run.epoch < config.epochs and not run.is_stale:
+    while run.epoch < config.epochs and run.stale < config.patience:
         epoch = run.train_epoch(questions, development, on_step)
         if on_epoch:
             on_epoch(epoch)
@@ -225,48 +219,46 @@ class _Run:
                 weights = {k[len(start) :]: v for k, v in held.items() if k.startswith(start)}
                 self.best[block] = score_, weights
 
-    @property
-    def is_stale(self) -> bool:
-        return self.stale >= self.config.patience
-
     def train_epoch(
         self,
         questions: Sequence[Labelled],
         development: Sequence[Labelled],
         on_step: Callable[[int, int], None] | None = None,
     ) -> Epoch:
-        began = time.process_time()
-        totals: dict[str, float] = {}
-        rng = random.Random(f"{self.config.seed}:{self.epoch}")
-        chosen = batches(questions, self.config.batch_size, 50, _size, rng)
+        config, state = self.config, self.state
+        rng = random.Random(f"{config.seed}:{self.epoch}")
+        chosen = batches(questions, config.batch_size, 50, _size, rng)
         # Every epoch's dropout is its own, whether or not the run was resumed before it.
-        torch.manual_seed(self.config.seed * 100_003 + self.epoch)
-        self.model.train()
-        for batch in chosen:
-            for name, value in self._step(batch).items():
-                totals[name] = totals.get(name, 0.0) + value / len(chosen)
-            if on_step:
-                on_step(self.state.step, self.steps)
-        if not all(math.isfinite(value) for value in totals.values()):
-            raise InputError(
-                f"The loss of epoch {self.epoch + 1} is not a number.", "Lower the learning rate."
-            )
+        torch.manual_seed(config.seed * 100_003 + self.epoch)
+        began = time.process_time()
+        means, _ = state.train(
+            chosen,
+            self._losses,
+            lambda step: _pace(step / self.steps),
+            frozen=WORDS[config.network.layout] if self.epoch < config.frozen_epochs else "",
+            on_step=on_step and (lambda: on_step(state.step, self.steps)),
+        )
         scores = self._score(development)
         self.epoch += 1
-        row = Epoch(self.epoch, totals, scores, time.process_time() - began)
+        row = Epoch(self.epoch, means, scores, time.process_time() - began)
         self.epochs.append(asdict(row))
-        self._save()
+        progress = {
+            "epoch": self.epoch,
+            "stale": self.stale,
+            "best": {block: held for block, (held, _) in self.best.items()},
+            "epochs": self.epochs,
+        }
+        best = {f"best/{b}/{k}": v for b, (_, kept) in self.best.items() for k, v in kept.items()}
+        state.save(f"epoch-{self.epoch}.safetensors", self.epochs, progress, best)
         return row
 
-    def _step(self, items: Sequence[Labelled]) -> dict[str, float]:
-        network, config = self.network, self.config
+    def _losses(self, items: Sequence[Labelled]) -> dict[str, torch.Tensor]:
+        network = self.network
         batch = batch_of([item.question for item in items], network.vocabulary, network.encoder)
         targets = targets_of(items)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.narrow):
             states = self.model.encode(batch, targets)
-            parts = losses(self.model, states, targets, batch.column_mask, config.alpha)
-        frozen = WORDS[config.network.layout] if self.epoch < config.frozen_epochs else ""
-        return self.state.update(parts, _pace(self.state.step / self.steps), frozen)
+            return losses(self.model, states, targets, batch.column_mask, self.config.alpha)
 
     def _score(self, development: Sequence[Labelled]) -> dict[str, float]:
         """Scores the mean weights, and keeps those of each block that are the best so far."""
@@ -303,19 +295,6 @@ class _Run:
         network.save(self.out)
         self.state.clear()
         return network
-
-    def _save(self) -> None:
-        self.state.save(
-            f"epoch-{self.epoch}.safetensors",
-            self.epochs,
-            {
-                "epoch": self.epoch,
-                "stale": self.stale,
-                "best": {block: held for block, (held, _) in self.best.items()},
-                "epochs": self.epochs,
-            },
-            {f"best/{b}/{k}": v for b, (_, kept) in self.best.items() for k, v in kept.items()},
-        )
 
 
 class _Progress(Progress):

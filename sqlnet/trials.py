@@ -92,8 +92,6 @@ def run(
     """Asks one question.
 
     Args:
-        parser: what is asked.
-        trial: the question.
         min_confidence: as for :meth:`SQLNet.parse`.
         reads: without it only names are shown, and the answer is computed afterwards.
     """

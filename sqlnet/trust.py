@@ -113,12 +113,7 @@ def load(*folders: Path) -> Trust:
 
 
 def fit(signs: Sequence[Mapping[str, float]], right: Sequence[bool]) -> dict[str, float]:
-    """The likeliest weights for answers that were right or not.
-
-    Args:
-        signs: of each answer.
-        right: whether it was right.
-    """
+    """The likeliest weights for answers that were right or not."""
     names = ["bias", *SIGNS]
     y = np.array(right, dtype=float)
     while True:

@@ -210,7 +210,6 @@ class ContextEncoder:
         gets the same vectors to the last bit.
 
         Args:
-            items: the questions.
             on_text: called with the number of texts read, and that of all.
         """
         met = dict.fromkeys(text for item in items for text in _texts_of(item))
@@ -277,7 +276,6 @@ def _means(
 
     Args:
         states: [P or more, width].
-        parts: of the text.
         spans: begin and end of each of P pieces; that of a special token is empty.
     """
     begins, ends = torch.tensor(spans, dtype=torch.long).view(-1, 2).unbind(1)

@@ -126,6 +126,11 @@ def number_in_words(text: str) -> float | None:
     return total + current if seen else None
 
 
+def quoted(name: str) -> str:
+    """A name as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def one_line(error: object) -> str:
     """The text of an error on one line, without colors and full stop, at most 200 characters."""
     text = " ".join(_COLOURS.sub("", str(error)).split())

@@ -62,7 +62,6 @@ class Child:
     """An engine in a child process. See :class:`Engine`.
 
     Args:
-        kind: which engine.
         path: of the file; a name, if there is an image.
         image: the content of a SQLite database, in place of a file.
 
@@ -203,7 +202,8 @@ def _exchange(
         process.stdin.write(data)
         process.stdin.flush()
     except BrokenPipeError:
-        process.wait(_GRACE_S)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE_S)
         return None
     head = _read(process.stdout.fileno(), 8, deadline)
     if head is None:

@@ -25,6 +25,7 @@ from codegen.sqlnet.databases import (
     too_slow_to_open,
 )
 from codegen.sqlnet.query import Column, ForeignKey, Statement, Table
+from codegen.sqlnet.words import quoted
 
 if TYPE_CHECKING:
     import duckdb
@@ -56,8 +57,8 @@ class DuckDBEngine:
         duckdb = _duckdb(path)
         try:
             connection = duckdb.connect(":memory:", config=_SETTINGS)
-            name = Path(path).stem.replace('"', '""')
-            connection.execute(f'CREATE TABLE "{name}" AS SELECT * FROM read_parquet(?)', [path])
+            name = quoted(Path(path).stem)
+            connection.execute(f"CREATE TABLE {name} AS SELECT * FROM read_parquet(?)", [path])
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
         except duckdb.Error as error:

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from codegen.errors import InputError
+from codegen.records import has_lone_surrogate
 from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Engine, Rows, StatementLimits
 from codegen.sqlnet.databases.child import Child
 from codegen.sqlnet.databases.server import ServerEngine, is_address
-from codegen.sqlnet.databases.sqlite import LONGEST_HERE, SqliteEngine, quoted
+from codegen.sqlnet.databases.sqlite import LONGEST_HERE, SqliteEngine
 from codegen.sqlnet.query import ColumnType, Statement, Table, column_type, unique_names
 from codegen.sqlnet.sql import validate
-from codegen.sqlnet.words import number_of
+from codegen.sqlnet.words import number_of, quoted
 
 MOST_COLUMNS = 2000  # of a table; SQLite's own limit
 _SHORT = 10_000  # bytes; rows with longer texts go to a child
@@ -70,7 +71,6 @@ def open_database(path: str | Path, *, may_write: bool = False) -> Database:
     then name. Or by a server's address, see :mod:`codegen.sqlnet.databases.server`.
 
     Args:
-        path: of the file, or the address.
         may_write: whether a server's role that can write is accepted.
 
     Raises:
@@ -249,7 +249,7 @@ def _fill(
         )
     names = unique_names(columns)
     for name in (table, *names):
-        if "\0" in name or not _is_utf8(name):
+        if "\0" in name or has_lone_surrogate(name):
             raise InputError(f"{name!r} can't be the name of a table or column.", "Rename it.")
     held = []
     for number, row in enumerate(rows, 1):
@@ -281,14 +281,6 @@ def _fill(
 def _bytes(value: Any) -> int:
     """Of a text in UTF-8, at most."""
     return len(value) * (1 if value.isascii() else 4) if isinstance(value, str) else 0
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _storable(value: Any) -> str | int | float | None:

@@ -28,6 +28,7 @@ from codegen.sqlnet.databases import (
     DatabaseError,
     Rows,
     StatementLimits,
+    TooSlowError,
     taken,
     too_slow,
     too_slow_to_open,
@@ -163,10 +164,8 @@ class ServerEngine:
                     for table in _read_tables(inspector, schema):
                         found.setdefault(table.name.lower(), table)
                 return tuple(found.values())
-        except DatabaseError as error:
-            if "longer than" in str(error):
-                raise too_slow_to_open(self.name) from None
-            raise
+        except TooSlowError:
+            raise too_slow_to_open(self.name) from None
 
     def query(self, statement: Statement, limits: StatementLimits) -> Rows:
         """See :class:`codegen.sqlnet.databases.Engine`."""
@@ -218,7 +217,8 @@ def _mysql_limit(connection: Connection, milliseconds: int) -> str:
 
 def _is_timeout(error: BaseException | None) -> bool:
     text = str(error).lower()
-    return "statement timeout" in text or "max_statement_time" in text or "3024" in text
+    number = error.args[0] if error and error.args else None
+    return "statement timeout" in text or "max_statement_time" in text or number == 3024
 
 
 def _mysql_tables(connection: Connection) -> Iterator[Table]:

@@ -40,6 +40,7 @@ from codegen.sqlnet.query import (
     UnsafeSQLError,
     column_type,
 )
+from codegen.sqlnet.words import quoted
 
 SAMPLE_ROWS = 1000  # how many values of an untyped column decide its type
 SAMPLE_S = 0.5  # how long reading them may take; a column that takes longer is text
@@ -63,7 +64,6 @@ class SqliteEngine:
 
     Args:
         connection: open; closed with the engine.
-        name: for messages.
         longest: bytes of the longest value that a statement may read or make.
         steps: of SQLite's machine between two looks at the clock.
     """
@@ -270,8 +270,3 @@ def _remedy(error: sqlite3.Error) -> str:
 
 def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
-
-
-def quoted(name: str) -> str:
-    """A name as SQL writes it."""
-    return '"' + name.replace('"', '""') + '"'

@@ -70,7 +70,7 @@ def read_questions(
     """Streams the questions of a file.
 
     Raises:
-        InputError: naming file and line, also where a table is missing.
+        InputError: naming file and line, also if a table is missing.
     """
     for number, (where, row) in enumerate(read_rows(path)):
         if limit is not None and number >= limit:
@@ -86,8 +86,8 @@ def read_questions(
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A question with its query; ``spans`` are first and last token of each condition's value, or
-    (-1, -1) where the question does not hold it.
+    """A question with its query; ``spans`` are the first and last token of each condition's value,
+    (-1, -1) if it is not in the question.
     """
 
     question: EncodedQuestion
@@ -96,7 +96,7 @@ class Labelled:
 
 
 def label(questions: Iterable[Question]) -> list[Labelled]:
-    """Reads questions with their queries; conditions beyond ``MAX_CONDITIONS`` are left out."""
+    """Encodes questions with their queries; conditions beyond ``MAX_CONDITIONS`` are dropped."""
     found = []
     for question in questions:
         encoded = encode_question(question.text, question.table)
@@ -112,7 +112,7 @@ def label(questions: Iterable[Question]) -> list[Labelled]:
 
 
 def words_in(items: Iterable[Labelled], least: int = 1) -> list[str]:
-    """The words of questions and column names that occur ``least`` times, the commonest first."""
+    """The words that occur at least ``least`` times, most frequent first."""
     counts: Counter[str] = Counter()
     for item in items:
         counts.update(item.question.features.words)
@@ -124,7 +124,7 @@ def words_in(items: Iterable[Labelled], least: int = 1) -> list[str]:
 def split_by_table(
     items: Sequence[Labelled], share: float, seed: int
 ) -> tuple[list[Labelled], list[Labelled]]:
-    """Questions to train on, and those of about ``share`` of the tables, held out."""
+    """Questions to train on, and the held-out questions of about ``share`` of the tables."""
 
     def is_held_out(item: Labelled) -> bool:
         key = f"{seed}:{item.question.table.name}".encode()

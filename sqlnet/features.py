@@ -1,9 +1,9 @@
-"""Questions and tables as tensors: word ids, and features that say which words match.
+"""Questions and tables as tensors: word ids, and features for matching words.
 
-A word is known by its vector, if it has one, and by its character trigrams, hashed: so a user's
-own column names are never all "unknown". Matches between the question and the column names, exact
-or by a crude stem, and the columns' types are features, as in TypeSQL (Yu et al. 2018, arXiv
-1804.09769); the table's content is not an input.
+A word has its vector, if there is one, and hashed character trigrams, so that a user's own column
+names are not all unknown. Matches between the question and the column names (exact, or by a crude
+stem) and column types are features, as in TypeSQL (Yu et al. 2018, arXiv 1804.09769). The table's
+content is not an input.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Features:
 
 
 def features_of(tokens: Sequence[Token], table: Table) -> Features:
-    """The features of a question on a table. No more than ``MAX_TOKENS`` tokens are looked at."""
+    """The features of a question on a table; tokens beyond ``MAX_TOKENS`` are ignored."""
     tokens = tokens[:MAX_TOKENS]
     words = tuple(token.text.lower() for token in tokens)
     names = tuple(column.words[:MAX_COLUMN_WORDS] for column in table.columns)
@@ -83,7 +83,7 @@ def features_of(tokens: Sequence[Token], table: Table) -> Features:
 
 @dataclass(frozen=True, slots=True)
 class EncodedQuestion:
-    """A question on a table, read."""
+    """A question on a table with its tokens and features."""
 
     text: str
     table: Table
@@ -92,13 +92,13 @@ class EncodedQuestion:
 
 
 def encode_question(text: str, table: Table) -> EncodedQuestion:
-    """Reads a question; beyond ``MAX_TOKENS`` tokens it is cut. There may be no token at all."""
+    """Tokenizes a question, cut after ``MAX_TOKENS`` tokens; there may be none."""
     tokens = tuple(tokenize(text)[:MAX_TOKENS])
     return EncodedQuestion(text, table, tokens, features_of(tokens, table))
 
 
 def _mark_neighbours(pairs: np.ndarray, i: int) -> None:
-    """Tells the tokens near token i, which matches, how near it is."""
+    """Sets the nearness features of the tokens around token i, which matches."""
     for distance in range(1, _NEAR + 1):
         nearness = 1 - (distance - 1) / _NEAR
         if i + distance < len(pairs):
@@ -176,9 +176,9 @@ class Vocabulary:
 class Tensors(NamedTuple):
     """A batch of B questions, padded to L tokens and C columns.
 
-    Words are given once each: ``word_ids`` [U] (0 is unknown) with their trigrams in a flat list
-    (``trigram_ids``, ``trigram_starts`` [U]); so are column names: ``names`` [N, W] of indices into
-    the words, with ``name_lengths`` [N]. All indices are int64, masks are bool.
+    Each word occurs once: ``word_ids`` [U] (0 is unknown), with trigrams in a flat list
+    (``trigram_ids``, ``trigram_starts`` [U]). So does each column name: ``names`` [N, W] are
+    indices into the words, ``name_lengths`` [N] their numbers. Indices are int64, masks bool.
 
     Attributes:
         question: [B, L] indices into the words. column: [B, C] indices into the names.

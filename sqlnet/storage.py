@@ -1,4 +1,4 @@
-"""What both networks share on disk and in training: a directory, a run that can resume, batches.
+"""What both networks share: a directory on disk, training that can resume, batches.
 
 A directory holds ``model.safetensors`` (float16), ``words.txt`` (one word a line, the first with
 row 1 of the vectors) and ``config.json``. A run's ``state/`` holds its weights, their running mean
@@ -59,10 +59,14 @@ def read_network(path: Path) -> tuple[Any, tuple[str, ...], dict[str, Tensor]]:
 
 @contextmanager
 def damage_named(path: Path, kind: str, command: str) -> Iterator[None]:
-    """What goes wrong in reading the directory of a ``kind`` that ``command`` made, in a line.
+    """Turns what goes wrong in reading a directory into one line.
+
+    Args:
+        kind: what the directory should hold.
+        command: makes such a directory.
 
     Raises:
-        ModelError: if there is none in it, or a damaged one.
+        ModelError: if it holds none, or a damaged one.
     """
     try:
         yield
@@ -76,7 +80,7 @@ def damage_named(path: Path, kind: str, command: str) -> Iterator[None]:
 
 
 class Progress(TypedDict):
-    """How far a run is: what it trains, its file of tensors, the steps done."""
+    """How far a run is: what it trains, its file of tensors, and the steps done."""
 
     identity: Any
     file: str
@@ -100,9 +104,13 @@ class TrainingState:
         clip: float,
         mean: float,
     ) -> None:
-        """Takes a new model; ``identity`` is what a run must share with the one it resumes.
+        """Takes a new model.
 
-        The rest are AdamW's, the gradient's largest norm, and how slowly the mean moves, in [0, 1).
+        Args:
+            identity: must be equal in a run and the one that it resumes.
+            learning_rate, weight_decay: of AdamW.
+            clip: the gradient's largest norm.
+            mean: how slowly the running mean moves, in [0, 1).
         """
         self.model, self.out, self.folder = model, out, out / "state"
         self._identity = json.loads(json.dumps(identity))
@@ -165,7 +173,7 @@ class TrainingState:
             self.mean[name].lerp_(weight, pace)
 
     def put(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Gives the model other weights; returns those that it had."""
+        """Gives the model other weights and returns its old ones."""
         before = {k: v.clone() for k, v in self._weights.items()}
         for name, weight in self._weights.items():
             weight.copy_(weights[name])
@@ -181,9 +189,9 @@ class TrainingState:
         """Writes the state, and ``metrics.jsonl`` beside it.
 
         Args:
-            name: of the file of tensors; those of the same sort before it are deleted.
-            more: what is kept in ``progress.json`` besides.
-            tensors: what is kept besides the run's own.
+            name: of the file of tensors; older ones with the same prefix are deleted.
+            more: further fields of ``progress.json``.
+            tensors: further tensors to keep.
         """
         kept = {f"weights/{k}": v for k, v in self._weights.items()}
         kept |= {f"mean/{k}": v for k, v in self.mean.items()} | {**(tensors or {})}
@@ -200,14 +208,14 @@ class TrainingState:
                 old.unlink()
 
     def resume(self, kind: type[P]) -> tuple[P, dict[str, Tensor]] | None:
-        """Restores a state that :meth:`save` wrote; None if there is none.
+        """Restores what :meth:`save` wrote.
 
         Returns:
-            What ``progress.json`` holds, as a ``kind``, and all tensors.
+            ``progress.json`` as a ``kind``, and all tensors; None if there is nothing to resume.
 
         Raises:
-            ResumeError: if it is damaged, or of another run.
-            InputError: if files are in its place that no run left.
+            ResumeError: if the state is damaged, or of another run.
+            InputError: if ``out`` holds files that no run left.
         """
         path = self.folder / "progress.json"
         remedy = f"Delete {self.folder} to start again."
@@ -260,9 +268,8 @@ class TrainingState:
 def batches(
     items: Sequence[Item], size: int, window: int, key: Callable[[Item], Any], rng: random.Random
 ) -> list[list[Item]]:
-    """An epoch's batches, drawn from windows of so many batches so that little is padded.
-
-    ``key`` is what items of one batch should share. The last items that fill no batch are left out.
+    """An epoch's batches, sorted by ``key`` within windows of so many batches, so that little is
+    padded. The last items, which fill no batch, are left out.
     """
     order = list(range(len(items)))
     rng.shuffle(order)

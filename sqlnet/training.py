@@ -1,10 +1,10 @@
 """Trains a network on questions with queries: one thread, resumable, with curves.
 
-Adam with warm-up and a cosine to zero, gradients clipped, and a running mean of the weights, which
-is what is scored and kept. After each epoch the development questions are scored, the state is
-saved, and a run that was killed resumes from there with the same weights. Training ends early once
-the query match has not risen for ``patience`` epochs. The paper's separate modules are selected a
-block each, as the released code does (:data:`BLOCKS`); the shared layout is one block.
+AdamW with warm-up and cosine decay to zero, clipped gradients, and a running mean of the weights,
+which is scored and kept. Each epoch ends with a score on the development questions and a saved
+state, from which a killed run resumes with the same weights. Training ends early after ``patience``
+epochs without a better query match. For the paper's layout the best epoch is chosen for each module
+by itself, as in the released code (:data:`BLOCKS`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from codegen.sqlnet.network import Network, NetworkConfig
 from codegen.sqlnet.storage import Progress, TrainingState, batches, check_range
 from codegen.sqlnet.vectors import ContextEncoder, WordVectors
 
-# Which weights serve which measure: the best of each is kept on its own.
+# Measure -> the weights (a regular expression) whose best epoch it chooses.
 BLOCKS: Mapping[str, Mapping[str, str]] = {
     "shared": {"query_match": ""},
     "paper": {
@@ -54,14 +54,13 @@ class TrainingConfig:
         learning_rate: the highest.
         alpha: weight of the columns that are in a condition (3 in the paper).
         clip: the gradient's largest norm.
-        frozen_epochs: epochs at the beginning in which the word vectors are not trained; the paper
-            trains them in a second stage.
-        precision: ``bfloat16`` runs most products in that type, with weights and their mean in
-            float32; faster where the processor has it. On a CPU for which PyTorch has no LSTM in
-            that type (:func:`has_bfloat16_lstm`), training warns and computes in float32.
+        frozen_epochs: initial epochs that do not train word vectors; the paper trains them in a
+            second stage.
+        precision: ``bfloat16`` computes most products in that type; weights and their mean stay
+            float32. If PyTorch has no bfloat16 LSTM for the CPU (:func:`has_bfloat16_lstm`),
+            training warns and uses float32.
         mean: how slowly the running mean of the weights moves, in [0, 1).
-        patience: epochs without a better query match that end the training.
-        seed: of all randomness.
+        patience: epochs without a better query match that end training.
     """
 
     network: NetworkConfig = NetworkConfig()
@@ -116,15 +115,16 @@ def train(
     """Trains a network and saves it in ``out``, or resumes a run that was cut off.
 
     Args:
-        vectors: of words; training starts from them.
-        development: to choose the epoch by.
-        out: gets the network (see :mod:`codegen.sqlnet.network`), ``metrics.jsonl``, and
-            ``state/`` while the run lasts.
-        info: kept with the network: where the data comes from.
-        databases: of the development questions' tables, if they have rows; see :func:`calibrated`.
-        encoder: the one that the configuration names, if it names one; each text is read by it
-            once, before the first step, unless it remembers them already.
-        on_step: called after each step with the steps done and those of all epochs.
+        vectors: initial word vectors.
+        development: chooses the epoch.
+        out: gets the network (:mod:`codegen.sqlnet.network`), ``metrics.jsonl``, and ``state/``
+            until the run ends.
+        info: kept with the network, such as where the data comes from.
+        databases: for the development questions, if their tables have rows; see
+            :func:`calibrated`.
+        encoder: the one that ``config`` names, if any; it reads every text once, before the first
+            step.
+        on_step: called after each step with the steps done and the total.
 
     Raises:
         InputError: if there are fewer questions than make a batch, or none to choose by.
@@ -153,9 +153,9 @@ def calibrated(
 ) -> Network:
     """The network with calibrated confidence.
 
-    With databases of the questions' tables, the confidence of guided queries is calibrated too. The
-    curves are fitted on every second of the questions. The expected calibration error on the
-    others, without and with them, is kept in ``info`` by slot.
+    With databases, the confidence of guided queries is calibrated too. The curves are fitted on
+    every second question; ``info`` keeps the expected calibration error on the others by slot,
+    before and after.
     """
     found = outcomes(network, development, databases)
     calibration, rest = fit(found[::2]), join(found[1::2])
@@ -175,7 +175,7 @@ def calibrated(
 
 
 class _Run:
-    """A training run: epochs, the best weights of each block, and what is kept of them."""
+    """A training run: its epochs, and the best weights of each block."""
 
     def __init__(
         self,
@@ -282,7 +282,7 @@ class _Run:
         development: Sequence[Labelled],
         databases: Mapping[str, Database] | None,
     ) -> Network:
-        """The network with the best weights of each block, saved; the state is removed."""
+        """Saves the network with the best weights of each block and removes the state."""
         blocks = BLOCKS[self.config.network.layout]
         chosen = dict(self.state.mean)
         for block, (_, weights) in self.best.items():
@@ -305,19 +305,19 @@ class _Progress(Progress):
 
 
 def _without_path(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without the encoder's path: a run may resume after that was moved."""
+    """A configuration without the encoder's path, which may be moved between runs."""
     network = config["network"]
     encoder = network["encoder"] and network["encoder"] | {"path": ""}
     return config | {"network": network | {"encoder": encoder}}
 
 
 def _pace(done: float) -> float:
-    """The learning rate's share of the highest: a cosine up over a tenth of the run, then down."""
+    """The share of the learning rate: a cosine up for a tenth of the run, then down to 0."""
     warm = 0.1
     phase = 1 - (done + 0.01) / (warm + 0.01) if done < warm else (done - warm) / (1 - warm)
     return (1 + math.cos(math.pi * phase)) / 2
 
 
 def _size(question: Labelled) -> tuple[int, int]:
-    """What questions of a batch should share, so that little is padded."""
+    """Questions of similar size make a batch with little padding."""
     return len(question.question.table.columns) // 2, len(question.question.tokens)

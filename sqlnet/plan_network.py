@@ -1,12 +1,12 @@
-"""The network that fills a plan's slots, with its vocabulary.
+"""The network that scores a plan's slots, with its vocabulary.
 
 Relation-aware layers (Shaw et al. 2018, arXiv 1803.02155; RAT-SQL, arXiv 1911.04942, section 4)
-over [whole question; tokens; mentions; tables; columns], where a pair may have several relations at
-once; then SQLNet's heads (arXiv 1711.04436): each item looks at the question once more and is
-scored for each slot by itself, so that the order of tables and columns makes no difference.
+over [whole question; tokens; mentions; tables; columns], where a pair may have several relations;
+then SQLNet's heads (arXiv 1711.04436): each item attends to the question and is scored for each
+slot independently, so the order of tables and columns does not matter.
 
-Word vectors are fixed; words of the training questions have a trained offset besides, and any word
-has its character trigrams.
+A word is its fixed vector, a trained offset if it occurs in the training questions, and its
+character trigrams.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ MOST_SELECTED, MOST_TESTS, MOST_GROUPS, MOST_SECOND = 5, 4, 2, 2
 OPERATOR_CLASSES = (*PLAN_OPERATORS, "= either")
 ORDERINGS = ("none", "asc", "desc", "asc 1", "desc 1", "asc n", "desc n")
 COMPANIONS = ("none", *KINDS)
-_SELECT = len(AGGREGATES) + 1  # the last is COUNT of distinct values
+_SELECT = len(AGGREGATES) + 1  # the last is COUNT(DISTINCT ...)
 _AGG = len(AGGREGATES)
 
-# Scores of each item: name -> how many; those of the companion are of the second block.
+# Heads of each item: name -> classes. The second ones are for the companion.
 ITEM_HEADS = {
     "select": _SELECT,
     "where": _AGG,
@@ -71,13 +71,13 @@ WHOLE_HEADS = {
     "second_tests": MOST_SECOND + 1,
     "scalar_aggregate": _AGG,
 }
-# Scores of a mention as an item's value; that of the limit belongs to the whole question.
+# Heads that point from an item to the mention that is its value.
 VALUE_HEADS = ("value", "other_value", "second_value", "second_other_value")
 
 
 @dataclass(frozen=True, slots=True)
 class PlanConfig:
-    """What builds a network: width of a state, layers, attention heads, dropout in training."""
+    """What builds a network: width of the states, layers, attention heads, dropout."""
 
     width: int = 160
     layers: int = 3
@@ -93,8 +93,7 @@ class PlanConfig:
 class PlanBatch(NamedTuple):
     """B questions, padded to L tokens, V mentions, T tables and C columns; N = 1 + L + V + T + C.
 
-    Words are given once: ``word_ids`` [U] (0: no vector), trigrams as a flat list. ``names`` [M, W]
-    are indices into them, ``name_lengths`` [M].
+    The first five fields are as in :class:`codegen.sqlnet.features.Tensors`.
 
     Attributes:
         question: [B, L] indices into the words. lengths: [B].
@@ -185,7 +184,7 @@ def plan_batch(items: Sequence[PlanQuestion], vocabulary: Mapping[str, int]) -> 
 
 
 class _Attention(nn.Module):
-    """Attention whose keys and values have a part for the relations of each pair."""
+    """Attention with keys and values for the relations of each pair."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -233,8 +232,8 @@ class PlanModel(nn.Module):
     """The network; see the module."""
 
     def __init__(self, vectors: Tensor, trained: int, config: PlanConfig) -> None:
-        """Takes vectors [words + 1, width of a word], row 0 zero, of which the first ``trained``
-        words get a trained offset.
+        """Takes word vectors [words + 1, width], row 0 zero; the first ``trained`` words get a
+        trained offset.
         """
         super().__init__()
         width = config.width
@@ -276,7 +275,7 @@ class PlanModel(nn.Module):
         self.limit_pointer = nn.Linear(width, 64)
 
     def forward(self, batch: PlanBatch) -> dict[str, Tensor]:
-        """The scores (logits) of all slots.
+        """The logits of all slots.
 
         Returns:
             For each of ``ITEM_HEADS`` and ``SECOND_HEADS`` [B, T + C, classes], padding at -1e4 but
@@ -350,15 +349,13 @@ class PlanModel(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class PlanNetwork:
-    """A network with all that it takes to use it.
+    """A network and what is needed to use it.
 
     Attributes:
-        model: the network.
         words: its vocabulary; word i has row i + 1 of the vectors.
-        trained: how many of them, the first, have a trained offset.
-        config: what built it.
-        info: what is known about its training.
-        calibration: slope and intercept that make a confidence of a plan's log-probability.
+        trained: how many words, from the first, have a trained offset.
+        info: about its training.
+        calibration: slope and intercept of the confidence in a plan's log-probability.
         vocabulary: word -> row.
         likeness: of words, by the vectors.
     """
@@ -385,8 +382,8 @@ class PlanNetwork:
         """A network with random weights; the seed is torch's.
 
         Args:
-            matrix: their vectors, [words, width of a word] float32.
-            trained: how many of the words, the first, get a trained offset.
+            matrix: the words' vectors, [words, width] float32.
+            trained: how many words, from the first, get a trained offset.
         """
         rows = torch.from_numpy(matrix)
         vectors = torch.cat([torch.zeros(1, rows.shape[1]), rows])
@@ -422,7 +419,7 @@ class PlanNetwork:
 
     @torch.no_grad()
     def read(self, questions: Sequence[PlanQuestion]) -> list[dict[str, np.ndarray]]:
-        """The scores of questions, one array a slot, padding cut off: see :class:`PlanModel`."""
+        """The scores of each question by slot, without padding; see :class:`PlanModel`."""
         batch = plan_batch(questions, self.vocabulary)
         tables = batch.tables.shape[1]
         scores = {name: value.numpy() for name, value in self.model(batch).items()}

@@ -1,8 +1,8 @@
-"""The forms of a follow-up, and how each changes a plan: rules for :mod:`codegen.sqlnet.chat`.
+"""The forms of a follow-up and the change of plan for each: rules for :mod:`codegen.sqlnet.chat`.
 
-A line is covered by marks (a value, a number, a period, a column, a table) and words; a form is a
-regular expression over them, so that no word is passed over. Its rule gives the changed plan and
-says what it changed, or says why the line may mean two things.
+A line becomes a sequence of words and marks (a value, a number, a period, a column, a table); a
+form is a regular expression over the whole sequence, so that no word is ignored. Its rule returns
+the changed plan and a description of the change, or raises if the line is ambiguous.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from codegen.sqlnet.plan_features import LinkedSchema, Mention, mentions_of
 from codegen.sqlnet.query import AGGREGATES
 from codegen.sqlnet.words import stem, tokenize
 
-_MOST_VARIANTS = 96  # ways to cover a line
+_MOST_VARIANTS = 96  # sequences tried for a line
 _INVOLVED = "The question before is too involved; ask a whole question."
 _MOST_TOKENS = 40
 
 
 class NotUnderstood(CodegenError):
-    """A follow-up can't be taken as a change of the last plan; says why."""
+    """A follow-up can't be taken as a change of the last plan; the message says why."""
 
 
 def is_list(plan: QueryPlan) -> bool:
-    """Whether a plan lists rows, without groups or numbers."""
+    """Whether a plan lists rows, without groups or aggregates."""
     return not (plan.group or any(shown.aggregate for shown in plan.select))
 
 
@@ -88,7 +88,7 @@ class Reading:
 
 
 def readings(text: str, schema: LinkedSchema, today: date | None) -> Iterator[Reading]:
-    """The ways to take a line as a follow-up, by the first rule that has any."""
+    """The ways to take a line as a follow-up, by the first rule that matches."""
     spans = [token for token in tokenize(text) if token.text not in ",.?!;:'\"`"]
     if not 0 < len(spans) <= _MOST_TOKENS:
         return
@@ -133,7 +133,7 @@ def _kinds(mention: Mention) -> Iterator[str]:
 
 
 def _paths(ways: Sequence[Sequence[tuple[int, str]]], first: int) -> Iterator[list[str]]:
-    """The sequences of marks and words that cover a line, the longest marks first."""
+    """The sequences of marks and words for a line, longest marks first."""
     if first == len(ways):
         yield []
         return
@@ -143,7 +143,7 @@ def _paths(ways: Sequence[Sequence[tuple[int, str]]], first: int) -> Iterator[li
 
 
 def _named(schema: LinkedSchema, stems: tuple[str, ...]) -> Iterator[tuple[str, tuple[Item, ...]]]:
-    """c: columns that are called so in full, or with their table's name; t: tables."""
+    """c: columns with this name, alone or after their table's name; t: tables."""
     columns: list[Item] = []
     tables: list[Item] = []
     for number in schema.named.get(stems[-1], ()):
@@ -156,7 +156,7 @@ def _named(schema: LinkedSchema, stems: tuple[str, ...]) -> Iterator[tuple[str, 
         columns += [item] * (stems in (own, short, (*of_table, *short)))
     if columns:
         yield "c", tuple(columns)
-    elif stems == ("nam",):  # the column that names a row has another name
+    elif stems == ("nam",):  # "name" means a table's label columns
         labels = [Item(t, c) for t, one in enumerate(schema.tables) for c in label_columns(one)]
         if labels:
             yield "c", tuple(labels)
@@ -181,7 +181,7 @@ class Change:
         return self.plan.select[0].item.table
 
     def changed(self, **fields: object) -> QueryPlan:
-        """The plan with other parts; its tables still take part."""
+        """The plan with other parts, its tables kept."""
         new = replace(self.plan, **fields)  # type: ignore[arg-type]
         used = {item.table for item in new.items()}
         return replace(new, tables=tuple(sorted({*self.plan.tables, self.main} - used)))
@@ -189,16 +189,16 @@ class Change:
     # -- what marks stand for
 
     def column(self, mark: str) -> Item:
-        """The column of the plan that a name means.
+        """The column that a name means in the plan.
 
         Raises:
-            NotUnderstood: if none or several could be meant.
+            NotUnderstood: if it may mean none or several.
         """
         return self._one(self.reading.names[mark], self.reading.words[mark])
 
     def _one(self, items: Sequence[Item], said: str) -> Item:
-        """The item that the plan can mean: of the main table, of its other tables, of a table whose
-        row belongs to each row of the main one.
+        """The item in, by preference, the main table, the plan's other tables, or a table with one
+        row for each row of the main one.
         """
         tables = self.plan.required()
         for chosen in (
@@ -222,7 +222,7 @@ class Change:
         return [item.column for item in items] == label_columns(table)
 
     def belongs(self, table: int) -> bool:
-        """Whether one row of a table belongs to each row of the main one."""
+        """Whether a table has one row for each row of the main one."""
         try:
             tree = the_tree(self.schema.graph, {self.main, table}, self.plan.keys)
         except CodegenError:
@@ -282,7 +282,7 @@ class Change:
         return tuple(m.value_for(item, table, item in self.schema.dates) for m in mentions)
 
     def may_be_narrowed(self, item: Item) -> None:
-        """Checks that a further test means what it says."""
+        """Refuses a further test where it would be ambiguous."""
         plan = self.plan
         if plan.limit is not None:
             raise NotUnderstood(
@@ -605,8 +605,8 @@ def _aggregated(change: Change) -> tuple[QueryPlan, str]:
 
 # --- the patterns ---------------------------------------------------------------------------------
 
-# <v1> is a value, <n1> a number, <d1> a period, <c1x2> a column, <t1x2> a table. A part whose name
-# ends in 2 is the same part at another place.
+# <v1> is a value, <n1> a number, <d1> a period, <c1x2> a column, <t1x2> a table. A group whose name
+# ends in 2 or 3 is the same part at another place.
 _C, _T = r"<c\d+x\d+>", r"<t\d+x\d+>"
 _LEAD = r"(?:(?:and|but|now|then|ok|okay|so|please) )*"
 _THEM = rf"(?:those|these|them|they|(?:the|those|these) (?:ones|{_T}))"
@@ -675,7 +675,7 @@ _PATTERNS: tuple[tuple[_Rule, str], ...] = (
              rf"|(?:only |just )?the (?P<columns2>{_C}(?: and (?:the )?{_C})*)"
              rf" (?:of|for) (?:all )?{_THEM})"),
 )  # fmt: skip
-# "and" is a word of some patterns, and may stand before the others.
+# A leading "and" is part of some patterns, and optional before the others.
 _RULES = tuple(
     (rule, re.compile(pattern if "?P<and>" in pattern else _LEAD + pattern))
     for rule, pattern in _PATTERNS

@@ -769,9 +769,9 @@ class Prepared:
     """What :func:`prepare` wrote.
 
     Attributes:
-        sources: source -> questions to train on.
-        held_out: questions on the databases that are held out.
-        left: reason -> gold questions without a plan.
+        sources: source -> number of training questions.
+        held_out: number of questions on held-out databases.
+        left: reason -> number of gold questions without a plan.
     """
 
     sources: Mapping[str, int]
@@ -794,9 +794,9 @@ def prepare(
 
     Args:
         schemas: of the made-up databases; see :func:`read_schemas`.
-        held_out: share of the gold questions, by whole databases, to be held out of training.
-        on_each: made-up questions on each database of gold questions.
-        on_made_up: on each made-up one.
+        held_out: share of the gold questions, by whole databases, to hold out of training.
+        on_each: made-up questions for each database of gold questions.
+        on_made_up: for each made-up database.
 
     Raises:
         InputError: if there are no gold questions, none has a plan, a schema can't be filled, or

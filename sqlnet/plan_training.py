@@ -1,11 +1,10 @@
 """Trains a plan network on questions with plans: one thread, resumable, with curves.
 
-The loss is the sum over slots of cross-entropies: of a set (the columns of SELECT) against the
-uniform distribution over its members, times their number; of a class as usual; of the tables that
-take part by a sigmoid each. Slots that a plan does not have (the operator of no test) count
-nothing. Adam with warm-up, a constant rate and a line to zero, gradients clipped, and a running
-mean of the weights, which is what is kept. A run that was cut off may resume with another number of
-steps.
+The loss is the sum over slots of cross-entropies: for a set (the columns of SELECT) against the
+uniform distribution over its members, times their number; for a class as usual; for the tables that
+take part by a sigmoid each. Slots that a plan lacks (the operator of no test) do not count. AdamW
+with warm-up, a constant rate and linear decay to zero, clipped gradients, and a running mean of the
+weights, which is kept. An interrupted run may resume with another number of steps.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ _EVERY_TABLE = 0.3  # weight of the sigmoids beside the cross-entropies
 
 @dataclass(frozen=True, slots=True)
 class PlanTargets:
-    """What a network should say to one question; numbers are places among its items and mentions.
+    """The targets for one question; numbers are indices of its items and mentions.
 
     Attributes:
         sets: slot -> (item, class) of its members.
@@ -206,7 +205,7 @@ def plan_examples(
     likeness: Likeness,
     on_question: Callable[[int], None] | None = None,
 ) -> tuple[list[PlanExample], int]:
-    """Questions read on their databases, with targets; and how many the network has no slots for.
+    """Questions linked to their databases, with targets, and the number of those without.
 
     Raises:
         InputError: if a database is in none of the folders.
@@ -238,7 +237,7 @@ def plan_examples(
 def new_network(
     config: PlanConfig, vectors: WordVectors, planned: Iterable[PlannedQuestion], seed: int
 ) -> PlanNetwork:
-    """A network with random weights; words that two training questions have get an offset."""
+    """A network with random weights; words of at least two training questions get an offset."""
     counts = Counter(
         word for one in planned for word in {t.text.lower() for t in tokenize(one.question)}
     )
@@ -327,8 +326,7 @@ class PlanTrainingConfig:
         clip: the gradient's largest norm.
         mean: how slowly the running mean of the weights moves, in [0, 1).
         every: steps between two saved states.
-        bfloat16: whether products are computed in that type.
-        seed: of all randomness.
+        bfloat16: compute products in that type.
     """
 
     network: PlanConfig = PlanConfig()
@@ -363,10 +361,12 @@ def train_plans(
     *,
     on_stage: Callable[[Stage], None] | None = None,
 ) -> PlanNetwork:
-    """Trains a network and saves it in ``out``, or resumes a run that was cut off.
+    """Trains a network and saves it in ``out``, or resumes an interrupted run.
+
+    ``on_stage`` is called after each saved state.
 
     Raises:
-        InputError: if there are too few questions, or the loss is no number.
+        InputError: if there are fewer questions than a batch, or the loss is not a number.
         ResumeError: if the directory holds another run.
     """
     if len(examples) < config.batch_size:
@@ -437,10 +437,10 @@ class _Progress(Progress):
 
 
 def _size(example: PlanExample) -> int:
-    """What examples of a batch should share, so that little is padded."""
+    """Examples of similar size make a batch with little padding."""
     return len(example.question.relations)
 
 
 def _pace(step: int, steps: int) -> float:
-    """The learning rate's share of the highest: up over 150 steps, the last 30 % a line to zero."""
+    """The share of the learning rate: 150 steps of warm-up, then 1, then a line to 0 (30 %)."""
     return min(1.0, (step + 1) / 150, (steps - step) / max(1.0, 0.3 * steps))

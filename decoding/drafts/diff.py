@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from codegen.decoding.drafts.cursor import CursorDrafter
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 
-_HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))? @@")
+_HUNK = re.compile(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+\d+(?:,(\d{1,9}))? @@")
 _SEARCH, _DIVIDER, _REPLACE = "<<<<<<< SEARCH", "=======", ">>>>>>> REPLACE"
 _NEXT = "@@ -"
 _REGION = 200  # lines of the file that are encoded for the cursor

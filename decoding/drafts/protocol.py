@@ -15,6 +15,12 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 
+def common_prefix(one: Sequence[object], other: Sequence[object]) -> int:
+    """The length of the beginning that two sequences share."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
     """A tree of drafted tokens, parents before children; a chain is a tree without forks.

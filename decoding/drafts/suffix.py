@@ -60,28 +60,15 @@ class SuffixDrafter(Drafter):
 
     def draft(self, limit: int) -> Draft:
         """The better of two drafts."""
+        options = (
+            limit, self.factor, 0.0, self.min_probability, self.tree, self.sample, self.min_match,
+        )  # fmt: skip
         tokens, parents, probabilities, score, match = self._own.draft_after(
-            self._sequence,
-            limit,
-            self.factor,
-            0.0,
-            self.min_probability,
-            self.tree,
-            self.sample,
-            self.min_match,
+            self._sequence, *options
         )
         past = self.store.index(self._tenant) if self.store is not None else None
         if past is not None:
-            found = past.draft(
-                self._row[-_CONTEXT:],
-                limit,
-                self.factor,
-                0.0,
-                self.min_probability,
-                self.tree,
-                self.sample,
-                self.min_match,
-            )
+            found = past.draft(self._row[-_CONTEXT:], *options)
             if found[3] > score:
                 tokens, parents, probabilities, _, match = found
         return Draft(tokens, parents, _doubted(parents, probabilities, match))

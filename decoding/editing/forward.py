@@ -98,11 +98,10 @@ def check_agreement(
     kv.slots.position_of = to_tensor(ledger.positions(), model.device)
     half = _CHECKED // 2
     forward(model, kv, ledger, np.arange(half), 1, step)
-    logits = forward(model, kv, ledger, np.arange(half, _CHECKED), 1, step)[-1].float()
-    wanted = model(to_tensor(tokens, model.device)[None], use_cache=False).logits[0, -1].float()
-    rounded = model.dtype not in (torch.float32, torch.float64) or (step and step.quantized)
-    tolerance = 0.1 if rounded else 1e-3
-    if not (logits - wanted).norm() <= tolerance * wanted.norm():
+    logits = forward(model, kv, ledger, np.arange(half, _CHECKED), 1, step)[-1]
+    wanted = model(to_tensor(tokens, model.device)[None], use_cache=False).logits[0, -1]
+    coarse = step is not None and step.quantized
+    if not passes.logits_agree(model, logits, wanted, coarse=coarse):
         if step is not None:
             raise ModelError(
                 f"The pass that was written out for {support.name} computes other logits than the "

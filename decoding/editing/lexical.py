@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from codegen.decoding.drafts.protocol import common_prefix
 from codegen.decoding.rpg.languages import PYTHON, Language, Quote
 
 _CLOSES = {"(": ")", "[": "]", "{": "}"}
@@ -92,8 +93,8 @@ def reads_otherwise(old: str, new: str, language: Language = PYTHON) -> bool:
     """Whether what is behind the edit from ``old`` to ``new`` is now in another string, comment
     or bracket than before.
     """
-    start = _shared(old, new)
-    shared = _shared(old[start:][::-1], new[start:][::-1])
+    start = common_prefix(old, new)
+    shared = common_prefix(old[start:][::-1], new[start:][::-1])
     # At the end of the edit's last line, so that a comment on it does not count.
     line_end = new.find("\n", len(new) - shared)
     if line_end < 0:
@@ -117,12 +118,6 @@ def tail_tokens(ends: Sequence[int], start: int, *, least: int = 16, most: int =
             break
         count += 1
     return min(max(count, least), most, len(ends))
-
-
-def _shared(one: str, other: str) -> int:
-    """The length of the beginning that two texts share."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 @dataclass(frozen=True, slots=True)

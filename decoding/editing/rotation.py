@@ -43,7 +43,7 @@ _TOKENS = 4
 # What a candidate may leave unexplained, as a share of the states' norm; 16-bit types: _ROUGH.
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 _ROUGH = 1e-2
-_BOUND_TO_LENGTH = ("dynamic", "longrope")
+BOUND_TO_LENGTH = ("dynamic", "longrope")  # rope types
 
 Part = Literal["keys", "values"]
 
@@ -104,9 +104,9 @@ def _limit(config: Any) -> tuple[int | None, str]:
     """The most tokens of a sequence, and why."""
     limit = getattr(config, "max_position_embeddings", None)
     reason = f"it holds {limit}"
-    for scaling in _scalings(config):
+    for scaling in rope_settings(config):
         kind = scaling.get("rope_type", scaling.get("type"))
-        if kind not in _BOUND_TO_LENGTH:
+        if kind not in BOUND_TO_LENGTH:
             continue
         original = (
             scaling.get("original_max_position_embeddings")
@@ -119,7 +119,7 @@ def _limit(config: Any) -> tuple[int | None, str]:
     return limit, reason
 
 
-def _scalings(config: Any) -> list[dict[str, Any]]:
+def rope_settings(config: Any) -> list[dict[str, Any]]:
     """The settings of rotary positions: one, or one for each kind of layer."""
     settings = getattr(config, "rope_parameters", None) or {}
     nested = [value for value in settings.values() if isinstance(value, dict)]

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import torch
 from transformers import PreTrainedModel
@@ -90,36 +89,6 @@ class Tree:
         return found
 
 
-class Shape(Protocol):
-    """How a tree grows."""
-
-    @property
-    def depth(self) -> int:
-        """Levels below the root."""
-        ...
-
-    @property
-    def nodes(self) -> int:
-        """Drafted nodes of a whole tree, at most."""
-        ...
-
-    @property
-    def branches(self) -> int:
-        """Children of a node, at most."""
-        ...
-
-    def grow(self, tree: Tree, drawn: Drawn, beam: Beam) -> Beam:
-        """Adds a level.
-
-        Args:
-            tree: gets it.
-            drawn: tokens by the draft's distributions after the n nodes of the last level, each
-                [B, n, k]; k is ``branches``, or the vocabulary if that is smaller.
-            beam: of the last level.
-        """
-        ...
-
-
 @dataclass
 class Beam:
     """The last level's nodes.
@@ -143,7 +112,11 @@ class Beam:
 
 @dataclass(frozen=True)
 class ConstantBranching:
-    """RSD-C: each node of level l gets ``branching[l]`` children."""
+    """RSD-C: each node of level l gets ``branching[l]`` children.
+
+    Both shapes have ``depth``, the levels below the root; ``nodes``, the most drafted nodes of a
+    tree; ``branches``, the most children of a node; and ``grow``, which adds a level to a tree.
+    """
 
     branching: tuple[int, ...]
 
@@ -167,7 +140,17 @@ class ConstantBranching:
         return max(self.branching)
 
     def grow(self, tree: Tree, drawn: Drawn, beam: Beam) -> Beam:
-        """Adds a level; see :class:`Shape`."""
+        """Adds a level.
+
+        Args:
+            tree: gets the level.
+            drawn: tokens drawn after each of the last level's n nodes, [B, n, k]; k is
+                ``branches``, or the vocabulary's size if that is smaller.
+            beam: the last level.
+
+        Returns:
+            The new level.
+        """
         rows, above, most = drawn.tokens.shape
         branch = min(self.branching[len(tree.widths)], most)  # the first of a draw are a draw
         keys, tokens = drawn.keys[..., :branch], drawn.tokens[..., :branch]
@@ -200,8 +183,8 @@ class StochasticBeam:
         return self.width
 
     def grow(self, tree: Tree, drawn: Drawn, beam: Beam) -> Beam:
-        """Adds a level; see :class:`Shape`. Under the condition a node's children stay in order, so
-        none is kept that is not among its first.
+        """Adds a level; see :meth:`ConstantBranching.grow`. A node's children keep their order
+        under the condition, so its first ``width`` children are enough.
         """
         most = drawn.tokens.shape[-1]
         paths = beam.log_probs[..., None] + drawn.log_probs.double()
@@ -217,6 +200,9 @@ class StochasticBeam:
         kept = paths.flatten(1).gather(1, places)
         # Dead paths must not turn into NaN; nothing is read from them.
         return Beam(alive, kept.where(alive, 0.0), keys.where(alive, 0.0))
+
+
+Shape = ConstantBranching | StochasticBeam
 
 
 def largest(log_probs: torch.Tensor, k: int, noise: torch.Tensor | float = 0.0) -> Drawn:

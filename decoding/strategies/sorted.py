@@ -31,12 +31,13 @@ from transformers import PreTrainedModel
 
 from codegen.decoding.cache import KVCache
 from codegen.decoding.device import download
-from codegen.decoding.drafts.protocol import Context, Draft, Drafter
+from codegen.decoding.drafts.protocol import Context, Draft, Drafter, common_prefix
 from codegen.decoding.passes import (
     cache_argument,
     check_architecture,
     check_attention_only,
     layer_masks,
+    logits_agree,
 )
 from codegen.errors import ModelError
 
@@ -175,10 +176,8 @@ class Nested:
         hidden, cache = self.embed(tokens), KVCache(self.layers, _CHECKED)
         for stage in range(len(self.exits)):
             hidden = self.run(stage, hidden, cache, 0)
-        found = self.logits(hidden).float()
-        wanted = model(self.embed(tokens), use_cache=False).logits.float()
-        tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 0.1
-        if not (found - wanted).norm() <= tolerance * wanted.norm():
+        wanted = model(self.embed(tokens), use_cache=False).logits
+        if not logits_agree(model, self.logits(hidden), wanted):
             raise ModelError(
                 f"{type(model).__name__} can't be cut into sub-models: its layers one after another"
                 " do not give its logits (scaled embeddings or logits?)."
@@ -352,7 +351,7 @@ class SortedDrafter(Drafter):
         if not self._row:
             return Draft()
         ladder = self._ladder
-        ladder.cut(min(_common(ladder.tokens, self._row), len(self._row) - 1))
+        ladder.cut(min(common_prefix(ladder.tokens, self._row), len(self._row) - 1))
         ladder.extend(self._row[len(ladder.tokens) :])
         most = min(limit, self.tokens)
         if self.nested.limit is not None:
@@ -385,11 +384,3 @@ class SortedDrafter(Drafter):
             self.tally.accepted[exit_] += 1
         self._draft = []
         self._row += tokens
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Length of the common prefix."""
-    for number, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return number
-    return min(len(one), len(other))

@@ -374,7 +374,7 @@ class RecursiveSpeculation(Strategy):
         return Trees(torch.tensor(tokens), cursors=first)
 
     def _drawn(self, batch: Batch, tree: Tree, log_probs: torch.Tensor) -> Drawn:
-        """Children drawn by log-probabilities [B, n, V] of the draft; the likeliest at temperature 0.
+        """Draws children by the draft's log-probabilities [B, n, V]; at temperature 0 the largest.
 
         On a GPU the kernel makes the noise from the row's seed, the round and the node. So the draw
         depends on nothing else there either, but differs from the draw on a CPU.

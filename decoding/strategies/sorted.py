@@ -9,8 +9,8 @@ sub-model of depth d is the embedding, the first d layers, and the model's own f
 (section 3). A stage is the model's own body with some of its layers and no norm, so everything
 that the architecture does around its layers still happens.
 
-:class:`Ladder` drafts each token at the first exit that is sure of it. Such a token has no states in
-the deeper layers yet; its hidden state waits there. When a later token goes deeper, all waiting
+:class:`Ladder` drafts each token at the first exit that is sure of it. In the deeper layers such a
+token has no states yet; its hidden state waits there. When a later token goes deeper, all waiting
 states go with it, in order and at their own positions. So every layer's states are those of the
 full model, whatever exits were taken (section 3.3), and deeper layers hold shorter prefixes.
 
@@ -73,8 +73,8 @@ def parts_of(model: PreTrainedModel) -> Parts:
     head: Any = model.get_output_embeddings()
     if not isinstance(layers, nn.ModuleList) or norm is None or head is None:
         raise ModelError(
-            f"{type(model).__name__} can't be split into sub-models: unlike Llama, it is not made of "
-            "layers, one norm and a head.",
+            f"{type(model).__name__} can't be split into sub-models: unlike Llama, it is not "
+            "made of layers, one norm and a head.",
             "Use a model of the Llama, Mistral or Qwen family.",
         )
     return Parts(body, layers, norm, head)

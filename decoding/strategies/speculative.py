@@ -193,7 +193,7 @@ class Speculation(Strategy):
         ]
 
     def candidates(self, rows: int) -> int:
-        """How many of the most probable next tokens a drafter wants; 0 if wide passes are costly."""
+        """How many most probable next tokens a drafter wants; 0 if wide passes are costly."""
         if self.planner is not None and not self.planner.is_cheap(rows):
             return 0
         return max((drafter.candidates for drafter in self.drafters), default=0)

@@ -1,6 +1,7 @@
 """Edit drafts: a cursor into the file that is being rewritten.
 
-The draft is the text at the cursor. Where the row and the original diverge, the cursor is set again:
+The draft is the text at the cursor. Where the row and the original diverge, the cursor is set
+again:
 
 - after the first differing token: behind that token, if it is one of the original's next two (a
   token was deleted); at the next line that begins with it, if they diverged at a line's start

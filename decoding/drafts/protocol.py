@@ -125,7 +125,7 @@ class Drafter(Protocol):
         ...
 
     def accept(self, tokens: Sequence[int]) -> None:
-        """Takes the tokens added to the row, whoever drafted them."""
+        """Takes the tokens added to the row, drafted or not."""
         ...
 
     def observe(self, tokens: Sequence[int], successors: Sequence[Sequence[int]]) -> None:

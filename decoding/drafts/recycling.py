@@ -1,8 +1,8 @@
 """Token recycling (Luo et al., ACL 2025): what the target found probable after a token last time.
 
 A table has, for each token, the target's most probable successors when the token was last verified,
-accepted or not. The draft is a tree grown from the table. A node's probability is the product, on its
-path, of how often the next token had its rank. The paper's tree of 80 nodes is fixed; ours is
+accepted or not. The draft is a tree grown from the table. A node's probability is the product, on
+its path, of how often the next token had its rank. The paper's tree of 80 nodes is fixed; ours is
 the most probable tree for the ranks seen in the row, which needs no tuning. The table is a
 dictionary and grows with the tokens seen, not with the vocabulary.
 """

@@ -453,7 +453,10 @@ def _not_understood(words: Sequence[str]) -> Doubt:
     return Doubt("words", f"I did not understand {' and '.join(map(repr, words[:3]))}.")
 
 
-_WEAK = "after before come came belong correspond ever happen occur offered carry keep look live got time full"
+_WEAK = (
+    "after before come came belong correspond ever happen occur offered carry keep look live got "
+    "time full"
+)
 _CONNECTING = frozenset(
     stem(stem(word)) for word in f"{_WEAK} code id method way types work around world".split()
 )

@@ -339,14 +339,12 @@ def _parsed(name: str, text: str) -> PseudoProgram:
 
 
 def _hybrid(model: PseudoModel, parsed: PseudoProgram, call: str, temperature: float) -> HybridRun:
-    from codegen.cogex.hybrid import LeafCall, LeafReader, run_hybrid
+    from codegen.cogex.hybrid import LeafCall, emulated_leaf, run_hybrid
     from codegen.evals.sandbox import Sandbox
-
-    read_leaf = LeafReader(model, temperature)
 
     def request_leaf(leaf: LeafCall) -> Any:
         echo(f"Requesting {str(leaf)[:200]} from the model", err=True)
-        return read_leaf(leaf)
+        return emulated_leaf(model, temperature, leaf)
 
     with Sandbox(workers=1) as sandbox:
         return run_hybrid(parsed, call, sandbox, request_leaf)

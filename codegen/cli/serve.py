@@ -381,6 +381,7 @@ def sandbox(given: SandboxOptions) -> None:
     ):
         service = SandboxService(
             opened,
+            most_limits(given.max_cpu_s, given.max_memory_mib),
             queue=given.queue,
             client_queue=given.client_queue,
             cache_bytes=given.cache_mib << 20,
@@ -388,7 +389,6 @@ def sandbox(given: SandboxOptions) -> None:
         app = make_app(
             service,
             token,
-            most=most_limits(given.max_cpu_s, given.max_memory_mib),
             hosts=given.hosts,
             origins=frozenset(given.origin),
             requests_per_s=given.requests_per_s,

@@ -182,8 +182,7 @@ def ask(
     dialect = given.dialect or schema.database.dialect if schema.database else given.dialect
     if given.llm and parse.abstained:
         return _ask_model(parse, schema, given, server, limits, as_json)
-    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    if parse.doubts and parse.doubts[0].code == "readings" and not as_json and is_terminal:
+    if parse.doubts and parse.doubts[0].code == "readings" and not as_json and _is_terminal():
         parse = _chosen(parse, schema, limits)
     if not as_json:
         echo("\n".join(_lines(parse, dialect, given)))
@@ -212,6 +211,10 @@ def _measured(
         **statement_row(statement),
         "answer": rows_row(rows),
     }
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _chosen(parse: Parse, schema: Schema, limits: StatementLimits) -> Parse:

@@ -48,6 +48,10 @@ from codegen.server.service import ClientLeft, CompletionService, unless_left
 log = logging.getLogger(__name__)
 
 MOST_TOKENS = 100_000
+MOST_VALUES = 100_000
+"""Of the JSON of one request: more would hold up the requests of others while it is read."""
+
+_JSON_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 
 class Refused(InputError):
@@ -251,14 +255,28 @@ def check_model(name: str, model: Source) -> None:
         )  # fmt: skip
 
 
+async def read_body(request: Request) -> bytes:
+    """The request's body.
+
+    Raises:
+        Refused: if it is JSON of more than :data:`MOST_VALUES` values.
+    """
+    body = await request.body()
+    if len(body) > MOST_VALUES:
+        marks = _JSON_TEXT.sub(b"", body)
+        if sum(map(marks.count, (b",", b"[", b"{"))) > MOST_VALUES:
+            raise Refused(f"The request holds more than {MOST_VALUES} values.", status=413)
+    return body
+
+
 async def read_object(request: Request) -> dict[str, Any]:
     """The request's JSON object.
 
     Raises:
-        Refused: if the body is not a JSON object.
+        Refused: if the body is not a JSON object, or too large.
     """
     try:
-        body = json.loads(await request.body())
+        body = json.loads(await read_body(request))
     except (ValueError, RecursionError):
         raise Refused("The request is not valid JSON.") from None
     if not isinstance(body, dict):

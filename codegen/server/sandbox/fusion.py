@@ -34,12 +34,13 @@ from codegen.evals.sandbox import Limits, Outcome, Script
 from codegen.evals.sandbox.languages import find
 from codegen.paths import inner_path
 from codegen.server.guard import client_name
-from codegen.server.http.wire import Refused
+from codegen.server.http.wire import Refused, read_body
 from codegen.server.sandbox.service import SandboxFault, SandboxService
 from codegen.server.sandbox.wire import Handler, defaults, known_language
 
 _OUTPUT_BYTES = 1 << 20
 _SHOWN_INPUT = 1000
+_MOST_TOLD = 20  # mistakes of one request
 _LEAST_CPU_S, _LEAST_MEMORY_MIB = 0.05, 128
 _SKIPPED = "IGNORE_THIS_FILE"  # SandboxFusion leaves out files with this in their name
 
@@ -64,9 +65,9 @@ class Body(BaseModel):
             _Wrong: with what FastAPI would say.
         """
         try:
-            return cls.model_validate_json(await request.body())
+            return cls.model_validate_json(await read_body(request))
         except ValidationError as error:
-            raise _Wrong(*map(_entry, error.errors(include_url=False))) from None
+            raise _Wrong(*map(_entry, error.errors(include_url=False)[:_MOST_TOLD])) from None
 
 
 def _entry(given: Any) -> dict[str, Any]:

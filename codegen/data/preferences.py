@@ -81,9 +81,9 @@ class ScoredRun:
 
     Other samples are inputs of their own, left out with a reason: the status is not one of
     ``rejected`` (``sample_timeout``), the sample was cut off (``sample_cut``), equals an earlier
-    one except for layout and names (``sample_duplicate``), equals one with the other verdict, so that
-    chance decided (``sample_contradictory``), is the third or later that differs from others in
-    names, numbers and texts only (``sample_alike``), or is another one without a program
+    one except for layout and names (``sample_duplicate``), equals one with the other verdict, so
+    that chance decided (``sample_contradictory``), is the third or later that differs from others
+    in names, numbers and texts only (``sample_alike``), or is another one without a program
     (``sample_trivial``).
 
     Attributes:

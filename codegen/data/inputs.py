@@ -64,7 +64,7 @@ class Inputs:
         self.shard = shard or Shard()
         self.digest = ""
         self.examples = 0
-        self.seen = _SeenIds(seen_path)
+        self.seen = _seen_ids(seen_path)
 
     def __iter__(self) -> Iterator[Item]:
         for number, item in enumerate(self._all()):
@@ -80,7 +80,7 @@ class Inputs:
                 yield item
                 continue
             self.examples += 1
-            if self.seen.add(item.id):
+            if self._is_new(item.id):
                 yield item
             else:
                 yield Rejected(item.id, "duplicate_id", "an earlier input has this id", "skipped")
@@ -98,27 +98,23 @@ class Inputs:
         """Forgets the ids."""
         self.seen.close()
 
-
-class _SeenIds:
-    """A set of ids on disk, so that memory stays flat. It is rebuilt when a run is resumed."""
-
-    def __init__(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
-        self.connection = sqlite3.connect(path, isolation_level=None)
-        # Never committed or recovered, so without journal and syncs.
-        for statement in (
-            "PRAGMA journal_mode = OFF",
-            "PRAGMA synchronous = OFF",
-            "CREATE TABLE seen (id BLOB PRIMARY KEY) WITHOUT ROWID",
-            "BEGIN",
-        ):
-            self.connection.execute(statement)
-
-    def add(self, id_: str) -> bool:
-        """Adds an id; False if it was there."""
+    def _is_new(self, id_: str) -> bool:
+        """Whether an id comes for the first time."""
         key = hashlib.blake2b(id_.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         statement = "INSERT OR IGNORE INTO seen VALUES (?)"
-        return self.connection.execute(statement, (key,)).rowcount == 1
+        return self.seen.execute(statement, (key,)).rowcount == 1
 
-    def close(self) -> None:
-        self.connection.close()
+
+def _seen_ids(path: Path) -> sqlite3.Connection:
+    """A set of ids on disk, so that memory stays flat. It is rebuilt when a run is resumed."""
+    path.unlink(missing_ok=True)
+    connection = sqlite3.connect(path, isolation_level=None)
+    # Never committed or recovered, so without journal and syncs.
+    for statement in (
+        "PRAGMA journal_mode = OFF",
+        "PRAGMA synchronous = OFF",
+        "CREATE TABLE seen (id BLOB PRIMARY KEY) WITHOUT ROWID",
+        "BEGIN",
+    ):
+        connection.execute(statement)
+    return connection

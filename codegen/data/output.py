@@ -217,11 +217,9 @@ class Output:
         self._index.rollback_to(self.state.position)
 
     def write(self, results: Sequence[Result], digest: str) -> None:
-        """Appends the outcomes of some inputs, in order, and counts them; skips duplicates.
+        """Appends the outcomes of inputs, in order, and counts them; skips duplicates.
 
-        Args:
-            results: one for each input.
-            digest: the hash of all inputs up to the last of them.
+        ``digest`` is the hash of all inputs up to the last of them.
         """
         first = self.state.position
         unique = [self._unless_duplicate(first + n, result) for n, result in enumerate(results)]

@@ -256,25 +256,22 @@ def _trajectory_page(text: TrainingText, number: int, rows: int) -> Table:
     trajectory, decode = trajectories.open_text(text)
     step = trajectories.steps(trajectory)[number]
     lines = trajectories.render(step, trajectory, decode).split("\n", allow_blank=True)
-    page = Table(
-        title=Text(f"{visible(text.id)}   {trajectories.title(step, trajectory)}"),
-        caption="← → step   n p record   q quit",
-        expand=True,
-    )
+    page = _titled(text, trajectories.title(step, trajectory), "step")
     page.add_column("program, and the right action", no_wrap=True)
     page.add_row(Text("\n").join(lines[-rows:]))
     return page
+
+
+def _titled(text: TrainingText, title: str, step: str) -> Table:
+    caption = f"← → {step}   n p record   q quit"
+    return Table(title=Text(f"{visible(text.id)}   {title}"), caption=caption, expand=True)
 
 
 def _edit_page(text: TrainingText, number: int, rows: int) -> Table:
     """The state, scrolled to the added lines, and the diff beside it."""
     sequence = steps(text)
     step = sequence[number] if sequence else None
-    page = Table(
-        title=Text(f"{visible(text.id)}   {step_name(text, number, len(sequence))}"),
-        caption="← → edit   n p record   q quit",
-        expand=True,
-    )
+    page = _titled(text, step_name(text, number, len(sequence)), "edit")
     page.add_column("program", ratio=1, no_wrap=True)
     page.add_column("edit", ratio=1, no_wrap=True)
     if step is None:

@@ -88,13 +88,9 @@ class FileIndex:
         return pages * size
 
     def put(self, path: str, text: str, family: str, defined: Sequence[Definition]) -> None:
-        """Adds a file, or replaces it.
+        """Adds or replaces a file with its text, which has no secrets, and its definitions.
 
-        Args:
-            path: the file's path.
-            text: its text, without secrets.
-            family: its language's family; searches find the same family only.
-            defined: its definitions.
+        Searches find files of the same ``family`` of languages.
         """
         self.remove(path)
         pieces = list(enumerate(_pieces(split_lines(text)), self._next))

@@ -66,11 +66,9 @@ class Malformed:
 
 
 def read_message(stream: BinaryIO, most: int) -> bytes | Malformed | None:
-    """The next message's body; None at the end of the stream.
+    """The next message's body; None at the end of the blocking stream.
 
-    Args:
-        stream: blocking.
-        most: largest body, in bytes; longer ones are read and discarded.
+    A body of more than ``most`` bytes is read and discarded.
     """
     length: int | None = None
     for _ in range(_HEADERS):

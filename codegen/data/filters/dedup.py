@@ -352,13 +352,7 @@ class DedupIndex:
         self._kept = SignatureTable.open(path, dedup)
 
     def add(self, position: int, id_: str, signature: Signature) -> Rejected | None:
-        """Adds an example, or returns its rejection as a duplicate.
-
-        Args:
-            position: position of the input, greater than those added before.
-            id_: the example's id.
-            signature: the example's signature.
-        """
+        """Adds an example at a position after earlier ones, or returns its rejection."""
         if self._reference and (found := self._reference.find(signature)):
             return _rejected(id_, found, "_of_reference")
         if found := self._kept.find(signature):

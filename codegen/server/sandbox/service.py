@@ -131,12 +131,9 @@ class SandboxService:
         raise Overloaded(message, after_s=after_s)
 
     async def outcome(self, client: str, job: Job | Script, key: str = "") -> tuple[Outcome, bool]:
-        """The outcome of one job, and whether it was kept from an equal one.
+        """The outcome of an admitted job, and whether an equal job had it.
 
-        Args:
-            client: whose line it waits in; :meth:`admit` was called for it.
-            job: the job.
-            key: a hash of all that decides the outcome; empty runs it in any case.
+        ``key`` is a hash of everything that decides the outcome; "" runs the job in any case.
 
         Raises:
             SandboxFault: if the sandbox failed. Unavailable: if the server stops before it runs.
@@ -168,12 +165,7 @@ class SandboxService:
     async def outcomes(
         self, client: str, jobs: Sequence[tuple[Job | Script, str]]
     ) -> AsyncGenerator[tuple[int, Outcome | Unavailable, bool], None]:
-        """The outcomes of several jobs as they are done, each with its place.
-
-        Args:
-            client: as for :meth:`outcome`.
-            jobs: each with its key.
-        """
+        """The outcomes of several jobs with their keys, as they are done, each with its place."""
 
         async def one(place: int) -> tuple[int, Outcome | Unavailable, bool]:
             try:

@@ -52,6 +52,7 @@ _ASSETS = Path(__file__).parent / "assets"
 _A_PAGE = 50  # rows
 _MOST_LINES = 2000  # of a text that is compared
 _LONGEST_SEARCH = 300
+_LARGEST = 1e15  # of a number in a curve
 _FACET = "f."  # in front of a facet's name in an address
 _HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
@@ -478,8 +479,9 @@ def _points(source: Source) -> Iterator[tuple[str, str, list[tuple[float, float]
 
 
 def _is_point(point: Any) -> bool:
+    """Whether a decoded value is two finite numbers."""
     return isinstance(point, list) and len(point) == 2 and all(
-        type(number) in (int, float) for number in point
+        type(number) in (int, float) and abs(number) < _LARGEST for number in point
     )  # fmt: skip
 
 

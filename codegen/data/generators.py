@@ -193,7 +193,7 @@ def _checked(name: str, kind: object, options: Mapping[str, object]) -> dict[str
         try:
             adapter = TypeAdapter(types[key], config=ConfigDict(arbitrary_types_allowed=True))
             checked[key] = adapter.validate_python(value)
-        except PydanticUserError:  # a type that has a configuration of its own
+        except PydanticUserError:  # a type with its own configuration
             checked[key] = value
         except ValidationError as error:
             reason = error.errors()[0]["msg"]

@@ -493,10 +493,10 @@ async def _load(session: Session, load: Callable[[], CompletionEngine]) -> None:
 
     def show(status: Status) -> None:
         with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(session.report, status.kind, status.message)
+            loop.call_soon_threadsafe(session.report, status.kind, status.message, status.busy)
 
     model.on_status = show
-    session.report(model.status.kind, model.status.message)
+    session.report(model.status.kind, model.status.message, model.status.busy)
 
 
 def _read_in_thread(

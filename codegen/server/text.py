@@ -73,8 +73,8 @@ class Open:
         brackets: the open ones, outermost first.
         quote: of the string or template that the text ends in, empty outside of one.
         comment: whether the text ends in a comment.
-        statement: where the line begins on which the last statement does: the last line start
-            outside of strings and of brackets, but for the braces of blocks.
+        statement: start of the last statement's line: the last line start
+            outside of strings and of brackets other than the braces of blocks.
         extra: positions of closing brackets that close nothing.
     """
 

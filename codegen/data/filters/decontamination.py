@@ -49,7 +49,7 @@ class Match:
     """Why an example is contaminated.
 
     Attributes:
-        kind: ``exact`` text, ``syntax`` (equal but for names and layout) or ``ngram``.
+        kind: ``exact`` text, ``syntax`` (equal except for names and layout) or ``ngram``.
         part: the part of the problem that was found: ``prompt``, ``solution`` or ``tests``.
         score: share of the part's n-grams in the example; 1.0 for the other kinds.
         set: the reference set.

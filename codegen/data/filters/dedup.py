@@ -321,7 +321,7 @@ class SignatureTable:
         self.connection.execute("BEGIN")
 
     def close(self) -> None:
-        """Closes the file, without what was not committed."""
+        """Closes the file; uncommitted entries are lost."""
         self.connection.close()
 
 
@@ -370,7 +370,7 @@ class DedupIndex:
         self._kept.commit()
 
     def close(self) -> None:
-        """Closes the files, without what was not committed."""
+        """Closes the files; uncommitted examples are lost."""
         self._kept.close()
         if self._reference:
             self._reference.close()

@@ -139,7 +139,7 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 MAX_CHARACTERS = 1_000_000
 """A longer program is not parsed: its tree would take a gigabyte."""
 
-_MAX_VISITS = 300_000  # of nodes: those of functions in functions are visited once for each
+_MAX_VISITS = 300_000  # of nodes; nodes of nested functions are visited several times
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SKIPPED_FIELDS = frozenset({"ctx", "type_comment", "kind", "annotation", "returns"})

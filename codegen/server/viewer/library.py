@@ -18,8 +18,8 @@ from codegen.records import Sample, from_dict
 from codegen.server.viewer.records import as_value
 from codegen.server.viewer.tables import Table
 
-_FRESH_S = 2.0  # the list of runs is made again after so long,
-_SHARE = 20  # and not before as many times what it took
+_FRESH_S = 2.0  # the list of runs is made again after this time,
+_SHARE = 20  # but not before this many times its own duration
 
 
 @dataclass(slots=True)

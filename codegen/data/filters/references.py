@@ -1,11 +1,11 @@
-"""Reference sets: the problems that training data must not hold.
+"""Reference sets: the problems that training data must not contain.
 
 ``humaneval``; ``mbpp`` (all 974 problems, from the hub); ``hub:org/name[:config][:split]``; or a
 ``.jsonl``, ``.json`` (a list, or an object of rows by id), either gzipped, or a ``.parquet`` file.
-The columns are known by the names that published sets give them; see ``COLUMNS``.
+Columns are recognized by their names in published sets; see ``COLUMNS``.
 
-A reference set is read whole, and a damaged row ends the run: a problem that isn't read can't be
-kept out.
+A reference set is read whole, and a damaged row ends the run, because a problem that isn't read
+can't be kept out.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "solution": ("canonical_solution", "code", "solution", "solutions", "program", "reference"),
     "tests": ("test", "tests", "test_list", "challenge_test_list", "test_code", "assertion"),
 }
-"""What a column holds, by its name (case doesn't count). HumanEval, MBPP, their Plus versions,
-BigCodeBench, LiveCodeBench, DS-1000 and this toolkit's own files are read with these."""
+"""Names of columns by content, in any case. They cover HumanEval, MBPP, their Plus versions,
+BigCodeBench, LiveCodeBench, DS-1000 and this toolkit's files."""
 
 _REMEDY = (
     "A reference set is humaneval, mbpp, hub:org/name[:config][:split], or a .jsonl, .json or "

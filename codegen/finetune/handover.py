@@ -1,7 +1,7 @@
-"""What the objectives that TRL trains have in common: its configuration, and a run of its trainer.
+"""The shared part of the objectives that TRL trains: its configuration, and a run of its trainer.
 
-TRL's trainers are transformers' Trainer, so a recipe's settings, checkpoints, curves and the saved
-model are the same as for texts; what is TRL's own is given in the recipe under ``trl``.
+TRL's trainers are transformers' Trainer, so settings, checkpoints, curves and the saved model are
+the same as for texts; the recipe's ``trl`` holds settings that only TRL has.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def trl_config(
         kind: the class.
         recipe: its general settings are carried over.
         loaded: the model that is trained.
-        own: what the recipe's section for this objective decides.
+        own: settings from the recipe's section for this objective.
         given: the section's ``trl``, settings by TRL's names.
 
     Raises:
@@ -68,7 +68,7 @@ def trl_config(
         "gradient_checkpointing": recipe.gradient_checkpointing,
         **own,
     }
-    # TRL reads transformers' old names, at every sample.
+    # TRL reads transformers' old names at every sample.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
     known = [field.name for field in dataclasses.fields(kind) if field.init]
     for name in given:

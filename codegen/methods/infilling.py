@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from codegen.errors import ConfigError, SkippedExample
+from codegen.errors import ConfigError, SkippedExample, require_known
 from codegen.evals.tasks.styles import STYLES
 from codegen.python_syntax import UNPARSABLE, characters, first_line, parse, with_newlines
 from codegen.records import Example, Segment, TrainingText
@@ -65,16 +65,10 @@ class Infilling:
 
     def __post_init__(self) -> None:
         known = [name for name, style in STYLES.items() if style.ask == "infill"]
-        if self.style not in known:
-            raise ConfigError(
-                f"There is no infilling style {self.style!r}.", f"There are: {', '.join(known)}."
-            )
-        if unknown := [kind for kind in self.kinds if kind not in KINDS]:
-            raise ConfigError(
-                f"There is no kind of span {unknown[0]!r}.", f"Choose from: {', '.join(KINDS)}."
-            )
-        if self.loss not in ("middle", "all"):
-            raise ConfigError(f"loss is {self.loss!r}.", "Choose middle or all.")
+        require_known("infilling style", self.style, known)
+        for kind in self.kinds:
+            require_known("kind of span", kind, KINDS)
+        require_known("loss", self.loss, ("middle", "all"))
         if not 0 <= self.rate <= 1:
             raise ConfigError(f"rate is {self.rate}; it must be from 0 to 1.")
         if self.sequences < 1:

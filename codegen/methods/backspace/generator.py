@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from codegen.errors import ConfigError, ModelError
+from codegen.errors import ConfigError, ModelError, require_known
 from codegen.methods.backspace.actions import Noised, add_noise, to_meta
 from codegen.methods.backspace.noise import NOISES, Noise
 from codegen.methods.backspace.tokens import Codec, Format, Target, UnsuitableExample, load_codec
@@ -51,12 +51,10 @@ class Backspace:
             if getattr(self, option) < least:
                 value = getattr(self, option)
                 raise ConfigError(f"{option} is {value}; it must be at least {least}.")
-        if self.format not in ("plain", "chat"):
-            raise ConfigError(f"There is no format {self.format!r}.", "Choose plain or chat.")
+        require_known("format", self.format, ("plain", "chat"))
         kinds = self._kinds
-        if unknown := [kind for kind in kinds if kind not in NOISES]:
-            remedy = f"Choose from: {', '.join(NOISES)}; several separated by commas."
-            raise ConfigError(f"There is no noise {unknown[0]!r}.", remedy)
+        for kind in kinds:
+            require_known("noise", kind, NOISES)
         if len(set(kinds)) < len(kinds):
             raise ConfigError(f"noise is {self.noise!r}; it names one kind twice.")
 

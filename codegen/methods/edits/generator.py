@@ -20,7 +20,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from codegen.errors import CodegenError, ConfigError, InputError, SkippedExample
+from codegen.errors import (
+    CodegenError,
+    ConfigError,
+    InputError,
+    SkippedExample,
+    require_known,
+)
 from codegen.lintseq.verify import check_ruff
 from codegen.lintseq.verify.checks import new_findings
 from codegen.methods.edits.formats import FORMATS, Unwritable, find_format, window_lines
@@ -114,10 +120,8 @@ class Edits:
 
     def __post_init__(self) -> None:
         find_format(self.format)
-        if unknown := [kind for kind in self._kinds if kind not in REFACTORINGS]:
-            raise ConfigError(
-                f"Unknown refactoring {unknown[0]!r}.", f"There are: {', '.join(REFACTORINGS)}."
-            )
+        for kind in self._kinds:
+            require_known("refactoring", kind, REFACTORINGS)
         for name in ("moments", "refactorings", "above", "below", "history"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0.")

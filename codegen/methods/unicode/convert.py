@@ -15,9 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from codegen.errors import ConfigError
-from codegen.methods.unicode.errors import UniCodeSyntaxError, UnsupportedProgram
-from codegen.methods.unicode.lexer import location, writes_lower_case
+from codegen.errors import ConfigError, SkippedExample
+from codegen.methods.unicode.lexer import UniCodeSyntaxError, location, writes_lower_case
 from codegen.methods.unicode.parse_statements import Parser
 from codegen.methods.unicode.print_python import PythonPrinter
 from codegen.methods.unicode.source import Comment, Facts, drop_annotations, gather, read_comments
@@ -26,6 +25,14 @@ from codegen.methods.unicode.write_statements import StatementWriter
 from codegen.python_syntax import TOO_DEEP, parse_example, with_newlines
 
 Annotations = Literal["needed", "all"]
+
+
+class UnsupportedProgram(SkippedExample):
+    """A program cannot be written as UniCode; the reason is ``syntax_error``, ``newer_python``,
+    ``null_bytes``, ``not_unicode``, ``too_deep`` or ``not_python``.
+    """
+
+    subject = "The program can't be written as UniCode"
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,7 @@ def test_examples_that_do_not_fit(program: str, reason: str, options: dict[str, 
 
 def test_mistakes_are_named() -> None:
     for options, message in (
-        ({"style": "chat"}, "no infilling style 'chat'.*fim-qwen"),
+        ({"style": "chat"}, "infilling style 'chat'.*fim-qwen"),
         ({"spans": "line,word"}, "kind of span 'word'"),
         ({"loss": "suffix"}, "middle or all"),
         ({"rate": 1.5}, "rate is 1.5"),

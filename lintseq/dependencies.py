@@ -439,8 +439,10 @@ class _Rules:
                 own = {b for b in bindings if self.units.contains(scope.unit, b)}
                 for binding in own:
                     self.edge(unit, binding)
-                if kind == "nonlocal":
-                    self.any_of((b for b in bindings if b not in own), unit)
+                if kind == "nonlocal":  # a function that declares the name too binds nothing
+                    declaring = [s.unit for s in scopes if name in s.declared]
+                    inner = {b for s in declaring for b in bindings if self.units.contains(s, b)}
+                    self.any_of((b for b in bindings if b not in inner), unit)
         if scopes:
             for use in self.facts.uses:
                 declared = outside_comprehensions(use.scope).declared

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 import random
-import warnings
 import textwrap
+import warnings
 from pathlib import Path
 from typing import Any
 

@@ -223,7 +223,7 @@ class StepDataset:
         share: RowShare | None = None,
     ) -> None:
         self.examples, self.plan, self.pad = examples, plan, pad
-        self.outline = Outline(examples)
+        self.outline = Outline.of(examples)
         self.successors = successors
         self.attention: Attention = attention
         self.share, size = share, share.size if share else 1

@@ -62,7 +62,7 @@ class EncodedTexts:
 
     def counts(self) -> dict[str, Any]:
         """Examples, tokens and mask coverage, for the log and the report."""
-        outline = Outline(self.examples)
+        outline = Outline.of(self.examples)
         tokens, trained = int(outline.lengths.sum()), int(outline.trained.sum())
         return {
             "examples": len(self.examples),
@@ -239,7 +239,7 @@ def _encoded(
         )
         _require_examples(evaluated, recipe.evaluation_sources)
         counts["held_out"] = evaluated.counts()
-    longest = int(Outline(examples).trained.max()) if recipe.model == NEW else 0
+    longest = int(Outline.of(examples).trained.max()) if recipe.model == NEW else 0
     return Dataset(
         tokenizer,
         None,

@@ -441,7 +441,7 @@ def _train(
 
 def _tokens(dataset: Dataset, plan: StepPlan, first: int, last: int) -> tuple[int, int]:
     """Tokens without padding and trained actions of the steps from ``first`` to ``last``."""
-    outline = Outline(dataset.examples)
+    outline = Outline.of(dataset.examples)
     seen = [plan.numbers(step) for step in range(first, last)]
     tokens = sum(int(outline.lengths[numbers].sum()) for numbers in seen)
     return tokens, sum(int(outline.trained[numbers].sum()) for numbers in seen)

@@ -233,7 +233,7 @@ class OwnSamples:
         self.settings, self.eos, self.seed = settings, eos, seed
         self.backspace = -1 if backspace is None else backspace
         self.examples = examples
-        self.max_new_tokens = settings.max_new_tokens or int(Outline(examples).trained.max())
+        self.max_new_tokens = settings.max_new_tokens or int(Outline.of(examples).trained.max())
         self._kept: deque[tuple[list[int], list[int]]] = deque(maxlen=settings.buffer)
 
     def refresh(self, model: Any, step: int) -> None:

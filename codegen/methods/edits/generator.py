@@ -174,7 +174,7 @@ class Edits:
     def _read(self, example: Example) -> tuple[str, _Change | None]:
         """The text to refactor, and the change if there is one."""
         meta = example.meta
-        path = str(meta.get("path") or _file_name(example))
+        path = _path_of(example)
         _require(
             self.licenses == "any" or example.license in self.licenses.split(","),
             "license",
@@ -213,7 +213,6 @@ class Edits:
             program = Program(text)
         except UNPARSABLE:
             return found
-        path = str(example.meta.get("path") or _file_name(example))
         drawn = random.Random(seed)
         kinds = self._kinds or list(REFACTORINGS)
         drawn.shuffle(kinds)
@@ -222,7 +221,9 @@ class Edits:
                 break
             if made := refactored(program, kind, drawn):
                 lines, hunks = made
-                found.append(_Refactoring(kind, Session(path, tuple(lines), tuple(hunks))))
+                found.append(
+                    _Refactoring(kind, Session(_path_of(example), tuple(lines), tuple(hunks)))
+                )
         return found
 
     def _sound(self, refactorings: Sequence[_Refactoring]) -> set[int]:
@@ -318,8 +319,9 @@ class Edits:
         return TrainingText(edit.id, example.id, self.name, segments, meta)
 
 
-def _file_name(example: Example) -> str:
-    return {"python": "main.py"}.get(example.language, f"main.{example.language}")
+def _path_of(example: Example) -> str:
+    suffix = "py" if example.language == "python" else example.language
+    return str(example.meta.get("path") or f"main.{suffix}")
 
 
 def _require(holds: object, reason: str, detail: str) -> None:

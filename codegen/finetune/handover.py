@@ -82,16 +82,16 @@ def trl_config(
                 f"{section}.{name} is not a setting of TRL's {kind.__name__}.",
                 hint or f"help(trl.{kind.__name__}) lists them.",
             )
-    with _refusals(kind.__name__):
+    with _refusals(kind.__name__, ValueError, TypeError):
         return kind(**decided, **given)
 
 
 @contextlib.contextmanager
-def _refusals(name: str) -> Iterator[None]:
-    """Reports settings that a class of TRL refuses, such as ones that do not go together."""
+def _refusals(name: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Reports these errors of a class of TRL as settings that it refuses."""
     try:
         yield
-    except (ValueError, TypeError) as error:
+    except kinds as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"TRL's {name} refuses these settings: {reason}") from None
 
@@ -142,7 +142,7 @@ def make_trl_trainer(
                 "Choose another optimizer, or method: full.",
             )
         optimizer = muon_and_adamw(loaded.model, recipe)
-    with _refusals(kind.__base__.__name__):
+    with _refusals(kind.__base__.__name__, ValueError):
         return kind(
             **own,
             model=loaded.model,

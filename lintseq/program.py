@@ -15,7 +15,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from codegen.errors import require_known
 from codegen.lintseq.dependencies import Graph, dependencies
@@ -26,7 +26,7 @@ from codegen.lintseq.units import cut
 from codegen.python_syntax import TOO_DEEP, parse_example, with_newlines
 
 Granularity = Literal["line", "statement"]
-GRANULARITIES: tuple[Granularity, ...] = ("line", "statement")
+GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,8 +113,10 @@ class Infilling:
                 break
         else:
             raise Unsuitable("no_span", f"the program has no {' or '.join(self.kinds)}.")
-        asked, middle = self._parts(program, span)
-        segments = (Segment(asked, self.loss == "all"), Segment(middle, True))
+        style = STYLES[self.style]
+        prompt = style.render(prefix=program[: span.start], suffix=program[span.end :])
+        middle = program[span.start : span.end]
+        segments = (Segment(prompt, self.loss == "all"), Segment(middle, True))
         meta = {
             "kind": kind,
             "span": list(span),
@@ -122,10 +124,6 @@ class Infilling:
             "special_tokens": self.sentinels,
         }
         return self._record(example, number, segments, meta)
-
-    def _parts(self, program: str, span: Span) -> tuple[str, str]:
-        asked = STYLES[self.style].render(prefix=program[: span.start], suffix=program[span.end :])
-        return asked, program[span.start : span.end]
 
     def _record(
         self, example: Example, number: int, segments: tuple[Segment, ...], meta: dict[str, object]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -90,7 +91,10 @@ class Backspace:
             results = [self._noised(codec, target, noises, random.Random(seed)) for seed in seeds]
         except ModelError as error:
             raise ConfigError(error.message, error.remedy) from error
-        fitting = [(k, found) for k, found in enumerate(results) if self._fits(found)]
+        most = self.max_tokens or math.inf
+        fitting = [
+            (k, found) for k, found in enumerate(results) if len(found.trajectory.actions) <= most
+        ]
         if not fitting:
             detail = f"{len(results[0].trajectory.actions)} actions, over {self.max_tokens}."
             raise UnsuitableExample("too_long", detail)
@@ -120,9 +124,6 @@ class Backspace:
             detail = "the actions do not replay to the program."
             raise UnsuitableExample("replay_mismatch", detail)
         return noised
-
-    def _fits(self, noised: Noised) -> bool:
-        return not self.max_tokens or len(noised.trajectory.actions) <= self.max_tokens
 
     def _text(
         self,

@@ -19,7 +19,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from codegen.errors import CodegenError, ConfigError, require_known
 from codegen.generation.plans import Conversation, ModelClient, Plan, Unusable, run_plans
@@ -45,7 +45,7 @@ from codegen.methods.unicode.words import STYLES, Style, choose_style
 from codegen.records import Example, TrainingText
 
 Mode = Literal["ast", "llm", "hybrid"]
-MODES: tuple[Mode, ...] = ("ast", "llm", "hybrid")
+MODES: tuple[Mode, ...] = get_args(Mode)
 MIX = "mix"
 
 

@@ -86,7 +86,6 @@ def estimate(recipe: Recipe, flops_per_s: float = 0.0) -> Needs:
     """Estimates a run from its data and the configuration of its model; loads no weights.
 
     Args:
-        recipe: the settings.
         flops_per_s: speed of the machine; 0 if unknown.
 
     Raises:

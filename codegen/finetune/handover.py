@@ -52,9 +52,7 @@ def trl_config(
     """A configuration of TRL, such as ``GRPOConfig``, of a recipe.
 
     Args:
-        kind: the class.
         recipe: its general settings are carried over.
-        loaded: the model that is trained.
         own: settings from the recipe's section for this objective.
         given: the section's ``trl``, settings by TRL's names.
 
@@ -124,9 +122,6 @@ def make_trl_trainer(
     """A trainer of TRL for the recipe's model, adapter and optimizer.
 
     Args:
-        kind: the class.
-        loaded: the model that is trained.
-        recipe: the settings.
         arguments: from :func:`trl_config`.
         own: what only this class takes.
 
@@ -168,9 +163,7 @@ def train_with(
 
     Args:
         trainer: before its first step.
-        loaded: the model, as it was loaded.
         recipe, output: of the run; the recipe's ``steps`` are set.
-        counts: for the result.
         value: the logged value that ``on_step`` gets.
         on_step, say: see :func:`codegen.finetune.run.train`.
     """

@@ -37,8 +37,6 @@ class TaskScores:
 
     Args:
         recipe: its ``evaluation`` names the task.
-        loaded: the model with its tokenizer.
-        output: of the run.
 
     Raises:
         InputError, ConfigError: for an unknown task, or one that the format cannot prompt.

@@ -48,9 +48,7 @@ class InfillingSteps(StepDataset):
     Args:
         model: corrupts and collates the examples.
         examples, plan, rank, world: see :class:`~codegen.finetune.batches.StepDataset`.
-        draws: per example.
         rows: draws per micro-batch.
-        seed: of the draws.
     """
 
     def __init__(

@@ -138,7 +138,6 @@ def trainable_of(model: Any, recipe: Recipe, tokens: Sequence[int] = ()) -> Any:
 
     Args:
         model: changed in place.
-        recipe: the settings.
         tokens: ids whose embeddings an adapter trains too.
 
     Raises:

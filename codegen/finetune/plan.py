@@ -237,8 +237,6 @@ def make_curriculum(
     Args:
         examples: pieces of texts (mode ``decompose``), or whole ones (``bucket``).
         curriculum: lengths, odds and cycles.
-        steps: of the optimizer.
-        seed: of the order.
     """
     finer = curriculum.finer and curriculum.mode == "bucket"
     outline = Outline.of(examples)
@@ -269,7 +267,6 @@ def grid(least: int, most: int, *, finer: bool = False) -> list[int]:
     """Lengths least, 2 least, ... up to the first that is ``most`` or more.
 
     Args:
-        least: the smallest.
         most: the longest example.
         finer: add 1.5 times each, so that at most a third of a row is padding.
     """
@@ -316,7 +313,6 @@ def draw_order(
             the same for equal counts. ``deterministic``: as in OLMo-core's data loader, each cycle
             has as many parts as there are lengths; the share of length i in part p halves with the
             distance of p from i, shuffled.
-        rng: decides the draws.
     """
     order: list[int] = []
     for left in _split(counts, cycles):

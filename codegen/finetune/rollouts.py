@@ -89,10 +89,6 @@ class Rollouts:
     """Takes completions as they are drawn, and is the reward function of a trainer.
 
     Args:
-        judge: judges them.
-        journal: ``rollouts.jsonl``.
-        recipe: of the run.
-        tokenizer: of the model.
         requests: problem -> the model's prompt.
         style: the prompt style, which also reads the answers.
     """

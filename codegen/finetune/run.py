@@ -118,7 +118,6 @@ def train(
     """Trains by the recipe, resumes an interrupted run, or returns the result of a finished one.
 
     Args:
-        recipe: the settings.
         on_step: called after each optimizer step with (step, steps, loss).
         on_message: called with notes for the user, such as dropped texts or the step it resumes at.
 
@@ -498,7 +497,6 @@ def result_of(
 
     Args:
         trainer: after the last step.
-        recipe, counts: see :class:`TrainingResult`.
         seconds: training time of this process.
         tokens, trained: tokens and trained actions in that time.
     """

@@ -115,9 +115,7 @@ def sequence_match(
     """Discounted negative log-likelihood and penalty of each action; see :func:`terms`.
 
     Args:
-        model: the model.
         batch: made with ``successors``.
-        settings: of the loss.
         backspace: id of the backspace, which is illegal where only the prompt is left.
     """
     logits = model(**batch.inputs, use_cache=False).logits  # [B, C, V]
@@ -145,8 +143,6 @@ class SequenceMatchLoss(Likelihood):
     """The loss of a run: alpha rises from 0 to its value during the first ``ramp`` of the steps.
 
     Args:
-        settings: of the recipe.
-        steps: of the run.
         backspace: id of the backspace token, or None.
         own: the model's own samples to learn from, or None.
     """
@@ -219,7 +215,6 @@ class OwnSamples:
         examples: their prompts are completed; by default their lengths bound the samples'.
         eos: ids that end a completion.
         backspace: id of the backspace token, or None.
-        seed: of all choices.
     """
 
     def __init__(

@@ -52,8 +52,6 @@ class StepTrainer(Trainer):
     """A trainer whose data set holds whole optimizer steps.
 
     Args:
-        steps: the training data.
-        loss: the loss.
         held_out: micro-batches to evaluate on.
         watch: gives further metrics of the model at an evaluation.
     """
@@ -174,10 +172,6 @@ def build_trainer(
 
     Args:
         model: from :func:`codegen.finetune.model.make_trainable`.
-        loaded: the model inside it.
-        recipe: the settings.
-        dataset, plan: the training data.
-        checkpoints: directory for checkpoints.
         on_step: called after each optimizer step with (step, steps, loss).
         watch: gives further metrics at an evaluation.
         scores: gives metrics of the model at a step, every ``evaluation.task_every`` steps.

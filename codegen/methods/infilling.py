@@ -146,8 +146,6 @@ def spans_of(kind: str, program: str, rng: random.Random) -> list[Span]:
     """The spans of a kind; none if the program has none or is no Python where it must be.
 
     Args:
-        kind: one of :data:`KINDS`.
-        program: the program.
         rng: draws spans of ``line`` and ``char``.
     """
     if kind == "char":

@@ -145,9 +145,7 @@ def unified(path: str, line: int, old: str, new: str) -> str:
     """One change as a unified diff with file names and without context.
 
     Args:
-        path: of the file.
         line: the first changed line, from 0.
-        old, new: the changed lines.
     """
     removed, added = lines_of(old), lines_of(new)
     header = f"@@ -{_range(line, len(removed))} +{_range(line, len(added))} @@\n"

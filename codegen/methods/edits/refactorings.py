@@ -533,8 +533,6 @@ def refactored(
 
     Args:
         program: the program to change or, if a part is brought back, the result.
-        kind: one of :data:`REFACTORINGS`.
-        rng: chooses among the places.
     """
     hunks = REFACTORINGS[kind](program, rng)
     if len(hunks) < 2:

@@ -76,7 +76,6 @@ class Session:
 
         Args:
             done: number of hunks made.
-            view: the window and the history.
             typed: the typed beginning of the last hunk's new lines, if it is unfinished.
             line: the cursor's line, by default where the last edit ends.
         """

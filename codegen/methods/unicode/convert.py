@@ -66,10 +66,7 @@ def to_unicode(
     not know the case.
 
     Args:
-        program: Python source.
-        style: the surface style.
         annotations: ``all`` keeps every type annotation; ``needed`` the ones with an effect.
-        comments: whether to keep comments.
 
     Raises:
         UnsupportedProgram: with the reason.
@@ -89,7 +86,6 @@ def to_python(text: str, style: Style | None = None) -> str:
     """Reads UniCode of any style back to Python.
 
     Args:
-        text: the UniCode.
         style: its style, if known. Only the case matters; by default the first keyword decides it.
 
     Raises:

@@ -60,7 +60,7 @@ from codegen.sqlnet.linking import (
     spelled_out,
 )
 from codegen.sqlnet.network import Network
-from codegen.sqlnet.plan import ROWS, QueryPlan, the_tree, to_statement
+from codegen.sqlnet.plan import ROWS, QueryPlan, Selected, the_tree, to_statement
 from codegen.sqlnet.plan_decode import ScoredPlan, strange_texts
 from codegen.sqlnet.plan_features import MAX_PLAN_TOKENS, PlanQuestion
 from codegen.sqlnet.plan_parser import DEFAULT_PLAN_MODEL, PlanAnswer, PlanParser
@@ -490,7 +490,11 @@ def _planned(
             if _competes(asked, rival) and _differ(choice.rows, readings[1], database, limits):
                 texts = f"{readings[0].sentence}; or {readings[1].sentence}"
                 doubts.append(Doubt("readings", f"It can be read in two ways: {texts}."))
-    is_cut = answer.question.spans and answer.question.spans[-1].end < len(question.rstrip(" ?.!"))
+    notes = []
+    if answer.question.spans and answer.question.spans[-1].end < len(question.rstrip(" ?.!")):
+        notes.append(f"Only the first {MAX_PLAN_TOKENS} tokens of the question were read.")
+    if database and _is_tied(answer, database, limits):
+        notes.append("Further rows have the same value as the last one shown.")
     return Parse(
         question,
         readings,
@@ -500,10 +504,25 @@ def _planned(
         tuple(doubts),
         tuple(cues.explained(asked)),
         signs,
-        (f"Only the first {MAX_PLAN_TOKENS} tokens of the question were read.",) * bool(is_cut),
+        tuple(notes),
         choice.rows,
         choice.failure,
     )
+
+
+def _is_tied(answer: PlanAnswer, database: Database, limits: StatementLimits) -> bool:
+    """Whether the limit cuts off a row that is as high, or as low, as the last one shown."""
+    plan, choice = answer.best.plan, answer.choice
+    if not (choice.rows and plan.limit and plan.order) or len(choice.rows.rows) < plan.limit:
+        return False
+    key = Selected(plan.order.item, plan.order.aggregate)
+    longer = replace(plan, select=(*plan.select, key), limit=plan.limit + 1)
+    try:
+        statement = to_statement(longer, answer.question.schema.graph, database.dialect)
+        rows = database.execute(statement, limits).rows
+    except (PlanError, DatabaseError):
+        return False
+    return len(rows) > plan.limit and rows[-1][-1] == rows[-2][-1]
 
 
 def _is_written(plan: QueryPlan, answer: PlanAnswer) -> bool:

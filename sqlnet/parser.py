@@ -849,11 +849,8 @@ def _elsewhere(query: Query, linker: Linker | None) -> int:
     if linker is None:
         return 0
     columns = [c for c, column in enumerate(linker.table.columns) if column.type == "text"]
-    held = {c: {value.casefold() for value in linker.values(c) or ()} for c in columns}
-    return sum(
-        any(condition.value.casefold() in held[c] for c in columns if c != condition.column)
-        for condition in query.conditions
-    )
+    values = [(condition.column, condition.value.casefold()) for condition in query.conditions]
+    return sum(any(v in linker.folded(c) for c in columns if c != own) for own, v in values)
 
 
 def _left(asked: Asked) -> Iterator[Doubt]:

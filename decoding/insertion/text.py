@@ -1,4 +1,4 @@
-"""The models' configurations, and their texts ``[CLS] prefix [BOS] body`` with slots between tokens.
+"""Configurations of the models, and their texts: ``[CLS] prefix [BOS] body`` with slots between.
 
 Slot k is the place right after token k. The body's first slot is after ``[BOS]``; nothing is
 inserted after ``[CLS]`` or into the prefix.

@@ -89,7 +89,7 @@ class LMInfinite:
     def __post_init__(self) -> None:
         if self.n_global < 0 or self.n_local < 1:
             raise ConfigError(
-                f"LM-Infinite has n_global {self.n_global} and n_local {self.n_local}.",
+                f"LM-Infinite can't use n_global {self.n_global} and n_local {self.n_local}.",
                 "Set n_global to 0 or more and n_local to 1 or more.",
             )
 

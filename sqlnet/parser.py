@@ -28,6 +28,7 @@ from typing import Literal, get_args
 from weakref import WeakKeyDictionary
 
 from codegen.errors import ConfigError, InputError
+from codegen.records import has_lone_surrogate
 from codegen.sqlnet import cues, trust
 from codegen.sqlnet.calibration import log_odds
 from codegen.sqlnet.cues import Asked, Doubt
@@ -59,11 +60,18 @@ from codegen.sqlnet.linking import (
     spelled_out,
 )
 from codegen.sqlnet.network import Network
-from codegen.sqlnet.plan import ROWS, QueryPlan, the_tree, to_statement
+from codegen.sqlnet.plan import ROWS, QueryPlan, Selected, the_tree, to_statement
 from codegen.sqlnet.plan_decode import ScoredPlan, strange_texts
 from codegen.sqlnet.plan_features import MAX_PLAN_TOKENS, PlanQuestion
 from codegen.sqlnet.plan_parser import DEFAULT_PLAN_MODEL, PlanAnswer, PlanParser
-from codegen.sqlnet.query import AGGREGATES, OPERATORS, Query, Statement, Table
+from codegen.sqlnet.query import (
+    AGGREGATES,
+    OPERATORS,
+    Query,
+    Statement,
+    Table,
+    UnsafeSQLError,
+)
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import to_sql
 from codegen.sqlnet.trust import PLAN_SLOTS, Trust
@@ -226,9 +234,7 @@ class SQLNet:
 
         Args:
             question: in English; only its first 200 tokens are read.
-            schema: what can be asked.
             table: a table's name; without it, the most probable one is taken.
-            top_k: how many readings to give.
             execute: ``guided`` takes the first reading that runs and gives something, and runs up
                 to a dozen statements for that; ``never`` runs nothing; ``auto`` is ``guided`` where
                 the schema holds a database.
@@ -237,7 +243,6 @@ class SQLNet:
             min_confidence: below it the parse says that it abstains; by default the threshold that
                 the confidence was fitted with. With 0 it never abstains.
             strict: whether a word that no part of the query explains is enough to abstain.
-            limits: of each statement.
 
         Raises:
             InputError: if the question is empty, or there is no such table.
@@ -485,7 +490,11 @@ def _planned(
             if _competes(asked, rival) and _differ(choice.rows, readings[1], database, limits):
                 texts = f"{readings[0].sentence}; or {readings[1].sentence}"
                 doubts.append(Doubt("readings", f"It can be read in two ways: {texts}."))
-    is_cut = answer.question.spans and answer.question.spans[-1].end < len(question.rstrip(" ?.!"))
+    notes = []
+    if answer.question.spans and answer.question.spans[-1].end < len(question.rstrip(" ?.!")):
+        notes.append(f"Only the first {MAX_PLAN_TOKENS} tokens of the question were read.")
+    if database and _is_tied(answer, database, limits):
+        notes.append("Further rows have the same value as the last one shown.")
     return Parse(
         question,
         readings,
@@ -495,10 +504,25 @@ def _planned(
         tuple(doubts),
         tuple(cues.explained(asked)),
         signs,
-        (f"Only the first {MAX_PLAN_TOKENS} tokens of the question were read.",) * bool(is_cut),
+        tuple(notes),
         choice.rows,
         choice.failure,
     )
+
+
+def _is_tied(answer: PlanAnswer, database: Database, limits: StatementLimits) -> bool:
+    """Whether the limit cuts off a row that is as high, or as low, as the last one shown."""
+    plan, choice = answer.best.plan, answer.choice
+    if not (choice.rows and plan.limit and plan.order) or len(choice.rows.rows) < plan.limit:
+        return False
+    key = Selected(plan.order.item, plan.order.aggregate)
+    longer = replace(plan, select=(*plan.select, key), limit=plan.limit + 1)
+    try:
+        statement = to_statement(longer, answer.question.schema.graph, database.dialect)
+        rows = database.execute(statement, limits).rows
+    except (PlanError, DatabaseError):
+        return False
+    return len(rows) > plan.limit and rows[-1][-1] == rows[-2][-1]
 
 
 def _is_written(plan: QueryPlan, answer: PlanAnswer) -> bool:
@@ -702,6 +726,8 @@ def _database(schema: Schema, execute: Execute) -> Database | None:
 def _check(question: str, top_k: int, min_confidence: float | None) -> None:
     if not isinstance(question, str) or not question.strip():
         raise InputError("The question is empty.", "Ask something, such as: how many rows?")
+    if has_lone_surrogate(question):
+        raise InputError("The question is not valid UTF-8.", "Type it again.")
     if top_k < 1:
         raise ConfigError(f"top_k is {top_k}; it must be at least 1.")
     if min_confidence is not None and not 0 <= min_confidence <= 1:
@@ -790,7 +816,7 @@ def _differ(
         return True
     try:
         found = database.execute(other.statement(database.dialect), limits)
-    except DatabaseError:
+    except (DatabaseError, UnsafeSQLError):
         return False
     is_new = rows is not None and found.rows != rows.rows
     return is_new and gives_something(found, other.query)

@@ -9,15 +9,15 @@
     tests: |
       assert {{ name }}([1, 2]) == {{ expected }}
     solution: code
-    style: plain                  # asked so, unless the run names a style
+    style: plain                  # the prompt style, unless the run names one
 
-``prompt`` and what judges an answer (``tests``; ``calls`` and ``expected``; ``stdin`` and
-``stdout``; ``answer``) make a row of :mod:`codegen.evals.tasks.custom`, whose columns all can be
-given here; columns of the data that already have such a name need not be. ``instruction`` is what
-styles that ask in words show, where that is not the prompt. ``program`` is a template that makes
-the program of the columns and of ``completion``, the code that was found in the answer.
+``prompt`` and a way to judge (``tests``; ``calls`` and ``expected``; ``stdin`` and ``stdout``;
+``answer``) make a row of :mod:`codegen.evals.tasks.custom`. All of its columns can be keys here;
+columns of the data that already have such a name are used as they are. ``instruction`` is the
+prompt of styles that ask in words, if it differs. ``program`` is a template that builds the program
+from the columns and ``completion``, the code that was found in the answer.
 
-Templates compute text of a row's columns and reach nothing else; :mod:`.templates` has the limits.
+Templates compute text from a row's columns and reach nothing else (:mod:`.templates`).
 """
 
 from __future__ import annotations
@@ -30,12 +30,11 @@ from typing import Any, Self
 from codegen.config import Config, read_config, setting
 from codegen.errors import InputError
 from codegen.paths import plain_name
-from codegen.records import Sample
 
 from .custom import JUDGED_BY, PREFIX, Custom, CustomProblem
-from .extraction import Extraction, cut_at_stop, find_code
+from .extraction import EMPTY, Extraction, cut_at_stop, find_code
 from .rows import Home, Rows, make_problems, read_rows_of
-from .styles import PromptStyle, find_style, style_of
+from .styles import PromptStyle, find_style
 from .templates import Templates
 
 
@@ -69,7 +68,7 @@ class TaskFile(Config):
     memory_mib: int | None = setting(None, "memory of one program")
 
 
-# The keys that are columns of a task of one's own; the others are about the task.
+# The keys that are columns of ``custom``; the others are about the task.
 _COLUMNS = tuple(
     name
     for name in TaskFile.model_fields
@@ -79,7 +78,7 @@ _COLUMNS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class YamlProblem(CustomProblem):
-    """A problem, with its instruction and the row that it was made of."""
+    """A problem with its instruction and its row of the data."""
 
     instruction: str = ""
     row: Mapping[str, Any] = field(default_factory=dict, compare=False)
@@ -106,7 +105,7 @@ class YamlTask(Custom):
         """The task of ``file:PATH``; ``source`` in place of the file's problems, if given.
 
         Raises:
-            ConfigError: for a key that is unknown or wrong, or a template that is none.
+            ConfigError: for an unknown or wrong key, or an invalid template.
             InputError: for rows that can't be read or used; names the line.
         """
         path = Path(name.removeprefix(PREFIX))
@@ -125,17 +124,16 @@ class YamlTask(Custom):
     def _stops(self, style: PromptStyle) -> tuple[str, ...]:
         return super()._stops(style) if self._file.stop is None else self._file.stop
 
-    def extract(self, problem: CustomProblem, sample: Sample) -> Extraction:
-        """The program by the file's template, or as of any task of one's own."""
+    def read(self, problem: CustomProblem, style: PromptStyle, answer: str) -> Extraction:
+        """The program by the file's template, if it has one."""
         if not self._file.program or not isinstance(problem, YamlProblem):
-            return super().extract(problem, sample)
-        style = style_of(sample)
+            return super().read(problem, style, answer)
         if style.read == "find":
-            found = find_code(sample.completion, problem.entry_point)
+            found = find_code(answer, problem.entry_point)
         else:
-            found = Extraction(cut_at_stop(sample.completion, self._stops(style)))
+            found = Extraction(cut_at_stop(answer, self._stops(style)))
         if not found.program.strip():
-            return found if found.reason else Extraction("", "the answer is empty", "empty")
+            return found if found.reason else EMPTY
         where = f"problem {problem.id}"
         columns = {**problem.row, "completion": found.program}
         return Extraction(

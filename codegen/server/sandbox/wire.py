@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 from pydantic import FailFast, Field
+from starlette.requests import Request
+from starlette.responses import Response
 
 from codegen.errors import ConfigError
 from codegen.evals.sandbox import Job, Limits, Mode
 from codegen.evals.sandbox.languages import find
 from codegen.server.http.wire import Refused, StrictBody
+from codegen.server.sandbox.service import SandboxService
+
+Handler = Callable[[SandboxService, Request], Coroutine[Any, Any, Response]]
 
 
 class LimitsBody(StrictBody):

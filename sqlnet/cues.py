@@ -453,10 +453,11 @@ def _not_understood(words: Sequence[str]) -> Doubt:
     return Doubt("words", f"I did not understand {' and '.join(map(repr, words[:3]))}.")
 
 
-_WEAK = "after before come came belong correspond ever happen occur offered carry keep look live got time full"
-_CONNECTING = frozenset(
-    stem(stem(word)) for word in f"{_WEAK} code id method way types work around world".split()
-)
+_WEAK = """
+    after before come came belong correspond ever happen occur offered carry keep look live got work
+    time full code id method way types around world
+"""
+_CONNECTING = frozenset(stem(stem(word)) for word in _WEAK.split())
 
 
 def _never(_asked: Asked, _cue: Cue) -> bool:

@@ -6,11 +6,13 @@ All are frozen dataclasses; one JSON object a line, UTF-8, keys in field order, 
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import stat
 import types
 import typing
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields
@@ -341,6 +343,8 @@ def read_jsonl(kind: type[Record], path: str | os.PathLike[str]) -> Iterator[Rec
 def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
     """Streams a JSONL file's decoded lines, each with its place, "file:line"; blank ones left out.
 
+    The file may be packed with gzip.
+
     Raises:
         InputError: naming the file and the line.
     """
@@ -350,14 +354,20 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
     with file:
-        for number, raw in enumerate(file, 1):
-            where = f"{path}:{number}"
-            try:
-                line = raw.decode("utf-8")
-            except UnicodeDecodeError:
-                raise InputError(f"{where}: not valid UTF-8.", "Save the file as UTF-8.") from None
-            if line.strip():
-                yield where, _decode(line, where)
+        is_packed = file.peek(2)[:2] == b"\x1f\x8b"
+        try:
+            for number, raw in enumerate(gzip.GzipFile(fileobj=file) if is_packed else file, 1):
+                where = f"{path}:{number}"
+                try:
+                    line = raw.decode("utf-8")
+                except UnicodeDecodeError:
+                    remedy = "Save the file as UTF-8."
+                    raise InputError(f"{where}: not valid UTF-8.", remedy) from None
+                if line.strip():
+                    yield where, _decode(line, where)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            remedy = "Copy or download it again."
+            raise InputError(f"{path} is damaged: {error}.", remedy) from None
 
 
 def write_jsonl(
@@ -442,7 +452,7 @@ def write_atomic(
 def _decode(line: str, where: str) -> Any:
     try:
         return json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not valid JSON ({error}).") from None
 
 

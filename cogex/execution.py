@@ -14,7 +14,7 @@ from __future__ import annotations
 import ast
 from itertools import takewhile
 
-from codegen.cogex.literals import Invalid, parse_literal, quietly
+from codegen.cogex.literals import UNPARSABLE, Invalid, parse_literal, syntax_tree
 from codegen.cogex.program import (
     ANSWER,
     check_call,
@@ -34,11 +34,8 @@ def run_record(
     """The record of a real function, by running it.
 
     Args:
-        instruction: what the function does, in words.
         input: what it is applied to; empty for the call's arguments.
-        program: the function.
         call: a text that holds a call of it: the call, a doctest, an assertion.
-        sandbox: where it runs.
 
     Raises:
         Invalid: if the function or the call breaks a rule; ``raised`` if it fails when it is run
@@ -85,9 +82,8 @@ def split_imports(program: str) -> tuple[str, str]:
     yet it is run with them.
     """
     try:
-        with quietly():
-            body = ast.parse(program).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        body = syntax_tree(program).body
+    except UNPARSABLE:
         return "", program  # the rules of programs say what is wrong
     imports = list(takewhile(lambda node: isinstance(node, ast.Import | ast.ImportFrom), body))
     end = (imports[-1].end_lineno or 0) if imports else 0
@@ -99,7 +95,6 @@ def with_intermediates(program: str, leave_out: frozenset[str] = frozenset()) ->
     """A function that returns a dictionary with ``answer``; one that does already is left as it is.
 
     Args:
-        program: the function.
         leave_out: named results that are not returned.
 
     Raises:

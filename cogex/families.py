@@ -36,21 +36,8 @@ _NAMES = """
     Tomas Uma Vera Wei Yara Yusuf Zara Zoe"""
 NAMES = tuple(_NAMES.split())
 
-# Things that are counted: singular, plural.
-THINGS = (
-    ("apple", "apples"),
-    ("book", "books"),
-    ("card", "cards"),
-    ("coin", "coins"),
-    ("cookie", "cookies"),
-    ("flower", "flowers"),
-    ("marble", "marbles"),
-    ("orange", "oranges"),
-    ("pencil", "pencils"),
-    ("shell", "shells"),
-    ("sticker", "stickers"),
-    ("stamp", "stamps"),
-)
+_THINGS = "apple book card coin cookie flower marble orange pencil shell sticker stamp"
+THINGS = tuple(_THINGS.split())  # that are counted; their plurals end in s
 
 
 # --- word sorting (as in BIG-Bench Hard), last letters (Wei et al. 2022), letter counts
@@ -386,7 +373,7 @@ def _draw_story(rng: random.Random) -> Item:
             a, b = a * b, a
     name, other = rng.sample(NAMES, 2)
     text = (rng.choice(_BESIDE) + story).format(
-        name=name, other=other, many=rng.choice(THINGS)[1], a=a, b=b, age=rng.randint(2, 15)
+        name=name, other=other, many=rng.choice(THINGS) + "s", a=a, b=b, age=rng.randint(2, 15)
     )
     return Item(text, str(apply_operation(a, b, operation)), (a, b, operation))
 
@@ -529,7 +516,7 @@ def find_blame(text):
 
 def _draw_plural(rng: random.Random) -> Item:
     more = ("box", "brush", "bus", "bench", "dish", "fox", "glass", "lunch", "peach", "table")
-    word = rng.choice((*(one for one, _ in THINGS), *more))
+    word = rng.choice((*THINGS, *more))
     return Item(word, word + choose_plural_ending(word), (word,))
 
 

@@ -117,9 +117,6 @@ def run_hybrid(
     """Runs a call of a program.
 
     Args:
-        program: the pseudo-program.
-        call: the call.
-        sandbox: where Python runs.
         answer_leaf: says what a helper's call gives, a value of literals; raises :class:`Invalid`.
     """
     try:
@@ -137,16 +134,20 @@ def run_hybrid(
         if not isinstance(found, dict):
             error = outcome.results[0].error if outcome.results else outcome.message
             return _ended(call, (), leaves, "raised", error or outcome.status)
-        steps = tuple(Step(n, statements[n], values) for n, values in found["steps"])
-        if "error" in found:
-            return _ended(call, steps, leaves, "raised", found["error"])
-        if "output" in found:
-            return _returned(call, steps, leaves, found["output"])
+        try:
+            steps = tuple(Step(n, statements[n], dict(values)) for n, values in found["steps"])
+            if "error" in found:
+                return _ended(call, steps, leaves, "raised", str(found["error"]))
+            if "output" in found:
+                return _returned(call, steps, leaves, found["output"])
+            name, args, named = found["asked"]
+            parameters = _parameters(function, str(name), len(args))
+            leaf = LeafCall(str(name), parameters, tuple(args), dict(named))
+        except (TypeError, ValueError, KeyError):  # the program can reach what notes its steps
+            return _ended(call, (), leaves, "raised", "the program changed its own trace")
         if len(leaves) >= MOST_LEAVES:
             detail = f"over {MOST_LEAVES} calls of helpers"
             return _ended(call, steps, leaves, "too_many_leaves", detail)
-        name, args, named = found["asked"]
-        leaf = LeafCall(name, _parameters(function, name, len(args)), tuple(args), named)
         try:
             value = answer_leaf(leaf)
         except Invalid as error:
@@ -317,22 +318,16 @@ def _parameters(function: ast.FunctionDef, name: str, count: int) -> tuple[str, 
 INSTRUCTION = "Do what the name of the function says."
 
 
-class LeafReader:
-    """Asks a model: the helper's call becomes a program of one step, which the model emulates."""
+def emulated_leaf(model: PseudoModel, temperature: float, leaf: LeafCall) -> object:
+    """What a model says a helper's call gives: it emulates :func:`leaf_program`.
 
-    def __init__(self, model: PseudoModel, temperature: float = 0.05) -> None:
-        self.model, self.temperature = model, temperature
-
-    def __call__(self, leaf: LeafCall) -> object:
-        """The value.
-
-        Raises:
-            Invalid: if the model gives none that can be read.
-        """
-        program, call = leaf_program(leaf)
-        given = ", ".join(map(repr, (*leaf.args, *leaf.named.values())))
-        query = Query(INSTRUCTION, given, program, call, key=f"leaf/{leaf}")
-        ((_, emulation),) = self.model.emulate([query], self.temperature)
-        if emulation.failure:
-            raise Invalid(emulation.failure.partition(":")[0], emulation.text[:200])
-        return emulation.answer
+    Raises:
+        Invalid: if the model gives no value that can be read.
+    """
+    program, call = leaf_program(leaf)
+    given = ", ".join(map(repr, (*leaf.args, *leaf.named.values())))
+    query = Query(INSTRUCTION, given, program, call, key=f"leaf/{leaf}")
+    ((_, emulation),) = model.emulate([query], temperature)
+    if emulation.failure:
+        raise Invalid(emulation.failure.partition(":")[0], emulation.text[:200])
+    return emulation.answer

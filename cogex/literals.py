@@ -10,14 +10,14 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from typing import Any, Literal
 
 
 class Invalid(Exception):
-    """A record, program, call or output that breaks a rule of CoGEX.
+    """A record, program, call or output breaks a rule of CoGEX.
 
-    ``reason`` is what the data engine and the search count by:
+    The data engine and the search count by ``reason``:
 
     * of the function: ``too_long``, ``syntax_error``, ``newer_python`` (the running Python is too
       old for it), ``no_function``, ``more_than_function`` (another function, a class or statements
@@ -38,6 +38,8 @@ class Invalid(Exception):
 
 
 MOST_CHARACTERS = 100_000
+UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+"""What Python's parser raises for a text that it can't read."""
 _MOST_DEPTH = 50
 _SPECIAL = re.compile(
     r"""('''|\"\"\")(?:[^\\]|\\.)*?\1   # strings, in which braces mean nothing
@@ -70,7 +72,7 @@ def _parse_json(text: str) -> object:
         value = json.loads(text)
     except (ValueError, RecursionError):
         raise Invalid("not_literal", _short(text)) from None
-    return parse_literal(repr(value))  # NaN and infinity are none
+    return parse_literal(repr(value))  # NaN and infinity are not literals
 
 
 def parse_literal(text: str) -> object:
@@ -82,19 +84,21 @@ def parse_literal(text: str) -> object:
     if len(text) > MOST_CHARACTERS:
         raise Invalid("too_long", f"{len(text)} characters")
     try:
-        with quietly():
-            return ast.literal_eval(text.strip())
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        return ast.literal_eval(syntax_tree(text.strip(), "eval"))
+    except (TypeError, *UNPARSABLE) as error:
         detail = f"{_short(text)}: {type(error).__name__}"
         raise Invalid("not_literal", detail) from None
 
 
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Keeps the parser's warnings about a stranger's text (a bad escape) to itself."""
+def syntax_tree(text: str, mode: Literal["exec", "eval"] = "exec") -> Any:
+    """The ``ast.Module`` or ``ast.Expression`` of a text, without the parser's warnings about it.
+
+    Raises:
+        UNPARSABLE: if it is not Python.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        return ast.parse(text, mode=mode)
 
 
 def _braced(text: str) -> str:
@@ -150,8 +154,6 @@ def same_value(one: object, other: object) -> bool:
         return one == other or abs(one - other) <= 1e-9 * max(1.0, abs(one))
     if isinstance(other, float):
         return same_value(other, one)
-    return (type(one) is type(other) or _both_numbers(one, other)) and one == other
-
-
-def _both_numbers(one: object, other: object) -> bool:
-    return isinstance(one, (int, float)) and isinstance(other, (int, float))
+    # Floats are compared above, so numbers of two types are an integer and a bool.
+    both_numbers = isinstance(one, int) and isinstance(other, int)
+    return (type(one) is type(other) or both_numbers) and one == other

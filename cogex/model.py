@@ -98,13 +98,9 @@ class PseudoModel:
     """Requests programs and emulations of a generation back-end.
 
     Args:
-        backend: the back-end.
         name: of the model, for reports and fingerprints.
         shots: records that are shown before each question.
         chat: whether the text goes into the user's turn of a chat.
-        batch_size: questions that are given to the back-end at once.
-        limits: of what it writes.
-        seed: of the sampling.
     """
 
     def __init__(

@@ -16,9 +16,10 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from codegen.cogex.literals import Invalid, parse_literal, quietly
+from codegen.cogex.literals import UNPARSABLE, Invalid, parse_literal, syntax_tree
 from codegen.python_syntax import syntax_fault
 
 ANSWER = "answer"
@@ -116,12 +117,11 @@ def _parse(text: str) -> list[ast.stmt]:
     if len(text) > MOST_CHARACTERS:
         raise Invalid("too_long", f"the program has {len(text)} characters")
     try:
-        with quietly():
-            return ast.parse(text).body
+        return syntax_tree(text).body
     except SyntaxError as error:
         fault = syntax_fault(text, error)
         raise Invalid(fault.reason, f"{fault.detail} {fault.remedy}".strip()[:200]) from None
-    except (ValueError, RecursionError, MemoryError) as error:
+    except UNPARSABLE as error:
         raise Invalid("syntax_error", f"{type(error).__name__}: {error}"[:200]) from None
 
 
@@ -156,21 +156,18 @@ def check_call(program: PseudoProgram, call: str) -> inspect.BoundArguments:
 def find_call(text: str, name: str) -> str:
     """The first call of a function in a text of Python: a call, a doctest, a session, an assertion.
 
-    Variables that the text gives a literal value are replaced by it in the call.
+    Variables that the text gives a value are replaced by it in the call, up to a length.
 
     Raises:
         Invalid: if it has none.
     """
     lines = [re.sub(r"^\s*(?:>>>|\.\.\.(?=\s|$)) ?", "", line) for line in text.splitlines()]
-    try:
-        with quietly():
-            body = ast.parse("\n".join(lines)).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        try:
-            with quietly():
-                body = ast.parse("\n".join(line.strip() for line in lines)).body
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            raise Invalid("bad_call", f"{text[:80]!r} is not Python") from None
+    for version in (lines, [line.strip() for line in lines]):
+        with suppress(*UNPARSABLE):
+            body = syntax_tree("\n".join(version)).body
+            break
+    else:
+        raise Invalid("bad_call", f"{text[:80]!r} is not Python")
     known: dict[str, ast.expr] = {}
     for statement in body:
         for node in ast.walk(statement):
@@ -179,7 +176,10 @@ def find_call(text: str, name: str) -> str:
         if isinstance(statement, ast.Assign | ast.AnnAssign):
             for target, value in _targets(statement):
                 if isinstance(target, ast.Name):
-                    known[target.id] = _Substituted(known).visit(value)
+                    found = _Substituted(known).visit(value)
+                    # Each line may double the one before it.
+                    if len(ast.unparse(found)) <= MOST_CHARACTERS:
+                        known[target.id] = found
     raise Invalid("no_call", f"no call of {name} in {text[:80]!r}")
 
 
@@ -235,9 +235,8 @@ def _call_node(call: str) -> ast.Call:
     if len(call) > MOST_CHARACTERS:
         raise Invalid("too_long", f"the call has {len(call)} characters")
     try:
-        with quietly():
-            node = ast.parse(call.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        node = syntax_tree(call.strip(), "eval").body
+    except UNPARSABLE as error:
         raise Invalid("bad_call", f"{call[:80]!r}: {type(error).__name__}") from None
     if not isinstance(node, ast.Call):
         raise Invalid("bad_call", f"{call[:80]!r} is no call")
@@ -410,7 +409,10 @@ def _signature(arguments: ast.arguments) -> inspect.Signature:
         parameters.append(kinds(argument.arg, kinds.KEYWORD_ONLY, default=shown))
     if arguments.kwarg:
         parameters.append(kinds(arguments.kwarg.arg, kinds.VAR_KEYWORD))
-    return inspect.Signature(parameters)
+    try:
+        return inspect.Signature(parameters)
+    except ValueError as error:  # two of one name, which the parser alone lets pass
+        raise Invalid("syntax_error", str(error)) from None
 
 
 def _digest(function: ast.FunctionDef) -> str:

@@ -89,10 +89,10 @@ class Parts:
 
 
 def read_record(instruction: str, input: str, code_prompt: str, code_output: str) -> CogexRecord:
-    """A record of its four fields, checked.
+    """A record from the four fields of a row.
 
     Raises:
-        Invalid: with the rule that it breaks.
+        Invalid: naming the rule that it breaks.
     """
     parts = split_completion(code_prompt)
     if parts.output:
@@ -123,10 +123,10 @@ def _call_of(program: PseudoProgram, call: str, session: str) -> str:
 
 
 def check_record(record: CogexRecord) -> PseudoProgram:
-    """The program of a record that keeps all rules.
+    """Checks a record and returns its program.
 
     Raises:
-        Invalid: with the rule that it breaks.
+        Invalid: naming the rule that it breaks.
     """
     program = parse_program(record.program)
     check_call(program, record.call)
@@ -164,17 +164,20 @@ def _cut(text: str, mark: str) -> tuple[str, bool, str]:
 
 def _first_call(text: str) -> str:
     """A call's text: its first line, with those that its brackets still need."""
-    lines = text.split("\n")
-    call = lines[0].strip()
-    for line in lines[1:]:
-        if _is_whole(call) or line.startswith((PROMPT, "```")):
+    first, *rest = text.split("\n")
+    call = [first.strip()]
+    depth = _opened(first)
+    for line in rest:
+        if depth <= 0 or line.startswith((PROMPT, "```")):
             break
-        call += "\n" + line
-    return call.rstrip()
+        call.append(line)
+        depth += _opened(line)
+    return "\n".join(call).rstrip()
 
 
-def _is_whole(call: str) -> bool:
-    return not call or sum(map(call.count, "([{")) <= sum(map(call.count, ")]}"))
+def _opened(line: str) -> int:
+    """How many more brackets a line opens than it closes."""
+    return sum(map(line.count, "([{")) - sum(map(line.count, ")]}"))
 
 
 def prompt_of(instruction: str, input: str) -> str:

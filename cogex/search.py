@@ -20,20 +20,21 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import ceil, sqrt
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 from codegen.cogex.literals import Invalid, normalized
-from codegen.cogex.model import Emulation, Query
+from codegen.cogex.model import PseudoModel, Query
 from codegen.cogex.program import PseudoProgram, parse_program
 from codegen.cogex.tasks import TaskItem
 from codegen.errors import ConfigError, InputError
 from codegen.records import has_lone_surrogate, read_rows
 from codegen.runs import Journal, RunDirectory
+from codegen.schema import conform
 
 SETTINGS = "search.json"
 LOG = "log.jsonl"
@@ -111,11 +112,9 @@ def plan_rounds(programs: int, items: int, budget: float, finalists: int = 1) ->
     """The rounds, the last of which ranks the finalists.
 
     Args:
-        programs: to choose from.
         items: problems that each could be tried on.
         budget: emulations that may be spent. One a program is needed, so that a smaller one is
             exceeded.
-        finalists: how many programs are wanted.
 
     Returns:
         rounds with falling programs and rising items; none if there is no program or problem.
@@ -204,7 +203,13 @@ class SearchLog:
             self._journal = stack.enter_context(directory.open(LOG))
             directory.claim(settings, begun=self._journal.size > 0)
             for where, row in read_rows(self._journal.path):
-                self._read(where, row)
+                try:
+                    self._keep(conform(Draw if "index" in row else Try, row))
+                except (TypeError, ValueError) as error:
+                    raise InputError(
+                        f"{where} is not a line of a search: {error}.",
+                        "Choose another --out, or correct the file.",
+                    ) from None
             self._stack = stack.pop_all()
         self.resumed = len(self.draws) + len(self.tries)
 
@@ -212,7 +217,7 @@ class SearchLog:
         """Keeps an entry."""
         self._keep(entry)
         if self._journal:
-            row = {name: getattr(entry, name) for name in entry.__slots__}
+            row = asdict(entry)
             text = json.dumps(row, ensure_ascii=False)
             self._journal.append(json.dumps(row) if has_lone_surrogate(text) else text)
 
@@ -228,30 +233,8 @@ class SearchLog:
         else:
             self.tries[entry.program, entry.item] = entry
 
-    def _read(self, where: str, row: Any) -> None:
-        try:
-            self._keep(Draw(**row) if "index" in row else Try(**row))
-        except TypeError:
-            raise InputError(
-                f"{where} is not a line of a search.", "Choose another --out, or correct the file."
-            ) from None
-
 
 # --- the search ------------------------------------------------------------------------------
-
-
-class Emulator(Protocol):
-    """What the search needs of a model: :class:`codegen.cogex.model.PseudoModel`."""
-
-    def write(self, queries: Sequence[Query], temperature: float) -> Iterable[tuple[int, str, str]]:
-        """Programs: (number of the query, text, failure)."""
-        ...
-
-    def emulate(
-        self, queries: Sequence[Query], temperature: float
-    ) -> Iterable[tuple[int, Emulation]]:
-        """Emulations: (number of the query, what the model said)."""
-        ...
 
 
 @dataclass(slots=True)
@@ -310,12 +293,8 @@ class ProgramSearch:
     """One search.
 
     Args:
-        instruction: of the task.
         train: problems that programs are written for, one for each.
         dev: problems that rank them.
-        model: writes and emulates.
-        settings: the numbers.
-        log: keeps what was done.
         report: called with (stage, done, total).
     """
 
@@ -324,7 +303,7 @@ class ProgramSearch:
         instruction: str,
         train: Sequence[TaskItem],
         dev: Sequence[TaskItem],
-        model: Emulator,
+        model: PseudoModel,
         settings: SearchSettings,
         log: SearchLog,
         report: Report = lambda *_: None,

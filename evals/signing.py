@@ -1,8 +1,8 @@
-"""The signature on the log of what this user's scoring has run: no other log is believed.
+"""Signatures on the log of executions.
 
-A log of executions that lies in a run's directory can come from anywhere. Each of its lines is
-therefore signed with a key that only this user has (``executions.key`` in the cache folder, mode
-0600); a line without a right signature counts as not written, and its program is run again.
+A log in a run's directory can come from anywhere. So each line is signed with a key that only this
+user has (``executions.key`` in the cache folder, mode 0600). A line without a valid signature is
+ignored, and its program runs again.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _MAC = "mac"
 
 
 class Signer:
-    """Signs rows, and knows its own again.
+    """Signs rows and checks signatures.
 
-    Without a cache folder that can be written, it knows only what this process signed.
+    Without a writable cache folder it accepts only what this process signed.
     """
 
     def __init__(self) -> None:

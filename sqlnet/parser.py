@@ -28,6 +28,7 @@ from typing import Literal, get_args
 from weakref import WeakKeyDictionary
 
 from codegen.errors import ConfigError, InputError
+from codegen.records import has_lone_surrogate
 from codegen.sqlnet import cues, trust
 from codegen.sqlnet.calibration import log_odds
 from codegen.sqlnet.cues import Asked, Doubt
@@ -63,7 +64,14 @@ from codegen.sqlnet.plan import ROWS, QueryPlan, Selected, the_tree, to_statemen
 from codegen.sqlnet.plan_decode import ScoredPlan, strange_texts
 from codegen.sqlnet.plan_features import MAX_PLAN_TOKENS, PlanQuestion
 from codegen.sqlnet.plan_parser import DEFAULT_PLAN_MODEL, PlanAnswer, PlanParser
-from codegen.sqlnet.query import AGGREGATES, OPERATORS, Query, Statement, Table
+from codegen.sqlnet.query import (
+    AGGREGATES,
+    OPERATORS,
+    Query,
+    Statement,
+    Table,
+    UnsafeSQLError,
+)
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import to_sql
 from codegen.sqlnet.trust import PLAN_SLOTS, Trust
@@ -226,9 +234,7 @@ class SQLNet:
 
         Args:
             question: in English; only its first 200 tokens are read.
-            schema: what can be asked.
             table: a table's name; without it, the most probable one is taken.
-            top_k: how many readings to give.
             execute: ``guided`` takes the first reading that runs and gives something, and runs up
                 to a dozen statements for that; ``never`` runs nothing; ``auto`` is ``guided`` where
                 the schema holds a database.
@@ -237,7 +243,6 @@ class SQLNet:
             min_confidence: below it the parse says that it abstains; by default the threshold that
                 the confidence was fitted with. With 0 it never abstains.
             strict: whether a word that no part of the query explains is enough to abstain.
-            limits: of each statement.
 
         Raises:
             InputError: if the question is empty, or there is no such table.
@@ -721,6 +726,8 @@ def _database(schema: Schema, execute: Execute) -> Database | None:
 def _check(question: str, top_k: int, min_confidence: float | None) -> None:
     if not isinstance(question, str) or not question.strip():
         raise InputError("The question is empty.", "Ask something, such as: how many rows?")
+    if has_lone_surrogate(question):
+        raise InputError("The question is not valid UTF-8.", "Type it again.")
     if top_k < 1:
         raise ConfigError(f"top_k is {top_k}; it must be at least 1.")
     if min_confidence is not None and not 0 <= min_confidence <= 1:
@@ -809,7 +816,7 @@ def _differ(
         return True
     try:
         found = database.execute(other.statement(database.dialect), limits)
-    except DatabaseError:
+    except (DatabaseError, UnsafeSQLError):
         return False
     is_new = rows is not None and found.rows != rows.rows
     return is_new and gives_something(found, other.query)

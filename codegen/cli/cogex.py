@@ -350,14 +350,12 @@ def _parsed(name: str, text: str) -> PseudoProgram:
 
 
 def _hybrid(model: PseudoModel, parsed: PseudoProgram, call: str, heat: float) -> HybridRun:
-    from codegen.cogex.hybrid import LeafCall, LeafReader, run_hybrid
+    from codegen.cogex.hybrid import LeafCall, emulated_leaf, run_hybrid
     from codegen.evals.sandbox import Sandbox
-
-    answer = LeafReader(model, heat)
 
     def ask_leaf(leaf: LeafCall) -> Any:
         echo(f"Requesting {str(leaf)[:200]} from the model", err=True)
-        return answer(leaf)
+        return emulated_leaf(model, heat, leaf)
 
     with Sandbox(workers=1) as sandbox:
         return run_hybrid(parsed, call, sandbox, ask_leaf)

@@ -363,6 +363,7 @@ def sandbox(given: SandboxOptions) -> None:
         ) as opened:
             service = SandboxService(
                 opened,
+                most_limits(given.max_cpu_s, given.max_memory_mib),
                 queue=given.queue,
                 client_queue=given.client_queue,
                 cache_bytes=given.cache_mib << 20,
@@ -370,7 +371,6 @@ def sandbox(given: SandboxOptions) -> None:
             app = make_app(
                 service,
                 token,
-                most=most_limits(given.max_cpu_s, given.max_memory_mib),
                 hosts=frozenset(name.lower() for name in given.host_name),
                 origins=frozenset(given.origin),
                 requests_per_s=given.requests_per_s,

@@ -169,6 +169,18 @@ def _results(parts: list[_Part]) -> Generator[Result, None, None]:
 
 
 def _of_part(part: _Part) -> Generator[Result, None, None]:
+    """The results of a shard's inputs.
+
+    Raises:
+        InputError: if one of its files is damaged.
+    """
+    try:
+        yield from _read_part(part)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise InputError(f"{part.folder} is damaged: {error}.", "Make this shard again.") from None
+
+
+def _read_part(part: _Part) -> Generator[Result, None, None]:
     with (
         child(part.folder, REJECTS, "a run").open("rb") as rejected,
         child(part.folder, KEPT, "a run").open("rb") as kept,

@@ -29,13 +29,21 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from codegen.data.card import card
 from codegen.data.filters import Dedup, DedupIndex, write_report
 from codegen.data.filters.decontamination import DECONTAMINATION
 from codegen.data.inputs import Shard
-from codegen.data.manifest import KEPT, MANIFEST, PARTIAL, REJECTS, Manifest, RunConfig
+from codegen.data.manifest import (
+    KEPT,
+    MANIFEST,
+    PARTIAL,
+    REJECTS,
+    DataFile,
+    Manifest,
+    RunConfig,
+)
 from codegen.data.outcomes import Result
 from codegen.data.statistics import Statistics
 from codegen.errors import ResumeError
@@ -46,14 +54,6 @@ from codegen.schema import conform
 
 _JOURNAL = "journal.jsonl"
 _INDEX = "dedup.sqlite"
-
-
-class DataFile(TypedDict):
-    """One file of training texts."""
-
-    name: str
-    bytes: int
-    texts: int
 
 
 @dataclass(slots=True)
@@ -214,8 +214,7 @@ class Output:
         if not self.state.position:  # of a failed first try, whose settings may have been other
             for left in path.parent.glob(f"{path.name}*"):
                 left.unlink()
-        self._index = DedupIndex(path, self.dedup)
-        stack.callback(self._index.close)
+        self._index = stack.enter_context(DedupIndex(path, self.dedup))
         self._index.rollback_to(self.state.position)
 
     def write(self, results: Sequence[Result], digest: str) -> None:

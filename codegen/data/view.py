@@ -84,9 +84,10 @@ def step_name(text: TrainingText, number: int, count: int) -> str:
     A text that holds one edit of a sequence (format ``pairs``) says in ``meta`` which; the last of
     these holds none.
     """
-    if "pair" not in text.meta:
+    pair, pairs = text.meta.get("pair"), text.meta.get("pairs")
+    if not (isinstance(pair, int) and isinstance(pairs, int)):
         return f"edit {number + 1} of {count}"
-    number, count = text.meta["pair"], text.meta["pairs"] - 1
+    number, count = pair, pairs - 1
     return f"edit {number + 1} of {count}" if number < count else f"end after {count} edits"
 
 

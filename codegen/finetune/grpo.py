@@ -9,8 +9,6 @@ runs can be resumed and extended. Samples, verdicts and rewards of every step ar
 
 from __future__ import annotations
 
-import math
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,8 +24,9 @@ from codegen.errors import ConfigError
 from codegen.evals import tasks
 from codegen.evals.tasks import PromptStyle, Task
 from codegen.finetune.conversations import set_template_arguments
-from codegen.finetune.handover import optimizer_of, train_with, trl_config
-from codegen.finetune.model import adapter_config, load_model
+from codegen.finetune.handover import batch_sizes, make_trl_trainer, train_with, trl_config
+from codegen.finetune.model import load_model
+from codegen.finetune.plan import steps_of
 from codegen.finetune.recipe import Recipe
 from codegen.finetune.rollouts import Rollouts, cut_after, rollouts_path
 from codegen.finetune.run import TrainingResult, last_whole_checkpoint
@@ -58,8 +57,7 @@ def fit(
     for name in settings.rewards:
         plugins.load("rewards", name)
     requests = {problem.id: task.request(problem, style, 0) for problem in problems}
-    steps = recipe.steps or math.ceil(recipe.epochs * len(problems) / recipe.batch_size)
-    recipe = recipe.model_copy(update={"steps": steps})
+    recipe = recipe.model_copy(update={"steps": steps_of(recipe, len(problems))})
     say(f"{len(problems)} problems, {recipe.batch_size * settings.group} samples per step.")
     loaded = load_model(recipe)
     if style.chat:
@@ -71,7 +69,9 @@ def fit(
         {"prompt": _prompt(request), "problem_id": problem_id}
         for problem_id, request in requests.items()
     ]
-    order = [number for step in range(steps) for number in problems_of(step, recipe, len(rows))]
+    order = [
+        number for step in range(recipe.steps) for number in problems_of(step, recipe, len(rows))
+    ]
     checkpoint = last_whole_checkpoint(output)
     path = rollouts_path(output, arguments.process_index)
     cut_after(path, int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
@@ -84,21 +84,16 @@ def fit(
     )
     with judge, Journal(path, "output") as journal:
         rollouts = Rollouts(judge, journal, recipe, loaded.tokenizer, requests, style)
-        try:
-            trainer = JudgingTrainer(
-                rollouts,
-                model=loaded.model,
-                args=arguments,
-                reward_funcs=[rollouts],
-                train_dataset=Rows.from_list(rows).select(order),
-                processing_class=loaded.tokenizer,
-                peft_config=None if recipe.method == "full" else adapter_config(recipe),
-                optimizers=(optimizer_of(loaded.model, recipe), None),
-                rollout_func=rollouts.converse if settings.turns > 1 else None,
-            )
-        except ValueError as error:  # of settings that do not go together, and of lora.targets
-            reason = " ".join(str(error).split())
-            raise ConfigError(f"TRL's GRPOTrainer refuses these settings: {reason}") from None
+        trainer = make_trl_trainer(
+            JudgingTrainer,
+            loaded,
+            recipe,
+            arguments,
+            rollouts=rollouts,
+            reward_funcs=[rollouts],
+            train_dataset=Rows.from_list(rows).select(order),
+            rollout_func=rollouts.converse if settings.turns > 1 else None,
+        )
         reference: Any = trainer.ref_model
         if reference is not None:  # TRL reads it from disk, without an adapter
             reference.load_state_dict(loaded.model.state_dict())
@@ -204,24 +199,10 @@ def _prompt(request: Request) -> str | list[dict[str, str]]:
 
 
 def _own(recipe: Recipe) -> dict[str, Any]:
-    """What the recipe decides of TRL's configuration.
-
-    Raises:
-        ConfigError: if the samples of a step are not a number of micro-batches.
-    """
+    """What the recipe decides of TRL's configuration."""
     settings = recipe.grpo
-    samples = recipe.batch_size * settings.group
-    at_once = min(recipe.micro_batch_size, samples)
-    rows = at_once * int(os.environ.get("WORLD_SIZE", "1"))
-    if samples % rows:
-        raise ConfigError(
-            f"A step has {samples} samples (batch_size {recipe.batch_size} times grpo.group "
-            f"{settings.group}), which is not a multiple of the {rows} rows of a forward pass.",
-            "Change micro_batch_size, which counts samples.",
-        )
     return {
-        "per_device_train_batch_size": at_once,
-        "gradient_accumulation_steps": samples // rows,
+        **batch_sizes(recipe, recipe.batch_size * settings.group),
         "num_generations": settings.group,
         "max_completion_length": settings.max_new_tokens,
         "temperature": settings.temperature,

@@ -222,14 +222,14 @@ def _extend(
 
 
 _TRACKERS = ("trackio", "wandb", "tensorboard", "mlflow")
-_NEEDED = {  # what a setting's value needs: the package and its module
-    "qlora": ("bitsandbytes", "bitsandbytes"),
-    "adamw_8bit": ("bitsandbytes", "bitsandbytes"),
-    "paged_adamw_8bit": ("bitsandbytes", "bitsandbytes"),
-    "lion_8bit": ("bitsandbytes", "bitsandbytes"),
-    "adamw_torch_8bit": ("torchao", "torchao"),
-    "adamw_torch_4bit": ("torchao", "torchao"),
-    "liger": ("liger-kernel", "liger_kernel"),
+_NEEDED = {  # the package that a setting's value needs
+    "qlora": "bitsandbytes",
+    "adamw_8bit": "bitsandbytes",
+    "paged_adamw_8bit": "bitsandbytes",
+    "lion_8bit": "bitsandbytes",
+    "adamw_torch_8bit": "torchao",
+    "adamw_torch_4bit": "torchao",
+    "liger": "liger-kernel",
 }
 
 
@@ -241,8 +241,8 @@ def check_packages(recipe: Recipe) -> None:
     if recipe.liger:
         used["liger"] = "liger"
     for key, value in used.items():
-        package, module = _NEEDED.get(value, ("", ""))
-        if module and find_spec(module) is None:
+        package = _NEEDED.get(value)
+        if package and find_spec(package.replace("-", "_")) is None:
             raise ConfigError(
                 f"{key}: {value} needs {package}, which is not installed.",
                 f"Run: pip install {package}",
@@ -546,17 +546,16 @@ def result_of(
 
 def write_pages(result: TrainingResult, base: str, output: Path) -> None:
     """The curves and the model's README."""
-    curves = [LossCurve("loss", result.losses)]
-    if result.evaluations:
-        curves.append(LossCurve("held out", result.evaluations))
-    write_atomic(output / "loss.svg", loss_picture(curves))
-    rates = [LossCurve("learning rate", result.learning_rates)]
-    write_atomic(output / "learning_rate.svg", loss_picture(rates, "Learning rate"))
-    if rewards := result.parts.get("reward"):
-        write_atomic(output / "reward.svg", loss_picture([LossCurve("reward", rewards)], "Reward"))
-    scores = [LossCurve(name, v) for name, v in result.parts.items() if name.startswith("pass@")]
-    if scores:
-        write_atomic(output / "pass.svg", loss_picture(scores, "pass@k"))
+    losses = {"loss": result.losses, "held out": result.evaluations}
+    scores = {name: part for name, part in result.parts.items() if name.startswith("pass@")}
+    for name, title, lines in (
+        ("loss", "Loss", losses),
+        ("learning_rate", "Learning rate", {"learning rate": result.learning_rates}),
+        ("reward", "Reward", {"reward": result.parts.get("reward")}),
+        ("pass", "pass@k", scores),
+    ):
+        if curves := [LossCurve(label, points) for label, points in lines.items() if points]:
+            write_atomic(output / f"{name}.svg", loss_picture(curves, title))
     readme = training_readme(base, result.recipe, result.counts, result.losses,
                              result.evaluations, result.versions, result.parts)  # fmt: skip
     write_atomic(output / MODEL_DIR / "README.md", readme)

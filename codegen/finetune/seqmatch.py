@@ -32,9 +32,9 @@ import json
 import random
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -49,37 +49,8 @@ from codegen.finetune.tokens import EncodedExample, Outline
 from codegen.methods.backspace import IGNORE, Trajectory, stack_layout
 from codegen.records import write_atomic
 
-Divergence = Literal["chi2_mixture", "chi2", "kl"]
-Terminal = Literal["eos", "zero"]
 _OWN_SAMPLES = "own_samples.json"
 _SAMPLES_AT_ONCE = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """What is minimized.
-
-    Attributes:
-        alpha: weight of the entropy, and so of the penalty; 0.01 in the paper.
-        gamma: discount, below 1 unless alpha is 0; 0.998 in the paper.
-        divergence: ``chi2_mixture``, ``chi2`` (data only) or ``kl`` (data only).
-        terminal: the value of the state behind EOS: the logsumexp at EOS's own slot, or 0.
-    """
-
-    alpha: float = 0.01
-    gamma: float = 0.998
-    divergence: Divergence = "chi2_mixture"
-    terminal: Terminal = "eos"
-
-    def penalty(self, x: Tensor) -> Tensor:
-        """g(x) = x - phi(x), at least 0, of the shape of x."""
-        if self.alpha == 0:
-            return x.new_zeros(()).expand_as(x)
-        if self.divergence == "kl":  # phi(x) = (1 - exp(-alpha x)) / alpha
-            # Linear from where the exponential would drown everything else.
-            power = (-self.alpha * x).clamp(max=20.0)
-            return x + power.expm1() / self.alpha
-        return self.alpha / 4 * x**2
 
 
 class Actions(NamedTuple):
@@ -102,39 +73,51 @@ class Actions(NamedTuple):
     ends: Tensor
 
 
-def terms(actions: Actions, objective: Objective) -> tuple[Tensor, Tensor]:
+def penalty_of(x: Tensor, settings: SequenceMatch) -> Tensor:
+    """g(x) = x - phi(x), at least 0, of the shape of x."""
+    alpha = settings.alpha
+    if alpha == 0:
+        return x.new_zeros(()).expand_as(x)
+    if settings.divergence == "kl":  # phi(x) = (1 - exp(-alpha x)) / alpha
+        # Linear from where the exponential would drown everything else.
+        return x + (-alpha * x).clamp(max=20.0).expm1() / alpha
+    return alpha / 4 * x**2
+
+
+def terms(actions: Actions, settings: SequenceMatch) -> tuple[Tensor, Tensor]:
     """Discounted negative log-likelihood and penalty of each action: two [T].
 
-    The penalty of the absorbing state is added to that of the action that leads there. The loss is
-    the sum of both on data, and the penalty alone on the model's own trajectories (mixture only).
+    The action that leads to the absorbing state also carries that state's penalty. The loss is the
+    sum of both on data, and the penalty alone on the model's own trajectories (mixture only).
     """
-    discount = actions.value.new_tensor(objective.gamma) ** actions.time
+    gamma = settings.gamma
+    discount = actions.value.new_tensor(gamma) ** actions.time
     likelihood = discount * (actions.value - actions.chosen)
-    if objective.alpha == 0:
+    if settings.alpha == 0:
         return likelihood, likelihood.new_zeros(()).expand_as(likelihood)
-    then = next_values(actions, objective)
-    penalty = discount * objective.penalty(actions.chosen - objective.gamma * then)
-    after = objective.gamma * discount / (1 - objective.gamma)  # gamma^N / (1 - gamma) at the last
-    tail = after * objective.penalty((1 - objective.gamma) * then)
+    then = next_values(actions, settings)
+    penalty = discount * penalty_of(actions.chosen - gamma * then, settings)
+    after = gamma * discount / (1 - gamma)  # gamma^N / (1 - gamma) at the last
+    tail = after * penalty_of((1 - gamma) * then, settings)
     return likelihood, penalty + tail.where(actions.ends, tail.new_zeros(()))
 
 
-def next_values(actions: Actions, objective: Objective) -> Tensor:
+def next_values(actions: Actions, settings: SequenceMatch) -> Tensor:
     """V(s_{t+1}) of each action: [T], with the chosen value of the absorbing state."""
-    if objective.terminal == "eos":
+    if settings.terminal == "eos":
         return actions.then
     return actions.then.where(~actions.ends, actions.then.new_zeros(()))
 
 
 def sequence_match(
-    model: Any, batch: MicroBatch, objective: Objective, backspace: int | None
+    model: Any, batch: MicroBatch, settings: SequenceMatch, backspace: int | None
 ) -> tuple[Tensor, Tensor]:
     """Discounted negative log-likelihood and penalty of each action; see :func:`terms`.
 
     Args:
         model: the model.
         batch: made with ``successors``.
-        objective: the loss.
+        settings: of the loss.
         backspace: id of the backspace, which is no legal action where only the prompt is there.
     """
     logits = model(**batch.inputs, use_cache=False).logits  # [B, C, V]
@@ -148,7 +131,7 @@ def sequence_match(
         starts[batch.nodes[batch.start]] = True  # a backspace can lead back there
         then = _without(then, flat[batch.then, backspace].float(), starts[batch.then])
     actions = Actions(chosen, value, then, batch.time, batch.trajectory, batch.ends)
-    return terms(actions, objective)
+    return terms(actions, settings)
 
 
 def _without(log_sum: Tensor, logit: Tensor, where: Tensor) -> Tensor:
@@ -172,20 +155,18 @@ class SequenceMatchLoss(Likelihood):
         self, settings: SequenceMatch, steps: int, backspace: int | None, own: OwnSamples | None
     ) -> None:
         super().__init__()
-        self.objective = Objective(
-            settings.alpha, settings.gamma, settings.divergence, settings.terminal
-        )
+        self.settings = settings
         self.ramp = max(1, round(settings.ramp * steps))
         self.backspace, self.own = backspace, own
 
     def alpha(self, step: int) -> float:
         """The weight of the penalty in a step."""
-        return self.objective.alpha * min(1.0, step / self.ramp)
+        return self.settings.alpha * min(1.0, step / self.ramp)
 
     def losses(self, model: Any, batch: Any, step: int, sums: LossSums) -> Tensor:
         """See :meth:`Likelihood.losses`."""
-        objective = replace(self.objective, alpha=self.alpha(step))
-        likelihood, penalty = sequence_match(model, batch, objective, self.backspace)
+        settings = self.settings.model_copy(update={"alpha": self.alpha(step)})
+        likelihood, penalty = sequence_match(model, batch, settings, self.backspace)
         if batch.own:
             sums.add("penalty_own", penalty)
             return penalty

@@ -23,7 +23,7 @@ from codegen.decoding.drafts import DrafterMaker, FixedCosts, PassCosts, Planner
 from codegen.decoding.healing import Vocabulary
 from codegen.decoding.loop import Backspace, Row, Strategy, decode
 from codegen.decoding.passes import check_supported
-from codegen.decoding.rpg.methods import Method, Penalised
+from codegen.decoding.rpg.methods import Method, Penalized
 from codegen.decoding.strategies.rsd import (
     ConstantBranching,
     RecursiveSpeculation,
@@ -314,7 +314,7 @@ class TransformersBackend(Backend):
             return lambda batch: self._in_grammar(options, len(batch))
         if resolved.strategy.requires == "logits":
             method = Method.of(options, self.vocabulary.tokens, self.eos)
-            return lambda _: Penalised(method)
+            return lambda _: Penalized(method)
         if resolved.method != "backspace":
             return lambda _: Strategy()
         token = self.loaded.tokenizer.get_vocab().get(BKSPC)

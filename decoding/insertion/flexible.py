@@ -157,50 +157,41 @@ class FlexibleMaskLM(FillingModel):
     def fill(
         self, texts: Sequence[Text], options: FillOptions, rngs: Sequence[np.random.Generator]
     ) -> list[Filled]:
-        """See :func:`fill_by_masks`."""
-        return fill_by_masks(self, texts, options, rngs)
+        """Goes from t = 0 to 1 in equal steps, then fills the last step's masks.
+
+        Takes ``steps`` + 1 passes. A text that reaches ``max_new_tokens`` gets no more masks and
+        counts as unfinished.
+        """
+        running = Running(self.start(texts), rngs)
+        memory = self.remember(running.batch)
+        steps = options.steps or DEFAULT_STEPS
+        for step in range(steps + 1):
+            batch = running.batch
+            time = torch.full((len(batch),), step / steps, device=self.device)
+            share = 1 / max(steps - step, 1)  # dt / (1 - t)
+            logits, log_gaps = self.scores(batch, time, memory)
+            uniforms = running.uniforms(3)  # tokens, which are filled, new masks: [3, B, S]
+            _fill_masks(self, batch, logits, uniforms, share, options)
+            running.steps += 1
+            if step < steps:
+                rates = torch.zeros_like(uniforms[2])
+                gaps = log_gaps.double().exp().clamp(max=options.max_new_tokens)
+                rates[batch.open_slots] = gaps * share
+                if step < steps - 1:
+                    counts = torch.where(rates > 0, (rates + uniforms[2]).floor(), 0.0)
+                else:
+                    counts = _nearest(rates)
+                _insert_masks(running, counts, self, options)
+        full = running.written >= options.max_new_tokens
+        running.finish(full, finished=False)
+        running.finish(torch.ones(len(running.rows), dtype=torch.bool), finished=True)
+        return running.results()
 
 
 def _by_row(values: Tensor, places: Tensor) -> Tensor:
     """Sums of values [N] at the N marks of bool [B, S], by row."""
     rows = places.nonzero()[:, 0]
     return values.new_zeros(len(places)).index_add(0, rows, values)
-
-
-def fill_by_masks(
-    model: FlexibleMaskLM,
-    texts: Sequence[Text],
-    options: FillOptions,
-    rngs: Sequence[np.random.Generator],
-) -> list[Filled]:
-    """Goes from t = 0 to 1 in equal steps, then fills the last step's masks: ``steps`` + 1 passes.
-
-    A text that has reached ``max_new_tokens`` gets no more masks, and counts as unfinished.
-    """
-    running = Running(model.start(texts), rngs)
-    memory = model.remember(running.batch)
-    steps = options.steps or DEFAULT_STEPS
-    for step in range(steps + 1):
-        batch = running.batch
-        time = torch.full((len(batch),), step / steps, device=model.device)
-        share = 1 / max(steps - step, 1)  # dt / (1 - t)
-        logits, log_gaps = model.scores(batch, time, memory)
-        uniforms = running.uniforms(3)  # tokens, which are filled, new masks: [3, B, S]
-        _fill_masks(model, batch, logits, uniforms, share, options)
-        running.steps += 1
-        if step < steps:
-            rates = torch.zeros_like(uniforms[2])
-            gaps = log_gaps.double().exp().clamp(max=options.max_new_tokens)
-            rates[batch.open_slots] = gaps * share
-            if step < steps - 1:
-                counts = torch.where(rates > 0, (rates + uniforms[2]).floor(), 0.0)
-            else:
-                counts = _nearest(rates)
-            _insert_masks(running, counts, model, options)
-    full = running.written >= options.max_new_tokens
-    running.finish(full, finished=False)
-    running.finish(torch.ones(len(running.rows), dtype=torch.bool), finished=True)
-    return running.results()
 
 
 def _nearest(rates: Tensor) -> Tensor:

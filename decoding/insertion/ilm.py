@@ -149,8 +149,27 @@ class InsertionLM(FillingModel):
     def fill(
         self, texts: Sequence[Text], options: FillOptions, rngs: Sequence[np.random.Generator]
     ) -> list[Filled]:
-        """See :func:`fill_by_insertion`."""
-        return fill_by_insertion(self, texts, options, rngs)
+        """Inserts tokens until the stop head ends each text, or ``max_new_tokens`` does.
+
+        A text without an open slot is finished at once.
+        """
+        running = Running(self.start(texts), rngs)
+        memory = self.remember(running.batch)
+        running.finish(~running.batch.open_slots.any(-1), finished=True)
+        while running.rows:
+            logits, stop = self.scores(running.batch, memory)
+            dense = _dense(self.forbid(logits), running.batch.open_slots)
+            running.steps += 1
+            if running.steps > 1 or not options.insist:
+                done = stop.float().softmax(-1)[:, 0] >= options.stop_threshold
+                running.finish(done, finished=True)
+                dense = dense[~done, : running.batch.input_ids.shape[1]]
+            if not running.rows:
+                break
+            budget = options.max_new_tokens - running.written
+            running.insert(*pick(dense, running.uniforms(2), options, budget))
+            running.finish(running.written >= options.max_new_tokens, finished=False)
+        return running.results()
 
 
 def insertion_loss(
@@ -180,35 +199,6 @@ def insertion_loss(
     total = torch.zeros(batch, dtype=logits.dtype, device=logits.device).index_add(0, rows, chosen)
     loss = of_slot.logsumexp(-1) - total / counts.clamp(min=1)
     return torch.where(counts > 0, loss, 0.0)
-
-
-def fill_by_insertion(
-    model: InsertionLM,
-    texts: Sequence[Text],
-    options: FillOptions,
-    rngs: Sequence[np.random.Generator],
-) -> list[Filled]:
-    """Inserts tokens until the stop head ends each text, or ``max_new_tokens`` does.
-
-    A text without an open slot is finished at once.
-    """
-    running = Running(model.start(texts), rngs)
-    memory = model.remember(running.batch)
-    running.finish(~running.batch.open_slots.any(-1), finished=True)
-    while running.rows:
-        logits, stop = model.scores(running.batch, memory)
-        dense = _dense(model.forbid(logits), running.batch.open_slots)
-        running.steps += 1
-        if running.steps > 1 or not options.insist:
-            done = stop.float().softmax(-1)[:, 0] >= options.stop_threshold
-            running.finish(done, finished=True)
-            dense = dense[~done, : running.batch.input_ids.shape[1]]
-        if not running.rows:
-            break
-        budget = options.max_new_tokens - running.written
-        running.insert(*pick(dense, running.uniforms(2), options, budget))
-        running.finish(running.written >= options.max_new_tokens, finished=False)
-    return running.results()
 
 
 def _dense(logits: Tensor, open_slots: Tensor) -> Tensor:

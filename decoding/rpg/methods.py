@@ -1,7 +1,7 @@
 """From settings to rules, and rules beside what is being written.
 
 :class:`Method` makes the rules of rows; :class:`Follower` is a rule beside a list of tokens that
-something else writes; :class:`Penalised` has them in the decoding loop.
+something else writes; :class:`Penalized` has them in the decoding loop.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from codegen.decoding.drafts.protocol import common_prefix
 from codegen.decoding.loop import Batch, Strategy
 from codegen.decoding.rpg.baselines import Dry, NoRepeatNgram, RepetitionPenalty
 from codegen.decoding.rpg.grammar import CriticalTokens, GrammarRule
@@ -87,7 +88,7 @@ class Follower:
         """The penalties after these tokens."""
         seen = self._seen
         if seen != tokens[: len(seen)]:
-            self._go_back(_common(seen, tokens))
+            self._go_back(common_prefix(seen, tokens))
         for token in tokens[len(self._seen) :]:
             self._before.append(self._rule.snapshot())
             del self._before[:-_MOST_BACK]
@@ -104,13 +105,7 @@ class Follower:
         del self._before[-back:], self._seen[length:]
 
 
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """The length of the beginning that two lists share."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
-
-
-class Penalised(Strategy):
+class Penalized(Strategy):
     """Plain decoding by logits that a rule changes.
 
     Args:

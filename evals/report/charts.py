@@ -1,8 +1,8 @@
 """The charts of a report as SVG text, and text made safe for a page.
 
-Charts carry classes, not colors: the page's style sheet colors them, for light, dark and print,
-and so no inline style is needed and the page can forbid it. Series differ by color, marker and
-name. Text in a chart is escaped here. Functions that give markup say so by their type.
+Charts have classes and no colors: the page's style sheet colors them for light, dark and print, so
+the page can forbid inline styles. Series differ by color, marker and name. Text in a chart is
+escaped here; functions that return safe markup have the type ``Markup``.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from codegen.evals.report.numbers import Further, Spending
 
 SERIES_STYLES = 6  # colors in the style sheet; later series start again
 
-# A chart is drawn for a wide page and again for a narrow one, where scaling it down would leave its
-# text too small to read; the style sheet shows one of the two.
+# Each chart is drawn for wide and for narrow pages, since text that is scaled down can't be read;
+# the style sheet shows one of the two.
 WIDE, NARROW = 720, 350
 _HEIGHT = {WIDE: 350, NARROW: 300}
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 14, 36, 54
@@ -32,10 +32,9 @@ _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def visible(value: object) -> str:
-    """The text of a value, with what can't be seen or turns text around written by its number.
+    """The text of a value, with invisible characters written by their numbers.
 
-    Control characters, direction overrides and lone surrogates thus can't hide what a program says.
-    Not escaped.
+    So control characters, direction overrides and lone surrogates can't hide text. Not escaped.
     """
     return "".join(
         c if c in "\n\t" or unicodedata.category(c) not in _UNSEEN else f"\\u{ord(c):04x}"
@@ -213,8 +212,8 @@ class Series:
         bands: drawn below the line.
         solid_up_to: from this x on the line is dashed.
         markers: whether points are marked.
-        extrapolated: further points that were computed and not measured, by rising x: drawn faint,
-            with open markers, behind a border that says so.
+        extrapolated: further points that were computed, not measured, by rising x: drawn faint,
+            with open markers, right of a labeled border.
     """
 
     name: str
@@ -249,8 +248,9 @@ def line_chart(
     """A line chart; ``id_`` must be unique on the page, ``description`` is read out.
 
     ``width`` is :data:`WIDE` or :data:`NARROW`. The axis reaches ``y_to``, for charts side by side.
+    Without any point it is empty axes.
     """
-    every = [point for s in series for point in (*s.points, *s.extrapolated)]
+    every = [point for s in series for point in (*s.points, *s.extrapolated)] or [(0.0, 0.0)]
     xs, ys = [px for px, _ in every], [py for _, py in every]
     ys += [edge for s in series for band in s.bands for point in band.points for edge in point[1:]]
     y_ticks = linear_ticks(0.0 if y_from_zero else min(ys), max(*ys, y_to))
@@ -306,7 +306,7 @@ def _polyline(kind: str, spots: Sequence[tuple[float, float, float]]) -> str:
 
 
 def marker(number: int, x: float, y: float) -> str:
-    """The mark of the ``number``-th series at (x, y): so that color is not all that differs."""
+    """The mark of the ``number``-th series at (x, y), so that series differ by more than color."""
     shapes = {
         0: f'<circle class="mark" cx="{x:.1f}" cy="{y:.1f}" r="3.6"/>',
         1: f'<rect class="mark" x="{x - 3.3:.1f}" y="{y - 3.3:.1f}" width="6.6" height="6.6"/>',

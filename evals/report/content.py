@@ -1,7 +1,7 @@
-"""What a report is made of: scored runs, read from their directories, and what a caller may add.
+"""The content of a report: scored runs, read from their directories, and what a caller may add.
 
-The programs are found in the answers by the task, as they were for scoring. Where the task can't be
-loaded any more (its data is gone), the answers are shown without them, and a note says so.
+The task finds the programs in the answers, as it did for scoring. If the task can't be loaded (its
+data is gone), the answers are shown without programs, and a note says so.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class ScoredRun:
 
     Attributes:
         samples: problem id -> its samples, where known.
-        is_training: whether a model in training drew them, so that they are of many models.
+        is_training: whether the samples are from a model in training, so of many models.
     """
 
     name: str
@@ -100,7 +100,7 @@ class LossCurve:
 
 @dataclass(frozen=True, slots=True)
 class DataCounts:
-    """What became of the inputs of one data set."""
+    """How many inputs of one data set were kept, skipped and failed, by reason."""
 
     name: str
     kept: int
@@ -121,8 +121,8 @@ def read_run(name: str, folder: str | Path, samples: str | Path | None = None) -
             ``folder``, if one is there.
 
     Raises:
-        InputError: if the score or a given file can't be read, or the samples are others than those
-            that were scored.
+        InputError: if the score or a given file can't be read, or the samples are not those that
+            were scored.
     """
     folder = Path(folder)
     score = read_score(folder)

@@ -1,5 +1,5 @@
-"""The numbers of a report: which k to show, how the runs of one task differ, and what is computed
-beside the scores (extrapolation, and measures of the samples).
+"""The numbers of a report: which k to show, comparisons of the runs of one task, extrapolation, and
+measures of the samples.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def compare_runs(
     """All pairs of runs of one task (with many runs, each with the first), at the headline ks.
 
     Args:
-        ks: the k of pass@k to compare, in their place.
+        ks: the k of pass@k to compare, instead of those.
     """
     found: list[tuple[ScoredRun, ScoredRun, Comparison]] = []
     for group in by_task(runs).values():
@@ -140,14 +140,14 @@ def by_task(runs: Sequence[ScoredRun]) -> dict[str, list[ScoredRun]]:
 
 @dataclass(frozen=True, slots=True)
 class Further:
-    """What a report says of one run beyond its score.
+    """What a report shows of one run in addition to its score.
 
     Attributes:
         all_pass: k -> pass^k, for the k of the score's estimates.
         extrapolated: pass@k for k beyond the samples, by a model; empty with too little data.
         coverage: the fit of the curve pass@k; None with too few points.
-        diversity, repetition: of the samples, where the report has them.
-        measured: samples that ``repetition`` looked at.
+        diversity, repetition: of the samples, if the report has them.
+        measured: how many samples ``repetition`` covers.
     """
 
     all_pass: Mapping[int, Estimate] = field(default_factory=dict)
@@ -227,20 +227,20 @@ _UNITS = ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1.0
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """What attempts take, for the runs of one task that say so: a small model may solve more than a
-    large one for the same computation, since it can try more often (Brown et al. 2024, arXiv
-    2407.21787).
+    """The computation of attempts, for the runs of one task with known costs: a small model may
+    solve more than a large one for the same computation, since it can try more often (Brown et al.
+    2024, arXiv 2407.21787).
 
     Limits: computation is by the usual rule of two operations a parameter and token
     (:func:`codegen.evals.statistics.sampling_flops`). Tokens that were drafted and rejected are not
     counted, nor attention over long contexts.
 
     Attributes:
-        runs: those that say it.
-        costs: of each, for one sample.
-        take: of each, what k samples of one problem take, in ``unit``.
+        runs: the runs with known costs.
+        costs: of each run, for one sample.
+        take: of each run, the cost of k samples of one problem, in ``unit``.
         unit: a unit of floating-point operations, or ``Tokens``.
-        by_flops: whether all runs say how large their model is.
+        by_flops: whether the size of every run's model is known.
     """
 
     runs: Sequence[ScoredRun]
@@ -251,8 +251,8 @@ class Spending:
 
 
 def spending(runs: Sequence[ScoredRun]) -> Spending | None:
-    """The computation of the runs of one task; tokens, if one does not say how large its model is.
-    None if no run with two k says it.
+    """The computation of the runs of one task; in tokens, if the size of a model is unknown. None
+    if no run with two k has known costs.
     """
     shown = [(run, run.score.cost) for run in runs if run.score.cost and run.score.estimates]
     if not any(len(run.score.estimates) > 1 for run, _ in shown):

@@ -1,8 +1,8 @@
 """Writes a report: one HTML file that needs nothing else, and beside it its numbers as JSON and
 Markdown. The pages are Jinja2 templates in ``assets``; here is what they are filled with.
 
-Whatever a template shows is made visible and escaped, for HTML or for Markdown, unless it is markup
-of ours. The page's content security policy forbids it any request and any script but its own.
+Every value in a template is made visible and escaped, for HTML or for Markdown, unless it is markup
+of this package. The page's content security policy forbids requests and scripts but its own.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def write_report(
 
 
 def _refuse_foreign(what: str, path: Path, is_ours: Callable[[bytes], bool]) -> None:
-    """Refuses to overwrite a file that no report left, such as the ``score.json`` of a run."""
+    """Refuses to overwrite a file that is not of a report, such as the ``score.json`` of a run."""
     if path.is_file() and not is_ours(path.read_bytes()):
         raise InputError(
             f"The report's {what} would overwrite {path}, which is not a report.",
@@ -204,7 +204,7 @@ def _is_summary(content: bytes) -> bool:
 
 
 def _finite(value: object) -> object:
-    """The same with null in place of what JSON has no number for."""
+    """The same with null in place of NaN and infinities, which JSON lacks."""
     if isinstance(value, dict):
         return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -272,10 +272,10 @@ def templates(show: Callable[[object], str], *folders: Path) -> Environment:
 
 
 def _functions_of(further: Mapping[str, Further]) -> dict[str, Callable[..., object]]:
-    """What templates ask of the numbers beside the scores."""
+    """Functions of the templates over the further numbers."""
 
     def drawn_of_each(runs: Sequence[ScoredRun]) -> int | None:
-        """How many samples the shares are of, if that is one number."""
+        """How many samples the shares are based on, if it is the same for all."""
         ks = {d.k for run in runs if (d := further[run.name].diversity) is not None}
         return ks.pop() if len(ks) == 1 else None
 
@@ -288,7 +288,7 @@ def _functions_of(further: Mapping[str, Further]) -> dict[str, Callable[..., obj
 
 
 def as_text(value: object) -> str:
-    """What a page shows of a value, not yet escaped."""
+    """A value as a page shows it, not yet escaped."""
     return value if isinstance(value, Markup) else visible(value)
 
 

@@ -1,4 +1,4 @@
-"""A run of reinforcement in a report: its steps in a few stages, each read like a scored run.
+"""A reinforcement run in a report: its steps in a few stages, each treated like a scored run.
 
 ``rollouts.jsonl`` of such a run has a line for each sample: step, verdict, rewards with reasons,
 suspects (:mod:`codegen.finetune.rollouts`). A stage is some steps in a row, so the page's
@@ -54,7 +54,7 @@ class Rollout:
     earlier: Sequence[tuple[str, str]] = field(default_factory=tuple)
 
     def view(self, index: int) -> SampleView:
-        """As a reader sees it, with its rewards before the verdict's message."""
+        """The sample with its rewards before the verdict's message."""
         parts = [f"step {self.step}"]
         if self.reward is not None:
             parts.append(f"reward {self.reward:.3g}")
@@ -122,7 +122,7 @@ def read_training(
         among = set(steps[start : start + size])
         part = [row for row in rows if row.step in among]
         runs.append(_stage(name, part, settings, prompts, hides=bool(settings.get("hidden"))))
-    note = "The samples are those of the training itself, each drawn from another state of it."
+    note = "The samples were drawn during training, each from another state of the model."
     runs[0] = replace(runs[0], score=replace(runs[0].score, notes=[note, *runs[0].score.notes]))
     return runs, _curves(name, rows)
 

@@ -23,8 +23,8 @@ from typing import Any, TypeVar
 from codegen.cluster import connected, last_line
 from codegen.errors import InputError, SandboxError
 
-from .jobs import Job, Outcome, is_empty, trust_of
-from .sandbox import Sandbox, check_job
+from .jobs import Job, Outcome, is_empty, pack_calls, trust_of
+from .sandbox import Sandbox
 
 Key = TypeVar("Key")
 
@@ -131,7 +131,7 @@ class ClusterSandbox:
                         if is_empty(job):
                             yield key, Outcome("empty", trust_of(job.mode), message="no code")
                         else:
-                            check_job(job)
+                            pack_calls(job)
                             runnable.append((key, job))
                     if runnable:
                         actor = idle.pop()

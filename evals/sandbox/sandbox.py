@@ -11,8 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from codegen.errors import InputError, SandboxError
 
-from .inner import wire
-from .jobs import PYTHON, Call, Job, Limits, Outcome, Script, is_empty, pack_calls, trust_of
+from .jobs import PYTHON, Call, Job, Limits, Outcome, Script, is_empty, trust_of
 from .languages import Toolchain, find, toolchains
 from .languages.builds import Builds
 from .languages.programs import build_job, program_of
@@ -209,11 +208,9 @@ class Sandbox:
         """
         self._running()
         future: Future[Outcome] = Future()
-        if isinstance(job, Job):
-            if is_empty(job):
-                future.set_result(Outcome("empty", trust_of(job.mode), message="no code"))
-                return future
-            check_job(job)
+        if isinstance(job, Job) and is_empty(job):
+            future.set_result(Outcome("empty", trust_of(job.mode), message="no code"))
+            return future
 
         def done(outcome: Outcome | SandboxError) -> None:
             if not future.set_running_or_notify_cancel():
@@ -258,11 +255,9 @@ class Sandbox:
                         exhausted = True
                         break
                     number, (key, job) = item
-                    if isinstance(job, Job):
-                        if is_empty(job):
-                            yield key, Outcome("empty", trust_of(job.mode), message="no code")
-                            continue
-                        check_job(job)
+                    if isinstance(job, Job) and is_empty(job):
+                        yield key, Outcome("empty", trust_of(job.mode), message="no code")
+                        continue
 
                     def done(outcome: Outcome | SandboxError, number: int = number) -> None:
                         results.put((number, outcome))
@@ -301,15 +296,3 @@ class Sandbox:
                 "The sandbox is not open.", "Use it as `with Sandbox() as sandbox:`."
             )
         return self._pool
-
-
-def check_job(job: Job) -> None:
-    """Raises an :class:`InputError` for calls that can't be sent."""
-    try:
-        pack_calls(job)
-    except (wire.WireError, TypeError, ValueError) as error:
-        raise InputError(
-            f"A call of the job can't be sent: {error}.",
-            "A call is an expression, or a name with a list of plain values and, if need be, a "
-            "dictionary of named ones, or a name with None.",
-        ) from None

@@ -1,7 +1,7 @@
-"""What a benchmark is to the runner and the scorer.
+"""The interface between a benchmark and the runner and scorer.
 
-:class:`Task` is all that they know. :class:`CodeTask`, whose answer is Python code, asks in every
-style and puts the program together; most tasks are a few lines on top of it.
+:class:`Task` is that interface. :class:`CodeTask` implements it for tasks whose answer is Python
+code: prompts in every style, and how an answer becomes a program. Most tasks add a few lines to it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from codegen.errors import ConfigError
 from codegen.generation.protocol import Request
 from codegen.records import Sample, Verdict
 
-from .extraction import Extraction, cut_at_stop, find_code, with_preamble
+from .extraction import EMPTY, Extraction, cut_at_stop, find_code, with_preamble
 from .needs import why_not
 from .rows import AnyProblem, Home, Problem, make_problems, problem_of_columns, read_rows_of
 from .styles import Ask, PromptStyle, style_of
@@ -28,7 +28,7 @@ Key = TypeVar("Key")
 
 
 class Task(ABC, Generic[AnyProblem]):
-    """A set of problems, each with a way to ask for a program and to judge it.
+    """A set of problems, each with a prompt for a program and a way to judge it.
 
     Attributes:
         name: as on the command line.
@@ -37,9 +37,9 @@ class Task(ABC, Generic[AnyProblem]):
         reference_exceptions: problems whose own reference is known to fail, with the reason. They
             don't stop a score from being published, and the report lists them.
         needs_preparation: whether :meth:`prepare` has to be called before :meth:`job`.
-        passing: what it means that a sample passed, where that isn't that its tests did.
-        style: the prompt style to ask in, if the run names none; empty for the model's own.
-        decoder: the decoder whose actions it measures; empty if any will do.
+        passing: what makes a sample pass, for tasks that don't run tests.
+        style: the default prompt style; empty for the model's own.
+        decoder: the decoder that the task requires; empty for any.
         languages: what the sandbox has to run beside Python.
     """
 
@@ -62,7 +62,7 @@ class Task(ABC, Generic[AnyProblem]):
         """The ``index``-th request for a completion of ``problem``.
 
         Raises:
-            ConfigError: if the task can't be asked in this style; names those that it can.
+            ConfigError: if the task does not support the style; names those that it does.
         """
 
     @abstractmethod
@@ -108,66 +108,66 @@ class Task(ABC, Generic[AnyProblem]):
 
     @abstractmethod
     def reference(self, problem: AnyProblem) -> str:
-        """The whole program that is known to be right; empty if there is none."""
+        """A whole program that is known to be right; empty if there is none."""
 
     def buggy(self, problem: AnyProblem) -> Sequence[str]:
         """Whole programs that are known to be wrong."""
         return ()
 
     def prepare(self, problems: Sequence[AnyProblem], sandbox: SandboxProtocol) -> None:
-        """Makes what judging ``problems`` needs and the data lacks (expected outputs)."""
+        """Computes what judging ``problems`` needs and the data lacks, such as expected outputs."""
 
     def measure(self, problem: AnyProblem, sample: Sample) -> Mapping[str, float]:
-        """Numbers about one sample beside its verdict, by name; their means are reported."""
+        """Further numbers about one sample, by name; the report shows their means."""
         return {}
 
     def measure_verdict(self, problem: AnyProblem, verdict: Verdict) -> Mapping[str, float]:
-        """Numbers about one sample that its verdict tells, by name; their means are reported."""
+        """Numbers computed from one sample's verdict, by name; the report shows their means."""
         return {}
 
     def modules(self, problem: AnyProblem) -> frozenset[str]:
-        """What a solution and its tests import beside the standard library."""
+        """The modules outside the standard library that a solution and its tests import."""
         return frozenset()
 
     def labels(self, problem: AnyProblem) -> Sequence[str]:
-        """Groups of problems that it belongs to, such as its difficulty, to report each."""
+        """The groups that a problem belongs to, such as its difficulty; each gets a score."""
         return ()
 
     def retry(
         self, problem: AnyProblem, style: PromptStyle, sample: Sample, verdict: Verdict
     ) -> Request:
-        """The request for another try, which shows the one that failed and what its tests said.
+        """The request for another try; it shows the failed one and what its tests said.
 
         Raises:
-            ConfigError: if the task or the style has none.
+            ConfigError: if the task or the style does not support it.
         """
         raise ConfigError(f"The task {self.name!r} has no second tries.")
 
     def remarks(self, problems: Sequence[AnyProblem]) -> Sequence[str]:
-        """Sentences about the problems that were asked, for the notes of their score."""
+        """Sentences about the scored problems, for the notes of their score."""
         return ()
 
     def dated(self, since: date | None, until: date | None) -> Self:
         """The task over the problems published from ``since`` to ``until``, both included.
 
         Raises:
-            ConfigError: if its problems have no dates, or none is of that time.
+            ConfigError: if its problems have no dates, or none is in that range.
         """
         raise ConfigError(f"The problems of the task {self.name!r} have no dates.")
 
 
 class CodeTask(Task[AnyProblem]):
-    """A task over given problems; a subclass says what is shown and what belongs to the program.
+    """A task over given problems; subclasses define the prompts and how programs are assembled.
 
     Attributes:
-        asks: the ways of asking it supports.
-        whole_programs: whether a whole program is asked for, not the rest of one function; that
-            decides about the stop strings.
-        blank_is_code: whether a completion of nothing but white space may be right.
+        asks: the kinds of prompt it supports.
+        whole_programs: whether the prompt requests a whole program, not the rest of one function;
+            this selects the stop strings.
+        blank_is_code: whether a completion of white space alone may be right.
         home: where the data is by default.
-        problem_type, columns: of its problems, and field -> column where the names differ; see
-            :func:`.rows.problem_of_columns`.
-        about: a line for the list of tasks; built-in ones have theirs there.
+        problem_type, columns: the class of its problems, and field -> column where the names
+            differ; see :func:`.rows.problem_of_columns`.
+        about: a line for the list of tasks.
     """
 
     home: ClassVar[Home]
@@ -211,7 +211,7 @@ class CodeTask(Task[AnyProblem]):
         return self.name.endswith("-diff")
 
     def lacking(self, sandbox: SandboxProtocol, broken: Mapping[str, str]) -> dict[str, str]:
-        """Why problems can't be judged: packages that the sandbox lacks, and what is ``broken``."""
+        """Why problems can't be judged: missing packages, and the reasons in ``broken``."""
         described = sandbox.describe()
         found = {p.id: why_not(self.modules(p), described) for p in self._problems}
         return {**{id_: reason for id_, reason in found.items() if reason}, **broken}
@@ -220,7 +220,7 @@ class CodeTask(Task[AnyProblem]):
         """All problems in order."""
         return self._problems
 
-    # --- what a subclass says ------------------------------------------------------------------
+    # --- for subclasses to override ------------------------------------------------------------
 
     def code(self, problem: AnyProblem) -> str:
         """The code shown for the model to continue."""
@@ -243,21 +243,21 @@ class CodeTask(Task[AnyProblem]):
         return getattr(problem, "entry_point", "")
 
     def preamble(self, problem: AnyProblem) -> str:
-        """Code that an answer may take for granted: imports and helpers of the prompt."""
+        """Code that an answer may rely on: the prompt's imports and helpers."""
         return ""
 
     def joined(self, problem: AnyProblem, completion: str) -> str:
         """The whole program of a completion that continues the prompt."""
         return self.code(problem) + completion
 
-    # --- asking and reading --------------------------------------------------------------------
+    # --- prompts and answers -------------------------------------------------------------------
 
     def request(self, problem: AnyProblem, style: PromptStyle, index: int) -> Request:
         """The ``index``-th request for ``problem``."""
         if style.ask not in self.asks:
             raise ConfigError(
                 f"The task {self.name!r} has no prompts in the style {style.name!r}.",
-                f"Its styles ask by: {', '.join(self.asks)}.",
+                f"Choose a style that asks by: {', '.join(self.asks)}.",
             )
         if style.ask == "infill":
             before, behind = self.hole(problem)
@@ -282,7 +282,7 @@ class CodeTask(Task[AnyProblem]):
     def retry(
         self, problem: AnyProblem, style: PromptStyle, sample: Sample, verdict: Verdict
     ) -> Request:
-        """The request for another try, in a style that asks in words."""
+        """The request for another try, for styles that ask by instruction."""
         if style.ask != "instruction":
             raise ConfigError(
                 f"A second try can't be requested in the style {style.name!r}.",
@@ -292,7 +292,7 @@ class CodeTask(Task[AnyProblem]):
         return replace(asked, prompt=style.render(prompt=self.again(problem, sample, verdict)))
 
     def again(self, problem: AnyProblem, sample: Sample, verdict: Verdict) -> str:
-        """What another try is shown: the problem, the answer that failed, and why it did."""
+        """The prompt of another try: the problem, the failed answer, and why it failed."""
         return (
             f"{self.instruction(problem)}\n\nThis answer failed:\n\n{sample.completion}\n\n"
             f"What the tests said:\n\n{verdict.status}: {verdict.message}\n\nAnswer again."
@@ -304,15 +304,20 @@ class CodeTask(Task[AnyProblem]):
     def extract(self, problem: AnyProblem, sample: Sample) -> Extraction:
         """The whole program of a sample."""
         style = style_of(sample)
-        answer = sample.completion
-        may_be_blank = self.blank_is_code and style.read == "append"
-        if not answer.strip() and not may_be_blank:
-            return Extraction("", "the answer is empty", "empty")
+        if sample.completion.strip() or self._may_be_blank(style):
+            return self.read(problem, style, sample.completion)
+        return EMPTY
+
+    def _may_be_blank(self, style: PromptStyle) -> bool:
+        return self.blank_is_code and style.read == "append"
+
+    def read(self, problem: AnyProblem, style: PromptStyle, answer: str) -> Extraction:
+        """The whole program of an answer that is not empty."""
         if style.read == "find":
             found = find_code(answer, self.entry_point(problem))
             return self.placed(problem, found) if found.program else found
         answer = cut_at_stop(answer, self._stops(style))
-        if not answer.strip() and not may_be_blank:
+        if not answer.strip() and not self._may_be_blank(style):
             return Extraction("", "the answer holds nothing before its stop string", "empty")
         if style.read == "append":
             return Extraction(self.joined(problem, answer))
@@ -321,3 +326,8 @@ class CodeTask(Task[AnyProblem]):
     def placed(self, problem: AnyProblem, found: Extraction) -> Extraction:
         """The program of code that was found in an answer."""
         return Extraction(with_preamble(self.preamble(problem), found.program))
+
+    def reference(self, problem: AnyProblem) -> str:
+        """The prompt with the problem's ``canonical_solution``; empty if it has none."""
+        solution = getattr(problem, "canonical_solution", "")
+        return problem.prompt + solution if solution else ""

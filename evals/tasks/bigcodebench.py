@@ -98,10 +98,6 @@ class BigCodeBench(CodeTask[BigCodeProblem]):
             limits=Limits(cpu_s=30.0, memory_mib=4096, file_mib=64, processes=64, open_files=256),
         )
 
-    def reference(self, problem: BigCodeProblem) -> str:
-        """The prompt with the canonical solution."""
-        return problem.prompt + problem.canonical_solution
-
 
 class BigCodeBenchFull(BigCodeBench):
     """All problems."""

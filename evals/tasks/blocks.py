@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from .extraction import Extraction
+from .extraction import EMPTY, Extraction
 
 BLOCKS = """\
 Answer with edits, each a block of this form, in order:
@@ -39,7 +39,7 @@ _END = re.compile(r"^>{5,9} REPLACE", re.MULTILINE)
 def apply_blocks(before: str, answer: str) -> Extraction:
     """The program after the edits of an answer; none, with the reason, if one can't be made."""
     if not answer.strip():
-        return Extraction("", "the answer is empty", "empty")
+        return EMPTY
     blocks = list(_blocks(answer))
     if not blocks:
         return Extraction("", "no block of search and replace in the answer")

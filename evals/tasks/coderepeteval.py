@@ -20,7 +20,7 @@ from typing import Any
 from codegen.records import Sample, Verdict
 
 from .base import CodeTask
-from .extraction import Extraction
+from .extraction import EMPTY, Extraction
 from .rows import Home, Problem, text_field
 from .styles import PromptStyle
 
@@ -59,16 +59,12 @@ class CodeRepetEval(CodeTask[RepetitionProblem]):
         if sample.finish_reason == "length":
             return Extraction("", _CUT, "wrong")
         if not sample.completion.strip():
-            return Extraction("", "the answer is empty", "empty")
+            return EMPTY
         return Extraction(sample.completion)
 
     def job(self, problem: RepetitionProblem, program: str) -> Verdict:
         """Passed: it ended. Nothing is run."""
         return Verdict(problem.id, 0, "passed")
-
-    def reference(self, problem: RepetitionProblem) -> str:
-        """There is none."""
-        return ""
 
     def measure(self, problem: RepetitionProblem, sample: Sample) -> Mapping[str, float]:
         """See the module's docstring."""

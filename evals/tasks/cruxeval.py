@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from codegen.evals.sandbox import Job
-from codegen.records import Sample
 
 from .base import CodeTask
 from .extraction import Extraction, cut_at_stop, fenced_blocks, parses, tagged_answers
 from .rows import Home, Problem
-from .styles import PromptStyle, style_of
+from .styles import PromptStyle
 
 _FUNCTION = "f"
 # The task in words, then two solved examples in the form of the question.
@@ -91,18 +90,14 @@ class CruxEval(CodeTask[CruxProblem]):
     def _stops(self, style: PromptStyle) -> tuple[str, ...]:
         return (self._STOP, "\n") if style.ask == "code" else (self._STOP,)
 
-    def extract(self, problem: CruxProblem, sample: Sample) -> Extraction:
-        """The program that says what the answer is."""
-        style = style_of(sample)
-        text = sample.completion
-        if not text.strip():
-            return Extraction("", "the answer is empty", "empty")
+    def read(self, problem: CruxProblem, style: PromptStyle, answer: str) -> Extraction:
+        """A program that assigns the expression in the answer to ``answer``."""
         if style.name == "solution":
-            return Extraction(text)
+            return Extraction(answer)
         if style.read == "append":
             begun = f"assert {_FUNCTION}({problem.input}) ==" if self.asks_output else "f("
-            text = begun + cut_at_stop(text, self._stops(style))
-        answer = find_answer(text, output=self.asks_output)
+            answer = begun + cut_at_stop(answer, self._stops(style))
+        answer = find_answer(answer, output=self.asks_output)
         if not answer:
             what = "an output" if self.asks_output else "arguments"
             return Extraction("", f"neither an assertion nor {what} in the answer")
@@ -157,7 +152,7 @@ def find_answer(text: str, *, output: bool) -> str:
     """
     if tagged := tagged_answers(text):
         text = tagged[-1]
-    elif blocks := [block for block in fenced_blocks(text) if block.strip()]:
+    elif blocks := fenced_blocks(text):
         text = blocks[-1]
     text = text.strip()
     lines = [line.strip() for line in text.splitlines() if "==" in line]

@@ -2,24 +2,24 @@
 
 A row is one problem. Columns:
 
-- ``prompt`` (needed), ``id`` (else the line's number);
+- ``prompt`` (required), ``id`` (default: the line's number);
 - how an answer is judged, one of:
-  - ``tests``: Python statements: asserts, or a function ``check``, which is then called with
-    ``entry_point``, or functions named ``test…`` without arguments, or classes of unittest; run out
-    of the program's reach. Tests that pass whatever a program returns end as ``bad_test``;
+  - ``tests``: Python statements that run out of the program's reach: asserts, or a function
+    ``check``, which is called with ``entry_point``, or functions named ``test…`` without arguments,
+    or unittest classes. Tests that pass whatever a program returns end as ``bad_test``;
   - ``calls`` and ``expected``: lists of equal length; a call is ``["name", [arguments]]``, or only
-    the list of arguments where the row has an ``entry_point``. Floats are compared with a tolerance
-    of 1e-6, and a tuple equals a list, which JSON can't tell apart;
-  - ``stdin`` and ``stdout``: a text each, or a list of texts each; ``stdin`` may be left out. White
+    the list of arguments if the row has an ``entry_point``. Floats are compared with a tolerance
+    of 1e-6, and a tuple equals a list, since JSON has no tuples;
+  - ``stdin`` and ``stdout``: a text each, or a list of texts each; ``stdin`` is optional. White
     space at the ends of lines and of the output doesn't count;
-  - ``answer``: a text, or a list of texts of which one must be the answer;
-- and if you like: ``entry_point``; ``setup``, code before the tests; ``solution``, a right answer,
-  and ``buggy``, a list of wrong ones, for ``codegen eval check``; ``mode`` ``in_sandbox`` for tests
-  that need objects of the program which can't leave the sandbox; ``cpu_s`` and
-  ``memory_mib``, limits of one program.
+  - ``answer``: the right text, or a list of right texts;
+- optional: ``entry_point``; ``setup``, code before the tests; ``solution``, a right answer, and
+  ``buggy``, a list of wrong ones, for ``codegen eval check``; ``mode`` ``in_sandbox`` for tests
+  that need objects of the program which can't leave the sandbox; ``cpu_s`` and ``memory_mib``,
+  limits of one program.
 
-If the prompt is code that defines the entry point, base models continue it; else a whole program is
-asked for.
+If the prompt is code that defines the entry point, base models continue it; otherwise the prompt
+requests a whole program.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from codegen.errors import InputError
+from codegen.errors import ConfigError, InputError
 from codegen.evals.sandbox import Job, Limits
-from codegen.records import Sample, Verdict
+from codegen.records import Verdict
 
 from .base import CodeTask
 from .cases import cases_test, with_runner
@@ -46,13 +46,19 @@ from .extraction import (
     tagged_answers,
 )
 from .oracles import SOURCE
-from .rows import Home, Problem, entry_point_field, make_problems, read_rows_of, text_field
-from .styles import PromptStyle, style_of
+from .rows import (
+    Home,
+    Problem,
+    entry_point_field,
+    make_problems,
+    optional_text,
+    read_rows_of,
+    text_field,
+)
+from .styles import PromptStyle
 
 PREFIX = "file:"
 JUDGED_BY = ("tests", "expected", "stdout", "answer")
-_CPU_S = 6.0
-_MEMORY_MIB = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +66,9 @@ class CustomProblem(Problem):
     """One row; see the module's docstring.
 
     Attributes:
-        tests: the text of the tests, made of calls and expected values if these are given.
+        tests: the text of the tests; built from calls and expected values if the row has these.
         cases: pairs of standard input and output.
-        answers: the texts that are right.
+        answers: the right texts.
     """
 
     entry_point: str = ""
@@ -73,12 +79,11 @@ class CustomProblem(Problem):
     solution: str = ""
     buggy_solutions: tuple[str, ...] = ()
     mode: Literal["isolated", "in_sandbox"] = "isolated"
-    cpu_s: float = _CPU_S
-    memory_mib: int = _MEMORY_MIB
+    limits: Limits = Limits()
 
     @property
     def is_code(self) -> bool:
-        """Whether the prompt is code to go on with."""
+        """Whether the prompt is code to continue."""
         return bool(self.entry_point) and _defines(self.prompt, self.entry_point)
 
 
@@ -99,7 +104,7 @@ class Custom(CodeTask[CustomProblem]):
         """The problem of a row; see the module's docstring."""
         kinds = [column for column in JUDGED_BY if column in row]
         if len(kinds) != 1:
-            said = f"has {' and '.join(kinds)}" if kinds else "says not how an answer is judged"
+            said = f"has {' and '.join(kinds)}" if kinds else "does not say how to judge an answer"
             raise InputError(
                 f"{place}: the row {said}.",
                 "It needs one of: tests; calls and expected; stdin and stdout; answer.",
@@ -117,17 +122,16 @@ class Custom(CodeTask[CustomProblem]):
             str(id_),
             text_field(place, row, "prompt"),
             entry_point_field(place, row) if row.get("entry_point") else "",
-            setup=text_field(place, row, "setup") if "setup" in row else "",
-            solution=text_field(place, row, "solution") if "solution" in row else "",
+            setup=optional_text(place, row, "setup"),
+            solution=optional_text(place, row, "solution"),
             buggy_solutions=_texts(place, row, "buggy") if "buggy" in row else (),
             mode=_mode(place, row),
-            cpu_s=float(_number(place, row, "cpu_s", _CPU_S)),
-            memory_mib=int(_number(place, row, "memory_mib", _MEMORY_MIB)),
+            limits=_limits(place, row),
             **made,
         )
 
     def _stops(self, style: PromptStyle) -> tuple[str, ...]:
-        # Which of them a problem needs depends on its prompt; a request knows no more than this.
+        # One style has one set of stop strings, whichever problem it is for.
         return style.stop if all(p.is_code for p in self._problems) else style.program_stop
 
     def preamble(self, problem: CustomProblem) -> str:
@@ -140,19 +144,15 @@ class Custom(CodeTask[CustomProblem]):
         """Behind a prompt that is code; by itself otherwise."""
         return problem.prompt + completion if problem.is_code else completion
 
-    def extract(self, problem: CustomProblem, sample: Sample) -> Extraction:
-        """The program; or the answer, if that is a text."""
+    def read(self, problem: CustomProblem, style: PromptStyle, answer: str) -> Extraction:
+        """The program; or the text that is the answer."""
         if not problem.answers:
-            return super().extract(problem, sample)
-        text = sample.completion
-        if not text.strip():
-            return Extraction("", "the answer is empty", "empty")
-        style = style_of(sample)
-        return Extraction(find_text(cut_at_stop(text, self._stops(style))))
+            return super().read(problem, style, answer)
+        return Extraction(find_text(cut_at_stop(answer, self._stops(style))))
 
     def job(self, problem: CustomProblem, program: str) -> Job | Verdict:
-        """By whichever columns the row has."""
-        limits = Limits(cpu_s=problem.cpu_s, memory_mib=problem.memory_mib)
+        """Judges by the columns that the row has."""
+        limits = problem.limits
         if problem.answers:
             right = _words(program) in map(_words, problem.answers)
             message = "" if right else f"the answer is {program[:200]!r}"
@@ -178,7 +178,7 @@ class Custom(CodeTask[CustomProblem]):
         return self._whole(problem, problem.solution) if problem.solution else ""
 
     def buggy(self, problem: CustomProblem) -> Sequence[str]:
-        """The row's wrong ones."""
+        """The row's wrong solutions."""
         return [self._whole(problem, text) for text in problem.buggy_solutions]
 
     def _whole(self, problem: CustomProblem, text: str) -> str:
@@ -193,7 +193,7 @@ def _defines(code: str, name: str) -> bool:
 
 # --- answers that are texts --------------------------------------------------------------------
 
-# Bounded: what a model repeats without end must not be tried in all ways.
+# Bounded, so that endless repetition in an answer takes linear time.
 _NAMED = re.compile(
     r"\banswer(?:\s{1,9}is\b\s{0,9}:?|\s{0,9}[*_]{0,9}\s{0,9}[:=])"
     r"[ \t]{0,9}[*_]{0,9}[ \t]{0,9}(\S[^\n]*)",
@@ -202,7 +202,7 @@ _NAMED = re.compile(
 
 
 def find_text(text: str) -> str:
-    """The answer in a text: tagged, else behind "answer is", else in the last fence, else all."""
+    """The answer in a text: tagged, else after "answer is", else the last fence, else all of it."""
     named = [answer.rstrip("*_") for answer in _NAMED.findall(text)]
     for found in (tagged_answers(text), named, fenced_blocks(text)):
         if answers := [answer.strip() for answer in found if answer.strip()]:
@@ -214,11 +214,11 @@ def _words(text: str) -> str:
     return " ".join(text.split())
 
 
-# --- tests made of columns ---------------------------------------------------------------------
+# --- tests built from columns ------------------------------------------------------------------
 
 
 def calls_test(calls: Sequence[tuple[str, Sequence[object]]], expected: Sequence[object]) -> str:
-    """The test of calls and what they should return."""
+    """A test that makes the calls and compares their results with the expected ones."""
     functions = {name: None for name, _ in calls}
     table = ", ".join(f"{name!r}: {name}" for name in functions)
     return "\n\n".join(
@@ -308,8 +308,11 @@ def _mode(place: str, row: Mapping[str, Any]) -> Any:
     return mode
 
 
-def _number(place: str, row: Mapping[str, Any], name: str, default: float) -> float:
-    value = row.get(name, default)
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0:
-        raise InputError(f"{place}: the field {name!r} must be a number above 0.")
-    return value
+def _limits(place: str, row: Mapping[str, Any]) -> Limits:
+    given = {name: row[name] for name in ("cpu_s", "memory_mib") if name in row}
+    if isinstance(memory := given.get("memory_mib"), float) and memory.is_integer():
+        given["memory_mib"] = int(memory)
+    try:
+        return Limits(**given)
+    except ConfigError as error:
+        raise InputError(f"{place}: {error.message}") from None

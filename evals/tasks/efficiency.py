@@ -104,7 +104,7 @@ class EvalPerf(CodeTask[PerfProblem]):
         given = row.get("pe_input")
         try:
             given = json.loads(given) if isinstance(given, str) else given
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{place}: pe_input is not JSON ({error}).") from None
         if isinstance(given, list) and len(given) == 1 and isinstance(given[0], list):
             (given,) = given

@@ -1,22 +1,21 @@
-"""HumanEval+ and MBPP+ (Liu et al. 2023, arXiv 2305.01210): many inputs a problem, and what the
-reference returns for them as the expected results.
+"""HumanEval+ and MBPP+ (Liu et al. 2023, arXiv 2305.01210): many inputs a problem; the expected
+results are what the reference returns.
 
 ``humaneval-plus`` is HumanEval's problems with 80 times the tests, ``mbpp-plus`` 378 problems of
 MBPP with 35 times the tests. The data is EvalPlus's release files, or its data sets on the hub. A
-sample passes if it passes the base inputs and the new ones.
+sample passes if it passes the base inputs and the new ones; the first failing input ends the job.
 
 A row of EvalPlus's release files has ``base_input`` and ``plus_input``, lists of argument lists; a
-row of its data sets on the hub has them as a literal in the text of ``test``. Expected results do
-not come with the files: they are computed by running the reference, see ``expected``.
+row of its data sets on the hub has them as a literal in the text of ``test``. The files have no
+expected results: they are computed by running the reference, see ``expected``.
 
-A result is compared as EvalPlus does, but for two of its mistakes (release 0.3.1): there the
-tolerance that the first test with a float result switches on stays on for all later tests, and the
-residual test of HumanEval/32 forgets to count its tests, so that the right solution always fails.
-One deviation: a float within a nested result gets the tolerance too. Fewer than all tests are never
-run: the first one that fails ends the job.
+Results are compared as in EvalPlus 0.3.1, without two of its mistakes: there the tolerance that the
+first test with a float result switches on stays on for all later tests, and the residual test of
+HumanEval/32 does not count its tests, so that the right solution always fails. One deviation: a
+float within a nested result gets the tolerance too.
 
-Some results are lists of a million numbers. Of these only a digest is expected, and of what a
-program returns only a digest leaves its sandbox.
+Some results are lists of a million numbers. For these a digest is expected, and only a digest of
+the program's result leaves its sandbox.
 
 JSON has no tuples, sets or complex numbers, so the inputs of MBPP+'s file come back with the wrong
 types; :data:`_SHAPES` says which argument of which problem has which type, as EvalPlus's own reader
@@ -32,11 +31,10 @@ from typing import Any, Literal
 
 from codegen.errors import InputError, SandboxError
 from codegen.evals.sandbox import Job, Limits, SandboxProtocol
-from codegen.generation.protocol import function_instruction
 
 from .base import CodeTask
 from .expected import Expected, expected_results, write_value
-from .humaneval import parts_of_prompt
+from .humaneval import FunctionPrompts
 from .mbpp import called_function
 from .oracles import SOURCE, with_digests
 from .rows import Home, Problem, entry_point_field, text_field, text_fields, texts_field
@@ -67,7 +65,7 @@ class PlusProblem(Problem):
 
 
 class PlusTask(CodeTask[PlusProblem]):
-    """The task over given problems."""
+    """A task whose expected results are computed by running the references."""
 
     needs_preparation = True
 
@@ -78,36 +76,30 @@ class PlusTask(CodeTask[PlusProblem]):
         self._expected: dict[str, Expected] = {}
         self._tests: dict[str, str] = {}
 
-    def reference(self, problem: PlusProblem) -> str:
-        """The prompt with the canonical solution."""
-        return problem.prompt + problem.canonical_solution
-
     def job(self, problem: PlusProblem, program: str) -> Job:
         """One job for all inputs; time for four times what the reference needs."""
         if problem.id not in self._expected:
             raise SandboxError(f"The expected results of {problem.id} were not prepared.")
+        expected = self._expected[problem.id]
+        if problem.id not in self._tests:
+            self._tests[problem.id] = test_text(problem, expected)
         memory_mib = _MEMORY_MIB
-        if self._expected[problem.id].has_digests:
+        if expected.has_digests:
             program = with_digests(program, problem.entry_point)
             memory_mib *= 2
         cpu_s = Limits().cpu_s
-        # In steps, so that the limit, which is part of what decides a verdict, rarely changes.
-        while cpu_s < 4 * self._expected[problem.id].cpu_s:
+        # In steps: the limit is part of a verdict's key, so it should rarely change.
+        while cpu_s < 4 * expected.cpu_s:
             cpu_s *= 2
         return Job(
             program,
-            test=self._test(problem),
+            test=self._tests[problem.id],
             entry_point=problem.entry_point,
             limits=Limits(cpu_s=cpu_s, memory_mib=memory_mib),
         )
 
-    def _test(self, problem: PlusProblem) -> str:
-        if problem.id not in self._tests:
-            self._tests[problem.id] = test_text(problem, self._expected[problem.id])
-        return self._tests[problem.id]
-
     def prepare(self, problems: Sequence[PlusProblem], sandbox: SandboxProtocol) -> None:
-        """Has the expected results of ``problems`` at hand: from the cache, or by running."""
+        """Reads the expected results of ``problems`` from the cache, or computes them."""
         missing = {
             problem.id: (problem, self.reference(problem))
             for problem in problems
@@ -117,12 +109,12 @@ class PlusTask(CodeTask[PlusProblem]):
             self._expected[id_] = expected
 
     def expected(self, problem: PlusProblem) -> Expected:
-        """What :meth:`prepare` found."""
+        """The results of :meth:`prepare`."""
         return self._expected[problem.id]
 
 
-class HumanEvalPlus(PlusTask):
-    """The task over given problems, asked as HumanEval is."""
+class HumanEvalPlus(PlusTask, FunctionPrompts[PlusProblem]):
+    """The task over given problems, with HumanEval's prompts."""
 
     home = Home("evalplus/HumanEvalPlus.jsonl.gz", "evalplus/humanevalplus")
 
@@ -131,15 +123,6 @@ class HumanEvalPlus(PlusTask):
         """The problem of a row."""
         problem = plus_problem(place, row)
         return replace(problem, oracle="root") if problem.id == "HumanEval/32" else problem
-
-    def instruction(self, problem: PlusProblem) -> str:
-        """The problem in words, as HumanEvalPack puts it."""
-        parts = parts_of_prompt(problem.id, problem.prompt, problem.entry_point)
-        return function_instruction(parts.signature, parts.docstring)
-
-    def preamble(self, problem: PlusProblem) -> str:
-        """The prompt's text before the function."""
-        return parts_of_prompt(problem.id, problem.prompt, problem.entry_point).preamble
 
 
 # --- MBPP+ ------------------------------------------------------------------------------------

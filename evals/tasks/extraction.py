@@ -38,6 +38,9 @@ class Extraction:
     status: Status = "no_answer"
 
 
+EMPTY = Extraction("", "the answer is empty", "empty")
+
+
 def cut_at_stop(text: str, stops: Iterable[str]) -> str:
     """``text`` up to the first stop string; unchanged if it holds none."""
     return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]
@@ -46,7 +49,7 @@ def cut_at_stop(text: str, stops: Iterable[str]) -> str:
 def find_code(answer: str, entry_point: str) -> Extraction:
     """The code in a model's answer; see the module's docstring for the rules."""
     if not answer.strip():
-        return Extraction("", "the answer is empty", "empty")
+        return EMPTY
     closed, unclosed = _fenced(answer)
     blocks = [block for block in closed if block.strip()]
     for block in blocks:
@@ -65,9 +68,9 @@ def find_code(answer: str, entry_point: str) -> Extraction:
 
 
 def fenced_blocks(text: str) -> list[str]:
-    """The code blocks of a text in order; the last one may not be closed."""
+    """The code blocks of a text in order, without blank ones; the last need not be closed."""
     closed, unclosed = _fenced(text)
-    return [*closed, unclosed] if unclosed else closed
+    return [block for block in [*closed, unclosed] if block.strip()]
 
 
 def _fenced(text: str) -> tuple[list[str], str]:

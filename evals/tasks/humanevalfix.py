@@ -71,10 +71,6 @@ class HumanEvalFix(CodeTask[FixProblem]):
         # The tests of 32, 38 and 50 call helper functions of the prompt.
         return Job(program, test=problem.test, setup=self.preamble(problem))
 
-    def reference(self, problem: FixProblem) -> str:
-        """The head with the right solution."""
-        return problem.prompt + problem.canonical_solution
-
     def buggy(self, problem: FixProblem) -> Sequence[str]:
         """The head with the bug."""
         return (problem.prompt + problem.buggy_solution,)

@@ -18,12 +18,11 @@ from typing import Self
 
 from codegen.evals import kolmogorov as kt
 from codegen.evals.sandbox import Job, Limits
-from codegen.records import Sample
 
 from .base import CodeTask
 from .extraction import Extraction, cut_at_stop
 from .rows import Problem
-from .styles import PromptStyle, style_of
+from .styles import PromptStyle
 
 _PROBLEMS = 500
 _LONGEST = 256  # items of a drawn sequence
@@ -71,15 +70,11 @@ class Kolmogorov(CodeTask[SequenceProblem]):
     def _stops(self, style: PromptStyle) -> tuple[str, ...]:
         return ("###", "\n# ")
 
-    def extract(self, problem: SequenceProblem, sample: Sample) -> Extraction:
+    def read(self, problem: SequenceProblem, style: PromptStyle, answer: str) -> Extraction:
         """The program in the answer."""
-        style = style_of(sample)
-        if not sample.completion.strip():
-            return Extraction("", "the answer is empty", "empty")
         if style.read == "append":
-            program = kt.find_program(cut_at_stop(sample.completion, self._stops(style)))
-        else:
-            program = kt.find_program(sample.completion)
+            answer = cut_at_stop(answer, self._stops(style))
+        program = kt.find_program(answer)
         if not program:
             return Extraction("", "no program in the answer, or one that opens a file")
         return Extraction(program)

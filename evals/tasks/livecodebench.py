@@ -1,27 +1,25 @@
 r"""LiveCodeBench, code generation (Jain et al. 2024, arXiv 2403.07974): dated contest problems.
 
-The data is a file of the authors' columns, such as ``test6.jsonl`` of their data set (several
-releases are several files: join them); ``--since`` and ``--until`` choose problems by the date of
-their contest, so that none is older than a model. Rows of SandboxFusion's form (``content``,
-``test``, ``labels``) are read too: its samples of LiveCodeBench and of CodeContests.
+The data is a file of the authors' columns, such as ``test6.jsonl`` of their data set (join the
+files of several releases); ``--since`` and ``--until`` choose problems by the date of their
+contest, so that none is older than a model. Rows of SandboxFusion's form (``content``, ``test``,
+``labels``) are accepted too: its samples of LiveCodeBench and of CodeContests.
 
 A problem with starter code is judged by calling ``Solution().NAME`` with the JSON values of each
-line of a test's input; the others read standard input and print. Results are compared as the
-authors' ``testing_util.py`` does: text line by line without white space at the ends of lines, and
-where a line differs word by word as decimal numbers; values by ``==``, with a list for a tuple that
-is returned. As there, each test has 6 seconds (here of CPU time), a program finds the names of the
-usual modules imported, and the last fenced block of an answer is the program. The prompt is their
-general one.
+line of a test's input; the others read standard input and print. Results are compared as in the
+authors' ``testing_util.py``: text line by line without white space at the ends of lines, or word by
+word as decimal numbers; values by ``==``, with a returned tuple taken for a list. As there, each
+test has 6 seconds (here of CPU time), the names of common modules are imported for the program, and
+the last fenced block of an answer is the program. The prompt is their general one.
 
-Some private tests are base64 of zlib of a pickle. It is never unpickled: the texts in it are read
-from its list of operations, and one that would build anything but texts and dictionaries is
+Some private tests are base64 of zlib of a pickle. It is never unpickled: its texts are read from
+the list of its operations, and a pickle that would build anything but texts and dictionaries is
 refused.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import functools
 import json
 import pickletools
@@ -33,13 +31,13 @@ from typing import Any, Self
 
 from codegen.errors import ConfigError, InputError
 from codegen.evals.sandbox import Job, Limits, Outcome, SandboxProtocol
-from codegen.records import Sample, Verdict
+from codegen.records import Verdict
 
 from .base import CodeTask, Key
 from .cases import cases_test, with_runner, with_timeouts
 from .extraction import Extraction, fenced_blocks, parses, with_preamble
-from .rows import Home, Problem, text_field
-from .styles import style_of
+from .rows import Home, Problem, optional_text, text_field
+from .styles import PromptStyle
 
 CPU_S = 6.0  # of one test
 _MEMORY_MIB = 2048
@@ -130,7 +128,7 @@ class LiveCodeBench(CodeTask[ContestProblem]):
         if not chosen:
             days = sorted(problem.day for problem in self._problems if problem.day)
             raise ConfigError(
-                f"No problem of {self.source} is from {since or days[0]} to {until or days[-1]}.",
+                f"{self.source} has no problem from {since or days[0]} to {until or days[-1]}.",
                 f"Its problems are from {days[0]} to {days[-1]}.",
             )
         return type(self)(self.name, self.description, chosen, self.source)
@@ -140,7 +138,7 @@ class LiveCodeBench(CodeTask[ContestProblem]):
         return [label for label in (problem.difficulty, problem.platform) if label]
 
     def remarks(self, problems: Sequence[ContestProblem]) -> Sequence[str]:
-        """From when to when the problems are."""
+        """The range of contest dates."""
         days = sorted(problem.day for problem in problems if problem.day)
         return [f"The problems are of contests from {days[0]} to {days[-1]}."] if days else []
 
@@ -149,17 +147,16 @@ class LiveCodeBench(CodeTask[ContestProblem]):
         question = problem.question.replace('"""', "'''").strip()
         return f'"""\n{question}\n"""\n\n{problem.starter.rstrip()}\n'.rstrip("\n") + "\n"
 
-    def extract(self, problem: ContestProblem, sample: Sample) -> Extraction:
+    def read(self, problem: ContestProblem, style: PromptStyle, answer: str) -> Extraction:
         """The last fenced block, as the authors do; without one, by the general rules."""
-        blocks = [block for block in fenced_blocks(sample.completion) if block.strip()]
-        if blocks and style_of(sample).read == "find":
+        if style.read == "find" and (blocks := fenced_blocks(answer)):
             return Extraction(blocks[-1])
-        return super().extract(problem, sample)
+        return super().read(problem, style, answer)
 
     def judge(
         self, programs: Iterable[tuple[Key, ContestProblem, str]], sandbox: SandboxProtocol
     ) -> Iterator[tuple[Key, Verdict | Outcome]]:
-        """By :meth:`job`; a test that took too long is a ``timeout``."""
+        """By :meth:`job`; a test that takes too long is a ``timeout``."""
         for key, found in super().judge(programs, sandbox):
             yield key, with_timeouts(found)
 
@@ -170,15 +167,15 @@ class LiveCodeBench(CodeTask[ContestProblem]):
         cases = read_tests(problem)
         call = f"Solution().{problem.function}" if problem.function else ""
         whole = with_preamble(PREAMBLE, program)
+        try:
+            test = _test_of(cases, bool(call))
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{problem.place}: an expected value is not JSON ({error}).") from None
         return Job(
             with_runner(whole, modules=f"import {', '.join(_MODULES)}", call=call, cpu_s=CPU_S),
-            test=_test_of(cases, bool(call)),
+            test=test,
             limits=Limits(cpu_s=CPU_S * (len(cases) + 1), memory_mib=_MEMORY_MIB, file_mib=64),
         )
-
-    def reference(self, problem: ContestProblem) -> str:
-        """None: the data has no solutions."""
-        return ""
 
 
 @functools.lru_cache(maxsize=64)
@@ -193,7 +190,7 @@ def _test_of(cases: tuple[tuple[str, str], ...], is_call: bool) -> str:
 
 def _official(place: str, row: Mapping[str, Any]) -> ContestProblem:
     question = text_field(place, row, "question_content")
-    starter = row.get("starter_code") or ""
+    starter = optional_text(place, row, "starter_code")
     metadata = row.get("metadata") or {}
     try:
         known = json.loads(metadata) if isinstance(metadata, str) else metadata
@@ -275,22 +272,19 @@ def _read_tests(place: str, columns: tuple[str, ...]) -> tuple[tuple[str, str], 
 
 
 def _cases(place: str, tests: Any) -> list[tuple[str, str]]:
-    if isinstance(tests, dict):  # APPS's form
-        tests = [
-            {"input": given, "output": expected}
-            for given, expected in zip(
-                tests.get("inputs", ()), tests.get("outputs", ()), strict=False
-            )
-        ]
-    cases = []
-    for test in tests if isinstance(tests, list) else ():
-        given, expected = (test.get(name) for name in ("input", "output"))
-        if isinstance(given, dict) and isinstance(expected, dict):  # SandboxFusion's form
-            given, expected = given.get("stdin"), expected.get("stdout")
-        if not isinstance(given, str) or not isinstance(expected, str):
-            raise InputError(f"{place}: a test has an input or an output that is not a text.")
-        cases.append((given, expected))
-    return cases
+    pairs: list[tuple[Any, Any]] = []
+    try:
+        if isinstance(tests, dict):  # APPS's form
+            pairs = list(zip(tests.get("inputs", ()), tests.get("outputs", ()), strict=False))
+        elif isinstance(tests, list):
+            pairs = [(test["input"], test["output"]) for test in tests]
+        # SandboxFusion has objects of texts.
+        pairs = [(i["stdin"], o["stdout"]) if isinstance(i, dict) else (i, o) for i, o in pairs]
+    except (TypeError, LookupError):
+        pairs = [(None, None)]
+    if not all(isinstance(text, str) for pair in pairs for text in pair):
+        raise InputError(f"{place}: a test has an input or an output that is not a text.")
+    return pairs
 
 
 def _unpacked(place: str, text: str) -> Any:
@@ -304,7 +298,7 @@ def _unpacked(place: str, text: str) -> Any:
             raise InputError(f"{place}: the tests are larger than {_MOST_BYTES >> 20} MiB.")
         tests = json.loads(_pickled_text(data))
         return tests["input_output"] if isinstance(tests, dict) and len(tests) == 1 else tests
-    except (ValueError, TypeError, zlib.error, binascii.Error, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, zlib.error, RecursionError) as error:
         raise InputError(f"{place}: the tests can't be read ({error}).") from None
 
 

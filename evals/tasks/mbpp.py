@@ -20,7 +20,16 @@ from codegen.errors import ConfigError, InputError
 from codegen.evals.sandbox import Job, Limits
 
 from .base import CodeTask
-from .rows import Home, Problem, Rows, make_problems, read_rows_of, text_field, texts_field
+from .rows import (
+    Home,
+    Problem,
+    Rows,
+    make_problems,
+    optional_text,
+    read_rows_of,
+    text_field,
+    texts_field,
+)
 
 _HUB = "google-research-datasets/mbpp"
 # The data sets of the hub are cut into these; the authors' files are whole.
@@ -101,7 +110,7 @@ class Mbpp(CodeTask[MbppProblem]):
         tests, imports = (texts_field(place, row, name) for name in ("test_list", "test_imports"))
         if not tests:
             raise InputError(f"{place}: the field 'test_list' is empty.")
-        setup = row.get("test_setup_code") or ""
+        setup = optional_text(place, row, "test_setup_code")
         return MbppProblem(
             f"MBPP/{number}",
             text_field(place, row, "prompt" if "prompt" in row else "text"),

@@ -1,20 +1,18 @@
 """Tasks in many languages: MultiPL-E, MBXP, multilingual HumanEval, HumanEvalPack and McEval.
 
-A task's name ends with a colon and a language: ``multipl_e:js``, ``mbxp:java``. The columns differ,
-the rest is one task: a prompt that the model continues to the end of a function, and tests in the
-same language behind it.
+A task's name ends with a colon and a language: ``multipl_e:js``, ``mbxp:java``. The data sets
+differ in their columns; otherwise they are one task: a prompt that the model continues to the end
+of a function, followed by tests in the same language.
 
 - MultiPL-E (Cassano et al. 2023, arXiv 2208.08227), which has no reference solutions; MBXP and
   multilingual HumanEval (Athiwaratkun et al. 2023, arXiv 2210.14868): HumanEval and MBPP by
-  translation. Their tests are taken apart (:mod:`.translated`), so a program can't reach what it is
-  compared with.
+  translation. Their tests are split (:mod:`.translated`), so a program can't reach the expected
+  values.
 - HumanEvalPack (Muennighoff et al. 2023, arXiv 2308.07124, task HumanEvalSynthesize) and McEval
-  (Chai et al. 2024, arXiv 2406.07436): their own tests beside the program. That these have run to
-  their end is told by their last statement, not by an exit status; a program made to forge this
-  can.
+  (Chai et al. 2024, arXiv 2406.07436): their own tests beside the program. The tests' last
+  statement, not an exit status, shows that they ran to their end; a program can still forge it.
 
-Where the original uses lodash for a comparison, Node.js's own takes its place, and
-``console.assert``, which only prints, throws.
+Comparisons by lodash use Node.js's own instead, and ``console.assert``, which only prints, throws.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -33,12 +31,20 @@ from codegen.evals.sandbox import Job, Limits, SandboxProtocol
 from codegen.evals.sandbox.languages import Language, find
 from codegen.evals.sandbox.languages.source import closing_brace, masked
 from codegen.paths import cache_folder
-from codegen.records import Sample, write_atomic
+from codegen.records import write_atomic
 
 from .base import CodeTask
 from .extraction import Extraction, fenced_blocks
-from .rows import Home, Problem, make_problems, read_rows_of, text_field
-from .styles import PromptStyle, style_of
+from .rows import (
+    Home,
+    Problem,
+    make_problems,
+    optional_text,
+    read_rows_of,
+    text_field,
+    text_fields,
+)
+from .styles import PromptStyle
 from .translated import FORMS, MBXP_FORMS, Form, Halves, take_apart
 
 _LIMITS = Limits(cpu_s=10.0)
@@ -51,9 +57,9 @@ _HEAD = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class TranslatedProblem(Problem):
-    """One problem; ``solution`` and ``bug`` are completions of the prompt, empty if there are none.
+    """One problem; ``test`` follows a program.
 
-    ``test`` is what stands behind a program.
+    ``solution`` and ``bug`` are completions of the prompt, empty if there are none.
     """
 
     entry_point: str
@@ -66,9 +72,9 @@ class Translated(CodeTask[TranslatedProblem]):
     """A task in one language.
 
     Attributes:
-        codes: language -> what its file is called.
-        hub: the data set of the hub, ``{}`` for the file's name.
-        file: its place in the folder of data sets.
+        codes: language -> its name in file names.
+        hub: the data set on the hub, ``{}`` for that name.
+        file: likewise its path in the folder of data sets.
     """
 
     asks = ("code", "instruction")
@@ -96,7 +102,7 @@ class Translated(CodeTask[TranslatedProblem]):
         """The task in the language that its name ends with.
 
         Raises:
-            ConfigError: if it names none, or one that the task does not have.
+            ConfigError: if it names no language, or one that the task lacks.
         """
         language = cls._language(name)
         code = cls.codes[language.name]
@@ -114,11 +120,11 @@ class Translated(CodeTask[TranslatedProblem]):
         task, _, code = name.partition(":")
         known = ", ".join(f"{task}:{language}" for language in cls.codes)
         if not code:
-            raise ConfigError(f"The task {task} needs a language.", f"There are: {known}.")
+            raise ConfigError(f"The task {task} needs a language.", f"Use one of: {known}.")
         language = find(code)
         if language.name not in cls.codes:
             raise ConfigError(
-                f"{task} has no problems in {language.title}.", f"There are: {known}."
+                f"{task} has no problems in {language.title}.", f"Use one of: {known}."
             )
         return language
 
@@ -134,7 +140,7 @@ class Translated(CodeTask[TranslatedProblem]):
         raise NotImplementedError
 
     def instruction(self, problem: TranslatedProblem) -> str:
-        """The order to complete the prompt."""
+        """The instruction to complete the prompt."""
         title = self.language.title
         return (
             f"Complete the {title} function {problem.entry_point}. Answer with the whole function "
@@ -144,27 +150,26 @@ class Translated(CodeTask[TranslatedProblem]):
     def _stops(self, style: PromptStyle) -> tuple[str, ...]:
         return self.stop if style.stop and style.read == "append" else super()._stops(style)
 
-    def extract(self, problem: TranslatedProblem, sample: Sample) -> Extraction:
-        """The whole program of a sample, as far as its tests want it."""
-        style = style_of(sample)
-        if style.read != "find" or not sample.completion.strip():
-            return super().extract(problem, sample)
+    def read(self, problem: TranslatedProblem, style: PromptStyle, answer: str) -> Extraction:
+        """The whole program of an answer, up to where its tests begin."""
+        if style.read != "find":
+            return super().read(problem, style, answer)
         name = problem.entry_point
-        blocks = [block for block in fenced_blocks(sample.completion) if block.strip()]
+        blocks = fenced_blocks(answer)
         found = next((block for block in blocks if name in block), blocks[0] if blocks else "")
-        if not found and name in sample.completion:
-            found = sample.completion
+        if not found and name in answer:
+            found = answer
         if not found:
             return Extraction("", f"no code block, and the text does not define {name}")
         return Extraction(self._whole(problem, found))
 
     def _whole(self, problem: TranslatedProblem, code: str) -> str:
-        """Code with what the prompt has around its function, without what the tests close."""
+        """Code with the prompt's lines around its function, without the end that tests supply."""
         prompt = problem.prompt
         head = [line for line in prompt.splitlines() if _HEAD.match(line)]
         missing = [line for line in head if line.strip() and line.strip() not in code]
         if any(line.startswith("package ") for line in missing) and "package " in code:
-            missing = []  # a file of Go with imports of its own
+            missing = []  # a Go file with its own imports
         program = "\n".join([*missing, code])
         if not problem.test.lstrip().startswith("}"):
             return program
@@ -195,12 +200,12 @@ class Translated(CodeTask[TranslatedProblem]):
 
 @cache
 def _broken() -> dict[str, dict[str, str]]:
-    """Task -> problem -> why its reference fails with the data set's own tests, run plainly."""
+    """Task -> problem -> why its reference fails the data set's own tests."""
     return json.loads(_BROKEN.read_text(encoding="utf-8"))
 
 
 class TakenApart(Translated):
-    """A task whose tests are taken apart where they are of the form."""
+    """A task whose tests are split where they have the expected form."""
 
     needs_preparation = True
     forms: ClassVar[Mapping[str, Form]]
@@ -211,14 +216,14 @@ class TakenApart(Translated):
         self._expected: dict[str, str] = {}
 
     def halves(self, problem: TranslatedProblem) -> Halves | None:
-        """The problem's test taken apart; None if it is not of the form."""
+        """The problem's test, split; None if it does not have the form."""
         if problem.id not in self._halves:
             form = self.forms.get(self.language.name)
             self._halves[problem.id] = form and take_apart(form, problem.prompt, problem.test)
         return self._halves[problem.id]
 
     def prepare(self, problems: Sequence[TranslatedProblem], sandbox: SandboxProtocol) -> None:
-        """Has the expected values written down, once for each version of the language's tools.
+        """Computes the expected values, once for each version of the language's tools.
 
         Raises:
             SandboxError: if the sandbox fails.
@@ -255,13 +260,13 @@ class TakenApart(Translated):
                 raise SandboxError(
                     f"The expected values of {problem.id} can't be computed: {outcome.message}."
                 )
-            # Where values can't be written the file is empty, and the problem has its own tests.
+            # An empty file: the values can't be written, and the problem keeps its own tests.
             text = outcome.stdout if outcome.passed else ""
             write_atomic(path, text)
             yield problem, text
 
     def job(self, problem: TranslatedProblem, program: str) -> Job:
-        """Has the calls made and compares elsewhere; or the row's tests beside the program."""
+        """The calls alone, compared outside; or the row's tests beside the program."""
         expected, halves = self._expected.get(problem.id), self.halves(problem)
         if expected is None or halves is None:
             return super().job(problem, program)
@@ -302,7 +307,7 @@ class MultiPLE(TakenApart):
     @classmethod
     def problem_in(cls, _: Language, place: str, row: Mapping[str, object]) -> TranslatedProblem:
         """The problem of a row; the function's name is in its tests."""
-        id_, prompt, test = (text_field(place, row, key) for key in ("name", "prompt", "tests"))
+        id_, prompt, test = text_fields(place, row, ("name", "prompt", "tests"))
         found = _BOUND.search(test)
         name = next((part for part in found.groups() if part), "") if found else ""
         return TranslatedProblem(id_, prompt, name, test)
@@ -338,10 +343,9 @@ class Mbxp(TakenApart):
     def problem_in(cls, _: Language, place: str, row: Mapping[str, object]) -> TranslatedProblem:
         """The problem of a row, whose solution may be null."""
         names = ("task_id", "prompt", "entry_point", "test")
-        id_, prompt, name, test = (text_field(place, row, key) for key in names)
-        solution = row.get("canonical_solution")
+        id_, prompt, name, test = text_fields(place, row, names)
+        solution = optional_text(place, row, "canonical_solution")
         test = test.replace(_LODASH, _DEEP_EQUAL)
-        solution = solution if isinstance(solution, str) else ""
         return TranslatedProblem(id_, prompt, name, f"\n{test}", solution)
 
 
@@ -360,7 +364,7 @@ class MultilingualHumanEval(Mbxp):
 # --- HumanEvalPack and McEval ------------------------------------------------------------------
 
 _STRICT_ASSERT = 'console.assert = require("node:assert");\n'
-# Crates that all rows import and hardly any uses.
+# Crates that all rows import and few use.
 _CRATES = {
     "use rand::Rng;": "thread_rng|gen_range",
     "use regex::Regex;": "Regex::",
@@ -368,27 +372,41 @@ _CRATES = {
 }
 
 
-def _without_crates(prompt: str, rest: str) -> str:
-    for line, used in _CRATES.items():
-        if not re.search(used, rest):
-            prompt = prompt.replace(line, "")
-    return prompt
-
-
 _GO_IMPORTS = re.compile(r"^import \(([^()]{0,9999})\)\n", re.MULTILINE)
 
 
 def _with_imports(setup: str, prompt: str) -> str:
-    """A file of Go with the imports of both texts, each once."""
+    """A Go file with the imports of both texts, each once."""
     blocks = _GO_IMPORTS.findall(setup) + _GO_IMPORTS.findall(prompt)
     names = dict.fromkeys(line.strip() for block in blocks for line in block.split("\n"))
     imports = "\n".join(f"\t{name}" for name in names if name)
     return f"package main\n\nimport (\n{imports}\n)\n{_GO_IMPORTS.sub('', prompt)}"
 
 
-class HumanEvalPack(Translated):
-    """HumanEvalSynthesize: the function from its docstring; its known bugs are the gate's."""
+class OwnTests(Translated):
+    """A task with the data set's own tests; ``names`` are its columns, in the fields' order."""
 
+    names: ClassVar[tuple[str, ...]]
+
+    @classmethod
+    def problem_in(
+        cls, language: Language, place: str, row: Mapping[str, object]
+    ) -> TranslatedProblem:
+        """The problem of a row."""
+        id_, prompt, name, test, solution, *bug = text_fields(place, row, cls.names)
+        if language.name in ("javascript", "typescript"):
+            test = _STRICT_ASSERT + test
+        if language.name == "rust":
+            for line, used in _CRATES.items():
+                if not re.search(used, solution + test):
+                    prompt = prompt.replace(line, "")
+        return TranslatedProblem(id_, prompt, name, f"\n{test}", solution, *bug)
+
+
+class HumanEvalPack(OwnTests):
+    """HumanEvalSynthesize: a function from its docstring; the known bugs are for the gate."""
+
+    names = ("task_id", "prompt", "entry_point", "test", "canonical_solution", "buggy_solution")
     file = "languages/humanevalpack/humanevalpack-{}.jsonl.gz"
     hub = "bigcode/humanevalpack:{}:test"
     codes: ClassVar = {
@@ -400,20 +418,17 @@ class HumanEvalPack(Translated):
         cls, language: Language, place: str, row: Mapping[str, object]
     ) -> TranslatedProblem:
         """The problem of a row."""
-        names = ("task_id", "prompt", "entry_point", "test", "canonical_solution", "buggy_solution")
-        id_, prompt, name, test, solution, bug = (text_field(place, row, key) for key in names)
-        if language.name == "javascript":
-            test = _STRICT_ASSERT + test
-        if language.name == "rust":
-            prompt = _without_crates(prompt, solution + test)
-        if language.name == "go":
-            prompt = _with_imports(text_field(place, row, "test_setup"), prompt)
-        return TranslatedProblem(id_, prompt, name, f"\n{test}", solution, bug)
+        problem = super().problem_in(language, place, row)
+        if language.name != "go":
+            return problem
+        imports = text_field(place, row, "test_setup")
+        return replace(problem, prompt=_with_imports(imports, problem.prompt))
 
 
-class McEval(Translated):
+class McEval(OwnTests):
     """Fifty problems in each language, with a reference each."""
 
+    names = HumanEvalPack.names[:5]
     file = "languages/mceval/{}.jsonl.gz"
     codes: ClassVar = {
         "bash": "Shell", "c": "C", "cpp": "CPP", "go": "Go", "haskell": "Haskell", "java": "Java",
@@ -426,10 +441,5 @@ class McEval(Translated):
         cls, language: Language, place: str, row: Mapping[str, object]
     ) -> TranslatedProblem:
         """The problem of a row."""
-        names = ("task_id", "prompt", "entry_point", "test", "canonical_solution")
-        id_, prompt, name, test, solution = (text_field(place, row, key) for key in names)
-        if language.name in ("javascript", "typescript"):
-            test = _STRICT_ASSERT + test
-        if language.name == "rust":
-            prompt = _without_crates(prompt, solution + test)
-        return TranslatedProblem(id_, f"{prompt}\n", name, f"\n{test}", solution)
+        problem = super().problem_in(language, place, row)
+        return replace(problem, prompt=f"{problem.prompt}\n")

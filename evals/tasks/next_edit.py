@@ -367,27 +367,34 @@ class Scenarios(NextEdit):
     def moments(cls, place: str, row: Mapping[str, object]) -> Iterator[Edit]:
         """The moment of one scenario; the window is around the cursor, or the whole of a change."""
         id_ = f"NextEdit/{text_field(place, row, 'id')}"
-        found = _recorded(row) if "log" in row else _written(row)
-        if found is None:
-            return
-        path, text, history, cursor, accepted = found
-        lines = lines_of(text)
-        line = text.count("\n", 0, cursor)
-        top, bottom = VIEW.window(line, len(lines))
-        ends = [difference(lines, lines_of(one)) for one in accepted]
-        for hunks in ends:
-            if hunks:
-                top, bottom = min(top, hunks[0].start), max(bottom, hunks[-1].end)
-        edit = Edit(id_, path, text, VIEW.history(history), (top, bottom), cursor)
-        above, below = around(edit)
-        windows = [one[len(above) : len(one) - len(below)] for one in accepted]
-        is_due = all(hunks for hunks in ends)
-        category = "scenario" if is_due else "nothing"
-        target = "\0".join(windows)
-        yield replace(edit, target=target, category=category)
+        try:
+            found = _recorded(row) if "log" in row else _written(row)
+            if found is not None:
+                yield _moment(id_, *found)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"{place}: not a scenario ({type(error).__name__}: {error})."
+            ) from None
 
 
 _Moment = tuple[str, str, list[Change], int, list[str]]
+
+
+def _moment(
+    id_: str, path: str, text: str, history: list[Change], cursor: int, accepted: list[str]
+) -> Edit:
+    lines = lines_of(text)
+    line = text.count("\n", 0, cursor)
+    top, bottom = VIEW.window(line, len(lines))
+    ends = [difference(lines, lines_of(one)) for one in accepted]
+    for hunks in ends:
+        if hunks:
+            top, bottom = min(top, hunks[0].start), max(bottom, hunks[-1].end)
+    edit = Edit(id_, path, text, VIEW.history(history), (top, bottom), cursor)
+    above, below = around(edit)
+    windows = [one[len(above) : len(one) - len(below)] for one in accepted]
+    category = "scenario" if all(ends) else "nothing"
+    return replace(edit, target="\0".join(windows), category=category)
 
 
 def _written(row: Mapping[str, Any]) -> _Moment:

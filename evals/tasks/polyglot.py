@@ -36,7 +36,16 @@ from codegen.records import Sample, Verdict
 from .base import CodeTask
 from .blocks import BLOCKS, apply_blocks
 from .extraction import Extraction
-from .rows import Home, Problem, Rows, make_problems, read_rows_of, read_text, text_field
+from .rows import (
+    Home,
+    Problem,
+    Rows,
+    make_problems,
+    read_rows_of,
+    read_text,
+    text_field,
+    texts_field,
+)
 from .styles import style_of
 
 # The wording is aider's (benchmark/prompts.py).
@@ -104,14 +113,14 @@ class Polyglot(CodeTask[Exercise]):
     def problem_of(cls, place: str, row: Mapping[str, Any]) -> Exercise:
         """The exercise of a row."""
         files = row.get("files")
-        if not isinstance(files, Mapping):
+        if not isinstance(files, Mapping) or not all(isinstance(t, str) for t in files.values()):
             raise InputError(f"{place}: the field 'files' must be an object of texts by path.")
 
         def texts(column: str) -> list[tuple[str, str]]:
-            names = row.get(column)
-            if not isinstance(names, list) or not names or not {*names} <= {*files}:
+            names = texts_field(place, row, column)
+            if not names or not {*names} <= {*files}:
                 raise InputError(f"{place}: {column!r} must be a list of paths of 'files'.")
-            return [(str(name), text_field(place, files, name)) for name in names]
+            return [(name, files[name]) for name in names]
 
         if len(texts("solution")) != 1:
             raise InputError(f"{place}: the exercise has several files to complete.")

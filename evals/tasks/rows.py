@@ -126,6 +126,11 @@ def text_field(
     raise InputError(f"{place}: the field {name!r} {state}.", remedy)
 
 
+def optional_text(place: str, row: Mapping[str, object], name: str) -> str:
+    """The value of a column of text; empty if it is missing or null."""
+    return "" if row.get(name) is None else text_field(place, row, name)
+
+
 def texts_field(place: str, row: Mapping[str, object], name: str) -> tuple[str, ...]:
     """The value of a column with a list of texts; nothing if there is no such column."""
     value = row.get(name, [])

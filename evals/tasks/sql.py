@@ -1,23 +1,24 @@
-"""Questions on databases of several tables, as SQL, judged by the rows: execution accuracy.
+"""Questions about databases of several tables, as SQL, judged by the rows: execution accuracy.
 
 ``spider`` (Yu et al. 2018, arXiv 1809.08887), ``bird`` (Li et al. 2023, arXiv 2305.03111; with its
 hints) and ``everyday`` (40 questions on three small databases, some of which can't be answered).
 A row has ``question``, ``db_id`` and ``query`` (BIRD: ``SQL``), or the expected ``answer``.
 
-The databases are looked for beside the questions: ``DB.sqlite``, ``DB/DB.sqlite``, either in
-``database``, ``databases``, ``dev_databases`` or ``test_database``; ``everyday_DB.sql``; or in an
+The databases are beside the questions: ``DB.sqlite`` or ``DB/DB.sqlite``, there or in
+``database``, ``databases``, ``dev_databases`` or ``test_database``; ``everyday_DB.sql``; or an
 archive ``databases*.tar.xz``. A model's statement runs in a process of its own that can only read,
-with limits of time and rows. It may decline, which is right where nothing can be answered.
+with limits of time and rows. A model may decline; that is right if the question has no answer.
 
-Unlike BIRD's own script, which compares sets, rows that are there twice count twice.
+BIRD's own script compares sets; here a row that occurs twice counts twice.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 import sqlite3
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -34,11 +35,10 @@ from codegen.sqlnet.grammar import CANNOT
 from codegen.sqlnet.query import Statement, UnsafeSQLError
 from codegen.sqlnet.schema import Schema
 
-from .base import CodeTask
-from .extraction import Extraction, cut_at_stop
+from .extraction import Extraction
 from .rows import Home, Problem, make_problems, read_rows_of, text_field
-from .styles import PromptStyle, style_of
-from .wikisql import find_query
+from .styles import PromptStyle
+from .wikisql import SqlTask
 
 _LIMITS = StatementLimits(seconds=20.0, rows=20_000)
 _FOLDERS = ("", "database", "databases", "dev_databases", "test_database")
@@ -53,10 +53,10 @@ class SqlProblem(Problem):
     Attributes:
         database: the file.
         query: gold SQL; "" if the question can't be answered.
-        hint: what the question takes for granted (BIRD's evidence).
-        level: its difficulty, if the data says so.
-        answers: rows that are right; by default those of the gold SQL.
-        may_decline: whether to decline is right.
+        hint: facts that the question assumes (BIRD's evidence).
+        level: its difficulty, if the data has one.
+        answers: right rows; by default those of the gold SQL.
+        may_decline: whether declining is right.
     """
 
     database: Path
@@ -67,11 +67,10 @@ class SqlProblem(Problem):
     may_decline: bool = False
 
 
-class Spider(CodeTask[SqlProblem]):
+class Spider(SqlTask[SqlProblem]):
     """Spider's development questions; other data in its form by ``--source``."""
 
     home = Home("sql/spider/dev.jsonl.gz")
-    asks = ("instruction", "code")
     passing = "its statement gives the rows of the gold SQL (execution accuracy)"
 
     @classmethod
@@ -89,31 +88,20 @@ class Spider(CodeTask[SqlProblem]):
 
     def instruction(self, problem: SqlProblem) -> str:
         """The tables, the question, and the form of the answer."""
-        return prompt_of(_asked(problem), _schema(problem.database), "sqlite")
+        return prompt_of(_asked(problem), schema_of(problem.database), "sqlite")
 
     def code(self, problem: SqlProblem) -> str:
         """The tables and the question as comments, and the first word of a statement."""
-        text = f"{schema_text(_asked(problem), _schema(problem.database))}\n{_asked(problem)}"
+        text = f"{schema_text(_asked(problem), schema_of(problem.database))}\n{_asked(problem)}"
         return "".join(f"-- {line}\n" for line in text.splitlines()) + "SELECT"
 
-    def joined(self, problem: SqlProblem, completion: str) -> str:
-        """The statement with its first word."""
-        return f"SELECT{completion}"
-
-    def _stops(self, style: PromptStyle) -> tuple[str, ...]:
-        return (";", "\n\n", "\n--") if style.read == "append" else ()
-
-    def extract(self, problem: SqlProblem, sample: Sample) -> Extraction:
-        """The statement of an answer, or that it declines."""
-        style, answer = style_of(sample), sample.completion
-        if not answer.strip():
-            return Extraction("", "the answer is empty", "empty")
-        if style.read == "append" and style.name != "completion":
-            return Extraction(self.joined(problem, cut_at_stop(answer, self._stops(style))))
-        answer = answer.rpartition("</think>")[2]
-        if re.match(rf"\W*{CANNOT}", answer, re.IGNORECASE):
-            return Extraction(CANNOT)
-        return find_query(answer)
+    def read(self, problem: SqlProblem, style: PromptStyle, answer: str) -> Extraction:
+        """The statement in an answer; CANNOT for one that declines."""
+        if style.read != "append" or style.name == "completion":
+            answer = answer.rpartition("</think>")[2]
+            if re.match(rf"\W*{CANNOT}", answer, re.IGNORECASE):
+                return Extraction(CANNOT)
+        return super().read(problem, style, answer)
 
     def job(self, problem: SqlProblem, program: str) -> Verdict:
         """Runs the statement, and compares its rows with the expected ones."""
@@ -128,7 +116,7 @@ class Spider(CodeTask[SqlProblem]):
         return ("SELECT 'nothing is called this'",)
 
     def measure(self, problem: SqlProblem, sample: Sample) -> Mapping[str, float]:
-        """Whether it declines: without that, a wrong statement looks like an answer."""
+        """Whether the answer declines."""
         return {"declined": float(self.program(problem, sample) == CANNOT)}
 
     def labels(self, problem: SqlProblem) -> Sequence[str]:
@@ -153,17 +141,14 @@ def _asked(problem: SqlProblem) -> str:
 
 
 @lru_cache(maxsize=4)
-def _schema(path: Path) -> Schema:
+def schema_of(path: Path) -> Schema:
+    """The schema of a problem's database, which stays open for the next problem."""
     return Schema.open(path)
-
-
-schema_of = _schema
-"""The schema of a problem's database, which stays open for the next problem."""
 
 
 @lru_cache(maxsize=4096)
 def _judged(problem: SqlProblem, program: str) -> Verdict:
-    database = _schema(problem.database).database
+    database = schema_of(problem.database).database
     assert database
     if program.strip() == CANNOT:
         declines = problem.may_decline or not (problem.query or problem.answers)
@@ -225,55 +210,56 @@ def _database(folder: Path, name: str) -> Path:
                 return path
     script = folder / f"everyday_{name}.sql"
     if script.is_file():
-        return _made_of(script)
+        return _cached(script, _run_script) / "made.sqlite"
     for archive in sorted(folder.glob("databases*.tar.xz")):
-        if (path := _unpacked(archive) / f"{name}.sqlite").is_file():
+        if (path := _cached(archive, _unpack) / f"{name}.sqlite").is_file():
             return path
     return folder / "databases" / f"{name}.sqlite"
 
 
-def _place(source: Path) -> Path:
-    """Where what is made of a file is kept; another place if it has changed."""
+def _cached(source: Path, fill: Callable[[Path, Path], None]) -> Path:
+    """A folder of the cache that ``fill(source, folder)`` filled; another if the source changes."""
     about = source.stat()
     key = f"{source}\0{about.st_size}\0{about.st_mtime_ns}"
-    return cache_folder() / "sql" / sha256(key.encode()).hexdigest()[:24]
-
-
-def _made_of(script: Path) -> Path:
-    """The database that a script of SQL makes; it can open no other file."""
-    place = _place(script)
-    if not (path := place / "made.sqlite").is_file():
-        folder = new_folder(place)
-        connection = sqlite3.connect(folder / "made.sqlite")
-        connection.set_authorizer(lambda action, *_: 1 if action == _ATTACH else 0)
-        try:
-            connection.executescript(script.read_text("utf-8"))
-        except sqlite3.Error as error:
-            raise InputError(f"{script} makes no database: {error}.") from None
-        finally:
-            connection.close()
-        folder.rename(place)
-    return path
-
-
-@lru_cache(maxsize=16)
-def _unpacked(archive: Path) -> Path:
-    """A folder with the SQLite files of an archive."""
-    place = _place(archive)
+    place = cache_folder() / "sql" / sha256(key.encode()).hexdigest()[:24]
     if not place.is_dir():
-        folder, left = new_folder(place), _MOST_BYTES
+        folder = new_folder(place)
         try:
-            with tarfile.open(archive) as opened:
-                for member in opened:
-                    name = Path(member.name).name
-                    left -= member.size
-                    if left < 0:
-                        raise InputError(f"{archive} holds more than {_MOST_BYTES >> 30} GiB.")
-                    if member.isfile() and name.endswith(".sqlite") and "suite" not in member.name:
-                        content = opened.extractfile(member)
-                        assert content
-                        (folder / plain_name(name, str(archive))).write_bytes(content.read())
-        except (tarfile.TarError, OSError, EOFError) as error:
-            raise InputError(f"{archive} can't be unpacked: {error}.") from None
-        folder.rename(place)
+            fill(source, folder)
+            folder.rename(place)
+        except OSError:
+            if not place.is_dir():  # else another process was faster
+                raise
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     return place
+
+
+def _run_script(script: Path, folder: Path) -> None:
+    """Makes ``made.sqlite`` by a script of SQL, which can open no other file."""
+    connection = sqlite3.connect(folder / "made.sqlite")
+    connection.set_authorizer(lambda action, *_: 1 if action == _ATTACH else 0)
+    try:
+        connection.executescript(script.read_text("utf-8"))
+    except sqlite3.Error as error:
+        raise InputError(f"{script} makes no database: {error}.") from None
+    finally:
+        connection.close()
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpacks the SQLite files of an archive."""
+    left = _MOST_BYTES
+    try:
+        with tarfile.open(archive) as opened:
+            for member in opened:
+                name = Path(member.name).name
+                left -= member.size
+                if left < 0:
+                    raise InputError(f"{archive} holds more than {_MOST_BYTES >> 30} GiB.")
+                if member.isfile() and name.endswith(".sqlite") and "suite" not in member.name:
+                    content = opened.extractfile(member)
+                    assert content
+                    (folder / plain_name(name, str(archive))).write_bytes(content.read())
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise InputError(f"{archive} can't be unpacked: {error}.") from None

@@ -1,14 +1,14 @@
-"""Tests that a program made of Python's asserts, taken apart: calls here, expected values there.
+"""Splits translated tests into two programs: one makes the calls, one holds the expected values.
 
 MultiPL-E (Cassano et al. 2023, arXiv 2208.08227) and MBXP (Athiwaratkun et al. 2023, arXiv
 2210.14868) judge a program by the exit status of a file that holds it and its tests, which a
-program forges by ending itself. But their tests are statements of one form, in each language one:
-a call with literal arguments, and a literal value. So each is written as two programs. One makes
-the calls, behind the program under test, and writes down what they return. The other has the
-expected values alone and writes them in the same way. What both have written is compared outside
-of the sandbox, and no program under test is near an expected value.
+program forges by ending itself. But in each language their tests are statements of one form: a call
+with literal arguments, and a literal value. So each test becomes two programs. One follows the
+program under test, makes the calls and writes what they return. The other writes the expected
+values in the same way. The two outputs are compared outside the sandbox, so a program under test
+never has access to an expected value.
 
-What is not of the form is left to the data set's own tests.
+Tests of any other form run as the data set has them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _OPEN, _CLOSE = "([{", ")]}"
 
 @dataclass(frozen=True, slots=True)
 class Halves:
-    """A test taken apart.
+    """A split test.
 
     Attributes:
-        calls: what comes behind the program.
-        expected: a whole program.
-        count: how many values each writes.
+        calls: code that follows the program under test.
+        expected: a whole program that writes the expected values.
+        count: how many values each of them writes.
     """
 
     calls: str
@@ -41,25 +41,25 @@ class Form:
     """The form of a language's tests.
 
     Attributes:
-        start: what an assert begins with; its content ends with the bracket that closes the last
-            one that is open here.
-        between: what separates the two halves.
-        end: what follows the content.
-        stop: what ends the content, where that is no bracket.
-        values: matches a line that names an expected value, which goes with the value.
+        start: the beginning of an assert. Its content ends with the bracket that closes the last
+            one opened here.
+        between: what separates the call and the value.
         answer: the statement that writes a value, ``{}``.
-        call: the call in it, ``{}``.
+        end: what follows the content.
+        stop: what ends the content, if it is not a bracket.
+        values: matches a line that defines an expected value; it moves to the expected values.
+        call: the call in the statement, ``{}``.
         frame: the program that writes the expected values: ``{head}`` is the prompt's lines of
             imports, ``{answers}`` the statements.
         swapped: whether the expected value comes first.
         head: matches a line of imports.
-        dropped: matches what the tests need for their own asserts alone.
-        added: what is put behind the calls.
+        dropped: matches what only the original asserts need.
+        added: code to append to the calls.
     """
 
     start: str
     between: str
-    answer: str
+    answer: str = "codegen_answer({});"
     end: str = ""
     frame: str = "{answers}\n"
     swapped: bool = False
@@ -71,8 +71,24 @@ class Form:
     values: str = ""
 
 
-_CLASS = "{head}\nclass Problem {{\npublic static void main(String[] args) {{\n{answers}\n}}\n}}\n"
-_SCRIPT = Form(start=r"assert\.deepEqual\(", between=",", end=";?", answer="codegen_answer({});")
+_SCRIPT = Form(start=r"assert\.deepEqual\(", between=",", end=";?")
+_CPP = Form(
+    start=r"assert\(",
+    between=" == ",
+    end=";",
+    frame="{head}\nint main() {{\n{answers}\n}}\n",
+    head=r"^#include.*|^using .*",
+)
+_JAVA = Form(
+    start=r"assert\(",
+    between=" == ",
+    end=";",
+    answer="CodegenAnswers.answer({});",
+    frame=(
+        "{head}\nclass Problem {{\npublic static void main(String[] args) {{\n{answers}\n}}\n}}\n"
+    ),
+    head=r"^import .*",
+)
 FORMS: Mapping[str, Form] = {
     "javascript": _SCRIPT,
     "typescript": _SCRIPT,
@@ -80,7 +96,6 @@ FORMS: Mapping[str, Form] = {
         start=r"if \(",
         between=" !== ",
         end=r' \{ throw new Exception\("Test failed!"\); \}',
-        answer="codegen_answer({});",
         frame="<?php\n{answers}\n",
     ),
     "ruby": Form(
@@ -101,7 +116,6 @@ FORMS: Mapping[str, Form] = {
         start=r"if\(eq_deeply\(",
         between=",",
         end=r'\)\s*\{\s*print "ok!" \}else\{\s*exit 1;\s*\}',
-        answer="codegen_answer({});",
         dropped=r"^use Test::Deep;\n",
     ),
     "r": Form(
@@ -117,27 +131,12 @@ FORMS: Mapping[str, Form] = {
         answer="codegen_answer {}",
         call='"{}"',
     ),
-    "cpp": Form(
-        start=r"assert\(",
-        between=" == ",
-        end=";",
-        answer="codegen_answer({});",
-        frame="{head}\nint main() {{\n{answers}\n}}\n",
-        head=r"^#include.*|^using .*",
-    ),
-    "java": Form(
-        start=r"assert\(",
-        between=" == ",
-        end=";",
-        answer="CodegenAnswers.answer({});",
-        frame=_CLASS,
-        head=r"^import .*",
-    ),
+    "cpp": _CPP,
+    "java": _JAVA,
     "rust": Form(
         start=r"assert_eq!\(",
         between=",",
         end=";",
-        answer="codegen_answer({});",
         frame="{head}\nfn main() {{\n{answers}\n}}\n",
         head=r"^use .*",
     ),
@@ -150,15 +149,15 @@ FORMS: Mapping[str, Form] = {
 }
 
 
-# Of MBXP, whose arguments, results and expected values are variables. PHP's tests compare by ==,
-# which no text does, so PHP is not here.
+# MBXP's arguments, results and expected values are variables. PHP is missing: its tests compare by
+# ==, which a comparison of texts can't reproduce.
 _THROWS = r"\)\s*\{[^{}]*\}"
+_COMPARED = {"start": r"if \(!\(compare\(", "between": ",", "end": r"\)" + _THROWS}
 MBXP_FORMS: Mapping[str, Form] = {
     "javascript": Form(
         start=r"if\s*\(!compare\(",
         between=",",
         end=_THROWS,
-        answer="codegen_answer({});",
         values=r"^var v\d+ = .*;$\n",
     ),
     "typescript": replace(_SCRIPT, end=";", values=r"^let expected_\d+ = .*;$\n"),
@@ -174,39 +173,27 @@ MBXP_FORMS: Mapping[str, Form] = {
         start=r"unless\(Compare\(",
         between=",",
         end=_THROWS,
-        answer="codegen_answer({});",
         values=r"^my \$v\d+ = .*;$\n",
         dropped=r"^use Data::Compare;\n",
     ),
-    "java": Form(
-        start=r"if \(!\(compare\(",
-        between=",",
-        end=r"\)" + _THROWS,
-        answer="CodegenAnswers.answer({});",
-        frame=_CLASS,
-        head=r"^import .*",
+    "java": replace(
+        _JAVA,
+        **_COMPARED,
         values=r"^\s*[\w<>\[\], ]+ v\d+ = .*;$\n",
     ),
-    "cpp": Form(
-        start=r"if \(!\(compare\(",
-        between=",",
-        end=r"\)" + _THROWS,
-        answer="codegen_answer({});",
-        frame="{head}\nint main() {{\n{answers}\n}}\n",
-        head=r"^#include.*|^using .*",
-    ),
+    "cpp": replace(_CPP, **_COMPARED),
 }
 
 
 def take_apart(form: Form, prompt: str, test: str) -> Halves | None:
-    """The two halves of a test; None if it is not of the form.
+    """Splits a test; None if it does not have the form.
 
     Args:
         form: of the data set and the language.
-        prompt: of the problem; its lines of imports are those of the expected values, too.
+        prompt: of the problem; the expected values get its lines of imports.
         test: the data set's.
     """
-    code = _TEXT.sub(lambda found: "_" * len(found[0]), test)  # at the same positions
+    code = _TEXT.sub(lambda found: "_" * len(found[0]), test)  # strings masked
     calls: list[str] = []
     values: list[str] = []
     parts: list[str] = []
@@ -232,7 +219,7 @@ def take_apart(form: Form, prompt: str, test: str) -> Halves | None:
     if form is FORMS["go"]:
         bound = re.findall(r"candidate := \w+", test)
         text = "func main() {\n" + "\n".join([*bound, *calls]) + "\n}\n"
-        # What the prompt imports for the tests, which are not there.
+        # Uses the imports that only the original tests need; Go rejects unused ones.
         uses = {"testing": "testing.Short", "fmt": "fmt.Sprint"}
         text += "".join(f"var _ = {use}\n" for name, use in uses.items() if f'"{name}"' in prompt)
     head = "\n".join(re.findall(form.head, prompt, re.MULTILINE)) if form.head else ""

@@ -22,12 +22,12 @@ import sqlglot
 from sqlglot import errors, exp
 
 from codegen.errors import InputError
-from codegen.records import Sample, Verdict
+from codegen.records import Verdict
 
 from .base import CodeTask
 from .extraction import Extraction, cut_at_stop, fenced_blocks
-from .rows import Home, Problem, make_problems, read_rows_of, text_field
-from .styles import PromptStyle, style_of
+from .rows import AnyProblem, Home, Problem, make_problems, read_rows_of, text_field
+from .styles import PromptStyle
 
 AGGREGATES = ("", "MAX", "MIN", "COUNT", "SUM", "AVG")
 OPERATORS = ("=", ">", "<")
@@ -47,8 +47,8 @@ class WikiQuery:
 def same_query(one: WikiQuery, other: WikiQuery) -> bool:
     """WikiSQL's rule: conditions in any order, values without regard to case.
 
-    One thing more than the published code: a number equals its text, since SQL
-    text does not say whether the 3 of the data was 3 or 3.0.
+    Unlike the published code, it takes a number as equal to its text, since SQL text does not say
+    whether the data holds 3 or 3.0.
     """
     return (one.column, one.aggregate) == (other.column, other.aggregate) and all(
         any(_same_condition(condition, other_one) for other_one in there)
@@ -87,11 +87,29 @@ class WikiProblem(Problem):
     query: WikiQuery
 
 
-class WikiSql(CodeTask[WikiProblem]):
+class SqlTask(CodeTask[AnyProblem]):
+    """A task whose answer is one query; ``code`` prompts end with its first word, SELECT."""
+
+    asks = ("instruction", "code")
+
+    def joined(self, problem: AnyProblem, completion: str) -> str:
+        """The query with its first word."""
+        return f"SELECT{completion}"
+
+    def _stops(self, style: PromptStyle) -> tuple[str, ...]:
+        return (";", "\n\n", "\n--") if style.read == "append" else ()
+
+    def read(self, problem: AnyProblem, style: PromptStyle, answer: str) -> Extraction:
+        """The query in an answer, as text."""
+        if style.read == "append" and style.name != "completion":
+            return Extraction(self.joined(problem, cut_at_stop(answer, self._stops(style))))
+        return find_query(answer)
+
+
+class WikiSql(SqlTask[WikiProblem]):
     """The task over given questions."""
 
     home = Home("wikisql/official_dev.jsonl.gz")
-    asks = ("instruction", "code")
     passing = "its query is the right one by WikiSQL's rule (logical form); nothing is executed"
 
     @classmethod
@@ -119,23 +137,6 @@ class WikiSql(CodeTask[WikiProblem]):
     def code(self, problem: WikiProblem) -> str:
         """The columns and the question as comments, and the first word of a query."""
         return f"-- {self._question(problem)}\nSELECT".replace("\nQ", "\n-- Q")
-
-    def joined(self, problem: WikiProblem, completion: str) -> str:
-        """The query with its first word."""
-        return f"SELECT{completion}"
-
-    def _stops(self, style: PromptStyle) -> tuple[str, ...]:
-        return (";", "\n\n", "\n--") if style.read == "append" else ()
-
-    def extract(self, problem: WikiProblem, sample: Sample) -> Extraction:
-        """The query in an answer, as text: SQL or JSON."""
-        style = style_of(sample)
-        answer = sample.completion
-        if not answer.strip():
-            return Extraction("", "the answer is empty", "empty")
-        if style.read == "append" and style.name != "completion":
-            return Extraction(self.joined(problem, cut_at_stop(answer, self._stops(style))))
-        return find_query(answer)
 
     def job(self, problem: WikiProblem, program: str) -> Verdict:
         """Reads the query and compares it with the right one."""
@@ -173,7 +174,7 @@ class QuerySyntaxError(ValueError):
 
 def find_query(answer: str) -> Extraction:
     """The query in an answer: in its last fenced block, else from its first SELECT or brace on."""
-    if blocks := [block for block in fenced_blocks(answer) if block.strip()]:
+    if blocks := fenced_blocks(answer):
         answer = blocks[-1]
     begun = re.search(r"\bSELECT\b|\{", answer, re.IGNORECASE)
     if begun is None:
@@ -185,11 +186,11 @@ def find_query(answer: str) -> Extraction:
 
 
 def read_query(text: str, columns: Sequence[str]) -> WikiQuery:
-    """The query of a text, SQL or JSON.
+    """The query that a text holds as SQL or JSON.
 
     Raises:
-        QuerySyntaxError: if it is neither. ValueError: if it is no query of WikiSQL's form over
-            these columns; says what is not.
+        QuerySyntaxError: if it is neither. ValueError: if it is not a query of WikiSQL's form over
+            these columns, with the reason.
     """
     return _of_json(text, columns) if text.lstrip().startswith("{") else _of_sql(text, columns)
 
@@ -269,9 +270,9 @@ def _of_sql(text: str, columns: Sequence[str]) -> WikiQuery:
         raise ValueError("not a SELECT")
     parts = {name for name, part in tree.args.items() if part}
     if extra := sorted(parts - {"kind", "expressions", "from_", "from", "where"}):
-        raise ValueError(f"the query has a part that WikiSQL's have not: {extra[0]}")
+        raise ValueError(f"WikiSQL's queries have no part {extra[0]!r}")
     if len(tree.expressions) != 1:
-        raise ValueError("the query selects more than one thing")
+        raise ValueError("the query selects more than one column")
     column, aggregate = _selected(tree.expressions[0], columns)
     where = tree.args.get("where")
     tests = list(_conjuncts(where.this)) if where else []
@@ -322,7 +323,7 @@ def _value(node: exp.Expr) -> Value:
     if isinstance(node, exp.Literal) and not node.is_string:
         number = float(node.this)
         return sign * (int(number) if number.is_integer() and "." not in node.this else number)
-    # Models write values in double quotes too, which is then the name of a column.
+    # Models also write values in double quotes, which SQL reads as the name of a column.
     if isinstance(node, (exp.Literal, exp.Column)) and sign == 1:
         return node.name
     raise ValueError(f"{node.sql()[:80]} is not a value")

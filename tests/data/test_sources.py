@@ -23,10 +23,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from codegen.data import Rejected, open_source
-from codegen.data.sources import Columns, Item
+from codegen.data.sources import Item, SourceOptions
 from codegen.data.sources import rows as row_sources
 from codegen.data.sources.functions import FunctionFilter, functions_of
-from codegen.data.sources.rows import PROBE_ROWS, RowDefaults, examples_of_rows
+from codegen.data.sources.rows import PROBE_ROWS, examples_of_rows
 from codegen.errors import ConfigError, InputError
 from codegen.hub import parse_hub
 from codegen.records import Example
@@ -162,7 +162,7 @@ def test_rejected_rows_are_not_piled_up() -> None:
         for drawn in range(1, 5001):
             yield f"r{drawn}", Rejected(f"r{drawn}", "bad_json")
 
-    items = examples_of_rows(rows(), Columns(), RowDefaults("s"), "s")
+    items = examples_of_rows(rows(), SourceOptions(), "s", "s")
     for given, item in enumerate(items, 1):
         assert item.id == f"r{given}"
         assert drawn - given < PROBE_ROWS

@@ -29,6 +29,7 @@ from codegen.evals.report import (
     ScoredRun,
     compare_runs,
     headline_ks,
+    loss_picture,
     read_run,
     summary_rows,
     write_report,
@@ -604,3 +605,14 @@ def test_samples_that_were_not_scored_are_refused(scored_folder: Path, tmp_path:
     other.rename(scored_folder / "moved.jsonl")
     (scored_folder / "samples.jsonl").unlink()
     assert read_run("a", scored_folder).samples == {}
+
+
+@pytest.mark.parametrize("points", [[], [(1, math.nan)], [(1, math.nan), (2, math.inf)]])
+def test_a_curve_without_a_finite_point_is_empty_axes(
+    points: list[tuple[float, float]], tmp_path: Path
+) -> None:
+    curve = LossCurve("diverged", points or [(1, -math.inf)])
+    picture = loss_picture([curve])
+    assert "polyline" not in picture and "Step" in picture
+    page = write_report([scored("one", [1, 0])], tmp_path / "r.html", losses=[curve])
+    assert "diverged" in page.read_text()

@@ -95,10 +95,15 @@ def test_it_is_made_once_and_a_damaged_one_is_named(tmp_path: Path) -> None:
     for _ in range(2):
         open_cache(tmp_path, "key", write)
     assert len(made) == 1
-    with (tmp_path / "key" / "ids.bin").open("ab") as file:
-        file.truncate(4)
-    with pytest.raises(InputError, match=r"cache .*key is damaged\. Delete it"):
-        open_cache(tmp_path, "key", write)
+    files = [file for file in (tmp_path / "key").iterdir() if file.stat().st_size]
+    for file in files:
+        whole = file.read_bytes()
+        for content in (whole[: len(whole) // 2], whole + whole, b""):
+            file.write_bytes(content)
+            with pytest.raises(InputError, match=r"cache .*key is damaged .*Delete it"):
+                open_cache(tmp_path, "key", write)
+        file.write_bytes(whole)
+    assert len(open_cache(tmp_path, "key", write)) == 1
 
 
 _BUILD = """

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from codegen.data.sources import Rejected
-from codegen.data.sources.rows import jsonl_rows, open_hub, parquet_rows
+from codegen.data.sources.rows import MBPP, jsonl_rows, open_hub, parquet_rows
 from codegen.errors import InputError
 from codegen.hub import parse_hub
 from codegen.paths import read_packed
 
-MBPP = "google-research-datasets/mbpp"
 _MBPP_SPLITS = ("prompt", "test", "validation", "train")
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {

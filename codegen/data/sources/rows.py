@@ -14,7 +14,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -31,7 +31,7 @@ from codegen.hub import cannot_open, check_exists, parse_hub
 from codegen.records import Example, has_lone_surrogate
 
 PROBE_ROWS = 100
-"""A column that none of the first so many rows has is a mistake of the caller, not of the rows."""
+"""If a column is in none of the first rows, the caller has misnamed it."""
 
 MAX_LINE_BYTES = 16 * 2**20
 """A longer line is skipped unread, so that a file without line ends can't fill the memory."""
@@ -42,27 +42,24 @@ _FORMATS = {".jsonl": "jsonl", ".jsonl.gz": "jsonl", ".ndjson": "jsonl", ".parqu
 # --- rows as examples --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class RowDefaults:
-    """What holds for all rows of a source."""
-
-    source: str
-    language: str = "python"
-    license: str = ""
-
-
 def examples_of_rows(
     rows: Iterable[tuple[str, Mapping[str, object] | Rejected]],
-    columns: Columns,
-    defaults: RowDefaults,
+    options: SourceOptions,
+    source: str,
     where: str,
 ) -> Iterator[Item]:
     """Turns (place, row) pairs into examples; a broken row becomes a :class:`Rejected`.
 
+    Args:
+        rows: the rows with their places.
+        options: the columns, and the language and license of rows that name none.
+        source: the examples' ``source``.
+        where: the name of the table in errors.
+
     Raises:
-        InputError: if a required column is in none of the first 100 rows, naming those that exist.
+        InputError: if the first 100 rows lack a required column.
     """
-    unseen = set(columns.required)
+    unseen = set(options.columns.required)
     present: dict[str, None] = {}  # the columns seen, in their order
     held: list[Item] = []  # a caller's mistake is reported before any row is yielded
     probed = 0
@@ -73,7 +70,7 @@ def examples_of_rows(
             unseen.difference_update(row)
             if unseen and probed >= PROBE_ROWS:
                 raise _missing_columns(unseen, present, where)
-        item = row if isinstance(row, Rejected) else _example(place, row, columns, defaults)
+        item = row if isinstance(row, Rejected) else _example(place, row, options, source)
         held.append(item)
         if not unseen or len(held) >= PROBE_ROWS:
             yield from held
@@ -91,16 +88,15 @@ def _missing_columns(missing: set[str], present: Iterable[str], where: str) -> I
     )
 
 
-def _example(
-    place: str, row: Mapping[str, object], columns: Columns, defaults: RowDefaults
-) -> Item:
+def _example(place: str, row: Mapping[str, object], options: SourceOptions, source: str) -> Item:
+    columns = options.columns
     id_ = _row_id(place, row, columns)
     if isinstance(id_, Rejected):
         return id_
     for name in columns.required:
         if name not in row:
             return Rejected(id_, "missing_column", f"no column {name!r} in {place}")
-    texts = {"instruction": "", "language": defaults.language}
+    texts = {"instruction": "", "language": options.language}
     for what, name in columns.texts.items():
         value = row[name]
         if not isinstance(value, str):
@@ -114,14 +110,14 @@ def _example(
     if not (language := language_tag(texts["language"])):
         detail = f"column {columns.language!r} in {place} names no language"
         return Rejected(id_, "bad_language", detail)
-    license = row[columns.license] if columns.license else defaults.license
+    license = row[columns.license] if columns.license else options.license
     return Example(
         id=id_,
         instruction=texts["instruction"],
         program=texts["program"],
         language=language,
-        source=defaults.source,
-        license=license if isinstance(license, str) else defaults.license,
+        source=source,
+        license=license if isinstance(license, str) else options.license,
         meta={name: row[name] for name in columns.extra if name in row} | {"place": place},
     )
 
@@ -160,9 +156,7 @@ class RowFileSource:
             "kind": self.kind,
             "spec": self.spec,
             "sha256": file_digest(self.path),
-            "columns": self.options.columns.describe(),
-            "language": self.options.language,
-            "license": self.options.license,
+            **self.options.describe(),
         }
 
     def fraction(self) -> float | None:
@@ -171,8 +165,7 @@ class RowFileSource:
 
     def __iter__(self) -> Iterator[Item]:
         """Streams the rows."""
-        defaults = RowDefaults(self.path.name, self.options.language, self.options.license)
-        return examples_of_rows(self._rows(), self.options.columns, defaults, self.spec)
+        return examples_of_rows(self._rows(), self.options, self.path.name, self.spec)
 
     def _rows(self) -> Iterator[tuple[str, Mapping[str, object] | Rejected]]:
         rows = (
@@ -202,7 +195,7 @@ def jsonl_rows(path: Path) -> Iterator[tuple[str, Mapping[str, object] | Rejecte
                 if row is not None:
                     yield place, row, min(1.0, raw.tell() / size)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            # A cut download: what came before is sound, and the loss must be visible.
+            # A cut download: the rows before are sound, and the loss must be visible.
             place = f"{path.name}:{number + 1}"
             yield place, Rejected(place, "damaged_archive", f"{error}; the rest is lost"), 1.0
 
@@ -244,11 +237,11 @@ def parquet_rows(
 
     Args:
         path: the file.
-        spec: what the user calls it, for errors.
-        columns: those that are read; all if None.
+        spec: the user's name for it, for errors.
+        columns: the columns to read; all if None.
 
     Raises:
-        InputError: if it can't be read, or has not all of the columns.
+        InputError: if it can't be read, or lacks one of the columns.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -292,9 +285,7 @@ class HubSource:
             "name": self.name,
             "config": self.config,
             "split": self.split,
-            "columns": self.options.columns.describe(),
-            "language": self.options.language,
-            "license": self.options.license,
+            **self.options.describe(),
         }
 
     def fraction(self) -> float | None:
@@ -307,10 +298,10 @@ class HubSource:
         rows = open_hub(self.name, self.config, self.split, spec)
         stated = getattr(getattr(rows, "info", None), "license", None)
         license = self.options.license or (stated if isinstance(stated, str) else "")
-        defaults = RowDefaults(self.name, self.options.language, license)
+        options = replace(self.options, license=license)
         prefix = spec.removeprefix("hub:")
         numbered = ((f"{prefix}:{number}", row) for number, row in enumerate(rows))
-        return examples_of_rows(numbered, self.options.columns, defaults, spec)
+        return examples_of_rows(numbered, options, self.name, spec)
 
 
 def open_hub(name: str, config: str, split: str, spec: str) -> Any:

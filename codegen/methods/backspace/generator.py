@@ -1,4 +1,4 @@
-"""The generator of backspace data, as the data engine calls it."""
+"""The generator of backspace data."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from codegen.records import Example, Segment, TrainingText
 
 @dataclass(frozen=True, slots=True)
 class Backspace:
-    """Programs with mistakes taken back, at the level of a model's tokens.
+    """Programs with mistakes that are removed again, at the level of a model's tokens.
 
-    The segments of a text hold the instruction and the *clean* program, so that other trainers see
-    the clean program. What was done is in ``meta``: ``actions`` and ``labels`` (see
-    :class:`codegen.methods.backspace.Trajectory`), ``prompt_tokens``, ``bkspc``, ``tokenizer`` and
-    ``tokenizer_fingerprint``, ``format``, and the counts ``tokens`` (of the clean completion, with
-    EOS), ``noised`` (runs of wrong tokens), ``backspaces`` and ``no_candidate``.
+    The segments of a text hold the instruction and the *clean* program, for other trainers.
+    ``meta`` holds the trajectory (:class:`codegen.methods.backspace.Trajectory`): ``actions``,
+    ``labels``, ``prompt_tokens``, ``bkspc``; also ``tokenizer``, ``tokenizer_fingerprint``,
+    ``format``, and the counts ``tokens`` (of the clean completion, with EOS), ``noised`` (runs of
+    wrong tokens), ``backspaces`` and ``no_candidate``.
 
     Attributes:
-        model: whose tokenizer is used, as :func:`codegen.models.load` takes it.
+        model: the model whose tokenizer is used, see :func:`codegen.models.load`.
         eta: probability of noise at a position; 0.001 in the paper.
         span: the most wrong tokens in a row; 1 in the paper.
-        noise: kinds of wrong tokens, separated by commas: at each position the first that has a
-            candidate is taken. There are ``uniform``, ``syntax`` and ``model``.
+        noise: ``uniform``, ``syntax`` or ``model``, or several separated by commas: each position
+            uses the first that has a candidate.
         format: ``plain`` or ``chat``, as in the recipe that will train on it.
-        max_tokens: a text with more actions, the prompt among them, is left out; 0 for no limit.
-        sequences: texts for each example.
+        max_tokens: texts with more actions, including the prompt, are dropped; 0 for no limit.
+        sequences: texts per example.
     """
 
     model: str = "embedded"
@@ -65,10 +65,10 @@ class Backspace:
         return [kind.strip() for kind in self.noise.split(",")]
 
     def config(self) -> dict[str, object]:
-        """The options, and the fingerprints of what is read: a change of either is another run.
+        """The options, and the fingerprints of the tokenizer and the model.
 
         Raises:
-            ConfigError: if the tokenizer can't be loaded.
+            ConfigError: if the tokenizer cannot be loaded.
         """
         from codegen.models import fingerprint_of
 
@@ -82,7 +82,7 @@ class Backspace:
 
         Raises:
             UnsuitableExample: with the reason.
-            ConfigError: if the model or its tokenizer can't be loaded or used.
+            ConfigError: if the model or its tokenizer cannot be loaded or used.
         """
         codec = load_codec(self.model)
         try:

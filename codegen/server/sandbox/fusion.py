@@ -34,13 +34,13 @@ from codegen.evals.sandbox import Limits, Outcome, Script
 from codegen.evals.sandbox.languages import find
 from codegen.paths import inner_path
 from codegen.server.guard import client_name
-from codegen.server.http.wire import Refused
-from codegen.server.sandbox.service import SandboxFault
-from codegen.server.sandbox.shared import App, Handler
-from codegen.server.sandbox.wire import defaults, known_language
+from codegen.server.http.wire import Refused, read_body
+from codegen.server.sandbox.service import SandboxFault, SandboxService
+from codegen.server.sandbox.wire import Handler, defaults, known_language
 
 _OUTPUT_BYTES = 1 << 20
 _SHOWN_INPUT = 1000
+_MOST_TOLD = 20  # mistakes of one request
 _LEAST_CPU_S, _LEAST_MEMORY_MIB = 0.05, 128
 _SKIPPED = "IGNORE_THIS_FILE"  # SandboxFusion leaves out files with this in their name
 
@@ -65,9 +65,9 @@ class Body(BaseModel):
             _Wrong: with what FastAPI would say.
         """
         try:
-            return cls.model_validate_json(await request.body())
+            return cls.model_validate_json(await read_body(request))
         except ValidationError as error:
-            raise _Wrong(*map(_entry, error.errors(include_url=False))) from None
+            raise _Wrong(*map(_entry, error.errors(include_url=False)[:_MOST_TOLD])) from None
 
 
 def _entry(given: Any) -> dict[str, Any]:
@@ -180,19 +180,19 @@ class RunCodeResponse(BaseModel):
     files: dict[str, str] = Field(default_factory=dict)
 
 
-async def run_code(app: App, request: Request) -> Response:
+async def run_code(service: SandboxService, request: Request) -> Response:
     """``POST /run_code``: runs a program; what it is worth is for the client to say."""
     body = await RunCodeRequest.of(request)
-    script = body.script(app.most, app.languages)
-    client = client_name(request.scope, request.headers)
-    app.service.admit(client, 1)
-    return as_json(await run_script(app, client, script))
+    script = body.script(service.most, service.languages)
+    client = client_name(request)
+    service.admit(client, 1)
+    return as_json(await run_script(service, client, script))
 
 
-async def run_script(app: App, client: str, script: Script) -> RunCodeResponse:
+async def run_script(service: SandboxService, client: str, script: Script) -> RunCodeResponse:
     """Runs an admitted script; a fault of the sandbox is SandboxError."""
     try:
-        outcome, _ = await app.service.outcome(client, script)
+        outcome, _ = await service.outcome(client, script)
     except SandboxFault as error:
         return RunCodeResponse(
             status="SandboxError", message=str(error), executor_pod_name=pod_name()
@@ -255,13 +255,13 @@ def pod_name() -> str | None:
     return os.environ.get("MY_POD_NAME")
 
 
-async def run_jupyter(_: App, __: Request) -> Response:
+async def run_jupyter(_: SandboxService, __: Request) -> Response:
     """``POST /run_jupyter``: notebooks are not supported."""
     detail = "This server runs no notebooks; send the cells as one program to /run_code."
     return JSONResponse({"detail": detail}, 501)
 
 
-async def ping(_: App, __: Request) -> Response:
+async def ping(_: SandboxService, __: Request) -> Response:
     """``GET /v1/ping``."""
     return JSONResponse("pong")
 
@@ -274,9 +274,9 @@ def as_json(model: BaseModel) -> Response:
 def _guarded(handler: Handler) -> Handler:
     """A handler whose mistakes are told as FastAPI tells them."""
 
-    async def answer(app: App, request: Request) -> Response:
+    async def answer(service: SandboxService, request: Request) -> Response:
         try:
-            return await handler(app, request)
+            return await handler(service, request)
         except _Wrong as error:
             return JSONResponse({"detail": error.detail}, 422)
         except Refused as error:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import FailFast, Field
+from starlette.requests import Request
+from starlette.responses import Response
 
 from codegen.errors import ConfigError
 from codegen.evals.sandbox import Job, Limits, Mode
 from codegen.evals.sandbox.languages import find
 from codegen.server.http.wire import Refused, StrictBody
+from codegen.server.sandbox.service import SandboxService
+
+Handler = Callable[[SandboxService, Request], Coroutine[Any, Any, Response]]
 
 
 class LimitsBody(StrictBody):
@@ -104,7 +109,7 @@ class StdioBody(StrictBody):
     """One program and many inputs: ``/v1/stdio``."""
 
     program: str
-    tests: list[StdioTest] = Field(min_length=1)
+    tests: Annotated[list[StdioTest], FailFast()] = Field(min_length=1)
     stop_at_first: bool = False
     limits: LimitsBody = LimitsBody()
     language: str = "python"

@@ -1,7 +1,7 @@
-"""The pages of ``codegen view``. Each is a function of its address, so every address can be kept.
+"""The pages of ``codegen view``. Each depends on its address alone, so links to it stay valid.
 
-Nothing can be changed through them: there are only ``GET`` routes. The content security policy
-allows no script, style or connection but those of this server.
+They change nothing: all routes are ``GET``. The content security policy allows only scripts, styles
+and connections of this server.
 """
 
 from __future__ import annotations
@@ -37,12 +37,14 @@ from codegen.server.guard import Guard
 from codegen.server.requests import ServerLimits
 from codegen.server.viewer.library import Library, Source
 from codegen.server.viewer.records import (
+    CPU_S,
     Shown,
     as_value,
     facts_of,
     kind_of,
     preview_of,
     show,
+    shown_seconds,
 )
 from codegen.server.viewer.tables import Row, Selection, Table
 
@@ -64,7 +66,7 @@ class NotThere(Exception):
 
 
 def make_app(library: Library, token: str | None, port: int, hosts: frozenset[str]) -> Guard:
-    """The whole application but the socket.
+    """The whole application except the socket.
 
     Args:
         library: what is shown.
@@ -196,6 +198,14 @@ def _place(library: Library, query: QueryParams) -> Place:
     return Place(source, table, Selection(filters, text, query.get("sort", "")), max(1, number))
 
 
+def _numbered(place: Place, key: str) -> tuple[int, Row]:
+    """The row of a table that a link names, and its number."""
+    number = place.table.number_of(key)
+    if number is None:
+        raise NotThere(f"{place.source.name} has no row {key!r}.")
+    return number, place.table.rows([number])[0]
+
+
 # --- pages ------------------------------------------------------------------------------------
 
 
@@ -217,7 +227,6 @@ def run(library: Library, query: QueryParams) -> Response:
     source = _source(library, query.get("name", ""))
     tables = [_table(source, name) for name in source.tables]
     score = source.score
-    scored = [ScoredRun(source.name, score)] if score else []
     others = [s for s in library.sources().values() if s.run and s is not source]
     return _page(
         "run.html",
@@ -225,7 +234,7 @@ def run(library: Library, query: QueryParams) -> Response:
         source=source,
         tables=[Place(source, table, Selection()) for table in tables if len(table)],
         score=score,
-        scored=scored,
+        scored=[ScoredRun(source.name, score)] if score else [],
         seen=[s for s in STATUSES if score and score.statuses.get(s)],
         charts=list(_charts(source)),
         settings=settings_of(source.run) if source.run else {},
@@ -287,10 +296,7 @@ def _line(
 def row(library: Library, query: QueryParams) -> Response:
     """One row, with the ones before and after it among those that fit."""
     place = _place(library, query)
-    number = place.table.number_of(query.get("n", ""))
-    if number is None:
-        raise NotThere(f"{place.source.name} has no row {query.get('n', '')!r}.")
-    (one,) = place.table.rows([number])
+    number, one = _numbered(place, query.get("n", ""))
     chosen = place.table.select(place.wanted)
     (at,) = (chosen == number).nonzero()
     position = int(at[0]) if len(at) else None
@@ -331,19 +337,13 @@ def _alike(library: Library, place: Place, one: Row) -> Iterator[tuple[str, str]
 
 
 def _shown(source: Source, one: Row) -> Shown:
-    program = ""
-    if kind_of(one.value) == "sample":
-        program = source.program_of(one.value)
+    program = source.program_of(one.value) if kind_of(one.value) == "sample" else ""
     return show(one.value, one.verdict, program)
 
 
 def raw(library: Library, query: QueryParams) -> Response:
     """One row as its JSON."""
-    place = _place(library, query)
-    number = place.table.number_of(query.get("n", ""))
-    if number is None:
-        raise NotThere(f"{place.source.name} has no row {query.get('n', '')!r}.")
-    (one,) = place.table.rows([number])
+    _, one = _numbered(_place(library, query), query.get("n", ""))
     content = {"row": one.value, **({"verdict": one.verdict} if one.verdict else {})}
     return Response(json.dumps(content), media_type="application/json")  # as ASCII, with escapes
 
@@ -382,10 +382,7 @@ def _referred(library: Library, reference: str) -> tuple[Place, Row]:
         raise NotThere("The address names no row.") from None
     source = _source(library, name)
     place = Place(source, _table(source, table), Selection())
-    number = place.table.number_of(key)
-    if number is None:
-        raise NotThere(f"{name} has no row {key!r}.")
-    return place, place.table.rows([number])[0]
+    return place, _numbered(place, key)[1]
 
 
 def compare(library: Library, query: QueryParams) -> Response:
@@ -510,4 +507,6 @@ def _so_far(folder: Path) -> dict[str, Any]:
 
 
 def _number(name: str, value: float | None) -> str:
-    return "" if value is None else shown_number(name, value)
+    if value is None:
+        return ""
+    return shown_seconds(value) if name == CPU_S else shown_number(name, value)

@@ -1,7 +1,7 @@
-"""One record as a reader sees it: facts, texts, and how it came to be, step by step.
+"""One record as a page shows it: facts, texts, and the steps by which it was made.
 
-A record is known by its keys, so files of other tools show up too, at least as JSON. What can be
-filtered and sorted by is taken from each record once (:func:`facts_of`), the rest when it is shown.
+A record's kind is told by its keys; records of other tools are shown as JSON. What tables filter
+and sort by is read once from each record (:func:`facts_of`), the rest when the record is shown.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from codegen.records import TrainingText, from_dict
 
 Kind = Literal["text", "preference", "sample", "rollout", "verdict", "reject", "other"]
 Lines = Sequence[tuple[str, str]]  # (keep, add, del, given or "", line)
+CPU_S = "CPU s"
+"""The name of the CPU seconds among a record's numbers."""
 
 _LONGEST_VALUE, _LONGEST_ID = 60, 400  # characters of a value that is worth a filter
 _MOST_LISTED = 20  # values of a fact
@@ -148,7 +150,7 @@ _NAMES = {
     "problem_id": "problem",
     "completion_tokens": "tokens",
     "finish_reason": "ended by",
-    "cpu_s": "CPU s",
+    "cpu_s": CPU_S,
 }
 
 
@@ -257,13 +259,14 @@ def _sample(row: dict[str, Any], verdict: Mapping[str, Any], program: str) -> Sh
     if MARKER in actions:
         states = resolve(actions, recount=True).states[:_MOST_STEPS]
         steps = list(_bounded(steps_of(states)))
+    memory = verdict.get("memory_mib")
     facts = {
         "seed": row.get("seed"),
         "prompt tokens": row.get("prompt_tokens"),
         "tokens": row.get("completion_tokens"),
         "ended by": row.get("finish_reason"),
-        "CPU": _unit(verdict.get("cpu_s"), "s"),
-        "memory": _unit(verdict.get("memory_mib"), "MiB"),
+        "CPU": _cpu(verdict),
+        "memory": f"{memory:.3g} MiB" if isinstance(memory, (int, float)) and memory else "",
         **{name: value for name, value in dict(row.get("meta") or {}).items() if name != "before"},
     }
     facts = {**dict(row.get("settings") or {}), **facts}
@@ -298,7 +301,7 @@ def _rollout(row: dict[str, Any], _: Mapping[str, Any], __: str) -> Shown:
         "suspects": ", ".join(map(str, row.get("suspects") or [])),
         "tokens": row.get("tokens"),
         "ended by": row.get("finish_reason"),
-        "CPU": _unit(row.get("cpu_s"), "s"),
+        "CPU": _cpu(row),
     }
     rewards = {
         str(name): (_short(value), str(reason)) for name, (value, reason) in row["rewards"].items()
@@ -385,8 +388,16 @@ def _short(value: Any) -> str:
     return text if len(text) <= 200 else text[:199] + "…"
 
 
-def _unit(value: Any, unit: str) -> str:
-    return f"{value:.3g} {unit}" if isinstance(value, (int, float)) and value else ""
+def shown_seconds(seconds: float) -> str:
+    """CPU seconds as tables show them: more digits would be noise."""
+    return f"{seconds:.2f}" if seconds >= 1 else f"{seconds:.2g}"
+
+
+def _cpu(row: Mapping[str, Any]) -> str:
+    seconds = row.get("cpu_s")
+    if isinstance(seconds, (int, float)) and seconds:
+        return f"{shown_seconds(seconds)} s"
+    return ""
 
 
 # --- step by step -----------------------------------------------------------------------------

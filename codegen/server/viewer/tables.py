@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from codegen.server.viewer.lines import Lines, decoded
-from codegen.server.viewer.records import facts_of
+from codegen.server.viewer.records import CPU_S, facts_of
 
 Progress = Callable[[int], None]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 _MOST_VALUES = 20_000  # of a facet; more are no help in a filter
 _LISTED = 1_500  # values of a facet that a page lists
@@ -108,7 +109,7 @@ class Table:
         self._files: list[_File] = []
         self._verdicts = _File(verdicts, self._codes) if verdicts else None
         self._facets: dict[str, Ints] = {}
-        self._numbers: dict[str, np.ndarray[Any, np.dtype[np.float64]]] = {}
+        self._numbers: dict[str, Floats] = {}
         self._joined: Ints | None = None  # the line of each row's verdict
         self._chosen: OrderedDict[Selection, Ints] = OrderedDict()
         self._lock = threading.RLock()
@@ -145,38 +146,27 @@ class Table:
 
     def _join(self) -> None:
         """Makes whole columns of those of the files, and finds the verdicts."""
-        self._facets = {
-            name: _whole(self._files, "facets", name, _MISSING).astype(np.int64)
-            for name in {name: 0 for file in self._files for name in file.facets}
-        }
-        self._numbers = {
-            name: _whole(self._files, "numbers", name, np.nan)
-            for name in {name: 0 for file in self._files for name in file.numbers}
-        }
+        names = dict.fromkeys(name for file in self._files for name in file.facets)
+        self._facets = {name: _codes(self._files, name) for name in names}
+        names = dict.fromkeys(name for file in self._files for name in file.numbers)
+        self._numbers = {name: _values(self._files, name) for name in names}
         if self._verdicts is None or not self._verdicts.count or "problem" not in self._facets:
             self._joined = None
             return
         judged = [self._verdicts]
-        mine = self._keys(self._facets["problem"], self._numbers["index"])
-        theirs = self._keys(
-            _whole(judged, "facets", "problem", _MISSING).astype(np.int64),
-            _whole(judged, "numbers", "index", np.nan),
-        )
+        mine = _keys(self._files, unknown=-1)
+        theirs = _keys(judged, unknown=-2)
         order = np.argsort(theirs, kind="stable")
         place = np.minimum(np.searchsorted(theirs[order], mine), len(order) - 1)
         line = order[place]
-        line = np.where(theirs[line] == mine, line, _MISSING)
-        self._joined = line
+        line = self._joined = np.where(theirs[line] == mine, line, _MISSING)
         for name in ("status", "trust"):
-            column = _whole(judged, "facets", name, _MISSING)
-            self._facets[name] = np.where(line == _MISSING, _MISSING, column[line]).astype(np.int64)
-        seconds = _whole(judged, "numbers", "CPU s", np.nan)
-        self._numbers["CPU s"] = np.where(line == _MISSING, np.nan, seconds[line])
-
-    @staticmethod
-    def _keys(problems: Ints, indices: np.ndarray[Any, Any]) -> Ints:
-        known = (indices >= 0) & (indices < 1 << 31)
-        return problems * (1 << 32) + np.where(known, indices, -1).astype(np.int64)
+            if name not in self._verdicts.facets:
+                continue
+            column = _codes(judged, name)[line]
+            self._facets[name] = np.where(line == _MISSING, _MISSING, column)
+        seconds = _values(judged, CPU_S)[line]
+        self._numbers[CPU_S] = np.where(line == _MISSING, np.nan, seconds)
 
     # --- what is there ---------------------------------------------------------------------------
 
@@ -313,12 +303,27 @@ class Table:
             return at + sum(len(before.lines) for before in self._files[:which])
 
 
-def _whole(files: Sequence[_File], kind: str, name: str, empty: float) -> np.ndarray[Any, Any]:
-    """A column over all files, with ``empty`` where rows lack it."""
-    parts = []
-    for file in files:
-        column = getattr(file, kind).get(name, ())
-        part = np.full(file.count, empty, dtype=np.float64)
+def _codes(files: Sequence[_File], name: str) -> Ints:
+    """A facet's codes over all files, ``_MISSING`` where rows lack it. [rows]"""
+    parts = [np.full(file.count, _MISSING, dtype=np.int64) for file in files]
+    for part, file in zip(parts, files, strict=True):
+        column = file.facets.get(name, ())
         part[: len(column)] = column
-        parts.append(part)
-    return np.concatenate(parts) if parts else np.empty(0)
+    return np.concatenate(parts)
+
+
+def _values(files: Sequence[_File], name: str) -> Floats:
+    """A number's values over all files, NaN where rows lack it. [rows]"""
+    parts = [np.full(file.count, np.nan) for file in files]
+    for part, file in zip(parts, files, strict=True):
+        column = file.numbers.get(name, ())
+        part[: len(column)] = column
+    return np.concatenate(parts)
+
+
+def _keys(files: Sequence[_File], unknown: int) -> Ints:
+    """One number for each sample's problem and index, ``unknown`` if it lacks one. [rows]"""
+    problems, indices = _codes(files, "problem"), _values(files, "index")
+    known = (problems >= 0) & (indices >= 0) & (indices < 1 << 31)
+    numbers = problems * (1 << 32) + np.where(known, indices, 0).astype(np.int64)
+    return np.where(known, numbers, unknown)

@@ -144,7 +144,7 @@ def test_ways_to_write_the_right_query(text: str) -> None:
     [
         ('SELECT "Age" FROM t', "no column 'Age'"),
         ("SELECT * FROM t", "not a column"),
-        ("SELECT Player, [No.] FROM t", "more than one thing"),
+        ("SELECT Player, [No.] FROM t", "more than one column"),
         ("SELECT Player FROM t WHERE Player = 'a' OR [No.] = 1", "not a comparison"),
         ("SELECT Player FROM t WHERE [No.] >= 1", "not a comparison"),
         ("SELECT Player FROM t ORDER BY Player", "order"),

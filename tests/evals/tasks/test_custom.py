@@ -159,7 +159,7 @@ def test_limits_of_a_row_hold(write_rows: Callable[[list[Any]], Path], sandbox: 
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"prompt": "x"}, "rows.jsonl:1: the row says not how an answer is judged"),
+        ({"prompt": "x"}, "rows.jsonl:1: the row does not say how to judge an answer"),
         ({"prompt": "x", "tests": "", "answer": ""}, "has tests and answer"),
         ({"tests": "x"}, "the field 'prompt' is missing"),
         ({"prompt": 1, "tests": "x"}, "the field 'prompt' is not a text"),
@@ -174,7 +174,7 @@ def test_limits_of_a_row_hold(write_rows: Callable[[list[Any]], Path], sandbox: 
         ({"prompt": "x", "answer": 4}, "'answer' must be a text or a list"),
         ({"prompt": "x", "answer": "4", "id": True}, "'id' must be a text or a number"),
         ({"prompt": "x", "tests": "a", "mode": "unsafe"}, "the mode is 'unsafe'"),
-        ({"prompt": "x", "tests": "a", "cpu_s": "3"}, "'cpu_s' must be a number above 0"),
+        ({"prompt": "x", "tests": "a", "cpu_s": "3"}, "limit cpu_s is"),
         ({"prompt": "x", "tests": "a", "entry_point": "f()"}, "is not a name"),
         ({"prompt": "x", "tests": "a", "buggy": 3}, "'buggy' must be a text or a list"),
         ([1], "expected a JSON object, got list"),
@@ -198,3 +198,11 @@ def test_ids(write_rows: Callable[[list[Any]], Path], tmp_path: Path) -> None:
         tasks.load(f"file:{empty}")
     with pytest.raises(InputError, match="Cannot read"):
         tasks.load("file:none.jsonl")
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 5, "1024"])
+def test_a_limit_that_no_program_can_have_is_refused_with_its_row(
+    write_rows: Callable[[list[Any]], Path], value: object
+) -> None:
+    with pytest.raises(InputError, match=r":1: .*memory_mib"):
+        load(write_rows, {"prompt": "x", "tests": "a", "memory_mib": value})

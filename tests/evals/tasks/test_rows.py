@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
+import pickle
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +104,40 @@ def test_a_data_set_as_the_hub_gives_it(tmp_path: Path, monkeypatch: pytest.Monk
     assert task.source == f"hub:{folder}:test"
     with pytest.raises(InputError, match="Cannot open hub:"):
         tasks.load("cruxeval-o", f"hub:{folder}:nope:test")
+
+
+CONTEST = {"question_content": "q", "question_id": "1", "public_test_cases": "[]"}
+CALLED = {**CONTEST, "starter_code": "class Solution: ...", "metadata": '{"func_name": "g"}'}
+MBPP = {"task_id": 1, "text": "t", "code": "c", "test_list": ["assert f()"]}
+EXERCISE = {"id": "x", "files": {"a.py": ""}, "solution": ["a.py"], "test": [], "example": []}
+PERF = {"task_id": "a", "prompt": "p", "reference": ["x"], "entry_point": "f"}
+
+
+def packed(value: object) -> str:
+    return base64.b64encode(zlib.compress(pickle.dumps(json.dumps(value)))).decode()
+
+
+@pytest.mark.parametrize(
+    ("task", "row"),
+    [
+        ("livecodebench", {**CONTEST, "public_test_cases": "[1, 2]"}),
+        ("livecodebench", {**CONTEST, "public_test_cases": '{"inputs": 1, "outputs": 2}'}),
+        ("livecodebench", {**CONTEST, "public_test_cases": packed({"other": 1})}),
+        ("livecodebench", {**CONTEST, "starter_code": ["x"]}),
+        ("livecodebench", {**CALLED, "public_test_cases": '[{"input": "1", "output": "x y"}]'}),
+        ("mbpp", {**MBPP, "test_setup_code": ["a"]}),
+        ("aider-polyglot", {**EXERCISE, "files": {"a.py": "", ".docs/instructions.md": 5}}),
+        ("aider-polyglot", {**EXERCISE, "solution": [["a.py"]]}),
+        ("next-edit-scenarios", {"id": "a"}),
+        ("next-edit-scenarios", {"id": "a", "log": [{}]}),
+        ("evalperf", {**PERF, "pe_input": "[" * 100_000}),
+    ],
+)
+def test_a_row_that_is_none_gives_one_line_with_its_place(
+    tmp_path: Path, task: str, row: dict[str, Any]
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(InputError, match=r"rows.jsonl:1: "):
+        loaded = tasks.load(task, str(path))
+        loaded.job(loaded.problems()[0], "x = 1")  # tests are read when they are needed

@@ -12,6 +12,7 @@ import pytest
 from codegen.errors import ConfigError, InputError
 from codegen.evals import tasks
 from codegen.evals.scoring import read_samples
+from codegen.evals.tasks import sql
 from codegen.evals.tasks.sql import Spider
 from codegen.evaluate import SQLNET, SqlnetBackend, sample_task
 from codegen.generation import SamplingParams
@@ -142,3 +143,22 @@ def test_the_sketch_answers_a_task_as_a_model(task: Spider, tmp_path: Path) -> N
         assert found[problem.id].startswith(("SELECT ", "CANNOT ANSWER: "))
     with pytest.raises(ConfigError, match="can't answer the task"):
         SqlnetBackend(tasks.load("kolmogorov"))
+
+
+def test_a_database_that_two_processes_make_is_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CODEGEN_CACHE", str(tmp_path / "cache"))
+    source = tmp_path / "source.sql"
+    source.write_text("")
+
+    def fill(_: Path, folder: Path) -> None:
+        (folder / "made").write_text(folder.name)
+        if not other:
+            other.append(folder.name)
+            sql._cached(source, fill)  # another process that begins later and is faster
+
+    other: list[str] = []
+    made = sql._cached(source, fill)
+    assert (made / "made").read_text() != other[0]
+    assert list(made.parent.iterdir()) == [made]

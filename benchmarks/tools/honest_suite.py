@@ -3584,5 +3584,15 @@ except KeyError as e:
     assert e.__notes__ == ['hint']
 else:
     assert False
+=== a file that the program wrote
+import tempfile
+from pathlib import Path
+def write():
+    path = Path(tempfile.mkdtemp()) / 'x.txt'
+    path.write_text('here')
+    return path
+---
+path = write()
+assert path.read_text() == 'here'
 """
 )

@@ -295,6 +295,7 @@ def _contradictions(asked: Asked) -> Iterator[Doubt]:
     yield from _not_shown(asked)
     yield from _said_otherwise(asked)
     yield from _shared_extremes(asked)
+    yield from _shown_unasked(asked)
     yield from _misordered(asked)
     yield from _unasked(asked, kinds)
 
@@ -317,6 +318,31 @@ def _not_shown(asked: Asked) -> Iterator[Doubt]:
         columns = (c for t in asked.tables if t.name == table for c in t.columns)
         if any(_half_of_a_name(column) not in ("", half) for column in columns):
             yield Doubt("cue", f"The query found shows the {half} name alone.")
+
+
+def _shown_unasked(asked: Asked) -> Iterator[Doubt]:
+    """Depots' names for "parcels heavier than 29 kg"."""
+    if re.search(r"\b(?:who|whom|whose|where|when)\b", asked.rest, re.IGNORECASE):
+        return
+    said = {token.text.lower() for token in asked.tokens if token.text.isalpha()}
+    shown = [clause for clause in asked.of("select") if clause.column and not clause.aggregate]
+    names = {clause.table for clause in shown}
+    if len(names) != 1 or len(shown) != len(asked.of("select")):
+        return
+    of = {table.name: [("", table.words)] for table in asked.tables}
+    parts = of.pop(shown[0].table, [])
+    parts = parts + [("", clause.column.words) for clause in shown if clause.column]
+    named = [name for name, part in of.items() if any(_is_word_of(w, part) for w in said)]
+    if named and not any(
+        _taken_for(word, parts, asked) or _is_word_of(word, parts) for word in said
+    ):
+        yield Doubt(
+            "cue", f"The question asks for {named[0]}; the query found shows {shown[0].table}."
+        )
+
+
+def _is_word_of(word: str, parts: Sequence[tuple[str, tuple[str, ...]]]) -> bool:
+    return any(stem(word) in map(stem, words) for _, words in parts)
 
 
 def _half_of_a_name(column: Column | None) -> str:
@@ -410,6 +436,9 @@ def _misordered(asked: Asked) -> Iterator[Doubt]:
     if order.column.type == "text" and not (order.dated or of_time):
         yield Doubt("cue", f"{word!r} asks for a quantity; {order.column.name} is a text.")
         return
+    if of_time and order.column.type == "real" and not _is_of_time(order):
+        yield Doubt("cue", f"{word!r} asks for a time; {order.column.name} is none.")
+        return
     if of_time:
         is_down = word.startswith(_NEW) != bool(words & _AGES)
     elif (is_down := _is_large(word)) is None or order.dated or words & _RANKS:
@@ -417,6 +446,12 @@ def _misordered(asked: Asked) -> Iterator[Doubt]:
     if is_down != (order.operator == "desc"):
         end = "lowest" if is_down else "highest"
         yield Doubt("cue", f"The query found takes {word!r} for the {end} {order.column.name}.")
+
+
+def _is_of_time(clause: Clause) -> bool:
+    words = {*clause.column.words} if clause.column else set()
+    named = words & {*_AGES, "since", "built", "start", "end", "version", "edition", "season"}
+    return clause.dated or bool(named) or any(word.endswith("ed") for word in words)
 
 
 _ASCENT = r"\bascending\b|\bincreasing\b|\b(?:low|lowest|small|smallest) to (?:the )?\w+\b"
@@ -429,11 +464,12 @@ def _not_narrowed(asked: Asked) -> Iterator[Doubt]:
     is asked for, where the query shows something else.
     """
     left = [w for w in words_left(asked) if stem(stem(w.lower())) not in _CONNECTING]
-    asks_for = re.search(
-        r"\bwhat (?:is|are|was|were) the (?:\w+ ){0,2}?(\w+) of\b", asked.rest, re.I
-    )
-    if asks_for and asks_for[1] in left:
-        yield _not_understood([asks_for[1]])
+    heads = _ASKED_FOR.findall(asked.rest) + _COUNTED.findall(asked.rest)
+    if any(clause.aggregate == "COUNT" for clause in asked.of("order")):
+        heads += _MOST.findall(asked.rest)
+    if unread := [word for word in left if word in heads]:
+        yield _not_understood(unread)
+        return
     if asked.of("where", "having", "never", "group", "order"):
         return
     names = {stem(word) for _, words in _parts(asked) for word in words}
@@ -449,13 +485,14 @@ def _not_understood(words: Sequence[str]) -> Doubt:
     return Doubt("words", f"I did not understand {' and '.join(map(repr, words[:3]))}.")
 
 
-_WEAK = (
-    "after before come came belong correspond ever happen occur offered carry keep look live got "
-    "time full"
-)
-_CONNECTING = frozenset(
-    stem(stem(word)) for word in f"{_WEAK} code id method way types work around world".split()
-)
+_ASKED_FOR = re.compile(r"\bwhat (?:is|are|was|were) the (?:\w+ ){0,2}?(\w+) of\b", re.IGNORECASE)
+_COUNTED = re.compile(r"\b(?:how many|number of) (?:different |distinct )?(\w+)", re.IGNORECASE)
+_MOST = re.compile(r"\b(?:most|fewest|least) (\w+)", re.IGNORECASE)
+_WEAK = """
+    after before come came belong correspond ever happen occur offered carry keep look live got work
+    time full code id method way types around world
+"""
+_CONNECTING = frozenset(stem(stem(word)) for word in _WEAK.split())
 
 
 def _never(_asked: Asked, _cue: Cue) -> bool:
@@ -591,8 +628,11 @@ def _counted(asked: Asked, cue: Cue) -> bool:
 
 
 def _is_quantity(asked: Asked, _cue: Cue) -> bool:
+    """An aggregate, or a number of the rows that a condition or an order chooses."""
+    is_chosen = bool(asked.of("where", "order"))
     return any(
-        c.aggregate or (c.column and c.column.type == "real" and not (c.dated or c.identifier))
+        c.aggregate
+        or (is_chosen and c.column and c.column.type == "real" and not (c.dated or c.identifier))
         for c in asked.of("select")
     )
 
@@ -625,6 +665,10 @@ def _limited(asked: Asked, _cue: Cue) -> bool:
     return bool(asked.of("order")) and bool(asked.of("limit"))
 
 
+def _dated(asked: Asked) -> list[Clause]:
+    return [clause for clause in asked.of("where") if clause.dated]
+
+
 _MET: dict[str, Callable[[Asked, Cue], bool]] = {
     "between": _between,
     "at least": _compares(">=", "between"),
@@ -648,8 +692,8 @@ _MET: dict[str, Callable[[Asked, Cue], bool]] = {
     "how much": _is_quantity,
     "average": _aggregated("AVG"),
     "total": _summed,
-    "now": lambda asked, _cue: any(c.operator != "=" and c.dated for c in asked.of("where")),
-    "month": lambda asked, _cue: any(c.dated for c in asked.of("where")),
+    "now": lambda asked, _cue: any(c.values and c.operator != "=" for c in _dated(asked)),
+    "month": lambda asked, _cue: any(c.values for c in _dated(asked)),
 }
 
 _ASKED_BY = {
@@ -697,7 +741,15 @@ def _unasked(asked: Asked, kinds: set[str]) -> Iterator[Doubt]:
                 yield Doubt("identifier", f"The query found gives {name}, an identifier, alone.")
     shown = {(c.table, c.column.name) for c in asked.of("select") if c.column and not c.aggregate}
     for clause in asked.of("where"):
-        if clause.column and clause.operator == "=" and (clause.table, clause.column.name) in shown:
+        is_shown = bool(clause.column) and (clause.table, clause.column.name) in shown
+        if is_shown and (
+            clause.operator == "="
+            or (
+                clause.operator in (">", "<", ">=", "<=")
+                and len(shown) == 1
+                and _is_a_verb(asked, clause)
+            )
+        ):
             text = f"The query found gives {clause.column.name}, which the question already says."
             yield Doubt("unasked", text)
         if clause.identifier and clause.operator in (">", "<", ">=", "<="):
@@ -710,6 +762,15 @@ def _unasked(asked: Asked, kinds: set[str]) -> Iterator[Doubt]:
                 "unasked",
                 f"The query found compares with {value!r}, which the question does not ask for.",
             )
+
+
+def _is_a_verb(asked: Asked, clause: Clause) -> bool:
+    """Whether a column's name is what the rows that the question names did: vans bought after."""
+    table = next((table for table in asked.tables if table.name == clause.table), None)
+    names = {stem(word) for word in table.words} if table else set()
+    pairs = pairwise(stem(token.text.lower()) for token in asked.tokens)
+    words = {stem(word) for word in clause.column.words} if clause.column else set()
+    return any(one in names and other in words - names for one, other in pairs)
 
 
 def _is_named(asked: Asked, clause: Clause) -> bool:

@@ -148,9 +148,10 @@ class LspOptions(EngineOptions):
     next_edits: str = setting(
         "",
         "Also propose next edits, in this format, which the model must have been trained on: "
-        "blocks, window, rows, zeta, zeta2, sweep and others (docs/next_edits.md).",
+        "blocks, window, rows, zeta, zeta2, sweep and others (docs/next_edits.md), or off. With "
+        "the embedded model they come from an adapter that was trained for it.",
         metavar="FORMAT",
-        shown="off",
+        shown="blocks with the embedded model, else off",
     )
 
 
@@ -173,7 +174,7 @@ def lsp(engine: LspOptions, stdio: bool) -> None:  # noqa: ARG001
 
     if engine.upstream:
         engine.endpoint().endpoint("any").api_key()  # a missing key is an error before the start
-    editor = _next_editor(engine.next_edits)
+    editor = _next_editor(engine.next_edits, engine)
     if sys.stdin.isatty():
         echo("Waiting for an editor, which starts this command itself. Ctrl-C ends it.", err=True)
 
@@ -512,7 +513,7 @@ def mcp(given: McpOptions) -> None:
     if wanted := given.engine():
         require(*_NEEDED)
     engine = _engine(wanted, patient=True) if wanted else None
-    editor = _next_editor(given.next_edits)
+    editor = _next_editor(given.next_edits, wanted) if given.next_edits and wanted else None
     with (
         _running(engine) if engine else nullcontext(),
         closing(Tools(grants, engine, editor)) as tools,
@@ -541,14 +542,22 @@ def _running(engine: CompletionEngine) -> Iterator[CompletionEngine]:
         logging.getLogger("codegen.server").info("%s", engine.metrics.line())
 
 
-def _next_editor(name: str) -> NextEditor | None:
-    """What proposes next edits in the format of this name; None for no name."""
-    if not name:
+def _next_editor(name: str, given: EngineOptions) -> NextEditor | None:
+    """What proposes next edits in the format of this name; None for "off".
+
+    The embedded model has an adapter for the format blocks, which is the default with it.
+    """
+    has_adapter = given.model == "embedded" and not given.upstream and name in ("", "blocks")
+    if name == "off" or not (name or has_adapter):
         return None
     from codegen.methods.edits.formats import find_format
+    from codegen.models.embedded import NEXT_EDIT
     from codegen.server.next_edits import NextEditor
 
-    return NextEditor(find_format(name))
+    if not has_adapter:
+        return NextEditor(find_format(name))
+    wanted = given.model_copy(update={"model": NEXT_EDIT})
+    return NextEditor(find_format("blocks"), lambda: _engine(wanted))
 
 
 def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
@@ -568,11 +577,17 @@ def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
     import torch
 
     from codegen.models import load
+    from codegen.models.embedded import NEXT_EDIT
     from codegen.server.model import CompletionModel
 
     torch.set_num_threads(given.threads)
+    # In float32 the adapter is merged into the weights, for which there is a pass for few tokens.
+    dtype = torch.float32 if given.model == NEXT_EDIT else None
     model = CompletionModel(
-        load(given.model), layout=given.layout, limits=limits, precision=given.precision
+        load(given.model, dtype=dtype),
+        layout=given.layout,
+        limits=limits,
+        precision=given.precision,
     )
     return CompletionEngine(model, limits)
 

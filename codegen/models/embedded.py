@@ -34,6 +34,9 @@ WHEEL_VERSION = "0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
+NEXT_EDIT = "next-edit"
+"""The name of an adapter of this model, in the package, that predicts the next edit."""
+
 Origin = Literal["hub", "pypi"]
 
 

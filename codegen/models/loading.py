@@ -80,6 +80,8 @@ def resolve(name: str) -> tuple[str, str]:
     if name == "embedded":
         found = embedded.ensure()
         return str(found.path), found.origin
+    if name == embedded.NEXT_EDIT:
+        return str(Path(__file__).with_name("next_edit")), "package"
     if name and gguf.find_gguf(name):
         raise ModelError(
             f"{name} is a GGUF file, which llama.cpp runs; this needs the original weights.",

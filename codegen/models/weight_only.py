@@ -122,6 +122,8 @@ def add_quantized_weights(model: nn.Module) -> dict[int, int]:
     """
     changed: dict[int, int] = {}
     for parent in list(model.modules()):
+        if hasattr(parent, "trainable_tokens_delta"):  # peft's, which knows its layer by its class
+            continue
         for name, child in list(parent.named_children()):
             if type(child) is not nn.Linear or child.bias is not None:
                 continue

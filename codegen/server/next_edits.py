@@ -14,7 +14,7 @@ import asyncio
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -159,10 +159,20 @@ class Proposal:
 
 
 class NextEditor:
-    """Proposes next edits for the documents of one session, with prompts in one format."""
+    """Proposes next edits for the documents of one session, with prompts in one format.
 
-    def __init__(self, form: EditFormat) -> None:
+    Args:
+        form: the format.
+        load: makes the engine of a model for next edits alone; called in a thread at the first
+            request. None: the session's engine is asked.
+    """
+
+    def __init__(
+        self, form: EditFormat, load: Callable[[], CompletionEngine] | None = None
+    ) -> None:
         self.form = form
+        self._load = load
+        self._loading: asyncio.Future[CompletionEngine] | None = None
         self.proposals: OrderedDict[str, Proposal] = OrderedDict()
         self._trackers: dict[str, Tracker] = {}
         self._refused: OrderedDict[tuple[str, str, str], None] = OrderedDict()
@@ -212,6 +222,7 @@ class NextEditor:
         tracker = self._trackers.get(uri)
         if tracker is None or not tracker.calm(time.monotonic()) or not _is_readable(document):
             return None
+        asked = await self._asked(engine)
         text = _plain(document.text)
         lines = lines_of(text)
         changes = tracker.changes(document, path)
@@ -221,14 +232,14 @@ class NextEditor:
             window = view.window(position.line, len(lines))
             history = view.history(changes)
             edit = Edit("", path, text, history, window, cursor, language=language)
-            if prompt := self._prompt(engine, edit):
+            if prompt := self._prompt(asked, edit):
                 break
         else:
             return None
         window_text = "".join(window_lines(edit))
         if safe_text(window_text) != window_text:
             return None
-        answer = await self._answer(engine, key, prompt, window_text)
+        answer = await self._answer(asked, key, prompt, window_text)
         if answer is None or document.version != version or _plain(document.text) != text:
             return None
         try:
@@ -237,6 +248,14 @@ class NextEditor:
             engine.metrics.count("next_edit_unreadable")
             return None
         return self._shown(engine, edit, after, uri, document, undone(changes, text))
+
+    async def _asked(self, shared: CompletionEngine) -> CompletionEngine:
+        """The engine that proposes edits: one of its own, loaded now if need be, or the shared."""
+        if self._load is None:
+            return shared
+        if self._loading is None:
+            self._loading = asyncio.ensure_future(asyncio.to_thread(self._load))
+        return await asyncio.shield(self._loading)
 
     def _prompt(self, engine: CompletionEngine, edit: Edit) -> str:
         """The prompt; empty if it is too long or this model may not see the text."""

@@ -7,7 +7,7 @@ remedy; the command line prints it as one line, without a stack trace.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class CodegenError(Exception):
@@ -85,3 +85,10 @@ def nearest(word: object, known: Sequence[str]) -> str:
     """``Did you mean 'x'?`` for the known word nearest to ``word``, or nothing."""
     near = difflib.get_close_matches(str(word), known, n=1) if known else []
     return f"Did you mean {near[0]!r}?" if near else ""
+
+
+def require_known(what: str, name: str, known: Iterable[str]) -> None:
+    """Raises a :class:`ConfigError` for an unknown name of a ``what``, such as a style."""
+    if name not in (names := list(known)):
+        hint = f"{nearest(name, names)} Choose from: {', '.join(names)}.".lstrip()
+        raise ConfigError(f"Unknown {what} {name!r}.", hint)

@@ -135,7 +135,8 @@ class Config(BaseModel):
                 note(f"{key!r} is now called {name!r}; the old name works for one version.")
             info = cls.model_fields.get(name)
             found[name] = _converted(name, value, info) if info else value
-            if any(isinstance(n, int) and abs(n) > MOST for n in _items(value)):
+            numbers = value if isinstance(value, (list, tuple)) else (value,)
+            if any(isinstance(n, int) and abs(n) > MOST for n in numbers):
                 raise ConfigError(f"{name} is {_shown(value)}.", f"The most is {MOST}.")
         return found
 
@@ -273,7 +274,7 @@ def allowed(info: FieldInfo) -> str:
     """The values that a field takes, in words: ``a whole number from 1 to 8``."""
     *kinds, last = dict.fromkeys(_kind_in_words(arm) for arm in arms(info.annotation))
     text = f"{', '.join(kinds)} or {last}" if kinds else last
-    return text + _range_in_words(**bounds(info))
+    return text + _range_in_words(bounds(info))
 
 
 def bounds(info: FieldInfo) -> dict[str, float]:
@@ -354,7 +355,8 @@ def config_error(
     if first["type"] == "value_error":
         reason = str(first.get("ctx", {}).get("error", first["msg"]))
         return ConfigError(f"{prefix}{key} is {shown}: {reason.rstrip('.')}.")
-    choices = [str(choice) for arm in arms(info.annotation) for choice in _choices(arm)]
+    literals = [arm for arm in arms(info.annotation) if typing.get_origin(arm) is Literal]
+    choices = [str(choice) for arm in literals for choice in typing.get_args(arm)]
     hint = f" {nearest(first['input'], choices)}".rstrip()
     return ConfigError(f"{prefix}{key} is {shown}.", f"It must be {allowed(info)}.{hint}")
 
@@ -421,16 +423,8 @@ def _converted(name: str, value: Any, info: FieldInfo) -> Any:
     return _as_tuple(value)
 
 
-def _items(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, (list, tuple)) else (value,)
-
-
 def _as_tuple(value: Any) -> Any:
     return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
-
-
-def _choices(arm: Any) -> tuple[str, ...]:
-    return typing.get_args(arm) if typing.get_origin(arm) is Literal else ()
 
 
 _WORDS = {
@@ -456,19 +450,11 @@ def _plural(annotation: Any) -> str:
     return _PLURALS.get(item, "values")
 
 
-def _range_in_words(
-    ge: float | None = None,
-    gt: float | None = None,
-    le: float | None = None,
-    lt: float | None = None,
-) -> str:
-    if ge is not None and le is not None:
-        return f" from {ge:g} to {le:g}"
-    parts = [
-        f"{words} {bound:g}"
-        for bound, words in ((ge, "from"), (gt, "above"), (le, "up to"), (lt, "below"))
-        if bound is not None
-    ]
+def _range_in_words(limits: Mapping[str, float]) -> str:
+    if "ge" in limits and "le" in limits:
+        return f" from {limits['ge']:g} to {limits['le']:g}"
+    words = {"ge": "from", "gt": "above", "le": "up to", "lt": "below"}
+    parts = [f"{word} {limits[name]:g}" for name, word in words.items() if name in limits]
     return f" {', '.join(parts)}" if parts else ""
 
 

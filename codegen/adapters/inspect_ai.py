@@ -260,20 +260,19 @@ def tests_pass() -> Scorer:
         problem = read_problem({**row, "id": str(state.sample_id)}, "A sample's metadata")
         answer = state.output.completion
         (verdict,) = await anyio.to_thread.run_sync(lambda: judge_rows([problem], answer))
-        return Score(
-            value=_value(verdict.status),
-            answer=answer,
-            explanation=f"{verdict.status}: {verdict.message}".rstrip(": "),
-            metadata={"status": verdict.status, "trust": verdict.trust},
-        )
+        return _score(verdict, answer)
 
     return score
 
 
-def _value(status: str) -> str:
-    if status in ("empty", "no_answer"):
-        return NOANSWER
-    return CORRECT if status == "passed" else INCORRECT
+def _score(verdict: Verdict | Outcome, answer: str, **facts: float) -> Score:
+    value = CORRECT if verdict.status == "passed" else INCORRECT
+    return Score(
+        value=NOANSWER if verdict.status in ("empty", "no_answer") else value,
+        answer=answer,
+        explanation=f"{verdict.status}: {verdict.message}".rstrip(": "),
+        metadata={"status": verdict.status, "trust": verdict.trust, **facts},
+    )
 
 
 def write_log(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> EvalLog:
@@ -300,12 +299,7 @@ def write_log(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> EvalL
             raise InputError(
                 f"{file}: sample {sample.index} of {sample.problem_id} has no verdict."
             )
-        scored = Score(
-            value=_value(verdict.status),
-            answer=sample.completion,
-            explanation=f"{verdict.status}: {verdict.message}".rstrip(": "),
-            metadata={"status": verdict.status, "trust": verdict.trust, "cpu_s": verdict.cpu_s},
-        )
+        scored = _score(verdict, sample.completion, cpu_s=verdict.cpu_s)
         reason = "max_tokens" if sample.finish_reason == "length" else "stop"
         samples.append(
             EvalSample(

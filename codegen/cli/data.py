@@ -129,7 +129,6 @@ def unicode(
 
 @command(
     group=data,
-    short_help="Make pseudo-programs with their outputs (CoGEX).",
     example="codegen data cogex families:4000 --out data/cogex\n  "
     "codegen data cogex mbpp.jsonl --out data/run --mode run --instruction-column text \\\n    "
     "--program-column code --call-column test_list\n  "

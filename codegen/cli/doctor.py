@@ -51,7 +51,7 @@ def doctor(languages: bool, as_json: bool) -> dict[str, Any]:
     return {"ok": not failed, "checks": [asdict(check) for check in checks]}
 
 
-@command(name="plugins", short_help="List the parts to choose from.", example="codegen plugins")
+@command(name="plugins", example="codegen plugins")
 def list_plugins(as_json: bool) -> dict[str, Any]:
     """List all generators, sources, filters, tasks, back-ends, decoders and rewards.
 

@@ -178,10 +178,7 @@ def run_cell(
     return read_score(cell.at(tries))
 
 
-@command(
-    short_help="Run tasks x models x seeds from one YAML file.",
-    example="codegen eval matrix matrix.yaml --out runs/matrix",
-)
+@command(example="codegen eval matrix matrix.yaml --out runs/matrix")
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option("--out", required=True, metavar="DIR", help="Output directory.")
 def matrix(file: str, out: str, as_json: bool) -> dict[str, Any]:

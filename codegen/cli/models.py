@@ -65,9 +65,7 @@ def add(name: str, given: AddOptions, as_json: bool) -> dict[str, Any]:
     return {"file": str(path), "name": name}
 
 
-@command(
-    group=models, name="list", short_help="List the named servers.", example="codegen models list"
-)
+@command(group=models, name="list", example="codegen models list")
 def list_(as_json: bool) -> dict[str, Any]:
     """List the named servers."""
     known = named_endpoints()

@@ -26,11 +26,7 @@ Ask a question, then change it:
 undo goes back one answer, start over forgets all; end with Ctrl-D."""
 
 
-@command(
-    name="chat",
-    short_help="Ask a database questions that refer to one another.",
-    example="codegen sqlnet chat shop.db",
-)
+@command(name="chat", example="codegen sqlnet chat shop.db")
 @click.argument("database", type=click.Path())
 @options(ReadOptions, "given")
 def chat(database: str, given: ReadOptions, as_json: bool) -> dict[str, Any]:

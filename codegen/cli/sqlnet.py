@@ -667,7 +667,7 @@ class EvalOptions(TrainedOptions):
 @command(
     group=sqlnet,
     name="eval",
-    short_help="Score a model on such questions.",
+    short_help="Score a model on questions with queries.",
     example="codegen sqlnet eval dev.jsonl dev.tables.jsonl --guided",
 )
 @click.argument("questions", type=click.Path())

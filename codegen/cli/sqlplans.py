@@ -34,7 +34,6 @@ class PlansOptions(Config):
 
 @command(
     name="plans",
-    short_help="Make training questions for several tables.",
     example="codegen sqlnet plans train.jsonl --databases spider/database \\\n    "
     "--schemas recipes/sql_schemas.txt --out data/plans",
 )
@@ -94,7 +93,6 @@ class TrainPlansOptions(Config):
 
 @command(
     name="train-plans",
-    short_help="Train a model for several tables.",
     example="codegen sqlnet train-plans data/plans --databases spider/database \\\n    "
     "--vectors vectors.npz --out models/plans",
 )

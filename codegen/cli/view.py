@@ -20,11 +20,7 @@ class ViewOptions(SocketOptions):
     port: int = setting(8015, "Port; 0 chooses a free one.", ge=0, le=65535)
 
 
-@command(
-    has_json=False,
-    short_help="Look at data, runs and samples in a browser.",
-    example="codegen view runs data",
-)
+@command(has_json=False, example="codegen view runs data")
 @click.argument("places", nargs=-1, required=True, type=click.Path(), metavar="DIR...")
 @options(ViewOptions, "given")
 def view(places: tuple[str, ...], given: ViewOptions) -> None:

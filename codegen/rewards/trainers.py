@@ -99,10 +99,13 @@ class SandboxReward:
         samples = []
         environments = columns.pop("environments", None) or [None] * len(prompts)
         for number, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-            row = {name: values[number] for name, values in columns.items() if _is_column(values)}
+            row = {
+                name: values[number]
+                for name, values in columns.items()
+                if isinstance(values, (list, tuple))  # TRL adds other arguments
+            }
             tokens = len(completion_ids[number]) if completion_ids else 0
-            environment = environments[number]
-            if isinstance(environment, Submissions):
+            if isinstance(environment := environments[number], Submissions):
                 completion = environment.program
             samples.append(self._sample(row, number, prompt, completion, tokens))
         judged = self._open().start(samples).result()  # TRL may call from several threads
@@ -187,7 +190,3 @@ class Submissions:
         sample = self._reward._sample(row, 0, self._row["prompt"], program, 0)
         (judged,) = self._reward._open().start([sample]).result()
         return feedback(judged)
-
-
-def _is_column(values: Any) -> bool:
-    return isinstance(values, (list, tuple))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 import pytest
@@ -233,3 +236,36 @@ def test_a_shell_completes_commands_tasks_and_values(words: str, expected: str) 
         check=False,
     )
     assert done.stdout.split() == [f"plain,{expected}"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_address_of_a_server_is_a_url(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from codegen.cli.serve import SocketOptions
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.socket(family).bind((host, 0))
+    except OSError:
+        pytest.skip("this machine has no such address")
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    options = SocketOptions(host=host, port=0, no_token=True)
+    with options.listening() as (token, sock):
+        url = urlsplit(options.address(sock))
+        assert (token, url.scheme, url.hostname) == (None, "http", host)
+        assert url.port == sock.getsockname()[1]
+
+
+def test_a_server_that_fails_at_its_start_leaves_no_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from codegen.cli.serve import SocketOptions
+
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    options = SocketOptions(uds=tmp_path / "socket", token_file=tmp_path / "token")
+    with pytest.raises(RuntimeError), options.listening() as (token, _):
+        assert (tmp_path / "socket").exists()
+        assert (tmp_path / "token").read_text().strip() == token
+        raise RuntimeError("the model does not load")
+    assert not (tmp_path / "socket").exists()
+    with options.listening() as (again, _):
+        assert again == token

@@ -133,7 +133,10 @@ def test_values_are_written_into_a_statement() -> None:
 
 
 @pytest.mark.long
-def test_the_sketch_answers_a_task_as_a_model(task: Spider, tmp_path: Path) -> None:
+def test_the_sketch_answers_a_task_as_a_model(
+    task: Spider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("torch.set_num_threads")  # of the whole process, not a back-end's to set
     made = sample_task(
         task, SQLNET, SamplingParams(), n=1, out=tmp_path / "run", backend=SqlnetBackend(task)
     )

@@ -25,7 +25,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,6 +155,7 @@ class Output:
 
     def __enter__(self) -> Output:
         RunDirectory(self.out).refuse_foreign(PARTIAL, MANIFEST)
+        self._is_new = not self.out.exists()
         own_folder(self.folder)
         with ExitStack() as stack:
             self.journal = stack.enter_context(RunDirectory(self.folder).open(_JOURNAL))
@@ -165,6 +166,7 @@ class Output:
                 found, self.state = self.header, State()
             refuse_changes(self.out, found, self.header)
             self.resumed = self.state.position
+            stack.push(self._forget_failed_start)
             if not self.state.done:
                 self._cut_back()
                 self._open_index(stack)
@@ -173,6 +175,14 @@ class Output:
 
     def __exit__(self, *error: Any) -> bool | None:
         return self._stack.__exit__(*error)
+
+    def _forget_failed_start(self, error: type[BaseException] | None, *_: object) -> None:
+        """Leaves nothing behind when a run fails before its first input is done."""
+        if error and not self.state.position:
+            self.discard()
+            if self._is_new:
+                with suppress(OSError):  # somebody has put a file there
+                    self.out.rmdir()
 
     def _load(self) -> tuple[Mapping[str, object], State]:
         with self.journal.path.open(encoding="utf-8") as file:

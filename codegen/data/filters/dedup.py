@@ -395,10 +395,10 @@ def reference_table(dedup: Dedup) -> SignatureTable:
     The cache identifies a corpus by its description: files by content, a dataset of the hub by
     name.
     """
-    from codegen.models.embedded import cache_dir
+    from codegen.paths import cache_folder
 
     key = digest(json.dumps(dedup.describe(), sort_keys=True), _version()).hex()
-    path = cache_dir() / "dedup" / f"{key}.sqlite"
+    path = cache_folder() / "dedup" / f"{key}.sqlite"
     if not path.exists():
         _make_reference(path, dedup)
     return SignatureTable.open_to_read(path, dedup)

@@ -166,11 +166,20 @@ _WHY = {
     "not_utf8": "not valid UTF-8",
     "not_an_object": "expected a JSON object",
     "damaged_archive": "damaged",
+    "row_too_long": "too long",
 }
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[str, object]]:
-    for place, row, _ in jsonl_rows(path):
+    yield from _sound(jsonl_rows(path), path)
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, object]]:
+    yield from _sound(parquet_rows(path, str(path)), path)
+
+
+def _sound(rows: Iterable[tuple[str, object, float]], path: Path) -> Iterator[tuple[str, object]]:
+    for place, row, _ in rows:
         if isinstance(row, Rejected):
             why = _WHY.get(row.reason, row.reason)
             raise InputError(f"{path.parent / place}: {why} ({row.detail}).")
@@ -187,11 +196,6 @@ def _json_rows(path: Path) -> Iterator[tuple[str, object]]:
     if not isinstance(rows, list):
         raise InputError(f"{path} holds no list of rows.", "Save it as JSON Lines.")
     return ((f"{path}[{number}]", row) for number, row in enumerate(rows))
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, object]]:
-    for place, row, _ in parquet_rows(path, str(path)):
-        yield str(path.parent / place), row
 
 
 _READERS = {

@@ -39,7 +39,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from codegen.errors import CodegenError, ConfigError, SkippedExample, nearest
+from codegen.errors import CodegenError, SkippedExample, require_known
 from codegen.methods.edits.hunks import (
     NO_NEWLINE,
     Hunk,
@@ -123,8 +123,11 @@ class EditFormat:
         if found := next((mark for mark in self.marks if mark in target), None):
             raise Unwritable("mark_in_text", f"the target holds {found!r}.")
         answer = self.write(edit)
+        given = answer
+        for stop in self.stop:
+            given = given.partition(stop)[0]  # as a model's answer arrives
         try:
-            exact = self.read(edit, answer) == target
+            exact = self.read(edit, given) == target
         except Unreadable:
             exact = False
         if not exact:
@@ -400,7 +403,7 @@ def _zeta_read(edit: Edit, answer: str) -> str:
     if answer.count(_ZETA_START) != 1 or answer.count(_ZETA_END) > 1:
         raise Unreadable("marks")
     body, _, _ = answer.partition(_ZETA_START)[2].partition(_ZETA_END)
-    if body in ("", "\n"):
+    if not body or (body == "\n" and _ZETA_END in answer):
         return ""
     if not body.startswith("\n"):
         raise Unreadable("form")
@@ -711,11 +714,9 @@ def find_format(name: str) -> EditFormat:
     """A format by its name.
 
     Raises:
-        ConfigError: for an unknown one; says the nearest.
+        ConfigError: for an unknown one.
     """
-    if name not in FORMATS:
-        hint = f"{nearest(name, list(FORMATS))} There are: {', '.join(FORMATS)}."
-        raise ConfigError(f"Unknown format {name!r}.", hint.lstrip())
+    require_known("format", name, FORMATS)
     return FORMATS[name]
 
 

@@ -1,15 +1,17 @@
 """The editor back-end: completions that keep up with typing.
 
-One :class:`~codegen.server.engine.CompletionEngine` holds the model and the documents' caches and
-serves both protocols. In reading order:
+A :class:`~codegen.server.engine.CompletionEngine` serves both protocols. In reading order:
 
-- ``requests``: requests, answers and limits. ``text``: where a suggestion ends and what of it is
+- ``requests``: requests, answers and limits. ``text``: where a suggestion ends and which part is
   shown. ``prompts``: sentinels, window and layout. ``secrets``: what the model must not see.
-- ``model``: the loaded model. ``documents``: caches and suggestions of documents. ``candidates``:
-  candidates from an editable cache. ``schedule``: which requests run, and together. ``engine``: one
-  worker thread. ``metrics``: counters and latencies.
+- ``engine``: limits and the latest request of a document. ``documents``: earlier suggestions.
+  ``schedule``: which requests run, and together. ``metrics``: counters and latencies.
+- ``model``: the loaded model. ``local``: its worker thread, with the documents' caches.
+  ``candidates``: candidates from such a cache. ``upstream``: a server in place of the model.
 - ``document``: an open document's text. ``session``: one editor's documents and settings. ``lsp``:
-  the language server.
-- ``guard``: who may connect and ask. ``service``: the engine for HTTP clients. ``http``: OpenAI's,
-  llama.cpp's and Tabby's endpoints.
+  the language server. ``next_edits``: edits beyond the cursor.
+- ``workspace``: pieces of other files; ``sources``, ``outline``, ``index`` and ``pieces`` read,
+  describe, find and order them.
+- ``guard``: access to the HTTP servers. ``service``: the engine for HTTP clients. ``http``: the
+  dialects. ``sandbox``, ``viewer`` and ``mcp``: the other servers.
 """

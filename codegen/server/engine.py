@@ -46,13 +46,11 @@ class Source(Protocol):
 
     name: str
     limit: int
+    longest: int
     device: str
     remote: bool
     status: Status
     on_status: Callable[[Status], None] | None
-
-    @property
-    def longest(self) -> int: ...  # noqa: D102 - see above
 
     def worker(self, queue: JobQueue, limits: ServerLimits, metrics: Metrics) -> Thread:
         """A thread, not started yet, that answers jobs until the queue is stopped."""

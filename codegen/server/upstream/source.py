@@ -86,18 +86,13 @@ class Upstream:
     ) -> None:
         self.name = model or "upstream"
         self.device = host_of(base)
-        self.limit = self._most = (limits or ServerLimits()).context_tokens
+        self.limit = self.longest = self._most = (limits or ServerLimits()).context_tokens
         self.remote = remote
         self.offer: Offer | None = None
         self.on_status: Callable[[Status], None] | None = None
         self.status = Status("Warning", f"Waiting for the server at {self.device}.", busy=True)
         self._base, self._key = base, key
         self._wish = model, fim, layout
-
-    @property
-    def longest(self) -> int:
-        """Most tokens of a conversation: of any prompt and its completion."""
-        return self.limit
 
     def check(self) -> None:
         """Finds out what the server offers.
@@ -125,7 +120,7 @@ class Upstream:
         """Requests completions by this offer from now on."""
         self.offer = offer
         self.name = offer.model
-        self.limit = min(self._most, offer.context or self._most)
+        self.limit = self.longest = min(self._most, offer.context or self._most)
         self.report(
             "Normal", f"{one_line(self.name)} at {self.device} is ready ({offer.way.words})."
         )

@@ -75,6 +75,12 @@ class SandboxError(CodegenError):
     """The machine has no safe way to run untrusted programs, or the sandbox itself failed."""
 
 
+def in_one_line(value: object, most: int = 300) -> str:
+    """A library's words for the middle of a message: one line, cut, without a final period."""
+    text = " ".join(str(value).split()).rstrip(".")
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 def nearest(word: object, known: Sequence[str]) -> str:
     """``Did you mean 'x'?`` for the known word nearest to ``word``, or nothing."""
     near = difflib.get_close_matches(str(word), known, n=1) if known else []

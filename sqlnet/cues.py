@@ -1,14 +1,13 @@
-"""The cue contract: what a question's words demand of its query, and what the query may claim.
+"""Checks a query against the words of its question.
 
-A query that leaves a part of its question out looks as right as one that does not. So each cue of
-the question (never, each, highest, at least, or, 2015, "Moka Pot") must have its counterpart among
-the query's clauses, and each aggregate, comparison and order of the query a cue in the question
-(:func:`unmet`). What is left of the content words is counted (:func:`words_left`): it lowers the
-confidence (:mod:`codegen.sqlnet.trust`), and is what the answer says it did not understand.
+A query that ignores a part of its question looks as right as one that does not. So each cue in the
+question (never, each, highest, at least, or, 2015, "Moka Pot") must have its counterpart among the
+query's clauses, and each aggregate, comparison and order of the query a cue in the question
+(:func:`unmet`). Content words that nothing explains (:func:`words_left`) lower the confidence
+(:mod:`codegen.sqlnet.trust`) and are named in the answer.
 
-The checks read :class:`codegen.sqlnet.query.Clause`, which any form of query can fill. Limit:
-English, by words alone; a demand that no listed word carries ("overdue") is only seen as a word
-that nothing explains.
+The checks read :class:`codegen.sqlnet.query.Clause`, so they hold for sketches and plans. Limit:
+English words only; a demand without a listed word ("overdue") is just an unexplained word.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from codegen.sqlnet.words import Token, number_in_words, number_of, stem, tokeni
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Why a query should not be trusted: a code for programs, a sentence for people."""
+    """A reason not to trust a query: a code for programs, a sentence for people."""
 
     code: str
     text: str
@@ -36,15 +35,14 @@ class Asked:
     """A question beside the clauses of a query made for it.
 
     Attributes:
-        question: as it was asked.
         clauses: of the query.
-        tables: those that take part in it.
+        tables: in the query.
         others: the further tables of the database.
-        is_read: whether values were looked up in the database; a value that was not may be any
-            stretch of the question, so that cues within it count.
+        is_read: whether values were looked up in the database. A value that was not may be any span
+            of the question, so cues within it count.
         alike: the likeness of two words in [-1, 1]; without it, only stems are compared.
-        nearest: a word of the question -> the words of the one name of the database that is most
-            like it ("borrowed": loans); it is explained if the query uses that name.
+        nearest: a word of the question -> the words of the most similar name in the database
+            ("borrowed": loans); using that name explains the word.
     """
 
     question: str
@@ -66,7 +64,7 @@ class Asked:
 
     @cached_property
     def value_spans(self) -> list[tuple[int, int]]:
-        """Where the question says the values that the query uses: first and last characters."""
+        """The spans of the question, in characters, that are values of the query."""
         spans = []
         for clause in self.clauses:
             held = {value.lower().strip() for value in clause.values}
@@ -88,10 +86,9 @@ class Asked:
 
     @cached_property
     def rest(self) -> str:
-        """The question without the values in use, and without names that hold a cue.
+        """The question with values and names that contain a cue blanked out (numbers become 0).
 
-        Both are blanked out (numbers made 0), so that places stay what they are: a city called Best
-        is no superlative, and neither is a column called "last name".
+        A city called Best is not a superlative, nor is a column called "last name".
         """
         text = list(self.question)
         for start, end in self.value_spans:
@@ -112,7 +109,7 @@ class Asked:
 
     @cached_property
     def cues(self) -> list[Cue]:
-        """The cues of the question, in the order of :data:`_CUES`; none inside another."""
+        """The cues of the question, in the order of :data:`_CUES`, without overlaps."""
         found: list[Cue] = []
         plain = self.rest
         for kind, pattern in _CUES:
@@ -143,7 +140,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """A word or phrase that demands something: its kind, itself, its place in the question."""
+    """A word or phrase that demands something: its kind, text and place in the question."""
 
     kind: str
     said: str
@@ -280,9 +277,8 @@ _SAYS = {
 
 
 def unmet(asked: Asked) -> Iterator[Doubt]:
-    """What the question demands and the query lacks, then what the query does unasked.
-
-    The first one is the best to tell.
+    """What the question demands and the query lacks, then what the query does unasked; the most
+    useful doubt first.
     """
     found = [*_contradictions(asked)]
     yield from found or _not_narrowed(asked)
@@ -299,6 +295,7 @@ def _contradictions(asked: Asked) -> Iterator[Doubt]:
     yield from _not_shown(asked)
     yield from _said_otherwise(asked)
     yield from _shared_extremes(asked)
+    yield from _shown_unasked(asked)
     yield from _misordered(asked)
     yield from _unasked(asked, kinds)
 
@@ -321,6 +318,31 @@ def _not_shown(asked: Asked) -> Iterator[Doubt]:
         columns = (c for t in asked.tables if t.name == table for c in t.columns)
         if any(_half_of_a_name(column) not in ("", half) for column in columns):
             yield Doubt("cue", f"The query found shows the {half} name alone.")
+
+
+def _shown_unasked(asked: Asked) -> Iterator[Doubt]:
+    """Depots' names for "parcels heavier than 29 kg"."""
+    if re.search(r"\b(?:who|whom|whose|where|when)\b", asked.rest, re.IGNORECASE):
+        return
+    said = {token.text.lower() for token in asked.tokens if token.text.isalpha()}
+    shown = [clause for clause in asked.of("select") if clause.column and not clause.aggregate]
+    names = {clause.table for clause in shown}
+    if len(names) != 1 or len(shown) != len(asked.of("select")):
+        return
+    of = {table.name: [("", table.words)] for table in asked.tables}
+    parts = of.pop(shown[0].table, [])
+    parts = parts + [("", clause.column.words) for clause in shown if clause.column]
+    named = [name for name, part in of.items() if any(_is_word_of(w, part) for w in said)]
+    if named and not any(
+        _taken_for(word, parts, asked) or _is_word_of(word, parts) for word in said
+    ):
+        yield Doubt(
+            "cue", f"The question asks for {named[0]}; the query found shows {shown[0].table}."
+        )
+
+
+def _is_word_of(word: str, parts: Sequence[tuple[str, tuple[str, ...]]]) -> bool:
+    return any(stem(word) in map(stem, words) for _, words in parts)
 
 
 def _half_of_a_name(column: Column | None) -> str:
@@ -414,6 +436,9 @@ def _misordered(asked: Asked) -> Iterator[Doubt]:
     if order.column.type == "text" and not (order.dated or of_time):
         yield Doubt("cue", f"{word!r} asks for a quantity; {order.column.name} is a text.")
         return
+    if of_time and order.column.type == "real" and not _is_of_time(order):
+        yield Doubt("cue", f"{word!r} asks for a time; {order.column.name} is none.")
+        return
     if of_time:
         is_down = word.startswith(_NEW) != bool(words & _AGES)
     elif (is_down := _is_large(word)) is None or order.dated or words & _RANKS:
@@ -421,6 +446,12 @@ def _misordered(asked: Asked) -> Iterator[Doubt]:
     if is_down != (order.operator == "desc"):
         end = "lowest" if is_down else "highest"
         yield Doubt("cue", f"The query found takes {word!r} for the {end} {order.column.name}.")
+
+
+def _is_of_time(clause: Clause) -> bool:
+    words = {*clause.column.words} if clause.column else set()
+    named = words & {*_AGES, "since", "built", "start", "end", "version", "edition", "season"}
+    return clause.dated or bool(named) or any(word.endswith("ed") for word in words)
 
 
 _ASCENT = r"\bascending\b|\bincreasing\b|\b(?:low|lowest|small|smallest) to (?:the )?\w+\b"
@@ -433,11 +464,12 @@ def _not_narrowed(asked: Asked) -> Iterator[Doubt]:
     is asked for, where the query shows something else.
     """
     left = [w for w in words_left(asked) if stem(stem(w.lower())) not in _CONNECTING]
-    asks_for = re.search(
-        r"\bwhat (?:is|are|was|were) the (?:\w+ ){0,2}?(\w+) of\b", asked.rest, re.I
-    )
-    if asks_for and asks_for[1] in left:
-        yield _not_understood([asks_for[1]])
+    heads = _ASKED_FOR.findall(asked.rest) + _COUNTED.findall(asked.rest)
+    if any(clause.aggregate == "COUNT" for clause in asked.of("order")):
+        heads += _MOST.findall(asked.rest)
+    if unread := [word for word in left if word in heads]:
+        yield _not_understood(unread)
+        return
     if asked.of("where", "having", "never", "group", "order"):
         return
     names = {stem(word) for _, words in _parts(asked) for word in words}
@@ -453,13 +485,14 @@ def _not_understood(words: Sequence[str]) -> Doubt:
     return Doubt("words", f"I did not understand {' and '.join(map(repr, words[:3]))}.")
 
 
-_WEAK = (
-    "after before come came belong correspond ever happen occur offered carry keep look live got "
-    "time full"
-)
-_CONNECTING = frozenset(
-    stem(stem(word)) for word in f"{_WEAK} code id method way types work around world".split()
-)
+_ASKED_FOR = re.compile(r"\bwhat (?:is|are|was|were) the (?:\w+ ){0,2}?(\w+) of\b", re.IGNORECASE)
+_COUNTED = re.compile(r"\b(?:how many|number of) (?:different |distinct )?(\w+)", re.IGNORECASE)
+_MOST = re.compile(r"\b(?:most|fewest|least) (\w+)", re.IGNORECASE)
+_WEAK = """
+    after before come came belong correspond ever happen occur offered carry keep look live got work
+    time full code id method way types around world
+"""
+_CONNECTING = frozenset(stem(stem(word)) for word in _WEAK.split())
 
 
 def _never(_asked: Asked, _cue: Cue) -> bool:
@@ -595,8 +628,11 @@ def _counted(asked: Asked, cue: Cue) -> bool:
 
 
 def _is_quantity(asked: Asked, _cue: Cue) -> bool:
+    """An aggregate, or a number of the rows that a condition or an order chooses."""
+    is_chosen = bool(asked.of("where", "order"))
     return any(
-        c.aggregate or (c.column and c.column.type == "real" and not (c.dated or c.identifier))
+        c.aggregate
+        or (is_chosen and c.column and c.column.type == "real" and not (c.dated or c.identifier))
         for c in asked.of("select")
     )
 
@@ -629,6 +665,10 @@ def _limited(asked: Asked, _cue: Cue) -> bool:
     return bool(asked.of("order")) and bool(asked.of("limit"))
 
 
+def _dated(asked: Asked) -> list[Clause]:
+    return [clause for clause in asked.of("where") if clause.dated]
+
+
 _MET: dict[str, Callable[[Asked, Cue], bool]] = {
     "between": _between,
     "at least": _compares(">=", "between"),
@@ -652,8 +692,8 @@ _MET: dict[str, Callable[[Asked, Cue], bool]] = {
     "how much": _is_quantity,
     "average": _aggregated("AVG"),
     "total": _summed,
-    "now": lambda asked, _cue: any(c.operator != "=" and c.dated for c in asked.of("where")),
-    "month": lambda asked, _cue: any(c.dated for c in asked.of("where")),
+    "now": lambda asked, _cue: any(c.values and c.operator != "=" for c in _dated(asked)),
+    "month": lambda asked, _cue: any(c.values for c in _dated(asked)),
 }
 
 _ASKED_BY = {
@@ -701,7 +741,15 @@ def _unasked(asked: Asked, kinds: set[str]) -> Iterator[Doubt]:
                 yield Doubt("identifier", f"The query found gives {name}, an identifier, alone.")
     shown = {(c.table, c.column.name) for c in asked.of("select") if c.column and not c.aggregate}
     for clause in asked.of("where"):
-        if clause.column and clause.operator == "=" and (clause.table, clause.column.name) in shown:
+        is_shown = bool(clause.column) and (clause.table, clause.column.name) in shown
+        if is_shown and (
+            clause.operator == "="
+            or (
+                clause.operator in (">", "<", ">=", "<=")
+                and len(shown) == 1
+                and _is_a_verb(asked, clause)
+            )
+        ):
             text = f"The query found gives {clause.column.name}, which the question already says."
             yield Doubt("unasked", text)
         if clause.identifier and clause.operator in (">", "<", ">=", "<="):
@@ -714,6 +762,15 @@ def _unasked(asked: Asked, kinds: set[str]) -> Iterator[Doubt]:
                 "unasked",
                 f"The query found compares with {value!r}, which the question does not ask for.",
             )
+
+
+def _is_a_verb(asked: Asked, clause: Clause) -> bool:
+    """Whether a column's name is what the rows that the question names did: vans bought after."""
+    table = next((table for table in asked.tables if table.name == clause.table), None)
+    names = {stem(word) for word in table.words} if table else set()
+    pairs = pairwise(stem(token.text.lower()) for token in asked.tokens)
+    words = {stem(word) for word in clause.column.words} if clause.column else set()
+    return any(one in names and other in words - names for one, other in pairs)
 
 
 def _is_named(asked: Asked, clause: Clause) -> bool:
@@ -762,7 +819,7 @@ def _counts_another(asked: Asked) -> Iterator[Doubt]:
 
 
 def _values(asked: Asked) -> Iterator[Doubt]:
-    """Numbers, quoted and capitalized words that no part of the query uses."""
+    """Numbers, quoted and capitalized words that the query does not use."""
     spans = asked.value_spans
     limits = {number_of(value) for clause in asked.of("limit") for value in clause.values}
     used = {number_of(v) for c in asked.clauses for v in (*c.values, *c.said)}
@@ -835,7 +892,7 @@ def _name_stems(tables: Iterable[Table]) -> set[str]:
     return {stem(word) for word in names} | names
 
 
-# Words that a question has for its own sake, or that any table answers to.
+# Words without content of their own, or that fit any table.
 _LIGHT_ONES = """
     a about above across all also am among an and any anybody anyone anything are as asked at
     available be been being by called can contain contains containing corresponding could data
@@ -853,7 +910,7 @@ LIGHT_WORDS = frozenset(_LIGHT_ONES.split())
 
 
 def explained(asked: Asked) -> list[tuple[str, str]]:
-    """Each content word of the question, and what it was taken for; "" if it was not."""
+    """Each content word of the question, and what it was taken for, "" for nothing."""
     parts = _parts(asked)
     found = []
     for token in asked.tokens:
@@ -882,7 +939,7 @@ def _parts(asked: Asked) -> list[tuple[str, tuple[str, ...]]]:
 
 
 _ALIKE = 0.75
-# Alike by the company they keep, and never the same.
+# Words with similar vectors and different meanings: sets of synonyms, each line a group of rivals.
 _RIVALS = tuple(
     tuple(frozenset(map(stem, words.split())) for words in line.split("|"))
     for line in """
@@ -965,11 +1022,11 @@ def _in_order(names: Sequence[str], said: Sequence[str]) -> bool:
 
 
 def grounding(asked: Asked, *, of_plan: bool = False) -> dict[str, float]:
-    """How well the question's words name the query's columns; see ``SIGNS`` in
-    :mod:`codegen.sqlnet.trust`.
+    """How well the question's words name the query's columns: some of
+    :data:`codegen.sqlnet.trust.SIGNS`.
 
-    With ``of_plan``, what names a thing may stand for it: "which students" for their names, "the
-    French press" for the column that holds it.
+    With ``of_plan``, "which students" names the column of their names, and a cell the column that
+    holds it.
     """
     said = {stem(token.text.lower()) for token in asked.tokens}
 

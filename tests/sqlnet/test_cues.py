@@ -512,3 +512,37 @@ def test_words_of_comparisons_and_groups_are_read_in_full() -> None:
     )
     assert not demands("number of hotels by stadium", grouped)
     assert not demands("how many hotels do we look after?", QueryPlan((Selected(Item(0), COUNT),)))
+
+
+ROOMS = Table(
+    "rooms",
+    (Column("id", "real"), Column("hotel_id", "real"), Column("label"), Column("bought")),
+    primary_key=(0,),
+    foreign_keys=(ForeignKey((1,), "hotels", ("id",)),),
+)
+LABEL, BOUGHT = 2, 3
+
+
+def test_what_was_asked_for_is_a_thing_of_the_query() -> None:
+    def doubted(question: str, plan: QueryPlan) -> bool:
+        tables = (HOTELS, ROOMS)
+        used = tuple(tables[t] for t in sorted(plan.required()))
+        return bool([*unmet(Asked(question, clauses_of(plan, tables), used))])
+
+    big = (Condition_(Item(0, SIZE), ">", (PlanValue("29"),)),)
+    labels = QueryPlan((Selected(Item(1, LABEL)),), where=big)
+    assert doubted("hotels with a size over 29", labels), "shows rooms, which nobody spoke of"
+    assert not doubted("labels of rooms whose hotels have a size over 29", labels)
+
+    bought = (Condition_(Item(1, BOUGHT), ">", (PlanValue("2022"),)),)
+    assert doubted("rooms bought after 2022", QueryPlan((Selected(Item(1, BOUGHT)),), where=bought))
+
+    most = Order(Item(0), COUNT, descending=True)
+    crowded = QueryPlan((Selected(Item(0, STADIUM)),), group=(Item(0, STADIUM),), order=most)
+    assert doubted("which stadium has the most accidents?", crowded)
+    assert not doubted("which stadium has the most hotels?", crowded)
+
+    some = QueryPlan((Selected(Item(0), COUNT),), where=big)
+    assert doubted("how many employees do hotels of a size above 29 have?", some)
+    given = (Condition_(Item(1, BOUGHT), "is not null"),)
+    assert doubted("how many rooms were bought this year?", QueryPlan(some.select, where=given))

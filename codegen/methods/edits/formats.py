@@ -123,8 +123,11 @@ class EditFormat:
         if found := next((mark for mark in self.marks if mark in target), None):
             raise Unwritable("mark_in_text", f"the target holds {found!r}.")
         answer = self.write(edit)
+        given = answer
+        for stop in self.stop:
+            given = given.partition(stop)[0]  # as a model's answer arrives
         try:
-            exact = self.read(edit, answer) == target
+            exact = self.read(edit, given) == target
         except Unreadable:
             exact = False
         if not exact:
@@ -400,7 +403,7 @@ def _zeta_read(edit: Edit, answer: str) -> str:
     if answer.count(_ZETA_START) != 1 or answer.count(_ZETA_END) > 1:
         raise Unreadable("marks")
     body, _, _ = answer.partition(_ZETA_START)[2].partition(_ZETA_END)
-    if body in ("", "\n"):
+    if not body or (body == "\n" and _ZETA_END in answer):
         return ""
     if not body.startswith("\n"):
         raise Unreadable("form")

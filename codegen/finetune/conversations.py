@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from codegen.errors import ConfigError, InputError
+from codegen.errors import ConfigError, InputError, in_one_line
 from codegen.finetune.recipe import Turns
 from codegen.models.chat import require_template
 from codegen.records import Messages
@@ -185,9 +185,8 @@ class Renderer:
             except TypeError:  # DeepSeek's template concatenates a call's arguments with text
                 return attempt([_with_text_arguments(message) for message in messages])
         except (TemplateError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split()).rstrip(".")
             raise InputError(
-                f"Conversation {talk.id!r}: the model's chat template refuses it: {reason}."
+                f"The model's chat template refuses conversation {talk.id!r}: {in_one_line(error)}."
             ) from None
 
     def _variables(self, talk: Messages) -> dict[str, Any]:

@@ -121,8 +121,6 @@ class Dataset:
 
     Attributes:
         tokenizer: the model's, with the backspace token if a text has backspaces.
-        backspace: id of that token, or None.
-        new_token: the same if the model's own tokenizer lacks it, or None.
         examples: the training examples.
         held_out: the evaluation examples: the held-out rows without over-long ones.
         held_out_texts: the held-out rows that are texts, not conversations.
@@ -130,17 +128,19 @@ class Dataset:
         longest_response: tokens of the longest trained part, for a new model.
         trained_tokens: ids of tokens in the model's vocabulary that it has not learned yet; an
             adapter trains their embeddings too.
+        backspace: id of the backspace token, if a text has backspaces.
+        new_token: the same, if the model's own tokenizer lacks it.
     """
 
     tokenizer: Any
-    backspace: int | None
-    new_token: int | None
     examples: Sequence[EncodedExample]
     held_out: Sequence[EncodedExample]
     held_out_texts: list[TrainingText]
     counts: dict[str, Any]
     longest_response: int
     trained_tokens: tuple[int, ...] = ()
+    backspace: int | None = None
+    new_token: int | None = None
 
 
 def read_dataset(recipe: Recipe) -> Dataset:
@@ -229,7 +229,7 @@ def _encoded(
     _require_examples(encoded, [path for _, path in recipe.sources])
     if missing := set(recipe.domains) - set(examples.facts["domains"]):
         raise InputError(
-            f"No text of the domain {min(missing)!r} can be trained on.", "Raise max_length?"
+            f"No text of the domain {min(missing)!r} can be trained on.", "Raise max_length."
         )
     counts, evaluated = encoded.counts(), EncodedTexts()
     if held_out:
@@ -239,17 +239,8 @@ def _encoded(
         _require_examples(evaluated, recipe.evaluation_sources)
         counts["held_out"] = evaluated.counts()
     longest = int(Outline.of(examples).trained.max()) if recipe.model == NEW else 0
-    return Dataset(
-        tokenizer,
-        None,
-        None,
-        examples,
-        evaluated.examples,
-        texts,
-        counts,
-        longest,
-        tuple(examples.facts.get("trained_tokens", ())),
-    )
+    trained_tokens = tuple(examples.facts.get("trained_tokens", ()))
+    return Dataset(tokenizer, examples, evaluated.examples, texts, counts, longest, trained_tokens)
 
 
 def _cache_key(recipe: Recipe, tokenizer: Any) -> str:

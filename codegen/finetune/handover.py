@@ -18,7 +18,7 @@ from typing import Any
 
 from transformers.trainer_callback import PrinterCallback
 
-from codegen.errors import ConfigError, nearest
+from codegen.errors import ConfigError, in_one_line, nearest
 from codegen.finetune.held_out import TaskScores
 from codegen.finetune.model import adapter_config
 from codegen.finetune.recipe import Recipe, steps_before_decay, why_not_extended
@@ -90,8 +90,7 @@ def _refusals(name: str, *kinds: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"TRL's {name} refuses these settings: {reason}") from None
+        raise ConfigError(f"TRL's {name} refuses these settings: {in_one_line(error)}.") from None
 
 
 def batch_sizes(recipe: Recipe, rows: int) -> dict[str, int]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from codegen.errors import ConfigError
+from codegen.errors import ConfigError, in_one_line
 from codegen.finetune.attention import UNSHARED, processes_per_row
 from codegen.finetune.dataset import Dataset
 from codegen.finetune.plan import StepPlan, numbers_of
@@ -160,8 +160,9 @@ def trainable_of(model: Any, recipe: Recipe, tokens: Sequence[int] = ()) -> Any:
     try:
         made = get_peft_model(model, adapter_config(recipe, _token_indices(model, tokens)))
     except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"lora.targets fits no layer of {recipe.model}: {reason}") from None
+        raise ConfigError(
+            f"lora.targets fits no layer of {recipe.model}: {in_one_line(error)}."
+        ) from None
     for weight in made.parameters():
         if weight.requires_grad:
             weight.data = weight.data.to(torch.float32)

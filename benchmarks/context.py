@@ -206,7 +206,7 @@ class _Bench:
                     shown = {name: self._chosen(folder, place, name) for name in _OF_REPOSITORIES}
                     shown["overlap"] = overlap(path, place, self.room)
                     yield _Shown(case, shown)
-            folder.close()
+            folder.index.close()
         if self.histories is not None:
             for case in history_cases(self.histories, rng, a_kind):
                 yield _Shown(case, {name: self._beside(case, name) for name in _OF_HISTORIES})
@@ -241,7 +241,7 @@ class _Bench:
             place = Place(case.path, "python", case.prefix, case.suffix)
             edited = [(case.other.path, line) for line in case.other.lines]
             found = self._chosen(folder, place, name, edited)
-            folder.close()
+            folder.index.close()
         return found
 
     # ------------------------------------------------------------------ recall

@@ -177,7 +177,7 @@ def _line_starts(texts: Sequence[bytes]) -> list[bool]:
 
 
 def _hits(method: Method, file: _File) -> list[bool]:
-    """Of each token, whether it would have been penalised."""
+    """Of each token, whether it would have been penalized."""
     rule = method.rule()
     found = []
     for token in file.ids:

@@ -6,11 +6,13 @@ All are frozen dataclasses; one JSON object a line, UTF-8, keys in field order, 
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import stat
 import types
 import typing
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields
@@ -168,8 +170,9 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class UnpairedPreference:
-    """An answer to a prompt with whether it is good; TRL's columns for KTO. Else a
-    :class:`Preference`.
+    """One answer to a prompt, labeled as good or bad; TRL's columns for KTO.
+
+    Otherwise as :class:`Preference`.
     """
 
     id: str
@@ -192,7 +195,7 @@ def _text_of(said: TextOrMessages) -> str:
     return "\n".join(str(message.get("content", "")) for message in said)
 
 
-DataRecord = TrainingText | Preference | UnpairedPreference  # what data directories hold
+DataRecord = TrainingText | Preference | UnpairedPreference  # the records of data directories
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +242,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What running one sample against its problem's tests gave; times in s, memory in MiB.
+    """The result of running one sample against its problem's tests; times in s, memory in MiB.
 
     ``trust`` says how far the verdict can be believed: ``isolated`` and ``stdio`` keep the tests
     outside the sandbox, so the program can't forge it; ``objects`` does too, but objects of the
@@ -341,6 +344,8 @@ def read_jsonl(kind: type[Record], path: str | os.PathLike[str]) -> Iterator[Rec
 def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
     """Streams a JSONL file's decoded lines, each with its place, "file:line"; blank ones left out.
 
+    The file may be packed with gzip.
+
     Raises:
         InputError: naming the file and the line.
     """
@@ -350,14 +355,20 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
     with file:
-        for number, raw in enumerate(file, 1):
-            where = f"{path}:{number}"
-            try:
-                line = raw.decode("utf-8")
-            except UnicodeDecodeError:
-                raise InputError(f"{where}: not valid UTF-8.", "Save the file as UTF-8.") from None
-            if line.strip():
-                yield where, _decode(line, where)
+        is_packed = file.peek(2)[:2] == b"\x1f\x8b"
+        try:
+            for number, raw in enumerate(gzip.GzipFile(fileobj=file) if is_packed else file, 1):
+                where = f"{path}:{number}"
+                try:
+                    line = raw.decode("utf-8")
+                except UnicodeDecodeError:
+                    remedy = "Save the file as UTF-8."
+                    raise InputError(f"{where}: not valid UTF-8.", remedy) from None
+                if line.strip():
+                    yield where, _decode(line, where)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            remedy = "Copy or download it again."
+            raise InputError(f"{path} is damaged: {error}.", remedy) from None
 
 
 def write_jsonl(
@@ -442,7 +453,7 @@ def write_atomic(
 def _decode(line: str, where: str) -> Any:
     try:
         return json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not valid JSON ({error}).") from None
 
 

@@ -1,7 +1,6 @@
-"""The families of problems whose answer a short real program computes.
+"""The families of problems; see :mod:`codegen.cogex.family`.
 
-Each has its programs, whose source is the text of a record (:mod:`codegen.cogex.family`), and a
-function that draws a problem.
+Each has programs, whose source becomes the text of a record, and a function that draws a problem.
 """
 
 from __future__ import annotations
@@ -36,21 +35,8 @@ _NAMES = """
     Tomas Uma Vera Wei Yara Yusuf Zara Zoe"""
 NAMES = tuple(_NAMES.split())
 
-# Things that are counted: singular, plural.
-THINGS = (
-    ("apple", "apples"),
-    ("book", "books"),
-    ("card", "cards"),
-    ("coin", "coins"),
-    ("cookie", "cookies"),
-    ("flower", "flowers"),
-    ("marble", "marbles"),
-    ("orange", "oranges"),
-    ("pencil", "pencils"),
-    ("shell", "shells"),
-    ("sticker", "stickers"),
-    ("stamp", "stamps"),
-)
+_THINGS = "apple book card coin cookie flower marble orange pencil shell sticker stamp"
+THINGS = tuple(_THINGS.split())  # that are counted; their plurals end in s
 
 
 # --- word sorting (as in BIG-Bench Hard), last letters (Wei et al. 2022), letter counts
@@ -321,7 +307,7 @@ def _draw_even(rng: random.Random) -> Item:
     return Item(", ".join(map(str, numbers)), " ".join(map(str, even)), (numbers,))
 
 
-# --- arithmetic in a short story, one or two steps, with facts that don't matter (as in SVAMP)
+# --- arithmetic in a short story with irrelevant facts (as in SVAMP)
 
 
 def solve_story(start, change, operation):
@@ -386,7 +372,7 @@ def _draw_story(rng: random.Random) -> Item:
             a, b = a * b, a
     name, other = rng.sample(NAMES, 2)
     text = (rng.choice(_BESIDE) + story).format(
-        name=name, other=other, many=rng.choice(THINGS)[1], a=a, b=b, age=rng.randint(2, 15)
+        name=name, other=other, many=rng.choice(THINGS) + "s", a=a, b=b, age=rng.randint(2, 15)
     )
     return Item(text, str(apply_operation(a, b, operation)), (a, b, operation))
 
@@ -449,7 +435,7 @@ def _draw_weekday(rng: random.Random) -> Item:
     return Item(f"Today is {day}. {days} days pass.", answer, (day, days))
 
 
-# --- judgments about words, made by helpers that nothing defines: small tables here
+# --- judgments about words by undefined helpers, which look them up in tables here
 
 
 _OPPOSITES = {
@@ -529,7 +515,7 @@ def find_blame(text):
 
 def _draw_plural(rng: random.Random) -> Item:
     more = ("box", "brush", "bus", "bench", "dish", "fox", "glass", "lunch", "peach", "table")
-    word = rng.choice((*(one for one, _ in THINGS), *more))
+    word = rng.choice((*THINGS, *more))
     return Item(word, word + choose_plural_ending(word), (word,))
 
 

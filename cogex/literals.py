@@ -1,7 +1,7 @@
-"""Output dictionaries: found in a text by their braces, read as literals, and compared.
+"""Output dictionaries: found in a text by their braces, parsed as literals, and compared.
 
-Nothing is ever evaluated. Two answers are the same by exact match of their normalized texts, two
-intermediate values by equality.
+Nothing is evaluated. Answers are compared by their normalized texts, intermediate values by
+equality.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from typing import Any, Literal
 
 
 class Invalid(Exception):
-    """A record, program, call or output that breaks a rule of CoGEX.
+    """A record, program, call or output breaks a rule of CoGEX.
 
-    ``reason`` is what the data engine and the search count by:
+    The data engine and the search count by ``reason``:
 
-    * of the function: ``too_long``, ``syntax_error``, ``newer_python`` (the running Python is too
-      old for it), ``no_function``, ``more_than_function`` (another function, a class or statements
+    * of the function: ``too_long``, ``syntax_error``, ``newer_python`` (needs a newer Python than
+      this one), ``no_function``, ``more_than_function`` (another function, a class or statements
       beside it), ``no_return``, ``return_no_dict``, ``no_answer_key``;
-    * of the call: ``no_call``, ``bad_call`` (it is no call with literal arguments), ``wrong_name``,
+    * of the call: ``no_call``, ``bad_call`` (not a call with literal arguments), ``wrong_name``,
       ``call_mismatch`` (the function does not take these arguments);
     * of the output: ``no_output``, ``unbalanced`` (the braces never close), ``not_literal``,
-      ``not_dict``, ``keys_differ`` (not those of any dictionary that the function returns).
+      ``not_dict``, ``keys_differ`` (from those of every dictionary that the function returns).
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -38,6 +38,8 @@ class Invalid(Exception):
 
 
 MOST_CHARACTERS = 100_000
+UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+"""What Python's parser raises for a text that it can't read."""
 _MOST_DEPTH = 50
 _SPECIAL = re.compile(
     r"""('''|\"\"\")(?:[^\\]|\\.)*?\1   # strings, in which braces mean nothing
@@ -53,15 +55,15 @@ def parse_output(text: str) -> dict[str, object]:
     What follows it is ignored.
 
     Raises:
-        Invalid: if there is none, it does not end, or it is no literal with text keys.
+        Invalid: if there is none, it never ends, or it is not a literal with string keys.
     """
     text = _braced(text)
     try:
         value = parse_literal(text)
     except Invalid:
-        value = _parse_json(text)  # true, false and null are no literals of Python
+        value = _parse_json(text)  # true, false and null are not Python literals
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise Invalid("not_dict", f"keys that are no text in {_short(text)}")
+        raise Invalid("not_dict", f"a key is not a string in {_short(text)}")
     return value
 
 
@@ -70,7 +72,7 @@ def _parse_json(text: str) -> object:
         value = json.loads(text)
     except (ValueError, RecursionError):
         raise Invalid("not_literal", _short(text)) from None
-    return parse_literal(repr(value))  # NaN and infinity are none
+    return parse_literal(repr(value))  # NaN and infinity are not literals
 
 
 def parse_literal(text: str) -> object:
@@ -82,19 +84,21 @@ def parse_literal(text: str) -> object:
     if len(text) > MOST_CHARACTERS:
         raise Invalid("too_long", f"{len(text)} characters")
     try:
-        with quietly():
-            return ast.literal_eval(text.strip())
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        return ast.literal_eval(syntax_tree(text.strip(), "eval"))
+    except (TypeError, *UNPARSABLE) as error:
         detail = f"{_short(text)}: {type(error).__name__}"
         raise Invalid("not_literal", detail) from None
 
 
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Keeps the parser's warnings about a stranger's text (a bad escape) to itself."""
+def syntax_tree(text: str, mode: Literal["exec", "eval"] = "exec") -> Any:
+    """The ``ast.Module`` or ``ast.Expression`` of a text, without the parser's warnings about it.
+
+    Raises:
+        UNPARSABLE: if it is not Python.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        return ast.parse(text, mode=mode)
 
 
 def _braced(text: str) -> str:
@@ -121,10 +125,10 @@ def _short(text: str, most: int = 80) -> str:
 
 
 def normalized(value: object) -> str:
-    """The text by which answers are compared.
+    """An answer as a text to compare.
 
-    Lower case, one space for any white space, no quotes, commas between items or full stop at the
-    end; items of lists are joined by spaces; ``12.0`` and ``1,200`` become ``12`` and ``1200``.
+    Lower case, single spaces, no quotes, no commas between items, no final full stop; items of
+    lists are joined by spaces; ``12.0`` and ``1,200`` become ``12`` and ``1200``.
     """
     if isinstance(value, Mapping):
         return " ".join(f"{normalized(key)}: {normalized(item)}" for key, item in value.items())
@@ -138,9 +142,9 @@ def normalized(value: object) -> str:
 
 
 def same_value(one: object, other: object) -> bool:
-    """Whether two intermediate values are equal; lists and tuples, 1 and 1.0 and True are.
+    """Whether two intermediate values are equal: lists equal tuples, and 1 equals 1.0 and True.
 
-    Texts are compared as they are: an emulation that writes ``'3'`` for ``3`` is wrong.
+    Texts must be identical, and ``'3'`` is not ``3``.
     """
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
         return len(one) == len(other) and all(map(same_value, one, other))
@@ -150,8 +154,6 @@ def same_value(one: object, other: object) -> bool:
         return one == other or abs(one - other) <= 1e-9 * max(1.0, abs(one))
     if isinstance(other, float):
         return same_value(other, one)
-    return (type(one) is type(other) or _both_numbers(one, other)) and one == other
-
-
-def _both_numbers(one: object, other: object) -> bool:
-    return isinstance(one, (int, float)) and isinstance(other, (int, float))
+    # Floats are compared above, so numbers of two types are an integer and a bool.
+    both_numbers = isinstance(one, int) and isinstance(other, int)
+    return (type(one) is type(other) or both_numbers) and one == other

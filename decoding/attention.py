@@ -1,11 +1,11 @@
 """The loop's attention on a GPU: a transformers attention function that reads the cache in place.
 
-:data:`IN_PLACE` is registered with transformers' ``AttentionInterface``. Given a mask, it is
-PyTorch's attention, or for models with soft caps or sinks the model's own. Given a table of trees
-(:func:`codegen.kernels.tree_attention.pack`) in the mask's place, int64 [B, 1, W, 4], which
-transformers passes through as it does any mask of four dimensions, it is
-:func:`~codegen.kernels.tree_attention.tree_attention`: keys are read where they lie, once for all
-heads that share them, and no mask over the context is made.
+:data:`IN_PLACE` is registered with transformers' ``AttentionInterface``. With a mask it calls
+PyTorch's attention, or the model's own for models with soft caps or sinks. The mask may be replaced
+by a table of trees (:func:`codegen.kernels.tree_attention.pack`), int64 [B, 1, W, 4], as
+transformers passes on any four-dimensional mask. It then calls
+:func:`~codegen.kernels.tree_attention.tree_attention`, which reads each key once for all heads that
+share it and makes no mask over the context.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from transformers.masking_utils import sdpa_mask
 from codegen.kernels.tree_attention import dense, tree_attention
 
 IN_PLACE = "codegen_tree"
-OWN = {"gemma2", "gpt_oss"}  # models of eager attention alone whose caps and sinks are known here
+OWN = {"gemma2", "gpt_oss"}  # models with eager attention only whose caps and sinks we support
 
 
 def exchange(model: PreTrainedModel) -> bool:
-    """Makes a model attend by :func:`attend` if it can be made to; whether it does."""
+    """Switches a model to :func:`attend`; returns False if that is not possible."""
     config = model.config.get_text_config()
     known = config._attn_implementation == "sdpa" or config.model_type in OWN
     if not known or not model._can_set_attn_implementation():
@@ -53,10 +53,10 @@ def attend(
         key, value: [B, Hkv, S, D] and [B, Hkv, S, D'].
         attention_mask: bool [B, 1, T, S] or None, or a table int64 [B, 1, W, 4].
         scaling: of the scores.
-        **kwargs: the model's own; ``softcap`` and ``s_aux`` (sinks) are known here.
+        **kwargs: from the model; ``softcap`` and ``s_aux`` (sinks) are supported.
 
     Returns:
-        [B, T, Hq, D'], and nothing of the weights.
+        [B, T, Hq, D'], and None in place of the weights.
     """
     cap, sinks = kwargs.get("softcap"), kwargs.get("s_aux")
     if attention_mask is not None and attention_mask.dtype == torch.int64:
@@ -70,7 +70,7 @@ def attend(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
     size, slots = query.shape[2], key.shape[2]
-    if attention_mask is None:  # what sdpa takes for causal
+    if attention_mask is None:  # sdpa's causal mask
         attention_mask = query.new_ones(size, slots, dtype=torch.bool).tril(slots - size)
     hidden = torch.zeros(attention_mask.shape, dtype=query.dtype, device=query.device)
     hidden = hidden.masked_fill(~attention_mask, torch.finfo(query.dtype).min)
@@ -88,7 +88,7 @@ def _opaque(
     cap: float | None,
     sinks: torch.Tensor | None,
 ) -> torch.Tensor:
-    """The same as one operation, into which ``torch.compile`` does not look."""
+    """The same as one operation that ``torch.compile`` does not trace."""
     return tree_attention(q, keys, values, table, scale, cap, sinks).contiguous()
 
 

@@ -1,23 +1,23 @@
 """The key-value cache of all decoding, for unmodified transformers models.
 
-A layer holds keys and values in slots, [B, H, capacity, D], allocated once: growing a row costs no
-copy, where transformers' ``DynamicCache`` copies everything at every token. Tokens are laid out in
-one of two ways:
+A layer holds keys and values in slots, [B, H, capacity, D], which are allocated once. So a growing
+row copies nothing, while transformers' ``DynamicCache`` copies everything at every token. Tokens
+are laid out in one of two ways:
 
 - *Rows* (the decoding loop): slot s of a row holds its token at position s, and each row has its
-  own cursor. Prompts of different lengths need no left padding, a row's positions never depend on
-  its neighbors, and rows are dropped when they finish.
-- *One text that is edited* (``codegen.decoding.editing``): a token may lie in any slot, and
-  ``slots.position_of`` says which position a slot holds. Deleting a token is forgetting its
-  position, inserting takes any free slots, and moving turns the keys where they lie. Removed tokens
-  stay until their slots are needed, for what is undone or pasted.
+  own cursor. Prompts of different lengths need no left padding, a row's positions do not depend on
+  the other rows, and rows are dropped when they finish.
+- *One text that is edited* (``codegen.decoding.editing``): a token may be in any slot, and
+  ``slots.position_of`` gives the position of each slot. Deleting a token clears its position,
+  inserting one takes a free slot, and moving one turns its key in place. Removed tokens stay until
+  their slots are needed, so that undo and paste can reuse them.
 
-A query at position p sees a slot iff the slot's position is at most p (:meth:`KVCache.mask`): what
-lies beyond a row's cursor is empty or stale and is never seen.
+A query at position p sees a slot iff the slot's position is at most p (:meth:`KVCache.mask`). Slots
+beyond a row's cursor are empty or stale, and never seen.
 
-Recurrent layers (Mamba, linear attention, short convolutions) have no slots. They keep one state a
-row, that of all tokens that the row was fed, so a row is fed each of its tokens once and in order;
-:meth:`KVCache.snapshot` is for tokens that may have to be taken back.
+Recurrent layers (Mamba, linear attention, short convolutions) have no slots. They keep one state
+per row for all tokens fed so far, so each token is fed once and in order; :meth:`KVCache.snapshot`
+saves the states before tokens that may be rejected.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from transformers.cache_utils import (
 
 from codegen.kernels.states import compact, turn_slots, turned
 
-_STEP = 256  # a cache that grows has a multiple of this many slots
+_STEP = 256  # slots of a growing cache are a multiple of this
 NOWHERE = 1 << 40  # the position of a slot that no query sees
 
 Probe = Callable[["CacheLayer", torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -44,11 +44,11 @@ Probe = Callable[["CacheLayer", torch.Tensor, torch.Tensor], tuple[torch.Tensor,
 
 @dataclass(frozen=True)
 class Recurrence:
-    """A layer that keeps a state.
+    """A recurrent layer.
 
     Attributes:
-        states: how many it keeps of each row.
-        attends: whether a part of it is attention.
+        states: number of states per row.
+        attends: whether the layer has attention too.
     """
 
     states: int
@@ -56,7 +56,7 @@ class Recurrence:
 
 
 def recurrences(config: Any) -> list[Recurrence | None]:
-    """For each layer of a text model with this configuration its state, None if it keeps none."""
+    """The :class:`Recurrence` of each layer of a text model; None for attention layers."""
     return [
         Recurrence(options["number_of_states"], kind.startswith("hybrid"))
         if "number_of_states" in options
@@ -83,8 +83,8 @@ class Rotation:
     def turns(self, shifts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines, float32 [N, R / 2], of shifts int64 [N] in positions.
 
-        They are pure: a factor on the cosines that a model applies (YaRN's attention scaling) is in
-        the cached key already.
+        A factor that a model applies to its cosines (YaRN's attention scaling) is already in the
+        cached key, so it is not applied again.
         """
         angles = shifts.double()[:, None] * self.frequencies.double()
         return angles.cos().float(), angles.sin().float()
@@ -92,7 +92,7 @@ class Rotation:
     def turn(
         self, states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor
     ) -> torch.Tensor:
-        """States [..., N, D] turned by what :meth:`turns` gave, computed in float32."""
+        """States [..., N, D] turned by the result of :meth:`turns`, computed in float32."""
         return turned(states, cosines, sines, self.neighbors)
 
 
@@ -106,10 +106,10 @@ class Slots:
         rows: ``arange(B)[:, None]``, the matching row numbers.
         end: number of slots that attention reads.
         capacity: number of slots allocated.
-        position_of: positions of the slots of a text that is edited, int64 [capacity],
-            :data:`NOWHERE` if a slot is not in the text; None where slot s has position s.
-        probe: replaces what layers do with new states (``codegen.decoding.editing.forward``).
-        layout: another object once states have moved in memory.
+        position_of: for an edited text the position of each slot, int64 [capacity],
+            :data:`NOWHERE` for slots outside the text; None if slot s has position s.
+        probe: replaces the layers' ``update`` (``codegen.decoding.editing.forward``).
+        layout: replaced by a new object whenever states move in memory.
     """
 
     index: torch.Tensor
@@ -130,11 +130,11 @@ class Slots:
         return self.rows.to(device), self.index.to(device)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """What is placed, by name."""
+        """The placed tensors by name."""
         return {name: t for name, t in vars(self).items() if isinstance(t, torch.Tensor)}
 
     def restore(self, placed: Mapping[str, torch.Tensor]) -> None:
-        """Places what :meth:`tensors` gave; other names are left out."""
+        """Sets the tensors that :meth:`tensors` returned; other names are ignored."""
         vars(self).update((name, placed[name]) for name in self.tensors())
 
 
@@ -142,9 +142,9 @@ class CacheLayer(CacheLayerMixin):
     """One layer's states: keys [B, H, capacity, D], values [B, H', capacity, D'].
 
     Attributes:
-        encoded: the rotating part as the model encoded it, None as long as no slot has moved. A
-            turned key is so always one rotation away from what the model computed: turning turned
-            keys again adds rounding errors, 4 % after a thousand edits in bfloat16.
+        encoded: the rotating part as the model encoded it; None until a slot moves. Keys are always
+            turned from it, as turning turned keys again accumulates rounding errors (4 % after a
+            thousand edits in bfloat16).
     """
 
     is_sliding = False
@@ -185,7 +185,7 @@ class CacheLayer(CacheLayerMixin):
 
     @property
     def states(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values, once there are any."""
+        """Keys and values of an initialized layer."""
         assert self.keys is not None and self.values is not None
         return self.keys, self.values
 
@@ -209,7 +209,7 @@ class CacheLayer(CacheLayerMixin):
         turn_slots(self.encoded, states, index, cosines, sines, self.rotation.neighbors)
 
     def change(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """Replaces all states, if there are any, by what a function makes of them."""
+        """Applies a function to all states, if there are any."""
         if self.is_initialized:
             keys, values = self.states
             self.keys, self.values = change(keys), change(values)
@@ -218,7 +218,7 @@ class CacheLayer(CacheLayerMixin):
                 self.encoded = change(self.encoded)
 
     def join(self, other: CacheLayer, rows: int) -> None:
-        """Takes another layer's rows in, behind its own; see :meth:`KVCache.join`."""
+        """Appends another layer's rows; see :meth:`KVCache.join`."""
         if not self.is_initialized:
             return  # a layer without attention
         if other.is_initialized:
@@ -254,14 +254,14 @@ class CacheLayer(CacheLayerMixin):
 
 
 class _HybridLayer(LinearAttentionLayer, CacheLayer):
-    """A layer with a state and with slots."""
+    """A layer with a recurrent state and with slots."""
 
     def __init__(self, slots: Slots, states: int) -> None:
         CacheLayer.__init__(self, slots)
         LinearAttentionLayer.__init__(self, states)
 
     def lazy_initialization(self, *states: torch.Tensor, **named: Any) -> None:  # type: ignore[override]
-        """Keys and values come by position, states by name."""
+        """Keys and values are positional arguments, recurrent states are named."""
         if states:
             CacheLayer.lazy_initialization(self, *states)
         else:
@@ -274,12 +274,11 @@ class KVCache(Cache):
     Call :meth:`place` before each forward pass.
 
     Args:
-        layers: number of layers of the model; or for each layer the state that it keeps
-            (:func:`recurrences`); or for editing its rotation. None for layers whose keys and
-            values are all that there is to know.
-        capacity: slots a row, at least the longest prompt plus the tokens to make; it can grow by
-            :meth:`reserve`.
-        device: of the model; makes it the cache of an edited text.
+        layers: the number of layers; or for each layer its :class:`Recurrence`, its
+            :class:`Rotation` (for editing), or None.
+        capacity: slots per row, at least the longest prompt plus its new tokens; :meth:`reserve`
+            can raise it.
+        device: the model's device; given only for the cache of an edited text.
     """
 
     def __init__(
@@ -304,12 +303,12 @@ class KVCache(Cache):
 
     @property
     def recurrent(self) -> bool:
-        """Whether there are layers that keep a state."""
+        """Whether some layers are recurrent."""
         return any(isinstance(kind, Recurrence) for kind in self.kinds)
 
     @property
     def capacity(self) -> int:
-        """Slots allocated a row."""
+        """Slots per row."""
         return self.slots.capacity
 
     @property
@@ -326,14 +325,14 @@ class KVCache(Cache):
         positions: torch.Tensor | None = None,
         held: torch.Tensor | None = None,
     ) -> None:
-        """Says where the next tokens go.
+        """Sets the slots and positions of the next tokens.
 
         Args:
             index: slots of the new tokens, int64 [B, Q].
             end: one more than the largest slot that attention reads.
-            positions: of the tokens, int64 [B, Q], by default those of their slots.
-            held: positions of the slots up to ``end``, int64 [B, end], by default their own
-                numbers, or those of the text that is edited.
+            positions: of the tokens, int64 [B, Q]; by default the slots' numbers.
+            held: positions of the slots up to ``end``, int64 [B, end]; by default the slots'
+                numbers, or ``position_of`` for an edited text.
         """
         slots = self.slots
         slots.index, slots.positions = index, index if positions is None else positions
@@ -347,21 +346,21 @@ class KVCache(Cache):
             slots.held = slots.position_of[:end]
 
     def mask(self) -> torch.Tensor:
-        """Who sees whom among the placed tokens: bool [B, 1, Q, end]."""
+        """Which slots each placed token sees: bool [B, 1, Q, end]."""
         slots = self.slots
         return (slots.held[..., None, :] <= slots.positions[:, :, None])[:, None]
 
     def within(self, window: int) -> torch.Tensor:
-        """What lies in the placed tokens' windows: bool [B, 1, Q, end].
+        """Which slots are in each placed token's window: bool [B, 1, Q, end].
 
         Args:
-            window: a query sees so many of the last positions, its own among them.
+            window: number of last positions that a query sees, including its own.
         """
         slots = self.slots
         return (slots.held[..., None, :] > slots.positions[:, :, None] - window)[:, None]
 
     def in_chunk(self, size: int) -> torch.Tensor:
-        """What lies in the same chunk of ``size`` positions: bool [B, 1, Q, end]."""
+        """Which slots are in each token's chunk of ``size`` positions: bool [B, 1, Q, end]."""
         slots = self.slots
         chunk = slots.positions[:, :, None] // size
         return (slots.held[..., None, :] // size == chunk)[:, None]
@@ -369,12 +368,12 @@ class KVCache(Cache):
     # ------------------------------------------------------------------ rows
 
     def keep(self, path: torch.Tensor, cursors: torch.Tensor) -> None:
-        """Moves together what was accepted of trees, whose node j lies at slot ``cursor + j``.
+        """Moves the accepted nodes of trees together; node j is in slot ``cursor + j``.
 
         Args:
-            path: for each row the accepted nodes below node 0, ascending, -1 behind the last, int64
-                [B, D]; the i-th comes to ``cursor + 1 + i``.
-            cursors: the rows' slots of node 0, int64 [B].
+            path: each row's accepted nodes below node 0, ascending, padded with -1, int64 [B, D];
+                the i-th moves to slot ``cursor + 1 + i``.
+            cursors: the slots of the nodes 0, int64 [B].
         """
         alike: dict[tuple[Any, ...], list[torch.Tensor]] = {}
         for layer in self._each():
@@ -386,11 +385,11 @@ class KVCache(Cache):
             compact(tensors, path.to(device), cursors.to(device))
 
     def join(self, other: KVCache, rows: int) -> None:
-        """Takes another cache's rows in, behind its own; both have the same capacity.
+        """Appends the rows of another cache of the same capacity.
 
         Args:
-            other: nothing need have been written to it yet, other than to this one.
-            rows: how many it has.
+            other: may be unused yet; this one may not.
+            rows: the number of its rows.
         """
         for layer, added in zip(self._each(), other._each(), strict=True):
             layer.join(added, rows)
@@ -416,11 +415,11 @@ class KVCache(Cache):
     # ------------------------------------------------------------------ states
 
     def snapshot(self) -> list[torch.Tensor]:
-        """A copy of all states; empty if there are none yet."""
+        """A copy of all recurrent states; empty if there are none yet."""
         return [state.clone() for state in self._all_states()]
 
     def restore(self, states: Sequence[torch.Tensor]) -> None:
-        """Takes all states back to a snapshot."""
+        """Restores all recurrent states from a snapshot."""
         if not states:
             for layer in self._stateful():
                 LinearAttentionLayer.reset(layer)
@@ -428,12 +427,12 @@ class KVCache(Cache):
             state.copy_(kept)
 
     def put(self, states: Sequence[torch.Tensor], rows: torch.Tensor) -> None:
-        """Takes the states of some rows, int64 [N], back to a snapshot."""
+        """Restores the recurrent states of some rows, int64 [N], from a snapshot."""
         for state, kept in zip(self._all_states(), states, strict=True):
             state[rows] = kept[rows]
 
     def reserve(self, slots: int) -> None:
-        """Makes sure that there are so many slots, with an eighth to spare when it has to grow."""
+        """Grows the cache to at least ``slots``, with an eighth to spare."""
         if slots <= self.capacity:
             return
         self._resize(_rounded(slots + slots // 8))
@@ -441,7 +440,7 @@ class KVCache(Cache):
     # ------------------------------------------------------------------ one text that is edited
 
     def take(self, index: torch.Tensor) -> None:
-        """Keeps these slots only, int64 [N], as the first N; positions are to be set again."""
+        """Keeps only these slots, int64 [N], as the first N; their positions must be set again."""
         for layer in self._each():
             layer.change(lambda states: states.index_select(2, index))
         self._resize(_rounded(len(index)))
@@ -462,11 +461,11 @@ class KVCache(Cache):
         return twin
 
     def move(self, index: torch.Tensor, shifts: torch.Tensor) -> None:
-        """Turns slots so that they are ``shifts`` positions from where they were encoded.
+        """Turns keys by ``shifts`` positions from where they were encoded.
 
         Args:
             index: slots, int64 [N].
-            shifts: int64 [N], accumulated since the slot was encoded.
+            shifts: int64 [N].
         """
         turns: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         for layer, rotation in zip(self._each(), self.kinds, strict=True):
@@ -495,7 +494,7 @@ class KVCache(Cache):
                 yield from (state for state in states.values() if state is not None)
 
     def _resize(self, capacity: int) -> None:
-        """Gives every row so many slots, no fewer than are in use."""
+        """Sets the capacity, which must cover the slots in use."""
 
         def resized(states: torch.Tensor) -> torch.Tensor:
             found = states.new_zeros(*states.shape[:2], capacity, states.shape[3])

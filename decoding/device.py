@@ -1,13 +1,13 @@
-"""What crosses between the host and the device that computes, and in what shapes.
+"""Copies between the host and the device, and the shapes of what is computed there.
 
-A copy that the host waits for costs a GPU more than it moves: the device idles until the host has
-launched the next pass. So a round of the loop makes at most one copy each way: what the host
-decides (drafts, penalties) goes up together by :func:`upload`, from pinned memory and without
-waiting; what was chosen comes down by :func:`download`, the one point where the host waits.
+While the host waits for a copy, a GPU idles until the next pass is launched. So a round of the loop
+makes at most one copy each way: :func:`upload` sends everything that the host decides (drafts,
+penalties) together, from pinned memory and without waiting; :func:`download` fetches the chosen
+tokens, and is the only point where the host waits.
 
-Shapes that change with every token would need new kernels and new graphs, so off the CPU widths
-and lengths are rounded up (:func:`padded_width`, :func:`padded_slots`). On a CPU nothing is copied
-and nothing is rounded.
+Shapes that change with every token would need new kernels and new graphs, so widths and lengths are
+rounded up on a GPU (:func:`padded_width`, :func:`padded_slots`). On a CPU nothing is copied or
+rounded.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _SLOTS = 256
 
 
 def upload(device: torch.device, *tensors: torch.Tensor) -> list[torch.Tensor]:
-    """Tensors of the host on a device, all by one copy, for which the host does not wait.
+    """Copies host tensors to a device in one transfer, without waiting for it.
 
     Args:
-        device: where to.
+        device: the target.
         tensors: int64 or float64, of any shapes.
     """
     if device.type == "cpu" or not tensors:
@@ -47,16 +47,16 @@ def download(found: torch.Tensor) -> Any:
 
 
 def wait(device: torch.device) -> None:
-    """Waits until a device has done what it was given."""
+    """Waits until a device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def padded_width(width: int, device: torch.device) -> int:
-    """Tokens a row of a pass: the next power of two off the CPU."""
+    """Tokens per row of a pass: on a GPU the next power of two."""
     return width if device.type == "cpu" else 1 << (width - 1).bit_length()
 
 
 def padded_slots(slots: int, device: torch.device) -> int:
-    """Slots that a pass reads or a cache has: the next multiple of 256 off the CPU."""
+    """Slots that a pass reads or a cache has: on a GPU the next multiple of 256."""
     return slots if device.type == "cpu" else -(-slots // _SLOTS) * _SLOTS

@@ -1,8 +1,8 @@
-"""Forward passes that are captured once for each shape and replayed.
+"""Forward passes that are captured once per shape and replayed.
 
-A pass of a model launches several hundred kernels, which takes the host 2 to 3 ms for 30 layers
-whatever the model's size. A CUDA graph of it is one launch. What a graph reads and writes stays
-where it was when it was captured, so inputs are copied to where the graph reads them.
+A pass launches several hundred kernels, which takes the host 2 to 3 ms for 30 layers whatever the
+model's size; a CUDA graph of it is one launch. A graph reads and writes fixed addresses, so inputs
+are copied to where it was captured.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ import torch
 
 Tensors = Mapping[str, torch.Tensor]
 Replay = tuple[Callable[[], None], torch.Tensor]
-"""What repeats a computation, and where its result is then."""
+"""A function that repeats a computation, and the tensor that it writes."""
 Capture = Callable[[Callable[[], torch.Tensor]], Replay]
 
-_MOST = 32  # graphs that are kept
+_MOST = 32  # graphs kept
 
 
 def cuda_graphs() -> Capture:
-    """What captures computations that have run before, so that kernels are compiled, as CUDA
-    graphs. They share their memory: a result holds until another one is replayed.
+    """A function that captures computations as CUDA graphs.
+
+    The computation must have run once, so that its kernels are compiled. Graphs share their memory:
+    a result is valid until another graph is replayed.
     """
     pool = torch.cuda.graph_pool_handle()
 
@@ -44,10 +46,10 @@ class _Captured:
 
 
 class Replays:
-    """Captured computations by what they are captured for.
+    """Captured computations by key and shape.
 
-    A shape's first pass runs as it is, which is the warm-up that a capture needs; the second one is
-    captured. What can't be captured runs as it is from then on, with one warning.
+    The first pass of a shape runs normally and is the warm-up for the capture; the second is
+    captured. If a capture fails, all later passes run normally, after one warning.
 
     Args:
         capture: makes a graph of a computation.
@@ -70,10 +72,9 @@ class Replays:
 
         Args:
             key: what the computation depends on besides its inputs and their shapes.
-            layout: another object once memory that it reads or writes, other than the inputs, has
-                moved.
-            inputs: those of a name are of one type.
-            compute: repeatable: run twice it does what it does once.
+            layout: a new object whenever memory that it uses, other than the inputs, has moved.
+            inputs: tensors by name; the dtype of a name is fixed.
+            compute: must be repeatable: running it twice has the effect of running it once.
         """
         key = (key, *((name, *tensor.shape) for name, tensor in inputs.items()))
         if layout is not self._layout or len(self._known) > _MOST:

@@ -1,13 +1,12 @@
-r"""Token healing: continue a prompt whose last tokens the tokenizer would have merged with what
-follows.
+r"""Token healing: the tokenizer would have merged a prompt's last tokens with what follows.
 
-A prompt that ends in ``"\n"`` is followed, in training text, by a token such as ``"\n    "`` that
-spans the prompt's end. Fed as it is, the prompt shows the model a token sequence it has hardly
-ever seen, and the completion suffers (SmolLM2-135M solves none of 40 HumanEval problems so, and
-several when healed). Healing takes back the last tokens that some vocabulary token extends, and
-constrains the first generated tokens to spell the removed text again. The technique is that of the
-guidance library's "token healing"; the number of tokens to take back is our rule, see
-:meth:`Vocabulary.heal`.
+In training text, a line break at the end of a prompt is part of a token such as ``"\n    "`` that
+spans the prompt's end. The prompt's own tokens are then a sequence that the model has hardly ever
+seen, and the completion suffers (SmolLM2-135M solves none of 40 HumanEval problems this way, and
+several when healed). Healing removes the last tokens that some longer token begins with, and
+constrains the first generated tokens to spell the removed text again. The technique is "token
+healing" of the guidance library; the number of tokens to remove is our rule
+(:meth:`Vocabulary.heal`).
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ class Healed:
     """A prompt cut back to a safe boundary.
 
     Attributes:
-        ids: the prompt's tokens without the ones taken back.
+        ids: the prompt's tokens without the removed ones.
         rest: the bytes that the first generated tokens must spell.
-        taken: the tokens taken back.
+        taken: the removed tokens.
     """
 
     ids: list[int]
@@ -40,7 +39,7 @@ class Healed:
 
 
 class Vocabulary:
-    """The bytes of every token, with look-up by prefix.
+    """The bytes of every token, with lookup by prefix.
 
     Args:
         tokens: bytes of each token id, None for special and unused ids.
@@ -81,10 +80,7 @@ class Vocabulary:
         return ids[low:high]
 
     def allowed(self, rest: bytes) -> list[int]:
-        """Ids that may come next while ``rest`` is still to be spelled.
-
-        They either begin with ``rest`` or are a proper, non-empty prefix of it.
-        """
+        """Ids of the tokens that begin with ``rest`` or are a proper, non-empty prefix of it."""
         keys, ids = self._sorted
         shorter = []
         for length in range(1, len(rest)):
@@ -99,10 +95,9 @@ class Vocabulary:
         return rest[len(self.tokens[token] or b"") :]
 
     def heal(self, ids: list[int]) -> Healed:
-        """Takes back the most tokens, at most four, whose joined bytes a longer token begins with.
+        """Removes the most tokens, at most four, whose joined bytes begin a longer token.
 
-        A boundary that no token could span is left alone, as are the first token of a prompt and
-        cuts inside a multi-byte character.
+        Never removes the first token of a prompt, and never cuts inside a multi-byte character.
         """
         best, rest = 0, b""
         joined = b""

@@ -1,16 +1,16 @@
 """The decoding loop: prompts in, tokens out, whatever chooses the tokens.
 
-A round proposes, verifies and commits. A :class:`Strategy` proposes what each row feeds next, its
-last token alone or a tree of drafted ones below it; one forward pass encodes all rows; the strategy
-verifies by the logits which tokens the rows get; they are committed to the rows and to the cache.
-Rows leave the batch when they finish, and waiting ones take their place.
+Each round has three steps. A :class:`Strategy` proposes what each row feeds next: its last token
+alone, or a tree of drafted tokens below it. One forward pass encodes all rows. The strategy
+verifies by the logits which tokens each row gets, and they are committed to the rows and to the
+cache. Finished rows leave the batch, and waiting rows take their place.
 
 The loop is a generator of forward passes (:mod:`codegen.decoding.passes`): :func:`decode` runs them
-alone, the editor's server runs those of several requests together.
+one by one, the editor's server runs those of several requests together.
 
-:class:`Strategy` itself is plain decoding. A row's k-th token is a function of the logits and of
-the row's k-th random number alone, so it depends on nothing else in the batch, up to the last bits
-of logits that were computed in a batch of another shape.
+:class:`Strategy` itself is plain decoding. A row's k-th token depends only on the logits and on the
+row's k-th random number, so the other rows of the batch do not change it, up to the last bits of
+logits computed in a batch of another shape.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ __all__ = ["Backspace", "Batch", "Grown", "Row", "Strategy", "decode"]
 
 # Compacting and refilling copy the cache, so they wait until a quarter of the rows have finished.
 COMPACT_BELOW = 0.75
-OWN = -1  # in place of a node, for a token that the target adds to what was drafted
+OWN = -1  # the node of a token that the target adds itself
 
 Walk = Iterator[tuple[int, int]]
-"""The tokens that a row gets in a round, each with its node, the last with :data:`OWN`."""
+"""The tokens that a row gets in a round, each with its node; the last node is :data:`OWN`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grown:
-    """What a round gave a row.
+    """What a round added to a row.
 
     Attributes:
-        path: the drafted nodes that were accepted, ascending.
-        tokens: the row's new tokens; an end of sequence is none.
-        step: by how much the row's next slot moves.
+        path: the accepted draft nodes, ascending.
+        tokens: the new tokens, without an end of sequence.
+        step: by how many slots the row's cursor moves.
     """
 
     path: list[int]
@@ -55,13 +55,14 @@ class Grown:
 
 
 class Strategy:
-    """How tokens are chosen; as it is, one a round by each row's own random number.
+    """How tokens are chosen. The base class samples one token per row and round.
 
     Attributes:
-        limit: most drafted tokens of a row in a round.
-        forgets: whether it works in contexts of any length (:mod:`codegen.decoding.contexts`).
-        backspace: the token that takes the last one back, if there is one.
-        passes_of: forward passes of each row; empty where they are one a token.
+        limit: most drafted tokens per row and round.
+        forgets: whether the middle of a row's context may be dropped
+            (:mod:`codegen.decoding.contexts`).
+        backspace: the token that takes back the last one, if any.
+        passes_of: forward passes of each row; empty if there is one per token.
     """
 
     limit = 0
@@ -70,28 +71,26 @@ class Strategy:
     passes_of: Sequence[int] = ()
 
     def rounds(self, batch: Batch) -> Passes[None]:
-        """Decodes the batch; strategies that do not decode round by round replace this."""
+        """Decodes the batch; overridden by strategies that do not decode round by round."""
         return rounds(batch, self)
 
     def start(self, batch: Batch) -> None:
-        """Decoding begins; nothing is encoded yet."""
+        """Called before anything is encoded."""
 
     def clock(self, device: torch.device) -> float:
-        """Seconds by the clock that passes are timed with, if they are; read where the device has
-        nothing to do.
-        """
+        """The time in seconds, if the strategy times passes; called while the device is idle."""
         return 0.0
 
     def begin(
         self, batch: Batch, numbers: Sequence[int], given: Sequence[list[int]], seconds: float
     ) -> None:
-        """Rows have joined the batch.
+        """Called when rows have joined the batch.
 
         Args:
-            batch: with the rows, behind the others.
-            numbers: of the rows.
+            batch: the batch, with the new rows last.
+            numbers: the numbers of the new rows.
             given: their tokens.
-            seconds: that encoding them took.
+            seconds: time spent encoding them.
         """
 
     def propose(self, batch: Batch) -> Trees:
@@ -99,13 +98,13 @@ class Strategy:
         return batch.following or batch.trees(torch.tensor(batch.pending)[:, None])
 
     def adjust(self, batch: Batch, logits: torch.Tensor) -> None:
-        """Changes, in place, the logits [B, V] that the rows' next tokens are chosen by."""
+        """Changes in place the logits [B, V] of the rows' next tokens."""
 
     def verify(self, batch: Batch, trees: Trees, logits: torch.Tensor) -> Sequence[Walk]:
-        """The tokens that each row gets; a row that finishes leaves the rest of its walk.
+        """The tokens that each row gets. If one ends the row, the rest of its walk is not read.
 
         Args:
-            batch: the rows; some may have finished and ride along for a while.
+            batch: the rows, among them finished ones that have not left yet.
             trees: what was proposed.
             logits: after each node, [B, W, V].
         """
@@ -114,20 +113,20 @@ class Strategy:
         return [iter([(token, OWN)]) for token in batch.follow(trees, chosen)]
 
     def commit(self, batch: Batch, trees: Trees, grown: Sequence[Grown | None]) -> None:
-        """The rows have grown; None for those that had finished before."""
+        """Called when the rows have grown; None for rows that had finished before."""
 
     def select(self, rows: Sequence[int]) -> None:
-        """Only these rows of the batch stay in it."""
+        """Keeps only these rows of the batch."""
 
 
 class Backspace(Strategy):
-    """Plain decoding with a token that takes the last one back (SequenceMatch, arXiv 2306.05426).
+    """Plain decoding with a token that takes back the last one (SequenceMatch, arXiv 2306.05426).
 
-    The row's cursor goes back with it, so what was taken back costs no room. The token is never
-    chosen where only the prompt is left.
+    The row's cursor moves back too, so a removed token frees its slot. The backspace is forbidden
+    while the completion is empty.
 
     Args:
-        token: its id.
+        token: the backspace's id.
     """
 
     forgets = False
@@ -143,18 +142,18 @@ class Backspace(Strategy):
 
 
 class Batch:
-    """The rows of a decoding on their way.
+    """The state of one decoding.
 
     Attributes:
-        rows: all of them.
-        sequences: the states of those in the batch.
-        numbers: which rows are in the batch; finished ones ride along for a while.
-        waiting: numbers of those that have not begun.
-        pending: what each row of the batch feeds next, not yet in its cache.
-        following: the same where the device has it already, with its slots; None if it has not.
-        made: choices of each row so far, in the order of ``rows``.
-        known: logits [B, 1, V] of the token after each row, where that needs no pass.
-        most: most tokens a row; with backspaces, most actions.
+        rows: all rows.
+        sequences: the cached states of the rows in the batch.
+        numbers: which rows are in the batch; finished ones leave it after a while.
+        waiting: numbers of the rows that have not begun.
+        pending: the token that each row of the batch feeds next; it is not in the cache yet.
+        following: the same tokens and their slots, if they are on the device already; else None.
+        made: tokens chosen so far, by row number.
+        known: logits [B, 1, V] of the next tokens, if they are known without a pass.
+        most: most tokens per row; with backspaces, most actions.
     """
 
     def __init__(
@@ -178,18 +177,18 @@ class Batch:
         self.waiting = list(range(len(rows)))
         self.pending: list[int] = []
         self.following: Trees | None = None
-        self._chosen: list[int] = []  # tokens of ``following``
-        self._uniforms: torch.Tensor | None = None  # of the rows of the batch, float64 [B, N]
+        self._chosen: list[int] = []  # the tokens of ``following``
+        self._uniforms: torch.Tensor | None = None  # the batch's random numbers, float64 [B, N]
         self.made = [0] * len(rows)
         self.known: torch.Tensor | None = None
 
     @property
     def length(self) -> int:
-        """Most tokens of a row, its prompt included."""
+        """Most tokens of a row, including its prompt."""
         return max(len(row.prompt) + len(row.tokens) for row in self.rows) + self.most
 
     def left(self) -> Mapping[int, int]:
-        """Tokens that each row that runs may still get; 0 for one whose tokens are restricted."""
+        """How many tokens each running row may still get; 0 while its tokens are restricted."""
         return {
             number: 0 if self.rows[number].rest else self.most - self.made[number]
             for number in self.numbers
@@ -197,26 +196,28 @@ class Batch:
         }
 
     def trees(self, tokens: torch.Tensor, parents: torch.Tensor | None = None) -> Trees:
-        """Trees of the rows of the batch, to be uploaded; see :class:`Trees`."""
+        """The batch's trees, still on the host; see :class:`Trees`."""
         made = torch.tensor([self.made[number] for number in self.numbers])
         return Trees(tokens, parents, made=made)
 
     def follow(self, trees: Trees, chosen: torch.Tensor) -> list[int]:
-        """The tokens int64 [B, 1] that were chosen after ``trees`` without drafts, on the host; the
-        device continues with them.
+        """The chosen tokens, int64 [B, 1], as a list; the device keeps them for the next pass.
+
+        Args:
+            trees: the last tokens, without drafts.
+            chosen: what was chosen after them.
         """
         self.following = trees.followed(chosen)
         self._chosen = [token for (token,) in download(chosen)]
         return self._chosen
 
     def choose(self, logits: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """Each node's token, int64 [B, W], by the random number of the place it would have.
+        """The token after each node, int64 [B, W], by the random number of its place in the row.
 
         Args:
-            logits: after each node, [B, W, V]; what a row may not choose next is forbidden in place
-                (:meth:`restrict`).
-            places: how many choices of the row come before, int64 [B, W]; not read at temperature
-                0.
+            logits: after each node, [B, W, V]; changed in place by :meth:`restrict`.
+            places: how many of the row's choices precede it, int64 [B, W]; not read at
+                temperature 0.
         """
         self.restrict(logits[:, 0])
         if self.temperature == 0:
@@ -231,14 +232,14 @@ class Batch:
         return chosen.view(logits.shape[:2])
 
     def restrict(self, logits: torch.Tensor) -> None:
-        """Forbids, in logits [B, V] of the next tokens, what would not spell a row's ``rest``."""
+        """Forbids, in the next tokens' logits [B, V], tokens that do not spell a row's ``rest``."""
         if self.vocabulary:
             given = ((i, self.rows[number]) for i, number in enumerate(self.numbers))
             bound = {i: row.rest for i, row in given if row.rest and not row.finish}
             allow_only(logits, {i: self.vocabulary.allowed(rest) for i, rest in bound.items()})
 
     def admit(self, strategy: Strategy) -> Passes[None]:
-        """Fills the batch up with waiting rows."""
+        """Fills the batch with waiting rows."""
         room = self.width - len(self.numbers)
         new, self.waiting = self.waiting[:room], self.waiting[room:]
         given = [self.rows[number].prompt + self.rows[number].tokens for number in new]
@@ -252,11 +253,11 @@ class Batch:
         strategy.begin(self, new, given, seconds)
 
     def advance(self, strategy: Strategy, walks: Sequence[Walk]) -> list[Grown | None]:
-        """Takes each row along its walk; what that gave it, None for rows that had finished."""
+        """Appends each row's walk; what it added, None for rows that had finished."""
         found: list[Grown | None] = []
         for i, (number, walk) in enumerate(zip(self.numbers, walks, strict=True)):
             row = self.rows[number]
-            if row.finish:  # it writes to one slot again and again
+            if row.finish:  # it keeps writing to one slot
                 found.append(None)
                 continue
             before, path = len(row.tokens), []
@@ -274,7 +275,7 @@ class Batch:
         return found
 
     def _take(self, number: int, token: int, backspace: int | None) -> None:
-        """A row's next token."""
+        """Appends a row's next token."""
         row = self.rows[number]
         self.made[number] += 1
         if backspace is not None:
@@ -294,7 +295,7 @@ class Batch:
             row.finish = "length"
 
     def compact(self, strategy: Strategy) -> Passes[None]:
-        """Drops finished rows once they are many, for waiting ones if there are any."""
+        """Drops finished rows once there are many, and admits waiting ones."""
         running = [i for i, number in enumerate(self.numbers) if not self.rows[number].finish]
         if running and len(running) > COMPACT_BELOW * len(self.numbers):
             return
@@ -308,7 +309,7 @@ class Batch:
 
 
 def rounds(batch: Batch, strategy: Strategy) -> Passes[None]:
-    """One forward pass after another, until all rows have finished."""
+    """Decodes round by round until all rows have finished."""
     strategy.start(batch)
     yield from batch.admit(strategy)
     while batch.numbers:
@@ -345,23 +346,23 @@ def decode(
     Args:
         model: loaded with ``sdpa`` or ``eager`` attention.
         rows: at least one.
-        max_new_tokens: most tokens a row; with backspaces, most actions.
+        max_new_tokens: most tokens per row; with backspaces, most actions.
         temperature, top_p: see :func:`codegen.decoding.sampling.choose`.
         eos: token ids that end a row.
-        vocabulary: needed if a row has ``rest``.
+        vocabulary: required if a row has ``rest``.
         on_token: called with (row number, token id) after each token; true stops that row.
-        strategy: how tokens are chosen, by default one a round.
-        width: most rows at once, by default all; the others wait until some have finished.
-        infinite: for contexts of any length (:mod:`codegen.decoding.contexts`); ``n_local`` is
-            above the strategy's longest draft then.
+        strategy: how tokens are chosen, by default one per round.
+        width: most rows in the batch, by default all; the others wait for a place.
+        infinite: allows contexts of any length (:mod:`codegen.decoding.contexts`); ``n_local``
+            must exceed the strategy's longest draft.
 
     Raises:
-        ModelError: if the model can't hold the sequence or its architecture is not supported.
-        ValueError: for a strategy that can't forget a part of the context, with ``infinite``.
+        ModelError: if the sequence is too long for the model, or its architecture is not supported.
+        ValueError: if ``infinite`` is given and the strategy needs the whole context.
     """
     strategy = strategy or Strategy()
     if infinite and not strategy.forgets:
-        raise ValueError(f"{type(strategy).__name__} can't decode with a part of the context gone")
+        raise ValueError(f"{type(strategy).__name__} needs the whole context")
     if infinite and infinite.n_local <= strategy.limit:
         raise ValueError(f"n_local must be above the longest draft, {strategy.limit} tokens")
     length = max(len(row.prompt) + len(row.tokens) for row in rows) + max_new_tokens

@@ -1,4 +1,4 @@
-"""Examples into rows: best-fit decreasing, never splitting one.
+"""Packs examples into rows by best-fit decreasing; no example is split.
 
 Best-fit decreasing puts the longest item first, each into the fullest row that has room (11/9 OPT +
 6/9 rows at most, Dosa 2007).
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 
 def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Rows of item numbers whose lengths sum to ``capacity`` at most.
+    """Rows of item numbers whose lengths sum to at most ``capacity``.
 
-    An item longer than that gets a row of its own. The order is decided by the lengths, and by the
-    numbers among equals, alone.
+    A longer item gets a row of its own. The result depends only on the lengths; of equal lengths
+    the lower number comes first.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     rows: list[list[int]] = []

@@ -1,8 +1,8 @@
-"""Forward passes: which models the loop is right for, how they are called, and who runs them.
+"""Forward passes: which models are supported, how they are called, and who runs the passes.
 
-Work that needs passes is a generator (:data:`Passes`): it yields each pass, is sent its logits, and
-returns a result. :func:`run_alone` runs the passes one after the other; the editor's server runs
-those of several requests together (``codegen.server.schedule``).
+Code that needs passes is a generator (:data:`Passes`): it yields each pass, is sent the logits, and
+returns a result. :func:`run_alone` runs the passes one by one; the editor's server runs those of
+several requests together (``codegen.server.schedule``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from codegen.kernels.tree_attention import narrow, pack
 
 T = TypeVar("T")
 Drafts = Literal["trees", "chains", "none"]
-"""What of drafted tokens a pass can encode; chains are trees without forks."""
+"""Which drafts a pass can encode; chains are trees without forks."""
 
 _RECURRENT = {"linear_attention", "conv"}
 _NARROW = {"sliding_attention", "chunked_attention"}
@@ -34,35 +34,35 @@ _SUPPORTED = _RECURRENT | _NARROW | {"full_attention", "attention", "hybrid", "m
 
 
 class Pass(Protocol):
-    """A forward pass that work needs next."""
+    """A forward pass that a generator asks for."""
 
     @property
     def size(self) -> int:
-        """Tokens a row that it encodes."""
+        """Tokens per row."""
         ...
 
     @property
     def keep(self) -> int:
-        """For how many of a row's last tokens logits are wanted."""
+        """How many of a row's last tokens get logits."""
         ...
 
     def run(self) -> torch.Tensor:
-        """Runs it; its logits."""
+        """Runs the pass; returns its logits."""
         ...
 
 
 Passes = Generator[Pass, torch.Tensor, T]
-"""Work that yields the passes it needs, is sent their logits, and returns a result."""
+"""A generator that yields passes, is sent their logits, and returns a result."""
 
 
 def run_alone(passes: Passes[T]) -> T:
-    """The result of work whose passes are run one after the other."""
+    """Runs a generator's passes one by one; returns its result."""
     try:
         needed = next(passes)
         while True:
             try:
                 logits = needed.run()
-            except BaseException as error:  # noqa: BLE001 - the work has to know
+            except BaseException as error:  # noqa: BLE001 - the generator cleans up
                 needed = passes.throw(error)
             else:
                 needed = passes.send(logits)
@@ -77,10 +77,10 @@ class ModelPass:
     Attributes:
         model: loaded with ``sdpa`` or ``eager`` attention.
         tokens: int64 [B, Q].
-        cache: where they are placed.
-        mask: who sees whom, bool [B, 1, Q, slots].
-        keep: for how many of a row's last tokens logits are wanted.
-        replays: where passes of this shape are captured, if they are.
+        cache: the cache in which they were placed.
+        mask: which slots each token sees, bool [B, 1, Q, slots].
+        keep: how many of a row's last tokens get logits.
+        replays: captures and replays the pass, if given.
     """
 
     model: PreTrainedModel
@@ -92,11 +92,11 @@ class ModelPass:
 
     @property
     def size(self) -> int:
-        """Tokens a row."""
+        """Tokens per row."""
         return self.tokens.shape[1]
 
     def run(self) -> torch.Tensor:
-        """Logits [B, keep, V]; those of a captured pass are overwritten by the next one."""
+        """Logits [B, keep, V]; the next captured pass overwrites them."""
         if self.replays is None:
             return forward(self.model, self.tokens, self.cache, self.mask, self.keep)
         slots = self.cache.slots
@@ -112,8 +112,10 @@ class ModelPass:
 def forward(
     model: PreTrainedModel, tokens: torch.Tensor, cache: KVCache, mask: torch.Tensor, keep: int
 ) -> torch.Tensor:
-    """Logits [B, keep, V] of the last of the placed tokens [B, Q], of which mask [B, 1, Q, slots]
-    says who sees whom; a model's sliding windows are put on it here.
+    """Encodes placed tokens [B, Q]; returns the logits [B, keep, V] of the last ones.
+
+    ``mask`` [B, 1, Q, slots] says which slots each token sees; the model's sliding windows are
+    applied to it here.
     """
     output = model(
         input_ids=tokens,
@@ -129,13 +131,18 @@ def forward(
 def layer_masks(
     model: PreTrainedModel, cache: KVCache, mask: torch.Tensor
 ) -> torch.Tensor | dict[str, torch.Tensor | None] | None:
-    """A mask bool [B, 1, Q, slots], or a table of trees int64 [B, 1, W, 4]
-    (:func:`codegen.kernels.tree_attention.pack`), as the model takes it.
+    """The attention mask as the model expects it.
+
+    Args:
+        model: the model.
+        cache: with the tokens placed.
+        mask: bool [B, 1, Q, slots], or a table of trees int64 [B, 1, W, 4]
+            (:func:`codegen.kernels.tree_attention.pack`).
 
     Returns:
-        One mask, or one for each kind of layers where some have a sliding window; None for a model
-        without attention. For ``eager`` attention masks are added to its scores: 0 or the type's
-        least number.
+        One mask, or one per kind of layer if some layers have a sliding window; None for a model
+        without attention. Masks for ``eager`` attention are added to the scores: 0 or the dtype's
+        lowest number.
     """
     config = model.config.get_text_config()
     kinds = _kinds(config)
@@ -170,24 +177,24 @@ def layer_masks(
 
 @functools.cache
 def cache_argument(kind: type) -> str:
-    """The name of a model's argument for the cache: transformers renamed ``past_key_values``."""
+    """The name of a model's cache argument, which differs between releases of transformers."""
     names = inspect.signature(kind.forward).parameters
     return "cache" if "cache" in names else "past_key_values"
 
 
 def check_architecture(model: PreTrainedModel) -> None:
-    """Refuses models to which a mask and positions can't be given, with the reason.
+    """Refuses models that do not take a mask and positions, with the reason.
 
     Raises:
-        ModelError: for encoder-decoder models, other attention than sdpa or eager, ALiBi, layers
-            of other kinds than attention and recurrence, and states that are not in the cache.
+        ModelError: for encoder-decoder models, attention other than sdpa or eager, ALiBi, layers
+            that are neither attention nor recurrent, and states outside the cache.
     """
     config = model.config.get_text_config()
     name = type(model).__name__
     attention = getattr(config, "_attn_implementation", None)
     if attention not in ("sdpa", "eager", IN_PLACE):
         raise ModelError(
-            f"{name} runs with {attention!r} attention; the loop makes masks for 'sdpa' and "
+            f"{name} runs with {attention!r} attention; the decoding loop supports 'sdpa' and "
             "'eager'.",
             "Load it with attn_implementation='sdpa'.",
         )
@@ -196,7 +203,7 @@ def check_architecture(model: PreTrainedModel) -> None:
     names = inspect.signature(type(model).forward).parameters
     needs_positions = not (_kinds(config) <= _RECURRENT or getattr(model, "fills_gaps", False))
     if needs_positions and "position_ids" not in names:
-        raise ModelError(f"{name} takes no positions, which the loop gives to every token.")
+        raise ModelError(f"{name} takes no positions, which the decoding loop has to set.")
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"{name} is an encoder-decoder model; the loop needs a decoder-only one.")
     if odd := sorted(_kinds(config) - _SUPPORTED):
@@ -207,18 +214,18 @@ def check_architecture(model: PreTrainedModel) -> None:
 
 def _own_states(model: PreTrainedModel) -> ModelError:
     return ModelError(
-        f"{type(model).__name__} keeps recurrent states in a way of its own, which the decoding "
-        "loop does not support.",
+        f"{type(model).__name__} keeps recurrent states outside the cache, which the decoding loop "
+        "does not support.",
         "Try another back-end (--backend vllm).",
     )
 
 
 def is_recurrent(model: PreTrainedModel) -> bool:
-    """Whether some layers keep one state for all tokens."""
+    """Whether some layers keep one state for all past tokens."""
     return bool(_kinds(model.config.get_text_config()) & (_RECURRENT | {"hybrid"}))
 
 
-_CHECKED = (4, 5, 8)  # tokens that are fed at once, then one, then several
+_CHECKED = (4, 5, 8)  # ends of three feeds: several tokens, then one, then several
 _FAILS = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)  # of a model's own code
 _drafts: WeakKeyDictionary[PreTrainedModel, Drafts] = WeakKeyDictionary()
 
@@ -226,11 +233,11 @@ _drafts: WeakKeyDictionary[PreTrainedModel, Drafts] = WeakKeyDictionary()
 def drafts_of(model: PreTrainedModel) -> Drafts:
     """Which drafts a model can encode in one pass.
 
-    Attention takes trees. Recurrent layers take chains, if they start several tokens from a state
-    at all: it is tried on a few tokens, once for each model.
+    Attention takes trees. Recurrent layers take chains, if they can encode several tokens from a
+    saved state; this is tried on a few tokens, once per model.
 
     Raises:
-        ModelError: if it does not compute token by token, with our cache, what it computes alone.
+        ModelError: if a recurrent model computes other logits with our cache than without.
     """
     if model not in _drafts:
         _drafts[model] = _try(model) if is_recurrent(model) else "trees"
@@ -241,36 +248,50 @@ def drafts_of(model: PreTrainedModel) -> Drafts:
 def _try(model: PreTrainedModel) -> Drafts:
     config = model.config.get_text_config()
     ids = torch.linspace(1, config.vocab_size - 1, _CHECKED[-1], device=model.device).long()[None]
-    tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 0.1
 
     def agrees(cache: KVCache, start: int, stop: int) -> bool:
         places = torch.arange(start, stop, device=model.device)[None]
         cache.place(places, stop)
         try:
-            found = forward(model, ids[:, start:stop], cache, cache.mask(), 1)[:, -1].float()
+            found = forward(model, ids[:, start:stop], cache, cache.mask(), 1)[:, -1]
         except _FAILS:
             return False
-        wanted = model(ids[:, :stop], use_cache=False).logits[:, -1].float()
-        return bool((found - wanted).norm() <= tolerance * wanted.norm())
+        wanted = model(ids[:, :stop], use_cache=False).logits[:, -1]
+        return logits_agree(model, found, wanted)
 
     kinds = recurrences(config)
     cache = KVCache(kinds, _CHECKED[-1])
     first, second, third = _CHECKED
     fits = agrees(cache, 0, first)
-    fits = fits and agrees(KVCache(kinds, first), 0, first - 1)  # another text in between
+    fits = fits and agrees(KVCache(kinds, first), 0, first - 1)  # another text between
     if not (fits and agrees(cache, first, second)):
         raise _own_states(model)
     return "chains" if agrees(cache, second, third) else "none"
+
+
+def logits_agree(
+    model: PreTrainedModel, found: torch.Tensor, wanted: torch.Tensor, *, coarse: bool = False
+) -> bool:
+    """Whether logits differ by rounding alone: 0.1 % of their norm, or 10 % in 16-bit types.
+
+    Args:
+        model: whose type decides.
+        found, wanted: of one shape.
+        coarse: allow 10 % in any type.
+    """
+    tolerance = 0.1 if coarse or model.dtype not in (torch.float32, torch.float64) else 1e-3
+    found, wanted = found.float(), wanted.float()
+    return bool((found - wanted).norm() <= tolerance * wanted.norm())
 
 
 _unlike: WeakSet[PreTrainedModel] = WeakSet()
 
 
 def read_in_place(model: PreTrainedModel) -> bool:
-    """Whether attention reads the cache in place and takes tables (:mod:`.attention`).
+    """Whether the model's attention reads the cache in place and takes tables (:mod:`.attention`).
 
-    A model on a GPU that Triton can use is made to, if it computes by a table what it computes by a
-    mask: it is tried on a few tokens, once for each model.
+    A model on a GPU with Triton is switched to that attention if it gives the same logits by a
+    table as by a mask; this is tried on a few tokens, once per model.
     """
     config = model.config.get_text_config()
     before: Any = config._attn_implementation
@@ -303,27 +324,26 @@ def _tables_agree(model: PreTrainedModel) -> bool:
         if by_table:
             mask = pack(places[:, 0], mask[:, 0])[:, None]
         try:
-            found.append(forward(model, ids, cache, mask, size).float())
+            found.append(forward(model, ids, cache, mask, size))
         except _FAILS:
             return False
-    tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 0.1
-    return bool((found[0] - found[1]).norm() <= tolerance * found[0].norm())
+    by_mask, by_table = found
+    return logits_agree(model, by_table, by_mask)
 
 
 def check_attention_only(model: PreTrainedModel, purpose: str) -> None:
-    """Refuses a model with recurrent layers for what their states cannot do.
+    """Refuses a model with recurrent layers for a purpose that needs attention.
 
     Args:
         model: the model.
-        purpose: what is refused, a plural noun.
+        purpose: a plural noun, for the message.
 
     Raises:
         ModelError: naming the model and the purpose.
     """
     if is_recurrent(model):
         raise ModelError(
-            f"{type(model).__name__} has recurrent layers, which keep one state for all tokens and "
-            f"allow no {purpose}.",
+            f"{type(model).__name__} has recurrent layers, which do not support {purpose}.",
             "Use a model with attention in all layers, or leave this out.",
         )
 
@@ -333,10 +353,10 @@ def _kinds(config: Any) -> set[str]:
 
 
 def check_supported(model: PreTrainedModel, length: int) -> None:
-    """Refuses what the loop would compute wrongly, with the reason.
+    """Refuses models and lengths that the loop would compute wrongly.
 
     Raises:
-        ModelError: as :func:`check_architecture`, and for sequences beyond the position range.
+        ModelError: as :func:`check_architecture`, and for sequences that exceed the position range.
     """
     check_architecture(model)
     config = model.config.get_text_config()
@@ -344,13 +364,13 @@ def check_supported(model: PreTrainedModel, length: int) -> None:
     limit = getattr(config, "max_position_embeddings", None)
     if limit and length > limit:
         raise ModelError(
-            f"Prompt and completion take up to {length} tokens, {name} holds {limit}.",
+            f"Prompt and completion take up to {length} tokens; {name} holds {limit}.",
             "Shorten the prompt or lower max_new_tokens.",
         )
 
 
 def sliding_window(model: PreTrainedModel) -> int | None:
-    """The width of a model's sliding window, None if no layer has one."""
+    """The width of a model's sliding window; None if no layer has one."""
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     if not window or not getattr(config, "use_sliding_window", True):

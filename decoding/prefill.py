@@ -1,14 +1,14 @@
-"""A batch's prompts into its cache: padded to one length, or packed where padding is much.
+"""Encodes a batch's prompts: padded to one length, or packed if there would be much padding.
 
-Packing, several prompts in one row: a batch of unequal prompts costs its tokens, not its padding.
+Packing puts several prompts into one row, so that unequal prompts cost their tokens and no padding.
 Source: Zhao, Israel, Van den Broeck and Grover, *Prepacking: A Simple Method for Fast Prefilling
-and Increased Throughput in Large Language Models* (arXiv 2404.09529). Positions begin again with
-each prompt of a row and the mask is block-diagonal, so each prompt's states are those of a row of
+and Increased Throughput in Large Language Models* (arXiv 2404.09529). Positions restart with each
+prompt and the mask is block-diagonal, so each prompt gets the states that it would get in a row of
 its own. Rows are filled by best-fit decreasing up to the longest prompt's length.
 
-The same mask serves program synthesis: :func:`score` puts a prompt once and any number of candidate
-continuations behind it, each of which sees the prompt and itself, and gives the log-probability of
-every candidate from one forward pass.
+:func:`score` uses a similar mask: it encodes a prompt once, followed by any number of candidate
+continuations that each see the prompt and themselves, and returns the log-probabilities of all
+candidates from one forward pass.
 """
 
 from __future__ import annotations
@@ -25,13 +25,12 @@ from codegen.decoding.passes import check_attention_only, check_supported, forwa
 
 # One pass holds at most this many tokens, all rows together, to bound activation memory.
 PASS_TOKENS = 8192
-# Packing copies the states once more and has a mask of its own; below this much padding it does
-# not pay.
+# Packing copies the states once more and needs a larger mask; it pays only above this padding.
 _WORTH_PACKING = 1.2
 
 
 def prefill(model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]]) -> None:
-    """Encodes each row's tokens but for the last."""
+    """Encodes each row's tokens except the last."""
     lengths = [len(tokens) - 1 for tokens in given]
     if cache.recurrent:
         _by_length(model, cache, given)
@@ -42,12 +41,11 @@ def prefill(model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]]) 
 
 
 def padded(model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]]) -> None:
-    """Encodes each row's tokens but for the last, column by column.
+    """Encodes each row's tokens except the last, block of columns by block of columns.
 
-    Short rows are padded on the right. The padding's states land in slots that the row overwrites
-    before any of its queries may see them.
+    Short rows are padded on the right; the row overwrites the padding's slots before it sees them.
     """
-    # Columns are encoded in blocks, which is exact under a causal mask and bounds the activations.
+    # Blocks bound the activations, and are exact under a causal mask.
     _columns(model, cache, given, max(1, PASS_TOKENS // len(given)))
 
 
@@ -69,10 +67,10 @@ def _columns(
 def _by_length(model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]]) -> None:
     """Encodes rows of equal lengths together, each row in one pass.
 
-    What a recurrent layer is fed changes its state, so there can be no padding behind a row; and
-    not every one continues from a state with several tokens.
+    Padding would change the state of a recurrent layer, and some such layers cannot encode several
+    tokens from a saved state.
     """
-    # The longest come first: rows of one token have no states yet.
+    # The longest first: rows of one token have no states, and can only join others.
     order = sorted(range(len(given)), key=lambda number: -len(given[number]))
     start = 0
     while start < len(order):
@@ -96,12 +94,14 @@ class Packed:
         positions: int64 [R, C], from 0 in each piece.
         pieces: int64 [R, C], the number of the piece that a token belongs to, -1 for padding.
         places: for each piece its row and first column.
+        shared: whether piece 0 is seen by all others.
     """
 
     tokens: torch.Tensor
     positions: torch.Tensor
     pieces: torch.Tensor
     places: list[tuple[int, int]]
+    shared: bool = False
 
     @classmethod
     def of(cls, pieces: Sequence[Sequence[int]], capacity: int = 0) -> Packed:
@@ -128,15 +128,22 @@ class Packed:
                 column = end
         return cls(tokens, positions, owner, places)
 
-    def mask(self, start: int, stop: int) -> torch.Tensor:
-        """bool [R, 1, stop - start, stop]: what the tokens of these columns see.
+    def to(self, device: torch.device) -> Packed:
+        """The same on a device."""
+        parts = (part.to(device) for part in (self.tokens, self.positions, self.pieces))
+        return Packed(*parts, places=self.places, shared=self.shared)
 
-        Padding sees itself, as a row of nothing would be no distribution.
+    def mask(self, start: int, stop: int) -> torch.Tensor:
+        """What the tokens of these columns see: bool [R, 1, stop - start, stop].
+
+        Padding sees itself, since a row of the mask must not be empty.
         """
         width = self.tokens.shape[1]
         columns = torch.arange(width, device=self.tokens.device)
         causal = columns[:stop] <= columns[start:stop, None]
         same = self.pieces[:, start:stop, None] == self.pieces[:, None, :stop]
+        if self.shared:
+            same |= self.pieces[:, None, :stop] == 0
         return (same & causal)[:, None]
 
 
@@ -144,7 +151,7 @@ class Packed:
 def packed(
     model: PreTrainedModel, cache: KVCache, given: Sequence[Sequence[int]], block: int = 2048
 ) -> None:
-    """Encodes each row's tokens but for the last, several prompts in one row.
+    """Encodes each row's tokens except the last, several prompts in one row.
 
     Args:
         model: loaded with ``sdpa`` attention.
@@ -153,7 +160,7 @@ def packed(
         block: most tokens of one forward pass, all rows together; bounds the activations.
     """
     pieces = [list(tokens[:-1]) for tokens in given]
-    layout = _to(Packed.of(pieces), model.device)
+    layout = Packed.of(pieces).to(model.device)
     rows, width = layout.tokens.shape
     if not width:
         return
@@ -162,7 +169,7 @@ def packed(
         _pass(model, together, layout, start, min(width, start + step), keep=1)
     columns = torch.arange(width, device=model.device)
     most = max(map(len, pieces))
-    # Where the states of a row's k-th token lie; behind a short row's last one is what nobody sees.
+    # The slots of a row's k-th token; those behind a short row's last token are never seen.
     row = torch.tensor([place[0] for place in layout.places], device=model.device)
     column = torch.tensor([place[1] for place in layout.places], device=model.device)
     source = (column[:, None] + columns[:most]).clamp(max=width - 1)
@@ -182,7 +189,7 @@ def score(
     candidates: Sequence[Sequence[int]],
     block: int = 2048,
 ) -> list[torch.Tensor]:
-    """The log-probability of each token of each candidate after the prompt, by one encoding.
+    """The log-probability of each token of each candidate, with one encoding of the prompt.
 
     Args:
         model: loaded with ``sdpa`` attention.
@@ -197,23 +204,23 @@ def score(
         ModelError: if the model can't hold the longest of them.
     """
     if not prompt:
-        raise ValueError("a prompt needs a token")
+        raise ValueError("the prompt is empty")
     longest = max(map(len, candidates), default=0)
     check_supported(model, len(prompt) + longest)
-    check_attention_only(model, "candidates side by side after one prompt")
+    check_attention_only(model, "several candidates after one prompt")
     device = model.device
-    # The prompt's last token belongs to no candidate: what follows it is read from its own logits.
     tokens = [*prompt, *(token for candidate in candidates for token in candidate)]
     positions = [*range(len(prompt))]
     owner = [0] * len(prompt)
     for number, candidate in enumerate(candidates, start=1):
         positions += range(len(prompt), len(prompt) + len(candidate))
         owner += [number] * len(candidate)
-    packed = _Shared(
+    packed = Packed(
         torch.tensor([tokens], device=device),
         torch.tensor([positions], device=device),
         torch.tensor([owner], device=device),
-        [],
+        places=[],
+        shared=True,
     )
     cache = KVCache(model.config.get_text_config().num_hidden_layers, len(tokens))
     start = len(prompt)
@@ -226,21 +233,6 @@ def score(
     return list(logs.split([len(candidate) for candidate in candidates])) if candidates else []
 
 
-class _Shared(Packed):
-    """One row whose first piece, number 0, is seen by all others."""
-
-    __slots__ = ()
-
-    def mask(self, start: int, stop: int) -> torch.Tensor:
-        """See :meth:`Packed.mask`."""
-        width = self.tokens.shape[1]
-        columns = torch.arange(width, device=self.tokens.device)
-        causal = columns[:stop] <= columns[start:stop, None]
-        seen = self.pieces[:, None, :stop] == 0
-        same = self.pieces[:, start:stop, None] == self.pieces[:, None, :stop]
-        return ((same | seen) & causal)[:, None]
-
-
 def _log_probabilities(
     model: PreTrainedModel,
     cache: KVCache,
@@ -248,7 +240,7 @@ def _log_probabilities(
     block: int,
     wanted: Sequence[tuple[int, int]],
 ) -> torch.Tensor:
-    """float32 [n]: of (column, token) pairs, that the token follows the one in the column."""
+    """float32 [n]: for (column, token) pairs, how probable the token is after the column."""
     found = torch.empty(len(wanted))
     width = packed.tokens.shape[1]
     by_block: dict[int, list[int]] = {}
@@ -263,7 +255,7 @@ def _log_probabilities(
             continue
         columns = torch.tensor([wanted[i][0] - first for i in numbers], device=logits.device)
         tokens = torch.tensor([wanted[i][1] for i in numbers], device=logits.device)
-        # Some at a time: a prompt's last token is wanted once for each candidate.
+        # In parts: every candidate reads the logits of the prompt's last token.
         parts = []
         for where, what in zip(columns.split(256), tokens.split(256), strict=True):
             rows = torch.log_softmax(logits[where].float(), -1)
@@ -280,12 +272,3 @@ def _pass(
     slots = torch.arange(start, stop, device=packed.tokens.device).expand(rows, -1)
     cache.place(slots, stop, packed.positions[:, start:stop], packed.positions[:, :stop])
     return forward(model, packed.tokens[:, start:stop], cache, packed.mask(start, stop), keep)
-
-
-def _to(packed: Packed, device: torch.device) -> Packed:
-    return Packed(
-        packed.tokens.to(device),
-        packed.positions.to(device),
-        packed.pieces.to(device),
-        packed.places,
-    )

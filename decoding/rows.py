@@ -1,4 +1,4 @@
-"""What a decoding is about: its rows, the trees of tokens that a round feeds them, their states."""
+"""The rows of a decoding, the trees of tokens that a round feeds, and the rows' cached states."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Row:
 
     Attributes:
         prompt: token ids, at least one.
-        uniforms: the random numbers of its tokens in order, one for each of ``max_new_tokens``.
+        uniforms: one random number per new token, in order.
         rest: bytes that the first tokens must spell (token healing).
-        tokens: the generated ids, without the end-of-sequence token and what was taken back;
-            existing tokens are continued.
-        actions: with a backspace token, all ids that were chosen, the end-of-sequence token too.
-        finish: why it ended, None while it runs.
+        tokens: the generated ids, without the end of sequence and without tokens that were taken
+            back; tokens given at the start are continued.
+        actions: with a backspace token, all chosen ids, including the end of sequence.
+        finish: why the row ended, None while it runs.
     """
 
     prompt: list[int]
@@ -45,20 +45,20 @@ class Row:
 
 @dataclass
 class Trees:
-    """The tokens that a round feeds: a tree a row, of W nodes, parents before children.
+    """The tokens that a round feeds: one tree per row, of W nodes, parents before children.
 
-    Node 0 is the token that the row feeds next; nodes 1.. are drafted. Node j takes slot
-    ``cursor + j`` of the cache, its position is ``cursor`` plus its depth, and it sees the context
-    and its ancestors. Made on the host or on the device; :meth:`upload` makes the tensors alike.
+    Node 0 is the token that the row feeds next; the other nodes are drafted. Node j has slot
+    ``cursor + j`` of the cache and position ``cursor`` plus its depth, and sees the context and its
+    ancestors. Tensors may be on the host; :meth:`upload` moves them to the device.
 
     Attributes:
         tokens: int64 [B, W].
-        parents: of each node, int64 [B, W]; -1 for node 0 and for nodes that only fill a row up.
-            None if no tree has a fork, so that a node's parent is the one before it.
-        cursors: slots of the nodes 0, int64 [B]; None for those that the sequences know.
-        made: choices of each row before this round, int64 [B].
-        path: the accepted nodes below node 0, ascending, -1 behind the last, int64 [B, D]; set
-            by the strategy where trees have forks.
+        parents: each node's parent, int64 [B, W]; -1 for node 0 and for padding. None if no tree
+            has a fork: a node's parent is then the node before it.
+        cursors: slots of the nodes 0, int64 [B]; None to use those of the sequences.
+        made: tokens chosen before this round, int64 [B].
+        path: the accepted nodes below node 0, ascending, padded with -1, int64 [B, D]; set by the
+            strategy where trees have forks.
     """
 
     tokens: torch.Tensor
@@ -90,13 +90,15 @@ class Trees:
 
     @property
     def places(self) -> torch.Tensor:
-        """The row's choices before the one after each node, int64 [B, W]."""
+        """How many of the row's choices precede the one after each node, int64 [B, W]."""
         assert self.made is not None
         return self.made[:, None] + self.depths
 
     def accept(self, chosen: torch.Tensor) -> torch.Tensor:
-        """Sets ``path``, by the target's tokens after each node, int64 [B, W]: a node is accepted
-        iff it is the token chosen after its parent, as is every node between it and node 0.
+        """Sets ``path`` to the nodes that were chosen after their parents, from node 0 down.
+
+        Args:
+            chosen: the target's token after each node, int64 [B, W].
 
         Returns:
             The token after each path, int64 [B].
@@ -107,13 +109,13 @@ class Trees:
         return chosen.gather(1, last)[:, 0]
 
     def followed(self, chosen: torch.Tensor) -> Trees:
-        """Without drafts: what follows if each row gets its token of int64 [B, 1]."""
+        """The next round's trees, without drafts: the chosen tokens int64 [B, 1]."""
         assert self.made is not None
         cursors = None if self.cursors is None else self.cursors + 1
         return Trees(chosen, None, cursors, self.made + 1)
 
     def upload(self, device: torch.device) -> None:
-        """Brings what is still on the host to the device, by one copy."""
+        """Moves tensors that are still on the host to the device, in one copy."""
         given = {name: getattr(self, name) for name in ("tokens", "parents", "cursors", "made")}
         on_host = {k: t for k, t in given.items() if t is not None and t.device.type != device.type}
         if on_host:
@@ -121,24 +123,24 @@ class Trees:
 
 
 class Sequences(Protocol):
-    """The states of the rows of a batch."""
+    """The cached states of a batch's rows."""
 
     @property
     def drafts(self) -> Drafts:
-        """Which drafts they can encode; chains are trees without forks."""
+        """Which drafts can be encoded; chains are trees without forks."""
         ...
 
     @property
     def device(self) -> torch.device:
-        """Where logits and tokens are."""
+        """The device of logits and tokens."""
         ...
 
     def admit(self, given: Sequence[list[int]]) -> Passes[torch.Tensor | None]:
-        """Takes rows in, behind those that are there; ``given`` are their tokens.
+        """Appends rows with the tokens ``given``.
 
         Returns:
-            Logits [B, 1, V] of the token after each row, if they are known; else None, and the
-            rows' last tokens are to be fed yet.
+            Logits [B, 1, V] of each row's next token, or None if the rows' last tokens must be fed
+            first.
         """
         ...
 
@@ -147,10 +149,10 @@ class Sequences(Protocol):
         ...
 
     def keep(self, trees: Trees, paths: Sequence[Sequence[int]], steps: Sequence[int]) -> None:
-        """Keeps, of what was encoded last, node 0 and the accepted nodes below it.
+        """Keeps node 0 and the accepted nodes of the trees that were encoded last.
 
         Args:
-            trees: what was encoded; their ``path`` may go on where a row has ended.
+            trees: those trees; ``path`` may be longer than ``paths`` for a row that has ended.
             paths: the accepted nodes of each row, ascending.
             steps: by how many tokens each row has grown; negative if some were taken back.
         """
@@ -162,14 +164,14 @@ class Sequences(Protocol):
 
 
 class CachedRows:
-    """Rows in one cache, each with a cursor: the slot of the token that it feeds next.
+    """Rows in one cache. A row's cursor is the slot of the token that it feeds next.
 
-    Drafts for a model with recurrent layers are chains. Where some of a chain was not accepted, the
-    states go back to before it, and what was accepted is encoded again.
+    Recurrent layers take drafts as chains. If a part of a chain is rejected, the states from before
+    the chain are restored and the accepted part is encoded again.
 
     Args:
         model: loaded with ``sdpa`` or ``eager`` attention.
-        capacity: slots a row.
+        capacity: slots per row.
     """
 
     def __init__(self, model: PreTrainedModel, capacity: int) -> None:
@@ -182,20 +184,20 @@ class CachedRows:
         self._before: list[torch.Tensor] | None = None  # states before what was drafted
         limit: int | None = getattr(config, "max_position_embeddings", None)
         self._last_position = (limit or self.cache.capacity) - 1
-        # A recurrent layer run twice takes its tokens in twice; a graph is of one device.
+        # Running a recurrent layer twice changes its state twice; a graph is bound to one device.
         captured = self.device.type == "cuda" and not self.cache.recurrent
         captured = captured and len(set(getattr(model, "hf_device_map", {}).values())) < 2
         self._replays = Replays(cuda_graphs()) if captured else None
 
     def admit(self, given: Sequence[list[int]]) -> Passes[None]:
-        """See :class:`Sequences`. Encodes all tokens but the last."""
+        """See :class:`Sequences`. Encodes all tokens except the last."""
         cache, cursors = self._encoded(given)
         if self.cursors:
             self.cache.join(cache, len(given))
         else:
             self.cache = cache
         self.cursors += cursors
-        yield from ()  # the prompts' passes are not shared with other work
+        yield from ()  # passes over prompts are not shared with other requests
 
     def encode(self, trees: Trees) -> Passes[torch.Tensor]:
         """See :class:`Sequences`."""
@@ -207,16 +209,18 @@ class CachedRows:
         return (yield self.pass_of(trees.tokens, mask))
 
     def pass_of(self, tokens: torch.Tensor, mask: torch.Tensor) -> ModelPass:
-        """The pass over placed tokens, with logits after each of them."""
+        """The pass over placed tokens, with logits after each."""
         width = tokens.shape[1]
         return ModelPass(self.model, tokens, self.cache, mask, width, self._replays)
 
     def place(self, trees: Trees, first: int = 0) -> torch.Tensor:
-        """Places the nodes from ``first`` on; returns their mask, bool [B, 1, W - first, slots], or
-        where attention reads the cache in place their table, int64 [B, 1, W, 4].
+        """Places the nodes from ``first`` on in the cache.
 
-        The positions of a tree that reaches beyond what the model holds are cut: nodes there are
-        never accepted.
+        Positions beyond the model's last one are clamped; nodes there are never accepted.
+
+        Returns:
+            Their mask, bool [B, 1, W - first, slots]; or their table, int64 [B, 1, W, 4], where
+            attention reads the cache in place.
         """
         width, device = trees.width, self.device
         if trees.cursors is None:
@@ -224,12 +228,12 @@ class CachedRows:
         trees.upload(device)
         cursors = trees.cursors[:, None]  # [B, 1]
         capacity = self.cache.capacity
-        # A row that has finished may wander to the last slot and stay there.
+        # The cursor of a finished row stops at the last slot.
         nodes = (cursors + torch.arange(first, width, device=device)).clamp(0, capacity - 1)
         end = min(padded_slots(max(self.cursors) + width, device), capacity)
         if self.in_place and width <= MOST_NODES:
             positions = (cursors + trees.depths[:, first:]).clamp(max=self._last_position)
-            # All slots: how many are read is in the table, and a graph of the pass holds for any.
+            # All slots: the table says how many are read, so one graph serves every length.
             self.cache.place(nodes, capacity, positions)
             return pack(trees.cursors, trees.ancestors)[:, None]
         if trees.parents is None:
@@ -237,7 +241,7 @@ class CachedRows:
             return self.cache.mask()
         positions = (cursors + trees.depths).clamp(max=self._last_position)
         slot = torch.arange(end, device=device)
-        node = slot - cursors  # the one that lies in a slot, [B, end]
+        node = slot - cursors  # the node in each slot, [B, end]
         inside = (node >= 0) & (node < width)
         index = node.clamp(0, width - 1)
         held = torch.where(inside, positions.gather(1, index), slot)
@@ -265,12 +269,12 @@ class CachedRows:
     def _repeat(
         self, chains: Trees, before: Sequence[torch.Tensor], lengths: Sequence[int]
     ) -> None:
-        """Makes the recurrent states those after the first tokens of each row's chain.
+        """Sets the recurrent states to those after the first tokens of each row's chain.
 
         Args:
             chains: what was encoded last.
             before: the states before it.
-            lengths: how many of its tokens stay; of a row that has finished any number.
+            lengths: how many tokens of each chain stay; any number for finished rows.
         """
         if min(lengths) == chains.width:
             return
@@ -289,12 +293,12 @@ class CachedRows:
             self.cache.put(found[length], rows)
 
     def _encoded(self, given: Sequence[list[int]]) -> tuple[KVCache, list[int]]:
-        """A cache with the rows' tokens but the last, and their cursors."""
+        """A cache of the rows' tokens except the last, and their cursors."""
         cache = self.cache.fresh()
         prefill(self.model, cache, given)
         return cache, [len(tokens) - 1 for tokens in given]
 
 
 def _is_apart(path: Sequence[int]) -> bool:
-    """Whether accepted nodes lie elsewhere than right behind node 0."""
+    """Whether the accepted nodes do not directly follow node 0."""
     return list(path) != list(range(1, len(path) + 1))

@@ -1,7 +1,7 @@
-"""Choosing tokens from logits, with the random numbers given from outside.
+"""Chooses tokens from logits by random numbers that the caller gives.
 
-One uniform number a token and inverse-transform sampling make a sample's randomness independent of
-what else is in the batch: row i uses its own u, drawn from its own seed.
+Each token takes one uniform number, drawn from its row's own seed, by inverse-transform sampling.
+So a row's sample does not depend on the rest of the batch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TOP = 512
 def choose(
     logits: torch.Tensor, uniforms: torch.Tensor, temperature: float, top_p: float
 ) -> torch.Tensor:
-    """One token a row.
+    """One token per row.
 
     Args:
         logits: [B, V], any float dtype; -inf forbids a token.
@@ -40,7 +40,7 @@ def choose(
     if top_p >= 1:
         return inverse_transform(torch.softmax(scaled, -1), uniforms)
     total = torch.logsumexp(scaled, -1, keepdim=True)
-    if scaled.device.type != "cpu":  # to look how large the nuclei are would make the host wait
+    if scaled.device.type != "cpu":  # checking the sizes of the nuclei would make the host wait
         values, ids = scaled.sort(dim=-1, descending=True, stable=True)
         picked = _nucleus((values - total).exp(), uniforms, top_p)
         return ids.gather(-1, picked[:, None])[:, 0]
@@ -59,8 +59,9 @@ def choose(
 
 
 def allow_only(logits: torch.Tensor, tokens_of: Mapping[int, Sequence[int]]) -> None:
-    """Forbids, in place, in some rows of logits [B, V] all tokens but those given by row; of a row
-    with none, nothing. One transfer to the device.
+    """Forbids in place, in some rows of logits [B, V], all tokens but the given ones.
+
+    A row with no tokens is left as it is. Takes one transfer to the device.
     """
     pairs = [(row, token) for row, tokens in tokens_of.items() for token in tokens]
     if not pairs:
@@ -73,7 +74,7 @@ def allow_only(logits: torch.Tensor, tokens_of: Mapping[int, Sequence[int]]) -> 
 
 
 def distribution(logits: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
-    """The probabilities [..., V] by which :func:`choose` takes its tokens."""
+    """The probabilities [..., V] with which :func:`choose` picks tokens."""
     if temperature == 0:
         best = logits.argmax(-1, keepdim=True)
         return torch.zeros_like(logits, dtype=torch.float32).scatter(-1, best, 1.0)

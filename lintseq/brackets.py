@@ -1,13 +1,12 @@
-r"""What the brackets of a statement hold, as far as their elements can be deleted one by one.
+r"""The bracketed lists of a statement whose elements can be deleted one by one.
 
-Tokens: CPython's own ``tokenize`` does the work. Comments and blank lines are left out, and an
-f-string, which Python 3.12 cuts into parts, is one token as before, so that all versions of Python
-give the same. Positions are (line, column), both from 0, columns in characters.
+Tokens come from CPython's ``tokenize``, without comments and blank lines. An f-string, which Python
+3.12 splits, is one token, so that all versions of Python give the same. Positions are (line,
+column), both from 0, columns in characters.
 
-Arguments: pylint compares a call with the signature of what it calls, wherever it can infer that.
-Here the callee is taken by its name: what the program itself defines has its signature there; of
-anything imported, and of methods, all arguments are needed; of other names (a parameter, a builtin)
-none is.
+pylint compares a call with the signature of its callee wherever it can infer that. Here the callee
+is found by its name: a definition of the program has a known signature; calls of imported names and
+of methods need all their arguments; calls of other names (a parameter, a builtin) need none.
 """
 
 from __future__ import annotations
@@ -19,6 +18,8 @@ import tokenize
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from codegen.python_syntax import characters
 
 _LEFT_OUT = frozenset({
     tokenize.COMMENT, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
@@ -50,12 +51,7 @@ class Item(NamedTuple):
 
 @dataclass(slots=True)
 class Group:
-    """What is between two brackets: the tokens ``start`` and ``end`` are the brackets.
-
-    Attributes:
-        start, end: the brackets' tokens.
-        items: the tokens and groups right inside it.
-    """
+    """Two brackets, the tokens ``start`` and ``end``, and the tokens and groups directly inside."""
 
     start: int
     end: int = -1
@@ -141,12 +137,12 @@ _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 _BUILTINS = frozenset(dir(builtins))
 _CHECKED_BUILTINS = frozenset({"isinstance", "issubclass"})
-# What is in the arguments of these says which attributes there are.
+# Their arguments decide which attributes exist.
 _MAKE_CLASSES = frozenset({"namedtuple", "NamedTuple", "TypedDict", "Enum", "IntEnum", "Flag"})
 
 
 class Callees:
-    """The names of a program that say what a call calls."""
+    """The definitions and imports of a program, to find what a call calls."""
 
     def __init__(self, tree: ast.Module) -> None:
         self.definitions: dict[str, list[_Definition]] = {}
@@ -162,7 +158,7 @@ class Callees:
         return len(self.definitions.get(name, ())) == 1
 
     def needed(self, call: ast.Call) -> set[ast.AST]:
-        """The arguments (and keywords) that the call can't stand without."""
+        """The arguments and keywords that a checker would miss in the call."""
         function = call.func
         name = getattr(function, "attr", getattr(function, "id", ""))
         everything: set[ast.AST] = {*call.args, *call.keywords}
@@ -183,7 +179,7 @@ class Callees:
 
 
 def _optional(definition: _Definition, call: ast.Call) -> Iterable[ast.AST]:
-    """The arguments that a function has defaults for, or takes any number of."""
+    """The arguments of a call that a function does not need."""
     if isinstance(definition, ast.ClassDef) or definition.decorator_list:
         return
     arguments = definition.args
@@ -198,7 +194,7 @@ def _optional(definition: _Definition, call: ast.Call) -> Iterable[ast.AST]:
     for keyword in call.keywords:
         if keyword.arg in defaulted or (keyword.arg is not None and keyword.arg not in named):
             yield keyword
-    # With fewer arguments, those that follow move up: only those that all may be missing are free.
+    # Later arguments move up when one is deleted, so only a tail of them is optional.
     if not any(isinstance(argument, ast.Starred) for argument in call.args):
         required = len(positional) - len(arguments.defaults)
         yield from call.args[required:]
@@ -212,12 +208,12 @@ _CONSTRUCTORS = frozenset({"__init__", "__new__", "__call__"})
 
 
 class Elements(NamedTuple):
-    """What a bracketed list holds: how many elements, which of them stay, and the least number."""
+    """A bracketed list: its number of elements, those that must stay, and its kind."""
 
     number: int
     kept: frozenset[int] = frozenset()
     kind: str = ""  # tuple, nonempty, parameters
-    begins: _Position | None = None  # where the opening bracket is, if that is sure
+    begins: _Position | None = None  # of the opening bracket, if it is known
 
 
 class Brackets:
@@ -234,13 +230,13 @@ class Brackets:
         self.stretch = stretch
         self.tokens = stretch.tokens
         self.callees = callees
-        self.exact: set[ast.AST] = set()  # lists whose every element counts
-        self.elements: dict[_Position, Elements] = {}  # by the place of the closing bracket
+        self.exact: set[ast.AST] = set()  # lists whose elements must all stay
+        self.elements: dict[_Position, Elements] = {}  # by the position of the closing bracket
         for owner in owners:
             self._describe(owner)
 
     def of(self, group: Group) -> Elements | None:
-        """The elements of a group, None if it is no list of known elements."""
+        """The elements of a group; None if they are not known."""
         opening, closing = self.tokens[group.start], self.tokens[group.end]
         elements = self.elements.get((closing.line, closing.column))
         if elements and elements.begins not in (None, (opening.line, opening.column)):
@@ -248,7 +244,7 @@ class Brackets:
         return elements
 
     def _describe(self, owner: ast.AST) -> None:
-        """Notes the elements of all bracketed lists of a statement or header."""
+        """Finds the elements of all bracketed lists of a statement or header."""
         if isinstance(owner, ast.ImportFrom):
             self._after("import", Elements(len(owner.names), kind="nonempty"))
         elif isinstance(owner, (ast.With, ast.AsyncWith)):
@@ -312,19 +308,19 @@ class Brackets:
         self._after("def", Elements(len(every), frozenset(kept), "parameters"))
 
     def _at_end(self, node: ast.expr, elements: Elements, begins: bool = False) -> None:
-        """Notes the elements of the bracket that a node ends with (and begins with)."""
+        """Records the elements of the bracket that a node ends with (and begins with)."""
         if node.lineno == node.end_lineno:
             return
         line = (node.end_lineno or node.lineno) - 1
-        column = _characters(self.lines[line], node.end_col_offset or 0) - 1
+        column = characters(self.lines[line], node.end_col_offset or 0) - 1
         if begins:
             start = node.lineno - 1
-            place = start, _characters(self.lines[start], node.col_offset)
+            place = start, characters(self.lines[start], node.col_offset)
             elements = elements._replace(begins=place)
         self.elements[line, column] = elements
 
     def _after(self, word: str, elements: Elements) -> None:
-        """Notes the elements of the first parentheses at the top after a word."""
+        """Records the elements of the first parentheses at the top level after a word."""
         items = iter(self.stretch.top)
         for item in items:
             if item.text == word:
@@ -341,7 +337,7 @@ class Brackets:
 
 
 def parts_of(owner: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a statement or clause without those of its blocks, and each f-string as one."""
+    """The nodes of a statement or clause outside of its blocks; an f-string counts as one node."""
     stack = list(_header(owner))
     while stack:
         node = stack.pop()
@@ -353,8 +349,7 @@ def parts_of(owner: ast.AST) -> Iterator[ast.AST]:
 def placed_parts(owner: ast.AST, by_line: Mapping[int, int]) -> Iterator[tuple[ast.AST, int]]:
     """The nodes of a statement or clause that start on some lines, each with the line's value.
 
-    All of an f-string counts as being where the string begins: before Python 3.12 the positions of
-    its parts are not to be trusted.
+    All parts of an f-string count as where it begins: before Python 3.12 their positions are wrong.
     """
     for part in parts_of(owner):
         line = getattr(part, "lineno", 0) - 1
@@ -373,8 +368,3 @@ def _header(owner: ast.AST) -> Iterator[ast.AST]:
     for child in ast.iter_child_nodes(owner):
         if not isinstance(child, (ast.stmt, ast.ExceptHandler, ast.match_case)):
             yield child
-
-
-def _characters(line: str, column: int) -> int:
-    """A column of the syntax tree, in bytes of UTF-8, in characters."""
-    return column if line.isascii() else len(line.encode()[:column].decode())

@@ -1,39 +1,39 @@
-"""Which pieces of a program can't stand without which others: what keeps states lint-clean.
+"""Dependencies between the pieces of a program: the rules that keep states lint-clean.
 
-The result is a graph over the nodes of :mod:`codegen.lintseq.units`: an edge says "when this node
-is deleted, that one must be too", a group says "when all of these are deleted, that one must be
-too". The rules follow what pylint reports as errors. With "dies" for "is deleted":
+The result is a graph over the nodes of :mod:`codegen.lintseq.units`. An edge says "when this node
+is deleted, that one must be too"; a group says "when all of these are deleted, that one must be
+too". The rules follow pylint's errors. "Dies" is short for "is deleted":
 
 1. A unit that dies takes its clauses along, a clause its units.
 2. The last unit of a clause takes the clause along, a body its statement, the last handler (without
    a ``finally``) its ``try``, the last handler the ``try``'s ``else``, the last case its ``match``.
-3. A use of a name needs one of the bindings that are sure to have run before it (they stand in a
-   block around it); if there are none, all bindings in branches, and the ``return``, ``raise``, ...
-   that end the other branches. In a function, a name of the scopes around needs any binding. What
-   is done with the value (``x.a``, ``x[0]``, ``for _ in x``) needs a binding that is not known to
-   be of a built-in type that lacks it.
-4. A read of an attribute needs, of each class that binds an attribute of this name, a place that
+3. A use of a name needs one of the bindings that are sure to run before it (in a block around it);
+   if there are none, it needs all bindings in branches, and the ``return``, ``raise``, ... that end
+   the other branches. In a function, a name of an outer scope needs any binding. An operation on
+   the value (``x.a``, ``x[0]``, ``for _ in x``) needs a binding that is not known to be of a
+   built-in type without that operation.
+4. A read of an attribute needs, of each class that binds an attribute of this name, one place that
    binds it. ``self.a`` needs one of its own class, if there is any.
 5. A call whose value is assigned, iterated, ... needs one of the callee's ``return`` or ``yield``
    of a value. Special methods need one of their ``return``; ``__init__`` its call of the parent's;
    ``__all__`` every name in it; a name its ``global`` or ``nonlocal`` declaration; an annotation
    that looks ahead, or names what may not be bound (``if TYPE_CHECKING``), ``from __future__``'s.
-   A call of a class with arguments needs its ``__init__`` and the fields of a data class, a use of
-   a class those of its special methods that are needed for what the program does with values; a
-   ``try`` the handlers of errors that checkers then ignore.
-6. What is wrong in the whole program already is *faulty* and dies with the first deletion, as in
-   the paper's code, so no state has it but the last: the use of a name that nothing binds, and an
-   import relative to a package, which a program alone has not.
+   A call of a class with arguments needs its ``__init__`` and the fields of a data class; a use of
+   a class needs its special methods for the operations in the program; a ``try`` needs the handlers
+   of errors that checkers then ignore.
+6. A fault of the whole program is *faulty* and dies with the first deletion, as in the paper's
+   code, so only the last state has it: the use of a name that nothing binds, and an import relative
+   to a package, which a lone program does not have.
 7. ``strict`` only: a use needs every binding that can reach it; a use of a class, or of a bare
    ``self``, all its special methods (all methods, if it has bases); a special method all its
    ``return``.
-8. Granularity ``line`` only: all that uses the name of a definition needs those of its parameters
-   and decorators that stand on lines of their own: a call that fits a signature may not fit it
-   without one of its parameters, and what a decorator makes of a function may be what its users
-   need. Of a function that is wherever its name is read, of a constructor wherever its class is.
+8. Granularity ``line`` only: every use of a definition's name needs the parameters and decorators
+   that are on lines of their own, since a call may not fit the signature without a parameter, and
+   users may need what a decorator adds. The same for reads of a method's name, and for uses of a
+   class and its constructor.
 
-The rules are ours: the paper's code asks pylint at every step instead. Limits: no types are
-inferred, attributes are matched by name. What the rules miss, a check of the states can find
+The rules are ours; the paper's code runs pylint at every step instead. Limits: no types are
+inferred; attributes are matched by name. A check of the states can find what the rules miss
 (:mod:`codegen.lintseq.verify`).
 """
 
@@ -67,7 +67,7 @@ _ENDS = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 _EXITS = frozenset({"exit", "quit", "_exit", "abort", "error", "fail"})
 _PROPERTIES = frozenset({"property", "cached_property"})
 _CONSTRUCTORS = frozenset({"__init__", "__new__"})
-# Special methods that checkers miss where a value is used: always, and by what is done with it.
+# Special methods whose absence checkers report where a value is used: always, and by operation.
 _ALWAYS_MISSED = frozenset({"__getattr__", "__getattribute__", "__hash__", "__index__", "__next__"})
 _MISSED_BY = {
     "__iter__": ("__iter__", "__getitem__"),
@@ -76,26 +76,19 @@ _MISSED_BY = {
     "__aenter__": ("__aenter__", "__aexit__"),
     "__aiter__": ("__aiter__", "__anext__"),
 }
+# Names of exceptions, "" for all, whose handler excuses errors in its ``try``.
 _EXCUSING = frozenset(
     {"", "NameError", "ImportError", "ModuleNotFoundError", "AttributeError", "Exception"}
 )
 _ANY_ATTRIBUTE = frozenset({"__getattr__", "__getattribute__"})
-_TRANSPARENT = (
-    ast.With,
-    ast.AsyncWith,
-    ast.For,
-    ast.AsyncFor,
-    ast.While,
-    ast.Try,
-    ast.TryStar,
-)
-MOST_EARLIER_USES = 6  # that are looked at for each use of a name
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
+_TRANSPARENT = (ast.With, ast.AsyncWith, *_LOOPS, ast.Try, ast.TryStar)
+MOST_EARLIER_USES = 6  # considered for each use of a name
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """When all members have died, the target dies."""
+    """When all members are deleted, the target must be too."""
 
     members: tuple[int, ...]
     target: int
@@ -103,7 +96,7 @@ class Group:
 
 @dataclass(slots=True)
 class Graph:
-    """Edges by the node that dies first, groups, and the nodes that are errors themselves."""
+    """Edges by the node that is deleted first, groups, and the faulty nodes."""
 
     dependents: list[set[int]]
     groups: list[Group] = field(default_factory=list)
@@ -209,7 +202,7 @@ class _Rules:
             self.edges((b.unit for b in bindings) if bindings else self.facts.star_imports, unit)
 
     def _outer(self, use: Use, scope: Scope) -> None:
-        """A name that a class body uses before binding it is that of the scopes around."""
+        """A name that a class body uses before binding it belongs to an outer scope."""
         outer = scope.parent
         found = lookup(outer, use.name) if outer is not None else None
         if outer is not None and found is not None:
@@ -228,7 +221,7 @@ class _Rules:
             self.edge(future, use.unit)
 
     def needs(self, use: Use, scope: Scope, bindings: Sequence[Binding]) -> None:
-        """Draws what a use of a name needs of its bindings."""
+        """Adds the edges of a use of a name to its bindings."""
         deferred = _is_deferred(use.scope, scope)
         if self.strict:
             reaching = bindings if deferred else self._reaching(use, bindings)
@@ -239,7 +232,7 @@ class _Rules:
             self.edges((binding.unit for binding in bindings if "." in binding.imported), use.unit)
             sure = [b for b in before if self._is_sure(b, use)]
             needed = [binding.unit for binding in sure or bindings]
-            # Checkers look at the first use of a name only, unless it is bound nowhere.
+            # Checkers report only the first use of a name, unless it is bound nowhere.
             self.any_of(needed + earlier if len(bindings) > 1 else needed, use.unit)
             if not sure:
                 self._all_branches(use, bindings)
@@ -257,7 +250,7 @@ class _Rules:
             self._jumps(binding.unit, use.unit)
 
     def _jumps(self, unit: int, use: int) -> None:
-        """Of an ``if`` that holds a ``break``, checkers take any branch to bind."""
+        """In an ``if`` that holds a ``break``, checkers let any branch bind."""
         outermost = 0
         while unit > 0 and not self.units.contains(unit, use):
             statements = self.nodes[unit].statements
@@ -271,9 +264,9 @@ class _Rules:
             self.any_of((jump for jump in self.jumps if outermost < jump <= last), use)
 
     def _value(self, bindings: Sequence[Binding], operation: str, use: Use | Load) -> None:
-        """What is done with a value needs a binding that may allow it, if another does not.
+        """An operation needs a binding whose value may allow it, if another's does not.
 
-        A binding that does not, and is sure to have run, hides those before it.
+        A binding that does not allow it, and is sure to run, hides the bindings before it.
         """
         refusing = [b for b in bindings if b.kind is not None and not _allows(b.kind, operation)]
         if not refusing:
@@ -283,11 +276,11 @@ class _Rules:
         self.any_of(allowing, use.unit)
 
     def _is_sure(self, binding: Binding, use: Use | Load) -> bool:
-        """Whether checkers take it that the binding has run before a use that may follow it.
+        """Whether checkers assume that the binding runs before a use that may follow it.
 
-        It does if it stands in a block around the use. Blocks of ``with``, loops and ``try`` count
-        as part of the block around, and a branch of an ``if`` as around its test and all that
-        follows in that ``if``.
+        They do if it is in a block around the use. Blocks of ``with``, loops and ``try`` count as
+        part of the block around them, and a branch of an ``if`` as around its test and the rest of
+        that ``if``.
         """
         unit = self.units.whole(binding.unit)
         statements = self.nodes[unit].statements
@@ -302,7 +295,7 @@ class _Rules:
         return not binding.vague and self._opening(block) <= use.unit <= self._closing(block)
 
     def _opening(self, block: int) -> int:
-        """The first node that checkers take for part of a block; see :meth:`_is_sure`."""
+        """The first node that checkers count to a block; see :meth:`_is_sure`."""
         node = self.nodes[block]
         if not self._is_branch(block) or node.kind == "elif":
             return block
@@ -310,7 +303,7 @@ class _Rules:
         return tests[-1] if tests and node.kind == "else" else node.parent
 
     def _closing(self, block: int) -> int:
-        """The last one."""
+        """The last node that checkers count to a block."""
         return self.nodes[self.nodes[block].parent if self._is_branch(block) else block].last
 
     def _is_branch(self, block: int) -> bool:
@@ -319,7 +312,7 @@ class _Rules:
         return bool(statements) and isinstance(statements[0], ast.If)
 
     def _goes_alone(self, unit: int) -> bool:
-        """Whether a unit is all that its ``elif``, handler or case has, which then goes with it."""
+        """Whether a unit is the only one of its ``elif``, handler or case, which dies with it."""
         clause = self.nodes[self.nodes[self.units.whole(unit)].parent]
         units = [child for child in clause.children if self.nodes[child].kind != "line"]
         return clause.kind in ("elif", "handler", "case") and len(units) == 1
@@ -356,7 +349,7 @@ class _Rules:
         return loop
 
     def _branch_ends(self, unit: int, use: int) -> None:
-        """A use after branches, some of which bind its name, needs what ends the others.
+        """A use after branches that bind its name needs the statements that end the others.
 
         After a loop that binds it, the use needs the loop's ``break`` statements.
         """
@@ -388,7 +381,7 @@ class _Rules:
     def attributes(self) -> None:
         for load in self.facts.loads:
             for bindings in self._binders(load):
-                # One that follows in the same function comes too late.
+                # A later one in the same function comes too late.
                 before = [
                     b for b in bindings if b.scope is not load.scope or b.order < load.order
                 ] or bindings
@@ -446,8 +439,10 @@ class _Rules:
                 own = {b for b in bindings if self.units.contains(scope.unit, b)}
                 for binding in own:
                     self.edge(unit, binding)
-                if kind == "nonlocal":
-                    self.any_of((b for b in bindings if b not in own), unit)
+                if kind == "nonlocal":  # a function that declares the name too binds nothing
+                    declaring = [s.unit for s in scopes if name in s.declared]
+                    inner = {b for s in declaring for b in bindings if self.units.contains(s, b)}
+                    self.any_of((b for b in bindings if b not in inner), unit)
         if scopes:
             for use in self.facts.uses:
                 declared = outside_comprehensions(use.scope).declared
@@ -486,7 +481,7 @@ class _Rules:
                 self.edge(unit, dependent)
 
     def _construction(self, definition: Class, call: Call) -> None:
-        """What a call of a class needs of it."""
+        """Adds the edges of a call of a class."""
         if call.arguments:
             self.edges((u for name, u in definition.methods if name in _CONSTRUCTORS), call.unit)
             if definition.decorated or definition.bases:
@@ -535,7 +530,7 @@ class _Rules:
             self._fault(unit)
 
     def _fault(self, unit: int) -> None:
-        """Marks a node, unless it stands in a ``try`` that excuses errors."""
+        """Marks a node as faulty, unless it is in a ``try`` that excuses errors."""
         at = unit
         while at > 0:
             node = self.nodes[at]
@@ -570,7 +565,7 @@ class _Rules:
                 )
 
     def _definitions(self) -> list[tuple[str, int]]:
-        """Names, each with the definition whose signature their users need."""
+        """(name, node): uses of the name need the signature of the node's definition."""
         found = [(function.name, function.unit) for function in self.facts.functions]
         for owner in self.facts.classes:
             definition = self.nodes[owner.unit].statements[0]
@@ -600,7 +595,7 @@ def _breaks(units: Units) -> dict[int, list[int]]:
 
 
 def _is_deferred(scope: Scope, target: Scope) -> bool:
-    """Whether code of ``scope`` may run long after it was defined in ``target``."""
+    """Whether code of ``scope`` may run later than the code around it in ``target``."""
     at: Scope | None = scope
     while at is not None and at is not target:
         if at.kind == "function":
@@ -621,9 +616,9 @@ def _leaves(statement: ast.stmt) -> bool:
 
 
 def _allows(kind: type, operation: str) -> bool:
-    """Whether a built-in type has what is needed for an operation; see :class:`Use`."""
+    """Whether a built-in type supports an operation; see :class:`Use`."""
     if kind is type(None) and not is_special(operation):
-        return True  # checkers do not ask for attributes of None
+        return True  # checkers do not report attributes of None
     needed = _ITERABLE.get(operation, (operation,))
     # Not hasattr, which finds what the metaclass has too: a class can be called, a list can't.
     return any(name in vars(base) for base in kind.__mro__ for name in needed)

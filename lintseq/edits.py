@@ -1,4 +1,4 @@
-r"""Insert-only edits and sequences of them: the data that all other files of this package pass on.
+r"""Insert-only edits and sequences of them: the data that this package's other files exchange.
 
 A *state* is a list of lines. Its text is each line followed by "\n", so the empty state is "" and
 every other state ends in a newline. The first state is empty; each edit turns a state into the next
@@ -29,7 +29,7 @@ class Hunk:
     """Consecutive lines to insert.
 
     Attributes:
-        start: the number of lines of the state *before the edit* that stand above the new lines.
+        start: the number of lines above the new ones in the state *before the edit*.
         lines: the new lines, without line ends; at least one.
     """
 

@@ -1,15 +1,13 @@
-r"""The training texts of an edit sequence, in four forms.
+r"""The training texts of an edit sequence, in four formats.
 
 - ``diff``: the published form (Piterbarg, Pinto and Fergus, ICLR 2025; see
   :mod:`codegen.lintseq.text_format`): the instruction, then all edits in one text.
-- ``anchored``: the same, with lines in place of line numbers and counts: hunks say by the lines
-  above them where they belong (see :mod:`codegen.lintseq.text_format`).
+- ``anchored``: the same, with the lines above a hunk in place of line numbers and counts.
 - ``chat``: the same segments, and in ``meta["messages"]`` the instruction as the user's turn and
-  the edits as the assistant's, as ``{"role": ..., "content": ...}``: what chat templates and TRL
-  take from a column ``messages``.
-- ``pairs``: one text for each edit, to learn single steps from any state. Three segments: the
-  instruction and "\n"; the state, as plain text, "" at first; trained, ``<|diff|>`` and the next
-  diff. The last text of a sequence trains the end mark, two empty diffs, on the whole program. The
+  the edits as the assistant's, as chat templates and TRL read a column ``messages``.
+- ``pairs``: one text per edit, to learn single steps from any state. Three segments: the
+  instruction and "\n"; the state as plain text, "" at first; and, trained, ``<|diff|>`` and the
+  next diff. The last text trains the end mark, two empty diffs, after the whole program. The
   trained parts, joined by "\n", are the text of ``diff``.
 
 ``meta`` holds the numbers of ``edits``, ``hunks`` and ``lines`` in a text. With ``pairs`` it has
@@ -45,7 +43,7 @@ def training_texts(
         number: of the sequence, from 0.
         sequence: writes the example's program.
         format: see the module's docstring.
-        notes: what else to say of the sequence in ``meta``; of pairs, in the first's.
+        notes: added to ``meta``; with ``pairs`` to the first text's.
 
     Raises:
         UnsupportedProgram: ``contains_marker``, if a line holds the marker.

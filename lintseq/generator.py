@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, get_args
 
-from codegen.errors import CodegenError, ConfigError
+from codegen.errors import CodegenError, ConfigError, require_known
 from codegen.lintseq.edits import EditSequence, UnsupportedProgram
 from codegen.lintseq.formats import FORMATS, Format, training_texts
 from codegen.lintseq.program import GRANULARITIES, Granularity, Prepared, prepare
@@ -36,12 +36,12 @@ ENGINES: tuple[Engine, ...] = get_args(Engine)
 Preset = Literal["paper"]
 PRESETS: Mapping[Preset, Mapping[str, object]] = {"paper": {"engine": "reference", "sequences": 5}}
 
-# Adds some 15 % to the time of ``ruff`` mode; a million sequences still give some 30,000 states.
+# Adds about 15 % to the time of ``ruff``; a million sequences still give about 30,000 states.
 DEFAULT_AUDIT = 0.005
-# Of the audit: a sequence of the published algorithm costs as much as an audit of some 20 states.
+# A share of the audit: a sequence of the published algorithm costs as much as 20 audited states.
 COMPARED_SHARE = 0.2
 
-# What the engines without options of their own do; nothing else can be asked of them.
+# The engines that allow no other settings than these.
 _FIXED: Mapping[str, Mapping[str, object]] = {
     "reference": {"granularity": "line", "verify": "pylint"},
     "random": {"granularity": "line", "verify": "static"},
@@ -72,7 +72,7 @@ def edit_sequence(
 
 
 class _Sequence(NamedTuple):
-    """A sequence, and what ``meta`` says of it besides its size."""
+    """A sequence, and the notes about it in ``meta``."""
 
     edits: EditSequence
     notes: Mapping[str, int]
@@ -82,35 +82,34 @@ class _Sequence(NamedTuple):
 class LintSeq:
     """Programs as sequences of edits that keep them lint-clean.
 
-    Sequence k of an example draws from a generator of its own, derived from the example's: it is
-    the same whatever the number of sequences. A text's ``meta`` holds its numbers of ``edits``,
-    ``hunks`` and ``lines``; besides ``fallbacks`` (1) if the published algorithm drew its sequence
-    after all repairs, and, if states of the sequence were audited, ``audited_states`` and
-    ``dirty_states``, and if its program was given to the published algorithm too,
-    ``compared_sequences`` (1), ``compared_edits`` and ``reference_edits``. An example's first text
-    says how many ``failed_sequences`` found no clean form, if any. Of several texts of one sequence
-    the first has these.
+    Sequence k of an example has its own random generator, derived from the example's, so it is the
+    same whatever the number of sequences. A text's ``meta`` holds its numbers of ``edits``,
+    ``hunks`` and ``lines``. The first text of a sequence also has ``fallbacks`` (1) if the
+    published algorithm drew it after all repairs, ``audited_states`` and ``dirty_states`` if states
+    were audited, and ``compared_sequences`` (1), ``compared_edits`` and ``reference_edits`` if the
+    published algorithm drew a sequence of the program for comparison. An example's first text has
+    ``failed_sequences``, the number without a clean form, if there are any.
 
-    None stands for what goes best with the other options, and is replaced by it.
+    None is replaced by the best value for the other options.
 
     Attributes:
-        preset: ``paper`` is the data of the paper: engine ``reference``, 5 sequences an example.
-        sequences: independent edit sequences for each example (None: 1; the paper has 5).
+        preset: ``paper`` is the data of the paper: engine ``reference``, 5 sequences per example.
+        sequences: independent edit sequences per example (None: 1; the paper has 5).
         granularity: the smallest piece that an edit inserts, ``line`` (None) or ``statement``.
-        verify: how states are checked, ``ruff`` (None) or another of
+        verify: the check of the states, ``ruff`` (None) or another of
             :mod:`codegen.lintseq.verify`.
-        strict: whether to apply the stricter dependency rules: fewer and larger edits.
+        strict: apply the stricter dependency rules: fewer and larger edits.
         engine: ``fast`` (None) samples from dependency rules; ``reference`` is the published
             algorithm, with pylint in its loop; ``random`` is its ablation RandSeq, which checks
             nothing.
         format: the form of the texts; see :mod:`codegen.lintseq.formats`.
-        audit: the share of states that pylint looks at besides, to estimate how many it would
-            object to; it never changes a text. For a fifth of this share of the sequences, the
-            published algorithm draws one of the same program, to compare the numbers of edits. None
-            is 0.005 where a faster check is at work, else 0.
+        audit: the share of states that pylint checks too, to estimate how many it would reject; it
+            never changes a text. For a fifth of this share of the sequences, the published
+            algorithm draws one of the same program, to compare the numbers of edits. None is 0.005
+            with a faster check, else 0.
 
     Raises:
-        ConfigError: for a value that does not exist, or not together with the others.
+        ConfigError: for an unknown value, or one that does not fit the others.
     """
 
     sequences: int | None = None
@@ -125,21 +124,21 @@ class LintSeq:
 
     def __post_init__(self) -> None:
         if self.preset is not None:
-            _check_choice("preset", self.preset, tuple(PRESETS))
+            require_known("preset", self.preset, PRESETS)
             if self.engine not in (None, PRESETS[self.preset]["engine"]):
                 raise ConfigError(
                     f"preset {self.preset!r} has another engine than {self.engine!r}.",
-                    "Leave out one of the two.",
+                    "Give only one of them.",
                 )
         preset = PRESETS[self.preset] if self.preset else {}
         self._set_defaults({"engine": "fast", "sequences": 1, **preset})
         if not isinstance(self.sequences, int) or self.sequences < 1:
             raise ConfigError(f"sequences is {self.sequences}; it must be at least 1.")
-        _check_choice("format", self.format, FORMATS)
+        require_known("format", self.format, FORMATS)
         choices = {"engine": ENGINES, "granularity": GRANULARITIES, "verify": CHECKS}
         for name, known in choices.items():
             if getattr(self, name) is not None:
-                _check_choice(name, getattr(self, name), known)
+                require_known(name, getattr(self, name), known)
         fixed = _FIXED.get(self.engine or "fast", {})
         for name, only in fixed.items():
             if getattr(self, name) not in (None, only):
@@ -234,10 +233,10 @@ class LintSeq:
     def _noted(
         self, results: Sequence[Verified | Failure], seeds: Sequence[int]
     ) -> list[_Sequence | Failure]:
-        """The sequences with their notes, those of the audit among them."""
+        """The sequences with their notes, including the audit's."""
         counts: dict[int, Mapping[str, int]] = {}
         if self.audit:
-            # Generators of their own, so that the audit changes no draw of the texts.
+            # Separate generators, so that the audit changes no draw of the texts.
             drawn = {
                 number: (found.sequence, random.Random(f"audit {seed}"))
                 for number, (found, seed) in enumerate(zip(results, seeds, strict=True))
@@ -261,7 +260,7 @@ class LintSeq:
     def _draw_each(
         self, examples: Sequence[Example], seeds: Sequence[Sequence[int]]
     ) -> list[list[_Sequence | Failure] | UnsupportedProgram]:
-        """Draws one sequence after another, by the published algorithms."""
+        """Draws one sequence after another by a published algorithm."""
         drawn: list[list[_Sequence | Failure] | UnsupportedProgram] = []
         for example, own in zip(examples, seeds, strict=True):
             try:
@@ -284,7 +283,7 @@ class LintSeq:
         failures = [item for item in found if not isinstance(item, _Sequence)]
         if len(failures) == len(found):
             return failures[0]
-        # On one text alone: the numbers of all texts are summed.
+        # In one text only, since the card sums over all texts.
         extra = {"failed_sequences": len(failures)} if failures else {}
         texts: list[TrainingText] = []
         try:
@@ -295,11 +294,6 @@ class LintSeq:
         except UnsupportedProgram as error:
             return error
         return texts
-
-
-def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ConfigError(f"Unknown {name} {value!r}.", f"Choose one of: {', '.join(choices)}.")
 
 
 def _require_python(example: Example) -> None:

@@ -1,17 +1,17 @@
-"""Granularity ``line``: the lines inside a statement that can go alone.
+"""Granularity ``line``: the lines inside a statement that can be deleted alone.
 
-The paper's own pieces are physical lines. A line stays with its statement unless all of this hold,
-for it or for some lines in a row, which then are a *piece*:
+The paper deletes physical lines. Here a line stays with its statement unless all of this holds for
+it, or for some consecutive lines, which then are a *piece*:
 
-- It holds nothing but whole elements of a bracketed list (of a call, a display, parameters,
-  imported names, ``with`` items), each with its comma; or ``and x``, ``or x``, ``x and``, ``x or``
-  of a condition in brackets; or an ``if`` clause of a comprehension; or some of several adjacent
-  string literals; or it is an inner line of a triple-quoted string, or a decorator.
-- What is left is valid Python, whichever other pieces are deleted. Where only some must stay (one
-  imported name, the comma of a tuple), a :class:`Minimum` says what dies with the last.
-- No checker is known to object to what is left: arguments without which the call would not fit a
-  signature, parameters that Python fills (``self``), values of a format string, ``__slots__``, and
-  decorators that give a definition another meaning stay.
+- It holds only whole elements of a bracketed list (of a call, a display, parameters, imported
+  names, ``with`` items), each with its comma; or ``and x``, ``or x``, ``x and``, ``x or`` of a
+  condition in brackets; or an ``if`` clause of a comprehension; or some of several adjacent string
+  literals; or it is an inner line of a triple-quoted string, or a decorator.
+- The rest is valid Python, whichever other pieces are deleted. Where some must stay (one imported
+  name, the comma of a tuple), a :class:`Minimum` says what is deleted with the last of them.
+- No checker is known to object to the rest. Not deleted are arguments without which a call would
+  not fit a signature, parameters that Python fills (``self``), values of a format string,
+  ``__slots__``, and decorators that give a definition another meaning.
 
 Pieces nest: an element that spans several lines is a piece, with pieces inside. Comments and blank
 lines above a piece go with it.
@@ -24,6 +24,7 @@ import re
 import tokenize
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import NamedTuple
 
 from codegen.lintseq.brackets import Brackets, Callees, Elements, Group, Item, Stretch
@@ -33,7 +34,7 @@ Span = tuple[int, int]  # lines, half-open
 _JOINS = frozenset({"and", "or"})
 _AFTER_OPERAND = frozenset({*_JOINS, "if", "else", "for", "async", ",", ":"})
 _NOT_IN_OPERAND = frozenset({"if", "else", "for", "async", ",", ":", "lambda", ":=", "="})
-# Without one of these a definition means something else to its users, or to a checker.
+# Decorators without which a definition means something else to its users, or to a checker.
 _DEFINING = re.compile(
     r"property|staticmethod|classmethod|setter|getter|deleter|overload|dataclass|attrs?|define"
     r"|frozen|mutable|s|contextmanager|asynccontextmanager|total_ordering|singledispatch(method)?"
@@ -47,7 +48,7 @@ _STRING = re.compile(r"([A-Za-z]*)('''|\"\"\"|'|\")")
 
 
 class Minimum(NamedTuple):
-    """When all these pieces have died, the target dies; ``None`` stands for the enclosing node."""
+    """When all these pieces are deleted, the target is too; ``None`` is the enclosing node."""
 
     pieces: tuple[Span, ...]
     target: Span | None
@@ -58,9 +59,9 @@ class Pieces:
     """The pieces of some lines.
 
     Attributes:
-        spans: their lines, parents before children; two either nest or are apart.
-        minimums: what must not be deleted altogether.
-        signature: those that are parameters or decorators of the definition.
+        spans: their lines, parents before children; two either nest or are disjoint.
+        minimums: pieces of which some must stay.
+        signature: the parameters and decorators of the definition among them.
     """
 
     spans: list[Span] = field(default_factory=list)
@@ -74,10 +75,8 @@ def find_pieces(
     """The pieces of a statement, of the header of one, or of a clause's.
 
     Args:
-        lines: of the program.
-        span: the lines to look at.
-        owners: the statements (or the handler, case or ``if`` of the clause) that stand there.
-        callees: what calls in the program call.
+        owners: the statements (or the handler, case or ``if`` of the clause) on these lines.
+        callees: the definitions that the program's calls refer to.
     """
     if span[1] - span[0] < 2:
         return Pieces()
@@ -152,7 +151,7 @@ class _Finder:
     # -- pieces ------------------------------------------------------------------------------------
 
     def add(self, start: int, end: int) -> Span | None:
-        """Makes a piece of the lines of some tokens, if nothing else stands there."""
+        """Makes a piece of the lines of some tokens, if nothing else is on them."""
         if not (self.stretch.begins_line(start) and self.stretch.ends_line(end)):
             return None
         span = self.tokens[start].line, self.tokens[end].end_line + 1
@@ -169,17 +168,10 @@ class _Finder:
         slices = list(_slices(group))
         if len(slices) != elements.number:
             return  # a generator or lambda with commas of its own
-        runs: list[tuple[Span | None, list[int]]] = []
-        number = 0
-        while number < len(slices):
-            run = [number]
-            while not self.stretch.ends_line(slices[run[-1]][1]) and run[-1] + 1 < len(slices):
-                run.append(run[-1] + 1)
-            span = None
-            if not elements.kept.intersection(run):
-                span = self.add(slices[run[0]][0], slices[run[-1]][1])
-            runs.append((span, run))
-            number = run[-1] + 1
+        runs: list[tuple[Span | None, range]] = []
+        for run in self._runs([end for _, end in slices]):
+            kept = elements.kept.intersection(run)
+            runs.append((None if kept else self.add(slices[run[0]][0], slices[run[-1]][1]), run))
         spans = [span for span, _ in runs if span is not None]
         if kind == "parameters":
             self.signature += spans
@@ -192,8 +184,20 @@ class _Finder:
             if commas and len(commas) == len(before) and len(members) == 1:
                 self.minimums.append(Minimum(tuple(commas), last))
 
+    def _runs(self, ends: Sequence[int]) -> Iterator[range]:
+        """Consecutive parts, by number, that together end with a line, or are the last.
+
+        Args:
+            ends: the last token of each part.
+        """
+        start = 0
+        for number, end in enumerate(ends, 1):
+            if self.stretch.ends_line(end) or number == len(ends):
+                yield range(start, number)
+                start = number
+
     def _markers(
-        self, runs: Sequence[tuple[Span | None, list[int]]], slices: Sequence[tuple[int, int]]
+        self, runs: Sequence[tuple[Span | None, range]], slices: Sequence[tuple[int, int]]
     ) -> None:
         """A bare ``*`` needs a parameter below it, a ``/`` one above it."""
         words = [
@@ -217,19 +221,14 @@ class _Finder:
         """``and x``, ``x and`` of a chain in brackets, and ``if x`` of a comprehension."""
         items = group.items
         in_comprehension = False
-        number = 0
-        while number < len(items):
-            item = items[number]
-            in_comprehension = in_comprehension or item.text == "for"
+        for run in self._runs([item.end for item in items]):
+            item, words = items[run.start], [items[number].text for number in run]
             if not self.stretch.begins_line(item.start):
-                number += 1
+                in_comprehension = in_comprehension or "for" in words
                 continue
-            end = number
-            while end + 1 < len(items) and not self.stretch.ends_line(items[end].end):
-                end += 1
-            words = [part.text for part in items[number : end + 1]]
-            following = items[end + 1].text if end + 1 < len(items) else ","
-            before = items[number - 1].text if number else ","
+            in_comprehension = in_comprehension or item.text == "for"
+            following = items[run.stop].text if run.stop < len(items) else ","
+            before = items[run.start - 1].text if run.start else ","
             if item.text == "if" and in_comprehension:
                 whole = not _NOT_IN_OPERAND.intersection(words[1:])
                 whole = whole and following in {"if", "for", "async", ","} and len(words) > 1
@@ -240,36 +239,27 @@ class _Finder:
                 whole = not _NOT_IN_OPERAND.intersection(words) and words[-1] in _JOINS
                 whole = whole and before in {*_JOINS, ","} and len(words) > 1
             if whole:
-                self.add(item.start, items[end].end)
-            number = end + 1
+                self.add(item.start, items[run[-1]].end)
 
     def adjacent_strings(self, group: Group) -> None:
         """Some of several string literals that make up one."""
-        items = group.items
-        number = 0
-        while number < len(items):
-            stop = number
-            while stop < len(items) and self.tokens[items[stop].start].string:
-                stop += 1
-            if stop - number > 1:
-                self._strings(items[number:stop], items[stop].text if stop < len(items) else "")
-            number = stop + 1
+        at = 0
+        for is_string, run in groupby(group.items, lambda item: self.tokens[item.start].string):
+            strings = list(run)
+            at += len(strings)
+            if is_string and len(strings) > 1:
+                following = group.items[at].text if at < len(group.items) else ""
+                self._strings(strings, following)
 
     def _strings(self, strings: Sequence[Item], following: str) -> None:
         if following in {"%", "."} or any(self._is_format(item.start) for item in strings):
             return
-        runs: list[tuple[int, int]] = []
-        start = 0
-        while start < len(strings):
-            end = start
-            while end + 1 < len(strings) and not self.stretch.ends_line(strings[end].end):
-                end += 1
-            runs.append((strings[start].start, strings[end].end))
-            start = end + 1
+        runs = list(self._runs([string.end for string in strings]))
         if len(runs) > 1:
-            spans = [span for run in runs if (span := self.add(*run)) is not None]
+            found = [self.add(strings[run[0]].start, strings[run[-1]].end) for run in runs]
+            spans = tuple(span for span in found if span is not None)
             if len(spans) == len(runs):
-                self.minimums.append(Minimum(tuple(spans), None))
+                self.minimums.append(Minimum(spans, None))
 
     def inner_lines(self, number: int) -> None:
         """The lines of a triple-quoted string without its first and last."""
@@ -309,7 +299,7 @@ class _Finder:
         return "%" in text or (not is_f and "{" in text)
 
     def decorators(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
-        """Decorators that leave a definition what it is."""
+        """Decorators without which a definition keeps its meaning."""
         if not self.callees.is_unique(node.name):
             return
         top = self.stretch.top
@@ -321,17 +311,12 @@ class _Finder:
             name = decorator.func if isinstance(decorator, ast.Call) else decorator
             word = getattr(name, "attr", getattr(name, "id", "property"))
             if top[number].text == "@" and not _DEFINING.fullmatch(word):
-                span = self.add_decorator(top[number].start, top[end].end)
-                if span is not None:
+                first, last = self.tokens[top[number].start], self.tokens[top[end].end]
+                span = first.line, last.end_line + 1
+                if not any(self.lines[line].endswith("\\") for line in range(*span)):
+                    self.found[span] = None
                     self.signature.append(span)
             number = end + 1
-
-    def add_decorator(self, start: int, end: int) -> Span | None:
-        span = self.tokens[start].line, self.tokens[end].end_line + 1
-        if any(self.lines[line].endswith("\\") for line in range(span[0], span[1])):
-            return None
-        self.found[span] = None
-        return span
 
 
 def _slices(group: Group) -> Iterator[tuple[int, int]]:

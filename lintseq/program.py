@@ -1,52 +1,49 @@
-r"""A program made ready for sampling: its normal form, its pieces and what depends on what.
+r"""A program prepared for sampling: its normal form, its pieces and their dependencies.
 
-The *normal form* is what round-trips: a byte order mark is dropped, line ends ("\r\n", "\r") become
-"\n", and a missing newline at the end is added, as Python itself reads source. All else is kept
-byte for byte, blank lines at the end too.
+The *normal form* round-trips: a byte order mark is dropped, line ends ("\r\n", "\r") become "\n",
+and a missing newline at the end is added, as Python itself reads source. Everything else is kept,
+including blank lines at the end.
 
-:func:`line_weights` says how likely each line is drawn as the seed of a deletion, as in the
-reference code of LintSeq: lines deeper in the program weigh more, are deleted earlier and so
-written later. Blank lines, comments and the inside of global definitions (``NAME = [`` up to ``]``)
-are never drawn; they go with the lines around them.
+:func:`line_weights` gives the odds of each line as the seed of a deletion, as in the reference code
+of LintSeq: deeper lines weigh more, so they are deleted earlier and written later. Blank lines,
+comments and the inside of global definitions (``NAME = [`` up to ``]``) are never drawn; they go
+with the lines around them.
 """
 
 from __future__ import annotations
 
 import ast
-import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
-from codegen.errors import ConfigError
+from codegen.errors import require_known
 from codegen.lintseq.dependencies import Graph, dependencies
 from codegen.lintseq.edits import UnsupportedProgram
 from codegen.lintseq.scopes import collect
 from codegen.lintseq.text_format import MARKER
 from codegen.lintseq.units import cut
-from codegen.python_syntax import syntax_fault
+from codegen.python_syntax import TOO_DEEP, parse_example, with_newlines
 
 Granularity = Literal["line", "statement"]
-GRANULARITIES: tuple[Granularity, ...] = ("line", "statement")
+GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A program and the dependency graph that sampling walks. Nodes are numbered from 0, the
-    module.
+    """A program and its dependency graph. Nodes are numbered from 0, the module.
 
     Attributes:
         lines: of the normal form, without line ends.
         owners: the node that each line belongs to.
         weights: of each line to be drawn as the seed of a deletion; 0 for blank lines and comments.
-        dependents: for each node, those that must be deleted with it.
+        dependents: for each node, the nodes that must be deleted with it.
         groups: for each node, the groups it is a member of.
         group_sizes, group_targets: for each group, its number of members and the node that must be
             deleted when all of them are.
         faulty: nodes with errors of the program itself, which go with the first deletion.
-        inert: the lines that no checker's verdict rests on: comments, text of docstrings.
-        idle: docstrings, each with the nodes of which one must be there for it to be inert too.
+        inert: lines that no checker's verdict depends on: comments, text of docstrings.
+        idle: docstrings, each with nodes; it is inert too while one of these is there.
     """
 
     lines: tuple[str, ...]
@@ -75,30 +72,25 @@ class Prepared:
 
 def normalize(program: str) -> str:
     """The normal form of a program; "" stays empty."""
-    text = program.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    text = with_newlines(program.removeprefix("\ufeff"))
     return text if not text or text.endswith("\n") else text + "\n"
 
 
 def prepare(program: str, *, granularity: Granularity = "line", strict: bool = False) -> Prepared:
-    """Parses a program and works out its dependencies, once for any number of sequences.
+    """Parses a program and finds its dependencies, once for any number of sequences.
 
     Args:
         program: Python source.
-        granularity: what one piece is. ``line``, as in the paper: statements and the lines inside
-            them that can go alone; see :mod:`codegen.lintseq.lines`. ``statement`` deletes and
-            inserts whole statements, their comments with them.
-        strict: whether to apply rule 7 of :mod:`codegen.lintseq.dependencies` too: fewer and
-            larger edits.
+        granularity: the pieces. ``line``, as in the paper: statements, and lines inside them that
+            can be deleted alone (:mod:`codegen.lintseq.lines`). ``statement``: whole statements
+            with their comments.
+        strict: also apply rule 7 of :mod:`codegen.lintseq.dependencies`: fewer and larger edits.
 
     Raises:
         UnsupportedProgram: with the reason why it has no edit sequence.
         ConfigError: for an unknown granularity.
     """
-    if granularity not in GRANULARITIES:
-        raise ConfigError(
-            f"Unknown granularity {granularity!r}.",
-            f"Choose one of: {', '.join(GRANULARITIES)}.",
-        )
+    require_known("granularity", granularity, GRANULARITIES)
     text = normalize(program)
     tree = parse(text)
     lines = text.removesuffix("\n").split("\n")
@@ -107,7 +99,7 @@ def prepare(program: str, *, granularity: Granularity = "line", strict: bool = F
         facts = collect(tree, units.node_of)
         graph = dependencies(units, facts, strict=strict)
     except RecursionError:
-        raise _too_deep() from None
+        raise UnsupportedProgram("too_deep", TOO_DEEP) from None
     starts = frozenset(
         node.first for node in units.nodes if node.stop > node.first and node.kind != "line"
     )
@@ -127,32 +119,10 @@ def parse(text: str) -> ast.Module:
         raise UnsupportedProgram(
             "contains_marker", f"it contains {MARKER!r}, which separates edits in the text form."
         )
-    if "\0" in text:
-        raise UnsupportedProgram("null_bytes", "it contains null bytes.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(text)
-            compile(
-                tree, "<program>", "exec", dont_inherit=True
-            )  # "return" outside a function, ...
-    except SyntaxError as error:
-        if re.match("too many (levels|nested|statically nested) ", error.msg):
-            raise _too_deep() from None
-        raise UnsupportedProgram(*syntax_fault(text, error)) from None
-    except UnicodeEncodeError:
-        raise UnsupportedProgram("not_unicode", "it contains lone surrogates.") from None
-    except ValueError as error:
-        raise UnsupportedProgram("syntax_error", f"{error}.") from None
-    except (RecursionError, MemoryError):
-        raise _too_deep() from None
+    tree = parse_example(text, UnsupportedProgram, compiles=True)
     if not tree.body:
         raise UnsupportedProgram("comments_only", "it has no statement.")
     return tree
-
-
-def _too_deep() -> UnsupportedProgram:
-    return UnsupportedProgram("too_deep", "its blocks or expressions nest too deep.")
 
 
 def _prepared(lines: list[str], owners: list[int], weights: list[float], graph: Graph) -> Prepared:
@@ -184,7 +154,7 @@ def line_weights(lines: Sequence[str], starts: Set[int] = frozenset()) -> list[f
     Args:
         lines: of the program.
         starts: numbers of lines that start a piece of the program. A global definition ends before
-            the next at the latest; the reference searches its closing bracket to the program's end.
+            the next one; the reference searches its closing bracket up to the program's end.
     """
     indents = indentations(lines)
     tab = next((indent for indent in indents if indent > 0), 1)
@@ -206,7 +176,7 @@ def line_weights(lines: Sequence[str], starts: Set[int] = frozenset()) -> list[f
 def indentations(lines: Sequence[str]) -> list[int]:
     """The number of characters that indent each line.
 
-    A line with at most one character behind them takes over the indentation of the line before.
+    A line with at most one other character has the indentation of the line before.
     """
     indents: list[int] = []
     for line in lines:

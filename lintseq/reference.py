@@ -9,18 +9,18 @@ below it along, that all lines that the linter reports are deleted at once until
 and that what is left in the end (comments, mostly) is the first edit. Messages about the whole
 program are not excused: the lines that they name go with the first deletion.
 
-Repaired: edits come straight from the deletions, so they only insert and give back the program
-exactly; the random generator is the caller's; a reported line outside of the program counts as its
-last, in place of an exception; nothing is dropped without an error. The linter is the caller's too,
-and should be one that persists: a new one per call takes most of the published code's time.
+Corrected: edits are made from the deletions, so they only insert and reproduce the program exactly;
+the caller gives the random generator; a reported line outside of the program counts as its last
+instead of raising an exception; nothing is dropped without an error. The caller also gives the
+linter, which should persist: starting one per call takes most of the published code's time.
 
-Limits: slow, a call of the linter per deletion and per round of its messages. States may hold half
-a docstring. For data, :mod:`codegen.lintseq.program` with granularity ``line`` comes close to it at
+Limits: slow, one call of the linter per deletion and per round of its messages. States may hold
+half a docstring. For data, :mod:`codegen.lintseq.program` with granularity ``line`` comes close at
 a small part of the cost.
 
-The ablation, RandSeq (:func:`random_sequence`), knows no linter: all lines can be drawn, blank
-lines and comments too, and each deletion takes a number of lines uniform from 1 to all but one of
-those left. Most states are no valid Python: that is the point.
+The ablation, RandSeq (:func:`random_sequence`), uses no linter: all lines can be drawn, blank lines
+and comments too, and the size of each deletion is uniform from 1 to the number of lines left minus
+one. Most states are invalid Python, on purpose.
 """
 
 from __future__ import annotations
@@ -46,9 +46,7 @@ def reference_sequence(
     """One edit sequence of a program; its last state is the program's normal form.
 
     Args:
-        program: Python source.
-        rng: draws the lines.
-        lint: what is wrong with a program text; the line of a finding is the one to delete.
+        lint: gives the findings in a program text; their lines are deleted.
 
     Raises:
         UnsupportedProgram: with the reason why it has no edit sequence.
@@ -116,9 +114,8 @@ def _block(line: int, indents: Sequence[int]) -> range:
 def forward(lines: Sequence[str], deletions: Sequence[Sequence[int]]) -> EditSequence:
     """The forward phase: the edits that undo deletions, which together delete all lines.
 
-    The reference strips each state before it takes the difference, so a blank line shows from the
-    first state on in which there are lines of text above and below it; those at the borders of the
-    program itself come with the last edit.
+    The reference strips each state before it takes the difference, so a blank line is inserted once
+    there are lines of text above and below it, and with the last edit at the program's borders.
     """
     births = _births(len(lines), deletions)
     shown = _shown(lines, births)
@@ -138,7 +135,7 @@ def _births(count: int, deletions: Sequence[Sequence[int]]) -> list[int]:
 
 
 def _shown(lines: Sequence[str], births: Sequence[int]) -> list[int]:
-    """For each line the edit from which on it is between lines of text, or the last."""
+    """For each line the first edit after which it is between lines of text, or the last edit."""
     last = max(births)
     is_text = [bool(line.strip()) for line in lines]
 

@@ -1,15 +1,15 @@
-"""Sampled sequences that passed their check, by sampling again where they did not.
+"""Sampled sequences that passed their check, sampled again where they did not.
 
-All states of all sequences are checked at once, and a sequence with a dirty state is sampled again
-after a repair: the statement that was found wrong from then on needs the nodes whose deletion made
-it so. With ``pylint``, a sequence that stays dirty is at last drawn by the published algorithm,
-which asks the linter after each deletion.
+The states of all sequences are checked together. A sequence with a dirty state is sampled again
+after a repair: the faulty statement then depends on the nodes whose deletion made it faulty. With
+``pylint``, a sequence that stays dirty is drawn by the published algorithm, which runs the linter
+after each deletion.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from codegen.errors import CodegenError
@@ -18,12 +18,13 @@ from codegen.lintseq.program import Prepared
 from codegen.lintseq.reference import reference_sequence
 from codegen.lintseq.sampling import Step, edits_of, sample_steps
 from codegen.lintseq.verify import Check, Finding, Verify, check_for, new_findings
+from codegen.lintseq.verify.checks import batches
 
 MAX_REPAIRS = 8
-# States grow with the square of a program's length: to compile so much takes some five seconds. A
+# The states' size grows with the square of the program's; this much compiles in about 5 seconds. A
 # real module of 4,000 lines has half of it; 20,000 independent lines have a hundred times as much.
 MOST_STATE_CHARACTERS = 32_000_000
-# An audit must not take the time that an example has: some 0.3 seconds a sequence.
+# About 0.3 seconds a sequence, so that an audit does not use up an example's time limit.
 MOST_AUDITED_CHARACTERS = 100_000
 MOST_COMPARED_CHARACTERS = 3_000
 
@@ -50,12 +51,12 @@ class VerificationFailed(CodegenError):
         return type(self), (self.check, self.detail)
 
 
-# What a generator gives for a program in the place of its texts.
+# The result for a program without texts.
 Failure = UnsupportedProgram | VerificationFailed
 
 
 class Verified(NamedTuple):
-    """A sequence that passed; ``fallback`` if the published algorithm drew it."""
+    """A sequence that passed its check; ``fallback`` if the published algorithm drew it."""
 
     sequence: EditSequence
     fallback: bool = False
@@ -65,8 +66,7 @@ def edit_sequences(jobs: Sequence[Job], *, verify: Verify = "ruff") -> list[Edit
     """One verified edit sequence, or why there is none, for each job.
 
     A job's result depends on that job alone. The states of all jobs are checked together, each text
-    once: with ``ruff``, whose process takes longer to start than to lint, many jobs at once cost
-    far less than one by one.
+    once, since ruff's process takes longer to start than to lint.
 
     Raises:
         ConfigError: for an unknown check.
@@ -77,17 +77,19 @@ def edit_sequences(jobs: Sequence[Job], *, verify: Verify = "ruff") -> list[Edit
 
 
 def verified_sequences(jobs: Sequence[Job], verify: Verify) -> list[Verified | Failure]:
-    """See :func:`edit_sequences`; tells the fallbacks apart."""
+    """:func:`edit_sequences`, with a mark on the fallbacks."""
     check = check_for(verify)
     if check is None:
         return [Verified(edits_of(prepared, sample_steps(prepared, rng))) for prepared, rng in jobs]
     results: dict[int, Verified | Failure] = {}
     pending = {number: prepared for number, (prepared, _) in enumerate(jobs)}
     for _ in range(MAX_REPAIRS + 1):
-        for attempts in _batches(pending, jobs):
+        todo = list(pending.items())
+        attempts = ((number, _attempt(item, jobs[number][1])) for number, item in todo)
+        for batch in batches(attempts, lambda item: item[1].characters, MOST_STATE_CHARACTERS):
             known = _Known(check, eager=verify != "pylint")
-            known.look_at(attempt.texts for attempt in attempts.values())
-            for number, attempt in attempts.items():
+            known.look_at(attempt.texts for _, attempt in batch)
+            for number, attempt in batch:
                 dirty = _dirty(attempt, known)
                 if dirty:
                     results[number] = _failure(verify, dirty[0][1])
@@ -103,27 +105,11 @@ def verified_sequences(jobs: Sequence[Job], verify: Verify) -> list[Verified | F
     return [results[number] for number in range(len(jobs))]
 
 
-def _batches(pending: Mapping[int, Prepared], jobs: Sequence[Job]) -> Iterator[dict[int, _Attempt]]:
-    """An attempt at each pending job, as many at once as their states' texts allow."""
-    batch: dict[int, _Attempt] = {}
-    characters = 0
-    for number, prepared in list(pending.items()):
-        attempt = _attempt(prepared, jobs[number][1])
-        size = sum(map(len, attempt.texts))
-        if batch and characters + size > MOST_STATE_CHARACTERS:
-            yield batch
-            batch, characters = {}, 0
-        batch[number] = attempt
-        characters += size
-    yield batch
-
-
 class _Attempt(NamedTuple):
     """A sampled sequence: its deletions, and the texts of its states in the order of writing.
 
-    The texts are without inert lines, on which no verdict rests: states that differ in comments or
-    a docstring's text alone are checked once. ``refused`` says why there are no texts, if they are
-    too many to check.
+    The texts lack inert lines, so that states that differ only in comments or a docstring's text
+    are checked once. ``refused`` is set, and there are no texts, if they are too many to check.
     """
 
     steps: list[Step]
@@ -131,12 +117,16 @@ class _Attempt(NamedTuple):
     texts: Sequence[str]
     refused: UnsupportedProgram | None = None
 
+    @property
+    def characters(self) -> int:
+        return sum(map(len, self.texts))
+
 
 class _Known:
     """The findings in the texts of a batch, each checked once.
 
-    A whole program counts only where a state has findings. ``eager`` checks it all the same, which
-    saves a second call of a check that is quick but slow to start.
+    A whole program matters only if one of its states has findings. ``eager`` checks it with the
+    states, which saves a second call of a check that is slow to start.
     """
 
     def __init__(self, check: Check, *, eager: bool) -> None:
@@ -176,7 +166,7 @@ def _attempt(prepared: Prepared, rng: random.Random) -> _Attempt:
 
 
 class _Shown(NamedTuple):
-    """A line that checkers are shown in the states after deletions ``first`` to ``last - 1``.
+    """A line that is checked in the states after deletions ``first`` to ``last - 1``.
 
     The state before all deletions is -1.
     """
@@ -188,7 +178,7 @@ class _Shown(NamedTuple):
 
 
 def _shown(prepared: Prepared, steps: Sequence[Step]) -> list[_Shown]:
-    """The lines that checkers are shown, from top to bottom: all but what is inert."""
+    """The lines that are checked, from top to bottom: all but the inert ones."""
     deletion = [0] * len(prepared.dependents)
     for number, step in enumerate(steps):
         for node in step:
@@ -205,7 +195,7 @@ def _shown(prepared: Prepared, steps: Sequence[Step]) -> list[_Shown]:
 
 
 def _texts(prepared: Prepared, steps: Sequence[Step]) -> list[str]:
-    """The text of each state as checkers are shown it, in the order of writing."""
+    """The checked text of each state, in the order of writing."""
     lines = _shown(prepared, steps)
     return [
         "".join([text for first, last, _, text in lines if first <= number < last])
@@ -223,7 +213,7 @@ def _state_characters(sequence: EditSequence) -> int:
 
 
 def _dirty(attempt: _Attempt, known: _Known) -> _Dirty:
-    """What is wrong with each state but the last, which is the whole program."""
+    """The new findings in each state but the last, which is the whole program."""
     if attempt.refused:
         return []
     *states, program = attempt.texts
@@ -242,12 +232,12 @@ def _failure(verify: Verify, finding: Finding) -> VerificationFailed:
 
 
 def _repaired(prepared: Prepared, attempt: _Attempt, dirty: _Dirty) -> Prepared:
-    """The program with edges that forbid these states: what is wrong dies with what was deleted."""
+    """The program with edges that forbid these states: the faulty node dies with the deleted."""
     edges: dict[int, set[int]] = {}
     lines = _shown(prepared, attempt.steps)
     for number, finding in dirty:
         left = [line.owner for line in lines if line.first <= number < line.last]
-        # A checker that tells no line, or one past the end, means the end.
+        # No line, or one past the end, means the end.
         wrong = left[finding.line - 1 if 0 < finding.line <= len(left) else -1]
         for node in attempt.steps[number]:
             edges.setdefault(node, set()).add(wrong)
@@ -257,7 +247,7 @@ def _repaired(prepared: Prepared, attempt: _Attempt, dirty: _Dirty) -> Prepared:
 def _fallback(
     prepared: Prepared, rng: random.Random, check: Check
 ) -> Verified | VerificationFailed:
-    """A sequence by the published algorithm, checked like all others."""
+    """A sequence by the published algorithm, checked like the others."""
     program = prepared.program
     excused = check([program])[0]
 
@@ -269,7 +259,7 @@ def _fallback(
     except UnsupportedProgram as error:  # comments and global definitions only
         return VerificationFailed("pylint", error.detail)
     for text in sequence.states[:-1]:
-        # Its first state is what could not be drawn, and blank lines move: look again.
+        # Its first state holds the lines that cannot be drawn, and blank lines move: check again.
         if found := lint(text):
             return _failure("pylint", found[0])
     return Verified(sequence, fallback=True)
@@ -284,7 +274,7 @@ def compared(
 
     Returns:
         For each sequence ``compared_sequences`` (1), ``compared_edits`` (its own) and
-        ``reference_edits``; nothing if it was not drawn, or its program has none.
+        ``reference_edits``; empty if none was drawn.
     """
     counts: list[Mapping[str, int]] = []
     for sequence, rng in sequences:
@@ -309,14 +299,14 @@ def compared(
 def audited(
     sequences: Sequence[tuple[EditSequence, random.Random]], share: float, check: Check
 ) -> list[Mapping[str, int]]:
-    """Looks at a random share of the states between the edits of each sequence.
+    """Checks a random share of the states between the edits of each sequence.
 
-    Of a sequence, states are taken as long as they have :data:`MOST_AUDITED_CHARACTERS` together:
-    those of very long programs are not audited.
+    States are taken until they exceed :data:`MOST_AUDITED_CHARACTERS`, so states of very long
+    programs are not audited.
 
     Returns:
-        For each sequence ``audited_states`` and, of these, ``dirty_states``, which have findings
-        beyond those of the whole program; nothing if no state was drawn.
+        For each sequence ``audited_states`` and ``dirty_states``, the number of them with findings
+        that the whole program does not have; empty if no state was drawn.
     """
     drawn = []
     for sequence, rng in sequences:
@@ -328,7 +318,7 @@ def audited(
 
 
 def _bounded(sequence: EditSequence, numbers: Sequence[int]) -> list[str]:
-    """The states of these numbers as far as their size allows, and the program; [] if none."""
+    """The states of these numbers up to the size limit, and the program; [] if none fits."""
     states = sequence.states
     taken: list[str] = []
     left = MOST_AUDITED_CHARACTERS

@@ -1,10 +1,9 @@
-"""Draws one edit sequence of a prepared program: LintSeq's backward and forward phase, without a
-linter.
+"""Draws an edit sequence: LintSeq's backward and forward phase without a linter.
 
 Source: Piterbarg, Pinto and Fergus, ICLR 2025, section 3, and their reference code. Backward: draw
-a line, delete its node and all that depends on it, until nothing is left. Forward: the deletions in
-reverse order are the edits. Where the reference asks pylint which lines break, the dependency graph
-answers, so a whole sequence costs time linear in the program.
+a line, delete its node and everything that depends on it, until nothing is left. Forward: the
+deletions in reverse order are the edits. Where the reference runs pylint to find broken lines, the
+dependency graph gives them, so a whole sequence takes time linear in the program.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ Step = list[int]
 
 
 def sample_edits(prepared: Prepared, rng: random.Random) -> EditSequence:
-    """One edit sequence of a program. Its states are clean as far as the dependency rules reach."""
+    """One edit sequence of a program, clean by the dependency rules."""
     return edits_of(prepared, sample_steps(prepared, rng))
 
 
@@ -45,9 +44,9 @@ def sample_steps(prepared: Prepared, rng: random.Random) -> list[Step]:
 def _seed_order(weights: Sequence[float], rng: random.Random) -> list[int]:
     """Lines in the order in which they are drawn without replacement, by their weights.
 
-    Each line rings after an exponentially distributed time with its weight as the rate. Whatever
-    lines are deleted meanwhile, the next to ring among the others is line i with probability w_i /
-    sum of their w, so one pass stands for all draws (Efraimidis and Spirakis 2006).
+    Each line gets an exponentially distributed time with its weight as the rate. Whatever lines are
+    deleted in between, the earliest of the others is line i with probability w_i / sum of their w,
+    so sorting once replaces all draws (Efraimidis and Spirakis 2006).
     """
     times = [
         (-math.log(1.0 - rng.random()) / weight, line)
@@ -67,11 +66,11 @@ class _Deletion:
         self.alive_in_group = list(prepared.group_sizes)
 
     def delete(self, seed: int) -> Step:
-        """Deletes a node and all that then can't stay, and returns them, the seed first."""
+        """Deletes a node and everything that must go with it; returns them, the seed first."""
         prepared, dead, alive_in_group = self.prepared, self.dead, self.alive_in_group
         dead[seed] = True
         step = [seed]
-        for node in step:  # grows as it goes
+        for node in step:  # which grows meanwhile
             for dependent in prepared.dependents[node]:
                 if not dead[dependent]:
                     dead[dependent] = True
@@ -99,9 +98,8 @@ def undo(lines: Sequence[str], deletions: Iterable[Collection[int]]) -> EditSequ
     """The edits that undo deletions, last deletion first.
 
     Args:
-        lines: of the program.
-        deletions: the numbers of the lines that each deletes; together all lines, each once. A
-            deletion of nothing has no edit.
+        deletions: the numbers of the lines that each deletes; together all lines, each once. An
+            empty deletion has no edit.
     """
     alive = list(range(len(lines)))
     edits = [_cut_out(alive, sorted(deleted), lines) for deleted in deletions if deleted]
@@ -118,8 +116,7 @@ def _cut_out(alive: list[int], deleted: Sequence[int], lines: Sequence[str]) -> 
         run = 1
         while done + run < len(deleted) and alive[position + run] == deleted[done + run]:
             run += 1
-        # Lines of this edit that stood above have gone from ``alive``: its positions are the old
-        # state's.
+        # The edit's lines above are no longer in ``alive``: positions are in the old state.
         hunks.append(Hunk(position, tuple(lines[line] for line in deleted[done : done + run])))
         del alive[position : position + run]
         done += run

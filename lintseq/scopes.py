@@ -1,8 +1,8 @@
-"""Who binds and who uses which name, attribute and function result in a program.
+"""Where a program binds and uses names, attributes and function results.
 
 One walk over the syntax tree records facts, each with the unit or clause it is in and a number
-that orders it by evaluation within its scope; :mod:`codegen.lintseq.dependencies` draws
-conclusions. Scopes follow the Python reference (4.2, "Naming and binding"): functions, lambdas and
+that orders it by evaluation within its scope; :mod:`codegen.lintseq.dependencies` applies rules to
+them. Scopes follow the Python reference (4.2, "Naming and binding"): functions, lambdas and
 comprehensions see enclosing functions and the module but not enclosing classes; ``global`` and
 ``nonlocal`` move bindings; assignment expressions bind outside of comprehensions.
 
@@ -16,6 +16,8 @@ import ast
 from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
+
+from codegen.python_syntax import parameters_of
 
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 _COMPREHENSION = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -41,10 +43,10 @@ class Function:
     """A function definition.
 
     Attributes:
-        unit, name: where it is, and its name.
+        unit, name: its node and name.
         results: the units that return or yield a value.
         decorators: the last name of each decorator.
-        super_inits: of ``__init__``, the units that call a parent's.
+        super_inits: in ``__init__``, the units that call a parent's.
     """
 
     unit: int
@@ -59,11 +61,11 @@ class Class:
     """A class definition.
 
     Attributes:
-        unit: where it is.
+        unit: its node.
         bases: the last names of its bases and metaclass, without ``object``.
         decorated: whether it has decorators.
-        methods: what binds methods and special names.
-        fields: the units of its annotated names, which make the constructor of a data class.
+        methods: (name, unit) of its methods and special names.
+        fields: the units of its annotated names, the constructor's parameters in a data class.
         abstract: the units of its abstract methods.
     """
 
@@ -79,13 +81,13 @@ class Binding(NamedTuple):
     """A place that binds a name, or with ``owner`` an attribute.
 
     Attributes:
-        unit, order: where it is.
-        vague: whether it gives no value: an annotation alone.
-        kind: the built-in type of the value, if that can be seen.
-        imported: the dotted name of an import, or "" if the binding is none.
+        unit, order: its node, and its place in the order of evaluation.
+        vague: whether it binds no value: an annotation alone.
+        kind: the built-in type of the value, if it is evident.
+        imported: the dotted name of an import, else "".
         definition: the function or class that it defines.
-        owner: of an attribute, the class.
-        scope: of an attribute, the function (or class) that binds it.
+        owner: the class of an attribute.
+        scope: the function or class that binds an attribute.
         inline: whether it is in a block on the line of its header.
     """
 
@@ -122,10 +124,10 @@ class Scope:
 
 
 class Use(NamedTuple):
-    """A place that needs a name. ``bare`` is false for the ``x`` of ``x.a``.
+    """A use of a name; ``bare`` is false for the ``x`` of ``x.a``.
 
-    ``operation`` is the attribute that the value must have for what is done with it, such as
-    ``__getitem__``; "" if that is not known.
+    ``operation`` is the attribute that the value must have, such as ``__getitem__`` for ``x[0]``;
+    "" if it is not known.
     """
 
     name: str
@@ -138,7 +140,7 @@ class Use(NamedTuple):
 
 
 class Load(NamedTuple):
-    """A place that reads an attribute; ``base`` is the name before the dot, "" if it is no name."""
+    """A read of an attribute; ``base`` is the name before the dot, "" if it is no name."""
 
     name: str
     scope: Scope
@@ -149,9 +151,9 @@ class Load(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A call; of an attribute's name if ``method``.
+    """A call by a name, or by an attribute's name if ``method``.
 
-    ``operation`` is what is done with its value, as in :class:`Use`, or :data:`ASSIGNED`.
+    ``operation`` is what its value must have, as in :class:`Use`, or :data:`ASSIGNED`.
     """
 
     name: str
@@ -166,7 +168,7 @@ class Call(NamedTuple):
 
 @dataclass(slots=True)
 class Facts:
-    """What the walk has found."""
+    """The result of the walk."""
 
     module: Scope
     scopes: list[Scope] = field(default_factory=list)
@@ -184,7 +186,7 @@ class Facts:
 
 
 def collect(tree: ast.Module, node_of: dict[ast.AST, int]) -> Facts:
-    """Walks a module. ``node_of`` is that of :class:`codegen.lintseq.units.Units`."""
+    """Walks a module; ``node_of`` as in :class:`codegen.lintseq.units.Units`."""
     module = Scope("module", None, 0)
     walker = _Walker(Facts(module, [module]), node_of)
     walker.block(tree.body, module, 0)
@@ -249,7 +251,7 @@ class _Walker:
         self.node_of = node_of
         self.order = 0
         self.inline = False
-        self.operations: dict[ast.AST, str] = {}  # what is done with the values of expressions
+        self.operations: dict[ast.AST, str] = {}  # expression -> what its value must have
 
     # -- facts -------------------------------------------------------------------------------------
 
@@ -478,7 +480,7 @@ class _Walker:
         self.facts.functions.append(definition)
         inner = self.open("function", scope, unit, definition)
         self.type_parameters(node, inner, unit)
-        for argument in _arguments(node.args):
+        for argument in parameters_of(node.args):
             if argument.annotation is not None:
                 self.annotation(argument.annotation, scope, unit)
         if node.returns is not None:
@@ -486,7 +488,7 @@ class _Walker:
         self.bind(scope, node.name, unit, definition=definition)
         if isinstance(scope.definition, Class) and any("abstract" in name for name in decorators):
             scope.definition.abstract.append(unit)
-        for argument in _arguments(node.args):
+        for argument in parameters_of(node.args):
             self.bind(inner, argument.arg, self.node_of.get(argument, unit))
         positional = node.args.posonlyargs + node.args.args
         if isinstance(scope.definition, Class) and positional and "staticmethod" not in decorators:
@@ -583,7 +585,7 @@ class _Walker:
             if isinstance(node, ast.Lambda):
                 self.defaults(node.args, scope, unit)
                 inner = self.open("function", scope, unit)
-                for argument in _arguments(node.args):
+                for argument in parameters_of(node.args):
                     self.bind(inner, argument.arg, unit)
                 self.expression(node.body, inner, unit)
                 continue
@@ -616,7 +618,7 @@ class _Walker:
             self.use(node.id, scope, unit, note=note, operation=self._operation(node))
 
     def _operation(self, node: ast.AST) -> str:
-        """What the value of a name or attribute must have; assigning it needs nothing."""
+        """The attribute that the value of a name or attribute must have."""
         operation = self.operations.get(node, "")
         return "" if operation == ASSIGNED else operation
 
@@ -702,7 +704,7 @@ class _Walker:
 
 
 def self_class(scope: Scope, name: str) -> Class | None:
-    """The class whose instance (or, in a class method, itself) a name stands for in a method."""
+    """The class that a name such as ``self`` or ``cls`` refers to in a method."""
     at: Scope | None = scope
     while name and at is not None:
         if at.self_name == name:
@@ -734,11 +736,6 @@ def _push_children(stack: list[ast.AST], node: ast.AST) -> None:
             stack.extend(item for item in reversed(child) if isinstance(item, ast.AST))
 
 
-def _arguments(arguments: ast.arguments) -> list[ast.arg]:
-    rest = [argument for argument in (arguments.vararg, arguments.kwarg) if argument is not None]
-    return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *rest]
-
-
 def _is_name(node: ast.AST, name: str) -> bool:
     return isinstance(node, ast.Name) and node.id == name
 
@@ -748,7 +745,7 @@ def _is_none(node: ast.AST) -> bool:
 
 
 def _kind(node: ast.expr) -> type | None:
-    """The built-in type of an expression's value, if its form tells."""
+    """The built-in type of an expression's value, if its form shows it."""
     if isinstance(node, ast.Constant):
         return type(node.value)
     if isinstance(node, ast.Call):
@@ -765,7 +762,7 @@ _UNARY = {ast.USub: "__neg__", ast.UAdd: "__pos__", ast.Invert: "__invert__"}
 
 
 def _operands(node: ast.AST) -> dict[ast.AST, str]:
-    """The parts of an expression whose values need an attribute for what it does with them."""
+    """The parts of an expression whose values need an attribute, with its name."""
     if isinstance(node, ast.Subscript):
         action = {ast.Store: "set", ast.Del: "del"}.get(type(node.ctx), "get")
         return {node.value: f"__{action}item__"}

@@ -14,46 +14,45 @@ line in the new state, D the number of its lines, left out when 1. Lines end in 
 else, so a line may hold form feeds or U+2028.
 
 The reference's resolver drops a hunk whose code contains "@@", strips leading "+" and "-" of code,
-strips the characters (not the string) of the end-of-sequence token, and applies whatever position
-it finds. This one checks every number against the state, says what was wrong with a hunk it skips,
-and corrects what models that have seen other diffs write differently but clearly. Each correction
-is reported by its kind:
+strips the characters (not the string) of the end-of-sequence token, and applies any position. This
+one checks every number against the state, reports why it skips a hunk, and corrects forms that
+other diffs have and whose meaning is clear. Each correction is reported by its kind:
 
 - ``crlf``: lines that end in "\r\n";
 - ``header_text``: text after the second ``@@``, as git writes it;
-- ``header_spacing``: blanks in the header that do not belong there, or are missing;
-- ``context``: lines of the old state around the new ones, which start with a blank. They must be
-  those of the state;
-- ``blank_line``: an empty line without ``+``. It is a new line if the header's count says so, else
-  an empty line of the old state, if there is one, else nothing;
+- ``header_spacing``: superfluous or missing blanks in the header;
+- ``context``: lines of the old state around the new ones, which start with a blank; they must agree
+  with the state;
+- ``blank_line``: an empty line without ``+``: a new line if the header's count says so, else an
+  empty line of the old state, if there is one, else nothing;
 - ``fence``: a line of a Markdown code fence;
 - ``no_newline_note``: git's note that a file has no newline at its end.
 
-The context lines decide the place: the header's old position is taken if the state has these lines
+The context lines decide the place. The header's old position is used if the state has these lines
 there, counted as in a unified diff (``-A,B`` starts at line A) or as in the published form
-(``-A,0`` inserts below line A). If it has not, but exactly one other place has them, the hunk goes
-there if numbers may be repaired (``moved_context``). Several places are ``ambiguous_context``, none
-is ``context_not_found``: such a hunk is skipped, since nothing says where it belongs.
+(``-A,0`` inserts below line A). Otherwise, if exactly one other place has them and numbers may be
+corrected, the hunk goes there (``moved_context``). With several places (``ambiguous_context``) or
+none (``context_not_found``) it is skipped.
 
-The anchored form (:func:`format_anchored`) has no numbers, since small models count badly: half of
-a small model's samples have a wrong count. A hunk says by lines of the state where it belongs::
+The anchored form (:func:`format_edits`) has no numbers: half of a small model's samples have a
+wrong count. Lines of the state give a hunk's place::
 
     hunk = "@@ @@" { "\n " line } { "\n+" line }
 
-The lines with a blank before them are those just above the new ones: as few as are first found
-there, searching down from the last hunk's place. A hunk without them is at the top. Both forms are
-read by the same resolver, with the same repairs. In this form a line that lacks its sign is taken
-for one of the old state (``sign``), and blanks at the beginning of those don't count if only one
-place has them then (``indentation``).
+The lines after a blank are the ones just above the new lines, as few as are first found there when
+searching down from the last hunk. A hunk without them is at the top. One resolver reads both forms,
+with the same corrections. In the anchored form a line without a sign counts as one of the old state
+(``sign``), and leading blanks of such lines are ignored if only one place then fits
+(``indentation``).
 
-Stripping the end-of-sequence token, as a suffix, is the caller's part. Limits: a program that
-contains ``<|diff|>`` can't be written in this form.
+The caller strips the end-of-sequence token, as a suffix. Limits: a program that contains
+``<|diff|>`` cannot be written in these forms.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -81,13 +80,13 @@ _FENCE = re.compile(r"```\w*\s*|~~~\w*\s*")
 
 @dataclass(slots=True)
 class HunkText:
-    """What a hunk's text says.
+    """A hunk's text, parsed.
 
     Attributes:
         start, old_count, new_start, new_count: the numbers of the header.
-        lines: the lines below it, each with ``+`` (new) or a blank (of the old state) before it.
-        mends: the kinds of what was repaired in reading it.
-        is_anchored: whether it has no numbers, and its first lines say where it belongs.
+        lines: the lines below it, each after ``+`` (new) or a blank (old state).
+        mends: the kinds of corrections made.
+        is_anchored: whether it has no numbers, and its first lines give its place.
     """
 
     start: int
@@ -128,43 +127,34 @@ def read_hunk(body: Sequence[str]) -> HunkText | str:
     rows = list(body[1:])
     if match[5].strip():
         mends.append("header_text")
-        if match[5].lstrip().startswith("+") and _plus(rows) == new_count - 1:
+        if (
+            match[5].lstrip().startswith("+")
+            and sum(row[:1] == "+" for row in rows) == new_count - 1
+        ):
             rows.insert(0, match[5].lstrip())  # the first line is beside the header
-    lines = []
-    for row in rows:
-        if _FENCE.fullmatch(row):
-            mends.append("fence")
-        elif row.startswith("\\ No newline"):
-            mends.append("no_newline_note")
-        elif row and row[0] not in "+ ":
-            return "deletes_lines" if row[0] == "-" and old_count else "bad_line"
-        else:
-            lines.append(row)
+    lines = list(_without_notes(rows, mends))
+    if wrong := [row for row in lines if row and row[0] not in "+ "]:
+        return "deletes_lines" if wrong[0][0] == "-" and old_count else "bad_line"
     found = HunkText(start, old_count, new_start, new_count, [], mends)
     _settle_blanks(found, lines)
     return found
 
 
 def _read_anchored(body: Sequence[str], beside: str) -> HunkText | str:
-    """A hunk of the anchored form; an empty line is of the kind above it, at the end nothing.
+    """A hunk of the anchored form. An empty line has the sign of the line above it; empty lines at
+    the end are dropped.
 
     Args:
         body: its header and lines.
-        beside: what is in the header's line.
+        beside: the text after the header on its line.
     """
     mends = ["header_text"] if beside else []
     if not body[0].startswith(ANCHORED):
         mends.append("header_spacing")
     rows = [beside] if beside.startswith("+") else []
-    for row in body[1:]:
-        if _FENCE.fullmatch(row):
-            mends.append("fence")
-        elif row.startswith("\\ No newline"):
-            mends.append("no_newline_note")
-        elif row.startswith("-"):
-            return "bad_line"
-        else:
-            rows.append(row)
+    rows += _without_notes(body[1:], mends)
+    if any(row.startswith("-") for row in rows):
+        return "bad_line"
     if "" in rows:
         mends.append("blank_line")
     while rows and not rows[-1]:
@@ -184,12 +174,19 @@ def _read_anchored(body: Sequence[str], beside: str) -> HunkText | str:
     return HunkText(0, 0, 0, 0, lines, mends, is_anchored=True)
 
 
-def _plus(rows: Sequence[str]) -> int:
-    return sum(1 for row in rows if row.startswith("+"))
+def _without_notes(rows: Sequence[str], mends: list[str]) -> Iterator[str]:
+    """The rows but for code fences and git's note, which are added to what was repaired."""
+    for row in rows:
+        if _FENCE.fullmatch(row):
+            mends.append("fence")
+        elif row.startswith("\\ No newline"):
+            mends.append("no_newline_note")
+        else:
+            yield row
 
 
 def _settle_blanks(hunk: HunkText, lines: Sequence[str]) -> None:
-    """Decides what empty lines without ``+`` stand for, by the header's counts."""
+    """Decides by the header's counts what empty lines without ``+`` are."""
     blanks = lines.count("")
     context = sum(1 for line in lines if line.startswith(" "))
     added = len(lines) - blanks - context
@@ -198,7 +195,7 @@ def _settle_blanks(hunk: HunkText, lines: Sequence[str]) -> None:
         trailing += 1
     inner = blanks - trailing
     sign = " "
-    keep = len(lines) - trailing  # those at the end are a break before the next marker
+    keep = len(lines) - trailing  # empty lines at the end separate the hunk from the next marker
     if blanks and hunk.old_count in (0, context):
         for kept in (inner, blanks):
             if kept and hunk.new_count == added + kept + hunk.old_count:
@@ -212,12 +209,10 @@ def _settle_blanks(hunk: HunkText, lines: Sequence[str]) -> None:
 
 
 def place_hunk(hunk: HunkText, state: Sequence[str]) -> tuple[int, str]:
-    """The line of the state, from 0, at which a hunk's lines begin, and what is wrong or "".
-
-    The place is -1 if it is not known.
+    """The line of the state, from 0, at which a hunk begins (-1 if unknown), and its fault or "".
 
     Args:
-        hunk: what the text says.
+        hunk: the parsed text.
         state: the lines before the edit.
     """
     context = hunk.context
@@ -237,7 +232,7 @@ def place_hunk(hunk: HunkText, state: Sequence[str]) -> tuple[int, str]:
 
 
 def _stands_at(context: Sequence[str], state: Sequence[str], place: int) -> bool:
-    """Whether the state has the lines there; blanks at their ends don't count."""
+    """Whether the state has the lines there, up to trailing blanks."""
     if place < 0 or place + len(context) > len(state):
         return False
     found = state[place : place + len(context)]
@@ -245,7 +240,7 @@ def _stands_at(context: Sequence[str], state: Sequence[str], place: int) -> bool
 
 
 def counts_agree(hunk: HunkText) -> bool:
-    """Whether the header's counts are those of the lines, with or without those of context."""
+    """Whether the header's counts agree with the lines, with or without context."""
     context = len(hunk.context)
     counts = hunk.old_count, hunk.new_count
     return counts in ((context, context + hunk.added), (0, hunk.added))
@@ -273,7 +268,7 @@ def _found(context: Sequence[str], state: Sequence[str], floor: int) -> int:
 
 
 def _found_once(context: Sequence[str], state: Sequence[str], floor: int) -> int:
-    """As :func:`_found`, whatever the indentation; -1 too if several places have the lines."""
+    """As :func:`_found`, ignoring indentation; -1 also if several places have the lines."""
     flat, wanted = [line.strip() for line in state], [line.strip() for line in context]
     places = [n for n in range(floor, len(state)) if flat[n : n + len(wanted)] == wanted]
     return places[0] if len(places) == 1 else -1
@@ -287,13 +282,12 @@ _CRLF_HEADER = re.compile(r"@@ *\r$", re.MULTILINE)
 class Malformed(NamedTuple):
     """A hunk that was skipped, or applied although its numbers are wrong.
 
-    ``edit`` counts the diffs with at least one line that starts with "@@", ``hunk`` those lines
-    within the diff, both from 0. ``reason`` is one of ``bad_header``, ``deletes_lines`` (the header
-    claims to replace old lines), ``bad_count`` (the body has another number of lines than
-    announced), ``bad_line`` (a body line that is neither new nor context), ``no_lines`` (an
-    anchored hunk inserts nothing), ``past_end``,
-    ``out_of_order``, ``bad_new_position`` (the line number in the new state doesn't follow from the
-    old one), ``moved_context``, ``ambiguous_context``, ``context_not_found`` (see
+    ``edit`` counts the diffs that have a line starting with "@@", ``hunk`` these lines within the
+    diff, both from 0. ``reason`` is one of ``bad_header``, ``deletes_lines`` (the header claims to
+    replace old lines), ``bad_count`` (the body has another number of lines), ``bad_line`` (a body
+    line that is neither new nor context), ``no_lines`` (an anchored hunk inserts nothing),
+    ``past_end``, ``out_of_order``, ``bad_new_position`` (the line number in the new state does not
+    follow from the old one), ``moved_context``, ``ambiguous_context``, ``context_not_found`` (see
     the module) and ``truncated`` (the text ends inside the hunk).
     """
 
@@ -303,10 +297,10 @@ class Malformed(NamedTuple):
 
 
 class Mended(NamedTuple):
-    """What was not in the published form but left no doubt, and was repaired.
+    """A correction of text that was not in the published form but clear.
 
-    ``edit`` and ``hunk`` as in :class:`Malformed`, -1 if it concerns the whole text. ``kind`` is
-    one of those in the module's docstring.
+    ``edit`` and ``hunk`` as in :class:`Malformed`, -1 for the whole text; ``kind`` is listed in the
+    module's docstring.
     """
 
     edit: int
@@ -316,16 +310,15 @@ class Mended(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What a text of edits stands for.
+    """The program that a text of edits writes.
 
     Attributes:
-        program: the text after all well-formed hunks.
-        edits: what was applied: the well-formed hunks, without edits that have none.
+        program: the text after all applied hunks.
+        edits: the applied hunks, without edits that have none.
         malformed: the hunks with faults, in the order of the text.
-        complete: whether the text is ended by two empty diffs.
-        stray_lines: non-blank lines that belong to no hunk: prose before a hunk, text after the
-            end.
-        mended: what was read as it was meant, in the order of the text.
+        complete: whether two empty diffs end the text.
+        stray_lines: non-blank lines outside of hunks: prose before a hunk, text after the end.
+        mended: the corrections, in the order of the text.
     """
 
     program: str
@@ -380,12 +373,11 @@ def format_anchored_edit(edit: Edit, state: Sequence[str]) -> str:
 def format_edits(edits: Iterable[Edit], *, anchored: bool = False) -> str:
     r"""The text of a whole sequence, from its first ``<|diff|>`` to its two empty diffs.
 
-    The "\n" that the published form has before the first marker is left to the prompt, which ends
-    with it.
+    The prompt ends with the "\n" that the published form has before the first marker.
 
     Args:
-        edits: those that write a program from the empty state on.
-        anchored: whether to write the form without numbers.
+        edits: they write a program, beginning with the empty state.
+        anchored: write the form without numbers.
 
     Raises:
         UnsupportedProgram: ``contains_marker``, if a line holds the marker.
@@ -411,7 +403,7 @@ def parse_edits(text: str) -> tuple[Edit, ...]:
     """The edits of a whole, well-formed text.
 
     Raises:
-        InputError: naming the first hunk that is malformed, or what else the text has or lacks.
+        InputError: naming the first fault.
     """
     resolution = resolve(text)
     if resolution.malformed:
@@ -445,21 +437,19 @@ def resolve(
     r"""Turns a model's text into a program; never raises, whatever the text.
 
     The text may start with the marker, with "\n" and the marker, or, if the prompt ended with the
-    marker, with the first hunk. What is written otherwise but leaves no doubt is repaired and
-    reported; malformed hunks are skipped. Until a diff's first malformed hunk the line numbers in
-    the new state are checked too; after it they can't be known, and hunks are placed by their old
-    positions.
+    marker, with the first hunk. Clear deviations are corrected and reported; malformed hunks are
+    skipped. Line numbers in the new state are checked up to a diff's first malformed hunk; later
+    hunks are placed by their old positions.
 
     Args:
         text: edits as :func:`format_edits` writes them, without the end-of-sequence token.
         base: the text of the state that the first edit changes.
-        keep_partial: whether to apply the lines that are there of a last hunk that is cut off; it
-            is reported as ``truncated`` all the same.
-        recount: whether to apply a hunk whose lines are sound but whose numbers are not, as
-            ``git apply --recount`` and the published resolver do: small models count badly. Such a
-            hunk goes where its context lines are, if it has any, else to its old position, or to
-            the end if that lies past it. It is reported all the same (as ``bad_count``,
-            ``bad_new_position``, ``moved_context`` or ``past_end``).
+        keep_partial: apply the existing lines of a last hunk that is cut off; it is still reported
+            as ``truncated``.
+        recount: apply a hunk whose lines are sound but whose numbers are wrong, as
+            ``git apply --recount`` and the published resolver do. It goes where its context lines
+            are, if it has any, else to its old position, or to the end if that is past it. It is
+            still reported (``bad_count``, ``bad_new_position``, ``moved_context``, ``past_end``).
     """
     mended: list[Mended] = []
     if _CRLF_HEADER.search(text):  # elsewhere, a carriage return is part of a line
@@ -507,9 +497,8 @@ def resolve(
 
 
 def _split(text: str) -> tuple[list[str], int, bool]:
-    """The diffs up to the end mark, the number of stray lines after it, and if it is there."""
-    # The marker can't occur in a program, so it separates even where the newline before it is
-    # missing.
+    """The diffs up to the end mark, the number of stray lines after it, and whether it exists."""
+    # No program contains the marker, so it separates even without a newline before it.
     first, *diffs = re.split(r"\n?" + re.escape(MARKER), text)
     for end in range(1, len(diffs)):
         if not diffs[end - 1].strip() and all(map(_is_blank, diffs[end].split("\n"))):
@@ -525,7 +514,7 @@ def _is_blank(line: str) -> bool:
 
 
 def _without_cut_line(diff: str) -> str:
-    """A last diff without the piece of a separator or header that it may end with."""
+    """A last diff without the part of a separator or header at its end."""
     above, newline, last = diff.rpartition("\n")
     if last == "@" or (newline and SEPARATOR.startswith(newline + last)):
         return above
@@ -533,7 +522,7 @@ def _without_cut_line(diff: str) -> str:
 
 
 def _blocks(diff: str) -> list[list[str]]:
-    """The lines of a diff, cut before each header: first those before any header, then hunks."""
+    """The lines of a diff, cut before each header: lines before any header, then each hunk."""
     blocks: list[list[str]] = [[]]
     for line in diff.split("\n"):
         # A line of code starts with "+", so "@@" at the start of a line is a header.
@@ -552,14 +541,14 @@ def _hunks(
 ) -> tuple[list[Hunk], str]:
     """The insertions of a hunk, and why it is malformed or "".
 
-    A hunk that is cut off comes with the lines it has, one whose numbers are wrong with its lines
-    at the place that is most likely meant.
+    A hunk that is cut off has the lines it contains; one whose numbers are wrong has its lines at
+    the likeliest place.
 
     Args:
-        read: what the hunk's text says, or why it can't be read.
+        read: the parsed hunk, or why it cannot be parsed.
         state: the lines before the edit.
         above: the edit's insertions so far.
-        added: the lines of the hunks above it, or None if not known.
+        added: the number of lines in the hunks above, or None if unknown.
         at_cut: whether a cut-off text ends with this hunk.
     """
     if isinstance(read, str):
@@ -585,7 +574,7 @@ def _hunks(
     if above and first <= above[-1].start:
         return [], "out_of_order"
     if not reason and added is not None:
-        # Of the first line that the header speaks of: of context, or new.
+        # Of the hunk's first line of context, or its first new line.
         starts = {first + added + 1, place + added + 1}
         if read.new_start not in starts:
             reason = "bad_new_position"

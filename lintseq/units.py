@@ -1,19 +1,19 @@
-"""Cuts a program into the smallest pieces that an edit inserts or deletes whole.
+"""Cuts a program into the smallest pieces that an edit inserts or deletes as a whole.
 
-A *unit* is a statement with its decorators and all its physical lines. Statements that share a line
+A *unit* is a statement with its decorators and all its physical lines; statements that share a line
 are one unit. A compound statement also owns *clauses*: its body, each handler, ``elif``, ``else``,
-``finally``, each ``case``; a clause owns its header lines and the units of its block. A clause
+``finally``, each ``case``; a clause owns its header's lines and the units of its block. A clause
 written on its header's line is atomic. Every physical line belongs to exactly one node: a blank or
-comment line to the next line of code, but to the one before it if it is indented deeper than the
+comment line to the next line of code, or to the one before it if it is indented deeper than the
 next, or if there is no next.
 
 With granularity ``line``, the pieces of :mod:`codegen.lintseq.lines` are nodes too, below the unit
-or clause that they are part of, and own their lines in its place. And a comment is deleted as in
-the paper's code: with the line above it that is indented less, a header; without one it belongs to
-the module and is the last to go.
+or clause that they are part of, and own their lines. A comment is then deleted as in the paper's
+code: with the nearest line above that is indented less, a header; without one it belongs to the
+module and is deleted last.
 
-Nodes are numbered in the order of the text, parents before children, so that a node's descendants
-are the numbers up to its ``last``. Node 0 is the module.
+Nodes are numbered in the order of the text, parents before children, so a node's descendants are
+the numbers up to its ``last``. Node 0 is the module.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Node:
         parent: the number of the clause that holds a unit, of the unit that owns a clause, or of
             the node that a piece is part of.
         first, stop: its own lines of code, 0-based and half-open; none for a body.
-        statements: those of a unit, and of an atomic clause.
-        children: numbers of a clause's units, or of a unit's clauses; of its pieces, before these.
+        statements: of a unit or an atomic clause.
+        children: numbers of its pieces, then of a clause's units or a unit's clauses.
         last: the number of its last descendant, or its own.
     """
 
@@ -77,15 +77,15 @@ class Units:
     Attributes:
         nodes: all nodes, the module first.
         owners: the node of each line.
-        node_of: the node of each statement, handler, ``elif`` and ``case``. One that is missing
-            stands on the header's line of what holds it, and belongs to that node. Besides, the
-            piece of each part of an expression that is in one.
-        minimums: pieces that must not all be deleted, with what is deleted if they are.
-        signatures: the pieces of a definition's node that are its parameters and decorators.
-        inert: the lines that no checker's verdict rests on: blank lines and comments outside of
+        node_of: the node of each statement, handler, ``elif`` and ``case``, and the piece of each
+            part of an expression that is in one. A statement that is missing is on the header's
+            line of the node around it, and belongs to that node.
+        minimums: pieces that must not all be deleted, with the node that is deleted if they are.
+        signatures: definition -> its pieces that are parameters and decorators.
+        inert: lines that no checker's verdict depends on: blank lines and comments outside of
             statements, and the inner lines of docstrings.
-        idle: units that are nothing but text, each with the other units of its block. No verdict
-            rests on one as long as one of these is there.
+        idle: units that are only text, each with the other units of its block. No verdict depends
+            on one as long as one of the others is there.
     """
 
     nodes: list[Node]
@@ -169,7 +169,7 @@ class _Cutter:
             self.nodes[unit].last = len(self.nodes) - 1
 
     def continues(self, statement: ast.stmt, stop: int) -> bool:
-        """Whether a statement stands on the last line of those before it, or one joined to it."""
+        """Whether a statement begins on the last line of the unit, or on one joined to it."""
         if isinstance(statement, _COMPOUND):
             return False
         first = statement.lineno - 1
@@ -185,8 +185,7 @@ class _Cutter:
             if kind == "body":
                 header = unit
             else:
-                # Only comments and blank lines can stand between the clause before and this one's
-                # header.
+                # Only comments and blank lines can be between two clauses.
                 head = next(line for line in range(end, len(self.lines)) if self.is_code(line))
                 header = self.add(kind, unit, head, head)
             if owner is not None:
@@ -240,15 +239,14 @@ class _Cutter:
             return statement.lineno - 1
         line: int = decorators[0].lineno - 1
         while line > 0 and not self.lines[line].lstrip(_BLANKS).startswith("@"):
-            line -= 1  # "@(" may stand on a line of its own
+            line -= 1  # "@(" may be on a line of its own
         return line
 
     def stop_line(self, statement: ast.stmt) -> int:
         stop = statement.end_lineno or statement.lineno
         # A backslash may join the last line with blank ones.
-        while (
-            stop < len(self.lines) and self.lines[stop - 1].endswith("\\") and self.is_blank(stop)
-        ):
+        lines = self.lines
+        while stop < len(lines) and lines[stop - 1].endswith("\\") and not lines[stop].strip():
             stop += 1
         return stop
 
@@ -274,9 +272,6 @@ class _Cutter:
             return False
         line = self.lines[statement.lineno - 1]
         return statement.col_offset > len(line) - len(line.lstrip(_BLANKS))
-
-    def is_blank(self, line: int) -> bool:
-        return not self.lines[line].strip()
 
     def is_code(self, line: int) -> bool:
         text = self.lines[line].lstrip()
@@ -324,9 +319,8 @@ def _owners(nodes: Sequence[Node], lines: Sequence[str], *, by_line: bool) -> li
         stop = line
         while stop < len(lines) and owners[stop] < 0:
             stop += 1
-        split = (
-            line if stop < len(lines) else stop
-        )  # where the lines that belong to the code above end
+        # Where the lines that belong to the code above end.
+        split = line if stop < len(lines) else stop
         if above >= 0 and stop < len(lines):
             indent = _indent(lines[stop])
             for comment in range(line, stop):
@@ -341,14 +335,12 @@ def _owners(nodes: Sequence[Node], lines: Sequence[str], *, by_line: bool) -> li
 
 
 def _inert(nodes: Sequence[Node], lines: Sequence[str]) -> frozenset[int]:
-    """See :class:`Units`. Comments that give orders to a checker or to Python are none of them."""
+    """See :class:`Units`; not comments that a checker or Python obeys."""
     inert = set(range(len(lines)))
     for node in nodes:
         above = nodes[node.parent].statements if node.kind == "line" else []
-        if not (above and all(map(_is_text, above))):
-            inert.difference_update(range(node.first, node.stop))
-        else:
-            inert.update(range(node.first, node.stop))
+        is_text = above and all(map(_is_text, above))
+        (inert.update if is_text else inert.difference_update)(range(node.first, node.stop))
     return frozenset(n for n in inert if not _ORDER.search(lines[n]))
 
 

@@ -1,14 +1,19 @@
 """SQLNet: questions to safe SQL by a sketch, on any database, offline.
 
 Source: Xu, Liu and Song, "SQLNet: Generating Structured Queries From Natural Language Without
-Reinforcement Learning" (arXiv 1711.04436). The modules, from the bottom: ``words``, ``query``
-(tables and the sketch), ``sql`` (statements and the gate that all of them pass), ``databases``
-(read-only), ``schema``; ``features``, ``vectors`` (of words), ``layout`` with ``shared`` and
-``paper`` (the networks), ``calibration``, ``network``; ``linking`` (what of a database a question
-speaks of), ``decode`` (from logits to queries), ``parser`` (all of it together), ``fallback`` (a
-language model where one sketch is not enough); ``examples``, ``metrics``, ``training``.
+Reinforcement Learning" (arXiv 1711.04436). The modules, from the bottom:
 
-The names below are imported when they are first used: some need torch, others sqlglot.
+- ``words``, ``query`` (tables and the sketch), ``sql`` (statements, and the gate that every one
+  passes), ``databases`` (read-only), ``schema``, ``layer`` (what people call things);
+- one table: ``features``, ``vectors`` (of words), ``layout`` with ``shared`` and ``paper`` (the
+  networks), ``network``, ``linking`` (tables and values in the question), ``decode``;
+- several tables: ``joins``, ``plan``, ``plan_features``, ``plan_network``, ``plan_decode``;
+- both: ``cues`` and ``trust`` (may the answer be given?), ``explain``, ``parser``, ``chat``,
+  ``fallback`` (a language model);
+- training: ``examples``, ``metrics``, ``training``; ``plan_data``, ``plan_generate``,
+  ``plan_training``; ``trials`` (whole databases, asked as a user asks).
+
+Names are imported on first use: some need torch, others sqlglot.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Whether rows are a right answer: in any order unless it was asked for, columns in any order,
-numbers to four places, texts without regard to case.
+"""Whether rows are a right answer: rows in any order unless one was requested, columns in any
+order, numbers to four places, texts without regard to case.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ class Expected:
     """Rows that are a right answer.
 
     Attributes:
-        rows: the rows.
-        ordered: whether their order counts.
+        ordered: whether the order of rows counts.
         exact: whether further columns make an answer wrong.
     """
 
@@ -34,9 +33,7 @@ class Expected:
 
 
 def ran(database: Database, query: str, limits: StatementLimits) -> Expected | None:
-    """What a gold query gives, behind the engine's guards but not the gate's list; None if it
-    can't be run.
-    """
+    """The rows of a gold query, which need not pass the gate; None if it can't be run."""
     try:
         rows = database.engine.query(Statement(query, (), database.dialect), limits)
     except (DatabaseError, UnsafeSQLError):
@@ -68,10 +65,9 @@ def equal_rows(
     """Whether two results are equal: rows in any order unless ``ordered``, columns in any order.
 
     Args:
-        found: what may have further columns, unless ``exact``.
-        wanted: what it is compared with.
-        plain: what of a cell is compared; by default the cell, numbers to four places, as Spider's
-            execution accuracy nearly does.
+        found: may have further columns, unless ``exact``.
+        plain: maps a cell to what is compared; by default numbers are rounded to four places,
+            nearly as in Spider's execution accuracy.
     """
     if len(found) != len(wanted):
         return False

@@ -1,12 +1,10 @@
-"""Confidence that means what it says: probabilities of slots turned into shares of right answers.
+"""Calibrated probabilities of slots: a probability becomes the share of right answers.
 
-A network's own probabilities are too high or too low; on questions with known answers, which it was
-not trained on, a logistic curve is fitted to each kind of slot, and to the whole query (Platt 1999;
-with a shift of 0 it is temperature scaling, Guo et al. 2017, arXiv 1706.04599, the scale being one
-over the temperature). Curves rise, so calibration never changes which query is the most probable.
-
-How well it works is measured by the expected calibration error (:func:`calibration_error`) on
-questions that were used neither in training nor for the fit.
+On questions that the network was not trained on, a logistic curve is fitted to each kind of slot
+and to the whole query (Platt 1999; with a shift of 0 it is temperature scaling, Guo et al. 2017,
+arXiv 1706.04599, and the scale is one over the temperature). Curves rise, so calibration never
+changes which query is the most probable. :func:`calibration_error` on further questions measures
+the result.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A curve for each kind of slot, the identity where there is none."""
+    """A curve for each kind of slot; without one, the identity."""
 
     curves: Mapping[str, Curve] = field(default_factory=dict)
 
@@ -55,8 +53,8 @@ def calibration_from_row(row: Mapping[str, Sequence[float]]) -> Calibration:
 def fit_curve(outcomes: Sequence[tuple[float, bool]]) -> Curve:
     """The likeliest curve for (log-probability, right) pairs, by Newton's method.
 
-    A weak pull towards the identity keeps it finite where all are right; with fewer than 10 pairs,
-    or a curve that would fall, it is the identity.
+    A weak prior around the identity keeps it finite if all are right. With fewer than 10 pairs, or
+    if the curve would fall, it is the identity.
     """
     if len(outcomes) < 10:
         return Curve()
@@ -93,7 +91,7 @@ def fit(outcomes: Iterable[Mapping[str, Sequence[tuple[float, bool]]]]) -> Calib
 def join(
     outcomes: Iterable[Mapping[str, Sequence[tuple[float, bool]]]],
 ) -> dict[str, list[tuple[float, bool]]]:
-    """The outcomes of all questions, by slot."""
+    """Joins the outcomes of questions by slot."""
     joined: dict[str, list[tuple[float, bool]]] = {slot: [] for slot in SLOTS}
     for question in outcomes:
         for slot, pairs in question.items():

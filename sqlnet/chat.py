@@ -4,14 +4,14 @@
     chat.ask("how many customers are there?").rows
     chat.ask("only those from Berlin")  # .kept, .changed and .asked say what was carried over
 
-A follow-up changes the plan of the last answer (:mod:`codegen.sqlnet.plan`) by one of a few rules,
-each with a pattern of words, values, columns and tables. No language model guesses: every word must
-have its place in a pattern, every value must be a cell of one column that the thread can mean, and
-every result that can be checked against the last one is. Whatever is not a follow-up is asked as a
-new question, by the usual contract (:mod:`codegen.sqlnet.parser`), and must name what it is about,
-since "what is the average age?" may mean all rows or those of the thread.
+A follow-up changes the plan of the last answer (:mod:`codegen.sqlnet.plan`) by a rule of
+:mod:`codegen.sqlnet.followups`. No language model guesses: every word must fit the rule's pattern,
+every value must be a cell of one column that the thread can mean, and results are checked against
+the last ones where possible. Anything else is a new question for the parser
+(:mod:`codegen.sqlnet.parser`), which must name what it is about: "what is the average age?" may
+mean all rows or those of the thread.
 
-Limit: English; one change a turn; groups of months and arithmetic are not expressed by plans.
+Limits: English; one change per turn; plans have no groups by month and no arithmetic.
 """
 
 from __future__ import annotations
@@ -28,15 +28,7 @@ from codegen.sqlnet.databases import DEFAULT_LIMITS, Rows, StatementLimits
 from codegen.sqlnet.explain import clauses_of, sentence
 from codegen.sqlnet.followups import Change, NotUnderstood, Reading, is_list, readings
 from codegen.sqlnet.parser import SQLNet
-from codegen.sqlnet.plan import (
-    COUNT,
-    ROWS,
-    Item,
-    QueryPlan,
-    Selected,
-    Test,
-    to_statement,
-)
+from codegen.sqlnet.plan import COUNT, ROWS, Item, QueryPlan, Selected, Test, to_statement
 from codegen.sqlnet.plan_features import Mention
 from codegen.sqlnet.query import OPERATORS, Query, Statement
 from codegen.sqlnet.schema import Schema
@@ -58,18 +50,18 @@ _COMMON = frozenset({"only", "just", "except", "sorted", "sort", "order"})
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What came of one line.
+    """The result of one line.
 
     Attributes:
         text: the line.
-        plan: what is asked; None if nothing was understood.
+        plan: None if nothing was understood.
         asked: the plan in plain words.
-        is_new: whether it is a question of its own, nothing carried over.
-        kept: what is carried over from before, in plain words; "" if nothing.
+        is_new: whether it is a new question, with nothing carried over.
+        kept: what is carried over, in plain words; "" if nothing.
         changed: what this line changed.
-        statement, rows: the SQL, and what it gave.
-        doubt: why there is no answer; "" if there is one. The thread is then as it was.
-        note: what to know beside the answer.
+        statement, rows: the SQL and its result.
+        doubt: why there is no answer; "" if there is one. The thread is then unchanged.
+        note: a remark on the answer.
     """
 
     text: str
@@ -89,11 +81,11 @@ class Chat:
     """One thread.
 
     Attributes:
-        parser: reads new questions; with its network for several tables.
+        parser: with a plan network.
         schema: of an open database.
         limits: of each statement.
-        today: what "last month" counts from; the clock's day if None.
-        turns: the answers that the thread may go back to, the latest last.
+        today: the day that "last month" refers to; by default the clock's.
+        turns: the answers that "undo" may return to, latest last.
     """
 
     parser: SQLNet
@@ -137,10 +129,10 @@ class Chat:
         return turn
 
     def _check_thread(self, text: str) -> None:
-        """Checks that a follow-up has something to refer to: what was not understood is not lost.
+        """Checks that a follow-up has an answer to refer to.
 
-        After such a line only another wording of it, which has a word in common, continues with the
-        answer before it.
+        After a line without an answer, only a rewording of it, which shares a word with it, may
+        refer to the answer before.
         """
         if not self.turns:
             raise NotUnderstood("There is no answer before it that it could refer to.")
@@ -266,7 +258,7 @@ def _is_narrowed(plan: QueryPlan) -> bool:
 
 
 def _checked(last: Turn, plan: QueryPlan, rows: Rows) -> str:
-    """A note where the last answer and this one differ in their number of rows.
+    """A note if this answer has fewer rows than the last.
 
     Raises:
         NotUnderstood: if one counts what the other lists, and the numbers differ.

@@ -1,14 +1,13 @@
-"""The cue contract: what a question's words demand of its query, and what the query may claim.
+"""Checks a query against the words of its question.
 
-A query that leaves a part of its question out looks as right as one that does not. So each cue of
-the question (never, each, highest, at least, or, 2015, "Moka Pot") must have its counterpart among
-the query's clauses, and each aggregate, comparison and order of the query a cue in the question
-(:func:`unmet`). What is left of the content words is counted (:func:`words_left`): it lowers the
-confidence (:mod:`codegen.sqlnet.trust`), and is what the answer says it did not understand.
+A query that ignores a part of its question looks as right as one that does not. So each cue in the
+question (never, each, highest, at least, or, 2015, "Moka Pot") must have its counterpart among the
+query's clauses, and each aggregate, comparison and order of the query a cue in the question
+(:func:`unmet`). Content words that nothing explains (:func:`words_left`) lower the confidence
+(:mod:`codegen.sqlnet.trust`) and are named in the answer.
 
-The checks read :class:`codegen.sqlnet.query.Clause`, which any form of query can fill. Limit:
-English, by words alone; a demand that no listed word carries ("overdue") is only seen as a word
-that nothing explains.
+The checks read :class:`codegen.sqlnet.query.Clause`, so they hold for sketches and plans. Limit:
+English words only; a demand without a listed word ("overdue") is just an unexplained word.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 
-from codegen.sqlnet.query import DATES, Clause, Table
+from codegen.sqlnet.query import DATES, Clause, Column, Table
 from codegen.sqlnet.words import Token, number_in_words, number_of, stem, tokenize, words_of
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Why a query should not be trusted: a code for programs, a sentence for people."""
+    """A reason not to trust a query: a code for programs, a sentence for people."""
 
     code: str
     text: str
@@ -36,15 +35,14 @@ class Asked:
     """A question beside the clauses of a query made for it.
 
     Attributes:
-        question: as it was asked.
         clauses: of the query.
-        tables: those that take part in it.
+        tables: in the query.
         others: the further tables of the database.
-        is_read: whether values were looked up in the database; a value that was not may be any
-            stretch of the question, so that cues within it count.
+        is_read: whether values were looked up in the database. A value that was not may be any span
+            of the question, so cues within it count.
         alike: the likeness of two words in [-1, 1]; without it, only stems are compared.
-        nearest: a word of the question -> the words of the one name of the database that is most
-            like it ("borrowed": loans); it is explained if the query uses that name.
+        nearest: a word of the question -> the words of the most similar name in the database
+            ("borrowed": loans); using that name explains the word.
     """
 
     question: str
@@ -66,7 +64,7 @@ class Asked:
 
     @cached_property
     def value_spans(self) -> list[tuple[int, int]]:
-        """Where the question says the values that the query uses: first and last characters."""
+        """The spans of the question, in characters, that are values of the query."""
         spans = []
         for clause in self.clauses:
             held = {value.lower().strip() for value in clause.values}
@@ -88,10 +86,9 @@ class Asked:
 
     @cached_property
     def rest(self) -> str:
-        """The question without the values in use, and without names that hold a cue.
+        """The question with values and names that contain a cue blanked out (numbers become 0).
 
-        Both are blanked out (numbers made 0), so that places stay what they are: a city called Best
-        is no superlative, and neither is a column called "last name".
+        A city called Best is not a superlative, nor is a column called "last name".
         """
         text = list(self.question)
         for start, end in self.value_spans:
@@ -112,13 +109,14 @@ class Asked:
 
     @cached_property
     def cues(self) -> list[Cue]:
-        """The cues of the question, in the order of :data:`_CUES`; none inside another."""
+        """The cues of the question, in the order of :data:`_CUES`, without overlaps."""
         found: list[Cue] = []
         plain = self.rest
         for kind, pattern in _CUES:
             for match in pattern.finditer(plain):
                 if kind != "superlative" or match[0].lower() not in _NOT_SUPERLATIVE:
-                    cue = Cue(kind, match[0].strip(), match.start(), match.end())
+                    said = match.lastgroup or 0
+                    cue = Cue(kind, match[said].strip(), *match.span(said))
                     if not self._is_in_a_name(cue):
                         found.append(cue)
                     plain = plain[: cue.start] + " " * (cue.end - cue.start) + plain[cue.end :]
@@ -142,7 +140,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """A word or phrase that demands something: its kind, itself, its place in the question."""
+    """A word or phrase that demands something: its kind, text and place in the question."""
 
     kind: str
     said: str
@@ -168,6 +166,9 @@ _UP, _DOWN = (
     (r"(?:lower|less|fewer|below|under|younger|earlier|shorter|smaller)"),
 )
 _NO_THAN = r"(?! (?:\w+ )?than\b)"
+_GOES_ON = r"(?=\W*\w)"  # "we look after" compares nothing
+_OF_A_NUMBER = rf"(?= (?:the |an? )?(?:\w+ (?:of )?)?{_NUMBER})"  # "under the age of 30"
+_THE_AVERAGE = r"(?= (?:the |its |their )?(?:average|mean)\b)"
 # A phone number, or a room number, is no number of phones or rooms.
 _BEFORE_NUMBER = """
     the a an total average overall what same and by with of in on or for than as to is their its
@@ -207,12 +208,14 @@ _PATTERNS = (
     ("at least", rf"\bminimum of\b|\b(?:or|and) {_UP}\b{_NO_THAN}|\bas of\b"),
     ("at most", r"\bat (?:the )?most\b|\b(?:no|not) (?:more|later|greater|higher|older) than\b"),
     ("at most", rf"\bup to\b|\bmaximum of\b|\b(?:or|and) {_DOWN}\b{_NO_THAN}|\buntil\b"),
-    ("less", rf"\b(?:{_LESS.replace(' ', '|')}) than\b|\b(?:under|below) (?={_NUMBER})|\bbefore\b"),
-    ("less", r"\bprior to\b"),
+    ("less", rf"\b(?:{_LESS.replace(' ', '|')}) than\b|\b(?:under|below){_OF_A_NUMBER}"),
+    ("less", rf"\bbefore\b{_GOES_ON}|\bprior to\b"),
     ("compared", r"\b(?:better|worse|nearer|closer|other|rather) than\b"),
-    ("more", r"\bmore than\b|\b\w+er than\b|\bafter\b|\bexceed(?:s|ed|ing)?\b|\blarger than\b"),
+    ("less", rf"\b(?:below|under){_THE_AVERAGE}"),
+    ("more", rf"\bmore than\b|\b\w+er than\b|\bafter\b{_GOES_ON}|\bexceed(?:s|ed|ing)?\b"),
+    ("more", rf"\b(?:above|over){_THE_AVERAGE}"),
     ("more", rf"\b(?:greater|higher|larger|bigger|longer) (?={_NUMBER})"),
-    ("more", rf"\b(?:over|above|beyond|past) (?={_NUMBER})"),
+    ("more", rf"\b(?:over|above){_OF_A_NUMBER}|\b(?:beyond|past) (?={_NUMBER})"),
     ("unequal", r"\b(?:different from|apart from|besides)\b"),
     # Order, groups, sets.
     ("order", r"\b(?:sorted|ordered|ranked|arranged) (?:\w+ ){0,4}?(?:by|from|in)\b"),
@@ -232,7 +235,7 @@ _PATTERNS = (
         "each",
         r"\bbroken down by\b|\bper\b(?! cent\b)(?: \w+)?|\brespective(?:ly)?\b|\bfor all \w+",
     ),
-    ("each", r"\b(?:average|mean|total|sum|count|number)\b[^?]*\bby \w+\s*\??$"),
+    ("each", r"\b(?:average|mean|total|sum|count|number)\b[^?]*(?P<said>\bby \w+)\s*\??$"),
     ("distinct", r"\b(?:different|distinct|unique|various|differing)\b"),
     ("both", r"\bboth\b|\bas well as\b|\ball (?:of )?the (?:\w+ )?(?:courses|products|books)\b"),
     ("or", r"\beither\b|\bor\b"),
@@ -244,6 +247,7 @@ _PATTERNS = (
     ("arithmetic", r"\bdifference (?:between|in)\b|\bminus\b|\bmultipl\w+|\bcombined with\b"),
     ("arithmetic", r"\b(?:median|variance|standard deviation|growth|trend|correlation)\b"),
     ("count", rf"\bhow many\b|{_NUMBER_OF}|\bcount(?: of)?\b|\bamount of\b|\bhow often\b"),
+    ("how much", r"\bhow much\b"),
     ("average", r"\b(?:average|avg|mean|averages)\b"),
     ("total", r"\b(?:total|sum|altogether|together|overall|combined|totals|in all(?=\W*$))\b"),
     # Time that moves.
@@ -273,10 +277,14 @@ _SAYS = {
 
 
 def unmet(asked: Asked) -> Iterator[Doubt]:
-    """What the question demands and the query lacks, then what the query does unasked.
-
-    The first one is the best to tell.
+    """What the question demands and the query lacks, then what the query does unasked; the most
+    useful doubt first.
     """
+    found = [*_contradictions(asked)]
+    yield from found or _not_narrowed(asked)
+
+
+def _contradictions(asked: Asked) -> Iterator[Doubt]:
     kinds = {cue.kind for cue in asked.cues}
     for cue in asked.cues:
         if not _MET.get(cue.kind, _never)(asked, cue):
@@ -287,6 +295,8 @@ def unmet(asked: Asked) -> Iterator[Doubt]:
     yield from _not_shown(asked)
     yield from _said_otherwise(asked)
     yield from _shared_extremes(asked)
+    yield from _shown_unasked(asked)
+    yield from _misordered(asked)
     yield from _unasked(asked, kinds)
 
 
@@ -299,6 +309,47 @@ def _not_shown(asked: Asked) -> Iterator[Doubt]:
         meant = {c.name for c in columns if {*map(stem, c.words)} & {said[0], said[-1]}}
         if meant and not meant & shown:
             yield Doubt("cue", f"The query found does not show {match[1]!r}.")
+
+    halves = [(c.table, half) for c in asked.of("select") if (half := _half_of_a_name(c.column))]
+    if len(halves) == 1 and not re.search(
+        r"\b(?:first|last|given|family) ?name|surname", asked.question, re.I
+    ):
+        ((table, half),) = halves
+        columns = (c for t in asked.tables if t.name == table for c in t.columns)
+        if any(_half_of_a_name(column) not in ("", half) for column in columns):
+            yield Doubt("cue", f"The query found shows the {half} name alone.")
+
+
+def _shown_unasked(asked: Asked) -> Iterator[Doubt]:
+    """Depots' names for "parcels heavier than 29 kg"."""
+    if re.search(r"\b(?:who|whom|whose|where|when)\b", asked.rest, re.IGNORECASE):
+        return
+    said = {token.text.lower() for token in asked.tokens if token.text.isalpha()}
+    shown = [clause for clause in asked.of("select") if clause.column and not clause.aggregate]
+    names = {clause.table for clause in shown}
+    if len(names) != 1 or len(shown) != len(asked.of("select")):
+        return
+    of = {table.name: [("", table.words)] for table in asked.tables}
+    parts = of.pop(shown[0].table, [])
+    parts = parts + [("", clause.column.words) for clause in shown if clause.column]
+    named = [name for name, part in of.items() if any(_is_word_of(w, part) for w in said)]
+    if named and not any(
+        _taken_for(word, parts, asked) or _is_word_of(word, parts) for word in said
+    ):
+        yield Doubt(
+            "cue", f"The question asks for {named[0]}; the query found shows {shown[0].table}."
+        )
+
+
+def _is_word_of(word: str, parts: Sequence[tuple[str, tuple[str, ...]]]) -> bool:
+    return any(stem(word) in map(stem, words) for _, words in parts)
+
+
+def _half_of_a_name(column: Column | None) -> str:
+    words = {*column.words} if column else set()
+    if words & {"first", "fname", "firstname", "given"}:
+        return "first"
+    return "last" if words & {"last", "lname", "lastname", "surname"} else ""
 
 
 _AFFIXES = frozenset({"on", "at", "id", "no", "code", "date", "time", "is", "has"})
@@ -316,17 +367,34 @@ def _said_otherwise(asked: Asked) -> Iterator[Doubt]:
             bare = [stem(stem(word)) for word in words if word not in _AFFIXES]
             if column.name in used or len(bare) != 1 or len(words) == 1:
                 continue
-            if bare[0] in said and bare[0] not in known:
+            is_known = any(word.startswith(bare[0]) for word in known)  # rented: rentals
+            if bare[0] in said and not is_known:
                 text = f"The question says {said[bare[0]]!r}; the query found does not use"
                 yield Doubt("cue", f"{text} {column.name}.")
     cues = [cue for cue in asked.cues if cue.kind in ("average", "total")]
     parts = _parts(asked)
     for clause in asked.of("select"):
+        if cues and clause.aggregate == "SUM" and not _is_said_at_all(asked, clause):
+            assert clause.column
+            text = (
+                f"The query found adds up {clause.column.name}, which the question does not name."
+            )
+            yield Doubt("cue", text)
         for cue in cues if clause.aggregate in ("SUM", "AVG") else ():
             behind = (t.text.lower() for t in asked.tokens if t.start >= cue.end)
             word = next((w for w in behind if w.isalpha() and w not in LIGHT_WORDS), "")
             if word and not _is_a_cue(word) and not _taken_for(word, parts, asked):
                 yield Doubt("cue", f"I did not understand {word!r}.")
+
+
+def _is_said_at_all(asked: Asked, clause: Clause) -> bool:
+    """Whether a word of the question names the column that is added up, or counts."""
+    assert clause.column
+    part = [("column", clause.column.words)]
+    words = (token.text.lower() for token in asked.tokens if token.text.isalpha())
+    return any(cue.kind == "count" for cue in asked.cues) or any(
+        _taken_for(word, part, asked) for word in words
+    )
 
 
 def _shared_extremes(asked: Asked) -> Iterator[Doubt]:
@@ -339,6 +407,92 @@ def _shared_extremes(asked: Asked) -> Iterator[Doubt]:
             if not clause.aggregate and table.name in shown - {clause.table} and is_one_of_many:
                 name = clause.column.name if clause.column else clause.table
                 yield Doubt("cue", f"Several {table.name} may share the same {name}.")
+
+
+_AGES = frozenset({"age", "ages", "years", "old", "experience"})
+_OLD, _NEW = ("oldest", "earliest"), ("youngest", "newest", "latest", "most recent")
+
+
+def _misordered(asked: Asked) -> Iterator[Doubt]:
+    """The oldest hotel by the highest year, the biggest stadium by its name, a descent upwards."""
+    barred, shown = asked.of("never"), {clause.table for clause in asked.of("select")}
+    if barred and all(c.column is None and c.table in shown for c in barred):
+        yield Doubt("cue", f"The query found asks for {barred[0].table} without {barred[0].table}.")
+    orders = [clause for clause in asked.of("order") if clause.column]
+    if len(orders) != 1:
+        return
+    (order,) = orders
+    assert order.column
+    upward, downward = (re.search(p, asked.rest, re.I) for p in (_ASCENT, _DESCENT))
+    if found := (upward if order.operator == "desc" and not downward else None) or (
+        downward if order.operator == "asc" and not upward else None
+    ):
+        yield Doubt("cue", f"The query found does not sort {found[0]!r}.")
+    said = [cue.said.lower() for cue in asked.cues if cue.kind == "superlative"]
+    if len(said) != 1 or order.aggregate == "COUNT":
+        return
+    word, words = said[0], {*order.column.words}
+    of_time = word.startswith((*_OLD, *_NEW))
+    if order.column.type == "text" and not (order.dated or of_time):
+        yield Doubt("cue", f"{word!r} asks for a quantity; {order.column.name} is a text.")
+        return
+    if of_time and order.column.type == "real" and not _is_of_time(order):
+        yield Doubt("cue", f"{word!r} asks for a time; {order.column.name} is none.")
+        return
+    if of_time:
+        is_down = word.startswith(_NEW) != bool(words & _AGES)
+    elif (is_down := _is_large(word)) is None or order.dated or words & _RANKS:
+        return
+    if is_down != (order.operator == "desc"):
+        end = "lowest" if is_down else "highest"
+        yield Doubt("cue", f"The query found takes {word!r} for the {end} {order.column.name}.")
+
+
+def _is_of_time(clause: Clause) -> bool:
+    words = {*clause.column.words} if clause.column else set()
+    named = words & {*_AGES, "since", "built", "start", "end", "version", "edition", "season"}
+    return clause.dated or bool(named) or any(word.endswith("ed") for word in words)
+
+
+_ASCENT = r"\bascending\b|\bincreasing\b|\b(?:low|lowest|small|smallest) to (?:the )?\w+\b"
+_DESCENT = r"\bdescending\b|\bdecreasing\b|\b(?:high|highest|large|largest) to (?:the )?\w+\b"
+_RANKS = frozenset({"rank", "ranking", "position", "place", "time"})  # 1 is the highest
+
+
+def _not_narrowed(asked: Asked) -> Iterator[Doubt]:
+    """Words that may narrow the rows (unpaid, goalkeepers), where the query takes all of them; what
+    is asked for, where the query shows something else.
+    """
+    left = [w for w in words_left(asked) if stem(stem(w.lower())) not in _CONNECTING]
+    heads = _ASKED_FOR.findall(asked.rest) + _COUNTED.findall(asked.rest)
+    if any(clause.aggregate == "COUNT" for clause in asked.of("order")):
+        heads += _MOST.findall(asked.rest)
+    if unread := [word for word in left if word in heads]:
+        yield _not_understood(unread)
+        return
+    if asked.of("where", "having", "never", "group", "order"):
+        return
+    names = {stem(word) for _, words in _parts(asked) for word in words}
+    if len(asked.tables) > 1:  # the join may be what a verb says: received, awarded
+        left = [word for word in left if not word.endswith("ed")]
+    pairs = (f"{a.text}{b.text}".lower() for a, b in pairwise(asked.tokens))
+    joined = " ".join(pair for pair in pairs if stem(pair) in names)  # high schoolers
+    if left := [word for word in left if word.lower() not in joined]:
+        yield _not_understood(left)
+
+
+def _not_understood(words: Sequence[str]) -> Doubt:
+    return Doubt("words", f"I did not understand {' and '.join(map(repr, words[:3]))}.")
+
+
+_ASKED_FOR = re.compile(r"\bwhat (?:is|are|was|were) the (?:\w+ ){0,2}?(\w+) of\b", re.IGNORECASE)
+_COUNTED = re.compile(r"\b(?:how many|number of) (?:different |distinct )?(\w+)", re.IGNORECASE)
+_MOST = re.compile(r"\b(?:most|fewest|least) (\w+)", re.IGNORECASE)
+_WEAK = """
+    after before come came belong correspond ever happen occur offered carry keep look live got work
+    time full code id method way types around world
+"""
+_CONNECTING = frozenset(stem(stem(word)) for word in _WEAK.split())
 
 
 def _never(_asked: Asked, _cue: Cue) -> bool:
@@ -397,10 +551,16 @@ _QUANTITIES = (
 
 def _goes(clause: Clause, said: str) -> bool | None:
     """Whether MAX or MIN is what the word says; None if the word does not say."""
+    is_large = _is_large(said)
+    return None if is_large is None else clause.aggregate == ("MAX" if is_large else "MIN")
+
+
+def _is_large(said: str) -> bool | None:
+    """Whether a superlative asks for the most of something; None if it does not say."""
     word = said.lower().split()[0]
     if word in _SMALL.split():
-        return clause.aggregate == "MIN"
-    return clause.aggregate == "MAX" if word in _LARGE.split() else None
+        return False
+    return True if word in _LARGE.split() else None
 
 
 def _compares(*operators: str) -> Callable[[Asked, Cue], bool]:
@@ -467,6 +627,16 @@ def _counted(asked: Asked, cue: Cue) -> bool:
     return is_named or any(c.column is not None and c.column.type == "real" for c in shown)
 
 
+def _is_quantity(asked: Asked, _cue: Cue) -> bool:
+    """An aggregate, or a number of the rows that a condition or an order chooses."""
+    is_chosen = bool(asked.of("where", "order"))
+    return any(
+        c.aggregate
+        or (is_chosen and c.column and c.column.type == "real" and not (c.dated or c.identifier))
+        for c in asked.of("select")
+    )
+
+
 def _aggregated(*names: str) -> Callable[[Asked, Cue], bool]:
     def met(asked: Asked, _cue: Cue) -> bool:
         return any(clause.aggregate in names for clause in asked.clauses)
@@ -495,6 +665,10 @@ def _limited(asked: Asked, _cue: Cue) -> bool:
     return bool(asked.of("order")) and bool(asked.of("limit"))
 
 
+def _dated(asked: Asked) -> list[Clause]:
+    return [clause for clause in asked.of("where") if clause.dated]
+
+
 _MET: dict[str, Callable[[Asked, Cue], bool]] = {
     "between": _between,
     "at least": _compares(">=", "between"),
@@ -515,10 +689,11 @@ _MET: dict[str, Callable[[Asked, Cue], bool]] = {
     "or": _alternatives,
     "never": _negated,
     "count": _counted,
+    "how much": _is_quantity,
     "average": _aggregated("AVG"),
     "total": _summed,
-    "now": lambda asked, _cue: any(c.operator != "=" and c.dated for c in asked.of("where")),
-    "month": lambda asked, _cue: any(c.dated for c in asked.of("where")),
+    "now": lambda asked, _cue: any(c.values and c.operator != "=" for c in _dated(asked)),
+    "month": lambda asked, _cue: any(c.values for c in _dated(asked)),
 }
 
 _ASKED_BY = {
@@ -554,6 +729,10 @@ def _unasked(asked: Asked, kinds: set[str]) -> Iterator[Doubt]:
             yield from _counts_another(asked)
         if clause.column is None:
             continue
+        if clause.column.words[0] in ("is", "has") and not _is_named(asked, clause):
+            yield Doubt(
+                "unasked", f"The query found uses {name}, which the question does not name."
+            )
         if clause.aggregate in ("SUM", "AVG", "MAX", "MIN") and clause.identifier:
             yield Doubt("identifier", f"{name} identifies rows; it is no quantity.")
         if not clause.aggregate and clause.identifier:
@@ -562,7 +741,15 @@ def _unasked(asked: Asked, kinds: set[str]) -> Iterator[Doubt]:
                 yield Doubt("identifier", f"The query found gives {name}, an identifier, alone.")
     shown = {(c.table, c.column.name) for c in asked.of("select") if c.column and not c.aggregate}
     for clause in asked.of("where"):
-        if clause.column and clause.operator == "=" and (clause.table, clause.column.name) in shown:
+        is_shown = bool(clause.column) and (clause.table, clause.column.name) in shown
+        if is_shown and (
+            clause.operator == "="
+            or (
+                clause.operator in (">", "<", ">=", "<=")
+                and len(shown) == 1
+                and _is_a_verb(asked, clause)
+            )
+        ):
             text = f"The query found gives {clause.column.name}, which the question already says."
             yield Doubt("unasked", text)
         if clause.identifier and clause.operator in (">", "<", ">=", "<="):
@@ -575,6 +762,22 @@ def _unasked(asked: Asked, kinds: set[str]) -> Iterator[Doubt]:
                 "unasked",
                 f"The query found compares with {value!r}, which the question does not ask for.",
             )
+
+
+def _is_a_verb(asked: Asked, clause: Clause) -> bool:
+    """Whether a column's name is what the rows that the question names did: vans bought after."""
+    table = next((table for table in asked.tables if table.name == clause.table), None)
+    names = {stem(word) for word in table.words} if table else set()
+    pairs = pairwise(stem(token.text.lower()) for token in asked.tokens)
+    words = {stem(word) for word in clause.column.words} if clause.column else set()
+    return any(one in names and other in words - names for one, other in pairs)
+
+
+def _is_named(asked: Asked, clause: Clause) -> bool:
+    """Whether a yes-or-no column is shown or counted as the question says: "is it a business"."""
+    assert clause.column
+    said = {token.text.lower() for token in asked.tokens}
+    return not clause.distinct and {*map(stem, clause.column.words[1:])} <= {*map(stem, said)}
 
 
 _NUMBERING = "id ids code codes number numbers no identifier key"
@@ -593,6 +796,13 @@ def _counts_another(asked: Asked) -> Iterator[Doubt]:
         yield Doubt(
             "cue", f"{found[0].strip()!r} asks for {others[0]}, which the query leaves out."
         )
+    columns = [column for table in asked.others for column in table.columns]
+    if any([*map(stem, column.words)] == [first] for column in columns) and not (
+        first in tables or _taken_for(found[1].split()[0].lower(), _parts(asked), asked)
+    ):
+        yield Doubt(
+            "cue", f"{found[0].strip()!r} asks for something that the query does not count."
+        )
     for table in asked.tables:
         for column in table.columns:
             names = [stem(word) for word in column.words]
@@ -609,7 +819,7 @@ def _counts_another(asked: Asked) -> Iterator[Doubt]:
 
 
 def _values(asked: Asked) -> Iterator[Doubt]:
-    """Numbers, quoted and capitalized words that no part of the query uses."""
+    """Numbers, quoted and capitalized words that the query does not use."""
     spans = asked.value_spans
     limits = {number_of(value) for clause in asked.of("limit") for value in clause.values}
     used = {number_of(v) for c in asked.clauses for v in (*c.values, *c.said)}
@@ -682,7 +892,7 @@ def _name_stems(tables: Iterable[Table]) -> set[str]:
     return {stem(word) for word in names} | names
 
 
-# Words that a question has for its own sake, or that any table answers to.
+# Words without content of their own, or that fit any table.
 _LIGHT_ONES = """
     a about above across all also am among an and any anybody anyone anything are as asked at
     available be been being by called can contain contains containing corresponding could data
@@ -700,7 +910,7 @@ LIGHT_WORDS = frozenset(_LIGHT_ONES.split())
 
 
 def explained(asked: Asked) -> list[tuple[str, str]]:
-    """Each content word of the question, and what it was taken for; "" if it was not."""
+    """Each content word of the question, and what it was taken for, "" for nothing."""
     parts = _parts(asked)
     found = []
     for token in asked.tokens:
@@ -729,7 +939,7 @@ def _parts(asked: Asked) -> list[tuple[str, tuple[str, ...]]]:
 
 
 _ALIKE = 0.75
-# Alike by the company they keep, and never the same.
+# Words with similar vectors and different meanings: sets of synonyms, each line a group of rivals.
 _RIVALS = tuple(
     tuple(frozenset(map(stem, words.split())) for words in line.split("|"))
     for line in """
@@ -812,11 +1022,11 @@ def _in_order(names: Sequence[str], said: Sequence[str]) -> bool:
 
 
 def grounding(asked: Asked, *, of_plan: bool = False) -> dict[str, float]:
-    """How well the question's words name the query's columns; see ``SIGNS`` in
-    :mod:`codegen.sqlnet.trust`.
+    """How well the question's words name the query's columns: some of
+    :data:`codegen.sqlnet.trust.SIGNS`.
 
-    With ``of_plan``, what names a thing may stand for it: "which students" for their names, "the
-    French press" for the column that holds it.
+    With ``of_plan``, "which students" names the column of their names, and a cell the column that
+    holds it.
     """
     said = {stem(token.text.lower()) for token in asked.tokens}
 

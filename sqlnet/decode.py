@@ -1,16 +1,16 @@
-"""From logits to queries: the probabilities of the slots, the best queries, a choice by running.
+"""From logits to queries: slot probabilities, the best queries, and a choice by running them.
 
-Greedy, as in the paper (section 3.3): the WHERE columns are the K most probable ones, K the most
-probable number. Or :func:`candidates`: the queries whose slots are the most probable together. Type
-masks: a ``text`` column is neither summed nor ordered.
+Greedy (:func:`best_query`), as in the paper (section 3.3): the WHERE columns are the K most
+probable ones, K the most probable number. Or jointly (:func:`candidates`): the queries with the
+highest product of slot probabilities. A ``text`` column is neither summed nor ordered.
 
-Source of the choice by running: Wang et al. 2018, "Robust Text-to-SQL Generation with
+:func:`choose` runs candidates: Wang et al. 2018, "Robust Text-to-SQL Generation with
 Execution-Guided Decoding" (arXiv 1807.03100), and its form in SQLova (arXiv 1902.01069). There a
-query that gives nothing is dropped. About one right answer of ten in WikiSQL is empty, NULL or 0,
-so the strict rule costs a good model more than it gains; here what is seen lowers a query's
-probability, by how much more often it is seen with wrong queries than with right ones: little for
-an empty answer, much for an equality that selects no row by itself. The penalties were fitted on
-questions of WikiSQL's rebuilt development set that the model was not trained on.
+query without a result is dropped. About one right answer in ten of WikiSQL is empty, NULL or 0, so
+that rule costs a good model more than it gains; here each observation subtracts a penalty from the
+log-probability: small for an empty answer, large for an equality that selects no row by itself. The
+penalties were fitted on questions of WikiSQL's rebuilt development set that the model was not
+trained on.
 """
 
 from __future__ import annotations
@@ -27,13 +27,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from codegen.sqlnet.databases import (
-    DEFAULT_LIMITS,
-    DatabaseError,
-    Rows,
-    StatementLimits,
-    TooSlowError,
-)
+from codegen.errors import CodegenError
+from codegen.sqlnet.databases import DEFAULT_LIMITS, Rows, StatementLimits, TooSlowError
 from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.features import Tensors
 from codegen.sqlnet.layout import MAX_CONDITIONS, Layout, Span, lowest
@@ -55,10 +50,9 @@ class Slots:
     Attributes:
         select: [C]. aggregate: [C, aggregates], given that the column is selected.
         where: [C], that the column is in a condition. number: [MAX_CONDITIONS + 1].
-        operator: [C, operators]. values: for (column, operator), its best spans, best first; of
-            the columns that are most likely in a condition alone, the likeliest first.
-        attention: for ``select`` and ``where``, how much each column looks at each token, [C, L];
-            empty unless asked for.
+        operator: [C, operators]. values: (column, operator) -> its best spans, best first, for the
+            columns most likely in a condition, likeliest first.
+        attention: for ``select`` and ``where``, [C, L]; empty unless requested.
     """
 
     select: Tensor
@@ -83,10 +77,7 @@ def slots(
 
     Args:
         model: in evaluation mode.
-        batch: B questions.
-        tables: theirs.
         beam: spans kept for each (column, operator); with 1, those of the best operator alone.
-        attention: whether to give it.
     """
     states = model.encode(batch)
     outputs = model.slots(states)
@@ -132,7 +123,7 @@ def _values(
 
 
 def best_query(found: Slots, question: str, tokens: Sequence[Token]) -> Query:
-    """The most probable query, slot after slot along the graph of the paper."""
+    """The most probable query, filled slot by slot along the paper's dependency graph."""
     select = int(found.select.argmax())
     aggregate = int(found.aggregate[select].argmax())
     number = min(int(found.number.argmax()), len(found.where))
@@ -145,28 +136,25 @@ def best_query(found: Slots, question: str, tokens: Sequence[Token]) -> Query:
 
 
 def value_of(question: str, tokens: Sequence[Token], span: Span) -> str:
-    """The slice of the question that a span covers."""
+    """The text of a span."""
     return question[tokens[span.first].start : tokens[span.last].end]
 
 
-MAX_RUNS = 12  # statements that the search may cost
+MAX_RUNS = 12  # statements that a search may run
 _COLUMNS = 6  # columns looked at for conditions
 _MENTION = math.log(0.5)
 _COUNT = AGGREGATES.index("COUNT")
 
-# What is taken from a candidate's log-probability where ...
-DEAD = 8.0  # ... an equality selects no row by itself, for each,
-EMPTY = 2.0  # ... the query gives nothing for all that,
-FAILED = 50.0  # ... the database refuses it.
-_CLOSE = 6.0  # how far behind the best one a candidate's values are still looked up
+# Penalties in log-probability.
+DEAD = 8.0  # for each equality that selects no row by itself
+EMPTY = 2.0  # if no equality does so, and yet the query gives nothing
+FAILED = 50.0  # if the database refuses the query
+_CLOSE = 6.0  # candidates this close to the best have their values looked up
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredQuery:
-    """A query, and the joint log-probability of its slots.
-
-    ``values`` are the log-probabilities of its conditions' values.
-    """
+    """A query, the joint log-probability of its slots, and those of its conditions' values."""
 
     query: Query
     log_probability: float
@@ -175,7 +163,7 @@ class ScoredQuery:
 
 @dataclass(frozen=True, slots=True)
 class SlotProbabilities:
-    """Log-probabilities of a candidate's slots; ``conditions``: of column, operator and value."""
+    """Log-probabilities of a candidate's slots; per condition: column, operator, value."""
 
     select: float
     aggregate: float
@@ -184,7 +172,7 @@ class SlotProbabilities:
 
 
 def slot_probabilities(slots: Slots, candidate: ScoredQuery) -> SlotProbabilities:
-    """The factors of a candidate's probability; those of columns left out are not told."""
+    """The factors of a candidate's probability, without those of unused columns."""
     query = candidate.query
     return SlotProbabilities(
         float(slots.select[query.select]),
@@ -199,7 +187,7 @@ def slot_probabilities(slots: Slots, candidate: ScoredQuery) -> SlotProbabilitie
 
 @dataclass(frozen=True, slots=True)
 class _Option:
-    """One way to use a column in a condition; ``gain`` is against leaving the column out."""
+    """A condition on a column; ``gain`` is its log-probability over leaving the column out."""
 
     condition: Condition
     gain: float
@@ -216,15 +204,14 @@ def candidates(
 ) -> list[ScoredQuery]:
     """The most probable queries, best first.
 
-    The probability of a query is the product of those of its slots: the SELECT column, the
-    aggregate given it, the number of conditions, for each column whether it is in a condition, and
-    the operator and the value of those that are.
+    A query's probability is the product of the SELECT column, the aggregate given that column, the
+    number of conditions, for each column whether it is in a condition, and the operator and value
+    of each condition.
 
     Args:
         slots: made with the same ``beam``.
-        beam: (column, aggregate) pairs, and ways to use a column, that are looked at.
-        most: queries to list.
-        table: if given, a column of numbers is compared with values that are numbers alone.
+        beam: (column, aggregate) pairs, and conditions per column, to consider.
+        table: if given, its columns of numbers are compared only with numbers.
     """
     heads = list(_heads(slots, beam))
     bodies = heapq.nlargest(
@@ -243,9 +230,9 @@ def candidates(
 
 
 def with_mentions(slots: Slots, mentioned: Mapping[int, Sequence[tuple[int, int]]]) -> Slots:
-    """The slots with further values: spans of the question that a column holds as they are.
+    """The slots with further values: spans of the question that are cells of a column.
 
-    Each is taken to be as probable as not (:data:`_MENTION`), if the network gives it less.
+    Each gets at least the probability :data:`_MENTION`.
     """
     values = dict(slots.values)
     equals = OPERATORS.index("=")
@@ -269,8 +256,8 @@ def _heads(slots: Slots, beam: int) -> Iterator[tuple[int, int, float]]:
 def _bodies(
     slots: Slots, question: str, tokens: Sequence[Token], beam: int, table: Table | None
 ) -> Iterator[tuple[tuple[_Option, ...], float]]:
-    """Sets of conditions with their log-probabilities: the best way for each column, and those
-    that differ from it in one condition.
+    """Sets of conditions with their log-probabilities: for each set of columns the best conditions,
+    and variants with one other condition.
     """
     where = slots.where.tolist()
     left_out = [_log_not(score) for score in where]
@@ -305,7 +292,7 @@ def _options(
     beam: int,
     numeric: bool,
 ) -> list[_Option]:
-    """The best conditions on a column, each operator of which gains so much."""
+    """The best conditions on a column; ``gains`` are those of its operators."""
     found: dict[tuple[int, str], _Option] = {}
     for (of, operator), spans in slots.values.items():
         if of != column:
@@ -332,15 +319,15 @@ class Choice:
     """A candidate that was chosen by running it.
 
     Attributes:
-        number: its place among the candidates.
-        candidate: its values linked, if there is a linker.
-        log_probability: of all candidates that ask alike, less what was seen against them. It is
-            not made larger by what was seen against others: of a question that fits no table well,
-            something is always left.
-        rows: what it gave; None if it failed or was not run.
-        failure: then why.
-        other: the place of the next best candidate that asks for something else, if there is one.
-        margin: by how much its log-probability is lower, what was seen against it taken off.
+        number: its index among the candidates.
+        candidate: with linked values, if there is a linker.
+        log_probability: of all equivalent candidates, less their penalties. Penalties of other
+            candidates do not raise it: for a question that fits no table well, something is always
+            left.
+        rows: its result; None if it failed or was not run.
+        failure: why it failed.
+        other: the index of the next best candidate that asks for something else, if any.
+        margin: how much lower its log-probability is, penalties included.
     """
 
     number: int
@@ -353,7 +340,7 @@ class Choice:
 
 
 def likeliest(found: Sequence[ScoredQuery]) -> Choice:
-    """The first candidate, where nothing is run."""
+    """The first candidate, without running any."""
     return _choice(found, [candidate.log_probability for candidate in found], 0)
 
 
@@ -377,19 +364,15 @@ def choose(
     limits: StatementLimits = DEFAULT_LIMITS,
     linker: Linker | None = None,
 ) -> Choice:
-    """The candidate that is the most probable after what is seen when it runs.
+    """Runs candidates and returns the most probable one after penalties.
 
-    Candidates are looked at in order, as long as the next one may still win: what is seen only
-    ever speaks against a candidate. Runs at most ``MAX_RUNS`` statements, and one for the answer;
-    once all of them have taken as long as one may, or one was cut off, no other candidate is tried.
-    A statement that was cut off says nothing against a candidate.
+    Since penalties are never negative, candidates are tried in order until the next one can't win.
+    Runs at most ``MAX_RUNS`` statements, and one for the answer; the search ends once they have
+    taken together as long as one statement may, or one was cut off, which is no penalty.
 
     Args:
         found: best first, at least one.
-        table: what they ask.
-        database: what answers.
-        limits: of each statement.
-        linker: if given, values are linked to those of the table.
+        linker: if given, links values to those of the table.
     """
     linked = [replace(c, query=linker.link(c.query)) for c in found] if linker else list(found)
     trial = _Trial(table, database, limits, linker, time.monotonic() + limits.seconds)
@@ -426,7 +409,7 @@ def choose(
 
 @dataclass(slots=True)
 class _Trial:
-    """Runs queries, and says what their outcome takes from their log-probability."""
+    """Runs queries and gives their penalties."""
 
     table: Table
     database: Database
@@ -450,7 +433,7 @@ class _Trial:
         except TooSlowError as error:
             self.deadline = 0.0
             return None, str(error), 0.0
-        except DatabaseError as error:
+        except CodegenError as error:
             return None, str(error), FAILED
         return rows, "", 0.0 if gives_something(rows, query) else EMPTY
 
@@ -471,13 +454,13 @@ class _Trial:
 
 
 def _asks_alike(one: Query, other: Query) -> bool:
-    """Whether two queries are the same, or count the same rows (NULL aside) by another column."""
+    """Whether two queries are equal, or count the same rows (NULL aside) by another column."""
     counts = AGGREGATES[one.aggregate] == "COUNT" == AGGREGATES[other.aggregate]
     return one.matches(replace(other, select=one.select) if counts else other)
 
 
 def gives_something(rows: Rows, query: Query | QueryPlan) -> bool:
-    """Whether there is a row that is not NULL; a count of 0 is nothing either."""
+    """Whether a result holds any value that is not NULL, nor a count of 0."""
     if isinstance(query, Query):
         counts = AGGREGATES[query.aggregate] == "COUNT"
     else:

@@ -1,14 +1,12 @@
 """Questions with their queries: WikiSQL's files, and batches of them for the network.
 
 Files: questions (``*.jsonl``) and tables (``*.tables.jsonl``), as published (Zhong, Xiong and
-Socher 2017, https://github.com/salesforce/WikiSQL). Tables without rows (``*.schema.jsonl``) will
-do where nothing is executed.
+Socher 2017, https://github.com/salesforce/WikiSQL), packed with gzip or not. Tables without rows
+(``*.schema.jsonl``) are enough if no query is run.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from typing import Any
 import torch
 
 from codegen.errors import InputError
+from codegen.records import read_rows
 from codegen.sqlnet.features import EncodedQuestion, Tensors, collate, encode_question
 from codegen.sqlnet.layout import MAX_CONDITIONS, Targets
 from codegen.sqlnet.query import Column, Query, Table, query_from_row, unique_names
@@ -71,7 +70,7 @@ def read_questions(
     """Streams the questions of a file.
 
     Raises:
-        InputError: naming file and line, also where a table is missing.
+        InputError: naming file and line, also if a table is missing.
     """
     for number, (where, row) in enumerate(read_rows(path)):
         if limit is not None and number >= limit:
@@ -85,29 +84,10 @@ def read_questions(
         yield Question(str(number), row["question"], held.table, query)
 
 
-def read_rows(path: str | Path) -> Iterator[tuple[str, Any]]:
-    """The rows of a file of JSON lines, maybe gzipped, each with its place.
-
-    Raises:
-        InputError: naming the file.
-    """
-    path = Path(path)
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield f"{path}:{number}", json.loads(line)
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON lines in UTF-8 ({error}).") from None
-
-
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A question with its query; ``spans`` are first and last token of each condition's value, or
-    (-1, -1) where the question does not hold it.
+    """A question with its query; ``spans`` are the first and last token of each condition's value,
+    (-1, -1) if it is not in the question.
     """
 
     question: EncodedQuestion
@@ -116,7 +96,7 @@ class Labelled:
 
 
 def label(questions: Iterable[Question]) -> list[Labelled]:
-    """Reads questions with their queries; conditions beyond ``MAX_CONDITIONS`` are left out."""
+    """Encodes questions with their queries; conditions beyond ``MAX_CONDITIONS`` are dropped."""
     found = []
     for question in questions:
         encoded = encode_question(question.text, question.table)
@@ -132,7 +112,7 @@ def label(questions: Iterable[Question]) -> list[Labelled]:
 
 
 def words_in(items: Iterable[Labelled], least: int = 1) -> list[str]:
-    """The words of questions and column names that occur ``least`` times, the commonest first."""
+    """The words that occur at least ``least`` times, most frequent first."""
     counts: Counter[str] = Counter()
     for item in items:
         counts.update(item.question.features.words)
@@ -144,7 +124,7 @@ def words_in(items: Iterable[Labelled], least: int = 1) -> list[str]:
 def split_by_table(
     items: Sequence[Labelled], share: float, seed: int
 ) -> tuple[list[Labelled], list[Labelled]]:
-    """Questions to train on, and those of about ``share`` of the tables, held out."""
+    """Questions to train on, and the held-out questions of about ``share`` of the tables."""
 
     def is_held_out(item: Labelled) -> bool:
         key = f"{seed}:{item.question.table.name}".encode()

@@ -1,10 +1,10 @@
-"""A query in plain words, so that somebody who reads no SQL sees what was asked.
+"""A query in plain words, for people who do not read SQL.
 
     the number of orders whose status is 'pending'
     the name of products, sorted by price, highest first, the first 5 alone
 
-It is made of the clauses of the query (:class:`codegen.sqlnet.query.Clause`), not of the question:
-it says what will be answered, right or wrong.
+It is made from the query's clauses (:class:`codegen.sqlnet.query.Clause`), never from the question,
+and so says what will be answered, right or wrong.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _OF_DATES = {
 
 
 def sentence(clauses: Sequence[Clause]) -> str:
-    """The clauses of one query as one noun phrase, without a full stop; there is a SELECT."""
+    """The clauses of one query, a SELECT among them, as a noun phrase without a full stop."""
 
     def of(*kinds: str) -> list[Clause]:
         return [clause for clause in clauses if clause.kind in kinds]
@@ -146,9 +146,7 @@ def clauses_of(
     """The clauses of a plan.
 
     Args:
-        plan: what is asked.
-        tables: of its database.
-        said: what the question says for a value's text, where that is something else.
+        said: value's text -> the question's wording, where they differ.
     """
     return tuple(_clauses(plan, tables, said or {}))
 

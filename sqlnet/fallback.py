@@ -1,13 +1,13 @@
-"""A language model behind the sketch: it writes several statements, and their results vote.
+"""A language model as a fallback: it writes several statements, and their results vote.
 
-The model sees the names and types of the tables that matter (:func:`prompt_of`), never the rows.
-Each statement passes the same gate as everything else (:func:`codegen.sqlnet.sql.validate`) and
-runs on the same read-only database. The result that most samples give is the answer; the share that
-gives it is its confidence (self-consistency by execution, Shi et al. 2022, arXiv 2204.11454; voting
-with one correction as in CSC-SQL, arXiv 2505.13271). If none runs, an error is told to the model
-once. Where the model can be held to a grammar, :mod:`codegen.sqlnet.grammar` has it.
+The model sees the names and types of the relevant tables (:func:`prompt_of`), never rows. Each
+statement passes the usual gate (:func:`codegen.sqlnet.sql.validate`) and runs on the read-only
+database. The most frequent result is the answer, its share of the samples the confidence
+(self-consistency by execution, Shi et al. 2022, arXiv 2204.11454; voting with one correction as in
+CSC-SQL, arXiv 2505.13271). If none runs, the model gets one error message and another try. A model
+that can be constrained uses :mod:`codegen.sqlnet.grammar`.
 
-Limit: no vote finds a mistake that most samples make.
+Limit: a vote does not find a mistake that most samples share.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from sqlglot import exp
+
 from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Rows, StatementLimits
 from codegen.sqlnet.grammar import CANNOT
 from codegen.sqlnet.joins import JoinGraph, PlanError
@@ -25,10 +27,10 @@ from codegen.sqlnet.plan_features import LinkedSchema, mentions_of
 from codegen.sqlnet.query import Column, Statement, Table, UnsafeSQLError
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import validate
-from codegen.sqlnet.words import stem, tokenize
+from codegen.sqlnet.words import quoted, stem, tokenize
 
-MOST_SHOWN = 2000  # characters of a failed answer that the model, and the user, see again
-MOST_SIGNS = 10_000  # of a statement; checking takes the longer the more it holds
+MOST_SHOWN = 2000  # characters of a failed answer that the model and the user see again
+MOST_SIGNS = 10_000  # characters of a statement
 BUDGET = 8000  # characters of the schema in a prompt, about 2,000 tokens
 _MOST_OF_A_TABLE = 100  # columns
 _FENCE = re.compile(r"```(?:[a-z]*\n)?(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
@@ -41,7 +43,7 @@ _OTHER = re.compile(
 )
 
 Complete = Callable[[str, int], Sequence[str]]
-"""A prompt and a number -> so many completions of it, the first the most probable one."""
+"""(prompt, n) -> n completions, the most probable one first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +51,13 @@ class Written:
     """What a language model wrote.
 
     Attributes:
-        statement: None if nothing that it wrote may run.
-        rows: what the statement gave; None if there is no database, it failed, or too few samples
-            agree.
-        failure: why there is no statement or there are no rows.
-        text: what the model wrote, cut to ``MOST_SHOWN`` characters.
-        votes: samples that gave this result.
-        samples: all of them.
-        declined: whether the model says that the database can't answer.
+        statement: None if nothing it wrote may run.
+        rows: None without a database, if the statement failed, or if too few samples agree.
+        failure: why there is no statement, or no rows.
+        text: the completion, cut to ``MOST_SHOWN`` characters.
+        votes: number of samples with this result.
+        samples: number of all samples.
+        declined: whether the model said that the database can't answer.
     """
 
     statement: Statement | None
@@ -80,12 +81,8 @@ def write(
     """Asks a language model for the SQL of a question, and runs it where there is a database.
 
     Args:
-        question: what is asked.
-        schema: what can be asked.
-        complete: the model.
-        limits: of each statement.
         samples: how many statements vote.
-        linked: the cells of the database, to which the question's words are linked.
+        linked: if given, cells that the question mentions are shown with their columns.
     """
     dialect = schema.database.dialect if schema.database else "sqlite"
     prompt = prompt_of(question, schema, dialect, linked)
@@ -115,7 +112,7 @@ def _failed(written: Written) -> bool:
 
 
 def _result(written: Written) -> object:
-    """What is voted on: the rows in any order, else the statement; one for all that declined."""
+    """The vote: rows in any order, or else the statement, or that the model declined."""
     if written.declined:
         return CANNOT
     if written.rows is None:
@@ -147,10 +144,7 @@ def _tried(text: str, schema: Schema, dialect: str, limits: StatementLimits) -> 
 def prompt_of(
     question: str, schema: Schema, dialect: str, linked: LinkedSchema | None = None
 ) -> str:
-    """The question and the part of the schema that it is about, as a prompt.
-
-    With ``linked``, words of the question that are cells are named with their columns.
-    """
+    """The prompt: the question and the relevant part of the schema."""
     return (
         f"Database ({dialect}):\n{schema_text(question, schema, linked)}\n\n"
         f"Write one {dialect} SELECT statement that answers the question. Use only these tables and"
@@ -186,7 +180,7 @@ def schema_text(question: str, schema: Schema, linked: LinkedSchema | None = Non
 
 
 def _with_bridges(order: Sequence[int], scores: Sequence[float], graph: JoinGraph) -> list[int]:
-    """The tables by score; those that connect the best ones come with them."""
+    """The tables by score, after the best ones the tables that connect them."""
     best = [number for number in order[:4] if scores[number] > 0]
     try:
         between = graph.trees(best)[0].tables if best else frozenset()
@@ -202,17 +196,16 @@ def _table_line(table: Table, question: str) -> str:
         near = sorted(columns, key=lambda c: -len(asked & {stem(word) for word in c.words}))
         columns = near[:_MOST_OF_A_TABLE]
     listed = ", ".join(
-        f"{_quoted(column.name)} {'REAL' if column.type == 'real' else 'TEXT'}"
-        for column in columns
+        f"{quoted(column.name)} {'REAL' if column.type == 'real' else 'TEXT'}" for column in columns
     )
-    name = _quoted(table.name)
+    name = quoted(table.name)
     if table.namespace:
-        name = f"{_quoted(table.namespace)}.{name}"
+        name = f"{quoted(table.namespace)}.{name}"
     return f"CREATE TABLE {name} ({listed});"
 
 
 def _cells(question: str, linked: LinkedSchema) -> Iterator[tuple[int, str]]:
-    """The cells that the question has word for word: the table's number, and a line."""
+    """The cells that occur in the question: the table's number, and a line."""
     for mention in mentions_of(question, tokenize(question), linked):
         for item, cell in mention.cells.items():
             if cell.casefold() == mention.text.casefold():
@@ -221,11 +214,7 @@ def _cells(question: str, linked: LinkedSchema) -> Iterator[tuple[int, str]]:
 
 
 def _column(table: Table, column: int) -> str:
-    return f"{_quoted(table.name)}.{_quoted(table.columns[column].name)}"
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    return f"{quoted(table.name)}.{quoted(table.columns[column].name)}"
 
 
 # --- what the model wrote -------------------------------------------------------------------------
@@ -236,7 +225,7 @@ def _after_thinking(text: str) -> str:
 
 
 def statement_from(text: str, schema: Schema, dialect: str) -> Statement:
-    """The statement in a model's answer: in a code fence, or from the first SELECT or WITH on.
+    """The statement in a completion: in a code fence, or from the first SELECT or WITH on.
 
     Raises:
         UnsafeSQLError: if there is none, or it may not run.
@@ -252,9 +241,6 @@ def statement_from(text: str, schema: Schema, dialect: str) -> Statement:
     sql = found[0].strip().rstrip(";").strip()
     if len(sql) > MOST_SIGNS:
         raise UnsafeSQLError(f"The model's statement is longer than {MOST_SIGNS} signs.")
-    if any(
-        type(node).__name__ == "Placeholder"
-        for node in validate(sql, schema.tables, dialect).walk()
-    ):
+    if validate(sql, schema.tables, dialect).find(exp.Placeholder):
         raise UnsafeSQLError("The model's statement leaves a value open.")
     return Statement(sql, (), dialect)

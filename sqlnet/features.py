@@ -1,15 +1,15 @@
-"""Questions and tables as tensors: word ids, and features that say which words match.
+"""Questions and tables as tensors: word ids, and features for matching words.
 
-A word is known by its vector, if it has one, and by its character trigrams, hashed: so a user's
-own column names are never all "unknown". Matches between the question and the column names, exact
-or by a crude stem, and the columns' types are features, as in TypeSQL (Yu et al. 2018, arXiv
-1804.09769); the table's content is not an input.
+A word has its vector, if there is one, and hashed character trigrams, so that a user's own column
+names are not all unknown. Matches between the question and the column names (exact, or by a crude
+stem) and column types are features, as in TypeSQL (Yu et al. 2018, arXiv 1804.09769). The table's
+content is not an input.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -54,9 +54,7 @@ class Features:
     pairs: np.ndarray
 
 
-def features_of(tokens: Sequence[Token], table: Table) -> Features:
-    """The features of a question on a table. No more than ``MAX_TOKENS`` tokens are looked at."""
-    tokens = tokens[:MAX_TOKENS]
+def _features(tokens: Sequence[Token], table: Table) -> Features:
     words = tuple(token.text.lower() for token in tokens)
     names = tuple(column.words[:MAX_COLUMN_WORDS] for column in table.columns)
     stems = [stem(word) for word in words]
@@ -83,7 +81,7 @@ def features_of(tokens: Sequence[Token], table: Table) -> Features:
 
 @dataclass(frozen=True, slots=True)
 class EncodedQuestion:
-    """A question on a table, read."""
+    """A question on a table with its tokens and features."""
 
     text: str
     table: Table
@@ -92,13 +90,13 @@ class EncodedQuestion:
 
 
 def encode_question(text: str, table: Table) -> EncodedQuestion:
-    """Reads a question; beyond ``MAX_TOKENS`` tokens it is cut. There may be no token at all."""
+    """Tokenizes a question, cut after ``MAX_TOKENS`` tokens; there may be none."""
     tokens = tuple(tokenize(text)[:MAX_TOKENS])
-    return EncodedQuestion(text, table, tokens, features_of(tokens, table))
+    return EncodedQuestion(text, table, tokens, _features(tokens, table))
 
 
 def _mark_neighbours(pairs: np.ndarray, i: int) -> None:
-    """Tells the tokens near token i, which matches, how near it is."""
+    """Sets the nearness features of the tokens around token i, which matches."""
     for distance in range(1, _NEAR + 1):
         nearness = 1 - (distance - 1) / _NEAR
         if i + distance < len(pairs):
@@ -142,12 +140,43 @@ class Context(NamedTuple):
     names: Tensor
 
 
+class Vocabulary:
+    """The words and the names of a batch, each once, numbered in the order they are met."""
+
+    def __init__(self) -> None:
+        self.words: dict[str, int] = {}
+        self.names: dict[tuple[str, ...], int] = {}
+
+    def words_at(self, words: Iterable[str]) -> list[int]:
+        """The numbers of words."""
+        return [self.words.setdefault(word, len(self.words)) for word in words]
+
+    def names_at(self, names: Iterable[tuple[str, ...]]) -> list[int]:
+        """The numbers of names."""
+        return [self.names.setdefault(name, len(self.names)) for name in names]
+
+    def tensors(self, vocabulary: Mapping[str, int]) -> tuple[Tensor, ...]:
+        """The first five fields of :class:`Tensors`."""
+        lengths = np.array([len(name) for name in self.names])
+        names = np.zeros((len(self.names), int(lengths.max())), np.int64)
+        for number, name in enumerate(self.names):
+            names[number, : len(name)] = self.words_at(name)
+        grams = [trigrams(word) for word in self.words]
+        return (
+            torch.tensor([vocabulary.get(word, 0) for word in self.words]),
+            torch.tensor([gram for word in grams for gram in word]),
+            torch.from_numpy(np.cumsum([0, *map(len, grams[:-1])])),
+            torch.from_numpy(names),
+            torch.from_numpy(lengths),
+        )
+
+
 class Tensors(NamedTuple):
     """A batch of B questions, padded to L tokens and C columns.
 
-    Words are given once each: ``word_ids`` [U] (0 is unknown) with their trigrams in a flat list
-    (``trigram_ids``, ``trigram_starts`` [U]); so are column names: ``names`` [N, W] of indices into
-    the words, with ``name_lengths`` [N]. All indices are int64, masks are bool.
+    Each word occurs once: ``word_ids`` [U] (0 is unknown), with trigrams in a flat list
+    (``trigram_ids``, ``trigram_starts`` [U]). So does each column name: ``names`` [N, W] are
+    indices into the words, ``name_lengths`` [N] their numbers. Indices are int64, masks bool.
 
     Attributes:
         question: [B, L] indices into the words. column: [B, C] indices into the names.
@@ -182,8 +211,7 @@ def collate(items: Sequence[Features], vocabulary: Mapping[str, int]) -> Tensors
     most_tokens = max(len(item.words) for item in items)
     most_columns = max(len(item.columns) for item in items)
     size = len(items)
-    words: dict[str, int] = {}
-    names: dict[tuple[str, ...], int] = {}
+    held = Vocabulary()
     question = np.zeros((size, most_tokens), np.int64)
     column = np.zeros((size, most_columns), np.int64)
     tokens = np.zeros((size, most_tokens, TOKEN_FEATURES), np.float32)
@@ -193,21 +221,10 @@ def collate(items: Sequence[Features], vocabulary: Mapping[str, int]) -> Tensors
     widths = np.array([len(item.columns) for item in items])
     for b, item in enumerate(items):
         n, c = len(item.words), len(item.columns)
-        question[b, :n] = [words.setdefault(word, len(words)) for word in item.words]
-        column[b, :c] = [names.setdefault(name, len(names)) for name in item.columns]
+        question[b, :n], column[b, :c] = held.words_at(item.words), held.names_at(item.columns)
         tokens[b, :n], types[b, :c], pairs[b, :c, :n] = item.tokens, item.types, item.pairs
-    name_lengths = np.array([len(name) for name in names])
-    name_words = np.zeros((len(names), int(name_lengths.max())), np.int64)
-    for number, name in enumerate(names):
-        name_words[number, : len(name)] = [words.setdefault(word, len(words)) for word in name]
-    grams = [trigrams(word) for word in words]
-    starts = np.cumsum([0, *(len(g) for g in grams[:-1])])
     return Tensors(
-        word_ids=torch.tensor([vocabulary.get(word, 0) for word in words]),
-        trigram_ids=torch.tensor([gram for word in grams for gram in word]),
-        trigram_starts=torch.from_numpy(starts),
-        names=torch.from_numpy(name_words),
-        name_lengths=torch.from_numpy(name_lengths),
+        *held.tensors(vocabulary),
         question=torch.from_numpy(question),
         lengths=torch.from_numpy(lengths),
         token_mask=torch.from_numpy(np.arange(most_tokens) < lengths[:, None]),

@@ -1,8 +1,8 @@
-"""The forms of a follow-up, and how each changes a plan: rules for :mod:`codegen.sqlnet.chat`.
+"""The forms of a follow-up and the change of plan for each: rules for :mod:`codegen.sqlnet.chat`.
 
-A line is covered by marks (a value, a number, a period, a column, a table) and words; a form is a
-regular expression over them, so that no word is passed over. Its rule gives the changed plan and
-says what it changed, or says why the line may mean two things.
+A line becomes a sequence of words and marks (a value, a number, a period, a column, a table); a
+form is a regular expression over the whole sequence, so that no word is ignored. Its rule returns
+the changed plan and a description of the change, or raises if the line is ambiguous.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ from codegen.sqlnet.plan_features import LinkedSchema, Mention, mentions_of
 from codegen.sqlnet.query import AGGREGATES
 from codegen.sqlnet.words import stem, tokenize
 
-_MOST_VARIANTS = 96  # ways to cover a line
+_MOST_VARIANTS = 96  # sequences tried for a line
+_INVOLVED = "The question before is too involved; ask a whole question."
 _MOST_TOKENS = 40
 
 
 class NotUnderstood(CodegenError):
-    """A follow-up can't be taken as a change of the last plan; says why."""
+    """A follow-up can't be taken as a change of the last plan; the message says why."""
 
 
 def is_list(plan: QueryPlan) -> bool:
-    """Whether a plan lists rows, without groups or numbers."""
+    """Whether a plan lists rows, without groups or aggregates."""
     return not (plan.group or any(shown.aggregate for shown in plan.select))
 
 
@@ -71,7 +72,13 @@ _UP = (
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One way to take a line: the rule, the pattern's parts, and what its marks stand for."""
+    """One way to take a line: the rule, the pattern's parts, and what its marks stand for.
+
+    Attributes:
+        rule: gives the changed plan and says what it changed.
+        parts: the pattern's named groups.
+        values, names, words: what each mark stands for, and the words of a name's mark.
+    """
 
     rule: Callable[[Change], tuple[QueryPlan, str]]
     parts: dict[str, str]
@@ -81,7 +88,7 @@ class Reading:
 
 
 def readings(text: str, schema: LinkedSchema, today: date | None) -> Iterator[Reading]:
-    """The ways to take a line as a follow-up, by the first rule that has any."""
+    """The ways to take a line as a follow-up, by the first rule that matches."""
     spans = [token for token in tokenize(text) if token.text not in ",.?!;:'\"`"]
     if not 0 < len(spans) <= _MOST_TOKENS:
         return
@@ -126,7 +133,7 @@ def _kinds(mention: Mention) -> Iterator[str]:
 
 
 def _paths(ways: Sequence[Sequence[tuple[int, str]]], first: int) -> Iterator[list[str]]:
-    """The sequences of marks and words that cover a line, the longest marks first."""
+    """The sequences of marks and words for a line, longest marks first."""
     if first == len(ways):
         yield []
         return
@@ -136,7 +143,7 @@ def _paths(ways: Sequence[Sequence[tuple[int, str]]], first: int) -> Iterator[li
 
 
 def _named(schema: LinkedSchema, stems: tuple[str, ...]) -> Iterator[tuple[str, tuple[Item, ...]]]:
-    """c: columns that are called so in full, or with their table's name; t: tables."""
+    """c: columns with this name, alone or after their table's name; t: tables."""
     columns: list[Item] = []
     tables: list[Item] = []
     for number in schema.named.get(stems[-1], ()):
@@ -149,7 +156,7 @@ def _named(schema: LinkedSchema, stems: tuple[str, ...]) -> Iterator[tuple[str, 
         columns += [item] * (stems in (own, short, (*of_table, *short)))
     if columns:
         yield "c", tuple(columns)
-    elif stems == ("nam",):  # the column that names a row has another name
+    elif stems == ("nam",):  # "name" means a table's label columns
         labels = [Item(t, c) for t, one in enumerate(schema.tables) for c in label_columns(one)]
         if labels:
             yield "c", tuple(labels)
@@ -174,7 +181,7 @@ class Change:
         return self.plan.select[0].item.table
 
     def changed(self, **fields: object) -> QueryPlan:
-        """The plan with other parts; its tables still take part."""
+        """The plan with other parts, its tables kept."""
         new = replace(self.plan, **fields)  # type: ignore[arg-type]
         used = {item.table for item in new.items()}
         return replace(new, tables=tuple(sorted({*self.plan.tables, self.main} - used)))
@@ -182,16 +189,16 @@ class Change:
     # -- what marks stand for
 
     def column(self, mark: str) -> Item:
-        """The column of the plan that a name means.
+        """The column that a name means in the plan.
 
         Raises:
-            NotUnderstood: if none or several could be meant.
+            NotUnderstood: if it may mean none or several.
         """
         return self._one(self.reading.names[mark], self.reading.words[mark])
 
     def _one(self, items: Sequence[Item], said: str) -> Item:
-        """The item that the plan can mean: of the main table, of its other tables, of a table whose
-        row belongs to each row of the main one.
+        """The item in, by preference, the main table, the plan's other tables, or a table with one
+        row for each row of the main one.
         """
         tables = self.plan.required()
         for chosen in (
@@ -215,7 +222,7 @@ class Change:
         return [item.column for item in items] == label_columns(table)
 
     def belongs(self, table: int) -> bool:
-        """Whether one row of a table belongs to each row of the main one."""
+        """Whether a table has one row for each row of the main one."""
         try:
             tree = the_tree(self.schema.graph, {self.main, table}, self.plan.keys)
         except CodegenError:
@@ -244,12 +251,19 @@ class Change:
         years = [item for item in numbers if "year" in self.name_of(item).split()]
         return sorted(item for item in {*self.schema.dates, *years} if item.table in tables)
 
+    def marks(self, part: str, kinds: str = "a-z") -> list[str]:
+        """The marks in a part of the pattern."""
+        return re.findall(rf"<[{kinds}][^>]+>", self.reading.parts[part])
+
+    def counts_rows(self) -> bool:
+        """Whether the plan gives the number of rows of the main table, and no more."""
+        return self.plan.select == (Selected(Item(self.main), COUNT),)
+
     # -- tests
 
     def tested(self) -> tuple[Item, list[Mention]]:
         """The column and the values of "<v1> or <v2>"; a column's name may be beside them."""
-        marks = re.findall(r"<v\d+>", self.reading.parts["values"])
-        found = [self.reading.values[mark] for mark in marks]
+        found = [self.reading.values[mark] for mark in self.marks("values", "v")]
         shared = set(found[0].cells).intersection(*(mention.cells for mention in found))
         if mark := self.reading.parts.get("column"):
             named = self.column(mark)
@@ -268,7 +282,7 @@ class Change:
         return tuple(m.value_for(item, table, item in self.schema.dates) for m in mentions)
 
     def may_be_narrowed(self, item: Item) -> None:
-        """Checks that a further test means what it says."""
+        """Refuses a further test where it would be ambiguous."""
         plan = self.plan
         if plan.limit is not None:
             raise NotUnderstood(
@@ -279,7 +293,7 @@ class Change:
             raise NotUnderstood("The question before has alternatives; ask a whole question.")
         companion = plan.companion
         if companion and (companion.kind in ("union", "scalar") or item.table != self.main):
-            raise NotUnderstood("The question before is too involved; ask a whole question.")
+            raise NotUnderstood(_INVOLVED)
 
     def with_test(self, test: Test) -> QueryPlan:
         """The plan with a further test."""
@@ -291,24 +305,27 @@ class Change:
 def _only(change: Change) -> tuple[QueryPlan, str]:
     item, found = change.tested()
     change.may_be_narrowed(item)
+    name = change.name_of(item)
     if any(test.item == item and test.operator == "=" for test in change.plan.where):
-        name = change.name_of(item)
         raise NotUnderstood(f"The {name} is fixed already.", f"Say: what about {found[0].text}?")
     values = change.values_of(item, found)
-    said = " or ".join(value.text for value in values)
-    return change.with_test(Test(item, "=", values)), f"only where {change.name_of(item)} is {said}"
+    return change.with_test(Test(item, "=", values)), f"only where {name} is {_either(values)}"
 
 
 def _without(change: Change) -> tuple[QueryPlan, str]:
     item, found = change.tested()
     change.may_be_narrowed(item)
+    name = change.name_of(item)
     if any(test.item == item for test in change.plan.where):
-        raise NotUnderstood(f"There is a condition on the {change.name_of(item)} already.")
+        raise NotUnderstood(f"There is a condition on the {name} already.")
     if item.table != change.main:
         raise NotUnderstood(f"{change.full_name(item)} belongs to another table; ask it whole.")
     values = change.values_of(item, found)
-    said = " or ".join(value.text for value in values)
-    return change.with_test(Test(item, "!=", values)), f"not where {change.name_of(item)} is {said}"
+    return change.with_test(Test(item, "!=", values)), f"not where {name} is {_either(values)}"
+
+
+def _either(values: Sequence[PlanValue]) -> str:
+    return " or ".join(value.text for value in values)
 
 
 def _other_value(change: Change) -> tuple[QueryPlan, str]:
@@ -316,19 +333,18 @@ def _other_value(change: Change) -> tuple[QueryPlan, str]:
     item, found = change.tested()
     plan, values = change.plan, change.values_of(item, found)
     fixed = [t for t in plan.where if t.item == item and not t.aggregate]
-    said = " or ".join(value.text for value in values)
+    said = f"the {change.name_of(item)} is {_either(values)}"
     if not fixed:
         change.may_be_narrowed(item)
         if plan.companion:
-            raise NotUnderstood("The question before is too involved; ask a whole question.")
-        return change.with_test(Test(item, "=", values)), f"the {change.name_of(item)} is {said}"
+            raise NotUnderstood(_INVOLVED)
+        return change.with_test(Test(item, "=", values)), said
     if len(fixed) > 1 or fixed[0].operator != "=":
         raise NotUnderstood(f"The condition on the {change.name_of(item)} is no single value.")
     if fixed[0].values == values:
         raise NotUnderstood("That is so already.")
     where = tuple(replace(t, values=values) if t is fixed[0] else t for t in plan.where)
-    old = " or ".join(value.text for value in fixed[0].values)
-    return change.changed(where=where), f"the {change.name_of(item)} is {said}, not {old}"
+    return change.changed(where=where), f"{said}, not {_either(fixed[0].values)}"
 
 
 def _other_period(change: Change) -> tuple[QueryPlan, str]:
@@ -352,7 +368,7 @@ def _other_period(change: Change) -> tuple[QueryPlan, str]:
 
 def _compared(change: Change) -> tuple[QueryPlan, str]:
     parts, plan = change.reading.parts, change.plan
-    marks = re.findall(r"<[nd]\d+>", parts["values"])
+    marks = change.marks("values", "nd")
     found = [change.reading.values[mark] for mark in marks]
     is_period = any(mark.startswith("<d") for mark in marks)
     operator = "between" if len(found) > 1 else next(
@@ -390,7 +406,7 @@ def _grouped(change: Change) -> tuple[QueryPlan, str]:
     plan = change.plan
     if plan.order or plan.limit is not None or plan.companion:
         raise NotUnderstood("The question before is sorted or too involved; ask a whole question.")
-    items = [_of_group(change, mark) for mark in re.findall(r"<[^>]+>", change.reading.parts["by"])]
+    items = [_of_group(change, mark) for mark in change.marks("by")]
     aggregates = [shown for shown in plan.select if shown.aggregate]
     if change.reading.parts.get("many"):
         if not is_list(plan):
@@ -487,7 +503,7 @@ def _most(change: Change) -> tuple[QueryPlan, str]:
         raise NotUnderstood(f"{change.full_name(item)} has no highest value.")
     change.may_be_narrowed(item)
     if plan.companion:
-        raise NotUnderstood("The question before is too involved; ask a whole question.")
+        raise NotUnderstood(_INVOLVED)
     down = change.reading.parts["end"] in _HIGH
     new = change.changed(order=Order(item, 0, down), limit=1)
     return new, f"the one with the {change.reading.parts['end']} {change.name_of(item)}"
@@ -533,7 +549,7 @@ def _also(change: Change) -> tuple[QueryPlan, str]:
     if change.plan.distinct:
         raise NotUnderstood("The list has each value once; with more columns it is another list.")
     shown = change.plan.select
-    items = [item for item in _with_labels(change, "columns") if Selected(item) not in shown]
+    items = [item for item in _with_labels(change) if Selected(item) not in shown]
     if not items:
         raise NotUnderstood("That is shown already.")
     said = " and ".join(change.name_of(item) for item in items)
@@ -542,24 +558,23 @@ def _also(change: Change) -> tuple[QueryPlan, str]:
 
 def _their(change: Change) -> tuple[QueryPlan, str]:
     plan = change.plan
-    is_count = [s.aggregate for s in plan.select] == [COUNT] and plan.select[0].item.column == ROWS
-    if plan.group or not (is_list(plan) or is_count) or plan.distinct:
+    if plan.group or not (is_list(plan) or change.counts_rows()) or plan.distinct:
         raise NotUnderstood("The question before is no plain list.")
-    for mark in re.findall(r"<[^>]+>", change.reading.parts["columns"]):
+    for mark in change.marks("columns"):
         if (said := change.reading.words[mark].lower()) in _AGGREGATE_WORDS:  # also of a column
             raise NotUnderstood(f"The {said} of what? Name the column.")
     labels = label_columns(change.schema.tables[change.main])
     names = [Item(change.main, column) for column in labels]
-    items = [item for item in _with_labels(change, "columns") if item not in names]
+    items = [item for item in _with_labels(change) if item not in names]
     said = " and ".join(change.name_of(item) for item in items) or "names"
     select = tuple(map(Selected, [*names, *items]))  # with what names a row, so that it is known
     return change.changed(select=select), f"their {said}"
 
 
-def _with_labels(change: Change, part: str) -> list[Item]:
-    """The columns of a part; "name" may be a first and a last name."""
+def _with_labels(change: Change) -> list[Item]:
+    """The columns that the line names; "name" may be a first and a last name."""
     found: list[Item] = []
-    for mark in re.findall(r"<[^>]+>", change.reading.parts[part]):
+    for mark in change.marks("columns"):
         item = change.column(mark)
         labels = label_columns(change.schema.tables[item.table])
         same = [i for i in change.reading.names[mark] if i.table == item.table]
@@ -571,8 +586,12 @@ def _with_labels(change: Change, part: str) -> list[Item]:
 def _aggregated(change: Change) -> tuple[QueryPlan, str]:
     plan, parts = change.plan, change.reading.parts
     item = change.column(parts["column"])
-    is_count = [s.aggregate for s in plan.select] == [COUNT] and plan.select[0].item.column == ROWS
-    if plan.group or not (is_list(plan) or is_count) or plan.limit is not None or plan.distinct:
+    if (
+        plan.group
+        or not (is_list(plan) or change.counts_rows())
+        or plan.limit is not None
+        or plan.distinct
+    ):
         raise NotUnderstood("Of what? The question before is no plain list.")
     if not change.is_number(item):
         raise NotUnderstood(f"{change.full_name(item)} is no quantity.")
@@ -586,8 +605,8 @@ def _aggregated(change: Change) -> tuple[QueryPlan, str]:
 
 # --- the patterns ---------------------------------------------------------------------------------
 
-# <v1> is a value, <n1> a number, <d1> a period, <c1x2> a column, <t1x2> a table. A part whose name
-# ends in 2 is the same part at another place.
+# <v1> is a value, <n1> a number, <d1> a period, <c1x2> a column, <t1x2> a table. A group whose name
+# ends in 2 or 3 is the same part at another place.
 _C, _T = r"<c\d+x\d+>", r"<t\d+x\d+>"
 _LEAD = r"(?:(?:and|but|now|then|ok|okay|so|please) )*"
 _THEM = rf"(?:those|these|them|they|(?:the|those|these) (?:ones|{_T}))"
@@ -656,7 +675,7 @@ _PATTERNS: tuple[tuple[_Rule, str], ...] = (
              rf"|(?:only |just )?the (?P<columns2>{_C}(?: and (?:the )?{_C})*)"
              rf" (?:of|for) (?:all )?{_THEM})"),
 )  # fmt: skip
-# "and" is a word of some patterns, and may stand before the others.
+# A leading "and" is part of some patterns, and optional before the others.
 _RULES = tuple(
     (rule, re.compile(pattern if "?P<and>" in pattern else _LEAD + pattern))
     for rule, pattern in _PATTERNS

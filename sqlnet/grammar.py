@@ -1,9 +1,9 @@
-r"""A grammar of the statements that the gate may accept on a schema, in GBNF.
+r"""A grammar, in GBNF, of statements on a schema that the gate may accept.
 
-GBNF is llama.cpp's notation; vLLM's grammars read it too, and :mod:`codegen.decoding` constrains
-models in this process by it. A model that is held to it writes one SELECT of known parts over the
-schema's own names, or ``CANNOT ANSWER:`` and a reason. What it can't say: which column belongs to
-which table; the gate (:func:`codegen.sqlnet.sql.validate`) checks that afterwards.
+GBNF is llama.cpp's notation; vLLM reads it too, and :mod:`codegen.decoding` constrains local models
+by it. A constrained model writes one SELECT of known parts over the schema's names, or ``CANNOT
+ANSWER:`` and a reason. Which column belongs to which table is not in the grammar; the gate
+(:func:`codegen.sqlnet.sql.validate`) checks it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from collections.abc import Iterable, Sequence
 from sqlglot.tokens import Tokenizer
 
 from codegen.sqlnet.query import Table
+from codegen.sqlnet.words import quoted
 
 CANNOT = "CANNOT ANSWER"
-"""How a model says that the database does not hold what is asked for."""
+"""A model's answer if the database lacks what the question asks for."""
 
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _KEYWORDS = frozenset(word for words in Tokenizer.KEYWORDS for word in words.upper().split())
@@ -51,30 +52,22 @@ text ::= "'" ([^'\x00-\x1f] | "''")* "'"
 
 
 def gbnf_of(tables: Sequence[Table]) -> str:
-    """The grammar over these tables.
-
-    Args:
-        tables: at least one.
-    """
+    """The grammar over these tables, at least one."""
     namespaces = {(table.namespace, table.name) for table in tables}
     names = (column.name for table in tables for column in table.columns)
-    full = [(f"{_quoted(ns)}." if ns else "") + _quoted(name) for ns, name in sorted(namespaces)]
+    full = [(f"{quoted(ns)}." if ns else "") + quoted(name) for ns, name in sorted(namespaces)]
     bare = [name for ns, name in sorted(namespaces) if not ns and _is_bare(name)]
     columns = sorted(set(names))
     plain = [name for name in columns if _is_bare(name)]
     return (
         _RULES.strip()
         + f"\ntable ::= {_alternatives([*full, *bare])}"
-        + f"\nname ::= {_alternatives([*map(_quoted, columns), *plain])}\n"
+        + f"\nname ::= {_alternatives([*map(quoted, columns), *plain])}\n"
     )
 
 
 def _is_bare(name: str) -> bool:
     return bool(_BARE.fullmatch(name)) and name.upper() not in _KEYWORDS
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _alternatives(texts: Iterable[str]) -> str:

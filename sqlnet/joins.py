@@ -1,15 +1,14 @@
 """Joins between the tables of a database, and the least tree of them over some of its tables.
 
-A join comes from a declared foreign key, or from names where no key is declared between two tables:
-a column with the name of another table's key, ``customer_id`` for the key of ``customers``, or,
-between tables that nothing else connects, the same name in both. A guessed join costs more than a
-declared one.
+A join comes from a declared foreign key or, if two tables have none, from names: a column called
+like another table's key, ``customer_id`` for the key of ``customers``, or, between tables that
+nothing else connects, one name in both. A guessed join costs more than a declared one.
 
-Several trees of the same cost are several readings of a question (from a flight to its source or to
-its destination airport): all are given, none is chosen here.
+Several trees of equal cost are several readings of a question (a flight's source or destination
+airport); all are returned.
 
 Limit: the tree is exact for up to three tables; for more, it joins all of them by shortest paths to
-one table, the best there is.
+the best single table.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from codegen.errors import CodegenError
 from codegen.sqlnet.query import Table
 from codegen.sqlnet.words import stem, words_of
 
-# No sum of a few of one kind equals one of another.
+# Sums of a few of one kind never equal those of another.
 _COSTS = {"declared": 1.0, "guessed": 1.55, "same name": 2.45}
 # Names that columns of unrelated tables share.
 _COMMON_WORDS = """
@@ -32,9 +31,9 @@ _COMMON_WORDS = """
     phone email age sex gender price amount fname lname
 """
 _COMMON = frozenset(_COMMON_WORDS.split())
-_MOST_ROOTS = 12  # tables that are tried as the middle of a tree
+_MOST_ROOTS = 12  # tables tried as the middle of a tree
 _MOST_TREES = 8
-_MOST_SHARING = 8  # tables that share a name which still says that they belong together
+_MOST_SHARING = 8  # tables; a column name that more of them share connects none
 
 
 class PlanError(CodegenError):
@@ -45,7 +44,7 @@ class PlanError(CodegenError):
 class Join:
     """Rows of ``child`` belong to one row of ``parent``: indices of tables and of their columns.
 
-    With the origin "same name" neither is the other's part: rows may belong to several.
+    With the origin "same name", either row may belong to several of the other table.
     """
 
     child: int
@@ -56,11 +55,11 @@ class Join:
 
     @property
     def cost(self) -> float:
-        """A tree's cost is the sum of its joins'."""
+        """A tree's cost is the sum of its joins' costs."""
         return _COSTS[self.origin]
 
     def repeats(self, table: int) -> bool:
-        """Whether a row of one of its two tables may have several rows at the other end."""
+        """Whether a row of one of its two tables may join several rows."""
         return table == self.parent or self.origin == "same name"
 
     def other(self, table: int) -> int:
@@ -70,7 +69,7 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """Joins that connect tables, each to the others by one path; none for a single table."""
+    """Joins that connect tables without cycles; none for a single table."""
 
     tables: frozenset[int]
     joins: frozenset[Join] = frozenset()
@@ -102,12 +101,12 @@ class JoinGraph:
         object.__setattr__(self, "joins", tuple(_joins_of(self.tables)))
 
     def key(self, table: int) -> int | None:
-        """The column that names a row: the declared primary key, if it is one column."""
+        """The declared primary key, if it is one column."""
         key = self.tables[table].primary_key
         return key[0] if len(key) == 1 else None
 
     def trees(self, required: Iterable[int]) -> list[Tree]:
-        """The least trees over the required tables, all of the same cost.
+        """All trees of least cost over the required tables.
 
         Raises:
             PlanError: if nothing connects them.
@@ -160,14 +159,14 @@ class JoinGraph:
 
 @dataclass(frozen=True, slots=True)
 class _Paths:
-    """Shortest paths from one table: the cost to each other one, and the last joins to it."""
+    """Shortest paths from one table: the cost to each table, and the last joins on the way."""
 
     start: int
     cost: Sequence[float]
     last: Sequence[Sequence[Join]]
 
     def paths(self, end: int) -> list[frozenset[Join]]:
-        """All shortest ones to a table, a few at most."""
+        """The shortest paths to a table, up to ``_MOST_TREES``."""
         return list(islice(self._walk(end), _MOST_TREES))
 
     def _walk(self, end: int) -> Iterator[frozenset[Join]]:
@@ -202,7 +201,7 @@ def _joins_of(tables: Sequence[Table]) -> Iterator[Join]:
 
 
 def _parts(count: int, connected: Iterable[frozenset[int]]) -> list[int]:
-    """For each table a number that those which joins connect share."""
+    """The connected component of each table, as a number."""
     part = list(range(count))
     for one, other in map(sorted, connected):
         old, new = part[other], part[one]
@@ -233,26 +232,21 @@ def _guessed(tables: Sequence[Table]) -> dict[frozenset[int], list[Join]]:
             if child != parent and tables[child].columns[column].type == table.columns[key].type:
                 join = Join(child, (column,), parent, (key,), "guessed")
                 found.setdefault(frozenset((child, parent)), []).append(join)
-    return {pair: _one_way(tables, joins) for pair, joins in sorted(found.items(), key=_places)}
-
-
-def _places(item: tuple[frozenset[int], list[Join]]) -> list[int]:
-    return sorted(item[0])
+    ordered = sorted(found.items(), key=lambda pair_and_joins: sorted(pair_and_joins[0]))
+    return {pair: _one_way(tables, joins) for pair, joins in ordered}
 
 
 def _one_way(tables: Sequence[Table], joins: list[Join]) -> list[Join]:
-    """Two tables with the same key: it belongs to the one that it is named after."""
+    """Of two tables with the same key, it belongs to the one that it is named after."""
     if len({join.parent for join in joins}) < 2:
         return joins
-    first = joins[0]
-    said = {
-        stem(word) for word in words_of(tables[first.child].columns[first.child_columns[0]].name)
-    }
-    return [max(joins, key=lambda join: _first_stem(tables[join.parent]) in said)]
+    key = tables[joins[0].child].columns[joins[0].child_columns[0]].name
+    said = {stem(word) for word in words_of(key)}
+    return [max(joins, key=lambda join: stem(words_of(tables[join.parent].name)[0]) in said)]
 
 
 def _same_name(tables: Sequence[Table]) -> Iterator[Join]:
-    """The first column that two tables have in common, but for names that say nothing."""
+    """Joins on the first column name that two tables share, unless the name is a common one."""
     places: dict[str, list[tuple[int, int]]] = {}
     for number, table in enumerate(tables):
         for column, described in enumerate(table.columns):
@@ -271,23 +265,15 @@ def _same_name(tables: Sequence[Table]) -> Iterator[Join]:
                 yield Join(one, (column,), other, (same,), "same name")
 
 
-def _first_stem(table: Table) -> str:
-    return stem(words_of(table.name)[0])
-
-
 def _targets(names: Sequence[str], table: Table) -> tuple[int, ...]:
     if not names:
         return table.primary_key
-    found = [i for name in names for i, c in enumerate(table.columns) if _same(c.name, name)]
-    return tuple(found)
-
-
-def _same(one: str, other: str) -> bool:
-    return one.lower() == other.lower()
+    lower = [column.name.lower() for column in table.columns]
+    return tuple(lower.index(name.lower()) for name in names if name.lower() in lower)
 
 
 def _named_key(table: Table) -> int | None:
-    """The primary key, or else the first column if its name says that it is one."""
+    """The primary key, or else the first column if it is named like one."""
     if len(table.primary_key) == 1:
         return table.primary_key[0]
     refers = any(0 in key.columns for key in table.foreign_keys)

@@ -87,7 +87,7 @@ class Layer(Config):
         return Schema(kept, schema.database)
 
     def measure(self, question: str, schema: Schema) -> tuple[str, Statement] | None:
-        """The measure that is all a question asks for, with its statement; None if there is none.
+        """The measure that a question asks for and nothing else, with its statement; else None.
 
         "What is our total revenue?" asks for revenue; "revenue from coffee" asks for more.
         """
@@ -102,7 +102,8 @@ class Layer(Config):
     def _check_names(self, schema: Schema) -> None:
         for name in self.tables:
             schema.table(name)
-        for name in (*self.columns, *self.values):
+        ends = [end.strip() for join in self.joins for end in join.split("=") if "." in end]
+        for name in (*self.columns, *self.values, *ends):
             _column_of(schema, name)
 
     def _renamed(self, table: Table, named: Named) -> Table:
@@ -135,7 +136,7 @@ class Layer(Config):
 
 
 def describe(schema: Schema) -> str:
-    """A first layer for a database, as YAML: its tables, columns and joins, to be filled in."""
+    """A YAML template of a layer: the database's tables, columns and joins."""
     lines = ["# What people call things; see the documentation. Empty entries can be left out."]
     lines.append("tables:")
     lines += [f"  {json.dumps(table.name)}: {{synonyms: []}}" for table in schema.tables]

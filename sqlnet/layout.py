@@ -1,4 +1,4 @@
-"""What the two layouts of the network share: tensors in and out, the loss, attention, spans.
+"""What the two layouts of the network share: inputs and outputs, the loss, attention, spans.
 
 A layout is a network with the methods of :class:`Layout`; there are ``shared`` (the default,
 :mod:`codegen.sqlnet.shared`) and ``paper`` (:mod:`codegen.sqlnet.paper`).
@@ -61,30 +61,27 @@ class Layout(Protocol):
     """A network that scores every slot of the sketch; ``states`` is what its ``encode`` gave."""
 
     def encode(self, batch: Tensors, targets: Targets | None = None) -> Any:
-        """Reads the questions and the columns.
-
-        With targets, what is read need only serve the loss of these very targets.
-        """
+        """Encodes questions and columns; with targets, only what their loss needs."""
         ...
 
     def slots(self, states: Any) -> Outputs:
-        """The slots that depend on nothing but the question and the columns."""
+        """The slots that depend on the question and the columns alone."""
         ...
 
     def aggregates(self, states: Any) -> Tensor:
-        """Logits for each column, were it selected: [B, C, aggregates]."""
+        """Logits [B, C, aggregates], given that the column is selected."""
         ...
 
     def operators(self, states: Any) -> Tensor:
-        """Logits for each column, were it in a condition: [B, C, operators]."""
+        """Logits [B, C, operators], given that the column is in a condition."""
         ...
 
     def attention(self, states: Any, slot: Literal["select", "where"]) -> Tensor:
-        """How much each column looks at each token when a slot is filled: [B, C, L], sums of 1."""
+        """Each column's attention over the tokens for a slot: [B, C, L], sums of 1."""
         ...
 
     def value_loss(self, states: Any, targets: Targets) -> dict[str, Tensor]:
-        """The loss of the values, in named parts: summed over conditions, a question on average."""
+        """The loss of the values, by part: summed over conditions, averaged over questions."""
         ...
 
     def values(
@@ -107,12 +104,9 @@ class Layout(Protocol):
 def losses(
     model: Layout, states: Any, targets: Targets, column_mask: Tensor, alpha: float
 ) -> dict[str, Tensor]:
-    """The loss of each slot (section 3.4), teacher-forced along the dependency graph.
+    """The loss of each slot (section 3.4), with teacher forcing along the dependency graph.
 
     Args:
-        model: the network.
-        states: what it read.
-        targets: gold slots.
         column_mask: [B, C], which columns are real.
         alpha: weight of the columns that are in a condition; 3 in the paper.
     """
@@ -138,7 +132,7 @@ def losses(
 
 
 def slots_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropy summed over the condition slots that are not -1, a question on average."""
+    """Cross-entropy, summed over condition slots other than -1, averaged over questions."""
     total = F.cross_entropy(
         logits.flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="sum"
     )
@@ -146,12 +140,11 @@ def slots_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 class BiLSTM(nn.Module):
-    """A bidirectional LSTM over padded rows; ``hidden`` is the width of both ways together.
+    """A bidirectional LSTM over padded rows; ``hidden`` is the width of both directions together.
 
-    Both ways run over rows that are padded behind (the one that reads backwards gets each row
-    turned round within its length), not over packed sequences: the padding is never read before a
-    row's own items, so it changes nothing, and the processor's own LSTM kernels can be used, which
-    halves the time.
+    Rows are padded at the end, not packed; the backward direction gets each row reversed within its
+    length. Padding thus never comes before a row's own items, and the CPU's fused LSTM kernels can
+    be used, which halves the time.
     """
 
     def __init__(self, width: int, hidden: int, layers: int = 1, dropout: float = 0.0) -> None:
@@ -165,15 +158,14 @@ class BiLSTM(nn.Module):
     def forward(
         self, inputs: Tensor, lengths: Tensor, state: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Outputs [N, T, hidden], and the last states of both ways of the last layer [N, hidden].
-
-        The outputs behind a row's length mean nothing.
+        """Outputs [N, T, hidden], undefined beyond a row's length, and the last layer's final
+        states [N, hidden].
 
         Args:
             inputs: [N, T, width].
             lengths: [N], each at least 1.
-            state: initial hidden and cell states, each [2 layers, N, hidden / 2]: of a layer's
-                forward and backward way in turn.
+            state: initial hidden and cell states, each [2 layers, N, hidden / 2], forward and
+                backward of each layer in turn.
         """
         places = torch.arange(inputs.shape[1])
         turned = lengths[:, None] - 1 - places
@@ -193,7 +185,7 @@ class BiLSTM(nn.Module):
         return outputs, torch.cat(last, dim=-1)
 
     def last(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """The last states alone, [N, hidden]; of many rows, those alike in length run together."""
+        """The final states [N, hidden]; many rows are run in groups of similar length."""
         if len(lengths) < _MANY:
             return self(inputs, lengths)[1]
         order = lengths.argsort(stable=True)
@@ -207,7 +199,7 @@ class BiLSTM(nn.Module):
         return torch.cat(found)[order.argsort()]
 
 
-_MANY = 32  # rows; a run more costs more than the padding of fewer
+_MANY = 32  # rows; below it, a second run costs more than padding
 _BUCKETS = (3, 6)
 
 
@@ -223,7 +215,7 @@ def _taken(values: Tensor, places: Tensor) -> Tensor:
 
 
 class RowDropout(nn.Module):
-    """Dropout whose mask is the same along a row: [B, T, d] loses the same features at each T."""
+    """Dropout with one mask per row: [B, T, d] loses the same features at every T."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -248,7 +240,7 @@ def weights_of(scores: Tensor, mask: Tensor) -> Tensor:
 
 
 def pool(values: Tensor, score: nn.Linear, mask: Tensor) -> Tensor:
-    """One mean of ``values`` [B, L, d] a row, with weights that they choose themselves: [B, d]."""
+    """The mean [B, d] of ``values`` [B, L, d], weighted by their own scores."""
     return attend(score(values).transpose(1, 2), mask, values).squeeze(1)
 
 
@@ -258,5 +250,5 @@ def head(width: int, hidden: int, classes: int) -> nn.Sequential:
 
 
 def lowest(like: Tensor) -> float:
-    """The lowest finite number of a tensor's type: what masks a logit."""
+    """The lowest finite number of a tensor's type, for masked logits."""
     return torch.finfo(like.dtype).min

@@ -1,21 +1,19 @@
-"""What of a database a question speaks of: its table, columns by their short forms, values.
+"""Links a question to a database: to its table, to abbreviated columns, to values.
 
-Tables (:func:`rank`). Each is scored by how probable the network thinks its best query on it, and
-by the words that the question shares with the names of the table and its columns, the rarer in the
-database the weightier. The weights were fitted on groups of 20 tables of WikiSQL's rebuilt
-development set, one of which the question is about (``codegen bench sqlnet`` prints how often it
-comes first). Limit: WikiSQL's tables have no telling names; that a word of a table's name weighs
-twice as much as one of a column's was not fitted.
+Tables (:func:`rank`) are scored by the probability of the network's best query on each, and by the
+words that the question shares with the names of the table and its columns; words that are rare in
+the database weigh more. The weights were fitted on groups of 20 tables of WikiSQL's rebuilt
+development set (``codegen bench sqlnet`` prints how often the right one comes first). Limit:
+WikiSQL's tables have no meaningful names; that a word of a table's name weighs twice as much as one
+of a column's was not fitted.
 
-Columns (:func:`spelled_out`). A model that knows words by their vectors does not see that
-``dep_delay`` is a departure delay. Where a question holds the long form of a column's word and not
-the short one, the column is read with the long form, as an alias would have it. The forms are some
-that databases use much; any other (``st_cd``) needs an alias.
+Columns (:func:`spelled_out`): word vectors do not say that ``dep_delay`` is a departure delay. If a
+question has the long form of a column's word and not the short one, the long form becomes the
+column's alias. Only common abbreviations are known; any other (``st_cd``) needs an alias.
 
-Values (:class:`Linker`). A question says "toronto raptors" or "two"; the table says "Toronto
-Raptors (NBA)" or 2. With linking, the value of each equality is looked for among the column's
-distinct values. This uses the table's content, which the WikiSQL leaderboard forbids: figures
-without it are made without it.
+Values (:class:`Linker`): a question says "toronto raptors" or "two", the table "Toronto Raptors
+(NBA)" or 2. The value of each equality is looked up among the column's distinct values. This reads
+the table's content, which the WikiSQL leaderboard forbids; figures made with it say so.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from codegen.sqlnet.databases import DatabaseError, StatementLimits
 from codegen.sqlnet.databases.files import Database
-from codegen.sqlnet.query import OPERATORS, Column, Condition, Query, Table
+from codegen.sqlnet.query import OPERATORS, Column, Condition, Query, Table, UnsafeSQLError
 from codegen.sqlnet.sql import distinct_values
 from codegen.sqlnet.words import MAX_TOKENS, number_in_words, number_of, stem, tokenize, words_of
 
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
     from codegen.sqlnet.features import EncodedQuestion
 
 
-MOST_TABLES = 64  # the network reads these many, those that share most with the question
+MOST_TABLES = 64  # that the network reads: the ones that share most with the question
 OVERLAP_WEIGHT = 10.0
 QUERY_WEIGHT = 0.5
 _ARTICLES = "a an the of in on at to for is was are were be by and or what which who"
@@ -50,18 +48,18 @@ _COMMON = frozenset(re.findall(r"\w+", _ARTICLES))
 
 @dataclass(frozen=True, slots=True)
 class RankedTable:
-    """A table, and the probability that the question is about it, among those of its database."""
+    """A table, and the probability that the question is about it and no other table."""
 
     table: Table
     probability: float
 
 
 def overlaps(question: str, tables: Sequence[Table]) -> list[float]:
-    """For each table, the share of the question's words that its names hold, by weight.
+    """For each table, the weighted share of the question's words that its names contain.
 
-    A word that every table has weighs little, one that a single table has much: log(1 + n / df).
-    A table's own name counts besides, by the share of it that is asked for: of downloads and
-    downloads_slices, a question about downloads means the first.
+    A word weighs log(1 + n / df), n being the tables and df those that have the word. Words of the
+    table's own name count again, times the share of the name that they make up: "downloads" means
+    the table downloads rather than downloads_slices.
     """
     names = [{stem(word) for word in table.words} - _COMMON for table in tables]
     held = [_stems(table) for table in tables]
@@ -85,8 +83,6 @@ def rank(
     """The tables, the most probable first.
 
     Args:
-        tables: at least one.
-        overlap: see :func:`overlaps`.
         log_probability: of the best query on each.
     """
     scores = [
@@ -135,21 +131,17 @@ _LONG = _forms()
 
 
 def spelled_word(word: str) -> tuple[str, ...]:
-    """The only long form of a short one that is no word itself: first name for fname."""
+    """The long form of an abbreviation, if there is just one: first name for fname."""
     forms = _LONG.get(word, ())
     return forms[0] if len(forms) == 1 and word not in ("cat", "mo") else (word,)
 
 
 def spelled_out(table: Table, question: str) -> Table:
-    """The table, its columns' short forms replaced by the long ones that the question holds, and
-    names by synonyms that it holds.
-
-    The names stay what they are: what replaces them are aliases.
-    """
+    """The table with aliases: long forms of abbreviations, and synonyms, that the question has."""
     words = [token.text.lower() for token in tokenize(question)[:MAX_TOKENS]]
     stems = [stem(word) for word in words]
     encoded = set(stems)
-    # Few questions hold any long form at all: then no column needs to be looked at.
+    # Few questions have any long form; then no column needs to be read.
     long = {s: [f for f in fs if encoded.issuperset(map(stem, f))] for s, fs in _LONG.items()}
     held = {short: forms for short, forms in long.items() if forms and short not in words}
     if not held and not table.synonyms and not any(column.synonyms for column in table.columns):
@@ -162,7 +154,7 @@ def spelled_out(table: Table, question: str) -> Table:
 
 
 def _synonym(named: Column | Table, stems: list[str]) -> str:
-    """The longest synonym that a question holds and the name does not; "" if none."""
+    """The longest synonym in a question that lacks the name itself; "" if none."""
     held = [text for text in named.synonyms if _occurs_in(words_of(text), stems)]
     return max(held, key=len, default="") if not _occurs_in(named.words, stems) else ""
 
@@ -187,13 +179,13 @@ def _occurs_in(form: tuple[str, ...], stems: list[str]) -> bool:
 
 
 MOST_VALUES = 5000
-_LIKENESS = 0.85  # of difflib, above which two texts count as the same but for a slip
-_WORD_LIKENESS = 0.75  # that each of their words must have besides, if they have as many
+_LIKENESS = 0.85  # difflib's ratio above which two texts differ by a typo
+_WORD_LIKENESS = 0.75  # the same for each pair of words, if they have equally many
 _LIMITS = StatementLimits(seconds=1.0, rows=MOST_VALUES)
 _MOST_SECONDS = 2.0
 _LONGEST_MENTION = 8  # tokens
 _LONGEST_VALUE = 1000  # characters; no question quotes a longer one
-# Words that a question has for its own sake; Many, Louisiana, is a city.
+# Words of questions that are never taken for a value, though Many, Louisiana, is a city.
 _ASKING = """
     a all an and any are as at be by can did do does for from had has have how in is it list many me
     more most much no not of on or over show tell than that the there to under was were what when
@@ -207,7 +199,7 @@ _MONTH_NUMBERS = {word: number for number, word in enumerate(_MONTHS.split(), 1)
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A value of the question and the value of the column it was taken for."""
+    """A value in the question, and the column's value that it was taken for."""
 
     column: str
     said: str
@@ -216,22 +208,22 @@ class Link:
 
 @dataclass(slots=True)
 class Held:
-    """What was read of a database: distinct values by (namespace, table, column), and links.
-
-    A column whose values were not read, or not all of them, has None. ``seconds``: how long the
-    reading took, by (namespace, table).
+    """Distinct values read from a database, by (namespace, table, column); None for a column that
+    could not be read whole. ``folded``: the same in lower case. ``seconds``: what reading took, by
+    (namespace, table).
     """
 
     values: dict[tuple[str, str, int], tuple[str, ...] | None] = field(default_factory=dict)
+    folded: dict[tuple[str, str, int], frozenset[str]] = field(default_factory=dict)
     seconds: dict[tuple[str, str], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Linker:
-    """Links values to those of one table; ``held`` keeps what was read of the database.
+    """Links values to those of one table; ``held`` caches what was read.
 
-    A column with more than ``MOST_VALUES`` values, or one that can't be read within a second, is
-    not linked; nor is any further one of its table after ``_MOST_SECONDS`` of reading.
+    A column with more than ``MOST_VALUES`` values, or one that takes over a second to read, is not
+    linked, nor are further ones of a table after ``_MOST_SECONDS``.
     """
 
     database: Database
@@ -240,7 +232,7 @@ class Linker:
     _found: dict[Condition, str | None] = field(default_factory=dict)
 
     def link(self, query: Query) -> Query:
-        """The query with its values as the table has them, where they are found there."""
+        """The query, its values replaced by the table's where one is found."""
         conditions = []
         for condition in query.conditions:
             value = self._nearest(condition)
@@ -248,15 +240,14 @@ class Linker:
         return replace(query, conditions=tuple(conditions))
 
     def selects(self, condition: Condition) -> bool | None:
-        """Whether a linked condition selects a row; None if it must be run to know."""
+        """Whether a linked condition selects a row; None if only running it can tell."""
         if not self._is_text_equality(condition) or self.values(condition.column) is None:
             return None
         return self._nearest(condition) is not None
 
     def mentioned(self, encoded: EncodedQuestion) -> dict[int, list[tuple[int, int]]]:
-        """The spans of the question that a column holds as they are, by column.
-
-        Spans are first and last tokens; one inside a longer one of its column is left out.
+        """The spans (first and last token) of the question that are cells, by column; without
+        those inside a longer one of the same column.
         """
         spans = {}
         for first in range(len(encoded.tokens)):
@@ -269,19 +260,26 @@ class Linker:
         found = {}
         for column, described in enumerate(self.table.columns):
             if described.type == "text":
-                texts = {value.casefold() for value in self.values(column) or ()}
-                texts |= {said for said, _ in described.called}
-                held = [span for text in texts & spans.keys() for span in spans[text]]
-                if held:
+                texts = spans.keys() & self.folded(column)
+                texts |= spans.keys() & {said for said, _ in described.called}
+                if held := [span for text in texts for span in spans[text]]:
                     found[column] = _longest(held)
         return found
 
     def values(self, column: int) -> tuple[str, ...] | None:
-        """The distinct values of a column of texts or days; None if they were not all read."""
+        """The distinct values of a column of texts or dates; None if not all could be read."""
         key = self.table.namespace, self.table.name, column
         if key not in self.held.values:
             self.held.values[key] = self._read(column)
         return self.held.values[key]
+
+    def folded(self, column: int) -> frozenset[str]:
+        """The distinct values of a column in lower case; none if not all could be read."""
+        key = self.table.namespace, self.table.name, column
+        if key not in self.held.folded:
+            values = self.values(column) or ()
+            self.held.folded[key] = frozenset(value.casefold() for value in values)
+        return self.held.folded[key]
 
     def _read(self, column: int) -> tuple[str, ...] | None:
         of_table = self.table.namespace, self.table.name
@@ -292,7 +290,7 @@ class Linker:
         statement = distinct_values(self.table, column, MOST_VALUES + 1, self.database.dialect)
         try:
             rows = self.database.execute(statement, _LIMITS)
-        except DatabaseError:
+        except (DatabaseError, UnsafeSQLError):  # such as a view that calls what is not allowed
             return None
         finally:
             self.held.seconds[of_table] = before + time.monotonic() - began
@@ -330,7 +328,7 @@ def _longest(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def links_of(before: Query, after: Query, table: Table) -> tuple[Link, ...]:
-    """What linking has changed; the case of letters aside."""
+    """The values that linking changed by more than case."""
     return tuple(
         Link(table.columns[old.column].name, old.value, new.value)
         for old, new in zip(before.conditions, after.conditions, strict=True)
@@ -339,10 +337,10 @@ def links_of(before: Query, after: Query, table: Table) -> tuple[Link, ...]:
 
 
 def nearest(value: str, values: Sequence[str]) -> str | None:
-    """The one of the values that is meant, or None.
+    """Which of the values is meant, or None.
 
-    Tried in turn: equal but for case; equal but for accents, signs and spaces; the same date; the
-    only one that holds all its words; the one that is most like it, if it is nearly the same.
+    In this order: equal but for case; equal but for accents, punctuation and spaces; the same date;
+    the only one with all its words; the most similar one, if it differs by a typo.
     """
     wanted, bare, day = value.casefold(), _bare(value), date_in(value)
     for found in values:
@@ -382,7 +380,7 @@ def _most_like(wanted: str, values: Sequence[str]) -> str | None:
 
 
 def _words_alike(wanted: Sequence[str], found: Sequence[str]) -> bool:
-    """False for angeles airport and wales airport, which are alike as a whole."""
+    """False for angeles airport and wales airport, which are similar as a whole."""
     return len(wanted) != len(found) or all(
         one == other or SequenceMatcher(None, one, other, autojunk=False).ratio() > _WORD_LIKENESS
         for one, other in zip(wanted, found, strict=True)
@@ -390,7 +388,7 @@ def _words_alike(wanted: Sequence[str], found: Sequence[str]) -> bool:
 
 
 def date_in(text: str) -> date | None:
-    """The date that a text is, as in 2021-05-03, May 3, 2021 or 3 May 2021; else None."""
+    """The date of a text such as 2021-05-03, May 3, 2021 or 3 May 2021; else None."""
     bare = text.strip().lower()
     if found := re.fullmatch(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})(?:[ t]00:00(?::00)?)?", bare):
         year, month, day = map(int, found.groups())
@@ -407,7 +405,7 @@ def date_in(text: str) -> date | None:
 
 
 def month_number(word: str) -> int:
-    """1 to 12 for the English name of a month or the beginning of one; else 0."""
+    """1 to 12 for an English month or its abbreviation; else 0."""
     return _MONTH_NUMBERS.get(word[:3], 0)
 
 
@@ -417,7 +415,7 @@ def _bare(text: str) -> str:
 
 
 def _texts(rows: Sequence[tuple[Any, ...]]) -> list[str]:
-    """The texts, and the days of columns that hold days, as ISO writes them."""
+    """Texts, and dates in ISO format."""
     values = (value for (value,) in rows)
     return [v.isoformat() if isinstance(v, date) else v for v in values if _is_text(v)]
 

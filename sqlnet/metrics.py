@@ -1,9 +1,9 @@
 """How good predicted queries are: query match with its breakdown, execution, and confidence.
 
-Query match is WikiSQL's official equality (``Query.__eq__``: condition order and the case of values
-don't count). For outputs of the sketch it equals logical-form accuracy. Execution accuracy runs
-both queries and compares what they give. Breakdown as in the paper's Table 2, and finer: operators
-and values are judged on the questions whose condition columns are right.
+Query match is WikiSQL's official equality (:meth:`Query.matches`), for sketches the same as
+logical-form accuracy. Execution accuracy runs both queries and compares their rows. The breakdown
+follows the paper's Table 2 and adds operators and values, on questions whose condition columns are
+right.
 """
 
 from __future__ import annotations
@@ -61,10 +61,8 @@ def predict(network: Network, items: Sequence[Labelled], *, greedy: bool = False
     """The query of each question.
 
     Args:
-        network: what predicts.
-        items: the questions.
-        greedy: fill slot after slot with its most probable content, as in the paper; else take the
-            query whose slots are the most probable together.
+        greedy: fill one slot after another, as in the paper; else take the query with the highest
+            joint probability.
     """
     if greedy:
         read = _read(network, items, beam=1)
@@ -80,13 +78,11 @@ def predict_guided(
     *,
     link: bool = False,
 ) -> list[Choice]:
-    """The query of each question that is chosen by running it on its table's database.
+    """The query of each question, chosen by running candidates.
 
     Args:
-        network: what predicts.
-        items: the questions.
-        databases: by the table's name.
-        link: whether values are also linked to those of the table, as the parser does.
+        databases: by table name.
+        link: also link values to the table's, as the parser does.
     """
     found = []
     for encoded, read in _read(network, items, beam=BEAM):
@@ -129,11 +125,11 @@ def outcomes(
     items: Sequence[Labelled],
     databases: Mapping[str, Database] | None = None,
 ) -> list[dict[str, list[tuple[float, bool]]]]:
-    """For each question, by kind of slot, the log-probability of what was predicted and its truth.
+    """For each question, by kind of slot: (log-probability of the prediction, whether it is right).
 
-    A column's operator and value are judged where the column is right. With databases there is
-    ``guided`` too: the query that is chosen by running, its values linked, which is right if its
-    answer is. See :mod:`codegen.sqlnet.calibration`.
+    Operators and values are judged where their column is right. With databases there is also
+    ``guided``, the query chosen by running with linked values, which is right if its answer is. For
+    :mod:`codegen.sqlnet.calibration`.
     """
     found = [
         _outcome(slots, _likeliest(slots, encoded), item.query)

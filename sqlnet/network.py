@@ -1,7 +1,7 @@
 """A trained network with its vocabulary, kept in a directory (:mod:`codegen.sqlnet.storage`).
 
-An encoder (:mod:`codegen.sqlnet.vectors`) is no part of the directory: the configuration holds its
-path and its digest, and it is looked for there and in the directory's own folder ``encoder``.
+An encoder (:mod:`codegen.sqlnet.vectors`) is not part of the directory: the configuration holds its
+path and digest, and it is looked for there and in the directory's folder ``encoder``.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ LAYOUTS = {"shared": SharedSQLNet, "paper": PaperSQLNet}
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """What builds a network: its layout, the width of a state, dropout in training, and which
-    encoder's vectors the layout ``shared`` reads besides, if any.
+    """What builds a network: its layout, the width of its states, dropout in training, and the
+    encoder whose vectors the layout ``shared`` reads too, if any.
     """
 
     layout: LayoutName = "shared"
@@ -57,15 +57,14 @@ class NetworkConfig:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network with all that it takes to use it.
+    """A network and what is needed to use it.
 
     Attributes:
         model: an ``nn.Module`` of one of the layouts.
         words: its vocabulary; word i has row i + 1 of the vectors.
-        config: what built it.
-        info: what is known about its training: data, seed, figures.
+        info: about its training: data, seed, figures.
         calibration: turns its probabilities into confidence.
-        encoder: the one that ``config`` names, if it names one.
+        encoder: the one that ``config`` names, if any.
     """
 
     model: Any
@@ -105,14 +104,12 @@ class Network:
         """Loads a directory.
 
         Args:
-            path: the directory.
-            encoder: the path of the encoder that the network was trained with, if it has one and
-                that was moved.
+            encoder: where the encoder is that the network was trained with, if it was moved.
 
         Raises:
-            ModelError: if there is no network in it, or a damaged one; if its encoder is not found,
-                or is another one than it was trained with.
-            ConfigError: if an encoder is given, and the network reads none.
+            ModelError: if the directory holds no network or a damaged one, or its encoder is
+                missing or another one.
+            ConfigError: if an encoder is given and the network reads none.
         """
         path = Path(path)
         with damage_named(path, "SQL network", "codegen sqlnet train"):
@@ -171,8 +168,8 @@ def _config_from_row(row: Mapping[str, Any]) -> NetworkConfig:
 def _encoder_of(
     path: Path, wanted: EncoderConfig | None, given: str | Path | None
 ) -> ContextEncoder | None:
-    """The encoder of the network in ``path``: from the path given, that of the training, or beside
-    it.
+    """The encoder of the network in ``path``: from ``given``, the path of its training, or its
+    folder ``encoder``.
     """
     if wanted is None:
         if given is not None:
@@ -186,7 +183,7 @@ def _encoder_of(
         given = next((place for place in places if place.is_dir()), None)
         if given is None:
             raise ModelError(
-                f"The encoder of the SQL network in {path} is no longer in {wanted.path}.", remedy
+                f"The encoder of the SQL network in {path} is not in {wanted.path}.", remedy
             )
     encoder = ContextEncoder.load(given)
     found = encoder.config

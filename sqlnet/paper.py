@@ -1,9 +1,9 @@
 """The paper's layout: six modules with two encoders each, column attention, a pointer decoder.
 
 Source: SQLNet (arXiv 1711.04436), sections 3.2 to 3.4, with the layer shapes of the released code
-and the paper's tanh. Repaired against that code: gradients reach the column encoders, the aggregate
-reads the predicted SELECT column at test time, masks are safe for every batch, and a value is a
-slice of the question, from the first to the last position pointed at.
+and the paper's tanh. Unlike in that code, gradients reach the column encoders, the aggregate reads
+the predicted SELECT column at test time, masks hold for every batch, and a value is the slice of
+the question from the first to the last position pointed at.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class PaperSQLNet(nn.Module):
         """See :class:`~codegen.sqlnet.layout.Layout`."""
         words = self.word(batch.word_ids)
         question = F.pad(words[batch.question], (0, 0, 1, 1))  # [B, L + 2, width]
-        # The vector at <END> and behind must be zero, whatever word the padding's index names.
+        # Zero from <END> on: the padding's index 0 may be any word of the batch.
         question = question * F.pad(batch.token_mask, (1, 1))[..., None]
         lengths = batch.lengths + 2
         names = words[batch.names]
@@ -129,9 +129,9 @@ class PaperSQLNet(nn.Module):
     def _read_names(
         self, name: str, names: Tensor, batch: Tensors, targets: Targets | None
     ) -> Tensor:
-        """What a module reads of each column: [B, C, d].
+        """A module's states of the columns: [B, C, d].
 
-        With targets, modules that are asked of gold columns alone read no others: zeros are there.
+        With targets, modules that score gold columns only skip the others, which stay zero.
         """
         encoder = self._module(name).name
         if targets is None or name not in _ASKED_OF_GOLD:
@@ -213,11 +213,9 @@ class PaperSQLNet(nn.Module):
         """Scores a = u^T tanh(U1 H_Q + U2 E_c + U3 h_t) of the next position.
 
         Args:
-            states: of the questions.
             rows: [M], the question of each value.
             columns: [M], its column.
             inputs: [M, T] positions chosen before.
-            state: of the decoder.
 
         Returns:
             Logits [M, T, L + 2], and the decoder's state.
@@ -234,7 +232,7 @@ class PaperSQLNet(nn.Module):
     def values(
         self, states: States, columns: Tensor, operators: Tensor, beam: int
     ) -> list[list[tuple[Span, ...]]]:
-        """Greedy, as in the paper: one value a condition, whatever the beam."""
+        """Greedy, as in the paper: one value per condition, whatever the beam."""
         size, slots = columns.shape
         rows, columns = torch.arange(size).repeat_interleave(slots), columns.flatten()
         chosen = torch.zeros(len(rows), 1, dtype=torch.long)

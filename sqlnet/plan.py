@@ -1,23 +1,23 @@
-"""Query plans: what a question asks of several tables, as sets, and the SQL that follows from it.
+"""Query plans over several tables, and the SQL that follows from them by rules.
 
-A plan names tables, columns, tests, groups and an order, but no FROM and no join: these follow from
-the keys of the database (:mod:`codegen.sqlnet.joins`), as in SemQL (Guo et al. 2019, arXiv
+A plan names tables, columns, tests, groups and an order, but neither FROM nor joins: these follow
+from the database's keys (:mod:`codegen.sqlnet.joins`), as in SemQL (Guo et al. 2019, arXiv
 1905.08205) and NatSQL (Gan et al. 2021, arXiv 2109.05153). Every part is a set or a class, as in
-SQLNet's sketch (arXiv 1711.04436), so that a network can predict each by itself.
+SQLNet's sketch (arXiv 1711.04436), so that a network can predict each independently.
 
 How a plan becomes SQL (:func:`to_statement`):
 
-- FROM is the least tree of joins over all tables of the plan.
+- FROM is the cheapest tree of joins over all tables of the plan.
 - A list whose rows a join repeats is DISTINCT.
-- A sum or mean over rows that a join repeats is taken over each row once (EXISTS), or refused.
-- "Never" is NOT EXISTS, in which a NULL does not count; of values of the listed table (the
+- A sum or mean over rows that a join repeats takes each row once (EXISTS), or is refused.
+- "Never" is NOT EXISTS, so that NULLs do no harm; about values of the listed table itself (the
   countries that never won) it is EXCEPT.
-- A group by a name also groups by the primary key beside it, if the group's table has its rows
-  repeated: two customers of one name are two.
-- The first of an order skips NULLs.
+- A group by a name also groups by the primary key, if a join repeats the table's rows: two
+  customers of one name stay two.
+- The first rows of an order skip NULLs.
 - A period (a day, a month, a year) on a column of dates is a half-open range.
 
-Limits: two blocks at most; AND or OR between tests, not both; no arithmetic, no table twice in one
+Limits: at most two blocks; AND or OR between tests, not both; no arithmetic, no table twice in one
 block; groups without a row are not listed.
 """
 
@@ -32,7 +32,7 @@ from sqlglot import exp
 from codegen.sqlnet.joins import Join, JoinGraph, PlanError, Tree
 from codegen.sqlnet.query import AGGREGATES, Statement, Table
 from codegen.sqlnet.query import Value as Parameter
-from codegen.sqlnet.sql import check_dialect
+from codegen.sqlnet.sql import AGGREGATE_NODES, COMPARISON_NODES, check_dialect, table_node
 from codegen.sqlnet.words import number_of, words_of
 
 ROWS = -1
@@ -59,9 +59,9 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """What is shown: an item under an aggregate of ``AGGREGATES``; ``distinct`` values of it.
+    """An item in SELECT, under an aggregate of ``AGGREGATES``; ``distinct`` values of it.
 
-    Rows without an aggregate are all columns of their table.
+    Rows without an aggregate mean all columns of their table.
     """
 
     item: Item
@@ -74,9 +74,8 @@ class PlanValue:
     """A value of a test.
 
     Attributes:
-        text: as the question has it, or the cell that it was linked to.
-        start, end: of a period on a column of ISO dates, the first day and the day after the last;
-            "" for any other value.
+        text: as in the question, or the cell that it was linked to.
+        start, end: of a period: its first day and the day after its last, in ISO format; else "".
     """
 
     text: str
@@ -91,12 +90,12 @@ class Test:
     Attributes:
         item: what is compared.
         operator: of ``PLAN_OPERATORS``.
-        values: none for "is null", two for "between"; else several are alternatives ("=" is one of
-            them, "!=" none of them).
+        values: none for "is null", two for "between"; else alternatives ("=" any of them, "!=" none
+            of them).
         aggregate: index into ``AGGREGATES``.
     """
 
-    __test__ = False  # for pytest, which collects classes of this name
+    __test__ = False  # pytest collects classes of this name
 
     item: Item
     operator: str = "="
@@ -118,14 +117,14 @@ class Companion:
     """A second block beside the first.
 
     Attributes:
-        kind: ``never``: no row of ``tables`` that meets ``where`` belongs to what is listed.
-            ``both``: what is listed meets ``where``, too, maybe in another row. ``except`` and
-            ``union``: the same list under ``where`` is taken away, or added. ``scalar``: ``item``
-            is compared by ``operator`` with its aggregate over all rows that meet ``where``; with
-            no aggregate, "=" means one of their values.
-        tables: that take part in it beside those of its tests.
-        where: its tests, all of them.
-        item, operator, aggregate: of a ``scalar`` alone.
+        kind: ``never``: no row of ``tables`` that meets ``where`` belongs to a listed row.
+            ``both``: the listed also meet ``where``, maybe by another row. ``except`` and
+            ``union``: the same list under ``where`` is subtracted or added. ``scalar``: ``item`` is
+            compared by ``operator`` with its aggregate over the rows that meet ``where``; without
+            an aggregate, "=" means one of their values.
+        tables: in it, beside those of its tests.
+        where: its tests, joined by AND.
+        item, operator, aggregate: of a ``scalar`` only.
     """
 
     kind: Kind
@@ -141,15 +140,15 @@ class QueryPlan:
     """A question on the tables of a :class:`~codegen.sqlnet.joins.JoinGraph`.
 
     Attributes:
-        select: what is shown, at least one.
-        tables: that take part beside those of the items below.
+        select: at least one.
+        tables: beside those of the items below.
         distinct: each row once.
         where: tests on rows (WHERE) and, with an aggregate, on groups (HAVING).
-        any_of: whether one of the tests on rows is enough.
-        group: columns whose values make a group.
-        order, limit: "the five cheapest" have both.
-        companion: a second block, if there is one.
-        keys: foreign keys that joins should use where tables can be joined in several ways.
+        any_of: join the tests on rows by OR.
+        group: GROUP BY.
+        order, limit: "the five cheapest" has both.
+        companion: a second block.
+        keys: foreign keys to prefer where tables can be joined in several ways.
     """
 
     select: tuple[Selected, ...]
@@ -174,14 +173,14 @@ class QueryPlan:
             yield self.companion.item
 
     def grouped(self) -> tuple[Item, ...]:
-        """What the rows are grouped by: ``group``, or else what is shown beside an aggregate."""
+        """``group``, or else the columns shown beside an aggregate."""
         order = [self.order] if self.order else []
         if self.group or not any(p.aggregate for p in (*self.select, *self.where, *order)):
             return self.group
         return tuple(shown.item for shown in self.select if not shown.aggregate)
 
     def to_row(self) -> dict[str, Any]:
-        """Its fields as JSON has them; tables and columns by number."""
+        """Its fields as JSON values; tables and columns by number."""
         return asdict(self)
 
     def required(self) -> frozenset[int]:
@@ -190,7 +189,7 @@ class QueryPlan:
 
 
 def label_columns(table: Table) -> list[int]:
-    """The columns that name a row to people: a name or title, or first and last name."""
+    """The columns by which people know a row: a name or title, or first and last name."""
     found = [
         number
         for number, column in enumerate(table.columns)
@@ -201,7 +200,7 @@ def label_columns(table: Table) -> list[int]:
 
 
 def is_identifier(table: Table, column: int) -> bool:
-    """Whether a column's values are names of rows: never summed, averaged or compared by size."""
+    """Whether a column identifies rows: it is never summed, averaged or compared by size."""
     if column in table.primary_key or any(column in key.columns for key in table.foreign_keys):
         return True
     words = words_of(table.columns[column].name)
@@ -211,14 +210,9 @@ def is_identifier(table: Table, column: int) -> bool:
 def to_statement(plan: QueryPlan, graph: JoinGraph, dialect: str = "sqlite") -> Statement:
     """The statement of a plan.
 
-    Args:
-        plan: what to ask.
-        graph: of the database.
-        dialect: of sqlglot.
-
     Raises:
-        PlanError: if the tables are not connected, or in several ways, or a join repeats what is
-            summed.
+        PlanError: if the tables are not connected, or in several ways, or a join would repeat rows
+            in a sum.
         ConfigError: for a dialect that sqlglot does not know.
     """
     check_dialect(dialect)
@@ -228,10 +222,10 @@ def to_statement(plan: QueryPlan, graph: JoinGraph, dialect: str = "sqlite") -> 
 
 
 def the_tree(graph: JoinGraph, required: Iterable[int], keys: Collection[Item] = ()) -> Tree:
-    """The least tree; of several, the one whose joins use most of the ``keys``.
+    """The cheapest tree; of several, the one that uses most of the ``keys``.
 
     Raises:
-        PlanError: naming two joins of which either would do.
+        PlanError: naming two joins, if several trees remain.
     """
     found = graph.trees(required)
     if len(found) > 1:
@@ -257,7 +251,7 @@ def _named(graph: JoinGraph, join: Join) -> str:
 
 @dataclass(slots=True)
 class _Scope:
-    """What the tables of one block are called in it; a bare column needs no table's name."""
+    """The names of the tables in one block; in a ``bare`` one, columns go without."""
 
     names: dict[int, str]
     bare: bool = False
@@ -265,7 +259,7 @@ class _Scope:
 
 @dataclass(slots=True)
 class _Writer:
-    """Builds one statement; parameters are added in the order of the text."""
+    """Builds one statement; parameters are collected in the order of the text."""
 
     graph: JoinGraph
     keys: frozenset[Item] = frozenset()
@@ -278,24 +272,18 @@ class _Writer:
             companion = replace(companion, kind="except")
         if companion is None or companion.kind in ("never", "scalar"):
             return self.block(plan)
-        first = replace(plan, companion=None)
-        second = replace(
-            plan,
-            companion=None,
-            tables=companion.tables,
-            where=companion.where,
-            any_of=False,
-        )
         if plan.order or plan.limit is not None or plan.group:
             raise PlanError(f"An order or groups can't be combined with {companion.kind!r} here.")
         if companion.kind != "union" and self._is_by_row(plan, companion):
             return self._by_row(plan, companion)
         kinds = {"both": exp.Intersect, "except": exp.Except, "union": exp.Union}
+        first = replace(plan, companion=None)
+        second = replace(first, tables=companion.tables, where=companion.where, any_of=False)
         left, right = self.block(first), self.block(second)
         return kinds[companion.kind](this=left, expression=right, distinct=True)
 
     def _is_by_value(self, plan: QueryPlan, companion: Companion) -> bool:
-        """Whether "never" is said of values of the listed table: countries without a gold medal."""
+        """Whether "never" is about values of the listed table: countries without a gold medal."""
         listed = {selected.item.table for selected in plan.select}
         about = {*companion.tables, *(test.item.table for test in companion.where)}
         keys = {Item(table, key) for table in listed if (key := self.graph.key(table)) is not None}
@@ -304,7 +292,7 @@ class _Writer:
         return is_list and len(listed) == 1 and about == listed and not shown & keys
 
     def _is_by_row(self, plan: QueryPlan, companion: Companion) -> bool:
-        """Whether what is listed are rows of one table, and both blocks are about other tables."""
+        """Whether the plan lists rows of one table, and both blocks test other tables."""
         listed = {selected.item.table for selected in plan.select}
         if len(listed) > 1 or any(s.aggregate for s in plan.select):
             return False
@@ -315,7 +303,7 @@ class _Writer:
         return self.graph.key(table) is not None and bool(others) and table not in tested | firsts
 
     def _by_row(self, plan: QueryPlan, companion: Companion) -> exp.Query:
-        """INTERSECT and EXCEPT of rows, not of their names: by EXISTS and NOT EXISTS."""
+        """INTERSECT and EXCEPT of rows rather than their names, by EXISTS and NOT EXISTS."""
         table = plan.select[0].item.table
         if companion.kind == "except":
             return self.block(replace(plan, companion=replace(companion, kind="never")))
@@ -403,14 +391,8 @@ class _Writer:
         )
 
     def _table(self, table: int, scope: _Scope) -> exp.Expr:
-        described = self.graph.tables[table]
-        namespace = exp.to_identifier(described.namespace, quoted=True)
-        found = exp.Table(
-            this=exp.to_identifier(described.name, quoted=True),
-            db=namespace if described.namespace else None,
-        )
-        name = scope.names[table]
-        return found if name == described.name else exp.alias_(found, name, table=True, quoted=True)
+        found, name = table_node(self.graph.tables[table]), scope.names[table]
+        return found if name == found.name else exp.alias_(found, name, table=True, quoted=True)
 
     def _column(self, item: Item, scope: _Scope) -> exp.Column:
         name = self.graph.tables[item.table].columns[item.column].name
@@ -444,9 +426,8 @@ class _Writer:
                 )
             if self.graph.tables[item.table].columns[item.column].type == "text":
                 column = exp.cast(column, exp.DataType.Type.DOUBLE)
-        kinds = {"MAX": exp.Max, "MIN": exp.Min, "COUNT": exp.Count, "SUM": exp.Sum, "AVG": exp.Avg}
         inner = exp.Distinct(expressions=[column]) if selected.distinct else column
-        return kinds[AGGREGATES[aggregate]](this=inner)
+        return AGGREGATE_NODES[AGGREGATES[aggregate]](this=inner)
 
     def _key(self, table: int, scope: _Scope) -> exp.Expr:
         key = self.graph.key(table)
@@ -456,7 +437,7 @@ class _Writer:
         return self._column(Item(table, key), scope)
 
     def _groups(self, plan: QueryPlan, tree: Tree) -> list[Item]:
-        """The columns of GROUP BY: a name stands for its row where a join repeats the row."""
+        """The columns of GROUP BY; a name brings its row's key where a join repeats the row."""
         groups: list[Item] = []
         plain = [s.item for s in plan.select if not s.aggregate]
         for item in plan.grouped():
@@ -469,7 +450,7 @@ class _Writer:
             ):
                 groups.append(Item(item.table, key))
             groups.append(item)
-        # Engines but SQLite ask that whatever is shown is grouped; beside a row's key it is fixed.
+        # Except in SQLite, all shown columns must be grouped; beside a row's key that is harmless.
         return list(dict.fromkeys([*groups, *plain])) if groups else []
 
     def _test(self, test: Test, scope: _Scope, tree: Tree) -> exp.Expr:
@@ -489,7 +470,7 @@ class _Writer:
         if operator in ("is null", "is not null"):
             null = exp.Is(this=left, expression=exp.Null())
             return null if operator == "is null" else exp.Not(this=null)
-        if not values or (operator == "between") != (len(values) == 2 and operator == "between"):
+        if not values or (operator == "between" and len(values) != 2):
             raise PlanError(f"{operator!r} has {len(values)} values.")
         if operator == "between":
             low, high = values
@@ -514,7 +495,7 @@ class _Writer:
                 expression=exp.Literal.string("\\"),
             )
             return exp.Not(this=like) if operator == "not contains" else like
-        kind = _COMPARISONS[operator]
+        kind = COMPARISON_NODES[operator]
         number = number_of(value.text)
         if number is not None and (is_number or operator not in ("=", "!=")):
             if not is_number:
@@ -567,7 +548,7 @@ class _Writer:
         if not companion.aggregate and companion.operator in ("=", "!="):
             among = exp.In(this=left, query=exp.Subquery(this=query))
             return among if companion.operator == "=" else exp.Not(this=among)
-        kind = _COMPARISONS[companion.operator]
+        kind = COMPARISON_NODES[companion.operator]
         return kind(this=left, expression=exp.Subquery(this=query))
 
     def _exists(
@@ -578,9 +559,8 @@ class _Writer:
         where: Sequence[Test],
         any_of: bool,
     ) -> exp.Expr:
-        """EXISTS: a row of ``tables`` that meets ``where`` and belongs to an outer row.
-
-        The outer row is of the anchor that is nearest to them.
+        """EXISTS: a row of ``tables`` that meets ``where`` and belongs to a row of the nearest of
+        the outer tables ``anchors``.
         """
         wanted = {*tables, *(test.item.table for test in where)}
         _, _, anchor = min(
@@ -625,7 +605,7 @@ class _Writer:
                 return name
 
     def _repeated_aggregate(self, plan: QueryPlan, tree: Tree) -> exp.Select | None:
-        """A sum, mean or count of a column whose rows a join repeats: over each row once."""
+        """A sum, mean or count of a column whose rows a join repeats, over each row once."""
         listed = {selected.item.table for selected in plan.select}
         if plan.group or plan.companion or plan.order or len(listed) > 1:
             return None
@@ -649,21 +629,11 @@ class _Writer:
         return select.where(*tests, self._exists(scope, [table], others, rest, plan.any_of))
 
 
-_COMPARISONS = {
-    "=": exp.EQ,
-    "!=": exp.NEQ,
-    ">": exp.GT,
-    "<": exp.LT,
-    ">=": exp.GTE,
-    "<=": exp.LTE,
-}
-
-
 def is_repeated(listed: set[int], tree: Tree, fixed: frozenset[int]) -> bool:
     """Whether a join repeats the rows of the listed tables.
 
-    It does where it leads from them, or from their parents, to a child; but one that leads on to a
-    ``fixed`` table (of a group) says which group a row belongs to.
+    Joins from them, or from their parents, to a child do, unless they lead to a ``fixed`` table,
+    whose group the row then belongs to.
     """
     seen = set(listed)
     todo = list(listed)

@@ -1,14 +1,12 @@
 """Questions with gold SQL as questions with plans, from data sets in Spider's form.
 
 A line of a question file is ``{"db_id", "question", "query"}`` (Yu et al. 2018, arXiv 1809.08887);
-the databases are SQLite files. A gold query is taken apart and written again as a plan, which
-counts only if it gives the gold result on the database: what a plan can't say is left out, and
-counted.
+the databases are SQLite files. A gold query is parsed into a plan, which is kept only if it gives
+the gold result on the database; the others are counted by reason.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 from collections import Counter
@@ -31,7 +29,6 @@ from codegen.sqlnet.databases.files import Database, SqliteDatabase
 from codegen.sqlnet.databases.sqlite import SqliteEngine
 from codegen.sqlnet.joins import JoinGraph, PlanError
 from codegen.sqlnet.plan import (
-    COUNT,
     Companion,
     Item,
     Order,
@@ -44,34 +41,22 @@ from codegen.sqlnet.plan import (
 )
 from codegen.sqlnet.query import AGGREGATES, Statement
 from codegen.sqlnet.query import Value as Parameter
+from codegen.sqlnet.sql import AGGREGATE_NODES, COMPARISON_NODES
 
-_AGGREGATES = {
-    exp.Max: AGGREGATES.index("MAX"),
-    exp.Min: AGGREGATES.index("MIN"),
-    exp.Count: COUNT,
-    exp.Sum: AGGREGATES.index("SUM"),
-    exp.Avg: AGGREGATES.index("AVG"),
-}
-_OPERATORS = {
-    exp.EQ: "=",
-    exp.NEQ: "!=",
-    exp.GT: ">",
-    exp.LT: "<",
-    exp.GTE: ">=",
-    exp.LTE: "<=",
-}
+_AGGREGATES = {kind: AGGREGATES.index(name) for name, kind in AGGREGATE_NODES.items()}
+_OPERATORS = {kind: sign for sign, kind in COMPARISON_NODES.items()}
 _FLIPPED = {">": "<", "<": ">", ">=": "<=", "<=": ">="}
 
 _LIMITS = StatementLimits(seconds=10.0, rows=20_000)
 
 
 class OutsideError(Exception):
-    """A query that no plan can say; the message is the kind of what it has."""
+    """No plan can express a query; the message says what kind of part it has."""
 
 
 @dataclass(frozen=True, slots=True)
 class GoldQuestion:
-    """A question with gold SQL on the database ``db_id``; the same in other words, if there are."""
+    """A question with gold SQL on the database ``db_id``, and paraphrases of the question."""
 
     id: str
     db_id: str
@@ -82,42 +67,37 @@ class GoldQuestion:
 
 
 def read_gold(path: str | Path) -> list[GoldQuestion]:
-    """Reads a file of questions: a JSON object a line, ``.gz`` or not.
+    """Reads a JSONL file of questions, packed with gzip or not.
 
     Raises:
         InputError: naming the line that is no question.
     """
-    path = Path(path)
     found = []
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                row = json.loads(line)
-                other = row.get("question_syn")
-                found.append(
-                    GoldQuestion(
-                        str(row.get("id", f"{path.name}:{number}")),
-                        str(row["db_id"]),
-                        str(row["question"]),
-                        str(row["query"]),
-                        (str(other),) if other and other != row["question"] else (),
-                        str(row.get("hardness", "")),
-                    )
+    for where, row in read_rows(path):
+        try:
+            other = row.get("question_syn")
+            found.append(
+                GoldQuestion(
+                    str(row.get("id", where.rpartition("/")[2])),
+                    str(row["db_id"]),
+                    str(row["question"]),
+                    str(row["query"]),
+                    (str(other),) if other and other != row["question"] else (),
+                    str(row.get("hardness", "")),
                 )
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(
-            f"Line {len(found) + 1} of {path} is no question.",
-            'It needs {"db_id": ..., "question": ..., "query": ...}.',
-        ) from None
+            )
+        except (KeyError, AttributeError):
+            raise InputError(
+                f"{where} is no question.",
+                'It needs {"db_id": ..., "question": ..., "query": ...}.',
+            ) from None
     return found
 
 
 def find_database(folders: Sequence[str | Path], db_id: str) -> SqliteDatabase | None:
-    """The SQLite file ``<db_id>.sqlite`` of the first folder that has it, opened; else None.
+    """Opens ``<db_id>.sqlite`` of the first folder that has it; None if none does.
 
-    It is opened in this process: some ten thousand statements run on the files of a data set.
+    It is opened in this process, since a data set runs some ten thousand statements.
     """
     name = plain_name(f"{db_id}.sqlite", "db_id")
     for folder in folders:
@@ -128,7 +108,7 @@ def find_database(folders: Sequence[str | Path], db_id: str) -> SqliteDatabase |
 
 @dataclass(frozen=True, slots=True)
 class PlannedQuestion:
-    """A question on the database ``db_id`` with its plan; where it comes from."""
+    """A question on the database ``db_id`` with its plan, and where it comes from."""
 
     db_id: str
     question: str
@@ -159,11 +139,9 @@ def read_planned(path: str | Path) -> list[PlannedQuestion]:
 def planned_gold(
     golds: Iterable[GoldQuestion], folders: Sequence[str | Path]
 ) -> tuple[list[PlannedQuestion], Counter[str]]:
-    """The gold questions that have a plan, and why the others have none.
+    """The gold questions that have a plan, and the number of others by reason.
 
-    Args:
-        golds: of any databases.
-        folders: where their SQLite files are.
+    ``folders`` hold the SQLite files.
     """
     found: list[PlannedQuestion] = []
     left: Counter[str] = Counter()
@@ -189,7 +167,7 @@ def planned_gold(
 
 
 def without_distinct(query: str) -> str:
-    """A statement without DISTINCT, as Spider's official execution accuracy compares them."""
+    """A statement without DISTINCT, which Spider's official execution accuracy ignores."""
     return re.sub(r"(?i)\bdistinct\b", " ", query)
 
 
@@ -200,7 +178,7 @@ def run_rows(
     *,
     keep_distinct: bool = False,
 ) -> list[tuple[Any, ...]] | None:
-    """What a statement gives, duplicates kept unless ``keep_distinct``; None if it fails."""
+    """A statement's rows, DISTINCT ignored unless ``keep_distinct``; None if it fails."""
     try:
         text = text if keep_distinct else without_distinct(text)
         statement = Statement(text, tuple(parameters))
@@ -210,7 +188,7 @@ def run_rows(
 
 
 def gold_plan(gold: GoldQuestion, graph: JoinGraph, database: Database) -> QueryPlan:
-    """The plan of a gold query, which gives the gold result.
+    """The plan of a gold query, checked to give the gold result.
 
     Raises:
         OutsideError: if there is none.
@@ -235,10 +213,10 @@ def gold_plan(gold: GoldQuestion, graph: JoinGraph, database: Database) -> Query
 
 
 def plan_of(query: str, graph: JoinGraph) -> QueryPlan:
-    """The plan of a gold query, its groups as the query has them.
+    """The plan of a gold query, with the query's own groups.
 
     Raises:
-        OutsideError: if it has what no plan says.
+        OutsideError: if no plan can express it.
     """
     try:
         statement = sqlglot.parse_one(query, dialect="sqlite")
@@ -253,9 +231,8 @@ def plan_of(query: str, graph: JoinGraph) -> QueryPlan:
 
 
 def simplest(plan: QueryPlan, gives_gold: Callable[[QueryPlan], bool]) -> QueryPlan | None:
-    """The plan without what follows from the rest, if that gives the gold result; else None.
-
-    Tried in turn: groups and tables that the rules of :mod:`codegen.sqlnet.plan` infer.
+    """The plan without groups that the rules of :mod:`codegen.sqlnet.plan` infer, or else with
+    them, whichever gives the gold result; None if neither does.
     """
     inferred = replace(plan, group=()) if plan.group else plan
     if plan.group and not any(s.aggregate == 0 for s in plan.select):
@@ -268,14 +245,14 @@ def simplest(plan: QueryPlan, gives_gold: Callable[[QueryPlan], bool]) -> QueryP
 
 @dataclass(slots=True)
 class _Names:
-    """What the names of one block stand for, and the columns that its joins use."""
+    """The tables by their names in one block, and the columns that its joins use."""
 
     tables: dict[str, int]
     keys: set[Item] = field(default_factory=set)
 
 
 class _Reader:
-    """Takes the statements of one database apart."""
+    """Reads the statements of one database."""
 
     def __init__(self, graph: JoinGraph) -> None:
         self.graph = graph
@@ -358,7 +335,10 @@ class _Reader:
         if limit := select.args.get("limit"):
             if not plan.order:
                 raise OutsideError("a limit without an order")
-            plan = replace(plan, limit=int(limit.expression.name))
+            number = limit.expression
+            if not (isinstance(number, exp.Literal) and number.name.isdecimal()):
+                raise OutsideError("a limit that is no number")
+            plan = replace(plan, limit=int(number.name))
         return plan
 
     def _from(self, select: exp.Select) -> _Names:
@@ -385,7 +365,10 @@ class _Reader:
         part = part.unalias()
         aggregate, distinct = 0, False
         if type(part) in _AGGREGATES:
-            aggregate, part = _AGGREGATES[type(part)], part.this
+            aggregate, part = (
+                _AGGREGATES[type(part)],
+                part.this or exp.Star(),
+            )  # COUNT() is COUNT(*)
         if isinstance(part, exp.Distinct):
             if len(part.expressions) != 1:
                 raise OutsideError("several distinct columns")
@@ -398,7 +381,7 @@ class _Reader:
         return Selected(self._item(part, names), aggregate, distinct)
 
     def _rows_of(self, star: exp.Expr, names: _Names) -> int:
-        """The table whose rows a star stands for: that which no join repeats."""
+        """The table whose rows a star counts: the one that no join repeats."""
         if isinstance(star, exp.Column) and star.table.lower() in names.tables:
             return names.tables[star.table.lower()]
         tables = list(names.tables.values())
@@ -498,7 +481,7 @@ class _Reader:
         return Test(chosen.item, operator, (_literal(right),), chosen.aggregate)
 
     def _nested(self, plan: QueryPlan, part: exp.Expr, names: _Names) -> QueryPlan:
-        """A test against a query: a companion, or for IN along a key, a part of the block."""
+        """A test against a query: a companion, or for IN along a key, part of this block."""
         if plan.companion:
             raise OutsideError("two nested queries")
         negated = isinstance(part, exp.Not)

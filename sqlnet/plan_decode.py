@@ -1,10 +1,9 @@
-"""From the scores of a plan network to plans, the most probable first, and the first that runs.
+"""From a plan network's scores to the most probable plans, and a choice by running them.
 
-Each slot, or group of slots that belong together, has a short list of ways to fill it, with
-log-probabilities; the plans are the best of their products. Classes that types exclude (a sum of
-texts, a mean of keys) are left out before. Execution guidance (Wang et al. 2018, arXiv 1807.03100):
-plans that fail lose to those that run; an empty answer, or a text that its column does not hold,
-costs a little.
+Each group of slots has a short list of ways to fill it, with log-probabilities; the plans are the
+best combinations. Classes that types exclude (a sum of texts, a mean of keys) are masked.
+Execution guidance (Wang et al. 2018, arXiv 1807.03100): a plan that fails loses to one that runs;
+an empty answer, or a text that its column lacks, costs a little.
 """
 
 from __future__ import annotations
@@ -40,11 +39,11 @@ from codegen.sqlnet.plan_network import COMPANIONS, ITEM_HEADS, OPERATOR_CLASSES
 from codegen.sqlnet.query import AGGREGATES, Statement
 
 MOST_PLANS = 8
-_SLOT_WAYS = 4  # of a slot, that are combined with those of the others
-_USED_TWICE = -3.0  # log-probability of a value that two tests have
-_UNUSED = -1.5  # of a value of the question that no test has
-_POOL = 3  # times as many plans are looked at as are given
-_EMPTY, _NO_CELL = -1.5, -2.0  # what an empty answer and a text that is no cell cost
+_SLOT_WAYS = 4  # ways to fill a slot that are combined with the others'
+_USED_TWICE = -3.0  # log-probability of a value that two tests use
+_UNUSED = -1.5  # of a value in the question that no test uses
+_POOL = 3  # times as many plans are compared as are returned
+_EMPTY, _NO_CELL = -1.5, -2.0  # of an empty answer, and of a text that is not a cell
 _OUT = -1e4
 _EITHER = OPERATOR_CLASSES.index("= either")
 _MAX, _MIN, _SUM, _AVG = (AGGREGATES.index(name) for name in ("MAX", "MIN", "SUM", "AVG"))
@@ -67,9 +66,8 @@ class ScoredPlan:
 
     Attributes:
         plan: what to ask.
-        log_probability: the sum of its slots'.
         slots: ``select``, ``where``, ``group``, ``order``, ``companion``, ``tables``, ``flags``.
-        used: the mentions that it has as values or limit, by number.
+        used: the mentions that are its values or limit, by number.
     """
 
     plan: QueryPlan
@@ -83,11 +81,11 @@ class PlanChoice:
     """The plan that execution chose.
 
     Attributes:
-        number: its place among the candidates.
+        number: its index among the candidates.
         statement: its SQL; None if no plan could be written as SQL.
-        rows: what it gives; None if it failed.
-        failure: why.
-        log_probability: with what execution costs it.
+        rows: its result; None if it failed or was not run.
+        failure: why it failed.
+        log_probability: with the penalties of execution.
     """
 
     number: int
@@ -100,12 +98,9 @@ class PlanChoice:
 def plan_candidates(
     question: PlanQuestion, scores: Mapping[str, np.ndarray], most: int = MOST_PLANS
 ) -> list[ScoredPlan]:
-    """The most probable plans, at least one, the best first.
+    """The ``most`` most probable plans, at least one, best first.
 
-    Args:
-        question: as it was read.
-        scores: of it; see :meth:`codegen.sqlnet.plan_network.PlanNetwork.read`.
-        most: how many.
+    ``scores`` are those of :meth:`codegen.sqlnet.plan_network.PlanNetwork.read`.
     """
     return _Decoder(question, scores).plans(most)
 
@@ -117,15 +112,14 @@ def choose_plan(
     limits: StatementLimits,
     dialect: str = "sqlite",
 ) -> PlanChoice:
-    """The first plan that can be written and runs; without a database, that can be written."""
+    """The best plan after running; without a database, the first that can be written as SQL."""
     best: PlanChoice | None = None
     failed: PlanChoice | None = None
     for number, candidate in enumerate(candidates):
         if best and candidate.log_probability <= best.log_probability:
             break
-        score = candidate.log_probability + _NO_CELL * len(
-            [*strange_texts(candidate.plan, question)]
-        )
+        strange = [*strange_texts(candidate.plan, question)]
+        score = candidate.log_probability + _NO_CELL * len(strange)
         statement = None
         try:
             statement = to_statement(candidate.plan, question.schema.graph, dialect)
@@ -147,14 +141,13 @@ def choose_plan(
 
 
 def strange_texts(plan: QueryPlan, question: PlanQuestion) -> Iterator[tuple[Item, str]]:
-    """The texts that a plan compares a column with whose cells are known and don't hold them."""
+    """The texts that a plan compares with a column that is known not to hold them."""
     tests = [*plan.where, *(plan.companion.where if plan.companion else ())]
     for test in tests:
         item = test.item
         if test.operator not in ("=", "!=") or item.column == ROWS or test.aggregate:
             continue
-        is_real = question.schema.tables[item.table].columns[item.column].type == "real"
-        if is_real or not question.schema.is_read(item):
+        if question.schema.is_real(item) or not question.schema.is_read(item):
             continue
         for value in test.values:
             if not value.start and not question.schema.holds(item, value.text):
@@ -223,7 +216,7 @@ class _Decoder:
         return replace(plan, tables=extra, keys=tuple(sorted(self._likeliest.values())))
 
     def _unused(self, used: Sequence[int]) -> int:
-        """How many certain values have no token in common with those that are used."""
+        """How many certain values share no token with a used one."""
         found = self.question.found
         taken = {token for n in used for token in range(found[n].first, found[n].last + 1)}
         return sum(
@@ -234,7 +227,7 @@ class _Decoder:
     # -- slots
 
     def _allowed(self, name: str) -> np.ndarray:
-        """[items, classes] bool: what types allow."""
+        """[items, classes] bool: the classes that types allow."""
         allowed = np.zeros((len(self.items), ITEM_HEADS.get(name, 1)), bool)
         for place, item in enumerate(self.items):
             if item.column == ROWS:
@@ -246,9 +239,8 @@ class _Decoder:
             allowed[place, 0] = True
             if name not in ("select", "where", "order"):
                 continue
-            table = self.schema.tables[item.table]
-            is_key = is_identifier(table, item.column)
-            is_real = table.columns[item.column].type == "real"
+            is_key = is_identifier(self.schema.tables[item.table], item.column)
+            is_real = self.schema.is_real(item)
             allowed[place, COUNT] = name == "select"
             allowed[place, [_MAX, _MIN]] = not is_key and (is_real or item in self.schema.dates)
             allowed[place, [_SUM, _AVG]] = is_real and not is_key
@@ -257,7 +249,7 @@ class _Decoder:
         return allowed
 
     def _members(self, name: str, most: int) -> list[tuple[float, int, int]]:
-        """The best (probability, place, class) of a set."""
+        """The most probable members (probability, item, class) of a set."""
         logits = np.where(self._allowed(name), self.scores[name], _OUT)
         chances = np.exp(_log_softmax(logits.ravel()))
         order = np.argsort(-chances, kind="stable")[:most]
@@ -269,7 +261,7 @@ class _Decoder:
         ]
 
     def _sets(self, name: str, count: str, first: int) -> list[_Way[tuple[tuple[int, int], ...]]]:
-        """The best sets: members (place, class), for each of the likely numbers of them."""
+        """The best sets of (item, class), for each likely number of members."""
         members = self._members(name, 7)
         found: list[_Way[tuple[tuple[int, int], ...]]] = []
         for number, chance in enumerate(self.whole[count], first):
@@ -278,8 +270,7 @@ class _Decoder:
             for chosen in combinations(members, number):
                 score = chance + sum(min(0.0, math.log(p * number)) for p, _, _ in chosen)
                 found.append(_Way(tuple((place, kind) for _, place, kind in chosen), score))
-        found.sort(key=lambda way: -way.score)
-        return found[: 2 * _SLOT_WAYS]
+        return _best(found, 2 * _SLOT_WAYS)
 
     def _select(self) -> list[_Way[tuple[Selected, ...]]]:
         found = []
@@ -287,6 +278,9 @@ class _Decoder:
             chosen = sorted(way.content, key=lambda member: self._said_at(member[0]))
             select = tuple(self._selected(place, kind) for place, kind in chosen)
             found.append(_Way(select, way.score))
+        if not found:  # more columns are wanted than there are likely ones
+            ((chance, place, kind),) = self._members("select", 1)
+            return [_Way((self._selected(place, kind),), math.log(chance))]
         return found[:_SLOT_WAYS]
 
     def _selected(self, place: int, kind: int) -> Selected:
@@ -294,7 +288,7 @@ class _Decoder:
         return Selected(self.items[place], COUNT if distinct else kind, distinct)
 
     def _said_at(self, place: int) -> int:
-        """The first token that names an item; behind all, if none does."""
+        """The first token that names an item; the number of tokens if none does."""
         length = len(self.question.words)
         base = length + len(self.question.found)
         names = np.uint32(0b101000000)  # named_whole, named_part
@@ -312,8 +306,7 @@ class _Decoder:
                     twice = _USED_TWICE * (len(used) - len(set(used)))
                     content = tuple(one.content for one in chosen)
                     found.append(_Way(content, way.score + score + twice, used))
-        found.sort(key=lambda way: -way.score)
-        return found[: 2 * _SLOT_WAYS] or [_Way((), 0.0)]
+        return _best(found, 2 * _SLOT_WAYS) or [_Way((), 0.0)]
 
     def _tests(
         self, place: int, aggregate: int, operator: str, value: str, other: str
@@ -340,8 +333,7 @@ class _Decoder:
                 if fits[number]:
                     test = Test(item, name, (self._value(item, aggregate, int(number)),), aggregate)
                     found.append(_Way(test, score + float(firsts[number]), (int(number),)))
-        found.sort(key=lambda way: -way.score)
-        return found[:_SLOT_WAYS]
+        return _best(found, _SLOT_WAYS)
 
     def _pairs(
         self,
@@ -353,7 +345,7 @@ class _Decoder:
         firsts: np.ndarray,
         other: str,
     ) -> Iterator[_Way[Test]]:
-        """The best pair of values of "between" or "either"."""
+        """The best pair of values for "between" or "either"."""
         item = self.items[place]
         seconds = _log_softmax(np.where(fits, self.scores[other][place], _OUT))
         sums = firsts[:, None] + seconds[None]
@@ -380,7 +372,7 @@ class _Decoder:
         """Whether a mention can be the value of a test."""
         if aggregate or item.column == ROWS:
             return mention.number is not None
-        if self.schema.tables[item.table].columns[item.column].type == "real":
+        if self.schema.is_real(item):
             return mention.number is not None
         if item in self.schema.dates:
             return bool(mention.start) or item in mention.cells
@@ -422,8 +414,7 @@ class _Decoder:
             for chance, place, aggregate in members:
                 order = Order(self.items[place], aggregate, down)
                 found.append(_Way((order, limit), score + math.log(chance), used))
-        found.sort(key=lambda way: -way.score)
-        return found[:_SLOT_WAYS] or [_Way((None, None), 0.0)]
+        return _best(found, _SLOT_WAYS) or [_Way((None, None), 0.0)]
 
     def _companions(self) -> list[_Way[Companion | None]]:
         chances = self.whole["companion"]
@@ -431,8 +422,7 @@ class _Decoder:
         for number in sorted(range(1, len(COMPANIONS)), key=lambda k: -chances[k])[:2]:
             if chances[number] > -5:
                 found += self._companion(COMPANIONS[number], chances[number])
-        found.sort(key=lambda way: -way.score)
-        return found[: _SLOT_WAYS + 1]
+        return _best(found, _SLOT_WAYS + 1)
 
     def _companion(self, kind: Any, chance: float) -> Iterator[_Way[Companion | None]]:
         logits = self.scores["second_takes_part"][: self.question.tables, 0]
@@ -475,7 +465,7 @@ class _Decoder:
         return found[:2] or [_Way((), 0.0)]
 
     def _tables(self) -> list[_Way[tuple[int, ...]]]:
-        """The tables that take part: all likely ones, and with the least certain one changed."""
+        """The tables that take part: the likely ones, and with an uncertain one flipped."""
         logits = self.scores["takes_part"][: self.question.tables, 0].astype(float)
         yes = logits > 0
         score = -float(np.logaddexp(0, -np.abs(logits)).sum())
@@ -497,10 +487,10 @@ class _Decoder:
             for d in (0, 1)
             for a in (0, 1)
         ]
-        return sorted(found, key=lambda way: -way.score)[:3]
+        return _best(found, 3)
 
     def _joined(self, plan: QueryPlan) -> list[_Way[QueryPlan]]:
-        """The plan; where its tables can be joined in several ways, once for each of them."""
+        """The plan, once for each way to join its tables."""
         try:
             trees = self.schema.graph.trees(plan.required())
         except PlanError:
@@ -525,7 +515,7 @@ class _Decoder:
         ) + self._key_scores.get(Item(join.parent, join.parent_columns[0]), _OUT)
 
     def _keys(self) -> dict[frozenset[int], Item]:
-        """Of several joins between two tables, the foreign key of the likeliest."""
+        """The foreign key of the likeliest join between each two tables."""
         best: dict[frozenset[int], Join] = {}
         for join in self.schema.graph.joins:
             pair = frozenset((join.child, join.parent))
@@ -536,6 +526,10 @@ class _Decoder:
             for pair, join in best.items()
             if self._key_score(join) > _OUT
         }
+
+
+def _best(ways: list[_Way[T]], most: int) -> list[_Way[T]]:
+    return sorted(ways, key=lambda way: -way.score)[:most]
 
 
 def _size(mention: Mention) -> tuple[float, str]:
@@ -553,7 +547,7 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
 def _products(
     ways: Sequence[Sequence[_Way[Any]]], most: int = 200
 ) -> Iterator[tuple[float, list[_Way[Any]]]]:
-    """Combinations of one way of each list, the best sum first; the lists are sorted."""
+    """Combinations of one way from each sorted list, best sum first."""
     if not all(ways):
         return
     first = (0,) * len(ways)

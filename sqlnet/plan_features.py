@@ -1,12 +1,11 @@
-"""A question on the tables of a database, linked before the network sees it.
+"""Links a question to the tables of a database and makes the plan network's input.
 
-The sequence is [tokens of the question; mentions; tables; columns]. A mention is a stretch of the
+The sequence is [tokens of the question; mentions; tables; columns]. A mention is a span of the
 question that may be a value: a number, a period of time, a quotation, a run of capitals, or a cell
-of the database. How two of them are related (same table, foreign key, a token of a column's name, a
-mention that a column holds as a cell, ...) is a set of bits for each pair, the relations of RAT-SQL
-(Wang et al. 2020, arXiv 1911.04942).
+of the database. Each pair has a set of relations (same table, foreign key, a token of a column's
+name, a mention that is a cell of a column, ...) as in RAT-SQL (Wang et al. 2020, arXiv 1911.04942).
 
-The index of cells is read once a database; a question takes about a millisecond.
+Cells are indexed once per database; a question then takes about a millisecond.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from codegen.sqlnet.plan import ROWS, Item, PlanValue, is_identifier, label_colu
 from codegen.sqlnet.query import Table
 from codegen.sqlnet.words import Token, number_in_words, number_of, stem, tokenize, words_of
 
-MAX_PLAN_TOKENS = 80  # of a question; the rest is not read
+MAX_PLAN_TOKENS = 80  # of a question; the rest is ignored
 MAX_MENTIONS = 12
-MAX_TABLES, MAX_COLUMNS = 14, 140  # that the network reads; the others are ranked out before
+MAX_TABLES, MAX_COLUMNS = 14, 140  # that the network reads, chosen by a ranking
 _LONGEST_CELL = 60  # characters
 _LONGEST_MENTION = 8  # tokens
-_FEW = 10  # distinct values of a column that holds kinds of something
+_FEW = 10  # distinct values of a categorical column
 
 # Relations: of row i to column j.
 RELATIONS = (
@@ -61,14 +60,14 @@ COLUMN_SIGNS = (
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A stretch of the question that may be a value.
+    """A span of the question that may be a value.
 
     Attributes:
         first, last: tokens.
         text: as in the question, without quotes.
         signs: of ``MENTION_SIGNS``.
         start, end: of a period, as in :class:`~codegen.sqlnet.plan.PlanValue`.
-        cells: the columns that hold it -> the cell's own text.
+        cells: column that has it as a cell -> the cell's text.
     """
 
     first: int
@@ -81,19 +80,19 @@ class Mention:
 
     @property
     def number(self) -> float | None:
-        """What it is as a number."""
+        """Its number, if it is one."""
         found = number_of(self.text)
         return number_in_words(self.text) if found is None else found
 
     @property
     def is_certain(self) -> bool:
-        """Whether it is a value for sure: quoted, in digits, or a cell written as a name."""
+        """Whether it must be a value: quoted, in digits, or a capitalized cell."""
         signs = self.signs
         in_digits = "number" in signs and "numeral" not in signs
         return "quoted" in signs or in_digits or ("capital" in signs and _is_cell(self))
 
     def value_for(self, item: Item, table: Table, holds_dates: bool) -> PlanValue:
-        """The value that it is in a column: its cell, a period, a number, or its text."""
+        """The value that it stands for in a column: a cell, a period, a number, or its text."""
         if item in self.cells:
             return PlanValue(self.cells[item])
         if holds_dates and self.start:
@@ -106,13 +105,14 @@ class Mention:
 
 
 class LinkedSchema:
-    """The tables of a database with what is known of their columns and cells.
+    """The tables of a database with an index of their names and cells.
 
     Attributes:
         graph: of all tables.
         items: tables, then columns.
         words: of each item's name.
         dates: the columns of ISO dates.
+        named: stem -> numbers of the items with it in their names.
     """
 
     def __init__(self, tables: Sequence[Table], database: Database | None = None) -> None:
@@ -144,12 +144,9 @@ class LinkedSchema:
     def _read(self, database: Database) -> None:
         held = Held()
         for item in self.items:
-            if item.column == ROWS:
+            if item.column == ROWS or self.is_real(item):
                 continue
-            table = self.tables[item.table]
-            if table.columns[item.column].type != "text":
-                continue
-            values = Linker(database, table, held).values(item.column)
+            values = Linker(database, self.tables[item.table], held).values(item.column)
             if values is None:
                 continue
             self._distinct[item] = len(values)
@@ -170,7 +167,7 @@ class LinkedSchema:
         table, words = self.tables[item.table], self.words[self.numbers[item]]
         distinct = self._distinct.get(item)
         return [
-            table.columns[item.column].type == "real",
+            self.is_real(item),
             item.column in table.primary_key,
             any(item.column in key.columns for key in table.foreign_keys),
             is_identifier(table, item.column),
@@ -201,8 +198,12 @@ class LinkedSchema:
                 _mark(found, self.numbers[left], join.parent, "refers_table", "referred_table")
         return found
 
+    def is_real(self, item: Item) -> bool:
+        """Whether a column holds numbers."""
+        return self.tables[item.table].columns[item.column].type == "real"
+
     def cells(self, tokens: Sequence[str]) -> tuple[dict[Item, str], bool]:
-        """The columns that hold a text (casefolded tokens), and whether it is as it stands."""
+        """The cells equal to a text (casefolded tokens) or its stems, by column; if exactly."""
         key = " ".join(tokens)
         if key in self._exact:
             return dict(reversed(self._exact[key])), True
@@ -217,11 +218,11 @@ class LinkedSchema:
             yield from (value for held, value in found if held == item)
 
     def is_read(self, item: Item) -> bool:
-        """Whether all values of a column are known, but for long ones."""
+        """Whether a column's values are indexed, except long ones."""
         return item in self._distinct
 
     def holds(self, item: Item, text: str) -> bool:
-        """Whether a column has a cell like a text, case aside; long cells are not known."""
+        """Whether a column may have a cell equal to a text, ignoring case; long cells may."""
         tokens = [token.text.casefold() for token in tokenize(text)]
         if len(text) > _LONGEST_CELL or len(tokens) > _LONGEST_MENTION or item in self.dates:
             return True
@@ -230,12 +231,12 @@ class LinkedSchema:
 
 @dataclass(frozen=True, slots=True)
 class PlanQuestion:
-    """A question, read on a schema; L tokens, V mentions, S items of the schema that are looked at.
+    """A question linked to a schema; L tokens, V mentions, S items of the schema that are read.
 
     Attributes:
         words: lower-cased tokens, L.
         items: numbers of the schema's items, S: tables, then columns.
-        tables: how many of them are tables.
+        tables: how many of the items are tables.
         tokens, mentions, table_signs, column_signs: float32 signs, [L, .], [V, .], [T, .], [C, .].
         relations: [L + V + S, L + V + S] uint32, bit n for ``RELATIONS[n]``.
         likeness: [L, S] float32, cosine of word vectors above 0.4, scaled to 0..1.
@@ -256,12 +257,12 @@ class PlanQuestion:
     likeness: np.ndarray
 
     def item(self, number: int) -> Item:
-        """An item by its place among those that are looked at."""
+        """An item by its index in ``items``."""
         return self.schema.items[self.items[number]]
 
 
 class Likeness:
-    """How alike two words are by their vectors: cosine, 0 below 0.4, scaled to 0..1."""
+    """The likeness of words by their vectors: the cosine, 0 below 0.4, scaled to 0..1."""
 
     def __init__(self, words: Sequence[str], matrix: np.ndarray) -> None:
         self.rows = {word: row for row, word in enumerate(words)}
@@ -269,7 +270,7 @@ class Likeness:
         self.matrix = (matrix / np.maximum(norms, 1e-6)).astype(np.float32)
 
     def of(self, words: Sequence[str], names: Sequence[Sequence[str]]) -> np.ndarray:
-        """[words, names] float32: the best of each name's words."""
+        """[words, names] float32, the highest of each name's words."""
         result = np.zeros((len(words), len(names)), np.float32)
         flat = [word for name in names for word in name]
         if not words or not flat:
@@ -289,7 +290,7 @@ class Likeness:
 def read_question(
     text: str, schema: LinkedSchema, likeness: Likeness, today: date | None = None
 ) -> PlanQuestion:
-    """Reads a question; ``today`` is what "last month" counts from."""
+    """Links a question; ``today`` is the day that "last month" refers to."""
     spans = tuple(tokenize(text)[:MAX_PLAN_TOKENS])
     words = tuple(token.text.lower() for token in spans)
     stems = [stem(word) for word in words]
@@ -367,15 +368,14 @@ def _mention_relations(
     for item, place in places.items():
         if item.column == ROWS:
             continue
-        is_real = schema.tables[item.table].columns[item.column].type == "real"
-        if (is_number and is_real) or (mention.start and item in schema.dates):
+        if (is_number and schema.is_real(item)) or (mention.start and item in schema.dates):
             _mark(relations, row, base + place, "fits", "fitted")
 
 
 def _name_matches(
     stems: Sequence[str], words: Sequence[str], names: Sequence[Sequence[str]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which tokens are of a whole name, and which of a part of one; [L, S] bool each."""
+    """Which tokens belong to a whole name, and which to part of one: [L, S] bool each."""
     whole = np.zeros((len(stems), len(names)), bool)
     part = np.zeros((len(stems), len(names)), bool)
     at: dict[str, list[int]] = {}
@@ -475,7 +475,7 @@ def _item_signs(
 
 
 def _looked_at(schema: LinkedSchema, stems: Sequence[str], found: Sequence[Mention]) -> list[int]:
-    """The items that the network reads: all of a small schema, else those of the best tables."""
+    """The items that the network reads: all of a small schema, else the best tables'."""
     columns = len(schema.items) - len(schema.tables)
     if len(schema.tables) <= MAX_TABLES and columns <= MAX_COLUMNS:
         return list(range(len(schema.items)))
@@ -490,7 +490,7 @@ def _looked_at(schema: LinkedSchema, stems: Sequence[str], found: Sequence[Menti
     for mention in found:
         for item in mention.cells:
             score[item.table] += 1.0 / len(mention.cells)
-    # A link table between two good ones is as good as the worse of them.
+    # A link table scores like the worse of the two tables that it links.
     links = score.copy()
     for table in range(len(schema.tables)):
         ends = sorted({j.parent for j in schema.graph.joins if j.child == table})
@@ -522,7 +522,7 @@ _RELATIVE = re.compile(r"\b(today|yesterday|(?:this|last) (?:week|month|year))\b
 def mentions_of(
     text: str, spans: Sequence[Token], schema: LinkedSchema, today: date | None = None
 ) -> tuple[Mention, ...]:
-    """The stretches of a question that may be values; at most ``MAX_MENTIONS``, in order."""
+    """The spans of a question that may be values, at most ``MAX_MENTIONS``, in order."""
     found: dict[tuple[int, int], Mention] = {}
 
     def add(first: int, last: int, signs: Iterable[str], **more: Any) -> None:
@@ -555,7 +555,7 @@ def _is_cell(mention: Mention) -> bool:
 
 
 def _is_part(one: Mention, found: Iterable[Mention]) -> bool:
-    """Whether a number is only a part of a cell, a period or a quotation: 211 of ACCT-211."""
+    """Whether a number is part of a cell, a period or a quotation, as 211 in ACCT-211."""
     if not one.signs & {"number"} or one.cells:
         return False
     return any(
@@ -579,7 +579,7 @@ def _weight(mention: Mention) -> int:
 def _spelled(
     text: str, spans: Sequence[Token], today: date | None
 ) -> Iterator[tuple[tuple[int, int], list[str], dict[str, Any]]]:
-    """Mentions by how they are written."""
+    """Mentions by their spelling: span, signs, further fields."""
     starts = {token.start: i for i, token in enumerate(spans)}
     ends = {token.end: i for i, token in enumerate(spans)}
 
@@ -608,12 +608,12 @@ def _spelled(
             yield place, ["quoted"], {}
     for match in _DAY.finditer(text):
         day = date_in(match[0])
-        if day and (place := span(*match.span())):
+        if day and day < date.max and (place := span(*match.span())):
             yield place, ["period"], _period(day, day + timedelta(1))
     for match in _MONTH.finditer(text):
-        month = month_number(match[1].lower())
-        if month and (place := span(*match.span())):
-            first = date(int(match[2]), month, 1)
+        month, year = month_number(match[1].lower()), int(match[2])
+        if month and 0 < year < date.max.year and (place := span(*match.span())):
+            first = date(year, month, 1)
             yield place, ["period"], _period(first, _next_month(first))
     for match in _RELATIVE.finditer(text):
         if place := span(*match.span()):
@@ -622,7 +622,7 @@ def _spelled(
 
 
 def _capitals(spans: Sequence[Token]) -> Iterator[tuple[int, int]]:
-    """Runs of capitalized tokens beyond the first word."""
+    """Runs of capitalized tokens after the first word."""
     i = 1
     while i < len(spans):
         if not spans[i].text[:1].isupper():

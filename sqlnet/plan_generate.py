@@ -1,9 +1,8 @@
-"""Made-up questions with plans, on real or made-up databases, for the training of a plan network.
+"""Made-up questions with plans, on real or made-up databases, to train a plan network on.
 
 A kind of plan is drawn, then what fills it, then words for each part, from several ways to say it.
-Column words are left out now and then where a value or a verb implies them. A question is kept if
-its plan gives rows on the database. Limit: the wording is that of a few dozen templates; it adds
-kinds of questions that a data set lacks (dates, NULLs, names in two columns, "never"), and does not
+A question is kept if its plan gives rows on the database. Limit: a few dozen templates; they add
+kinds of questions that a data set lacks (dates, NULLs, names in two columns, "never"), and do not
 replace one.
 """
 
@@ -14,6 +13,7 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from hashlib import sha256
@@ -47,6 +47,7 @@ from codegen.sqlnet.plan_data import (
 )
 from codegen.sqlnet.plan_features import LinkedSchema
 from codegen.sqlnet.query import AGGREGATES
+from codegen.sqlnet.words import quoted
 
 _MAX, _MIN, _SUM, _AVG = (AGGREGATES.index(name) for name in ("MAX", "MIN", "SUM", "AVG"))
 _PLACES = {"city", "country", "region", "state", "location", "town", "area", "district"}
@@ -117,6 +118,109 @@ def _has_rows(plan: QueryPlan, schema: LinkedSchema, database: Database) -> bool
     return bool(rows) and rows[0] not in ((0,), (None,))
 
 
+# The ways to say each part of a question, separated by "|"; one is drawn.
+_NAMES_OF = """
+    what are the {names} of {phrase}? | {names} of {phrase} | list the {names} of {phrase}
+    | show me the {names} of all {phrase} | give the {names} of the {phrase}
+    | find the {names} for {phrase}
+"""
+_ROWS_OF = """
+    which {phrase} are there? | list {phrase} | show all {phrase} | {phrase} | who are the {phrase}?
+    | what {phrase} do we have? | names of {phrase} | find the names of the {phrase}
+"""
+_EVERY_COLUMN = """
+    show all information about {phrase} | all details of {phrase}
+    | show everything about the {phrase}
+"""
+_COUNTED = """
+    how many {phrase} are there? | how many {phrase} do we have? | number of {phrase}
+    | count the {phrase} | how many {phrase}? | what is the number of {phrase}?
+"""
+_AGGREGATED = """
+    what is the {word} {name} of {phrase}? | {word} {name} of all {phrase}
+    | find the {word} {name} of the {phrase} | {word} {name} for {phrase}
+"""
+_AGGREGATE_WORDS = {
+    _AVG: "average | mean",
+    _SUM: "total | total | sum of the",
+    _MAX: "highest | maximum | largest",
+    _MIN: "lowest | minimum | smallest",
+}
+_DIFFERENT_COUNTED = """
+    how many {word} {name} do {phrase} have? | number of {word} {name} of {phrase}
+    | how many {word} {name} are there among {phrase}?
+"""
+_DIFFERENT = """
+    what are the {word} {name} of {phrase}? | list the {word} {name} of {phrase}
+    | which {name} do our {phrase} have?
+"""
+_GROUP_COUNTED = """
+    number of {phrase} {per} {each} | how many {phrase} are there {per} {each}?
+    | for each {each}, how many {phrase} are there? | count the {phrase} {per} {each}
+"""
+_CHILDREN_COUNTED = """
+    | how many {phrase} does each {each} have? | {all} and their number of {phrase}
+"""
+_GROUP_AGGREGATED = """
+    {word} {name} {per} {each} | what is the {word} {name} {per} {each}?
+    | for each {each}, what is the {word} {name} of the {noun}?
+"""
+_HAVING = """
+    which {noun} have {words} {count} {children}? | {noun} with {words} {count} {children}
+    | find the {noun} that have {words} {count} {children}
+"""
+_DOWN = "from highest to lowest {name} | by {name} in descending order | {name} descending"
+_UP = "by {name} | by {name} in ascending order | from lowest to highest {name}"
+_THE_NAMES = "what {are} the {names} of the {phrase}? | show the {names} of the {phrase}"
+_THE_ROWS = """
+    what {are} the {phrase}? | which {are} the {phrase}? | the {phrase} | show the {phrase}
+    | find the name of the {phrase}
+"""
+_ONE_WITH_MOST = """
+    which {noun} has the {most} {children}? | {noun} with the {most} {children}
+    | what is the name of the {noun} with the {most} {children}?
+"""
+_FEW_WITH_MOST = """
+    which {count} {noun} have the {most} {children}? | the {count} {noun} with the {most} {children}
+"""
+_NEVER_COUNTED = "how many {noun} {no} {phrase}? | number of {noun} without {phrase}"
+_NEVER = """
+    which {noun} {no} {phrase}? | {noun} without any {phrase} | list the {noun} that {no} {phrase}
+    | {noun} with no {phrase}
+"""
+_BOTH = """
+    which {noun} have both {one} and {two} {children}? | {noun} with both {one} and {two}
+    | {noun} that have {one} as well as {two} {children}
+"""
+_BESIDE_AVERAGE = """
+    {what} whose {name} is {words} average | which {what} have a {name} {words} the average?
+    | list {what} with a {name} {words} the average {name}
+"""
+_IS_VALUE = "whose {name} is {value} | with {name} {value} | where the {name} is {value}"
+_IN_PLACE = " | in {value} | from {value} | located in {value}"
+_EITHER = """
+    whose {name} is {value} or {other} | with {name} {value} or {other}
+    | with either {value} or {other} as {name}
+"""
+_IS_NOT = "whose {name} is not {value} | with a {name} other than {value}"
+_COMPARED = {
+    ">": "above | over | greater than | of more than | higher than | larger than",
+    "<": "below | under | less than | lower than | smaller than | of less than",
+    ">=": "of at least | at least | of no less than",
+    "<=": "of at most | at most | up to",
+    "=": "of | equal to | of exactly",
+}
+_MISSING = """
+    without a {name} | with no {name} | that have no {name} | whose {name} is missing
+    | that are missing a {name}
+"""
+_GIVEN = "that have a {name} | with a {name} | whose {name} is known"
+_OF_ROW = """
+    of {name} | by {name} | for {name} | from {name} | of the {noun} {name} | for the {noun} {name}
+    | with {noun} {name}
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class _Said:
     """Tests with the words for them, behind the noun ("with a fee above 5") and before it."""
@@ -157,19 +261,23 @@ class _Questions:
 
     # -- words
 
-    def say(self, *ways: str) -> str:
-        return self.rng.choice(ways)
+    def say(self, ways: str, **parts: str) -> str:
+        """One of the ways, with its parts filled in."""
+        return self.rng.choice(ways.split("|")).strip().format(**parts)
 
     def noun(self, table: int, plural: bool = True) -> str:
         words = [w for w in self.schema.words[table] if w not in ("ref", "tbl")]
-        words = list(words) or list(self.schema.words[table])
+        words = words or list(self.schema.words[table])
         single = _single(words[-1])
         words[-1] = _plural(single) if plural else single
         return " ".join(words)
 
+    def words(self, item: Item) -> tuple[str, ...]:
+        return self.schema.words[self.schema.numbers[item]]
+
     def name(self, item: Item) -> str:
         """A column's name; without its last word, if that says nothing."""
-        words = list(self.schema.words[self.schema.numbers[item]])
+        words = list(self.words(item))
         if len(words) > 1 and words[-1] in ("on", "at", "cm", "kg", "mg"):
             words[-1:] = ["date"] if words[-1] in ("on", "at") else []
         return " ".join(words)
@@ -183,14 +291,10 @@ class _Questions:
         width = len(self.schema.tables[table].columns)
         return [item for c in range(width) if fits(item := Item(table, c))]
 
-    def is_real(self, item: Item) -> bool:
-        return self.schema.tables[item.table].columns[item.column].type == "real"
-
     def is_quantity(self, item: Item) -> bool:
-        table = self.schema.tables[item.table]
         return (
-            self.is_real(item)
-            and not is_identifier(table, item.column)
+            self.schema.is_real(item)
+            and not is_identifier(self.schema.tables[item.table], item.column)
             and not {0, 1, None}.issuperset(self.rows(item))
         )
 
@@ -199,27 +303,27 @@ class _Questions:
         rows = self.rows(item)
         texts = [value for value in rows if isinstance(value, str)]
         return (
-            not self.is_real(item)
+            not self.schema.is_real(item)
             and item not in self.schema.dates
-            and bool(
-                texts and len(set(texts)) <= max(2, len(rows) // 2) and max(map(len, texts)) < 40
-            )
+            and any(texts)
+            and len(set(texts)) <= max(2, len(rows) // 2)
+            and max(map(len, texts)) < 40
         )
+
+    def texts(self, item: Item) -> list[str]:
+        return sorted({value for value in self.rows(item) if isinstance(value, str) and value})
 
     def rows(self, item: Item) -> list[object]:
         """A column's values, some hundred at most."""
         if item not in self._rows:
             table = self.schema.tables[item.table]
-            quoted = table.columns[item.column].name.replace('"', '""')
-            name = table.name.replace('"', '""')
-            found = run_rows(self.database, f'SELECT "{quoted}" FROM "{name}" LIMIT 300')
+            names = quoted(table.columns[item.column].name), quoted(table.name)
+            found = run_rows(self.database, "SELECT {} FROM {} LIMIT 300".format(*names))
             self._rows[item] = [row[0] for row in found or ()]
         return self._rows[item]
 
-    def children(self, table: int) -> list[Join]:
-        return [
-            join for join in self.schema.graph.joins if join.parent == table and self._only(join)
-        ]
+    def parents(self, table: int) -> list[Join]:
+        return [j for j in self.schema.graph.joins if j.child == table and self._only(j)]
 
     def _only(self, join: Join) -> bool:
         """Whether no other join is between the same tables."""
@@ -253,18 +357,14 @@ class _Questions:
         kind = self.rng.choice(("text", "text", "number", "number", "date", "null", "parent"))
         if kind == "parent":
             return self._of_parent(table)
-        fits = {
-            "text": self.is_kind,
-            "number": self.is_quantity,
-            "date": lambda i: i in self.schema.dates,
-            "null": lambda i: any(value is None for value in self.rows(i)),
+        fits, say = {
+            "text": (self.is_kind, self._text),
+            "number": (self.is_quantity, self._number),
+            "date": (lambda i: i in self.schema.dates, self._date),
+            "null": (lambda i: any(value is None for value in self.rows(i)), self._null),
         }[kind]
         item = self.pick(self.columns(table, fits))
-        if item is None:
-            return None
-        return {"text": self._text, "number": self._number, "date": self._date}.get(
-            kind, self._null
-        )(item)
+        return None if item is None else say(item)
 
     def tests(self, table: int) -> _Said:
         """None, one, or two tests."""
@@ -275,36 +375,35 @@ class _Questions:
             return found[0] if found else _Said()
         return _Said(
             tuple(test for said in found for test in said.tests),
-            f" {self.say('and', 'and', 'but')} ".join(s.behind for s in found if s.behind),
+            f" {self.say('and | and | but')} ".join(s.behind for s in found if s.behind),
             " ".join(s.before for s in found if s.before),
         )
 
+    def maybe_tests(self, table: int) -> _Said:
+        return self.tests(table) if self.rng.random() < 0.3 else _Said()
+
     def _text(self, item: Item) -> _Said:
-        texts = sorted({value for value in self.rows(item) if isinstance(value, str) and value})
+        texts = self.texts(item)
         value = self.rng.choice(texts)
-        name, last = self.name(item), self.schema.words[self.schema.numbers[item]][-1]
+        name, is_place = self.name(item), self.words(item)[-1] in _PLACES
         if self.rng.random() < 0.2 and len(texts) > 1:
             other = self.rng.choice([text for text in texts if text != value])
             test = Test(item, "=", (PlanValue(value), PlanValue(other)))
-            if last in _PLACES and self.rng.random() < 0.6:
-                return _Said((test,), f"{self.say('in', 'from')} {value} or {other}")
-            ways = (f"whose {name} is {value} or {other}", f"with {name} {value} or {other}")
-            return _Said((test,), self.say(*ways, f"with either {value} or {other} as {name}"))
+            if is_place and self.rng.random() < 0.6:
+                return _Said((test,), f"{self.say('in | from')} {value} or {other}")
+            return _Said((test,), self.say(_EITHER, name=name, value=value, other=other))
         if self.rng.random() < 0.15:
             test = Test(item, "!=", (PlanValue(value),))
-            place = f"not {self.say('in', 'from')} {value}"
-            ways = (f"whose {name} is not {value}", f"with a {name} other than {value}")
-            return _Said((test,), place if last in _PLACES else self.say(*ways))
-        test = Test(item, "=", (PlanValue(value),))
-        ways = [f"whose {name} is {value}", f"with {name} {value}", f"where the {name} is {value}"]
-        if last in _PLACES:
-            ways += [f"in {value}", f"from {value}", f"located in {value}"]
+            place = f"not {self.say('in | from')} {value}"
+            return _Said((test,), place if is_place else self.say(_IS_NOT, name=name, value=value))
+        test, ways = Test(item, "=", (PlanValue(value),)), _IS_VALUE
+        if is_place:
+            ways += _IN_PLACE
         elif value[:1].islower() and " " not in value and self.rng.random() < 0.5:
             return _Said((test,), before=value)
         if self.rng.random() < 0.15:
-            value_said = f"'{value}'"
-            ways = [way.replace(value, value_said) for way in ways]
-        return _Said((test,), self.say(*ways))
+            value = f"'{value}'"
+        return _Said((test,), self.say(ways, name=name, value=value))
 
     def _number(self, item: Item) -> _Said | None:
         numbers = [value for value in self.rows(item) if isinstance(value, (int, float))]
@@ -318,32 +417,24 @@ class _Questions:
             if low == high:
                 return None
             values = (PlanValue(_said_number(low)), PlanValue(_said_number(high)))
-            ways = f"with a {name} between", f"whose {name} is between"
-            behind = f"{self.say(*ways)} {values[0].text} and {values[1].text}"
+            between = self.say("with a {name} between | whose {name} is between", name=name)
+            behind = f"{between} {values[0].text} and {values[1].text}"
             return _Said((Test(item, "between", values),), behind)
-        words = {
-            ">": ("above", "over", "greater than", "of more than", "higher than", "larger than"),
-            "<": ("below", "under", "less than", "lower than", "smaller than", "of less than"),
-            ">=": ("of at least", "at least", "of no less than"),
-            "<=": ("of at most", "at most", "up to"),
-            "=": ("of", "equal to", "of exactly"),
-        }[operator]
-        behind = f"with a {name} {self.say(*words)} {said}"
+        words = _COMPARED[operator]
+        behind = f"with a {name} {self.say(words)} {said}"
         if operator in "<>" and self.rng.random() < 0.4:
-            compared = "more than" if operator == ">" else self.say("less than", "fewer than")
-            behind = f"{self.say('with', 'that have')} {compared} {said} {_plural(name)}"
+            compared = "more than" if operator == ">" else self.say("less than | fewer than")
+            behind = f"{self.say('with | that have')} {compared} {said} {_plural(name)}"
         elif self.rng.random() < 0.3:
-            behind = f"whose {name} is {self.say(*words).removeprefix('of ')} {said}"
+            behind = f"whose {name} is {self.say(words).removeprefix('of ')} {said}"
         return _Said((Test(item, operator, (PlanValue(said),)),), behind)
 
     def _date(self, item: Item) -> _Said | None:
-        days = [value for value in self.rows(item) if isinstance(value, str)]
+        days = [found for value in self.rows(item) if (found := _day(value))]
         if not days:
             return None
-        day = date.fromisoformat(self.rng.choice(days)[:10])
-        name = self.name(item)
-        words = self.schema.words[self.schema.numbers[item]]
-        first = "".join(words[:1])
+        day, name, words = self.rng.choice(days), self.name(item), self.words(item)
+        first = words[0]
         did = first.endswith("ed") and len(words) > 1  # joined on, opened at
         form = self.rng.choice(("year", "year", "month", "month", "day"))
         if form == "year":
@@ -354,61 +445,54 @@ class _Questions:
             end = (start + timedelta(32)).replace(day=1)
         else:
             start, end = day, day + timedelta(1)
-            said = self.say(day.isoformat(), f"{_MONTHS[day.month - 1]} {day.day}, {day.year}")
+            said = self.say(f"{day} | {_MONTHS[day.month - 1]} {day.day}, {day.year}")
         value = PlanValue(said, start.isoformat(), end.isoformat())
         if form == "year" and self.rng.random() < 0.25:
             later = day.year + self.rng.randint(1, 4)
             second = PlanValue(str(later), f"{later}-01-01", f"{later + 1}-01-01")
-            ways = (f"between {said} and {later}", f"from {said} to {later}")
-            behind = f"{first if did else f'with a {name}'} {self.say(*ways)}"
+            years = self.say(f"between {said} and {later} | from {said} to {later}")
+            behind = f"{first if did else f'with a {name}'} {years}"
             return _Said((Test(item, "between", (value, second)),), behind)
         operator = self.rng.choice(("=", "=", "<", ">", ">="))
         on = "on" if form == "day" else "in"
         link = {"=": on, "<": "before", ">": "after", ">=": "since"}[operator]
-        if did:
-            behind = self.say(f"{first} {link} {said}", f"that were {first} {link} {said}")
-        else:
-            behind = self.say(f"with a {name} {link} {said}", f"whose {name} is {link} {said}")
+        ways = "{first} {when} | that were {first} {when}"
+        if not did:
+            ways = "with a {name} {when} | whose {name} is {when}"
+        behind = self.say(ways, first=first, name=name, when=f"{link} {said}")
         return _Said((Test(item, operator, (value,)),), behind)
 
     def _null(self, item: Item) -> _Said:
         name = self.name(item)
         if self.rng.random() < 0.7:
-            ways = (f"without a {name}", f"with no {name}", f"that have no {name}")
-            ways = (*ways, f"whose {name} is missing", f"that are missing a {name}")
-            return _Said((Test(item, "is null"),), self.say(*ways))
-        ways = (f"that have a {name}", f"with a {name}", f"whose {name} is known")
-        return _Said((Test(item, "is not null"),), self.say(*ways))
+            return _Said((Test(item, "is null"),), self.say(_MISSING, name=name))
+        return _Said((Test(item, "is not null"),), self.say(_GIVEN, name=name))
 
     def _of_parent(self, table: int) -> _Said | None:
         """A test on the row that a row belongs to: "of the patient Ann Lee"."""
-        parents = [j for j in self.schema.graph.joins if j.child == table and self._only(j)]
-        if not parents:
+        if not (parents := self.parents(table)):
             return None
         parent = self.rng.choice(parents).parent
         noun, labels = self.noun(parent, plural=False), self.labels(parent)
         if not labels or self.rng.random() < 0.3:
             item = self.pick(self.columns(parent, self.is_kind))
-            if item is None:
-                return None
-            said = self._text(item)
+            said = self._text(item) if item else _Said()
             if not said.behind:
                 return None
             article = "an" if noun[0] in "aeiou" else "a"
-            ways = (f"of {article} {noun}", f"of {self.noun(parent)}", f"by {self.noun(parent)}")
-            return replace(said, behind=f"{self.say(*ways)} {said.behind}")
+            parts = {"one": f"{article} {noun}", "all": self.noun(parent)}
+            of = self.say("of {one} | of {all} | by {all}", **parts)
+            return replace(said, behind=f"{of} {said.behind}")
         columns = [self.rows(item) for item in labels]
         if not columns[0]:
             return None
         row = self.rng.randrange(min(map(len, columns)))
-        texts = [values[row] for values in columns]
-        if not all(isinstance(text, str) and text for text in texts):
+        texts = [str(values[row]) for values in columns if isinstance(values[row], str)]
+        if len(texts) < len(labels) or not all(texts):
             return None
-        name = " ".join(map(str, texts))
-        pairs = zip(labels, map(str, texts), strict=True)
+        pairs = zip(labels, texts, strict=True)
         tests = tuple(Test(item, "=", (PlanValue(text),)) for item, text in pairs)
-        ways = (f"of {name}", f"by {name}", f"for {name}", f"from {name}", f"of the {noun} {name}")
-        return _Said(tests, self.say(*ways, f"for the {noun} {name}", f"with {noun} {name}"))
+        return _Said(tests, self.say(_OF_ROW, name=" ".join(texts), noun=noun))
 
     def _phrase(self, table: int, said: _Said) -> str:
         return f"{said.before} {self.noun(table)} {said.behind}"
@@ -420,43 +504,23 @@ class _Questions:
         if shown is None or (not said.tests and not shown[1]):
             return None
         items, names = shown
-        phrase = self._phrase(table, said)
-        if names:
-            ways = (f"what are the {names} of {phrase}?", f"{names} of {phrase}")
-            ways = (*ways, f"list the {names} of {phrase}", f"show me the {names} of all {phrase}")
-            ways = (*ways, f"give the {names} of the {phrase}", f"find the {names} for {phrase}")
-        else:
-            ways = (f"which {phrase} are there?", f"list {phrase}", f"show all {phrase}", phrase)
-            ways = (*ways, f"who are the {phrase}?", f"what {phrase} do we have?")
-            ways = (*ways, f"names of {phrase}", f"find the names of the {phrase}")
-        return MadeUp(self.say(*ways), QueryPlan(_plain(items), where=said.tests))
+        ways = _NAMES_OF if names else _ROWS_OF
+        question = self.say(ways, names=names, phrase=self._phrase(table, said))
+        return MadeUp(question, QueryPlan(_plain(items), where=said.tests))
 
     def every_column(self, table: int) -> MadeUp | None:
         said = self.tests(table)
-        phrase = self._phrase(table, said)
-        ways = (f"show all information about {phrase}", f"all details of {phrase}")
-        ways = (*ways, f"show everything about the {phrase}")
-        return MadeUp(self.say(*ways), QueryPlan((Selected(Item(table)),), where=said.tests))
+        question = self.say(_EVERY_COLUMN, phrase=self._phrase(table, said))
+        return MadeUp(question, QueryPlan((Selected(Item(table)),), where=said.tests))
 
     def counted(self, table: int) -> MadeUp | None:
         said = self.tests(table)
-        phrase = self._phrase(table, said)
-        ways = (f"how many {phrase} are there?", f"how many {phrase} do we have?")
-        ways = (*ways, f"number of {phrase}", f"count the {phrase}", f"how many {phrase}?")
-        return MadeUp(
-            self.say(*ways, f"what is the number of {phrase}?"),
-            QueryPlan((Selected(Item(table), COUNT),), where=said.tests),
-        )
+        question = self.say(_COUNTED, phrase=self._phrase(table, said))
+        return MadeUp(question, QueryPlan((Selected(Item(table), COUNT),), where=said.tests))
 
     def _aggregate(self) -> tuple[int, str]:
         aggregate = self.rng.choice((_AVG, _AVG, _SUM, _MAX, _MIN))
-        words = {
-            _AVG: ("average", "mean"),
-            _SUM: ("total", "total", "sum of the"),
-            _MAX: ("highest", "maximum", "largest"),
-            _MIN: ("lowest", "minimum", "smallest"),
-        }[aggregate]
-        return aggregate, self.say(*words)
+        return aggregate, self.say(_AGGREGATE_WORDS[aggregate])
 
     def aggregated(self, table: int) -> MadeUp | None:
         item = self.pick(self.columns(table, self.is_quantity))
@@ -464,37 +528,28 @@ class _Questions:
             return None
         aggregate, word = self._aggregate()
         said = self.tests(table)
-        name, phrase = self.name(item), self._phrase(table, said)
-        ways = (f"what is the {word} {name} of {phrase}?", f"{word} {name} of all {phrase}")
-        ways = (*ways, f"find the {word} {name} of the {phrase}", f"{word} {name} for {phrase}")
-        plan = QueryPlan((Selected(item, aggregate),), where=said.tests)
-        return MadeUp(self.say(*ways), plan)
+        phrase = self._phrase(table, said)
+        question = self.say(_AGGREGATED, word=word, name=self.name(item), phrase=phrase)
+        return MadeUp(question, QueryPlan((Selected(item, aggregate),), where=said.tests))
 
     def different(self, table: int) -> MadeUp | None:
         item = self.pick(self.columns(table, self.is_kind))
         if item is None:
             return None
-        name, said = _plural(self.name(item)), self.tests(table)
+        said = self.tests(table)
         if any(test.item == item for test in said.tests):
             return None
-        word = self.say("different", "distinct", "unique", "different")
-        phrase = self._phrase(table, said)
-        if self.rng.random() < 0.5:
-            plan = QueryPlan((Selected(item, COUNT, True),), where=said.tests)
-            ways = (
-                f"how many {word} {name} do {phrase} have?",
-                f"number of {word} {name} of {phrase}",
-            )
-            return MadeUp(
-                self.say(*ways, f"how many {word} {name} are there among {phrase}?"), plan
-            )
-        ways = (f"what are the {word} {name} of {phrase}?", f"list the {word} {name} of {phrase}")
-        plan = QueryPlan((Selected(item),), distinct=True, where=said.tests)
-        return MadeUp(self.say(*ways, f"which {name} do our {phrase} have?"), plan)
+        word = self.say("different | distinct | unique | different")
+        counts = self.rng.random() < 0.5
+        ways = _DIFFERENT_COUNTED if counts else _DIFFERENT
+        name, phrase = _plural(self.name(item)), self._phrase(table, said)
+        selected = Selected(item, COUNT, True) if counts else Selected(item)
+        plan = QueryPlan((selected,), distinct=not counts, where=said.tests)
+        return MadeUp(self.say(ways, word=word, name=name, phrase=phrase), plan)
 
     def _group(self, table: int) -> tuple[tuple[Item, ...], str, int] | None:
         """What rows of a table are grouped by, in the singular, and its table: a kind or parent."""
-        parents = [j for j in self.schema.graph.joins if j.child == table and self._only(j)]
+        parents = self.parents(table)
         if parents and self.rng.random() < 0.6:
             parent = self.rng.choice(parents).parent
             if labels := self.labels(parent):
@@ -503,26 +558,17 @@ class _Questions:
         return None if item is None else ((item,), self.name(item), table)
 
     def group_counted(self, table: int) -> MadeUp | None:
-        group, said = self._group(table), self.tests(table) if self.rng.random() < 0.3 else _Said()
+        group, said = self._group(table), self.maybe_tests(table)
         if group is None:
             return None
         items, each, of = group
         if any(test.item.table == of != table or test.item in items for test in said.tests):
             return None
-        phrase = self._phrase(table, said)
-        per = self.say("per", "for each", "by", "in each", "for every", "of each")
-        ways = [f"number of {phrase} {per} {each}", f"how many {phrase} are there {per} {each}?"]
-        ways += [
-            f"for each {each}, how many {phrase} are there?",
-            f"count the {phrase} {per} {each}",
-        ]
-        if of != table:
-            ways += [
-                f"how many {phrase} does each {each} have?",
-                f"{_plural(each)} and their number of {phrase}",
-            ]
+        per = self.say("per | for each | by | in each | for every | of each")
+        ways = _GROUP_COUNTED + _CHILDREN_COUNTED * (of != table)
+        parts = {"phrase": self._phrase(table, said), "per": per, "each": each}
         plan = QueryPlan((*_plain(items), Selected(Item(table), COUNT)), where=said.tests)
-        return MadeUp(self.say(*ways), plan)
+        return MadeUp(self.say(ways, **parts, all=_plural(each)), plan)
 
     def group_aggregated(self, table: int) -> MadeUp | None:
         group, item = self._group(table), self.pick(self.columns(table, self.is_quantity))
@@ -530,32 +576,29 @@ class _Questions:
             return None
         items, each, _ = group
         aggregate, word = self._aggregate()
-        name, per = self.name(item), self.say("per", "for each", "by", "in each", "of every")
-        ways = (f"{word} {name} {per} {each}", f"what is the {word} {name} {per} {each}?")
-        ways = (*ways, f"for each {each}, what is the {word} {name} of the {self.noun(table)}?")
-        return MadeUp(self.say(*ways), QueryPlan((*_plain(items), Selected(item, aggregate))))
+        per = self.say("per | for each | by | in each | of every")
+        parts = {"word": word, "name": self.name(item), "per": per, "each": each}
+        question = self.say(_GROUP_AGGREGATED, **parts, noun=self.noun(table))
+        return MadeUp(question, QueryPlan((*_plain(items), Selected(item, aggregate))))
 
-    def _family(self, table: int) -> tuple[int, int, tuple[Item, ...]] | None:
-        """A table with labels, and one whose rows belong to it."""
-        joins = [j for j in self.children(table) if self.labels(table)]
-        if not joins:
-            return None
-        return table, self.rng.choice(joins).child, self.labels(table)
+    def _family(self, table: int) -> tuple[int, tuple[Item, ...]] | None:
+        """A table whose rows belong to those of this one, and this one's labels."""
+        joins = [j for j in self.schema.graph.joins if j.parent == table and self._only(j)]
+        labels = self.labels(table)
+        return (self.rng.choice(joins).child, labels) if joins and labels else None
 
     def having(self, table: int) -> MadeUp | None:
         if (family := self._family(table)) is None:
             return None
-        parent, child, labels = family
+        child, labels = family
         count = self.rng.randint(1, 6)
         operator = self.rng.choice((">", ">", ">=", ">=", "<", "="))
         said = _NUMERALS[count] if self.rng.random() < 0.6 else str(count)
         words = {">": "more than", ">=": "at least", "<": "fewer than", "=": "exactly"}[operator]
-        children = self.noun(child)
-        ways = (f"which {self.noun(parent)} have {words} {said} {children}?",)
-        ways = (*ways, f"{self.noun(parent)} with {words} {said} {children}")
-        ways = (*ways, f"find the {self.noun(parent)} that have {words} {said} {children}")
+        parts = {"noun": self.noun(table), "words": words, "count": said}
         test = Test(Item(child), operator, (PlanValue(str(count)),), COUNT)
-        return MadeUp(self.say(*ways), QueryPlan(_plain(labels), where=(test,)))
+        question = self.say(_HAVING, **parts, children=self.noun(child))
+        return MadeUp(question, QueryPlan(_plain(labels), where=(test,)))
 
     def ordered(self, table: int) -> MadeUp | None:
         shown, item = self.shown(table), self.pick(self.columns(table, self._is_ordering))
@@ -563,20 +606,14 @@ class _Questions:
             return None
         items, names = shown
         down = self.rng.random() < 0.5
-        said = self.tests(table) if self.rng.random() < 0.3 else _Said()
+        said = self.maybe_tests(table)
         phrase, name = self._phrase(table, said), self.name(item)
         what = f"the {names} of {phrase}" if names else f"all {phrase}"
-        if down:
-            how = (
-                f"from highest to lowest {name}",
-                f"by {name} in descending order",
-                f"{name} descending",
-            )
-        else:
-            how = (f"by {name}", f"by {name} in ascending order", f"from lowest to highest {name}")
-        ways = (f"list {what} sorted {self.say(*how)}", f"show {what} ordered {self.say(*how)}")
+        orders = [self.say(_DOWN if down else _UP, name=name) for _ in range(3)]
+        verbs = ("list {} sorted {}", "show {} ordered {}", "{} {}")
+        questions = [verb.format(what, order) for verb, order in zip(verbs, orders, strict=True)]
         plan = QueryPlan(_plain(items), where=said.tests, order=Order(item, 0, down))
-        return MadeUp(self.say(*ways, f"{what} {self.say(*how)}"), plan)
+        return MadeUp(self.rng.choice(questions), plan)
 
     def _is_ordering(self, item: Item) -> bool:
         return self.is_quantity(item) or item in self.schema.dates
@@ -588,9 +625,8 @@ class _Questions:
             return None
         items, names = shown
         down = self.rng.random() < 0.6
-        words = self.schema.words[self.schema.numbers[item]]
-        known = next((_SUPERLATIVES[w] for w in words if w in _SUPERLATIVES), None)
-        said = self.tests(table) if self.rng.random() < 0.3 else _Said()
+        known = next((_SUPERLATIVES[w] for w in self.words(item) if w in _SUPERLATIVES), None)
+        said = self.maybe_tests(table)
         if any(test.item == item for test in said.tests):
             return None
         limit = 1 if self.rng.random() < 0.65 else self.rng.randint(2, 9)
@@ -600,110 +636,65 @@ class _Questions:
             phrase = f"{count}{known[0] if down else known[1]} {said.before} {noun} {said.behind}"
         else:
             if item in self.schema.dates:
-                most = self.say("latest", "most recent") if down else self.say("earliest", "first")
+                most = self.say("latest | most recent" if down else "earliest | first")
             else:
-                most = (
-                    self.say("highest", "largest", "most")
-                    if down
-                    else self.say("lowest", "smallest")
-                )
-            most = "highest" if most == "most" else most
+                most = self.say("highest | largest | highest" if down else "lowest | smallest")
             phrase = f"{count}{said.before} {noun} {said.behind} with the {most} {self.name(item)}"
-        is_are = "is" if limit == 1 else "are"
-        if names:
-            ways = (
-                f"what {is_are} the {names} of the {phrase}?",
-                f"show the {names} of the {phrase}",
-            )
-        else:
-            ways = (
-                f"what {is_are} the {phrase}?",
-                f"which {is_are} the {phrase}?",
-                f"the {phrase}",
-            )
-            ways = (*ways, f"show the {phrase}", f"find the name of the {phrase}")
+        are = "is" if limit == 1 else "are"
+        ways = _THE_NAMES if names else _THE_ROWS
         plan = QueryPlan(_plain(items), where=said.tests, order=Order(item, 0, down), limit=limit)
-        return MadeUp(self.say(*ways), plan)
+        return MadeUp(self.say(ways, are=are, names=names, phrase=phrase), plan)
 
     def most_children(self, table: int) -> MadeUp | None:
         if (family := self._family(table)) is None:
             return None
-        parent, child, labels = family
+        child, labels = family
         down = self.rng.random() < 0.75
         limit = 1 if self.rng.random() < 0.75 else self.rng.randint(2, 6)
-        noun, children = self.noun(parent, plural=limit > 1), self.noun(child)
-        most = (
-            self.say("most", "most", "largest number of") if down else self.say("fewest", "least")
-        )
+        most = self.say("most | most | largest number of" if down else "fewest | least")
+        parts = {"noun": self.noun(table, plural=limit > 1), "children": self.noun(child)}
         if limit == 1:
-            ways = (
-                f"which {noun} has the {most} {children}?",
-                f"{noun} with the {most} {children}",
-            )
-            ways = (*ways, f"what is the name of the {noun} with the {most} {children}?")
+            question = self.say(_ONE_WITH_MOST, **parts, most=most)
         else:
-            said = self.rng.choice((str(limit), _NUMERALS[limit]))
-            ways = (f"which {said} {noun} have the {most} {children}?",)
-            ways = (*ways, f"the {said} {noun} with the {most} {children}")
-        plan = QueryPlan(
-            _plain(labels), order=Order(Item(child), COUNT, down), limit=limit, tables=(child,)
-        )
-        return MadeUp(self.say(*ways), plan)
+            count = self.rng.choice((str(limit), _NUMERALS[limit]))
+            question = self.say(_FEW_WITH_MOST, **parts, most=most, count=count)
+        order = Order(Item(child), COUNT, down)
+        return MadeUp(question, QueryPlan(_plain(labels), (child,), order=order, limit=limit))
 
     def never(self, table: int) -> MadeUp | None:
         if (family := self._family(table)) is None:
             return None
-        parent, child, labels = family
+        child, labels = family
         said = self.test(child) if self.rng.random() < 0.3 else _Said()
-        if said is None or any(test.item.table == parent for test in said.tests):
+        if said is None or any(test.item.table == table for test in said.tests):
             return None
-        phrase = self._phrase(child, said)
-        no = self.say("have no", "have never had any", "do not have any", "don't have", "never had")
+        no = self.say("have no | have never had any | do not have any | don't have | never had")
         counts = self.rng.random() < 0.3
-        noun = self.noun(parent)
-        if counts:
-            ways = (f"how many {noun} {no} {phrase}?", f"number of {noun} without {phrase}")
-        else:
-            ways = (f"which {noun} {no} {phrase}?", f"{noun} without any {phrase}")
-            ways = (*ways, f"list the {noun} that {no} {phrase}", f"{noun} with no {phrase}")
-        tests = said.tests
-        companion = Companion("never", (child,), tests)
-        shown = (Selected(Item(parent), COUNT),) if counts else _plain(labels)
-        return MadeUp(self.say(*ways), QueryPlan(shown, companion=companion))
+        ways = _NEVER_COUNTED if counts else _NEVER
+        question = self.say(ways, noun=self.noun(table), no=no, phrase=self._phrase(child, said))
+        shown = (Selected(Item(table), COUNT),) if counts else _plain(labels)
+        companion = Companion("never", (child,), said.tests)
+        return MadeUp(question, QueryPlan(shown, companion=companion))
 
     def both(self, table: int) -> MadeUp | None:
         if (family := self._family(table)) is None:
             return None
-        parent, child, labels = family
-        others = [
-            j.parent for j in self.schema.graph.joins if j.child == child and j.parent != parent
-        ]
+        child, labels = family
         items = self.columns(child, self.is_kind)
-        for other in others:
-            items += self.labels(other)[:1]
+        for join in self.schema.graph.joins:
+            if join.child == child and join.parent != table:
+                items += self.labels(join.parent)[:1]
         item = self.pick(items)
-        if item is None:
-            return None
-        texts = sorted({value for value in self.rows(item) if isinstance(value, str) and value})
-        if len(texts) < 2:
+        texts = self.texts(item) if item else []
+        if item is None or len(texts) < 2:
             return None
         one, two = self.rng.sample(texts, 2)
-        noun, children = self.noun(parent), self.noun(child)
-        ways = (f"which {noun} have both {one} and {two} {children}?",)
-        ways = (
-            *ways,
-            f"{noun} with both {one} and {two}",
-            f"{noun} that have {one} as well as {two} {children}",
-        )
+        parts = {"noun": self.noun(table), "children": self.noun(child), "one": one, "two": two}
         first, second = (Test(item, "=", (PlanValue(text),)) for text in (one, two))
         tables = tuple(sorted({child, item.table}))
-        plan = QueryPlan(
-            _plain(labels),
-            tables=tables,
-            where=(first,),
-            companion=Companion("both", (parent, *tables), (second,)),
-        )
-        return MadeUp(self.say(*ways), plan)
+        companion = Companion("both", (table, *tables), (second,))
+        plan = QueryPlan(_plain(labels), tables=tables, where=(first,), companion=companion)
+        return MadeUp(self.say(_BOTH, **parts), plan)
 
     def above_average(self, table: int) -> MadeUp | None:
         item, shown = self.pick(self.columns(table, self.is_quantity)), self.shown(table)
@@ -711,23 +702,18 @@ class _Questions:
             return None
         items, names = shown
         up = self.rng.random() < 0.7
-        words = (
-            self.say("above", "higher than", "greater than", "larger than")
+        words = self.say(
+            "above | higher than | greater than | larger than"
             if up
-            else self.say("below", "lower than", "less than")
+            else "below | lower than | less than"
         )
         what = f"the {names} of {self.noun(table)}" if names else self.noun(table)
-        name = self.name(item)
-        ways = (
-            f"{what} whose {name} is {words} average",
-            f"which {what} have a {name} {words} the average?",
-        )
-        ways = (*ways, f"list {what} with a {name} {words} the average {name}")
         companion = Companion("scalar", item=item, operator=">" if up else "<", aggregate=_AVG)
-        return MadeUp(self.say(*ways), QueryPlan(_plain(items), companion=companion))
+        question = self.say(_BESIDE_AVERAGE, what=what, name=self.name(item), words=words)
+        return MadeUp(question, QueryPlan(_plain(items), companion=companion))
 
     def _polished(self, text: str) -> str:
-        """One blank between words, who for that where it is said of people, a capital or none."""
+        """One blank between words; at random a capital, no question mark, or all in lower case."""
         text = re.sub(r"\s+", " ", text).strip().replace(" ?", "?").replace(" ,", ",")
         if self.rng.random() < 0.5:
             text = text[:1].upper() + text[1:]
@@ -736,6 +722,15 @@ class _Questions:
         if self.rng.random() < 0.15:
             text = text.lower()
         return text
+
+
+def _day(value: object) -> date | None:
+    """The day that a cell of a column of dates begins with, if a next month follows it."""
+    try:
+        found = date.fromisoformat(value[:10]) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return found if found and found.year < date.max.year else None
 
 
 def _plain(items: Sequence[Item]) -> tuple[Selected, ...]:
@@ -774,9 +769,9 @@ class Prepared:
     """What :func:`prepare` wrote.
 
     Attributes:
-        sources: source -> questions to train on.
-        held_out: questions on the databases that are held out.
-        left: reason -> gold questions without a plan.
+        sources: source -> number of training questions.
+        held_out: number of questions on held-out databases.
+        left: reason -> number of gold questions without a plan.
     """
 
     sources: Mapping[str, int]
@@ -798,14 +793,10 @@ def prepare(
     """Writes ``plans.jsonl`` and ``held_out.jsonl``, and made-up databases in ``databases``.
 
     Args:
-        golds: questions with gold SQL.
-        folders: where their SQLite files are.
-        out: the directory.
         schemas: of the made-up databases; see :func:`read_schemas`.
-        held_out: share of the gold questions, by whole databases, to be held out of training.
-        on_each: made-up questions on each database of gold questions.
-        on_made_up: on each made-up one.
-        seed: of the draws.
+        held_out: share of the gold questions, by whole databases, to hold out of training.
+        on_each: made-up questions for each database of gold questions.
+        on_made_up: for each made-up database.
 
     Raises:
         InputError: if there are no gold questions, none has a plan, a schema can't be filled, or
@@ -881,7 +872,9 @@ _LAST = """
 """
 _CITIES = "Berlin London Madrid Oslo Rome Vienna Lisbon Dublin Prague Zurich Hamburg Lyon"
 _COUNTRIES = "Germany France Spain Norway Italy Austria Portugal Ireland Poland Canada"
-_COLUMN = re.compile(r"(?P<name>\w+)(?P<null>\??)(?P<how>[:=*>].*)?")
+_COLUMN = re.compile(
+    r"(?P<name>\w+)(?P<null>\??)(?P<how>(?:[=*].+|>\w+|:(?:date|flag|\d+-\d+\.?))\??)?"
+)
 
 
 def read_schemas(path: str | Path) -> dict[str, list[str]]:
@@ -916,18 +909,16 @@ def fill_database(tables: Sequence[str], path: str | Path, rng: random.Random) -
     Raises:
         InputError: if a table is not written as the schemas file says.
     """
-    connection = sqlite3.connect(path)
     keys: dict[str, tuple[str, list[object]]] = {}
     line = ""
     try:
-        for line in tables:
-            name, _, rest = line.partition(":")
-            _fill_table(connection, name.strip(), rest.split(), keys, rng)
-        connection.commit()
-    except sqlite3.Error as error:
+        with closing(sqlite3.connect(path)) as connection:
+            for line in tables:
+                name, _, rest = line.partition(":")
+                _fill_table(connection, name.strip(), rest.split(), keys, rng)
+            connection.commit()
+    except (sqlite3.Error, ValueError) as error:
         raise InputError(f"The table {line!r} can't be made: {error}.") from None
-    finally:
-        connection.close()
 
 
 def _fill_table(
@@ -937,12 +928,14 @@ def _fill_table(
     keys: dict[str, tuple[str, list[object]]],
     rng: random.Random,
 ) -> None:
+    if not columns:
+        raise ValueError("it has no columns")
     count = rng.randint(20, 60)
     declared, references, filled = [], [], []
     for place, column in enumerate(columns):
         match = _COLUMN.fullmatch(column)
         if match is None:
-            raise InputError(f"The column {column!r} of {table} is not understood.")
+            raise ValueError(f"the column {column!r} is not understood")
         name, how = match["name"], match["how"] or ""
         is_nullable = bool(match["null"]) or how.endswith("?")
         how = how.rstrip("?").replace("_", " ") if how.startswith(("=", "*")) else how.rstrip("?")
@@ -951,6 +944,8 @@ def _fill_table(
         is_key = place == 0 and not how.startswith(">")
         kind = "TEXT"
         if how.startswith(">"):
+            if how[1:] not in keys:
+                raise ValueError(f"no table {how[1:]!r} comes before it")
             target, values = keys[how[1:]]
             used = values[: max(1, int(0.8 * len(values)))]
             filled.append([rng.choice(used) for _ in range(count)])
@@ -992,10 +987,8 @@ def _cell(name: str, how: str, row: int, rng: random.Random) -> object:
     if how == ":date":
         return (date(2018, 1, 1) + timedelta(rng.randrange(2700))).isoformat()
     if how:
-        low, _, high = how[1:].rstrip(".").partition("-")
-        if how.endswith("."):
-            return round(rng.uniform(int(low), int(high)), 2)
-        return rng.randint(int(low), int(high))
+        low, high = map(int, how[1:].rstrip(".").split("-"))
+        return round(rng.uniform(low, high), 2) if how.endswith(".") else rng.randint(low, high)
     first, last = rng.choice(_FIRST.split()), rng.choice(_LAST.split())
     made = {
         "first_name": first,

@@ -1,12 +1,12 @@
-"""The network that fills a plan's slots, with its vocabulary.
+"""The network that scores a plan's slots, with its vocabulary.
 
 Relation-aware layers (Shaw et al. 2018, arXiv 1803.02155; RAT-SQL, arXiv 1911.04942, section 4)
-over [whole question; tokens; mentions; tables; columns], where a pair may have several relations at
-once; then SQLNet's heads (arXiv 1711.04436): each item looks at the question once more and is
-scored for each slot by itself, so that the order of tables and columns makes no difference.
+over [whole question; tokens; mentions; tables; columns], where a pair may have several relations;
+then SQLNet's heads (arXiv 1711.04436): each item attends to the question and is scored for each
+slot independently, so the order of tables and columns does not matter.
 
-Word vectors are fixed; words of the training questions have a trained offset besides, and any word
-has its character trigrams.
+A word is its fixed vector, a trained offset if it occurs in the training questions, and its
+character trigrams.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from codegen.errors import ConfigError
-from codegen.sqlnet.features import TRIGRAM_BUCKETS, trigrams
+from codegen.sqlnet.features import TRIGRAM_BUCKETS, Vocabulary
 from codegen.sqlnet.plan import KINDS, PLAN_OPERATORS
 from codegen.sqlnet.plan_features import (
     COLUMN_SIGNS,
@@ -34,17 +34,17 @@ from codegen.sqlnet.plan_features import (
     PlanQuestion,
 )
 from codegen.sqlnet.query import AGGREGATES
-from codegen.sqlnet.storage import damage_named, read_network, save_network
+from codegen.sqlnet.storage import check_range, damage_named, read_network, save_network
 
 MOST_SELECTED, MOST_TESTS, MOST_GROUPS, MOST_SECOND = 5, 4, 2, 2
 
 OPERATOR_CLASSES = (*PLAN_OPERATORS, "= either")
 ORDERINGS = ("none", "asc", "desc", "asc 1", "desc 1", "asc n", "desc n")
 COMPANIONS = ("none", *KINDS)
-_SELECT = len(AGGREGATES) + 1  # the last is COUNT of distinct values
+_SELECT = len(AGGREGATES) + 1  # the last is COUNT(DISTINCT ...)
 _AGG = len(AGGREGATES)
 
-# Scores of each item: name -> how many; those of the companion are of the second block.
+# Heads of each item: name -> classes. The second ones are for the companion.
 ITEM_HEADS = {
     "select": _SELECT,
     "where": _AGG,
@@ -71,13 +71,13 @@ WHOLE_HEADS = {
     "second_tests": MOST_SECOND + 1,
     "scalar_aggregate": _AGG,
 }
-# Scores of a mention as an item's value; that of the limit belongs to the whole question.
+# Heads that point from an item to the mention that is its value.
 VALUE_HEADS = ("value", "other_value", "second_value", "second_other_value")
 
 
 @dataclass(frozen=True, slots=True)
 class PlanConfig:
-    """What builds a network: width of a state, layers, attention heads, dropout in training."""
+    """What builds a network: width of the states, layers, attention heads, dropout."""
 
     width: int = 160
     layers: int = 3
@@ -85,20 +85,15 @@ class PlanConfig:
     dropout: float = 0.15
 
     def __post_init__(self) -> None:
-        for name in ("width", "layers", "heads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        check_range(self, "width", "layers", "heads", below_one="dropout")
         if self.width % (2 * self.heads):
             raise ConfigError(f"width is {self.width}; it must be a multiple of 2 x heads.")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout is {self.dropout}; it must lie in [0, 1).")
 
 
 class PlanBatch(NamedTuple):
     """B questions, padded to L tokens, V mentions, T tables and C columns; N = 1 + L + V + T + C.
 
-    Words are given once: ``word_ids`` [U] (0: no vector), trigrams as a flat list. ``names`` [M, W]
-    are indices into them, ``name_lengths`` [M].
+    The first five fields are as in :class:`codegen.sqlnet.features.Tensors`.
 
     Attributes:
         question: [B, L] indices into the words. lengths: [B].
@@ -149,8 +144,7 @@ def plan_batch(items: Sequence[PlanQuestion], vocabulary: Mapping[str, int]) -> 
     tables = max(item.tables for item in items)
     columns = max(len(item.items) - item.tables for item in items)
     total = 1 + length + held + tables + columns
-    words: dict[str, int] = {}
-    names: dict[tuple[str, ...], int] = {}
+    held_words = Vocabulary()
     question = np.zeros((size, length), np.int64)
     table_ids = np.zeros((size, tables), np.int64)
     column_ids = np.zeros((size, columns), np.int64)
@@ -167,8 +161,8 @@ def plan_batch(items: Sequence[PlanQuestion], vocabulary: Mapping[str, int]) -> 
     mask[:, 0] = True
     for b, item in enumerate(items):
         n, v, t, s = len(item.words), len(item.found), item.tables, len(item.items)
-        question[b, :n] = [words.setdefault(word, len(words)) for word in item.words]
-        found = [names.setdefault(item.schema.words[i], len(names)) for i in item.items]
+        question[b, :n] = held_words.words_at(item.words)
+        found = held_words.names_at(item.schema.words[i] for i in item.items)
         table_ids[b, :t], column_ids[b, : s - t] = found[:t], found[t:]
         signs[0][b, :n], signs[1][b, :v] = item.tokens, item.mentions
         signs[2][b, :t], signs[3][b, : s - t] = item.table_signs, item.column_signs
@@ -184,34 +178,13 @@ def plan_batch(items: Sequence[PlanQuestion], vocabulary: Mapping[str, int]) -> 
     relations = ((bits[..., None] >> shifts) & 1).astype(np.float32)
     relations[..., RELATIONS.index("like")] = likeness.transpose(0, 2, 1)
     relations[..., RELATIONS.index("likened")] = likeness
-    name_lengths = np.array([len(name) for name in names])
-    name_words = np.zeros((len(names), int(name_lengths.max())), np.int64)
-    for number, name in enumerate(names):
-        name_words[number, : len(name)] = [words.setdefault(word, len(words)) for word in name]
-    grams = [trigrams(word) for word in words]
-    starts = np.cumsum([0, *(len(g) for g in grams[:-1])])
-    return PlanBatch(
-        torch.tensor([vocabulary.get(word, 0) for word in words]),
-        torch.tensor([gram for word in grams for gram in word]),
-        torch.from_numpy(starts),
-        torch.from_numpy(name_words),
-        torch.from_numpy(name_lengths),
-        torch.from_numpy(question),
-        torch.tensor([len(item.words) for item in items]),
-        torch.from_numpy(table_ids),
-        torch.from_numpy(column_ids),
-        torch.from_numpy(signs[0]),
-        torch.from_numpy(signs[1]),
-        torch.from_numpy(signs[2]),
-        torch.from_numpy(signs[3]),
-        torch.from_numpy(spans),
-        torch.from_numpy(mask),
-        torch.from_numpy(relations),
-    )
+    lengths = np.array([len(item.words) for item in items])
+    arrays = (question, lengths, table_ids, column_ids, *signs, spans, mask, relations)
+    return PlanBatch(*held_words.tensors(vocabulary), *map(torch.from_numpy, arrays))
 
 
 class _Attention(nn.Module):
-    """Attention whose keys and values have a part for the relations of each pair."""
+    """Attention with keys and values for the relations of each pair."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -259,8 +232,8 @@ class PlanModel(nn.Module):
     """The network; see the module."""
 
     def __init__(self, vectors: Tensor, trained: int, config: PlanConfig) -> None:
-        """Takes vectors [words + 1, width of a word], row 0 zero, of which the first ``trained``
-        words get a trained offset.
+        """Takes word vectors [words + 1, width], row 0 zero; the first ``trained`` words get a
+        trained offset.
         """
         super().__init__()
         width = config.width
@@ -302,7 +275,7 @@ class PlanModel(nn.Module):
         self.limit_pointer = nn.Linear(width, 64)
 
     def forward(self, batch: PlanBatch) -> dict[str, Tensor]:
-        """The scores (logits) of all slots.
+        """The logits of all slots.
 
         Returns:
             For each of ``ITEM_HEADS`` and ``SECOND_HEADS`` [B, T + C, classes], padding at -1e4 but
@@ -376,15 +349,13 @@ class PlanModel(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class PlanNetwork:
-    """A network with all that it takes to use it.
+    """A network and what is needed to use it.
 
     Attributes:
-        model: the network.
         words: its vocabulary; word i has row i + 1 of the vectors.
-        trained: how many of them, the first, have a trained offset.
-        config: what built it.
-        info: what is known about its training.
-        calibration: slope and intercept that make a confidence of a plan's log-probability.
+        trained: how many words, from the first, have a trained offset.
+        info: about its training.
+        calibration: slope and intercept of the confidence in a plan's log-probability.
         vocabulary: word -> row.
         likeness: of words, by the vectors.
     """
@@ -411,10 +382,8 @@ class PlanNetwork:
         """A network with random weights; the seed is torch's.
 
         Args:
-            config: what to build.
-            words: the vocabulary.
-            matrix: their vectors, [words, width of a word] float32.
-            trained: how many of the words, the first, get a trained offset.
+            matrix: the words' vectors, [words, width] float32.
+            trained: how many words, from the first, get a trained offset.
         """
         rows = torch.from_numpy(matrix)
         vectors = torch.cat([torch.zeros(1, rows.shape[1]), rows])
@@ -450,7 +419,7 @@ class PlanNetwork:
 
     @torch.no_grad()
     def read(self, questions: Sequence[PlanQuestion]) -> list[dict[str, np.ndarray]]:
-        """The scores of questions, one array a slot, padding cut off: see :class:`PlanModel`."""
+        """The scores of each question by slot, without padding; see :class:`PlanModel`."""
         batch = plan_batch(questions, self.vocabulary)
         tables = batch.tables.shape[1]
         scores = {name: value.numpy() for name, value in self.model(batch).items()}

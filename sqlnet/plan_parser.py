@@ -4,7 +4,7 @@
     answer = parser.parse("which customers have never ordered anything?", Schema.open("shop.db"))
     answer.best.plan, answer.statement, answer.rows, answer.confidence
 
-The confidence is that the answer is right, fitted on databases that the network was not trained on.
+The confidence was fitted on databases that the network was not trained on.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class PlanAnswer:
     """What was understood of a question.
 
     Attributes:
-        question: as it was read.
-        candidates: the most probable plans, the best first.
+        question: linked to the schema.
+        candidates: the most probable plans, best first.
         choice: the one that execution chose.
         confidence: that its answer is right, in [0, 1].
     """
@@ -50,12 +50,12 @@ class PlanAnswer:
 
     @property
     def statement(self) -> Statement | None:
-        """Its SQL; None if it can't be written as SQL."""
+        """Its SQL; None if the plan can't be written as SQL."""
         return self.choice.statement
 
     @property
     def rows(self) -> Rows | None:
-        """What it gives; None if it was not run or failed."""
+        """Its result; None if it failed or was not run."""
         return self.choice.rows
 
 
@@ -69,15 +69,15 @@ class PlanParser:
 
     @classmethod
     def from_pretrained(cls, path: str | Path | None = None) -> PlanParser:
-        """Loads a directory that ``codegen sqlnet train-plans`` made, or that of the package.
+        """Loads a directory that ``codegen sqlnet train-plans`` made, by default the package's.
 
         Raises:
-            ModelError: if there is no plan network in it, or a damaged one.
+            ModelError: if it holds no plan network, or a damaged one.
         """
         return cls(PlanNetwork.load(DEFAULT_PLAN_MODEL if path is None else path))
 
     def linked(self, schema: Schema) -> LinkedSchema:
-        """The schema with the index of its cells, which is read once a database."""
+        """The schema with its index of cells, which is built once per database."""
         database = schema.database
         found = self._linked.get(database) if database else self._bare
         if found is None or found.tables != schema.tables:
@@ -101,12 +101,10 @@ class PlanParser:
         """Reads a question.
 
         Args:
-            question: in English; only its first 80 tokens are read.
-            schema: what can be asked.
-            execute: whether candidates are run, where the schema holds a database.
-            reads: whether values are read to link the question to; not without ``execute``.
-            limits: of each statement.
-            today: what "last month" counts from; the clock's day if None.
+            question: in English; its first 80 tokens are read.
+            execute: run candidates, if the schema has a database.
+            reads: read values to link the question to; needs ``execute``.
+            today: the day that "last month" refers to; by default the clock's.
 
         Raises:
             InputError: if the question has no word.

@@ -1,18 +1,15 @@
 """Trains a plan network on questions with plans: one thread, resumable, with curves.
 
-The loss is the sum over slots of cross-entropies: of a set (the columns of SELECT) against the
-uniform distribution over its members, times their number; of a class as usual; of the tables that
-take part by a sigmoid each. Slots that a plan does not have (the operator of no test) count
-nothing. Adam with warm-up, a constant rate and a line to zero, gradients clipped, and a running
-mean of the weights, which is what is kept. A run that was cut off may resume with another number of
-steps.
+The loss is the sum over slots of cross-entropies: for a set (the columns of SELECT) against the
+uniform distribution over its members, times their number; for a class as usual; for the tables that
+take part by a sigmoid each. Slots that a plan lacks (the operator of no test) do not count. AdamW
+with warm-up, a constant rate and linear decay to zero, clipped gradients, and a running mean of the
+weights, which is kept. An interrupted run may resume with another number of steps.
 """
 
 from __future__ import annotations
 
-import math
 import random
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -24,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from codegen.errors import ConfigError, InputError
+from codegen.errors import InputError
 from codegen.sqlnet.joins import PlanError
 from codegen.sqlnet.plan import COUNT, Item, PlanValue, QueryPlan, Test, the_tree
 from codegen.sqlnet.plan_data import PlannedQuestion, find_database
@@ -42,7 +39,7 @@ from codegen.sqlnet.plan_network import (
     PlanNetwork,
     plan_batch,
 )
-from codegen.sqlnet.storage import Progress, TrainingState, batches
+from codegen.sqlnet.storage import Progress, TrainingState, batches, check_range
 from codegen.sqlnet.vectors import WordVectors
 from codegen.sqlnet.words import number_of, tokenize
 
@@ -53,7 +50,7 @@ _EVERY_TABLE = 0.3  # weight of the sigmoids beside the cross-entropies
 
 @dataclass(frozen=True, slots=True)
 class PlanTargets:
-    """What a network should say to one question; numbers are places among its items and mentions.
+    """The targets for one question; numbers are indices of its items and mentions.
 
     Attributes:
         sets: slot -> (item, class) of its members.
@@ -208,7 +205,7 @@ def plan_examples(
     likeness: Likeness,
     on_question: Callable[[int], None] | None = None,
 ) -> tuple[list[PlanExample], int]:
-    """Questions read on their databases, with targets; and how many the network has no slots for.
+    """Questions linked to their databases, with targets, and the number of those without.
 
     Raises:
         InputError: if a database is in none of the folders.
@@ -240,7 +237,7 @@ def plan_examples(
 def new_network(
     config: PlanConfig, vectors: WordVectors, planned: Iterable[PlannedQuestion], seed: int
 ) -> PlanNetwork:
-    """A network with random weights; words that two training questions have get an offset."""
+    """A network with random weights; words of at least two training questions get an offset."""
     counts = Counter(
         word for one in planned for word in {t.text.lower() for t in tokenize(one.question)}
     )
@@ -258,9 +255,6 @@ def plan_losses(
     """The loss of each slot, summed over its members and averaged over the questions.
 
     Args:
-        scores: of :class:`~codegen.sqlnet.plan_network.PlanModel`.
-        batch: that they are of.
-        targets: of each question.
         tables: how many tables each has.
     """
     size, wide = len(targets), batch.tables.shape[1]
@@ -332,8 +326,7 @@ class PlanTrainingConfig:
         clip: the gradient's largest norm.
         mean: how slowly the running mean of the weights moves, in [0, 1).
         every: steps between two saved states.
-        bfloat16: whether products are computed in that type.
-        seed: of all randomness.
+        bfloat16: compute products in that type.
     """
 
     network: PlanConfig = PlanConfig()
@@ -347,11 +340,8 @@ class PlanTrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "learning_rate", "clip", "every"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0.")
-        if not 0 <= self.mean < 1:
-            raise ConfigError(f"mean is {self.mean}; it must lie in [0, 1).")
+        above_zero = ("steps", "batch_size", "learning_rate", "clip", "every")
+        check_range(self, *above_zero, below_one="mean")
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,17 +361,12 @@ def train_plans(
     *,
     on_stage: Callable[[Stage], None] | None = None,
 ) -> PlanNetwork:
-    """Trains a network and saves it in ``out``, or resumes a run that was cut off.
+    """Trains a network and saves it in ``out``, or resumes an interrupted run.
 
-    Args:
-        config: how.
-        network: as it begins, built with ``config.network``.
-        examples: at least a batch.
-        out: the directory.
-        on_stage: called after each saved state.
+    ``on_stage`` is called after each saved state.
 
     Raises:
-        InputError: if there are too few questions, or the loss is no number.
+        InputError: if there are fewer questions than a batch, or the loss is not a number.
         ResumeError: if the directory holds another run.
     """
     if len(examples) < config.batch_size:
@@ -389,91 +374,62 @@ def train_plans(
             f"There are {len(examples)} questions for batches of {config.batch_size}.",
             "Give more, or a smaller batch.",
         )
-    run = _Run(config, network, examples, Path(out))
-    while not run.is_finished:
-        stage = run.stage()
+    identity = {
+        "config": asdict(config) | {"steps": 0},  # a run may be made shorter or longer
+        "questions": len(examples),
+        "words": len(network.words),
+    }
+    state = TrainingState(
+        *(network.model, Path(out), identity),
+        learning_rate=config.learning_rate,
+        weight_decay=1e-3,
+        clip=config.clip,
+        mean=config.mean,
+    )
+    found = state.resume(_Progress)
+    stages = found[0]["stages"] if found else []
+
+    def losses(items: list[PlanExample]) -> dict[str, Tensor]:
+        batch = plan_batch([item.question for item in items], network.vocabulary)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+            scores = network.model(batch)
+        tables = [item.question.tables for item in items]
+        return plan_losses(scores, batch, [item.targets for item in items], tables)
+
+    while state.step < config.steps:
+        first = state.step
+        chosen = list(_batches(config, examples, first, min(config.steps, first + config.every)))
+        torch.manual_seed(config.seed * 100_003 + first)  # dropout, resumed or not
+        means, cpu = state.train(chosen, losses, lambda step: _pace(step, config.steps))
+        stage = Stage(state.step, means, cpu)
+        stages.append(asdict(stage))
+        state.save(f"step-{state.step}.safetensors", stages, {"stages": stages})
         if on_stage:
             on_stage(stage)
-    return run.finish()
+    state.put(state.mean)
+    network.model.eval()
+    info = {
+        "training": asdict(config),
+        "questions": len(examples),
+        "cpu_s": sum(stage["cpu_s"] for stage in stages),
+    }
+    network = replace(network, info={**network.info, **info})
+    network.save(out)
+    state.clear()
+    return network
 
 
-class _Run:
-    def __init__(
-        self,
-        config: PlanTrainingConfig,
-        network: PlanNetwork,
-        examples: Sequence[PlanExample],
-        out: Path,
-    ) -> None:
-        self.config, self.network, self.examples, self.out = config, network, examples, out
-        identity = {
-            "config": asdict(config) | {"steps": 0},  # a run may be made shorter or longer
-            "questions": len(examples),
-            "words": len(network.words),
-        }
-        self.state = TrainingState(
-            *(network.model, out, identity),
-            learning_rate=config.learning_rate,
-            weight_decay=1e-3,
-            clip=config.clip,
-            mean=config.mean,
-        )
-        found = self.state.resume(_Progress)
-        self.stages = found[0]["stages"] if found else []
-
-    @property
-    def is_finished(self) -> bool:
-        return self.state.step >= self.config.steps
-
-    def stage(self) -> Stage:
-        """Trains until the next state is saved."""
-        began, totals = time.process_time(), {}
-        first = self.state.step
-        last = min(self.config.steps, first + self.config.every)
-        torch.manual_seed(self.config.seed * 100_003 + first)  # dropout, resumed or not
-        self.network.model.train()
-        for batch in self._batches(first, last):
-            for name, value in self._step(batch).items():
-                totals[name] = totals.get(name, 0.0) + value / (last - first)
-        if not all(math.isfinite(value) for value in totals.values()):
-            raise InputError("The loss is not a number.", "Lower the learning rate.")
-        stage = Stage(self.state.step, totals, time.process_time() - began)
-        self.stages.append(asdict(stage))
-        self._save()
-        return stage
-
-    def _batches(self, first: int, last: int) -> Iterator[list[PlanExample]]:
-        """The batches of some steps: a function of the seed and the step."""
-        chosen: list[list[PlanExample]] = []
-        for step in range(first, last):
-            epoch, number = divmod(step, len(self.examples) // self.config.batch_size)
-            if step == first or number == 0:
-                rng = random.Random(f"{self.config.seed}:{epoch}")
-                chosen = batches(self.examples, self.config.batch_size, 40, _size, rng)
-            yield chosen[number]
-
-    def _step(self, items: Sequence[PlanExample]) -> dict[str, float]:
-        batch = plan_batch([item.question for item in items], self.network.vocabulary)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bfloat16):
-            scores = self.network.model(batch)
-        tables = [item.question.tables for item in items]
-        parts = plan_losses(scores, batch, [item.targets for item in items], tables)
-        return self.state.update(parts, _pace(self.state.step, self.config.steps))
-
-    def finish(self) -> PlanNetwork:
-        """The network with the mean weights, saved; the state is removed."""
-        self.state.put(self.state.mean)
-        self.network.model.eval()
-        cpu = sum(stage["cpu_s"] for stage in self.stages)
-        info = {"training": asdict(self.config), "questions": len(self.examples), "cpu_s": cpu}
-        network = replace(self.network, info={**self.network.info, **info})
-        network.save(self.out)
-        self.state.clear()
-        return network
-
-    def _save(self) -> None:
-        name = f"step-{self.state.step}.safetensors"
-        self.state.save(name, self.stages, {"stages": self.stages})
+def _batches(
+    config: PlanTrainingConfig, examples: Sequence[PlanExample], first: int, last: int
+) -> Iterator[list[PlanExample]]:
+    """The batches of some steps: a function of the seed and the step."""
+    chosen: list[list[PlanExample]] = []
+    for step in range(first, last):
+        epoch, number = divmod(step, len(examples) // config.batch_size)
+        if step == first or number == 0:
+            rng = random.Random(f"{config.seed}:{epoch}")
+            chosen = batches(examples, config.batch_size, 40, _size, rng)
+        yield chosen[number]
 
 
 class _Progress(Progress):
@@ -481,10 +437,10 @@ class _Progress(Progress):
 
 
 def _size(example: PlanExample) -> int:
-    """What examples of a batch should share, so that little is padded."""
+    """Examples of similar size make a batch with little padding."""
     return len(example.question.relations)
 
 
 def _pace(step: int, steps: int) -> float:
-    """The learning rate's share of the highest: up over 150 steps, the last 30 % a line to zero."""
+    """The share of the learning rate: 150 steps of warm-up, then 1, then a line to 0 (30 %)."""
     return min(1.0, (step + 1) / 150, (steps - step) / max(1.0, 0.3 * steps))

@@ -32,9 +32,9 @@ class Column:
     Attributes:
         name: as the database has it.
         type: ``real`` if its values are numbers, else ``text``.
-        alias: what people call it; what the model reads in the name's place, if given.
-        synonyms: further names; one that a question holds becomes the alias for that question.
-        called: what people call its values, in lower case, each with the value.
+        alias: what people call it; the model reads it instead of the name.
+        synonyms: further names; one that occurs in a question is its alias there.
+        called: (what people call a value, in lower case; the value) pairs.
     """
 
     name: str
@@ -51,12 +51,12 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """Columns whose values are those of another table's columns, pair by pair.
+    """Columns that refer to another table's columns, pair by pair.
 
     Attributes:
-        columns: indices into the own table's columns.
-        table: the other table's name.
-        targets: names of its columns; none where the database means its primary key.
+        columns: indices of the referring columns.
+        table: the name of the table they refer to.
+        targets: names of its columns; empty for its primary key.
     """
 
     columns: tuple[int, ...]
@@ -70,11 +70,11 @@ class Table:
 
     Attributes:
         name: as the database has it.
-        columns: in its order.
-        namespace: a database's schema, or "".
-        primary_key: indices of its columns; none if the database declares none.
-        foreign_keys: those that the database declares.
-        alias, synonyms: as those of a :class:`Column`.
+        columns: in the database's order.
+        namespace: the database's schema, or "".
+        primary_key: indices of its columns; empty if the database declares none.
+        foreign_keys: that the database declares.
+        alias, synonyms: as for a :class:`Column`.
     """
 
     name: str
@@ -106,11 +106,11 @@ class Table:
             raise InputError(f"A key of table {self.name!r} names a column that it does not have.")
 
     def only(self, kept: Sequence[int], keys: Sequence[ForeignKey] | None = None) -> Table:
-        """The table with some of its columns, and of its keys those that have all of theirs.
+        """The table with some of its columns, and the keys whose columns are all kept.
 
         Args:
             kept: indices of columns, at least one.
-            keys: foreign keys by the indices of now; by default its own.
+            keys: foreign keys, by the old indices; by default the table's own.
         """
         place = {old: new for new, old in enumerate(kept)}
         whole = place.keys() >= {*self.primary_key}
@@ -126,10 +126,10 @@ class Table:
         )
 
     def index(self, name: str) -> int:
-        """A column's index by its name; case does not count.
+        """A column's index by its name, ignoring case.
 
         Raises:
-            InputError: if there is none.
+            InputError: if there is no such column.
         """
         for number, column in enumerate(self.columns):
             if column.name.lower() == name.lower():
@@ -139,7 +139,7 @@ class Table:
 
 
 def column_type(values: Iterable[object]) -> ColumnType:
-    """``real`` if there are values and all are numbers, or texts that stand for one."""
+    """``real`` if there are values, and all are numbers or texts that are one."""
     found = False
     for value in values:
         if value is None or value == "":
@@ -154,10 +154,10 @@ def column_type(values: Iterable[object]) -> ColumnType:
 
 
 def unique_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Names for the columns of a file: empty ones filled in, second uses numbered."""
+    """Column names for a file: empty ones are filled in, repeated ones numbered."""
     result: list[str] = []
     taken: set[str] = set()
-    uses: dict[str, int] = {}  # of a name, so that many equal ones are not tried again and again
+    uses: dict[str, int] = {}  # where to continue counting, so that equal names stay linear
     for number, name in enumerate(names, 1):
         base = name.strip() or f"column {number}"
         unique, count = base, uses.get(base.lower(), 1)
@@ -174,8 +174,8 @@ def unique_names(names: Sequence[str]) -> tuple[str, ...]:
 class Condition:
     """One condition: indices of a column and of an operator in ``OPERATORS``, and a value.
 
-    The value is a stretch of the question, or the cell that it was linked to; whether it is
-    compared as a number is decided by the column's type, when SQL is made of it.
+    The value is a span of the question, or the cell that it was linked to; the column's type
+    decides whether SQL compares it as a number.
     """
 
     column: int
@@ -194,19 +194,19 @@ DATES = frozenset(_TIMES.split())
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """One clause of a query in names: what any form of query tells those that check it, and those
-    that say it in words.
+    """One clause of a query by names, for the checks and for the sentence; sketches and plans both
+    give these.
 
     Attributes:
         kind: ``never`` is a table without a partner: who has no orders.
         table: its table's name.
-        column: None means the table's rows.
+        column: None for the table's rows.
         aggregate: one of ``AGGREGATES``.
-        operator: a comparison as SQL writes it, in lower case; of an order ``asc`` or ``desc``.
-        values: that it compares with, as the database has them; a limit's number.
-        said: the same as the question has them.
+        operator: a comparison as SQL writes it, in lower case; ``asc`` or ``desc`` of an order.
+        values: compared with, as in the database; a limit's number.
+        said: the same, as in the question.
         distinct: whether equal values count once.
-        connective: how a condition is joined with those before it.
+        connective: how a condition is joined to the one before.
         is_key: whether the database declares the column as a key.
     """
 
@@ -223,7 +223,7 @@ class Clause:
 
     @property
     def identifier(self) -> bool:
-        """Whether the column's values identify rows: they are never added, averaged or maximal."""
+        """Whether the column identifies rows: it is never summed, averaged or maximized."""
         if self.column is None:
             return False
         words = [word for word in self.column.words if word.isalnum()] or [""]
@@ -248,8 +248,8 @@ def clause_of(kind: ClauseKind, table: Table, number: int | None, aggregate: str
 class Query:
     """A query on one table: indices of its SELECT column and of an aggregate in ``AGGREGATES``.
 
-    With ``counts_rows``, COUNT counts rows, those with NULL in the SELECT column too. WikiSQL knows
-    no such thing, so it plays no part in :meth:`matches` and :meth:`to_row`.
+    With ``counts_rows``, COUNT also counts rows with NULL in the SELECT column. WikiSQL has no such
+    flag, so :meth:`matches` and :meth:`to_row` ignore it.
     """
 
     select: int
@@ -258,7 +258,7 @@ class Query:
     counts_rows: bool = False
 
     def clauses(self, table: Table, said: Query | None = None) -> tuple[Clause, ...]:
-        """Its clauses in names; ``said`` is the query with the values as the question has them."""
+        """Its clauses; ``said`` is the query with the values as in the question."""
         said = said or self
         shown = None if self.counts_rows else self.select
         clauses = [clause_of("select", table, shown, AGGREGATES[self.aggregate])]
@@ -275,9 +275,9 @@ class Query:
         return tuple(clauses)
 
     def matches(self, other: Query) -> bool:
-        """Equality by WikiSQL's official rule: condition order and the case of values don't count.
+        """Equality by WikiSQL's official rule: the order of conditions and case are ignored.
 
-        Numbers are compared as their text, as there: "3" does not match "3.0".
+        Numbers are compared as text: "3" does not match "3.0".
         """
         return self._key() == other._key()
 
@@ -292,12 +292,12 @@ class Query:
 
 
 class UnsafeSQLError(CodegenError):
-    """A statement is not a single SELECT on known tables, columns and functions."""
+    """A statement is not a single SELECT of known tables, columns and functions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """SQL text with placeholders, and the values for them, in order."""
+    """SQL text with placeholders, and their values in order."""
 
     text: str
     parameters: tuple[Value, ...] = ()
@@ -308,8 +308,6 @@ def query_from_row(row: Mapping[str, Any], columns: int, where: str = "record") 
     """A query from WikiSQL's record.
 
     Args:
-        row: with ``sel``, ``agg`` and ``conds``.
-        columns: how many columns the table has.
         where: the record's place, for messages.
 
     Raises:
@@ -337,12 +335,9 @@ def query_from_row(row: Mapping[str, Any], columns: int, where: str = "record") 
 
 
 def queries_match(predicted: Mapping[str, Any], gold: Mapping[str, Any], columns: int) -> bool:
-    """WikiSQL's official equality of two records; a malformed prediction matches nothing.
+    """WikiSQL's official equality of two records of a table with so many columns.
 
-    Args:
-        predicted: ``sel``, ``agg`` and ``conds``, from any source.
-        gold: the same, of the data set.
-        columns: how many columns the table has.
+    A malformed prediction matches nothing.
 
     Raises:
         InputError: if ``gold`` is malformed.

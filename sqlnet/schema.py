@@ -1,8 +1,7 @@
-"""The tables of one database, and the database that answers, if there is one.
+"""The tables of a database, and a read-only connection to it.
 
-A :class:`Schema` says what can be asked. Made from a file or a data frame it also holds the
-database (:mod:`codegen.sqlnet.databases`), which is read-only; made from column names it holds
-none.
+A :class:`Schema` from a file, a server or a data frame holds its database
+(:mod:`codegen.sqlnet.databases`); one from column names has none.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ class Schema:
     """The tables of one database, at least one.
 
     Attributes:
-        tables: what can be asked.
-        database: what answers, if there is one; it can only be read.
+        tables: what can be asked for.
+        database: read-only; None for a schema from names alone.
     """
 
     tables: tuple[Table, ...]
@@ -55,25 +54,23 @@ class Schema:
         of a server, by its address (``postgresql://USER@HOST/NAME``, ``mysql://...``).
 
         Args:
-            path: of the file, or the address.
-            may_write: whether a server's role that can write is accepted.
+            may_write: accept a server's role that can write.
 
         Raises:
-            InputError: if there is no such file, or it is none of these.
-            ConfigError: for a DuckDB file, if duckdb is not installed; for a server likewise, or if
-                the role can write.
+            InputError: if the file is missing or of another kind.
+            ConfigError: if duckdb or a server's driver is not installed, or the role can write.
             DatabaseError: if it is damaged, locked, out of reach, or holds no table.
         """
         return cls.of(open_database(path, may_write=may_write))
 
     @classmethod
     def from_sqlite(cls, path: str | Path) -> Schema:
-        """The schema of a SQLite file; raises as :meth:`open` does."""
+        """The schema of a SQLite file; raises like :meth:`open`."""
         return cls.of(SqliteDatabase.open(path))
 
     @classmethod
     def from_csv(cls, *paths: str | Path) -> Schema:
-        """The schema of CSV files with headers, a table each, which are read into memory."""
+        """The schema of CSV files with headers, one table each, read into memory."""
         return cls.of(SqliteDatabase.from_csv(*paths))
 
     @classmethod
@@ -82,10 +79,10 @@ class Schema:
         return cls.of(SqliteDatabase.from_dataframe(frame, table))
 
     def table(self, name: str | None = None) -> Table:
-        """A table by its name; case does not count. Without one: the only table.
+        """A table by its name, ignoring case; without a name, the only table.
 
         Raises:
-            InputError: if the name is unknown, or there are several tables and no name.
+            InputError: if the name is unknown, or missing though there are several tables.
         """
         listed = ", ".join(table.name for table in self.tables)
         if name is None and len(self.tables) > 1:
@@ -96,7 +93,7 @@ class Schema:
         raise InputError(f"Unknown table {name!r}.", f"The tables are: {listed}.")
 
     def with_aliases(self, aliases: Mapping[str, str]) -> Schema:
-        """A copy where columns are called otherwise.
+        """A copy with other names for columns.
 
         Args:
             aliases: "column" or "table.column" -> what people call it.

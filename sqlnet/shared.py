@@ -1,11 +1,14 @@
 """The default layout: shared encoders that read each other, a set of columns, span pointers.
 
-What differs from the paper: one encoder for the question and one for the columns where the paper
-has twelve, which read each other before the heads do; values by the first and the last token of a
-span, as in SQLova (Hwang et al. 2019, arXiv 1902.01069), where the paper has a pointer decoder;
-match and type features (see :mod:`codegen.sqlnet.features`) and the likeness of word vectors beside
-them; word vectors that are trained on from where they are, beside character trigrams for words that
-have none; and, if an encoder is given, its vectors beside those (:mod:`codegen.sqlnet.vectors`).
+Differences from the paper:
+
+- one encoder for the question and one for the columns, which attend to each other, where the paper
+  has twelve;
+- values by the first and last token of a span, as in SQLova (Hwang et al. 2019, arXiv 1902.01069),
+  where the paper has a pointer decoder;
+- match and type features (:mod:`codegen.sqlnet.features`), and the cosine of word vectors;
+- trainable word vectors, character trigrams for words without one and, if given, an encoder's
+  vectors (:mod:`codegen.sqlnet.vectors`).
 
 The columns are a set: permuting them permutes the outputs.
 """
@@ -46,12 +49,12 @@ _OPERATOR_WIDTH = 32
 _CONTEXT_WIDTH = 128
 _SET_HEADS = 4
 _PAIRS = PAIR_FEATURES + 1
-_UNKNOWN_RATE = 0.02  # words that are unknown for a step of the training, so that trigrams count
+_UNKNOWN_RATE = 0.02  # of words, made unknown for a training step, so that trigrams matter
 
 
 class States(NamedTuple):
-    """``tokens``: [B, L, d]. ``columns``: [B, C, d]. The masks are the batch's; ``pairs`` too, with
-    one feature more: how like the token is to the most like word of the column.
+    """``tokens``: [B, L, d]. ``columns``: [B, C, d]. Masks and ``pairs`` are the batch's; ``pairs``
+    has one feature more, the cosine of the token and the column's nearest word.
     """
 
     tokens: Tensor
@@ -81,7 +84,7 @@ class ColumnAttention(nn.Module):
 
 
 class SetAttention(nn.Module):
-    """Each column looks at all columns, in several heads; no order among them."""
+    """Multi-head attention among the columns, without positions."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -99,7 +102,7 @@ class SetAttention(nn.Module):
 
 
 class JointEncoder(nn.Module):
-    """Question and columns, read separately and then in the light of each other."""
+    """Reads question and columns separately, then each with what it sees of the other."""
 
     def __init__(
         self, vectors: Tensor, hidden: int, dropout: float, context_width: int = 0
@@ -138,7 +141,7 @@ class JointEncoder(nn.Module):
         read = torch.cat([names[batch.column], batch.types, *in_names], dim=-1)
         columns = torch.tanh(self.column(read))
 
-        # [B, C, L]: which token speaks of which column; read both ways.
+        # [B, C, L]: how much a token is about a column; normalized both ways.
         scores = self.attention.scores(tokens, columns, pairs)
         of_columns = attend(scores, batch.token_mask, tokens)
         of_tokens = attend(scores.transpose(1, 2), batch.column_mask, columns)
@@ -160,11 +163,9 @@ class JointEncoder(nn.Module):
 
 
 def _likeness(vectors: Tensor, batch: Tensors) -> Tensor:
-    """The cosine of each token and the most like word of each column: [B, C, L].
+    """The cosine of each token and each column's nearest word: [B, C, L].
 
-    Args:
-        vectors: [U, width] of the batch's words; no gradient goes through.
-        batch: the batch.
+    ``vectors`` [U, width] are those of the batch's words, without gradient.
     """
     unit = F.normalize(vectors.float(), dim=-1)
     cosines = unit @ unit.T
@@ -182,9 +183,8 @@ class SharedSQLNet(nn.Module):
     def __init__(
         self, vectors: Tensor, hidden: int = 200, dropout: float = 0.3, context_width: int = 0
     ) -> None:
-        """``vectors``: [words + 1, width]; row 0 is that of unknown words.
-
-        ``context_width``: that of the encoder's vectors in each batch's ``context``; 0 without one.
+        """``vectors``: [words + 1, width], row 0 for unknown words. ``context_width``: of the
+        encoder's vectors in ``batch.context``, 0 without an encoder.
         """
         super().__init__()
         self.word_width = vectors.shape[1]
@@ -276,12 +276,11 @@ class SharedSQLNet(nn.Module):
         """Logits of the first and of the last token of M values: two [M, L].
 
         Args:
-            states: of the questions.
             rows: [M], the question of each value.
             columns: [M], its column.
             operators: [M], its operator.
         """
-        # How much the column looks at each token when its operator is chosen, as a feature.
+        # The column's attention when its operator is chosen is a feature of its value.
         scores = cast(ColumnAttention, self.attentions["operator"]).scores(
             states.tokens, states.columns, states.pairs
         )
@@ -297,5 +296,5 @@ class SharedSQLNet(nn.Module):
         return starts.masked_fill(mask, lowest(starts)), ends.masked_fill(mask, lowest(ends))
 
     def _seen(self, slot: str, states: States) -> Tensor:
-        """Each column with what the question says of it for one slot: [B, C, 2 d]."""
+        """Each column with its view of the question for one slot: [B, C, 2 d]."""
         return torch.cat([states.columns, self.attentions[slot](states)], dim=-1)

@@ -1,9 +1,8 @@
 """SQL text from queries, and the gate that every statement passes before it may run.
 
 Built and parsed with sqlglot. Identifiers come from the schema and are always quoted; values are
-parameters. :func:`validate` takes the text back apart and accepts a single SELECT whose parts are
-all on a list of known-harmless ones: a part that sqlglot learns tomorrow is refused until it is
-put on the list.
+parameters. :func:`validate` parses the text and accepts a single SELECT that consists of listed,
+harmless parts; new syntax is refused until it is listed.
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ from codegen.sqlnet.query import (
 )
 from codegen.sqlnet.words import number_of, one_line
 
-# It would write statements that it can't parse to the terminal, as they are.
+# sqlglot would print statements that it can't parse, control characters included.
 logging.getLogger("sqlglot").addHandler(logging.NullHandler())
 
 
 def to_sql(query: Query, table: Table, dialect: str = "sqlite") -> Statement:
     """The statement of a query.
 
-    Text is compared without regard to case, as WikiSQL's metric does. A ``real`` column is compared
-    with a number, if the value stands for one. With ``>`` and ``<``, or SUM and AVG, a ``text``
-    column is read as numbers.
+    Texts are compared without regard to case, as WikiSQL's metric does. A ``real`` column is
+    compared with a number if the value is one. ``>``, ``<``, SUM and AVG cast a ``text`` column to
+    a number.
 
     Raises:
         ConfigError: for a dialect that sqlglot does not know.
@@ -54,18 +53,34 @@ def to_sql(query: Query, table: Table, dialect: str = "sqlite") -> Statement:
         test, value = _test(condition, table.columns[condition.column])
         tests.append(test)
         parameters.append(value)
-    select = exp.select(_selected(query, table)).from_(_table(table))
+    select = exp.select(_selected(query, table)).from_(table_node(table))
     if tests:
         select = select.where(*tests)
     return Statement(select.sql(dialect=dialect), tuple(parameters), dialect)
 
 
 def distinct_values(table: Table, column: int, most: int, dialect: str = "sqlite") -> Statement:
-    """The statement for the distinct values of a column, ``most`` of them at most."""
-    select = exp.select(_column(table.columns[column])).distinct().from_(_table(table)).limit(most)
+    """The statement for at most ``most`` distinct values of a column."""
+    shown = exp.select(_column(table.columns[column])).distinct()
+    select = shown.from_(table_node(table)).limit(most)
     return Statement(select.sql(dialect=dialect), (), dialect)
 
 
+AGGREGATE_NODES: Mapping[str, type[exp.AggFunc]] = {
+    "MAX": exp.Max,
+    "MIN": exp.Min,
+    "COUNT": exp.Count,
+    "SUM": exp.Sum,
+    "AVG": exp.Avg,
+}
+COMPARISON_NODES: Mapping[str, type[exp.Binary]] = {
+    "=": exp.EQ,
+    "!=": exp.NEQ,
+    ">": exp.GT,
+    "<": exp.LT,
+    ">=": exp.GTE,
+    "<=": exp.LTE,
+}
 _MARK = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\?""")
 
 
@@ -102,7 +117,8 @@ def _check_indices(query: Query, table: Table) -> None:
         raise InputError(f"{query} does not fit table {table.name!r}.")
 
 
-def _table(table: Table) -> exp.Table:
+def table_node(table: Table) -> exp.Table:
+    """A table as FROM names it."""
     namespace = exp.to_identifier(table.namespace, quoted=True) if table.namespace else None
     return exp.Table(this=exp.to_identifier(table.name, quoted=True), db=namespace)
 
@@ -118,9 +134,9 @@ def _selected(query: Query, table: Table) -> exp.Expr:
         return _column(column)
     if name == "COUNT" and query.counts_rows:
         return exp.Count(this=exp.Star())
-    kinds = {"MAX": exp.Max, "MIN": exp.Min, "COUNT": exp.Count, "SUM": exp.Sum, "AVG": exp.Avg}
     as_number = name in ("SUM", "AVG") and column.type == "text"
-    return kinds[name](this=_as_number(_column(column)) if as_number else _column(column))
+    shown = _as_number(_column(column)) if as_number else _column(column)
+    return AGGREGATE_NODES[name](this=shown)
 
 
 def _as_number(expression: exp.Expr) -> exp.Expr:
@@ -128,11 +144,10 @@ def _as_number(expression: exp.Expr) -> exp.Expr:
 
 
 def _test(condition: Condition, column: Column) -> tuple[exp.Expr, Value]:
-    kind = {"=": exp.EQ, ">": exp.GT, "<": exp.LT}[OPERATORS[condition.operator]]
+    kind = COMPARISON_NODES[OPERATORS[condition.operator]]
     number = number_of(condition.value)
     left: exp.Expr = _column(column)
-    is_equality = kind is exp.EQ
-    if number is not None and (column.type == "real" or not is_equality):
+    if number is not None and (column.type == "real" or kind is not exp.EQ):
         if column.type == "text":
             left = _as_number(left)
         return kind(this=left, expression=exp.Placeholder()), number
@@ -141,10 +156,10 @@ def _test(condition: Condition, column: Column) -> tuple[exp.Expr, Value]:
 
 
 def validate(sql: str, tables: Sequence[Table], dialect: str = "sqlite") -> exp.Query:
-    """Parses a statement, and accepts a single SELECT on the tables and their columns.
+    """Parses a statement and checks that it is a single SELECT on these tables.
 
     Raises:
-        UnsafeSQLError: naming what is not allowed.
+        UnsafeSQLError: naming the part that is not allowed.
     """
     check_dialect(dialect)
     try:
@@ -170,7 +185,7 @@ def validate(sql: str, tables: Sequence[Table], dialect: str = "sqlite") -> exp.
     return statement
 
 
-# The parts that a query may consist of.
+# All that a query may consist of.
 _PARTS = """
     Select From Join Where Group Having Order Ordered Limit Offset Distinct Subquery With CTE
     Union Intersect Except TableAlias Alias Table Column Identifier Star
@@ -190,12 +205,12 @@ _ALLOWED = frozenset(getattr(exp, name) for name in _PARTS.split() if hasattr(ex
 
 
 def _check_names(statement: exp.Query, tables: Sequence[Table], dialect: str) -> None:
-    """Every table must be a known one, or a CTE in its place; every column one of theirs."""
+    """Checks that every table is known or a CTE in scope, and every column one of theirs."""
     known = {table.name.lower(): table.namespace.lower() for table in tables}
     ctes = list(statement.find_all(exp.CTE))
     if any(cte.parent.parent is not statement for cte in ctes if cte.parent):
         raise UnsafeSQLError("WITH is allowed at the beginning of a query alone.")
-    # A CTE sees those before it; engines differ on whether it sees those behind it.
+    # A CTE sees the ones before it; engines differ on the ones after it.
     seen: set[str] = set()
     checked: set[int] = set()
     for part, name in [*((cte, cte.alias.lower()) for cte in ctes), (statement, "")]:
@@ -232,7 +247,7 @@ def _check_table(table: exp.Table, known: Mapping[str, str], ctes: Container[str
 
 
 def _encoded(name: str) -> str:
-    """A name in signs that sqlglot's schema takes as they are; case does not count."""
+    """A name in characters that sqlglot's schema does not interpret; case is dropped."""
     return "x_" + name.lower().encode("utf-8", "surrogatepass").hex()
 
 

@@ -1,4 +1,4 @@
-"""What both networks share on disk and in training: a directory, a run that can resume, batches.
+"""What both networks share: a directory on disk, training that can resume, batches.
 
 A directory holds ``model.safetensors`` (float16), ``words.txt`` (one word a line, the first with
 row 1 of the vectors) and ``config.json``. A run's ``state/`` holds its weights, their running mean
@@ -8,8 +8,10 @@ and Adam's moments in one file of tensors, and ``progress.json``, written last.
 from __future__ import annotations
 
 import json
+import math
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from codegen.errors import ModelError, ResumeError
+from codegen.errors import ConfigError, InputError, ModelError, ResumeError
 from codegen.paths import child, own_folder, refuse_foreign, refuse_links
 from codegen.records import write_atomic
 from codegen.schema import conform, read_json
@@ -28,6 +30,15 @@ from codegen.sqlnet.words import one_line
 
 FORMAT = 1
 Item = TypeVar("Item")
+
+
+def check_range(config: object, *above_zero: str, below_one: str) -> None:
+    """Raises a :class:`ConfigError` for a field that is not above 0, or not in [0, 1)."""
+    for name in above_zero:
+        if getattr(config, name) <= 0:
+            raise ConfigError(f"{name} is {getattr(config, name)}; it must be above 0.")
+    if not 0 <= (share := getattr(config, below_one)) < 1:
+        raise ConfigError(f"{below_one} is {share}; it must lie in [0, 1).")
 
 
 def save_network(path: Path, model: nn.Module, words: Sequence[str], row: dict[str, Any]) -> None:
@@ -48,10 +59,14 @@ def read_network(path: Path) -> tuple[Any, tuple[str, ...], dict[str, Tensor]]:
 
 @contextmanager
 def damage_named(path: Path, kind: str, command: str) -> Iterator[None]:
-    """What goes wrong in reading the directory of a ``kind`` that ``command`` made, in a line.
+    """Turns what goes wrong in reading a directory into one line.
+
+    Args:
+        kind: what the directory should hold.
+        command: makes such a directory.
 
     Raises:
-        ModelError: if there is none in it, or a damaged one.
+        ModelError: if it holds none, or a damaged one.
     """
     try:
         yield
@@ -65,7 +80,7 @@ def damage_named(path: Path, kind: str, command: str) -> Iterator[None]:
 
 
 class Progress(TypedDict):
-    """How far a run is: what it trains, its file of tensors, the steps done."""
+    """How far a run is: what it trains, its file of tensors, and the steps done."""
 
     identity: Any
     file: str
@@ -89,9 +104,13 @@ class TrainingState:
         clip: float,
         mean: float,
     ) -> None:
-        """Takes a new model; ``identity`` is what a run must share with the one it resumes.
+        """Takes a new model.
 
-        The rest are AdamW's, the gradient's largest norm, and how slowly the mean moves, in [0, 1).
+        Args:
+            identity: must be equal in a run and the one that it resumes.
+            learning_rate, weight_decay: of AdamW.
+            clip: the gradient's largest norm.
+            mean: how slowly the running mean moves, in [0, 1).
         """
         self.model, self.out, self.folder = model, out, out / "state"
         self._identity = json.loads(json.dumps(identity))
@@ -104,13 +123,42 @@ class TrainingState:
         )
         self.step = 0
 
-    def update(
-        self, losses: Mapping[str, Tensor], share: float, frozen: str = ""
-    ) -> dict[str, float]:
-        """One step on the sum of the losses, with this share of the learning rate.
+    def train(
+        self,
+        chosen: Sequence[list[Item]],
+        losses: Callable[[list[Item]], Mapping[str, Tensor]],
+        pace: Callable[[int], float],
+        *,
+        frozen: str = "",
+        on_step: Callable[[], None] | None = None,
+    ) -> tuple[dict[str, float], float]:
+        """Takes a step on each batch.
 
-        ``frozen`` names a weight that is not trained. Returns the losses as numbers.
+        Args:
+            losses: of a batch, by name; their sum is what is minimized.
+            pace: a step's share of the learning rate.
+            frozen: names a weight that is not trained.
+
+        Returns:
+            The mean of each loss, and CPU seconds.
+
+        Raises:
+            InputError: if a loss is not a number.
         """
+        began, means = time.process_time(), {}
+        self.model.train()
+        for batch in chosen:
+            found = losses(batch)
+            self._update(found, pace(self.step), frozen)
+            for name, loss in found.items():
+                means[name] = means.get(name, 0.0) + loss.item() / len(chosen)
+            if on_step:
+                on_step()
+        if not all(map(math.isfinite, means.values())):
+            raise InputError("The loss is not a number.", "Lower the learning rate.")
+        return means, time.process_time() - began
+
+    def _update(self, losses: Mapping[str, Tensor], share: float, frozen: str) -> None:
         self._optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         if frozen:
@@ -123,10 +171,9 @@ class TrainingState:
         pace = 1 - min(self._slowness, (1 + self.step) / (10 + self.step))
         for name, weight in self._weights.items():
             self.mean[name].lerp_(weight, pace)
-        return {name: loss.item() for name, loss in losses.items()}
 
     def put(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Gives the model other weights; returns those that it had."""
+        """Gives the model other weights and returns its old ones."""
         before = {k: v.clone() for k, v in self._weights.items()}
         for name, weight in self._weights.items():
             weight.copy_(weights[name])
@@ -142,10 +189,9 @@ class TrainingState:
         """Writes the state, and ``metrics.jsonl`` beside it.
 
         Args:
-            name: of the file of tensors; those of the same sort before it are deleted.
-            curve: the lines of ``metrics.jsonl``.
-            more: what is kept in ``progress.json`` besides.
-            tensors: what is kept besides the run's own.
+            name: of the file of tensors; older ones with the same prefix are deleted.
+            more: further fields of ``progress.json``.
+            tensors: further tensors to keep.
         """
         kept = {f"weights/{k}": v for k, v in self._weights.items()}
         kept |= {f"mean/{k}": v for k, v in self.mean.items()} | {**(tensors or {})}
@@ -162,14 +208,14 @@ class TrainingState:
                 old.unlink()
 
     def resume(self, kind: type[P]) -> tuple[P, dict[str, Tensor]] | None:
-        """Restores a state that :meth:`save` wrote; None if there is none.
+        """Restores what :meth:`save` wrote.
 
         Returns:
-            What ``progress.json`` holds, as a ``kind``, and all tensors.
+            ``progress.json`` as a ``kind``, and all tensors; None if there is nothing to resume.
 
         Raises:
-            ResumeError: if it is damaged, or of another run.
-            InputError: if files are in its place that no run left.
+            ResumeError: if the state is damaged, or of another run.
+            InputError: if ``out`` holds files that no run left.
         """
         path = self.folder / "progress.json"
         remedy = f"Delete {self.folder} to start again."
@@ -222,9 +268,8 @@ class TrainingState:
 def batches(
     items: Sequence[Item], size: int, window: int, key: Callable[[Item], Any], rng: random.Random
 ) -> list[list[Item]]:
-    """An epoch's batches, drawn from windows of so many batches so that little is padded.
-
-    ``key`` is what items of one batch should share. The last items that fill no batch are left out.
+    """An epoch's batches, sorted by ``key`` within windows of so many batches, so that little is
+    padded. The last items, which fill no batch, are left out.
     """
     order = list(range(len(items)))
     rng.shuffle(order)

@@ -1,10 +1,10 @@
 """Trains a network on questions with queries: one thread, resumable, with curves.
 
-Adam with warm-up and a cosine to zero, gradients clipped, and a running mean of the weights, which
-is what is scored and kept. After each epoch the development questions are scored, the state is
-saved, and a run that was killed resumes from there with the same weights. Training ends early once
-the query match has not risen for ``patience`` epochs. The paper's separate modules are selected a
-block each, as the released code does (:data:`BLOCKS`); the shared layout is one block.
+AdamW with warm-up and cosine decay to zero, clipped gradients, and a running mean of the weights,
+which is scored and kept. Each epoch ends with a score on the development questions and a saved
+state, from which a killed run resumes with the same weights. Training ends early after ``patience``
+epochs without a better query match. For the paper's layout the best epoch is chosen for each module
+by itself, as in the released code (:data:`BLOCKS`).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from codegen.sqlnet.examples import Labelled, batch_of, targets_of
 from codegen.sqlnet.layout import losses
 from codegen.sqlnet.metrics import outcomes, predict, score
 from codegen.sqlnet.network import Network, NetworkConfig
-from codegen.sqlnet.storage import Progress, TrainingState, batches
+from codegen.sqlnet.storage import Progress, TrainingState, batches, check_range
 from codegen.sqlnet.vectors import ContextEncoder, WordVectors
 
-# Which weights serve which measure: the best of each is kept on its own.
+# Measure -> the weights (a regular expression) whose best epoch it chooses.
 BLOCKS: Mapping[str, Mapping[str, str]] = {
     "shared": {"query_match": ""},
     "paper": {
@@ -54,14 +54,13 @@ class TrainingConfig:
         learning_rate: the highest.
         alpha: weight of the columns that are in a condition (3 in the paper).
         clip: the gradient's largest norm.
-        frozen_epochs: epochs at the beginning in which the word vectors are not trained; the paper
-            trains them in a second stage.
-        precision: ``bfloat16`` runs most products in that type, with weights and their mean in
-            float32; faster where the processor has it. On a CPU for which PyTorch has no LSTM in
-            that type (:func:`has_bfloat16_lstm`), training warns and computes in float32.
+        frozen_epochs: initial epochs that do not train word vectors; the paper trains them in a
+            second stage.
+        precision: ``bfloat16`` computes most products in that type; weights and their mean stay
+            float32. If PyTorch has no bfloat16 LSTM for the CPU (:func:`has_bfloat16_lstm`),
+            training warns and uses float32.
         mean: how slowly the running mean of the weights moves, in [0, 1).
-        patience: epochs without a better query match that end the training.
-        seed: of all randomness.
+        patience: epochs without a better query match that end training.
     """
 
     network: NetworkConfig = NetworkConfig()
@@ -77,15 +76,12 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate", "alpha", "clip", "patience"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        above_zero = ("epochs", "batch_size", "learning_rate", "alpha", "clip", "patience")
+        check_range(self, *above_zero, below_one="mean")
         if self.frozen_epochs < 0:
             raise ConfigError(f"frozen_epochs is {self.frozen_epochs}; it must not be below 0.")
         if self.precision not in ("float32", "bfloat16"):
             raise ConfigError(f"Unknown precision {self.precision!r}; choose float32 or bfloat16.")
-        if not 0 <= self.mean < 1:
-            raise ConfigError(f"mean is {self.mean}; it must lie in [0, 1).")
 
 
 def has_bfloat16_lstm() -> bool:
@@ -119,18 +115,16 @@ def train(
     """Trains a network and saves it in ``out``, or resumes a run that was cut off.
 
     Args:
-        config: how.
-        vectors: of words; training starts from them.
-        questions: to learn from.
-        development: to choose the epoch by.
-        out: gets the network (see :mod:`codegen.sqlnet.network`), ``metrics.jsonl``, and
-            ``state/`` while the run lasts.
-        info: kept with the network: where the data comes from.
-        databases: of the development questions' tables, if they have rows; see :func:`calibrated`.
-        encoder: the one that the configuration names, if it names one; each text is read by it
-            once, before the first step, unless it remembers them already.
-        on_epoch: called after each epoch.
-        on_step: called after each step with the steps done and those of all epochs.
+        vectors: initial word vectors.
+        development: chooses the epoch.
+        out: gets the network (:mod:`codegen.sqlnet.network`), ``metrics.jsonl``, and ``state/``
+            until the run ends.
+        info: kept with the network, such as where the data comes from.
+        databases: for the development questions, if their tables have rows; see
+            :func:`calibrated`.
+        encoder: the one that ``config`` names, if any; it reads every text once, before the first
+            step.
+        on_step: called after each step with the steps done and the total.
 
     Raises:
         InputError: if there are fewer questions than make a batch, or none to choose by.
@@ -145,7 +139,7 @@ def train(
     run = _Run(config, vectors, len(questions), Path(out), encoder)
     if encoder:
         encoder.remember(item.question for item in (*questions, *development))
-    while run.epoch < config.epochs and not run.is_stale:
+    while run.epoch < config.epochs and run.stale < config.patience:
         epoch = run.train_epoch(questions, development, on_step)
         if on_epoch:
             on_epoch(epoch)
@@ -159,9 +153,9 @@ def calibrated(
 ) -> Network:
     """The network with calibrated confidence.
 
-    With databases of the questions' tables, the confidence of guided queries is calibrated too. The
-    curves are fitted on every second of the questions. The expected calibration error on the
-    others, without and with them, is kept in ``info`` by slot.
+    With databases, the confidence of guided queries is calibrated too. The curves are fitted on
+    every second question; ``info`` keeps the expected calibration error on the others by slot,
+    before and after.
     """
     found = outcomes(network, development, databases)
     calibration, rest = fit(found[::2]), join(found[1::2])
@@ -181,7 +175,7 @@ def calibrated(
 
 
 class _Run:
-    """A training run: epochs, the best weights of each block, and what is kept of them."""
+    """A training run: its epochs, and the best weights of each block."""
 
     def __init__(
         self,
@@ -225,48 +219,46 @@ class _Run:
                 weights = {k[len(start) :]: v for k, v in held.items() if k.startswith(start)}
                 self.best[block] = score_, weights
 
-    @property
-    def is_stale(self) -> bool:
-        return self.stale >= self.config.patience
-
     def train_epoch(
         self,
         questions: Sequence[Labelled],
         development: Sequence[Labelled],
         on_step: Callable[[int, int], None] | None = None,
     ) -> Epoch:
-        began = time.process_time()
-        totals: dict[str, float] = {}
-        rng = random.Random(f"{self.config.seed}:{self.epoch}")
-        chosen = batches(questions, self.config.batch_size, 50, _size, rng)
+        config, state = self.config, self.state
+        rng = random.Random(f"{config.seed}:{self.epoch}")
+        chosen = batches(questions, config.batch_size, 50, _size, rng)
         # Every epoch's dropout is its own, whether or not the run was resumed before it.
-        torch.manual_seed(self.config.seed * 100_003 + self.epoch)
-        self.model.train()
-        for batch in chosen:
-            for name, value in self._step(batch).items():
-                totals[name] = totals.get(name, 0.0) + value / len(chosen)
-            if on_step:
-                on_step(self.state.step, self.steps)
-        if not all(math.isfinite(value) for value in totals.values()):
-            raise InputError(
-                f"The loss of epoch {self.epoch + 1} is not a number.", "Lower the learning rate."
-            )
+        torch.manual_seed(config.seed * 100_003 + self.epoch)
+        began = time.process_time()
+        means, _ = state.train(
+            chosen,
+            self._losses,
+            lambda step: _pace(step / self.steps),
+            frozen=WORDS[config.network.layout] if self.epoch < config.frozen_epochs else "",
+            on_step=on_step and (lambda: on_step(state.step, self.steps)),
+        )
         scores = self._score(development)
         self.epoch += 1
-        row = Epoch(self.epoch, totals, scores, time.process_time() - began)
+        row = Epoch(self.epoch, means, scores, time.process_time() - began)
         self.epochs.append(asdict(row))
-        self._save()
+        progress = {
+            "epoch": self.epoch,
+            "stale": self.stale,
+            "best": {block: held for block, (held, _) in self.best.items()},
+            "epochs": self.epochs,
+        }
+        best = {f"best/{b}/{k}": v for b, (_, kept) in self.best.items() for k, v in kept.items()}
+        state.save(f"epoch-{self.epoch}.safetensors", self.epochs, progress, best)
         return row
 
-    def _step(self, items: Sequence[Labelled]) -> dict[str, float]:
-        network, config = self.network, self.config
+    def _losses(self, items: Sequence[Labelled]) -> dict[str, torch.Tensor]:
+        network = self.network
         batch = batch_of([item.question for item in items], network.vocabulary, network.encoder)
         targets = targets_of(items)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.narrow):
             states = self.model.encode(batch, targets)
-            parts = losses(self.model, states, targets, batch.column_mask, config.alpha)
-        frozen = WORDS[config.network.layout] if self.epoch < config.frozen_epochs else ""
-        return self.state.update(parts, _pace(self.state.step / self.steps), frozen)
+            return losses(self.model, states, targets, batch.column_mask, self.config.alpha)
 
     def _score(self, development: Sequence[Labelled]) -> dict[str, float]:
         """Scores the mean weights, and keeps those of each block that are the best so far."""
@@ -290,7 +282,7 @@ class _Run:
         development: Sequence[Labelled],
         databases: Mapping[str, Database] | None,
     ) -> Network:
-        """The network with the best weights of each block, saved; the state is removed."""
+        """Saves the network with the best weights of each block and removes the state."""
         blocks = BLOCKS[self.config.network.layout]
         chosen = dict(self.state.mean)
         for block, (_, weights) in self.best.items():
@@ -304,19 +296,6 @@ class _Run:
         self.state.clear()
         return network
 
-    def _save(self) -> None:
-        self.state.save(
-            f"epoch-{self.epoch}.safetensors",
-            self.epochs,
-            {
-                "epoch": self.epoch,
-                "stale": self.stale,
-                "best": {block: held for block, (held, _) in self.best.items()},
-                "epochs": self.epochs,
-            },
-            {f"best/{b}/{k}": v for b, (_, kept) in self.best.items() for k, v in kept.items()},
-        )
-
 
 class _Progress(Progress):
     epoch: int
@@ -326,19 +305,19 @@ class _Progress(Progress):
 
 
 def _without_path(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without the encoder's path: a run may resume after that was moved."""
+    """A configuration without the encoder's path, which may be moved between runs."""
     network = config["network"]
     encoder = network["encoder"] and network["encoder"] | {"path": ""}
     return config | {"network": network | {"encoder": encoder}}
 
 
 def _pace(done: float) -> float:
-    """The learning rate's share of the highest: a cosine up over a tenth of the run, then down."""
+    """The share of the learning rate: a cosine up for a tenth of the run, then down to 0."""
     warm = 0.1
     phase = 1 - (done + 0.01) / (warm + 0.01) if done < warm else (done - warm) / (1 - warm)
     return (1 + math.cos(math.pi * phase)) / 2
 
 
 def _size(question: Labelled) -> tuple[int, int]:
-    """What questions of a batch should share, so that little is padded."""
+    """Questions of similar size make a batch with little padding."""
     return len(question.question.table.columns) // 2, len(question.question.tokens)

@@ -1,13 +1,13 @@
 """Questions asked as a user asks them, on whole databases: right, abstained, or wrong.
 
-A file of questions is JSON lines with ``question`` and ``db_id`` (a file of that name in a folder:
-.sqlite, .db, .duckdb, .csv) or ``tables`` (name -> column names, nothing to run). What is expected
-is given by ``answer`` (rows; with ``ordered``, and ``accepted`` with other answers that are right
-too), or by ``query`` or ``queries``, which are run; a question with neither can't be answered.
+A JSONL file of questions has ``question`` and ``db_id`` (a file of that name in a folder: .sqlite,
+.db, .duckdb, .csv) or ``tables`` (name -> column names, nothing to run). The expected answer is
+``answer`` (rows; with ``ordered``, and ``accepted`` for further right answers), or the result of
+``query`` or ``queries``; a question with neither can't be answered.
 
-What a right answer is: :mod:`codegen.sqlnet.answers`; further columns do no harm beside rows that
-are given as ``answer``. To abstain is right where the question can't be answered,
-or has ``abstain_ok``. Wrong is what is shown as an answer and is none: what a user can't see.
+Rows are compared by :mod:`codegen.sqlnet.answers`; found rows may have more columns than an
+``answer``. Abstaining is right if the question can't be answered or has ``abstain_ok``. A wrong
+answer is one that is shown and not right.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from sqlglot.errors import SqlglotError
 
 from codegen.errors import InputError
 from codegen.paths import plain_name
+from codegen.records import read_rows
 from codegen.sqlnet import trust
 from codegen.sqlnet.answers import Expected, ran, same_rows
 from codegen.sqlnet.databases import DatabaseError, StatementLimits
 from codegen.sqlnet.databases.files import SqliteDatabase
-from codegen.sqlnet.examples import Question, WikiTable, read_rows
+from codegen.sqlnet.examples import Question, WikiTable
 from codegen.sqlnet.joins import PlanError
 from codegen.sqlnet.parser import Parse, SQLNet
 from codegen.sqlnet.query import Column, Table
@@ -47,9 +48,9 @@ _LIMITS = StatementLimits(seconds=20.0, rows=20_000)
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A question, the schema it is asked of, and what is expected; nothing if it can't be answered.
+    """A question on a schema with its right answers, none if it can't be answered.
 
-    ``query`` is the SQL that gave the expected rows, if some did.
+    ``query`` is the SQL of the expected rows, if any.
     """
 
     id: str
@@ -63,16 +64,16 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a trial.
+    """The result of a trial.
 
     Attributes:
         id, database: of the trial.
         verdict: see the module.
-        code: why there was no answer; "" if there was one.
-        confidence: of the answer, given or not.
-        answered_right: whether the answer, given or not, is right.
-        answerable: whether to abstain is no right answer.
-        signs: what the confidence was computed from.
+        code: why no answer was given; "" if one was.
+        confidence: of the best answer, given or not.
+        answered_right: whether the best answer is right.
+        answerable: whether abstaining would be wrong.
+        signs: that the confidence was computed from.
     """
 
     id: str
@@ -91,10 +92,8 @@ def run(
     """Asks one question.
 
     Args:
-        parser: what is asked.
-        trial: the question.
         min_confidence: as for :meth:`SQLNet.parse`.
-        reads: without it only names are shown, and the answer is computed afterwards.
+        reads: if not, the parser sees names only, and its query is run afterwards.
     """
     schema = trial.schema if reads else Schema(trial.schema.tables)
     parse = parser.parse(trial.question, schema, top_k=1, min_confidence=min_confidence)
@@ -120,10 +119,10 @@ def _is_right(parse: Parse, trial: Trial) -> bool:
 
 
 def read_trials(path: str | Path, folder: str | Path) -> Iterator[Trial]:
-    """The trials of a file; those whose query can't be run are left out.
+    """The trials of a file, without those whose query can't be run.
 
     Raises:
-        InputError: naming file and line; also where a database is missing.
+        InputError: naming file and line; also if a database is missing.
     """
     opened: dict[str, Schema] = {}  # one at a time: each is a process
     for where, row in read_rows(path):
@@ -177,7 +176,7 @@ def _database_file(folder: Path, name: str, where: str) -> Path:
 def wikisql_trials(
     questions: Iterable[Question], tables: Mapping[str, WikiTable]
 ) -> Iterator[Trial]:
-    """WikiSQL's questions, each on a database of its one table."""
+    """WikiSQL's questions, each on a database of its table."""
     opened: dict[str, Schema] = {}
     for question in questions:
         name = question.table.name
@@ -194,24 +193,22 @@ def wikisql_trials(
 
 
 TOLERATED = 0.04
-"""The share of all questions that may end wrong on the databases that a threshold is chosen on."""
+"""The share of questions that may end wrong on the databases that a threshold is chosen on."""
 
-_ANY = 1e-9  # a confidence that every answer has
+_ANY = 1e-9  # below every answer's confidence
 
 
 def fit_trust(
     parser: SQLNet, trials: Iterable[Trial], seed: int = 0
 ) -> tuple[Trust, list[Outcome], list[Outcome]]:
-    """The confidence fitted to half of the trials' databases.
+    """Fits the confidence to half of the trials' databases (:func:`is_fitted_to`).
 
-    Of four questions, one is also asked without a column that it needs, one by names alone without
-    reading rows, and one in both ways at once. Which half a database is in follows from its name. A
-    fit on databases of several tables chooses the threshold too: the least with which at most
-    :data:`TOLERATED` of the questions end wrong.
+    Of four questions, one is also asked without a column that it needs, one without reading rows,
+    and one both ways. A fit on databases of several tables also chooses the threshold: the lowest
+    with which at most :data:`TOLERATED` of the questions end wrong.
 
     Returns:
-        The confidence; then what came of the questions on the databases that it was fitted to, and
-        of those on the others, both by the new confidence.
+        The confidence, and the outcomes by it on the databases of the fit and on the others.
 
     Raises:
         InputError: if there are too few answers to fit anything.
@@ -254,12 +251,12 @@ _LEAST = 50
 
 
 def is_fitted_to(database: str) -> bool:
-    """Whether a database is in the half that :func:`fit_trust` fits to."""
+    """Whether :func:`fit_trust` fits to a database; decided by its name."""
     return crc32(database.encode()) % 2 == 0
 
 
 def _judged(outcome: Outcome, by: Trust) -> Outcome:
-    """The outcome by another confidence."""
+    """The outcome under another confidence."""
     confidence = by.confidence(trust.kind_of(outcome.signs), outcome.signs)
     if not outcome.code and confidence < by.threshold:
         verdict: Verdict = "abstained" if outcome.answerable else "right"
@@ -268,9 +265,9 @@ def _judged(outcome: Outcome, by: Trust) -> Outcome:
 
 
 def without_a_column(trial: Trial, rng: random.Random) -> Trial | None:
-    """The same question where a column that its query needs is not there: it can't be answered.
+    """The same question without a column that its query needs, so that it has no answer.
 
-    None if no column can be told from the query.
+    None if the query shows no such column.
     """
     try:
         tree = sqlglot.parse_one(trial.query, dialect="sqlite")

@@ -1,11 +1,11 @@
-"""The confidence that an answer is right: a logistic curve over what is seen of question and query.
+"""The confidence that an answer is right: logistic regression on signs in question and query.
 
-A network's probabilities say how sure each slot is among the columns that it was shown; they do not
-say that the question needs another table, or that a word of it was left out. So the confidence is
-fitted on the slots' probabilities and on such signs together (:data:`SIGNS`), as multivariate Platt
-scaling, in a curve of its own for databases of one table, for those of several, where a query is
-far more often wrong, and for plans. It is fitted on databases that the network was not trained on,
-a share of the questions made unanswerable by hiding a column (:mod:`codegen.sqlnet.trials`).
+A network's probabilities say how sure each slot is among the columns that it was shown, not that
+the question needs another table or that a word was left out. The confidence is fitted on both
+(:data:`SIGNS`; multivariate Platt scaling), separately for databases of one table, databases of
+several, where a query is far more often wrong, and plans. It is fitted on databases that the
+network was not trained on; for a share of the questions a needed column is hidden, so that they
+have no answer (:mod:`codegen.sqlnet.trials`).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ The curve for several tables is fitted on plans, where the package has a network
 """
 
 LOWERING = ("empty", "rows_unread", "words_left", "unused", "who", "elsewhere", "relinked")
-"""Signs that never raise a confidence; one that would is left out of a fit."""
+"""Signs that must not raise a confidence; a fit leaves out those that would."""
 
 _PENALTY = 4.0
 _FILE = "trust.json"
@@ -62,16 +62,15 @@ _FILE = "trust.json"
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Weights of :data:`SIGNS` and ``bias``, by kind; see :func:`kind_of`.
-
-    ``threshold``: the confidence below which an answer is not given unless asked to be.
+    """Weights of :data:`SIGNS` and ``bias``, by kind (:func:`kind_of`), and the default
+    ``threshold``, the confidence below which no answer is given.
     """
 
     weights: Mapping[str, Mapping[str, float]]
     threshold: float = 0.5
 
     def confidence(self, kind: str, signs: Mapping[str, float]) -> float:
-        """The confidence of an answer with these signs, by the curve of this kind."""
+        """The confidence of an answer with these signs."""
         weights = self.weights.get(kind) or self.weights["several"]
         score = weights.get("bias", 0.0) + sum(weights.get(k, 0.0) * v for k, v in signs.items())
         return float(_sigmoid(np.array(score)))
@@ -90,10 +89,10 @@ def kind_of(signs: Mapping[str, float]) -> str:
 
 
 def load(*folders: Path) -> Trust:
-    """From the first of the folders that holds one.
+    """Reads ``trust.json`` from the first of the folders that has it.
 
     Raises:
-        ModelError: if none does, or it is damaged.
+        ModelError: if none has it, or it is damaged.
     """
     for folder in folders:
         try:
@@ -113,12 +112,7 @@ def load(*folders: Path) -> Trust:
 
 
 def fit(signs: Sequence[Mapping[str, float]], right: Sequence[bool]) -> dict[str, float]:
-    """The likeliest weights for answers that were right or not.
-
-    Args:
-        signs: of each answer.
-        right: whether it was right.
-    """
+    """The likeliest weights, given the signs of answers and whether each was right."""
     names = ["bias", *SIGNS]
     y = np.array(right, dtype=float)
     while True:

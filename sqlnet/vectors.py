@@ -1,26 +1,21 @@
-"""What a word is known by: a vector from a file, or in its context from a frozen encoder.
+"""Word vectors: fixed ones from a file, or contextual ones from a frozen encoder.
 
-Files: ``.npz`` with arrays ``words`` and ``vectors``, or the text form of GloVe and word2vec (a
-word and its numbers a line; word2vec's first line, the sizes, is skipped).
+Files: ``.npz`` with arrays ``words`` and ``vectors``, or the text format of GloVe and word2vec (a
+word and its numbers per line; word2vec's first line, the sizes, is skipped).
 
-With an encoder on this machine, each token of a question and each column name gets the mean of the
-last hidden states of its word pieces, scaled to a root mean square of 1. The layout ``shared``
-takes them as a further input, through a projection that it learns; the encoder itself is not
-trained.
+With an encoder, each token of a question and each column name gets the mean of the last hidden
+states of its word pieces, scaled to a root mean square of 1. The layout ``shared`` reads them
+through a learned projection; the encoder is not trained. Questions and names are encoded
+separately, where SQLova (Hwang et al. 2019, arXiv 1902.01069) encodes a question with all its
+columns: columns thus stay a set, and a text is encoded once for all epochs and all tables.
 
-Questions and names are read apart, each by itself, where SQLova (Hwang et al. 2019, arXiv
-1902.01069) reads a question together with all its columns: a vector then depends on its own text
-alone, so columns stay a set, each text is read once for the whole training, and once where one
-question is put to many tables. Which column a word speaks of is learnt by the layout above.
+An encoder is a directory that transformers' ``save_pretrained`` wrote, or a sentence-transformer
+(Reimers and Gurevych 2019, arXiv 1908.10084), detected by its ``modules.json``; of it the first
+``Transformer`` module is used.
 
-An encoder is a directory that transformers' ``save_pretrained`` wrote, or that of a
-sentence-transformer (Reimers and Gurevych 2019, arXiv 1908.10084), detected by its
-``modules.json``: the folder of its first module of the kind ``Transformer`` is read, its pooling is
-not needed.
-
-Limits: weights in safetensors alone, never a pickle; a fast tokenizer, since it tells where each
-word piece stands; no encoder-decoder models. Memory in training: 2 bytes a number, 768 a token for
-a width of 384.
+Limits: safetensors weights, never a pickle; a fast tokenizer, which gives the offsets of word
+pieces; no encoder-decoder models. Memory in training: 2 bytes a number, 768 a token for a width of
+384.
 """
 
 from __future__ import annotations
@@ -58,10 +53,10 @@ class WordVectors:
 
 
 def read_vectors(path: str | Path) -> WordVectors:
-    """Reads vectors; the first of several of one word counts.
+    """Reads vectors; of several for one word, the first.
 
     Raises:
-        InputError: if the file can't be read, or is none of the known forms.
+        InputError: if the file can't be read, or has an unknown format.
     """
     path = Path(path)
     try:
@@ -87,7 +82,7 @@ def read_vectors(path: str | Path) -> WordVectors:
 
 
 def chosen_vectors(found: WordVectors, needed: Collection[str], most: int) -> WordVectors:
-    """The vectors of the needed words, and the first others of the file up to ``most`` in all."""
+    """The vectors of the needed words, and of the file's first others up to ``most`` in all."""
     wanted = set(needed)
     first = [i for i, word in enumerate(found.words) if word in wanted]
     others = [i for i, word in enumerate(found.words) if word not in wanted]
@@ -98,7 +93,7 @@ def chosen_vectors(found: WordVectors, needed: Collection[str], most: int) -> Wo
 
 
 def random_vectors(words: Iterable[str], width: int, seed: int) -> WordVectors:
-    """Small random vectors, where there is no file; training gives them their meaning."""
+    """Small random vectors, to be trained, if there is no file."""
     held = tuple(dict.fromkeys(words))
     rng = np.random.default_rng(seed)
     return WordVectors(held, rng.normal(0, 0.3, (len(held), width)).astype(np.float32))
@@ -123,7 +118,7 @@ def _read_text(path: Path) -> tuple[list[str], np.ndarray]:
 BATCH = 64
 MOST_HELD = 20_000  # column names kept beside the texts of a training
 _LONGEST = 512  # word pieces of a text that are read
-# One of these holds a tokenizer's words; without any, transformers makes an empty one up.
+# A tokenizer has one of these; without any, transformers makes up an empty one.
 _VOCABULARIES = (
     *("tokenizer.json", "vocab.txt", "vocab.json"),
     *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
@@ -141,7 +136,7 @@ class EncoderConfig:
 
 
 class _Text(NamedTuple):
-    """A text, and the parts of it that get a vector each: begin and end."""
+    """A text, and its parts (start, end) that get a vector each."""
 
     text: str
     parts: tuple[tuple[int, int], ...]
@@ -171,10 +166,10 @@ class ContextEncoder:
 
     @classmethod
     def load(cls, path: str | Path) -> ContextEncoder:
-        """Loads a directory; nothing is fetched.
+        """Loads a directory, offline.
 
         Raises:
-            ModelError: naming what is missing or unfit.
+            ModelError: naming what is missing or does not fit.
         """
         path = Path(path).expanduser().resolve()
         folder = _transformer_folder(path)
@@ -204,14 +199,13 @@ class ContextEncoder:
     def remember(
         self, items: Iterable[EncodedQuestion], on_text: Callable[[int, int], None] | None = None
     ) -> None:
-        """Reads the texts of questions and of their columns that it does not hold, and keeps them.
+        """Encodes the texts of questions and columns that are not cached, and caches them.
 
-        The same questions are always read in the same batches, so that a training that resumes
-        gets the same vectors to the last bit.
+        Equal questions are always encoded in equal batches, so that a resumed training gets the
+        same vectors to the last bit.
 
         Args:
-            items: the questions.
-            on_text: called with the number of texts read, and that of all.
+            on_text: called with the number of texts encoded, and the total.
         """
         met = dict.fromkeys(text for item in items for text in _texts_of(item))
         texts = [text for text in met if text not in self._held]
@@ -273,12 +267,11 @@ class ContextEncoder:
 def _means(
     states: Tensor, parts: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]
 ) -> Tensor:
-    """The mean state of the pieces in each part, scaled; 0 where there is none.
+    """The mean state of the word pieces in each part, scaled; 0 for a part without any.
 
     Args:
         states: [P or more, width].
-        parts: of the text.
-        spans: begin and end of each of P pieces; that of a special token is empty.
+        spans: start and end of each of P word pieces; empty for a special token.
     """
     begins, ends = torch.tensor(spans, dtype=torch.long).view(-1, 2).unbind(1)
     firsts, lasts = torch.tensor(parts, dtype=torch.long).view(-1, 2, 1).unbind(1)
@@ -302,7 +295,7 @@ def _texts_of(item: EncodedQuestion) -> Iterator[_Text]:
 
 
 def _transformer_folder(path: Path) -> Path:
-    """The folder with the model itself: a sentence-transformer's is named in its modules.json."""
+    """The folder with the model; a sentence-transformer names it in its modules.json."""
     if not path.is_dir():
         raise ModelError(f"{path} is not a folder with an encoder.", _REMEDY)
     listed = path / "modules.json"
@@ -332,7 +325,7 @@ def _part(path: Path, name: Any, listed: Path) -> Path:
 
 
 def _loaded(path: Path, folder: Path) -> tuple[Any, Any, Any]:
-    """The model, what transformers says of its weights, and the tokenizer."""
+    """The model, transformers' report on its weights, and the tokenizer."""
     from safetensors import SafetensorError
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging
@@ -364,7 +357,7 @@ def _loaded(path: Path, folder: Path) -> tuple[Any, Any, Any]:
 
 
 def _digest(model: Any, tokenizer: Any) -> str:
-    """Of the weights that count and of the vocabulary, however they are written on disk."""
+    """A digest of weights and vocabulary that does not depend on their format on disk."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(model.state_dict().items()):
         if not _is_unused(name):
@@ -375,5 +368,5 @@ def _digest(model: Any, tokenizer: Any) -> str:
 
 
 def _is_unused(name: str) -> bool:
-    """Whether a tensor takes no part in the hidden states: that of BERT's pooled output."""
+    """Whether a tensor has no part in the hidden states: BERT's pooler."""
     return name.startswith("pooler.")

@@ -1,9 +1,8 @@
-"""Words: the tokens of a question, the words of a name, and the numbers that either stands for.
+"""The tokens of a question, the words of a name, and the numbers that texts stand for.
 
-A token is a run of letters, a run of digits, or one other sign. Every border between two kinds of
-signs is thus a token border, so that a value is a slice of the question, and one such as "1996-97"
-is a span of whole tokens: all but 24 of the 53,650 condition values of WikiSQL's rebuilt training
-set are.
+A token is a run of letters, a run of digits, or one other character, so that a value such as
+"1996-97" is a span of whole tokens: all but 24 of the 53,650 condition values of WikiSQL's rebuilt
+training set are.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-MAX_TOKENS = 200  # of a question; the rest is not read
+MAX_TOKENS = 200  # of a question; the rest is ignored
 
 LONGEST_NUMBER = 400
 """Characters; a float has at most 309 digits before its point."""
@@ -47,9 +46,9 @@ def tokenize(question: str) -> list[Token]:
 
 
 def find_span(question: str, tokens: list[Token], value: str) -> tuple[int, int] | None:
-    """The first and last token of a value's first whole occurrence; case does not count.
+    """The first and last token of a value's first occurrence, ignoring case.
 
-    None if the question does not hold the value, or only inside tokens.
+    None if the question lacks the value, or holds it only inside tokens.
     """
     starts = {token.start: i for i, token in enumerate(tokens)}
     ends = {token.end: i for i, token in enumerate(tokens)}
@@ -92,10 +91,7 @@ def stem(word: str) -> str:
 
 
 def number_of(text: str) -> int | float | None:
-    """The number that a text stands for, or None: "1,234" and "$5" are, "3 km" is not.
-
-    No text of more than :data:`LONGEST_NUMBER` characters is a number.
-    """
+    """The number that a text is, or None: "1,234" and "$5" are numbers, "3 km" is not."""
     if len(text) > LONGEST_NUMBER:
         return None
     bare = text.strip().lstrip("$€£").strip().replace(",", "")
@@ -108,7 +104,7 @@ def number_of(text: str) -> int | float | None:
 
 
 def number_in_words(text: str) -> float | None:
-    """The number that English words stand for, as in "twenty-one" or "1.5 million"; else None."""
+    """The number in English words, as in "twenty-one" or "1.5 million"; else None."""
     total, current, seen = 0.0, 0.0, False
     for word in re.findall(r"[\d.,]+|[a-z]+|\S", text.lower().replace("-", " ")):
         if word in _WORTH:
@@ -126,7 +122,12 @@ def number_in_words(text: str) -> float | None:
     return total + current if seen else None
 
 
+def quoted(name: str) -> str:
+    """A name as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def one_line(error: object) -> str:
-    """The text of an error on one line, without colors and full stop, at most 200 characters."""
+    """An error's text on one line, without colors or full stop, at most 200 characters."""
     text = " ".join(_COLOURS.sub("", str(error)).split())
     return (text if len(text) <= 200 else text[:197] + "...").rstrip(".")

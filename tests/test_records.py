@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -20,6 +21,7 @@ from codegen.records import (
     Verdict,
     from_json,
     read_jsonl,
+    read_rows,
     to_json,
     write_atomic,
     write_jsonl,
@@ -97,6 +99,22 @@ def test_files_name_the_line(tmp_path: Path) -> None:
         next(rows)
     with pytest.raises(InputError, match=r"Cannot read .*absent"):
         list(read_jsonl(Example, tmp_path / "absent"))
+
+
+def test_packed_rows_are_read_and_damage_is_named(tmp_path: Path) -> None:
+    lines = "".join(f'{{"number": {number}}}\n\n' for number in range(3000))
+    packed = gzip.compress(lines.encode())
+    (path := tmp_path / "rows.jsonl.gz").write_bytes(packed)
+    rows = list(read_rows(path))
+    assert [row for _, row in rows] == [{"number": number} for number in range(3000)]
+    assert rows[1][0] == f"{path}:3"
+    for damaged in (packed[: len(packed) // 2], packed[:-8] + bytes(8), packed[:400] + b"x" * 400):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match="damaged"):
+            list(read_rows(path))
+    path.write_bytes(gzip.compress(b"1" * 5000))
+    with pytest.raises(InputError, match=r"rows\.jsonl\.gz:1: not valid JSON"):
+        list(read_rows(path))
 
 
 def test_datasets_reads_the_files(tmp_path: Path) -> None:

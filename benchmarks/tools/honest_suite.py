@@ -3554,6 +3554,45 @@ def f():
     return __version__
 ---
 assert f() == __version__ == "1.2"
-assert __all__ == ["f"]
+assert __all__ == ["f"]=== one list, twice
+def pair():
+    x = []
+    return x, x
+def grid(n):
+    return [[0] * n] * n
+KEPT = {'a': [1]}
+def kept():
+    return KEPT['a']
+---
+a, b = pair()
+a.append(1)
+assert b == [1] and a is b
+g = grid(2)
+g[0][0] = 1
+assert g == [[1, 0], [1, 0]]
+kept().append(2)
+assert kept() == [1, 2] and KEPT == {'a': [1, 2]}
+=== a note on an exception
+def f():
+    e = KeyError('k')
+    e.add_note('hint')
+    raise e
+---
+try:
+    f()
+except KeyError as e:
+    assert e.__notes__ == ['hint']
+else:
+    assert False
+=== a file that the program wrote
+import tempfile
+from pathlib import Path
+def write():
+    path = Path(tempfile.mkdtemp()) / 'x.txt'
+    path.write_text('here')
+    return path
+---
+path = write()
+assert path.read_text() == 'here'
 """
 )

@@ -1,7 +1,7 @@
-"""A data directory: its manifest, and reading what is in it.
+"""A data directory: its manifest, and reading its files.
 
-The manifest says what was made, from what, with what, and what was left out. A directory with a
-``manifest.json`` is finished; the file is written last, all at once.
+The manifest describes the data, its source and settings, and the inputs that were left out. A
+directory with a ``manifest.json`` is finished, because the file is written last, all at once.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, get_type_hints
 
 from codegen import __version__
 from codegen.data.sources.puzzles import Puzzles, is_puzzles
+from codegen.data.statistics import Statistics
 from codegen.errors import InputError
 from codegen.paths import child
 from codegen.records import (
@@ -30,6 +31,7 @@ from codegen.records import (
     read_jsonl,
     read_rows,
 )
+from codegen.schema import conform
 
 MANIFEST = "manifest.json"
 REJECTS = "rejects.jsonl"
@@ -40,21 +42,21 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """Everything that decides the data files: two runs with the same one make the same bytes.
+    """Everything that determines the data files: equal configurations give equal bytes.
 
     Attributes:
         generator: the generator's name.
-        config: its configuration.
-        source: the source's own description.
-        seed: of all randomness.
+        config: the generator's configuration.
+        source: the source's description.
+        seed: seed of all randomness.
         limit: the most examples taken from the source, or None.
         shard_bytes: a data file is closed once it is this large.
         item_timeout_s: the time one example may take, in seconds.
-        decontamination: what :meth:`Decontamination.describe` says, or None without it.
-        dedup: what :meth:`Dedup.describe` says, or None without it.
+        decontamination: from :meth:`Decontamination.describe`, or None without it.
+        dedup: from :meth:`Dedup.describe`, or None without it.
         max_characters: longer programs are skipped.
         shard: which part of a run this is, as ``i/n``, or None for the whole.
-        filters: what further filters say of themselves, each with its name.
+        filters: descriptions of further filters, each with its name.
     """
 
     generator: str
@@ -81,33 +83,52 @@ class RunConfig:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+class DataFile(TypedDict):
+    """One file of training texts."""
+
+    name: str
+    bytes: int
+    texts: int
+
+
+class Counts(TypedDict):
+    """Outcomes of a run's inputs: inputs = kept + all skipped + all failed.
+
+    ``skipped`` and ``failed`` are numbers by reason.
+    """
+
+    inputs: int
+    kept: int
+    skipped: dict[str, int]
+    failed: dict[str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """What is in a data directory.
 
     Attributes:
-        run: what decides the data files.
-        fingerprint: of ``run``.
-        counts: ``inputs``, ``kept`` (numbers), ``skipped`` and ``failed`` (reason -> number);
-            inputs = kept + all skipped + all failed.
-        texts: the number of training texts.
-        characters: ``prompt`` and ``trained``, over all texts.
-        licenses: license -> number of kept examples; the empty one is unknown.
-        files: name, bytes and texts of each data file.
-        versions: of Python and the packages that took part.
+        run: what determines the data files.
+        fingerprint: fingerprint of ``run``.
+        counts: numbers of inputs by outcome.
+        texts: number of training texts.
+        characters: ``prompt`` and ``trained`` characters of all texts.
+        licenses: license -> number of kept examples; "" for an unknown license.
+        files: the data files.
+        versions: versions of Python and the packages that took part.
         throughput: ``seconds`` of wall time over all resumed runs, ``inputs_per_s``, ``workers``.
-        statistics: of the texts, as :meth:`codegen.data.statistics.Statistics.to_json` gives them.
-        removed: what decontamination took out: ``inputs``, and by ``set``, ``kind`` and ``part``.
-        command: the command line that makes the data again; empty if it was made from Python.
+        statistics: from :meth:`codegen.data.statistics.Statistics.to_json`.
+        removed: what decontamination removed: ``inputs``, and by ``set``, ``kind`` and ``part``.
+        command: the command line that makes the data; empty if it was made from Python.
     """
 
     run: RunConfig
     fingerprint: str
-    counts: Mapping[str, Any]
+    counts: Counts
     texts: int
     characters: Mapping[str, int]
     licenses: Mapping[str, int]
-    files: tuple[Mapping[str, Any], ...]
+    files: tuple[DataFile, ...]
     versions: Mapping[str, str]
     throughput: Mapping[str, Any]
     statistics: Mapping[str, Any] = field(default_factory=dict)
@@ -140,12 +161,15 @@ def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
             f"{directory} holds no finished data ({MANIFEST} is missing).",
             "If a run was interrupted, run the same command again.",
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"Cannot read {path}: {error}.") from None
+    kinds = get_type_hints(Manifest)
     try:
         run = RunConfig(**row.pop("run"))
-        return Manifest(run=run, files=tuple(row.pop("files")), **row)
-    except (TypeError, KeyError, AttributeError) as error:
+        rest = {name: conform(kinds[name], value, name) for name, value in row.items()}
+        conform(Statistics, Statistics.from_json(rest.get("statistics", {})))
+        return Manifest(run, **rest)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
             f"{path} is not a manifest of this version: {error}.",
             "Make the data again, in another directory.",
@@ -195,7 +219,7 @@ def read_texts(path: str | os.PathLike[str]) -> Iterator[TrainingText]:
 
     Raises:
         InputError: if there are none, or a line is not a training text (naming file and line).
-        ConfigError: for puzzles (``puzzles:NAME:SPLIT``) that there are not.
+        ConfigError: for unknown puzzles (``puzzles:NAME:SPLIT``).
     """
     if is_puzzles(path):
         yield from Puzzles.parse(str(path)).texts()
@@ -224,7 +248,7 @@ def read_data(path: str | os.PathLike[str]) -> Iterator[DataRecord]:
 
 
 def digests(path: str | os.PathLike[str]) -> list[str]:
-    """What tells data from other data: a digest of each file, or what puzzles are drawn.
+    """An identity of the data: a digest of each file, or the name of the puzzles.
 
     Raises:
         InputError, ConfigError: see :func:`read_texts`.

@@ -15,19 +15,19 @@ from typing import Any
 from codegen.records import DataRecord
 
 HISTOGRAMS = ("characters", "edits")
-"""The measures whose distribution is kept; of the others, the sum."""
+"""The measures whose distribution is kept; only the sum is kept of others."""
 
 MAX_NAMES = 100
-"""Further measures are not kept, so that a generator that makes up names can't fill the memory."""
+"""Most measures that are kept, so that a generator with many names can't fill the memory."""
 
 LABELS = frozenset({"bkspc", "pair", "pairs", "score"})
-"""Ints of ``meta`` that are no amounts: a token's id, a place, a grade. No sum of them is kept."""
+"""Ints of ``meta`` that are no amounts (a token's id, a place, a grade) and are not summed."""
 
 _BITS = 4  # bins for each power of two, as a power of two
 
 
 def measures(text: DataRecord) -> dict[str, int]:
-    """What is measured of one text: ``characters``, and the amounts, ints of its meta (no bool)."""
+    """The measures of one text: ``characters``, and the amounts (ints, no bools) of its meta."""
     found = {"characters": sum(len(segment.text) for segment in text.segments)}
     for name, value in text.meta.items():
         if isinstance(value, int) and not isinstance(value, bool) and name not in LABELS:
@@ -138,7 +138,7 @@ def statistics_lines(statistics: Mapping[str, object]) -> Iterator[str]:
         return
     for name, histogram in found.histograms.items():
         low, middle, high = (histogram.quantile(q) for q in (0.05, 0.5, 0.95))
-        mean = found.totals[name] / found.texts
+        mean = found.totals.get(name, 0) / found.texts
         yield (
             f"{name} a text: mean {mean:.1f}, median {middle}, 5 % to 95 % {low} to {high}, "
             f"least {histogram.least}, most {histogram.most}"
@@ -154,7 +154,7 @@ def statistics_lines(statistics: Mapping[str, object]) -> Iterator[str]:
             f"{high:.2f} %)"
         )
     if number := found.totals.get("compared_sequences", 0):
-        ours, theirs = (found.totals[name] / number for name in _COMPARED[1:])
+        ours, theirs = (found.totals.get(name, 0) / number for name in _COMPARED[1:])
         yield (
             f"edits a sequence: {ours:.2f}, and {theirs:.2f} by the published algorithm, on the "
             f"same {number} programs"

@@ -3,8 +3,8 @@
 In reading order: ``recipe`` (the settings, checked), ``run`` (what happens to a directory),
 ``model`` (loaded or new, with an adapter), ``dataset`` (texts to tokens and loss masks), ``plan``
 (which examples each step sees), ``batches`` (rows as tensors), ``trainer`` (transformers' Trainer
-over whole steps), ``losses``, ``attention`` (who sees whom in a row); ``seqmatch``, ``infilling``
-are one method each. ``recipes/sft_loop.py`` is the same as one flat script to copy and change.
+over whole steps), ``losses``, ``attention`` (the masks of packed rows); ``seqmatch``, ``infilling``
+are one method each. ``recipes/sft_loop.py`` is a flat script of the same steps, to copy and change.
 """
 
 from codegen.finetune.recipe import Recipe, load_recipe, parse_recipe

@@ -1,24 +1,24 @@
-"""Attention masks of packed rows: one integer per slot says who sees whom, and how it is computed.
+"""Attention masks of packed rows, described by one integer per slot, and their computation.
 
 Slot k of a row holds a token, its position id and ``end[k]``. Query q sees key k if and only if
 ``k <= q < end[k]``. That one array expresses
 
 - *packing*: several documents in a row that do not see one another;
 - *chunks* (Mixture-of-Instructions, arXiv 2404.18410): groups whose members see one another;
-- *backspaces* (SequenceMatch, arXiv 2306.05426): a removed token is seen by what was written before
-  the removal and by nothing after it (:mod:`codegen.methods.backspace`);
+- *backspaces* (SequenceMatch, arXiv 2306.05426): a removed token is seen by tokens written before
+  the removal and by none after it (:mod:`codegen.methods.backspace`);
 
-and any of them inside another (:func:`joined`). :func:`mask_inputs` turns a batch of rows into
+and combinations of these (:func:`joined`). :func:`mask_inputs` turns a batch of rows into
 
 - a plain padding mask, where every row is one causal document;
-- *blocks*, where every row falls into causal blocks that do not see one another (packing, chunks):
-  each block is computed by itself, which costs the sum of the blocks' squares instead of the
-  square of the row. On a CUDA device in half precision one variable-length kernel computes all
-  blocks (:func:`torch.nn.attention.varlen.varlen_attn`); elsewhere each is one call of SDPA;
+- *blocks*, where every row consists of causal blocks that do not see one another (packing,
+  chunks): each block is computed alone, at the sum of the blocks' squares instead of the row's
+  square. On a CUDA device in half precision one variable-length kernel computes all blocks
+  (:func:`torch.nn.attention.varlen.varlen_attn`); elsewhere each is one call of SDPA;
 - a dense boolean mask for SDPA, on any device;
 - a block mask for FlexAttention, which has gradients on GPUs only.
 
-``auto`` uses the first of the first three that fits; ``dense`` skips the blocks; ``flex`` uses the
+``auto`` uses the first of the first three that fits; ``dense`` uses no blocks; ``flex`` uses the
 last one in place of blocks and dense masks.
 
 Several processes can share each row (sequence parallelism as in DeepSpeed-Ulysses, arXiv
@@ -36,30 +36,30 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from codegen.errors import ConfigError
+from codegen.finetune.recipe import Attention
 
 if TYPE_CHECKING:
     import torch
 
     from codegen.methods.backspace import StackLayout
 
-Attention = Literal["auto", "dense", "flex"]
 Attend = Callable[..., "tuple[torch.Tensor, None]"]
 # The remedy where processes cannot share rows.
 UNSHARED = "Set parallelism_config_sp_size: 1 in accelerate's configuration."
 OPEN = 1 << 40  # the end of a slot that every later query of the row sees
-# Names of the implementations in transformers.
+# Names under which the implementations are registered in transformers.
 _BLOCKWISE, _SHARED = "codegen_blockwise", "codegen_shared"
 _IMPLEMENTATIONS = {"auto": _BLOCKWISE, "flex": "flex_attention"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowLayout:
-    """Who sees whom in a row of S slots.
+    """Which slots of a row of S slots see which.
 
     Attributes:
         end: int64 [S]; slot k is seen by the queries ``k <= q < end[k]``; ``OPEN`` for all later.
@@ -80,7 +80,7 @@ class RowLayout:
 
     @property
     def depth(self) -> int:
-        """How many of the tokens remain at the end of the row."""
+        """The number of tokens that remain at the end of the row."""
         return int((self.end == OPEN).sum())
 
 
@@ -103,7 +103,7 @@ def joined(parts: Sequence[RowLayout], *, isolated: bool) -> RowLayout:
     Args:
         parts: at least one.
         isolated: the parts do not see one another, and positions restart in each. Otherwise a part
-            sees what remains of the parts before it, and continues their positions.
+            sees the remaining tokens of the parts before it, and continues their positions.
     """
     ends, positions, start, depth = [], [], 0, 0
     for part in parts:
@@ -147,7 +147,7 @@ class Blocks:
 
     Attributes:
         borders: for each row, [0, ..., S].
-        calls: how many layers have used them.
+        calls: the number of layers that used them.
     """
 
     borders: list[list[int]]
@@ -188,8 +188,8 @@ def mask_inputs(
     Args:
         layouts: one per row.
         closed: the same, padded to one width.
-        attention: the back-end, which must be in use (:func:`attending`) when the model is called.
-        shared: whether the model will hold only parts of the rows, for which it cannot make a mask.
+        attention: the back-end, which must be active (:func:`attending`) when the model is called.
+        shared: the model gets only parts of the rows, for which it cannot make its own mask.
     """
     import torch
 
@@ -201,8 +201,7 @@ def mask_inputs(
     if attention == "auto":
         borders = [cumulative_lengths(layout) for layout in layouts]
         if all(borders):
-            # Padding is a block of its own. A mask of four dimensions keeps the model from
-            # making its own.
+            # Padding is a block too. A four-dimensional mask keeps the model from making its own.
             width, unused = len(closed[0]), torch.ones(1, 1, 1, 1, dtype=torch.bool)
             whole = [[*b, *([width] if b[-1] < width else [])] for b in borders if b]
             return {"attention_mask": unused, "blocks": Blocks(whole)}
@@ -242,7 +241,7 @@ def flex_block_mask(end: torch.Tensor) -> Any:
 
 @contextmanager
 def attending(model: Any, attention: Attention, share: RowShare | None = None) -> Iterator[None]:
-    """Inside the block a transformers model uses an attention back-end; ``dense`` changes nothing.
+    """A block in which a transformers model uses an attention back-end; ``dense`` changes nothing.
 
     Args:
         model: the model called inside the block.
@@ -270,9 +269,8 @@ def attending(model: Any, attention: Attention, share: RowShare | None = None) -
 
 
 def check(model: Any, attention: Attention) -> Attention:
-    """The back-end a model can be trained with: ``auto`` becomes ``dense`` where blocks are lost.
-
-    A model that drops extra attention arguments never sees the blocks.
+    """The back-end that a model can be trained with: ``auto`` becomes ``dense`` for a model that
+    drops extra attention arguments, and with them the blocks.
 
     Raises:
         ConfigError: if the machine or the model does not support FlexAttention.
@@ -355,7 +353,9 @@ def _of_some_heads(
     module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any,
     scaling: float | None = None, dropout: float = 0.0, **options: Any,
 ) -> tuple[torch.Tensor, None]:  # fmt: skip
-    """The same for a rank's subset of heads, so the module's own head counts do not apply."""
+    """Attention as in :func:`_blockwise` for a rank's subset of heads, to which the module's own
+    head counts do not apply.
+    """
     import torch
 
     if options.get("blocks") is not None:
@@ -396,7 +396,7 @@ def processes_per_row() -> int:
 
 @dataclass(frozen=True, slots=True)
 class RowShare:
-    """A process's part of each row: part ``rank`` of ``size``; ``group`` holds the others."""
+    """A process's part of each row: part ``rank`` of ``size``; ``group`` shares the row."""
 
     rank: int
     size: int
@@ -432,8 +432,8 @@ def share_of_launch(model: Any, rank: int, world: int) -> RowShare | None:
 
 
 def share_rows_ourselves(accelerator: Any) -> None:
-    """Keeps accelerate from letting DeepSpeed cut the data, and from replacing transformers' own
-    attention by DeepSpeed's, which ignores masks, in the whole process.
+    """Keeps accelerate from letting DeepSpeed split the data, and from replacing transformers'
+    attention by DeepSpeed's, which ignores masks.
     """
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -457,7 +457,6 @@ def exchanging(attend: Attend, share: RowShare) -> Attend:
     Args:
         attend: with transformers' signature: query [B, H, S, D], keys and values [B, H / G, S, D];
             returns [B, S, H, D].
-        share: this process's part.
     """
     size, exchange = share.size, _exchange(share.group)
 

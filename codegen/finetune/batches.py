@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from codegen.finetune.attention import (
-    Attention,
     Ends,
     RowLayout,
     RowShare,
@@ -25,7 +24,8 @@ from codegen.finetune.attention import (
     padded,
     processes_per_row,
 )
-from codegen.finetune.plan import Isolation, Row, StepPlan
+from codegen.finetune.plan import Row, StepPlan, numbers_of
+from codegen.finetune.recipe import Attention, Isolation
 from codegen.finetune.tokens import EncodedExample, Outline
 
 _HELD_OUT_TOKENS = 4096  # slots per micro-batch of evaluation
@@ -39,15 +39,15 @@ class MicroBatch:
 
     Attributes:
         inputs: arguments of the model: ``input_ids`` [B, S], ``position_ids`` [B, S],
-            ``logits_to_keep`` [C], the columns whose logits are needed, and those of
+            ``logits_to_keep`` [C], the columns whose logits are needed, and the arguments from
             :func:`codegen.finetune.attention.mask_inputs`.
-        nodes: int64 [T], where in the logits [B C, V] each action is chosen.
+        nodes: int64 [T], the row of the logits [B C, V] in which each action is chosen.
         targets: int64 [T], the right actions.
-        then: int64 [T], where the state is that was reached; -1 unless ``successors`` were kept.
-        time: int64 [T], the number of each action in its example.
-        trajectory: int64 [T], the number of its example among those of the micro-batch.
+        then: int64 [T], the logits' row of the state reached; -1 unless ``successors`` were kept.
+        time: int64 [T], the index of each action in its example.
+        trajectory: int64 [T], the index of its example in the micro-batch.
         ends: bool [T], whether the absorbing state was reached.
-        start: bool [T], whether only the prompt is there, so that nothing can be taken back.
+        start: bool [T], whether the state is the prompt alone, where a backspace is illegal.
         domains: the domain of each example.
         own: whether the model sampled the examples itself.
     """
@@ -88,15 +88,15 @@ def collate(
     """One micro-batch, padded on the right.
 
     Args:
-        examples: of the run, or those of the rows by number.
+        examples: of the run, or only the examples of the rows by number.
         rows: numbers of examples; at least one row.
         pad: token id of padding.
-        isolation: which examples of a row see one another: none (``example``), those of a chunk,
-            or all (``none``).
-        width: least width of the rows; 0 for that of the longest.
+        isolation: which examples of a row see one another: none (``example``), the examples of a
+            chunk, or all (``none``).
+        width: least width of the rows.
         successors: also keep the logits of the states that are reached (SequenceMatch).
         attention: the attention back-end.
-        parts: into how many the rows will be cut (:func:`part_of`).
+        parts: the number of parts that each row will be cut into (:func:`part_of`).
     """
     layouts = [_layout(examples, row, isolation) for row in rows]
     width = max(width, *(len(layout) for layout in layouts))
@@ -105,7 +105,7 @@ def collate(
     placed: list[tuple[int, int, EncodedExample]] = []  # row, first slot, example
     for b, row in enumerate(rows):
         at = 0
-        for number in (number for chunk in row for number in chunk):
+        for number in numbers_of(row):
             example = examples[number]
             ids[b, at : at + len(example)] = example.ids
             placed.append((b, at, example))
@@ -158,9 +158,9 @@ def _layout(
 
 
 def part_of(batch: MicroBatch, share: RowShare) -> MicroBatch:
-    """The part of a micro-batch that a process computes; its width is a multiple of the size.
+    """The part of a micro-batch that a process computes; the width is a multiple of the size.
 
-    Where nothing is trained in a part, the logits of its first slot are requested instead.
+    If nothing is trained in a part, the logits of its first slot are requested instead.
     """
     inputs, columns = dict(batch.inputs), batch.inputs["logits_to_keep"]
     width = inputs["input_ids"].shape[1] // share.size
@@ -172,7 +172,7 @@ def part_of(batch: MicroBatch, share: RowShare) -> MicroBatch:
     inputs["logits_to_keep"] = kept if len(kept) else torch.zeros_like(columns[:1])
     row, column = batch.nodes // len(columns), batch.nodes % len(columns)
     here = own[column]
-    place = own.cumsum(0) - 1  # of a column among those that are kept
+    place = own.cumsum(0) - 1  # index of a column among the kept ones
     nodes = row * max(1, len(kept)) + place[column]
     by_action = ("targets", "then", "time", "trajectory", "ends", "start")
     return replace(
@@ -186,8 +186,8 @@ def part_of(batch: MicroBatch, share: RowShare) -> MicroBatch:
 def share_of(micro_batches: Sequence[Any], rank: int, world: int) -> list[tuple[Any, bool]]:
     """The micro-batches of a step that one of ``world`` processes runs, and whether each counts.
 
-    All processes run equally many, so that none waits for another: where there are too few, the
-    last ones run a micro-batch again whose losses do not count.
+    All processes run equally many, so that none waits for another: a process without one repeats
+    the first, whose losses do not count again.
     """
     rounds = -(-len(micro_batches) // world)
     found = []
@@ -202,9 +202,7 @@ class StepDataset:
     """The plan as a map-style data set: item k is what this process runs in step k.
 
     Args:
-        examples: of the run.
         plan: of all processes.
-        pad: token id of padding.
         successors, attention: see :func:`collate`.
         rank, world: number of this process, and of all.
         share: this process's part of each row, if not all of it.
@@ -223,7 +221,7 @@ class StepDataset:
         share: RowShare | None = None,
     ) -> None:
         self.examples, self.plan, self.pad = examples, plan, pad
-        self.outline = Outline(examples)
+        self.outline = Outline.of(examples)
         self.successors = successors
         self.attention: Attention = attention
         self.share, size = share, share.size if share else 1
@@ -243,7 +241,7 @@ class StepDataset:
         return made, total
 
     def _collate(self, rows: Sequence[Row], step: int) -> MicroBatch:
-        numbers = {number for row in rows for chunk in row for number in chunk}
+        numbers = {number for row in rows for number in numbers_of(row)}
         batch = collate(
             {number: self.examples[number] for number in numbers},
             rows,
@@ -258,7 +256,7 @@ class StepDataset:
 
 
 def held_out_batches(examples: Sequence[EncodedExample], pad: int) -> Iterator[MicroBatch]:
-    """Micro-batches to evaluate on, examples of like length together."""
+    """Micro-batches to evaluate on, grouped by length."""
     parts = processes_per_row()
     attention: Attention = "auto" if parts > 1 else "dense"
 

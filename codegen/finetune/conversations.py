@@ -1,16 +1,16 @@
-"""Conversations as a chat template renders them, and which stretches of that text are trained.
+"""Conversations rendered by a chat template, with the parts of the text that are trained.
 
-At inference the model sees the template's rendering of what came before, up to where its answer
+At inference the model sees the template's rendering of the earlier messages, up to where its answer
 begins. So the answer of turn i is what ``render(messages[:i + 1])`` adds to
 ``render(messages[:i], add_generation_prompt=True)``, up to and including the token that ends a
-turn. Where each of these texts is the beginning of the next one, a conversation is one text with a
-trained stretch for each turn. Some templates show earlier turns differently once there are later
+turn. If each of these texts is the beginning of the next one, a conversation is one text with a
+trained part for each turn. Some templates render earlier turns differently once there are later
 ones (Qwen 3 drops their reasoning): then each answer becomes a text of its own, as it is served.
 
-What users, tools and the system say gives no control token: text that spells one is tokenized in
-two pieces, as our server does.
+Messages of users, tools and the system never become control tokens: text that spells one is
+tokenized in two pieces, as in our server.
 
-Where a template marks the assistant's tokens itself (``{% generation %}``), only what it marks of
+If a template marks the assistant's tokens itself (``{% generation %}``), only the marked part of
 each answer is trained, and the end of the turn.
 """
 
@@ -20,13 +20,12 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from codegen.errors import ConfigError, InputError
+from codegen.finetune.recipe import Turns
 from codegen.models.chat import require_template
 from codegen.records import Messages
-
-Turns = Literal["auto", "all", "split", "last"]
 
 
 class Stretch(NamedTuple):
@@ -36,18 +35,18 @@ class Stretch(NamedTuple):
     stop: int
 
 
-# In the middle of a text that spells a control token: a noncharacter, in no sound text.
+# Inserted where text that spells a control token is cut: a noncharacter.
 _CUT = "\ufdd0"
 
 
 class Rendered(NamedTuple):
-    """A text, and its trained stretches in order; it is tokenized in pieces where it has a cut."""
+    """A text and its trained stretches in order; it is tokenized in pieces between cuts."""
 
     text: str
     trained: tuple[Stretch, ...]
 
     def runs(self) -> list[tuple[str, bool]]:
-        """The pieces in order, each with a flag whether it is trained."""
+        """The pieces in order, and whether each is trained."""
         runs, at = [], 0
         for start, stop in self.trained:
             runs += [(self.text[at:start], False), (self.text[start:stop], True)]
@@ -60,10 +59,9 @@ class Renderer:
     """Renders conversations with a tokenizer's chat template.
 
     Args:
-        tokenizer: the model's.
         turns: ``all``: a conversation is one text, or an error; ``split``: one text per answer;
             ``last``: one text for the last answer; ``auto``: all, or split where the template
-            shows earlier turns differently.
+            renders earlier turns differently.
 
     Raises:
         ModelError: if the tokenizer has no chat template.
@@ -120,7 +118,7 @@ class Renderer:
         return [text for text in found if text is not None]
 
     def _rendered(self, talk: Messages, wanted: Sequence[int]) -> Rendered | None:
-        """One text up to the last of the wanted answers; None if their renderings don't agree."""
+        """One text up to the last wanted answer; None if the renderings disagree."""
         messages = talk.messages[: wanted[-1] + 1]
         text, trained = self._render(messages, talk), []
         for number in wanted:
@@ -146,7 +144,7 @@ class Renderer:
     def _marked(
         self, text: str, answers: Sequence[Stretch], messages: Sequence[Any], talk: Messages
     ) -> list[Stretch]:
-        """What the template marks of each answer, and the end of the turn."""
+        """The parts of each answer that the template marks, and the end of the turn."""
         from transformers.utils.chat_template_utils import render_jinja_template
 
         marks: Any
@@ -184,7 +182,7 @@ class Renderer:
         try:
             try:
                 return attempt(messages)
-            except TypeError:  # DeepSeek's template adds the arguments of a call to a text
+            except TypeError:  # DeepSeek's template concatenates a call's arguments with text
                 return attempt([_with_text_arguments(message) for message in messages])
         except (TemplateError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split()).rstrip(".")
@@ -214,9 +212,9 @@ def _with_text_arguments(message: Mapping[str, Any]) -> dict[str, Any]:
 def set_template_arguments(
     tokenizer: Any, arguments: Mapping[str, bool | int | float | str]
 ) -> None:
-    """Makes values of the chat template's variables its defaults, in place.
+    """Sets defaults of the chat template's variables, in place.
 
-    They become a part of the template, which is saved with the model, so that every server renders
+    They become part of the template, which is saved with the model, so that every server renders
     prompts as in training.
     """
     if not arguments:

@@ -1,10 +1,10 @@
-"""Training texts to token ids, and at which of them the model is trained.
+"""Training texts to token ids and loss masks.
 
-The loss mask comes from the segments of a text, never from a marker that is searched for. Each run
-of segments with the same ``train`` flag is tokenized on its own, so that no token straddles the
-border between prompt and response; generation cuts at the same border. A text with backspaces
-(:mod:`codegen.methods.backspace`) brings its own tokens: a removed token keeps its slot, which
-later tokens do not see.
+The loss mask follows from the segments of a text; no marker is searched for. Consecutive segments
+with the same ``train`` flag are tokenized together, so that no token straddles the border between
+prompt and response; generation cuts there too. A text with backspaces
+(:mod:`codegen.methods.backspace`) has its own tokens: a removed token keeps its slot, which later
+tokens do not see.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from codegen.errors import InputError
 from codegen.finetune.attention import causal
-from codegen.finetune.conversations import Renderer, Turns, set_template_arguments
-from codegen.finetune.recipe import NEW, Recipe
+from codegen.finetune.conversations import Renderer, set_template_arguments
+from codegen.finetune.recipe import NEW, Format, Overlong, Recipe, Turns
 from codegen.finetune.rows import read_training_rows, source_digests
 from codegen.finetune.tokens import EncodedExample, Outline, open_cache, write_cache
 from codegen.methods.backspace import (
@@ -36,8 +36,6 @@ from codegen.models.chat import chat_prompt, end_of_turn
 from codegen.records import Messages, TrainingText
 from codegen.runs import fingerprint
 
-Format = Literal["chat", "plain"]
-Overlong = Literal["drop", "truncate", "split"]
 TOKENS = "tokens"  # the directory of a run that holds its token cache
 _ENCODING = 1  # raise it where the same text gets other tokens, so that old caches are not used
 # The special tokens of a new model's tokenizer, by their names in transformers.
@@ -46,12 +44,12 @@ SPECIAL = {f"{name}_token": f"<{name}>" for name in ("pad", "eos", "unk", "cls",
 
 @dataclass
 class EncodedTexts:
-    """The examples of a run, and what became of the other texts.
+    """The examples of a run, and counts of texts that were changed or left out.
 
     Attributes:
         dropped, dropped_tokens: reason -> number of texts left out, and of their tokens.
         cut, cut_tokens: texts shortened to the maximal length, and the tokens they lost.
-        split, pieces: texts divided into several examples, and into how many.
+        split, pieces: texts divided into several examples, and the number of these.
     """
 
     examples: Sequence[EncodedExample] = field(default_factory=list)
@@ -64,7 +62,7 @@ class EncodedTexts:
 
     def counts(self) -> dict[str, Any]:
         """Examples, tokens and mask coverage, for the log and the report."""
-        outline = Outline(self.examples)
+        outline = Outline.of(self.examples)
         tokens, trained = int(outline.lengths.sum()), int(outline.trained.sum())
         return {
             "examples": len(self.examples),
@@ -75,7 +73,7 @@ class EncodedTexts:
         }
 
     def losses(self) -> dict[str, Any]:
-        """What became of texts that are not trained on as they are."""
+        """The counts of texts that were changed or left out."""
         row = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "examples"}
         return {name: dict(v) if isinstance(v, Counter) else v for name, v in row.items()}
 
@@ -92,11 +90,10 @@ class EncodedTexts:
         A text with backspaces that is too long is always dropped.
 
         Args:
-            found: encoded texts.
             max_length: in slots.
             overlong: what happens to longer ones. ``truncate`` keeps the first ``max_length``
-                tokens. ``split`` gives examples of ``max_length`` tokens, each of which begins with
-                the last token of the one before, so that every token is predicted once.
+                tokens. ``split`` makes examples of ``max_length`` tokens that overlap by one token,
+                so that every token is predicted once.
         """
         for example in found:
             if len(example) <= max_length:
@@ -126,13 +123,13 @@ class Dataset:
         tokenizer: the model's, with the backspace token if a text has backspaces.
         backspace: id of that token, or None.
         new_token: the same if the model's own tokenizer lacks it, or None.
-        examples: what is trained on.
-        held_out: what is evaluated on: the held-out rows without over-long ones.
+        examples: the training examples.
+        held_out: the evaluation examples: the held-out rows without over-long ones.
         held_out_texts: the held-out rows that are texts, not conversations.
         counts: examples, tokens, mask coverage, dropped and cut texts; ``held_out`` likewise.
         longest_response: tokens of the longest trained part, for a new model.
-        trained_tokens: ids of the model's own tokens that no model has learned yet, which an
-            adapter trains besides.
+        trained_tokens: ids of tokens in the model's vocabulary that it has not learned yet; an
+            adapter trains their embeddings too.
     """
 
     tokenizer: Any
@@ -241,7 +238,7 @@ def _encoded(
         )
         _require_examples(evaluated, recipe.evaluation_sources)
         counts["held_out"] = evaluated.counts()
-    longest = int(Outline(examples).trained.max()) if recipe.model == NEW else 0
+    longest = int(Outline.of(examples).trained.max()) if recipe.model == NEW else 0
     return Dataset(
         tokenizer,
         None,
@@ -288,9 +285,9 @@ def _require_examples(encoded: EncodedTexts, paths: Iterable[str]) -> None:
 
 
 def new_tokenizer(name: str, texts: Iterable[TrainingText]) -> Any:
-    """The tokenizer of a new model: of the ``words`` of its texts, or an existing one.
+    """The tokenizer of a new model: made of the ``words`` of its texts, or an existing one.
 
-    An existing one gets the tokens that frame a text for infilling, where it lacks them.
+    An existing one gets the special tokens for infilling that it lacks.
     """
     if name == "words":
         return words_tokenizer(word for text in texts for word in text.text.split())
@@ -302,7 +299,7 @@ def new_tokenizer(name: str, texts: Iterable[TrainingText]) -> Any:
 
 
 def words_tokenizer(words: Iterable[str]) -> Any:
-    """One token per word between blanks, numbers first and in their order."""
+    """A tokenizer with one token per word between blanks; numbers come first, in order."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -327,7 +324,7 @@ class TextEncoder:
         tokenizer: the model's, with the backspace token if the texts use it.
         format: whether the prompt is wrapped in the chat template.
         systems: domain -> system prompt of its texts, for the chat format.
-        infilling: for a model that fills gaps: the trained part is the body, without an end token.
+        infilling: for a model that fills gaps: the trained part is the body, and has no end token.
         turns: how conversations become texts (:mod:`codegen.finetune.conversations`).
     """
 
@@ -381,8 +378,8 @@ class TextEncoder:
 
         Raises:
             InputError: if its trajectory is unsound, or was made for another tokenizer or format;
-                if the model lacks a special token that it needs; or, for infilling, if it is more
-                than a prompt and a response.
+                if the model lacks a special token that it needs; or, for infilling, if it is not
+                a prompt and a response.
         """
         if self.infilling:
             return self._body(text, domain)
@@ -471,10 +468,9 @@ def encode_pieces(
     """All tokens of (domain, text) pairs in pieces of 2^k, each token predicted exactly once.
 
     Args:
-        rows: prompts and responses alike are trained on.
-        tokenizer: the model's.
-        counts: receives what was lost.
-        least, most: shortest and longest piece, rounded down to a power of two (``most``).
+        rows: both prompts and responses are trained on.
+        counts: counts the lost tokens.
+        least, most: shortest and longest piece; ``most`` is rounded down to a power of two.
         seed: of the pieces' lengths; None for the longest that fit. See :func:`decompose`.
 
     Raises:
@@ -510,8 +506,6 @@ def decompose(length: int, least: int, most: int, rng: random.Random | None = No
 
     Args:
         length: tokens of the document.
-        least: the shortest piece.
-        most: the longest.
         rng: with it, a document longer than ``most`` gives pieces of all lengths, drawn with odds
             1, 2, 4, ... from the longest to the shortest, so that each length gets equally many
             tokens of it (as in the released code); without it, pieces of ``most``.

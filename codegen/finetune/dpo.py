@@ -1,14 +1,13 @@
 """``objective: dpo``: preferred and rejected answers (DPO, arXiv 2305.18290), by TRL's DPOTrainer.
 
 The loss compares how much more probable each answer has become since the start of training, so it
-needs the initial model: under an adapter that is the model with the adapter off; with ``method:
-full`` it is loaded a second time. Prompts and answers become the same tokens as in training on
-texts, and as at inference; TRL's own preparation of a data set is left out.
+needs the initial model: the model without its adapter or, with ``method: full``, a second copy.
+Prompts and answers become the same tokens as in training on texts and at inference; TRL's own
+preparation of a data set is not used.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -19,11 +18,11 @@ import torch
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from codegen.errors import ConfigError, InputError
+from codegen.errors import InputError
 from codegen.finetune.conversations import set_template_arguments
 from codegen.finetune.dataset import TextEncoder
-from codegen.finetune.handover import optimizer_of, train_with, trl_config
-from codegen.finetune.model import adapter_config, load_model
+from codegen.finetune.handover import batch_sizes, make_trl_trainer, train_with, trl_config
+from codegen.finetune.model import load_model
 from codegen.finetune.plan import steps_of
 from codegen.finetune.recipe import Recipe
 from codegen.finetune.rows import read_pairs
@@ -67,7 +66,7 @@ def fit(
         recipe,
         loaded,
         {
-            **_batches(recipe),
+            **batch_sizes(recipe, recipe.batch_size),
             "beta": settings.beta,
             "loss_type": list(losses),
             "loss_weights": list(losses.values()),
@@ -75,56 +74,29 @@ def fit(
         },
         settings.trl,
     )
-    is_full = recipe.method == "full"
     loaded.model.config.use_cache = False
-    reference = (
-        load_model(recipe).model if is_full and not config.precompute_ref_log_probs else None
-    )
+    needs_reference = recipe.method == "full" and not config.precompute_ref_log_probs
+    reference = load_model(recipe).model if needs_reference else None
     torch.manual_seed(recipe.seed)  # of the adapter's initial weights
-    try:
-        trainer = _Trainer(
-            model=loaded.model,
-            ref_model=reference,
-            args=config,
-            train_dataset=datasets.Dataset.from_list(pairs),
-            processing_class=loaded.tokenizer,
-            optimizers=(optimizer_of(loaded.model, recipe), None),
-            peft_config=None if is_full else adapter_config(recipe),
-        )
-    except ValueError as error:  # of settings that do not go together, and of lora.targets
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"TRL's DPOTrainer refuses these settings: {reason}") from None
+    trainer = make_trl_trainer(
+        _Trainer,
+        loaded,
+        recipe,
+        config,
+        ref_model=reference,
+        train_dataset=datasets.Dataset.from_list(pairs),
+    )
     return train_with(
         trainer, loaded, recipe, output, counts, value="loss", on_step=on_step, say=say
     )
 
 
-def _batches(recipe: Recipe) -> dict[str, int]:
-    """How the pairs of a step are divided among forward passes and processes.
-
-    Raises:
-        ConfigError: if they cannot be.
-    """
-    at_once = min(recipe.micro_batch_size, recipe.batch_size)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if recipe.batch_size % (at_once * processes):
-        times = f", times {processes} processes" if processes > 1 else ""
-        raise ConfigError(
-            f"batch_size {recipe.batch_size} is no multiple of micro_batch_size {at_once}{times}.",
-            "With objective: dpo, each forward pass has the same number of pairs.",
-        )
-    return {
-        "per_device_train_batch_size": at_once,
-        "gradient_accumulation_steps": recipe.batch_size // (at_once * processes),
-    }
-
-
 def read_encoded_pairs(recipe: Recipe, tokenizer: Any) -> tuple[list[Pair], dict[str, Any]]:
-    """The recipe's pairs as token ids (``prompt_ids``, ``chosen_ids``, ``rejected_ids``), and what
-    is reported of them.
+    """The recipe's pairs as token ids (``prompt_ids``, ``chosen_ids``, ``rejected_ids``), and their
+    counts.
 
     Raises:
-        InputError: for a row that is no pair, naming it; or if there is no pair left.
+        InputError: naming a row that is not a pair; or if no pair is left.
     """
     encoder = TextEncoder(tokenizer, recipe.format, turns=recipe.turns)
     pairs: list[Pair] = []

@@ -1,12 +1,11 @@
-"""What a recipe needs before it is run: memory by part, tokens, steps and operations.
+"""Estimates a recipe's memory by part, tokens, steps and operations before it is run.
 
-The model is built without its weights, and one optimizer step of the widest rows is run on tensors
-without data: the real code of the model, its adapter, checkpointing and the loss, so that nothing
-is guessed from formulas. Every storage is counted while it is alive. What is not run is added: the
-optimizer's state, and for four bits the packed weights.
+The model is built without its weights, and one optimizer step of the widest rows runs on tensors
+without data, with the real code of the model, its adapter, checkpointing and the loss. Every
+storage is counted while it is alive. The optimizer's state and packed 4-bit weights are computed.
 
-Limits: one process; the kernels of a CPU, which keep what those of a GPU keep; no fragmentation,
-CUDA context (about 0.5 GB) or Python (about 0.5 GB).
+Limits: one process; CPU kernels, which keep the same tensors as GPU kernels; no fragmentation, CUDA
+context (about 0.5 GB) or Python (about 0.5 GB).
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from codegen.finetune.batches import MicroBatch, collate
 from codegen.finetune.dataset import read_dataset
 from codegen.finetune.losses import negative_log_likelihood
 from codegen.finetune.model import base_dtype, trainable_of
-from codegen.finetune.plan import StepPlan, plan_of, statistics, steps_of
+from codegen.finetune.plan import Row, StepPlan, numbers_of, plan_of, statistics, steps_of
 from codegen.finetune.recipe import NEW, Recipe
 from codegen.finetune.tokens import EncodedExample, Outline
 from codegen.models import pick_dtype, resolve
@@ -39,7 +38,7 @@ from codegen.vetting import vetted_config
 # Bytes of optimizer state per trained parameter; blocks of 256 share a float32 scale.
 _STATE = {
     "adamw": 8.0,
-    "muon": 4.0,  # of matrices; AdamW's for the few others is not counted apart
+    "muon": 4.0,  # for matrices; AdamW's state for the few others is neglected
     "adamw_8bit": 2 + 2 * 4 / 256,
     "paged_adamw_8bit": 2 + 2 * 4 / 256,
     "lion_8bit": 1 + 4 / 256,
@@ -53,12 +52,12 @@ _FOUR_BITS = 0.5 + 1 / 64 + 4 / (64 * 256)
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a run needs.
+    """The estimate of a run.
 
     Attributes:
         parameters, trained_parameters: of the model.
         memory: bytes by part: ``weights`` (frozen ones, or all), ``adapter``, ``gradients``,
-            ``optimizer``, ``activations`` (what else is alive at the peak).
+            ``optimizer``, ``activations`` (everything else that is alive at the peak).
         steps: optimizer steps.
         tokens: slots that the steps compute, padding included.
         flops: of the whole run.
@@ -87,8 +86,7 @@ def estimate(recipe: Recipe, flops_per_s: float = 0.0) -> Needs:
     """Estimates a run from its data and the configuration of its model; loads no weights.
 
     Args:
-        recipe: the settings.
-        flops_per_s: what the machine computes; 0 if unknown.
+        flops_per_s: speed of the machine; 0 if unknown.
 
     Raises:
         ConfigError: for a new model, another objective, or a loss other than likelihood.
@@ -107,7 +105,7 @@ def estimate(recipe: Recipe, flops_per_s: float = 0.0) -> Needs:
         plan = plan_of(recipe, dataset.examples)
         counts = statistics(dataset.examples, plan)
         batch = _widest(dataset.examples, plan)
-    # Four bits are counted afterwards: what packs them needs the weights.
+    # Four bits are counted afterwards, since packing needs the weights.
     unpacked = {"method": "lora"} if recipe.method == "qlora" else {}
     model = _without_weights(recipe.model_copy(update=unpacked))
     memory, flops = _of_a_step(model, recipe, batch)
@@ -125,20 +123,19 @@ def estimate(recipe: Recipe, flops_per_s: float = 0.0) -> Needs:
 
 def _widest(examples: Sequence[EncodedExample], plan: StepPlan) -> MicroBatch:
     """The micro-batch with the most slots."""
-    lengths = Outline(examples).lengths
-    widest, slots, least = [], 0, 0
-    for step, planned in enumerate(plan.steps):
-        for rows in planned:
-            numbers = [[n for chunk in row for n in chunk] for row in rows]
-            width = max(plan.width(step), *(int(lengths[row].sum()) for row in numbers))
-            if len(rows) * width > slots:
-                widest, slots, least = rows, len(rows) * width, plan.width(step)
-    used = {n: examples[n] for row in widest for chunk in row for n in chunk}
-    return collate(used, widest, 0, isolation=plan.isolation, width=least, attention="auto")
+    lengths = Outline.of(examples).lengths
+
+    def slots(micro_batch: tuple[list[Row], int]) -> int:
+        rows, least = micro_batch
+        return len(rows) * max(least, *(int(lengths[numbers_of(row)].sum()) for row in rows))
+
+    rows, least = max(plan.micro_batches(), key=slots)
+    used = {number: examples[number] for row in rows for number in numbers_of(row)}
+    return collate(used, rows, 0, isolation=plan.isolation, width=least, attention="auto")
 
 
 def _without_weights(recipe: Recipe) -> Any:
-    """The model that the recipe trains, with tensors that have no data."""
+    """The model that the recipe trains, with tensors without data."""
     from transformers import AutoModelForCausalLM
 
     place, _ = resolve(recipe.model)
@@ -166,7 +163,7 @@ def _without_weights(recipe: Recipe) -> Any:
 
 
 class _Storages(TorchDispatchMode):
-    """Counts the bytes of all storages that are alive, from those of a model on."""
+    """Counts the bytes of all storages that are alive, beginning with a model's."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
@@ -242,7 +239,7 @@ def _of_a_step(model: Any, recipe: Recipe, batch: MicroBatch) -> tuple[dict[str,
 
 
 def _linear_weights(model: Any) -> Iterator[torch.Tensor]:
-    """The weights of the linear layers but the output layer: what is packed into four bits."""
+    """The weights that are packed into four bits: linear layers except the output layer."""
     head = model.get_base_model().get_output_embeddings()
     for module in model.modules():
         if isinstance(module, torch.nn.Linear) and module is not head:

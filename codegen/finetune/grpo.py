@@ -1,16 +1,13 @@
 """``objective: grpo``: the model's own programs, rewarded for passing tests, by TRL's GRPOTrainer.
 
-Each step draws ``batch_size`` problems and a group of samples of each; what a sample gets above its
-group's mean is its advantage (GRPO, arXiv 2402.03300). Programs are judged in the sandbox while the
-model draws the next ones. Which problems a step sees depends on the seed and the step alone, so
-runs can be resumed and extended. Samples, verdicts and rewards of every step are kept
-(:mod:`.rollouts`).
+Each step draws ``batch_size`` problems and a group of samples of each; a sample's advantage is its
+reward minus its group's mean (GRPO, arXiv 2402.03300). The sandbox judges programs while the model
+draws the next ones. The problems of a step depend on the seed and the step alone, so runs can be
+resumed and extended. Samples, verdicts and rewards of every step are kept (:mod:`.rollouts`).
 """
 
 from __future__ import annotations
 
-import math
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,8 +23,9 @@ from codegen.errors import ConfigError
 from codegen.evals import tasks
 from codegen.evals.tasks import PromptStyle, Task
 from codegen.finetune.conversations import set_template_arguments
-from codegen.finetune.handover import optimizer_of, train_with, trl_config
-from codegen.finetune.model import adapter_config, load_model
+from codegen.finetune.handover import batch_sizes, make_trl_trainer, train_with, trl_config
+from codegen.finetune.model import load_model
+from codegen.finetune.plan import steps_of
 from codegen.finetune.recipe import Recipe
 from codegen.finetune.rollouts import Rollouts, cut_after, rollouts_path
 from codegen.finetune.run import TrainingResult, last_whole_checkpoint
@@ -58,8 +56,7 @@ def fit(
     for name in settings.rewards:
         plugins.load("rewards", name)
     requests = {problem.id: task.request(problem, style, 0) for problem in problems}
-    steps = recipe.steps or math.ceil(recipe.epochs * len(problems) / recipe.batch_size)
-    recipe = recipe.model_copy(update={"steps": steps})
+    recipe = recipe.model_copy(update={"steps": steps_of(recipe, len(problems))})
     say(f"{len(problems)} problems, {recipe.batch_size * settings.group} samples per step.")
     loaded = load_model(recipe)
     if style.chat:
@@ -71,7 +68,9 @@ def fit(
         {"prompt": _prompt(request), "problem_id": problem_id}
         for problem_id, request in requests.items()
     ]
-    order = [number for step in range(steps) for number in problems_of(step, recipe, len(rows))]
+    order = [
+        number for step in range(recipe.steps) for number in problems_of(step, recipe, len(rows))
+    ]
     checkpoint = last_whole_checkpoint(output)
     path = rollouts_path(output, arguments.process_index)
     cut_after(path, int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
@@ -84,21 +83,16 @@ def fit(
     )
     with judge, Journal(path, "output") as journal:
         rollouts = Rollouts(judge, journal, recipe, loaded.tokenizer, requests, style)
-        try:
-            trainer = JudgingTrainer(
-                rollouts,
-                model=loaded.model,
-                args=arguments,
-                reward_funcs=[rollouts],
-                train_dataset=Rows.from_list(rows).select(order),
-                processing_class=loaded.tokenizer,
-                peft_config=None if recipe.method == "full" else adapter_config(recipe),
-                optimizers=(optimizer_of(loaded.model, recipe), None),
-                rollout_func=rollouts.converse if settings.turns > 1 else None,
-            )
-        except ValueError as error:  # of settings that do not go together, and of lora.targets
-            reason = " ".join(str(error).split())
-            raise ConfigError(f"TRL's GRPOTrainer refuses these settings: {reason}") from None
+        trainer = make_trl_trainer(
+            JudgingTrainer,
+            loaded,
+            recipe,
+            arguments,
+            rollouts=rollouts,
+            reward_funcs=[rollouts],
+            train_dataset=Rows.from_list(rows).select(order),
+            rollout_func=rollouts.converse if settings.turns > 1 else None,
+        )
         reference: Any = trainer.ref_model
         if reference is not None:  # TRL reads it from disk, without an adapter
             reference.load_state_dict(loaded.model.state_dict())
@@ -114,8 +108,8 @@ def fit(
 class JudgingTrainer(GRPOTrainer):
     """TRL's trainer, whose completions are judged as soon as they are drawn.
 
-    The two methods are TRL's own. If a later version calls them no more, completions are judged
-    when their rewards are asked for: later, but alike.
+    The two methods override TRL's private ones. If a later version does not call them, completions
+    are judged when their rewards are computed, with the same result.
 
     Args:
         rollouts: takes the completions; also the reward function.
@@ -157,7 +151,7 @@ class JudgingTrainer(GRPOTrainer):
 
 
 def problems_of(step: int, recipe: Recipe, count: int) -> list[int]:
-    """The numbers of the problems of a step: each comes once in a pass over all, in random order.
+    """The numbers of the problems of a step; a pass over all has each once, in random order.
 
     Args:
         step: from 0.
@@ -176,7 +170,7 @@ def _style(recipe: Recipe, task: Task[Any]) -> PromptStyle:
     style = tasks.find_style(recipe.grpo.style or task.style or recipe.format)
     if recipe.grpo.turns > 1 and not style.chat:
         raise ConfigError(
-            f"grpo.turns needs a conversation; the prompt style {style.name} is none.",
+            f"grpo.turns needs a conversation, which the prompt style {style.name} is not.",
             "Set grpo.turns: 1, or a prompt style with the chat template.",
         )
     return style
@@ -204,24 +198,10 @@ def _prompt(request: Request) -> str | list[dict[str, str]]:
 
 
 def _own(recipe: Recipe) -> dict[str, Any]:
-    """What the recipe decides of TRL's configuration.
-
-    Raises:
-        ConfigError: if the samples of a step are not a number of micro-batches.
-    """
+    """TRL's settings from the recipe."""
     settings = recipe.grpo
-    samples = recipe.batch_size * settings.group
-    at_once = min(recipe.micro_batch_size, samples)
-    rows = at_once * int(os.environ.get("WORLD_SIZE", "1"))
-    if samples % rows:
-        raise ConfigError(
-            f"A step has {samples} samples (batch_size {recipe.batch_size} times grpo.group "
-            f"{settings.group}), which is not a multiple of the {rows} rows of a forward pass.",
-            "Change micro_batch_size, which counts samples.",
-        )
     return {
-        "per_device_train_batch_size": at_once,
-        "gradient_accumulation_steps": samples // rows,
+        **batch_sizes(recipe, recipe.batch_size * settings.group),
         "num_generations": settings.group,
         "max_completion_length": settings.max_new_tokens,
         "temperature": settings.temperature,

@@ -1,17 +1,18 @@
-"""What the objectives that TRL trains have in common: its configuration, and a run of its trainer.
+"""The shared part of the objectives that TRL trains: its configuration, and a run of its trainer.
 
-TRL's trainers are transformers' Trainer, so a recipe's settings, checkpoints, curves and the saved
-model are the same as for texts; what is TRL's own is given in the recipe under ``trl``.
+TRL's trainers are transformers' Trainer, so settings, checkpoints, curves and the saved model are
+the same as for texts; the recipe's ``trl`` holds settings that only TRL has.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from codegen.errors import ConfigError, nearest
 from codegen.finetune.held_out import TaskScores
+from codegen.finetune.model import adapter_config
 from codegen.finetune.recipe import Recipe, steps_before_decay, why_not_extended
 from codegen.finetune.run import (
     CHECKPOINTS,
@@ -50,10 +52,8 @@ def trl_config(
     """A configuration of TRL, such as ``GRPOConfig``, of a recipe.
 
     Args:
-        kind: the class.
         recipe: its general settings are carried over.
-        loaded: the model that is trained.
-        own: what the recipe's section for this objective decides.
+        own: settings from the recipe's section for this objective.
         given: the section's ``trl``, settings by TRL's names.
 
     Raises:
@@ -66,7 +66,7 @@ def trl_config(
         "gradient_checkpointing": recipe.gradient_checkpointing,
         **own,
     }
-    # TRL reads transformers' old names, at every sample.
+    # TRL reads transformers' old names at every sample.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
     known = [field.name for field in dataclasses.fields(kind) if field.init]
     for name in given:
@@ -80,27 +80,72 @@ def trl_config(
                 f"{section}.{name} is not a setting of TRL's {kind.__name__}.",
                 hint or f"help(trl.{kind.__name__}) lists them.",
             )
-    try:
+    with _refusals(kind.__name__, ValueError, TypeError):
         return kind(**decided, **given)
-    except (ValueError, TypeError) as error:
+
+
+@contextlib.contextmanager
+def _refusals(name: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Reports these errors of a class of TRL as settings that it refuses."""
+    try:
+        yield
+    except kinds as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"TRL's {kind.__name__} refuses these settings: {reason}") from None
+        raise ConfigError(f"TRL's {name} refuses these settings: {reason}") from None
 
 
-def optimizer_of(model: Any, recipe: Recipe) -> Any:
-    """The optimizer where it is ours; None where TRL makes it.
+def batch_sizes(recipe: Recipe, rows: int) -> dict[str, int]:
+    """TRL's settings that divide a step's rows among forward passes and processes.
 
     Raises:
-        ConfigError: for Muon and an adapter, which TRL adds later.
+        ConfigError: if they cannot be divided evenly.
     """
-    if recipe.optimizer != "muon":
-        return None
-    if recipe.method != "full":
+    at_once = min(recipe.micro_batch_size, rows)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if rows % (at_once * processes):
+        samples = f", so {rows} samples a step," if rows != recipe.batch_size else ""
+        times = f", times {processes} processes" if processes > 1 else ""
         raise ConfigError(
-            f"optimizer: muon trains no adapter with objective: {recipe.objective}.",
-            "Choose another optimizer, or method: full.",
+            f"batch_size {recipe.batch_size}{samples} is not a multiple of micro_batch_size "
+            f"{at_once}{times}.",
+            f"With objective: {recipe.objective}, all forward passes have equally many rows.",
         )
-    return muon_and_adamw(model, recipe)
+    return {
+        "per_device_train_batch_size": at_once,
+        "gradient_accumulation_steps": rows // (at_once * processes),
+    }
+
+
+def make_trl_trainer(
+    kind: Any, loaded: LoadedModel, recipe: Recipe, arguments: Any, **own: Any
+) -> Any:
+    """A trainer of TRL for the recipe's model, adapter and optimizer.
+
+    Args:
+        arguments: from :func:`trl_config`.
+        own: what only this class takes.
+
+    Raises:
+        ConfigError: for settings that TRL refuses, ``lora.targets`` that fit no layer, or Muon with
+            an adapter, which TRL adds after the optimizer is made.
+    """
+    optimizer = None
+    if recipe.optimizer == "muon":
+        if recipe.method != "full":
+            raise ConfigError(
+                f"optimizer: muon trains no adapter with objective: {recipe.objective}.",
+                "Choose another optimizer, or method: full.",
+            )
+        optimizer = muon_and_adamw(loaded.model, recipe)
+    with _refusals(kind.__base__.__name__, ValueError):
+        return kind(
+            **own,
+            model=loaded.model,
+            args=arguments,
+            processing_class=loaded.tokenizer,
+            optimizers=(optimizer, None),
+            peft_config=None if recipe.method == "full" else adapter_config(recipe),
+        )
 
 
 def train_with(
@@ -118,9 +163,7 @@ def train_with(
 
     Args:
         trainer: before its first step.
-        loaded: the model, as it was loaded.
         recipe, output: of the run; the recipe's ``steps`` are set.
-        counts: for the result.
         value: the logged value that ``on_step`` gets.
         on_step, say: see :func:`codegen.finetune.run.train`.
     """

@@ -1,4 +1,4 @@
-"""What is minimized over the micro-batches of one optimizer step.
+"""The losses, and their sums over the micro-batches of an optimizer step.
 
 The loss is a sum over the step's trained actions divided by their number, however the step is split
 into micro-batches, rows and processes; so the gradient does not depend on the split. A loss is a
@@ -38,7 +38,7 @@ class LossSums:
         self.counts[name] += losses.numel()
 
     def sum_over(self, group: Any) -> None:
-        """Adds what the other processes of a group have under the same names."""
+        """Adds the sums of the other processes of a group, by name."""
         for name, total in self.sums.items():
             both = torch.stack([total.double(), total.new_tensor(self.counts[name]).double()])
             torch.distributed.all_reduce(both, group=group)
@@ -66,7 +66,6 @@ class Likelihood:
         """The losses whose sum is minimized: float32 [T], with gradients.
 
         Args:
-            model: the model, wrapped or not.
             batch: a micro-batch on the model's device.
             step: number of the optimizer step, from 0.
             sums: receives the parts of the loss that are reported by name.
@@ -105,7 +104,7 @@ class NestedLikelihood(Likelihood):
     targets.
 
     Args:
-        exits: depths of the sub-models, the last that of the model.
+        exits: depths of the sub-models, the last one the model's.
         trains_all: whether all depths are trained, or only the last; all are evaluated.
     """
 
@@ -133,14 +132,12 @@ class NestedLikelihood(Likelihood):
 
 
 def negative_log_likelihood(model: Any, batch: MicroBatch, logits_mb: int = 0) -> Tensor:
-    """Of each action, in nats: float32 [T].
+    """The negative log-likelihood of each action in nats: float32 [T].
 
     Args:
-        model: the model, wrapped or not.
-        batch: what it is run on.
-        logits_mb: the most MB (2^20 bytes) that float32 logits may take. Larger ones are never
-            made: chunks of the actions are projected, and projected again in the backward pass. A
-            model that changes its logits after the output layer is run as usual. 0 for any size.
+        logits_mb: the most MB (2^20 bytes) of float32 logits. Instead of larger ones, chunks of the
+            actions are projected, and projected again in the backward pass, unless the model
+            changes its logits after the output layer. 0 for any size.
     """
     head = _output_layer(model) if logits_mb else None
     if head is not None:
@@ -158,7 +155,7 @@ def negative_log_likelihood(model: Any, batch: MicroBatch, logits_mb: int = 0) -
 
 
 def _output_layer(model: Any) -> Any:
-    """The model's output layer, if it is a plain linear one that nothing follows."""
+    """The model's output layer, if it is linear and nothing is known to follow it."""
     model = getattr(model, "module", model)
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
@@ -167,9 +164,8 @@ def _output_layer(model: Any) -> Any:
 
 
 def _in_chunks(model: Any, batch: MicroBatch, head: Any, size: int) -> Tensor | None:
-    """The losses, computed where the output layer would compute logits; None if more follows it.
-
-    In place of the layer, so that wrappers around the model (DDP, FSDP) work as always.
+    """The losses, computed inside the output layer, so that wrappers of the model (DDP, FSDP) work
+    as usual; None if the model changes the layer's output.
     """
     made: list[Tensor] = []
 
@@ -191,7 +187,7 @@ def _in_chunks(model: Any, batch: MicroBatch, head: Any, size: int) -> Tensor | 
         del head.forward
     if found is made[0] or (found.shape == made[0].shape and torch.equal(found, made[0])):
         return found
-    head.is_followed = True  # the logits are scaled or capped: so would be the losses
+    head.is_followed = True  # the logits are scaled or capped, and so were the losses
     return None
 
 
@@ -199,9 +195,7 @@ def sorted_likelihoods(model: Any, batch: MicroBatch, exits: Sequence[int]) -> T
     """Negative log-likelihood of each action at each depth, in nats: float32 [exits, T].
 
     Args:
-        model: the draft, wrapped or not.
-        batch: what it is run on.
-        exits: depths, the last that of the model.
+        exits: depths, the last one the model's.
     """
     from codegen.decoding.strategies.sorted import parts_of
 
@@ -210,7 +204,7 @@ def sorted_likelihoods(model: Any, batch: MicroBatch, exits: Sequence[int]) -> T
     logits = []
     for depth in exits[:-1]:
         hidden = output.hidden_states[depth][:, batch.inputs["logits_to_keep"]]  # [B, C, H]
-        # Only where an action is trained: the head is most of the work.
+        # Only where an action is trained, since the head is most of the work.
         picked = hidden.reshape(-1, hidden.shape[-1])[batch.nodes]
         logits.append(parts.head(parts.norm(picked)).float())
     last = output.logits
@@ -225,5 +219,5 @@ def add_by_domain(sums: LossSums, batch: MicroBatch, losses: Tensor) -> None:
     for name in sorted({name for name in batch.domains if name}):
         of_example = losses.new_tensor([domain == name for domain in batch.domains]).bool()
         of_action = of_example[batch.trajectory]
-        if int(of_action.sum()):  # the other part of a shared row may hold all of its actions
+        if int(of_action.sum()):  # another process may hold all of its actions
             sums.add(f"loss_{name}", losses[of_action])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from codegen.errors import ConfigError
 from codegen.finetune.attention import UNSHARED, processes_per_row
 from codegen.finetune.dataset import Dataset
-from codegen.finetune.plan import StepPlan
+from codegen.finetune.plan import StepPlan, numbers_of
 from codegen.finetune.recipe import NEW, Network, Recipe
 from codegen.finetune.tokens import Outline
 from codegen.models import LoadedModel, ModelCard, is_infilling, load, pick_dtype
@@ -33,8 +33,8 @@ def load_model(recipe: Recipe, dataset: Dataset | None = None) -> LoadedModel:
     computation (``base_dtype``), or in 4 bits (``qlora``).
 
     Raises:
-        ConfigError: if the recipe's decoder cannot read its outputs, this machine cannot hold it in
-            4 bits, or it lacks the layers that the recipe names.
+        ConfigError: if the recipe's decoder cannot read its outputs, this machine cannot use 4
+            bits, or the model has fewer layers than the recipe names.
         ModelError: if it does not load, or has no layers like Llama's for ``sorted``.
     """
     import torch
@@ -92,8 +92,8 @@ def keep_first_layers(model: Any, layers: int) -> None:
 
 
 def mark_exits(model: Any, exits: tuple[int, ...], loss: str) -> None:
-    """Writes the depths and the loss that trains them into the model's configuration, where a
-    drafter reads them. Without depths it removes those of an earlier training.
+    """Writes the depths and their loss into the model's configuration, where a drafter reads them;
+    without depths, removes earlier ones.
 
     Raises:
         ConfigError: if the last depth is not the model's.
@@ -138,8 +138,7 @@ def trainable_of(model: Any, recipe: Recipe, tokens: Sequence[int] = ()) -> Any:
 
     Args:
         model: changed in place.
-        recipe: the settings.
-        tokens: those whose embeddings an adapter trains besides.
+        tokens: ids whose embeddings an adapter trains too.
 
     Raises:
         ConfigError: if ``lora.targets`` fits no layer.
@@ -170,8 +169,8 @@ def trainable_of(model: Any, recipe: Recipe, tokens: Sequence[int] = ()) -> Any:
 
 
 def adapter_config(recipe: Recipe, token_indices: Any = None) -> Any:
-    """peft's configuration of the recipe's adapter; ``token_indices``: rows of the embeddings that
-    are trained besides.
+    """peft's configuration of the recipe's adapter, which also trains the embeddings
+    ``token_indices``.
     """
     from peft import LoraConfig, TaskType
 
@@ -189,14 +188,13 @@ def adapter_config(recipe: Recipe, token_indices: Any = None) -> Any:
 
 
 def _check_rows(model: Any, recipe: Recipe, dataset: Dataset, plan: StepPlan) -> None:
-    """Refuses rows that the model would not compute as intended."""
+    """Refuses rows that the model would compute with wrong masks or positions."""
     from codegen.decoding.contexts import bound_to_length
 
     config = model.config.get_text_config()
-    outline = Outline(dataset.examples)
+    outline = Outline.of(dataset.examples)
     widest, has_shared = 0, False
-    for row in (row for step in plan.steps for rows in step for row in rows):
-        numbers = [number for chunk in row for number in chunk]
+    for numbers in (numbers_of(row) for rows, _ in plan.micro_batches() for row in rows):
         widest = max(widest, int(outline.lengths[numbers].sum()))
         has_shared |= len(numbers) > 1
     deepest = widest if plan.isolation != "example" else int(outline.lengths.max())
@@ -228,8 +226,8 @@ def _check_rows(model: Any, recipe: Recipe, dataset: Dataset, plan: StepPlan) ->
 def _add_embedding(model: Any, new: int, tokens: int) -> None:
     """Gives the model an embedding for a new token.
 
-    It is the mean of the others with a little noise, so that the model neither writes it everywhere
-    nor lacks a gradient for it.
+    It is the mean of the others with a little noise, so that the model does not predict it
+    everywhere, and has a gradient for it.
     """
     import torch
 
@@ -245,10 +243,10 @@ def _add_embedding(model: Any, new: int, tokens: int) -> None:
 
 
 def _tell_apart(model: Any, tokens: Sequence[int]) -> None:
-    """Adds a little noise to the embeddings of tokens that no model has learned.
+    """Adds a little noise to the embeddings of tokens that the model has not learned.
 
-    Unused tokens of a vocabulary may have one and the same vector: without noise they are the same
-    input and, where input and output share their weights, get the same logits and gradients.
+    Unused tokens of a vocabulary may share one vector. They would be the same input and, with tied
+    weights, get the same logits and gradients.
     """
     import torch
 
@@ -266,7 +264,7 @@ def _tell_apart(model: Any, tokens: Sequence[int]) -> None:
 
 
 def _token_indices(model: Any, tokens: Sequence[int]) -> Any:
-    """The embedding rows that an adapter trains besides."""
+    """peft's ``trainable_token_indices``: the embedding rows that an adapter trains too."""
     if not tokens:
         return None
     names = {id(module): name.rpartition(".")[2] for name, module in model.named_modules()}
@@ -334,7 +332,7 @@ def _new_infilling_model(network: Network, tokenizer: Any, longest: int) -> Any:
 
 
 def _new_llama(network: Network, tokenizer: Any) -> Any:
-    """The unmodified Llama; its gated feed-forward layers are narrower, to have as many weights."""
+    """The unmodified Llama; its gated feed-forward layers are narrower, for as many weights."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(

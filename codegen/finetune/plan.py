@@ -1,9 +1,9 @@
-"""Which examples each optimizer step sees, in which rows, fixed before training.
+"""The examples of each optimizer step and their rows, fixed before training.
 
-The plan is a function of the examples, the settings and the seed alone. Resuming skips its first
-steps, with no sampler's or curriculum's state to restore; all processes have the same plan and take
-their share of each step; and two runs over the same example ids, with one text each (say, LintSeq
-and its baseline), see the same programs at the same steps.
+The plan is a function of the examples, the settings and the seed alone. So resuming only skips
+steps and restores no sampler's or curriculum's state; all processes have the same plan and take
+their share of each step; and two runs over the same example ids with one text each (say, LintSeq
+and its baseline) see the same programs at the same steps.
 
 Three kinds: permutations of all examples (:func:`make_plan`), chunks of one example of each domain
 (:func:`make_mixture`), and steps of one length each, short ones first (:func:`make_curriculum`).
@@ -15,30 +15,30 @@ import hashlib
 import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, overload
+from itertools import chain
+from typing import Any, overload
 
 import numpy as np
 
 from codegen.decoding.packing import best_fit
 from codegen.errors import ConfigError
-from codegen.finetune.recipe import Curriculum, Recipe
+from codegen.finetune.recipe import Curriculum, Draw, Isolation, Odds, Recipe
 from codegen.finetune.tokens import EncodedExample, Outline
 
-Isolation = Literal["example", "chunk", "none"]
-Odds = Literal["uniform", "grow_linear", "grow_p2"]
-Draw = Literal["paper", "weighted", "deterministic"]
 # The examples of a row, by number, in chunks.
 Row = tuple[tuple[int, ...], ...]
 
 
-class LazySteps(Sequence[list[list[Row]]]):
-    """The micro-batches of each step, each a list of rows, made when they are used.
+def numbers_of(row: Row) -> list[int]:
+    """The examples of a row."""
+    return list(chain.from_iterable(row))
 
-    So a plan takes the memory of the order of its examples, whatever their number.
-    """
+
+class LazySteps(Sequence[list[list[Row]]]):
+    """The micro-batches of each step, each a list of rows, made on access to save memory."""
 
     def __init__(self, count: int, make: Callable[[int], list[list[Row]]]) -> None:
         self._count, self._make = count, make
@@ -67,7 +67,7 @@ class StepPlan:
     Attributes:
         steps: for each optimizer step its micro-batches, each a list of rows.
         isolation: which examples of a row see one another.
-        widths: for each step the width its rows are padded to; empty for that of the longest row.
+        widths: for each step the least width of its rows; empty to pad to the longest row.
     """
 
     steps: Sequence[list[list[Row]]]
@@ -76,11 +76,16 @@ class StepPlan:
 
     def numbers(self, step: int) -> list[int]:
         """The examples of a step."""
-        return [number for rows in self.steps[step] for number in _numbers(rows)]
+        return [number for rows in self.steps[step] for row in rows for number in numbers_of(row)]
 
     def width(self, step: int) -> int:
-        """The least width of a step's rows; 0 for that of the longest."""
+        """The least width that a step's rows are padded to."""
         return self.widths[step] if self.widths else 0
+
+    def micro_batches(self) -> Iterator[tuple[list[Row], int]]:
+        """Every micro-batch of the run with the least width of its rows."""
+        for number, step in enumerate(self.steps):
+            yield from ((rows, self.width(number)) for rows in step)
 
 
 def plan_of(recipe: Recipe, examples: Sequence[EncodedExample]) -> StepPlan:
@@ -102,7 +107,7 @@ def plan_of(recipe: Recipe, examples: Sequence[EncodedExample]) -> StepPlan:
 
 
 def steps_of(recipe: Recipe, count: int) -> int:
-    """The optimizer steps of a recipe with so many examples."""
+    """The optimizer steps of a recipe with ``count`` examples."""
     return recipe.steps or max(1, math.ceil(recipe.epochs * count / recipe.batch_size))
 
 
@@ -127,13 +132,13 @@ def make_plan(
 ) -> StepPlan:
     """``batch_size`` examples per step.
 
-    Each epoch is a fresh permutation; a batch may span two epochs, so no example is ever left out.
-    With ``row_length``, the examples of a step are packed into rows of at most that many tokens;
-    without, each has a row, and rows of like length share a micro-batch. Neither changes the step's
-    gradient as long as examples are isolated. With ``shares``, each domain has its own permutations
-    and gives its share of any first examples, to within one.
+    Each epoch is a new permutation; a batch may span two epochs, so no example is left out. With
+    ``row_length``, the examples of a step are packed into rows of at most that many tokens;
+    without, each has its own row, and rows of similar length share a micro-batch. Neither changes
+    the step's gradient as long as examples are isolated. With ``shares``, each domain has its own
+    permutations, and at any step its share of the examples so far is exact to within one.
     """
-    outline = Outline(examples)
+    outline = Outline.of(examples)
     if shares:
         order = _by_shares(outline, shares, seed, steps * batch_size)
     else:
@@ -167,15 +172,15 @@ def make_mixture(examples: Sequence[EncodedExample], recipe: Recipe) -> StepPlan
     """Mixture-of-Instructions (arXiv 2404.18410): chunks of as many examples as there are domains.
 
     With ``mixture.balance`` each chunk has one example of each domain, and small domains repeat;
-    otherwise examples keep their order. ``mixture.order`` sorts a chunk by the names of the
-    domains, at random, or with the domain first that has no system prompt of its own. The paper's
-    mask is ``isolation: chunk``.
+    otherwise examples keep their order. ``mixture.order`` orders a chunk by the names of the
+    domains, at random, or with the first domain without a system prompt in front. The paper's mask
+    is ``isolation: chunk``.
 
     Raises:
         ConfigError: if the domains that have examples do not divide the batch.
     """
     by_domain: dict[str, list[int]] = defaultdict(list)
-    outline = Outline(examples)
+    outline = Outline.of(examples)
     domains = [outline.domain(number) for number in range(len(outline))]
     for number, domain in enumerate(domains):
         by_domain[domain].append(number)
@@ -225,19 +230,16 @@ def make_curriculum(
     Source: Pouransari et al., "Dataset Decomposition: Faster LLM Training with Variable Sequence
     Length Curriculum", NeurIPS 2024 (arXiv 2405.13226), section 3.2 and appendix B.2.
 
-    Each step has rows of one length, ``tokens_per_step`` slots of them (at least one row); an
-    example goes to the smallest length that holds it. How many steps a length gets is its share of
-    the tokens. The first step has the longest length, so that what does not fit into memory fails
-    at once.
+    Each step has rows of one length, ``tokens_per_step`` slots in all (at least one row); an
+    example goes to the smallest length that holds it. A length's share of the steps is its share of
+    the tokens. The first step has the longest length, so that running out of memory shows at once.
 
     Args:
         examples: pieces of texts (mode ``decompose``), or whole ones (``bucket``).
         curriculum: lengths, odds and cycles.
-        steps: of the optimizer.
-        seed: of the order.
     """
     finer = curriculum.finer and curriculum.mode == "bucket"
-    outline = Outline(examples)
+    outline = Outline.of(examples)
     sizes = grid(curriculum.least, int(outline.lengths.max()), finer=finer)
     held: list[list[int]] = [[] for _ in sizes]
     for number, length in enumerate(outline.lengths.tolist()):
@@ -265,9 +267,8 @@ def grid(least: int, most: int, *, finer: bool = False) -> list[int]:
     """Lengths least, 2 least, ... up to the first that is ``most`` or more.
 
     Args:
-        least: the smallest.
-        most: what must fit.
-        finer: with 1.5 times each in between, so that at most a third of a row is padding.
+        most: the longest example.
+        finer: add 1.5 times each, so that at most a third of a row is padding.
     """
     sizes = []
     size = least
@@ -283,7 +284,7 @@ def grid(least: int, most: int, *, finer: bool = False) -> list[int]:
 
 
 def bucket_of(length: int, sizes: Sequence[int]) -> int:
-    """The number of the smallest of rising sizes that holds so many tokens."""
+    """The index of the smallest of ascending sizes that holds ``length`` tokens."""
     return next(number for number, size in enumerate(sizes) if size >= length)
 
 
@@ -299,9 +300,9 @@ def odds_of(name: Odds, buckets: int) -> list[int]:
 def draw_order(
     counts: Sequence[int], odds: Sequence[int], cycles: int, draw: Draw, rng: random.Random
 ) -> list[int]:
-    """Which length each step draws from; length i is drawn ``counts[i]`` times.
+    """The length that each step draws from; length i is drawn ``counts[i]`` times.
 
-    In each cycle, short lengths have the larger odds and run out first, so that it ends long.
+    In each cycle, short lengths have larger odds and run out first, so it ends with long ones.
 
     Args:
         counts: steps of each length, shortest first.
@@ -312,7 +313,6 @@ def draw_order(
             the same for equal counts. ``deterministic``: as in OLMo-core's data loader, each cycle
             has as many parts as there are lengths; the share of length i in part p halves with the
             distance of p from i, shuffled.
-        rng: decides the draws.
     """
     order: list[int] = []
     for left in _split(counts, cycles):
@@ -362,21 +362,20 @@ def apportion(total: int, weights: Sequence[float]) -> list[int]:
 
 
 def statistics(examples: Sequence[EncodedExample], plan: StepPlan) -> dict[str, Any]:
-    """What the plan shows the model: slots, padding, trained tokens, rows, micro-batches."""
+    """Slots, padding, trained tokens, rows and micro-batches of a plan."""
     slots = padding = rows = micro_batches = 0
-    outline = Outline(examples)
+    outline = Outline.of(examples)
     used = np.zeros(len(outline), np.int64)
-    for step, planned in enumerate(plan.steps):
-        for micro_batch in planned:
-            numbers = [[n for chunk in row for n in chunk] for row in micro_batch]
-            lengths = [int(outline.lengths[row].sum()) for row in numbers]
-            width = max(plan.width(step), *lengths)
-            slots += width * len(micro_batch)
-            padding += width * len(micro_batch) - sum(lengths)
-            rows += len(micro_batch)
-            micro_batches += 1
-            for row in numbers:
-                used[row] += 1  # an example is in a row once
+    for micro_batch, least in plan.micro_batches():
+        numbers = list(map(numbers_of, micro_batch))
+        lengths = [int(outline.lengths[row].sum()) for row in numbers]
+        width = max(least, *lengths)
+        slots += width * len(micro_batch)
+        padding += width * len(micro_batch) - sum(lengths)
+        rows += len(micro_batch)
+        micro_batches += 1
+        for row in numbers:
+            used[row] += 1  # an example is in a row once
     trained = int((used * outline.trained).sum())
     return {
         "slots": slots,
@@ -390,7 +389,7 @@ def statistics(examples: Sequence[EncodedExample], plan: StepPlan) -> dict[str, 
 
 
 def describe(counts: dict[str, Any]) -> str:
-    """The counts of a data set and its plan in one line, for the user."""
+    """The counts of a data set and its plan in one line."""
     text = (
         f"{counts['examples']} examples, {counts['tokens']} tokens, "
         f"{counts['mask_coverage']:.0%} of them trained"
@@ -411,7 +410,7 @@ def _rows(
     micro_batch_size: int,
     row_length: int,
 ) -> list[list[Row]]:
-    """The micro-batches of a step: its chunks, packed if rows have a length, by length."""
+    """The micro-batches of a step: its chunks, packed if ``row_length`` is set, by length."""
 
     def length(chunk: tuple[int, ...]) -> int:
         return sum(int(lengths[number]) for number in chunk)
@@ -428,10 +427,6 @@ def _grouped(rows: Sequence[Row], size: int) -> list[list[Row]]:
     return [list(rows[start : start + size]) for start in range(0, len(rows), size)]
 
 
-def _numbers(rows: Iterable[Row]) -> Iterable[int]:
-    return (number for row in rows for chunk in row for number in chunk)
-
-
 def _endless(outline: Outline, numbers: Sequence[int], seed: int, wanted: int) -> np.ndarray:
     """``wanted`` example numbers, int64, one permutation after another."""
     order = np.empty(wanted, np.int64)
@@ -445,7 +440,7 @@ def _endless(outline: Outline, numbers: Sequence[int], seed: int, wanted: int) -
 
 
 def _which_text(outline: Outline, numbers: Sequence[int]) -> np.ndarray:
-    """Which text of its example each one is, counted among them from 0: int64."""
+    """The index of each text among the texts of its example: int64."""
     names = _hashes(outline.name(number).encode() for number in numbers)
     order = np.argsort(names, kind="stable")
     is_first = np.diff(names[order], prepend=~names[order[:1]]) != 0
@@ -458,9 +453,8 @@ def _which_text(outline: Outline, numbers: Sequence[int]) -> np.ndarray:
 def _permutation(
     outline: Outline, numbers: Sequence[int], which: np.ndarray, seed: int, epoch: int
 ) -> np.ndarray:
-    """Sorts by a keyed hash of the example id and of which text of that example it is.
-
-    So the texts of one program are spread over the epoch instead of sharing a batch.
+    """Sorts by a keyed hash of the example id and the text's index in that example, which spreads
+    the texts of one program over the epoch.
     """
     texts = (
         f"{seed}\x00{epoch}\x00{outline.name(number)}\x00{which[at]}".encode()

@@ -19,6 +19,13 @@ from codegen.errors import ConfigError
 
 NEW = "new"  # as the model: one with random weights
 Texts = Annotated[tuple[Text, ...], Field(min_length=1)]
+Format = Literal["chat", "plain"]
+Turns = Literal["auto", "all", "split", "last"]
+Overlong = Literal["drop", "truncate", "split"]
+Isolation = Literal["example", "chunk", "none"]
+Attention = Literal["auto", "dense", "flex"]
+Odds = Literal["uniform", "grow_linear", "grow_p2"]
+Draw = Literal["paper", "weighted", "deterministic"]
 
 
 def _refuse_if(wrong: object, message: str, remedy: str = "") -> None:
@@ -27,112 +34,93 @@ def _refuse_if(wrong: object, message: str, remedy: str = "") -> None:
 
 
 def _section(kind: Any, description: str) -> Any:
-    """A field that holds a section; by default one of its defaults."""
+    """A field that holds a section, by default with the section's defaults."""
     return Field(default_factory=lambda: kind(), description=description)
 
 
 class LoRA(Config):
     """Low-rank adapters (Hu et al. 2021) on linear layers."""
 
-    rank: int = Field(16, ge=1, le=1024, description="rank of the update")
-    alpha: int = Field(32, ge=1, le=4096, description="the update is scaled by alpha / rank")
-    dropout: float = Field(0.0, ge=0, le=0.9, description="dropout on the adapter's input")
-    targets: Text | Texts = Field("all-linear", description="'all-linear' or names of layers")
-    rslora: bool = Field(False, description="scale by alpha / sqrt(rank) (rsLoRA)")
-    dora: bool = Field(False, description="also train the length of each column (DoRA)")
+    rank: int = setting(16, "rank of the update", ge=1, le=1024)
+    alpha: int = setting(32, "the update is scaled by alpha / rank", ge=1, le=4096)
+    dropout: float = setting(0.0, "dropout on the adapter's input", ge=0, le=0.9)
+    targets: Text | Texts = setting("all-linear", "'all-linear' or names of layers")
+    rslora: bool = setting(False, "scale by alpha / sqrt(rank) (rsLoRA)")
+    dora: bool = setting(False, "also train the length of each column (DoRA)")
 
 
 class SeleKT(Config):
     """Few changed weights (NextCoder, ICML 2025), for method: full."""
 
-    share: float = Field(
-        1.0, ge=0, le=1, description="share of each tensor's weights that may change; 1 for all"
+    share: float = setting(
+        1.0, "share of each tensor's weights that may change; 1 for all", ge=0, le=1
     )
-    every: int = Field(100, ge=1, le=10_000_000, description="steps between projections")
+    every: int = setting(100, "steps between projections", ge=1, le=10_000_000)
 
 
 class Mixture(Config):
-    """Mixture-of-Instructions (arXiv 2404.18410): its switches, each of which works alone."""
+    """Mixture-of-Instructions (arXiv 2404.18410); each setting works alone."""
 
-    shares: dict[Text, float] = Field(
-        {}, description="share of each domain in the examples, such as of general data replayed"
+    shares: dict[Text, float] = setting(
+        {}, "share of each domain in the examples, such as of general data replayed"
     )
-
-    balance: bool = Field(
-        False, description="chunks of one example of each domain; small domains repeat"
+    balance: bool = setting(False, "chunks of one example of each domain; small domains repeat")
+    order: Literal["fixed", "random", "default_first"] = setting(
+        "fixed", "order of the domains in a chunk"
     )
-    order: Literal["fixed", "random", "default_first"] = Field(
-        "fixed", description="order of the domains in a chunk"
-    )
-    systems: dict[Text, Text] = Field(
-        {}, description="system prompt of each domain, for format: chat"
-    )
+    systems: dict[Text, Text] = setting({}, "system prompt of each domain, for format: chat")
 
 
 class Curriculum(Config):
     """Dataset Decomposition (arXiv 2405.13226)."""
 
-    mode: Literal["none", "bucket", "decompose"] = Field(
-        "none", description="bucket: whole examples by length; decompose: pieces of 2^k tokens"
+    mode: Literal["none", "bucket", "decompose"] = setting(
+        "none", "bucket: whole examples by length; decompose: pieces of 2^k tokens"
     )
-    tokens_per_step: int = Field(
-        8192, ge=8, le=1 << 30, description="slots per optimizer step; replaces batch_size"
+    tokens_per_step: int = setting(
+        8192, "slots per optimizer step; replaces batch_size", ge=8, le=1 << 30
     )
-    micro_batch_tokens: int = Field(
-        2048, ge=8, le=1 << 30, description="slots per forward pass; replaces micro_batch_size"
+    micro_batch_tokens: int = setting(
+        2048, "slots per forward pass; replaces micro_batch_size", ge=8, le=1 << 30
     )
-    least: int = Field(32, ge=2, le=1 << 20, description="shortest length")
-    spread: bool = Field(True, description="decompose: long texts give pieces of all lengths")
-    finer: bool = Field(False, description="bucket: add lengths of 1.5 times each power of two")
-    odds: Literal["uniform", "grow_linear", "grow_p2"] = Field(
-        "grow_p2", description="odds of the lengths; all but uniform start with short ones"
-    )
-    draw: Literal["paper", "weighted", "deterministic"] = Field(
-        "paper", description="draw by odds, by odds times the steps left, or in fixed parts"
-    )
-    cycles: int = Field(1, ge=1, le=10_000, description="repetitions of the curriculum")
+    least: int = setting(32, "shortest length", ge=2, le=1 << 20)
+    spread: bool = setting(True, "decompose: long texts give pieces of all lengths")
+    finer: bool = setting(False, "bucket: add lengths of 1.5 times each power of two")
+    odds: Odds = setting("grow_p2", "odds of the lengths; all but uniform start with short ones")
+    draw: Draw = setting("paper", "draw by odds, by odds times the steps left, or in fixed parts")
+    cycles: int = setting(1, "repetitions of the curriculum", ge=1, le=10_000)
 
 
 class SequenceMatch(Config):
     """The loss of SequenceMatch (arXiv 2306.05426), for texts with backspaces or plain ones."""
 
-    alpha: float = Field(0.01, ge=0, le=100, description="weight of the penalty")
-    gamma: float = Field(0.998, ge=0.5, le=1, description="discount")
-    divergence: Literal["chi2_mixture", "chi2", "kl"] = Field(
-        "chi2_mixture", description="the mixture also uses the model's own samples"
+    alpha: float = setting(0.01, "weight of the penalty", ge=0, le=100)
+    gamma: float = setting(0.998, "discount", ge=0.5, le=1)
+    divergence: Literal["chi2_mixture", "chi2", "kl"] = setting(
+        "chi2_mixture", "the mixture also uses the model's own samples"
     )
-    terminal: Literal["eos", "zero"] = Field("eos", description="value of the state after the end")
-    ramp: float = Field(
-        0.1, ge=0, le=1, description="share of the steps during which alpha rises from 0"
+    terminal: Literal["eos", "zero"] = setting("eos", "value of the state after the end")
+    ramp: float = setting(0.1, "share of the steps during which alpha rises from 0", ge=0, le=1)
+    buffer: int = setting(
+        64, "own samples kept to learn from, for chi2_mixture", ge=0, le=1_000_000
     )
-    buffer: int = Field(
-        64, ge=0, le=1_000_000, description="own samples kept to learn from, for chi2_mixture"
+    sample_every: int = setting(50, "steps between rounds of sampling", ge=1, le=10_000_000)
+    samples: int = setting(16, "own samples per round", ge=1, le=100_000)
+    max_new_tokens: int = setting(
+        0, "maximum actions in an own sample; 0 uses the longest training example", ge=0, le=100_000
     )
-    sample_every: int = Field(
-        50, ge=1, le=10_000_000, description="steps between rounds of sampling"
-    )
-    samples: int = Field(16, ge=1, le=100_000, description="own samples per round")
-    max_new_tokens: int = Field(
-        0,
-        ge=0,
-        le=100_000,
-        description="maximum actions in an own sample; 0 uses the longest training example",
-    )
-    temperature: float = Field(1.0, ge=0.01, le=10, description="sampling temperature")
+    temperature: float = setting(1.0, "sampling temperature", ge=0.01, le=10)
 
 
 class Sorted(Config):
     """Sorted fine-tuning of a nested draft (S2D, arXiv 2407.01955)."""
 
-    layers: int = Field(
-        0, ge=0, le=1000, description="the draft is the model's first N layers; 0 for all"
-    )
-    exits: tuple[int, ...] = Field(
-        (), description="depths of the sub-models, ascending, the last the draft's own"
+    layers: int = setting(0, "the draft is the model's first N layers; 0 for all", ge=0, le=1000)
+    exits: tuple[int, ...] = setting(
+        (), "depths of the sub-models, ascending, the last the draft's own"
     )
 
-    def model_post_init(self, context: Any) -> None:
-        """Checks the depths."""
+    def _check(self) -> None:
         exits = list(self.exits)
         _refuse_if(
             exits != sorted(set(exits)) or (exits and exits[0] < 1),
@@ -149,44 +137,39 @@ class Sorted(Config):
 class Network(Config):
     """A model with random weights, for ``model: new``."""
 
-    kind: Literal["insertion", "flexible_masks", "fixed_masks", "llama"] = Field(
+    kind: Literal["insertion", "flexible_masks", "fixed_masks", "llama"] = setting(
         "insertion",
-        description="tokens inserted anywhere (ILM), masks inserted and filled (FlexMDM), masks of "
+        "tokens inserted anywhere (ILM), masks inserted and filled (FlexMDM), masks of "
         "a fixed number filled (MDM), or left to right",
     )
-    layers: int = Field(4, ge=1, le=100, description="number of layers")
-    width: int = Field(128, ge=8, le=16384, description="width of the hidden states")
-    heads: int = Field(
-        4, ge=1, le=256, description="attention heads; twice their number must divide width"
+    layers: int = setting(4, "number of layers", ge=1, le=100)
+    width: int = setting(128, "width of the hidden states", ge=8, le=16384)
+    heads: int = setting(4, "attention heads; twice their number must divide width", ge=1, le=256)
+    dropout: float = setting(0.0, "dropout; llama has none", ge=0, le=0.9)
+    mixes_neighbours: bool = setting(
+        False, "add maps of its neighbors to a token's embedding (not in the paper)"
     )
-    dropout: float = Field(0.0, ge=0, le=0.9, description="dropout; llama has none")
-    mixes_neighbours: bool = Field(
-        False, description="add maps of its neighbors to a token's embedding (not in the paper)"
-    )
-    rope_step: float = Field(
+    rope_step: float = setting(
         1.0,
+        "angle of the fastest rotary channels per token; pi separates odd from even",
         ge=0.01,
         le=3.1416,
-        description="angle of the fastest rotary channels per token; pi separates odd from even",
     )
-    final_norm: bool = Field(False, description="a norm before the heads (not in the paper)")
-    prefix_apart: bool = Field(
-        False,
-        description="the prompt does not see the response, so it is encoded once for all draws",
+    final_norm: bool = setting(False, "a norm before the heads (not in the paper)")
+    prefix_apart: bool = setting(
+        False, "the prompt does not see the response, so it is encoded once for all draws"
     )
-    match_keys: bool = Field(
-        False,
-        description="initialize keys as queries, so that equal tokens see one another at once",
+    match_keys: bool = setting(
+        False, "initialize keys as queries, so that equal tokens see one another at once"
     )
-    tokenizer: Text = Field("words", description="'words' of the data, a directory or a hub id")
-    draws: int = Field(1, ge=1, le=1024, description="times each example of a step loses tokens")
-    stop_weight: float = Field(1.0, ge=0, le=1000, description="weight of insertion's stop loss")
-    infill_rate: float = Field(
-        0.0, ge=0, le=1, description="share of insertion's draws in which one span has all gaps"
+    tokenizer: Text = setting("words", "'words' of the data, a directory or a hub id")
+    draws: int = setting(1, "times each example of a step loses tokens", ge=1, le=1024)
+    stop_weight: float = setting(1.0, "weight of insertion's stop loss", ge=0, le=1000)
+    infill_rate: float = setting(
+        0.0, "share of insertion's draws in which one span has all gaps", ge=0, le=1
     )
 
-    def model_post_init(self, context: Any) -> None:
-        """Checks the width."""
+    def _check(self) -> None:
         _refuse_if(
             self.width % (2 * self.heads),
             f"network.width {self.width} is not a multiple of twice network.heads {self.heads}.",
@@ -196,82 +179,72 @@ class Network(Config):
 class Evaluation(Config):
     """During training: loss on held-out texts, exact matches of responses, and pass@k of a task."""
 
-    data: Text | tuple[Text, ...] = Field((), description="as data of the recipe")
-    every: int = Field(50, ge=1, le=10_000_000, description="steps between evaluations")
-    patience: int = Field(
-        0, ge=0, le=10_000, description="stop after N evaluations without a lower loss; 0 for never"
+    data: Text | tuple[Text, ...] = setting((), "as data of the recipe")
+    every: int = setting(50, "steps between evaluations", ge=1, le=10_000_000)
+    patience: int = setting(
+        0, "stop after N evaluations without a lower loss; 0 for never", ge=0, le=10_000
     )
-    keep: Literal["best", "last"] = Field("best", description="which weights are saved at the end")
-    answers: int = Field(
+    keep: Literal["best", "last"] = setting("best", "which weights are saved at the end")
+    answers: int = setting(
         0,
+        "held-out prompts whose completions are compared with the text at the end",
         ge=0,
         le=10_000_000,
-        description="held-out prompts whose completions are compared with the text at the end",
     )
-    watch: int = Field(
-        0, ge=0, le=10_000_000, description="how many of them also at each evaluation"
+    watch: int = setting(
+        0, "how many of these are also compared at each evaluation", ge=0, le=10_000_000
     )
-    set_of: int = Field(
-        0,
-        ge=0,
-        le=1000,
-        description="compare completions as a set of groups of N words; 0 as sequences",
+    set_of: int = setting(
+        0, "compare completions as a set of groups of N words; 0 as sequences", ge=0, le=1000
     )
-    task: str = Field(
-        "", description="task whose programs are judged in the sandbox (codegen eval tasks)"
-    )
-    task_every: int = Field(100, ge=1, le=10_000_000, description="steps between two times")
-    problems: int = Field(0, ge=0, le=100_000, description="its first N problems; 0 for all")
-    samples: int = Field(1, ge=1, le=1000, description="samples per problem")
-    temperature: float = Field(0.0, ge=0, le=10, description="of these samples; 0 is greedy")
-    max_new_tokens: int = Field(256, ge=1, le=1 << 20, description="longest sample in tokens")
+    task: str = setting("", "task whose programs are judged in the sandbox (codegen eval tasks)")
+    task_every: int = setting(100, "steps between evaluations on the task", ge=1, le=10_000_000)
+    problems: int = setting(0, "its first N problems; 0 for all", ge=0, le=100_000)
+    samples: int = setting(1, "samples per problem", ge=1, le=1000)
+    temperature: float = setting(0.0, "temperature of these samples; 0 is greedy", ge=0, le=10)
+    max_new_tokens: int = setting(256, "longest sample in tokens", ge=1, le=1 << 20)
 
 
 class GRPO(Config):
     """Reinforcement by group-relative advantages (GRPO, arXiv 2402.03300), on TRL."""
 
-    task: str = Field(
-        "", description="task whose problems are the prompts (codegen eval tasks, or file:PATH)"
+    task: str = setting(
+        "", "task whose problems are the prompts (codegen eval tasks, or file:PATH)"
     )
-    style: str = Field("", description="prompt style; by default the task's, or format")
-    problems: int = Field(0, ge=0, le=10_000_000, description="its first N problems; 0 for all")
-    group: int = Field(8, ge=2, le=1024, description="samples per problem")
-    max_new_tokens: int = Field(256, ge=1, le=1 << 20, description="longest sample in tokens")
-    temperature: float = Field(1.0, ge=0.01, le=10, description="sampling temperature")
-    top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling")
-    beta: float = Field(
-        0.0, ge=0, le=100, description="weight of the divergence from the initial model"
-    )
+    style: str = setting("", "prompt style; by default the task's, or format")
+    problems: int = setting(0, "its first N problems; 0 for all", ge=0, le=10_000_000)
+    group: int = setting(8, "samples per problem", ge=2, le=1024)
+    max_new_tokens: int = setting(256, "longest sample in tokens", ge=1, le=1 << 20)
+    temperature: float = setting(1.0, "sampling temperature", ge=0.01, le=10)
+    top_p: float = setting(1.0, "nucleus sampling", gt=0, le=1)
+    beta: float = setting(0.0, "weight of the divergence from the initial model", ge=0, le=100)
     loss_type: Literal["dapo", "grpo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"] = (
-        Field("dapo", description="how the samples' tokens are weighted, as in TRL")
+        setting("dapo", "how the samples' tokens are weighted, as in TRL")
     )
-    rewards: dict[Text, float] = Field(
-        {"passed": 1.0}, description="rewards and their weights (codegen plugins)"
+    rewards: dict[Text, float] = setting(
+        {"passed": 1.0}, "rewards and their weights (codegen plugins)"
     )
-    hidden: float = Field(
+    hidden: float = setting(
         0.0,
+        "share of each problem's tests that the rewards do not see; they measure how "
+        "many samples are really right",
         ge=0,
         le=0.9,
-        description="share of each problem's tests that the rewards do not see; they measure how "
-        "many samples are really right",
     )
-    turns: int = Field(
-        1, ge=1, le=16, description="tries at a program; the verdict is the next message"
-    )
-    sample_rows: int = Field(
+    turns: int = setting(1, "tries at a program; the verdict is the next message", ge=1, le=16)
+    sample_rows: int = setting(
         0,
+        "samples drawn at once, while earlier ones are judged; 0 for all of a step",
         ge=0,
         le=1 << 20,
-        description="samples drawn at once, while earlier ones are judged; 0 for all of a step",
     )
-    cpu_s: float = Field(
-        0.0, ge=0, le=3600, description="most CPU seconds of a program; 0 for the task's limit"
+    cpu_s: float = setting(
+        0.0, "most CPU seconds of a program; 0 for the task's limit", ge=0, le=3600
     )
-    workers: int = Field(0, ge=0, le=1024, description="sandboxes that judge; 0 for one per core")
-    trl: dict[Text, Any] = Field({}, description="further settings of TRL's GRPOConfig")
+    workers: int = setting(0, "sandboxes that judge; 0 for one per core", ge=0, le=1024)
+    trl: dict[Text, Any] = setting({}, "further settings of TRL's GRPOConfig")
 
-    def model_post_init(self, context: Any) -> None:
-        """Checks the rewards."""
+    def _check(self) -> None:
         _refuse_if(
             not self.rewards or not any(self.rewards.values()),
             "grpo.rewards gives no reward a weight.",
@@ -282,175 +255,136 @@ class GRPO(Config):
 class DPO(Config):
     """Preferences, on TRL (DPO, arXiv 2305.18290)."""
 
-    beta: float = Field(
-        0.1, gt=0, le=100, description="how closely the model is held to the initial one"
-    )
+    beta: float = setting(0.1, "how closely the model is held to the initial one", gt=0, le=100)
     loss_type: Literal[
-        "sigmoid",
-        "sigmoid_norm",
-        "hinge",
-        "ipo",
-        "exo_pair",
-        "nca_pair",
-        "robust",
-        "bco_pair",
-        "sppo_hard",
-        "aot",
-        "aot_unpaired",
-        "apo_zero",
-        "apo_down",
-        "discopop",
-    ] = Field("sigmoid", description="the loss of a pair, as in TRL; sigmoid is DPO's")
-    sft: float = Field(
-        0.0, ge=0, le=100, description="weight of the likelihood of the preferred answers (RPO)"
+        "sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair",
+        "sppo_hard", "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop",
+    ] = setting("sigmoid", "the loss of a pair, as in TRL; sigmoid is DPO's")  # fmt: skip
+    sft: float = setting(
+        0.0, "weight of the likelihood of the preferred answers (RPO)", ge=0, le=100
     )
-    trl: dict[Text, Any] = Field({}, description="further settings of TRL's DPOConfig")
+    trl: dict[Text, Any] = setting({}, "further settings of TRL's DPOConfig")
 
 
 class Recipe(Config):
     """One fine-tuning run."""
 
-    model: Text = Field(
-        description="'embedded', a directory, a hub id, or 'new' for the network described below"
+    model: Text = setting(
+        ..., "'embedded', a directory, a hub id, or 'new' for the network described below"
     )
-    objective: Literal["sft", "dpo", "grpo"] = Field(
+    objective: Literal["sft", "dpo", "grpo"] = setting(
         "sft",
-        description="sft: texts to imitate; dpo: pairs of a preferred and a rejected answer; grpo: "
+        "sft: texts to imitate; dpo: pairs of a preferred and a rejected answer; grpo: "
         "the model's own samples, rewarded for passing tests (dpo and grpo need trl)",
     )
-    data: Text | Texts | dict[Text, Text] = Field(
+    data: Text | Texts | dict[Text, Text] = setting(
         (),
-        description="data directories, JSONL or Parquet files, hub:org/name[:config][:split] or "
+        "data directories, JSONL or Parquet files, hub:org/name[:config][:split] or "
         "puzzles; as a mapping, its names are domains; none with grpo, which has a task",
     )
-    limit: int = Field(0, ge=0, le=1 << 40, description="rows read of each; 0 for all")
-    output: Text = Field(description="directory for checkpoints and the result")
-    steps: int = Field(
-        0, ge=0, le=10_000_000, description="optimizer steps; 0 where epochs is given"
-    )
-    epochs: float = Field(
-        0.0, ge=0, le=10_000, description="passes over the examples, in place of steps"
-    )
-    method: Literal["lora", "qlora", "full"] = Field(
-        "lora",
-        description="what is trained; qlora holds the base in 4 bits (bitsandbytes; never tested)",
+    limit: int = setting(0, "rows read of each; 0 for all", ge=0, le=1 << 40)
+    output: Text = setting(..., "directory for checkpoints and the result")
+    steps: int = setting(0, "optimizer steps; 0 where epochs is given", ge=0, le=10_000_000)
+    epochs: float = setting(0.0, "passes over the examples, in place of steps", ge=0, le=10_000)
+    method: Literal["lora", "qlora", "full"] = setting(
+        "lora", "what is trained; qlora holds the base in 4 bits (bitsandbytes; never tested)"
     )
     lora: LoRA = _section(LoRA, "adapter settings, for methods lora and qlora")
     selekt: SeleKT = _section(SeleKT, "for method: full")
-    merge: bool = Field(
-        False, description="save the model with the adapter merged in, instead of the adapter"
+    merge: bool = setting(
+        False, "save the model with the adapter merged in, instead of the adapter"
     )
-    format: Literal["chat", "plain"] = Field(
-        "chat", description="chat wraps the prompt in the model's chat template"
+    format: Format = setting("chat", "chat wraps the prompt in the model's chat template")
+    chat_template_kwargs: dict[Text, Any] = setting(
+        {}, "values of the chat template's variables; saved with the model"
     )
-    chat_template_kwargs: dict[Text, Any] = Field(
-        {}, description="values of the chat template's variables; saved with the model"
-    )
-    turns: Literal["auto", "all", "split", "last"] = Field(
+    turns: Turns = setting(
         "auto",
-        description="conversations: all answers in one text, one text per answer, or only the last "
+        "conversations: all answers in one text, one text per answer, or only the last "
         "one; auto splits where the template shows earlier answers differently",
     )
     network: Network = _section(Network, "for model: new")
-    decoder: Literal["sample", "edit_sequence", "backspace", "insertion"] = Field(
-        "sample", description="the decoder that reads the model's outputs"
+    decoder: Literal["sample", "edit_sequence", "backspace", "insertion"] = setting(
+        "sample", "the decoder that reads the model's outputs"
     )
-    loss: Literal["mle", "sequencematch", "sorted"] = Field("mle", description="what is minimized")
+    loss: Literal["mle", "sequencematch", "sorted"] = setting("mle", "what is minimized")
     dpo: DPO = _section(DPO, "for objective: dpo")
     grpo: GRPO = _section(GRPO, "for objective: grpo")
     sequencematch: SequenceMatch = _section(SequenceMatch, "for loss: sequencematch")
     sorted: Sorted = _section(
         Sorted, "nested drafts: for loss: sorted, and for mle as its baseline"
     )
-    batch_size: int = Field(8, ge=1, le=65536, description="examples per optimizer step")
-    micro_batch_size: int = Field(2, ge=1, le=4096, description="rows per forward pass")
-    max_length: int = Field(512, ge=8, le=1_048_576, description="longest example in tokens")
-    overlong: Literal["drop", "truncate", "split"] = setting(
+    batch_size: int = setting(8, "examples per optimizer step", ge=1, le=65536)
+    micro_batch_size: int = setting(2, "rows per forward pass", ge=1, le=4096)
+    max_length: int = setting(512, "longest example in tokens", ge=8, le=1_048_576)
+    overlong: Overlong = setting(
         "drop",
         "what happens to longer examples; they are counted",
         old_values={"cut": "truncate"},
     )
-    token_cache: str = Field(
-        "", description="directory of token caches, to share them between runs; OUTPUT/tokens"
+    token_cache: str = setting(
+        "", "directory of token caches, to share them between runs; by default OUTPUT/tokens"
     )
-    packing: Literal["none", "best_fit"] = Field(
-        "none", description="best_fit: the examples of a step share rows"
+    packing: Literal["none", "best_fit"] = setting(
+        "none", "best_fit: the examples of a step share rows"
     )
-    row_length: int = Field(
-        0, ge=0, le=1 << 24, description="tokens of a packed row; 0 derives it from max_length"
+    row_length: int = setting(
+        0, "tokens of a packed row; 0 derives it from max_length", ge=0, le=1 << 24
     )
-    isolation: Literal["example", "chunk", "none"] = Field(
-        "example", description="which examples of a row see one another"
-    )
-    attention: Literal["auto", "dense", "flex"] = Field(
+    isolation: Isolation = setting("example", "which examples of a row see one another")
+    attention: Attention = setting(
         "auto",
-        description="auto: the causal blocks of a row one by one, else a dense mask; flex: "
-        "FlexAttention",
+        "auto: the causal blocks of a row one by one, else a dense mask; flex: FlexAttention",
     )
     mixture: Mixture = _section(Mixture, "for data of several domains")
     curriculum: Curriculum = _section(Curriculum, "sequence lengths in order")
     evaluation: Evaluation = _section(Evaluation, "on held-out texts and a task")
-    report_to: Text | Texts = Field(
-        "none", description="trackers: trackio, wandb, tensorboard, mlflow or others of Trainer"
+    report_to: Text | Texts = setting(
+        "none", "trackers: trackio, wandb, tensorboard, mlflow or others of Trainer"
     )
-    run_name: str = Field("", description="name of the run in a tracker; by default output")
-    project: str = Field("codegen", description="project of the run in a tracker")
-    push_to: str = Field(
-        "", description="org/name of a hub repository that receives the model, private by default"
+    run_name: str = setting("", "name of the run in a tracker; by default output")
+    project: str = setting("codegen", "project of the run in a tracker")
+    push_to: str = setting(
+        "", "org/name of a hub repository that receives the model, private by default"
     )
     optimizer: Literal[
+        "adamw", "muon", "adamw_8bit", "paged_adamw_8bit", "lion_8bit", "adamw_torch_8bit",
+        "adamw_torch_4bit", "adafactor",
+    ] = setting(
         "adamw",
-        "muon",
-        "adamw_8bit",
-        "paged_adamw_8bit",
-        "lion_8bit",
-        "adamw_torch_8bit",
-        "adamw_torch_4bit",
-        "adafactor",
-    ] = Field(
-        "adamw",
-        description="muon: for the layers' matrices, AdamW for the rest; adamw_8bit, "
-        "paged_adamw_8bit and lion_8bit need bitsandbytes, adamw_torch_* torchao (never "
-        "tested, all five)",
-    )
-    learning_rate: float = Field(3e-4, ge=0, le=1, description="peak learning rate")
-    muon_rate: float = Field(0.02, ge=0, le=1, description="Muon learning rate")
-    schedule: Literal["linear", "cosine", "constant", "wsd"] = Field(
+        "muon: for the layers' matrices, AdamW for the rest; adamw_8bit, paged_adamw_8bit and "
+        "lion_8bit need bitsandbytes, adamw_torch_* torchao (never tested, all five)",
+    )  # fmt: skip
+    learning_rate: float = setting(3e-4, "peak learning rate", ge=0, le=1)
+    muon_rate: float = setting(0.02, "Muon learning rate", ge=0, le=1)
+    schedule: Literal["linear", "cosine", "constant", "wsd"] = setting(
         "linear",
-        description="learning rate after the warm-up; wsd (warm-up, stable, decay) falls at the "
+        "learning rate after the warm-up; wsd (warm-up, stable, decay) falls at the "
         "end only; runs with constant and wsd can be extended",
     )
-    decay: float = Field(0.2, ge=0, le=1, description="wsd: share of the steps for the decay")
-    warmup: float = Field(0.03, ge=0, le=1, description="share of the steps for the warm-up")
-    warmup_steps: int = Field(
-        0, ge=0, le=10_000_000, description="steps of the warm-up, in place of a share"
+    decay: float = setting(0.2, "wsd: share of the steps for the decay", ge=0, le=1)
+    warmup: float = setting(0.03, "share of the steps for the warm-up", ge=0, le=1)
+    warmup_steps: int = setting(0, "steps of the warm-up, in place of a share", ge=0, le=10_000_000)
+    weight_decay: float = setting(0.01, "AdamW's weight decay", ge=0, le=1)
+    max_grad_norm: float = setting(1.0, "gradient clipping", ge=0, le=1e6)
+    gradient_checkpointing: bool = setting(False, "trade computing for memory")
+    dtype: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "type of the computation; the trained weights stay float32"
     )
-    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's weight decay")
-    max_grad_norm: float = Field(1.0, ge=0, le=1e6, description="gradient clipping")
-    gradient_checkpointing: bool = Field(False, description="trade computing for memory")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the computation; the trained weights stay float32"
+    base_dtype: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "type of the frozen weights under an adapter; auto: that of the computation"
     )
-    base_dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the frozen weights under an adapter; auto as the computation"
+    logits_mb: int = setting(
+        512, "largest logits in MB; larger ones are computed in chunks, twice", ge=1, le=1 << 20
     )
-    logits_mb: int = Field(
-        512,
-        ge=1,
-        le=1 << 20,
-        description="largest logits in MB; larger ones are computed in chunks, twice",
+    compile: bool = setting(
+        False, "torch.compile; needs a C++ compiler on CPUs; never tested on GPUs"
     )
-    compile: bool = Field(
-        False, description="torch.compile; needs a C++ compiler on CPUs; never tested on GPUs"
-    )
-    liger: bool = Field(
-        False, description="Liger's kernels for layers (GPU, liger-kernel; never tested)"
-    )
-    save_every: int = Field(50, ge=1, le=10_000_000, description="steps between checkpoints")
-    seed: int = Field(0, ge=0, le=2**32 - 1, description="decides order and initialization")
+    liger: bool = setting(False, "Liger's kernels for layers (GPU, liger-kernel; never tested)")
+    save_every: int = setting(50, "steps between checkpoints", ge=1, le=10_000_000)
+    seed: int = setting(0, "decides order and initialization", ge=0, le=2**32 - 1)
 
-    def model_post_init(self, context: Any) -> None:
-        """Checks settings that depend on one another."""
+    def _check(self) -> None:
         _refuse_if(
             (self.steps > 0) == (self.epochs > 0),
             "The recipe gives both steps and epochs."
@@ -667,11 +601,11 @@ class Recipe(Config):
         return (data,) if isinstance(data, str) else data
 
 
-EXTENDABLE = ("constant", "wsd")  # schedules of which a longer run begins as a shorter one
+EXTENDABLE = ("constant", "wsd")  # schedules whose first steps do not depend on the run's length
 
 
 def why_not_extended(recipe: Recipe) -> str:
-    """Why a longer run would not begin as this one did; empty if it would."""
+    """Why this run cannot become the beginning of a longer one; empty if it can."""
     if recipe.schedule not in EXTENDABLE:
         return f"schedule: {recipe.schedule} depends on the number of steps (constant, wsd do not)"
     if recipe.warmup and not recipe.warmup_steps:
@@ -687,7 +621,7 @@ def why_not_extended(recipe: Recipe) -> str:
 
 
 def steps_before_decay(recipe: Recipe) -> int:
-    """The steps that a run of any length has in common with this one."""
+    """The steps that this run shares with a longer one."""
     if recipe.schedule != "wsd":
         return recipe.steps
     return max(0, recipe.steps - math.ceil(recipe.decay * recipe.steps))

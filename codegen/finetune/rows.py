@@ -1,9 +1,9 @@
 """The rows that a recipe's ``data`` may hold, each read into a record.
 
-A row is told by its columns: ``segments`` (a training text of this toolkit), ``messages`` (a
-conversation) or ``prompt`` and ``completion`` (two texts, or two lists of messages). Rows come from
-JSON Lines, Parquet, a directory of either, or a dataset of the Hugging Face hub
-(``hub:org/name[:config][:split]``, streamed); puzzles are drawn. Nothing is held in memory.
+The columns decide how a row is read: ``segments`` (a training text of this toolkit), ``messages``
+(a conversation) or ``prompt`` and ``completion`` (two texts, or two lists of messages). Rows come
+from JSON Lines, Parquet, a directory of either, or a dataset of the Hugging Face hub
+(``hub:org/name[:config][:split]``); puzzles are drawn. Rows are streamed.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _COLUMNS = "segments, messages, or prompt and completion"
 
 
 def read_training_rows(path: str, limit: int = 0) -> Iterator[TrainingText | Messages]:
-    """Streams what a path, a hub dataset or a puzzle holds.
+    """Streams the rows of a path, a hub dataset or a puzzle.
 
     Args:
         path: see the module.
         limit: the most rows; 0 for all.
 
     Raises:
-        InputError: naming the row that cannot be trained on, and why; others with their place.
+        InputError: naming the row that cannot be trained on, the reason, and further bad rows.
     """
     if is_puzzles(path):
         texts: Iterable[TrainingText | Messages] = Puzzles.parse(path).texts()
@@ -50,8 +50,8 @@ def read_training_rows(path: str, limit: int = 0) -> Iterator[TrainingText | Mes
 def read_pairs(
     path: str, limit: int = 0
 ) -> Iterator[tuple[str, TrainingText | Messages, TrainingText | Messages]]:
-    """Streams the preferences that a path or a hub dataset holds: each row's place, and its prompt
-    with the preferred and with the rejected answer.
+    """Streams the preferences of a path or a hub dataset: each row's place, and its prompt with the
+    preferred and with the rejected answer.
 
     Raises:
         InputError: naming the row that is no pair, and why.
@@ -59,7 +59,7 @@ def read_pairs(
     for where, row in islice(_rows(path), limit or None):
         if not isinstance(row, Mapping) or not {"prompt", "chosen", "rejected"} <= row.keys():
             raise InputError(
-                f"{where}: no pair; it needs prompt, chosen and rejected.",
+                f"{where} is not a pair; it needs prompt, chosen and rejected.",
                 "Make pairs with: codegen data preferences.",
             )
         prompt = {name: row.get(name) for name in ("id", "tools", "prompt")}
@@ -80,9 +80,9 @@ def _records(rows: Iterator[tuple[str, Any]]) -> Iterator[TrainingText | Message
 
 
 def _with_others(error: InputError, rows: Iterator[tuple[str, Any]]) -> InputError:
-    """The error of a row, which names other bad rows among those that follow soon."""
+    """The error of a row, extended by the bad rows soon after it."""
     others = []
-    # A row that can't be read at all ends the search, and is named once these are correct.
+    # A row that cannot be read at all ends the search; it is named once these are correct.
     with suppress(InputError):
         for where, row in islice(rows, _MOST_SEARCHED):
             try:
@@ -98,7 +98,7 @@ def _with_others(error: InputError, rows: Iterator[tuple[str, Any]]) -> InputErr
 
 
 def source_digests(path: str) -> list[str]:
-    """What tells data from other data: a digest of each file; of the hub, only the name."""
+    """What identifies the data: a digest of each file; for the hub, only the name."""
     if path.startswith(_HUB):
         return [path]
     if is_puzzles(path) or not any(name.suffix == ".parquet" for name in _files(path)):
@@ -113,11 +113,9 @@ def _rows(path: str) -> Iterator[tuple[str, Any]]:
             yield f"{path}:{number}", row
         return
     for file in _files(path):
-        if file.suffix == ".parquet":
-            for place, row, _ in parquet_rows(file, str(file)):
-                yield place, row
-        elif file.suffix == ".gz":
-            for place, row, _ in jsonl_rows(file):
+        if file.suffix in (".parquet", ".gz"):
+            is_parquet = file.suffix == ".parquet"
+            for place, row, _ in parquet_rows(file, str(file)) if is_parquet else jsonl_rows(file):
                 if isinstance(row, Rejected):
                     raise InputError(f"{place}: {row.reason.replace('_', ' ')} ({row.detail}).")
                 yield place, row
@@ -139,7 +137,7 @@ def parse_row(row: Any, where: str) -> TrainingText | Messages:
     """
     if not isinstance(row, Mapping):
         raise InputError(f"{where}: expected a JSON object, got {type(row).__name__}.")
-    # Parquet and datasets fill columns that a row lacks with None.
+    # Parquet and datasets fill the columns that a row lacks with None.
     row = {name: value for name, value in row.items() if value is not None}
     if "segments" in row:
         if isinstance(row.get("meta"), str):  # as exported to Parquet
@@ -197,9 +195,9 @@ def _conversation(
 
 
 def _message(given: Any, place: str) -> tuple[dict[str, Any], bool | None]:
-    """A message as the template takes it, and its ``train`` flag, if it has one."""
+    """A message as the template reads it, and its ``train`` flag, if it has one."""
     if not isinstance(given, Mapping):
-        raise InputError(f"{place} is no object with role and content.")
+        raise InputError(f"{place} is not an object with role and content.")
     message = {key: value for key, value in given.items() if value is not None}
     trained, role = message.pop("train", None), message.get("role")
     if role not in ROLES:
@@ -220,7 +218,7 @@ def _message(given: Any, place: str) -> tuple[dict[str, Any], bool | None]:
 
 
 def _call(call: Any, place: str) -> dict[str, Any]:
-    """A tool call; templates want its arguments as an object, OpenAI's format has JSON text."""
+    """A tool call; templates need its arguments as an object, OpenAI's format has JSON text."""
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise InputError(f"{place}: a tool call needs a function with a name.")

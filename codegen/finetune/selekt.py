@@ -2,8 +2,8 @@
 
 Source: Aggarwal et al., "NextCoder: Robust Adaptation of Code LMs to Diverse Code Edits", ICML 2025
 (algorithm 1, selective knowledge transfer). All weights are trained; every so many steps, and at
-the last one, a share of each tensor's entries keep their values, those that differ most from the
-base model, and the others return to the base. The support is chosen again each time, so training
+the last one, the share of each tensor's entries that differ most from the base model keep their
+values, and the others return to the base. The support is chosen again each time, so training
 stays dense in between, while the result differs from the base in few weights and keeps its skills.
 
 As in the released code the choice is made within each tensor, embeddings and norms included, and

@@ -20,8 +20,8 @@ Since ``sum_t gamma^t x_t`` telescopes, with ``phi(x) = x - g(x)`` the loss is (
 exactly, for whole trajectories and, without the last term, for ones that are cut off. alpha = 0 and
 gamma = 1 give maximum likelihood.
 
-Gradients go through ``V(s_{t+1})``. Where noise executed another token, ``a_t`` is the label, and
-``s_{t+1}`` the state that was really reached (section 4.1).
+Gradients flow through ``V(s_{t+1})``. Where noise executed another token, ``a_t`` is the label, and
+``s_{t+1}`` the state that was reached (section 4.1).
 
 The mixture form also learns from the model's own trajectories (:class:`OwnSamples`).
 """
@@ -32,9 +32,9 @@ import json
 import random
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -49,37 +49,8 @@ from codegen.finetune.tokens import EncodedExample, Outline
 from codegen.methods.backspace import IGNORE, Trajectory, stack_layout
 from codegen.records import write_atomic
 
-Divergence = Literal["chi2_mixture", "chi2", "kl"]
-Terminal = Literal["eos", "zero"]
 _OWN_SAMPLES = "own_samples.json"
 _SAMPLES_AT_ONCE = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """What is minimized.
-
-    Attributes:
-        alpha: weight of the entropy, and so of the penalty; 0.01 in the paper.
-        gamma: discount, below 1 unless alpha is 0; 0.998 in the paper.
-        divergence: ``chi2_mixture``, ``chi2`` (data only) or ``kl`` (data only).
-        terminal: the value of the state behind EOS: the logsumexp at EOS's own slot, or 0.
-    """
-
-    alpha: float = 0.01
-    gamma: float = 0.998
-    divergence: Divergence = "chi2_mixture"
-    terminal: Terminal = "eos"
-
-    def penalty(self, x: Tensor) -> Tensor:
-        """g(x) = x - phi(x), at least 0, of the shape of x."""
-        if self.alpha == 0:
-            return x.new_zeros(()).expand_as(x)
-        if self.divergence == "kl":  # phi(x) = (1 - exp(-alpha x)) / alpha
-            # Linear from where the exponential would drown everything else.
-            power = (-self.alpha * x).clamp(max=20.0)
-            return x + power.expm1() / self.alpha
-        return self.alpha / 4 * x**2
 
 
 class Actions(NamedTuple):
@@ -102,44 +73,54 @@ class Actions(NamedTuple):
     ends: Tensor
 
 
-def terms(actions: Actions, objective: Objective) -> tuple[Tensor, Tensor]:
+def penalty_of(x: Tensor, settings: SequenceMatch) -> Tensor:
+    """g(x) = x - phi(x), at least 0, of the shape of x."""
+    alpha = settings.alpha
+    if alpha == 0:
+        return x.new_zeros(()).expand_as(x)
+    if settings.divergence == "kl":  # phi(x) = (1 - exp(-alpha x)) / alpha
+        # Linear from where the exponential would drown everything else.
+        return x + (-alpha * x).clamp(max=20.0).expm1() / alpha
+    return alpha / 4 * x**2
+
+
+def terms(actions: Actions, settings: SequenceMatch) -> tuple[Tensor, Tensor]:
     """Discounted negative log-likelihood and penalty of each action: two [T].
 
-    The penalty of the absorbing state is added to that of the action that leads there. The loss is
-    the sum of both on data, and the penalty alone on the model's own trajectories (mixture only).
+    The action that leads to the absorbing state also carries that state's penalty. The loss is the
+    sum of both on data, and the penalty alone on the model's own trajectories (mixture only).
     """
-    discount = actions.value.new_tensor(objective.gamma) ** actions.time
+    gamma = settings.gamma
+    discount = actions.value.new_tensor(gamma) ** actions.time
     likelihood = discount * (actions.value - actions.chosen)
-    if objective.alpha == 0:
+    if settings.alpha == 0:
         return likelihood, likelihood.new_zeros(()).expand_as(likelihood)
-    then = next_values(actions, objective)
-    penalty = discount * objective.penalty(actions.chosen - objective.gamma * then)
-    after = objective.gamma * discount / (1 - objective.gamma)  # gamma^N / (1 - gamma) at the last
-    tail = after * objective.penalty((1 - objective.gamma) * then)
+    then = next_values(actions, settings)
+    penalty = discount * penalty_of(actions.chosen - gamma * then, settings)
+    after = gamma * discount / (1 - gamma)  # gamma^N / (1 - gamma) at the last
+    tail = after * penalty_of((1 - gamma) * then, settings)
     return likelihood, penalty + tail.where(actions.ends, tail.new_zeros(()))
 
 
-def next_values(actions: Actions, objective: Objective) -> Tensor:
+def next_values(actions: Actions, settings: SequenceMatch) -> Tensor:
     """V(s_{t+1}) of each action: [T], with the chosen value of the absorbing state."""
-    if objective.terminal == "eos":
+    if settings.terminal == "eos":
         return actions.then
     return actions.then.where(~actions.ends, actions.then.new_zeros(()))
 
 
 def sequence_match(
-    model: Any, batch: MicroBatch, objective: Objective, backspace: int | None
+    model: Any, batch: MicroBatch, settings: SequenceMatch, backspace: int | None
 ) -> tuple[Tensor, Tensor]:
     """Discounted negative log-likelihood and penalty of each action; see :func:`terms`.
 
     Args:
-        model: the model.
         batch: made with ``successors``.
-        objective: the loss.
-        backspace: id of the backspace, which is no legal action where only the prompt is there.
+        backspace: id of the backspace, which is illegal where only the prompt is left.
     """
     logits = model(**batch.inputs, use_cache=False).logits  # [B, C, V]
     flat = logits.reshape(-1, logits.shape[-1])
-    values = flat.float().logsumexp(-1)  # of every state whose logits are at hand
+    values = flat.float().logsumexp(-1)  # of every state with logits
     value, then = values[batch.nodes], values[batch.then]
     chosen = flat[batch.nodes, batch.targets].float()
     if backspace is not None:
@@ -148,12 +129,12 @@ def sequence_match(
         starts[batch.nodes[batch.start]] = True  # a backspace can lead back there
         then = _without(then, flat[batch.then, backspace].float(), starts[batch.then])
     actions = Actions(chosen, value, then, batch.time, batch.trajectory, batch.ends)
-    return terms(actions, objective)
+    return terms(actions, settings)
 
 
 def _without(log_sum: Tensor, logit: Tensor, where: Tensor) -> Tensor:
     """log(exp(log_sum) - exp(logit)) where marked: an action taken out of a logsumexp."""
-    # 1 - p(action), kept from 0, where the rest has no mass that float32 can represent.
+    # 1 - p(action), kept above 0 where float32 cannot represent the rest.
     left = (-torch.expm1((logit - log_sum).clamp(max=-1e-6))).log()
     return torch.where(where, log_sum + left, log_sum)
 
@@ -162,8 +143,6 @@ class SequenceMatchLoss(Likelihood):
     """The loss of a run: alpha rises from 0 to its value during the first ``ramp`` of the steps.
 
     Args:
-        settings: of the recipe.
-        steps: of the run.
         backspace: id of the backspace token, or None.
         own: the model's own samples to learn from, or None.
     """
@@ -172,20 +151,18 @@ class SequenceMatchLoss(Likelihood):
         self, settings: SequenceMatch, steps: int, backspace: int | None, own: OwnSamples | None
     ) -> None:
         super().__init__()
-        self.objective = Objective(
-            settings.alpha, settings.gamma, settings.divergence, settings.terminal
-        )
+        self.settings = settings
         self.ramp = max(1, round(settings.ramp * steps))
         self.backspace, self.own = backspace, own
 
     def alpha(self, step: int) -> float:
         """The weight of the penalty in a step."""
-        return self.objective.alpha * min(1.0, step / self.ramp)
+        return self.settings.alpha * min(1.0, step / self.ramp)
 
     def losses(self, model: Any, batch: Any, step: int, sums: LossSums) -> Tensor:
         """See :meth:`Likelihood.losses`."""
-        objective = replace(self.objective, alpha=self.alpha(step))
-        likelihood, penalty = sequence_match(model, batch, objective, self.backspace)
+        settings = self.settings.model_copy(update={"alpha": self.alpha(step)})
+        likelihood, penalty = sequence_match(model, batch, settings, self.backspace)
         if batch.own:
             sums.add("penalty_own", penalty)
             return penalty
@@ -228,17 +205,16 @@ class SequenceMatchLoss(Likelihood):
 class OwnSamples:
     """A buffer of completions by the model in training (algorithm 1 of arXiv 2306.05426).
 
-    Every so many steps the model, as it is then, completes prompts of the data, and the oldest
-    samples are forgotten. Prompts, random numbers and what a step draws from the buffer depend on
-    the seed and the step alone, and the buffer is saved with each checkpoint, so a resumed run
-    continues as it would have.
+    Every ``sample_every`` steps the current model completes prompts of the data, and the oldest
+    samples are dropped. Prompts, random numbers and a step's draws from the buffer depend on the
+    seed and the step alone, and each checkpoint holds the buffer, so a resumed run gives the same
+    result.
 
     Args:
-        settings: how many, how often, how long.
-        examples: their prompts are completed, and by default they bound the length of a sample.
+        settings: number, interval and length of the samples.
+        examples: their prompts are completed; by default their lengths bound the samples'.
         eos: ids that end a completion.
         backspace: id of the backspace token, or None.
-        seed: of all choices.
     """
 
     def __init__(
@@ -252,7 +228,7 @@ class OwnSamples:
         self.settings, self.eos, self.seed = settings, eos, seed
         self.backspace = -1 if backspace is None else backspace
         self.examples = examples
-        self.max_new_tokens = settings.max_new_tokens or int(Outline(examples).trained.max())
+        self.max_new_tokens = settings.max_new_tokens or int(Outline.of(examples).trained.max())
         self._kept: deque[tuple[list[int], list[int]]] = deque(maxlen=settings.buffer)
 
     def refresh(self, model: Any, step: int) -> None:

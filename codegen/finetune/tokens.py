@@ -1,14 +1,14 @@
 """Examples as tokens, in memory or in a cache on disk.
 
 A run's texts are tokenized once. :class:`TokenCache` holds the result in flat files that are mapped
-into memory, so that any number of texts takes the memory of the examples in use, and all processes
-and later runs share one copy. A cache is named by a digest of everything that decides its content;
-it is written beside its place and moved there when it is whole.
+into memory: only the examples in use take memory, and all processes and later runs share one copy.
+A cache is named by a digest of everything that decides its content; it is written under another
+name and renamed when it is whole.
 
 Files: ``ids.bin`` the tokens (uint16, or uint32 for large vocabularies), ``spans.bin`` the trained
-stretches of slots (int32 pairs), ``extra.bin`` what examples other than causal texts have besides
-(int64), ``names.bin`` their ids, ``index.bin`` where each example's parts are, ``cache.json`` the
-domains and counts.
+stretches of slots (int32 pairs), ``extra.bin`` the layouts of examples that are not causal texts
+(int64), ``names.bin`` the examples' ids, ``index.bin`` where each example's parts are,
+``cache.json`` the domains and counts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from codegen.paths import new_folder, refuse_links
 from codegen.records import write_atomic
 from codegen.runs import explain_full_disk
 
-_OURS = re.compile(r"\.?[0-9a-f]{32}\b")  # a key, and what a name of a cache begins with
+_OURS = re.compile(r"\.?[0-9a-f]{32}\b")  # the beginning of a cache's name: its key
 _INDEX = np.dtype(
     [
         ("ids", "<i8"),  # the end of each part in its file; the last example's is the start
@@ -58,10 +58,10 @@ class EncodedExample:
     Attributes:
         example_id: the example its text was made from.
         ids: [S] the token in each slot.
-        nodes: [T] the slot whose output chooses the action, at least 0, rising.
+        nodes: [T] the slot whose output chooses the action, ascending.
         targets: [T] the right action there.
         then: [T] the slot of the state that the executed action leads to.
-        layout: who sees whom.
+        layout: which slots see which.
         domain: the name its loss is reported under; empty for none.
         final: whether the last action ends the text, so that its ``then`` is the terminal state.
     """
@@ -104,7 +104,7 @@ class EncodedExample:
         ids: list[int] = []
         nodes: list[int] = []
         for new, train in runs:
-            if train:  # the first token of all cannot be predicted
+            if train:  # the first token of a text cannot be predicted
                 nodes.extend(range(max(len(ids) - 1, 0), len(ids) + len(new) - 1))
             ids.extend(new)
         then = [node + 1 for node in nodes]
@@ -130,50 +130,58 @@ class EncodedExample:
         )
 
 
+@dataclass(frozen=True, slots=True)
 class Outline:
-    """What a plan needs to know of N examples.
+    """The lengths, ids and domains of N examples, without their tokens.
 
     Attributes:
         lengths, trained: int64 [N], slots and trained actions.
         all_causal: whether every example is a plain text.
+        name, domain: number of an example -> id of the example it was made from, its domain.
     """
 
-    def __init__(self, examples: Sequence[EncodedExample]) -> None:
-        self._examples = examples
+    lengths: np.ndarray
+    trained: np.ndarray
+    all_causal: bool
+    name: Callable[[int], str]
+    domain: Callable[[int], str]
+
+    @classmethod
+    def of(cls, examples: Sequence[EncodedExample]) -> Outline:
+        """The outline of examples in memory or in a cache."""
         if isinstance(examples, TokenCache):
-            self.lengths, self.trained = examples.lengths, examples.trained
-            self.all_causal = examples.all_causal
-        else:
-            self.lengths = np.array([len(example) for example in examples], np.int64)
-            self.trained = np.array([len(example.targets) for example in examples], np.int64)
-            self.all_causal = all(example.layout.is_causal for example in examples)
+            return examples.outline
+        return cls(
+            np.array([len(example) for example in examples], np.int64),
+            np.array([len(example.targets) for example in examples], np.int64),
+            all(example.layout.is_causal for example in examples),
+            lambda number: examples[number].example_id,
+            lambda number: examples[number].domain,
+        )
 
     def __len__(self) -> int:
         return len(self.lengths)
-
-    def name(self, number: int) -> str:
-        """The id of the example that a text was made from."""
-        if isinstance(self._examples, TokenCache):
-            return self._examples.name(number)
-        return self._examples[number].example_id
-
-    def domain(self, number: int) -> str:
-        """The domain of an example."""
-        if isinstance(self._examples, TokenCache):
-            return self._examples.domain(number)
-        return self._examples[number].domain
 
 
 class TokenCache(Sequence[EncodedExample]):
     """The examples of a cache directory; each is read when it is used.
 
     Attributes:
-        lengths, trained: int64 [N], slots and trained actions.
-        facts: what the writer stored besides, JSON values.
+        outline: see :class:`Outline`.
+        facts: JSON values that the writer stored.
     """
 
     def __init__(self, folder: Path) -> None:
         refuse_links(folder)
+        try:
+            self._open(folder)
+        except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise InputError(
+                f"The token cache {folder} is damaged ({reason}).", "Delete it."
+            ) from None
+
+    def _open(self, folder: Path) -> None:
         self.facts: dict[str, Any] = json.loads((folder / _CARD).read_bytes())
         self._domains: list[str] = self.facts["domains"]
         self._index = _mapped(folder / "index.bin", _INDEX)
@@ -181,12 +189,22 @@ class TokenCache(Sequence[EncodedExample]):
         self._spans, self._extra, self._names = (
             _mapped(folder / f"{name}.bin", dtype) for name, dtype in _PARTS.items()
         )
-        whole = (len(self._ids), len(self._spans), len(self._extra), len(self._names))
-        ends = self._index[-1].item()[:4] if len(self._index) else (0, 0, 0, 0)
-        if ends != whole:
-            raise InputError(f"The token cache {folder} is damaged.", "Delete it.")
-        self.lengths = np.diff(self._index["ids"], prepend=0)
-        self.trained = self._index["trained"].astype(np.int64)
+        for name, values in (
+            ("ids", self._ids), ("spans", self._spans), ("extra", self._extra),
+            ("name", self._names),
+        ):  # fmt: skip
+            ends, least = self._index[name], int(name == "ids")  # an example has a token
+            if (np.diff(ends, prepend=0) < least).any() or ends[-1:].sum() != len(values):
+                raise ValueError(f"the index does not fit {name}")
+        if (self._index["domain"] >= len(self._domains)).any():
+            raise ValueError("the index names a missing domain")
+        self.outline = Outline(
+            np.diff(self._index["ids"], prepend=0),
+            self._index["trained"].astype(np.int64),
+            not self.facts["has_layouts"],
+            self._name,
+            self._domain,
+        )
 
     def __len__(self) -> int:
         return len(self._index)
@@ -201,7 +219,7 @@ class TokenCache(Sequence[EncodedExample]):
             return [self[number] for number in range(*index.indices(len(self)))]
         number = range(len(self))[index]
         ids = self._part("ids", self._ids, number).tolist()
-        name, domain = self.name(number), self.domain(number)
+        name, domain = self._name(number), self._domain(number)
         final = bool(self._index[number]["final"])
         extra = self._part("extra", self._extra, number)
         if len(extra):
@@ -215,18 +233,11 @@ class TokenCache(Sequence[EncodedExample]):
         nodes, targets = [slot - 1 for slot in then], [ids[slot] for slot in then]
         return EncodedExample(name, ids, nodes, targets, then, causal(len(ids)), domain, final)
 
-    def name(self, number: int) -> str:
-        """The id of the example that a text was made from."""
+    def _name(self, number: int) -> str:
         return self._part("name", self._names, number).tobytes().decode()
 
-    def domain(self, number: int) -> str:
-        """The domain of an example."""
+    def _domain(self, number: int) -> str:
         return self._domains[self._index[number]["domain"]]
-
-    @property
-    def all_causal(self) -> bool:
-        """Whether every example is a plain text."""
-        return not self.facts["has_layouts"]
 
     def _part(self, name: str, values: np.ndarray, number: int) -> np.ndarray:
         start = self._index[number - 1][name] if number else 0
@@ -234,7 +245,7 @@ class TokenCache(Sequence[EncodedExample]):
 
 
 def _mapped(path: Path, dtype: np.dtype[Any]) -> np.ndarray:
-    if not path.stat().st_size:  # which can't be mapped
+    if not path.stat().st_size:  # an empty file cannot be mapped
         return np.empty(0, dtype)
     return np.memmap(path, dtype, "r")
 
@@ -242,7 +253,7 @@ def _mapped(path: Path, dtype: np.dtype[Any]) -> np.ndarray:
 def write_cache(
     folder: Path, examples: Iterable[EncodedExample], vocabulary: int
 ) -> dict[str, Any]:
-    """Writes examples into a new directory and returns the facts that :func:`finish` stores.
+    """Writes examples into a new directory; returns the facts to store beside them.
 
     Args:
         folder: empty.
@@ -284,7 +295,7 @@ def write_cache(
 
 
 def _compact(example: EncodedExample) -> tuple[np.ndarray, np.ndarray]:
-    """The trained stretches of a causal text; or everything that its ids do not tell."""
+    """The trained stretches of a causal text; for other examples, all but the ids."""
     then = np.array(example.then, np.int64)
     is_text = (
         example.layout.is_causal
@@ -302,11 +313,11 @@ def _compact(example: EncodedExample) -> tuple[np.ndarray, np.ndarray]:
 
 
 def open_cache(folder: Path, key: str, write: Callable[[Path], Mapping[str, Any]]) -> TokenCache:
-    """The cache with this key; made if it is not there, by one process at a time.
+    """Opens the cache with this key; if it is missing, one process makes it.
 
     Args:
         folder: holds caches.
-        key: a digest of all that decides the content.
+        key: a digest of everything that decides the content.
         write: writes the files into a new directory (:func:`write_cache`) and returns its facts.
 
     Raises:
@@ -330,7 +341,7 @@ def open_cache(folder: Path, key: str, write: Callable[[Path], Mapping[str, Any]
 
 
 def holds_only_caches(folder: Path) -> bool:
-    """Whether all in a directory is named as caches are, finished or begun, or there is none."""
+    """Whether a directory is missing, or has only names of caches, finished or begun."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return all(_OURS.match(name) for name in names)
 

@@ -1,11 +1,11 @@
-"""Fill-in-the-middle data: a part of a program is asked for between the code before and after it.
+"""Fill-in-the-middle data: a part of a program, given the code before and after it.
 
 Source: Bavarian et al., "Efficient Training of Language Models to Fill in the Middle", 2022 (arXiv
 2207.14255); spans of the syntax tree: Gong et al., "Structure-Aware Fill-in-the-Middle Pretraining
 for Code", 2025 (arXiv 2506.00204).
 
-A span is a half-open range of characters. Of each kind all that a program has are listed (``char``,
-of which there are too many, is drawn), so that a choice is even among them:
+A span is a half-open range of characters. All spans of a kind are listed, and one is chosen with
+equal odds (``char`` spans are drawn, since there are too many):
 
 - ``line``: whole lines with code in them, one to ``MOST_LINES`` of them, with their line ends;
 - ``block``: the body of a compound statement, by Python's syntax;
@@ -22,8 +22,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from codegen.errors import ConfigError, SkippedExample
+from codegen.errors import ConfigError, SkippedExample, require_known
 from codegen.evals.tasks.styles import STYLES
+from codegen.python_syntax import UNPARSABLE, characters, first_line, parse, with_newlines
 from codegen.records import Example, Segment, TrainingText
 
 KINDS = ("line", "block", "ast", "char")
@@ -40,19 +41,19 @@ class Unsuitable(SkippedExample):
 
 @dataclass(frozen=True, slots=True)
 class Infilling:
-    """Programs with a part taken out and asked for, in a model family's order and sentinels.
+    """Programs with a part taken out, in a model family's order and sentinels.
 
-    The trained segment is the middle, which the end of the sequence follows; with ``loss="all"`` it
-    is everything, as in pre-training. The code around it is exactly what the evaluation's prompt
-    of the same style shows. In ``meta`` are ``kind``, ``span``, ``style`` and the sentinels
-    (``special_tokens``), which fine-tuning looks for in the model's vocabulary.
+    The trained segment is the middle, which ends the sequence; with ``loss="all"`` everything is
+    trained, as in pre-training. The prompt equals the evaluation's prompt of the same style.
+    ``meta`` has ``kind``, ``span``, ``style`` and the sentinels (``special_tokens``), which
+    fine-tuning requires in the model's vocabulary.
 
     Attributes:
         style: a prompt style for infilling (``codegen eval run --style``): prefix or suffix first.
         spans: kinds of spans, separated by commas; each text draws one that the program has.
         loss: ``middle`` or ``all``.
-        rate: the share of texts that are infilling; the others are the program, left to right.
-        sequences: texts for each example.
+        rate: the share of infilling texts; the others are whole programs, left to right.
+        sequences: texts per example.
     """
 
     style: str = "fim-qwen"
@@ -64,16 +65,10 @@ class Infilling:
 
     def __post_init__(self) -> None:
         known = [name for name, style in STYLES.items() if style.ask == "infill"]
-        if self.style not in known:
-            raise ConfigError(
-                f"There is no infilling style {self.style!r}.", f"There are: {', '.join(known)}."
-            )
-        if unknown := [kind for kind in self.kinds if kind not in KINDS]:
-            raise ConfigError(
-                f"There is no kind of span {unknown[0]!r}.", f"Choose from: {', '.join(KINDS)}."
-            )
-        if self.loss not in ("middle", "all"):
-            raise ConfigError(f"loss is {self.loss!r}.", "Choose middle or all.")
+        require_known("infilling style", self.style, known)
+        for kind in self.kinds:
+            require_known("kind of span", kind, KINDS)
+        require_known("loss", self.loss, ("middle", "all"))
         if not 0 <= self.rate <= 1:
             raise ConfigError(f"rate is {self.rate}; it must be from 0 to 1.")
         if self.sequences < 1:
@@ -118,8 +113,10 @@ class Infilling:
                 break
         else:
             raise Unsuitable("no_span", f"the program has no {' or '.join(self.kinds)}.")
-        asked, middle = self._parts(program, span)
-        segments = (Segment(asked, self.loss == "all"), Segment(middle, True))
+        style = STYLES[self.style]
+        prompt = style.render(prefix=program[: span.start], suffix=program[span.end :])
+        middle = program[span.start : span.end]
+        segments = (Segment(prompt, self.loss == "all"), Segment(middle, True))
         meta = {
             "kind": kind,
             "span": list(span),
@@ -127,10 +124,6 @@ class Infilling:
             "special_tokens": self.sentinels,
         }
         return self._record(example, number, segments, meta)
-
-    def _parts(self, program: str, span: Span) -> tuple[str, str]:
-        asked = STYLES[self.style].render(prefix=program[: span.start], suffix=program[span.end :])
-        return asked, program[span.start : span.end]
 
     def _record(
         self, example: Example, number: int, segments: tuple[Segment, ...], meta: dict[str, object]
@@ -153,16 +146,15 @@ def spans_of(kind: str, program: str, rng: random.Random) -> list[Span]:
     """The spans of a kind; none if the program has none or is no Python where it must be.
 
     Args:
-        kind: one of :data:`KINDS`.
-        program: the program.
-        rng: what a drawn kind is drawn by.
+        rng: draws spans of ``line`` and ``char``.
     """
     if kind == "char":
         return [_anywhere(program, rng)] if program else []
     if kind == "line":
         return list(_lines(program, rng))
-    tree = _parsed(program)
-    if tree is None:
+    try:
+        tree = parse(program)
+    except UNPARSABLE:
         return []
     places = _Places(program)
     found = _blocks(tree, places) if kind == "block" else _nodes(tree, places)
@@ -175,7 +167,7 @@ def _anywhere(program: str, rng: random.Random) -> Span:
 
 
 def _lines(program: str, rng: random.Random) -> Iterator[Span]:
-    """From each line that has code, so many lines as are drawn for it."""
+    """From each line with code, a random number of lines."""
     starts = [0]
     for line in re.findall(r"[^\n]*\n|[^\n]+", program):
         starts.append(starts[-1] + len(line))
@@ -185,19 +177,12 @@ def _lines(program: str, rng: random.Random) -> Iterator[Span]:
             yield Span(start, starts[min(first + count, len(starts) - 1)])
 
 
-def _parsed(program: str) -> ast.Module | None:
-    try:
-        return ast.parse(program)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-
-
 class _Places:
     """Characters from the lines and UTF-8 columns of the syntax tree."""
 
     def __init__(self, program: str) -> None:
         # ast counts lines as the tokenizer does: at line feeds, carriage returns, or both.
-        self._lines = program.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        self._lines = with_newlines(program).split("\n")
         self._starts = [0]
         at = 0
         for line in self._lines:
@@ -208,10 +193,7 @@ class _Places:
 
     def at(self, line: int, column: int) -> int:
         """The character at a line, counted from 1, and a column in UTF-8 bytes."""
-        text = self._lines[line - 1]
-        if not text.isascii():
-            column = len(text.encode("utf-8")[:column].decode("utf-8", "ignore"))
-        return self._starts[line - 1] + column
+        return self._starts[line - 1] + characters(self._lines[line - 1], column)
 
     def line(self, line: int) -> int:
         """The first character of a line, or the program's end."""
@@ -227,9 +209,7 @@ def _blocks(tree: ast.Module, places: _Places) -> Iterator[Span]:
             first, last = body[0], body[-1]
             above = getattr(node, "lineno", 0)
             if isinstance(first, ast.stmt) and first.lineno > above and not _is_elif(node, name):
-                decorators = getattr(first, "decorator_list", [])
-                top = min([first.lineno, *(decorator.lineno for decorator in decorators)])
-                yield Span(places.line(top), places.line(last.end_lineno + 1))
+                yield Span(places.line(first_line(first)), places.line(last.end_lineno + 1))
 
 
 def _is_elif(node: ast.AST, name: str) -> bool:
@@ -243,7 +223,7 @@ def _is_elif(node: ast.AST, name: str) -> bool:
 
 
 def _nodes(tree: ast.Module, places: _Places) -> Iterator[Span]:
-    inside: set[int] = set()  # parts of an f-string have no places of their own before Python 3.12
+    inside: set[int] = set()  # parts of an f-string have no positions before Python 3.12
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
             inside.update(id(part) for part in ast.walk(node) if part is not node)

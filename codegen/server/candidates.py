@@ -1,13 +1,13 @@
 """Candidates from a cache that holds the prompt: the most probable text and its nearest rivals.
 
-The first candidate is decoded greedily. A further one forks off where the model's second choice was
-most probable, and continues greedily from there: candidates differ by construction, where drawing
-at a temperature often gives the same text twice. (With a temperature the text is drawn instead.)
+The first candidate is decoded greedily. Each further candidate forks off where the model's second
+choice was most probable, and continues greedily. So candidates differ by construction, while
+sampling at a temperature often gives the same text twice. (With a temperature all are sampled.)
 
-All of it runs in the decoding loop (``codegen.decoding.loop``). Tokens that followed the same text
-before, in the document or in what was suggested there, are fed along as a draft, so that one pass
-often gives several tokens: most of all where the same line is requested again after an edit. Where
-the request predicts its answer (OpenAI's ``prediction``), drafts come from that.
+All of this runs in the decoding loop (``codegen.decoding.loop``). Tokens that followed the same
+text earlier, in the document or in suggestions, are used as a draft, so that one pass often gives
+several tokens, most of all when the same line is requested again after an edit. If the request
+predicts its answer (OpenAI's ``prediction``), the prediction is the draft.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from codegen.server.prompts import Prompt
 
 _DRAFT = 7  # most drafted tokens a pass
-_REMEMBERED = 16  # tokens of the prompt that are kept with what was made behind them
-_GREEDY = (0.0,)  # random numbers, of which nothing is drawn
+_REMEMBERED = 16  # last tokens of the prompt that are kept with the decoded ones
+_GREEDY = (0.0,)  # random numbers that greedy decoding ignores
 _TRIES = 3  # forks tried for each candidate wanted
 
 
@@ -52,10 +52,10 @@ class _Path:
     """Tokens of one candidate.
 
     Attributes:
-        tokens: made so far, those of the fork included.
-        seconds: second choices: (its probability, position, token), of the tokens made here.
-        logprobs: of the tokens made here, if they are wanted.
-        text: what it comes to.
+        tokens: decoded so far, including those before the fork.
+        seconds: second choices (probability, position, token) of the tokens decoded here.
+        logprobs: of the tokens decoded here, if requested.
+        text: their text.
         finish: why it ended.
     """
 
@@ -71,12 +71,12 @@ class CandidateSearch:
 
     Args:
         model: the shared model.
-        cache: it has been given the prompt; afterwards it holds it again.
-        prompt: of the request.
-        request: what is wanted.
-        past: what was made in this document before.
-        planner: cuts drafts to what pays.
-        on_text: is given the first candidate's text as it comes, without unsafe characters but
+        cache: holds the prompt, before and afterwards.
+        prompt: the request's prompt.
+        request: the request.
+        past: tokens decoded in this document earlier.
+        planner: cuts drafts to the length that pays.
+        on_text: called with the first candidate's text as it comes, without unsafe characters but
             otherwise unfiltered.
     """
 
@@ -98,7 +98,7 @@ class CandidateSearch:
         self.stops = (*request.stop, *ends)
         self.context = len(cache)
         self.row = EditedRow(cache)
-        self.made: list[int] = []  # of the first candidate
+        self.made: list[int] = []  # tokens of the first candidate
         self.settled = True
         self.accepted = self.rejected = 0  # tokens drafted from the prediction
 
@@ -106,8 +106,8 @@ class CandidateSearch:
         """The candidates, best first; yields the forward passes that it needs.
 
         Raises:
-            InDoubt: if the request wants doubts settled, and one of the single most probable text
-                comes up. Several candidates, and drawn ones, take exact states to begin with.
+            InDoubt: if the request wants doubts settled, and approximate states may have decided a
+                token. Several candidates, and sampled ones, begin with exact states.
         """
         try:
             if self.request.params.temperature > 0:
@@ -162,8 +162,8 @@ class CandidateSearch:
         return Candidate(text, len(path.tokens), path.finish, logprobs)
 
     def _of_text(self, path: _Path, text: str) -> tuple[TokenLogprob, ...]:
-        """The log-probabilities of a text's tokens; of the first, only the bytes that belong to it
-        where healing took some back.
+        """The log-probabilities of a text's tokens; the first one without the bytes that healing
+        took back.
         """
         taken = sum(len(self.model.vocabulary.tokens[token] or b"") for token in self.prompt.taken)
         left, found = len(text.encode("utf-8", "replace")), list[TokenLogprob]()
@@ -233,11 +233,10 @@ class CandidateSearch:
 
 
 class _Chosen(Speculation):
-    """The tokens of a path, drafted from the prediction of the answer if there is one, else from
-    the document's own prompt and past.
+    """The tokens of a path, drafted from the request's prediction or the document's past.
 
-    It notes log-probabilities if they are wanted, what else was probable where several candidates
-    are, and doubts where the cache holds states that an edit made approximate.
+    It notes log-probabilities if requested, second choices for further candidates, and doubts if
+    the cache holds states that an edit made approximate.
     """
 
     def __init__(self, search: CandidateSearch, path: _Path) -> None:
@@ -253,16 +252,16 @@ class _Chosen(Speculation):
 
     @property
     def predicted(self) -> Sequence[int]:
-        """How many tokens of the prediction were verified, and how many were right."""
+        """Numbers of the prediction's tokens that were verified and that were right."""
         return self.tallies[0].get("", (0, 0)) if self.request.prediction else (0, 0)
 
     def verify(self, batch: Batch, trees: Trees, logits: torch.Tensor) -> list[Walk]:
-        """See :class:`Strategy`. A token is chosen only once it is reached, as is a doubt."""
+        """See :class:`Strategy`. A token is chosen, and doubted, only once it is reached."""
         (children,) = self._children
         return [walk(children, lambda node: self._choose(batch, logits[:, node]))]
 
     def _choose(self, batch: Batch, logits: torch.Tensor) -> int:
-        """The token by logits [1, V], changed in place; what is to be noted of it."""
+        """Chooses a token by logits [1, V], changed in place, and notes what is needed of it."""
         batch.restrict(logits)
         search, request = self.search, self.request
         greedy = request.params.temperature == 0
@@ -286,7 +285,7 @@ class _Chosen(Speculation):
         return token
 
     def _change(self, logits: torch.Tensor) -> None:
-        """Penalties, biases and top-k on logits [V]."""
+        """Applies penalties, biases and top-k to logits [V]."""
         request = self.request
         if self.path.tokens and (request.presence_penalty or request.frequency_penalty):
             ids, counts = np.unique(self.path.tokens, return_counts=True)
@@ -311,6 +310,6 @@ class _Chosen(Speculation):
 
 
 def on_text_piece(piece: str, on_text: Callable[[str], None] | None) -> None:
-    """Hands a piece of text on, if there is any and anybody wants it."""
+    """Calls ``on_text`` with a piece of text, if there is any."""
     if on_text and (piece := safe_text(piece)):
         on_text(piece)

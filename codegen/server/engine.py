@@ -1,9 +1,9 @@
-"""The engine, called from an event loop: suggestions, limits and turns, whatever makes the text.
+"""The engine, called from an event loop: earlier suggestions, limits, and the queue of jobs.
 
-For each document only the latest request counts: an older one is given up, whether it waits or
-runs. Clients take turns, and requests of several documents run together (:mod:`schedule`). What
-text is made by is a :class:`Source`: a model in this process (:mod:`codegen.server.model`) or a
-server (:mod:`codegen.server.upstream`), each with a worker thread that takes jobs from the queue.
+Only the latest request of a document counts: an older one is given up, whether it waits or runs.
+Clients take turns, and requests of several documents run together (:mod:`schedule`). A
+:class:`Source` makes the text: a model in this process (:mod:`codegen.server.model`) or a server
+(:mod:`codegen.server.upstream`). Its worker thread takes jobs from the queue.
 """
 
 from __future__ import annotations
@@ -26,21 +26,22 @@ from codegen.server.requests import (
     ServerLimits,
     Status,
 )
-from codegen.server.schedule import Job, JobQueue, Matches, OnText
+from codegen.server.schedule import Job, JobQueue, OnText
 
-_WEIGHT = 0.2  # of the latest duration in the usual one
+_WEIGHT = 0.2  # of the latest duration in the moving average
 
 
 class Source(Protocol):
     """What makes the text of completions.
 
     Attributes:
-        name: of the model.
+        name: name of the model.
         limit: most tokens of a prompt and its completion.
+        longest: most tokens of a conversation.
         device: where the model runs.
         remote: whether that is another machine.
-        status: for editors; the latest.
-        on_status: is called, in any thread, when the status changes.
+        status: the latest status, for editors.
+        on_status: called in any thread when the status changes.
     """
 
     name: str
@@ -50,19 +51,16 @@ class Source(Protocol):
     status: Status
     on_status: Callable[[Status], None] | None
 
+    @property
+    def longest(self) -> int: ...  # noqa: D102 - see above
+
     def worker(self, queue: JobQueue, limits: ServerLimits, metrics: Metrics) -> Thread:
-        """The thread, not started yet, that answers a queue's jobs until the queue is stopped."""
+        """A thread, not started yet, that answers jobs until the queue is stopped."""
         ...
 
 
 class CompletionEngine:
-    """Completes for many documents of many clients.
-
-    Args:
-        model: what makes the text.
-        limits: of requests and caches.
-        metrics: where to count.
-    """
+    """Completes for many documents of many clients."""
 
     def __init__(
         self,
@@ -73,7 +71,7 @@ class CompletionEngine:
         self.model = model
         self.limits = limits or ServerLimits()
         self.metrics = metrics or Metrics()
-        self.usual_s = 0.0  # what an answer of the model usually takes
+        self.usual_s = 0.0  # what an answer of the model takes on average
         self._suggestions: OrderedDict[DocumentKey, Suggestions] = OrderedDict()
         self._queue = JobQueue(self.limits.queue, self.metrics, self.limits.together)
         self._worker = model.worker(self._queue, self.limits, self.metrics)
@@ -84,17 +82,17 @@ class CompletionEngine:
     async def complete(
         self, request: CompletionRequest, on_text: OnText | None = None
     ) -> Completion:
-        """Answers a request; a task that is cancelled gives it up within one forward pass.
+        """Answers a request. Cancelling the task gives it up within one forward pass.
 
         Args:
-            request: what is wanted.
-            on_text: is called in the event loop with the first candidate's text as it comes.
+            request: the request.
+            on_text: called in the event loop with the first candidate's text as it comes.
 
         Raises:
             Superseded: if a newer request came for the document.
-            Overloaded: if too many wait.
-            ModelError: if the model can't do what was requested.
-            Unavailable: if the server that the text comes from gave none before the deadline.
+            Overloaded: if too many requests wait.
+            ModelError: if the model does not support the request.
+            Unavailable: if the upstream server gave no text before the deadline.
         """
         request = self._within_limits(request)
         began = time.perf_counter()
@@ -136,22 +134,19 @@ class CompletionEngine:
         return found
 
     def suggested(self, request: CompletionRequest) -> tuple[str, ...] | None:
-        """What earlier suggestions give for a request, None if the model must decode."""
+        """What earlier suggestions give for a request; None if the model must decode."""
         if request.multiline is None or request.params.temperature > 0:
             return None
         return self.suggestions(request.key).find(self._within_limits(request))
 
     def cancel(self, key: DocumentKey) -> None:
         """Gives up the requests of a document."""
-        self._queue.give_up(lambda known: known == key)
+        self._queue.give_up(key)
 
     def close(self, key: DocumentKey) -> None:
         """Forgets a document."""
-        self._forget(lambda known: known == key)
-
-    def close_client(self, client: str) -> None:
-        """Forgets all documents of a client."""
-        self._forget(lambda known: known.client == client)
+        self._suggestions.pop(key, None)
+        self._queue.forget(key)
 
     def stop(self) -> None:
         """Ends the worker; requests that wait or run are given up."""
@@ -178,8 +173,3 @@ class CompletionEngine:
             candidates=max(1, min(request.candidates, limits.candidates)),
             deadline_s=min(request.deadline_s, longest_s),
         )
-
-    def _forget(self, matches: Matches) -> None:
-        for key in [key for key in self._suggestions if matches(key)]:
-            del self._suggestions[key]
-        self._queue.forget(matches)

@@ -1,14 +1,15 @@
-"""Who may connect to the HTTP server, and who may ask: sockets, connections, requests, the token.
+"""Access to the HTTP servers: sockets, connections, requests, the token.
 
 **Sockets.** The loopback or a Unix socket; another address only with a token.
 
-**Connections** (``_Protocol``). Heads of requests must arrive in time, idle connections give way.
+**Connections** (``_Protocol``). Heads of requests must arrive in time; idle connections are closed
+when there are many.
 
-**Requests** (:class:`Guard`), an ASGI layer in front of everything else. In this order, each with
-its own answer: no WebSockets; the host's name (421; a page that rebinds its name to this machine
-sends its own); the page's origin (403; none is allowed by default); the bearer token (401); the
-rate (429); JSON bodies only, so that no form of a web page is accepted (415); their size (413) and
-the time they take to arrive (408).
+**Requests** (:class:`Guard`), an ASGI layer in front of the application. It checks in this order:
+no WebSockets; the Host header (421; a page that rebinds its name to this machine sends its own
+name); the page's origin (403; none is allowed by default); the bearer token (401); the rate (429);
+JSON bodies only, so that forms of web pages are refused (415); their size (413) and how long they
+take to arrive (408).
 
 **The token** is new in every run, in a file that only its owner may read.
 """
@@ -24,7 +25,6 @@ import re
 import secrets
 import signal
 import socket
-import stat
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
@@ -76,7 +76,7 @@ def read_token(path: Path) -> str:
     """Reads a token that the user keeps from run to run.
 
     Raises:
-        InputError: if it can't be read, others may read it, or it is too short to be one.
+        InputError: if the file can't be read, others may read it, or the token is too short.
     """
     try:
         text = path.read_text(encoding="utf-8").strip()
@@ -128,15 +128,9 @@ def error_response(
     code: str = "",
     param: str | None = None,
 ) -> JSONResponse:
-    """An error as the clients of a path read it: OpenAI's and llama.cpp's, or Ollama's.
+    """An error in the form of OpenAI's and llama.cpp's APIs, or of Ollama's for its paths.
 
-    Args:
-        path: of the request.
-        status: of HTTP, which is the code, too, unless there is a name.
-        message: one line.
-        headers: of the response.
-        code: OpenAI's name for the mistake.
-        param: the field that is wrong.
+    ``code`` is OpenAI's name for the mistake, by default the status; ``param`` is the wrong field.
     """
     if path.startswith("/api/"):
         return JSONResponse({"error": message}, status, headers)
@@ -146,7 +140,7 @@ def error_response(
 
 
 async def no_route(request: Request, error: Exception) -> Response:
-    """The response to a path or method that is not there."""
+    """The response to an unknown path or method."""
     status, path = getattr(error, "status_code", 404), request.url.path
     return error_response(path, status, f"There is no {request.method} {path[:80]} here.")
 
@@ -157,13 +151,13 @@ class Guard:
 
     Attributes:
         app: the application.
-        token: what clients must show; None where a socket's file mode protects already or the user
-            disabled authentication.
-        hosts: names of this server beside those of the loopback.
-        origins: scheme, host and port of the web pages that may ask.
+        token: the token that clients must send; None if the socket's file mode protects it or the
+            user disabled authentication.
+        hosts: names of this server in addition to the loopback's.
+        origins: scheme, host and port of web pages that may send requests.
         limits: sizes, rates and times.
-        metrics: where refusals are counted.
-        cookie: for pages: the cookie that holds the token, set by an address with ``?token=``.
+        metrics: counts refusals.
+        cookie: for pages, the cookie that holds the token; an address with ``?token=`` sets it.
     """
 
     app: ASGIApp
@@ -176,7 +170,7 @@ class Guard:
     _buckets: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers or passes on one request."""
+        """Responds to one request or passes it on."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
@@ -198,7 +192,7 @@ class Guard:
                 return
             if scope["path"] not in _PUBLIC:
                 self._check_token(headers)
-                self._check_rate(client_name(scope, headers))
+                self._check_rate(client_name(Request(scope)))
             body = await self._body(scope["method"], headers, receive)
         except _Refused as refused:
             self.metrics.count(f"refused_{refused.status}")
@@ -218,7 +212,7 @@ class Guard:
             )
 
     def _check_origin(self, origin: str | None) -> dict[str, str]:
-        """The headers that let an allowed page read the answer."""
+        """The headers that let an allowed page read the response."""
         if origin is None:
             return {}
         if origin not in self.origins:
@@ -226,7 +220,7 @@ class Guard:
         return {"access-control-allow-origin": origin, "vary": "origin"}
 
     def _signed_in(self, request: Request) -> Response | None:
-        """To an address with the right token: the same address without it, and the cookie."""
+        """For an address with the right token: a redirect without it that sets the cookie."""
         given = request.query_params.get("token", "")
         if self.token is None or not same_token(given, self.token):
             return None
@@ -282,7 +276,7 @@ class Guard:
 
 
 def _password(given: str) -> str:
-    """The password of basic authentication, as clients send it for ``http://name:TOKEN@host``; ""
+    """The password of basic authentication, which clients send for ``http://name:TOKEN@host``; ""
     if there is none.
     """
     try:
@@ -291,10 +285,10 @@ def _password(given: str) -> str:
         return ""
 
 
-def client_name(scope: Scope, headers: Headers) -> str:
-    """What is counted as one client: an address and program; a socket has no address."""
-    address = (scope.get("client") or ("local", 0))[0]
-    return f"{address} {headers.get('user-agent', '')[:80]}"
+def client_name(request: Request) -> str:
+    """What counts as one client: address and program; a Unix socket has no address."""
+    address = request.client.host if request.client else "local"
+    return f"{address} {request.headers.get('user-agent', '')[:80]}"
 
 
 async def _read(receive: Receive, most: int) -> bytes:
@@ -314,7 +308,7 @@ async def _read(receive: Receive, most: int) -> bytes:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """``receive`` for the application: the body that was read, then what comes."""
+    """``receive`` for the application: the body that was read, then later messages."""
     given = False
 
     async def again() -> Message:
@@ -349,15 +343,14 @@ _BACKLOG = 128
 
 
 class _Protocol(H11Protocol):
-    """Closes connections that wait without a request, and those whose answers nobody reads.
+    """Closes connections that wait without a request or whose client does not read responses.
 
-    The head of every request, not only of the first one, must be whole ``_HEADER_S`` after its
-    first byte (or after the connection was made). A connection may be idle between two requests for
-    ``_IDLE_S``. What a client does not read for ``_UNREAD_S`` is thrown away with the connection.
-    Once there are ``_CROWDED`` connections of the default number, or of another as many in
-    proportion, those without a request give way to new ones, first of the peer that has most:
-    nobody can keep others out by holding connections open. What comes after the head is bounded
-    elsewhere (``ServerLimits.read_s``, ``ServerLimits.deadline_s``).
+    The head of every request must be complete ``_HEADER_S`` after its first byte (or after the
+    connection was made). A connection may be idle for ``_IDLE_S`` between two requests. One whose
+    client reads nothing for ``_UNREAD_S`` is closed. Above ``_CROWDED`` of ``_CONNECTIONS``
+    connections (the same share of another limit), a new connection closes an idle one of the peer
+    that has most, so that nobody can keep others out by holding connections open. Bodies and
+    answers are bounded elsewhere (``ServerLimits.read_s``, ``ServerLimits.deadline_s``).
     """
 
     _head_timer: asyncio.TimerHandle | None = None
@@ -372,12 +365,12 @@ class _Protocol(H11Protocol):
         self._make_room()
 
     def data_received(self, data: bytes) -> None:
-        """Starts the clock of a head that begins, stops that of one that is whole."""
+        """Starts the clock of a head that begins, stops it if the head is complete."""
         super().data_received(data)
         self._expect_head()
 
     def on_response_complete(self) -> None:
-        """Starts the clock of a next head whose beginning is here already."""
+        """Starts the clock of a next head that has begun to arrive."""
         super().on_response_complete()
         self._since = self.loop.time()
         if self.conn.trailing_data[0]:
@@ -390,7 +383,7 @@ class _Protocol(H11Protocol):
             self._unread_timer = self.loop.call_later(_UNREAD_S, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """The client has read on."""
+        """The client reads again."""
         super().resume_writing()
         self._unread_timer = _cancelled(self._unread_timer)
 
@@ -442,7 +435,7 @@ def check_address(host: str, token: str | None) -> None:
     """Refuses to serve other machines without a token.
 
     Raises:
-        ConfigError: with the remedy.
+        ConfigError: in that case.
     """
     if not is_loopback(host) and token is None:
         raise ConfigError(
@@ -485,32 +478,30 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def listen_unix(path: Path) -> socket.socket:
-    """A listening Unix socket that only its owner may use; a dead server's file is replaced.
+    """A listening Unix socket that only its owner may use; replaces a dead server's file.
 
     Raises:
         MachineError: if a server listens there, or the path can't be used.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    old = os.umask(0o177)
     try:
         if path.exists():
-            if not stat.S_ISSOCK(path.stat().st_mode):
+            if not path.is_socket():
                 raise MachineError(f"{path} exists and is no socket.", "Choose another path.")
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
                 if probe.connect_ex(str(path)) == 0:
                     raise MachineError(f"A server already listens on {path}.")
             path.unlink()
-        old = os.umask(0o177)
-        try:
-            sock.bind(str(path))
-            sock.listen(_BACKLOG)
-        finally:
-            os.umask(old)
-    except OSError as error:
+        sock.bind(str(path))
+        sock.listen(_BACKLOG)
+    except (OSError, MachineError) as error:
         sock.close()
+        if isinstance(error, MachineError):
+            raise
         raise MachineError(f"Cannot listen on {path}: {error.strerror or error}.") from None
-    except MachineError:
-        sock.close()
-        raise
+    finally:
+        os.umask(old)
     return sock
 
 
@@ -528,10 +519,10 @@ def serve(
     Args:
         app: the application.
         sock: a listening socket.
-        connections: most at a time; 0 for as many as one user's editors need.
-        grace_s: seconds that requests have to end once it stops.
-        stopping: called on the event loop when it stops, while requests may still be running.
-        during: what the application needs to be open.
+        connections: most connections at a time; 0 for as many as one user's editors need.
+        grace_s: seconds that requests have to end once the server stops.
+        stopping: called on the event loop when the server stops; requests may still be running.
+        during: a context to serve in.
     """
     server = make_server(app, connections=connections, grace_s=grace_s, stopping=stopping)
 
@@ -540,7 +531,7 @@ def serve(
             await server.serve(sockets=[sock])
 
     def stop(*_: object) -> None:
-        # uvicorn stops by its own handlers; afterwards it raises the signal again for these.
+        # uvicorn's own handlers stop it; it raises the signal again afterwards, for these.
         server.should_exit = True
 
     old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -555,7 +546,7 @@ class _Server(uvicorn.Server):
     stopping: Callable[[], None] | None = None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stops to listen, and waits for requests to end."""
+        """Stops listening, and waits for requests to end."""
         if self.stopping is not None:
             self.stopping()
         await super().shutdown(sockets)

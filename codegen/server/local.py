@@ -1,44 +1,110 @@
-"""The worker thread of a model in this process.
+"""The worker thread of a model in this process, and the caches of documents.
 
-It checks before every forward pass whether the answer is still wanted, and when it is idle it makes
-stale caches exact.
+The thread checks before every forward pass whether the answer is still wanted. When it is idle, it
+makes stale caches exact.
 
-After an edit most of a document's states are moved, not encoded again, and are approximate. Where
-they may have decided a token they are encoded again before the answer is given, unless the request
-takes the fast answer (:attr:`CompletionRequest.settle`).
+After an edit most of a document's states are moved instead of encoded again, so they are
+approximate. States that may have decided a token are encoded again before the answer is given,
+unless the request takes the fast answer (:attr:`CompletionRequest.settle`).
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 
 from codegen.decoding.drafts import Account, Planner, SharedCosts
+from codegen.decoding.suffix import SuffixStore
 from codegen.server.candidates import CandidateSearch, InDoubt
-from codegen.server.documents import DocumentCaches, DocumentState
 from codegen.server.metrics import Metrics
-from codegen.server.requests import Completion, ServerLimits
+from codegen.server.requests import Completion, DocumentKey, ServerLimits
 from codegen.server.schedule import Cancelled, Job, JobQueue, Outcome, Schedule, is_bug
 
 if TYPE_CHECKING:
+    from codegen.decoding.editing import EditableCache
     from codegen.decoding.passes import Passes
     from codegen.server.model import CompletionModel
     from codegen.server.prompts import Prompt
 
+_PAST = 4096  # tokens kept of what was decoded in a document
 
-class LocalWorker(threading.Thread):
-    """Answers jobs with a model, several of them together.
+
+@dataclass
+class DocumentState:
+    """What is kept of one document between requests.
+
+    Attributes:
+        cache: keys and values of its tokens.
+        past: tokens decoded in it earlier.
+        quote: the quote of the string that the cursor's line began in; a change needs a recompute.
+        recompute: whether to make the states exact when there is time.
+        doubtful: the latest prompt if its answer was in doubt, else empty.
+    """
+
+    cache: EditableCache
+    past: SuffixStore = field(default_factory=lambda: SuffixStore(_PAST))
+    quote: str = ""
+    recompute: bool = False
+    doubtful: list[int] = field(default_factory=list)
+
+
+class DocumentCaches:
+    """Caches by document, for the worker thread alone; the least recently used are dropped first.
 
     Args:
-        model: loaded.
-        queue: of jobs; the thread ends when it is stopped.
-        limits: of caches.
-        metrics: where to count.
+        make: makes an empty cache.
+        most: number of documents kept.
+        budget: bytes of all caches together. The document in use is kept whatever its size.
     """
+
+    def __init__(self, make: Callable[[], EditableCache], most: int, budget: int) -> None:
+        self._make = make
+        self._most = most
+        self._budget = budget
+        self._documents: OrderedDict[DocumentKey, DocumentState] = OrderedDict()
+        self.evicted = 0
+
+    def get(self, key: DocumentKey) -> DocumentState:
+        """A document's state, a new one if there was none; it becomes the most recent."""
+        found = self._documents.get(key)
+        if found is None:
+            found = self._documents[key] = DocumentState(self._make())
+        self._documents.move_to_end(key)
+        return found
+
+    def shrink(self) -> None:
+        """Drops documents that the budget has no room for."""
+        while len(self._documents) > 1 and (
+            len(self._documents) > self._most or self.nbytes > self._budget
+        ):
+            self._documents.popitem(last=False)
+            self.evicted += 1
+
+    def drop(self, key: DocumentKey) -> None:
+        """Drops a document, if it is kept."""
+        self._documents.pop(key, None)
+
+    def to_recompute(self) -> DocumentState | None:
+        """The most recently used document whose states should be made exact."""
+        return next((d for d in reversed(self._documents.values()) if d.recompute), None)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all caches."""
+        return sum(document.cache.nbytes for document in self._documents.values())
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+
+class LocalWorker(threading.Thread):
+    """Answers several jobs together with one model; ends when the queue is stopped."""
 
     def __init__(
         self, model: CompletionModel, queue: JobQueue, limits: ServerLimits, metrics: Metrics
@@ -53,7 +119,7 @@ class LocalWorker(threading.Thread):
         self._account = Account()  # of all requests' drafts
 
     def run(self) -> None:
-        """The thread's work."""
+        """Answers jobs until the queue is stopped."""
         schedule = self._schedule
         with torch.inference_mode():
             while True:
@@ -69,11 +135,11 @@ class LocalWorker(threading.Thread):
         if outcome is None:
             return
         if is_bug(outcome):
-            self.caches.drop(lambda key: key == job.request.key)
+            self.caches.drop(job.request.key)
         self._queue.finish(job, outcome)
 
     def _refresh(self) -> bool:
-        """Makes stale states exact until a request comes; whether there were any."""
+        """Makes stale states exact until a request comes; returns whether there were any."""
         document = self.caches.to_recompute()
         if document is None:
             return False
@@ -81,7 +147,7 @@ class LocalWorker(threading.Thread):
             if not document.cache.recompute(stop=lambda: self._queue.wanted):
                 return True
             self.metrics.count("recomputed")
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - a bug must not end the thread
             self._queue.report_bug("A recompute", error)
         document.recompute = False
         return True
@@ -133,7 +199,7 @@ class LocalWorker(threading.Thread):
         self.metrics.observe(stages)
         return Completion(
             tuple(candidates),
-            prompt_tokens=_count(prompt),
+            prompt_tokens=len(prompt.ids) + len(prompt.taken),
             reused=report.reused,
             moved=report.moved,
             encoded=report.encoded,
@@ -146,7 +212,7 @@ class LocalWorker(threading.Thread):
         )
 
     def _settle(self, job: Job, document: DocumentState) -> Passes[float]:
-        """Makes a document's states exact; returns the seconds that it took."""
+        """Makes a document's states exact; returns the seconds it took."""
         began = time.perf_counter()
         inexact = document.cache.inexact
         if not (yield from document.cache.recomputing(stop=job.cancel.is_set)):
@@ -174,7 +240,3 @@ class LocalWorker(threading.Thread):
         self.metrics.gauge("documents", len(self.caches))
         self.metrics.gauge("cache_bytes", self.caches.nbytes)
         self.metrics.gauge("documents_evicted", self.caches.evicted)
-
-
-def _count(prompt: Prompt) -> int:
-    return len(prompt.ids) + len(prompt.taken)

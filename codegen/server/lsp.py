@@ -1,8 +1,8 @@
 """The language server: inline completions (LSP 3.18) over standard input and output.
 
-pygls does the protocol, but for two things: messages are read here, with limits and a way to
-continue after nonsense, and documents are kept by :class:`codegen.server.session.Session`
-alone (see :mod:`codegen.server.document` for why).
+pygls implements the protocol, with two exceptions: messages are read here, with limits and recovery
+from malformed ones, and documents are kept by :class:`codegen.server.session.Session` alone (see
+:mod:`codegen.server.document` for why).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
@@ -60,21 +60,15 @@ _DISCARDED = 1 << 30  # a longer message is not waited for
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """In the place of a message that cannot be read.
-
-    Attributes:
-        reason: one line for the answer.
-    """
+    """A message that cannot be read; ``reason`` is one line for the response."""
 
     reason: str
 
 
 def read_message(stream: BinaryIO, most: int) -> bytes | Malformed | None:
-    """The next message's body; None at the end of the stream.
+    """The next message's body; None at the end of the blocking stream.
 
-    Args:
-        stream: blocking.
-        most: bytes of a body; longer ones are read and thrown away.
+    A body of more than ``most`` bytes is read and discarded.
     """
     length: int | None = None
     for _ in range(_HEADERS):
@@ -107,36 +101,35 @@ def _discard(stream: BinaryIO, length: int, most: int) -> Malformed | None:
     return Malformed(f"A message holds at most {most} bytes.")
 
 
+def _to_session_alone(method: str) -> Any:
+    """pygls's handler of a message about a document, without pygls's own copy of it."""
+
+    @lsp_method(method)
+    def handler(self: Protocol, params: Any) -> Iterator[Any]:
+        yield self.fm.features[method], (params,), None
+
+    return handler
+
+
 class Protocol(LanguageServerProtocol):
     """pygls's protocol without its own copy of the documents, and with no message that ends it.
 
     Attributes:
-        only_utf16: columns count UTF-16 whatever else the editor offers: some clients of next edits
-            take them for that in any case.
+        only_utf16: whether columns always count UTF-16, whatever the editor offers: some clients of
+            next edits assume it.
     """
 
     only_utf16 = False
 
-    @lsp_method(types.TEXT_DOCUMENT_DID_OPEN)
-    def lsp_text_document__did_open(self, params: types.DidOpenTextDocumentParams) -> Any:
-        """Passes the document to the session alone."""
-        yield self.fm.features[types.TEXT_DOCUMENT_DID_OPEN], (params,), None
-
-    @lsp_method(types.TEXT_DOCUMENT_DID_CHANGE)
-    def lsp_text_document__did_change(self, params: types.DidChangeTextDocumentParams) -> Any:
-        """Passes the changes to the session alone."""
-        yield self.fm.features[types.TEXT_DOCUMENT_DID_CHANGE], (params,), None
-
-    @lsp_method(types.TEXT_DOCUMENT_DID_CLOSE)
-    def lsp_text_document__did_close(self, params: types.DidCloseTextDocumentParams) -> Any:
-        """Tells the session alone."""
-        yield self.fm.features[types.TEXT_DOCUMENT_DID_CLOSE], (params,), None
+    lsp_text_document__did_open = _to_session_alone(types.TEXT_DOCUMENT_DID_OPEN)
+    lsp_text_document__did_change = _to_session_alone(types.TEXT_DOCUMENT_DID_CHANGE)
+    lsp_text_document__did_close = _to_session_alone(types.TEXT_DOCUMENT_DID_CLOSE)
 
     async def take(self, message: bytes | Malformed) -> None:
-        """Handles one message, or answers what is wrong with it.
+        """Handles one message, or responds with what is wrong with it.
 
-        A request sees the text as it is at its place in the stream: the handler's first step is
-        done before the next message is looked at.
+        The handler's first step is done before the next message is read, so that a request sees the
+        text as it was when the request came.
         """
         if isinstance(message, Malformed):
             self._refuse(None, JsonRpcInvalidRequest(message.reason))
@@ -160,7 +153,7 @@ class Protocol(LanguageServerProtocol):
             if number is not None and "method" in data:
                 self._refuse(number, JsonRpcInvalidParams("The parameters do not fit the method."))
         except Exception as error:  # noqa: BLE001 - no message may end the server
-            # The error's own words may quote the document.
+            # The error's message may quote the document.
             log.error("A message could not be handled: %s.", type(error).__name__)
         await asyncio.sleep(0)
 
@@ -169,11 +162,11 @@ class Protocol(LanguageServerProtocol):
         self._send_data({"jsonrpc": "2.0", "id": number, "error": answer})
 
 
-# ------------------------------------------------------------------ what is answered
+# ------------------------------------------------------------------ features
 
 
 def add_features(server: LanguageServer, session: Session) -> None:
-    """Registers everything on a server."""
+    """Registers all features on a server."""
     _add_documents(server, session)
     _add_settings(server, session)
     _add_inline(server, session)
@@ -200,7 +193,7 @@ def add_features(server: LanguageServer, session: Session) -> None:
                 SETTLED, _settled(snapshot, answer)
             )
 
-    # Clients that say what they show and accept, as some do beyond the standard; only counted.
+    # Some clients say, beyond the standard, what they show and accept; it is only counted.
     for method, name in (
         ("textDocument/didShowCompletion", "client_shown"),
         ("textDocument/didPartiallyAcceptCompletion", "client_accepted_partly"),
@@ -251,7 +244,7 @@ def _add_settings(server: LanguageServer, session: Session) -> None:
             server.window_log_message(message)
 
     async def watch() -> None:
-        """Asks to be told of files that change on disk, where the editor can."""
+        """Asks the editor to report files that change on disk, if it can."""
         workspace = server.client_capabilities.workspace
         watched = workspace and workspace.did_change_watched_files
         if watched is None or not watched.dynamic_registration:
@@ -313,10 +306,10 @@ ACCEPTED = "github.copilot.didAcceptCompletionItem"
 
 
 def _add_next_edits(server: LanguageServer, session: Session) -> None:
-    """Edits beyond the cursor, as GitHub's Copilot language server answers them.
+    """Edits beyond the cursor, in the protocol of GitHub's Copilot language server.
 
-    Clients such as sidekick.nvim ask, apply the edit and run the command. The edit of the latest
-    answer is a code action, too, for editors that know neither.
+    Clients such as sidekick.nvim send the request, apply the edit and run the command. For other
+    editors the edit is a code action as well.
     """
 
     @server.feature(INLINE_EDIT)
@@ -332,18 +325,18 @@ def _add_next_edits(server: LanguageServer, session: Session) -> None:
 
     @server.feature("textDocument/didFocus")
     def focus(_: Any) -> None:
-        """Which document is looked at changes nothing."""
+        """No-op, accepted for compatibility."""
 
     @server.command(ACCEPTED)
     def accepted(*_: Any) -> None:
-        """Clients expect it; what is accepted is seen in the document, from any client."""
+        """No-op, accepted for compatibility: acceptance is seen in the document's change."""
 
     @server.feature(
         types.TEXT_DOCUMENT_CODE_ACTION,
         types.CodeActionOptions(code_action_kinds=[types.CodeActionKind.QuickFix]),
     )
     async def code_action(params: types.CodeActionParams) -> list[types.CodeAction]:
-        """Only where the user asks for actions: editors also ask at each move of the cursor."""
+        """Only if the user asks for actions: editors also request them at each cursor move."""
         if params.context.trigger_kind != types.CodeActionTriggerKind.Invoked:
             return []
         found = await session.next_edit(params.text_document.uri, None, params.range.start)
@@ -363,20 +356,20 @@ def _inline_edit(found: Proposal) -> dict[str, Any]:
     return {
         "text": found.text,
         "textDocument": {"uri": found.uri, "version": found.version},
-        "range": {
-            "start": {"line": start.line, "character": start.character},
-            "end": {"line": end.line, "character": end.character},
-        },
+        "range": {"start": _position(start), "end": _position(end)},
         "command": {"title": "Accept", "command": ACCEPTED, "arguments": [found.id]},
     }
 
 
+def _position(position: types.Position) -> dict[str, int]:
+    return {"line": position.line, "character": position.character}
+
+
 def _settled(snapshot: Snapshot, answer: Completion) -> dict[str, Any]:
     """What replaces the items of an earlier answer at a position."""
-    position = snapshot.position
     return {
         "uri": snapshot.request.key.document,
-        "position": {"line": position.line, "character": position.character},
+        "position": _position(snapshot.position),
         "items": [{"insertText": candidate.text} for candidate in answer.candidates],
     }
 
@@ -429,23 +422,23 @@ def serve_stdio(
     exclude: tuple[str, ...] = (),
     next_edits: NextEditor | None = None,
 ) -> None:
-    """Serves one editor until it says goodbye or closes the stream.
+    """Serves one editor until it exits or closes the stream.
 
     Args:
-        load: makes the engine; the editor is answered while the model loads.
+        load: makes the engine, in a thread, while the editor is served.
         exclude: patterns of files that get no completions.
         next_edits: proposes edits beyond the cursor.
     """
     source, sink = _private_streams()
     code = asyncio.run(_serve(source, sink, load, exclude, next_edits))
-    # A thread may still wait for the editor's next byte; there is nothing left to wait for.
+    # Exit at once: a thread may still wait for the editor's next byte.
     logging.shutdown()
     sys.stderr.flush()
     os._exit(code)
 
 
 def _private_streams() -> tuple[BinaryIO, BinaryIO]:
-    """Standard input and output for the protocol alone: what a library prints goes to the log."""
+    """Standard input and output for the protocol alone; what libraries print goes to the log."""
     source = os.fdopen(os.dup(0), "rb")
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -473,7 +466,7 @@ async def _serve(
     try:
         while (message := await messages.get()) is not None:
             await protocol.take(message)
-        return 1  # the stream ended without a goodbye
+        return 1  # the stream ended without an exit message
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except BrokenPipeError:
@@ -487,7 +480,7 @@ async def _serve(
 
 
 async def _load(session: Session, load: Callable[[], CompletionEngine]) -> None:
-    """Loads the model in a thread, so that the editor does not have to wait."""
+    """Loads the model in a thread."""
     await asyncio.sleep(0)
     try:
         engine = await asyncio.to_thread(load)
@@ -500,10 +493,10 @@ async def _load(session: Session, load: Callable[[], CompletionEngine]) -> None:
 
     def show(status: Status) -> None:
         with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(session.report, status.kind, status.message)
+            loop.call_soon_threadsafe(session.report, status.kind, status.message, status.busy)
 
     model.on_status = show
-    session.report(model.status.kind, model.status.message)
+    session.report(model.status.kind, model.status.message, model.status.busy)
 
 
 def _read_in_thread(

@@ -1,15 +1,15 @@
 """Tools for agents over the Model Context Protocol (MCP), by the official SDK.
 
 An agent may read data directories and runs, score runs and make new ones, run and judge programs,
-ask databases, and complete code. What it may touch is what the command line names
-(:class:`Grants`): directories, databases, a model. A path outside of the directories is refused,
-also one that leads out by a symbolic link; databases are only read; programs run in the sandbox.
+query databases, and complete code. The command line names the directories, databases and model that
+it may use (:class:`Grants`). Paths outside of the directories are refused, also through symbolic
+links; databases are only read; programs run in the sandbox.
 
-Each tool is a method of :class:`Tools`; its docstring is what the agent reads. Whatever a tool
-gives is bounded (:func:`bounded`) and says where it was cut; an error is one line.
+Each tool is a method of :class:`Tools`; the agent reads its docstring. Results are bounded
+(:func:`bounded`) and say where they were cut; an error is one line.
 
-Limit: an agent that reads a run or a database sees its texts, and may believe what they say. The
-server can't tell data from instructions.
+Limit: an agent that reads a run or a database may follow instructions in its texts. The server
+can't tell data from instructions.
 """
 
 from __future__ import annotations
@@ -77,6 +77,8 @@ _WRITES = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_wor
 _Path = Annotated[str, Field(description="Path inside a directory that the server was given.")]
 _Number = Annotated[int, Field(ge=0, le=50, description="How many to show.")]
 _DatabaseName = Annotated[str, Field(description="Name of a database, see sql_tables.")]
+_Table = Annotated[str, Field(description="Ask this table alone.")]
+_Source = Annotated[str, Field(description="File with the task's data.")]
 _Question = Annotated[str, Field(max_length=2000, description="The question, in English.")]
 _Program = Annotated[str, Field(max_length=_MOST_PROGRAM, description="The whole program.")]
 _Language = Annotated[str, Field(description="Programming language of the program.")]
@@ -89,12 +91,12 @@ class Grants:
 
     Attributes:
         roots: directories that it may read and write runs into.
-        databases: name -> file or address, which are only read.
-        model: words of the command line that name a model for ``codegen eval run``; none for none.
-        languages: of programs, beside Python.
+        databases: name -> file or address; they are only read.
+        model: options that name a model for ``codegen eval run``; empty for no model.
+        languages: languages of programs, in addition to Python.
         samples: most samples of one call of ``eval_run``.
         seconds: most seconds of one call of ``eval_run`` or ``eval_score``.
-        rows: most rows of an answer of a database.
+        rows: most rows of a database's answer.
     """
 
     roots: tuple[Path, ...] = ()
@@ -106,11 +108,11 @@ class Grants:
     rows: int = 50
 
     def path(self, given: str) -> Path:
-        """A path below one of the roots, links followed; a relative one is below the first that
-        has it.
+        """A path below one of the roots, with links resolved; a relative path is taken from the
+        first root that has it.
 
         Raises:
-            InputError: if it is not below one of them.
+            InputError: if it is not below a root.
         """
         tried = [(root / given).resolve() for root in self.roots if "\0" not in given]
         inside = [path for path in tried if any(path.is_relative_to(root) for root in self.roots)]
@@ -136,9 +138,20 @@ class Grants:
             refuse_links(found)
         return found
 
+    def run(self, given: str) -> Path:
+        """An existing directory below one of the roots, with no link in it.
+
+        Raises:
+            InputError: otherwise.
+        """
+        found = self.folder(given)
+        if not found.is_dir():
+            raise InputError(f"{given!r:.200} is a file.", "Give the run's directory.")
+        return found
+
 
 class Tools:
-    """The tools; see the module. Threads may call them at the same time."""
+    """The tools; several threads may call them."""
 
     def __init__(
         self,
@@ -160,22 +173,18 @@ class Tools:
                 schema.database.engine.close()
 
     def listed(self) -> Iterator[tuple[Callable[..., Any], ToolAnnotations]]:
-        """The tools that the grants allow, with what clients should know of each."""
+        """The tools that the grants allow, with hints for clients."""
+        reads: list[Callable[..., Any]] = [self.run_code, self.judge_code]
         if self.grants.roots:
-            yield from ((tool, _READS) for tool in (self.data_inspect, self.runs_list))
-            yield from ((tool, _READS) for tool in (self.run_read, self.eval_tasks))
+            reads += [self.data_inspect, self.runs_list, self.run_read, self.eval_tasks]
             yield self.eval_score, _WRITES
             if self.grants.model:
                 yield self.eval_run, _WRITES
-        yield from ((tool, _READS) for tool in (self.run_code, self.judge_code))
         if self.grants.databases:
-            yield from (
-                (tool, _READS) for tool in (self.sql_tables, self.sql_ask, self.sql_explain)
-            )
+            reads += [self.sql_tables, self.sql_ask, self.sql_explain]
         if self.engine:
-            yield self.complete_code, _READS
-            if self.editor:
-                yield self.next_edit, _READS
+            reads += [self.complete_code, *([self.next_edit] if self.editor else [])]
+        yield from ((tool, _READS) for tool in reads)
 
     # --- data and runs ---------------------------------------------------------------------------
 
@@ -212,9 +221,7 @@ class Tools:
         ] = "all",
     ) -> dict[str, Any]:
         """Show a run: its settings, its score, and some samples with what their tests said."""
-        folder = self.grants.folder(path)
-        if not folder.is_dir():
-            raise InputError(f"{path!r:.200} is a file.", "Give the run's directory.")
+        folder = self.grants.run(path)
         found: dict[str, Any] = {}
         if run := catalog.read_run(folder):
             found |= {**run.to_json(), "settings": catalog.settings_of(run)}
@@ -240,14 +247,11 @@ class Tools:
         task: Annotated[
             str, Field(description="Task of the samples; by default the one that they name.")
         ] = "",
-        source: Annotated[str, Field(description="File with the task's data.")] = "",
+        source: _Source = "",
     ) -> dict[str, Any]:
         """Score a run: execute its samples against the tests in the sandbox; writes score.json."""
-        folder = self.grants.folder(path)
-        words = ["eval", "score", str(folder), *self._source(source)]
+        words = ["eval", "score", str(self.grants.run(path)), *self._source(source)]
         words += ["--task", self._task(task)] if task else []
-        if not folder.is_dir():
-            raise InputError(f"{path!r:.200} is a file.", "Give the run's directory.")
         found = await self._command(context, words)
         for name in ("problems", "versions", "sandbox"):  # run_read shows them
             found.pop(name, None)
@@ -262,7 +266,7 @@ class Tools:
         limit: Annotated[int, Field(ge=1, description="Use only this many problems.")] = 20,
         temperature: Annotated[float, Field(ge=0, le=10, description="0 is greedy.")] = 0.0,
         max_new_tokens: Annotated[int, Field(ge=1, le=8192, description="Per sample.")] = 256,
-        source: Annotated[str, Field(description="File with the task's data.")] = "",
+        source: _Source = "",
         confirm: Annotated[
             str, Field(description="The word that the same call without it has returned.")
         ] = "",
@@ -288,22 +292,19 @@ class Tools:
                 f"That is {problems * n} samples; this server makes {self.grants.samples} at most.",
                 "Lower n or limit.",
             )
-        settings = [n, limit, temperature, max_new_tokens]
-        key = json.dumps([plan, settings, source], sort_keys=True)
+        options = {"-n": n, "--limit": limit, "--temperature": temperature}
+        options["--max-new-tokens"] = max_new_tokens
+        key = json.dumps([plan, options, source], sort_keys=True)
         word = hashlib.sha256(key.encode()).hexdigest()[:12]
         if confirm != word:
             return {"plan": plan, "confirm": word, "started": False}
-        words = ["eval", "run", name, *self.grants.model, "--out", str(place)]
-        words += of_source
-        for flag, value in zip(
-            ("-n", "--limit", "--temperature", "--max-new-tokens"), settings, strict=True
-        ):
-            words += [flag, str(value)]
+        words = ["eval", "run", name, *self.grants.model, "--out", str(place), *of_source]
+        words += [str(word) for option in options.items() for word in option]
         found = await self._command(context, words)
         return bounded({"plan": plan, "started": True, **found})
 
     def _task(self, name: str) -> str:
-        """A task's name; the file of ``file:PATH``, and what it names, must be inside a root."""
+        """A task's name; the file of ``file:PATH`` and its problems must be inside a root."""
         if name.startswith("-"):
             raise InputError(f"{name!r:.80} is not a task.", "List them: eval_tasks.")
         if not name.startswith(FILE):
@@ -319,7 +320,7 @@ class Tools:
         return ["--source", str(self.grants.folder(path))] if path else []
 
     async def _command(self, context: Context, words: Sequence[str]) -> dict[str, Any]:
-        """Runs a command of ours in a process of its own; what it prints is its progress.
+        """Runs a ``codegen`` command as a child process; what it logs is reported as progress.
 
         Raises:
             CodegenError: with its last line, if it failed.
@@ -330,19 +331,24 @@ class Tools:
         process = await asyncio.create_subprocess_exec(
             *argv, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, limit=1 << 20
         )
-        assert process.stdout and process.stderr
-        lines: list[str] = []
+        stdout, stderr = process.stdout, process.stderr
+        assert stdout and stderr
+        printed, lines = bytearray(), list[str]()
+
+        async def read() -> None:
+            while part := await stdout.read(1 << 16):
+                printed.extend(part[: _MOST_PRINTED - len(printed)])
 
         async def listen() -> None:
-            assert process.stderr
-            with suppress(ValueError):  # a line that is too long: no progress, but an error
-                async for line in process.stderr:
-                    lines.append(one_line(line.decode("utf-8", "replace").strip(), 500))
-                    await context.report_progress(len(lines), message=lines[-1])
+            while not stderr.at_eof():
+                with suppress(ValueError):  # a line above the limit is dropped
+                    if line := await stderr.readline():
+                        lines.append(one_line(line.decode("utf-8", "replace").strip(), 500))
+                        await context.report_progress(len(lines), message=lines[-1])
 
         try:
             async with asyncio.timeout(self.grants.seconds):
-                printed, _ = await asyncio.gather(process.stdout.read(_MOST_PRINTED), listen())
+                await asyncio.gather(read(), listen())
                 await process.wait()
         except TimeoutError:
             raise MachineError(
@@ -427,7 +433,7 @@ class Tools:
         self,
         database: _DatabaseName,
         question: _Question,
-        table: Annotated[str, Field(description="Ask this table alone.")] = "",
+        table: _Table = "",
     ) -> dict[str, Any]:
         """Answer a question from a database, read-only, without a language model: the answer, the
         SQL, and the question in plain words as it was understood. Without an answer that can be
@@ -445,7 +451,7 @@ class Tools:
         self,
         database: _DatabaseName,
         question: _Question,
-        table: Annotated[str, Field(description="Ask this table alone.")] = "",
+        table: _Table = "",
     ) -> dict[str, Any]:
         """Say how a question to a database is understood: each word, each doubt, other readings and
         their SQL. Shows no rows.
@@ -507,11 +513,9 @@ class Tools:
     ) -> dict[str, Any]:
         """Complete code at a gap with the server's own model. It may be wrong: check it."""
         from codegen.server.requests import CompletionRequest, DocumentKey
-        from codegen.server.secrets import is_secret
 
         assert self.engine
-        if path and is_secret(path, ()):
-            raise InputError(f"{path!r:.200} may hold secrets, so it gets no completions.")
+        _refuse_secret(path)
         key = DocumentKey("mcp", "", path or "untitled")
         request = CompletionRequest(
             key, prefix, suffix, language=language, path=path, candidates=candidates
@@ -528,20 +532,14 @@ class Tools:
         language: Annotated[str, Field(description="Language of the file.")] = "python",
     ) -> dict[str, Any]:
         """Propose the next edit of a file, from its last one; null if nothing is worth changing."""
-        from lsprotocol.types import (
-            Position,
-            Range,
-            TextDocumentContentChangePartial,
-        )
+        from lsprotocol.types import Position, Range, TextDocumentContentChangePartial
 
         from codegen.methods.edits.hunks import difference, lines_of
         from codegen.server.document import TextDocument
         from codegen.server.requests import DocumentKey
-        from codegen.server.secrets import is_secret
 
         assert self.engine and self.editor
-        if is_secret(path, ()):
-            raise InputError(f"{path!r:.200} may hold secrets, so it gets no completions.")
+        _refuse_secret(path)
         key = DocumentKey("mcp", "", path)
         document = TextDocument(before)
         self.editor.forget(path)
@@ -567,6 +565,13 @@ class Tools:
 _NOT_OF_A_RUN = ("cached", "passed", "trust")
 
 
+def _refuse_secret(path: str) -> None:
+    from codegen.server.secrets import is_secret
+
+    if path and is_secret(path):
+        raise InputError(f"{path!r:.200} may hold secrets, so it gets no completions.")
+
+
 # --- the server -----------------------------------------------------------------------------------
 
 
@@ -577,7 +582,7 @@ class _Server(MCPServer):
         """Calls a tool by its name.
 
         Raises:
-            ToolError: what went wrong, in one line.
+            ToolError: in one line.
         """
         try:
             return await super().call_tool(name, arguments, context)
@@ -618,11 +623,11 @@ def make_server(tools: Tools) -> MCPServer:
 
 
 def make_app(server: MCPServer) -> Starlette:
-    """Streamable HTTP at ``/mcp``, each request by itself; :class:`Guard` goes in front of it.
+    """Streamable HTTP at ``/mcp`` without sessions, to be wrapped in a :class:`Guard`.
 
-    It is served within ``server.session_manager.run()``.
+    Serve it within ``server.session_manager.run()``.
     """
-    security = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # the guard's part
+    security = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # the guard does it
     return server.streamable_http_app(
         json_response=True, stateless_http=True, transport_security=security
     )
@@ -656,7 +661,6 @@ def _bounded(value: Any, text: int, items: int, cuts: list[None], depth: int) ->
         cuts.append(None)
         return "… [cut]"
     if isinstance(value, Mapping):
-        # The names of a record are few; what has more keys than a list may have is a table.
         kept = {
             visible(str(key))[:200]: _bounded(one, text, items, cuts, depth + 1)
             for key, one in islice(value.items(), items)
@@ -677,7 +681,7 @@ def _bounded(value: Any, text: int, items: int, cuts: list[None], depth: int) ->
 
 
 def _samples(folder: Path, only: str) -> Iterator[dict[str, Any]]:
-    """The samples of a run with their verdicts, as far as they are judged."""
+    """The samples of a run, with their verdicts if they are judged."""
     name = next((name for name in (SAMPLES, PARTIAL) if (folder / name).is_file()), None)
     if name is None:
         return

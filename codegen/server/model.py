@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from codegen.server.schedule import JobQueue
 
 Precision = Literal["auto", "full"]
-# Tokens of one forward pass while a context is encoded: a request can be cancelled between passes.
+# Tokens of one forward pass while a context is encoded: requests can be cancelled between passes.
 _CHUNK = 32
-_FLOAT32_CHUNK = 64  # with kernels that take as long for a token of many as of few
+_FLOAT32_CHUNK = 64  # with kernels whose time per token does not depend on their number
 
 
 class CompletionModel:
-    """A loaded model with what completions need of it.
+    """A loaded model, prepared for completions.
 
     Args:
         loaded: from :func:`codegen.models.load`.
-        layout: of prompts.
-        limits: its ``context_tokens`` counts.
-        precision: ``auto`` decodes with weights of few bits, in a pass written for few tokens,
-            where that is faster; ``full`` runs the model as it is.
+        layout: layout of prompts.
+        limits: its numbers of tokens are used.
+        precision: ``auto`` decodes with quantized weights, in a pass written for few tokens, if
+            that is faster; ``full`` runs the model unchanged.
 
     Raises:
         ModelError: if its cache can't be edited. ConfigError: if it lacks the layout's sentinels.
@@ -56,7 +56,7 @@ class CompletionModel:
         self.name = loaded.name
         self.device = str(loaded.model.device)
         self.status = Status("Normal", f"{loaded.name} is ready.")
-        self.on_status: Callable[[Status], None] | None = None  # the status stays
+        self.on_status: Callable[[Status], None] | None = None  # never called
         self.fingerprint = loaded.fingerprint
         self.tokenizer = loaded.tokenizer
         self.model = loaded.model
@@ -70,7 +70,7 @@ class CompletionModel:
         self.step = _step(loaded.model, precision)
         few = self.step is None or self.step.most == _CHUNK
         self.chunk = _CHUNK if few else _FLOAT32_CHUNK
-        cache = self.cache()  # refuses what can't be edited, before anything is served
+        cache = self.cache()  # raises before anything is served if it can't be edited
         self.longest = min(limits.conversation_tokens, cache.longest or limits.conversation_tokens)
 
     def cache(self) -> EditableCache:
@@ -87,9 +87,9 @@ class CompletionModel:
 
 
 def _step(model: PreTrainedModel, precision: Precision) -> DecodeStep | None:
-    """The short pass for a model of a kind that has one, else None; quantized weights in either.
+    """The short pass for models that have one, else None; adds quantized weights in either case.
 
-    With it, passes of several documents read the weights once.
+    In a short pass several documents share the reading of the weights.
     """
     import torch
 
@@ -100,7 +100,7 @@ def _step(model: PreTrainedModel, precision: Precision) -> DecodeStep | None:
     if precision == "full":
         return None
     if can_step(model):
-        # float32's kernels take as many tokens as there are.
+        # Kernels for float32 take any number of tokens.
         some = model.dtype == torch.float32 and cpu.preferable(model.dtype)
         return DecodeStep(
             model,

@@ -1,9 +1,9 @@
 """Which pieces of other files the model sees at a place of a document, and in which order.
 
 Three kinds (:data:`KINDS`): ``definitions`` of names that the document imports or uses there,
-places of ``edits`` made lately in other open files, ``similar`` pieces of other files. A piece that
-was chosen keeps its place until the room is needed or its file changes, and new ones come last,
-the most important one at the end: what a cache holds of the prompt stays right up to there.
+recent ``edits`` in other open files, ``similar`` pieces of other files. A chosen piece keeps its
+place until its room is needed or its file changes; new pieces come last, the most important one at
+the end. So a cached prompt stays valid up to the first new piece.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Kind = Literal["definitions", "edits", "similar"]
 KINDS: tuple[Kind, ...] = ("definitions", "edits", "similar")
 
 _NEAR_LINES = 40  # before the cursor, whose names are looked up
-_AMBIGUOUS = 2  # definitions of a name that no import explains
+_AMBIGUOUS = 2  # most definitions of a name that no import explains
 _AROUND = (16, 4)  # lines before and after the cursor that similar pieces are searched for
 _SIMILAR = 3
-_SAME_SEARCH = 8  # lines that the cursor may move before they are searched again
+_SAME_SEARCH = 8  # lines that the cursor may move before a new search
 _EDITS = 2
 _BEFORE_EDIT, _AFTER_EDIT = 4, 6  # lines shown around an edit
 _HEADER_CHARS = 8  # around a file's name in the prompt
-_ROOMY = 0.75  # of the room is left when something had to leave
+_ROOMY = 0.75  # share of the room that is kept once it overflows
 _PARSED_CHARS = 200_000
 _NAME = re.compile(r"[^\W\d]\w{2,}")
 
@@ -40,8 +40,8 @@ class Piece(NamedTuple):
     """A part of another file.
 
     Attributes:
-        key: kind, path of the file and what tells the piece apart there.
-        text: what is shown.
+        key: kind, path of the file, and an identifier within it.
+        text: the text that is shown.
     """
 
     key: tuple[str, str, str]
@@ -49,12 +49,12 @@ class Piece(NamedTuple):
 
     @property
     def path(self) -> str:
-        """Of the file."""
+        """The file's path."""
         return self.key[1]
 
     @property
     def size(self) -> int:
-        """Characters in the prompt."""
+        """Characters that it takes in the prompt."""
         return len(self.path) + len(self.text) + _HEADER_CHARS
 
 
@@ -63,9 +63,9 @@ class Place:
     """A place in a document.
 
     Attributes:
-        path: of the document, from its folder.
-        language: the editor's name for it.
-        prefix, suffix: all of the text before and after the cursor.
+        path: the document's path from its folder.
+        language: the editor's name for the language.
+        prefix, suffix: all text before and after the cursor.
     """
 
     path: str
@@ -79,11 +79,11 @@ class Shelf:
     """The pieces shown in one document.
 
     Attributes:
-        pieces: in order, each with its file's state and the number of the choice that wanted it
-            last.
-        choices: how many there have been.
-        searched: the line that similar pieces were searched for last, and what was found, each with
-            its file's state.
+        pieces: in order, each with its file's state and the number of the last choice that wanted
+            it.
+        choices: number of choices so far.
+        searched: the line of the last search for similar pieces, and the found ones, each with its
+            file's state.
     """
 
     pieces: list[tuple[Piece, object, int]] = field(default_factory=list)
@@ -91,12 +91,12 @@ class Shelf:
     searched: tuple[int, list[tuple[Piece, object]]] | None = None
 
     def arrange(self, wanted: Iterable[Piece], room: int, state: Callable[[str], object]) -> None:
-        """Takes up what is wanted and fits, and drops what there is no room for.
+        """Adds wanted pieces that fit, and drops pieces that there is no room for.
 
         Args:
             wanted: pieces, most important first.
             room: characters of all pieces together.
-            state: of a file; where it has changed, what is not wanted any more leaves.
+            state: gives a file's state; unwanted pieces of a file whose state changed are dropped.
         """
         self.choices += 1
         fitting: dict[tuple[str, str, str], Piece] = {}
@@ -128,13 +128,13 @@ class Shelf:
 
 
 def definitions(index: FileIndex, place: Place, most: int) -> Iterator[Piece]:
-    """Definitions of names: those on the cursor's line, imported ones without a use yet, those used
-    before the cursor, the nearest first, and other imported ones.
+    """Definitions of names: names on the cursor's line, imported names without a use yet, names
+    used before the cursor, the nearest first, and other imported names.
 
     Args:
-        index: of the folder.
-        place: of the cursor.
-        most: characters of one description; a longer one ends with the last line that fits.
+        index: the folder's index.
+        place: the cursor's place.
+        most: most characters of a description; a longer one is cut after the last line that fits.
     """
     text = place.prefix + place.suffix
     own, imports = outline.read(text[:_PARSED_CHARS], place.language)
@@ -178,8 +178,8 @@ class _Target(NamedTuple):
     """Where an import points to.
 
     Attributes:
-        parts: of the module's path.
-        whole: whether that is its path from the folder, not only its end.
+        parts: parts of the module's path.
+        whole: whether the path begins at the folder, instead of being its end only.
     """
 
     parts: tuple[str, ...]
@@ -205,7 +205,7 @@ def _targets(place: Place, one: outline.Import) -> list[_Target]:
 
 
 def _match(path: str, targets: Iterable[_Target]) -> int:
-    """2 if a file is a module that one of the targets names, 1 if it lies below one, else 0."""
+    """2 if a file is the module of a target, 1 if it is below one, else 0."""
     parts = PurePosixPath(path).with_suffix("").parts
     if parts[-1] in ("__init__", "index"):
         parts = parts[:-1]
@@ -228,11 +228,11 @@ def edits(
     place: Place,
     places: Sequence[tuple[str, int]],
 ) -> Iterator[Piece]:
-    """The surroundings of the latest edits of other open files.
+    """The surroundings of the latest edits in other open files.
 
     Args:
-        open_files: the lines of an open file, without secrets; None if it is not to be shown.
-        place: of the cursor.
+        open_files: gives the lines of an open file, without secrets; None if it is not shown.
+        place: the cursor's place.
         places: path and line of edits, oldest first.
     """
     shown = 0
@@ -250,8 +250,8 @@ def edits(
 def similar(
     index: FileIndex, place: Place, shelf: Shelf, state: Callable[[str], object]
 ) -> list[Piece]:
-    """The pieces of other files that are most like the lines around the cursor; those of the last
-    search where it has hardly moved and their files are as they were.
+    """The pieces of other files that are most similar to the lines around the cursor. The last
+    search is reused while the cursor has hardly moved and the found files have not changed.
     """
     line = place.prefix.count("\n")
     last = shelf.searched

@@ -1,18 +1,18 @@
 """From the text around the cursor to the model's prompt.
 
-A window of whole lines around the cursor, in the layout that the model was trained on: prefix,
-suffix, middle (PSM), suffix first (SPM), or for models without sentinels the prefix alone. The
-window holds at least half of the text that has room. Within that it begins at one of the least
-indented lines, such as that of a top-level definition or, within a long class, of a method, and of
-those at the one with the least checksum: that line stays the start until it is out of reach or one
-with a lesser checksum comes into it, while the text grows and shrinks. Where the start moves, all
-states in the cache are approximate; with the first such line it moves three times as often.
+The prompt is a window of whole lines around the cursor, in the layout that the model was trained
+on: prefix, suffix, middle (PSM), suffix first (SPM), or the prefix alone for models without
+sentinels. The window fills at least half of the room. It begins at one of the least indented lines,
+such as a top-level definition or a method of a long class, and among these at the one with the
+least checksum: while the text grows and shrinks, that line stays the start until it is out of reach
+or a line with a lesser checksum comes into reach. When the start moves, all states in the cache
+become approximate; if the first such line were taken, it would move three times as often.
 
 The sentinels' templates are those of the evaluation's prompt styles. A model has a family if each
-of its sentinels is one token of the model's vocabulary. Sentinels of other families in a client's
+of the family's sentinels is one token of its vocabulary. Sentinels of other families in a client's
 prompt are read back (:func:`parse_foreign`).
 
-User text never becomes a control token: what spells one is tokenized in two pieces.
+User text never becomes a control token: text that spells one is tokenized in two pieces.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from codegen.errors import ConfigError
 from codegen.evals.tasks.styles import STYLES
 from codegen.server.requests import CompletionRequest
 from codegen.server.secrets import redact
-from codegen.server.text import comment_mark, indentation, scan
+from codegen.server.text import comment_mark, indentation, scan, whole_characters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,10 +40,10 @@ Layout = Literal["auto", "psm", "spm", "prefix"]
 
 _SENTINEL = re.compile(r"<[^<>]+>|\[[A-Z]+\]")
 _PART = re.compile(r"\{(prefix|suffix)\}")
-# Families that were trained on both orders, or on the suffix first alone. The suffix first keeps
-# what is typed at the prompt's end, where it costs least.
+# Families trained on both orders, or on the suffix first alone. With the suffix first, the typed
+# text is at the prompt's end, where it costs least.
 _SUFFIX_FIRST = ("starcoder", "santacoder", "codellama", "codestral")
-# Layouts of clients that no prompt style has: GLM's.
+# Layouts of clients without a prompt style: GLM's.
 _FOREIGN = ("<|code_prefix|>{prefix}<|code_suffix|>{suffix}<|code_middle|>",)
 
 
@@ -63,7 +63,7 @@ class Family:
 
     @cached_property
     def parts(self) -> list[str]:
-        """Sentinels and the names ``prefix`` and ``suffix``, in turn from a sentinel on."""
+        """Sentinels and the names ``prefix`` and ``suffix`` in turn, beginning with a sentinel."""
         return _PART.split(self.template)
 
     @property
@@ -105,7 +105,7 @@ _PATTERNS.sort(key=lambda family: (family.suffix_first, -len(family.template)))
 
 
 def find_family(tokenizer: PreTrainedTokenizerBase, layout: Layout = "auto") -> Family | None:
-    """The model's family in the given order; None if it has none, or the layout is ``prefix``.
+    """The model's family in the given order; None without one, and for the layout ``prefix``.
 
     Raises:
         ConfigError: if the model has no sentinels for the order.
@@ -125,7 +125,7 @@ def find_family(tokenizer: PreTrainedTokenizerBase, layout: Layout = "auto") -> 
 
 
 def preferred(families: Sequence[Family]) -> Family | None:
-    """Of a model's families, the one in the order that suits it best."""
+    """The one of a model's families whose order suits it best."""
     if not families:
         return None
     suffix_first = any(name in families[0].name for name in _SUFFIX_FIRST)
@@ -150,12 +150,12 @@ def parse_foreign(prompt: str) -> Foreign | None:
 
 # ------------------------------------------------------------------ prompts
 
-_CHARS_A_TOKEN = 5  # more than code has, so that a first cut by characters leaves enough
+_CHARS_A_TOKEN = 5  # more than code has, so that a cut by characters leaves enough tokens
 _SUFFIX_SHARE = 0.25
 _LINE_START = re.compile(r"(?:\A|(?<=\n)|(?<=\r)(?!\n))")
 _CODE_LINE = re.compile(r"(?:\A|(?<=\n)|(?<=\r)(?!\n))([ \t]*)[^\s)\]}][^\r\n]*")
 _FILE_MARKS = ("<|file_sep|>", "<file_sep>")
-# Of the repository's name, and what ends it.
+# Mark of the repository's name -> what ends the name.
 _REPOSITORY_MARKS = {"<|repo_name|>": "\n", "<repo_name>": ""}
 
 
@@ -169,9 +169,8 @@ class Prompt:
         taken: the tokens that healing took back.
         statement: first token and end of the cursor's statement up to the cursor, which must not
             stay stale. The text behind the cursor may come after it.
-        seen: how many characters before the cursor the prompt is made from, its window's start
-            included.
-        quote: of the string or comment the cursor's line begins in, empty outside of one.
+        seen: number of characters before the cursor that the prompt is made from.
+        quote: the quote of the string or comment in which the cursor's line begins, or empty.
     """
 
     ids: list[int]
@@ -191,8 +190,8 @@ class Prompter:
     """Makes prompts for one model.
 
     Args:
-        tokenizer: a fast one.
-        family: of sentinels, None for the prefix alone.
+        tokenizer: a fast tokenizer.
+        family: the model's sentinels; None for the prefix alone.
         vocabulary: for healing.
         limit: most tokens that the model holds.
 
@@ -245,7 +244,7 @@ class Prompter:
             room -= len(suffix) + sum(map(len, marks))
         seen = min(len(request.prefix), room * _CHARS_A_TOKEN)
         prefix, window = self._prefix(request.prefix, room)
-        # All of the prefix is read: the window may begin within a string.
+        # Scan the whole prefix: the window may begin within a string.
         text = request.prefix
         line = max(text.rfind("\n"), text.rfind("\r")) + 1
         above = scan(text[:line], request.language)
@@ -263,8 +262,7 @@ class Prompter:
 
     def encode(self, text: str) -> _Encoded:
         """Tokens of a user's text, none of them a control token."""
-        if not text.isascii():
-            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        text = whole_characters(text)
         ids: list[int] = []
         starts: list[int] = []
         at = 0
@@ -284,12 +282,12 @@ class Prompter:
             return encoded, text
         text = text[window_start(text, encoded.starts[-room], encoded.starts[-room // 2]) :]
         encoded = self.encode(text)
-        # The tokens at a new beginning may be others, and more.
+        # The tokens at the new beginning may differ, and be more.
         extra = max(0, len(encoded.ids) - room)
         return _Encoded(encoded.ids[extra:], encoded.starts[extra:]), text
 
     def _snippets(self, request: CompletionRequest, room: int) -> list[int]:
-        """Other files' text, the last ones whole, and the name of this file."""
+        """Tokens of the last snippets that fit whole, and of this file's name."""
         kept: list[tuple[str, list[int], list[int]]] = []
         for name, text in reversed(request.snippets):
             text = redact(text[: room * _CHARS_A_TOKEN]) + "\n"
@@ -302,7 +300,7 @@ class Prompter:
             return []
         ids: list[int] = []
         if request.repository and self._repository_mark:
-            name = f"{_line(request.repository)}{_REPOSITORY_MARKS[self._repository_mark]}"
+            name = f"{one_line(request.repository)}{_REPOSITORY_MARKS[self._repository_mark]}"
             ids = [self._known[self._repository_mark], *self.encode(name).ids]
         last = ""
         for name, header, text in kept:
@@ -311,10 +309,10 @@ class Prompter:
         return [*ids, *self._header(request.path or "current file", request.language)]
 
     def _header(self, name: str, language: str) -> list[int]:
-        """What is in front of a file's text."""
+        """Tokens in front of a file's text."""
         if self._file_mark is not None:
-            return [self._file_mark, *self.encode(f"{_line(name)}\n").ids]
-        return self.encode(f"{comment_mark(language)} {_line(name)}\n").ids
+            return [self._file_mark, *self.encode(f"{one_line(name)}\n").ids]
+        return self.encode(f"{comment_mark(language)} {one_line(name)}\n").ids
 
     def _filled(self, prefix: list[int], suffix: list[int]) -> tuple[list[int], int]:
         """The prompt around the cursor, and where the prefix ends in it."""
@@ -328,7 +326,8 @@ class Prompter:
         return ids, end
 
 
-def _line(name: str) -> str:
+def one_line(name: str) -> str:
+    """A name from outside, as a prompt shows it."""
     return " ".join(name.split())[:200]
 
 

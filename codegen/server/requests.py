@@ -1,7 +1,7 @@
 """Requests to the engine, its answers, and the limits on both.
 
-A completion request is not :class:`codegen.generation.Request`, which has one text and no document;
-what both have goes by the same names, and the sampling parameters are the same.
+Unlike :class:`codegen.generation.Request`, a completion request belongs to a document. Shared
+fields have the same names, and the sampling parameters are the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from codegen.server.text import Multiline, StopRule, clean, rule_for, safe_text
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """What one client may request, and what the server holds in memory.
+    """What one client may request, and what the server keeps in memory.
 
     Attributes:
         context_tokens: longest prompt; text farther from the cursor is left out.
@@ -89,34 +89,34 @@ class CompletionRequest:
         language: the editor's name for the language.
         path: of the document; a label, no file is opened.
         snippets: text of other files, the most important last.
-        snippet_share: most of the prompt's tokens that they take.
-        repository: its name, for models that were trained with it in front of its files.
-        candidates: how many different candidates to return.
-        params: of each candidate. Temperature 0 gives the most probable text and, as further
-            candidates, its nearest rivals; above 0 each candidate is sampled.
+        snippet_share: largest share of the prompt's tokens for the snippets.
+        repository: the repository's name, for models trained with it in front of the files.
+        candidates: number of different candidates to return.
+        params: sampling of each candidate. Temperature 0 gives the most probable text and, as
+            further candidates, its nearest rivals; above 0 each candidate is sampled.
         stop: strings that end a candidate.
-        multiline: how far a candidate may go; None for a raw continuation, which ends only by
-            ``max_new_tokens``, ``stop`` and the end of the sequence, and of which only unsafe
+        multiline: how far a candidate may extend; None for a raw continuation, which is ended only
+            by ``max_new_tokens``, ``stop`` and the end of the sequence, and from which only unsafe
             characters are removed.
-        max_lines: of a candidate.
-        deadline_s: time after which what has been decoded is the answer.
-        settle: whether states that an edit made approximate are encoded again where they may have
+        max_lines: most lines of a candidate.
+        deadline_s: seconds after which the text decoded so far is the answer.
+        settle: whether to encode states again that an edit made approximate and that may have
             decided the answer. False takes the fast answer; :attr:`Completion.settled` says
             whether it is certain.
-        tokens: a whole prompt, made already, such as a conversation's; the text around the cursor
-            then only tells documents without names apart.
-        patient: whether requests that are not go first.
-        waits: whether it waits until its deadline for a server that is gone, as an editor's does,
-            and not for a moment only.
-        prediction: the text that the answer is expected to be for the most part; it is drafted
-            from, which changes the answer's time alone.
-        logprobs: for how many of the most probable tokens, at each token, their log-probabilities
-            are wanted beside the token's own; None for none at all.
-        presence_penalty, frequency_penalty: taken from the logits of tokens that the answer has,
-            once and for each time (OpenAI's API).
+        tokens: a whole prompt as token ids, such as a conversation's; the text around the cursor
+            then only identifies documents without names.
+        patient: whether other requests take precedence.
+        waits: whether to wait until the deadline for an upstream server that is gone, instead of a
+            moment only.
+        prediction: text that most of the answer is expected to have. It is used as a draft, which
+            changes the answer's time alone.
+        logprobs: number of most probable tokens whose log-probabilities to return at each token, in
+            addition to the token's own; None for no log-probabilities.
+        presence_penalty, frequency_penalty: subtracted from the logits of tokens of the answer,
+            once and per occurrence (OpenAI's API).
         logit_bias: added to the logits of tokens, by id.
-        top_k: draw from so many of the most probable tokens; 0 for all.
-        marks: special tokens whose names belong to the answer's text; others give none.
+        top_k: sample from this many of the most probable tokens; 0 for all.
+        marks: special tokens whose names are part of the answer's text; others are not shown.
     """
 
     key: DocumentKey
@@ -153,7 +153,7 @@ class CompletionRequest:
 
     @property
     def exact(self) -> bool:
-        """Whether the answer takes exact states to begin with: all but single suggestions."""
+        """Whether decoding must begin with exact states: all but single suggestions."""
         plain = self.candidates == 1 and self.params.temperature == 0
         more = self.tokens or self.prediction or self.logprobs is not None or self.changes_logits
         return bool(more) or not plain
@@ -165,7 +165,7 @@ class CompletionRequest:
         return rule_for(self.prefix, self.suffix, self.language, self.multiline, self.max_lines)
 
     def shown(self, text: str) -> str:
-        """What is shown of a candidate's text."""
+        """The part of a candidate's text that is shown."""
         if self.multiline is None:
             return safe_text(text)
         return clean(text, self.prefix, self.suffix, self.language)
@@ -175,9 +175,9 @@ class TokenLogprob(NamedTuple):
     """A token of an answer.
 
     Attributes:
-        token: its bytes.
-        logprob: the natural logarithm of the probability that the model gave it, at temperature 1.
-        top: the most probable tokens in its place, with theirs.
+        token: the token's bytes.
+        logprob: natural logarithm of its probability at temperature 1.
+        top: the most probable tokens in its place, with their log-probabilities.
     """
 
     token: bytes
@@ -190,10 +190,10 @@ class Candidate:
     """One suggestion.
 
     Attributes:
-        text: to insert at the cursor.
-        completion_tokens: how many tokens the model decoded for it.
+        text: text to insert at the cursor.
+        completion_tokens: number of tokens decoded for it.
         finish_reason: why it ended.
-        logprobs: of the tokens of the text, if they were wanted.
+        logprobs: log-probabilities of the text's tokens, if requested.
     """
 
     text: str
@@ -207,15 +207,15 @@ class Completion:
     """The answer to one request.
 
     Attributes:
-        candidates: different ones, best first; empty if nothing is worth suggesting.
+        candidates: different candidates, best first; empty if nothing is worth suggesting.
         prompt_tokens: length of the prompt.
-        reused, moved, encoded: of them, see :class:`codegen.decoding.editing.EditReport`.
-        recomputed: of the reused ones, those encoded again to settle a doubt.
-        seen: characters before the cursor that the prompt was made from.
-        from_suggestion: whether an earlier suggestion was the answer, without the model.
+        reused, moved, encoded: its tokens, see :class:`codegen.decoding.editing.EditReport`.
+        recomputed: reused tokens that were encoded again to settle a doubt.
+        seen: number of characters before the cursor that the prompt was made from.
+        from_suggestion: whether the answer is an earlier suggestion.
         settled: false if encoding the whole prompt again might give another answer.
-        accepted, rejected: tokens drafted from the request's prediction that the model confirmed,
-            and that it refused.
+        accepted, rejected: tokens drafted from the request's prediction that the model confirmed
+            and rejected.
         stages: seconds by stage (``queue``, ``prompt``, ``encode``, ``settle``, ``decode``,
             ``total``).
     """
@@ -241,12 +241,12 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What an editor may show.
+    """The server's state, for editors to show.
 
     Attributes:
         kind: ``Normal``, ``Inactive`` (nothing is suggested here), ``Warning`` or ``Error``.
         message: one line.
-        busy: whether to wait.
+        busy: whether the server is still starting.
     """
 
     kind: str
@@ -255,12 +255,20 @@ class Status:
 
 
 class Superseded(CodegenError):
-    """A newer request for the same document, or the client's end, made this one useless."""
+    """A newer request for the same document came, or the client left."""
 
 
 class Overloaded(CodegenError):
-    """Too many requests are waiting."""
+    """Too many requests are waiting.
+
+    Attributes:
+        after_s: seconds after which there should be room.
+    """
+
+    def __init__(self, message: str, remedy: str = "", after_s: int = 1) -> None:
+        super().__init__(message, remedy)
+        self.after_s = after_s
 
 
 class Unavailable(CodegenError):
-    """The server that completions come from gave no answer before the deadline, or refused."""
+    """The upstream server gave no answer before the deadline, or refused."""

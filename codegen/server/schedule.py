@@ -1,11 +1,10 @@
-"""Requests on their way: one a document waits, clients take turns, several run together.
+"""Jobs that wait (:class:`JobQueue`) and jobs that run together (:class:`Schedule`).
 
-:class:`JobQueue` holds what waits. :class:`Schedule` runs the forward passes of several requests
-together (continuous batching). A request's work yields the passes that it needs one after the other
-(``Passes``). Each round runs one pass of every request that decodes, in one pass of the model, so
-that they share the reading of its weights. Contexts that are being encoded take up to a chunk of
-tokens a round between them, those with little left first, then in turn: a decoding request waits
-for at most one chunk. What the passes cost is measured on the way, for the planner of drafts.
+Continuous batching: a request's work yields the forward passes that it needs one after the other
+(``Passes``). Each round runs one pass of every decoding request in a single pass of the model, so
+its weights are read once. Contexts being encoded share a chunk of tokens per round, those with
+little left first, then in turn: a decoding request waits for at most one chunk. The cost of passes
+is measured for the planner of drafts.
 """
 
 from __future__ import annotations
@@ -39,26 +38,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FEW = 8  # tokens of a pass that decodes, drafted ones included
-_PATIENCE = 4  # rounds of requests that are typed to one of patient ones
+_FEW = 8  # tokens of a decoding pass, drafted ones included
+_PATIENCE = 4  # patient requests run in every fourth round only, while others run
 
 Outcome = Completion | BaseException
-Matches = Callable[[DocumentKey], bool]
 OnText = Callable[[str], None]
 
-# A typing user sends the next request after so long; a refresh that has begun delays it by a pass.
-_QUIET_S = 0.1
+_QUIET_S = 0.1  # without a request before caches are refreshed: longer than between two keys
 
 
 @dataclass(eq=False)
 class Job:
-    """One request, and who waits for its answer in which event loop.
+    """One request, and the future of its answer in an event loop.
 
     Attributes:
-        asked: when, by ``time.perf_counter``.
+        asked: time of the request, by ``time.perf_counter``.
         cancel: set once the answer is not wanted.
-        warm_up: whether the context is to be encoded only, while no other request waits.
-        sent: what ``on_text`` has been given.
+        warm_up: whether to encode the context only, while no other request waits.
+        sent: the text that ``on_text`` has been given.
     """
 
     request: CompletionRequest
@@ -89,7 +86,7 @@ class Job:
     def text_in_loop(self) -> OnText | None:
         """``on_text``, called in the event loop, for one decoding of the answer.
 
-        A later decoding starts over; what it has in common with what was sent is not sent again.
+        A second decoding starts over; text that was sent before is not sent again.
         """
         on_text, text = self.on_text, ""
         if on_text is None:
@@ -109,10 +106,10 @@ class JobQueue:
     """Waiting jobs; safe to use from several threads.
 
     Args:
-        most: jobs that may wait.
+        most: number of jobs that may wait.
         metrics: where to count.
-        together: jobs that may run; clients with no running job have as many places on top,
-            so that they never wait for a client with many requests.
+        together: number of jobs that may run. Clients without a running job have as many places
+            in addition, so that they never wait for a client with many requests.
     """
 
     def __init__(self, most: int, metrics: Metrics, together: int = 1) -> None:
@@ -121,8 +118,8 @@ class JobQueue:
         self._metrics = metrics
         self._waiting: OrderedDict[DocumentKey, Job] = OrderedDict()
         self._running: list[Job] = []
-        self._turns: list[str] = []  # clients, the one that was served last at the end
-        self._gone: list[Matches] = []
+        self._turns: list[str] = []  # clients, the one served last at the end
+        self._gone: list[DocumentKey] = []
         self._changed = threading.Condition()
         self._stopping = False
         self._listener: Callable[[], None] = lambda: None
@@ -140,7 +137,7 @@ class JobQueue:
 
     @property
     def stopping(self) -> bool:
-        """Whether it has been stopped."""
+        """Whether the queue has been stopped."""
         return self._stopping
 
     def has_room(self, key: DocumentKey) -> bool:
@@ -166,37 +163,40 @@ class JobQueue:
             if key not in self._waiting and full:
                 self._metrics.count("rejected")
                 raise Overloaded("Too many requests wait.", "Ask again later.")
-            self._end(self._waiting.pop(key, None))
-            for running in self._running:
-                if running.request.key == key:
-                    running.cancel.set()
+            self._give_up(key)
             self._waiting[key] = job
             if key.client not in self._turns:
                 self._turns.insert(0, key.client)
             self._notify()
 
-    def give_up(self, matches: Matches) -> None:
-        """Gives up what waits or runs for documents."""
+    def give_up(self, key: DocumentKey) -> None:
+        """Gives up the jobs of a document, waiting or running."""
         with self._changed:
-            for key in [key for key in self._waiting if matches(key)]:
-                self._end(self._waiting.pop(key))
-            for running in self._running:
-                if matches(running.request.key):
-                    running.cancel.set()
+            self._give_up(key)
             self._notify()
 
-    def forget(self, matches: Matches) -> None:
-        """Gives up, and has the worker forget the documents."""
-        self.give_up(matches)
+    def _give_up(self, key: DocumentKey) -> None:
+        if job := self._waiting.pop(key, None):
+            job.cancel.set()
+            self._metrics.count("superseded")
+            job.answer(Superseded("A newer request came for this document."))
+        for running in self._running:
+            if running.request.key == key:
+                running.cancel.set()
+
+    def forget(self, key: DocumentKey) -> None:
+        """Gives up the jobs of a document, and has the worker forget it."""
         with self._changed:
-            self._gone.append(matches)
+            self._give_up(key)
+            self._gone.append(key)
             self._notify()
 
     def stop(self) -> None:
         """Gives up everything and ends :meth:`take`."""
-        self.give_up(lambda _: True)
         with self._changed:
             self._stopping = True
+            for key in [*self._waiting, *(job.request.key for job in self._running)]:
+                self._give_up(key)
             self._notify()
 
     def cancel(self, job: Job) -> None:
@@ -209,26 +209,28 @@ class JobQueue:
     # ------------------------------------------------------------------ for the worker
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Has something called, in any thread, after each change: for workers that don't block."""
+        """Calls ``listener``, in any thread, after each change: for workers that don't block."""
         self._listener = listener
 
-    def poll(self, forget: Callable[[Matches], None]) -> Job | None:
+    def poll(self, forget: Callable[[DocumentKey], None]) -> Job | None:
         """The next job that can run now, without waiting; ``forget`` as of :meth:`take`."""
         with self._changed:
             while self._gone:
                 forget(self._gone.pop(0))
             return None if self._stopping else self._pop()
 
-    def take(self, forget: Callable[[Matches], None], refresh: Callable[[], bool]) -> Job | None:
-        """The next job. While jobs run, None if there is none that can run beside them; else waits
-        for one, and None means that it is time to stop.
+    def take(
+        self, forget: Callable[[DocumentKey], None], refresh: Callable[[], bool]
+    ) -> Job | None:
+        """The next job; None if the queue is stopped, or jobs run and no other can run beside them.
+        While none runs, waits for one.
 
-        A document's next job waits until the one that runs is over; warm-ups run alone.
+        A document's next job waits until its running one is over; warm-ups run alone.
 
         Args:
-            forget: is called for documents that are gone.
-            refresh: is called when no request has come for a moment, and again while nothing
-                waits; returns false if there was nothing to do.
+            forget: called for documents that were closed.
+            refresh: called when no request has come for a moment, and again while nothing waits;
+                returns false if there was nothing to do.
         """
         while True:
             with self._changed:
@@ -260,13 +262,13 @@ class JobQueue:
         elif isinstance(outcome, CodegenError):
             self._metrics.count("failed")
             job.answer(outcome)
-        else:  # must not end the service
+        else:
             self.report_bug("A completion", outcome)
             job.answer(CodegenError(f"The completion failed: {type(outcome).__name__}."))
         self.done(job)
 
     def report_bug(self, what: str, error: BaseException) -> None:
-        """Logs where a bug is, without the error's words, which may quote a document."""
+        """Logs where a bug is, without the error's message, which may quote a document."""
         self._metrics.count("failed")
         frames = "".join(traceback.format_tb(error.__traceback__))
         log.error("%s failed: %s\n%s", what, type(error).__name__, frames)
@@ -274,13 +276,6 @@ class JobQueue:
     def _notify(self) -> None:
         self._changed.notify_all()
         self._listener()
-
-    def _end(self, job: Job | None) -> None:
-        """Tells the waiting caller of a job that it will not be done."""
-        if job is not None:
-            job.cancel.set()
-            self._metrics.count("superseded")
-            job.answer(Superseded("A newer request came for this document."))
 
     def _pop(self) -> Job | None:
         """The job of the client that has waited longest for its turn; real requests first."""
@@ -316,7 +311,7 @@ class JobQueue:
 
 @dataclass(eq=False)
 class _Running:
-    """A job, its work, the pass that it waits for, and the round in which it had the last one."""
+    """A job, its work, the pass that it waits for, and the round of its last pass."""
 
     job: Job
     work: Passes[Completion]
@@ -331,7 +326,7 @@ class Schedule:
         chunk: tokens of contexts that a round encodes.
 
     Attributes:
-        costs: of rounds, by the tokens of all passes together.
+        costs: cost of rounds, by the tokens of all passes together.
     """
 
     def __init__(self, chunk: int) -> None:
@@ -344,7 +339,7 @@ class Schedule:
         return len(self._running)
 
     def start(self, job: Job, work: Passes[Completion]) -> Outcome | None:
-        """Begins a job; what came of it if it needs no pass."""
+        """Begins a job; returns its outcome if it needs no pass."""
         try:
             self._running.append(_Running(job, work, next(work), self._round))
         except StopIteration as end:
@@ -354,9 +349,9 @@ class Schedule:
         return None
 
     def round(self) -> list[tuple[Job, Outcome]]:
-        """Runs a round; the jobs that are over, with what came of them.
+        """Runs a round; returns the jobs that are over with their outcomes.
 
-        Cancelled jobs end before it, with whatever their work says to that.
+        Cancelled jobs end before the round.
         """
         unwanted = [one for one in self._running if one.job.cancel.is_set()]
         over = [self._resume(one, None) for one in unwanted]
@@ -370,9 +365,9 @@ class Schedule:
         return [one for one in over if one is not None]
 
     def _measure(self, requests: Sequence[Pass], seconds: float) -> None:
-        """Learns from a round: what passes that decode cost, or a token of a context."""
+        """Learns from a round the cost of decoding passes, or of a context's tokens."""
         sizes = [one.size for one in requests]
-        # A pass that decodes wants logits for each of its tokens.
+        # A decoding pass wants logits for each of its tokens.
         decoding = [one.size <= _FEW or one.keep == one.size for one in requests]
         if all(decoding):
             self.costs.add(1, sum(sizes), seconds)
@@ -380,7 +375,7 @@ class Schedule:
             self.costs.add_prompt(sum(sizes), seconds)
 
     def _next(self) -> list[_Running]:
-        """Who has a pass in this round."""
+        """The jobs that have a pass in this round."""
         running = self._running
         typed = [one for one in running if not one.job.request.patient]
         if typed and self._round % _PATIENCE:
@@ -398,7 +393,7 @@ class Schedule:
     def _resume(
         self, one: _Running, result: torch.Tensor | Exception | None
     ) -> tuple[Job, Outcome] | None:
-        """Continues work, or ends it if there is no result; what came of it if it is over."""
+        """Continues work, or ends it if there is no result; returns its outcome if it is over."""
         outcome: Outcome
         try:
             if result is None:
@@ -413,29 +408,29 @@ class Schedule:
                 return None
         except StopIteration as end:
             outcome = end.value
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - the queue tells mistakes from bugs
             outcome = error
         self._running.remove(one)
         return one.job, outcome
 
 
 class Cancelled(Exception):
-    """Nobody wants the answer any more."""
+    """The answer is not wanted any more."""
 
 
 def is_bug(outcome: Outcome) -> bool:
-    """Whether a job ended by a mistake of ours."""
+    """Whether a job ended by a bug."""
     return not isinstance(outcome, (Completion, Cancelled, CodegenError))
 
 
 def _run(requests: Sequence[Pass]) -> list[Any]:
-    """Logits of each pass, or the error that it ends with; one's error is not the others'."""
+    """Logits of each pass, or its error. One pass's error does not affect the others."""
     from codegen.decoding.editing import EditableCache
 
     try:
         # A document's work yields passes of its cache alone.
         return list(EditableCache.run_passes(cast("Sequence[PassRequest]", requests)))
-    except Exception as error:  # noqa: BLE001 - it is the work's to say what it means
+    except Exception as error:  # noqa: BLE001 - the work handles it
         if len(requests) == 1:
             return [error]
     return [result for one in requests for result in _run([one])]

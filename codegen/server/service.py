@@ -1,7 +1,7 @@
-"""The engine as HTTP clients use it: a :class:`CompletionService` for all dialects.
+"""The engine for HTTP clients: a :class:`CompletionService` for all dialects.
 
-Documents without names are told apart by their lines (:class:`Slots`), answers end when the client
-leaves, and text is streamed once it is certain to stay (:class:`Pieces`).
+Documents without names are recognized by their lines (:class:`Slots`), requests are cancelled when
+the client leaves, and text is streamed once it is certain to stay (:class:`Pieces`).
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ T = TypeVar("T")
 
 # ------------------------------------------------------------------ documents without names
 
-_SLOTS = 8  # a client
+_SLOTS = 8  # per client
 _CLIENTS = 64
-_LINES = 64  # compared, those nearest to the cursor
+_LINES = 64  # lines nearest to the cursor that are compared
 _ALIKE = 0.5
 
 
 class Slots:
-    """Tells documents apart that come without a name, by their text.
+    """Recognizes documents without names by their text.
 
-    A request goes to the slot whose last text had most of its lines, if that is at least half of
-    them; else to the slot that was used longest ago, which forgets what it had. A slot that is in
-    use takes no second request, so that parallel requests do not end one another. Of the lines only
-    hashes are kept, so that a client can't fill the memory with long ones.
+    A request goes to the slot whose last text had most of its lines, if these are at least half of
+    them; else to the least recently used slot, which forgets its document. A slot in use takes no
+    second request, so that parallel requests do not end one another. Only hashes of the lines are
+    kept, so that a client can't fill the memory.
     """
 
     def __init__(self) -> None:
@@ -42,10 +42,7 @@ class Slots:
         self._busy: set[DocumentKey] = set()
 
     def take(self, client: str, prefix: str, suffix: str = "") -> tuple[DocumentKey, bool]:
-        """A slot's key, and whether what it held is of another document.
-
-        Give it back with :meth:`release`.
-        """
+        """A slot's key, and whether it held another document. Release it with :meth:`release`."""
         known = self._clients.setdefault(client, OrderedDict())
         self._clients.move_to_end(client)
         lines = _lines(prefix, suffix)
@@ -68,7 +65,7 @@ class Slots:
         return key, other
 
     def release(self, key: DocumentKey) -> None:
-        """The request is over."""
+        """Frees a slot."""
         self._busy.discard(key)
 
     def _trim(self) -> None:
@@ -96,11 +93,11 @@ class ClientLeft(Exception):
 
 @dataclass
 class CompletionService:
-    """The engine, and the state kept of HTTP clients.
+    """The engine, and the state kept for HTTP clients.
 
     Attributes:
-        engine: shared by all servers of this process.
-        slots: of documents without names.
+        engine: the engine.
+        slots: slots of documents without names.
         exclude: the user's patterns of files that get no completions.
     """
 
@@ -109,11 +106,11 @@ class CompletionService:
     exclude: tuple[str, ...] = ()
 
     async def complete(self, request: Request, asked: CompletionRequest) -> Completion:
-        """Completes in a document's own cache; nothing for a file that may hold secrets.
+        """Completes in a document's own cache; no candidates for a file that may hold secrets.
 
         Args:
-            request: of the HTTP client, which may leave before there is an answer.
-            asked: its key's workspace counts; client and document are found here.
+            request: the HTTP request, whose client may leave.
+            asked: its key names the workspace alone; client and document are filled in here.
 
         Raises:
             ClientLeft: if the client disconnects.
@@ -123,7 +120,7 @@ class CompletionService:
     async def stream(
         self, request: Request, asked: CompletionRequest
     ) -> AsyncIterator[str | Completion]:
-        """Pieces of the first candidate's text as they come, and last the whole answer."""
+        """Pieces of the first candidate's text as they come, and the whole answer at last."""
         queue: asyncio.Queue[str | None] = asyncio.Queue()
         pieces = Pieces(None if asked.multiline is None else asked.shown)
         work = self._complete(client_of(request), asked, queue.put_nowait)
@@ -141,7 +138,7 @@ class CompletionService:
             task.cancel()
 
     def warm_up(self, request: Request, asked: CompletionRequest) -> None:
-        """Has an unnamed document's context encoded when there is nothing else to do."""
+        """Has an unnamed document's context encoded when nothing else is to be done."""
         key = self._slot(client_of(request), asked)
         self.slots.release(key)
         self.engine.warm_up(replace(asked, key=key))
@@ -167,7 +164,7 @@ class CompletionService:
             self.slots.release(key)
 
     def _slot(self, client: str, asked: CompletionRequest) -> DocumentKey:
-        """The key of a document without a name; give it back to the slots."""
+        """The key of a document without a name, to be released."""
         key, other = self.slots.take(client, asked.prefix, asked.suffix)
         if other:
             self.engine.close(key)
@@ -175,14 +172,14 @@ class CompletionService:
 
 
 def client_of(request: Request) -> str:
-    """Which client this is: what it calls itself."""
+    """A client's name for itself."""
     headers = request.headers
     name = headers.get("x-client-id") or headers.get("user-agent") or "unknown"
     return f"http {name[:120]}"
 
 
 async def unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Runs ``work`` and cancels it when the client disconnects.
+    """Runs ``work``, and cancels it when the client disconnects.
 
     Raises:
         ClientLeft: in that case.
@@ -210,8 +207,8 @@ class Pieces:
     """Turns text that is still being decoded into pieces that are certain to stay.
 
     Args:
-        clean: what will be done to the whole text; None shows everything as it comes. With it, a
-            line is shown once it is whole, if it is in the cleaned text.
+        clean: applied to the whole text in the end; with it, a line is shown once it is complete,
+            if the cleaned text has it. None shows everything as it comes.
     """
 
     def __init__(self, clean: Callable[[str], str] | None = None) -> None:
@@ -229,7 +226,7 @@ class Pieces:
         return self.rest(self._clean(whole)) if whole.strip() else ""
 
     def rest(self, text: str) -> str:
-        """What of a text has not been shown."""
+        """The part of a text that has not been shown."""
         if not text.startswith(self._shown):
             return ""
         piece, self._shown = text[len(self._shown) :], text

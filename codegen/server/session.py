@@ -53,12 +53,10 @@ _CHARS_A_TOKEN = 5
 _CLIENT = "lsp"
 _WARM_UP_S = 0.1  # after a change, if no request follows it
 _BEFORE_CHANGE = 512  # characters compared to tell whether a change takes a suggestion
-
 _CHOICE_S = 0.05  # longest wait for pieces of other files
-_PAUSE_S = 0.5  # without a request: other pieces than before are taken up
-_CONTEXT_CHARS_A_TOKEN = 3  # fewer than code has, so that what is chosen fits
+_PAUSE_S = 0.5  # without a request, before newly chosen pieces are shown to the model
+_CONTEXT_CHARS_A_TOKEN = 3  # fewer than code has, so that the chosen pieces fit
 _COMPLETE_NAME = re.compile(r"\b[^\W\d]\w*+(?=\W)")
-
 _MOST_NAMES = 100
 
 
@@ -70,21 +68,20 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_first_names)]
 
 
 class Preferences(BaseModel):
-    """What a user sets in the editor, in camelCase or snake_case.
+    """The user's settings in the editor, in camelCase or snake_case.
 
     Attributes:
-        enabled: whether anything is suggested.
-        max_tokens: longest suggestion, in tokens.
-        max_lines: longest suggestion, in lines.
-        candidates: for an explicit request; an automatic one gets one.
+        enabled: whether to suggest anything.
+        max_tokens, max_lines: longest suggestion.
+        candidates: number of suggestions for an explicit request; an automatic one gets one.
         multiline: whether a suggestion may have several lines.
-        delay_ms: longest wait of an automatic request while one types.
-        languages: only these, if any are named.
+        delay_ms: longest wait of an automatic request while the user types.
+        languages: if not empty, suggest in these languages only.
         exclude: patterns of paths that get no suggestions.
-        context: kinds of pieces of other files in the workspace that the model sees.
-        context_share: most of the prompt's tokens that they take.
-        workspace_files: whether files are read for them that are not open; by default where the
-            model is on this machine.
+        context: kinds of pieces of other files that the model sees.
+        context_share: largest share of the prompt's tokens for these pieces.
+        workspace_files: whether to read files that are not open; by default only if the model runs
+            on this machine.
     """
 
     model_config = ConfigDict(
@@ -112,9 +109,9 @@ class Preferences(BaseModel):
         return value
 
     def updated(self, given: object, limits: ServerLimits) -> tuple[Preferences, list[str]]:
-        """These with an editor's settings, and what was wrong in them.
+        """These settings updated by the editor's, and one line for each mistake in those.
 
-        What is wrong keeps its value: a typo must not end the suggestions.
+        A wrong setting keeps its value: a typo must not end the suggestions.
         """
         wrong: list[str] = []
         known = {name: name for name in type(self).model_fields}
@@ -139,16 +136,16 @@ class OpenDocument:
     """A document that the editor has open.
 
     Attributes:
-        text: its text; None for one that gets no completions (a secret, too large, out of step).
-        language: the editor's name for it.
-        delay: of automatic requests.
-        cursor: of the latest request or change, moved by the changes since.
-        in_step: false from a change that could not belong to the text until the whole text comes.
-        changes: how many there have been.
+        text: its text; None if it gets no completions (a secret, too large, out of step).
+        language: the editor's name for the language.
+        delay: delay of automatic requests.
+        cursor: cursor of the latest request or change, moved by the changes since.
+        in_step: false from a change that did not fit the text until the whole text comes.
+        changes: number of changes so far.
         snippets: pieces of other files that the model sees.
-        next_snippets: pieces chosen since then, None if there are none.
+        next_snippets: pieces chosen since then; None if there are none.
         chosen_at: the line that they were chosen for, the index's state, the names on the line.
-        latest: the request that came last.
+        latest: the latest request.
     """
 
     text: TextDocument | None
@@ -165,13 +162,13 @@ class OpenDocument:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A request for the text as it was at the request's place in the stream of messages.
+    """A request for the text as it was when the request's message came.
 
     Attributes:
-        request: for the engine.
-        document: whose text it is.
-        position: of the cursor.
-        changes: how many there had been.
+        request: the engine's request.
+        document: the document that it is for.
+        position: position of the cursor.
+        changes: number of the document's changes before it.
     """
 
     request: CompletionRequest
@@ -181,11 +178,11 @@ class Snapshot:
 
 
 class Selected(NamedTuple):
-    """The entry selected in the editor's own list: suggestions must continue it.
+    """The entry selected in the editor's own list, which suggestions must continue.
 
     Attributes:
-        start: of the text that the entry replaces.
-        text: of the entry.
+        start: start of the text that the entry replaces.
+        text: the entry's text.
     """
 
     start: Position
@@ -197,16 +194,16 @@ class Session:
     """The state of one connection.
 
     Attributes:
-        limits: of documents and requests.
-        exclude: patterns from the command line, beside the user's.
-        encoding: of columns.
-        workspace: the root's URI.
-        files: of the workspace.
-        on_status: is called when the status changes, once the editor is ready for it.
-        status: the latest.
-        on_settled: is called with an answer that replaces an earlier one, for an editor that takes
-            a second answer. Without it every answer is settled before it is given.
-        next_edits: proposes edits beyond the cursor, if the editor is to have them.
+        limits: limits of documents and requests.
+        exclude: patterns from the command line, in addition to the user's.
+        encoding: what columns count.
+        workspace: URI of the root.
+        files: files of the workspace.
+        on_status: called when the status changes, once the editor is ready for it.
+        status: the latest status.
+        on_settled: called with an answer that replaces an earlier one, if the editor takes a second
+            answer. Without it every answer is settled before it is given.
+        next_edits: proposes edits beyond the cursor; None disables them.
     """
 
     limits: ServerLimits
@@ -243,13 +240,13 @@ class Session:
         self.forget_snippets()
 
     def forget_snippets(self) -> None:
-        """Has the pieces of other files chosen again: what may be shown has changed."""
+        """Has the pieces of other files chosen again, since what may be shown has changed."""
         for document in self.documents.values():
             document.snippets, document.next_snippets, document.chosen_at = (), None, None
 
-    def report(self, kind: str, message: str) -> None:
+    def report(self, kind: str, message: str, busy: bool = False) -> None:
         """The status has changed."""
-        self.status = Status(kind, message)
+        self.status = Status(kind, message, busy)
         if self.on_status:
             self.on_status(self.status)
 
@@ -314,16 +311,20 @@ class Session:
         cursor, changes = document.cursor, document.changes
 
         def warm_up() -> None:
-            known = self.documents.get(uri) is document and document.changes == changes
-            if known and cursor is not None and self.engine is not None and self.engine.idle:
-                snapshot = self.snapshot(uri, cursor, automatic=True)
-                if snapshot is not None:
-                    self.engine.warm_up(snapshot.request)
+            if self.documents.get(uri) is document and document.changes == changes:
+                self._warm_up(uri, cursor)
 
         if self._warming:
             self._warming.cancel()
         if cursor is not None:
             self._warming = asyncio.get_running_loop().call_later(_WARM_UP_S, warm_up)
+
+    def _warm_up(self, uri: str, cursor: Position | None) -> None:
+        """Has the text around a cursor encoded if nothing else is to be done."""
+        if self.engine and self.engine.idle and cursor:
+            snapshot = self.snapshot(uri, cursor, automatic=True)
+            if snapshot is not None:
+                self.engine.warm_up(snapshot.request)
 
     def close(self, uri: str) -> None:
         """The editor closed a document."""
@@ -372,15 +373,20 @@ class Session:
 
     # ------------------------------------------------------------------ completions
 
+    def _served(self, uri: str) -> OpenDocument | None:
+        """An open document, if the settings allow suggestions in it."""
+        document, preferences = self.documents.get(uri), self.preferences
+        if document is None or not preferences.enabled:
+            return None
+        is_wanted = not preferences.languages or document.language in preferences.languages
+        return document if is_wanted else None
+
     def snapshot(
         self, uri: str, position: Position, *, automatic: bool, selected: Selected | None = None
     ) -> Snapshot | None:
         """The request at a position of the text as it is now; None where nothing is suggested."""
-        document = self.documents.get(uri)
         preferences = self.preferences
-        if not preferences.enabled or document is None or document.text is None:
-            return None
-        if preferences.languages and document.language not in preferences.languages:
+        if (document := self._served(uri)) is None or document.text is None:
             return None
         chars = self.limits.context_tokens * _CHARS_A_TOKEN
         try:
@@ -408,7 +414,7 @@ class Session:
         return Snapshot(request, document, position, document.changes)
 
     async def complete(self, snapshot: Snapshot, *, automatic: bool) -> Completion | None:
-        """The answer, after a delay for automatic requests; None if it is not wanted any more."""
+        """The answer, after a delay for automatic requests; None if it is no longer wanted."""
         engine, request = self.engine, snapshot.request
         if engine is None:
             return None
@@ -427,7 +433,7 @@ class Session:
             now = time.monotonic()
             wait = document.delay.wait_s(now, request.prefix[-1:], engine.usual_s)
             if wait:
-                # Whatever runs for an older text is given up at once, not after the delay.
+                # Give up what runs for an older text at once, not after the delay.
                 engine.cancel(request.key)
                 await asyncio.sleep(wait)
         if document.latest is not snapshot:
@@ -446,9 +452,9 @@ class Session:
         return answer
 
     def _choose(self, snapshot: Snapshot) -> asyncio.Future[tuple[Snippet, ...]] | None:
-        """Chooses pieces of other files where the cursor is on another line than for the last
-        choice, or behind a name that another file defines, or another document or the index has
-        changed since; None where those there are stay.
+        """Chooses pieces of other files if, since the last choice, the cursor moved to another line
+        or behind a name that another file defines, or another document or the index changed; else
+        None.
         """
         document, preferences = snapshot.document, self.preferences
         if document.text is None or not preferences.context or not preferences.context_share:
@@ -480,7 +486,7 @@ class Session:
         return chosen
 
     def _take_snippets(self, document: OpenDocument) -> bool:
-        """Shows the model the pieces that were chosen last; whether they are others."""
+        """Takes up the pieces that were chosen last; returns whether they are other pieces."""
         chosen, document.next_snippets = document.next_snippets, None
         if chosen is None or chosen == document.snippets:
             return False
@@ -488,16 +494,13 @@ class Session:
         return True
 
     def _take_snippets_soon(self, document: OpenDocument) -> None:
-        """Does so once typing pauses, and has them encoded: all that is behind them is approximate
-        until then, and the next key should not wait for it.
+        """Does so once typing pauses, and has them encoded then: everything behind them is
+        approximate until it is encoded again, and the next key should not wait for that.
         """
 
         def take() -> None:
-            known = self.documents.get(uri) is document
-            if known and self._take_snippets(document) and self.engine and document.cursor:
-                snapshot = self.snapshot(uri, document.cursor, automatic=True)
-                if snapshot is not None and self.engine.idle:
-                    self.engine.warm_up(snapshot.request)
+            if self.documents.get(uri) is document and self._take_snippets(document):
+                self._warm_up(uri, document.cursor)
 
         if self._pausing:
             self._pausing.cancel()
@@ -506,7 +509,7 @@ class Session:
             self._pausing = asyncio.get_running_loop().call_later(_PAUSE_S, take)
 
     async def _settle(self, snapshot: Snapshot, first: Completion) -> None:
-        """Replaces an uncertain answer if the settled one differs, unless a newer request or
+        """Replaces an uncertain answer by the settled one if they differ, unless a newer request or
         change comes first.
         """
         engine, document, request = self.engine, snapshot.document, snapshot.request
@@ -523,7 +526,7 @@ class Session:
             self.on_settled(snapshot, answer)
 
     def _show(self, request: CompletionRequest, answer: Completion) -> None:
-        """Notes what is on the user's screen."""
+        """Notes the suggestions on the user's screen."""
         assert self.engine is not None
         texts = tuple(candidate.text for candidate in answer.candidates)
         self.engine.suggestions(request.key).show(request.prefix, texts)
@@ -531,13 +534,10 @@ class Session:
             self.engine.metrics.count("shown")
 
     async def next_edit(self, uri: str, version: int | None, position: Position) -> Proposal | None:
-        """The edit proposed for a document; None where nothing is."""
-        document, preferences = self.documents.get(uri), self.preferences
-        if self.next_edits is None or self.engine is None or not preferences.enabled:
+        """The edit proposed for a document; None if there is none."""
+        if self.next_edits is None or self.engine is None:
             return None
-        if document is None or document.text is None:
-            return None
-        if preferences.languages and document.language not in preferences.languages:
+        if (document := self._served(uri)) is None or document.text is None:
             return None
         if version is not None and version != document.text.version:
             return None  # another change is on its way
@@ -553,7 +553,7 @@ class Session:
     # ------------------------------------------------------------------ settings
 
     def configure(self, given: object) -> list[str]:
-        """Takes the editor's settings, those of ``codegen`` or all; returns what was wrong."""
+        """Takes the editor's settings, all or those of ``codegen``; returns their mistakes."""
         if isinstance(given, dict) and isinstance(given.get("codegen"), dict):
             given = given["codegen"]
         self.preferences, wrong = self.preferences.updated(given, self.limits)

@@ -1,8 +1,7 @@
-"""The text of a suggestion: what is open at the cursor, where it ends, what of it is shown.
+"""The text of a suggestion: what is open at the cursor, where it ends, which part is shown.
 
-**Scanning** (:func:`scan`). A scanner for many languages, not a parser: it knows brackets, the
-quotes of strings and the usual comments. In broken code it guesses, as every tool does while one
-types.
+**Scanning** (:func:`scan`). A scanner for many languages, not a parser: it knows brackets, quotes
+and the usual comments. In incomplete code it guesses.
 
 **Where a suggestion ends** (:class:`StopRule`).
 
@@ -13,9 +12,10 @@ types.
 - ``block``: the line before the cursor opens a block (``:`` or an open brace at its end) and no
   deeper line follows: before the first line that is not deeper than the opening one.
 
-**What is shown** (:func:`clean`). In order: characters that no code needs and that could deceive or
-drive a terminal are removed; text from a bracket on that closes nothing is cut; what follows the
-cursor anyway is not suggested again; lines that only repeat are cut. Nothing may be left.
+**Which part is shown** (:func:`clean`). In order: characters that no code needs and that could
+deceive a reader or control a terminal are removed; the text is cut at a bracket that closes
+nothing; text that already follows the cursor is not suggested again; repeated lines are cut. The
+result may be empty.
 """
 
 from __future__ import annotations
@@ -73,16 +73,16 @@ class Open:
         brackets: the open ones, outermost first.
         quote: of the string or template that the text ends in, empty outside of one.
         comment: whether the text ends in a comment.
-        statement: where the line begins on which the last statement does: the last line start
-            outside of strings and of brackets, but for the braces of blocks.
-        extra: brackets closed that were not open, in order.
+        statement: start of the last statement's line: the last line start
+            outside of strings and of brackets other than the braces of blocks.
+        extra: positions of closing brackets that close nothing.
     """
 
     brackets: tuple[str, ...] = ()
     quote: str = ""
     comment: bool = False
     statement: int = 0
-    extra: tuple[str, ...] = ()
+    extra: tuple[int, ...] = ()
 
 
 def scan(text: str, language: str = "") -> Open:
@@ -94,7 +94,7 @@ def scan(text: str, language: str = "") -> Open:
     """
     pattern = _SCANNERS["#" if language in _HASH else "//" if language in _SLASH else ""]
     stack: list[str] = []
-    extra: list[str] = []
+    extra: list[int] = []
     at = statement = 0
     while found := pattern.search(text, at):
         token, at = found.group(), found.end()
@@ -105,7 +105,7 @@ def scan(text: str, language: str = "") -> Open:
             if stack and _PAIRED[stack[-1]] == token:
                 stack.pop()
             else:
-                extra.append(token)
+                extra.append(found.start())
         elif token in _ENDS:
             end = _ENDS[token].match(text, at)
             if end is None:
@@ -142,7 +142,7 @@ def indentation(line: str) -> int:
 
 # ------------------------------------------------------------------ where a suggestion ends
 
-# What may stand behind the cursor although more is written before it: editors close brackets.
+# What may follow the cursor of an unfinished line: editors close brackets.
 _TRAILING = re.compile(r"[\s)\]}'\"`;:,]*\Z")
 
 
@@ -152,7 +152,7 @@ class StopRule:
 
     Attributes:
         extent: how far a suggestion goes.
-        base: columns of indentation that end a block, its opening line's.
+        base: indentation of the line that opens the block, in columns.
         language: for the scanner.
         max_lines: most lines.
     """
@@ -163,7 +163,7 @@ class StopRule:
     max_lines: int = 12
 
     def end(self, text: str) -> int | None:
-        """How many characters of a growing suggestion stand, None if it may go on."""
+        """The length at which a growing suggestion ends; None if it may continue."""
         breaks = [found.span() for found in _BREAK.finditer(text)]
         if self.extent == "line":
             return breaks[0][0] if breaks else None
@@ -235,8 +235,8 @@ def _deeper_follows(suffix: str, base: int) -> bool:
 
 # ------------------------------------------------------------------ what of it is shown
 
-# C0 and C1 controls but for tab and line ends, bidirectional controls, invisible characters, what
-# stands for broken ones, tags.
+# C0 and C1 controls except tab and line ends, bidirectional controls, invisible characters,
+# replacements of broken ones, tags.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e"
     "\u2060-\u206f\ufeff\ufff9-\ufffd\ud800-\udfff\U000e0000-\U000e007f]"
@@ -244,13 +244,20 @@ _UNSAFE = re.compile(
 _FEWEST = 3  # characters of a line that counts as repeated
 
 
+def whole_characters(text: str) -> str:
+    """A text with lone surrogates replaced: no tokenizer takes them, nor do many JSON parsers."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def safe_text(text: str) -> str:
-    """Without control, invisible and direction-changing characters, and lone surrogates."""
+    """A text without control, invisible and bidirectional characters and lone surrogates."""
     return _UNSAFE.sub("", text)
 
 
 def clean(text: str, prefix: str, suffix: str, language: str = "") -> str:
-    """What is shown of a suggestion; empty if nothing is worth it."""
+    """The part of a suggestion that is shown; may be empty."""
     text = safe_text(text)
     text = _without_extra_closers(text, prefix, language)
     text = _without_next_lines(text, suffix)
@@ -266,13 +273,9 @@ def _without_extra_closers(text: str, prefix: str, language: str) -> str:
     before = scan(prefix, language)
     if before.quote or before.comment:
         return text
-    if not scan(prefix + text, language).extra[len(before.extra) :]:
-        return text
-    allowed = len(before.extra)
-    for at, char in enumerate(text):
-        if char in CLOSERS and len(scan(prefix + text[: at + 1], language).extra) > allowed:
-            return text[:at]
-    return text
+    extra = scan(prefix + text, language).extra
+    first = next((at for at in extra if at >= len(prefix)), None)
+    return text if first is None else text[: first - len(prefix)]
 
 
 def _without_next_lines(text: str, suffix: str) -> str:
@@ -299,7 +302,7 @@ def _without_next_lines(text: str, suffix: str) -> str:
 
 
 def _without_rest_of_line(text: str, suffix: str, language: str) -> str:
-    """Without an end that stands behind the cursor already."""
+    """Cut an end that already follows the cursor."""
     rest = re.split(_BREAK, suffix, maxsplit=1)[0].rstrip()
     if not rest.strip():
         return text
@@ -310,19 +313,19 @@ def _without_rest_of_line(text: str, suffix: str, language: str) -> str:
             continue
         whole = size == len(rest)
         if whole and set(rest.strip()) <= CLOSERS | {":", ";", ",", "'", '"'}:
-            # The closers behind the cursor may belong to what the text opens itself.
+            # The closers behind the cursor may close what the text opens.
             opened = scan(body, language)
             return body if _balanced(opened, rest) else body[:-size]
         if whole or size >= _FEWEST:
             return body[:-size]
-    # A line that continues with the very words behind the cursor.
+    # A line that continues with the words behind the cursor.
     if len(rest) >= _FEWEST and rest in first:
         return text[: first.index(rest)]
     return text
 
 
 def _balanced(opened: Open, rest: str) -> bool:
-    """Whether a text needs all its closers itself, so that those behind the cursor are others."""
+    """Whether a text needs all its closers itself, and not those behind the cursor."""
     return not opened.extra and not opened.brackets and rest.strip()[:1] in CLOSERS
 
 

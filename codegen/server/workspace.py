@@ -1,10 +1,10 @@
-"""The files of an editor's workspace, indexed in the background and chosen from for completions.
+"""The files of an editor's workspace, indexed in the background, and pieces of them for prompts.
 
-Each declared folder has an index of its files (:mod:`codegen.server.index`) that lasts as long as
-the folder is open. Which files may be read is decided in :mod:`codegen.server.sources`; an open
-document takes the place of its file, under the same rules. What looks like a secret is replaced
-before anything else sees a text. One thread of low priority does all of it, at most a quarter of
-its time while nobody waits; what changes is indexed again.
+Each declared folder has an index of its files (:mod:`codegen.server.index`) while it is open.
+:mod:`codegen.server.sources` decides which files may be read; an open document replaces its file,
+under the same rules. What looks like a secret is replaced before a text is indexed. One thread of
+low priority does all of this, indexing at most a quarter of the time; changed files are indexed
+again.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class Folder:
     """One folder with its index; for one thread alone.
 
     Args:
-        path: as the editor names it.
-        exclude: patterns of files that are not taken, in addition to secrets.
-        closed: whether files are read that are not open.
+        path: the editor's path of the folder.
+        exclude: patterns of files that are not read, in addition to secrets.
+        closed: whether to read files that are not open.
     """
 
     def __init__(
@@ -66,19 +66,15 @@ class Folder:
     ) -> None:
         self.sources = SourceFolder(path, exclude, closed)
         self.index = FileIndex()
-        self._states: dict[str, object] = {}  # of what is in the index
+        self._states: dict[str, object] = {}  # of the files in the index
         self._open: dict[str, list[str]] = {}
         self._shelves: dict[str, Shelf] = {}
         self._entries = 0
         self._folders: deque[str] = deque()  # to be listed
         self._pending: OrderedDict[str, None] = OrderedDict()  # to be indexed
-        self._seen: set[str] | None = None  # files of the scan that is under way
+        self._seen: set[str] | None = None  # files of the running scan
         self._skipped: dict[str, int] = {}
         self._scan()
-
-    def close(self) -> None:
-        """Forgets everything."""
-        self.index.close()
 
     # ------------------------------------------------------------------ in the background
 
@@ -101,7 +97,7 @@ class Folder:
             log.info("Workspace indexed: %d files%s.", len(self._states), skipped)
 
     def _scan(self) -> None:
-        """Has all files looked at, in the background."""
+        """Has all files read again, in the background."""
         if self.sources.is_read:
             self.sources.forget_rules()
             self._entries, self._skipped = 0, {}
@@ -128,7 +124,7 @@ class Folder:
         self._skipped[reason] = self._skipped.get(reason, 0) + 1
 
     def _update(self, path: str) -> None:
-        """Brings the index of a file that is not open up to date."""
+        """Updates the index of a file that is not open."""
         if path in self._open:
             return
         try:
@@ -154,7 +150,7 @@ class Folder:
         """Puts a text into the index; returns its lines without secrets.
 
         Raises:
-            NotTaken: if it is not to be shown.
+            NotTaken: if it may not be shown.
         """
         if is_generated(text):
             raise NotTaken("generated")
@@ -184,19 +180,19 @@ class Folder:
                 self._pending[known] = None
 
     def first(self, folder: str) -> None:
-        """Has a folder's files looked at before all others, while a scan is under way."""
+        """Has a folder's files read before all others, while a scan is running."""
         if self._seen is not None and self.sources.allowed(f"{folder}/x.py".lstrip("/")):
             self._list(folder)
             for path in [p for p in self._pending if str(PurePosixPath(p).parent) == folder]:
                 self._pending.move_to_end(path, last=False)
 
     def buffer(self, path: str, text: str | None, number: int) -> None:
-        """An open document's text, in the place of its file; None once it is closed.
+        """Indexes an open document's text in place of its file; None closes it.
 
         Args:
-            path: of the document.
+            path: the document's path.
             text: all of it.
-            number: of the text, another one for each.
+            number: the number of the document's changes, which identifies the text.
         """
         was_open = self._open.pop(path, None) is not None
         if text is None:
@@ -221,9 +217,9 @@ class Folder:
         """The pieces of other files to show, the latest and most important last.
 
         Args:
-            place: of the cursor.
-            kinds: of pieces.
-            room: characters of all of them.
+            place: the cursor's place.
+            kinds: kinds of pieces.
+            room: characters of all pieces together.
             edited: path and line of edits, oldest first.
         """
         shelf = self._shelves.setdefault(place.path, Shelf())
@@ -235,7 +231,7 @@ class Folder:
                 self._update(path)
             found = self._find(place, kinds, room, edited, shelf)
         wanted: list[Piece] = []
-        for pieces in found.values():  # a share for each kind, then what is left
+        for pieces in found.values():  # a share for each kind, then the rest
             left = room // len(found)
             for piece in pieces:
                 left -= piece.size
@@ -261,12 +257,12 @@ class Folder:
         return {kind: _filling(find[kind](), room) for kind in KINDS if kind in kinds}
 
     def _is_current(self, path: str) -> bool:
-        """Whether what the index has of a file is what is on the disk, or in the editor."""
+        """Whether the index has a file as it is on the disk or in the editor."""
         return path in self._open or self._states.get(path) == self.sources.state(path)
 
 
 def _distinct(pieces: Iterable[Piece]) -> list[Piece]:
-    """Pieces without those whose text is in one before, of the same file."""
+    """Pieces without those whose text is part of an earlier piece of the same file."""
     found: list[Piece] = []
     for piece in pieces:
         if not any(one.path == piece.path and piece.text in one.text for one in found):
@@ -296,8 +292,8 @@ class _Open:
 
     Attributes:
         document: its text, which the event loop changes.
-        changes: how many there have been.
-        indexed: how many of them are in the index.
+        changes: number of changes so far.
+        indexed: number of changes that the index has.
     """
 
     document: TextDocument
@@ -308,14 +304,14 @@ class _Open:
 class Workspace:
     """The folders of one editor, and the thread that reads them.
 
-    All methods are for the event loop; none of them waits.
+    All methods are for the event loop; none of them blocks.
 
     Args:
-        exclude: patterns of files that are not taken, in addition to secrets.
-        closed: whether files are read that are not open.
+        exclude: patterns of files that are not read, in addition to secrets.
+        closed: whether to read files that are not open.
 
     Attributes:
-        settled: how often an index has come up to date.
+        settled: how often an index has become up to date.
     """
 
     def __init__(self, exclude: tuple[str, ...] = (), closed: bool = True) -> None:
@@ -342,7 +338,7 @@ class Workspace:
 
         def start(folders: Folders) -> None:
             if path in folders:
-                folders.pop(path).close()
+                folders.pop(path).index.close()
             try:
                 folders[path] = Folder(path, exclude, closed)
             except sqlite3.OperationalError as error:
@@ -355,7 +351,7 @@ class Workspace:
             one.indexed = -1
 
     def remove(self, uri: str) -> None:
-        """The editor has closed a folder: what is known of it is forgotten."""
+        """The editor has closed a folder; its index is dropped."""
         path = local_path(uri)
         if path is None or path not in self._paths:
             return
@@ -364,11 +360,11 @@ class Workspace:
         def close(folders: Folders) -> None:
             self._names.pop(path, None)
             if path in folders:
-                folders.pop(path).close()
+                folders.pop(path).index.close()
 
         self._call(close)
         for one in self._documents.values():
-            one.indexed = -1  # a folder around this one may have them now
+            one.indexed = -1  # they may belong to a folder around this one now
 
     def configure(self, exclude: tuple[str, ...], closed: bool) -> None:
         """Takes other settings; if they differ, all folders are read again."""
@@ -384,7 +380,7 @@ class Workspace:
             self._thread.join(timeout=10)
 
     def _place(self, uri: str) -> tuple[PurePosixPath, PurePosixPath, str] | None:
-        """A file's path, the innermost declared folder that it is in, and its path from there."""
+        """A file's path, its innermost declared folder, and its path from there."""
         path = local_path(uri)
         folder = self._folder_of(path) if path is not None else None
         if path is None or folder is None:
@@ -396,13 +392,13 @@ class Workspace:
         return max(found, key=lambda folder: len(folder.parts), default=None)
 
     def name(self, uri: str) -> tuple[str, str]:
-        """The name of a document's folder and its path from there; of a document elsewhere an
-        empty name and the last part of its path.
+        """The name of a document's folder and its path from there; for a document outside of all
+        folders an empty name and its file name.
         """
         place = self._place(uri)
         return (place[1].name, place[2]) if place else ("", uri.rpartition("/")[2])
 
-    # ------------------------------------------------------------------ what the editor tells
+    # ------------------------------------------------------------------ messages of the editor
 
     def opened(self, uri: str, document: TextDocument) -> None:
         """The editor has opened a document, or sent the whole of it again."""
@@ -441,11 +437,11 @@ class Workspace:
             name = str(path.relative_to(folder))
             self._call_for(folder, lambda found: found.buffer(name, text, number))
 
-    # ------------------------------------------------------------------ what is chosen
+    # ------------------------------------------------------------------ choosing pieces
 
     def behind(self, uri: str) -> bool:
-        """Whether a document other than this one has changed since pieces were last chosen; never
-        for a document outside of all folders, which gets none.
+        """Whether another document has changed since pieces were last chosen; false for a document
+        outside of all folders, which gets no pieces.
         """
         place = self._place(uri)
         return place is not None and any(
@@ -470,11 +466,11 @@ class Workspace:
         document outside of all folders.
 
         Args:
-            uri: of the document.
-            language: the editor's name for it.
-            texts: all of its text before and after the cursor.
-            kinds: of pieces.
-            room: characters of all of them.
+            uri: the document.
+            language: the editor's name for its language.
+            texts: all text before and after the cursor.
+            kinds: kinds of pieces.
+            room: characters of all pieces together.
         """
         future: Future[tuple[Snippet, ...]] = Future()
         place = self._place(uri)
@@ -540,12 +536,12 @@ class Workspace:
                 break
             _safely(lambda call=call: call(folders))
         for folder in folders.values():
-            folder.close()
+            folder.index.close()
 
 
 def _safely(action: Callable[[], None]) -> None:
-    """Runs something; what goes wrong must not end the thread."""
+    """Runs an action; an error must not end the thread."""
     try:
         action()
-    except Exception as error:  # noqa: BLE001 - its words may quote a file
+    except Exception as error:  # noqa: BLE001 - its message may quote a file
         log.error("The workspace: %s.", type(error).__name__)

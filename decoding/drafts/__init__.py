@@ -1,11 +1,13 @@
-"""Drafters: what may come next, for a decoding loop to verify in one forward pass.
+"""Drafters guess the next tokens, which a decoding loop verifies in one forward pass.
 
-``protocol`` is the little that a loop and its drafters say to each other; ``cursor`` drafts a file
-that is rewritten from the file as it was, ``diff`` does so for diffs and SEARCH/REPLACE blocks,
-``suffix`` drafts what followed the same text before, ``recycling`` what the target found probable
-before; ``chain`` makes a row's drafters and lets the one draft that expects most; ``planner`` cuts
-drafts to what pays; ``vllm_proposer`` and ``vllm_worker`` are vLLM's plug-ins. Only the last
-imports torch.
+- ``protocol``: the interface between a loop and its drafters;
+- ``cursor`` drafts the new version of a file from the old one, ``diff`` does so for diffs and
+  SEARCH/REPLACE blocks;
+- ``suffix`` drafts what followed the same text before, ``recycling`` what the target found probable
+  after the same token before;
+- ``chain`` makes a row's drafters and picks the draft that expects the most tokens; ``planner``
+  shortens drafts to what pays;
+- ``vllm_proposer`` and ``vllm_worker`` are vLLM plug-ins. Only the last imports torch.
 """
 
 from codegen.decoding.drafts.chain import DrafterChain, DrafterMaker

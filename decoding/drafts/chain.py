@@ -1,11 +1,11 @@
-"""Several drafters of a row, the one that expects most drafts; and what makes them.
+"""Several drafters for one row; the draft that expects the most accepted tokens is used.
 
-A drafter's estimate of its own success is corrected by what came of it in this row (``trust``),
-apart for drafts it was sure of and others. Drafts that were made and not chosen are compared with
-what was emitted as well, which costs no verification: a drafter that fails is passed over, and is
-back as soon as it would have been right. Whether a draft pays is not decided here: see ``planner``.
+A drafter's estimate of its success is corrected by its past success in the row (``trust``),
+separately for drafts that it was sure of and others. Drafts that were not used are compared with
+the emitted tokens too, which costs no verification: a failing drafter is passed over, and returns
+as soon as it would have been right. Whether a draft pays is decided by ``planner``.
 
-Nothing here looks at a clock.
+Nothing here reads a clock.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from codegen.decoding.drafts.suffix import SuffixDrafter
 from codegen.decoding.suffix import SuffixStore
 
 _SURE = 0.9  # probability of the first token
-_WEIGHT = 4.0  # tokens of a drafter's own estimate that trust begins with
-_FORGET = 0.9  # per draft
+_WEIGHT = 4.0  # tokens that trust in a drafter's own estimate begins with
+_FORGET = 0.9  # decay per draft
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class DrafterChain(Drafter):
     """The drafters of one row by name, in order of preference.
 
     Args:
-        drafters: by name; each learns of everything that is emitted.
+        drafters: by name; each one sees all emitted tokens.
     """
 
     def __init__(self, drafters: dict[str, Drafter]) -> None:
@@ -57,13 +57,14 @@ class DrafterChain(Drafter):
     def begin(self, prompt: Sequence[int], context: Context) -> None:
         """Begins the row with every drafter."""
         self._trust = {(name, sure): _Trust() for name in self.drafters for sure in (True, False)}
-        self._made: dict[str, Draft] = {}  # what the next accept() is compared with
+        self._made: dict[str, Draft] = {}  # compared with the next accept()
         for drafter in self.drafters.values():
             drafter.begin(prompt, context)
 
     def draft(self, limit: int) -> Draft:
-        """The draft with the most expected tokens, of equal ones the first; its probabilities are
-        corrected, its ``source`` is the drafter's name.
+        """The draft with the most expected tokens; of equal ones the first.
+
+        Its probabilities are corrected, and its ``source`` is the drafter's name.
         """
         self._made = {}
         best, chosen, factor = 0.0, "", 0.0
@@ -83,7 +84,7 @@ class DrafterChain(Drafter):
         return Draft(draft.tokens, draft.parents, corrected, chosen)
 
     def accept(self, tokens: Sequence[int]) -> None:
-        """Compares what was drafted with what was emitted, and passes it on to every drafter."""
+        """Compares the drafts with the emitted tokens, and passes those to every drafter."""
         for name, draft in self._made.items():
             expected = _expected(draft, len(tokens))
             self._trust[name, _sure(draft)].learn(len(draft.path(tokens)), expected)
@@ -104,7 +105,7 @@ class DrafterChain(Drafter):
 
 @dataclass(frozen=True)
 class DrafterMaker:
-    """Makes drafters that speak one model's tokens.
+    """Makes drafters for one tokenizer.
 
     Attributes:
         encode: text to token ids, without special tokens.
@@ -118,8 +119,11 @@ class DrafterMaker:
 
     @classmethod
     def of(cls, tokenizer: Any, tokens: Sequence[bytes | None]) -> DrafterMaker:
-        """For a transformers tokenizer and the bytes of its tokens
-        (:class:`codegen.decoding.healing.Vocabulary`).
+        """A maker for a transformers tokenizer.
+
+        Args:
+            tokenizer: the tokenizer.
+            tokens: the bytes of its tokens (:class:`codegen.decoding.healing.Vocabulary`).
         """
 
         def encode(text: str) -> list[int]:
@@ -132,7 +136,7 @@ class DrafterMaker:
         return cls(encode, decode, ends)
 
     def context(self, original: str, tenant: Hashable = None) -> Context:
-        """What drafters need to know of a row that rewrites a file, or changes it by a diff."""
+        """The context of a row that rewrites a file, or changes it by a diff."""
         return Context(self.encode(original), original, tenant)
 
     def chain(
@@ -147,7 +151,7 @@ class DrafterMaker:
 
         Args:
             names: of ``cursor``, ``diff``, ``suffix`` and ``recycling``, in order of preference.
-            store: past responses that the suffix drafter may draft from.
+            store: past responses for the suffix drafter.
             factor, min_probability: see :class:`SuffixDrafter`.
         """
         makers: dict[str, Callable[[], Drafter]] = {
@@ -164,7 +168,7 @@ def _sure(draft: Draft) -> bool:
 
 
 def _expected(draft: Draft, depth: int) -> float:
-    """The sum of probabilities down to a depth; what was emitted does not judge deeper nodes."""
+    """The sum of the probabilities of nodes down to a depth."""
     depths: list[int] = []
     total = 0.0
     for parent, probability in zip(draft.parents, draft.probabilities, strict=True):

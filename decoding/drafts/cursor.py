@@ -1,19 +1,20 @@
 """Edit drafts: a cursor into the file that is being rewritten.
 
-The draft is what is at the cursor. Where row and original part, the cursor is set again:
+The draft is the text at the cursor. Where the row and the original diverge, the cursor is set
+again:
 
-- after the first token that differs: behind that token, if it is one of the original's next two (a
-  token was deleted); at the next line that begins with it, if they parted at a line's start (lines
-  were deleted); else by the guess that so far came right more often, a token replaced or a token
-  inserted;
-- later: behind the place that the longest tail of the row, at least two tokens, stands before, of
-  equally long ones the nearest to the parting; else, after a whole line, at the line that is next
-  if lines were replaced one by one, or if they were inserted.
+- after the first differing token: behind that token, if it is one of the original's next two (a
+  token was deleted); at the next line that begins with it, if they diverged at a line's start
+  (lines were deleted); else by the guess that was right more often so far, a replaced token or an
+  inserted one;
+- later: behind the place where the original has the longest tail of the row, at least two tokens;
+  of equally long ones the nearest to the point of divergence. Else, after a whole line, at the next
+  line if lines were replaced one by one, or if they were inserted.
 
-The place of parting is kept until a few tokens have agreed, so a wrong guess costs one draft and
-never the thread. As a tree, the draft also has the second guess while the cursor is unsure.
-Speculative edits are known from products (Cursor, Zed, OpenAI's predicted outputs), not from a
-paper; the rules above are ours.
+The point of divergence is kept until a few tokens agree again, so a wrong guess costs one draft
+only. As a tree, the draft also has the second guess while the cursor is unsure. Speculative edits
+are known from products (Cursor, Zed, OpenAI's predicted outputs), not from a paper; these rules are
+ours.
 """
 
 from __future__ import annotations
@@ -26,30 +27,30 @@ from collections.abc import Container, Sequence
 
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 
-_RECENT = 16  # tokens of the row that are looked for in the original
-_LOOKED_AT = 32  # places of their last two, before and behind the parting
-_AHEAD = 1024  # tokens within which deleted lines end
+_RECENT = 16  # last tokens of the row that are searched for in the original
+_LOOKED_AT = 32  # places that are tried on each side of the point of divergence
+_AHEAD = 1024  # most deleted tokens
 _AGREED = 3  # tokens that make a guess certain
-_SHORTEST = 8  # tokens of a draft, at least, while there are so many
-_OWN_WAY = 8  # tokens that differ before drafts get short
+_SHORTEST = 8  # fewest tokens of a draft
+_OWN_WAY = 8  # differing tokens after which drafts get shorter
 _FORGET = 0.9
-_PRIOR = 100  # tokens between two edits before any was seen
-_DOUBT = 1.5  # as for suffix drafts: after n tokens that agreed, the next counts n / (n + 1.5)
+_PRIOR = 100  # assumed tokens between two edits before any is seen
+_DOUBT = 1.5  # as for suffix drafts: after n agreeing tokens, the next counts n / (n + 1.5)
 _GUESS = 0.6  # probability that a guess is right
 
 
 class CursorDrafter(Drafter):
     """Drafts from ``Context.original``.
 
-    A draft ends where, by the rate of edits in this row so far, it is accepted to its end with
-    probability ``least``; while the row goes its own way, it is halved each round. A row that has
-    gone its own way for longer than it ever followed the original soon gets none until they agree.
+    A draft ends where the rate of edits in this row makes its last token less probable than
+    ``least``. While the row differs from the original, drafts are halved each round; once it has
+    differed for longer than it ever agreed, there are soon none until it agrees again.
 
     Args:
-        line_ends: ids of the tokens that hold a line break.
-        longest: tokens of a draft.
-        least: probability of the last drafted token.
-        tree: with the second guess as a branch.
+        line_ends: ids of the tokens that contain a line break.
+        longest: most tokens of a draft.
+        least: least probability of the last drafted token.
+        tree: add the second guess as a branch.
     """
 
     def __init__(
@@ -68,8 +69,8 @@ class CursorDrafter(Drafter):
 
     def begin(self, prompt: Sequence[int], context: Context) -> None:
         """Sets the cursor at the start of the original."""
-        # How often a replaced token (or line) and how often an inserted one was right, parted
-        # within a line and at its start.
+        # How often the guesses "replaced" and "inserted" were right, by whether the row diverged
+        # at a line's start.
         self._right = {False: [1.0, 0.0], True: [0.0, 1.0]}
         self._partings, self._agreements = 0, 0
         self.reset(context.original)
@@ -82,22 +83,22 @@ class CursorDrafter(Drafter):
         self._at = at
         self._other: int | None = None  # the second guess
         self._run = _AGREED  # tokens that agreed since the cursor was set
-        self._parted = at  # where row and original last agreed for certain
+        self._parted = at  # where row and original diverged
         self._pairs: dict[tuple[int, int], list[int]] = {}  # where each two tokens end
         for i, pair in enumerate(itertools.pairwise(self._original)):
             self._pairs.setdefault(pair, []).append(i + 1)
         self._recent: list[int] = []  # the row's last tokens
-        self._tail: list[int] = []  # emitted since the parting
-        self._tail_lines = 0  # of them, ends of lines
+        self._tail: list[int] = []  # emitted since then
+        self._tail_lines = 0  # line ends among them
         self._length = self.longest
 
     @property
     def at(self) -> int:
-        """The index in the original of the token that is drafted next."""
+        """The index in the original of the next drafted token."""
         return self._at
 
     def draft(self, limit: int) -> Draft:
-        """What is at the cursor."""
+        """The text at the cursor."""
         rate = 1 - (self._partings + 1) / (self._partings + self._agreements + _PRIOR)
         worth = int(math.log(self.least) / math.log(rate))
         size = min(limit, self._length, max(worth, _SHORTEST))
@@ -111,7 +112,7 @@ class CursorDrafter(Drafter):
         return draft
 
     def accept(self, tokens: Sequence[int]) -> None:
-        """Follows what was emitted; drafts get shorter while nothing agrees."""
+        """Follows the emitted tokens; drafts get shorter while none agree."""
         agreed = self._agreeing(tokens)
         agreed += sum([self._follow(token) for token in tokens[agreed:]])
         if agreed:
@@ -124,7 +125,7 @@ class CursorDrafter(Drafter):
             self._length = max(self._length // 2, _SHORTEST)
 
     def _agreeing(self, tokens: Sequence[int]) -> int:
-        """Follows, all at once, the first tokens that a certain cursor has; how many."""
+        """Follows the first tokens at once if the cursor is certain; returns how many agreed."""
         if self._run < _AGREED:
             return 0
         expected = self._original[self._at : self._at + len(tokens)]
@@ -138,7 +139,7 @@ class CursorDrafter(Drafter):
         return count
 
     def _follow(self, token: int) -> bool:
-        """Moves on by one emitted token; whether the original had it at the cursor."""
+        """Follows one emitted token; returns whether it was at the cursor."""
         agrees = self._has(self._at, token)
         self._recent = [*self._recent[1 - _RECENT :], token]
         if self._run >= _AGREED and agrees:
@@ -168,7 +169,7 @@ class CursorDrafter(Drafter):
         return at < len(self._original) and self._original[at] == token
 
     def _agree(self) -> None:
-        """The cursor is certain again; learns which guess would have been right."""
+        """Called when the cursor is certain again; counts which guess would have been right."""
         skipped = self._at - self._run - self._parted
         emitted = len(self._tail) - self._run
         counts = self._right[self._at_line_start(self._parted)]
@@ -183,9 +184,7 @@ class CursorDrafter(Drafter):
         return line < len(self._lines) and self._lines[line] == at
 
     def _guess(self, token: int) -> tuple[int, int | None]:
-        """Where the cursor goes after a token that the original has not there, and the second
-        guess.
-        """
+        """The new cursor after a token that differs from the original, and the second guess."""
         parted, at_start = self._parted, self._at_line_start(self._parted)
         if len(self._tail) == 1:
             found = self._deleted(token, at_start)
@@ -204,7 +203,7 @@ class CursorDrafter(Drafter):
         return inserted, replaced
 
     def _deleted(self, token: int, at_start: bool) -> int | None:
-        """Behind a token a little further on, or at the start of a later line."""
+        """Behind the same token a little further on, or at the start of a later line."""
         for skipped in (1, 2):
             if self._has(self._parted + skipped, token):
                 return self._parted + skipped + 1
@@ -218,8 +217,8 @@ class CursorDrafter(Drafter):
         return None
 
     def _behind_tail(self) -> int | None:
-        """Behind the place that the longest tail of the row precedes, of equally long ones the
-        nearest to the parting; the last two tokens at least.
+        """Behind the place where the original has the longest tail of the row, if that has two
+        tokens; of equally long ones the nearest to the point of divergence.
         """
         original, row = self._original, self._recent
         ends = self._pairs.get((row[-2], row[-1]), ())

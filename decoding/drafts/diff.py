@@ -1,13 +1,13 @@
 """Drafts for diffs: unified hunks and SEARCH/REPLACE blocks, from the region of the file they name.
 
-The row's text is followed line by line. Within a hunk the draft is text: the rest of the old line
-that the row has begun to keep (or take out), and the lines after it alike; for an added line what
-the line that it replaces has behind the characters that both share. After ``<<<<<<< SEARCH`` the
-file is drafted from behind the last block; after ``=======`` the searched lines are drafted again,
-both by an edit cursor. Elsewhere only the next header is drafted.
+The row's text is followed line by line. Within a hunk, the draft is the rest of the old line that
+the row has begun to keep (or remove) and the lines after it with the same sign; for an added line
+it is the rest of the line that it replaces, behind the characters that both share. After
+``<<<<<<< SEARCH`` the file is drafted from behind the last block, after ``=======`` the searched
+lines again, both by an edit cursor. Elsewhere only the next header is drafted.
 
-A row whose tokens straddle the break after a header (a break and the next line's indentation in one
-token) is followed as well: drafts begin where the row's text ends.
+A token may contain the line break after a header and the next line's indentation; drafts then begin
+where the row's text ends.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from dataclasses import dataclass, field
 from codegen.decoding.drafts.cursor import CursorDrafter
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 
-_HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))? @@")
+_HUNK = re.compile(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+\d+(?:,(\d{1,9}))? @@")
 _SEARCH, _DIVIDER, _REPLACE = "<<<<<<< SEARCH", "=======", ">>>>>>> REPLACE"
 _NEXT = "@@ -"
-_REGION = 200  # lines of the file that are encoded for the cursor
+_REGION = 200  # lines of the file encoded for the cursor
 _LINES = 8  # lines of a draft within a hunk
 _SHARED = 3  # characters that an added line and the one it replaces must share
-_RATE = 0.95  # probability of a token of a hunk given the one before
+_RATE = 0.95  # probability of a hunk's token given the one before
 
 
 @dataclass(slots=True)
 class _Hunk:
-    """Where the row is in a hunk: the next old line, lines left on either side, and the lines taken
-    out and put in since the last kept one.
+    """The state of a hunk: the next old line, the lines left on either side, and the lines removed
+    and added since the last kept one.
     """
 
     at: int
@@ -43,7 +43,7 @@ class _Hunk:
 
     def read(self, line: str) -> None:
         """Moves on by a finished line."""
-        self.sign = line[:1] or " "  # some models leave the blank of an empty line out
+        self.sign = line[:1] or " "  # some models omit the blank of an empty line
         if self.sign in " -":
             self.at += 1
             self.old -= 1
@@ -63,8 +63,8 @@ class DiffDrafter(Drafter):
     Args:
         encode: text to token ids, without special tokens.
         decode: token ids to text.
-        line_ends: ids of the tokens that hold a line break.
-        longest: tokens of a draft.
+        line_ends: ids of the tokens that contain a line break.
+        longest: most tokens of a draft.
     """
 
     def __init__(
@@ -86,13 +86,13 @@ class DiffDrafter(Drafter):
         self.cursor.begin((), Context())
         self._source = context.source.split("\n")
         self._line: list[int] = []  # tokens of the unfinished line
-        self._started = ""  # and what the last token of the line before began of it
+        self._started = ""  # its beginning, if the last token of the line before contained it
         self._hunk: _Hunk | None = None
         self._searched: list[str] | None = None  # lines of the SEARCH part so far
         self._after = 0  # line of the file behind the last block
 
     def draft(self, limit: int) -> Draft:
-        """What is at the cursor, or the rest of the line and the next ones of the hunk."""
+        """The text at the cursor, or the rest of the line and the next lines of the hunk."""
         if self._hunk is None:
             return self.cursor.draft(limit)
         text = self._rest(self._hunk, self._started + self.decode(self._line))
@@ -114,7 +114,7 @@ class DiffDrafter(Drafter):
         self.cursor.accept(tokens[start:])
 
     def _read(self, line: str, rest: str) -> None:
-        """One finished line of the row; ``rest`` is what is there of the next one."""
+        """Handles a finished line; ``rest`` is the beginning of the next one."""
         marker = line.rstrip()
         if hunk := _HUNK.match(line):
             old, new = (int(size) if size else 1 for size in (hunk[2], hunk[3]))
@@ -142,7 +142,7 @@ class DiffDrafter(Drafter):
                 self._jump(line, rest)
 
     def _rest(self, hunk: _Hunk, begun: str) -> str:
-        """What follows the unfinished line ``begun`` of a hunk."""
+        """The text that follows the unfinished line ``begun`` of a hunk."""
         if hunk.old <= 0 and hunk.new <= 0:
             return _NEXT[len(begun) :] if _NEXT.startswith(begun) else ""
         sign = begun[:1] or (" " if hunk.sign == "+" else hunk.sign)
@@ -162,7 +162,7 @@ class DiffDrafter(Drafter):
         return "\n".join(["".join(lines) + rest, *(sign + line for line in following), ""])
 
     def _jump(self, line: str, rest: str) -> None:
-        """After the first searched line: behind it, if the file has it elsewhere than guessed."""
+        """Moves the cursor behind the first searched line, if that is not where it was expected."""
         found = self._find([line])
         if found is not None and found != self._after:
             self._draft_from(self._region(found + 1), rest)
@@ -171,7 +171,7 @@ class DiffDrafter(Drafter):
         return self._source[first : first + _REGION]
 
     def _find(self, lines: list[str]) -> int | None:
-        """Where the lines are in the file: behind the last block if they do, else anywhere."""
+        """Where the file has these lines: behind the last block if possible, else anywhere."""
         size = len(lines)
         last = len(self._source) - size + 1
         for i in (*range(self._after, last), *range(min(self._after, last))):
@@ -185,7 +185,7 @@ class DiffDrafter(Drafter):
 
 
 def _behind_shared(line: str, begun: str) -> str | None:
-    """What ``line`` has behind the longest end of ``begun`` that it shares; None if it is short."""
+    """The rest of ``line`` after the longest end of ``begun`` in it; None if that is too short."""
     if line.startswith(begun):
         return line[len(begun) :]
     for size in range(len(begun), _SHARED - 1, -1):

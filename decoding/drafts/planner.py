@@ -1,24 +1,24 @@
-"""How long this round's drafts are: only as long as what they bring is worth more than they cost.
+"""How long drafts are: only as long as they are expected to save more time than they cost.
 
-A pass that verifies drafts takes longer than a plain one; by how much depends on the machine, the
-model, the rows in the batch and the tokens a row (the pass's *width*). :class:`PassCosts` measures
-it from the passes that are made anyway; :class:`FixedCosts` has a given cost a token. All rows of a
-pass are as wide as the widest, so one width is chosen for all of them, that with the largest
+A pass that verifies drafts takes longer than a plain one. By how much depends on the machine, the
+model, the rows in the batch and the tokens per row (the pass's *width*). :class:`PassCosts` learns
+it from passes that are made anyway; :class:`FixedCosts` has a given cost per token. All rows of a
+pass are as wide as the widest, so one width is chosen for all: the one with the largest
 
     sum over rows of value * expected accepted tokens  -  pace * (cost of the pass - 1)
 
-in plain passes of these rows. ``value`` is the time that a row's token saves: an equal share of a
-pass while other rows wait for the place. If none wait, the last row to end decides when the batch
-does, and a token of another row saves only what that row adds to a pass. ``pace`` is how many plain
-passes' work was done lately in the time of one. Where no width gains, nothing is drafted.
+in units of a plain pass of these rows. ``value`` is the time that a row's token saves: an equal
+share of a pass while other rows wait for a place. If none wait, the batch ends with its last row,
+and a token of another row saves only what that row adds to a pass. ``pace`` is how many plain
+passes' work was recently done in the time of one. If no width gains, nothing is drafted.
 
-Estimates err, so there is an account besides, in plain passes: it starts with a balance, earns
-``slack`` in each pass and what drafts gained beyond their cost, and never holds more than
-``ceiling``. A pass whose whole extra cost is not covered is not made. So decoding costs at most
-``1 + slack`` of what it costs without drafts and a constant, however drafts fail.
+Estimates can be wrong, so there is also an account, in plain passes: it starts with a balance,
+earns ``slack`` per pass and what drafts gained beyond their cost, and is capped at ``ceiling``. A
+pass is made only if the account covers its whole extra cost. So decoding costs at most
+``1 + slack`` times what it costs without drafts, plus a constant, however badly drafts do.
 
-Drafts are verified, so what is emitted does not depend on any of this, beyond the last bits of
-logits that were computed in another shape. With fixed costs drafts are a function of the batch.
+Drafts are verified, so none of this changes the emitted tokens, beyond the last bits of logits
+computed in another shape. With fixed costs, drafts are a function of the batch.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from dataclasses import dataclass, field, replace
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 
 _NONE = Draft()
-_MARGIN = 0.02  # of a plain pass: what drafts must promise beyond their cost
-_LAST = 16  # tokens: a row that has at most so many less to go than another ends with it
-_COMMON = 0.5  # of what the last rows share, as any of them may end sooner than it could
+_MARGIN = 0.02  # plain passes that drafts must gain beyond their cost
+_LAST = 16  # rows whose remaining tokens differ by at most this count as ending together
+_COMMON = 0.5  # discount on what the last rows share, as any of them may end early
 _FEW, _CHEAP = 4, 1.25
 _FOLLOW = 0.2  # how fast measured times and the pace follow
 _OUTLIER = 3.0  # times what is known: a pass that takes longer counts as this long
-# Of a width that was not measured: more rows of a matrix may need another kernel, and a token costs
-# what it costs in a prompt, whose pass leaves the head out, or, before any, as much as a pass.
+# For widths that were not measured: a matrix of more rows may need another kernel (_JUMP), and a
+# token costs what it costs in a prompt, whose pass omits the head; before any prompt, a whole pass.
 _JUMP = 0.5
 _JUMP_OF_BATCH = 0.25
 _PROMPT_FACTOR = 1.5
@@ -46,28 +46,28 @@ _TOKEN_COST = 1.0
 
 
 class Costs(ABC):
-    """What passes cost; as it is, known beforehand and the same for all rows."""
+    """What passes cost. The base class learns nothing, and all rows cost the same."""
 
     @abstractmethod
     def ratio(self, rows: int, width: int) -> float | None:
-        """The time of a pass over ``rows`` of ``width`` tokens in plain passes of these rows; None
-        if no plain one is known.
+        """The cost of a pass over ``rows`` of ``width`` tokens, in plain passes of these rows; None
+        if no plain pass was measured.
         """
 
     def share(self, rows: int) -> float:
-        """What a plain pass would save if it had one row less, as a share of its time."""
+        """The share of a plain pass's time that one row less would save."""
         return 1 / rows
 
     def add(self, rows: int, width: int, seconds: float) -> None:  # noqa: B027 - nothing to learn
-        """A pass was made."""
+        """Records a pass."""
 
     def add_prompt(self, tokens: int, seconds: float) -> None:  # noqa: B027 - as above
-        """Prompts were encoded: so many tokens, all rows and their padding together."""
+        """Records the encoding of prompts: their tokens, including padding."""
 
 
 @dataclass(frozen=True)
 class FixedCosts(Costs):
-    """Each drafted token of a row costs the same share of a plain pass."""
+    """Every drafted token of a row costs the same share of a plain pass."""
 
     token_cost: float
 
@@ -77,7 +77,7 @@ class FixedCosts(Costs):
 
 
 class PassCosts(Costs):
-    """Measured: moving averages of the time of plain passes and of wider ones' ratio to it."""
+    """Measured costs: moving averages of plain passes' time, and of wider passes' ratio to it."""
 
     def __init__(self) -> None:
         self._plain: dict[int, float] = {}  # seconds by rows
@@ -86,9 +86,7 @@ class PassCosts(Costs):
         self._prompt_token = 0.0  # seconds
 
     def ratio(self, rows: int, width: int) -> float | None:
-        """See :class:`Costs`. Between two measured widths, on the line; a width beyond the largest
-        measured one is taken to cost more than it will.
-        """
+        """See :class:`Costs`. Interpolates between measured widths; overestimates beyond them."""
         plain = self._plain.get(rows)
         if plain is None:
             return None
@@ -111,7 +109,7 @@ class PassCosts(Costs):
         return start + token * (width - below)
 
     def share(self, rows: int) -> float:
-        """See :class:`Costs`. From a smaller batch that was measured, else from prompts."""
+        """See :class:`Costs`. Estimated from a smaller batch, else from prompts."""
         plain = self._plain[rows]
         row = self._prompt_token
         if fewer := [count for count in self._plain if count < rows]:
@@ -138,21 +136,20 @@ class PassCosts(Costs):
 
 @dataclass(frozen=True)
 class SharedCosts(Costs):
-    """What passes cost one of several requests whose passes run together, each of its own width.
+    """The costs of one of several requests whose passes run together, each with its own width.
 
-    A pass costs what its tokens cost, of whichever request, and a token saves its request a pass of
-    which it has an equal share.
+    A pass costs what all its tokens cost, and each request pays an equal share of a plain pass.
 
     Attributes:
-        costs: of passes by their tokens, as if of one row, measured by the driver of the passes.
-        together: how many requests run now, this one among them.
+        costs: costs by number of tokens, as if in one row, measured by the driver of the passes.
+        together: returns how many requests run, including this one.
     """
 
     costs: PassCosts
     together: Callable[[], int]
 
     def ratio(self, rows: int, width: int) -> float | None:
-        """See :class:`Costs`, in plain passes' shares of this request."""
+        """See :class:`Costs`, in units of this request's share of a plain pass."""
         count = self.together()
         plain, wide = self.costs.ratio(1, count), self.costs.ratio(1, count - 1 + width)
         if plain is None or wide is None:
@@ -172,8 +169,8 @@ class Account:
 
     Attributes:
         slack: share of plain decoding's cost that failing drafts may add.
-        balance: plain passes that may be lost; at the beginning, before anything was gained.
-        ceiling: most that may be lost after drafts went well.
+        balance: plain passes that drafts may still lose; the default is the initial loss allowed.
+        ceiling: most plain passes that may be lost after drafts did well.
         pace: see the module; at least 1.
     """
 
@@ -183,18 +180,18 @@ class Account:
     pace: float = 1.0
 
     def book(self, work: float, ratio: float) -> None:
-        """A pass did the work of so many plain ones in the time of ``ratio``."""
+        """Books a pass that did the work of ``work`` plain ones in the time of ``ratio``."""
         self.balance = min(self.balance + work - ratio + self.slack, self.ceiling)
         self.pace = max(1.0, self.pace + _FOLLOW * (work / ratio - self.pace))
 
 
 @dataclass
 class Planner:
-    """Cuts drafts to what pays, and keeps account; see the module.
+    """Shortens drafts to what pays, and keeps the account; see the module.
 
     Attributes:
-        costs: of passes.
-        account: its own, or one that several planners share.
+        costs: what passes cost.
+        account: its own, or one shared by several planners.
     """
 
     costs: Costs
@@ -204,12 +201,12 @@ class Planner:
     def plan(
         self, drafts: Sequence[Draft], rows: int, left: Sequence[int], waiting: bool = False
     ) -> list[Draft]:
-        """The drafts of the rows that still run, cut to one width.
+        """The drafts of the running rows, shortened to one width.
 
         Args:
-            drafts: of each of them; may be empty.
-            rows: of the pass, those included that have ended and ride along.
-            left: tokens that each may still grow by.
+            drafts: one per running row; may be empty.
+            rows: rows of the pass, including finished ones that have not left the batch.
+            left: how many tokens each running row may still get.
             waiting: whether other rows wait for a place in the batch.
         """
         most = max(map(len, drafts), default=0)
@@ -220,12 +217,12 @@ class Planner:
         return [_best(draft, width - 1) for draft in drafts]
 
     def is_cheap(self, rows: int) -> bool:
-        """Whether a few drafted tokens cost so little that unsure ones pay."""
+        """Whether a few drafted tokens are so cheap that unsure ones pay."""
         ratio = self.costs.ratio(rows, _FEW)
         return ratio is not None and ratio <= _CHEAP
 
     def _worth(self, rows: int, left: Sequence[int], waiting: bool) -> list[float]:
-        """What a token more is worth to each running row, in plain passes."""
+        """The value of one more token of each running row, in plain passes."""
         if waiting or len(left) == 1:
             return [1 / len(left)] * len(left)
         share = self.costs.share(rows)
@@ -235,8 +232,8 @@ class Planner:
         return [share + common * among for among in last]
 
     def _width(self, drafts: Sequence[Draft], rows: int, most: int) -> int:
-        """The width with the largest gain, 1 if none has one."""
-        gains = [0.0] * (most + 1)  # by width - 1: what its last place is expected to bring
+        """The width with the largest gain; 1 if none gains."""
+        gains = [0.0] * (most + 1)  # by width - 1: the expected gain of the last place
         for draft, value in zip(drafts, self._values, strict=True):
             for place, probability in enumerate(sorted(draft.probabilities, reverse=True), 1):
                 gains[place] += value * probability
@@ -254,12 +251,12 @@ class Planner:
     def settle(
         self, rows: int, width: int, emitted: Sequence[int], seconds: float | None = None
     ) -> None:
-        """A pass was made.
+        """Books a pass.
 
         Args:
-            rows, width: of the pass.
-            emitted: tokens that each row of the last plan grew by.
-            seconds: that it took, None if unknown.
+            rows, width: its shape.
+            emitted: tokens added to each row of the last plan.
+            seconds: its duration; None if unknown.
         """
         if seconds is not None:
             self.costs.add(rows, width, seconds)
@@ -271,8 +268,10 @@ class Planner:
 
 
 def _best(draft: Draft, count: int) -> Draft:
-    """The ``count`` most probable nodes of a draft. They are a tree: no child is more probable than
-    its parent, and of equal ones the parent comes first.
+    """The ``count`` most probable nodes of a draft.
+
+    They are a tree: no child is more probable than its parent, and of equal ones the sort keeps the
+    parent first.
     """
     if count >= len(draft):
         return draft
@@ -292,11 +291,11 @@ def _best(draft: Draft, count: int) -> Draft:
 
 
 class PlannedDrafter(Drafter):
-    """A drafter whose drafts are cut by a planner of its own, where rows are verified apart.
+    """A drafter with its own planner, for loops that verify each row separately.
 
     Args:
-        drafter: drafts.
-        token_cost: of a drafted token, in plain passes.
+        drafter: makes the drafts.
+        token_cost: cost of a drafted token, in plain passes.
     """
 
     def __init__(self, drafter: Drafter, token_cost: float) -> None:
@@ -306,19 +305,19 @@ class PlannedDrafter(Drafter):
         self._drafted = 0
 
     def begin(self, prompt: Sequence[int], context: Context) -> None:
-        """A row begins, with an account of its own."""
+        """Begins a row, with a new account."""
         self._planner = Planner(FixedCosts(self.token_cost))
         self._drafted = 0
         self.drafter.begin(prompt, context)
 
     def draft(self, limit: int) -> Draft:
-        """What pays of a draft."""
+        """The part of a draft that pays."""
         (draft,) = self._planner.plan([self.drafter.draft(limit)], 1, [limit])
         self._drafted = len(draft)
         return draft
 
     def accept(self, tokens: Sequence[int]) -> None:
-        """Settles the account of the last draft."""
+        """Books the last draft."""
         self._planner.settle(1, 1 + self._drafted, [len(tokens)])
         self._drafted = 0
         self.drafter.accept(tokens)

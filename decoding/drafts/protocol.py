@@ -1,11 +1,11 @@
 """The interface between a decoding loop and its drafters.
 
-One drafter serves one row. The loop calls :meth:`Drafter.begin` once, then, round by round,
-:meth:`Drafter.draft`, verifies the draft in one forward pass, and hands the tokens that it emitted
-(the accepted ones and the target's own) to :meth:`Drafter.accept`. A drafter changes only there, so
-there is nothing to roll back. What it drafts depends on its own row alone, unless it is given
-something shared on purpose (past responses, learned successors); what the loop emits never depends
-on drafts, as long as the loop verifies them.
+One drafter serves one row. The loop calls :meth:`Drafter.begin` once. In each round it calls
+:meth:`Drafter.draft`, verifies the draft in one forward pass, and passes the emitted tokens (the
+accepted ones and the target's own) to :meth:`Drafter.accept`. Only ``accept`` changes the drafter's
+state, so nothing has to be rolled back. Drafts depend on their own row only, unless a drafter is
+given something shared (past responses, learned successors). The emitted tokens never depend on
+drafts, since the loop verifies them.
 """
 
 from __future__ import annotations
@@ -15,15 +15,21 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 
+def common_prefix(one: Sequence[object], other: Sequence[object]) -> int:
+    """The length of the beginning that two sequences share."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
     """A tree of drafted tokens, parents before children; a chain is a tree without forks.
 
     Attributes:
-        tokens: the drafted ids. Siblings have different ids.
-        parents: the index of each token's parent, -1 for one that follows the context.
+        tokens: the drafted ids; siblings differ.
+        parents: the index of each token's parent, -1 for children of the context.
         probabilities: the drafter's estimate that the token and all its ancestors are accepted.
-        source: the name of the drafter among several, else empty.
+        source: the drafter's name, if there are several.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -38,7 +44,7 @@ class Draft:
 
     @property
     def score(self) -> float:
-        """The number of tokens that the drafter expects to be accepted."""
+        """The expected number of accepted tokens."""
         return sum(self.probabilities)
 
     @property
@@ -50,7 +56,7 @@ class Draft:
         return len(self.tokens)
 
     def path(self, emitted: Sequence[int]) -> list[int]:
-        """The nodes that agree with what was emitted after the context, from the root down."""
+        """The nodes that agree with the emitted tokens, from the root down."""
         children = {
             (parent, token): node
             for node, (parent, token) in enumerate(zip(self.parents, self.tokens, strict=True))
@@ -65,7 +71,7 @@ class Draft:
         return found
 
     def trunk(self) -> Draft:
-        """The chain of first children from the root on."""
+        """The chain of first children."""
         if self.is_chain:
             return self
         nodes: list[int] = []
@@ -77,7 +83,7 @@ class Draft:
         return replace(found, source=self.source)
 
     def first(self, count: int) -> Draft:
-        """The first ``count`` nodes; they are a tree, as parents come before children."""
+        """The first ``count`` nodes, which are a tree, as parents come before children."""
         if count >= len(self.tokens):
             return self
         return Draft(
@@ -87,12 +93,12 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What is known of a request besides its prompt.
+    """What is known about a request besides its prompt.
 
     Attributes:
         original: token ids of the file that the completion rewrites from its start.
         source: text of the file that the completion changes by a diff or SEARCH/REPLACE blocks.
-        tenant: whose past responses may be drafted from.
+        tenant: whose past responses may be used for drafts.
     """
 
     original: Sequence[int] = ()
@@ -101,35 +107,34 @@ class Context:
 
 
 class Drafter(Protocol):
-    """Drafts the continuation of one row. Those that learn or keep nothing leave the last two
-    methods as they are.
+    """Drafts the continuation of one row; :meth:`observe` and :meth:`finish` are optional.
 
     Attributes:
-        candidates: how many of the target's most probable tokens :meth:`observe` wants at each
-            verified position, 0 for none.
+        candidates: how many of the target's most probable tokens :meth:`observe` gets at each
+            verified position; 0 for none.
     """
 
     candidates: int = 0
 
     def begin(self, prompt: Sequence[int], context: Context) -> None:
-        """A row begins; what an earlier row left is forgotten."""
+        """Begins a row; the state of an earlier row is dropped."""
         ...
 
     def draft(self, limit: int) -> Draft:
-        """At most ``limit`` tokens that may come next; changes nothing that a later draft sees."""
+        """At most ``limit`` tokens that may come next; does not change later drafts."""
         ...
 
     def accept(self, tokens: Sequence[int]) -> None:
-        """The row has grown by ``tokens``, whatever drafted them."""
+        """Takes the tokens added to the row, drafted or not."""
         ...
 
     def observe(self, tokens: Sequence[int], successors: Sequence[Sequence[int]]) -> None:
-        """What the target found most probable, best first, after each token that it was fed.
+        """Takes the target's most probable tokens, best first, after each token that it was fed.
 
         Args:
-            tokens: the fed ids: the context's last token and every drafted one, accepted or not.
+            tokens: the fed ids: the context's last token and all drafted ones, accepted or not.
             successors: the most probable next ids of each.
         """
 
     def finish(self) -> None:
-        """The row has ended."""
+        """Ends the row."""

@@ -1,10 +1,10 @@
 """Token recycling (Luo et al., ACL 2025): what the target found probable after a token last time.
 
-A table holds, for each token, the target's most probable successors when it was last verified,
-accepted or not. The draft is a tree grown from it: a node's probability is the product, along its
-path, of how often the next token had its rank. The paper's tree of 80 nodes is fixed; this one is
-the most probable tree for the ranks seen in the row, so it costs no tuning. The table is a
-dictionary, so it grows with the tokens seen and not with the vocabulary.
+A table has, for each token, the target's most probable successors when the token was last verified,
+accepted or not. The draft is a tree grown from the table. A node's probability is the product, on
+its path, of how often the next token had its rank. The paper's tree of 80 nodes is fixed; ours is
+the most probable tree for the ranks seen in the row, which needs no tuning. The table is a
+dictionary and grows with the tokens seen, not with the vocabulary.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 
 _DEPTH = 6
-# Before anything was seen: of how many tokens each rank was right, out of about twenty.
+# The prior: how often each rank was right, out of about twenty tokens.
 _PRIOR = (8.0, 2.0, 1.0, 0.6, 0.4, 0.3, 0.2, 0.2)
 _MISSED = 8.0
 
@@ -24,10 +24,10 @@ class RecyclingDrafter(Drafter):
     """Drafts from the target's own candidates.
 
     Args:
-        candidates: successors kept for each token.
-        tree: a tree; else the chain of first candidates.
-        table: successors by token, to be shared between rows on purpose; None for a table of this
-            row's own. Drafts then depend on the other rows, what is emitted does not.
+        candidates: successors kept per token.
+        tree: draft a tree; else the chain of first candidates.
+        table: successors by token, shared with other rows; None for the row's own table. With a
+            shared table drafts depend on the other rows, the emitted tokens do not.
     """
 
     def __init__(
@@ -88,6 +88,6 @@ class RecyclingDrafter(Drafter):
             self._last = token
 
     def observe(self, tokens: Sequence[int], successors: Sequence[Sequence[int]]) -> None:
-        """Keeps the latest candidates. Call it after :meth:`accept`, so that ranks are honest."""
+        """Keeps the latest candidates; called after :meth:`accept`, which counts the old ranks."""
         for token, following in zip(tokens, successors, strict=True):
             self._table[token] = tuple(dict.fromkeys(following[: self.candidates]))

@@ -1,10 +1,10 @@
 """Suffix drafts: what followed the same text before, in this row or in past responses.
 
-After SuffixDecoding (Oliaro et al. 2024, arXiv 2411.04975): a structure of the row's own prompt and
-output, one of past responses, the draft with the larger sum of probabilities, of equal ones the
-row's own. Unlike there, a match has no greatest length, and the probabilities, shares of what was
-seen, are lowered for short matches: after n tokens that agreed, those of the match and of the
-draft, the next one counts n / (n + 1.5).
+After SuffixDecoding (Oliaro et al. 2024, arXiv 2411.04975): one index of the row's prompt and
+output, and one of past responses. The draft with the larger sum of probabilities is used; of equal
+ones the row's own. Unlike in the paper, a match has no maximum length, and short matches lower the
+probabilities: after n agreeing tokens, of the match and the draft, the next is multiplied by
+n / (n + 1.5).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 from codegen.decoding.suffix import SuffixIndex, SuffixStore
 
-_CONTEXT = 256  # tokens of the row that past responses are searched for
+_CONTEXT = 256  # last tokens of the row that are searched for in past responses
 _DOUBT = 1.5  # as measured on code, answers and an agent's traces: docs/drafts.md
 
 
@@ -23,11 +23,11 @@ class SuffixDrafter(Drafter):
     """Drafts from the row itself and from a store of past responses.
 
     Args:
-        store: past responses; the row's own is added when it finishes. None for the row alone.
-        factor: drafted tokens for each token of the match.
-        min_probability: of a drafted token.
-        tree: the most probable nodes, instead of one path.
-        sample: places that probabilities are estimated from.
+        store: past responses, to which the row's is added when it finishes; None for the row only.
+        factor: drafted tokens per token of the match.
+        min_probability: least probability of a drafted token.
+        tree: draft the most probable nodes of a tree instead of one path.
+        sample: places from which probabilities are estimated.
         min_match: shortest match to draft from.
     """
 
@@ -50,7 +50,7 @@ class SuffixDrafter(Drafter):
         self.begin((), Context())
 
     def begin(self, prompt: Sequence[int], context: Context) -> None:
-        """Reads the prompt: about half a microsecond a token."""
+        """Indexes the prompt, in about half a microsecond per token."""
         self._tenant = context.tenant
         self._row = array("i", prompt)
         self._prompt = len(self._row)
@@ -60,28 +60,15 @@ class SuffixDrafter(Drafter):
 
     def draft(self, limit: int) -> Draft:
         """The better of two drafts."""
+        options = (
+            limit, self.factor, 0.0, self.min_probability, self.tree, self.sample, self.min_match,
+        )  # fmt: skip
         tokens, parents, probabilities, score, match = self._own.draft_after(
-            self._sequence,
-            limit,
-            self.factor,
-            0.0,
-            self.min_probability,
-            self.tree,
-            self.sample,
-            self.min_match,
+            self._sequence, *options
         )
         past = self.store.index(self._tenant) if self.store is not None else None
         if past is not None:
-            found = past.draft(
-                self._row[-_CONTEXT:],
-                limit,
-                self.factor,
-                0.0,
-                self.min_probability,
-                self.tree,
-                self.sample,
-                self.min_match,
-            )
+            found = past.draft(self._row[-_CONTEXT:], *options)
             if found[3] > score:
                 tokens, parents, probabilities, _, match = found
         return Draft(tokens, parents, _doubted(parents, probabilities, match))
@@ -98,7 +85,7 @@ class SuffixDrafter(Drafter):
 
 
 def _doubted(parents: Sequence[int], probabilities: Sequence[float], match: int) -> list[float]:
-    """Probabilities of a draft's nodes, each lowered by how little agreed before it."""
+    """The nodes' probabilities, lowered by how few tokens agreed before each."""
     lengths: list[int] = []
     factors: list[float] = []
     for parent in parents:

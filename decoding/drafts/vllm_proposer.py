@@ -4,23 +4,23 @@ r"""Our drafts in vLLM, through its ``custom_class`` proposer; importable withou
         --speculative-config '{"method": "custom_class", "num_speculative_tokens": 16,
             "model": "codegen.decoding.drafts.vllm_proposer.DraftProposer"}'
 
-Every request is drafted for from its own text and from past responses (``SuffixDrafter``). One that
-rewrites a file, or changes it by a diff, names it by ``extra_args`` of its ``SamplingParams``
-(``vllm_xargs`` over HTTP) and is drafted for from that file first::
+Every request gets drafts from its own text and from past responses (``SuffixDrafter``). A request
+that rewrites a file, or changes it by a diff, gives the file by ``extra_args`` of its
+``SamplingParams`` (``vllm_xargs`` over HTTP) and gets drafts from that file first::
 
     {"original": "the text of the file"}      {"tenant": "whose past responses may be drafted from"}
 
-vLLM hands a proposer tokens and nothing else, so requests can be known, and say this much, only
-where ``DraftWorker`` is vLLM's worker. Without it a request is known again by its tokens, none has
-an original, and all share past responses.
+vLLM passes a proposer nothing but tokens; only ``DraftWorker`` as vLLM's worker gives access to the
+requests. Without it, requests are recognized by their tokens, have no original, and all share past
+responses.
 
 The settings are those of vLLM's own suffix method: ``num_speculative_tokens``,
 ``suffix_decoding_max_spec_factor`` and ``_min_token_prob``, and ``_max_cached_requests``, 0 for no
-past responses. A match has no greatest length, so ``_max_tree_depth`` says nothing here.
+past responses. A match has no maximum length, so ``_max_tree_depth`` has no effect.
 
-Drafts are chains: vLLM verifies no trees. Token recycling wants the target's logits and is left
-out. What the requests of a batch hold is released at the first step without them, so the last
-ones' only when others come.
+Drafts are chains, as vLLM does not verify trees. Token recycling needs the target's logits and is
+left out. A finished request is released at the next step of the batch, so the last ones stay until
+another request comes.
 """
 
 from __future__ import annotations
@@ -38,32 +38,32 @@ from codegen.decoding.drafts.protocol import Context
 from codegen.decoding.healing import Vocabulary, read_vllm_tokenizer
 from codegen.decoding.suffix import SuffixStore
 
-# Of a drafted token, in passes of one token: vLLM does not tell a proposer what passes take.
+# Cost of a drafted token in passes of one token: vLLM does not give a proposer any timings.
 _CPU_TOKEN_COST = 0.1
 _GPU_TOKEN_COST = 0.01
 _ALONE = ("suffix",)
 _EDITING = ("cursor", "diff", "suffix")
-_STORE_TOKENS = 1 << 24  # of past responses at most, about 280 MB
-_CHARACTERS = 32  # of an original, for each token that the model holds: bounds what a request costs
+_STORE_TOKENS = 1 << 24  # most tokens of past responses, about 280 MB
+_CHARACTERS = 32  # most characters of an original per token of the model's context
 
 
 @dataclass(slots=True)
 class _Row:
-    """A request: its drafters, and the tokens that they know."""
+    """A request's drafters, and the tokens that they have seen."""
 
     chain: PlannedDrafter
     tokens: array[int]
 
     def begins(self, tokens: np.ndarray) -> bool:
-        """Whether tokens, int32 [n], begin with this row's."""
+        """Whether tokens, int32 [n], begin with this row's tokens."""
         return np.array_equal(np.frombuffer(self.tokens, np.int32), tokens[: len(self.tokens)])
 
 
 class DraftProposer:
-    """Drafts for a batch; vLLM makes it, one a worker.
+    """Drafts for a batch; vLLM makes one per worker.
 
     Args:
-        vllm_config: vLLM's; the tokenizer that it names is read at the first original.
+        vllm_config: vLLM's; its tokenizer is loaded with the first original.
     """
 
     def __init__(self, vllm_config: Any) -> None:
@@ -83,14 +83,14 @@ class DraftProposer:
         self._no_text = DrafterMaker(lambda _: [], lambda _: "", frozenset())
         self._text: DrafterMaker | None = None
         self._runner: Any = None
-        # By vLLM's id of the request, or without a runner by its place in the last batch.
+        # By vLLM's request id; without a runner, by the place in the last batch.
         self._rows: dict[Any, _Row] = {}
 
     def load_model(self, *_: Any, **__: Any) -> None:
-        """There is no model; vLLM calls this all the same."""
+        """No-op: there is no model to load, but vLLM calls this."""
 
     def bind(self, runner: Any) -> None:
-        """Lets the proposer look up which requests are in the batch, and what they say."""
+        """Gives the proposer access to the batch's requests."""
         self._runner = runner
 
     def propose(
@@ -103,11 +103,10 @@ class DraftProposer:
         """One draft for each request of the batch; empty where there is none.
 
         Args:
-            sampled_token_ids: what each request has just grown by; nothing while its prompt is
-                being read.
-            num_tokens_no_spec: int [R], the tokens of each, those included.
+            sampled_token_ids: the latest tokens of each request; empty while its prompt is encoded.
+            num_tokens_no_spec: int [R], each request's number of tokens, including the latest.
             token_ids_cpu: int32 [R, max_model_len], the tokens.
-            slot_mappings: not needed.
+            slot_mappings: unused.
         """
         grown = [number for number, sampled in enumerate(sampled_token_ids) if sampled]
         tokens = {number: token_ids_cpu[number, : num_tokens_no_spec[number]] for number in grown}
@@ -133,7 +132,7 @@ class DraftProposer:
         return drafts
 
     def _known_by_id(self, tokens: Mapping[int, np.ndarray]) -> dict[int, _Row]:
-        """The rows of the batch that were there before; releases those whose request has ended."""
+        """The batch's rows that are known already; releases rows whose request has ended."""
         for ended in self._rows.keys() - self._runner.requests.keys():
             self._rows.pop(ended).chain.finish()
         known: dict[int, _Row] = {}
@@ -144,7 +143,7 @@ class DraftProposer:
         return known
 
     def _known_by_tokens(self, tokens: Mapping[int, np.ndarray]) -> dict[int, _Row]:
-        """As :meth:`_known_by_id`: a request is where it was, or where vLLM has moved it to."""
+        """As :meth:`_known_by_id`; vLLM may have moved a request within the batch."""
         rows, self._rows = self._rows, {}
         known: dict[int, _Row] = {}
         for number, there in tokens.items():
@@ -163,7 +162,7 @@ class DraftProposer:
         prompt = tokens[: len(tokens) - sampled]
         said: Mapping[str, Any] = {}
         if self._runner is not None:
-            # A request that vLLM had set aside comes back with its own text.
+            # A request that vLLM preempted comes back with its output.
             prompt = tokens[: self._runner.input_batch.num_prompt_tokens[number]]
             said = self._params(number).extra_args or {}
         original, tenant = said.get("original"), said.get("tenant")
@@ -180,7 +179,7 @@ class DraftProposer:
         return _Row(planned, array("i", prompt.tolist()))
 
     def _left(self, number: int, row: _Row) -> int:
-        """Tokens that are worth drafting before the request reaches its own limit."""
+        """How many tokens may be drafted before the request reaches its own limit."""
         if self._runner is None or (most := self._params(number).max_tokens) is None:
             return self._limit
         prompt = int(self._runner.input_batch.num_prompt_tokens[number])

@@ -1,4 +1,4 @@
-"""vLLM's worker of this platform, which shows :class:`DraftProposer` the requests; needs vLLM."""
+"""vLLM's worker for this platform, which gives :class:`DraftProposer` access to the requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ else:
 
 
 class DraftWorker(_Worker):
-    """For vLLM's ``worker_cls``. Without a :class:`DraftProposer` it is the platform's own."""
+    """For vLLM's ``worker_cls``; without a :class:`DraftProposer` it acts as the platform's own."""
 
     def init_device(self) -> None:
         """Makes the model runner and, with it, the proposer."""

@@ -1,10 +1,10 @@
 """Cache editing: the key-value cache of a text that is being edited.
 
-``cache`` follows edits (PIE, arXiv 2407.03157, with repairs) over the cache of all decoding
-(``codegen.decoding.cache``); ``plan`` decides which states are reused and finds moved text,
-``rotation`` knows what a position does to a key and which models are refused, ``forward`` runs a
-pass, and ``step`` one of few tokens. ``lexical`` finds the statement at the cursor, for the tail
-that is always encoded again, and edits that change how the text behind them reads.
+``cache`` follows edits (PIE, arXiv 2407.03157, with repairs) in a
+:class:`~codegen.decoding.cache.KVCache`; ``plan`` decides which states are reused and finds moved
+text; ``rotation`` finds how a position turns a key and refuses unsupported models; ``forward`` runs
+a pass, ``step`` a pass of few tokens. ``lexical`` finds the statement at the cursor, which is
+always encoded again, and edits that change the lexical state of the text after them.
 """
 
 from codegen.decoding.editing.cache import EditableCache, EditedRow, PassRequest

@@ -1,17 +1,17 @@
 """A cache that follows a text while it is edited: Positional Integrity Encoding and its repairs.
 
-When tokens in the middle of a cached sequence change, :meth:`EditableCache.update` encodes the new
-ones only; what is behind keeps its states and has its keys turned to their new positions (He et
-al., PIE, arXiv 2407.03157). What is approximate then: the states behind an edit were encoded in
-front of the old text. Measured on definitions that change while a use of them is being typed, that
-alone is hardly better than not noticing the edit, and encoding the line again that is being typed
-repairs it. So the last tokens are always encoded again if they are stale, and :meth:`recompute`
-encodes all stale ones, from left to right, when there is time.
+When tokens in the middle of a cached sequence change, :meth:`EditableCache.update` encodes only the
+new ones. Tokens after the edit keep their states, and their keys are turned to the new positions
+(He et al., PIE, arXiv 2407.03157). These states are approximate, as they were encoded after the old
+text. Measured on definitions that change while a use of them is being typed, this alone is hardly
+better than ignoring the edit; encoding the line that is being typed again repairs it. So the last
+tokens are always encoded again if they are stale, and :meth:`recompute` encodes all stale ones,
+from left to right, when there is time.
 
-Beyond the paper: everything an update encodes goes through the model in one pass, whatever the
-number of places; a run of tokens is found again wherever it went (cut and paste); removed tokens
-are kept for a while, and where the text before a token is again what it was when the token was
-encoded (undo, redo, a suggestion that is typed), its states are known to be exact.
+Beyond the paper: an update encodes all its places in one pass; a run of tokens is found wherever it
+moved (cut and paste); removed tokens are kept for a while, and if the text before a token is again
+what it was when the token was encoded (undo, redo, a suggestion that is typed), its states are
+known to be exact.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from codegen.decoding.passes import Drafts, Pass, Passes, run_alone
 from codegen.decoding.rows import Trees
 
 _KNOWN_LOGITS = 8
-_SPARE = 512  # slots that may be unused however few are used
+_SPARE = 512  # unused slots that are always allowed
 _agreeing: weakref.WeakSet[PreTrainedModel | DecodeStep] = weakref.WeakSet()
 
 Stop = Callable[[], bool]
@@ -69,9 +69,9 @@ class PassRequest:
     """A forward pass that a cache needs next.
 
     Attributes:
-        cache: whose tokens are encoded.
-        places: of its sequence, ascending, int64 [Q].
-        keep: for how many of the last of them logits are wanted.
+        cache: the cache.
+        places: places of its sequence to encode, ascending, int64 [Q].
+        keep: how many of the last places get logits.
     """
 
     cache: EditableCache
@@ -80,7 +80,7 @@ class PassRequest:
 
     @property
     def size(self) -> int:
-        """Tokens that are encoded."""
+        """Number of encoded tokens."""
         return len(self.places)
 
     def run(self) -> torch.Tensor:
@@ -92,19 +92,20 @@ class EditableCache:
     """The states of one text in one model.
 
     :meth:`update`, :meth:`extend` and :meth:`recompute` run their forward passes themselves;
-    :meth:`updating`, :meth:`extending` and :meth:`recomputing` yield them to a driver that runs
-    those of several caches together.
+    :meth:`updating`, :meth:`extending` and :meth:`recomputing` yield them to a driver that runs the
+    passes of several caches together.
 
-    The sequence is the context that :meth:`update` was given last and what :meth:`extend` added.
-    Not for use by several threads at once; several caches may share a model.
+    The sequence is the last context given to :meth:`update`, followed by the tokens added by
+    :meth:`extend`. A cache must not be used by several threads at once; several caches may share a
+    model.
 
     Args:
         model: a decoder-only model with rotary positions, loaded with ``sdpa`` attention.
         policy: what to reuse and what to repair.
-        step: runs passes of few tokens in the model's place.
+        step: runs passes of few tokens in place of the model.
 
     Raises:
-        ModelError: if the model's architecture can't be edited in its cache.
+        ModelError: if the model's architecture does not support editing in the cache.
     """
 
     def __init__(
@@ -129,12 +130,12 @@ class EditableCache:
         self._known: OrderedDict[int, torch.Tensor] = OrderedDict()
         self._context = 0  # tokens of the last update
         self._context_logits: torch.Tensor | None = None
-        self._start_changed = False  # since the states were exact
+        self._start_changed = False  # since all states were exact
 
     # ------------------------------------------------------------------ what there is
 
     def __len__(self) -> int:
-        """Tokens of the sequence."""
+        """Number of tokens of the sequence."""
         return len(self._ledger.order)
 
     @property
@@ -144,22 +145,22 @@ class EditableCache:
 
     @property
     def stale_share(self) -> float:
-        """The share of tokens that were encoded in front of another text than now."""
+        """The share of tokens that were encoded after another text than the current one."""
         return self._ledger.stale / max(1, len(self))
 
     @property
     def exact(self) -> bool:
-        """Whether all states are what encoding the whole sequence gives, up to rounding."""
+        """Whether all states equal those of encoding the whole sequence, up to rounding."""
         return bool(self._ledger.exact.all())
 
     @property
     def inexact(self) -> int:
-        """How many tokens a recompute would encode."""
+        """How many tokens :meth:`recompute` would encode."""
         return int(np.count_nonzero(~self._ledger.exact))
 
     @property
     def longest(self) -> int | None:
-        """Most tokens of a sequence, None if there is no limit."""
+        """Most tokens of a sequence; None if there is no limit."""
         return self._support.limit
 
     @property
@@ -169,9 +170,10 @@ class EditableCache:
 
     @property
     def logits(self) -> torch.Tensor:
-        """Logits [V] of the token after the last one.
+        """Logits [V] of the next token.
 
-        After :meth:`truncate` to a length whose logits are gone, the last token is encoded again.
+        After :meth:`truncate` to a length whose logits were not kept, the last token is encoded
+        again.
 
         Raises:
             ValueError: if the sequence is empty.
@@ -184,11 +186,10 @@ class EditableCache:
         return self._logits
 
     def in_doubt(self, logits: torch.Tensor) -> bool:
-        """Whether stale states may have decided which token is the most probable one.
+        """Whether stale states may have decided which token is the most probable.
 
-        They shift logits by some tenths, and by more where the start of the sequence has changed;
-        where two tokens are nearly as probable, the choice is that of the full context only after
-        :meth:`recompute`.
+        They shift logits by some tenths, and by more if the start of the sequence has changed. If
+        two tokens are nearly as probable, the choice is certain only after :meth:`recompute`.
 
         Args:
             logits: of one or several tokens, [V] or [Q, V].
@@ -210,18 +211,18 @@ class EditableCache:
         statement: tuple[int, int] | None = None,
         stop: Stop | None = None,
     ) -> EditReport:
-        """Makes the sequence ``token_ids``, encoding what is new and what must not stay stale.
+        """Changes the sequence to ``token_ids``; encodes new tokens and repairs some stale ones.
 
         Args:
             token_ids: the whole new context, at least one token.
-            tail: how many tokens at the end are encoded again if they are stale: those of the
-                cursor's line and of the statement around it. None for the policy's number.
-            statement: first token and end of a range that is encoded again likewise: the cursor's
-                statement in a layout where the text behind the cursor comes after it.
-            stop: called between forward passes; if true the update ends early.
+            tail: how many tokens at the end are encoded again if stale: the cursor's line and the
+                statement around it. None for the policy's number.
+            statement: start and end of another range that is encoded again if stale: the cursor's
+                statement, in prompts where it is not at the end.
+            stop: called between forward passes; if it returns true, the update ends early.
 
         Raises:
-            ModelError: if the model can't hold so many tokens.
+            ModelError: if the sequence is too long for the model.
             ValueError: without tokens.
         """
         return run_alone(self.updating(token_ids, tail=tail, statement=statement, stop=stop))
@@ -280,12 +281,12 @@ class EditableCache:
         return twin
 
     def recompute(self, *, stop: Stop | None = None) -> bool:
-        """Encodes from left to right all that is not exact, so that everything is.
+        """Encodes all tokens that are not exact, from left to right.
 
-        What was encoded when ``stop`` ends it early stays, so that the next call resumes there.
+        If ``stop`` ends it early, the next call resumes there.
 
         Args:
-            stop: called between forward passes.
+            stop: called between forward passes; true ends it.
 
         Returns:
             Whether all states are exact.
@@ -302,13 +303,13 @@ class EditableCache:
     # ------------------------------------------------------------------ decoding behind it
 
     def extend(self, token_ids: Sequence[int]) -> torch.Tensor:
-        """Adds tokens behind the last one, such as those that were decoded or drafted.
+        """Appends tokens, such as decoded or drafted ones.
 
         Returns:
-            Logits [Q, V]: of the token after each of the added ones.
+            Logits [Q, V] after each added token.
 
         Raises:
-            ModelError: if the model can't hold so many tokens.
+            ModelError: if the sequence is too long for the model.
             ValueError: without tokens.
         """
         return run_alone(self.extending(token_ids))
@@ -316,7 +317,7 @@ class EditableCache:
     def extending(self, token_ids: Sequence[int]) -> Passes[torch.Tensor]:
         """See :meth:`extend`."""
         if not len(token_ids):
-            raise ValueError("there is nothing to add")
+            raise ValueError("no tokens were given")
         before = len(self)
         self._support.check_length(before + len(token_ids))
         added = np.asarray(token_ids, dtype=np.int64)
@@ -330,7 +331,7 @@ class EditableCache:
         return logits
 
     def truncate(self, length: int) -> None:
-        """Goes back to the first ``length`` tokens.
+        """Cuts the sequence to its first ``length`` tokens.
 
         Raises:
             ValueError: if the sequence is not that long.
@@ -348,14 +349,14 @@ class EditableCache:
     # ------------------------------------------------------------------ inside
 
     def _reason(self) -> str:
-        """Why a recompute is due."""
+        """Why a recompute is due; empty if it is not."""
         if self.stale_share > self.policy.max_stale:
             return f"{self.stale_share:.0%} of the tokens are stale"
         return ""
 
     @torch.inference_mode()
     def _arrange(self, plan: ReusePlan) -> int:
-        """Makes the plan's tokens the sequence and turns what has moved; returns how many did."""
+        """Applies a plan and turns moved keys; returns how many tokens moved."""
         ledger = self._ledger
         kept = np.flatnonzero(~plan.fresh)
         order = np.full(len(plan.tokens), -1, dtype=np.int64)
@@ -376,10 +377,12 @@ class EditableCache:
         return len(slots)
 
     def _place(self, order: NDArray[np.int64], tokens: Tokens, marks: Marks) -> None:
-        """Makes the tokens the sequence, in the given slots and, where there is none, empty ones.
+        """Makes the tokens the sequence.
 
         Args:
-            order: slots int64 [N'], N' <= N, -1 for an empty one.
+            order: their slots, int64 [N'], N' <= N; -1, or no entry, for an empty slot.
+            tokens: int64 [N].
+            marks: of the tokens.
         """
         ledger = self._ledger
         order = np.concatenate([order, np.full(len(tokens) - len(order), -1, dtype=np.int64)])
@@ -397,7 +400,7 @@ class EditableCache:
 
     @torch.inference_mode()
     def _compact(self) -> None:
-        """Gives memory back when less than half of it is used."""
+        """Frees memory when less than half of the slots are used."""
         held = self._ledger.held()
         if self._kv.capacity <= 2 * len(held) + _SPARE:
             return
@@ -406,13 +409,13 @@ class EditableCache:
         self._ledger.grow(self._kv.capacity)
 
     def _publish(self) -> None:
-        """Gives the slots their positions."""
+        """Passes the slots' positions to the states."""
         self._kv.slots.position_of = self._tensor(self._ledger.positions())
 
     def _encode(self, places: NDArray[np.int64], stop: Stop) -> Passes[bool]:
-        """Encodes these places of the sequence, in order; whether it got to their end.
+        """Encodes these places of the sequence, in order; returns whether it finished.
 
-        If not, the sequence is cut before the first place that has no states.
+        If not, the sequence is cut before the first place without states.
         """
         chunk = self.policy.chunk
         for start in range(0, len(places), chunk):
@@ -426,11 +429,11 @@ class EditableCache:
         return True
 
     def _forward(self, places: NDArray[np.int64], keep: int) -> Passes[torch.Tensor]:
-        """One pass over these places: each sees what is before it, encoded just now or earlier.
+        """One pass over these places; each sees all places before it.
 
         Args:
             places: of the sequence, ascending, int64 [Q].
-            keep: for how many of the last of them logits are wanted.
+            keep: how many of the last places get logits.
 
         Returns:
             Logits [keep, V].
@@ -439,7 +442,7 @@ class EditableCache:
         ledger.begin(places)
         try:
             logits = yield PassRequest(self, places, keep)
-        except BaseException:  # also when the work is given up
+        except BaseException:  # including GeneratorExit
             self._cut(ledger.valid)
             raise
         ledger.encoded(places)
@@ -448,7 +451,7 @@ class EditableCache:
     @staticmethod
     @torch.inference_mode()
     def run_passes(requests: Sequence[Pass]) -> list[torch.Tensor]:
-        """Runs passes, each of another cache; together where the caches share a step.
+        """Runs passes of different caches, together if the caches share a step.
 
         Returns:
             Logits [keep, V] of each.
@@ -475,12 +478,12 @@ class EditableCache:
         return found
 
     def _run(self, places: NDArray[np.int64], keep: int) -> torch.Tensor:
-        """The model on these places; logits [keep, V]."""
+        """Runs the model on these places; returns logits [keep, V]."""
         return forward(self.model, self._kv, self._ledger, places, keep, self._step)
 
     @torch.inference_mode()
     def _most_deviating(self, fresh: Flags) -> Flags:
-        """The policy's share of the stale tokens, those whose states are furthest from fresh ones.
+        """The policy's share of the stale tokens with the most deviating states, bool [N].
 
         Args:
             fresh: which tokens of the sequence have no states yet, bool [N].
@@ -504,7 +507,7 @@ class EditableCache:
         return chosen
 
     def _cut(self, length: int) -> None:
-        """Ends the sequence after ``length`` tokens, if it does not end there."""
+        """Cuts the sequence to ``length`` tokens, if it is longer."""
         if length == len(self):
             return
         self._ledger.cut(length)
@@ -512,7 +515,7 @@ class EditableCache:
         self._logits = None
 
     def _remember(self, logits: torch.Tensor) -> None:
-        """These are the logits [V] behind the sequence."""
+        """Keeps the logits [V] of the token after the sequence."""
         self._logits = logits
         if len(self) == self._context:
             self._context_logits = logits
@@ -529,13 +532,13 @@ class EditableCache:
 
 
 class EditedRow:
-    """The text of an :class:`EditableCache` as the one row of a decoding loop.
+    """The text of an :class:`EditableCache` as the only row of a decoding loop.
 
-    The row's prompt is the context, which the cache holds; what is decoded behind it is cut off
-    again by the owner of the cache.
+    The row's prompt is the context in the cache. The owner of the cache cuts off the decoded
+    tokens.
 
     Args:
-        cache: with the context.
+        cache: holds the context.
     """
 
     drafts: Drafts = "trees"
@@ -543,19 +546,17 @@ class EditedRow:
     def __init__(self, cache: EditableCache) -> None:
         self.cache, self.device = cache, cache.model.device
         self._context, self._logits = len(cache), cache.logits
-        self._length = 0  # tokens before the node 0 that was encoded last
+        self._length = 0  # tokens before the last encoded node 0
 
     def admit(self, given: Sequence[list[int]]) -> Passes[torch.Tensor]:
-        """See :class:`codegen.decoding.rows.Sequences`. Encodes what ``given`` has behind the
-        context.
-        """
+        """See :class:`codegen.decoding.rows.Sequences`. Encodes the tokens after the context."""
         (tokens,) = given
         logits = self._logits
         self.cache.truncate(self._context)
         if behind := tokens[self._context :]:
             logits = (yield from self.cache.extending(behind))[-1]
         self._length = len(self.cache) - 1
-        return logits.clone()[None, None]  # who chooses by them may change them
+        return logits.clone()[None, None]  # the strategy may change them
 
     def encode(self, trees: Trees) -> Passes[torch.Tensor]:
         """See :class:`codegen.decoding.rows.Sequences`; for chains."""
@@ -568,11 +569,11 @@ class EditedRow:
         self.cache.truncate(self._length + steps[0])
 
     def select(self, rows: Sequence[int]) -> None:
-        """See :class:`codegen.decoding.rows.Sequences`: there is nothing to drop."""
+        """See :class:`codegen.decoding.rows.Sequences`; a single row cannot be dropped."""
 
 
 def _batches(requests: Sequence[PassRequest], most: int) -> list[list[PassRequest]]:
-    """Requests in order, in batches of up to ``most`` tokens, or of one request."""
+    """Splits requests, in order, into batches of up to ``most`` tokens or one request."""
     found: list[list[PassRequest]] = []
     rows = most
     for one in requests:

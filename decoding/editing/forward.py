@@ -1,9 +1,10 @@
-"""One forward pass of a model over some places of a sequence that is edited in its cache.
+"""A forward pass over some places of a sequence that is edited in its cache.
 
 :func:`deviations` measures how far cached states are from fresh ones, in an early layer.
-CacheBlend (Yao et al., EuroSys 2025, arXiv 2405.16444) encodes again those tokens whose keys and
-values deviate most, and finds them in one of the first layers: what deviates there deviates in
-the deeper ones. The forward pass ends in that layer: with L layers a token costs 2 / L of a pass.
+CacheBlend (Yao et al., EuroSys 2025, arXiv 2405.16444) encodes the tokens whose keys and values
+deviate most again, and finds them in one of the first layers: states that deviate there also
+deviate in deeper layers. The forward pass ends in that layer, so with L layers a token costs 2 / L
+of a pass.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from codegen.errors import ModelError
 from codegen.kernels.cpu import SequenceRows
 
 _CHECKED = 6  # tokens
-_LAYER = 1  # the first whose states depend on the context
+_LAYER = 1  # the first layer whose states depend on the context
 
 
 def forward(
@@ -37,14 +38,14 @@ def forward(
     keep: int,
     step: DecodeStep | None = None,
 ) -> torch.Tensor:
-    """Encodes places: each sees what is before it, encoded just now or earlier.
+    """Encodes places of the sequence; each sees all places before it.
 
     Args:
-        model: what encodes.
+        model: the model.
         kv, ledger: the sequence.
         places: of the sequence, ascending, int64 [Q].
-        keep: for how many of the last of them logits are wanted.
-        step: takes the model's place for as few tokens as it is made for.
+        keep: how many of the last places get logits.
+        step: used in place of the model for up to ``step.most`` tokens.
 
     Returns:
         Logits [keep, V].
@@ -59,7 +60,7 @@ def forward(
 
 
 def begin(kv: KVCache, ledger: Ledger, places: NDArray[np.int64]) -> torch.Tensor:
-    """Tells the cache which places come next; these as a tensor, int64 [Q]."""
+    """Places the next tokens in the cache; returns their places as a tensor, int64 [Q]."""
     assert kv.slots.position_of is not None
     device = kv.slots.position_of.device
     positions = to_tensor(places, device)
@@ -70,7 +71,7 @@ def begin(kv: KVCache, ledger: Ledger, places: NDArray[np.int64]) -> torch.Tenso
 
 
 def step_rows(kv: KVCache, ledger: Ledger, positions: torch.Tensor, keep: int) -> StepRows:
-    """What a step needs to know of the places that :func:`begin` gave."""
+    """The step's input for the places returned by :func:`begin`."""
     device = positions.device
     tokens = to_tensor(ledger.sequence[positions.cpu().numpy()], device)
     return StepRows(tokens, SequenceRows(positions, to_tensor(ledger.order, device)), kv, keep)
@@ -80,10 +81,10 @@ def step_rows(kv: KVCache, ledger: Ledger, positions: torch.Tensor, keep: int) -
 def check_agreement(
     model: PreTrainedModel, support: Support, step: DecodeStep | None = None
 ) -> None:
-    """Makes sure, on a few tokens, that a model computes with the cache what it does without.
+    """Checks on a few tokens that a model computes the same logits with the cache as without.
 
-    It would not if it did not honor the mask and the positions that it is given, or if the step
-    were not the model's own computation.
+    They differ if the model ignores the given mask or positions, or if the step is not the model's
+    own computation.
 
     Raises:
         ModelError: if the logits differ.
@@ -98,35 +99,34 @@ def check_agreement(
     kv.slots.position_of = to_tensor(ledger.positions(), model.device)
     half = _CHECKED // 2
     forward(model, kv, ledger, np.arange(half), 1, step)
-    logits = forward(model, kv, ledger, np.arange(half, _CHECKED), 1, step)[-1].float()
-    wanted = model(to_tensor(tokens, model.device)[None], use_cache=False).logits[0, -1].float()
-    rounded = model.dtype not in (torch.float32, torch.float64) or (step and step.quantized)
-    tolerance = 0.1 if rounded else 1e-3
-    if not (logits - wanted).norm() <= tolerance * wanted.norm():
+    logits = forward(model, kv, ledger, np.arange(half, _CHECKED), 1, step)[-1]
+    wanted = model(to_tensor(tokens, model.device)[None], use_cache=False).logits[0, -1]
+    coarse = step is not None and step.quantized
+    if not passes.logits_agree(model, logits, wanted, coarse=coarse):
         if step is not None:
             raise ModelError(
-                f"The pass that was written out for {support.name} computes other logits than the "
-                "model: this version of transformers has changed it.",
-                "Run the model as it is (codegen serve --precision full), and report this.",
+                f"Our fast pass for {support.name} computes other logits than the model; this "
+                "version of transformers may have changed the model.",
+                "Run the model without it (codegen serve --precision full), and report this.",
             )
         raise ModelError(
-            f"{support.name} can't be edited in its cache: with a mask and positions given to it, "
-            "it computes other logits than without.",
+            f"{support.name} can't be edited in its cache: it computes other logits when it is "
+            "given a mask and positions.",
             "Use another model, or encode the whole context each time.",
         )
 
 
 def to_tensor(values: NDArray[np.int64], device: torch.device) -> torch.Tensor:
-    """An array on the model's device."""
+    """An array as a tensor on a device."""
     return torch.from_numpy(np.ascontiguousarray(values)).to(device)
 
 
 @contextmanager
 def _grouped_attention(device: torch.device, queries: int) -> Iterator[None]:
-    """Has transformers leave keys and values that heads share unrepeated, by its own switch.
+    """Makes transformers not repeat keys and values that heads share, by its own switch.
 
-    With a mask it repeats them, which at four thousand tokens takes longer than the attention
-    itself on a CPU; single queries it packs already.
+    With a mask it repeats them, which takes longer on a CPU than the attention itself at four
+    thousand tokens. Single queries need no switch.
     """
     name = "TRANSFORMERS_SDPA_FORCE_GQA"
     if device.type != "cpu" or queries == 1 or name in os.environ:
@@ -144,13 +144,13 @@ class _Measured(Exception):
 
 
 def deviations(kv: KVCache, fresh: torch.Tensor, forward: Callable[[], object]) -> torch.Tensor:
-    """Squared distances of the placed tokens' states from those in their slots, float32 [Q].
+    """Squared distances of the placed tokens' new states from the cached ones, float32 [Q].
 
-    Only the first layer's states of tokens without any are written.
+    Writes only the first layer's states of tokens that have none.
 
     Args:
-        kv: with the tokens' index and end set.
-        fresh: which of them have no states yet, bool [Q].
+        kv: with the tokens placed.
+        fresh: which tokens have no states yet, bool [Q].
         forward: runs the model over the tokens.
     """
     found: list[torch.Tensor] = []

@@ -1,9 +1,9 @@
-"""What the text around a cursor is: its statement, and whether an edit changes how the rest reads.
+"""The statement at a cursor, and whether an edit changes the lexical state of the text after it.
 
-Texts are read with the tables of :mod:`codegen.decoding.rpg.languages`. Offsets are characters.
+Texts are read with the tables of :mod:`codegen.decoding.rpg.languages`. Offsets are in characters.
 
-Limits: as in those tables; besides, regular expressions and raw strings of other languages than
-Python are not known here, so that a quote in one may be taken for a string's.
+Limits: those of the tables; also, regular expressions and raw strings of languages other than
+Python are not recognized, so a quote in one may be taken for the start of a string.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from codegen.decoding.drafts.protocol import common_prefix
 from codegen.decoding.rpg.languages import PYTHON, Language, Quote
 
 _CLOSES = {"(": ")", "[": "]", "{": "}"}
@@ -23,8 +24,8 @@ class LexicalState:
     """What is open at a place of a text.
 
     Attributes:
-        quote: what opened the string or comment, with its prefix; empty outside.
-        brackets: the open ones, outermost first.
+        quote: what opened the current string or comment, with its prefix; empty outside.
+        brackets: the open brackets, outermost first.
     """
 
     quote: str = ""
@@ -37,8 +38,8 @@ class Reading:
 
     Attributes:
         state: what is open there.
-        line: where its line starts.
-        statement: where its statement starts, at the latest at the line's start.
+        line: where the line starts.
+        statement: where the statement starts, at the latest at the line's start.
     """
 
     state: LexicalState
@@ -49,9 +50,9 @@ class Reading:
 def read(text: str, end: int | None = None, language: Language = PYTHON) -> Reading:
     """Reads a text up to ``end``, by default to its end.
 
-    A statement continues over line breaks within brackets and strings, and after a backslash. Where
-    braces are blocks it ends at semicolons and braces. A keyword that can't be in brackets and
-    begins a line ends brackets that were left open.
+    A statement continues over line breaks within brackets and strings, and after a backslash. In
+    languages with braces it ends at semicolons and braces. A keyword that can't be inside brackets
+    and begins a line closes brackets that were left open.
     """
     end = len(text) if end is None else end
     lexer = _lexer_of(language)
@@ -66,7 +67,7 @@ def read(text: str, end: int | None = None, language: Language = PYTHON) -> Read
             closed = _end_of(quote).match(text, at, end)
             if closed is None:
                 return Reading(LexicalState(word, brackets), line, min(statement, line))
-            # The line break after a comment or a string left open is read as one.
+            # The line break that ends a comment or an unclosed string is a token of its own.
             at = closed.start("close") if closed["close"] == "\n" else closed.end()
         elif word in _CLOSES:
             brackets += word
@@ -89,11 +90,9 @@ def read(text: str, end: int | None = None, language: Language = PYTHON) -> Read
 
 
 def reads_otherwise(old: str, new: str, language: Language = PYTHON) -> bool:
-    """Whether what is behind the edit from ``old`` to ``new`` is now in another string, comment
-    or bracket than before.
-    """
-    start = _shared(old, new)
-    shared = _shared(old[start:][::-1], new[start:][::-1])
+    """Whether the text after the edit is in another string, comment or bracket than before."""
+    start = common_prefix(old, new)
+    shared = common_prefix(old[start:][::-1], new[start:][::-1])
     # At the end of the edit's last line, so that a comment on it does not count.
     line_end = new.find("\n", len(new) - shared)
     if line_end < 0:
@@ -104,12 +103,12 @@ def reads_otherwise(old: str, new: str, language: Language = PYTHON) -> bool:
 
 
 def tail_tokens(ends: Sequence[int], start: int, *, least: int = 16, most: int = 96) -> int:
-    """How many tokens at the end reach beyond ``start``, within bounds.
+    """How many of the last tokens end after ``start``, within bounds.
 
     Args:
         ends: where each token ends in the text, ascending.
         start: an offset, such as :attr:`Reading.statement`.
-        least, most: bounds of the result; what is shorter than ``least`` is taken as a whole.
+        least, most: bounds of the result, which never exceeds the number of tokens.
     """
     count = 0
     for end in reversed(ends):
@@ -117,12 +116,6 @@ def tail_tokens(ends: Sequence[int], start: int, *, least: int = 16, most: int =
             break
         count += 1
     return min(max(count, least), most, len(ends))
-
-
-def _shared(one: str, other: str) -> int:
-    """The length of the beginning that two texts share."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +143,7 @@ def _lexer_of(language: Language) -> _Lexer:
 
 @lru_cache(maxsize=64)
 def _end_of(quote: Quote) -> re.Pattern[str]:
-    """Matches up to what ends a string or comment: its close or, for some, a line break."""
+    """Matches to the end of a string or comment: its closing mark or, for some, a line break."""
     close = re.escape(quote.close.decode())
     if not quote.multiline:
         close += r"|\n"

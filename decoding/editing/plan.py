@@ -1,11 +1,11 @@
-"""Which slot holds which token, what is known of it, and how an edit is followed.
+"""Which slot holds which token, which slots are stale, and which are reused after an edit.
 
-A *mark* is a hash of a token and of everything before it. A slot keeps the mark of the text that it
-was encoded in; it is *current* while the text before it still has that mark, *stale* otherwise, and
-*exact* if it is current and everything before it was exact when it was encoded.
+A *mark* is a hash of a token and all tokens before it. A slot keeps the mark of the text in which
+it was encoded. It is *current* while its token still has that mark, else *stale*; it is *exact* if
+it is current and everything before it was exact when it was encoded.
 
-What is reused is found by :func:`find_spans`. Unlike in a diff, order does not bind: a piece that
-was cut and pasted elsewhere is found as well.
+:func:`find_spans` finds what can be reused. Unlike a diff it ignores order, so a piece that was cut
+and pasted elsewhere is found too.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Tokens = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Marks = NDArray[np.uint64]
 
-_MOST_CANDIDATES = 8  # places in the old sequence that are tried for one place of the new one
+_MOST_CANDIDATES = 8  # places of the old sequence tried for one place of the new one
 _EMPTY = -1  # encoded_at of a slot without states
-# The ledger's arrays over slots, and their values for a slot that was never used.
+# The ledger's arrays, with their values for unused slots.
 _FIELDS = {
     "token": 0, "turned_for": 0, "encoded_at": _EMPTY, "mark": 0, "clean": False, "removed": 0,
 }  # fmt: skip
@@ -36,27 +36,26 @@ class EditPolicy:
     """How a cache follows edits.
 
     Attributes:
-        min_span: tokens of the shortest run that is reused behind an edit; shorter ones are encoded
-            again, which costs little and keeps more of them right.
+        min_span: tokens of the shortest run that is reused after an edit; shorter runs are encoded
+            again, which costs little and keeps more states right.
         max_spans: most runs reused in one update; the longest are taken.
-        tail: tokens at the end that an update never leaves as they were encoded in front of another
-            text, where its caller names no number.
-        repair: tokens that an update may encode again beyond the necessary. If that is enough for
-            all stale ones the result is exact, else the last stale ones before the end are taken.
-        refresh: share of the stale tokens to encode again, those whose states in the second layer
+        tail: default number of tokens at the end that an update never leaves stale.
+        repair: how many more stale tokens an update may encode. If that covers all of them, the
+            result is exact; else the last stale ones are taken.
+        refresh: share of the stale tokens to encode again: those whose states in the second layer
             have changed most (CacheBlend, arXiv 2405.16444); 0 for none.
-        sink: tokens at the start of the sequence whose states are of no use elsewhere: what
-            comes first draws the attention of all others.
+        sink: tokens at the start of the sequence whose states cannot be reused elsewhere, since the
+            first tokens attract the attention of all others.
         keep_removed: tokens kept after their removal, for undo, paste and typed suggestions.
-        max_stale: share of stale tokens beyond which a report asks for :meth:`recompute`.
+        max_stale: share of stale tokens above which a report asks for :meth:`recompute`.
         chunk: most tokens of a forward pass.
-        doubt: logits by which a most probable token must lead over the second for its choice to
-            count as certain while states are stale (:meth:`EditableCache.in_doubt`).
-        doubt_after_start: the same where one of the first ``start`` tokens has changed since: much
-            attention rests on them, so that all states shift by more.
-        start: see there.
-        rotate: false leaves moved keys turned for their old positions: "conflict fast encoding",
-            the baseline of the paper, of no use but for comparison.
+        doubt: while states are stale, the choice of a token is certain if its logit leads the
+            second by this much (:meth:`EditableCache.in_doubt`).
+        doubt_after_start: the same after a change of one of the first ``start`` tokens, which get
+            much attention, so that all states shift by more.
+        start: see ``doubt_after_start``.
+        rotate: false leaves moved keys turned for their old positions; "conflict fast encoding",
+            the paper's baseline, for comparisons only.
     """
 
     min_span: int = 16
@@ -79,13 +78,13 @@ class EditReport:
     """What an update did. ``reused + encoded`` is the number of tokens of the sequence.
 
     Attributes:
-        reused: tokens whose cached states were taken.
-        moved: those among them at another position than before the update.
-        encoded: tokens that went through the model.
-        stale: reused tokens that were encoded in front of another text than now.
-        exact: whether all states are what encoding the whole sequence gives, up to rounding.
+        reused: tokens whose cached states were reused.
+        moved: reused tokens whose position changed.
+        encoded: tokens encoded by the model.
+        stale: reused tokens that were encoded after another text than the current one.
+        exact: whether all states equal those of encoding the whole sequence, up to rounding.
         seconds: wall time.
-        complete: false if ``stop`` ended it early: the sequence then ends where it was stopped.
+        complete: false if ``stop`` ended the update early; the sequence then ends there.
         recompute: why :meth:`EditableCache.recompute` should run soon; empty if it need not.
     """
 
@@ -102,11 +101,12 @@ class EditReport:
 def prefix_marks(tokens: Tokens, before: Marks | None = None) -> Marks:
     """The mark of each token of a sequence, uint64 [N].
 
-    The sum, modulo 2^64, of a 64-bit mix (splitmix64) of each token with its position up to there.
+    A mark is the sum, modulo 2^64, of a 64-bit mix (splitmix64) of each token so far with its
+    position.
 
     Args:
-        tokens: of the sequence, or those that follow others.
-        before: the marks of these others.
+        tokens: the sequence, or its tokens after those of ``before``.
+        before: the marks of the tokens before.
     """
     start = 0 if before is None else len(before)
     position = np.arange(start + 1, start + len(tokens) + 1, dtype=np.uint64)
@@ -125,9 +125,9 @@ class ReusePlan:
     Attributes:
         tokens: int64 [N].
         marks: of the tokens, uint64 [N].
-        slots: whose states are reused, int64 [N], -1 where there is none.
-        fresh: what is encoded, bool [N]; true where there is no slot.
-        current: whether the reused slot was encoded in this very text, bool [N].
+        slots: the reused slots, int64 [N]; -1 for none.
+        fresh: which tokens are encoded, bool [N]; true where there is no slot.
+        current: whether the reused slot was encoded in this text, bool [N].
     """
 
     tokens: Tokens
@@ -138,17 +138,17 @@ class ReusePlan:
 
 
 class Ledger:
-    """The host's knowledge of all slots, arrays over slots, and the sequence that they make up.
+    """What the host knows about each slot (arrays over slots), and the sequence of slots.
 
     Attributes:
-        token: id in the slot.
-        turned_for: the position that its keys are turned for.
-        encoded_at: the position that it was encoded at, -1 if it holds nothing.
-        mark: of the text it was encoded in, its own token included.
-        clean: whether all before it was exact at that time.
-        removed: when it left the sequence, 0 while it is in it.
+        token: the token id.
+        turned_for: the position that the keys are turned for.
+        encoded_at: the position at which it was encoded; -1 for an empty slot.
+        mark: the mark of the text in which it was encoded, including its own token.
+        clean: whether everything before it was exact at that time.
+        removed: when it left the sequence; 0 while it is in it.
         order: the slots of the sequence, by position.
-        marks: of the sequence.
+        marks: the sequence's marks.
     """
 
     def __init__(self) -> None:
@@ -171,21 +171,21 @@ class Ledger:
 
     @property
     def current(self) -> Flags:
-        """Which of the sequence's tokens were encoded in the text that is before them now."""
+        """Which of the sequence's tokens were encoded after the current text."""
         return self.mark[self.order] == self.marks
 
     @property
     def exact(self) -> Flags:
-        """Which of the sequence's tokens have the states that encoding it all would give."""
+        """Which of the sequence's tokens have exact states."""
         return self.current & self.clean[self.order]
 
     @property
     def stale(self) -> int:
-        """How many of the sequence's tokens were encoded in another text."""
+        """How many of the sequence's tokens were encoded after another text."""
         return int(np.count_nonzero(~self.current))
 
     def positions(self) -> NDArray[np.int64]:
-        """The position of each slot, ``NOWHERE`` for those that are not in the sequence."""
+        """The position of each slot; ``NOWHERE`` for slots outside the sequence."""
         found = np.full(len(self.token), NOWHERE, dtype=np.int64)
         found[self.order] = np.arange(len(self.order))
         return found
@@ -197,7 +197,7 @@ class Ledger:
 
         Args:
             tokens: int64 [N], N > 0.
-            again: which of them must not be stale, bool [N].
+            again: which tokens must not be stale, bool [N].
             policy: what may be reused.
         """
         size = len(tokens)
@@ -220,12 +220,12 @@ class Ledger:
         return ReusePlan(tokens, marks, slots, fresh, current & ~fresh)
 
     def _same_text(self, marks: Marks) -> NDArray[np.int64]:
-        """For each token the slot that was encoded in its very text, -1 if there is none."""
+        """For each token a slot that was encoded in the same text; -1 for none."""
         found = np.full(len(marks), -1, dtype=np.int64)
         held = np.flatnonzero(self.encoded_at != _EMPTY)
         if not len(held):
             return found
-        # Of several the clean one, of those the one in the sequence: the last one assigned stays.
+        # Prefer clean slots, then those in the sequence: the last assignment wins.
         held = held[np.lexsort((self.removed[held] == 0, self.clean[held]))]
         by_mark = dict(zip(self.mark[held].tolist(), held.tolist(), strict=True))
         for place, mark in enumerate(marks.tolist()):
@@ -233,7 +233,7 @@ class Ledger:
         return found
 
     def _take_ends(self, tokens: Tokens, slots: NDArray[np.int64], shortest: int) -> None:
-        """Fills in what the sequence has in common with ``tokens`` at its start and its end."""
+        """Reuses what the sequence and ``tokens`` share at the start and at the end."""
         old = self.sequence
         start = common_prefix(old, tokens)
         _fill(slots, 0, self.order[:start])
@@ -242,7 +242,7 @@ class Ledger:
             _fill(slots, len(tokens) - size, self.order[len(old) - size :])
 
     def _take_spans(self, tokens: Tokens, slots: NDArray[np.int64], policy: EditPolicy) -> None:
-        """Fills in runs of tokens that some slots hold, wherever they stood."""
+        """Reuses runs of tokens from anywhere in the cache."""
         missing = np.flatnonzero(slots < 0)
         if not len(missing):
             return
@@ -255,13 +255,13 @@ class Ledger:
             slots[start : start + span.size] = pool[span.source : span.source + span.size]
 
     def _pool(self, used: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The slots that hold states and are not used, in the order of their texts: those of the
-        sequence first, then what was removed last. -1 separates what was not neighbors.
+        """The unused slots with states, in the order of their texts: the sequence first, then what
+        was removed last. -1 separates slots that were not neighbors.
         """
         free = self.encoded_at != _EMPTY
         free[used[used >= 0]] = False
         pool = np.flatnonzero(free)
-        # The sequence has removed == 0 and counts as the latest.
+        # Slots of the sequence have removed == 0 and come first.
         age = np.where(self.removed[pool] == 0, 0, 1 + self._clock - self.removed[pool])
         pool = pool[np.lexsort((self.turned_for[pool], age))]
         age = np.where(self.removed[pool] == 0, 0, 1 + self._clock - self.removed[pool])
@@ -271,13 +271,13 @@ class Ledger:
     # ------------------------------------------------------------------ changing
 
     def held(self) -> NDArray[np.int64]:
-        """The slots that hold states or are in the sequence."""
+        """The slots with states or in the sequence."""
         used = self.encoded_at != _EMPTY
         used[self.order] = True
         return np.flatnonzero(used)
 
     def take(self, slots: NDArray[np.int64]) -> None:
-        """Knows these slots only, in this order; all slots of the sequence are among them."""
+        """Keeps only these slots, in this order; they include those of the sequence."""
         place = np.full(len(self.token), -1, dtype=np.int64)
         place[slots] = np.arange(len(slots))
         self.order = place[self.order]
@@ -285,27 +285,27 @@ class Ledger:
             setattr(self, name, getattr(self, name)[slots])
 
     def grow(self, capacity: int) -> None:
-        """Knows of so many slots."""
+        """Grows the arrays to ``capacity`` slots."""
         more = capacity - len(self.token)
         for name, value in _FIELDS.items():
             old = getattr(self, name)
             setattr(self, name, np.concatenate([old, np.full(more, value, dtype=old.dtype)]))
 
     def free(self) -> NDArray[np.int64]:
-        """The slots that hold nothing and are not in the sequence."""
+        """The empty slots outside the sequence."""
         empty = self.encoded_at == _EMPTY
         empty[self.order] = False
         return np.flatnonzero(empty)
 
     def forget(self, keep: int) -> None:
-        """Empties all but the ``keep`` slots that were removed last."""
+        """Empties all removed slots except the last ``keep``."""
         removed = np.flatnonzero((self.removed > 0) & (self.encoded_at != _EMPTY))
         if len(removed) > keep:
             oldest = removed[np.argsort(self.removed[removed], kind="stable")]
             self.encoded_at[oldest[: len(removed) - keep]] = _EMPTY
 
     def arrange(self, order: NDArray[np.int64], tokens: Tokens, marks: Marks) -> None:
-        """Makes these slots the sequence; what was in it and no longer is counts as removed."""
+        """Makes these slots the sequence; slots that leave it count as removed."""
         self._clock += 1
         self.removed[self.order] = self._clock
         self.order, self.marks = order, marks
@@ -313,16 +313,16 @@ class Ledger:
         self.removed[order] = 0
 
     def cut(self, length: int) -> None:
-        """Ends the sequence after ``length`` tokens."""
+        """Cuts the sequence to ``length`` tokens."""
         order = self.order[:length]
         self.arrange(order, self.token[order], self.marks[:length])
 
     def begin(self, places: NDArray[np.int64]) -> None:
-        """The slots of these places are about to be written: they hold nothing now."""
+        """Marks the slots of these places as empty; they are about to be written."""
         self.encoded_at[self.order[places]] = _EMPTY
 
     def encoded(self, places: NDArray[np.int64]) -> None:
-        """The slots of these places have been written, from the states that are before them."""
+        """Records that the slots of these places have been written."""
         slots = self.order[places]
         self.encoded_at[slots] = self.turned_for[slots] = places
         self.mark[slots] = self.marks[places]
@@ -333,20 +333,20 @@ class Ledger:
 
     @property
     def valid(self) -> int:
-        """The length up to which all slots of the sequence hold states."""
+        """How many tokens from the start have states without a gap."""
         empty = np.flatnonzero(self.encoded_at[self.order] == _EMPTY)
         return int(empty[0]) if len(empty) else len(self.order)
 
 
 def _fill(slots: NDArray[np.int64], start: int, source: NDArray[np.int64]) -> None:
-    """Takes for places from ``start`` on, where there is none yet, slots that are not used."""
+    """Fills places from ``start`` on that have no slot with unused slots of ``source``."""
     target = slots[start : start + len(source)]
     free = (target < 0) & ~np.isin(source, slots)
     target[free] = source[free]
 
 
 def _repaired(fresh: Flags, current: Flags, exact: Flags, most: int) -> Flags:
-    """What is encoded again of choice: all that is not exact, or else the last stale tokens."""
+    """What is repaired: all tokens that are not exact or, if too many, the last stale ones."""
     wrong = np.flatnonzero(~fresh & ~exact)
     if len(wrong) > most:
         stale = np.flatnonzero(~fresh & ~current)
@@ -365,20 +365,20 @@ class Span(NamedTuple):
 
 
 def common_prefix(one: Tokens, other: Tokens) -> int:
-    """The length of the longest beginning that both share."""
+    """The length of the common beginning."""
     size = min(len(one), len(other))
     differing = np.flatnonzero(one[:size] != other[:size])
     return int(differing[0]) if len(differing) else size
 
 
 def find_spans(old: Tokens, new: Tokens, *, shortest: int, most: int) -> list[Span]:
-    """Spans of ``new`` that ``old`` has, from left to right, disjoint on both sides.
+    """Spans of ``new`` that are in ``old``, from left to right, disjoint on both sides.
 
-    Greedy: at each place of ``new`` the longest run is taken, the one that continues the span
-    before if several are as long. Linear in time but for repetitions.
+    Greedy: takes the longest run at each place of ``new``; of equally long ones, the one that
+    continues the span before. Takes linear time except for repetitions.
 
     Args:
-        old, new: token ids, int64 [M] and [N]. Ids below zero in ``old`` match nothing.
+        old, new: token ids, int64 [M] and [N]; negative ids in ``old`` match nothing.
         shortest: tokens of the shortest span, at least 1.
         most: most spans; the longest are kept.
     """
@@ -422,7 +422,7 @@ def _places(old: Tokens, size: int) -> dict[bytes, list[int]]:
 
 
 def _nearest(places: list[int] | tuple[()], expected: int) -> list[int]:
-    """At most a few of the places, those nearest to the expected one first."""
+    """A few of the places, the nearest to the expected one first."""
     if len(places) <= 1:
         return list(places)
     return sorted(places, key=lambda place: abs(place - expected))[:_MOST_CANDIDATES]

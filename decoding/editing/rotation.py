@@ -1,26 +1,26 @@
-"""Which models can be edited in their cache, and what a position does to their cached keys.
+"""Which models can be edited in their cache, and how a position turns their cached keys.
 
-Keys are cached after the rotary position code (RoPE, arXiv 2104.09864): channels are taken in pairs
-and pair t of a key at position p is turned by the angle p * f_t. Moving a key by D positions is one
-more turn by D * f_t, the same for every token, head and old position (PIE, arXiv 2407.03157).
+Keys are cached with rotary positions (RoPE, arXiv 2104.09864): channels form pairs, and pair t of a
+key at position p is turned by the angle p * f_t. Moving a key by D positions is one more turn by
+D * f_t, the same for every token, head and old position (PIE, arXiv 2407.03157).
 
-Which channels form a pair (halves or neighbors), how many rotate, with which frequencies, and in
-which of the cached tensors they lie differs between architectures. :func:`find_rotations` probes
-the model itself: a sequence of a single token attends to itself alone, so its keys at two positions
-differ by that rotation and nothing else. One forward pass over some tokens at two positions shows
-for every layer which candidate explains it best, no rotation among them.
+Architectures differ in which channels form a pair (halves or neighbors), how many rotate, with
+which frequencies, and in which cached tensor they are. :func:`find_rotations` probes the model: a
+sequence of one token attends only to itself, so its keys at two positions differ by the rotation
+and nothing else. One forward pass over some tokens at two positions shows which candidate (or no
+rotation) explains each layer best.
 
-What is refused and why:
+What is refused, and why:
 
-- attention other than sdpa, ALiBi, encoder-decoder models, chunked attention: the mask given to the
-  model would not be honored or not be right;
-- linear attention and other recurrent layers: one state for the whole past, nothing to edit;
-- a layer whose states no candidate explains (learned positions): there is no known repair;
-- models whose logits through the cache are not those of their plain forward pass;
-- ``dynamic`` (NTK) and ``longrope`` scaling beyond the original length, where frequencies depend on
-  the longest length seen: keys encoded on both sides do not fit together. Shorter is fine.
+- attention other than sdpa, ALiBi, encoder-decoder models, chunked attention: the model would
+  ignore our mask, or the mask would be wrong;
+- linear attention and other recurrent layers: one state for the whole past cannot be edited;
+- a layer whose states no candidate explains (learned positions);
+- models whose logits through the cache differ from those of a plain forward pass;
+- ``dynamic`` (NTK) and ``longrope`` scaling beyond the original length: frequencies depend on the
+  longest length seen, so keys of different lengths do not fit together.
 
-Sliding windows are supported: all states are kept and the mask holds the window.
+Sliding windows are supported: all states are kept, and the mask applies the window.
 """
 
 from __future__ import annotations
@@ -38,25 +38,25 @@ from codegen.decoding.cache import Rotation
 from codegen.decoding.passes import cache_argument, check_architecture, check_attention_only
 from codegen.errors import ModelError
 
-_PROBED = (1, 18)  # positions, within any model's range
+_PROBED = (1, 18)  # two positions within any model's range
 _TOKENS = 4
-# What a candidate may leave unexplained, as a share of the states' norm; 16-bit types: _ROUGH.
+# The largest unexplained part of the states' norm; _ROUGH for 16-bit types.
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 _ROUGH = 1e-2
-_BOUND_TO_LENGTH = ("dynamic", "longrope")
+BOUND_TO_LENGTH = ("dynamic", "longrope")  # rope types
 
 Part = Literal["keys", "values"]
 
 
 @dataclass(frozen=True)
 class Support:
-    """What editing needs to know of a model.
+    """What editing needs to know about a model.
 
     Attributes:
-        name: of its class.
-        rotations: of its layers.
-        limit: most tokens of a sequence, None if there is no limit.
-        reason: what the limit is.
+        name: the class's name.
+        rotations: one per layer.
+        limit: most tokens of a sequence; None if there is no limit.
+        reason: the reason for the limit.
     """
 
     name: str
@@ -81,7 +81,7 @@ _known: weakref.WeakKeyDictionary[PreTrainedModel, Support] = weakref.WeakKeyDic
 
 
 def examine(model: PreTrainedModel) -> Support:
-    """What editing needs to know; looked at once for each model.
+    """What editing needs to know about a model; examined once per model.
 
     Raises:
         ModelError: if the model is refused.
@@ -101,12 +101,12 @@ def _examine(model: PreTrainedModel) -> Support:
 
 
 def _limit(config: Any) -> tuple[int | None, str]:
-    """The most tokens of a sequence, and why."""
+    """The most tokens of a sequence, and the reason."""
     limit = getattr(config, "max_position_embeddings", None)
     reason = f"it holds {limit}"
-    for scaling in _scalings(config):
+    for scaling in rope_settings(config):
         kind = scaling.get("rope_type", scaling.get("type"))
-        if kind not in _BOUND_TO_LENGTH:
+        if kind not in BOUND_TO_LENGTH:
             continue
         original = (
             scaling.get("original_max_position_embeddings")
@@ -119,8 +119,8 @@ def _limit(config: Any) -> tuple[int | None, str]:
     return limit, reason
 
 
-def _scalings(config: Any) -> list[dict[str, Any]]:
-    """The settings of rotary positions: one, or one for each kind of layer."""
+def rope_settings(config: Any) -> list[dict[str, Any]]:
+    """The settings of rotary positions: one, or one per kind of layer."""
     settings = getattr(config, "rope_parameters", None) or {}
     nested = [value for value in settings.values() if isinstance(value, dict)]
     return nested or [settings]
@@ -152,8 +152,8 @@ def find_rotations(model: PreTrainedModel) -> list[Rotation | None]:
         rotation, is_right = _identify(layer.keys, layer.values, tables)
         if not is_right:
             raise ModelError(
-                f"{type(model).__name__} can't be edited in its cache: the states of layer {number}"
-                " depend on the position in another way than by a rotation (learned positions?).",
+                f"{type(model).__name__} can't be edited in its cache: the positions of layer "
+                f"{number} are not rotary (learned positions?).",
                 "Use a model with rotary positions, or encode the whole context each time.",
             )
         found.append(rotation)
@@ -161,7 +161,7 @@ def find_rotations(model: PreTrainedModel) -> list[Rotation | None]:
 
 
 def _frequencies(model: PreTrainedModel) -> list[torch.Tensor]:
-    """All distinct tables of frequencies that the model's modules hold, float32 [R / 2]."""
+    """All distinct tables of frequencies in the model's modules, float32 [R / 2]."""
     found: list[torch.Tensor] = []
     for name, buffer in model.named_buffers():
         if name.endswith("inv_freq") and buffer.ndim == 1:
@@ -174,11 +174,11 @@ def _frequencies(model: PreTrainedModel) -> list[torch.Tensor]:
 def _identify(
     keys: torch.Tensor, values: torch.Tensor, tables: Sequence[torch.Tensor]
 ) -> tuple[Rotation | None, bool]:
-    """The candidate that explains a layer's states best, and whether it explains them.
+    """The candidate that explains a layer's states best, and whether that is good enough.
 
     Args:
-        keys, values: [2 T, H, 1, D] and [2 T, H', 1, D'], T tokens at the first position and the
-            same at the second one.
+        keys, values: [2 T, H, 1, D] and [2 T, H', 1, D'], of T tokens at the first position and the
+            same tokens at the second.
     """
     shift = torch.tensor([_PROBED[1] - _PROBED[0]], device=keys.device)
     (keys_before, keys_after), (values_before, values_after) = keys.chunk(2), values.chunk(2)
@@ -206,5 +206,5 @@ def _identify(
 
 
 def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The norm of the difference as a share of the norm."""
+    """The norm of the difference, relative to the norm."""
     return float((one.float() - other.float()).norm() / other.float().norm())

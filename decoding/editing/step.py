@@ -1,18 +1,18 @@
-"""A forward pass of few tokens, written out for models built like Llama.
+"""A fast forward pass of few tokens, for models built like Llama.
 
-Between two keys a completion takes some passes of one token and one of a few dozen. With quantized
-weights their products are so short that most of the time goes into what a model's own ``forward``
-does beside them: attention made for many queries, masks, sixty small operations a layer. Here a
+Between two keystrokes a completion takes some passes of one token and one of a few dozen. With
+quantized weights the products are so short that a model's own ``forward`` spends most of its time
+on other work: attention made for many queries, masks, sixty small operations per layer. Here a
 layer is four products (queries, keys and values in one; gate and up in one), one attention over the
-slots in place, two norms, a rotation and a gate. Where all products are quantized the whole pass is
-one call of :class:`codegen.kernels.cpu.CompiledPass`; elsewhere it computes the same part by part.
+slots in place, two norms, a rotation and a gate. If all products are quantized, the whole pass is
+one call of :class:`codegen.kernels.cpu.CompiledPass`; else the same is computed part by part.
 
-The tokens may be of several sequences, whose states lie in caches of their own: they share one
-reading of the weights, which is what a pass of few tokens takes most of its time for.
+The tokens may belong to several sequences with caches of their own. They share one reading of the
+weights, which takes most of the time of such a pass.
 
-The model itself stays as it is; its modules' own parameters are used, or quantized copies of them.
-Only classes whose code is known are taken (:data:`KNOWN`), and before a step is used its logits are
-compared with the model's (:func:`codegen.decoding.editing.forward.check_agreement`).
+The model is not changed; its own parameters are used, or quantized copies of them. Only classes
+whose code is known are supported (:data:`KNOWN`), and before a step is used its logits are compared
+with the model's (:func:`codegen.decoding.editing.forward.check_agreement`).
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from codegen.decoding.cache import CacheLayer, KVCache
 from codegen.kernels import cpu
 
 Product = Callable[[torch.Tensor], torch.Tensor]
-"""A linear layer: rows [Q, I] to [Q, O]."""
+"""A linear layer, from rows [Q, I] to [Q, O]."""
 
 Join = Callable[[Sequence[nn.Linear]], Product]
-"""Makes one product of layers of the same inputs: their outputs side by side."""
+"""Joins layers with the same inputs into one product, with their outputs side by side."""
 
 _ANY = 1 << 30
 
-# Causal language models whose parts are those of Llama, with or without biases: the prefix of the
-# class names of their parts.
+# Causal language models built like Llama, with or without biases, and the prefix of their modules'
+# class names.
 KNOWN = {
     "LlamaForCausalLM": "Llama",
     "MistralForCausalLM": "Mistral",
@@ -53,8 +53,8 @@ class StepRows:
     Attributes:
         tokens: int64 [Q].
         rows: their positions, and the slot of each position of the sequence.
-        kv: whose ``slots`` say which slots are written.
-        keep: for how many of the last tokens logits are wanted.
+        kv: the sequence's cache, with the tokens placed.
+        keep: how many of the last tokens get logits.
     """
 
     tokens: torch.Tensor
@@ -74,17 +74,16 @@ class _Layer:
 
 
 class DecodeStep:
-    """Runs few tokens through a model whose states lie in slots.
+    """Runs few tokens through a model whose states are in slots.
 
     Args:
-        model: for which :func:`can_step` is true.
-        join: makes the products, :func:`plain_product` for the model's own weights.
-        most: tokens of a sequence up to which it takes the place of the model's own pass; None for
-            any number.
+        model: a model that :func:`can_step` accepts.
+        join: makes the products; :func:`plain_product` for the model's own weights.
+        most: most tokens of a sequence for which the step is used; None for any number.
 
     Attributes:
-        together: tokens of several sequences that one pass takes. More would get other products
-            (:class:`codegen.kernels.cpu.Product`) than the sequences get alone.
+        together: most tokens of several sequences in one pass. More would use other products
+            (:class:`codegen.kernels.cpu.Product`) than each sequence alone.
     """
 
     def __init__(self, model: PreTrainedModel, join: Join, *, most: int | None) -> None:
@@ -103,18 +102,18 @@ class DecodeStep:
         self._head = join([model.lm_head])  # type: ignore[list-item]
         self._pass = self._compiled(config)
         self.together = min(self.most, self._pass.most if self._pass is not None else self.most)
-        # With compiled products the attention is compiled too, and reads slots of its own type.
+        # With compiled products the attention is compiled too, and needs slots of its own dtype.
         self._in_slots = self.quantized and cpu.CompiledPass.takes(32, 32, self._dim)
 
     @property
     def quantized(self) -> bool:
-        """Whether compiled products of quantized weights take the place of the model's."""
+        """Whether compiled products of quantized weights are used."""
         return any(
             isinstance(part, cpu.Product) for layer in self._layers for part in vars(layer).values()
         )
 
     def _compiled(self, config: Any) -> cpu.CompiledPass | None:
-        """The whole pass in one call, where all products are compiled."""
+        """The whole pass in one call, if all products are compiled."""
         layers = [tuple(vars(layer).values()) for layer in self._layers]
         parts = [self._head, *(part for layer in layers for part in layer)]
         compiled = all(isinstance(part, (torch.Tensor, cpu.Product)) for part in parts)
@@ -127,10 +126,10 @@ class DecodeStep:
         )  # fmt: skip
 
     def __call__(self, sequences: Sequence[StepRows]) -> list[torch.Tensor]:
-        """Encodes tokens; each sees what is before it, encoded just now or earlier.
+        """Encodes tokens; each sees everything before it in its sequence.
 
-        What a sequence gets is what it would get alone: with compiled products to the last bit,
-        with PyTorch's up to rounding.
+        Each sequence gets the result that it would get alone: with compiled products to the last
+        bit, with PyTorch's up to rounding.
 
         Returns:
             Logits [keep, V] of each sequence.
@@ -156,7 +155,7 @@ class DecodeStep:
         return list(logits.split([one.keep for one in sequences]))
 
     def _addresses(self, kv: KVCache, states: torch.Tensor) -> cpu.Addresses:
-        """Where a sequence's states are, int64 [layers, 3], 0 for what there is not."""
+        """The addresses of a sequence's states, int64 [layers, 3]; 0 for missing ones."""
         found = np.zeros((len(kv.layers), 3), dtype=np.int64)
         for number, layer in enumerate(kv.layers):
             assert isinstance(layer, CacheLayer)
@@ -172,7 +171,7 @@ class DecodeStep:
         self, sequences: Sequence[StepRows], states: torch.Tensor, cosines: torch.Tensor,
         sines: torch.Tensor, kept: np.ndarray, probed: bool,
     ) -> torch.Tensor:  # fmt: skip
-        """Logits [K, V] of the kept rows, by one operation after the other."""
+        """Logits [K, V] of the kept rows, computed operation by operation."""
         heads, kv_heads, count = self._heads, self._kv_heads, len(states)
         compiled = self._in_slots and not probed
         slots = [self._addresses(one.kv, states) for one in sequences] if compiled else []
@@ -197,7 +196,7 @@ class DecodeStep:
     def _attention(
         self, sequences: Sequence[StepRows], layer: int, all_heads: torch.Tensor
     ) -> torch.Tensor:
-        """Writes new states and attends, one sequence after the other, with PyTorch."""
+        """Writes new states and attends with PyTorch, sequence by sequence."""
         found = []
         sizes = [self._heads, self._kv_heads, self._kv_heads]
         for one, part in zip(
@@ -217,7 +216,7 @@ class DecodeStep:
 
 
 def can_step(model: PreTrainedModel) -> bool:
-    """Whether a model is one of :data:`KNOWN` with nothing in it that they do not have."""
+    """Whether a model is one of :data:`KNOWN`, without any other modules."""
     prefix = KNOWN.get(type(model).__name__)
     if prefix is None or not type(model).__module__.startswith("transformers.models."):
         return False
@@ -246,14 +245,14 @@ def can_step(model: PreTrainedModel) -> bool:
 
 
 def _window(config: Any) -> bool:
-    """Whether attention ends at a window in all layers."""
+    """Whether all layers have a sliding window."""
     return bool(getattr(config, "sliding_window", None)) and not getattr(
         config, "layer_types", None
     )
 
 
 def plain_product(layers: Sequence[nn.Linear]) -> Product:
-    """Layers with their own weights."""
+    """Joins layers with their own weights."""
     if len(layers) == 1:
         return layers[0]
     return lambda rows: torch.cat([layer(rows) for layer in layers], dim=-1)

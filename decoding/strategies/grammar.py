@@ -1,7 +1,7 @@
-"""Decoding within a grammar: tokens after which no text of the grammar is left are never chosen.
+"""Decoding within a grammar: only tokens that can still lead to a text of the grammar are allowed.
 
-By llguidance (Rust), which keeps one parser a row and says after each token which tokens may come
-next; an end of the sequence only where the text is whole.
+llguidance (Rust) keeps one parser per row and gives the tokens that may come next. It allows the
+end of the sequence only after a complete text.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class InGrammar(Strategy):
     Args:
         tokenizer: the model's, with as many tokens as its logits.
         gbnf: the grammar, in llama.cpp's notation.
-        rows: how many rows there are.
+        rows: number of rows.
 
     Raises:
-        ValueError: if the grammar can't be read; says why.
+        ValueError: if the grammar is invalid, with the reason.
     """
 
     def __init__(self, tokenizer: LLTokenizer, gbnf: str, rows: int) -> None:

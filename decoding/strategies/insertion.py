@@ -1,7 +1,4 @@
-"""Insertion behind the loop's interface: models that write in no fixed order fill rows with gaps.
-
-The models, and how they fill, are in ``codegen.decoding.insertion``.
-"""
+"""The strategy that fills gaps with insertion models (``codegen.decoding.insertion``)."""
 
 from __future__ import annotations
 
@@ -19,11 +16,11 @@ from codegen.errors import ModelError
 
 @dataclass
 class GapRow(Row):
-    """A row that is a text with open slots; ``prompt`` holds what is given of it.
+    """A row that is a text with open slots; ``prompt`` is its prefix and body.
 
     Attributes:
         text: the prefix, the body so far, and where something may be inserted.
-        filled: what became of it; ``tokens`` is its body.
+        filled: the finished text; ``tokens`` is its body.
     """
 
     text: Text = field(default_factory=lambda: Text([]))
@@ -39,8 +36,8 @@ class Insertion(Strategy):
     """Fills :class:`GapRow` objects together, each with randomness of its own.
 
     Args:
-        options: how; the limit of tokens, the temperature and the nucleus are the batch's.
-        rngs: of the rows.
+        options: how gaps are filled; token limit, temperature and top-p come from the batch.
+        rngs: one generator per row.
     """
 
     forgets = False
@@ -49,7 +46,7 @@ class Insertion(Strategy):
         self.options, self.rngs = options, rngs
 
     def rounds(self, batch: Batch) -> Passes[None]:
-        """See :class:`Strategy`: texts have no end to append to, so its passes are its own.
+        """See :class:`Strategy`; the model runs its own passes.
 
         Raises:
             ModelError: if the model writes from left to right.
@@ -58,8 +55,8 @@ class Insertion(Strategy):
         model = batch.sequences.model
         if not isinstance(model, FillingModel):
             raise ModelError(
-                f"{type(model).__name__} writes from left to right and inserts nothing.",
-                "Choose another decoder, or train an insertion model.",
+                f"{type(model).__name__} is not an insertion model: it writes from left to right.",
+                "Choose another decoder, or a model trained for insertion.",
             )
         options = replace(
             self.options,

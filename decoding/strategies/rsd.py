@@ -2,22 +2,21 @@
 
 Source: Jeon et al., *Recursive Speculative Decoding: Accelerating LLM Inference via Sampling
 Without Replacement* (arXiv 2402.14160). :class:`Tree` is drawn level by level, with constant
-branching (RSD-C) or by stochastic beam search (RSD-S); the target verifies it in one forward pass,
-and recursive rejection (:func:`codegen.kernels.accept.accept_tree`, the acceptance rule) walks down
-it, after which what is emitted follows the target's distribution exactly.
+branching (RSD-C) or by stochastic beam search (RSD-S). The target verifies it in one forward pass.
+Recursive rejection (:func:`codegen.kernels.accept.accept_tree`, the acceptance rule) then walks
+down the tree, and the emitted tokens follow the target's distribution exactly.
 
-Siblings must be distinct, and must be tried in the order in which they were drawn: recursive
-rejection takes the i-th for a sample from what the draft's distribution is without those before it.
-The top of log-probabilities with Gumbel noise is such a draw, in falling order (Gumbel-top-k;
-Kool, van Hoof and Welling 2019, arXiv 1903.06059). Sorting siblings by probability instead, or
-leaving one out for what it says, would change what is emitted.
+Siblings must be distinct and must be tried in the order in which they were drawn: recursive
+rejection assumes that the i-th is a sample from the draft's distribution without the siblings
+before it. The largest log-probabilities with Gumbel noise, in falling order, are such a draw
+(Gumbel-top-k; Kool, van Hoof and Welling 2019, arXiv 1903.06059). Sorting siblings by probability,
+or leaving some out by their content, would change the distribution.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import torch
 from transformers import PreTrainedModel
@@ -39,11 +38,11 @@ class Tree:
 
     Attributes:
         tokens: int64 [B, N], the tokens of nodes 1 .. N.
-        parents: int64 [B, N], the node that each hangs on.
-        alive: bool [B, N]; dead nodes fill a level up where the draft gives too few tokens any
-            probability. They come after their siblings.
+        parents: int64 [B, N], each node's parent.
+        alive: bool [B, N]; dead nodes pad a level if too few tokens have any probability. They come
+            after their siblings.
         widths: number of nodes of each level.
-        branches: children of a node, at most.
+        branches: most children of a node.
     """
 
     tokens: torch.Tensor
@@ -61,8 +60,8 @@ class Tree:
     def add(
         self, tokens: torch.Tensor, parents: torch.Tensor, alive: torch.Tensor, branches: int
     ) -> None:
-        """Adds a level of int64 [B, n], of at most ``branches`` children of a node; ``parents``
-        counts within the level above.
+        """Adds a level of tokens [B, n], with at most ``branches`` children per node; ``parents``
+        are numbered within the level above.
         """
         above = 1 + sum(self.widths[:-1]) if self.widths else 0
         self.tokens = torch.cat([self.tokens, tokens], 1)
@@ -72,13 +71,13 @@ class Tree:
         self.branches = max(self.branches, branches)
 
     def fed(self, root: torch.Tensor, cursors: torch.Tensor) -> Trees:
-        """With the rows' last tokens, int64 [B, 1], and their slots, as what a model is fed."""
+        """The trees to feed, with the rows' last tokens, int64 [B, 1], and their slots."""
         none = torch.full_like(root, -1)
         tokens, parents = torch.cat([root, self.tokens], 1), torch.cat([none, self.parents], 1)
         return Trees(tokens, parents, cursors)
 
     def children(self) -> torch.Tensor:
-        """int64 [B, N+1, branches]: each node's children in the order drawn, -1 behind the last."""
+        """int64 [B, N+1, branches]: each node's children in the order drawn, padded with -1."""
         rows, nodes = self.tokens.shape
         same = self.parents[:, :, None] == self.parents[:, None, :]
         earlier = torch.ones(nodes, nodes, dtype=torch.bool, device=same.device).tril(-1)
@@ -90,44 +89,14 @@ class Tree:
         return found
 
 
-class Shape(Protocol):
-    """How a tree grows."""
-
-    @property
-    def depth(self) -> int:
-        """Levels below the root."""
-        ...
-
-    @property
-    def nodes(self) -> int:
-        """Drafted nodes of a whole tree, at most."""
-        ...
-
-    @property
-    def branches(self) -> int:
-        """Children of a node, at most."""
-        ...
-
-    def grow(self, tree: Tree, drawn: Drawn, beam: Beam) -> Beam:
-        """Adds a level.
-
-        Args:
-            tree: gets it.
-            drawn: tokens by the draft's distributions after the n nodes of the last level, each
-                [B, n, k]; k is ``branches``, or the vocabulary if that is smaller.
-            beam: of the last level.
-        """
-        ...
-
-
 @dataclass
 class Beam:
-    """The last level's nodes.
+    """The nodes of the last level.
 
     Attributes:
         alive: bool [B, n].
-        log_probs: of the paths to them, [B, n].
-        perturbed: their Gumbel variables' values, [B, n]; of stochastic beams alone.
+        log_probs: of the paths to the nodes, [B, n].
+        perturbed: the nodes' Gumbel variables, [B, n]; used by stochastic beams only.
     """
 
     alive: torch.Tensor
@@ -136,14 +105,18 @@ class Beam:
 
     @classmethod
     def root(cls, rows: int, device: torch.device | str = "cpu") -> Beam:
-        """That of the root."""
+        """The level of the root alone."""
         zero = torch.zeros(rows, 1, dtype=torch.float64, device=device)
         return cls(torch.ones_like(zero, dtype=torch.bool), zero, zero)
 
 
 @dataclass(frozen=True)
 class ConstantBranching:
-    """RSD-C: each node of level l gets ``branching[l]`` children."""
+    """RSD-C: each node of level l gets ``branching[l]`` children.
+
+    Both shapes have ``depth``, the levels below the root; ``nodes``, the most drafted nodes of a
+    tree; ``branches``, the most children of a node; and ``grow``, which adds a level to a tree.
+    """
 
     branching: tuple[int, ...]
 
@@ -167,7 +140,17 @@ class ConstantBranching:
         return max(self.branching)
 
     def grow(self, tree: Tree, drawn: Drawn, beam: Beam) -> Beam:
-        """Adds a level; see :class:`Shape`."""
+        """Adds a level.
+
+        Args:
+            tree: gets the level.
+            drawn: tokens drawn after each of the last level's n nodes, [B, n, k]; k is
+                ``branches``, or the vocabulary's size if that is smaller.
+            beam: the last level.
+
+        Returns:
+            The new level.
+        """
         rows, above, most = drawn.tokens.shape
         branch = min(self.branching[len(tree.widths)], most)  # the first of a draw are a draw
         keys, tokens = drawn.keys[..., :branch], drawn.tokens[..., :branch]
@@ -182,8 +165,9 @@ class ConstantBranching:
 class StochasticBeam:
     """RSD-S: each level keeps the ``width`` paths with the largest Gumbel variables (Kool et al.).
 
-    A path's variable has the largest of its children's: these are drawn under that condition, so
-    that a level is a draw of paths without replacement. A node may have several children or none.
+    A path's variable equals the largest of its children's; the children are drawn under that
+    condition, so a level is a draw of paths without replacement. A node may have several children
+    or none.
     """
 
     width: int
@@ -200,8 +184,8 @@ class StochasticBeam:
         return self.width
 
     def grow(self, tree: Tree, drawn: Drawn, beam: Beam) -> Beam:
-        """Adds a level; see :class:`Shape`. Under the condition a node's children stay in order, so
-        none is kept that is not among its first.
+        """Adds a level; see :meth:`ConstantBranching.grow`. A node's children keep their order
+        under the condition, so its first ``width`` children are enough.
         """
         most = drawn.tokens.shape[-1]
         paths = beam.log_probs[..., None] + drawn.log_probs.double()
@@ -215,12 +199,15 @@ class StochasticBeam:
         alive = keys > -torch.inf
         tree.add(drawn.tokens.flatten(1).gather(1, places), places // most, alive, self.width)
         kept = paths.flatten(1).gather(1, places)
-        # Dead paths must not turn into NaN; nothing is read from them.
+        # Dead paths are not read, but must not become NaN.
         return Beam(alive, kept.where(alive, 0.0), keys.where(alive, 0.0))
 
 
+Shape = ConstantBranching | StochasticBeam
+
+
 def largest(log_probs: torch.Tensor, k: int, noise: torch.Tensor | float = 0.0) -> Drawn:
-    """The k largest of log-probabilities [..., V], with standard Gumbel variables a draw."""
+    """The k largest log-probabilities [..., V]; with Gumbel noise, a draw without replacement."""
     keys, tokens = (log_probs.double() + noise).topk(min(k, log_probs.shape[-1]), dim=-1)
     return Drawn(tokens, keys, log_probs.gather(-1, tokens))
 
@@ -231,22 +218,22 @@ def gumbel(uniforms: torch.Tensor) -> torch.Tensor:
 
 
 class RecursiveSpeculation(Strategy):
-    """A draft model grows each row's tree; what is emitted follows the target's distribution.
+    """A draft model grows a tree for each row; the emitted tokens follow the target's distribution.
 
-    At temperature 0 the tree has the draft's most probable tokens. Node j of a row's tree lies at
-    slot ``cursor + j`` of both models' caches. A row's random numbers come from its own generator
-    and their number depends on nothing but the tree's shape, so a sample does not depend on its
-    batch, up to the last bits of the logits.
+    At temperature 0 the tree has the draft's most probable tokens. Node j of a row's tree is in
+    slot ``cursor + j`` of both models' caches. Each row has its own random generator, and only the
+    tree's shape decides how many numbers it draws. So a sample does not depend on its batch, up to
+    the last bits of the logits.
 
     Args:
-        draft: with the target's token ids, loaded with ``sdpa`` attention.
-        shape: of the trees.
-        seeds: of the rows.
+        draft: a model with the target's token ids, loaded with ``sdpa`` attention.
+        shape: how trees grow.
+        seeds: one per row.
 
     Attributes:
-        passes_of: forward passes of the target that each row took part in.
-        drafted: drafted nodes.
-        accepted: those that were accepted.
+        passes_of: forward passes of the target per row.
+        drafted: number of drafted nodes.
+        accepted: number of accepted nodes.
     """
 
     forgets = False
@@ -258,23 +245,23 @@ class RecursiveSpeculation(Strategy):
         self._passes = [0] * len(seeds)
         self.passes_of = self._passes
         self.drafted = self.accepted = 0
-        self._known: list[int] = []  # slots that the draft's cache holds of each row
-        # Of each row its seed and its round, int64 [B, 2], by which kernels draw.
+        self._known: list[int] = []  # filled slots of the draft's cache, per row
+        # Each row's seed and round, int64 [B, 2]: the keys of the kernels' noise.
         self._keys = torch.empty(0, 2, dtype=torch.long, device=draft.device)
 
     def start(self, batch: Batch) -> None:
         """See :class:`Strategy`.
 
         Raises:
-            ModelError: if the draft model can't hold the sequence, its architecture is not
-                supported, or its vocabulary has another size than the target's.
+            ModelError: if the sequence is too long for the draft model, its architecture is not
+                supported, or its vocabulary differs in size from the target's.
         """
         assert isinstance(batch.sequences, CachedRows)
         models = (batch.sequences.model, self.draft)
         sizes = [model.config.get_text_config().vocab_size for model in models]
         if sizes[0] != sizes[1]:
             raise ModelError(
-                f"The draft model has {sizes[1]} tokens, the model {sizes[0]}.",
+                f"The draft model has {sizes[1]} tokens in its vocabulary, the model {sizes[0]}.",
                 "Choose a draft model with the same tokenizer.",
             )
         check_supported(self.draft, batch.length)
@@ -285,15 +272,15 @@ class RecursiveSpeculation(Strategy):
     def begin(
         self, batch: Batch, numbers: Sequence[int], given: Sequence[list[int]], seconds: float
     ) -> None:
-        """See :class:`Strategy`. The draft encodes the rows too."""
+        """See :class:`Strategy`. The draft model encodes the rows too."""
         run_alone(self._rows.admit(given))
         self._known += self._rows.cursors[-len(given) :]
         new = torch.tensor([[self._seeds[number], 0] for number in numbers])
         self._keys = torch.cat([self._keys, *upload(batch.device, new)])
 
     def propose(self, batch: Batch) -> Trees:
-        """See :class:`Strategy`. Grows trees; keeps the draft's probabilities p [B, M, V] after
-        their nodes but those of the last level.
+        """See :class:`Strategy`. Grows trees, and keeps the draft's probabilities p [B, M, V] after
+        all nodes above the last level.
         """
         rows = len(batch.numbers)
         tree, beam = Tree.empty(rows, batch.device), Beam.root(rows, batch.device)
@@ -327,7 +314,7 @@ class RecursiveSpeculation(Strategy):
             trees.path = trees.path[:, :depth]
             return self._walks(trees, token)
         q = distribution(logits, batch.temperature, batch.top_p)  # [B, N+1, V]
-        # K is the shape's, not these trees': what a row draws must not depend on its neighbors.
+        # Always the shape's K, whatever these trees have: a row's draws must not depend on others.
         numbers = self._uniforms(batch, (depth * most + 1,))
         uniforms, last = numbers[:, :-1].view(-1, depth, most), numbers[:, -1]
         found = accept_tree(
@@ -337,14 +324,14 @@ class RecursiveSpeculation(Strategy):
         return self._walks(trees, found.token)
 
     def _walks(self, trees: Trees, token: torch.Tensor) -> list[Walk]:
-        """The rows' walks along the accepted paths, the target's token int64 [B] behind them."""
+        """The rows' walks: the accepted path, then the target's token, int64 [B]."""
         assert trees.path is not None
         depth = trees.path.shape[1]
         table = download(torch.cat([trees.path, token[:, None], trees.tokens], 1))
         return [_walk(row[:depth], row[depth], row[depth + 1 :]) for row in table]
 
     def commit(self, batch: Batch, trees: Trees, grown: Sequence[Grown | None]) -> None:
-        """See :class:`Strategy`. The draft has no states of the last level's nodes."""
+        """See :class:`Strategy`. The draft's cache lacks the nodes of the last level."""
         assert trees.path is not None
         inner = trees.width - self._tree.widths[-1]
         paths = [[node for node in g.path if node < inner] if g else [] for g in grown]
@@ -371,9 +358,9 @@ class RecursiveSpeculation(Strategy):
             self._keys = self._keys[upload(self._keys.device, torch.tensor(rows))[0]]
 
     def _last(self, batch: Batch) -> Trees:
-        """Each row's last token, and the one before it where the draft lacks some row's.
+        """Each row's last token, or last two if the draft's cache lacks two of some row.
 
-        Rows that lack one token only encode the one before it once more.
+        The other rows then encode a token once more.
         """
         cursors = self._rows.cursors
         lacking = 1 + max(c - k for c, k in zip(cursors, self._known, strict=True))
@@ -381,16 +368,16 @@ class RecursiveSpeculation(Strategy):
         for number in batch.numbers:
             row = batch.rows[number]
             known = row.prompt + row.tokens
-            # Of a row that ended at once there may be a single token; nothing is read from it.
+            # A row that ended at once may have a single token; its result is not read.
             tokens.append((known[:1] * lacking + known)[-lacking:])
         first = torch.tensor(cursors) - (lacking - 1)
         return Trees(torch.tensor(tokens), cursors=first)
 
     def _drawn(self, batch: Batch, tree: Tree, log_probs: torch.Tensor) -> Drawn:
-        """Children by the draft's log-probabilities [B, n, V], at temperature 0 the likeliest.
+        """Draws children by the draft's log-probabilities [B, n, V]; at temperature 0 the largest.
 
-        On a GPU the noise is the kernel's own, by the row's seed, the round and the node: what a
-        row draws depends on nothing else there either, but it is another draw than on a CPU.
+        On a GPU the kernel makes the noise from the row's seed, the round and the node. So the draw
+        depends on nothing else there either, but differs from the draw on a CPU.
         """
         rows, nodes, size = log_probs.shape
         branches = min(self.shape.branches, size)
@@ -421,7 +408,7 @@ class RecursiveSpeculation(Strategy):
 
 
 def _walk(path: Sequence[int], token: int, tokens: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The tokens of the accepted nodes, -1 behind the last, and the target's own."""
+    """The tokens of the accepted nodes, whose path is padded with -1, and the target's own."""
     for node in path:
         if node >= 0:
             yield tokens[node], node

@@ -4,16 +4,15 @@ Source: Kavehzadeh et al., *S2D: Sorted Speculative Decoding for More Efficient 
 Large Language Models* (arXiv 2407.01955). Sorted fine-tuning (``codegen.finetune``, ``loss:
 sorted``) teaches the sub-models of a few depths to share one norm and one head.
 
-:class:`Nested` cuts such a model into stages, each a few layers, with an exit behind each. The
+:class:`Nested` splits such a model into stages of a few layers, with an exit after each. The
 sub-model of depth d is the embedding, the first d layers, and the model's own final norm and head
-(section 3). A stage is the model's own body with some of its layers and no norm, so it runs
-whatever the architecture does around its layers.
+(section 3). A stage is the model's own body with some of its layers and no norm, so everything
+that the architecture does around its layers still happens.
 
-:class:`Ladder` climbs them: a token is drafted by the first exit that is sure of it. A token that
-left at an early exit has no states in the layers behind it. Its hidden state waits there; when a
-later token goes deeper, all that wait go with it, in order and at their own positions, so that
-every layer's states are those of the full model, whatever exits were taken (section 3.3). So layers
-hold prefixes of different lengths, deeper ones shorter.
+:class:`Ladder` drafts each token at the first exit that is sure of it. In the deeper layers such a
+token has no states yet; its hidden state waits there. When a later token goes deeper, all waiting
+states go with it, in order and at their own positions. So every layer's states are those of the
+full model, whatever exits were taken (section 3.3), and deeper layers hold shorter prefixes.
 
 :class:`SortedDrafter` drafts with the ladder for the decoding loop, one row each.
 """
@@ -31,12 +30,13 @@ from transformers import PreTrainedModel
 
 from codegen.decoding.cache import KVCache
 from codegen.decoding.device import download
-from codegen.decoding.drafts.protocol import Context, Draft, Drafter
+from codegen.decoding.drafts.protocol import Context, Draft, Drafter, common_prefix
 from codegen.decoding.passes import (
     cache_argument,
     check_architecture,
     check_attention_only,
     layer_masks,
+    logits_agree,
 )
 from codegen.errors import ModelError
 
@@ -47,12 +47,12 @@ DEFAULT_THRESHOLD = 0.5  # the published script's, of all exits but the last
 
 
 class Parts(NamedTuple):
-    """What sub-models share and what they are cut from.
+    """The parts of a model that sub-models are made of.
 
     Attributes:
         body: the model without its head.
-        layers: of the body.
-        norm: behind the last layer.
+        layers: the body's layers.
+        norm: applied after the last layer.
         head: from hidden states [..., D] to logits [..., V].
     """
 
@@ -63,25 +63,25 @@ class Parts(NamedTuple):
 
 
 def parts_of(model: PreTrainedModel) -> Parts:
-    """The parts of a model that is built as Llama is.
+    """The parts of a model built like Llama.
 
     Raises:
-        ModelError: if it is not.
+        ModelError: for other architectures.
     """
     body: Any = model.base_model
     layers, norm = getattr(body, "layers", None), getattr(body, "norm", None)
     head: Any = model.get_output_embeddings()
     if not isinstance(layers, nn.ModuleList) or norm is None or head is None:
         raise ModelError(
-            f"{type(model).__name__} can't be cut into sub-models: it is not made of layers, one "
-            "norm and a head, as Llama is.",
+            f"{type(model).__name__} can't be split into sub-models: unlike Llama, it is not "
+            "made of layers, one norm and a head.",
             "Use a model of the Llama, Mistral or Qwen family.",
         )
     return Parts(body, layers, norm, head)
 
 
 def default_exits(model: PreTrainedModel) -> tuple[int, ...]:
-    """The depths that a model was trained to exit at, else its full depth alone."""
+    """The exit depths that a model was trained for; else only its full depth."""
     config = model.config.get_text_config()
     given = getattr(config, "exit_layers", None) or [config.num_hidden_layers]
     return tuple(given)
@@ -92,16 +92,15 @@ class Nested:
 
     Args:
         model: loaded with ``sdpa`` attention.
-        exits: depths, ascending; the last is where everything exits, by default
-            :func:`default_exits`.
+        exits: depths, ascending, by default :func:`default_exits`; every token exits at the last.
 
     Attributes:
         exits: see above.
-        limit: most tokens that it holds, None for any number.
+        limit: most tokens of a sequence; None for any number.
 
     Raises:
-        ModelError: for exits that the model does not have, and for a model whose stages do not
-            compute what it computes in one piece (tried on a few tokens).
+        ModelError: for exits that the model does not have, and if its stages one after another
+            compute other logits than the model (checked on a few tokens).
     """
 
     def __init__(self, model: PreTrainedModel, exits: Sequence[int] | None = None) -> None:
@@ -111,8 +110,8 @@ class Nested:
         kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
         if len(kinds) > 1:
             raise ModelError(
-                f"{type(model).__name__} can't be cut into sub-models: its layers are of several "
-                f"kinds ({', '.join(sorted(kinds))})."
+                f"{type(model).__name__} can't be split into sub-models: it has several kinds of "
+                f"layers ({', '.join(sorted(kinds))})."
             )
         parts = parts_of(model)
         depth = len(parts.layers)
@@ -135,20 +134,20 @@ class Nested:
         self._check(model)
 
     def embed(self, tokens: Sequence[int]) -> torch.Tensor:
-        """Token ids as what the first stage takes: int64 [1, N]."""
+        """Token ids as input of the first stage: int64 [1, N]."""
         return torch.tensor([list(tokens)], dtype=torch.long, device=self.device)
 
     def run(self, stage: int, given: torch.Tensor, cache: KVCache, start: int) -> torch.Tensor:
-        """Takes a row's tokens through a stage, whose layers' states go into the cache.
+        """Runs a row's tokens through a stage, and writes the layers' states into the cache.
 
         Args:
             stage: its number.
             given: int64 [1, N] ids for the first stage, hidden states [1, N, D] for the others.
-            cache: of the row; the stage's layers hold its first ``start`` tokens.
+            cache: the row's cache; the stage's layers hold its first ``start`` tokens.
             start: the position of the first given token.
 
         Returns:
-            Hidden states [1, N, D] behind the stage's last layer.
+            Hidden states [1, N, D] after the stage's last layer.
         """
         count = given.shape[1]
         positions = torch.arange(start, start + count, device=self.device)[None]
@@ -167,7 +166,7 @@ class Nested:
 
     @torch.inference_mode()
     def _check(self, model: PreTrainedModel) -> None:
-        """Compares the stages with the whole: scaled embeddings or logits would come out wrong."""
+        """Compares the stages' logits with the model's: scaling of either would be lost."""
         if self.exits[-1] != self.layers:
             return
         size = model.config.get_text_config().vocab_size
@@ -175,13 +174,11 @@ class Nested:
         hidden, cache = self.embed(tokens), KVCache(self.layers, _CHECKED)
         for stage in range(len(self.exits)):
             hidden = self.run(stage, hidden, cache, 0)
-        found = self.logits(hidden).float()
-        wanted = model(self.embed(tokens), use_cache=False).logits.float()
-        tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 0.1
-        if not (found - wanted).norm() <= tolerance * wanted.norm():
+        wanted = model(self.embed(tokens), use_cache=False).logits
+        if not logits_agree(model, self.logits(hidden), wanted):
             raise ModelError(
-                f"{type(model).__name__} can't be cut into sub-models: its layers one after another"
-                " do not give its logits (scaled embeddings or logits?)."
+                f"{type(model).__name__} can't be split into sub-models: its layers one after "
+                "another give other logits than the model (scaled embeddings or logits?)."
             )
 
 
@@ -199,8 +196,8 @@ class Step(NamedTuple):
 
     Attributes:
         token: the most probable one at its exit.
-        probability: that exit's.
-        exit: the number of the exit, from 0.
+        probability: the token's probability at that exit.
+        exit: the exit's number, from 0.
     """
 
     token: int
@@ -213,13 +210,13 @@ class Ladder:
 
     Args:
         nested: the model.
-        thresholds: an exit whose largest probability is above its threshold is taken; the last exit
-            has none.
+        thresholds: one per exit except the last; an exit is taken if its largest probability is
+            above its threshold.
 
     Attributes:
-        tokens: of the row.
-        filled: for each stage, how many of them its layers hold.
-        ran: for each stage, how many tokens it has encoded, again after cuts among them.
+        tokens: the row's tokens.
+        filled: per stage, how many tokens its layers hold.
+        ran: per stage, how many tokens it has encoded, counting repeats after cuts.
     """
 
     def __init__(self, nested: Nested, thresholds: Sequence[float]) -> None:
@@ -230,16 +227,16 @@ class Ladder:
         self.filled = [0] * len(nested.exits)
         self.ran = [0] * len(nested.exits)
         self.cache = KVCache(nested.layers, _ROOM)
-        # Behind each stage but the last, the hidden states [1, N, D] that the next one lacks: those
-        # of tokens filled[stage + 1] .. filled[stage] - 1.
+        # After each stage except the last, the hidden states [1, N, D] that the next stage lacks:
+        # tokens filled[stage + 1] .. filled[stage] - 1.
         self._waiting: list[list[torch.Tensor]] = [[] for _ in nested.exits[:-1]]
 
     def extend(self, tokens: Sequence[int]) -> None:
-        """The row grows; nothing is computed yet."""
+        """Appends tokens; nothing is computed yet."""
         self.tokens += tokens
 
     def cut(self, length: int) -> None:
-        """Takes the row back to its first ``length`` tokens, in all layers and in what waits."""
+        """Cuts the row to its first ``length`` tokens."""
         del self.tokens[length:]
         for stage, waiting in enumerate(self._waiting):
             kept = min(self.filled[stage], length) - self.filled[stage + 1]
@@ -250,7 +247,7 @@ class Ladder:
 
     @torch.inference_mode()
     def next(self) -> Step:
-        """The token that follows, by the first exit that is sure; the row is not extended.
+        """The next token by the first exit that is sure; the row is not extended.
 
         Raises:
             ValueError: if no token was added since the last call.
@@ -270,7 +267,7 @@ class Ladder:
         return found
 
     def _climb(self, stage: int) -> torch.Tensor:
-        """Takes all that waits through a stage; the last token's hidden state [D] behind it."""
+        """Runs waiting tokens through a stage; returns the last one's hidden state [D]."""
         filled, end = self.filled[stage], len(self.tokens)
         if stage:
             given = torch.cat(self._waiting[stage - 1], 1)
@@ -290,13 +287,13 @@ class Ladder:
 
 @dataclass(slots=True)
 class Tally:
-    """What came of a drafter's rows, by exit.
+    """Counts of a drafter's tokens, by exit.
 
     Attributes:
-        drafted: tokens that left there.
-        reached: of these, tokens that the target came to judge: those before them were accepted.
-        accepted: of these, the accepted ones.
-        encoded: tokens that the stage before the exit encoded, prompts included.
+        drafted: tokens drafted at the exit.
+        reached: those of them that the target verified, as all before them were accepted.
+        accepted: those of them that were accepted.
+        encoded: tokens that the stage before the exit encoded, including prompts.
     """
 
     drafted: list[int] = field(default_factory=list)
@@ -306,18 +303,17 @@ class Tally:
 
 
 class SortedDrafter(Drafter):
-    """Drafts chains with a nested model of the same tokenizer, whatever the target is.
+    """Drafts chains with a nested model that has the target's tokenizer.
 
-    Each row runs the draft on its own, so in a batch its forward passes are not shared. Nothing is
-    drafted beyond the length that the draft model holds.
+    Each row runs the draft model by itself, so a batch does not share its passes. Nothing is
+    drafted beyond the draft model's longest sequence.
 
     Args:
         nested: the draft model.
         tokens: most tokens of a draft.
-        thresholds: of the exits but the last, or one for all of them; see
-            :class:`Ladder`. At 1 all tokens go to the last exit.
-        least: a draft ends with the token at which the product of its probabilities falls to this.
-        tally: counts by exit, over any number of rows.
+        thresholds: see :class:`Ladder`; or one for all exits. At 1 all tokens go to the last exit.
+        least: a draft ends when the product of its probabilities falls to this.
+        tally: collects counts by exit, over any number of rows.
     """
 
     def __init__(
@@ -352,7 +348,7 @@ class SortedDrafter(Drafter):
         if not self._row:
             return Draft()
         ladder = self._ladder
-        ladder.cut(min(_common(ladder.tokens, self._row), len(self._row) - 1))
+        ladder.cut(min(common_prefix(ladder.tokens, self._row), len(self._row) - 1))
         ladder.extend(self._row[len(ladder.tokens) :])
         most = min(limit, self.tokens)
         if self.nested.limit is not None:
@@ -377,7 +373,7 @@ class SortedDrafter(Drafter):
         return Draft.chain(tokens, probabilities)
 
     def accept(self, tokens: Sequence[int]) -> None:
-        """The row grows; the next draft begins by cutting off what was not accepted."""
+        """Appends tokens; the next draft first cuts off what was not accepted."""
         for (drafted, exit_), token in zip(self._draft, tokens, strict=False):
             self.tally.reached[exit_] += 1
             if drafted != token:
@@ -385,11 +381,3 @@ class SortedDrafter(Drafter):
             self.tally.accepted[exit_] += 1
         self._draft = []
         self._row += tokens
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Length of the common prefix."""
-    for number, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return number
-    return min(len(one), len(other))

@@ -1,14 +1,14 @@
 """Speculative decoding: drafted tokens verified in one forward pass, as chains or trees.
 
 A row's k-th token is a function x_k = f(logits, u_k) of the logits and of the row's k-th random
-number alone: the largest logit, or the token whose share of the cumulated distribution u_k falls
-into. So a drafted token is accepted iff it is the very token that would have been chosen
-(:func:`walk`), and what comes out is what plain decoding gives, greedy or sampled, up to the last
-bits of logits that were computed in a batch of another shape. (Leviathan et al., arXiv 2211.17192,
-accept with probability min(1, q / p) instead: drafts that are sampled from a model need that, see
-:mod:`.rsd`; these drafters draw nothing.)
+number only: the largest logit, or the token in whose share of the cumulated distribution u_k falls.
+So a drafted token is accepted iff it is the token that would have been chosen (:func:`walk`), and
+the result is that of plain decoding, greedy or sampled, up to the last bits of logits computed in a
+batch of another shape. (Leviathan et al., arXiv 2211.17192, accept with probability min(1, q / p)
+instead. That is needed for drafts sampled from a model, see :mod:`.rsd`; these drafters do not
+sample.)
 
-What drafts cost and where they pay is the planner's business (``codegen.decoding.drafts.planner``).
+The planner decides how long drafts are (``codegen.decoding.drafts.planner``).
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from codegen.errors import ModelError
 _NONE = Draft()
 
 Children = Mapping[tuple[int, int], int]
-"""The tree of a row: (node, token) -> the child of the node that holds the token."""
+"""A row's tree: (node, token) -> the node's child with that token."""
 
 
 def walk(children: Children, chosen: Callable[[int], int]) -> Iterator[tuple[int, int]]:
-    """The acceptance rule: down the tree as long as the chosen token was drafted, and one more.
+    """The acceptance rule: go down the tree while the chosen token was drafted.
 
     Args:
-        children: of the row's tree.
-        chosen: the target's token after a node, called only for nodes that are reached.
+        children: the row's tree.
+        chosen: returns the target's token after a node; called only for nodes that are reached.
 
     Yields:
-        The row's tokens, each with its node, the last one with :data:`OWN`.
+        The row's tokens, each with its node. The last is the target's own, with :data:`OWN`.
     """
     node = 0
     while node != OWN:
@@ -49,7 +49,7 @@ def walk(children: Children, chosen: Callable[[int], int]) -> Iterator[tuple[int
 
 
 def children_of(draft: Draft) -> Children:
-    """The tree of a row whose draft this is."""
+    """The tree of a draft."""
     nodes = zip(draft.parents, draft.tokens, strict=True)
     return {(parent + 1, token): node for node, (parent, token) in enumerate(nodes, start=1)}
 
@@ -57,11 +57,10 @@ def children_of(draft: Draft) -> Children:
 def tree_tensors(
     pending: Sequence[int], drafts: Sequence[Draft], children: Sequence[Children], width: int
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Tokens and parents, int64 [B, W], of the drafts under the tokens that the rows feed next; no
-    parents for chains (:class:`Trees`).
+    """Tokens and parents, int64 [B, W], of drafts below the pending tokens, as in :class:`Trees`.
 
-    Nodes beyond a draft, and a node whose token a later sibling has too, have no parent: they are
-    never accepted.
+    Padding, and a node with the same token as a later sibling, have no parent and are never
+    accepted.
     """
     tokens = [
         [token, *draft.tokens, *[token] * (width - 1 - len(draft))]
@@ -77,19 +76,19 @@ def tree_tensors(
 
 
 class Speculation(Strategy):
-    """Drafters, one a row, whose drafts the target verifies.
+    """The target verifies the drafts of one drafter per row.
 
     Args:
-        drafters: of the rows, in their order.
-        contexts: what is known of each row besides its prompt; empty if nothing.
+        drafters: one per row, in order.
+        contexts: what is known about each row besides its prompt; empty if nothing.
         limit: most tokens of a draft.
-        planner: cuts drafts to what pays; None to verify all that is drafted.
+        planner: shortens drafts to what pays; None to verify whole drafts.
 
     Attributes:
-        passes_of: forward passes that each row took part in.
-        tallies: of each row, by a draft's source: tokens that were verified, and the right ones.
-        drafted: tokens that were drafted.
-        emitted: tokens that the rows grew by.
+        passes_of: forward passes per row.
+        tallies: per row and source of drafts: how many tokens were verified, and accepted.
+        drafted: number of drafted tokens.
+        emitted: number of tokens added to rows.
     """
 
     def __init__(
@@ -104,12 +103,12 @@ class Speculation(Strategy):
         self.passes_of = self._passes
         self.tallies: list[dict[str, list[int]]] = [{} for _ in drafters]
         self.drafted = self.emitted = 0
-        self._drafts: list[Draft] = []  # of this round, by the rows of the batch
+        self._drafts: list[Draft] = []  # this round's, one per row of the batch
         self._children: list[Children] = []
-        self._fed: list[int] = []  # tokens of the nodes 0
-        self._best: list[list[list[int]]] = []  # [B][W], most probable tokens after each node
+        self._fed: list[int] = []  # the tokens of the nodes 0
+        self._best: list[list[list[int]]] = []  # [B][W], the most probable tokens after each node
         self._began = 0.0
-        self._seconds = 0.0  # that this round's pass took
+        self._seconds = 0.0  # duration of this round's pass
 
     @property
     def passes(self) -> int:
@@ -118,7 +117,7 @@ class Speculation(Strategy):
 
     @property
     def tokens_per_pass(self) -> float:
-        """Tokens that a row grew by in a forward pass; 1 without drafts."""
+        """Tokens per row and forward pass; 1 without drafts."""
         return self.emitted / self.passes if self.passes else 0.0
 
     def start(self, batch: Batch) -> None:
@@ -135,9 +134,7 @@ class Speculation(Strategy):
             )
 
     def clock(self, device: torch.device) -> float:
-        """See :class:`Strategy`. On a CPU the seconds that this thread ran, as others may want the
-        cores too.
-        """
+        """See :class:`Strategy`. On a CPU it is this thread's CPU time, as cores may be shared."""
         if self.planner is None:
             return 0.0
         if device.type == "cpu":
@@ -165,7 +162,7 @@ class Speculation(Strategy):
         return batch.trees(*tree_tensors(batch.pending, self._drafts, self._children, width))
 
     def draft(self, batch: Batch) -> dict[int, Draft]:
-        """Drafts for the rows that run, by their number."""
+        """Drafts for the running rows, by number."""
         left = batch.left()
         found: dict[int, Draft] = {}
         for number, most in left.items():
@@ -196,15 +193,13 @@ class Speculation(Strategy):
         ]
 
     def candidates(self, rows: int) -> int:
-        """Most probable next tokens that some drafter wants to know; 0 where too little is gained
-        by a wider pass for them to be looked for.
-        """
+        """How many most probable next tokens a drafter wants; 0 if wide passes are costly."""
         if self.planner is not None and not self.planner.is_cheap(rows):
             return 0
         return max((drafter.candidates for drafter in self.drafters), default=0)
 
     def commit(self, batch: Batch, trees: Trees, grown: Sequence[Grown | None]) -> None:
-        """See :class:`Strategy`. Tells the drafters and the planner what came of the drafts."""
+        """See :class:`Strategy`. Tells the drafters and the planner which tokens were accepted."""
         for i, (number, given) in enumerate(zip(batch.numbers, grown, strict=True)):
             if given is None:
                 continue

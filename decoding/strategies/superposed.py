@@ -1,14 +1,14 @@
 """Superposed decoding: k drafts from one forward pass a step.
 
 Source: Shen et al., *Superposed Decoding: Multiple Generations from a Single Autoregressive
-Inference Pass*, NeurIPS 2024 (arXiv 2405.18400). The drafts' last tokens go in as one, the mean
-of their embeddings weighted by the drafts' probabilities; the model's distribution after that is
-shared by all drafts, and an n-gram model decides which of its tokens goes with which draft. It is a
-way to several short suggestions, not a lossless accelerator: the blend stays near to each draft for
-some ten tokens.
+Inference Pass*, NeurIPS 2024 (arXiv 2405.18400). The model is fed one embedding: the mean of the
+drafts' last tokens, weighted by the drafts' probabilities. All drafts share the resulting
+distribution, and an n-gram model decides which of its tokens continues which draft. This gives
+several short suggestions. It is no lossless accelerator: the blend stays close to each draft for
+about ten tokens.
 
-The n-gram model is the suffix structure over the user's own code (``codegen.decoding.suffix``),
-which has the counts of every order at once, where the paper keeps a table an order.
+The n-gram counts come from the suffix structure over the user's own code
+(``codegen.decoding.suffix``), which has every order; the paper keeps a table per order.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # Weights of the orders 2 to 6 in the authors' configurations; they do not sum to one.
 ORDER_WEIGHTS = {2: 0.01, 3: 0.04, 4: 0.15, 5: 0.18, 6: 0.12}
-_NO_OVERLAP = 200.0  # nats that a draft loses whose n-grams know none of the tokens
+_NO_OVERLAP = 200.0  # nats that a draft loses if its n-grams contain none of the tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ class Settings:
     """The paper's settings for three drafts.
 
     Attributes:
-        alpha: weight of the n-gram model in the log-linear blend; without n-grams it is 0.
+        alpha: weight of the n-gram model in the log-linear blend; 0 is used without n-grams.
         temperature: of the model's distribution from the second token on.
-        candidates: tokens looked at for each draft, by default three times as many as drafts.
+        candidates: tokens tried for each draft; 0 for three times the number of drafts.
     """
 
     alpha: float = 0.54
@@ -55,8 +55,8 @@ class Suggestion:
 
     Attributes:
         tokens: its ids, without the end-of-sequence token.
-        score: log-probability as the method counts it.
-        finished: whether it ended by an end-of-sequence token.
+        score: the method's log-probability.
+        finished: whether an end-of-sequence token ended it.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -69,7 +69,7 @@ class NGrams:
 
     Args:
         index: the code.
-        weights: by order n (context of n - 1 tokens), those of ``count(context, x) /
+        weights: by order n (context of n - 1 tokens), the weight of ``count(context, x) /
             count(context)``.
     """
 
@@ -78,7 +78,7 @@ class NGrams:
         self._weights = weights or ORDER_WEIGHTS
 
     def probabilities(self, context: Sequence[int], tokens: Sequence[int]) -> list[float]:
-        """Of each token after the context; an order whose context never occurs adds nothing."""
+        """The probability of each token after the context; unknown contexts add nothing."""
         found = [0.0] * len(tokens)
         for order, weight in self._weights.items():
             before = list(context[-(order - 1) :])
@@ -101,14 +101,14 @@ def superpose(
     settings: Settings = Settings(),
     ngrams: NGrams | None = None,
 ) -> list[Suggestion]:
-    """Several continuations of a prompt, the best first; one forward pass for each token of theirs.
+    """Several continuations of a prompt, the best first, with one forward pass per position.
 
     With one draft and without n-grams it is greedy decoding.
 
     Args:
         model: loaded with ``sdpa`` attention.
         prompt: token ids, at least one.
-        drafts: how many; fewer come back if fewer have any probability.
+        drafts: how many; fewer are returned if fewer have any probability.
         max_new_tokens: most tokens of each.
         eos: token ids that end a draft.
         settings, ngrams: see these classes.
@@ -139,13 +139,13 @@ def superpose(
 
 
 def _is_settled(alive: Sequence[Suggestion], ended: Sequence[Suggestion], drafts: int) -> bool:
-    """Whether no draft on its way can come among the best: scores only fall."""
+    """Whether no running draft can still be among the best, as scores only fall."""
     best = sorted((draft.score for draft in ended), reverse=True)
     return len(best) >= drafts and best[drafts - 1] >= max(draft.score for draft in alive)
 
 
 class Superposition(Strategy):
-    """Rows with one prompt are drafts of one superposition; their random numbers are not read.
+    """Rows with the same prompt are drafts of one superposition; it uses no random numbers.
 
     Args:
         settings, ngrams: see these classes.
@@ -157,7 +157,7 @@ class Superposition(Strategy):
         self.settings, self.ngrams = settings, ngrams
 
     def rounds(self, batch: Batch) -> Passes[None]:
-        """See :class:`Strategy`: its passes feed blends and not tokens, so they are its own."""
+        """See :class:`Strategy`; passes are fed blends of embeddings, so it runs its own."""
         assert isinstance(batch.sequences, CachedRows)
         together: dict[tuple[int, ...], list[Row]] = {}
         for row in batch.rows:
@@ -192,10 +192,10 @@ class _Blend:
     def extend(
         self, alive: Sequence[Suggestion], logits: torch.Tensor, eos: frozenset[int]
     ) -> tuple[list[Suggestion], list[Suggestion]]:
-        """The drafts that continue and those that ended, by the logits [V] they share.
+        """The drafts that continue and those that ended, by the shared logits [V].
 
-        An end counts where it is among the best, so that a single draft is greedy decoding; as many
-        as requested continue besides.
+        An end counts only among the best ``drafts`` continuations, so a single draft is greedy
+        decoding. Up to ``drafts`` others continue besides.
         """
         first = not alive[0].tokens
         scaled = logits.double() / (1 if first or self.drafts == 1 else self.temperature)

@@ -14,7 +14,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from codegen.decoding.suffix.errors import BudgetError
 
@@ -49,14 +49,30 @@ class _Place(NamedTuple):
 
 
 class _Options(NamedTuple):
-    limit: int
-    factor: float
-    offset: float
-    min_probability: float
-    tree: bool
-    sample: int
-    min_match: int
-    max_match: int
+    limit: int = 32
+    factor: float = 1.0
+    offset: float = 0.0
+    min_probability: float = 0.1
+    tree: bool = False
+    sample: int = 32
+    min_match: int = 1
+    max_match: int = 1024
+
+    def check(self) -> None:
+        for name, least, most in (
+            ("limit", 0, 2**20), ("sample", 1, 2**20), ("min_match", 1, None),
+            ("max_match", 1, None),
+        ):  # fmt: skip
+            value = operator.index(getattr(self, name))
+            if value < least or (most is not None and value > most):
+                bounds = f"in {least} .. 2**20" if most else f"at least {least}"
+                raise ValueError(f"{name} must be {bounds}")
+        if not (math.isfinite(self.factor) and self.factor >= 0):
+            raise ValueError("factor must be at least 0")
+        if not math.isfinite(self.offset):
+            raise ValueError("offset must be finite")
+        if not 0 <= self.min_probability <= 1:
+            raise ValueError("min_probability must be in 0 .. 1")
 
 
 class SuffixIndex:
@@ -157,52 +173,24 @@ class SuffixIndex:
         gap = self._bound(tail, len(tail))
         return max(self._common(tail, gap - 1), self._common(tail, gap))
 
-    def draft(
-        self,
-        context: Sequence[int],
-        /,
-        limit: int = 32,
-        factor: float = 1.0,
-        offset: float = 0.0,
-        min_probability: float = 0.1,
-        tree: bool = False,
-        sample: int = 32,
-        min_match: int = 1,
-        max_match: int = 1024,
-    ) -> Draft:
+    def draft(self, context: Sequence[int], /, *args: Any, **named: Any) -> Draft:
         """A draft of what follows a context."""
-        options = _Options(
-            limit, factor, offset, min_probability, tree, sample, min_match, max_match
-        )
-        _check_options(options)
-        tail = _checked(context)[-max_match:]
+        options = _Options(*args, **named)
+        options.check()
+        tail = _checked(context)[-options.max_match :]
         gap = self._bound(tail, len(tail))
         return self._best_draft(tail, gap, gap, options)
 
-    def draft_after(
-        self,
-        sequence: int,
-        /,
-        limit: int = 32,
-        factor: float = 1.0,
-        offset: float = 0.0,
-        min_probability: float = 0.1,
-        tree: bool = False,
-        sample: int = 32,
-        min_match: int = 1,
-        max_match: int = 1024,
-    ) -> Draft:
+    def draft_after(self, sequence: int, /, *args: Any, **named: Any) -> Draft:
         """A draft of what follows a stored sequence."""
-        options = _Options(
-            limit, factor, offset, min_probability, tree, sample, min_match, max_match
-        )
-        _check_options(options)
+        options = _Options(*args, **named)
+        options.check()
         stored = self._find(sequence)
         if not stored.tokens:
             return [], [], [], 0.0, 0
         end = _Place(stored, len(stored.tokens) - 1)
         own = self._gap(lambda other: _compare(other, end) < 0)
-        return self._best_draft(stored.tokens[-max_match:], own, own + 1, options)
+        return self._best_draft(stored.tokens[-options.max_match :], own, own + 1, options)
 
     def check(self) -> None:
         """Checks that the places are sorted."""
@@ -298,23 +286,6 @@ def _checked(tokens: Sequence[int]) -> array[int]:
         if not 0 <= token <= _LARGEST:
             raise ValueError(f"token id {token} is not in 0 .. {_LARGEST}")
     return array("i", values)
-
-
-def _check_options(options: _Options) -> None:
-    if not 0 <= operator.index(options.limit) <= 2**20:
-        raise ValueError("limit must be in 0 .. 2**20")
-    if not (math.isfinite(options.factor) and options.factor >= 0):
-        raise ValueError("factor must be at least 0")
-    if not math.isfinite(options.offset):
-        raise ValueError("offset must be finite")
-    if not 0 <= options.min_probability <= 1:
-        raise ValueError("min_probability must be in 0 .. 1")
-    if not 1 <= operator.index(options.sample) <= 2**20:
-        raise ValueError("sample must be in 1 .. 2**20")
-    if operator.index(options.min_match) < 1:
-        raise ValueError("min_match must be at least 1")
-    if operator.index(options.max_match) < 1:
-        raise ValueError("max_match must be at least 1")
 
 
 def _common(a: array[int], a_end: int, b: array[int], b_end: int, limit: int) -> int:

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from codegen.cluster import connected, last_line
 from codegen.errors import InputError, SandboxError
 
-from .jobs import Job, Outcome
+from .jobs import Job, Outcome, pack_calls
 from .sandbox import Sandbox, refusal
 
 Key = TypeVar("Key")
@@ -129,6 +129,7 @@ class ClusterSandbox:
                         if refused := refusal(job):
                             yield key, refused
                         else:
+                            pack_calls(job)
                             runnable.append((key, job))
                     if runnable:
                         actor = idle.pop()

@@ -380,7 +380,7 @@ def pack_calls(job: Job) -> list[object]:
     """The calls of a job as trees.
 
     Raises:
-        wire.WireError: for an argument that is not a plain value.
+        InputError: for calls that can't be sent.
     """
 
     def refuse(value: Any) -> Any:
@@ -402,4 +402,11 @@ def pack_calls(job: Job) -> list[object]:
         trees = [wire.pack(value, refuse) for value in arguments]
         return [name, trees, {key: wire.pack(value, refuse) for key, value in options.items()}]
 
-    return [packed(call) for call in job.calls]
+    try:
+        return [packed(call) for call in job.calls]
+    except (wire.WireError, TypeError, ValueError) as error:
+        raise InputError(
+            f"A call of the job can't be sent: {error}.",
+            "A call is an expression, or a name with a list of plain values and, if need be, a "
+            "dictionary of named ones, or a name with None.",
+        ) from None

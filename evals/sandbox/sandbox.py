@@ -11,8 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from codegen.errors import InputError, SandboxError
 
-from .inner import wire
-from .jobs import PYTHON, Call, Job, Limits, Outcome, Script, is_empty, pack_calls
+from .jobs import PYTHON, Call, Job, Limits, Outcome, Script, is_empty
 from .languages import Toolchain, find, toolchains
 from .languages.builds import Builds
 from .languages.programs import build_job, program_of
@@ -293,21 +292,7 @@ class Sandbox:
 
 
 def refusal(job: Job | Script) -> Outcome | None:
-    """The outcome of a job without code, which does not run; None for all others.
-
-    Raises:
-        InputError: for calls that can't be sent.
-    """
-    if isinstance(job, Script):
-        return None
-    if is_empty(job):
+    """The outcome of a job without code, which does not run; None for all others."""
+    if isinstance(job, Job) and is_empty(job):
         return Outcome("empty", job.trust, message="no code")
-    try:
-        pack_calls(job)
-    except (wire.WireError, TypeError, ValueError) as error:
-        raise InputError(
-            f"A call of the job can't be sent: {error}.",
-            "A call is an expression; or a name, a list of plain values and optionally a "
-            "dictionary of named ones; or a name and None.",
-        ) from None
     return None

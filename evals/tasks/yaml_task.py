@@ -17,28 +17,25 @@ columns of the data that already have such a name are used as they are. ``instru
 prompt of styles that ask in words, if it differs. ``program`` is a template that builds the program
 from the columns and ``completion``, the code that was found in the answer.
 
-Templates run in Jinja2's sandbox: they compute text from a row's columns and reach nothing else.
+Templates compute text from a row's columns and reach nothing else (:mod:`.templates`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
 from codegen.config import Config, read_config, setting
-from codegen.errors import ConfigError, InputError
+from codegen.errors import InputError
 from codegen.paths import plain_name
 
 from .custom import JUDGED_BY, PREFIX, Custom, CustomProblem
 from .extraction import EMPTY, Extraction, cut_at_stop, find_code
 from .rows import Home, Rows, make_problems, read_rows_of
 from .styles import PromptStyle, find_style
+from .templates import Templates
 
 
 class TaskFile(Config):
@@ -97,9 +94,10 @@ class YamlTask(Custom):
         problems: Sequence[YamlProblem],
         source: str,
         file: TaskFile,
+        templates: Templates,
     ) -> None:
         super().__init__(name, description, problems, source)
-        self._file = file
+        self._file, self._templates = file, templates
         self.style = file.style
 
     @classmethod
@@ -114,9 +112,10 @@ class YamlTask(Custom):
         file = read_config(TaskFile, path, what="task")
         if file.style:
             find_style(file.style)
-        rows = _rows(file, path, source)
-        problems = make_problems(rows, lambda place, row: _problem(file, place, row))
-        return cls(f"{PREFIX}{path.name}", file.about or description, problems, rows.source, file)
+        rows, fill = _rows(file, path, source), Templates()
+        problems = make_problems(rows, lambda place, row: _problem(file, place, row, fill))
+        about = file.about or description
+        return cls(f"{PREFIX}{path.name}", about, problems, rows.source, file, fill)
 
     def instruction(self, problem: CustomProblem) -> str:
         """The file's instruction, else the prompt."""
@@ -137,7 +136,9 @@ class YamlTask(Custom):
             return found if found.reason else EMPTY
         where = f"problem {problem.id}"
         columns = {**problem.row, "completion": found.program}
-        return Extraction(str(_value(self._file.program, columns, "program", where)))
+        return Extraction(
+            str(_value(self._file.program, columns, "program", where, self._templates))
+        )
 
 
 def _rows(file: TaskFile, path: Path, source: str | None) -> Rows:
@@ -152,24 +153,28 @@ def _rows(file: TaskFile, path: Path, source: str | None) -> Rows:
     return Rows(rows.items, named if named.startswith("hub:") else Path(named).name)
 
 
-def _problem(file: TaskFile, place: str, row: Mapping[str, object]) -> YamlProblem:
+def _problem(
+    file: TaskFile, place: str, row: Mapping[str, object], templates: Templates
+) -> YamlProblem:
     given = {name: value for name in _COLUMNS if (value := getattr(file, name)) is not None}
     if file.prompt == "prompt" and "prompt" not in row:
         del given["prompt"]  # the error says that the row lacks it
-    made = {name: _value(value, row, name, place) for name, value in given.items()}
+    made = {name: _value(value, row, name, place, templates) for name, value in given.items()}
     columns = dict(row)
     if any(kind in made for kind in JUDGED_BY):  # columns of another kind do not judge
         columns = {name: value for name, value in row.items() if name not in JUDGED_BY}
     problem = Custom.problem_of(place, {**columns, **made})
     fields = {name: getattr(problem, name) for name in CustomProblem.__dataclass_fields__}
-    asked = _value(file.instruction, row, "instruction", place) if file.instruction else ""
+    asked = file.instruction and _value(file.instruction, row, "instruction", place, templates)
     return YamlProblem(**fields, instruction=str(asked), row=dict(row))
 
 
-def _value(text: object, row: Mapping[str, object], key: str, place: str) -> object:
+def _value(
+    text: object, row: Mapping[str, object], key: str, place: str, templates: Templates
+) -> object:
     """A column as it is, or a template filled in; lists item by item, numbers as they are."""
     if isinstance(text, (list, tuple)):
-        return [_value(item, row, key, place) for item in text]
+        return [_value(item, row, key, place, templates) for item in text]
     if not isinstance(text, str):
         return text
     if text in row:
@@ -179,14 +184,4 @@ def _value(text: object, row: Mapping[str, object], key: str, place: str) -> obj
             f"{place}: there is no column {text!r}, which {key} names.",
             f"The row has: {', '.join(map(str, row))}. Write a word itself as {{{{ '{text}' }}}}.",
         )
-    try:
-        return _templates().from_string(text).render(row)
-    except TemplateSyntaxError as error:
-        raise ConfigError(f"The template of {key} is not valid: {error.message}.") from None
-    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-        raise InputError(f"{place}: the template of {key} can't be filled in: {error}.") from None
-
-
-@lru_cache(maxsize=1)
-def _templates() -> ImmutableSandboxedEnvironment:
-    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+    return templates.fill(text, row, key, place)

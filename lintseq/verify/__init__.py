@@ -1,11 +1,11 @@
-"""Checks of intermediate states that don't rest on the dependency rules.
+"""Checks of intermediate states that do not rely on the dependency rules.
 
 - ``static``: none; the rules alone.
 - ``compile``: Python compiles each state (and never runs it), so each is syntactically valid.
-- ``ruff``: besides, ruff finds no undefined name or misplaced statement, many states at a time.
+- ``ruff``: also, ruff finds no undefined name or misplaced statement, many states at a time.
 - ``pylint``: pylint finds no error, as in the paper's code: :mod:`codegen.lintseq.verify.linter`.
 
-Findings that the whole program has too are excused. The fast checks can be audited with pylint on a
+Findings that the whole program has too are excused. A fast check can be audited with pylint on a
 random share of the states: :func:`codegen.lintseq.repair.audited`.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
-from codegen.errors import ConfigError
+from codegen.errors import require_known
 from codegen.lintseq.verify.checks import Check, Finding, check_compile, check_ruff, new_findings
 from codegen.lintseq.verify.linter_process import AUDIT_MIB, shared_linter
 
@@ -36,7 +36,7 @@ CHECKS: tuple[Verify, ...] = get_args(Verify)
 
 
 def check_pylint(states: Sequence[str]) -> list[list[Finding]]:
-    """Lints each state with a pylint that runs beside this process, and remembers the verdicts.
+    """Lints each state with pylint in a child process, and remembers the verdicts.
 
     Raises:
         CodegenError: if pylint is not installed.
@@ -45,7 +45,7 @@ def check_pylint(states: Sequence[str]) -> list[list[Finding]]:
 
 
 def audit_pylint(states: Sequence[str]) -> list[list[Finding]]:
-    """The same with less memory, for few states that import this and that."""
+    """:func:`check_pylint` with less memory, for few states with many different imports."""
     return shared_linter(AUDIT_MIB).check(states)
 
 
@@ -63,6 +63,5 @@ def check_for(verify: Verify) -> Check | None:
     Raises:
         ConfigError: for an unknown name.
     """
-    if verify not in _CHECKS:
-        raise ConfigError(f"Unknown check {verify!r}.", f"Choose one of: {', '.join(CHECKS)}.")
+    require_known("check", verify, CHECKS)
     return _CHECKS[verify]

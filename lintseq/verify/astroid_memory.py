@@ -1,13 +1,12 @@
-"""What astroid remembers from one program to the next: notes in foreign trees.
+"""Removes what astroid remembers from one program when it parses the next.
 
-When astroid has parsed a module it notes each assignment to an attribute
-(``argparse.Namespace.x = 1``) in the tree of the class or module whose attribute it is. In a
-process that lints one program this is right: what was loaded counts. In one that lints many
-programs, what an earlier one assigned must be gone, and what a library assigned may count only
-where that library is loaded again, though its tree was parsed long ago. So each note is recorded
-when astroid makes it, with the module whose code it is. When a program is done, all notes in
-foreign trees are taken out; when the next asks for a library, those of this library and of what was
-loaded for it are put in again (:class:`Traces`).
+After parsing a module, astroid notes each assignment to an attribute
+(``argparse.Namespace.x = 1``) in the tree of the class or module that has the attribute. That is
+right in a process that lints one program. In one that lints many, an earlier program's notes must
+be gone, and a library's notes must count only where that library is loaded again, although its tree
+was parsed long ago. So :class:`Traces` records each note with the module whose code it is. After a
+program, all notes in foreign trees are taken out; when the next program loads a library, the notes
+of that library, and of the modules it loads, are put in again.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from astroid.manager import AstroidManager
 
 
 class _Note(NamedTuple):
-    """An assignment as astroid notes it: one of the values under a name in a table of a tree."""
+    """An assignment as astroid notes it: a value under a name in a table of a tree."""
 
     table: dict[str, list[Any]]
     name: str
@@ -43,23 +42,23 @@ class _Note(NamedTuple):
 
 
 class Traces:
-    """The notes in foreign trees, by the module whose code made them."""
+    """The notes in foreign trees, by the module that made them."""
 
     def __init__(self) -> None:
         self._notes: dict[str, list[_Note]] = {}
-        self._needs: dict[str, set[str]] = {}  # by module, those that were asked for to build it
-        self._loaded: set[str] = set()  # since the last program
+        self._needs: dict[str, set[str]] = {}  # module -> the modules loaded to build it
+        self._loaded: set[str] = set()  # by the current program
         self._building: list[str] = []
 
     def forget(self) -> None:
-        """When all trees are forgotten."""
+        """Called when all trees are dropped."""
         self._notes.clear()
         self._needs.clear()
         self._loaded.clear()
         self._building.clear()
 
     def take_out(self, program: str) -> None:
-        """When a program, parsed as the module of this name, is done."""
+        """Removes all notes after a program, which was parsed as the module of this name."""
         for name in self._loaded:
             for note in self._notes.get(name, ()):
                 note.take_out()
@@ -68,7 +67,7 @@ class Traces:
         self._needs.pop(program, None)
 
     def asked_for(self, module: str) -> None:
-        """A module's tree was given out: its notes count, and those of what it needs."""
+        """Puts in the notes of a module that was loaded, and of the modules it needs."""
         if self._building:
             self._needs.setdefault(self._building[-1], set()).add(module)
         waiting = [module]
@@ -83,7 +82,7 @@ class Traces:
 
     @contextlib.contextmanager
     def building(self, module: str) -> Iterator[None]:
-        """While a module's tree is completed, for which others are asked for."""
+        """A block in which a module's tree is completed, which loads others."""
         self._building.append(module)
         try:
             yield
@@ -92,7 +91,7 @@ class Traces:
 
     @contextlib.contextmanager
     def noting(self, target: nodes.AssignAttr) -> Iterator[None]:
-        """While astroid notes an assignment: finds out where, from what it infers on the way."""
+        """A block in which astroid notes an assignment; observes in which trees."""
         owners: list[Any] = []
         expression: Any = target.expr
         infer = expression.infer
@@ -111,7 +110,7 @@ class Traces:
 
     def _record(self, target: nodes.AssignAttr, owners: Sequence[Any]) -> None:
         module = target.root()
-        for owner in owners:  # an instance has the tables of its class
+        for owner in owners:  # an instance shares the tables of its class
             if not hasattr(owner, "root") or owner.root() is module:
                 continue
             for table in (getattr(owner, "instance_attrs", None), owner.locals):
@@ -123,7 +122,7 @@ class Traces:
 
 @cache
 def traces() -> Traces:
-    """Those of this process. The first call hooks them into astroid, for good."""
+    """The traces of this process; the first call hooks them into astroid for good."""
     builders: Any = AstroidBuilder
     managers: Any = AstroidManager
     note, complete = builders.delayed_assattr, builders._post_build

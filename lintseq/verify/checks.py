@@ -1,21 +1,19 @@
-"""What a check says about a state, and the two fast checks, ``compile`` and ``ruff``.
+"""The findings of a check, and the two fast checks, ``compile`` and ``ruff``.
 
 ``compile``: Python compiles each state, and never runs it.
 
 ``ruff``: each state parses, and ruff finds no undefined name or misplaced statement. One process
-looks at many states. Of ruff's rules those are selected that mark an error, in pylint's sense, that
-can appear when lines are missing: E9 (syntax), F404 (late ``__future__``), F50 and F52 (format
-strings that don't fit their arguments), F62 (starred assignments), F7 (``return``, ``break``,
-``yield``... out of place, broken annotations), F82 (undefined names, also in ``__all__``, and
-locals used before assignment), PLE0115, PLE0117, PLE0118 (``global`` and ``nonlocal`` that fit no
-binding) and PLE1142 (``await`` out of place). Left out are style and unused names (F401, F841:
-every half-written program has them), redefinitions (F811: it depends on uses that are not written
-yet) and doubtful comparisons (F63), which a deletion can't create. ``noqa`` comments are not
-heeded.
+checks many states. The selected rules report errors, in pylint's sense, that missing lines can
+cause: E9 (syntax), F404 (late ``__future__``), F50 and F52 (format strings whose arguments do not
+fit), F62 (starred assignments), F7 (misplaced ``return``, ``break``, ``yield``, broken
+annotations), F82 (undefined names, also in ``__all__``, and locals used before assignment),
+PLE0115, PLE0117, PLE0118 (``global`` and ``nonlocal`` without a fitting binding) and PLE1142
+(misplaced ``await``). Not selected: style and unused names (F401, F841: every half-written program
+has them), redefinitions (F811: they depend on uses that come later) and doubtful comparisons (F63),
+which a deletion cannot cause. ``noqa`` comments are ignored.
 
-With ``ruff``, that Python compiles each state is not checked besides, since it would take twice the
-time of all else together: whatever Python's compiler refuses, these rules refuse. The test that
-shows it deletes lines at random and compares the two.
+The check ``ruff`` does not compile the states too, which would double its time: ruff's rules refuse
+whatever Python's compiler refuses. A test deletes lines at random and compares the two.
 """
 
 from __future__ import annotations
@@ -29,13 +27,14 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from codegen.errors import CodegenError, MachineError
 from codegen.python_syntax import find_ruff
 
+Item = TypeVar("Item")
 _LINE = re.compile(r"\bline \d+")
 
 
@@ -47,15 +46,19 @@ class Finding(NamedTuple):
     message: str
 
 
-# A check takes the texts of states, and gives the findings in each.
+# Texts of states -> the findings in each.
 Check = Callable[[Sequence[str]], list[list[Finding]]]
 
 
 def new_findings(findings: Iterable[Finding], excused: Iterable[Finding]) -> list[Finding]:
-    """Those that the whole program has not, or less often.
+    """The findings that the whole program does not have, or has less often.
 
-    Line numbers don't count, neither a finding's own nor one in its message ("already defined line
-    7"): they move as lines are inserted.
+    Line numbers are ignored, also in messages ("already defined line 7"): they move as lines are
+    inserted.
+
+    Args:
+        findings: in a state.
+        excused: in the whole program.
     """
     left = Counter(map(_key, excused))
     new = []
@@ -73,8 +76,7 @@ def _key(finding: Finding) -> tuple[str, str]:
 
 def check_compile(states: Sequence[str]) -> list[list[Finding]]:
     """Compiles each state."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         return [_compile(state) for state in states]
 
 
@@ -82,7 +84,7 @@ def _compile(state: str) -> list[Finding]:
     try:
         compile(state, "<state>", "exec", dont_inherit=True)
     except SyntaxError as error:
-        # "expected an indented block after 'if' statement on line 3": the header is what is wrong.
+        # "expected an indented block after 'if' statement on line 3": the header is wrong.
         header = re.search(r" on line (\d+)$", error.msg)
         line = int(header[1]) if header else error.lineno or 0
         return [Finding(line, "syntax-error", error.msg)]
@@ -94,7 +96,7 @@ def _compile(state: str) -> list[Finding]:
 _MEMORY = "/dev/shm"  # only the parent of a private directory
 _SYNTAX = "invalid-syntax"
 _BATCH_BYTES = 16_000_000  # a container may have as little as 64 MB there, for all processes
-_PAGE = 4096  # the least that a file takes there
+_PAGE = 4096  # a file there takes a multiple of this
 
 RUFF_RULES = (
     *("E9", "F404", "F50", "F52", "F62", "F7", "F82"),
@@ -106,46 +108,53 @@ def check_ruff(states: Sequence[str]) -> list[list[Finding]]:
     """Lints the states with few calls of ruff, mostly one.
 
     Raises:
-        MachineError: if ruff is not installed or does not work, or there is no room for files.
+        MachineError: if ruff is not installed or does not work, or the disk is full.
         CodegenError: if it fails on one of these states.
     """
     findings: list[list[Finding]] = [[] for _ in states]
-    batch: list[int] = []
-    size = 0
-    for number, state in enumerate(states):
-        room = _PAGE * (1 + len(state) // _PAGE)
-        if batch and size + room > _BATCH_BYTES:
-            _lint(states, batch, findings)
-            batch, size = [], 0
-        batch.append(number)
-        size += room
-    if batch:
-        _lint(states, batch, findings)
+    for batch in batches(enumerate(states), lambda item: _file_size(item[1]), _BATCH_BYTES):
+        for row in _rows(batch):
+            number = int(Path(row["filename"]).stem)
+            findings[number].append(_finding(row, states[number]))
     return findings
 
 
-def _lint(states: Sequence[str], batch: Sequence[int], findings: list[list[Finding]]) -> None:
-    """Adds ruff's findings in the states of a batch."""
-    for row in _rows(states, batch):
-        number = int(Path(row["filename"]).stem)
-        findings[number].append(_finding(row, states[number]))
+def batches(
+    items: Iterable[Item], size: Callable[[Item], int], most: int, most_items: int | None = None
+) -> Iterator[list[Item]]:
+    """Consecutive items in lists of limited total size; an item above the limit comes alone."""
+    batch: list[Item] = []
+    total = 0
+    for item in items:
+        added = size(item)
+        if batch and (total + added > most or len(batch) == most_items):
+            yield batch
+            batch, total = [], 0
+        batch.append(item)
+        total += added
+    if batch:
+        yield batch
 
 
-def _rows(states: Sequence[str], batch: Sequence[int]) -> list[Mapping]:
-    """What ruff says of the states, each in a file with its number: in memory, if there is room."""
+def _file_size(text: str) -> int:
+    return _PAGE * (1 + len(text) // _PAGE)
+
+
+def _rows(batch: Sequence[tuple[int, str]]) -> list[Mapping]:
+    """ruff's findings in the states, each in a file with its number; in memory if there is room."""
     for folder in [memory, None] if (memory := _memory()) else [None]:
         try:
             with tempfile.TemporaryDirectory(prefix="lintseq-", dir=folder) as private:
-                for number in batch:
+                for number, state in batch:
                     path = Path(private, f"{number}.py")
-                    path.write_text(states[number], encoding="utf-8", newline="\n")
+                    path.write_text(state, encoding="utf-8", newline="\n")
                 return _run_ruff(private)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
     raise MachineError(
         f"There is no room for temporary files in {tempfile.gettempdir()}.",
-        "Free some, or set TMPDIR to another folder; then run the same again.",
+        "Free some, or set TMPDIR to another directory; then run the same command again.",
     )
 
 
@@ -160,7 +169,7 @@ def _finding(row: Mapping, state: str) -> Finding:
 
 
 def _header(state: str, line: int) -> int:
-    """The line of the header whose block is missing: ruff names what stands in its place."""
+    """The line of the header whose block is missing; ruff names the line that follows it."""
     lines = state.split("\n")
     for number in range(min(line, len(lines)), 0, -1):
         if lines[number - 1].partition("#")[0].rstrip().endswith(":"):
@@ -169,7 +178,7 @@ def _header(state: str, line: int) -> int:
 
 
 def _memory() -> str | None:
-    """Where many small files cost no disk, if that's possible and TMPDIR says nothing else."""
+    """A directory in memory, unless there is none or TMPDIR is set."""
     if "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK | os.X_OK):
         return _MEMORY
     return None
@@ -190,12 +199,12 @@ def _run_ruff(folder: str) -> list[Mapping]:
         f"--target-version=py3{sys.version_info.minor}",
         folder,
     ]
-    # One thread: who makes much data runs many of these side by side.
+    # One thread, since the workers of a data run each have a ruff.
     environment = {**os.environ, "RAYON_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
         message = f"ruff failed with exit code {done.returncode}: {done.stderr.strip()[:300]}"
-        # Is it these states that ruff can't take, or does it not work at all?
+        # Does ruff fail on these states, or not work at all?
         if _works(command):
             raise CodegenError(message, "Use verify='compile' for this program.")
         raise MachineError(message, "Use verify='compile', or install another version of ruff.")

@@ -1,35 +1,31 @@
-"""The check ``pylint``: a linter that lives as long as the process.
+"""The check ``pylint``: one linter for many texts.
 
-The messages are exactly those that the reference code of LintSeq heeds (Piterbarg, Pinto and
-Fergus, ICLR 2025): what ``python -m pylint --disable=C,R --unsafe-load-any-extension=y
---generated-members=cv2.*`` says of a file of its own, of which all E and F, W0311 (bad indentation)
-and W0231 (a parent's ``__init__`` not called) are kept. An E0001 whose text names the line of a
-block's header is put on that line.
+It reports exactly the messages that LintSeq's reference code uses (Piterbarg, Pinto and Fergus,
+ICLR 2025): all E and F, W0311 (bad indentation) and W0231 (a parent's ``__init__`` is not called)
+of ``python -m pylint --disable=C,R --unsafe-load-any-extension=y --generated-members=cv2.*``. An
+E0001 whose text names the line of a block's header is reported on that line.
 
-The reference sets up a linter for each state. This one is set up once, enables those messages only,
-and besides saves what can't bear on them:
+The reference sets up a linter for each state. Here one linter is set up once, with only these
+messages enabled, and work that cannot produce them is left out:
 
-- A state becomes a syntax tree straight from its text. pylint's token and raw checkers, of which
-  W0311, pragmas, odd characters and encodings are what counts here, run only on a state that could
-  have any of these; the tree tells whether the indentation is regular.
-- Visits that serve disabled messages only, but that pylint makes all the same, are left out: pylint
-  leaves out a visit that says so if all its messages are disabled, but visits that do not say it,
-  and parts of others, are made nevertheless (to find out whether an import is used, say).
-  :data:`VISITS` and :data:`PARTS` list the messages that each of them serves; a test compares them
-  with pylint's source.
-- Trees of library modules stay, and nothing else: see
-  :mod:`codegen.lintseq.verify.astroid_memory`.
+- A state's syntax tree is made from its text. pylint's token and raw checkers (W0311, pragmas, odd
+  characters, encodings) run only on a state that may concern them; the tree shows whether the
+  indentation is regular.
+- pylint skips a visit if all its messages are disabled and it declares them. Visits that do not
+  declare them, and parts of others, are removed here. :data:`VISITS` and :data:`PARTS` list the
+  messages of each; a test compares them with pylint's source.
+- Syntax trees of libraries are kept, and nothing else is
+  (:mod:`codegen.lintseq.verify.astroid_memory`).
 
-Nothing of the user's is read or written: no pylintrc, plug-in, cache or crash report. Installed
-modules that a state imports are parsed, and those that are C extensions are imported, as in the
-reference.
+No file of the user is read or written: no pylintrc, plug-in, cache or crash report. Modules that a
+state imports are parsed, and C extensions are imported, as in the reference.
 
-It changes astroid for its whole process, and sees what that process has put in the place of
-builtins and streams, so it belongs in one of its own: :mod:`codegen.lintseq.verify.linter_process`.
+This changes astroid for the whole process, and pylint inspects the process's live builtins and
+streams, so the linter has a process of its own: :mod:`codegen.lintseq.verify.linter_process`.
 
-Limits: it holds for pylint 4 and astroid 4, some of whose internals it touches. A state imports
-another module than its program would if that lies in the program's own directory: such imports are
-faults of the whole program, and excused.
+Limits: pylint 4 and astroid 4, of which internals are used. A state may import another module than
+its program would, if the module is in the program's own directory; the whole program then has the
+same fault, which is excused.
 """
 
 from __future__ import annotations
@@ -39,6 +35,7 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import astroid
@@ -58,15 +55,12 @@ from codegen.lintseq.verify.checks import Finding
 
 Messages = tuple[str, ...]
 _UNUSED: Messages = (
-    "unused-import",
-    "unused-wildcard-import",
-    "unused-variable",
-    "unused-argument",
-)
-_UNUSED += ("possibly-unused-variable",)
+    "unused-import", "unused-wildcard-import", "unused-variable", "unused-argument",
+    "possibly-unused-variable",
+)  # fmt: skip
 _ORDER: Messages = ("wrong-import-order", "ungrouped-imports", "wrong-import-position")
 
-# Visits that pylint makes always.
+# Visits that pylint always makes, and the messages of each.
 VISITS: Mapping[str, Messages] = {
     "BasicChecker.visit_classdef": ("dangerous-default-value",),
     "BasicChecker.visit_module": (),  # it counts
@@ -74,14 +68,14 @@ VISITS: Mapping[str, Messages] = {
     "BasicChecker.leave_try": ("return-in-finally", "lost-exception"),
     "ImportsChecker.compute_first_non_import_node": _ORDER,
     "ImportsChecker.visit_functiondef": _ORDER,
-    # They note the names in comments and annotations: these count as used.
+    # These record names in comments and annotations as used.
     "VariablesChecker.leave_assign": _UNUSED,
     "VariablesChecker.leave_for": _UNUSED,
     "VariablesChecker.leave_with": _UNUSED,
     "VariablesChecker.visit_arguments": _UNUSED,
 }
 
-# Parts of visits.
+# Parts of visits, and the messages of each.
 PARTS: Mapping[str, Messages] = {
     "ClassChecker._check_bases_classes": ("abstract-method",),
     "ClassChecker._check_invalid_overridden_method": (
@@ -125,17 +119,16 @@ Visit = Callable[[Any], object]
 
 
 class Walker:
-    """Visits the nodes of a tree as pylint's walker does, without what serves disabled messages.
+    """Visits the nodes of a tree as pylint's walker does, without work for disabled messages.
 
-    It changes the checkers too: some of their methods do nothing from now on.
+    It also replaces methods of the checkers by ones that do nothing.
 
     Args:
-        linter: pylint's.
         walker: pylint's, with its checkers.
     """
 
     def __init__(self, linter: Any, walker: Any) -> None:
-        self.nbstatements = 0  # pylint reads it, for a mark that nobody sees
+        self.nbstatements = 0  # pylint reads it for its score
         self._is_enabled: Callable[[str], bool] = linter.is_message_enabled
         self._visits, self._leaves = (
             {
@@ -167,16 +160,16 @@ class Walker:
             leave(node)
 
     def _trimmed(self, visit: Visit) -> Visit | None:
-        """A visit, without what it does for disabled messages; None if nothing is left."""
+        """A visit without its work for disabled messages; None if nothing is left."""
         place = f"{type(getattr(visit, '__self__', None)).__name__}.{visit.__name__}"
         messages = VISITS.get(place, getattr(visit, "checks_msgs", None))
-        if messages is None:  # it may say anything
+        if messages is None:  # it may report anything
             return visit
         if self._is_idle(messages):
             return None
         enabled = set(filter(self._is_enabled, messages))
         if place == "BasicChecker.visit_call" and enabled <= _OF_NAMED_CALLS:
-            # It first infers what is called, to find code after an exit (W0101).
+            # The visit first infers the callee, to find code after an exit (W0101).
             return lambda node: visit(node) if _called(node) in _NAMED_CALLS else None
         return visit
 
@@ -189,11 +182,11 @@ def _called(node: Any) -> str:
 
 
 def _nothing(*_args: object, **_options: object) -> None:
-    """Stands in for a method that has nothing to say."""
+    """Replaces a method whose messages are disabled."""
 
 
-MODULE = "lintseq_state"  # the name that states have for pylint; in messages it is "state"
-YOUNG_OBJECTS = 100_000  # since garbage was collected; a state of 100 lines makes some 10,000
+MODULE = "lintseq_state"  # a state's name in pylint; messages show "state"
+YOUNG_OBJECTS = 100_000  # before a collection; a state of 100 lines makes about 10,000
 
 _WARNINGS = frozenset({"W0231", "W0311"})
 
@@ -203,7 +196,7 @@ _UNUSUAL = re.compile(r"[^\n -~]|pylint|^ *\\$|\A(?:.*\n)? *#.*coding[:=]", re.M
 
 
 class Linter:
-    """pylint's parts, put together to lint one text after another."""
+    """pylint, set up once to lint one text after another."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="lintseq-pylint-")
@@ -219,7 +212,7 @@ class Linter:
         folder = Path(self._folder.name)
         self.path = folder / f"{MODULE}.py"
         self.path.write_text("")
-        settings = folder / "pylintrc"  # empty, and so that pylint does not look for the user's
+        settings = folder / "pylintrc"  # empty, so that pylint does not look for the user's
         settings.write_text("")
         flags = [
             f"--rcfile={settings}",
@@ -252,7 +245,7 @@ class Linter:
         crash = None
         try:
             self._lint(state)
-        except Exception as error:  # noqa: BLE001 - whatever pylint can't take counts as F0002
+        except Exception as error:  # noqa: BLE001 - a crash of pylint counts as F0002
             crash = Finding(1, "F0002", f"pylint failed: {type(error).__name__}")
         # A pragma can enable other messages too.
         findings = [
@@ -260,7 +253,7 @@ class Linter:
             for m in reporter.messages
             if _counts(m.msg_id)
         ]
-        if crash:  # checkers and trees are in the midst of something
+        if crash:  # checkers and trees may be half done
             self._set_up()
             gc.collect()
             return [*findings, crash]
@@ -272,10 +265,10 @@ class Linter:
         plain = _UNUSUAL.search(state) is None
         if not plain:
             self.path.write_text(state, encoding="utf-8", newline="\n")
-        # pylint reads a file's encoding declaration, a text's it does not.
+        # pylint reads the encoding declaration of a file, but not of a text.
         module = linter.get_ast(str(self.path), MODULE, state if plain else None)
         if module is None:
-            return  # and the reporter has an E0001
+            return  # the reporter has an E0001
         linter.file_state = FileState(MODULE, linter.msgs_store, module)
         if plain and _is_regular(module, state.split("\n")):
             self.walker.walk(module)
@@ -284,7 +277,7 @@ class Linter:
             linter.check_astroid_module(module, self.walker, self.raw_checkers, self.token_checkers)
 
     def _take_back(self) -> None:
-        """Forgets the state's tree, its traces in others, and all that was inferred with it."""
+        """Drops the state's tree, its notes in other trees, and everything inferred from it."""
         self.manager.astroid_cache.pop(MODULE, None)
         self.traces.take_out(MODULE)
         self.forget_inferred()
@@ -292,19 +285,19 @@ class Linter:
             gc.collect(0)
 
     def forget_inferred(self) -> None:
-        """Empties the caches of what was inferred, which hold on to states' trees."""
+        """Empties the caches of inferred values, which keep states' trees alive."""
         for clear in self.clear_caches:
             clear()
 
     def forget_all(self) -> None:
-        """Empties all of astroid's and pylint's caches, the libraries' trees among them."""
+        """Empties all caches of astroid and pylint, the libraries' trees included."""
         self.forget_inferred()
         self.traces.forget()
         self.manager.clear_cache()
 
 
 def _cache_clearers() -> list[Callable[[], object]]:
-    """What empties the caches that hold nodes."""
+    """The functions that empty the caches that hold nodes."""
     functions: list[Any] = [
         LookupMixIn.lookup,
         ObjectModel.attributes,
@@ -327,8 +320,8 @@ def _finding(rule: str, line: int, message: str) -> Finding:
 def _is_regular(module: nodes.Module, lines: Sequence[str]) -> bool:
     """Whether each block is indented by four spaces more than the one around it.
 
-    All statements of a block are in the same column, or the program would not parse, so the first
-    says it for all. One behind a colon has no indentation of its own. False if in doubt.
+    The first statement of a block decides: the others are in the same column, or the program would
+    not parse. A statement after a colon has no indentation of its own. False if in doubt.
     """
     blocks: list[tuple[Any, int]] = [(module, 0)]
     while blocks:
@@ -347,17 +340,9 @@ def _is_regular(module: nodes.Module, lines: Sequence[str]) -> bool:
             for name in ("orelse", "finalbody"):
                 more = getattr(statement, name, None)
                 if more:
-                    same = name == "orelse" and statement.col_offset == more[0].col_offset
-                    # "elif" is in the column of its "if".
-                    blocks.append((_Block(more), depth if same else depth + 1))
+                    is_elif = name == "orelse" and statement.col_offset == more[0].col_offset
+                    blocks.append((SimpleNamespace(body=more), depth + (not is_elif)))
     return True
-
-
-class _Block:
-    """An ``else`` or ``finally``, seen as what owns its statements."""
-
-    def __init__(self, body: list[Any]) -> None:
-        self.body = body
 
 
 def _is_at(statement: Any, depth: int, lines: Sequence[str]) -> bool:

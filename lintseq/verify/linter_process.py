@@ -1,20 +1,18 @@
-"""The linter in a process of its own, which is as fresh as that of ``python -m pylint``.
+"""The linter in a child process, as fresh as that of ``python -m pylint``.
 
-pylint knows builtins, ``sys`` and all modules written in C by looking at the live objects of its
-process. In a process that does other work these are not what a state would meet: Ray puts another
-``print`` in place, tests and notebooks another ``sys.stdout``, ``gettext`` a builtin ``_``, and
-what is imported decides what is found. So the states go to an interpreter that runs nothing but
-pylint, as JSON lines over its standard streams. Its hash seed is fixed: a verdict does not depend
-on it.
+pylint inspects builtins, ``sys`` and C extensions as live objects of its process. In a process that
+does other work these differ from what a program would meet: Ray replaces ``print``, tests and
+notebooks replace ``sys.stdout``, ``gettext`` adds a builtin ``_``, and earlier imports decide what
+is found. So states go, as JSON lines over standard streams, to an interpreter that runs nothing but
+pylint. Its hash seed is fixed, so that verdicts do not depend on it.
 
-The process also makes memory an easy matter. The syntax trees of libraries stay in it; when they
-have become too many, it ends, and what it held goes back to the system at once. It works without
-Python's cyclic garbage collector, but for the young objects between two states: the trees would be
-walked again and again, a third of the time.
+The process also bounds memory. The syntax trees of libraries stay in it; when they take too much,
+the process is ended and another one starts. Python's cyclic garbage collector is off but for the
+young objects between two states: walking the trees would take a third of the time.
 
-It ends when this process does, however that ends (its input is closed), and when a call is
-interrupted, by a time limit say: it would be in the midst of a state. A process that dies of a
-state (a module in C that crashes when it is imported) is a finding in that state.
+The process ends when its parent does (its input closes), and when a call is interrupted, for
+example by a time limit. If it dies of a state (a C extension that crashes on import), that is a
+finding in the state.
 """
 
 from __future__ import annotations
@@ -32,26 +30,26 @@ import time
 import warnings
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
 import codegen
 from codegen.errors import CodegenError, MachineError
-from codegen.lintseq.verify.checks import Finding
+from codegen.lintseq.verify.checks import Finding, batches
 
 REMEMBERED = 50_000  # verdicts, of some 100 bytes each
-# A process that holds more is ended, but not before it has worked for so long: a start costs 0.4
-# seconds, and the libraries must be parsed again. Some 60 MiB are pylint itself.
+# A process that holds more is ended once it has worked for LEAST_CPU_S: a start costs 0.4 seconds,
+# and libraries are parsed again. pylint itself takes about 60 MiB.
 MOST_MIB = 192
 AUDIT_MIB = 80  # for the few states of an audit
 LEAST_CPU_S = 3.0
-# A request is so much at most: what an interruption throws away, and what is held twice.
+# The most in one request: an interruption loses that much, and both processes hold it.
 _MOST_STATES = 50
 _MOST_CHARACTERS = 200_000
 
-# Where this package lies is needed until it is imported, not for what states import.
+# The path of this package is needed to import it, but not by what states import.
 _START = """
 import sys
 home, *path = sys.argv[1:]
@@ -64,7 +62,7 @@ serve()
 
 @cache
 def shared_linter(most_mib: int = MOST_MIB) -> LinterProcess:
-    """The linter of this process that holds so much in memory."""
+    """The process-wide linter with this limit on its memory."""
     return LinterProcess(most_mib)
 
 
@@ -72,7 +70,7 @@ class LinterProcess:
     """Lints states in a process that starts at the first call. Calls from threads take turns.
 
     Args:
-        most_mib: what the process may hold in memory when it has worked for a while.
+        most_mib: memory at which the process is replaced, after some work.
     """
 
     def __init__(self, most_mib: int = MOST_MIB) -> None:
@@ -91,7 +89,8 @@ class LinterProcess:
             keys = [_key(state) for state in states]
             found = {key: self._verdicts[key] for key in keys if key in self._verdicts}
             new = {k: state for k, state in zip(keys, states, strict=True) if k not in found}
-            for part in _parts(new.items()):
+            parts = batches(new.items(), lambda item: len(item[1]), _MOST_CHARACTERS, _MOST_STATES)
+            for part in parts:
                 verdicts = self._lint([state for _, state in part])
                 found.update(zip([key for key, _ in part], verdicts, strict=True))
             self._remember({key: found[key] for key in keys})
@@ -105,7 +104,7 @@ class LinterProcess:
             self._verdicts.popitem(last=False)
 
     def _lint(self, states: Sequence[str], *, again: bool = True) -> list[list[Finding]]:
-        """The process's findings. Where it dies, each state is tried alone, and then once more."""
+        """The process's findings. If it dies, each state is tried alone, and then once more."""
         process = self._running()
         try:
             verdicts = process.lint(states)
@@ -113,7 +112,7 @@ class LinterProcess:
             code = self._end()
             if len(states) > 1:
                 return [self._lint([state])[0] for state in states]
-            if again:  # it may have been killed for another reason
+            if again:  # something else may have killed it
                 return self._lint(states, again=False)
             return [[Finding(1, "F0002", f"pylint failed: its process ended with {code}")]]
         except BaseException:
@@ -124,7 +123,7 @@ class LinterProcess:
         return verdicts
 
     def _running(self) -> _Process:
-        """The process; a new one if none fits."""
+        """The process; a new one after a fork, or if ``sys.path`` has changed."""
         path = _module_path()
         process = self._process
         if process is None or process.owner != os.getpid() or process.path != path:
@@ -146,10 +145,10 @@ class _Process:
     """A process that lints.
 
     Attributes:
-        owner: the id of the process that started it. A fork of that one needs another.
+        owner: the id of the process that started it.
         path: its ``sys.path``.
         resident_mib: its memory after the last request.
-        cpu_s: the CPU time that it has taken.
+        cpu_s: its CPU time so far.
     """
 
     def __init__(self, path: tuple[str, ...]) -> None:
@@ -166,7 +165,7 @@ class _Process:
             cwd=os.sep,
             env={**os.environ, "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"},
         )
-        # Called at the end of this process at the latest.
+        # Called when this process ends at the latest.
         self._end = weakref.finalize(self, _end, popen, self.owner)
         try:
             self._receive()
@@ -203,7 +202,7 @@ class _Process:
         return answer
 
     def end(self) -> int | None:
-        """Ends the process, if it is this one's, and gives its exit code."""
+        """Ends the process if this one started it; returns its exit code."""
         return self._end()
 
 
@@ -216,15 +215,15 @@ def _end(popen: subprocess.Popen[bytes], owner: int) -> int | None:
     popen.terminate()
     try:
         return popen.wait(timeout=2)
-    except subprocess.TimeoutExpired:  # in the midst of C code
+    except subprocess.TimeoutExpired:  # in C code
         popen.kill()
         return popen.wait()
 
 
 def serve() -> None:
-    """What the process does: answers requests until its input ends."""
+    """Answers requests until the input ends; runs in the child process."""
     requests, answers = _own_streams()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     warnings.simplefilter("ignore")
     with contextlib.suppress(BrokenPipeError):
@@ -245,7 +244,7 @@ def serve() -> None:
 
 
 def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
-    """Standard input and output, out of the reach of modules that are imported for a state."""
+    """Standard input and output, out of reach of the modules that states import."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1):
@@ -269,30 +268,16 @@ def _key(state: str) -> bytes:
     return hashlib.blake2b(state.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _parts(items: Iterable[tuple[bytes, str]]) -> Iterator[list[tuple[bytes, str]]]:
-    """The items in groups of a request's size."""
-    part: list[tuple[bytes, str]] = []
-    characters = 0
-    for key, state in items:
-        if part and (len(part) == _MOST_STATES or characters + len(state) > _MOST_CHARACTERS):
-            yield part
-            part, characters = [], 0
-        part.append((key, state))
-        characters += len(state)
-    if part:
-        yield part
-
-
 def _module_path() -> tuple[str, ...]:
-    """Where modules are found, without the current directory, which is the user's."""
+    """``sys.path`` without the current directory, which is the user's."""
     here = Path.cwd()
     others = [entry for entry in sys.path if Path(entry).resolve() != here]
-    # Some entries are no paths, but meant for a finder.
+    # An entry that is not a path is meant for an import hook.
     return tuple(str(Path(e).absolute()) if Path(e).exists() else e for e in others)
 
 
 def _resident_mib() -> float:
-    """Resident memory; without Linux's /proc, the most that there ever was."""
+    """Resident memory; the highest so far on systems without ``/proc``."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -1,8 +1,8 @@
-"""Databases that can only be read, and what one statement may take.
+"""Read-only databases, and the limits of a statement.
 
-Every statement that reaches one has passed :func:`codegen.sqlnet.sql.validate`; below that hold the
-engines' own guards (:mod:`.sqlite`, :mod:`.duckdb`) and, for files (:mod:`.files`), a process that
-can be killed (:mod:`.child`).
+A statement must pass :func:`codegen.sqlnet.sql.validate`; then the engines' own guards apply
+(:mod:`.sqlite`, :mod:`.duckdb`, :mod:`.server`) and, for files (:mod:`.files`), a child process
+that can be killed (:mod:`.child`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from codegen.errors import CodegenError, ConfigError
 from codegen.sqlnet.query import Statement, Table
 
 OPENING_S = 10.0
-"""What reading a database's schema may take."""
+"""Seconds to read a database's schema."""
 
 MOST_ANSWER = 32 * 2**20
-"""Characters and bytes that the rows of one answer hold at most, beyond which it is cut."""
+"""Characters and bytes in the rows of one answer, beyond which it is cut."""
 
 
 class DatabaseError(CodegenError):
@@ -31,7 +31,7 @@ class TooSlowError(DatabaseError):
 
 @dataclass(frozen=True, slots=True)
 class StatementLimits:
-    """What one statement may take: seconds, and rows, beyond which the answer is cut."""
+    """The time limit of a statement, and the rows beyond which its answer is cut."""
 
     seconds: float = 5.0
     rows: int = 1000
@@ -49,7 +49,7 @@ DEFAULT_LIMITS = StatementLimits()
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What a statement gave; ``cut`` says that there were more rows than the limit."""
+    """The result of a statement; ``cut`` if there were more rows than the limit."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
@@ -57,7 +57,7 @@ class Rows:
 
 
 class Engine(Protocol):
-    """What holds the data: an engine in this process, or in a child process."""
+    """Runs statements, in this process, in a child process, or on a server."""
 
     def tables(self) -> tuple[Table, ...]:
         """The tables and views.
@@ -69,7 +69,7 @@ class Engine(Protocol):
         ...
 
     def query(self, statement: Statement, limits: StatementLimits) -> Rows:
-        """Runs a statement that has passed the gate; raises as
+        """Runs a statement that has passed the gate; raises like
         :meth:`codegen.sqlnet.databases.files.Database.execute`.
         """
         ...

@@ -1,12 +1,12 @@
 """A database in a child process, which is killed when it takes too long.
 
-No function of a database engine can be interrupted from within the process it runs in: one call of
-``INSTR`` on two texts of some megabytes takes minutes. The child sets an alarm before each request,
-whose default action ends it, whatever it is doing; the parent then starts another one. The child
-writes no files, and its memory is bounded.
+A call of a SQL function can't be interrupted within its process: ``INSTR`` on two texts of some
+megabytes takes minutes. The child sets an alarm before each request, whose default action ends it
+whatever it is doing; the parent then starts another child. The child can't write files, and its
+memory is bounded.
 
-Parent and child talk JSON, each message behind its length in 8 bytes; what JSON has no type for is
-an object with its type's name. The parent believes the child no more than the file it reads.
+Messages are JSON, each preceded by its length in 8 bytes; a value of another type is an object with
+the type's name. The parent trusts the child no more than the file it reads.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ from codegen.sqlnet.query import Column, ColumnType, ForeignKey, Statement, Tabl
 
 Kind = Literal["sqlite", "duckdb", "parquet"]
 
-_GRACE_S = 0.5  # in which a statement that can be interrupted ends by itself
-_STARTING_S = 60.0  # on a machine that is busy with other work
-_MEMORY = 8 * 2**30  # bytes of addresses; the engines have limits of their own below it
+_GRACE_S = 0.5  # for a statement that can be interrupted to end by itself
+_STARTING_S = 60.0  # on a busy machine
+_MEMORY = 8 * 2**30  # bytes of address space; the engines have lower limits of their own
 _SQLITE_MEMORY = 2**30
 _MOST_REPLY = 256 * 2**20
 # -P: no module is imported from the working directory, which may hold anything.
@@ -62,9 +62,8 @@ class Child:
     """An engine in a child process. See :class:`Engine`.
 
     Args:
-        kind: which engine.
-        path: of the file; a name, if there is an image.
-        image: the content of a SQLite database, in place of a file.
+        path: of the file; with an image, a name.
+        image: the content of a SQLite database, instead of a file.
 
     Raises:
         DatabaseError: if the file can't be opened.
@@ -129,7 +128,7 @@ class Child:
         process = self._process or self._start()
         try:
             reply = _exchange(process, request, seconds + 2 * _GRACE_S)
-        except BaseException:  # Ctrl-C too: what the child does now can't be called back
+        except BaseException:  # Ctrl-C too: the child can't be interrupted otherwise
             self.close()
             raise
         if reply is None:
@@ -175,7 +174,7 @@ def _conform(kind: type, reply: Any) -> Any:
     try:
         return conform(kind, reply)
     except ValueError:
-        raise DatabaseError("The database's process gave an answer that is none.") from None
+        raise DatabaseError("The database's process sent a malformed answer.") from None
 
 
 def _unwrapped(reply: Any) -> Any:
@@ -195,7 +194,7 @@ def _damaged(path: str) -> DatabaseError:
 def _exchange(
     process: subprocess.Popen[bytes], request: dict[str, Any], seconds: float, data: bytes = b""
 ) -> Any:
-    """Sends a request, and waits for the reply; None if there is none in time."""
+    """Sends a request and waits for the reply; None if none comes in time."""
     assert process.stdin and process.stdout
     deadline = time.monotonic() + seconds
     try:
@@ -203,7 +202,8 @@ def _exchange(
         process.stdin.write(data)
         process.stdin.flush()
     except BrokenPipeError:
-        process.wait(_GRACE_S)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE_S)
         return None
     head = _read(process.stdout.fileno(), 8, deadline)
     if head is None:
@@ -217,7 +217,7 @@ def _exchange(
 
 
 def _read(descriptor: int, length: int, deadline: float) -> bytes | None:
-    """So many bytes; None if they don't come in time, or at the end of the stream."""
+    """Reads so many bytes; None if they don't come in time, or at the end of the stream."""
     parts: list[bytes] = []
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
@@ -293,7 +293,7 @@ def _decoded(value: Any) -> Any:
 
 
 def main() -> None:
-    """Opens the database that the first message names, and answers the others until the end."""
+    """Opens the database that the first message names, then answers requests until EOF."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to hear
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     for what, most in (
@@ -304,7 +304,7 @@ def main() -> None:
         _, hard = resource.getrlimit(what)
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(what, (most, most))
-    # What a library prints must not get among the answers.
+    # Output of libraries must not mix with replies.
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     requests = sys.stdin.buffer

@@ -1,8 +1,8 @@
 """The DuckDB engine: a connection that can only read; needs the package duckdb.
 
-Guards below :func:`codegen.sqlnet.sql.validate`: a read-only connection without access to other
-files or extensions, whose settings are locked, that writes no temporary files, a memory limit, and
-an interrupt after the time limit; all in a child process that is killed if that does not help.
+Guards below :func:`codegen.sqlnet.sql.validate`: a read-only connection with locked settings and
+without access to other files, extensions or temporary files, a memory limit, an interrupt at the
+time limit, and a child process that is killed if the interrupt does not help.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from codegen.sqlnet.databases import (
     too_slow_to_open,
 )
 from codegen.sqlnet.query import Column, ForeignKey, Statement, Table
+from codegen.sqlnet.words import quoted
 
 if TYPE_CHECKING:
     import duckdb
@@ -39,7 +40,7 @@ class DuckDBEngine:
 
     @classmethod
     def open(cls, path: str) -> DuckDBEngine:
-        """Opens a file; raises as :meth:`codegen.sqlnet.databases.files.DuckDBDatabase.open`."""
+        """Opens a file; raises like :meth:`codegen.sqlnet.databases.files.DuckDBDatabase.open`."""
         duckdb = _duckdb(path)
         try:
             connection = duckdb.connect(
@@ -52,12 +53,12 @@ class DuckDBEngine:
 
     @classmethod
     def from_parquet(cls, path: str) -> DuckDBEngine:
-        """Reads a Parquet file into memory; then other files are out of reach. Raises as open."""
+        """Reads a Parquet file into memory, then blocks other files; raises like :meth:`open`."""
         duckdb = _duckdb(path)
         try:
             connection = duckdb.connect(":memory:", config=_SETTINGS)
-            name = Path(path).stem.replace('"', '""')
-            connection.execute(f'CREATE TABLE "{name}" AS SELECT * FROM read_parquet(?)', [path])
+            name = quoted(Path(path).stem)
+            connection.execute(f"CREATE TABLE {name} AS SELECT * FROM read_parquet(?)", [path])
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
         except duckdb.Error as error:
@@ -141,7 +142,7 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": "false",
     "memory_limit": "1GB",
     "threads": "1",
-    # What does not fit into memory fails: nothing is written beside the file.
+    # Nothing is written beside the file; what exceeds memory fails.
     "temp_directory": "",
     "max_temp_directory_size": "0B",
 }

@@ -1,8 +1,8 @@
-"""Databases from files, data frames, rows and servers: an engine with the gate in front of it.
+"""Databases from files, data frames, rows and servers: an engine behind the gate.
 
-Every file is opened in a child process that can be killed (:mod:`.child`), since some functions of
-an engine take quadratic time on long texts. Only rows in memory whose texts are all short are read
-in this process, with a low limit on what a function can make of them.
+Every file is opened in a child process that can be killed (:mod:`.child`), since some SQL functions
+take quadratic time on long texts. Only rows in memory with short texts stay in this process, with a
+low limit on the size of values.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from codegen.errors import InputError
+from codegen.records import has_lone_surrogate
 from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Engine, Rows, StatementLimits
 from codegen.sqlnet.databases.child import Child
 from codegen.sqlnet.databases.server import ServerEngine, is_address
-from codegen.sqlnet.databases.sqlite import LONGEST_HERE, SqliteEngine, quoted
+from codegen.sqlnet.databases.sqlite import LONGEST_HERE, SqliteEngine
 from codegen.sqlnet.query import ColumnType, Statement, Table, column_type, unique_names
 from codegen.sqlnet.sql import validate
-from codegen.sqlnet.words import number_of
+from codegen.sqlnet.words import number_of, quoted
 
 MOST_COLUMNS = 2000  # of a table; SQLite's own limit
 _SHORT = 10_000  # bytes; rows with longer texts go to a child
@@ -29,7 +30,7 @@ _REMEDY = "Give a SQLite, DuckDB, Parquet, .csv or .tsv file."
 
 
 class Database:
-    """An engine with the gate in front of it: it can be asked, and never changed.
+    """An engine behind the gate: it can be read and never changed.
 
     Attributes:
         dialect: of sqlglot.
@@ -50,7 +51,7 @@ class Database:
             raise
 
     def execute(self, statement: Statement, limits: StatementLimits = DEFAULT_LIMITS) -> Rows:
-        """Runs one statement.
+        """Runs a statement.
 
         Raises:
             UnsafeSQLError: if it is not a single SELECT on the tables; nothing has run.
@@ -66,15 +67,14 @@ class Database:
 
 
 def open_database(path: str | Path, *, may_write: bool = False) -> Database:
-    """A database by its file: SQLite, DuckDB, Parquet, or CSV (``.csv``, ``.tsv``); by content,
-    then name. Or by a server's address, see :mod:`codegen.sqlnet.databases.server`.
+    """Opens a SQLite, DuckDB, Parquet, ``.csv`` or ``.tsv`` file, detected by content, then name;
+    or a server, by its address (:mod:`codegen.sqlnet.databases.server`).
 
     Args:
-        path: of the file, or the address.
-        may_write: whether a server's role that can write is accepted.
+        may_write: accept a server's role that can write.
 
     Raises:
-        InputError: if there is no such file, or it is none of these.
+        InputError: if the file is missing or of another kind.
         DatabaseError: if it is damaged or locked.
     """
     if isinstance(path, str) and is_address(path):
@@ -119,7 +119,7 @@ class DuckDBDatabase(Database):
 
     @classmethod
     def from_parquet(cls, path: str | Path) -> DuckDBDatabase:
-        """A table in memory from a Parquet file, called as the file; raises as :meth:`open`."""
+        """A table in memory with the name of a Parquet file; raises like :meth:`open`."""
         path = str(Path(path).resolve())
         return cls(Child("parquet", path), path)
 
@@ -155,17 +155,17 @@ class SqliteDatabase(Database):
     def from_rows(
         cls, columns: Sequence[str], rows: Iterable[Sequence[Any]], table: str = "table"
     ) -> SqliteDatabase:
-        """A table in memory, from its column names and rows; types are read off the values.
+        """A table in memory, with types inferred from the values.
 
         Raises:
-            InputError: if a row has another number of values than there are columns, or a table
-                can't hold what is given.
+            InputError: if a row has another number of values than there are columns, or SQLite
+                can't make the table.
         """
         return cls._in_memory([(table, columns, rows, None)], table)
 
     @classmethod
     def from_table(cls, table: Table, rows: Iterable[Sequence[Any]]) -> SqliteDatabase:
-        """A table in memory with the columns and types that ``table`` says.
+        """A table in memory with the columns and types of ``table``.
 
         Raises:
             InputError: see :meth:`from_rows`.
@@ -176,7 +176,7 @@ class SqliteDatabase(Database):
 
     @classmethod
     def from_csv(cls, *paths: str | Path) -> SqliteDatabase:
-        """Tables in memory from CSV files with a header, each called as its file.
+        """Tables in memory from CSV files with a header, each with the name of its file.
 
         Raises:
             InputError: if one can't be read, is not UTF-8, or a row has another number of values.
@@ -237,11 +237,7 @@ def _fill(
     rows: Iterable[Sequence[Any]],
     types: Sequence[ColumnType] | None = None,
 ) -> int:
-    """Makes a table and fills it; without types, they are read off the values.
-
-    Returns:
-        The bytes of its longest text.
-    """
+    """Makes and fills a table, by default with inferred types; returns its longest text's bytes."""
     if len(columns) > MOST_COLUMNS:
         raise InputError(
             f"The table {table!r} has {len(columns)} columns; at most {MOST_COLUMNS} are taken.",
@@ -249,7 +245,7 @@ def _fill(
         )
     names = unique_names(columns)
     for name in (table, *names):
-        if "\0" in name or not _is_utf8(name):
+        if "\0" in name or has_lone_surrogate(name):
             raise InputError(f"{name!r} can't be the name of a table or column.", "Rename it.")
     held = []
     for number, row in enumerate(rows, 1):
@@ -283,16 +279,8 @@ def _bytes(value: Any) -> int:
     return len(value) * (1 if value.isascii() else 4) if isinstance(value, str) else 0
 
 
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _storable(value: Any) -> str | int | float | None:
-    """A value that SQLite can hold: NaN and None are NULL; what it does not know is text."""
+    """A value that SQLite can hold: NaN and None become NULL, unknown types text."""
     if value is None or value != value:  # NaN alone is unequal to itself
         return None
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):

@@ -1,11 +1,10 @@
 """PostgreSQL and MySQL (MariaDB) servers, through SQLAlchemy: sessions that can only read.
 
-Guards below :func:`codegen.sqlnet.sql.validate`: a role that may write is refused, unless the
-caller says otherwise; each statement runs in a read-only transaction that is rolled back, under the
-server's own time limit, and its rows are streamed. A password is never part of the address: it is
-read from PGPASSWORD (or ~/.pgpass) and MYSQL_PWD.
+Guards below :func:`codegen.sqlnet.sql.validate`: a role that can write is refused by default; each
+statement runs in a read-only transaction, which is rolled back, under the server's time limit; rows
+are streamed. The password is never in the address but in PGPASSWORD (or ~/.pgpass) or MYSQL_PWD.
 
-Limit: a server's time limit ends statements, not a network that hangs; the driver gives up then.
+Limit: the server's time limit does not end a hanging network; the driver's timeouts do.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from codegen.sqlnet.databases import (
     DatabaseError,
     Rows,
     StatementLimits,
+    TooSlowError,
     taken,
     too_slow,
     too_slow_to_open,
@@ -45,10 +45,10 @@ DRIVERS = {
     "mysql": ("mysql+pymysql", "mysql"),
     "mariadb": ("mysql+pymysql", "mysql"),
 }
-"""By what an address begins with: SQLAlchemy's driver, and sqlglot's dialect."""
+"""Scheme of an address -> SQLAlchemy's driver and sqlglot's dialect."""
 
 _CONNECTING_S = 10
-_NETWORK_S = 120  # that MySQL's driver waits for an answer at most
+_NETWORK_S = 120  # MySQL's read timeout
 _HARMLESS = frozenset(
     ("USAGE", "SELECT", "SHOW VIEW", "SHOW DATABASES", "PROCESS", "REPLICATION CLIENT")
 )
@@ -79,10 +79,10 @@ class ServerEngine:
 
         Args:
             address: ``postgresql://USER@HOST/DATABASE`` or ``mysql://USER@HOST/DATABASE``.
-            may_write: whether a role that can write is accepted.
+            may_write: accept a role that can write.
 
         Raises:
-            InputError: if the address is none, or holds a password.
+            InputError: if the address is malformed or holds a password.
             MachineError: if SQLAlchemy or the driver is not installed.
             ConfigError: if the role can write.
             DatabaseError: if the server can't be reached.
@@ -124,7 +124,7 @@ class ServerEngine:
 
     @contextmanager
     def _reading(self, seconds: float) -> Iterator[Connection]:
-        """A read-only transaction with a time limit; what the server refuses is an error."""
+        """A read-only transaction with a time limit; the driver's errors become ours."""
         from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
         limit = max(1, round(seconds * 1000))
@@ -163,10 +163,8 @@ class ServerEngine:
                     for table in _read_tables(inspector, schema):
                         found.setdefault(table.name.lower(), table)
                 return tuple(found.values())
-        except DatabaseError as error:
-            if "longer than" in str(error):
-                raise too_slow_to_open(self.name) from None
-            raise
+        except TooSlowError:
+            raise too_slow_to_open(self.name) from None
 
     def query(self, statement: Statement, limits: StatementLimits) -> Rows:
         """See :class:`codegen.sqlnet.databases.Engine`."""
@@ -218,11 +216,12 @@ def _mysql_limit(connection: Connection, milliseconds: int) -> str:
 
 def _is_timeout(error: BaseException | None) -> bool:
     text = str(error).lower()
-    return "statement timeout" in text or "max_statement_time" in text or "3024" in text
+    number = error.args[0] if error and error.args else None
+    return "statement timeout" in text or "max_statement_time" in text or number == 3024
 
 
 def _mysql_tables(connection: Connection) -> Iterator[Table]:
-    """By the information schema, for which a role needs no right but SELECT."""
+    """The tables in the information schema, which needs no privilege but SELECT."""
     names: dict[str, list[Column]] = {}
     for table, column, kind in connection.exec_driver_sql(
         "SELECT table_name, column_name, data_type FROM information_schema.columns"
@@ -295,10 +294,10 @@ def _is_number(kind: Any) -> bool:
 
 
 def _driver_text(text: str, dialect: str) -> str:
-    """A statement with %s for each placeholder, and what a driver takes for one doubled.
+    """A statement with %s for placeholders and doubled percent signs.
 
-    PostgreSQL has no LOWER of a date or an enumeration: columns are cast to text for it. Comments
-    are left out: MySQL runs those that begin with an exclamation mark.
+    PostgreSQL has no LOWER of dates and enumerations, so columns are cast to text. Comments are
+    dropped: MySQL executes some of them.
     """
     try:
         tree = sqlglot.parse_one(text, dialect=dialect)

@@ -1,14 +1,14 @@
 """The SQLite engine: a connection that can only read.
 
 Guards below :func:`codegen.sqlnet.sql.validate`: a read-only connection, ``query_only``, an
-authorizer that allows reading the schema's tables and a list of functions (from the reading of the
-schema on, which can run views), limits on sizes, and a time limit by the progress handler. SQLite
-calls that handler between two steps of a statement, never within a function, and some functions
-take quadratic time on long texts: whatever may hold long texts, that is every file, is opened in a
-child process (:mod:`codegen.sqlnet.databases.child`) that can be killed.
+authorizer that allows the schema's tables and listed functions (already while the schema is read,
+which may run views), limits on sizes, and a time limit in the progress handler. SQLite calls that
+handler between steps, never within a function, and some functions take quadratic time on long
+texts: every file is therefore opened in a child process that can be killed
+(:mod:`codegen.sqlnet.databases.child`).
 
 Limit: a file in WAL mode that no process has open is read without its lock files, so that nothing
-is written beside it; a process that begins to write to it meanwhile is not noticed.
+is written beside it; a writer that starts meanwhile goes unnoticed.
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ from codegen.sqlnet.query import (
     UnsafeSQLError,
     column_type,
 )
+from codegen.sqlnet.words import quoted
 
 SAMPLE_ROWS = 1000  # how many values of an untyped column decide its type
 SAMPLE_S = 0.5  # how long reading them may take; a column that takes longer is text
 
-# Reading a table and calling these is all that a statement may do.
+# The functions that a statement may call.
 _FUNCTIONS = """
     abs avg ceil ceiling coalesce concat count date day floor ifnull instr length like lower ltrim
     max min month nullif replace round rtrim strftime substr substring sum total trim upper year
@@ -53,8 +54,8 @@ _ALLOWED = frozenset(_FUNCTIONS.split())
 _PRAGMAS = ("table_info", "foreign_key_list")  # while the schema is read
 _LONGEST_IN_CHILD = 10_000_000  # bytes of a value
 LONGEST_HERE = 50_000  # a quadratic function takes about 30 ms on such a text
-# What sqlite3 says when the progress handler or ``_lower`` ended a statement. Neither raises an
-# error of its own: but for the time limit, it is a Ctrl-C that came while one of them ran.
+# sqlite3's message when the progress handler or ``_lower`` stopped a statement: at the time limit,
+# or because of a Ctrl-C that came while one of them ran.
 _STOPPED = ("interrupted", "user-defined function raised exception")
 
 
@@ -62,10 +63,9 @@ class SqliteEngine:
     """A connection with its guards, in this process. See :class:`Engine`.
 
     Args:
-        connection: open; closed with the engine.
-        name: for messages.
+        connection: closed with the engine.
         longest: bytes of the longest value that a statement may read or make.
-        steps: of SQLite's machine between two looks at the clock.
+        steps: of SQLite's virtual machine between two checks of the clock.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class SqliteEngine:
 
     @classmethod
     def open(cls, path: str, image: bytes = b"") -> SqliteEngine:
-        """Opens a file for reading, or the content of one, with the limits of a child process.
+        """Opens a file, or an image of one, for reading, with a child process's limits.
 
         Raises:
             DatabaseError: if it can't be opened.
@@ -270,8 +270,3 @@ def _remedy(error: sqlite3.Error) -> str:
 
 def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
-
-
-def quoted(name: str) -> str:
-    """A name as SQL writes it."""
-    return '"' + name.replace('"', '""') + '"'

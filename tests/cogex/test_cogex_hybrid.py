@@ -11,7 +11,7 @@ from cogex_helpers import PLURAL, Scripted
 from codegen.cogex import Invalid, families, parse_program
 from codegen.cogex.faithfulness import computable, faithfulness
 from codegen.cogex.families import FAMILIES
-from codegen.cogex.hybrid import MOST_LEAVES, LeafCall, LeafReader, leaf_program, run_hybrid
+from codegen.cogex.hybrid import MOST_LEAVES, LeafCall, emulated_leaf, leaf_program, run_hybrid
 from codegen.cogex.model import PseudoModel
 from codegen.evals.sandbox import Sandbox
 
@@ -172,8 +172,24 @@ def test_a_model_answers_helpers() -> None:
     assert program.undefined == ("nlp.tone_of",) and program.keys == ("answer",)
     assert call == "use_tone_of(['great'], 9)"
     back = Scripted(lambda _: "{'answer': 'good'}")
-    assert LeafReader(PseudoModel(back))(leaf) == "good"
+    assert emulated_leaf(PseudoModel(back), 0.05, leaf) == "good"
     assert back.requests[0].prompt.endswith(f"{text}\n\n>>> {call}\n### Output\n")
     with pytest.raises(Invalid) as caught:
-        LeafReader(PseudoModel(Scripted(lambda _: "good")))(leaf)
+        emulated_leaf(PseudoModel(Scripted(lambda _: "good")), 0.05, leaf)
     assert caught.value.reason == "no_output"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "globals()['_cogex_steps'].append(1)",
+        "globals()['_cogex_steps'].append([99, {}])",
+        "globals()['_cogex_steps'].append([[], 1])",
+        "raise globals()['_cogex_Asked'](1)",
+        "raise globals()['_cogex_Asked'](1, 2, 3)",
+    ],
+)
+def test_a_program_that_changes_its_trace_is_a_failure(sandbox: Sandbox, body: str) -> None:
+    program = parse_program(f"def f(x):\n    {body}\n    return {{'answer': x}}")
+    found = run_hybrid(program, "f(1)", sandbox, lambda leaf: 1)
+    assert (found.failure, found.output) == ("raised", {})

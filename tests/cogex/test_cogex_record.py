@@ -9,6 +9,7 @@ import pytest
 from cogex_helpers import PLURAL
 
 from codegen.cogex import CogexRecord, Invalid, check_record, parse_program, read_record, text_of
+from codegen.cogex.program import MOST_CHARACTERS, find_call
 from codegen.cogex.record import emulation_prompt, split_completion, split_emulation
 
 OUTPUT = {"ending": "es", "answer": "boxes"}
@@ -41,6 +42,7 @@ def function(body: str, head: str = "def f(x):") -> str:
     ("program", "reason"),
     [
         ("def f(x:\n", "syntax_error"),
+        (function("return {'answer': x}", "def f(x, x):"), "syntax_error"),
         ("x = 1", "no_function"),
         ("", "no_function"),
         ("(" * 5000, "syntax_error"),
@@ -200,3 +202,15 @@ def test_what_is_missing_is_empty() -> None:
     for text in (" f(1)\n### Output\n{'answer': 1}", ">>> f(1)\n### Output\n{'answer': 1}"):
         parts = split_emulation(text)
         assert (parts.call, parts.output) == ("f(1)", "{'answer': 1}")
+
+
+def test_a_call_whose_brackets_never_close_takes_linear_work() -> None:
+    lines = "\n".join(["f([", *["1,"] * 200_000])
+    assert split_completion(f"def f(x):\n    return 1\n\n>>> {lines}").call == lines
+
+
+def test_values_that_double_with_each_line_are_put_in_up_to_a_length() -> None:
+    lines = ["a0 = [1, 1]", *(f"a{n} = [a{n - 1}, a{n - 1}]" for n in range(1, 60))]
+    found = find_call("\n".join([*lines, "f(a2, a59)"]), "f")
+    assert found.startswith("f([[[1, 1], [1, 1]], [[1, 1], [1, 1]]], ")
+    assert len(found) < 10 * MOST_CHARACTERS

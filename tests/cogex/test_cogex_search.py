@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.cogex.model import Emulation, Query
+from codegen.cogex.model import Emulation, PseudoModel, Query
 from codegen.cogex.search import (
     Found,
     ProgramSearch,
@@ -47,7 +47,7 @@ def quality(ask: Query) -> bool:
     return random.Random(f"{number}/{ask.input}").random() < number / 12
 
 
-class Model:
+class Model(PseudoModel):
     """Writes ``texts`` by turns and emulates by ``quality``; counts what it is asked."""
 
     def __init__(

@@ -12,11 +12,14 @@ import pytest
 from tiny_generators import Counter, Echo
 
 from codegen.cli import main
-from codegen.data import run
+from codegen.data import load_manifest, run
 from codegen.data.inputs import Shard
 from codegen.data.merge import merge
 from codegen.data.publish import export_parquet, push
+from codegen.data.statistics import statistics_lines
+from codegen.data.view import step_name, summary_lines
 from codegen.errors import CodegenError, InputError, ResumeError
+from codegen.records import Segment, TrainingText
 
 
 def _interrupted(folder: Path) -> Path:
@@ -229,3 +232,43 @@ def test_a_file_nested_too_deeply_is_one_line(
         if name != "rejects.jsonl" or ended.value.code:
             assert ended.value.code == 1 and len(told.strip().splitlines()) == 1, told
             assert "fault of codegen" not in told
+
+
+def test_a_damaged_manifest_is_one_line(tmp_path: Path) -> None:
+    """Every field as another type: shown if it makes sense, else one clear error."""
+    run(Echo(), Counter(60), tmp_path, seed=5, workers=1)
+    whole = json.loads((tmp_path / "manifest.json").read_text())
+    odd = [None, -1, "x", [], {}, True, 10**400, [[1]], {"a": {}}, [{"name": ["x"]}]]
+    rows: list[Any] = [{**whole, key: value} for key, value in itertools.product(whole, odd)]
+    for part in ("counts", "statistics"):
+        for key, value in itertools.product(whole[part], odd):
+            rows.append({**whole, part: {**whole[part], key: value}})
+    rows += [{k: v for k, v in whole.items() if k != key} for key in whole]
+    texts = [*map(json.dumps, rows), "3", "null", "[" * 3000]
+    for text in texts:
+        (tmp_path / "manifest.json").write_text(text)
+        try:
+            manifest = load_manifest(tmp_path)
+            list(summary_lines(manifest))
+            list(statistics_lines(manifest.statistics))
+        except CodegenError as error:
+            assert "\n" not in str(error), text
+
+
+@pytest.mark.parametrize("name", ["kept.jsonl", "rejects.jsonl", "data-00000.jsonl"])
+@pytest.mark.parametrize("line", ["{", "3", "{}", '{"input": "x"}', "[" * 3000, '{"input": 0}'])
+def test_a_damaged_shard_is_one_line(tmp_path: Path, name: str, line: str) -> None:
+    for index in range(2):
+        run(Echo(), Counter(60), tmp_path / f"{index}", seed=5, workers=1, shard=Shard(index, 2))
+    file = tmp_path / "0" / name
+    file.write_text(line + "\n" + file.read_text().partition("\n")[2])
+    with pytest.raises(CodegenError) as error:
+        merge([tmp_path / "0", tmp_path / "1"], tmp_path / "out")
+    assert "\n" not in str(error.value)
+
+
+def test_steps_of_other_pairs_are_named() -> None:
+    segments = (Segment("", False), Segment("x", True))
+    for meta in ({}, {"pair": 1}, {"pair": "x", "pairs": 2}, {"pair": 0, "pairs": None}):
+        text = TrainingText("t", "e", "lintseq", segments, meta)
+        assert step_name(text, 0, 3) == "edit 1 of 3"

@@ -18,7 +18,7 @@ from codegen.decoding.drafts import Context, CursorDrafter, RecyclingDrafter, Su
 from codegen.decoding.healing import Vocabulary
 from codegen.decoding.loop import Backspace, Batch, Row, Strategy, decode
 from codegen.decoding.passes import ModelPass
-from codegen.decoding.rpg.methods import Method, Penalised
+from codegen.decoding.rpg.methods import Method, Penalized
 from codegen.decoding.rpg.options import read_options
 from codegen.decoding.strategies import rsd
 from codegen.decoding.strategies.speculative import Speculation
@@ -46,10 +46,10 @@ def _edit(count: int) -> Strategy:
 
 MAKERS: dict[str, Callable[[int, Any], Strategy]] = {
     "plain": lambda count, draft: Strategy(),
-    "penalised": lambda count, draft: Penalised(
+    "penalized": lambda count, draft: Penalized(
         Method.of(read_options("repetition_penalty", {}), TOKENS)
     ),
-    "rpg": lambda count, draft: Penalised(Method.of(read_options("rpg", {}), TOKENS)),
+    "rpg": lambda count, draft: Penalized(Method.of(read_options("rpg", {}), TOKENS)),
     "backspace": lambda count, draft: Forgetful(BKSPC),
     "suffix": lambda count, draft: Speculation([SuffixDrafter() for _ in range(count)]),
     "edit": lambda count, draft: _edit(count),

@@ -184,7 +184,7 @@ def test_what_is_left_out_is_counted(row: dict[str, Any], tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"micro_batch_size": 3}, "no multiple of micro_batch_size 3"),
+        ({"micro_batch_size": 3}, "not a multiple of micro_batch_size 3"),
         ({"dpo": {"trl": {"betta": 1}}}, "dpo.trl.betta is not a setting"),
         ({"dpo": {"trl": {"beta": 1}}}, "decided by the recipe"),
         ({"dpo": {"loss_type": "exo_pair"}}, "refuses these settings: Label smoothing"),
@@ -203,7 +203,7 @@ def test_settings_that_do_not_go_together(
 def test_a_row_that_is_no_pair_is_named(row: dict[str, Any], tmp_path: Path) -> None:
     data = tmp_path / "texts.jsonl"
     data.write_text('{"prompt": "a", "completion": "b"}\n')
-    with pytest.raises(InputError, match=r"texts\.jsonl:1: no pair.*codegen data preferences"):
+    with pytest.raises(InputError, match=r"texts\.jsonl:1 is not a pair.*codegen data preferences"):
         run(row, data=str(data))
     data.write_text('{"prompt": "a", "chosen": "b", "rejected": 3}\n')
     with pytest.raises(InputError, match=r"texts\.jsonl:1 \(rejected\)"):

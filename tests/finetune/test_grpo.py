@@ -226,7 +226,7 @@ def test_mistakes_before_anything_is_loaded(
         ({"trl": {"learning_rate": 1.0}}, "grpo.trl.learning_rate is decided by the recipe"),
         ({"trl": {"auto_find_batch_size": True}}, "GRPOConfig refuses.*auto_find_batch_size"),
         ({"max_new_tokens": 600}, "longest prompt has .* supports 512 in all"),
-        ({"group": 3}, "6 samples.*not a multiple of the 4 rows"),
+        ({"group": 3}, "6 samples.*not a multiple of micro_batch_size 4"),
         ({"rewards": {"pased": 1.0}}, "Did you mean 'passed'"),
         ({"task": "file:nothing.jsonl"}, "nothing.jsonl"),
         ({"style": "few-shot"}, "no prompts in the style"),

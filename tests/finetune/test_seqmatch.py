@@ -20,11 +20,9 @@ from codegen.finetune.losses import negative_log_likelihood
 from codegen.finetune.recipe import SequenceMatch
 from codegen.finetune.seqmatch import (
     Actions,
-    Divergence,
-    Objective,
     OwnSamples,
-    Terminal,
     next_values,
+    penalty_of,
     sequence_match,
     terms,
 )
@@ -56,31 +54,33 @@ def random_actions(lengths: list[int], ended: list[bool], seed: int) -> Actions:
     )
 
 
-def long_form(actions: Actions, objective: Objective, *, on_data: bool) -> torch.Tensor:
+def long_form(actions: Actions, settings: SequenceMatch, *, on_data: bool) -> torch.Tensor:
     """-J of each trajectory as the paper has it: [R]. Slow and plain, the oracle of ``terms``.
 
     The value term is summed over the steps; for a trajectory that is cut off it ends at its last
     state, V(s_0) - gamma^N V(s_N). On model trajectories (``on_data`` false) there is the mixture's
     quadratic term alone.
     """
-    gamma, losses = objective.gamma, []
-    then = next_values(actions, objective)
+    gamma, losses = settings.gamma, []
+    then = next_values(actions, settings)
     for number in range(int(actions.trajectory.max()) + 1):
         loss = actions.value.new_zeros(())
         for t in (actions.trajectory == number).nonzero()[:, 0].tolist():
             weight = gamma ** int(actions.time[t])
             x = actions.chosen[t] - gamma * then[t]
-            loss = loss - weight * (x - objective.penalty(x)) if on_data else loss
-            loss = loss + (0 if on_data else weight * objective.penalty(x))
+            loss = loss - weight * (x - penalty_of(x, settings)) if on_data else loss
+            loss = loss + (0 if on_data else weight * penalty_of(x, settings))
             if on_data:
                 loss = loss + weight * (actions.value[t] - gamma * then[t])
             if actions.ends[t]:
                 after = gamma ** (int(actions.time[t]) + 1)
                 x = (1 - gamma) * then[t]
                 if on_data:
-                    loss = loss - after / (1 - gamma) * (x - objective.penalty(x)) + after * then[t]
+                    loss = (
+                        loss - after / (1 - gamma) * (x - penalty_of(x, settings)) + after * then[t]
+                    )
                 else:
-                    loss = loss + after / (1 - gamma) * objective.penalty(x)
+                    loss = loss + after / (1 - gamma) * penalty_of(x, settings)
         losses.append(loss)
     return torch.stack(losses)
 
@@ -88,17 +88,15 @@ def long_form(actions: Actions, objective: Objective, *, on_data: bool) -> torch
 @pytest.mark.parametrize("divergence", ["chi2_mixture", "chi2", "kl"])
 @pytest.mark.parametrize("terminal", ["eos", "zero"])
 @pytest.mark.parametrize("alpha", [0.0, 0.01, 0.5])
-def test_simplified_equals_the_long_form(
-    divergence: Divergence, terminal: Terminal, alpha: float
-) -> None:
-    objective = Objective(alpha, 0.95, divergence, terminal)
+def test_simplified_equals_the_long_form(divergence: Any, terminal: Any, alpha: float) -> None:
+    settings = SequenceMatch(alpha=alpha, gamma=0.95, divergence=divergence, terminal=terminal)
     for seed in range(5):
         actions = random_actions([1, 9, 30, 4], [True, True, False, True], seed)
-        likelihood, penalty = terms(actions, objective)
+        likelihood, penalty = terms(actions, settings)
         for on_data in (True, False):
             summed = torch.zeros(4, dtype=torch.float64)
             summed.index_add_(0, actions.trajectory, (likelihood if on_data else 0) + penalty)
-            long = long_form(actions, objective, on_data=on_data)
+            long = long_form(actions, settings, on_data=on_data)
             assert (summed - long).abs().max() < 1e-10
         assert bool((penalty >= 0).all())
 
@@ -198,7 +196,7 @@ def in_support_after_a_wrong_token(logits: torch.Tensor, seed: int) -> float:
     return good / 600
 
 
-def trained(objective: Objective | None, eta: float, steps: int = 400) -> torch.Tensor:
+def trained(settings: SequenceMatch | None, eta: float, steps: int = 400) -> torch.Tensor:
     """Logits of the tabular policy after Adam on sampled trajectories."""
     mask = legal()
     table = torch.zeros(len(STATES), 4, requires_grad=True)
@@ -208,15 +206,15 @@ def trained(objective: Objective | None, eta: float, steps: int = 400) -> torch.
     for step in range(steps):
         logits = table.masked_fill(~mask, -1e30)
         data = flat(logits, trajectories(eta, 16, step))
-        if objective is None:
+        if settings is None:
             loss = (data.value - data.chosen).sum() / 16
         else:
-            likelihood, penalty = terms(data, objective)
+            likelihood, penalty = terms(data, settings)
             loss = (likelihood + penalty).sum() / 16
             if step % 10 == 0:
                 buffer = [*buffer, rollouts(logits, 16, generator)][-8:]
             own = flat(logits, buffer[step % len(buffer)])
-            loss = loss + terms(own, objective)[1].sum() / 16
+            loss = loss + terms(own, settings)[1].sum() / 16
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -230,10 +228,12 @@ def test_a_small_world_learns_to_take_errors_back() -> None:
     """
     likelihood = in_support_after_a_wrong_token(trained(None, 0.0), 1)
     matched = in_support_after_a_wrong_token(
-        trained(Objective(0.1, GAMMA, terminal="zero"), 0.0), 1
+        trained(SequenceMatch(alpha=0.1, gamma=GAMMA, terminal="zero"), 0.0), 1
     )
     shown = in_support_after_a_wrong_token(trained(None, 0.05), 1)
-    both = in_support_after_a_wrong_token(trained(Objective(0.01, GAMMA, terminal="zero"), 0.05), 1)
+    both = in_support_after_a_wrong_token(
+        trained(SequenceMatch(alpha=0.01, gamma=GAMMA, terminal="zero"), 0.05), 1
+    )
     assert likelihood < 0.5
     assert matched > likelihood + 0.2
     assert shown > 0.9 and both > 0.9
@@ -274,10 +274,10 @@ def test_one_pass_equals_state_by_state(model: Any) -> None:
         encoded([11], [12, BKSPC, 13, 14, BKSPC, 15, EOS]),
         encoded([3, 4], [5, EOS]),
     ]
-    objective = Objective(0.3, 0.9)
+    settings = SequenceMatch(alpha=0.3, gamma=0.9)
     rows = [((0, 1),), ((2,),)]
     batch = collate(examples, rows, pad=EOS, successors=True)
-    likelihood, penalty = sequence_match(model, batch, objective, BKSPC)
+    likelihood, penalty = sequence_match(model, batch, settings, BKSPC)
     flat_rows = []
     with torch.inference_mode():
         for number, example in enumerate(examples):
@@ -305,9 +305,9 @@ def test_one_pass_equals_state_by_state(model: Any) -> None:
         *(torch.stack(column) for column in columns[:3]),
         *(torch.tensor(column) for column in columns[3:]),
     )
-    for ours, theirs in zip((likelihood, penalty), terms(plain, objective), strict=True):
+    for ours, theirs in zip((likelihood, penalty), terms(plain, settings), strict=True):
         assert (ours - theirs).abs().max() < 2e-4  # values are float32, of size 10
     # Without penalty and discount, it is maximum likelihood but for the masked backspace.
     plain_loss = negative_log_likelihood(model, batch)
-    matched, _ = sequence_match(model, batch, Objective(0.0, 1.0), None)
+    matched, _ = sequence_match(model, batch, SequenceMatch(alpha=0.0, gamma=1.0), None)
     assert (matched - plain_loss).abs().max() < 1e-5

@@ -64,9 +64,9 @@ def test_examples_come_back_as_they_were(
     cache = open_cache(folder, "key", lambda place: write_cache(place, found, vocabulary))
     assert len(cache) == len(found)
     assert all(same(*pair) for pair in zip(cache, found, strict=True))
-    assert cache.lengths.tolist() == [len(e) for e in found]
-    assert cache.trained.tolist() == [len(e.targets) for e in found]
-    assert cache.all_causal == all(e.layout.is_causal for e in found)
+    assert cache.outline.lengths.tolist() == [len(e) for e in found]
+    assert cache.outline.trained.tolist() == [len(e.targets) for e in found]
+    assert cache.outline.all_causal == all(e.layout.is_causal for e in found)
 
 
 def text(number: int, length: int, trained_from: int = 1) -> EncodedExample:
@@ -95,10 +95,15 @@ def test_it_is_made_once_and_a_damaged_one_is_named(tmp_path: Path) -> None:
     for _ in range(2):
         open_cache(tmp_path, "key", write)
     assert len(made) == 1
-    with (tmp_path / "key" / "ids.bin").open("ab") as file:
-        file.truncate(4)
-    with pytest.raises(InputError, match=r"cache .*key is damaged\. Delete it"):
-        open_cache(tmp_path, "key", write)
+    files = [file for file in (tmp_path / "key").iterdir() if file.stat().st_size]
+    for file in files:
+        whole = file.read_bytes()
+        for content in (whole[: len(whole) // 2], whole + whole, b""):
+            file.write_bytes(content)
+            with pytest.raises(InputError, match=r"cache .*key is damaged .*Delete it"):
+                open_cache(tmp_path, "key", write)
+        file.write_bytes(whole)
+    assert len(open_cache(tmp_path, "key", write)) == 1
 
 
 _BUILD = """

@@ -168,6 +168,10 @@ LOOSE = (False,)
         (BOTH, "def f():\n    x = 1\n    def g():\n        nonlocal x\n        x = 2\n"
                "        y = 1\n"
                "    z = 1\n", 2, {2, 4, 5}),
+        # Another function's nonlocal binds nothing: the declaration goes with the outer binding.
+        (BOTH, "def f():\n    x = 1\n    def g():\n        nonlocal x\n        x = 2\n"
+               "        y = 1\n    def h():\n        nonlocal x\n        x = 3\n"
+               "        z = 1\n    w = 1\n", 2, {2, 4, 5, 8, 9}),
         (BOTH, "class A:\n    x = 1\n    def f(self):\n        return x\n    y = x\n", 2, {2, 5}),
         (BOTH, "x = 0\nclass A:\n    x = 1\n    def f(self):\n        return x\n"
                "    y = 0\n", 1, {1, 5, 4}),

@@ -176,7 +176,7 @@ def test_no_room_for_files(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_small_states_count_as_whole_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ruff, "_BATCH_BYTES", 10 * 4096)
     sizes = []
-    monkeypatch.setattr(ruff, "_rows", lambda _, batch: sizes.append(len(batch)) or [])
+    monkeypatch.setattr(ruff, "_rows", lambda batch: sizes.append(len(batch)) or [])
     check_ruff(["x = 1\n"] * 25 + ["y" * 9000] * 2)
     assert sizes == [10, 10, 6, 1]
 

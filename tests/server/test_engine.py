@@ -218,7 +218,8 @@ def test_closing_forgets(engine: Any, ask: Any) -> None:
             for document in ("a", "b"):
                 await engine.complete(ask("x = 1\n", document=document, client=client))
         engine.close(DocumentKey("one", "", "a"))
-        engine.close_client("two")
+        for document in ("a", "b"):
+            engine.close(DocumentKey("two", "", document))
         await engine.complete(ask("y", document="c", client="three"))
         left = {(key.client, key.document) for key in engine._worker.caches._documents}
         assert left == {("one", "b"), ("three", "c")}

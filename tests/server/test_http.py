@@ -282,8 +282,8 @@ def test_two_clients_at_once_get_their_own_text(served: Served, engine: Any) -> 
         thread.join()
     alone: dict[str, list[str]] = found
     found = {"one": [], "two": []}
-    engine.close_client("http one")
-    engine.close_client("http two")
+    for key in list(engine._worker.caches._documents):
+        engine.close(key)
     for name in alone:
         use(name)
     assert found == alone

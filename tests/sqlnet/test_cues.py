@@ -180,7 +180,7 @@ def test_what_is_asked_for_beside_is_shown() -> None:
             QueryPlan((Selected(Item(0, NAME)), Selected(Item(0, PRICE)))), (PRODUCTS,)
         )
         assert not list(unmet(Asked(question, clauses, (PRODUCTS,))))
-    assert codes("product names with their friends", Query(NAME)) == []
+    assert codes("product names with their friends", Query(NAME)) == ["words"]
 
 
 def test_identifiers_are_no_quantities() -> None:
@@ -433,3 +433,116 @@ def test_count_counts_rows_unless_a_column_is_meant() -> None:
         counts += connection.execute(text).fetchone()
     connection.close()
     assert counts == [1, 2]
+
+
+HOTELS = Table(
+    "hotels",
+    (
+        *(Column("id", "real"), Column("first_name"), Column("last_name"), Column("stadium")),
+        *(Column("opened", "real"), Column("age", "real"), Column("size", "real")),
+        *(Column("is_business", "real"), Column("quantity", "real")),
+    ),
+    primary_key=(0,),
+)
+FIRST, SURNAME, STADIUM, OPENED, AGE, SIZE, BUSINESS, QUANTITY = range(1, 9)
+
+
+def demands(question: str, plan: QueryPlan) -> bool:
+    """Whether the question demands what the plan lacks."""
+    return bool([*unmet(Asked(question, clauses_of(plan, (HOTELS,)), (HOTELS,)))])
+
+
+def listed(*shown: int, by: int | None = None, down: bool = False) -> QueryPlan:
+    order = None if by is None else Order(Item(0, by), descending=down)
+    return QueryPlan(tuple(Selected(Item(0, c)) for c in shown), order=order, limit=order and 1)
+
+
+@pytest.mark.parametrize(
+    ("word", "column", "down"),
+    [
+        *(("oldest", OPENED, False), ("newest", OPENED, True), ("earliest", OPENED, False)),
+        *(("oldest", AGE, True), ("youngest", AGE, False)),
+        *(("biggest", SIZE, True), ("smallest", SIZE, False)),
+    ],
+)
+def test_a_superlative_is_sorted_its_own_way(word: str, column: int, down: bool) -> None:
+    question = f"what is the stadium of the {word} hotel?"
+    assert not demands(question, listed(STADIUM, by=column, down=down))
+    assert demands(question, listed(STADIUM, by=column, down=not down))
+    assert demands("the stadium of the biggest hotel", listed(STADIUM, by=STADIUM, down=True))
+
+
+def test_a_direction_that_is_said_is_kept() -> None:
+    for said, down in (("in descending order", True), ("from low to high", False)):
+        for sorts_down in (True, False):
+            plan = replace(listed(STADIUM, by=SIZE, down=sorts_down), limit=None)
+            question = f"stadiums of hotels sorted by size {said}"
+            assert demands(question, plan) == (sorts_down != down)
+
+
+def test_all_rows_do_not_answer_for_some() -> None:
+    rows = QueryPlan((Selected(Item(0), COUNT),))
+    assert not demands("how many hotels are there?", rows)
+    for question in ("how many hotels are unpaid?", "how many spa hotels are there?"):
+        assert demands(question, rows), question
+    assert demands("what is the age of the pool of hotels?", listed(AGE))
+    never = QueryPlan((Selected(Item(0), COUNT),), companion=Companion("never", (0,)))
+    assert demands("how many hotels were no-shows?", never)
+
+
+def test_what_is_shown_is_what_is_asked_for() -> None:
+    assert demands("which insurance company is it?", listed(BUSINESS))
+    assert demands("which hotels opened?", listed(FIRST))
+    assert not demands("first names of hotels", listed(FIRST))
+    assert not demands("which hotels are there?", listed(FIRST, SURNAME))
+    assert demands("how much did the hotels get?", listed(STADIUM))
+    spent = QueryPlan((Selected(Item(0, QUANTITY), SUM),))
+    assert demands("what did the hotels spend in total?", spent)
+    assert not demands("what is the total quantity of hotels?", spent)
+
+
+def test_words_of_comparisons_and_groups_are_read_in_full() -> None:
+    old = QueryPlan(
+        (Selected(Item(0, STADIUM)),), where=(Condition_(Item(0, AGE), ">", (PlanValue("30"),)),)
+    )
+    assert not demands("stadiums of hotels above age 30", old)
+    assert demands("stadiums of hotels under age 30", old)
+    grouped = QueryPlan(
+        (Selected(Item(0, STADIUM)), Selected(Item(0), COUNT)), group=(Item(0, STADIUM),)
+    )
+    assert not demands("number of hotels by stadium", grouped)
+    assert not demands("how many hotels do we look after?", QueryPlan((Selected(Item(0), COUNT),)))
+
+
+ROOMS = Table(
+    "rooms",
+    (Column("id", "real"), Column("hotel_id", "real"), Column("label"), Column("bought")),
+    primary_key=(0,),
+    foreign_keys=(ForeignKey((1,), "hotels", ("id",)),),
+)
+LABEL, BOUGHT = 2, 3
+
+
+def test_what_was_asked_for_is_a_thing_of_the_query() -> None:
+    def doubted(question: str, plan: QueryPlan) -> bool:
+        tables = (HOTELS, ROOMS)
+        used = tuple(tables[t] for t in sorted(plan.required()))
+        return bool([*unmet(Asked(question, clauses_of(plan, tables), used))])
+
+    big = (Condition_(Item(0, SIZE), ">", (PlanValue("29"),)),)
+    labels = QueryPlan((Selected(Item(1, LABEL)),), where=big)
+    assert doubted("hotels with a size over 29", labels), "shows rooms, which nobody spoke of"
+    assert not doubted("labels of rooms whose hotels have a size over 29", labels)
+
+    bought = (Condition_(Item(1, BOUGHT), ">", (PlanValue("2022"),)),)
+    assert doubted("rooms bought after 2022", QueryPlan((Selected(Item(1, BOUGHT)),), where=bought))
+
+    most = Order(Item(0), COUNT, descending=True)
+    crowded = QueryPlan((Selected(Item(0, STADIUM)),), group=(Item(0, STADIUM),), order=most)
+    assert doubted("which stadium has the most accidents?", crowded)
+    assert not doubted("which stadium has the most hotels?", crowded)
+
+    some = QueryPlan((Selected(Item(0), COUNT),), where=big)
+    assert doubted("how many employees do hotels of a size above 29 have?", some)
+    given = (Condition_(Item(1, BOUGHT), "is not null"),)
+    assert doubted("how many rooms were bought this year?", QueryPlan(some.select, where=given))

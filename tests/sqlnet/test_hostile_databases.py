@@ -21,6 +21,7 @@ from codegen.sqlnet.databases import DatabaseError, StatementLimits, TooSlowErro
 from codegen.sqlnet.databases.child import _decoded, _encoded
 from codegen.sqlnet.databases.files import SqliteDatabase, open_database
 from codegen.sqlnet.linking import Linker
+from codegen.sqlnet.plan_features import LinkedSchema
 from codegen.sqlnet.query import Statement, UnsafeSQLError, unique_names
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.words import number_of
@@ -200,6 +201,10 @@ def test_functions_that_are_not_allowed_do_not_run_on_opening(
     assert Schema.of(database).table("v").columns[0].type == "text"
     with pytest.raises(UnsafeSQLError):
         database.execute(Statement("SELECT y FROM v"))
+    linked = LinkedSchema(database.tables, database)  # the other tables can still be asked
+    assert not linked.is_read(
+        next(item for item in linked.items if linked.words[linked.numbers[item]] == ("y",))
+    )
 
 
 def test_answers_have_a_size(tmp_path: Path) -> None:

@@ -25,7 +25,12 @@ from codegen.sqlnet.plan_data import (
     run_rows,
 )
 from codegen.sqlnet.plan_features import Likeness, LinkedSchema, Mention, mentions_of
-from codegen.sqlnet.plan_generate import fill_database, prepare, read_schemas
+from codegen.sqlnet.plan_generate import (
+    fill_database,
+    made_up_questions,
+    prepare,
+    read_schemas,
+)
 from codegen.sqlnet.words import tokenize
 
 from .clinic import clinic
@@ -36,6 +41,7 @@ SAID = [
     "SELECT city FROM patients",
     "SELECT DISTINCT city FROM patients WHERE first_name = 'Ann'",
     "SELECT count(*) FROM visits",
+    "SELECT count() FROM visits",
     "SELECT max(fee), min(fee) FROM visits",
     "SELECT count(DISTINCT city) FROM patients",
     "SELECT T1.last_name FROM patients AS T1 JOIN visits AS T2 ON T1.id = T2.patient_id"
@@ -68,6 +74,10 @@ OUTSIDE = {
     "SELECT a.city FROM patients a JOIN patients b ON a.city = b.city": "a table twice",
     "DELETE FROM visits": "not a SELECT",
     "SELECT FROM WHERE (": "not SQL",
+    "SELECT name FROM doctors ORDER BY salary LIMIT ?": "a limit that is no number",
+    "SELECT name FROM doctors ORDER BY salary LIMIT 1.5": "a limit that is no number",
+    "SELECT name FROM doctors ORDER BY salary LIMIT -1": "a limit that is no number",
+    "SELECT name FROM doctors ORDER BY salary LIMIT (SELECT 1)": "a limit that is no number",
 }
 
 
@@ -151,6 +161,11 @@ def test_periods(database: SqliteDatabase, said: str, start: str, end: str) -> N
     assert (found[said].start, found[said].end) == (start, end)
 
 
+@pytest.mark.parametrize("said", ["9999-12-31", "December 9999", "March 0000", "0000-00-00"])
+def test_a_period_that_no_calendar_has_is_none(database: SqliteDatabase, said: str) -> None:
+    assert not any(mention.start for mention in mentions(database, f"visits of {said}").values())
+
+
 def test_a_year_is_a_period_on_days_and_a_number_elsewhere(database: SqliteDatabase) -> None:
     (mention,) = mentions(database, "visits of 2024").values()
     tables = database.tables
@@ -199,6 +214,37 @@ def test_training_questions_are_made_and_the_held_out_databases_are_not_among_th
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
 
 
+def test_columns_without_a_usable_cell_are_passed_over() -> None:
+    days = ["2020-01-31", "9999-12-31", "2021-12-05", "2020-02-29", "0000-00-00", "soon"] * 5
+    rows = [(number, "", day) for number, day in enumerate(days)]
+    database = SqliteDatabase.from_rows(["id", "note", "joined_on"], rows, "members")
+    schema = LinkedSchema(database.tables, database)
+    assert schema.dates
+    rng = random.Random(0)
+    found = [one.question for one in made_up_questions(schema, database, 60, rng)]
+    assert any("2020" in question for question in found)
+    assert not any("9999" in question for question in found)
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("orders: id customer_id>customers", "no table 'customers' comes before it"),
+        ("orders: id fee:5", "column 'fee:5' is not understood"),
+        ("orders: id fee:x-y", "column 'fee:x-y' is not understood"),
+        ("orders: id fee:9-1", "empty range"),
+        ("orders: id state=", "column 'state=' is not understood"),
+        ("orders:", "it has no columns"),
+        ("orders: id id", "duplicate column"),
+    ],
+)
+def test_a_schema_line_that_can_not_be_filled_is_named(
+    tmp_path: Path, line: str, what: str
+) -> None:
+    with pytest.raises(InputError, match=f"table '{line}' can't be made: .*{what}"):
+        fill_database([line], tmp_path / "x.sqlite", random.Random(0))
+
+
 def test_every_schema_of_the_recipe_can_be_filled(tmp_path: Path) -> None:
     for name, tables in read_schemas(SCHEMAS).items():
         fill_database(tables, path := tmp_path / f"{name}.sqlite", random.Random(0))
@@ -213,7 +259,7 @@ def test_every_schema_of_the_recipe_can_be_filled(tmp_path: Path) -> None:
 def test_a_line_that_is_no_question_is_named(tmp_path: Path, line: str) -> None:
     good = json.dumps({"db_id": "x", "question": "q", "query": "SELECT 1"})
     (path := tmp_path / "questions.jsonl").write_text(f"{good}\n{line}\n")
-    with pytest.raises(InputError, match=f"Line 2 of {path}"):
+    with pytest.raises(InputError, match=f"{path}:2"):
         read_gold(path)
     (tmp_path / "plans.jsonl").write_text(f"{line}\n")
     with pytest.raises(InputError, match=r"plans\.jsonl:1"):

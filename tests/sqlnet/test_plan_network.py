@@ -1,7 +1,7 @@
 """The plan network: what must not change its answer does not; training resumes to the bit."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from codegen.errors import InputError, ModelError, ResumeError
-from codegen.sqlnet import plan_training
 from codegen.sqlnet.answers import equal_rows
 from codegen.sqlnet.databases.files import SqliteDatabase
 from codegen.sqlnet.joins import PlanError
@@ -23,6 +22,7 @@ from codegen.sqlnet.plan_network import PlanConfig, PlanNetwork
 from codegen.sqlnet.plan_parser import PlanParser
 from codegen.sqlnet.plan_training import (
     PlanTrainingConfig,
+    Stage,
     new_network,
     plan_examples,
     plan_targets,
@@ -154,28 +154,22 @@ def test_a_run_that_is_cut_off_resumes_with_the_same_weights(
     tmp_path: Path,
     database: SqliteDatabase,
     planned: list[PlannedQuestion],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = Path(database.name).parent
     config = PlanTrainingConfig(SMALL, steps=4, batch_size=8, every=2)
     words = sorted({t.text.lower() for one in planned for t in tokenize(one.question)})
 
-    def run(out: str) -> PlanNetwork:
+    def run(out: str, on_stage: Callable[[Stage], None] | None = None) -> PlanNetwork:
         network = new_network(SMALL, random_vectors(words, 16, 0), planned, seed=0)
         examples, _ = plan_examples(planned, [folder], network.likeness)
-        return train_plans(config, network, examples, tmp_path / out)
+        return train_plans(config, network, examples, tmp_path / out, on_stage=on_stage)
 
-    whole = run("whole")
-    save = plan_training._Run._save
-
-    def cut(self: plan_training._Run) -> None:
-        save(self)
+    def cut(_stage: Stage) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(plan_training._Run, "_save", cut)
-        with pytest.raises(KeyboardInterrupt):
-            run("parts")
+    whole = run("whole")
+    with pytest.raises(KeyboardInterrupt):
+        run("parts", cut)
     other = replace(config, learning_rate=0.5)
     network = new_network(SMALL, random_vectors(words, 16, 0), planned, seed=0)
     examples, _ = plan_examples(planned, [folder], network.likeness)
@@ -221,6 +215,19 @@ def test_gold_scores_decode_to_the_gold_plan(
         assert rows[0] is not None and rows[1] is not None
         right += equal_rows(rows[1], rows[0], ordered=one.plan.order is not None)
     assert tried > 60 and right >= 0.95 * tried  # the rest: values that are no mention
+
+
+def test_more_columns_than_there_are_likely_ones_still_give_a_plan(
+    database: SqliteDatabase, network: PlanNetwork
+) -> None:
+    schema = LinkedSchema(database.tables, database)
+    question = read_question("which doctors", schema, network.likeness)
+    (scores,) = network.read([question])
+    scores["select"] = np.full_like(scores["select"], -60.0)
+    scores["select"][-1, 0] = 60.0
+    scores["selected"] = np.array([-60.0, -60.0, -60.0, -60.0, 60.0])
+    plan = plan_candidates(question, scores, 1)[0].plan
+    assert [shown.item for shown in plan.select] == [question.item(len(question.items) - 1)]
 
 
 def test_a_schema_of_two_hundred_tables_is_cut_to_those_that_count(network: PlanNetwork) -> None:

@@ -50,15 +50,15 @@ class Source(Protocol):
         ...
 
     def describe(self) -> Mapping[str, Any]:
-        """What decides the inputs (JSON values). A resumed run must find the same description.
+        """What determines the inputs (JSON values); a resumed run must find the same description.
 
-        It should hold a digest of the content wherever that needs no download: only this tells a
+        It should hold a digest of the content unless that needs a download: only this shows for a
         finished directory that its source has changed.
         """
         ...
 
     def fraction(self) -> float | None:
-        """How much of the running iteration has been read, in [0, 1]; None where unknown."""
+        """The share of the current iteration that has been read, in [0, 1]; None if unknown."""
         ...
 
 
@@ -87,7 +87,7 @@ class MemorySource:
 
 
 def chained(digest: str, item: Item) -> str:
-    """The digest of a stream of items that continues with ``item``; that of no items is empty."""
+    """The digest of a stream of items after one more item; it begins empty."""
     parts = (
         (item.id, item.instruction, item.program, item.language, item.license)
         if isinstance(item, Example)
@@ -115,10 +115,11 @@ class Columns:
     """Which column of a table holds what.
 
     Attributes:
-        instruction: the column with the instruction; empty leaves all examples without one.
-        id: the column with a row's id; empty takes ``id`` where a row has it, else the row's place.
-        license: the column with a row's license; empty takes the source's license for all rows.
-        language: the column with the program's language; empty takes the source's for all rows.
+        instruction: column of the instruction; empty for none.
+        program: column of the program.
+        id: column of the row's id; empty for ``id`` if the row has it, else the row's place.
+        license: column of the row's license; empty for the source's license.
+        language: column of the program's language; empty for the source's language.
         extra: columns to copy into the examples' ``meta``.
     """
 
@@ -130,7 +131,7 @@ class Columns:
     extra: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
-        """Each column that was named, by what it holds."""
+        """The named columns, by what they hold."""
         named = {what: name for what, name in asdict(self).items() if name}
         return named | ({"extra": list(self.extra)} if self.extra else {})
 
@@ -141,7 +142,7 @@ class Columns:
 
     @property
     def texts(self) -> Mapping[str, str]:
-        """Those of them that must hold text, by what it is."""
+        """The columns that must hold text, by what they hold."""
         optional = {"instruction": self.instruction, "language": self.language}
         used = {what: name for what, name in optional.items() if name}
         return {**used, "program": self.program}
@@ -149,11 +150,11 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """What the user says of a source beside its name.
+    """The user's options of a source.
 
     Attributes:
         columns: for rows, which column holds what.
-        language: for rows, the language of the programs, as the tag of a Markdown block.
+        language: for rows, the programs' language, as the tag of a Markdown block.
         license: the license of all examples where the source states none (an SPDX id).
         keep_docstring: for functions, leave the docstring in the program too.
     """
@@ -162,6 +163,11 @@ class SourceOptions:
     language: str = "python"
     license: str = ""
     keep_docstring: bool = False
+
+    def describe(self) -> dict[str, Any]:
+        """The options of rows, as JSON values."""
+        columns = self.columns.describe()
+        return {"columns": columns, "language": self.language, "license": self.license}
 
 
 _PATHS = (
@@ -185,7 +191,7 @@ def open_source(
     extra_columns: tuple[str, ...] = (),
     keep_docstring: bool = False,
 ) -> Source:
-    """The source that a text names. Nothing is read yet but the existence of a path.
+    """The source with a name. Reads nothing yet, except whether a path exists.
 
     Args:
         spec: ``file.jsonl``, ``file.jsonl.gz``, ``file.parquet``, a Python file or a directory

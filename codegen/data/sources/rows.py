@@ -14,7 +14,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -31,38 +31,36 @@ from codegen.hub import cannot_open, check_exists, parse_hub
 from codegen.records import Example, has_lone_surrogate
 
 PROBE_ROWS = 100
-"""A column that none of the first so many rows has is a mistake of the caller, not of the rows."""
+"""If a column is in none of the first rows, the caller has misnamed it."""
 
 MAX_LINE_BYTES = 16 * 2**20
 """A longer line is skipped unread, so that a file without line ends can't fill the memory."""
 
 _BATCH_ROWS = 256
+_BATCH_BYTES = 256 * 2**20  # of a batch that becomes Python objects as a whole
 _FORMATS = {".jsonl": "jsonl", ".jsonl.gz": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 
 # --- rows as examples --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class RowDefaults:
-    """What holds for all rows of a source."""
-
-    source: str
-    language: str = "python"
-    license: str = ""
-
-
 def examples_of_rows(
     rows: Iterable[tuple[str, Mapping[str, object] | Rejected]],
-    columns: Columns,
-    defaults: RowDefaults,
+    options: SourceOptions,
+    source: str,
     where: str,
 ) -> Iterator[Item]:
     """Turns (place, row) pairs into examples; a broken row becomes a :class:`Rejected`.
 
+    Args:
+        rows: the rows with their places.
+        options: the columns, and the language and license of rows that name none.
+        source: the examples' ``source``.
+        where: the name of the table in errors.
+
     Raises:
-        InputError: if a required column is in none of the first 100 rows, naming those that exist.
+        InputError: if the first 100 rows lack a required column.
     """
-    unseen = set(columns.required)
+    unseen = set(options.columns.required)
     present: dict[str, None] = {}  # the columns seen, in their order
     held: list[Item] = []  # a caller's mistake is reported before any row is yielded
     probed = 0
@@ -73,7 +71,7 @@ def examples_of_rows(
             unseen.difference_update(row)
             if unseen and probed >= PROBE_ROWS:
                 raise _missing_columns(unseen, present, where)
-        item = row if isinstance(row, Rejected) else _example(place, row, columns, defaults)
+        item = row if isinstance(row, Rejected) else _example(place, row, options, source)
         held.append(item)
         if not unseen or len(held) >= PROBE_ROWS:
             yield from held
@@ -91,16 +89,15 @@ def _missing_columns(missing: set[str], present: Iterable[str], where: str) -> I
     )
 
 
-def _example(
-    place: str, row: Mapping[str, object], columns: Columns, defaults: RowDefaults
-) -> Item:
+def _example(place: str, row: Mapping[str, object], options: SourceOptions, source: str) -> Item:
+    columns = options.columns
     id_ = _row_id(place, row, columns)
     if isinstance(id_, Rejected):
         return id_
     for name in columns.required:
         if name not in row:
             return Rejected(id_, "missing_column", f"no column {name!r} in {place}")
-    texts = {"instruction": "", "language": defaults.language}
+    texts = {"instruction": "", "language": options.language}
     for what, name in columns.texts.items():
         value = row[name]
         if not isinstance(value, str):
@@ -114,14 +111,14 @@ def _example(
     if not (language := language_tag(texts["language"])):
         detail = f"column {columns.language!r} in {place} names no language"
         return Rejected(id_, "bad_language", detail)
-    license = row[columns.license] if columns.license else defaults.license
+    license = row[columns.license] if columns.license else options.license
     return Example(
         id=id_,
         instruction=texts["instruction"],
         program=texts["program"],
         language=language,
-        source=defaults.source,
-        license=license if isinstance(license, str) else defaults.license,
+        source=source,
+        license=license if isinstance(license, str) else options.license,
         meta={name: row[name] for name in columns.extra if name in row} | {"place": place},
     )
 
@@ -160,9 +157,7 @@ class RowFileSource:
             "kind": self.kind,
             "spec": self.spec,
             "sha256": file_digest(self.path),
-            "columns": self.options.columns.describe(),
-            "language": self.options.language,
-            "license": self.options.license,
+            **self.options.describe(),
         }
 
     def fraction(self) -> float | None:
@@ -171,8 +166,7 @@ class RowFileSource:
 
     def __iter__(self) -> Iterator[Item]:
         """Streams the rows."""
-        defaults = RowDefaults(self.path.name, self.options.language, self.options.license)
-        return examples_of_rows(self._rows(), self.options.columns, defaults, self.spec)
+        return examples_of_rows(self._rows(), self.options, self.path.name, self.spec)
 
     def _rows(self) -> Iterator[tuple[str, Mapping[str, object] | Rejected]]:
         rows = (
@@ -202,7 +196,7 @@ def jsonl_rows(path: Path) -> Iterator[tuple[str, Mapping[str, object] | Rejecte
                 if row is not None:
                     yield place, row, min(1.0, raw.tell() / size)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            # A cut download: what came before is sound, and the loss must be visible.
+            # A cut download: the rows before are sound, and the loss must be visible.
             place = f"{path.name}:{number + 1}"
             yield place, Rejected(place, "damaged_archive", f"{error}; the rest is lost"), 1.0
 
@@ -239,25 +233,32 @@ def _parse(line: bytes | None, place: str, first: bool) -> Mapping[str, object] 
 
 def parquet_rows(
     path: Path, spec: str, columns: Columns | None = None
-) -> Iterator[tuple[str, Mapping[str, object], float]]:
+) -> Iterator[tuple[str, Mapping[str, object] | Rejected, float]]:
     """The rows of a ``.parquet`` file: place, row, share of the rows read.
+
+    A text that many rows share stays one until the size of the rows is known: a file of a kilobyte
+    may say that each of a million rows holds the same gigabyte.
 
     Args:
         path: the file.
-        spec: what the user calls it, for errors.
-        columns: those that are read; all if None.
+        spec: the user's name for it, for errors.
+        columns: the columns to read; all if None.
 
     Raises:
-        InputError: if it can't be read, or has not all of the columns.
+        InputError: if it can't be read, or lacks one of the columns.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
+        with pq.ParquetFile(path) as file:
+            texts = _texts(file)
+        file = pq.ParquetFile(path, read_dictionary=texts)
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{spec} is not a readable Parquet file: {error}.") from None
     with file:
+        groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+        is_large = any(group.total_byte_size > _BATCH_BYTES for group in groups)
         names = wanted = file.schema_arrow.names
         if columns is not None:
             wanted = [n for n in (*columns.required, *columns.extra, "id") if n in names]
@@ -265,12 +266,61 @@ def parquet_rows(
                 raise _missing_columns(set(missing), names, spec)
         number = 0
         try:
-            for batch in file.iter_batches(_BATCH_ROWS, columns=list(dict.fromkeys(wanted))):
-                for row in batch.to_pylist():
+            size = 8 if is_large else _BATCH_ROWS
+            for batch in file.iter_batches(size, columns=list(dict.fromkeys(wanted))):
+                for row in _parquet_batch(batch):
                     number += 1
-                    yield f"{path.name}:{number}", row, number / file.metadata.num_rows
+                    place, share = f"{path.name}:{number}", number / file.metadata.num_rows
+                    if row is None:
+                        row = Rejected(place, "row_too_long", f"over {MAX_LINE_BYTES} bytes")
+                    yield place, row, share
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(f"{spec} is damaged after row {number}: {error}.") from None
+
+
+def _texts(file: Any) -> list[str]:
+    """The paths of a Parquet file's columns that hold texts, at any depth."""
+    columns = map(file.schema.column, range(len(file.schema)))
+    return [
+        column.path
+        for column in columns
+        if column.physical_type == "BYTE_ARRAY" and column.logical_type.type in ("STRING", "NONE")
+    ]
+
+
+def _parquet_batch(batch: Any) -> Iterator[dict[str, object] | None]:
+    """The rows of an Arrow batch; None for one that is too long."""
+    import pyarrow as pa
+
+    if sum(map(_unpacked_bytes, batch.columns)) <= _BATCH_BYTES:
+        columns = [
+            column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+            for column in batch.columns
+        ]
+        yield from pa.RecordBatch.from_arrays(columns, batch.schema.names).to_pylist()
+        return
+    for number in range(len(batch)):
+        row = batch.slice(number, 1)
+        fits = sum(map(_unpacked_bytes, row.columns)) <= MAX_LINE_BYTES
+        yield row.to_pylist()[0] if fits else None
+
+
+def _unpacked_bytes(array: Any) -> int:
+    """The size of an Arrow array if each value that a dictionary holds once is written out."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        sizes = pc.take(pc.binary_length(array.dictionary), array.indices)
+        return pc.sum(pc.cast(sizes, pa.int64())).as_py() or 0
+    if pa.types.is_struct(kind):
+        return sum(map(_unpacked_bytes, array.flatten()))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _unpacked_bytes(array.flatten())
+    if pa.types.is_map(kind):
+        return _unpacked_bytes(array.keys) + _unpacked_bytes(array.items)
+    return array.nbytes
 
 
 # --- the hub -----------------------------------------------------------------------------------
@@ -292,9 +342,7 @@ class HubSource:
             "name": self.name,
             "config": self.config,
             "split": self.split,
-            "columns": self.options.columns.describe(),
-            "language": self.options.language,
-            "license": self.options.license,
+            **self.options.describe(),
         }
 
     def fraction(self) -> float | None:
@@ -307,10 +355,10 @@ class HubSource:
         rows = open_hub(self.name, self.config, self.split, spec)
         stated = getattr(getattr(rows, "info", None), "license", None)
         license = self.options.license or (stated if isinstance(stated, str) else "")
-        defaults = RowDefaults(self.name, self.options.language, license)
+        options = replace(self.options, license=license)
         prefix = spec.removeprefix("hub:")
         numbered = ((f"{prefix}:{number}", row) for number, row in enumerate(rows))
-        return examples_of_rows(numbered, self.options.columns, defaults, spec)
+        return examples_of_rows(numbered, options, self.name, spec)
 
 
 def open_hub(name: str, config: str, split: str, spec: str) -> Any:

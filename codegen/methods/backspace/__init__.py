@@ -1,8 +1,8 @@
-"""SequenceMatch data: programs with wrong tokens and the backspaces that take them back.
+"""SequenceMatch data: programs with wrong tokens and the backspaces that remove them.
 
 Source: Cundy and Ermon, "SequenceMatch", ICLR 2024 (arXiv 2306.05426). From the bottom: ``actions``
-(what a sequence of actions means, and its one-pass form for a transformer), ``tokens`` (the
-tokenizer with its backspace), ``noise`` (wrong tokens), ``generator``, ``view``.
+(sequences of actions, and their one-pass form for a transformer), ``tokens`` (the tokenizer with a
+backspace), ``noise`` (wrong tokens), ``generator``, ``view``.
 """
 
 from codegen.methods.backspace.actions import (

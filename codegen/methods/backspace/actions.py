@@ -1,11 +1,11 @@
-"""Sequences of actions with a backspace: what they mean, how they are kept in a record, and their
-one-pass form for a transformer.
+"""Sequences of actions with a backspace: their meaning, their form in a record, and their one-pass
+form for a transformer.
 
 Source: Cundy and Ermon, "SequenceMatch: Imitation Learning for Autoregressive Sequence Modeling
 with Backtracking", ICLR 2024 (arXiv 2306.05426), the Markov decision process of section 3 and the
 label-preserving noise. A state is the whole string of tokens: the prompt and what is kept of the
 completion. A token appends itself, the backspace removes the last token, EOS ends. A backspace at
-the prompt's end is no legal action: a policy has to mask it.
+the prompt's end is illegal: a policy has to mask it.
 
 The demonstrator's action, which is the label, is a function of the state alone. Where the state is
 a prefix of the right token sequence it is the next right token; elsewhere it is the backspace. So a
@@ -19,7 +19,7 @@ tokens get a slot; a backspace has none. Slots are in the order in which they we
 pre-order walk of the tree of all states, so that one integer a slot gives the mask: ``end[k]``, the
 first slot that no longer sees slot k. Query q sees key k if and only if ``k <= q < end[k]``.
 
-Pure Python on purpose: this is the meaning of the data, and trainers build their tensors from it.
+Trainers build their tensors from these plain Python values.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from codegen.records import TrainingText
 IGNORE = -100  # the label of the prompt's tokens; torch's cross entropy leaves it out
 
 Kind = Literal["kept", "wrong", "bkspc"]
-# (position in the clean tokens, most tokens wanted) -> wrong tokens, or none if it has no idea.
-# The first must not be the right token of that position, and none may be special.
+# (position in the clean tokens, most tokens wanted) -> wrong tokens, or none. The first must not be
+# the right token of that position, and none may be special.
 Propose = Callable[[int, int], Sequence[int]]
 
 
@@ -60,13 +60,13 @@ class Trajectory:
 
     @property
     def clean(self) -> list[int]:
-        """The token ids that are left in the end, the prompt's among them."""
+        """The token ids that are left in the end, including the prompt's."""
         return replay(self.actions, self.bkspc, self.prompt_tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Noised:
-    """A trajectory with noise, and how much.
+    """A trajectory with noise, and its amount.
 
     Attributes:
         events: runs of wrong tokens.
@@ -132,9 +132,9 @@ def add_noise(
 
 
 def kinds(trajectory: Trajectory) -> list[Kind]:
-    """What each action after the prompt does: keep a right token, write a wrong one, remove it.
+    """The effect of each action after the prompt: keep a right token, write a wrong one, remove it.
 
-    Of a sound trajectory, where right tokens are never removed.
+    The trajectory must be sound: right tokens are never removed.
     """
     found: list[Kind] = []
     wrong = 0  # on the stack
@@ -152,7 +152,7 @@ def kinds(trajectory: Trajectory) -> list[Kind]:
 
 
 def to_meta(trajectory: Trajectory) -> dict[str, object]:
-    """The trajectory as a text's ``meta`` holds it: ints and lists of ints."""
+    """The trajectory in the form of a text's ``meta``: ints and lists of ints."""
     return {
         "bkspc": trajectory.bkspc,
         "prompt_tokens": trajectory.prompt_tokens,
@@ -162,7 +162,7 @@ def to_meta(trajectory: Trajectory) -> dict[str, object]:
 
 
 def is_trajectory(text: TrainingText) -> bool:
-    """Whether a training text holds a trajectory: its tokens, not its segments, are to train on."""
+    """Whether a training text holds a trajectory, whose tokens are trained instead of segments."""
     return text.generator == "backspace" and "actions" in text.meta
 
 
@@ -171,8 +171,8 @@ def from_text(text: TrainingText) -> Trajectory:
 
     Raises:
         InputError: naming the text, if its ``meta`` holds no sound trajectory: keys or types are
-            wrong, lengths differ, a backspace eats the prompt, or a label is not what the
-            demonstrator does in its state.
+            wrong, lengths differ, a backspace removes the prompt, or a label is not the
+            demonstrator's action in its state.
     """
     where = f"Text {text.id!r}"
     prompt_tokens, bkspc = (_int(text.meta, key, where) for key in ("prompt_tokens", "bkspc"))
@@ -180,7 +180,7 @@ def from_text(text: TrainingText) -> Trajectory:
     if len(actions) != len(labels) or not 0 < prompt_tokens < len(actions):
         raise InputError(
             f"{where}: {len(actions)} actions, {len(labels)} labels and {prompt_tokens} prompt "
-            "tokens do not belong together.",
+            "tokens do not fit together.",
             "Make the data again with: codegen data backspace.",
         )
     trajectory = Trajectory(actions, labels, prompt_tokens, bkspc)

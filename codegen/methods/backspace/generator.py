@@ -1,13 +1,14 @@
-"""The generator of backspace data, as the data engine calls it."""
+"""The generator of backspace data."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from codegen.errors import ConfigError, ModelError
+from codegen.errors import ConfigError, ModelError, require_known
 from codegen.methods.backspace.actions import Noised, add_noise, to_meta
 from codegen.methods.backspace.noise import NOISES, Noise
 from codegen.methods.backspace.tokens import Codec, Format, Target, UnsuitableExample, load_codec
@@ -16,23 +17,23 @@ from codegen.records import Example, Segment, TrainingText
 
 @dataclass(frozen=True, slots=True)
 class Backspace:
-    """Programs with mistakes taken back, at the level of a model's tokens.
+    """Programs with mistakes that are removed again, at the level of a model's tokens.
 
-    The segments of a text hold the instruction and the *clean* program, so that other trainers see
-    the clean program. What was done is in ``meta``: ``actions`` and ``labels`` (see
-    :class:`codegen.methods.backspace.Trajectory`), ``prompt_tokens``, ``bkspc``, ``tokenizer`` and
-    ``tokenizer_fingerprint``, ``format``, and the counts ``tokens`` (of the clean completion, with
-    EOS), ``noised`` (runs of wrong tokens), ``backspaces`` and ``no_candidate``.
+    The segments of a text hold the instruction and the *clean* program, for other trainers.
+    ``meta`` holds the trajectory (:class:`codegen.methods.backspace.Trajectory`): ``actions``,
+    ``labels``, ``prompt_tokens``, ``bkspc``; also ``tokenizer``, ``tokenizer_fingerprint``,
+    ``format``, and the counts ``tokens`` (of the clean completion, with EOS), ``noised`` (runs of
+    wrong tokens), ``backspaces`` and ``no_candidate``.
 
     Attributes:
-        model: whose tokenizer is used, as :func:`codegen.models.load` takes it.
+        model: the model whose tokenizer is used, see :func:`codegen.models.load`.
         eta: probability of noise at a position; 0.001 in the paper.
         span: the most wrong tokens in a row; 1 in the paper.
-        noise: kinds of wrong tokens, separated by commas: at each position the first that has a
-            candidate is taken. There are ``uniform``, ``syntax`` and ``model``.
+        noise: ``uniform``, ``syntax`` or ``model``, or several separated by commas: each position
+            uses the first that has a candidate.
         format: ``plain`` or ``chat``, as in the recipe that will train on it.
-        max_tokens: a text with more actions, the prompt among them, is left out; 0 for no limit.
-        sequences: texts for each example.
+        max_tokens: texts with more actions, including the prompt, are dropped; 0 for no limit.
+        sequences: texts per example.
     """
 
     model: str = "embedded"
@@ -51,12 +52,10 @@ class Backspace:
             if getattr(self, option) < least:
                 value = getattr(self, option)
                 raise ConfigError(f"{option} is {value}; it must be at least {least}.")
-        if self.format not in ("plain", "chat"):
-            raise ConfigError(f"There is no format {self.format!r}.", "Choose plain or chat.")
+        require_known("format", self.format, ("plain", "chat"))
         kinds = self._kinds
-        if unknown := [kind for kind in kinds if kind not in NOISES]:
-            remedy = f"Choose from: {', '.join(NOISES)}; several separated by commas."
-            raise ConfigError(f"There is no noise {unknown[0]!r}.", remedy)
+        for kind in kinds:
+            require_known("noise", kind, NOISES)
         if len(set(kinds)) < len(kinds):
             raise ConfigError(f"noise is {self.noise!r}; it names one kind twice.")
 
@@ -65,10 +64,10 @@ class Backspace:
         return [kind.strip() for kind in self.noise.split(",")]
 
     def config(self) -> dict[str, object]:
-        """The options, and the fingerprints of what is read: a change of either is another run.
+        """The options, and the fingerprints of the tokenizer and the model.
 
         Raises:
-            ConfigError: if the tokenizer can't be loaded.
+            ConfigError: if the tokenizer cannot be loaded.
         """
         from codegen.models import fingerprint_of
 
@@ -82,7 +81,7 @@ class Backspace:
 
         Raises:
             UnsuitableExample: with the reason.
-            ConfigError: if the model or its tokenizer can't be loaded or used.
+            ConfigError: if the model or its tokenizer cannot be loaded or used.
         """
         codec = load_codec(self.model)
         try:
@@ -92,7 +91,10 @@ class Backspace:
             results = [self._noised(codec, target, noises, random.Random(seed)) for seed in seeds]
         except ModelError as error:
             raise ConfigError(error.message, error.remedy) from error
-        fitting = [(k, found) for k, found in enumerate(results) if self._fits(found)]
+        most = self.max_tokens or math.inf
+        fitting = [
+            (k, found) for k, found in enumerate(results) if len(found.trajectory.actions) <= most
+        ]
         if not fitting:
             detail = f"{len(results[0].trajectory.actions)} actions, over {self.max_tokens}."
             raise UnsuitableExample("too_long", detail)
@@ -122,9 +124,6 @@ class Backspace:
             detail = "the actions do not replay to the program."
             raise UnsuitableExample("replay_mismatch", detail)
         return noised
-
-    def _fits(self, noised: Noised) -> bool:
-        return not self.max_tokens or len(noised.trajectory.actions) <= self.max_tokens
 
     def _text(
         self,

@@ -1,20 +1,19 @@
-"""Where wrong tokens come from: ``uniform``, ``syntax`` and ``model``.
+"""Sources of wrong tokens: ``uniform``, ``syntax`` and ``model``.
 
-A noise is made for one target and then asked at the positions drawn. The paper compares uniform
-tokens with in-domain ones and finds the latter to give the more consistent gains.
+A noise is made for one target, and gives wrong tokens at the drawn positions. The paper compares
+uniform tokens with in-domain ones, whose gains are more consistent.
 
-A token is wrong if it is not the next one of the text's own tokenization. It may still spell what
-comes next: ``foo`` before ``foo_bar``, where that is one token. A model that writes by the
-tokenizer's habit can't go on to ``foo_bar`` from there.
+A token is wrong if it is not the next one of the text's own tokenization, even if it spells the
+next characters: ``foo`` before ``foo_bar``, where that is one token, since a model that follows the
+tokenizer cannot continue to ``foo_bar`` from there.
 
-The noise ``syntax`` makes mistakes that a programmer makes in Python. A name is swapped for another
-one in scope, an attribute for another attribute, an operator or a constant like ``True`` for its
-sibling, an integer off by one, a line indented one level more or less. A mistake is made in the
-text and tokenized again with some tokens around it; it counts only where that piece of the text
-tokenizes by itself as it does in the whole, so that the wrong tokens are those that the tokenizer
-gives. The run of wrong tokens begins where they first differ from the right ones, and ends where
-they are the same again. Limit: a text that Python's own tokenizer or parser refuses has no sites.
-F-strings' inner names are sites from Python 3.12 on.
+The noise ``syntax`` makes a programmer's mistakes in Python: another name in scope, another
+attribute, another operator or constant of the same kind, an integer off by one, a line indented one
+level more or less. A mistake is made in the text, and the tokens around it are made again. It is
+used only if that part of the text alone has the same tokens as in the whole, so that the wrong
+tokens are the tokenizer's own. The run of wrong tokens begins where they first differ from the
+right ones, and ends where they agree again. Limits: a text that Python's tokenizer or parser
+refuses has no sites; names inside f-strings are sites from Python 3.12 on.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ import io
 import keyword
 import random
 import tokenize
-import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,6 +31,7 @@ from itertools import chain
 from typing import Any, Protocol
 
 from codegen.methods.backspace.tokens import Codec, Target
+from codegen.python_syntax import UNPARSABLE, parse
 
 MODEL_TOP_K = 20
 _SIBLINGS = (
@@ -58,10 +57,7 @@ class Noise(Protocol):
     """Wrong tokens for one target."""
 
     def wrong_tokens(self, at: int, most: int, rng: random.Random) -> list[int]:
-        """At most ``most`` ordinary tokens at a clean position, the first of them a wrong one.
-
-        Empty if this noise knows none there.
-        """
+        """Up to ``most`` ordinary tokens at a clean position, the first a wrong one, or none."""
         ...
 
 
@@ -81,13 +77,13 @@ class Uniform:
 
 
 class FromModel:
-    """What the model itself would wrongly write: drawn from its 20 likeliest wrong tokens.
+    """Likely mistakes of the model: drawn from its 20 likeliest wrong tokens.
 
-    The first is not the right token, the others continue from it freely; each by the model's own
-    probabilities, renormalized. One forward pass a token, in float32 on the CPU.
+    The first is not the right token, the others continue from it freely, each by the model's
+    renormalized probabilities. One forward pass per token, in float32 on the CPU.
 
-    Limit: another build of torch, or another number of threads, may round otherwise, and could in
-    rare cases draw another token.
+    Limit: another build of torch, or another number of threads, may round differently and, rarely,
+    draw another token.
     """
 
     def __init__(self, codec: Codec, target: Target) -> None:
@@ -136,7 +132,7 @@ def _load_model(name: str) -> Any:
 class Site:
     """Characters [start, end) that a mistake can replace by ``swaps`` or by a name.
 
-    ``names`` says whence: ``scope`` for names in scope at ``line``, ``attributes``, or nothing.
+    ``names`` is the source of names: ``scope`` at ``line``, ``attributes``, or "".
     """
 
     start: int
@@ -147,7 +143,7 @@ class Site:
 
 
 class Syntax:
-    """Syntax-aware noise for one target; its sites are found when it is first asked."""
+    """Syntax-aware noise for one target; its sites are found on first use."""
 
     def __init__(self, codec: Codec, target: Target) -> None:
         self._codec, self._target = codec, target
@@ -202,7 +198,7 @@ class Syntax:
         return run
 
     def _surroundings(self, site: Site) -> tuple[int, int]:
-        """The clean tokens [first, last) at a site with some around it, no character cut in two."""
+        """The clean tokens [first, last) around a site, without splitting a character."""
         first = max(0, bisect_right(self._ends, site.start) - _TOKENS_BEFORE)
         while first and self._starts[first] < self._ends[first - 1]:
             first -= 1
@@ -218,11 +214,9 @@ class Syntax:
 def find_sites(text: str) -> list[Site]:
     """The sites of a Python program, by their start; none if it does not parse."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of invalid escapes in the program
-            ast.parse(text)
+        parse(text)
         tokens = list(tokenize.generate_tokens(io.StringIO(text, newline="\n").readline))
-    except (SyntaxError, tokenize.TokenError, ValueError, RecursionError, MemoryError):
+    except (*UNPARSABLE, tokenize.TokenError):
         return []
     lines = _line_starts(text)
     sites: list[Site] = []
@@ -279,21 +273,19 @@ class Scopes:
     """The names that a program binds, by function, and the attributes that it uses."""
 
     def __init__(self, text: str) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(text)
+        tree = parse(text)
         self._bound_at: dict[int, list[frozenset[str]]] = {}  # line -> of the functions around it
         self._module = sorted(self._collect(tree.body))
         self._attributes = sorted({n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)})
 
     def names(self, site: Site) -> tuple[list[str], ...]:
-        """The names that would fit at a site, sorted: the functions' around it, the module's."""
+        """The names that fit at a site, sorted: of the functions around it, of the module."""
         if site.names == "attributes":
             return (self._attributes,)
         return sorted(frozenset().union(*self._bound_at.get(site.line, ()))), self._module
 
     def _collect(self, body: list[ast.stmt] | list[ast.expr]) -> set[str]:
-        """The names that some nodes bind in their own scope; functions inside are noted."""
+        """The names that some nodes bind in their own scope; records the functions inside."""
         bound: set[str] = set()
         todo: list[ast.AST] = list(body)
         while todo:

@@ -1,8 +1,8 @@
 """The tokenizer with a backspace token, and the exact correspondence of texts and tokens.
 
-A text's own words never become control tokens: ``<|im_end|>``, ``<bkspc>`` and the like in a
-program are split into ordinary tokens. Limit: a marker that a tokenizer adds without the flag
-``special`` (whitespace runs of some, ``<think>`` of others) is matched as that tokenizer does it.
+Text never becomes a control token: ``<|im_end|>``, ``<bkspc>`` and the like in a program are split
+into ordinary tokens. Limit: markers that a tokenizer adds without the flag ``special`` (such as
+runs of whitespace, or ``<think>``) are matched as usual.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class UnsuitableExample(SkippedExample):
 
 
 def with_backspace(tokenizer: Any) -> tuple[Any, int]:
-    """A tokenizer with the special token ``<bkspc>``, and its id; the given one is left as it was.
+    """A copy of a tokenizer with the special token ``<bkspc>``, and the token's id.
 
-    One that has the token already is returned as it is, so that data made with a fine-tuned model's
-    tokenizer agrees with data made with its base's.
+    A tokenizer that already has the token is returned itself, so that data made with a fine-tuned
+    model's tokenizer agrees with data made with the base model's.
 
     Raises:
         ConfigError: if ``<bkspc>`` is an ordinary word of the vocabulary.
@@ -57,9 +57,8 @@ def with_backspace(tokenizer: Any) -> tuple[Any, int]:
 
 
 def fingerprint(tokenizer: Any) -> str:
-    """A hash of what decides a fast tokenizer's ids, with ``<bkspc>`` among them.
-
-    Padding, truncation and the post-processor, which this package does not use, are left out.
+    """A hash of everything that decides a fast tokenizer's ids, including ``<bkspc>``; padding,
+    truncation and the post-processor are not used here.
     """
     tokenizer, _ = with_backspace(tokenizer)
     state = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -72,12 +71,12 @@ def fingerprint(tokenizer: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a trajectory must end in: the prompt's tokens and the completion's.
+    """The final tokens of a trajectory: the prompt's and the completion's.
 
     Attributes:
         prompt: token ids.
         text: the completion as text.
-        clean: its token ids, then those that end it (EOS).
+        clean: its token ids, then the ids that end it (EOS).
         offsets: the characters [start, end) of each token of the text.
     """
 
@@ -91,11 +90,11 @@ class Codec:
     """A fast tokenizer as this package uses it.
 
     Attributes:
-        name: what the user called the model.
+        name: the model's name as the user gave it.
         tokenizer: transformers' tokenizer, with the backspace token.
         bkspc: its id.
         fingerprint: see :func:`fingerprint`.
-        ordinary: the ids that a wrong token may have: all but added tokens, ascending.
+        ordinary: the ids of possible wrong tokens, ascending: all but added tokens.
     """
 
     def __init__(self, tokenizer: Any, name: str = "") -> None:
@@ -109,7 +108,7 @@ class Codec:
         self.name = name
         self.tokenizer, self.bkspc = with_backspace(tokenizer)
         self.fingerprint = fingerprint(self.tokenizer)
-        # A copy, since what follows must not change how others see the tokenizer.
+        # A copy, since the changes below must not affect others.
         self._core = copy.deepcopy(self.tokenizer.backend_tokenizer)
         self._core.no_padding()
         self._core.no_truncation()
@@ -121,7 +120,7 @@ class Codec:
         self._specials = [token.content for token in added.values() if token.special]
 
     def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Token ids and their [start, end) characters; nothing is added, nothing is special.
+        """Token ids and their [start, end) characters, without special tokens.
 
         Raises:
             UnsuitableExample: ``not_unicode`` for lone surrogates, which no tokenizer takes.
@@ -143,7 +142,7 @@ class Codec:
         adds it) and EOS ends the completion; in the chat format the template decides both.
 
         Raises:
-            UnsuitableExample: if there is nothing to train on, or the tokenizer loses something.
+            UnsuitableExample: if there is nothing to train on, or decoding gives another text.
             ModelError: for the chat format, if the tokenizer has no template.
         """
         if not program.strip():
@@ -153,7 +152,7 @@ class Codec:
             raise UnsuitableExample("empty_prompt", "the prompt has no token.")
         ids, offsets = self.encode(program)
         if self.decode(ids) != program:
-            detail = f"the tokenizer of {self.name!r} does not give the program back."
+            detail = f"the tokenizer of {self.name!r} does not reproduce the program."
             raise UnsuitableExample("replay_mismatch", detail)
         return Target(tuple(prompt), program, (*ids, *end), tuple(offsets))
 
@@ -192,7 +191,7 @@ def load_codec(model: str) -> Codec:
 
 
 def require_same(text: TrainingText, codec: Codec) -> None:
-    """Refuses a text whose ids another tokenizer gave.
+    """Refuses a text that was made with another tokenizer.
 
     Raises:
         InputError: naming the text and both tokenizers.
@@ -200,8 +199,8 @@ def require_same(text: TrainingText, codec: Codec) -> None:
     theirs = text.meta.get("tokenizer_fingerprint")
     if theirs != codec.fingerprint:
         raise InputError(
-            f"Text {text.id!r} was made with another tokenizer ({text.meta.get('tokenizer')!r}, "
-            f"{theirs}) than that of {codec.name!r} ({codec.fingerprint}).",
+            f"Text {text.id!r} was made with another tokenizer: {text.meta.get('tokenizer')!r} "
+            f"({theirs}), not {codec.name!r} ({codec.fingerprint}).",
             "Make the data again with: codegen data backspace --model, or name that model.",
         )
 
@@ -210,8 +209,8 @@ def codec_of_text(text: TrainingText) -> Codec:
     """The tokenizer that a text was made with.
 
     Raises:
-        InputError: if the text names none, or the one of that name is another one now.
-        ConfigError: if it can't be loaded.
+        InputError: if the text names none, or that tokenizer has changed.
+        ConfigError: if it cannot be loaded.
     """
     name = text.meta.get("tokenizer")
     if not isinstance(name, str):

@@ -1,8 +1,8 @@
-"""How a trajectory looks on a terminal: all at once, or step by step.
+"""A trajectory on a terminal: all at once, or step by step.
 
-Pure functions from a trajectory and a ``decode`` (token ids -> text) to rich text. The text comes
-from data, so control characters are made visible. Limit: where a mistake falls between two tokens
-of one character, both halves of it show as �.
+Pure functions from a trajectory and a ``decode`` (token ids -> text) to rich text. Control
+characters of the data are made visible. Limit: if a mistake is between two tokens of one character,
+both show as �.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _BACKSPACE = "⌫"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A moment worth a look: after a wrong token, a backspace, or the token that follows them.
+    """A moment to show: after a wrong token, a backspace, or the token that follows them.
 
     Attributes:
-        time: how many actions of the completion have been executed.
-        kept: how many right tokens of the completion are on the stack.
+        time: number of executed actions of the completion.
+        kept: number of right tokens of the completion on the stack.
         wrong: the wrong tokens on the stack, above them.
         removed: the token that the last action removed, if it was a backspace.
         label: the right action now; None at the end.
@@ -109,15 +109,15 @@ def title(step: Step, trajectory: Trajectory) -> str:
 
 
 def open_text(text: TrainingText) -> tuple[Trajectory, Decode]:
-    """A text's trajectory, and the decoding by the tokenizer that it was made with.
+    """A text's trajectory, and the ``decode`` of its tokenizer.
 
     Raises:
-        InputError: if the text holds no sound trajectory, or its tokenizer is another one now.
-        ConfigError: if the tokenizer can't be loaded.
+        InputError: if the text holds no sound trajectory, or its tokenizer has changed.
+        ConfigError: if the tokenizer cannot be loaded.
     """
     return from_text(text), codec_of_text(text).decode
 
 
 def _blanks(text: str) -> str:
-    """``text`` with blanks that can be seen, since a wrong token is often nothing else."""
+    """``text`` with visible blanks, since a wrong token is often nothing else."""
     return visible(text.translate(_BLANKS))

@@ -1,4 +1,4 @@
-"""Next edits: moments of editing from histories and refactorings, and the formats to ask in.
+"""Next edits: moments of editing from histories and refactorings, and their prompt formats.
 
 ``hunks`` (lines and differences), ``formats`` (prompt, answer and parser of each format),
 ``sessions`` (from a change to moments of editing), ``refactorings``, ``generator``.

@@ -1,10 +1,10 @@
-r"""The formats in which models are asked for the next edit: prompt, answer and strict parser.
+r"""The formats for predicting the next edit: prompt, answer and strict parser of each.
 
 A format renders a moment of editing (:class:`codegen.records.Edit`) as a prompt, writes the right
-answer, and reads an answer back as the new text of the window. Reading is as strict as a compiler:
-an answer with unknown text, a mark out of order or a place that is not there is refused
-(:class:`Unreadable`) and never repaired. What :meth:`EditFormat.answer` gives is always read back
-as the target; an edit that a format can't express raises :class:`Unwritable`.
+answer, and parses an answer into the new text of the window. Parsing is strict: an answer with
+unknown text, a mark out of order or a place that does not exist raises :class:`Unreadable`. The
+result of :meth:`EditFormat.answer` always parses to the target; an edit that a format cannot
+express raises :class:`Unwritable`.
 
 Our own formats share one prompt, in which each mark is one token of the model's vocabulary
 (:class:`Marks`)::
@@ -15,31 +15,31 @@ Our own formats share one prompt, in which each mark is one token of the model's
     (BLOCK number "\n" three lines)* BLOCK number "\n"     the lines that may change, with CURSOR
     ANSWER
 
-and differ in the answer, which the end of the text follows. No edit is NONE in all of them.
+and differ in the answer, which ends the text. In all of them NONE means no edit.
 
 - ``blocks``: ``BLOCK i "\n"``, the new lines of blocks i to j - 1, ``BLOCK j``. Few tokens, so the
   best on a CPU.
-- ``window``: all lines of the window. Many tokens of which most are copied, which drafts make cheap
-  on a GPU.
+- ``window``: all lines of the window. Many tokens, mostly copied, which drafts make cheap on a GPU.
 - ``rows``: ``BLOCK a,b "\n"`` and the new lines, for lines a to b of the window, from 1, any number
-  of times; b = a - 1 inserts before line a. Fewest tokens, but lines must be counted.
+  of times; b = a - 1 inserts before line a. Fewest tokens, but the model must count lines.
 
-Formats of others, so that their models work unchanged and all can be compared: ``zeta`` and
-``zeta2`` (Zed), ``sweep`` (Sweep Next-Edit), ``mercury`` (Inception), and two for any model:
-``search-replace`` (as aider's) and ``udiff``, unified hunks that are found by their lines and have
-no counts. ``few-shot`` is ``search-replace`` behind two solved examples, for base models.
+Formats of other projects, so that their models work unchanged: ``zeta`` and ``zeta2`` (Zed),
+``sweep`` (Sweep Next-Edit), ``mercury`` (Inception). For any model: ``search-replace`` (as in
+aider) and ``udiff``, unified hunks without counts that are found by their lines. ``few-shot`` is
+``search-replace`` after two solved examples, for base models.
 
-In ``zeta2``, ``sweep`` and ``mercury`` the text always ends in a newline: a file without one keeps
-to be without one, and an edit that adds or removes it can't be written.
+In ``zeta2``, ``sweep`` and ``mercury`` the text always ends in a newline: a file without one stays
+without one, and an edit that adds or removes it cannot be written.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from codegen.errors import CodegenError, ConfigError, SkippedExample, nearest
+from codegen.errors import CodegenError, SkippedExample, require_known
 from codegen.methods.edits.hunks import (
     NO_NEWLINE,
     Hunk,
@@ -57,11 +57,7 @@ BLOCK_LINES = 3
 
 
 class Unreadable(CodegenError):
-    """A model's answer is not in its format.
-
-    Attributes:
-        reason: a short word to count by.
-    """
+    """A model's answer is not in its format; ``reason`` is a short word to count by."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -69,9 +65,9 @@ class Unreadable(CodegenError):
 
 
 class Unwritable(SkippedExample):
-    """A moment or its next edit can't be expressed: ``mark_in_text``, ``not_expressible``."""
+    """A moment or its next edit cannot be expressed: ``mark_in_text``, ``not_expressible``."""
 
-    subject = "The edit can't be written in this format"
+    subject = "The edit cannot be written in this format"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +77,12 @@ class EditFormat:
     Attributes:
         name: as on the command line.
         about: one line for the help.
-        render: the prompt of a moment; says nothing of the target.
-        write: the answer for a moment whose target is known.
-        read: the window's new text of an answer, without the tokens that end it.
-        marks: strings that mean something in the prompt or the answer.
+        render: moment -> its prompt, which does not depend on the target.
+        write: moment with a target -> the answer.
+        read: moment, answer without the tokens that end it -> the window's new text.
+        marks: strings with a meaning in the prompt or the answer.
         stop: strings that end the answer.
-        trained: special tokens that no model has learnt yet, whose embeddings have to be trained.
+        trained: special tokens that models have not learned, whose embeddings must be trained.
     """
 
     name: str
@@ -118,21 +114,24 @@ class EditFormat:
             raise Unwritable("mark_in_text", f"the text holds {found!r}.")
 
     def answer(self, edit: Edit) -> str:
-        """The right answer; :meth:`read` gives the target for it.
+        """The right answer, which :meth:`read` parses to the target.
 
         Raises:
-            Unwritable: if the target holds a mark, or the format has no way to say this edit.
+            Unwritable: if the target holds a mark, or the format cannot express this edit.
         """
         target = _target(edit)
         if found := next((mark for mark in self.marks if mark in target), None):
             raise Unwritable("mark_in_text", f"the target holds {found!r}.")
         answer = self.write(edit)
+        given = answer
+        for stop in self.stop:
+            given = given.partition(stop)[0]  # as a model's answer arrives
         try:
-            exact = self.read(edit, answer) == target
+            exact = self.read(edit, given) == target
         except Unreadable:
             exact = False
         if not exact:
-            raise Unwritable("not_expressible", f"{self.name} has no form for it.")
+            raise Unwritable("not_expressible", f"{self.name} cannot express it.")
         return answer
 
 
@@ -142,6 +141,11 @@ class EditFormat:
 def window_lines(edit: Edit) -> list[str]:
     """The lines that may change."""
     return lines_of(edit.text)[slice(*edit.window)]
+
+
+def window_text(edit: Edit) -> str:
+    """The lines that may change, as one text."""
+    return "".join(window_lines(edit))
 
 
 def around(edit: Edit) -> tuple[str, str]:
@@ -167,10 +171,10 @@ def _hunks(edit: Edit) -> list[Hunk]:
 
 
 def _cursor_line(edit: Edit) -> tuple[int, int]:
-    """Line of the window, from 0, and column of the cursor; it is clamped into the window."""
+    """Line of the window, from 0, and column of the cursor, clamped to the window."""
     above, below = around(edit)
     place = min(max(edit.cursor, len(above)), len(edit.text) - len(below)) - len(above)
-    before = "".join(window_lines(edit))[:place]
+    before = window_text(edit)[:place]
     return before.count("\n"), len(before) - (before.rfind("\n") + 1)
 
 
@@ -193,8 +197,8 @@ def _ended(text: str) -> str:
 
 
 def _as_was(edit: Edit, text: str) -> str:
-    """A text that ends in a newline, as the window's: a last line without one stays so."""
-    window = "".join(window_lines(edit))
+    """A text that ends in a newline, without it if the window has none at its end."""
+    window = window_text(edit)
     return text.removesuffix("\n") if window and not window.endswith("\n") else text
 
 
@@ -207,7 +211,7 @@ def _diffs(edit: Edit) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Special tokens of a family of models for the parts of our prompt."""
+    """Special tokens of a model family for the parts of our prompt."""
 
     file: str
     old: str
@@ -223,8 +227,12 @@ class Marks:
         """All of them."""
         return tuple(getattr(self, name) for name in self.__slots__)
 
+    def in_text(self, text: str) -> bool:
+        """Whether a text holds one of them."""
+        return any(mark in text for mark in self.all)
 
-# Names of tokens that the vocabularies have, for other uses; `file` is used in pre-training.
+
+# Tokens of the vocabularies with other uses; only `file` is used in pre-training.
 STARCODER = Marks(
     "<filename>", "<issue_start>", "<issue_comment>", "<jupyter_start>", "<jupyter_text>",
     "<jupyter_code>", "<jupyter_output>", "<empty_output>",
@@ -245,7 +253,7 @@ def _prompt(m: Marks, edit: Edit) -> str:
     for number, start in enumerate(range(0, count, BLOCK_LINES), 1):
         block = lines[start : start + BLOCK_LINES]
         parts += [m.block, str(number), "\n", *block]
-    # A cursor behind the last newline has a line of its own, which is in no block.
+    # A cursor after the last newline has its own line, which is in no block.
     parts += [m.block, str(_blocks(count) + 1), "\n", *lines[count:], m.answer]
     return "".join(parts)
 
@@ -254,10 +262,8 @@ def _blocks(lines: int) -> int:
     return -(-lines // BLOCK_LINES)
 
 
-def _write_blocks(m: Marks, edit: Edit) -> str:
-    lines, hunks = window_lines(edit), _hunks(edit)
-    if not hunks:
-        return m.none
+def _write_blocks(m: Marks, edit: Edit, hunks: Sequence[Hunk]) -> str:
+    lines = window_lines(edit)
     start, end = hunks[0].start, hunks[-1].end
     first = _blocks(len(lines)) if start == len(lines) else start // BLOCK_LINES
     last = max(first, _blocks(end))
@@ -269,55 +275,48 @@ def _write_blocks(m: Marks, edit: Edit) -> str:
 
 def _read_blocks(m: Marks, edit: Edit, answer: str) -> str:
     lines = window_lines(edit)
-    if answer == m.none:
-        return "".join(lines)
     mark = re.escape(m.block)
     match = re.fullmatch(rf"{mark}(\d{{1,4}})\n(.*){mark}(\d{{1,4}})", answer, re.DOTALL)
-    if not match or any(one in match[2] for one in m.all):
+    if not match or m.in_text(match[2]):
         raise Unreadable("form")
     first, last = int(match[1]) - 1, int(match[3]) - 1
     if not 0 <= first <= last <= _blocks(len(lines)):
         raise Unreadable("place")
     top, bottom = first * BLOCK_LINES, last * BLOCK_LINES
-    return _joined([*lines[:top], match[2], *lines[bottom:]], lines_of(around(edit)[1]))
+    return _joined(edit, [*lines[:top], match[2], *lines[bottom:]])
 
 
-def _joined(parts: Sequence[str], below: Sequence[str]) -> str:
-    """The parts as one text, in which only the file's last line may be without an end."""
+def _joined(edit: Edit, parts: Sequence[str]) -> str:
+    """The parts as the window's text, in which only the file's last line may lack a newline."""
     parts = [part for part in parts if part]
+    below = around(edit)[1]
     if any(not part.endswith("\n") for part in (parts if below else parts[:-1])):
         raise Unreadable("line_end")
     return "".join(parts)
 
 
-def _write_window(m: Marks, edit: Edit) -> str:
-    return _target(edit) if _hunks(edit) else m.none
+def _write_window(m: Marks, edit: Edit, hunks: Sequence[Hunk]) -> str:  # noqa: ARG001
+    return _target(edit)
 
 
 def _read_window(m: Marks, edit: Edit, answer: str) -> str:
-    if answer == m.none:
-        return "".join(window_lines(edit))
-    if any(one in answer for one in m.all):
+    if m.in_text(answer):
         raise Unreadable("form")
-    return _joined([answer], lines_of(around(edit)[1]))
+    return _joined(edit, [answer])
 
 
-def _write_rows(m: Marks, edit: Edit) -> str:
-    hunks = _hunks(edit)
-    parts = [f"{m.block}{h.start + 1},{h.end}\n{''.join(h.new)}" for h in hunks]
-    return "".join(parts) or m.none
+def _write_rows(m: Marks, edit: Edit, hunks: Sequence[Hunk]) -> str:  # noqa: ARG001
+    return "".join(f"{m.block}{h.start + 1},{h.end}\n{''.join(h.new)}" for h in hunks)
 
 
 def _read_rows(m: Marks, edit: Edit, answer: str) -> str:
     lines = window_lines(edit)
-    if answer == m.none:
-        return "".join(lines)
     head, *parts = answer.split(m.block)
     hunks: list[Hunk] = []
     done = 0
     for part in parts:
         match = re.fullmatch(r"(\d{1,4}),(\d{1,4})\n(.*)", part, re.DOTALL)
-        if not match or any(one in match[3] for one in m.all):
+        if not match or m.in_text(match[3]):
             raise Unreadable("form")
         start, end = int(match[1]) - 1, int(match[2])
         if not done <= start <= end <= len(lines):
@@ -326,28 +325,32 @@ def _read_rows(m: Marks, edit: Edit, answer: str) -> str:
         done = end
     if head or not hunks:
         raise Unreadable("form")
-    return _joined(apply(lines, hunks), lines_of(around(edit)[1]))
+    return _joined(edit, apply(lines, hunks))
 
 
-def _ours(m: Marks, family: str, models: str) -> list[EditFormat]:
-    kinds: list[tuple[str, str, Callable[[Marks, Edit], str], Callable[[Marks, Edit, str], str]]]
-    kinds = [
+def _ours(m: Marks, family: str, models: str) -> Iterator[EditFormat]:
+    for name, about, write, read in (
         ("blocks", "the changed blocks of three lines", _write_blocks, _read_blocks),
         ("window", "the whole window", _write_window, _read_window),
         ("rows", "the changed lines by number", _write_rows, _read_rows),
-    ]
-    return [
-        EditFormat(
+    ):
+
+        def write_any(edit: Edit, write: Any = write) -> str:
+            hunks = _hunks(edit)
+            return write(m, edit, hunks) if hunks else m.none
+
+        def read_any(edit: Edit, answer: str, read: Any = read) -> str:
+            return window_text(edit) if answer == m.none else read(m, edit, answer)
+
+        yield EditFormat(
             name + family,
             f"next edit as {about}{models}",
             lambda edit: _prompt(m, edit),
-            lambda edit, write=write: write(m, edit),
-            lambda edit, answer, read=read: read(m, edit, answer),
+            write_any,
+            read_any,
             marks=m.all,
             trained=m.all,
         )
-        for name, about, write, read in kinds
-    ]
 
 
 # --- Zed -----------------------------------------------------------------------------------------
@@ -390,7 +393,7 @@ def _zeta_write(edit: Edit) -> str:
     target = _target(edit)
     if not target:
         return f"{_ZETA_START}\n{_ZETA_END}"
-    if "".join(window_lines(edit)).endswith("\n"):
+    if window_text(edit).endswith("\n"):
         target = target.removesuffix("\n")
     return f"{_ZETA_START}\n{target}\n{_ZETA_END}"
 
@@ -400,13 +403,13 @@ def _zeta_read(edit: Edit, answer: str) -> str:
     if answer.count(_ZETA_START) != 1 or answer.count(_ZETA_END) > 1:
         raise Unreadable("marks")
     body, _, _ = answer.partition(_ZETA_START)[2].partition(_ZETA_END)
-    if body in ("", "\n"):
+    if not body or (body == "\n" and _ZETA_END in answer):
         return ""
     if not body.startswith("\n"):
         raise Unreadable("form")
     text = body[1:] if _ZETA_END not in answer else body[1:].removesuffix("\n")
-    text += "\n" if "".join(window_lines(edit)).endswith("\n") else ""
-    return _joined([text], lines_of(around(edit)[1]))
+    text += "\n" if window_text(edit).endswith("\n") else ""
+    return _joined(edit, [text])
 
 
 _ZETA2_CURSOR, _ZETA2_END, _ZETA2_NONE = "<|user_cursor|>", ">>>>>>> UPDATED", "NO_EDITS\n"
@@ -434,7 +437,7 @@ def _zeta2_read(edit: Edit, answer: str) -> str:
     if rest.strip():
         raise Unreadable("marks")
     if text.strip() == _ZETA2_NONE.strip():
-        return "".join(window_lines(edit))
+        return window_text(edit)
     if text and not text.endswith("\n"):
         raise Unreadable("line_end")
     return _as_was(edit, text)
@@ -462,7 +465,7 @@ def _sweep_prompt(edit: Edit) -> str:
 
 
 def _reverted(edit: Edit) -> str:
-    """The window before the edits of the history that lie in it."""
+    """The window without the edits of the history in it."""
     lines, (top, bottom) = lines_of(edit.text), edit.window
     hunks: list[Hunk] = []
     own = [c for c in edit.history if c.path == edit.path]
@@ -523,8 +526,7 @@ _FORM = re.compile(rf"{_SEARCH}((?:.*\n)*?){_MIDDLE}((?:.*\n)*?){_REPLACE}")
 
 
 def _plain_prompt(edit: Edit) -> str:
-    first = edit.window[0] + 1
-    last = edit.window[0] + len(window_lines(edit))
+    first, last = edit.window[0] + 1, edit.window[0] + len(window_lines(edit))
     return (
         f"# Edits so far\n{''.join(_diffs(edit))}# {edit.path}, lines {first} to {last}\n"
         f"{_ended(_shown(edit, _CURSOR))}# Next edit\n"
@@ -532,14 +534,14 @@ def _plain_prompt(edit: Edit) -> str:
 
 
 def _ranges(edit: Edit) -> list[tuple[list[str], list[Hunk]]]:
-    """Lines that are found where they are meant, and the hunks in them, by their own numbers."""
+    """Unambiguous ranges of lines, each with its hunks, numbered within the range."""
     lines = window_lines(edit)
     found: list[tuple[int, int, list[Hunk]]] = []
     floor = 0
     for hunk in _hunks(edit):
         start, end = anchored(lines, hunk, floor)
         inside = [hunk]
-        if start == end and found:  # nothing is left to say where: it goes with the last one
+        if start == end and found:  # no line is left to locate it: join the range before
             start, _, before = found.pop()
             inside = [*before, hunk]
         found.append((start, end, inside))
@@ -561,7 +563,7 @@ def _search_write(edit: Edit) -> str:
 def _search_read(edit: Edit, answer: str) -> str:
     answer = _ended(answer)
     if answer == _NO_EDIT:
-        return "".join(window_lines(edit))
+        return window_text(edit)
     pairs, done = [], 0
     while done < len(answer):
         match = _FORM.match(answer, done)
@@ -573,7 +575,7 @@ def _search_read(edit: Edit, answer: str) -> str:
 
 
 def _replaced(edit: Edit, pairs: Sequence[tuple[str, str]]) -> str:
-    """The window after replacing what is searched, from top to bottom, each where first found."""
+    """The window after replacements, from top to bottom, each where first found."""
     lines = window_lines(edit)
     ended = [_ended(line) for line in lines]
     hunks: list[Hunk] = []
@@ -589,11 +591,11 @@ def _replaced(edit: Edit, pairs: Sequence[tuple[str, str]]) -> str:
             raise Unreadable("not_found")
         end = place + len(wanted)
         at_end = end == len(lines) and bool(lines) and not lines[-1].endswith("\n")
-        if at_end and not is_noted and new:  # a last line without an end stays so
+        if at_end and not is_noted and new:  # a last line without a newline stays so
             new[-1] = new[-1].removesuffix("\n")
         hunks.append(Hunk(place, end, tuple(new)))
         floor = end
-    return _joined(apply(lines, hunks), lines_of(around(edit)[1]))
+    return _joined(edit, apply(lines, hunks))
 
 
 def _without_notes(lines: Sequence[str]) -> list[str]:
@@ -622,7 +624,7 @@ def _udiff_write(edit: Edit) -> str:
 def _udiff_read(edit: Edit, answer: str) -> str:
     answer = _ended(answer)
     if answer == _NO_EDIT:
-        return "".join(window_lines(edit))
+        return window_text(edit)
     pairs: list[tuple[str, str]] = []
     last = " "
     for line in lines_of(answer):
@@ -699,7 +701,7 @@ FORMATS: Mapping[str, EditFormat] = {
             _udiff_write, _udiff_read, (_CURSOR,),
         ),
         EditFormat(
-            "few-shot", "search and replace behind two solved examples, for base models",
+            "few-shot", "search and replace after two solved examples, for base models",
             _few_shot_prompt, _search_write, _search_read, (_SEARCH, _REPLACE, _CURSOR),
             ("# Done",),
         ),
@@ -712,20 +714,17 @@ def find_format(name: str) -> EditFormat:
     """A format by its name.
 
     Raises:
-        ConfigError: for an unknown one; says the nearest.
+        ConfigError: for an unknown one.
     """
-    if name not in FORMATS:
-        hint = f"{nearest(name, list(FORMATS))} There are: {', '.join(FORMATS)}."
-        raise ConfigError(f"Unknown format {name!r}.", hint.lstrip())
+    require_known("format", name, FORMATS)
     return FORMATS[name]
 
 
 def read_prompt(name: str, prompt: str) -> tuple[Edit, int] | None:
-    """What a prompt of one of our own formats shows, to look at it; None for other formats.
+    """Parses a prompt of one of our own formats, to display it; None for other formats.
 
     Returns:
-        The moment, whose file is the window alone; the line of the file the window begins at, from
-        1.
+        The moment, whose file is the window alone; the window's first line in the file, from 1.
     """
     marks = next((m for m in (STARCODER, QWEN) if m.all == FORMATS[name].marks), None)
     if marks is None or not prompt.startswith(marks.file) or not prompt.endswith(marks.answer):

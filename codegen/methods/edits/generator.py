@@ -1,13 +1,13 @@
 """Moments of editing as training data: from the change of a file, and from refactorings.
 
-An example is a file. Where its ``meta`` says how it was changed (``new``, the text after, or
-``diff``, a unified diff), its text is the one before, and moments of that change are drawn. Python
-files are refactored besides, changed or not (the text after, if there is one).
+An example is a file. If its ``meta`` holds a change (``new``, the text after it, or ``diff``, a
+unified diff), moments of that change are drawn. Python files are also refactored, after the change
+if there is one.
 
-Left out, and counted by the reason: files of no allowed license (``license``), vendored and
-generated files, commits of formatters, reverts and version bumps (``subject``), changes that move
-lines or format only, and what is too large or repeats itself too much (``repetitive``). What looks
-like a secret or an address is replaced before anything else.
+Skipped, and counted by reason: files without an allowed license (``license``), vendored and
+generated files, commits of formatters, reverts and version bumps (``subject``), changes that only
+move lines or format, and changes that are too large or too repetitive (``repetitive``). Likely
+secrets and addresses are replaced first.
 """
 
 from __future__ import annotations
@@ -15,13 +15,18 @@ from __future__ import annotations
 import ast
 import random
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from codegen.errors import CodegenError, ConfigError, InputError, SkippedExample
+from codegen.errors import (
+    CodegenError,
+    ConfigError,
+    InputError,
+    SkippedExample,
+    require_known,
+)
 from codegen.lintseq.verify import check_ruff
 from codegen.lintseq.verify.checks import new_findings
 from codegen.methods.edits.formats import FORMATS, Unwritable, find_format, window_lines
@@ -35,6 +40,7 @@ from codegen.methods.edits.sessions import (
     ordered,
     unfinished,
 )
+from codegen.python_syntax import UNPARSABLE, parse
 from codegen.records import Edit, Example, Segment, TrainingText
 from codegen.server.secrets import is_secret, redact
 
@@ -53,12 +59,12 @@ _SUBJECT = re.compile(
     r"pyupgrade|reformat|run formatter)\b",
     re.IGNORECASE,
 )
-_TRIES = 4  # draws of a moment that shows nothing, until another kind is tried
+_TRIES = 4  # draws without a usable moment before another kind is tried
 _MOST_LINES, _MOST_CHANGED = 5000, 200
 
 
 class Unsuitable(SkippedExample):
-    """An example gives no moments of editing; see the module's docstring for the reasons."""
+    """An example gives no moments of editing; the module's docstring lists the reasons."""
 
     subject = "No next edit"
 
@@ -76,26 +82,25 @@ class _Refactoring(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Edits:
-    """The next edit, at moments of a file's change and of refactorings of it.
+    """The next edit at moments of a file's change and of refactorings.
 
     The trained segment is the answer in one of the formats of
     :mod:`codegen.methods.edits.formats`. ``meta`` has the ``category`` of the moment, the
-    ``refactoring`` if it is of one, the ``format``, and the special tokens that the model's
-    vocabulary must have (``special_tokens``) and whose embeddings have to be trained
-    (``trained_tokens``).
+    ``refactoring``, if any, the ``format``, and the special tokens that the model's vocabulary must
+    have (``special_tokens``) and whose embeddings must be trained (``trained_tokens``).
 
     Attributes:
         format: a name of ``FORMATS``.
-        moments: texts for each change.
-        refactorings: texts for each Python program.
-        kinds: of refactorings, by comma; all if empty.
-        nothing: the share of moments at which nothing is to be changed.
+        moments: texts per change.
+        refactorings: texts per Python program.
+        kinds: names of refactorings, separated by commas; all if empty.
+        nothing: the share of moments without a next edit.
         unfinished: the share of moments in the middle of an edit.
-        above, below: lines of the window above and below the cursor's.
-        history: edits that are shown at most.
-        characters: of prompt and answer together; the window and the history shrink to fit.
-        licenses: the allowed ones (SPDX ids), by comma; ``any`` allows all, and none stated.
-        since, until: dates (``2025-01-01``) of the changes that are taken, ``until`` not included.
+        above, below: lines of the window above and below the cursor's line.
+        history: the most edits shown.
+        characters: the most in prompt and answer together; window and history shrink to fit.
+        licenses: allowed ones (SPDX ids), separated by commas; ``any`` allows all and unknown ones.
+        since, until: dates (``2025-01-01``) of the changes, ``until`` not included.
     """
 
     format: str = "blocks"
@@ -115,10 +120,8 @@ class Edits:
 
     def __post_init__(self) -> None:
         find_format(self.format)
-        if unknown := [kind for kind in self._kinds if kind not in REFACTORINGS]:
-            raise ConfigError(
-                f"Unknown refactoring {unknown[0]!r}.", f"There are: {', '.join(REFACTORINGS)}."
-            )
+        for kind in self._kinds:
+            require_known("refactoring", kind, REFACTORINGS)
         for name in ("moments", "refactorings", "above", "below", "history"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0.")
@@ -166,12 +169,12 @@ class Edits:
             for f, (example, rng) in zip(found, items, strict=True)
         ]
 
-    # --- what an example holds -------------------------------------------------------------------
+    # --- reading an example -------------------------------------------------------------------
 
     def _read(self, example: Example) -> tuple[str, _Change | None]:
         """The text to refactor, and the change if there is one."""
         meta = example.meta
-        path = str(meta.get("path") or _file_name(example))
+        path = _path_of(example)
         _require(
             self.licenses == "any" or example.license in self.licenses.split(","),
             "license",
@@ -208,9 +211,8 @@ class Edits:
             return found
         try:
             program = Program(text)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+        except UNPARSABLE:
             return found
-        path = str(example.meta.get("path") or _file_name(example))
         drawn = random.Random(seed)
         kinds = self._kinds or list(REFACTORINGS)
         drawn.shuffle(kinds)
@@ -219,11 +221,13 @@ class Edits:
                 break
             if made := refactored(program, kind, drawn):
                 lines, hunks = made
-                found.append(_Refactoring(kind, Session(path, tuple(lines), tuple(hunks))))
+                found.append(
+                    _Refactoring(kind, Session(_path_of(example), tuple(lines), tuple(hunks)))
+                )
         return found
 
     def _sound(self, refactorings: Sequence[_Refactoring]) -> set[int]:
-        """Those after which the linter finds no fault that was not there before all of it."""
+        """The ids of refactorings that add no finding of the linter."""
         texts = []
         for _, session in refactorings:
             before, after = session.lines, apply(session.lines, sorted(session.hunks))
@@ -266,7 +270,7 @@ class Edits:
         if texts:
             return texts
         reason = max(reasons, key=lambda name: reasons[name]) if reasons else "no_moment"
-        return Unsuitable(reason, "no moment of it can be written.")
+        return Unsuitable(reason, "none of its moments can be written.")
 
     def _moment(self, session: Session, rng: random.Random) -> Edit | None:
         """A moment of a session that fits; None if none was found."""
@@ -293,7 +297,7 @@ class Edits:
         return None
 
     def _views(self) -> Iterator[View]:
-        """From what was asked for down to little."""
+        """The requested view, then smaller ones."""
         yield View(self.above, self.below, self.history)
         for share in (2, 3):
             yield View(self.above // share, self.below // share, max(1, self.history // share), 400)
@@ -315,8 +319,9 @@ class Edits:
         return TrainingText(edit.id, example.id, self.name, segments, meta)
 
 
-def _file_name(example: Example) -> str:
-    return {"python": "main.py"}.get(example.language, f"main.{example.language}")
+def _path_of(example: Example) -> str:
+    suffix = "py" if example.language == "python" else example.language
+    return str(example.meta.get("path") or f"main.{suffix}")
 
 
 def _require(holds: object, reason: str, detail: str) -> None:
@@ -325,7 +330,7 @@ def _require(holds: object, reason: str, detail: str) -> None:
 
 
 def _check_change(before: str, after: str, language: str) -> None:
-    """Refuses changes that teach nothing of what comes next."""
+    """Refuses changes that are no evidence of a next edit."""
     old, new = lines_of(before), lines_of(after)
     try:
         hunks = difference(old, new)
@@ -352,8 +357,6 @@ def _bare(lines: Sequence[str]) -> list[str]:
 
 def _tree(text: str) -> str | None:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.dump(ast.parse(text))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ast.dump(parse(text))
+    except UNPARSABLE:
         return None

@@ -1,7 +1,7 @@
 r"""Lines, differences of two texts as hunks, and unified diffs.
 
-A line ends at "\n" alone and keeps its end, so that the join of a text's lines is the text, byte
-for byte, whatever else it holds ("\r", form feeds, no end of the last line).
+A line ends at "\n" only and keeps it, so that joining a text's lines gives the text, whatever else
+it holds ("\r", form feeds, no newline at the end).
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def lines_of(text: str) -> list[str]:
 
 
 class _Matcher(difflib.SequenceMatcher[str]):
-    """Gives up on texts of the same lines again and again, whose comparison takes cubic time."""
+    """Gives up on very repetitive texts, whose comparison takes cubic time."""
 
     def __init__(self, old: Sequence[str], new: Sequence[str], most_work: int) -> None:
         super().__init__(None, old, new, autojunk=False)
         counts = Counter(new)
-        # Of equal lines, above each line of the old text.
+        # Pairs of equal lines above each line of the old text.
         self._pairs = [0, *itertools.accumulate(counts[line] for line in old)]
         self._work_left = most_work
 
@@ -55,10 +55,10 @@ def difference(old: Sequence[str], new: Sequence[str], most_work: int = 100_000_
     """The hunks that turn the old lines into the new ones, from top to bottom (difflib).
 
     Args:
-        most_work: pairs of equal lines to look at; the default takes some seconds.
+        most_work: the most pairs of equal lines to compare; the default takes some seconds.
 
     Raises:
-        InputError: if that would take longer, since both hold the same lines many times.
+        InputError: if it would take longer, since both repeat the same lines many times.
     """
     matcher = _Matcher(old, new, most_work)
     return [
@@ -77,8 +77,15 @@ def apply(lines: Sequence[str], hunks: Sequence[Hunk]) -> list[str]:
     return result + list(lines[done:])
 
 
+def moved(hunk: Hunk, made: Sequence[Hunk]) -> Hunk:
+    """The hunk at its lines after other hunks of the same text are made."""
+    above = (h for h in made if h[:2] < hunk[:2])  # also an insertion above the same line
+    shift = sum(len(h.new) - (h.end - h.start) for h in above)
+    return hunk._replace(start=hunk.start + shift, end=hunk.end + shift)
+
+
 def apply_diff(old: str, diff: str) -> str:
-    """The text after a unified diff of one file, whose every line must be right.
+    """The text after a unified diff of one file, which must fit exactly.
 
     Raises:
         InputError: if the diff is malformed or does not fit the text.
@@ -138,9 +145,7 @@ def unified(path: str, line: int, old: str, new: str) -> str:
     """One change as a unified diff with file names and without context.
 
     Args:
-        path: of the file.
         line: the first changed line, from 0.
-        old, new: the changed lines.
     """
     removed, added = lines_of(old), lines_of(new)
     header = f"@@ -{_range(line, len(removed))} +{_range(line, len(added))} @@\n"
@@ -154,17 +159,17 @@ def _range(line: int, count: int) -> str:
 
 
 def marked(mark: str, lines: Sequence[str]) -> str:
-    """The lines behind a mark, with a note behind one without an end."""
+    """The lines after a mark, with git's note after a line without a newline."""
     return "".join(
         mark + line if line.endswith("\n") else f"{mark}{line}\n{NO_NEWLINE}" for line in lines
     )
 
 
 def anchored(lines: Sequence[str], hunk: Hunk, floor: int) -> tuple[int, int]:
-    """The least range around a hunk whose lines are first found there.
+    """The smallest range around a hunk whose lines are first found there.
 
-    Lines above are added before lines below. Lines from ``floor`` on are searched, and the range
-    does not go above it. If there are lines at all, the range is not empty.
+    It grows upwards to ``floor``, where the search begins, then downwards. It is empty only if
+    there are no lines.
     """
     start, end = hunk.start, hunk.end
     while (start == end or find(lines, lines[start:end], floor) != start) and (

@@ -1,23 +1,24 @@
 """Refactorings of a Python program that call for a consistent next edit.
 
-Each is a list of hunks in the order of writing: after the first, the others are what keeps the
-program right. Some change the program; for others the program is the end: a part is taken out of
-it, and the hunks bring it back (``parameter``, ``field``, ``import``, ``annotation``).
+Each is a list of hunks in the order of writing; after the first, the others keep the program right.
+Some change the program; others take a part out of it, and the hunks bring it back (``parameter``,
+``field``, ``import``, ``annotation``).
 
 - ``rename``: a local variable or parameter, at its first place -> its other uses.
 - ``signature``: a function's name, or the order of its last two parameters -> its calls.
 - ``parameter``: a parameter in the signature -> the argument in the calls.
 - ``field``: a parameter of ``__init__`` -> ``self.NAME = NAME``.
-- ``import``: the only line that uses a module -> its import. ``deletion``: the other way round.
-- ``variable``: an expression is given a name -> the name in its places.
+- ``import``: the only line that uses a module -> its import. ``deletion``: its removal -> the
+  import's.
+- ``variable``: a variable for an expression -> the variable in its places.
 - ``literal``: one of several equal constants -> the others.
 - ``annotation``: the return type of one function -> the same type of another.
 - ``docstring``: a parameter's name -> its entry in the docstring, and its uses.
 
-A refactoring that is not certain is not made: each has a guard on the syntax tree, and
-:func:`refactored` compiles both ends. What a linter has to say is checked by the generator, for
-many programs at once. Only the standard library's ``ast`` is used. Limits: attributes and names of
-other files are not followed; only names, arguments and statements on one line are moved.
+Uncertain refactorings are not made: each checks the syntax tree, and :func:`refactored` compiles
+the program before and after. The generator runs a linter on many programs at once. Limits:
+attributes and names of other files are not followed; only names, arguments and statements on one
+line are moved.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from codegen.methods.edits.hunks import Hunk, apply, lines_of
+from codegen.methods.edits.hunks import Hunk, apply, lines_of, moved
+from codegen.python_syntax import characters, parameters_of, parse
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
@@ -41,7 +43,7 @@ _BEHIND = ("value", "name", "item", "data", "info", "count", "index", "text", "p
 
 
 class Piece(NamedTuple):
-    """Text to put in place of a part of one line, by columns in characters."""
+    """A replacement of a part of one line, by columns in characters."""
 
     line: int
     start: int
@@ -53,15 +55,13 @@ class Program:
     """A program, its lines and its syntax tree.
 
     Raises:
-        SyntaxError, ValueError, RecursionError: if Python can't parse it.
+        SyntaxError, ValueError, RecursionError: if Python cannot parse it.
     """
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.lines = lines_of(text)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self.tree = ast.parse(text)
+        self.tree = parse(text)
         self.nodes = list(ast.walk(self.tree))
         self.functions = [n for n in self.nodes if isinstance(n, Function)]
         self.names = {n.id for n in self.nodes if isinstance(n, ast.Name)} | {
@@ -78,8 +78,7 @@ class Program:
             return None
         line = self.lines[node.lineno - 1]
         start, end = (
-            len(line.encode()[:offset].decode())
-            for offset in (node.col_offset, node.end_col_offset)
+            characters(line, column) for column in (node.col_offset, node.end_col_offset or 0)
         )
         return Piece(node.lineno - 1, start, end, line[start:end])
 
@@ -145,11 +144,11 @@ def rename(program: Program, rng: random.Random) -> list[Hunk]:
 
 
 def _locals(program: Program, function: Function) -> set[str]:
-    """Parameters and variables of a function that nothing else can mean."""
+    """Parameters and variables of a function whose names have no other meaning."""
     inner = [n for n in ast.walk(function) if n is not function]
     if any(isinstance(n, (ast.Global, ast.Nonlocal, ast.ClassDef)) for n in inner):
         return set()
-    parameters = {a.arg for a in _arguments(function)}
+    parameters = {a.arg for a in parameters_of(function.args)}
     stored = {n.id for n in inner if isinstance(n, ast.Name) and _is_store(n)}
     nested = [part for n in inner if isinstance(n, _SCOPES) for part in ast.walk(n)]
     bound = {n.arg for n in nested if isinstance(n, ast.arg)}
@@ -167,7 +166,7 @@ def _locals(program: Program, function: Function) -> set[str]:
 
 def _renamed(program: Program, function: Function, name: str, new: str) -> list[Piece]:
     """The places of a local name with the new one; none if it can't be renamed."""
-    places: list[ast.Name | ast.arg] = [a for a in _arguments(function) if a.arg == name]
+    places: list[ast.Name | ast.arg] = [a for a in parameters_of(function.args) if a.arg == name]
     places += [n for n in ast.walk(function) if isinstance(n, ast.Name) and n.id == name]
     found = [p for p in map(program.place, places) if p]
     pieces = [p._replace(end=p.start + len(name), text=new) for p in found]
@@ -177,12 +176,6 @@ def _renamed(program: Program, function: Function, name: str, new: str) -> list[
     return pieces if is_same else []
 
 
-def _arguments(function: Function) -> list[ast.arg]:
-    a = function.args
-    every = [*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg]
-    return [one for one in every if one is not None]
-
-
 def _is_store(name: ast.Name) -> bool:
     return isinstance(name.ctx, (ast.Store, ast.Del))
 
@@ -190,9 +183,7 @@ def _is_store(name: ast.Name) -> bool:
 def _tree(program: Program, hunks: Sequence[Hunk]) -> str:
     """The dump of the tree after the hunks; "" if it does not parse."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.dump(ast.parse("".join(apply(program.lines, sorted(hunks)))))
+        return ast.dump(parse("".join(apply(program.lines, sorted(hunks)))))
     except (SyntaxError, ValueError):
         return ""
 
@@ -346,7 +337,7 @@ def _bodies(node: ast.AST) -> Iterator[list[ast.stmt]]:
 
 
 def _changes(statements: Sequence[ast.stmt], names: set[str]) -> bool:
-    """Whether statements may change what an expression of these names is worth."""
+    """Whether statements may change the value of an expression of these names."""
     for statement in statements:
         for node in ast.walk(statement):
             if isinstance(node, (ast.Call, ast.Await, ast.Yield, ast.YieldFrom, *_SCOPES)):
@@ -402,7 +393,7 @@ def _imports(program: Program) -> Iterator[tuple[int, int]]:
         statement = single.get(use.lineno)
         if statement is None or statement.col_offset != _indent(program.lines[use.lineno - 1]):
             continue
-        # Its value must not be needed.
+        # The statement's value must not be needed.
         targets = {n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and _is_store(n)}
         if all(counted[target] > 1 for target in targets) and targets:
             continue
@@ -413,7 +404,7 @@ def _indent(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 
-# --- parts taken out, to be brought back ---------------------------------------------------------
+# --- parts taken out and brought back ---------------------------------------------------------
 
 
 def _without(program: Program, nodes: Sequence[ast.expr | ast.arg], index: int) -> Piece | None:
@@ -509,7 +500,7 @@ def docstring(program: Program, rng: random.Random) -> list[Hunk]:
         if not ast.get_docstring(function, clean=False):
             continue
         rows = range(first.lineno, first.end_lineno or first.lineno)
-        own = {a.arg for a in _arguments(function)} & _locals(program, function)
+        own = {a.arg for a in parameters_of(function.args)} & _locals(program, function)
         for name in _shuffled(sorted(own), rng):
             entry = re.compile(_ENTRY.format(name=re.escape(name)))
             entries = [(row, m) for row in rows if (m := entry.match(program.lines[row]))]
@@ -541,9 +532,7 @@ def refactored(
     """A refactoring of a program: its first lines, and the hunks; None if it has no place for it.
 
     Args:
-        program: what is changed or, for those that bring a part back, what it ends as.
-        kind: one of :data:`REFACTORINGS`.
-        rng: chooses among the places.
+        program: the program to change or, if a part is brought back, the result.
     """
     hunks = REFACTORINGS[kind](program, rng)
     if len(hunks) < 2:
@@ -558,11 +547,10 @@ def refactored(
 
 
 def _inverted(before: Sequence[str], after: Sequence[str], hunks: Sequence[Hunk]) -> list[Hunk]:
-    """Hunks that lead from ``before`` to ``after``, of those that lead back, in the same order."""
+    """The hunks from ``before`` to ``after``, in the order of ``hunks``, which lead back."""
     found = []
     for hunk in hunks:
-        above = (h for h in hunks if h[:2] < hunk[:2])
-        start = hunk.start + sum(len(h.new) - (h.end - h.start) for h in above)
+        start = moved(hunk, hunks).start
         lines = tuple(after[hunk.start : hunk.end])
         found.append(Hunk(start, start + len(hunk.new), lines))
     assert apply(before, sorted(found)) == list(after)
@@ -571,8 +559,7 @@ def _inverted(before: Sequence[str], after: Sequence[str], hunks: Sequence[Hunk]
 
 def _compiles(text: str) -> bool:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             compile(text, "<program>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError):
         return False

@@ -1,13 +1,13 @@
-"""From the change of a file to moments of editing: some hunks are made, the next are to come.
+"""From the change of a file to moments of editing, between the hunks of the change.
 
-A commit says nothing of the order in which it was written. A :class:`Session` puts its hunks in
-one; a moment has the first so many made, the last of them perhaps half typed, and the cursor where
-a user would have it. The target is what remains within the window. Categories:
+A commit does not show the order in which it was written; a :class:`Session` puts its hunks in one.
+At a moment the first hunks are made, the last of them perhaps half typed, and the cursor is where a
+user would have it. The target applies the other hunks within the window. Categories:
 
 - ``here``: the next hunk is within a line of the cursor; ``above``, ``below``: it is in the window;
 - ``jump``: it is elsewhere, and the cursor was moved there;
-- ``unfinished``: the last hunk is cut in the middle, and its rest is to come first;
-- ``nothing``: all is done, or the last edit was undone; the window stays as it is.
+- ``unfinished``: the last hunk is cut in the middle, and its rest comes first;
+- ``nothing``: everything is done, or the last edit was undone; the window does not change.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from codegen.methods.edits.hunks import Hunk, apply, difference, lines_of
+from codegen.methods.edits.hunks import Hunk, apply, difference, lines_of, moved
 from codegen.records import Change, Edit
 
-# How likely a user pauses behind a character: after Zed's way to cut commits in pieces.
+# Odds of a pause after a character, as Zed splits commits.
 _PAUSES = ((",;:([{", 10), (")]}", 8), ("+-*/=<>.", 5), (" \t", 6), ("\n", 8))
 
 
@@ -29,9 +29,9 @@ class View:
     """How much of a moment a model sees.
 
     Attributes:
-        above, below: lines of the window above and below the cursor's.
-        hunks: edits of the history.
-        characters: of all of them together; what is longer loses its oldest edits.
+        above, below: lines of the window above and below the cursor's line.
+        hunks: the most edits of the history.
+        characters: the most in all of them together; the oldest are dropped.
     """
 
     above: int = 10
@@ -40,7 +40,7 @@ class View:
     characters: int = 800
 
     def window(self, line: int, lines: int) -> tuple[int, int]:
-        """The window around a line of a file of so many."""
+        """The window around a line of a file with ``lines`` lines."""
         return max(0, line - self.above), min(lines, line + self.below + 1)
 
     def history(self, changes: Sequence[Change]) -> tuple[Change, ...]:
@@ -75,17 +75,16 @@ class Session:
         """The moment after the first ``done`` hunks, without an id.
 
         Args:
-            done: how many hunks are made.
-            view: what is seen.
-            typed: of the last of them, only this beginning of its new lines has been typed.
-            line: put the cursor at the beginning of this line, in place of the last edit's end.
+            done: number of hunks made.
+            typed: the typed beginning of the last hunk's new lines, if it is unfinished.
+            line: the cursor's line, by default where the last edit ends.
         """
         made = list(self.hunks[:done])
         if typed is not None:
             rest = "" if typed.endswith("\n") or not typed else "\n"
             made[-1] = made[-1]._replace(new=tuple(lines_of(typed + rest)))
         current = apply(self.lines, sorted(made))
-        starts = [_moved(hunk, made) for hunk in made]
+        starts = [moved(hunk, made).start for hunk in made]
         changes = [
             Change(self.path, start, "".join(self.lines[hunk.start : hunk.end]), "".join(hunk.new))
             for hunk, start in zip(made, starts, strict=True)
@@ -97,11 +96,7 @@ class Session:
         if line is not None:
             cursor = len("".join(current[:line]))
         top, bottom = view.window("".join(current).count("\n", 0, cursor), len(current))
-        ahead = [
-            hunk._replace(start=start, end=start + hunk.end - hunk.start)
-            for hunk in self.hunks[done:]
-            for start in (_moved(hunk, made),)
-        ]
+        ahead = [moved(hunk, made) for hunk in self.hunks[done:]]
         if typed is not None:
             start, whole = starts[-1], self.hunks[done - 1].new
             ahead.append(Hunk(start, start + len(made[-1].new), whole))
@@ -122,15 +117,8 @@ class Session:
 
     def next_lines(self, done: int) -> tuple[int, int]:
         """The lines of the next hunk in the file after ``done`` hunks, end not included."""
-        hunk = self.hunks[done]
-        start = _moved(hunk, self.hunks[:done])
-        return start, start + hunk.end - hunk.start
-
-
-def _moved(hunk: Hunk, made: Sequence[Hunk]) -> int:
-    """The line at which a hunk starts once others are made."""
-    above = (h for h in made if h[:2] < hunk[:2])  # an insertion above the same line among them
-    return hunk.start + sum(len(h.new) - (h.end - h.start) for h in above)
+        hunk = moved(self.hunks[done], self.hunks[:done])
+        return hunk.start, hunk.end
 
 
 def ordered(path: str, old: str, new: str, rng: random.Random) -> Session:
@@ -156,7 +144,7 @@ def next_edit(session: Session, done: int, view: View) -> Edit:
     """The moment with ``done`` hunks made and others to come, with its category.
 
     The cursor is at the end of the last edit if the next one is in the window there, else at the
-    next one: finding it is another task.
+    next one.
     """
     start, end = session.next_lines(done)
     found = session.moment(done, view)
@@ -198,7 +186,7 @@ def _pause(text: str, place: int) -> int:
 
 
 def nothing(session: Session, view: View, rng: random.Random) -> Edit:
-    """A moment at which nothing is to change: all done, moved on, or the last edit undone."""
+    """A moment without a next edit: all done, moved on, or the last edit undone."""
     count = len(session.hunks)
     kind = rng.random()
     if kind < 0.2:  # made and taken back

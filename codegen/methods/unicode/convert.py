@@ -1,32 +1,38 @@
 """Python to UniCode and back.
 
-What a program keeps: everything its AST holds, so that it runs as before; its comments, which move
-out of expressions to the line before; single blank lines. What it loses: the layout, the notation
-of constants (quotes, bases, implicit joining of texts); and by default the annotations that do
-nothing, see :mod:`codegen.methods.unicode.source`.
+A program keeps its AST, so that it runs as before; its comments, which move out of expressions to
+the line before; and single blank lines. It loses its layout, the notation of constants (quotes,
+bases, implicit concatenation), and by default annotations without effect
+(:mod:`codegen.methods.unicode.source`).
 """
 
 from __future__ import annotations
 
 import ast
 import re
-import warnings
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from codegen.errors import ConfigError
-from codegen.methods.unicode.errors import UniCodeSyntaxError, UnsupportedProgram
-from codegen.methods.unicode.lexer import location, writes_lower_case
+from codegen.errors import ConfigError, SkippedExample
+from codegen.methods.unicode.lexer import UniCodeSyntaxError, location, writes_lower_case
 from codegen.methods.unicode.parse_statements import Parser
 from codegen.methods.unicode.print_python import PythonPrinter
 from codegen.methods.unicode.source import Comment, Facts, drop_annotations, gather, read_comments
 from codegen.methods.unicode.words import BRACES, STYLES, Style
 from codegen.methods.unicode.write_statements import StatementWriter
-from codegen.python_syntax import syntax_fault
+from codegen.python_syntax import TOO_DEEP, parse_example, with_newlines
 
 Annotations = Literal["needed", "all"]
+
+
+class UnsupportedProgram(SkippedExample):
+    """A program cannot be written as UniCode; the reason is ``syntax_error``, ``newer_python``,
+    ``null_bytes``, ``not_unicode``, ``too_deep`` or ``not_python``.
+    """
+
+    subject = "The program can't be written as UniCode"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +42,9 @@ class Translation:
     Attributes:
         text: the UniCode.
         style: its style.
-        nodes: how many AST nodes the program has.
-        uncovered: AST node type -> how many nodes are embedded as Python, since UniCode has no form
-            for that type (which is still exactly invertible).
+        nodes: number of AST nodes of the program.
+        uncovered: AST node type -> number of nodes embedded as Python, since UniCode has no form
+            for the type; they are exactly invertible too.
     """
 
     text: str
@@ -56,15 +62,11 @@ def to_unicode(
 ) -> Translation:
     """Writes a Python program as UniCode.
 
-    A text in a lower-case style that has no keyword at all is written in upper case, since a reader
-    could not know the case.
+    In a lower-case style, a text without any keyword is written in upper case, since a reader could
+    not know the case.
 
     Args:
-        program: Python source.
-        style: the surface style.
-        annotations: ``all`` keeps every type annotation; ``needed`` those that can change what the
-            program does.
-        comments: whether to keep comments.
+        annotations: ``all`` keeps every type annotation; ``needed`` the ones with an effect.
 
     Raises:
         UnsupportedProgram: with the reason.
@@ -77,21 +79,20 @@ def to_unicode(
         kept = read_comments(source) if comments else []
         return _written(tree, facts, kept, style)
     except RecursionError:
-        raise _too_deep() from None
+        raise UnsupportedProgram("too_deep", TOO_DEEP) from None
 
 
 def to_python(text: str, style: Style | None = None) -> str:
     """Reads UniCode of any style back to Python.
 
     Args:
-        text: the UniCode.
-        style: its style, if known. Only its case counts; else that of the first keyword does.
+        style: its style, if known. Only the case matters; by default the first keyword decides it.
 
     Raises:
         UniCodeSyntaxError: with line and column.
     """
     parser = None
-    text = _lines_of(text)
+    text = with_newlines(text)
     try:
         parser = Parser(text, None if style is None else not style.upper)
         tree = parser.module()
@@ -105,16 +106,16 @@ def to_python(text: str, style: Style | None = None) -> str:
 
 
 def same_program(one: str, other: str, *, annotations: Annotations = "needed") -> bool:
-    """Whether two Python programs have the same AST, once what UniCode may lose is left out.
+    """Whether two Python programs have the same AST, except for annotations that are not kept.
 
     Raises:
-        UnsupportedProgram: if one of them is not Python.
+        UnsupportedProgram: if one of them is not valid Python.
     """
     return _equal(parse_program(one, annotations), parse_program(other, annotations))
 
 
 def _equal(one: ast.AST, other: ast.AST) -> bool:
-    """Whether two trees are alike. Not by ``ast.dump``: depth and huge integers break it."""
+    """Whether two trees are equal; ``ast.dump`` fails for deep trees and huge integers."""
     waiting: list[tuple[Any, Any]] = [(one, other)]
     while waiting:
         left, right = waiting.pop()
@@ -132,51 +133,21 @@ def _equal(one: ast.AST, other: ast.AST) -> bool:
 
 
 def parse_program(program: str, annotations: Annotations = "all") -> ast.Module:
-    """The AST that UniCode stands for: that of the program, less the annotations not kept.
+    """The AST of a program, without the annotations that are not kept.
 
     Raises:
         UnsupportedProgram: with the reason.
         ConfigError: for an unknown value of ``annotations``.
     """
     if annotations not in ("needed", "all"):
-        raise ConfigError(
-            f"There is no choice {annotations!r} of annotations.", "Choose needed or all."
-        )
-    try:
-        tree = _parse(_normalized(program))
-        return drop_annotations(tree) if annotations == "needed" else tree
-    except (RecursionError, MemoryError):
-        raise _too_deep() from None
+        raise ConfigError(f"annotations is {annotations!r}.", "Choose needed or all.")
+    tree = parse_example(_normalized(program), UnsupportedProgram)
+    return drop_annotations(tree) if annotations == "needed" else tree
 
 
 def _normalized(program: str) -> str:
-    """A program without byte order mark, its lines ended as Python itself reads them."""
-    return _lines_of(program.removeprefix("\ufeff"))
-
-
-def _lines_of(text: str) -> str:
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _parse(program: str) -> ast.Module:
-    if "\0" in program:
-        raise UnsupportedProgram("null_bytes", "it contains null bytes.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(program)
-    except SyntaxError as error:
-        if re.match("too many (levels|nested|statically nested) ", error.msg):
-            raise _too_deep() from None
-        raise UnsupportedProgram(*syntax_fault(program, error)) from None
-    except UnicodeEncodeError:
-        raise UnsupportedProgram("not_unicode", "it contains lone surrogates.") from None
-    except ValueError as error:
-        raise UnsupportedProgram("syntax_error", f"{error}.") from None
-
-
-def _too_deep() -> UnsupportedProgram:
-    return UnsupportedProgram("too_deep", "its blocks or expressions nest too deep.")
+    """A program without byte order mark, with the line ends that Python itself reads."""
+    return with_newlines(program.removeprefix("\ufeff"))
 
 
 def _written(tree: ast.Module, facts: Facts, comments: list[Comment], style: Style) -> Translation:
@@ -189,9 +160,9 @@ def _written(tree: ast.Module, facts: Facts, comments: list[Comment], style: Sty
 
 
 def _check_python(program: str, text: str, parser: Parser, printer: PythonPrinter) -> None:
-    """What the parser lets through may still be no Python, such as two equal parameters."""
+    """Refuses text that the parser accepts but Python does not, such as two equal parameters."""
     try:
-        _parse(program)
+        parse_example(program, UnsupportedProgram)
     except UnsupportedProgram as error:
         line = re.match(r"line (\d+)", error.detail)
         origins = printer.origins
@@ -199,4 +170,6 @@ def _check_python(program: str, text: str, parser: Parser, printer: PythonPrinte
         node = origins[max(number, 0)][1] if origins else None
         notes = parser.notes.get(node) if node else None
         place = location(text, notes.start if notes else 0)
-        raise UniCodeSyntaxError(*place, f"it is no Python program: {error.detail}") from None
+        raise UniCodeSyntaxError(
+            *place, f"it is not a valid Python program: {error.detail}"
+        ) from None

@@ -1,17 +1,17 @@
 """The UniCode generator: (question, program) to the training texts of UniCoder's objectives.
 
-Source: Sun et al., "UniCoder: Scaling Code Large Language Model via Universal Code", ACL 2024. The
-paper's universal code is written by GPT-4; here by choice of ``mode``:
+Source: Sun et al., "UniCoder: Scaling Code Large Language Model via Universal Code", ACL 2024.
+GPT-4 writes the paper's universal code; here ``mode`` chooses:
 
-* ``ast``: by :func:`codegen.methods.unicode.to_unicode`, without a model. Each text is parsed back
-  and must give the program again.
-* ``llm``: by a model, which is given the paper's seven conventions and an example. With
-  ``min_score`` the model grades each text too (the paper filters by an LLM scorer whose bound it
-  does not tell; 4 of 5 is our advice).
-* ``hybrid``: the AST's, with comments on the steps by a model that may change nothing else.
+* ``ast``: :func:`codegen.methods.unicode.to_unicode`, without a model. Each text is parsed back
+  and must give the same program.
+* ``llm``: a model, prompted with the paper's seven conventions and an example. With ``min_score``
+  it also grades each text (the paper filters by an LLM scorer, whose bound it does not state; we
+  recommend 4 of 5).
+* ``hybrid``: the AST's text, to which a model adds comments on the steps and nothing else.
 
 Limits: ``ast`` and ``hybrid`` take Python only. An ``ast`` text is about as long as the program: it
-is faithful, but no more abstract than the code.
+is faithful, but not more abstract than the code.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
-from codegen.errors import CodegenError, ConfigError
+from codegen.errors import CodegenError, ConfigError, require_known
 from codegen.generation.plans import Conversation, ModelClient, Plan, Unusable, run_plans
 from codegen.methods.unicode.convert import (
     Translation,
+    UnsupportedProgram,
     parse_program,
     same_program,
     to_python,
     to_unicode,
 )
-from codegen.methods.unicode.errors import UniCodeSyntaxError, UnsupportedProgram
+from codegen.methods.unicode.lexer import UniCodeSyntaxError
 from codegen.methods.unicode.llm import GRADES, commented, graded, invented, written
 from codegen.methods.unicode.prompts import (
     OBJECTIVES,
@@ -44,12 +45,12 @@ from codegen.methods.unicode.words import STYLES, Style, choose_style
 from codegen.records import Example, TrainingText
 
 Mode = Literal["ast", "llm", "hybrid"]
-MODES: tuple[Mode, ...] = ("ast", "llm", "hybrid")
+MODES: tuple[Mode, ...] = get_args(Mode)
 MIX = "mix"
 
 
 class RoundTripFailed(CodegenError):
-    """A program's universal code does not give the program back: an error of the writer."""
+    """A program's universal code gives another program: a bug of the writer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +60,20 @@ class UniCode:
     Attributes:
         mode: who writes the universal code; see the module.
         objectives: the texts made of each example.
-        styles: names of :data:`codegen.methods.unicode.STYLES`, one of which is drawn for each
-            example; ``mix`` stands for all of them.
+        styles: names of :data:`codegen.methods.unicode.STYLES`, or ``mix`` for all; each example
+            draws one.
         template: how an instruction is wrapped: ``plain`` or ``alpaca``.
         llm: the model for ``llm`` and ``hybrid``.
-        min_score: the least grade of universal code that is kept, 1 to 5; 0 asks for no grades.
-        snippets: in mode ``llm``, take each program as a snippet that inspires the model to a
-            question and an answer, as the paper does with raw code. The example's own instruction
-            is not used.
+        min_score: the lowest grade of universal code that is kept, 1 to 5; 0 turns grading off.
+        snippets: in mode ``llm``, use each program as a snippet that inspires the model to a
+            question and an answer, as the paper does with raw code; the example's own instruction
+            is ignored.
 
-    A text's ``meta`` holds ``style`` and ``objective``; from a model ``llm_model``, with grades
-    ``score``. The amounts of an example stand on the first of its texts alone, so that sums over
-    texts are right: from the AST ``nodes`` and ``uncovered``, the number of nodes of the program
-    and of those embedded as Python; from a model what its answers took, ``llm_prompt_tokens``,
-    ``llm_completion_tokens`` and ``llm_cost_micros``, millionths of the prices' currency.
+    A text's ``meta`` holds ``style`` and ``objective``; from a model also ``llm_model``, with
+    grades ``score``. Only an example's first text has its counts, so that sums over texts are
+    right: from the AST ``nodes`` and ``uncovered`` (nodes in all, and embedded as Python); from a
+    model ``llm_prompt_tokens``, ``llm_completion_tokens`` and ``llm_cost_micros`` (millionths of
+    the prices' currency).
     """
 
     mode: Mode = "ast"
@@ -100,7 +101,7 @@ class UniCode:
             raise ConfigError(f"min_score is {self.min_score}; it must be 0 (off) or 1 to 5.")
 
     def config(self) -> dict[str, object]:
-        """What decides the texts: not how, or through which cache, the model is reached."""
+        """The settings that decide the texts, without the model's address and cache."""
         config: dict[str, object] = {
             name: getattr(self, name)
             for name in ("name", "mode", "objectives", "styles", "template")
@@ -114,11 +115,11 @@ class UniCode:
         """Yields one text for each objective.
 
         Raises:
-            UnsupportedProgram: if the program can't be written as universal code.
-            Unusable: if the model's answer can't be used.
+            UnsupportedProgram: if the program cannot be written as universal code.
+            Unusable: if the model's response cannot be used.
             RoundTripFailed: if the universal code of the AST is wrong.
-            RequestFailed: if the model gave no answer.
-            ModelUnusable: if it can give none at all.
+            RequestFailed: if the model gave no response.
+            ModelUnusable: if the model cannot be used at all.
         """
         (texts,) = self.generate_many([(example, rng)])
         if isinstance(texts, Exception):
@@ -128,7 +129,7 @@ class UniCode:
     def generate_many(
         self, items: Sequence[tuple[Example, random.Random]]
     ) -> list[list[TrainingText] | Exception]:
-        """What :meth:`generate` yields or raises for each item; their questions go out together."""
+        """What :meth:`generate` yields or raises for each item; requests are sent together."""
         plans = [self._plan(example, rng) for example, rng in items]
         return self.llm.run(plans) if self.llm else run_plans(plans)
 
@@ -171,11 +172,11 @@ class UniCode:
 
 
 def translated(example: Example, style: Style) -> Translation:
-    """An example's universal code from its AST, proved by parsing it back.
+    """An example's universal code from its AST, checked by parsing it back.
 
     Raises:
-        UnsupportedProgram: if the program can't be written so.
-        RoundTripFailed: if what comes back is another program.
+        UnsupportedProgram: if the program cannot be written as universal code.
+        RoundTripFailed: if parsing gives another program.
     """
     if example.language != "python":
         raise UnsupportedProgram("not_python", f"it is written in {example.language!r}")
@@ -196,7 +197,7 @@ def _draw(styles: Sequence[str], rng: random.Random) -> Style:
 
 
 def _check_invented(answer: str, language: str) -> None:
-    """A Python solution that does not compile is not worth teaching."""
+    """Refuses a Python solution that does not parse."""
     if language != "python":
         return
     try:
@@ -211,7 +212,6 @@ def _check_choices(what: str, values: Sequence[str], known: Sequence[str]) -> No
             f"{what}s must be a sequence of names.", f"There are: {', '.join(known)}."
         )
     for value in values:
-        if value not in known:
-            raise ConfigError(f"There is no {what} {value!r}.", f"There are: {', '.join(known)}.")
+        require_known(what, value, known)
     if len(set(values)) < len(values):
         raise ConfigError(f"A {what} is named twice: {', '.join(values)}.")

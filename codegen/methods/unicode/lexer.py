@@ -1,12 +1,12 @@
-r"""UniCode text -> tokens, and how constants and comments are written and read.
+r"""UniCode text -> tokens; reading and writing of constants and comments.
 
 Text is in double quotes with the escapes ``\n \t \r \\ \" \xHH \uHHHH \UHHHHHHHH``; printable
-characters of any script stand for themselves. A multi-line text that is a statement (a docstring)
-is written raw between ``/*`` and ``*/``.
+characters of any script are not escaped. A multi-line text that is a statement (a docstring) is
+written raw between ``/*`` and ``*/``.
 
-One token for each break between lines holds the comments and blank lines there, so that the parser
-can keep them, or skip the token inside brackets. Templates (``$"..."``) come as a sequence: begin,
-text and fields, end. Time is linear in the length of the text.
+The token of a line break holds the comments and blank lines there; the parser keeps them, or skips
+the token inside brackets. A template (``$"..."``) is a sequence of tokens: begin, text and fields,
+end. Time is linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -17,8 +17,29 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from codegen.methods.unicode.errors import UniCodeSyntaxError
+from codegen.errors import CodegenError
 from codegen.methods.unicode.words import INNER_FORMS, RESERVED_FORMS
+
+
+class UniCodeSyntaxError(CodegenError):
+    """A text is not UniCode, or has no equivalent Python program.
+
+    Attributes:
+        line, column: the place, both from 1.
+        detail: what was found and what was expected.
+    """
+
+    reason = "unicode_syntax"
+
+    def __init__(self, line: int, column: int, detail: str) -> None:
+        self.line = line
+        self.column = column
+        self.detail = detail
+        super().__init__(f"UniCode, line {line}, column {column}: {detail}")
+
+    def __reduce__(self) -> tuple[type, tuple[int, int, str]]:
+        return type(self), (self.line, self.column, self.detail)
+
 
 # --- constants -----------------------------------------------------------------------------------
 
@@ -53,7 +74,7 @@ def _escape_character(character: str) -> str:
 
 
 def unescape(text: str) -> str:
-    """Resolves escapes as Python does; an unknown one stands for itself.
+    """Resolves escapes as Python does; an unknown one is kept.
 
     Raises:
         ValueError: for a code point beyond Unicode.
@@ -97,7 +118,7 @@ def read_number(text: str) -> float | complex:
 
 
 def block_comment(text: str) -> str | None:
-    """A text between ``/*`` and ``*/``, or None if it would not come back the same."""
+    """A text between ``/*`` and ``*/``, or None if it could not be read back."""
     if "*/" in text or not text.replace("\n", "").replace("\t", "").isprintable():
         return None
     before = "" if text[:1] in ("", "\n") else " "
@@ -127,10 +148,10 @@ Kind = Literal[
 
 @dataclass(slots=True)
 class Break:
-    """What is between two lines of code.
+    """A break between two lines of code.
 
     Attributes:
-        trailing: the comment that ends the line before, if any, without the ``//``.
+        trailing: the comment at the end of the line before, without the ``//``.
         notes: (column, comment) of each comment on its own line; None for blank lines.
         indent: the column where the next line of code begins.
     """
@@ -181,7 +202,7 @@ def lex(text: str) -> list[Token]:
     """All tokens, between a first "break" and a last "end".
 
     Raises:
-        UniCodeSyntaxError: for what can't be part of any token.
+        UniCodeSyntaxError: for text that is no token.
     """
     return list(Lexer(text).tokens())
 
@@ -195,7 +216,7 @@ def writes_lower_case(text: str) -> bool | None:
 
 
 class Lexer:
-    """Reads tokens off a text."""
+    """Splits a text into tokens."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -297,7 +318,7 @@ class Lexer:
         yield Token("template_end", None, self._at - 1)
 
     def _parts(self, end: str, pattern: re.Pattern[str]) -> Iterator[Token]:
-        """Text and fields up to, not including, ``end``: of a template or a format spec."""
+        """Text and fields of a template or a format spec, up to but without ``end``."""
         while True:
             start = self._at
             if match := pattern.match(self._text, start):
@@ -355,7 +376,7 @@ class Lexer:
                 yield from self._made(kind, value, start)
 
 
-# --- a place in the tokens ---------------------------------------------------------------------
+# --- position in the tokens ---------------------------------------------------------------------
 
 Item = TypeVar("Item")
 
@@ -421,9 +442,9 @@ class TokenCursor:
         return f"a {token.kind.replace('_', ' ')}"
 
     def _symbol(self, distance: int = 0) -> str | None:
-        """The operator or keyword at, or so many tokens after, the next token.
+        """The operator or keyword ``distance`` tokens after the next one.
 
-        A name counts as the keyword that it would be in a place for one.
+        A name counts as the keyword that it would be where a keyword can be.
         """
         token = self._peek_after(distance)
         if token.kind == "name":
@@ -458,7 +479,7 @@ class TokenCursor:
         return token.value
 
     def _in_brackets(self, opening: str, closing: str, read: Callable[[], Item]) -> Item:
-        """What ``read`` gives between brackets, where ends of lines do not count."""
+        """The result of ``read`` between brackets, where line ends are ignored."""
         self._brackets += 1
         self._expect(opening)
         item = read()

@@ -1,15 +1,15 @@
-"""What UniCode asks a model, and how its answers are read.
+"""UniCode's requests to a model, and the parsing of its responses.
 
-Each example is a plan (:mod:`codegen.generation.plans`). An answer that can't be used raises
-``Unusable``, whose ``reason`` is what the data engine counts the example as skipped by; beside
-those named there:
+Each example is a plan (:mod:`codegen.generation.plans`). A response that cannot be used raises
+``Unusable``; the data engine counts the skipped example by its ``reason``. In addition to the
+reasons named there:
 
-* ``empty_answer``: it holds no universal code; ``copied_program``: that is the program itself,
-  ``executable``: it is another one, in Python;
+* ``empty_answer``: no universal code; ``copied_program``: the program itself; ``executable``:
+  another Python program;
 * ``skeleton_changed``: a hybrid answer changed more than comments; ``no_comments``: it added none;
-* ``low_score``, ``no_score``: the grade is below the bound, or no grade was given;
-* ``no_instruction``: there is no question to answer;
-* ``no_problem``: an answer to a snippet lacks one of its sections;
+* ``low_score``, ``no_score``: the grade is below the bound, or missing;
+* ``no_instruction``: the example has no question;
+* ``no_problem``: the response to a snippet lacks one of its sections;
 * ``bad_solution``: the Python program in it does not parse.
 """
 
@@ -23,12 +23,13 @@ from codegen.generation.plans import Conversation, Plan, Unusable
 from codegen.methods.unicode import prompts
 from codegen.methods.unicode.convert import (
     Translation,
+    UnsupportedProgram,
     parse_program,
     same_program,
     to_python,
     to_unicode,
 )
-from codegen.methods.unicode.errors import UniCodeSyntaxError, UnsupportedProgram
+from codegen.methods.unicode.lexer import UniCodeSyntaxError
 from codegen.methods.unicode.prompts import Triple
 from codegen.methods.unicode.words import STYLES, Style
 
@@ -96,9 +97,9 @@ def grade(text: str) -> int:
 
 
 def is_python(text: str) -> bool:
-    """Whether a text is Python by more than chance: it parses and has a statement with a keyword.
+    """Whether a text is Python rather than universal code: it parses and has a keyword statement.
 
-    ``x = 1`` and ``PRINT(x)`` are universal code as well.
+    ``x = 1`` and ``PRINT(x)`` are both.
     """
     try:
         tree = parse_program(text)
@@ -125,23 +126,23 @@ def problem_and_solution(text: str) -> tuple[str, str]:
 
 
 def checked_comments(skeleton: Translation, unicode: str) -> str:
-    """Universal code that differs from a skeleton in comment lines alone.
+    """Universal code that differs from a skeleton only in comment lines.
 
     Raises:
-        Unusable: if it does not, or has no new comment.
+        Unusable: if it differs otherwise, or has no new comment.
     """
     if change := _first_change(_code_lines(skeleton.text), _code_lines(unicode)):
         raise Unusable("skeleton_changed", change)
     if not set(_comments(unicode)) - set(_comments(skeleton.text)):
         raise Unusable("no_comments", "the answer adds no comment")
-    # A line with // within a string is no comment, which only the parser knows.
+    # Only the parser knows that a line with // within a string is not a comment.
     try:
         old, new = (to_python(text, skeleton.style) for text in (skeleton.text, unicode))
         same = same_program(old, new)
     except (UniCodeSyntaxError, UnsupportedProgram) as error:
-        raise Unusable("skeleton_changed", f"it can't be read: {error}") from None
+        raise Unusable("skeleton_changed", f"it cannot be read: {error}") from None
     if not same:
-        raise Unusable("skeleton_changed", "it stands for another program")
+        raise Unusable("skeleton_changed", "it is another program")
     return unicode.rstrip() + "\n"
 
 

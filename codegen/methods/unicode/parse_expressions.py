@@ -1,6 +1,6 @@
-"""Expressions and patterns: tokens of UniCode -> Python's AST, by operator precedence (Pratt 1973).
+"""Tokens of UniCode -> Python's AST: expressions and patterns, by operator precedence (Pratt 1973).
 
-Names are given no context (load, store): the trees are made to be printed.
+Names have no context (load, store), since the trees are only printed.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class ExpressionParser(TokenCursor):
             operands.append(self.expression(Level.BIT_OR))
         return ast.Compare(left, ops, operands)
 
-    # What begins an expression
+    # The beginning of an expression
 
     def _prefix(self) -> ast.expr:
         token = self._peek()
@@ -300,7 +300,7 @@ class ExpressionParser(TokenCursor):
         self._advance()
         return ast.FormattedValue(value, conversion, spec)
 
-    # Calls, indices, parameters and targets: what is around expressions
+    # Calls, indices, parameters and targets
 
     def _at_generator(self) -> bool:
         return self._at("FOR") or (self._at("ASYNC") and self._symbol(1) == "FOR")
@@ -414,7 +414,7 @@ class ExpressionParser(TokenCursor):
         return ast.Tuple(items)
 
     def target(self) -> ast.expr:
-        """What can be assigned to, or several between commas."""
+        """A target of an assignment, or several between commas."""
         token = self._peek()
         items = self._separated(lambda: self.expression(Level.BIT_OR))
         target = items[0] if len(items) == 1 else ast.Tuple(items)
@@ -422,7 +422,7 @@ class ExpressionParser(TokenCursor):
         return target
 
     def check_target(self, node: ast.expr, token: Token) -> None:
-        """Fails at ``token`` if a node can't be assigned to."""
+        """Raises an error at ``token`` if a node cannot be assigned to."""
         if isinstance(node, (ast.Tuple, ast.List)):
             for item in node.elts:
                 self.check_target(item, token)

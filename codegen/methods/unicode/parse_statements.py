@@ -1,13 +1,13 @@
-"""Programs, blocks and statements: tokens of UniCode -> Python's AST, with the comments.
+"""Tokens of UniCode -> Python's AST with comments: programs, blocks and statements.
 
-A block is what is between ``{`` and ``}``, between ``BEGIN`` and ``END``, or indented more than its
+A block is enclosed in ``{`` and ``}`` or in ``BEGIN`` and ``END``, or is indented more than its
 header; so one grammar reads all styles.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,7 @@ _AUGMENTED = {
 
 @dataclass(slots=True)
 class Notes:
-    """What belongs to a statement, but is not in the tree.
+    """The place and comments of a statement, which are not in the tree.
 
     Attributes:
         start: the offset of the statement in the text.
@@ -66,7 +66,7 @@ class Parser(ExpressionParser):
     """Reads a program.
 
     Attributes:
-        notes: what the tree does not hold, by statement.
+        notes: place and comments of each statement.
         last_notes: the comments after the last statement.
     """
 
@@ -76,7 +76,6 @@ class Parser(ExpressionParser):
         self.last_notes: list[str | None] = []
         self._pending: list[tuple[int, str | None]] = []
         self._column = 0  # where the current line begins
-        self._current = Notes(0)  # of the statement being read
         self._simple: dict[str, Callable[[], ast.stmt]] = {
             "RETURN": self._return,
             "RAISE": self._raise,
@@ -91,7 +90,7 @@ class Parser(ExpressionParser):
             "DELETE": self._delete,
             "TYPE": self._type_alias,
         }
-        self._compound: dict[str, Callable[[], ast.stmt]] = {
+        self._compound: dict[str, Callable[[Notes], ast.stmt]] = {
             "IF": self._if,
             "FOR": self._for,
             "WHILE": self._while,
@@ -118,7 +117,6 @@ class Parser(ExpressionParser):
     def statement(self) -> list[ast.stmt]:
         """One statement, or those of one embedding, and the end of its line."""
         notes = Notes(self._peek().start, self._take_notes())
-        self._current = notes
         token = self._peek()
         word = token.value if token.kind == "key" else self._opening()
         if word == EMBEDDED and self._is_embedded_statement():
@@ -127,7 +125,8 @@ class Parser(ExpressionParser):
             self._advance()
             nodes = [self._simple[word]()]
         elif word in self._compound:
-            nodes = [self._compound[word]()]
+            self._advance()
+            nodes = [self._compound[word](notes)]
             trailing = self._end_line(simple=False)
             if trailing is not None:
                 self._pending.insert(0, (self._column, trailing))
@@ -146,7 +145,7 @@ class Parser(ExpressionParser):
 
     # Lines
     def _take_break(self) -> str | None:
-        """Continues to the next line, if at the end of one; returns the comment that ended it."""
+        """Continues to the next line, if at the end of one; returns the comment there."""
         token = self._peek()
         if token.kind != "break":
             return None
@@ -157,16 +156,13 @@ class Parser(ExpressionParser):
         return line.trailing
 
     def _take_notes(self, column: int | None = None) -> list[str | None]:
-        """Removes pending comments; with ``column``, the first ones that are indented so far."""
+        """Takes pending comments; with ``column``, only the first ones indented at least so far."""
         count = len(self._pending)
         if column is not None:
             notes = enumerate(self._pending)
-            outside = next(
-                (i for i, (at, note) in notes if note is not None and at < column), count
-            )
-            count = outside
-        while count and self._pending[count - 1][1] is None and column is not None:
-            count -= 1  # blank lines belong to what follows
+            count = next((i for i, (at, note) in notes if note is not None and at < column), count)
+            while count and self._pending[count - 1][1] is None:
+                count -= 1  # blank lines belong to what follows
         taken = [note for _, note in self._pending[:count]]
         del self._pending[:count]
         return taken
@@ -189,7 +185,7 @@ class Parser(ExpressionParser):
         return self._at("}") or self._opening() == "END"
 
     def _opening(self) -> str | None:
-        """The keyword that the next token is, if it is one at the start of a statement only."""
+        """The next token's keyword, if it is one only at the start of a statement."""
         token = self._peek()
         word = OPENING_FORMS.get(token.value) if token.kind == "name" else None
         if word is None:
@@ -205,7 +201,7 @@ class Parser(ExpressionParser):
     def _block(
         self, read: Callable[[], list[Any]] | None = None, into: Notes | None = None
     ) -> Block:
-        """A block, whose items ``read`` reads; a comment on its header's line goes ``into``."""
+        """A block of items that ``read`` reads; ``into`` gets the comment on the header's line."""
         read = read or self.statement
         column = self._column
         self._take("THEN")
@@ -254,7 +250,7 @@ class Parser(ExpressionParser):
         return block.items or [ast.Pass()], block
 
     def _clause(self, block: Block, *words: str, after: int = 0) -> bool:
-        """Whether a clause continues after a block; if so, the next token is its keyword."""
+        """Whether a clause follows a block; if so, the next token is its keyword."""
         at = self._here
         if block.closed and self._tokens[at].kind == "break":
             at += 1
@@ -392,36 +388,31 @@ class Parser(ExpressionParser):
 
     # Compound statements
 
-    def _if(self) -> ast.stmt:
-        tests: list[ast.expr] = []
-        bodies: list[list[ast.stmt]] = []
-        notes: list[Notes] = [self._current]
+    def _if(self, notes: Notes) -> ast.stmt:
+        branches: list[tuple[ast.expr, list[ast.stmt], Notes]] = []
         orelse: list[ast.stmt] = []
         while True:
-            self._advance()
-            tests.append(self.expression(Level.WALRUS))
-            body, block = self._statements(notes[-1])
-            bodies.append(body)
+            test = self.expression(Level.WALRUS)
+            body, block = self._statements(notes)
+            branches.append((test, body, notes))
             if self._clause(block, "ELSIF"):
-                notes.append(Notes(self._peek().start))
+                notes = Notes(self._advance().start)
                 continue
             if not self._clause(block, "ELSE"):
                 break
             token = self._advance()
-            if self._at("IF") and not self._line_has_ended():
-                notes.append(Notes(token.start))
-                continue
-            orelse, _ = self._statements()
-            break
-        for test, body, note in reversed(list(zip(tests, bodies, notes, strict=True))):
+            if not self._at("IF") or self._line_has_ended():
+                orelse, _ = self._statements()
+                break
+            self._advance()
+            notes = Notes(token.start)
+        for test, body, note in reversed(branches):
             node = ast.If(test, body, orelse)
             self.notes[node] = note
             orelse = [node]
         return orelse[0]
 
-    def _for(self) -> ast.stmt:
-        notes = self._current
-        self._advance()
+    def _for(self, notes: Notes) -> ast.stmt:
         if self._at("EACH") and self._symbol(1) != "FROM":
             self._advance()
         target = self.target()
@@ -434,7 +425,7 @@ class Parser(ExpressionParser):
         return ast.For(target, source, body, self._loop_else(block))
 
     def _span(self) -> ast.expr:
-        """FROM a TO b (EXCLUSIVE) STEP s, or without EXCLUSIVE, where b itself is meant too."""
+        """FROM a TO b (EXCLUSIVE) STEP s; without EXCLUSIVE, b is included."""
         start = self.expression()
         self._expect("TO")
         stop = self.expression()
@@ -458,18 +449,16 @@ class Parser(ExpressionParser):
         self._in_brackets("(", ")", self._advance)
         return self._statements()[0]
 
-    def _while(self) -> ast.stmt:
-        notes = self._current
-        self._advance()
+    def _while(self, notes: Notes) -> ast.stmt:
         test = self.expression(Level.WALRUS)
         body, block = self._statements(notes)
         return ast.While(test, body, self._loop_else(block))
 
-    def _do(self) -> ast.stmt:
-        do = self._advance()
-        body, block = self._statements(self._current)
+    def _do(self, notes: Notes) -> ast.stmt:
+        body, block = self._statements(notes)
         if has_continue(body):
-            # It would go to the condition, which Python's loop has at its end.
+            # It would go to the condition, which is at the end of Python's loop.
+            do = Token("name", self._text[notes.start : notes.start + 2], notes.start)
             raise self.error("no CONTINUE in this loop, which Python has no form for", do)
         if not self._clause(block, "WHILE"):
             raise self.error("WHILE with the condition of DO")
@@ -478,9 +467,7 @@ class Parser(ExpressionParser):
         self.notes[last] = Notes(start, trailing=self._end_line(simple=True))
         return ast.While(ast.Constant(True), [*body, last], [])
 
-    def _try(self) -> ast.stmt:
-        notes = self._current
-        self._advance()
+    def _try(self, notes: Notes) -> ast.stmt:
         body, block = self._statements(notes)
         handlers: list[ast.ExceptHandler] = []
         group = False
@@ -508,9 +495,7 @@ class Parser(ExpressionParser):
         kind = self.expression_list()
         return kind, self._identifier() if self._take("AS") else None
 
-    def _using(self) -> ast.stmt:
-        notes = self._current
-        self._advance()
+    def _using(self, notes: Notes) -> ast.stmt:
         items, _ = self._in_brackets("(", ")", lambda: self._items(")", self._using_item))
         return ast.With(items, self._statements(notes)[0])
 
@@ -523,9 +508,7 @@ class Parser(ExpressionParser):
         self.check_target(target, token)
         return ast.withitem(value, target)
 
-    def _match(self) -> ast.stmt:
-        notes = self._current
-        self._advance()
+    def _match(self, notes: Notes) -> ast.stmt:
         subject = self.expression_list()
         block = self._block(self._case, notes)
         if not block.items:
@@ -545,35 +528,33 @@ class Parser(ExpressionParser):
         self.notes[case] = Notes(start, before)
         return [case]
 
-    def _async(self) -> ast.stmt:
-        self._advance()
+    def _async(self, notes: Notes) -> ast.stmt:
         word = self._peek().value if self._peek().kind == "key" else self._opening()
         if word not in ("FOR", "USING", "FUNCTION"):
             raise self.error("FUNCTION, FOR EACH or USING")
-        node: Any = self._compound[word]()
+        self._advance()
+        node: Any = self._compound[word](notes)
         kind = {"FOR": ast.AsyncFor, "USING": ast.AsyncWith, "FUNCTION": ast.AsyncFunctionDef}[word]
         return kind(**{name: getattr(node, name) for name in node._fields if hasattr(node, name)})
 
-    def _function(self) -> ast.stmt:
-        notes = self._current
-        self._advance()
+    def _function(self, notes: Notes) -> ast.stmt:
         name = self._identifier()
         type_parameters = self._type_parameters()
         parameters = self._in_brackets("(", ")", lambda: self.parameters(")", True))
         returns = self.expression() if self._take("RETURNS") else None
         body, _ = self._statements(notes)
-        node = ast.FunctionDef(name, parameters, body, [], returns)
-        return _with_type_parameters(node, type_parameters)
+        node: Any = ast.FunctionDef(name, parameters, body, [], returns)
+        node.type_params = type_parameters
+        return node
 
-    def _class(self) -> ast.stmt:
-        notes = self._current
-        self._advance()
+    def _class(self, notes: Notes) -> ast.stmt:
         name = self._identifier()
         type_parameters = self._type_parameters()
         bases, keywords = self.arguments("{") if self._take("EXTENDS") else ([], [])
         body, _ = self._statements(notes)
-        node = ast.ClassDef(name, bases, keywords, body, [])
-        return _with_type_parameters(node, type_parameters)
+        node: Any = ast.ClassDef(name, bases, keywords, body, [])
+        node.type_params = type_parameters
+        return node
 
     def _decorated(self, notes: Notes) -> list[ast.stmt]:
         decorators: list[ast.expr] = []
@@ -593,8 +574,3 @@ class Parser(ExpressionParser):
         node.decorator_list = decorators
         self.notes[node].before[:0] = notes.before
         return [node]
-
-
-def _with_type_parameters(node: Any, parameters: Sequence[Any]) -> Any:
-    node.type_params = list(parameters)
-    return node

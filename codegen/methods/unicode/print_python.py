@@ -1,7 +1,7 @@
-"""Python's AST and the comments beside it -> Python source, formatted as ``ast.unparse`` does.
+"""Python's AST and its comments -> Python source in the format of ``ast.unparse``.
 
-``ast.unparse`` writes expressions, simple statements and headers; what it can't keep (comments,
-blank lines, docstrings in their own layout) is put in here, line by line.
+``ast.unparse`` writes expressions, simple statements and headers; comments, blank lines and
+docstrings in their own layout are added here.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ _BODY = "\n    pass"
 
 
 class PythonPrinter:
-    """Prints statements; ``lines`` holds the result.
+    """Prints statements.
 
     Attributes:
+        lines: the result.
         origins: (number of lines printed before it, statement), to find a line's statement.
     """
 
@@ -126,8 +127,8 @@ class PythonPrinter:
 
 
 def unparse(node: Any) -> str:
-    """``ast.unparse`` of a node that needs no line numbers."""
-    node.lineno = 1  # asked for, to find type comments
+    """``ast.unparse`` of a node without line numbers."""
+    node.lineno = 1  # read by unparse to find type comments
     return ast.unparse(node)
 
 
@@ -148,7 +149,7 @@ def _is_elif(orelse: Sequence[ast.stmt], notes: Mapping[ast.AST, Notes]) -> bool
 
 
 def _docstring(node: ast.stmt) -> str | None:
-    """A docstring in triple quotes, its lines as they are; None if it has none or needs escapes."""
+    """A docstring in triple quotes with its own lines; None if it is none or needs escapes."""
     match node:
         case ast.Expr(value=ast.Constant(value=str(text), kind=None)):
             if "\\" in text or '"""' in text or text.endswith('"'):

@@ -1,9 +1,9 @@
-"""The prompts of UniCoder data: what a model is asked to write, and the four training objectives.
+"""The prompts of UniCoder data: the requests to a model, and the four training objectives.
 
-All wordings are ours: the paper (Sun et al., "UniCoder", ACL 2024) shows its own in figures only.
-It says what they must do: seven conventions of universal code, an example (few-shot), question and
-answer given, and the multi-task objectives of its section on training. The Alpaca wrapper is that
-of Stanford Alpaca, whose training code the paper uses.
+The wordings are ours; the paper (Sun et al., "UniCoder", ACL 2024) shows its own only in figures.
+From the paper: seven conventions of universal code, a few-shot example, question and answer in the
+prompt, and the multi-task objectives. The Alpaca wrapper is Stanford Alpaca's, whose training code
+the paper uses.
 
 With q the question, a the answer (a program) and p its universal code, the paper's loss is the sum,
 with equal weights, of
@@ -13,21 +13,21 @@ with equal weights, of
 * ``pa``  −log P(a | p): universal code to code;
 * ``uot`` −log P(p, a | q): universal code of thought, then the code, in one response.
 
-One text for each, with the loss on the response alone. A trained model is asked with ``uot``
-(:func:`instruction`); of its response the last block is the program. Code is in Markdown blocks,
-those of universal code tagged ``unicode``.
+Each gives one text, with the loss on the response alone. A trained model is prompted with ``uot``
+(:func:`instruction`); the last block of its response is the program. Code is in Markdown blocks,
+with the tag ``unicode`` for universal code.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from codegen.methods.unicode.words import Style
 from codegen.records import Segment
 
-# --- what a model is asked -----------------------------------------------------------------------
+# --- requests to a model -----------------------------------------------------------------------
 
 
 UNICODE_TAG = "unicode"
@@ -42,7 +42,7 @@ ALPACA = (
     "### Instruction:\n{instruction}\n\n### Response:\n"
 )
 
-# The example's universal code is made by the AST writer in the style that is asked for.
+# The AST writer makes the example's universal code in the requested style.
 EXAMPLE_QUESTION = "Return the position of a value in a sorted list, or -1 if it is not there."
 EXAMPLE_ANSWER = '''\
 def find(values, wanted):
@@ -181,7 +181,7 @@ def conventions(style: Style) -> str:
 def write_prompt(
     question: str, answer: str, language: str, style: Style, example_unicode: str
 ) -> str:
-    """Asks for the universal code of an answer."""
+    """The prompt for the universal code of an answer."""
     return _WRITE.format(
         conventions=conventions(style),
         example_question=EXAMPLE_QUESTION,
@@ -193,12 +193,12 @@ def write_prompt(
 
 
 def comment_prompt(question: str, unicode: str) -> str:
-    """Asks for step comments in universal code."""
+    """The prompt for comments on the steps of universal code."""
     return _COMMENT.format(question=question.strip(), unicode=fenced(unicode, UNICODE_TAG))
 
 
 def score_prompt(question: str, answer: str, language: str, unicode: str) -> str:
-    """Asks for a grade of universal code."""
+    """The prompt for a grade of universal code."""
     return _SCORE.format(
         question=question.strip(),
         answer=fenced(answer, language),
@@ -207,7 +207,7 @@ def score_prompt(question: str, answer: str, language: str, unicode: str) -> str
 
 
 def snippet_prompt(snippet: str, language: str) -> str:
-    """Asks for a task and its solution, inspired by code (after OSS-Instruct, Wei et al. 2023)."""
+    """The prompt for a task and its solution, inspired by code (OSS-Instruct, Wei et al. 2023)."""
     name = language_name(language)
     return _SNIPPET.format(language=name, snippet=fenced(snippet, language))
 
@@ -216,9 +216,9 @@ def snippet_prompt(snippet: str, language: str) -> str:
 
 
 Objective = Literal["qa", "qp", "pa", "uot"]
-OBJECTIVES: tuple[Objective, ...] = ("qa", "qp", "pa", "uot")
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 Template = Literal["plain", "alpaca"]
-TEMPLATES: tuple[Template, ...] = ("plain", "alpaca")
+TEMPLATES: tuple[Template, ...] = get_args(Template)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +234,7 @@ class Triple:
 def instruction(
     objective: Objective, question: str = "", language: str = "", code: str = ""
 ) -> str:
-    """What the model is asked: ``question`` for all but ``pa``, for which ``code`` is p."""
+    """The instruction of an objective, from ``question``, or for ``pa`` from the code p."""
     question = question.strip()
     name = language_name(language)
     match objective:
@@ -249,7 +249,7 @@ def instruction(
 
 
 def response(objective: Objective, triple: Triple) -> str:
-    """What the model answers."""
+    """The response of an objective."""
     unicode = fenced(triple.unicode, UNICODE_TAG)
     answer = fenced(triple.answer, triple.language)
     match objective:
@@ -266,8 +266,8 @@ def segments(
 ) -> tuple[Segment, Segment]:
     """Prompt (untrained) and response (trained) of one objective.
 
-    ``plain`` is the instruction and a line's end, for chat models, whose own template goes around
-    it, and as the other generators have it. ``alpaca`` wraps it as the paper's training code does.
+    ``plain`` is the instruction and a line's end, as in the other generators; a chat model's own
+    template goes around it. ``alpaca`` wraps it as the paper's training code does.
     """
     asked = instruction(objective, triple.question, triple.language, triple.unicode)
     prompt = ALPACA.format(instruction=asked) if template == "alpaca" else asked + "\n"

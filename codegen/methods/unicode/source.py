@@ -1,20 +1,20 @@
-"""What the writer reads off a Python program: its comments, its names, loops whose condition comes
-last, and the type annotations that do nothing when it runs.
+"""Facts of a Python program for the writer: comments, names, loops whose condition comes last, and
+type annotations without effect at run time.
 
-Dropped annotations are:
+Dropped annotations:
 
-* annotations of parameters and results of functions;
-* annotations of variables that get a value, in functions and at the top of the module;
+* of parameters and results of functions;
+* of variables that get a value, in functions and at the top of the module;
 * imports from ``typing`` at the top of the module that only these used.
 
-Kept are: those of variables in the body of a class (dataclasses and named tuples read them); those
-of functions with a decorator, or in a class with a decorator or keywords, which may read them,
-except for decorators known not to; annotations without a value, since they make a variable local;
+Kept annotations: of variables in the body of a class (dataclasses and named tuples read them); of
+functions with a decorator, or in a class with a decorator or keywords, which may read them, except
+for decorators known not to; annotations without a value, since they make a variable local;
 annotations that call, assign, await or yield; and all, if the program mentions a way to read
 annotations at run time (:data:`READERS`).
 
-Limits: an annotation that would fail when evaluated is dropped like any other, and so is one that
-only another module reads.
+Limits: an annotation whose evaluation would fail is dropped too, and so is one that only another
+module reads.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ import contextlib
 import io
 import re
 import tokenize
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from codegen.methods.unicode.words import words_of
+from codegen.python_syntax import parameters_of
 
 # --- comments ------------------------------------------------------------------------------------
 
@@ -49,21 +52,12 @@ def read_comments(program: str) -> list[Comment]:
     comments: list[Comment] = []
     if "#" in program:
         with contextlib.suppress(tokenize.TokenError, IndentationError):
-            comments.extend(_comments(program))
+            for token in tokenize.generate_tokens(io.StringIO(program).readline):
+                if token.type == tokenize.COMMENT:
+                    line, column = token.start
+                    own_line = not token.line[:column].strip()
+                    comments.append(Comment(line, column, token.string[1:], own_line))
     return comments
-
-
-def _comments(program: str) -> Iterator[Comment]:
-    tokens = tokenize.generate_tokens(io.StringIO(program).readline)
-    for kind, text, (line, column), _, source in tokens:
-        if kind == tokenize.COMMENT:
-            yield Comment(line, column, text[1:], not source[:column].strip())
-
-
-def first_line(node: ast.AST) -> int:
-    """The line on which a statement begins, decorators included."""
-    decorators = getattr(node, "decorator_list", ())
-    return min([getattr(node, "lineno", 0), *(item.lineno for item in decorators)])
 
 
 class CommentQueue:
@@ -73,20 +67,8 @@ class CommentQueue:
         self._comments = comments
         self._next = 0
 
-    def before(self, line: float) -> list[Comment]:
-        """Those that begin before a line and were not taken yet."""
-        start = self._next
-        while self._next < len(self._comments) and self._comments[self._next].line < line:
-            self._next += 1
-        return self._comments[start : self._next]
-
-    def tail(self, column: int, line: float) -> list[Comment]:
-        """Those after a block's last statement that are indented as the block is.
-
-        Args:
-            column: the block's indentation.
-            line: where what follows the block begins.
-        """
+    def before(self, line: float, column: int = 0) -> list[Comment]:
+        """Takes the next comments above a line, up to one that is indented less than ``column``."""
         start = self._next
         while self._next < len(self._comments):
             comment = self._comments[self._next]
@@ -96,22 +78,20 @@ class CommentQueue:
         return self._comments[start : self._next]
 
     def header(self, line: float) -> list[Comment]:
-        """Those on the lines of a header whose block begins at ``line``.
+        """Takes the comments on the lines of a header whose block begins at ``line``.
 
-        Comments on lines of their own after the last of them stay: they belong to the block.
+        Comments on lines of their own after them stay: they belong to the block.
         """
-        start = end = self._next
-        while end < len(self._comments) and self._comments[end].line < line:
-            end += 1
-        while end > start and self._comments[end - 1].own_line:
-            end -= 1
-        self._next = end
-        return self._comments[start:end]
+        taken = self.before(line)
+        while taken and taken[-1].own_line:
+            taken.pop()
+            self._next -= 1
+        return taken
 
 
 # --- names ---------------------------------------------------------------------------------------
 
-# Not counted: they say how a node is used, not what is there.
+# Not counted: they say how a node is used.
 _MARKS = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
 
 
@@ -121,10 +101,9 @@ class Facts:
 
     Attributes:
         nodes: number of AST nodes; operators and expression contexts are not counted.
-        bound: every name that the program itself binds in any scope. What UniCode would write
-            as a built-in operation may be another thing under such a name.
-        imported: the names among them bound by imports; ``m.f(x)`` on a module is no method call.
-        functions: the names among them of functions or methods.
+        bound: every name that the program binds in any scope; it may hide a built-in operation.
+        imported: the bound names of imports; ``m.f(x)`` on a module is not a method call.
+        functions: the bound names of functions or methods.
     """
 
     nodes: int
@@ -134,15 +113,11 @@ class Facts:
 
 
 def gather(tree: ast.AST) -> Facts:
-    """Walks a tree once."""
-    count = 0
+    """The facts of a program."""
     bound: set[str] = set()
     imported: set[str] = set()
     functions: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, _MARKS):
-            continue
-        count += 1
         match node:
             case ast.Name(id=name, ctx=ast.Store() | ast.Del()) | ast.arg(arg=name):
                 bound.add(name)
@@ -160,7 +135,7 @@ def gather(tree: ast.AST) -> Facts:
                 # Classes, exception handlers, captures of patterns, type parameters.
                 bound.add(name)
     bound |= imported | functions
-    return Facts(count, frozenset(bound), frozenset(imported), frozenset(functions))
+    return Facts(count_nodes(tree), frozenset(bound), frozenset(imported), frozenset(functions))
 
 
 def count_nodes(tree: ast.AST) -> int:
@@ -172,9 +147,8 @@ def count_nodes(tree: ast.AST) -> int:
 
 
 def negated(test: ast.expr) -> ast.expr:
-    """The opposite of a condition: one NOT less if it has an odd number of them, else one more.
-
-    So it is its own inverse, which dropping a NOT wherever there is one would not be.
+    """The opposite of a condition: one NOT less if it has an odd number of them, else one more, so
+    that the function is its own inverse.
     """
     count, inner = 0, test
     while isinstance(inner, ast.UnaryOp) and isinstance(inner.op, ast.Not):
@@ -185,7 +159,7 @@ def negated(test: ast.expr) -> ast.expr:
 
 
 def is_do_while(node: ast.While) -> bool:
-    """Whether DO ... WHILE says the same as a loop."""
+    """Whether DO ... WHILE means the same as a loop."""
     match node:
         case ast.While(
             test=ast.Constant(value=True),
@@ -216,17 +190,13 @@ def has_continue(body: Sequence[ast.stmt]) -> bool:
 # --- annotations ---------------------------------------------------------------------------------
 
 
-def _set(words: str) -> frozenset[str]:
-    return frozenset(words.split())
-
-
-# Names by which a program can come at annotations: of the standard library, then of packages.
-READERS = _set("""
+# Names by which a program can read annotations: of the standard library, then of packages.
+READERS = words_of("""
     __annotations__ __annotate__ annotationlib get_annotations get_type_hints getfullargspec inspect
     pydoc signature singledispatch singledispatchmethod
     beartype cyclopts fastapi hypothesis injector litestar plum pydantic strawberry typeguard typer
     """)
-_HARMLESS_DECORATORS = _set("""
+_HARMLESS_DECORATORS = words_of("""
     abstractmethod cache cached_property classmethod contextmanager dataclass deleter final getter
     lru_cache override property runtime_checkable setter staticmethod total_ordering unique wraps
     """)
@@ -234,10 +204,11 @@ _WORD = re.compile(r"\w+")
 _TYPING = ("typing", "typing_extensions")
 _EFFECTS = (ast.Call, ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
+_ABSTRACT = ("metaclass=ABCMeta", "metaclass=abc.ABCMeta")
 
 
 def drop_annotations(tree: ast.Module) -> ast.Module:
-    """Drops them in place; returns the tree."""
+    """Drops annotations in place; returns the tree."""
     nodes = list(ast.walk(tree))
     if any(_mentions_reader(node) for node in nodes):
         return tree
@@ -247,7 +218,7 @@ def drop_annotations(tree: ast.Module) -> ast.Module:
     kept = {id(child) for node in nodes if _may_read(node) for child in ast.walk(node)}
     dropped: set[str] = set()
     for node in nodes:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and id(node) not in kept:
+        if isinstance(node, _Function) and id(node) not in kept:
             _drop_of_function(node, dropped)
         for name in ("body", "orelse", "finalbody"):
             if isinstance(block := getattr(node, name, None), list):
@@ -272,19 +243,15 @@ def _mentions_reader(node: ast.AST) -> bool:
 
 
 def _may_read(node: ast.AST) -> bool:
-    """Whether a class is handed to code that may read the annotations of its methods."""
+    """Whether a decorator or metaclass may read the annotations of a class's methods."""
     return isinstance(node, ast.ClassDef) and not (
         all(map(_is_harmless, node.decorator_list))
-        and all(keyword.arg == "metaclass" and _is_abc(keyword.value) for keyword in node.keywords)
+        and all(ast.unparse(keyword) in _ABSTRACT for keyword in node.keywords)
     )
 
 
-def _is_abc(metaclass: ast.expr) -> bool:
-    return ast.unparse(metaclass) in ("ABCMeta", "abc.ABCMeta")
-
-
 def _own(node: ast.ClassDef) -> Iterable[ast.stmt]:
-    """The statements that run in the body of a class, those of its blocks included."""
+    """The statements that run in the body of a class, including its blocks."""
     waiting: list[Any] = list(node.body)
     while waiting:
         item = waiting.pop()
@@ -297,13 +264,7 @@ def _own(node: ast.ClassDef) -> Iterable[ast.stmt]:
 def _drop_of_function(node: _Function, dropped: set[str]) -> None:
     if not all(map(_is_harmless, node.decorator_list)):
         return
-    arguments = node.args
-    for arg in (
-        *arguments.posonlyargs,
-        *arguments.args,
-        *arguments.kwonlyargs,
-        *filter(None, (arguments.vararg, arguments.kwarg)),
-    ):
+    for arg in parameters_of(node.args):
         if _is_inert(arg.annotation, dropped):
             arg.annotation = None
     if _is_inert(node.returns, dropped):
@@ -311,16 +272,15 @@ def _drop_of_function(node: _Function, dropped: set[str]) -> None:
 
 
 def _is_harmless(decorator: ast.expr) -> bool:
-    if isinstance(decorator, ast.Call):
-        decorator = decorator.func
-    match decorator:
+    function = decorator.func if isinstance(decorator, ast.Call) else decorator
+    match function:
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return name in _HARMLESS_DECORATORS
     return False
 
 
 def _is_inert(annotation: ast.expr | None, dropped: set[str]) -> bool:
-    """Whether there is an annotation without effects; notes the names in it."""
+    """Whether there is an annotation without effects; adds its names to ``dropped``."""
     if annotation is None:
         return False
     nodes = list(ast.walk(annotation))
@@ -360,7 +320,7 @@ def _without(node: ast.stmt, gone: set[str]) -> ast.stmt | None:
 
 
 def _names(node: ast.AST) -> Iterable[str]:
-    """The names in a node; also those in a text, as in ``__all__`` and quoted annotations."""
+    """The names in a node, also in a text such as ``__all__`` and quoted annotations."""
     match node:
         case ast.Name(id=name):
             return (name,)

@@ -1,11 +1,11 @@
 """The words of UniCode and its surface styles.
 
-Each table pairs Python with UniCode one to one, so that writer and parser read the same lines. All
-words are given in upper case; the lower-case styles write them in lower case.
+Each table maps Python to UniCode one to one; writer and parser share the tables. Words are in upper
+case here; the lower-case styles write them in lower case.
 
-A style is what marks a block, and the case of the keywords; the grammar is the same in all styles.
-UniCoder (Sun et al., ACL 2024) trains on a mix of formats, which beats each alone; its own example
-is C-like braces with upper-case keywords, here ``braces``.
+A style decides how blocks are marked and the case of keywords; the grammar is the same in all
+styles. UniCoder (Sun et al., ACL 2024) trains on a mix of formats, which beats each alone; its own
+example has C-like braces and upper-case keywords, here ``braces``.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
 
-def _set(words: str) -> frozenset[str]:
-    return frozenset(words.split())
+def words_of(text: str) -> frozenset[str]:
+    """The words between blanks."""
+    return frozenset(text.split())
 
 
 class Level(enum.IntEnum):
@@ -110,27 +110,29 @@ METHODS = {
     "upper": "UPPERCASE", "values": "VALUES",
 }  # fmt: skip
 
-# Python, embedded in a string, for what UniCode has no form for.
+# Embeds Python in a string where UniCode has no form.
 EMBEDDED = "VERBATIM"
 
-# Reserved wherever a name can stand, in either case: a program's own name of this form is escaped.
-RESERVED = _set("""
+# Reserved in either case: a program's own name of this form is escaped.
+RESERVED = words_of("""
     AND AS ASSERT ASYNC AWAIT BREAK CLASS CONTINUE ELSE ELSIF EXCLUSIVE FALSE FINALLY FOR FROM
     GLOBAL IF IN IS LAMBDA LOOP_NOT_BROKEN NONLOCAL NOT NULL OR PASS RAISE RETURN TRUE TRY VERBATIM
     WHILE YIELD
     """)
 # Keywords at the start of a statement or clause only, and not before an operator (`case = 1`).
-OPENING = _set("BEGIN CASE CATCH DECORATED DELETE DO END FUNCTION MATCH TYPE USE USING")
-# Keywords after a complete expression, or between other keywords, where no name can stand.
-INNER = _set("BEGIN BY DIV EACH END EXTENDS GROUP LAST MOD RETURNS START STEP THEN TO WHERE XOR")
-# What can follow an OPENING word only if it is a name.
-NAME_FOLLOWERS = _set("= . , : += -= *= /= @= &= |= ^= <<= >>= DIV= MOD= XOR= div= mod= xor=")
+OPENING = words_of("BEGIN CASE CATCH DECORATED DELETE DO END FUNCTION MATCH TYPE USE USING")
+# Keywords after a complete expression, or between other keywords, where no name can be.
+INNER = words_of(
+    "BEGIN BY DIV EACH END EXTENDS GROUP LAST MOD RETURNS START STEP THEN TO WHERE XOR"
+)
+# Tokens that show an OPENING word to be a name.
+NAME_FOLLOWERS = words_of("= . , : += -= *= /= @= &= |= ^= <<= >>= DIV= MOD= XOR= div= mod= xor=")
 
 WORDS = RESERVED | OPENING | INNER | set(FUNCTIONS.values()) | set(METHODS.values())
 UPPER = {word: word for word in WORDS}
 LOWER = {word: word.lower() for word in WORDS}
 
-# A name as it may stand unescaped.
+# A name that needs no escape.
 NAME = re.compile(r"[^\W\d]\w*")
 
 
@@ -154,9 +156,9 @@ _OPERATIONS = FUNCTION_OF.keys() | METHOD_OF.keys()
 
 
 def operation(word: str, lower: bool) -> str | None:
-    """The upper-case word of the built-in operation that a called name stands for, if any.
+    """The upper-case word of the built-in operation that a called name denotes, if any.
 
-    Upper-case words always do; lower-case words in texts whose keywords are in lower case.
+    Lower-case words count only in texts with lower-case keywords.
     """
     if word in _OPERATIONS:
         return word
@@ -193,19 +195,11 @@ class Style:
         return ";" if self.blocks == "braces" else ""
 
 
-STYLES: Mapping[str, Style] = MappingProxyType(
-    {
-        style.name: style
-        for style in (
-            Style("braces", "braces"),
-            Style("begin_end", "begin_end"),
-            Style("indent", "indent"),
-            Style("braces_lower", "braces", upper=False),
-            Style("begin_end_lower", "begin_end", upper=False),
-            Style("indent_lower", "indent", upper=False),
-        )
-    }
-)
+STYLES: Mapping[str, Style] = {
+    blocks + suffix: Style(blocks + suffix, blocks, upper=not suffix)
+    for suffix in ("", "_lower")
+    for blocks in get_args(Blocks)
+}
 
 BRACES = STYLES["braces"]
 

@@ -1,4 +1,4 @@
-"""Expressions and patterns: Python's AST -> UniCode."""
+"""Python's AST -> UniCode: expressions and patterns."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from codegen.methods.unicode.words import (
     operation,
 )
 
-# Index forms with a meaning of their own; an expression that looks like one is put in parentheses.
-# Lower-case ones have it in lower-case texts only.
+# Index forms with a special meaning; an expression that looks like one is put in parentheses.
+# Lower-case forms count in lower-case texts only.
 _SENTINEL = re.compile(r"(?:START|END|LAST)(?: - \d+)?")
 _SENTINEL_LOWER = re.compile(r"(?:START|END|LAST|start|end|last)(?: - \d+)?")
 
@@ -40,7 +40,7 @@ Written = tuple[str, Level]
 
 
 class ExpressionWriter:
-    """Writes expressions; each method ``_<node type>`` gives the text and how tightly it binds.
+    """Writes expressions; each method ``_<node type>`` returns the text and how tightly it binds.
 
     Attributes:
         uncovered: AST node type -> nodes that were embedded as Python because of it.
@@ -68,7 +68,7 @@ class ExpressionWriter:
         return f"({text})" if own < level else text
 
     def name(self, name: str) -> str:
-        """A name, escaped if it could be taken for a keyword."""
+        """A name, escaped if it could be read as a keyword."""
         if name in RESERVED_FORMS or not NAME.fullmatch(name):
             return f"`{name}`"
         return name
@@ -137,7 +137,7 @@ class ExpressionWriter:
         return f'$"{self._template(node, _DOUBLED)}"', Level.POSTFIX
 
     def _template(self, node: ast.JoinedStr, braces: Mapping[int, str]) -> str:
-        """The parts of a template or a format spec, and how it escapes braces."""
+        """The parts of a template or a format spec, braces escaped by a translation table."""
         return "".join(
             escape(str(part.value)).translate(braces)
             if isinstance(part, ast.Constant)
@@ -164,7 +164,7 @@ class ExpressionWriter:
         if isinstance(node.op, ast.Pow):
             left = self.expression(node.left, Level.AWAIT)
             return f"{left} {symbol} {self.expression(node.right, Level.SIGN)}", level
-        # A loop, since a sum of a thousand terms is a tree a thousand deep.
+        # A loop, since a sum of a thousand terms is a tree of that depth.
         parts: list[str] = []
         first: ast.expr = node
         while isinstance(first, ast.BinOp) and self._binary[type(first.op)][1] == level:

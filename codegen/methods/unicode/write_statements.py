@@ -1,4 +1,4 @@
-"""Programs and statements, their lines and comments: Python's AST -> UniCode, in each style."""
+"""Python's AST -> UniCode: programs and statements, with their lines and comments."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from codegen.methods.unicode.source import (
     CommentQueue,
     Facts,
     count_nodes,
-    first_line,
     is_do_while,
     negated,
 )
 from codegen.methods.unicode.words import EMBEDDED, NAME_FOLLOWERS, OPENING_FORMS, Level, Style
 from codegen.methods.unicode.write_expressions import ExpressionWriter
+from codegen.python_syntax import first_line
 
 INDENT = "    "
 _FIRST_WORD = re.compile(r"\w+")
@@ -28,8 +28,8 @@ _END = float("inf")
 class StatementWriter(ExpressionWriter):
     """Writes a module.
 
-    Each method ``_<node type>`` of a statement writes its lines. It is given the line on which what
-    follows the statement begins, to know which comments belong to its blocks.
+    Each method ``_<node type>`` of a statement writes its lines. Its second argument is the line on
+    which the next statement begins, which tells the comments that belong to its blocks.
 
     Attributes:
         lines: the result.
@@ -84,12 +84,12 @@ class StatementWriter(ExpressionWriter):
         self._source_line = end
 
     def _notes_within(self, comments: Iterable[Comment]) -> None:
-        """Comments between the lines of a statement stand before it."""
+        """Writes comments between the lines of a statement before it."""
         for comment in comments:
             self._line("//" + comment.text)
 
     def _body(self, body: Sequence[ast.stmt], limit: float) -> None:
-        """The statements of a block; what follows the block begins on line ``limit``."""
+        """The statements of a block that ends before line ``limit``."""
         starts = [first_line(node) for node in body]
         for node, start, following in zip(body, starts, [*starts, limit][1:], strict=True):
             self._notes(self._comments.before(start))
@@ -100,7 +100,7 @@ class StatementWriter(ExpressionWriter):
     def _block(
         self, header: str, body: Sequence[ast.stmt], limit: float, *, joined: bool = False
     ) -> None:
-        """A header and its block, still open; a ``joined`` one continues after a closed block."""
+        """A header and its block, without the end; ``joined`` writes it after a closed block."""
         start = first_line(body[0])
         prefix = f"{self._close} " if joined and self._close else ""
         comments = self._comments.header(start)
@@ -118,7 +118,7 @@ class StatementWriter(ExpressionWriter):
         self._depth += 1
         self._block_start = True
         self._body(body, limit)
-        self._notes(self._comments.tail(body[0].col_offset, limit))
+        self._notes(self._comments.before(limit, body[0].col_offset))
         self._depth -= 1
         self._block_start = False
 
@@ -142,10 +142,11 @@ class StatementWriter(ExpressionWriter):
         if isinstance(value, ast.Constant) and isinstance(value.value, str) and not value.kind:
             block = block_comment(value.value)
             if block is not None:
-                return self._simple(node, block, terminator=False)
-        # A conditional expression would be taken for an IF statement.
+                self._simple(node, block, terminator=False)
+                return
+        # A conditional expression would be read as an IF statement.
         level = Level.OR if isinstance(value, ast.IfExp) else Level.YIELD
-        return self._simple(node, self._opened(self.expression(value, level)))
+        self._simple(node, self._opened(self.expression(value, level)))
 
     def _Assign(self, node: ast.Assign, _: float) -> None:
         parts = [*map(self.expression, node.targets), self.expression(node.value, Level.YIELD)]
@@ -167,7 +168,7 @@ class StatementWriter(ExpressionWriter):
 
     @staticmethod
     def _opened(text: str) -> str:
-        """A statement that begins with an expression, so that it is not taken for a keyword."""
+        """A statement that begins with an expression, its first name escaped if it is a keyword."""
         match = _FIRST_WORD.match(text)
         if match and match[0] in OPENING_FORMS and not _marks_a_name(text[match.end() :]):
             return f"`{match[0]}`{text[match.end() :]}"
@@ -213,20 +214,18 @@ class StatementWriter(ExpressionWriter):
     def _module(self, name: str) -> str:
         return f"`{name}`" if OPENING_FORMS.get(name) == "USE" else self.name(name)
 
-    def _Global(self, node: ast.Global, _: float) -> None:
-        self._simple(node, f"{self._words['GLOBAL']} {', '.join(map(self.name, node.names))}")
+    def _Global(self, node: ast.Global | ast.Nonlocal, _: float) -> None:
+        self._simple(node, f"{self._keyword(node)} {', '.join(map(self.name, node.names))}")
 
-    def _Nonlocal(self, node: ast.Nonlocal, _: float) -> None:
-        self._simple(node, f"{self._words['NONLOCAL']} {', '.join(map(self.name, node.names))}")
+    _Nonlocal = _Global
 
-    def _Pass(self, node: ast.Pass, _: float) -> None:
-        self._simple(node, self._words["PASS"])
+    def _Pass(self, node: ast.stmt, _: float) -> None:
+        self._simple(node, self._keyword(node))
 
-    def _Break(self, node: ast.Break, _: float) -> None:
-        self._simple(node, self._words["BREAK"])
+    _Break = _Continue = _Pass
 
-    def _Continue(self, node: ast.Continue, _: float) -> None:
-        self._simple(node, self._words["CONTINUE"])
+    def _keyword(self, node: ast.stmt) -> str:
+        return self._words[type(node).__name__.upper()]
 
     def _TypeAlias(self, node: Any, _: float) -> None:
         left = self.expression(node.name) + self._type_parameters(node)
@@ -251,17 +250,20 @@ class StatementWriter(ExpressionWriter):
         self._body(tree.body, _END)
         self._notes(self._comments.before(_END))
 
-    def _FunctionDef(self, node: Any, limit: float, prefix: str = "") -> None:
+    def _prefix(self, node: ast.stmt) -> str:
+        is_async = isinstance(node, (ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith))
+        return f"{self._words['ASYNC']} " if is_async else ""
+
+    def _FunctionDef(self, node: Any, limit: float) -> None:
         w = self._words
         self._decorators(node)
-        header = f"{prefix}{w['FUNCTION']} {self.name(node.name)}{self._type_parameters(node)}"
-        header += f"({self.parameters(node.args)})"
+        name = self.name(node.name) + self._type_parameters(node)
+        header = f"{self._prefix(node)}{w['FUNCTION']} {name}({self.parameters(node.args)})"
         if node.returns:
             header += f" {w['RETURNS']} {self.expression(node.returns)}"
         self._whole_block(header, node.body, limit)
 
-    def _AsyncFunctionDef(self, node: ast.AsyncFunctionDef, limit: float) -> None:
-        self._FunctionDef(node, limit, prefix=f"{self._words['ASYNC']} ")
+    _AsyncFunctionDef = _FunctionDef
 
     def _ClassDef(self, node: ast.ClassDef, limit: float) -> None:
         w = self._words
@@ -296,8 +298,8 @@ class StatementWriter(ExpressionWriter):
                     break
         self._end_block()
 
-    def _For(self, node: Any, limit: float, prefix: str = "") -> None:
-        w = self._words
+    def _For(self, node: ast.For | ast.AsyncFor, limit: float) -> None:
+        w, prefix = self._words, self._prefix(node)
         target = self.expression(node.target)
         following = first_line(node.orelse[0]) if node.orelse else limit
         span = None if prefix else self._span(node.iter)
@@ -308,11 +310,10 @@ class StatementWriter(ExpressionWriter):
         self._whole_block(prefix + header, node.body, following)
         self._loop_else(node.orelse, limit)
 
-    def _AsyncFor(self, node: ast.AsyncFor, limit: float) -> None:
-        self._For(node, limit, prefix=f"{self._words['ASYNC']} ")
+    _AsyncFor = _For
 
     def _span(self, node: ast.expr) -> str | None:
-        """``range(...)`` as a span. ``range(0, n)`` is none, since ``range(n)`` is written so."""
+        """``range(...)`` as a span, unless it is ``range(0, n)``: a span from 0 is ``range(n)``."""
         if not (isinstance(node, ast.Call) and self.is_builtin(node.func, "range")):
             return None
         if node.keywords or any(isinstance(arg, ast.Starred) for arg in node.args):
@@ -332,12 +333,12 @@ class StatementWriter(ExpressionWriter):
     def _While(self, node: ast.While, limit: float) -> None:
         w = self._words
         if is_do_while(node):
-            return self._do_while(node, limit)
+            self._do_while(node, limit)
+            return
         following = first_line(node.orelse[0]) if node.orelse else limit
         header = f"{w['WHILE']} ({self.expression(node.test, Level.WALRUS)})"
         self._whole_block(header, node.body, following)
         self._loop_else(node.orelse, limit)
-        return None
 
     def _do_while(self, node: ast.While, limit: float) -> None:
         """``while True`` with a last ``if c: break`` repeats while not c."""
@@ -346,7 +347,7 @@ class StatementWriter(ExpressionWriter):
         self._block(self._words["DO"], body, last.lineno)
         self._depth += 1
         self._notes(self._comments.before(last.lineno))
-        comments = self._comments.tail(0, limit)
+        comments = self._comments.before(limit)
         if comments and comments[-1].own_line:
             self._notes_within(comments)
             comments = []
@@ -363,19 +364,20 @@ class StatementWriter(ExpressionWriter):
             w = self._words
             self._whole_block(f"{w['IF']} ({w['LOOP_NOT_BROKEN']})", body, limit)
 
-    def _With(self, node: Any, limit: float, prefix: str = "") -> None:
+    def _With(self, node: ast.With | ast.AsyncWith, limit: float) -> None:
         w = self._words
         items = [self.expression(item.context_expr) for item in node.items]
         for number, item in enumerate(node.items):
             if item.optional_vars:
                 items[number] += f" {w['AS']} {self.expression(item.optional_vars)}"
-        self._whole_block(f"{prefix}{w['USING']} ({', '.join(items)})", node.body, limit)
+        header = f"{self._prefix(node)}{w['USING']} ({', '.join(items)})"
+        self._whole_block(header, node.body, limit)
 
-    def _AsyncWith(self, node: ast.AsyncWith, limit: float) -> None:
-        self._With(node, limit, prefix=f"{self._words['ASYNC']} ")
+    _AsyncWith = _With
 
-    def _Try(self, node: Any, limit: float, group: str = "") -> None:
+    def _Try(self, node: ast.Try | ast.TryStar, limit: float) -> None:
         w = self._words
+        group = f" {w['GROUP']}" if isinstance(node, ast.TryStar) else ""
         clauses: list[tuple[str, list[ast.stmt]]] = [(w["TRY"], node.body)]
         for handler in node.handlers:
             header = w["CATCH"] + group
@@ -390,8 +392,7 @@ class StatementWriter(ExpressionWriter):
             self._block(header, body, following, joined=body is not node.body)
         self._end_block()
 
-    def _TryStar(self, node: ast.TryStar, limit: float) -> None:
-        self._Try(node, limit, group=f" {self._words['GROUP']}")
+    _TryStar = _Try
 
     def _Match(self, node: ast.Match, limit: float) -> None:
         w = self._words
@@ -411,5 +412,5 @@ class StatementWriter(ExpressionWriter):
 
 
 def _marks_a_name(rest: str) -> bool:
-    """Whether what follows a word shows that it is a name and no keyword."""
+    """Whether the text after a word shows that it is a name, not a keyword."""
     return rest[:1] in (".", ":") or rest.lstrip().partition(" ")[0] in NAME_FOLLOWERS

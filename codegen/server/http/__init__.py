@@ -1,8 +1,8 @@
 """The HTTP server: one engine, in the dialects that editors' plug-ins and API clients speak.
 
-``app`` wires: the table of routes, and errors. Each other module is a dialect: ``openai`` (text
-completions, and Mistral's and DeepSeek's for infilling), ``chat`` (OpenAI's chat completions and
-responses), ``llamacpp``, ``ollama``, ``tabby``. They share the checked fields of ``fields``.
+``app`` is the table of routes. Each other module is a dialect: ``openai`` (text completions),
+``chat`` (OpenAI's chat completions, Mistral's infilling), ``responses``, ``llamacpp``, ``ollama``,
+``tabby``. They share ``wire``: checked fields, streams and errors.
 """
 
 from codegen.server.http.app import make_app

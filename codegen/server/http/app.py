@@ -1,29 +1,15 @@
-"""The HTTP server's application: the table of endpoints, and what is said when one fails."""
+"""The HTTP server's application: the table of endpoints of all dialects."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable
-from functools import partial
-
-from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.responses import Response
 
-from codegen.errors import CodegenError, InputError
 from codegen.server.engine import CompletionEngine
-from codegen.server.guard import Guard, error_response, no_route
+from codegen.server.guard import Guard
 from codegen.server.http import chat, llamacpp, ollama, openai, responses, tabby
-from codegen.server.http.wire import Refused, read_object
-from codegen.server.requests import Overloaded, Superseded, Unavailable
-from codegen.server.service import ClientLeft, CompletionService
-
-log = logging.getLogger(__name__)
-
-Handler = Callable[[CompletionService, Request], Awaitable[Response]]
-# Nobody is there to read it; the number is nginx's for a client that closed the connection.
-_CLIENT_LEFT = 499
+from codegen.server.http.wire import Endpoint, make_routes, read_object
+from codegen.server.service import CompletionService
 
 
 def make_app(
@@ -34,47 +20,20 @@ def make_app(
     origins: frozenset[str] = frozenset(),
     exclude: tuple[str, ...] = (),
 ) -> Guard:
-    """The whole application but the sockets.
+    """The whole application except the sockets.
 
     Args:
-        engine: running.
-        token: see :class:`~codegen.server.guard.Guard`, also for ``hosts`` and ``origins``.
+        engine: the running engine.
+        token, hosts, origins: see :class:`~codegen.server.guard.Guard`.
         exclude: patterns of files that get no completions.
     """
     service = CompletionService(engine, exclude=exclude)
-    routes = [
-        Route(path, partial(_answer, service, handler), methods=methods.split())
-        for methods, path, handler in _ENDPOINTS
-    ]
-    app = Starlette(routes=routes, exception_handlers={404: no_route, 405: no_route})
+    app = make_routes(service, engine.metrics, _ENDPOINTS)
     return Guard(app, token, hosts, origins, engine.limits, engine.metrics)
 
 
-async def _answer(service: CompletionService, handler: Handler, request: Request) -> Response:
-    """The handler's answer, or one line on what is wrong."""
-    path = request.url.path
-    try:
-        return await handler(service, request)
-    except Refused as error:
-        return error_response(path, error.status, str(error), code=error.code, param=error.param)
-    except InputError as error:
-        return error_response(path, 400, str(error))
-    except Superseded as error:
-        return error_response(path, 409, str(error))
-    except Overloaded as error:
-        return error_response(path, 429, str(error), headers={"retry-after": "1"})
-    except Unavailable as error:
-        return error_response(path, 503, str(error), headers={"retry-after": "1"})
-    except CodegenError as error:
-        log.warning("%s", error)
-        return error_response(path, 500, str(error))
-    except ClientLeft:
-        service.engine.metrics.count("disconnected")
-        return Response(status_code=_CLIENT_LEFT)
-
-
 async def _completions(service: CompletionService, request: Request) -> Response:
-    """``/v1/completions``: Tabby's with ``segments``, OpenAI's else."""
+    """``/v1/completions`` is Tabby's if the body has ``segments``, else OpenAI's."""
     given = await read_object(request)
     dialect = tabby.completions if "segments" in given else openai.completions
     return await dialect(service, request, given)
@@ -84,19 +43,7 @@ async def _openai_completions(service: CompletionService, request: Request) -> R
     return await openai.completions(service, request, await read_object(request))
 
 
-async def _health(_: CompletionService, __: Request) -> Response:
-    """``/health``: whether the server runs; the one endpoint without a token."""
-    return JSONResponse({"status": "ok"})
-
-
-async def _metrics(service: CompletionService, _: Request) -> Response:
-    """``/metrics`` in Prometheus's text format."""
-    return PlainTextResponse(service.engine.metrics.prometheus())
-
-
-_ENDPOINTS: list[tuple[str, str, Handler]] = [
-    ("GET", "/health", _health),
-    ("GET", "/metrics", _metrics),
+_ENDPOINTS: list[Endpoint[CompletionService]] = [
     ("GET", "/v1/models", openai.models),
     ("GET", "/models", openai.models),
     ("POST", "/v1/completions", _completions),

@@ -1,8 +1,8 @@
-"""OpenAI's ``/v1/chat/completions``; Mistral's ``/v1/fim/completions``, whose answers look alike.
+"""OpenAI's ``/v1/chat/completions``; Mistral's ``/v1/fim/completions``, with the same answers.
 
-A conversation is put in the model's own chat template. It runs in the engine beside editors'
-requests, which go first, and its states are kept: the next turn encodes what is new. What the
-turns say never becomes a control token. Each field is honored, without effect on the text, or
+A conversation is rendered with the model's chat template. It runs in the engine beside editors'
+requests, which go first. Its states are kept, so the next turn encodes only what is new. Text of
+the turns never becomes a control token. Each field is honored, without effect on the text, or
 refused by name; docs/editor.md has the table.
 """
 
@@ -53,16 +53,16 @@ from codegen.server.http.wire import (
     event_stream,
     first_of,
     local_model,
-    longest_of,
     only,
     read_object,
     text_of,
 )
 from codegen.server.requests import CompletionRequest, TokenLogprob
 from codegen.server.service import CompletionService, unless_left
+from codegen.server.text import whole_characters
 from codegen.server.upstream import Upstream
 
-_HEAD_LINES = 60  # a conversation is known by its first lines
+_HEAD_LINES = 60  # first lines, by which a conversation is recognized
 _FIM_TOKENS = 64
 _ROLES = ("system", "user", "assistant")
 
@@ -75,6 +75,8 @@ Turn = dict[str, str]
 class Message(StrictBody):
     """One turn of a conversation."""
 
+    without_effect = frozenset({"tool_call_id"})  # of a role that is refused
+
     role: str
     content: Content | None = None
     name: Unsupported = None
@@ -83,11 +85,10 @@ class Message(StrictBody):
     tool_calls: Unsupported = None
     function_call: Unsupported = None
     audio: Unsupported = None
-    tool_call_id: Any = None  # of a role that is refused
 
 
 class WithoutEffect(StrictBody):
-    """Fields that say nothing about the text: accepted."""
+    """Fields that do not affect the text: accepted."""
 
     user: Any = None
     metadata: Any = None
@@ -140,6 +141,8 @@ class ChatBody(WithoutEffect):
 class FimBody(StrictBody):
     """Mistral's and DeepSeek's infilling."""
 
+    without_effect = frozenset({"metadata", "prompt_cache_key"})
+
     prompt: str
     suffix: str = ""
     model: str = ""
@@ -150,22 +153,16 @@ class FimBody(StrictBody):
     stop: Strings = []
     stream: bool = False
     random_seed: Seed = 0
-    metadata: Any = None
-    prompt_cache_key: Any = None
 
 
 # ------------------------------------------------------------------ conversations
 
 
 def turns_of(messages: Sequence[Message], field: str = "messages") -> list[Turn]:
-    """Messages as a chat template takes them.
-
-    Args:
-        messages: at least one.
-        field: that holds them, for errors.
+    """Messages as a chat template takes them; ``field`` names them in errors.
 
     Raises:
-        Refused: for another role than system, developer, user and assistant, and for content that
+        Refused: for a role other than system, developer, user and assistant, and for content that
             is not text.
     """
     turns: list[Turn] = []
@@ -196,16 +193,11 @@ async def render(service: CompletionService, turns: list[Turn]) -> tuple[str, li
     model = local_model(service, "A conversation in this dialect")
     if sum(len(turn["content"]) for turn in turns) > model.longest * CHARS_A_TOKEN:
         raise _too_long(f"over {model.longest}", model.longest)
-    turns = [{**turn, "content": _sound(turn["content"])} for turn in turns]
+    turns = [{**turn, "content": whole_characters(turn["content"])} for turn in turns]
     try:
         return await asyncio.to_thread(conversation, model.tokenizer, turns, model.prompter.control)
     except ModelError as error:
         raise Refused(f"{error.message} Continue text with /v1/completions.") from None
-
-
-def _sound(text: str) -> str:
-    """Without lone surrogates, which JSON can spell and no tokenizer takes."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _too_long(count: object, longest: int) -> Refused:
@@ -230,17 +222,17 @@ async def conversation_request(
 
     Args:
         service: with the model.
-        turns: so far.
-        max_tokens: of the answer; None for as many as there is room for.
+        turns: the turns so far.
+        max_tokens: longest answer; None for as many tokens as there is room for.
         temperature, top_p: see :class:`SamplingParams`.
-        seed: None draws one, so that asking again gives another answer.
+        seed: None draws one, so that the same request gives another answer.
         more: other fields of the request.
 
     Raises:
         Refused: if the model has no chat template, or the conversation is too long.
     """
     text, ids = await render(service, turns)
-    longest = longest_of(service)
+    longest = service.engine.model.longest
     room = longest - len(ids)
     if room < 1:
         raise _too_long(len(ids), longest)
@@ -326,18 +318,11 @@ async def relay(
     route: str,
     given: dict[str, Any],
 ) -> Response:
-    """Passes a checked conversation on to the server that completions come from, and its answer
-    back; the connection there is closed when the client leaves.
-
-    Args:
-        service: with the limits.
-        request: whose client may leave.
-        upstream: the server.
-        route: below its base URL.
-        given: the body.
+    """Passes a checked conversation on to a route of the upstream server, and its answer back;
+    closes the connection there when the client leaves.
 
     Raises:
-        Refused: if the server refuses it.
+        InputError: if the server refuses it.
         Unavailable: if it does not answer.
     """
     body = {**given, "model": upstream.name}

@@ -1,8 +1,8 @@
 """llama.cpp's API: ``/infill``, ``/props``, ``/tokenize``, ``/detokenize`` and ``/apply-template``.
 
-``/infill`` has the fields that llama.vim and llama.vscode use. Its answer has no space after its
-colons: llama.vim drops one that does not hold ``"content":"``. Numbers above a limit of the engine
-are lowered, as llama.cpp's server lowers them.
+``/infill`` has the fields that llama.vim and llama.vscode use. Its answer has no space after
+colons: llama.vim drops answers without ``"content":"``. Numbers above a limit of the engine are
+lowered, as in llama.cpp's server.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from codegen.server.http.wire import (
     Whole,
     event_stream,
     local_model,
-    longest_of,
     read_object,
     snippets,
 )
@@ -80,7 +79,7 @@ async def infill(service: CompletionService, request: Request) -> Response:
     body = InfillBody.read(given)
     asked = _infill_request(body)
     if body.n_predict == 0:
-        # A warm-up: the context is encoded while nothing else is to do, and nobody waits for it.
+        # A warm-up: the context is encoded while nothing else runs.
         service.warm_up(request, asked)
         return JSONResponse(_row(service, asked, Completion(()), Candidate("", 0, "length"), 0))
     if body.stream:
@@ -183,16 +182,16 @@ def _selected(row: dict[str, Any], wanted: list[str]) -> dict[str, Any]:
     return found
 
 
-# ------------------------------------------------------------------ the server and its tokens
+# ------------------------------------------------------------------ properties and tokens
 
 
 async def props(service: CompletionService, _: Request) -> Response:
-    """``/props``: what clients ask of llama.cpp's server at their start."""
+    """``/props``: what clients of llama.cpp's server request at their start."""
     model, limits = service.engine.model, service.engine.limits
     tokenizer = model.tokenizer if isinstance(model, CompletionModel) else None
     return JSONResponse(
         {
-            "default_generation_settings": {"n_ctx": longest_of(service)},
+            "default_generation_settings": {"n_ctx": service.engine.model.longest},
             "total_slots": limits.together,
             "model_alias": model.name,
             "model_path": model.name,
@@ -250,7 +249,7 @@ class TemplateBody(Body):
 
 
 async def apply_template(service: CompletionService, request: Request) -> Response:
-    """``/apply-template``: a conversation as the model gets it."""
+    """``/apply-template``: a conversation rendered for the model."""
     body = TemplateBody.read(await read_object(request))
     text, _ = await render(service, turns_of(body.messages))
     return JSONResponse({"prompt": text})

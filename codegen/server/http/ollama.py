@@ -1,8 +1,7 @@
-"""Ollama's API: ``/api/generate`` (with ``suffix``, too), ``/api/chat``, and what clients look up.
+"""Ollama's API: ``/api/generate`` (with ``suffix``, too), ``/api/chat``, and model information.
 
-Streams, which are the default there, are one JSON object a line. Options that would change the text
-are honored or refused; those about memory and threads, which the server was started with, are
-accepted.
+Streams, Ollama's default, are one JSON object a line. Options that would change the text are
+honored or refused; options about memory and threads are accepted and ignored.
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ from codegen.server.http.wire import (
     check_model,
     first_of,
     line_stream,
-    longest_of,
     only,
     read_object,
 )
@@ -41,15 +39,22 @@ from codegen.server.model import CompletionModel
 from codegen.server.requests import Candidate, Completion, CompletionRequest
 from codegen.server.service import CompletionService, unless_left
 from codegen.server.upstream import LlamaUpstream, Upstream
-from codegen.server.upstream.source import count_of, read_row
+from codegen.server.upstream.client import count_of
+from codegen.server.upstream.source import read_row
 
 _TEMPERATURE = 0.8  # Ollama's own defaults
 _TOP_P = 0.9
-_VERSION = "0.12.11"  # of Ollama, whose fields these are; clients demand a least one
+_VERSION = "0.12.11"  # the version of Ollama with these fields; clients check it
 
 
 class Options(StrictBody):
     """Ollama's ``options``."""
+
+    without_effect = frozenset({
+        "repeat_last_n", "mirostat_eta", "mirostat_tau", "penalize_newline", "draft_num_predict",
+        "num_keep", "num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "numa", "low_vram",
+        "use_mmap", "use_mlock", "vocab_only", "f16_kv",
+    })  # fmt: skip
 
     num_predict: Annotated[Whole, Field(ge=-2, le=MOST_TOKENS)] = -1
     temperature: Temperature | None = None
@@ -63,37 +68,19 @@ class Options(StrictBody):
     typical_p: Annotated[Any, only(1)] = None
     tfs_z: Annotated[Any, only(1)] = None
     repeat_penalty: Annotated[Any, only(1)] = None
-    repeat_last_n: Any = None
     mirostat: Annotated[Any, only(0)] = None
-    mirostat_eta: Any = None
-    mirostat_tau: Any = None
-    penalize_newline: Any = None
-    draft_num_predict: Any = None
-    num_keep: Any = None
-    num_ctx: Any = None
-    num_batch: Any = None
-    num_gpu: Any = None
-    main_gpu: Any = None
-    num_thread: Any = None
-    numa: Any = None
-    low_vram: Any = None
-    use_mmap: Any = None
-    use_mlock: Any = None
-    vocab_only: Any = None
-    f16_kv: Any = None
 
 
 class _Body(StrictBody):
+    without_effect = frozenset({"keep_alive", "truncate", "shift"})
+
     model: str
     stream: bool = True
     options: Options = Options()
-    keep_alive: Any = None
     format: Unsupported = None
     think: Unsupported = None
     logprobs: Unsupported = None
     top_logprobs: Annotated[Any, only(0)] = None
-    truncate: Any = None
-    shift: Any = None
 
 
 class GenerateBody(_Body):
@@ -111,9 +98,10 @@ class GenerateBody(_Body):
 class OllamaMessage(Message):
     """A turn of ``/api/chat``."""
 
+    without_effect = Message.without_effect | {"tool_name"}
+
     images: Unsupported = None
     thinking: Unsupported = None
-    tool_name: Any = None  # of a role that is refused
 
 
 class ChatBody(_Body):
@@ -124,8 +112,8 @@ class ChatBody(_Body):
 
 
 async def generate(service: CompletionService, request: Request) -> Response:
-    """``/api/generate``: the text between ``prompt`` and ``suffix``, or with ``raw`` behind
-    ``prompt``, or else the answer to it.
+    """``/api/generate``: the text between ``prompt`` and ``suffix``, with ``raw`` the continuation
+    of ``prompt``, else the answer to it.
     """
     body = GenerateBody.read(await read_object(request))
     model, options = service.engine.model, body.options
@@ -182,7 +170,7 @@ async def _converse(
         "temperature": _temperature(options, _TEMPERATURE),
         "top_p": options.top_p or _TOP_P,
     }
-    # Not every server knows these, so an upstream is sent only what the client has asked for.
+    # Not every server knows these, so an upstream gets only those that the client has set.
     more = {
         "seed": options.seed,
         "stop": options.stop,
@@ -213,7 +201,7 @@ async def _converse(
 
 
 class _Reader:
-    """Puts an upstream's answer together from its rows."""
+    """Assembles an upstream's answer from its rows."""
 
     def __init__(self, began: float) -> None:
         self._text, self._pieces, self._finish = "", 0, "eos"
@@ -316,11 +304,11 @@ def _end(answer: Completion, began: float) -> dict[str, Any]:
 
 
 def _loaded(service: CompletionService, said: dict[str, Any]) -> Response:
-    """Without a prompt, Ollama loads the model; here it is loaded."""
+    """Without a prompt, Ollama loads the model; here it is loaded already."""
     return JSONResponse({**_head(service), **said, "done": True, "done_reason": "load"})
 
 
-# ------------------------------------------------------------------ what there is
+# ------------------------------------------------------------------ the model
 
 
 async def tags(service: CompletionService, _: Request) -> Response:
@@ -340,12 +328,10 @@ async def tags(service: CompletionService, _: Request) -> Response:
 class ShowBody(StrictBody):
     """``/api/show``."""
 
+    without_effect = frozenset({"verbose", "system", "template", "options"})
+
     model: str = ""
-    name: str = ""  # as older clients call it
-    verbose: Any = None
-    system: Any = None
-    template: Any = None
-    options: Any = None
+    name: str = ""  # older clients' field
 
 
 async def show(service: CompletionService, request: Request) -> Response:
@@ -353,7 +339,7 @@ async def show(service: CompletionService, request: Request) -> Response:
     body, model = ShowBody.read(await read_object(request)), service.engine.model
     check_model(body.model or body.name, model)
     details = _details(service)
-    kind, running, fills = details["family"] or "unknown", longest_of(service), False
+    kind, running, fills = details["family"] or "unknown", service.engine.model.longest, False
     longest = running
     if isinstance(model, CompletionModel):
         fills = model.family is not None
@@ -379,7 +365,7 @@ async def show(service: CompletionService, request: Request) -> Response:
 
 def _details(service: CompletionService) -> dict[str, Any]:
     model = service.engine.model
-    # Nothing is known of the weights of a server that others run.
+    # Nothing is known of the weights behind an upstream server.
     form = kind = size = level = ""
     if isinstance(model, CompletionModel):
         form, kind = "safetensors", model.model.config.model_type
@@ -401,5 +387,5 @@ def _details(service: CompletionService) -> dict[str, Any]:
 
 
 async def version(_: CompletionService, __: Request) -> Response:
-    """``/api/version``: that of Ollama's API."""
+    """``/api/version``: the version of Ollama's API."""
     return JSONResponse({"version": _VERSION})

@@ -1,9 +1,8 @@
-"""OpenAI's ``/v1/completions``, with a suffix that counts and foreign sentinels understood.
+"""OpenAI's ``/v1/completions``, with infilling by ``suffix`` or by any model's sentinels.
 
 A prompt alone is continued as it is. With ``suffix``, or with the sentinels of any model family in
-the prompt (editors that build the prompt themselves do that), the text between is completed, in the
-layout of the model that is really there. ``model`` may be any name, as editors send what their
-users typed.
+the prompt (some editors build the prompt themselves), the text between is completed, in the layout
+of the loaded model. ``model`` may be any name, since editors send what their users typed.
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ from codegen.server.http.wire import (
     event_stream,
     first_of,
     local_model,
-    longest_of,
     only,
     snippets,
 )
@@ -50,7 +48,7 @@ from codegen.server.requests import (
 from codegen.server.service import CompletionService
 
 UNNAMED = DocumentKey("", "", "")
-# Longer text is refused before it is tokenized: no text of code has so many characters a token.
+# Longer text is refused before it is tokenized: code has fewer characters per token.
 CHARS_A_TOKEN = 16
 _FILL_LINES = 40
 
@@ -64,8 +62,8 @@ class StreamOptions(Body):
 class TextBody(Body):
     """OpenAI's completions. Defaults of None depend on the kind of prompt.
 
-    ``language`` and ``settle`` are ours: with ``settle`` false the answer is the fast one, and its
-    field ``settled`` says whether it is certain.
+    ``language`` and ``settle`` are extensions: with ``settle`` false the answer is the fast one,
+    and its field ``settled`` says whether it is certain.
     """
 
     prompt: Strings = []
@@ -104,7 +102,7 @@ async def completions(
     answers = [await service.complete(request, one) for one in asked]
     choices = []
     for one, answer in zip(asked, answers, strict=True):
-        # A client counts on a choice even where there is nothing to say.
+        # Clients expect a choice even if it is empty.
         for candidate in answer.candidates or (first_of(answer),):
             text = one.prefix + candidate.text if body.echo else candidate.text
             choices.append(_choice(len(choices), text, candidate))
@@ -188,7 +186,7 @@ def check_together(
         raise Refused(f"n is {n}: this server gives at most {most} choices.", param="n")
     if prediction and n > 1:
         raise Refused("A prediction requires n = 1.", param="prediction")
-    if len(prediction) > (longest := longest_of(service) * CHARS_A_TOKEN):
+    if len(prediction) > (longest := service.engine.model.longest * CHARS_A_TOKEN):
         raise Refused(f"The prediction has over {longest} characters.", param="prediction")
     if logprobs and stream:
         raise Refused("logprobs cannot be streamed; leave stream out.", param="logprobs")
@@ -214,7 +212,7 @@ def _head(service: CompletionService) -> dict[str, Any]:
 
 
 def head_of(service: CompletionService, kind: str, name: str) -> dict[str, Any]:
-    """The fields that every answer begins with: an id of a kind, and the object's name."""
+    """The first fields of every answer; ``kind`` is the prefix of its id."""
     return {
         "id": f"{kind}-{uuid.uuid4().hex[:24]}",
         "object": name,
@@ -248,7 +246,7 @@ def _text_logprobs(found: tuple[TokenLogprob, ...]) -> dict[str, Any]:
 
 
 def spelt(token: bytes) -> str:
-    """A token's text; bytes that are no whole character are shown as OpenAI shows them."""
+    """A token's text; bytes that are not whole characters are spelled as in OpenAI's API."""
     try:
         return token.decode()
     except UnicodeDecodeError:
@@ -272,7 +270,7 @@ def usage_of(answers: list[Completion]) -> dict[str, Any]:
 
 
 def decoded_by(answers: list[Completion]) -> int:
-    """The tokens that were decoded for all candidates."""
+    """The number of tokens decoded for all candidates."""
     return sum(candidate.completion_tokens for answer in answers for candidate in answer.candidates)
 
 
@@ -284,6 +282,6 @@ async def models(service: CompletionService, _: Request) -> Response:
         "object": "model",
         "created": 0,
         "owned_by": "codegen",
-        "max_model_len": longest_of(service),
+        "max_model_len": service.engine.model.longest,
     }
     return JSONResponse({"object": "list", "data": [entry]})

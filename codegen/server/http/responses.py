@@ -1,7 +1,7 @@
 """OpenAI's ``/v1/responses``: a conversation as items, without state.
 
-Nothing is stored: ``previous_response_id``, ``conversation`` and ``store: true`` are refused, and a
-client sends the whole conversation as ``input``. Fields are treated as in :mod:`.chat`.
+Nothing is stored: clients send the whole conversation as ``input``, and ``previous_response_id``,
+``conversation`` and ``store: true`` are refused. Other fields are treated as in :mod:`.chat`.
 """
 
 from __future__ import annotations
@@ -44,13 +44,12 @@ from codegen.server.upstream import Upstream
 
 
 class Item(Message):
-    """An item of ``input``: a message. ``id`` and ``status`` are those of an earlier answer."""
+    """An item of ``input``: a message, perhaps with the ``id`` and ``status`` of an answer."""
+
+    without_effect = Message.without_effect | {"id", "status", "phase"}
 
     type: str = "message"
     role: str = ""
-    id: Any = None
-    status: Any = None
-    phase: Any = None
 
 
 def _as_items(value: object) -> object:
@@ -60,6 +59,8 @@ def _as_items(value: object) -> object:
 class ResponsesBody(WithoutEffect):
     """OpenAI's responses."""
 
+    without_effect = frozenset({"max_tool_calls", "stream_options"})
+
     input: Annotated[list[Item], BeforeValidator(_as_items), Field(min_length=1, max_length=10_000)]
     instructions: str = ""
     model: str = ""
@@ -67,14 +68,12 @@ class ResponsesBody(WithoutEffect):
     temperature: Temperature = 1.0
     top_p: TopP = 1.0
     stream: bool = False
-    stream_options: Any = None  # it only asks for padding against eavesdroppers
     text: Annotated[
         Any,
         only(*({"format": {"type": "text"}, **more} for more in ({}, {"verbosity": "medium"}))),
     ] = None
     tools: Unsupported = None
     tool_choice: Annotated[Any, only("none", "auto")] = None
-    max_tool_calls: Any = None
     include: Unsupported = None
     reasoning: Annotated[Any, only({}, {"effort": "none"})] = None
     truncation: Annotated[Any, only("disabled")] = None

@@ -1,17 +1,19 @@
-"""What the dialects share: checked fields of bodies, refusals of wrong ones, and streams.
+"""What the dialects share: checked fields of bodies, refusals, streams, and the application.
 
-A field that would change the answer is honored or refused by name, never dropped. Bodies of chat
-refuse names that they do not know. Bodies of editors' completions ignore them, as the servers that
-the plug-ins were written for do, but for those that OpenAI's API gives a meaning.
+A field that would change the answer is honored or refused by name, never dropped. Chat bodies
+refuse unknown names. Bodies of editors' completions ignore them, as the servers do that the
+plug-ins were written for, except names that OpenAI's API defines.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import re
 import reprlib
-from collections.abc import AsyncIterator, Callable
-from typing import Annotated, Any, Self
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -23,25 +25,42 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
+from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
 
 from codegen.errors import CodegenError, InputError
 from codegen.server.engine import Source
+from codegen.server.guard import error_response, no_route
+from codegen.server.metrics import Metrics
 from codegen.server.model import CompletionModel
-from codegen.server.requests import Candidate, Completion, Snippet
-from codegen.server.service import CompletionService, unless_left
+from codegen.server.requests import (
+    Candidate,
+    Completion,
+    Overloaded,
+    Snippet,
+    Superseded,
+    Unavailable,
+)
+from codegen.server.service import ClientLeft, CompletionService, unless_left
+
+log = logging.getLogger(__name__)
 
 MOST_TOKENS = 100_000
+MOST_VALUES = 100_000
+"""Of the JSON of one request: more would hold up the requests of others while it is read."""
+
+_JSON_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 
 class Refused(InputError):
-    """A request that the API's own errors have a status or a code for.
+    """A request refused with a status or code of the API.
 
     Attributes:
-        status: of HTTP.
-        code: OpenAI's short name for the mistake, if it has one.
-        param: the field that is wrong.
+        status: HTTP status.
+        code: OpenAI's short name for the mistake, if there is one.
+        param: the wrong field.
     """
 
     def __init__(
@@ -60,7 +79,7 @@ def _listed(value: object) -> object:
 
 
 def only(*neutral: object) -> AfterValidator:
-    """Refuses all values of a field but those that change nothing; null is one, too."""
+    """Refuses all values of a field except null and ``neutral`` ones, which change nothing."""
 
     def check(value: object) -> object:
         if not any(value == allowed for allowed in neutral):
@@ -91,23 +110,29 @@ _KIND = re.compile(r"a valid dictionary or instance of \w+")
 
 
 class Body(BaseModel):
-    """A JSON body: fields that are not named here are ignored, and null is a field's default."""
+    """A JSON body: unknown fields are ignored, and null is a field's default.
+
+    Attributes:
+        without_effect: names that are accepted and ignored in a strict body, too.
+    """
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+    without_effect: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod
-    def _without_nulls(cls, given: Any) -> Any:
+    def _with_effect(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        return {key: value for key, value in given.items() if value is not None}
+        dropped = cls.without_effect
+        return {k: v for k, v in given.items() if v is not None and k not in dropped}
 
     @classmethod
     def read(cls, given: dict[str, Any]) -> Self:
         """Checks a JSON object.
 
         Raises:
-            Refused: naming the first field that is wrong.
+            Refused: naming the first wrong field.
         """
         try:
             return cls.model_validate(given)
@@ -129,21 +154,16 @@ class StrictBody(Body):
 
 
 class Part(StrictBody):
-    """A part of a message: text."""
+    """A part of a message: text. Parts of other types are refused by their type."""
+
+    without_effect = frozenset({
+        "image_url", "input_audio", "file", "file_id", "file_data", "filename", "detail", "refusal",
+    })  # fmt: skip
 
     type: str
     text: str = ""
     annotations: Unsupported = None
     logprobs: Unsupported = None
-    # What parts that are not text hold; their type is what the client is told about.
-    image_url: Any = None
-    input_audio: Any = None
-    file: Any = None
-    file_id: Any = None
-    file_data: Any = None
-    filename: Any = None
-    detail: Any = None
-    refusal: Any = None
 
 
 def _as_parts(value: object) -> object:
@@ -151,15 +171,11 @@ def _as_parts(value: object) -> object:
 
 
 Content = Annotated[list[Part], BeforeValidator(_as_parts)]
-"""What a message holds: a string, or parts."""
+"""The content of a message: a string, or parts."""
 
 
 def text_of(content: list[Part], where: str) -> str:
-    """The text of a message's content.
-
-    Args:
-        content: its parts.
-        where: names the content in errors.
+    """The text of a message's content, which errors call ``where``.
 
     Raises:
         Refused: for a part that is not text.
@@ -174,7 +190,7 @@ def text_of(content: list[Part], where: str) -> str:
 
 
 class Prediction(StrictBody):
-    """OpenAI's ``prediction``: the text that the answer is expected to be, for the most part."""
+    """OpenAI's ``prediction``: most of the text that the answer is expected to have."""
 
     type: str = "content"
     content: Content
@@ -195,7 +211,7 @@ def local_model(service: CompletionService, what: str) -> CompletionModel:
     """The model of this process, which ``what`` requires.
 
     Raises:
-        Refused: as 501 where completions come from another server.
+        Refused: with status 501, if an upstream server makes the completions.
     """
     model = service.engine.model
     if isinstance(model, CompletionModel):
@@ -207,17 +223,11 @@ def local_model(service: CompletionService, what: str) -> CompletionModel:
     )
 
 
-def longest_of(service: CompletionService) -> int:
-    """Most tokens of a conversation, or of a prompt and its completion on another server."""
-    model = service.engine.model
-    return model.longest if isinstance(model, CompletionModel) else model.limit
-
-
 def bias_of(bias: LogitBias, service: CompletionService) -> tuple[tuple[int, float], ...]:
     """``logit_bias`` by token ids.
 
     Raises:
-        Refused: for what is no token of the model.
+        Refused: for a key that is not a token id of the model.
     """
     found: list[tuple[int, float]] = []
     if not bias:
@@ -232,10 +242,10 @@ def bias_of(bias: LogitBias, service: CompletionService) -> tuple[tuple[int, flo
 
 
 def check_model(name: str, model: Source) -> None:
-    """Refuses the name of a model that is not loaded; no name is the one that is.
+    """Refuses a model name other than the loaded model's or none.
 
     Raises:
-        Refused: as 404, with the model's name.
+        Refused: with status 404, and the loaded model's name.
     """
     known = {"", model.name, model.name.rstrip("/").rpartition("/")[2]}
     if name.removesuffix(":latest") not in known:
@@ -245,14 +255,28 @@ def check_model(name: str, model: Source) -> None:
         )  # fmt: skip
 
 
+async def read_body(request: Request) -> bytes:
+    """The request's body.
+
+    Raises:
+        Refused: if it is JSON of more than :data:`MOST_VALUES` values.
+    """
+    body = await request.body()
+    if len(body) > MOST_VALUES:
+        marks = _JSON_TEXT.sub(b"", body)
+        if sum(map(marks.count, (b",", b"[", b"{"))) > MOST_VALUES:
+            raise Refused(f"The request holds more than {MOST_VALUES} values.", status=413)
+    return body
+
+
 async def read_object(request: Request) -> dict[str, Any]:
     """The request's JSON object.
 
     Raises:
-        Refused: if it is none.
+        Refused: if the body is not a JSON object, or too large.
     """
     try:
-        body = json.loads(await request.body())
+        body = json.loads(await read_body(request))
     except (ValueError, RecursionError):
         raise Refused("The request is not valid JSON.") from None
     if not isinstance(body, dict):
@@ -261,12 +285,12 @@ async def read_object(request: Request) -> dict[str, Any]:
 
 
 def first_of(answer: Completion) -> Candidate:
-    """The first candidate, an empty one if there is nothing to say: clients count on one."""
+    """The first candidate, or an empty one: clients expect one."""
     return answer.candidates[0] if answer.candidates else Candidate("", 0, "stop")
 
 
 def snippets(pairs: list[tuple[str, str]]) -> tuple[Snippet, ...]:
-    """Named texts of other files, empty ones left out."""
+    """Texts of other files with their names, without blank ones."""
     return tuple(Snippet(name, text) for name, text in pairs if text.strip())
 
 
@@ -286,9 +310,9 @@ async def event_stream(
     """Server-sent events, one JSON object each; an object with a ``type`` is an event of that name.
 
     Args:
-        request: whose client may leave, which ends the events.
-        events: makes the objects.
-        last: the text of a last event.
+        request: the events end when its client leaves.
+        events: the objects.
+        last: text of a last event.
 
     Raises:
         ClientLeft, CodegenError: if the client leaves, or ``events`` fails, before the first.
@@ -298,8 +322,8 @@ async def event_stream(
         name = f"event: {value['type']}\n" if "type" in value else ""
         return f"{name}data: {as_json(value)}\n\n"
 
-    def failed(error: CodegenError) -> str:
-        return event({"error": {"message": str(error), "type": "server_error"}})
+    def failed(error: CodegenError) -> dict[str, Any]:
+        return {"error": {"message": str(error), "type": "server_error"}}
 
     end = "" if last is None else f"data: {last}\n\n"
     return await _stream(request, events, event, failed, end, "text/event-stream")
@@ -311,8 +335,8 @@ async def line_stream(request: Request, events: Events) -> StreamingResponse:
     def line(value: dict[str, Any]) -> str:
         return f"{as_json(value)}\n"
 
-    def failed(error: CodegenError) -> str:
-        return line({"error": str(error)})
+    def failed(error: CodegenError) -> dict[str, Any]:
+        return {"error": str(error)}
 
     return await _stream(request, events, line, failed, "", "application/x-ndjson")
 
@@ -321,11 +345,11 @@ async def _stream(
     request: Request,
     events: Events,
     written: Callable[[dict[str, Any]], str],
-    failed: Callable[[CodegenError], str],
+    failed: Callable[[CodegenError], dict[str, Any]],
     end: str,
     media_type: str,
 ) -> StreamingResponse:
-    # The first is awaited here, while a failure can still have a status of its own.
+    # Wait for the first one here: its failure can still have a status of its own.
     first = await unless_left(request, _first(events))
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -335,7 +359,7 @@ async def _stream(
             async for value in events:
                 yield written(value).encode("utf-8", "replace")
         except CodegenError as error:
-            yield failed(error).encode("utf-8", "replace")
+            yield written(failed(error)).encode("utf-8", "replace")
         yield end.encode()
 
     return StreamingResponse(pieces(), media_type=media_type)
@@ -343,3 +367,57 @@ async def _stream(
 
 async def _first(events: Events) -> dict[str, Any] | None:
     return await anext(events, None)
+
+
+# ------------------------------------------------------------------ the application
+
+S = TypeVar("S")
+Handler = Callable[[S, Request], Awaitable[Response]]
+Endpoint = tuple[str, str, Handler[S]]
+"""HTTP methods, path and handler."""
+
+_CLIENT_LEFT = 499  # nginx's number for a client that closed the connection: nobody reads it
+_STATUSES = ((InputError, 400), (Superseded, 409), (Overloaded, 429), (Unavailable, 503))
+
+
+def make_routes(service: S, metrics: Metrics, endpoints: Sequence[Endpoint[S]]) -> Starlette:
+    """An application of these endpoints, ``/health`` and ``/metrics``; an error is one line.
+
+    Args:
+        service: passed to every handler.
+        metrics: shown at ``/metrics`` in Prometheus's text format.
+        endpoints: the routes.
+    """
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def shown(_: Request) -> Response:
+        return PlainTextResponse(metrics.prometheus())
+
+    routes = [
+        Route(path, partial(_respond, partial(handler, service), metrics), methods=methods.split())
+        for methods, path, handler in endpoints
+    ]
+    routes += [Route("/health", health), Route("/metrics", shown)]
+    return Starlette(routes=routes, exception_handlers={404: no_route, 405: no_route})
+
+
+async def _respond(
+    handler: Callable[[Request], Awaitable[Response]], metrics: Metrics, request: Request
+) -> Response:
+    path = request.url.path
+    try:
+        return await handler(request)
+    except ClientLeft:
+        metrics.count("disconnected")
+        return Response(status_code=_CLIENT_LEFT)
+    except Refused as error:
+        return error_response(path, error.status, str(error), code=error.code, param=error.param)
+    except CodegenError as error:
+        status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+        if status == 500:
+            log.warning("%s", error)
+        wait_s = error.after_s if isinstance(error, Overloaded) else 1
+        headers = {"retry-after": str(wait_s)} if status in (429, 503) else None
+        return error_response(path, status, str(error), headers)

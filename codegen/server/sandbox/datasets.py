@@ -1,15 +1,16 @@
 """SandboxFusion's routes of datasets: prompts, and completions to judge.
 
-The datasets are this toolkit's tasks (:mod:`codegen.evals.tasks`); and with ``provided_data``, rows
-of a ``CommonOJDataset``, programs that read and print.
+The datasets are this toolkit's tasks (:mod:`codegen.evals.tasks`) or, in ``provided_data``, rows of
+a ``CommonOJDataset``, whose programs read and print.
 
-Completions are judged as in the rest of the toolkit; ``extra`` says with what status and trust. No
-code of a request is executed in the server: ``custom_extract_logic`` is refused.
+Completions are judged as in the rest of the toolkit; ``extra`` has the status and the trust. The
+server executes no code of a request, so ``custom_extract_logic`` is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -26,16 +27,14 @@ from codegen.server.guard import client_name
 from codegen.server.http.wire import Refused
 from codegen.server.sandbox.fusion import (
     Body,
-    CommandRunResult,
     RunCodeRequest,
     RunCodeResponse,
     as_json,
-    pod_name,
+    command_result,
     run_script,
     table,
 )
-from codegen.server.sandbox.service import SandboxFault
-from codegen.server.sandbox.shared import App
+from codegen.server.sandbox.service import SandboxFault, SandboxService
 
 _STDIO_TIMEOUT_S = 20.0
 _SHOWN_CHARS = 1000  # of a passed test's input and output
@@ -57,20 +56,23 @@ class TestConfig(Body):
     extra: dict[str, Any] = Field(default_factory=dict)
 
 
-class GetPromptsRequest(Body):
-    """``/list_ids`` and ``/get_prompts``."""
+class DatasetRequest(Body):
+    """``/get_metrics_function``, and what all requests about a dataset have."""
 
     dataset: str
     config: TestConfig
+
+
+class GetPromptsRequest(DatasetRequest):
+    """``/list_ids`` and ``/get_prompts``."""
+
     offset: int = 0
     limit: int = 1_000_000
 
 
-class GetPromptByIdRequest(Body):
+class GetPromptByIdRequest(DatasetRequest):
     """``/get_prompt_by_id``."""
 
-    dataset: str
-    config: TestConfig
     id: int | str
 
 
@@ -101,45 +103,28 @@ class EvalResult(BaseModel):
     extra: dict[str, Any] | None = None
 
 
-class GetMetricsRequest(Body):
+class GetMetricsRequest(DatasetRequest):
     """``/get_metrics``."""
 
-    dataset: str
-    config: TestConfig
     results: list[EvalResult]
 
 
-class GetMetricsFunctionRequest(Body):
-    """``/get_metrics_function``."""
-
-    dataset: str
-    config: TestConfig
+_load = functools.cache(tasks.load)
 
 
-class _Datasets:
-    """The tasks that have been loaded; their data is read once."""
+async def _task(name: str) -> tasks.Task[Any]:
+    """The task called ``name``; its data is read once.
 
-    def __init__(self) -> None:
-        self._loaded: dict[str, tasks.Task[Any]] = {}
-
-    async def task(self, name: str) -> tasks.Task[Any]:
-        """The task called ``name``.
-
-        Raises:
-            Refused: if there is none; ``file:`` names are not for clients.
-        """
-        if name not in [known for known, _ in tasks.names()]:
-            raise Refused(f"no eval class found for dataset {name[:80]}")
-        if name not in self._loaded:
-            self._loaded[name] = await asyncio.to_thread(tasks.load, name)
-        return self._loaded[name]
-
-
-_datasets = _Datasets()
+    Raises:
+        Refused: if there is none; ``file:`` names are not for clients.
+    """
+    if name not in [known for known, _ in tasks.names()]:
+        raise Refused(f"no eval class found for dataset {name[:80]}")
+    return await asyncio.to_thread(_load, name)
 
 
 def _rows(config: TestConfig) -> list[dict[str, Any]] | None:
-    """The rows that a request brings along; None if it names a task."""
+    """The rows in a request; None if it names a task."""
     if config.provided_data is None:
         return None
     if config.dataset_type != "CommonOJDataset":
@@ -158,7 +143,7 @@ async def _prompts(dataset: str, config: TestConfig) -> list[dict[str, Any]]:
     rows = _rows(config)
     if rows is not None:
         return [_prompt(row.get("id"), row.get("content"), row.get("labels")) for row in rows]
-    task = await _datasets.task(dataset)
+    task = await _task(dataset)
     style = find_style(task.style or "chat")
     found = []
     for problem in task.problems():
@@ -167,19 +152,19 @@ async def _prompts(dataset: str, config: TestConfig) -> list[dict[str, Any]]:
     return found
 
 
-async def list_datasets(_: App, __: Request) -> Response:
+async def list_datasets(_: SandboxService, __: Request) -> Response:
     """``GET /list_datasets``: the tasks' names."""
     return JSONResponse([name for name, _ in tasks.names()])
 
 
-async def list_ids(_: App, request: Request) -> Response:
+async def list_ids(_: SandboxService, request: Request) -> Response:
     """``POST /list_ids``."""
     body = await GetPromptsRequest.of(request)
     found = await _prompts(body.dataset, body.config)
     return JSONResponse([each["id"] for each in _page(found, body)])
 
 
-async def get_prompts(_: App, request: Request) -> Response:
+async def get_prompts(_: SandboxService, request: Request) -> Response:
     """``POST /get_prompts``."""
     body = await GetPromptsRequest.of(request)
     return JSONResponse(_page(await _prompts(body.dataset, body.config), body))
@@ -190,7 +175,7 @@ def _page(found: Sequence[dict[str, Any]], body: GetPromptsRequest) -> list[dict
     return list(found[start : start + max(0, body.limit)])
 
 
-async def get_prompt_by_id(_: App, request: Request) -> Response:
+async def get_prompt_by_id(_: SandboxService, request: Request) -> Response:
     """``POST /get_prompt_by_id``."""
     body = await GetPromptByIdRequest.of(request)
     for each in await _prompts(body.dataset, body.config):
@@ -199,7 +184,7 @@ async def get_prompt_by_id(_: App, request: Request) -> Response:
     raise Refused(f"{body.dataset[:80]} has no problem {body.id!r:.80}.")
 
 
-async def submit(app: App, request: Request) -> Response:
+async def submit(service: SandboxService, request: Request) -> Response:
     """``POST /submit``: extracts the program of a completion and judges it."""
     body = await SubmitRequest.of(request)
     if body.config.custom_extract_logic is not None:
@@ -207,15 +192,15 @@ async def submit(app: App, request: Request) -> Response:
             "custom_extract_logic is not supported: the server executes no code of a request. "
             "Extract the program in the client and send it in a ```python block."
         )
-    client = client_name(request.scope, request.headers)
+    client = client_name(request)
     rows = _rows(body.config)
     if rows is not None:
-        return as_json(await _submit_rows(app, client, body, rows[0]))
-    return as_json(await _submit_task(app, client, body))
+        return as_json(await _submit_rows(service, client, body, rows[0]))
+    return as_json(await _submit_task(service, client, body))
 
 
-async def _submit_task(app: App, client: str, body: SubmitRequest) -> EvalResult:
-    task = await _datasets.task(body.dataset)
+async def _submit_task(service: SandboxService, client: str, body: SubmitRequest) -> EvalResult:
+    task = await _task(body.dataset)
     problem = next((each for each in task.problems() if each.id == str(body.id)), None)
     if problem is None:
         raise Refused(f"{body.dataset[:80]} has no problem {body.id!r:.80}.")
@@ -225,14 +210,14 @@ async def _submit_task(app: App, client: str, body: SubmitRequest) -> EvalResult
     )
     found = task.extract(problem, sample)
     if task.needs_preparation:
-        await asyncio.to_thread(task.prepare, [problem], app.service.sandbox)
+        await asyncio.to_thread(task.prepare, [problem], service.sandbox)
     outcome: Outcome | Verdict | None = None
     test_code: str | None = None
     if found.program:
         job = task.job(problem, found.program)
         if isinstance(job, Job):
-            app.service.admit(client, 1)
-            outcome, _ = await app.service.outcome(client, job)
+            service.admit(client, 1)
+            outcome, _ = await service.outcome(client, job)
             test_code = job.test or None
         else:
             outcome = job
@@ -255,20 +240,15 @@ def _about(outcome: Outcome | Verdict) -> dict[str, Any]:
 
 
 def _test_of(outcome: Outcome | Verdict) -> EvalTestCase:
-    late = outcome.status == "timeout"
-    result = CommandRunResult(
-        status="TimeLimitExceeded" if late else "Finished",
-        execution_time=outcome.wall_s,
-        return_code=None if late else int(not outcome.passed),
-        stdout=outcome.stdout if isinstance(outcome, Outcome) else outcome.output,
-        stderr=outcome.message,
+    result = command_result(
+        outcome.status == "timeout",
+        int(not outcome.passed),
+        outcome.wall_s,
+        outcome.stdout if isinstance(outcome, Outcome) else outcome.output,
+        outcome.message,
     )
-    info = RunCodeResponse(
-        status="Success" if outcome.passed else "Failed",
-        message="",
-        run_result=result,
-        executor_pod_name=pod_name(),
-    )
+    status = "Success" if outcome.passed else "Failed"
+    info = RunCodeResponse(status=status, message="", run_result=result)
     return EvalTestCase(passed=outcome.passed, exec_info=info, test_info=_about(outcome))
 
 
@@ -281,7 +261,7 @@ def _extracted_type(completion: str, program: str) -> Any:
 
 
 async def _submit_rows(
-    app: App, client: str, body: SubmitRequest, row: dict[str, Any]
+    service: SandboxService, client: str, body: SubmitRequest, row: dict[str, Any]
 ) -> EvalResult:
     """A problem with inputs and outputs, as ``CommonOJDataset`` judges it."""
     config = body.config
@@ -292,7 +272,7 @@ async def _submit_rows(
         raise Refused("provided_data.test must be a list of {input: {stdin}, output: {stdout}}.")
     blocks = fenced_blocks(body.completion)
     code = blocks[0] if blocks else ""
-    app.service.admit(client, len(cases))
+    service.admit(client, len(cases))
 
     async def one(case: dict[str, Any]) -> EvalTestCase:
         run = RunCodeRequest(
@@ -301,7 +281,7 @@ async def _submit_rows(
             stdin=case["input"]["stdin"],
             run_timeout=config.run_timeout or _STDIO_TIMEOUT_S,
         )
-        response = await run_script(app, client, run.script(app.most, app.languages))
+        response = await run_script(service, client, run.script(service.most, service.languages))
         if response.status == "SandboxError":  # no verdict, neither right nor wrong
             raise SandboxFault(response.message)
         printed = response.run_result and response.run_result.stdout
@@ -342,8 +322,8 @@ def _is_case(case: Any) -> bool:
 
 
 def same_output(printed: str, expected: str) -> bool:
-    """SandboxFusion's comparison: line by line without regard to case and to white space at the
-    ends; numbers may differ by a relative 1e-5.
+    """SandboxFusion's comparison: line by line, ignoring case and white space at the ends; numbers
+    may differ by a relative 1e-5.
     """
     ours, theirs = printed.strip().split("\n"), expected.strip().split("\n")
     return len(ours) == len(theirs) and all(map(_same_line, ours, theirs))
@@ -360,7 +340,7 @@ def _same_line(ours: str, theirs: str) -> bool:
     return abs(got - wanted) / max(abs(wanted), 1e-10) < _RELATIVE_TOLERANCE
 
 
-async def get_metrics(_: App, request: Request) -> Response:
+async def get_metrics(_: SandboxService, request: Request) -> Response:
     """``POST /get_metrics``: the share of accepted results."""
     body = await GetMetricsRequest.of(request)
     if not body.results:
@@ -368,9 +348,9 @@ async def get_metrics(_: App, request: Request) -> Response:
     return JSONResponse({"pass@1": sum(each.accepted for each in body.results) / len(body.results)})
 
 
-async def get_metrics_function(_: App, request: Request) -> Response:
-    """``POST /get_metrics_function``: there is none; clients run no code of ours either."""
-    await GetMetricsFunctionRequest.of(request)
+async def get_metrics_function(_: SandboxService, request: Request) -> Response:
+    """``POST /get_metrics_function``: none, since clients should not run code of the server."""
+    await DatasetRequest.of(request)
     return JSONResponse({"function": None})
 
 

@@ -1,17 +1,17 @@
 """The queue in front of the sandbox: fair between clients, bounded, and with a cache of verdicts.
 
-All of it runs on the event loop's thread; the sandbox's own thread only reports what is done.
+Everything runs on the event loop's thread; the sandbox's thread only reports finished jobs.
 
-- **Fair.** Each client has a line of its own, and the next job is taken from each line in turn, so
-  a client with a thousand jobs delays another's single one by one job.
+- **Fair.** Each client has its own line, and jobs are taken from the lines in turn: a client with a
+  thousand jobs delays another client's single job by one job.
 - **Bounded.** A request whose jobs do not fit is refused as a whole (:class:`Overloaded`), with the
   time after which there should be room.
-- **Once.** Equal jobs of a client that wait or run at the same time run once. Verdicts that running
-  again would not change are kept, by a hash of all that decides them; scripts are not, since a
-  client may want what one prints now.
-- **Apart.** Tests are a client's code, which may have done anything to the process that runs them.
-  So no client's tests run in another's process, nor does a client get another's verdicts.
-- **Faults of the sandbox are no verdicts.** Such a job is tried again, then fails as
+- **Once.** Equal jobs of a client that wait or run at the same time run once. Verdicts that another
+  run would not change are kept by a hash of everything that decides them. Outcomes of scripts are
+  not kept, because a client may want what a script prints now.
+- **Apart.** Tests are a client's code and may have changed the process that runs them. So clients
+  share neither processes nor verdicts.
+- **Faults of the sandbox are no verdicts.** Such a job is tried again, then fails with
   :class:`SandboxFault`.
 """
 
@@ -27,42 +27,28 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from codegen.errors import SandboxError
-from codegen.evals.sandbox import Job, Outcome, Sandbox, Script
+from codegen.evals.sandbox import Job, Limits, Outcome, Sandbox, Script
 from codegen.server.metrics import Metrics
 from codegen.server.requests import Overloaded, Unavailable
 
 SANDBOX_TRIES = 4  # of two runs each
-_AHEAD = 4 / 3  # jobs given to the sandbox for each that runs, so that it never waits for this loop
+_AHEAD = 4 / 3  # jobs in the sandbox per running one, so that it never waits for this loop
 _RATE_OVER_S = 10.0
-# Running such a job again gives the same, unless the program looks at the clock or the like.
-_LASTING = frozenset(
-    (
-        *("passed", "wrong", "error", "exited", "output_limit", "syntax_error", "compile_error"),
-        *("empty", "bad_test"),
-    )
-)
-_ENTRY_BYTES = 500  # of a kept outcome beside its texts
+# Running such a job again gives the same outcome, unless the program reads the clock or the like.
+_LASTING = frozenset({
+    "passed", "wrong", "error", "exited", "output_limit", "syntax_error", "compile_error", "empty",
+    "bad_test",
+})  # fmt: skip
+_ENTRY_BYTES = 500  # of a kept outcome, without its texts
 
 
 class SandboxFault(Unavailable):
     """The sandbox failed, not the program: there is no verdict."""
 
 
-class RetryLater(Overloaded):
-    """The queue has no room.
-
-    Attributes:
-        after_s: seconds after which there should be.
-    """
-
-    def __init__(self, message: str, after_s: int) -> None:
-        super().__init__(message)
-        self.after_s = after_s
-
-
 @dataclass(eq=False, slots=True)
 class _Entry:
-    """A job that waits or runs, with the number of those who want its outcome."""
+    """A job that waits or runs, and the number of requests for its outcome."""
 
     client: str
     job: Job | Script
@@ -70,7 +56,6 @@ class _Entry:
     done: asyncio.Future[Outcome]
     since: float
     wanted: int = 1
-    waits: bool = False
     tries: int = 0
     running: Future[Outcome] | None = None
 
@@ -80,19 +65,26 @@ class SandboxService:
     """Jobs of many clients on one sandbox.
 
     Attributes:
-        sandbox: open; it stays its owner's to close.
+        sandbox: open; its owner closes it.
+        most: the largest limits that a job may have.
         metrics: counters, gauges and latencies.
         queue: most jobs that wait, of all clients.
         client_queue: most jobs that wait, of one client.
         cache_bytes: for kept verdicts; 0 keeps none.
+        started: when, by the monotonic clock.
     """
 
     sandbox: Sandbox
+    most: Limits = field(default_factory=Limits)
     metrics: Metrics = field(default_factory=Metrics)
     queue: int = 8192
     client_queue: int = 4096
     cache_bytes: int = 64 << 20
-    _lines: OrderedDict[str, deque[_Entry]] = field(default_factory=OrderedDict, init=False)
+    started: float = field(default_factory=time.monotonic, init=False)
+    # The jobs that wait, by client, both in the order in which they are served.
+    _lines: OrderedDict[str, OrderedDict[_Entry, None]] = field(
+        default_factory=OrderedDict, init=False
+    )
     _entries: dict[str, _Entry] = field(default_factory=dict, init=False)  # by key
     _kept: OrderedDict[str, Outcome] = field(default_factory=OrderedDict, init=False)
     _kept_bytes: int = field(default=0, init=False)
@@ -114,11 +106,16 @@ class SandboxService:
         """Jobs that the sandbox has."""
         return self._running
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages that programs may be written in."""
+        return self.sandbox.languages
+
     def admit(self, client: str, count: int) -> None:
-        """Checks that a request with so many jobs fits.
+        """Checks that a request with this number of jobs fits.
 
         Raises:
-            RetryLater: if it does not. Unavailable: once the server stops.
+            Overloaded: if it does not. Unavailable: once the server stops.
         """
         if self._stopping:
             raise Unavailable("The server is stopping.")
@@ -131,15 +128,12 @@ class SandboxService:
         whose = "this client's" if own + count > self.client_queue else "the"
         self.metrics.count("queue_full")
         message = f"{self._waiting} jobs wait, and {count} more do not fit into {whose} queue."
-        raise RetryLater(message, after_s)
+        raise Overloaded(message, after_s=after_s)
 
     async def outcome(self, client: str, job: Job | Script, key: str = "") -> tuple[Outcome, bool]:
-        """The outcome of one job, and whether it was kept from an equal one.
+        """The outcome of an admitted job, and whether an equal job had it.
 
-        Args:
-            client: whose line it waits in; :meth:`admit` was called for it.
-            job: the job.
-            key: a hash of all that decides the outcome; empty runs it in any case.
+        ``key`` is a hash of everything that decides the outcome; "" runs the job in any case.
 
         Raises:
             SandboxFault: if the sandbox failed. Unavailable: if the server stops before it runs.
@@ -171,12 +165,7 @@ class SandboxService:
     async def outcomes(
         self, client: str, jobs: Sequence[tuple[Job | Script, str]]
     ) -> AsyncGenerator[tuple[int, Outcome | Unavailable, bool], None]:
-        """The outcomes of several jobs as they are done, each with its place.
-
-        Args:
-            client: as for :meth:`outcome`.
-            jobs: each with its key.
-        """
+        """The outcomes of several jobs with their keys, as they are done, each with its place."""
 
         async def one(place: int) -> tuple[int, Outcome | Unavailable, bool]:
             try:
@@ -193,7 +182,7 @@ class SandboxService:
                 task.cancel()
 
     def stop(self) -> None:
-        """Refuses new jobs and those that wait; what runs is finished."""
+        """Refuses new and waiting jobs; running jobs are finished."""
         self._stopping = True
         for line in self._lines.values():
             for entry in line:
@@ -204,24 +193,30 @@ class SandboxService:
     # --- the queue -----------------------------------------------------------------------------
 
     def _enqueue(self, entry: _Entry, first: bool = False) -> None:
-        line = self._lines.setdefault(entry.client, deque())
-        line.appendleft(entry) if first else line.append(entry)
-        entry.waits = True
+        line = self._lines.setdefault(entry.client, OrderedDict())
+        line[entry] = None
+        line.move_to_end(entry, last=not first)
         self._waiting += 1
 
+    def _leave(self, entry: _Entry) -> bool:
+        """Takes a job out of its line; false if it does not wait."""
+        line = self._lines.get(entry.client, {})
+        if entry not in line:
+            return False
+        del line[entry]
+        if not line:
+            del self._lines[entry.client]
+        self._waiting -= 1
+        return True
+
     def _pump(self) -> None:
-        """Gives the sandbox what it has room for: of each client in turn."""
+        """Gives jobs to the sandbox while it has room, from each client in turn."""
         while self._running < self._room and self._lines:
             client, line = next(iter(self._lines.items()))
-            entry = line.popleft()
-            if not line:
-                del self._lines[client]
-            if entry.waits:  # somebody still wants it
-                if line:
-                    self._lines.move_to_end(client)
-                entry.waits = False
-                self._waiting -= 1
-                self._start(entry)
+            self._lines.move_to_end(client)
+            entry = next(iter(line))
+            self._leave(entry)
+            self._start(entry)
         self.metrics.gauge("waiting", self._waiting)
         self.metrics.gauge("running", self._running)
 
@@ -238,7 +233,7 @@ class SandboxService:
         self._running += 1
 
         def done(future: Future[Outcome]) -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits
+            with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(self._ended, entry, future)
 
         entry.running.add_done_callback(done)
@@ -276,15 +271,12 @@ class SandboxService:
         self._forget(entry)
         if not entry.done.done():
             entry.done.set_exception(error)
-            entry.done.exception()  # taken note of, should nobody wait any more
+            entry.done.exception()  # marks it as retrieved, if no request waits any more
 
     def _drop(self, entry: _Entry) -> None:
-        """Nobody wants it any more."""
+        """No request wants the job any more."""
         self._forget(entry)
-        if entry.waits:
-            entry.waits = False
-            self._waiting -= 1
-        elif entry.running is not None:
+        if not self._leave(entry) and entry.running is not None:
             entry.running.cancel()
 
     def _forget(self, entry: _Entry) -> None:
@@ -292,6 +284,8 @@ class SandboxService:
             del self._entries[entry.key]
 
     def _keep(self, key: str, outcome: Outcome) -> None:
+        if (old := self._kept.pop(key, None)) is not None:  # its client left and came back
+            self._kept_bytes -= _size(old)
         self._kept[key] = outcome
         self._kept_bytes += _size(outcome)
         while self._kept_bytes > self.cache_bytes:

@@ -1,24 +1,29 @@
-"""The bodies of the native routes; :mod:`codegen.evals.sandbox.rows` says what they hold."""
+"""The bodies of the native routes; :mod:`codegen.evals.sandbox.rows` documents their fields."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import FailFast, Field
+from starlette.requests import Request
+from starlette.responses import Response
 
 from codegen.errors import ConfigError
 from codegen.evals.sandbox import Job, Limits, Mode
 from codegen.evals.sandbox.languages import find
 from codegen.server.http.wire import Refused, StrictBody
+from codegen.server.sandbox.service import SandboxService
+
+Handler = Callable[[SandboxService, Request], Coroutine[Any, Any, Response]]
 
 
 class LimitsBody(StrictBody):
-    """Limits of one job; what is left out is the server's default."""
+    """Limits of one job; missing ones are the server's defaults."""
 
     cpu_s: float | None = None
     memory_mib: int | None = None
@@ -31,7 +36,7 @@ class LimitsBody(StrictBody):
         """These limits, none above ``most``.
 
         Raises:
-            Refused: for one below what the sandbox can keep.
+            Refused: for a limit that is too small for the sandbox.
         """
         given = {
             name: min(value, getattr(most, name))
@@ -69,7 +74,7 @@ class JobBody(StrictBody):
         """The job, with limits and in a language that the server allows.
 
         Raises:
-            InputError: for what no job can be.
+            InputError: if it is not a valid job.
         """
         return Job(
             self.program,
@@ -85,10 +90,10 @@ class JobBody(StrictBody):
         )
 
     def cache_key(self) -> str:
-        """A hash of all that decides the verdict; empty if it is not to be kept."""
+        """A hash of everything that decides the verdict; empty if it must not be kept."""
         if not self.cache:
             return ""
-        # In the order of the request: a program may see that of a dictionary's keys.
+        # In the request's order, because a program may see the order of a dictionary's keys.
         what = json.dumps(self.model_dump(exclude={"key", "cache"}))
         return hashlib.sha256(what.encode("ascii")).hexdigest()
 
@@ -104,7 +109,7 @@ class StdioBody(StrictBody):
     """One program and many inputs: ``/v1/stdio``."""
 
     program: str
-    tests: list[StdioTest] = Field(min_length=1)
+    tests: Annotated[list[StdioTest], FailFast()] = Field(min_length=1)
     stop_at_first: bool = False
     limits: LimitsBody = LimitsBody()
     language: str = "python"

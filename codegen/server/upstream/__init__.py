@@ -1,9 +1,9 @@
-"""Completions whose text comes from a server that the user already runs.
+"""Completions by a server that the user already runs.
 
-Documents, windows, stop rules, filters, reuse of suggestions and turns stay those of the engine;
-:class:`Upstream` takes the place of the model, and so does :class:`LlamaUpstream`, a child process
-that runs a GGUF file. :mod:`probe` finds out what the server offers, :mod:`prompts` makes what it
-is sent, :mod:`client` speaks HTTP.
+:class:`Upstream` takes the place of the model in the engine, and so does :class:`LlamaUpstream`, a
+child process that runs a GGUF file. Documents, windows, stop rules, filters and reuse of
+suggestions stay the engine's. :mod:`probe` finds out what the server offers, :mod:`prompts` makes
+request bodies, :mod:`client` speaks HTTP.
 """
 
 from codegen.server.upstream.probe import Unreachable

@@ -1,8 +1,8 @@
 """HTTP to one server: JSON and streams of JSON, of bounded size, cancelled by closing.
 
-The API key goes into the request's header and nowhere else. Redirects are refused, so that it stays
-with its host; proxies are never used for loopback. A server's words may quote the request, and so
-a document or the key: they are in no message of :class:`Trouble`.
+The API key goes into the request's header and nowhere else. Redirects are refused, so that the key
+stays with its host; proxies are never used for loopback. A server's text may quote the request, and
+with it a document or the key, so no message of :class:`Trouble` holds it.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Trouble(Exception):
     """A request without a usable answer.
 
     Attributes:
-        status: of HTTP, 0 if there was no answer.
-        words: the server's own, for the user's eyes alone.
-        wait_s: how long the server asks to wait.
+        status: HTTP status, 0 if there was no answer.
+        words: the server's own text, to be shown to the user alone.
+        wait_s: seconds that the server asks to wait.
     """
 
     def __init__(self, message: str, status: int = 0, words: str = "", wait_s: float = 0.0) -> None:
@@ -45,7 +45,7 @@ class Trouble(Exception):
 
     @property
     def lost(self) -> bool:
-        """Whether the server seems to be gone for now, and not only this request to have failed."""
+        """Whether the server seems to be gone, instead of refusing this request alone."""
         return not self.status or self.status in _GONE
 
     @property
@@ -60,12 +60,12 @@ class Trouble(Exception):
 
 
 class Client:
-    """An asynchronous context; for one event loop.
+    """An asynchronous context manager, for one event loop.
 
     Args:
         base: the URL below which OpenAI's routes are.
-        key: for the header, or empty.
-        connections: most at once.
+        key: API key, or empty.
+        connections: most connections at once.
     """
 
     def __init__(self, base: str, key: str, connections: int = 16) -> None:
@@ -95,15 +95,10 @@ class Client:
         await self._http.__aexit__(kind, error, traceback)
 
     async def json(self, url: str, body: Any = None, timeout_s: float = 0.0) -> Any:
-        """The object that the server answers, to a GET request if there is no body.
-
-        Args:
-            url: of the route.
-            body: to post.
-            timeout_s: for the whole answer; 0 for a short one.
+        """The JSON answer to a POST of ``body``, or to a GET without one; 0 is a short timeout.
 
         Raises:
-            Trouble: if there is none.
+            Trouble: if there is no usable answer.
         """
         timeout_s = timeout_s or _ANSWER_S
         try:
@@ -113,9 +108,9 @@ class Client:
             raise Trouble(f"no answer within {timeout_s:g} s") from None
 
     async def stream(self, url: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
-        """The objects of a stream as they come, or the only one of a server that does not stream.
+        """The objects of a stream as they come, or the only one if the server does not stream.
 
-        Closing it, as cancelling does, closes the connection: servers then stop.
+        Closing or cancelling it closes the connection, at which servers stop.
 
         Raises:
             Trouble: also for an error that comes in the stream.
@@ -157,7 +152,7 @@ class Client:
             raise Trouble("its answer is not JSON") from None
 
     def _refused(self, response: httpx2.Response, text: str) -> Trouble:
-        """What a status other than success means."""
+        """The error of a response whose status is not success."""
         status = response.status_code
         if 300 <= status < 400:
             where = self._hidden(response.headers.get("Location", ""))
@@ -181,7 +176,7 @@ class Client:
         return Trouble(f"HTTP {status}" + (f" ({code})" if code else ""), status, words)
 
     def _hidden(self, words: Any) -> str:
-        """A server's words without the key, which some repeat."""
+        """A server's text without the key, which some servers repeat."""
         text = words if isinstance(words, str) else ""
         return text.replace(self._key, "***") if self._key else text
 
@@ -197,7 +192,7 @@ async def _text(response: httpx2.Response) -> str:
 
 
 def _code(value: str) -> str:
-    """A short name such as ``model_not_found``; no sentence, which could quote anything."""
+    """A short name such as ``model_not_found``; "" for a sentence, which could quote anything."""
     return value if _CODE.fullmatch(value) else ""
 
 
@@ -211,6 +206,12 @@ def _reason(error: Exception) -> str:
         if words:  # asyncio puts an address in the place of the system's words
             return os.strerror(number) if number and "call failed" in words else words
     return type(error).__name__
+
+
+def count_of(row: Any, name: str) -> int:
+    """A positive number of an object from outside, else 0."""
+    value = row.get(name) if isinstance(row, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def host_of(url: str) -> str:

@@ -1,7 +1,7 @@
-"""What a server offers, found out by a few tiny requests; nothing is believed.
+"""Finds out what a server offers by a few tiny requests, without believing what it says.
 
-The ways to ask for the text between a prefix and a suffix are tried in this order, and the first
-that works is taken:
+The ways to request the text between a prefix and a suffix are tried in this order, and the first
+that works is used:
 
 1. llama.cpp's ``/infill``, if ``/props`` shows llama.cpp and its model has the tokens for it;
 2. ``suffix`` of ``/completions``, if the prompt gets longer by it: many servers ignore it;
@@ -20,7 +20,7 @@ from typing import Any
 
 from codegen.errors import CodegenError, ConfigError, ModelError, nearest
 from codegen.server.prompts import FAMILIES, Family, Layout, preferred
-from codegen.server.upstream.client import Client, Trouble, host_of
+from codegen.server.upstream.client import Client, Trouble, count_of, host_of
 from codegen.server.upstream.prompts import Kind, Way
 from codegen.terminal import one_line
 
@@ -46,9 +46,9 @@ class Offer:
     """What a server offers.
 
     Attributes:
-        model: its name there.
-        way: how completions are asked for.
-        context: most tokens of a prompt and its completion; 0 if the server does not say.
+        model: the model's name on the server.
+        way: how to request completions.
+        context: most tokens of a prompt and its completion; 0 if unknown.
     """
 
     model: str
@@ -57,29 +57,29 @@ class Offer:
 
 
 class Unreachable(ModelError):
-    """No server answers, or it is still starting: it may come back."""
+    """No server answers, or it is still starting; trying again may help."""
 
 
 async def probe(client: Client, model: str, fim: str, layout: Layout) -> Offer:
-    """Asks a server what it offers.
+    """Finds out what a server offers.
 
     Args:
-        client: of the server.
-        model: its name there; empty for the only one.
-        fim: how completions are to be asked for: ``auto``, ``infill``, ``suffix``, ``route``,
-            ``none``, ``chat``, or a family of sentinels.
+        client: the server's client.
+        model: the model's name on the server; empty for its only model.
+        fim: how to request completions: ``auto``, ``infill``, ``suffix``, ``route``, ``none``,
+            ``chat``, or a family of sentinels.
         layout: order of the sentinels.
 
     Raises:
-        Unreachable, ModelError, ConfigError: in one line, what is wrong.
+        Unreachable: if the server does not answer.
+        ModelError, ConfigError: if it cannot be used.
     """
     try:
         rows = await _models(client)
         props = await _props(client)
         name, row = _chosen(client, rows, model)
-        settings = props.get("default_generation_settings")
-        context = _number(settings, "n_ctx") if isinstance(settings, dict) else 0
-        context = context or _number(row, "max_model_len")
+        context = count_of(props.get("default_generation_settings"), "n_ctx")
+        context = context or count_of(row, "max_model_len")
         async for way in _Ways(client, name, fim, layout, bool(props)).found():
             return Offer(name, way, context)
     except Trouble as trouble:
@@ -95,7 +95,7 @@ async def probe(client: Client, model: str, fim: str, layout: Layout) -> Offer:
 
 
 async def _models(client: Client) -> list[dict[str, Any]]:
-    """The rows of ``/models``; empty if the server has no such route."""
+    """The rows of ``/models``; empty without this route."""
     try:
         found = await client.json(f"{client.base}/models")
     except Trouble as trouble:
@@ -109,7 +109,7 @@ async def _models(client: Client) -> list[dict[str, Any]]:
 
 
 async def _props(client: Client) -> dict[str, Any]:
-    """llama.cpp's properties; empty if it is another server."""
+    """llama.cpp's properties; empty for another server."""
     try:
         found = await client.json(f"{client.root}/props")
     except Trouble as trouble:
@@ -148,7 +148,7 @@ def _chosen(client: Client, rows: Sequence[dict[str, Any]], model: str) -> tuple
 
 
 def _error(client: Client, trouble: Trouble) -> CodegenError:
-    """What trouble means at the start, with what to do."""
+    """The error for trouble at the start, with a remedy."""
     where = f"The server at {host_of(client.base)}"
     said = f": {one_line(trouble.words, 200)}" if trouble.words else ""
     if trouble.lost:
@@ -169,7 +169,7 @@ def _error(client: Client, trouble: Trouble) -> CodegenError:
 
 
 class _Ways:
-    """The ways that work, best first; a wish other than ``auto`` leaves one."""
+    """The ways that work, best first; ``fim`` other than ``auto`` leaves one."""
 
     def __init__(
         self, client: Client, model: str, fim: str, layout: Layout, is_llama: bool
@@ -208,13 +208,13 @@ class _Ways:
         return f"{self.client.base}/fim/completions"
 
     def _text_way(self, kind: Kind, family: Family | None = None) -> Way:
-        """llama.cpp's own route where there is one: it takes a slot."""
+        """llama.cpp's own route if possible, because it takes a slot."""
         if self.is_llama:
             return Way(kind, f"{self.client.root}/completion", native=True, family=family)
         return Way(kind, self.text_url, family=family)
 
     def _families(self) -> list[Family]:
-        """The sentinels to try: those asked for, else by the model's name."""
+        """The sentinels to try: those requested, else by the model's name."""
         name = self.fim
         if name == "auto":
             name = next((n for n, known in _NAMES if re.search(known, self.model, re.I)), "")
@@ -243,9 +243,9 @@ class _Ways:
         return bool(tokens) and tokens <= marks + _EXTRA_TOKENS
 
     async def _tokens(self, prompt: str, **more: str) -> int:
-        """The length of a prompt as the server counts; 0 if it refuses, -1 if it does not say."""
+        """The server's token count of a prompt; 0 if it refuses, -1 if it does not say."""
         row = await self._post(self.text_url, {"prompt": prompt, "max_tokens": 1, **more})
-        return (_number(row.get("usage"), "prompt_tokens") or -1) if row else 0
+        return (count_of(row.get("usage"), "prompt_tokens") or -1) if row else 0
 
     async def _takes(self, url: str, **more: str) -> bool:
         return await self._answers(url, {"prompt": _PROMPT, "max_tokens": 1, **more})
@@ -264,8 +264,3 @@ class _Ways:
             return None
         known = isinstance(found, dict) and not found.get("error")
         return found if known else None
-
-
-def _number(row: Any, name: str) -> int:
-    value = row.get(name) if isinstance(row, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

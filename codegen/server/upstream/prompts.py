@@ -1,12 +1,12 @@
-"""What a server is sent: the text around the cursor, in the way that the server takes it.
+"""The body of a request to an upstream server: the text around the cursor, as the server takes it.
 
 There is no tokenizer here, so windows are measured in characters. A window begins where the local
-model's would (:func:`codegen.server.prompts.window_start`), other files come first, oldest first:
-while one types, the prompt's beginning stays the same, and the server's prefix cache holds.
+model's would (:func:`codegen.server.prompts.window_start`). Other files come first, oldest first:
+while the user types, the prompt's beginning stays the same, and the server's prefix cache holds.
 
-Text of a document never becomes a control token: where sentinels are sent in a prompt, what spells
-one in the text is broken up. Text of other files is sent without what looks like a secret, and so
-is the document itself where the server is not on this machine.
+Text of a document never becomes a control token: text that spells one is broken up. What looks like
+a secret is removed from other files, and from the document itself if the server is on another
+machine.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from codegen.server.prompts import Family, window_start
+from codegen.server.prompts import Family, one_line, window_start
 from codegen.server.requests import CompletionRequest, Snippet
 from codegen.server.secrets import redact
-from codegen.server.text import comment_mark
+from codegen.server.text import comment_mark, whole_characters
 
 Kind = Literal["infill", "suffix", "sentinels", "fim", "prefix", "chat"]
 
@@ -46,7 +46,7 @@ class Way:
         native: whether the route takes llama.cpp's own fields.
         family: of the sentinels.
         tokens: name of the field with the most tokens.
-        temperature: whether there may be one.
+        temperature: whether the server accepts one.
     """
 
     kind: Kind
@@ -58,7 +58,7 @@ class Way:
 
     @property
     def words(self) -> str:
-        """For the status line."""
+        """A description for the status line."""
         return {
             "infill": "/infill",
             "suffix": "completions with a suffix",
@@ -74,10 +74,10 @@ class Window:
     """The text that is sent.
 
     Attributes:
-        prefix, suffix: around the cursor.
-        snippets: of other files, those that fit.
-        path, language, repository: of the document.
-        seen: how many characters before the cursor the prefix is made from.
+        prefix, suffix: text around the cursor.
+        snippets: text of other files that fits.
+        path, language, repository: the document's.
+        seen: number of characters before the cursor that the prefix is made from.
     """
 
     prefix: str
@@ -90,12 +90,12 @@ class Window:
 
 
 def window(request: CompletionRequest, chars: int, *, remote: bool) -> Window:
-    """The text around a request's cursor.
+    """The text around a request's cursor, at most ``chars`` characters.
 
     Args:
-        request: whose text it is.
+        request: the request.
         chars: most characters of the prompt.
-        remote: whether the server is on another machine.
+        remote: whether the server is on another machine, which gets no secrets.
     """
     snippets: list[Snippet] = []
     left = int(chars * request.snippet_share)
@@ -103,7 +103,7 @@ def window(request: CompletionRequest, chars: int, *, remote: bool) -> Window:
         left -= len(snippet.text)
         if left < 0:
             break
-        snippets.insert(0, Snippet(_name(snippet.name), _valid(redact(snippet.text))))
+        snippets.insert(0, Snippet(_name(snippet.name), whole_characters(redact(snippet.text))))
     room = chars - sum(len(snippet.text) for snippet in snippets)
     suffix = request.suffix[: int(room * _SUFFIX_SHARE)]
     if len(suffix) < len(request.suffix) and "\n" in suffix:
@@ -117,8 +117,8 @@ def window(request: CompletionRequest, chars: int, *, remote: bool) -> Window:
     seen = min(len(request.prefix), room + 1)
     path = request.path.rpartition("/")[2] if "://" in request.path else request.path
     return Window(
-        _valid(prefix),
-        _valid(suffix),
+        whole_characters(prefix),
+        whole_characters(suffix),
         tuple(snippets),
         _name(path),
         request.language,
@@ -164,7 +164,7 @@ def _filled(family: Family | None, text: Window) -> str:
 
 
 def _files(text: Window, safe: Callable[[str], str], marks: tuple[str, str] | None = None) -> str:
-    """Other files, and the name of this one: behind marks, or in comments."""
+    """Other files and the name of this one, behind marks or in comments."""
     if not text.snippets:
         return ""
     begin = marks[0] if marks else f"{comment_mark(text.language)} "
@@ -188,7 +188,7 @@ def _question(text: Window) -> str:
 
 # ------------------------------------------------------------------ the text of a document
 
-# What tokenizers of code models know as one token.
+# Texts that tokenizers of code models know as one token.
 _CONTROL = re.compile(
     r"<\|[^<>|\s]{1,40}\|>|<\uff5c[^<>\uff5c\s]{1,40}\uff5c>"
     r"|</?s>|<(?:unk|pad|bos|eos|EOT|PRE|SUF|MID|reponame|filename)>|<(?:start|end)_of_turn>"
@@ -198,19 +198,12 @@ _CONTROL = re.compile(
 
 
 def plain(text: str) -> str:
-    """A text without control tokens: a space is put into what spells one."""
+    """A text without control tokens: a space is inserted into text that spells one."""
     return _CONTROL.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
 
-def _valid(text: str) -> str:
-    """Without lone surrogates, which JSON parsers refuse."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def _name(name: str) -> str:
-    return _valid(" ".join(name.split())[:200])
+    return whole_characters(one_line(name))
 
 
 # ------------------------------------------------------------------ what a chat model answers
@@ -219,7 +212,7 @@ _FENCE = re.compile(r"\s*```[^\n]*\n")
 
 
 def code_of(answer: str, prefix: str) -> str:
-    """The text to insert, of a chat model's answer, which may be growing."""
+    """The text to insert from a chat model's answer, which may still grow."""
     fence = _FENCE.match(answer)
     if fence or answer.lstrip().startswith("```"):
         answer = answer[fence.end() :] if fence else ""

@@ -1,10 +1,10 @@
-"""A server in the place of a model: its worker streams completions and outlives its absences.
+"""A server as the engine's source of text; its worker streams completions and survives outages.
 
-A request whose answer is not wanted any more is cancelled by closing its connection, at once. So is
-one whose suggestion has come to its end.
+A request is cancelled by closing its connection, as soon as its answer is not wanted any more or
+its suggestion is complete.
 
-If the server is gone, requests wait for it until their deadlines and are asked again. One task asks
-after it, at growing intervals, and finds out again what it offers.
+If the server is gone, requests wait for it until their deadlines and are sent again. One task
+checks for the server at growing intervals, and finds out again what it offers.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from codegen.server.requests import (
     Status,
     Unavailable,
 )
-from codegen.server.schedule import Cancelled, Job, JobQueue, Matches, OnText, Outcome
+from codegen.server.schedule import Cancelled, Job, JobQueue, OnText, Outcome
 from codegen.server.text import StopRule, safe_text
-from codegen.server.upstream.client import Client, Trouble, host_of
+from codegen.server.upstream.client import Client, Trouble, count_of, host_of
 from codegen.server.upstream.probe import Offer, Unreachable, probe
 from codegen.server.upstream.prompts import Window, body, code_of, window
 from codegen.terminal import one_line
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 _CHARS_A_TOKEN = 3.0  # fewer than code has
 _DENSE = 1.2  # for text that turned out to have more tokens
-_FIRST_S, _LONGEST_S = 0.25, 15.0  # between questions whether the server is back
+_FIRST_S, _LONGEST_S = 0.25, 15.0  # between checks whether the server is back
 _AWAY_S = 1.0
 _BUSY_S = 1.0  # after HTTP 429 without Retry-After, for the first time
 _VARIED = 0.8  # temperature of further candidates
@@ -59,15 +59,16 @@ class Upstream:
 
     Args:
         base: URL below which OpenAI's routes are.
-        model: its name on the server; empty for the only one.
+        model: the model's name on the server; empty for its only model.
         key: API key, or empty.
-        fim: how completions are asked for (:func:`~codegen.server.upstream.probe.probe`).
+        fim: how to request completions (:func:`~codegen.server.upstream.probe.probe`).
         layout: order of sentinels.
-        limits: its ``context_tokens`` counts.
+        limits: only ``context_tokens`` is used.
         remote: whether the server is on another machine.
 
     Attributes:
-        away_s: how long a request that does not wait gives a server that is gone; None: as others.
+        away_s: seconds that requests with ``waits`` false wait for a server that is gone; None for
+            as long as others.
     """
 
     away_s: float | None = _AWAY_S
@@ -93,6 +94,11 @@ class Upstream:
         self._base, self._key = base, key
         self._wish = model, fim, layout
 
+    @property
+    def longest(self) -> int:
+        """Most tokens of a conversation: of any prompt and its completion."""
+        return self.limit
+
     def check(self) -> None:
         """Finds out what the server offers.
 
@@ -116,7 +122,7 @@ class Upstream:
         return await probe(client, *self._wish)
 
     def accept(self, offer: Offer) -> None:
-        """Completions are asked for like this from now on."""
+        """Requests completions by this offer from now on."""
         self.offer = offer
         self.name = offer.model
         self.limit = min(self._most, offer.context or self._most)
@@ -125,14 +131,14 @@ class Upstream:
         )
 
     def report(self, kind: str, message: str) -> None:
-        """Tells editors, if it is news."""
+        """Tells editors of a changed status."""
         if (status := Status(kind, message)) != self.status:
             self.status = status
             if self.on_status:
                 self.on_status(status)
 
     async def stream(self, route: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
-        """The objects of a stream of one of the server's own routes.
+        """The objects of a stream of one of the server's routes.
 
         Raises:
             InputError, Unavailable: see :meth:`json`.
@@ -145,7 +151,7 @@ class Upstream:
             raise self._said(trouble) from None
 
     async def json(self, route: str, body: dict[str, Any], timeout_s: float) -> Any:
-        """The object that one of the server's own routes answers.
+        """The JSON answer of one of the server's routes.
 
         Raises:
             InputError: if it refuses the request.
@@ -158,9 +164,10 @@ class Upstream:
             raise self._said(trouble) from None
 
     def _said(self, trouble: Trouble) -> InputError | Unavailable:
-        """What the client whose request it was is told, alone, with the server's own words.
+        """The error for the client that sent the request, and for no other.
 
-        The key is hidden in them, but for words about the key, which may spell a part of it.
+        It quotes the server, without the key, unless the server refuses the key itself: that text
+        may spell a part of it.
         """
         if trouble.status in (400, 404, 413, 415, 422):
             words = one_line(trouble.words, _MOST_WORDS).rstrip(".")
@@ -174,14 +181,14 @@ class Upstream:
 
 
 class LlamaUpstream(Upstream):
-    """A GGUF file, run by llama.cpp in a child process, which is started again if it ends.
+    """A GGUF file, run by llama.cpp in a child process, which is restarted if it ends.
 
     Args:
-        server: the child; ends with this object.
+        server: the child process.
         layout, fim, limits: see :class:`Upstream`.
     """
 
-    away_s = None  # it is started again, and will be back
+    away_s = None  # it is restarted
 
     def __init__(
         self, server: LlamaServer, *, fim: str, layout: Layout, limits: ServerLimits
@@ -197,7 +204,7 @@ class LlamaUpstream(Upstream):
         self.server = server
 
     async def ask(self, client: Client) -> Offer:
-        """See :class:`Upstream`."""
+        """See :meth:`Upstream.ask`."""
         await asyncio.to_thread(self._restart)
         return await super().ask(client)
 
@@ -213,11 +220,11 @@ class _Path:
 
     Attributes:
         raw: what the server has sent.
-        text: of it, what belongs to the candidate.
-        pieces: of the stream that had text, about as many as tokens.
+        text: the part that belongs to the candidate.
+        pieces: number of pieces with text, about as many as tokens.
         finish: why it ended.
-        prompt, cached: tokens of the prompt, and of them those that the server had, if it says.
-        first: when the first piece came.
+        prompt, cached: tokens of the prompt, and how many the server had cached, if it says.
+        first: time of the first piece.
     """
 
     raw: str = ""
@@ -231,7 +238,7 @@ class _Path:
 
 @dataclass
 class _Slot:
-    """A slot of llama.cpp, and how many tokens of a document's prompt it had last."""
+    """A slot of llama.cpp, and the tokens of a document's prompt that it had last."""
 
     number: int
     tokens: int = 0
@@ -257,7 +264,7 @@ class _Worker(threading.Thread):
         self._resume_at = 0.0  # when the server takes requests again, by the loop's clock
 
     def run(self) -> None:
-        """The thread's work."""
+        """Answers jobs until the queue is stopped."""
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
@@ -291,10 +298,9 @@ class _Worker(threading.Thread):
                 self._reviving.cancel()
             await _end_all(tasks)
 
-    def _forget(self, matches: Matches) -> None:
-        for known in (self._slots, self._given_up):
-            for key in [key for key in known if matches(key)]:
-                del known[key]
+    def _forget(self, key: DocumentKey) -> None:
+        self._slots.pop(key, None)
+        self._given_up.pop(key, None)
 
     async def _work(self, job: Job) -> None:
         outcome: Outcome
@@ -337,7 +343,7 @@ class _Worker(threading.Thread):
         """Waits for the server if it is gone.
 
         Raises:
-            Unavailable: for a request that does not wait for long.
+            Unavailable: for a request that does not wait.
         """
         try:
             async with asyncio.timeout(None if job.request.waits else self.upstream.away_s):
@@ -346,17 +352,17 @@ class _Worker(threading.Thread):
             raise Unavailable(self.upstream.status.message) from None
 
     async def _debounce(self, job: Job) -> None:
-        """Waits for the next key if the server was too slow for those before.
+        """Waits for the next key if the server was too slow for earlier ones.
 
         A server notices a closed connection late, llama.cpp after up to a second, and has few
-        threads for connections: with a request for each key it would come to nothing.
+        threads for connections: a request for each key would block it.
         """
         count = self._given_up.get(job.request.key, 0)
         if count and job.request.candidates == 1:
             await asyncio.sleep(min(_MOST_PAUSE_S, _PAUSE_S * count))
 
     async def _complete(self, job: Job, paths: list[_Path], started: float) -> Completion:
-        """A completion by the server as it is now.
+        """A completion by the server.
 
         Raises:
             Trouble: if it gives none.
@@ -470,7 +476,7 @@ class _Worker(threading.Thread):
                     path.finish = "stop"
                     return
                 late = path.first and time.perf_counter() - path.first > request.deadline_s
-                # More than it was asked for: it might never end, and is searched at each piece.
+                # More than was requested: it might never end, and each piece is searched.
                 more = path.pieces > 4 * tokens + 16 or len(path.raw) > _MOST_CHARS * (tokens + 16)
                 if finish or late or (more and not job.warm_up):
                     path.finish = finish or "length"
@@ -478,16 +484,16 @@ class _Worker(threading.Thread):
         raise Trouble("its answer was cut off")
 
     async def _slot(self, key: DocumentKey) -> int:
-        """llama.cpp's slot for a document: always the same, so that its prefix is cached there even
-        if the request before, given up, has not left it yet.
+        """llama.cpp's slot for a document: always the same one, so that its prefix is cached there
+        even if a request that was given up is still in it.
         """
         slot = self._slots.pop(key, None) or _Slot(await self._unused_slot())
         self._slots[key] = slot
         return slot.number
 
     async def _unused_slot(self) -> int:
-        """The slot that was used longest ago, by other editors' servers, too, and not by one of the
-        latest documents here; -1, by which the server chooses, if it does not say.
+        """The least recently used slot that no document here has; -1, which lets the server
+        choose, if it does not list its slots.
         """
         try:
             rows = await self._client.json(f"{self._client.root}/slots")
@@ -504,7 +510,7 @@ class _Worker(threading.Thread):
         return min(found)[-1] if found else -1
 
     def _note(self, key: DocumentKey, row: dict[str, Any], path: _Path) -> None:
-        """Takes the tokens that a part of a stream reports."""
+        """Notes the token counts in a part of a stream."""
         usage, timings = row.get("usage"), row.get("timings")
         if isinstance(usage, dict):
             details = usage.get("prompt_tokens_details")
@@ -515,17 +521,17 @@ class _Worker(threading.Thread):
             path.prompt = path.cached + count_of(timings, "prompt_n")
             if slot := self._slots.get(key):
                 if 2 * path.cached < slot.tokens:
-                    del self._slots[key]  # what was cached is gone: somebody else is in this slot
+                    del self._slots[key]  # the cache is gone: another client uses this slot
                 else:
                     slot.tokens = path.prompt
 
     # ------------------------------------------------------------------ trouble
 
     def _take(self, trouble: Trouble, job: Job, tries: int) -> None:
-        """Prepares to ask again, if that may help.
+        """Prepares another try, if that may help.
 
         Raises:
-            Unavailable: if it does not.
+            Unavailable: if it may not.
         """
         if trouble.lost:
             self._lose(f"does not answer: {trouble}")
@@ -556,7 +562,7 @@ class _Worker(threading.Thread):
             self.upstream.accept(self.upstream.offer)
 
     def _lose(self, what: str) -> None:
-        """The server is gone; requests wait from now on."""
+        """Marks the server as gone; requests wait from now on."""
         if not self._up.is_set():
             return
         self._up.clear()
@@ -567,7 +573,7 @@ class _Worker(threading.Thread):
         self._reviving = asyncio.create_task(self._revive())
 
     async def _revive(self) -> None:
-        """Asks after the server until it is back."""
+        """Checks for the server until it is back."""
         known = ""
         while True:
             try:
@@ -591,7 +597,7 @@ class _Worker(threading.Thread):
 
 
 def read_row(row: dict[str, Any]) -> tuple[str, FinishReason | None]:
-    """The text of a part of a stream, and why it ends, in any dialect."""
+    """The text of a part of a stream in any dialect, and why the stream ends."""
     if "content" in row:  # llama.cpp
         text, over = row["content"], row.get("stop") is True
         reason = row.get("stop_type", "eos") if over else None
@@ -612,17 +618,11 @@ def read_row(row: dict[str, Any]) -> tuple[str, FinishReason | None]:
 
 
 def _end(text: str, stops: tuple[str, ...], rule: StopRule | None) -> int | None:
-    """Where a growing text ends, None if it may go on."""
+    """Where a growing text ends; None if it may continue."""
     ends = [at for stop in stops if (at := text.find(stop)) >= 0]
     if rule and (end := rule.end(text)) is not None:
         ends.append(end)
     return min(ends, default=None)
-
-
-def count_of(row: Any, name: str) -> int:
-    """A positive number of an object from outside, else 0."""
-    value = row.get(name) if isinstance(row, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def _is_good(task: asyncio.Task[None]) -> bool:

@@ -1,7 +1,7 @@
-"""The pages of ``codegen view``. Each is a function of its address, so every address can be kept.
+"""The pages of ``codegen view``. Each depends on its address alone, so links to it stay valid.
 
-Nothing can be changed through them: there are only ``GET`` routes. The content security policy
-allows no script, style or connection but those of this server.
+They change nothing: all routes are ``GET``. The content security policy allows only scripts, styles
+and connections of this server.
 """
 
 from __future__ import annotations
@@ -37,12 +37,14 @@ from codegen.server.guard import Guard
 from codegen.server.requests import ServerLimits
 from codegen.server.viewer.library import Library, Source
 from codegen.server.viewer.records import (
+    CPU_S,
     Shown,
     as_value,
     facts_of,
     kind_of,
     preview_of,
     show,
+    shown_seconds,
 )
 from codegen.server.viewer.tables import Row, Selection, Table
 
@@ -50,6 +52,7 @@ _ASSETS = Path(__file__).parent / "assets"
 _A_PAGE = 50  # rows
 _MOST_LINES = 2000  # of a text that is compared
 _LONGEST_SEARCH = 300
+_LARGEST = 1e15  # of a number in a curve
 _FACET = "f."  # in front of a facet's name in an address
 _HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
@@ -60,14 +63,14 @@ _HEADERS = {
 
 
 class NotThere(Exception):
-    """An address that names nothing."""
+    """An address without a page."""
 
 
 def make_app(library: Library, token: str | None, port: int, hosts: frozenset[str]) -> Guard:
-    """The whole application but the socket.
+    """The whole application except the socket.
 
     Args:
-        library: what is shown.
+        library: the runs and files to show.
         token, hosts: see :class:`~codegen.server.guard.Guard`.
         port: where it is served; cookies of one host are shared by all its ports.
     """
@@ -87,7 +90,7 @@ Page = Callable[[Library, QueryParams], Response]
 
 
 async def _answer(library: Library, page: Page, request: Request) -> Response:
-    """A page, made in a thread: an index may have to be made first."""
+    """A page, made in a thread, because it may have to index a file first."""
     try:
         response = await run_in_threadpool(page, library, request.query_params)
     except NotThere as error:
@@ -134,7 +137,7 @@ def url(path: str, *pairs: tuple[str, object], **given: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What of a table an address names."""
+    """The part of a table that an address names."""
 
     source: Source
     table: Table
@@ -142,7 +145,7 @@ class Place:
     page: int = 1
 
     def link(self, path: str = "/rows", *, page: int = 1, **change: object) -> str:
-        """The address of this selection, or of another one of the same table."""
+        """The address of this selection, with changes."""
         wanted = replace(self.wanted, **{k: v for k, v in change.items() if k in _SELECTION})
         more = {k: v for k, v in change.items() if k not in _SELECTION}
         return url(
@@ -161,7 +164,7 @@ class Place:
         return self.link(filters=((name, as_value(value)),), text="", sort="")
 
     def reference(self, row: Row) -> str:
-        """Names a row of any table, for comparisons."""
+        """The name of a row of any table, for comparisons."""
         return json.dumps([self.source.name, self.table.name, row.key])
 
 
@@ -196,6 +199,14 @@ def _place(library: Library, query: QueryParams) -> Place:
     return Place(source, table, Selection(filters, text, query.get("sort", "")), max(1, number))
 
 
+def _numbered(place: Place, key: str) -> tuple[int, Row]:
+    """The row of a table that a link names, and its number."""
+    number = place.table.number_of(key)
+    if number is None:
+        raise NotThere(f"{place.source.name} has no row {key!r}.")
+    return number, place.table.rows([number])[0]
+
+
 # --- pages ------------------------------------------------------------------------------------
 
 
@@ -213,11 +224,10 @@ def index(library: Library, _: QueryParams) -> Response:
 
 
 def run(library: Library, query: QueryParams) -> Response:
-    """One run: what it is, what it gave, its settings, and the tables in it."""
+    """One run: its kind, results, settings and tables."""
     source = _source(library, query.get("name", ""))
     tables = [_table(source, name) for name in source.tables]
     score = source.score
-    scored = [ScoredRun(source.name, score)] if score else []
     others = [s for s in library.sources().values() if s.run and s is not source]
     return _page(
         "run.html",
@@ -225,7 +235,7 @@ def run(library: Library, query: QueryParams) -> Response:
         source=source,
         tables=[Place(source, table, Selection()) for table in tables if len(table)],
         score=score,
-        scored=scored,
+        scored=[ScoredRun(source.name, score)] if score else [],
         seen=[s for s in STATUSES if score and score.statuses.get(s)],
         charts=list(_charts(source)),
         settings=settings_of(source.run) if source.run else {},
@@ -237,7 +247,7 @@ def run(library: Library, query: QueryParams) -> Response:
 
 
 def rows(library: Library, query: QueryParams) -> Response:
-    """The rows of a table that fit, fifty at a time."""
+    """The selected rows of a table, fifty at a time."""
     place = _place(library, query)
     chosen = place.table.select(place.wanted)
     pages = max(1, -(-len(chosen) // _A_PAGE))
@@ -285,12 +295,9 @@ def _line(
 
 
 def row(library: Library, query: QueryParams) -> Response:
-    """One row, with the ones before and after it among those that fit."""
+    """One row, with links to its neighbors in the selection."""
     place = _place(library, query)
-    number = place.table.number_of(query.get("n", ""))
-    if number is None:
-        raise NotThere(f"{place.source.name} has no row {query.get('n', '')!r}.")
-    (one,) = place.table.rows([number])
+    number, one = _numbered(place, query.get("n", ""))
     chosen = place.table.select(place.wanted)
     (at,) = (chosen == number).nonzero()
     position = int(at[0]) if len(at) else None
@@ -318,7 +325,7 @@ def row(library: Library, query: QueryParams) -> Response:
 
 
 def _alike(library: Library, place: Place, one: Row) -> Iterator[tuple[str, str]]:
-    """Where else the problem of a sample was answered: (title, address)."""
+    """Other samples of a sample's problem: (title, address)."""
     if not isinstance(one.value, dict) or not isinstance(one.value.get("problem_id"), str):
         return
     problem = one.value["problem_id"]
@@ -331,19 +338,13 @@ def _alike(library: Library, place: Place, one: Row) -> Iterator[tuple[str, str]
 
 
 def _shown(source: Source, one: Row) -> Shown:
-    program = ""
-    if kind_of(one.value) == "sample":
-        program = source.program_of(one.value)
+    program = source.program_of(one.value) if kind_of(one.value) == "sample" else ""
     return show(one.value, one.verdict, program)
 
 
 def raw(library: Library, query: QueryParams) -> Response:
     """One row as its JSON."""
-    place = _place(library, query)
-    number = place.table.number_of(query.get("n", ""))
-    if number is None:
-        raise NotThere(f"{place.source.name} has no row {query.get('n', '')!r}.")
-    (one,) = place.table.rows([number])
+    _, one = _numbered(_place(library, query), query.get("n", ""))
     content = {"row": one.value, **({"verdict": one.verdict} if one.verdict else {})}
     return Response(json.dumps(content), media_type="application/json")  # as ASCII, with escapes
 
@@ -382,10 +383,7 @@ def _referred(library: Library, reference: str) -> tuple[Place, Row]:
         raise NotThere("The address names no row.") from None
     source = _source(library, name)
     place = Place(source, _table(source, table), Selection())
-    number = place.table.number_of(key)
-    if number is None:
-        raise NotThere(f"{name} has no row {key!r}.")
-    return place, place.table.rows([number])[0]
+    return place, _numbered(place, key)[1]
 
 
 def compare(library: Library, query: QueryParams) -> Response:
@@ -433,7 +431,7 @@ def _changed(sources: Sequence[Source]) -> Iterator[tuple[str, list[tuple[str, s
 
 
 def live(library: Library, query: QueryParams) -> Response:
-    """What changes when anything on a page does."""
+    """A value that changes whenever a page does."""
     if "name" not in query:
         return JSONResponse({"version": _version(list(library.sources().values()))})
     source = _source(library, query["name"])
@@ -481,8 +479,9 @@ def _points(source: Source) -> Iterator[tuple[str, str, list[tuple[float, float]
 
 
 def _is_point(point: Any) -> bool:
+    """Whether a decoded value is two finite numbers."""
     return isinstance(point, list) and len(point) == 2 and all(
-        type(number) in (int, float) for number in point
+        type(number) in (int, float) and abs(number) < _LARGEST for number in point
     )  # fmt: skip
 
 
@@ -510,4 +509,6 @@ def _so_far(folder: Path) -> dict[str, Any]:
 
 
 def _number(name: str, value: float | None) -> str:
-    return "" if value is None else shown_number(name, value)
+    if value is None:
+        return ""
+    return shown_seconds(value) if name == CPU_S else shown_number(name, value)

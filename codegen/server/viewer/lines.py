@@ -11,6 +11,7 @@ import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +20,24 @@ from codegen.paths import open_plain
 
 _AT_ONCE = 4 << 20
 _LONGEST = 64 << 20  # bytes of a line that is parsed
-# JSON's escapes that stand for other characters than those a search is made of.
+# JSON's escapes for characters that a search text has unescaped.
 _OTHER_ESCAPE = re.compile(rb"\\[u/bf]")
 
 _WORDS = ("true", "false", "null", "nan", "infinity")
 _ENDS = "|".join(word[start:] for word in _WORDS for start in range(1, len(word)))
 _STARTS = "|".join(word[:end] for word in _WORDS for end in range(1, len(word)))
-# What may stand between the strings of JSON: numbers, words and punctuation, cut off anywhere.
+# Text between JSON's strings: numbers, words and punctuation, cut off anywhere.
 _BETWEEN = re.compile(rf"(?:{_ENDS})?(?:[\s\d.,:+\-\[\]{{}}e]|{'|'.join(_WORDS)})*(?:{_STARTS})?")
 
 
 class Lines:
-    """A JSONL file that other processes may append to, cut, or replace at any moment.
+    """A JSONL file that other processes may append to, cut, or replace at any time.
 
     Args:
-        path: the file; one that is not there has no lines.
-        on_row: called with the value of each line (None if it is no JSON), in order, as the index
+        path: the file; a missing one has no lines.
+        on_row: called with the value of each line (None if it is not JSON), in order, as the index
             is made. After ``on_reset`` the rows come again from the first one.
-        on_reset: called when what was indexed is no longer what is in the file.
+        on_reset: called when the file no longer has the indexed lines.
     """
 
     def __init__(
@@ -53,33 +54,33 @@ class Lines:
         return len(self._odd)
 
     def refresh(self, on_bytes: Callable[[int], None] | None = None) -> bool:
-        """Reads what was appended; all of it if the file is another one or was cut.
+        """Reads appended lines, or all if the file was replaced or cut; whether any changed.
 
-        Args:
-            on_bytes: called with the number of bytes read so far.
-
-        Returns:
-            Whether anything changed.
+        ``on_bytes`` is called with the number of bytes read so far.
         """
-        try:
-            descriptor = open_plain(self.path, os.O_RDONLY)
-        except (OSError, InputError):
-            return self._reset(None)
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            found = os.fstat(descriptor)
-            changed = False
-            if self._of != (found.st_dev, found.st_ino) or not self._continues(descriptor):
-                changed = self._reset((found.st_dev, found.st_ino))
-            if found.st_size == self.starts[-1]:
-                return changed
+        with self._opened() as file:
+            if file is None:
+                return self._reset(None)
+            found = os.fstat(file)
+            of, size, tail = (found.st_dev, found.st_ino), len(self._tail), self._tail
+            continues = self._of == of and os.pread(file, size, self.starts[-1] - size) == tail
+            changed = not continues and self._reset(of)
             before = len(self)
-            file.seek(self.starts[-1])
             self._read(file, on_bytes)
             return changed or len(self) > before
 
-    def _continues(self, descriptor: int) -> bool:
-        end = self.starts[-1]
-        return os.pread(descriptor, len(self._tail), end - len(self._tail)) == self._tail
+    @contextmanager
+    def _opened(self) -> Iterator[int | None]:
+        """The file's descriptor; None if there is no file, or it is a link or not a plain file."""
+        try:
+            descriptor = open_plain(self.path, os.O_RDONLY)
+        except (OSError, InputError):
+            yield None
+            return
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def _reset(self, of: tuple[int, int] | None) -> bool:
         had = len(self) > 0
@@ -89,9 +90,10 @@ class Lines:
             self.on_reset()
         return had
 
-    def _read(self, file: Any, on_bytes: Callable[[int], None] | None) -> None:
-        left = b""
-        while data := file.read(_AT_ONCE):
+    def _read(self, file: int, on_bytes: Callable[[int], None] | None) -> None:
+        left, at = b"", self.starts[-1]
+        while data := os.pread(file, _AT_ONCE, at):
+            at += len(data)
             end = data.rfind(b"\n") + 1
             if not end:
                 left += data
@@ -119,25 +121,19 @@ class Lines:
 
     def read(self, numbers: Sequence[int]) -> list[bytes]:
         """The bytes of lines, by number; empty where the file has been cut meanwhile."""
-        try:
-            descriptor = open_plain(self.path, os.O_RDONLY)
-        except (OSError, InputError):
-            return [b""] * len(numbers)
-        try:
-            return [
-                os.pread(descriptor, self.starts[n + 1] - self.starts[n], self.starts[n])
-                for n in numbers
-            ]
-        finally:
-            os.close(descriptor)
+        with self._opened() as file:
+            if file is None:
+                return [b""] * len(numbers)
+            starts = self.starts
+            return [os.pread(file, starts[n + 1] - starts[n], starts[n]) for n in numbers]
 
     # --- search ----------------------------------------------------------------------------------
 
     def search(self, text: str) -> Iterator[int]:
         """The numbers of the lines with a string, at any depth, that contains the text.
 
-        Keys don't count; case is ignored for ASCII letters. Lines are searched as bytes, and parsed
-        only where a match in the bytes may be none in a string.
+        Keys don't count; the case of ASCII letters is ignored. Lines are searched as bytes, and
+        parsed only if a match in the bytes may not be in a string.
         """
         wanted = _lower(text)
         try:
@@ -160,23 +156,17 @@ class Lines:
 
     def _blocks(self) -> Iterator[tuple[int, bytes]]:
         """Whole lines, some megabytes at a time, each with the number of its first."""
-        try:
-            descriptor = open_plain(self.path, os.O_RDONLY)
-        except (OSError, InputError):
-            return
-        try:
+        with self._opened() as file:
             first, count = 0, len(self)
-            while first < count:
+            while file is not None and first < count:
                 start = self.starts[first]
                 last = max(first + 1, bisect_right(self.starts, start + _AT_ONCE) - 1)
                 last = min(last, count)
-                data = os.pread(descriptor, self.starts[last] - start, start)
+                data = os.pread(file, self.starts[last] - start, start)
                 if len(data) < self.starts[last] - start:
                     return  # cut meanwhile
                 yield first, data
                 first = last
-        finally:
-            os.close(descriptor)
 
     def _hits(self, block: bytes, needle: bytes, first: int, last: int) -> Iterator[int]:
         base, at = self.starts[first], 0

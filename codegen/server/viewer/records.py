@@ -1,7 +1,7 @@
-"""One record as a reader sees it: facts, texts, and how it came to be, step by step.
+"""One record as a page shows it: facts, texts, and the steps by which it was made.
 
-A record is known by its keys, so files of other tools show up too, at least as JSON. What can be
-filtered and sorted by is taken from each record once (:func:`facts_of`), the rest when it is shown.
+A record's kind is told by its keys; records of other tools are shown as JSON. What tables filter
+and sort by is read once from each record (:func:`facts_of`), the rest when the record is shown.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from codegen.records import TrainingText, from_dict
 
 Kind = Literal["text", "preference", "sample", "rollout", "verdict", "reject", "other"]
 Lines = Sequence[tuple[str, str]]  # (keep, add, del, given or "", line)
+CPU_S = "CPU s"
+"""The name of the CPU seconds among a record's numbers."""
 
 _LONGEST_VALUE, _LONGEST_ID = 60, 400  # characters of a value that is worth a filter
 _MOST_LISTED = 20  # values of a fact
@@ -31,7 +33,7 @@ _LOCAL_TOKENIZERS = ("embedded",)  # data may name any; none is fetched to look 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a record is filtered and sorted by."""
+    """The values by which a record is filtered and sorted."""
 
     label: str
     facets: Mapping[str, str]
@@ -40,7 +42,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A text of a record, as lines that are marked or as stretches that are trained on or not."""
+    """A text of a record, as marked lines, or as spans that are trained on or not."""
 
     title: str
     lines: Lines = ()
@@ -49,7 +51,7 @@ class Piece:
 
     @property
     def text(self) -> str:
-        """What a copy holds."""
+        """The text to copy."""
         if self.spans:
             return "".join(text for text, _ in self.spans)
         return "\n".join(line for kind, line in self.lines if kind != "del")
@@ -60,13 +62,13 @@ class Shown:
     """A record as its page shows it.
 
     Attributes:
-        label: what to call it.
-        status: a verdict, or empty; ``message`` says why, ``output`` what the program printed.
+        label: name of the record.
+        status: a verdict, or empty; ``message`` explains it, ``output`` is the program's output.
         facts: short values by name.
         rewards: name -> (value, reason).
         pieces: its texts.
-        steps: (caption, lines) of each state it went through; ``prompt`` is what they answer.
-        main: the text that comparisons are about.
+        steps: (caption, lines) of each of its states; ``prompt`` is the prompt of all.
+        main: the text that comparisons show.
     """
 
     label: str
@@ -86,7 +88,7 @@ class Shown:
 
 
 def kind_of(row: Any) -> Kind:
-    """What a decoded line is."""
+    """The kind of a decoded line."""
     if not isinstance(row, dict):
         return "other"
     for kind, keys in _KEYS.items():
@@ -106,7 +108,7 @@ _KEYS: Mapping[Kind, Sequence[str]] = {
 
 
 def facts_of(row: Any) -> Facts:
-    """What a decoded line is filtered and sorted by; nothing of one that is no object."""
+    """The facts of a decoded line; none if it is not an object."""
     if not isinstance(row, dict):
         return Facts("", {}, {})
     kind = kind_of(row)
@@ -148,12 +150,12 @@ _NAMES = {
     "problem_id": "problem",
     "completion_tokens": "tokens",
     "finish_reason": "ended by",
-    "cpu_s": "CPU s",
+    "cpu_s": CPU_S,
 }
 
 
 def label_of(row: Mapping[str, Any], kind: Kind) -> str:
-    """What to call a record."""
+    """The name of a record."""
     if kind == "sample":
         return f"{row['problem_id']}, sample {row['index']}"
     if kind == "rollout":
@@ -165,7 +167,7 @@ def label_of(row: Mapping[str, Any], kind: Kind) -> str:
 
 
 def preview_of(row: Any) -> str:
-    """The beginning of what a record says, in one line."""
+    """The beginning of a record's text, in one line."""
     if isinstance(row, dict):
         for key in ("program", "completion", "segments", "chosen", "detail", "text", "code"):
             value = row.get(key)
@@ -183,13 +185,7 @@ def preview_of(row: Any) -> str:
 
 
 def show(row: Any, verdict: Mapping[str, Any] | None = None, program: str = "") -> Shown:
-    """A decoded line as its page shows it.
-
-    Args:
-        row: of any JSON type.
-        verdict: of a sample, if it was judged.
-        program: what was run of a sample, if that is known.
-    """
+    """A decoded line as its page shows it; a sample with its verdict and program, if known."""
     try:
         return _SHOW[kind_of(row)](row, verdict or {}, program)
     except (CodegenError, TypeError, ValueError, KeyError, AttributeError) as error:
@@ -200,7 +196,7 @@ def show(row: Any, verdict: Mapping[str, Any] | None = None, program: str = "") 
 
 
 def plain(text: str, given: int = 0) -> Lines:
-    """The lines of a text; the first ``given`` ones stood in the prompt."""
+    """The lines of a text, whose first ``given`` ones are from the prompt."""
     cut = text[:_MOST_SHOWN]
     lines = cut.removesuffix("\n").split("\n") if cut else []
     shown = [("given" if number < given else "", line) for number, line in enumerate(lines)]
@@ -257,13 +253,14 @@ def _sample(row: dict[str, Any], verdict: Mapping[str, Any], program: str) -> Sh
     if MARKER in actions:
         states = resolve(actions, recount=True).states[:_MOST_STEPS]
         steps = list(_bounded(steps_of(states)))
+    memory = verdict.get("memory_mib")
     facts = {
         "seed": row.get("seed"),
         "prompt tokens": row.get("prompt_tokens"),
         "tokens": row.get("completion_tokens"),
         "ended by": row.get("finish_reason"),
-        "CPU": _unit(verdict.get("cpu_s"), "s"),
-        "memory": _unit(verdict.get("memory_mib"), "MiB"),
+        "CPU": _cpu(verdict),
+        "memory": f"{memory:.3g} MiB" if isinstance(memory, (int, float)) and memory else "",
         **{name: value for name, value in dict(row.get("meta") or {}).items() if name != "before"},
     }
     facts = {**dict(row.get("settings") or {}), **facts}
@@ -298,7 +295,7 @@ def _rollout(row: dict[str, Any], _: Mapping[str, Any], __: str) -> Shown:
         "suspects": ", ".join(map(str, row.get("suspects") or [])),
         "tokens": row.get("tokens"),
         "ended by": row.get("finish_reason"),
-        "CPU": _unit(row.get("cpu_s"), "s"),
+        "CPU": _cpu(row),
     }
     rewards = {
         str(name): (_short(value), str(reason)) for name, (value, reason) in row["rewards"].items()
@@ -358,7 +355,7 @@ _SHOW: Mapping[Kind, Callable[[Any, Mapping[str, Any], str], Shown]] = {
 
 
 def as_value(text: str) -> str:
-    """A text as a page shows it, so that what a form sends back is the same."""
+    """A text as a page shows it, so that a form sends the same text back."""
     return text if text.isprintable() else as_text(text)
 
 
@@ -385,8 +382,16 @@ def _short(value: Any) -> str:
     return text if len(text) <= 200 else text[:199] + "…"
 
 
-def _unit(value: Any, unit: str) -> str:
-    return f"{value:.3g} {unit}" if isinstance(value, (int, float)) and value else ""
+def shown_seconds(seconds: float) -> str:
+    """CPU seconds as tables show them: more digits would be noise."""
+    return f"{seconds:.2f}" if seconds >= 1 else f"{seconds:.2g}"
+
+
+def _cpu(row: Mapping[str, Any]) -> str:
+    seconds = row.get("cpu_s")
+    if isinstance(seconds, (int, float)) and seconds:
+        return f"{shown_seconds(seconds)} s"
+    return ""
 
 
 # --- step by step -----------------------------------------------------------------------------
@@ -406,7 +411,7 @@ def _steps(text: TrainingText) -> Iterator[tuple[str, Lines]]:
     """The states of a training text: edit by edit, mistake by mistake, or the edits of a history.
 
     Raises:
-        CodegenError: if they can't be told.
+        CodegenError: if they can't be determined.
     """
     from codegen.data import view
 

@@ -1,7 +1,7 @@
-"""The rows of one or several JSONL files as a table: filtered, searched and sorted by number.
+"""The rows of JSONL files as a table that can be filtered, searched and sorted.
 
-What rows are filtered by is kept in arrays, some bytes a row; the rows themselves are read when
-they are shown.
+The values to filter and sort by are in arrays, some bytes per row; the rows themselves are read
+when they are shown.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from codegen.server.viewer.lines import Lines, decoded
-from codegen.server.viewer.records import facts_of
+from codegen.server.viewer.records import CPU_S, facts_of
 
 Progress = Callable[[int], None]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 _MOST_VALUES = 20_000  # of a facet; more are no help in a filter
 _LISTED = 1_500  # values of a facet that a page lists
@@ -29,7 +30,7 @@ _MISSING = -1
 
 
 class Row(NamedTuple):
-    """A row: which file, which line of it, and what is there (None if it is no JSON)."""
+    """A row: number of its file, line, value (None if it is not JSON) and verdict."""
 
     file: int
     line: int
@@ -38,18 +39,18 @@ class Row(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Names the row in links, for as long as its file only grows."""
+        """The row's name in links, valid while its file only grows."""
         return f"{self.file}.{self.line}" if self.file else str(self.line)
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What of a table is asked for.
+    """Which rows of a table to show, and in which order.
 
     Attributes:
-        filters: facet -> the value that rows must have.
-        text: that a string of each row contains, case ignored.
-        sort: a number's name, with ``-`` in front from the largest down; "" for the file's order.
+        filters: (facet, value) pairs that rows must have.
+        text: text that a string of each row must contain, in any case.
+        sort: a number's name, with ``-`` in front in descending order; "" for the file's order.
     """
 
     filters: tuple[tuple[str, str], ...] = ()
@@ -89,9 +90,10 @@ class Table:
     """Rows of the same kind. Its methods may be called from several threads.
 
     Args:
-        name: in links; ``title`` for readers.
-        paths: gives the files that there are now, in order.
-        verdicts: a file of verdicts on the rows, which are samples.
+        name: name in links.
+        title: title on pages.
+        paths: gives the current files, in order.
+        verdicts: a file of verdicts, if the rows are samples.
     """
 
     def __init__(
@@ -108,7 +110,7 @@ class Table:
         self._files: list[_File] = []
         self._verdicts = _File(verdicts, self._codes) if verdicts else None
         self._facets: dict[str, Ints] = {}
-        self._numbers: dict[str, np.ndarray[Any, np.dtype[np.float64]]] = {}
+        self._numbers: dict[str, Floats] = {}
         self._joined: Ints | None = None  # the line of each row's verdict
         self._chosen: OrderedDict[Selection, Ints] = OrderedDict()
         self._lock = threading.RLock()
@@ -118,11 +120,11 @@ class Table:
 
     @property
     def bytes(self) -> int:
-        """The size of what is indexed."""
+        """Bytes that are indexed."""
         return sum(file.lines.starts[-1] for file in self._files)
 
     def refresh(self, on_bytes: Progress | None = None) -> None:
-        """Reads what was written since; see :meth:`codegen.server.viewer.lines.Lines.refresh`."""
+        """Reads new rows; see :meth:`codegen.server.viewer.lines.Lines.refresh`."""
         with self._lock:
             paths = list(self.paths())
             known = [file.lines.path for file in self._files]
@@ -144,44 +146,33 @@ class Table:
                 self._join()
 
     def _join(self) -> None:
-        """Makes whole columns of those of the files, and finds the verdicts."""
-        self._facets = {
-            name: _whole(self._files, "facets", name, _MISSING).astype(np.int64)
-            for name in {name: 0 for file in self._files for name in file.facets}
-        }
-        self._numbers = {
-            name: _whole(self._files, "numbers", name, np.nan)
-            for name in {name: 0 for file in self._files for name in file.numbers}
-        }
+        """Joins the files' columns, and finds each row's verdict."""
+        names = dict.fromkeys(name for file in self._files for name in file.facets)
+        self._facets = {name: _codes(self._files, name) for name in names}
+        names = dict.fromkeys(name for file in self._files for name in file.numbers)
+        self._numbers = {name: _values(self._files, name) for name in names}
         if self._verdicts is None or not self._verdicts.count or "problem" not in self._facets:
             self._joined = None
             return
         judged = [self._verdicts]
-        mine = self._keys(self._facets["problem"], self._numbers["index"])
-        theirs = self._keys(
-            _whole(judged, "facets", "problem", _MISSING).astype(np.int64),
-            _whole(judged, "numbers", "index", np.nan),
-        )
+        mine = _keys(self._files, unknown=-1)
+        theirs = _keys(judged, unknown=-2)
         order = np.argsort(theirs, kind="stable")
         place = np.minimum(np.searchsorted(theirs[order], mine), len(order) - 1)
         line = order[place]
-        line = np.where(theirs[line] == mine, line, _MISSING)
-        self._joined = line
+        line = self._joined = np.where(theirs[line] == mine, line, _MISSING)
         for name in ("status", "trust"):
-            column = _whole(judged, "facets", name, _MISSING)
-            self._facets[name] = np.where(line == _MISSING, _MISSING, column[line]).astype(np.int64)
-        seconds = _whole(judged, "numbers", "CPU s", np.nan)
-        self._numbers["CPU s"] = np.where(line == _MISSING, np.nan, seconds[line])
+            if name not in self._verdicts.facets:
+                continue
+            column = _codes(judged, name)[line]
+            self._facets[name] = np.where(line == _MISSING, _MISSING, column)
+        seconds = _values(judged, CPU_S)[line]
+        self._numbers[CPU_S] = np.where(line == _MISSING, np.nan, seconds)
 
-    @staticmethod
-    def _keys(problems: Ints, indices: np.ndarray[Any, Any]) -> Ints:
-        known = (indices >= 0) & (indices < 1 << 31)
-        return problems * (1 << 32) + np.where(known, indices, -1).astype(np.int64)
-
-    # --- what is there ---------------------------------------------------------------------------
+    # --- columns ---------------------------------------------------------------------------------
 
     def facets(self) -> dict[str, dict[str, int]]:
-        """Of each facet that tells rows apart: value -> number of rows, in order of appearance."""
+        """For each facet that differs between rows: value -> number of rows, in order."""
         with self._lock:
             found = {}
             for name, column in self._facets.items():
@@ -192,7 +183,7 @@ class Table:
             return found
 
     def numbers(self) -> list[str]:
-        """The names of the numbers that rows have and differ in."""
+        """The names of the numbers that differ between rows."""
         with self._lock:
             return [
                 name
@@ -201,9 +192,8 @@ class Table:
             ]
 
     def by_step(self, name: str, value: str = "") -> list[tuple[int, float]]:
-        """(step, mean) of a number, or the share of rows whose facet has a value.
-
-        Rows without it don't count.
+        """(step, mean of a number) or (step, share of rows whose facet has a value), without rows
+        that lack it.
         """
         with self._lock:
             if "step" not in self._numbers:
@@ -225,7 +215,7 @@ class Table:
     # --- choosing --------------------------------------------------------------------------------
 
     def select(self, wanted: Selection) -> Ints:
-        """The numbers of the rows that fit, in order."""
+        """The numbers of the selected rows, in order."""
         with self._lock:
             if wanted in self._chosen:
                 self._chosen.move_to_end(wanted)
@@ -300,7 +290,7 @@ class Table:
         return [row if isinstance(row, dict) else {} for row in rows]
 
     def number_of(self, key: str) -> int | None:
-        """The number of the row that a link names; None if there is none."""
+        """The number of the row with a key; None if there is none."""
         file, _, line = key.rpartition(".")
         if not (line.isascii() and line.isdecimal() and len(line) < 12):
             return None
@@ -313,12 +303,27 @@ class Table:
             return at + sum(len(before.lines) for before in self._files[:which])
 
 
-def _whole(files: Sequence[_File], kind: str, name: str, empty: float) -> np.ndarray[Any, Any]:
-    """A column over all files, with ``empty`` where rows lack it."""
-    parts = []
-    for file in files:
-        column = getattr(file, kind).get(name, ())
-        part = np.full(file.count, empty, dtype=np.float64)
+def _codes(files: Sequence[_File], name: str) -> Ints:
+    """A facet's codes over all files, ``_MISSING`` where rows lack it. [rows]"""
+    parts = [np.full(file.count, _MISSING, dtype=np.int64) for file in files]
+    for part, file in zip(parts, files, strict=True):
+        column = file.facets.get(name, ())
         part[: len(column)] = column
-        parts.append(part)
-    return np.concatenate(parts) if parts else np.empty(0)
+    return np.concatenate(parts)
+
+
+def _values(files: Sequence[_File], name: str) -> Floats:
+    """A number's values over all files, NaN where rows lack it. [rows]"""
+    parts = [np.full(file.count, np.nan) for file in files]
+    for part, file in zip(parts, files, strict=True):
+        column = file.numbers.get(name, ())
+        part[: len(column)] = column
+    return np.concatenate(parts)
+
+
+def _keys(files: Sequence[_File], unknown: int) -> Ints:
+    """One number for each sample's problem and index, ``unknown`` if it lacks one. [rows]"""
+    problems, indices = _codes(files, "problem"), _values(files, "index")
+    known = (problems >= 0) & (indices >= 0) & (indices < 1 << 31)
+    numbers = problems * (1 << 32) + np.where(known, indices, 0).astype(np.int64)
+    return np.where(known, numbers, unknown)

@@ -188,6 +188,10 @@ static int put_str(Frame* frame, PyObject* value) {
     return fine;
 }
 
+static int may_change(PyTypeObject* type) {
+    return type == &PyList_Type || type == &PyDict_Type || type == &PySet_Type;
+}
+
 static int put_value(Frame* frame, PyObject* value, int depth);
 
 // The items of an iterable of a built-in type, whose iteration runs no code of the program.
@@ -260,6 +264,8 @@ static int put_value(Frame* frame, PyObject* value, int depth) {
     }
     if (type == &PyUnicode_Type) return put_str(frame, value);
     if (depth >= MAX_DEPTH) return 0;
+    // Held by more than what holds it here: it is the same list elsewhere, which Python can say.
+    if (may_change(type) && Py_REFCNT(value) > (depth > 0 ? 2 : 1)) return 0;
     if (type == &PyList_Type) return put_items(frame, value, depth);
     const int is_dict = type == &PyDict_Type;
     const char* tag = type == &PyTuple_Type       ? "{\"t\": "
@@ -352,10 +358,6 @@ static int tell_names(int channel) {
 }
 
 // --- arguments that a call may change: wire.containers and wire.same_contents -------------------
-
-static int may_change(PyTypeObject* type) {
-    return type == &PyList_Type || type == &PyDict_Type || type == &PySet_Type;
-}
 
 // Adds what can be changed in a value to a list, in the order in which it is met, each once; 0, or
 // -1 if there is no memory.

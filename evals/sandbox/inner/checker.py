@@ -404,7 +404,7 @@ def _loaded(given: str | GivenCode, file_name: str) -> _Code:
 def _code(
     code: types.CodeType, is_free: bool, names: frozenset[str], collected: frozenset[str]
 ) -> _Code:
-    if is_free and "seed" not in names:
+    if is_free and not wanted(names, sets_attributes=False):  # a path may come from the program
         return _Code(code, is_free, names, collected)
     wants = wanted(names, sets_attributes(code))
     texts = frozenset(texts_of(code)) if "patches" in wants else frozenset[str]()

@@ -31,6 +31,11 @@ _PLAIN = (int, float, complex, str, bytes, tuple, frozenset)
 _set = object.__setattr__
 REMEDY = "compare its attributes or what its methods return, or use mode 'in_sandbox'"
 
+_DERIVED = (
+    "{} of the tests derives from a class of the program, which can't be done from outside; "
+    "use mode 'in_sandbox'"
+)
+
 
 class Program(type):
     """The class of classes of the program. Its own attributes begin with ``_codegen``."""
@@ -38,13 +43,16 @@ class Program(type):
     _codegen_remote: Remote
     _codegen_class: int
 
+    def __new__(mcls, name: str, bases: Any, space: dict[str, Any], **options: Any) -> Program:
+        """Makes a class; options are for what a class of the program does with those derived."""
+        if options:
+            raise TypeError(_DERIVED.format(name))
+        return super().__new__(mcls, name, bases, space)
+
     def __call__(cls, *arguments: Any, **options: Any) -> Any:
         """Makes an instance, in the program."""
         if "_codegen_class" not in vars(cls):
-            raise TypeError(
-                f"{cls.__name__} of the tests derives from a class of the program, which can't be "
-                "done from outside; use mode 'in_sandbox'"
-            )
+            raise TypeError(_DERIVED.format(cls.__name__))
         return cls._codegen_remote.construct(cls, arguments, options)
 
     def __getattr__(cls, name: str) -> object:

@@ -542,7 +542,7 @@ class Remote:
         error = _made_error(kind, values)
         if attributes is not None:
             for name, value in self.unpack(attributes).items():
-                if type(name) is str and not name.startswith("_"):
+                if type(name) is str and (name == "__notes__" or not name.startswith("_")):
                     setattr(error, name, value)
         if cause is not None:
             error.__cause__ = self.unpack(cause)

@@ -172,6 +172,7 @@ def test_headers_that_name_nothing(words: Any) -> None:
     target = words.encode(
         "@@ -900,3 +900,3 @@\n x\n=======\n@@ -1 +1 @@\n-    one\n+    two\n"
         ">>>>>>> REPLACE\n<<<<<<< SEARCH\nnot there\n=======\n>>>>>>> REPLACE\n@@ -0,0 +1 @@\n"
+        f"@@ -{'9' * 5000},1 +1 @@\n"  # more digits than Python reads as a number
     )
     drafter = DiffDrafter(words.encode, words.decode, words.line_ends)
     outcome = teacher_forced(drafter, Case([], target, Context(source="    one\nlast")), 64)

@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorLis
 from codegen.decoding.healing import Vocabulary
 from codegen.decoding.loop import Row, decode
 from codegen.decoding.rpg import METHODS, read_options
-from codegen.decoding.rpg.methods import Method, Penalised
+from codegen.decoding.rpg.methods import Method, Penalized
 from codegen.decoding.rpg.processor import PenaltyProcessor
 from codegen.decoding.rpg.rules import apply, push_all
 from codegen.decoding.rpg.vllm_processors import RequestPenalties, VllmPenalties, requested
@@ -106,7 +106,7 @@ def test_generate_and_our_loop_do_what_the_plain_loop_does(
     rows = [Row(prompt, [0.0] * NEW) for prompt in prompts]
     decode(
         model, rows, max_new_tokens=NEW, temperature=0, top_p=1, eos=frozenset({eos}),
-        strategy=Penalised(method),
+        strategy=Penalized(method),
     )  # fmt: skip
     assert [row.tokens for row in rows] == expected
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from codegen.errors import CodegenError, ConfigError, InputError
 from codegen.evals import tasks
 from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.tasks.check import check
+from codegen.evals.tasks.templates import Templates
 from codegen.evals.tasks.yaml_task import TaskFile
 from codegen.records import Sample, Verdict
 
@@ -149,6 +151,45 @@ def test_templates_reach_nothing_but_the_row(tmp_path: Path) -> None:
     ):
         with pytest.raises(CodegenError, match="can't be filled in"):
             load(tmp_path, prompt=text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}",
+        "{{ 'x' * 10 ** 10 }}",  # folded when it is compiled
+        "{{ text.ljust(10 ** 10) }}",
+        "{{ '%*d' % (10 ** 10, 1) }}",
+        "{{ [text] | batch(10 ** 10, 'x') | first }}",
+        "{% set n = namespace(x='x') %}"
+        "{% for a in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+        "{{ 'x' * 10 ** 7 }}",
+        "{{ " + "(" * 5000 + ")" * 5000 + "}}",
+    ],
+    ids=lambda text: text[:30],
+)
+def test_a_template_is_bounded_in_time_and_memory(tmp_path: Path, text: str) -> None:
+    said = "can't be filled in: (it|the text) (takes more than|exceeds|is nested too)|is not valid"
+    with pytest.raises(CodegenError, match=said) as caught:
+        load(tmp_path, prompt=text)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_template_that_fails_keeps_no_other_from_being_filled_in() -> None:
+    templates = Templates()
+    with pytest.raises(InputError):
+        templates.fill("{{ 'x' * 10 ** 10 }}", {}, "prompt", "row 1")
+    with pytest.raises(InputError, match="CPU time"):
+        templates.fill("{{ 7 ** (10 ** 9) }}", {}, "prompt", "row 1")
+    assert (
+        templates.fill(
+            "{{ when.year }} {{ x }}\n",
+            {"when": date(2026, 1, 2), "x": [1, None]},
+            "prompt",
+            "row 1",
+        )
+        == "2026 [1, None]\n"
+    )
 
 
 def test_the_documentation_has_every_key() -> None:

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from codegen.decoding.attention import exchange
 from codegen.decoding.cache import KVCache, Rotation
 from codegen.decoding.loop import Row, decode
-from codegen.decoding.rpg.methods import Method, Penalised
+from codegen.decoding.rpg.methods import Method, Penalized
 from codegen.decoding.rpg.options import RepetitionPenaltyOptions
 from codegen.decoding.strategies import rsd
 from codegen.kernels import backend
@@ -82,7 +82,7 @@ def test_penalties(device, launched, monkeypatch) -> None:
     def texts() -> list[list[int]]:
         rows = [Row([3, 7, 9], []), Row([5], [])]
         decode(model, rows, max_new_tokens=6, temperature=0.0, top_p=1.0, eos=frozenset(),
-               strategy=Penalised(method))  # fmt: skip
+               strategy=Penalized(method))  # fmt: skip
         return [row.tokens for row in rows]
 
     found = texts()

@@ -77,6 +77,9 @@ def test_what_is_written_is_read_back(form: EditFormat, edit: Edit) -> None:
         assert target and (window or "\n").endswith("\n") != target.endswith("\n")
         return
     assert form.read(edit, answer) == target
+    for stop in form.stop:
+        answer = answer.partition(stop)[0]
+    assert form.read(edit, answer) == target, "as it is when decoding ends at a stop string"
     above, below = around(edit)
     assert with_window(edit, target) == above + target + below
 
@@ -305,3 +308,10 @@ def test_answers_of_random_bytes_never_crash() -> None:
             except Unreadable as error:
                 outcomes[error.reason] += 1
     assert {"read", "form", "marks", "empty_search"} <= set(outcomes)
+
+
+def test_a_text_that_would_end_decoding_is_no_answer() -> None:
+    edit = Edit("e", "a.py", "x\n", (), (0, 1), 0, "# Done\n")
+    with pytest.raises(Unwritable, match="few-shot"):
+        FORMATS["few-shot"].answer(edit)
+    assert FORMATS["search-replace"].answer(edit)

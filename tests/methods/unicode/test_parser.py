@@ -95,7 +95,7 @@ def test_the_case_can_be_told() -> None:
         ('VERBATIM("1 +")', 1, 9, "Python"),
         ("a ? b", 1, 3, "'?'"),
         ("x\n}", 2, 1, "an expression"),
-        ("x\nMATCH (x) {\n CASE -y { z }\n}", 2, 1, "no Python program"),
+        ("x\nMATCH (x) {\n CASE -y { z }\n}", 2, 1, "not a valid Python program"),
         ("f(a) = 1;", 1, 1, "assigned to"),
         ("(" * 5000, 1, None, "too deep"),
         ("IF (x) {\n" * 3000, None, None, "too deep"),

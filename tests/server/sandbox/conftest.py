@@ -22,7 +22,7 @@ MOST = most_limits(cpu_s=5.0, memory_mib=512)
 @contextmanager
 def serving(sandbox: Any, token: str | None = None, **options: Any) -> Iterator[Served]:
     """A service on a socket."""
-    served = Served(make_app(SandboxService(sandbox, **options), token, most=MOST))
+    served = Served(make_app(SandboxService(sandbox, MOST, **options), token))
     try:
         yield served
     finally:

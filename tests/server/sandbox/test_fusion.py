@@ -198,6 +198,15 @@ def test_a_large_mistake_is_not_sent_back(post: Callable[..., httpx.Response]) -
     assert response.status_code == 422 and len(response.content) < 1000
 
 
+def test_what_would_take_long_to_read_or_to_refuse_is_refused_at_once(
+    post: Callable[..., httpx.Response],
+) -> None:
+    large = post("/run_code", {"code": "", "language": "python", "fetch_files": [1] * 500_000})
+    assert large.status_code == 413 and "more than 100000 values" in large.text
+    many = post("/run_code", {"code": "", "language": "python", "fetch_files": [1] * 9000})
+    assert many.status_code == 422 and len(many.json()["detail"]) == 20
+
+
 def test_memory_and_output_are_limited_and_say_so(post: Callable[..., httpx.Response]) -> None:
     code = "x = bytearray(300 << 20)\nprint(len(x))\n"
     row = post("/run_code", {"code": code, "language": "python", "memory_limit_MB": 200}).json()

@@ -149,6 +149,11 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/stdio", {"program": "", "tests": []}, 400, "tests"),
     ("/v1/stdio", {"program": "", "tests": [{"stdin": ""}]}, 400, "stdout is required"),
     ("/v1/judge_many", {"jobs": [{}] * 5000}, 413, "at most 4096"),
+    ("/v1/judge_many", {"jobs": [{}] * 500_000}, 413, "more than 100000 values"),
+    ("/v1/judge", {"program": "", "calls": [[]] * 500_000}, 413, "more than 100000 values"),
+    ("/v1/judge", {"program": "", "mode": "calls", "calls": [["f", [{}] * 10**6]]}, 413, "values"),
+    ("/v1/stdio", {"program": "", "tests": [1] * 500_000}, 413, "more than 100000 values"),
+    ("/v1/stdio", {"program": "", "tests": [1] * 9000}, 400, "tests.0"),
     ("/v1/nothing", {}, 404, "There is no POST /v1/nothing"),
 ]
 
@@ -181,6 +186,12 @@ def test_the_token_is_needed_and_may_stand_in_the_url(sandbox: Sandbox, monkeypa
         assert httpx.post(url, json=job, headers=pages).status_code == 403
         hosts = {**bearer, "host": "evil.example"}
         assert httpx.post(url, json=job, headers=hosts).status_code == 421
+
+
+def test_values_inside_of_texts_do_not_count(post: Callable[..., httpx.Response]) -> None:
+    text = '[1,{"a":"\\",' * 100_000
+    body = {"program": "print(len(input()))", "stdin": text, "expected_stdout": str(len(text))}
+    assert post("/v1/judge", {**body, "mode": "stdio"}).json()["passed"]
 
 
 def test_large_and_slow_requests_are_refused(service: Served, client: SandboxClient) -> None:

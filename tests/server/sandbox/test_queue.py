@@ -11,9 +11,9 @@ import pytest
 
 from codegen.errors import SandboxError
 from codegen.evals.sandbox import Job, Outcome
-from codegen.server.requests import Unavailable
+from codegen.server.requests import Overloaded, Unavailable
 from codegen.server.sandbox import SandboxService
-from codegen.server.sandbox.service import SANDBOX_TRIES, RetryLater, SandboxFault
+from codegen.server.sandbox.service import SANDBOX_TRIES, SandboxFault, _size
 
 
 class Scripted:
@@ -112,12 +112,12 @@ def test_what_does_not_fit_is_refused_as_a_whole() -> None:
         tasks = [ask(service, "a", f"a{n}") for n in range(4)]
         await settle()
         service.admit("a", 3)
-        with pytest.raises(RetryLater, match="this client's queue"):
+        with pytest.raises(Overloaded, match="this client's queue"):
             service.admit("a", 4)
         tasks += [ask(service, "a", "x") for _ in range(3)]
         await settle()
         service.admit("b", 2)
-        with pytest.raises(RetryLater, match="the queue") as full:
+        with pytest.raises(Overloaded, match="the queue") as full:
             service.admit("b", 3)
         assert 1 <= full.value.after_s <= 60
         for number in range(7):
@@ -184,6 +184,46 @@ def test_the_cache_is_bounded() -> None:
             await sandbox.end(-1)
             await task
         assert sandbox.started[-2:] == ["q", "q"]
+
+    asyncio.run(scenario())
+
+
+def test_a_job_that_runs_twice_is_kept_once() -> None:
+    """A client leaves while its job runs, and comes back: both runs end."""
+
+    async def scenario() -> None:
+        sandbox = Scripted()
+        service: Any = SandboxService(sandbox, cache_bytes=2000)  # type: ignore[arg-type]
+        left = ask(service, "a", "p", "key")
+        await settle()
+        sandbox.futures[0].set_running_or_notify_cancel()
+        left.cancel()
+        await settle()
+        again = ask(service, "a", "p", "key")
+        await settle()
+        sandbox.futures[0].set_result(Outcome("passed", "isolated"))
+        await sandbox.end(1)
+        assert (await again)[0].passed
+        assert service._kept_bytes == sum(map(_size, service._kept.values()))
+
+    asyncio.run(scenario())
+
+
+def test_jobs_whose_client_left_take_no_room_in_its_queue() -> None:
+    async def scenario() -> None:
+        sandbox = Scripted(capacity=1)
+        service: Any = SandboxService(sandbox, client_queue=3)  # type: ignore[arg-type]
+        tasks = [ask(service, "a", f"p{n}") for n in range(2)]
+        await settle()
+        waiting = [ask(service, "a", "left") for _ in range(3)]
+        await settle()
+        for task in waiting:
+            task.cancel()
+        await settle()
+        service.admit("a", 3)
+        for number in range(2):
+            await sandbox.end(number)
+        await asyncio.gather(*tasks)
 
     asyncio.run(scenario())
 

@@ -398,7 +398,7 @@ def _execute(
     done: dict[str, Verdict],
     on_progress: Progress | None,
 ) -> None:
-    """Runs what is not done yet, references first."""
+    """Runs the remaining programs, references first."""
     waiting = {key: place for key, place in work.programs.items() if key not in done}
     total, judged = len(work.programs), len(work.programs) - len(waiting)
     if on_progress:

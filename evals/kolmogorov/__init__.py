@@ -1,9 +1,9 @@
 """The KoLMogorov test: can a model compress a sequence by writing a program that makes it?
 
-A model is shown a sequence of bytes and writes the shortest program that it can whose ``output`` is
-that sequence. ``functions`` and ``language`` are the small language of the synthetic part and its
-random programs, ``coding`` counts bits (of a code that can be decoded, and of classical
-compressors), ``scoring`` asks, reads answers and runs them in the sandbox.
+A model gets a sequence of bytes and writes a program, as short as possible, whose ``output`` is
+that sequence. ``functions`` and ``language`` define the small language of the synthetic part and
+its random programs, ``coding`` counts bits (of a decodable code, and of classical compressors),
+``scoring`` makes prompts, reads answers and runs them in the sandbox.
 
 Source: Yoran et al., "The KoLMogorov Test", ICLR 2025 (arXiv 2503.13992). Written from the
 description; the authors' code and data are CC-BY-NC and not part of this package.

@@ -1,22 +1,22 @@
 """How many bits a program or a sequence takes.
 
 *The paper's count* (:func:`paper_bits`) is a uniform prior over the language: log2(F + 1) for each
-function, and a fixed number of bits for each argument. It is no code: lengths of lists and the
-predicates of filters cost nothing, and nothing could ever be decoded. It is here so that figures
-can be compared with those of Yoran et al. (ICLR 2025, arXiv 2503.13992).
+function, and a fixed number of bits for each argument. It is not a code, since lengths of lists and
+predicates of filters cost nothing. It allows comparison with the figures of Yoran et al. (ICLR
+2025, arXiv 2503.13992).
 
 *A prefix code* (:func:`code_bits`) is the length of an arithmetic code over a grammar of whole
 programs, under a :class:`Prior`: ``UNIFORM``, which knows nothing, or one that was learned from
 programs (:func:`learn`). The coder itself is in ``benchmarks/tools/arithmetic.py``, and tests show
 that decode(encode(p)) = p for every program of the language, in at most 2 bits more.
 
-*Classical compressors* to compare with are gzip, bz2, lzma, and order-k models. An order-k model
+*Classical compressors* for comparison are gzip, bz2, lzma, and order-k models. An order-k model
 predicts each byte from the k before it, blended with the shorter contexts as in Witten-Bell
-smoothing, and learns as it goes. :func:`order_k_bits` is the length of an arithmetic code with it.
+smoothing, and learns online. :func:`order_k_bits` is the length of its arithmetic code.
 
-A *channel* takes a choice among weighted alternatives: :class:`Meter` adds up its cost, an
-arithmetic encoder writes it, a decoder reads it. The grammar is described once, over a channel, so
-that the three can't disagree.
+A *channel* takes choices among weighted alternatives: :class:`Meter` adds up their cost, an
+arithmetic encoder writes them, a decoder reads them. The grammar is defined once over a channel, so
+that the three agree.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ _LENGTHS = (0, 31)  # of lists
 _USUAL = (1023, 1)  # weights of an integer's being usual or not
 _LAST = (63, 1)  # weights of the output's being the last sequence or not
 _MOST_DIGITS = 4096  # bits of an unusual integer
-_RARE = 8  # each count that a prior learned is worth so many of those that it did not see
+_RARE = 8  # weight of each observed count, relative to 1 for unseen choices
 
 
 def paper_bits(program: Program) -> float:

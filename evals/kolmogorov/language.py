@@ -10,9 +10,8 @@ filter, pairs, and a fold into one output. Two runs with one seed give the same 
 
 Source: Yoran et al., ICLR 2025 (arXiv 2503.13992).
 
-Limits: the paper's generator has faults in places (its filter reads leftover loop variables). What
-it does on average is kept, not its faults, and the statistics of its programs are what the tests
-compare with.
+Limits: the paper's generator has some faults (its filter reads leftover loop variables). These are
+not reproduced, but its statistics are, and the tests compare with them.
 """
 
 from __future__ import annotations
@@ -276,7 +275,7 @@ class _Draft:
         return len(self.lines) - 1
 
     def growing(self) -> Iterator[int]:
-        """The numbers of all lines, those that are added on the way too."""
+        """The numbers of all lines, including lines added during the iteration."""
         number = 0
         while number < len(self.lines):
             yield number

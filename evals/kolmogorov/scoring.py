@@ -1,17 +1,16 @@
-"""How a model is asked for the programs of sequences, how its answers are read, run and scored.
+"""Prompts, answers and scores of the KoLMogorov test.
 
-Sequences come from random programs of the language (without end, no data needed) or from a file's
-bytes, cut into pieces: any file, or those of the paper (text, DNA, audio). The paper's files are
-CC-BY-NC-4.0 and not part of this package.
+Sequences are outputs of random programs of the language (unlimited, no data needed) or pieces of
+any file's bytes, such as the paper's (text, DNA, audio). The paper's files are CC-BY-NC-4.0 and not
+part of this package.
 
-Scoring is strict: a sequence is replaced by its program only if the program's output equals it,
-item by item, as a list of exact integers. The paper's released script replaces it whenever the
-program runs and gives integers; that rate is reported beside it as what it is, since sequences
-can't be recovered from it.
+Scoring is strict: a program replaces its sequence only if its output equals it, item by item, as a
+list of exact integers. The paper's released script also accepts any program that runs and gives
+integers; its rate is reported separately, since the sequences can't be recovered.
 
-A rate is compressed bits / bits of the sequences; lower is better. Programs are text and gzipped
-together, as are the sequences without a right program; which is which costs a list of flags,
-gzipped too. The decoder (Python) is not counted, as usual.
+A rate is compressed bits / bits of the sequences; lower is better. The texts of right programs are
+gzipped together, as are the sequences without a right program, and a list of flags that tells
+them apart. The decoder (Python) is not counted, as usual.
 
 Source: Yoran et al., ICLR 2025 (arXiv 2503.13992).
 """
@@ -36,12 +35,12 @@ from codegen.records import Status
 from .coding import COMPRESSORS, UNIFORM, Prior, code_bits, paper_bits, rate_of_items
 from .language import Program, parse
 
-# --- asking --------------------------------------------------------------------------------------
+# --- prompts and answers --------------------------------------------------------------------------
 
 
 END = "###"
 LENGTH = 128  # bytes of a piece in the paper's main experiments
-MOST_OUTPUT = 256  # items that an output may have there
+MOST_OUTPUT = 256  # the most items of an output there
 
 _ASK = """\
 Write a short Python program that assigns a given list of integers to the variable `output`.
@@ -61,20 +60,20 @@ _MARK = "The Python program that generates the sequence is:"  # of the paper's p
 
 
 def instruction(sequence: Sequence[int]) -> str:
-    """The question in words, with the requirements of the paper's prompt."""
+    """The prompt in words, with the requirements of the paper's prompt."""
     return _ASK.format(end=END, sequence=list(sequence))
 
 
 def as_comment(sequence: Sequence[int]) -> str:
-    """The question as the head of a program, for models that continue code."""
+    """The prompt as the head of a program, for models that continue code."""
     return _CODE.format(sequence=list(sequence))
 
 
 def sequence_in(prompt: str, where: str = "The prompt") -> tuple[int, ...]:
-    """The sequence that a prompt asks for: the longest list of integers in it.
+    """The sequence in a prompt: the longest list of integers in it.
 
     Raises:
-        InputError: if there is none, or one that is not of bytes.
+        InputError: if there is none, or its items are not bytes.
     """
     found = max(_LIST.findall(prompt), key=len, default=None)
     if found is None:
@@ -88,7 +87,7 @@ def sequence_in(prompt: str, where: str = "The prompt") -> tuple[int, ...]:
 def find_program(answer: str) -> str:
     """The program in an answer; empty if there is none, or if it would open a file.
 
-    As the paper reads answers: behind its marker sentence, up to the end mark, without fences.
+    As in the paper: the text after its marker sentence, up to the end mark, without fences.
     """
     text = answer.rsplit(_MARK, 1)[-1].split(END, 1)[0]
     text = text.rsplit("```python", 1)[-1].replace("```", "").strip("\n")
@@ -122,7 +121,7 @@ def pieces(data: bytes, count: int, length: int = LENGTH) -> list[tuple[int, byt
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A sequence and the program that was given for it."""
+    """A sequence and the program in its answer."""
 
     sequence: tuple[int, ...]
     program: str
@@ -189,9 +188,9 @@ class Result:
 
     Attributes:
         answer: what was run.
-        status: ``passed`` if it ran to its end and the output is the sequence; ``wrong`` if it ran
-            and it is not.
-        output: what it gave, if that is a list of integers of allowed length.
+        status: ``passed`` if it ran to its end and its output is the sequence; ``wrong`` if it ran
+            and the output differs.
+        output: its output, if that is a list of integers of allowed length.
         message: why it did not pass.
     """
 
@@ -211,22 +210,22 @@ class Scores:
     """How a set of answers did.
 
     Attributes:
-        items, symbols: sequences, and their items together.
+        items, symbols: number of sequences, and of their items together.
         accuracy, accuracy_low, accuracy_high: share with the exact output, with its 95 % interval
             for other sequences like these (Wilson).
         execution: share whose program ran and gave a list of integers.
-        accuracy_at: prefix length -> share whose output begins with the sequence's so many items,
-            of those that are so long.
+        accuracy_at: prefix length -> share of the sequences of at least this length whose output
+            begins with the same items.
         precision: gzipped right programs / gzipped sequences that they solve; below 1 they beat
-            gzip where they are right; None if none is.
+            gzip; None without right programs.
         rate: the strict compression rate.
-        released_rate: the released script's; no decoder exists for it.
-        best_rate: each item by its program, gzip or raw, whatever is shortest, and 2 bits to say
-            which.
+        released_rate: the released script's; it can't be decoded.
+        best_rate: each item by its program, gzip or raw, whichever is shortest, plus 2 bits to
+            say which.
         gzip, gzip_each: the sequences gzipped together, and each by itself.
         baselines: further compressors over all sequences together.
-        coded_rate: with right programs of the language in its own prefix code in place of gzipped
-            text; None unless all right programs are of the language.
+        coded_rate: as ``rate`` with right programs in the language's prefix code; None unless all
+            right programs are of the language.
         paper_rate: the same by the paper's count of bits.
         prior: of ``coded_rate``.
         program_characters: mean length of the right programs.
@@ -277,16 +276,9 @@ def run_answers(
     """
     before = prelude() + "\n" if language else ""
     distinct = list(dict.fromkeys(answer.program for answer in answers if answer.program))
+    limits = Limits(cpu_s=CPU_S)
     jobs = (
-        (
-            text,
-            Job(
-                before + text,
-                mode="calls",
-                calls=(("output", None),),
-                limits=Limits(cpu_s=CPU_S),
-            ),
-        )
+        (text, Job(before + text, mode="calls", calls=(("output", None),), limits=limits))
         for text in distinct
     )
     outcomes: dict[str, Outcome] = {}
@@ -392,7 +384,7 @@ def _gzipped(parts: Sequence[bytes]) -> int:
 
 
 def _mixed(results: Sequence[Result], sequences: Sequence[bytes], replaced: Sequence[bool]) -> int:
-    """Bytes of the programs, the other sequences, and the flags that say which is which."""
+    """Bytes of the programs, the other sequences, and the flags that tell them apart."""
     programs = [_text(r) for r, flag in zip(results, replaced, strict=True) if flag]
     others = [s for s, flag in zip(sequences, replaced, strict=True) if not flag]
     flags = "".join("1" if flag else "0" for flag in replaced)
@@ -407,14 +399,14 @@ def _best(result: Result, sequence: bytes) -> Iterator[int]:
 
 
 def _share_at(results: Sequence[Result], length: int) -> float | None:
-    """Over the sequences that are so long; None if none is."""
+    """Over the sequences of at least this length; None if there are none."""
     long = [r for r in results if len(r.answer.sequence) >= length]
     same = [r.output is not None and r.output[:length] == r.answer.sequence[:length] for r in long]
     return sum(same) / len(long) if long else None
 
 
 def _programs_of_the_language(results: Sequence[Result]) -> list[Program] | None:
-    """The right programs, parsed; None if one is not of the language, or none is right."""
+    """The right programs, parsed; None if there are none, or one is not of the language."""
     try:
         programs = [parse(result.answer.program) for result in results if result.correct]
     except InputError:

@@ -1,7 +1,7 @@
-"""Measures of the samples themselves, beside whether they pass: repetition and diversity.
+"""Measures of samples besides whether they pass: repetition and diversity.
 
-``text`` takes programs apart (also broken ones), ``samples`` measures how much a program repeats
-itself, and how much the samples of one problem repeat one another.
+``text`` splits programs, even invalid ones; ``samples`` measures how much a program repeats itself,
+and how similar the samples of one problem are.
 """
 
 from .samples import (

@@ -1,19 +1,18 @@
 """How much generated code repeats itself, and how much the samples of one problem differ.
 
-Repetition: the measures of RPG's paper, and those of its scripts. The paper (Dong et al. 2025,
-"Rethinking Repetition Problems of LLMs in Code Generation", arXiv 2505.10402) and the scripts
-released with it measure different things under the same names. Both are here, and
-:class:`PaperRepetition` and :class:`ReleasedRepetition` can't be taken for one another.
+Repetition: the RPG paper (Dong et al. 2025, "Rethinking Repetition Problems of LLMs in Code
+Generation", arXiv 2505.10402) and the scripts released with it compute different measures of the
+same names. Both are here, as :class:`PaperRepetition` and :class:`ReleasedRepetition`.
 
-``scope`` says what is measured: the ``output``, or ``prompt+output``. The paper's formulas are over
-the output, its scripts over both; in CodeRepetEval the prompts already repeat themselves, so the
-two differ a great deal.
+``scope`` selects the measured text: the ``output``, or ``prompt+output``. The paper's formulas use
+the output, its scripts both; in CodeRepetEval the prompts already repeat themselves, so the results
+differ widely.
 
-``rep_line`` and ``sim_line`` are those of "Code Copycat Conundrum" (arXiv 2504.12608). The loop,
-its onset and the structural measure are our own.
+``rep_line`` and ``sim_line`` are from "Code Copycat Conundrum" (arXiv 2504.12608). The loop, its
+onset and the structural measure are our own.
 
-Limits: the paper does not name its tokens; here they are the lexer's (``text.lex``), not a model's,
-so that models can be compared. Perplexity needs a model and is not measured.
+Limits: the paper does not define its tokens; here they are the lexer's (``text.lex``), not a
+model's, so that models can be compared. Perplexity needs a model and is not measured.
 
 Diversity: per problem, then the mean over problems. Unique programs are counted after
 *rarefaction*: the number expected among k samples drawn from the n at hand, so that more samples do
@@ -23,8 +22,8 @@ Sources: rarefaction is Hurlbert 1971; distinct-n is Li et al. 2016 (arXiv 1510.
 score is Friedman and Dieng 2023 (arXiv 2210.02410), here with the cosine of token-bigram counts as
 its kernel, which is positive semi-definite.
 
-Limits of it: similarity is of tokens, not of meaning. `behaviors` compares what programs do
-on given inputs, by running them in the sandbox.
+Limits of diversity: similarity is of tokens, not of meaning. ``behaviors`` compares what programs
+do on given inputs by running them in the sandbox.
 """
 
 from __future__ import annotations
@@ -89,8 +88,8 @@ class PaperRepetition:
         rep_line: 1 - unique / all lines that are not blank.
         sim_line: share of lines with a token edit similarity above 0.8 to another line.
         looping: share of outputs that end in a loop: three or more equal copies.
-        loop_onset: mean share of the output before its loop began, over those that loop; NaN where
-            none does.
+        loop_onset: mean share of the output before its loop, over outputs with a loop; NaN without
+            any.
         tokens: mean length of an output in lexer tokens.
     """
 
@@ -187,10 +186,10 @@ def paper_repetition(
 
 
 def released_repetition(outputs: Iterable[Output]) -> ReleasedRepetition:
-    """What the released scripts print for these outputs (prompt and output together).
+    """The results of the released scripts for these outputs (prompt and output together).
 
-    Their quirks are kept: tokens are parso's for Python 3.7, newlines, indents and dedents among
-    them; ``rep_s`` leaves out the text before the first newline and the last character of the last
+    Their quirks are kept: tokens are parso's for Python 3.7, including newlines, indents and
+    dedents; ``rep_s`` omits the text before the first newline and the last character of the last
     line; a text without tokens counts for some measures and not for others.
 
     Raises:
@@ -273,7 +272,7 @@ def _seen_before(tokens: Sequence[str]) -> float:
 
 
 def _in_repeated_bigrams(tokens: Sequence[str]) -> list[float]:
-    """One number; for texts of one token, as the script has it, two zeros; of none, one."""
+    """One number; as in the script, two zeros for a single token, and one for an empty text."""
     found = [0.0] if len(tokens) < 2 else []
     if tokens:
         # The script joins a bigram by a space, so ("a b", "c") and ("a", "b c") are one.
@@ -310,8 +309,8 @@ class Loop:
 def find_loop(items: Sequence[Hashable], *, least: int = 3) -> Loop | None:
     """The loop that a sequence ends in, if it ends in ``least`` or more copies of a piece.
 
-    Of several the longest is taken (period times copies), then that of the shortest period. A piece
-    that was begun when the text was cut off counts to no copy, but may stand after the last.
+    Of several loops the longest (period times copies) counts, then the shortest period. An
+    incomplete copy may follow the last one.
     """
     size = len(items)
     best: Loop | None = None
@@ -337,7 +336,7 @@ class Diversity:
 
     Attributes:
         problems: how many had the two samples that it takes.
-        samples: of each problem that were looked at, at most.
+        samples: the most samples of a problem that were measured.
         k: samples that the unique shares are rarefied to: the fewest of any problem.
         unique_text: expected share of distinct programs among k, as texts.
         unique_form: the same of their normal forms (no comments, docstrings, names of locals).
@@ -454,10 +453,10 @@ def behaviors(
     calls: Sequence[tuple[str, Sequence[Any]]],
     sandbox: Sandbox,
 ) -> list[str]:
-    """What each program does on the given inputs, as a key: equal keys, equal behavior there.
+    """A key for what each program does on the given inputs: equal keys, equal behavior.
 
-    Runs the programs in the sandbox, each distinct one once. The key holds the status and all
-    returned values with their types; feed the keys to :func:`expected_unique`.
+    Runs each distinct program once in the sandbox. A key has the status and all returned values
+    with their types; :func:`expected_unique` counts them.
 
     Args:
         programs: whole programs.

@@ -1,7 +1,7 @@
-"""Programs taken apart: tokens, statements, shapes, normal forms. Broken programs too.
+"""Tokens, statements, shapes and normal forms of programs, valid or not.
 
-Tokens and statements are tree-sitter's, which reads any text: a generation cut off at its limit
-still has statements. Nothing here runs a program; ``compile`` parses and checks it.
+Tokens and statements are tree-sitter's, which parses any text, even a generation that was cut off.
+Nothing here runs a program; ``compile`` parses and checks it.
 """
 
 from __future__ import annotations
@@ -120,11 +120,11 @@ def compiles(program: str) -> bool:
 
 
 def normal_form(program: str) -> str:
-    """The program without comments, docstrings and layout, its local names numbered in order.
+    """The program without comments, docstrings and layout, with its local names numbered in order.
 
-    Programs of one normal form do the same, but for what reads its own text or names (``__doc__``,
-    ``locals()``, arguments passed by name). A program that can't be parsed is its own normal form,
-    without white space at its ends.
+    Programs with the same normal form do the same, unless they read their own text or names
+    (``__doc__``, ``locals()``, arguments passed by name). A program that can't be parsed is its own
+    normal form, stripped.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -204,7 +204,7 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def _bound(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> dict[str, None]:
-    """The names that a function binds itself, in their order; not those of functions inside it."""
+    """The names that a function itself binds, in order, without those of inner functions."""
     found: dict[str, None] = {}
     outside: set[str] = set()
     arguments = function.args

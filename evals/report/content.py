@@ -156,7 +156,7 @@ def read_run(name: str, folder: str | Path, samples: str | Path | None = None) -
             "Name the file that was scored.",
         )
     if programs.task is None:
-        note = "The task's data is not at hand, so answers are shown without their programs."
+        note = "The task's data is not available, so answers are shown without their programs."
         score = replace(score, notes=(*score.notes, note))
     # In the order of the score, which is the task's.
     order = {problem.problem_id: place for place, problem in enumerate(score.problems)}
@@ -174,7 +174,7 @@ class Programs:
         )
 
     def of(self, sample: Sample) -> str:
-        """The program in a sample; empty if none is found, or the task is not at hand."""
+        """The program in a sample; empty if none is found, or the task is not available."""
         problem = self.problems.get(sample.problem_id)
         if self.task is None or problem is None:
             return ""

@@ -101,7 +101,7 @@ def write_report(
         runs: in the order they are shown; the first is the baseline of comparisons.
         losses, quantity: curves over training steps, and what they show.
         notes: sentences of the caller, shown with the result's limits.
-        versions: of what the caller used, beside those in the scores.
+        versions: of the caller's software, in addition to those in the scores.
 
     Returns:
         The path of the HTML file.

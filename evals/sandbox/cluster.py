@@ -1,14 +1,13 @@
 """The sandbox on every CPU of a Ray cluster, for runs of many thousand programs.
 
-Ray's actors do the work, one for each CPU, each with a sandbox of one worker; Ray restarts an actor
-that dies and sends its jobs again. What goes between processes are our own records, never what a
-program wrote otherwise than as plain values.
+One Ray actor per CPU has a sandbox of one worker; Ray restarts an actor that dies and sends its
+jobs again. Only our own records pass between processes; what a program returns is in them as plain
+values.
 
-A verdict must not depend on the node that gives it, so the sandboxes of all nodes have to describe
-themselves alike.
+A verdict must not depend on the node, so the sandboxes of all nodes must have equal descriptions.
 
-Limits: all outcomes pass through the process that called :meth:`ClusterSandbox.map`. Every node
-needs this package and Python in the same versions, and its own way to run a sandbox.
+Limits: all outcomes pass through the process that calls :meth:`ClusterSandbox.map`. Every node
+needs this package and Python in the same versions, and a backend of the sandbox.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from typing import Any, TypeVar
 from codegen.cluster import connected, last_line
 from codegen.errors import InputError, SandboxError
 
-from .jobs import Job, Outcome, is_empty, pack_calls, trust_of
-from .sandbox import Sandbox
+from .jobs import Job, Outcome, pack_calls
+from .sandbox import Sandbox, refusal
 
 Key = TypeVar("Key")
 
@@ -88,8 +87,7 @@ class ClusterSandbox:
             self.close()
             raise SandboxError(
                 "The sandboxes of the cluster's nodes differ, so verdicts would too.",
-                "Give all nodes the same Python and the same way to run a sandbox "
-                "(`codegen doctor` on each).",
+                "Give all nodes the same Python and the same backend (`codegen doctor` on each).",
             )
         return self
 
@@ -107,14 +105,14 @@ class ClusterSandbox:
         self._connection.close()
 
     def describe(self) -> dict[str, Any]:
-        """As :meth:`Sandbox.describe`: equal to that of one sandbox on any of the nodes."""
+        """As :meth:`Sandbox.describe`; the same on every node."""
         self._running()
         return dict(self._description)
 
     def map(self, items: Iterable[tuple[Key, Job]]) -> Generator[tuple[Key, Outcome], None, None]:
         """Runs jobs and yields their outcomes as they finish, in no fixed order.
 
-        The input is read as the jobs are done, some batches ahead.
+        The input is read some batches ahead.
 
         Raises:
             InputError: if a job can't be used. SandboxError: if the sandbox is not open.
@@ -128,8 +126,8 @@ class ClusterSandbox:
                 while idle and (batch := list(islice(source, BATCH))):
                     runnable = []
                     for key, job in batch:
-                        if is_empty(job):
-                            yield key, Outcome("empty", trust_of(job.mode), message="no code")
+                        if refused := refusal(job):
+                            yield key, refused
                         else:
                             pack_calls(job)
                             runnable.append((key, job))
@@ -153,7 +151,7 @@ class ClusterSandbox:
             return ray.get(task)
         except ray.exceptions.RayError as error:
             reason = f"the worker of the cluster failed {TRIES} times: {last_line(error)}"
-            return [Outcome("infra_error", trust_of(job.mode), message=reason) for job in jobs]
+            return [Outcome("infra_error", job.trust, message=reason) for job in jobs]
 
     def _running(self) -> ModuleType:
         if self._ray is None:
@@ -164,7 +162,7 @@ class ClusterSandbox:
 
 
 class _Worker:
-    """What an actor holds: an open sandbox."""
+    """An actor: an open sandbox."""
 
     def __init__(
         self,

@@ -1,6 +1,4 @@
-"""What goes into the sandbox and what comes out: plain frozen records; and what a job's two
-processes are given: the program, and what it is judged by.
-"""
+"""The sandbox's input and output as frozen records, and the payloads of a job's two processes."""
 
 from __future__ import annotations
 
@@ -34,16 +32,16 @@ Call = tuple[str, Sequence[Any] | None] | tuple[str, Sequence[Any], Mapping[str,
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one job may use.
+    """The limits of one job.
 
     Attributes:
-        cpu_s: CPU seconds of the program; this limit decides about ``timeout``. The wall clock may
-            show three times as much.
-        memory_mib: address space of each of its processes, beyond that of the interpreter, and
-            memory of all together, with their sockets, pipes and page tables.
-        output_bytes: most bytes of standard output (``calls``; ``stdio`` allows more, see
+        cpu_s: CPU seconds of the program, beyond which it is a ``timeout``. It may take three times
+            as long on the clock.
+        memory_mib: address space of each process in addition to the interpreter's; and memory of
+            all processes together, with their sockets, pipes and page tables.
+        output_bytes: bytes of standard output (``calls``; ``stdio`` allows more, see
             :attr:`Job.most_output`) and of returned values (``calls``).
-        file_mib: size of each file it writes; all its files together may take four times as much.
+        file_mib: size of each written file; all files together may be four times as large.
         processes: processes and threads at a time.
         open_files: file descriptors of each process.
     """
@@ -87,25 +85,24 @@ class Job:
           function of the program is a proxy. The test consists of plain statements; what it
           defines is called then: ``check(entry_point)`` if ``entry_point`` is given, functions
           ``test…`` without arguments, and classes of :mod:`unittest`.
-        - ``stdio``: the program runs as a script does, with ``stdin``, to its end (exit status 0);
-          its standard output, that of its child processes included, is compared with
-          ``expected_stdout`` without regard to white space at the ends of lines and to blank lines
-          at the end. With None nothing is compared.
+        - ``stdio``: the program runs as a script, with ``stdin``, to its end (exit status 0); its
+          standard output, including its child processes', is compared with ``expected_stdout``,
+          ignoring white space at the ends of lines and blank lines at the end. None: no comparison.
         - ``in_sandbox``: setup, program and test in one process. For tests that need the program's
           objects; the program could forge the verdict.
         - ``calls``: evaluates ``calls`` one after another and returns the values. A call is a
-          function's name, its arguments and, if need be, its named arguments; or a name and None,
-          to read the global variable; or an expression of the program's names. An exception of one
-          call does not keep the others from being made.
+          function's name, its arguments and optionally its named arguments; or a name and None, to
+          read a global variable; or an expression of the program's names. After an exception the
+          remaining calls are still made.
 
     In another ``language`` (:mod:`.languages`) the modes are
 
         - ``stdio``: as above.
-        - ``isolated``: ``test`` is appended to the program; what it writes into the file of
-          answers (:mod:`.inner.foreign`) is compared with ``expected_stdout``, elsewhere. What the
-          program prints is dropped.
-        - ``in_sandbox``: ``test`` is appended to the program, and has to end as a test that passed
-          ends: with exit status 0, once its last statement has given back the job's token.
+        - ``isolated``: ``test`` is appended to the program; the file of answers that it writes
+          (:mod:`.inner.foreign`) is compared with ``expected_stdout`` outside. Printed output is
+          dropped.
+        - ``in_sandbox``: ``test`` is appended to the program; it passes by exit status 0 after its
+          last statement has returned the job's token.
 
     Attributes:
         program: the whole program's text.
@@ -116,7 +113,7 @@ class Job:
         stdin, expected_stdout: see ``stdio``.
         language: a name or alias of :mod:`.languages`.
         calls: see mode ``calls``; arguments are plain values (see ``inner.wire``).
-        limits: what the program may use.
+        limits: of the program.
     """
 
     program: str
@@ -147,8 +144,13 @@ class Job:
 
     @property
     def compares_output(self) -> bool:
-        """Whether the verdict is a comparison of what it wrote, once it has ended."""
+        """Whether the verdict compares the program's output once it has ended."""
         return self.mode == "stdio" or (self.is_foreign and self.mode == "isolated")
+
+    @property
+    def trust(self) -> Trust:
+        """How far its verdict can be believed."""
+        return "isolated" if self.mode in ("isolated", "calls") else self.mode
 
     @property
     def most_output(self) -> int:
@@ -163,20 +165,20 @@ SCRIPT_WALL_FACTOR = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A program to run as a script and to look at, not to judge.
+    """A program to run as a script, without a verdict.
 
     Its outcome has ``stdout``, ``stderr``, ``exit_code`` and ``files``; the status is ``passed`` if
-    it ended with exit code 0, which any program can do. The clock may show twice the limit of CPU
-    time; a script that is stopped by the clock is not run again.
+    its exit code is 0. It may take twice its CPU limit on the clock; a script that is stopped by
+    the clock is not run again.
 
     Attributes:
         program: the whole program's text.
         stdin: its standard input.
-        files: what is in its working directory, by relative path.
-        fetch: relative paths of files to return once it has ended by itself; those that are not
-            there, or do not fit into half of ``Limits.file_mib`` together, are left out.
-        limits: what it may use. Beyond ``output_bytes`` of standard output it is ended; of standard
-            error as much is kept.
+        files: the content of its working directory, by relative path.
+        fetch: relative paths of files to return after it has ended by itself; missing files, and
+            files that exceed half of ``Limits.file_mib`` together, are left out.
+        limits: of the script. It is ended after ``output_bytes`` of standard output; the same
+            amount of standard error is kept.
         language: a name or alias of :mod:`.languages`. Compilers have limits of their own; where
             one fails, the status is ``compile_error``.
 
@@ -193,6 +195,7 @@ class Script:
     language: str = PYTHON
 
     mode: ClassVar[Literal["run"]] = "run"
+    trust: ClassVar[Trust] = "in_sandbox"
     compares_output: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -223,12 +226,12 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one call gave: a value, or the exception it raised.
+    """The result of one call: a value, or the exception it raised.
 
     Attributes:
         ok: whether it returned.
-        value: what it returned, if it did; a part that is not a plain value is an opaque token.
-        error: its exception's type and message otherwise.
+        value: the returned value; a part that is not a plain value is an opaque token.
+        error: otherwise the exception's type and message.
     """
 
     ok: bool
@@ -248,15 +251,15 @@ class Outcome:
             set.
         message: why it did not pass.
         stdout: the beginning of its standard output: ``Limits.output_bytes`` with ``stdio`` and
-            ``calls``; otherwise 2000 bytes of what went through ``sys.stdout``. What still stood in
-            a buffer when the program was ended is not there.
+            ``calls``; otherwise 2000 bytes of ``sys.stdout``. Output that was still buffered when
+            the program was ended is lost.
         values: what the calls returned, up to the first that failed (``calls``).
-        results: how each call went, up to the one that ended the program, if one did (``calls``).
+        results: of each call, up to one that ended the program (``calls``).
         stderr: the beginning of its standard error (:class:`Script`).
-        exit_code: as of :mod:`subprocess`, a negative number for a signal; None if it was ended at
-            a limit (:class:`Script`).
-        files: what it left in the files to fetch (:class:`Script`).
-        compile_s: CPU seconds of its compiler; 0 if what it makes was there already.
+        exit_code: as in :mod:`subprocess`, negative for a signal; None if it was ended at a limit
+            (:class:`Script`).
+        files: the contents of the fetched files (:class:`Script`).
+        compile_s: CPU seconds of its compiler; 0 for a cached build.
     """
 
     status: Status
@@ -275,27 +278,20 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Whether the program did what was asked."""
+        """Whether the status is ``passed``."""
         return self.status == "passed"
 
 
 class SandboxProtocol(Protocol):
-    """What scoring needs of an open sandbox, here (``Sandbox``) or on a cluster."""
+    """An open sandbox, on this machine or on a cluster."""
 
     def describe(self) -> dict[str, Any]:
-        """What decides a verdict on the sandbox's side."""
+        """The properties of the sandbox that verdicts depend on."""
         ...
 
     def map(self, items: Iterable[tuple[Any, Job]]) -> Iterator[tuple[Any, Outcome]]:
         """Runs jobs; yields outcomes as they finish."""
         ...
-
-
-def trust_of(mode: Mode | Literal["run"]) -> Trust:
-    """How far a verdict of this mode can be believed."""
-    if mode == "run":
-        return "in_sandbox"
-    return "isolated" if mode in ("isolated", "calls") else mode
 
 
 def is_empty(job: Job) -> bool:
@@ -351,9 +347,9 @@ def tests_payload(job: Job, token: str) -> bytes:
 
 
 def code_of(text: str, file_name: str) -> str | GivenCode:
-    """A text of the data set for a process of tests (see ``GivenCode`` in :mod:`.inner.checker`);
-    or the text itself if it is too long to be kept or can't be compiled, for that process to say
-    why.
+    """Compiled code of the data set for a process of tests (``GivenCode`` in
+    :mod:`.inner.analysis`); the text itself if it is too long to cache or does not compile, so that
+    the process reports why.
     """
     return _compiled(text, file_name) if len(text) <= MAX_KEPT_TEXT else text
 

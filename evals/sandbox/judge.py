@@ -1,20 +1,19 @@
-"""The verdict on a job, as a pure function of what the two sandboxes reported.
+"""The verdict on a job, as a pure function of the reports of the two sandboxes.
 
 Three sources, in order of trust: how the program's process ended (from its zygote), how the tests'
-process ended (from the other), and the verdict the tests' process wrote. Nothing the program wrote
-is read here.
+process ended (from the other zygote), and the verdict of the tests' process. Nothing that the
+program wrote is read here.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from codegen.records import Status
 
-from .inner.orders import Reason
+from .inner.orders import Ended
 from .jobs import Job, Script
 
 _CHECKER_STATUSES = frozenset(get_args(Status)) - {"no_answer"} | {"gone"}
@@ -23,34 +22,8 @@ MAX_MESSAGE_CHARS = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """How a job's process ended: who ended it (see ``inner.orders``), its wait status, what it
-    used, and the beginning of what it printed, where that is not in a file of the driver's.
-    """
-
-    reason: Reason
-    status: int
-    cpu_s: float
-    wall_s: float
-    rss_mib: float
-    output: str = ""
-
-    @property
-    def signal(self) -> int:
-        """The signal that ended it, or 0."""
-        return os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else 0
-
-    @property
-    def exit_code(self) -> int:
-        """Its exit code, or 0 if a signal ended it."""
-        return os.WEXITSTATUS(self.status) if os.WIFEXITED(self.status) else 0
-
-
-@dataclass(frozen=True, slots=True)
 class Judgement:
-    """A status with its message; ``wall`` asks for one more run alone before ``timeout`` is
-    recorded.
-    """
+    """A status with its message; ``wall``: run it again, alone, before recording ``timeout``."""
 
     status: Status
     message: str = ""
@@ -59,8 +32,8 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the tests' process wrote: a status, a message, the trees of returned values, and
-    whether a comparison was decided by objects of the program.
+    """The verdict of the tests' process: a status, a message, the trees of returned values, and
+    whether objects of the program decided a comparison.
     """
 
     status: str
@@ -70,7 +43,7 @@ class Report:
 
 
 def parse_report(row: Any) -> Report | None:
-    """Reads a verdict, decoded from JSON; None if there is none or it is not one."""
+    """Reads a verdict decoded from JSON; None if it is malformed."""
     try:
         objects = row.get("objects", False) is True
         report = Report(row["status"], row["message"], row["values"], objects)
@@ -81,7 +54,7 @@ def parse_report(row: Any) -> Report | None:
 
 
 def judge(
-    job: Job, program: End, tests: End, report: Report | None, output_bytes: int = 0
+    job: Job, program: Ended, tests: Ended, report: Report | None, output_bytes: int = 0
 ) -> Judgement:
     """Decides the status of a job. ``output_bytes`` is the size of its standard output."""
     if report is not None and report.status == "bad_test":
@@ -109,8 +82,8 @@ def judge(
     return Judgement(report.status, report.message)  # type: ignore[arg-type]
 
 
-def judge_script(script: Script, program: End, output_bytes: int) -> Judgement:
-    """The status of a program that nobody tests: how it ended."""
+def judge_script(script: Script, program: Ended, output_bytes: int) -> Judgement:
+    """The status of a program without tests: how it ended."""
     if program.reason == "output" or output_bytes > script.most_output:
         return Judgement("output_limit", f"more than {script.most_output} bytes of output")
     if ended := _ended_at_a_limit(script, program):
@@ -118,7 +91,7 @@ def judge_script(script: Script, program: End, output_bytes: int) -> Judgement:
     return _ended_by_itself(script, program) or Judgement("passed")
 
 
-def _ended_at_a_limit(job: Job | Script, program: End) -> Judgement | None:
+def _ended_at_a_limit(job: Job | Script, program: Ended) -> Judgement | None:
     limits = job.limits
     by_kernel = program.signal in (signal.SIGKILL, signal.SIGXCPU) and program.reason == "exit"
     if program.reason == "cpu" or (by_kernel and program.cpu_s >= limits.cpu_s):
@@ -132,8 +105,8 @@ def _ended_at_a_limit(job: Job | Script, program: End) -> Judgement | None:
     return None
 
 
-def _ended_by_itself(job: Job | Script, program: End) -> Judgement | None:
-    """The status of a program that is gone, None if it ended in good order."""
+def _ended_by_itself(job: Job | Script, program: Ended) -> Judgement | None:
+    """The status of a program that ended; None if it ended normally."""
     number = program.signal
     if number and program.reason == "exit":
         if number == signal.SIGKILL and program.rss_mib >= _NEAR_LIMIT * job.limits.memory_mib:
@@ -146,7 +119,7 @@ def _ended_by_itself(job: Job | Script, program: End) -> Judgement | None:
     return None
 
 
-def _no_report(tests: End) -> Judgement:
+def _no_report(tests: Ended) -> Judgement:
     if tests.reason == "cpu" or tests.signal in (signal.SIGXCPU, signal.SIGPROF):
         return Judgement("timeout", f"the tests, not the program, used {tests.cpu_s:.1f} s of CPU")
     if tests.reason == "wall":

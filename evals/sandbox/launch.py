@@ -1,15 +1,14 @@
-"""Starts zygotes: which backend works on this machine, what it mounts, and the command that starts
-it.
+"""Starts zygotes: which backend works on this machine, what it mounts, and its command.
 
 Backends, tried in this order unless one is named:
 
 - ``bwrap``: bubblewrap;
 - ``namespaces``: the same layers by plain system calls (:mod:`.inner.newroot`);
-- ``unsafe_local``: no sandbox, only when asked for.
+- ``unsafe_local``: no sandbox, only on request.
 
-Whatever the backend, the sandbox's root holds the Python runtime at a path everybody can traverse,
-the system's libraries and tools, all read-only, without any directory of installed Python packages
-(they may hold the data sets' solutions), and nothing else of the host.
+With each of them, the sandbox's root has the Python runtime at a path that everybody can traverse
+and the system's libraries and tools, all read-only, and nothing else of the host. Directories of
+installed Python packages are left out, since they may hold the data sets' solutions.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ Role = Literal["program", "checker"]
 
 START_TIMEOUT_S = 60.0
 NO_PACKAGES = Packages()
-SLOTS = 8  # jobs in one zygote at a time, those that are just ending included
+SLOTS = 8  # jobs in one zygote at a time, including ending ones
 PYTHON_AT = "/opt/python"
 INNER_AT = "/opt/sandbox"
 REMEDY = (
@@ -50,14 +49,8 @@ REMEDY = (
 
 _INNER = Path(__file__).parent / "inner"
 _SYSTEM = (
-    "/usr/lib",
-    "/usr/lib32",
-    "/usr/lib64",
-    "/usr/local/lib",
-    "/usr/bin",
-    "/usr/share/zoneinfo",
-    "/nix/store",
-    "/gnu/store",
+    *("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib", "/usr/bin"),
+    *("/usr/share/zoneinfo", "/nix/store", "/gnu/store"),
 )
 _LINKED = ("/bin", "/lib", "/lib32", "/lib64")
 _zygote_numbers = itertools.count()
@@ -65,7 +58,7 @@ _zygote_numbers = itertools.count()
 
 @dataclass(frozen=True, slots=True)
 class RootDirectory:
-    """What the sandbox's root directory holds, and how Python starts in it."""
+    """The content of the sandbox's root directory, and how Python starts in it."""
 
     binds: tuple[tuple[str, str], ...]
     files: tuple[tuple[str, str], ...]
@@ -208,9 +201,7 @@ def start(
 
 
 def memory_file(data: bytes, *, append: bool = False) -> int:
-    """An anonymous file in memory that holds ``data``, positioned at its start: by such files the
-    driver hands data to a sandbox.
-    """
+    """A file in memory with ``data``, positioned at its start, to pass data to a sandbox."""
     fd = os.memfd_create("job", os.MFD_CLOEXEC)
     written = 0
     while written < len(data):
@@ -263,12 +254,8 @@ def _command(
     zygote = [layout.python, *_python_arguments("zygote", _inner_parent(way))]
     zygote.append(json.dumps(zygote_config))
     if way.backend == "bwrap":
-        return [
-            shutil.which("bwrap") or "bwrap",
-            *_bwrap_options(way, layout, texts),
-            "--",
-            *zygote,
-        ]
+        bwrap = shutil.which("bwrap") or "bwrap"
+        return [bwrap, *_bwrap_options(way, layout, texts), "--", *zygote]
     if way.backend == "unsafe_local":
         return zygote
     config = {
@@ -334,18 +321,9 @@ def _job_uids() -> range | None:
 
 def _bwrap_options(way: Way, layout: RootDirectory, texts: Sequence[int]) -> list[str]:
     options = [
-        "--unshare-pid",
-        "--unshare-net",
-        "--unshare-ipc",
-        "--unshare-uts",
-        "--unshare-cgroup-try",
-        "--hostname",
-        "sandbox",
-        "--die-with-parent",
-        "--new-session",
-        "--clearenv",
-        "--cap-drop",
-        "ALL",
+        *("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"),
+        *("--unshare-cgroup-try", "--hostname", "sandbox", "--die-with-parent"),
+        *("--new-session", "--clearenv", "--cap-drop", "ALL"),
     ]
     capabilities = ["SYS_ADMIN", "SYS_CHROOT", "NET_ADMIN", "KILL"]
     if way.identity == "userns":
@@ -372,7 +350,7 @@ def _bwrap_options(way: Way, layout: RootDirectory, texts: Sequence[int]) -> lis
 
 
 def _files(uids: range) -> dict[str, str]:
-    """What programs look up in ``/etc``: the machine's own names, and its users'."""
+    """The files that programs expect: in ``/etc`` the names of the machine and its users."""
     users = [(0, "root"), (INNER_UID, "sandbox"), *((uid, "sandbox") for uid in uids)]
     return {
         "/etc/hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
@@ -426,8 +404,7 @@ def _layout(way: Way, uids: range, packages: Packages) -> RootDirectory:
     ]
     links += [(f"{PROC}/1", "self"), (f"{PROC}/thread-self", "self")]
     targets = [PurePosixPath(target) for target in (*(target for _, target in binds), *files)]
-    # Parents first, and named one by one: bubblewrap makes those it is not told about for root
-    # alone.
+    # Parents first and each by name: bubblewrap creates unnamed ones for root alone.
     dirs = sorted(
         {EMPTY, f"{PROC}/self/{OWN_FILES[-1]}"}
         | {str(p) for target in targets for p in target.parents} - {"/"}
@@ -454,7 +431,7 @@ def _package_directories(source: str, target: str) -> Iterator[str]:
 
 
 def _host_python() -> str:
-    """The interpreter itself, not a virtual environment's link to it.
+    """The interpreter, not a virtual environment's link to it.
 
     Raises:
         SandboxError: if it can't be found below ``sys.base_prefix``.

@@ -1,8 +1,8 @@
-"""Installed packages that programs may import: which files of this environment they are.
+"""Installed packages that programs may import, and their files in this environment.
 
-A sandbox holds the standard library alone, since a directory of installed packages may hold the
-solutions of a data set. A package that is named is mounted read-only, with the packages that it
-requires and nothing else of its directory.
+A sandbox has only the standard library, since directories of installed packages may hold the
+solutions of a data set. A named package is mounted read-only, with the packages that it requires
+and nothing else of its directory.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _MISSING = re.compile(r"No module named '(\w+)[\w.]*'")
 
 @dataclass(frozen=True)
 class Packages:
-    """What programs may import beside the standard library.
+    """The packages that programs may import besides the standard library.
 
     Attributes:
-        names: what was asked for.
-        modules: what to import before a program starts, so that it costs a program nothing.
-        versions: of all distributions, or the path of a directory.
+        names: the requested names.
+        modules: imported before a program starts, so that programs need no time for it.
+        versions: of all distributions; "directory" for a directory.
         entries: (path here, name below the sandbox's directory of packages).
-        folders: directories given as such, each searched for modules.
-        tools: (path here, path in the sandbox) of what programs in other languages need.
+        folders: requested directories, each searched for modules.
+        tools: (path here, path in the sandbox) of the toolchains of other languages.
     """
 
     names: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class Packages:
 
     @property
     def search_path(self) -> list[str]:
-        """Directories of the sandbox in which modules are looked for."""
+        """Directories of the sandbox to search for modules."""
         own = [PACKAGES] if self.entries else []
         return [*own, *(f"{PACKAGES}/.{number}" for number in range(len(self.folders)))]
 
@@ -78,9 +78,7 @@ class Packages:
         return folder
 
     def search_path_without_sandbox(self) -> list[str]:
-        """The same where nothing can be mounted: links in a directory that ends with this object
-        or at :meth:`close`.
-        """
+        """The same without mounts: links in a directory that exists until :meth:`close`."""
         return [*([self._links.name] if self.entries else []), *self.folders]
 
     def close(self) -> None:
@@ -89,7 +87,7 @@ class Packages:
             vars(self).pop("_links").cleanup()
 
     def hint(self, message: str) -> str:
-        """A message of a program, with what to do if it lacks a package that is installed here."""
+        """Adds a remedy to a program's message about a missing package that is installed here."""
         found = _MISSING.search(message)
         if not found or not _is_installed(found[1]):
             return message
@@ -108,11 +106,11 @@ def _is_installed(module: str) -> bool:
 
 
 def find_packages(names: Sequence[str]) -> Packages:
-    """Finds distributions (``numpy``), by their own or their module's name, with what they require;
-    and directories (a name with a slash).
+    """Finds distributions (``numpy``), by their own or their module's name, with their
+    requirements; and directories (a name with a slash).
 
     Raises:
-        ConfigError: for one that is not installed, or only by reference to its sources.
+        ConfigError: for one that is not installed, or is an editable installation.
     """
     entries: dict[str, str] = {}
     versions: dict[str, str] = {}
@@ -147,7 +145,7 @@ def _distribution(name: str) -> importlib.metadata.Distribution:
         providers = importlib.metadata.packages_distributions().get(name)
     if not providers:
         raise ConfigError(
-            f"The package {name!r} is not installed beside this toolkit.",
+            f"The package {name!r} is not installed in this environment.",
             f"Install it (pip install {name}), or name a directory that holds it, with a slash.",
         )
     return importlib.metadata.distribution(providers[0])
@@ -177,7 +175,7 @@ def _with_required(
 
 
 def _entries(distribution: importlib.metadata.Distribution) -> dict[str, str]:
-    """Name -> path of what a distribution has put beside others."""
+    """Name -> path of a distribution's top-level files and folders."""
     found = {}
     for file in distribution.files or ():
         name = file.parts[0]

@@ -1,14 +1,14 @@
-"""The driver: a thread that hands jobs to pairs of zygotes and collects how they ended.
+"""The driver: a thread that sends jobs to pairs of zygotes and collects the results.
 
-A *worker* is a pair of sandboxes: one forks a process for each program, the other processes for
-their tests, which take one job after another (:mod:`.inner.checker`). For each job the driver makes
-a socket pair, gives one end to each side, and waits until the program has ended and the tests have
-told their verdict, over a socket that only they have. The programs' zygote keeps the time limits of
-programs; the driver's own deadline is behind it, for a sandbox that does not answer.
+A *worker* is a pair of sandboxes: one forks a process for each program, the other forks processes
+for their tests, which take one job after another (:mod:`.inner.checker`). For each job the driver
+makes a socket pair, gives one end to each side, and waits until the program has ended and the tests
+have sent their verdict over a socket that only they have. The programs' zygote enforces the time
+limits of programs; the driver's own deadline is for a sandbox that does not answer.
 
-A job whose program stopped at the wall limit alone is run once more with nothing beside it (but
-others that only wait) and twice the time; where jobs never end to come, beside them, after
-``Task.patience_s``. A job whose sandbox broke is run once more in a new worker, then becomes
+A job that was stopped by the wall-clock limit alone runs once more, with twice the time and nothing
+beside it but other jobs that only wait; on a pool that is never idle, after ``Task.patience_s``
+beside others. A job whose sandbox broke runs once more in a new worker, then becomes
 ``infra_error``.
 """
 
@@ -36,7 +36,7 @@ from codegen.errors import SandboxError
 
 from . import launch
 from .inner import wire
-from .inner.orders import Order, in_order, read_ended
+from .inner.orders import Ended, Order, in_order, read_ended
 from .jobs import (
     SCRIPT_WALL_FACTOR,
     Job,
@@ -46,9 +46,8 @@ from .jobs import (
     Script,
     program_payload,
     tests_payload,
-    trust_of,
 )
-from .judge import End, Judgement, Report, judge, judge_script, parse_report
+from .judge import Judgement, Report, judge, judge_script, parse_report
 from .languages.programs import Command
 from .launch import memory_file
 from .packages import Packages
@@ -80,7 +79,7 @@ class Task:
     tests: bytes  # the payload of the process of tests
     patience_s: float = math.inf  # how long it waits to be run alone
     command: Command | None = None  # of a program in another language
-    owner: str = ""  # whose tests these are; those of several never share a process
+    owner: str = ""  # of the tests; tests of different owners never share a process
     compile_s: float = 0.0  # CPU seconds of its compiler
     attempts: int = 0
     alone: bool = False
@@ -98,8 +97,8 @@ class _Run:
     started: float
     tests_deadline: float
     deadline: float
-    program: End | None = None
-    tests: End | None = None
+    program: Ended | None = None
+    tests: Ended | None = None
     report: Report | None = None
     tests_late: bool = False
     stderr: int | None = None
@@ -226,8 +225,7 @@ class Pool:
             with contextlib.suppress(OSError):
                 self._wake_write.send(b"\0")
 
-    # --- the pool's thread
-    # -------------------------------------------------------------------------------
+    # --- the pool's thread ---------------------------------------------------------------------
 
     def _main(self) -> None:
         error = SandboxError("The sandbox was closed.")
@@ -298,9 +296,9 @@ class Pool:
     def _next_core(self) -> int | None:
         """The processor for the next worker; None leaves that to the kernel.
 
-        A program and its tests take turns, so they lose nothing by sharing one, and what they
-        share is in its caches: 8 % less CPU time. Only where every processor gets as many: fewer
-        workers would stay on those that others use, beside idle ones.
+        A program and its tests take turns, so sharing a processor costs nothing and keeps shared
+        data in its caches (8 % less CPU time). Only if every processor gets the same number of
+        workers; otherwise some would stay on busy processors beside idle ones.
         """
         if len(self._cores) == 1 or self._most_workers % len(self._cores):
             return None
@@ -322,7 +320,7 @@ class Pool:
         return worker
 
     def _discard(self, worker: _Worker, reason: str) -> None:
-        """Gives up a worker; what ran in it is tried again elsewhere."""
+        """Closes a worker; its jobs are tried again elsewhere."""
         if worker not in self._workers:
             return
         tasks = [run.task for run in worker.runs.values()]
@@ -348,8 +346,8 @@ class Pool:
             self._dispatch_later()
 
     def _dispatch_later(self) -> None:
-        """Starts a job that is to be run alone; or all there is room for of those that only rest,
-        which take nothing from each other.
+        """Starts one job that has to run alone; or as many as fit of the jobs that only wait, since
+        these don't slow each other down.
         """
         tasks = [task for task in self._later if task.rested] or [self._later[0]]
         for task in tasks:
@@ -367,7 +365,7 @@ class Pool:
             try:
                 return self._add_worker()
             except SandboxError as error:
-                if best is None:  # nothing works any more: say so instead of waiting for ever
+                if best is None:  # no worker is left: fail instead of waiting for ever
                     self._fail_pending(f"no sandbox can be started: {error.message}")
                     return None
         if best is not None and len(best.runs) < IN_FLIGHT:
@@ -426,9 +424,7 @@ class Pool:
         worker.runs[number] = _Run(task, stdout, now, late, late + ANSWER_GRACE_S)
         try:
             output = job.most_output if stdout is not None else 0
-            own_proc = command.own_proc if command else _looks_at_itself(job)
-            address_mib = command.address_mib if command else 0
-            _order(worker.programs, number, limits, wall_s, output, fds, own_proc, address_mib)
+            _order(worker.programs, number, limits, wall_s, output, fds, task)
             tester = self._tester(worker, max(CHECKER_MEMORY_MIB, limits.memory_mib), task.owner)
             tester.job = number
             socket.send_fds(tester.control, [packet], list(check.values()))
@@ -443,8 +439,8 @@ class Pool:
         fds: dict[str, int],
         to_close: list[int],
     ) -> None:
-        """Starts a script, whose channel leads here: nobody tests it. By it the process gets the
-        descriptors for its standard error and, if it fetches files, for what it writes at the end.
+        """Starts a script. It has no tests; over its channel the driver sends descriptors for its
+        standard error and, if it fetches files, for its results.
         """
         script = task.job
         assert isinstance(script, Script)
@@ -455,7 +451,7 @@ class Pool:
         factor = ALONE_WALL_FACTOR if task.alone else 1
         now, wall_s = time.monotonic(), factor * SCRIPT_WALL_FACTOR * script.limits.cpu_s
         late = now + wall_s + ANSWER_GRACE_S
-        run = _Run(task, stdout, now, late, late, tests=End("exit", 0, 0.0, 0.0, 0.0))
+        run = _Run(task, stdout, now, late, late, tests=Ended(number, "exit"))
         worker.runs[number] = run
         try:
             run.stderr = memory_file(b"", append=True)
@@ -465,17 +461,13 @@ class Pool:
                 sent.append(run.results)
             with socket.socket(fileno=os.dup(to_close[1])) as channel:
                 socket.send_fds(channel, [b"f"], sent)
-            command, limits, most = task.command, script.limits, script.most_output
-            own_proc = command.own_proc if command else _looks_at_itself(script)
-            address_mib = command.address_mib if command else 0
-            _order(worker.programs, number, limits, wall_s, most, fds, own_proc, address_mib)
+            most = script.most_output
+            _order(worker.programs, number, script.limits, wall_s, most, fds, task)
         except OSError as error:
             self._discard(worker, f"the sandbox is gone: {error.strerror}")
 
     def _tester(self, worker: _Worker, memory_mib: int, owner: str) -> _Tester:
-        """A process of the worker that runs the owner's tests and has nothing to do; a new one if
-        there is none.
-        """
+        """An idle process of the worker for the owner's tests; a new one if there is none."""
         idle = [tester for tester in worker.testers.values() if tester.job is None]
         for tester in idle:
             if (tester.memory_mib, tester.owner) == (memory_mib, owner):
@@ -502,7 +494,7 @@ class Pool:
         return tester
 
     def _dismiss(self, worker: _Worker, tester: _Tester) -> None:
-        """Closes a tester's socket, at which its process ends."""
+        """Closes a tester's socket, which ends its process."""
         del worker.testers[tester.number]
         self._selector.unregister(tester.control)
         tester.control.close()
@@ -520,14 +512,13 @@ class Pool:
             self._discard(worker, f"the sandbox ended: {speaker.last_words() or 'no reason given'}")
             return
         ended = read_ended(packet)
-        text = ended.text.decode("utf-8", "replace")
         if ended.reason == "failed":
+            text = ended.text.decode("utf-8", "replace")
             self._discard(worker, f"a job can't be started: {text}")
             return
-        end = End(ended.reason, ended.status, ended.cpu_s, ended.wall_s, ended.rss_mib, text)
         if speaker.role == "program":
             if run := worker.runs.get(ended.id):
-                run.program = end
+                run.program = ended
                 self._finish_if_done(worker, ended.id)
         else:
             if tester := worker.testers.get(ended.id):
@@ -535,7 +526,7 @@ class Pool:
             number = worker.ending.pop(ended.id, None)
             if number is not None:
                 run = worker.runs[number]
-                run.tests = replace(end, reason="wall") if run.tests_late else end
+                run.tests = ended._replace(reason="wall") if run.tests_late else ended
                 self._tests_done(worker, number)
 
     def _hear_tester(self, worker: _Worker, tester: _Tester) -> None:
@@ -544,7 +535,7 @@ class Pool:
         except OSError:
             return
         number = tester.job
-        if not packet:  # it has ended; its zygote tells how, unless that is of no interest
+        if not packet:  # it has ended; its zygote reports how
             self._dismiss(worker, tester)
             if number is not None:
                 worker.ending[tester.number] = number
@@ -560,7 +551,7 @@ class Pool:
             return
         run = worker.runs[number]
         run.report = report
-        run.tests = End("exit", 0, cpu_s, time.monotonic() - run.started, 0.0)
+        run.tests = Ended(number, "exit", 0, cpu_s, time.monotonic() - run.started)
         self._tests_done(worker, number)
 
     def _tests_done(self, worker: _Worker, number: int) -> None:
@@ -568,8 +559,8 @@ class Pool:
         if run.program is not None:
             self._finish_if_done(worker, number)
             return
-        # The verdict is there; what the program does now matters only where its end or its output
-        # does. It has seen that the channel is closed.
+        # The verdict is known; the program matters only if its end or output does. It sees that the
+        # channel is closed.
         gone = run.report is not None and run.report.status == "gone"
         if gone or run.task.job.compares_output or run.task.job.mode == "calls":
             run.end_by = time.monotonic() + END_GRACE_S
@@ -588,13 +579,13 @@ class Pool:
         if run.program is None or run.tests is None:
             return
         del worker.runs[number]
-        stdout, size = run.program.output, 0
+        stdout, size = run.program.text.decode("utf-8", "replace"), 0
         if run.stdout is not None:
             size = os.fstat(run.stdout).st_size
             data = os.pread(run.stdout, run.task.job.limits.output_bytes, 0)
             stdout = data.decode("utf-8", "replace")
         if isinstance(run.task.job, Script):
-            self._script_done(run, run.task.job, run.program, stdout, size)
+            run.task.done(_script_outcome(run, run.task.job, run.program, stdout, size))
             return
         _close_files(run)
         judgement = judge(run.task.job, run.program, run.tests, run.report, size)
@@ -610,37 +601,6 @@ class Pool:
         else:
             outcome = _outcome(run.task.job, judgement, run.program, run.report, stdout)
             run.task.done(replace(outcome, compile_s=run.task.compile_s))
-
-    def _script_done(self, run: _Run, script: Script, program: End, stdout: str, size: int) -> None:
-        assert run.stderr is not None
-        stderr = os.pread(run.stderr, script.limits.output_bytes, 0).decode("utf-8", "replace")
-        left: list[str] = []
-        files: dict[str, bytes] = {}
-        if run.results is not None and program.reason == "exit" and program.status == 0:
-            data = os.pread(run.results, os.fstat(run.results).st_size, 0)
-            status, files, left = read_results(data, script.fetch)
-            program = replace(program, status=status)
-        _close_files(run)
-        judgement = judge_script(script, program, size)
-        ended_itself = judgement.status in ("passed", "exited", "crashed")
-        message = judgement.message
-        if left:
-            message = f"{message}; too large to be fetched: {', '.join(left)}".removeprefix("; ")
-        run.task.done(
-            Outcome(
-                judgement.status,
-                trust_of(script.mode),
-                program.cpu_s,
-                program.wall_s,
-                program.rss_mib,
-                message,
-                stdout,
-                stderr=stderr,
-                exit_code=os.waitstatus_to_exitcode(program.status) if ended_itself else None,
-                files=files,
-                compile_s=run.task.compile_s,
-            )
-        )
 
     def _broken(self, task: Task, reason: str) -> None:
         if task.attempts < 2 + task.alone:
@@ -668,8 +628,8 @@ _NO_VERDICT = Report("bad_test", "the tests sent something that is no verdict", 
 
 
 def _read_verdict(packet: bytes, fds: Sequence[int]) -> tuple[Report | None, float, bool]:
-    """What a process of tests has sent: the verdict, its CPU seconds, and whether it can take
-    another job. Tests can be led to send anything; closes the descriptors.
+    """The message of a process of tests: the verdict, its CPU seconds, and whether it can take
+    another job. A program may make its tests send anything. Closes the descriptors.
     """
     try:
         message = json.loads(packet)
@@ -687,10 +647,10 @@ def _read_verdict(packet: bytes, fds: Sequence[int]) -> tuple[Report | None, flo
 
 
 def read_results(data: bytes, asked: Sequence[str]) -> tuple[int, dict[str, bytes], list[str]]:
-    """Reads what the process of a script wrote at its end: a line of JSON with the script's wait
-    status, [name, size] of files and names of those too large, then the files.
+    """Reads the results of a script's process: a line of JSON with the script's wait status,
+    [name, size] of files and names of files that are too large, then the files' contents.
 
-    It is the program's word, so only names that were asked for are taken.
+    The program controls them, so only requested names are accepted.
 
     Returns:
         The status, the files, and the names; a status of failure if it can't be read.
@@ -710,7 +670,7 @@ def read_results(data: bytes, asked: Sequence[str]) -> tuple[int, dict[str, byte
 
 
 def _looks_at_itself(job: Job | Script) -> bool:
-    """Whether the program may look at ``/proc/self``, which costs; see :mod:`.inner.namespaces`."""
+    """Whether a program may read ``/proc/self``, which costs time; see :mod:`.inner.namespaces`."""
     return any(path in job.program for path in ("/proc", "/dev/std", "/dev/fd", "psutil"))
 
 
@@ -721,10 +681,11 @@ def _order(
     wall_s: float,
     output_bytes: int,
     fds: dict[str, int],
-    own_proc: bool = False,
-    address_mib: int = 0,
+    task: Task | None = None,
 ) -> None:
+    """Orders a process of a zygote: for a program's task, or for tests."""
     names = in_order(fds)
+    command = task and task.command
     order = Order(
         number,
         names,
@@ -735,14 +696,14 @@ def _order(
         limits.cpu_s,
         wall_s,
         output_bytes,
-        own_proc,
-        address_mib=address_mib,
+        own_proc=command.own_proc if command else bool(task and _looks_at_itself(task.job)),
+        address_mib=command.address_mib if command else 0,
     )
     socket.send_fds(zygote.control, [order.pack()], [fds[name] for name in names])
 
 
 def _outcome(
-    job: Job, judgement: Judgement, program: End, report: Report | None, stdout: str
+    job: Job, judgement: Judgement, program: Ended, report: Report | None, stdout: str
 ) -> Outcome:
     results: tuple[Result, ...] = ()
     if report is not None and job.mode == "calls":
@@ -763,7 +724,7 @@ def _outcome(
     objects = report is not None and report.objects and job.mode == "isolated"
     return Outcome(
         judgement.status,
-        "objects" if objects else trust_of(job.mode),
+        "objects" if objects else job.trust,
         program.cpu_s,
         program.wall_s,
         program.rss_mib,
@@ -774,8 +735,38 @@ def _outcome(
     )
 
 
+def _script_outcome(run: _Run, script: Script, program: Ended, stdout: str, size: int) -> Outcome:
+    assert run.stderr is not None
+    stderr = os.pread(run.stderr, script.limits.output_bytes, 0).decode("utf-8", "replace")
+    left: list[str] = []
+    files: dict[str, bytes] = {}
+    if run.results is not None and program.reason == "exit" and program.status == 0:
+        data = os.pread(run.results, os.fstat(run.results).st_size, 0)
+        status, files, left = read_results(data, script.fetch)
+        program = program._replace(status=status)
+    _close_files(run)
+    judgement = judge_script(script, program, size)
+    ended_itself = judgement.status in ("passed", "exited", "crashed")
+    message = judgement.message
+    if left:
+        message = f"{message}; too large to be fetched: {', '.join(left)}".removeprefix("; ")
+    return Outcome(
+        judgement.status,
+        script.trust,
+        program.cpu_s,
+        program.wall_s,
+        program.rss_mib,
+        message,
+        stdout,
+        stderr=stderr,
+        exit_code=os.waitstatus_to_exitcode(program.status) if ended_itself else None,
+        files=files,
+        compile_s=run.task.compile_s,
+    )
+
+
 def _infra_outcome(job: Job | Script, reason: str) -> Outcome:
-    return Outcome("infra_error", trust_of(job.mode), message=reason)
+    return Outcome("infra_error", job.trust, message=reason)
 
 
 def _close_files(run: _Run) -> None:

@@ -1,8 +1,8 @@
-"""Ten hostile programs run in the sandbox of this machine, to tell its user what holds.
+"""Ten hostile programs that test the sandbox of this machine.
 
-Each probe checks the harm from outside, where it can: a listening socket that must see no
-connection, a file that must be unread and unchanged, the processes below this one. The programs run
-only inside the sandbox.
+Where possible each probe checks from outside: a listening socket that must see no connection, a
+file that must stay unread and unchanged, the child processes of this one. The programs run only
+inside the sandbox.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _GONE_S = 20.0  # the kernel takes its time with many processes on a busy machin
 _SECRET_VARIABLE = "CODEGEN_SANDBOX_PROBE"
 
 
-# What it means that a probe held.
+# The result of each probe that the sandbox passes.
 _HELD = {
     "network": "no connection arrived",
     "read host file": "the text did not come out",
@@ -64,7 +64,7 @@ def probe() -> list[Probe]:
         except SandboxError as error:
             return [Probe("sandbox", False, str(error))]
         honest = Job("def f(x):\n    return x + 1\n", test="assert f(1) == 2\n")
-        sandbox.run(honest)  # starts what is started lazily, before processes are counted
+        sandbox.run(honest)  # starts lazy processes before they are counted
         results = []
         for name, check in _probes(sandbox, secret).items():
             ok, detail = check()
@@ -171,7 +171,7 @@ def _nothing_left(sandbox: Sandbox, run: Callable[[], Outcome]) -> tuple[bool, s
 
 
 def _below(sandbox: Sandbox) -> set[int]:
-    """Ids of the processes in the sandboxes of programs, as the host sees them. (In those of tests,
+    """Ids on the host of the processes in the sandboxes of programs. (In sandboxes of tests,
     processes come and go.)
     """
     assert sandbox._pool is not None  # it is open

@@ -1,9 +1,9 @@
 """Jobs and outcomes as JSON objects, for the service and its clients.
 
-A job has the fields of :class:`~codegen.evals.sandbox.Job`, an outcome those of
-:class:`~codegen.evals.sandbox.Outcome`. A value that a call returned is in ``value`` if JSON has
-it as it is, and else in ``tree``, with a tag for each type that JSON lacks (:mod:`.inner.wire`):
-``{"t": [1, 2]}`` is a tuple.
+A job has the fields of :class:`~codegen.evals.sandbox.Job`, an outcome the fields of
+:class:`~codegen.evals.sandbox.Outcome`. A returned value is in ``value`` if JSON can represent it,
+else in ``tree``, with tags for the types that JSON lacks (:mod:`.inner.wire`): ``{"t": [1, 2]}`` is
+a tuple.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def job_row(job: Job, key: str = "", cache: bool = True) -> Row:
     """A job as the body of ``/v1/judge``; fields with their defaults are left out.
 
     Raises:
-        InputError: for a call with arguments that JSON has not, and for output that is compared
-            with nothing.
+        InputError: for a call with arguments that JSON lacks, and for a job without expected
+            output.
     """
     if job.expected_stdout is None:
         raise InputError("A job without expected output has no verdict.", "Send a Script.")
@@ -45,7 +45,7 @@ def job_row(job: Job, key: str = "", cache: bool = True) -> Row:
         row["calls"] = [call if isinstance(call, str) else list(call) for call in job.calls]
         if not _is_json(row["calls"]):
             raise InputError(
-                "A call has an argument that JSON has not, such as a tuple or a set.",
+                "A call has an argument that JSON can't represent, such as a tuple or a set.",
                 "Write the call as an expression: 'f((1, 2))'.",
             )
     if key:
@@ -88,7 +88,7 @@ def _token(value: object) -> object:
 
 
 def _is_json(value: object) -> bool:
-    """Whether JSON gives the value back as it was."""
+    """Whether the value survives a round trip through JSON."""
     if value is None or type(value) in (bool, str):
         return True
     if type(value) is int:
@@ -103,10 +103,10 @@ def _is_json(value: object) -> bool:
 
 
 def read_outcome(row: Mapping[str, Any]) -> Outcome:
-    """The outcome of a row; what a server sends that is not one is refused.
+    """The outcome in a server's row.
 
     Raises:
-        InputError: if it is none.
+        InputError: if it is malformed.
     """
     try:
         results = tuple(_read_result(each) for each in row.get("results", ()))
@@ -165,7 +165,7 @@ def script_outcome(row: Mapping[str, Any]) -> Outcome:
     """The outcome of a script, from the answer of ``/run_code``.
 
     Raises:
-        SandboxError: if the sandbox failed. InputError: if it is no such answer.
+        SandboxError: if the sandbox failed. InputError: if the answer is malformed.
     """
     try:
         if row["status"] == "SandboxError":

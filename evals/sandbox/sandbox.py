@@ -1,4 +1,4 @@
-"""The public face of the sandbox: a context manager that runs jobs."""
+"""The public interface of the sandbox: a context manager that runs jobs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from codegen.errors import InputError, SandboxError
 
-from .jobs import PYTHON, Call, Job, Limits, Outcome, Script, is_empty, trust_of
+from .jobs import PYTHON, Call, Job, Limits, Outcome, Script, is_empty
 from .languages import Toolchain, find, toolchains
 from .languages.builds import Builds
 from .languages.programs import build_job, program_of
@@ -20,29 +20,24 @@ from .pool import Done, Pool, Task
 
 Key = TypeVar("Key")
 
-# Goes up when the sandbox may give other verdicts than before: 2 starts every job with the same
-# random numbers and counts the memory of all its processes; 3 keeps aliases among the arguments of
-# a call, and does not take the program's word for which of its names hides a builtin; 4 ends
-# programs of mode stdio as the interpreter ends scripts, and lets programs have more threads, files
-# and output; 5 has objects of the program as handles, and refuses tests that test nothing; 6 does
-# operators in place, tells names such as __version__, and finalizes objects at a script's end.
+# Increased whenever verdicts may change, since stored verdicts are reused within one revision.
 REVISION = 6
-PATIENCE_S = 5.0  # for a job that is to be run once more, alone
+PATIENCE_S = 5.0  # for a job that has to be run once more, alone
 
 
 class Sandbox:
     """Runs untrusted programs where they can do no harm. A context manager.
 
-    Leaving it, or the end of this process however it comes, ends everything that runs in it.
+    Leaving it, or any end of this process, ends everything that runs in it.
 
     Args:
         workers: pairs of sandboxes, each with a few jobs in flight; by default one for each core
-            this process may use. They are started as they are needed.
-        unsafe_local: whether to run programs without a sandbox where the machine offers none.
-        backend: ``auto``, or one of ``bwrap``, ``namespaces``, ``unsafe_local`` to use it and no
-            other. The last needs ``unsafe_local=True`` too.
+            that this process may use. They are started on demand.
+        unsafe_local: whether to run programs without a sandbox if the machine offers none.
+        backend: ``auto``, or ``bwrap``, ``namespaces`` or ``unsafe_local`` to use only that one;
+            the last requires ``unsafe_local=True`` as well.
         packages: installed packages that programs and tests may import, such as ``numpy``, with
-            what they require; or directories, by names with a slash. They are mounted read-only.
+            their requirements; or directories, by names with a slash. They are mounted read-only.
         languages: further languages of programs, see :mod:`.languages`; their compilers and
             interpreters are mounted read-only.
 
@@ -119,18 +114,18 @@ class Sandbox:
 
     @property
     def capacity(self) -> int:
-        """Jobs that run at the same time."""
+        """How many jobs run at the same time."""
         return self._running().capacity
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Of programs that it runs, by canonical name."""
+        """The languages of its programs, by canonical name."""
         return (PYTHON, *self._toolchains)
 
     def describe(self) -> dict[str, Any]:
-        """The backend, the layers found in force, and the Python version; JSON-able and stable.
+        """The backend, the layers in force and the Python version, as JSON values.
 
-        It belongs into the hash of a run's settings: two runs with equal descriptions judge alike.
+        Two sandboxes with equal descriptions give the same verdicts, so it is part of their keys.
         """
         self._running()
         return dict(self._description)
@@ -149,13 +144,13 @@ class Sandbox:
 
         Args:
             program: a job, a script, or the text of a program.
-            calls: with a text, what to evaluate once it has been executed; see mode ``calls`` of
-                :class:`Job`. The outcome's ``results`` say how each went.
-            limits: with a text, what it may use.
+            calls: for a text, what to evaluate once it has been executed; see mode ``calls`` of
+                :class:`Job`. The outcome's ``results`` has an entry for each.
+            limits: for a text, what it may use.
 
         Raises:
-            InputError: if the job itself can't be used (an argument of ``calls`` that is not a
-            plain value). SandboxError: if the sandbox broke, or there is none to open.
+            InputError: if the job can't be used (an argument of ``calls`` that is not a plain
+            value). SandboxError: if the sandbox broke, or none can be opened.
         """
         if not isinstance(program, (Job, Script, str)):
             raise InputError(
@@ -169,22 +164,21 @@ class Sandbox:
             raise InputError("A job includes its calls and limits; do not give them again.")
         else:
             job = program
-        if self._pool is None:
-            if job.is_foreign and not self._toolchains:
-                self._toolchains = toolchains([job.language])
-            with self:
-                return self.submit(job).result()
-        return self.submit(job).result()
+        if self._pool is not None:
+            return self.submit(job).result()
+        if job.is_foreign and not self._toolchains:
+            self._toolchains = toolchains([job.language])
+        with self:
+            return self.submit(job).result()
 
     def check(self, program: str, language: str) -> Outcome:
-        """Looks for errors in a program in another language, and does not run it.
+        """Checks a program in another language for errors without running it.
 
-        What is found is for the language's own checker to say: mistakes of syntax, in compiled
-        languages also of types. The status is ``passed`` if there are none, else ``compile_error``
-        with a message that says what they are.
+        The language's own checker finds errors of syntax, in compiled languages also of types. The
+        status is ``passed`` if there are none, else ``compile_error`` with a message.
 
         Raises:
-            ConfigError, InputError: for a language that is unknown, or that the sandbox was not
+            ConfigError, InputError: for an unknown language, or one that the sandbox was not
             opened for. SandboxError: if the sandbox is not open, or broke.
         """
         job = build_job(program, language)
@@ -200,16 +194,16 @@ class Sandbox:
     def submit(self, job: Job | Script, owner: str = "") -> Future[Outcome]:
         """Queues one job; the future gets its outcome, or a :class:`SandboxError`.
 
-        A job whose future is canceled before it is started does not run. Tests of different owners
-        run in different processes, so that they can't reach each other.
+        A job whose future is canceled before it starts does not run. Tests of different owners run
+        in different processes, so that they can't reach each other.
 
         Raises:
             InputError: as :meth:`run`. SandboxError: if the sandbox is not open.
         """
         self._running()
         future: Future[Outcome] = Future()
-        if isinstance(job, Job) and is_empty(job):
-            future.set_result(Outcome("empty", trust_of(job.mode), message="no code"))
+        if refused := refusal(job):
+            future.set_result(refused)
             return future
 
         def done(outcome: Outcome | SandboxError) -> None:
@@ -234,8 +228,7 @@ class Sandbox:
     ) -> Generator[tuple[Key, Outcome], None, None]:
         """Runs jobs and yields their outcomes as they finish, in no fixed order.
 
-        The input is read as the jobs are done, a few ahead; closing the iterator drops what is not
-        done.
+        The input is read a few jobs ahead; closing the iterator drops unfinished jobs.
 
         Raises:
             InputError: as :meth:`run`. SandboxError: if the sandbox is not open, or broke.
@@ -255,8 +248,8 @@ class Sandbox:
                         exhausted = True
                         break
                     number, (key, job) = item
-                    if isinstance(job, Job) and is_empty(job):
-                        yield key, Outcome("empty", trust_of(job.mode), message="no code")
+                    if refused := refusal(job):
+                        yield key, refused
                         continue
 
                     def done(outcome: Outcome | SandboxError, number: int = number) -> None:
@@ -275,7 +268,7 @@ class Sandbox:
                 task.cancelled = True
 
     def _submit(self, job: Job | Script, done: Done, owner: str = "") -> Task:
-        """Hands a job to the pool, in another language by way of its compiler."""
+        """Queues a job, or the build of its program first."""
         pool = self._running()
         if not job.is_foreign:
             return pool.submit(job, done, owner)
@@ -286,7 +279,7 @@ class Sandbox:
         if name not in self._toolchains:
             raise InputError(
                 f"This sandbox was not opened for programs in {name}.",
-                f"Name it: Sandbox(languages=[{name!r}]).",
+                f"Open it with Sandbox(languages=[{name!r}]).",
             )
         return self._toolchains[name]
 
@@ -296,3 +289,10 @@ class Sandbox:
                 "The sandbox is not open.", "Use it as `with Sandbox() as sandbox:`."
             )
         return self._pool
+
+
+def refusal(job: Job | Script) -> Outcome | None:
+    """The outcome of a job without code, which does not run; None for all others."""
+    if isinstance(job, Job) and is_empty(job):
+        return Outcome("empty", job.trust, message="no code")
+    return None

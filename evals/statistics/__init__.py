@@ -1,7 +1,7 @@
 """The statistics of scores: estimates, intervals, comparisons, extrapolations.
 
-``scores`` (pass@k, pass^k, G-pass@k and how sure they are; is one run better than another),
-``extrapolation`` (more attempts than samples; how coverage grows).
+``scores`` (pass@k, pass^k and G-pass@k with intervals; comparison of two runs), ``extrapolation``
+(more attempts than samples; growth of coverage).
 """
 
 from .extrapolation import (

@@ -11,9 +11,9 @@ few samples could not tell it from a small alpha, and the ceiling of the curve w
 Source: the power law that follows from the lower tail of Beta, 1 - pass@k ~ k^-alpha, is in
 Schaeffer et al. 2025 (arXiv 2502.17578).
 
-Limits: it says what the model implies, not what was seen. The interval is a bootstrap over tasks,
-choice of the model included, and it does not cover both models' being wrong: a benchmark whose hard
-tasks are of another kind than its easy ones breaks them. Far beyond n (more than about ten times)
+Limits: the value is implied by the model, not observed. The interval is a bootstrap over tasks that
+includes the choice of the model, but not the case that both models are wrong, as for a benchmark
+whose hard tasks are of another kind than its easy ones. Far beyond n (more than about ten times)
 the value is a guess.
 
 How coverage, the mean pass@k, grows with attempts and with the computation spent on them: Brown et
@@ -70,14 +70,14 @@ class BetaBinomial:
 
 @dataclass(frozen=True, slots=True)
 class Extrapolation:
-    """A pass@k that was computed from a model, for more attempts than there are samples.
+    """A pass@k computed from a model, for more attempts than there are samples.
 
     Attributes:
         k: attempts.
         value: what the model implies, in [0, 1].
         low, high: 95 % bootstrap interval over tasks; the model is taken as right.
         n: the most samples of a task that the model was fitted to.
-        extrapolated: always true: whatever shows the value must show this too.
+        extrapolated: always true; show it together with the value.
     """
 
     k: int
@@ -157,9 +157,9 @@ def _maximise(
 def _scipy() -> tuple[Any, Any, Any]:
     """``minimize``, ``betaln`` and ``digamma``, with a BLAS of one thread.
 
-    L-BFGS-B calls it for matrices of a few numbers. OpenBLAS's threads spin between two calls: on a
-    busy machine a report took a hundred times as long. It reads its setting once, when it is
-    loaded; one that the user has made is kept, and ours is seen by scipy alone.
+    L-BFGS-B calls BLAS for tiny matrices, and OpenBLAS's threads spin between calls, which made
+    reports a hundred times slower on a busy machine. OpenBLAS reads the variable when it is loaded;
+    a user's setting is kept, and ours is removed after the import.
     """
     name = "OPENBLAS_NUM_THREADS"
     is_set = name in os.environ or "OMP_NUM_THREADS" in os.environ
@@ -209,8 +209,7 @@ def extrapolate(
 
     Args:
         counts: one a task.
-        ks: attempts, each more than the samples of some task; for fewer there is the unbiased
-            estimate, which assumes nothing.
+        ks: attempts, each more than the samples of some task; for fewer use the unbiased estimate.
         draws: of tasks with replacement, each fitted again.
         seed: of the draws.
 

@@ -1,27 +1,25 @@
 """pass@k, pass^k and G-pass@k with their uncertainty, and the paired comparison of two runs.
 
-Two intervals answer two questions, and both are given:
+Each estimate has two intervals:
 
-* *tasks*: what would the score be on other tasks like these? The tasks are a sample; the spread of
-  their scores decides.
-* *samples*: what would it be on these very tasks with more samples each? Only the sampling of
-  completions decides.
+* *tasks*: for the score on other tasks like these. It depends on the spread of the tasks' scores.
+* *samples*: for the score on the same tasks with more samples each. It depends only on the sampling
+  of completions.
 
 Sources: the unbiased estimator is Chen et al. 2021 (arXiv 2107.03374, equation 1). Intervals over
-tasks follow Miller 2024 (arXiv 2411.00640); for fewer than 100 tasks Wilson's interval with an
-effective number of trials takes the place of the normal one, which is too narrow there (Bowyer et
-al. 2025, arXiv 2503.01747). The interval over samples is the delete-one jackknife of the
-U-statistic in closed form. Where tasks are variants of one another (infilling), errors are
-clustered by what they share (Miller, section 2.2). G-pass@k is that of Liu et al. 2024 (arXiv
-2412.13147).
+tasks follow Miller 2024 (arXiv 2411.00640); below 100 tasks Wilson's interval with an effective
+number of trials replaces the normal one, which is too narrow there (Bowyer et al. 2025, arXiv
+2503.01747). The interval over samples is the delete-one jackknife of the U-statistic in
+closed form. For tasks that are variants of one another (infilling), errors are clustered (Miller,
+section 2.2). G-pass@k is from Liu et al. 2024 (arXiv 2412.13147).
 
-Comparison, task by task: pairing and its standard error are Miller's (section 4); the test is the
-sign-flip permutation test, which for one sample a task is McNemar's exact test; Holm's step-down
-adjustment is for several comparisons at once.
+Comparisons are paired by task, with Miller's standard error (section 4); the test is the sign-flip
+permutation test, which for one sample a task is McNemar's exact test, with Holm's step-down
+adjustment for several comparisons.
 
-Limits: intervals are at level 95 % and approximate; close to 0 and 1 with few tasks they can be too
-narrow, and so they are with few clusters. The test is of "no difference on tasks like these"; with
-few tasks it can't be significant, whatever the difference (with six pairs p is at least 0.03).
+Limits: intervals are at level 95 % and approximate; they can be too narrow close to 0 and 1 with
+few tasks, and with few clusters. The null hypothesis of the test is "no difference on tasks like
+these"; with few tasks it can't be significant (with six pairs p is at least 0.03).
 """
 
 from __future__ import annotations
@@ -141,9 +139,8 @@ def estimate_pass_at_k(
     Args:
         counts: one a task.
         k: attempts.
-        clusters: what each task shares with others, such as the task it is a variant of, one entry
-            a task; by default all tasks are independent. Only the interval over tasks depends on
-            it.
+        clusters: the cluster of each task, such as the task it is a variant of; by default all
+            tasks are independent. Only the interval over tasks depends on it.
     """
     if not counts or any(count.n < k for count in counts):
         return None
@@ -336,9 +333,9 @@ def compare(
     Args:
         first, second: task -> its samples.
         k: of the pass@k compared.
-        cluster: what a task shares with others, such as the task it is a variant of; by default all
+        cluster: gives the cluster of a task, such as the task it is a variant of; by default all
             tasks are independent.
-        seed: of the random sign patterns, where the test is not exact.
+        seed: of the random sign patterns, if the test is not exact.
     """
     shared = [id_ for id_ in first if id_ in second]
     pairs = [(first[id_], second[id_]) for id_ in shared]

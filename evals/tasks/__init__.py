@@ -1,6 +1,6 @@
-"""The benchmarks, by name. One file a benchmark; a task's module and data load when asked for.
+"""The benchmarks, by name. One file per benchmark; a task's module and data are loaded on demand.
 
-The table of names is in :mod:`codegen.plugins`, where other packages' tasks are added to it.
+The table of names is in :mod:`codegen.plugins`, which adds the tasks of other packages.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _ABOUT = {
     "bigcodebench-hard": (
         "148 functions that use many libraries, tests beside the program (Zhuo et al. 2024)"
     ),
-    "editeval": "194 edits asked for in words, by the whole program (Li et al. 2024)",
+    "editeval": "194 instructed edits, answered by the whole program (Li et al. 2024)",
     "editeval-diff": "the same by blocks of search and replace",
-    "canitedit": "105 edits asked for in detail, by the whole program (Cassano et al. 2024)",
+    "canitedit": "105 detailed instructed edits, by the whole program (Cassano et al. 2024)",
     "canitedit-diff": "the same by blocks of search and replace",
     "canitedit-lazy": "the same with a short instruction",
     "evalperf": "CPU time against references of differing speed (EvalPerf, Liu et al. 2024)",
@@ -110,7 +110,7 @@ def load(name: str, source: str | None = None) -> Task[Any]:
     Raises:
         ConfigError: for an unknown name.
         CodegenError: if the package that adds the task is broken.
-        InputError: for data that can't be found or read, naming file, line and field.
+        InputError: for data that is missing or malformed, naming file, line and field.
     """
     if name.startswith(FILE):
         from .custom import Custom

@@ -8,9 +8,9 @@ docstring ("complete"), ``chat`` the instruction ("instruct").
 The tests are ``unittest`` classes that need the program's own objects, so they run beside it and
 their verdict could be forged (``trust`` is ``in_sandbox``). Programs may import the installed
 packages that ``--packages`` names (``auto``: those that the problems import), and have no network.
-A problem that needs something else is left out, with the reason, and the score is incomplete: it
-can't be compared with a published one. An answer without the header gets it put in front, as the
-authors' "calibrated" scores do.
+A problem that needs anything else is left out with the reason; then the score is incomplete and not
+comparable with a published one. An answer without the header gets it prepended, as in the authors'
+"calibrated" scores.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _run():
 
 _run()
 """
-# Which need something else that the sandbox does not have.
+# Problems that need something else that the sandbox lacks.
 _NEEDS: Mapping[str, str] = {"BigCodeBench/1040": "needs a network (resolves localhost)"}
 
 
@@ -71,7 +71,7 @@ class BigCodeBench(CodeTask[BigCodeProblem]):
     needs_preparation = True
 
     def prepare(self, problems: Sequence[BigCodeProblem], sandbox: SandboxProtocol) -> None:
-        """Finds out which problems need what the sandbox lacks."""
+        """Determines which problems need what the sandbox lacks."""
         self.reference_exceptions = self.lacking(sandbox, _NEEDS)
 
     def modules(self, problem: BigCodeProblem) -> frozenset[str]:

@@ -8,10 +8,10 @@
     lines that take their place
     >>>>>>> REPLACE
 
-Text around the blocks is allowed, and a fence around each. The lines are looked for from the end of
-the block before, then from the beginning; a block without lines to search for is the whole of an
-empty program, or goes to its end. If the lines are not there, white space in front of all of them
-may differ by the same amount, as aider allows; anything else makes the answer malformed.
+Text around the blocks is allowed, and a fence around each. The lines are searched from the end of
+the previous block, then from the beginning; a block without lines to search for is appended. If the
+lines are not found, they may all differ by the same leading white space, as aider allows; anything
+else makes the answer malformed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def apply_blocks(before: str, answer: str) -> Extraction:
         return EMPTY
     blocks = list(_blocks(answer))
     if not blocks:
-        return Extraction("", "no block of search and replace in the answer")
+        return Extraction("", "the answer has no block of search and replace")
     if len(blocks) < len(_HEAD.findall(answer)):
         return Extraction("", "a block of search and replace has no end")
     lines, start = before.splitlines(), 0
@@ -50,7 +50,7 @@ def apply_blocks(before: str, answer: str) -> Extraction:
         wanted, new = search.splitlines(), replace.splitlines()
         found = _found(lines, wanted, start) or _found(lines, wanted, 0)
         if found is None:
-            return Extraction("", f"the lines to search for in block {number} are not there")
+            return Extraction("", f"the program lacks the lines to search for of block {number}")
         place, indent = found
         new = [_shifted(line, indent) for line in new]
         lines[place : place + len(wanted)] = new
@@ -71,7 +71,7 @@ def _blocks(answer: str) -> Iterator[tuple[str, str]]:
 
 
 def _found(lines: list[str], wanted: list[str], start: int) -> tuple[int, str] | None:
-    """Where the lines are, and what their indentation lacks in the block; None if nowhere."""
+    """Where the lines are, and the indentation that the block lacks; None if they are missing."""
     if not any(line.strip() for line in wanted):
         return len(lines), ""
     places = range(start, len(lines) - len(wanted) + 1)
@@ -92,7 +92,7 @@ def _found(lines: list[str], wanted: list[str], start: int) -> tuple[int, str] |
 
 
 def _lacking(line: str, wanted: str) -> str | None:
-    """The white space that ``wanted`` lacks in front to be the line; None if more differs."""
+    """The leading white space that ``wanted`` lacks compared to the line; None if more differs."""
     line, wanted = line.rstrip(), wanted.rstrip()
     if not line.endswith(wanted):
         return None

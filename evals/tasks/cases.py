@@ -1,9 +1,9 @@
-"""Many inputs for one program: each is run in a process of its own and judged out of its reach.
+"""Many inputs for one program: each runs in a process of its own and is judged out of its reach.
 
 The program's side of the sandbox forks for each input. So a program may read descriptor 0, leave
-threads behind, end itself or change its modules, and the next input finds it as it began; and a
-time limit can hold for each input. What it prints, or the value that a function of it returns, goes
-to the tests' side, where the expected results are.
+threads behind, end itself or change its modules without affecting the next input, and each input
+has its own time limit. The program's output, or the value that its function returns, goes to the
+tests' side, which has the expected results.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TIMED_OUT = "TimeoutError: more than "
 def run_case(source: str, text: str, call: str, cpu_s: float) -> Any:
     """Runs a program in a process of its own.
 
-    Only the source of this function is used, in the sandbox: see :func:`with_runner`.
+    Only its source is used, in the sandbox: see :func:`with_runner`.
 
     Args:
         source: the program's text.
@@ -127,12 +127,12 @@ _RUNNER = inspect.getsource(run_case)
 
 
 def with_runner(program: str, *, modules: str = "", call: str = "", cpu_s: float = 0.0) -> str:
-    """A program that offers ``feed(part)`` and ``run()``, which runs the given one with what was
-    fed.
+    """A program with two functions: ``feed(part)`` adds to the input, ``run()`` runs the given
+    program on it.
 
     Args:
         program: the given one.
-        modules: statements executed once before all runs, for the imports' cost.
+        modules: statements executed once before all runs, to import modules only once.
         call, cpu_s: see :func:`run_case`.
     """
     return (
@@ -147,7 +147,7 @@ def cases_test(cases: Sequence[tuple[str, Any]], rule: str) -> str:
     """The test of a program of :func:`with_runner`.
 
     Args:
-        cases: inputs, each with what is expected.
+        cases: inputs, each with its expected result.
         rule: how they are compared: ``lines`` (white space at the ends of lines and of the output
             doesn't count), ``decimals`` or ``value``, see ``RULES`` in this file.
     """
@@ -216,9 +216,9 @@ def run_cases(cases, rule, feed, run):
 
 
 def with_timeouts(found: Verdict | Outcome) -> Verdict | Outcome:
-    """The same with the status ``timeout`` where an input took longer than :func:`run_case` lets.
+    """The same with the status ``timeout`` if an input exceeded the limit of :func:`run_case`.
 
-    A program may raise the same error by itself, and has failed as well then.
+    A program that raises the same error itself gets the same status; it has failed as well.
     """
     if found.status == "error" and found.message.startswith(TIMED_OUT):
         return replace(found, status="timeout")

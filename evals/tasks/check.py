@@ -1,8 +1,4 @@
-"""The gate of a task: its references must pass, and the programs known to be wrong must not.
-
-A task whose own references fail here says nothing about a model; one that passes a known bug says
-too much.
-"""
+"""The gate of a task: its references must pass, and programs known to be wrong must fail."""
 
 from __future__ import annotations
 
@@ -24,14 +20,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """How a task's own programs did.
+    """The results of a task's own programs.
 
     Attributes:
-        references, passed: how many references there are, and passed.
-        failures: problem -> "status: message" of those that should have passed.
-        exceptions: problem -> reason, of those known to fail; they are run all the same.
+        references, passed: how many references there are, and how many passed.
+        failures: problem -> "status: message" of references that should have passed.
+        exceptions: problem -> reason, of references known to fail; they run as well.
         exceptions_passed: the problems among them whose reference passed.
-        buggy, rejected: programs known to be wrong, and those that did not pass.
+        buggy, rejected: how many programs are known to be wrong, and how many of them failed.
         accepted: the problems whose known bug passed.
         cpu_s: CPU seconds of all programs.
     """
@@ -48,7 +44,7 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether the task can be trusted to know right from wrong here."""
+        """Whether the task tells right programs from wrong ones here."""
         return not self.failures and not self.accepted
 
 
@@ -63,10 +59,10 @@ def check(
     """Judges a task's references and known bugs.
 
     Args:
-        task: what to check.
+        task: the task to check.
         sandbox: an open sandbox.
-        limit: only the first so many problems (of those left by ``every``).
-        every: only every so many-th problem.
+        limit: the number of problems to use, after ``every``.
+        every: use every n-th problem.
         on_progress: called with (programs judged, programs to judge).
 
     Raises:
@@ -102,7 +98,7 @@ def _summary(task: Task[Any], verdicts: Mapping[tuple[str, bool, int], Verdict |
         exceptions=gate.exceptions,
         exceptions_passed=[id_ for id_ in gate.exceptions if references[id_].status == "passed"],
         buggy=len(bugs),
-        # A sandbox that failed has rejected nothing, nor has a test that can't be used.
+        # A failed sandbox rejects nothing, nor does an unusable test.
         rejected=sum(v.status not in _NOT_REJECTED for _, v in bugs),
         accepted=[id_ for id_, v in bugs if v.status in _NOT_REJECTED],
         cpu_s=sum(v.cpu_s for v in verdicts.values()),

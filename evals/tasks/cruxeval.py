@@ -3,9 +3,9 @@
 ``cruxeval-o`` asks for the output of a call, ``cruxeval-i`` for an input that gives an output; 800
 functions each. The data is the authors' file, or ``hub:cruxeval-org/cruxeval``.
 
-The model's answer is an expression. It is evaluated in the sandbox, away from the expected value,
-and an output also away from the function, so that it can be no call of it. An input counts if the
-function returns the output for it, whichever input that is.
+The model's answer is an expression. It is evaluated in the sandbox without access to the expected
+value, and for outputs without the function, so that it can't call it. Any input is right for which
+the function returns the output.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class CruxEval(CodeTask[CruxProblem]):
         return f"[PYTHON]\n{code}\nassert {_FUNCTION}({shown[0]}) == {shown[1]}\n[/PYTHON]\n"
 
     def instruction(self, problem: CruxProblem) -> str:
-        """The task, two solved examples, the question: the paper's direct prompt."""
+        """The task, two solved examples and the question: the paper's direct prompt."""
         examples = "".join(
             f"{self._question(*example)}[ANSWER]\nassert {_FUNCTION}({example[1]}) == {example[2]}"
             f"\n[/ANSWER]\n\n"
@@ -81,7 +81,7 @@ class CruxEval(CodeTask[CruxProblem]):
         return self.instruction(problem) + "[ANSWER]\n"
 
     def code(self, problem: CruxProblem) -> str:
-        """As ``few_shot``, begun up to where the answer has to come."""
+        """As ``few_shot``, with the assertion begun up to the answer."""
         begun = f"assert {_FUNCTION}("
         return self.few_shot(problem) + (
             f"{begun}{problem.input}) ==" if self.asks_output else begun
@@ -129,7 +129,7 @@ class CruxEval(CodeTask[CruxProblem]):
         return self._program(problem, problem.output if self.asks_output else problem.input)
 
     def buggy(self, problem: CruxProblem) -> Sequence[str]:
-        """An output that is none, or the call of the function that was asked about."""
+        """A wrong output, and a call of the function."""
         if self.asks_output:
             return (
                 self._program(problem, f"[{problem.output}, None]"),
@@ -146,9 +146,9 @@ class CruxEvalInputs(CruxEval):
 
 
 def find_answer(text: str, *, output: bool) -> str:
-    """The expression in an answer: the side of an assertion that was asked for, or all of it.
+    """The expression in an answer: the requested side of an assertion, or all of the text.
 
-    Looked for in the last pair of answer tags, else in the last fenced block, else in the text.
+    The text is in the last pair of answer tags, else the last fenced block, else the whole answer.
     """
     if tagged := tagged_answers(text):
         text = tagged[-1]

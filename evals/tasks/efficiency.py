@@ -9,12 +9,12 @@ The data is the authors' (``hub:evalplus/evalperf``) or a file of their columns:
 ``prompt``, ``entry_point``, ``reference`` (a list of programs) and ``pe_input`` (the arguments, or
 a list of such lists, or the JSON text of either).
 
-What is compared is CPU time as the kernel counts it, out of the program's reach, without what the
-same call of an empty function costs. Each run is a process of its own, so nothing can be remembered
-from one to the next. A sample and one of the references, the yardstick, run in turns, and what is
-compared is the ratio of the least time of each, since all that disturbs a run makes it longer; so
-are the references with one another, once on a machine (kept in the cache folder). EvalPerf counts
-instructions instead, which needs access to the processor's counters.
+The measure is CPU time as counted by the kernel, out of the program's reach, minus the cost of the
+same call of an empty function. Each run is a process of its own, so nothing is remembered between
+runs. A sample and one of the references, the yardstick, run in turns, and the ratio of their
+minimum times counts, since every disturbance makes a run longer. The references are compared with
+each other in the same way, once per machine (kept in the cache folder). EvalPerf counts
+instructions instead, which requires access to the processor's counters.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ class PerfProblem(Problem):
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """What the references of a problem take on this machine.
+    """The times of a problem's references on this machine.
 
     Attributes:
         value: what they return.
-        seconds: of CPU time, one a reference.
-        empty_s: of the same call of an empty function.
+        seconds: CPU seconds of each reference.
+        empty_s: CPU seconds of the same call of an empty function.
     """
 
     value: Any
@@ -133,10 +133,10 @@ class EvalPerf(CodeTask[PerfProblem]):
         return _call(problem, program, 2.0 + 5 * slowest)
 
     def prepare(self, problems: Sequence[PerfProblem], sandbox: SandboxProtocol) -> None:
-        """Measures the references, unless that was done on this machine.
+        """Measures the references, once per machine.
 
         Raises:
-            SandboxError: if one fails, or another result than the first one's comes out.
+            SandboxError: if one fails, or their results differ.
         """
         for problem in problems:
             if problem.id in self._times:
@@ -193,7 +193,7 @@ class EvalPerf(CodeTask[PerfProblem]):
 
 
 def measure_references(problem: PerfProblem, sandbox: SandboxProtocol) -> Times:
-    """What the references take, in turns.
+    """Measures the references, in turns.
 
     Raises:
         SandboxError: as :meth:`EvalPerf.prepare`.
@@ -224,7 +224,7 @@ def _call(problem: PerfProblem, program: str, cpu_s: float) -> Job:
 
 
 def _in_turns(jobs: Sequence[Job], sandbox: SandboxProtocol) -> list[list[Outcome]]:
-    """Each job :data:`REPEATS` times, one after another, so that all meet the same neighbors."""
+    """Each job :data:`REPEATS` times, in turns, so that load on the machine affects all alike."""
     found: list[list[Outcome]] = [[] for _ in jobs]
     turns = ((place, job) for _ in range(REPEATS) for place, job in enumerate(jobs))
     for place, outcome in sandbox.map(turns):

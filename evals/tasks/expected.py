@@ -1,13 +1,12 @@
-"""What the references of HumanEval+ and MBPP+ return, which their files don't say.
+"""The expected results of HumanEval+ and MBPP+, which their files lack.
 
-They are computed by running the references in the sandbox, once, and kept in the cache folder
-(``CODEGEN_CACHE``, else ``XDG_CACHE_HOME``/codegen, else ``~/.cache/codegen``). Of a result too
-large to be kept, such as a list of a million numbers, the digest is.
+The references run once in the sandbox, and their results are kept in the cache folder
+(:func:`codegen.paths.cache_folder`); of very large results, such as a list of a million numbers,
+only a digest.
 
-Plain Python values travel as JSON text (:func:`write_value`): lists, text and numbers are JSON's
-own; ``{"t": [...]}`` is a tuple, and so on. The text of a value is always the same (sets are
-sorted), since it decides whether a program was judged before. It is read by
-:func:`codegen.evals.tasks.oracles.read_value`.
+Python values are written as JSON text (:func:`write_value`): lists, text and numbers as in JSON;
+``{"t": [...]}`` is a tuple, and so on. Equal values have equal texts (sets are sorted), since the
+text is part of a verdict's key. :func:`codegen.evals.tasks.oracles.read_value` reads it.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ _JSON_INT_BITS = 1024  # decimal digits take quadratic time, and Python refuses 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the reference returned for each input, and the CPU seconds that took."""
+    """The reference's result for each input, and its CPU seconds in all."""
 
     results: tuple[Any, ...]
     cpu_s: float
 
     @property
     def has_digests(self) -> bool:
-        """Whether some results are so large that only their digests are kept."""
+        """Whether some results are so large that only digests of them are kept."""
         return any(is_digest(result) for result in self.results)
 
 
@@ -74,7 +73,7 @@ def expected_results(
 
 
 def cache_file(problem: PlusProblem, program: str) -> Path:
-    """The file of a problem's results: another one for another reference, inputs or Python."""
+    """The cache file of a problem's results; depends on the reference, the inputs and Python."""
     parts = (program, write_value(list(problem.inputs)), problem.oracle, platform.python_version())
     digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return cache_folder() / "expected" / f"{problem.id.replace('/', '-')}-{digest}.json"
@@ -118,7 +117,7 @@ class _Part:
 def compute(
     problems: Mapping[str, tuple[PlusProblem, str]], sandbox: SandboxProtocol
 ) -> Iterator[tuple[str, Expected]]:
-    """Runs the references on all inputs; yields a problem's results when it has all of them.
+    """Runs the references on all inputs; yields a problem's results when they are complete.
 
     Raises:
         SandboxError: if a reference can't be run; names the problem.
@@ -132,7 +131,7 @@ def compute(
         waiting = []
         for part, outcome in sandbox.map(jobs):
             id_ = part.problem.id
-            # What one answer can hold is limited.
+            # One answer has limited size.
             if outcome.status == "output_limit" and part.end - part.start > 1:
                 waiting += part.halves()
                 continue
@@ -150,7 +149,7 @@ def compute(
 
 
 def _kept(problem: PlusProblem, answer: tuple[str, object]) -> object:
-    """A result as it is kept; where only its presence counts, as whether it is there."""
+    """A result as it is kept; for oracle ``not_none`` whether there is one."""
     kind, value = answer
     if kind == "digest":
         return answer

@@ -1,9 +1,9 @@
-"""Finding the program, or the answer, in what a model wrote.
+"""Finds the program in a model's answer.
 
 An answer may be bare code, code in a Markdown fence, or prose with several fences. The rules, in
-order: the first fenced block that defines the function asked for; the first fenced block; a fence
-never closed (the answer was cut off), to the end; the whole answer, if it defines the function or
-is Python that does something. Otherwise there is no program, and the reason says so.
+order: the first fenced block that defines the requested function; the first fenced block; an
+unclosed fence (the answer was cut off), to the end; the whole answer, if it defines the function or
+is Python with a statement. Otherwise there is no program, and the reason says so.
 
 Limit: code in prose without a fence is not searched for.
 """
@@ -24,13 +24,13 @@ _FENCE = re.compile(r"^([ \t]*)(`{3,}+|~{3,}+)[^`\n]*$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """What was found in a model's answer.
+    """The result of a search in a model's answer.
 
     Attributes:
         program: the program (or other text to judge); empty if none was found.
-        reason: then why, in words.
-        status: then the verdict. ``no_answer`` says that the model wrote something in which nothing
-            was found, which may be the fault of the prompt style; ``empty``, that it wrote nothing.
+        reason: why none was found.
+        status: the verdict in that case. ``no_answer``: the model wrote something without a
+            program, which may be the fault of the prompt style; ``empty``: it wrote nothing.
     """
 
     program: str
@@ -96,13 +96,13 @@ def _unindented(block: str, indent: str) -> str:
 def _defines(code: str, name: str) -> bool:
     if not name:
         return False
-    # By pattern, not by parser: code that was cut off, or is wrong elsewhere, still counts.
+    # By pattern, not by parser, so that cut or invalid code still counts.
     pattern = rf"^(async[ \t]+)?def[ \t]+{re.escape(name)}[ \t]*\(|^{re.escape(name)}[ \t]*="
     return re.search(pattern, code, re.MULTILINE) is not None
 
 
 def _is_code(text: str) -> bool:
-    """Whether it parses and is more than words that happen to be expressions."""
+    """Whether it parses and has more than expressions, which words can be."""
     tree = _parsed(text)
     return tree is not None and not all(isinstance(node, ast.Expr) for node in tree.body)
 

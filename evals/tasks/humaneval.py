@@ -95,42 +95,6 @@ class HumanEvalShort(HumanEval):
         return cls(name, description, [problems[i] for i in sorted(ranked[:SHORT])], whole.source)
 
 
-@dataclass(frozen=True, slots=True)
-class EditTrace:
-    """The effect of a text of edits.
-
-    Attributes:
-        states: the program after each edit, with wrong line numbers corrected as by the decoder.
-        hunks, malformed: hunks that apply as they are, and hunks with a fault, uncorrected.
-        complete: whether the text has the ending of a sequence.
-        rewritten: the program after writing the edits in the format again and reading them back.
-        mended: hunks of another but unambiguous form.
-    """
-
-    states: tuple[str, ...]
-    hunks: int
-    malformed: int
-    complete: bool
-    rewritten: str
-    mended: int = 0
-
-
-def read_edits(sample: Sample) -> EditTrace:
-    """Applies the edits of a sample."""
-    from codegen.lintseq import format_edits, resolve, states
-
-    mended = resolve(sample.actions, recount=True)
-    strict = resolve(sample.actions)
-    return EditTrace(
-        states=states(mended.edits),
-        hunks=sum(len(edit.hunks) for edit in strict.edits),
-        malformed=len(strict.malformed),
-        complete=mended.complete,
-        rewritten=resolve(format_edits(mended.edits)).program,
-        mended=len(mended.mended),
-    )
-
-
 class HumanEvalEdits(HumanEval):
     """HumanEval with measures of the edits of the decoder ``edit_sequence``.
 
@@ -149,23 +113,28 @@ class HumanEvalEdits(HumanEval):
 
     def measure(self, problem: HumanEvalProblem, sample: Sample) -> Mapping[str, float]:
         """See the class; nothing for a sample without edits."""
+        from codegen.lintseq import format_edits, resolve, states
+
         if not sample.actions:
             return {}
-        trace = read_edits(sample)
-        edits = len(trace.states)
+        mended = resolve(sample.actions, recount=True)  # as the decoder, which corrects numbers
+        strict = resolve(sample.actions)
+        programs = states(mended.edits)
+        rewritten = resolve(format_edits(mended.edits)).program
         numbers = {
-            "edits": float(edits),
-            "complete": float(trace.complete),
-            "round_trip": float(trace.rewritten.strip() == sample.completion.strip()),
+            "edits": float(len(programs)),
+            "complete": float(mended.complete),
+            "round_trip": float(rewritten.strip() == sample.completion.strip()),
         }
-        if hunks := trace.hunks + trace.malformed:
-            numbers["malformed"] = trace.malformed / hunks
-            numbers["mended"] = trace.mended / hunks
-        if edits:
-            valid = [parses(state) for state in trace.states]
-            numbers["valid_states"] = sum(valid) / edits
+        malformed = len(strict.malformed)
+        if hunks := sum(len(edit.hunks) for edit in strict.edits) + malformed:
+            numbers["malformed"] = malformed / hunks
+            numbers["mended"] = len(mended.mended) / hunks
+        if programs:
+            valid = [parses(program) for program in programs]
+            numbers["valid_states"] = sum(valid) / len(programs)
             numbers["all_states_valid"] = float(all(valid))
-            numbers["tokens_per_edit"] = sample.completion_tokens / edits
+            numbers["tokens_per_edit"] = sample.completion_tokens / len(programs)
         return numbers
 
 

@@ -5,11 +5,11 @@ One line (``humaneval-single-line``), several lines (``-multi-line``) or a span 
 solution of HumanEval; the tests are HumanEval's. The data is the authors' files, or rows of their
 columns.
 
-Ask in a style ``fim-...`` of the model's family. ``continue`` shows only the text before the
-gap: how far a model gets that can't look ahead. A model must end its answer itself: it is never cut
-to the length that is known to be missing. Numbers beside the verdict say if that was the trouble:
-``exact_match`` (the missing text itself, but for white space at its ends), ``exact_match_trimmed``
-(the same once the answer is cut to as many lines as are missing) and ``valid_syntax``.
+Use the style ``fim-...`` of the model's family; ``continue`` shows only the text before the gap. A
+model must end its answer itself; answers are not cut to the known length of the gap. Further
+measures show whether that was the problem: ``exact_match`` (the missing text, apart from white
+space at its ends), ``exact_match_trimmed`` (the same after cutting the answer to as many lines as
+are missing) and ``valid_syntax``.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Infilling(CodeTask[InfillingProblem]):
         return problem.prompt, problem.suffix
 
     def instruction(self, problem: InfillingProblem) -> str:
-        """Asks for the whole function, since chat models rarely give a bare middle."""
+        """Requests the whole function, since chat models rarely return only the missing part."""
         return (
             "Complete the Python code below: write what is missing at <MISSING>. Answer with the "
             f"whole function `{problem.entry_point}` in one code block.\n"
@@ -85,7 +85,7 @@ class Infilling(CodeTask[InfillingProblem]):
         """A block that does not define the function is the middle."""
         if f"def {problem.entry_point}" in found.program:
             return super().placed(problem, found)
-        # Whether the fence's last line end belongs to it shows in what follows.
+        # The fence's last line end may or may not belong to the middle.
         whole, bare = (
             self.joined(problem, middle)
             for middle in (found.program, found.program.removesuffix("\n"))

@@ -1,4 +1,4 @@
-"""Edits asked for in words: EditEval and CanItEdit. The tests are out of the program's reach.
+"""Instructed edits: EditEval and CanItEdit. The tests are out of the program's reach.
 
 ``editeval`` (Li et al. 2024, CodeInstruct, arXiv 2310.20329) has 194 edits, ``canitedit`` (Cassano
 et al. 2024, arXiv 2312.12450) 105 with a descriptive instruction each, ``canitedit-lazy`` the same
@@ -6,15 +6,13 @@ with a short one. The answer is the whole program; with the suffix ``-diff`` it 
 and replace, which must fit (:mod:`.blocks`). The data are the authors' files, for CanItEdit also
 ``hub:nuprl/CanItEdit``.
 
-Of EditEval some programs are parts of one, and go into a context that the answer does not show.
-Some of its tests read the answer's text, ``edited_code``; these run beside the program, since its
-word would have to be taken for it.
+Some programs of EditEval are parts that are inserted into a context. Some of its tests read the
+answer's text, ``edited_code``; these run beside the program.
 
-Numbers beside the verdict: ``unchanged`` (the answer is the program as it was), ``changed_lines``
-(lines removed and added, blank ones left out), ``excess_lines`` (lines of the program before that
-the answer removes or changes although the reference leaves them) and, with ``-diff``,
-``well_formed``. The ExcessCode of CanItEdit's paper is another number: it asks which changed lines
-the tests don't reach.
+Further measures: ``unchanged`` (the answer is the original program), ``changed_lines`` (lines
+removed and added, without blank ones), ``excess_lines`` (original lines that the answer removes or
+changes and the reference keeps) and, with ``-diff``, ``well_formed``. ExcessCode of CanItEdit's
+paper is different: it counts changed lines that the tests don't reach.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ from .base import CodeTask
 from .blocks import BLOCKS, apply_blocks
 from .extraction import Extraction
 from .needs import modules_of
-from .rows import Home, Problem, text_field, text_fields
+from .rows import Home, Problem, optional_text, text_fields
 from .styles import PromptStyle, style_of
 
 _WHOLE = "Answer with the whole program after the edit, in one code block."
@@ -79,7 +77,7 @@ class InstructedEdits(CodeTask[EditProblem]):
     needs_preparation = True
 
     def prepare(self, problems: Sequence[EditProblem], sandbox: SandboxProtocol) -> None:
-        """Finds out which problems need a package that the sandbox lacks."""
+        """Determines which problems need a package that the sandbox lacks."""
         self.reference_exceptions = self.lacking(sandbox, _BROKEN)
 
     def modules(self, problem: EditProblem) -> frozenset[str]:
@@ -117,7 +115,7 @@ class InstructedEdits(CodeTask[EditProblem]):
         return apply_blocks(problem.prompt, sample.completion)
 
     def job(self, problem: EditProblem, program: str) -> Job | Verdict:
-        """The row's tests; beside the program where they need its classes."""
+        """The row's tests; beside the program if they need its classes."""
         if (reason := self.reference_exceptions.get(problem.id, "")).startswith("needs "):
             return Verdict(problem.id, 0, "infra_error", message=reason)
         is_beside = problem.id in _BESIDE or _TEXT in problem.test
@@ -186,7 +184,7 @@ class EditEval(InstructedEdits):
         """The problem of a row."""
         names = ("task_id", "instruction", "input", "output", "test")
         id_, instruction, before, after, test = text_fields(place, row, names)
-        context = text_field(place, row, "context") if row.get("context") else ""
+        context = optional_text(place, row, "context")
         if context and _SLOT not in context:
             raise InputError(f"{place}: the context has no {_SLOT}.")
         test += "\n\n\ncheck()\n"

@@ -5,8 +5,8 @@ Without a source the sequences are drawn from the test's own language
 pieces of 128 bytes of that file, spread evenly over it.
 
 A sample passes if the variable ``output`` of its program is exactly the sequence, a list of exact
-integers. How well the programs compress is said by ``codegen eval kolmogorov score``, from the
-samples.
+integers. ``codegen eval kolmogorov score`` computes from the samples how well the programs
+compress.
 """
 
 from __future__ import annotations

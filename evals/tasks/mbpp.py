@@ -5,8 +5,8 @@
 (``mbpp.jsonl``, ``sanitized-mbpp.json``), or ``hub:google-research-datasets/mbpp``.
 
 The prompt style ``few-shot`` is the paper's: problems 2, 3 and 4 with their solutions between
-``[BEGIN]`` and ``[DONE]``. Base models are otherwise shown a docstring with the problem and its
-first test (Fried et al. 2022, InCoder), since the problem alone names no function.
+``[BEGIN]`` and ``[DONE]``. Otherwise base models get a docstring with the problem and its first
+test (Fried et al. 2022, InCoder), since the problem alone does not name the function.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from .rows import (
 )
 
 _HUB = "google-research-datasets/mbpp"
-# The data sets of the hub are cut into these; the authors' files are whole.
+# The splits of the hub's data sets.
 _SPLITS = ("prompt", "test", "validation", "train")
 _SHOTS = (2, 3, 4)
 
-# Whose tests need the program's own objects: instances of its classes, or the size of its result
-# in memory.
+# Problems whose tests need the program's own objects: instances of its classes, or the size of its
+# result in memory.
 _IN_SANDBOX = frozenset({367, 533, 596, 601, 927})
 _CPU_S = {123: 60.0}  # its reference takes ten seconds
 
@@ -133,7 +133,7 @@ class Mbpp(CodeTask[MbppProblem]):
         )
 
     def few_shot(self, problem: MbppProblem) -> str:
-        """The paper's prompt behind solved ones."""
+        """The paper's prompt after solved examples."""
         if not self._shots:
             raise ConfigError(
                 f"{self.source} lacks the solved examples (problems 2, 3 and 4) of few-shot.",

@@ -1,4 +1,4 @@
-"""Packages that problems need beside the standard library, and what a sandbox offers of them."""
+"""Packages that problems need besides the standard library, and whether a sandbox has them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _provided = functools.cache(importlib.metadata.packages_distributions)
 
 
 def modules_of(*programs: str) -> frozenset[str]:
-    """The modules that programs import and that are not in the standard library.
+    """The modules outside the standard library that programs import.
 
-    An import that a program catches the failure of is not counted.
+    Imports whose failure the program catches don't count.
     """
     seen: set[str] = set()
     for program in programs:
@@ -44,21 +44,21 @@ def _needed(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def installed(modules: Iterable[str]) -> list[str]:
-    """Those of the modules that a distribution of this environment provides, in order."""
+    """The modules that this environment provides, sorted."""
     provided = _provided()
     return sorted(name for name in modules if name in provided)
 
 
 def why_not(modules: Collection[str], described: Mapping[str, Any]) -> str:
-    """Which of the modules a sandbox lacks, as a reason; empty if it has all.
+    """Which modules a sandbox lacks, as a reason; empty if it has all.
 
     Args:
         modules: top-level modules.
-        described: what the sandbox says of itself.
+        described: the sandbox's description.
     """
     offered = set(described.get("packages", {}))
     if any("/" in name for name in offered):
-        return ""  # directories: what is in them is not known here
+        return ""  # directories, whose content is not known here
     provided = _provided()
     known = {_same(name) for name in offered}
     missing = sorted(

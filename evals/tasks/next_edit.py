@@ -1,33 +1,32 @@
-"""The next edit: a file, the edits made so far and the cursor; what is changed next?
+"""The next edit: given a file, the edits so far and the cursor, predict the next change.
 
 Three tasks of one kind:
 
 - ``next-edit``: real commits (rows of ``repository``, ``path``, ``commit``, ``old``, ``diff``).
-  Of each file change some hunks are made, in an order drawn by the row's id; asked for is what
-  remains in a window of 10 + 1 + 10 lines at the cursor, or at the next hunk if that is elsewhere
-  (category ``jump``). Of every fourth row there is a moment at which all is done besides, where the
-  right answer is no edit (``nothing``). The problems of one repository are one cluster.
+  Some hunks of each file change are applied, in an order drawn by the row's id; the answer is the
+  rest within a window of 10 + 1 + 10 lines at the cursor, or at the next hunk if that is elsewhere
+  (category ``jump``). Every fourth row also gives a moment after the whole change, where the right
+  answer is no edit (``nothing``). The problems of one repository are one cluster.
 - ``next-edit-refactorings``: the files of unseen repositories, refactored
   (:mod:`codegen.methods.edits.refactorings`); the category is the refactoring.
 - ``next-edit-scenarios``: sessions recorded by Copilot's and written by cursortab's authors; each
   has one or several right answers, or none.
 
-Ask in a style ``edit-FORMAT`` (:mod:`codegen.methods.edits.formats`). A sample passes if the file
-after its edit is the expected one but for white space at the ends of lines.
-Numbers beside the verdict:
+Use a style ``edit-FORMAT`` (:mod:`codegen.methods.edits.formats`). A sample passes if the file
+after its edit is the expected one apart from white space at the ends of lines. Further measures:
 
 - ``parsed``: the answer is in its format;
 - ``exact``, and ``exact_CATEGORY`` of each category; ``exact_blind``: without regard to any white
   space;
 - ``similarity``: 1 - d(answer, expected) / d(before, expected), at least 0, with the Levenshtein
   distance d of words in the window (so that doing nothing is 0, not 0.9);
-- ``location``: the first changed line lies in what is to be changed;
-- ``kept``: of the characters of words that the answer inserts, those that are in the expected text;
-- ``shown``: something is changed where it should be; ``quiet``: nothing is where nothing should be;
-  ``no_op_precision``: of the answers that change nothing, those that are right.
+- ``location``: the first changed line is one that should change;
+- ``kept``: share of the characters of inserted words that are in the expected text;
+- ``shown``: the answer changes something, where a change is due; ``quiet``: it changes nothing,
+  where none is due; ``no_op_precision``: share of the answers without a change that are right.
 
-Limits: a user could have continued otherwise, so ``exact`` is a lower bound; what a model was
-trained on before is not known.
+Limits: a user could have continued differently, so ``exact`` is a lower bound; a model may have
+seen the commits in training.
 """
 
 from __future__ import annotations
@@ -214,7 +213,7 @@ def measures(problem: NextEditProblem, window: str | None) -> dict[str, float]:
 
 
 def _is_there(before: str, after: str, target: str) -> bool:
-    """Whether the first change begins within, or just at, what is to be changed."""
+    """Whether the first change begins in, or at the edge of, an expected change."""
     lines = lines_of(before)
     first = difference(lines, lines_of(after))[0]
     return any(
@@ -273,7 +272,7 @@ def _window(problem: NextEditProblem, sample: Sample) -> str:
     if not style.read.startswith("edit-"):
         raise InputError(
             f"Sample {sample.index} of {sample.problem_id} has the prompt style {style.name!r}.",
-            "This task reads the styles edit-FORMAT alone.",
+            "This task supports only the styles edit-FORMAT.",
         )
     return _format(style).read(problem.edit, cut_at_stop(sample.completion, style.stop))
 
@@ -288,7 +287,7 @@ def _can_be_shown(edit: Edit) -> bool:
 
 
 def _sound(edit: Edit, id_: str) -> Iterator[Edit]:
-    """The moment under its id, if there is something to do in its window."""
+    """The moment with its id, if its window has something to change."""
     if edit.target != "".join(window_lines(edit)):
         yield replace(edit, id=id_)
 

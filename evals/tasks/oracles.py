@@ -1,7 +1,7 @@
-"""How results are compared. The text of this file stands in front of the tests that use it.
+"""How results are compared. The text of this file is prepended to the tests that use it.
 
 So it runs on the tests' side of the sandbox, where a program can't reach it. It imports nothing of
-this project, and nothing from the future: such an import could only be the first line.
+this project, and nothing from ``__future__``, which would have to be the tests' first line.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def read_value(text: str) -> Any:
-    """The value of a text that :func:`codegen.evals.tasks.values.write_value` wrote."""
+    """The value of a text of :func:`codegen.evals.tasks.expected.write_value`."""
 
     def read(tree: dict[str, object]) -> Any:
         ((tag, content),) = tree.items()
@@ -32,7 +32,7 @@ def read_value(text: str) -> Any:
 
 
 def close(got: Any, expected: Any, atol: float) -> bool:
-    """Whether two results are equal but for rounding: each float by numpy's rule with rtol 1e-7."""
+    """Whether two results are equal up to rounding: floats by numpy's rule with rtol 1e-7."""
     if type(got) is not type(expected):
         return bool(got == expected)
     if isinstance(expected, float):
@@ -53,7 +53,7 @@ def close(got: Any, expected: Any, atol: float) -> bool:
 
 
 def _near(got: complex, expected: complex, atol: float) -> bool:
-    # Of something infinite anything would be a small part.
+    # Relative to infinity everything would be near.
     return abs(expected) < math.inf and abs(got - expected) <= atol + 1e-7 * abs(expected)
 
 
@@ -105,9 +105,9 @@ def matches(oracle: str, got: Any, expected: Any, arguments: Any, atol: float) -
 
 
 def digest(value: object) -> str:
-    """A digest of a value that is equal for equal values: a whole float is written as the integer.
+    """A digest that is equal for equal values: a whole float counts as the integer.
 
-    Not for values with dictionaries or sets in them, whose order it would take for a difference.
+    Not for values with dictionaries or sets in them, since it depends on their order.
     """
     made = hashlib.sha256(type(value).__name__.encode())
     for part in value if isinstance(value, (list, tuple)) else [value]:
@@ -160,8 +160,8 @@ def check_all(
 
     Args:
         call: the function.
-        digest_call: the same, but for the digest of its result; only needed where one is expected.
-            The program's own side takes it, but it can't take a right one of a wrong result.
+        digest_call: the same for the digest of its result; only needed if one is expected. It runs
+            on the program's side, which can't compute the right digest from a wrong result.
         inputs, expected: argument lists and results.
         base: how many of them belong to the base tests.
         oracle, atol: see :func:`matches`.
@@ -204,9 +204,9 @@ def kept_call(*arguments, _source={source!r}):
 
 
 def with_digests(program: str, name: str) -> str:
-    """A program that offers two functions more beside its function ``name``.
+    """A program with two further functions besides its function ``name``.
 
-    ``digest_call`` gives the digest of a result, ``kept_call`` a pair: "digest" and the digest, if
-    the result is large, else "value" and the result.
+    ``digest_call`` returns the digest of a result; ``kept_call`` returns "digest" and the digest of
+    a large result, or "value" and the result.
     """
     return f"{program}\n{_DIGESTS.format(source=SOURCE, name=name)}"

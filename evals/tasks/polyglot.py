@@ -12,12 +12,12 @@ The data is a copy of the repository Aider-AI/polyglot-benchmark (``--source DIR
 one exercise a row: ``id``, ``files`` (path -> text), and lists of paths in ``solution``, ``test``
 and ``example``.
 
-What differs from aider: one conversation turn instead of two, no repository map, no further
-requests where an answer is malformed, and the tests run out of the program's reach (trust
-``isolated``, or ``objects`` where they compare objects of the program's classes). Some need the
-program's own classes or patch what it calls; these run beside it (``in_sandbox``) and could be
-forged, as all of them could in aider. What the second prompt says of the tests is what pytest
-prints there: the failing tests' text and the difference, at most 50 lines.
+Differences from aider: one conversation turn instead of two, no repository map, no further requests
+after a malformed answer, and the tests run out of the program's reach (trust ``isolated``, or
+``objects`` if they compare objects of the program's classes). Some need the program's own classes
+or patch what it calls; these run beside it (``in_sandbox``) and could be forged, as all of them
+could in aider. The second prompt reports the tests as pytest does: the failing tests' text and the
+difference, at most 50 lines.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ _WHOLE = "Answer with the whole file {name}, in one code block."
 _LINES = 50  # of what the tests say
 _MOST_BYTES = 16 << 20  # of a file of an exercise
 _DOCS = (".docs/introduction.md", ".docs/instructions.md", ".docs/instructions.append.md")
-# Whose tests catch the program's own exceptions, patch what it calls, or hand it objects.
+# Exercises whose tests catch the program's own exceptions, patch what it calls, or pass it objects.
 _BESIDE = frozenset({"python/grep", "python/list-ops", "python/paasio"})
 _BROKEN = {"python/paasio": "its tests look for the file name paasio.py in the call stack"}
 _AS_MODULE = "import sys\n\nsys.modules[{module!r}] = sys.modules['candidate']\n\n"
@@ -218,7 +218,7 @@ def test_of(tests: Sequence[tuple[str, str]], module: str) -> str:
 
 
 class _Imports(ast.NodeTransformer):
-    """Leaves out imports of modules whose names are global here."""
+    """Removes imports of modules whose names are global here."""
 
     def __init__(self, modules: set[str]) -> None:
         self._modules = modules
@@ -235,7 +235,7 @@ class _Imports(ast.NodeTransformer):
         ] or ast.Pass()
 
     def visit_Import(self, node: ast.Import) -> Any:
-        """``import m`` is left out."""
+        """``import m`` is removed."""
         self._imported |= self._modules & {alias.name for alias in node.names}
         node.names = [alias for alias in node.names if alias.name not in self._modules]
         return node if node.names else ast.Pass()
@@ -248,7 +248,7 @@ class _Imports(ast.NodeTransformer):
         return node
 
 
-# Says of each failed test what pytest would: its text, and the difference.
+# Reports each failed test as pytest does: its text, and the difference.
 _RUN = """
 def run_all():
     import traceback

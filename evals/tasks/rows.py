@@ -1,8 +1,8 @@
-"""Reading a task's rows: a file, a data set of the hub, or the folder of data sets of the tests.
+"""Reads a task's rows from a file, a data set on the hub, or the folder of data sets.
 
 A source is a path to ``.jsonl`` or ``.json`` (an array, or an object of rows by id), either with
-``.gz``; or ``hub:org/name[:config][:split]``. Without one, a task takes its file in the folder that
-``CODEGEN_TEST_DATA`` names, where it is there, else its data set on the hub.
+``.gz``; or ``hub:org/name[:config][:split]``. Without one, a task uses its file in the folder that
+``CODEGEN_TEST_DATA`` names, if it is there, else its data set on the hub.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ class Home:
     """Where a task's data is by default.
 
     Attributes:
-        file: its place in the folder of data sets.
-        hub: its data set, as ``org/name[:config][:split]``; empty if it has none.
+        file: its path in the folder of data sets.
+        hub: its data set as ``org/name[:config][:split]``; empty if it has none.
     """
 
     file: str
     hub: str = ""
 
     def source(self) -> str:
-        """The source to read: what is in the folder of data sets comes first.
+        """The source to read: the file in the folder of data sets, else the data set on the hub.
 
         Raises:
             InputError: if there is none.
@@ -49,14 +49,14 @@ class Home:
         if self.hub:
             return f"hub:{self.hub}"
         raise InputError(
-            f"The data of this task ({self.file}) has no public data set to load it from.",
-            f"Give its file with --source, or the folder it is in with {DATA_FOLDER}.",
+            f"The data of this task ({self.file}) is not on the hub.",
+            f"Give its file with --source, or its folder with {DATA_FOLDER}.",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a source, each with its place ("file:line"), and how reports call the source."""
+    """The rows of a source, each with its place ("file:line"), and the source's name in reports."""
 
     items: Iterable[tuple[str, Mapping[str, object]]]
     source: str
@@ -66,7 +66,7 @@ def read_rows_of(source: str | None, home: Home) -> Rows:
     """The rows of a source, or of the default one.
 
     Raises:
-        InputError: if it can't be read, naming file and line. Rows are read as they are asked for.
+        InputError: if it can't be read, naming file and line. Rows are read lazily.
     """
     where = source or home.source()
     if where.startswith("hub:"):

@@ -75,14 +75,14 @@ class Spider(SqlTask[SqlProblem]):
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """All questions of a file, whose databases are beside it."""
+        """All questions of a file; their databases are beside it."""
         folder = Path(source or cls.home.source()).resolve().parent
         rows = read_rows_of(source, cls.home)
         problems = make_problems(rows, lambda place, row: _problem(place, row, folder))
         if not (there := [problem for problem in problems if problem.database.is_file()]):
             raise InputError(
                 f"None of the databases of {rows.source} is beside it.",
-                f"Expected {folder / problems[0].database.name}, or as docs/tasks.md says.",
+                f"Expected {folder / problems[0].database.name}; docs/tasks.md has other places.",
             )
         return cls(name, description, there, rows.source)
 

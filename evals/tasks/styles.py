@@ -1,4 +1,4 @@
-r"""Prompt styles as data: how a problem is put to a model, and how its answer is read back.
+r"""Prompt styles as data: how a problem becomes a prompt, and how an answer becomes a program.
 
 A style is a row of :data:`STYLES`, or of a YAML file of the user's (:func:`read_styles`):
 
@@ -27,12 +27,12 @@ from codegen.errors import ConfigError, InputError
 from codegen.methods.edits.formats import FORMATS
 from codegen.records import Sample
 
-# What can only begin something after the function that was asked for. All begin a line.
+# Line beginnings that can only follow the requested function.
 _TOP_LEVEL = (
     "\nclass ", "\ndef ", "\nasync def ", "\n@", "\n#", "\nif ", "\nprint(", "\nassert ",
     "\nimport ", "\nfrom ", '\n"""', "\n'''", "\n```",
 )  # fmt: skip
-# The same where a whole program was asked for, with helpers and imports of its own.
+# The same after a whole program with its own helpers and imports.
 _AFTER_PROGRAM = ("\nassert ", "\nprint(", "\nif __name__", '\n"""', "\n'''", "\n```", "\n>>> ")
 
 Ask = Literal["code", "instruction", "infill", "few_shot", "edit"]
@@ -44,7 +44,7 @@ Read = Literal[
 
 
 class PromptStyle(Config):
-    """One way to ask."""
+    """One prompt style."""
 
     name: Text = setting(..., "as on the command line and in a sample's meta")
     about: str = setting("", "one line for the help")
@@ -86,7 +86,7 @@ class PromptStyle(Config):
                 )
 
     def render(self, **parts: str) -> str:
-        """The template with its parts filled in; text that is filled in is not looked at again."""
+        """The template with its parts filled in; the parts are not templates."""
         return re.sub(r"\{(\w+)\}", lambda found: parts.get(found[1], found[0]), self.template)
 
 
@@ -225,8 +225,7 @@ STYLES: Mapping[str, PromptStyle] = {
     )
 }
 
-# How files of other toolkits are read: neither is cut at stop strings, since their own harness
-# would not cut them either.
+# The formats of other toolkits, read without stop strings as in their own harness.
 OUTSIDE_STYLES: Mapping[str, PromptStyle] = {
     style.name: style
     for style in (
@@ -282,7 +281,7 @@ def _style_of_row(name: object, row: object, where: str) -> PromptStyle:
 
 
 def meta_of(style: PromptStyle) -> dict[str, object]:
-    """What a sample says about its style: the name, and the whole of one that is not built in."""
+    """A sample's record of its style: the name, and the definition if it is not built in."""
     if STYLES.get(style.name) == style:
         return {"style": style.name}
     return {"style": style.name, "style_definition": style.model_dump()}
@@ -292,7 +291,7 @@ def style_of(sample: Sample) -> PromptStyle:
     """The style that a sample was made in.
 
     Raises:
-        InputError: if it says none, or one that is not known.
+        InputError: if the sample has no style, or an unknown one.
     """
     name = sample.meta.get("style")
     style = {**STYLES, **OUTSIDE_STYLES}.get(name) if isinstance(name, str) else None

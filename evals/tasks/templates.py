@@ -98,7 +98,7 @@ def _main() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the parent ends this process
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MIB << 20,) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MIB << 20, MEMORY_MIB << 20))
     resource.setrlimit(resource.RLIMIT_CPU, (ALL_CPU_S, ALL_CPU_S + 1))
     jinja = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
     compiled = lru_cache(maxsize=64)(jinja.from_string)

@@ -49,10 +49,10 @@ class TaskFile(Config):
     stop: tuple[str, ...] | None = setting(
         None, "strings that end an answer, in place of the style's"
     )
-    prompt: str = setting("prompt", "what is shown")
-    instruction: str = setting("", "what is shown in words, if not the prompt")
-    program: str = setting("", "the program, made of the columns and of completion")
-    id: str | None = setting(None, "the problem's id; its line if missing")
+    prompt: str = setting("prompt", "the prompt")
+    instruction: str = setting("", "the prompt of styles that ask in words, if it differs")
+    program: str = setting("", "the program, built from the columns and completion")
+    id: str | None = setting(None, "the problem's id; by default its line")
     entry_point: str | None = setting(None, "the function that tests call")
     setup: str | None = setting(None, "code before the tests")
     tests: str | list[str] | None = setting(None, "Python statements")

@@ -590,7 +590,7 @@ def test_answers_are_shown_where_the_tasks_data_is_gone(
     run = read_run("a", scored_folder)
     assert run.samples["Toy/0"].samples[0].program == ""
     assert run.samples["Toy/0"].samples[0].answer == "    return x  # 0\n"
-    assert "not at hand" in run.score.notes[-1]
+    assert "not available" in run.score.notes[-1]
 
 
 def test_samples_that_were_not_scored_are_refused(scored_folder: Path, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
-"""What runs inside the sandbox: the zygote that forks jobs, the job of the program, the job of the
-tests.
+"""The code inside the sandbox: the zygote that forks jobs, programs' processes, tests' processes.
 
 These modules are mounted into the sandbox and imported there as the package ``inner``, by a bare
-interpreter (``-P -s -S -B``). They use the standard library and each other by relative import,
-nothing else; the driver imports :mod:`.wire` too.
+interpreter (``-P -s -S -B``). They use only the standard library and, by relative imports, each
+other; the driver imports :mod:`.wire` too.
 """

@@ -1,9 +1,9 @@
-"""What a program and its tests would share in one process, kept alike in two: functions that the
-tests have replaced (mocks, ``sys.stdout``), the environment, the state of ``random``, the files in
-the working directory, warnings and log records.
+"""Process state that a program and its tests expect to share, synchronized between two processes:
+functions that the tests replaced (mocks, ``sys.stdout``), the environment, the state of ``random``,
+the files in the working directory, warnings and log records.
 
 Only tests that name such things pay for it (:func:`wanted`): before each request the tests' side
-sends what has changed there, and after the answer it asks for what has changed in the program's.
+sends its changes, and after the answer it asks for the program's changes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NAMES: dict[str, frozenset[str]] = {
 
 
 def wanted(names: Collection[str], sets_attributes: bool) -> frozenset[str]:
-    """What tests need to have alike that read these names."""
+    """The kinds of state to synchronize for tests that read these names."""
     found = {what for what, some in _NAMES.items() if not some.isdisjoint(names)}
     if sets_attributes:
         found.add("patches")
@@ -54,7 +54,7 @@ def wanted(names: Collection[str], sets_attributes: bool) -> frozenset[str]:
 
 
 def _files() -> dict[str, tuple[int, int, bool]]:
-    """Size, time of change and whether it is a folder, of what is below the working directory."""
+    """Path -> size, time of change and whether it is a folder, below the working directory."""
     found: dict[str, tuple[int, int, bool]] = {}
     waiting = [WORK]
     while waiting:
@@ -80,9 +80,7 @@ class Files:
         self._seen = _files()
 
     def changes(self) -> dict[str, Any]:
-        """What has changed since the last look: names with contents, True for a folder, None for
-        what is gone.
-        """
+        """Changes since the last call: name -> content, True for a folder, None if deleted."""
         now = _files()
         changed: dict[str, Any] = {}
         size = 0
@@ -162,20 +160,20 @@ class Surroundings:
         self._first = True
 
     def bind(self, namespace: dict[str, object], bound: dict[str, object]) -> None:
-        """Tells what the tests' module has of the program; what they replace there is replaced in
-        the program.
+        """Sets the module of the tests and its names from the program, so that names replaced there
+        are replaced in the program.
         """
         self._namespace, self._bound = namespace, dict(bound)
 
     def reset(self) -> None:
-        """Takes back what program and tests have done to the environment and to files."""
+        """Reverts the changes of program and tests to the environment and to files."""
         os.environ.clear()
         os.environ.update(self._before)
         if self._files is not None:
             self._files.clear()
 
     def changes(self) -> dict[str, Any] | None:
-        """What has changed on this side; None if nothing has."""
+        """The changes on this side; None if there are none."""
         told: dict[str, Any] = {}
         if patches := list(self._patches()):
             told["patches"] = patches
@@ -249,7 +247,7 @@ class Surroundings:
 
 
 def _is_replacement(value: object) -> bool:
-    """Whether a value is one that tests put in a function's place."""
+    """Whether a value is a replacement for a function, such as a mock."""
     return callable(value) and type(value).__module__ in ("unittest.mock", "builtins")
 
 
@@ -364,7 +362,7 @@ class ProgramSurroundings:
         setattr(owner, name, value if is_set else original)
 
     def changes(self) -> dict[str, Any]:
-        """What has changed on this side since the last look."""
+        """The changes on this side since the last call."""
         told: dict[str, Any] = {}
         if "environ" in self._watch and self._environ != dict(os.environ):
             self._environ = told["environ"] = dict(os.environ)

@@ -1,14 +1,12 @@
-"""What the code of tests tells: whether they have side effects, which names they read, and why they
-pass whatever a program returns.
+"""Analysis of the code of tests: side effects, names read, and why tests pass for any program.
 
-The process that runs the tests is used for the next job only after tests that are *free of side
-effects*: code that can be seen to change nothing but its own names and values. It sets no
-attribute, imports only modules of pure functions, and names neither a way around (``exec``,
-``setattr``, dunder names) nor the outside (``open``). All other tests get a process that ends with
-them.
+A process of tests is reused for the next job only after tests that are *free of side effects*: code
+that provably changes only its own names and values. Such code sets no attribute, imports only
+modules of pure functions, and uses neither escapes (``exec``, ``setattr``, dunder names) nor the
+outside (``open``). All other tests get a process that ends with them.
 
-This is hygiene for the tests of a data set, which are trusted, not a defence: what a program sends
-is data, and never reaches this module.
+This is hygiene for the trusted tests of a data set, not a defense: nothing that a program sends
+reaches this module.
 """
 
 from __future__ import annotations
@@ -18,8 +16,8 @@ import opcode
 import types
 from collections.abc import Iterable, Iterator
 
-# A text of the data set as the driver gives it: its code as marshal writes it, whether it is free
-# of side effects, the names it reads, and those of tests among them.
+# A text of the data set, compiled by the driver: its marshaled code, whether it is free of side
+# effects, the names it reads, and the names of tests among them.
 GivenCode = tuple[bytes, bool, tuple[str, ...], tuple[str, ...]]
 PURE_MODULES = frozenset(
     (
@@ -34,7 +32,7 @@ _NAMES = frozenset(
         *("input", "locals", "memoryview", "open", "quit", "register", "setattr", "vars"),
     )
 )
-# What code may say of its own classes and modules; all other names of this form are ways around.
+# Harmless dunder names of classes and modules; all others count as escapes.
 _DUNDER = frozenset(
     ("__add__", "__doc__", "__init__", "__len__", "__module__", "__name__", "__qualname__")
 )
@@ -99,7 +97,7 @@ def names_loaded(code: types.CodeType) -> set[str]:
 
 
 def collected_names(code: types.CodeType, names: Iterable[str]) -> set[str]:
-    """What :func:`.suites.run_collected` needs to know of the names loaded: those of tests."""
+    """The names of tests among the names loaded, for :func:`.suites.run_collected`."""
     if not any(name.startswith(("test", "Test")) for name in names):
         return set()
     return {name for name in names_loaded(code) if name.startswith(("test", "Test"))}
@@ -126,7 +124,7 @@ _REMEDY = "Assert what the program must return, as in `assert f(1) == 2`"
 
 
 def why_idle(text: str, entry_point: str) -> str:
-    """Says why tests test nothing, as far as their text tells, and what to do."""
+    """Explains why tests test nothing, as far as their text shows, and what to do."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

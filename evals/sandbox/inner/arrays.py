@@ -1,8 +1,8 @@
 """Values of numpy and pandas on the wire: a type's name, a shape and the bytes.
 
-Nothing of it is pickled, and what arrives is checked before numpy sees it. Neither package is
-imported before such a value is there. An array of objects is a list of values; structured types and
-what subclasses have of their own are left to handles (see :mod:`.handles`).
+Nothing is pickled, and received data is checked before it reaches numpy. Neither package is
+imported before such a value occurs. An array of objects is a list of values; structured types and
+subclasses become handles (see :mod:`.handles`).
 """
 
 from __future__ import annotations

@@ -1,22 +1,21 @@
-"""The process of the tests: executes them against a proxy of the program and tells the verdict.
+"""The process of the tests: runs them against a proxy of the program and sends the verdict.
 
-It runs in a sandbox of its own, so the program can reach neither the tests nor the verdict: all it
-can do is answer, over the channel, with data. The verdict is one JSON object for the driver:
-``status``, ``message`` and, with mode ``calls``, ``values``. Besides the statuses of a
-:class:`codegen.records.Verdict` there is ``gone``: the program's job closed the channel, and only
-the way it ended, which the driver knows, can tell why; and ``bad_test``: the setup or the test
-itself can't be used.
+It runs in its own sandbox, so the program can reach neither the tests nor the verdict: it can only
+answer with data over the channel. The verdict is one JSON object for the driver: ``status``,
+``message`` and, with mode ``calls``, ``values``. Besides the statuses of a
+:class:`codegen.records.Verdict` there is ``gone``: the program's job closed the channel, and the
+driver knows how it ended; and ``bad_test``: the setup or the test is unusable.
 
-Where a program gets a process of its own, tests share one, one job after another, as long as each
-was free of side effects (:mod:`.analysis`) and ended in good order; a fork a job would
-double the cost of a job. The driver speaks over a SOCK_SEQPACKET socket:
+Each program has its own process, but jobs' tests share one, one after another, as long as each was
+free of side effects (:mod:`.analysis`) and ended normally; a fork per job would double its cost.
+Messages over the driver's SOCK_SEQPACKET socket:
 
     driver: (names of descriptors, CPU seconds, payload), this and in it the payload as
             :mod:`marshal` writes it, with the descriptors ``channel`` and, with modes that have
             one, ``stdout``; a long payload is None, and in the file ``payload``
     tests:  {"again", "cpu_s", "verdict"}, or ``"verdict": null`` and a file that holds it
 
-``again`` says whether the process takes another job.
+``again`` says whether the process accepts another job.
 """
 
 from __future__ import annotations
@@ -58,13 +57,13 @@ from .remote import LiveModule, LiveNamespace, Proxy, Remote, Unanswered, failur
 from .suites import TEST_FILE, BadTestError
 
 MAX_PACKET = 65536
-# When a process of tests is given up for a fresh one, though all went well.
+# Limits at which a process of tests is replaced.
 MAX_JOBS = 1000
 MAX_CPU_S = 2.0
 MAX_RSS_KIB = 256 << 10
 MAX_DISCERNING = 10_000
 STUB_S = 1.0
-# Of the standard library, what a program may have imported for its tests as well.
+# Modules of the standard library that a program may import for its tests as well.
 MODULES = PURE_MODULES | {
     *("array", "ast", "base64", "binascii", "calendar", "collections.abc", "contextlib", "csv"),
     *("dataclasses", "decimal", "inspect", "io", "json", "keyword", "os", "pathlib", "posixpath"),
@@ -77,7 +76,7 @@ _SIGALRM = int(signal.SIGALRM)
 
 
 def main(_: bytes, __: bool) -> None:
-    """Runs the tests of one job after another, as the driver's socket brings them."""
+    """Runs the tests of one job after another, as they arrive on the driver's socket."""
     driver = socket.socket(fileno=CHANNEL_FD)
     builtin_names = dict(vars(builtins))
     streams = sys.stdin, sys.stdout, sys.stderr
@@ -132,7 +131,7 @@ def _tell(driver: socket.socket, verdict: dict[str, object], again: bool, cpu_s:
 
 
 def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, object], bool]:
-    """Runs the tests of one job; returns its verdict and whether they left nothing behind."""
+    """Runs the tests of one job; returns its verdict and whether the process can be reused."""
     remote = Remote(wire.Channel(fds["channel"]))
     sys.setrecursionlimit(5000)
     values: list[Any] = []
@@ -181,16 +180,16 @@ class _Yes:
     __hash__ = None  # type: ignore[assignment]
 
 
-# What may be returned in a program's place. Tests that pass with each of them test nothing.
+# Stand-ins for a program's results. Tests that pass with each of them test nothing.
 _STUBS = (None, wire.Opaque("object"), _Yes())
 _discerning: set[int] = set()  # keys of tests that are known to do
 
 
 def _check_discernment(remote: Remote, tests: _Tests, in_child: bool = False) -> None:
-    """Makes sure that tests that have passed do not pass whatever a program returns.
+    """Checks that passed tests don't pass for any result of a program.
 
     Args:
-        in_child: whether to run them in another process, for what they would leave behind.
+        in_child: whether to run them in another process, because of their side effects.
 
     Raises:
         BadTestError: if they do.
@@ -229,7 +228,7 @@ def _passes_with(remote: Remote, tests: _Tests, stub: object) -> bool:
     remote.stand_in(stub)
     before = _signal.signal(_SIGALRM, ring)
     try:
-        # They may wait for what a program would do; that is to see a difference as well.
+        # Waiting in vain for the program counts as seeing a difference.
         _signal.setitimer(_signal.ITIMER_REAL, STUB_S)
         tests.run_again()
         return True
@@ -269,7 +268,7 @@ def _test_line(error: BaseException, test: str) -> str:
     return ""
 
 
-# What tests must name to catch it.
+# Exceptions that tests catch only if they name them.
 _NO_EXCEPTIONS = frozenset(("SystemExit", "KeyboardInterrupt"))
 
 
@@ -310,11 +309,11 @@ class _Tests:
         self._execute()
 
     def expect(self, names: dict[str, str]) -> None:
-        """Tells :meth:`run_again` the program's names."""
+        """Sets the program's names for :meth:`run_again`."""
         self._names = names
 
     def run_again(self) -> None:
-        """Tests it once more, or what replaces it."""
+        """Runs the tests once more, on the program or its stand-in."""
         if self._calls_made:
             if self._remote.around is not None:
                 self._remote.around.reset()
@@ -352,7 +351,7 @@ _random_used = False
 
 
 def _start_random() -> None:
-    """Puts ``random`` into the state every test starts with, if one may have used it since."""
+    """Resets ``random`` to every test's initial state, if a test may have used it."""
     global _random_used
     if _random_used:
         random.setstate(_random_state)
@@ -370,8 +369,8 @@ class _Code(NamedTuple):
     Attributes:
         side_effect_free: see :mod:`.analysis`.
         names: the global names it may read.
-        collected: those of tests that it does read.
-        wants, texts: what it needs to have around it, see :mod:`.ambient`, and the texts in it.
+        collected: the names of tests that it does read.
+        wants, texts: the state to synchronize for it, see :mod:`.ambient`, and the texts in it.
     """
 
     code: types.CodeType
@@ -384,7 +383,7 @@ class _Code(NamedTuple):
 
 @functools.lru_cache(maxsize=16)
 def _loaded(given: str | GivenCode, file_name: str) -> _Code:
-    """The code of a text as the driver gives it. Samples of one problem come one after another.
+    """The code of a text from the driver. Cached, since samples of one problem come in a row.
 
     Raises:
         BadTestError: if it can't be compiled.
@@ -418,16 +417,16 @@ def names_to_bind(
     defined: Mapping[str, object],
     entry_point: str,
 ) -> list[str]:
-    """Which of the program's names the test sees.
+    """The program's names that are visible to the test.
 
-    The entry point, and each name the test reads that neither setup nor the test's builtins define;
-    of modules those of the standard library whose import does no more than define something
-    (``MODULES``), since the tests get their own, and which one is the program's word.
+    The entry point, and each name that the test reads and neither its setup nor builtins define.
+    Modules are limited to those of the standard library without side effects on import
+    (``MODULES``): the tests import their own copy of the one that the program names.
 
-    A name of the program hides a builtin only when it must be what is tested: it is the entry
-    point, or there is no entry point and the test reads nothing of the program but modules
-    (Mbpp/126 defines ``sum``). Otherwise a program could pass by defining its own ``abs`` or
-    ``set``, or by claiming that its function is a value.
+    A name of the program hides a builtin only if it must be what is tested: it is the entry point,
+    or there is no entry point and the test reads nothing else of the program but modules (Mbpp/126
+    defines ``sum``). Otherwise a program could pass by defining its own ``abs`` or ``set``, or by
+    claiming that its function is a value.
     """
     wanted = [name for name in names if name in read and name not in defined]
     plain = [name for name in wanted if not hasattr(builtins, name)]
@@ -526,7 +525,7 @@ def first_difference(written: str, expected: str) -> str:
 
 
 def _in_sandbox(remote: Remote, payload: dict[str, object]) -> None:
-    """Waits for the tests that run beside the program; then makes sure that they test something."""
+    """Waits for the tests that run beside the program, and checks that they test something."""
     if payload["foreign"]:
         remote.load()
         if remote.receive() != ["done", payload["token"]]:
@@ -548,7 +547,7 @@ def _in_sandbox(remote: Remote, payload: dict[str, object]) -> None:
 
 
 def _confirm_bad_test(remote: Remote, tests: _Tests) -> None:
-    """Raises what the program's side has said of the tests, if it is so; it might be a lie."""
+    """Raises the BadTestError that the program's side reports, after reproducing it here."""
     failure, remote.failure = remote.failure, None
     remote.tidy = remote.tidy and tests.side_effect_free
     remote.stand_in(None)

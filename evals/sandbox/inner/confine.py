@@ -1,9 +1,9 @@
-"""What a freshly forked job does to itself before it touches untrusted text.
+"""How a freshly forked job confines itself before it touches untrusted text.
 
-In this order: own session; its namespaces (:mod:`.namespaces`), with an empty ``/tmp`` as its
-working directory; standard streams of its own; resource limits; an unprivileged identity; the
-Landlock rules of its set of namespaces; the last part of the system-call filter. Its own PID
-namespace it got by the fork, no_new_privs and the rest of the filter from its zygote
+In this order: a new session; its namespaces (:mod:`.namespaces`), with an empty ``/tmp`` as its
+working directory; its own standard streams; resource limits; an unprivileged identity; the Landlock
+rules of its set of namespaces; the last part of the system-call filter. The fork gave it its own
+PID namespace; no_new_privs and the rest of the filter are inherited from its zygote
 (:mod:`.zygote`).
 
 How it becomes unprivileged depends on what the sandbox's owner may do
@@ -16,8 +16,8 @@ How it becomes unprivileged depends on what the sandbox's owner may do
 - ``none``: no sandbox (``unsafe_local``): only limits, no_new_privs, the filter, and a working
   directory.
 
-This runs once a job, in memory shared with the zygote until it is written, where each page touched
-costs a copy. So all that can be is made before the fork.
+This runs once per job in memory shared with the zygote, where each page written costs a copy. So
+everything possible is prepared before the fork.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from .namespaces import WORK, NamespaceSet, make_own_proc, show_own_proc
 from .orders import Order
 from .seccomp import Filter
 
-NO_CAPABILITIES: frozenset[int] = frozenset()
 SIGNALS = 1024  # queued signals and timers; the kernel holds memory for each
 
 Bounds = list[tuple[int, tuple[int, int]]]
@@ -83,15 +82,15 @@ def confine(
     """Confines the calling process for good (``_launcher.c`` has the same in C).
 
     Args:
-        namespaces: where it is to run; prepared.
+        namespaces: to enter; prepared.
         limits: see :func:`bounds`.
-        last_filter: the part of the system-call filter that the zygote itself can't live with.
+        last_filter: the part of the system-call filter that would prevent the zygote's own work.
         stdin, stdout: descriptors for the standard streams; None opens /dev/null.
         directory: the working directory.
         own_proc: see :class:`.orders.Order`.
 
     Raises:
-        OSError: if any layer can't be put in force; the job must not go on then.
+        OSError: if any layer can't be put in force; the job must end then.
     """
     os.setsid()
     proc = make_own_proc() if own_proc else -1
@@ -113,7 +112,7 @@ def confine(
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
     if namespaces.identity != "none":  # after another user id only the inheritable ones are left
-        linux.keep_capabilities(NO_CAPABILITIES)
+        linux.keep_capabilities(frozenset())
     if own_proc:
         linux.prctl(linux.PR_SET_DUMPABLE, 1)  # its children may look at it too
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)

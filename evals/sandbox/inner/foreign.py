@@ -1,25 +1,23 @@
-"""The job of a program in another language: writes its files, runs the commands of its language one
-after another, and tells how they ended.
+"""The job of a program in another language: writes its files, runs its commands in order, and
+reports how they ended.
 
-This process is the first of the job's PID namespace, under the job's limits, and does with its
-program what a shell would do. Like all of a job it is untrusted: what it says is the program's
-word. What decides is what the other side compares: the standard output, the file of answers, the
-token.
+This process is the first of the job's PID namespace, under the job's limits, and acts as a shell
+for its program. Like the whole job it is untrusted. The verdict depends on what the other side
+compares: the standard output, the file of answers, the token.
 
 The order, which the driver writes with :mod:`marshal`, has
 
 - ``files``: name -> bytes, written to the working directory, executable;
-- ``commands``: lists of arguments; the last one runs the program, those before prepare it;
-- ``environment``: of all of them;
-- ``keep``: patterns of the files that a build leaves for later jobs; empty if it is no build;
-- ``mode``: as that of a :class:`..jobs.Job`;
-- ``token``: in mode ``in_sandbox``, what the last statement of the tests has to give back;
+- ``commands``: lists of arguments; the last one runs the program, the others prepare it;
+- ``environment``: of all commands;
+- ``keep``: patterns of the files that a build keeps for later jobs; empty if it is not a build;
+- ``mode``: as of a :class:`..jobs.Job`;
+- ``token``: in mode ``in_sandbox``, what the last statement of the tests has to return;
 - ``fetch``, ``fetch_bytes``: in mode ``run``, names of files to return, and most bytes of them.
 
-Modes: ``stdio`` gives the program its standard input and output, ``run`` its standard error as well
-(:mod:`.returns`). In the others what it prints is
-dropped, and it is the file :data:`ANSWERS` that counts: with ``isolated`` it is sent as the
-standard output, with ``in_sandbox`` it must hold the token.
+In mode ``stdio`` the program has its standard input and output, in mode ``run`` its standard error
+as well (:mod:`.returns`). In the others its output is dropped and the file :data:`ANSWERS` counts:
+with ``isolated`` it is sent as the standard output, with ``in_sandbox`` it must hold the token.
 """
 
 from __future__ import annotations
@@ -135,7 +133,7 @@ def _command(
         child = os.posix_spawn(
             command[0], command, environment, file_actions=actions, setsigdef=_RESET
         )
-    while True:  # also what it has left behind, which would count as its processes
+    while True:  # also reaps orphans, which would count against the limit of processes
         pid, status = os.wait()
         if pid == child:
             break
@@ -152,7 +150,7 @@ def _command(
 
 
 def _complaints() -> str:
-    """What was written to standard error: its beginning, and its end if it is long."""
+    """The standard error; of a long one the beginning and the end."""
     data = _read(_ERRORS)
     text = data.decode("utf-8", "replace").strip()
     if len(text) <= _MOST_ERRORS:
@@ -175,7 +173,7 @@ def _read(name: str) -> bytes:
 
 
 def _kept(patterns: list[str]) -> dict[str, str]:
-    """What a build has made: name -> content in base64."""
+    """The files that a build made: name -> content in base64."""
     kept = {}
     for name in sorted(os.listdir(".")):
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):

@@ -1,19 +1,19 @@
-"""Objects of the program as the tests see them: handles, for whose methods and attributes the
-program is asked.
+"""Objects of the program as the tests see them: handles, whose methods and attributes are requests
+to the program.
 
-What a handle does is the program's word, so what it may decide is bounded:
+The program controls the result of such a request, so handles limit what it can decide:
 
-- It never equals a plain value; that comparison is not even told to the program. Only whether two
-  objects of the program are equal is the program's to say, if their class defines it.
-- An operator between a handle and a plain value tells the program the value, which may be the one
-  expected (``abs(f(x) - 3.0) < 1e-6``). So its result may only be another object, and no number or
-  truth is taken out of that one by an operator or a protocol; but for objects that the tests have
-  made themselves, by calling a class that they name as such (``Vector(1, 2) * 3``).
-- The same holds for order and membership of plain values.
-- An instance of a subclass of a plain type is its plain content with the class's name: what the
-  subclass makes of comparison and arithmetic is not asked for.
+- A handle never equals a plain value; the program does not even learn of the comparison. The
+  program decides only whether two of its own objects are equal, if their class defines it.
+- An operator between a handle and a plain value reveals the value, which may be the expected one
+  (``abs(f(x) - 3.0) < 1e-6``). So its result may only be another object, which no operator or
+  protocol converts to a number or truth value. Exempt are objects that the tests made themselves,
+  by calling a class that they name (``Vector(1, 2) * 3``).
+- The same rules hold for order and membership of plain values.
+- An instance of a subclass of a plain type is its plain content with the class's name; comparison
+  and arithmetic of the subclass are ignored.
 
-``Remote.used_objects`` tells whether the program's word has decided a comparison.
+``Remote.used_objects`` says whether the program has decided a comparison.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ class Program(type):
         return f"<class '{cls.__qualname__}'>"
 
 
-# Of names of this form only these are asked for. By others, libraries would have the program
-# compute with the tests' own values (__array_ufunc__), or take its numbers for addresses in memory
+# The only dunder names that are requested. With others, libraries would let the program compute
+# with the tests' own values (__array_ufunc__), or use its numbers as addresses in memory
 # (__array_interface__).
 _DUNDERS = frozenset(
     (
@@ -107,23 +107,14 @@ _DUNDERS = frozenset(
         *("__origin__", "__args__", "__parameters__", "__match_args__", "__array__"),
         *("__cause__", "__context__", "__notes__", "__version__", "__all__", "__file__"),
         *("__dataclass_fields__", "__dataclass_params__", "__total__", "__required_keys__"),
-        *(
-            "__code__",
-            "__closure__",
-            "__wrapped__",
-            "__init__",
-            "__eq__",
-            "__ne__",
-            "__class_getitem__",
-            "__orig_class__",
-            "__bound__",
-        ),
+        *("__code__", "__closure__", "__wrapped__", "__init__", "__eq__", "__ne__"),
+        *("__class_getitem__", "__orig_class__", "__bound__"),
     )
 ) | frozenset(VERB_OF)
 
 
 def is_refused(name: str) -> bool:
-    """Whether the program is not asked for an attribute of this name."""
+    """Whether an attribute of this name is never requested from the program."""
     if name.startswith("_codegen") or name == "_as_parameter_":
         return True
     return name.startswith("__") and name.endswith("__") and name not in _DUNDERS
@@ -149,8 +140,8 @@ class Handle:
     """An object of the program, known by its number there."""
 
     _codegen_number: int
-    _codegen_told: bool  # the program has been told a plain value by the operator that made it
-    _codegen_own: bool  # the tests have made it
+    _codegen_told: bool  # the operator that made it revealed a plain value to the program
+    _codegen_own: bool  # made by the tests
     _codegen_remote: Remote
     _codegen_methods: frozenset[str]
 
@@ -231,7 +222,7 @@ class Method:
 
 
 def is_of_program(value: object) -> bool:
-    """Whether a value is an object of the program, be it with plain content."""
+    """Whether a value is an object of the program, with or without plain content."""
     return "_codegen_class" in vars(type(value))
 
 
@@ -338,7 +329,7 @@ def _await(self: Any) -> Any:
     yield  # a generator
 
 
-# Verbs whose result the tests' side takes as it is.
+# How each special method of a handle is carried out.
 _METHODS: dict[str, Callable[..., object]] = {
     **{name: _verb(verb) for name, verb in VERB_OF.items()},
     **{f"__{name}__": _conversion(name) for name in CONVERSIONS},
@@ -350,7 +341,7 @@ _METHODS: dict[str, Callable[..., object]] = {
     "__enter__": _keeping("enter"),
     "__await__": _await,
 }
-# What a subclass of a plain type may say of itself beside its content.
+# The special methods that a subclass of a plain type may define, besides its content.
 _OF_CONTENT = ("__str__", "__repr__", "__format__", "__call__", "__enter__", "__exit__")
 _MUTATORS = (
     *("append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse", "update"),
@@ -362,13 +353,13 @@ _MUTATORS = (
 
 
 def make_class(remote: Remote, number: int, about: dict[str, Any], bases: tuple[type, ...]) -> Any:
-    """The class of the tests' side for one of the program.
+    """The tests' stand-in for a class of the program.
 
     Args:
-        remote: what reaches the program.
+        remote: the connection to the program.
         number: its number there.
-        about: what the program tells of it.
-        bases: those of its bases, or built-in types.
+        about: its description by the program.
+        bases: the stand-ins of its bases, or built-in types.
     """
     special = frozenset(about["special"])
     methods = frozenset(about["methods"])
@@ -384,7 +375,7 @@ def make_class(remote: Remote, number: int, about: dict[str, Any], bases: tuple[
         "_codegen_methods": methods,
         "_codegen_fields": about["fields"],
     }
-    plain = next((b for b in _plain_bases(bases)), None)
+    plain = next(_plain_bases(bases), None)
     if any(issubclass(base, BaseException) for base in bases):
         return _exception_class(about, bases, space)
     if plain is not None:
@@ -447,7 +438,7 @@ def _with(bases: tuple[type, ...], mixin: type) -> tuple[type, ...]:
 
 
 class _Content:
-    """What instances of subclasses of plain types have beside their content."""
+    """The further attributes of instances of subclasses of plain types."""
 
     _codegen_number: int
     _codegen_remote: Remote
@@ -476,7 +467,7 @@ class _Content:
 
 
 def _content_space(plain: Any, about: dict[str, Any]) -> dict[str, object]:
-    """Methods of a subclass of a plain type that go to the program."""
+    """Methods of a subclass of a plain type that run in the program."""
     space: dict[str, Any] = {}
     for name in about["methods"]:
         space[name] = _content_method(name)

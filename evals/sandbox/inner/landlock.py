@@ -1,11 +1,11 @@
-"""Landlock: a list of the only files a job may open, kept by the kernel beside the mounts.
+"""Landlock: the kernel's list of the only files that a job may open.
 
-A second wall behind the mount namespace. A job reads the sandbox's root but not the harness's own
-files, and writes below its ``/tmp`` and to the harmless devices, whatever mounts a fault of the
-sandbox might leave within reach. Newer kernels also keep its signals and abstract sockets to
-itself, and device controls away from it.
+A second layer behind the mount namespace. A job may read the sandbox's root except the harness's
+own files, and write below its ``/tmp`` and to harmless devices, even if a fault of the sandbox left
+other mounts in reach. On newer kernels it also confines signals and abstract sockets to the job and
+denies device controls.
 
-A set of rules is made once for each set of namespaces; a job takes it with one call.
+A ruleset is created once for each set of namespaces; a job enters it with one call.
 
 Source: landlock(7), Linux ``include/uapi/linux/landlock.h``.
 """
@@ -22,7 +22,7 @@ _VERSION = 1
 _PATH_BENEATH = 1
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
-TRUNCATE, IOCTL_DEV = 1 << 14, 1 << 15
+IOCTL_DEV = 1 << 15
 _SCOPES = 0b11  # abstract UNIX sockets, signals
 
 # How many file rights each version of the interface knows (they are numbered without gaps).
@@ -55,7 +55,7 @@ def ruleset(
     Args:
         version: as :func:`abi` says, at least 1.
         readable: directories whose files may be read and executed.
-        writable: directories where everything is allowed but making devices.
+        writable: directories where everything but creating devices is allowed.
         devices: files that may be read and written.
 
     Paths that do not exist are left out.

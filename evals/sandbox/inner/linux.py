@@ -1,7 +1,7 @@
-"""The few Linux calls the sandbox needs and Python 3.11 lacks. Each raises OSError on failure.
+"""The Linux calls that the sandbox needs and Python 3.11 lacks. Each raises OSError on failure.
 
-They go through ``_launcher``'s ``syscall`` where that is compiled, else through ctypes, whose two
-libraries would make each fork dearer.
+They use the ``syscall`` of ``_launcher`` if that is compiled, otherwise ctypes, whose two libraries
+make each fork slower.
 """
 
 from __future__ import annotations
@@ -97,12 +97,12 @@ def call(name: str, *arguments: int | bytes | None) -> int:
 
 
 def unshare(flags: int) -> None:
-    """Moves this process (for CLONE_NEWPID: its next children) into new namespaces."""
+    """Moves this process into new namespaces (for CLONE_NEWPID: its next children)."""
     call("unshare", flags)
 
 
 def setns(fd: int, kind: int) -> None:
-    """Enters the namespace behind ``fd`` (for CLONE_NEWPID: its next children)."""
+    """Enters the namespace of ``fd`` (for CLONE_NEWPID: its next children do)."""
     call("setns", fd, kind)
 
 
@@ -164,7 +164,7 @@ def loopback_up() -> None:
 
 
 def keep_capabilities(kept: frozenset[int]) -> None:
-    """Gives up all capabilities of this process but ``kept``, in every set but the bounding one."""
+    """Drops all capabilities of this process but ``kept``, in every set but the bounding one."""
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     low = sum(1 << number for number in kept if number < 32)
     high = sum(1 << (number - 32) for number in kept if number >= 32)
@@ -173,9 +173,7 @@ def keep_capabilities(kept: frozenset[int]) -> None:
 
 
 def drop_bounding_set(kept: frozenset[int]) -> None:
-    """Removes all capabilities but ``kept`` from the bounding set, so that no exec brings them
-    back.
-    """
+    """Removes all capabilities but ``kept`` from the bounding set, so no exec restores them."""
     for number in range(CAP_LAST + 1):
         if number not in kept:
             try:

@@ -1,5 +1,5 @@
-"""The serving loop of a zygote in Python: of all processes of tests, and of programs where the
-compiled one (:class:`.serving.CompiledZygote`) is not available.
+"""The serving loop of a zygote in Python: for all tests, and for programs if the compiled loop
+(:class:`.serving.CompiledZygote`) is not available.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _Job:
             return 0.0
 
     def output(self) -> bytes:
-        """The beginning of what the job has printed; to be asked once, at its end."""
+        """The beginning of the job's output; call it once, at its end."""
         if self.printed is None:
             return b""
         try:
@@ -88,8 +88,7 @@ class PythonZygote(Zygote):
     """The serving process with its loop in Python.
 
     Args:
-        programs: whether its jobs are programs, which it watches, not their tests, which the driver
-            does.
+        programs: whether its jobs are programs, which it watches; the driver watches tests.
         **rest: see :class:`Zygote`.
     """
 
@@ -102,7 +101,7 @@ class PythonZygote(Zygote):
         self._look_at = 0.0
 
     def prepare(self) -> None:
-        """Makes ready for the first fork."""
+        """Prepares for the first fork."""
         self._free_sets = list(self.namespace_sets)
 
     def fork_trial(self, child: Callable[[NamespaceSet], None]) -> int:
@@ -200,9 +199,7 @@ class PythonZygote(Zygote):
         self._jobs[order.id] = _Job(order, pid, namespaces, started, watched, printed, directory)
 
     def _take_namespaces(self, file_mib: int) -> NamespaceSet:
-        """A free set of namespaces, ready for a job; taken off the list. The last used is the
-        likeliest to fit.
-        """
+        """Takes a free set of namespaces and prepares it; the last used one is likeliest to fit."""
         while not self._free_sets:  # one is about to end
             time.sleep(0.001)
             self._reap()

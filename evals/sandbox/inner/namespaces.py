@@ -1,22 +1,21 @@
-"""Sets of namespaces prepared ahead, which a job only has to enter.
+"""Sets of namespaces prepared in advance, which a job only has to enter.
 
-Making namespaces, mounts and access rules costs more than entering them, so a zygote keeps a few
-sets, one for each job in flight. A set has a network and an IPC namespace of its own (for an
-ordinary user: a user namespace too), and a mount namespace with an empty ``/tmp``, its working
-directory, which is ``/dev/shm`` as well, devices of its own where root makes them, and of ``/proc``
-no more than what a program may know of the machine.
+Creating namespaces, mounts and access rules takes longer than entering them, so a zygote keeps a
+few sets, one for each job in flight. A set has its own network and IPC namespace (for an ordinary
+user also a user namespace), and a mount namespace with an empty ``/tmp``, its working directory,
+which is ``/dev/shm`` as well; its own devices if root can make them; and of ``/proc`` only what a
+program may know about the machine.
 
-A set whose ``/tmp`` is exactly as it was made is used again. If a job wrote there, its mount
-namespace is dropped with all it left, and a new one made: nothing is cleaned, so nothing can be
-hidden from the cleaning. The change times of the two directories tell; a job cannot set them back.
-The processes of a job are gone by then (they died with its PID namespace), and with them its
-sockets and open files.
+A set is reused if its ``/tmp`` is unchanged. If a job wrote there, its mount namespace is dropped
+with everything in it and a new one is made: nothing is cleaned, so nothing can be hidden from the
+cleaning. The change times of the two directories show it; a job cannot set them back. The processes
+of a job have ended by then (with its PID namespace), and with them its sockets and open files.
 
-``/proc`` of a set is a directory of the sandbox with a few files about the machine. A job whose
-order says so (:class:`.orders.Order`) also gets ``/proc/self``: files of its first process, bound
-one by one from a procfs of its own PID namespace. Not all of procfs: ``mountinfo`` and the like
-tell where the sandbox's mounts lie on the host. ``/dev/stdin`` and its like lead there too. The
-mount namespace has to be made again afterwards, so this is only for programs that name these paths.
+``/proc`` of a set is a directory of the sandbox with a few files about the machine. On request
+(:class:`.orders.Order`) a job also gets ``/proc/self``: files of its first process, bound one by
+one from a procfs of its own PID namespace. Not all of procfs, since ``mountinfo`` and others show
+where the sandbox's mounts are on the host. ``/dev/stdin`` and its like lead there too. The mount
+namespace has to be made again afterwards, so this is only for programs that name these paths.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ class NamespaceSet:
         self._lasting: dict[int, int] = {}
 
     def prepare(self, file_mib: int, landlock_abi: int) -> None:
-        """Makes it ready for a job that may write files of this size.
+        """Prepares it for a job that may write files of this size.
 
         Raises:
             OSError: if namespaces, mounts or rules can't be made.
@@ -205,10 +204,10 @@ def _bound_sockets() -> None:
 
 
 def _own_devices() -> None:
-    """Covers ``/dev`` by one with devices of its own: a lock on an inode is seen by all who share
-    it, and the sandbox's are the host's.
+    """Mounts a ``/dev`` with devices of its own: locks on an inode are visible to all who share it,
+    and the sandbox shares its inodes with the host.
 
-    A container may not be allowed to make devices; there the sandbox's stay.
+    A container may not be allowed to make devices; then the sandbox's remain.
     """
     tried = f"{WORK}/.null"
     try:
@@ -233,8 +232,8 @@ def _write(path: str, text: str) -> None:
 
 
 def make_own_proc() -> int:
-    """A procfs of this PID namespace, mounted nowhere yet: a descriptor. To be called while this
-    process still has the rights of the sandbox; -1 if the kernel has no such thing.
+    """A descriptor of a procfs of this PID namespace, not mounted yet; -1 if the kernel can't. Call
+    it while this process still has the sandbox's rights.
     """
     try:
         fd = linux.call("fsopen", b"proc", 1)
@@ -250,7 +249,7 @@ def make_own_proc() -> int:
 
 
 def show_own_proc(fd: int) -> None:
-    """Binds the files of process 1 to ``/proc/self``. To be called in the namespaces of the job."""
+    """Binds the files of process 1 to ``/proc/self``. Call it in the namespaces of the job."""
     if fd < 0:
         return
     linux.call("move_mount", fd, b"", _AT_FDCWD, EMPTY.encode(), _MOVE_MOUNT_F_EMPTY_PATH)

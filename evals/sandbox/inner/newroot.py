@@ -1,9 +1,9 @@
 """Makes a sandbox without bubblewrap: the same namespaces and root directory, by plain system
 calls.
 
-Run by the driver in a fresh interpreter. It unshares (as an ordinary user: first a user namespace),
-forks the process that becomes init of the new PID namespace, builds a root directory in a tmpfs
-from read-only bind mounts, pivots into it, drops the capabilities a zygote does not need, and
+The driver runs it in a fresh interpreter. It unshares (as an ordinary user: first a user
+namespace), forks the init process of the new PID namespace, builds a root directory in a tmpfs from
+read-only bind mounts, pivots into it, drops the capabilities that a zygote does not need, and
 executes the zygote.
 """
 
@@ -142,7 +142,7 @@ def _bind(source: str, target: str, *, is_directory: bool) -> None:
 
 
 def _read_only(target: str, *, keep_devices: bool = False) -> None:
-    """Makes a mount read-only, and all mounts below it, which a recursive bind brings along."""
+    """Makes a mount and all mounts below it read-only; a recursive bind includes these."""
     added = linux.MS_RDONLY | linux.MS_NOSUID | (0 if keep_devices else linux.MS_NODEV)
     try:
         linux.set_mount_flags(target, added)  # the flags of mount(2) and mount_setattr(2) are alike
@@ -166,7 +166,7 @@ def mounts_at_or_below(target: str) -> list[str]:
 
 def _remount(target: str, added: int) -> None:
     flags = linux.MS_REMOUNT | linux.MS_BIND | added
-    # In a user namespace the flags a mount already has are locked and must be given again.
+    # In a user namespace a mount's present flags are locked and must be repeated.
     present = os.statvfs(target).f_flag
     for bit, flag in _FIXED_FLAGS.items():
         if present & bit:

@@ -1,7 +1,7 @@
-"""The program's side of objects: its own, which stay here and are known to the tests by number, and
-those of the tests, which stay there.
+"""The program's side of objects: its own objects, which the tests know by number, and stand-ins for
+objects of the tests.
 
-A tree that stands for an object of the program, when it goes to the tests:
+Trees sent to the tests for an object of the program:
 
     {"h": [number, class]}            an object; the tests ask for all that they want to know of it
     {"hv": [number, class, tree]}     an instance of a subclass of a plain immutable type
@@ -10,10 +10,10 @@ A tree that stands for an object of the program, when it goes to the tests:
     {"ge": number}, {"co": number}    a generator; a coroutine
     {"ex": [class, arguments, number, cause, attributes]}    an exception
 
-``class`` is a number of this side, or, for an exception, its module and name. What comes back is
+``class`` is a number of this side, or, for an exception, its module and name. The tests send back
 ``{"ha": number}``, ``{"p": name}`` for a global function, ``{"bm": [number, name]}`` for a method.
-An object of the tests is ``{"x": [number, kind, about]}`` when it comes and ``{"x": number}`` when
-it goes.
+They send an object of their own as ``{"x": [number, kind, about]}``; it goes back as ``{"x":
+number}``.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _CONTENT: dict[type, Callable[[Any], Any]] = {
 
 
 class Objects:
-    """What the program's side keeps.
+    """The objects that the program's side keeps.
 
     Args:
         namespace: the program's global names.
-        ask: has the tests do something with an object of theirs, see :class:`Foreign`.
+        ask: requests an operation on an object of the tests, see :class:`Foreign`.
     """
 
     def __init__(self, namespace: dict[str, Any], ask: Callable[..., Any]) -> None:
@@ -65,11 +65,11 @@ class Objects:
         return wire.pack(value, self.not_plain, self.share)
 
     def changes(self) -> list[Any]:
-        """What has changed of shared values, for the tests."""
+        """The changes of shared values, for the tests."""
         return self._shared.changes(self.pack)
 
     def share(self, value: Any, depth: int) -> Any:
-        """The tree of a value that can be changed; None if it is to be copied."""
+        """The tree of a mutable value; None to copy it."""
         if type(value) is types.SimpleNamespace:
             return None
 
@@ -186,13 +186,13 @@ class Objects:
         return found
 
     def ask(self, verb: str, number: int, *arguments: Any, **options: Any) -> Any:
-        """Has the tests do something with their object of a number."""
+        """Requests an operation on the tests' object of a number."""
         return self._ask(verb, number, arguments, options)
 
-    # --- what the tests ask for ----------------------------------------------------------------
+    # --- requests of the tests -----------------------------------------------------------------
 
     def do(self, verb: str, trees: list[Any], options: dict[str, Any], changes: Any) -> Any:
-        """Does what the tests ask for, and returns its result."""
+        """Carries out a request of the tests and returns its result."""
         arguments = [self.unpack(tree) for tree in trees]
         named = {key: self.unpack(tree) for key, tree in options.items()}
         self._shared.apply(changes, self.unpack)
@@ -210,7 +210,7 @@ class Objects:
         return VERBS[verb](*arguments, **named)
 
     def _describe(self, kind: type) -> dict[str, Any]:
-        """What the tests need to know of a class."""
+        """The description of a class for the tests."""
         bases: list[Any] = []
         for base in kind.__bases__:
             if base is object:
@@ -278,7 +278,7 @@ def _stdlib_place(kind: type) -> list[str] | None:
 
 
 class Foreign:
-    """An object of the tests: what is done with it is done there."""
+    """A stand-in for an object of the tests; operations on it run there."""
 
     __slots__ = ("__weakref__", "_codegen_number", "_codegen_objects")
 

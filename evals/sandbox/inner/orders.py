@@ -1,26 +1,27 @@
-"""What the driver and a zygote tell each other: packets of a fixed layout, with descriptors.
+"""The protocol between the driver and a zygote: packets of a fixed layout, with descriptors.
 
-The driver orders a job to be run or ended; the zygote tells how a job ended. (Its first packet, and
-no other, is JSON: that it is ready, or why it isn't.) The compiled zygote (``_launcher.c``) reads
-and writes the same layouts, in the machine's byte order.
+The driver orders a job to run or to end; the zygote reports how a job ended. (Only its first packet
+is JSON: that it is ready, or why not.) The compiled zygote (``_launcher.c``) reads and writes the
+same layouts, in the machine's byte order.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 # The descriptors that an order may bring, in the order in which they are attached.
 FDS = ("payload", "channel", "stdin", "stdout")
-# How a job ended: by itself or by a signal of its own; ended by the zygote at a limit; ended by the
-# driver's order; never started.
+# How a job ended: by itself or its own signal ("exit"); by the zygote at a limit ("cpu" to
+# "output"); by the driver's order; or it could not be started ("failed").
 Reason = Literal["exit", "cpu", "wall", "memory", "output", "order", "failed"]
 REASONS: tuple[Reason, ...] = ("exit", "cpu", "wall", "memory", "output", "order", "failed")
 
-# What the payload of a program in another language begins with; see :mod:`.foreign`.
+# The prefix of the payload of a program in another language; see :mod:`.foreign`.
 FOREIGN = b"foreign\n"
-# The number of these layouts and of the functions of _launcher, counted up with each change.
+# The version of these layouts and of the functions of _launcher.
 LAYOUT = 4
 _RUN, _KILL = 1, 2
 # operation, id, descriptors, MiB of memory, MiB of a file, open files, processes, its own /proc,
@@ -96,7 +97,7 @@ class Ended(NamedTuple):
     Attributes:
         id: the driver's number of the job.
         status: as of ``os.wait``.
-        text: the beginning of what it printed; with reason ``failed``, why it was not started.
+        text: the beginning of its printed output; with reason ``failed``, why it did not start.
     """
 
     id: int
@@ -106,6 +107,16 @@ class Ended(NamedTuple):
     wall_s: float = 0.0
     rss_mib: float = 0.0
     text: bytes = b""
+
+    @property
+    def signal(self) -> int:
+        """The signal that ended it, or 0."""
+        return os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else 0
+
+    @property
+    def exit_code(self) -> int:
+        """Its exit code, or 0 if a signal ended it."""
+        return os.WEXITSTATUS(self.status) if os.WIFEXITED(self.status) else 0
 
     def pack(self) -> bytes:
         """The packet."""

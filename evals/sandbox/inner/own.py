@@ -1,10 +1,10 @@
-"""Objects of the tests that a program was given: functions, iterators, streams, instances.
+"""Objects of the tests that were passed to a program: functions, iterators, streams, instances.
 
-They stay here. The program knows them by number and, while it runs, may have something done with
-such an object. What that may be is bounded here, since it must not get from an object of the tests
-to the tests themselves: it may only call a function, ask an instance for no name that begins with
-an underscore, and get nothing at all of modules, frames and code; and it sets no attribute that the
-object's class defines, such as a mock's assertions.
+They stay here. The program knows them by number and may request operations on them while it runs.
+The allowed operations are limited, so that no object leads to the tests themselves: functions may
+only be called; an instance's names that begin with an underscore are denied; modules, frames and
+code are never passed; and no attribute that the object's class defines, such as a mock's
+assertions, can be set.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from . import wire
 from .verbs import VERBS, special_methods
 
 _TESTS = "__main__"
-# Instances of whose classes a program may use: those of the tests, and those that do no more than
-# hold something.
+# The modules of classes whose instances a program may use: the tests' own, and plain containers.
 _MODULES = (_TESTS, "unittest.mock", "_thread", "threading", "queue", "_queue", "random")
 _STREAM = frozenset(
     (
@@ -36,13 +35,13 @@ _OF_MOCKS = frozenset(("configure_mock", "reset_mock", "attach_mock", "mock_add_
 _GENERATOR = frozenset(("send", "throw", "close"))
 _PLAIN_DATA = (int, float, complex, str, bytes, bool, tuple, list, dict, set, type(None))
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
-# What may be done with an instance beside its attributes.
+# The verbs allowed for an instance, besides those of attributes.
 _OF_INSTANCES = frozenset(VERBS) - {"isinstance", "issubclass", "dir", "vars", "enter", "exit"}
 _OF_INSTANCES |= {"enter", "exit", "await"}
 
 
 class OwnObjects:
-    """What the tests' side keeps for the program.
+    """The objects that the tests' side keeps for the program.
 
     Args:
         pack: the tree of any value, for the program.
@@ -50,7 +49,7 @@ class OwnObjects:
 
     def __init__(self, pack: Callable[[Any], Any]) -> None:
         self._pack = pack
-        self.helpers: set[object] = set()  # threads that do something while another waits for it
+        self.helpers: set[object] = set()  # threads that work while another waits for them
         self._values: list[Any] = [None]
         self._numbers: dict[int, int] = {}
 
@@ -69,7 +68,7 @@ class OwnObjects:
         return number
 
     def tree(self, value: Any) -> Any:
-        """The tree of an object of the tests, None if it can't be given to the program."""
+        """The tree of an object of the tests; None if it can't be passed to the program."""
         if isinstance(value, types.ModuleType):
             known = value.__name__.split(".")[0] in sys.stdlib_module_names
             return {"mo": value.__name__} if known else None
@@ -122,10 +121,10 @@ class OwnObjects:
         return None
 
     def do(self, verb: str, number: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
-        """Does what the program asks for with one of the objects.
+        """Carries out a request of the program on one of the objects.
 
         Raises:
-            AttributeError, TypeError: if it may not. Whatever the object raises.
+            AttributeError, TypeError: if it is not allowed. Whatever the object raises.
         """
         target = self.value(number)
         if verb == "make" and isinstance(target, type) and issubclass(target, BaseException):
@@ -238,7 +237,7 @@ def _place(value: object) -> list[str] | None:
 
 
 def _about(value: Any, pack: Callable[[object], object]) -> dict[str, object]:
-    """What a program may see of a function without asking."""
+    """The description of a function for the program."""
     import inspect
 
     name = str(getattr(value, "__name__", type(value).__name__))

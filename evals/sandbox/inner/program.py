@@ -1,8 +1,7 @@
 """The job of the program under test: executes it, then answers the calls of the tests' job.
 
-Everything this process says is the program's word: it can change any object here. So the other
-side, not this one, decides; the messages below only matter when they are what an honest program
-would send.
+The program can change any object here, so no message of this process is trusted: the other side
+decides. The messages below are those of an honest program.
 
     program, once executed:  ["loaded", {name: kind}], but nothing in mode stdio
                              | ["syntax_error"|"error"|"wrong"|"memory"|"exited", type, message]
@@ -37,22 +36,21 @@ from .objects import Objects
 from .orders import FOREIGN
 
 FILE_NAME = "<program>"
-# Where a program in mode stdio finds itself, in its working directory, if it may want to.
+# The file of a program in mode stdio, in its working directory, if its text suggests it reads it.
 SCRIPT = "main.py"
 _READS_ITSELF = ("__file__", "inspect", "multiprocessing", "concurrent", "runpy", "sys.argv")
 # A thread's stack is address space, which is limited: of 8 MiB, a hundred would not fit.
 THREAD_STACK_BYTES = 2 << 20
 MAX_NAMES = 10_000
 PRINTED_BYTES = 2000
-# Where a job finds its channel, and the pipe for the beginning of what it prints.
+# A job's channel, and the pipe for the beginning of its output.
 CHANNEL_FD, PRINTED_FD = 3, 4
 
 
 class _Printed(io.RawIOBase):
-    """Where a program's standard output ends: ``PRINTED_BYTES`` go to a pipe, the rest is dropped.
+    """A program's standard output: ``PRINTED_BYTES`` go to a pipe, the rest is dropped.
 
-    Descriptor 1 stays at /dev/null, so what the program writes there directly is not kept, and no
-    flood needs a reader.
+    Descriptor 1 is /dev/null, so direct writes are not kept, and a flood needs no reader.
     """
 
     name = "<stdout>"
@@ -60,7 +58,7 @@ class _Printed(io.RawIOBase):
     left = PRINTED_BYTES
 
     def write(self, data: Any) -> int:
-        """Takes all of ``data``, whatever becomes of it, as /dev/null would."""
+        """Accepts all of ``data``, as /dev/null would."""
         with memoryview(data) as view:
             if self.left > 0:
                 first = view[: self.left]
@@ -91,13 +89,13 @@ def main(payload: bytes, printed: bool) -> None:
     """Runs one program.
 
     Args:
-        payload: the mode, a line break, and the program; with mode ``in_sandbox`` instead of the
-            program JSON of program, setup, test, entry_point, token and ``collected``, the names of
-            tests that the test runs itself; with mode ``run`` what :func:`run_and_return` takes.
-            For a program in another language what begins with ``FOREIGN``, then the order of
+        payload: the mode, a line break, and the program. With mode ``in_sandbox``, in place of the
+            program, JSON of program, setup, test, entry_point, token and ``collected``, the names
+            of tests that the test runs itself; with mode ``run`` the order of
+            :func:`run_and_return`. For a program in another language ``FOREIGN`` and the order of
             :mod:`.foreign`.
-        printed: whether the beginning of what it prints is to be kept; otherwise descriptor 1 is
-            its standard output.
+        printed: whether to keep the beginning of its output; otherwise descriptor 1 is its standard
+            output.
     """
     if not printed:
         sys.stdout = sys.__stdout__ = _to_descriptor  # type: ignore[misc]
@@ -134,7 +132,7 @@ def main(payload: bytes, printed: bool) -> None:
 
 
 def prepare() -> None:
-    """What every program needs, done once by the zygote."""
+    """Prepares the zygote for all programs."""
     # The interpreter runs without the site module, which adds these two.
     builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D (i.e. EOF)")  # type: ignore[assignment]
     builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D (i.e. EOF)")  # type: ignore[assignment]
@@ -151,10 +149,10 @@ def prepare() -> None:
 
 
 def rehearse() -> None:
-    """Runs a program of ours in this process, as the jobs of :mod:`.loop` run theirs.
+    """Runs a sample program in this process, as jobs do.
 
-    What runs often the interpreter rewrites for speed (PEP 659), and it fills caches on the way.
-    Done here, once, no job does it again, in memory that it would have to copy first.
+    The interpreter specializes code that runs often (PEP 659) and fills caches. Done here once, no
+    job has to do it again in memory that it would first have to copy.
     """
     global _channel, _namespace, _objects
     arguments = [{"p": "f"}, [3, 1, 2, 5], "some Words here"]
@@ -192,9 +190,8 @@ def f(numbers: List[int], text: str) -> list:
 
 
 def run_and_return(order: dict[str, Any]) -> NoReturn:
-    """Mode ``run``: a script with files beside it, whose standard error is kept and that may leave
-    files to return; see :mod:`.returns`. If it does, it runs in a child, so that it may end as it
-    likes.
+    """Mode ``run``: a script with files beside it; its standard error is kept and files may be
+    returned, see :mod:`.returns`. In that case it runs in a child, so that it may end in any way.
 
     Args:
         order: ``program``; ``files``, name -> bytes as Latin-1; ``fetch``, names; and
@@ -218,12 +215,12 @@ def run_and_return(order: dict[str, Any]) -> NoReturn:
 def run_script(source: str, looked_at: bool = False) -> NoReturn:
     """Mode ``stdio``: runs a program as the interpreter runs a script, and ends as it does.
 
-    What it writes is compared by the driver's order, and its exit status is the kernel's word: a
-    program that has run to its end has nothing to say over the channel.
+    The tests' side compares its output, and the kernel reports its exit status, so a program that
+    ran to its end sends nothing over the channel.
 
     Args:
         source: the program.
-        looked_at: mode ``run``: an exception is shown on standard error, and nothing is said over
+        looked_at: mode ``run``: an exception is printed to standard error, and nothing is sent over
             the channel.
     """
     path = os.path.join(os.getcwd(), SCRIPT)
@@ -281,8 +278,8 @@ def _exit_status(code: object) -> int:
 
 
 def _end_of_interpreter(has_finalizers: bool) -> None:
-    """What the interpreter does when a script has ended: waits for threads, calls what was
-    registered for the exit, forgets the script's names, writes what is buffered.
+    """Ends as the interpreter does: waits for threads, runs exit handlers, clears the script's
+    names, flushes buffers.
     """
     threads = sys.modules.get("threading")
     forget = vars(sys.modules["__main__"]).clear if has_finalizers else None
@@ -419,8 +416,8 @@ def _reply(value: object) -> None:
 
 
 def _reply_changed(frame: bytes, given: list[Any], value: Any) -> None:
-    """Answers a call of :func:`wire.encode_call` that may have changed its arguments: ``given``,
-    those of them that can be changed.
+    """Answers a call of :func:`wire.encode_call` that may have changed ``given``, its mutable
+    arguments.
     """
     kept = [0] * len(given)
     if any(_is_kept(part, value) for part in given):  # then all: one may hold another
@@ -493,13 +490,13 @@ def _tell_raised(error: BaseException) -> None:
 def _ask(
     verb: str, number: int, arguments: tuple[object, ...], options: dict[str, object]
 ) -> object:
-    """Has the tests do something with an object of theirs, while they wait for an answer."""
+    """Requests an operation on an object of the tests, while they wait for an answer."""
     with _asking:
         trees = [_objects.pack(value) for value in arguments]
         named = {key: _objects.pack(value) for key, value in options.items()}
         _flush_printed()
         _channel.send(["ask", verb, number, trees, named, _objects.changes()])
-        while True:  # what the tests do may ask for something of the program in turn
+        while True:  # the operation may send requests to the program in turn
             frame = _channel.receive_bytes()
             answer = None if frame[:1] == b"m" else wire.decode_request(frame)
             if answer is not None and answer[0] in ("value", "raised"):
@@ -514,7 +511,7 @@ def _ask(
 
 
 def _tell_failed(error: BaseException, compiling: bool) -> None:
-    """Tells how the program failed, and ends."""
+    """Reports how the program failed, and ends."""
     _flush_printed()
     _channel.send(_compile_failure(error) if compiling else _failure(error))
     _flush()
@@ -550,7 +547,7 @@ def _tell_names() -> None:
 
 
 def _flush_printed() -> None:
-    # Of the stream that it began with, by its type's method: no code of the program's own.
+    # The initial stream, by its type's method, so that no code of the program runs.
     with contextlib.suppress(BaseException):  # it may have closed or detached it
         io.TextIOWrapper.flush(_stdout)
 

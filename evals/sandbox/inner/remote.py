@@ -1,15 +1,15 @@
-"""The program as its tests see it: a proxy for each of its functions, handles for its objects (see
-:mod:`.handles`), and the channel behind.
+"""The program as its tests see it: proxies for its functions, handles for its objects
+(:mod:`.handles`), and the channel.
 
-Messages of the tests:     ["use", verb, [trees], {name: tree}, changes] or ``wire.encode_call``
+Requests of the tests:     ["use", verb, [trees], {name: tree}, changes] or ``wire.encode_call``
 Answers of the program:    ["value", tree, changes?] | ["raised", name, message, tree, changes?]
                            | ["changed", tree, [[place, contents]...], [number...]] after such a
-                           call: new contents of arguments, and which are shared from now on
-                           | what ends the job
-While it works on that:    ["ask", verb, number, [trees], {name: tree}, changes]
-and the tests' answer:     ["value", tree, changes] | ["raised", tree, changes]
+                           call: new contents of arguments, and which are shared from then on
+                           | a message that ends the job
+The program's requests meanwhile:    ["ask", verb, number, [trees], {name: tree}, changes]
+and the tests' answers:              ["value", tree, changes] | ["raised", tree, changes]
 
-``changes`` are those of :mod:`.shared`.
+For ``changes`` see :mod:`.shared`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .verbs import own_special_methods
 MAX_CALLS = 100_000
 MAX_STUB_CALLS = 1000
 _set = object.__setattr__
-# What an exception may mean to the interpreter as the answer to a verb.
+# Exceptions that are ordinary answers to a verb by the interpreter's protocols.
 _PROTOCOL: dict[str, tuple[type[BaseException], ...]] = {
     "getattr": (AttributeError,),
     "next": (StopIteration,),
@@ -43,7 +43,7 @@ _PROTOCOL: dict[str, tuple[type[BaseException], ...]] = {
 
 
 class Unanswered(BaseException):
-    """A call got no usable answer. Not an Exception, so that tests do not take it for the
+    """A call got no usable answer. Not an Exception, so that tests don't catch it as the
     program's.
     """
 
@@ -87,33 +87,33 @@ class Remote:
         self._channel = channel
         self._calls = 0
         self.failure: tuple[str, str] | None = None
-        self.tidy = True  # it has had the tests do nothing that stays
+        self.tidy = True  # whether the process of the tests can be reused
         self.raised: BaseException | None = None  # the last exception of the program
-        self.settled = True  # whether it is known that the tests caught it
+        self.settled = True  # whether the tests are known to have caught it
         self._awaits = False  # whether the program has answered with a coroutine
-        self._stub: tuple[Any] | None = None  # what answers in the program's place
-        self.used_objects = False  # the program's word has decided a comparison
+        self._stub: tuple[Any] | None = None  # the answer in the program's place
+        self.used_objects = False  # whether the program decided a comparison
         self.compared = ""  # the class of an object that was compared with a plain value
         self._handles: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-        self._kept: dict[int, Any] = {}  # those that can't be referred to weakly
+        self._kept: dict[int, Any] = {}  # objects without weak references
         self._classes: dict[int, Any] = {}
         self._own = OwnObjects(self.pack)
         self._shared = SharedValues(1)
         self._lock = threading.RLock()
         self._shares = False
         self._keeps = False
-        self.catches: frozenset[str] = frozenset()  # names of what is no Exception
+        self.catches: frozenset[str] = frozenset()  # BaseExceptions that the tests name
         self.around: Surroundings | None = None
         self._depth = 0  # how many requests wait for an answer
-        self.named: set[int] = set()  # classes whose name in the tests is one of a class
+        self.named: set[int] = set()  # classes that the tests name
 
     def stand_in(self, value: Any) -> None:
-        """Has ``value`` be the answer to everything, in the program's place."""
+        """Makes ``value`` the answer to every request, in the program's place."""
         self._stub = (value,)
         self._calls = 0
 
     def stand_in_ends(self) -> None:
-        """Ends what :meth:`stand_in` began; what failed meanwhile is of no account."""
+        """Undoes :meth:`stand_in`; failures meanwhile are ignored."""
         self._stub = None
         self.failure = None
         self.settled = True
@@ -136,11 +136,11 @@ class Remote:
             except wire.WireError as error:
                 self.fail("error", f"the program broke the protocol: {error}")
 
-    # --- asking --------------------------------------------------------------------------------
+    # --- requests to the program ---------------------------------------------------------------
 
     def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Calls a function of the program. Raises what it raised, as a built-in exception or as one
-        of a class of the program.
+        """Calls a function of the program. Raises its exception, of a built-in class or of one of
+        the program.
         """
         frame = None if self._shares else wire.encode_call(name, args, kwargs)
         if frame is not None:
@@ -164,20 +164,20 @@ class Remote:
         return self._ask("eval", ["eval", expression])
 
     def use(self, verb: str, *arguments: Any, keeps: bool = False, **options: Any) -> Any:
-        """Has the program do something with its objects; see :mod:`.verbs`.
+        """Requests an operation on the program's objects; see :mod:`.verbs`.
 
         Args:
-            keeps: whether an object of the tests' making that comes back is still one.
+            keeps: whether a returned object that the tests made still counts as made by them.
         """
         return self._use(verb, [self.pack(value) for value in arguments], options, keeps)
 
     def use_function(self, module: str, name: str, *arguments: Any) -> Any:
-        """Has the program call a function of the standard library."""
+        """Requests a call of a function of the standard library in the program."""
         packed = [{"gf": [module, name]}, *[self.pack(value) for value in arguments]]
         return self._use("call", packed, {})
 
     def decide(self, verb: str, *arguments: Any) -> bool:
-        """Has the program's word decide."""
+        """Requests a truth value; records that the program decided it."""
         self.used_objects = True
         return self.use(verb, *arguments, keeps=True) is True
 
@@ -204,7 +204,7 @@ class Remote:
 
     @property
     def calls(self) -> int:
-        """How often the tests have asked the program for something."""
+        """The number of requests so far."""
         return self._calls
 
     def _use(
@@ -242,7 +242,7 @@ class Remote:
     def _ask_around(
         self, around: Surroundings, verb: str, request: list[Any] | bytes, sent: Any
     ) -> Any:
-        """Asks for something, with the same around both sides."""
+        """Sends a request with the surroundings of both sides synchronized."""
         changes = around.changes()
         told = [] if changes is None else [self._pack_copy(changes)]
         self._request("around", ["around", *told])
@@ -322,9 +322,7 @@ class Remote:
             raise
 
     def settle(self) -> None:
-        """Fails the job if the last exception of the program was swallowed by Python's protocols,
-        not caught by the tests.
-        """
+        """Fails the job if Python's protocols, not the tests, caught the last exception."""
         if self.settled:
             return
         self.settled = True
@@ -361,7 +359,7 @@ class Remote:
     # --- values --------------------------------------------------------------------------------
 
     def pack(self, value: Any) -> Any:
-        """The tree of any value that can be given to a program.
+        """The tree of any value that can be passed to a program.
 
         Raises:
             TypeError: for one that can't.
@@ -472,7 +470,7 @@ class Remote:
         return self._back(found)
 
     def _back(self, found: Any) -> Any:
-        """What the program returns need not be what the tests have made, even if it is."""
+        """A returned object no longer counts as made by the tests, unless the request keeps it."""
         if not self._keeps and found._codegen_own:
             _set(found, "_codegen_own", False)
         return found
@@ -486,7 +484,7 @@ class Remote:
         return self._back(found)
 
     def _lazy(self, tag: str, number: Any) -> Any:
-        """A generator or a coroutine of the tests' side that has the program's run."""
+        """A generator or coroutine of the tests' side that runs the program's."""
         found = self._handles.get(number)
         if found is None:
             self._awaits = self._awaits or tag == "co"
@@ -505,7 +503,7 @@ class Remote:
         return found
 
     def class_of(self, number: Any) -> Any:
-        """The class of the tests' side for one of the program's."""
+        """The tests' stand-in for a class of the program."""
         found = self._classes.get(number)
         if found is None:
             if type(number) is not int:
@@ -553,10 +551,10 @@ class Remote:
             error._codegen_number = number  # type: ignore[attr-defined]
         return error
 
-    # --- what the program asks for -------------------------------------------------------------
+    # --- requests of the program ---------------------------------------------------------------
 
     def _answer(self, rest: list[Any]) -> None:
-        """Does what the program asks for with an object of the tests."""
+        """Carries out a request of the program on an object of the tests."""
         self._calls += 1
         if self._calls > MAX_CALLS:
             self.fail("error", f"the program asks the tests for more than {MAX_CALLS} things")
@@ -606,12 +604,12 @@ class Remote:
         return message
 
     def fail(self, status: str, message: str) -> NoReturn:
-        """Records the failure of the job, for good, and ends the tests."""
+        """Records the job's final failure and ends the tests."""
         self.failure = (status, message)
         raise Unanswered
 
     def hint(self) -> str:
-        """What to say of a test that failed: an object was compared with a plain value."""
+        """A hint for a failed test in which an object was compared with a plain value."""
         if not self.compared:
             return ""
         return (
@@ -631,17 +629,17 @@ _TEST_FILES = frozenset(("<test>", "<setup>"))
 
 
 def is_swallowed(error: BaseException) -> bool:
-    """Whether an exception that was raised into the tests went away without their catching it.
+    """Whether an exception that was raised into the tests vanished without their catching it.
 
     ``all(map(f, items))`` takes a StopIteration of ``f`` for the end of ``items``; an old-style
-    iteration takes an IndexError for it, ``hasattr`` an AttributeError for an answer. So a program
-    could end its tests' loops early and pass. Only tests that say so catch an exception of the
-    program: by ``except``, by ``with``, or by the context managers and futures of the standard
-    library.
+    iteration does so with an IndexError, and ``hasattr`` answers False on an AttributeError. So a
+    program could end its tests' loops early and pass. The tests catch an exception of the program
+    only explicitly: by ``except``, by ``with``, or by the context managers and futures of the
+    standard library.
 
-    The interpreter notes in an exception's traceback which frames it has reached (each one as of
-    3.12, those with a handler before). What a protocol swallows leaves the last function's frame
-    without having reached a handler in the next.
+    An exception's traceback lists the frames that it has reached (all of them as of Python 3.12,
+    those with a handler before). If a protocol swallows the exception, it leaves the last
+    function's frame without reaching a handler in the next.
     """
     traceback = error.__traceback__
     if traceback is None:
@@ -691,18 +689,18 @@ class LiveModule(types.ModuleType):
 
 
 class LiveNamespace(dict[str, Any]):
-    """The global names of a module of tests that reads variables of the program: these are read
-    again, until the tests assign something else.
+    """The global names of a module of tests that reads variables of the program. These are read
+    again each time, until the tests assign them.
 
     Args:
-        given: what the module has.
-        live: the names of variables.
+        given: the module's names.
+        live: the names of the program's variables.
     """
 
     def __init__(self, remote: Remote, given: dict[str, Any], live: list[str]) -> None:
         super().__init__(given)
         self._remote = remote
-        self.live = dict.fromkeys(live, -1)  # with how many calls there were when it was asked for
+        self.live = dict.fromkeys(live, -1)  # name -> number of calls at its last reading
 
     def __setitem__(self, name: str, value: Any) -> None:
         self.live.pop(name, None)
@@ -727,7 +725,7 @@ async def _coroutine_of(value: object) -> object:
 
 
 class _Reference:
-    """An object of the program of which nothing but its number is known."""
+    """An object of the program, known only by its number."""
 
     _codegen_class = 0
 
@@ -736,7 +734,7 @@ class _Reference:
 
 
 class _Generator(Iterator[Any]):
-    """What ``yield from`` asks for, in the program."""
+    """The iterator of ``yield from``, in the program."""
 
     def __init__(self, remote: Remote, source: Any) -> None:
         self._remote = remote
@@ -813,21 +811,18 @@ def _check_about(about: Any) -> None:
             raise wire.WireError("a malformed value: the description of a class")
 
 
-_STATUS_OF = {
-    "syntax_error": "syntax_error",
-    "compile_error": "compile_error",
-    "crashed": "crashed",
-    "error": "error",
-    "wrong": "wrong",
-    "memory": "memory",
-    "exited": "exited",
-    "too_large": "output_limit",
-}
+_ENDINGS = frozenset(
+    (
+        *("syntax_error", "compile_error", "crashed", "error", "wrong", "memory", "exited"),
+        "too_large",
+    )
+)
 
 
 def failure_of(kind: str, rest: list[Any]) -> tuple[str, str]:
-    """Status and message of what ends the job."""
-    if kind not in _STATUS_OF or len(rest) != 2 or not all(isinstance(part, str) for part in rest):
+    """The status and message for a message of the program that ends the job."""
+    if kind not in _ENDINGS or len(rest) != 2 or not all(isinstance(part, str) for part in rest):
         return "error", "the program broke the protocol: an unexpected message"
     name, message = rest[0][:80], rest[1][: wire.MAX_MESSAGE_CHARS]
-    return _STATUS_OF[kind], ": ".join(part for part in (name, message) if part)
+    status = "output_limit" if kind == "too_large" else kind
+    return status, ": ".join(part for part in (name, message) if part)

@@ -1,9 +1,8 @@
-"""What the job of a script returns to the driver beside its standard output: standard error, its
-wait status, and files.
+"""The results of a script besides its standard output: standard error, wait status, and files.
 
-Nobody tests a script, so the driver is at the other end of its channel. It sends descriptors: for
-standard error, and for what is written when the script has ended, a line of JSON and the contents
-of files (:func:`codegen.evals.sandbox.pool.read_results`).
+A script has no tests, so the driver is at the other end of its channel. It sends descriptors: one
+for standard error, and one for the results at the script's end, a line of JSON and the contents of
+files (:func:`codegen.evals.sandbox.pool.read_results`).
 """
 
 from __future__ import annotations
@@ -15,9 +14,7 @@ import os
 
 
 def receive(channel: int) -> list[int]:
-    """The descriptors that the driver has sent; the first becomes standard error. The channel is
-    closed.
-    """
+    """Takes the driver's descriptors and closes the channel; the first becomes standard error."""
     driver = _socket.socket(fileno=channel)
     _, ancillary, _, _ = driver.recvmsg(1, _socket.CMSG_SPACE(2 * 4))
     driver.close()
@@ -28,7 +25,7 @@ def receive(channel: int) -> list[int]:
 
 
 def put_files(files: dict[str, bytes]) -> None:
-    """Writes files, by relative paths, and the directories that they are in."""
+    """Writes files by relative paths, with their directories."""
     for name, content in files.items():
         if "/" in name:
             os.makedirs(os.path.dirname(name), exist_ok=True)
@@ -37,13 +34,13 @@ def put_files(files: dict[str, bytes]) -> None:
 
 
 def tell(fd: int, status: int, names: list[str], most: int) -> None:
-    """Writes how the script has ended, and what it has left.
+    """Writes the script's status and files.
 
     Args:
-        fd: the descriptor for it.
-        status: as of ``os.wait``.
-        names: of the files to return; what is no plain file is left out.
-        most: bytes of all of them; those that do not fit are named.
+        fd: where to.
+        status: as from ``os.wait``.
+        names: of the files to return; anything but plain files is left out.
+        most: bytes of all of them; files that do not fit are reported by name.
     """
     found, too_large = [], []
     for name in names:

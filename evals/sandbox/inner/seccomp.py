@@ -1,11 +1,10 @@
-"""The system-call filter of a job: a hand-made BPF program that leaves a program the calls it may
-need.
+"""The system-call filter of a job: a BPF program that allows the calls that programs may need.
 
-The older part of the kernel's call table is closed, so a list of what is refused there is complete.
-The newer part (from :data:`FIRST_COMMON` on, numbered alike on all machines) still grows, so there
-only the calls of :data:`NEWER` are allowed, and a kernel's next call is refused before it exists.
+The older part of the kernel's call table is closed, so a list of refused calls is complete there.
+The newer part (from :data:`FIRST_COMMON` on, with the same numbers on all machines) still grows, so
+there only the calls of :data:`NEWER` are allowed, and future calls are refused.
 
-How a call is refused depends on who meets it:
+Refused calls get one of three results:
 
 - EPERM: calls for administrators, debuggers and namespaces (:data:`REFUSED`).
 - ENOSYS: features of the kernel that hold its memory, reach inodes that other processes share, or
@@ -14,12 +13,13 @@ How a call is refused depends on who meets it:
 - success, without effect: flushing and hints, which would only reach files of the host
   (:data:`NO_OPERATION`), and the sizes of socket buffers.
 
-Some calls are looked at by argument: sockets are UNIX, TCP or UDP; ``fcntl``, ``ioctl`` and
-``setsockopt`` keep what programs use. A call of another architecture's table kills the process.
+Some calls are filtered by argument: sockets are UNIX, TCP or UDP; of ``fcntl``, ``ioctl`` and
+``setsockopt`` the common operations are allowed. A call of another architecture's table kills the
+process.
 
-A zygote needs a few of these calls to make and enter namespaces. So it loads a filter of all others
-for itself and its jobs, and a job loads the rest, a short filter: the kernel works through a filter
-once for every call number when it is loaded.
+A zygote needs a few of the refused calls to make and enter namespaces. So it loads a filter of all
+others for itself and its jobs, and a job adds a short filter of the rest. (Loading a filter takes
+time, since the kernel evaluates it for every call number.)
 
 Source: seccomp(2), Linux ``include/uapi/linux/{filter,seccomp,audit}.h``, and the kernel's call
 tables.
@@ -162,7 +162,7 @@ NO_OPERATION: Numbers = {
     "fadvise64": (221, 223),
     "readahead": (187, 213),
 }
-# What a zygote needs itself, so that only its jobs are refused it.
+# Refused to jobs alone, since a zygote needs them.
 OF_ZYGOTE = frozenset(
     (
         *("mount", "umount2", "unshare", "setns"),
@@ -170,7 +170,7 @@ OF_ZYGOTE = frozenset(
         *("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"),
     )
 )
-# Looked at by their arguments.
+# Filtered by their arguments.
 CLONE = {"x86_64": 56, "aarch64": 220}
 SOCKET = {"x86_64": 41, "aarch64": 198}
 SOCKETPAIR = {"x86_64": 53, "aarch64": 199}
@@ -210,9 +210,9 @@ NEW_NAMESPACES = (
     | linux.CLONE_NEWPID
     | linux.CLONE_NEWNET
 )
-# fcntl(2): descriptors, flags, locks of a process, owners of signals, and what only asks. Not:
-# leases and notifications (of inodes shared with the host), locks of a description (which are not
-# told apart by process), larger pipes, hints of a file's lifetime.
+# fcntl(2): descriptors, flags, locks of a process, owners of signals, and queries. Not: leases and
+# notifications (of inodes shared with the host), locks of a description (which can't be assigned to
+# a process), larger pipes, hints of a file's lifetime.
 FCNTL_LAST_OLD = 17  # F_GETOWNER_UIDS
 FCNTL_NEWER = (1025, 1027, 1028, 1030, 1032, 1033, 1034)
 # setsockopt(2) of SOL_SOCKET
@@ -234,7 +234,7 @@ _ALLOW, _KILL = 0x7FFF0000, 0x80000000
 
 
 def _argument(position: int) -> tuple[int, int, int, int]:
-    """Loads the low half of an argument, which is all the kernel takes of those looked at here."""
+    """Loads the low half of an argument; the kernel uses no more of the arguments filtered here."""
     return (_LOAD, 0, 0, 16 + 8 * position)
 
 
@@ -260,7 +260,7 @@ def filter_program(machine: str, part: Part = "whole") -> bytes | None:
 
     Args:
         machine: as ``os.uname().machine`` says.
-        part: all of it; or all but what a zygote needs itself; or the rest, for its jobs.
+        part: all of it; all but the calls that a zygote needs; or only these, for its jobs.
     """
     if machine not in AUDIT_ARCH:
         return None
@@ -395,7 +395,7 @@ _NO_PROTOCOL = _end(_error(errno.EPROTONOSUPPORT))
 
 
 class Filter:
-    """A filter made ready once, so that a forked job has only to load it.
+    """A filter prepared once, so that a forked job only has to load it.
 
     Args:
         machine: by default this one.

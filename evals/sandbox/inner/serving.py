@@ -1,9 +1,10 @@
-"""The serving process of a sandbox: it starts a job an order, watches it, and tells how it ended.
+"""The serving process of a sandbox: it starts a job per order, watches it, and reports its end.
 
-The same loop twice, since it decides what a job costs: a fork shares the interpreter's memory,
-and each page that either side writes afterwards is copied. :class:`.loop.PythonZygote` is the
-readable one and serves wherever Python runs; :class:`CompiledZygote`, for programs in namespaces,
-has it in C (``_launcher.c``), which writes to a few dozen pages where Python writes to hundreds.
+The loop exists twice, since it determines the cost of a job: a fork shares the interpreter's
+memory, and each page that either side writes afterwards is copied. :class:`.loop.PythonZygote` is
+the readable version and runs wherever Python does. :class:`CompiledZygote`, for programs in
+namespaces, is in C (``_launcher.c``): it writes to a few dozen pages where Python writes to
+hundreds.
 
 Signals go only to pids this process forked and has not waited for yet. It never uses pid -1 or a
 process group.
@@ -26,12 +27,12 @@ from .usage import Watch, own_pages
 MAX_PACKET = 4096
 LONGEST_NAP_S = 0.05
 SHORTEST_NAP_S = 0.02
-# The job that is confined as all will be, to see which layers hold. Most jobs have files of this
-# size, so that the namespaces made for it serve the first of them.
+# A test job, confined like all others, to see which layers are in force. Its file size is the most
+# common one, so the first job can reuse its namespaces.
 TRIAL = Order(0, memory_mib=1024, file_mib=16, open_files=64, processes=16, cpu_s=5.0)
 
-# What a job does once it is confined: its payload, and whether there is a pipe for the beginning of
-# what it prints. Its channel and that pipe are at the descriptors of program.py.
+# What a job runs once it is confined. Arguments: its payload, and whether there is a pipe for the
+# beginning of its output. Its channel and that pipe are at the descriptors of program.py.
 Main = Callable[[bytes, bool], None]
 
 
@@ -39,9 +40,7 @@ HIDDEN = EMPTY.replace("/empty", "/inner")  # readable by its mode, but not by t
 
 
 def layers_in_force(namespaces: NamespaceSet) -> dict[str, bool]:
-    """What a confined process finds about itself: which layers are in force. Asked of a test job
-    when a sandbox starts.
-    """
+    """Which layers are in force, as seen by a confined process: a test job at a sandbox's start."""
     import resource  # a library that no other job needs
 
     identity = namespaces.identity
@@ -124,7 +123,7 @@ class Zygote:
         self.loop()
 
     def prepare(self) -> None:
-        """Makes ready for the first fork."""
+        """Prepares for the first fork."""
         raise NotImplementedError
 
     def fork_trial(self, child: Callable[[NamespaceSet], None]) -> int:
@@ -149,7 +148,7 @@ class Zygote:
             os._exit(status)
 
     def _self_test(self) -> dict[str, object]:
-        """Confines one child as every job will be and asks it which layers hold."""
+        """Confines one child like every job and asks it which layers are in force."""
         read, write = os.pipe()
 
         def child(namespaces: NamespaceSet) -> None:
@@ -179,14 +178,14 @@ class Zygote:
 class CompiledZygote(Zygote):
     """The serving process of programs, in namespaces, with its loop in C.
 
-    Python is asked for what is rare: to make namespaces, and to look at all processes of a job that
-    runs long. In a job's own process the loop does not return, but continues in ``_program.c``.
+    It calls Python for rare work: making namespaces, and measuring all processes of a long job. In
+    a job's own process the loop does not return, but continues in ``_program.c``.
     """
 
     compiled = True
 
     def prepare(self) -> None:
-        """Tells the loop what it works with."""
+        """Passes its settings to the loop."""
         linux.launcher.setup(
             self.control,
             self.errors,

@@ -1,9 +1,8 @@
-"""Lists, dictionaries and the like that both sides have: a change on one is made on the other.
+"""Mutable values that both sides have: a change on one side is made on the other.
 
-Each gets a number when it is first sent. Before each message a side looks which of them have
-changed since, and sends their new contents along. Both sides have a :class:`SharedValues`, and
-their numbers differ in whether they are even. Beyond :data:`MAX_SHARED` values, and of long ones,
-the other side gets a copy.
+Each value gets a number when it is first sent. Before each message a side checks which of them have
+changed, and sends their new contents along. Each side has a :class:`SharedValues`; one assigns even
+numbers, the other odd ones. Long values, and values beyond :data:`MAX_SHARED`, are copied instead.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ _KIND_OF = {tag: kind for kind, tag in _TAG_OF.items()}
 
 
 class SharedValues:
-    """What both sides have of the values that can be changed.
+    """One side's mutable values that the other side has too.
 
     Args:
-        first: the number of the first value that this side sends; they go up by two.
+        first: the number of the first value that this side sends; the next ones increase by two.
     """
 
     def __init__(self, first: int) -> None:
@@ -47,7 +46,7 @@ class SharedValues:
         self._seen: dict[int, object] = {}  # the contents that the other side knows
 
     def pack(self, value: Any, pack_item: Callable[[Any], Any], tag: str = "") -> Any:
-        """The content of a ``sh`` tree; None if the value is to be copied."""
+        """The content of a ``sh`` tree; None to copy the value."""
         number = self._number_of.get(id(value))
         if number is not None:
             return number
@@ -83,8 +82,8 @@ class SharedValues:
         return value
 
     def adopt(self, value: Any, number: int = 0) -> int:
-        """Shares a value that the other side has as well, by the number that it has got there, or
-        by a new one; 0 if it is not to be shared.
+        """Shares a value that the other side already has, by its number there or by a new one;
+        returns 0 if it can't be shared.
         """
         if number == 0:
             if id(value) in self._number_of:
@@ -99,7 +98,7 @@ class SharedValues:
         return number
 
     def look(self, number: int) -> None:
-        """Takes a value's contents for those that the other side has."""
+        """Marks a value's contents as known to the other side."""
         self._seen[number] = _contents(self._values[number])
 
     def known(self, number: object) -> object:
@@ -109,7 +108,7 @@ class SharedValues:
         return self._values[number]
 
     def changes(self, pack_item: Callable[[Any], Any]) -> list[Any]:
-        """What has changed here since the last look: pairs of number and contents."""
+        """The changes since the last check: pairs of number and contents."""
         found: list[Any] = []
         for number in list(self._seen):  # what is being unpacked is not yet among them
             value = self._values[number]

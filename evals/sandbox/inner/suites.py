@@ -1,8 +1,8 @@
-"""What a module of tests wants to be run once it has been executed: ``check``, the classes of
-:mod:`unittest`, and functions as pytest collects them.
+"""Runs the tests that a module defines: ``check``, :mod:`unittest` classes, and functions as pytest
+collects them.
 
-Both sides use it: the process of the tests (:mod:`.checker`) and, with mode ``in_sandbox``, that of
-the program (:mod:`.program`), whose memory it must not burden: it imports nothing of weight.
+Used by the process of the tests (:mod:`.checker`) and, with mode ``in_sandbox``, by the process of
+the program (:mod:`.program`), whose memory it shares: so it imports no large modules.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ TEST_FILE = "<test>"
 
 
 class BadTestError(Exception):
-    """The setup or the test can't be used, whatever the program; the text says what to do."""
+    """The setup or the test is unusable for any program; the text says what to do."""
 
 
 def execute(
@@ -24,15 +24,15 @@ def execute(
     namespace: dict[str, object],
     raised_by_program: Callable[[], object] = lambda: None,
 ) -> None:
-    """Executes a module of tests. That it ends itself with exit code 0 is its normal end.
+    """Executes a module of tests. Exiting with code 0 is a normal end.
 
     Raises:
-        AssertionError: if it ends itself with another code.
+        AssertionError: if it exits with another code.
     """
     if "unittest" in code.co_names:
         import unittest
 
-        # What it would run is run by run_collected, which tells why a test failed.
+        # run_collected runs its classes, and reports why a test failed.
         unittest.main = lambda *_, **__: None  # type: ignore[assignment, misc]
     try:
         exec(code, namespace)  # noqa: S102 - this file runs in the sandbox
@@ -49,17 +49,16 @@ def run_collected(
     bound: Mapping[str, Any],
     entry_point: str,
 ) -> None:
-    """Runs what an executed module of tests offers.
+    """Runs the tests that an executed module defines.
 
     Args:
         namespace: the module's.
-        loaded: the global names that its code reads; a function among them is run by the module
-            itself, if at all.
-        bound: what the module sees of the program; a ``check`` or a test among it is not run.
+        loaded: the global names that its code reads; the module calls these functions itself.
+        bound: the names that come from the program; a ``check`` or a test among them is not run.
         entry_point: the name of the argument of ``check``; empty if there is none.
 
     Raises:
-        BadTestError: for something that can't be run. Whatever the tests raise.
+        BadTestError: for a test that can't be run. Whatever the tests raise.
     """
     check = namespace.get("check")
     if entry_point and callable(check) and check is not bound.get("check"):

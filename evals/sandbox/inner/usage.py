@@ -1,14 +1,13 @@
-"""What the processes of a job use together, as its zygote sees it.
+"""The resources that all processes of a job use together, measured by its zygote.
 
-The kernel's limits are for each process, and some memory it counts for none. So a zygote looks at
-all processes of a job that runs longer than a moment, many times a second, and adds up what they
-hold: resident memory, page tables and mappings; shared memory that no process has touched lately;
-socket buffers; file locks. Without cgroups, which an ordinary user often does not have, this bounds
-what a job holds to its limit and what it can take between two looks.
+The kernel's limits apply to each process, and some memory counts for none. So a zygote checks all
+processes of a job that runs longer than a moment, many times a second, and adds up what they hold:
+resident memory, page tables and mappings; shared memory that no process has touched lately; socket
+buffers; file locks. Without cgroups, which ordinary users often lack, this bounds a job to its
+limit plus what it can allocate between two checks.
 
-CPU time is that of living processes and of those that were waited for. A process that ignores
-SIGCHLD has its children's time forgotten by the kernel; where that is seen, the job is charged the
-clock.
+CPU time is of living processes and of those that were waited for. If a process ignores SIGCHLD, the
+kernel forgets its children's time; the job is then charged the time on the clock.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class _Process(NamedTuple):
 
 
 class Watch:
-    """Looks at the processes of one job again and again."""
+    """Repeated measurements of one job's processes."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -109,7 +108,7 @@ def _memory_mib(
 
 
 def own_pages(field: int) -> int:
-    """Of this process: its size (0) or what is resident of it (1), in pages."""
+    """The size (0) or resident size (1) of this process in pages."""
     return int(_read("/proc/self/statm").split()[field])
 
 

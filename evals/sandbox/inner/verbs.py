@@ -1,7 +1,7 @@
-"""What one side may have the other do with an object of the other's: the verbs of a request.
+"""The verbs of a request: what one side may ask the other to do with one of the other's objects.
 
-A verb is the name of a function here; the special methods of a class, as far as they can be of use
-across the wire, are the verbs of :data:`VERB_OF`.
+A verb is the name of a function here. :data:`VERB_OF` maps the special methods that are supported
+across the wire to their verbs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ARITHMETIC = (
     *("lshift", "rshift", "and", "or", "xor"),
 )
 ORDER = ("lt", "le", "gt", "ge")
-# What takes a number or a truth out of an object, by the interpreter's own protocols.
+# The interpreter's own protocols that convert an object to a number or truth value.
 CONVERSIONS = (
     *("abs", "int", "float", "complex", "index", "round", "trunc", "floor", "ceil"),
     *("bool", "len", "hash", "contains", "format"),
@@ -81,8 +81,8 @@ VERB_OF: dict[str, str] = {
 
 
 def special_methods(kind: type) -> list[str]:
-    """The special methods that a class has and ``object`` has not, or not so; ``__hash__`` also if
-    it is None.
+    """The special methods that a class does not inherit from ``object``; ``__hash__`` also if it is
+    None.
     """
     found = []
     for name in (*VERB_OF, "__eq__", "__await__", "__missing__", *_REFLECTED):
@@ -95,7 +95,7 @@ def special_methods(kind: type) -> list[str]:
 
 
 def own_special_methods(kind: type) -> list[str]:
-    """Those that are defined by Python code, not by a built-in type."""
+    """The special methods defined by Python code, not by a built-in type."""
 
     def owner(name: str) -> type:
         return next(base for base in kind.__mro__ if name in vars(base))
@@ -108,7 +108,7 @@ _REFLECTED = tuple(f"__{name}__" for name in (*(f"r{n}" for n in ARITHMETIC), *I
 
 
 def method_names(kind: type) -> list[str]:
-    """The names of a class's methods, those of its bases included, but for special ones."""
+    """The names of a class's methods, including inherited ones, without special methods."""
     names: dict[str, bool] = {}
     for base in reversed(kind.__mro__):
         if base.__module__ in _BUILT_IN:

@@ -1,17 +1,17 @@
-"""The wire format between a program's job and the job of its tests: length-prefixed frames of JSON
-with type tags. (A call to the program may be in the interpreter's own format, see
-:func:`encode_call`; nothing that comes from the program is.)
+"""The wire format between a program's job and its tests' job: length-prefixed frames of JSON with
+type tags. (A call to the program may be in marshal's format, see :func:`encode_call`; nothing that
+comes from the program is.)
 
-A value is *plain* when it consists of exact built-in types (or a few exact standard-library ones).
-JSON scalars and arrays stand for ``None``, ``bool``, ``int``, finite ``float``, ``str`` and
-``list``; every other type is an object with one key, its tag. Anything else, an instance of a
-subclass included, is not plain: the caller decides what is sent for it. Nothing here can run code
-that came over the wire, and every size is capped, so the reader of a hostile frame gets a
+A value is *plain* if it consists of exact built-in types or a few exact types of the standard
+library. JSON scalars and arrays represent ``None``, ``bool``, ``int``, finite ``float``, ``str``
+and ``list``; every other type is an object with one key, its tag. Everything else, including
+instances of subclasses, is not plain: the caller decides what is sent for it. Nothing here can run
+code from the wire, and every size is capped, so the reader of a hostile frame gets a
 :class:`WireError`.
 
-Limits: identity and aliasing are lost (a list that holds another twice comes back holding two
-lists), but for a call whose arguments all are of common types. What keeps identity, and what is not
-plain, is the matter of ``not_plain`` and ``special``: see :mod:`.objects` and :mod:`.remote`.
+Limits: identity and aliasing are lost (a list that holds another list twice comes back with two
+lists), except in calls whose arguments all have common types. ``not_plain`` and ``special`` handle
+values with identity and values that are not plain: see :mod:`.objects` and :mod:`.remote`.
 """
 
 from __future__ import annotations
@@ -87,8 +87,7 @@ def pack(value: Any, not_plain: NotPlain, shared: Shared | None = None, depth: i
     Args:
         value: what to send.
         not_plain: gives the tree for each part that is not plain.
-        shared: gives the tree, of which it knows the depth, for each part that can be changed in
-            place, or None if it is to be sent as plain.
+        shared: gives the tree for each mutable part, at its depth; None sends it as plain.
         depth: how deep the value is nested in another.
 
     Raises:
@@ -316,7 +315,7 @@ _TAG_OF_SCALAR: dict[type, tuple[str, Callable[[Any], Any]]] = {
 
 
 class _Rare(NamedTuple):
-    """A type whose module is imported for it alone, since each module makes every fork dearer.
+    """A type whose module is imported on demand, since each module makes every fork slower.
 
     Attributes:
         types: the type of each part: one, or several of which one must be.
@@ -605,10 +604,10 @@ class Channel:
 
 
 def encode_call(name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> bytes | None:
-    """The frame of a call whose arguments all are of common built-in types; None for others.
+    """The frame of a call whose arguments all have common built-in types; None for others.
 
-    It goes to the program, which may be told anything, so it need not be JSON: the interpreter's
-    own format is read and written without a step in between, and keeps aliases.
+    Frames to the program come from the trusted side, so they need not be JSON: marshal's format is
+    faster and keeps aliases.
     """
     if not (_is_common(arguments, 0) and _is_common(options, 0)):
         return None
@@ -634,8 +633,8 @@ def _are_common(values: Any, depth: int) -> bool:
 
 
 def containers(call: Any) -> list[object]:
-    """The values that can be changed in the arguments of a call that :func:`encode_call` can
-    write, in the order in which they are met, each once.
+    """The mutable values in the arguments of a call of :func:`encode_call`, each once, in the order
+    of a walk through them.
     """
     found: list[Any] = []
     seen: set[int] = set()
@@ -700,7 +699,7 @@ _COMMON = _COMMON_SCALARS | _COMMON_SEQUENCES
 
 
 def decode_request(frame: bytes) -> list[Any]:
-    """A request to the program. Only of the trusted side: it is believed."""
+    """A request to the program. It comes from the trusted side, so it is not checked."""
     if frame[:1] == b"m":
         return ["plain", *marshal.loads(frame[1:])]
     return _decode(frame.decode("ascii"))

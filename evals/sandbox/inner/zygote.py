@@ -1,13 +1,13 @@
-"""The process in a sandbox that forks a child a job, watches it, and tells how it ended.
+"""The process in a sandbox that forks a child per job, watches it, and reports how it ended.
 
-It is trusted code, but runs with the sandbox's view of the world. It reads no text of a job: the
-job's program or tests come in a memory file that only the child opens. The driver speaks over a
-SOCK_SEQPACKET socket (:mod:`.orders`), with the job's descriptors attached. When the socket closes,
-the zygote ends, and with it, by the kernel, everything in its PID namespace.
+It is trusted code, but runs with the sandbox's view of the system. It reads no text of a job: the
+job's program or tests come in a memory file that only the child opens. The driver sends orders over
+a SOCK_SEQPACKET socket (:mod:`.orders`), with the job's descriptors attached. When the socket
+closes, the zygote ends, and with it the kernel ends everything in its PID namespace.
 
-What is imported here every job has in its memory, and pays for: its fork copies the tables of all
-pages, and each shared library adds five mappings. So this module and those it needs for programs do
-without much of the standard library.
+Every job inherits what is imported here and pays for it: a fork copies the page tables, and each
+shared library adds five mappings. So this module and its imports for programs avoid much of the
+standard library.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from .namespaces import WORK
 from .seccomp import Filter
 from .serving import CompiledZygote, Zygote
 
-# What programs and tests import most. Each shared library of a module makes every fork dearer, so
-# not what few import: hashlib alone brings OpenSSL, 26 mappings.
+# The most common imports of programs and tests. Rare ones are left out, since each shared library
+# makes every fork slower: hashlib alone loads OpenSSL, 26 mappings.
 PRELOAD = (
     *("abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "enum"),
     *("functools", "heapq", "inspect", "io", "itertools", "json", "math", "operator"),
@@ -113,10 +113,10 @@ def _streams() -> int:
 
 
 def _import(names: Iterable[str]) -> None:
-    """Imports modules without what they would do in the child after each fork.
+    """Imports modules without their hooks for forks.
 
-    That is to seed ``random`` again: every job starts with the same state of it, so that a program
-    or a test that draws from it gets the same verdict each time.
+    ``random`` would seed itself again after a fork; so every job starts with the same state, and a
+    program or test that draws random numbers gets the same verdict each time.
     """
     register = os.register_at_fork
     os.register_at_fork = lambda **_: None  # type: ignore[assignment]
@@ -131,10 +131,10 @@ def _import(names: Iterable[str]) -> None:
 
 
 def _import_packages(config: dict[str, Any]) -> None:
-    """Imports the packages that programs may use, so that it costs none of them anything.
+    """Imports the packages that programs may use, so that programs need no time for it.
 
-    A fork does not copy threads. If a package starts some, or can't be imported, this process
-    begins again without, and each program imports it itself.
+    A fork does not copy threads. If a package starts threads, or can't be imported, this process
+    restarts without packages, and each program imports them itself.
     """
     try:
         _import(config["modules"])

@@ -1,7 +1,7 @@
-"""The languages in which the sandbox runs programs, beside Python: one small file each.
+"""The languages of the sandbox's programs besides Python.
 
-``find`` looks one up, ``find_toolchain`` says whether it is installed here. A language is added by
-a file with a :class:`Language` and a line of :data:`LANGUAGES`.
+``find`` looks one up, ``find_toolchain`` finds its installation. To add one, write a
+:class:`Language` and add it to :data:`LANGUAGES`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from .java import JAVA
 from .javascript import JAVASCRIPT, TYPESCRIPT
 from .native import CPP, C
 from .rust import RUST
-from .scripting import LUA, PERL, PHP, RUBY, R
-from .shell import BASH
+from .scripting import BASH, LUA, PERL, PHP, RUBY, R
 
 LANGUAGES: Mapping[str, Language] = {
     language.name: language
@@ -58,7 +57,7 @@ def find(name: str) -> Language:
     if found := _BY_NAME.get(name.lower()):
         return found
     raise ConfigError(
-        f"The sandbox runs no programs in {name!r}.",
+        f"The sandbox does not support the language {name!r}.",
         f"{nearest(name, list(_BY_NAME))} Languages are: python, {', '.join(LANGUAGES)}.".lstrip(),
     )
 

@@ -1,8 +1,8 @@
-"""What a programming language is to the sandbox, and what of it is installed here.
+"""Programming languages of the sandbox, and their installed toolchains.
 
-A :class:`Language` is data, one small file each. A :class:`Toolchain` is a language as it was found
-on this machine: where its compiler or interpreter is, which version, which directories a sandbox
-has to show, and what was made once for all programs to share (a precompiled header, an archive of
+A :class:`Language` is data, in one small file each. A :class:`Toolchain` is a language as installed
+on this machine: the paths of its compiler or interpreter, their version, the directories that a
+sandbox has to mount, and files that all programs share (a precompiled header, an archive of
 classes).
 """
 
@@ -25,7 +25,7 @@ from codegen.paths import cache_folder
 
 from .source import Guard
 
-# What every sandbox shows already; see launch._SYSTEM.
+# Mounted in every sandbox; see launch._SYSTEM.
 _SHOWN = ("/usr/lib", "/usr/bin", "/usr/local/lib", "/lib", "/bin")
 _PROBE_S = 30
 _PREPARE_S = 300
@@ -37,41 +37,40 @@ Names = Mapping[str, str]
 class Language:
     """A programming language.
 
-    In commands, ``{tool}`` is the place of a tool, ``{tool.home}`` the directory above that of its
-    executable, ``{cache}`` the directory that :attr:`prepare`
-    filled, ``{memory_mib}`` the job's limit, and any other name in braces what :attr:`names` gives
-    for the program.
+    In commands, ``{tool}`` is the path of a tool, ``{tool.home}`` the parent of its executable's
+    directory, ``{cache}`` the directory that :attr:`prepare` filled, ``{memory_mib}`` the job's
+    limit; :attr:`names` gives further names for a program.
 
     Attributes:
         name, aliases: as in a job; the first is canonical.
-        title: as its users write it.
-        file: of the program in the working directory.
-        tools: executables that must be there.
-        install: Debian's packages of them.
+        title: for messages.
+        file: the program's file in the working directory.
+        tools: required executables.
+        install: Debian's packages of the tools.
         version: the command that prints a version.
-        compile: commands of the first phase; none for an interpreter.
-        keep: patterns of what they leave for the second phase.
-        run: the command of the second phase.
-        check: the command that looks for errors and runs nothing; its exit status tells.
-        root: the command that prints the toolchain's own directory, ``{root}``, where the tool on
-            the path only leads to it.
+        compile: the commands that compile; none for an interpreter.
+        keep: patterns of the files that they make.
+        run: the command that runs a program.
+        check: the command that checks for errors without running; errors give an exit status.
+        root: the command that prints the toolchain's directory, ``{root}``, if the tool on the path
+            only leads to it.
         shares: further paths of the host, with ``*``, that the tools read.
         environment: further variables of its commands.
         any_address: whether its runtime reserves far more address space than it uses, so that only
             resident memory is limited.
         own_proc: whether its runtime needs ``/proc/self``.
-        comment: what begins a line that says nothing.
-        stop: strings that can only begin something after the function that was asked for.
-        answers: code that defines ``codegen_answer(value)``: it adds a line to the file of answers
-            in which two values are the same text if they are equal. It comes before the program.
-        answers_last: whether it comes behind the program instead.
-        support: file -> text of what ``answers`` and ``guard`` need beside the program.
-        closing: what may end a program, but has to go where tests follow.
+        comment: the beginning of a comment line.
+        stop: strings that can only follow the requested function.
+        answers: code that defines ``codegen_answer(value)``: it appends a line to the file of
+            answers; equal values give equal lines. It comes before the program.
+        answers_last: whether it comes after the program instead.
+        support: file -> text of further files that ``answers`` and ``guard`` need.
+        closing: an optional end of a program that must be removed if tests follow.
         header: text that :attr:`prepare` compiles for all programs.
-        guard: puts the statement that gives back the token at the end of what a program with its
+        guard: inserts the statement that returns the token at the end of what a program with its
             tests runs; see :mod:`..inner.foreign`.
-        names: what further names in braces are for a program.
-        prepare: makes what all programs share, once for each version of the tools.
+        names: further names in braces for a program.
+        prepare: makes the files that all programs share, once per version of the tools.
     """
 
     name: str
@@ -108,11 +107,11 @@ class MissingToolchainError(MachineError):
 
 @dataclass(frozen=True)
 class Toolchain:
-    """A language as it was found here.
+    """A language as installed here.
 
     Attributes:
-        language: what it is of.
-        version: what its tool says, in one line.
+        language: the language.
+        version: the tool's version, in one line.
         here: tool -> its path on this machine.
         tools: tool -> its path in a sandbox.
         binds: (path here, path in the sandbox).
@@ -126,7 +125,7 @@ class Toolchain:
 
     @property
     def cache_here(self) -> Path:
-        """Where what all programs share is kept on this machine."""
+        """The directory of shared files on this machine."""
         language = self.language
         said = [self.version, *sorted(self.here.items()), language.compile, language.header]
         key = hashlib.sha256(repr(said).encode()).hexdigest()[:16]
@@ -138,10 +137,10 @@ class Toolchain:
         return f"{TOOLCHAINS}/{self.language.name}.cache"
 
     def prepared_binds(self) -> tuple[tuple[str, str], ...]:
-        """All that a sandbox has to show; makes what programs share, the first time.
+        """All paths to mount; makes the shared files the first time.
 
         Raises:
-            MachineError: if that can't be made.
+            MachineError: if they can't be made.
         """
         prepare = self.language.prepare
         if prepare is None:
@@ -156,7 +155,7 @@ class Toolchain:
                     prepare(self, made)
                 except (OSError, subprocess.SubprocessError) as error:
                     raise MachineError(
-                        f"What programs in {self.language.title} share can't be made: {error}.",
+                        f"The shared files for {self.language.title} can't be made: {error}.",
                         f"Reinstall it: apt install {self.language.install}",
                     ) from None
                 try:
@@ -168,7 +167,7 @@ class Toolchain:
 
 
 def run_tool(*command: str, cwd: Path | None = None, **environment: str) -> str:
-    """The output of a command of an installed toolchain, which is trusted as this program is.
+    """The output of a command of an installed, trusted toolchain.
 
     Raises:
         OSError, subprocess.SubprocessError: if it fails.
@@ -189,7 +188,7 @@ def run_tool(*command: str, cwd: Path | None = None, **environment: str) -> str:
 
 @functools.lru_cache(maxsize=64)
 def find_toolchain(language: Language) -> Toolchain:
-    """What is installed of a language.
+    """The installed toolchain of a language.
 
     Raises:
         MissingToolchainError: naming the package to install.
@@ -232,8 +231,8 @@ def find_toolchain(language: Language) -> Toolchain:
 
 
 def _holds_more(top: Path) -> bool:
-    """Whether a directory is no installation of a tool, but somebody's home, what is above one, or
-    a directory in it where programs keep their data; of such a one only the tool itself is shown.
+    """Whether a directory holds more than a tool's installation: it is a home, above one, or a data
+    directory in it. Then only the tool itself is mounted.
     """
     home = Path.home().resolve()
     own = (".ssh", ".gnupg", ".config", ".cache", ".profile", ".bashrc", ".bash_history")
@@ -267,5 +266,5 @@ def _version(language: Language, here: Names) -> str:
 
 
 def fill(text: str, names: Names) -> str:
-    """``text`` with the names in braces replaced; those that are unknown stay."""
+    """``text`` with the names in braces replaced; unknown names stay."""
     return re.sub(r"\{([\w.+-]+)\}", lambda found: names.get(found[1], found[0]), text)

@@ -1,6 +1,4 @@
-"""Programs of compiled languages on their way to the pool: built first, once for all jobs with the
-same text, then run.
-"""
+"""Builds programs of compiled languages, once for all jobs with the same text, before they run."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from codegen.errors import SandboxError
-from codegen.evals.sandbox.jobs import Outcome, trust_of
+from codegen.evals.sandbox.jobs import Outcome
 
 from .programs import Program, build_job, built_files
 
@@ -21,7 +19,7 @@ _MOST_KEPT = 256 << 20  # bytes
 
 
 class Builds:
-    """What was compiled lately, by content, and what waits for a compiler."""
+    """A cache of recent builds by content, and the jobs that wait for a compiler."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -73,7 +71,7 @@ class Builds:
             if isinstance(failed, SandboxError):
                 task.done(failed)
             elif failed is not None:
-                task.done(replace(failed, trust=trust_of(program.job.mode)))
+                task.done(replace(failed, trust=program.job.trust))
             else:
                 assert isinstance(outcome, Outcome) and files is not None
                 task.compile_s = 0.0 if place else outcome.cpu_s
@@ -81,7 +79,7 @@ class Builds:
                 pool.enqueue(task)
 
     def _put(self, key: str, files: dict[str, bytes]) -> None:
-        """Keeps the files of a build, and drops those that were not wanted for longest."""
+        """Keeps the files of a build, and drops the least recently used ones."""
         self._files[key] = files
         self._bytes += sum(map(len, files.values()))
         while self._bytes > _MOST_KEPT and len(self._files) > 1:

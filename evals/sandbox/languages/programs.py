@@ -1,5 +1,5 @@
-"""How a job in another language than Python becomes orders for the sandbox: one that compiles, if
-the language does that, and one that runs.
+"""Turns a job in another language into commands for the sandbox: to compile it, if the language is
+compiled, and to run it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from codegen.evals.sandbox.jobs import Job, Limits, Script
 
 from .base import Toolchain, fill
 
-# Where nothing but resident memory is limited: more than any machine has.
+# For runtimes that are limited by resident memory alone: more than any machine has.
 ANY_ADDRESS_MIB = 1 << 24
-# A native program whose memory grows fast must be ended before the next look at it.
+# Bounds how far a native program's memory can grow between two checks.
 _ADDRESS_FACTOR = 4
-# A compiler is given to a program as it is: it may be led to loop, or to fill memory and disks.
+# A program may make its compiler loop, or fill memory and disks.
 COMPILE = Limits(cpu_s=20.0, memory_mib=1024, output_bytes=64 << 20, file_mib=64)
 MOST_SOURCE = 2_000_000  # characters
 _NOTHING = ("/usr/bin/true",)
@@ -35,8 +35,8 @@ _ENVIRONMENT = {
 }
 
 
-# Where a program finds what it reads by name from /dev/stdin, a link that only the job's first
-# process may follow. As long as that name, so that no place in the text moves.
+# Replaces /dev/stdin in programs, a link that only the job's first process may follow. It has the
+# same length, so that positions in the text stay.
 INPUT = "/tmp/stdin"
 
 
@@ -80,11 +80,11 @@ class Command:
 
 @dataclass(frozen=True)
 class Program:
-    """A job's program with all that runs beside it.
+    """A job's program together with its tests.
 
     Attributes:
-        toolchain: what it is compiled and run by.
-        job: what it is of.
+        toolchain: compiles and runs it.
+        job: the job.
         source: the whole text.
     """
 
@@ -94,7 +94,7 @@ class Program:
 
     @property
     def build(self) -> Command | None:
-        """How it is compiled; None for an interpreter. The output is the files that it leaves, as
+        """The command that compiles it; None for an interpreter. It prints the files it makes as
         JSON.
         """
         language = self.toolchain.language
@@ -111,14 +111,14 @@ class Program:
 
     @property
     def check(self) -> Command:
-        """How errors are found in it without running it."""
+        """The command that checks it for errors without running it."""
         language = self.toolchain.language
-        # As a compiler before a program that does nothing.
+        # The checker runs as a compiler before a program that does nothing.
         commands, own_proc = self._filled([language.check, _NOTHING]), language.own_proc
         return Command("stdio", self._files, commands, self._environment, own_proc=own_proc)
 
     def run(self, built: Mapping[str, bytes]) -> Command:
-        """How it is run, once what was built is there."""
+        """The command that runs it, with the files of its build."""
         job, language, memory_mib = self.job, self.toolchain.language, self.job.limits.memory_mib
         files = built if language.compile else self._files
         script = job if isinstance(job, Script) else None
@@ -136,7 +136,7 @@ class Program:
 
     @functools.cached_property
     def key(self) -> str:
-        """A hash of all that decides what is built."""
+        """A hash of everything that the build depends on."""
         said = [self.toolchain.cache, self.toolchain.version, sorted(self._files.items())]
         return hashlib.sha256(repr(said).encode()).hexdigest()
 
@@ -205,7 +205,7 @@ def build_job(source: str, language: str) -> Job:
 
 
 def built_files(output: str) -> dict[str, bytes]:
-    """The files that a build has left, by name; the compiler's word, which a program may have led.
+    """The files of a build, by name, from its untrusted output.
 
     Raises:
         ValueError: if it is not of the form.

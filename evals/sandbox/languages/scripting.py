@@ -1,4 +1,4 @@
-"""Perl, Ruby, PHP, Lua and R: interpreted, each with its own idea of when two values are equal."""
+"""Bash, Perl, Ruby, PHP, Lua and R: interpreted, each with its own equality of values."""
 
 from __future__ import annotations
 
@@ -6,6 +6,22 @@ import re
 
 from .base import Language
 from .source import appended
+
+BASH = Language(
+    name="bash",
+    title="Bash",
+    aliases=("sh", "shell"),
+    file="main.sh",
+    tools=("bash",),
+    install="bash bc",
+    version=("{bash}", "--version"),
+    run=("{bash}", "--norc", "--noprofile", "main.sh"),
+    check=("{bash}", "-n", "main.sh"),
+    comment="#",
+    stop=("\n}",),
+    answers="codegen_answer() { printf '%q\\n' \"$1\" >> .answers; }",
+    guard=appended('printf %s "$CODEGEN_TOKEN" > .answers'),
+)
 
 PERL = Language(
     name="perl",

@@ -1,8 +1,7 @@
-"""Looking at programs of brace languages as far as braces go, and putting a statement at the end of
-what they run.
+"""Finds braces in programs of brace languages, and inserts a statement at the end of what they run.
 
-A program may be made to keep its reader busy, so each pattern is linear: what may begin anywhere is
-bounded, or ends at the text's end if it is not closed.
+Programs are untrusted, so each pattern takes linear time: repetitions that may begin anywhere are
+bounded, or extend to the text's end if they are not closed.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def masked(text: str) -> str:
 
 
 def closing_brace(code: str, opening: int) -> int:
-    """Where the brace that opens at ``opening`` is closed, in masked code; -1 if it is not."""
+    """The position of the brace that closes the one at ``opening``, in masked code; -1 if none."""
     depth = 0
     for found in re.compile(r"[{}]").finditer(code, opening):
         depth += 1 if found[0] == "{" else -1
@@ -46,13 +45,13 @@ def closing_brace(code: str, opening: int) -> int:
 
 
 def appended(statement: str) -> Guard:
-    """Puts a statement behind the text."""
+    """Appends a statement to the text."""
     return lambda text: f"{text}\n{statement}\n"
 
 
 def in_main(head: str, statement: str) -> Guard:
-    """Puts a statement at the end of the last function that ``head`` matches; before a ``return``
-    that ends it.
+    """Inserts a statement at the end of the last function that ``head`` matches, before its final
+    ``return``.
     """
     pattern = re.compile(head)
 

@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen.evals.sandbox import Job, Limits
-from codegen.evals.sandbox.judge import End, Report, judge, parse_report
+from codegen.evals.sandbox.inner.orders import Ended
+from codegen.evals.sandbox.judge import Report, judge, parse_report
 
 JOB = Job("x = 1\n", limits=Limits(cpu_s=2.0, memory_mib=512))
 
 
-def end(reason: str = "exit", status: int = 0, cpu_s: float = 0.1, rss_mib: float = 20.0) -> End:
-    return End(reason, status, cpu_s, 0.2, rss_mib)  # type: ignore[arg-type]
+def end(reason: str = "exit", status: int = 0, cpu_s: float = 0.1, rss_mib: float = 20.0) -> Ended:
+    return Ended(0, reason, status, cpu_s, 0.2, rss_mib)  # type: ignore[arg-type]
 
 
 def report(status: str, message: str = "") -> Report:
@@ -51,7 +52,7 @@ ORDERED = end("order", KILLED)
     ],
     ids=str,
 )
-def test_isolated(program: End, tests: End, verdict: Report | None, status: str) -> None:
+def test_isolated(program: Ended, tests: Ended, verdict: Report | None, status: str) -> None:
     assert judge(JOB, program, tests, verdict).status == status
 
 
@@ -74,7 +75,7 @@ def test_only_the_clock_asks_for_another_run() -> None:
     ],
     ids=str,
 )
-def test_stdio(program: End, verdict: str, size: int, status: str) -> None:
+def test_stdio(program: Ended, verdict: str, size: int, status: str) -> None:
     job = Job("x = 1\n", mode="stdio", limits=JOB.limits)
     assert judge(job, program, end(), report(verdict), size).status == status
 

@@ -741,17 +741,12 @@ def _unasked(asked: Asked, kinds: set[str]) -> Iterator[Doubt]:
                 yield Doubt("identifier", f"The query found gives {name}, an identifier, alone.")
     shown = {(c.table, c.column.name) for c in asked.of("select") if c.column and not c.aggregate}
     for clause in asked.of("where"):
-        is_shown = bool(clause.column) and (clause.table, clause.column.name) in shown
-        if is_shown and (
-            clause.operator == "="
-            or (
-                clause.operator in (">", "<", ">=", "<=")
-                and len(shown) == 1
-                and _is_a_verb(asked, clause)
-            )
-        ):
-            text = f"The query found gives {clause.column.name}, which the question already says."
-            yield Doubt("unasked", text)
+        column = clause.column
+        if column and (clause.table, column.name) in shown:
+            compares = clause.operator in (">", "<", ">=", "<=") and len(shown) == 1
+            if clause.operator == "=" or (compares and _is_a_verb(asked, clause)):
+                text = f"The query found gives {column.name}, which the question already says."
+                yield Doubt("unasked", text)
         if clause.identifier and clause.operator in (">", "<", ">=", "<="):
             name = clause.column.name if clause.column else ""
             yield Doubt("identifier", f"{name} identifies rows; it is not compared by size.")

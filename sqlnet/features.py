@@ -155,7 +155,9 @@ class Vocabulary:
         """The numbers of names."""
         return [self.names.setdefault(name, len(self.names)) for name in names]
 
-    def tensors(self, vocabulary: Mapping[str, int]) -> tuple[Tensor, ...]:
+    def tensors(
+        self, vocabulary: Mapping[str, int]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """The first five fields of :class:`Tensors`."""
         lengths = np.array([len(name) for name in self.names])
         names = np.zeros((len(self.names), int(lengths.max())), np.int64)

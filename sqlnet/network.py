@@ -183,7 +183,7 @@ def _encoder_of(
         given = next((place for place in places if place.is_dir()), None)
         if given is None:
             raise ModelError(
-                f"The encoder of the SQL network in {path} is not in {wanted.path}.", remedy
+                f"The encoder of the SQL network in {path} is no longer in {wanted.path}.", remedy
             )
     encoder = ContextEncoder.load(given)
     found = encoder.config

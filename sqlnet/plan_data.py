@@ -43,8 +43,10 @@ from codegen.sqlnet.query import AGGREGATES, Statement
 from codegen.sqlnet.query import Value as Parameter
 from codegen.sqlnet.sql import AGGREGATE_NODES, COMPARISON_NODES
 
-_AGGREGATES = {kind: AGGREGATES.index(name) for name, kind in AGGREGATE_NODES.items()}
-_OPERATORS = {kind: sign for sign, kind in COMPARISON_NODES.items()}
+_AGGREGATES: dict[type[exp.Expr], int] = {
+    kind: AGGREGATES.index(name) for name, kind in AGGREGATE_NODES.items()
+}
+_OPERATORS: dict[type[exp.Expr], str] = {kind: sign for sign, kind in COMPARISON_NODES.items()}
 _FLIPPED = {">": "<", "<": ">", ">=": "<=", "<=": ">="}
 
 _LIMITS = StatementLimits(seconds=10.0, rows=20_000)

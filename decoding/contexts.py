@@ -169,7 +169,7 @@ def extended(model: PreTrainedModel, settings: LMInfinite) -> Iterator[Extension
     ]
     for module in modules:
         module.lm_infinite = extension
-    before = model.config.get_text_config()._attn_implementation
+    before: Any = model.config.get_text_config()._attn_implementation
     model.set_attn_implementation(_NAME)
     try:
         yield extension

@@ -1,4 +1,4 @@
-"""The decoding loop: prompts in, tokens out, whatever chooses the tokens.
+"""The decoding loop, which turns prompts into tokens with any strategy.
 
 Each round has three steps. A :class:`Strategy` proposes what each row feeds next: its last token
 alone, or a tree of drafted tokens below it. One forward pass encodes all rows. The strategy

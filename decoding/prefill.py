@@ -14,7 +14,7 @@ candidates from one forward pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from transformers import PreTrainedModel
@@ -130,8 +130,12 @@ class Packed:
 
     def to(self, device: torch.device) -> Packed:
         """The same on a device."""
-        parts = (part.to(device) for part in (self.tokens, self.positions, self.pieces))
-        return Packed(*parts, places=self.places, shared=self.shared)
+        return replace(
+            self,
+            tokens=self.tokens.to(device),
+            positions=self.positions.to(device),
+            pieces=self.pieces.to(device),
+        )
 
     def mask(self, start: int, stop: int) -> torch.Tensor:
         """What the tokens of these columns see: bool [R, 1, stop - start, stop].

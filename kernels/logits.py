@@ -40,33 +40,29 @@ def penalize(
     """
     given = (rows, ids, amounts)
 
-    def by_kernel(onto: torch.Tensor) -> torch.Tensor:
+    def kernel(onto: torch.Tensor) -> torch.Tensor:
         from codegen.kernels.gpu.logits import launch_penalize
 
-        launch_penalize(onto, *given)
-        return onto
-
-    def plainly() -> torch.Tensor:
-        reference_penalize(logits, *given)
-        return logits
+        return launch_penalize(onto, *given)
 
     run(
         "penalize",
         logits,
-        lambda: by_kernel(logits),
-        plainly,
+        lambda: kernel(logits),
+        lambda: reference_penalize(logits, *given),
         close,
-        rehearse=lambda: by_kernel(logits.clone()),
+        rehearse=lambda: kernel(logits.clone()),
     )
 
 
 def reference_penalize(
     logits: torch.Tensor, rows: torch.Tensor, ids: torch.Tensor, amounts: torch.Tensor
-) -> None:
-    """The same by gathering and scattering."""
+) -> torch.Tensor:
+    """The same by gathering and scattering; returns ``logits``."""
     above, below, added = amounts.float()
     old = logits[rows, ids]
     logits[rows, ids] = (torch.where(old > 0, old * above, old * below) + added).to(logits.dtype)
+    return logits
 
 
 class Drawn(NamedTuple):

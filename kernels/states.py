@@ -37,31 +37,25 @@ def compact(states: Sequence[torch.Tensor], path: torch.Tensor, cursors: torch.T
             first.shape, first.dtype, first.stride(), first.device,
         ):  # fmt: skip
             raise InputError("The layers' states differ in shape, type, strides or device.")
-    ends = (first, states[-1])
 
-    def by_kernel(onto: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    def kernel(onto: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         from codegen.kernels.gpu.states import launch_compact
 
-        launch_compact(onto, path, cursors)
-        return tuple(onto)
-
-    def plainly() -> tuple[torch.Tensor, ...]:
-        reference_compact(states, path, cursors)
-        return ends
+        return launch_compact(onto, path, cursors)
 
     run(
         "compact",
         first,
-        lambda: by_kernel(states),
-        plainly,
+        lambda: kernel(states),
+        lambda: reference_compact(states, path, cursors),
         equal,
-        rehearse=lambda: by_kernel([tensor.clone() for tensor in ends]),
+        rehearse=lambda: kernel([first.clone(), states[-1].clone()]),
     )
 
 
 def reference_compact(
     states: Sequence[torch.Tensor], path: torch.Tensor, cursors: torch.Tensor
-) -> None:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The same by indices; off the CPU it moves all of ``path``, so as not to wait."""
     steps = torch.arange(1, path.shape[1] + 1, device=path.device)
     rows = torch.arange(len(path), device=path.device)
@@ -73,6 +67,7 @@ def reference_compact(
     target, source = first + steps, first + path.where(path >= 0, steps)
     for tensor in states:
         tensor[rows[:, None], :, target] = tensor[rows[:, None], :, source]
+    return states[0], states[-1]
 
 
 def turn_slots(
@@ -104,23 +99,18 @@ def turn_slots(
         return
     turn = (slots, cosines, sines, neighbors)
 
-    def by_kernel(onto: torch.Tensor) -> torch.Tensor:
+    def kernel(onto: torch.Tensor) -> torch.Tensor:
         from codegen.kernels.gpu.states import launch_turn
 
-        launch_turn(encoded, onto, *turn)
-        return onto
-
-    def plainly() -> torch.Tensor:
-        reference_turn(encoded, states, *turn)
-        return states
+        return launch_turn(encoded, onto, *turn)
 
     run(
         "turn_slots",
         states,
-        lambda: by_kernel(states),
-        plainly,
+        lambda: kernel(states),
+        lambda: reference_turn(encoded, states, *turn),
         close,
-        rehearse=lambda: by_kernel(states.clone()),
+        rehearse=lambda: kernel(states.clone()),
         variant=lambda: (cosines.shape[1], neighbors),
     )
 
@@ -132,9 +122,10 @@ def reference_turn(
     cosines: torch.Tensor,
     sines: torch.Tensor,
     neighbors: bool,
-) -> None:
-    """The same by gathering, turning and scattering."""
-    states.index_copy_(2, slots, turned(encoded.index_select(2, slots), cosines, sines, neighbors))
+) -> torch.Tensor:
+    """The same by gathering, turning and scattering; returns ``states``."""
+    new = turned(encoded.index_select(2, slots), cosines, sines, neighbors)
+    return states.index_copy_(2, slots, new)
 
 
 def turned(

@@ -229,7 +229,7 @@ def _penalties(g: torch.Generator, sizes: Sizes, device: str) -> Case:
     given = (rows, ids, amounts.repeat(1, len(ids)))
     outputs = [start.clone(), start.clone()]
 
-    def changed(change: Callable[..., None], to: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def changed(change: Callable[..., object], to: torch.Tensor) -> tuple[torch.Tensor, ...]:
         to.copy_(start)  # part of what is timed, on both sides
         change(to, *given)
         return (to,)
@@ -254,7 +254,7 @@ def _rotation(g: torch.Generator, sizes: Sizes, device: str) -> Case:
     given = (cells, angles.cos(), angles.sin(), False)
     outputs = [encoded.clone(), encoded.clone()]
 
-    def turned(turn: Callable[..., None], states: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def turned(turn: Callable[..., object], states: torch.Tensor) -> tuple[torch.Tensor, ...]:
         turn(encoded, states, *given)
         return (states,)
 

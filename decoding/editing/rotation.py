@@ -86,18 +86,12 @@ def examine(model: PreTrainedModel) -> Support:
     Raises:
         ModelError: if the model is refused.
     """
-    found = _known.get(model)
-    if found is None:
-        found = _known[model] = _examine(model)
-    return found
-
-
-def _examine(model: PreTrainedModel) -> Support:
-    name = type(model).__name__
-    check_architecture(model)
-    check_attention_only(model, "edits in the cache")
-    limit, reason = _limit(model.config.get_text_config())
-    return Support(name, find_rotations(model), limit, reason)
+    if model not in _known:
+        check_architecture(model)
+        check_attention_only(model, "edits in the cache")
+        limit, reason = _limit(model.config.get_text_config())
+        _known[model] = Support(type(model).__name__, find_rotations(model), limit, reason)
+    return _known[model]
 
 
 def _limit(config: Any) -> tuple[int | None, str]:

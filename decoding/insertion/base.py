@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,10 +22,14 @@ from codegen.decoding.insertion.encoder import Memory, TextEncoder
 from codegen.decoding.insertion.text import BODY, EncoderConfig, Text, TextBatch
 
 
-class Corrupted(Protocol):
-    """A corrupted text; texts of similar length are batched together."""
+@dataclass(frozen=True, slots=True)
+class Corrupted:
+    """A corrupted text; subclasses add what is missing. Similar lengths are batched together."""
 
-    def __len__(self) -> int: ...
+    text: Text
+
+    def __len__(self) -> int:
+        return len(self.text.prefix) + len(self.text.body)
 
 
 @dataclass
@@ -96,6 +100,12 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def sum_by_row(values: Tensor, places: Tensor) -> Tensor:
+    """Sums of values [N] at the N marks of bool [B, S], by row: [B]."""
+    rows = places.nonzero()[:, 0]
+    return values.new_zeros(len(places)).index_add(0, rows, values)
+
+
 class FillingModel(PreTrainedModel):
     """The base class; see the module."""
 
@@ -135,6 +145,10 @@ class FillingModel(PreTrainedModel):
     def remember(self, batch: TextBatch) -> Memory | None:
         """What the encoder computes only once for all steps, if anything."""
         return None if batch.prefixes is None else self.encoder.remember(batch.prefixes)
+
+    def masks(self, batch: TextBatch) -> Tensor:
+        """The masks' places: bool [B, S]."""
+        return (batch.input_ids == self.config.mask_token_id) & batch.attention_mask
 
     def forbid(self, logits: Tensor) -> Tensor:
         """Logits [..., V] in float32, with -inf for the special tokens."""

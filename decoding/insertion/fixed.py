@@ -19,11 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from codegen.decoding.insertion.base import (
+    Corrupted,
     Filled,
     FillingModel,
     FillOptions,
     Losses,
     at_least_float32,
+    sum_by_row,
 )
 from codegen.decoding.insertion.encoder import Memory, TextEncoder
 from codegen.decoding.insertion.text import FixedMaskConfig, Text, TextBatch
@@ -31,14 +33,10 @@ from codegen.decoding.sampling import choose
 
 
 @dataclass(frozen=True, slots=True)
-class Masked:
+class Masked(Corrupted):
     """A text with masks, and each mask's token."""
 
-    text: Text
     targets: list[int]
-
-    def __len__(self) -> int:
-        return len(self.text.prefix) + len(self.text.body)
 
 
 class FixedMaskLM(FillingModel):
@@ -75,7 +73,7 @@ class FixedMaskLM(FillingModel):
 
     def scores(self, batch: TextBatch, memory: Memory | None = None) -> tuple[Tensor, Tensor]:
         """Logits at the masks, float [M, V], and the masks' places, bool [B, S]."""
-        masks = (batch.input_ids == self.config.mask_token_id) & batch.attention_mask
+        masks = self.masks(batch)
         return self.head(self.encoder(batch, memory)[masks]), masks
 
     def forward(self, targets: Tensor, **inputs: Tensor) -> Losses:
@@ -87,9 +85,7 @@ class FixedMaskLM(FillingModel):
         """
         logits, masks = self.scores(TextBatch.from_inputs(inputs))
         losses = functional.cross_entropy(at_least_float32(logits), targets, reduction="none")
-        rows = masks.nonzero()[:, 0]
-        sums = losses.new_zeros(len(masks)).index_add(0, rows, losses)
-        return Losses(sums / masks.sum(-1).clamp(min=1), {})
+        return Losses(sum_by_row(losses, masks) / masks.sum(-1).clamp(min=1), {})
 
     @torch.inference_mode()
     def fill(

@@ -28,12 +28,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from codegen.decoding.insertion.base import (
+    Corrupted,
     Filled,
     FillingModel,
     FillOptions,
     Losses,
     Running,
     at_least_float32,
+    sum_by_row,
 )
 from codegen.decoding.insertion.encoder import Memory, TextEncoder
 from codegen.decoding.insertion.text import FlexibleMaskConfig, Text, TextBatch
@@ -44,23 +46,18 @@ _LATEST = 0.999  # latest training time, as weights grow like 1 / (1 - t)
 
 
 @dataclass(frozen=True, slots=True)
-class Interpolated:
-    """A text at a time between nothing and whole.
+class Interpolated(Corrupted):
+    """A text at a time between nothing and whole, with masks.
 
     Attributes:
-        text: the tokens present, including masks.
         targets: each mask's token, in order.
         gaps: number of missing tokens per slot, beginning with that of ``[BOS]``.
         time: t.
     """
 
-    text: Text
     targets: list[int]
     gaps: list[int]
     time: float
-
-    def __len__(self) -> int:
-        return len(self.text.prefix) + len(self.text.body)
 
 
 def interpolate(text: Text, mask: int, rng: np.random.Generator) -> Interpolated:
@@ -128,10 +125,6 @@ class FlexibleMaskLM(FillingModel):
         log_gaps = self.gap_head(hidden[batch.open_slots])[:, 0]
         return self.head(hidden[self.masks(batch)]), at_least_float32(log_gaps)
 
-    def masks(self, batch: TextBatch) -> Tensor:
-        """The masks' places: bool [B, S]."""
-        return (batch.input_ids == self.config.mask_token_id) & batch.attention_mask
-
     def forward(self, targets: Tensor, gaps: Tensor, time: Tensor, **inputs: Tensor) -> Losses:
         """Each text's bound on the negative log-likelihood in nats, over ``config.loss_length``.
 
@@ -152,8 +145,8 @@ class FlexibleMaskLM(FillingModel):
         missing = log_gaps.exp() - gaps + torch.xlogy(gaps, gaps) - gaps * log_gaps
         scale = 1 / ((1 - time) * self.config.loss_length)
         parts = {
-            "token": _by_row(tokens, self.masks(batch)) * scale,
-            "gap": _by_row(missing, batch.open_slots) * scale,
+            "token": sum_by_row(tokens, self.masks(batch)) * scale,
+            "gap": sum_by_row(missing, batch.open_slots) * scale,
         }
         losses = parts["token"] + parts["gap"]
         return Losses(losses, {name: part.detach() for name, part in parts.items()})
@@ -191,12 +184,6 @@ class FlexibleMaskLM(FillingModel):
         running.finish(full, finished=False)
         running.finish(torch.ones(len(running.rows), dtype=torch.bool), finished=True)
         return running.results()
-
-
-def _by_row(values: Tensor, places: Tensor) -> Tensor:
-    """Sums of values [N] at the N marks of bool [B, S], by row."""
-    rows = places.nonzero()[:, 0]
-    return values.new_zeros(len(places)).index_add(0, rows, values)
 
 
 def _nearest(rates: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from codegen.decoding.insertion.base import (
+    Corrupted,
     Filled,
     FillingModel,
     FillOptions,
@@ -33,21 +34,16 @@ STOP, CONTINUE = range(2)  # classes of the stop head
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
+class Dropped(Corrupted):
     """A text without some of its tokens.
 
     Attributes:
-        visible: the remaining text.
         slots: for each missing token its slot, as the number of places right of ``[BOS]``.
         tokens: the missing tokens' ids.
     """
 
-    visible: Text
     slots: list[int]
     tokens: list[int]
-
-    def __len__(self) -> int:
-        return len(self.visible.prefix) + len(self.visible.body)
 
 
 def drop(text: Text, rng: np.random.Generator, infill_rate: float = 0.0) -> Dropped:
@@ -98,7 +94,7 @@ class InsertionLM(FillingModel):
 
     def collate(self, corrupted: Sequence[Dropped]) -> dict[str, Any]:
         """The visible texts, and the rows, slots and ids of the missing tokens."""
-        batch = TextBatch.of([item.visible for item in corrupted], self.config)
+        batch = TextBatch.of([item.text for item in corrupted], self.config)
         counts = [len(item.tokens) for item in corrupted]
         slots = [
             start + k

@@ -27,6 +27,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from codegen.decoding.rpg.languages import (
@@ -105,6 +106,20 @@ class Repetition(NamedTuple):
     bracketed: bool
 
 
+# The state of a tracker, and that of a level of its stack: the level around it first.
+_STATE = (
+    "_pending", "_quote", "_ends", "_text", "_quiet", "_stack", "_fresh", "_spaces", "_last_indent",
+    "_is_block", "_closer", "_blocks", "_stream", "_anchor", "_symbols", "_words", "_margin",
+    "_indent",
+)  # fmt: skip
+_LEVEL = (
+    "_stack", "_is_block", "_closer", "_blocks", "_stream", "_anchor", "_symbols", "_margin",
+    "_indent", "_last_indent", "_words",
+)  # fmt: skip
+_state_of = attrgetter(*_STATE)
+_level_of = attrgetter(*_LEVEL)
+
+
 class StructureTracker:
     """Follows one text.
 
@@ -112,15 +127,9 @@ class StructureTracker:
         language: of the text.
         period: P, the longest block in signatures.
         on_item: called with each finished item (for tests and measurements).
-
-    The attributes are the state, as listed in ``snapshot`` and ``restore``.
     """
 
-    __slots__ = (
-        "_anchor", "_blocks", "_closer", "_ends", "_fresh", "_indent", "_is_block", "_language",
-        "_last_indent", "_margin", "_match", "_on_item", "_pending", "_period", "_quiet", "_quote",
-        "_quotes", "_spaces", "_stack", "_stream", "_symbols", "_text", "_words",
-    )  # fmt: skip
+    __slots__ = (*_STATE, "_language", "_match", "_on_item", "_period", "_quotes")
 
     def __init__(
         self,
@@ -163,21 +172,12 @@ class StructureTracker:
 
     def snapshot(self) -> tuple[Any, ...]:
         """The state, an immutable value."""
-        return (
-            self._pending, self._quote, self._ends, self._text, self._quiet, self._stack,
-            self._fresh, self._spaces, self._last_indent, self._is_block, self._closer,
-            self._blocks, self._stream, self._anchor, self._symbols, self._words, self._margin,
-            self._indent,
-        )  # fmt: skip
+        return _state_of(self)
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Restores a state of a tracker with the same arguments."""
-        (
-            self._pending, self._quote, self._ends, self._text, self._quiet, self._stack,
-            self._fresh, self._spaces, self._last_indent, self._is_block, self._closer,
-            self._blocks, self._stream, self._anchor, self._symbols, self._words, self._margin,
-            self._indent,
-        ) = state  # fmt: skip
+        for name, value in zip(_STATE, state, strict=True):
+            setattr(self, name, value)
 
     @property
     def quoted(self) -> bool:
@@ -489,10 +489,7 @@ class StructureTracker:
         if self._anchor is None:
             self._begin(mark)
         self._fresh = False
-        self._stack = (
-            self._stack, self._is_block, self._closer, self._blocks, self._stream, self._anchor,
-            self._symbols, self._margin, self._indent, self._last_indent, self._words,
-        )  # fmt: skip
+        self._stack = _level_of(self)
         self._open_level(is_block=block, closer=_GROUPS[mark][0])
 
     def _opens_block(self) -> bool:
@@ -535,10 +532,8 @@ class StructureTracker:
     def _pop(self) -> None:
         if self._words:
             self._keep_words(self._words)
-        (
-            self._stack, self._is_block, self._closer, self._blocks, self._stream, self._anchor,
-            self._symbols, self._margin, self._indent, self._last_indent, self._words,
-        ) = self._stack  # fmt: skip
+        for name, value in zip(_LEVEL, self._stack, strict=True):
+            setattr(self, name, value)
 
     def _leave_brackets(self) -> None:
         """Closes all brackets, as a line begins with a keyword that can't be inside them."""

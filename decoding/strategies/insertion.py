@@ -55,7 +55,7 @@ class Insertion(Strategy):
         model = batch.sequences.model
         if not isinstance(model, FillingModel):
             raise ModelError(
-                f"{type(model).__name__} is not an insertion model: it writes from left to right.",
+                f"{type(model).__name__} writes from left to right; it is not an insertion model.",
                 "Choose another decoder, or a model trained for insertion.",
             )
         options = replace(

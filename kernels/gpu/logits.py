@@ -33,8 +33,8 @@ def penalize_kernel(logits, rows, ids, amounts, row_stride, count, BLOCK: tl.con
 
 def launch_penalize(
     logits: torch.Tensor, rows: torch.Tensor, ids: torch.Tensor, amounts: torch.Tensor
-) -> None:
-    """See :func:`codegen.kernels.logits.penalize`."""
+) -> torch.Tensor:
+    """See :func:`codegen.kernels.logits.penalize`; returns ``logits``."""
     assert logits.stride(1) == 1
     count = len(rows)
     penalize_kernel[(triton.cdiv(count, 256),)](
@@ -47,6 +47,7 @@ def launch_penalize(
         BLOCK=256,
         num_warps=4,
     )
+    return logits
 
 
 @triton.jit

@@ -39,8 +39,8 @@ def compact_kernel(
 
 def launch_compact(
     states: Sequence[torch.Tensor], path: torch.Tensor, cursors: torch.Tensor
-) -> None:
-    """See :func:`codegen.kernels.states.compact`."""
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """See :func:`codegen.kernels.states.compact`; returns the first and the last of the states."""
     first = states[0]
     rows, heads, _, dim = first.shape
     table = _addresses(tuple(tensor.data_ptr() for tensor in states), first.device)
@@ -48,6 +48,7 @@ def launch_compact(
         table, first, path.contiguous(), cursors.contiguous(), path.shape[1], *first.stride(),
         D=dim, BLOCK_D=triton.next_power_of_2(dim), num_warps=1,
     )  # fmt: skip
+    return first, states[-1]
 
 
 @functools.lru_cache(maxsize=16)
@@ -94,8 +95,8 @@ def launch_turn(
     cosines: torch.Tensor,
     sines: torch.Tensor,
     neighbors: bool,
-) -> None:
-    """See :func:`codegen.kernels.states.turn_slots`."""
+) -> torch.Tensor:
+    """See :func:`codegen.kernels.states.turn_slots`; returns ``states``."""
     rows, heads, _, dim = states.shape
     half = cosines.shape[1]
     turn_kernel[(len(slots), rows * heads)](
@@ -103,3 +104,4 @@ def launch_turn(
         *encoded.stride(), *states.stride(),
         HALF=half, D=dim, NEIGHBORS=neighbors, BLOCK=triton.next_power_of_2(half), num_warps=1,
     )  # fmt: skip
+    return states

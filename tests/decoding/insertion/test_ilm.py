@@ -18,7 +18,7 @@ from codegen.decoding.insertion.ilm import Dropped, drop
 @torch.no_grad()
 def dense_loss(model: InsertionLM, item: Dropped) -> tuple[float, float]:
     """Token and stop loss of one text with d[k, v] written out, as the paper has it."""
-    batch = TextBatch.of([item.visible], model.config)
+    batch = TextBatch.of([item.text], model.config)
     hidden = model.encoder(batch)[0]
     logits = hidden @ model.head.weight.T  # [S, V]
     start = int(batch.starts)
@@ -102,7 +102,7 @@ def test_mean_loss_over_draws_is_that_over_all_subsets() -> None:
 def test_every_subset_is_drawn_and_the_order_is_kept() -> None:
     rng = np.random.default_rng(0)
     text = Text([], [5, 6, 7])
-    seen = Counter(tuple(drop(text, rng).visible.body) for _ in range(8000))
+    seen = Counter(tuple(drop(text, rng).text.body) for _ in range(8000))
     assert set(seen) == {(), (5,), (6,), (7,), (5, 6), (5, 7), (6, 7), (5, 6, 7)}
     for body, count in seen.items():
         expected = 8000 / 4 / (1 if len(body) in (0, 3) else 3)
@@ -113,14 +113,14 @@ def test_spans_have_gaps_only_in_open_slots() -> None:
     rng = np.random.default_rng(0)
     for _ in range(500):
         item = drop(Text([9], list(range(10, 18))), rng, infill_rate=1.0)
-        flags = item.visible.slots
+        flags = item.text.slots
         assert all(flags[slot] for slot in item.slots)
         inside = [number for number, flag in enumerate(flags) if flag]
         assert inside == list(range(inside[0], inside[-1] + 1))
         rebuilt = {slot: [t for s, t in zip(item.slots, item.tokens, strict=True) if s == slot]
                    for slot in range(len(flags))}  # fmt: skip
         whole = list(rebuilt[0])
-        for number, token in enumerate(item.visible.body, 1):
+        for number, token in enumerate(item.text.body, 1):
             whole += [token, *rebuilt[number]]
         assert whole == list(range(10, 18))
 

@@ -910,7 +910,7 @@ LIGHT_WORDS = frozenset(_LIGHT_ONES.split())
 
 
 def explained(asked: Asked) -> list[tuple[str, str]]:
-    """Each content word of the question, and what it was taken for, "" for nothing."""
+    """Each content word of the question, and what it was taken for ("": unused)."""
     parts = _parts(asked)
     found = []
     for token in asked.tokens:

@@ -147,7 +147,7 @@ class Parse:
             ``where NAME`` for each column of a condition; empty for plans.
         confidence: that the answer is right; see :mod:`codegen.sqlnet.trust`.
         doubts: why not to trust the best reading, most important first; empty if it may be trusted.
-        words: each content word of the question, and what it was taken for, "" for nothing.
+        words: each content word of the question, and what it was taken for ("": unused).
         signs: that the confidence was computed from.
         notes: further remarks.
         rows: the best reading's result; None if it failed or was not run.

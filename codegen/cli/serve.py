@@ -32,7 +32,10 @@ from codegen.generation.endpoints import (
 from codegen.terminal import echo
 
 if TYPE_CHECKING:
+    from mcp.server import MCPServer
+
     from codegen.server.engine import CompletionEngine
+    from codegen.server.mcp import Tools
     from codegen.server.next_edits import NextEditor
     from codegen.server.requests import ServerLimits
     from codegen.server.upstream import LlamaUpstream, Upstream
@@ -520,7 +523,9 @@ def mcp(given: McpOptions) -> None:
     ):
         server = make_server(tools)
         if not given.http:
-            server.run("stdio")
+            import asyncio
+
+            asyncio.run(_serve_stdio(server, tools))
             return
         from codegen.server.guard import Guard
         from codegen.server.guard import serve as serve_http
@@ -530,6 +535,27 @@ def mcp(given: McpOptions) -> None:
             where = given.address(sock) + ("" if given.uds else "/mcp")
             given.announce(token, f"Serving tools at {where}")
             serve_http(app, sock, during=server.session_manager.run())
+
+
+async def _serve_stdio(server: MCPServer, tools: Tools) -> None:
+    """Serves until the client leaves, or Ctrl-C or SIGTERM."""
+    import asyncio
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    serving = asyncio.ensure_future(server.run_stdio_async())
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if serving.done():
+        return serving.result()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:  # a tool's child process ends with its task
+        task.cancel()
+    await asyncio.wait(tasks, timeout=5)
+    tools.close()
+    echo("Stopped.", err=True)
+    os._exit(0)  # a thread reads standard input, which nothing can interrupt
 
 
 @contextmanager

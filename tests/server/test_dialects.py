@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -187,6 +188,17 @@ def test_props_tokens_and_template(served: Served, post: Any, tiny_model: Any) -
 
 
 # ---------------------------------------------------------------------- behind an upstream
+
+
+def test_tokens_of_a_long_text_hold_up_nobody(served: Served, post: Any) -> None:
+    """Tokenizers' ``encode`` would keep all other threads of the server waiting."""
+    answered = 0
+    with ThreadPoolExecutor(1) as pool:
+        counting = pool.submit(post, "/tokenize", {"content": "a" * 400_000})
+        while not counting.done():
+            answered += httpx.get(f"{served.url}/health").is_success
+    assert counting.result().json()["count"] > 1000
+    assert answered > 3
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -325,3 +326,30 @@ def test_a_command_may_print_a_lot(monkeypatch: pytest.MonkeyPatch) -> None:
     found: Any = asyncio.run(tools._command(Seeing(), ["eval"]))  # type: ignore[arg-type]
     assert found == list(range(200_000))
     assert seen[-1] == "the last line"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_server_whose_client_says_nothing(number: signal.Signals) -> None:
+    asked = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "test", "version": "1"},
+        },
+    }
+    command = [sys.executable, "-m", "codegen", "serve", "mcp"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdin.write(json.dumps(asked) + "\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["id"] == 1
+        process.send_signal(number)
+        try:
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+        assert process.stderr.read().endswith("Stopped.\n")

@@ -218,12 +218,16 @@ async def tokenize(service: CompletionService, request: Request) -> Response:
     """``/tokenize``: ids of a text, whose control tokens are read as such."""
     body, model = TokenizeBody.read(await read_object(request)), local_model(service, "/tokenize")
     core, special = model.tokenizer.backend_tokenizer, body.add_special or body.add_special_tokens
-    text = body.content + body.prompt
-    ids = (await asyncio.to_thread(core.encode, text, add_special_tokens=special)).ids
-    tokens: list[Any] = ids
-    if body.with_pieces:
-        tokens = [{"id": token, "piece": model.tokenizer.decode([token])} for token in ids]
-    return JSONResponse({"tokens": tokens, "count": len(ids), "max_model_len": model.longest})
+
+    def tokens() -> list[Any]:
+        # Unlike encode, encode_batch lets other threads run meanwhile: there may be megabytes.
+        (found,) = core.encode_batch([body.content + body.prompt], add_special_tokens=special)
+        if not body.with_pieces:
+            return found.ids
+        return [{"id": token, "piece": model.tokenizer.decode([token])} for token in found.ids]
+
+    found = await asyncio.to_thread(tokens)
+    return JSONResponse({"tokens": found, "count": len(found), "max_model_len": model.longest})
 
 
 class DetokenizeBody(Body):

@@ -1,9 +1,9 @@
-"""The runs below a directory: what each is, how far it came, what it gave; and deleting one.
+"""Finds, describes and deletes the runs below a directory.
 
-A run is known by the settings file that its command wrote (:mod:`codegen.runs`) and by what is in
-it, so a ``manifest.json`` of something else is no run. Everything is read as untrusted: links are
-not followed, and a file that is damaged says nothing. Nothing is written and no lock is taken but
-by :func:`delete`.
+A run is recognized by the settings file that its command wrote (:mod:`codegen.runs`) and by the
+keys in it, so another program's ``manifest.json`` is not taken for a run. Everything is read as
+untrusted: links are not followed, and a damaged file counts as missing. Only :func:`delete` writes
+and takes locks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ State = Literal["running", "stopped", "done"]
 
 _MOST_BYTES = 64 << 20
 _MOST_FOLDERS = 20_000
-# Below a run: large, and never a run.
+# Directories of a run that hold no runs and may be large.
 _INSIDE = ("model", "checkpoints", "state", "tokens")
 _UNSHOWN = ("prompts_sha256", "fingerprint")
 
@@ -39,14 +39,14 @@ class Run:
     """One run.
 
     Attributes:
-        name: its path as the user can type it, from the directory that was given.
+        name: its path, relative if the given directory was.
         folder: the same as a path.
         kind: which command made it.
         state: ``stopped`` if it is neither finished nor held by a process.
         what: its task, data or model in a few words.
         when: the last change of one of its files, in seconds since 1970.
         bytes: the size of all that is in the directory.
-        numbers: the few numbers it gave, the main one first.
+        numbers: its main results, the most important first.
         resume: for a stopped run, how to continue it.
     """
 
@@ -72,15 +72,15 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How to know a kind of run.
+    """How to recognize and describe a kind of run.
 
     Attributes:
         settings: the file of its settings, or several that may hold them.
-        holds: keys of that file, dotted; one of the tuples must be there.
+        holds: dotted keys; the file must have all keys of one of these tuples.
         done: a finished run has at least one of these files.
         locks: files that a process holds while it writes.
-        own: patterns of the names that the run writes into its directory.
-        describe: settings and directory -> what it is, and its numbers.
+        own: patterns of the file names that the run writes.
+        describe: (settings, directory) -> a description of the run, and its numbers.
         command: what resumes it; fields of the settings in braces.
     """
 
@@ -147,11 +147,11 @@ def read_run(folder: str | os.PathLike[str]) -> Run | None:
 
 
 def settings_of(run: Run) -> dict[str, Any]:
-    """All that decided the run, flat, by dotted keys."""
+    """The settings of a run, flat, by dotted keys."""
     known = _kind_of(run.folder)
     settings = known[1] if known else {}
-    inner = settings.get({"evaluation": "settings", "data": "run", "quickstart": "request"}.get(
-        run.kind, ""), settings)  # fmt: skip
+    section = {"evaluation": "settings", "data": "run", "quickstart": "request"}.get(run.kind, "")
+    inner = settings.get(section)
     flat = flatten(inner if isinstance(inner, dict) else settings)
     return {key: value for key, value in flat.items() if key not in _UNSHOWN}
 
@@ -174,7 +174,7 @@ def shown_number(name: str, value: float) -> str:
 
 
 def shown_size(count: float) -> str:
-    """A number of bytes in a unit that makes it short."""
+    """A number of bytes with a unit: ``12.3 MB``."""
     if count < 1000:
         return f"{count:.0f} bytes"
     for unit in ("kB", "MB"):
@@ -269,7 +269,8 @@ def read_object(path: Path) -> dict[str, Any]:
     """The JSON object of a plain file, or of the first line of a journal; empty if it has none."""
     try:
         with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as file:
-            data = file.readline() if path.suffix == ".jsonl" else file.read(_MOST_BYTES)
+            read = file.readline if path.suffix == ".jsonl" else file.read
+            data = read(_MOST_BYTES)
         row = json.loads(data)
     except (OSError, ValueError, RecursionError, InputError):
         return {}

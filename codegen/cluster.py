@@ -24,7 +24,7 @@ def import_ray() -> ModuleType:
     Raises:
         MachineError: if it is not installed.
     """
-    # Else Ray, under `uv run`, sends the working directory to every node and builds it there.
+    # Without this, under `uv run`, Ray sends the working directory to every node.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning
@@ -37,7 +37,7 @@ def import_ray() -> ModuleType:
 
 @contextmanager
 def connected(address: str, workers: int | None) -> Iterator[tuple[ModuleType, int]]:
-    """The ``ray`` module, connected, and the number of actors that the cluster has CPUs for.
+    """The connected ``ray`` module, and the number of actors to start.
 
     The connection is closed at the end, unless the caller was connected before.
 

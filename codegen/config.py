@@ -24,7 +24,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from codegen.errors import ConfigError, InputError, nearest
+from codegen.errors import ConfigError, InputError, in_one_line, nearest
 
 Text = Annotated[str, Field(min_length=1)]
 """A string that is not empty."""
@@ -34,15 +34,15 @@ C = TypeVar("C", bound="Config")
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """How a field is given, where its name and type do not say it; made by :func:`setting`.
+    """How a field is given on the command line or was named before; made by :func:`setting`.
 
     Attributes:
         flags: names on the command line; by default ``--`` and the field's name with dashes.
-        metavar: what stands for the value in ``--help``.
+        metavar: the placeholder of the value in ``--help``.
         old: an earlier name of the field. It works for one version, with a note on standard error.
         old_values: earlier values of the field and what they are called now; likewise.
         commas: a tuple is given as one text with commas, not by repeating the option.
-        shown: what help shows as the default, where that is computed.
+        shown: the default in the help, if it is computed.
         is_pair: a flag has a negative form too, ``--no-NAME``.
     """
 
@@ -56,14 +56,14 @@ class Option:
 
     @classmethod
     def of(cls, info: FieldInfo) -> Option:
-        """How a field is given; the defaults for one that was not made by :func:`setting`."""
+        """The option of a field; the defaults if it was not made by :func:`setting`."""
         extra = info.json_schema_extra
         found = extra.get("option") if isinstance(extra, dict) else None
         return found if isinstance(found, Option) else _PLAIN
 
 
 _PLAIN = Option()
-MOST = 2**63 - 1  # of whole numbers: what indices, seeds and files take
+MOST = 2**63 - 1  # the largest whole number
 
 
 def setting(
@@ -193,8 +193,7 @@ def read_yaml(path: str | Path, what: str = "file") -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"Cannot read the {what} {path}: {error.strerror}.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: bad bytes or dates
-        reason = " ".join(str(error).split())
-        raise InputError(f"The {what} {path} is not valid YAML: {reason}.") from None
+        raise InputError(f"The {what} {path} is not valid YAML: {in_one_line(error)}.") from None
     if not isinstance(values, dict):
         raise ConfigError(f"The {what} {path} must be a mapping of keys to values.")
     return values
@@ -244,7 +243,7 @@ def override(values: dict[str, Any], text: str) -> None:
 
 
 class Key(NamedTuple):
-    """What is known of a key: its dotted name, what is allowed, its help, its default as text."""
+    """A key: its dotted name, the allowed values, the help, and the default as text."""
 
     name: str
     allowed: str
@@ -271,7 +270,7 @@ def table(kind: type[Config]) -> str:
 
 
 def allowed(info: FieldInfo) -> str:
-    """In words, which values a field takes: ``a whole number from 1 to 8``."""
+    """The values that a field takes, in words: ``a whole number from 1 to 8``."""
     *kinds, last = dict.fromkeys(_kind_in_words(arm) for arm in arms(info.annotation))
     text = f"{', '.join(kinds)} or {last}" if kinds else last
     return text + _range_in_words(**bounds(info))
@@ -365,13 +364,13 @@ _ABSENT = object()
 
 
 class _Place(NamedTuple):
-    """Where in a model an error is.
+    """The place of an error in a model.
 
     Attributes:
         key: the dotted key.
         info: its field; None for the model itself.
         inside: the section that it is, if it is one.
-        value: what was given, ``_ABSENT`` if it can't be found under this name.
+        value: the value given; ``_ABSENT`` if it was given under another name.
     """
 
     key: str

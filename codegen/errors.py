@@ -7,7 +7,7 @@ remedy; the command line prints it as one line, without a stack trace.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class CodegenError(Exception):
@@ -75,7 +75,20 @@ class SandboxError(CodegenError):
     """The machine has no safe way to run untrusted programs, or the sandbox itself failed."""
 
 
+def in_one_line(value: object, most: int = 300) -> str:
+    """A library's words for the middle of a message: one line, cut, without a final period."""
+    text = " ".join(str(value).split()).rstrip(".")
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 def nearest(word: object, known: Sequence[str]) -> str:
     """``Did you mean 'x'?`` for the known word nearest to ``word``, or nothing."""
     near = difflib.get_close_matches(str(word), known, n=1) if known else []
     return f"Did you mean {near[0]!r}?" if near else ""
+
+
+def require_known(what: str, name: str, known: Iterable[str]) -> None:
+    """Raises a :class:`ConfigError` for an unknown name of a ``what``, such as a style."""
+    if name not in (names := list(known)):
+        hint = f"{nearest(name, names)} Choose from: {', '.join(names)}.".lstrip()
+        raise ConfigError(f"Unknown {what} {name!r}.", hint)

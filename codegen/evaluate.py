@@ -39,8 +39,6 @@ class SqlnetBackend(Backend):
     independent = True
 
     def __init__(self, task: Task[Any]) -> None:
-        import torch
-
         from codegen.evals.tasks.sql import Spider
         from codegen.sqlnet import SQLNet
 
@@ -49,7 +47,6 @@ class SqlnetBackend(Backend):
                 f"sqlnet can't answer the task {task.name!r}.",
                 "It answers: spider, bird, everyday.",
             )
-        torch.set_num_threads(1)
         self._problems = {problem.id: problem for problem in task.problems()}
         self._parser = SQLNet.from_pretrained()
 
@@ -111,7 +108,7 @@ def sample_task(
         style: the prompt style or its name, by default the task's own, else the one the model was
             tuned for (its model card).
         decoder: likewise.
-        batch_size: rows decoded together; also what a kill can cost.
+        batch_size: rows decoded together; a killed run loses at most so many samples.
         backend: its name (``codegen.plugins``), or the opened back-end.
         options: the back-end's own, to open it by name.
         after: see :func:`codegen.evals.run.run`.

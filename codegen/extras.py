@@ -75,7 +75,7 @@ def require(*modules: str) -> None:
 
 
 def explain(error: BaseException) -> MachineError | None:
-    """The line for an error that a missing extra has caused, perhaps below other errors."""
+    """The message for an error caused by a missing extra, directly or below other errors."""
     cause: BaseException | None = error
     while cause:
         if isinstance(cause, ModuleNotFoundError):

@@ -78,7 +78,7 @@ def repository_name(target: str) -> str:
 
 @contextmanager
 def hub_errors(api: HfApi, target: str) -> Iterator[None]:
-    """What goes wrong while something is uploaded, in one line without the token.
+    """Turns errors of an upload into one line without the token.
 
     Raises:
         InputError: if there is no token that may write, or the hub cannot be reached.

@@ -1,4 +1,4 @@
-"""Paths inside directories that may have come from a stranger.
+"""Paths inside directories that may come from someone else.
 
 A run directory that was received can hold symbolic links to a user's files, and its journals and
 manifests can name files outside of it. All code that takes a file name out of a file, or opens a
@@ -26,7 +26,7 @@ _SHOWN = 50  # characters of a file's name in its partial's, which must not beco
 
 
 def cache_folder() -> Path:
-    """Where what was computed is kept: ``$CODEGEN_CACHE``, else ``$XDG_CACHE_HOME/codegen``, else
+    """The cache directory: ``$CODEGEN_CACHE``, else ``$XDG_CACHE_HOME/codegen``, else
     ``~/.cache/codegen``.
     """
     if folder := os.environ.get("CODEGEN_CACHE"):
@@ -157,7 +157,7 @@ def partial_name(name: str) -> str:
 
 
 def remove_partials(place: Path, directory: int) -> None:
-    """Removes what processes left that were killed while they wrote ``place``.
+    """Removes the partial files of processes that were killed while they wrote ``place``.
 
     Args:
         place: the file or directory that was being made.

@@ -1,4 +1,4 @@
-"""What is chosen by name: the built-in parts, and those of other installed packages.
+"""Parts that are chosen by name: the built-in ones, and those of other installed packages.
 
 Another package adds a part by an entry point, in its own ``pyproject.toml``::
 
@@ -30,7 +30,7 @@ from traceback import walk_tb
 from types import FunctionType
 from typing import Any
 
-from codegen.errors import CodegenError, ConfigError, nearest
+from codegen.errors import CodegenError, ConfigError, in_one_line, nearest
 
 BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "generators": {
@@ -166,7 +166,7 @@ def load(kind: str, name: str) -> Any:
         loaded = entry.load()
     except Exception as error:
         raise CodegenError(
-            f"The {part} of the package {packages[0]} can't be loaded ({_reason(error)}).",
+            f"The {part} of the package {packages[0]} can't be loaded ({_shown(error)}).",
             f"Fix {packages[0]}, or uninstall it.",
         ) from error
     _LOADED.append(entry)
@@ -174,10 +174,10 @@ def load(kind: str, name: str) -> Any:
 
 
 def blame(error: Exception) -> CodegenError | None:
-    """What to show for an unforeseen error in whose traceback other packages' parts have a frame.
+    """The message for an unforeseen error that parts of other packages may have caused.
 
-    Without such a frame, parts that are loaded are named all the same: one may have returned what
-    it should not. None if no part of another package has been loaded.
+    Names the part with the innermost frame in the traceback. Without such a frame it names all
+    loaded parts, since one may have returned a wrong value. None if none is loaded.
     """
     parts, how = list(_LOADED), "was in use when this failed:"
     for frame, _ in reversed(list(walk_tb(error.__traceback__))):
@@ -193,7 +193,7 @@ def blame(error: Exception) -> CodegenError | None:
     packages = {_name(one) for one in parts}
     return CodegenError(
         f"The {' or '.join(sorted(named))} of the package {', '.join(sorted(packages))} {how} "
-        f"{_reason(error)}",
+        f"{_shown(error)}",
         "Add --traceback to the command to see where.",
     )
 
@@ -201,8 +201,8 @@ def blame(error: Exception) -> CodegenError | None:
 _LOADED: list[EntryPoint] = []  # of other packages, in this process
 
 
-def _reason(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+def _shown(error: Exception) -> str:
+    return in_one_line(f"{type(error).__name__}: {error}")
 
 
 @cache

@@ -6,7 +6,7 @@ parameters (PEP 695), nested quotes in f-strings (PEP 701), t-strings (PEP 750),
 parentheses (PEP 758), and what comes after them. If these are ruff's only
 complaints, the program needs a newer Python; otherwise it is broken.
 
-Limits: it knows as much of future syntax as the installed ruff.
+Limit: the installed ruff decides which future syntax is known.
 """
 
 from __future__ import annotations

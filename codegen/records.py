@@ -170,8 +170,9 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class UnpairedPreference:
-    """An answer to a prompt with whether it is good; TRL's columns for KTO. Else a
-    :class:`Preference`.
+    """One answer to a prompt, labeled as good or bad; TRL's columns for KTO.
+
+    Otherwise as :class:`Preference`.
     """
 
     id: str
@@ -194,7 +195,7 @@ def _text_of(said: TextOrMessages) -> str:
     return "\n".join(str(message.get("content", "")) for message in said)
 
 
-DataRecord = TrainingText | Preference | UnpairedPreference  # what data directories hold
+DataRecord = TrainingText | Preference | UnpairedPreference  # the records of data directories
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +242,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What running one sample against its problem's tests gave; times in s, memory in MiB.
+    """The result of running one sample against its problem's tests; times in s, memory in MiB.
 
     ``trust`` says how far the verdict can be believed: ``isolated`` and ``stdio`` keep the tests
     outside the sandbox, so the program can't forge it; ``objects`` does too, but objects of the

@@ -94,7 +94,7 @@ class Journal:
             while view:
                 view = view[self._file.write(view) :]
         except OSError:
-            self._file.truncate(start)  # a full disk must not leave half a line behind
+            self._file.truncate(start)  # a full disk must not leave a torn line
             raise
 
     def clear(self) -> None:
@@ -200,7 +200,7 @@ class RunDirectory:
             ResumeError: naming each setting that differs; or if the settings file is missing or
                 damaged.
         """
-        now = json.loads(json.dumps(settings))  # as a file gives it back: lists for tuples
+        now = json.loads(json.dumps(settings))  # as it is read back: lists for tuples
         stored = self.read(self.settings_file)
         if begun and stored is None:
             raise ResumeError(
@@ -338,7 +338,7 @@ _CONTENTS = {
 
 
 def _change(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What has changed, as the user knows it: a digest is no name of a setting."""
+    """A changed setting in the user's words; digests are described by what they are of."""
     prefix, _, name = key.rpartition(".")
     if name in _CONTENTS:
         return _CONTENTS[name]

@@ -31,6 +31,7 @@ from collections.abc import (
     Coroutine,
     Generator,
     Iterable,
+    Iterator,
     Sequence,
 )
 from concurrent.futures import Future
@@ -77,7 +78,7 @@ class _Again(Exception):
 
 @dataclass(eq=False, slots=True)
 class _Service:
-    """One service as this client sees it."""
+    """The state of one service in this client."""
 
     url: str
     in_flight: int = 0
@@ -85,7 +86,7 @@ class _Service:
     not_before: float = 0.0
 
     def failed(self, after_s: float | None) -> None:
-        """Leaves it alone for a while, longer after each failure."""
+        """Sends it nothing for a while, longer after each failure."""
         pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**self.failures)
         self.failures = min(self.failures + 1, 16)
         self.not_before = time.monotonic() + max(after_s or 0.0, pause * random.uniform(0.5, 1.0))
@@ -150,7 +151,7 @@ class AsyncSandboxClient:
             await http.aclose()
 
     async def describe(self) -> dict[str, Any]:
-        """What decides a verdict on the services' side.
+        """The settings of the services that decide verdicts.
 
         Raises:
             SandboxError: if the services differ in it. MachineError: if none answers.
@@ -186,7 +187,7 @@ class AsyncSandboxClient:
     async def stdio(
         self, job: Job, tests: Iterable[tuple[str, str]], stop_at_first: bool = False
     ) -> list[Outcome | None]:
-        """One program by many inputs.
+        """Runs one program on many inputs.
 
         Args:
             job: with the program and its limits.
@@ -206,49 +207,41 @@ class AsyncSandboxClient:
     async def map(
         self, items: Iterable[tuple[Key, Job | Script]]
     ) -> AsyncIterator[tuple[Key, Outcome]]:
-        """The outcomes of many jobs, as they are there."""
-        done: asyncio.Queue[tuple[Any, Outcome]] = asyncio.Queue()
-        running: set[asyncio.Task[None]] = set()
+        """The outcomes of many jobs as they come; the input is read a few batches ahead."""
+        found: asyncio.Queue[tuple[Any, Outcome] | asyncio.Future[None]] = asyncio.Queue()
+        running: set[asyncio.Future[None]] = set()
         batches = _batches(items)
-        exhausted = False
-        most = AHEAD * max(1, self.concurrency // BATCH)
-        left = 0
         try:
             while True:
-                while not exhausted and len(running) < most:
-                    batch = next(batches, None)
-                    if batch is None:
-                        exhausted = True
-                        break
-                    keys = [key for key, _ in batch]
-                    left += len(batch)
+                for keys, jobs in itertools.islice(batches, self._most_batches - len(running)):
 
-                    def emit(place: int, outcome: Outcome, keys: list[Any] = keys) -> None:
-                        done.put_nowait((keys[place], outcome))
+                    def emit(place: int, outcome: Outcome, keys: Sequence[Any] = keys) -> None:
+                        found.put_nowait((keys[place], outcome))
 
-                    running.add(asyncio.ensure_future(self._batch([j for _, j in batch], emit)))
-                if not left:
+                    task = asyncio.ensure_future(self._batch(jobs, emit))
+                    running.add(task)
+                    task.add_done_callback(found.put_nowait)
+                if not running:
                     return
-                next_one = asyncio.ensure_future(done.get())
-                await asyncio.wait({next_one, *running}, return_when=asyncio.FIRST_COMPLETED)
-                for task in [task for task in running if task.done()]:
-                    running.discard(task)
-                    if task.exception() is not None:
-                        next_one.cancel()
-                        task.result()
-                if next_one.done():
-                    left -= 1
-                    yield next_one.result()
+                one = await found.get()
+                if isinstance(one, tuple):
+                    yield one
                 else:
-                    next_one.cancel()
+                    running.discard(one)
+                    one.result()
         finally:
             for task in running:
                 task.cancel()
 
+    @property
+    def _most_batches(self) -> int:
+        """Batches that are sent, or wait to be, at a time."""
+        return AHEAD * max(1, self.concurrency // BATCH)
+
     # --- requests ------------------------------------------------------------------------------
 
     async def _batch(self, jobs: Sequence[Job | Script], emit: Emit) -> None:
-        """Has a batch judged; calls ``emit`` for each job, once."""
+        """Has a batch judged; calls ``emit`` once for each job."""
         if any(isinstance(job, Script) for job in jobs):
 
             async def one(place: int) -> None:
@@ -270,7 +263,7 @@ class AsyncSandboxClient:
             await self._tried(try_at)
 
     async def _lines(self, service: _Service, rows: dict[int, Row], emit: Emit) -> None:
-        """Sends the jobs of ``rows``, and takes those away that have an outcome."""
+        """Sends the jobs of ``rows``, and removes those that have an outcome."""
         request = self._request(service, "/v1/judge_many", {"jobs": list(rows.values())})
         http = self._client()
         try:
@@ -331,7 +324,7 @@ class AsyncSandboxClient:
 
     @contextlib.asynccontextmanager
     async def _admitted(self, count: int) -> AsyncIterator[None]:
-        """Waits until there is room for so many jobs; more than there ever is go alone."""
+        """Waits until so many jobs may run; more than the limit run alone."""
         self._enter_loop()
         room, count = self._room, min(count, self.concurrency)
         async with self._admitting:  # two that each hold a part would wait for each other
@@ -344,7 +337,7 @@ class AsyncSandboxClient:
                 room.release()
 
     def _enter_loop(self) -> None:
-        """What belongs to an event loop is made again in another one."""
+        """Makes what belongs to an event loop, again if another one has been entered."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._begin()
@@ -378,7 +371,7 @@ class AsyncSandboxClient:
 
 
 def _raise_for(response: httpx2.Response, token_env: str) -> None:
-    """Raises what an answer that is no success means."""
+    """Raises the error of a response that is not a success."""
     status = response.status_code
     if status == 200:
         return
@@ -420,19 +413,21 @@ def _checked(url: str, token_env: str) -> str:
     return url.rstrip("/").removesuffix("/run_code")
 
 
-def _batches(items: Iterable[tuple[Key, T]]) -> Generator[list[tuple[Key, T]], None, None]:
-    batch: list[tuple[Key, T]] = []
+def _batches(
+    items: Iterable[tuple[Key, Job | Script]],
+) -> Iterator[tuple[Sequence[Key], Sequence[Job | Script]]]:
+    """The keys and jobs of each request."""
+    batch: list[tuple[Key, Job | Script]] = []
     size = 0
-    for item in items:
-        job: Any = item[1]
+    for key, job in items:
         length = len(job.program) + len(getattr(job, "test", "")) + len(job.stdin)
         if batch and (len(batch) == BATCH or size + length > BATCH_BYTES):
-            yield batch
+            yield tuple(zip(*batch, strict=True))  # type: ignore[misc]
             batch, size = [], 0
-        batch.append(item)
+        batch.append((key, job))
         size += length
     if batch:
-        yield batch
+        yield tuple(zip(*batch, strict=True))  # type: ignore[misc]
 
 
 class SandboxClient:
@@ -490,20 +485,19 @@ class SandboxClient:
     def map(
         self, items: Iterable[tuple[Key, Job | Script]]
     ) -> Generator[tuple[Key, Outcome], None, None]:
-        """The outcomes of many jobs, as they are there; the input is read a few batches ahead."""
+        """See :meth:`AsyncSandboxClient.map`; the input is read in the caller's thread."""
         found: queue.SimpleQueue[tuple[Any, Outcome] | Future[None]] = queue.SimpleQueue()
         running: set[Future[None]] = set()
         batches = _batches(items)
-        most = AHEAD * max(1, self._client.concurrency // BATCH)
         try:
             while True:
-                for batch in itertools.islice(batches, max(0, most - len(running))):
-                    keys = [key for key, _ in batch]
+                room = self._client._most_batches - len(running)
+                for keys, jobs in itertools.islice(batches, room):
 
-                    def emit(place: int, outcome: Outcome, keys: list[Any] = keys) -> None:
+                    def emit(place: int, outcome: Outcome, keys: Sequence[Any] = keys) -> None:
                         found.put((keys[place], outcome))
 
-                    future = self._submit(self._client._batch([job for _, job in batch], emit))
+                    future = self._submit(self._client._batch(jobs, emit))
                     running.add(future)
                     future.add_done_callback(found.put)
                 if not running:

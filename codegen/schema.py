@@ -1,4 +1,4 @@
-"""Decoded JSON as the dataclass that it stands for: every name and type is checked, at any depth.
+"""Decoded JSON as a dataclass: every name and type is checked, at any depth.
 
 What is read from a file that somebody else may have written goes through :func:`conform`, so that
 the code behind it can rely on the annotations of its dataclasses.
@@ -120,7 +120,7 @@ def _object(
         raise _wrong(place, value, "an object")
     prefix = f"{place}." if place else ""
     if unknown := sorted(map(str, value.keys() - hints.keys())):
-        raise ValueError(f"{prefix}{_short(unknown[0])} is no field that is known here")
+        raise ValueError(f"{prefix}{_short(unknown[0])} is an unknown field")
     if missing := [name for name in hints if name in needed and name not in value]:
         raise ValueError(f"{prefix}{missing[0]} is missing")
     return {name: _value(hints[name], item, f"{prefix}{name}") for name, item in value.items()}

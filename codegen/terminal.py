@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -38,6 +39,14 @@ def one_line(text: str, most: int = 60) -> str:
     r"""``text`` as :func:`visible`, with line breaks as ``\n``, cut to ``most`` characters."""
     plain = visible(text).replace("\n", r"\n").replace("\t", r"\t")
     return plain if len(plain) <= most else plain[: most - 1] + "…"
+
+
+def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The lines of a table with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        yield "  ".join(f"{cell:<{width}}" for cell, width in cells).rstrip()
 
 
 class Progress:

@@ -1,4 +1,4 @@
-"""What a model's directory may ask for before transformers or peft reads it.
+"""Checks the settings in a model's directory before transformers or peft reads them.
 
 A directory that came from a stranger holds weights and settings. Settings can name files outside of
 it, files that are unpickled, code to fetch, and attention or quantization kernels to fetch from the
@@ -20,7 +20,7 @@ _TOKENIZER = "tokenizer_config.json"
 _ADAPTER = "adapter_config.json"
 _MOST_BYTES = 64 * 2**20
 
-# How a model is computed and where its parts come from is not for its configuration to say.
+# Settings that a configuration may not choose: how a model is computed and what code is fetched.
 _OURS = frozenset(
     {
         "attn_implementation",
@@ -38,7 +38,7 @@ _OURS = frozenset(
         "trust_remote_code",
     }
 )
-# Of quantized weights, those kinds whose code is in packages that the user has installed.
+# Kinds of quantization whose code is in packages that the user has installed.
 _QUANTIZED = frozenset({"bitsandbytes", "gptq", "awq", "compressed-tensors"})
 _MERGED = "LORA ADALORA IA3 LOHA LOKR VERA OFT BOFT HRA FOURIERFT LN_TUNING"
 _ADAPTERS = frozenset(_MERGED.split())

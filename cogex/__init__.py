@@ -1,8 +1,8 @@
 """CoGEX: pseudo-programs that a model writes and emulates.
 
-A record is an instruction, a Python function that may call helpers which nothing defines, a call of
-it, and the dictionary that it stands for. No text is ever evaluated here: outputs are read as
-literals, and what can be run is run in a sandbox that the caller brings.
+A record is an instruction, a Python function that may call undefined helpers, a call of it, and the
+dictionary that the call gives. Nothing is evaluated in this process: outputs are parsed as
+literals, and programs run in the caller's sandbox.
 
 Source: Weir, Khalifa, Qiu, Weller, Clark, "Learning to Reason via Program Generation, Emulation,
 and Search", NeurIPS 2024, arXiv 2405.16337.

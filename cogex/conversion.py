@@ -1,11 +1,10 @@
-"""An instruction with its answer to a CoGEX record, by a model that is asked three times.
+"""Converts an instruction with its answer to a CoGEX record, by three requests to a model.
 
 Source: arXiv 2405.16337 §2.2 and appendix: make input and output Python values, plan, write the
-program. The prompts ask for what the paper's prompts ask for, in our own words and with our own
-demonstrations. The model sees the right answer when it writes the program; a record whose
-``answer`` is another one is refused (``answer_differs``). Beside the rules of records
-(:class:`Invalid`) an answer of the model can fail as ``bad_values`` (no object with input and
-output) or ``bad_plan`` (no step, or over 3).
+program. The prompts are modelled on the paper's, with other words and demonstrations. The model
+sees the right answer when it writes the program; a record with another ``answer`` is refused
+(``answer_differs``). A completion can also break a rule of records (:class:`Invalid`), or fail as
+``bad_values`` (no object with input and output) or ``bad_plan`` (no step, or over 3).
 """
 
 from __future__ import annotations
@@ -120,17 +119,17 @@ Code:"""
 
 
 def pythonise_prompt(instruction: str, input: str, output: str) -> str:
-    """Asks for input and output as Python values."""
+    """The request for input and output as Python values."""
     return _PYTHONISE.format(instruction=instruction, input=input or "(none)", output=output)
 
 
 def plan_prompt(instruction: str, input: str) -> str:
-    """Asks for at most three steps."""
+    """The request for at most three steps."""
     return _PLAN.format(instruction=instruction, input=input or "(none)")
 
 
 def program_prompt(instruction: str, input: str, output: str, steps: Sequence[str]) -> str:
-    """Asks for the function, the call and the output."""
+    """The request for the function, the call and the output."""
     numbered = "\n".join(f"{number}. {step}" for number, step in enumerate(steps, 1))
     return _PROGRAM.format(
         instruction=instruction, input=input or "(none)", output=output, steps=numbered
@@ -141,11 +140,11 @@ _MOST_STEPS = 3
 
 
 def converted(instruction: str, input: str, answer: str, model: Conversation) -> Plan[CogexRecord]:
-    """A plan for the record of one instruction.
+    """The requests, as a plan, that lead to the record of an instruction.
 
     Raises:
-        Invalid: if what the model wrote breaks a rule of records.
-        Unusable: if an answer of the model can't be used otherwise.
+        Invalid: if the record breaks a rule.
+        Unusable: if a completion can't be used for another reason.
     """
     prompt = pythonise_prompt(instruction, input, answer)
     values = _values((yield from model.complete(prompt)))

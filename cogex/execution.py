@@ -1,12 +1,11 @@
-"""How a real function becomes a CoGEX record by running it.
+"""Makes a CoGEX record of a real function by running it, without a model.
 
 :func:`with_intermediates` turns ``return value`` into a return of the named results before it and
-the answer; :func:`run_record` calls the function in the sandbox and takes what comes back as the
-output, less the results that no literal stands for (a compiled pattern, a generator). No model is
-needed, and the output is what the program really gives.
+the answer; :func:`run_record` calls the function in the sandbox. The output is what it returns,
+without results that are not literals (a compiled pattern, a generator).
 
-Limits: nothing but imports may stand beside the function, before it. A function with several
-returns, or none at the end of its body, keeps the answer alone.
+Limits: only imports may come before the function, and nothing after it. A function with several
+returns, or none at the end of its body, keeps the answer only.
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ from codegen.evals.sandbox import Sandbox
 def run_record(
     instruction: str, input: str, program: str, call: str, sandbox: Sandbox
 ) -> CogexRecord:
-    """The record of a real function, by running it.
+    """Runs a call of a real function and makes a record of it.
 
     Args:
-        input: what it is applied to; empty for the call's arguments.
-        call: a text that holds a call of it: the call, a doctest, an assertion.
+        input: by default the call's arguments.
+        call: a text with a call: the call itself, a doctest, an assertion.
 
     Raises:
-        Invalid: if the function or the call breaks a rule; ``raised`` if it fails when it is run
-            (an exception, an undefined helper, a limit), ``not_literal`` if its result is no
+        Invalid: if the function or the call breaks a rule; ``raised`` if the run fails (an
+            exception, an undefined helper, a limit), ``not_literal`` if the result is not a
             literal.
     """
     imports, program = split_imports(program)
@@ -78,8 +77,7 @@ def _is_literal(value: object) -> bool:
 def split_imports(program: str) -> tuple[str, str]:
     """The import statements before a function, and the function.
 
-    A record made by running has no imports: what the function uses of them is undefined there, and
-    yet it is run with them.
+    The function is run with its imports; its record has none, so there they are undefined helpers.
     """
     try:
         body = syntax_tree(program).body
@@ -92,13 +90,13 @@ def split_imports(program: str) -> tuple[str, str]:
 
 
 def with_intermediates(program: str, leave_out: frozenset[str] = frozenset()) -> str:
-    """A function that returns a dictionary with ``answer``; one that does already is left as it is.
+    """The function, changed to return a dictionary with ``answer`` if it does not already.
 
     Args:
         leave_out: named results that are not returned.
 
     Raises:
-        Invalid: if the text is no single function, or it returns nothing.
+        Invalid: if the text is not a single function, or returns nothing.
     """
     function = parse_function(program)
     returns = returns_of(function)
@@ -127,7 +125,7 @@ def _returns_answer(node: ast.Return, function: ast.FunctionDef) -> bool:
 
 
 def _named_results(function: ast.FunctionDef) -> list[str]:
-    """The names that statements of the function's own level give a value, each once."""
+    """The names that top-level statements of the function assign, each once."""
     names: dict[str, None] = {}
     for node in function.body:
         targets: list[ast.expr] = []
@@ -143,7 +141,7 @@ def _named_results(function: ast.FunctionDef) -> list[str]:
 
 
 def _replace(lines: list[str], node: ast.stmt, text: str) -> None:
-    """Puts a text in the place of a statement. Columns of the tree are bytes of UTF-8."""
+    """Replaces a statement by a text; columns of the syntax tree count bytes of UTF-8."""
     end = node.end_lineno or node.lineno
     before = lines[node.lineno - 1].encode()[: node.col_offset].decode()
     after = lines[end - 1].encode()[node.end_col_offset :].decode()

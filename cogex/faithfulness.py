@@ -1,9 +1,9 @@
-"""How faithful an emulation is: the intermediates that Python can compute, against the model's.
+"""How faithful an emulation is: its intermediate results against those that Python computes.
 
-The paper (arXiv 2405.16337 §5) finds right answers with wrong intermediates. An intermediate
-counts if its value does not depend on an undefined helper, neither through data nor through a
-condition that decides whether it is set; that is read off the program's text, erring on the side of
-dependence. Its true value is what the hybrid run gave.
+The paper (arXiv 2405.16337 §5) finds right answers with wrong intermediates. An intermediate counts
+if it does not depend on an undefined helper, neither through data nor through a condition that
+decides whether it is set. That is decided from the program's text; in doubt it depends. Its true
+value comes from the hybrid run.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from codegen.cogex.program import (
 
 @dataclass(frozen=True, slots=True)
 class Faithfulness:
-    """The intermediates that were compared: by name, whether the emulation got it right."""
+    """Whether each compared intermediate is right, by name."""
 
     right: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def share(self) -> float | None:
-        """Of the right ones; None if there was nothing to compare."""
+        """The share of right ones; None if there was nothing to compare."""
         return sum(self.right.values()) / len(self.right) if self.right else None
 
 
@@ -54,9 +54,8 @@ def faithfulness(
 
 
 def computable(program: PseudoProgram) -> dict[str, str]:
-    """The returned keys that no undefined helper has a part in, with the variable they return.
-
-    The variable is empty where an expression is returned.
+    """The returned keys that do not depend on an undefined helper, each with the variable it
+    returns, "" for an expression.
     """
     function = parse_function(program.text)
     tainted = _tainted(function, helpers_of(program))
@@ -83,7 +82,7 @@ def _may_depend(
         return True
     if not isinstance(node.value, ast.Name) or node.value.id not in tainted:
         return False
-    # Another entry may have tainted the name: this one is sure only if nothing decides it is set.
+    # Another entry may have tainted the name; this one is safe only if it is set unconditionally.
     plain = (s for s in function.body if isinstance(s, ast.Assign | ast.AnnAssign | ast.Expr))
     return not any(part is value for statement in plain for part in ast.walk(statement))
 
@@ -92,7 +91,7 @@ _RETURNS = "return"  # in the set of tainted names: a helper decides which retur
 
 
 def _tainted(function: ast.FunctionDef, helpers: set[str]) -> set[str]:
-    """The names whose value may depend on a helper, to a fixed point; the order is not regarded."""
+    """The names whose value may depend on a helper, by a fixed point that ignores order."""
     tainted = set(helpers)
     size = -1
     while len(tainted) > size:
@@ -105,7 +104,7 @@ def _tainted(function: ast.FunctionDef, helpers: set[str]) -> set[str]:
 
 
 def _dependences(node: ast.AST) -> Iterator[tuple[ast.AST, Sequence[ast.AST]]]:
-    """What a statement's parts depend on: (cause, what is written if the cause is tainted)."""
+    """The dependences in a statement: (cause, what is written if the cause is tainted)."""
     if isinstance(node, ast.If | ast.While):
         yield node.test, [*node.body, *node.orelse]
     elif isinstance(node, ast.For):
@@ -125,7 +124,7 @@ def _dependences(node: ast.AST) -> Iterator[tuple[ast.AST, Sequence[ast.AST]]]:
 
 
 def _leaves_early(loop: ast.For | ast.While) -> bool:
-    """Whether a condition may cut the loop, on which then everything in it depends."""
+    """Whether a condition may end an iteration, so that all of the loop depends on it."""
     return any(isinstance(node, ast.Break | ast.Continue) for node in ast.walk(loop))
 
 
@@ -139,7 +138,7 @@ def _reads(node: ast.AST, tainted: set[str]) -> bool:
 
 
 def _written(node: ast.AST, helpers: set[str]) -> Iterator[str]:
-    """The names that may change when a node is executed; a helper changes none of its arguments."""
+    """The names that running a node may change; a helper does not change its arguments."""
     for part in ast.walk(node):
         if isinstance(part, ast.Return):
             yield _RETURNS

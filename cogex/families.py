@@ -1,7 +1,6 @@
-"""The families of problems whose answer a short real program computes.
+"""The families of problems; see :mod:`codegen.cogex.family`.
 
-Each has its programs, whose source is the text of a record (:mod:`codegen.cogex.family`), and a
-function that draws a problem.
+Each has programs, whose source becomes the text of a record, and a function that draws a problem.
 """
 
 from __future__ import annotations
@@ -308,7 +307,7 @@ def _draw_even(rng: random.Random) -> Item:
     return Item(", ".join(map(str, numbers)), " ".join(map(str, even)), (numbers,))
 
 
-# --- arithmetic in a short story, one or two steps, with facts that don't matter (as in SVAMP)
+# --- arithmetic in a short story with irrelevant facts (as in SVAMP)
 
 
 def solve_story(start, change, operation):
@@ -436,7 +435,7 @@ def _draw_weekday(rng: random.Random) -> Item:
     return Item(f"Today is {day}. {days} days pass.", answer, (day, days))
 
 
-# --- judgments about words, made by helpers that nothing defines: small tables here
+# --- judgments about words by undefined helpers, which look them up in tables here
 
 
 _OPPOSITES = {

@@ -1,11 +1,11 @@
 """Families of problems whose answer a short real program computes.
 
-A family's programs are real functions of this package: a record's text is a function's source, its
-output is what the function returns. Helpers of the module that a program calls are left out of the
-text, so that to a reader they are the undefined helpers of CoGEX, and yet the answer is computed.
+A family's programs are real functions of this package: a record has a function's source, and its
+output is what the function returns. The source of helpers in the module is not part of the text, so
+that to a reader they are the undefined helpers of CoGEX, while the answer is computed.
 
-Problems are drawn without end, numbered, and fall into two halves that share no input: those to
-train on and those to search and test on.
+Problems are numbered and unlimited. They fall into two halves without a common input: one to train
+on, one to search and test on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MOST_DRAWS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A problem: what a reader sees, its answer, and the arguments that a program takes."""
+    """A problem: its text, its answer, and the arguments of a program that solves it."""
 
     input: str
     answer: str
@@ -40,10 +40,10 @@ class Family:
 
     Attributes:
         name: as on the command line.
-        instructions: wordings of the task; the first is that of the search.
-        draw: a problem at random.
-        programs: ways to solve it. All take ``Item.args`` and return the intermediate results,
-            then ``answer``.
+        instructions: wordings of the task; a search uses the first.
+        draw: draws a problem.
+        programs: ways to solve it, which take ``Item.args`` and return intermediate results, then
+            ``answer``.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Family:
         raise ValueError(f"{self.name} has no problems for {half}")
 
     def record(self, number: int) -> CogexRecord:
-        """Training record ``number``: wordings and programs take turns at random."""
+        """Training record ``number``, with a random wording and program."""
         item = self.item("train", number)
         rng = random.Random(f"{self.name}\x00record\x00{number}")
         return record_of(rng.choice(self.instructions), item, rng.choice(self.programs))
@@ -92,6 +92,6 @@ def source_of(program: Callable[..., object]) -> str:
 
 
 def half_of(input: str) -> Half:
-    """The half that an input belongs to, by its text alone."""
+    """The half that an input belongs to, by a hash of its text."""
     digest = hashlib.blake2b(input.encode(), digest_size=4).digest()
     return "train" if int.from_bytes(digest, "big") % _TEST_IN else "test"

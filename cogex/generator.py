@@ -1,17 +1,16 @@
-"""The CoGEX generator: records of one kind or another to training texts.
+"""The CoGEX generator: rows to training texts.
 
 By ``mode``:
 
-* ``records``: the rows are CoGEX records already, those of ``families`` or of the published data
-  set: they are checked, no more.
-* ``run``: the rows are real functions with a call (or a test that holds one): each is run in the
-  sandbox, and what it returns is the output. No model is asked.
-* ``llm``: the rows are instructions with an input and an answer (Alpaca): a model is asked three
-  times for each (:mod:`codegen.cogex.conversion`).
+* ``records``: rows are CoGEX records, from ``families`` or the published data set, to be checked.
+* ``run``: rows are real functions with a call, or a test with one; each runs in the sandbox, and
+  what it returns is the output (:mod:`codegen.cogex.execution`).
+* ``llm``: rows are instructions with an input and an answer (Alpaca); three requests to a model
+  convert each (:mod:`codegen.cogex.conversion`).
 
-What breaks a rule is skipped by the rule's name (:class:`codegen.cogex.Invalid`).
+A row that breaks a rule is skipped under the rule's name (:class:`codegen.cogex.Invalid`).
 
-Source: arXiv 2405.16337 §2.2. What is trained on is the completion alone: the paper does not say.
+Source: arXiv 2405.16337 §2.2. Only the completion is trained; the paper does not say.
 """
 
 from __future__ import annotations
@@ -46,10 +45,10 @@ class CoGEX:
     """Pseudo-programs with their outputs (CoGEX).
 
     Attributes:
-        mode: what the rows are; see the module.
-        input, output, call: names of the columns, in ``Example.meta``, that hold the input, the
-            output (mode ``records``) and the call (mode ``run``; by default the call follows the
-            function, after ``>>>``).
+        mode: the kind of rows; see the module.
+        input, output, call: columns, in ``Example.meta``, with the input, the output (mode
+            ``records``) and the call (mode ``run``; by default it follows the function, after
+            ``>>>``).
         llm: the model for mode ``llm``.
 
     A text's ``meta`` holds ``undefined``, the number of helpers that nothing defines, and
@@ -74,7 +73,7 @@ class CoGEX:
             )
 
     def config(self) -> dict[str, object]:
-        """What decides the texts."""
+        """The settings that decide the texts."""
         config: dict[str, object] = {"name": self.name, "mode": self.mode, "input": self.input}
         if self.mode == "records":
             config["output"] = self.output
@@ -88,10 +87,10 @@ class CoGEX:
         """Yields one text.
 
         Raises:
-            Invalid: if the record, or what it is to be made of, breaks a rule.
-            Unusable: if the model's answer can't be used.
-            RequestFailed: if the model gave no answer.
-            ModelUnusable: if it can give none at all.
+            Invalid: if the row or its record breaks a rule.
+            Unusable: if a completion can't be used.
+            RequestFailed: if a request failed.
+            ModelUnusable: if all requests would.
         """
         (texts,) = self.generate_many([(example, rng)])
         if isinstance(texts, Exception):

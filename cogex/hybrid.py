@@ -1,15 +1,14 @@
-"""Hybrid execution: what is defined runs in the sandbox, undefined helpers are answered by a model.
+"""Hybrid execution: a program runs in the sandbox, and a model answers its undefined helpers.
 
-The idea is that of Chain of Code (Li et al. 2023, arXiv 2312.04474), which CoGEX cites. The program
-runs until it calls a helper that nothing defines; the model says what that one call gives; the
-program runs again from its start with the answers so far, which is the same run up to there since
-every run of the sandbox starts alike. So a program may use a helper's value as any other.
+After Chain of Code (Li et al. 2023, arXiv 2312.04474), which CoGEX cites. The program runs until it
+calls an undefined helper; the model gives the value of that call; the program runs again from the
+start with the answers so far. Runs in the sandbox are deterministic, so it gets to the next helper.
 
 Modules of the standard library that pseudo-programs use without importing them (``math``, ``re``,
-...) are defined. The trace holds the values that each statement of the function's own level gave.
+...) are defined. The trace has the values that each top-level statement of the function set.
 
-Limits: names that are not called are not asked for. A bare ``except:`` of the program swallows a
-question. At most ``MOST_LEAVES`` questions a call.
+Limits: only calls reach the model, not other uses of undefined names. A bare ``except:`` in the
+program catches a request. At most ``MOST_LEAVES`` requests per call.
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ class LeafCall:
     """A call of an undefined helper.
 
     Attributes:
-        name: dotted where it is an attribute.
-        parameters: names for its arguments, taken from the program where it has some.
+        name: dotted for an attribute.
+        parameters: names for its positional arguments, from the program where possible.
         args, named: the values.
     """
 
@@ -66,7 +65,7 @@ class LeafCall:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A helper's call and what the model said it gives."""
+    """A helper's call and its value according to the model."""
 
     call: str
     value: object
@@ -74,7 +73,7 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A statement that was run: its line in the function, its text, the values it set."""
+    """An executed statement: its line in the function, its text, the values it set."""
 
     line: int
     code: str
@@ -83,16 +82,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class HybridRun:
-    """What running a call gave.
+    """The result of running a call.
 
     Attributes:
-        call: the call.
         output: what the program returned; empty if it failed.
-        steps: the trace of what Python did.
-        leaves: the trace of what the model did.
+        steps: the statements that Python ran.
+        leaves: the calls that the model answered.
         failure: why there is no output: ``raised``, ``no_leaf`` (the model gave no usable value),
             ``too_many_leaves``, ``not_literal``, or a rule of calls; empty for success.
-        detail: in words.
+        detail: the same in words.
     """
 
     call: str
@@ -104,7 +102,7 @@ class HybridRun:
 
     @property
     def values(self) -> Mapping[str, object]:
-        """The last value that each name of the function got."""
+        """The last value of each name in the function."""
         return {name: value for step in self.steps for name, value in step.values.items()}
 
 
@@ -117,7 +115,7 @@ def run_hybrid(
     """Runs a call of a program.
 
     Args:
-        answer_leaf: says what a helper's call gives, a value of literals; raises :class:`Invalid`.
+        answer_leaf: gives the value, a literal, of a helper's call; raises :class:`Invalid`.
     """
     try:
         check_call(program, call)
@@ -157,7 +155,7 @@ def run_hybrid(
 
 
 def helpers_of(program: PseudoProgram) -> set[str]:
-    """The helpers that a model answers: undefined, and of no module that is defined here."""
+    """The helpers that a model answers: undefined ones, except of the modules defined here."""
     return {name for name in program.undefined if name.partition(".")[0] not in _MODULES}
 
 
@@ -195,7 +193,7 @@ def _returned(call: str, steps: tuple[Step, ...], leaves: Sequence[Leaf], output
 
 _RUN = "_cogex_run"
 
-# Put before and behind the program. Names of ours begin with _cogex_.
+# Put before and after the program. Our names begin with _cogex_.
 _BEFORE = """\
 import copy as _cogex_copy
 
@@ -247,7 +245,7 @@ def _cogex_run():
 def _instrumented(
     program: PseudoProgram, function: ast.FunctionDef, call: str, known: Mapping[str, object]
 ) -> str:
-    """The program with stubs for its helpers and a note after each statement."""
+    """The program with stubs for its helpers, and after each statement a note of its values."""
     roots = dict.fromkeys(name.partition(".")[0] for name in program.undefined)
     defined = "".join(
         f"import {root}\n" if root in _MODULES else f"{root} = _cogex_Leaf({root!r})\n"
@@ -268,7 +266,7 @@ def _instrumented(
 
 
 class _WithoutImports(ast.NodeTransformer):
-    """Takes out imports: the standard library's stand before the function, others are helpers."""
+    """Removes imports: the standard library's are moved before the function, others are helpers."""
 
     def visit_Import(self, node: ast.Import) -> ast.stmt:
         return ast.copy_location(ast.Pass(), node)
@@ -287,7 +285,7 @@ def _note(node: ast.stmt) -> ast.stmt:
 
 
 def _stored(node: ast.AST) -> Iterator[str]:
-    """The names that a statement gives a value in the function's own scope."""
+    """The names that a statement may change in the function's own scope."""
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
         yield node.id
     inner = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Lambda)
@@ -302,7 +300,7 @@ def _stored(node: ast.AST) -> Iterator[str]:
 
 
 def _parameters(function: ast.FunctionDef, name: str, count: int) -> tuple[str, ...]:
-    """Names for a helper's arguments: those of the variables in its first such call."""
+    """Names for a helper's arguments: the variables in its first call with so many."""
     calls = (node for node in ast.walk(function) if isinstance(node, ast.Call))
     node = next((c for c in calls if dotted_name(c.func) == name and len(c.args) == count), None)
     taken: list[str] = []
@@ -319,7 +317,7 @@ INSTRUCTION = "Do what the name of the function says."
 
 
 def emulated_leaf(model: PseudoModel, temperature: float, leaf: LeafCall) -> object:
-    """What a model says a helper's call gives: it emulates :func:`leaf_program`.
+    """A helper's value according to a model, which emulates :func:`leaf_program`.
 
     Raises:
         Invalid: if the model gives no value that can be read.

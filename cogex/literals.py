@@ -1,7 +1,7 @@
-"""Output dictionaries: found in a text by their braces, read as literals, and compared.
+"""Output dictionaries: found in a text by their braces, parsed as literals, and compared.
 
-Nothing is ever evaluated. Two answers are the same by exact match of their normalized texts, two
-intermediate values by equality.
+Nothing is evaluated. Answers are compared by their normalized texts, intermediate values by
+equality.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ class Invalid(Exception):
 
     The data engine and the search count by ``reason``:
 
-    * of the function: ``too_long``, ``syntax_error``, ``newer_python`` (the running Python is too
-      old for it), ``no_function``, ``more_than_function`` (another function, a class or statements
+    * of the function: ``too_long``, ``syntax_error``, ``newer_python`` (needs a newer Python than
+      this one), ``no_function``, ``more_than_function`` (another function, a class or statements
       beside it), ``no_return``, ``return_no_dict``, ``no_answer_key``;
-    * of the call: ``no_call``, ``bad_call`` (it is no call with literal arguments), ``wrong_name``,
+    * of the call: ``no_call``, ``bad_call`` (not a call with literal arguments), ``wrong_name``,
       ``call_mismatch`` (the function does not take these arguments);
     * of the output: ``no_output``, ``unbalanced`` (the braces never close), ``not_literal``,
-      ``not_dict``, ``keys_differ`` (not those of any dictionary that the function returns).
+      ``not_dict``, ``keys_differ`` (from those of every dictionary that the function returns).
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -55,15 +55,15 @@ def parse_output(text: str) -> dict[str, object]:
     What follows it is ignored.
 
     Raises:
-        Invalid: if there is none, it does not end, or it is no literal with text keys.
+        Invalid: if there is none, it never ends, or it is not a literal with string keys.
     """
     text = _braced(text)
     try:
         value = parse_literal(text)
     except Invalid:
-        value = _parse_json(text)  # true, false and null are no literals of Python
+        value = _parse_json(text)  # true, false and null are not Python literals
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise Invalid("not_dict", f"keys that are no text in {_short(text)}")
+        raise Invalid("not_dict", f"a key is not a string in {_short(text)}")
     return value
 
 
@@ -125,10 +125,10 @@ def _short(text: str, most: int = 80) -> str:
 
 
 def normalized(value: object) -> str:
-    """The text by which answers are compared.
+    """An answer as a text to compare.
 
-    Lower case, one space for any white space, no quotes, commas between items or full stop at the
-    end; items of lists are joined by spaces; ``12.0`` and ``1,200`` become ``12`` and ``1200``.
+    Lower case, single spaces, no quotes, no commas between items, no final full stop; items of
+    lists are joined by spaces; ``12.0`` and ``1,200`` become ``12`` and ``1200``.
     """
     if isinstance(value, Mapping):
         return " ".join(f"{normalized(key)}: {normalized(item)}" for key, item in value.items())
@@ -142,9 +142,9 @@ def normalized(value: object) -> str:
 
 
 def same_value(one: object, other: object) -> bool:
-    """Whether two intermediate values are equal; lists and tuples, 1 and 1.0 and True are.
+    """Whether two intermediate values are equal: lists equal tuples, and 1 equals 1.0 and True.
 
-    Texts are compared as they are: an emulation that writes ``'3'`` for ``3`` is wrong.
+    Texts must be identical, and ``'3'`` is not ``3``.
     """
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
         return len(one) == len(other) and all(map(same_value, one, other))

@@ -1,14 +1,14 @@
 """A language model in the two roles of CoGEX: it writes programs, and it emulates them.
 
-Reasoner: instruction and input to program, call and output. Emulator: instruction, input and a
-fixed program to call and output; a call that is given too is only emulated. Source: arXiv
-2405.16337 §2.1.
+Reasoner: from instruction and input to program, call and output. Emulator: from instruction, input
+and a program to call and output, or from these and a call to the output. Source: arXiv 2405.16337
+§2.1.
 
-A model that was not trained on records is shown some first (few-shot); one behind a chat interface
-is asked to go on with the text. Whatever it writes is read, never run; what can't be read is a
-failure with a reason, never an exception.
+A model that was not trained on records gets some as examples (few-shot); a chat model is asked to
+continue the text. What it writes is parsed, never run here; a failure has a reason and is never an
+exception.
 
-Limit: as everywhere, a sample's last bits depend on the batch it was made in.
+Limit: a sample's last bits depend on its batch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from codegen.cogex.record import (
 from codegen.errors import ConfigError
 from codegen.generation.protocol import Backend, Completion, Decoder, Request, SamplingParams
 
-_NEXT = f"\n{INSTRUCTION}"  # where a model that was shown records would begin another one
+_NEXT = f"\n{INSTRUCTION}"  # where a few-shot model would begin another record
 _CHAT = (
     "Go on with the last of the texts below where it ends, in the same form, and write nothing "
     "else. The code is Python that may call undefined helpers; its output is a dictionary of "
@@ -44,13 +44,13 @@ _CHAT = (
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a model is to write or emulate.
+    """What a model should write or emulate.
 
     Attributes:
         instruction, input: of the problem.
         program: the function to emulate; empty for a reasoner.
-        call: the call to emulate; empty if the model is to write it.
-        key: what the sampling's random numbers depend on, beside ``index`` and the seed.
+        call: the call to emulate; empty if the model should write it.
+        key, index: seed the sampling, with the model's seed.
     """
 
     instruction: str
@@ -63,15 +63,15 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Emulation:
-    """What a model says a call gives.
+    """The output of a call according to a model.
 
     Attributes:
-        program, call: what was emulated.
+        program, call: that were emulated.
         output: the dictionary; empty if there is none.
-        failure: why there is no answer, by a short word: a rule of outputs
-            (:class:`~codegen.cogex.literals.Invalid`), ``truncated``, ``no_answer`` (a dictionary
-            without that key) or ``not_asked`` (the model refused the prompt); empty for success.
-        text: what the model wrote.
+        failure: why there is no answer: a rule of outputs
+            (:class:`~codegen.cogex.literals.Invalid`), ``truncated``, ``no_answer`` (no such key)
+            or ``not_asked`` (the back-end refused the prompt); empty for success.
+        text: the completion.
     """
 
     program: str
@@ -99,8 +99,8 @@ class PseudoModel:
 
     Args:
         name: of the model, for reports and fingerprints.
-        shots: records that are shown before each question.
-        chat: whether the text goes into the user's turn of a chat.
+        shots: records before each prompt.
+        chat: whether the prompt is a user's message.
     """
 
     def __init__(
@@ -119,9 +119,9 @@ class PseudoModel:
         self._before = "".join(f"{text_of(shot)}\n\n" for shot in shots)
 
     def write(self, queries: Sequence[Query], temperature: float) -> Iterator[tuple[int, str, str]]:
-        """Programs for problems: (number of the query, program, failure), in any order.
+        """Programs for problems, in any order: (index of the query, program, failure).
 
-        Nothing is checked but that there is some text.
+        A program is only checked not to be empty.
         """
         stop = (f"\n{PROMPT}", f"\n{OUTPUT}", _NEXT)
         tokens = self.limits.program_tokens
@@ -136,7 +136,7 @@ class PseudoModel:
     def solve(
         self, queries: Sequence[Query], temperature: float
     ) -> Iterator[tuple[int, Emulation]]:
-        """Program, call and output at once: the reasoner."""
+        """The reasoner: program, call and output."""
         tokens = self.limits.program_tokens + self.limits.output_tokens
         for number, made in self._completions(queries, (_NEXT,), tokens, temperature):
             yield number, _emulation(Query("", ""), split_completion(made.text), made)
@@ -144,7 +144,7 @@ class PseudoModel:
     def emulate(
         self, queries: Sequence[Query], temperature: float
     ) -> Iterator[tuple[int, Emulation]]:
-        """Call and output of fixed programs: the emulator."""
+        """The emulator: calls and outputs of given programs."""
         tokens = self.limits.output_tokens
         for number, made in self._completions(queries, (_NEXT,), tokens, temperature):
             query = queries[number]
@@ -156,7 +156,7 @@ class PseudoModel:
     ) -> Iterator[tuple[int, Completion]]:
         params = SamplingParams(tokens, temperature, seed=self.seed)
         requests = [self._request(number, query, stop) for number, query in enumerate(queries)]
-        # Rows of like length are decoded together.
+        # Prompts of similar length are decoded together.
         order = sorted(
             range(len(queries)), key=lambda number: (len(requests[number].prompt), number)
         )

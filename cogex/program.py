@@ -1,7 +1,8 @@
-"""Pseudo-programs: one Python function that may call helpers which nothing defines.
+"""Pseudo-programs: one Python function that may call undefined helpers.
 
-The function may be preceded by imports and may hold others. It returns a dictionary with the key
-``answer``: a display, ``dict(...)``, or a name that was given one and may have got more keys since.
+Imports may precede the function, and it may contain others. It returns a dictionary with the key
+``answer``: a display, ``dict(...)``, or a name with such a value, to which keys may have been
+added.
 
 Source: Weir et al., "Learning to Reason via Program Generation, Emulation, and Search" (CoGEX),
 NeurIPS 2024, arXiv 2405.16337. The texts are parsed, never run, here.
@@ -32,15 +33,13 @@ class PseudoProgram:
     """A function that keeps the rules.
 
     Attributes:
-        text: as it was written, without blank lines around it.
-        name: of the function.
-        signature: its parameters.
-        returns: the keys of each dictionary that it may return, in their order; different ones
-            only, and only those with ``answer``.
-        undefined: the helpers that it calls and that nothing defines, sorted; dotted where an
-            attribute is called. What is imported from outside the standard library is undefined.
-        digest: of its syntax tree without the docstring: programs that differ in comments, layout
-            or docstring alone have the same.
+        text: without blank lines around it.
+        returns: the different tuples of keys, ``answer`` among them, of dictionaries that it may
+            return.
+        undefined: the undefined helpers that it calls, sorted, dotted for attributes. Imports from
+            outside the standard library count as undefined.
+        digest: of its syntax tree without the docstring, so that comments, layout and docstring do
+            not matter.
     """
 
     text: str
@@ -57,10 +56,10 @@ class PseudoProgram:
 
 
 def parse_program(text: str) -> PseudoProgram:
-    """Reads a function and checks the rules that it alone can break.
+    """Parses a function and checks the rules for functions.
 
     Raises:
-        Invalid: with the rule.
+        Invalid: naming the rule that it breaks.
     """
     function = parse_function(text)
     return PseudoProgram(
@@ -100,7 +99,7 @@ def imports_of(text: str) -> list[ast.Import | ast.ImportFrom]:
 
 
 def split_session(text: str) -> tuple[str, str]:
-    """The function of a text with its imports, and the statements after it, as text."""
+    """Splits a text after its function: imports and function, and the statements that follow."""
     try:
         body = _parse(text)
     except Invalid:
@@ -134,7 +133,7 @@ def check_call(program: PseudoProgram, call: str) -> inspect.BoundArguments:
     """The arguments of a call of the program, such as ``sort_words(['b', 'a'])``.
 
     Raises:
-        Invalid: if it is another call, or one that the function does not take.
+        Invalid: if it calls something else, or does not match the signature.
     """
     node = _call_node(call)
     if not isinstance(node.func, ast.Name) or node.func.id != program.name:
@@ -184,7 +183,7 @@ def find_call(text: str, name: str) -> str:
 
 
 class _Substituted(ast.NodeTransformer):
-    """Puts expressions in the place of names."""
+    """Replaces names by expressions."""
 
     def __init__(self, known: Mapping[str, ast.expr]) -> None:
         self.known = known
@@ -208,7 +207,7 @@ def check_output(program: PseudoProgram, output: dict[str, object]) -> dict[str,
 def undefined_calls(
     function: ast.FunctionDef, imports: Sequence[ast.Import | ast.ImportFrom] = ()
 ) -> set[str]:
-    """The names of what a function calls and neither it, nor Python, nor an import defines."""
+    """The names that a function calls and neither it, nor Python, nor an import defines."""
     bound = {*_bound_names(function), *(name for node in imports for name in _imported(node))}
     found = set()
     for node in ast.walk(function):
@@ -221,7 +220,7 @@ def undefined_calls(
 
 
 def dotted_name(node: ast.expr) -> str:
-    """``a.b.c`` of such an expression; empty for any other."""
+    """``a.b.c`` for such an expression, "" for any other."""
     parts = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
@@ -252,14 +251,14 @@ def is_standard(node: ast.Import | ast.ImportFrom) -> bool:
 
 
 def _imported(node: ast.Import | ast.ImportFrom) -> list[str]:
-    """The names that an import from the standard library gives a value."""
+    """The names that an import from the standard library binds."""
     if not is_standard(node):
         return []
     return [(alias.asname or alias.name).partition(".")[0] for alias in node.names]
 
 
 def _bound_names(function: ast.FunctionDef) -> Iterator[str]:
-    """All names that the function gives a value, parameters and inner functions included."""
+    """All names that the function binds, parameters and inner functions included."""
     for node in ast.walk(function):
         if isinstance(node, ast.FunctionDef):
             yield node.name
@@ -274,7 +273,7 @@ def _bound_names(function: ast.FunctionDef) -> Iterator[str]:
 def _returned_keys(function: ast.FunctionDef) -> tuple[tuple[str, ...], ...]:
     """The keys of the dictionaries with ``answer`` that the function returns.
 
-    Other returns are allowed (``return None`` for bad input), as long as there is one of these.
+    Other returns are allowed (``return None`` for bad input) if there is one of these.
     """
     refused: list[Invalid] = []
     found: dict[tuple[str, ...], None] = {}
@@ -298,8 +297,8 @@ def returns_of(function: ast.FunctionDef) -> list[ast.Return]:
 def entries(node: ast.Return, function: ast.FunctionDef) -> list[tuple[str, ast.expr]]:
     """Keys and values of the dictionary that a statement returns.
 
-    A returned name has the keys of the dictionaries that the function gives it, then those that it
-    sets (``name["key"] = value``, ``name.update(...)``).
+    A returned name has the keys of the dictionaries assigned to it, then the keys set later
+    (``name["key"] = value``, ``name.update(...)``).
 
     Raises:
         Invalid: if it returns anything else.
@@ -315,10 +314,9 @@ def entries(node: ast.Return, function: ast.FunctionDef) -> list[tuple[str, ast.
 def _pairs(
     value: ast.expr | None, function: ast.FunctionDef, within: frozenset[str] = frozenset()
 ) -> Iterator[tuple[object, ast.expr]]:
-    """The entries of an expression that makes a dictionary; None in place of a computed key.
+    """The entries of an expression that makes a dictionary, a computed key as None.
 
-    Args:
-        within: names whose entries are being read: ``out = {**out, "answer": x}``.
+    ``within``: names whose entries are being read, as in ``out = {**out, "answer": x}``.
     """
     if isinstance(value, ast.Dict):
         keys = [key.value for key in value.keys if isinstance(key, ast.Constant)]
@@ -377,7 +375,7 @@ def _is_name(node: ast.expr, name: str) -> bool:
 
 
 def _own(function: ast.FunctionDef) -> Iterator[ast.AST]:
-    """The nodes of a function in the order of its text, without functions and lambdas in it."""
+    """The nodes of a function in textual order, without those of inner functions and lambdas."""
     pending: list[ast.AST] = [*reversed(function.body)]
     while pending:
         node = pending.pop()
@@ -387,7 +385,7 @@ def _own(function: ast.FunctionDef) -> Iterator[ast.AST]:
 
 
 def _signature(arguments: ast.arguments) -> inspect.Signature:
-    """The parameters; a default is shown as its text, since nothing is evaluated."""
+    """The signature; defaults are texts, since nothing is evaluated."""
     kinds = inspect.Parameter
     positional = [*arguments.posonlyargs, *arguments.args]
     defaults = [kinds.empty] * (len(positional) - len(arguments.defaults))

@@ -13,12 +13,12 @@ The fields of a row are those of the published data set (``mkhalifa/CoGEX`` on t
     ### Output
     {code_output}
 
-A model is prompted with what ends after the input (reasoner) or after the function (emulator). Here
-an emulator's prompt also holds the ``>>>`` that must follow: a prompt that ends in blank lines
-would be cut into other tokens than the model was trained on.
+A prompt ends after the input (reasoner) or after the function (emulator). An emulator's prompt also
+has the following ``>>>``, since a prompt that ends in blank lines would be tokenized differently
+than in training.
 
-Source: arXiv 2405.16337 §2 and the data set's fields; the header strings follow a replication that
-trained on the published file, since the paper shows them in an image alone.
+Source: arXiv 2405.16337 §2 and the data set's fields; the paper shows the header strings only in an
+image, so they follow a replication that trained on the published file.
 """
 
 from __future__ import annotations
@@ -46,8 +46,7 @@ class CogexRecord:
     """One pseudo-program with a call and what it gives.
 
     Attributes:
-        instruction: the task's description.
-        input: what it is applied to; may be empty.
+        input: may be empty.
         program: the function.
         call: a call of it, without ``>>>``.
         output: intermediate results in the order of the return statement, then ``answer``.
@@ -81,7 +80,7 @@ class CogexRecord:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a model's completion holds; empty where a part is missing."""
+    """The parts of a completion; a missing one is empty."""
 
     program: str = ""
     call: str = ""
@@ -107,9 +106,9 @@ def read_record(instruction: str, input: str, code_prompt: str, code_output: str
 
 
 def _call_of(program: PseudoProgram, call: str, session: str) -> str:
-    """The call as it is written or, if it is none of the program, the first one in a session.
+    """The call as written or, if it does not call the program, the first such call in a session.
 
-    ``>>> words = ['a']`` and ``>>> print(f(words))`` are ``f(['a'])``.
+    ``>>> words = ['a']`` and ``>>> print(f(words))`` become ``f(['a'])``.
     """
     try:
         check_call(program, call)
@@ -136,11 +135,11 @@ def check_record(record: CogexRecord) -> PseudoProgram:
 
 
 def split_completion(text: str) -> Parts:
-    """Cuts a completion into function, call and output.
+    """Splits a completion into function, call and output.
 
-    The function ends before the first line with ``>>>`` or else before the output's header, which
-    may also be ``Example Output:``, as in the paper's prompt. The header of the code may be
-    missing, a Markdown fence around the code is left out.
+    The function ends before the first ``>>>``, or else before the output's header, which may also
+    be ``Example Output:``, as in the paper's prompt. The code's header may be missing; a Markdown
+    fence around the code is removed.
     """
     text = text.replace("\r\n", "\n")
     if header := re.search(rf"^{CODE}[ \t]*\n", text, re.MULTILINE):
@@ -153,7 +152,7 @@ def split_completion(text: str) -> Parts:
 
 
 def split_emulation(text: str) -> Parts:
-    """Cuts what an emulator wrote after ``>>>`` into call and output; it may repeat the ``>>>``."""
+    """Splits an emulator's completion, with or without a leading ``>>>``, into call and output."""
     return split_completion(f"{PROMPT} {text.strip().removeprefix(PROMPT).lstrip()}")
 
 
@@ -163,7 +162,7 @@ def _cut(text: str, mark: str) -> tuple[str, bool, str]:
 
 
 def _first_call(text: str) -> str:
-    """A call's text: its first line, with those that its brackets still need."""
+    """A call's text: its first line, and further ones until its brackets close."""
     first, *rest = text.split("\n")
     call = [first.strip()]
     depth = _opened(first)
@@ -181,12 +180,12 @@ def _opened(line: str) -> int:
 
 
 def prompt_of(instruction: str, input: str) -> str:
-    """The prompt of a reasoner: everything before the code's header."""
+    """A reasoner's prompt: everything before the code's header."""
     return f"{INSTRUCTION}\n{instruction}\n{INPUT}\n{input}\n"
 
 
 def emulation_prompt(instruction: str, input: str, program: str, call: str = "") -> str:
-    """The prompt of an emulator: up to the call, or with one up to the output."""
+    """An emulator's prompt: up to the call or, given one, up to the output."""
     start = f"{prompt_of(instruction, input)}{CODE}\n{program}\n\n{PROMPT}"
     return f"{start} {call}\n{OUTPUT}\n" if call else start
 

@@ -4,15 +4,14 @@ Source: arXiv 2405.16337, Algorithm 1 (§2.3; the numbers are those of §3.1). F
 the model writes a program; the one that answers most of the other problems right, when the model
 emulates it, is the task's program.
 
-Kept apart from the published form: programs that differ in comments alone are one (the first), an
-emulation is made once and kept, a program that breaks a rule is written again up to ``tries``
+Differences from the published form: programs that differ only in comments are one (the first), an
+emulation is made once and cached, a program that breaks a rule is written again up to ``tries``
 times, and ties go to the program that was written more often, then to the earlier one.
 
-Beside the published ranking there is successive halving: most programs are dropped after a few
-problems, the best see more. Source: Karnin, Koren, Somekh, "Almost Optimal Exploration in
-Multi-Armed Bandits", ICML 2013: rounds of equal cost, after each of which the worse part is
-dropped. Here a program keeps the problems that it has seen, all programs see the same ones, and a
-round keeps a third.
+Besides the published ranking there is successive halving: most programs are dropped after a few
+problems, the best are tried on more. Source: Karnin, Koren, Somekh, "Almost Optimal Exploration in
+Multi-Armed Bandits", ICML 2013: rounds of equal cost, each of which drops the worse programs. Here
+results carry over to the next round, all programs get the same problems, and a round keeps a third.
 """
 
 from __future__ import annotations
@@ -50,18 +49,16 @@ class SearchSettings:
     """How a program is searched.
 
     Attributes:
-        candidates: n, the programs to choose from, one written for each of so many problems; the
-            other problems rank them.
+        candidates: n, the number of problems for which a program is written; the other problems
+            rank them.
         method: ``full`` emulates each program on all ranking problems, as published; ``halving``
             drops most programs early.
-        share: of the published method's emulations that halving may take.
-        threshold: alpha, method ``full`` alone: a program that gets less on the problems that the
-            candidates are written for is written again. The paper does not give its value; 0, the
-            default, requests nothing.
-        tries: how often a program is written at most; the best stays. The paper sets no bound.
-        best: k, how many programs are kept, to answer by majority.
+        share: of the published method's emulations that halving may use.
+        threshold: alpha, for method ``full``: a program that scores less on the candidates'
+            problems is written again. The paper does not give its value; 0 accepts all.
+        tries: how often a program may be written; the best is kept. The paper sets no bound.
+        best: k, the programs that are kept and vote.
         program_temperature, answer_temperature: of the sampling.
-        seed: of all randomness.
     """
 
     candidates: int = CANDIDATES
@@ -87,10 +84,9 @@ class SearchSettings:
 
 
 def within_budget(budget: int, method: Method, share: float) -> tuple[int, int]:
-    """Candidates and problems whose search takes about so many emulations, at most the paper's.
+    """Numbers of candidates and problems, at most the paper's, for about so many emulations.
 
-    Their proportion is the paper's, 300 to 1000: with D problems 0.3 D candidates are ranked on
-    0.7 D problems.
+    In the paper's ratio, 300 to 1000: of D problems, 0.3 D give candidates and 0.7 D rank them.
     """
     ratio = CANDIDATES / ITEMS
     cost_of_one = ratio * (1 - ratio) * (share if method == "halving" else 1.0)
@@ -102,29 +98,25 @@ def within_budget(budget: int, method: Method, share: float) -> tuple[int, int]:
 
 
 class Round(NamedTuple):
-    """So many programs, each emulated on the first so many problems."""
+    """A number of programs, each emulated on the first ``items`` problems."""
 
     programs: int
     items: int
 
 
 def plan_rounds(programs: int, items: int, budget: float, finalists: int = 1) -> list[Round]:
-    """The rounds, the last of which ranks the finalists.
+    """The rounds, with fewer programs and more problems each; the last ranks the finalists.
 
     Args:
-        items: problems that each could be tried on.
-        budget: emulations that may be spent. One a program is needed, so that a smaller one is
-            exceeded.
-
-    Returns:
-        rounds with falling programs and rising items; none if there is no program or problem.
+        items: problems in all.
+        budget: emulations that may be spent; exceeded if it is below one per program.
     """
     if not programs or not items:
         return []
     sizes = [programs]
     while sizes[-1] > max(finalists, 2):
         sizes.append(max(finalists, 2, ceil(sizes[-1] / KEEP)))
-    # The largest allowance of a round that keeps within the budget.
+    # The largest number of emulations per round that keeps within the budget.
     low, high = 0, int(budget)
     while low < high:
         middle = (low + high + 1) // 2
@@ -158,7 +150,7 @@ def cost_of(rounds: list[Round]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """A program that the model wrote for a problem, at some try; or why there is none."""
+    """A program that the model wrote for a problem at the try ``index``, or why there is none."""
 
     item: str
     index: int
@@ -168,7 +160,7 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """An emulation of a program on a problem: what was answered, and whether it was right."""
+    """An emulation of a program (by its digest) on a problem: the answer, and if it is right."""
 
     program: str
     item: str
@@ -181,8 +173,8 @@ class SearchLog:
     """Draws by (item, index) and tries by (program's digest, item). A context manager.
 
     Args:
-        folder: where it is kept; None to keep it in memory alone.
-        settings: what decides the result (JSON values).
+        folder: where to keep it; None for memory only.
+        settings: that decide the result (JSON values).
 
     Raises:
         ResumeError: if the folder holds another search.
@@ -239,16 +231,14 @@ class SearchLog:
 
 @dataclass(slots=True)
 class RankedProgram:
-    """A program and how it did.
+    """A program and its results.
 
     Attributes:
-        program: the program.
         written: how often the model wrote it.
-        order: which of the different programs it is, from 0.
-        items: ranking problems that it was tried on.
-        right: how many of them it got right.
+        order: its number among the different programs, from 0.
+        items: number of ranking problems that it was tried on.
+        right: number of right answers.
         failures: emulations without an answer, by reason.
-        score: right / items.
     """
 
     program: PseudoProgram
@@ -260,24 +250,23 @@ class RankedProgram:
 
     @property
     def score(self) -> float:
-        """The share of the problems that it got right."""
+        """right / items."""
         return self.right / self.items if self.items else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        ranking: all different programs, the best first; those dropped later before those dropped
-            earlier.
+        ranking: all different programs, best first; those dropped late before those dropped early.
         best: the first k of them.
         rejected: programs that broke a rule, by reason.
-        emulations: made or found in the log for this search.
-        emulations_full: that the published method takes: each program that was written, copies
-            included, on each ranking problem.
+        emulations: used by this search, made or found in the log.
+        emulations_full: that the published method needs: each written program, copies included, on
+            each ranking problem.
         failures: emulations without an answer, by reason.
-        examples: of these reasons, one in words.
+        examples: for each reason one example in words.
     """
 
     ranking: tuple[RankedProgram, ...]
@@ -293,7 +282,7 @@ class ProgramSearch:
     """One search.
 
     Args:
-        train: problems that programs are written for, one for each.
+        train: problems for which programs are written, one each.
         dev: problems that rank them.
         report: called with (stage, done, total).
     """
@@ -343,12 +332,12 @@ class ProgramSearch:
     def answers(
         self, programs: Sequence[RankedProgram], items: Sequence[TaskItem]
     ) -> list[list[Try]]:
-        """What each program answers to each problem, in the order of the problems."""
+        """For each problem, the answers of the programs."""
         self._emulate([candidate.program for candidate in programs], items, "test")
         return [[self.log.tries[c.program.digest, i.id] for c in programs] for i in items]
 
     def _candidates(self) -> list[RankedProgram]:
-        """The different sound programs, one written for each problem of ``train``."""
+        """The different valid programs, one written for each problem of ``train``."""
         found: dict[str, RankedProgram] = {}
         closest: dict[str, tuple[float, PseudoProgram]] = {}  # by problem, below the threshold
 
@@ -380,7 +369,7 @@ class ProgramSearch:
         return list(found.values())
 
     def _sound(self, draws: dict[str, Draw]) -> dict[str, PseudoProgram]:
-        """The programs that keep the rules, by problem; the others are counted."""
+        """The valid programs by problem; the others are counted."""
         programs = {}
         for item, draw in draws.items():
             try:
@@ -394,7 +383,7 @@ class ProgramSearch:
         return programs
 
     def _train_scores(self, programs: dict[str, PseudoProgram]) -> dict[str, float]:
-        """Scores on the problems of ``train``, which only a threshold needs; else 1."""
+        """Scores on the problems of ``train`` if there is a threshold, else 1."""
         distinct = {program.digest: program for program in programs.values()}
         if not self.settings.threshold:
             return dict.fromkeys(distinct, 1.0)
@@ -436,7 +425,7 @@ class ProgramSearch:
             self.report(stage, done, len(pairs))
 
     def _try(self, candidates: Sequence[RankedProgram], items: Sequence[TaskItem]) -> None:
-        """Emulates the candidates on the first ranking problems and counts."""
+        """Emulates the candidates on ranking problems and sets their results."""
         self._emulate([candidate.program for candidate in candidates], items, "ranking")
         for candidate in candidates:
             tries = [self.log.tries[candidate.program.digest, item.id] for item in items]
@@ -447,7 +436,7 @@ class ProgramSearch:
             )
 
     def _published(self, candidates: Sequence[RankedProgram]) -> int:
-        """The emulations of the published ranking, which knows no copies."""
+        """The emulations of the published ranking, which does not merge copies."""
         return sum(candidate.written for candidate in candidates) * len(self.dev)
 
     def _halve(self, candidates: list[RankedProgram]) -> list[RankedProgram]:
@@ -465,7 +454,7 @@ class ProgramSearch:
 def split_items(
     items: Sequence[TaskItem], candidates: int, seed: int
 ) -> tuple[list[TaskItem], list[TaskItem]]:
-    """So many problems at random that programs are written for, and the others, which rank them."""
+    """Splits problems at random: for which programs are written, and which rank them."""
     shuffled = list(items)
     random.Random(seed).shuffle(shuffled)
     count = min(candidates, len(shuffled) - 1)
@@ -473,7 +462,7 @@ def split_items(
 
 
 def majority(tries: Sequence[Try], rng: random.Random) -> str:
-    """The answer that most programs give, ties at random; empty if none has an answer."""
+    """The most frequent answer, ties at random; empty if there is none."""
     votes = Counter(one.answer for one in tries if not one.failure)
     if not votes:
         return ""
@@ -486,10 +475,8 @@ def _ranked(candidates: Sequence[RankedProgram]) -> list[RankedProgram]:
 
 
 def scores_on(search: ProgramSearch, found: Found, items: Sequence[TaskItem]) -> dict[str, int]:
-    """How the best program, and the majority of the best, do on other problems.
-
-    Returns:
-        ``items``, ``best`` and ``vote``: numbers of problems, and of those answered right.
+    """The results on other problems: their number ``items``, and how many the best program and the
+    majority ``vote`` of the best answer right.
     """
     rows = search.answers(found.best, items)
     voted = 0

@@ -1,8 +1,7 @@
-"""What a program is searched for: an instruction with problems and their answers.
+"""The tasks of a search: an instruction with problems and their answers.
 
-A task is a family of :mod:`codegen.cogex.families` (its problems to train on are never among those
-here) or a JSONL file with an input and an answer a line: a classification set, or any whose answers
-can be compared as texts (:func:`codegen.cogex.literals.normalized`).
+A task is a family of :mod:`codegen.cogex.families`, without its training problems, or a JSONL file
+of inputs and answers that can be compared as texts (:func:`codegen.cogex.literals.normalized`).
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ class SearchTask:
 
     Attributes:
         name: of the family or file.
-        instruction: the same for all problems.
+        instruction: for all problems.
         items: to search on.
-        test: to score the programs that were found on; none of them is among ``items``.
+        test: to score the found programs on; none is among ``items``.
     """
 
     name: str
@@ -45,7 +44,7 @@ class SearchTask:
     test: tuple[TaskItem, ...] = ()
 
     def digest(self) -> str:
-        """Of all that the search's result depends on."""
+        """A digest of everything that decides a search's result."""
         parts = (self.instruction, *((i.input, i.answer) for i in (*self.items, *self.test)))
         return hashlib.blake2b(repr(parts).encode("utf-8", "replace"), digest_size=8).hexdigest()
 
@@ -64,11 +63,11 @@ def load_task(
 
     Args:
         name: a family, or a path to a JSONL file.
-        items: how many problems to search on, at most.
-        test: how many others to test on, at most.
-        instruction: of the task; a family has one.
+        items: at most so many problems to search on.
+        test: at most so many others to test on.
+        instruction: of the task; families have one.
         input_column, answer_column: of a file's rows.
-        seed: of the order in which a file's rows are taken.
+        seed: shuffles a file's rows.
 
     Raises:
         ConfigError: for an unknown name, or a file without an instruction.
@@ -88,7 +87,7 @@ def load_task(
     elif "/" in name or "." in name:
         raise InputError(f"No such file: {name!r}.", f"Tasks are: {', '.join(FAMILIES)}.")
     else:
-        find_family(name)  # says which there are
+        find_family(name)  # raises, with a list of the families
         raise AssertionError(name)
     if len(found) < 2:
         raise InputError(f"{name} has {len(found)} problems; a search needs at least 2.")
@@ -128,7 +127,7 @@ def _file_items(path: str, input_column: str, answer_column: str) -> list[TaskIt
 
 
 def shot_records(count: int, avoid: Sequence[str] = ()) -> list[CogexRecord]:
-    """Records to show a model that was not trained on any, from families that are not to be asked.
+    """Few-shot records from families other than ``avoid``.
 
     Raises:
         ConfigError: if there are fewer families.

@@ -1,43 +1,43 @@
 """Contexts beyond a model's length: LM-Infinite, without fine-tuning, and Giraffe's rotary bases.
 
 **LM-Infinite.** Source: Han et al., *LM-Infinite: Zero-Shot Extreme Length Generalization for Large
-Language Models* (NAACL 2024, arXiv 2308.16137). Two changes to the attention of a model with rotary
-positions:
+Language Models* (NAACL 2024, arXiv 2308.16137). It changes the attention of a model with rotary
+positions in two ways:
 
 - the Λ-shaped mask: query i sees key j <= i iff j < ``n_global`` or i - j < ``n_local``;
 - the distance cap: relative distances are min(i - j, ``n_local``), so that the first tokens are
-  never farther away than anything in training was.
+  never farther away than any token in training.
 
-Only first tokens can be that far, and all those that are have one distance. Their scores come from
-keys turned back to position 0 and queries turned to position ``n_local`` (by the rotations of
-``codegen.decoding.editing``, whatever pairs of channels and frequencies a model has, Giraffe's
-among them); all others are the model's own.
+Only first tokens can be beyond the cap, and all of these have the same distance. Their scores come
+from keys turned back to position 0 and queries turned to position ``n_local``, by the rotations of
+``codegen.decoding.editing``, which cover all channel pairs and frequencies, including Giraffe's.
+All other scores are the model's own.
 
-Two ways to use it. :func:`extended` switches a model over within a ``with`` block, for its own
+There are two ways to use it. :func:`extended` changes a model within a ``with`` block, for its own
 ``forward`` and ``generate``; its :class:`InfiniteCache` drops what no later query sees. In the
 decoding loop (``decode(..., infinite=...)``) a row that reaches its capacity moves what its next
-token sees to the front and turns the keys back, so that slots, positions and memory stay bounded
-however long it grows, and drafts and ragged batches work as always.
+token sees to the front and turns the keys back. So slots, positions and memory stay bounded however
+long the row grows, and drafts and ragged batches still work.
 
-It forgets the middle: good for streams, not for code whose definitions are far away. What is
-refused: sliding windows, frequencies that depend on the length (``dynamic``, ``longrope``),
-positions that are no rotation, score caps and sinks, padding outside the loop.
+The middle of the context is dropped: good for streams, not for code whose definitions are far away.
+It refuses sliding windows, frequencies that depend on the length (``dynamic``, ``longrope``),
+positions that are not rotary, score caps and sinks, and padding outside the loop.
 
 **Giraffe.** Source: Pal et al., *Giraffe: Adventures in Expanding Context Lengths in LLMs* (arXiv
 2308.10882). With d rotating channels and f_t = base^(-2t/d), t = 0 .. d/2 - 1:
 
-- ``giraffe_power``: f_t * (1 - t / (d/2))^k. Slow waves become slower still, fast ones stay.
+- ``giraffe_power``: f_t * (1 - t / (d/2))^k. Low frequencies become lower, high ones stay.
 - ``giraffe_truncated``: f_t where f_t >= c, a small constant rho where c/8 <= f_t < c, and 0 below,
   with c = 2 pi / T and rho = 2 pi / (16 T): only waves that complete a cycle within T tokens stay.
 
-(Linear scaling, which the paper found the most robust, is transformers' own ``linear``.) All of
-them want fine-tuning. After :func:`register`, a configuration names them::
+(Linear scaling, which the paper found most robust, is transformers' own ``linear``.) All of them
+need fine-tuning. After :func:`register`, a configuration can name them::
 
     config.rope_parameters = {"rope_type": "giraffe_power", "rope_theta": 1e5, "exponent": 0.5}
     config.rope_parameters = {"rope_type": "giraffe_truncated", "rope_theta": 1e5, "length": 2048}
 
-``length`` is T, by default ``max_position_embeddings``. Cache editing turns keys by whatever
-frequencies a model holds, so it works with these too.
+``length`` is T, by default ``max_position_embeddings``. Cache editing reads a model's frequencies,
+so it supports these too.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ from codegen.decoding.rows import CachedRows, Trees
 from codegen.errors import ConfigError, ModelError
 
 _NAME = "lm_infinite"
-_BLOCK = 256  # queries whose scores are held at once
+_BLOCK = 256  # queries whose scores are in memory at once
 _rotations: weakref.WeakKeyDictionary[PreTrainedModel, list[Rotation | None]] = (
     weakref.WeakKeyDictionary()
 )
@@ -78,9 +78,9 @@ class LMInfinite:
     """How much of a context is seen.
 
     Attributes:
-        n_global: tokens at the beginning that are always seen; 10 to 100 in the paper.
-        n_local: latest tokens that are seen, and the largest distance; in the paper the length that
-            the model was trained on.
+        n_global: number of first tokens that are always seen; 10 to 100 in the paper.
+        n_local: number of latest tokens that are seen, and the largest distance; in the paper the
+            training length.
     """
 
     n_global: int = 10
@@ -89,18 +89,18 @@ class LMInfinite:
     def __post_init__(self) -> None:
         if self.n_global < 0 or self.n_local < 1:
             raise ConfigError(
-                f"LM-Infinite with n_global {self.n_global} and n_local {self.n_local} can't be.",
-                "Choose n_global from 0 on and n_local from 1 on.",
+                f"LM-Infinite can't use n_global {self.n_global} and n_local {self.n_local}.",
+                "Set n_global to 0 or more and n_local to 1 or more.",
             )
 
     @property
     def kept(self) -> int:
-        """Tokens before the latest that it sees."""
+        """Number of tokens that a token sees, without itself."""
         return self.n_global + self.n_local - 1
 
 
 def check(model: PreTrainedModel, settings: LMInfinite) -> list[Rotation | None]:
-    """Makes sure that a model's context can be extended; its layers' rotations.
+    """Checks that a model's context can be extended; returns its layers' rotations.
 
     Raises:
         ModelError: with the reason.
@@ -112,15 +112,14 @@ def check(model: PreTrainedModel, settings: LMInfinite) -> list[Rotation | None]
     if config._attn_implementation not in ("sdpa", IN_PLACE):  # its attention would be replaced
         raise ModelError(
             f"{name} can't be extended: it runs with {config._attn_implementation!r} attention.",
-            "Use it within its own limits.",
+            "Use it within its own context length.",
         )
     if "chunked_attention" in (getattr(config, "layer_types", None) or ()):
         raise ModelError(f"{name} can't be extended: its attention has chunks.")
     if sliding_window(model):
         raise ModelError(
-            f"{name} can't be extended: its window of {config.sliding_window} tokens slides "
-            "already.",
-            "Use it within its own limits.",
+            f"{name} can't be extended: it has a sliding window of {config.sliding_window} tokens.",
+            "Use it within its own context length.",
         )
     if kind := bound_to_length(config):
         raise ModelError(
@@ -130,28 +129,26 @@ def check(model: PreTrainedModel, settings: LMInfinite) -> list[Rotation | None]
     limit = getattr(config, "max_position_embeddings", None)
     if limit and settings.n_local > limit:
         raise ModelError(
-            f"{name} can't be extended with n_local {settings.n_local}: it knows no distances "
-            f"beyond {limit}.",
-            f"Choose n_local of {limit} at most.",
+            f"{name} can't be extended with n_local {settings.n_local}: its longest distance is "
+            f"{limit}.",
+            f"Set n_local to {limit} or less.",
         )
     if model not in _rotations:
         try:
             _rotations[model] = find_rotations(model)
         except ModelError:
-            raise ModelError(
-                f"{name} can't be extended: its positions are not a rotation of the keys."
-            ) from None
+            raise ModelError(f"{name} can't be extended: its positions are not rotary.") from None
     found = _rotations[model]
     if any(rotation is not None and rotation.part != "keys" for rotation in found):
-        raise ModelError(f"{name} can't be extended: it does not cache its keys themselves.")
+        raise ModelError(f"{name} can't be extended: its rotating channels are not in its keys.")
     return found
 
 
 @contextmanager
 def extended(model: PreTrainedModel, settings: LMInfinite) -> Iterator[Extension]:
-    """Within the block the model attends as LM-Infinite does.
+    """Within the block the model uses LM-Infinite's attention.
 
-    Its forward passes take rows without padding, with no cache, a ``DynamicCache``, or
+    Its forward passes take rows without padding, and no cache, a ``DynamicCache``, or
     ``InfiniteCache(settings, layers)``.
 
     Args:
@@ -187,7 +184,7 @@ class Extension:
 
     Attributes:
         settings: see :class:`LMInfinite`.
-        rotations: of the layers.
+        rotations: one per layer.
     """
 
     def __init__(self, settings: LMInfinite, rotations: Sequence[Rotation | None]) -> None:
@@ -196,18 +193,18 @@ class Extension:
         self._far = False
 
     def is_far(self, positions: torch.Tensor) -> bool:
-        """Whether a query [.., Q] is beyond the cap of some key; asked once a pass."""
+        """Whether a query, of positions [.., Q], is beyond the cap; computed once per pass."""
         if self._positions is not positions:
             self._positions = positions
             self._far = bool((positions >= self.settings.n_local).any())
         return self._far
 
     def measured(self, positions: torch.Tensor, reach: int) -> None:
-        """Spares :meth:`is_far` a look at the next pass's positions, all below ``reach``."""
+        """Answers :meth:`is_far` for the next pass, whose positions are below ``reach``."""
         self._positions, self._far = positions, reach > self.settings.n_local
 
     def restrict(self, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """A mask over slots, bool [B, 1, Q, S], within the Λ shape of positions [B, Q]."""
+        """A mask over slots, bool [B, 1, Q, S], cut to the Λ shape for positions [B, Q]."""
         slots = torch.arange(mask.shape[-1], device=mask.device)
         near = positions[:, None, :, None] - slots < self.settings.n_local
         return mask & (near | (slots < self.settings.n_global))
@@ -217,24 +214,24 @@ class Extension:
 
         Args:
             model: the extended one.
-            longest: tokens that a row grows to at most.
-            drafted: most drafted tokens of a round.
+            longest: most tokens of a row.
+            drafted: most drafted tokens per round.
         """
         return BoundedRows(model, self, self.capacity(longest, drafted + 1))
 
     def capacity(self, longest: int, width: int) -> int:
-        """Slots of a row that grows to so many tokens, fed by passes of such a width.
+        """Slots per row, for rows of up to ``longest`` tokens and passes of ``width`` tokens.
 
-        Twice what is seen, so that what is kept moves once in so many tokens.
+        Twice what is seen, so that states move only once per ``n_local`` tokens.
         """
         settings = self.settings
         return min(longest + width, settings.kept + max(settings.n_local, 2 * width, _BLOCK))
 
     def forget(self, cache: KVCache, row: int, cursor: int) -> int:
-        """Drops what the token at ``cursor`` and later ones do not see; the new cursor.
+        """Drops what the token at ``cursor`` and later ones do not see; returns the new cursor.
 
-        The first tokens stay, the last ones move up behind them, and their keys turn back by as
-        many positions: distances among them are as before, and to the first tokens at the cap.
+        The first tokens stay. The last ones move up behind them, and their keys are turned back by
+        as many positions, which keeps their distances; first tokens are at the cap anyway.
         """
         count = cursor - self.settings.kept
         if count <= 0:
@@ -254,20 +251,20 @@ class Extension:
 
 
 class BoundedRows(CachedRows):
-    """Rows of any length in so many slots each: a row that reaches them forgets its middle.
+    """Rows of any length in a fixed number of slots; a full row drops its middle.
 
     Args:
-        model: the extended one.
-        extension: of it.
-        capacity: slots a row.
+        model: the extended model.
+        extension: its extension.
+        capacity: slots per row.
     """
 
     def __init__(self, model: PreTrainedModel, extension: Extension, capacity: int) -> None:
         super().__init__(model, capacity)
         self.extension = extension
-        # Positions are those of slots, whatever the model holds.
+        # Positions are those of slots, whatever the model's context length.
         self._last_position = self.cache.capacity - 1
-        self._replays = None  # what is computed depends on how far the positions reach
+        self._replays = None  # the computation depends on how far the positions reach
 
     def place(self, trees: Trees, first: int = 0) -> torch.Tensor:
         """See :class:`CachedRows`."""
@@ -310,7 +307,7 @@ class BoundedRows(CachedRows):
 
 
 class _InfiniteLayer(CacheLayerMixin):
-    """The first and the latest tokens' states, [B, H, at most kept, D] each, at true positions."""
+    """States of the first and latest tokens at their true positions, [B, H, <= kept, D]."""
 
     is_sliding = False
 
@@ -327,7 +324,7 @@ class _InfiniteLayer(CacheLayerMixin):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the new tokens see, themselves among it; keeps what later ones see."""
+        """Returns what the new tokens see, including themselves; keeps what later ones see."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         assert self.keys is not None and self.values is not None
@@ -345,7 +342,7 @@ class _InfiniteLayer(CacheLayerMixin):
         return torch.cat([states[:, :, :first], states[:, :, first + surplus :]], 2)
 
     def get_seq_length(self) -> int:
-        """Number of tokens seen, dropped ones among them: positions continue from there."""
+        """Number of tokens so far, including dropped ones; positions continue from there."""
         return self.seen
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -362,10 +359,10 @@ class _InfiniteLayer(CacheLayerMixin):
 
 
 class InfiniteCache(Cache):
-    """A cache of bounded size for a model within :func:`extended`; all rows grow together.
+    """A cache of bounded size for a model within :func:`extended`; all rows have one length.
 
     Args:
-        settings: those of the block.
+        settings: the block's settings.
         layers: number of layers of the model.
     """
 
@@ -388,20 +385,20 @@ def _attention(
     Args:
         module: the layer.
         query: [B, H, Q, D], turned to its positions.
-        key, value: [B, H', S, D]. With a mask, the loop's slots; without, the first tokens and the
-            latest ones, which end with the queries' own.
+        key, value: [B, H', S, D]. With a mask these are the loop's slots; without, the first tokens
+            and the latest ones, which end with the queries' own.
         attention_mask: bool [B, 1, Q, S] or None.
         scaling: of the scores.
         position_ids: int64 [B, Q].
-        options: those that would change the result are refused.
+        options: refused if they would change the result.
     """
     if position_ids is None or options.get("softcap") or options.get("s_aux") is not None:
         raise ModelError(
-            f"The context of {type(module).__name__} can't be extended: it has sinks or caps "
-            "scores, or does not pass the positions to its attention."
+            f"The context of {type(module).__name__} can't be extended: it has attention sinks or "
+            "score caps, or does not pass positions to its attention."
         )
     if module.training:
-        raise ModelError("LM-Infinite is for inference.", "Call model.eval() first.")
+        raise ModelError("LM-Infinite supports inference only.", "Call model.eval() first.")
     extension: Extension = module.lm_infinite
     settings, rotation = extension.settings, extension.rotations[module.layer_idx]
     scale: float = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -415,7 +412,7 @@ def _attention(
         keys, values = key, value
         if attention_mask is not None:
             allowed = attention_mask[:, :, start:stop]
-        else:  # column c >= first holds the token at c - (slots - 1) from the last one
+        else:  # column c >= first is the token at c - (slots - 1) relative to the last one
             low = max(first, slots - queries + start - settings.n_local + 1)
             high = max(first, slots - queries + stop)
             keys = torch.cat([key[:, :, :first], key[:, :, low:high]], 2)
@@ -439,7 +436,7 @@ def _capped(
     rotation: Rotation,
     settings: LMInfinite,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Products [B, H, q, G] at the cap's distance, and where they count, bool [B, 1, q, G]."""
+    """Products [B, H, q, G] at the cap's distance, and where to use them, bool [B, 1, q, G]."""
     first = torch.arange(key.shape[2], device=key.device)
     far = (positions[:, None, :, None] - first) >= settings.n_local
     # A query at p is turned to n_local, a key at j to 0: n_local apart.
@@ -451,7 +448,7 @@ def _capped(
 
 
 def _products(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """[B, H, q, S], each group of query heads with its head of keys."""
+    """Products [B, H, q, S] of each group of query heads with its key head."""
     rows, heads, count, width = query.shape
     grouped = query.reshape(rows, key.shape[1], -1, width)
     return (grouped @ key.transpose(2, 3)).view(rows, heads, count, key.shape[2])
@@ -465,7 +462,7 @@ def _attend(
     scaling: float,
     capped: tuple[torch.Tensor, torch.Tensor] | None,
 ) -> torch.Tensor:
-    """[B, q, H, D]."""
+    """Softmax attention, [B, q, H, D]."""
     scores = _products(query, key)
     if capped is not None:
         products, far = capped
@@ -480,16 +477,16 @@ def _attend(
 
 
 def _no_mask(*_: Any, attention_mask: torch.Tensor | None = None, **__: Any) -> None:
-    """The attention makes its own mask; padding would put tokens elsewhere than it thinks."""
+    """No mask, as the attention makes its own; refuses padding, which would shift positions."""
     if attention_mask is not None and not bool(attention_mask.all()):
         raise ModelError(
             "LM-Infinite does not take padded rows.",
-            "Give rows of one length, or use codegen.decoding.loop.decode.",
+            "Use rows of one length, or codegen.decoding.loop.decode.",
         )
 
 
 def register() -> None:
-    """Makes the rope types known to transformers, in this process."""
+    """Registers the rope types with transformers, in this process."""
     ROPE_INIT_FUNCTIONS["giraffe_power"] = power
     ROPE_INIT_FUNCTIONS["giraffe_truncated"] = truncated
 

@@ -203,7 +203,7 @@ def check_architecture(model: PreTrainedModel) -> None:
     names = inspect.signature(type(model).forward).parameters
     needs_positions = not (_kinds(config) <= _RECURRENT or getattr(model, "fills_gaps", False))
     if needs_positions and "position_ids" not in names:
-        raise ModelError(f"{name} takes no position_ids, which the decoding loop has to set.")
+        raise ModelError(f"{name} takes no positions, which the decoding loop has to set.")
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"{name} is an encoder-decoder model; the loop needs a decoder-only one.")
     if odd := sorted(_kinds(config) - _SUPPORTED):

@@ -1,10 +1,10 @@
-"""Which drafted tokens are accepted: of trees drawn without replacement, or greedily.
+"""Which drafted tokens are accepted: from trees drawn without replacement, or greedily.
 
-Recursive rejection (arXiv 2402.14160): siblings are tried in the order drawn, token x is accepted
-with probability min(1, q(x) / p(x)), and each rejection turns q into the normalized positive part
-of q - p and takes the token out of p. One such step turns a sample from p into one from q, so by
-induction over siblings and levels what is emitted follows the target. A chain (arXiv 2211.17192) is
-a tree of one child a node.
+Recursive rejection (arXiv 2402.14160): siblings are tried in the order drawn. Token x is accepted
+with probability min(1, q(x) / p(x)); each rejection replaces q by the normalized positive part of
+q - p and removes the token from p. One such step turns a sample from p into one from q, so by
+induction over siblings and levels the emitted tokens follow the target. A chain (arXiv 2211.17192)
+is a tree with one child per node.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import torch
 from codegen.errors import InputError
 from codegen.kernels.backend import equal, run
 
-TINY = 1e-12  # mass of q - p below which it is rounding
+TINY = 1e-12  # a smaller mass of q - p is rounding
 
 
 class Accepted(NamedTuple):
-    """What came of a batch of drafts.
+    """The result of verifying a batch of drafts.
 
     Attributes:
-        path: int64 [B, depth], the accepted nodes from the top, -1 behind the last; node 0 is the
-            token before the draft.
-        length: int64 [B], how many they are.
+        path: int64 [B, depth], the accepted nodes from the top, padded with -1; node 0 is the token
+            before the draft.
+        length: int64 [B], the number of accepted nodes.
         token: int64 [B], the token that the target adds.
     """
 
@@ -43,14 +43,14 @@ def accept_tree(
     uniforms: torch.Tensor,
     last: torch.Tensor,
 ) -> Accepted:
-    """Walks down trees.
+    """Accepts a path of each tree by recursive rejection.
 
     Args:
-        children: int64 [B, N+1, K], each node's in the order drawn, -1 behind the last.
+        children: int64 [B, N+1, K], each node's children in the order drawn, padded with -1.
         tokens: int64 [B, N], of nodes 1 .. N.
         depths: int64 [B, N+1], of nodes 0 .. N.
-        target: probabilities [B, N+1, V] of what follows each node, any float type.
-        draft: those by which the children of nodes 0 .. M-1 were drawn, [B, M, V].
+        target: the target's probabilities after each node, [B, N+1, V], any float dtype.
+        draft: the probabilities by which the children of nodes 0 .. M-1 were drawn, [B, M, V].
         uniforms: float64 [B, depth, K] in [0, 1).
         last: float64 [B] in [0, 1), for the target's own token.
 
@@ -89,9 +89,10 @@ def reference_tree(
     uniforms: torch.Tensor,
     last: torch.Tensor,
 ) -> Accepted:
-    """Recursive rejection (arXiv 2402.14160), all rows at once, a child at a time.
+    """Recursive rejection (arXiv 2402.14160), for all rows at once, child by child.
 
-    q is what the next token has to follow, p the distribution that the siblings were drawn by.
+    q is the distribution that the next token must follow; p is the one the siblings were drawn
+    from.
     """
     rows, depth = len(children), uniforms.shape[1]
     every = torch.arange(rows, device=children.device)
@@ -104,14 +105,14 @@ def reference_tree(
         p = draft[every, node.clamp(max=draft.shape[1] - 1)].float()  # [B, V]
         trying, accepted, below = active.clone(), torch.zeros_like(active), node
         for i in range(children.shape[2]):
-            child = children[every, node, i]  # [B], -1 behind the last
+            child = children[every, node, i]  # [B], -1 for none
             here = trying & (child >= 0)
             x = tokens[every, child.clamp(min=0)][:, None]  # its token, [B, 1]
             # Accepted with probability min(1, q(x) / p(x)).
             chance = uniforms[:, level, i] * p.gather(1, x)[:, 0]
             good = here & (chance < q.gather(1, x)[:, 0])
             accepted, below = accepted | good, torch.where(good, child, below)
-            # Rejected: q becomes norm(max(q - p, 0)), and p loses x and is normalized.
+            # Rejected: q becomes norm(max(q - p, 0)); p loses x and is normalized.
             bad = here & ~good
             q = torch.where(bad[:, None], _residual(q, p), q)
             rest = p.scatter(1, x, 0.0)
@@ -125,7 +126,7 @@ def reference_tree(
 
 
 def _residual(q: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
-    """The positive part of q - p, normalized; q where rounding is all that is left."""
+    """The positive part of q - p, normalized; q where only rounding errors are left."""
     left = (q - p).clamp(min=0)
     mass = left.sum(-1, keepdim=True)
     return torch.where(mass > TINY, left / mass, q)
@@ -134,18 +135,18 @@ def _residual(q: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
 def accept_greedy(
     tokens: torch.Tensor, parents: torch.Tensor, chosen: torch.Tensor
 ) -> torch.Tensor:
-    """The path down each tree along tokens that are chosen already; no probabilities are read.
+    """The path down each tree along the tokens that the target chose.
 
-    A node is accepted iff it is the token chosen after its parent and its parent is accepted.
+    A node is accepted iff its parent is accepted and it is the token chosen after its parent.
 
     Args:
         tokens: int64 [B, W], of nodes 0 .. W-1.
-        parents: int64 [B, W], each below its node; -1 for node 0 and for nodes without use.
-            Siblings hold different tokens.
+        parents: int64 [B, W], smaller than the node's number; -1 for node 0 and for padding.
+            Siblings have different tokens.
         chosen: int64 [B, W], the target's token after each node.
 
     Returns:
-        The accepted nodes below node 0, ascending, -1 behind the last, int64 [B, W-1].
+        The accepted nodes below node 0, ascending, padded with -1, int64 [B, W-1].
     """
     given = (tokens, parents, chosen)
 
@@ -160,7 +161,7 @@ def accept_greedy(
 def reference_greedy(
     tokens: torch.Tensor, parents: torch.Tensor, chosen: torch.Tensor
 ) -> torch.Tensor:
-    """The same; each step looks twice as far up."""
+    """The same with PyTorch; each step looks twice as far up."""
     width = tokens.shape[1]
     above = parents.clamp(min=0)
     accepted = (parents >= 0) & (tokens == chosen.gather(1, above))
@@ -174,7 +175,7 @@ def reference_greedy(
 
 
 def inverse_transform(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    """The inverse of the cumulative distribution at u, for rows that need not sum to one.
+    """Inverse-transform sampling from rows that need not sum to one.
 
     Args:
         probabilities: [B, K].
@@ -186,6 +187,6 @@ def inverse_transform(probabilities: torch.Tensor, uniforms: torch.Tensor) -> to
     cumulative = probabilities.double().cumsum(-1)
     target = uniforms[:, None] * cumulative[:, -1:]
     index = torch.searchsorted(cumulative, target, right=True)[:, 0]
-    # u*total can round up to the total itself: then the last token that has any mass is meant.
+    # u * total can round up to the total; then the last token with any mass is taken.
     last = (probabilities > 0).cumsum(-1).argmax(-1)
     return torch.minimum(index, last)

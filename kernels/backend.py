@@ -1,10 +1,10 @@
-"""Which code runs: a Triton kernel where the device can run it, else the plain reference.
+"""Runs a Triton kernel where the device supports it, else the plain reference.
 
-A kernel that a GPU has not run before has to prove itself on it: its first results there are
-compared with the reference's, which are the ones that count meanwhile. One that differs, or can't
-be compiled or launched, gives way to the reference for the rest of the process, with one warning;
-one that passed is remembered for later processes (:mod:`codegen.kernels.known`). (A fault inside a
-running kernel ends the process's use of the device, as any does.)
+The first results of a kernel on a new kind of GPU are compared with the reference's, which are used
+meanwhile. If a kernel differs, or can't be compiled or launched, the reference is used for the rest
+of the process, with one warning. A kernel that agreed is remembered for later processes
+(:mod:`codegen.kernels.known`). (A fault inside a running kernel ends the process's use of the
+device, as always.)
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import torch
 
 from codegen.kernels.known import known
 
-TRIALS = 8  # results that are compared
+TRIALS = 8  # compared results
 _T = TypeVar("_T")
 _Tensors = torch.Tensor | tuple[torch.Tensor, ...]
 _Key = tuple[torch.device, str]
 
-_left: dict[_Key, int] = {}  # comparisons still to come
+_left: dict[_Key, int] = {}  # remaining comparisons
 _failed: set[_Key] = set()
 _announced: set[torch.device] = set()
 _trusting = False
@@ -39,12 +39,12 @@ def triton_installed() -> bool:
 
 
 def interpreting() -> bool:
-    """Whether Triton runs kernels in its interpreter, on tensors of the CPU."""
+    """Whether Triton interprets kernels, on CPU tensors."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def use_triton(tensor: torch.Tensor) -> bool:
-    """Whether a kernel can work on this tensor."""
+    """Whether a kernel can process this tensor."""
     return triton_installed() and (tensor.is_cuda or interpreting())
 
 
@@ -57,17 +57,17 @@ def run(
     rehearse: Callable[[], _T] | None = None,
     variant: Callable[[], tuple[int, ...]] = tuple,
 ) -> _T:
-    """The kernel's result, or the reference's where it can't run or is not trusted.
+    """The kernel's result, or the reference's if the kernel can't run or is not trusted.
 
     Args:
-        name: of the kernel, for the warning.
-        like: a tensor whose device, type and last dimension the kernel is compiled for.
-        kernel, reference: the two ways.
-        same: whether what both returned agrees.
-        rehearse: what is compared in place of ``kernel``, if that changes its arguments; it is
-            called before ``reference``.
-        variant: what else than the type and row length of ``like`` the kernel is compiled for;
-            asked only where a kernel can run.
+        name: the kernel's name, for the warning.
+        like: a tensor with the device, dtype and last dimension that the kernel is compiled for.
+        kernel, reference: compute the result.
+        same: whether two results agree.
+        rehearse: called for comparisons instead of ``kernel``, and before ``reference``, if
+            ``kernel`` changes its arguments.
+        variant: what the kernel is compiled for besides ``like``; called only where a kernel can
+            run.
     """
     if not use_triton(like):
         return reference()
@@ -81,7 +81,7 @@ def run(
         with _current(like.device):
             return kernel()
     if key in _failed or (like.is_cuda and torch.cuda.is_current_stream_capturing()):
-        return reference()  # nothing can be compared while a graph is captured
+        return reference()  # results can't be compared while a graph is captured
     if not facts.proved and like.device not in _announced:
         _announced.add(like.device)
         warnings.warn(
@@ -95,7 +95,7 @@ def run(
     try:
         with _current(like.device):
             found.append((rehearse or kernel)())
-    except Exception as error:  # noqa: BLE001 - a compiler's or a driver's: whatever it is
+    except Exception as error:  # noqa: BLE001 - from a compiler or a driver
         trouble = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     expected = reference()
     if found and same(found[0], expected):
@@ -106,7 +106,7 @@ def run(
     else:
         _failed.add(key)
         warnings.warn(
-            f"The kernel {name} is not used on {like.device} ({trouble}); PyTorch does its work.",
+            f"The kernel {name} is not used on {like.device} ({trouble}); PyTorch is used instead.",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -115,7 +115,7 @@ def run(
 
 @contextlib.contextmanager
 def without_trials() -> Iterator[None]:
-    """Kernels run at once, for tests and benchmarks that compare them themselves."""
+    """Skips the comparisons, for tests and benchmarks that make their own."""
     global _trusting
     before, _trusting = _trusting, True
     try:
@@ -125,7 +125,7 @@ def without_trials() -> Iterator[None]:
 
 
 def equal(found: _Tensors, expected: _Tensors) -> bool:
-    """Whether tensors are equal bit by bit, one by one."""
+    """Whether all tensors are equal bit by bit."""
 
     def same(one: torch.Tensor, other: torch.Tensor) -> bool:
         alike = (one.shape, one.dtype) == (other.shape, other.dtype)
@@ -135,7 +135,7 @@ def equal(found: _Tensors, expected: _Tensors) -> bool:
 
 
 def close(found: _Tensors, expected: _Tensors) -> bool:
-    """Whether tensors are equal up to what another order of sums in their type makes."""
+    """Whether all tensors are equal up to the rounding of another order of summation."""
 
     def near(one: torch.Tensor, other: torch.Tensor) -> bool:
         if not one.is_floating_point():
@@ -149,7 +149,7 @@ def close(found: _Tensors, expected: _Tensors) -> bool:
 
 
 def _current(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Triton launches on the current device."""
+    """Makes a device current, as Triton launches on the current one."""
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 

@@ -1,8 +1,8 @@
-"""What is known of a GPU: which kernels proved themselves on it, and the quickest block sizes.
+"""What is known about a GPU: which kernels agreed with PyTorch, and the fastest block sizes.
 
-Kept in the cache directory, a file for each kind of device and each version of Triton, PyTorch and
-the kernels, so that a later process neither compares again nor tunes anything. The file is a cache:
-a damaged one counts as none, and one that cannot be written is done without.
+Stored in the cache directory, in one file per kind of device and version of Triton, PyTorch and the
+kernels, so that later processes neither compare nor tune again. A damaged file is ignored, and
+nothing is stored if the file cannot be written.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _NUMBERS = {"BLOCK_M", "BLOCK_N", "num_warps", "num_stages"}
 
 @dataclass
 class Known:
-    """What is known of one kind of device.
+    """What is known about one kind of device.
 
     Attributes:
-        path: where it is kept, None for a device that is no GPU.
+        path: the file; None for a device that is not a GPU.
         device: its name.
-        proved: kernels with their types and shapes whose results agreed with PyTorch's there.
-        settings: block sizes, warps and stages, by what they are for.
+        proved: kernels, with dtypes and shapes, whose results agreed with PyTorch's.
+        settings: block sizes, warps and stages, by kernel and shape.
     """
 
     path: Path | None
@@ -44,7 +44,7 @@ class Known:
     settings: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def save(self) -> None:
-        """Writes it down, together with what other processes wrote meanwhile."""
+        """Writes the file, including what other processes wrote meanwhile."""
         if self.path is None:
             return
         other = _read(self.path, self.device)
@@ -57,7 +57,7 @@ class Known:
 
 @functools.cache
 def known(device: torch.device) -> Known:
-    """What is known of a device."""
+    """What is known about a device."""
     if device.type != "cuda":
         return Known(None, device.type)
     name = torch.cuda.get_device_name(device)
@@ -65,7 +65,7 @@ def known(device: torch.device) -> Known:
 
 
 def _path(name: str) -> Path:
-    """The file of the devices of this name."""
+    """The file for devices of this name."""
     import triton
 
     sources = sorted(Path(__file__).parent.glob("gpu/*.py"))

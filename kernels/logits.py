@@ -1,14 +1,14 @@
-"""What a vocabulary's worth of logits goes through: penalties, noise, and draws from it.
+"""Operations on logits: penalties, noise, and draws without replacement.
 
-- :func:`penalize`: what rules against repetition say of some tokens of some rows, in one pass.
-- :func:`gumbel_top_k`: tokens drawn without replacement, in the order drawn (arXiv 1903.06059). The
-  k largest of log-probabilities with Gumbel noise are such a draw, in falling order; recursive
-  rejection needs that order.
-- :func:`gumbel`: noise that depends on (seed, request, position, token) and on nothing else, so
-  that a row's draw is the same in any batch, in whatever order blocks run. Philox4x32-10 (Salmon et
-  al. 2011) is a function from a counter and a key to random bits: here the key is the seed and the
-  counter (token, position, request, 0). This is the plain version of the noise in
-  ``gpu/logits.py``: the bits are the same, the logarithms to within rounding.
+- :func:`penalize` applies the penalties of rules against repetition in one pass.
+- :func:`gumbel_top_k` draws tokens without replacement, in the order drawn (arXiv 1903.06059): the
+  k largest log-probabilities with Gumbel noise, in falling order. Recursive rejection needs that
+  order.
+- :func:`gumbel` makes noise that depends only on (seed, request, position, token), so a row's draw
+  is the same in any batch and for any order of blocks. Philox4x32-10 (Salmon et al. 2011) maps a
+  counter and a key to random bits; the key is the seed, the counter is (token, position, request,
+  0). It is the plain version of the noise in ``gpu/logits.py``, with the same bits, and logarithms
+  equal to within rounding.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from codegen.errors import InputError
 from codegen.kernels.backend import close, run
 
-MOST = 16  # tokens of a draw
+MOST = 16  # most tokens per draw
 
 _MASK = 0xFFFFFFFF
 _ROUND_A, _ROUND_B = 0xD2511F53, 0xCD9E8D57
@@ -34,9 +34,9 @@ def penalize(
     """Changes some logits z in place: to a z + c where z is positive, else to b z + c.
 
     Args:
-        logits: [B, V], any float type.
-        rows, ids: int64 [N], whose logits, of which tokens; no place twice.
-        amounts: float64 [3, N], their a, b and c.
+        logits: [B, V], any float dtype.
+        rows, ids: int64 [N], the logits to change; no pair twice.
+        amounts: float64 [3, N], a, b and c of each.
     """
     given = (rows, ids, amounts)
 
@@ -70,12 +70,12 @@ def reference_penalize(
 
 
 class Drawn(NamedTuple):
-    """What was drawn, in falling order of the keys.
+    """Drawn tokens, in falling order of their keys.
 
     Attributes:
-        tokens: int64 [R, k], -1 where the distribution has fewer tokens.
-        keys: float32 [R, k], log-probabilities with noise; -inf where there is no token.
-        log_probs: float32 [R, k], without it.
+        tokens: int64 [R, k], -1 if the distribution has fewer tokens.
+        keys: float32 [R, k], log-probabilities with noise; -inf for no token.
+        log_probs: float32 [R, k], without noise.
     """
 
     tokens: torch.Tensor
@@ -90,7 +90,7 @@ def gumbel_top_k(
     requests: torch.Tensor,
     positions: torch.Tensor,
 ) -> Drawn:
-    """Draws k tokens a row; of equal keys the lowest token comes first.
+    """Draws k tokens per row; of equal keys the lowest token comes first.
 
     Args:
         log_probs: [R, V], any float type; -inf forbids a token. A row may be off by a constant.
@@ -146,7 +146,7 @@ def philox(
     k0, k1 = seeds & _MASK, (seeds >> 32) & _MASK
     c0, c1, c2, c3 = (c & _MASK for c in (c0, c1, c2, c3))
     for _ in range(10):
-        # int64 products wrap around; their 64 bits are right all the same.
+        # int64 products wrap around, but their 64 bits are right.
         a, b = c0 * _ROUND_A, c2 * _ROUND_B
         c0, c1 = ((b >> 32) & _MASK) ^ c1 ^ k0, b & _MASK
         c2, c3 = ((a >> 32) & _MASK) ^ c3 ^ k1, a & _MASK
@@ -162,8 +162,8 @@ def gumbel(
 ) -> torch.Tensor:
     """Standard Gumbel variables, float32 [R, V].
 
-    -log of an exponential variable -log(1 - v): v is finest near 0, where the largest Gumbel values
-    come from, so that the winners among 150,000 tokens are told apart.
+    -log of an exponential variable -log(1 - v). Floats v are finest near 0, which gives the largest
+    Gumbel values, so the winners among 150,000 tokens are distinct.
 
     Args:
         seeds, requests, positions: int64 [R].
@@ -179,6 +179,6 @@ def gumbel(
     )
     v = ((words.float() + 0.5) * 2.0**-32).clamp(max=1 - 2.0**-24)
     rest = 1 - v
-    # log1p(-v) by two logarithms' worth of care (Kahan), for which the GPU needs no library.
+    # log1p(-v) by Kahan's formula, which needs no library on the GPU.
     exponential = torch.where(rest == 1, v, torch.log(rest) * v / (rest - 1))
     return -torch.log(exponential)

@@ -1,12 +1,11 @@
-"""Cached states where they lie: an accepted path moved together, keys turned to new positions.
+"""Changes cached states in place: moves an accepted path together, turns keys to new positions.
 
-:func:`compact`: node j of row b's tree lies at slot ``cursor_b + j`` of the cache. Once a path is
-accepted, its i-th node belongs at ``cursor_b + 1 + i``; nothing else moves, and no key turns, since
-a node's position was its depth all along. Paths ascend, so a slot is read before it is overwritten.
+:func:`compact`: node j of row b's tree is in slot ``cursor_b + j`` of the cache. The i-th node of
+an accepted path moves to ``cursor_b + 1 + i``. No key is turned, since a node's position is its
+depth already. Paths ascend, so a slot is read before it is overwritten.
 
-:func:`turn_slots` (PIE, arXiv 2407.03157): what is read are the keys as the model encoded them,
-what is written the keys that attention uses, so that a key is always one rotation away from what
-the model computed.
+:func:`turn_slots` (PIE, arXiv 2407.03157) reads the keys as the model encoded them and writes the
+keys that attention uses, so a key is always one rotation away from what the model computed.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ def compact(states: Sequence[torch.Tensor], path: torch.Tensor, cursors: torch.T
     """Moves states in place.
 
     Args:
-        states: keys and values of all layers, [B, H, S, D] each, alike in shape, type and strides.
-        path: int64 [B, depth], the accepted nodes in ascending order, -1 behind the last.
+        states: keys and values of all layers, [B, H, S, D] each, of one shape, dtype and strides.
+        path: int64 [B, depth], the accepted nodes in ascending order, padded with -1.
         cursors: int64 [B], the slots of the nodes 0.
 
     Raises:
-        InputError: if the tensors are not alike.
+        InputError: if the tensors differ in shape, dtype, strides or device.
     """
     if not states or not path.numel():
         return
@@ -63,7 +62,7 @@ def compact(states: Sequence[torch.Tensor], path: torch.Tensor, cursors: torch.T
 def reference_compact(
     states: Sequence[torch.Tensor], path: torch.Tensor, cursors: torch.Tensor
 ) -> None:
-    """The same by indices; without waiting for the device, so all of ``path`` is moved there."""
+    """The same by indices; off the CPU it moves all of ``path``, so as not to wait."""
     steps = torch.arange(1, path.shape[1] + 1, device=path.device)
     rows = torch.arange(len(path), device=path.device)
     if path.device.type == "cpu":
@@ -84,7 +83,7 @@ def turn_slots(
     sines: torch.Tensor,
     neighbors: bool,
 ) -> None:
-    """Writes into ``states`` the turned ``encoded`` states of some slots, computed in float32.
+    """Turns the ``encoded`` states of some slots in float32 and writes them into ``states``.
 
     Args:
         encoded, states: [B, H, S, D], any float type.

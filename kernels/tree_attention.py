@@ -1,12 +1,11 @@
-"""Attention that verifies trees of drafts: a row's prefix, and of the tree a node's ancestors.
+"""Attention for trees of drafts: a node sees its row's prefix and its ancestors in the tree.
 
-Row b's prefix lies in slots 0 .. n_b - 1 of the cache and the W nodes of its tree in the W slots
-behind; W is the same for all rows, n_b is not. A chain is a tree in which all earlier nodes are
-ancestors, and plain decoding one with W = 1. Heads are grouped (GQA, arXiv 2305.13245).
+Row b's prefix is in slots 0 .. n_b - 1 of the cache, and the W nodes of its tree are in the next W
+slots; W is the same for all rows. A chain is a tree in which all earlier nodes are ancestors; plain
+decoding is a tree with W = 1. Heads are grouped (GQA, arXiv 2305.13245).
 
-What a node sees is one row of a table (:func:`pack`) that takes the place of a mask over all slots:
-its size does not depend on the length of the context, and nothing but its numbers changes from one
-round to the next.
+A table (:func:`pack`) has a row for what each node sees, and replaces a mask over all slots. Its
+size does not depend on the context's length, and only its numbers change between rounds.
 """
 
 from __future__ import annotations
@@ -17,20 +16,20 @@ from torch.nn import functional
 from codegen.errors import InputError
 from codegen.kernels.backend import close, run
 
-MOST_NODES = 64  # bits of a mask
+MOST_NODES = 64  # bits of an int64
 LENGTH, BITS, DEPTH, FIRST = range(4)  # columns of a table
 
 
 def pack(lengths: torch.Tensor, among: torch.Tensor) -> torch.Tensor:
     """The table of the trees of a batch, int64 [B, W, 4].
 
-    A node's row holds its prefix's length n_b, the bits of the nodes that it sees, itself among
-    them, its depth, and the first position that it sees, which is 0 (see :func:`narrow`).
+    A node's row has the prefix's length n_b, the bits of the nodes that the node sees (including
+    itself), its depth, and the first position that it sees, which is 0 here (:func:`narrow`).
 
     Args:
-        lengths: int64 [B], the prefixes' n_b.
-        among: whether node i sees node j, bool [B, W, W] at (i, j), or [1, W, W] for all rows; true
-            on the diagonal. W is at most 64.
+        lengths: int64 [B], n_b of each prefix.
+        among: whether node i sees node j, bool [B, W, W], or [1, W, W] for all rows; true on the
+            diagonal. W is at most 64.
     """
     bits = (among.long() << torch.arange(among.shape[-1], device=among.device)).sum(-1)
     depths = among.sum(-1) - 1
@@ -43,8 +42,8 @@ def pack(lengths: torch.Tensor, among: torch.Tensor) -> torch.Tensor:
 def narrow(
     table: torch.Tensor, *, window: int | None = None, chunk: int | None = None
 ) -> torch.Tensor:
-    """The table [..., W, 4] of layers that see less: the last ``window`` positions, a node's own
-    among them, or those in the same chunk of ``chunk`` positions.
+    """The table [..., W, 4] for layers that see only the last ``window`` positions, including a
+    node's own, or only the node's chunk of ``chunk`` positions.
     """
     positions = table[..., LENGTH] + table[..., DEPTH]
     if window is not None:
@@ -56,11 +55,11 @@ def narrow(
 
 
 def dense(table: torch.Tensor, queries: int, slots: int) -> torch.Tensor:
-    """The same as a mask, bool [B, T, S], of the trees' last T nodes over S slots."""
+    """The table as a mask, bool [B, T, S], of the trees' last T nodes over S slots."""
     nodes = table.shape[1]
     length, seen = table[:, :1, LENGTH], table[:, -queries:]  # [B, 1], [B, T, 4]
     slot = torch.arange(slots, device=table.device)
-    node = slot - length  # the one that lies in a slot, [B, S]
+    node = slot - length  # the node in each slot, [B, S]
     inside = (node >= 0) & (node < nodes)
     index = node.clamp(0, nodes - 1)
     position = torch.where(inside, length + table[..., DEPTH].gather(1, index), slot)
@@ -78,13 +77,13 @@ def tree_attention(
     cap: float | None = None,
     sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Softmax attention, [B, T, Hq, D'] in the type of ``q``.
+    """Softmax attention, [B, T, Hq, D'] in the dtype of ``q``.
 
     Args:
         q: [B, T, Hq, D], of the last T nodes of each tree.
-        keys, values: [B, Hkv, S, D] and [B, Hkv, S, D'], of any strides; the nodes' own states are
-            in them. Hq is a multiple of Hkv.
-        table: int64 [B, W, 4], of :func:`pack`; W is at least T.
+        keys, values: [B, Hkv, S, D] and [B, Hkv, S, D'], of any strides, including the nodes' own
+            states. Hq is a multiple of Hkv.
+        table: int64 [B, W, 4], from :func:`pack`; W is at least T.
         scale: of the scores, by default D ** -0.5.
         cap: scores s become cap * tanh(s / cap) (Gemma 2, arXiv 2408.00118).
         sinks: [Hq], scores of a key without a value that every query sees (gpt-oss).
@@ -146,8 +145,8 @@ def _check(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, table: tor
     nodes = table.shape[1]
     if not queries <= nodes <= MOST_NODES or queries < 1:
         raise InputError(
-            f"{queries} queries of a tree of {nodes} nodes do not fit a mask of 64 bits.",
-            f"Give 1 to {MOST_NODES} nodes, and queries of some of them.",
+            f"{queries} queries of a tree of {nodes} nodes are not supported.",
+            f"Give 1 to {MOST_NODES} nodes, and at most as many queries.",
         )
     if keys.shape[:3] != values.shape[:3] or keys.shape[0] != rows or keys.shape[3] != dim:
         raise InputError(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, get_args
 
-from codegen.errors import CodegenError, ConfigError
+from codegen.errors import CodegenError, ConfigError, require_known
 from codegen.lintseq.edits import EditSequence, UnsupportedProgram
 from codegen.lintseq.formats import FORMATS, Format, training_texts
 from codegen.lintseq.program import GRANULARITIES, Granularity, Prepared, prepare
@@ -124,7 +124,7 @@ class LintSeq:
 
     def __post_init__(self) -> None:
         if self.preset is not None:
-            _check_choice("preset", self.preset, tuple(PRESETS))
+            require_known("preset", self.preset, PRESETS)
             if self.engine not in (None, PRESETS[self.preset]["engine"]):
                 raise ConfigError(
                     f"preset {self.preset!r} has another engine than {self.engine!r}.",
@@ -134,11 +134,11 @@ class LintSeq:
         self._set_defaults({"engine": "fast", "sequences": 1, **preset})
         if not isinstance(self.sequences, int) or self.sequences < 1:
             raise ConfigError(f"sequences is {self.sequences}; it must be at least 1.")
-        _check_choice("format", self.format, FORMATS)
+        require_known("format", self.format, FORMATS)
         choices = {"engine": ENGINES, "granularity": GRANULARITIES, "verify": CHECKS}
         for name, known in choices.items():
             if getattr(self, name) is not None:
-                _check_choice(name, getattr(self, name), known)
+                require_known(name, getattr(self, name), known)
         fixed = _FIXED.get(self.engine or "fast", {})
         for name, only in fixed.items():
             if getattr(self, name) not in (None, only):
@@ -294,11 +294,6 @@ class LintSeq:
         except UnsupportedProgram as error:
             return error
         return texts
-
-
-def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ConfigError(f"Unknown {name} {value!r}.", f"Choose one of: {', '.join(choices)}.")
 
 
 def _require_python(example: Example) -> None:

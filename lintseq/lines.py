@@ -75,8 +75,6 @@ def find_pieces(
     """The pieces of a statement, of the header of one, or of a clause's.
 
     Args:
-        lines: of the program.
-        span: the lines to search.
         owners: the statements (or the handler, case or ``if`` of the clause) on these lines.
         callees: the definitions that the program's calls refer to.
     """

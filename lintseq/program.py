@@ -15,9 +15,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
-from codegen.errors import ConfigError
+from codegen.errors import require_known
 from codegen.lintseq.dependencies import Graph, dependencies
 from codegen.lintseq.edits import UnsupportedProgram
 from codegen.lintseq.scopes import collect
@@ -26,7 +26,7 @@ from codegen.lintseq.units import cut
 from codegen.python_syntax import TOO_DEEP, parse_example, with_newlines
 
 Granularity = Literal["line", "statement"]
-GRANULARITIES: tuple[Granularity, ...] = ("line", "statement")
+GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +90,7 @@ def prepare(program: str, *, granularity: Granularity = "line", strict: bool = F
         UnsupportedProgram: with the reason why it has no edit sequence.
         ConfigError: for an unknown granularity.
     """
-    if granularity not in GRANULARITIES:
-        raise ConfigError(
-            f"Unknown granularity {granularity!r}.",
-            f"Choose one of: {', '.join(GRANULARITIES)}.",
-        )
+    require_known("granularity", granularity, GRANULARITIES)
     text = normalize(program)
     tree = parse(text)
     lines = text.removesuffix("\n").split("\n")

@@ -46,8 +46,6 @@ def reference_sequence(
     """One edit sequence of a program; its last state is the program's normal form.
 
     Args:
-        program: Python source.
-        rng: draws the lines.
         lint: gives the findings in a program text; their lines are deleted.
 
     Raises:

@@ -98,7 +98,6 @@ def undo(lines: Sequence[str], deletions: Iterable[Collection[int]]) -> EditSequ
     """The edits that undo deletions, last deletion first.
 
     Args:
-        lines: of the program.
         deletions: the numbers of the lines that each deletes; together all lines, each once. An
             empty deletion has no edit.
     """

@@ -1,14 +1,13 @@
-"""The cue contract: what a question's words demand of its query, and what the query may claim.
+"""Checks a query against the words of its question.
 
-A query that leaves a part of its question out looks as right as one that does not. So each cue of
-the question (never, each, highest, at least, or, 2015, "Moka Pot") must have its counterpart among
-the query's clauses, and each aggregate, comparison and order of the query a cue in the question
-(:func:`unmet`). What is left of the content words is counted (:func:`words_left`): it lowers the
-confidence (:mod:`codegen.sqlnet.trust`), and is what the answer says it did not understand.
+A query that ignores a part of its question looks as right as one that does not. So each cue in the
+question (never, each, highest, at least, or, 2015, "Moka Pot") must have its counterpart among the
+query's clauses, and each aggregate, comparison and order of the query a cue in the question
+(:func:`unmet`). Content words that nothing explains (:func:`words_left`) lower the confidence
+(:mod:`codegen.sqlnet.trust`) and are named in the answer.
 
-The checks read :class:`codegen.sqlnet.query.Clause`, which any form of query can fill. Limit:
-English, by words alone; a demand that no listed word carries ("overdue") is only seen as a word
-that nothing explains.
+The checks read :class:`codegen.sqlnet.query.Clause`, so they hold for sketches and plans. Limit:
+English words only; a demand without a listed word ("overdue") is just an unexplained word.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from codegen.sqlnet.words import Token, number_in_words, number_of, stem, tokeni
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Why a query should not be trusted: a code for programs, a sentence for people."""
+    """A reason not to trust a query: a code for programs, a sentence for people."""
 
     code: str
     text: str
@@ -36,15 +35,14 @@ class Asked:
     """A question beside the clauses of a query made for it.
 
     Attributes:
-        question: as it was asked.
         clauses: of the query.
-        tables: those that take part in it.
+        tables: in the query.
         others: the further tables of the database.
-        is_read: whether values were looked up in the database; a value that was not may be any
-            stretch of the question, so that cues within it count.
+        is_read: whether values were looked up in the database. A value that was not may be any span
+            of the question, so cues within it count.
         alike: the likeness of two words in [-1, 1]; without it, only stems are compared.
-        nearest: a word of the question -> the words of the one name of the database that is most
-            like it ("borrowed": loans); it is explained if the query uses that name.
+        nearest: a word of the question -> the words of the most similar name in the database
+            ("borrowed": loans); using that name explains the word.
     """
 
     question: str
@@ -66,7 +64,7 @@ class Asked:
 
     @cached_property
     def value_spans(self) -> list[tuple[int, int]]:
-        """Where the question says the values that the query uses: first and last characters."""
+        """The spans of the question, in characters, that are values of the query."""
         spans = []
         for clause in self.clauses:
             held = {value.lower().strip() for value in clause.values}
@@ -88,10 +86,9 @@ class Asked:
 
     @cached_property
     def rest(self) -> str:
-        """The question without the values in use, and without names that hold a cue.
+        """The question with values and names that contain a cue blanked out (numbers become 0).
 
-        Both are blanked out (numbers made 0), so that places stay what they are: a city called Best
-        is no superlative, and neither is a column called "last name".
+        A city called Best is not a superlative, nor is a column called "last name".
         """
         text = list(self.question)
         for start, end in self.value_spans:
@@ -112,7 +109,7 @@ class Asked:
 
     @cached_property
     def cues(self) -> list[Cue]:
-        """The cues of the question, in the order of :data:`_CUES`; none inside another."""
+        """The cues of the question, in the order of :data:`_CUES`, without overlaps."""
         found: list[Cue] = []
         plain = self.rest
         for kind, pattern in _CUES:
@@ -143,7 +140,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """A word or phrase that demands something: its kind, itself, its place in the question."""
+    """A word or phrase that demands something: its kind, text and place in the question."""
 
     kind: str
     said: str
@@ -280,9 +277,8 @@ _SAYS = {
 
 
 def unmet(asked: Asked) -> Iterator[Doubt]:
-    """What the question demands and the query lacks, then what the query does unasked.
-
-    The first one is the best to tell.
+    """What the question demands and the query lacks, then what the query does unasked; the most
+    useful doubt first.
     """
     found = [*_contradictions(asked)]
     yield from found or _not_narrowed(asked)
@@ -823,7 +819,7 @@ def _counts_another(asked: Asked) -> Iterator[Doubt]:
 
 
 def _values(asked: Asked) -> Iterator[Doubt]:
-    """Numbers, quoted and capitalized words that no part of the query uses."""
+    """Numbers, quoted and capitalized words that the query does not use."""
     spans = asked.value_spans
     limits = {number_of(value) for clause in asked.of("limit") for value in clause.values}
     used = {number_of(v) for c in asked.clauses for v in (*c.values, *c.said)}
@@ -896,7 +892,7 @@ def _name_stems(tables: Iterable[Table]) -> set[str]:
     return {stem(word) for word in names} | names
 
 
-# Words that a question has for its own sake, or that any table answers to.
+# Words without content of their own, or that fit any table.
 _LIGHT_ONES = """
     a about above across all also am among an and any anybody anyone anything are as asked at
     available be been being by called can contain contains containing corresponding could data
@@ -914,7 +910,7 @@ LIGHT_WORDS = frozenset(_LIGHT_ONES.split())
 
 
 def explained(asked: Asked) -> list[tuple[str, str]]:
-    """Each content word of the question, and what it was taken for; "" if it was not."""
+    """Each content word of the question, and what it was taken for ("": unused)."""
     parts = _parts(asked)
     found = []
     for token in asked.tokens:
@@ -943,7 +939,7 @@ def _parts(asked: Asked) -> list[tuple[str, tuple[str, ...]]]:
 
 
 _ALIKE = 0.75
-# Alike by the company they keep, and never the same.
+# Words with similar vectors and different meanings: sets of synonyms, each line a group of rivals.
 _RIVALS = tuple(
     tuple(frozenset(map(stem, words.split())) for words in line.split("|"))
     for line in """
@@ -1026,11 +1022,11 @@ def _in_order(names: Sequence[str], said: Sequence[str]) -> bool:
 
 
 def grounding(asked: Asked, *, of_plan: bool = False) -> dict[str, float]:
-    """How well the question's words name the query's columns; see ``SIGNS`` in
-    :mod:`codegen.sqlnet.trust`.
+    """How well the question's words name the query's columns: some of
+    :data:`codegen.sqlnet.trust.SIGNS`.
 
-    With ``of_plan``, what names a thing may stand for it: "which students" for their names, "the
-    French press" for the column that holds it.
+    With ``of_plan``, "which students" names the column of their names, and a cell the column that
+    holds it.
     """
     said = {stem(token.text.lower()) for token in asked.tokens}
 

@@ -54,9 +54,7 @@ class Features:
     pairs: np.ndarray
 
 
-def features_of(tokens: Sequence[Token], table: Table) -> Features:
-    """The features of a question on a table; tokens beyond ``MAX_TOKENS`` are ignored."""
-    tokens = tokens[:MAX_TOKENS]
+def _features(tokens: Sequence[Token], table: Table) -> Features:
     words = tuple(token.text.lower() for token in tokens)
     names = tuple(column.words[:MAX_COLUMN_WORDS] for column in table.columns)
     stems = [stem(word) for word in words]
@@ -94,7 +92,7 @@ class EncodedQuestion:
 def encode_question(text: str, table: Table) -> EncodedQuestion:
     """Tokenizes a question, cut after ``MAX_TOKENS`` tokens; there may be none."""
     tokens = tuple(tokenize(text)[:MAX_TOKENS])
-    return EncodedQuestion(text, table, tokens, features_of(tokens, table))
+    return EncodedQuestion(text, table, tokens, _features(tokens, table))
 
 
 def _mark_neighbours(pairs: np.ndarray, i: int) -> None:

@@ -209,10 +209,12 @@ class Link:
 @dataclass(slots=True)
 class Held:
     """Distinct values read from a database, by (namespace, table, column); None for a column that
-    could not be read whole. ``seconds``: what reading took, by (namespace, table).
+    could not be read whole. ``folded``: the same in lower case. ``seconds``: what reading took, by
+    (namespace, table).
     """
 
     values: dict[tuple[str, str, int], tuple[str, ...] | None] = field(default_factory=dict)
+    folded: dict[tuple[str, str, int], frozenset[str]] = field(default_factory=dict)
     seconds: dict[tuple[str, str], float] = field(default_factory=dict)
 
 
@@ -258,10 +260,9 @@ class Linker:
         found = {}
         for column, described in enumerate(self.table.columns):
             if described.type == "text":
-                texts = {value.casefold() for value in self.values(column) or ()}
-                texts |= {said for said, _ in described.called}
-                held = [span for text in texts & spans.keys() for span in spans[text]]
-                if held:
+                texts = spans.keys() & self.folded(column)
+                texts |= spans.keys() & {said for said, _ in described.called}
+                if held := [span for text in texts for span in spans[text]]:
                     found[column] = _longest(held)
         return found
 
@@ -271,6 +272,14 @@ class Linker:
         if key not in self.held.values:
             self.held.values[key] = self._read(column)
         return self.held.values[key]
+
+    def folded(self, column: int) -> frozenset[str]:
+        """The distinct values of a column in lower case; none if not all could be read."""
+        key = self.table.namespace, self.table.name, column
+        if key not in self.held.folded:
+            values = self.values(column) or ()
+            self.held.folded[key] = frozenset(value.casefold() for value in values)
+        return self.held.folded[key]
 
     def _read(self, column: int) -> tuple[str, ...] | None:
         of_table = self.table.namespace, self.table.name

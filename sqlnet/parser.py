@@ -7,13 +7,13 @@
     parse.confidence           # that the query is the right one
     parse.rows                 # the answer
 
-A query is one SELECT on one table of the schema (:mod:`codegen.sqlnet.query`): no column can be
-invented, values are parameters. Before anything runs it passes the gate of
-:mod:`codegen.sqlnet.sql`, and the database is open for reading alone.
+One table is read by a sketch (:mod:`codegen.sqlnet.network`), several by a plan
+(:mod:`codegen.sqlnet.plan_parser`). No column can be invented, values are parameters, every
+statement passes the gate of :mod:`codegen.sqlnet.sql`, and the database is read-only.
 
 An answer is given only if the query uses what the question says (:mod:`codegen.sqlnet.cues`) and
 the confidence (:mod:`codegen.sqlnet.trust`) is high enough; else the parse says what was not
-understood. Limit: by words alone; a question may ask for a join without any word that shows it.
+understood. Limit: the checks see words only; a question may need a join that no word shows.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
 from weakref import WeakKeyDictionary
@@ -67,6 +68,7 @@ from codegen.sqlnet.plan_parser import DEFAULT_PLAN_MODEL, PlanAnswer, PlanParse
 from codegen.sqlnet.query import (
     AGGREGATES,
     OPERATORS,
+    Column,
     Query,
     Statement,
     Table,
@@ -79,12 +81,12 @@ from codegen.sqlnet.words import MAX_TOKENS, stem
 
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "default"
 _BEAM = 4
-_CLEAR = 0.8  # probability of a table, above which no other one is spoken of
-_MOST_PAIRS = 1_000_000  # of columns, in tables that are read together
+_CLEAR = 0.8  # probability of a table above which others are not mentioned
+_MOST_PAIRS = 1_000_000  # of columns, in a batch of tables
 _PARTS = ("column", "operator", "value")  # of a condition
-_MOST_SIGNS = 2000  # of a question, in which cues are looked for
-_NEAR = 0.2  # of a word and a name, as Likeness.of gives it
-_TIE = math.log(3)  # two readings whose probabilities differ by less than this factor are a tie
+_MOST_SIGNS = 2000  # characters of a question that are searched for cues
+_NEAR = 0.2  # likeness (Likeness.of) of a word and a name that it may mean
+_TIE = math.log(3)  # readings whose probabilities differ by less than this factor are tied
 _QUANTITIES = tuple(AGGREGATES.index(name) for name in ("MAX", "MIN", "SUM", "AVG"))
 _COUNT = AGGREGATES.index("COUNT")
 
@@ -93,7 +95,7 @@ Execute = Literal["auto", "guided", "never"]
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One filled slot of the sketch, in words, with the confidence that it is right."""
+    """A filled slot, in words, with the confidence that it is right."""
 
     name: str
     content: str
@@ -105,11 +107,11 @@ class Reading:
     """One way to read a question.
 
     Attributes:
-        query: the filled sketch; a plan, where several tables were asked.
-        table: the table that it asks; of a plan, that of what it shows first.
+        query: the filled sketch; for several tables, a plan.
+        table: of the query; for a plan, of the first column shown.
         confidence: that it is the right query on this table, by the network's slots alone.
         slots: its parts.
-        links: values of the question that were taken for values of the table.
+        links: values in the question that were taken for values in the table.
         sentence: the query in plain words.
         graph: the joins of a plan's database.
     """
@@ -139,25 +141,24 @@ class Parse:
     """What was understood of a question.
 
     Attributes:
-        question: as it was asked.
-        readings: the best first; at least one.
-        tables: all tables that were looked at, the most probable first.
-        attention: slot -> how much each token counted when its column was chosen: ``select``, and
-            ``where`` for each column of a condition, by its name.
-        confidence: that the answer is right, see :mod:`codegen.sqlnet.trust`.
-        doubts: why the best reading should not be trusted, the weightiest first; none if it may be.
-        words: each content word of the question, and what it was taken for; "" if it was not.
-        signs: what the confidence was computed from.
-        notes: what a reader should know beside that.
-        rows: what the best reading gives; None if it was not run or failed.
-        failure: why it gives nothing, if it was run and failed.
+        readings: best first, at least one.
+        tables: the tables that were considered, most probable first.
+        attention: slot -> weight of each token when its column was chosen: ``select``, and
+            ``where NAME`` for each column of a condition; empty for plans.
+        confidence: that the answer is right; see :mod:`codegen.sqlnet.trust`.
+        doubts: why not to trust the best reading, most important first; empty if it may be trusted.
+        words: each content word of the question, and what it was taken for ("": unused).
+        signs: that the confidence was computed from.
+        notes: further remarks.
+        rows: the best reading's result; None if it failed or was not run.
+        failure: why it failed.
     """
 
     question: str
     readings: tuple[Reading, ...]
     tables: tuple[RankedTable, ...]
     attention: dict[str, tuple[tuple[str, float], ...]]
-    confidence: float
+    confidence: float = 0.0
     doubts: tuple[Doubt, ...] = ()
     words: tuple[tuple[str, str], ...] = ()
     signs: Mapping[str, float] = field(default_factory=dict)
@@ -167,7 +168,7 @@ class Parse:
 
     @property
     def abstained(self) -> str:
-        """Why the best reading should not be trusted, in a sentence; "" if it may be."""
+        """Why not to trust the best reading, in a sentence; "" if it may be trusted."""
         return self.doubts[0].text if self.doubts else ""
 
     @property
@@ -205,13 +206,13 @@ class SQLNet:
     def from_pretrained(
         cls, path: str | Path | None = None, encoder: str | Path | None = None
     ) -> SQLNet:
-        """Loads a directory that ``codegen sqlnet train`` made, or the model of the package.
+        """Loads a directory that ``codegen sqlnet train`` made, by default the package's model.
 
-        ``encoder`` and what is raised: see :meth:`codegen.sqlnet.network.Network.load`.
+        For ``encoder`` and errors see :meth:`codegen.sqlnet.network.Network.load`.
         """
         folder = Path(DEFAULT_MODEL if path is None else path)
         trusted = trust.load(folder, DEFAULT_MODEL)
-        # Without a curve of their own nobody knows how often plans are wrong.
+        # Plans need a fitted confidence of their own.
         has_plans = path is None and "plans" in trusted.weights
         has_plans = has_plans and (DEFAULT_PLAN_MODEL / "config.json").is_file()
         plans = PlanParser.from_pretrained() if has_plans else None
@@ -233,16 +234,14 @@ class SQLNet:
         """Reads a question.
 
         Args:
-            question: in English; only its first 200 tokens are read.
-            table: a table's name; without it, the most probable one is taken.
-            execute: ``guided`` takes the first reading that runs and gives something, and runs up
-                to a dozen statements for that; ``never`` runs nothing; ``auto`` is ``guided`` where
-                the schema holds a database.
-            link_values: whether a value may be replaced by the one of the table that it means. The
-                table is read for that; with ``never`` it is not.
-            min_confidence: below it the parse says that it abstains; by default the threshold that
-                the confidence was fitted with. With 0 it never abstains.
-            strict: whether a word that no part of the query explains is enough to abstain.
+            question: in English; its first 200 tokens are read.
+            table: a table's name; by default the most probable one.
+            execute: ``guided`` runs up to a dozen statements to choose a reading; ``never`` runs
+                nothing; ``auto`` is ``guided`` if the schema has a database.
+            link_values: replace values by those of the table that they mean; reads the table,
+                unless ``execute`` is ``never``.
+            min_confidence: abstain below it; by default the fitted threshold. 0 never abstains.
+            strict: abstain if a word is unexplained.
 
         Raises:
             InputError: if the question is empty, or there is no such table.
@@ -251,13 +250,44 @@ class SQLNet:
         database = _database(schema, execute)
         _check(question, top_k, min_confidence)
         tables = schema.tables if table is None else (schema.table(table),)
-        least = self.trust.threshold if min_confidence is None else min_confidence
+        reads = database is not None and link_values
         if self.plans and len(tables) > 1:
-            reads = database is not None and link_values
-            return _planned(self, question, schema, database, reads, top_k, least, strict, limits)
+            found = _planned(self, question, schema, database, reads, top_k, limits)
+        else:
+            found = self._sketched(question, tables, schema, database, reads, top_k, limits)
+        parse = found.parse
+        confidence = self.trust.confidence(trust.kind_of(parse.signs), parse.signs)
+        least = self.trust.threshold if min_confidence is None else min_confidence
+        doubts = list(parse.doubts)
+        if least > 0:
+            doubts += found.doubts
+            if confidence < least or strict:
+                doubts += _left(found.asked)
+            if confidence < least:
+                below = f"the confidence is {confidence:.2f}, below {least:g}."
+                doubts.append(Doubt("confidence", f"I am not sure {found.unsure}: {below}"))
+            elif found.rival and not doubts and _competes(found.asked, found.rival):
+                first, second = parse.readings[:2]
+                if _differ(parse.rows, second, database, limits):
+                    texts = f"{first.sentence}; or {second.sentence}"
+                    doubts.append(Doubt("readings", f"It can be read in two ways: {texts}."))
+        words = tuple(cues.explained(found.asked))
+        return replace(parse, confidence=confidence, doubts=tuple(doubts), words=words)
+
+    def _sketched(
+        self,
+        question: str,
+        tables: Sequence[Table],
+        schema: Schema,
+        database: Database | None,
+        reads: bool,
+        top_k: int,
+        limits: StatementLimits,
+    ) -> _Found:
+        """Reads a question on its most probable table."""
         encoded, slots, ranked = self._read(question, tables)
         linker = None
-        if database and link_values:
+        if database and reads:
             linker = Linker(database, encoded.table, self._held.setdefault(database, Held()))
             slots = with_mentions(slots, linker.mentioned(encoded))
         listed = _sensible(
@@ -269,54 +299,37 @@ class SQLNet:
             choice = likeliest(listed)
         kind = "guided" if database else "query"
         whole = self.network.calibration.confidence(kind, choice.log_probability)
-        said = listed[choice.number].query
-        first = self._reading(encoded, slots, choice.candidate, said, whole)
+        query, said = choice.candidate.query, listed[choice.number].query
+        readings = [self._reading(encoded, slots, choice.candidate, said, whole)]
         order = sorted(range(len(listed)), key=lambda i: (i != choice.number, i != choice.other))
         is_close = choice.other is not None and choice.margin <= _TIE
-        rest: list[Reading] = []
-        rest_said: list[Query] = []
+        rival = None
         for i in order[1:]:
-            if len(rest) + 1 >= max(top_k, 1 + is_close):
+            if len(readings) >= max(top_k, 1 + is_close):
                 break
-            linked = linker.link(listed[i].query) if linker else listed[i].query
-            if linked not in [reading.query for reading in (first, *rest)]:
+            plain = listed[i].query
+            linked = linker.link(plain) if linker else plain
+            if linked not in [reading.query for reading in readings]:
                 other = replace(listed[i], query=linked)
-                rest.append(self._reading(encoded, slots, other, listed[i].query))
-                rest_said.append(listed[i].query)
-        query = choice.candidate.query
+                readings.append(self._reading(encoded, slots, other, plain))
+                if is_close and rival is None:
+                    rival = self._asked(encoded, plain, plain, schema.tables, linker is not None)
         asked = self._asked(encoded, query, said, schema.tables, linker is not None)
-        signs = self._signs(asked, slots, choice, ranked, linker)
-        signs["relinked"] = float(len(first.links))
-        confidence = self.trust.confidence(trust.kind_of(signs), signs)
-        doubts: list[Doubt] = []
-        if least > 0:
-            doubts += self._language(encoded, query)
-            doubts += cues.unmet(asked)
-            doubts += _not_there(query, encoded, linker)
-            if confidence < least or strict:
-                doubts += _left(asked)
-            if confidence < least:
-                doubts.append(_unsure(confidence, least, ranked, first))
-            elif is_close and rest and not doubts:
-                rival = self._asked(
-                    encoded, rest_said[0], rest_said[0], schema.tables, asked.is_read
-                )
-                if _competes(asked, rival) and _differ(choice.rows, rest[0], database, limits):
-                    texts = f"{first.sentence}; or {rest[0].sentence}"
-                    doubts.append(Doubt("readings", f"It can be read in two ways: {texts}."))
-        return Parse(
+        parse = Parse(
             question,
-            (first, *rest),
+            tuple(readings),
             tuple(ranked),
             _attention(encoded, slots, query),
-            confidence,
-            tuple(doubts),
-            tuple(cues.explained(asked)),
-            signs,
-            tuple(_notes(encoded, ranked)),
-            choice.rows,
-            choice.failure,
+            signs=self._signs(asked, slots, choice, ranked, linker)
+            | {"relinked": float(len(readings[0].links))},
+            notes=tuple(_notes(encoded, ranked)),
+            rows=choice.rows,
+            failure=choice.failure,
         )
+        doubts = chain(
+            self._language(encoded, query), cues.unmet(asked), _not_there(query, encoded, linker)
+        )
+        return _Found(parse, asked, rival, doubts, _unsure(ranked, readings[0]))
 
     def _asked(
         self,
@@ -326,7 +339,7 @@ class SQLNet:
         tables: Sequence[Table],
         is_read: bool,
     ) -> Asked:
-        """The question beside the query; short forms in names are read as its words."""
+        """The question beside the query, with abbreviated names spelled out."""
         table = spelled_out(encoded.table, encoded.text)
         others = tuple(other for other in tables if other.name != table.name)
         clauses = query.clauses(table, said)
@@ -368,13 +381,10 @@ class SQLNet:
 
     def _language(self, encoded: EncodedQuestion, query: Query) -> Iterator[Doubt]:
         """Whether the question is English, and about the table."""
-        words = [token.text.lower() for token in encoded.tokens if token.text.isalpha()]
         table = spelled_out(encoded.table, encoded.text)
         names = {word for column in table.columns for word in column.words}
-        known = sum(word in self.network.vocabulary or word in names for word in words)
-        if words and known < len(words) / 2:
-            text = "Most words of the question are unknown: the model reads English."
-            yield Doubt("language", text)
+        words = [token.text.lower() for token in encoded.tokens]
+        yield from _foreign(words, names, self.network.vocabulary)
         if not query.conditions and not overlaps(encoded.text, [table])[0]:
             text = "No word of the question names the table, a column or a value."
             yield Doubt("subject", text)
@@ -382,7 +392,7 @@ class SQLNet:
     def _read(
         self, question: str, tables: Sequence[Table]
     ) -> tuple[EncodedQuestion, Slots, list[RankedTable]]:
-        """The question on its most probable table; short forms in names are read as its words."""
+        """The question on its most probable table, with abbreviated names spelled out."""
         spelled = [spelled_out(table, question) for table in tables]
         shared = overlaps(question, spelled)
         order = sorted(range(len(tables)), key=lambda i: -shared[i])[:MOST_TABLES]
@@ -409,7 +419,7 @@ class SQLNet:
         said: Query,
         confidence: float | None = None,
     ) -> Reading:
-        """A candidate in words; ``said`` is its query with the values as the question has them."""
+        """A candidate in words; ``said`` is its query with the values as in the question."""
         calibration, query = self.network.calibration, candidate.query
         columns = encoded.table.columns
         found = slot_probabilities(slots, candidate)
@@ -443,6 +453,25 @@ class SQLNet:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a network made of a question, before it is judged.
+
+    Attributes:
+        parse: without confidence; its doubts hold whatever confidence is asked for.
+        asked: the question beside its best reading.
+        rival: the same for the second reading, if that is nearly as probable.
+        doubts: further ones, computed when they are needed.
+        unsure: what is least certain.
+    """
+
+    parse: Parse
+    asked: Asked
+    rival: Asked | None
+    doubts: Iterator[Doubt]
+    unsure: str
+
+
 def _planned(
     parser: SQLNet,
     question: str,
@@ -450,11 +479,9 @@ def _planned(
     database: Database | None,
     reads: bool,
     top_k: int,
-    least: float,
-    strict: bool,
     limits: StatementLimits,
-) -> Parse:
-    """Reads a question on several tables; see :meth:`SQLNet.parse`."""
+) -> _Found:
+    """Reads a question on several tables."""
     assert parser.plans
     answer = parser.plans.parse(
         question, schema, execute=database is not None, reads=reads, limits=limits
@@ -469,45 +496,33 @@ def _planned(
     is_close = margin <= _TIE and bool(rivals)
     kept = [choice.number, *rivals[: max(top_k - 1, int(is_close))]]
     readings = tuple(_plan_reading(answer, i) for i in kept)
-    asked = _plan_asked(answer, answer.best, parser.network.likeness)
-    signs = _plan_signs(asked, answer, margin) | {"relinked": float(len(readings[0].links))}
-    confidence = parser.trust.confidence(trust.kind_of(signs), signs)
-    doubts: list[Doubt] = []
-    if choice.statement is None:
-        doubts.append(Doubt("joins", choice.failure))
-    if least > 0:
-        doubts += _plan_language(answer, parser.plans.network.vocabulary)
-        doubts += cues.unmet(asked)
-        doubts += _no_cells(answer)
-        doubts += _other_ways(answer, asked)
-        if confidence < least or strict:
-            doubts += _left(asked)
-        if confidence < least:
-            weakest = min(readings[0].slots, key=lambda slot: slot.confidence)
-            doubts.append(_not_sure(confidence, least, f"about the {weakest.name}"))
-        elif is_close and not doubts:
-            rival = _plan_asked(answer, answer.candidates[kept[1]], parser.network.likeness)
-            if _competes(asked, rival) and _differ(choice.rows, readings[1], database, limits):
-                texts = f"{readings[0].sentence}; or {readings[1].sentence}"
-                doubts.append(Doubt("readings", f"It can be read in two ways: {texts}."))
+    alike = parser.network.likeness
+    asked = _plan_asked(answer, answer.best, alike)
+    rival = _plan_asked(answer, answer.candidates[kept[1]], alike) if is_close else None
     notes = []
     if answer.question.spans and answer.question.spans[-1].end < len(question.rstrip(" ?.!")):
         notes.append(f"Only the first {MAX_PLAN_TOKENS} tokens of the question were read.")
     if database and _is_tied(answer, database, limits):
         notes.append("Further rows have the same value as the last one shown.")
-    return Parse(
+    parse = Parse(
         question,
         readings,
         tuple(RankedTable(table, 1.0) for table in asked.tables),
         {},
-        confidence,
-        tuple(doubts),
-        tuple(cues.explained(asked)),
-        signs,
-        tuple(notes),
-        choice.rows,
-        choice.failure,
+        doubts=() if choice.statement else (Doubt("joins", choice.failure),),
+        signs=_plan_signs(asked, answer, margin) | {"relinked": float(len(readings[0].links))},
+        notes=tuple(notes),
+        rows=choice.rows,
+        failure=choice.failure,
     )
+    doubts = chain(
+        _plan_language(answer, parser.plans.network.vocabulary),
+        cues.unmet(asked),
+        _no_cells(answer),
+        _other_ways(answer, asked),
+    )
+    weakest = min(readings[0].slots, key=lambda slot: slot.confidence)
+    return _Found(parse, asked, rival, doubts, f"about the {weakest.name}")
 
 
 def _is_tied(answer: PlanAnswer, database: Database, limits: StatementLimits) -> bool:
@@ -520,7 +535,7 @@ def _is_tied(answer: PlanAnswer, database: Database, limits: StatementLimits) ->
     try:
         statement = to_statement(longer, answer.question.schema.graph, database.dialect)
         rows = database.execute(statement, limits).rows
-    except (PlanError, DatabaseError):
+    except (PlanError, DatabaseError, UnsafeSQLError):
         return False
     return len(rows) > plan.limit and rows[-1][-1] == rows[-2][-1]
 
@@ -534,7 +549,7 @@ def _is_written(plan: QueryPlan, answer: PlanAnswer) -> bool:
 
 
 def _said(answer: PlanAnswer, candidate: ScoredPlan) -> dict[str, str]:
-    """What the question says for the values of a plan that are something else in the database."""
+    """The question's wording of a plan's values, by the value in the database."""
     found = {}
     for number in candidate.used:
         mention = answer.question.found[number]
@@ -565,7 +580,7 @@ def _plan_asked(
 
 
 def _nearest(read: PlanQuestion) -> dict[str, tuple[str, ...]]:
-    """For each word that is in no name of the database, the name that is most like it, if any."""
+    """For each word that is in no name of the database, the most similar name, if any."""
     names = [read.schema.words[number] for number in read.items]
     return {
         word: names[row.argmax()]
@@ -602,7 +617,7 @@ def _plan_reading(answer: PlanAnswer, number: int) -> Reading:
 
 
 def _plan_signs(asked: Asked, answer: PlanAnswer, margin: float) -> dict[str, float]:
-    """See :data:`codegen.sqlnet.trust.SIGNS`, of a plan's slots."""
+    """The :data:`codegen.sqlnet.trust.SIGNS` of a plan."""
     best, rows = answer.best, answer.choice.rows
     kinds = {sign: best.slots.get(slot, 0.0) for sign, slot in PLAN_SLOTS.items()}
     kinds["run"] = answer.choice.log_probability
@@ -628,12 +643,8 @@ def _plan_signs(asked: Asked, answer: PlanAnswer, margin: float) -> dict[str, fl
 def _plan_language(answer: PlanAnswer, vocabulary: Container[str]) -> Iterator[Doubt]:
     """Whether the question is English, and about the database."""
     read = answer.question
-    words = [word for word in read.words if word.isalpha()]
     names = {word for item in read.items for word in read.schema.words[item]}
-    known = sum(word in vocabulary or word in names for word in words)
-    if words and known < len(words) / 2:
-        text = "Most words of the question are unknown: the model reads English."
-        yield Doubt("language", text)
+    yield from _foreign(read.words, names, vocabulary)
     if not (read.table_signs[:, :2].any() or read.column_signs[:, 8:10].any()) and not any(
         mention.cells for mention in read.found
     ):
@@ -641,20 +652,27 @@ def _plan_language(answer: PlanAnswer, vocabulary: Container[str]) -> Iterator[D
         yield Doubt("subject", text)
 
 
+def _foreign(
+    words: Sequence[str], names: Container[str], vocabulary: Container[str]
+) -> Iterator[Doubt]:
+    """Whether most words are unknown."""
+    known = [word in vocabulary or word in names for word in words if word.isalpha()]
+    if known and sum(known) < len(known) / 2:
+        text = "Most words of the question are unknown: the model reads English."
+        yield Doubt("language", text)
+
+
 def _no_cells(answer: PlanAnswer) -> Iterator[Doubt]:
-    """Texts of a plan that their column does not hold."""
+    """Texts in a plan that their column lacks."""
     schema = answer.question.schema
     for item, value in strange_texts(answer.best.plan, answer.question):
-        name = schema.tables[item.table].columns[item.column].name
-        held = list(schema.cells_of(item))
-        near = " or ".join(map(repr, get_close_matches(value, held, 2, 0.6)))
-        text = f"No {name} is {value!r}"
-        yield Doubt("value", f"{text}; did you mean {near}?" if near else f"{text}.")
+        column = schema.tables[item.table].columns[item.column]
+        yield _no_such_value(column, value, list(schema.cells_of(item)))
 
 
 def _other_ways(answer: PlanAnswer, asked: Asked) -> Iterator[Doubt]:
-    """Tables that the question does not speak of, where others might take their place: what Ann
-    bought is not what she reviewed.
+    """Tables in the query that the question does not mention though others could take their place:
+    what Ann bought is not what she reviewed.
     """
     schema, plan = answer.question.schema, answer.best.plan
     try:
@@ -677,7 +695,7 @@ def _other_ways(answer: PlanAnswer, asked: Asked) -> Iterator[Doubt]:
 
 
 def _connected_without(table: int, ends: set[int], graph: JoinGraph) -> bool:
-    """Whether other tables connect some: for a single one, whether another belongs to it."""
+    """Whether tables are connected without one; a single table, whether another belongs to it."""
     if len(ends) == 1:
         found = (j for j in graph.joins if j.parent in ends and j.child not in {table, *ends})
         return next(found, None) is not None
@@ -695,8 +713,8 @@ def _connected_without(table: int, ends: set[int], graph: JoinGraph) -> bool:
 
 
 def _groups(widths: Sequence[int]) -> list[list[int]]:
-    """Tables to read together, by their numbers of columns: a few wide ones would pad the others,
-    and memory grows with the square of the width.
+    """Batches of tables by their numbers of columns, since wide tables would pad the others, and
+    memory grows with the square of the width.
     """
     found: list[list[int]] = [[]]
     held = 0
@@ -737,7 +755,7 @@ def _check(question: str, top_k: int, min_confidence: float | None) -> None:
 def _attention(
     encoded: EncodedQuestion, slots: Slots, query: Query
 ) -> dict[str, tuple[tuple[str, float], ...]]:
-    """What each chosen column looked at."""
+    """The attention of each chosen column."""
     chosen = [("select", "select", query.select)]
     for condition in query.conditions:
         name = encoded.table.columns[condition.column].name
@@ -750,8 +768,8 @@ def _attention(
 
 
 def _sensible(found: Sequence[ScoredQuery], encoded: EncodedQuestion) -> list[ScoredQuery]:
-    """The candidates without aggregates of identifiers, if there are others; COUNT counts rows,
-    unless the question asks for those that have a value.
+    """The candidates, without aggregates of identifiers if there are others; COUNT counts rows,
+    unless the question asks for those with a value.
     """
     columns = encoded.table.columns
     clauses = [candidate.query.clauses(encoded.table)[0] for candidate in found]
@@ -774,23 +792,21 @@ def _sensible(found: Sequence[ScoredQuery], encoded: EncodedQuestion) -> list[Sc
 
 
 def _is_had(words: Sequence[str], question: str) -> bool:
-    """Whether a question asks for those that have something: "with an email address"."""
+    """Whether a question asks for rows with a value: "with an email address"."""
     had = re.search(r"\b(?:have|has|had|having|with)\b((?: \w+){1,4})", question.lower())
     said = {stem(word) for word in had[1].split()} if had else set()
     return {stem(word) for word in words} <= said
 
 
 def _not_there(query: Query, encoded: EncodedQuestion, linker: Linker | None) -> Iterator[Doubt]:
-    """Values that their column does not hold, and values of the table that were left out."""
+    """Values that their column lacks, and cells in the question that the query does not use."""
     if linker is None:
         return
     columns = encoded.table.columns
     for condition in query.conditions:
         if linker.selects(condition) is False:
             held = linker.values(condition.column) or ()
-            near = " or ".join(map(repr, get_close_matches(condition.value, held, 2, 0.6)))
-            text = f"No {columns[condition.column].name} is {condition.value!r}"
-            yield Doubt("value", f"{text}; did you mean {near}?" if near else f"{text}.")
+            yield _no_such_value(columns[condition.column], condition.value, held)
     used = " | ".join(condition.value.casefold() for condition in query.conditions)
     names = {word for column in columns for word in column.words}
     names |= {column.name.casefold() for column in columns}
@@ -802,8 +818,14 @@ def _not_there(query: Query, encoded: EncodedQuestion, linker: Linker | None) ->
                 yield Doubt("value", said)
 
 
+def _no_such_value(column: Column, value: str, held: Sequence[str]) -> Doubt:
+    near = " or ".join(map(repr, get_close_matches(value, held, 2, 0.6)))
+    text = f"No {column.name} is {value!r}"
+    return Doubt("value", f"{text}; did you mean {near}?" if near else f"{text}.")
+
+
 def _competes(asked: Asked, rival: Asked) -> bool:
-    """Whether another reading meets the question's cues, and its words as well."""
+    """Whether another reading meets the question's cues, and names its words as well."""
     named = [cues.grounding(each)["select_named"] for each in (asked, rival)]
     return named[1] >= named[0] and not next(cues.unmet(rival), None)
 
@@ -811,7 +833,7 @@ def _competes(asked: Asked, rival: Asked) -> bool:
 def _differ(
     rows: Rows | None, other: Reading, database: Database | None, limits: StatementLimits
 ) -> bool:
-    """Whether another reading gives another answer; it does if nothing can be run."""
+    """Whether another reading gives another answer; True if nothing can be run."""
     if database is None:
         return True
     try:
@@ -823,15 +845,12 @@ def _differ(
 
 
 def _elsewhere(query: Query, linker: Linker | None) -> int:
-    """How many values of conditions other columns of the table hold too."""
+    """How many values of conditions also occur in other columns."""
     if linker is None:
         return 0
     columns = [c for c, column in enumerate(linker.table.columns) if column.type == "text"]
-    held = {c: {value.casefold() for value in linker.values(c) or ()} for c in columns}
-    return sum(
-        any(condition.value.casefold() in held[c] for c in columns if c != condition.column)
-        for condition in query.conditions
-    )
+    values = [(condition.column, condition.value.casefold()) for condition in query.conditions]
+    return sum(any(v in linker.folded(c) for c in columns if c != own) for own, v in values)
 
 
 def _left(asked: Asked) -> Iterator[Doubt]:
@@ -842,20 +861,12 @@ def _left(asked: Asked) -> Iterator[Doubt]:
         yield Doubt("words", f"The question names {name}, which the query does not use.")
 
 
-def _unsure(
-    confidence: float, least: float, ranked: Sequence[RankedTable], reading: Reading
-) -> Doubt:
+def _unsure(ranked: Sequence[RankedTable], reading: Reading) -> str:
+    """What of a sketch is least certain."""
     if len(ranked) > 1 and ranked[0].probability < _CLEAR:
-        what = f"whether it is about {ranked[0].table.name} or {ranked[1].table.name}"
-    else:
-        weakest = min(reading.slots, key=lambda slot: slot.confidence)
-        what = f"about the {weakest.name} ({weakest.content})"
-    return _not_sure(confidence, least, what)
-
-
-def _not_sure(confidence: float, least: float, what: str) -> Doubt:
-    said = f"I am not sure {what}: the confidence is {confidence:.2f}, below {least:g}."
-    return Doubt("confidence", said)
+        return f"whether it is about {ranked[0].table.name} or {ranked[1].table.name}"
+    weakest = min(reading.slots, key=lambda slot: slot.confidence)
+    return f"about the {weakest.name} ({weakest.content})"
 
 
 def _notes(encoded: EncodedQuestion, ranked: Sequence[RankedTable]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What the experiments share: small models from scratch, runs that are done once, intervals."""
+"""Shared by the experiments: small models from scratch, cached runs, intervals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _T = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 def arguments(about: str, **defaults: Any) -> argparse.Namespace:
     """The options of an experiment: ``--out``, ``--seeds`` and those given with their defaults."""
     parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--out", required=True, type=Path, help="directory for all that is made")
+    parser.add_argument("--out", required=True, type=Path, help="directory for models and results")
     parser.add_argument("--seeds", type=int, default=3)
     for name, value in defaults.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
@@ -36,7 +36,7 @@ def arguments(about: str, **defaults: Any) -> argparse.Namespace:
 
 
 def once(path: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-    """The JSON object in a file, made first if it is not there."""
+    """The JSON object in a file, which is made first if it does not exist."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(make(), indent=1) + "\n")
@@ -52,7 +52,7 @@ def mean_with_interval(values: Sequence[float]) -> str:
 
 
 def table(rows: Mapping[str, Sequence[Mapping[str, float]]], columns: Sequence[str]) -> str:
-    """A Markdown table: a row a condition, means over its runs; empty what it does not have."""
+    """A Markdown table with a row per condition: means over its runs, empty if it lacks them."""
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, runs in rows.items():
         cells = [

@@ -17,9 +17,7 @@ nowhere.
 from __future__ import annotations
 
 import ast
-import gzip
 import io
-import json
 import random
 import re
 import tokenize
@@ -28,8 +26,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from codegen.benchmarks.tools.history_edits import FILES, patched
-from codegen.errors import ConfigError
+from codegen.benchmarks.tools.history_edits import commit_rows, patched
 
 KINDS = ("first", "again", "plain", "history")
 
@@ -226,15 +223,8 @@ def history_cases(folder: Path, rng: random.Random, most: int) -> list[Case]:
         ConfigError: if a file is not in the folder.
     """
     commits: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
-    for name in FILES:
-        path = folder / name
-        if not path.is_file():
-            raise ConfigError(
-                f"{path} does not exist.", "Point CODEGEN_TEST_DATA at the folder of data sets."
-            )
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            for row in map(json.loads, file):
-                commits[row["repository"], row["commit"]].append(row)
+    for row in commit_rows(folder):
+        commits[row["repository"], row["commit"]].append(row)
     found: list[Case] = []
     for rows in commits.values():
         if len(rows) == 2:

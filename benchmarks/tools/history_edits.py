@@ -77,7 +77,7 @@ def history_edits(folder: Path, *, fitted: bool, a_kind: int, seed: int = 0) -> 
         ConfigError: if a file is missing.
     """
     found: dict[str, dict[str, list[HistoryEdit]]] = {kind: {} for kind in KINDS}
-    for row in _rows(folder):
+    for row in commit_rows(folder):
         repository = row["repository"]
         if (repository in FITTED_ON) != fitted:
             continue
@@ -98,7 +98,12 @@ def history_edits(folder: Path, *, fitted: bool, a_kind: int, seed: int = 0) -> 
     return chosen
 
 
-def _rows(folder: Path) -> Iterator[dict[str, Any]]:
+def commit_rows(folder: Path) -> Iterator[dict[str, Any]]:
+    """The rows of the data sets of commits.
+
+    Raises:
+        ConfigError: if a file is not in the folder.
+    """
     for name in FILES:
         path = folder / name
         if not path.is_file():

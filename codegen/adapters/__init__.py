@@ -1,4 +1,4 @@
-"""The sandbox in other people's frameworks, one module each; each imports its framework.
+"""The sandbox in other frameworks, one module each; each imports its framework.
 
 ``verl``: a reward function. ``verifiers``: a taskset. ``inspect_ai``: a sandbox provider, a scorer,
 and our runs as logs. (For TRL there is :class:`codegen.rewards.SandboxReward`; clients of

@@ -1,4 +1,4 @@
-"""Judges answers of models: what all adapters share."""
+"""Judging answers of models, for all adapters."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ def judge_rows(rows: Sequence[CustomProblem], answer: str) -> list[Verdict | Out
 
 
 def believed(outcome: Outcome) -> Outcome:
-    """An outcome that is a verdict.
+    """The outcome, if it is a verdict.
 
     Raises:
-        SandboxError: if it is none.
+        SandboxError: if the sandbox failed.
     """
     if outcome.status == "infra_error":
         raise SandboxError(f"The sandbox gave no verdict: {outcome.message}")

@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 from codegen import __version__
-from codegen.errors import CodegenError
+from codegen.errors import CodegenError, in_one_line, nearest
 from codegen.terminal import visible
 
 _TRACEBACK = "CODEGEN_TRACEBACK"
@@ -58,12 +58,10 @@ class Group(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            import difflib
-
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
-            if near and repr(near[0]) not in error.message:
-                raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from None
-            raise
+            hint = nearest(args[0], self.list_commands(ctx))
+            if not hint or "Did you mean" in error.message:
+                raise
+            raise click.UsageError(f"{error.message} {hint}", ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the commands' help without importing the lazy ones."""
@@ -134,7 +132,7 @@ def main(argv: list[str] | None = None) -> None:
     except (KeyboardInterrupt, click.Abort):
         _interrupted(sys.argv[1:] if argv is None else argv)
     except BrokenPipeError:
-        # The reader of our output has stopped (`codegen ... | head`): not an error of ours.
+        # The reader of our output has stopped (`codegen ... | head`), which is not an error.
         sys.stdout = None
         sys.exit(141)
     except Exception as error:  # noqa: BLE001 - the last resort
@@ -145,7 +143,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _known(error: Exception) -> CodegenError | None:
-    """What to tell the user about an error; None if nothing is known of it."""
+    """The message for an error with a known cause; None for any other."""
     from codegen import extras, plugins
 
     if lacking := extras.explain(error):
@@ -163,8 +161,7 @@ def _known(error: Exception) -> CodegenError | None:
     if isinstance(error, RecursionError):
         return CodegenError(
             "An input is nested too deeply to be read.",
-            "One of the files that the command reads is damaged or not to be trusted; --traceback "
-            "shows where it is read.",
+            "A file that the command reads is damaged; --traceback shows where it is read.",
         )
     if isinstance(error, OSError) and error.errno in _OS_REMEDIES:
         where = f": {error.filename}" if error.filename else ""
@@ -175,8 +172,8 @@ def _known(error: Exception) -> CodegenError | None:
 
 
 def _own_fault(error: Exception) -> CodegenError:
-    """What to say of an error that nobody has foreseen."""
-    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(".")
+    """The message for an unforeseen error: where it was raised, and that it is a bug."""
+    reason = in_one_line(f"{type(error).__name__}: {error}")
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.line]
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown place"
     return CodegenError(
@@ -205,12 +202,12 @@ _OS_REMEDIES = {
 }
 
 
-# Commands that go on where they were stopped.
+# Commands that resume when they are run again.
 _RESUMED = ("data", "eval", "finetune", "quickstart")
 
 
 def _interrupted(argv: list[str]) -> None:
-    """Says what Ctrl-C ended; to end a server is no failure."""
+    """Ends the process after Ctrl-C; stopping a server is not a failure."""
     name = next((word for word in argv if not word.startswith("-")), "")
     if name in ("serve", "view"):
         click.echo("Stopped.", err=True)
@@ -227,7 +224,7 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TQDM_DISABLE", "1")  # not every library has a switch of its own
+    os.environ.setdefault("TQDM_DISABLE", "1")  # for libraries without a switch of their own
     if not sys.warnoptions:
         warnings.simplefilter("ignore", FutureWarning)
 

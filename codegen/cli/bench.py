@@ -26,7 +26,7 @@ from codegen.errors import ConfigError, nearest
 from codegen.terminal import echo
 
 _PACKAGE = "codegen.benchmarks"
-# What accompanies the figures.
+# Keys that are not figures.
 _ABOUT = ("samples", "seed", "versions", "intervals", "notes", "install", "machine")
 
 
@@ -119,7 +119,7 @@ def _run(name: str, quick: bool, options: Iterable[str]) -> dict[str, Any]:
     from codegen.benchmarks.tools.timing import measured
 
     facts = machine()
-    # What a library prints must not get between us and the one object on standard output.
+    # Only the JSON object goes to standard output, whatever a library prints.
     with contextlib.redirect_stdout(sys.stderr), measured() as spent:
         figures = run(quick, **keywords)
     facts["load_average_after"] = list(load_average())
@@ -170,7 +170,7 @@ def _value(name: str, key: str, text: str, kind: type) -> Any:
 
 
 def _lines(figures: Mapping[str, Any]) -> Iterable[str]:
-    """The figures as a table, then what is needed to judge them."""
+    """The figures as a table, then the facts about them."""
     intervals, samples = figures.get("intervals") or {}, figures.get("samples") or {}
     rows = [key for key in figures if key not in _ABOUT]
     width = max(map(len, rows))

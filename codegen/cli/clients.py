@@ -1,11 +1,11 @@
-"""Which model a command calls and how: the options, the client, and what its responses cost."""
+"""How commands call models: the options, the client, and the cost of the responses."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from codegen.generation.plans import ModelClient
 
 SqlGrammar = Literal["auto", "none", "decoder", "llama.cpp", "vllm"]
-"""How a model is held to a grammar of SQL: in this process (``decoder``), or by the field of a
-server's request that llama.cpp or vLLM reads; ``auto`` where the model runs on this machine.
+"""How completions are constrained to a grammar of SQL: in this process (``decoder``) or by a field
+of the request that llama.cpp or vLLM understands. ``auto``: only for models on this machine.
 """
 
-_TEMPERATURE = 0.8  # of all statements but the first
-_NO_MODEL = "embedded"  # the default of --model, which no server is asked for
-_SHOTS = 2  # records shown to a model that was not trained on any
+_TEMPERATURE = 0.8  # of the second and later statements; the first is greedy
+_NO_MODEL = "embedded"  # the default of --model, which never names a server's model
+_SHOTS = 2  # example records in the prompt of a model that was not trained on such records
 
 
 class _Server(Config):
@@ -56,17 +56,17 @@ class EndpointOptions(EndpointSettings, _Server):  # the help begins with --endp
     )
 
     def find(self, model: str, at_once: int | None = None) -> Endpoint | None:
-        """The server's model that a name and these options mean; None for a local model.
+        """The model on a server that a name and these options select; None for a local model.
 
         Args:
             model: the value of --model or --llm: the name of an endpoint, or with --endpoint the
-                model's name there; ``embedded``, the default, and nothing mean its only model.
-            at_once: requests in flight, where neither these options nor the endpoint say so.
+                model's name there; ``embedded``, the default, or "" select the server's only model.
+            at_once: requests in flight, unless these options or the endpoint set them.
 
         Raises:
-            ModelError: if the name can be no model's.
-            ConfigError: if the options do not fit, are for a server and none is named, or name no
-                model and the server has not exactly one.
+            ModelError: if the name cannot be a model's.
+            ConfigError: if the options do not fit together, need a server and none is named, or
+                name no model and the server does not have exactly one.
         """
         named = None if self.endpoint else find_endpoint(model)
         if named is None and self.endpoint is None:
@@ -104,13 +104,13 @@ class EndpointOptions(EndpointSettings, _Server):  # the help begins with --endp
 
     def cache_file(self) -> str:
         """The file that keeps the responses; empty for none."""
-        from codegen.models.embedded import cache_dir
+        from codegen.paths import cache_folder
 
-        return str(cache_dir() / "responses.sqlite") if self.cache is None else self.cache
+        return str(cache_folder() / "responses.sqlite") if self.cache is None else self.cache
 
 
 class ClientOptions(Config):
-    """The options of generators that can call a model, beside those of a server."""
+    """The model of a generator; :class:`EndpointOptions` has the options of its server."""
 
     model: str = setting("", "An endpoint's name, or with --endpoint the model's name there.")
     llm: str | None = setting(
@@ -132,7 +132,7 @@ def model_client(
     modes: Sequence[str],
     more: Sequence[str] = (),
 ) -> ModelClient | None:
-    """The model that the options name, and how it is used; None if the mode calls no model.
+    """The model that the options select, and its settings; None if the mode calls no model.
 
     Args:
         mode: the mode chosen.
@@ -195,12 +195,12 @@ def _flags(names: Sequence[str]) -> str:
 
 @contextmanager
 def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
-    """A ledger, and its totals, which are filled in and printed at the end.
+    """A ledger file, and its totals, which are filled in and printed at the end.
 
-    They are printed after Ctrl-C and errors too, if any response is new.
+    If any response is new, they are also printed after Ctrl-C and errors.
 
     Args:
-        prices: of the tokens.
+        prices: the prices of tokens.
         cache: the file that keeps the responses, for the message; empty for none.
     """
     from codegen.generation.cached import Totals, read_ledger
@@ -239,7 +239,7 @@ def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
 def opened_endpoint(
     endpoint: Endpoint, server: EndpointOptions
 ) -> Iterator[tuple[Backend, dict[str, int]]]:
-    """A server's model behind the response cache, and what its new responses took.
+    """A server's model behind the response cache, and the tokens and cost of new responses.
 
     The totals are filled in and printed at the end.
     """
@@ -274,32 +274,26 @@ class PseudoModelOptions(Config):
     batch_size: int = setting(16, "Requests at once.", ge=1)
 
 
-@dataclass(frozen=True, slots=True)
-class OpenModel:
-    """A model, and what about it decides the responses (JSON values)."""
-
-    model: PseudoModel
-    identity: dict[str, Any]
-
-
 @contextmanager
 def opened_model(
     client: PseudoModelOptions,
     server: EndpointOptions,
     seed: int = 0,
     avoid: Sequence[str] = (),
-) -> Iterator[OpenModel]:
-    """The model that the options name.
+) -> Iterator[tuple[PseudoModel, dict[str, Any]]]:
+    """The model that the options name, and the settings of it that decide the responses.
 
     Args:
-        avoid: families whose records are not shown, since they are the task.
+        avoid: families of problems whose records are not shown: the task itself.
     """
     from codegen.cogex.model import PseudoModel
     from codegen.cogex.tasks import shot_records
     from codegen.generation import Decoder
     from codegen.generation.backends import local_backend, open_backend
 
-    def made(backend: Backend, identity: dict[str, Any], tuned: bool, chat: bool) -> OpenModel:
+    def made(
+        backend: Backend, identity: dict[str, Any], tuned: bool, chat: bool
+    ) -> tuple[PseudoModel, dict[str, Any]]:
         name = client.model if server.endpoint is None else backend.model
         count = client.shots if client.shots is not None else 0 if tuned else _SHOTS
         model = PseudoModel(
@@ -310,7 +304,7 @@ def opened_model(
             batch_size=client.batch_size,
             seed=seed,
         )
-        return OpenModel(model, {**identity, "shots": count, "chat": chat})
+        return model, {**identity, "shots": count, "chat": chat}
 
     if endpoint := server.find(client.model, client.batch_size):
         chat = endpoint.style == "chat" if client.chat is None else client.chat
@@ -325,10 +319,10 @@ def opened_model(
 
 
 def check_model(model: str, server: EndpointOptions) -> None:
-    """Refuses a name that is no model's; loads nothing, fetches nothing and asks no server.
+    """Refuses a name that cannot be a model's, without loading it or calling a server.
 
     Raises:
-        ModelUnusable: if there is none. Whether the hub has an id is not known here.
+        ModelUnusable: if there is no such model; a hub id is not looked up.
         ConfigError: if the options do not fit.
     """
     from codegen.generation.backends import local_backend
@@ -347,12 +341,12 @@ def check_model(model: str, server: EndpointOptions) -> None:
 def sql_writer(
     model: str, server: EndpointOptions, gbnf: str = "", style: SqlGrammar = "auto"
 ) -> Iterator[Callable[[str, int], list[str]]]:
-    """A function from a prompt and a number to so many completions, for ``codegen sqlnet ask``.
+    """A function from a prompt and a number n to n completions, for ``codegen sqlnet ask``.
 
     Args:
         model, server: see :meth:`EndpointOptions.find`.
-        gbnf: the grammar that the model is held to where that is possible; empty for none.
-        style: how; see :data:`SqlGrammar`.
+        gbnf: the grammar that constrains the completions; empty for none.
+        style: how it is applied.
     """
     from codegen.generation import Decoder, Request, SamplingParams
     from codegen.generation.backends import local_backend, open_backend
@@ -366,28 +360,27 @@ def sql_writer(
         if style == "decoder" and find_spec("llguidance") is None:
             style = "none"
     fields = {"llama.cpp": ("grammar", gbnf), "vllm": ("structured_outputs", {"grammar": gbnf})}
-    body = fields.get(style) if gbnf else None
+    name, value = fields.get(style, ("", "")) if gbnf else ("", "")
+    body = ((name, json.dumps(value)),) if name else ()
     decoder = Decoder("grammar", {"gbnf": gbnf}) if gbnf and style == "decoder" else Decoder()
     # A model on a server may reason before it answers.
     most = 4000 if endpoint and not body else 400
     with ExitStack() as stack:
         if endpoint:
-            if body:
-                added = (body[0], json.dumps(body[1]))
-                endpoint = replace(endpoint, body=(*endpoint.body, added))
+            endpoint = replace(endpoint, body=(*endpoint.body, *body))
             backend, _ = stack.enter_context(opened_endpoint(endpoint, server))
         else:
             backend = open_backend(kind, model, batch_size=4)
-            if body and isinstance(backend, OpenAIBackend):
-                added = (body[0], json.dumps(body[1]))
-                backend.endpoint = replace(backend.endpoint, body=(*backend.endpoint.body, added))
+            if isinstance(backend, OpenAIBackend):
+                backend.endpoint = replace(backend.endpoint, body=(*backend.endpoint.body, *body))
 
         def complete(prompt: str, number: int) -> list[str]:
             texts: list[str] = []
             for count, temperature in ((1, 0.0), (number - 1, _TEMPERATURE)):
-                asked = [Request(prompt, chat=True, seed=index) for index in range(count)]
+                requests = [Request(prompt, chat=True, seed=index) for index in range(count)]
                 params = SamplingParams(most, temperature)
-                made = sorted(backend.generate(asked, params, decoder), key=lambda one: one.number)
+                new = backend.generate(requests, params, decoder)
+                made = sorted(new, key=lambda one: one.number)
                 failed = [one.error for one in made if one.error]
                 if failed and not texts:
                     raise failed[0]

@@ -12,7 +12,7 @@ import click
 
 from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions, PseudoModelOptions, opened_model
-from codegen.cli.data import stopped_cleanly
+from codegen.cli.data_runs import stopped_cleanly
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from codegen.cogex.hybrid import HybridRun
     from codegen.cogex.model import Emulation, PseudoModel
     from codegen.cogex.program import PseudoProgram
-    from codegen.cogex.search import Found, RankedProgram, SearchSettings
-    from codegen.cogex.tasks import SearchTask
+    from codegen.cogex.search import Found, RankedProgram
 
 _SHOWN = 10  # programs in the table
 _NEW = "new"
@@ -40,7 +39,7 @@ def cogex() -> None:
 
 
 class SearchOptions(Config):
-    """The options of ``codegen cogex search`` beside those of the model."""
+    """The options of ``codegen cogex search``; :class:`PseudoModelOptions` has the model's."""
 
     out: str | None = setting(None, "Output directory.", metavar="DIR", shown="runs/cogex/TASK")
     budget: int = setting(
@@ -129,8 +128,16 @@ def search(
     folder = Path(given.out or Path("runs", "cogex", Path(task).stem))
     with (
         stopped_cleanly(),
-        opened_model(client, server, given.seed, avoid=(task,)) as opened,
-        SearchLog(folder, _settings(problems, opened.identity, settings)) as log,
+        opened_model(client, server, given.seed, avoid=(task,)) as (model, identity),
+        SearchLog(
+            folder,
+            {
+                "task": problems.name,
+                "problems": problems.digest(),
+                **identity,
+                **asdict(settings),
+            },
+        ) as log,
         Progress(f"search {problems.name}") as bar,
     ):
         if log.resumed:
@@ -140,18 +147,32 @@ def search(
             bar.update(done, total, note=stage)
 
         train, dev = split_items(problems.items, number, given.seed)
-        run = ProgramSearch(problems.instruction, train, dev, opened.model, settings, log, show)
+        run = ProgramSearch(problems.instruction, train, dev, model, settings, log, show)
         found = run.run()
         tested = scores_on(run, found, problems.test) if found.best and problems.test else None
-    summary = _search_summary(problems, folder, found, tested)
-    _save(folder, summary, found)
+    summary = {
+        "ok": bool(found.best),
+        "task": problems.name,
+        "instruction": problems.instruction,
+        "out": str(folder),
+        "programs": [_row(candidate) for candidate in found.ranking],
+        "rejected": dict(found.rejected),
+        "emulations": found.emulations,
+        "emulations_full": found.emulations_full,
+        "unanswered": dict(found.failures),
+        "examples": found.examples,
+        "test": dict(tested) if tested else None,
+    }
+    write_atomic(folder / "result.json", json.dumps(summary, indent=1) + "\n")
+    for place, candidate in enumerate(found.best, 1):
+        write_atomic(folder / f"program-{place}.py", candidate.program.text + "\n")
     if not as_json:
         echo("\n".join(_search_lines(found, summary)))
     return summary
 
 
 def _numbers(given: SearchOptions) -> tuple[int, int]:
-    """Candidates and problems: those given, else what the budget allows."""
+    """The numbers of candidates and problems: as given, or what the budget allows."""
     from codegen.cogex.search import ITEMS, SearchSettings, within_budget
 
     if given.budget:
@@ -166,31 +187,6 @@ def _numbers(given: SearchOptions) -> tuple[int, int]:
             "Raise --items or lower --candidates.",
         )
     return number, size
-
-
-def _settings(
-    task: SearchTask, identity: Mapping[str, Any], settings: SearchSettings
-) -> dict[str, Any]:
-
-    return {"task": task.name, "problems": task.digest(), **identity, **asdict(settings)}
-
-
-def _search_summary(
-    task: SearchTask, folder: Path, found: Found, tested: Mapping[str, int] | None
-) -> dict[str, Any]:
-    return {
-        "ok": bool(found.best),
-        "task": task.name,
-        "instruction": task.instruction,
-        "out": str(folder),
-        "programs": [_row(candidate) for candidate in found.ranking],
-        "rejected": dict(found.rejected),
-        "emulations": found.emulations,
-        "emulations_full": found.emulations_full,
-        "unanswered": dict(found.failures),
-        "examples": found.examples,
-        "test": dict(tested) if tested else None,
-    }
 
 
 def _row(candidate: RankedProgram) -> dict[str, Any]:
@@ -208,13 +204,6 @@ def _row(candidate: RankedProgram) -> dict[str, Any]:
         "unanswered": dict(candidate.failures),
         "program": candidate.program.text,
     }
-
-
-def _save(folder: Path, summary: Mapping[str, Any], found: Found) -> None:
-
-    write_atomic(folder / "result.json", json.dumps(summary, indent=1) + "\n")
-    for number, candidate in enumerate(found.best, 1):
-        write_atomic(folder / f"program-{number}.py", candidate.program.text + "\n")
 
 
 def _search_lines(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
@@ -272,7 +261,7 @@ def _share(count: int, total: int) -> str:
 
 
 class RunOptions(Config):
-    """The options of ``codegen cogex run`` beside those of the model."""
+    """The options of ``codegen cogex run``; :class:`PseudoModelOptions` has the model's."""
 
     instruction: str = setting("", "The task's instruction; the directory of a search has it.")
     call: str = setting("", "The call of the program.", shown="the model writes it")
@@ -323,14 +312,14 @@ def run(
         text, known = _read(program)
         instruction = given.instruction or known or "Run the program."
         query = Query(instruction, input, _parsed(program, text).text, given.call)
-    with opened_model(client, server, given.seed) as opened:
-        work = opened.model.emulate if query.program else opened.model.solve
+    with opened_model(client, server, given.seed) as (model, _):
+        work = model.emulate if query.program else model.solve
         ((_, emulation),) = work([query], given.temperature)
         ran, compared = None, Faithfulness()
         if given.mode == "hybrid":
             parsed = _parsed("What the model wrote", emulation.program)
             call = given.call or emulation.call
-            ran = _hybrid(opened.model, parsed, call, given.temperature)
+            ran = _hybrid(model, parsed, call, given.temperature)
             compared = faithfulness(parsed, emulation.output, ran)
     if not as_json:
         if not query.program:
@@ -349,16 +338,16 @@ def _parsed(name: str, text: str) -> PseudoProgram:
         raise InputError(f"{name} is not a pseudo-program ({reason}).") from None
 
 
-def _hybrid(model: PseudoModel, parsed: PseudoProgram, call: str, heat: float) -> HybridRun:
+def _hybrid(model: PseudoModel, parsed: PseudoProgram, call: str, temperature: float) -> HybridRun:
     from codegen.cogex.hybrid import LeafCall, emulated_leaf, run_hybrid
     from codegen.evals.sandbox import Sandbox
 
-    def ask_leaf(leaf: LeafCall) -> Any:
+    def request_leaf(leaf: LeafCall) -> Any:
         echo(f"Requesting {str(leaf)[:200]} from the model", err=True)
-        return emulated_leaf(model, heat, leaf)
+        return emulated_leaf(model, temperature, leaf)
 
     with Sandbox(workers=1) as sandbox:
-        return run_hybrid(parsed, call, sandbox, ask_leaf)
+        return run_hybrid(parsed, call, sandbox, request_leaf)
 
 
 def _read(path: str) -> tuple[str, str]:
@@ -377,7 +366,10 @@ def _read(path: str) -> tuple[str, str]:
             "Give a Python file or the directory of a finished search.",
         ) from None
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path} is not a program.", "Give UTF-8 text.") from None
+        raise InputError(
+            f"{path} is not a program, or not the directory of a search.",
+            "Give a Python file (UTF-8) or the directory of a finished search.",
+        ) from None
 
 
 def _run_summary(
@@ -409,7 +401,7 @@ def _run_summary(
 
 
 def _plain(value: Any) -> Any:
-    """A literal as JSON; what JSON cannot express as its repr."""
+    """A literal as a JSON value, or its repr where JSON has no such value."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

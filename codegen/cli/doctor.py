@@ -18,10 +18,10 @@ import click
 
 from codegen import OPENMP, __version__, plugins
 from codegen.cli.options import command
-from codegen.errors import CodegenError, SandboxError
+from codegen.errors import CodegenError, SandboxError, in_one_line
 from codegen.extras import EXTRAS, command_for, explain
 from codegen.openmp import SETTINGS
-from codegen.terminal import echo, visible
+from codegen.terminal import columns, echo, visible
 
 _MARKS = {True: ("ok", "green"), False: ("NO", "red"), None: ("--", "yellow")}
 
@@ -65,14 +65,12 @@ def list_plugins(as_json: bool) -> dict[str, Any]:
             row = (kind.removesuffix("s"), name, package or "built in", str(about))
             parts.append(dict(zip(("kind", "name", "package", "about"), row, strict=True)))
     if not as_json:
-        widths = {key: max(len(part[key]) for part in parts) for key in ("kind", "name", "package")}
-        for part in parts:
-            echo("  ".join(part[key].ljust(widths.get(key, 0)) for key in part).rstrip())
+        echo("\n".join(columns([tuple(part.values()) for part in parts])))
     return {"ok": ok, "parts": parts}
 
 
 def _parts(kind: str) -> Iterator[tuple[str, str, str | CodegenError]]:
-    """Each part's name, the package that adds it, and a line about it or why it is broken."""
+    """Each part's name, the package that adds it, and its description or the error on import."""
     from codegen.evals.tasks import names as task_names
     from codegen.generation.decoders import READERS, STRATEGIES
 
@@ -101,7 +99,7 @@ class Check:
     """One check's result.
 
     Attributes:
-        ok: true, false, or None for an optional part that is absent.
+        ok: None for an optional part that is missing.
         remedy: what to do where ``ok`` is not true.
     """
 
@@ -121,7 +119,7 @@ def examine() -> Iterator[Check]:
     yield _attempt("libraries", _libraries)
     yield _attempt("embedded model", _embedded)
     yield _attempt("suffix drafts", _suffix)
-    yield _attempt("CPU kernels", _few_rows)
+    yield _attempt("CPU kernels", _cpu_kernels)
     yield _attempt("GPU kernels", _gpu_kernels)
     yield _attempt("sandbox launcher", _launcher)
     yield from _sandbox()
@@ -158,13 +156,13 @@ def examine_languages() -> Iterator[Check]:
 
 
 def _attempt(name: str, check: Callable[[], Check]) -> Check:
-    """The result of a check; one that can't run at all has failed."""
+    """The result of a check; an exception counts as a failure."""
     try:
         return check()
     except (ImportError, OSError, RuntimeError, CodegenError) as error:
         if lacking := explain(error):
             return Check(name, None, lacking.message, lacking.remedy)
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = in_one_line(f"{type(error).__name__}: {error}")
         return Check(name, False, reason, "Reinstall codegen-toolkit.")
 
 
@@ -177,9 +175,9 @@ def _memory() -> Check:
 def _suffix() -> Check:
     from codegen.decoding.suffix import COMPILED
 
-    detail = "compiled" if COMPILED else "plain Python, slower"
-    remedy = "" if COMPILED else "Install a C++ compiler, then reinstall (optional)."
-    return Check("suffix drafts", True if COMPILED else None, detail, remedy)
+    if COMPILED:
+        return Check("suffix drafts", True, "compiled")
+    return Check("suffix drafts", None, "plain Python, slower", _compile("a C++ compiler"))
 
 
 def _launcher() -> Check:
@@ -187,18 +185,21 @@ def _launcher() -> Check:
 
     if launcher is not None:
         return Check("sandbox launcher", True, "compiled")
-    remedy = "Install a C compiler, then reinstall (optional)."
-    return Check("sandbox launcher", None, "plain Python, slower", remedy)
+    return Check("sandbox launcher", None, "plain Python, slower", _compile("a C compiler"))
 
 
-def _few_rows() -> Check:
+def _cpu_kernels() -> Check:
     from codegen.kernels.cpu import KERNELS
     from codegen.models import pick_dtype
 
     if name := KERNELS.get(pick_dtype("cpu")):
         return Check("CPU kernels", True, f"compiled for quantized weights ({name})")
-    remedy = "Install a C++ compiler (GCC 11, Clang 16 or newer), then reinstall (optional)."
+    remedy = _compile("a C++ compiler (GCC 11, Clang 16 or newer)")
     return Check("CPU kernels", None, "completions use PyTorch's kernels, slower", remedy)
+
+
+def _compile(compiler: str) -> str:
+    return f"Install {compiler}, then reinstall codegen-toolkit (optional)."
 
 
 def _gpu_kernels() -> Check:
@@ -208,7 +209,7 @@ def _gpu_kernels() -> Check:
     from codegen.kernels.known import KERNELS, known
 
     if not torch.cuda.is_available():
-        return Check("GPU kernels", None, "no GPU; they have been compiled and interpreted only")
+        return Check("GPU kernels", None, "no GPU; tested only in the interpreter")
     if not triton_installed():
         remedy = "Install triton (optional)."
         return Check("GPU kernels", None, "no Triton; PyTorch does their work", remedy)
@@ -222,9 +223,9 @@ def _gpu_kernels() -> Check:
 
 
 def _disk() -> Check:
-    from codegen.models.embedded import cache_dir
+    from codegen.paths import cache_folder
 
-    folder = cache_dir()
+    folder = cache_folder()
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free / 2**30
@@ -248,7 +249,6 @@ def _torch() -> Check:
 
 
 def _openmp() -> Check:
-
     if OPENMP == "late":
         remedy = "Import codegen before torch, or set OMP_WAIT_POLICY=PASSIVE."
         return Check("OpenMP", None, "threads spin while waiting", remedy)
@@ -258,7 +258,6 @@ def _openmp() -> Check:
 
 
 def _libraries() -> Check:
-
     names = ("transformers", "peft", "accelerate", "datasets")
     return Check("libraries", True, ", ".join(f"{name} {version(name)}" for name in names))
 

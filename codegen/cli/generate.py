@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from codegen.cli.clients import EndpointOptions, opened_endpoint
-from codegen.cli.options import command, options
+from codegen.cli.options import command, flag, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError
 from codegen.generation.backends import OLD_NAMES, local_backend
@@ -25,14 +25,19 @@ if TYPE_CHECKING:
     from codegen.records import Sample
 
 
+_OPTIONS_OF = {
+    "transformers": "load_option", "vllm": "vllm_option", "llamacpp": "llama_option"
+}  # fmt: skip
+
+
 class BackendOptions(Config):
-    """Which back-end runs the model, and how the tokens are read and chosen."""
+    """Which back-end runs the model, and how tokens are chosen and read."""
 
     backend: str = setting(
         "transformers",
-        "What runs the model: transformers (in this process), llamacpp (llama.cpp; chosen for a "
-        "GGUF file), vllm (docs/vllm.md), or openai (a server that speaks OpenAI's protocol; "
-        "chosen by --endpoint and by an endpoint's name).",
+        "What runs the model: transformers (in this process), llamacpp (llama.cpp; the default for "
+        "a GGUF file), vllm (docs/vllm.md), or openai (a server that speaks OpenAI's protocol; the "
+        "default with --endpoint or the name of an endpoint).",
         old_values=OLD_NAMES,
     )
     load_option: dict[str, Any] = setting(
@@ -67,10 +72,6 @@ class BackendOptions(Config):
         metavar="KEY=VALUE",
     )
 
-    def _check(self) -> None:
-        if self.vllm_option and self.backend != "vllm":
-            raise ConfigError("--vllm-option requires --backend vllm.")
-
     def backend_of(self, model: str) -> str:
         """The back-end that runs a model: the one given, else by the model's name.
 
@@ -78,25 +79,21 @@ class BackendOptions(Config):
             ConfigError: if there are options of another back-end.
         """
         found = self.backend if "backend" in self.model_fields_set else local_backend(model)
-        if self.llama_option and found != "llamacpp":
-            raise ConfigError("--llama-option requires a GGUF file or --backend llamacpp.")
-        if self.load_option and found != "transformers":
-            raise ConfigError(f"--load-option requires --backend transformers, not {found}.")
+        for backend, name in _OPTIONS_OF.items():
+            if getattr(self, name) and backend != found:
+                gguf = "a GGUF file or " if backend == "llamacpp" else ""
+                raise ConfigError(f"{flag(name)} requires {gguf}--backend {backend}, not {found}.")
         return found
 
     def own_options(self, backend: str) -> dict[str, Any]:
-        """The options of the back-end alone, as ``open_backend`` takes them."""
-        found = {
-            "transformers": self.load_option,
-            "vllm": self.vllm_option,
-            "llamacpp": self.llama_option,
-        }
-        return {"options": found[backend]} if backend in found else {}
+        """The options of one back-end, as ``open_backend`` takes them."""
+        name = _OPTIONS_OF.get(backend)
+        return {"options": getattr(self, name)} if name else {}
 
     def server_of(
         self, model: str, server: EndpointOptions, at_once: int | None = None
     ) -> Endpoint | None:
-        """The server's model that the options mean; None if another back-end runs the model.
+        """The model on a server that the options select; None if another back-end runs the model.
 
         Args:
             model, server, at_once: see :meth:`EndpointOptions.find`.
@@ -115,10 +112,10 @@ class BackendOptions(Config):
                 "List the names with: codegen models list",
             )
         found = server.find(model, at_once)
-        for name in ("llama", "load") if found else ():
-            if getattr(self, f"{name}_option"):
+        for name in _OPTIONS_OF.values() if found else ():
+            if getattr(self, name):
                 raise ConfigError(
-                    f"--{name}-option cannot be combined with a server.", "Leave it out."
+                    f"{flag(name)} cannot be combined with a server.", "Leave it out."
                 )
         return found
 
@@ -163,7 +160,6 @@ class GenerateOptions(BackendOptions):
     )
 
     def _check(self) -> None:
-        super()._check()
         if "" in self.stop:
             raise ConfigError("--stop must not be empty.")
         if (self.prompt is None) == (self.file is None):
@@ -185,7 +181,7 @@ def generate(given: GenerateOptions, server: EndpointOptions, as_json: bool) -> 
         raise ConfigError("--logprobs requires a server or a GGUF file.")
     if given.lm_infinite and kind != "transformers":
         raise ConfigError("--lm-infinite requires --backend transformers.")
-    if given.decoder:  # a mistake is found before the model is loaded
+    if given.decoder:  # fails before the model is loaded
         supported(Decoder(given.decoder, given.decoder_option), backend_class(kind))
     if endpoint:
         from codegen.generation.openai import predicted_tokens
@@ -209,7 +205,7 @@ def generate(given: GenerateOptions, server: EndpointOptions, as_json: bool) -> 
 
 
 def _generate(given: GenerateOptions, backend: Backend, as_json: bool) -> list[Sample]:
-    """Makes the samples and prints them."""
+    """Generates the samples and prints them."""
     from codegen.generation import Decoder, Request, SamplingParams, samples
 
     text = given.prompt if given.prompt is not None else _read(str(given.file))
@@ -263,7 +259,7 @@ def _generate(given: GenerateOptions, backend: Backend, as_json: bool) -> list[S
 
 
 def _logprob_lines(tokens: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """A line for each token: its log-probability, then the alternatives."""
+    """One line per token: its log-probability, then the alternatives."""
 
     def shown(row: dict[str, Any]) -> str:
         value = row["logprob"]
@@ -293,7 +289,7 @@ def _infinite(given: GenerateOptions) -> LMInfinite | None:
 
 
 def _printable(text: str) -> str:
-    """Model text on a terminal must not move the cursor or change the title."""
+    """Text for a terminal, without control characters; unchanged for files and pipes."""
     return visible(text) if sys.stdout.isatty() else text
 
 

@@ -1,6 +1,6 @@
 """``codegen eval kolmogorov``: the KoLMogorov test beside its task.
 
-The task itself is run like any other: ``codegen eval run kolmogorov``.
+``codegen eval run kolmogorov`` samples the task itself.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def sample(given: SampleOptions, as_json: bool) -> dict[str, Any]:
     """Draw programs of the test's language, with their sequences, as training data.
 
     Each row has an instruction and a program, so `codegen data` and `codegen finetune` can read the
-    file. Of several programs for one sequence the shortest is kept.
+    file. For each sequence only the shortest program is kept.
     """
     from codegen.evals import kolmogorov as kt
     from codegen.records import Example, write_jsonl

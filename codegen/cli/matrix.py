@@ -10,8 +10,8 @@
     options: {n: 5, temperature: 0.8}     # options of `codegen eval run`, for all cells
     score: {workers: 2}                   # options of `codegen eval score`
 
-Options of a model come before those of a task, and these before the general ones. A cell is a run
-directory, ``OUT/TASK/MODEL/seed-N``, that the other commands of ``codegen eval`` read.
+A model's options override a task's, which override the general ones. A cell is a run directory,
+``OUT/TASK/MODEL/seed-N``, that the other commands of ``codegen eval`` read.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +71,18 @@ class Cell:
     """One run to make.
 
     Attributes:
-        task, model, seed: as the table calls them.
+        label, model, seed: as the table calls them.
         folder: where it goes.
-        run: of the first try; :meth:`options` gives those of the others.
+        task: the task's name.
+        run: the options of its first try.
+        server: which server runs the model, and how it is called.
     """
 
-    task: str
+    label: str
     model: str
     seed: int
     folder: Path
-    named: str
+    task: str
     run: RunOptions
     server: EndpointOptions
 
@@ -97,32 +100,24 @@ def cells_of(matrix: Matrix, out: Path, where: str) -> list[Cell]:
     tasks = _rows(matrix.tasks, "task", where)
     models = _rows(matrix.models, "model", where)
     cells = []
-    for model, of_model in models.items():
-        for task, of_task in tasks.items():
-            for seed in matrix.seeds:
-                place = f"{where}: {task}, {model}"
-                given = {**matrix.options, **of_task, **of_model}
-                if wrong := next((name for name in _OWN if name in given), None):
-                    raise ConfigError(f"{place}: {wrong} can't be given here.")
-                named = given.pop("task", None)
-                if not isinstance(named, str):
-                    raise ConfigError(f"{place}: task must be a name.")
-                folder = out / _plain(task) / _plain(model) / f"seed-{seed}"
-                given |= {"out": str(folder), "seed": seed}
-                for_server = {
-                    name: given.pop(name) for name in EndpointOptions.model_fields if name in given
-                }
-                cells.append(
-                    Cell(
-                        task,
-                        model,
-                        seed,
-                        folder,
-                        named,
-                        parse_config(RunOptions, given, place),
-                        parse_config(EndpointOptions, for_server, place),
-                    )
-                )
+    for (model, of_model), (label, of_task), seed in product(
+        models.items(), tasks.items(), matrix.seeds
+    ):
+        place = f"{where}: {label}, {model}"
+        given = {**matrix.options, **of_task, **of_model}
+        if wrong := next((name for name in _OWN if name in given), None):
+            raise ConfigError(f"{place}: {wrong} cannot be given here.")
+        task = given.pop("task", None)
+        if not isinstance(task, str):
+            raise ConfigError(f"{place}: task must be a name.")
+        folder = out / _plain(label) / _plain(model) / f"seed-{seed}"
+        given |= {"out": str(folder), "seed": seed}
+        of_server = {
+            name: given.pop(name) for name in EndpointOptions.model_fields if name in given
+        }
+        run = parse_config(RunOptions, given, place)
+        server = parse_config(EndpointOptions, of_server, place)
+        cells.append(Cell(label, model, seed, folder, task, run, server))
     if len({cell.folder for cell in cells}) < len(cells):
         raise ConfigError(f"{where}: two rows have one name.", "Give each its own `name`.")
     return cells
@@ -143,6 +138,7 @@ def _rows(rows: Sequence[str | Mapping[str, Any]], key: str, where: str) -> dict
 
 
 def _plain(name: str) -> str:
+    """A name as a directory's; one that had to be changed gets a part of its hash."""
     short = re.sub(r"[^\w.+-]+", "-", name).strip("-.")
     if short == name:
         return name
@@ -157,31 +153,29 @@ def run_cell(
     Args:
         opened: see :func:`codegen.cli.evals.sample_cell`.
     """
-    wanted = {
-        "task": cell.named,
+    settings = {
+        "task": cell.task,
         "tries": tries,
         "run": cell.run.model_dump(mode="json", exclude={"out"}),
         "server": cell.server.model_dump(mode="json"),
         "score": score.model_dump(mode="json"),
     }
     marker = cell.folder / CELL
-    if marker.is_file():
-        try:
-            done = read_json(marker, _MOST_BYTES)
-        except ValueError:
-            done = None
-        if done == wanted and (found := read_score(cell.at(tries))).complete:
-            return found
-    found: Score | None = None
+    try:
+        is_done = read_json(marker, _MOST_BYTES) == settings
+    except (OSError, ValueError):
+        is_done = False
+    if is_done and (found := read_score(cell.at(tries))).complete:
+        return found
+    of_cell = score.model_copy(update={"task": cell.task, "source": cell.run.source})
     for number in range(1, tries + 1):
-        more = {"out": str(cell.at(number))}
-        if found:
-            more["retry"] = str(cell.at(number - 1))
-        sample_cell(cell.named, cell.run.model_copy(update=more), cell.server, {}, opened)
-        of_cell = score.model_copy(update={"task": cell.named, "source": cell.run.source})
-        found, _, _ = score_cell(str(cell.at(number)), of_cell)
-    write_atomic(marker, json.dumps(wanted, indent=2) + "\n")
-    return found or read_score(cell.at(tries))
+        own = {"out": str(cell.at(number))}
+        if number > 1:
+            own["retry"] = str(cell.at(number - 1))
+        sample_cell(cell.task, cell.run.model_copy(update=own), cell.server, {}, opened)
+        score_cell(str(cell.at(number)), of_cell)
+    write_atomic(marker, json.dumps(settings, indent=2) + "\n")
+    return read_score(cell.at(tries))
 
 
 @command(
@@ -203,10 +197,10 @@ def matrix(file: str, out: str, as_json: bool) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     opened: dict[str, Backend] = {}
     for number, cell in enumerate(cells, 1):
-        row: dict[str, Any] = {"task": cell.task, "model": cell.model, "seed": cell.seed,
+        row: dict[str, Any] = {"task": cell.label, "model": cell.model, "seed": cell.seed,
                                "path": str(cell.at(found.tries)), "error": None}  # fmt: skip
         rows.append(row)
-        echo(f"[{number}/{len(cells)}] {cell.task}, {cell.model}, seed {cell.seed}", err=True)
+        echo(f"[{number}/{len(cells)}] {cell.label}, {cell.model}, seed {cell.seed}", err=True)
         try:
             result = run_cell(cell, found.tries, score, opened)
         except CodegenError as error:
@@ -215,7 +209,7 @@ def matrix(file: str, out: str, as_json: bool) -> dict[str, Any]:
             continue
         row["complete"] = result.complete
         row["pass_at_k"] = {k: estimate.value for k, estimate in result.estimates.items()}
-        scores.setdefault((cell.task, cell.model), []).append(result)
+        scores.setdefault((cell.label, cell.model), []).append(result)
     table = list(_table(scores))
     if not as_json:
         _print_table(table)

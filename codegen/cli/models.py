@@ -27,10 +27,10 @@ _LONGEST = 200  # characters of a value from a file
 
 @click.group(cls=Group)
 def models() -> None:
-    """Name servers that speak OpenAI's protocol and test them; look into GGUF files.
+    """Name and test servers that speak OpenAI's protocol; show GGUF files.
 
-    A name is a value of --model (or --llm) in every command that also has --endpoint. Names are
-    kept in models.toml in your configuration directory; API keys never are.
+    A name can be given as --model (or --llm) to every command that also has --endpoint. Names are
+    kept in models.toml in your configuration directory; API keys are not stored.
     """
 
 
@@ -98,7 +98,7 @@ def remove(name: str, as_json: bool) -> dict[str, Any]:
 )
 @click.argument("name")
 def test(name: str, as_json: bool) -> dict[str, Any]:
-    """Try what the server behind NAME offers: about a dozen requests of at most 16 tokens each.
+    """Test what the server NAME supports, by about a dozen requests of at most 16 tokens.
 
     A field is `ignored` if the server accepts it and does nothing with it. The exit code is 1 if
     the model gives no completion.
@@ -118,12 +118,12 @@ def test(name: str, as_json: bool) -> dict[str, Any]:
 
 @command(
     group=models,
-    short_help="Show what a GGUF file holds.",
+    short_help="Show the metadata of a GGUF file.",
     example="codegen models show qwen2.5-coder-7b-q4_k_m.gguf",
 )
 @click.argument("file")
 def show(file: str, as_json: bool) -> dict[str, Any]:
-    """Show what the GGUF file FILE, or the one in a directory, says of its model."""
+    """Show the metadata of the GGUF file FILE, or of the one in a directory."""
     from codegen.models.gguf import all_parts, find_gguf, read_header
 
     if (path := find_gguf(file)) is None:
@@ -132,7 +132,7 @@ def show(file: str, as_json: bool) -> dict[str, Any]:
     missing = [part.name for part in parts if not part.exists()]
     if missing:
         raise InputError(f"{path} lacks its part {missing[0]}.", "Fetch all parts of the model.")
-    # Of a model in parts, only the first part's tensors are known.
+    # The first part of a split model does not list the tensors of the others.
     whole = len(parts) == 1
     types = header.tensor_types.most_common() if whole else []
     row = {

@@ -111,7 +111,7 @@ def _with_summary(function: Callable[..., Mapping[str, Any] | None]) -> Callable
 
 
 def as_words(parameter: click.Parameter, value: Any) -> Iterator[str]:
-    """The words of a command line that give a parameter this value."""
+    """The command-line words that set a parameter to this value."""
     if not isinstance(parameter, click.Option):
         yield from map(str, value if isinstance(value, (list, tuple)) else [value])
         return
@@ -137,7 +137,7 @@ class _Option(click.Option):
         self.old = old
 
     def get_help_extra(self, ctx: click.Context) -> Any:
-        """Shows a default that is a description without click's parentheses."""
+        """Shows a default given as text without click's parentheses."""
         extra = super().get_help_extra(ctx)
         if isinstance(self.show_default, str):
             extra["default"] = self.show_default
@@ -145,10 +145,10 @@ class _Option(click.Option):
 
 
 class Command(click.Command):
-    """A command whose options may be given by their old names."""
+    """A command that accepts the old names of its options."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Puts the current names of options for old ones, with a note."""
+        """Replaces old names of options by the current ones, with a note."""
         new = {p.old: p.opts[-1] for p in self.params if isinstance(p, _Option) and p.old}
         return super().parse_args(ctx, list(_renamed(args, new)) if new else args)
 
@@ -184,7 +184,7 @@ class _Choice(click.Choice):
 
 
 def names_of(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """For ``shell_complete``: the parts of a kind (:mod:`codegen.plugins`) that begin as typed."""
+    """For ``shell_complete``: the plug-ins of a kind whose names begin with the typed text."""
     return lambda _, __, typed: [name for name in plugins.names(kind) if name.startswith(typed)]
 
 

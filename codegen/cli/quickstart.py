@@ -44,7 +44,7 @@ def quickstart(settings: Settings, as_json: bool) -> dict[str, Any]:
 
 
 class _View:
-    """Shows the stages, each with its own progress."""
+    """Prints the stages, each with its own progress."""
 
     def __init__(self) -> None:
         self._bar: Progress | None = None

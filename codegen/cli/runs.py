@@ -14,7 +14,7 @@ from codegen import catalog
 from codegen.cli import Group
 from codegen.cli.options import command
 from codegen.errors import ConfigError, InputError
-from codegen.terminal import echo, one_line
+from codegen.terminal import columns, echo, one_line
 
 
 class _Runs(Group):
@@ -52,7 +52,7 @@ def list_runs(places: tuple[str, ...], as_json: bool) -> dict[str, Any]:
 
 def _print_table(found: Sequence[catalog.Run]) -> None:
     if not found:
-        echo("There are no runs here.", err=True)
+        echo("No runs found.", err=True)
         return
     rows = [
         (
@@ -67,10 +67,7 @@ def _print_table(found: Sequence[catalog.Run]) -> None:
         for run in found
     ]
     heads = ("run", "kind", "state", "result", "size", "changed", "what")
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    for row in (heads, *rows):
-        cells = zip(row, widths, strict=True)
-        echo("  ".join(f"{cell:<{width}}" for cell, width in cells).rstrip())
+    echo("\n".join(columns([heads, *rows])))
     for run in found:
         if run.resume:
             echo(f"{run.name} stopped. To resume it, run again: {run.resume}")

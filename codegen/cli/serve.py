@@ -6,14 +6,18 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from socket import socket
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 import click
 
 from codegen.cli import Group
-from codegen.cli.options import command, options
+from codegen.cli.options import command, flag, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError
 from codegen.extras import require
@@ -29,6 +33,7 @@ from codegen.terminal import echo
 
 if TYPE_CHECKING:
     from codegen.server.engine import CompletionEngine
+    from codegen.server.next_edits import NextEditor
     from codegen.server.requests import ServerLimits
     from codegen.server.upstream import LlamaUpstream, Upstream
 
@@ -44,8 +49,8 @@ def serve() -> None:
     """Serve completions to editors, the sandbox to other programs, or tools to agents."""
 
 
-class EngineOptions(Config):
-    """The options of all servers."""
+class ModelOptions(Config):
+    """Which model completes code, on this machine or on another server."""
 
     model: str = setting(
         "embedded",
@@ -54,17 +59,23 @@ class EngineOptions(Config):
     )
     upstream: str = setting(
         "",
-        "Take the text from this server, which speaks OpenAI's protocol, not from a model here: "
-        "its URL, or a name of `codegen models`.",
+        "Server that runs the model and speaks OpenAI's protocol: its URL, or a name of "
+        "`codegen models`.",
         metavar="URL",
     )
     api_key_env: str = setting(
         "", "Environment variable that holds the upstream's API key.", metavar="VAR"
     )
+
+
+class EngineOptions(ModelOptions):
+    """How code is completed."""
+
     fim: Fim = setting(
         "auto",
-        "How the upstream gets the text after the cursor: a route of its own, a family's sentinels "
-        "in the prompt, chat, or none; auto finds out what works.",
+        "How the upstream gets the text after the cursor: by a route of its own (infill, suffix, "
+        "route), a model family's sentinels in the prompt, chat, or not at all (none); auto tries "
+        "what works.",
     )
     layout: Literal["auto", "psm", "spm", "prefix"] = setting(
         "auto", "Order of prefix and suffix in the prompt of infilling models."
@@ -92,24 +103,23 @@ class EngineOptions(Config):
     verbose: bool = setting(False, "Log more.", flags=("-v", "--verbose"))
 
     def _check(self) -> None:
-        fields = type(self).model_fields
-        kind, others = "a transformers model", _OF_AN_UPSTREAM
+        super()._check()
         if self.upstream:
-            kind, others = "--upstream", _OF_A_MODEL
+            self.endpoint()
+            kind, unused = "--upstream", ("precision", "cache_mib", "threads")
         elif find_endpoint(self.model):
             raise ConfigError(
                 f"{self.model!r} is the name of a server.", f"Give it as --upstream {self.model}."
             )
-        elif local_backend(self.model) == "llamacpp":
-            kind, others = "a GGUF file", _NOT_OF_LLAMA
-        if self.upstream:
-            self.endpoint()
         else:
             check_name(self.model)
-        for name in others:
-            if getattr(self, name) != fields[name].default:
-                option = name.replace("_", "-")
-                raise ConfigError(f"--{option} cannot be used with {kind}.", "Leave it out.")
+            if local_backend(self.model) == "llamacpp":
+                kind, unused = "a GGUF file", ("precision", "cache_mib", "api_key_env")
+            else:
+                kind, unused = "a transformers model", ("api_key_env", "fim")
+        for name in unused:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ConfigError(f"{flag(name)} cannot be used with {kind}.", "Leave it out.")
 
     def endpoint(self) -> NamedEndpoint:
         """The upstream, with its address checked; its model may be empty."""
@@ -128,11 +138,8 @@ class EngineOptions(Config):
         )
 
 
-_OF_A_MODEL = ("precision", "cache_mib", "threads")
-_OF_AN_UPSTREAM = ("api_key_env", "fim")
-_NOT_OF_LLAMA = ("precision", "cache_mib", "api_key_env")
 _LLAMA_SLOTS = 4  # documents whose states are kept
-_LLAMA_MARGIN = 512  # tokens: the length of text is estimated
+_LLAMA_MARGIN = 512  # tokens, since the length of a prompt is only estimated
 
 
 class LspOptions(EngineOptions):
@@ -165,29 +172,22 @@ def lsp(engine: LspOptions, stdio: bool) -> None:  # noqa: ARG001
     from codegen.server.lsp import serve_stdio
 
     if engine.upstream:
-        engine.endpoint().endpoint(
-            "any"
-        ).api_key()  # a mistake is told before the editor is answered
-    editor = None
-    if engine.next_edits:
-        from codegen.methods.edits.formats import find_format
-        from codegen.server.next_edits import NextEditor
-
-        editor = NextEditor(find_format(engine.next_edits))
+        engine.endpoint().endpoint("any").api_key()  # a missing key is an error before the start
+    editor = _next_editor(engine.next_edits)
     if sys.stdin.isatty():
         echo("Waiting for an editor, which starts this command itself. Ctrl-C ends it.", err=True)
-    signal.signal(signal.SIGINT, _leave)  # threads wait for the editor, or load the model
+
+    def leave(*_: object) -> None:
+        echo("Stopped.", err=True)
+        logging.shutdown()
+        os._exit(0)  # threads may be waiting for the editor, or loading the model
+
+    signal.signal(signal.SIGINT, leave)
     serve_stdio(lambda: _engine(engine, patient=True), engine.exclude, editor)
 
 
-def _leave(*_: object) -> None:
-    echo("Stopped.", err=True)
-    logging.shutdown()
-    os._exit(0)
-
-
 class SocketOptions(Config):
-    """Where a server listens, and to whom."""
+    """Where a server listens, and whom it answers."""
 
     host: str = setting("127.0.0.1", "Address to bind to.")
     port: int = setting(8012, "Port; 0 chooses a free one.", ge=0, le=65535)
@@ -203,27 +203,52 @@ class SocketOptions(Config):
     )
 
     def _check(self) -> None:
+        super()._check()
         if self.no_token and self.token_file:
             raise ConfigError("Give --token-file or --no-token, not both.")
 
-    def listen(self) -> tuple[str | None, Any]:
-        """The token, None if authentication is disabled, and the listening socket."""
-        from codegen.server.guard import check_address, listen, listen_unix, new_token, read_token
-        from codegen.server.guard import write_token as write
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The further host names that requests may name."""
+        return frozenset(name.lower() for name in self.host_name)
+
+    @contextmanager
+    def listening(self) -> Iterator[tuple[str | None, socket]]:
+        """The token, None if authentication is disabled, and the listening socket.
+
+        In the body SIGTERM works like Ctrl-C. A Unix socket's file is removed at the end.
+        """
+        from codegen.server import guard
 
         token = None
+        kept = self.token_file if self.token_file and self.token_file.exists() else None
         if not self.no_token:
-            is_kept = self.token_file is not None and self.token_file.exists()
-            token = read_token(self.token_file) if self.token_file and is_kept else new_token()
+            token = guard.read_token(kept) if kept else guard.new_token()
         if self.uds is None:
-            check_address(self.host, token)
-        sock = listen_unix(self.uds) if self.uds else listen(self.host, self.port)
-        if token and self.token_file and not self.token_file.exists():
-            write(self.token_file, token)
-        return token, sock
+            guard.check_address(self.host, token)
+        sock = guard.listen_unix(self.uds) if self.uds else guard.listen(self.host, self.port)
+        try:
+            if token and self.token_file and not kept:
+                guard.write_token(self.token_file, token)
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            yield token, sock
+        finally:
+            sock.close()
+            if self.uds:
+                self.uds.unlink(missing_ok=True)
+        echo("Stopped.", err=True)
 
-    def tell_token(self, token: str | None) -> None:
-        """Says how clients authenticate."""
+    def address(self, sock: socket) -> str:
+        """Where clients find the server: a URL, or ``unix:PATH``."""
+        if self.uds:
+            return f"unix:{self.uds}"
+        host, port, *_ = sock.getsockname()
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def announce(self, token: str | None, *lines: str) -> None:
+        """Prints what is served where, and how clients authenticate."""
+        for line in lines:
+            echo(line, err=True)
         if token and self.token_file:
             echo(f"The token is in {self.token_file}", err=True)
         else:
@@ -231,16 +256,21 @@ class SocketOptions(Config):
 
 
 class ListenOptions(SocketOptions):
-    """Where a server of API clients listens, and to whom."""
+    """Where a server of API clients listens, and whom it answers."""
 
     origin: tuple[str, ...] = setting(
         (), "Allow requests from this web origin: http://localhost:8888. Repeatable.", metavar="URL"
     )
 
     def _check(self) -> None:
-        SocketOptions._check(self)
+        super()._check()
         for origin in self.origin:
-            _check_origin(origin)
+            scheme, host, path, query, _ = urlsplit(origin)
+            if scheme not in ("http", "https") or not host or path or query:
+                raise ConfigError(
+                    f"{origin!r} is not an origin.",
+                    "Give scheme, host and port: http://localhost:8888",
+                )
 
 
 class HttpOptions(ListenOptions, EngineOptions):
@@ -253,16 +283,12 @@ class HttpOptions(ListenOptions, EngineOptions):
         le=1_000_000,
     )
 
-    def _check(self) -> None:
-        EngineOptions._check(self)
-        ListenOptions._check(self)
-
 
 @command(
     group=serve,
     has_json=False,
     short_help="HTTP server: the APIs of OpenAI, llama.cpp, Ollama and others.",
-    example="codegen serve http --port 8012",
+    example="codegen serve http --model embedded",
 )
 @options(HttpOptions, "given")
 def http(given: HttpOptions) -> None:
@@ -277,36 +303,26 @@ def http(given: HttpOptions) -> None:
     from codegen.server.guard import serve
     from codegen.server.http import make_app
 
-    token, sock = given.listen()
-    engine = _engine(given)
-    app = make_app(
-        engine,
-        token,
-        hosts=frozenset(name.lower() for name in given.host_name),
-        origins=frozenset(given.origin),
-        exclude=given.exclude,
-    )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the server has its own
-    try:
-        where = f"unix:{given.uds}" if given.uds else f"http://{_address(sock)}"
+    with given.listening() as (token, sock), _running(_engine(given)) as engine:
+        app = make_app(
+            engine,
+            token,
+            hosts=given.hosts,
+            origins=frozenset(given.origin),
+            exclude=given.exclude,
+        )
         shown = f"{engine.model.name} of {given.upstream}" if given.upstream else given.model
-        echo(f"Serving {shown} at {where}", err=True)
-        if given.upstream:
-            echo(engine.model.status.message, err=True)
-        given.tell_token(token)
+        status = [engine.model.status.message] if given.upstream else []
+        given.announce(token, f"Serving {shown} at {given.address(sock)}", *status)
         serve(app, sock)
-    finally:
-        engine.stop()
-        logging.getLogger("codegen.server").info("%s", engine.metrics.line())
-        if given.uds:
-            given.uds.unlink(missing_ok=True)
-    echo("Stopped.", err=True)
 
 
 class SandboxOptions(ListenOptions):
     """The options of ``codegen serve sandbox``."""
 
-    port: int = setting(8080, "Port; 0 chooses a free one.", ge=0, le=65535)
+    port: int = setting(
+        8080, "Port, by default the one of SandboxFusion; 0 chooses a free one.", ge=0, le=65535
+    )
     workers: int = setting(
         0, "Pairs of sandboxes; each runs three programs at a time.", ge=0, shown="one per core"
     )
@@ -322,14 +338,16 @@ class SandboxOptions(ListenOptions):
         metavar="NAMES",
         commas=True,
     )
-    max_cpu_s: float = setting(120.0, "Most CPU seconds of one program.", ge=0.05, le=86400)
-    max_memory_mib: int = setting(4096, "Most memory of one program.", ge=128, le=1 << 20)
-    queue: int = setting(8192, "Most programs that wait, of all clients.", ge=1)
-    client_queue: int = setting(4096, "Most programs that wait, of one client.", ge=1)
+    max_cpu_s: float = setting(120.0, "Maximum CPU seconds of one program.", ge=0.05, le=86400)
+    max_memory_mib: int = setting(4096, "Maximum memory of one program.", ge=128, le=1 << 20)
+    queue: int = setting(8192, "Maximum programs that wait, of all clients.", ge=1)
+    client_queue: int = setting(4096, "Maximum programs that wait, of one client.", ge=1)
     requests_per_s: float = setting(1000.0, "Mean request rate of one client.", gt=0)
-    connections: int = setting(1024, "Most connections at a time.", ge=8, le=65536)
-    cache_mib: int = setting(64, "Memory for verdicts that are given again.", ge=0)
-    stop_s: int = setting(120, "Seconds that programs have to end once the server stops.", ge=1)
+    connections: int = setting(1024, "Maximum connections at a time.", ge=8, le=65536)
+    cache_mib: int = setting(64, "Memory for the cache of verdicts.", ge=0)
+    stop_s: int = setting(
+        120, "Seconds that running programs get to end once the server stops.", ge=1
+    )
     log_file: Path | None = setting(
         None, "Log warnings to this file, but no text of programs.", metavar="FILE"
     )
@@ -340,7 +358,7 @@ class SandboxOptions(ListenOptions):
     group=serve,
     has_json=False,
     short_help="HTTP server: runs and judges programs in the sandbox.",
-    example="codegen serve sandbox --port 8080",
+    example="codegen serve sandbox --workers 4",
 )
 @options(SandboxOptions, "given")
 def sandbox(given: SandboxOptions) -> None:
@@ -355,46 +373,41 @@ def sandbox(given: SandboxOptions) -> None:
     from codegen.server.guard import serve
     from codegen.server.sandbox import SandboxService, make_app, most_limits
 
-    token, sock = given.listen()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the server has its own
-    try:
-        with Sandbox(
+    with (
+        given.listening() as (token, sock),
+        Sandbox(
             given.workers or None, packages=given.packages, languages=given.languages
-        ) as opened:
-            service = SandboxService(
-                opened,
-                most_limits(given.max_cpu_s, given.max_memory_mib),
-                queue=given.queue,
-                client_queue=given.client_queue,
-                cache_bytes=given.cache_mib << 20,
-            )
-            app = make_app(
-                service,
-                token,
-                hosts=frozenset(name.lower() for name in given.host_name),
-                origins=frozenset(given.origin),
-                requests_per_s=given.requests_per_s,
-            )
-            where = f"unix:{given.uds}" if given.uds else f"http://{_address(sock)}"
-            echo(f"Serving the sandbox at {where}", err=True)
-            given.tell_token(token)
-            serve(
-                app,
-                sock,
-                connections=given.connections,
-                grace_s=given.stop_s,
-                stopping=service.stop,
-            )
-            logging.getLogger("codegen.server").info("%s", service.metrics.line())
-    finally:
-        if given.uds:
-            given.uds.unlink(missing_ok=True)
-    echo("Stopped.", err=True)
+        ) as opened,
+    ):
+        service = SandboxService(
+            opened,
+            most_limits(given.max_cpu_s, given.max_memory_mib),
+            queue=given.queue,
+            client_queue=given.client_queue,
+            cache_bytes=given.cache_mib << 20,
+        )
+        app = make_app(
+            service,
+            token,
+            hosts=given.hosts,
+            origins=frozenset(given.origin),
+            requests_per_s=given.requests_per_s,
+        )
+        given.announce(token, f"Serving the sandbox at {given.address(sock)}")
+        serve(
+            app,
+            sock,
+            connections=given.connections,
+            grace_s=given.stop_s,
+            stopping=service.stop,
+        )
+        logging.getLogger("codegen.server").info("%s", service.metrics.line())
 
 
-class McpOptions(ListenOptions):
+class McpOptions(ListenOptions, ModelOptions):
     """The options of ``codegen serve mcp``."""
 
+    port: int = setting(8013, "Port; 0 chooses a free one.", ge=0, le=65535)
     root: tuple[Path, ...] = setting(
         (),
         "Directory of data and runs that the agent may read, and write runs into. Repeatable.",
@@ -402,7 +415,7 @@ class McpOptions(ListenOptions):
     )
     database: tuple[str, ...] = setting(
         (),
-        "Database that the agent may ask; it is only read. A file, or a server's address as for "
+        "Database that the agent may query, read-only: a file, or a server's address as for "
         "`codegen sqlnet ask`. Repeatable.",
         metavar="[NAME=]DB",
     )
@@ -412,12 +425,6 @@ class McpOptions(ListenOptions):
         "file; with --upstream, its name there.",
         shown="none",
     )
-    upstream: str = setting(
-        "", "Server that runs the model: its URL, or a name of `codegen models`.", metavar="URL"
-    )
-    api_key_env: str = setting(
-        "", "Environment variable that holds the upstream's API key.", metavar="VAR"
-    )
     next_edits: str = setting(
         "", "Also propose next edits, in this format; see `codegen serve lsp`.", metavar="FORMAT"
     )
@@ -425,16 +432,16 @@ class McpOptions(ListenOptions):
         (), "Languages of programs beside Python, with commas: cpp,rust.", metavar="NAMES",
         commas=True,
     )  # fmt: skip
-    max_samples: int = setting(500, "Most samples of one eval_run.", ge=1)
-    max_seconds: float = setting(600, "Most seconds of one eval_run or eval_score.", gt=0)
-    rows: int = setting(50, "Most rows of an answer of a database.", ge=1, le=1000)
+    max_samples: int = setting(500, "Maximum samples of one eval_run.", ge=1)
+    max_seconds: float = setting(600, "Maximum seconds of one eval_run or eval_score.", gt=0)
+    rows: int = setting(50, "Maximum rows of a database's answer.", ge=1, le=1000)
     http: bool = setting(False, "Serve streamable HTTP at --port, not standard input and output.")
 
     def _check(self) -> None:
         super()._check()
         of_http = ("host", "port", "uds", "token_file", "no_token", "origin", "host_name")
         if given := [name for name in of_http if name in self.model_fields_set and not self.http]:
-            raise ConfigError(f"--{given[0].replace('_', '-')} requires --http.", "Add --http.")
+            raise ConfigError(f"{flag(given[0])} requires --http.", "Add --http.")
         if self.next_edits and not (self.model or self.upstream):
             raise ConfigError("--next-edits requires a model.", "Add --model or --upstream.")
 
@@ -451,7 +458,7 @@ class McpOptions(ListenOptions):
         return found
 
     def engine(self) -> EngineOptions | None:
-        """The model that completes code; None if there is none."""
+        """The options of the engine that completes code; None without a model."""
         if not (self.model or self.upstream):
             return None
         return EngineOptions(
@@ -459,7 +466,7 @@ class McpOptions(ListenOptions):
         )
 
     def of_evaluation(self) -> tuple[str, ...]:
-        """The words that name the model for ``codegen eval run``; none if there is none."""
+        """The options of ``codegen eval run`` that name the model; empty without a model."""
         if not self.upstream:
             return ("--model", self.model) if self.model else ()
         key = ("--api-key-env", self.api_key_env) if self.api_key_env else ()
@@ -502,47 +509,50 @@ def mcp(given: McpOptions) -> None:
     for name, where in grants.databases.items():
         if "://" not in where and not Path(where).is_file():
             raise ConfigError(f"There is no file {where} (database {name}).", "Check the path.")
-    engine = editor = None
     if wanted := given.engine():
         require(*_NEEDED)
-        engine = _engine(wanted, patient=True)
-        if given.next_edits:
-            from codegen.methods.edits.formats import find_format
-            from codegen.server.next_edits import NextEditor
-
-            editor = NextEditor(find_format(given.next_edits))
-    tools = Tools(grants, engine, editor)
-    server = make_server(tools)
-    try:
+    engine = _engine(wanted, patient=True) if wanted else None
+    editor = _next_editor(given.next_edits)
+    with (
+        _running(engine) if engine else nullcontext(),
+        closing(Tools(grants, engine, editor)) as tools,
+    ):
+        server = make_server(tools)
         if not given.http:
             server.run("stdio")
             return
         from codegen.server.guard import Guard
         from codegen.server.guard import serve as serve_http
 
-        token, sock = given.listen()
-        app = Guard(
-            make_app(server),
-            token,
-            frozenset(name.lower() for name in given.host_name),
-            frozenset(given.origin),
-        )
-        where = f"unix:{given.uds}" if given.uds else f"http://{_address(sock)}/mcp"
-        echo(f"Serving tools at {where}", err=True)
-        given.tell_token(token)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        serve_http(app, sock, during=server.session_manager.run())
-        echo("Stopped.", err=True)
+        with given.listening() as (token, sock):
+            app = Guard(make_app(server), token, given.hosts, frozenset(given.origin))
+            where = given.address(sock) + ("" if given.uds else "/mcp")
+            given.announce(token, f"Serving tools at {where}")
+            serve_http(app, sock, during=server.session_manager.run())
+
+
+@contextmanager
+def _running(engine: CompletionEngine) -> Iterator[CompletionEngine]:
+    """Stops an engine at the end, and logs what it has done."""
+    try:
+        yield engine
     finally:
-        tools.close()
-        if engine:
-            engine.stop()
-        if given.uds:
-            given.uds.unlink(missing_ok=True)
+        engine.stop()
+        logging.getLogger("codegen.server").info("%s", engine.metrics.line())
+
+
+def _next_editor(name: str) -> NextEditor | None:
+    """What proposes next edits in the format of this name; None for no name."""
+    if not name:
+        return None
+    from codegen.methods.edits.formats import find_format
+    from codegen.server.next_edits import NextEditor
+
+    return NextEditor(find_format(name))
 
 
 def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
-    """The engine; with ``patient`` also for an upstream that does not answer yet."""
+    """Opens the model; with ``patient`` an upstream may be down and is tried again later."""
     from codegen.server.engine import CompletionEngine
     from codegen.server.requests import ServerLimits
 
@@ -607,7 +617,7 @@ def _llama(given: EngineOptions, gguf: Path, limits: ServerLimits) -> LlamaUpstr
 
 
 def _log_to(path: Path | None, verbose: bool) -> None:
-    """Logs of this package only: those of libraries may quote prompts."""
+    """Sets up the log of this package; logs of libraries may quote prompts and are left out."""
     logger = logging.getLogger("codegen")
     logger.setLevel(logging.DEBUG if verbose else logging.INFO if path else logging.WARNING)
     logger.propagate = False
@@ -620,18 +630,3 @@ def _log_to(path: Path | None, verbose: bool) -> None:
         raise ConfigError(f"Cannot write the log {path}: {error.strerror}.") from None
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)
-
-
-def _check_origin(origin: str) -> None:
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(origin)
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
-        raise ConfigError(
-            f"{origin!r} is not an origin.", "Give scheme, host and port: http://localhost:8888"
-        )
-
-
-def _address(sock: Any) -> str:
-    host, port, *_ = sock.getsockname()
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from codegen.cli.options import command, options
-from codegen.cli.sqlnet import rows_row, statement_lines, statement_row, table_lines
-from codegen.config import Config, setting
+from codegen.cli.sqlnet import ReadOptions, rows_row, statement_lines, statement_row, table_lines
 from codegen.terminal import echo, one_line
 
 if TYPE_CHECKING:
@@ -27,34 +26,22 @@ Ask a question, then change it:
 undo goes back one answer, start over forgets all; end with Ctrl-D."""
 
 
-class ChatOptions(Config):
-    """The options of ``codegen sqlnet chat``."""
-
-    layer: str | None = setting(
-        None, "YAML file of synonyms, joins and values, as for `sqlnet ask`.", metavar="FILE"
-    )
-    may_write: bool = setting(False, "Accept a server's role that can write; it still only reads.")
-    rows: int = setting(20, "Maximum number of rows to show.", ge=1)
-    timeout: float = setting(5.0, "Time limit for one statement in seconds.", gt=0)
-
-
 @command(
     name="chat",
     short_help="Ask a database questions that refer to one another.",
     example="codegen sqlnet chat shop.db",
 )
 @click.argument("database", type=click.Path())
-@options(ChatOptions, "given")
-def chat(database: str, given: ChatOptions, as_json: bool) -> dict[str, Any]:
+@options(ReadOptions, "given")
+def chat(database: str, given: ReadOptions, as_json: bool) -> dict[str, Any]:
     """Ask DATABASE questions in a thread: "how many orders are there?", "only the pending ones".
 
-    What is carried over from the answer before is shown. A line that is not understood changes
-    nothing. Lines come from standard input; the exit code is 1 if one of them got no answer.
+    Shows what is carried over from the previous answer. A line that is not understood changes
+    nothing. Reads lines from standard input; the exit code is 1 if one of them got no answer.
     """
     import torch
 
     from codegen.sqlnet.chat import Chat
-    from codegen.sqlnet.databases import StatementLimits
     from codegen.sqlnet.layer import Layer
     from codegen.sqlnet.parser import SQLNet
     from codegen.sqlnet.schema import Schema
@@ -63,8 +50,7 @@ def chat(database: str, given: ChatOptions, as_json: bool) -> dict[str, Any]:
     if given.layer:
         schema = Layer.read(given.layer).apply(schema)
     torch.set_num_threads(1)
-    limits = StatementLimits(given.timeout, given.rows)
-    thread = Chat(SQLNet.from_pretrained(), schema, limits)
+    thread = Chat(SQLNet.from_pretrained(), schema, given.limits())
     turns: list[Turn] = []
     for line in _lines(not as_json):
         if line.lower() == "help":
@@ -78,7 +64,7 @@ def chat(database: str, given: ChatOptions, as_json: bool) -> dict[str, Any]:
 
 
 def _lines(may_prompt: bool) -> Iterator[str]:
-    """The lines of standard input, asked for in a terminal."""
+    """The lines of standard input; on a terminal, with a prompt."""
     if may_prompt and sys.stdin.isatty():
         import readline  # noqa: F401 (input() edits lines and remembers them)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -43,7 +43,37 @@ def sqlnet() -> None:
     """Query a database or a file of tables in English; it is only read."""
 
 
-class AskOptions(Config):
+class ReadOptions(Config):
+    """How a database is read."""
+
+    layer: str | None = setting(
+        None,
+        "YAML file of synonyms, joins, values and measures; `sqlnet describe` writes a first one.",
+        metavar="FILE",
+    )
+    may_write: bool = setting(False, "Accept a server's role that can write; it still only reads.")
+    rows: int = setting(20, "Maximum number of rows to show.", ge=1)
+    timeout: float = setting(5.0, "Time limit for one statement in seconds.", gt=0)
+
+    def limits(self) -> StatementLimits:
+        """The limits of each statement."""
+        from codegen.sqlnet.databases import StatementLimits
+
+        return StatementLimits(self.timeout, self.rows)
+
+
+class TrainedOptions(Config):
+    """Which model turns questions into SQL sketches."""
+
+    model: str | None = setting(
+        None, "A trained model.", metavar="DIR", shown="the package's model"
+    )
+    encoder: str | None = setting(
+        None, "Directory of the model's encoder, if it was moved.", metavar="DIR"
+    )
+
+
+class AskOptions(ReadOptions, TrainedOptions):
     """The options of ``codegen sqlnet ask``."""
 
     table: str | None = setting(
@@ -54,23 +84,11 @@ class AskOptions(Config):
         "Another name that people use for a column (or TABLE.COLUMN). Repeatable.",
         metavar="COLUMN=NAME",
     )
-    layer: str | None = setting(
-        None,
-        "YAML file of synonyms, joins, values and measures; `sqlnet describe` writes a first one.",
-        metavar="FILE",
-    )
-    model: str | None = setting(
-        None, "A trained model.", metavar="DIR", shown="the package's model"
-    )
-    encoder: str | None = setting(
-        None, "Directory of the model's encoder, if it was moved.", metavar="DIR"
-    )
     top: int = setting(1, "Number of interpretations to show.", ge=1, le=20)
     dialect: str = setting(
         "", "Show the SQL in this sqlglot dialect.", metavar="NAME", shown="the database's"
     )
     no_run: bool = setting(False, "Only write the SQL; read no rows.")
-    may_write: bool = setting(False, "Accept a server's role that can write; it still only reads.")
     no_link: bool = setting(False, "Use values exactly as in the question.")
     min_confidence: float | None = setting(
         None,
@@ -82,8 +100,6 @@ class AskOptions(Config):
     strict: bool = setting(False, "Give no answer if any word of the question was not used.")
     explain: bool = setting(False, "Show what each word of the question was taken for.")
     attention: bool = setting(False, "Show which words each column attends to.")
-    rows: int = setting(20, "Maximum number of rows to show.", ge=1)
-    timeout: float = setting(5.0, "Time limit for one statement in seconds.", gt=0)
     llm: str | None = setting(
         None,
         "Where the SQL sketch is not enough, have this model write the SQL: embedded, a "
@@ -92,14 +108,14 @@ class AskOptions(Config):
     )
     llm_samples: int = setting(
         5,
-        "Statements that the model writes; the result that most of them give counts.",
+        "Statements that the model writes; their most frequent result is the answer.",
         ge=1,
         le=32,
     )
     llm_grammar: SqlGrammar = setting(
         "auto",
-        "How the model is held to the grammar of allowed SQL: auto (if it runs on this machine), "
-        "decoder, or a server's own way: llama.cpp, vllm; none.",
+        "How the model is constrained to the grammar of allowed SQL: auto (only if it runs on this "
+        "machine), decoder, a server's own option (llama.cpp, vllm), or none.",
     )
 
 
@@ -123,7 +139,6 @@ def ask(
     Only a single SELECT on its tables can run. The exit code is 1 if there is no answer that can be
     trusted.
     """
-    from codegen.sqlnet.databases import StatementLimits
     from codegen.sqlnet.layer import Layer
     from codegen.sqlnet.schema import Schema
     from codegen.sqlnet.sql import check_dialect
@@ -139,7 +154,7 @@ def ask(
         )
     if given.llm:
         check_model(given.llm, server)
-    limits = StatementLimits(given.timeout, given.rows)
+    limits = given.limits()
     aliases = {column: str(name) for column, name in given.alias.items()}
     schema = Schema.open(database, may_write=given.may_write).with_aliases(aliases)
     if given.layer:
@@ -203,7 +218,7 @@ def _is_terminal() -> bool:
 
 
 def _chosen(parse: Parse, schema: Schema, limits: StatementLimits) -> Parse:
-    """The parse with the reading that the user chooses as the best one."""
+    """Lets the user choose a reading; the parse with that one first."""
     from codegen.sqlnet.databases import DatabaseError
 
     for number, reading in enumerate(parse.readings, 1):
@@ -321,7 +336,7 @@ def rows_row(rows: Rows | None) -> dict[str, Any] | None:
 
 
 def _json_value(value: Any) -> Any:
-    """What JSON has no word for (days, decimals, bytes, infinities) as text."""
+    """A value, as text where JSON has no such type (dates, decimals, bytes, infinities)."""
     plain = isinstance(value, (str, int, bool)) or value is None
     finite = isinstance(value, float) and abs(value) < float("inf")
     return value if plain or finite else str(value)
@@ -404,16 +419,15 @@ def table_lines(rows: Rows) -> Iterator[str]:
         all(isinstance(row[i], (int, float)) for row in rows.rows) for i in range(len(widths))
     ]
     for number, row in enumerate(cells):
-        yield "  ".join(_aligned(row, widths, numeric)).rstrip()
+        aligned = (
+            text.rjust(width) if right else text.ljust(width)
+            for text, width, right in zip(row, widths, numeric, strict=True)
+        )
+        yield "  ".join(aligned).rstrip()
         if number == 0:
             yield "  ".join("-" * width for width in widths)
     if rows.cut:
         yield f"... and more; raise --rows to see more than {len(rows.rows)}."
-
-
-def _aligned(row: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> Iterator[str]:
-    for text, width, right in zip(row, widths, numeric, strict=True):
-        yield text.rjust(width) if right else text.ljust(width)
 
 
 class DescribeOptions(Config):
@@ -431,7 +445,7 @@ class DescribeOptions(Config):
 @click.argument("database", type=click.Path())
 @options(DescribeOptions, "given")
 def describe(database: str, given: DescribeOptions, as_json: bool) -> dict[str, Any]:
-    """Write what is known of DATABASE as a YAML file for `sqlnet ask --layer`.
+    """Write the tables of DATABASE as a YAML file for `sqlnet ask --layer`.
 
     It lists tables, columns and joins that were guessed; add what people call them.
     """
@@ -622,15 +636,9 @@ _ABOUT = {
 }
 
 
-class EvalOptions(Config):
+class EvalOptions(TrainedOptions):
     """The options of ``codegen sqlnet eval``."""
 
-    model: str | None = setting(
-        None, "A trained model.", metavar="DIR", shown="the package's model"
-    )
-    encoder: str | None = setting(
-        None, "Directory of the model's encoder, if it was moved.", metavar="DIR"
-    )
     guided: bool = setting(False, "Choose among queries by executing them.")
     link: bool = setting(False, "With --guided: link values to those in the table.")
     greedy: bool = setting(False, "Fill slot by slot, as in the paper.")
@@ -704,7 +712,7 @@ def evaluate(questions: str, tables: str, given: EvalOptions, as_json: bool) -> 
     intervals = {
         name: list(wilson(value, n))
         for name, value in scores.items()
-        if name in _ABOUT and name not in ("operators", "values") and value is not None and n
+        if name in _ABOUT and name not in ("operators", "values") and value is not None
     }
     pairs = join(outcomes(network, items))["query"]
     error = calibration_error(
@@ -725,7 +733,7 @@ def evaluate(questions: str, tables: str, given: EvalOptions, as_json: bool) -> 
 def _evaluate_asking(
     questions: str, tables: str, given: EvalOptions, as_json: bool
 ) -> dict[str, Any]:
-    """Asks whole databases, and counts what comes of it."""
+    """Asks the questions of whole databases, and counts the verdicts."""
     from codegen.evals.statistics import clustered_interval
     from codegen.sqlnet import SQLNet, trials
     from codegen.sqlnet.examples import read_questions, read_tables

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
 import click
 
 from codegen.cli.options import command, options
@@ -41,9 +39,7 @@ def view(places: tuple[str, ...], given: ViewOptions) -> None:
     from codegen.server.viewer import Library, make_app
 
     library = Library(places)
-    token, sock = given.listen()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the server has its own
-    try:
+    with given.listening() as (token, sock):
         for source in library.first():
             for table in source.tables.values():
                 size = sum(path.stat().st_size for path in table.paths())
@@ -54,12 +50,8 @@ def view(places: tuple[str, ...], given: ViewOptions) -> None:
                 with Progress(label, size // _MB) as bar:
                     table.refresh(lambda done, bar=bar: bar.update(done // _MB))
         port = 0 if given.uds else sock.getsockname()[1]
-        app = make_app(library, token, port, frozenset(n.lower() for n in given.host_name))
-        where = f"unix:{given.uds}" if given.uds else f"http://{given.host}:{port}/"
+        app = make_app(library, token, port, given.hosts)
+        where = given.address(sock) + ("" if given.uds else "/")
         echo(f"Open {where}{f'?token={token}' if token else ''}", err=True)
         echo("Stop with Ctrl-C.", err=True)
         serve(app, sock)
-    finally:
-        if given.uds:
-            given.uds.unlink(missing_ok=True)
-    echo("Stopped.", err=True)

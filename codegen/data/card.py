@@ -1,8 +1,8 @@
 """The dataset card of a data directory, with the YAML header that the hub and ``datasets`` read.
 
-Its text is in ``card.md.jinja``, its form that of the hub
-(https://huggingface.co/docs/hub/datasets-cards). A card is a function of the run alone, so that the
-same run gives the same bytes: it holds no time and no number of workers.
+The template is ``card.md.jinja``; for the form see https://huggingface.co/docs/hub/datasets-cards.
+A card depends on the run alone and holds no time and no number of workers, so that the same run
+gives the same bytes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from codegen.data.manifest import Manifest, RunConfig
 from codegen.data.statistics import statistics_lines
 
-PREFERENCES = "preferences"  # the generator of what is no training text
+PREFERENCES = "preferences"  # the generator whose records are no training texts
 
 # The hub's license ids that are SPDX ids in lower case:
 # https://huggingface.co/docs/hub/repositories-licenses
@@ -40,17 +40,12 @@ _SIZES = (
 
 def hub_licenses(licenses: Mapping[str, int]) -> list[str]:
     """The hub's ids for SPDX ids: ``unknown`` for none, ``other`` for one it lacks."""
-    return sorted({_hub_license(name.lower()) for name in licenses}) or ["unknown"]
-
-
-def _hub_license(name: str) -> str:
-    if not name:
-        return "unknown"
-    return name if name in _HUB_LICENSES else "other"
+    known = {"": "unknown"} | {name: name for name in _HUB_LICENSES}
+    return sorted({known.get(name.lower(), "other") for name in licenses}) or ["unknown"]
 
 
 def card(manifest: Manifest) -> str:
-    """The card's text: a header for the hub, then what is in the data and how it was made."""
+    """The card's text: a header for the hub, then the contents and how they were made."""
     run, counts = manifest.run, manifest.counts
     part = f", part {run.shard}" if run.shard else ""
     skipped = counts["skipped"]
@@ -87,7 +82,7 @@ def card(manifest: Manifest) -> str:
 
 
 def _contents(run: RunConfig) -> tuple[str, list[tuple[str, str]]]:
-    """What the data is, and the columns that only such data has."""
+    """The kind of data, and the columns that only this kind has."""
     if run.generator != PREFERENCES:
         train = 'list of `{"text", "train"}`; `train`: whether it enters the loss'
         return "training texts", [("segments", train)]
@@ -110,5 +105,5 @@ def _plain(text: str) -> str:
 
 
 def _cell(value: object) -> str:
-    # What comes from data must not break the table.
+    # Text from data must not break the table.
     return " ".join(str(value).split()).replace("|", "\\|")

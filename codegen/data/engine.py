@@ -1,17 +1,17 @@
 """The data engine: runs a generator over a source into a data directory.
 
-What it promises for every generator:
+It guarantees for every generator:
 
-* The same bytes for any number of workers, chunk size or executor, since an example's randomness is
-  derived from (seed, example id) and results are written in the order of the inputs.
-* ``kill -9`` at any moment, the same call again: the same files as without it (see
+* The same bytes for any number of workers, chunk size or executor: an example's randomness is
+  derived from (seed, example id), and results are written in the order of the inputs.
+* After ``kill -9`` at any moment, the same call gives the same files (see
   :mod:`codegen.data.output`).
-* No input is lost silently: each ends kept, skipped(reason) or failed(reason), is counted in the
+* No input is lost silently: each ends as kept, skipped(reason) or failed(reason), is counted in the
   manifest, and listed in ``rejects.jsonl`` if not kept.
-* Memory that does not grow with the corpus: sources stream, chunks in flight are bounded, and the
-  ids seen so far are kept on disk.
+* Memory does not grow with the corpus: sources stream, chunks in flight are bounded, and the ids
+  seen so far are on disk.
 
-Limit: resuming reads the source again from its start, to check that it is the same.
+Limit: resuming reads the source again from its start, to check that it has not changed.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class EngineOptions:
 
     Attributes:
         chunk_size: inputs that a worker gets at once; never changes the data.
-        commit_every_s: the least time between two commits; what a crash can cost.
+        commit_every_s: least seconds between two commits; a crash loses at most this much work.
         shard_bytes: a data file is closed once it is this large.
         item_timeout_s: an example that takes longer fails with ``timeout``.
-        max_characters: a longer program is skipped as ``too_large``. What generators need grows
-            with it: LintSeq took 3.7 GB and 42 s for a program of 12 MB.
+        max_characters: a longer program is skipped as ``too_large``. Generators need more time and
+            memory for longer programs: LintSeq took 3.7 GB and 42 s for one of 12 MB.
     """
 
     chunk_size: int = 32
@@ -74,9 +74,10 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: inputs done, and how many of them were done by earlier, interrupted runs.
+    """How far a run is.
 
-    ``fraction`` is the share of the work that is done, in [0, 1], or None where it is not known.
+    ``inputs`` are done, ``resumed`` of them by earlier, interrupted runs. ``fraction`` is the share
+    of the work that is done, in [0, 1], or None if unknown.
     """
 
     inputs: int
@@ -106,31 +107,31 @@ def run(
 ) -> Manifest:
     """Runs ``generator`` over ``source`` into ``out``, or resumes an interrupted run.
 
-    A finished directory with the same settings and source is left as it is and its manifest is
-    returned. One whose run ended before its first input was done is started over, whatever its
-    settings were.
+    A finished directory with the same settings and source is left unchanged, and its manifest is
+    returned. A run that ended before its first input was done is started over, even with other
+    settings.
 
     Args:
-        generator: what makes the texts; picklable if there is more than one worker.
-        source: where the examples come from.
+        generator: makes the texts; picklable if there is more than one worker.
+        source: gives the examples.
         out: the directory, which must be new, empty or of the same run.
-        seed: of all randomness.
-        workers: processes; by default one for each usable CPU, or all CPUs of a Ray cluster. With
-            1, this process does the work unless the executor is Ray.
+        seed: seed of all randomness.
+        workers: number of processes; by default one for each usable CPU, or all CPUs of a Ray
+            cluster. With 1, this process does the work unless the executor is Ray.
         executor: where the work runs.
-        limit: take at most so many examples (rejected inputs among them don't count).
-        shard: do only this part; :func:`codegen.data.merge.merge` puts the parts together, and
-            removes the duplicates then.
-        filters: leave out examples; at most one of them is a :class:`Decontamination`.
-        dedup: leaves out examples that an earlier kept one is a duplicate of.
+        limit: take at most this many examples (rejected inputs don't count).
+        shard: do only this part; :func:`codegen.data.merge.merge` joins the parts, and removes
+            duplicates then.
+        filters: drop examples; at most one is a :class:`Decontamination`.
+        dedup: drops duplicates of examples that were kept earlier.
         on_progress: called at the start and after each chunk, in this process.
-        options: the engine's own settings.
-        command: how the run was called, for the manifest.
+        options: the engine's settings.
+        command: the command line, for the manifest.
 
     Raises:
-        ResumeError: if ``out`` holds data made with other settings, or the source has changed
-            since. A finished directory knows its source by :meth:`Source.describe` alone: files are
-            compared by content, a dataset of the hub by name.
+        ResumeError: if ``out`` holds data made with other settings, or the source has changed. A
+            finished directory knows its source by :meth:`Source.describe` alone: files are compared
+            by content, a dataset of the hub by name.
         InputError: if ``out`` or the source can't be used, or the disk is full.
     """
     out = Path(out)
@@ -177,7 +178,7 @@ def run(
 def _describe(
     filters: Sequence[Filter],
 ) -> tuple[dict[str, object] | None, tuple[dict[str, object], ...]]:
-    """What decontamination says of itself, and what all other filters say, with their kind."""
+    """The descriptions of decontamination, and of all other filters with their names."""
     decontamination = [f for f in filters if isinstance(f, Decontamination)]
     if len(decontamination) > 1:
         raise ConfigError("There are two decontamination filters.", "Name all test sets in one.")
@@ -226,7 +227,7 @@ def find_finished(out: Path, config: RunConfig) -> Manifest | None:
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A chunk that was drawn and not yet written, and where the source stood after it."""
+    """A chunk that was drawn and not yet written, and the source's state after it."""
 
     items: Sequence[Item]
     digest: str
@@ -270,7 +271,7 @@ def _generate(
                     if on_progress:
                         on_progress(_progress(output, chunk.fraction))
         except BaseException:
-            output.commit()  # keep what is whole: a broken source or Ctrl-C loses no work
+            output.commit()  # a broken source or Ctrl-C loses no finished work
             raise
     state.done = True
     output.commit()

@@ -1,12 +1,12 @@
-"""Where work runs: what an executor is, and processes on this machine.
+"""Executors, and the one that runs processes on this machine.
 
-An :class:`Executor` maps a function over chunks of items and gives the results back in the chunks'
-order. The engine needs nothing else, so a cluster (:mod:`codegen.data.ray_executor`) can take the
-place of this machine.
+An :class:`Executor` maps a function over chunks of items and returns the results in the chunks'
+order. The engine needs nothing else, so a cluster (:mod:`codegen.data.ray_executor`) can replace
+this machine.
 
-What :class:`LocalExecutor` does that ``concurrent.futures`` does not: a process that dies (out of
-memory, a crash in C code) costs only the item that kills it, and an item that hangs in C code,
-where no signal handler runs, is killed too.
+Unlike ``concurrent.futures``, with :class:`LocalExecutor` a process that dies (out of memory, a
+crash in C code) costs only the item that kills it, and an item that hangs in C code, where no
+signal handler runs, is killed.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ Function = Callable[[Sequence[Any]], Iterable[Any]]
 
 POLL_S = 0.5
 DEATHS = 2
-"""An item that has killed so many workers while it was alone in them is lost. One death can be
-bad luck: a node was switched off, or the memory was full because of others."""
+"""An item that has killed this many workers while it was alone in them is lost. One death may have
+another cause, such as a node that was switched off or memory that others filled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +44,16 @@ class Lost:
 
 
 class Executor(Protocol):
-    """Where chunks are worked on."""
+    """Runs work on chunks."""
 
     def map(
         self, function: Callable[[Sequence[I]], Iterable[R]], chunks: Iterable[Sequence[I]]
     ) -> Generator[list[R | Lost], None, None]:
         """Applies a picklable function to each chunk; yields the results in the chunks' order.
 
-        The function yields one result for each item, in order, and must not depend on how items are
-        cut into chunks: a chunk whose worker dies is tried again item by item. If it raises a
-        :class:`CodegenError`, that ends the whole map. No more than a bounded number of chunks is
-        drawn ahead of the results.
+        The function yields one result per item, in order, and must not depend on the chunks'
+        borders: a chunk whose worker dies is tried again item by item. A :class:`CodegenError` that
+        it raises ends the whole map. The number of chunks drawn ahead of the results is bounded.
         """
         ...
 
@@ -73,8 +72,8 @@ class TaskQueue:
     """Chunks as tasks, and their results in order.
 
     Args:
-        chunks: drawn one by one, and only when there is a use for them.
-        bound: the most chunks drawn whose results have not been given out.
+        chunks: drawn one by one, as they are needed.
+        bound: most chunks drawn whose results have not been returned.
     """
 
     def __init__(self, chunks: Iterator[Sequence[Any]], bound: int) -> None:
@@ -87,7 +86,7 @@ class TaskQueue:
         self._exhausted = False
 
     def take(self) -> Task | None:
-        """A task to be worked on, or None if there is none for now."""
+        """The next task, or None if there is none for now."""
         if not self._tasks:
             self.draw()
         return self._tasks.popleft() if self._tasks else None
@@ -112,7 +111,7 @@ class TaskQueue:
         self._missing[task.chunk] -= len(results)
 
     def died(self, task: Task, lost: Lost) -> None:
-        """Tries a task again, item by item, whose worker died; gives a lone item up in the end."""
+        """Requeues the task of a dead worker item by item; gives up a lone item in the end."""
         if len(task.items) > 1:
             singles = [Task(task.chunk, task.first + i, [one]) for i, one in enumerate(task.items)]
             self._tasks.extendleft(reversed(singles))
@@ -122,7 +121,7 @@ class TaskQueue:
             self._tasks.appendleft(Task(task.chunk, task.first, task.items, task.deaths + 1))
 
     def in_order(self) -> Iterator[list[object]]:
-        """The results of the chunks that are complete and whose turn it is."""
+        """The results of complete chunks whose turn it is."""
         while self._given < self._drawn and not self._missing[self._given]:
             del self._missing[self._given]
             results = self._results.pop(self._given)
@@ -131,7 +130,7 @@ class TaskQueue:
 
     @property
     def finished(self) -> bool:
-        """Whether all chunks were drawn and given out."""
+        """Whether all chunks were drawn and returned."""
         return self._exhausted and self._given == self._drawn
 
 
@@ -142,8 +141,8 @@ class LocalExecutor:
     Attributes:
         workers: their number. With 1, the work runs in the calling process, where it is easy to
             debug; an item that kills its process then ends the run.
-        ahead: chunks in flight for each worker.
-        hang_s: a process that gives no result for so long is killed; None waits for ever.
+        ahead: chunks in flight per worker.
+        hang_s: a process without a result for this many seconds is killed; None waits forever.
     """
 
     workers: int = 1
@@ -180,7 +179,7 @@ class _Worker:
         self.process: SpawnProcess = context.Process(
             target=_work, args=(theirs, function, self.started), daemon=True
         )
-        # Ctrl-C on a terminal is for the parent: a child that is starting knows nothing of it yet.
+        # Ctrl-C on a terminal is for the parent; a starting child does not ignore it yet.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self.process.start()
@@ -262,7 +261,7 @@ class _Pool:
         return wait([worker.connection for worker in self.workers], timeout_s)
 
     def _collect(self) -> None:
-        """Takes what the workers have to say, waiting for it if need be."""
+        """Takes the workers' results, and waits for one if necessary."""
         self._kill_hung()
         busy = any(worker.task or not worker.ready for worker in self.workers)
         ready = self._answers(POLL_S if busy else 0)
@@ -292,7 +291,7 @@ class _Pool:
                 worker.kill()
 
     def _bury(self, number: int) -> None:
-        """Replaces a dead worker; its task is tried again item by item, to find which one kills."""
+        """Replaces a dead worker; its task is tried again item by item."""
         worker = self.workers[number]
         how = worker.reap()
         if not worker.ready:

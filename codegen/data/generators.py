@@ -1,16 +1,15 @@
-"""What a generator is, and the plain ones that come with the engine.
+"""The generator protocol, and the engine's plain generators.
 
 A generator is a pure function from an example to training texts, with a name and a configuration:
 any picklable object with ``name`` and ``generate(example, rng)``, preferably a frozen dataclass.
 
 To skip an example, ``generate`` raises an exception with a string attribute ``reason``, a short
-stable word; :class:`Skip` is one. Packages that hold generators need not import this module: the
-attribute is what counts. Any other exception counts the example as failed, by the exception's name.
-A :class:`~codegen.errors.ConfigError` ends the run: no example can work.
+stable word, such as :class:`Skip`. Any other exception counts the example as failed, by the
+exception's name. A :class:`~codegen.errors.ConfigError` ends the run.
 
-A generator that is faster with many examples at once may have ``generate_many(items)`` too: for a
-list of (example, rng) pairs it returns, for each, the list of texts or the exception that
-``generate`` would give. What it gives for one pair must not depend on the others.
+A generator that is faster with many examples at once may also have ``generate_many(items)``: for
+each (example, rng) pair it returns the list of texts or the exception that ``generate`` would give.
+The result for one pair must not depend on the others.
 """
 
 from __future__ import annotations
@@ -38,16 +37,16 @@ class TextGenerator(Protocol):
         ...
 
     def generate(self, example: Example, rng: random.Random) -> Iterable[DataRecord]:
-        """The texts of one example: a function of the example, the configuration and ``rng`` alone.
+        """The texts of one example. They depend on it, the configuration and ``rng`` alone.
 
         Raises:
-            Exception: with an attribute ``reason`` to skip the example.
+            Exception: with an attribute ``reason``, to skip the example.
         """
         ...
 
 
 class Skip(Exception):
-    """Raised by a generator: this example is sound, yet not for this method."""
+    """Raised by a generator for a sound example that the method can't use."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         self.reason = reason
@@ -55,10 +54,10 @@ class Skip(Exception):
 
 
 def config_of(generator: TextGenerator) -> dict[str, Any]:
-    """A generator's configuration: what ``config()`` says, else its dataclass fields.
+    """A generator's configuration: the result of ``config()``, else its dataclass fields.
 
     Raises:
-        ConfigError: if it has neither, since a run could then not tell whether it changed.
+        ConfigError: if it has neither, since a resumed run could not notice a change.
     """
     own = getattr(generator, "config", None)
     if callable(own):
@@ -75,10 +74,10 @@ def config_of(generator: TextGenerator) -> dict[str, Any]:
 class Whole:
     r"""The baseline of LintSeq: the instruction, then the whole program.
 
-    The text form is that of the LintSeq reference code's baseline, ``instruction + "\n" +
-    response``. An example that :class:`codegen.lintseq.LintSeq` with its defaults refuses at this
-    seed is refused here too, for the same reason, and the program is in the same normal form: both
-    sets hold the same examples and programs, and differ in the method alone.
+    The text is ``instruction + "\n" + response``, as in the baseline of the LintSeq reference code.
+    Examples that :class:`codegen.lintseq.LintSeq` with its defaults refuses at this seed are
+    refused for the same reason, and programs have the same normal form: both sets hold the same
+    examples and programs, and differ in the method alone.
     """
 
     name: str = dataclasses.field(default="whole", init=False)
@@ -118,7 +117,7 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """The instruction, then the program as it is, which is trained."""
+    """The instruction, then the unchanged program, which is trained."""
 
     name: str = dataclasses.field(default="plain", init=False)
 
@@ -138,7 +137,7 @@ def make(name: str, /, **options: object) -> TextGenerator:
     """A generator by its name (:mod:`codegen.plugins`).
 
     Raises:
-        ConfigError: if there is none, or it has no such option.
+        ConfigError: if it or one of the options is unknown.
         CodegenError: if the package that adds it is broken.
     """
     generator = plugins.load("generators", name)
@@ -151,9 +150,9 @@ def make(name: str, /, **options: object) -> TextGenerator:
 
 
 def described(kind: Any) -> tuple[str, list[tuple[str, str]]]:
-    """What a generator does, and the name and meaning of each of its options.
+    """A generator's description, and the name and meaning of its options, from its docstring.
 
-    From its docstring; what an option means stands there under ``Attributes:`` or ``Args:``.
+    The docstring explains options under ``Attributes:`` or ``Args:``.
     """
     doc = inspect.cleandoc(plugins.docstring(kind))
     about, *fields = re.split(r"^(?:Attributes|Args):\n", doc, maxsplit=1, flags=re.M)
@@ -175,7 +174,7 @@ def _type_name(annotation: object) -> str:
 
 
 def _checked(name: str, kind: object, options: Mapping[str, object]) -> dict[str, object]:
-    """The options of another package's generator, each as the type of its dataclass field.
+    """The options of another package's generator, converted to the types of its dataclass fields.
 
     Raises:
         ConfigError: for an option that is unknown or of another type.
@@ -194,7 +193,7 @@ def _checked(name: str, kind: object, options: Mapping[str, object]) -> dict[str
         try:
             adapter = TypeAdapter(types[key], config=ConfigDict(arbitrary_types_allowed=True))
             checked[key] = adapter.validate_python(value)
-        except PydanticUserError:  # a type that has a configuration of its own
+        except PydanticUserError:  # a type with its own configuration
             checked[key] = value
         except ValidationError as error:
             reason = error.errors()[0]["msg"]

@@ -1,6 +1,4 @@
-"""The inputs of a run: the items of a source up to a limit, second uses of an id, the share of one
-shard of a run that is spread over several machines.
-"""
+"""The inputs of a run: the items of a source up to a limit, or a shard's part of them."""
 
 from __future__ import annotations
 
@@ -19,8 +17,8 @@ from codegen.errors import ConfigError
 class Shard:
     """Part ``index`` (from 0) of ``of`` parts: the inputs number ``index``, ``index + of``, ...
 
-    Every part reads the whole source, so that all know the same limit and the same first uses of an
-    id; only its own inputs are worked on.
+    Every part reads the whole source, so that limits and duplicate ids are the same for all parts,
+    and processes only its own inputs.
     """
 
     index: int = 0
@@ -38,7 +36,7 @@ class Shard:
         """Reads ``i/n``.
 
         Raises:
-            ConfigError: if it is something else, or i is not in [0, n).
+            ConfigError: for other text, or i outside of [0, n).
         """
         if not (found := re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)):
             raise ConfigError(f"The shard {text!r} is not of the form i/n.", "For example: 0/8")
@@ -55,7 +53,7 @@ class Shard:
 class Inputs:
     """The items of a source up to a limit of examples, with second uses of an id rejected.
 
-    ``digest`` is a hash of all items so far, those of other shards too, each with its content.
+    ``digest`` is a hash of the contents of all items so far, including other shards' items.
     """
 
     def __init__(
@@ -66,7 +64,7 @@ class Inputs:
         self.shard = shard or Shard()
         self.digest = ""
         self.examples = 0
-        self.seen = _SeenIds(seen_path)
+        self.seen = _seen_ids(seen_path)
 
     def __iter__(self) -> Iterator[Item]:
         for number, item in enumerate(self._all()):
@@ -82,7 +80,7 @@ class Inputs:
                 yield item
                 continue
             self.examples += 1
-            if self.seen.add(item.id):
+            if self._is_new(item.id):
                 yield item
             else:
                 yield Rejected(item.id, "duplicate_id", "an earlier input has this id", "skipped")
@@ -90,7 +88,7 @@ class Inputs:
                 return
 
     def fraction(self) -> float | None:
-        """How much of the inputs has been read, in [0, 1]; None where unknown."""
+        """The share of the inputs that has been read, in [0, 1]; None if unknown."""
         of_source = self.source.fraction()
         if not self.limit:
             return of_source
@@ -100,27 +98,23 @@ class Inputs:
         """Forgets the ids."""
         self.seen.close()
 
-
-class _SeenIds:
-    """A set of ids on disk, so that memory stays flat. It is rebuilt when a run is resumed."""
-
-    def __init__(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
-        self.connection = sqlite3.connect(path, isolation_level=None)
-        # Never committed, never recovered: no journal, no syncs; pages spill only if they must.
-        for statement in (
-            "PRAGMA journal_mode = OFF",
-            "PRAGMA synchronous = OFF",
-            "CREATE TABLE seen (id BLOB PRIMARY KEY) WITHOUT ROWID",
-            "BEGIN",
-        ):
-            self.connection.execute(statement)
-
-    def add(self, id_: str) -> bool:
-        """Adds an id; False if it was there."""
+    def _is_new(self, id_: str) -> bool:
+        """Whether an id comes for the first time."""
         key = hashlib.blake2b(id_.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         statement = "INSERT OR IGNORE INTO seen VALUES (?)"
-        return self.connection.execute(statement, (key,)).rowcount == 1
+        return self.seen.execute(statement, (key,)).rowcount == 1
 
-    def close(self) -> None:
-        self.connection.close()
+
+def _seen_ids(path: Path) -> sqlite3.Connection:
+    """A set of ids on disk, so that memory stays flat. It is rebuilt when a run is resumed."""
+    path.unlink(missing_ok=True)
+    connection = sqlite3.connect(path, isolation_level=None)
+    # Never committed or recovered, so without journal and syncs.
+    for statement in (
+        "PRAGMA journal_mode = OFF",
+        "PRAGMA synchronous = OFF",
+        "CREATE TABLE seen (id BLOB PRIMARY KEY) WITHOUT ROWID",
+        "BEGIN",
+    ):
+        connection.execute(statement)
+    return connection

@@ -1,7 +1,7 @@
-"""A data directory: its manifest, and reading what is in it.
+"""A data directory: its manifest, and reading its files.
 
-The manifest says what was made, from what, with what, and what was left out. A directory with a
-``manifest.json`` is finished; the file is written last, all at once.
+The manifest describes the data, its source and settings, and the inputs that were left out. A
+directory with a ``manifest.json`` is finished, because the file is written last, all at once.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Puts the shards of a run together: the same bytes as the run in one piece would have made.
+"""Merges the shards of a run into the same bytes as the unsharded run makes.
 
 Shard ``i/n`` holds the inputs number i, i + n, ... of the source, so the merged data takes an input
-of each shard in turn. What can only be known of the whole is done here: duplicates are removed in
-the order of the inputs, by the signatures that the shards have kept, and the decontamination report
-is drawn up. An interrupted merge resumes when it is called again; the shards are only read.
+of each shard in turn. Work that needs all inputs is done here: duplicates are removed in the order
+of the inputs, by the shards' signatures, and the decontamination report is written. An interrupted
+merge resumes when it is called again; the shards are only read.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ def merge(
     Args:
         shards: the finished directories of shards 0/n to (n - 1)/n.
         out: a new or empty directory, or one with an interrupted merge of the same shards.
-        command: how the merge was called, for the manifest.
+        command: the command line, for the manifest.
 
     Raises:
         InputError: if a shard is missing, given twice or not finished.
-        ResumeError: if the shards are of runs with different settings, or duplicates were looked
-            for in a reference corpus that has changed.
+        ResumeError: if the shards' settings differ, or a reference corpus of the deduplication has
+            changed.
     """
     out = Path(out)
     parts = _parts([Path(folder) for folder in shards])
@@ -116,14 +116,14 @@ def _part(folder: Path) -> _Part:
     manifest = load_manifest(folder)
     if manifest.run.shard is None:
         raise InputError(
-            f"{folder} is no shard of a run but a whole one.",
-            "datasets.load_dataset and recipes take several directories as they are.",
+            f"{folder} is a whole run, not a shard.",
+            "It needs no merge: datasets.load_dataset and recipes take several directories.",
         )
     return _Part(folder, Shard.parse(manifest.run.shard), manifest)
 
 
 def _dedup(run: RunConfig) -> Dedup | None:
-    """How duplicates are found, from what the manifests say of it.
+    """The deduplication that the manifests describe.
 
     Raises:
         ResumeError: if a reference corpus has changed since the shards were made.
@@ -138,7 +138,7 @@ def _dedup(run: RunConfig) -> Dedup | None:
 
 
 def _spec(described: dict[str, Any]) -> str:
-    """The name on the command line of a source that describes itself so."""
+    """The command-line name of the source with a description."""
     if described["kind"] == "hub":
         return ":".join(["hub", described["name"], described["config"], described["split"]])
     return described.get("spec", described["kind"])

@@ -1,4 +1,4 @@
-"""What becomes of one input: filters, then the generator, in a worker process."""
+"""One input in a worker process: filters, then the generator, then its outcome."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from codegen.records import DataRecord, Example, to_json
 class Result(NamedTuple):
     """One input's outcome.
 
-    A named tuple, since millions of them go from the workers to the parent: a frozen dataclass
-    takes the parent three times as long to unpickle.
+    A named tuple, because the parent unpickles millions of them, and needs three times as long for
+    a frozen dataclass.
 
     Attributes:
-        data: its training texts as JSON lines, in UTF-8.
-        measures: what is measured of each of the texts, for the statistics.
-        signature: for finding duplicates; None if they aren't looked for.
+        data: the training texts as JSON lines, in UTF-8.
+        measures: measures of each text, for the statistics.
+        signature: for finding duplicates; None without deduplication.
     """
 
     id: str
@@ -47,18 +47,18 @@ class Result(NamedTuple):
 
 
 def example_rng(seed: int, example_id: str) -> random.Random:
-    """The randomness of one example: a function of the run's seed and the example's id alone."""
+    """The randomness of one example, from the run's seed and the example's id alone."""
     key = f"{seed}\x00{example_id}".encode("utf-8", "surrogatepass")
     return random.Random(int.from_bytes(hashlib.blake2b(key, digest_size=16).digest(), "big"))
 
 
 @dataclass(frozen=True, slots=True)
 class MapTask:
-    """Filters inputs and applies a generator: each input ends with one outcome, even if it raises.
+    """Filters inputs and applies a generator; each input gets one outcome, even if it raises.
 
-    ``timeout_s`` is kept by ``SIGALRM``, which Python delivers to the main thread only and between
-    two steps of Python code; in other threads there is no limit, and a hang in C code is the
-    executor's matter.
+    ``timeout_s`` is enforced by ``SIGALRM``, which Python delivers only to the main thread and
+    between two steps of Python code. Other threads have no limit, and the executor ends hangs in C
+    code.
     """
 
     generator: TextGenerator
@@ -73,7 +73,7 @@ class MapTask:
 
         Raises:
             ConfigError: if the generator can't process any input.
-            MachineError: if the machine can't continue; calling the same run again resumes it.
+            MachineError: if the machine can't continue; the same call resumes the run.
         """
         filtered = [self._filter(item) for item in items]
         batch = self._batch([item for item in filtered if isinstance(item, Example)])
@@ -83,7 +83,7 @@ class MapTask:
             yield found or self._one(item)
 
     def _filter(self, item: Item) -> Item:
-        """The item itself or, if it is not wanted, its rejection."""
+        """The item, or its rejection."""
         if isinstance(item, Rejected):
             return item
         if (size := len(item.program)) > self.max_characters:
@@ -113,8 +113,8 @@ class MapTask:
         if many is None or len(examples) < 2:
             return {}
         pairs = [(example, example_rng(self.seed, example.id)) for example in examples]
-        # Most examples take far less than they may, so twice one's time is enough for a chunk; what
-        # a longer one costs is that its examples are done again, each alone.
+        # Most examples take far less than their limit, so twice the limit is enough for a chunk.
+        # In a slower chunk each example is done again, alone.
         try:
             with _time_limit(2 * self.timeout_s):
                 answers = many(pairs)
@@ -172,7 +172,7 @@ def _result(example: Example, texts: list[Any]) -> Result:
 
 
 def _with_origin(text: DataRecord, example: Example) -> DataRecord:
-    """The text with the example's license and source in its ``meta``, "" if they are not known."""
+    """The text with the example's license and source in its ``meta``, "" if unknown."""
     origin = {"license": example.license, "source": example.source}
     return replace(text, meta={**origin, **text.meta})
 
@@ -188,11 +188,11 @@ def characters(texts: Sequence[DataRecord]) -> tuple[int, int]:
 
 def _from_exception(example: Example, error: BaseException) -> Result:
     reason = getattr(error, "reason", None)
-    # UnicodeError has an attribute of this name too, with a message in it.
+    # UnicodeError's attribute of this name is a message.
     if isinstance(reason, str) and reason and not isinstance(error, UnicodeError):
         return Result(example.id, "skipped", reason, _short(str(error)))
     frames = traceback.extract_tb(error.__traceback__)
-    # Where an error was raised that nobody foresaw; one of ours says all there is to say.
+    # Show where an unforeseen error was raised; a CodegenError says enough.
     known = not frames or isinstance(error, CodegenError)
     place = "" if known else f" (in {frames[-1].name}, line {frames[-1].lineno})"
     return Result(example.id, "failed", type(error).__name__, _short(f"{error}{place}"))

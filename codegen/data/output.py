@@ -1,22 +1,21 @@
-"""What a run writes, and how it survives ``kill -9``.
+"""The files of a run, and how they survive ``kill -9``.
 
-A run writes into ``OUT/.partial``: ``data-00000.jsonl``, ..., ``rejects.jsonl``, one shard of a run
-also ``kept.jsonl`` (what :mod:`codegen.data.merge` must know of its examples), the index of
-signatures if duplicates are looked for, and a journal. From time to time it syncs the data and
-appends one line to the journal, the :class:`State`: how many inputs are done, how long each file
-is, all counts so far. Opening a run again cuts the files back to the last state, so that what was
-written after it is made again; since each input's texts are a function of the input, the bytes are
-the same. A journal whose last state counts no input is started over, with the settings of the new
-run.
+A run writes into ``OUT/.partial``: ``data-00000.jsonl``, ..., ``rejects.jsonl``, for a shard also
+``kept.jsonl`` (what :mod:`codegen.data.merge` needs of its examples), the index of signatures for
+deduplication, and a journal. From time to time it syncs the data and appends a line to the journal,
+the :class:`State`: how many inputs are done, how long each file is, all counts so far. Resuming
+cuts the files back to the last state and makes the rest again; since each input's texts depend on
+the input alone, the bytes are the same. A journal whose last state counts no input is started over
+with the new run's settings.
 
-The index is committed before the journal, so that a crash between the two leaves an index that
-knows too much, which is rolled back when the run is resumed.
+The index is committed before the journal. After a crash between the two the index is ahead, and is
+rolled back when the run is resumed.
 
-A journal may have come from a stranger: nothing in ``OUT/.partial`` may be a link, the names of the
-data files follow from their number, and nothing is cut before the settings were compared.
+A journal may come from a stranger: nothing in ``OUT/.partial`` may be a link, the names of the data
+files follow from their number, and nothing is cut before the settings were compared.
 
-At the end the files move to ``OUT``, then ``manifest.json`` is written, then ``.partial`` goes.
-Each step may be done twice, so a run killed between two of them resumes there.
+At the end the files move to ``OUT``, then ``manifest.json`` is written, then ``.partial`` is
+removed. Each step can be repeated, so a run killed between two of them resumes there.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,7 +57,7 @@ _INDEX = "dedup.sqlite"
 
 @dataclass(slots=True)
 class State:
-    """How far a run is. ``position`` counts inputs; ``digest`` is a running hash of them all."""
+    """How far a run is. ``position`` counts inputs; ``digest`` is a running hash of them."""
 
     position: int = 0
     digest: str = ""
@@ -123,14 +122,14 @@ class Output:
 
     Args:
         out: the directory.
-        header: what decides the data files, and what versions made them; JSON values.
+        header: what determines the data files, and the versions that make them; JSON values.
         shard_bytes: a data file is closed once it is this large.
         shard: which part of a run this is.
-        dedup: how duplicates are found; None keeps them.
+        dedup: how to find duplicates; None keeps them.
 
     Raises:
         ResumeError: if ``out`` holds a run with another header, or its journal is damaged.
-        InputError: if ``out`` can't be used, or holds links where files of ours should be.
+        InputError: if ``out`` can't be used, or holds links.
         MachineError: if the disk is full.
     """
 
@@ -149,23 +148,25 @@ class Output:
         self.shard = shard or Shard()
         self.dedup = dedup
         self.state = State()
-        self.resumed = 0  # inputs that earlier, interrupted runs have done
+        self.resumed = 0  # inputs done by earlier, interrupted runs
         self._index: DedupIndex | None = None
-        self._whole = True  # whether the state says what is in the files
+        self._whole = True  # whether the state matches the files
         self._stack = ExitStack()
 
     def __enter__(self) -> Output:
         RunDirectory(self.out).refuse_foreign(PARTIAL, MANIFEST)
+        self._is_new = not self.out.exists()
         own_folder(self.folder)
         with ExitStack() as stack:
             self.journal = stack.enter_context(RunDirectory(self.folder).open(_JOURNAL))
             found, self.state = self._load()
-            if not self.state.position:  # no results yet, so other settings may replace these
+            if not self.state.position:  # no results yet, so new settings may replace these
                 self.journal.clear()
                 self.journal.append(json.dumps(self.header))
                 found, self.state = self.header, State()
             refuse_changes(self.out, found, self.header)
             self.resumed = self.state.position
+            stack.push(self._forget_failed_start)
             if not self.state.done:
                 self._cut_back()
                 self._open_index(stack)
@@ -174,6 +175,14 @@ class Output:
 
     def __exit__(self, *error: Any) -> bool | None:
         return self._stack.__exit__(*error)
+
+    def _forget_failed_start(self, error: type[BaseException] | None, *_: object) -> None:
+        """Leaves nothing behind when a run fails before its first input is done."""
+        if error and not self.state.position:
+            self.discard()
+            if self._is_new:
+                with suppress(OSError):  # somebody has put a file there
+                    self.out.rmdir()
 
     def _load(self) -> tuple[Mapping[str, object], State]:
         with self.journal.path.open(encoding="utf-8") as file:
@@ -211,18 +220,16 @@ class Output:
         if self.dedup is None:
             return
         path = self.folder / _INDEX
-        if not self.state.position:  # of a failed first try, whose settings may have been other
+        if not self.state.position:  # a failed first try may have had other settings
             for left in path.parent.glob(f"{path.name}*"):
                 left.unlink()
         self._index = stack.enter_context(DedupIndex(path, self.dedup))
         self._index.rollback_to(self.state.position)
 
     def write(self, results: Sequence[Result], digest: str) -> None:
-        """Appends the outcomes of some inputs, in order, and counts them; skips duplicates.
+        """Appends the outcomes of inputs, in order, and counts them; skips duplicates.
 
-        Args:
-            results: one for each input.
-            digest: the hash of all inputs up to the last of them.
+        ``digest`` is the hash of all inputs up to the last of them.
         """
         first = self.state.position
         unique = [self._unless_duplicate(first + n, result) for n, result in enumerate(results)]
@@ -270,7 +277,7 @@ class Output:
     def _append(self, name: str, lines: list[bytes]) -> int:
         data = b"".join(lines)
         if data:
-            # Unbuffered, and whole or an error: nothing is left to fail at a later close.
+            # Unbuffered, so that an error is raised here and not at a later close.
             with (self.folder / name).open("ab", buffering=0) as file:
                 view = memoryview(data)
                 while view:
@@ -278,7 +285,7 @@ class Output:
         return len(data)
 
     def commit(self) -> None:
-        """Makes what was written survive a crash; does nothing if the last write failed midway."""
+        """Makes written data survive a crash; does nothing if the last write failed midway."""
         if self._index is not None:
             self._index.commit()
         if not self._whole:
@@ -294,7 +301,7 @@ class Output:
     def finish(
         self, config: RunConfig, versions: Mapping[str, str], workers: int | None, command: str
     ) -> Manifest:
-        """Writes the manifest, the card and the decontamination report, and puts all in place."""
+        """Writes the manifest, the card and the decontamination report, and moves all files."""
         removed: Mapping[str, object] = {}
         reports: list[str] = []
         if config.decontamination is not None:
@@ -305,8 +312,8 @@ class Output:
             reports = [DECONTAMINATION]
         manifest = _manifest(config, self.state, versions, workers, removed, command)
         text = card(manifest)
-        # card.md is the card's documented name; the hub and datasets take the YAML header, which
-        # keeps rejects.jsonl out of the data, from a README.md alone. The manifest comes last.
+        # card.md is the card's documented name. The hub and datasets read the YAML header, which
+        # keeps rejects.jsonl out of the data, from README.md alone. The manifest comes last.
         texts = {"card.md": text, "README.md": text, MANIFEST: manifest.to_json()}
         for name, content in texts.items():
             write_atomic(self.folder / name, content)

@@ -1,11 +1,11 @@
 """Preferences from a scored run: answers that passed their tests, and answers that did not.
 
-:class:`ScoredRun` reads the samples of a run with their verdicts and leaves out what teaches
-nothing or the wrong thing, each sample with a reason; :class:`Preferences` makes pairs of what is
-left of a problem (for DPO), or single answers with a label (for KTO).
+:class:`ScoredRun` reads the samples of a run with their verdicts, and leaves out samples that teach
+nothing or the wrong thing, each with a reason. :class:`Preferences` makes pairs of a problem's
+remaining samples (for DPO), or single answers with a label (for KTO).
 
-What is compared is the program found in an answer; what is written is the answer itself, as the
-model gave it. All samples of the run are held in memory.
+Samples are compared by their programs; the records hold the answers as the model gave them. All
+samples of the run are held in memory.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from codegen.records import (
 
 # Statuses that say nothing about the answer.
 _NO_VERDICT = ("infra_error", "bad_test")
-# Answers without a program that could be run: easy to tell apart, so one for a problem will do.
+# Answers without a program that could run: easy to tell apart, so one per problem is enough.
 _TRIVIAL = ("syntax_error", "empty", "no_answer")
 REJECTABLE = tuple(s for s in get_args(Status) if s not in ("passed", *_NO_VERDICT))
 
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """A sample, reduced to what is needed of it."""
+    """The needed parts of a sample."""
 
     index: int
     answer: str
@@ -77,20 +77,20 @@ def scored_files(folder: Path) -> tuple[Path, Path]:
 
 @dataclass(slots=True)
 class ScoredRun:
-    """A source: the problems of a scored run, each with the samples that can be used.
+    """A source: the problems of a scored run, each with its usable samples.
 
-    A sample that cannot is an input of its own, left out as ``sample_...``: its status is not one
-    of ``rejected`` (``sample_timeout``), it was cut off (``sample_cut``), equals an earlier one but
-    for layout and names (``sample_duplicate``), equals one with the other verdict, so that chance
-    decided (``sample_contradictory``), is the third or later that differs from others in names,
-    numbers and texts only (``sample_alike``), or holds no program and another does not either
+    Other samples are inputs of their own, left out with a reason: the status is not one of
+    ``rejected`` (``sample_timeout``), the sample was cut off (``sample_cut``), equals an earlier
+    one except for layout and names (``sample_duplicate``), equals one with the other verdict, so
+    that chance decided (``sample_contradictory``), is the third or later that differs from others
+    in names, numbers and texts only (``sample_alike``), or is another one without a program
     (``sample_trivial``).
 
     Attributes:
-        samples, verdicts: its files, see :func:`scored_files`.
-        task: what it answers.
-        rejected: statuses of answers that are rejected.
-        alike: how many programs of one shape are kept for each problem and verdict.
+        samples, verdicts: the run's files, see :func:`scored_files`.
+        task: the task that the samples answer.
+        rejected: statuses of rejected answers.
+        alike: most programs of one shape for each problem and verdict.
     """
 
     samples: Path
@@ -127,8 +127,8 @@ class ScoredRun:
         """Yields for each problem the samples that are left out, then the problem.
 
         Raises:
-            InputError: for a sample of a problem that the task does not have, without its style, or
-                without a prompt, as files of other tools are.
+            InputError: for a sample whose problem the task lacks, or without style or prompt, as in
+                files of other tools.
         """
         verdicts = {
             (verdict.problem_id, verdict.index): verdict
@@ -178,7 +178,7 @@ class ScoredRun:
         yield Example(
             problem.id,
             prompt,
-            passed[0] if passed else "",  # which filters look at
+            passed[0] if passed else "",  # for filters
             source=self.task.name,
             meta={"judged": kept, "chat": bool(style) and find_style(style).chat},
         )
@@ -198,7 +198,7 @@ def _left_out(problem_id: str, index: int, reason: str) -> Rejected:
 
 
 def _reasons(samples: Sequence[_Judged], alike: int) -> Iterator[tuple[_Judged, str]]:
-    """Each sample with why it is left out; empty for one that is kept."""
+    """Each sample with the reason why it is left out, or an empty one."""
     forms = [normal_form(sample.program) for sample in samples]
     verdicts: dict[str, set[bool]] = {}
     for sample, form in zip(samples, forms, strict=True):
@@ -228,12 +228,12 @@ def _reasons(samples: Sequence[_Judged], alike: int) -> Iterator[tuple[_Judged, 
 class Preferences:
     """Pairs of a passed and a failed answer to one problem, of about the same length.
 
-    Length is the easiest thing to learn from pairs that differ in it, so pairs are matched by it:
-    the closest first, each answer once.
+    A difference in length is the easiest thing to learn, so answers are matched by length, the
+    closest first, each answer once.
 
     Attributes:
-        pairs: most pairs for a problem; ``unpaired``, most answers with each label.
-        ratio: the longer answer has at most so many times the characters of the shorter one.
+        pairs: most pairs per problem; with ``unpaired``, most answers with each label.
+        ratio: largest ratio of the answers' lengths in characters.
         unpaired: whether to give single answers with a label instead.
     """
 
@@ -248,8 +248,8 @@ class Preferences:
         """The preferences of one problem of a :class:`ScoredRun`.
 
         Raises:
-            Skip: if it has no pair: ``only_passed``, ``only_failed`` or ``no_samples`` of those
-                that can be used, or ``lengths_differ``.
+            Skip: if it has no pair: ``only_passed``, ``only_failed``, ``no_samples`` (no usable
+                ones), or ``lengths_differ``.
         """
         judged: list[_Judged] = example.meta["judged"]
         is_chat = example.meta["chat"]

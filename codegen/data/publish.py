@@ -1,8 +1,7 @@
-"""Finished data directories as Parquet, and on the Hugging Face hub.
+"""Exports finished data directories to Parquet, and pushes them to the Hugging Face hub.
 
-Parquet holds the same rows in the same order, a file for each data file. All training texts have
-one schema, and all preferences: ``meta``, whose keys differ from generator to generator, is a JSON
-text.
+Parquet files hold the same rows in the same order, one for each data file. The schema does not
+depend on the generator: ``meta``, whose keys do, is a JSON text.
 """
 
 from __future__ import annotations
@@ -63,9 +62,9 @@ def parquet_schema(record: DataRecord) -> pa.Schema:
 def export_parquet(
     directory: str | os.PathLike[str], out: str | os.PathLike[str] | None = None
 ) -> list[Path]:
-    """Writes the texts of a finished directory as Parquet (zstd): all of them or none.
+    """Writes the texts of a finished directory as Parquet (zstd), all or none.
 
-    Memory stays flat: the texts stream. What an earlier export left in ``out`` is replaced.
+    Texts are streamed, so memory stays flat. An earlier export in ``out`` is replaced.
 
     Args:
         directory: made by :func:`codegen.data.run`.
@@ -118,10 +117,10 @@ def _is_export(path: Path) -> bool:
 
 
 def _whole_data_files(directory: str | os.PathLike[str], manifest: Manifest) -> list[Path]:
-    """The data files, if they are those that the manifest lists.
+    """The data files, if they match the manifest.
 
     Raises:
-        InputError: naming the file that is missing, cut or too much.
+        InputError: naming a file that is missing, cut or not listed.
     """
     found = {path.name: path for path in data_files(directory)} if manifest.files else {}
     for file in manifest.files:
@@ -203,21 +202,21 @@ def push(
 ) -> str:
     """Uploads a finished directory as a dataset of the Hugging Face hub.
 
-    Data files of an earlier upload that are not in this directory are removed there, so that two
-    runs don't mix. Other files of the repository stay.
+    Data files of an earlier upload that are not in this directory are removed from the hub, so that
+    two runs don't mix. Other files of the repository stay.
 
     Args:
-        directory: made by :func:`codegen.data.run`; its Parquet files go too, if it has any.
+        directory: made by :func:`codegen.data.run`; its Parquet files are uploaded, too.
         target: ``hub:org/name``.
-        private: make the repository private; one that is there and public is refused.
-        api: the client; by default one for the hub, with the token of the environment.
+        private: make a new repository private; an existing public one is refused.
+        api: the client; by default one for the hub, with the environment's token.
 
     Returns:
         The address of the dataset.
 
     Raises:
-        InputError: if the directory is not finished or was changed, the name can't be used, there
-            is no token that may write, or the hub can't be reached.
+        InputError: if the directory is not finished or was changed, the name is not valid, no
+            token may write, or the hub can't be reached.
     """
     manifest = load_manifest(directory)
     _whole_data_files(directory, manifest)
@@ -234,7 +233,7 @@ def push(
 
 
 def _refuse_links(directory: Path) -> None:
-    """Refuses a directory with links among its files: what they point at would be uploaded."""
+    """Refuses a directory with links among its files, whose targets would be uploaded."""
     for pattern in _PUBLISHED:
         for path in directory.glob(pattern):
             child(directory, path.name, str(directory))
@@ -251,7 +250,7 @@ def _repository(target: str) -> str:
 
 
 def _upload(api: HfApi, directory: Path, name: str, private: bool, manifest: Manifest) -> str:
-    # None leaves a repository as it is, and makes a new one as its organisation has it.
+    # None leaves an existing repository unchanged, and makes a new one as its owner's settings say.
     url = api.create_repo(
         name, repo_type="dataset", private=True if private else None, exist_ok=True
     )

@@ -1,15 +1,15 @@
 """Workers on a Ray cluster.
 
-The work runs in actors, one for each CPU, so that what a generator keeps (a linter, a model) is
-loaded once. A worker or a whole node that dies costs a retry: its items go to the other actors, and
-a new actor takes its place as soon as the cluster has room, be it on a node that joins later.
+The work runs in actors, one for each CPU, so that a generator's linter or model is loaded once. If
+a worker or a node dies, its items go to the other actors, and a new actor replaces it as soon as
+the cluster has room, perhaps on a node that joins later.
 
-An item that hangs, even in C code with the interpreter's lock held, is cut by ``faulthandler``'s
+An item that hangs, even in C code that holds the interpreter's lock, is ended by ``faulthandler``'s
 watchdog, a thread of the actor's process that needs no lock.
 
-Limits: all results pass through the process that called :meth:`RayExecutor.map`, which writes them;
-raise the engine's ``chunk_size`` when hundreds of workers make that process the bottleneck. Every
-node needs this package, in the same version.
+Limits: all results pass through the process that called :meth:`RayExecutor.map` and writes them;
+raise the engine's ``chunk_size`` if hundreds of workers make it the bottleneck. Every node needs
+this package in the same version.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class RayExecutor:
         address: of the cluster, see :func:`codegen.cluster.connected`.
         workers: the number of actors, of one CPU each; None takes all CPUs of the cluster.
         ahead: chunks in flight for each worker.
-        hang_s: a process that gives no result for so long is killed; None waits for ever.
-        start_s: how long to wait while there is no living actor at all.
+        hang_s: a process without a result for this many seconds is killed; None waits forever.
+        start_s: seconds to wait while no actor is alive.
     """
 
     address: str = ""
@@ -65,11 +65,11 @@ class RayExecutor:
 
 
 class _Worker:
-    """What an actor holds.
+    """The state of an actor.
 
     Args:
-        function: a reference to the function in a list, which Ray does not look into: what it
-            refers to can be imported only once the driver's import path is known.
+        function: a reference to the function, in a list, which Ray does not resolve: the function
+            can be imported only once the driver's import path is known.
         path: the driver's import path.
         hang_s: see :class:`RayExecutor`.
     """
@@ -80,7 +80,7 @@ class _Worker:
         self.hang_s = hang_s
 
     def work(self, items: Sequence[object]) -> list[object] | CodegenError:
-        """Results of some items; a :class:`CodegenError` is given back, not raised."""
+        """Results of some items; a :class:`CodegenError` is returned, not raised."""
         answer: list[Any] = []
         try:
             self._restart_watchdog()
@@ -100,7 +100,7 @@ class _Worker:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call of an actor that has not answered; one without a task asks whether it is alive."""
+    """An unanswered call of an actor; one without a task tests whether it is alive."""
 
     actor: object
     task: Task | None
@@ -143,7 +143,7 @@ class _Actors:
         while not self.queue.finished:
             while self.idle and (task := self.queue.take()):
                 self._call(self.idle.pop(), task)
-            # Chunks are read while the actors are busy, so that none waits for the source.
+            # Read chunks while the actors are busy, so that none waits for the source.
             while not self._answers(0) and self.queue.draw():
                 pass
             for reference in self._answers(POLL_S):

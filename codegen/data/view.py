@@ -1,9 +1,9 @@
-"""What ``codegen data inspect`` shows: a manifest's summary, records, and the steps of sequences.
+"""The output of ``codegen data inspect``: a manifest's summary, records, and steps of sequences.
 
-Two kinds of text can be stepped through: edit sequences, edit by edit, and programs with mistakes
-taken back, from each mistake to the next right token (:mod:`codegen.methods.backspace.view`).
+Two kinds of text have steps: edit sequences, edit by edit, and programs with corrected mistakes,
+from each mistake to the next right token (:mod:`codegen.methods.backspace.view`).
 
-The text comes from data, so control characters are made visible before they can reach a terminal.
+Control characters of the data are made visible before they reach a terminal.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def has_steps(text: DataRecord) -> TypeGuard[TrainingText]:
 
 
 def steps(text: TrainingText) -> list[Step]:
-    """The edits of a text with the states that they lead to; malformed ones are left out."""
+    """The edits of a text with the states after them; malformed edits are left out."""
     found = []
     base = state_before(text)
     lines = base.removesuffix("\n").split("\n") if base else []
@@ -81,8 +81,8 @@ def steps(text: TrainingText) -> list[Step]:
 def step_name(text: TrainingText, number: int, count: int) -> str:
     """Which edit of its sequence step ``number`` of a text is.
 
-    A text that holds one edit of a sequence (format ``pairs``) says in ``meta`` which; the last of
-    these holds none.
+    A text with one edit of a sequence (format ``pairs``) says in ``meta`` which; the last one of a
+    sequence has none.
     """
     pair, pairs = text.meta.get("pair"), text.meta.get("pairs")
     if not (isinstance(pair, int) and isinstance(pairs, int)):
@@ -108,7 +108,7 @@ def summary_lines(manifest: Manifest) -> Iterator[str]:
 
 
 def print_record(console: Console, text: DataRecord, all_steps: bool) -> None:
-    """Prints one record: its prompt, then its program or, with ``all_steps``, each step; of a
+    """Prints a record: its prompt, then its program or, with ``all_steps``, each step; for a
     preference its answers.
     """
     console.print(Text(f"── {visible(text.id)}", style="bold cyan"))
@@ -183,10 +183,10 @@ def _state(lines: Sequence[tuple[str, bool]]) -> Text:
 
 
 def browse(console: Console, texts: Sequence[TrainingText]) -> None:
-    """Steps through sequences on a terminal by keys; the page says which.
+    """Steps through sequences on a terminal by the keys that the page names.
 
     Raises:
-        CodegenError: if the tokenizer of a text with mistakes can't be loaded, or is another now.
+        CodegenError: if the tokenizer of a text with mistakes can't be loaded, or has changed.
     """
     pages = [
         (record, number) for record, text in enumerate(texts) for number in range(_count(text))
@@ -195,7 +195,7 @@ def browse(console: Console, texts: Sequence[TrainingText]) -> None:
         console.print("There is no sequence to step through.")
         return
     here = 0
-    # Keys are read raw all the while: one that comes as a page is drawn must not be echoed on it.
+    # Keys are read raw all the time, so that none is echoed while a page is drawn.
     with _raw_keys() as keys, console.screen(hide_cursor=True) as screen:
         while True:
             record, number = pages[here]
@@ -256,25 +256,22 @@ def _trajectory_page(text: TrainingText, number: int, rows: int) -> Table:
     trajectory, decode = trajectories.open_text(text)
     step = trajectories.steps(trajectory)[number]
     lines = trajectories.render(step, trajectory, decode).split("\n", allow_blank=True)
-    page = Table(
-        title=Text(f"{visible(text.id)}   {trajectories.title(step, trajectory)}"),
-        caption="← → step   n p record   q quit",
-        expand=True,
-    )
+    page = _titled(text, trajectories.title(step, trajectory), "step")
     page.add_column("program, and the right action", no_wrap=True)
     page.add_row(Text("\n").join(lines[-rows:]))
     return page
+
+
+def _titled(text: TrainingText, title: str, step: str) -> Table:
+    caption = f"← → {step}   n p record   q quit"
+    return Table(title=Text(f"{visible(text.id)}   {title}"), caption=caption, expand=True)
 
 
 def _edit_page(text: TrainingText, number: int, rows: int) -> Table:
     """The state, scrolled to the added lines, and the diff beside it."""
     sequence = steps(text)
     step = sequence[number] if sequence else None
-    page = Table(
-        title=Text(f"{visible(text.id)}   {step_name(text, number, len(sequence))}"),
-        caption="← → edit   n p record   q quit",
-        expand=True,
-    )
+    page = _titled(text, step_name(text, number, len(sequence)), "edit")
     page.add_column("program", ratio=1, no_wrap=True)
     page.add_column("edit", ratio=1, no_wrap=True)
     if step is None:

@@ -457,7 +457,6 @@ def exchanging(attend: Attend, share: RowShare) -> Attend:
     Args:
         attend: with transformers' signature: query [B, H, S, D], keys and values [B, H / G, S, D];
             returns [B, S, H, D].
-        share: this process's part.
     """
     size, exchange = share.size, _exchange(share.group)
 

@@ -202,9 +202,7 @@ class StepDataset:
     """The plan as a map-style data set: item k is what this process runs in step k.
 
     Args:
-        examples: of the run.
         plan: of all processes.
-        pad: token id of padding.
         successors, attention: see :func:`collate`.
         rank, world: number of this process, and of all.
         share: this process's part of each row, if not all of it.
@@ -223,7 +221,7 @@ class StepDataset:
         share: RowShare | None = None,
     ) -> None:
         self.examples, self.plan, self.pad = examples, plan, pad
-        self.outline = Outline(examples)
+        self.outline = Outline.of(examples)
         self.successors = successors
         self.attention: Attention = attention
         self.share, size = share, share.size if share else 1

@@ -59,7 +59,6 @@ class Renderer:
     """Renders conversations with a tokenizer's chat template.
 
     Args:
-        tokenizer: the model's.
         turns: ``all``: a conversation is one text, or an error; ``split``: one text per answer;
             ``last``: one text for the last answer; ``auto``: all, or split where the template
             renders earlier turns differently.

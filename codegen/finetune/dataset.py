@@ -62,7 +62,7 @@ class EncodedTexts:
 
     def counts(self) -> dict[str, Any]:
         """Examples, tokens and mask coverage, for the log and the report."""
-        outline = Outline(self.examples)
+        outline = Outline.of(self.examples)
         tokens, trained = int(outline.lengths.sum()), int(outline.trained.sum())
         return {
             "examples": len(self.examples),
@@ -90,7 +90,6 @@ class EncodedTexts:
         A text with backspaces that is too long is always dropped.
 
         Args:
-            found: encoded texts.
             max_length: in slots.
             overlong: what happens to longer ones. ``truncate`` keeps the first ``max_length``
                 tokens. ``split`` makes examples of ``max_length`` tokens that overlap by one token,
@@ -239,7 +238,7 @@ def _encoded(
         )
         _require_examples(evaluated, recipe.evaluation_sources)
         counts["held_out"] = evaluated.counts()
-    longest = int(Outline(examples).trained.max()) if recipe.model == NEW else 0
+    longest = int(Outline.of(examples).trained.max()) if recipe.model == NEW else 0
     return Dataset(
         tokenizer,
         None,
@@ -470,7 +469,6 @@ def encode_pieces(
 
     Args:
         rows: both prompts and responses are trained on.
-        tokenizer: the model's.
         counts: counts the lost tokens.
         least, most: shortest and longest piece; ``most`` is rounded down to a power of two.
         seed: of the pieces' lengths; None for the longest that fit. See :func:`decompose`.
@@ -508,8 +506,6 @@ def decompose(length: int, least: int, most: int, rng: random.Random | None = No
 
     Args:
         length: tokens of the document.
-        least: the shortest piece.
-        most: the longest.
         rng: with it, a document longer than ``most`` gives pieces of all lengths, drawn with odds
             1, 2, 4, ... from the longest to the shortest, so that each length gets equally many
             tokens of it (as in the released code); without it, pieces of ``most``.

@@ -1,9 +1,9 @@
 """``objective: dpo``: preferred and rejected answers (DPO, arXiv 2305.18290), by TRL's DPOTrainer.
 
 The loss compares how much more probable each answer has become since the start of training, so it
-needs the initial model: under an adapter that is the model with the adapter off; with ``method:
-full`` it is loaded a second time. Prompts and answers become the same tokens as in training on
-texts, and as at inference; TRL's own preparation of a data set is left out.
+needs the initial model: the model without its adapter or, with ``method: full``, a second copy.
+Prompts and answers become the same tokens as in training on texts and at inference; TRL's own
+preparation of a data set is not used.
 """
 
 from __future__ import annotations
@@ -92,11 +92,11 @@ def fit(
 
 
 def read_encoded_pairs(recipe: Recipe, tokenizer: Any) -> tuple[list[Pair], dict[str, Any]]:
-    """The recipe's pairs as token ids (``prompt_ids``, ``chosen_ids``, ``rejected_ids``), and what
-    is reported of them.
+    """The recipe's pairs as token ids (``prompt_ids``, ``chosen_ids``, ``rejected_ids``), and their
+    counts.
 
     Raises:
-        InputError: for a row that is no pair, naming it; or if there is no pair left.
+        InputError: naming a row that is not a pair; or if no pair is left.
     """
     encoder = TextEncoder(tokenizer, recipe.format, turns=recipe.turns)
     pairs: list[Pair] = []

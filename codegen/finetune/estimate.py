@@ -86,7 +86,6 @@ def estimate(recipe: Recipe, flops_per_s: float = 0.0) -> Needs:
     """Estimates a run from its data and the configuration of its model; loads no weights.
 
     Args:
-        recipe: the settings.
         flops_per_s: speed of the machine; 0 if unknown.
 
     Raises:
@@ -124,7 +123,7 @@ def estimate(recipe: Recipe, flops_per_s: float = 0.0) -> Needs:
 
 def _widest(examples: Sequence[EncodedExample], plan: StepPlan) -> MicroBatch:
     """The micro-batch with the most slots."""
-    lengths = Outline(examples).lengths
+    lengths = Outline.of(examples).lengths
 
     def slots(micro_batch: tuple[list[Row], int]) -> int:
         rows, least = micro_batch

@@ -1,10 +1,9 @@
 """``objective: grpo``: the model's own programs, rewarded for passing tests, by TRL's GRPOTrainer.
 
-Each step draws ``batch_size`` problems and a group of samples of each; what a sample gets above its
-group's mean is its advantage (GRPO, arXiv 2402.03300). Programs are judged in the sandbox while the
-model draws the next ones. Which problems a step sees depends on the seed and the step alone, so
-runs can be resumed and extended. Samples, verdicts and rewards of every step are kept
-(:mod:`.rollouts`).
+Each step draws ``batch_size`` problems and a group of samples of each; a sample's advantage is its
+reward minus its group's mean (GRPO, arXiv 2402.03300). The sandbox judges programs while the model
+draws the next ones. The problems of a step depend on the seed and the step alone, so runs can be
+resumed and extended. Samples, verdicts and rewards of every step are kept (:mod:`.rollouts`).
 """
 
 from __future__ import annotations
@@ -109,8 +108,8 @@ def fit(
 class JudgingTrainer(GRPOTrainer):
     """TRL's trainer, whose completions are judged as soon as they are drawn.
 
-    The two methods are TRL's own. If a later version calls them no more, completions are judged
-    when their rewards are asked for: later, but alike.
+    The two methods override TRL's private ones. If a later version does not call them, completions
+    are judged when their rewards are computed, with the same result.
 
     Args:
         rollouts: takes the completions; also the reward function.
@@ -152,7 +151,7 @@ class JudgingTrainer(GRPOTrainer):
 
 
 def problems_of(step: int, recipe: Recipe, count: int) -> list[int]:
-    """The numbers of the problems of a step: each comes once in a pass over all, in random order.
+    """The numbers of the problems of a step; a pass over all has each once, in random order.
 
     Args:
         step: from 0.
@@ -171,7 +170,7 @@ def _style(recipe: Recipe, task: Task[Any]) -> PromptStyle:
     style = tasks.find_style(recipe.grpo.style or task.style or recipe.format)
     if recipe.grpo.turns > 1 and not style.chat:
         raise ConfigError(
-            f"grpo.turns needs a conversation; the prompt style {style.name} is none.",
+            f"grpo.turns needs a conversation, which the prompt style {style.name} is not.",
             "Set grpo.turns: 1, or a prompt style with the chat template.",
         )
     return style
@@ -199,7 +198,7 @@ def _prompt(request: Request) -> str | list[dict[str, str]]:
 
 
 def _own(recipe: Recipe) -> dict[str, Any]:
-    """What the recipe decides of TRL's configuration."""
+    """TRL's settings from the recipe."""
     settings = recipe.grpo
     return {
         **batch_sizes(recipe, recipe.batch_size * settings.group),

@@ -1,7 +1,7 @@
-"""What the objectives that TRL trains have in common: its configuration, and a run of its trainer.
+"""The shared part of the objectives that TRL trains: its configuration, and a run of its trainer.
 
-TRL's trainers are transformers' Trainer, so a recipe's settings, checkpoints, curves and the saved
-model are the same as for texts; what is TRL's own is given in the recipe under ``trl``.
+TRL's trainers are transformers' Trainer, so settings, checkpoints, curves and the saved model are
+the same as for texts; the recipe's ``trl`` holds settings that only TRL has.
 """
 
 from __future__ import annotations
@@ -52,10 +52,8 @@ def trl_config(
     """A configuration of TRL, such as ``GRPOConfig``, of a recipe.
 
     Args:
-        kind: the class.
         recipe: its general settings are carried over.
-        loaded: the model that is trained.
-        own: what the recipe's section for this objective decides.
+        own: settings from the recipe's section for this objective.
         given: the section's ``trl``, settings by TRL's names.
 
     Raises:
@@ -68,7 +66,7 @@ def trl_config(
         "gradient_checkpointing": recipe.gradient_checkpointing,
         **own,
     }
-    # TRL reads transformers' old names, at every sample.
+    # TRL reads transformers' old names at every sample.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
     known = [field.name for field in dataclasses.fields(kind) if field.init]
     for name in given:
@@ -82,16 +80,16 @@ def trl_config(
                 f"{section}.{name} is not a setting of TRL's {kind.__name__}.",
                 hint or f"help(trl.{kind.__name__}) lists them.",
             )
-    with _refusals(kind.__name__):
+    with _refusals(kind.__name__, ValueError, TypeError):
         return kind(**decided, **given)
 
 
 @contextlib.contextmanager
-def _refusals(name: str) -> Iterator[None]:
-    """Reports settings that a class of TRL refuses, such as ones that do not go together."""
+def _refusals(name: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Reports these errors of a class of TRL as settings that it refuses."""
     try:
         yield
-    except (ValueError, TypeError) as error:
+    except kinds as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"TRL's {name} refuses these settings: {reason}") from None
 
@@ -124,9 +122,6 @@ def make_trl_trainer(
     """A trainer of TRL for the recipe's model, adapter and optimizer.
 
     Args:
-        kind: the class.
-        loaded: the model that is trained.
-        recipe: the settings.
         arguments: from :func:`trl_config`.
         own: what only this class takes.
 
@@ -142,7 +137,7 @@ def make_trl_trainer(
                 "Choose another optimizer, or method: full.",
             )
         optimizer = muon_and_adamw(loaded.model, recipe)
-    with _refusals(kind.__base__.__name__):
+    with _refusals(kind.__base__.__name__, ValueError):
         return kind(
             **own,
             model=loaded.model,
@@ -168,9 +163,7 @@ def train_with(
 
     Args:
         trainer: before its first step.
-        loaded: the model, as it was loaded.
         recipe, output: of the run; the recipe's ``steps`` are set.
-        counts: for the result.
         value: the logged value that ``on_step`` gets.
         on_step, say: see :func:`codegen.finetune.run.train`.
     """

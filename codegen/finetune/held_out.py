@@ -1,9 +1,8 @@
-"""How good a model is during and after training: exact matches, and programs that pass.
+"""Quality of a model during and after training: exact matches, and programs that pass.
 
-Held-out prompts are completed greedily and compared with their texts (:func:`exact_match`). A
-task's problems are sampled and their programs judged in the sandbox (:class:`TaskScores`); samples
-and verdicts stay in the run's directory, one folder for each time. Neither changes the training:
-random states are restored.
+Held-out prompts are completed greedily and compared with their texts (:func:`exact_match`). Samples
+of a task's problems are judged in the sandbox (:class:`TaskScores`) and kept in the run's
+directory, in a folder per evaluation. Neither changes the training: random states are restored.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from codegen.models import LoadedModel
 from codegen.records import TrainingText
 
 EVALUATIONS = "evaluations"
-_SPARE_TOKENS = 8  # beyond the longest expected completion, so that too long ones show
+_SPARE_TOKENS = 8  # after the longest expected completion, to detect longer ones
 _PROMPTS_AT_ONCE = 64
 _SAMPLES_AT_ONCE = 16
 
@@ -37,9 +36,7 @@ class TaskScores:
     """pass@k of the model in training on the recipe's task.
 
     Args:
-        recipe: its ``evaluation`` says on what.
-        loaded: the model with its tokenizer.
-        output: of the run.
+        recipe: its ``evaluation`` names the task.
 
     Raises:
         InputError, ConfigError: for an unknown task, or one that the format cannot prompt.
@@ -82,7 +79,7 @@ class TaskScores:
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """The model generates; afterwards it and torch's random numbers are as before."""
+    """A block in which the model generates; restores it and torch's random numbers afterwards."""
     was_training, config = model.training, model.config
     used_cache, devices = config.use_cache, range(torch.cuda.device_count())
     model.eval()

@@ -1,8 +1,8 @@
 """Training models that insert tokens anywhere (:mod:`codegen.decoding.insertion`) by a run's plan.
 
-In every step each of its examples loses tokens at random, ``draws`` times. What it loses is a
-function of (seed, step, example), so a resumed run continues as it would have. Draws of like length
-share a micro-batch: missing tokens are really gone, and cost nothing.
+In every step each of its examples loses tokens at random, ``draws`` times. The lost tokens are a
+function of (seed, step, example), so a resumed run gives the same result. Missing tokens are
+removed, not masked, and draws of similar length share a micro-batch.
 """
 
 from __future__ import annotations
@@ -48,9 +48,7 @@ class InfillingSteps(StepDataset):
     Args:
         model: corrupts and collates the examples.
         examples, plan, rank, world: see :class:`~codegen.finetune.batches.StepDataset`.
-        draws: per example.
         rows: draws per micro-batch.
-        seed: of the draws.
     """
 
     def __init__(

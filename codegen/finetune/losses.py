@@ -66,7 +66,6 @@ class Likelihood:
         """The losses whose sum is minimized: float32 [T], with gradients.
 
         Args:
-            model: the model, wrapped or not.
             batch: a micro-batch on the model's device.
             step: number of the optimizer step, from 0.
             sums: receives the parts of the loss that are reported by name.
@@ -136,8 +135,6 @@ def negative_log_likelihood(model: Any, batch: MicroBatch, logits_mb: int = 0) -
     """The negative log-likelihood of each action in nats: float32 [T].
 
     Args:
-        model: the model, wrapped or not.
-        batch: its input.
         logits_mb: the most MB (2^20 bytes) of float32 logits. Instead of larger ones, chunks of the
             actions are projected, and projected again in the backward pass, unless the model
             changes its logits after the output layer. 0 for any size.
@@ -198,8 +195,6 @@ def sorted_likelihoods(model: Any, batch: MicroBatch, exits: Sequence[int]) -> T
     """Negative log-likelihood of each action at each depth, in nats: float32 [exits, T].
 
     Args:
-        model: the draft, wrapped or not.
-        batch: its input.
         exits: depths, the last one the model's.
     """
     from codegen.decoding.strategies.sorted import parts_of

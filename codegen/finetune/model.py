@@ -138,7 +138,6 @@ def trainable_of(model: Any, recipe: Recipe, tokens: Sequence[int] = ()) -> Any:
 
     Args:
         model: changed in place.
-        recipe: the settings.
         tokens: ids whose embeddings an adapter trains too.
 
     Raises:
@@ -193,7 +192,7 @@ def _check_rows(model: Any, recipe: Recipe, dataset: Dataset, plan: StepPlan) ->
     from codegen.decoding.contexts import bound_to_length
 
     config = model.config.get_text_config()
-    outline = Outline(dataset.examples)
+    outline = Outline.of(dataset.examples)
     widest, has_shared = 0, False
     for numbers in (numbers_of(row) for rows, _ in plan.micro_batches() for row in rows):
         widest = max(widest, int(outline.lengths[numbers].sum()))

@@ -138,7 +138,7 @@ def make_plan(
     the step's gradient as long as examples are isolated. With ``shares``, each domain has its own
     permutations, and at any step its share of the examples so far is exact to within one.
     """
-    outline = Outline(examples)
+    outline = Outline.of(examples)
     if shares:
         order = _by_shares(outline, shares, seed, steps * batch_size)
     else:
@@ -180,7 +180,7 @@ def make_mixture(examples: Sequence[EncodedExample], recipe: Recipe) -> StepPlan
         ConfigError: if the domains that have examples do not divide the batch.
     """
     by_domain: dict[str, list[int]] = defaultdict(list)
-    outline = Outline(examples)
+    outline = Outline.of(examples)
     domains = [outline.domain(number) for number in range(len(outline))]
     for number, domain in enumerate(domains):
         by_domain[domain].append(number)
@@ -237,11 +237,9 @@ def make_curriculum(
     Args:
         examples: pieces of texts (mode ``decompose``), or whole ones (``bucket``).
         curriculum: lengths, odds and cycles.
-        steps: of the optimizer.
-        seed: of the order.
     """
     finer = curriculum.finer and curriculum.mode == "bucket"
-    outline = Outline(examples)
+    outline = Outline.of(examples)
     sizes = grid(curriculum.least, int(outline.lengths.max()), finer=finer)
     held: list[list[int]] = [[] for _ in sizes]
     for number, length in enumerate(outline.lengths.tolist()):
@@ -269,7 +267,6 @@ def grid(least: int, most: int, *, finer: bool = False) -> list[int]:
     """Lengths least, 2 least, ... up to the first that is ``most`` or more.
 
     Args:
-        least: the smallest.
         most: the longest example.
         finer: add 1.5 times each, so that at most a third of a row is padding.
     """
@@ -316,7 +313,6 @@ def draw_order(
             the same for equal counts. ``deterministic``: as in OLMo-core's data loader, each cycle
             has as many parts as there are lengths; the share of length i in part p halves with the
             distance of p from i, shuffled.
-        rng: decides the draws.
     """
     order: list[int] = []
     for left in _split(counts, cycles):
@@ -368,7 +364,7 @@ def apportion(total: int, weights: Sequence[float]) -> list[int]:
 def statistics(examples: Sequence[EncodedExample], plan: StepPlan) -> dict[str, Any]:
     """Slots, padding, trained tokens, rows and micro-batches of a plan."""
     slots = padding = rows = micro_batches = 0
-    outline = Outline(examples)
+    outline = Outline.of(examples)
     used = np.zeros(len(outline), np.int64)
     for micro_batch, least in plan.micro_batches():
         numbers = list(map(numbers_of, micro_batch))

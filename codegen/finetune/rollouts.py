@@ -1,11 +1,11 @@
-"""The samples of a run of reinforcement: judged, rewarded, kept.
+"""The samples of a GRPO run, with their verdicts and rewards.
 
-``rollouts.jsonl`` of the run's directory has a line for each sample, in the order of the steps:
+``rollouts.jsonl`` in the run's directory has a line for each sample, in the order of the steps:
 ``step`` (from 1), ``problem_id``, ``index``, ``completion``, ``program``, ``status``, ``trust``,
 ``message``, ``reward`` (their weighted sum; null if the sandbox failed), ``rewards`` (name ->
 [value, reason]), ``solved`` (whether the hidden tests pass too), ``suspects``, ``tokens``,
-``finish_reason``, ``cpu_s``, and with several turns ``earlier`` ([completion, status] of each). Of
-several processes each writes its own file, ``rollouts-1.jsonl`` and so on.
+``finish_reason``, ``cpu_s``, and with several turns ``earlier`` ([completion, status] of each).
+Further processes write their own files, ``rollouts-1.jsonl`` and so on.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def rollouts_path(output: Path, process: int = 0) -> Path:
 
 
 def cut_after(path: Path, step: int) -> None:
-    """Removes the lines of later steps, which are made again, and a torn last line.
+    """Removes the lines of later steps, which will be repeated, and an incomplete last line.
 
     Raises:
         InputError: if the path is a link, or not a plain file.
@@ -54,7 +54,7 @@ def cut_after(path: Path, step: int) -> None:
                     break
             except (ValueError, KeyError, TypeError):
                 raise InputError(
-                    f"{path} is damaged behind byte {end}.", "Choose another output."
+                    f"{path} is damaged after byte {end}.", "Choose another output."
                 ) from None
             end += len(line)
         file.truncate(end)
@@ -62,12 +62,12 @@ def cut_after(path: Path, step: int) -> None:
 
 @dataclass
 class _Row:
-    """A sample on its way.
+    """A sample that is drawn and judged.
 
     Attributes:
-        request: what it answers.
+        request: its prompt.
         index: its number among the problem's samples of this step.
-        verdict: the last one, or where it will be.
+        batch, at: the batch of its last verdict, and its place there.
         ended: whether the model ended its answer itself.
         earlier: completion and status of earlier turns.
     """
@@ -89,12 +89,8 @@ class Rollouts:
     """Takes completions as they are drawn, and is the reward function of a trainer.
 
     Args:
-        judge: judges them.
-        journal: ``rollouts.jsonl``.
-        recipe: of the run.
-        tokenizer: of the model.
-        requests: problem -> what the model is asked.
-        style: how it is asked, and how its answers are read.
+        requests: problem -> the model's prompt.
+        style: the prompt style, which also reads the answers.
     """
 
     def __init__(
@@ -106,7 +102,7 @@ class Rollouts:
         requests: Mapping[str, Request],
         style: PromptStyle,
     ) -> None:
-        self.__name__ = "reward"  # what TRL calls it in its logs
+        self.__name__ = "reward"  # its name in TRL's logs
         self.judge, self.journal, self.recipe = judge, journal, recipe
         self.tokenizer, self.requests, self.style = tokenizer, requests, style
         self.decoder = find_decoder(Decoder(recipe.decoder))
@@ -119,7 +115,7 @@ class Rollouts:
         self._eos: frozenset[int] = frozenset()
 
     def begin(self, problem_ids: Sequence[str], eos: Collection[int]) -> None:
-        """A batch of samples begins.
+        """Begins a batch of samples.
 
         Args:
             problem_ids: the problem of each.
@@ -187,10 +183,10 @@ class Rollouts:
     # --- several turns ---------------------------------------------------------------------------
 
     def converse(self, prompts: list[Any], trainer: Any) -> dict[str, Any]:
-        """Draws completions in turns: a program that fails is answered by its verdict.
+        """Draws completions in turns: the answer to a program that fails is its verdict.
 
-        A model is told what kind of failure it is and the input that fails, never what the tests
-        expect. It is TRL's ``rollout_func``; ``env_mask`` keeps the messages out of the loss.
+        The model sees the kind of failure and the failing input, never the expected result. This is
+        TRL's ``rollout_func``; ``env_mask`` keeps the messages out of the loss.
         """
         prompt_ids, _, _ = trainer._tokenize_prompts(prompts)
         group = self.recipe.grpo.group
@@ -231,7 +227,7 @@ class Rollouts:
         """The tokens of a user's message after an answer, up to where the next answer begins.
 
         Raises:
-            ConfigError: if the chat template shows an answer differently once others follow.
+            ConfigError: if the chat template renders an answer differently once others follow.
         """
         turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
         more = [*turns, {"role": "user", "content": message}]
@@ -242,8 +238,8 @@ class Rollouts:
         head, found, _ = before.rpartition(end)
         if not found or not after.startswith(head + end):
             raise ConfigError(
-                "The model's chat template shows answers differently once others follow, so its "
-                "tokens cannot be continued.",
+                "The model's chat template renders answers differently once others follow, so a "
+                "conversation's tokens cannot be continued.",
                 "Set grpo.turns: 1.",
             )
         return self.tokenizer(after[len(head + end) :], add_special_tokens=False).input_ids
@@ -262,7 +258,7 @@ class Rollouts:
         Raises:
             ConfigError, InputError, CodegenError: see :func:`codegen.rewards.rewards_of`.
         """
-        if self._expected:  # drawn by other means than ours
+        if self._expected:  # the trainer did not call ``take``
             self.take([[] for _ in completion_ids], completion_ids)
         judged = [row.judged for row in self.rows]
         totals, parts = combine(judged, self.recipe.grpo.rewards)
@@ -280,7 +276,7 @@ class Rollouts:
         return totals
 
     def _pass_at_k(self, judged: Sequence[Judged]) -> dict[int, float]:
-        """pass@1 and pass@group of the batch, all tests counted."""
+        """pass@k of the batch by all tests, k being the smallest number of samples per problem."""
         groups: dict[str, list[bool]] = {}
         for one in judged:
             if one.solved is not None:

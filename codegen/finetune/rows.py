@@ -113,11 +113,9 @@ def _rows(path: str) -> Iterator[tuple[str, Any]]:
             yield f"{path}:{number}", row
         return
     for file in _files(path):
-        if file.suffix == ".parquet":
-            for place, row, _ in parquet_rows(file, str(file)):
-                yield place, row
-        elif file.suffix == ".gz":
-            for place, row, _ in jsonl_rows(file):
+        if file.suffix in (".parquet", ".gz"):
+            is_parquet = file.suffix == ".parquet"
+            for place, row, _ in parquet_rows(file, str(file)) if is_parquet else jsonl_rows(file):
                 if isinstance(row, Rejected):
                     raise InputError(f"{place}: {row.reason.replace('_', ' ')} ({row.detail}).")
                 yield place, row

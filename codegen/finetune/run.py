@@ -65,7 +65,7 @@ STATE = "state"  # the checkpoint that a longer run begins with
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """The result of a finished run; stored as ``train.json``.
+    """The result of a finished run, stored as ``train.json``.
 
     Attributes:
         model: directory of the adapter or model, for :func:`codegen.models.load`.
@@ -75,14 +75,14 @@ class TrainingResult:
         evaluations: (step, negative log-likelihood on held-out texts).
         parts: name -> (step, value): the loss by domain or by length, and the loss's parts.
         counts: examples, tokens, mask coverage, dropped and cut by reason, padding of the plan.
-        tokens_per_s: tokens of the batches without padding per second of training, over the steps
-            that the last process ran; 0 if none were left.
-        trained_per_s: the same of trained actions.
+        tokens_per_s: tokens without padding per second of training, over the steps since the last
+            resume; 0 if there were none.
+        trained_per_s: trained actions per second, likewise.
         kept_step: the step whose weights were kept.
-        processes: how many processes trained.
-        processes_a_row: how many of them shared each row.
-        answers: of ``evaluation.answers``: ``exact_match``, its ``interval``, how many prompts were
-            ``asked``, the first ``wrong`` completions.
+        processes: number of processes.
+        processes_a_row: number of processes that shared each row.
+        answers: for ``evaluation.answers``: ``exact_match``, its ``interval``, the number of
+            prompts ``asked``, the first ``wrong`` completions.
     """
 
     model: str
@@ -115,12 +115,11 @@ def train(
     on_step: OnStep | None = None,
     on_message: Callable[[str], None] = lambda _: None,
 ) -> TrainingResult:
-    """Trains by the recipe, resumes an interrupted run, or returns a finished one's result.
+    """Trains by the recipe, resumes an interrupted run, or returns the result of a finished one.
 
     Args:
-        recipe: the settings.
         on_step: called after each optimizer step with (step, steps, loss).
-        on_message: called with notes for the user (what was dropped, where it resumes).
+        on_message: called with notes for the user, such as dropped texts or the step it resumes at.
 
     Raises:
         ConfigError, InputError, ResumeError, ModelError: with the remedy, before training starts.
@@ -136,7 +135,7 @@ def train(
     with directory.open():
         refuse_links(output / CHECKPOINTS)
         refuse_links(output / STATE)
-        # A setting that an older version lacked had today's default.
+        # A setting that an older version lacked has its default.
         plain = parse_recipe({"model": "-", "data": "-", "output": "-", "steps": 1})
         defaults = plain.model_dump(mode="json")
         settings = _settings(recipe)
@@ -146,7 +145,7 @@ def train(
         begun = result_path.is_file() or last_whole_checkpoint(output) is not None
         if not begun and directory.read(directory.settings_file) is None:
             names = [MODEL_DIR, CHECKPOINTS, STATE, "rollouts.jsonl", *_CURVES]
-            if not holds_only_caches(output / TOKENS):  # rank 1 may have begun one
+            if not holds_only_caches(output / TOKENS):  # another rank may have begun one
                 names.append(TOKENS)
             refuse_foreign(output, *names)
         directory.claim(settings, begun=begun, defaults=defaults, old_values=_OLD_VALUES)
@@ -170,8 +169,8 @@ def train(
 
 
 def _fit_of(recipe: Recipe) -> Callable[..., TrainingResult]:
-    """What trains by the recipe's objective: called with the recipe, the output directory, and
-    what to call after steps and with notes, as :func:`train` is.
+    """The training function of the recipe's objective, called with the recipe, the output
+    directory, ``on_step`` and ``on_message``.
     """
     if recipe.objective == "sft":
         return _train
@@ -197,10 +196,10 @@ def _extend(
     settings: Mapping[str, Any],
     defaults: Mapping[str, Any],
 ) -> None:
-    """Makes a finished run one that was interrupted where its schedule does not know its length.
+    """Turns a finished run into one interrupted before the schedule depends on its length.
 
     Raises:
-        ResumeError: if other settings differ, or the run cannot be extended; says why.
+        ResumeError: if other settings differ, or the run cannot be extended, with the reason.
     """
     from codegen.finetune.trainer import copy_checkpoint
 
@@ -329,7 +328,7 @@ _NOT_DECIDING: Any = {
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
-    """Everything that decides the result; paths and checkpoint intervals do not."""
+    """Everything that decides the result, without paths and checkpoint intervals."""
     settings = recipe.model_dump(mode="json", exclude=_NOT_DECIDING)
     paths = [*(path for _, path in recipe.sources), *recipe.evaluation_sources]
     settings["data_digest"] = [digest for path in paths for digest in source_digests(path)]
@@ -341,7 +340,7 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
 
 
 def last_whole_checkpoint(output: Path) -> Path | None:
-    """The latest checkpoint of a run whose files are all written."""
+    """The latest checkpoint of a run that is completely written."""
     from codegen.finetune.trainer import WHOLE
 
     folders = (output / CHECKPOINTS).glob("checkpoint-*")
@@ -354,7 +353,7 @@ def last_whole_checkpoint(output: Path) -> Path | None:
 
 
 def _means_full_disk(error: Exception, folder: Path) -> bool:
-    """torch and safetensors report a full disk as errors of their own kinds."""
+    """Whether an error of torch or safetensors means a full disk."""
     text = str(error)
     if "No space left" in text or "os error 28" in text:
         return True
@@ -386,10 +385,10 @@ def _train(
     counts = dataset.counts | statistics(dataset.examples, plan)
     say(describe(counts))
     reason = why_not_extended(recipe)
-    if reason and recipe.schedule in EXTENDABLE:  # chosen perhaps for that
+    if reason and recipe.schedule in EXTENDABLE:  # perhaps chosen to extend the run
         say(f"This run cannot be extended later: {reason}.")
     loaded = load_model(recipe, dataset)
-    torch.manual_seed(recipe.seed)  # of the adapter's initial weights
+    torch.manual_seed(recipe.seed)  # for the adapter's initial weights
     model = make_trainable(loaded, recipe, dataset, plan)
 
     scores = TaskScores(recipe, loaded, output) if recipe.evaluation.task else None
@@ -418,9 +417,9 @@ def _train(
         trainer.loss.load(checkpoint)
     start_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     started = time.perf_counter()
-    # Checkpoints hold the embeddings of a grown vocabulary, as they should.
+    # Checkpoints hold the embeddings of an extended vocabulary on purpose.
     warnings.filterwarnings("ignore", message="Setting `save_embedding_layers`")
-    prints = recipe.report_to != "none"  # trackers do
+    prints = recipe.report_to != "none"  # trackers print
     with contextlib.redirect_stdout(sys.stderr if prints else sys.stdout):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - started
@@ -441,7 +440,7 @@ def _train(
 
 def _tokens(dataset: Dataset, plan: StepPlan, first: int, last: int) -> tuple[int, int]:
     """Tokens without padding and trained actions of the steps from ``first`` to ``last``."""
-    outline = Outline(dataset.examples)
+    outline = Outline.of(dataset.examples)
     seen = [plan.numbers(step) for step in range(first, last)]
     tokens = sum(int(outline.lengths[numbers].sum()) for numbers in seen)
     return tokens, sum(int(outline.trained[numbers].sum()) for numbers in seen)
@@ -462,16 +461,16 @@ def save_model(
     is_adapter = recipe.method != "full" and not recipe.merge
     if recipe.method != "full" and recipe.merge:
         if recipe.method == "lora":
-            model = model.float()  # the sum in bfloat16 would lose most of a small update
+            model = model.float()  # a sum in bfloat16 would lose most of a small update
         model = model.merge_and_unload()
     for config in getattr(model, "peft_config", {}).values() if is_adapter else ():
         if isinstance(config.target_modules, set):  # a set's order differs between processes
             config.target_modules = sorted(config.target_modules)
     options: dict[str, Any] = {}
-    if weights is not None:  # after gathering, a tensor under two names is two tensors
+    if weights is not None:  # gathering duplicates tied tensors
         tied = getattr(model, "all_tied_weights_keys", {}) if recipe.method == "full" else {}
         options["state_dict"] = {name: w for name, w in weights.items() if name not in tied}
-    if is_adapter:  # of a grown vocabulary only the new rows belong to the adapter
+    if is_adapter:  # only the new rows of an extended vocabulary belong to the adapter
         options["save_embedding_layers"] = False
     model.save_pretrained(partial, **options)
     tokenizer.save_pretrained(partial)
@@ -498,9 +497,8 @@ def result_of(
 
     Args:
         trainer: after the last step.
-        recipe, counts: see :class:`TrainingResult`.
-        seconds: how long this process trained.
-        tokens, trained: what it saw in that time.
+        seconds: training time of this process.
+        tokens, trained: tokens and trained actions in that time.
     """
     assert trainer.model is not None
     last, history = trainer.state.global_step, trainer.state.log_history

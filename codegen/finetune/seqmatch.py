@@ -20,8 +20,8 @@ Since ``sum_t gamma^t x_t`` telescopes, with ``phi(x) = x - g(x)`` the loss is (
 exactly, for whole trajectories and, without the last term, for ones that are cut off. alpha = 0 and
 gamma = 1 give maximum likelihood.
 
-Gradients go through ``V(s_{t+1})``. Where noise executed another token, ``a_t`` is the label, and
-``s_{t+1}`` the state that was really reached (section 4.1).
+Gradients flow through ``V(s_{t+1})``. Where noise executed another token, ``a_t`` is the label, and
+``s_{t+1}`` the state that was reached (section 4.1).
 
 The mixture form also learns from the model's own trajectories (:class:`OwnSamples`).
 """
@@ -115,14 +115,12 @@ def sequence_match(
     """Discounted negative log-likelihood and penalty of each action; see :func:`terms`.
 
     Args:
-        model: the model.
         batch: made with ``successors``.
-        settings: of the loss.
-        backspace: id of the backspace, which is no legal action where only the prompt is there.
+        backspace: id of the backspace, which is illegal where only the prompt is left.
     """
     logits = model(**batch.inputs, use_cache=False).logits  # [B, C, V]
     flat = logits.reshape(-1, logits.shape[-1])
-    values = flat.float().logsumexp(-1)  # of every state whose logits are at hand
+    values = flat.float().logsumexp(-1)  # of every state with logits
     value, then = values[batch.nodes], values[batch.then]
     chosen = flat[batch.nodes, batch.targets].float()
     if backspace is not None:
@@ -136,7 +134,7 @@ def sequence_match(
 
 def _without(log_sum: Tensor, logit: Tensor, where: Tensor) -> Tensor:
     """log(exp(log_sum) - exp(logit)) where marked: an action taken out of a logsumexp."""
-    # 1 - p(action), kept from 0, where the rest has no mass that float32 can represent.
+    # 1 - p(action), kept above 0 where float32 cannot represent the rest.
     left = (-torch.expm1((logit - log_sum).clamp(max=-1e-6))).log()
     return torch.where(where, log_sum + left, log_sum)
 
@@ -145,8 +143,6 @@ class SequenceMatchLoss(Likelihood):
     """The loss of a run: alpha rises from 0 to its value during the first ``ramp`` of the steps.
 
     Args:
-        settings: of the recipe.
-        steps: of the run.
         backspace: id of the backspace token, or None.
         own: the model's own samples to learn from, or None.
     """
@@ -209,17 +205,16 @@ class SequenceMatchLoss(Likelihood):
 class OwnSamples:
     """A buffer of completions by the model in training (algorithm 1 of arXiv 2306.05426).
 
-    Every so many steps the model, as it is then, completes prompts of the data, and the oldest
-    samples are forgotten. Prompts, random numbers and what a step draws from the buffer depend on
-    the seed and the step alone, and the buffer is saved with each checkpoint, so a resumed run
-    continues as it would have.
+    Every ``sample_every`` steps the current model completes prompts of the data, and the oldest
+    samples are dropped. Prompts, random numbers and a step's draws from the buffer depend on the
+    seed and the step alone, and each checkpoint holds the buffer, so a resumed run gives the same
+    result.
 
     Args:
-        settings: how many, how often, how long.
-        examples: their prompts are completed, and by default they bound the length of a sample.
+        settings: number, interval and length of the samples.
+        examples: their prompts are completed; by default their lengths bound the samples'.
         eos: ids that end a completion.
         backspace: id of the backspace token, or None.
-        seed: of all choices.
     """
 
     def __init__(
@@ -233,7 +228,7 @@ class OwnSamples:
         self.settings, self.eos, self.seed = settings, eos, seed
         self.backspace = -1 if backspace is None else backspace
         self.examples = examples
-        self.max_new_tokens = settings.max_new_tokens or int(Outline(examples).trained.max())
+        self.max_new_tokens = settings.max_new_tokens or int(Outline.of(examples).trained.max())
         self._kept: deque[tuple[list[int], list[int]]] = deque(maxlen=settings.buffer)
 
     def refresh(self, model: Any, step: int) -> None:

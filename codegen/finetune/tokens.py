@@ -130,45 +130,44 @@ class EncodedExample:
         )
 
 
+@dataclass(frozen=True, slots=True)
 class Outline:
     """The lengths, ids and domains of N examples, without their tokens.
 
     Attributes:
         lengths, trained: int64 [N], slots and trained actions.
         all_causal: whether every example is a plain text.
+        name, domain: number of an example -> id of the example it was made from, its domain.
     """
 
-    def __init__(self, examples: Sequence[EncodedExample]) -> None:
-        self._examples = examples
+    lengths: np.ndarray
+    trained: np.ndarray
+    all_causal: bool
+    name: Callable[[int], str]
+    domain: Callable[[int], str]
+
+    @classmethod
+    def of(cls, examples: Sequence[EncodedExample]) -> Outline:
+        """The outline of examples in memory or in a cache."""
         if isinstance(examples, TokenCache):
-            self.lengths, self.trained = examples.lengths, examples.trained
-            self.all_causal = examples.all_causal
-        else:
-            self.lengths = np.array([len(example) for example in examples], np.int64)
-            self.trained = np.array([len(example.targets) for example in examples], np.int64)
-            self.all_causal = all(example.layout.is_causal for example in examples)
+            return examples.outline
+        return cls(
+            np.array([len(example) for example in examples], np.int64),
+            np.array([len(example.targets) for example in examples], np.int64),
+            all(example.layout.is_causal for example in examples),
+            lambda number: examples[number].example_id,
+            lambda number: examples[number].domain,
+        )
 
     def __len__(self) -> int:
         return len(self.lengths)
-
-    def name(self, number: int) -> str:
-        """The id of the example that a text was made from."""
-        if isinstance(self._examples, TokenCache):
-            return self._examples.name(number)
-        return self._examples[number].example_id
-
-    def domain(self, number: int) -> str:
-        """The domain of an example."""
-        if isinstance(self._examples, TokenCache):
-            return self._examples.domain(number)
-        return self._examples[number].domain
 
 
 class TokenCache(Sequence[EncodedExample]):
     """The examples of a cache directory; each is read when it is used.
 
     Attributes:
-        lengths, trained: int64 [N], slots and trained actions.
+        outline: see :class:`Outline`.
         facts: JSON values that the writer stored.
     """
 
@@ -176,13 +175,11 @@ class TokenCache(Sequence[EncodedExample]):
         refuse_links(folder)
         try:
             self._open(folder)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise InputError(
                 f"The token cache {folder} is damaged ({reason}).", "Delete it."
             ) from None
-        self.lengths = np.diff(self._index["ids"], prepend=0)
-        self.trained = self._index["trained"].astype(np.int64)
 
     def _open(self, folder: Path) -> None:
         self.facts: dict[str, Any] = json.loads((folder / _CARD).read_bytes())
@@ -201,6 +198,13 @@ class TokenCache(Sequence[EncodedExample]):
                 raise ValueError(f"the index does not fit {name}")
         if (self._index["domain"] >= len(self._domains)).any():
             raise ValueError("the index names a missing domain")
+        self.outline = Outline(
+            np.diff(self._index["ids"], prepend=0),
+            self._index["trained"].astype(np.int64),
+            not self.facts["has_layouts"],
+            self._name,
+            self._domain,
+        )
 
     def __len__(self) -> int:
         return len(self._index)
@@ -215,7 +219,7 @@ class TokenCache(Sequence[EncodedExample]):
             return [self[number] for number in range(*index.indices(len(self)))]
         number = range(len(self))[index]
         ids = self._part("ids", self._ids, number).tolist()
-        name, domain = self.name(number), self.domain(number)
+        name, domain = self._name(number), self._domain(number)
         final = bool(self._index[number]["final"])
         extra = self._part("extra", self._extra, number)
         if len(extra):
@@ -229,18 +233,11 @@ class TokenCache(Sequence[EncodedExample]):
         nodes, targets = [slot - 1 for slot in then], [ids[slot] for slot in then]
         return EncodedExample(name, ids, nodes, targets, then, causal(len(ids)), domain, final)
 
-    def name(self, number: int) -> str:
-        """The id of the example that a text was made from."""
+    def _name(self, number: int) -> str:
         return self._part("name", self._names, number).tobytes().decode()
 
-    def domain(self, number: int) -> str:
-        """The domain of an example."""
+    def _domain(self, number: int) -> str:
         return self._domains[self._index[number]["domain"]]
-
-    @property
-    def all_causal(self) -> bool:
-        """Whether every example is a plain text."""
-        return not self.facts["has_layouts"]
 
     def _part(self, name: str, values: np.ndarray, number: int) -> np.ndarray:
         start = self._index[number - 1][name] if number else 0

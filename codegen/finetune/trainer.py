@@ -1,11 +1,10 @@
 """transformers' Trainer with an optimizer step, not a micro-batch, as its item.
 
-The items of its data set are whole steps: the plan says which micro-batches a step has, which may
-be more in one step than in the next, and each process takes its share of them. ``training_step``
-runs them and divides the sum of their losses by the step's number of trained actions, in all
-processes together. Evaluation is the mean loss over all held-out actions. Everything else
-(optimizers, schedules, clipping, mixed precision, DDP, FSDP, checkpoints, early stopping) is left
-to the trainer and accelerate.
+The items of its data set are whole steps: the plan gives the micro-batches of a step, whose number
+may differ between steps, and each process takes its share of them. ``training_step`` runs them and
+divides the sum of their losses by the step's number of trained actions in all processes. Evaluation
+is the mean loss over all held-out actions. The trainer and accelerate do everything else:
+optimizers, schedules, clipping, mixed precision, DDP, FSDP, checkpoints, early stopping.
 """
 
 from __future__ import annotations
@@ -53,10 +52,8 @@ class StepTrainer(Trainer):
     """A trainer whose data set holds whole optimizer steps.
 
     Args:
-        steps: the training data.
-        loss: what is minimized.
         held_out: micro-batches to evaluate on.
-        watch: further metrics of the model at an evaluation.
+        watch: gives further metrics of the model at an evaluation.
     """
 
     def __init__(
@@ -80,7 +77,7 @@ class StepTrainer(Trainer):
         self.sums = LossSums()
 
     def get_train_dataloader(self) -> DataLoader:
-        """Not prepared by accelerate, which would divide the steps among the processes."""
+        """The steps, without accelerate, which would divide them among the processes."""
         data: Any = self.steps
         return DataLoader(data, batch_size=1, shuffle=False, collate_fn=_only)
 
@@ -99,8 +96,8 @@ class StepTrainer(Trainer):
         parts = [(batch, float(counts) / total) for batch, counts in micro_batches]
         own = self.loss.own_batches(base, step, self.steps)
         parts += [(batch, weight / total) for batch, weight in own]
-        # Accelerate averages gradients over all processes where the loss is a sum, but DeepSpeed
-        # adds up those of the processes that share rows.
+        # The loss is a sum, but accelerate averages gradients over all processes. DeepSpeed adds
+        # gradients up among processes that share rows.
         together = share.size if share and self.is_deepspeed_enabled else 1
         averaged = self.args.world_size // together
         losses = []
@@ -174,13 +171,9 @@ def build_trainer(
     """Builds the trainer of a recipe.
 
     Args:
-        model: what is trained, from :func:`codegen.finetune.model.make_trainable`.
-        loaded: the model inside it.
-        recipe: the settings.
-        dataset, plan: what it is trained on.
-        checkpoints: directory for checkpoints.
+        model: from :func:`codegen.finetune.model.make_trainable`.
         on_step: called after each optimizer step with (step, steps, loss).
-        watch: further metrics at an evaluation.
+        watch: gives further metrics at an evaluation.
         scores: gives metrics of the model at a step, every ``evaluation.task_every`` steps.
         keep: a step whose checkpoint is kept, and the directory for it.
 
@@ -267,7 +260,7 @@ def add_reports(
     checkpoints: Path,
     scores: Callable[[Any, int], dict[str, float]] | None,
 ) -> None:
-    """Has a trainer score the model on a task, and tensorboard write beside the checkpoints.
+    """Adds scoring on a task to a trainer, and sets tensorboard's directory.
 
     Raises:
         ConfigError: if no process has all weights, which scoring needs.
@@ -305,8 +298,8 @@ def _loss(recipe: Recipe, dataset: Dataset) -> Likelihood:
 def training_options(
     loaded: LoadedModel, recipe: Recipe, checkpoints: Path, *, evaluates: bool = False
 ) -> dict[str, Any]:
-    """What a recipe says to transformers' ``TrainingArguments``, and to TRL's classes derived of
-    it; all but the batches.
+    """A recipe's arguments for transformers' ``TrainingArguments``, and TRL's subclasses of it, but
+    for the batch sizes.
     """
     dtype = pick_dtype(loaded.model.device.type) if recipe.dtype == "auto" else None
     evaluation = recipe.evaluation
@@ -344,7 +337,7 @@ def training_options(
         bf16=recipe.dtype == "bfloat16" or dtype == torch.bfloat16,
         use_cpu=loaded.model.device.type == "cpu",
         logging_steps=1,
-        # The best step can only be kept if its weights were saved.
+        # The best step can be kept only if its weights were saved.
         save_steps=evaluation.every if keeps_best else recipe.save_every,
         save_total_limit=2,
         seed=recipe.seed,
@@ -367,8 +360,8 @@ class RunCallback(TrainerCallback):
 
     Args:
         on_step: called after each step with (step, steps, value).
-        value: which logged value that is.
-        loss: what has a state to be saved with a checkpoint.
+        value: the name of that logged value.
+        loss: its state is saved with each checkpoint.
         keep: a step whose checkpoint is kept, and the directory for it.
     """
 
@@ -417,7 +410,7 @@ class RunCallback(TrainerCallback):
 
 
 def copy_checkpoint(folder: Path, place: Path) -> None:
-    """Copies a checkpoint, by hard links where the file system has them: its files don't change."""
+    """Copies a checkpoint by hard links where possible, since its files do not change."""
 
     def copy(source: str, target: str) -> None:
         try:
@@ -451,7 +444,7 @@ class _ScoresCallback(TrainerCallback):
             model = self.trainer.accelerator.unwrap_model(self.trainer.model)
             logs = control.should_log
             self.trainer.log(self.scores(model, state.global_step))
-            control.should_log = logs  # which logging takes back: the step's loss is to come
+            control.should_log = logs  # logging resets it, but the step's loss is still to come
 
 
 class MuonAndAdamW(torch.optim.Optimizer):

@@ -1,4 +1,4 @@
-"""Which models there are to complete requests, and the back-ends' names. Light to import.
+"""Settings that name a model, and opening its back-end. Light to import.
 
 :class:`Endpoint` and :class:`LocalModel` are settings that can be pickled: they know a model's
 identity without opening it, and open its back-end. :func:`open_backend` opens one by the
@@ -182,7 +182,7 @@ class Endpoint:
                 )
 
     def identity(self) -> dict[str, Any]:
-        """What decides the answers of a run: not the URL: a server may move in it."""
+        """What decides the completions of a run; not the URL, since a server may move."""
         return {"model": self.model, "body": self.extra()}
 
     def open(self) -> Backend:
@@ -196,7 +196,7 @@ class Endpoint:
         return OpenAIBackend(self)
 
     def base(self) -> str:
-        """The URL below which the routes are."""
+        """The base URL of the routes."""
         parts = urllib.parse.urlsplit(self.url)
         path = parts.path.rstrip("/").removesuffix("/completions").removesuffix("/chat") or "/v1"
         return urllib.parse.urlunsplit(parts._replace(path=path))
@@ -228,7 +228,7 @@ class Endpoint:
             return ""
         key = os.environ.get(self.api_key_env, "").strip()
         if not key or not key.isascii() or not key.isprintable() or " " in key:
-            what = "holds no API key" if key else "is not set"
+            what = "does not hold an API key" if key else "is not set"
             raise ConfigError(
                 f"The environment variable {self.api_key_env} {what}.",
                 "Set it to the endpoint's API key, or leave out --api-key-env.",

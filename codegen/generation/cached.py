@@ -142,7 +142,7 @@ class CachedBackend(Backend):
 
 
 def open_cached(spec: ModelSpec, cache_path: str = "", ledger_path: str = "") -> CachedBackend:
-    """The one back-end of this process for a model, a cache and a ledger; empty paths for none.
+    """A cached back-end, one per process, model, cache and ledger; empty paths for none.
 
     Raises:
         CodegenError: if the model is not there or a file cannot be used.
@@ -399,7 +399,7 @@ class Ledger:
         """Adds to the sums."""
         line = " ".join(map(str, astuple(spent))) + "\n"
         try:
-            os.write(self._file, line.encode("ascii"))  # whole: a short line, appended at once
+            os.write(self._file, line.encode("ascii"))  # a short line is appended whole
         except OSError as error:
             raise self._unusable(error) from None
 

@@ -319,15 +319,9 @@ _PLAIN = StrategySpec("samples token by token", "", partial(_read, NoOptions, SA
 
 
 def _strategy(
-    name: str,
-    about: str,
-    requires: str,
-    kind: type[Config],
-    *,
-    heals: bool = True,
-    joins: bool = True,
-) -> StrategySpec:
-    return StrategySpec(about, requires, partial(_read, kind, name), heals, joins)
+    name: str, about: str, requires: str, kind: type[Config], heals: bool = True, joins: bool = True
+) -> tuple[str, StrategySpec]:
+    return name, StrategySpec(about, requires, partial(_read, kind, name), heals, joins)
 
 
 STRATEGIES: dict[str, StrategySpec] = {
@@ -335,36 +329,30 @@ STRATEGIES: dict[str, StrategySpec] = {
         name: StrategySpec("avoids repetition", "logits", partial(read_options, name))
         for name in METHODS
     },
-    "grammar": _strategy(
-        "grammar", "keeps to a grammar", "logits", GrammarOptions, heals=False, joins=True
+    **dict(
+        [
+            _strategy("grammar", "keeps to a grammar", "logits", GrammarOptions, heals=False),
+            _strategy("suffix", "drafts from what was written", "drafts", DraftOptions),
+            _strategy("edit", "drafts from the file that is rewritten", "drafts", DraftOptions),
+            _strategy("rsd", "a smaller model drafts trees", "trees", RsdOptions, heals=False),
+            _strategy("sorted", "early layers draft", "layers", SortedOptions),
+            _strategy(
+                "superposed", "one pass a token for all samples of a prompt", "mixtures",
+                SuperposedOptions, heals=False,
+            ),
+            _strategy(
+                "backspace",
+                "<bkspc> takes the last token back; --max-new-tokens bounds the actions",
+                "removal", NoOptions, heals=False, joins=False,
+            ),
+            _strategy(
+                "insertion",
+                "tokens are inserted anywhere, in no fixed order; for models that were trained so",
+                "insertion", InsertionOptions, joins=False,
+            ),
+        ]
     ),
-    "suffix": _strategy("suffix", "drafts from what was written", "drafts", DraftOptions),
-    "edit": _strategy("edit", "drafts from the file that is rewritten", "drafts", DraftOptions),
-    "rsd": _strategy("rsd", "a smaller model drafts trees", "trees", RsdOptions, heals=False),
-    "sorted": _strategy("sorted", "early layers draft", "layers", SortedOptions),
-    "superposed": _strategy(
-        "superposed",
-        "one pass a token for all samples of a prompt",
-        "mixtures",
-        SuperposedOptions,
-        heals=False,
-    ),
-    "backspace": _strategy(
-        "backspace",
-        "<bkspc> takes the last token back; --max-new-tokens bounds the actions",
-        "removal",
-        NoOptions,
-        heals=False,
-        joins=False,
-    ),
-    "insertion": _strategy(
-        "insertion",
-        "tokens are inserted anywhere, in no fixed order; for models that were trained so",
-        "insertion",
-        InsertionOptions,
-        joins=False,
-    ),
-}
+}  # fmt: skip
 
 # What each drafting strategy drafts from, in order of preference; ``edit`` needs to know the file
 # that is rewritten.

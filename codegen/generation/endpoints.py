@@ -22,6 +22,7 @@ key is refused. A name cannot hold a slash, so ``./qwen`` is always a directory.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -41,7 +42,7 @@ _OWN_NAMES = ("embedded", "new")  # have a meaning of their own in --model and `
 
 
 class EndpointSettings(Config):
-    """How a server is called, and what its responses cost."""
+    """How to call a server, and the prices of its responses."""
 
     api_key_env: str = setting("", "Environment variable that holds the API key.")
     price_in: float = setting(0.0, "Price of a million prompt tokens.", ge=0)
@@ -61,7 +62,7 @@ class EndpointSettings(Config):
         self.at("http://localhost", "any")
 
     def at(self, url: str, model: str, **more: Any) -> Endpoint:
-        """The endpoint that is called in this way.
+        """The endpoint with these settings.
 
         Args:
             url, model: see :class:`Endpoint`.
@@ -166,7 +167,7 @@ def remove_endpoint(name: str) -> Path:
 
 
 def check_name(name: str) -> None:
-    """Refuses a model's name that can be nothing: neither a server's, a path nor a hub id.
+    """Refuses a name that is neither a named server, a path nor a hub id.
 
     Raises:
         ModelError: with the nearest name.
@@ -226,16 +227,22 @@ def _put(name: str, table: dict[str, Any] | None) -> Path:
     """Writes the file with another table, or without it; comments and order are kept."""
     import tomlkit  # commands that only read the file do without
 
-    _read()  # a file that is no TOML has been refused
-    document = tomlkit.parse(_text())
-    if table is None:
-        del document[name]
-    else:
-        document[name] = table
     path = endpoints_file()
+    place = path.resolve()  # a link to where the user keeps such files is followed
     try:
-        # A link to where the user keeps such files is followed.
-        write_atomic(path.resolve(), tomlkit.dumps(document), mode=0o600)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        directory = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)  # what another process adds now is kept
+            _read()  # a file that is no TOML has been refused
+            document = tomlkit.parse(_text())
+            if table is not None:
+                document[name] = table
+            else:
+                document.pop(name, None)
+            write_atomic(place, tomlkit.dumps(document), mode=0o600)
+        finally:
+            os.close(directory)
     except OSError as error:
         raise InputError(f"Cannot write {path}: {error.strerror}.") from None
     return path

@@ -134,7 +134,7 @@ def _completion(
 
 
 def _gaps(text: Text, filled: Filled) -> Iterator[list[int]]:
-    """What was put into each open slot."""
+    """The tokens that were put into each open slot."""
     runs: list[list[int]] = [[]]
     for token, given in zip(filled.body, filled.given, strict=True):
         if given:

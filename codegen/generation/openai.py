@@ -52,7 +52,7 @@ import httpx2
 import openai
 from openai import DefaultHttpxClient, Omit, OpenAI
 
-from codegen.errors import ConfigError
+from codegen.errors import ConfigError, in_one_line
 from codegen.generation.backends import Endpoint, is_loopback
 from codegen.generation.decoders import Resolved, supported
 from codegen.generation.pace import CalledOff, Pace
@@ -73,7 +73,7 @@ OnPiece = Callable[[str], None]
 FAILURES_IN_A_ROW = 10
 _MOST_BYTES = 64 * 2**20  # of one response
 _LONGEST_BACKOFF_S = 60.0
-_BUSY_PATIENCE = 10  # 429 only says that all is well, but too fast
+_BUSY_PATIENCE = 10  # times as many retries: 429 only asks to slow down
 _RETRIED = frozenset({408, 409, 425, 429})
 _TOO_BUSY = (429, 503)
 _LISTED = 8  # names of models in a message
@@ -167,7 +167,7 @@ class OpenAIBackend(Backend):
                 events.put(error)
             events.put(None)
 
-        # Daemons, so that they don't hold up the end of an interrupted process.
+        # Daemons, so that an interrupted process can end.
         threads = [threading.Thread(target=work, daemon=True) for _ in first]
         slots = threading.Semaphore(len(threads))
         running, fatal = len(threads), None
@@ -317,7 +317,7 @@ class OpenAIBackend(Backend):
             self._failures_in_a_row = 0
 
     def _give_up(self, failure: ServerFailure, chat: bool) -> RequestFailed:
-        """The error of a request that no retry can fix.
+        """The error of a request that failed for good.
 
         Raises:
             ModelUnusable: if all requests will share it.
@@ -338,7 +338,7 @@ class OpenAIBackend(Backend):
         ) from None
 
     def _is_alive(self, chat: bool) -> bool:
-        """Whether the simplest request is answered: then the failures are the requests' own."""
+        """Whether the server answers a simple request, so that failures are the requests' own."""
         body = self._body(Request("Say yes.", chat=chat), SamplingParams(16), (), 0)
         try:
             row = self.send("/chat/completions" if chat else "/completions", body)
@@ -401,9 +401,9 @@ class OpenAIBackend(Backend):
 
 @dataclass(frozen=True, slots=True)
 class ServerCompletion:
-    """What a server made of a request: tokens of prompt and completion, and what else it said.
+    """A server's response: the text, the tokens of prompt and completion, and further facts.
 
-    ``meta`` is that of a :class:`~codegen.generation.protocol.Completion`.
+    ``meta`` becomes ``Completion.meta``.
     """
 
     text: str
@@ -436,7 +436,7 @@ class ServerFailure(Exception):
 
 
 class _Bounded(httpx2.SyncByteStream):
-    """A body of bounded size and, unless it is streamed, time: else a server could drip."""
+    """A response body with a limit of size and, unless it is streamed, of time."""
 
     def __init__(self, response: httpx2.Response, timeout_s: float) -> None:
         kind = response.headers.get("Content-Type", "")
@@ -502,12 +502,12 @@ def _decoded(response: httpx2.Response) -> Any:
         return json.loads(response.content)
     except (ValueError, RecursionError) as error:
         page = response.content.lstrip()[:1] == b"<"
-        words = "a web page" if page else f"not JSON ({_short(error)})"
+        words = "a web page" if page else f"not JSON ({in_one_line(error)})"
         raise ServerFailure(f"its response is {words}", transient=True, page=page) from None
 
 
 def _failure_of(error: Exception, key: str, timeout_s: float) -> ServerFailure:
-    """What an error of the SDK means."""
+    """The failure that an error of the SDK stands for."""
     if isinstance(error, openai.APIStatusError):
         return _refused(error.response, key)
     causes: list[BaseException] = [error]
@@ -531,13 +531,13 @@ def _failure_of(error: Exception, key: str, timeout_s: float) -> ServerFailure:
     if not caused_by(openai.APIConnectionError, httpx2.HTTPError):
         return ServerFailure(f"it reports {_safe(str(error), key)}", transient=True)
     named = (getattr(cause, "strerror", None) for cause in reversed(causes))
-    words = next(filter(None, named), None) or _short(causes[-1]) or type(causes[-1]).__name__
+    words = next(filter(None, named), None) or in_one_line(causes[-1]) or type(causes[-1]).__name__
     gone = caused_by(httpx2.ConnectError) and not caused_by(ssl.SSLError)
     return ServerFailure(f"no connection ({words})", transient=True, unreachable=bool(gone))
 
 
 def _refused(response: httpx2.Response, key: str) -> ServerFailure:
-    """The failure that a status other than success is."""
+    """The failure that an HTTP status stands for."""
     status, headers = response.status_code, response.headers
     words, code = _error_words(response.text[:65536])
     is_html = words.lstrip()[:1] == "<"
@@ -571,7 +571,7 @@ def _error_words(text: str) -> tuple[str, str]:
 
 
 def _fatal_remedy(failure: ServerFailure, url: str) -> str:
-    """What to do about a failure that all requests will share; empty if it is this one's own."""
+    """The remedy of a failure that all requests share; empty for one of a single request."""
     if failure.unreachable:
         hint = "Start the server there, or check" if is_loopback(url) else "Check"
         return f"{hint} --endpoint. Then run the same command again: finished answers are kept."
@@ -614,7 +614,7 @@ def _add_part(row: dict[str, Any], part: Any, on_piece: OnPiece) -> str:
 
 
 def read_completion(row: Any, model: str) -> ServerCompletion:
-    """What a completion object says.
+    """Reads a completion object.
 
     Args:
         row: as decoded.
@@ -666,7 +666,7 @@ def only_model(endpoint: Endpoint) -> str:
         raise ModelUnusable(message, known or f"{remedy} {_FATAL[405]}") from None
     if len(names) == 1:
         return names[0]
-    shown = ", ".join(_short(name, 100) for name in names[:_LISTED])
+    shown = ", ".join(in_one_line(name, 100) for name in names[:_LISTED])
     more = f" and {len(names) - _LISTED} others" if len(names) > _LISTED else ""
     listed = f"has several: {shown}{more}" if names else "lists none"
     raise ConfigError(f"No model is named, and the server at {endpoint.base()} {listed}.", remedy)
@@ -756,10 +756,5 @@ def _sums(spent: list[tuple[int, int]]) -> tuple[int, int]:
 
 
 def _safe(words: str, key: str) -> str:
-    """A server's words; some repeat the key."""
-    return _short(words.replace(key, "***") if key else words)
-
-
-def _short(value: object, most: int = 300) -> str:
-    text = " ".join(str(value).split()).rstrip(".")
-    return text if len(text) <= most else text[: most - 3] + "..."
+    """A server's words in one line, without the API key."""
+    return in_one_line(words.replace(key, "***") if key else words)

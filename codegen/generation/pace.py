@@ -1,4 +1,4 @@
-"""When a request may be sent: how many at once, how many a minute, and for how much money.
+"""Limits of the requests to a server: how many at once, how many a minute, and their cost.
 
 One :class:`Pace` is shared by all threads that call a server:
 
@@ -25,16 +25,16 @@ from codegen.generation.backends import Endpoint
 from codegen.generation.cached import Prices
 from codegen.generation.protocol import ModelUnusable
 
-_LOOK_S = 0.25  # how often a waiting thread looks whether it was called off
+_LOOK_S = 0.25  # how often a waiting thread checks whether it was stopped
 _MINUTE_S = 60.0
 
 
 class CalledOff(Exception):
-    """A request was not sent, since all of them were called off."""
+    """A request was not sent because the run was stopped."""
 
 
 class CostLimitReached(ModelUnusable):
-    """The completions cost what the user allowed; run again with a higher limit to resume."""
+    """The cost limit is reached; run again with a higher one to resume."""
 
     exit_code = 1
 
@@ -97,7 +97,7 @@ class Pace:
         busy: bool = False,
         wait_s: float = 0.0,
     ) -> None:
-        """Takes note of how a request ended.
+        """Records how a request ended.
 
         Args:
             sent_at, estimated: what :meth:`enter` returned and was given.

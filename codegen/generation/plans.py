@@ -1,4 +1,4 @@
-"""Requests whose next one depends on the last completion, for many examples side by side.
+"""Sequences of requests in which each depends on the last completion, run side by side.
 
 Each example is a *plan*: a coroutine that yields requests and is sent their completions.
 :func:`run_plans` advances many plans, so that their requests go out together. :class:`ModelClient`
@@ -70,7 +70,7 @@ class ModelClient:
             raise ConfigError("max_tokens must be at least 1, temperature in [0, 100].")
 
     def config(self) -> dict[str, Any]:
-        """What decides a generator's texts: not how, or through which cache, it is reached."""
+        """What decides a generator's texts; not the server's address or the cache."""
         return {
             "llm": self.spec.identity(),
             "temperature": self.temperature,
@@ -79,7 +79,7 @@ class ModelClient:
         }
 
     def cost(self, spent: Conversation) -> dict[str, int]:
-        """What the completions of an example took, for a text's ``meta``."""
+        """The tokens and cost of an example's completions, for a text's ``meta``."""
         tokens = spent.prompt_tokens, spent.completion_tokens
         return {
             "llm_prompt_tokens": tokens[0],
@@ -88,7 +88,7 @@ class ModelClient:
         }
 
     def run(self, plans: Sequence[Plan[T]]) -> list[T | Exception]:
-        """What each plan returns or raises.
+        """Runs plans; gives what each returns or raises.
 
         Raises:
             ConfigError: if the model can complete no request, or a file cannot be used.
@@ -136,7 +136,9 @@ _THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 def run_plans(
     plans: Sequence[Plan[T]], backend: Backend | None = None, params: SamplingParams | None = None
 ) -> list[T | Exception]:
-    """What each plan returns or raises, their requests sent together, round by round.
+    """Runs plans and sends their requests together, round by round.
+
+    Returns what each plan returns or raises.
 
     Args:
         plans: coroutines of requests.

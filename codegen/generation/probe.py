@@ -1,4 +1,4 @@
-"""What a server can do, found out by asking it: ``codegen models test``.
+"""Tests what a server supports: ``codegen models test``.
 
 Servers that speak OpenAI's protocol honor a field, refuse it, or ignore it in silence, and their
 documentation does not say which. So each capability is tried by a small request whose response
@@ -51,7 +51,7 @@ class Found:
 
 
 def probe(endpoint: Endpoint) -> Iterator[Found]:
-    """Tries everything that a server may offer; about ten small requests.
+    """Tests each capability of a server with about ten small requests.
 
     The first result is ``reachable``; if that is ``no``, there is no other.
 

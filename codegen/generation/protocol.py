@@ -1,4 +1,4 @@
-"""What a generation back-end takes and gives.
+"""The interface of generation back-ends.
 
 A back-end turns :class:`Request` objects into :class:`Completion` objects; :func:`samples` writes
 them as the records of evaluations. Packages that need completions (evals, cogex, sqlnet, the data
@@ -46,14 +46,13 @@ class Request:
         heal: whether to let the completion's first token reach back over the prompt's end (token
             healing). Off where the model was trained with a border between the tokens there;
             without meaning for chat.
-        original: the text of the file that the completion rewrites, if it does, which some decoders
-            draft from.
+        original: the text of the file that the completion rewrites; some decoders draft from it.
         logprobs: how many of the most probable tokens to report at each place, with their
-            log-probabilities; 0 for none. Only back-ends that say so take it.
-        seed: a seed of this request's own, in [0, 2**63), in place of its problem; a server gets it
-            as it is. None derives the seed, see :func:`request_seed`.
-        marks: special tokens whose names belong to the completion's text, where the back-end sees
-            tokens; others give no text.
+            log-probabilities; 0 for none. Only some back-ends support it.
+        seed: the request's own seed, in [0, 2**63), sent to a server unchanged. None derives one
+            from the problem, see :func:`request_seed`.
+        marks: special tokens that appear in the text by their names, where the back-end sees
+            tokens; other special tokens give no text.
     """
 
     prompt: str
@@ -101,7 +100,7 @@ class Decoder:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a back-end made of one request.
+    """The completion of one request.
 
     Attributes:
         number: the request's place among those given, from 0.
@@ -110,11 +109,11 @@ class Completion:
         actions: what the model wrote, where that is not the program (edits, backspaces).
         finish_reason: ``eos``, ``stop`` (a stop string), ``length``, or ``content_filter`` where a
             server withheld the rest.
-        seed: of its random numbers.
+        seed: the seed of its random numbers.
         prompt_tokens, completion_tokens: counts; 0 if a server does not report them.
         meta: what the decoder counted.
-        cached: whether it comes from a cache, and so cost nothing now.
-        wasted: tokens of prompt and completion in responses that were of no use before this one.
+        cached: whether it comes from a cache and cost nothing.
+        wasted: tokens of prompt and completion of earlier responses that could not be used.
         retries: how often the request was sent again.
         error: why there is no text, if this request failed and others may not.
     """
@@ -169,9 +168,9 @@ class RequestFailed(ModelError):
 
 
 class ModelUnusable(ConfigError):
-    """No request can get a completion: a wrong key, an unknown model, a server that is gone.
+    """No request can get a completion: a wrong key, an unknown model, an unreachable server.
 
-    A :class:`~codegen.errors.ConfigError`, since that is what ends a run of the data engine.
+    A :class:`~codegen.errors.ConfigError`, because those end a run of the data engine.
     """
 
 
@@ -182,11 +181,11 @@ class Backend(ABC):
         kind: the back-end's name.
         model: the model's name, which samples record.
         capabilities: what strategies may require of it, names of :data:`CAPABILITIES`.
-        settings: what else each sample records (JSON values).
+        settings: further settings that each sample records (JSON values).
         style: the prompt style that the model was tuned for.
         decoder: the decoder that it was tuned for.
         parameters: the number of its parameters, None if unknown.
-        about: what a run's settings file says of it beside what decides the samples (JSON values).
+        about: facts for a run's settings file that do not decide the samples (JSON values).
         independent: whether a completion depends on its own request alone, not on those beside it.
     """
 

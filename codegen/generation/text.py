@@ -136,7 +136,7 @@ def end_tokens(tokenizer: Any, *configs: Any) -> frozenset[int]:
 
 
 def _first_token(tokenizer: Any) -> int:
-    """What an empty prompt starts from."""
+    """The token that stands for an empty prompt."""
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if token is not None:
             return token

@@ -260,7 +260,7 @@ class TransformersBackend(Backend):
             infinite=self.infinite,
         )
         for number, running in enumerate(batch if late else ()):
-            for token in running.row.tokens:  # only now is it certain which stand
+            for token in running.row.tokens:  # backspaces can no longer remove any
                 if on_token(number, token):
                     running.row.finish = "stop"
                     break
@@ -294,7 +294,7 @@ class TransformersBackend(Backend):
             )
 
     def _strategies(self, resolved: Resolved) -> Callable[[Sequence[_Running]], Strategy]:
-        """What makes the strategy of a batch.
+        """The function that makes the strategy of a batch.
 
         Raises:
             ModelError: if the model has no token for backspaces.
@@ -399,9 +399,7 @@ class TransformersBackend(Backend):
     def _speculation(
         self, batch: Sequence[_Running], method: str, options: DraftOptions
     ) -> Speculation:
-        """Drafters for a batch; those of its rows share nothing, so that a row's drafts are its
-        own.
-        """
+        """A drafter for each row of a batch; they share nothing."""
         drafters = [self._maker.chain(DRAFTERS[method]) for _ in batch]
         contexts = [self._maker.context(running.request.original) for running in batch]
         planner = self._planner
@@ -431,7 +429,7 @@ def _count_ngrams(options: SuperposedOptions, encode: Callable[[str], list[int]]
         try:
             text = file.read_text("utf-8")
         except (OSError, UnicodeDecodeError):
-            continue  # what is no text has no n-grams
+            continue  # not a text file
         read += len(text)
         if read > _MOST_CODE:
             raise InputError(
@@ -449,7 +447,7 @@ def _count_ngrams(options: SuperposedOptions, encode: Callable[[str], list[int]]
 
 
 def _check_sorted(draft: LoadedModel) -> None:
-    """Refuses a draft whose early layers nobody trained to be drafts.
+    """Refuses a draft model whose early layers were not trained to draft.
 
     The loss that trained its exits is in its configuration, or in the card of an older one.
     """

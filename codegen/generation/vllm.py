@@ -33,7 +33,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from codegen.decoding.healing import Vocabulary
-from codegen.errors import ConfigError, ModelError
+from codegen.errors import ConfigError, ModelError, in_one_line
 from codegen.generation.decoders import DraftOptions, Resolved, supported
 from codegen.generation.protocol import (
     Backend,
@@ -86,7 +86,7 @@ _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM's max_lora_rank may be
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """How vLLM is to continue some tokens.
+    """How vLLM continues some tokens.
 
     Attributes:
         max_tokens: new tokens at most, the ending one included.
@@ -138,7 +138,7 @@ class Adapter:
             with safe_open(Path(place) / "adapter_model.safetensors", framework="numpy") as file:
                 names = list(file.keys())
         except (OSError, SafetensorError) as error:
-            raise ModelError(f"The adapter {place} does not load: {_one_line(error)}.") from error
+            raise ModelError(f"The adapter {place} does not load: {in_one_line(error)}.") from error
         unlike += [name for name in names if not name.endswith(_MATRICES)]
         rank = settings.get("r")
         if unlike or not isinstance(rank, int) or not 0 < rank <= _RANKS[-1]:
@@ -153,7 +153,7 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True)
 class EngineOutput:
-    """What one step gave one request: new tokens, and whether it has ended."""
+    """The result of a step for one request: new tokens, and whether it has ended."""
 
     name: str
     tokens: list[int]
@@ -396,7 +396,7 @@ class _Calls:
         """Advances vLLM by a step, and yields what it finished."""
         for output in self.engine.step():
             if output.name not in self.running:
-                continue  # it ended by a stop string, which vLLM does not know
+                continue  # it ended by a stop string, which vLLM does not see
             run = self.running[output.name]
             self._take(run, output.tokens)
             if output.ended and run.finish is None:
@@ -467,24 +467,21 @@ class _Calls:
         )
 
 
-class _Config:
-    """A model's configuration, as far as it names its kind and its ends."""
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        text = values.get("text_config") or {}
-        self.model_type = str(values.get("model_type", ""))
-        self.eos_token_id = values.get("eos_token_id", text.get("eos_token_id"))
-
-
-def _read_config(place: str) -> _Config:
+def _read_config(place: str) -> SimpleNamespace:
+    """What of a model's configuration names its kind and its ends."""
     from transformers import PretrainedConfig
 
     try:
         values, _ = PretrainedConfig.get_config_dict(place)
     except (OSError, ValueError) as error:
-        text = " ".join(str(error).split())
-        raise ModelError(f"The configuration of {place!r} can't be read: {text[:200]}.") from error
-    config = _Config(values)
+        raise ModelError(
+            f"The configuration of {place!r} can't be read: {in_one_line(error)}."
+        ) from error
+    text = values.get("text_config") or {}
+    config = SimpleNamespace(
+        model_type=str(values.get("model_type", "")),
+        eos_token_id=values.get("eos_token_id", text.get("eos_token_id")),
+    )
     if is_infilling(SimpleNamespace(config=config)):
         raise ModelError(
             f"The model {place!r} writes in no fixed order, and vLLM writes from left to right.",
@@ -570,7 +567,7 @@ class VllmEngine:
         self.v2 = bool(self._engine.vllm_config.use_v2_model_runner)
 
     def _load(self, adapter: Adapter) -> Any:
-        """vLLM's name for an adapter, once it holds it."""
+        """Loads an adapter; gives vLLM's name for it."""
         from vllm.lora.request import LoRARequest  # type: ignore[reportMissingImports]
 
         request = LoRARequest("adapter", 1, adapter.place)
@@ -579,7 +576,7 @@ class VllmEngine:
         except (ValueError, RuntimeError, self._vllm.exceptions.VLLMError) as error:
             self.close()
             raise ModelError(
-                f"vLLM does not run the adapter {adapter.place}: {_one_line(error)}.",
+                f"vLLM does not run the adapter {adapter.place}: {in_one_line(error)}.",
                 "Use --backend transformers.",
             ) from error
         return request
@@ -605,7 +602,7 @@ class VllmEngine:
             tokens = {"prompt_token_ids": list(prompt)}
             self._engine.add_request(name, tokens, params, lora_request=self._lora)
         except (ValueError, self._vllm.exceptions.VLLMClientError) as error:
-            raise ConfigError(f"vLLM refuses the request: {_one_line(error)}.") from None
+            raise ConfigError(f"vLLM refuses the request: {in_one_line(error)}.") from None
 
     def step(self) -> list[EngineOutput]:
         """Advances the requests that there is room for."""
@@ -640,7 +637,7 @@ class VllmEngine:
 
 
 def import_vllm() -> Any:
-    """The ``vllm`` package, its log and its processes as said above.
+    """The ``vllm`` package, with its log and processes set up as described above.
 
     Raises:
         ModelError: if it is not installed, or does not load.
@@ -654,7 +651,7 @@ def import_vllm() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "vllm":
             raise ModelError(
-                f"vLLM is installed but does not load: {_one_line(error)}.", "See docs/vllm.md."
+                f"vLLM is installed but does not load: {in_one_line(error)}.", "See docs/vllm.md."
             ) from error
         raise ModelError(
             "vLLM is not installed.",
@@ -663,13 +660,13 @@ def import_vllm() -> Any:
         ) from None
     except (ImportError, OSError, RuntimeError) as error:
         raise ModelError(
-            f"vLLM is installed but does not load: {_one_line(error)}.", "See docs/vllm.md."
+            f"vLLM is installed but does not load: {in_one_line(error)}.", "See docs/vllm.md."
         ) from error
     return vllm
 
 
 def _check_runner(requires: str, drafts: bool) -> None:
-    """Refuses what the model runner that vLLM has here cannot do.
+    """Refuses what vLLM's model runner on this machine cannot do.
 
     Raises:
         ConfigError: for our drafters, which need V1, where V2 is set; for rules beside vLLM's own
@@ -708,7 +705,7 @@ def _defaults(device: str, batch_size: int | None) -> dict[str, Any]:
 
 
 def _drafting(requires: str, options: dict[str, Any]) -> dict[str, Any]:
-    """What drafts and which rules there are; takes what says so out of the options."""
+    """The settings of drafts and rules; removes the options they come from."""
     most = options.pop("num_speculative_tokens", DRAFTED)
     theirs = options.pop("speculative_config", None)
     if not isinstance(most, int) or isinstance(most, bool) or most < 1:
@@ -742,7 +739,7 @@ def _start(vllm: Any, place: str, settings: Mapping[str, Any]) -> Any:
             place,
             load_format="safetensors",  # never a pickle
             trust_remote_code=False,
-            generation_config="vllm",  # how tokens are chosen is ours to say
+            generation_config="vllm",  # the sampling parameters are ours
             **settings,
         )
     except TypeError as error:
@@ -752,11 +749,6 @@ def _start(vllm: Any, place: str, settings: Mapping[str, Any]) -> Any:
         raise ConfigError(f"vLLM has no option {name!r}.") from None
     except (ValueError, RuntimeError, OSError, vllm.exceptions.VLLMError) as error:
         raise ModelError(
-            f"vLLM does not start on the model {place!r}: {_one_line(error)}.",
+            f"vLLM does not start on the model {place!r}: {in_one_line(error)}.",
             "Set vLLM's options by --vllm-option (docs/vllm.md), or use --backend transformers.",
         ) from error
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return (text if len(text) <= 300 else text[:297] + "...").rstrip(".")

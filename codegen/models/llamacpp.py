@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from codegen.config import Config, setting
-from codegen.errors import ConfigError, ModelError
+from codegen.errors import ConfigError, ModelError, in_one_line
 from codegen.extras import missing
 from codegen.models.gguf import read_header
 
@@ -69,9 +69,9 @@ class LlamaServer:
 
     Attributes:
         url: base URL of its routes, without ``/v1``.
-        api_key: every route but ``/health`` wants it as a bearer token.
+        api_key: the bearer token that every route but ``/health`` requires.
         model: the model's name on the server: the file's.
-        header: what the file says of its model.
+        header: the header of the file.
 
     Raises:
         ConfigError: if the context is longer than the model's.
@@ -140,7 +140,7 @@ class LlamaServer:
         return self._child.pid
 
     def again(self) -> LlamaServer:
-        """A new child in the place of one that ended: same file, options, port and key."""
+        """A new child to replace one that ended, with the same file, options, port and key."""
         port = int(self.url.rpartition(":")[2])
         return LlamaServer(self.path, self.options, port, self.api_key)
 
@@ -153,7 +153,7 @@ class LlamaServer:
         return True
 
     def reason(self) -> str:
-        """Why the child ended, by its log and its exit status."""
+        """Why the child ended, from its log and exit status."""
         end = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, end - _LOG_TAIL))
         lines = self._log.read().decode("utf-8", "replace").splitlines()
@@ -166,8 +166,7 @@ class LlamaServer:
             words += f" ({_FOLDER.sub('', others[-1])})" if others else ""
         else:
             words = next(iter(errors or others[-1:]), "llama.cpp gave no reason")
-        words = " ".join(_ERROR.sub("", words).split()).rstrip(".")
-        return words if len(words) <= 300 else words[:297] + "..."
+        return in_one_line(_ERROR.sub("", words))
 
 
 def _end(child: subprocess.Popen[bytes], log: IO[bytes], parent: int) -> None:

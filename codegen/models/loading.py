@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from codegen.config import Config, setting
-from codegen.errors import ConfigError, InputError, ModelError
+from codegen.errors import ConfigError, InputError, ModelError, in_one_line
 from codegen.extras import missing
 from codegen.models import embedded, gguf
 from codegen.records import write_atomic
@@ -32,7 +32,7 @@ _INFILLING = ("insertion_lm", "flexible_mask_lm", "fixed_mask_lm")  # see codege
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a model was fine-tuned on, as far as using it depends on that.
+    """The facts about a fine-tuned model that its use depends on.
 
     Attributes:
         base: name of the model below the adapter, as :func:`load` takes it; a path is absolute.
@@ -72,7 +72,7 @@ class LoadedModel:
 
 
 def resolve(name: str) -> tuple[str, str]:
-    """The place of a name: (directory or hub id, origin).
+    """The directory or hub id that a name stands for, and its origin.
 
     Raises:
         ModelError: if the name is a path that does not exist or holds no model.
@@ -205,7 +205,7 @@ def _check_device(device: str) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ModelError(
-            f"The device {device!r} cannot be used: {_one_line(error)}.",
+            f"The device {device!r} cannot be used: {in_one_line(error)}.",
             "Give cpu; or cuda with a build of PyTorch for CUDA and a GPU (codegen doctor).",
         ) from None
 
@@ -284,7 +284,7 @@ def _load_whole(
             raise
         from_hub = "" if Path(place).is_dir() else "there is no such directory, and from the hub: "
         raise ModelError(
-            f"The model {name!r} does not load: {from_hub}{_one_line(error)}.",
+            f"The model {name!r} does not load: {from_hub}{in_one_line(error)}.",
             "Give 'embedded', a directory with safetensors, or a hub id that can be reached.",
         ) from error
     model, report = loaded
@@ -297,7 +297,7 @@ def _load_whole(
 
 
 def _apply_adapter(model: Any, name: str, place: str, tokens: int) -> Any:
-    """The model with the adapter's layers in it, or in float32 with their product folded in."""
+    """The model with the adapter's layers; in float32, merged into its weights."""
     import torch
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors import safe_open
@@ -314,7 +314,7 @@ def _apply_adapter(model: Any, name: str, place: str, tokens: int) -> Any:
     except Exception as error:
         if not _is_of_the_file(error):
             raise
-        raise ModelError(f"The adapter {name} does not load: {_one_line(error)}.") from error
+        raise ModelError(f"The adapter {name} does not load: {in_one_line(error)}.") from error
     # Of a grown vocabulary, the whole embeddings may be stored with the new rows or not.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -364,7 +364,9 @@ def load_tokenizer(name: str) -> Any:
     except Exception as error:
         if not _is_of_the_file(error):
             raise
-        raise ModelError(f"The tokenizer of {name!r} does not load: {_one_line(error)}.") from error
+        raise ModelError(
+            f"The tokenizer of {name!r} does not load: {in_one_line(error)}."
+        ) from error
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -459,7 +461,7 @@ def _below(place: str) -> str:
 
 
 def _is_of_the_file(error: Exception) -> bool:
-    """Whether an error while a file is loaded is the file's: all but a lack of memory."""
+    """Whether a loading error is due to the file: any error but a lack of memory."""
     return type(error).__name__ != "OutOfMemoryError" and not isinstance(error, MemoryError)
 
 
@@ -468,7 +470,7 @@ def _adapter_base(folder: Path) -> str:
     try:
         base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
     except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"{path} can't be read: {_one_line(error)}.") from None
+        raise ModelError(f"{path} can't be read: {in_one_line(error)}.") from None
     if not base or not isinstance(base, str):
         raise ModelError(
             f"The adapter {folder} does not name its base model.",
@@ -496,8 +498,3 @@ def _fingerprint(place: str, model: Any = None) -> str:
 
 def _hash(parts: list[str]) -> str:
     return hashlib.blake2b("\x00".join(parts).encode(), digest_size=8).hexdigest()
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return (text if len(text) <= 200 else text[:197] + "...").rstrip(".")

@@ -1,4 +1,4 @@
-"""The README of a fine-tuned model: what a model hub shows of it."""
+"""The README of a fine-tuned model, as a model hub shows it."""
 
 from __future__ import annotations
 

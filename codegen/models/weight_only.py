@@ -1,4 +1,4 @@
-"""Weights of few bits for decoding on a CPU: a token waits for the weights to be read.
+"""Quantized weights for decoding on a CPU, where reading the weights takes most of the time.
 
 Each linear layer keeps its own weights for passes of many tokens, where arithmetic counts, and has
 a quantized copy for passes of few. The copy has four bits, with a scale and an offset for each 32
@@ -144,7 +144,7 @@ def _eight_bits(weight: torch.Tensor) -> Quantized:
 
 
 def _four_bits(weight: torch.Tensor) -> Quantized | None:
-    """Four bits with a scale and an offset for each group; None if they would be other weights.
+    """Four bits with a scale and an offset for each group; None if that changes the weights.
 
     A value q from 0 to 15 stands for (q - 8) * scale + offset. The smallest and the largest weight
     of a group are 0 and 15, as in GGUF's Q4_1.

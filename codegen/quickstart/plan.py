@@ -1,4 +1,4 @@
-"""How much of the quickstart fits in a given time on this machine.
+"""Plans how much of the quickstart fits in a given time on this machine.
 
 :func:`measure` takes some seconds to find what the stages of the job cost here, in wall time, with
 whatever else runs on the machine: that is what the user waits for. It runs the code of the stages
@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
@@ -64,25 +64,25 @@ class Rates:
     """What this machine was measured to take, in seconds of wall time.
 
     Attributes:
-        measuring: the measurement itself.
-        data: reading the source and making both kinds of texts, of the whole source.
-        load: loading the model.
-        example_tokens: tokens of a training text, mean.
-        train_token: a token of a training text, forward and backward.
-        prompt_tokens: of a problem, mean.
-        prompt_token: a prompt's token.
+        prompt_tokens: mean tokens of a problem's prompt.
+        prompt_token: encoding one of them.
         step, step_row: a decoding step of a batch takes ``step + rows * step_row``.
+        measuring: the measurement itself.
+        data: reading the whole source and making both kinds of texts.
+        load: loading the model.
+        example_tokens: mean tokens of a training text.
+        train_token: one of them, forward and backward.
     """
 
-    measuring: float
-    data: float
-    load: float
-    example_tokens: float
-    train_token: float
     prompt_tokens: float
     prompt_token: float
     step: float
     step_row: float
+    measuring: float = 0.0
+    data: float = 0.0
+    load: float = 0.0
+    example_tokens: float = 0.0
+    train_token: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """What the user has decided: sizes that are not None, and what their times depend on."""
+    """The user's settings that a plan depends on; sizes that are None are planned."""
 
     minutes: float | None
     steps: int | None
@@ -184,20 +184,23 @@ def choose(rates: Rates, fixed: Fixed) -> Sizes:
         left = budget - sum(expect(rates, fixed, least).values())
         a_step = 2 * fixed.batch_size * rates.example_tokens * rates.train_token
         steps += min(_MOST_STEPS - steps, max(0, int(_TRAINING_SHARE * left / a_step)))
-    chosen = replace(least, steps=steps)
-    for sizes in _samples(chosen, fixed, problems):
-        if sum(expect(rates, fixed, sizes).values()) > budget:
-            break
-        chosen = sizes
+    most = Sizes(steps, fixed.n or _MOST_N, problems)
+    return _largest(
+        replace(least, steps=steps),
+        most,
+        lambda sizes: sum(expect(rates, fixed, sizes).values()) <= budget,
+    )
+
+
+def _largest(least: Sizes, most: Sizes, fits: Callable[[Sizes], bool]) -> Sizes:
+    """The largest sizes that fit: first more problems, then more samples of each."""
+    counts = range(least.problems, most.problems + 1)
+    larger = [replace(least, problems=count) for count in counts]
+    larger += [replace(most, n=n) for n in range(least.n, most.n + 1)]
+    chosen = least
+    for chosen in takewhile(fits, larger):  # noqa: B007 - the last one that fits
+        pass
     return chosen
-
-
-def _samples(least: Sizes, fixed: Fixed, problems: int) -> list[Sizes]:
-    """Numbers of problems, then of samples a problem, from few to many."""
-    counts = range(least.problems, problems + 1)
-    tries = range(least.n, (fixed.n or _MOST_N) + 1)
-    fewer = [replace(least, problems=count) for count in counts]
-    return fewer + [replace(least, problems=problems, n=n) for n in tries]
 
 
 def lower(rates: Rates, fixed: Fixed, plan: Plan) -> Sizes:
@@ -222,12 +225,7 @@ def lower(rates: Rates, fixed: Fixed, plan: Plan) -> Sizes:
         n=fixed.n or 1,
         problems=plan.sizes.problems if fixed.limit else min(_FEWEST_PROBLEMS, plan.sizes.problems),
     )
-    chosen = least
-    for sizes in _samples(least, fixed, plan.sizes.problems):
-        if sizes.n > plan.sizes.n or left(sizes) > budget:
-            break
-        chosen = sizes
-    return chosen
+    return _largest(least, plan.sizes, lambda sizes: left(sizes) <= budget)
 
 
 def expect(rates: Rates, fixed: Fixed, sizes: Sizes) -> dict[str, float]:
@@ -274,7 +272,7 @@ _UNKNOWN = 4.0  # times what was read of a source that does not say how long it 
 
 
 def measure(model: str, source: str, recipe: Recipe, prompts: Sequence[str]) -> Rates:
-    """Measures.
+    """Measures what the stages cost on this machine; see the module's docstring.
 
     Args:
         prompts: of the problems, each the user's turn of a chat.
@@ -282,10 +280,12 @@ def measure(model: str, source: str, recipe: Recipe, prompts: Sequence[str]) -> 
     Raises:
         CodegenError: if the model or the source can't be read.
     """
+    from codegen.models import load
+
     began = time.perf_counter()
     data, example_tokens = _data(model, source, recipe.max_length)
     _prepare(model)
-    load, loaded = _timed(lambda: _load(model))
+    load_s, loaded = _timed(lambda: load(model))
     rates = decoding(loaded, prompts)
     train_token = _training(loaded, recipe)
     del loaded
@@ -294,7 +294,7 @@ def measure(model: str, source: str, recipe: Recipe, prompts: Sequence[str]) -> 
         rates,
         measuring=time.perf_counter() - began,
         data=data,
-        load=load,
+        load=load_s,
         example_tokens=example_tokens,
         train_token=train_token,
     )
@@ -334,11 +334,6 @@ def decoding(loaded: LoadedModel, prompts: Sequence[str]) -> Rates:
     _, many = run(_MANY, long[:8])
     step_row = max(0.0, (many - few) / (_MANY - _FEW))
     return Rates(
-        measuring=0.0,
-        data=0.0,
-        load=0.0,
-        example_tokens=0.0,
-        train_token=0.0,
         prompt_tokens=fmean(map(len, encoded)),
         prompt_token=max(first - few, 0.0) / (_FEW * len(long)),
         step=max(few - _FEW * step_row, 0.0),
@@ -362,12 +357,6 @@ def _prepare(model: str) -> None:
     fingerprint_of(model)
 
 
-def _load(model: str) -> LoadedModel:
-    from codegen.models import load
-
-    return load(model)
-
-
 def _data(model: str, spec: str, max_length: int) -> tuple[float, float]:
     """Seconds of both data runs over the whole source, and the mean tokens of a text that fits."""
     from codegen.data import make, open_source, read_texts, run
@@ -377,7 +366,7 @@ def _data(model: str, spec: str, max_length: int) -> tuple[float, float]:
 
     read_s, examples, share = _read(open_source(spec))
     if not examples:
-        return 2 * read_s / share, float(max_length)  # the first stage will say what is wrong
+        return 2 * read_s / share, float(max_length)  # the first stage reports the error
     encoder = TextEncoder(load_tokenizer(model), "chat")
     made_s, tokens = 0.0, []
     with tempfile.TemporaryDirectory(prefix="codegen-quickstart-") as folder:

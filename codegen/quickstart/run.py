@@ -102,7 +102,7 @@ def _silent(*_: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """How a caller follows the job; every function may be left out.
+    """Functions that follow the job; each may be left out.
 
     Attributes:
         stage: called with (number from 1, name) as each stage starts.
@@ -119,7 +119,7 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What the job ended with.
+    """The results of the job.
 
     Attributes:
         report: path of the HTML page; the same as JSON lies beside it.
@@ -145,7 +145,7 @@ def quickstart(settings: Settings, listener: Listener | None = None) -> Summary:
     directory = RunDirectory(Path(settings.out))
     refuse_links(directory.folder)
     task = load(settings.task)
-    # Better to hear now that there is no sandbox than after the training.
+    # A missing sandbox is an error before the training, not after it.
     with Sandbox(workers=1, unsafe_local=settings.unsafe_local) as sandbox:
         heard.say(f"sandbox: {sandbox.describe()['backend']}")
     with directory.open():
@@ -418,13 +418,13 @@ def _sample(job: _Job, name: str, model: str) -> None:
 def _score(job: _Job, name: str, sandbox: Sandbox) -> Score:
     from codegen.evals.scoring import score
 
-    folder = job.out / "eval" / name
+    folder, what = job.out / "eval" / name, f"programs and references of {name}"
     return score(
         folder / "samples.jsonl",
         job.task,
         out=folder,
         sandbox=sandbox,
-        on_progress=lambda done, total: job.heard.progress(f"programs of {name}", done, total, ""),
+        on_progress=lambda done, total: job.heard.progress(what, done, total, ""),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a reward is, and how one is computed for samples."""
+"""The interface of rewards, and computing them for samples."""
 
 from __future__ import annotations
 

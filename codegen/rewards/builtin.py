@@ -1,7 +1,7 @@
 """The built-in rewards.
 
-What a reward is told beside sample and verdict stands in the sample's ``meta``, where
-:class:`codegen.rewards.Judge` puts it: ``program``, the program that was found in the answer;
+Beside sample and verdict, a reward can use what :class:`codegen.rewards.Judge` puts into the
+sample's ``meta``: ``program``, the program found in the answer;
 ``tests``, how many tests passed (see :func:`share`); ``original``, the program to be changed.
 """
 

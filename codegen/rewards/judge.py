@@ -31,7 +31,7 @@ _MOST_KEPT = 20_000  # programs whose outcome is remembered
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A sample with what its tests gave.
+    """A sample with the results of its tests.
 
     Attributes:
         sample: with ``program``, ``tests`` and ``original`` in its ``meta`` (see
@@ -51,7 +51,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What running a program gave."""
+    """The result of running a program."""
 
     verdict: Verdict
     tests: TestResults
@@ -62,8 +62,8 @@ class Judge:
 
     Args:
         task: what the samples answer.
-        hidden: share of each problem's tests that rewards do not see.
-        constants: whether to find out what programs of constants pass (for the reward ``share``).
+        hidden: share of each problem's tests that is hidden from rewards.
+        constants: whether to measure what constant programs pass (for the reward ``share``).
         workers: sandboxes; 0 for one a core.
         cpu_s: most CPU seconds of a program; 0 for the task's own limit.
         service: URLs of sandbox services to judge by, in place of a sandbox here.
@@ -102,7 +102,7 @@ class Judge:
         self.close()
 
     def close(self) -> None:
-        """Ends the sandbox; what is not judged yet is given up."""
+        """Closes the sandbox and cancels what is not judged yet."""
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._sandbox.close()
 
@@ -170,7 +170,7 @@ class Judge:
     # --- running ------------------------------------------------------------------------------
 
     def _results(self, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], _Found]:
-        """What programs give, run or remembered."""
+        """The results of programs, from the sandbox or from memory."""
         found: dict[tuple[str, str], _Found] = {}
         for key in dict.fromkeys(keys):
             if key in self._known:
@@ -278,7 +278,7 @@ def combine(
     return totals, parts
 
 
-_STATUSES = {  # what a model is told about a program of its own
+_STATUSES = {  # the feedback for each status
     "wrong": "It returns a wrong result",
     "error": "It raises an exception",
     "timeout": "It takes too long",
@@ -291,9 +291,9 @@ _STATUSES = {  # what a model is told about a program of its own
 
 
 def feedback(judged: Judged) -> str:
-    """What a model is told about its program: the kind of failure and the input that fails.
+    """The feedback to a model about its program: the kind of failure and the failing input.
 
-    Never what the tests expect, nor anything of hidden ones.
+    Never what the tests expect, and nothing about hidden tests.
     """
     status = judged.verdict.status
     if status == "passed":

@@ -1,4 +1,4 @@
-"""Programs that look as if they were after the reward, not the task: a metric, never a verdict.
+"""Finds programs that seem to aim at the reward, not the task: a metric, never a verdict.
 
 A linter of Python text. It finds the tricks that are known from reinforcement with tests beside the
 program; in a sandbox they gain nothing, and how often they are tried says what a policy has learned

@@ -1,4 +1,4 @@
-"""How many of its tests a program passes, and how many a program of constants would.
+"""Counts how many of its tests a program passes, and how many a constant program passes.
 
 A verdict says whether a program passes all of its tests. To count them, the text of the tests is
 rewritten so that each of them is tried and noted; it then fails as before if one of them failed,
@@ -29,7 +29,7 @@ from codegen.evals.sandbox import Job, Outcome
 from codegen.records import Status
 
 _MOST_NOTES = 1200  # characters of a message, which may have 2000
-# A test may raise with words of the program's, which must not be taken for notes.
+# Random, so that a program's own messages are not taken for notes.
 _MARK = f"tests {secrets.token_hex(8)}"
 _NOTES = re.compile(rf"AssertionError: {_MARK} ([01,]*) \| (.*)", re.DOTALL)
 _MOST_LITERALS = 8
@@ -37,7 +37,7 @@ _MOST_LITERALS = 8
 
 @dataclass(frozen=True, slots=True)
 class CountedTests:
-    """Tests that tell which of them passed.
+    """Tests that report which of them passed.
 
     Attributes:
         job: with the rewritten tests.
@@ -261,7 +261,7 @@ def _is_literal(node: ast.expr) -> bool:
     return True
 
 
-# --- programs that know nothing -----------------------------------------------------------------
+# --- constant programs --------------------------------------------------------------------------
 
 _CONSTANTS = ("None", "True", "False", "0", "1", "''", "[]", "{}")
 

@@ -1,7 +1,7 @@
-"""Rewards from the sandbox in anyone's script with TRL's trainers.
+"""Rewards from the sandbox for scripts that use TRL's trainers.
 
 :class:`SandboxReward` is a reward function; :class:`Submissions` an environment in which a model
-that calls tools submits programs and hears how they fail.
+that calls tools submits programs and is told how they fail.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-r"""An open document as the editor has it: its lines, positions and changes, and how fast one types.
+r"""An open document: its lines, positions and changes, and how fast the user types.
 
-Not pygls's own document: that one splits lines as Python's ``splitlines`` does, also at form feeds,
-U+2028 and others, which puts every later edit on the wrong line; it clamps positions beyond the
-text silently; and it reads a file from disk for a document that was never opened. Here lines end at
-``\n``, ``\r\n`` and ``\r`` only, as the Language Server Protocol says, a change that cannot belong
-to the text is an error, and no file is ever opened. Columns count bytes (utf-8), 16-bit units
-(utf-16) or characters (utf-32), whichever the editor and the server agreed on.
+pygls's own document is not used: it splits lines as Python's ``splitlines`` does, also at form
+feeds, U+2028 and others, which puts later edits on wrong lines; it silently clamps positions beyond
+the text; and it reads the file of a document that was never opened. Here lines end at ``\n``,
+``\r\n`` and ``\r`` only, as the Language Server Protocol says, a change that does not fit the text
+is an error, and no file is opened. Columns count bytes (utf-8), 16-bit units (utf-16) or characters
+(utf-32), as the editor and the server agreed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LINE_END = 2**31 - 1  # a column beyond any line, the protocol's largest number
 
 
 class OutOfStep(InputError):
-    """A change does not belong to the text as it is here; the editor must send the whole text."""
+    """A change does not fit the text; the editor must send the whole text."""
 
 
 class TextDocument:
@@ -46,7 +46,7 @@ class TextDocument:
         version: the editor's number for it.
 
     Attributes:
-        lines: with their ends; at least one, and the last has no end.
+        lines: lines with their ends; at least one, and the last has no end.
         size: characters of the whole text.
     """
 
@@ -67,7 +67,7 @@ class TextDocument:
         """Applies changes in order, each to the text that the one before left.
 
         Raises:
-            OutOfStep: if a range lies beyond the text. The changes before it have been applied.
+            OutOfStep: if a range is beyond the text. The changes before it have been applied.
         """
         for change in changes:
             if isinstance(change, TextDocumentContentChangeWholeDocument):
@@ -79,8 +79,8 @@ class TextDocument:
             self.version = version
 
     def offset_in_line(self, position: Position) -> int:
-        """The character of a position within its line: columns beyond the line's end mean its end,
-        columns within a character its beginning.
+        """The character offset of a position in its line: a column beyond the line's end means its
+        end, a column within a character the character's beginning.
 
         Raises:
             OutOfStep: if there is no such line.
@@ -97,7 +97,7 @@ class TextDocument:
         return Position(line, units(self.lines[line][:offset], self.encoding))
 
     def around(self, position: Position, before: int, after: int) -> tuple[str, str]:
-        """The text before and after a position: whole lines, until there are so many characters.
+        """The text before and after a position: whole lines, with at least this many characters.
 
         Raises:
             OutOfStep: if there is no such line.
@@ -142,7 +142,7 @@ class TextDocument:
 def moved(
     position: Position, change: TextDocumentContentChangeEvent, encoding: Encoding
 ) -> Position:
-    """Where a position of the text before a change is after it; within the change, at its end."""
+    """A position after a change; the end of the change for a position within it."""
     if isinstance(change, TextDocumentContentChangeWholeDocument):
         return position
     start, end = change.range.start, change.range.end
@@ -181,11 +181,11 @@ def _characters(line: str, column: int, encoding: Encoding) -> int:
 
 
 def _encoded(text: str, codec: str) -> bytes:
-    """A text's bytes; lone surrogates count as any other character of three bytes or one unit."""
+    """A text's bytes; lone surrogates count as characters of three bytes or one unit."""
     return _SURROGATE.sub("\ufffd", text).encode(codec)
 
 
-# ------------------------------------------------------------------ how fast one types
+# ------------------------------------------------------------------ typing speed
 
 _SHARE = 0.5  # of the usual interval
 _PAUSE_S = 1.0  # longer intervals are not typing
@@ -194,14 +194,14 @@ _BREAKS = "\n.([{=,: "
 
 
 class TypingDelay:
-    """How long an automatic request waits for the next key; an explicit one does not wait.
+    """How long an automatic request waits for the next key; explicit ones do not wait.
 
-    Work that the next key would make useless is not begun: within a burst of typing the wait is a
-    share of the usual time between keys. It is short all the same, for a superseded request costs
-    at most one forward pass, and what it has encoded stays in the cache.
+    The wait avoids work that the next key makes useless. Within a burst of typing it is a share of
+    the usual time between keys. It is short because a superseded request costs at most one forward
+    pass, and what it has encoded stays in the cache.
 
     Args:
-        longest_s: most that a request waits.
+        longest_s: longest wait.
     """
 
     def __init__(self, longest_s: float = 0.08) -> None:
@@ -224,8 +224,8 @@ class TypingDelay:
         Args:
             now_s: the request's time.
             before: the character before the cursor; after some, people stop to think.
-            work_s: what an answer usually takes. If that is less than the time to the next key,
-                there is nothing to save.
+            work_s: average time of an answer. If it is less than the time to the next key, waiting
+                saves nothing.
         """
         interval = self._interval_s
         if interval is None or now_s - self._last_s > _PAUSE_S or work_s < interval:

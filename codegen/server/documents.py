@@ -84,11 +84,8 @@ class Suggestions:
         self._shown = prefix[-_COMPARED:], texts
 
     def accepted(self, inserted: str, prefix: str) -> tuple[Accepted, int] | None:
-        """Whether a change took a suggestion, and how many characters of it.
-
-        Args:
-            inserted: the change's text.
-            prefix: the text before the change.
+        """Whether a change that inserts a text behind a prefix took a suggestion, and how many
+        characters of it.
         """
         # A single character may have been typed.
         if self._shown is None or len(inserted) < 2:

@@ -25,7 +25,6 @@ import re
 import secrets
 import signal
 import socket
-import stat
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
@@ -131,13 +130,7 @@ def error_response(
 ) -> JSONResponse:
     """An error in the form of OpenAI's and llama.cpp's APIs, or of Ollama's for its paths.
 
-    Args:
-        path: path of the request.
-        status: HTTP status; also the error's code if ``code`` is empty.
-        message: one line.
-        headers: headers of the response.
-        code: OpenAI's name for the mistake.
-        param: the wrong field.
+    ``code`` is OpenAI's name for the mistake, by default the status; ``param`` is the wrong field.
     """
     if path.startswith("/api/"):
         return JSONResponse({"error": message}, status, headers)
@@ -491,26 +484,24 @@ def listen_unix(path: Path) -> socket.socket:
         MachineError: if a server listens there, or the path can't be used.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    old = os.umask(0o177)
     try:
         if path.exists():
-            if not stat.S_ISSOCK(path.stat().st_mode):
+            if not path.is_socket():
                 raise MachineError(f"{path} exists and is no socket.", "Choose another path.")
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
                 if probe.connect_ex(str(path)) == 0:
                     raise MachineError(f"A server already listens on {path}.")
             path.unlink()
-        old = os.umask(0o177)
-        try:
-            sock.bind(str(path))
-            sock.listen(_BACKLOG)
-        finally:
-            os.umask(old)
-    except OSError as error:
+        sock.bind(str(path))
+        sock.listen(_BACKLOG)
+    except (OSError, MachineError) as error:
         sock.close()
+        if isinstance(error, MachineError):
+            raise
         raise MachineError(f"Cannot listen on {path}: {error.strerror or error}.") from None
-    except MachineError:
-        sock.close()
-        raise
+    finally:
+        os.umask(old)
     return sock
 
 

@@ -1,8 +1,7 @@
 """Definitions and pieces of many files, found by name and by words, in an in-memory database.
 
-The order of what words find is BM25's (SQLite's FTS5, k1 = 1.2, b = 0.75). Words are identifiers
-and their parts, so that ``read_config`` is found by ``ConfigReader``. Files are put in and taken
-out one at a time.
+Pieces are ranked by BM25 (SQLite's FTS5, k1 = 1.2, b = 0.75). Words are identifiers and their
+parts, so that ``ConfigReader`` finds ``read_config``. Files are added and removed one at a time.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from codegen.server.outline import Definition
 
 _PIECE_LINES = 12
 _QUERY_WORDS = 24
-_COMMON = 0.1  # a word in more of the pieces finds nothing, unless these are few
+_COMMON = 0.1  # words in a larger share of the pieces are ignored, unless these are at most _FEW
 _FEW = 10
-_DEFINITIONS = 50  # looked at of one name
+_DEFINITIONS = 50  # most that are read for one name
 _WORD = re.compile(r"[^\W\d]\w{2,}")
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
@@ -62,8 +61,8 @@ class FileIndex:
     """The index of one folder.
 
     Attributes:
-        chars: of all files in it.
-        names: that are defined, with the number of files that define them.
+        chars: characters of all files in it.
+        names: defined names, with the number of files that define them.
     """
 
     def __init__(self) -> None:
@@ -81,7 +80,7 @@ class FileIndex:
 
     @property
     def nbytes(self) -> int:
-        """Of the database."""
+        """Bytes of the database."""
         pages, size = (
             self._database.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("page_count", "page_size")
@@ -89,13 +88,9 @@ class FileIndex:
         return pages * size
 
     def put(self, path: str, text: str, family: str, defined: Sequence[Definition]) -> None:
-        """Puts a file in, in place of what there was of it.
+        """Adds or replaces a file with its text, which has no secrets, and its definitions.
 
-        Args:
-            path: of the file.
-            text: without secrets.
-            family: of its language; only the same one is found.
-            defined: by the file.
+        Searches find files of the same ``family`` of languages.
         """
         self.remove(path)
         pieces = list(enumerate(_pieces(split_lines(text)), self._next))
@@ -116,7 +111,7 @@ class FileIndex:
         self.names.update(names)
 
     def remove(self, path: str) -> None:
-        """Takes a file out, if it is there."""
+        """Removes a file, if it is there."""
         rows = self._rows.pop(path, None)
         if rows is None:
             return
@@ -142,7 +137,7 @@ class FileIndex:
         return [Defined(*row) for row in rows]
 
     def similar(self, text: str, family: str, without: str, most: int) -> list[Found]:
-        """The pieces of other files than ``without`` that have most of a text's rarer words."""
+        """The pieces of files other than ``without`` that share most of a text's rarer words."""
         total = self._database.execute("SELECT count(*) FROM pieces_docsize").fetchone()[0]
         rare: list[tuple[int, str]] = []
         for word in set(words(text)):
@@ -171,7 +166,7 @@ def _pieces(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
 
 
 def words(text: str) -> list[str]:
-    """What a text is found by: its identifiers and their parts, in small letters."""
+    """A text's identifiers and their parts, in lower case."""
     found: list[str] = []
     for name in _WORD.findall(text):
         found.append(name.lower())

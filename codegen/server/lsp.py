@@ -66,11 +66,9 @@ class Malformed:
 
 
 def read_message(stream: BinaryIO, most: int) -> bytes | Malformed | None:
-    """The next message's body; None at the end of the stream.
+    """The next message's body; None at the end of the blocking stream.
 
-    Args:
-        stream: blocking.
-        most: largest body, in bytes; longer ones are read and discarded.
+    A body of more than ``most`` bytes is read and discarded.
     """
     length: int | None = None
     for _ in range(_HEADERS):
@@ -495,10 +493,10 @@ async def _load(session: Session, load: Callable[[], CompletionEngine]) -> None:
 
     def show(status: Status) -> None:
         with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(session.report, status.kind, status.message)
+            loop.call_soon_threadsafe(session.report, status.kind, status.message, status.busy)
 
     model.on_status = show
-    session.report(model.status.kind, model.status.message)
+    session.report(model.status.kind, model.status.message, model.status.busy)
 
 
 def _read_in_thread(

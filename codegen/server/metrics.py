@@ -1,4 +1,4 @@
-"""Counters and latencies, kept in this process only; no text of any document.
+"""Counters and latencies of this process, without text of documents.
 
 ``/metrics`` shows them in Prometheus's text format, the log in one line.
 """
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 STAGES = ("queue", "prompt", "encode", "settle", "decode", "total", "typed")
-_WINDOW = 1000  # latest durations of a stage that the log's quantiles are of
+_WINDOW = 1000  # latest durations of a stage, for the log's quantiles
 _PREFIX = "codegen_"
 _BUCKETS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.4, 0.7, 1, 2, 4, 8, 20,
@@ -20,11 +20,7 @@ _BUCKETS = (
 
 
 class Metrics:
-    """Safe to use from several threads.
-
-    Attributes:
-        registry: of Prometheus's client; one for each engine.
-    """
+    """Counters, gauges and latencies, safe to use from several threads."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -52,7 +48,7 @@ class Metrics:
             self._seconds.labels(stage).observe(seconds)
 
     def gauge(self, name: str, value: float) -> None:
-        """Sets a value that goes up and down, shown as ``codegen_NAME``."""
+        """Sets a gauge, shown as ``codegen_NAME``."""
         with self._lock:
             if name not in self._gauges:
                 text = name.replace("_", " ").capitalize()
@@ -64,7 +60,7 @@ class Metrics:
         return int(self.registry.get_sample_value(f"{_PREFIX}{name}_total") or 0)
 
     def quantile(self, stage: str, share: float) -> float | None:
-        """Of a stage's latest durations, in seconds; None if there are none."""
+        """A quantile of a stage's latest durations, in seconds; None if there are none."""
         ordered = sorted(self._latest[stage].copy())
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
 

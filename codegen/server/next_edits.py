@@ -1,11 +1,10 @@
-"""The next edit in an open document: what was changed, what a model proposes, what is shown.
+"""The next edit in an open document.
 
-:class:`Tracker` turns the editor's changes into the history that formats show. :class:`NextEditor`
-asks the model of the engine in one format (:mod:`codegen.methods.edits.formats`) and drops what is
-not worth showing: before the model is asked if nothing was edited or a lot was pasted, after it if
-nothing changes, only white space does, the last edit is undone, the same was turned down before, a
-Python file no longer parses, or the answer is cut off or not in its format. A proposal belongs to
-one version of a document; once that has changed it is gone.
+:class:`Tracker` turns the editor's changes into the history that prompts show. :class:`NextEditor`
+prompts the engine's model in one format (:mod:`codegen.methods.edits.formats`), unless nothing was
+edited or a lot was pasted. It drops answers that change nothing or only white space, undo the last
+edit, were turned down before, break a Python file's syntax, are cut off or not in the format. A
+proposal belongs to one version of a document, and is invalid after a change.
 """
 
 from __future__ import annotations
@@ -58,17 +57,17 @@ _TIMEOUT_S = 10.0  # of an upstream
 _MOST_CHARACTERS = 16_384  # of its answer
 _PARSED_LINES = 3000
 VIEWS = (View(), View(6, 6, 4, 500), View(4, 4, 2, 300))
-"""From what is shown if there is room down to little."""
+"""How much the prompt shows, from most to least; the first that fits is used."""
 
 
 @dataclass
 class Tracker:
     """The edits of one document since it was opened.
 
-    Changes that follow one another within a second, at most eight lines apart, are one edit.
+    Changes within a second of each other, at most eight lines apart, are one edit.
 
     Attributes:
-        before: the lines before the edit that is being made; None if none is.
+        before: the lines before the current edit; None if there is none.
     """
 
     before: list[str] | None = None
@@ -80,10 +79,10 @@ class Tracker:
     def changing(
         self, document: TextDocument, changes: Sequence[TextDocumentContentChangeEvent], now: float
     ) -> None:
-        """The editor is about to change a document; called before that is done."""
+        """Notes changes; called before they are applied to the document."""
         for change in changes:
             place: Range | None = getattr(change, "range", None)
-            if place is None:  # the whole text: nobody can say what was edited
+            if place is None:  # the whole text: the edit is unknown
                 self._close(document, "")
                 self._bulk_at = now
                 continue
@@ -98,11 +97,11 @@ class Tracker:
             self._line, self._at = place.start.line, now
 
     def calm(self, now: float) -> bool:
-        """Whether something was edited, and nothing in bulk just now."""
+        """Whether something was edited, and no bulk change was made just now."""
         return bool(self._done or self.before is not None) and now - self._bulk_at > _BULK_S
 
     def changes(self, document: TextDocument, path: str) -> list[Change]:
-        """All edits, oldest first, with their lines in the document as it is now."""
+        """All edits, oldest first, with their lines in the current document."""
         done, before = self._done, self.before
         if before is not None:
             done = _with_difference(done, before, document.lines)
@@ -116,7 +115,7 @@ class Tracker:
 def _with_difference(
     done: Sequence[Change], before: Sequence[str], after: Sequence[str]
 ) -> list[Change]:
-    """The edits with those between two states added; earlier ones move with their lines."""
+    """The edits and those between two states; earlier ones move with their lines."""
     start = 0
     while start < min(len(before), len(after)) and before[start] == after[start]:
         start += 1
@@ -127,7 +126,7 @@ def _with_difference(
     old, new = list(before[start : len(before) - end]), list(after[start : len(after) - end])
     try:
         hunks = difference(old, new, most_work=3_000_000)
-    except InputError:  # nobody can say soon enough what was edited
+    except InputError:  # the difference takes too long to compute
         return []
     found = list(done)
     moved = 0
@@ -146,10 +145,10 @@ class Proposal:
     """One edit of a version of a document.
 
     Attributes:
-        id: for clients that tell that it was shown or accepted.
-        uri, version: of the document.
-        place: what is replaced.
-        text: what by.
+        id: for clients that report what they showed or accepted.
+        uri, version: the document and its version.
+        place: the range to replace.
+        text: the replacement.
     """
 
     id: str
@@ -160,11 +159,7 @@ class Proposal:
 
 
 class NextEditor:
-    """Proposes next edits for the documents of one session.
-
-    Args:
-        form: the format in which the model is asked.
-    """
+    """Proposes next edits for the documents of one session, with prompts in one format."""
 
     def __init__(self, form: EditFormat) -> None:
         self.form = form
@@ -175,16 +170,16 @@ class NextEditor:
         self._numbers = count(1)
 
     def forget(self, uri: str) -> None:
-        """A document was opened or closed: nothing in it was edited."""
+        """Forgets a document's edits, when it is opened or closed."""
         self._trackers.pop(uri, None)
         self._pending.pop(uri, None)
 
     def changing(
         self, uri: str, document: TextDocument, changes: Sequence[TextDocumentContentChangeEvent]
     ) -> bool:
-        """The editor is about to change a document; whether it takes what was proposed.
+        """Notes changes before they are applied; returns whether they accept the proposal.
 
-        What was proposed and is not taken is turned down.
+        A proposal that is not accepted is turned down.
         """
         self._trackers.setdefault(uri, Tracker()).changing(document, changes, time.monotonic())
         pending = self._pending.pop(uri, None)
@@ -244,7 +239,7 @@ class NextEditor:
         return self._shown(engine, edit, after, uri, document, undone(changes, text))
 
     def _prompt(self, engine: CompletionEngine, edit: Edit) -> str:
-        """The prompt; empty if it is too long or the text can't be shown to this model."""
+        """The prompt; empty if it is too long or this model may not see the text."""
         model = engine.model
         if model.remote:
             shown = _redacted(edit)
@@ -268,7 +263,7 @@ class NextEditor:
     async def _answer(
         self, engine: CompletionEngine, key: DocumentKey, prompt: str, window: str
     ) -> str | None:
-        """What the model writes; None if it was cut off."""
+        """The model's answer; None if it was cut off."""
         model = engine.model
         if isinstance(model, Upstream):
             return await self._answer_of(model, prompt)
@@ -319,9 +314,9 @@ class NextEditor:
         document: TextDocument,
         last: str,
     ) -> Proposal | None:
-        """The proposal of an answer, if it is worth showing."""
+        """The proposal for an answer, if it is worth showing."""
         lines = window_lines(edit)
-        if safe_text(after) != after:  # nothing invisible gets into a file, or out of it
+        if safe_text(after) != after:  # an answer must not add or remove invisible characters
             return None
         hunks = difference(lines, lines_of(after))
         whole = with_window(edit, after)
@@ -354,7 +349,7 @@ class NextEditor:
 
 
 def undone(changes: Sequence[Change], text: str) -> str:
-    """The text without the last edit; the text itself if there is none, or it is not there."""
+    """The text without the last edit; unchanged if there is none, or the text lacks it."""
     lines = lines_of(text)
     if changes:
         last = changes[-1]
@@ -370,7 +365,7 @@ def _plain(text: str) -> str:
 
 
 def _redacted(edit: Edit) -> Edit | None:
-    """What another machine may see; None if the window holds what looks like a secret."""
+    """The edit as another machine may see it; None if the window may hold a secret."""
     above, below = around(edit)
     window = "".join(window_lines(edit))
     if redact(window) != window:
@@ -385,7 +380,7 @@ def _redacted(edit: Edit) -> Edit | None:
 
 
 def _is_readable(document: TextDocument) -> bool:
-    r"""Whether lines end as formats take it, and are neither too many nor too long."""
+    r"""Whether the formats support the line ends, and lines are not too many or too long."""
     count = len(document.lines)
     if count > _MOST_LINES or document.size > count * _MOST_WIDTH:
         return False

@@ -1,9 +1,9 @@
-"""Definitions and imports of a source file, by tree-sitter: broken code, too.
+"""Definitions and imports of a source file, by tree-sitter, which also reads incomplete code.
 
-A definition is described as another file needs it: the signature of a function with the first line
-of its docstring, a class with its fields and the signatures of its methods, a variable with its
-value if that is short. Python needs nothing else; JavaScript and TypeScript need their grammars
-(``tree-sitter-javascript``, ``tree-sitter-typescript``), and have no definitions without.
+A definition's description is what another file needs: a function's signature with the first line of
+its docstring, a class with its fields and the signatures of its methods, a variable with its value
+if that is short. JavaScript and TypeScript need their grammars (``tree-sitter-javascript``,
+``tree-sitter-typescript``); without them they have no definitions.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _BLOCKS = frozenset({
     "module", "program", "block", "if_statement", "else_clause", "try_statement", "except_clause",
     "function_definition", "class_definition", "decorated_definition",
 })  # fmt: skip
-_SHORT_LINES = 8  # a definition of so many lines is described by itself
+_SHORT_LINES = 8  # a definition of at most this many lines is its own description
 _MOST_CHARS = 800  # of a description
 _VALUE_CHARS = 200
 _MOST_DEPTH = 12
@@ -56,9 +56,9 @@ class Definition:
     """A name that a file defines.
 
     Attributes:
-        name: as it is used.
-        owner: the class it is a member of, empty at the top level.
-        line: where it begins, from 0.
+        name: its name.
+        owner: its class, empty at the top level.
+        line: its first line, from 0.
         text: the description.
     """
 
@@ -73,9 +73,9 @@ class Import:
     """A name that a file takes from another.
 
     Attributes:
-        name: in this file.
-        original: in the other; empty if the name is that of a module.
-        module: as it is written: ``a.b``, ``..c``, ``./d``.
+        name: its name in this file.
+        original: its name in the other file; empty for a module.
+        module: the module as written: ``a.b``, ``..c``, ``./d``.
     """
 
     name: str
@@ -95,8 +95,8 @@ def parser(language: str) -> Parser | None:
 def read(text: str, language: str) -> tuple[list[Definition], list[Import]]:
     """The definitions and the imports of a file, in order; none without a grammar.
 
-    Definitions are those of the top level and the members of its classes, of several of one name
-    the first.
+    Definitions are at the top level or members of classes there; the first of several with one name
+    counts.
     """
     found = parser(language)
     if found is None:
@@ -135,7 +135,7 @@ def _definitions(parent: Node, source: bytes, owner: str) -> Iterator[Definition
 
 
 def _unwrapped(node: Node) -> Node:
-    """What is decorated, exported or declared."""
+    """The decorated, exported or declared node."""
     for _ in range(_MOST_DEPTH):
         if node.type not in _WRAPPERS:
             break
@@ -147,7 +147,7 @@ def _unwrapped(node: Node) -> Node:
 
 
 def _name(node: Node, source: bytes) -> str:
-    """The name that a statement defines, empty if it defines none or several."""
+    """The name that a statement defines; empty if it defines none or several."""
     if node.type in _FUNCTIONS or node.type in _CLASSES:
         named = node.child_by_field_name("name")
     elif node.type in _VALUES:
@@ -191,7 +191,7 @@ def _member(outer: Node, node: Node, source: bytes) -> str:
 
 
 def _signature(node: Node, source: bytes, doc: bool = True) -> str:
-    """A function without its body, anything else by its value if that is short."""
+    """A function without its body; other nodes whole if short, else their first line."""
     body = node.child_by_field_name("body") if node.type in _FUNCTIONS else None
     if body is None:
         text = _block(node, source)
@@ -203,7 +203,7 @@ def _signature(node: Node, source: bytes, doc: bool = True) -> str:
 
 
 def _doc(body: Node, source: bytes) -> str:
-    """The first line of a docstring, as a whole one."""
+    """A docstring cut to its first line."""
     first = body.named_children[0] if body.named_child_count else None
     if first is not None and first.type == "expression_statement" and first.named_child_count:
         first = first.named_children[0]

@@ -430,7 +430,7 @@ def _run(requests: Sequence[Pass]) -> list[Any]:
     try:
         # A document's work yields passes of its cache alone.
         return list(EditableCache.run_passes(cast("Sequence[PassRequest]", requests)))
-    except Exception as error:  # noqa: BLE001 - it is the work's to say what it means
+    except Exception as error:  # noqa: BLE001 - the work handles it
         if len(requests) == 1:
             return [error]
     return [result for one in requests for result in _run([one])]

@@ -1,10 +1,9 @@
-"""What must not enter a cache or a prompt: secret files by name, and what looks like a secret.
+"""Secrets that must not enter a cache or a prompt: files by name, and text that looks like one.
 
-Files on the list get no completions and are not taken as context. In text of *other* files (context
-that a client sends along) strings that look like secrets are replaced before they are tokenized, so
-that no suggestion can replay them. The document being edited is left as it is where the model runs
-on the user's machine, and its caches are the document's own; for another machine it is redacted,
-too.
+Files on the list get no completions and are not used as context. In text of *other* files, strings
+that look like secrets are replaced before they are tokenized, so that no suggestion can replay
+them. The edited document is left unchanged if the model runs on the user's machine, because its
+caches are the document's own; for another machine it is redacted, too.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 REDACTED = "<REDACTED>"
 
-# After the lists that editors' assistants use; lower case.
+# As in the lists of editors' assistants; lower case.
 _NAMES = (
     ".env", ".env.*", "*.env", ".envrc", ".netrc", "_netrc", ".npmrc", ".pypirc", ".pgpass",
     ".git-credentials", ".htpasswd", ".dockercfg", "credentials", "credentials.*", "secrets.*",
@@ -39,7 +38,7 @@ _KNOWN = re.compile(
     re.DOTALL,
 )
 _URL_PASSWORD = re.compile(r"(?<=://)([^\s/:@]+):([^\s/@]+)(?=@)")
-# Runs are bounded: each place of a text is the beginning of one.
+# Repetitions are bounded, because a match is tried at each place of a text.
 _ASSIGNED = re.compile(
     r"""(?ix)(?:password|passwd|secret|token|api[_-]?key|private[_-]?key|credential)[\w.-]{0,40}
     ["']?\s{0,20}[:=]\s{0,20}(?P<quote>["'])(?P<value>[^"'\r\n]{6,})(?P=quote)"""
@@ -49,11 +48,11 @@ _BITS = 3.8  # of entropy a character; words and identifiers have less
 
 
 def is_secret(name: str, more: tuple[str, ...] = ()) -> bool:
-    """Whether a file may not be looked at.
+    """Whether a file may hold secrets, by its name.
 
     Args:
-        name: a path or a URI; only ever a label here, no file is opened.
-        more: the user's own patterns, of the file's name or its whole path.
+        name: a path or a URI; no file is opened.
+        more: the user's patterns, for the file's name or its whole path.
     """
     text = unquote(urlsplit(name).path) if "://" in name else name
     path = PurePosixPath(text.replace("\\", "/").lower())
@@ -64,7 +63,7 @@ def is_secret(name: str, more: tuple[str, ...] = ()) -> bool:
 
 
 def redact(text: str) -> str:
-    """The text with what looks like a secret replaced."""
+    """The text with everything replaced that looks like a secret."""
     text = _KNOWN.sub(REDACTED, text)
     text = _URL_PASSWORD.sub(rf"\1:{REDACTED}", text)
     text = _ASSIGNED.sub(_hide_value, text)
@@ -78,7 +77,7 @@ def _hide_value(found: re.Match[str]) -> str:
 
 
 def _random(text: str) -> bool:
-    """Whether the characters look drawn: high entropy, and digits among letters."""
+    """Whether the characters look random: high entropy, and digits among letters."""
     counts = Counter(text)
     bits = -sum(n / len(text) * math.log2(n / len(text)) for n in counts.values())
     mixed = any(c.isdigit() for c in text) and any(c.isalpha() for c in text)

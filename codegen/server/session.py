@@ -244,9 +244,9 @@ class Session:
         for document in self.documents.values():
             document.snippets, document.next_snippets, document.chosen_at = (), None, None
 
-    def report(self, kind: str, message: str) -> None:
+    def report(self, kind: str, message: str, busy: bool = False) -> None:
         """The status has changed."""
-        self.status = Status(kind, message)
+        self.status = Status(kind, message, busy)
         if self.on_status:
             self.on_status(self.status)
 
@@ -526,7 +526,7 @@ class Session:
             self.on_settled(snapshot, answer)
 
     def _show(self, request: CompletionRequest, answer: Completion) -> None:
-        """Notes what is on the user's screen."""
+        """Notes the suggestions on the user's screen."""
         assert self.engine is not None
         texts = tuple(candidate.text for candidate in answer.candidates)
         self.engine.suggestions(request.key).show(request.prefix, texts)

@@ -1,9 +1,9 @@
-"""Which files of a workspace folder may be read, and reading them.
+"""Reads the files of a workspace folder that may be read.
 
-Taken are plain files of known languages below the folder, never through a symbolic link and never
-from another file system. Not taken are secrets (:mod:`codegen.server.secrets`), hidden and
-dependency folders, what a ``.gitignore`` in the folder excludes, and generated, binary and large
-files. Nothing is read of a folder that is a home directory or the root of the file system.
+These are plain files of known languages below the folder, never through a symbolic link and never
+on another file system; without secrets (:mod:`codegen.server.secrets`), hidden and dependency
+folders, files that a ``.gitignore`` in the folder excludes, and generated, binary and large files.
+Nothing is read if the folder is a home directory or the root of the file system.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 FILE_BYTES = 200_000
 _IGNORE_BYTES = 65_536
-_WILDCARDS = 6  # in a line of a .gitignore; more could take for ever to match
+_WILDCARDS = 6  # in a line of a .gitignore; more could match forever
 
 _LANGUAGES = {
     ".py": "python", ".pyi": "python", ".js": "javascript", ".mjs": "javascript",
@@ -37,7 +37,7 @@ _LANGUAGES = {
     ".dart": "dart", ".lua": "lua", ".sh": "shellscript", ".r": "r", ".jl": "julia",
 }  # fmt: skip
 WATCHED = "**/*.{" + ",".join(suffix[1:] for suffix in _LANGUAGES) + "}"
-"""A glob of the files that are taken."""
+"""A glob of the files that are read."""
 _FAMILIES = {
     "javascriptreact": "javascript", "typescript": "javascript", "typescriptreact": "javascript",
     "c": "cpp", "objective-c": "cpp",
@@ -49,11 +49,11 @@ _SKIPPED = frozenset({
 _GENERATED_NAME = re.compile(r"(?i)[._-](min|bundle|generated|pb2|pb2_grpc)\.\w+$|^_version\.py$")
 _GENERATED = re.compile(r"(?i)@generated\b|\bdo not edit\b|\bautomatically generated\b")
 _HEAD_CHARS = 1000
-_LONG_LINES = 200  # characters a line on average: no person wrote it
+_LONG_LINES = 200  # characters per line on average: no person writes that
 
 
 def local_path(uri: str) -> PurePosixPath | None:
-    """The path of a ``file:`` URI of this machine; None for others."""
+    """The path of a ``file:`` URI of this machine; None for other URIs."""
     parts = urlsplit(uri)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
         return None
@@ -62,26 +62,26 @@ def local_path(uri: str) -> PurePosixPath | None:
 
 
 def language_of(path: str) -> str:
-    """The editors' name of a file's language, by its suffix; empty if its files are not taken."""
+    """The editors' name of a file's language, by its suffix; empty for unknown ones."""
     return _LANGUAGES.get(PurePosixPath(path).suffix.lower(), "")
 
 
 def family(language: str) -> str:
-    """The languages whose files use one another's definitions have the same family."""
+    """A language's family: languages whose files use one another's definitions share one."""
     return _FAMILIES.get(language, language)
 
 
 class NotTaken(Exception):
-    """A file is not taken; the words say why, and are counted."""
+    """A file may not be read; the message is a short reason, by which files are counted."""
 
 
 class SourceFolder:
     """The files of one folder.
 
     Args:
-        path: as the editor names it.
-        exclude: patterns of files that are not taken, in addition to secrets.
-        closed: whether files are read that no editor has open.
+        path: the editor's path of the folder.
+        exclude: patterns of files that are not read, in addition to secrets.
+        closed: whether to read files that are not open.
     """
 
     def __init__(self, path: PurePosixPath, exclude: tuple[str, ...], closed: bool) -> None:
@@ -112,7 +112,7 @@ class SourceFolder:
         return is_folder or not _GENERATED_NAME.search(parts[-1])
 
     def _ignored(self, parts: tuple[str, ...], folder: bool) -> bool:
-        """Whether a ``.gitignore`` excludes a name; the nearest one that says anything decides."""
+        """Whether a ``.gitignore`` excludes a name; the nearest one with a rule for it decides."""
         for size in range(len(parts) - 1, -1, -1):
             rules = self._rules_of("/".join(parts[:size]))
             if rules is not None:
@@ -136,11 +136,11 @@ class SourceFolder:
     # ------------------------------------------------------------------ reading
 
     def read(self, path: str) -> tuple[str, tuple[int, ...]]:
-        """A file's text, and what changes with it.
+        """A file's text and state.
 
         Raises:
-            NotTaken: if it may not be read, or holds no text of a person.
-            OSError, InputError: if it can't be opened, is a link or no plain file.
+            NotTaken: if it may not be read, or is not text.
+            OSError, InputError: if it can't be opened, is a link or not a plain file.
         """
         if not self.allowed(path):
             raise NotTaken("ignored")
@@ -164,7 +164,7 @@ class SourceFolder:
         return data, (found.st_mtime_ns, found.st_size, found.st_ino)
 
     def state(self, path: str) -> tuple[int, ...] | None:
-        """What changes with a file; None if there is none."""
+        """A value that changes with the file; None without a file."""
         with suppress(OSError), self._parent(path) as (directory, name):
             found = os.stat(name, dir_fd=directory, follow_symlinks=False)
             return found.st_mtime_ns, found.st_size, found.st_ino
@@ -172,7 +172,7 @@ class SourceFolder:
 
     @contextmanager
     def _parent(self, path: str) -> Iterator[tuple[int, str]]:
-        """The descriptor of a path's directory, reached through no link, and its last part."""
+        """The descriptor of a path's directory, opened without following links, and the name."""
         *folders, name = path.split("/")
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         descriptor = os.open(self._root, flags)
@@ -186,9 +186,9 @@ class SourceFolder:
             os.close(descriptor)
 
     def entries(self, folder: str) -> Iterator[tuple[str, bool]]:
-        """The files that are taken and the folders to enter of a folder, and which are folders.
+        """The files to read and the folders to enter in a folder: path, and whether it is a folder.
 
-        An entry that is neither gives an empty path: what looks at many has to count them.
+        The path of other entries is empty, so that the caller can count them.
         """
         with suppress(OSError), self._parent(f"{folder}/x".lstrip("/")) as (directory, _):
             if os.fstat(directory).st_dev != Path(self._root).stat().st_dev:
@@ -205,7 +205,7 @@ class SourceFolder:
 
 
 def _is_text(path: str) -> bool:
-    """Whether a name can be shown: not every file name is UTF-8."""
+    """Whether a name can be shown; not every file name is UTF-8."""
     return path.isprintable() and not any("\ud800" <= char <= "\udfff" for char in path)
 
 

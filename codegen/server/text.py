@@ -73,16 +73,16 @@ class Open:
         brackets: the open ones, outermost first.
         quote: of the string or template that the text ends in, empty outside of one.
         comment: whether the text ends in a comment.
-        statement: where the line begins on which the last statement does: the last line start
-            outside of strings and of brackets, but for the braces of blocks.
-        extra: brackets closed that were not open, in order.
+        statement: start of the last statement's line: the last line start
+            outside of strings and of brackets other than the braces of blocks.
+        extra: positions of closing brackets that close nothing.
     """
 
     brackets: tuple[str, ...] = ()
     quote: str = ""
     comment: bool = False
     statement: int = 0
-    extra: tuple[str, ...] = ()
+    extra: tuple[int, ...] = ()
 
 
 def scan(text: str, language: str = "") -> Open:
@@ -94,7 +94,7 @@ def scan(text: str, language: str = "") -> Open:
     """
     pattern = _SCANNERS["#" if language in _HASH else "//" if language in _SLASH else ""]
     stack: list[str] = []
-    extra: list[str] = []
+    extra: list[int] = []
     at = statement = 0
     while found := pattern.search(text, at):
         token, at = found.group(), found.end()
@@ -105,7 +105,7 @@ def scan(text: str, language: str = "") -> Open:
             if stack and _PAIRED[stack[-1]] == token:
                 stack.pop()
             else:
-                extra.append(token)
+                extra.append(found.start())
         elif token in _ENDS:
             end = _ENDS[token].match(text, at)
             if end is None:
@@ -273,13 +273,9 @@ def _without_extra_closers(text: str, prefix: str, language: str) -> str:
     before = scan(prefix, language)
     if before.quote or before.comment:
         return text
-    if not scan(prefix + text, language).extra[len(before.extra) :]:
-        return text
-    allowed = len(before.extra)
-    for at, char in enumerate(text):
-        if char in CLOSERS and len(scan(prefix + text[: at + 1], language).extra) > allowed:
-            return text[:at]
-    return text
+    extra = scan(prefix + text, language).extra
+    first = next((at for at in extra if at >= len(prefix)), None)
+    return text if first is None else text[: first - len(prefix)]
 
 
 def _without_next_lines(text: str, suffix: str) -> str:

@@ -1,7 +1,8 @@
-"""What all models that write in no fixed order have in common, for training and for decoding.
+"""The base of all models that write in no fixed order, for training and for decoding.
 
-A model takes :class:`~codegen.decoding.insertion.text.Text` apart at random (``corrupt``), learns
-to put it together (``forward`` gives a loss a text), and completes texts with gaps (``fill``).
+For training, a model corrupts a :class:`~codegen.decoding.insertion.text.Text` at random
+(``corrupt``) and learns to restore it (``forward`` gives a loss per text). For decoding, it
+completes texts with gaps (``fill``).
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from codegen.decoding.insertion.text import BODY, EncoderConfig, Text, TextBatch
 
 
 class Corrupted(Protocol):
-    """A text taken apart; its length decides which others it is best padded with."""
+    """A corrupted text; texts of similar length are batched together."""
 
     def __len__(self) -> int: ...
 
 
 @dataclass
 class Losses(ModelOutput):
-    """What ``forward`` gives.
+    """The result of ``forward``.
 
     Attributes:
-        losses: float32 [B], of each text; what is minimised is their mean.
-        parts: name -> float32 [B]: what they are made of, detached.
+        losses: float32 [B], one per text; training minimizes their mean.
+        parts: name -> float32 [B]: the parts of the losses, detached.
     """
 
     losses: Tensor | None = None
@@ -45,19 +46,19 @@ class FillOptions:
     """How gaps are filled.
 
     Attributes:
-        max_new_tokens: tokens written into a text, at most.
+        max_new_tokens: most tokens written into a text.
         temperature: of tokens; 0 takes the most probable one.
         top_p: nucleus of tokens.
-        stages: of :class:`InsertionLM`: 1 draws slot and token from their joint distribution, 2
-            first the slot, then a token there (all runs of the paper).
-        slot_temperature: of the slot in two stages; the paper has 0.
-        stop_threshold: probability of stopping from which on a text is finished (the paper has 0.5
-            for planning, 0.9 for text, 0.8 for infilling).
-        insist: whether the first step inserts whatever the stop head says (infilling).
-        insertions: a step's insertions into a text, at most, never into neighboring slots.
-        least_share: further insertions of a step must be this probable, as a share of the best one.
-        steps: of the models with masks: steps of time; 0 for one a token.
-        order: of the models with masks: which masks are filled first, the surest or any.
+        stages: for :class:`InsertionLM`: 1 draws slot and token from their joint distribution; 2
+            draws first the slot, then a token for it (as in all runs of the paper).
+        slot_temperature: of the slot in two stages; 0 in the paper.
+        stop_threshold: a text is finished at this probability of stopping (in the paper 0.5 for
+            planning, 0.9 for text, 0.8 for infilling).
+        insist: whether the first step ignores the stop head (for infilling).
+        insertions: most insertions per step and text, never into neighboring slots.
+        least_share: least probability of further insertions in a step, relative to the best one.
+        steps: for models with masks: steps of time; 0 for one per token.
+        order: for models with masks: fill the most certain masks first, or random ones.
     """
 
     max_new_tokens: int = 256
@@ -79,9 +80,9 @@ class Filled:
 
     Attributes:
         body: its token ids.
-        given: one flag a token: whether it stood there before.
-        steps: forward passes it took.
-        finished: whether the model ended it, not the limit of tokens.
+        given: for each token whether it was in the text before.
+        steps: number of forward passes.
+        finished: whether the model ended the text, not the token limit.
     """
 
     body: list[int]
@@ -91,17 +92,17 @@ class Filled:
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Losses are computed in float32, or in float64 if the model is."""
+    """``x`` in float32, or in float64 if it is: the dtype of losses."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class FillingModel(PreTrainedModel):
-    """See the module."""
+    """The base class; see the module."""
 
     config_class = EncoderConfig
     config: Any
     encoder: TextEncoder
-    fills_gaps = True  # its passes are its own: it gets no positions from the loop
+    fills_gaps = True  # runs its own passes, so it needs no positions from the loop
     _supports_sdpa = True
 
     @abstractmethod
@@ -110,13 +111,13 @@ class FillingModel(PreTrainedModel):
 
     @abstractmethod
     def collate(self, corrupted: Sequence[Any]) -> dict[str, Any]:
-        """What ``forward`` is called with for these."""
+        """The arguments of ``forward`` for these texts."""
 
     @abstractmethod
     def fill(
         self, texts: Sequence[Text], options: FillOptions, rngs: Sequence[np.random.Generator]
     ) -> list[Filled]:
-        """Completes texts together, each with randomness of its own."""
+        """Completes texts together, each with its own random generator."""
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, (nn.Linear, nn.Embedding)):
@@ -132,23 +133,22 @@ class FillingModel(PreTrainedModel):
         return TextBatch.of(texts, self.config).to(self.device)
 
     def remember(self, batch: TextBatch) -> Memory | None:
-        """What the encoder needs to compute but once for all steps, if anything."""
+        """What the encoder computes only once for all steps, if anything."""
         return None if batch.prefixes is None else self.encoder.remember(batch.prefixes)
 
     def forbid(self, logits: Tensor) -> Tensor:
-        """Logits [..., V] in float32, those of the special tokens at -inf."""
+        """Logits [..., V] in float32, with -inf for the special tokens."""
         forbidden = torch.tensor(self.config.forbidden_token_ids, device=logits.device)
         return at_least_float32(logits).index_fill(-1, forbidden, -torch.inf)
 
 
 class Running:
-    """The unfinished texts of a batch that is decoded, and what became of the others: texts leave
-    the batch when they are finished.
+    """The unfinished texts of a batch, and the results of finished ones, which leave the batch.
 
     Attributes:
         batch: B unfinished texts.
         rows: their numbers.
-        given: bool [B, S], the tokens that stood there from the start.
+        given: bool [B, S], the tokens that were there from the start.
         steps: forward passes so far.
     """
 
@@ -166,7 +166,7 @@ class Running:
         return self.batch.lengths - self._start
 
     def uniforms(self, count: int) -> Tensor:
-        """float64 [count, B, S] in [0, 1): a row's depend on nothing but the row."""
+        """Random numbers float64 [count, B, S] in [0, 1), each row's from its own generator."""
         batch, width = self.batch.input_ids.shape
         out = np.ones((count, batch, width))
         for row, (rng, length) in enumerate(
@@ -182,7 +182,7 @@ class Running:
         self.batch = self.batch.insert(where, tokens)
 
     def finish(self, done: Tensor, *, finished: bool) -> None:
-        """Takes texts out of the batch: bool [B]."""
+        """Removes the marked texts, bool [B], from the batch."""
         if not bool(done.any()):
             return
         inside = self.batch.attention_mask & (self.batch.kinds == BODY)
@@ -201,5 +201,5 @@ class Running:
         self.given = self.given[~done, : self.batch.input_ids.shape[1]]
 
     def results(self) -> list[Filled]:
-        """All texts, in their first order."""
+        """All texts, in their original order."""
         return [self._filled[number] for number in range(len(self._filled))]

@@ -1,11 +1,11 @@
-"""The encoder: bidirectional, pre-norm, rotary positions, no masks, no time.
+"""The encoder: bidirectional, pre-norm, with rotary positions; without causal mask and time.
 
 Source: Patel et al., "Insertion Language Models", 2025 (arXiv 2505.05755), section 3 and the
 released code: no biases in attention, ReLU, by default no layer norm after the last layer.
 
-With ``prefix_apart``, which is not in the paper, the prefix sees itself only. Its keys and values
-are then the same for all bodies that follow it: for many draws of one text in training, and for all
-steps of decoding, which the paper's encoder computes again for every inserted token.
+With ``prefix_apart``, which is not in the paper, the prefix sees only itself. Its keys and values
+are then the same for all bodies: for many corruptions of one text in training, and for all steps of
+decoding, while the paper's encoder computes them again for every inserted token.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class TextEncoder(nn.Module):
         self.theta, self.step = config.rope_theta, config.rope_step
 
     def match_keys(self) -> None:
-        """Makes initial keys equal to queries, so that equal tokens see one another from the start.
+        """Initializes keys equal to queries, so that equal tokens attend to each other at once.
 
         Source: Trockman and Kolter, "Mimetic Initialization of Self-Attention Layers", 2023 (arXiv
         2305.09828), in its simplest form.
@@ -51,7 +51,7 @@ class TextEncoder(nn.Module):
                 key.copy_(query)
 
     def remember(self, prefixes: Prefixes) -> Memory:
-        """Keys and values of G prefixes that see nothing but themselves."""
+        """Keys and values of G prefixes that see only themselves."""
         kinds = torch.full_like(prefixes.input_ids, PREFIX)
         mask = prefixes.attention_mask
         x = self.embed(prefixes.input_ids, mask, kinds, torch.zeros_like(mask))
@@ -73,7 +73,7 @@ class TextEncoder(nn.Module):
 
         Args:
             batch: B texts.
-            memory: of the batch's prefixes; by default they are encoded.
+            memory: keys and values of the batch's prefixes; by default they are computed.
             summary: [B, d], added to ``[CLS]`` if given.
         """
         x = self.embed(
@@ -105,7 +105,7 @@ class TextEncoder(nn.Module):
         """The first layer's input [B, S, d]; all arguments but ``summary`` are [B, S]."""
         x = self.tokens(ids) + self.kinds(kinds)
         if self.neighbours is not None:
-            there = functional.pad(x * mask[..., None], (0, 0, 1, 1))  # nothing beyond the ends
+            there = functional.pad(x * mask[..., None], (0, 0, 1, 1))  # zeros beyond the ends
             x = x + self.neighbours(torch.cat((there[:, :-2], there[:, 2:]), -1))
         if self.open_slots is not None:
             x = x + self.open_slots(open_slots.long())
@@ -149,7 +149,7 @@ class Layer(nn.Module):
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     if q.device.type != "cpu" or v.dtype.itemsize >= 4:
         return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    # On CPUs the backward pass of bfloat16 attention takes several times that of float32.
+    # On CPUs the backward pass of attention is several times slower in bfloat16 than in float32.
     with torch.autocast("cpu", enabled=False):
         wide = functional.scaled_dot_product_attention(
             q.float(), k.float(), v.float(), attn_mask=mask

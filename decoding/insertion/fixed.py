@@ -2,9 +2,9 @@
 
 Source: Sahoo et al., "Simple and Effective Masked Diffusion Language Models", 2024 (arXiv
 2406.07524). The number of masks is uniform from one to all, and a text's loss is the mean cross
-entropy at its masks: the same expectation as that of the bound with a log-linear schedule, a token.
-The network is that of the other models, without conditioning on time, which masked diffusion does
-not need. A body that is shorter ends in end tokens, which are learnt like any others.
+entropy at its masks, which has the same expectation per token as the bound with a log-linear
+schedule. The network is that of the other models, without conditioning on time, which masked
+diffusion does not need. A shorter body ends in end tokens, which are learned like any others.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from codegen.decoding.sampling import choose
 
 @dataclass(frozen=True, slots=True)
 class Masked:
-    """A text with masks, and the token of each."""
+    """A text with masks, and each mask's token."""
 
     text: Text
     targets: list[int]
@@ -57,7 +57,7 @@ class FixedMaskLM(FillingModel):
         """Replaces a random subset of the body, of uniformly random size, by masks."""
         size = self.config.body_length
         if len(text.body) > size:
-            raise ValueError(f"a body of {len(text.body)} tokens, {size} is the longest")
+            raise ValueError(f"a body has {len(text.body)} tokens, the model supports {size}")
         body = [*text.body, *[self.config.eos_token_id] * (size - len(text.body))]
         places = sorted(rng.permutation(size)[: rng.integers(1, size + 1)].tolist())
         targets = [body[place] for place in places]
@@ -74,7 +74,7 @@ class FixedMaskLM(FillingModel):
         }
 
     def scores(self, batch: TextBatch, memory: Memory | None = None) -> tuple[Tensor, Tensor]:
-        """Logits of the masks, float [M, V], and where they are, bool [B, S]."""
+        """Logits at the masks, float [M, V], and the masks' places, bool [B, S]."""
         masks = (batch.input_ids == self.config.mask_token_id) & batch.attention_mask
         return self.head(self.encoder(batch, memory)[masks]), masks
 
@@ -95,15 +95,13 @@ class FixedMaskLM(FillingModel):
     def fill(
         self, texts: Sequence[Text], options: FillOptions, rngs: Sequence[np.random.Generator]
     ) -> list[Filled]:
-        """Fills the masks, an equal number each step, the surest or any first.
-
-        The bodies given are ignored: the length is fixed, so there are no gaps to fill.
+        """Fills an equal number of masks per step, the most certain first or in random order.
 
         Raises:
-            ValueError: if a text has a body.
+            ValueError: if a text has a body, since a model of fixed length cannot fill gaps.
         """
         if any(text.body for text in texts):
-            raise ValueError("a model of fixed length fills no gaps")
+            raise ValueError("a model of fixed length cannot fill gaps")
         size = self.config.body_length
         masked = [Text(text.prefix, [self.config.mask_token_id] * size) for text in texts]
         batch = self.start(masked)

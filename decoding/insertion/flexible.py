@@ -1,20 +1,19 @@
-"""Masked diffusion of flexible length: masks are inserted where tokens are missing, then filled.
+"""Masked diffusion of flexible length: inserts masks where tokens are missing, then fills them.
 
 Source: Kim et al., "Any-Order Flexible Length Masked Diffusion", 2025 (arXiv 2509.01025), with
 linear schedules. Every token has an insertion time T1, uniform on [0, 1], and an unmasking time T2,
 uniform on [T1, 1]. At time t it is missing (t < T1), a mask (T1 <= t < T2) or there. The network
 predicts the token at each mask and the expected number of missing tokens in each slot.
 
-Unlike the insertion language model's bag of tokens, this is a bound on the likelihood; and a step
-can write any number of tokens.
+Unlike the insertion language model's bag of tokens, the loss is a bound on the likelihood, and a
+step can write any number of tokens.
 
-Decoding (section 4 and the released code, Euler steps) goes by steps of time in each of which masks
-appear and tokens replace masks. In a step from t to t + dt a slot gets g dt / (1 - t) masks in
-expectation, g being the expected number of tokens missing there, and a mask becomes a token with
-probability dt / (1 - t). With ``order: confident`` as many masks are filled, but those with the
-most probable tokens. Unlike the released code, the last step inserts too, and one more pass fills
-those masks: otherwise a text of n tokens would lose each with probability 1 / steps, and come out
-short.
+Decoding (section 4 and the released code, Euler steps) takes steps of time. In a step from t to
+t + dt a slot gets g dt / (1 - t) masks in expectation, where g is the expected number of tokens
+missing there, and a mask becomes a token with probability dt / (1 - t). With ``order: confident``
+the same number of masks is filled, but those with the most probable tokens. Unlike in the released
+code, the last step inserts too, and one more pass fills its masks; otherwise each of a text's
+tokens would be lost with probability 1 / steps, and the text would be too short.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from codegen.decoding.insertion.text import FlexibleMaskConfig, Text, TextBatch
 from codegen.decoding.sampling import choose
 
 DEFAULT_STEPS = 128
-_LATEST = 0.999  # of the training times: weights grow as 1 / (1 - t)
+_LATEST = 0.999  # latest training time, as weights grow like 1 / (1 - t)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +48,9 @@ class Interpolated:
     """A text at a time between nothing and whole.
 
     Attributes:
-        text: what is there, masks among it.
-        targets: the token of each mask, in order.
-        gaps: missing tokens by slot, that of ``[BOS]`` first.
+        text: the tokens present, including masks.
+        targets: each mask's token, in order.
+        gaps: number of missing tokens per slot, beginning with that of ``[BOS]``.
         time: t.
     """
 
@@ -103,7 +102,7 @@ class FlexibleMaskLM(FillingModel):
         return interpolate(text, self.config.mask_token_id, rng)
 
     def collate(self, corrupted: Sequence[Interpolated]) -> dict[str, Any]:
-        """The texts as they are, the masks' tokens, the slots' gaps, the times."""
+        """The texts with masks, the masks' tokens, the slots' gaps, the times."""
         batch = TextBatch.of([item.text for item in corrupted], self.config)
         return {
             **batch.inputs(),
@@ -115,25 +114,31 @@ class FlexibleMaskLM(FillingModel):
     def scores(
         self, batch: TextBatch, time: Tensor, memory: Memory | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Logits at the masks, float [M, V], and the logarithms of the expected numbers of missing
-        tokens in the open slots, float [K]; both in row-major order. ``time`` is float [B].
+        """Logits at the masks, and expected numbers of missing tokens, in row-major order.
+
+        Args:
+            batch: the texts.
+            time: float [B].
+            memory: of the prefixes.
+
+        Returns:
+            Logits, float [M, V]; the logarithms of the numbers for the open slots, float [K].
         """
         hidden = self.encoder(batch, memory, self.time_mlp(time.to(self.dtype)[:, None]))
         log_gaps = self.gap_head(hidden[batch.open_slots])[:, 0]
         return self.head(hidden[self.masks(batch)]), at_least_float32(log_gaps)
 
     def masks(self, batch: TextBatch) -> Tensor:
-        """Where masks are: bool [B, S]."""
+        """The masks' places: bool [B, S]."""
         return (batch.input_ids == self.config.mask_token_id) & batch.attention_mask
 
     def forward(self, targets: Tensor, gaps: Tensor, time: Tensor, **inputs: Tensor) -> Losses:
         """Each text's bound on the negative log-likelihood in nats, over ``config.loss_length``.
 
-        Its terms have the weight 1 / (1 - t) of linear schedules: cross entropy at masks, and at
+        The terms have the weight 1 / (1 - t) of linear schedules: cross entropy at masks, and at
         slots the Bregman divergence g - c + c log(c / g) of the expected number g from the true c.
-        The divisor is the same for every text, as in the released code (batch size x maximum
-        length). Divided by its own length |x| instead, a text would count 1 / |x| times, and the
-        model would learn p(x) / |x|.
+        All texts have the same divisor, as in the released code (batch size x maximum length). With
+        a text's own length |x| as the divisor, the model would learn p(x) / |x|.
 
         Args:
             targets: int64 [M], the masks' tokens.
@@ -195,9 +200,9 @@ def _by_row(values: Tensor, places: Tensor) -> Tensor:
 
 
 def _nearest(rates: Tensor) -> Tensor:
-    """Whole numbers, float64 [B, S], whose sums along a row are the nearest ones to the rates'.
+    """Whole numbers, float64 [B, S], whose running sums along a row are nearest to the rates'.
 
-    They end the last step: no later one repairs what chance would insert too much or too little.
+    Used in the last step, as no later step corrects random errors.
     """
     sums = (rates.cumsum(-1) + 0.5).floor()
     return sums.diff(prepend=torch.zeros_like(sums[:, :1]))
@@ -224,13 +229,13 @@ def _fill_masks(
 def _insert_masks(
     running: Running, counts: Tensor, model: FlexibleMaskLM, options: FillOptions
 ) -> None:
-    """Inserts ``counts`` [B, S] masks after each token, no more than the text may still grow."""
+    """Inserts ``counts`` [B, S] masks after each token, within the text's token limit."""
     left = (options.max_new_tokens - running.written)[:, None]
     counts = counts.clamp(max=left).long()
     before = counts.cumsum(-1) - counts
     counts = torch.minimum(counts, (left - before).clamp(min=0))
     while bool((where := counts > 0).any()):
-        # One mask after each token that lacks some; the rest of its count passes to the new mask.
+        # One mask after each token with a count; the rest of the count moves to the new mask.
         rest = replace(running.batch, input_ids=torch.zeros_like(counts))
         counts = rest.insert(where, counts - 1).input_ids
         masks = torch.full_like(running.batch.input_ids, model.config.mask_token_id)
@@ -245,5 +250,5 @@ def _chosen(
     if options.order == "random":
         return drawn
     rank = torch.full(masks.shape, -torch.inf, device=masks.device).masked_scatter(masks, sure)
-    place = rank.argsort(-1, descending=True).argsort(-1)  # 0 for the surest
+    place = rank.argsort(-1, descending=True).argsort(-1)  # 0 for the most certain
     return masks & (place < drawn.sum(-1, keepdim=True))

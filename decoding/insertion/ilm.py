@@ -1,8 +1,8 @@
 """The insertion language model: one joint softmax over slots and tokens, and a head that stops.
 
 Source: Patel et al., "Insertion Language Models", 2025 (arXiv 2505.05755), section 3; decoding by
-one or several insertions a step is section 3.3 and the released code. There a finished text stays
-in the batch and gets a masked dummy token each step; here it leaves the batch.
+one or several insertions per step follows section 3.3 and the released code. There, a finished text
+stays in the batch and gets a masked dummy token per step; here it leaves the batch.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ STOP, CONTINUE = range(2)  # classes of the stop head
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A text with tokens taken out.
+    """A text without some of its tokens.
 
     Attributes:
-        visible: what is left.
-        slots: for each token taken out its slot: how many places right of ``[BOS]``.
-        tokens: their ids.
+        visible: the remaining text.
+        slots: for each missing token its slot, as the number of places right of ``[BOS]``.
+        tokens: the missing tokens' ids.
     """
 
     visible: Text
@@ -51,12 +51,11 @@ class Dropped:
 
 
 def drop(text: Text, rng: np.random.Generator, infill_rate: float = 0.0) -> Dropped:
-    """Takes a random subset of tokens out.
+    """Removes a random subset of tokens.
 
-    The number is uniform from none to all, as in the released code (the paper's text starts at one,
-    and would never train stopping), and so is the subset of that size. With ``infill_rate``, so
-    often only tokens of one span of uniformly random ends can be missing, and only its slots are
-    open.
+    Its size is uniform from none to all, as in the released code (in the paper's text it starts at
+    one, which would never train stopping), and so is the subset of that size. With probability
+    ``infill_rate`` only tokens of one random span are removed, and only its slots are open.
     """
     size = len(text.body)
     first, last = 0, size
@@ -69,7 +68,7 @@ def drop(text: Text, rng: np.random.Generator, infill_rate: float = 0.0) -> Drop
     slots = np.cumsum(~gone)[gone].tolist()
     body = [token for token, missing in zip(text.body, gone, strict=True) if not missing]
     open_slots: list[bool] = []
-    if spans:  # from the slot before the span to the one after its last visible token
+    if spans:  # from the slot before the span to the slot after its last visible token
         inside = last - first - count
         open_slots = [first <= slot <= first + inside for slot in range(len(body) + 1)]
     tokens = [token for token, missing in zip(text.body, gone, strict=True) if missing]
@@ -98,7 +97,7 @@ class InsertionLM(FillingModel):
         return drop(text, rng, self.config.infill_rate)
 
     def collate(self, corrupted: Sequence[Dropped]) -> dict[str, Any]:
-        """The visible texts and, as row, slot and token, what is missing where."""
+        """The visible texts, and the rows, slots and ids of the missing tokens."""
         batch = TextBatch.of([item.visible for item in corrupted], self.config)
         counts = [len(item.tokens) for item in corrupted]
         slots = [
@@ -177,14 +176,13 @@ def insertion_loss(
 ) -> Tensor:
     """-sum over (k, v) of d[k, v] log p(k, v), for each text; 0 where nothing is missing.
 
-    d[k, v] is the share of the n missing tokens that are v and lie in slot k, p the softmax over
-    all open slots and tokens. As d has n non-zero entries at most, the sum is
-    log Z - (1/n) sum of the missing tokens' logits: a logsumexp and a gather, with memory linear in
-    the logits, and no dense d.
+    d[k, v] is the share of the n missing tokens that are v and belong in slot k; p is the softmax
+    over all open slots and tokens. As d has at most n non-zero entries, the sum is log Z - (1/n)
+    sum of the missing tokens' logits: a logsumexp and a gather, without a dense d.
 
     Args:
         logits: float32 [K, V], of the open slots in row-major order.
-        open_slots: bool [B, S] with K marks; one at least in each row.
+        open_slots: bool [B, S] with K marks, at least one per row.
         rows, slots, tokens: int64 [T], the missing tokens.
 
     Returns:
@@ -212,16 +210,16 @@ def _dense(logits: Tensor, open_slots: Tensor) -> Tensor:
 def pick(
     logits: Tensor, uniforms: Tensor, options: FillOptions, budget: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Where to insert what.
+    """Chooses slots and tokens to insert.
 
     Args:
-        logits: float32 [B, S, V], -inf where nothing may be inserted; some slot of each row can.
+        logits: float32 [B, S, V], -inf at closed slots; each row has an open slot.
         uniforms: float64 [2, B, S] in [0, 1).
-        options: how.
-        budget: int64 [B], how many insertions are left, at least 1.
+        options: how gaps are filled.
+        budget: int64 [B], insertions left, at least 1.
 
     Returns:
-        bool [B, S] and int64 [B, S], read where marked.
+        The chosen slots, bool [B, S], and their tokens, int64 [B, S], read where marked.
     """
     rows = torch.arange(len(logits), device=logits.device)
     tokens = logits.argmax(-1)
@@ -245,13 +243,12 @@ def pick(
 def _add_others(
     where: Tensor, tokens: Tensor, logits: Tensor, options: FillOptions, budget: Tensor
 ) -> None:
-    """Marks further slots by falling joint probability of slot and token, none beside another.
+    """Marks further slots by falling joint probability of slot and token, without neighbors.
 
-    Of two insertions into neighboring slots, which one token separates, neither distribution knows
-    of the other.
+    Two insertions into neighboring slots would be chosen independently of each other.
     """
     joint = logits.gather(-1, tokens[..., None])[..., 0]
-    floor = joint[where] + math.log(options.least_share)  # one mark a row so far
+    floor = joint[where] + math.log(options.least_share)  # one mark per row so far
     for done in range(1, options.insertions):
         near = where.clone()
         near[:, 1:] |= where[:, :-1]

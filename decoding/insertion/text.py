@@ -1,8 +1,7 @@
-"""Texts as these models see them, ``[CLS] prefix [BOS] body`` with slots between the tokens, and
-the models' configurations; all share one encoder.
+"""Configurations of the models, and their texts: ``[CLS] prefix [BOS] body`` with slots between.
 
-Slot k is the place right after token k. The body's first slot is the one after ``[BOS]``; nothing
-is ever inserted after ``[CLS]`` or into the prefix.
+Slot k is the place right after token k. The body's first slot is after ``[BOS]``; nothing is
+inserted after ``[CLS]`` or into the prefix.
 """
 
 from __future__ import annotations
@@ -16,33 +15,32 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
-CLS, PREFIX, BODY = range(3)  # kinds of tokens; [BOS] counts to the prefix
+CLS, PREFIX, BODY = range(3)  # kinds of tokens; [BOS] belongs to the prefix
 N_KINDS = 3
 
 
 class EncoderConfig(PretrainedConfig):
-    """What the encoder is made of, and the ids of the tokens that frame a text.
+    """The encoder's sizes, and the ids of the special tokens.
 
     Args:
-        vocab_size: tokens, the special ones among them.
+        vocab_size: number of tokens, including special ones.
         hidden_size: width d.
-        num_hidden_layers: layers.
-        num_attention_heads: heads; ``hidden_size`` is an even multiple.
+        num_hidden_layers: number of layers.
+        num_attention_heads: number of heads; ``hidden_size`` is an even multiple.
         intermediate_size: width of the feed-forward layers; 0 for 4 d.
         dropout: on the output of each sub-layer.
         rope_theta: base of the rotary frequencies.
-        rope_step: angle of the fastest channels from one token to the next. With RoPE's 1 odd
-            places can hardly be told from even ones, with pi they can.
-        final_norm: whether a layer norm precedes the heads. The paper's runs have none.
-        mixes_neighbours: whether linear maps of a token's neighbors are added to its embedding.
-            That saves the layers that would learn to look there; it is not so in the paper.
-        marks_open_slots: whether a learned vector is added to tokens after which something may be
-            inserted, so that the stop head knows of the gaps to fill (for infilling).
-        prefix_apart: whether the prefix sees itself only, see :mod:`.encoder`; not so in the paper.
+        rope_step: angle of the fastest channels between neighboring tokens. RoPE's 1 hardly
+            distinguishes odd from even places; pi does.
+        final_norm: whether a layer norm precedes the heads; not in the paper's runs.
+        mixes_neighbours: whether linear maps of a token's neighbors are added to its embedding,
+            which saves layers that learn to look there; not in the paper.
+        marks_open_slots: whether a learned vector is added to tokens before open slots, so that the
+            stop head sees the gaps to fill (for infilling).
+        prefix_apart: whether the prefix sees only itself (:mod:`.encoder`); not in the paper.
         initializer_range: standard deviation of the initial weights.
-        cls_token_id, bos_token_id, pad_token_id, mask_token_id: see
-            :class:`TextBatch`.
-        forbidden_token_ids: never written; the special tokens.
+        cls_token_id, bos_token_id, pad_token_id, mask_token_id: see :class:`TextBatch`.
+        forbidden_token_ids: tokens that are never written: the special ones.
     """
 
     def __init__(
@@ -96,11 +94,11 @@ class EncoderConfig(PretrainedConfig):
 
 
 class InsertionConfig(EncoderConfig):
-    """Of :class:`codegen.decoding.insertion.InsertionLM`.
+    """The configuration of :class:`codegen.decoding.insertion.InsertionLM`.
 
     Args:
-        stop_weight: weight of the stop loss (1; the paper has 0.001 for zebra and web text).
-        stop_class_weights: of the classes stop and continue within it.
+        stop_weight: weight of the stop loss (1; in the paper 0.001 for zebra and web text).
+        stop_class_weights: weights of its classes stop and continue.
         infill_rate: share of the training texts in which only a span has gaps.
         kwargs: see :class:`EncoderConfig`.
     """
@@ -121,11 +119,11 @@ class InsertionConfig(EncoderConfig):
 
 
 class FlexibleMaskConfig(EncoderConfig):
-    """Of :class:`codegen.decoding.insertion.FlexibleMaskLM`.
+    """The configuration of :class:`codegen.decoding.insertion.FlexibleMaskLM`.
 
     Args:
-        loss_length: what every text's loss is divided by; the longest body of the training data, in
-            tokens. It scales the loss and nothing else.
+        loss_length: divisor of every text's loss: the tokens of the longest body of the training
+            data. It only scales the loss.
         kwargs: see :class:`EncoderConfig`.
     """
 
@@ -137,10 +135,10 @@ class FlexibleMaskConfig(EncoderConfig):
 
 
 class FixedMaskConfig(EncoderConfig):
-    """Of :class:`codegen.decoding.insertion.FixedMaskLM`.
+    """The configuration of :class:`codegen.decoding.insertion.FixedMaskLM`.
 
     Args:
-        body_length: tokens of every body; shorter ones end in ``eos_token_id``.
+        body_length: tokens per body; shorter bodies end in ``eos_token_id``.
         kwargs: see :class:`EncoderConfig`.
     """
 
@@ -153,13 +151,13 @@ class FixedMaskConfig(EncoderConfig):
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A prompt and what there is of its answer.
+    """A prompt and a part of its completion.
 
     Attributes:
-        prefix: token ids that are given.
+        prefix: token ids of the prompt.
         body: token ids, without an end of sequence.
-        open: one flag a slot, that of ``[BOS]`` first, so one more than the body has tokens:
-            whether something may be inserted there; empty for all.
+        open: for each slot, beginning with that of ``[BOS]``, whether something may be inserted
+            there: one more flag than the body has tokens. Empty for all.
     """
 
     prefix: Sequence[int]
@@ -168,17 +166,17 @@ class Text:
 
     def __post_init__(self) -> None:
         if len(self.open) not in (0, len(self.body) + 1):
-            raise ValueError(f"{len(self.body)} tokens have {len(self.open)} flags of slots")
+            raise ValueError(f"a body of {len(self.body)} tokens has {len(self.open)} slot flags")
 
     @property
     def slots(self) -> list[bool]:
-        """``open``, written out."""
+        """``open`` with a flag per slot."""
         return list(self.open) or [True] * (len(self.body) + 1)
 
 
 @dataclass(slots=True)
 class Prefixes:
-    """G prefixes that are encoded apart, padded on the right.
+    """G prefixes that are encoded separately, padded on the right.
 
     Attributes:
         input_ids: int64 [G, P].
@@ -198,9 +196,9 @@ class TextBatch:
         attention_mask: bool [B, S].
         kinds: int64 [B, S].
         open_slots: bool [B, S].
-        owner: int64 [B], the number of each text's prefix among ``prefixes``.
-        shift: int64 [B], tokens of the prefix that are encoded apart.
-        prefixes: what is encoded apart, if it is.
+        owner: int64 [B], the number of each text's prefix in ``prefixes``.
+        shift: int64 [B], tokens of the prefix that are encoded separately.
+        prefixes: the prefixes that are encoded separately, if any.
     """
 
     input_ids: Tensor
@@ -213,7 +211,7 @@ class TextBatch:
 
     @classmethod
     def of(cls, texts: Sequence[Text], config: EncoderConfig) -> TextBatch:
-        """Frames and pads texts; with ``prefix_apart`` equal prefixes are in it once."""
+        """Adds special tokens and padding; with ``prefix_apart`` equal prefixes are stored once."""
         apart = config.prefix_apart
         own = [() if apart else tuple(text.prefix) for text in texts]
         lengths = [
@@ -251,7 +249,7 @@ class TextBatch:
         return TextBatch(**moved, prefixes=prefixes)
 
     def inputs(self) -> dict[str, Any]:
-        """The tensors by name, for :meth:`from_inputs` on the other side of a model's call."""
+        """The tensors by name, as arguments of a model; see :meth:`from_inputs`."""
         found = {name: getattr(self, name) for name in _TENSORS}
         if self.prefixes is not None:
             found["prefix_ids"] = self.prefixes.input_ids
@@ -260,7 +258,7 @@ class TextBatch:
 
     @classmethod
     def from_inputs(cls, inputs: dict[str, Tensor]) -> TextBatch:
-        """See :meth:`inputs`; other names are left alone."""
+        """The batch of :meth:`inputs`; other names are ignored."""
         prefixes = None
         if "prefix_ids" in inputs:
             prefixes = Prefixes(inputs["prefix_ids"], inputs["prefix_mask"])
@@ -270,7 +268,7 @@ class TextBatch:
         return len(self.input_ids)
 
     def positions(self) -> Tensor:
-        """int64 [B, S]: places in the whole text, the prefix with it."""
+        """int64 [B, S]: places in the whole text, including the prefix."""
         place = torch.arange(self.input_ids.shape[1], device=self.input_ids.device)
         return place + (place > 0) * self.shift[:, None]
 
@@ -281,11 +279,11 @@ class TextBatch:
 
     @property
     def starts(self) -> Tensor:
-        """int64 [B], where ``[BOS]`` is."""
+        """int64 [B], the place of ``[BOS]``."""
         return (self.kinds != BODY).sum(-1) - 1
 
     def take(self, rows: Tensor) -> TextBatch:
-        """The rows of a mask, bool [B], without columns that only padding is left in."""
+        """The marked rows, bool [B], without columns of padding only."""
         width = int(self.lengths[rows].max()) if bool(rows.any()) else 0
         return replace(
             self,
@@ -310,14 +308,14 @@ class TextBatch:
             tokens: int64 [B, S], read where marked.
 
         Returns:
-            Texts of up to S + (the most insertions of a row) tokens; slots of new tokens are open.
+            The longer texts; slots of new tokens are open.
         """
         batch, width = where.shape
-        before = where.long().cumsum(-1)  # insertions up to and with the own slot, [B, S]
+        before = where.long().cumsum(-1)  # insertions up to and including the slot, [B, S]
         place = torch.arange(width, device=where.device) + before - where.long()
         lengths = self.lengths + before[:, -1]
         wide = int(lengths.max())
-        place = torch.where(self.attention_mask, place, wide)  # padding goes to a column cut off
+        place = torch.where(self.attention_mask, place, wide)  # padding goes to a dropped column
         rows, slots = where.nonzero(as_tuple=True)
         new = place[rows, slots] + 1
 

@@ -1,9 +1,9 @@
 """Decoding without repetition: RPG (repetition penalty by grammar) and simpler rules beside it.
 
-``structure`` follows a program token by token (``languages``: its tables; ``repetition``: what
-repeats). ``grammar`` and ``reference`` are RPG's modes, ``baselines`` the other rules; ``options``
-are their settings. Rules are made and applied by ``methods`` (our loop), ``processor``
-(transformers) and ``vllm_processors``.
+``structure`` follows a program token by token, with the tables of ``languages``, and ``repetition``
+finds what repeats. ``grammar`` and ``reference`` are RPG's modes, ``baselines`` the other rules;
+``options`` has their settings. ``methods`` (our loop), ``processor`` (transformers) and
+``vllm_processors`` make and apply rules.
 
 The names exported here import no tensor library; the modules do.
 """

@@ -1,7 +1,7 @@
-"""Rules against repetition that know nothing of structure, for comparison.
+"""Rules against repetition that ignore structure, for comparison.
 
-``RepetitionPenalty`` (Keskar et al. 2019, CTRL) and ``NoRepeatNgram`` (Paulus et al. 2018) do what
-transformers' processors of these names do. ``Dry`` is "don't repeat yourself" by p-e-w (2024,
+``RepetitionPenalty`` (Keskar et al. 2019, CTRL) and ``NoRepeatNgram`` (Paulus et al. 2018) equal
+the processors of these names in transformers. ``Dry`` is "don't repeat yourself" by p-e-w (2024,
 oobabooga/text-generation-webui, pull request 5677): a token that would prolong a repetition of n
 tokens loses multiplier * base^(n - allowed) nats.
 """
@@ -23,7 +23,7 @@ from codegen.decoding.rpg.rules import History, Penalty
 
 
 class RepetitionPenalty(History):
-    """Every token of the row so far is made less likely, once."""
+    """Makes every token of the row so far less likely, once."""
 
     def __init__(self, options: RepetitionPenaltyOptions) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class RepetitionPenalty(History):
 
 
 class NoRepeatNgram(History):
-    """A token that would complete an n-gram for the second time is forbidden."""
+    """Forbids a token that would complete an n-gram for the second time."""
 
     def __init__(self, options: NoRepeatNgramOptions) -> None:
         super().__init__()
@@ -81,11 +81,11 @@ class NoRepeatNgram(History):
 
 
 class Dry:
-    """DRY for one row; each token costs O(n) additions in numpy.
+    """DRY for one row; each token costs O(n) additions in NumPy.
 
     Args:
         options: the settings.
-        breakers: ids at which repetitions end.
+        breakers: ids of the tokens that end repetitions.
     """
 
     def __init__(self, options: DryOptions, breakers: Iterable[int] = ()) -> None:
@@ -93,7 +93,7 @@ class Dry:
         self._breakers = frozenset(breakers) if options.breakers else frozenset()
         self._tokens = np.empty(64, dtype=np.int64)
         self._size = 0
-        # For each place j > 0: how many tokens before j are the last ones of the row.
+        # For each place j > 0: how many tokens before j equal the last ones of the row.
         self._matched = np.zeros(1, dtype=np.int64)
 
     def push(self, token: int) -> None:

@@ -1,23 +1,23 @@
 """RPG: penalties on tokens that would begin one more copy of a structure that repeats.
 
 Dong et al. 2025, "Rethinking Repetition Problems of LLMs in Code Generation" (RPG, arXiv
-2505.10402). Two modes share the trackers of ``structure`` and ``repetition``; the third,
-``reference``, is in the module of that name.
+2505.10402). Two modes share the trackers of ``structure`` and ``repetition``; the third is in the
+module ``reference``.
 
-``paper``: where the statements so far end in k >= 2 copies of a block, the logit z of the tokens
-that begin the block becomes z * decay^k (z / decay^k if z < 0), decay 0.9; a cycle of k >= 2 copies
-of the same tokens does the same to the token that would continue it.
+``paper``: if the statements so far end in k >= 2 copies of a block, the logit z of tokens that
+begin the block becomes z * decay^k (z / decay^k if z < 0), with decay 0.9. After a cycle of k >= 2
+copies of the same tokens, the token that would continue it gets the same penalty.
 
-``ours``: human code repeats structure too (import lists, tables, asserts), so a penalty waits. A
-copy counts by how little it says (``repetition``), and e is what they count together. Once e
-reaches k_min, z falls by
+``ours``: human code repeats structure too (import lists, tables, asserts), so the penalty comes
+later. Each copy has a weight: the less it adds, the larger (``repetition``). Let e be the sum of
+the weights. Once e reaches k_min, z is lowered by
 
     min(cap, strength * (1 + growth * (e - k_min)))
 
-and the ways out, the end of the sequence or the closing bracket, rise by ``bonus`` times as much.
-Cycles of the same tokens count whole, in and outside of strings.
+and the ways out, the end of the sequence or the closing bracket, are raised by ``bonus`` times as
+much. Copies in cycles of the same tokens have weight 1, in strings and outside.
 
-Limits: only boundaries that tokens respect are seen, see ``structure``.
+Limits: see ``structure``; a boundary inside a token is not seen.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from codegen.decoding.rpg.repetition import TokenLags
 from codegen.decoding.rpg.rules import Penalty
 from codegen.decoding.rpg.structure import Repetition, StructureTracker
 
-# A cycle of few tokens is no loop before it is this long: 0, 0, 0, 0 and ====.
+# Shorter cycles of tokens are not penalized: 0, 0, 0, 0 and ====.
 _LEAST_CYCLE = 24
 _SPACES = b" \t\r\n\f\v"
 _NAME_BYTES = frozenset(
@@ -46,11 +46,11 @@ _NO_IDS = np.empty(0, dtype=np.int64)
 
 
 class CriticalTokens:
-    """Which token ids would begin a given text: the critical tokens of a repetition.
+    """The token ids that would begin a given text: the critical tokens of a repetition.
 
-    A text can be begun by many tokens: for ``elif`` after two of four columns there are
-    ``"  elif"``, ``"  el"`` and others. They are looked up in a sorted table of the vocabulary,
-    built once for a tokenizer; what was found is kept, as the same keywords come again and again.
+    Many tokens can begin a text: ``elif`` after two of four columns can begin with ``"  elif"``,
+    ``"  el"`` and others. They are looked up in a sorted table of the vocabulary, built once per
+    tokenizer; results are cached, as the same keywords recur.
 
     Args:
         tokens: bytes of each token id, None for special and unused ids
@@ -63,9 +63,9 @@ class CriticalTokens:
 
     @cached_property
     def _tables(self) -> dict[bytes | None, tuple[list[bytes], list[int]]]:
-        """Sorted bodies (tokens without the white space before) with their ids, by that space.
+        """Sorted bodies (tokens without leading white space) with their ids, by that white space.
 
-        Under None: all of them.
+        All bodies are under None.
         """
         rows: dict[bytes | None, list[tuple[bytes, int]]] = {None: []}
         for index, token in enumerate(self.tokens):
@@ -81,15 +81,15 @@ class CriticalTokens:
         return tables
 
     def beginning(self, text: bytes, margin: bytes | None) -> np.ndarray:
-        """Ids of the tokens that begin ``margin`` and then ``text``, int64, sorted.
+        """Ids of the tokens that begin ``margin`` followed by ``text``, int64, sorted.
 
-        A token counts if it holds the margin and either a beginning of the text or all of it; after
-        a text that ends in a name's letter no other letter may follow (``print`` is not begun by
-        ``printer``). Tokens of white space alone begin anything, and don't count.
+        A token counts if it has the margin and then either a beginning of the text or all of it. If
+        the text ends in a letter of a name, no other such letter may follow (``printer`` does not
+        begin ``print``). Tokens of white space only do not count.
 
         Args:
-            text: what comes, not empty.
-            margin: white space before it; None if any may be there.
+            text: what comes next, not empty.
+            margin: white space before it; None for any.
         """
         key = text, margin
         found = self._found.get(key)
@@ -107,7 +107,7 @@ class CriticalTokens:
         for length in range(1, len(text)):
             at = bisect_left(bodies, text[:length])
             if at == len(bodies) or not bodies[at].startswith(text[:length]):
-                break  # no token is this long a beginning, so none is a longer one
+                break  # no token has this beginning, so none has a longer one
             while at < len(bodies) and bodies[at] == text[:length]:
                 found.append(ids[at])
                 at += 1
@@ -122,11 +122,11 @@ class CriticalTokens:
 
 
 class GrammarRule:
-    """RPG's modes ``ours`` and ``paper`` for one row; see :class:`codegen.decoding.rpg.rules.Rule`.
+    """RPG's modes ``ours`` and ``paper`` for one row (:class:`codegen.decoding.rpg.rules.Rule`).
 
     Args:
         options: the settings.
-        critical: the vocabulary; share one between rows.
+        critical: the vocabulary's lookup, shared by all rows.
         eos: ids that end the sequence.
     """
 
@@ -142,7 +142,7 @@ class GrammarRule:
         self._cycle = TokenLags.empty(options.tokens)
 
     def push(self, token: int) -> None:
-        """Takes the next token. Special tokens have no text, and an unknown id none either."""
+        """Takes the next token; special tokens and unknown ids have no text."""
         tokens = self.critical.tokens
         data = tokens[token] if 0 <= token < len(tokens) else None
         if data:
@@ -154,11 +154,11 @@ class GrammarRule:
         return self._ours() if self.options.mode == "ours" else self._paper()
 
     def snapshot(self) -> tuple[Any, ...]:
-        """The state, a value."""
+        """The state, an immutable value."""
         return self._structure.snapshot(), self._cycle
 
     def restore(self, state: tuple[Any, ...]) -> None:
-        """Goes to a state of this rule or of one like it."""
+        """Restores a state of this rule or of one with the same arguments."""
         structure, self._cycle = state
         self._structure.restore(structure)
 

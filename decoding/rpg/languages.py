@@ -1,10 +1,10 @@
-"""What the structure tracker needs to know of a programming language, as data.
+"""Programming languages as tables for the structure tracker.
 
-A language is a table: its keywords, its operators, how comments and strings open and close, what
-ends a statement. :func:`scanner_of` compiles it into one regular expression for the lexer. Nothing
-here is a grammar: a text that is not a program of the language is still cut into statements.
+A table has the language's keywords and operators, how comments and strings open and close, and what
+ends a statement. :func:`scanner_of` compiles it into one regular expression for the lexer. There is
+no grammar: a text that is not a program of the language is still split into statements.
 
-Limits: an f-string or template literal is one string, also if code in it holds its own quotes.
+Limits: an f-string or template literal is one string, even if code in it contains quotes.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from codegen.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A string, comment or other piece of text that the lexer passes over as a whole.
+    """A string, comment or other text that the lexer skips as a whole.
 
     Attributes:
         open: what begins it.
         close: what ends it.
-        escapes: whether a backslash takes the next byte's meaning away.
-        multiline: whether it continues over a newline; without, a newline ends it, closed or not.
-        prefixes: letters that may come before ``open``, each in any case.
-        comment: whether it is one.
+        escapes: whether a backslash escapes the next byte.
+        multiline: whether it may contain newlines; else a newline ends it, closed or not.
+        prefixes: letters that may precede ``open``, in any case.
+        comment: whether it is a comment.
     """
 
     open: bytes
@@ -43,22 +43,21 @@ class Language:
     """One language.
 
     Attributes:
-        name, aliases: what it is called.
+        name, aliases: its names.
         keywords: names that are symbols of their own.
-        operators: of two bytes and more; every other byte that is none of a name, a number or a
-            quote is an operator of one byte.
+        operators: those of two bytes or more; any byte that is not part of a name, a number or a
+            quote is an operator too.
         quotes: strings and comments.
         newline: when a newline outside brackets ends a statement: ``always``; ``complete``, after
-            a symbol that can end one (Go's rule, near to JavaScript's); ``directive``, in a line
+            a symbol that can end one (Go's rule, close to JavaScript's); ``directive``, in a line
             that begins with ``#``; ``never``.
-        indented: whether indentation is structure, so that it is part of a signature; else braces
-            make blocks.
-        block_words: keywords that, anywhere in a statement, make its ``{`` a block's.
+        indented: whether indentation is part of a signature; else braces make blocks.
+        block_words: keywords that make a statement's ``{`` the start of a block.
         list_words: keywords of statements in whose block a comma ends an item.
-        newline_in_brackets: whether a newline ends an element as it ends a statement.
+        newline_in_brackets: whether a newline ends an element like a statement.
         block_after: symbols after which ``{`` opens a block.
-        only_statements: keywords that can't be inside brackets: at a line's start they show
-            that a bracket was left open.
+        only_statements: keywords that can't be inside brackets; at a line's start they show that a
+            bracket was left open.
         raw_strings: ``cpp`` for ``R"x(...)x"``, ``rust`` for ``r#"..."#`` with lifetimes.
         regex_literals: whether ``/`` may open a regular expression.
     """
@@ -238,19 +237,19 @@ _BY_NAME = {name: lang for lang in LANGUAGES for name in (lang.name, *lang.alias
 
 
 def find_language(name: str) -> Language:
-    """Looks a language up by its name or an alias.
+    """The language with a name or alias.
 
     Raises:
-        ConfigError: for an unknown one, with the known ones.
+        ConfigError: for an unknown language, with the known ones.
     """
     found = _BY_NAME.get(name.lower())
     if found is None:
         known = ", ".join(language.name for language in LANGUAGES)
-        raise ConfigError(f"There is no language {name!r}.", f"Languages are: {known}.")
+        raise ConfigError(f"Unknown language {name!r}.", f"Languages are: {known}.")
     return found
 
 
-# Kinds of terminals: the numbers of a scanner's groups, what is tried first has the lowest.
+# Kinds of terminals: the numbers of a scanner's groups, in the order in which they are tried.
 (HOLD, RAW, FENCE, CHAR, QUOTE, SPACE, NEWLINE, NAME, NUMBER, BRACKET, SEPARATOR,
  OPERATOR) = range(1, 13)  # fmt: skip
 
@@ -260,9 +259,8 @@ class Scanner:
     """A language's compiled expression.
 
     Attributes:
-        pattern: matches one terminal at a place of the text; the number of the group that matched
-            is its kind.
-        quotes: by the bytes that open them, without a prefix.
+        pattern: matches one terminal; the number of the matching group is its kind.
+        quotes: by their opening bytes, without a prefix.
     """
 
     pattern: re.Pattern[bytes]
@@ -271,12 +269,12 @@ class Scanner:
 
 @lru_cache(maxsize=16)
 def scanner_of(language: Language) -> Scanner:
-    """The expression for a language.
+    """The scanner of a language.
 
-    Its terminals are prefix-closed: any part of a terminal that reaches the text's end is matched
-    up to the end. So a lexer that waits whenever a match reaches the end finds the same terminals
-    however the text is cut. What would not be closed by itself (``..`` of ``...``, ``''`` of
-    ``'''``) is closed by more operators, or held by an expression that matches at the end only.
+    Its terminals are prefix-closed: a partial terminal at the text's end is matched up to the end.
+    So a lexer that waits whenever a match reaches the end finds the same terminals however the text
+    is split. Terminals that are not prefix-closed (``...`` with ``..``, ``'''`` with ``''``) get
+    extra operators, or an expression that matches only at the end and makes the lexer wait.
     """
     space = rb"[ \t\f\v]+"
     if language.newline in ("always", "directive"):
@@ -294,7 +292,7 @@ def scanner_of(language: Language) -> Scanner:
         hold.append(rb"[bc]?r#+\Z")
         char = rb"b?'(?:\\[^\n][^'\n]*'|[^\\'\n\x80-\xff]'|[\x80-\xff]+'|[A-Za-z_][A-Za-z0-9_]*)"
         hold.append(rb"b?'(?:\\[^'\n]*|[^\\'\n\x80-\xff]|[\x80-\xff]+)?\Z")
-    # Python's numbers may end in a point; elsewhere a point and a letter are a method's call.
+    # Python's numbers may end in a point; elsewhere a point before a letter is a method call.
     fraction = rb"\.[0-9_]*" if language.indented else rb"\.(?![.A-Za-z_])[0-9_]*"
     number = (
         rb"0[xX][0-9a-fA-F_]*[uUlLn]*|(?:[0-9][0-9_]*(?:%s)?|\.[0-9][0-9_]*)"
@@ -327,5 +325,5 @@ def _prefix(quote: Quote) -> bytes:
 
 
 def _closure(operators: frozenset[bytes]) -> set[bytes]:
-    """With all their beginnings, of two bytes and more: ``..`` for ``...``."""
+    """The operators and all their beginnings of two bytes or more: ``..`` for ``...``."""
     return {op[:length] for op in operators for length in range(2, len(op) + 1)}

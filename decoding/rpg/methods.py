@@ -1,7 +1,7 @@
-"""From settings to rules, and rules beside what is being written.
+"""Makes rules from settings and applies them in the decoding loop.
 
-:class:`Method` makes the rules of rows; :class:`Follower` is a rule beside a list of tokens that
-something else writes; :class:`Penalized` has them in the decoding loop.
+:class:`Method` makes a rule per row; :class:`Follower` keeps a rule in step with a growing list of
+tokens; :class:`Penalized` is the loop's strategy.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from codegen.decoding.rpg.options import (
 from codegen.decoding.rpg.reference import ReferenceRule
 from codegen.decoding.rpg.rules import Penalty, Rule, apply, push_all
 
-# Bytes whose tokens end a repetition for DRY, as its author has them.
+# Tokens with these bytes end a repetition for DRY, as its author chose.
 _BREAKERS = frozenset(b'\n:"*')
-_MOST_BACK = 64  # tokens that may be taken back without the text being read again
+_MOST_BACK = 64  # tokens that can be taken back without reading the text again
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method with its options for one vocabulary: makes the rules of rows.
+    """A method with its options for one vocabulary; makes a rule per row.
 
     Attributes:
         options: the settings.
-        critical: the vocabulary's look-up, shared by all rows.
+        critical: the vocabulary's lookup, shared by all rows.
         eos: ids that end the sequence.
     """
 
@@ -48,7 +48,7 @@ class Method:
     def of(
         cls, options: Options, tokens: Sequence[bytes | None], eos: Iterable[int] = ()
     ) -> Method:
-        """For a vocabulary given as the bytes of its tokens, None for special ones."""
+        """A method for a vocabulary, given as the bytes of its tokens; None for special ones."""
         return cls(options, CriticalTokens(tokens), frozenset(eos))
 
     def rule(self) -> Rule:
@@ -67,7 +67,7 @@ class Method:
 
 
 class Follower:
-    """A rule that follows a list of tokens which grows, and from which tokens may be taken back.
+    """A rule in step with a list of tokens that grows, and may lose its last tokens.
 
     Args:
         method: makes the rule.
@@ -82,7 +82,7 @@ class Follower:
         self._rule = self._method.rule()
         push_all(self._rule, self._prompt)
         self._seen: list[int] = []
-        self._before: list[Any] = []  # states before the last of the seen tokens
+        self._before: list[Any] = []  # states before each of the last seen tokens
 
     def penalties(self, tokens: Sequence[int]) -> Sequence[Penalty]:
         """The penalties after these tokens."""
@@ -106,10 +106,10 @@ class Follower:
 
 
 class Penalized(Strategy):
-    """Plain decoding by logits that a rule changes.
+    """Plain decoding with logits changed by a rule.
 
     Args:
-        method: the rule of every row. Their prompts are read at the first step.
+        method: makes each row's rule, which reads the prompt at the first step.
     """
 
     def __init__(self, method: Method) -> None:

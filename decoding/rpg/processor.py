@@ -5,11 +5,10 @@
     processor = PenaltyProcessor.of(tokenizer, "rpg", language="python", k_min=4)
     model.generate(**inputs, logits_processor=LogitsProcessorList([processor]))
 
-Rows are known by their tokens, not by their places: beams may change places, a new prompt may come,
-and speculative decoding may go back some tokens. One processor can be used again and again.
+Rows are recognized by their tokens, not by their places: beams may change places, a new prompt may
+come, and speculative decoding may take tokens back. A processor can be reused.
 
-Limit: a rule's state of a row that ends is dropped only when newer ones take its place, some rows
-later.
+Limit: the state of a finished row is dropped only when newer states replace it.
 """
 
 from __future__ import annotations
@@ -27,16 +26,16 @@ from codegen.decoding.rpg.methods import Method
 from codegen.decoding.rpg.options import read_options
 from codegen.decoding.rpg.rules import Rule, apply, push_all
 
-_BACK = 32  # tokens back from a row's end where its state is looked for
-_ROUNDS = 4  # steps whose states are kept, in numbers of rows
+_BACK = 32  # how many tokens before a row's end a state is searched for
+_ROUNDS = 4  # steps whose states are kept
 
 
 class PenaltyProcessor(LogitsProcessor):
     """Applies one method to every row.
 
     Args:
-        method: see :meth:`of` for an easier way.
-        pad: the id that pads prompts on the left, None if none does.
+        method: the method; :meth:`of` finds one by name.
+        pad: the id that pads prompts on the left; None if there is none.
     """
 
     supports_continuous_batching = False
@@ -55,7 +54,7 @@ class PenaltyProcessor(LogitsProcessor):
         eos: Iterable[int] | None = None,
         **options: Any,
     ) -> PenaltyProcessor:
-        """A method by its name (``options.METHODS``) and its options.
+        """A processor for a method (``options.METHODS``) and its options.
 
         Args:
             tokenizer: the model's, a fast one.
@@ -73,7 +72,7 @@ class PenaltyProcessor(LogitsProcessor):
         return cls(Method.of(settings, Vocabulary.of(tokenizer).tokens, ends), pad)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Scores [B, V] with penalties after the tokens [B, T]; the given ones are not changed."""
+        """A copy of the scores [B, V] with penalties after the tokens [B, T]."""
         rows = input_ids.to("cpu", torch.int64).numpy()
         rules = [self._rule(self._without_padding(row)) for row in rows]
         most = _ROUNDS * len(rows) + _BACK

@@ -1,26 +1,26 @@
-"""RPG as its released code behaves, quirks included: the mode ``reference``.
+"""RPG as its released code behaves, including its quirks: the mode ``reference``.
 
-Written from the behavior of LYC127/RPG at 66e32c2, ``greedy_search.py``; no code of it is copied.
-At every step the whole text is read again, so the cost a token grows with the text: for comparison
-only. What it does, and how that differs from the paper:
+Written from the behavior of LYC127/RPG at 66e32c2, ``greedy_search.py``; no code is copied. Every
+step reads the whole text again, so the cost per token grows with the text: for comparisons only.
+What it does, and how that differs from the paper:
 
 - No grammar and no automaton. Tokens become types one by one: a token with ``[`` opens a LIST up
   to one with ``]``; quotes, triple quotes and ``#`` do the same for STRING and COMMENT; name tokens
   are joined, digit tokens too; keywords and everything else, also indentation, stand for
   themselves.
-- Structure: the types are cut into lines, each newline being an item of its own. That block of
-  items counts which is the smallest that the text ends in twice AND whose length divides the number
-  of all items, so that detection comes and goes as the text grows. The target is the first token of
-  the last copy; its exponent is always 1, since the count is made again at every step.
+- Structure: the types are split into lines, and each newline is an item of its own. The block that
+  counts is the smallest one that the text ends in twice AND whose length divides the number of all
+  items, so detection comes and goes as the text grows. The target is the first token of the last
+  copy; its exponent is always 1, since each step starts a new count.
 - Content: the smallest L >= 1 with X[-L:] = X[-2L:-L]; the target is X[-L], which continues the
   cycle at any place of it; the exponent is the number of copies after the last.
 - The target's raw logit is multiplied by 0.9^exponent: a negative one is raised.
 - If the (last) target is a statement keyword, a comment mark, a triple quote or a newline, the
-  logit of the end of the sequence is divided by 0.8^exponent. The paper doesn't speak of this.
+  logit of the end of the sequence is divided by 0.8^exponent. The paper does not mention this.
 
 Differences from the released code: where it would fail (a blank line before the last copy), there
-is no penalty; tokens are compared as text with ``▁`` for a leading space, as CodeLlama's tokenizer
-has them, so that other tokenizers work too.
+is no penalty; tokens are compared as text with ``▁`` for a leading space, as in CodeLlama's
+tokenizer, so that other tokenizers work too.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ Typed = tuple[str, int]
 
 
 class ReferenceRule(History):
-    """One row; see :class:`codegen.decoding.rpg.rules.Rule`.
+    """The rule of one row (:class:`codegen.decoding.rpg.rules.Rule`).
 
     Args:
         tokens: bytes of each token id, None for special ones.
@@ -115,7 +115,7 @@ class ReferenceRule(History):
 
 
 def content_cycle(tokens: Sequence[int]) -> tuple[int, int] | None:
-    """(L, copies after the last) of the smallest cycle of tokens that the text ends in."""
+    """The smallest cycle of tokens at the text's end: its length, and its number of copies - 1."""
     size = len(tokens)
     last = tokens[-1] if size else -1
     for length in range(1, size // 2):
@@ -129,7 +129,7 @@ def content_cycle(tokens: Sequence[int]) -> tuple[int, int] | None:
 
 
 def structure_target(types: Sequence[Typed]) -> int | None:
-    """The index of the token that began the last copy of a block of lines, if there is one."""
+    """The index of the first token of the last copy of a repeated block of lines."""
     items: list[Hashable] = []
     ends: list[list[int]] = []  # of the tokens of each item
     line: list[Typed] = []
@@ -198,7 +198,7 @@ def typed(pieces: Sequence[str]) -> list[Typed]:
 
 
 def _close(found: list[Typed], kind: str, end: int, size: int) -> int:
-    """Adds what ends with the token ``end``, or with the text; returns where to continue."""
+    """Adds a type that ends with the token ``end`` or with the text; returns the next index."""
     found.append((kind, min(end, size - 1)))
     return end + 1
 

@@ -1,32 +1,32 @@
-"""What repeats at the end of a growing sequence, and how little its copies say.
+"""What repeats at the end of a growing sequence, and how much the copies differ.
 
-**Squares**, by counters: one for each lag, O(P) an item. For a sequence s and each lag p <= P,
-``run[p]`` is the number of trailing places t with s[t] = s[t-p]. The sequence then ends in k = 1 +
-run[p] // p equal copies of a block of p items, and the smallest p with k >= 2 is the block that
-repeats. This is what the paper finds with a suffix array over the whole text (Dong et al. 2025,
-arXiv 2505.10402, section 3.2), exact for periods up to P, and each item costs the same however long
-the text is.
+**Squares** are found by counters, one per lag, in O(P) per item. For a sequence s and each lag
+p <= P, ``run[p]`` is the number of trailing places t with s[t] = s[t-p]. The sequence then ends in
+k = 1 + run[p] // p equal copies of a block of p items, and the smallest p with k >= 2 is the block
+that repeats. The paper finds it with a suffix array over the whole text (Dong et al. 2025, arXiv
+2505.10402, section 3.2). The counters give the same result for periods up to P, at a cost per item
+that does not depend on the text's length.
 
-All states here are values: pushing makes a new one, so that an old one can be gone back to, or be
+All states are immutable: pushing an item makes a new state, so an old one can be restored, or
 continued in two ways, at no cost.
 
-**Novelty** tells a loop from a table that was wanted. Code repeats structure everywhere: imports,
-tables, assertions. What a copy adds to the one before is read from its *pieces*: the runs of
-letters and of digits in its names, numbers and strings.
+**Weights** distinguish a loop from a table that the user wants. Code repeats structure everywhere:
+imports, tables, assertions. How a copy differs from the one before is read from its *pieces*: the
+runs of letters and of digits in its names, numbers and strings.
 
 ===============================================================================  ======
-a copy of which, beside the one before,                                          counts
+compared with the copy before,                                                   weight
 ===============================================================================  ======
 nothing is new, or numbers and single letters continue by the same steps          1
 some numbers continue by the same steps, and other numbers or words are new      1/2
-other numbers are new, and no words                                              1/4
-words are new and nothing counts                                                 0
+other numbers are new, but no words                                              1/4
+words are new and no numbers continue                                            0
 ===============================================================================  ======
 
-A copy that counts 0 halves what was counted before it. Elements of brackets count half, since data
-repeats more than statements do, and new numbers without a word at most a quarter. A block of
-two statements and more counts 1/2 at least: in real code it hardly ever comes four times in a row
-(measured: docs/rpg.md), whatever it says.
+A copy of weight 0 halves the total so far. Elements of brackets have half the weight, since data
+repeats more than statements, and new numbers without a word at most a quarter. A block of two or
+more statements has weight 1/2 at least: in real code it hardly ever comes four times in a row,
+whatever it contains (measured: docs/rpg.md).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Square(NamedTuple):
     Attributes:
         period: items in a block.
         copies: whole copies, at least 2.
-        run: trailing items that equal the one ``period`` before them.
+        run: trailing items that equal the item ``period`` before them.
     """
 
     period: int
@@ -59,11 +59,11 @@ class Square(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """The end of a sequence of keyed items with its counters; a value.
+    """The end of a sequence of keyed items with its counters; immutable.
 
     Attributes:
         keys: the last P keys, the latest first.
-        items: what came with them and with P keys more.
+        items: the items of these keys and of P keys more.
         runs: ``run[p]`` at index p - 1.
     """
 
@@ -72,11 +72,11 @@ class Stream(NamedTuple):
     runs: tuple[int, ...] = ()
 
     def pushed(self, key: Hashable, item: Any, period: int) -> Stream:
-        """With one more item.
+        """The stream with one more item.
 
         Args:
-            key: what decides whether items are equal.
-            item: kept beside its key.
+            key: decides whether items are equal.
+            item: stored with its key.
             period: P.
         """
         equal = [key == other for other in self.keys]
@@ -97,7 +97,7 @@ class Stream(NamedTuple):
 
 
 class TokenLags:
-    """The counters for token ids, P up to some hundreds; a value.
+    """The counters for token ids, for P up to some hundreds; immutable.
 
     Attributes:
         window: int32 [P], the last tokens, the latest first; -1 before the first.
@@ -112,11 +112,11 @@ class TokenLags:
 
     @classmethod
     def empty(cls, period: int) -> TokenLags:
-        """Before the first token."""
+        """The state before the first token."""
         return cls(np.full(period, -1, dtype=np.int32), np.zeros(period, dtype=np.int32))
 
     def pushed(self, token: int) -> TokenLags:
-        """With one more token."""
+        """The state with one more token."""
         runs = self.runs + 1
         runs *= self.window == token
         window = np.empty_like(self.window)
@@ -134,7 +134,7 @@ class TokenLags:
         return Square(period, 1 + run // period, run)
 
     def expected(self, period: int) -> int:
-        """The token that would continue a cycle of that period."""
+        """The token that would continue a cycle of this period."""
         return int(self.window[period - 1])
 
 
@@ -148,7 +148,7 @@ def _lags(count: int) -> np.ndarray:
 
 
 class _Pieces(NamedTuple):
-    """What a copy is made of: words in lower case, and what may count (numbers, single letters)."""
+    """A copy's words in lower case, and its numbers and single letters."""
 
     words: frozenset[bytes]
     numbers: tuple[int, ...]
@@ -173,16 +173,16 @@ def _pieces(words: tuple[bytes, ...]) -> _Pieces:
 
 
 def weight(copies: Sequence[tuple[bytes, ...]], block: bool, bracketed: bool) -> float:
-    """What the copies of a block after the first count, together.
+    """The total weight of a block's copies after the first.
 
     Args:
         copies: names, numbers and strings of each copy, the oldest first.
-        block: whether it is of several statements.
-        bracketed: whether it is of elements of a bracket.
+        block: whether the block has several statements.
+        bracketed: whether it consists of elements of a bracket.
     """
     read = [_pieces(words) for words in copies]
     total = 0.0
-    before: tuple[int, ...] | None = None  # the last steps of the numbers
+    before: tuple[int, ...] | None = None  # the numbers' last steps
     for one, other in itertools.pairwise(read):
         steps = None
         if len(one.numbers) == len(other.numbers):
@@ -205,7 +205,7 @@ def _counts(
     steps: tuple[int, ...] | None,
     before: tuple[int, ...] | None,
 ) -> float:
-    """What a copy counts after another one."""
+    """The weight of a copy after another one."""
     if one == other:
         return 1.0
     new = not other.words <= one.words

@@ -1,7 +1,7 @@
-"""What a rule against repetition says about the next token, and how it changes the logits.
+"""The interface of rules against repetition, and how their penalties change logits.
 
-A rule follows one row: it is given each token, and gives penalties before the next. Rules know
-nothing of batches or frameworks; ``methods``, ``processor`` and ``vllm_processors`` apply them.
+A rule follows one row: it takes each token, and gives penalties for the next one. Rules do not
+depend on batches or frameworks; ``methods``, ``processor`` and ``vllm_processors`` apply them.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class Penalty(NamedTuple):
 
     Attributes:
         ids: token ids, int64, each once.
-        amount: ``add``: z + amount. ``multiply``: z * amount, whatever z's sign (so that an amount
-            below 1 raises a negative logit; the released code of RPG does this). ``scale``:
-            z * amount if z > 0, else z / amount.
-        kind: which.
+        amount: ``add``: z + amount. ``multiply``: z * amount for any sign of z (an amount below 1
+            raises a negative logit, as in RPG's released code). ``scale``: z * amount if z > 0,
+            else z / amount.
+        kind: how the amount is applied.
     """
 
     ids: np.ndarray
@@ -43,15 +43,15 @@ class Rule(Protocol):
         ...
 
     def penalties(self) -> Sequence[Penalty]:
-        """What to change for the token that comes next."""
+        """The penalties for the next token."""
         ...
 
     def snapshot(self) -> Any:
-        """The state, to go back to with :meth:`restore` after more tokens (rejected drafts)."""
+        """The state, for :meth:`restore` after rejected drafts."""
         ...
 
     def restore(self, state: Any) -> None:
-        """Goes back to an earlier state of this rule, or of one it was forked from."""
+        """Restores an earlier state of this rule, or of the rule it was forked from."""
         ...
 
     def fork(self) -> Rule:
@@ -60,7 +60,7 @@ class Rule(Protocol):
 
 
 class History:
-    """Base of rules whose whole state is a list of tokens: a snapshot is its length.
+    """Base of rules whose state is a list of tokens; a snapshot is its length.
 
     Subclasses extend :meth:`push`, and :meth:`restore` if they keep more.
     """
@@ -86,15 +86,15 @@ class History:
 
 
 def push_all(rule: Rule, tokens: Iterable[int]) -> None:
-    """Gives a rule several tokens."""
+    """Pushes several tokens to a rule."""
     for token in tokens:
         rule.push(token)
 
 
 def apply(logits: torch.Tensor, by_row: Sequence[Sequence[Penalty]]) -> None:
-    """Changes logits in place, those of all rows with one transfer to the device.
+    """Applies penalties to logits in place, with one transfer to the device.
 
-    Penalties of one row that name the same id are applied one after the other.
+    Several penalties of a row for the same id are applied in order.
 
     Args:
         logits: [B, V], any float dtype. Forbidden tokens (-inf) stay forbidden.
@@ -122,8 +122,11 @@ def apply(logits: torch.Tensor, by_row: Sequence[Sequence[Penalty]]) -> None:
 
 
 def _tables(penalties: Sequence[tuple[int, Penalty]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of disjoint penalties by row: rows and ids, int64 [2, N]; the factors of logits above zero
-    and of others, and what is added, float64 [3, N].
+    """Tables of (row, penalty) pairs without repeated ids in a row.
+
+    Returns:
+        Rows and ids, int64 [2, N]; and float64 [3, N]: the factor of positive logits, the factor of
+        others, and what is added.
     """
     counts = [len(penalty.ids) for _, penalty in penalties]
     rows = np.repeat([row for row, _ in penalties], counts)

@@ -1,23 +1,24 @@
-"""The structure of a program that is still being written, followed byte by byte.
+"""Follows the structure of an unfinished program byte by byte.
 
-An incremental lexer (tables in ``languages``) feeds a stack: brackets, blocks, and in Python
-indentation. Each level of the stack has a stream of signatures with lag counters (``repetition``):
+An incremental lexer (with the tables of ``languages``) feeds a stack of brackets, blocks, and in
+Python indentation. Each level of the stack has a stream of signatures with lag counters
+(``repetition``):
 
-- A block's items are statements. A signature is the tuple of their symbols: keywords and operators
-  as they are, NAME, NUM, STR, CMT, a bracketed group as ``()``, ``[]`` or ``{}``, whatever is in
-  it. In Python the change of indentation since the statement before comes first; elsewhere braces
-  are symbols and end statements. Headers, bodies and closing braces share one stream, so that a
-  repeated ``elif ...:`` with its body is a block of two statements.
+- A block's items are statements. A signature is the tuple of a statement's symbols: keywords and
+  operators as they are, NAME, NUM, STR, CMT, and ``()``, ``[]`` or ``{}`` for a bracketed group. In
+  Python it begins with the change of indentation since the statement before; elsewhere braces are
+  symbols and end statements. Headers, bodies and closing braces share one stream, so a repeated
+  ``elif ...:`` with its body is a block of two statements.
 - A bracket's items are the elements between its commas.
 
-A comment is an item if it is on lines of its own; else it is passed over. A byte costs O(1), an
-item O(P). All parts of the state are values, so :meth:`StructureTracker.snapshot` costs O(1).
+A comment is an item if it is on lines of its own; other comments are skipped. A byte costs O(1), an
+item O(P). All parts of the state are immutable, so :meth:`StructureTracker.snapshot` costs O(1).
 
-The method is that of Dong et al. 2025 (RPG, arXiv 2505.10402), section 3, without its grammar:
-their reduction to statements needs only which symbols there are and where statements begin.
+The method is that of Dong et al. 2025 (RPG, arXiv 2505.10402), section 3, without a grammar: the
+reduction to statements needs only the symbols and the starts of statements.
 
-Limits: see ``languages``; a bracket that is never closed hides what follows, until a keyword that
-can't be in brackets begins a line (Python) or a brace closes around it; a boundary inside a
+Limits: those of ``languages``; a bracket that is never closed hides what follows, until a keyword
+that can't be in brackets begins a line (Python) or an outer brace is closed; a boundary inside a
 token (``", "`` ends one string and opens the next) is not seen before that token.
 """
 
@@ -47,16 +48,16 @@ from codegen.decoding.rpg.repetition import Square, Stream, weight
 
 Signature = tuple[Any, ...]
 
-PERIOD = 32  # P: signatures of the longest block that is looked for
-_MOST_SYMBOLS = 48  # of a signature; what follows is folded into the last
-_MOST_WORDS = 64  # names, numbers and strings kept of an item
-_MOST_TEXT = 80  # bytes kept of a string
-_COPIES_READ = 12  # for what they say
-_COPIES_SHOWN = 4  # whose beginnings count as the beginning of the next
+PERIOD = 32  # P: signatures of the longest block searched for
+_MOST_SYMBOLS = 48  # of a signature; further ones are hashed into the last
+_MOST_WORDS = 64  # names, numbers and strings kept per item
+_MOST_TEXT = 80  # bytes kept per string
+_COPIES_READ = 12  # copies whose words are compared
+_COPIES_SHOWN = 4  # copies whose beginnings may begin the next one
 
 _NO_SYMBOLS: Signature = ()
 _NAME, _NUM, _STR, _CMT = b"NAME", b"NUM", b"STR", b"CMT"
-_CONCRETE = frozenset({_NAME, _NUM, _STR})  # symbols whose text says more than they do
+_CONCRETE = frozenset({_NAME, _NUM, _STR})  # symbols that stand for different texts
 _GROUPS = {b"(": (b")", b"()"), b"[": (b"]", b"[]"), b"{": (b"}", b"{}")}
 _GROUP_OF = dict(_GROUPS.values())
 _ENDS_STATEMENT = frozenset(
@@ -71,13 +72,13 @@ _CLOSED = frozenset({NEWLINE, BRACKET, SEPARATOR})
 
 
 class Item(NamedTuple):
-    """A statement or element that has ended.
+    """A finished statement or element.
 
     Attributes:
         signature: its symbols.
-        words: its names, numbers and strings in order, those in its brackets too.
+        words: its names, numbers and strings in order, including those in its brackets.
         anchor: the text of its first symbol.
-        margin: the white space before it, if it began a line.
+        margin: the white space before it, if it begins a line.
         indent: columns of indentation, or the number of open blocks.
     """
 
@@ -94,8 +95,8 @@ class Repetition(NamedTuple):
     Attributes:
         square: its length and the number of copies so far.
         anchors: texts that may begin the next copy.
-        margin: white space still to come before it, None if any may.
-        bracketed: whether it is an element of a bracket.
+        margin: white space that must come before it; None for any.
+        bracketed: whether the block consists of elements of a bracket.
     """
 
     square: Square
@@ -110,9 +111,9 @@ class StructureTracker:
     Args:
         language: of the text.
         period: P, the longest block in signatures.
-        on_item: called with each item that ends (tests, measurements).
+        on_item: called with each finished item (for tests and measurements).
 
-    The attributes are its state; ``snapshot`` and ``restore`` list them.
+    The attributes are the state, as listed in ``snapshot`` and ``restore``.
     """
 
     __slots__ = (
@@ -131,28 +132,28 @@ class StructureTracker:
         self._language, self._period, self._on_item = language, period, on_item
         self._match = scanner.pattern.match
         self._quotes = scanner.quotes
-        self._pending = b""  # bytes of a terminal that may still grow
-        self._quote: Quote | None = None  # the string or comment that is open
+        self._pending = b""  # an unfinished terminal
+        self._quote: Quote | None = None  # the open string or comment
         self._ends: re.Pattern[bytes] | None = None  # what ends it
-        self._text = b""  # its beginning
-        self._quiet = False  # whether it is passed over
+        self._text = b""  # its first bytes
+        self._quiet = False  # whether it is skipped
         self._reset()
 
     def _reset(self) -> None:
-        self._stack: Any = None  # the levels around this one, as (parent, fields...)
-        self._fresh = True  # only white space since the line began
+        self._stack: Any = None  # the outer levels, as (parent, fields...)
+        self._fresh = True  # the line has only white space so far
         self._spaces = b""
         self._last_indent = 0
         self._open_level(is_block=True, closer=b"")
 
     def _open_level(self, is_block: bool, closer: bytes) -> None:
         self._is_block, self._closer = is_block, closer
-        self._blocks: tuple[bool, ...] = ()  # braces open in this block: do commas end items?
+        self._blocks: tuple[bool, ...] = ()  # open braces of this level: do commas end items?
         self._stream = Stream()
         self._open_item()
 
     def _open_item(self) -> None:
-        self._anchor: bytes | None = None  # of the item that has begun
+        self._anchor: bytes | None = None  # of the current item
         self._symbols: Signature = _NO_SYMBOLS
         self._words: tuple[bytes, ...] = ()
         self._margin = b""
@@ -161,7 +162,7 @@ class StructureTracker:
     # --- state -----------------------------------------------------------------------------------
 
     def snapshot(self) -> tuple[Any, ...]:
-        """The state, a value: it stays what it is whatever is fed afterwards."""
+        """The state, an immutable value."""
         return (
             self._pending, self._quote, self._ends, self._text, self._quiet, self._stack,
             self._fresh, self._spaces, self._last_indent, self._is_block, self._closer,
@@ -170,7 +171,7 @@ class StructureTracker:
         )  # fmt: skip
 
     def restore(self, state: tuple[Any, ...]) -> None:
-        """Goes to a state that a tracker with the same arguments was in."""
+        """Restores a state of a tracker with the same arguments."""
         (
             self._pending, self._quote, self._ends, self._text, self._quiet, self._stack,
             self._fresh, self._spaces, self._last_indent, self._is_block, self._closer,
@@ -185,7 +186,7 @@ class StructureTracker:
 
     @property
     def closer(self) -> bytes:
-        """What closes the innermost bracket, empty outside of all."""
+        """What closes the innermost bracket; empty outside brackets."""
         return self._closer
 
     @property
@@ -198,12 +199,13 @@ class StructureTracker:
         )
 
     def repetition(self) -> Repetition | None:
-        """What repeats, where the next token would begin one more copy of it."""
+        """The repetition of which the next token would begin another copy, if any."""
         if not self.at_boundary or (square := self._stream.square()) is None:
             return None
         items, (period, _, run) = self._stream.items, square
-        # A copy begins at its least indented item, of several at one that continues nothing, of
-        # these at the first after the place where the repetition began. 0 comes next.
+        # A copy begins at its least indented item; of several, at one that does not continue
+        # another statement; of these, at the first one after the start of the repetition. Phase 0
+        # comes next.
         cycle = [items[period - 1 - phase] for phase in range(period)]
         least = min(item.indent for item in cycle)
         starts = [phase for phase, item in enumerate(cycle) if item.indent == least]
@@ -224,9 +226,7 @@ class StructureTracker:
         return Repetition(square, anchors, margin, not self._is_block)
 
     def weight(self, square: Square) -> float:
-        """What the copies of a repetition count by how little they say, see ``repetition``: 1 for
-        the first, and at most 1 for each other.
-        """
+        """The total weight of a repetition's copies (``repetition``); the first has weight 1."""
         items, period = self._stream.items, square.period
         seen = min(square.copies, len(items) // period, _COPIES_READ)
         blocks = [items[period * n : period * (n + 1)] for n in reversed(range(seen))]
@@ -236,7 +236,7 @@ class StructureTracker:
         return 1 + found * (square.copies - 1) / (seen - 1)
 
     def _rank(self, cycle: Sequence[Item], phase: int) -> int:
-        """How unlikely an item is to be its block's first: ``except``, a function after ``@``."""
+        """How unlikely an item begins its block: high for ``except``, or a function after ``@``."""
         place = 1 if self._indented else 0
         symbol = cycle[phase].signature[place]
         if symbol == b"}" or cycle[phase - 1].signature[place] == b"@":
@@ -250,7 +250,7 @@ class StructureTracker:
     # --- lexer -----------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
-        """Takes more text, cut anywhere. Carriage returns are left out."""
+        """Takes more text, split anywhere. Carriage returns are dropped."""
         if b"\r" in data:
             data = data.replace(b"\r", b"")
         text = self._pending + data
@@ -314,7 +314,7 @@ class StructureTracker:
         return last not in _ENDS_STATEMENT or last in _BEFORE_VALUE
 
     def _fence(self, text: bytes, at: int, end: int) -> int:
-        """A Markdown fence at a line's start: what follows is another text."""
+        """A Markdown fence at a line's start begins another text."""
         if self._fresh and self._is_block and self._anchor is None:
             self._reset()
             self._fresh = False
@@ -351,7 +351,7 @@ class StructureTracker:
             self._begin(b"")
 
     def _pass_quote(self, text: bytes, at: int) -> int:
-        """Goes to the end of the open quote, or of the text but for what may still end it."""
+        """Skips to the end of the open quote, or to the last bytes that may still end it."""
         quote, ends = self._quote, self._ends
         assert quote is not None and ends is not None
         start, size = at, len(text)
@@ -403,7 +403,7 @@ class StructureTracker:
         if self._anchor is None:
             self._begin(text)
         elif symbols and symbols[-1] is _CMT:
-            self._end_item()  # a comment that code follows
+            self._end_item()  # a comment followed by code
             self._begin(text)
             symbols = _NO_SYMBOLS
         else:
@@ -416,7 +416,7 @@ class StructureTracker:
             self._words = (*self._words, word)
 
     def _end_item(self) -> None:
-        """Puts the item that has begun on its level's stream."""
+        """Pushes the current item to its level's stream."""
         if self._anchor is None:
             return
         signature = self._symbols
@@ -457,7 +457,7 @@ class StructureTracker:
         self._fresh = False
 
     def _end_element(self) -> None:
-        """Ends an element; its words stay with the statement that the bracket belongs to."""
+        """Ends an element; its words are added to the statement around the bracket."""
         words = self._words
         self._end_item()
         if self._stack is not None and words:
@@ -522,7 +522,7 @@ class StructureTracker:
         self._add(_GROUP_OF[mark], mark)
 
     def _can_close(self, mark: bytes) -> bool:
-        """Whether one of the open brackets is of this kind, without a block's brace between."""
+        """Whether an open bracket of this kind can be closed here."""
         if self._closer == mark:
             return True
         level = self._stack
@@ -541,7 +541,7 @@ class StructureTracker:
         ) = self._stack  # fmt: skip
 
     def _leave_brackets(self) -> None:
-        """A line begins with what can't be in brackets, so one was left open: ends all."""
+        """Closes all brackets, as a line begins with a keyword that can't be inside them."""
         if self._stack is None:
             return
         spaces = self._spaces
@@ -562,7 +562,7 @@ def _ends_of(close: bytes, escapes: bool, multiline: bool) -> re.Pattern[bytes]:
 
 
 def _held(text: bytes, at: int, quote: Quote) -> int:
-    """Bytes at the text's end, from ``at`` on, that may belong to what ends the quote."""
+    """How many bytes at the text's end, from ``at`` on, may belong to the closing mark."""
     left = len(text) - at
     if quote.escapes and left and text.endswith(b"\\"):
         return 1
@@ -574,7 +574,7 @@ def _held(text: bytes, at: int, quote: Quote) -> int:
 
 
 def signatures(text: str | bytes, language: Language) -> list[Signature]:
-    """The signatures of all items of a text in the order in which they end."""
+    """The signatures of a text's items, in the order in which they end."""
     found: list[Signature] = []
     tracker = StructureTracker(language, on_item=lambda item: found.append(item.signature))
     tracker.feed(text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text)

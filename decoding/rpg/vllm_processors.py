@@ -1,20 +1,20 @@
 """The rules in vLLM, for both of its model runners; importable without vLLM.
 
-``VllmPenalties`` is a processor of a whole batch, by the interface of runner V1 and by that of V2,
-which is vLLM's choice where Triton has a device::
+``VllmPenalties`` processes whole batches. It has the interface of runner V1 and that of V2, which
+vLLM uses where Triton has a device::
 
     vllm serve MODEL --logits-processors codegen.decoding.rpg.vllm_processors:VllmPenalties
 
-Only requests that name a method, with its options, in ``extra_args`` of their ``SamplingParams``
-(``vllm_xargs`` over HTTP) are changed::
+It changes only requests that name a method, with its options, in ``extra_args`` of their
+``SamplingParams`` (``vllm_xargs`` over HTTP)::
 
     {"rpg": {"language": "go", "k_min": 5}}     {"rpg": "language=go,k_min=5"}     {"rpg": true}
 
 ``RequestPenalties`` is a callable for one request (prompt tokens, output tokens, logits [V]), for
 vLLM's ``AdapterLogitsProcessor`` and for servers that take such callables.
 
-Limits: runner V1 refuses custom processors together with speculative decoding, both refuse pooling
-models. The rules run on the host: V2 waits, each step, for the tokens that the model was fed.
+Limits: runner V1 refuses custom processors with speculative decoding, and both refuse pooling
+models. The rules run on the host: in V2 each step waits for the tokens that the model was fed.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ else:
 
 
 def requested(extra_args: Mapping[str, Any] | None) -> Options | None:
-    """The settings that a request names, None if it names none.
+    """The settings that a request asks for, None for none.
 
     Raises:
-        ConfigError: for two methods at once, or an option that is wrong.
+        ConfigError: for two methods at once, or a wrong option.
     """
     asked = [name for name in extra_args or () if name in METHODS]
     if not asked:
         return None
     if len(asked) > 1:
-        raise ConfigError(f"A request can have one of {', '.join(asked)}, not {len(asked)}.")
+        raise ConfigError(f"A request can use only one of {', '.join(asked)}.")
     assert extra_args is not None
     name, given = asked[0], extra_args[asked[0]]
     if given is False or given is None:
@@ -72,14 +72,14 @@ def requested(extra_args: Mapping[str, Any] | None) -> Options | None:
         given = {key.strip(): value.strip() for key, _, value in pairs}
     if not isinstance(given, Mapping):
         raise ConfigError(
-            f"The options of {name} are {given!r}.",
+            f"The options of {name} are {given!r}, which is neither an object nor text.",
             "Give an object, or text as key=value,key=value.",
         )
     return read_options(name, given)
 
 
 class RequestPenalties:
-    """One request's penalties, as a callable.
+    """The penalties of one request, as a callable.
 
     Args:
         method: the rule.
@@ -93,7 +93,7 @@ class RequestPenalties:
     def __call__(
         self, prompt_ids: Sequence[int], output_ids: Sequence[int], logits: torch.Tensor
     ) -> torch.Tensor:
-        """Logits [V] after the prompt and the output so far; they are changed in place."""
+        """Changes the logits [V] after the prompt and the output so far in place."""
         if self._follower is None or self._prompt != list(prompt_ids):
             self._prompt = list(prompt_ids)
             self._follower = Follower(self._method, self._prompt)
@@ -102,12 +102,12 @@ class RequestPenalties:
 
 
 class VllmPenalties(_V1, _V2):
-    """A batch's penalties; vLLM makes it, one an engine, for whichever of its model runners it has.
+    """The penalties of a batch; vLLM makes one per engine, for either model runner.
 
     Args:
-        vllm_config: vLLM's; its tokenizer is read at the first request that names a method.
-        state: of runner V2 the requests' tokens; of V1 the device, which is not needed.
-        is_pin_memory: V1's, not needed.
+        vllm_config: vLLM's; its tokenizer is loaded with the first request that names a method.
+        state: from runner V2 the requests' tokens; from V1 the device, which is unused.
+        is_pin_memory: from V1, unused.
     """
 
     def __init__(self, vllm_config: Any, state: Any = None, is_pin_memory: bool = False) -> None:
@@ -116,17 +116,17 @@ class VllmPenalties(_V1, _V2):
         self._tokens: Sequence[bytes | None] | None = None
         self._eos: frozenset[int] = frozenset()
         self._methods: dict[Options, Method] = {}
-        # V1: by the request's place in the batch; the list is vLLM's own and grows.
+        # V1: by the request's place in the batch; the list is vLLM's, and grows.
         self._requests: dict[int, tuple[Follower, Sequence[int]]] = {}
-        # V2: by the request's slot, which is its own until it ends.
+        # V2: by the request's slot.
         self._slots: dict[int, _Slot] = {}
 
     @classmethod
     def validate_params(cls, sampling_params: Any) -> None:
-        """Refuses a request with options that are wrong.
+        """Refuses a request with wrong options.
 
         Raises:
-            ValueError: which vLLM answers with status 400.
+            ValueError: vLLM responds with status 400.
         """
         try:
             requested(sampling_params.extra_args)
@@ -134,11 +134,11 @@ class VllmPenalties(_V1, _V2):
             raise ValueError(str(error)) from None
 
     def is_argmax_invariant(self) -> bool:
-        """It changes what greedy decoding takes."""
+        """False: it changes the result of greedy decoding."""
         return False
 
     def update_state(self, batch_update: Any) -> None:
-        """V1: follows requests that leave, come and change places, in vLLM's order."""
+        """V1: follows requests that leave, join and change places, in vLLM's order."""
         if batch_update is None:
             return
         for index in batch_update.removed:
@@ -157,7 +157,7 @@ class VllmPenalties(_V1, _V2):
                 self._requests[one] = displaced
 
     def add_request(self, req_idx: int, sampling_params: Any) -> bool:
-        """V2: a request takes a slot; whether it has penalties."""
+        """V2: a request takes a slot; returns whether it has penalties."""
         options = requested(sampling_params.extra_args)
         if options is None:
             self._slots.pop(req_idx, None)
@@ -166,11 +166,11 @@ class VllmPenalties(_V1, _V2):
         return True
 
     def apply(self, logits: torch.Tensor, context: Any = None) -> torch.Tensor:
-        """Logits [B, V]; they are changed in place.
+        """Changes logits [B, V] in place.
 
         Args:
-            logits: of the batch.
-            context: V2's layout of the batch, in which a request has a row for each drafted token.
+            logits: the batch's.
+            context: V2's layout of the batch, with a row per drafted token of a request.
         """
         none: tuple[()] = ()
         by_row: list[Sequence[Penalty]] = [none] * len(logits)
@@ -213,26 +213,25 @@ class VllmPenalties(_V1, _V2):
 class _Slot:
     """A request of runner V2.
 
-    Its text is put together from what the model was fed: the rows of a step hold, position by
-    position, the last certain token and the drafted ones. Accepted ones are kept, the
-    others' positions are fed again.
+    Its text is assembled from what the model was fed: the rows of a step are, position by position,
+    the last certain token and the drafted ones. Positions of rejected tokens are fed again.
     """
 
     def __init__(self, method: Method) -> None:
         self._method = method
         self._follower: Follower | None = None
-        self._start = 0  # tokens that the follower was given at the beginning
-        self._tokens: list[int] = []  # behind those, drafted ones included
+        self._start = 0  # tokens that the follower began with
+        self._tokens: list[int] = []  # the tokens after those, including drafts
 
     def penalties(
         self, position: int, token: int, text: Callable[[int, int], list[int]]
     ) -> Sequence[Penalty]:
-        """What to change in the row that was fed ``token`` at ``position``.
+        """The penalties of the row that was fed ``token`` at ``position``.
 
         Args:
-            position, token: as the model was fed.
-            text: the certain tokens from one position up to another, read from the device: when
-                the request begins, and for a prompt that is read in parts.
+            position, token: what the model was fed.
+            text: reads the certain tokens between two positions from the device; used when the
+                request begins, and for a prompt that is encoded in parts.
         """
         if self._follower is None or position < self._start:
             self._follower = Follower(self._method, [*text(0, position), token])

@@ -1,17 +1,16 @@
-// Every place of some token sequences, sorted by what stands before it, read backwards.
+// All places of some token sequences, sorted by the text before them, read backwards.
 //
 // A place is one token of one sequence; its key is the text that ends there. Two places compare by
-// their token and then, as everything before them has been sorted already, by the order of the two
-// places before: appending a token costs O(log n) comparisons of constant time each, however long
-// the repeated text is. All places where some text w ends stand side by side, so how often w occurs
-// is a difference of ranks, the longest suffix of a context that occurs is found at the context's
-// two neighbors, and taking a sequence out leaves exactly what would be there without it.
+// their tokens and then by the order of the two places before them, which are sorted already. So
+// appending a token costs O(log n) comparisons of constant time each, however long the repeated
+// text is. All places where a text w ends are neighbors. So the number of occurrences of w is a
+// difference of ranks, the longest suffix of a context that occurs is found at the context's two
+// neighbors, and removing a sequence leaves the same order as if it had never been added.
 //
-// The sorted places live in leaves of up to 64, the leaves in groups of up to 64, the groups in an
-// array. To compare two places by their order takes the numbers of their groups or, within a group,
-// labels of their leaves that leave room for new ones between them (order maintenance, Dietz and
-// Sleator 1987; two levels, of which the upper is a plain numbering). Nothing here knows Python;
-// nothing is safe to use from two threads at a time.
+// The sorted places are in leaves of up to 64, the leaves in groups of up to 64, the groups in an
+// array. Two places are compared by the numbers of their groups or, within a group, by labels of
+// their leaves, which have gaps for new leaves (order maintenance, Dietz and Sleator 1987, with two
+// levels, the upper one numbered without gaps). This file does not use Python, and is not thread-safe.
 #pragma once
 
 #include <algorithm>
@@ -37,11 +36,11 @@ constexpr Token kEmpty = -1;
 constexpr std::uint32_t kChunk = 32;   // tokens of a piece of text
 constexpr std::uint32_t kLeaf = 64;    // places of a leaf
 constexpr std::uint32_t kFan = 64;     // leaves of a group
-constexpr std::uint32_t kKey = 4;    // tokens by which leaves are told apart without a look at them
-constexpr std::uint32_t kLook = 16;  // tokens compared before the order is asked
-constexpr std::uint64_t kOverhead = 32;  // tokens that a sequence is billed for its bookkeeping
+constexpr std::uint32_t kKey = 4;    // tokens by which leaves are compared without reading them
+constexpr std::uint32_t kLook = 16;  // tokens compared before the order is used
+constexpr std::uint64_t kOverhead = 32;  // tokens billed per sequence on top
 constexpr std::uint64_t kTop = std::uint64_t{1} << 62;
-constexpr int kClasses = 16;     // match lengths that one draft tries
+constexpr int kClasses = 16;     // match lengths tried per draft
 constexpr std::uint32_t kStroll = 3;  // neighbors compared one by one before a search
 
 struct UnknownSequence : std::runtime_error {
@@ -54,8 +53,8 @@ struct OverBudget : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// Plain records by number in one array that grows in place where the system can; freed numbers
-// are used again.
+// Plain records by number in one array, which grows in place where the system supports it; freed
+// numbers are reused.
 template <class T>
 class Pool {
     static_assert(std::is_trivially_copyable<T>::value, "records are moved by realloc");
@@ -69,7 +68,7 @@ public:
     T& operator[](std::uint32_t number) { return items_[number]; }
     const T& operator[](std::uint32_t number) const { return items_[number]; }
 
-    // Makes sure that the next take() needs no memory.
+    // Ensures that the next take() allocates no memory.
     void reserve(std::uint32_t most) {
         if (!free_.empty() || used_ < capacity_) return;
         if (used_ >= most) throw std::bad_alloc();
@@ -124,7 +123,7 @@ struct Group {
     std::uint32_t count;
     std::uint64_t places;
     std::uint32_t leaf[kFan];
-    std::uint8_t size[kFan];  // each leaf's count, to pass over leaves without a look at them
+    std::uint8_t size[kFan];  // each leaf's count, to skip leaves without reading them
     Key first[kFan];          // of each leaf's first place
 };
 
@@ -135,7 +134,7 @@ struct Sequence {
     std::uint64_t older = 0, newer = 0;  // neighbors among the finished, 0 for none
 };
 
-// Where a place stands in the order.
+// A place's position in the order.
 struct Spot {
     std::uint32_t group, slot, index;
 };
@@ -185,7 +184,7 @@ public:
         for (std::size_t i = 0; i < count; ++i) push(id, sequence, tokens[i]);
     }
 
-    // A finished sequence; nothing is evicted for one that does not fit.
+    // Adds a finished sequence; nothing is evicted for one that does not fit.
     std::uint64_t add(const Token* tokens, std::size_t count) {
         make_room(kOverhead + count);
         const std::uint64_t id = start();
@@ -221,7 +220,7 @@ public:
             (sequence.older != 0 ? sequences_.at(sequence.older).newer : oldest_) = sequence.newer;
             (sequence.newer != 0 ? sequences_.at(sequence.newer).older : newest_) = sequence.older;
         }
-        // From the end, so that what stands before a place stays sorted until the place is gone.
+        // From the end, so that the places before one stay sorted until it is removed.
         for (std::uint32_t chunk = sequence.last; chunk != kNone;) {
             for (std::uint32_t i = chunks_[chunk].used; i-- > 0;) erase(chunk * kChunk + i);
             const std::uint32_t before = chunks_[chunk].prev;
@@ -294,7 +293,7 @@ public:
         return best_draft(tail, window, options);
     }
 
-    // Throws std::logic_error where an invariant does not hold.
+    // Throws std::logic_error if an invariant does not hold.
     void check() const;
 
 private:
@@ -451,7 +450,7 @@ private:
     }
 
     // The gap before the first place that is not less. `less(place)` holds for a beginning of the
-    // order; `sign(key)` says it from the last tokens alone, 0 if they do not tell.
+    // order; `sign(key)` decides it from the last tokens, 0 if they are not enough.
     template <class Sign, class Less>
     Spot search(const Sign& sign, const Less& less) const {
         const auto leads = [&](const Group& group, std::uint32_t slot) {
@@ -473,7 +472,7 @@ private:
         const std::uint32_t slot = low;
         const Leaf& found = leaves_[group.leaf[slot]];
         std::uint32_t index = 0, count = found.count;
-        // The first three rounds look at these: fetched at once, not one after the other.
+        // The first three rounds read these, so they are fetched together.
         for (std::uint32_t i = 1; i < 8; ++i) prefetch(found.place[count * i / 8]);
         while (count > 0) {
             const std::uint32_t half = count / 2;
@@ -555,7 +554,7 @@ private:
             return 0;
         };
         const auto less = [&](Place other) {
-            // Where both texts go on within the chunk, they often differ there: one cache miss.
+            // Texts that continue within the chunk often differ there: one cache miss.
             const Token* theirs = &chunks_[other / kChunk].token[other % kChunk];
             const std::uint32_t both = std::min(known, other % kChunk + 1);
             for (std::uint32_t i = 0; i < both; ++i)
@@ -684,7 +683,7 @@ private:
         }
         tidy(spot.group);
     }
-    // Puts two thin neighboring leaves into one.
+    // Merges two small neighboring leaves.
     void merge(std::uint32_t number, std::uint32_t slot) {
         Group& group = groups_[number];
         const std::uint32_t into = group.leaf[slot], from = group.leaf[slot + 1];
@@ -703,7 +702,7 @@ private:
         close(group, slot);
         --leaf_count_;
     }
-    // Takes out an empty group; puts two thin neighboring groups into one.
+    // Removes an empty group; merges two small neighboring groups.
     void tidy(std::uint32_t number) {
         Group& group = groups_[number];
         if (group.count == 0) {
@@ -859,7 +858,7 @@ private:
             }
             return;
         }
-        // Each round asks for the memory that the next one reads.
+        // Each round prefetches what the next one reads.
         std::vector<Spot> spots;
         spots.reserve(sample);
         std::uint64_t now = 0;
@@ -881,8 +880,8 @@ private:
 
     // --- drafting ------------------------------------------------------------------------------
 
-    // Moves places on by one token; returns how many continuations or ends were seen. The end of a
-    // sequence that may still grow tells nothing and is left out.
+    // Moves places forward by one token; returns the number of continuations and ends. The end of a
+    // sequence that may still grow is not counted.
     std::uint64_t advance(std::vector<Place>& places) const {
         std::uint64_t seen = 0;
         std::size_t kept = 0;
@@ -927,7 +926,7 @@ private:
         });
     }
 
-    // The first of the branches, without looking at ages where counts tell.
+    // The first of the branches; reads ages only if counts are equal.
     std::pair<Token, std::uint64_t> favourite(const std::vector<Place>& places,
                                               std::vector<Tally>& found) const {
         found.clear();

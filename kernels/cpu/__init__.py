@@ -1,15 +1,15 @@
 """Products of few rows on a CPU: quantized weights, attention over slots, and whole passes of them.
 
-A forward pass of few tokens waits for the weights and the cached states to be read. The kernels
-(C++) read them once, in few bytes, with sums in float32. There are two sets of them, chosen by what
-the CPU has and what PyTorch may use (``ATEN_CPU_CAPABILITY``), and each is for one type:
+A forward pass of few tokens is bound by reading the weights and the cached states. The kernels
+(C++) read them once, in few bytes, and sum in float32. There are two sets of kernels, each for one
+dtype; the CPU and PyTorch's setting ``ATEN_CPU_CAPABILITY`` decide which are available:
 
 - ``avx2.hpp`` (AVX2, FMA and F16C): float32 rows, float16 slots;
 - ``avx512_bf16.hpp`` (AVX-512 BF16): bfloat16 rows and slots.
 
-:data:`KERNELS` names the sets by type. For other types, and without a compiler, PyTorch computes,
-and there are no quantized products: their weights' layout is the kernels' own. What a row gets does
-not depend on the rows beside it, to the last bit.
+:data:`KERNELS` names the sets by dtype. For other dtypes, and without a compiler, PyTorch is used;
+quantized products are then not available, as only the kernels read their layout. A row's result
+does not depend on the other rows, to the last bit.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ Addresses = NDArray[np.int64]
 
 
 def _kernels() -> dict[torch.dtype, str]:
-    """The kernels' names by type, of those that this CPU has and PyTorch may use."""
-    names = getattr(_core, "SETS", ())  # neither None nor a build of older sources has any
+    """The available sets of kernels by dtype."""
+    names = getattr(_core, "SETS", ())  # None, or an older build, has none
     capability = torch.backends.cpu.get_cpu_capability()
     found: dict[torch.dtype, str] = {}
     if "avx2" in names and capability != "DEFAULT":
@@ -52,7 +52,7 @@ def _kernels() -> dict[torch.dtype, str]:
 
 
 KERNELS: dict[torch.dtype, str] = _kernels()
-# Of the slots that the kernels read.
+# The dtype of the slots that the kernels read.
 SLOTS = {torch.float32: torch.float16, torch.bfloat16: torch.bfloat16}
 
 __all__ = [
@@ -62,7 +62,7 @@ __all__ = [
 
 
 def preferable(dtype: torch.dtype) -> bool:
-    """Whether to take kernels for a type: they use one thread, PyTorch's as many as it is given."""
+    """Whether to use the kernels for a dtype. They use one thread, PyTorch may use more."""
     return dtype in KERNELS and torch.get_num_threads() == 1
 
 
@@ -96,18 +96,18 @@ def pack8(values: torch.Tensor) -> torch.Tensor:
 
 
 class Product:
-    """A linear layer of quantized weights: rows [Q, I] to [Q, O], of the type that ``dtype`` names.
+    """A linear layer with quantized weights, from rows [Q, I] to [Q, O].
 
     Args:
-        dtype: of rows and results, one of :data:`KERNELS`.
+        dtype: of rows and results, a key of :data:`KERNELS`.
         packed: from :func:`pack4` or :func:`pack8`.
         scales: of the outputs, float32 [O], for weights of eight bits.
         bias: of ``dtype``, [O].
-        most: rows up to which it is faster than ``wide``.
-        wide: the product for more rows; None if there is no such number.
+        most: number of rows up to which this product is faster than ``wide``.
+        wide: the product for more rows; None to always use this one.
 
     Raises:
-        ValueError: for scales or a bias of another type or shape.
+        ValueError: for scales or a bias of a wrong dtype or shape.
     """
 
     def __init__(
@@ -142,15 +142,15 @@ class Product:
     def joined(
         self, bias: torch.Tensor | None, most: int, wide: Callable[[torch.Tensor], torch.Tensor]
     ) -> Product:
-        """The same weights with a bias, and with another product for more than ``most`` rows."""
+        """The same weights with a bias, and with ``wide`` for more than ``most`` rows."""
         packed, scales, _ = self._tensors
         return Product(self.dtype, packed, scales, bias, most=most, wide=wide)
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        """The rows' results.
+        """Applies the layer.
 
         Raises:
-            ValueError: if the rows are of another type or length, or not on the CPU.
+            ValueError: if the rows have a wrong dtype or length, or are not on the CPU.
         """
         if (
             rows.dtype != self.dtype
@@ -182,7 +182,7 @@ def rms_norm(rows: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.
 
 
 def gated(rows: torch.Tensor) -> torch.Tensor:
-    """``silu(gate) * up`` [Q, I] of rows [Q, 2 I] that hold both (SwiGLU, arXiv 2002.05202)."""
+    """``silu(gate) * up`` [Q, I] of rows [Q, 2 I] with gate and up (SwiGLU, arXiv 2002.05202)."""
     width = rows.shape[-1] // 2
     if not (_fits(rows) and width % _LANES == 0):
         gate, up = rows.split(width, dim=-1)
@@ -199,7 +199,7 @@ def rotate_(
 
     Args:
         heads: [Q, heads, D], contiguous.
-        turned: how many of them.
+        turned: how many heads to turn.
         cosines, sines: [Q, D], contiguous.
     """
     count, number, dim = heads.shape
@@ -217,10 +217,10 @@ def rotate_(
 
 @dataclass(frozen=True, slots=True)
 class SequenceRows:
-    """Consecutive rows of a pass that belong to one sequence, whose states lie in slots.
+    """Consecutive rows of a pass that belong to one sequence, whose states are in slots.
 
     Attributes:
-        places: the rows' positions, ascending, int64 [Q]; each sees itself and what is before.
+        places: the rows' positions, ascending, int64 [Q]; each sees itself and everything before.
         order: the slot of each position of the sequence, in any order, int64 [N].
     """
 
@@ -245,13 +245,13 @@ def attend(
     kv_heads: int,
     scale: float,
 ) -> torch.Tensor:
-    """Writes new keys and values into slots, and attends, all sequences in one call.
+    """Writes new keys and values into slots and attends, for all sequences in one call.
 
     Args:
-        states: queries, keys and values, rotated, of one of :data:`KERNELS`' types,
-            [Q, heads + 2 kv_heads, D]; :meth:`CompiledPass.takes` says which D.
+        states: queries, keys and values, rotated, [Q, heads + 2 kv_heads, D], of a dtype in
+            :data:`KERNELS`; :meth:`CompiledPass.takes` says which D are supported.
         sequences, capacities: see :class:`CompiledPass`.
-        slots: of one layer, see there: int64 [sequences, 3].
+        slots: the same for one layer, int64 [sequences, 3].
         heads, kv_heads: heads is a multiple of kv_heads.
         scale: of the scores.
 
@@ -275,7 +275,7 @@ def attention(
     rows: SequenceRows,
     scale: float,
 ) -> torch.Tensor:
-    """Causal attention of few queries over states that lie in slots, with PyTorch.
+    """Causal attention of few queries over states in slots, with PyTorch.
 
     Args:
         queries: [Q, heads, D], rotated.
@@ -291,7 +291,7 @@ def attention(
     shared = heads // kv_heads
     length = int(places[-1]) + 1
     seen = rows.order[:length]
-    # Rows [kv_heads, Q * shared, D]: those of one query lie together.
+    # Rows [kv_heads, Q * shared, D], with the rows of a query together.
     flat = queries.reshape(count, kv_heads, shared, dim).transpose(0, 1)
     flat = flat.reshape(kv_heads, -1, dim)
     hidden = torch.arange(length, device=places.device) > places.repeat_interleave(shared)[:, None]
@@ -304,23 +304,21 @@ def attention(
 
 
 class CompiledPass:
-    """A forward pass through a model built like Llama whose products are all quantized, in one
-    call.
+    """A whole forward pass in one call, for models built like Llama with quantized products only.
 
     Args:
-        layers: of each layer the norm's weights [H], the product that makes queries, keys and
-            values, the one behind attention, the second norm's weights, the product that makes
-            gate and up, and the one behind them.
+        layers: for each layer the first norm's weights [H], the product for queries, keys and
+            values, the output product of attention, the second norm's weights, the product for gate
+            and up, and the down product.
         norm: the last norm's weights [H].
-        head: makes logits.
-        heads, kv_heads, dim: of attention, and channels of a head.
+        head: the product for logits.
+        heads, kv_heads, dim: heads of attention, and channels per head.
         scale: of the scores. epsilon: of the norms.
 
     Attributes:
-        most: rows up to which quantized products are the faster ones.
-        helpers: threads that help with passes of more than a few rows, as far as they find a core
-            that is free; they sleep between passes, and where helping does not pay they are not
-            asked for a while.
+        most: number of rows up to which quantized products are faster.
+        helpers: threads that help with passes of more than a few rows while a core is free. They
+            sleep between passes, and are not used for a while after helping did not pay.
 
     Raises:
         ValueError: if :meth:`takes` is false for these sizes.
@@ -361,7 +359,7 @@ class CompiledPass:
 
     @staticmethod
     def takes(hidden: int, feed_forward: int, dim: int) -> bool:
-        """Whether the kernels take hidden states, feed-forward layers and heads of these sizes."""
+        """Whether the kernels support hidden states, feed-forward layers and heads this wide."""
         whole = all(size % 32 == 0 for size in (hidden, feed_forward, dim))
         return whole and dim <= _MOST_CHANNELS
 
@@ -375,16 +373,16 @@ class CompiledPass:
         capacities: Sequence[int],
         kept: NDArray[np.int64],
     ) -> torch.Tensor:
-        """Runs rows of some sequences, whose new states are written into their slots.
+        """Runs rows of some sequences, and writes their new states into slots.
 
         Args:
             states: the tokens' embeddings [Q, H], which are overwritten.
             cosines, sines: of their positions [Q, D].
-            sequences: whose rows they are, one after the other.
-            slots: addresses of the keys, the values and the keys as encoded (0 where there are
-                none), int64 [layers, sequences, 3]; :data:`SLOTS` names their type.
+            sequences: the sequences of the rows, in order.
+            slots: addresses of the keys, the values and the keys as encoded (0 for none), int64
+                [layers, sequences, 3]; :data:`SLOTS` has their dtype.
             capacities: the number of slots of each sequence.
-            kept: rows for which logits are wanted, int64 [K].
+            kept: rows that get logits, int64 [K].
 
         Returns:
             Logits [K, V].
@@ -407,7 +405,7 @@ class CompiledPass:
 
 
 def _parts(sequences: Sequence[SequenceRows], capacities: Sequence[int], count: int) -> Addresses:
-    """What the kernels need to know of the sequences of ``count`` rows, int64 [sequences, 4]."""
+    """The kernels' description of the sequences of ``count`` rows, int64 [sequences, 4]."""
     parts = np.array(
         [
             (len(rows.places), capacity, rows.order.data_ptr(), rows.places.data_ptr())
@@ -421,7 +419,7 @@ def _parts(sequences: Sequence[SequenceRows], capacities: Sequence[int], count: 
 
 
 def _helpers() -> int:
-    """Threads that may help with passes of more than a few rows: those of other cores."""
+    """The number of helper threads: one per other core, within a limit."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(0, min(_MOST_HELPERS, (cores or 1) - 1))
 
@@ -431,7 +429,7 @@ def _kernel(name: str, dtype: torch.dtype) -> Any:
 
 
 def _fits(*tensors: torch.Tensor) -> bool:
-    """Whether kernels take these tensors as they are."""
+    """Whether the kernels support these tensors."""
     dtype = tensors[0].dtype
     return dtype in KERNELS and all(
         t.dtype == dtype and t.is_contiguous() and t.device.type == "cpu" for t in tensors

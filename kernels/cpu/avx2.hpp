@@ -1,10 +1,10 @@
 // Products of rows with quantized weights, and the attention of queries over slots, on a CPU with AVX2,
 // FMA and F16C (Intel since Haswell, AMD since Zen). Numbers are float32.
 //
-// Rows meet weights of four bits as whole numbers of 16 bits, with a scale for each row: VPMADDWD
-// multiplies twice as many of them as FMA of float32. Their sums over a group of inputs are exact;
-// what is rounded is the row, to 1/65534 of its largest number. Weights of eight bits are widened
-// to float32. Slots hold float16.
+// For weights of four bits, rows are converted to 16-bit integers with a scale per row, as VPMADDWD
+// multiplies twice as many of them as FMA multiplies float32. The sums over a group of inputs are
+// exact; only the row is rounded, to 1/65534 of its largest number. Weights of eight bits are
+// widened to float32. Slots hold float16.
 //
 // Only functions behind the pragmas below use the instructions; callers ask supported() first.
 #pragma once
@@ -50,7 +50,7 @@ inline float largest_of(__m256 x) {
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
 
-// sum += pairs of products. Adding by hand keeps the order of the program: compilers load all rows'
+// sum += pairs of products. The assembly keeps the program's order: else compilers load all rows'
 // inputs first, run out of registers, and spill the sums.
 inline void add_products(__m256i& sum, __m256i pairs, __m256i others) {
     const __m256i products = _mm256_madd_epi16(pairs, others);
@@ -202,9 +202,8 @@ inline void add_group(const __m256i (&sum)[Rows][2], const uint16_t* numbers, co
     }
 }
 
-// Few rows times a block of 16 outputs, whose values are taken apart in registers; the layout of the
-// weights is told in avx512_bf16.hpp. Kept out of line: within a caller compilers have run out of
-// registers.
+// Few rows times a block of 16 outputs, which is unpacked in registers; avx512_bf16.hpp describes
+// the layout of the weights. Not inlined, as compilers have run out of registers in callers.
 template <int Rows>
 __attribute__((noinline)) void tile4(const Whole& x, long row, const uint8_t* block, float* y,
                                      long outputs, long inputs) {
@@ -318,7 +317,7 @@ inline void blocks8(const float* x, const void*, const int8_t* weights, const fl
         const int8_t* w = weights + block * inputs * lanes;
         const float* s = scales + block * lanes;
         float* out = y + block * lanes;
-        if (rows == 1 && block + 4 <= to) {  // more sums at a time hide what one waits for
+        if (rows == 1 && block + 4 <= to) {  // more sums at a time hide latency
             tile8<1, 4>(x, w, s, out, outputs, inputs);
             block += 4;
             continue;
@@ -343,7 +342,7 @@ inline void blocks8(const float* x, const void*, const int8_t* weights, const fl
 
 // ------------------------------------------------------------------------------ attention
 
-// So many positions ahead states are asked for: they lie in order, but in short runs.
+// States are prefetched this many positions ahead, as they are in order, but in short runs.
 constexpr long ahead = 48;
 
 // Writes the keys and values of a part's rows, each `stride` numbers apart, into its slots.
@@ -395,7 +394,7 @@ inline void transposed(const uint16_t* const* keys, long channel, float* out) {
     }
 }
 
-// Scores of rows with 16 keys, which lie as [D][16].
+// Scores of rows with 16 keys, stored as [D][16].
 template <int Rows>
 inline void score(const float* const* queries, const float* keys, long dim, __m256 scale,
                   float* const* out) {
@@ -456,7 +455,7 @@ inline void gather(const float* const* weights, const float* inverse, const uint
                              _mm256_mul_ps(sum[r][k], _mm256_set1_ps(inverse[r])));
 }
 
-// Queries that are done together: their scores stay in the second cache.
+// Queries processed together, whose scores fit into the second-level cache.
 inline long most_queries(const cpu::Heads& size) {
     const long shared = size.heads / size.kv_heads;
     return shared < 48 ? 48 / shared : 1;

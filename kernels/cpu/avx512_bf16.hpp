@@ -1,9 +1,9 @@
 // Products of few rows with quantized weights, and the attention of few queries over slots, on a CPU
 // with AVX-512 BF16 (Intel since Cooper Lake, AMD since Zen 4). Numbers and slots are bfloat16.
 //
-// A pass of few tokens waits for its weights and for the cached states, so both are read once, in
-// the order in which they lie, and what they are multiplied with stays in registers and the first
-// cache. Products are of bfloat16 with sums in float32 (VDPBF16PS).
+// A pass of few tokens is bound by reading its weights and cached states, so both are read once, in
+// memory order, and the other factors stay in registers and the first-level cache. Products are of
+// bfloat16, with sums in float32 (VDPBF16PS).
 //
 // Only functions behind the pragmas below use the instructions; callers ask supported() first.
 #pragma once
@@ -162,7 +162,7 @@ inline void group_sums(const uint16_t* row, long inputs, float* sums) {
     }
 }
 
-// Kept out of line: within a caller compilers have run out of registers.
+// Not inlined, as compilers have run out of registers in callers.
 template <int Rows, int Blocks>
 __attribute__((noinline)) void tile4(const uint16_t* x, const float* sums, const uint8_t* weights,
                                      uint16_t* y, long outputs, long inputs) {
@@ -334,7 +334,7 @@ inline void blocks8(const uint16_t*, const void* scratch, const int8_t* weights,
 
 // ------------------------------------------------------------------------------ attention
 
-// So many positions ahead states are asked for: they lie in order, but in short runs.
+// States are prefetched this many positions ahead, as they are in order, but in short runs.
 constexpr long ahead = 48;
 
 // 16 registers as a matrix of 32-bit numbers, transposed.
@@ -361,7 +361,7 @@ inline void transpose(__m512i m[16]) {
     }
 }
 
-// Scores of `Rows` rows with 16 keys, which lie as pairs of numbers [D / 2][16].
+// Scores of `Rows` rows with 16 keys, stored as pairs of numbers [D / 2][16].
 template <int Rows>
 inline void score(const uint16_t* const* queries, const __m512i* keys, long pairs, __m512 scale,
                   float* const* out) {
@@ -382,7 +382,7 @@ inline float soften(float* scores, long length, long padded) {
         largest = _mm512_mask_max_ps(largest, here, largest, _mm512_loadu_ps(scores + s));
     }
     const __m512 most = _mm512_set1_ps(_mm512_reduce_max_ps(largest));
-    auto* weights = reinterpret_cast<uint16_t*>(scores);  // they take half the room
+    auto* weights = reinterpret_cast<uint16_t*>(scores);  // they need half the space
     __m512 total = _mm512_setzero_ps();
     for (long s = 0; s < padded; s += lanes) {
         const long left = length - s;
@@ -430,7 +430,7 @@ inline void gather(const float* const* weights, const float* inverse, const uint
     }
 }
 
-// Rows that are done together, of those that are left; many models share keys by 3 or 6 heads.
+// Rows processed together, of the remaining ones; in many models 3 or 6 heads share keys.
 inline long tile_of(long left) { return left >= 8 ? 8 : left >= 6 ? 6 : left >= 3 ? 3 : 1; }
 
 // Writes the keys and values of a part's rows, each `stride` numbers apart, into its slots.

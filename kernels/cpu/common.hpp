@@ -1,4 +1,4 @@
-// What the instruction sets have in common: the layouts of weights, slots and models.
+// Shared by the instruction sets: the layouts of weights, slots and models.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +22,7 @@ struct Part {
 struct Slots {
     uint16_t* keys;
     uint16_t* values;
-    uint16_t* base;  // keys as they were encoded, null as long as none has moved
+    uint16_t* base;  // keys as they were encoded; null until one moves
 };
 
 struct Heads {

@@ -1,8 +1,8 @@
 // A forward pass of some rows through a model built like Llama, with quantized weights and states in
 // slots. Rows of several sequences share one reading of the weights.
 //
-// `Set` are the kernels of one instruction set (_core.cpp). What a row gets does not depend on the
-// other rows, to the last bit: each of its sums runs in the same order whatever is beside it.
+// `Set` has the kernels of one instruction set (_core.cpp). A row's result does not depend on the
+// other rows, to the last bit: its sums are always computed in the same order.
 #pragma once
 
 #include <memory>
@@ -31,7 +31,7 @@ struct Model {
     float epsilon;
 };
 
-// Memory that grows and is kept.
+// Memory that grows and is reused.
 class Room {
 public:
     void* bytes(long size) {
@@ -65,7 +65,7 @@ void multiply(const Product& product, const typename Set::Number* x, typename Se
     void* scratch = room.bytes(four ? Set::scratch4(rows, inputs) : Set::scratch8(rows, inputs));
     if (four) Set::prepare4(x, rows, inputs, scratch);
     else Set::prepare8(x, rows, inputs, scratch);
-    // A round is about as long as reading 100 KB, or all.
+    // A round reads about 100 KB, or everything.
     const long several = team == nullptr ? blocks : 1 + 200'000 / (inputs * (rows + 8));
     each(team, (blocks + several - 1) / several, [&](long round) {
         const long from = round * several, to = from + several < blocks ? from + several : blocks;
@@ -113,9 +113,9 @@ void attend(const typename Set::Number* states, const Part* parts, const Slots* 
     });
 }
 
-constexpr long worth_helping = 4;  // rows; fewer wait for memory more than for each other
+constexpr long worth_helping = 4;  // rows; fewer are bound by memory
 
-// Ends a team's pass however it ends.
+// Ends a team's pass, also after an exception.
 struct Together {
     Together(long helpers, long rows) {
         Team& shared = Team::shared();
@@ -151,7 +151,7 @@ void run(const Model& model, typename Set::Number* x, const typename Set::Number
         between.bytes(long(sizeof(Number)) * rows * (2 * hidden + wide + narrow)));
     Number* change = normed + rows * hidden;
     Number* first = change + rows * hidden;  // states, or gate and up
-    Number* second = first + rows * wide;    // what attention or the gate makes of them
+    Number* second = first + rows * wide;    // the result of attention or of the gate
     for (long l = 0; l < model.count; ++l) {
         const Layer& layer = model.layers[l];
         Set::norm(x, static_cast<const Number*>(layer.before_attention), normed, rows, hidden,

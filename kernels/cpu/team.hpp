@@ -1,9 +1,8 @@
-// Threads that help with a loop whose rounds are independent, without ever being waited for to come.
+// Threads that help with a loop of independent rounds; the caller never waits for them to start.
 //
-// The caller and its helpers take rounds off one counter, so a helper that has no core takes none
-// and costs nothing. Between two loops a helper looks out for the next one for some microseconds,
-// then sleeps. Where helping did not pay, because the cores are busy with something else, the
-// caller continues alone for a while.
+// The caller and its helpers take rounds from one counter, so a helper without a core takes none and
+// costs nothing. Between two loops a helper spins for some microseconds, then sleeps. If helping did
+// not pay, because the cores are busy, the caller continues alone for a while.
 #pragma once
 
 #include <atomic>
@@ -28,7 +27,7 @@ inline void pause() {
 
 class Team {
 public:
-    // The process's own, a forked one's too; never destroyed, as its threads run.
+    // One per process, also after a fork; never destroyed, as its threads run.
     static Team& shared() {
         static std::mutex mutex;
         static Team* team = nullptr;
@@ -102,9 +101,9 @@ public:
 private:
     using Clock = std::chrono::steady_clock;
 
-    // The next round of the loop that runs, -1 if there is none, and the loop's number. A ticket
-    // holds that number (24 bits), how many rounds the loop has (20) and how many were taken (20),
-    // so that who is late never takes one loop's round for another's.
+    // The next round of the running loop, -1 if there is none, and the loop's number. A ticket holds
+    // that number (24 bits), the number of rounds (20) and of taken rounds (20), so that a late
+    // thread never mistakes one loop's round for another's.
     long take(uint64_t& loop) {
         const uint64_t ticket = ticket_.fetch_add(1, std::memory_order_acq_rel);
         const long count = ticket >> 20 & 0xFFFFF, taken = ticket & 0xFFFFF;

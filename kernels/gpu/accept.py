@@ -1,11 +1,11 @@
 """Acceptance on the device.
 
-Of a tree, each inner node's siblings are tried at once, with the vocabulary in blocks: whether a
-child is accepted depends on its node's distributions alone, not on how the node was reached. Launch
-i tries every node's i-th child; where it is rejected, each block leaves its part of the mass of
-q - p and of what is left of p, which the next launch adds up. What q and p have become is computed
-again from the two rows and those sums, so no row is ever written. Then one launch walks down and
-adds up q by blocks, and a last one finds the target's token in the block that it falls into.
+The children of all inner nodes are tried at once, with the vocabulary in blocks: whether a child is
+accepted depends only on its node's distributions, not on how the node was reached. Launch i tries
+every node's i-th child. If it is rejected, each block stores its part of the mass of q - p and of
+the rest of p, which the next launch adds up. The current q and p are always computed from the
+original rows and those sums, so no row is written. One more launch walks down the tree and sums q
+by blocks, and a last one finds the target's token in its block.
 """
 
 # Triton's language and launches are typed for its compiler only.
@@ -25,9 +25,7 @@ _REJECTED, _ACCEPTED, _STOPPED = tl.constexpr(1), tl.constexpr(2), tl.constexpr(
 
 @triton.jit
 def _after(q, p, v, children, tokens, states, sums, step, blocks, BLOCKS: tl.constexpr):
-    """What q and p at the tokens v have become when a node's first children were tried; with the
-    divisor of p, which is not normalized.
-    """
+    """q and p at the tokens v after a node's first ``step`` children, and the divisor of p."""
     kept = tl.full((), 1.0, tl.float32)
     lanes = tl.arange(0, BLOCKS)
     for i in range(step):
@@ -64,7 +62,7 @@ def sibling_kernel(
     for i in range(step):
         going = going & (tl.load(states + i) < _ACCEPTED)
     if going:
-        # A block of one token: the interpreter treats scalars in masks wrongly.
+        # A block of one token, as the interpreter handles scalars in masks wrongly.
         x = tl.load(tokens + child - 1) + tl.arange(0, 1)
         q, p = tl.load(target + x).to(tl.float32), tl.load(draft + x).to(tl.float32)
         q, p, kept = _after(q, p, x, children, tokens, states, sums, step, blocks, BLOCKS)
@@ -95,7 +93,7 @@ def _q_of_leaf(
     children, tokens, target, draft, states, sums,
     row, node, v, nodes, inner, vocabulary, most, blocks, BLOCKS: tl.constexpr,
 ):  # fmt: skip
-    """What the token after a path's last node follows, at the tokens v."""
+    """The distribution after a path's last node, at the tokens v."""
     real = v < vocabulary
     q = tl.load(target + (row * nodes + node) * vocabulary + v, mask=real, other=0.0)
     q = q.to(tl.float32)
@@ -115,7 +113,7 @@ def walk_kernel(
     nodes, inner, vocabulary, depth, most, blocks,
     BLOCK: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
-    """Down the accepted children, and the mass of what follows by blocks; grid (B, blocks)."""
+    """Walks down the accepted children, and sums the last q by blocks; grid (B, blocks)."""
     row = tl.program_id(0).to(tl.int64)
     block = tl.program_id(1)
     node = row * 0
@@ -149,12 +147,12 @@ def token_kernel(
     nodes, inner, vocabulary, most, blocks,
     BLOCK: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
-    """The token whose share of the cumulated q the last uniform falls into; grid (B)."""
+    """Inverse-transform sampling from the last q; grid (B)."""
     row = tl.program_id(0).to(tl.int64)
     lanes = tl.arange(0, BLOCKS)
     part = tl.load(parts + row * blocks + lanes, mask=lanes < blocks, other=0.0)
     aim = tl.load(last + row).to(tl.float64) * tl.sum(part, 0)
-    # Where rounding leaves the sum short, the last token with any mass is meant.
+    # If rounding makes the sum too small, the last token with any mass is taken.
     latest = tl.max(tl.where(part > 0, lanes, 0), 0)
     block = tl.min(tl.where(tl.cumsum(part, 0) > aim, lanes, BLOCKS), 0)
     block = tl.minimum(block, latest)
@@ -171,7 +169,7 @@ def token_kernel(
 
 @triton.jit
 def greedy_kernel(tokens, parents, chosen, path, width, BLOCK: tl.constexpr):
-    """Down one tree along the tokens that are chosen already; grid (B)."""
+    """Walks down a tree along the chosen tokens; grid (B)."""
     row = tl.program_id(0).to(tl.int64)
     lanes = tl.arange(0, BLOCK)
     token = tl.load(tokens + row * width + lanes, mask=lanes < width, other=-1)
@@ -180,7 +178,7 @@ def greedy_kernel(tokens, parents, chosen, path, width, BLOCK: tl.constexpr):
     for level in range(width - 1):
         wanted = tl.load(chosen + row * width + tl.minimum(node, width - 1))
         good = (parent == node) & (token == wanted)
-        node = tl.min(tl.where(good, lanes, width), 0).to(tl.int64)  # width: nothing hangs on it
+        node = tl.min(tl.where(good, lanes, width), 0).to(tl.int64)  # width: no child
         tl.store(path + row * (width - 1) + level, tl.where(node < width, node, -1))
 
 

@@ -1,8 +1,8 @@
-"""Kernels compiled ahead of time, without a GPU, and what they take of a multiprocessor.
+"""Compiles kernels ahead of time, without a GPU, and reads the resources they use.
 
-The cubin is for a fixed architecture; its resource table has the registers and the bytes spilled to
-local memory, Triton's metadata the shared memory. :func:`variants` says what is compiled: each
-kernel as a launch on common model shapes would have it.
+A cubin is for a fixed architecture. Its resource table gives registers and bytes spilled to local
+memory; Triton's metadata gives the shared memory. :func:`variants` lists what is compiled: each
+kernel with the arguments of a launch on common model shapes.
 """
 
 # Triton's language and launches are typed for its compiler only.
@@ -34,11 +34,11 @@ class Variant:
     """A kernel with the types of its arguments.
 
     Attributes:
-        name: of the kernel and what is particular.
+        name: the kernel's name and variant.
         kernel: decorated with ``triton.jit``.
-        types: of the arguments that are not int32, as Triton writes them (``*fp16``, ``fp32``).
-        constants: its constexpr arguments.
-        aligned: int32 arguments that 16 divides, as a rule strides; pointers always are aligned.
+        types: of the arguments that are not int32, in Triton's notation (``*fp16``, ``fp32``).
+        constants: the constexpr arguments.
+        aligned: int32 arguments divisible by 16, mostly strides; pointers always are aligned.
         warps, stages: as in the launch.
     """
 
@@ -53,15 +53,15 @@ class Variant:
 
 @dataclass(frozen=True)
 class Figures:
-    """What a compiled kernel takes.
+    """The resources of a compiled kernel.
 
     Attributes:
         architecture: 80 for sm_80.
-        registers: of a thread, at most 255.
-        spilled: bytes of local memory a thread.
-        shared: bytes of shared memory a block.
-        threads: of a block.
-        vector: the widest read of global memory, in bytes a thread; 16 is the most.
+        registers: per thread, at most 255.
+        spilled: bytes of local memory per thread.
+        shared: bytes of shared memory per block.
+        threads: per block.
+        vector: the widest read of global memory, in bytes per thread; at most 16.
     """
 
     name: str
@@ -78,8 +78,7 @@ def compile_variant(variant: Variant, architecture: int) -> Figures:
     """Compiles for ``sm_<architecture>``.
 
     Raises:
-        MachineError: in Triton's interpreter, which has no code to compile, or if the tools that
-            come with Triton fail.
+        MachineError: in Triton's interpreter, which compiles nothing, or if Triton's tools fail.
     """
     if interpreting():
         raise MachineError("Triton's interpreter compiles nothing.", "Unset TRITON_INTERPRET.")
@@ -128,7 +127,7 @@ def _resources(cubin: bytes) -> dict[str, int]:
 
 
 def _widest(ptx: str) -> int:
-    """Bytes of the widest load from global memory, to registers or to shared memory."""
+    """Bytes of the widest load from global memory, into registers or shared memory."""
     loads = re.findall(r"ld\.global[.\w:]*?(?:\.v(\d))?\.[bfsu](\d+)", ptx)
     copies = re.findall(r"cp\.async\.c[ag]\.shared\.global[^;]*?, (0x[0-9a-f]+)", ptx)
     widths = [int(count or 1) * int(bits) // 8 for count, bits in loads]
@@ -136,7 +135,7 @@ def _widest(ptx: str) -> int:
 
 
 def variants() -> Iterator[Variant]:
-    """All of them."""
+    """All variants of all kernels."""
     yield from _attention()
     yield from _acceptance()
     yield from _vocabulary()

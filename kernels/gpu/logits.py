@@ -1,5 +1,5 @@
-"""The vocabulary's kernels: penalties in one pass over the tokens that they name; Gumbel noise by
-counters; Gumbel-top-k in two launches, the best of each block of tokens, then the best of those.
+"""Kernels over the vocabulary: penalties in one pass over their tokens; Gumbel noise by counters;
+Gumbel-top-k in two launches, first the best of each block of tokens, then the best of those.
 
 ``codegen.kernels.logits`` has the plain versions.
 """
@@ -18,7 +18,7 @@ BLOCK = 4096
 
 @triton.jit
 def penalize_kernel(logits, rows, ids, amounts, row_stride, count, BLOCK: tl.constexpr):
-    """One block of the places; grid (blocks)."""
+    """One block of the penalties; grid (blocks)."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     real = i < count
     row = tl.load(rows + i, mask=real, other=0)
@@ -51,7 +51,7 @@ def launch_penalize(
 
 @triton.jit
 def gumbel(seed, request, position, token):
-    """Standard Gumbel variables, float32, of the shape of ``token`` (int32)."""
+    """Standard Gumbel variables, float32, in the shape of ``token`` (int32)."""
     zero = token * 0
     word, _, _, _ = tl.philox(
         seed, token, zero + position.to(tl.int32), zero + request.to(tl.int32), zero
@@ -89,7 +89,7 @@ def row_kernel(
     best, best_tokens, log_probs, tokens, keys, chosen, vocabulary, candidates,
     K: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """The k largest of a row's candidates, which lie in ascending order of blocks; grid (R)."""
+    """The k largest of a row's candidates, which are in ascending order of blocks; grid (R)."""
     row = tl.program_id(0).to(tl.int64)
     c = tl.arange(0, BLOCK_C)
     left = tl.load(best + row * candidates + c, mask=c < candidates, other=float("-inf"))

@@ -1,5 +1,5 @@
-"""States moved within caches, one launch for all layers by a table of their addresses; and keys
-turned, with gather, turn and scatter in one pass.
+"""Moves states within caches, in one launch for all layers by a table of addresses; turns keys in
+one pass of gather, turn and scatter.
 """
 
 # Triton's language and launches are typed for its compiler only.
@@ -22,8 +22,8 @@ def compact_kernel(
 ):  # fmt: skip
     """One head of one row of one tensor; grid (tensors, B, H).
 
-    A channel stays with one thread, which reads a slot before it writes the ones below; the slots
-    ascend and none moves up, so nothing is overwritten unread.
+    Each channel belongs to one thread, which reads a slot before it writes lower ones. Slots ascend
+    and only move down, so nothing is overwritten before it is read.
     """
     row, head = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
     states = tl.load(table + tl.program_id(0)).to(tl.pointer_type(like.dtype.element_ty))
@@ -52,7 +52,7 @@ def launch_compact(
 
 @functools.lru_cache(maxsize=16)
 def _addresses(pointers: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """The table of a cache's layers, which stay where they are from round to round."""
+    """The table of a cache's layers, whose addresses stay the same between rounds."""
     return torch.tensor(pointers, device=device)
 
 

@@ -1,11 +1,11 @@
 """Tree attention in two launches: the prefix in splits without a mask, then the tree and the merge.
 
-The queries of one key head are packed into the rows of a tile, so that keys are read once for the
-whole group. Each split of the prefix leaves its output and the log2 of its sum of exponentials
-(flash decoding); the second kernel does the tree's part under the ancestors' bits and merges all.
+The queries of one key head are packed into the rows of a tile, so keys are read once for the whole
+group. Each split of the prefix stores its output and the log2 of its sum of exponentials (flash
+decoding); the second kernel computes the tree's part with the ancestors' bits and merges all parts.
 
-How a prefix is split depends on its own length, which only the device knows: the grid has as many
-programs as fill the device, and those for which a prefix has no slots end at once.
+How a prefix is split depends on its length, which only the device knows: the grid has enough
+programs to fill the device, and programs without slots end at once.
 """
 
 # Triton's language and launches are typed for its compiler only.
@@ -29,13 +29,13 @@ _LEAST_SPLIT = tl.constexpr(256)  # slots
 
 @triton.jit
 def _capped(scores, cap):
-    """cap * tanh of scores that were divided by the cap already."""
+    """cap * tanh(scores), for scores that are already divided by the cap."""
     return cap * (2.0 * tl.sigmoid(2.0 * scores) - 1.0)
 
 
 @triton.jit
 def _shares(own, queries, nodes, splits, BLOCK_N: tl.constexpr):
-    """Of a row's table: where the slots begin that some query sees, how many a split takes."""
+    """The first slot that some query of a row sees, and the number of slots per split."""
     j = tl.arange(0, 64)
     asked = (j >= nodes - queries) & (j < nodes)
     length = tl.load(own).to(tl.int32)
@@ -101,7 +101,7 @@ def prefix_kernel(
         )  # fmt: skip
         out = out * shrink[:, None] + tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
         most = new
-    # A split of which a query sees nothing says so by its sum, and its output is never read.
+    # If a query sees nothing of a split, the sum says so, and the output is not read.
     filled = total > 0
     sum_ = tl.where(filled, total, 1.0)
     at = (pair * splits + split) * queries * GROUP + m
@@ -121,7 +121,7 @@ def tree_kernel(
     SINKS: tl.constexpr, PRECISION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
-    """The nodes among themselves, merged with the prefix's splits; grid (tiles, B * Hkv)."""
+    """Attention among the nodes, merged with the prefix's splits; grid (tiles, B * Hkv)."""
     pair = tl.program_id(1).to(tl.int64)
     b, h = pair // heads, pair % heads
     m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -154,7 +154,7 @@ def tree_kernel(
     sees = ((bits[:, None] >> j[None, :].to(tl.int64)) & 1) == 1
     sees = sees & (j[None, :] < nodes) & ((length + depth)[None, :] >= first[:, None])
     scores = tl.where(sees, scores, float("-inf"))
-    most = tl.maximum(tl.max(scores, 1), -1e30)  # finite in the rows that only fill the tile
+    most = tl.maximum(tl.max(scores, 1), -1e30)  # finite in the tile's padding rows
     weights = tl.exp2(scores - most[:, None])
     total = tl.sum(weights, 1)
     v = tl.load(
@@ -227,15 +227,15 @@ def launch(
 
 
 def split_count(programs: int, slots: int, multiprocessors: int) -> int:
-    """Splits of the prefix that give each multiprocessor two programs, none below 256 slots."""
+    """The number of splits that gives each multiprocessor two programs, of 256 or more slots."""
     wanted = triton.cdiv(2 * multiprocessors, programs)
     return max(1, min(wanted, triton.cdiv(slots, _LEAST_SPLIT.value)))
 
 
 def settings_of(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> Mapping[str, int]:
-    """Block sizes, warps and stages: the quickest that were measured on this device, or a guess.
+    """Block sizes, warps and stages: the fastest measured on this device, or a guess.
 
-    They depend on T by powers of two alone, so a tree of another size compiles nothing new.
+    They depend on T only by powers of two, so trees of other sizes rarely compile anything new.
     """
     packed = _power(q.shape[1] * (q.shape[2] // keys.shape[1]))
     dim = max(_power(q.shape[3]), _power(values.shape[3]))
@@ -245,7 +245,7 @@ def settings_of(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> Ma
 
 
 def tree_settings(settings: Mapping[str, int], nodes: int, dim: int) -> Mapping[str, int]:
-    """Those of the second launch, which keeps a tile's scores and its result at once."""
+    """The settings of the second launch, which keeps a tile's scores and result at once."""
     return {
         "BLOCK_M": min(settings["BLOCK_M"], 64),
         "BLOCK_N": settings["BLOCK_N"],
@@ -256,7 +256,7 @@ def tree_settings(settings: Mapping[str, int], nodes: int, dim: int) -> Mapping[
 
 
 def settings_key(single: bool, packed: int, dim: int) -> str:
-    """The name under which the quickest settings are kept."""
+    """The name under which the fastest settings are stored."""
     return f"tree_attention {'float32' if single else 'half'} M={packed} D={dim}"
 
 
@@ -264,9 +264,9 @@ def guess(single: bool, packed: int, dim: int) -> Mapping[str, int]:
     """Settings that keep the accumulators in registers.
 
     Args:
-        single: float32, whose products don't go through tensor cores.
-        packed: queries of a key head, T times the group, up to a power of two.
-        dim: the larger of D and D', likewise.
+        single: whether the dtype is float32, which uses no tensor cores.
+        packed: queries per key head, T times the group, rounded up to a power of two.
+        dim: the larger of D and D', rounded up likewise.
     """
     if single:
         return {"BLOCK_M": 16, "BLOCK_N": 32, "num_warps": 4 if dim <= 64 else 8, "num_stages": 2}
@@ -281,7 +281,7 @@ def guess(single: bool, packed: int, dim: int) -> Mapping[str, int]:
 
 
 def candidates(single: bool, packed: int, dim: int) -> list[Mapping[str, int]]:
-    """The guess and what may be quicker on some device; ``codegen bench gpu`` tries them."""
+    """The guess and other settings that ``codegen bench gpu`` tries."""
     found = [guess(single, packed, dim)]
     if not single:
         found += [
@@ -299,7 +299,7 @@ def _power(size: int) -> int:
 @functools.cache
 def _multiprocessors(device: torch.device) -> int:
     if device.type != "cuda":
-        return 4  # the interpreter's tests want splits, not many
+        return 4  # a few splits, for tests in the interpreter
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
@@ -307,10 +307,10 @@ _workspaces: dict[tuple[torch.device, int], list[torch.Tensor]] = {}
 
 
 def _workspace(device: torch.device, size: int) -> torch.Tensor:
-    """Room for the splits' results, float32, shared by all layers that run in one stream.
+    """Memory for the splits' results, float32, shared by all layers that run in one stream.
 
-    A larger one is added when it is needed; none is given back, as captured graphs hold their
-    addresses. Sizes are powers of two, so all together are at most twice the largest.
+    Larger workspaces are added as needed and never freed, as captured graphs keep their addresses.
+    Sizes are powers of two, so all together have at most twice the largest size.
     """
     stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
     rooms = _workspaces.setdefault((device, stream), [])

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
-from codegen.errors import ConfigError
+from codegen.errors import require_known
 from codegen.lintseq.verify.checks import Check, Finding, check_compile, check_ruff, new_findings
 from codegen.lintseq.verify.linter_process import AUDIT_MIB, shared_linter
 
@@ -63,6 +63,5 @@ def check_for(verify: Verify) -> Check | None:
     Raises:
         ConfigError: for an unknown name.
     """
-    if verify not in _CHECKS:
-        raise ConfigError(f"Unknown check {verify!r}.", f"Choose one of: {', '.join(CHECKS)}.")
+    require_known("check", verify, CHECKS)
     return _CHECKS[verify]

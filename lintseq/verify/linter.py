@@ -124,7 +124,6 @@ class Walker:
     It also replaces methods of the checkers by ones that do nothing.
 
     Args:
-        linter: pylint's.
         walker: pylint's, with its checkers.
     """
 

@@ -12,6 +12,7 @@ import pytest
 from engine_helpers import SMALL, Breaking, contents, outcomes, programs
 from tiny_generators import BatchEcho, Counter, Echo, Odd
 
+from codegen.catalog import find_runs
 from codegen.data import (
     EngineOptions,
     MemorySource,
@@ -214,12 +215,18 @@ class Misread(Counter):
         raise InputError("The source has no column 'program'.")
 
 
-def test_settings_that_did_no_input_are_replaced(tmp_path: Path) -> None:
+def test_a_run_that_did_no_input_leaves_nothing_behind(tmp_path: Path) -> None:
     out, settings = tmp_path / "a", {"workers": 1, "options": SMALL}
     with pytest.raises(InputError, match="column"):
         run(Echo(), Misread(61), out, seed=1, **settings)
+    assert not out.exists()
+    out.mkdir()
+    (out / ".hidden").touch()
     with pytest.raises(InputError, match="column"):
         run(Echo(), Misread(61), out, seed=2, **settings)
+    assert [path.name for path in out.iterdir()] == [".hidden"]
+    assert find_runs([tmp_path]) == []
+    (out / ".hidden").unlink()
     assert run(Echo(), Counter(60), out, **settings).run.seed == 0
     run(Echo(), Counter(60), tmp_path / "b", **settings)
     assert contents(out) == contents(tmp_path / "b")

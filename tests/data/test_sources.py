@@ -14,9 +14,11 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from decimal import Decimal
 from functools import cache, partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,7 +28,7 @@ from codegen.data import Rejected, open_source
 from codegen.data.sources import Item, SourceOptions
 from codegen.data.sources import rows as row_sources
 from codegen.data.sources.functions import FunctionFilter, functions_of
-from codegen.data.sources.rows import PROBE_ROWS, examples_of_rows
+from codegen.data.sources.rows import PROBE_ROWS, examples_of_rows, parquet_rows
 from codegen.errors import ConfigError, InputError
 from codegen.hub import parse_hub
 from codegen.records import Example
@@ -195,6 +197,51 @@ def test_a_line_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "ok",
         "line_too_long",
     ]
+
+
+def test_a_text_that_parquet_rows_share_is_not_multiplied(tmp_path: Path) -> None:
+    """A few kilobytes say that each of 4,000 rows holds the same 17 MiB: 66 GiB as Python texts."""
+    text = pa.array(["a" * (17 << 20), "short"])
+    shared = pa.DictionaryArray.from_arrays(pa.array([0] * 3999 + [1], pa.int32()), text)
+    nested = pa.ListArray.from_arrays(pa.array(range(4001), pa.int32()), shared)
+    for kind, column in (("plain", shared), ("nested", nested)):
+        path = tmp_path / f"{kind}.parquet"
+        table = pa.table({"program": column, "id": range(4000)})
+        pq.write_table(table, path, compression="zstd", dictionary_pagesize_limit=1 << 30)
+        assert path.stat().st_size < 100_000
+        rows = [row for _, row, _ in parquet_rows(path, "it")]
+        assert {row.reason for row in rows[:-1]} == {"row_too_long"}
+        assert rows[-1] == {"program": ["short"] if kind == "nested" else "short", "id": 3999}
+
+
+def test_parquet_gives_what_arrow_gives(tmp_path: Path) -> None:
+    turn = pa.struct([("role", pa.string()), ("content", pa.large_string())])
+    schema = pa.schema(
+        [
+            *(("text", pa.string()), ("turns", pa.list_(turn)), ("raw", pa.binary())),
+            *(("cost", pa.decimal128(10, 2)), ("map", pa.map_(pa.string(), pa.string()))),
+        ]
+    )
+    rows: list[dict[str, Any]] = [
+        {
+            "text": "x",
+            "turns": [{"role": "user", "content": "é"}],
+            "raw": b"\xff",
+            "cost": Decimal("1.50"),
+            "map": [("key", "value"), ("other", None)],
+        },
+        {
+            "text": None,
+            "turns": [{"role": None, "content": ""}],
+            "raw": b"",
+            "cost": None,
+            "map": [],
+        },
+        {"text": "x", "turns": None, "raw": None, "cost": Decimal(0), "map": None},
+    ] * 300
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+    assert [row for _, row, _ in parquet_rows(path, "it")] == rows
 
 
 def test_parquet(tmp_path: Path) -> None:

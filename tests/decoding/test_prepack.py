@@ -97,7 +97,7 @@ def test_candidates_are_scored_as_if_alone(llama: Any, prompt: list[int], block:
 
 def test_scores_of_nothing_and_too_much(llama: Any) -> None:
     assert prefill.score(llama, [4], []) == []
-    with pytest.raises(ValueError, match="needs a token"):
+    with pytest.raises(ValueError, match="prompt is empty"):
         prefill.score(llama, [], [[1]])
     too_long = [3] * (llama.config.max_position_embeddings + 1)
     with pytest.raises(ModelError, match="take up to"):

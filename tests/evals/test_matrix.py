@@ -121,7 +121,7 @@ def test_second_tries_in_a_matrix(
         (("n: 2", "n: 0"), "n is 0"),
         (("m1,", "second,"), "two models are called 'second'"),
         (("[3, 4]", "[]"), "seeds is empty"),
-        (("n: 2", "out: x"), "out can't be given"),
+        (("n: 2", "out: x"), "out cannot be given"),
         (("workers: 1", "worker: 1"), "worker"),
         (("name: second, model: m2", "name: second"), "no key 'model'"),
     ],

@@ -64,9 +64,9 @@ def test_examples_come_back_as_they_were(
     cache = open_cache(folder, "key", lambda place: write_cache(place, found, vocabulary))
     assert len(cache) == len(found)
     assert all(same(*pair) for pair in zip(cache, found, strict=True))
-    assert cache.lengths.tolist() == [len(e) for e in found]
-    assert cache.trained.tolist() == [len(e.targets) for e in found]
-    assert cache.all_causal == all(e.layout.is_causal for e in found)
+    assert cache.outline.lengths.tolist() == [len(e) for e in found]
+    assert cache.outline.trained.tolist() == [len(e.targets) for e in found]
+    assert cache.outline.all_causal == all(e.layout.is_causal for e in found)
 
 
 def text(number: int, length: int, trained_from: int = 1) -> EncodedExample:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,13 @@ def test_a_file_written_by_hand_keeps_its_comments(own_file: Path) -> None:
     text = own_file.read_text()
     assert "# mine" in text and "# here" in text
     assert [one["url"][7] for one in tomllib.loads(text).values()] == ["h", "j", "k"]
+
+
+def test_names_that_several_add_at_once_are_all_kept(own_file: Path) -> None:
+    names = [f"m{i}" for i in range(12)]
+    with ThreadPoolExecutor(len(names)) as pool:  # each opens the directory for itself
+        list(pool.map(lambda name: add_endpoint(name, NamedEndpoint(url="http://h/v1")), names))
+    assert sorted(named_endpoints()) == sorted(names)
 
 
 def test_a_link_to_the_file_is_followed(own_file: Path, tmp_path: Path) -> None:

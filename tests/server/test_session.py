@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from codegen.server.lsp import _load
 from codegen.server.metrics import Metrics
-from codegen.server.requests import ServerLimits
-from codegen.server.session import Preferences
+from codegen.server.requests import ServerLimits, Status
+from codegen.server.session import Preferences, Session
 
 
 @pytest.mark.parametrize("names", ["camelCase", "snake_case"])
@@ -56,3 +59,20 @@ def test_metrics() -> None:
     assert "codegen_tokens_encoded_total 40.0\n" in text and "codegen_documents 3.0\n" in text
     assert 'codegen_stage_seconds_bucket{le="0.25",stage="total"} 25.0\n' in text
     assert metrics.line() == "completions=1 tokens_encoded=40 | total_ms p50=510.0 p95=960.0"
+
+
+def test_an_editor_sees_that_the_server_behind_is_still_starting() -> None:
+    waiting, ready = Status("Warning", "Waiting.", busy=True), Status("Normal", "Ready.")
+    model = SimpleNamespace(status=waiting, remote=True, on_status=lambda _: None)
+    engine: Any = SimpleNamespace(model=model, limits=ServerLimits())
+    session = Session(ServerLimits())
+    seen: list[Status] = []
+
+    async def run() -> None:
+        session.start(seen.append)
+        await _load(session, lambda: engine)
+        model.on_status(ready)
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert seen[1:] == [waiting, ready]

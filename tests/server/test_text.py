@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import random
 import tokenize
 from io import StringIO
 
 import pytest
 
-from codegen.server.text import PAIRS, clean, indentation, rule_for, safe_text, scan
+from codegen.server.text import (
+    PAIRS,
+    _without_extra_closers,
+    clean,
+    indentation,
+    rule_for,
+    safe_text,
+    scan,
+)
 
 
 def test_the_scanner_agrees_with_pythons_tokenizer_on_real_modules() -> None:
@@ -115,6 +124,40 @@ def test_at_most_so_many_lines() -> None:
 )
 def test_what_is_shown(prefix: str, suffix: str, text: str, expected: str) -> None:
     assert clean(text, prefix, suffix, "python") == expected.rstrip()
+
+
+@pytest.mark.parametrize("language", ["python", "javascript", ""])
+def test_a_suggestion_is_cut_before_the_first_bracket_that_closes_nothing(language: str) -> None:
+    """Against scanning each beginning of the text by itself."""
+    rng = random.Random(0)
+    pieces = [
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        "'",
+        '"',
+        "x",
+        " ",
+        "\n",
+        "#",
+        "//",
+        "/*",
+        "*/",
+        "\\",
+        "=",
+    ]
+    for _ in range(3000):
+        prefix, text = ("".join(rng.choices(pieces, k=rng.randrange(9))) for _ in range(2))
+        before = scan(prefix, language)
+        ends = [at for at, char in enumerate(text) if char in PAIRS.values()]
+        counts = [len(scan(prefix + text[: at + 1], language).extra) for at in ends]
+        kept = before.quote or before.comment
+        cut = next((at for at, n in zip(ends, counts, strict=True) if n > len(before.extra)), None)
+        expected = text if kept or cut is None else text[:cut]
+        assert _without_extra_closers(text, prefix, language) == expected, (prefix, text)
 
 
 def test_unsafe_characters() -> None:

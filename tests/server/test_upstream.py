@@ -339,7 +339,8 @@ def test_the_latest_request_of_a_document_wins_and_the_others_are_closed(
         tasks = []
         for number in range(5):
             tasks.append(asyncio.ensure_future(engine.complete(ask("x" * (number + 1)))))
-            await asyncio.sleep(0.06)
+            while len(server.bodies()) <= number:
+                await asyncio.sleep(0.01)
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     *older, latest = asyncio.run(run())

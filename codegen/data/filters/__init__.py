@@ -1,7 +1,7 @@
-"""Filters: which examples are dropped before a generator sees them.
+"""Filters, which drop examples before a generator sees them.
 
-A :class:`Filter` is a function of one example and runs in the workers; decontamination is one, and
-other packages add theirs by an entry point (:mod:`codegen.plugins`). Deduplication has two parts:
+A :class:`Filter` checks one example and runs in the workers; decontamination is one, and other
+packages add filters by an entry point (:mod:`codegen.plugins`). Deduplication has two parts:
 :meth:`Dedup.signature` runs in the workers, :class:`DedupIndex` decides in the order of the inputs,
 so that the result is the same for any number of workers.
 """
@@ -21,11 +21,11 @@ class Filter(Protocol):
     """Decides which examples are wanted; picklable."""
 
     def check(self, example: Example) -> Rejected | None:
-        """None to keep the example; else what to count it as. A function of the example alone."""
+        """None to keep the example, else its rejection. It depends on the example alone."""
         ...
 
     def describe(self) -> Mapping[str, Any]:
-        """What decides (JSON values). A resumed run must find the same description."""
+        """The settings (JSON values); a resumed run must find the same description."""
         ...
 
 

@@ -1,18 +1,18 @@
-"""Decontamination: leaves out examples that hold a problem of a test set, and reports them.
+"""Decontamination: drops examples that contain a problem of a test set, and reports them.
 
 An example is compared with the prompt, the solution and the tests of each problem in three ways:
 
-* ``exact``: its program is a solution but for layout, case and comments, or its instruction a
-  prompt but for layout, case and punctuation.
-* ``syntax``: its program, or a function in it, is a solution but for names, docstrings, annotations
-  and layout (:mod:`codegen.data.filters.text_forms`).
-* ``ngram``: it holds at least a share ``min_overlap`` of the n-grams of a part. Phi-1 (Gunasekar
+* ``exact``: its program equals a solution except for layout, case and comments, or its instruction
+  a prompt except for layout, case and punctuation.
+* ``syntax``: its program, or a function in it, equals a solution except for names, docstrings,
+  annotations and layout (:mod:`codegen.data.filters.text_forms`).
+* ``ngram``: it contains at least a share ``min_overlap`` of the n-grams of a part. Phi-1 (Gunasekar
   et al. 2023) and Cosmopedia look for common 10-grams of words, and Cosmopedia then for half of the
-  problem; that is the default. With ``min_overlap`` 0 one common n-gram decides, as in open-r1 (8
-  words) and datatrove (12 words).
+  problem, which is the default. With ``min_overlap`` 0 one common n-gram is enough, as in open-r1
+  (8 words) and datatrove (12 words).
 
-Limits: paraphrases and rewritten solutions are not found. Text without spaces between
-words, such as Chinese, has few words and so few n-grams.
+Limits: paraphrases and rewritten solutions are not found. Text without spaces between words, such
+as Chinese, has few n-grams.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class Match:
     """Why an example is contaminated.
 
     Attributes:
-        kind: ``exact`` text, ``syntax`` (equal but for names and layout) or ``ngram``.
+        kind: ``exact`` text, ``syntax`` (equal except for names and layout) or ``ngram``.
         part: the part of the problem that was found: ``prompt``, ``solution`` or ``tests``.
-        score: the share of the part's n-grams that the example holds; 1.0 for the other kinds.
+        score: share of the part's n-grams in the example; 1.0 for the other kinds.
         set: the reference set.
         problem: the problem's id.
     """
@@ -63,7 +63,7 @@ class Match:
     problem: str
 
     def detail(self) -> str:
-        """As the text in ``rejects.jsonl``. The problem's id comes last: it may hold anything."""
+        """The text for ``rejects.jsonl``. The problem's id comes last, since it may be any text."""
         return (
             f"{self.kind} match: part={self.part} score={self.score:.3f} set={self.set} "
             f"problem={self.problem}"
@@ -71,7 +71,7 @@ class Match:
 
     @classmethod
     def from_detail(cls, detail: str) -> Match | None:
-        """Back from :meth:`detail`; None if it isn't one."""
+        """The inverse of :meth:`detail`; None for other text."""
         found = _DETAIL.fullmatch(detail)
         if not found:
             return None
@@ -85,14 +85,14 @@ class Decontamination:
 
     Attributes:
         ngram: words in an n-gram.
-        min_overlap: the share of a part's n-grams that makes an example contaminated.
-        min_nodes: a function with fewer syntax nodes is compared with its names only: too many are
-            alike without them.
+        min_overlap: share of a part's n-grams from which on an example is contaminated.
+        min_nodes: functions with fewer syntax nodes are compared with their names, because too many
+            are equal without.
         sets: name, number of problems and digest of each set.
-        parts: what each number in the tables below means: set, problem id, part.
-        sizes: the number of distinct n-grams of each part. [parts]
+        parts: set, problem id and part for each part number in the tables below.
+        sizes: number of distinct n-grams of each part. [parts]
         hashes: the n-grams of all parts, sorted. [n-grams]
-        owners: the part of each of them. [n-grams]
+        owners: the part number of each n-gram. [n-grams]
         exact: digest -> part.
         syntax: digest -> part.
     """
@@ -121,10 +121,7 @@ class Decontamination:
 
         Args:
             sets: ``humaneval``, ``mbpp``, ``hub:...``, paths, or sets that were read before.
-            ngram: words in an n-gram.
-            min_overlap: the share of a part's n-grams from which on an example is contaminated; 0
-                for a single n-gram.
-            min_nodes: the least syntax nodes of a function that is compared without its names.
+            ngram, min_overlap, min_nodes: see the class; ``min_overlap`` 0 needs a single n-gram.
 
         Raises:
             InputError: if a set can't be read.
@@ -172,14 +169,14 @@ class Decontamination:
     def check(self, example: Example) -> Rejected | None:
         """None if the example is clean, else ``skipped`` with reason ``contaminated``.
 
-        The detail is that of a :class:`Match`: of several, exact before syntax before n-grams, the
-        highest share first, then in the order of the sets.
+        The detail is a :class:`Match`: exact before syntax before n-grams, then the highest share,
+        then the first set.
         """
         match = self.match(example)
         return match and Rejected(example.id, CONTAMINATED, match.detail(), "skipped")
 
     def match(self, example: Example) -> Match | None:
-        """What the example is contaminated with."""
+        """What contaminates the example; None if it is clean."""
         for found in (_program_digest(example.program), _text_digest(example.instruction)):
             if (part := self.exact.get(found)) is not None:
                 return self._match("exact", part, 1.0)
@@ -237,13 +234,13 @@ def _syntax_digests(program: str, min_nodes: int) -> Iterator[bytes]:
 
 
 def _program_digest(program: str) -> bytes:
-    """Of a program's exact form without case; empty if there is nothing in it."""
+    """Digest of a program's exact form without case; empty for an empty program."""
     form = exact_form(program).lower()
     return digest("program", form) if form else b""
 
 
 def _text_digest(text: str) -> bytes:
-    """Of the words of a text; empty if it has none."""
+    """Digest of a text's words; empty if it has none."""
     found = words(text)
     return digest("words", *found) if found else b""
 
@@ -289,7 +286,7 @@ def write_report(
 
 def _contaminated(rejects: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
     for _, row in read_rows(rejects):
-        # A generator may have a reason of this name too.
+        # A generator may use the same reason.
         match = Match.from_detail(row["detail"]) if row["reason"] == CONTAMINATED else None
         if match:
             yield {"id": row["id"], **asdict(match)}

@@ -1,21 +1,21 @@
-"""Duplicates: what is compared, the signatures on disk, and what is decided in their order.
+"""Deduplication: signatures of examples, their table on disk, and decisions in the inputs' order.
 
 As for The Stack (Kocetkov et al. 2022, arXiv 2211.15533, and its published script): MinHash over
 5-grams of words, 256 permutations, Jaccard similarity 0.7. Unlike there, a candidate is compared
-before it is removed, so that the bands may be chosen for recall; and of programs that are alike,
-the first is kept and later ones are compared with those that were kept. So a program that is
-similar to a removed one only, and to no kept one, stays.
+before it is removed, so that the bands can be chosen for recall. The first of several similar
+programs is kept, and later ones are compared with kept ones only: a program that is similar only to
+a removed one stays.
 
 Locality-sensitive hashing (Leskovec, Rajaraman, Ullman, *Mining of Massive Datasets*, ch. 3): the
-MinHash values are cut into bands; programs that share a band are candidates, and their similarity
-is estimated by the share of equal values. All is kept in SQLite, so that memory stays flat.
+MinHash values are cut into bands; programs that share a band are candidates, and the share of equal
+values estimates their similarity. Everything is in SQLite, so that memory stays flat.
 
-The keys of bands are random, so that each one written by itself would write a page of the file:
-100 KiB and more for each program. So those of the latest programs are held in memory, and written
-many at a time in their order. After a crash they are made again from the MinHash values.
+Band keys are random, so writing each one by itself would write a page of the file: over 100 KiB for
+each program. The keys of the latest programs are therefore held in memory, and written many at a
+time in order. After a crash they are computed again from the MinHash values.
 
-Limit: of the candidates that one band names, the first 100 are compared. More share a band only
-where many programs have long common parts and yet are not near-duplicates of each other.
+Limit: only the first 100 candidates of a band are compared. More share a band only if many programs
+have long common parts without being near-duplicates.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ _BATCH = 4096  # shingles hashed at once, which bounds the memory that a huge pr
 
 
 class Signature(NamedTuple):
-    """What is known of an example for finding its duplicates.
+    """The data by which an example's duplicates are found.
 
     Attributes:
         exact: digest of the exact form, 16 bytes.
-        minhash: the MinHash values as little-endian uint32; empty if the text is shorter than a
-            shingle, or only exact duplicates are dropped.
+        minhash: the MinHash values as little-endian uint32; empty for a text shorter than a
+            shingle, or if only exact duplicates are dropped.
     """
 
     exact: bytes
@@ -74,12 +74,11 @@ class Dedup:
     Attributes:
         kind: ``exact``, or ``near`` for near-duplicates too.
         compare: ``program`` alone, or the ``pair`` of instruction and program.
-        threshold: the Jaccard similarity of the sets of shingles from which on two programs are
-            near-duplicates.
-        num_perm: the number of MinHash values. The estimate of a similarity s has the standard
-            error sqrt(s (1 - s) / num_perm): 0.03 with the defaults.
-        shingle: the number of words in a shingle.
-        references: sources (as on the command line) whose programs are not wanted either.
+        threshold: least Jaccard similarity of near-duplicates' sets of shingles.
+        num_perm: number of MinHash values. The estimate of a similarity s has the standard error
+            sqrt(s (1 - s) / num_perm): 0.03 with the defaults.
+        shingle: number of words in a shingle.
+        references: sources (as on the command line) whose programs are dropped, too.
     """
 
     kind: Literal["exact", "near"] = "near"
@@ -104,7 +103,7 @@ class Dedup:
             raise ConfigError(f"shingle is {self.shingle}; it must be at least 1.")
 
     def signature(self, example: Example) -> Signature:
-        """The example's signature: a function of its texts and these settings alone."""
+        """The example's signature, which depends on its texts and these settings alone."""
         pair = self.compare == "pair"
         exact = exact_form(example.program, example.language)
         instruction = " ".join(example.instruction.split()) if pair else ""
@@ -159,7 +158,7 @@ def _empty(num_perm: int) -> MinHash:
 def _bands(threshold: float, num_perm: int) -> tuple[int, int]:
     from datasketch import MinHashLSH
 
-    # A false candidate costs one comparison, a missed one stays in the data.
+    # A false candidate costs one comparison, a missed duplicate stays in the data.
     index = MinHashLSH(threshold=threshold, num_perm=num_perm, weights=(0.1, 0.9))
     return index.b, index.r
 
@@ -168,7 +167,7 @@ def _bands(threshold: float, num_perm: int) -> tuple[int, int]:
 
 
 class Found(NamedTuple):
-    """An earlier entry that is alike: its id and the similarity, 1.0 for an exact duplicate."""
+    """A similar earlier entry: its id and the similarity, 1.0 for an exact duplicate."""
 
     id: str
     exact: bool
@@ -176,7 +175,7 @@ class Found(NamedTuple):
 
 
 class SignatureTable:
-    """Signatures in one SQLite file, found again by digest and by bands; a context manager."""
+    """Signatures in one SQLite file, searched by digest and by bands."""
 
     def __init__(self, connection: sqlite3.Connection, dedup: Dedup) -> None:
         self.connection = connection
@@ -189,7 +188,7 @@ class SignatureTable:
     def open(
         cls, path: str | os.PathLike[str], dedup: Dedup, *, durable: bool = True
     ) -> SignatureTable:
-        """Opens or makes a table to write; one that isn't durable is faster and lost in a crash."""
+        """Opens or makes a table to write; without ``durable`` faster, but lost in a crash."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, isolation_level=None)
         connection.execute(f"PRAGMA journal_mode = {'WAL' if durable else 'OFF'}")
@@ -200,15 +199,12 @@ class SignatureTable:
 
     @classmethod
     def open_to_read(cls, path: Path, dedup: Dedup) -> SignatureTable:
-        """Opens a whole table that nobody writes any more."""
+        """Opens a complete table, which is not written any more."""
         uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
         return cls(sqlite3.connect(uri, uri=True, isolation_level=None), dedup)
 
     def find(self, signature: Signature) -> Found | None:
-        """The entry that is equal, else the most similar one from the threshold on.
-
-        Of equally similar ones it is the first.
-        """
+        """The equal entry, else the first of the most similar ones above the threshold."""
         row = self.connection.execute(
             "SELECT id FROM exact JOIN entries USING (position) WHERE digest = ?",
             (signature.exact,),
@@ -228,7 +224,7 @@ class SignatureTable:
                 f"SELECT position FROM bands WHERE key = ? ORDER BY position LIMIT {_CANDIDATES}",
                 (key,),
             )
-            # All that are held came later.
+            # Those held in memory came later.
             found = [*(row[0] for row in rows), *self._recent.get(key, ())]
             positions.update(found[:_CANDIDATES])
         own = np.frombuffer(signature.minhash, "<u4")
@@ -244,7 +240,7 @@ class SignatureTable:
         return best
 
     def insert(self, position: int, id_: str, signature: Signature) -> None:
-        """Adds an entry; positions are unique, a digest that is there stays with its first one."""
+        """Adds an entry at a new position; an existing digest keeps its first position."""
         self.connection.execute(
             "INSERT INTO entries VALUES (?, ?, ?, ?)", (position, _utf8(id_), *signature)
         )
@@ -279,7 +275,7 @@ class SignatureTable:
         self._held = 0
 
     def _set_flushed(self, select: str, values: tuple[int, ...] = ()) -> None:
-        """Says from which position on the bands are not written."""
+        """Stores the position from which on bands are not written."""
         position = self.connection.execute(select, values).fetchone()[0]
         self.connection.execute("DELETE FROM flushed")
         self.connection.execute("INSERT INTO flushed VALUES (?)", (position,))
@@ -301,7 +297,7 @@ class SignatureTable:
         self._hold_unflushed()
 
     def _keys(self, signature: Signature) -> list[int]:
-        """A 64-bit key for each band, which holds the band's number too."""
+        """A 64-bit key for each band, which depends on the band's number."""
         if not signature.minhash:
             return []
         bands, rows = self.dedup.bands()
@@ -325,7 +321,7 @@ class SignatureTable:
         self.connection.execute("BEGIN")
 
     def close(self) -> None:
-        """Closes the file; what was not committed is forgotten."""
+        """Closes the file; uncommitted entries are lost."""
         self.connection.close()
 
 
@@ -338,13 +334,13 @@ def _utf8(id_: str) -> str:
 
 
 class DedupIndex:
-    """The signatures of what was kept so far, on disk, and of the reference corpora.
+    """The signatures of the examples kept so far, on disk, and of the reference corpora.
 
-    Decisions depend on the settings and the order of ``add`` alone. Use it as a context manager.
+    A context manager. Decisions depend on the settings and the order of ``add`` alone.
 
     Args:
-        path: the SQLite file; made if it isn't there. What was committed to it counts.
-        dedup: the settings; the same for all uses of one file.
+        path: the SQLite file, which may exist.
+        dedup: the settings, the same for all uses of one file.
 
     Raises:
         InputError: if a reference can't be read or holds no program.
@@ -356,13 +352,7 @@ class DedupIndex:
         self._kept = SignatureTable.open(path, dedup)
 
     def add(self, position: int, id_: str, signature: Signature) -> Rejected | None:
-        """Adds an example that is to be kept, or says what it is a duplicate of.
-
-        Args:
-            position: of the input; greater than those added before.
-            id_: the example's.
-            signature: the example's.
-        """
+        """Adds an example at a position after earlier ones, or returns its rejection."""
         if self._reference and (found := self._reference.find(signature)):
             return _rejected(id_, found, "_of_reference")
         if found := self._kept.find(signature):
@@ -371,16 +361,16 @@ class DedupIndex:
         return None
 
     def commit(self) -> None:
-        """Makes what was added survive a crash."""
+        """Makes added examples survive a crash."""
         self._kept.commit()
 
     def rollback_to(self, position: int) -> None:
-        """Forgets what was added at or after an input position, committed or not."""
+        """Removes examples added at or after an input position, committed or not."""
         self._kept.delete_from(position)
         self._kept.commit()
 
     def close(self) -> None:
-        """Closes the files; what was not committed is forgotten."""
+        """Closes the files; uncommitted examples are lost."""
         self._kept.close()
         if self._reference:
             self._reference.close()
@@ -395,19 +385,20 @@ class DedupIndex:
 def _rejected(id_: str, found: Found, where: str) -> Rejected:
     reason = "duplicate" if found.exact else "near_duplicate"
     similarity = "" if found.exact else f"jaccard={found.similarity:.3f} "
-    # The id comes last, for it may hold anything.
+    # The id comes last, since it may be any text.
     return Rejected(id_, reason + where, f"{similarity}of={found.id}", "skipped")
 
 
 def reference_table(dedup: Dedup) -> SignatureTable:
     """The signatures of the reference corpora, made once and kept in the user's cache.
 
-    The cache knows a corpus by its description: files by content, a dataset of the hub by name.
+    The cache identifies a corpus by its description: files by content, a dataset of the hub by
+    name.
     """
-    from codegen.models.embedded import cache_dir
+    from codegen.paths import cache_folder
 
     key = digest(json.dumps(dedup.describe(), sort_keys=True), _version()).hex()
-    path = cache_dir() / "dedup" / f"{key}.sqlite"
+    path = cache_folder() / "dedup" / f"{key}.sqlite"
     if not path.exists():
         _make_reference(path, dedup)
     return SignatureTable.open_to_read(path, dedup)
@@ -421,7 +412,7 @@ def _make_reference(path: Path, dedup: Dedup) -> None:
         try:
             for number, (id_, example) in enumerate(_programs(dedup)):
                 signature = dedup.signature(example)
-                if not table.find(signature):  # one of those that are alike is enough
+                if not table.find(signature):  # one of several similar ones is enough
                     table.insert(number, id_, signature)
             table.flush()
             table.commit()

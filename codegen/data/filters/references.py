@@ -1,11 +1,11 @@
-"""Reference sets: the problems that training data must not hold.
+"""Reference sets: the problems that training data must not contain.
 
 ``humaneval``; ``mbpp`` (all 974 problems, from the hub); ``hub:org/name[:config][:split]``; or a
 ``.jsonl``, ``.json`` (a list, or an object of rows by id), either gzipped, or a ``.parquet`` file.
-The columns are known by the names that published sets give them; see ``COLUMNS``.
+Columns are recognized by their names in published sets; see ``COLUMNS``.
 
-A reference set is read whole, and a damaged row ends the run: a problem that isn't read can't be
-kept out.
+A reference set is read whole, and a damaged row ends the run, because a problem that isn't read
+can't be kept out.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "solution": ("canonical_solution", "code", "solution", "solutions", "program", "reference"),
     "tests": ("test", "tests", "test_list", "challenge_test_list", "test_code", "assertion"),
 }
-"""What a column holds, by its name (case doesn't count). HumanEval, MBPP, their Plus versions,
-BigCodeBench, LiveCodeBench, DS-1000 and this toolkit's own files are read with these."""
+"""Names of columns by content, in any case. They cover HumanEval, MBPP, their Plus versions,
+BigCodeBench, LiveCodeBench, DS-1000 and this toolkit's files."""
 
 _REMEDY = (
     "A reference set is humaneval, mbpp, hub:org/name[:config][:split], or a .jsonl, .json or "
@@ -166,11 +166,20 @@ _WHY = {
     "not_utf8": "not valid UTF-8",
     "not_an_object": "expected a JSON object",
     "damaged_archive": "damaged",
+    "row_too_long": "too long",
 }
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[str, object]]:
-    for place, row, _ in jsonl_rows(path):
+    yield from _sound(jsonl_rows(path), path)
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, object]]:
+    yield from _sound(parquet_rows(path, str(path)), path)
+
+
+def _sound(rows: Iterable[tuple[str, object, float]], path: Path) -> Iterator[tuple[str, object]]:
+    for place, row, _ in rows:
         if isinstance(row, Rejected):
             why = _WHY.get(row.reason, row.reason)
             raise InputError(f"{path.parent / place}: {why} ({row.detail}).")
@@ -187,11 +196,6 @@ def _json_rows(path: Path) -> Iterator[tuple[str, object]]:
     if not isinstance(rows, list):
         raise InputError(f"{path} holds no list of rows.", "Save it as JSON Lines.")
     return ((f"{path}[{number}]", row) for number, row in enumerate(rows))
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, object]]:
-    for place, row, _ in parquet_rows(path, str(path)):
-        yield str(path.parent / place), row
 
 
 _READERS = {

@@ -1,20 +1,19 @@
 r"""The forms in which filters compare texts: words, n-grams, exact form, and syntax form.
 
-*Words* are runs of letters, digits and underscores in lower case: layout, punctuation and case
-don't count. (datatrove and open-r1 compare words too.) An *n-gram* of words is given as a 64-bit
-hash, the same on every machine and in every process. The *exact form* of a program is finer: its
-tokens in their order without comments, blank lines and spacing, but with the block structure.
-Nothing here fails on text that is not a program, and all of it takes linear time.
+*Words* are runs of letters, digits and underscores in lower case, as in datatrove and open-r1:
+layout, punctuation and case don't count. An *n-gram* of words is a 64-bit hash, the same on every
+machine and in every process. The *exact form* of a program is finer: its tokens in order without
+comments, blank lines and spacing, but with the block structure. None of this fails on text that is
+not a program, and all of it takes linear time.
 
 The *syntax form* of a Python program is equal for programs that differ in names and layout alone.
-Names that a function (or a whole program) binds are numbered in the order of their first use, and
-what has no effect on the result is dropped: comments, docstrings and other bare strings,
+Names that a function (or a whole program) binds are numbered in the order of their first use. Parts
+without an effect on the result are dropped: comments, docstrings and other bare strings,
 annotations, imports at the top level. Names bound elsewhere (builtins, modules) and attributes
-stay, for they say what is computed.
+stay, because they say what is computed.
 
-Limits of the syntax form: one function is compared with one function. A solution cut into two, or a
-loop written as a comprehension, has another form. Of a program with more than 300,000 nodes, not
-every function is compared.
+Limits of the syntax form: a solution cut into two functions, or a loop written as a comprehension,
+has another form. In a program with more than 300,000 nodes, not every function is compared.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ if TYPE_CHECKING:
 
 _WORD = re.compile(r"\w+")
 
-# A string that isn't closed ends with its line, or with the text: the search never goes back.
+# An unclosed string ends with its line, or with the text, so that the search never backtracks.
 _STRING = (
     r"[rRbBuUfFtT]{0,2}(?:\"\"\"(?:[^\\]|\\.)*?(?:\"\"\"|\Z)|'''(?:[^\\]|\\.)*?(?:'''|\Z)"
     r"|\"(?:[^\"\\\n]|\\.)*+\"?|'(?:[^'\\\n]|\\.)*+'?)"
 )
-# Of what is skipped, a backslash before a line's end continues the line.
+# A skipped backslash before a line's end continues the line.
 _TOKEN = re.compile(
     rf"(?P<skip>\#[^\n]*|\\\n|[^\S\n]+)|(?P<newline>\n[^\S\n]*)|{_STRING}|\w+|\S", re.DOTALL
 )
@@ -58,10 +57,10 @@ def digest(*parts: str) -> bytes:
 
 
 def exact_form(program: str, language: str = "python") -> str:
-    """A program without what doesn't count: two are exact duplicates if their forms are equal.
+    """A program in the form in which exact duplicates are equal.
 
-    For Python these are comments, blank lines, spaces between tokens, the width of indentation and
-    line ends within brackets; of other languages, blank lines and spaces at the ends of lines.
+    Python programs lose comments, blank lines, spaces between tokens, the width of indentation and
+    line ends within brackets; other languages lose blank lines and spaces at the ends of lines.
     """
     text = _LINE_ENDS.sub("\n", program)
     if language != "python":
@@ -74,7 +73,7 @@ def _tokens(text: str) -> list[str]:
     found: list[str] = []
     widths = [0]  # of the blocks that are open
     depth = 0  # of brackets
-    line: str | None = "\n"  # the line end and indentation that no token has followed yet
+    line: str | None = "\n"  # a line end and indentation that no token has followed yet
     for match in _TOKEN.finditer("\n" + text):
         token = match.group()
         kind = match.lastgroup
@@ -108,7 +107,7 @@ def _word_hash(word: str) -> int:
 
 
 def ngram_hashes(tokens: list[str], n: int) -> NDArray[np.uint64]:
-    """The hashes of all n-grams, sorted and each once; none if there are fewer than n tokens.
+    """The distinct hashes of all n-grams, sorted; none if there are fewer than n tokens.
 
     Shape: [distinct n-grams].
     """
@@ -140,7 +139,7 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 MAX_CHARACTERS = 1_000_000
 """A longer program is not parsed: its tree would take a gigabyte."""
 
-_MAX_VISITS = 300_000  # of nodes: those of functions in functions are visited once for each
+_MAX_VISITS = 300_000  # of nodes; nodes of nested functions are visited several times
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SKIPPED_FIELDS = frozenset({"ctx", "type_comment", "kind", "annotation", "returns"})
@@ -233,7 +232,7 @@ def _unit(scope: ast.AST) -> Unit:
 
 
 class _MaybeBound(str):
-    """A name that the unit may bind somewhere else than here."""
+    """A name that the unit may bind elsewhere."""
 
     __slots__ = ()
 
@@ -250,7 +249,7 @@ def _fields(kind: type[ast.AST]) -> tuple[tuple[str, bool], ...]:
 
 
 def _constant(value: object) -> str:
-    """A leaf of the tree, each kind of value apart from the others."""
+    """A leaf of the tree, distinct for each type of value."""
     if type(value) is int:
         return f"{value:#x}"  # Python refuses to write a very long one in decimal
     return repr(value)

@@ -87,7 +87,7 @@ class MemorySource:
 
 
 def chained(digest: str, item: Item) -> str:
-    """The digest of a stream of items that continues with ``item``; that of no items is empty."""
+    """The digest of a stream of items after one more item; it begins empty."""
     parts = (
         (item.id, item.instruction, item.program, item.language, item.license)
         if isinstance(item, Example)

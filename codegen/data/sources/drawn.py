@@ -1,4 +1,4 @@
-"""Sources that need no file of the user's: HumanEval, CoGEX's families of problems, and puzzles."""
+"""Sources without a file: HumanEval, CoGEX's families of problems, and puzzles."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class DrawnSource:
 
     Attributes:
         description: see :meth:`codegen.data.sources.Source.describe`.
-        count: of the items.
-        items: makes them, in their order.
+        count: number of items.
+        items: makes the items, in order.
     """
 
     description: Mapping[str, object]
@@ -66,7 +66,7 @@ def puzzles(argument: str, _options: SourceOptions) -> DrawnSource:
 
 
 def families(argument: str, _options: SourceOptions) -> DrawnSource:
-    """The source ``families[:name,...][:count]``: so many records in all, families taking turns.
+    """The source ``families[:name,...][:count]``: ``count`` records, from each family in turn.
 
     Raises:
         ConfigError: for an unknown family or a bad count.
@@ -118,9 +118,8 @@ def _records(names: tuple[str, ...], count: int) -> Iterator[Example]:
 def humaneval(argument: str, options: SourceOptions) -> DrawnSource:
     """HumanEval's 164 problems with their canonical solutions, imports and helper functions.
 
-    Chen et al. 2021, arXiv 2107.03374; the problems and their wording are those of
-    :mod:`codegen.evals.tasks.humaneval`. It shows what a generator does on well-known programs: a
-    model that was trained on it has seen the test.
+    Chen et al. 2021, arXiv 2107.03374; with the wording of :mod:`codegen.evals.tasks.humaneval`. It
+    shows a generator's output for well-known programs. A model trained on it has seen the test.
 
     Raises:
         ConfigError: if ``argument`` is not empty.

@@ -40,7 +40,7 @@ _BUILTINS = frozenset(dir(builtins)) | {"__name__", "__doc__"}
 
 @dataclass(frozen=True, slots=True)
 class FunctionFilter:
-    """Which functions become examples. Lines are those of the function without its docstring."""
+    """Which functions become examples. Docstrings do not count as lines."""
 
     min_lines: int = 3
     max_lines: int = 60
@@ -67,7 +67,7 @@ class PythonFilesSource:
     _fraction: float | None = None
 
     def describe(self) -> Mapping[str, Any]:
-        """The directory as given, the filter, the files' digest and a version, if there is one."""
+        """The directory as given, the filter, the files' digest and the version, if any."""
         return {
             "kind": self.kind,
             "spec": self.spec,
@@ -93,7 +93,7 @@ class PythonFilesSource:
         self._fraction = 1.0
 
     def _digest(self) -> str:
-        """A hash of the names and contents of all files that are read."""
+        """A hash of the names and contents of all files."""
         whole = hashlib.sha256()
         for relative in sorted(_python_files(self.root, self.skip)):
             try:
@@ -322,10 +322,10 @@ def signature_of(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str])
 
 
 def free_names(program: str) -> set[str]:
-    """The names that a program reads and neither binds at its own module level nor has built in.
+    """The names that a program reads and that are neither bound at its module level nor built in.
 
     Raises:
-        _Unusable: if a function assigns a global, since then it keeps state in its module.
+        _Unusable: if a function assigns a global, and so keeps state in its module.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -370,7 +370,7 @@ def _imports(tree: ast.Module) -> dict[str, tuple[int, ast.stmt]]:
 
 
 def _other_bindings(tree: ast.Module) -> set[str]:
-    """Names that the module binds in any other way than by a plain top-level import."""
+    """Names that the module binds otherwise than by a plain top-level import."""
     names: set[str] = set()
     for statement in tree.body:
         if isinstance(statement, ast.Import | ast.ImportFrom):

@@ -1,15 +1,14 @@
 """Git histories as a source: the changed files of each commit, before and after.
 
-``git:PATH`` reads a repository, or all repositories in a directory, from the branch that is checked
-out back to the first commit, oldest first. Merges are passed over. An example's program is the file
-before the commit; ``meta`` has ``new`` (the text after), ``path``, ``commit``, ``date`` (of the
-author, UTC) and ``subject``. Renames are not followed.
+``git:PATH`` reads a repository, or all repositories in a directory: the checked-out branch from its
+first commit on, without merges. An example's program is the file before the commit; ``meta`` has
+``new`` (the text after), ``path``, ``commit``, ``date`` (the author's, UTC) and ``subject``.
+Renames are not followed.
 
-A repository is untrusted input: libgit2 (pygit2) reads its objects, and runs neither hooks nor
-filters nor programs that its configuration names. One that leads to another repository of the
-machine, whose history nobody named, is refused. A file's license is the one its own
-``SPDX-License-Identifier`` states, else that of the license file at the top of the same commit,
-else the one the user stated.
+A repository is untrusted input: libgit2 (pygit2) reads its objects, and runs no hooks, filters or
+programs that its configuration names. A repository that leads to another one on the machine, which
+the user did not name, is refused. A file's license is its own ``SPDX-License-Identifier``, else the
+license file at the top of the same commit, else the license that the user stated.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _LANGUAGES = {
 _STATED = re.compile(r"SPDX-License-Identifier:\s*([\w.+-]+)\s*(?:\*/|-->)?\s*$", re.MULTILINE)
 _LICENSE_FILE = re.compile(r"(?:LICEN[CS]E|COPYING|UNLICENSE)(?:[.-].*)?", re.IGNORECASE)
 _NOTICE = "redistribution and use in source and binary forms"
-# A sentence of each license's text, in lower case and with single blanks; the first that is found.
+# A phrase of each license's text, in lower case and with single spaces; the first match counts.
 _SENTENCES = (
     ("gnu affero general public license", "AGPL-3.0"),
     ("gnu lesser general public license", "LGPL"),
@@ -60,7 +59,7 @@ class GitSource:
     _fraction: float | None = None
 
     def describe(self) -> Mapping[str, Any]:
-        """The path as given and the commit at which each history ends."""
+        """The path as given and the last commit of each history."""
         heads = {name: str(repository.head.target) for name, repository in self._repositories()}
         return {
             "kind": "git",
@@ -181,24 +180,24 @@ def _is_repository(folder: Path) -> bool:
 
 
 def _size(repository: Any, object_id: Any) -> int:
-    """Bytes of an object, which is not read: it may hold a thousand times what it takes."""
+    """Bytes of an object, without reading it: it may be compressed a thousand times."""
     return repository.odb.read_header(object_id)[1]
 
 
 def _refuse_other_repositories(folder: Path, within: Path) -> None:
-    """Checks that a repository's history is its own, and not, by a file of it, that of another one
-    of the user's: such a file may come from a stranger.
+    """Checks that no file of a repository, perhaps from a stranger, makes another repository's
+    history part of it.
 
     Args:
-        folder: of the repository.
+        folder: the repository's directory.
         within: the directory that the user named, inside which repositories may share objects.
 
     Raises:
-        InputError: naming the file, and what to do.
+        InputError: naming the file.
     """
     inner = folder / ".git"
     home = inner if inner.is_dir() else folder
-    if inner.is_file():  # of a linked worktree or a submodule: the other repository must know it
+    if inner.is_file():  # a linked worktree or a submodule, which the other repository must know
         home = _named(inner, "gitdir: ")
         knows = home and _named(home / "gitdir", "") == inner.resolve()
         if not home or (not knows and _worktree_of(home) != folder.resolve()):
@@ -218,7 +217,7 @@ def _refuse_other_repositories(folder: Path, within: Path) -> None:
 
 
 def _worktree_of(home: Path) -> Path | None:
-    """Where a submodule's repository says that its files are."""
+    """The path of a submodule's files, according to its repository."""
     import pygit2
 
     try:
@@ -233,7 +232,7 @@ def _text(path: Path) -> str:
 
 
 def _named(path: Path, before: str) -> Path | None:
-    """The path that is the content of a file, relative to it; None if there is none."""
+    """The path that a file contains, relative to the file; None if it contains none."""
     try:
         text = _text(path)
     except OSError:
@@ -251,7 +250,7 @@ def _leads_away(path: Path, target: Path | None) -> InputError:
 
 
 def license_of(text: str) -> str:
-    """The SPDX id of a license's text, "" if it is not known; GPL and LGPL without a version."""
+    """The SPDX id of a license's text, "" if unknown; GPL and LGPL without a version."""
     words = " ".join(re.sub(r"[^\w\s.]", " ", text.lower()).split())
     for sentence, id_ in _SENTENCES:
         if sentence in words:

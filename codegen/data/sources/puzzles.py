@@ -1,18 +1,18 @@
-"""Puzzles to plan on, drawn by published rules: ``puzzles:NAME[:SPLIT[:COUNT]]``.
+"""Planning puzzles, drawn by published rules: ``puzzles:NAME[:SPLIT[:COUNT]]``.
 
 Star graphs: which arm leads from the source to the goal? Source: Patel et al., "Insertion Language
 Models", 2025 (arXiv 2505.05755), section 4.1, by the rules of the released generator; the easy ones
-are those of Bachmann and Nagarajan, "The Pitfalls of Next-Token Prediction", 2024 (arXiv
-2403.06963). A model that writes the path from its source must know at the center which way leads to
-the goal, before it has written anything that tells.
+are from Bachmann and Nagarajan, "The Pitfalls of Next-Token Prediction", 2024 (arXiv 2403.06963).
+A model that writes the path from its source must choose the right arm at the center, before any of
+its text shows which one that is.
 
-Zebra puzzles: who lives where, by clues that leave one answer. They are of the kind of Shah et al.,
-"Causal Language Modeling Can Elicit Search and Reasoning Capabilities on Logic Puzzles", 2024
-(arXiv 2409.10502), with their seven relations; the words and the way of drawing are ours. Houses
-stand in a row; each has one value of every attribute, and no two houses share one. The answer names
-house, attribute and value of all, in any order. A puzzle is drawn by choosing the houses' values,
-then as many true clues, in random order, as are needed for a unique answer by a solver of
-constraint problems (python-constraint), then leaving out each clue without which it stays unique.
+Zebra puzzles: who lives where, by clues with a unique answer. They follow Shah et al., "Causal
+Language Modeling Can Elicit Search and Reasoning Capabilities on Logic Puzzles", 2024 (arXiv
+2409.10502), with its seven relations, but their wording and drawing are our own. Houses are in a
+row; each has one value of every attribute, and no two houses share a value. The answer names house,
+attribute and value of all, in any order. Drawing chooses the houses' values, then as many true
+clues, in random order, as a solver of constraint problems (python-constraint) needs for a unique
+answer, then drops each clue without which the answer stays unique.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from codegen.records import Example, Segment, TrainingText
 
 SCHEME = "puzzles"
 BORDER = ":"  # the word between question and answer
-SPLITS = {"train": 50_000, "validation": 100, "test": 5_000}  # as many as the paper has
-VERSION = 1  # of what is drawn; another number, other puzzles
+SPLITS = {"train": 50_000, "validation": 100, "test": 5_000}  # the paper's sizes
+VERSION = 1  # part of the seed
 
 
 # --- star graphs -------------------------------------------------------------------------------
@@ -49,11 +49,11 @@ class Star:
     """Graphs of ``degree`` arms that meet in one node.
 
     Attributes:
-        degree: arms.
-        shortest, longest: nodes of an arm, each arm drawing its number.
-        least_plan: the center is followed by so many nodes of each arm, at least.
-        nodes: numbers to name nodes by, from 0.
-        from_centre: each arm begins at the center, which is the source.
+        degree: number of arms.
+        shortest, longest: range of an arm's number of nodes, drawn for each arm.
+        least_plan: least number of nodes behind the center in each arm.
+        nodes: nodes are named by numbers below this.
+        from_centre: whether each arm begins at the center, which is the source.
     """
 
     degree: int
@@ -64,7 +64,7 @@ class Star:
     from_centre: bool = False
 
     def arms(self, rng: random.Random) -> list[list[int]]:
-        """The arms as chains of nodes, that of the answer first; they share one node."""
+        """The arms as chains of nodes that share one node; the first one is the answer."""
         lengths = [rng.randint(self.shortest, self.longest) for _ in range(self.degree)]
         names = rng.sample(range(self.nodes), sum(lengths) - self.degree + 1)
         centre = names.pop()
@@ -77,7 +77,7 @@ class Star:
         return arms
 
     def draw(self, rng: random.Random) -> Puzzle:
-        """One puzzle: all edges in random order, source and goal; the edges of the path."""
+        """One puzzle. Question: all edges in random order, source and goal; answer: the path."""
         arms = self.arms(rng)
         edges = [edge for arm in arms for edge in _edges(arm)]
         rng.shuffle(edges)
@@ -103,7 +103,7 @@ def _flat(edges: list[tuple[int, int]]) -> list[str]:
 
 # --- zebra puzzles -----------------------------------------------------------------------------
 
-# A relation holds of the houses of its values; of one, where they are one.
+# Relations of the houses of one to three values, and of the number of houses.
 RELATIONS: dict[str, Callable[..., bool]] = {
     "=": lambda a, b, _: a == b,
     "!=": lambda a, b, _: a != b,
@@ -127,7 +127,7 @@ class Clue:
     items: tuple[ZebraItem, ...]
 
     def holds(self, houses: Sequence[int], count: int) -> bool:
-        """Whether it is true of the houses that its items are in."""
+        """Whether it is true if its items are in these houses."""
         return RELATIONS[self.relation](*houses, count)
 
     def words(self) -> list[str]:
@@ -137,7 +137,7 @@ class Clue:
 
 @dataclass(frozen=True, slots=True)
 class Zebra:
-    """Puzzles of so many houses with so many attributes, at most six of either."""
+    """Puzzles with numbers of houses and attributes, at most six each."""
 
     houses: int
     attributes: int
@@ -155,12 +155,10 @@ class Zebra:
         )
 
     def clues(self, places: dict[ZebraItem, int], rng: random.Random) -> list[Clue]:
-        """Clues that are true of ``places`` (item -> house) and of nothing else, none of them in
-        vain.
-        """
+        """Clues that only ``places`` (item -> house) satisfies, none of them redundant."""
         pool = self._true(places)
         rng.shuffle(pool)
-        few, many = 1, len(pool)  # adding clues can but shrink the set of answers
+        few, many = 1, len(pool)  # more clues never have more answers
         while few < many:
             middle = (few + many) // 2
             few, many = (few, middle) if self.is_unique(pool[:middle]) else (middle + 1, many)
@@ -172,7 +170,7 @@ class Zebra:
         return kept
 
     def is_unique(self, clues: Sequence[Clue]) -> bool:
-        """Whether one answer at most fits the clues."""
+        """Whether at most one answer fits the clues."""
         answers = self._problem(clues).getSolutionIter()
         return sum(1 for _, _ in zip(range(2), answers, strict=False)) < 2
 
@@ -199,7 +197,7 @@ class Zebra:
         }
 
     def _true(self, places: dict[ZebraItem, int]) -> list[Clue]:
-        """All clues that are true and say something."""
+        """All true clues that are informative."""
         found = []
         for relation in RELATIONS:
             for items in permutations(sorted(places), _OPERANDS.get(relation, 2)):
@@ -225,7 +223,7 @@ KINDS: dict[str, Star | Zebra] = {**STARS, **ZEBRAS}
 
 @dataclass(frozen=True, slots=True)
 class Puzzles:
-    """So many puzzles of one kind; puzzle k of a split is the same whatever their number."""
+    """Puzzles of one kind; puzzle k of a split does not depend on ``count``."""
 
     name: str
     split: str
@@ -236,7 +234,7 @@ class Puzzles:
         """Reads ``puzzles:NAME:SPLIT[:COUNT]``.
 
         Raises:
-            ConfigError: naming what is unknown and what there is.
+            ConfigError: for an unknown name or split, or a bad count.
         """
         _, *parts = spec.split(":")
         if not 1 <= len(parts) <= 3:
@@ -260,7 +258,7 @@ class Puzzles:
 
     @property
     def spec(self) -> str:
-        """The whole name, the number of what is drawn with it."""
+        """The whole name, with the version of the drawing."""
         return f"{SCHEME}:{self.name}:{self.split}:{self.count}@{VERSION}"
 
     def __iter__(self) -> Iterator[Example]:
@@ -282,5 +280,5 @@ class Puzzles:
 
 
 def is_puzzles(spec: object) -> bool:
-    """Whether a path is in truth a name of puzzles."""
+    """Whether a path names puzzles."""
     return isinstance(spec, str) and spec.startswith(f"{SCHEME}:")

@@ -37,6 +37,7 @@ MAX_LINE_BYTES = 16 * 2**20
 """A longer line is skipped unread, so that a file without line ends can't fill the memory."""
 
 _BATCH_ROWS = 256
+_BATCH_BYTES = 256 * 2**20  # of a batch that becomes Python objects as a whole
 _FORMATS = {".jsonl": "jsonl", ".jsonl.gz": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 
 # --- rows as examples --------------------------------------------------------------------------
@@ -232,8 +233,11 @@ def _parse(line: bytes | None, place: str, first: bool) -> Mapping[str, object] 
 
 def parquet_rows(
     path: Path, spec: str, columns: Columns | None = None
-) -> Iterator[tuple[str, Mapping[str, object], float]]:
+) -> Iterator[tuple[str, Mapping[str, object] | Rejected, float]]:
     """The rows of a ``.parquet`` file: place, row, share of the rows read.
+
+    A text that many rows share stays one until the size of the rows is known: a file of a kilobyte
+    may say that each of a million rows holds the same gigabyte.
 
     Args:
         path: the file.
@@ -247,10 +251,14 @@ def parquet_rows(
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
+        with pq.ParquetFile(path) as file:
+            texts = _texts(file)
+        file = pq.ParquetFile(path, read_dictionary=texts)
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{spec} is not a readable Parquet file: {error}.") from None
     with file:
+        groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+        is_large = any(group.total_byte_size > _BATCH_BYTES for group in groups)
         names = wanted = file.schema_arrow.names
         if columns is not None:
             wanted = [n for n in (*columns.required, *columns.extra, "id") if n in names]
@@ -258,12 +266,61 @@ def parquet_rows(
                 raise _missing_columns(set(missing), names, spec)
         number = 0
         try:
-            for batch in file.iter_batches(_BATCH_ROWS, columns=list(dict.fromkeys(wanted))):
-                for row in batch.to_pylist():
+            size = 8 if is_large else _BATCH_ROWS
+            for batch in file.iter_batches(size, columns=list(dict.fromkeys(wanted))):
+                for row in _parquet_batch(batch):
                     number += 1
-                    yield f"{path.name}:{number}", row, number / file.metadata.num_rows
+                    place, share = f"{path.name}:{number}", number / file.metadata.num_rows
+                    if row is None:
+                        row = Rejected(place, "row_too_long", f"over {MAX_LINE_BYTES} bytes")
+                    yield place, row, share
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(f"{spec} is damaged after row {number}: {error}.") from None
+
+
+def _texts(file: Any) -> list[str]:
+    """The paths of a Parquet file's columns that hold texts, at any depth."""
+    columns = map(file.schema.column, range(len(file.schema)))
+    return [
+        column.path
+        for column in columns
+        if column.physical_type == "BYTE_ARRAY" and column.logical_type.type in ("STRING", "NONE")
+    ]
+
+
+def _parquet_batch(batch: Any) -> Iterator[dict[str, object] | None]:
+    """The rows of an Arrow batch; None for one that is too long."""
+    import pyarrow as pa
+
+    if sum(map(_unpacked_bytes, batch.columns)) <= _BATCH_BYTES:
+        columns = [
+            column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+            for column in batch.columns
+        ]
+        yield from pa.RecordBatch.from_arrays(columns, batch.schema.names).to_pylist()
+        return
+    for number in range(len(batch)):
+        row = batch.slice(number, 1)
+        fits = sum(map(_unpacked_bytes, row.columns)) <= MAX_LINE_BYTES
+        yield row.to_pylist()[0] if fits else None
+
+
+def _unpacked_bytes(array: Any) -> int:
+    """The size of an Arrow array if each value that a dictionary holds once is written out."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        sizes = pc.take(pc.binary_length(array.dictionary), array.indices)
+        return pc.sum(pc.cast(sizes, pa.int64())).as_py() or 0
+    if pa.types.is_struct(kind):
+        return sum(map(_unpacked_bytes, array.flatten()))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _unpacked_bytes(array.flatten())
+    if pa.types.is_map(kind):
+        return _unpacked_bytes(array.keys) + _unpacked_bytes(array.items)
+    return array.nbytes
 
 
 # --- the hub -----------------------------------------------------------------------------------

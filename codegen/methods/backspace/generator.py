@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from codegen.errors import ConfigError, ModelError
+from codegen.errors import ConfigError, ModelError, require_known
 from codegen.methods.backspace.actions import Noised, add_noise, to_meta
 from codegen.methods.backspace.noise import NOISES, Noise
 from codegen.methods.backspace.tokens import Codec, Format, Target, UnsuitableExample, load_codec
@@ -51,12 +52,10 @@ class Backspace:
             if getattr(self, option) < least:
                 value = getattr(self, option)
                 raise ConfigError(f"{option} is {value}; it must be at least {least}.")
-        if self.format not in ("plain", "chat"):
-            raise ConfigError(f"There is no format {self.format!r}.", "Choose plain or chat.")
+        require_known("format", self.format, ("plain", "chat"))
         kinds = self._kinds
-        if unknown := [kind for kind in kinds if kind not in NOISES]:
-            remedy = f"Choose from: {', '.join(NOISES)}; several separated by commas."
-            raise ConfigError(f"There is no noise {unknown[0]!r}.", remedy)
+        for kind in kinds:
+            require_known("noise", kind, NOISES)
         if len(set(kinds)) < len(kinds):
             raise ConfigError(f"noise is {self.noise!r}; it names one kind twice.")
 
@@ -92,7 +91,10 @@ class Backspace:
             results = [self._noised(codec, target, noises, random.Random(seed)) for seed in seeds]
         except ModelError as error:
             raise ConfigError(error.message, error.remedy) from error
-        fitting = [(k, found) for k, found in enumerate(results) if self._fits(found)]
+        most = self.max_tokens or math.inf
+        fitting = [
+            (k, found) for k, found in enumerate(results) if len(found.trajectory.actions) <= most
+        ]
         if not fitting:
             detail = f"{len(results[0].trajectory.actions)} actions, over {self.max_tokens}."
             raise UnsuitableExample("too_long", detail)
@@ -122,9 +124,6 @@ class Backspace:
             detail = "the actions do not replay to the program."
             raise UnsuitableExample("replay_mismatch", detail)
         return noised
-
-    def _fits(self, noised: Noised) -> bool:
-        return not self.max_tokens or len(noised.trajectory.actions) <= self.max_tokens
 
     def _text(
         self,

@@ -39,7 +39,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from codegen.errors import CodegenError, ConfigError, SkippedExample, nearest
+from codegen.errors import CodegenError, SkippedExample, require_known
 from codegen.methods.edits.hunks import (
     NO_NEWLINE,
     Hunk,
@@ -714,11 +714,9 @@ def find_format(name: str) -> EditFormat:
     """A format by its name.
 
     Raises:
-        ConfigError: for an unknown one; says the nearest.
+        ConfigError: for an unknown one.
     """
-    if name not in FORMATS:
-        hint = f"{nearest(name, list(FORMATS))} There are: {', '.join(FORMATS)}."
-        raise ConfigError(f"Unknown format {name!r}.", hint.lstrip())
+    require_known("format", name, FORMATS)
     return FORMATS[name]
 
 

@@ -20,7 +20,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from codegen.errors import CodegenError, ConfigError, InputError, SkippedExample
+from codegen.errors import (
+    CodegenError,
+    ConfigError,
+    InputError,
+    SkippedExample,
+    require_known,
+)
 from codegen.lintseq.verify import check_ruff
 from codegen.lintseq.verify.checks import new_findings
 from codegen.methods.edits.formats import FORMATS, Unwritable, find_format, window_lines
@@ -114,10 +120,8 @@ class Edits:
 
     def __post_init__(self) -> None:
         find_format(self.format)
-        if unknown := [kind for kind in self._kinds if kind not in REFACTORINGS]:
-            raise ConfigError(
-                f"Unknown refactoring {unknown[0]!r}.", f"There are: {', '.join(REFACTORINGS)}."
-            )
+        for kind in self._kinds:
+            require_known("refactoring", kind, REFACTORINGS)
         for name in ("moments", "refactorings", "above", "below", "history"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0.")
@@ -170,7 +174,7 @@ class Edits:
     def _read(self, example: Example) -> tuple[str, _Change | None]:
         """The text to refactor, and the change if there is one."""
         meta = example.meta
-        path = str(meta.get("path") or _file_name(example))
+        path = _path_of(example)
         _require(
             self.licenses == "any" or example.license in self.licenses.split(","),
             "license",
@@ -209,7 +213,6 @@ class Edits:
             program = Program(text)
         except UNPARSABLE:
             return found
-        path = str(example.meta.get("path") or _file_name(example))
         drawn = random.Random(seed)
         kinds = self._kinds or list(REFACTORINGS)
         drawn.shuffle(kinds)
@@ -218,7 +221,9 @@ class Edits:
                 break
             if made := refactored(program, kind, drawn):
                 lines, hunks = made
-                found.append(_Refactoring(kind, Session(path, tuple(lines), tuple(hunks))))
+                found.append(
+                    _Refactoring(kind, Session(_path_of(example), tuple(lines), tuple(hunks)))
+                )
         return found
 
     def _sound(self, refactorings: Sequence[_Refactoring]) -> set[int]:
@@ -314,8 +319,9 @@ class Edits:
         return TrainingText(edit.id, example.id, self.name, segments, meta)
 
 
-def _file_name(example: Example) -> str:
-    return {"python": "main.py"}.get(example.language, f"main.{example.language}")
+def _path_of(example: Example) -> str:
+    suffix = "py" if example.language == "python" else example.language
+    return str(example.meta.get("path") or f"main.{suffix}")
 
 
 def _require(holds: object, reason: str, detail: str) -> None:

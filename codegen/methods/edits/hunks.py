@@ -77,6 +77,13 @@ def apply(lines: Sequence[str], hunks: Sequence[Hunk]) -> list[str]:
     return result + list(lines[done:])
 
 
+def moved(hunk: Hunk, made: Sequence[Hunk]) -> Hunk:
+    """The hunk at its lines after other hunks of the same text are made."""
+    above = (h for h in made if h[:2] < hunk[:2])  # also an insertion above the same line
+    shift = sum(len(h.new) - (h.end - h.start) for h in above)
+    return hunk._replace(start=hunk.start + shift, end=hunk.end + shift)
+
+
 def apply_diff(old: str, diff: str) -> str:
     """The text after a unified diff of one file, which must fit exactly.
 
@@ -138,9 +145,7 @@ def unified(path: str, line: int, old: str, new: str) -> str:
     """One change as a unified diff with file names and without context.
 
     Args:
-        path: of the file.
         line: the first changed line, from 0.
-        old, new: the changed lines.
     """
     removed, added = lines_of(old), lines_of(new)
     header = f"@@ -{_range(line, len(removed))} +{_range(line, len(added))} @@\n"

@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from codegen.methods.edits.hunks import Hunk, apply, lines_of
+from codegen.methods.edits.hunks import Hunk, apply, lines_of, moved
 from codegen.python_syntax import characters, parameters_of, parse
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -533,8 +533,6 @@ def refactored(
 
     Args:
         program: the program to change or, if a part is brought back, the result.
-        kind: one of :data:`REFACTORINGS`.
-        rng: chooses among the places.
     """
     hunks = REFACTORINGS[kind](program, rng)
     if len(hunks) < 2:
@@ -552,8 +550,7 @@ def _inverted(before: Sequence[str], after: Sequence[str], hunks: Sequence[Hunk]
     """The hunks from ``before`` to ``after``, in the order of ``hunks``, which lead back."""
     found = []
     for hunk in hunks:
-        above = (h for h in hunks if h[:2] < hunk[:2])
-        start = hunk.start + sum(len(h.new) - (h.end - h.start) for h in above)
+        start = moved(hunk, hunks).start
         lines = tuple(after[hunk.start : hunk.end])
         found.append(Hunk(start, start + len(hunk.new), lines))
     assert apply(before, sorted(found)) == list(after)

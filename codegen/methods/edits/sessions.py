@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from codegen.methods.edits.hunks import Hunk, apply, difference, lines_of
+from codegen.methods.edits.hunks import Hunk, apply, difference, lines_of, moved
 from codegen.records import Change, Edit
 
 # Odds of a pause after a character, as Zed splits commits.
@@ -76,7 +76,6 @@ class Session:
 
         Args:
             done: number of hunks made.
-            view: the window and the history.
             typed: the typed beginning of the last hunk's new lines, if it is unfinished.
             line: the cursor's line, by default where the last edit ends.
         """
@@ -85,7 +84,7 @@ class Session:
             rest = "" if typed.endswith("\n") or not typed else "\n"
             made[-1] = made[-1]._replace(new=tuple(lines_of(typed + rest)))
         current = apply(self.lines, sorted(made))
-        starts = [_moved(hunk, made) for hunk in made]
+        starts = [moved(hunk, made).start for hunk in made]
         changes = [
             Change(self.path, start, "".join(self.lines[hunk.start : hunk.end]), "".join(hunk.new))
             for hunk, start in zip(made, starts, strict=True)
@@ -97,11 +96,7 @@ class Session:
         if line is not None:
             cursor = len("".join(current[:line]))
         top, bottom = view.window("".join(current).count("\n", 0, cursor), len(current))
-        ahead = [
-            hunk._replace(start=start, end=start + hunk.end - hunk.start)
-            for hunk in self.hunks[done:]
-            for start in (_moved(hunk, made),)
-        ]
+        ahead = [moved(hunk, made) for hunk in self.hunks[done:]]
         if typed is not None:
             start, whole = starts[-1], self.hunks[done - 1].new
             ahead.append(Hunk(start, start + len(made[-1].new), whole))
@@ -122,15 +117,8 @@ class Session:
 
     def next_lines(self, done: int) -> tuple[int, int]:
         """The lines of the next hunk in the file after ``done`` hunks, end not included."""
-        hunk = self.hunks[done]
-        start = _moved(hunk, self.hunks[:done])
-        return start, start + hunk.end - hunk.start
-
-
-def _moved(hunk: Hunk, made: Sequence[Hunk]) -> int:
-    """The line at which a hunk starts once others are made."""
-    above = (h for h in made if h[:2] < hunk[:2])  # an insertion above the same line among them
-    return hunk.start + sum(len(h.new) - (h.end - h.start) for h in above)
+        hunk = moved(self.hunks[done], self.hunks[:done])
+        return hunk.start, hunk.end
 
 
 def ordered(path: str, old: str, new: str, rng: random.Random) -> Session:

@@ -7,12 +7,13 @@ from codegen.generation.plans import Unusable
 from codegen.methods.unicode.convert import (
     Annotations,
     Translation,
+    UnsupportedProgram,
     same_program,
     to_python,
     to_unicode,
 )
-from codegen.methods.unicode.errors import UniCodeSyntaxError, UnsupportedProgram
 from codegen.methods.unicode.generator import RoundTripFailed, UniCode
+from codegen.methods.unicode.lexer import UniCodeSyntaxError
 from codegen.methods.unicode.prompts import OBJECTIVES, Objective, instruction
 from codegen.methods.unicode.words import STYLES, Style, choose_style
 

@@ -15,9 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from codegen.errors import ConfigError
-from codegen.methods.unicode.errors import UniCodeSyntaxError, UnsupportedProgram
-from codegen.methods.unicode.lexer import location, writes_lower_case
+from codegen.errors import ConfigError, SkippedExample
+from codegen.methods.unicode.lexer import UniCodeSyntaxError, location, writes_lower_case
 from codegen.methods.unicode.parse_statements import Parser
 from codegen.methods.unicode.print_python import PythonPrinter
 from codegen.methods.unicode.source import Comment, Facts, drop_annotations, gather, read_comments
@@ -26,6 +25,14 @@ from codegen.methods.unicode.write_statements import StatementWriter
 from codegen.python_syntax import TOO_DEEP, parse_example, with_newlines
 
 Annotations = Literal["needed", "all"]
+
+
+class UnsupportedProgram(SkippedExample):
+    """A program cannot be written as UniCode; the reason is ``syntax_error``, ``newer_python``,
+    ``null_bytes``, ``not_unicode``, ``too_deep`` or ``not_python``.
+    """
+
+    subject = "The program can't be written as UniCode"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +66,7 @@ def to_unicode(
     not know the case.
 
     Args:
-        program: Python source.
-        style: the surface style.
         annotations: ``all`` keeps every type annotation; ``needed`` the ones with an effect.
-        comments: whether to keep comments.
 
     Raises:
         UnsupportedProgram: with the reason.
@@ -82,7 +86,6 @@ def to_python(text: str, style: Style | None = None) -> str:
     """Reads UniCode of any style back to Python.
 
     Args:
-        text: the UniCode.
         style: its style, if known. Only the case matters; by default the first keyword decides it.
 
     Raises:

@@ -19,18 +19,19 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
-from codegen.errors import CodegenError, ConfigError
+from codegen.errors import CodegenError, ConfigError, require_known
 from codegen.generation.plans import Conversation, ModelClient, Plan, Unusable, run_plans
 from codegen.methods.unicode.convert import (
     Translation,
+    UnsupportedProgram,
     parse_program,
     same_program,
     to_python,
     to_unicode,
 )
-from codegen.methods.unicode.errors import UniCodeSyntaxError, UnsupportedProgram
+from codegen.methods.unicode.lexer import UniCodeSyntaxError
 from codegen.methods.unicode.llm import GRADES, commented, graded, invented, written
 from codegen.methods.unicode.prompts import (
     OBJECTIVES,
@@ -44,7 +45,7 @@ from codegen.methods.unicode.words import STYLES, Style, choose_style
 from codegen.records import Example, TrainingText
 
 Mode = Literal["ast", "llm", "hybrid"]
-MODES: tuple[Mode, ...] = ("ast", "llm", "hybrid")
+MODES: tuple[Mode, ...] = get_args(Mode)
 MIX = "mix"
 
 
@@ -211,7 +212,6 @@ def _check_choices(what: str, values: Sequence[str], known: Sequence[str]) -> No
             f"{what}s must be a sequence of names.", f"There are: {', '.join(known)}."
         )
     for value in values:
-        if value not in known:
-            raise ConfigError(f"There is no {what} {value!r}.", f"There are: {', '.join(known)}.")
+        require_known(what, value, known)
     if len(set(values)) < len(values):
         raise ConfigError(f"A {what} is named twice: {', '.join(values)}.")

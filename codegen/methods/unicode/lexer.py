@@ -17,8 +17,29 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from codegen.methods.unicode.errors import UniCodeSyntaxError
+from codegen.errors import CodegenError
 from codegen.methods.unicode.words import INNER_FORMS, RESERVED_FORMS
+
+
+class UniCodeSyntaxError(CodegenError):
+    """A text is not UniCode, or has no equivalent Python program.
+
+    Attributes:
+        line, column: the place, both from 1.
+        detail: what was found and what was expected.
+    """
+
+    reason = "unicode_syntax"
+
+    def __init__(self, line: int, column: int, detail: str) -> None:
+        self.line = line
+        self.column = column
+        self.detail = detail
+        super().__init__(f"UniCode, line {line}, column {column}: {detail}")
+
+    def __reduce__(self) -> tuple[type, tuple[int, int, str]]:
+        return type(self), (self.line, self.column, self.detail)
+
 
 # --- constants -----------------------------------------------------------------------------------
 

@@ -23,12 +23,13 @@ from codegen.generation.plans import Conversation, Plan, Unusable
 from codegen.methods.unicode import prompts
 from codegen.methods.unicode.convert import (
     Translation,
+    UnsupportedProgram,
     parse_program,
     same_program,
     to_python,
     to_unicode,
 )
-from codegen.methods.unicode.errors import UniCodeSyntaxError, UnsupportedProgram
+from codegen.methods.unicode.lexer import UniCodeSyntaxError
 from codegen.methods.unicode.prompts import Triple
 from codegen.methods.unicode.words import STYLES, Style
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from codegen.methods.unicode.words import Style
 from codegen.records import Segment
@@ -216,9 +216,9 @@ def snippet_prompt(snippet: str, language: str) -> str:
 
 
 Objective = Literal["qa", "qp", "pa", "uot"]
-OBJECTIVES: tuple[Objective, ...] = ("qa", "qp", "pa", "uot")
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 Template = Literal["plain", "alpaca"]
-TEMPLATES: tuple[Template, ...] = ("plain", "alpaca")
+TEMPLATES: tuple[Template, ...] = get_args(Template)
 
 
 @dataclass(frozen=True, slots=True)

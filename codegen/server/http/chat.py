@@ -159,11 +159,7 @@ class FimBody(StrictBody):
 
 
 def turns_of(messages: Sequence[Message], field: str = "messages") -> list[Turn]:
-    """Messages as a chat template takes them.
-
-    Args:
-        messages: at least one.
-        field: the name of their field, for errors.
+    """Messages as a chat template takes them; ``field`` names them in errors.
 
     Raises:
         Refused: for a role other than system, developer, user and assistant, and for content that
@@ -322,15 +318,8 @@ async def relay(
     route: str,
     given: dict[str, Any],
 ) -> Response:
-    """Passes a checked conversation on to the upstream server, and its answer back; closes the
-    connection there when the client leaves.
-
-    Args:
-        service: with the limits.
-        request: of the client.
-        upstream: the server.
-        route: the route below its base URL.
-        given: the body.
+    """Passes a checked conversation on to a route of the upstream server, and its answer back;
+    closes the connection there when the client leaves.
 
     Raises:
         InputError: if the server refuses it.

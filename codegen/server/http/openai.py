@@ -48,7 +48,7 @@ from codegen.server.requests import (
 from codegen.server.service import CompletionService
 
 UNNAMED = DocumentKey("", "", "")
-# Longer text is refused before it is tokenized: code never has so many characters a token.
+# Longer text is refused before it is tokenized: code has fewer characters per token.
 CHARS_A_TOKEN = 16
 _FILL_LINES = 40
 

@@ -1,7 +1,8 @@
 """The sandbox as a service: ``codegen serve sandbox``.
 
-``service`` is the queue in front of the sandbox, ``app`` the native routes and ``fusion`` those of
-SandboxFusion, ``wire`` what goes over the wire. :mod:`codegen.sandbox_client` is the client.
+``service`` is the queue in front of the sandbox. ``app`` has the native routes and ``wire`` their
+bodies, ``fusion`` and ``datasets`` have SandboxFusion's routes. The client is
+:mod:`codegen.sandbox_client`.
 """
 
 from .app import make_app, most_limits

@@ -55,7 +55,7 @@ def make_app(
 
 
 def most_limits(cpu_s: float, memory_mib: int) -> Limits:
-    """The largest limits of a job, with those that no option names."""
+    """The largest limits of a job, including limits without an option."""
     return Limits(cpu_s, memory_mib, output_bytes=4 << 20, file_mib=64, processes=512)
 
 
@@ -117,7 +117,7 @@ async def judge_many(service: SandboxService, request: Request) -> Response:
 
 
 def _check_count(service: SandboxService, count: int, name: str) -> None:
-    """Refuses what would never fit."""
+    """Refuses a request that would never fit."""
     most = min(service.queue, service.client_queue)
     if count > most:
         raise Refused(

@@ -1,10 +1,10 @@
 """SandboxFusion's routes of datasets: prompts, and completions to judge.
 
-The datasets are this toolkit's tasks (:mod:`codegen.evals.tasks`); and with ``provided_data``, rows
-of a ``CommonOJDataset``, programs that read and print.
+The datasets are this toolkit's tasks (:mod:`codegen.evals.tasks`) or, in ``provided_data``, rows of
+a ``CommonOJDataset``, whose programs read and print.
 
-Completions are judged as in the rest of the toolkit; ``extra`` says with what status and trust. No
-code of a request is executed in the server: ``custom_extract_logic`` is refused.
+Completions are judged as in the rest of the toolkit; ``extra`` has the status and the trust. The
+server executes no code of a request, so ``custom_extract_logic`` is refused.
 """
 
 from __future__ import annotations
@@ -27,11 +27,10 @@ from codegen.server.guard import client_name
 from codegen.server.http.wire import Refused
 from codegen.server.sandbox.fusion import (
     Body,
-    CommandRunResult,
     RunCodeRequest,
     RunCodeResponse,
     as_json,
-    pod_name,
+    command_result,
     run_script,
     table,
 )
@@ -57,20 +56,23 @@ class TestConfig(Body):
     extra: dict[str, Any] = Field(default_factory=dict)
 
 
-class GetPromptsRequest(Body):
-    """``/list_ids`` and ``/get_prompts``."""
+class DatasetRequest(Body):
+    """``/get_metrics_function``, and what all requests about a dataset have."""
 
     dataset: str
     config: TestConfig
+
+
+class GetPromptsRequest(DatasetRequest):
+    """``/list_ids`` and ``/get_prompts``."""
+
     offset: int = 0
     limit: int = 1_000_000
 
 
-class GetPromptByIdRequest(Body):
+class GetPromptByIdRequest(DatasetRequest):
     """``/get_prompt_by_id``."""
 
-    dataset: str
-    config: TestConfig
     id: int | str
 
 
@@ -101,19 +103,10 @@ class EvalResult(BaseModel):
     extra: dict[str, Any] | None = None
 
 
-class GetMetricsRequest(Body):
+class GetMetricsRequest(DatasetRequest):
     """``/get_metrics``."""
 
-    dataset: str
-    config: TestConfig
     results: list[EvalResult]
-
-
-class GetMetricsFunctionRequest(Body):
-    """``/get_metrics_function``."""
-
-    dataset: str
-    config: TestConfig
 
 
 _load = functools.cache(tasks.load)
@@ -131,7 +124,7 @@ async def _task(name: str) -> tasks.Task[Any]:
 
 
 def _rows(config: TestConfig) -> list[dict[str, Any]] | None:
-    """The rows that a request brings along; None if it names a task."""
+    """The rows in a request; None if it names a task."""
     if config.provided_data is None:
         return None
     if config.dataset_type != "CommonOJDataset":
@@ -247,20 +240,15 @@ def _about(outcome: Outcome | Verdict) -> dict[str, Any]:
 
 
 def _test_of(outcome: Outcome | Verdict) -> EvalTestCase:
-    late = outcome.status == "timeout"
-    result = CommandRunResult(
-        status="TimeLimitExceeded" if late else "Finished",
-        execution_time=outcome.wall_s,
-        return_code=None if late else int(not outcome.passed),
-        stdout=outcome.stdout if isinstance(outcome, Outcome) else outcome.output,
-        stderr=outcome.message,
+    result = command_result(
+        outcome.status == "timeout",
+        int(not outcome.passed),
+        outcome.wall_s,
+        outcome.stdout if isinstance(outcome, Outcome) else outcome.output,
+        outcome.message,
     )
-    info = RunCodeResponse(
-        status="Success" if outcome.passed else "Failed",
-        message="",
-        run_result=result,
-        executor_pod_name=pod_name(),
-    )
+    status = "Success" if outcome.passed else "Failed"
+    info = RunCodeResponse(status=status, message="", run_result=result)
     return EvalTestCase(passed=outcome.passed, exec_info=info, test_info=_about(outcome))
 
 
@@ -334,8 +322,8 @@ def _is_case(case: Any) -> bool:
 
 
 def same_output(printed: str, expected: str) -> bool:
-    """SandboxFusion's comparison: line by line without regard to case and to white space at the
-    ends; numbers may differ by a relative 1e-5.
+    """SandboxFusion's comparison: line by line, ignoring case and white space at the ends; numbers
+    may differ by a relative 1e-5.
     """
     ours, theirs = printed.strip().split("\n"), expected.strip().split("\n")
     return len(ours) == len(theirs) and all(map(_same_line, ours, theirs))
@@ -361,8 +349,8 @@ async def get_metrics(_: SandboxService, request: Request) -> Response:
 
 
 async def get_metrics_function(_: SandboxService, request: Request) -> Response:
-    """``POST /get_metrics_function``: there is none; clients run no code of ours either."""
-    await GetMetricsFunctionRequest.of(request)
+    """``POST /get_metrics_function``: none, since clients should not run code of the server."""
+    await DatasetRequest.of(request)
     return JSONResponse({"function": None})
 
 

@@ -1,13 +1,13 @@
 """SandboxFusion's routes, so that its clients work by changing a URL.
 
-Fields, defaults, nulls and the rule for ``status`` are those of SandboxFusion's
-``sandbox/server/sandbox_api.py`` and ``online_judge_api.py`` (commit 469de08). What differs:
+Fields, defaults, nulls and the rule for ``status`` are as in SandboxFusion's
+``sandbox/server/sandbox_api.py`` and ``online_judge_api.py`` (commit 469de08). Differences:
 
-- Languages have their names and ours; those that the server was not started with are refused. A
-  compiler has limits of its own, whatever ``compile_timeout`` says.
-- ``run_timeout`` is CPU time; the clock may show twice as much, and has the last word.
-- ``memory_limit_MB`` is kept, whatever the isolation; without one it is the server's default.
-- Output is cut at a mebibyte, with a line that says so, and nothing is lost before it.
+- Languages have SandboxFusion's names and this toolkit's; languages that the server was not started
+  with are refused. Compilers have fixed limits; ``compile_timeout`` is ignored.
+- ``run_timeout`` is CPU time; wall time is limited to twice as much.
+- ``memory_limit_MB`` is always enforced; the default is the server's.
+- Output is cut at 1 MiB, with a line that says so.
 - ``files`` and ``fetch_files`` are paths below the working directory; others are refused (422).
   After a time-out no files are fetched.
 - A program sees no network, no environment of the server and no files of the host.
@@ -71,7 +71,7 @@ class Body(BaseModel):
 
 
 def _entry(given: Any) -> dict[str, Any]:
-    """A mistake as FastAPI tells it, without repeating much of the request."""
+    """A mistake in FastAPI's form, without repeating much of the request."""
     if given["type"] == "json_invalid":
         return {
             "type": "json_invalid",
@@ -102,7 +102,7 @@ class RunCodeRequest(Body):
         """The script to run, with limits and in a language that the server allows.
 
         Raises:
-            _Wrong: for another language, and for files that can't be.
+            _Wrong: for another language, and for invalid files.
         """
         try:
             language = known_language(self.language, languages)
@@ -159,6 +159,11 @@ def _refused(field: str, message: str) -> _Wrong:
     return _Wrong({"type": "value_error", "loc": ["body", field], "msg": message})
 
 
+def _pod_name() -> str | None:
+    """SandboxFusion's name of the machine."""
+    return os.environ.get("MY_POD_NAME")
+
+
 class CommandRunResult(BaseModel):
     """How a command ended."""
 
@@ -176,12 +181,12 @@ class RunCodeResponse(BaseModel):
     message: str
     compile_result: CommandRunResult | None = None
     run_result: CommandRunResult | None = None
-    executor_pod_name: str | None = None
+    executor_pod_name: str | None = Field(default_factory=_pod_name)
     files: dict[str, str] = Field(default_factory=dict)
 
 
 async def run_code(service: SandboxService, request: Request) -> Response:
-    """``POST /run_code``: runs a program; what it is worth is for the client to say."""
+    """``POST /run_code``: runs a program, without judging it."""
     body = await RunCodeRequest.of(request)
     script = body.script(service.most, service.languages)
     client = client_name(request)
@@ -190,69 +195,56 @@ async def run_code(service: SandboxService, request: Request) -> Response:
 
 
 async def run_script(service: SandboxService, client: str, script: Script) -> RunCodeResponse:
-    """Runs an admitted script; a fault of the sandbox is SandboxError."""
+    """Runs an admitted script; a fault of the sandbox gives the status SandboxError."""
     try:
         outcome, _ = await service.outcome(client, script)
     except SandboxFault as error:
-        return RunCodeResponse(
-            status="SandboxError", message=str(error), executor_pod_name=pod_name()
-        )
+        return RunCodeResponse(status="SandboxError", message=str(error))
     return response_of(outcome, script.language)
 
 
 def response_of(outcome: Outcome, language: str = "python") -> RunCodeResponse:
     """The answer for the outcome of a script, by SandboxFusion's rule for ``status``."""
+    failed = outcome.status == "compile_error"
     compiled = None
-    if outcome.status == "compile_error":
-        late = "ended with timeout" in outcome.message
-        compiled = CommandRunResult(
-            status="TimeLimitExceeded" if late else "Finished",
-            execution_time=outcome.compile_s,
-            return_code=None if late else 1,
-            stdout="",
-            stderr=outcome.message,
+    if failed or (language != "python" and find(language).compile):
+        compiled = command_result(
+            failed and "ended with timeout" in outcome.message,
+            int(failed),
+            outcome.compile_s,
+            stderr=outcome.message if failed else "",
         )
-        return RunCodeResponse(
-            status="Failed", message="", compile_result=compiled, executor_pod_name=pod_name()
-        )
-    if language != "python" and find(language).compile:
-        compiled = CommandRunResult(
-            status="Finished",
-            execution_time=outcome.compile_s,
-            return_code=0,
-            stdout="",
-            stderr="",
-        )
-    late = outcome.status == "timeout"
-    stdout, stderr = outcome.stdout, outcome.stderr
-    code = outcome.exit_code
+    if failed:
+        return RunCodeResponse(status="Failed", message="", compile_result=compiled)
+    stdout, stderr, code = outcome.stdout, outcome.stderr, outcome.exit_code
     if outcome.status in ("output_limit", "memory"):
         code = -9
         stderr = f"{stderr}\n[sandbox: ended, {outcome.message}]".lstrip("\n")
     if outcome.status == "output_limit":
         stdout = f"{stdout}\n[sandbox: the output is cut here]\n"
-    result = CommandRunResult(
-        status="TimeLimitExceeded" if late else "Finished",
-        execution_time=outcome.wall_s,
-        return_code=None if late else code,
-        stdout=stdout,
-        stderr=stderr,
-    )
+    late = outcome.status == "timeout"
     return RunCodeResponse(
         status="Success" if outcome.passed else "Failed",
         message="",
         compile_result=compiled,
-        run_result=result,
-        executor_pod_name=pod_name(),
+        run_result=command_result(late, code, outcome.wall_s, stdout, stderr),
         files={
             name: base64.b64encode(data).decode("ascii") for name, data in outcome.files.items()
         },
     )
 
 
-def pod_name() -> str | None:
-    """SandboxFusion's name of the machine."""
-    return os.environ.get("MY_POD_NAME")
+def command_result(
+    late: bool, code: int | None, seconds: float, stdout: str = "", stderr: str = ""
+) -> CommandRunResult:
+    """How a command ended that took too long (``late``) or gave an exit code."""
+    return CommandRunResult(
+        status="TimeLimitExceeded" if late else "Finished",
+        execution_time=seconds,
+        return_code=None if late else code,
+        stdout=stdout,
+        stderr=stderr,
+    )
 
 
 async def run_jupyter(_: SandboxService, __: Request) -> Response:
@@ -272,7 +264,7 @@ def as_json(model: BaseModel) -> Response:
 
 
 def _guarded(handler: Handler) -> Handler:
-    """A handler whose mistakes are told as FastAPI tells them."""
+    """A handler whose errors have FastAPI's form."""
 
     async def answer(service: SandboxService, request: Request) -> Response:
         try:
@@ -286,7 +278,7 @@ def _guarded(handler: Handler) -> Handler:
 
 
 def table(rows: list[tuple[str, str, Handler]]) -> list[tuple[str, str, Handler]]:
-    """Routes whose mistakes are told as FastAPI tells them."""
+    """Routes whose errors have FastAPI's form."""
     return [(method, path, _guarded(handler)) for method, path, handler in rows]
 
 

@@ -1,6 +1,6 @@
 """The queue in front of the sandbox: fair between clients, bounded, and with a cache of verdicts.
 
-All of it runs on the event loop's thread; the sandbox's own thread only reports what is done.
+Everything runs on the event loop's thread; the sandbox's thread only reports finished jobs.
 
 - **Fair.** Each client has its own line, and jobs are taken from the lines in turn: a client with a
   thousand jobs delays another client's single job by one job.
@@ -32,14 +32,14 @@ from codegen.server.metrics import Metrics
 from codegen.server.requests import Overloaded, Unavailable
 
 SANDBOX_TRIES = 4  # of two runs each
-_AHEAD = 4 / 3  # jobs given to the sandbox for each that runs, so that it never waits for this loop
+_AHEAD = 4 / 3  # jobs in the sandbox per running one, so that it never waits for this loop
 _RATE_OVER_S = 10.0
-# Running such a job again gives the same, unless the program looks at the clock or the like.
+# Running such a job again gives the same outcome, unless the program reads the clock or the like.
 _LASTING = frozenset({
     "passed", "wrong", "error", "exited", "output_limit", "syntax_error", "compile_error", "empty",
     "bad_test",
 })  # fmt: skip
-_ENTRY_BYTES = 500  # of a kept outcome beside its texts
+_ENTRY_BYTES = 500  # of a kept outcome, without its texts
 
 
 class SandboxFault(Unavailable):
@@ -48,7 +48,7 @@ class SandboxFault(Unavailable):
 
 @dataclass(eq=False, slots=True)
 class _Entry:
-    """A job that waits or runs, with the number of those who want its outcome."""
+    """A job that waits or runs, and the number of requests for its outcome."""
 
     client: str
     job: Job | Script
@@ -112,7 +112,7 @@ class SandboxService:
         return self.sandbox.languages
 
     def admit(self, client: str, count: int) -> None:
-        """Checks that a request with so many jobs fits.
+        """Checks that a request with this number of jobs fits.
 
         Raises:
             Overloaded: if it does not. Unavailable: once the server stops.
@@ -131,12 +131,9 @@ class SandboxService:
         raise Overloaded(message, after_s=after_s)
 
     async def outcome(self, client: str, job: Job | Script, key: str = "") -> tuple[Outcome, bool]:
-        """The outcome of one job, and whether it was kept from an equal one.
+        """The outcome of an admitted job, and whether an equal job had it.
 
-        Args:
-            client: whose line it waits in; :meth:`admit` was called for it.
-            job: the job.
-            key: a hash of all that decides the outcome; empty runs it in any case.
+        ``key`` is a hash of everything that decides the outcome; "" runs the job in any case.
 
         Raises:
             SandboxFault: if the sandbox failed. Unavailable: if the server stops before it runs.
@@ -168,12 +165,7 @@ class SandboxService:
     async def outcomes(
         self, client: str, jobs: Sequence[tuple[Job | Script, str]]
     ) -> AsyncGenerator[tuple[int, Outcome | Unavailable, bool], None]:
-        """The outcomes of several jobs as they are done, each with its place.
-
-        Args:
-            client: as for :meth:`outcome`.
-            jobs: each with its key.
-        """
+        """The outcomes of several jobs with their keys, as they are done, each with its place."""
 
         async def one(place: int) -> tuple[int, Outcome | Unavailable, bool]:
             try:
@@ -190,7 +182,7 @@ class SandboxService:
                 task.cancel()
 
     def stop(self) -> None:
-        """Refuses new jobs and those that wait; what runs is finished."""
+        """Refuses new and waiting jobs; running jobs are finished."""
         self._stopping = True
         for line in self._lines.values():
             for entry in line:
@@ -218,7 +210,7 @@ class SandboxService:
         return True
 
     def _pump(self) -> None:
-        """Gives the sandbox what it has room for: of each client in turn."""
+        """Gives jobs to the sandbox while it has room, from each client in turn."""
         while self._running < self._room and self._lines:
             client, line = next(iter(self._lines.items()))
             self._lines.move_to_end(client)
@@ -241,7 +233,7 @@ class SandboxService:
         self._running += 1
 
         def done(future: Future[Outcome]) -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits
+            with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(self._ended, entry, future)
 
         entry.running.add_done_callback(done)
@@ -279,10 +271,10 @@ class SandboxService:
         self._forget(entry)
         if not entry.done.done():
             entry.done.set_exception(error)
-            entry.done.exception()  # taken note of, should nobody wait any more
+            entry.done.exception()  # marks it as retrieved, if no request waits any more
 
     def _drop(self, entry: _Entry) -> None:
-        """Nobody wants it any more."""
+        """No request wants the job any more."""
         self._forget(entry)
         if not self._leave(entry) and entry.running is not None:
             entry.running.cancel()
@@ -292,7 +284,7 @@ class SandboxService:
             del self._entries[entry.key]
 
     def _keep(self, key: str, outcome: Outcome) -> None:
-        if (old := self._kept.pop(key, None)) is not None:  # asked for again by a client that left
+        if (old := self._kept.pop(key, None)) is not None:  # its client left and came back
             self._kept_bytes -= _size(old)
         self._kept[key] = outcome
         self._kept_bytes += _size(outcome)

@@ -1,4 +1,4 @@
-"""The bodies of the native routes; :mod:`codegen.evals.sandbox.rows` says what they hold."""
+"""The bodies of the native routes; :mod:`codegen.evals.sandbox.rows` documents their fields."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Handler = Callable[[SandboxService, Request], Coroutine[Any, Any, Response]]
 
 
 class LimitsBody(StrictBody):
-    """Limits of one job; what is left out is the server's default."""
+    """Limits of one job; missing ones are the server's defaults."""
 
     cpu_s: float | None = None
     memory_mib: int | None = None
@@ -36,7 +36,7 @@ class LimitsBody(StrictBody):
         """These limits, none above ``most``.
 
         Raises:
-            Refused: for one below what the sandbox can keep.
+            Refused: for a limit that is too small for the sandbox.
         """
         given = {
             name: min(value, getattr(most, name))
@@ -74,7 +74,7 @@ class JobBody(StrictBody):
         """The job, with limits and in a language that the server allows.
 
         Raises:
-            InputError: for what no job can be.
+            InputError: if it is not a valid job.
         """
         return Job(
             self.program,
@@ -90,10 +90,10 @@ class JobBody(StrictBody):
         )
 
     def cache_key(self) -> str:
-        """A hash of all that decides the verdict; empty if it is not to be kept."""
+        """A hash of everything that decides the verdict; empty if it must not be kept."""
         if not self.cache:
             return ""
-        # In the order of the request: a program may see that of a dictionary's keys.
+        # In the request's order, because a program may see the order of a dictionary's keys.
         what = json.dumps(self.model_dump(exclude={"key", "cache"}))
         return hashlib.sha256(what.encode("ascii")).hexdigest()
 

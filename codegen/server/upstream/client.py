@@ -95,12 +95,7 @@ class Client:
         await self._http.__aexit__(kind, error, traceback)
 
     async def json(self, url: str, body: Any = None, timeout_s: float = 0.0) -> Any:
-        """The JSON answer to a POST of ``body``, or to a GET without one.
-
-        Args:
-            url: the route's URL.
-            body: what to post.
-            timeout_s: for the whole answer; 0 for a short default.
+        """The JSON answer to a POST of ``body``, or to a GET without one; 0 is a short timeout.
 
         Raises:
             Trouble: if there is no usable answer.

@@ -52,6 +52,7 @@ _ASSETS = Path(__file__).parent / "assets"
 _A_PAGE = 50  # rows
 _MOST_LINES = 2000  # of a text that is compared
 _LONGEST_SEARCH = 300
+_LARGEST = 1e15  # of a number in a curve
 _FACET = "f."  # in front of a facet's name in an address
 _HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
@@ -62,14 +63,14 @@ _HEADERS = {
 
 
 class NotThere(Exception):
-    """An address that names nothing."""
+    """An address without a page."""
 
 
 def make_app(library: Library, token: str | None, port: int, hosts: frozenset[str]) -> Guard:
     """The whole application except the socket.
 
     Args:
-        library: what is shown.
+        library: the runs and files to show.
         token, hosts: see :class:`~codegen.server.guard.Guard`.
         port: where it is served; cookies of one host are shared by all its ports.
     """
@@ -89,7 +90,7 @@ Page = Callable[[Library, QueryParams], Response]
 
 
 async def _answer(library: Library, page: Page, request: Request) -> Response:
-    """A page, made in a thread: an index may have to be made first."""
+    """A page, made in a thread, because it may have to index a file first."""
     try:
         response = await run_in_threadpool(page, library, request.query_params)
     except NotThere as error:
@@ -136,7 +137,7 @@ def url(path: str, *pairs: tuple[str, object], **given: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What of a table an address names."""
+    """The part of a table that an address names."""
 
     source: Source
     table: Table
@@ -144,7 +145,7 @@ class Place:
     page: int = 1
 
     def link(self, path: str = "/rows", *, page: int = 1, **change: object) -> str:
-        """The address of this selection, or of another one of the same table."""
+        """The address of this selection, with changes."""
         wanted = replace(self.wanted, **{k: v for k, v in change.items() if k in _SELECTION})
         more = {k: v for k, v in change.items() if k not in _SELECTION}
         return url(
@@ -163,7 +164,7 @@ class Place:
         return self.link(filters=((name, as_value(value)),), text="", sort="")
 
     def reference(self, row: Row) -> str:
-        """Names a row of any table, for comparisons."""
+        """The name of a row of any table, for comparisons."""
         return json.dumps([self.source.name, self.table.name, row.key])
 
 
@@ -223,7 +224,7 @@ def index(library: Library, _: QueryParams) -> Response:
 
 
 def run(library: Library, query: QueryParams) -> Response:
-    """One run: what it is, what it gave, its settings, and the tables in it."""
+    """One run: its kind, results, settings and tables."""
     source = _source(library, query.get("name", ""))
     tables = [_table(source, name) for name in source.tables]
     score = source.score
@@ -246,7 +247,7 @@ def run(library: Library, query: QueryParams) -> Response:
 
 
 def rows(library: Library, query: QueryParams) -> Response:
-    """The rows of a table that fit, fifty at a time."""
+    """The selected rows of a table, fifty at a time."""
     place = _place(library, query)
     chosen = place.table.select(place.wanted)
     pages = max(1, -(-len(chosen) // _A_PAGE))
@@ -294,7 +295,7 @@ def _line(
 
 
 def row(library: Library, query: QueryParams) -> Response:
-    """One row, with the ones before and after it among those that fit."""
+    """One row, with links to its neighbors in the selection."""
     place = _place(library, query)
     number, one = _numbered(place, query.get("n", ""))
     chosen = place.table.select(place.wanted)
@@ -324,7 +325,7 @@ def row(library: Library, query: QueryParams) -> Response:
 
 
 def _alike(library: Library, place: Place, one: Row) -> Iterator[tuple[str, str]]:
-    """Where else the problem of a sample was answered: (title, address)."""
+    """Other samples of a sample's problem: (title, address)."""
     if not isinstance(one.value, dict) or not isinstance(one.value.get("problem_id"), str):
         return
     problem = one.value["problem_id"]
@@ -430,7 +431,7 @@ def _changed(sources: Sequence[Source]) -> Iterator[tuple[str, list[tuple[str, s
 
 
 def live(library: Library, query: QueryParams) -> Response:
-    """What changes when anything on a page does."""
+    """A value that changes whenever a page does."""
     if "name" not in query:
         return JSONResponse({"version": _version(list(library.sources().values()))})
     source = _source(library, query["name"])
@@ -478,8 +479,9 @@ def _points(source: Source) -> Iterator[tuple[str, str, list[tuple[float, float]
 
 
 def _is_point(point: Any) -> bool:
+    """Whether a decoded value is two finite numbers."""
     return isinstance(point, list) and len(point) == 2 and all(
-        type(number) in (int, float) for number in point
+        type(number) in (int, float) and abs(number) < _LARGEST for number in point
     )  # fmt: skip
 
 

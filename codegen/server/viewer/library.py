@@ -1,4 +1,4 @@
-"""What a viewer shows: the runs below some directories, and JSONL files, each with its tables."""
+"""The viewer's sources: the runs in some directories, and JSONL files, each with its tables."""
 
 from __future__ import annotations
 
@@ -18,19 +18,15 @@ from codegen.records import Sample, from_dict
 from codegen.server.viewer.records import as_value
 from codegen.server.viewer.tables import Table
 
-_FRESH_S = 2.0  # the list of runs is made again after so long,
-_SHARE = 20  # and not before as many times what it took
+_FRESH_S = 2.0  # the list of runs is made again after this time,
+_SHARE = 20  # but not before this many times its own duration
 
 
 @dataclass(slots=True)
 class Source:
-    """A run, or files that belong to none, with the tables in it.
+    """A run, or files outside of runs, with its tables by name.
 
-    Attributes:
-        name: as in links: the path as the user gave it.
-        run: None for files.
-        tables: by name.
-        score: of a scored run, and when its file was last changed.
+    ``name`` is the path as the user gave it; ``run`` is None for files.
     """
 
     name: str
@@ -55,7 +51,7 @@ class Source:
         return self._score[1]
 
     def program_of(self, row: Mapping[str, Any]) -> str:
-        """The program in a sample, as the task finds it; empty where that is not known."""
+        """The program in a sample, as the task finds it; empty if unknown."""
         if self.score is None:
             return ""
         if self._programs is None:
@@ -67,10 +63,7 @@ class Source:
 
 
 class Library:
-    """The sources below directories and files.
-
-    Args:
-        places: directories, or JSONL files.
+    """The sources in directories and JSONL files.
 
     Raises:
         InputError: if one is not there, or holds nothing to show.
@@ -92,7 +85,7 @@ class Library:
             )
 
     def sources(self) -> dict[str, Source]:
-        """All sources by name, as they are now."""
+        """All current sources by name."""
         with self._lock:
             began = time.monotonic()
             if began >= self._next or not self._sources:
@@ -102,7 +95,7 @@ class Library:
             return self._sources
 
     def first(self) -> list[Source]:
-        """The sources that the user named, not those below them."""
+        """The sources that the user named, without those below them."""
         names = {as_value(os.path.normpath(place)) for place in self.places}
         return [source for source in self.sources().values() if source.name in names]
 
@@ -141,7 +134,7 @@ def _data(folder: Path) -> list[Table]:
 
 
 def _home(folder: Path) -> Path:
-    """Where a run of data has its files: until it is finished in a directory of its own."""
+    """The directory of a data run's files, which is another one until the run is finished."""
     is_partial = (folder / ".partial").is_dir() and not (folder / "manifest.json").exists()
     return folder / ".partial" if is_partial else folder
 

@@ -20,24 +20,24 @@ from codegen.paths import open_plain
 
 _AT_ONCE = 4 << 20
 _LONGEST = 64 << 20  # bytes of a line that is parsed
-# JSON's escapes that stand for other characters than those a search is made of.
+# JSON's escapes for characters that a search text has unescaped.
 _OTHER_ESCAPE = re.compile(rb"\\[u/bf]")
 
 _WORDS = ("true", "false", "null", "nan", "infinity")
 _ENDS = "|".join(word[start:] for word in _WORDS for start in range(1, len(word)))
 _STARTS = "|".join(word[:end] for word in _WORDS for end in range(1, len(word)))
-# What may stand between the strings of JSON: numbers, words and punctuation, cut off anywhere.
+# Text between JSON's strings: numbers, words and punctuation, cut off anywhere.
 _BETWEEN = re.compile(rf"(?:{_ENDS})?(?:[\s\d.,:+\-\[\]{{}}e]|{'|'.join(_WORDS)})*(?:{_STARTS})?")
 
 
 class Lines:
-    """A JSONL file that other processes may append to, cut, or replace at any moment.
+    """A JSONL file that other processes may append to, cut, or replace at any time.
 
     Args:
-        path: the file; one that is not there has no lines.
-        on_row: called with the value of each line (None if it is no JSON), in order, as the index
+        path: the file; a missing one has no lines.
+        on_row: called with the value of each line (None if it is not JSON), in order, as the index
             is made. After ``on_reset`` the rows come again from the first one.
-        on_reset: called when what was indexed is no longer what is in the file.
+        on_reset: called when the file no longer has the indexed lines.
     """
 
     def __init__(
@@ -54,13 +54,9 @@ class Lines:
         return len(self._odd)
 
     def refresh(self, on_bytes: Callable[[int], None] | None = None) -> bool:
-        """Reads what was appended; all of it if the file is another one or was cut.
+        """Reads appended lines, or all if the file was replaced or cut; whether any changed.
 
-        Args:
-            on_bytes: called with the number of bytes read so far.
-
-        Returns:
-            Whether anything changed.
+        ``on_bytes`` is called with the number of bytes read so far.
         """
         with self._opened() as file:
             if file is None:
@@ -136,8 +132,8 @@ class Lines:
     def search(self, text: str) -> Iterator[int]:
         """The numbers of the lines with a string, at any depth, that contains the text.
 
-        Keys don't count; case is ignored for ASCII letters. Lines are searched as bytes, and parsed
-        only where a match in the bytes may be none in a string.
+        Keys don't count; the case of ASCII letters is ignored. Lines are searched as bytes, and
+        parsed only if a match in the bytes may not be in a string.
         """
         wanted = _lower(text)
         try:

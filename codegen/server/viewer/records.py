@@ -33,7 +33,7 @@ _LOCAL_TOKENIZERS = ("embedded",)  # data may name any; none is fetched to look 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a record is filtered and sorted by."""
+    """The values by which a record is filtered and sorted."""
 
     label: str
     facets: Mapping[str, str]
@@ -42,7 +42,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A text of a record, as lines that are marked or as stretches that are trained on or not."""
+    """A text of a record, as marked lines, or as spans that are trained on or not."""
 
     title: str
     lines: Lines = ()
@@ -51,7 +51,7 @@ class Piece:
 
     @property
     def text(self) -> str:
-        """What a copy holds."""
+        """The text to copy."""
         if self.spans:
             return "".join(text for text, _ in self.spans)
         return "\n".join(line for kind, line in self.lines if kind != "del")
@@ -62,13 +62,13 @@ class Shown:
     """A record as its page shows it.
 
     Attributes:
-        label: what to call it.
-        status: a verdict, or empty; ``message`` says why, ``output`` what the program printed.
+        label: name of the record.
+        status: a verdict, or empty; ``message`` explains it, ``output`` is the program's output.
         facts: short values by name.
         rewards: name -> (value, reason).
         pieces: its texts.
-        steps: (caption, lines) of each state it went through; ``prompt`` is what they answer.
-        main: the text that comparisons are about.
+        steps: (caption, lines) of each of its states; ``prompt`` is the prompt of all.
+        main: the text that comparisons show.
     """
 
     label: str
@@ -88,7 +88,7 @@ class Shown:
 
 
 def kind_of(row: Any) -> Kind:
-    """What a decoded line is."""
+    """The kind of a decoded line."""
     if not isinstance(row, dict):
         return "other"
     for kind, keys in _KEYS.items():
@@ -108,7 +108,7 @@ _KEYS: Mapping[Kind, Sequence[str]] = {
 
 
 def facts_of(row: Any) -> Facts:
-    """What a decoded line is filtered and sorted by; nothing of one that is no object."""
+    """The facts of a decoded line; none if it is not an object."""
     if not isinstance(row, dict):
         return Facts("", {}, {})
     kind = kind_of(row)
@@ -155,7 +155,7 @@ _NAMES = {
 
 
 def label_of(row: Mapping[str, Any], kind: Kind) -> str:
-    """What to call a record."""
+    """The name of a record."""
     if kind == "sample":
         return f"{row['problem_id']}, sample {row['index']}"
     if kind == "rollout":
@@ -167,7 +167,7 @@ def label_of(row: Mapping[str, Any], kind: Kind) -> str:
 
 
 def preview_of(row: Any) -> str:
-    """The beginning of what a record says, in one line."""
+    """The beginning of a record's text, in one line."""
     if isinstance(row, dict):
         for key in ("program", "completion", "segments", "chosen", "detail", "text", "code"):
             value = row.get(key)
@@ -185,13 +185,7 @@ def preview_of(row: Any) -> str:
 
 
 def show(row: Any, verdict: Mapping[str, Any] | None = None, program: str = "") -> Shown:
-    """A decoded line as its page shows it.
-
-    Args:
-        row: of any JSON type.
-        verdict: of a sample, if it was judged.
-        program: what was run of a sample, if that is known.
-    """
+    """A decoded line as its page shows it; a sample with its verdict and program, if known."""
     try:
         return _SHOW[kind_of(row)](row, verdict or {}, program)
     except (CodegenError, TypeError, ValueError, KeyError, AttributeError) as error:
@@ -202,7 +196,7 @@ def show(row: Any, verdict: Mapping[str, Any] | None = None, program: str = "") 
 
 
 def plain(text: str, given: int = 0) -> Lines:
-    """The lines of a text; the first ``given`` ones stood in the prompt."""
+    """The lines of a text, whose first ``given`` ones are from the prompt."""
     cut = text[:_MOST_SHOWN]
     lines = cut.removesuffix("\n").split("\n") if cut else []
     shown = [("given" if number < given else "", line) for number, line in enumerate(lines)]
@@ -361,7 +355,7 @@ _SHOW: Mapping[Kind, Callable[[Any, Mapping[str, Any], str], Shown]] = {
 
 
 def as_value(text: str) -> str:
-    """A text as a page shows it, so that what a form sends back is the same."""
+    """A text as a page shows it, so that a form sends the same text back."""
     return text if text.isprintable() else as_text(text)
 
 
@@ -417,7 +411,7 @@ def _steps(text: TrainingText) -> Iterator[tuple[str, Lines]]:
     """The states of a training text: edit by edit, mistake by mistake, or the edits of a history.
 
     Raises:
-        CodegenError: if they can't be told.
+        CodegenError: if they can't be determined.
     """
     from codegen.data import view
 

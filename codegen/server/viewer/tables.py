@@ -1,7 +1,7 @@
-"""The rows of one or several JSONL files as a table: filtered, searched and sorted by number.
+"""The rows of JSONL files as a table that can be filtered, searched and sorted.
 
-What rows are filtered by is kept in arrays, some bytes a row; the rows themselves are read when
-they are shown.
+The values to filter and sort by are in arrays, some bytes per row; the rows themselves are read
+when they are shown.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MISSING = -1
 
 
 class Row(NamedTuple):
-    """A row: which file, which line of it, and what is there (None if it is no JSON)."""
+    """A row: number of its file, line, value (None if it is not JSON) and verdict."""
 
     file: int
     line: int
@@ -39,18 +39,18 @@ class Row(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Names the row in links, for as long as its file only grows."""
+        """The row's name in links, valid while its file only grows."""
         return f"{self.file}.{self.line}" if self.file else str(self.line)
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What of a table is asked for.
+    """Which rows of a table to show, and in which order.
 
     Attributes:
-        filters: facet -> the value that rows must have.
-        text: that a string of each row contains, case ignored.
-        sort: a number's name, with ``-`` in front from the largest down; "" for the file's order.
+        filters: (facet, value) pairs that rows must have.
+        text: text that a string of each row must contain, in any case.
+        sort: a number's name, with ``-`` in front in descending order; "" for the file's order.
     """
 
     filters: tuple[tuple[str, str], ...] = ()
@@ -90,9 +90,10 @@ class Table:
     """Rows of the same kind. Its methods may be called from several threads.
 
     Args:
-        name: in links; ``title`` for readers.
-        paths: gives the files that there are now, in order.
-        verdicts: a file of verdicts on the rows, which are samples.
+        name: name in links.
+        title: title on pages.
+        paths: gives the current files, in order.
+        verdicts: a file of verdicts, if the rows are samples.
     """
 
     def __init__(
@@ -119,11 +120,11 @@ class Table:
 
     @property
     def bytes(self) -> int:
-        """The size of what is indexed."""
+        """Bytes that are indexed."""
         return sum(file.lines.starts[-1] for file in self._files)
 
     def refresh(self, on_bytes: Progress | None = None) -> None:
-        """Reads what was written since; see :meth:`codegen.server.viewer.lines.Lines.refresh`."""
+        """Reads new rows; see :meth:`codegen.server.viewer.lines.Lines.refresh`."""
         with self._lock:
             paths = list(self.paths())
             known = [file.lines.path for file in self._files]
@@ -145,7 +146,7 @@ class Table:
                 self._join()
 
     def _join(self) -> None:
-        """Makes whole columns of those of the files, and finds the verdicts."""
+        """Joins the files' columns, and finds each row's verdict."""
         names = dict.fromkeys(name for file in self._files for name in file.facets)
         self._facets = {name: _codes(self._files, name) for name in names}
         names = dict.fromkeys(name for file in self._files for name in file.numbers)
@@ -168,10 +169,10 @@ class Table:
         seconds = _values(judged, CPU_S)[line]
         self._numbers[CPU_S] = np.where(line == _MISSING, np.nan, seconds)
 
-    # --- what is there ---------------------------------------------------------------------------
+    # --- columns ---------------------------------------------------------------------------------
 
     def facets(self) -> dict[str, dict[str, int]]:
-        """Of each facet that tells rows apart: value -> number of rows, in order of appearance."""
+        """For each facet that differs between rows: value -> number of rows, in order."""
         with self._lock:
             found = {}
             for name, column in self._facets.items():
@@ -182,7 +183,7 @@ class Table:
             return found
 
     def numbers(self) -> list[str]:
-        """The names of the numbers that rows have and differ in."""
+        """The names of the numbers that differ between rows."""
         with self._lock:
             return [
                 name
@@ -191,9 +192,8 @@ class Table:
             ]
 
     def by_step(self, name: str, value: str = "") -> list[tuple[int, float]]:
-        """(step, mean) of a number, or the share of rows whose facet has a value.
-
-        Rows without it don't count.
+        """(step, mean of a number) or (step, share of rows whose facet has a value), without rows
+        that lack it.
         """
         with self._lock:
             if "step" not in self._numbers:
@@ -215,7 +215,7 @@ class Table:
     # --- choosing --------------------------------------------------------------------------------
 
     def select(self, wanted: Selection) -> Ints:
-        """The numbers of the rows that fit, in order."""
+        """The numbers of the selected rows, in order."""
         with self._lock:
             if wanted in self._chosen:
                 self._chosen.move_to_end(wanted)
@@ -290,7 +290,7 @@ class Table:
         return [row if isinstance(row, dict) else {} for row in rows]
 
     def number_of(self, key: str) -> int | None:
-        """The number of the row that a link names; None if there is none."""
+        """The number of the row with a key; None if there is none."""
         file, _, line = key.rpartition(".")
         if not (line.isascii() and line.isdecimal() and len(line) < 12):
             return None

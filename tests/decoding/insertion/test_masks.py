@@ -171,7 +171,7 @@ def test_the_fixed_loss_is_the_mean_cross_entropy_at_masks() -> None:
         places = [k for k, token in enumerate(item.text.body) if token == MASK]
         losses = [-log_p[k, t].item() for k, t in zip(places, item.targets, strict=True)]
         assert abs(np.mean(losses) - loss) < 1e-12
-    with pytest.raises(ValueError, match="5 is the longest"):
+    with pytest.raises(ValueError, match="model supports 5"):
         model.corrupt(Text([], [5] * 6), rng)
 
 
@@ -198,7 +198,7 @@ def test_fixed_masks_are_filled_surest_first(steps: int) -> None:
 
 
 def test_a_fixed_length_fills_no_gaps() -> None:
-    with pytest.raises(ValueError, match="fills no gaps"):
+    with pytest.raises(ValueError, match="cannot fill gaps"):
         fixed_mask_lm().fill([Text([], [5])], FillOptions(), rngs(1))
 
 

@@ -22,7 +22,7 @@ def test_frame_and_padding() -> None:
 
 
 def test_flags_must_fit() -> None:
-    with pytest.raises(ValueError, match="2 tokens have 2 flags"):
+    with pytest.raises(ValueError, match="2 tokens has 2 slot flags"):
         Text([], [7, 8], [True, False])
 
 

@@ -42,7 +42,7 @@ def test_mistakes_of_the_user(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(ROWS)
     for option, value, code, message in (
         ("--model", "./nowhere", 2, "no model directory './nowhere'"),
-        ("--noise", "typos", 2, "no noise 'typos'"),
+        ("--noise", "typos", 2, "noise 'typos'"),
         ("--eta", 2, 2, "0<=x<=1"),
     ):
         done = codegen("rows.jsonl", "--out", "out", option, value, cwd=tmp_path)

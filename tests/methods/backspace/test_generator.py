@@ -144,10 +144,10 @@ def test_a_trajectory_that_does_not_replay_is_counted(
         ({"span": 0}, "span is 0"),
         ({"sequences": 0}, "sequences is 0"),
         ({"max_tokens": -1}, "max_tokens is -1"),
-        ({"noise": "uniform,typos"}, "no noise 'typos'.*uniform, syntax, model"),
-        ({"noise": ""}, "no noise ''"),
+        ({"noise": "uniform,typos"}, "noise 'typos'.*uniform, syntax, model"),
+        ({"noise": ""}, "noise ''"),
         ({"noise": "uniform,uniform"}, "one kind twice"),
-        ({"format": "markdown"}, "no format 'markdown'"),
+        ({"format": "markdown"}, "format 'markdown'"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], message: str) -> None:

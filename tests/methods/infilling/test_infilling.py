@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import random
 import textwrap
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -122,11 +123,18 @@ def test_examples_that_do_not_fit(program: str, reason: str, options: dict[str, 
     assert caught.value.reason == reason
 
 
+def test_pythons_warnings_about_a_program_are_not_shown() -> None:
+    example = Example("e", "", 'pattern = "\\d+"\nfound = 1 is 1\n')
+    with warnings.catch_warnings(action="error"):
+        (text,) = Infilling(spans="ast").generate(example, random.Random(0))
+    assert text.meta["kind"] == "ast"
+
+
 def test_mistakes_are_named() -> None:
     for options, message in (
-        ({"style": "chat"}, "no infilling style 'chat'.*fim-qwen"),
+        ({"style": "chat"}, "infilling style 'chat'.*fim-qwen"),
         ({"spans": "line,word"}, "kind of span 'word'"),
-        ({"loss": "suffix"}, "middle or all"),
+        ({"loss": "suffix"}, "loss 'suffix'.*middle, all"),
         ({"rate": 1.5}, "rate is 1.5"),
         ({"sequences": 0}, "sequences is 0"),
     ):

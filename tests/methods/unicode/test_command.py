@@ -76,7 +76,7 @@ def test_the_command_makes_ast_data(tmp_path: Path) -> None:
         (["--mode", "llm", "--endpoint", "http://h", "--llm", "embedded"], "Both --endpoint"),
         (["--mode", "llm", "--endpoint", "http://127.0.0.1:9"], "No model is named"),
         (["--mode", "llm", "--endpoint", "h:8", "--model", "m"], "'h:8' is no http or https URL"),
-        (["--objectives", "qa,xx"], "no objective 'xx'"),
+        (["--objectives", "qa,xx"], "objective 'xx'"),
         (["--mode", "llm", "--body", "x"], "'x' is not FIELD=JSON"),
         (["--mode", "llm", "--llm", "./nowhere"], "no model directory './nowhere'"),
     ],

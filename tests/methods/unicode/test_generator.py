@@ -162,13 +162,13 @@ def test_translation_alone_needs_no_instruction() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mode": "gpt"}, "no mode 'gpt'"),
-        ({"objectives": ("qa", "aq")}, "no objective 'aq'"),
+        ({"mode": "gpt"}, "mode 'gpt'"),
+        ({"objectives": ("qa", "aq")}, "objective 'aq'"),
         ({"objectives": "qa"}, "must be a sequence"),
         ({"objectives": ()}, "must be a sequence"),
         ({"objectives": ("qa", "qa")}, "named twice"),
-        ({"styles": ("fancy",)}, "no style 'fancy'"),
-        ({"template": "chatml"}, "no template 'chatml'"),
+        ({"styles": ("fancy",)}, "style 'fancy'"),
+        ({"template": "chatml"}, "template 'chatml'"),
         ({"mode": "llm"}, "needs a model"),
         ({"llm": ModelClient(LocalModel())}, "takes no model"),
         ({"min_score": 4}, "need mode 'llm'"),

@@ -1,0 +1,298 @@
+"""The options of ``codegen data``: of each generator, of a run, and of its source."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from codegen.config import Config, setting
+
+
+class RunOptions(Config):
+    """The options that all generators share."""
+
+    out: str = setting(..., "Output directory.", metavar="DIR")
+    limit: int | None = setting(None, "Read at most this many examples.", ge=0)
+    seed: int = setting(0, "Random seed.")
+    workers: int | None = setting(None, "Number of worker processes.", shown="one per CPU", ge=1)
+    executor: Literal["local", "ray"] = setting(
+        "local", "Run in processes of this machine or on a Ray cluster."
+    )
+    ray_address: str | None = setting(
+        None,
+        "Ray cluster: host:port, auto (the one on this machine) or local (start one).",
+        metavar="ADDRESS",
+        shown="RAY_ADDRESS, else local",
+    )
+    shard: str | None = setting(
+        None,
+        "Process only part I (from 0) of N, as one job of a batch scheduler. Join the parts with "
+        "codegen data merge.",
+        metavar="I/N",
+    )
+    instruction_column: str = setting(
+        "instruction", "Column of the instruction; '' if the rows have none."
+    )
+    program_column: str = setting("program", "Column of the program.")
+    id_column: str = setting("", "Column of the row id.", shown="id, if present")
+    license_column: str = setting("", "Column of each row's license.", old="licence_column")
+    license: str = setting("", "License of all examples (an SPDX id).", old="licence")
+    language: str = setting("python", "Programming language of the rows.")
+    language_column: str = setting("", "Column of each row's programming language.")
+    keep_docstring: bool = setting(False, "Keep docstrings in the programs.")
+    dedup: Literal["none", "exact", "near"] = setting(
+        "none", "Drop exact or near duplicates (MinHash)."
+    )
+    dedup_against: tuple[str, ...] = setting(
+        (), "Also drop duplicates of this source's programs. Repeatable.", metavar="SOURCE"
+    )
+    dedup_threshold: float = setting(
+        0.7, "Jaccard similarity of word 5-grams at which programs are near duplicates.", gt=0, le=1
+    )
+    decontaminate: tuple[str, ...] = setting(
+        (),
+        "Drop examples that contain a problem of this test set: humaneval, mbpp, hub:... or a "
+        "file. Repeatable.",
+        metavar="SET",
+    )
+    filter: tuple[str, ...] = setting(
+        (), "Apply a filter of another package. Repeatable.", metavar="NAME[:TEXT]"
+    )
+    item_timeout: float = setting(60.0, "Time limit for one example in seconds.", gt=0)
+    max_characters: int = setting(2**20, "Skip programs longer than this.", ge=1)
+    chunk_size: int = setting(
+        32, "Examples sent to a worker at a time. Does not change the data.", ge=1
+    )
+
+
+class LintSeqOptions(Config):
+    """Turn programs into sequences of edits that keep them lint-clean (LintSeq)."""
+
+    preset: Literal["paper"] | None = setting(
+        None, "paper: the paper's data, same as --engine reference --sequences 5."
+    )
+    sequences: int | None = setting(
+        None, "Edit sequences per program (5 in the paper).", shown="1", ge=1
+    )
+    granularity: Literal["line", "statement"] | None = setting(
+        None,
+        "Smallest piece that an edit inserts: lines, as in the paper, or whole statements.",
+        shown="line",
+    )
+    verify: Literal["static", "compile", "ruff", "pylint"] | None = setting(
+        None,
+        "Checker of every intermediate program: none (static), Python's compiler, ruff (also "
+        "finds undefined names) or pylint (as in the paper, about 10 times slower).",
+        shown="ruff",
+    )
+    audit: float | None = setting(
+        None,
+        "Share of the intermediate programs that pylint checks as well, to report how many it "
+        "rejects.",
+        metavar="SHARE",
+        shown="0.005; 0 with --verify pylint",
+        ge=0,
+        le=1,
+    )
+    strict: bool = setting(
+        False,
+        "Use stricter dependency rules: fewer and larger edits than in the paper.",
+        is_pair=True,
+    )
+    engine: Literal["fast", "reference", "random"] | None = setting(
+        None,
+        "fast: sample from dependency rules. reference: the published algorithm, with pylint "
+        "after each deletion. random: the ablation RandSeq, whose intermediate programs may be "
+        "invalid.",
+        shown="fast",
+    )
+    format: Literal["diff", "anchored", "chat", "pairs"] = setting(
+        "diff",
+        "diff: one text per sequence, in the published form. anchored: the same with the line "
+        "above in place of line numbers and counts. chat: diff as chat messages. "
+        "pairs: one text per edit, from a program to the next diff.",
+    )
+
+
+class UniCodeOptions(Config):
+    """The options of ``codegen data unicode``."""
+
+    mode: Literal["ast", "llm", "hybrid"] = setting(
+        "ast",
+        "Who writes the pseudo-code: the syntax tree, a model, or both (the model adds comments).",
+    )
+    objectives: tuple[str, ...] = setting(
+        ("qa", "qp", "pa", "uot"),
+        "Texts per example: question to answer (qa), question to pseudo-code (qp), pseudo-code "
+        "to answer (pa), and all three (uot).",
+        commas=True,
+    )
+    styles: tuple[str, ...] = setting(
+        ("mix",),
+        "Pseudo-code styles: mix (all), or some of braces, begin_end and indent, each also with "
+        "_lower.",
+        commas=True,
+    )
+    template: Literal["plain", "alpaca"] = setting("plain", "Prompt template.")
+    min_score: int = setting(
+        0,
+        "Mode llm: have the model grade each text, and keep texts with at least this grade; 4 is "
+        "strict, 0 turns grading off.",
+        ge=0,
+        le=5,
+    )
+    snippets: bool = setting(
+        False, "Mode llm: programs inspire new tasks (OSS-Instruct); instructions are not read."
+    )
+
+
+class CogexOptions(Config):
+    """The options of ``codegen data cogex``."""
+
+    mode: Literal["records", "run", "llm"] = setting(
+        "records",
+        "What the rows hold: finished records to check, functions to run in the sandbox with a "
+        "call, or instructions with answers that a model turns into programs.",
+    )
+    input_column: str = setting("input", "Column of the input.")
+    output_column: str = setting("code_output", "Mode records: column of the output.")
+    call_column: str = setting(
+        "",
+        "Mode run: column of the call, or of tests that contain one.",
+        shown="after the function",
+    )
+
+
+class BackspaceOptions(Config):
+    """Make programs with wrong tokens and the backspaces that remove them (SequenceMatch)."""
+
+    model: str = setting(
+        "embedded", "Model whose tokenizer is used: embedded, a directory or a hub id."
+    )
+    eta: float = setting(0.001, "Probability of a mistake before each token.", ge=0, le=1)
+    span: int = setting(1, "Maximum number of wrong tokens in a row.", ge=1)
+    noise: str = setting(
+        "uniform",
+        "Kinds of mistakes, in order of preference: uniform, syntax (Python) or model (slow).",
+        metavar="KIND,...",
+    )
+    format: Literal["plain", "chat"] = setting(
+        "plain", "Prompt format; must match the recipe that trains on the data."
+    )
+    max_tokens: int = setting(
+        0, "Drop texts with more tokens, backspaces included; 0 for no limit.", ge=0
+    )
+    sequences: int = setting(1, "Texts per program.", ge=1)
+
+
+class InfillingOptions(Config):
+    """Make fill-in-the-middle texts: a part of a program, given the code around it.
+
+    Train on them with format: plain; a chat template would wrap the sentinels.
+    """
+
+    style: str = setting(
+        "fim-qwen",
+        "Sentinels and order of a model family, as in codegen eval run: fim-qwen, fim-qwen-spm, "
+        "fim-starcoder, fim-starcoder-spm, fim-santacoder, fim-deepseek, fim-codellama and "
+        "others.",
+    )
+    spans: str = setting(
+        "line,block,ast,char",
+        "What to cut out: line, block and ast (Python), char.",
+        metavar="KIND,...",
+    )
+    loss: Literal["middle", "all"] = setting(
+        "middle", "Train on the middle, or on everything as in pre-training."
+    )
+    rate: float = setting(
+        1.0, "Share of infilling texts; the others are whole programs.", ge=0, le=1
+    )
+    sequences: int = setting(1, "Texts per program.", ge=1)
+
+
+class EditsOptions(Config):
+    """The options of ``codegen data edits``."""
+
+    format: str = setting(
+        "blocks",
+        "Format of prompt and answer: blocks, window or rows (for models with the tokens of "
+        "StarCoder, each also with -qwen), zeta, zeta2, sweep, mercury, search-replace, udiff or "
+        "few-shot.",
+    )
+    moments: int = setting(2, "Texts per changed file.", ge=0)
+    refactorings: int = setting(
+        2, "Texts per Python program, each with a different refactoring.", ge=0
+    )
+    kinds: str = setting(
+        "",
+        "Refactorings to make: rename, signature, parameter, field, import, deletion, variable, "
+        "literal, annotation, docstring.",
+        metavar="KIND,...",
+        shown="all",
+    )
+    nothing: float = setting(0.15, "Share of moments at which no edit is needed.", ge=0, le=1)
+    unfinished: float = setting(0.2, "Share of moments in the middle of an edit.", ge=0, le=1)
+    above: int = setting(10, "Lines of the window above the cursor.", ge=0)
+    below: int = setting(10, "Lines of the window below the cursor.", ge=0)
+    history: int = setting(6, "Maximum number of past edits shown.", ge=0)
+    characters: int = setting(
+        1600, "Maximum characters of prompt and answer; window and history shrink to fit.", ge=100
+    )
+    licenses: str = setting(
+        "MIT,BSD-2-Clause,BSD-3-Clause,Apache-2.0,ISC,0BSD,Unlicense,PSF-2.0",
+        "Use only files with these licenses (SPDX ids); any uses all.",
+        metavar="ID,...",
+    )
+    since: str = setting("", "Only changes from this date on.", metavar="DATE", shown="no limit")
+    until: str = setting("", "Only changes before this date.", metavar="DATE", shown="no limit")
+
+
+class WholeOptions(Config):
+    """Make the baseline of lintseq: the same programs as whole texts."""
+
+
+class PlainOptions(Config):
+    """Make one text per example: its instruction, then its program as the trained part.
+
+    Works for any language, and for puzzles: puzzles:star-easy, star-medium, star-hard or zebra-3x3,
+    followed by :train, :validation or :test and a number.
+    """
+
+
+class InstalledOptions(Config):
+    """Make training texts with a generator of another package."""
+
+    option: dict[str, Any] = setting(
+        {}, "An option of the generator. Repeatable.", flags=("-o", "--option")
+    )
+
+
+class PreferenceOptions(Config):
+    """The options of ``codegen data preferences``."""
+
+    out: str = setting(..., "Output directory.", metavar="DIR")
+    task: str = setting("", "Task of the samples.", metavar="NAME", shown="the one that they name")
+    source: str | None = setting(None, "Read the task's data from here.")
+    rejected: tuple[str, ...] = setting(
+        ("wrong",),
+        "Verdicts of answers to reject, such as wrong,error,syntax_error; not infra_error, which "
+        "means that the sandbox failed.",
+        metavar="STATUS,...",
+        commas=True,
+    )
+    pairs: int = setting(
+        4, "Most pairs per problem; with --unpaired, most answers of each label.", ge=1
+    )
+    ratio: float = setting(1.5, "Pair answers whose lengths differ by at most this factor.", ge=1)
+    alike: int = setting(
+        2,
+        "Keep this many programs that differ only in names, numbers and strings, per problem and "
+        "verdict.",
+        ge=1,
+    )
+    unpaired: bool = setting(False, "Write single answers with a label (KTO) instead of pairs.")
+    decontaminate: tuple[str, ...] = setting(
+        (),
+        "Drop problems of this test set: humaneval, mbpp, hub:... or a file. Repeatable.",
+        metavar="SET",
+    )

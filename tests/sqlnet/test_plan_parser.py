@@ -207,8 +207,8 @@ def test_a_row_like_the_last_one_shown_is_noted(
     database: SqliteDatabase, ask: Ask, question: str, shown: str, by: str, down: bool, ties: bool
 ) -> None:
     of = Clinic(database)
-    counted = {"group": (of.item("patients.id"),)} if by == "visits" else {}
-    order = Order(of.item(by), COUNT * bool(counted), descending=down)
-    parse = ask(question, QueryPlan(of.show(shown), order=order, limit=1, **counted))
+    group = (of.item("patients.id"),) if by == "visits" else ()
+    order = Order(of.item(by), COUNT if group else 0, descending=down)
+    parse = ask(question, QueryPlan(of.show(shown), group=group, order=order, limit=1))
     assert parse.rows and len(parse.rows.rows) == 1
     assert any("same value" in note for note in parse.notes) == ties

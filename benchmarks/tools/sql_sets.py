@@ -2,7 +2,9 @@
 
 Each set becomes a file of questions and a folder of databases, in the form of
 :mod:`codegen.sqlnet.trials`. Schemas without rows are given as tables; those of AMBROSIA and EHRSQL
-are not part of the data, and are put together from all queries on the same database.
+are not part of the data, and are put together from all queries on the same database. ``offices``
+lies beside this file: a gym, a parcel service and a vet, with questions written before the parser
+was asked. The parser was mended after those on the first two, not after those on the vet.
 """
 
 from __future__ import annotations
@@ -19,8 +21,11 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-SETS = ("everyday", "spider_dev", "defog_idk", "triagesql", "ambrosia", "ehrsql")
+SETS = ("everyday", "offices", "spider_dev", "defog_idk", "triagesql", "ambrosia", "ehrsql")
 """What is measured on; ``spider_train`` is what the confidence is fitted to."""
+
+
+_OFFICES = Path(__file__).parent / "offices"
 
 
 def prepare(name: str, data: Path, out: Path) -> tuple[Path, Path]:
@@ -35,12 +40,11 @@ def prepare(name: str, data: Path, out: Path) -> tuple[Path, Path]:
     databases.mkdir(parents=True, exist_ok=True)
     rows: Iterable[dict[str, Any]]
     if name == "everyday":
-        for script in sorted(data.glob("everyday_*.sql")):
-            path = databases / f"{script.stem.removeprefix('everyday_')}.sqlite"
-            with sqlite3.connect(path) as connection:
-                connection.executescript(script.read_text("utf-8"))
-            connection.close()
+        _run(data.glob("everyday_*.sql"), databases)
         rows = map(json.loads, (data / "everyday.jsonl").read_text("utf-8").splitlines())
+    elif name == "offices":
+        _run(_OFFICES.glob("*.sql"), databases)
+        rows = map(json.loads, (_OFFICES / "questions.jsonl").read_text("utf-8").splitlines())
     elif name in ("spider_train", "spider_dev"):
         part = name.removeprefix("spider_")
         _unpack(data / "spider" / f"databases_{part}.tar.xz", databases)
@@ -62,6 +66,15 @@ def prepare(name: str, data: Path, out: Path) -> tuple[Path, Path]:
     questions = out / f"{name}.jsonl"
     questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return questions, databases
+
+
+def _run(scripts: Iterable[Path], out: Path) -> None:
+    """A SQLite file for each script."""
+    for script in scripts:
+        path = out / f"{script.stem.removeprefix('everyday_')}.sqlite"
+        with sqlite3.connect(path) as connection:
+            connection.executescript(script.read_text("utf-8"))
+        connection.close()
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:

@@ -192,3 +192,23 @@ def test_names_alone_give_sql_that_is_not_run(database: SqliteDatabase) -> None:
     )
     answer = PlanParser(network).parse("names of doctors", Schema(database.tables))
     assert answer.rows is None and (answer.statement or answer.choice.failure)
+
+
+@pytest.mark.parametrize(
+    ("question", "shown", "by", "down", "ties"),
+    [
+        ("which room number has the lowest floor?", "rooms.number", "rooms.floor", False, True),
+        ("which room number has the highest floor?", "rooms.number", "rooms.floor", True, False),
+        ("which patients have the most visits?", "patients.last_name", "visits", True, True),
+        ("which patients have the fewest visits?", "patients.last_name", "visits", False, False),
+    ],
+)
+def test_a_row_like_the_last_one_shown_is_noted(
+    database: SqliteDatabase, ask: Ask, question: str, shown: str, by: str, down: bool, ties: bool
+) -> None:
+    of = Clinic(database)
+    group = (of.item("patients.id"),) if by == "visits" else ()
+    order = Order(of.item(by), COUNT if group else 0, descending=down)
+    parse = ask(question, QueryPlan(of.show(shown), group=group, order=order, limit=1))
+    assert parse.rows and len(parse.rows.rows) == 1
+    assert any("same value" in note for note in parse.notes) == ties

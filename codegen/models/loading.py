@@ -321,7 +321,7 @@ def _apply_adapter(model: Any, name: str, place: str, tokens: int) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         least = set(get_peft_model_state_dict(peft_model, save_embedding_layers=False))
-        most = set(get_peft_model_state_dict(peft_model))
+        most = set(get_peft_model_state_dict(peft_model, save_embedding_layers=True))
     if odd := sorted((stored - most) | (least - stored)):
         raise ModelError(
             f"The adapter {name} does not fit its base model: {odd[0]} has no counterpart.",

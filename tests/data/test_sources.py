@@ -210,7 +210,8 @@ def test_a_text_that_parquet_rows_share_is_not_multiplied(tmp_path: Path) -> Non
         pq.write_table(table, path, compression="zstd", dictionary_pagesize_limit=1 << 30)
         assert path.stat().st_size < 100_000
         rows = [row for _, row, _ in parquet_rows(path, "it")]
-        assert {row.reason for row in rows[:-1]} == {"row_too_long"}
+        reasons = {getattr(row, "reason", "") for row in rows[:-1]}
+        assert reasons == {"row_too_long"}
         assert rows[-1] == {"program": ["short"] if kind == "nested" else "short", "id": 3999}
 
 

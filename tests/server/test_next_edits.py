@@ -146,6 +146,32 @@ def says(upstream: UpstreamServer, answer: Callable[[str], str]) -> None:
     upstream.script.pieces = pieces
 
 
+READ = """import json
+
+
+def read(path):
+    rows = []
+    with open(path) as file:
+        for line in file:
+            rows.append(json.loads(line))
+    return rows
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_embedded_model_finishes_a_renaming() -> None:
+    """Without options, by the adapter in the package."""
+    client = await started([])
+    editor = Editor(client, URI, READ)
+    editor.edit(change("records", (4, 4), (4, 8)))
+    (edit,) = await editor.ask(4, 11)
+    editor.take(edit)
+    assert editor.document.text == READ.replace("rows", "records")
+    await client.shutdown_session()
+    await client.stop()
+
+
 @pytest.mark.slow
 @pytest.mark.asyncio(loop_scope="module")
 async def test_an_edit_is_proposed_taken_and_followed_by_the_next(

@@ -312,8 +312,8 @@ def _unpacked_bytes(array: Any) -> int:
 
     kind = array.type
     if pa.types.is_dictionary(kind):
-        sizes = pc.take(pc.binary_length(array.dictionary), array.indices)
-        return pc.sum(pc.cast(sizes, pa.int64())).as_py() or 0
+        sizes = pc.call_function("binary_length", [array.dictionary]).cast(pa.int64())
+        return pc.call_function("sum", [sizes.take(array.indices)]).as_py() or 0
     if pa.types.is_struct(kind):
         return sum(map(_unpacked_bytes, array.flatten()))
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):

@@ -4,7 +4,7 @@ Each set becomes a file of questions and a folder of databases, in the form of
 :mod:`codegen.sqlnet.trials`. Schemas without rows are given as tables; those of AMBROSIA and EHRSQL
 are not part of the data, and are put together from all queries on the same database. ``offices``
 lies beside this file: a gym, a parcel service and a vet, with questions written before the parser
-was asked. The parser was mended after those on the first two, not after those on the vet.
+was asked. The parser was corrected after those on the first two, not after those on the vet.
 """
 
 from __future__ import annotations

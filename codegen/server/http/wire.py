@@ -48,7 +48,7 @@ from codegen.server.service import ClientLeft, CompletionService, unless_left
 log = logging.getLogger(__name__)
 
 MOST_TOKENS = 100_000
-MOST_VALUES = 100_000
+MOST_VALUES = 400_000
 """Of the JSON of one request: more would hold up the requests of others while it is read."""
 
 _JSON_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)

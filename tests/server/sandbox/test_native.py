@@ -149,10 +149,10 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/stdio", {"program": "", "tests": []}, 400, "tests"),
     ("/v1/stdio", {"program": "", "tests": [{"stdin": ""}]}, 400, "stdout is required"),
     ("/v1/judge_many", {"jobs": [{}] * 5000}, 413, "at most 4096"),
-    ("/v1/judge_many", {"jobs": [{}] * 500_000}, 413, "more than 100000 values"),
-    ("/v1/judge", {"program": "", "calls": [[]] * 500_000}, 413, "more than 100000 values"),
+    ("/v1/judge_many", {"jobs": [{}] * 500_000}, 413, "more than 400000 values"),
+    ("/v1/judge", {"program": "", "calls": [[]] * 500_000}, 413, "more than 400000 values"),
     ("/v1/judge", {"program": "", "mode": "calls", "calls": [["f", [{}] * 10**6]]}, 413, "values"),
-    ("/v1/stdio", {"program": "", "tests": [1] * 500_000}, 413, "more than 100000 values"),
+    ("/v1/stdio", {"program": "", "tests": [1] * 500_000}, 413, "more than 400000 values"),
     ("/v1/stdio", {"program": "", "tests": [1] * 9000}, 400, "tests.0"),
     ("/v1/nothing", {}, 404, "There is no POST /v1/nothing"),
 ]

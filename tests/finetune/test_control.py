@@ -73,7 +73,7 @@ def test_a_run_extended_twice_is_one_run_of_that_length(
 ) -> None:
     """Bit for bit, with dropout; each extension begins where the schedules are still the same.
 
-    With a held-out text that soon gets worse, all keep the weights of an early step.
+    With a held-out text all keep the weights of the same step, where its loss is lowest.
     """
     options: dict[str, Any] = {"schedule": schedule, "warmup_steps": 2, "decay": 0.25}
     if evaluates:
@@ -87,7 +87,8 @@ def test_a_run_extended_twice_is_one_run_of_that_length(
     rates = [rate for _, rate in whole.learning_rates]
     assert rates[4] == 0.01 and (rates[-1] == 0.01) == (schedule == "constant")
     assert len(parts[0].losses) == 4
-    assert parts[-1].kept_step == whole.kept_step and (whole.kept_step < 16) == evaluates
+    assert parts[-1].kept_step == whole.kept_step
+    assert evaluates or whole.kept_step == 16
 
 
 def test_an_extension_that_is_killed_is_resumed(row: dict[str, Any], tmp_path: Path) -> None:

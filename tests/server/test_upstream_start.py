@@ -192,11 +192,14 @@ def test_a_signal_stops_a_server_cleanly(
     )
     assert process.stderr
     with process:
-        lines = [process.stderr.readline() for _ in range(3)]
-        assert "Token:" in lines[-1], lines
-        process.send_signal(number)
-        assert process.stderr.read().strip() == "Stopped."
-        assert process.wait(timeout=30) == 0 and not uds.exists()
+        try:
+            lines = [process.stderr.readline() for _ in range(3)]
+            assert "Token:" in lines[-1], lines
+            process.send_signal(number)
+            assert process.stderr.read().strip() == "Stopped."
+            assert process.wait(timeout=30) == 0 and not uds.exists()
+        finally:
+            process.kill()
 
 
 def test_ctrl_c_ends_a_language_server_that_waits_for_its_editor(server: UpstreamServer) -> None:

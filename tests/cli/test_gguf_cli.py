@@ -151,7 +151,7 @@ def test_generators_of_data_use_the_file(
     assert json.loads(out)["llm"]["new_answers"] == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sqlnet_and_cogex_use_the_file(
     codegen: Codegen, embedded_gguf: Path, tmp_path: Path
 ) -> None:

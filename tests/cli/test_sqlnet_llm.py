@@ -215,7 +215,7 @@ def test_no_server_at_all_gets_one_line(ask: Asked) -> None:
     assert code == 2 and "Start the server there" in err and "Traceback" not in err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_embedded_model_gives_a_checked_select_or_says_why_not(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

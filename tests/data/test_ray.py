@@ -115,7 +115,7 @@ def test_a_node_dies_midway(tmp_path: Path, cluster: Any) -> None:
     assert contents(out) == contents(tmp_path / "local")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_dying_and_frozen_workers(tmp_path: Path, cluster: Any) -> None:
     words = [str(i) for i in range(40)]
     words[5] = words[21] = "die"

@@ -359,6 +359,8 @@ def score_cell(samples: str, given: ScoreOptions) -> tuple[Score, str, str]:
                 f"Run the same `codegen eval run` again, or score what is there: {partial}",
             )
         samples = str(partial if is_unfinished else folder / SAMPLES)
+    elif not folder.exists():
+        raise InputError(f"There is no {samples}.", "Give a run's directory, or a file of samples.")
     if not out:
         raise ConfigError(f"{samples} is a file, so --out is needed.", "Name a directory.")
     task = load_task(given.task or task_of(samples), given.source)

@@ -38,11 +38,8 @@ from codegen.records import write_atomic
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NULL = "null"  # TOML has no null
-_OWN_NAMES = (
-    "embedded",
-    "next-edit",
-    "new",
-)  # have a meaning of their own in --model and `cogex run`
+# Have a meaning of their own in --model and `cogex run`.
+_OWN_NAMES = ("embedded", "next-edit", "sqlnet", "new")
 
 
 class EndpointSettings(Config):

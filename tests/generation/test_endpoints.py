@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.errors import CodegenError, ConfigError, InputError
+from codegen.errors import CodegenError, ConfigError, InputError, ModelError
 from codegen.generation.backends import Endpoint
 from codegen.generation.endpoints import (
     NamedEndpoint,
     add_endpoint,
+    check_name,
     endpoints_file,
     find_endpoint,
     named_endpoints,
@@ -187,3 +188,14 @@ def test_what_each_request_sets_is_refused_in_the_body(field: str) -> None:
     for value in (None, 1):
         with pytest.raises(ConfigError, match=f"{field!r} is set by each request"):
             NamedEndpoint(url="http://h/v1", body={field: value})
+
+
+def test_names_with_a_meaning_of_their_own_are_models_in_every_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a clone's root a folder `sqlnet` hid that the name was refused elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("embedded", "next-edit", "sqlnet"):
+        check_name(name)
+    with pytest.raises(ModelError, match="There is no model 'sqlnets'"):
+        check_name("sqlnets")

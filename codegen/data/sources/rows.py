@@ -83,9 +83,11 @@ def examples_of_rows(
 
 def _missing_columns(missing: set[str], present: Iterable[str], where: str) -> InputError:
     names = ", ".join(repr(name) for name in sorted(missing))
+    remedy = "Name the right ones with --instruction-column, --program-column and so on."
+    if missing == {"instruction"}:
+        remedy = "Name another with --instruction-column, or give it '' if there is none."
     return InputError(
-        f"{where} has no column {names}. Its columns are: {', '.join(present) or '(none)'}.",
-        "Name the right ones with --instruction-column, --program-column and so on.",
+        f"{where} has no column {names}. Its columns are: {', '.join(present) or '(none)'}.", remedy
     )
 
 

@@ -323,5 +323,10 @@ def test_refactorings_of_the_standard_library(step: int, least: int, tmp_path: P
                 made += pair
     assert len(made) // 2 >= least
     findings = lint(made, tmp_path)
-    worse = [n for n, (a, b) in enumerate(zip(findings[::2], findings[1::2], strict=True)) if b - a]
+    unused = Counter({"F841": 1})  # a deletion may leave a variable that only its line used
+    worse = [
+        n
+        for n, (a, b) in enumerate(zip(findings[::2], findings[1::2], strict=True))
+        if b - a - unused
+    ]
     assert not worse, made[2 * worse[0] + 1][:500]

@@ -9,10 +9,8 @@ proposal belongs to one version of a document, and is invalid after a change.
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import time
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
@@ -34,6 +32,7 @@ from codegen.methods.edits.formats import (
 )
 from codegen.methods.edits.hunks import apply, difference, lines_of
 from codegen.methods.edits.sessions import View
+from codegen.python_syntax import UNPARSABLE, parse
 from codegen.records import Change, Edit
 from codegen.server.document import TextDocument, units
 from codegen.server.requests import CompletionRequest, DocumentKey
@@ -415,9 +414,7 @@ def _breaks(before: str, after: str, language: str) -> bool:
 
 def _parses(text: str) -> bool:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        parse(text)
+    except UNPARSABLE:
         return False
     return True

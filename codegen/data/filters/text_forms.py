@@ -21,9 +21,10 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
-import warnings
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from codegen.python_syntax import UNPARSABLE, parse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -171,10 +172,8 @@ def syntax_units(program: str) -> list[Unit] | None:
     if len(program) > MAX_CHARACTERS:
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of invalid escapes, in programs that aren't ours
-            tree = ast.parse(program)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = parse(program)
+    except UNPARSABLE:
         return None
     tree.body = _kept(tree.body, tree)
     scopes: list[ast.AST] = [node for node in ast.walk(tree) if isinstance(node, _SCOPES)]

@@ -29,7 +29,7 @@ from typing import Any
 from codegen.data.sources import Item, Rejected, SourceOptions, file_digest
 from codegen.errors import ConfigError, InputError
 from codegen.generation.protocol import function_instruction
-from codegen.python_syntax import syntax_fault
+from codegen.python_syntax import parse, syntax_fault
 from codegen.records import Example, has_lone_surrogate
 
 MAX_FILE_BYTES = 2 * 2**20
@@ -193,7 +193,7 @@ def functions_of(
         yield Rejected(path, "syntax_error", str(error))
         return
     try:
-        tree = _quiet_parse(text)
+        tree = parse(text)
     except SyntaxError as error:
         reason, detail, remedy = syntax_fault(text, error)
         outcome = "skipped" if reason == "newer_python" else "failed"
@@ -225,12 +225,6 @@ def _decode(source: bytes) -> str:
     encoding, _ = tokenize.detect_encoding(io.BytesIO(source).readline)
     # Universal newlines, as Python itself reads source: "\f" and "\x1c" must not end a line.
     return io.TextIOWrapper(io.BytesIO(source), encoding).read()
-
-
-def _quiet_parse(text: str) -> ast.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # invalid escapes in other people's code
-        return ast.parse(text)
 
 
 def _extract(

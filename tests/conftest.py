@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import json
+import logging
 import os
 import shutil
 import signal
@@ -51,6 +52,17 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section(f"{reasons.total()} skipped")
         for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
             terminalreporter.write_line(f"{count:>5}  {reason}")
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Commands that a test runs in its own process set up this package's log."""
+    logger = logging.getLogger("codegen")
+    before = logger.level, logger.propagate, list(logger.handlers)
+    yield
+    logger.setLevel(before[0])
+    logger.propagate = before[1]
+    logger.handlers[:] = before[2]
 
 
 @pytest.fixture(scope="session")

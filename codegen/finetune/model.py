@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,9 @@ from codegen.errors import ConfigError, in_one_line
 from codegen.finetune.attention import UNSHARED, processes_per_row
 from codegen.finetune.dataset import Dataset
 from codegen.finetune.plan import StepPlan, numbers_of
-from codegen.finetune.recipe import NEW, Network, Recipe
+from codegen.finetune.recipe import NEW, LoRA, Network, Recipe
 from codegen.finetune.tokens import Outline
-from codegen.models import LoadedModel, ModelCard, is_infilling, load, pick_dtype
+from codegen.models import LoadedModel, ModelCard, is_infilling, load, pick_dtype, read_adapter
 
 if TYPE_CHECKING:
     import torch
@@ -130,7 +131,10 @@ def make_trainable(loaded: LoadedModel, recipe: Recipe, dataset: Dataset, plan: 
     if dataset.trained_tokens:
         _tell_apart(model, dataset.trained_tokens)
     new = () if dataset.new_token is None else (dataset.new_token,)
-    return trainable_of(model, recipe, (*new, *dataset.trained_tokens))
+    made = trainable_of(model, recipe, (*new, *dataset.trained_tokens))
+    if recipe.method != "full" and recipe.lora.adapter:
+        _continue_adapter(made, recipe.lora, loaded)
+    return made
 
 
 def trainable_of(model: Any, recipe: Recipe, tokens: Sequence[int] = ()) -> Any:
@@ -167,6 +171,38 @@ def trainable_of(model: Any, recipe: Recipe, tokens: Sequence[int] = ()) -> Any:
         if weight.requires_grad:
             weight.data = weight.data.to(torch.float32)
     return made
+
+
+def _continue_adapter(model: Any, lora: LoRA, base: LoadedModel) -> None:
+    """Gives the model's new adapter the weights of an earlier one.
+
+    Raises:
+        ConfigError: if the recipe describes another adapter, naming a setting or a tensor.
+        ModelError: if the directory holds no adapter of this model.
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    settings, weights = read_adapter(lora.adapter, base.fingerprint)
+    now = model.peft_config["default"]
+    for key in ("r", "lora_alpha", "use_rslora", "use_dora"):
+        if (then := settings.get(key, getattr(now, key))) != getattr(now, key):
+            setting = {"r": "rank"}.get(key, key.removeprefix("lora_").removeprefix("use_"))
+            raise ConfigError(
+                f"The adapter {lora.adapter} has {setting} {then}, lora.{setting} is "
+                f"{getattr(now, key)}.",
+                "Give the adapter's own settings, or train a new one without lora.adapter.",
+            )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a grown vocabulary, which is stored whole
+        wanted = {name: w.shape for name, w in get_peft_model_state_dict(model).items()}
+        given = {name: weight.shape for name, weight in weights.items()}
+        if odd := sorted(dict(wanted.items() ^ given.items())):
+            raise ConfigError(
+                f"The adapter {lora.adapter} is not the recipe's: only one of them has {odd[0]} "
+                "of its shape.",
+                "Use the lora.targets and the kind of data that it was trained with.",
+            )
+        set_peft_model_state_dict(model, weights)
 
 
 def adapter_config(recipe: Recipe, token_indices: Any = None) -> Any:

@@ -47,6 +47,7 @@ class LoRA(Config):
     targets: Text | Texts = setting("all-linear", "'all-linear' or names of layers")
     rslora: bool = setting(False, "scale by alpha / sqrt(rank) (rsLoRA)")
     dora: bool = setting(False, "also train the length of each column (DoRA)")
+    adapter: Text = setting("", "directory of an adapter of the model to train further")
 
 
 class SeleKT(Config):
@@ -421,6 +422,7 @@ class Recipe(Config):
             "selekt": self.selekt.share < 1,
             "sorted": self.sorted.layers or self.sorted.exits,
             "evaluation.data": self.evaluation.data,
+            "lora.adapter": self.lora.adapter,
         }
         if self.objective == "grpo":
             others["turns"] = self.grpo.turns > 1 and self.format != "chat"

@@ -400,13 +400,23 @@ class RunCallback(TrainerCallback):
             if self.loss:
                 self.loss.save(folder)
             write_atomic(folder / WHOLE, "")
-            if state.global_step == self.kept_step:
-                partial = new_folder(self.kept_in)
-                best = Path(state.best_model_checkpoint or folder)  # which may stay the best
-                for kept in {folder, best} if best.is_dir() else {folder}:
-                    copy_checkpoint(kept, partial / kept.name)
-                shutil.rmtree(self.kept_in, ignore_errors=True)
-                partial.rename(self.kept_in)
+            self._keep(folder, state)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """A run may have been killed before its checkpoint of this step was kept."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if folder.is_dir() and state.is_world_process_zero:
+            self._keep(folder, state)
+
+    def _keep(self, folder: Path, state: Any) -> None:
+        if state.global_step != self.kept_step:
+            return
+        partial = new_folder(self.kept_in)
+        best = Path(state.best_model_checkpoint or folder)  # which may stay the best
+        for kept in {folder, best} if best.is_dir() else {folder}:
+            copy_checkpoint(kept, partial / kept.name)
+        shutil.rmtree(self.kept_in, ignore_errors=True)
+        partial.rename(self.kept_in)
 
 
 def copy_checkpoint(folder: Path, place: Path) -> None:

@@ -332,6 +332,32 @@ def _apply_adapter(model: Any, name: str, place: str, tokens: int) -> Any:
     return peft_model.base_model.model
 
 
+def read_adapter(name: str, base_fingerprint: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings and the tensors of an adapter.
+
+    Args:
+        name: its directory, or another name of it.
+        base_fingerprint: of the model that it must have been trained on.
+
+    Raises:
+        ModelError: if it does not load, or was trained on another model.
+    """
+    from safetensors.torch import load_file
+
+    place, _ = resolve(name)
+    vet_adapter(place)
+    trained_on = read_card(place).base_fingerprint
+    if trained_on and trained_on != base_fingerprint:
+        raise ModelError(f"The adapter {name} was trained on another model.", "Give that model.")
+    try:
+        settings = json.loads((Path(place) / _ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        return settings, load_file(Path(place) / "adapter_model.safetensors")
+    except Exception as error:
+        if not _is_of_the_file(error):
+            raise
+        raise ModelError(f"The adapter {name} does not load: {in_one_line(error)}.") from error
+
+
 def fingerprint_of(name: str) -> str:
     """A model's fingerprint without loading it, a GGUF file's too; of a hub id only its name."""
     if file := gguf.find_gguf(name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -20,7 +21,7 @@ from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
 from codegen.cli import main
-from codegen.errors import ConfigError, InputError, ResumeError
+from codegen.errors import ConfigError, InputError, ModelError, ResumeError
 from codegen.finetune import parse_recipe
 from codegen.finetune import run as run_module
 from codegen.finetune.held_out import EVALUATIONS
@@ -107,6 +108,65 @@ def test_an_extension_that_is_killed_is_resumed(row: dict[str, Any], tmp_path: P
     assert done.returncode == -signal.SIGKILL and not Path(row["output"], "train.json").exists()
     train(parse_recipe(recipe))
     assert same(row["output"], tmp_path / "whole")
+
+
+def test_the_state_is_kept_also_if_a_run_is_killed_before(
+    row: dict[str, Any], tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"schedule": "constant", "warmup_steps": 2, "save_every": 4}
+    output = Path(row["output"])
+    train(parse_recipe({**row, **options}))
+    shutil.copytree(output / "state", output / "checkpoints")  # as before the end of the run
+    shutil.rmtree(output / "state")
+    (output / "train.json").unlink()
+    run(row, **options)
+    run(row, **options, steps=8)
+    run(row, **options, steps=8, output=str(tmp_path / "whole"))
+    assert same(output, tmp_path / "whole")
+
+
+def test_an_adapter_is_trained_further(row: dict[str, Any], tmp_path: Path) -> None:
+    """Without a rate it stays as it is; with one its loss goes on where it was."""
+    del row["lora"]["dropout"]
+    first = run(row, steps=12)
+    start = {**row["lora"], "adapter": str(Path(row["output"], "model"))}
+    run(row, lora=start, learning_rate=1e-30, output=str(tmp_path / "still"))
+    for name, weight in weights(tmp_path / "still").items():
+        torch.testing.assert_close(weight, weights(row["output"])[name])
+    further = run(row, lora=start, output=str(tmp_path / "further"))
+    assert further.losses[0][1] < 0.7 * first.losses[0][1]
+    assert not same(tmp_path / "further", row["output"])
+
+
+@pytest.mark.parametrize(
+    ("lora", "match"),
+    [
+        ({"rank": 4}, "has rank 16, lora.rank is 4"),
+        ({"alpha": 8}, "has alpha 32, lora.alpha is 8"),
+        ({"dora": True}, "has dora False, lora.dora is True"),
+        ({"targets": ["q_proj"]}, "only one of them has .* of its shape"),
+    ],
+)
+def test_another_adapter_is_not_trained_further(
+    row: dict[str, Any], tmp_path: Path, lora: dict[str, Any], match: str
+) -> None:
+    run(row)
+    adapter = {**lora, "adapter": str(Path(row["output"], "model"))}
+    with pytest.raises(ConfigError, match=match):
+        run(row, lora=adapter, output=str(tmp_path / "other"))
+
+
+def test_an_adapter_of_another_model_is_not_trained_further(
+    row: dict[str, Any], tmp_path: Path
+) -> None:
+    run(row)
+    adapter = Path(row["output"], "model")
+    card = json.loads((adapter / "codegen.json").read_text())
+    (adapter / "codegen.json").write_text(json.dumps({**card, "base_fingerprint": "other"}))
+    with pytest.raises(ModelError, match="was trained on another model"):
+        run(row, lora={"adapter": str(adapter)}, output=str(tmp_path / "other"))
+    with pytest.raises(ModelError, match="nowhere"):
+        run(row, lora={"adapter": str(tmp_path / "nowhere")}, output=str(tmp_path / "other"))
 
 
 @pytest.mark.parametrize(

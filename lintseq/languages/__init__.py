@@ -9,10 +9,11 @@ from collections.abc import Mapping
 
 from codegen.lintseq.languages.base import Grammar
 from codegen.lintseq.languages.go import GO
+from codegen.lintseq.languages.java import JAVA
 from codegen.lintseq.languages.javascript import JAVASCRIPT, TYPESCRIPT
 from codegen.lintseq.languages.reader import Parts, error_line, parser_for, read
 
-LANGUAGES = (GO, JAVASCRIPT, TYPESCRIPT)
+LANGUAGES = (GO, JAVA, JAVASCRIPT, TYPESCRIPT)
 # By name and by alias.
 GRAMMARS: Mapping[str, Grammar] = {
     name: grammar for grammar in LANGUAGES for name in (grammar.name, *grammar.aliases)

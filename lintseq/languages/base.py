@@ -40,7 +40,9 @@ class Grammar:
         patterns: node types that hold declared names -> the fields with them.
         implied: node type -> the names it declares without a leaf of that name (imports).
         member_names: node type -> the field with the member that it declares.
-        implicit_this: whether members are also names in their class.
+        member_uses: (node type, field) of leaves in ``names`` that name a member.
+        inherits: whether a name that no scope around it declares may be a member, and the other way
+            round a member a name in another scope, such as a namespace.
         ignored: (node type, field) of names from elsewhere.
         raw: leaves whose text holds names, such as the body of a macro.
         assignments: node types of assignments, with a field ``left``.
@@ -75,7 +77,8 @@ class Grammar:
     patterns: Fields = field(default_factory=dict)
     implied: Mapping[str, Callable[[Node], Iterable[str]]] = field(default_factory=dict)
     member_names: Mapping[str, str] = field(default_factory=dict)
-    implicit_this: bool = False
+    member_uses: frozenset[tuple[str, str]] = frozenset()
+    inherits: bool = False
     ignored: frozenset[tuple[str, str]] = frozenset()
     raw: Words = frozenset()
     assignments: Words = frozenset()

@@ -40,7 +40,7 @@ def _rules(reader: Reader) -> None:
     for element in reader.nodes.get("keyed_element", ()):
         if key := element.child_by_field_name("key"):
             for unit in reader.members.get(text_of(key), ()):
-                reader.edge(unit, reader.around[element.id])
+                reader.edge(unit, reader.unit(element))
 
 
 def _constants(reader: Reader) -> None:
@@ -81,7 +81,7 @@ def _positional(reader: Reader) -> None:
     for field in reader.nodes.get("field_declaration", ()):
         around = field.parent and field.parent.parent and field.parent.parent.parent
         if around is None or around.type != "type_spec":  # a type without a name
-            reader.edge(reader.unit(field), reader.around[field.id])
+            reader.edge(reader.unit(field), reader.unit(field))
             continue
         if name := around.child_by_field_name("name"):
             fields.setdefault(text_of(name), []).append(reader.unit(field))
@@ -93,7 +93,7 @@ def _positional(reader: Reader) -> None:
             kind = around and around.child_by_field_name("type")
             for name in re.findall(r"\w+", text_of(kind)) if kind else ():
                 for needed in fields.get(name, ()):
-                    reader.edge(needed, reader.around[literal.id])
+                    reader.edge(needed, reader.unit(literal))
 
 
 def _embedded(reader: Reader) -> None:

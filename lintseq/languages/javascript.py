@@ -79,12 +79,12 @@ def _typescript(reader: Reader) -> None:
     for enum in reader.nodes.get("enum_body", ()):
         for member in enum.named_children:
             if member.type == "property_identifier":
-                unit = reader.unit_of.get(member.id, reader.around[enum.id])
+                unit = reader.unit(member)
                 reader.members.setdefault(text_of(member), []).append(unit)
     for parameter in reader.nodes.get("required_parameter", ()):
         name = parameter.child_by_field_name("pattern")
         if name and any(child.type == "accessibility_modifier" for child in parameter.children):
-            reader.members.setdefault(text_of(name), []).append(reader.around[parameter.id])
+            reader.members.setdefault(text_of(name), []).append(reader.unit(parameter))
     for use in reader.uses:
         if use.leaf.type == "shorthand_property_identifier":
             for unit in reader.members.get(use.name, ()):
@@ -97,7 +97,7 @@ def _typescript(reader: Reader) -> None:
             following = overload.next_named_sibling
             around = overload.parent
             if following and around and around.type in ("program", "class_body", "statement_block"):
-                reader.edge(reader.unit_of.get(following.id, 0), reader.unit(overload))
+                reader.edge(reader.unit(following), reader.unit(overload))
 
 
 def _class(reader: Reader, class_: Node) -> None:
@@ -141,6 +141,9 @@ TYPESCRIPT = replace(
     | words("abstract_class_declaration interface_declaration type_alias_declaration")
     | words("internal_module conditional_type mapped_type_clause"),
     names=JAVASCRIPT.names | words("type_identifier"),
+    members=JAVASCRIPT.members | words("string_fragment"),  # "name" may be a key of a type
+    member_uses=frozenset({("nested_type_identifier", "name")}),
+    inherits=True,
     declared=JAVASCRIPT.declared | words("type_identifier"),
     declares={
         **JAVASCRIPT.declares,

@@ -100,6 +100,7 @@ class Binding:
     """A declaration of a name.
 
     Attributes:
+        name: that is declared.
         unit: that declares it.
         node: that declares it.
         since: the position from which it is known.
@@ -108,6 +109,7 @@ class Binding:
         writes: assignments to it.
     """
 
+    name: str
     unit: int
     node: Node
     since: int
@@ -123,8 +125,7 @@ class Reader:
         spans: the first and last line of each unit; unit 0 is the program.
         parents: the unit around each.
         last: the last unit inside each.
-        unit_of: the unit that begins with a node, by the node's id.
-        around: the unit around each node with children, by the node's id.
+        unit_of: the unit that a node is, alone or with its neighbors, by the node's id.
         nodes: nodes with children, by type.
         uses, member_uses: of names and of members.
         members: the units that declare a member, by name.
@@ -141,7 +142,6 @@ class Reader:
         self.parents = [-1]
         self.last = [0]
         self.unit_of: dict[int, int] = {}
-        self.around: dict[int, int] = {}
         self.nodes: dict[str, list[Node]] = {}
         self.uses: list[Use] = []
         self.member_uses: list[Use] = []
@@ -150,6 +150,7 @@ class Reader:
         self.in_token: set[int] = set()
         self.comments: set[int] = set()
         self.graph = Graph([])
+        self._units: dict[int, int] = {}  # of all nodes, by id
         self._declared: set[int] = set()  # leaves that declare, by id
 
     def read(self) -> None:
@@ -202,18 +203,18 @@ class Reader:
             self.graph.groups.append(Group(distinct, dependent))
 
     def unit(self, node: Node) -> int:
-        """The unit that a node is, or is part of."""
-        return self.unit_of.get(node.id) or self.around[node.id]
+        """The unit that a node is, or is part of; 0 for a comment."""
+        return self._units.get(node.id, 0)
 
     # -- units and names ---------------------------------------------------------------------------
 
     def _walk(self, node: Node, unit: int, scope: Scope) -> None:
         """Reads a node that belongs to a unit."""
         grammar, kind = self.grammar, node.type
+        self._units[node.id] = unit
         if not node.child_count:
             self._leaf(node, unit, scope)
             return
-        self.around[node.id] = unit
         self.nodes.setdefault(kind, []).append(node)
         self._declare(node, grammar.declares.get(kind, ()), unit, scope)
         if kind in grammar.implied:
@@ -222,7 +223,7 @@ class Reader:
         if kind in grammar.scopes:
             scope = Scope(scope, kind)
         self._declare(node, grammar.parameters.get(kind, ()), unit, scope)
-        self._declare_member(node, unit, scope)
+        self._declare_member(node, unit)
         splits = kind in grammar.blocks or (self.by_line and kind in grammar.lists)
         groups = self._groups(node) if splits else {}
         inner, end = unit, -1
@@ -297,21 +298,15 @@ class Reader:
         if leaf.id in self._declared or not leaf.is_named:
             return
         if kind in grammar.names:
-            if text_of(leaf) != "_" and not self._is_ignored(leaf):
-                self.uses.append(Use(leaf, unit, scope, text_of(leaf)))
+            uses = self.member_uses if _is_at(leaf, grammar.member_uses) else self.uses
+            if text_of(leaf) != "_" and not _is_at(leaf, grammar.ignored):
+                uses.append(Use(leaf, unit, scope, text_of(leaf)))
         elif kind in grammar.members:
-            if not self._is_ignored(leaf):
+            if not _is_at(leaf, grammar.ignored):
                 self.member_uses.append(Use(leaf, unit, scope, text_of(leaf)))
         elif kind in grammar.raw:
             words = dict.fromkeys(_WORD.findall(text_of(leaf)))
             self.uses += [Use(leaf, unit, scope, word) for word in words]
-
-    def _is_ignored(self, leaf: Node) -> bool:
-        parent = leaf.parent
-        return parent is not None and any(
-            kind == parent.type and leaf in parent.children_by_field_name(name)
-            for kind, name in self.grammar.ignored
-        )
 
     def _declare(self, node: Node, fields: Iterable[str], unit: int, scope: Scope) -> None:
         """Declares the names in some fields of a node."""
@@ -328,7 +323,7 @@ class Reader:
             self._bind(text_of(leaf), node, since, unit, scope)
 
     def _bind(self, name: str, node: Node, since: int, unit: int, scope: Scope) -> None:
-        binding = Binding(unit, node, since, scope)
+        binding = Binding(name, unit, node, since, scope)
         self.bindings.append(binding)
         scope.names.setdefault(name, []).append(binding)
 
@@ -343,16 +338,13 @@ class Reader:
                 elif not child.child_count and child.type in self.grammar.declared:
                     yield child
 
-    def _declare_member(self, node: Node, unit: int, scope: Scope) -> None:
+    def _declare_member(self, node: Node, unit: int) -> None:
         grammar = self.grammar
         if node.type not in grammar.member_names:
             return
         for leaf in self._declared_leaves(node, (grammar.member_names[node.type],)):
             self._declared.add(leaf.id)
             self.members.setdefault(text_of(leaf), []).append(unit)
-            if grammar.implicit_this:
-                around = scope.parent if node.type in grammar.scopes and scope.parent else scope
-                self._bind(text_of(leaf), node, leaf.start_byte, unit, around)
 
     # -- rules -------------------------------------------------------------------------------------
 
@@ -360,6 +352,8 @@ class Reader:
         grammar = self.grammar
         for use in self.uses:
             found, ordered = self._lookup(use)
+            if not found and grammar.inherits:
+                self.member_uses.append(use)
             for binding in found:
                 (binding.writes if self._is_written(use.leaf) else binding.reads).append(use)
             needed = [binding.unit for binding in (found[-1:] if ordered else found)]
@@ -373,7 +367,9 @@ class Reader:
             is_global = binding.scope.parent is None and kind not in grammar.implied
             if kind in grammar.must_use and not is_global:
                 self.any_of((use.unit for use in binding.reads), binding.unit)
-            if kind in grammar.assigned_later and not binding.node.child_by_field_name("value"):
+            is_local = binding.scope.type in grammar.ordered
+            is_empty = not binding.node.child_by_field_name("value")
+            if kind in grammar.assigned_later and is_local and is_empty:
                 for write in binding.writes:
                     for read in binding.reads:
                         self.edge(write.unit, read.unit)
@@ -401,8 +397,11 @@ class Reader:
         return left == node and (operator is None or text_of(operator) == "=")
 
     def _members(self) -> None:
+        named: dict[str, list[int]] = {}
+        for binding in self.bindings if self.grammar.inherits else ():
+            named.setdefault(binding.name, []).append(binding.unit)
         for use in self.member_uses:
-            units = self.members.get(use.name, ())
+            units = self.members.get(use.name) or named.get(use.name, ())
             if self.grammar.any_declaration:
                 self.any_of(units, use.unit)
             else:
@@ -421,9 +420,14 @@ class Reader:
     def _has_result(self, result: Node | None, body: Node) -> bool:
         if result is not None:
             return text_of(result).strip(" :") not in self.grammar.no_result
-        last = body.named_children[-1] if body.named_children else body
-        returns = last.type == "return_statement" and bool(last.named_children)
-        return self.grammar.infers_results and returns
+        return self.grammar.infers_results and self._returns(body)
+
+    def _returns(self, node: Node) -> bool:
+        """Whether a value is returned, other than from the functions inside."""
+        if node.type == "return_statement":
+            return bool(node.named_children)
+        functions = self.grammar.functions
+        return any(self._returns(child) for child in node.children if child.type not in functions)
 
     def ends(self, node: Node) -> Iterator[int]:
         """The units in which the blocks in a node end; not of the functions in it."""
@@ -437,6 +441,14 @@ class Reader:
             if child.id in self.unit_of:
                 yield self.unit_of[child.id]
             yield from self.ends(child)
+
+
+def _is_at(leaf: Node, places: Iterable[tuple[str, str]]) -> bool:
+    """Whether a leaf is in one of these fields of its parent."""
+    parent = leaf.parent
+    return parent is not None and any(
+        kind == parent.type and leaf in parent.children_by_field_name(name) for kind, name in places
+    )
 
 
 def _last_row(node: Node) -> int:

@@ -92,16 +92,6 @@ import java.util.*;
 import javax.tools.*;
 
 public class Main {
-    static class State extends SimpleJavaFileObject {
-        final String text;
-        State(String text) {
-            super(URI.create("string:///State.java"), Kind.SOURCE);
-            this.text = text;
-        }
-        @Override public CharSequence getCharContent(boolean ignore) { return text; }
-        @Override public boolean isNameCompatible(String name, Kind kind) { return true; }
-    }
-
     static String check(JavaCompiler compiler, JavaFileManager files, String text) {
         DiagnosticCollector<JavaFileObject> found = new DiagnosticCollector<>();
         List<String> options = List.of("-proc:none", "-nowarn", "-Xlint:none");
@@ -129,6 +119,16 @@ public class Main {
         PrintStream stream = new PrintStream(System.out, false, "UTF-8");
         stream.print(out);
         stream.flush();
+    }
+
+    static class State extends SimpleJavaFileObject {
+        final String text;
+        State(String text) {
+            super(URI.create("string:///State.java"), Kind.SOURCE);
+            this.text = text;
+        }
+        @Override public CharSequence getCharContent(boolean ignore) { return text; }
+        @Override public boolean isNameCompatible(String name, Kind kind) { return true; }
     }
 }
 """

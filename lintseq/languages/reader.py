@@ -8,7 +8,7 @@ their own are units too.
 
 The rules, as in :mod:`codegen.lintseq.dependencies`, say which unit dies with which:
 
-1. The units inside a unit.
+1. The units inside a unit, and a unit with all units of a block that must not be empty.
 2. The use of a name: with the declaration it refers to by the language's scopes. If there are
    several (overloads, a prototype, branches), with any of them, or with the last, as the language
    says. The use of a member: with the members of that name that the program declares.
@@ -173,6 +173,9 @@ class Reader:
             for unit, parent in enumerate(self.parents):
                 if parent > 0:
                     self.graph.dependents[parent].add(unit)
+            for kind in self.grammar.nonempty:
+                for block in self.nodes.get(kind, ()):
+                    self.any_of(map(self.unit, block.named_children), self.unit(block))
             self._names()
             if self.grammar.rules is not None:
                 self.grammar.rules(self)

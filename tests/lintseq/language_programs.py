@@ -1,5 +1,145 @@
 """A few programs in each language, which their compilers accept."""
 
+C = """\
+#include <stdio.h>
+#include <stdlib.h>
+
+#define LIMIT 3
+#define TWICE(x) (2 * twice_of(x))
+
+typedef struct node {
+    int value;
+    struct node *next;
+} node_t;
+
+enum color {
+    RED,
+    GREEN,
+};
+
+static int twice_of(int x);
+
+static int twice_of(int x)
+{
+    return 2 * x;
+}
+
+#ifdef VERBOSE
+static int verbose = 1;
+#endif
+
+static node_t *push(node_t *list, int value)
+{
+    node_t *node = malloc(sizeof(node_t));
+    if (node == NULL) {
+        goto failed;
+    }
+    node->value = value;
+    node->next = list;
+    return node;
+failed:
+    return list;
+}
+
+int main(int argc, char **argv)
+{
+    node_t *list = NULL;
+    int total = 0;
+    for (int i = 0; i < LIMIT; i++) {
+        /* the newest first */
+        list = push(list, TWICE(i));
+    }
+    for (node_t *node = list; node != NULL; node = node->next) {
+        total += node->value;
+    }
+    switch (argc) {
+    case RED:
+        puts("red");
+        break;
+    default:
+        printf("%d %s %d", total, argv[0], GREEN);
+    }
+    return 0;
+}
+"""
+
+CPP = """\
+#include <map>
+#include <string>
+#include <vector>
+
+using namespace std;
+
+namespace shapes {
+
+template <typename T>
+T largest(const vector<T>& values) {
+  T best = values.at(0);
+  for (const auto& value : values) {
+    if (best < value) {
+      best = value;
+    }
+  }
+  return best;
+}
+
+class Shape {
+ public:
+  explicit Shape(string name) : name_(name) {}
+  virtual ~Shape() {}
+
+  virtual double area() const = 0;
+
+  const string& name() const {
+    return name_;
+  }
+
+ private:
+  string name_;
+};
+
+class Square : public Shape {
+ public:
+  Square(double side) : Shape("square"), side_(side) {}
+
+  double area() const override;
+
+ private:
+  double side_;
+};
+
+double Square::area() const {
+  return side_ * side_;
+}
+
+}  // namespace shapes
+
+struct Point {
+  int x;
+  int y;
+};
+
+bool operator<(const Point& a, const Point& b) {
+  return a.x < b.x;
+}
+
+int main() {
+  shapes::Square square(2);
+  map<string, double> areas;
+  areas[square.name()] = square.area();
+  vector<Point> points = {{1, 2}, {3, 4}};
+  auto sum = [&](int start) {
+    int total = start;
+    for (const Point& point : points) {
+      total += point.x + point.y;
+    }
+    return total;
+  };
+  Point best = shapes::largest(points);
+  return sum(best.x) + static_cast<int>(areas.size());
+}
+"""
+
 GO = """// Package main counts words.
 package main
 
@@ -323,6 +463,8 @@ console.log(describe(circle, Color.Green), brush.paint(circle));
 """
 
 PROGRAMS = [
+    ("c", C),
+    ("cpp", CPP),
     ("go", GO),
     ("java", JAVA),
     ("javascript", JAVASCRIPT),

@@ -16,10 +16,7 @@ from codegen import plugins
 from codegen.cli import Group
 from codegen.cli.clients import ClientOptions, EndpointOptions, model_client
 from codegen.cli.data_options import (
-    BackspaceOptions,
     CogexOptions,
-    EditsOptions,
-    InfillingOptions,
     InstalledOptions,
     LintSeqOptions,
     PlainOptions,
@@ -32,6 +29,9 @@ from codegen.cli.data_runs import Shown, command_line, generate, stopped_cleanly
 from codegen.cli.options import Command, command, options
 from codegen.config import Config
 from codegen.errors import InputError
+from codegen.methods.backspace.generator import Backspace
+from codegen.methods.edits.generator import Edits
+from codegen.methods.infilling import Infilling
 from codegen.terminal import Progress, echo
 
 if TYPE_CHECKING:
@@ -174,13 +174,13 @@ def cogex(
 
 _add(
     "backspace",
-    BackspaceOptions,
+    Backspace,
     "Make programs with mistakes and backspaces (SequenceMatch).",
     "codegen data backspace stdlib --out data/backspace --noise syntax,uniform --eta 0.01",
 )
 _add(
     "infilling",
-    InfillingOptions,
+    Infilling,
     "Make fill-in-the-middle data.",
     "codegen data infilling stdlib --out data/fim --style fim-starcoder --spans line,ast",
 )
@@ -193,9 +193,9 @@ _add(
     "codegen data edits commits.jsonl --out data/edits --license-column license",
 )
 @click.argument("source")
-@options(EditsOptions, "method")
+@options(Edits, "method")
 @options(RunOptions, "run")
-def edits(source: str, method: EditsOptions, run: RunOptions, as_json: bool) -> Mapping[str, Any]:
+def edits(source: str, method: Edits, run: RunOptions, as_json: bool) -> Mapping[str, Any]:
     """Make next edits: moments of editing, each with the edit that comes next.
 
     SOURCE may also be git:PATH, a repository or a directory of several. Rows hold a file before a

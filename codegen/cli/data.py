@@ -87,7 +87,8 @@ _add(
     "lintseq",
     LintSeqOptions,
     "Make edit sequences that keep programs lint-clean.",
-    "codegen data lintseq stdlib --out data/lintseq --sequences 5",
+    "codegen data lintseq stdlib --out data/lintseq --sequences 5\n  "
+    "codegen data lintseq programs.jsonl --out data/go --language go --verify strict",
 )
 
 

@@ -65,7 +65,11 @@ class RunOptions(Config):
 
 
 class LintSeqOptions(Config):
-    """Turn programs into sequences of edits that keep them lint-clean (LintSeq)."""
+    """Turn programs into sequences of edits that keep them lint-clean (LintSeq).
+
+    Rows may also hold programs in Go, Java, JavaScript or TypeScript (--language). There, --verify
+    ruff checks the syntax, strict has the compiler check every intermediate program.
+    """
 
     preset: Literal["paper"] | None = setting(
         None, "paper: the paper's data, same as --engine reference --sequences 5."
@@ -78,16 +82,17 @@ class LintSeqOptions(Config):
         "Smallest piece that an edit inserts: lines, as in the paper, or whole statements.",
         shown="line",
     )
-    verify: Literal["static", "compile", "ruff", "pylint"] | None = setting(
+    verify: Literal["static", "compile", "ruff", "pylint", "strict"] | None = setting(
         None,
         "Checker of every intermediate program: none (static), Python's compiler, ruff (also "
-        "finds undefined names) or pylint (as in the paper, about 10 times slower).",
+        "finds undefined names) or pylint (as in the paper, about 10 times slower). strict: "
+        "pylint, in another language its compiler, in the sandbox.",
         shown="ruff",
     )
     audit: float | None = setting(
         None,
-        "Share of the intermediate programs that pylint checks as well, to report how many it "
-        "rejects.",
+        "Share of the intermediate programs in Python that pylint checks as well, to report how "
+        "many it rejects.",
         metavar="SHARE",
         shown="0.005; 0 with --verify pylint",
         ge=0,

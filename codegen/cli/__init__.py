@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -121,6 +122,14 @@ def cli() -> None:
 def main(argv: list[str] | None = None) -> None:
     """Runs the command line and exits with its code."""
     _quiet_libraries()
+    terminated = False
+
+    def terminate(*_: object) -> None:  # what batch schedulers send before they kill
+        nonlocal terminated
+        terminated = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, terminate)
     try:
         code = cli.main(args=argv, prog_name="codegen", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -130,7 +139,7 @@ def main(argv: list[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        _interrupted(sys.argv[1:] if argv is None else argv)
+        _interrupted(sys.argv[1:] if argv is None else argv, terminated)
     except BrokenPipeError:
         # The reader of our output has stopped (`codegen ... | head`), which is not an error.
         sys.stdout = None
@@ -203,18 +212,20 @@ _OS_REMEDIES = {
 
 
 # Commands that resume when they are run again.
-_RESUMED = ("data", "eval", "finetune", "quickstart")
+_RESUMED = ("data", "eval", "finetune", "quickstart", "cogex search")
 
 
-def _interrupted(argv: list[str]) -> None:
-    """Ends the process after Ctrl-C; stopping a server is not a failure."""
-    name = next((word for word in argv if not word.startswith("-")), "")
+def _interrupted(argv: list[str], terminated: bool) -> None:
+    """Ends the process after Ctrl-C or SIGTERM; stopping a server is not a failure."""
+    name, *rest = [word for word in argv if not word.startswith("-")] or [""]
     if name in ("serve", "view"):
         click.echo("Stopped.", err=True)
         sys.exit(0)
     remedy = " Run the same command again to resume from what was saved."
-    click.echo(f"Interrupted.{remedy if name in _RESUMED else ''}", err=True)
-    sys.exit(130)
+    resumes = name in _RESUMED or " ".join([name, *rest[:1]]) in _RESUMED
+    what, code = ("Terminated", 143) if terminated else ("Interrupted", 130)
+    click.echo(f"{what}.{remedy if resumes else ''}", err=True)
+    sys.exit(code)
 
 
 def _quiet_libraries() -> None:

@@ -12,7 +12,6 @@ import click
 
 from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions, PseudoModelOptions, opened_model
-from codegen.cli.data_runs import stopped_cleanly
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError
@@ -127,7 +126,6 @@ def search(
     )
     folder = Path(given.out or Path("runs", "cogex", Path(task).stem))
     with (
-        stopped_cleanly(),
         opened_model(client, server, given.seed, avoid=(task,)) as (model, identity),
         SearchLog(
             folder,

@@ -192,32 +192,42 @@ def test_errors_hold_nothing_that_a_terminal_obeys(
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("number", "what", "code"),
+    [(signal.SIGINT, "Interrupted", 130), (signal.SIGTERM, "Terminated", 143)],
+)
+@pytest.mark.parametrize(
+    ("words", "resumes"),
     [
-        (["generate", "--prompt", "x"], 130, "Interrupted."),
-        (["--traceback", "serve", "http"], 0, "Stopped."),
-        (
-            ["eval", "run"],
-            130,
-            "Interrupted. Run the same command again to resume from what was saved.",
-        ),
+        (["generate", "--prompt", "x"], False),
+        (["cogex", "run"], False),
+        (["cogex", "search"], True),
+        (["eval", "run"], True),
+        (["--traceback", "serve", "http"], None),
     ],
 )
-def test_ctrl_c_promises_no_more_than_is_true(
+def test_an_interrupted_command_promises_no_more_than_is_true(
     words: list[str],
+    resumes: bool | None,
+    number: signal.Signals,
+    what: str,
     code: int,
-    said: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(number)
 
     monkeypatch.setattr("codegen.cli.Group.resolve_command", interrupt)
     monkeypatch.setenv("CODEGEN_TRACEBACK", "")
     with pytest.raises(SystemExit) as stop:
         main(words)
-    assert stop.value.code == code and capsys.readouterr().err.strip() == said
+    said = capsys.readouterr().err.strip()
+    if resumes is None:
+        assert (stop.value.code, said) == (0, "Stopped.")
+    else:
+        assert stop.value.code == code
+        rest = " Run the same command again to resume from what was saved." if resumes else ""
+        assert said == f"{what}.{rest}"
 
 
 @pytest.mark.parametrize(

@@ -59,10 +59,17 @@ class Group(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            hint = nearest(args[0], self.list_commands(ctx))
+            hint = self._of_a_group(ctx, args[0]) or nearest(args[0], self.list_commands(ctx))
             if not hint or "Did you mean" in error.message:
                 raise
             raise click.UsageError(f"{error.message} {hint}", ctx) from None
+
+    def _of_a_group(self, ctx: click.Context, name: str) -> str:
+        """A hint at the groups that have a command of this name, or nothing."""
+        groups = ((one, self.get_command(ctx, one)) for one in self.list_commands(ctx))
+        homes = [one for one, g in groups if isinstance(g, Group) and name in g.list_commands(ctx)]
+        calls = " or ".join(f"'{ctx.command_path} {home} {name}'" for home in homes)
+        return f"Did you mean {calls}?" if calls else ""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the commands' help without importing the lazy ones."""

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from codegen.errors import InputError
+from codegen.errors import InputError, cannot_read
 from codegen.records import has_lone_surrogate
 from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Engine, Rows, StatementLimits
 from codegen.sqlnet.databases.child import Child
@@ -86,7 +86,7 @@ def open_database(path: str | Path, *, may_write: bool = False) -> Database:
         with path.open("rb") as file:
             head = file.read(20)
     except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+        raise cannot_read(path, error) from None
     if not head:
         raise InputError(f"{path} is empty.", _REMEDY)
     if head.startswith(b"SQLite format 3\0"):
@@ -223,7 +223,7 @@ def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
                 raise InputError(f"{path} is empty.", "It needs a line with column names.")
             return header, [row for row in reader if row]
     except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+        raise cannot_read(path, error) from None
     except UnicodeDecodeError:
         raise InputError(f"{path} is not valid UTF-8.", "Save the file as UTF-8.") from None
     except csv.Error as error:

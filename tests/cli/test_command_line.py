@@ -96,7 +96,10 @@ def test_each_command_has_help_with_an_example_and_json(
         (["generate", "--prompt", "x", "--decoder", "edits"], 2, "Decoders are: sample"),
         (["generate", "--prompt", "x", "--model", "./absent"], 1, "no model directory './absent'"),
         (["generate", "--file", "absent.txt"], 1, "Cannot read absent.txt"),
-        (["finetune", "absent.yaml"], 1, "Cannot read the recipe absent.yaml"),
+        (["finetune", "absent.yaml"], 1, "There is no recipe absent.yaml"),
+        (["finetune", "linseq"], 1, "mean 'lintseq'?"),
+        (["lintseq", "absent.jsonl"], 2, "mean 'codegen data lintseq'?"),
+        (["data", "inspect", "rows.jsonl"], 1, "codegen view rows.jsonl"),
         (["eval", "run", "humanevil", "--model", "embedded", "--out", "o"], 2, "mean 'humaneval'?"),
         (["eval", "score", "absent.jsonl", "--task", "humaneval", "--out", "o"], 1, "absent.jsonl"),
         (["eval", "report", "absent"], 1, "absent"),
@@ -113,6 +116,7 @@ def test_mistakes_give_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text('{"instruction": "Double.", "program": "x *= 2"}\n')
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     captured = capsys.readouterr()

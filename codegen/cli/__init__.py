@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import signal
 import sys
@@ -129,6 +130,8 @@ def cli() -> None:
 def main(argv: list[str] | None = None) -> None:
     """Runs the command line and exits with its code."""
     _quiet_libraries()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a locale without UTF-8 shows \u2014 for a dash
+        sys.stdout.reconfigure(errors="backslashreplace")
     terminated = False
 
     def terminate(*_: object) -> None:  # what batch schedulers send before they kill

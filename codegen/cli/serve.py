@@ -668,6 +668,8 @@ def _log_to(path: Path | None, verbose: bool) -> None:
             logging.FileHandler(path, delay=False) if path else logging.StreamHandler(sys.stderr)
         )
     except OSError as error:
-        raise ConfigError(f"Cannot write the log {path}: {error.strerror}.") from None
+        raise ConfigError(
+            f"Cannot write the log {path}: {error.strerror}.", "Name another --log-file."
+        ) from None
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)

@@ -69,7 +69,9 @@ def write_token(path: Path, token: str) -> None:
             file.write(token + "\n")
         partial.replace(path)
     except OSError as error:
-        raise InputError(f"Cannot write the token to {path}: {error.strerror}.") from None
+        raise InputError(
+            f"Cannot write the token to {path}: {error.strerror}.", "Name another --token-file."
+        ) from None
 
 
 def read_token(path: Path) -> str:

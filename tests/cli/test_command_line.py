@@ -283,3 +283,21 @@ def test_a_server_that_fails_at_its_start_leaves_no_socket(
     assert not (tmp_path / "socket").exists()
     with options.listening() as (again, _):
         assert again == token
+
+
+def test_text_that_the_locale_cannot_show_is_escaped(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(
+        '{"id": "é", "example_id": "é", "generator": "plain", '
+        '"segments": [{"text": "→", "train": true}]}\n',
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [Path(sys.executable).with_name("codegen"), "data", "inspect", "rows.jsonl"],
+        cwd=tmp_path,
+        env={**os.environ, "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii() and r"\u2192" in done.stdout

@@ -245,7 +245,7 @@ def read_data(path: str | os.PathLike[str]) -> Iterator[DataRecord]:
                 yield from_dict(UnpairedPreference, row, where)
             elif isinstance(row, dict) and "segments" not in row:
                 raise InputError(
-                    f"{where} is no row that `codegen data` wrote: it has no segments.",
+                    f"{where} is not a row that `codegen data` wrote: it has no segments.",
                     f"To look at rows of your own: codegen view {file}",
                 )
             else:

@@ -384,7 +384,7 @@ class Recipe(Config):
     )
     liger: bool = setting(False, "Liger's kernels for layers (GPU, liger-kernel; never tested)")
     save_every: int = setting(50, "steps between checkpoints", ge=1, le=10_000_000)
-    seed: int = setting(0, "decides order and initialization", ge=0, le=2**32 - 1)
+    seed: int = setting(0, "random seed: order of the data, new weights", ge=0, le=2**32 - 1)
 
     def _check(self) -> None:
         _refuse_if(

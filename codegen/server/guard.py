@@ -490,7 +490,7 @@ def listen_unix(path: Path) -> socket.socket:
     try:
         if path.exists():
             if not path.is_socket():
-                raise MachineError(f"{path} exists and is no socket.", "Choose another path.")
+                raise MachineError(f"{path} exists and is not a socket.", "Choose another path.")
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
                 if probe.connect_ex(str(path)) == 0:
                     raise MachineError(f"A server already listens on {path}.")

@@ -82,7 +82,7 @@ def open_database(path: str | Path, *, may_write: bool = False) -> Database:
     path = Path(path)
     try:
         if not (path.is_file() or path.is_dir()) and path.exists():
-            raise InputError(f"{path} is no file, but a pipe, a device or a socket.", _REMEDY)
+            raise InputError(f"{path} is a pipe, a device or a socket, not a file.", _REMEDY)
         with path.open("rb") as file:
             head = file.read(20)
     except OSError as error:
@@ -97,7 +97,7 @@ def open_database(path: str | Path, *, may_write: bool = False) -> Database:
         return DuckDBDatabase.from_parquet(path)
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         return SqliteDatabase.from_csv(path)
-    raise InputError(f"{path} is no database that can be read.", _REMEDY)
+    raise InputError(f"{path} is not a database that can be read.", _REMEDY)
 
 
 class DuckDBDatabase(Database):

@@ -291,7 +291,7 @@ def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.db")
     (tmp_path / "empty.db").touch()
     for path, what in [
-        (tmp_path / "pipe.db", "is no file, but a pipe"),
+        (tmp_path / "pipe.db", "is a pipe, a device"),
         (Path("/dev/null"), "is no file"),
         (tmp_path / "empty.db", "is empty"),
         (tmp_path, "Is a directory"),

@@ -53,7 +53,7 @@ def fill_requests(
     model = loaded.model
     if not isinstance(model, FillingModel):
         raise ModelError(
-            f"The model {loaded.name!r} writes left to right; it cannot be decoded by insertion.",
+            f"The decoder insertion does not work: {loaded.name!r} writes from left to right.",
             "Choose another decoder, or train one: codegen finetune ilm_star_easy.",
         )
     if options.gap and isinstance(model, FixedMaskLM):

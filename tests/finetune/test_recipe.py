@@ -114,7 +114,7 @@ def test_a_file_comes_before_a_recipe_of_its_name(
     Path("lintseq").mkdir()  # a directory, as in a checkout, is none
     assert load_recipe("lintseq").batch_size != 3
     Path("lintseq").rmdir()
-    Path("lintseq").write_text("model: embedded\ndata: x\noutput: y\nbatch_size: 3\n")
+    Path("lintseq").write_text("model: embedded\ndata: x\noutput: y\nsteps: 1\nbatch_size: 3\n")
     assert load_recipe("lintseq").batch_size == 3
 
 

@@ -292,7 +292,7 @@ def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "empty.db").touch()
     for path, what in [
         (tmp_path / "pipe.db", "is a pipe, a device"),
-        (Path("/dev/null"), "is no file"),
+        (Path("/dev/null"), "is a pipe, a device"),
         (tmp_path / "empty.db", "is empty"),
         (tmp_path, "Is a directory"),
     ]:

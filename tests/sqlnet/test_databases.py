@@ -176,7 +176,7 @@ def test_locked_damaged_and_foreign_files_get_one_clear_line(path: Path, tmp_pat
         holder.communicate()
     for name, what in [
         ("damaged.db", "damaged|malformed|not a database"),
-        ("text.db", "no database that can be read"),
+        ("text.db", "not a database that can be read"),
         ("empty.db", "is empty"),
         ("bare.db", "holds no table"),
         ("none.db", "No such file"),

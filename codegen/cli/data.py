@@ -25,7 +25,7 @@ from codegen.cli.data_options import (
     UniCodeOptions,
     WholeOptions,
 )
-from codegen.cli.data_runs import Shown, command_line, generate, stopped_cleanly, summary
+from codegen.cli.data_runs import Shown, command_line, generate, summary
 from codegen.cli.options import Command, command, options
 from codegen.config import Config
 from codegen.errors import InputError
@@ -258,7 +258,7 @@ def preferences(run: str, given: PreferenceOptions, as_json: bool) -> Mapping[st
     source = ScoredRun(samples, verdicts, task, given.rejected, given.alike)
     sets = given.decontaminate
     was_finished = is_finished(given.out)
-    with stopped_cleanly(), Progress("data preferences") as bar:
+    with Progress("data preferences") as bar:
         show = Shown(bar)
         manifest = run_engine(
             Preferences(given.pairs, given.ratio, given.unpaired),
@@ -343,8 +343,7 @@ def merge(shards: tuple[str, ...], out: str, as_json: bool) -> Mapping[str, Any]
     from codegen.data import merge as merge_shards
 
     was_finished = is_finished(out)
-    with stopped_cleanly():
-        manifest = merge_shards(shards, out, command=command_line(click.get_current_context()))
+    manifest = merge_shards(shards, out, command=command_line(click.get_current_context()))
     return summary(manifest, out, was_finished, 0, as_json)
 
 

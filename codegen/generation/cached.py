@@ -306,7 +306,7 @@ class ResponseCache:
 
     def _damaged(self, error: Exception) -> InputError:
         return InputError(
-            f"{self.path} is damaged or is no response cache ({error}).",
+            f"{self.path} is damaged or not a response cache ({error}).",
             "Move it away, or choose another --cache.",
         )
 

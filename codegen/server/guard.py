@@ -70,7 +70,9 @@ def write_token(path: Path, token: str) -> None:
             file.write(token + "\n")
         partial.replace(path)
     except OSError as error:
-        raise InputError(f"Cannot write the token to {path}: {error.strerror}.") from None
+        raise InputError(
+            f"Cannot write the token to {path}: {error.strerror}.", "Name another --token-file."
+        ) from None
 
 
 def read_token(path: Path) -> str:
@@ -491,7 +493,7 @@ def listen_unix(path: Path) -> socket.socket:
     try:
         if path.exists():
             if not path.is_socket():
-                raise MachineError(f"{path} exists and is no socket.", "Choose another path.")
+                raise MachineError(f"{path} exists and is not a socket.", "Choose another path.")
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
                 if probe.connect_ex(str(path)) == 0:
                     raise MachineError(f"A server already listens on {path}.")

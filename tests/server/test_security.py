@@ -68,7 +68,7 @@ def test_1_no_foreign_address_without_a_token(tmp_path: Path) -> None:
     with listen_unix(path):  # a dead server's file is in nobody's way
         assert path.exists()
     (tmp_path / "file").write_text("x")
-    with pytest.raises(MachineError, match="no socket"):
+    with pytest.raises(MachineError, match="not a socket"):
         listen_unix(tmp_path / "file")
     with listen("127.0.0.1", 0) as taken, pytest.raises(MachineError, match="--port"):
         listen("127.0.0.1", taken.getsockname()[1])

@@ -45,12 +45,30 @@ def _edit(count: int) -> Strategy:
     return Speculation([CursorDrafter(tree=True) for _ in range(count)], [original] * count)
 
 
+class _Letters:
+    """A tokenizer of :data:`TOKENS`, for a grammar."""
+
+    eos_token_id, bos_token_id, tokens, special_token_ids = 59, None, TOKENS, (59,)
+
+    def __call__(self, text: str) -> list[int]:
+        return [ord(letter) - 65 for letter in text]
+
+
+def _grammar(count: int) -> Strategy:
+    llguidance = pytest.importorskip("llguidance")
+    from codegen.decoding.strategies.grammar import InGrammar
+
+    tokenizer = llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Letters()))
+    return InGrammar(tokenizer, "root ::= ([A-F] [a-m]){10}", count)
+
+
 MAKERS: dict[str, Callable[[int, Any], Strategy]] = {
     "plain": lambda count, draft: Strategy(),
     "penalized": lambda count, draft: Penalized(
         Method.of(read_options("repetition_penalty", {}), TOKENS)
     ),
     "rpg": lambda count, draft: Penalized(Method.of(read_options("rpg", {}), TOKENS)),
+    "grammar": lambda count, draft: _grammar(count),
     "backspace": lambda count, draft: Forgetful(BKSPC),
     "suffix": lambda count, draft: Speculation([SuffixDrafter() for _ in range(count)]),
     "edit": lambda count, draft: _edit(count),
@@ -148,6 +166,8 @@ def test_a_round_copies_once_each_way(
         seen = watched(strategy, device)
         decode(target, found, **options, strategy=strategy)
     assert [row.tokens for row in found] == [row.tokens for row in wanted]
+    if name == "grammar":  # letters of two sets in turn
+        assert all(t // 26 == i % 2 for row in found for i, t in enumerate(row.tokens))
     assert seen
     for crossings in seen:
         assert crossings["down"] == 1 and not crossings["wait"]

@@ -209,6 +209,15 @@ class Reader:
         """The unit that a node is, or is part of; 0 for a comment."""
         return self._units.get(node.id, 0)
 
+    def is_in(self, unit: int, kind: str) -> bool:
+        """Whether a unit is inside a node of a type."""
+        return any(self.contains(self.unit(node), unit) for node in self.nodes.get(kind, ()))
+
+    def text(self, unit: int) -> str:
+        """The text of a unit."""
+        first, last = self.spans[unit]
+        return b"\n".join(self.rows[first : last + 1]).decode("utf-8")
+
     # -- units and names ---------------------------------------------------------------------------
 
     def _walk(self, node: Node, unit: int, scope: Scope) -> None:

@@ -70,10 +70,8 @@ def _cpp(reader: Reader) -> None:
     for values in reader.nodes.get("initializer_list", ()):  # of a structure, perhaps
         for unit in fields:
             reader.edge(unit, reader.unit(values))
-    for operator in reader.nodes.get("operator_name", ()):  # nothing names it
-        unit = reader.unit(operator)
-        for later in range(reader.last[unit] + 1, len(reader.spans)):
-            reader.edge(unit, later)
+    for operator in reader.nodes.get("operator_name", ()):
+        reader.needed_by_all(reader.unit(operator))
 
 
 def _class(reader: Reader, class_: Node) -> None:

@@ -205,6 +205,11 @@ class Reader:
         elif not any(self.contains(member, dependent) for member in distinct):
             self.graph.groups.append(Group(distinct, dependent))
 
+    def needed_by_all(self, unit: int) -> None:
+        """All later units die with this one, since they may need it without naming it."""
+        for later in range(self.last[unit] + 1, len(self.spans)):
+            self.edge(unit, later)
+
     def unit(self, node: Node) -> int:
         """The unit that a node is, or is part of; 0 for a comment."""
         return self._units.get(node.id, 0)

@@ -13,7 +13,9 @@ from codegen.lintseq.languages.reader import Reader
 # Values whose type says nothing of what they hold, and uses that tell.
 _OPEN = re.compile(
     r"::new\(\)|with_capacity|vec!\[\]|\bNone\b|default\(\)|collect\(\)|parse\(\)|into\(\)|sum\(\)"
+    r"|channel\(\)|\.clone\(\)"
 )
+_INNER = re.compile(r"\b(self|crate|super)::")  # an import from the program itself
 _TELLS = re.compile(r"\.(push\w*|insert|extend|entry|append|send)\(")
 
 
@@ -33,8 +35,16 @@ def _imported(node: Node) -> Iterator[str]:
 
 
 def _rules(reader: Reader) -> None:
-    imports = {reader.unit(node) for node in reader.nodes.get("use_declaration", ())}
-    reader.member_uses = [use for use in reader.member_uses if use.unit not in imports]
+    imports = {reader.unit(node): node for node in reader.nodes.get("use_declaration", ())}
+    inner = {unit for unit, node in imports.items() if _INNER.search(text_of(node))}
+    reader.member_uses = [
+        use for use in reader.member_uses if use.unit in inner or use.unit not in imports
+    ]
+    for unit in inner:
+        names = set(_imported(imports[unit]))
+        for binding in reader.bindings:
+            if binding.name in names:
+                reader.edge(binding.unit, unit)
     for implementation in reader.nodes.get("impl_item", ()):
         if implementation.child_by_field_name("trait"):
             _trait(reader, implementation)
@@ -61,7 +71,7 @@ def _rules(reader: Reader) -> None:
             telling = [unit for unit in reads if _TELLS.search(reader.text(unit))]
             reader.any_of(sorted(telling or reads), binding.unit)
     used = {binding.unit for binding in reader.bindings if binding.reads}
-    for unit in imports - used:  # of a trait, perhaps, whose methods are called
+    for unit in imports.keys() - used:  # of a trait, perhaps, whose methods are called
         for use in reader.member_uses:
             if use.name not in reader.members:
                 reader.edge(unit, use.unit)

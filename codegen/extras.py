@@ -40,6 +40,13 @@ EXTRAS = {
     "uvicorn": ("serve", "servers over HTTP, the viewer"),
     "starlette": ("serve", "servers over HTTP, the viewer"),
     "prometheus_client": ("serve", "servers over HTTP, the viewer"),
+    "tree_sitter_c": ("languages", "edit sequences in C"),
+    "tree_sitter_cpp": ("languages", "edit sequences in C++"),
+    "tree_sitter_go": ("languages", "edit sequences in Go"),
+    "tree_sitter_java": ("languages", "edit sequences in Java"),
+    "tree_sitter_javascript": ("languages", "edit sequences in JavaScript"),
+    "tree_sitter_rust": ("languages", "edit sequences in Rust"),
+    "tree_sitter_typescript": ("languages", "edit sequences in TypeScript"),
     "mcp": ("mcp", "tools for agents"),
     "llguidance": ("grammar", "decoding within a grammar"),
 }

@@ -58,7 +58,7 @@ def _constants(reader: Reader) -> None:
 
 
 def _methods(reader: Reader) -> None:
-    """Whoever uses a type may need the methods by which it satisfies an interface."""
+    """The users of a type may need the methods by which it satisfies an interface."""
     asked: dict[str, list[Node]] = {}
     for method in reader.nodes.get("method_elem", ()):
         if name := method.child_by_field_name("name"):

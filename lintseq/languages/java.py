@@ -73,8 +73,8 @@ def _field(reader: Reader, field: Node) -> None:
 
 
 def _class(reader: Reader, class_: Node) -> None:
-    """What is above a class may ask for its methods; whoever creates an object, or a class below,
-    for its constructors, which need what they call.
+    """An interface or the class above may ask for the methods of a class. What creates an object,
+    and a class below, may need its constructors, and these what they call.
     """
     own, body = reader.unit(class_), class_.child_by_field_name("body")
     name = class_.child_by_field_name("name")

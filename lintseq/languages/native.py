@@ -75,7 +75,7 @@ def _cpp(reader: Reader) -> None:
 
 
 def _class(reader: Reader, class_: Node) -> None:
-    """What is above a class may ask for its methods; whoever uses it, for its constructors."""
+    """The class above may ask for the methods of a class, and its users for its constructors."""
     own, name = reader.unit(class_), class_.child_by_field_name("name")
     body = class_.child_by_field_name("body")
     inherits = any(child.type == "base_class_clause" for child in class_.children)

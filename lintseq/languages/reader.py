@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 from tree_sitter import Language, Node, Parser
 
-from codegen.errors import MachineError
+from codegen.extras import missing
 from codegen.lintseq.dependencies import Graph, Group
 from codegen.lintseq.edits import UnsupportedProgram
 from codegen.lintseq.languages.base import Grammar, text_of
@@ -53,10 +53,7 @@ def parser_for(grammar: Grammar) -> Parser:
     try:
         module = importlib.import_module(grammar.module)
     except ImportError:
-        raise MachineError(
-            f"The grammar of {grammar.name} is not installed.",
-            "Run: pip install 'codegen-toolkit[languages]'",
-        ) from None
+        raise missing(grammar.module) from None
     return Parser(Language(getattr(module, grammar.function)()))
 
 

@@ -19,6 +19,7 @@ _ASKED_FOR = words(
     "UnmarshalBinary UnmarshalJSON UnmarshalText UnreadByte UnreadRune Unwrap Value Write WriteAt "
     "WriteByte WriteString WriteTo"
 )
+_NAMED = words("type_identifier qualified_type generic_type")
 
 
 def _imported(spec: Node) -> Iterable[str]:
@@ -98,6 +99,9 @@ def _positional(reader: Reader) -> None:
             while around is not None and around.type != "composite_literal":
                 around = around.parent
             kind = around and around.child_by_field_name("type")
+            if kind and literal.parent == around and kind.type in _NAMED:
+                for value in literal.named_children:
+                    reader.edge(reader.unit(value), reader.unit(literal))
             for name in re.findall(r"\w+", text_of(kind)) if kind else ():
                 for needed in fields.get(name, ()):
                     reader.edge(needed, reader.unit(literal))

@@ -113,7 +113,6 @@ RUST = Grammar(
     aliases=("rs",),
     module="tree_sitter_rust",
     blocks=words("source_file declaration_list block field_declaration_list enum_variant_list"),
-    lists=words("array_expression"),
     nonempty=words("enum_variant_list"),
     prefixes=words("attribute_item"),
     always=words("inner_attribute_item use_wildcard macro_definition extern_crate_declaration"),

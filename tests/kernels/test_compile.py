@@ -11,7 +11,7 @@ pytest.importorskip("triton", reason="Triton is not installed (Linux: pip instal
 from codegen.errors import MachineError
 from codegen.kernels.gpu.compile import ARCHITECTURES, compile_variant, variants
 
-_EVERY_RUN = {("accept.sibling fp32", 90), ("tree_attention.prefix fp16 D=128 T=64", 80)}
+_EVERY_RUN = {("accept.sibling fp32", 90), ("tree_attention.prefix fp16 D=128 T=64 paged", 80)}
 _WIDE = "tree_attention.prefix", "accept.sibling", "accept.walk", "gumbel.block"
 _SHARED = 99 * 1024  # what a block of sm_80's smaller relatives (sm_86, sm_89) may have
 

@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from codegen.errors import InputError
+from codegen.errors import InputError, cannot_read
 from codegen.paths import open_plain, partial_name, remove_partials
 
 FinishReason = Literal["eos", "stop", "length"]
@@ -353,7 +353,7 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
     try:
         file = path.open("rb")
     except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+        raise cannot_read(path, error) from None
     with file:
         is_packed = file.peek(2)[:2] == b"\x1f\x8b"
         try:

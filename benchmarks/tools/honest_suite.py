@@ -4069,5 +4069,165 @@ f.cache_clear()
 assert f.cache_info().hits == 0
 assert fib(80) == 23416728348467685
 assert f.__wrapped__(4) == 16
+=== derives an enum
+from enum import Enum
+class Base(Enum):
+    @classmethod
+    def parse(cls, s):
+        return cls[s.upper()]
+    @property
+    def label(self):
+        return self.name.title()
+---
+class Color(Base):
+    RED = 1
+    GREEN = 2
+assert Color.parse("red") is Color.RED and Color.RED.label == "Red"
+assert [c.name for c in Color] == ["RED", "GREEN"] and Color(2) is Color.GREEN
+=== derives twice and super
+class A:
+    def __init__(self, x):
+        self.x = x
+    def f(self):
+        return [self.x]
+    @classmethod
+    def make(cls, x):
+        return cls(x)
+    @property
+    def twice(self):
+        return self.x * 2
+---
+class B(A):
+    def f(self):
+        return super().f() + ["B"]
+    @property
+    def twice(self):
+        return self.x * 3
+class C(B):
+    extra = 5
+    def __init__(self, x, y):
+        super().__init__(x)
+        self.y = y
+    def f(self):
+        return super().f() + ["C", self.y, self.extra]
+    @classmethod
+    def make(cls, x):
+        return cls(x, 0)
+assert B(1).f() == [1, "B"] and C(1, 2).f() == [1, "B", "C", 2, 5]
+b = B.make(4)
+assert type(b) is B and isinstance(b, A) and b.twice == 12 and C.make(3).y == 0
+assert issubclass(C, A) and C.__bases__ == (B,) and B.__bases__ == (A,)
+assert [k.__name__ for k in C.__mro__] == ["C", "B", "A", "object"]
+c = C(1, 2)
+c.extra += 1
+assert c.extra == 6 and C.extra == 5
+=== derives an iterator and context manager
+class Source:
+    def __iter__(self):
+        return self
+    def __next__(self):
+        x = self.read()
+        if x is None:
+            raise StopIteration
+        return x
+    def __enter__(self):
+        self.open = True
+        return self
+    def __exit__(self, *a):
+        self.open = False
+def total(src):
+    with src as s:
+        return sum(s)
+---
+class L(Source):
+    def __init__(self, xs):
+        self.xs = list(xs)
+    def read(self):
+        return self.xs.pop(0) if self.xs else None
+s = L([1, 2, 3])
+assert total(s) == 6 and s.open is False
+assert list(L("ab")) == ["a", "b"]
+=== derives with a mixin of the tests
+class Handler:
+    def handle(self, x):
+        return self.prepare(x) + 1
+    def prepare(self, x):
+        return x
+---
+class Log:
+    def note(self, x):
+        self.seen = getattr(self, "seen", []) + [x]
+class H(Log, Handler):
+    def prepare(self, x):
+        self.note(x)
+        return x * 2
+h = H()
+assert h.handle(3) == 7 and h.seen == [3]
+=== derives a thread and a handler of logs
+import threading, logging
+class Worker(threading.Thread):
+    def __init__(self, n):
+        super().__init__()
+        self.n = n
+        self.result = None
+    def run(self):
+        self.result = self.compute(self.n)
+    def compute(self, n):
+        return n
+---
+w = Worker(3)
+w.start()
+w.join()
+assert w.result == 3
+=== derives operators
+class V:
+    def __init__(self, x):
+        self.x = x
+    def __add__(self, o):
+        return type(self)(self.x + o.x)
+    def __eq__(self, o):
+        return isinstance(o, V) and self.x == o.x
+    def __lt__(self, o):
+        return self.x < o.x
+---
+class W(V):
+    def __repr__(self):
+        return f"W({self.x})"
+    def __len__(self):
+        return self.x
+a = W(1) + W(2)
+assert type(a) is W and repr(a) == "W(3)" and a == W(3) and len(a) == 3
+assert sorted([W(2), W(1)])[0].x == 1
+=== derives async
+class Base:
+    async def run(self, x):
+        return await self.step(x) + 1
+    async def step(self, x):
+        return x
+---
+import asyncio
+class D(Base):
+    async def step(self, x):
+        await asyncio.sleep(0)
+        return x * 10
+assert asyncio.run(D().run(2)) == 21
+=== derives generic
+from typing import Generic, TypeVar
+T = TypeVar("T")
+class Repo(Generic[T]):
+    def __init__(self):
+        self.rows = {}
+    def add(self, row: T):
+        self.rows[self.key(row)] = row
+        return row
+    def key(self, row):
+        raise NotImplementedError
+---
+class Users(Repo[dict]):
+    def key(self, row):
+        return row["id"]
+u = Users()
+u.add({"id": 3})
+assert u.rows == {3: {"id": 3}}
 """
 )

@@ -150,9 +150,8 @@ def _with_super(base: Any) -> Any:
     """A class of the program with methods for ``super()``, as a base of a class of the tests."""
     if not isinstance(base, Program) or "_codegen_given" in vars(base):
         return base
-    space: dict[str, Any] = {
-        name: _Inherited(base, name) for name in ("__init__", *base._codegen_methods)
-    }
+    methods: Any = base._codegen_methods
+    space: dict[str, Any] = {name: _Inherited(base, name) for name in ("__init__", *methods)}
     space |= {"_codegen_class": base._codegen_class, "_codegen_super": True}
     space |= {name: getattr(base, name) for name in ("__module__", "__qualname__", "__doc__")}
     return Program(base.__name__, (base,), space)
@@ -235,6 +234,9 @@ class Handle:
 
     def __dir__(self) -> Any:
         return type(self)._codegen_remote.use("dir", self)
+
+    def __mro_entries__(self, _: object) -> tuple[Any, ...]:
+        return (self.__getattr__("__origin__"),)  # class C(Base[int])
 
     def __repr__(self) -> str:
         return f"<{type(self).__qualname__} object>"

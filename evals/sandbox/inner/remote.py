@@ -245,7 +245,8 @@ class Remote:
                 for kind in reversed(base.__mro__):
                     mixed |= vars(kind) if kind.__module__ == "__main__" else {}
         given = {k: v for base in theirs for k, v in getattr(base, "_codegen_given", {}).items()}
-        given |= {**mixed, **space}
+        if not any(hasattr(base, "__members__") for base in theirs):  # an Enum makes members of it
+            given |= {**mixed, **space}
         _, inherited = self.members(mixed)
         local, sent = self.members(space)
         number = self._use("derive", [name, self.pack(tuple(theirs)), inherited + sent], options)

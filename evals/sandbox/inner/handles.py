@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import sys
 import types
-import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -242,7 +241,7 @@ class Handle:
         return f"<{type(self).__qualname__} object>"
 
     def __reduce_ex__(self, _: Any) -> Any:
-        return _unpickled, (type(self)._codegen_remote.snapshot(self),)
+        return _unpickled, (_snapshot(self),)
 
     def __copy__(self) -> object:
         return type(self)._codegen_remote.use_function("copy", "copy", self)
@@ -251,17 +250,17 @@ class Handle:
         return type(self)._codegen_remote.use_function("copy", "deepcopy", self)
 
 
-_SNAPSHOTS: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+_snapshots: list[Any] = []
 
 
-def keep_snapshot(value: Any) -> int:
-    """A number by which a pickle finds an object, as long as that exists."""
-    _SNAPSHOTS[id(value)] = value
-    return id(value)
+def _snapshot(value: Any) -> int:
+    """The number of a copy of an object, for a pickle."""
+    _snapshots.append(value.__deepcopy__({}))
+    return len(_snapshots) - 1
 
 
 def _unpickled(number: int) -> object:
-    return _SNAPSHOTS[number]
+    return _snapshots[number]
 
 
 class Method:
@@ -560,7 +559,7 @@ class _Content:
         return type(self)._codegen_remote.use_function("copy", "deepcopy", self)
 
     def __reduce_ex__(self, _: Any) -> Any:
-        return _unpickled, (type(self)._codegen_remote.snapshot(self),)
+        return _unpickled, (_snapshot(self),)
 
 
 def _content_space(plain: Any, about: dict[str, Any]) -> dict[str, object]:

@@ -24,15 +24,7 @@ from typing import Any, NoReturn
 
 from . import arrays, wire
 from .ambient import Surroundings
-from .handles import (
-    REMEDY,
-    Method,
-    Program,
-    is_of_program,
-    is_refused,
-    keep_snapshot,
-    make_class,
-)
+from .handles import REMEDY, Method, Program, is_of_program, is_refused, make_class
 from .own import OwnObjects
 from .shared import SharedValues, base_of, tag_of
 from .verbs import own_special_methods
@@ -53,7 +45,7 @@ _PROTOCOL: dict[str, tuple[type[BaseException], ...]] = {
 # Of the namespace of a class of the tests: what is looked up here, what only the stand-in has, and
 # what would shadow the stand-in's own.
 _LOCAL = (types.FunctionType, property, classmethod, staticmethod)
-_OF_STAND_INS = frozenset(("__classcell__", "__dict__", "__weakref__", "__module__"))
+_OF_STAND_INS = frozenset(("__classcell__", "__dict__", "__weakref__"))
 _IN_PROGRAM = frozenset(
     ("__slots__", "__getattr__", "__getattribute__", "__setattr__", "__delattr__", "__new__")
 )
@@ -128,7 +120,6 @@ class Remote:
         self.around: Surroundings | None = None
         self._depth = 0  # how many requests wait for an answer
         self.named: set[int] = set()  # classes that the tests name
-        self._snapshots: list[Any] = []  # copies of objects that were pickled
 
     def stand_in(self, value: Any) -> None:
         """Makes ``value`` the answer to every request, in the program's place."""
@@ -221,11 +212,6 @@ class Remote:
             [inspect.Parameter(name, kinds[kind], **options) for name, kind, options in parameters],
             **returns,
         )
-
-    def snapshot(self, value: Any) -> int:
-        """The number of a copy of an object, for a pickle."""
-        self._snapshots.append(value.__deepcopy__({}))
-        return keep_snapshot(self._snapshots[-1])
 
     # --- classes of the tests that derive from classes of the program --------------------------
 

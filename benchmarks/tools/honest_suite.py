@@ -3594,5 +3594,640 @@ def write():
 ---
 path = write()
 assert path.read_text() == 'here'
+=== a class of the tests derives from one of the program
+class Shape:
+    def __init__(self, name):
+        self.name = name
+    def area(self):
+        raise NotImplementedError
+    def describe(self):
+        return f"{self.name}: {self.area()}"
+---
+class Square(Shape):
+    def __init__(self, side):
+        super().__init__("square")
+        self.side = side
+    def area(self):
+        return self.side ** 2
+s = Square(3)
+assert s.describe() == "square: 9"
+assert isinstance(s, Shape)
+assert s.name == "square"
+=== derives from an abstract class
+from abc import ABC, abstractmethod
+class Plugin(ABC):
+    @abstractmethod
+    def run(self, x): ...
+    def twice(self, x):
+        return self.run(self.run(x))
+---
+class Inc(Plugin):
+    def run(self, x):
+        return x + 1
+assert Inc().twice(1) == 3
+try:
+    Plugin()
+except TypeError:
+    pass
+else:
+    assert False
+=== derives from an exception
+class AppError(Exception):
+    def __init__(self, code):
+        super().__init__(f"code {code}")
+        self.code = code
+def run(fn):
+    try:
+        return fn()
+    except AppError as e:
+        return e.code
+---
+class MyError(AppError):
+    pass
+def bad():
+    raise MyError(7)
+assert run(bad) == 7
+assert issubclass(MyError, AppError)
+=== derives from a class that registers
+class Registry:
+    plugins = {}
+    def __init_subclass__(cls, **kw):
+        super().__init_subclass__(**kw)
+        Registry.plugins[cls.__name__] = cls
+---
+class A(Registry):
+    pass
+class B(Registry):
+    pass
+assert sorted(Registry.plugins) == ["A", "B"]
+assert Registry.plugins["A"] is A
+=== derives with an option
+class Base:
+    def __init_subclass__(cls, tag="x", **kw):
+        super().__init_subclass__(**kw)
+        cls.tag = tag
+---
+class A(Base, tag="hello"):
+    pass
+class B(Base):
+    pass
+assert A.tag == "hello" and B.tag == "x"
+=== overrides a step of a template
+class Pipeline:
+    def __init__(self):
+        self.log = []
+    def setup(self):
+        self.log.append("setup")
+    def process(self, x):
+        return x
+    def run(self, x):
+        self.setup()
+        y = self.process(x)
+        self.log.append("done")
+        return y
+---
+class P(Pipeline):
+    def process(self, x):
+        self.log.append("process")
+        return x * 2
+p = P()
+assert p.run(4) == 8
+assert p.log == ["setup", "process", "done"]
+=== derives from a visitor
+class Visitor:
+    def visit(self, node):
+        name = "visit_" + type(node).__name__
+        return getattr(self, name, self.generic)(node)
+    def generic(self, node):
+        return None
+---
+class V(Visitor):
+    def visit_int(self, n):
+        return n + 1
+    def visit_str(self, s):
+        return s.upper()
+v = V()
+assert v.visit(1) == 2 and v.visit("a") == "A" and v.visit(1.5) is None
+=== a data class derives from a data class
+from dataclasses import dataclass
+@dataclass
+class Point:
+    x: int
+    y: int = 0
+    def norm1(self):
+        return abs(self.x) + abs(self.y)
+---
+@dataclass
+class Point3(Point):
+    z: int = 0
+    def norm1(self):
+        return super().norm1() + abs(self.z)
+p = Point3(1, -2, 3)
+assert p.norm1() == 6
+assert p == Point3(1, -2, 3)
+=== derives from a dictionary's class
+class AttrDict(dict):
+    def __getattr__(self, name):
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name)
+---
+class D(AttrDict):
+    def total(self):
+        return sum(self.values())
+d = D(a=1, b=2)
+assert d.a == 1 and d.total() == 3
+=== NaN in a container
+NAN = float("nan")
+def get():
+    return NAN
+def box():
+    return [NAN]
+---
+x = get()
+assert x is get() or x != x
+assert box() == [NAN]
+assert NAN in box()
+=== a singleton by metaclass
+class Singleton(type):
+    _instances = {}
+    def __call__(cls, *a, **k):
+        if cls not in cls._instances:
+            cls._instances[cls] = super().__call__(*a, **k)
+        return cls._instances[cls]
+class Config(metaclass=Singleton):
+    def __init__(self):
+        self.v = 1
+---
+a, b = Config(), Config()
+assert a is b
+a.v = 5
+assert b.v == 5
+assert isinstance(Config, Singleton)
+=== derives from a class with a metaclass
+class Meta(type):
+    def __new__(m, name, bases, ns):
+        ns["tag"] = name.lower()
+        return super().__new__(m, name, bases, ns)
+class Base(metaclass=Meta):
+    pass
+---
+class Thing(Base):
+    pass
+assert Thing.tag == "thing" and Base.tag == "base"
+=== a full signature
+def f(a, b=2, *args, c, d=4, **kw) -> int:
+    return a
+---
+import inspect
+s = inspect.signature(f)
+assert list(s.parameters) == ["a", "b", "args", "c", "d", "kw"]
+assert s.parameters["b"].default == 2
+assert s.return_annotation is int
+assert s.parameters["c"].kind is inspect.Parameter.KEYWORD_ONLY
+assert str(s) == "(a, b=2, *args, c, d=4, **kw) -> int"
+=== annotations
+from typing import List, Optional
+def f(a: int, b: "str" = "x", c: Optional[List[int]] = None) -> List[str]:
+    return []
+---
+import inspect, typing
+s = inspect.signature(f)
+assert s.parameters["a"].annotation is int
+assert s.parameters["b"].annotation == "str"
+assert typing.get_type_hints(f)["return"] == typing.List[str]
+assert f.__annotations__["a"] is int
+=== signatures of methods
+class A:
+    def m(self, x: int, y=3):
+        return x
+    @classmethod
+    def c(cls, z): ...
+    @staticmethod
+    def s(q): ...
+    def __init__(self, start=0): ...
+---
+import inspect
+assert str(inspect.signature(A.m)) == "(self, x: int, y=3)"
+assert str(inspect.signature(A().m)) == "(x: int, y=3)"
+assert list(inspect.signature(A.c).parameters) == ["z"]
+assert list(inspect.signature(A.s).parameters) == ["q"]
+assert list(inspect.signature(A).parameters) == ["start"]
+=== the signature of a decorated function
+import functools
+def deco(fn):
+    @functools.wraps(fn)
+    def wrapper(*a, **k):
+        return fn(*a, **k)
+    return wrapper
+@deco
+def f(a, b=1):
+    "Doc."
+    return a + b
+---
+import inspect
+assert list(inspect.signature(f).parameters) == ["a", "b"]
+assert f.__name__ == "f" and f.__doc__ == "Doc."
+assert f.__wrapped__(1) == 2
+=== kinds of functions
+def gen():
+    yield 1
+async def co():
+    return 1
+async def agen():
+    yield 1
+class C:
+    def m(self): ...
+---
+import inspect
+assert inspect.isgeneratorfunction(gen)
+assert inspect.iscoroutinefunction(co)
+assert inspect.isasyncgenfunction(agen)
+assert inspect.isclass(C)
+assert inspect.isfunction(gen)
+assert inspect.ismethod(C().m)
+assert callable(gen)
+=== decorates a method of the tests
+def validate(fn):
+    def w(self, x):
+        if x < 0:
+            raise ValueError("negative")
+        return fn(self, x)
+    return w
+---
+class A:
+    @validate
+    def f(self, x):
+        return x + 1
+assert A().f(1) == 2
+try:
+    A().f(-1)
+except ValueError as e:
+    assert "negative" in str(e)
+else:
+    assert False
+=== an exception in a gathered coroutine
+import asyncio
+async def fail():
+    await asyncio.sleep(0)
+    raise LookupError("gone")
+---
+import asyncio
+async def main():
+    r = await asyncio.gather(fail(), return_exceptions=True)
+    return type(r[0]).__name__, str(r[0])
+assert asyncio.run(main()) == ("LookupError", "gone")
+try:
+    asyncio.run(fail())
+except LookupError as e:
+    assert str(e) == "gone"
+else:
+    assert False
+=== fields of a data class
+from dataclasses import dataclass, field
+@dataclass
+class C:
+    a: int = field(default=3, metadata={"unit": "m"})
+    b: str = "x"
+---
+import dataclasses
+fs = dataclasses.fields(C)
+assert fs[0].default == 3 and fs[0].type is int and fs[0].metadata["unit"] == "m"
+assert C.__annotations__ == {"a": int, "b": str}
+=== makes a named tuple of a list
+from typing import NamedTuple, TypedDict
+from collections import namedtuple
+class E(NamedTuple):
+    name: str
+    n: int = 3
+    def up(self):
+        return self.name.upper()
+P = namedtuple("P", "x y")
+class TD(TypedDict):
+    a: int
+---
+e = E("a")
+assert e == ("a", 3) and e.up() == "A" and e._replace(n=5).n == 5
+assert e._asdict() == {"name": "a", "n": 3}
+p = P(1, 2)
+x, y = p
+assert p == (1, 2) and P._fields == ("x", "y") and p.x == 1 and P._make([3, 4]) == P(3, 4)
+assert repr(p) == "P(x=1, y=2)" and p[0] == 1 and len(p) == 2 and isinstance(p, tuple)
+assert TD(a=1) == {"a": 1}
+=== pickles an object with a state of its own
+import pickle
+class A:
+    def __init__(self, x):
+        self.x = x
+    def __getstate__(self):
+        return {"x": self.x * 2}
+    def __setstate__(self, s):
+        self.x = s["x"]
+---
+import pickle
+a = A(2)
+b = pickle.loads(pickle.dumps(a))
+assert b.x == 4 and a.x == 2
+assert isinstance(b, A)
+=== the context of an exception
+class A(Exception): ...
+class B(A): ...
+def f():
+    try:
+        1 / 0
+    except ZeroDivisionError as e:
+        raise B("b") from e
+def g():
+    try:
+        {}["k"]
+    except KeyError:
+        raise ValueError("v")
+---
+try:
+    f()
+except A as e:
+    assert type(e) is B and isinstance(e.__cause__, ZeroDivisionError)
+else:
+    assert False
+try:
+    g()
+except ValueError as e:
+    assert isinstance(e.__context__, KeyError) and e.__cause__ is None
+else:
+    assert False
+=== logs with extra fields
+import logging
+log = logging.getLogger("app.db")
+def connect(ok):
+    log.info("connecting")
+    if not ok:
+        log.error("failed: %s", "refused", extra={"code": 5})
+---
+import unittest
+class T(unittest.TestCase):
+    def test(self):
+        with self.assertLogs("app.db", level="INFO") as cm:
+            connect(False)
+        self.assertEqual(cm.output, ["INFO:app.db:connecting", "ERROR:app.db:failed: refused"])
+        self.assertEqual(cm.records[1].code, 5)
+=== logs below the default level
+import logging
+logger = logging.getLogger("x")
+logger.setLevel(logging.DEBUG)
+def f():
+    logger.debug("d %d", 1)
+    logger.warning("w")
+---
+import logging
+class H(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.got = []
+    def emit(self, r):
+        self.got.append((r.levelname, r.getMessage()))
+h = H()
+logging.getLogger("x").addHandler(h)
+f()
+assert h.got == [("DEBUG", "d 1"), ("WARNING", "w")]
+=== a mock with the program's class as specification
+class Repo:
+    def find(self, id): ...
+    def save(self, x): ...
+class Service:
+    def __init__(self, repo):
+        self.repo = repo
+    def rename(self, id, name):
+        u = self.repo.find(id)
+        u["name"] = name
+        self.repo.save(u)
+        return u
+---
+from unittest.mock import create_autospec, Mock
+repo = Mock(spec=Repo)
+repo.find.return_value = {"id": 1}
+assert Service(repo).rename(1, "z") == {"id": 1, "name": "z"}
+repo.save.assert_called_once_with({"id": 1, "name": "z"})
+try:
+    repo.missing
+except AttributeError:
+    pass
+else:
+    assert False
+=== patches a property
+class Car:
+    def __init__(self):
+        self.speed = 0
+    @property
+    def limit(self):
+        return 100
+    def drive(self):
+        self.speed = self.limit
+        return self.honk()
+    def honk(self):
+        return "beep"
+---
+from unittest.mock import patch, PropertyMock
+c = Car()
+with patch.object(Car, "limit", new_callable=PropertyMock) as p:
+    p.return_value = 50
+    c.drive()
+    assert c.speed == 50
+with patch.object(c, "honk", return_value="quiet"):
+    assert c.drive() == "quiet"
+assert c.drive() == "beep" and c.speed == 100
+=== multiple inheritance
+class A:
+    def who(self):
+        return ["A"]
+class B(A):
+    def who(self):
+        return ["B", *super().who()]
+class C(A):
+    def who(self):
+        return ["C", *super().who()]
+class D(B, C):
+    pass
+---
+assert D().who() == ["B", "C", "A"]
+assert [k.__name__ for k in D.__mro__] == ["D", "B", "C", "A", "object"]
+assert issubclass(D, C) and D.__bases__ == (B, C)
+assert D.mro()[1] is B
+=== what lru_cache wraps
+from functools import lru_cache, cache
+@lru_cache(maxsize=2)
+def f(x):
+    return x * x
+@cache
+def fib(n):
+    return n if n < 2 else fib(n - 1) + fib(n - 2)
+---
+f(1); f(1); f(2); f(3)
+i = f.cache_info()
+assert i.hits == 1 and i.misses == 3 and i.maxsize == 2 and i.currsize == 2
+f.cache_clear()
+assert f.cache_info().hits == 0
+assert fib(80) == 23416728348467685
+assert f.__wrapped__(4) == 16
+=== derives an enum
+from enum import Enum
+class Base(Enum):
+    @classmethod
+    def parse(cls, s):
+        return cls[s.upper()]
+    @property
+    def label(self):
+        return self.name.title()
+---
+class Color(Base):
+    RED = 1
+    GREEN = 2
+assert Color.parse("red") is Color.RED and Color.RED.label == "Red"
+assert [c.name for c in Color] == ["RED", "GREEN"] and Color(2) is Color.GREEN
+=== derives twice and super
+class A:
+    def __init__(self, x):
+        self.x = x
+    def f(self):
+        return [self.x]
+    @classmethod
+    def make(cls, x):
+        return cls(x)
+    @property
+    def twice(self):
+        return self.x * 2
+---
+class B(A):
+    def f(self):
+        return super().f() + ["B"]
+    @property
+    def twice(self):
+        return self.x * 3
+class C(B):
+    extra = 5
+    def __init__(self, x, y):
+        super().__init__(x)
+        self.y = y
+    def f(self):
+        return super().f() + ["C", self.y, self.extra]
+    @classmethod
+    def make(cls, x):
+        return cls(x, 0)
+assert B(1).f() == [1, "B"] and C(1, 2).f() == [1, "B", "C", 2, 5]
+b = B.make(4)
+assert type(b) is B and isinstance(b, A) and b.twice == 12 and C.make(3).y == 0
+assert issubclass(C, A) and C.__bases__ == (B,) and B.__bases__ == (A,)
+assert [k.__name__ for k in C.__mro__] == ["C", "B", "A", "object"]
+c = C(1, 2)
+c.extra += 1
+assert c.extra == 6 and C.extra == 5
+=== derives an iterator and context manager
+class Source:
+    def __iter__(self):
+        return self
+    def __next__(self):
+        x = self.read()
+        if x is None:
+            raise StopIteration
+        return x
+    def __enter__(self):
+        self.open = True
+        return self
+    def __exit__(self, *a):
+        self.open = False
+def total(src):
+    with src as s:
+        return sum(s)
+---
+class L(Source):
+    def __init__(self, xs):
+        self.xs = list(xs)
+    def read(self):
+        return self.xs.pop(0) if self.xs else None
+s = L([1, 2, 3])
+assert total(s) == 6 and s.open is False
+assert list(L("ab")) == ["a", "b"]
+=== derives with a mixin of the tests
+class Handler:
+    def handle(self, x):
+        return self.prepare(x) + 1
+    def prepare(self, x):
+        return x
+---
+class Log:
+    def note(self, x):
+        self.seen = getattr(self, "seen", []) + [x]
+class H(Log, Handler):
+    def prepare(self, x):
+        self.note(x)
+        return x * 2
+h = H()
+assert h.handle(3) == 7 and h.seen == [3]
+=== derives a thread and a handler of logs
+import threading, logging
+class Worker(threading.Thread):
+    def __init__(self, n):
+        super().__init__()
+        self.n = n
+        self.result = None
+    def run(self):
+        self.result = self.compute(self.n)
+    def compute(self, n):
+        return n
+---
+w = Worker(3)
+w.start()
+w.join()
+assert w.result == 3
+=== derives operators
+class V:
+    def __init__(self, x):
+        self.x = x
+    def __add__(self, o):
+        return type(self)(self.x + o.x)
+    def __eq__(self, o):
+        return isinstance(o, V) and self.x == o.x
+    def __lt__(self, o):
+        return self.x < o.x
+---
+class W(V):
+    def __repr__(self):
+        return f"W({self.x})"
+    def __len__(self):
+        return self.x
+a = W(1) + W(2)
+assert type(a) is W and repr(a) == "W(3)" and a == W(3) and len(a) == 3
+assert sorted([W(2), W(1)])[0].x == 1
+=== derives async
+class Base:
+    async def run(self, x):
+        return await self.step(x) + 1
+    async def step(self, x):
+        return x
+---
+import asyncio
+class D(Base):
+    async def step(self, x):
+        await asyncio.sleep(0)
+        return x * 10
+assert asyncio.run(D().run(2)) == 21
+=== derives generic
+from typing import Generic, TypeVar
+T = TypeVar("T")
+class Repo(Generic[T]):
+    def __init__(self):
+        self.rows = {}
+    def add(self, row: T):
+        self.rows[self.key(row)] = row
+        return row
+    def key(self, row):
+        raise NotImplementedError
+---
+class Users(Repo[dict]):
+    def key(self, row):
+        return row["id"]
+u = Users()
+u.add({"id": 3})
+assert u.rows == {3: {"id": 3}}
 """
 )

@@ -237,11 +237,13 @@ class Surroundings:
         if "logs" in told and "logs" in self._wants:
             import logging
 
-            for name, level, text in told["logs"]:
+            for name, level, text, least, extra in told["logs"]:
                 logger = logging.getLogger(str(name))
-                if logger.isEnabledFor(int(level)):
+                # The program's own level counts, unless the tests have set another.
+                least = int(least) if logger.level == logging.NOTSET else 0
+                if level >= least if least else logger.isEnabledFor(int(level)):
                     made = logger.makeRecord(
-                        str(name), int(level), "program", 0, str(text), (), None
+                        str(name), int(level), "program", 0, str(text), (), None, extra=extra
                     )
                     logger.handle(made)
 
@@ -343,10 +345,13 @@ class ProgramSurroundings:
             import logging
 
             logged = self._logged
+            usual = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "taskName"}
 
             class Handler(logging.Handler):
                 def emit(self, record: logging.LogRecord) -> None:
-                    logged.append([record.name, record.levelno, record.getMessage()])
+                    least = logging.getLogger(record.name).level
+                    extra = {k: v for k, v in vars(record).items() if k not in usual}
+                    logged.append([record.name, record.levelno, record.getMessage(), least, extra])
 
             logging.root.addHandler(Handler())
             logging.root.setLevel(1)

@@ -13,6 +13,9 @@ The program controls the result of such a request, so handles limit what it can 
 - An instance of a subclass of a plain type is its plain content with the class's name; comparison
   and arithmetic of the subclass are ignored.
 
+A class of the tests that derives from classes of the program is made in the program as well: the
+instances are the program's objects, and the methods that the tests define run here.
+
 ``Remote.used_objects`` says whether the program has decided a comparison.
 """
 
@@ -20,7 +23,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .verbs import ARITHMETIC, CONVERSIONS, IN_PLACE, ORDER, VERB_OF
@@ -31,11 +34,6 @@ _PLAIN = (int, float, complex, str, bytes, tuple, frozenset)
 _set = object.__setattr__
 REMEDY = "compare its attributes or what its methods return, or use mode 'in_sandbox'"
 
-_DERIVED = (
-    "{} of the tests derives from a class of the program, which can't be done from outside; "
-    "use mode 'in_sandbox'"
-)
-
 
 class Program(type):
     """The class of classes of the program. Its own attributes begin with ``_codegen``."""
@@ -44,19 +42,52 @@ class Program(type):
     _codegen_class: int
 
     def __new__(mcls, name: str, bases: Any, space: dict[str, Any], **options: Any) -> Program:
-        """Makes a class; options are for what a class of the program does with those derived."""
-        if options:
-            raise TypeError(_DERIVED.format(name))
-        return super().__new__(mcls, name, bases, space)
+        """Makes a class; a class statement of the tests makes one in the program as well."""
+        if "_codegen_class" in space:
+            return super().__new__(mcls, name, bases, space)
+        remote = next(base for base in bases if isinstance(base, Program))._codegen_remote
+        space = remote.derive(name, bases, space, options)
+        made = super().__new__(mcls, name, tuple(map(_with_super, bases)), space)
+        remote.adopt(made)
+        return made
+
+    def __init__(cls, name: str, bases: Any, space: dict[str, Any], **_: Any) -> None:
+        super().__init__(name, bases, space)
+
+    @property
+    def __mro__(cls) -> tuple[type, ...]:
+        """The classes as the program has them."""
+        return tuple(kind for kind in type.__dict__["__mro__"].__get__(cls) if not _is_ours(kind))
+
+    @property
+    def __bases__(cls) -> tuple[type, ...]:  # type: ignore[override]
+        """The bases as the program has them."""
+        mro = type.__dict__["__mro__"].__get__(cls)
+        bases = type.__dict__["__bases__"].__get__(cls)
+        found = [base for base in bases if not _is_ours(base)]
+        found += [b for base in bases if "_codegen_super" in vars(base) for b in base.__bases__]
+        return tuple(sorted(found, key=mro.index)) or (object,)
+
+    @property
+    def __annotations__(cls) -> Any:  # type: ignore[override]
+        """Of the class itself."""
+        if "_codegen_given" in vars(cls):
+            return vars(cls).get("__annotations__", {})
+        return cls._codegen_remote.use("getattr", cls, "__annotations__")
 
     def __call__(cls, *arguments: Any, **options: Any) -> Any:
         """Makes an instance, in the program."""
-        if "_codegen_class" not in vars(cls):
-            raise TypeError(_DERIVED.format(cls.__name__))
         return cls._codegen_remote.construct(cls, arguments, options)
 
+    def __dir__(cls) -> Any:
+        return cls._codegen_remote.use("dir", cls)
+
     def __getattr__(cls, name: str) -> object:
-        if is_refused(name) or "_codegen_class" not in vars(cls):
+        if name == "__signature__":
+            return cls._codegen_remote.signature(cls)
+        if name in (given := vars(cls).get("_codegen_given", ())):
+            return given[name]
+        if is_refused(name):
             raise AttributeError(name)
         if name == "__dataclass_fields__":
             return _fields(cls)
@@ -65,8 +96,14 @@ class Program(type):
     def __setattr__(cls, name: str, value: object) -> None:
         if name.startswith("_codegen") or name in ("__abstractmethods__", "__doc__"):
             type.__setattr__(cls, name, value)
-        else:
+        elif "_codegen_given" not in vars(cls):
             cls._codegen_remote.use("setattr", cls, name, value)
+        else:
+            local = cls._codegen_remote.set_member(cls, name, value)
+            for member, part in local.items():
+                type.__setattr__(cls, member, part)
+            if not local:
+                vars(cls)["_codegen_given"][name] = value
 
     def __delattr__(cls, name: str) -> None:
         cls._codegen_remote.use("delattr", cls, name)
@@ -89,12 +126,39 @@ class Program(type):
     def __instancecheck__(cls, instance: object) -> bool:
         if type.__instancecheck__(cls, instance):
             return True
-        if not is_of_program(instance) or "_codegen_class" not in vars(cls):
+        if not is_of_program(instance) and not isinstance(instance, Program):
             return False
         return cls._codegen_remote.decide("isinstance", instance, cls)
 
     def __repr__(cls) -> str:
         return f"<class '{cls.__qualname__}'>"
+
+
+class _Inherited:
+    """An attribute of a class of the program as ``super()`` finds it in a class derived from it."""
+
+    def __init__(self, kind: Any, name: str) -> None:
+        self._kind, self._name = kind, name
+
+    def __get__(self, value: Any, owner: Any = None) -> Any:
+        remote = self._kind._codegen_remote
+        return remote.use("inherited", self._kind, owner if value is None else value, self._name)
+
+
+def _with_super(base: Any) -> Any:
+    """A class of the program with methods for ``super()``, as a base of a class of the tests."""
+    if not isinstance(base, Program) or "_codegen_given" in vars(base):
+        return base
+    methods: Any = base._codegen_methods
+    space: dict[str, Any] = {name: _Inherited(base, name) for name in ("__init__", *methods)}
+    space |= {"_codegen_class": base._codegen_class, "_codegen_super": True}
+    space |= {name: getattr(base, name) for name in ("__module__", "__qualname__", "__doc__")}
+    return Program(base.__name__, (base,), space)
+
+
+def _is_ours(kind: type) -> bool:
+    """Whether a class is not known to the program: a part of how stand-ins are made."""
+    return kind in (Handle, _Content) or "_codegen_super" in vars(kind)
 
 
 # The only dunder names that are requested. With others, libraries would let the program compute
@@ -124,13 +188,13 @@ def _fields(cls: Any) -> object:
     """As dataclasses has it."""
     import dataclasses
 
-    names = cls._codegen_fields
-    if names is None:
+    if cls._codegen_fields is None:
         raise AttributeError("__dataclass_fields__")
-    found = {}
-    for name in names:
-        field = dataclasses.field()
-        field.name = name
+    found: dict[str, Any] = {}
+    described: Any = cls._codegen_remote.use("fields", cls)
+    for name, kind, options in described:
+        field = dataclasses.field(**options)
+        field.name, field.type = name, kind
         field._field_type = dataclasses._FIELD  # type: ignore[attr-defined]
         found[name] = field
     return found
@@ -144,15 +208,21 @@ class Handle:
     _codegen_own: bool  # made by the tests
     _codegen_remote: Remote
     _codegen_methods: frozenset[str]
+    _codegen_special: frozenset[str]
+    _codegen_given: Mapping[str, Any] = types.MappingProxyType({})  # of a class of the tests
 
     def __getattr__(self, name: str) -> object:
+        kind = type(self)
+        if name == "__signature__" and "__call__" in kind._codegen_special:
+            return kind._codegen_remote.signature(self)
         if is_refused(name):
             raise AttributeError(name)
-        kind = type(self)
         if name in kind._codegen_methods:
             return Method(self, name)
         if name == "__dataclass_fields__":
             return _fields(kind)
+        if name in kind._codegen_given:  # the program may answer with another value
+            kind._codegen_remote.used_objects = True
         return kind._codegen_remote.use("getattr", self, name)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -164,11 +234,14 @@ class Handle:
     def __dir__(self) -> Any:
         return type(self)._codegen_remote.use("dir", self)
 
+    def __mro_entries__(self, _: object) -> tuple[Any, ...]:
+        return (self.__getattr__("__origin__"),)  # class C(Base[int])
+
     def __repr__(self) -> str:
         return f"<{type(self).__qualname__} object>"
 
     def __reduce_ex__(self, _: Any) -> Any:
-        return _copied, (self,)
+        return _unpickled, (_snapshot(self),)
 
     def __copy__(self) -> object:
         return type(self)._codegen_remote.use_function("copy", "copy", self)
@@ -177,8 +250,17 @@ class Handle:
         return type(self)._codegen_remote.use_function("copy", "deepcopy", self)
 
 
-def _copied(value: object) -> object:
-    return value
+_snapshots: list[Any] = []
+
+
+def _snapshot(value: Any) -> int:
+    """The number of a copy of an object, for a pickle."""
+    _snapshots.append(value.__deepcopy__({}))
+    return len(_snapshots) - 1
+
+
+def _unpickled(number: int) -> object:
+    return _snapshots[number]
 
 
 class Method:
@@ -197,6 +279,11 @@ class Method:
         return remote.use("method", target, self._codegen_name, *arguments, **options)
 
     @property
+    def __class__(self) -> Any:  # type: ignore[override]
+        """As :mod:`inspect` wants it."""
+        return types.MethodType
+
+    @property
     def __name__(self) -> str:
         return self._codegen_name
 
@@ -205,9 +292,11 @@ class Method:
         return self.__getattr__("__doc__")
 
     def __getattr__(self, name: str) -> Any:
+        target = self.__self__
+        if name == "__signature__":
+            return type(target)._codegen_remote.signature(self)
         if is_refused(name):
             raise AttributeError(name)
-        target = self.__self__
         return type(target)._codegen_remote.use("getattr", self, name)
 
     def __eq__(self, other: object) -> bool:
@@ -393,11 +482,18 @@ def make_class(remote: Remote, number: int, about: dict[str, Any], bases: tuple[
     elif not about["hashable"]:
         space["__hash__"] = None
     space["__dict__"] = property(_getter(remote, "__dict__"))
+    if about["module"] == "builtins" and about["name"] == "function":
+        space["__get__"] = _bound
     if about["module"] not in ("candidate", "__main__"):
         space["__class__"] = property(lambda self: _stdlib_class(about) or type(self))
         for name in ("__module__", "__doc__"):
             space[name] = property(_getter(remote, name))
     return Program(about["name"], bases or (Handle,), space)
+
+
+def _bound(function: Any, value: object, _: object = None) -> object:
+    """A function of the program as an attribute of a class of the tests."""
+    return function if value is None else types.MethodType(function, value)
 
 
 def _getter(remote: Remote, name: str) -> Callable[[object], object]:
@@ -463,18 +559,18 @@ class _Content:
         return type(self)._codegen_remote.use_function("copy", "deepcopy", self)
 
     def __reduce_ex__(self, _: Any) -> Any:
-        return _copied, (self,)
+        return _unpickled, (_snapshot(self),)
 
 
 def _content_space(plain: Any, about: dict[str, Any]) -> dict[str, object]:
     """Methods of a subclass of a plain type that run in the program."""
     space: dict[str, Any] = {}
     for name in about["methods"]:
-        space[name] = _content_method(name)
+        space[name] = _ContentMethod(name)
     if plain in MUTABLE:
         for name in _MUTATORS:
             if hasattr(plain, name):
-                space[name] = _content_method(name)
+                space[name] = _ContentMethod(name)
     for name in ("__getitem__", "__missing__"):
         if name in about["own_special"]:
             space["__getitem__"] = _verb("getitem")
@@ -488,12 +584,16 @@ def _content_space(plain: Any, about: dict[str, Any]) -> dict[str, object]:
     return space
 
 
-def _content_method(name: str) -> object:
-    def method(self: Any, *arguments: Any, **options: Any) -> Any:
-        return type(self)._codegen_remote.use("method", self, name, *arguments, **options)
+class _ContentMethod:
+    """A method of a subclass of a plain type that runs in the program."""
 
-    method.__name__ = name
-    return method
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, value: Any, kind: Any) -> Any:
+        if value is None:
+            return kind._codegen_remote.use("getattr", kind, self._name)
+        return Method(value, self._name)
 
 
 def _exception_class(about: dict[str, Any], bases: tuple[type, ...], space: dict[str, Any]) -> Any:
@@ -503,10 +603,16 @@ def _exception_class(about: dict[str, Any], bases: tuple[type, ...], space: dict
             raise AttributeError(name)
         return type(self)._codegen_remote.use("getattr", self, name)
 
+    def set_both(self: Any, name: str, value: object) -> None:
+        _set(self, name, value)
+        if "_codegen_number" in vars(self) and not name.startswith("_"):
+            type(self)._codegen_remote.use("setattr", self, name, value)
+
     def text(self: Any) -> str:
         return type(self)._codegen_remote.use("str", self)
 
     space["__getattr__"] = ask
+    space["__setattr__"] = set_both
     if "__str__" in about["own_special"]:
         space["__str__"] = text
     return Program(about["name"], bases, space)

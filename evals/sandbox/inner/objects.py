@@ -8,7 +8,7 @@ Trees sent to the tests for an object of the program:
     {"hs": [number, class, shared]}   the same of a plain mutable type, see :mod:`.shared`
     {"hc": class}                     a class
     {"ge": number}, {"co": number}    a generator; a coroutine
-    {"ex": [class, arguments, number, cause, attributes]}    an exception
+    {"ex": [class, arguments, number, cause, context, attributes]}    an exception
 
 ``class`` is a number of this side, or, for an exception, its module and name. The tests send back
 ``{"ha": number}``, ``{"p": name}`` for a global function, ``{"bm": [number, name]}`` for a method.
@@ -25,7 +25,7 @@ from typing import Any
 
 from . import arrays, wire
 from .shared import SharedValues, base_of, tag_of
-from .verbs import VERBS, method_names, own_special_methods, special_methods
+from .verbs import VERBS, made_member, method_names, own_special_methods, special_methods
 
 MAX_TEXT = 2000
 # Plain immutable types that may be subclassed, and how a subclass's content is obtained.
@@ -133,13 +133,14 @@ class Objects:
             packed = self.pack(tuple(arguments))
         except Exception:  # noqa: BLE001 - whatever the program made of it
             packed = self.pack((wire.describe_exception(error)[1],))
-        cause = error.__cause__
+        cause, context = error.__cause__, error.__context__
         return {
             "ex": [
                 place or self.number(kind),
                 packed,
                 self.number(error),
                 None if cause is None else self.exception(cause),
+                None if context is None or context is cause else self.exception(context),
                 self.pack(dict(vars(error))) if place and vars(error) else None,
             ]
         }
@@ -205,6 +206,8 @@ class Objects:
             return self._await(*arguments)
         if verb == "signature":
             return _signature(*arguments)
+        if verb == "derive":
+            return self.number(_derived(*arguments, **named))
         if verb == "next" and len(arguments) > 1:
             return arguments[0].send(arguments[1])
         return VERBS[verb](*arguments, **named)
@@ -249,14 +252,30 @@ class Objects:
         return self._loop.run_until_complete(run())
 
 
-def _signature(function: Any) -> list[list[object]]:
+def _signature(function: Any) -> tuple[list[Any], dict[str, Any]]:
+    """The parameters and the returned annotation; what is empty is left out."""
     import inspect
 
-    parameters = inspect.signature(function).parameters.values()
-    return [
-        [p.name, int(p.kind), p.default is not p.empty, None if p.default is p.empty else p.default]
-        for p in parameters
+    found = inspect.signature(function)
+
+    def given(**options: Any) -> dict[str, Any]:
+        return {name: value for name, value in options.items() if value is not found.empty}
+
+    parameters = [
+        (p.name, int(p.kind), given(default=p.default, annotation=p.annotation))
+        for p in found.parameters.values()
     ]
+    return parameters, given(return_annotation=found.return_annotation)
+
+
+def _derived(name: str, bases: tuple[type, ...], members: Any, **options: Any) -> type:
+    """A class of the tests that derives from classes of the program."""
+
+    def fill(space: dict[str, Any]) -> None:
+        for member, how, value in members:
+            space[member] = made_member(how, value)
+
+    return types.new_class(name, bases, options, fill)
 
 
 def _stdlib_place(kind: type) -> list[str] | None:

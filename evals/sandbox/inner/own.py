@@ -36,8 +36,8 @@ _GENERATOR = frozenset(("send", "throw", "close"))
 _PLAIN_DATA = (int, float, complex, str, bytes, bool, tuple, list, dict, set, type(None))
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
 # The verbs allowed for an instance, besides those of attributes.
-_OF_INSTANCES = frozenset(VERBS) - {"isinstance", "issubclass", "dir", "vars", "enter", "exit"}
-_OF_INSTANCES |= {"enter", "exit", "await"}
+_OF_INSTANCES = frozenset(VERBS) | {"await"}
+_OF_INSTANCES -= {"isinstance", "issubclass", "dir", "vars", "inherited", "member", "fields"}
 
 
 class OwnObjects:

@@ -42,6 +42,15 @@ _PROTOCOL: dict[str, tuple[type[BaseException], ...]] = {
 }
 
 
+# Of the namespace of a class of the tests: what is looked up here, what only the stand-in has, and
+# what would shadow the stand-in's own.
+_LOCAL = (types.FunctionType, property, classmethod, staticmethod)
+_OF_STAND_INS = frozenset(("__classcell__", "__dict__", "__weakref__"))
+_IN_PROGRAM = frozenset(
+    ("__slots__", "__getattr__", "__getattribute__", "__setattr__", "__delattr__", "__new__")
+)
+
+
 class Unanswered(BaseException):
     """A call got no usable answer. Not an Exception, so that tests don't catch it as the
     program's.
@@ -65,7 +74,7 @@ class Proxy:
     def __getattr__(self, name: str) -> object:
         if name == "__signature__":
             return self._codegen_remote.signature(self)
-        if is_refused(name) or name == "__wrapped__":
+        if is_refused(name):
             raise AttributeError(name)
         return self._codegen_remote.use("getattr", self, name)
 
@@ -75,6 +84,11 @@ class Proxy:
     @property
     def __doc__(self) -> Any:  # type: ignore[override]
         return self._codegen_remote.use("getattr", self, "__doc__")
+
+    @property
+    def __class__(self) -> Any:  # type: ignore[override]
+        """As :mod:`inspect` wants it, to look at the code's flags."""
+        return types.FunctionType
 
     def __repr__(self) -> str:
         return f"<function {self.__name__}>"
@@ -193,14 +207,73 @@ class Remote:
         import inspect
 
         kinds = list(inspect._ParameterKind)  # type: ignore[attr-defined]
+        parameters, returns = self.use("signature", function)
         return inspect.Signature(
-            [
-                inspect.Parameter(
-                    name, kinds[kind], default=default if has_default else inspect.Parameter.empty
-                )
-                for name, kind, has_default, default in self.use("signature", function)
-            ]
+            [inspect.Parameter(name, kinds[kind], **options) for name, kind, options in parameters],
+            **returns,
         )
+
+    # --- classes of the tests that derive from classes of the program --------------------------
+
+    def derive(
+        self, name: str, bases: tuple[Any, ...], space: dict[str, Any], options: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Makes a class of the tests in the program; returns the namespace of the stand-in.
+
+        Its plain attributes are the program's in instances, which may change them. Of the class
+        itself the tests read what they gave.
+        """
+        theirs, mixed = list[Any](), dict[str, Any]()
+        for base in bases:
+            if isinstance(base, Program) or base.__module__ != "__main__":
+                theirs.append(base)
+            else:  # its methods become the new class's own there
+                for kind in reversed(base.__mro__):
+                    mixed |= vars(kind) if kind.__module__ == "__main__" else {}
+        given = {k: v for base in theirs for k, v in getattr(base, "_codegen_given", {}).items()}
+        if not any(hasattr(base, "__members__") for base in theirs):  # an Enum makes members of it
+            given |= {**mixed, **space}
+        _, inherited = self.members(mixed)
+        local, sent = self.members(space)
+        number = self._use("derive", [name, self.pack(tuple(theirs)), inherited + sent], options)
+        return {**local, "_codegen_class": number, "_codegen_given": given}
+
+    def adopt(self, kind: Any) -> None:
+        """Makes ``kind`` the stand-in for the class that :meth:`derive` made."""
+        self._classes[kind._codegen_class] = kind
+        self.named.add(kind._codegen_class)
+
+    def set_member(self, kind: Any, name: str, value: Any) -> dict[str, Any]:
+        """Sets a member of a class that :meth:`derive` made; returns what its stand-in gets."""
+        local, sent = self.members({name: value})
+        for member in sent:
+            self._use("member", [self.pack(kind), *member], {})
+        return local
+
+    def members(self, space: dict[str, Any]) -> tuple[dict[str, Any], list[list[Any]]]:
+        """Divides the namespace of a class of the tests.
+
+        Returns:
+            What the tests look up here, such as methods; and the name, kind and tree of what the
+            program gets.
+        """
+        local: dict[str, Any] = {}
+        sent: list[list[Any]] = []
+        for name, value in space.items():
+            parts = value
+            if isinstance(value, property):
+                parts = (value.fget, value.fset, value.fdel)
+            elif isinstance(value, (classmethod, staticmethod)):
+                parts = value.__func__
+            stays = isinstance(value, _LOCAL) or name.startswith("__")
+            try:
+                if name not in _OF_STAND_INS:
+                    sent.append([name, type(value).__name__, self.pack(parts)])
+            except (TypeError, wire.WireError):
+                stays = True  # only the tests use it
+            if stays and name not in _IN_PROGRAM:
+                local[name] = value
+        return local, sent
 
     @property
     def calls(self) -> int:
@@ -526,7 +599,7 @@ class Remote:
         return found if plain else None
 
     def _error(
-        self, of: Any, arguments: Any, number: Any, cause: Any, attributes: Any
+        self, of: Any, arguments: Any, number: Any, cause: Any, context: Any, attributes: Any
     ) -> BaseException:
         found = self._kept.get(number)
         if found is not None:
@@ -546,6 +619,8 @@ class Remote:
                     setattr(error, name, value)
         if cause is not None:
             error.__cause__ = self.unpack(cause)
+        if context is not None:
+            error.__context__ = self.unpack(context)
         if type(number) is int:
             self._kept[number] = error
             error._codegen_number = number  # type: ignore[attr-defined]
@@ -625,6 +700,7 @@ _RAISING = tuple(f"{__name__.rpartition('.')[0]}.{name}" for name in ("remote", 
 # Modules of the standard library that catch an exception on behalf of the tests.
 _CATCHING = frozenset(("asyncio", "concurrent", "contextlib", "unittest", "pytest", "_pytest"))
 _GENERATORS = 0x20 | 0x80 | 0x200  # generators, coroutines, asynchronous generators
+_COROUTINE = 0x80
 _TEST_FILES = frozenset(("<test>", "<setup>"))
 
 
@@ -645,11 +721,12 @@ def is_swallowed(error: BaseException) -> bool:
     if traceback is None:
         return False  # assertRaises takes it off
     module = str(traceback.tb_frame.f_globals.get("__name__"))
+    code = traceback.tb_frame.f_code
     if module in _RAISING:
-        return True
+        # A task holds what its coroutine raised, until somebody asks for the result.
+        return not code.co_flags & _COROUTINE
     if module == f"{__name__.rpartition('.')[0]}.checker":
         return False
-    code = traceback.tb_frame.f_code
     if code.co_flags & _GENERATORS and isinstance(error, (StopIteration, StopAsyncIteration)):
         return False  # it continues as a RuntimeError (PEP 479)
     if not _has_handler(code, traceback.tb_lasti):

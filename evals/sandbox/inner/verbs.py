@@ -26,6 +26,41 @@ def _special(name: str) -> Callable[..., object]:
     return apply
 
 
+def _inherited(kind: type, value: Any, name: str) -> object:
+    """An attribute of an object or class as ``super()`` finds it from ``kind`` on."""
+    mro = (value if isinstance(value, type) else type(value)).__mro__
+    return getattr(super(mro[mro.index(kind) - 1], value), name)
+
+
+def made_member(how: str, value: Any) -> object:
+    """A member of a class: a property of its functions, a class method of its function, ..."""
+    if how == "property":
+        return property(*value)
+    return {"classmethod": classmethod, "staticmethod": staticmethod}.get(how, lambda _: _)(value)
+
+
+def _set_member(kind: type, name: str, how: str, value: object) -> None:
+    setattr(kind, name, made_member(how, value))
+
+
+def _fields(kind: Any) -> list[object]:
+    """Name, type and options of a data class's fields."""
+    import dataclasses
+
+    names = ("default", "init", "repr", "compare", "hash", "kw_only")
+    return [
+        (
+            field.name,
+            field.type,
+            {
+                **{n: v for n in names if (v := getattr(field, n)) is not dataclasses.MISSING},
+                "metadata": dict(field.metadata),
+            },
+        )
+        for field in dataclasses.fields(kind)
+    ]
+
+
 def _contents(value: object) -> object:
     return dict(vars(value))
 
@@ -60,9 +95,12 @@ VERBS: dict[str, Callable[..., object]] = {
     "call": _call,
     **{
         name: _special(f"__{name}__")
-        for name in ("enter", "exit", "aenter", "aexit", "trunc", "floor", "ceil")
+        for name in ("enter", "exit", "aenter", "aexit", "trunc", "floor", "ceil", "get", "set")
     },
     "vars": _contents,
+    "inherited": _inherited,
+    "member": _set_member,
+    "fields": _fields,
 }
 # In place, by the verb of that name; without one of its own, a class does it by the plain one.
 IN_PLACE = tuple(f"i{name}" for name in ARITHMETIC if f"i{name}" in VERBS)
@@ -74,7 +112,7 @@ VERB_OF: dict[str, str] = {
         for name in (
             *("neg", "pos", "invert", "iter", "next", "reversed", "str", "repr", "bytes"),
             *("getitem", "setitem", "delitem", "call", "enter", "exit"),
-            *("aenter", "aexit", "aiter", "anext"),
+            *("aenter", "aexit", "aiter", "anext", "get", "set"),
         )
     },
 }

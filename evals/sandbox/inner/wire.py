@@ -488,7 +488,7 @@ GLOBAL_MODULES = frozenset(
 _BUILTIN_TYPES = {name: value for name, value in vars(builtins).items() if type(value) is type}
 _SCALAR_OF_TAG: dict[str, Callable[[Any], Any]] = {
     "ty": lambda content: _BUILTIN_TYPES[_text(content)],
-    "f": lambda content: float(_text(content)),
+    "f": lambda content: _one_nan(float(_text(content))),
     "i": _int_from_hex,
     "b": lambda content: bytes.fromhex(_text(content)),
     "ba": lambda content: bytearray.fromhex(_text(content)),
@@ -496,6 +496,11 @@ _SCALAR_OF_TAG: dict[str, Callable[[Any], Any]] = {
     "e": lambda _: Ellipsis,
     "ni": lambda _: NotImplemented,
 }
+
+
+def _one_nan(number: float) -> float:
+    """The number; for NaN always the same object, as containers compare their items by identity."""
+    return number if number == number else math.nan
 
 
 def describe_exception(error: BaseException) -> tuple[str, str]:

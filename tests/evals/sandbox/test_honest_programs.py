@@ -72,6 +72,8 @@ def test_what_was_left_to_objects_is_told(sandbox: Sandbox) -> None:
         ("assert f(3).x == 3\n", "isolated"),
         ("assert f(3) == P(3)\n", "objects"),
         ("assert isinstance(f(3), P) and f(3).x == 3\n", "isolated"),
+        ("class Q(P):\n    n = 3\nassert f(3).x == Q.n\n", "isolated"),
+        ("class Q(P):\n    n = 3\nassert f(3).x == Q(0).n\n", "objects"),
     ):
         outcome = sandbox.run(Job(program, test=test))
         assert (outcome.status, outcome.trust) == ("passed", trust), test

@@ -217,6 +217,14 @@ OTHERS = {
         ("def f(d): d.clear(); d['a']=float('nan')\n"),
         ("d={'a':1}\nf(d)\nassert d=={'a':2}\n"),
     ),
+    "an attribute of a class of the tests changed": (
+        ("class B:\n  def __init_subclass__(c): c.want=4\ndef f(): return 4\n"),
+        ("class T(B):\n  want=5\nassert f()==T.want\n"),
+    ),
+    "a method of a class of the tests replaced": (
+        ("class B:\n  def __init_subclass__(c): c.want=lambda s: 4\ndef f(): return 4\n"),
+        ("class T(B):\n  def want(self): return 5\nassert f()==T().want()\n"),
+    ),
     "a module left in the tests' folder": (
         (
             "import os\n"

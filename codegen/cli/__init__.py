@@ -224,7 +224,7 @@ _OS_REMEDIES = {
 # Commands that resume when they are run again.
 _RESUMED = (
     *("data", "finetune", "quickstart", "cogex search", "sqlnet train", "sqlnet train-plans"),
-    *("eval run", "eval score", "eval matrix", "eval kolmogorov"),
+    *("eval run", "eval score", "eval matrix"),
 )
 
 

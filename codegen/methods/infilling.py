@@ -23,7 +23,7 @@ import ast
 import random
 import re
 from collections.abc import Iterator
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from codegen.config import Config, setting
 from codegen.errors import SkippedExample, require_known
@@ -49,8 +49,6 @@ class Infilling(Config):
     Train on them with format: plain; a chat template would wrap the sentinels.
     """
 
-    name: ClassVar[str] = "infilling"
-
     style: str = setting(
         "fim-qwen",
         "Sentinels and order of a model family, as in codegen eval run: fim-qwen, fim-qwen-spm, "
@@ -70,6 +68,11 @@ class Infilling(Config):
         1.0, "Share of infilling texts; the others are whole programs.", ge=0, le=1
     )
     sequences: int = setting(1, "Texts per program.", ge=1)
+
+    @property
+    def name(self) -> str:
+        """The method's name."""
+        return "infilling"
 
     def _check(self) -> None:
         known = [name for name, style in STYLES.items() if style.ask == "infill"]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
-from typing import ClassVar
 
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, ModelError, require_known
@@ -24,8 +23,6 @@ from codegen.records import Example, Segment, TrainingText
 
 class Backspace(Config):
     """Make programs with wrong tokens and the backspaces that remove them (SequenceMatch)."""
-
-    name: ClassVar[str] = "backspace"
 
     model: str = setting(
         "embedded", "Model whose tokenizer is used: embedded, a directory or a hub id."
@@ -46,6 +43,11 @@ class Backspace(Config):
         0, "Drop texts with more tokens, backspaces included; 0 for no limit.", ge=0
     )
     sequences: int = setting(1, "Texts per program.", ge=1)
+
+    @property
+    def name(self) -> str:
+        """The method's name."""
+        return "backspace"
 
     def _check(self) -> None:
         kinds = self._kinds

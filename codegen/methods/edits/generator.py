@@ -23,7 +23,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from codegen.config import Config, setting
 from codegen.errors import (
@@ -89,8 +89,6 @@ class _Refactoring(NamedTuple):
 class Edits(Config):
     """The next edit at moments of a file's change and of refactorings."""
 
-    name: ClassVar[str] = "edits"
-
     format: str = setting(
         "blocks",
         "Format of prompt and answer: blocks, window or rows (for models with the tokens of "
@@ -123,6 +121,11 @@ class Edits(Config):
     )
     since: str = setting("", "Only changes from this date on.", metavar="DATE", shown="no limit")
     until: str = setting("", "Only changes before this date.", metavar="DATE", shown="no limit")
+
+    @property
+    def name(self) -> str:
+        """The method's name."""
+        return "edits"
 
     def _check(self) -> None:
         find_format(self.format)

@@ -222,17 +222,20 @@ _OS_REMEDIES = {
 
 
 # Commands that resume when they are run again.
-_RESUMED = ("data", "eval", "finetune", "quickstart", "cogex search")
+_RESUMED = (
+    *("data", "finetune", "quickstart", "cogex search", "sqlnet train", "sqlnet train-plans"),
+    *("eval run", "eval score", "eval matrix"),
+)
 
 
 def _interrupted(argv: list[str], terminated: bool) -> None:
     """Ends the process after Ctrl-C or SIGTERM; stopping a server is not a failure."""
-    name, *rest = [word for word in argv if not word.startswith("-")] or [""]
-    if name in ("serve", "view"):
+    words = [word for word in argv if not word.startswith("-")]
+    if words[:1] and words[0] in ("serve", "view"):
         click.echo("Stopped.", err=True)
         sys.exit(0)
     remedy = " Run the same command again to resume from what was saved."
-    resumes = name in _RESUMED or " ".join([name, *rest[:1]]) in _RESUMED
+    resumes = any(" ".join(words[:count]) in _RESUMED for count in (1, 2))
     what, code = ("Terminated", 143) if terminated else ("Interrupted", 130)
     click.echo(f"{what}.{remedy if resumes else ''}", err=True)
     sys.exit(code)

@@ -204,6 +204,7 @@ def test_errors_hold_nothing_that_a_terminal_obeys(
     [
         (["generate", "--prompt", "x"], False),
         (["cogex", "run"], False),
+        (["eval", "check"], False),
         (["cogex", "search"], True),
         (["eval", "run"], True),
         (["--traceback", "serve", "http"], None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -158,6 +159,26 @@ def test_broken_files(tmp_path: Path, text: str) -> None:
         read_config(Run, path, what="recipe")
     with pytest.raises(CodegenError, match=r"Cannot read the recipe .*absent\.yaml"):
         read_config(Run, tmp_path / "absent.yaml", what="recipe")
+
+
+@pytest.mark.parametrize("key", ["model", "steps", "adapter"])
+def test_aliases_do_not_multiply(tmp_path: Path, key: str) -> None:
+    lists = ["&a0 [x, x, x, x, x, x, x, x, x]"]
+    lists += [f"&a{i + 1} [{', '.join([f'*a{i}'] * 9)}]" for i in range(9)]
+    path = tmp_path / "r.yaml"
+    for text in (f"{key}: [{', '.join(lists)}]\n", f"{key}: &a [*a]\n"):
+        path.write_text(text)
+        with pytest.raises(CodegenError, match="more than 1,000,000 values"):
+            read_config(Run, path, what="recipe")
+    path.write_text("model: &m m\ndata: *m\n")
+    assert read_config(Run, path).data == "m"
+
+
+def test_a_file_that_never_ends_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for place in (tmp_path / "pipe.yaml", "/dev/zero"):
+        with pytest.raises(CodegenError, match="not a plain file"):
+            read_config(Run, place)
 
 
 @pytest.mark.parametrize("text", ["steps", "=3", " =3", "model.x=1", "model=["])

@@ -206,9 +206,9 @@ def test_a_chat_template_is_bounded_in_time_and_memory(folder: Path, template: A
     "template",
     [
         "{% for m in messages %}\n  {%- if loop.first %}{{ bos_token }}{% endif %}\n"
-        "[{{ m.role }}] {{ m.content | trim }}{{ m.reasoning_content }}{{ m.thinking }}\n"
-        "{% endfor %}"
-        "{% if add_generation_prompt %}go{% endif %}{{ mood }}{{ m.name is defined }}",
+        "[{{ m.role }}] {{ m.content | trim }}{{ m.reasoning_content }}{{ m.thinking }}"
+        "{{ m.name is defined }}\n{% endfor %}"
+        "{% if add_generation_prompt %}go{% endif %}{{ mood }}",
         "{{ messages | tojson }}{{ tools | tojson(indent=2) if tools }}",
         "{% for m in messages %}{% if m.role == 'user' %}{% continue %}{% endif %}"
         "{% generation %}{{ m.content }}\n{% endgeneration %}{% endfor %}",
@@ -284,7 +284,7 @@ TWICE = [{"Sequence": {"id": name, "type_id": 0}} for name in ("A", "B")]
         {
             "post_processor": {
                 "type": "TemplateProcessing",
-                "single": TWICE[:1] * 10**5,
+                "single": TWICE[:1] * 2000,
                 "pair": TWICE,
                 "special_tokens": {},
             }

@@ -39,6 +39,7 @@ $(VENV)/bin/python:
 CORE := setup.py $(wildcard decoding/suffix/*.?pp kernels/cpu/*.?pp evals/sandbox/inner/*.[ch])
 
 $(VENV)/.installed: pyproject.toml $(CORE) | $(VENV)/bin/python
+	@echo "Installing PyTorch, transformers and others into $(VENV): 1.6 GB, or several on a machine with CUDA."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all]'
 	touch $@
 

@@ -88,7 +88,7 @@ def run(
     report.versions |= versions("codegen-toolkit", "torch", "transformers", "peft")
     if not model:
         report.figures |= dict.fromkeys(_METHODS)
-        report.install["model"] = "codegen finetune recipes/cogex.yaml; then -o model=DIR"
+        report.install["model"] = "codegen finetune cogex; then -o model=DIR"
         return report.mapping()
     numbers = range(_FIRST, _FIRST + (2 if quick else items))
     with closing(_Kept(kept, {"model": model, "base": base})) as answers:

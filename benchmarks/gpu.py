@@ -73,6 +73,10 @@ _TOOLS = Path(__file__).parent / "tools"
 _TRAINING: Mapping[str, tuple[str, dict[str, Any]]] = {
     "ours": ("ours", {"packing": "none", "micro_batch_size": 8}),
     "ours, packed": ("ours", {"packing": "best_fit", "micro_batch_size": 8}),
+    "ours, packed, FlexAttention": (
+        "ours",
+        {"packing": "best_fit", "micro_batch_size": 8, "attention": "flex"},
+    ),
     "TRL": ("trl", {}),
     "TRL, packed": ("trl", {"packing": True}),
 }
@@ -282,7 +286,9 @@ class Bench:
                     lambda n=name: self._vllm(n, batches, self.drafter),
                 )
             if number == 0 and not quick:
-                for side in _TRAINING:
+                for side, (_, options) in _TRAINING.items():
+                    if options.get("attention") == "flex" and self.device.type == "cpu":
+                        continue  # it has no gradients there
                     yield f"training/{name} {side}", lambda n=name, s=side: self._train(n, s)
 
     def close(self) -> None:
@@ -423,6 +429,11 @@ class Bench:
             size = model.config.vocab_size
             shape = Shape(**{**vars(TINY if self.dry else DRAFT), "vocabulary": size})
             draft = build(shape, self.device, self.seed + 1)
+        if self.dry:  # both read the cache by tables, as on a GPU
+            from codegen.decoding.attention import exchange
+
+            for each in filter(None, (model, draft)):
+                exchange(each)
         decode, passes = ours(method, model, draft, text, batch, self._maker)
         drafting = writing(draft, text, WRONG, self.seed) if drafts else nullcontext()
         with writing(model, text, 0.0, self.seed), drafting:

@@ -24,8 +24,18 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+<<<<<<< HEAD
 from codegen.errors import ConfigError, InputError, in_one_line, nearest
 from codegen.paths import refuse_endless
+=======
+from codegen.errors import (
+    ConfigError,
+    InputError,
+    cannot_read,
+    in_one_line,
+    nearest,
+)
+>>>>>>> main
 
 Text = Annotated[str, Field(min_length=1)]
 """A string that is not empty."""
@@ -194,7 +204,7 @@ def read_yaml(path: str | Path, what: str = "file") -> dict[str, Any]:
         _count_values(yaml.compose(text, yaml.SafeLoader), {})
         values = yaml.safe_load(text)
     except OSError as error:
-        raise InputError(f"Cannot read the {what} {path}: {error.strerror}.") from None
+        raise cannot_read(f"the {what} {path}", error) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: bad bytes or dates
         raise InputError(f"The {what} {path} is not valid YAML: {in_one_line(error)}.") from None
     if not isinstance(values, dict):

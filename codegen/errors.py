@@ -39,6 +39,13 @@ class ConfigError(CodegenError):
     exit_code = 2
 
 
+def cannot_read(path: object, error: OSError) -> InputError:
+    """The error for a file of the user that cannot be opened or read."""
+    return InputError(
+        f"Cannot read {path}: {error.strerror or error}.", "Check the path and its permissions."
+    )
+
+
 class SkippedExample(CodegenError):
     """An example is sound, but not for this method: the data engine counts it by ``reason``.
 

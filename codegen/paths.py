@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from codegen.errors import InputError
+from codegen.errors import InputError, cannot_read
 
 _LONGEST = 255  # bytes of a file name
 _SHOWN = 50  # characters of a file's name in its partial's, which must not become too long itself
@@ -234,7 +234,7 @@ def read_packed(path: Path) -> bytes:
             with gzip.GzipFile(fileobj=file) as unpacked:
                 data = unpacked.read(MOST_UNPACKED + 1)
     except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from None
+        raise cannot_read(path, error) from None
     except (EOFError, zlib.error) as error:
         raise InputError(f"{path} is damaged: {error}.") from None
     if len(data) > MOST_UNPACKED:

@@ -20,8 +20,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
+<<<<<<< HEAD
 from codegen.errors import InputError
 from codegen.paths import open_plain, partial_name, refuse_endless, remove_partials
+=======
+from codegen.errors import InputError, cannot_read
+from codegen.paths import open_plain, partial_name, remove_partials
+>>>>>>> main
 
 FinishReason = Literal["eos", "stop", "length"]
 Status = Literal[
@@ -358,7 +363,7 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
         refuse_endless(path)
         file = path.open("rb")
     except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+        raise cannot_read(path, error) from None
     with file:
         is_packed = file.peek(2)[:2] == b"\x1f\x8b"
         try:

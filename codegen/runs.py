@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codegen.errors import InputError, MachineError, ResumeError
+from codegen.errors import InputError, MachineError, ResumeError, cannot_read
 from codegen.paths import child, open_plain
 from codegen.records import write_atomic
 
@@ -239,7 +239,7 @@ class RunDirectory:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+            raise cannot_read(path, error) from None
         except (ValueError, RecursionError):
             value = None
         if value is None:

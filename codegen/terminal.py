@@ -59,7 +59,7 @@ class Progress:
 
     def __init__(self, label: str, total: int | None = None) -> None:
         self.label, self.total = visible(label), total
-        self._started = time.monotonic()
+        self._started = self._last = time.monotonic()  # the last: when the last report came
         self._next_line = self._started + _FIRST_LINE_S
         self._between_lines = _SECONDS_BETWEEN_LINES
         self._shown = ""
@@ -79,12 +79,12 @@ class Progress:
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[pace]}"),
+                TextColumn("{task.fields[pace]}"),  # self: the time passes between updates
                 TextColumn("[dim]{task.fields[note]}"),
                 console=Console(stderr=True),
             )
             self._bar.start()
-            self._task = self._bar.add_task(self.label, total=self.total, note="", pace="")
+            self._task = self._bar.add_task(self.label, total=self.total, note="", pace=self)
         return self
 
     def update(self, done: int, total: int | None = None, note: str = "") -> None:
@@ -92,11 +92,10 @@ class Progress:
         self._done, self._note = done, note
         if total is not None:
             self.total = total
-        now = time.monotonic()
+        self._last = now = time.monotonic()
         self._first = self._first or (done, now)
         if self._bar:
-            pace = ", ".join(self._pace(now))
-            self._bar.update(self._task, completed=done, total=self.total, note=note, pace=pace)
+            self._bar.update(self._task, completed=done, total=self.total, note=note)
         elif now >= self._next_line:
             self._line()
             self._next_line = now + self._between_lines
@@ -121,16 +120,16 @@ class Progress:
         elif kind is None:
             self._line()
 
-    def _pace(self, now: float) -> list[str]:
+    def __str__(self) -> str:
         """The time so far, the speed, and the time left where the total is known."""
-        parts = [_duration(now - self._started)]
-        before, since = self._first or (0, now)
-        if self._done > max(before, 1) and now > since:
-            speed = (self._done - before) / (now - since)
+        parts = [_duration(time.monotonic() - self._started)]
+        before, since = self._first or (0, self._last)
+        if self._done > max(before, 1) and self._last > since:
+            speed = (self._done - before) / (self._last - since)
             parts.append(f"{speed:.3g}/s" if speed < 100 else f"{speed:.0f}/s")
             if self.total is not None and self.total > self._done:
                 parts.append(f"{_duration((self.total - self._done) / speed)} left")
-        return parts
+        return ", ".join(parts)
 
     def _line(self) -> None:
         total = f"/{self.total}" if self.total is not None else ""
@@ -138,7 +137,7 @@ class Progress:
         if counts == self._shown:
             return  # the last line said so
         self._shown = counts
-        parts = [counts, *self._pace(time.monotonic()), *([self._note] if self._note else [])]
+        parts = [counts, str(self), *([self._note] if self._note else [])]
         echo(", ".join(parts), err=True)
 
 

@@ -145,7 +145,7 @@ def check_call(program: PseudoProgram, call: str) -> inspect.BoundArguments:
         positional = [parse_literal(ast.unparse(argument)) for argument in node.args]
         named = {str(k.arg): parse_literal(ast.unparse(k.value)) for k in node.keywords}
     except Invalid as error:
-        raise Invalid("bad_call", f"an argument is no literal: {error.detail}") from None
+        raise Invalid("bad_call", f"an argument is not a literal: {error.detail}") from None
     try:
         return program.signature.bind(*positional, **named)
     except TypeError as error:

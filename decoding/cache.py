@@ -6,7 +6,8 @@ are laid out in one of two ways:
 
 - *Rows* (the decoding loop): slot s of a row holds its token at position s, and each row has its
   own cursor. Prompts of different lengths need no left padding, a row's positions do not depend on
-  the other rows, and rows are dropped when they finish.
+  the other rows, and rows are dropped when they finish. The slots of a row are its own, or, where
+  attention reads them by a table, pages of slots that all rows share (:mod:`.pages`).
 - *One text that is edited* (``codegen.decoding.editing``): a token may be in any slot, and
   ``slots.position_of`` gives the position of each slot. Deleting a token clears its position,
   inserting one takes a free slot, and moving one turns its key in place. Removed tokens stay until
@@ -34,7 +35,9 @@ from transformers.cache_utils import (
     get_layer_types_and_kwargs,
 )
 
+from codegen.decoding.pages import Pages
 from codegen.kernels.states import compact, turn_slots, turned
+from codegen.kernels.tree_attention import PAGE
 
 _STEP = 256  # slots of a growing cache are a multiple of this
 NOWHERE = 1 << 40  # the position of a slot that no query sees
@@ -103,9 +106,11 @@ class Slots:
         index: slots of the new tokens, int64 [B, Q].
         positions: their positions, int64 [B, Q].
         held: positions of the slots that attention reads, int64 [end] or [B, end].
-        rows: ``arange(B)[:, None]``, the matching row numbers.
+        read: of pages, the slots that attention reads by a mask, int64 [B, end]; else None.
+        rows: ``arange(B)[:, None]``, the matching row numbers; 0 for pages.
         end: number of slots that attention reads.
         capacity: number of slots allocated.
+        pages: where the rows have their slots, if they share them.
         position_of: for an edited text the position of each slot, int64 [capacity],
             :data:`NOWHERE` for slots outside the text; None if slot s has position s.
         probe: replaces the layers' ``update`` (``codegen.decoding.editing.forward``).
@@ -116,9 +121,10 @@ class Slots:
     positions: torch.Tensor
     held: torch.Tensor
     rows: torch.Tensor
+    read: torch.Tensor | None = None
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity, self.end = capacity, 0
+    def __init__(self, capacity: int, pages: Pages | None = None) -> None:
+        self.capacity, self.end, self.pages = capacity, 0, pages
         self.position_of: torch.Tensor | None = None
         self.probe: Probe | None = None
         self.layout = object()
@@ -139,7 +145,7 @@ class Slots:
 
 
 class CacheLayer(CacheLayerMixin):
-    """One layer's states: keys [B, H, capacity, D], values [B, H', capacity, D'].
+    """One layer's states: keys [B, H, capacity, D], values [B, H', capacity, D']; 1 for B of pages.
 
     Attributes:
         encoded: the rotating part as the model encoded it; None until a slot moves. Keys are always
@@ -159,6 +165,7 @@ class CacheLayer(CacheLayerMixin):
 
         def allocate(states: torch.Tensor) -> torch.Tensor:
             batch, heads, _, dim = states.shape
+            batch = 1 if self.slots.pages else batch
             return states.new_zeros(batch, heads, self.slots.capacity, dim)
 
         self.keys, self.values = allocate(key_states), allocate(value_states)
@@ -181,6 +188,9 @@ class CacheLayer(CacheLayerMixin):
             rows, index = slots.on(keys.device)
             keys[rows, :, index] = key_states.transpose(1, 2)
             values[rows, :, index] = value_states.transpose(1, 2)
+        if slots.read is not None:
+            read = slots.read.to(keys.device)
+            return keys[0][:, read].transpose(0, 1), values[0][:, read].transpose(0, 1)
         return keys[:, :, : slots.end], values[:, :, : slots.end]
 
     @property
@@ -277,8 +287,9 @@ class KVCache(Cache):
         layers: the number of layers; or for each layer its :class:`Recurrence`, its
             :class:`Rotation` (for editing), or None.
         capacity: slots per row, at least the longest prompt plus its new tokens; :meth:`reserve`
-            can raise it.
+            can raise it. For pages as many as these need.
         device: the model's device; given only for the cache of an edited text.
+        pages: where rows of layers with attention have their slots; not for recurrent layers.
     """
 
     def __init__(
@@ -287,8 +298,9 @@ class KVCache(Cache):
         capacity: int = 0,
         *,
         device: torch.device | None = None,
+        pages: Pages | None = None,
     ) -> None:
-        self.slots = Slots(capacity)
+        self.slots = Slots(capacity, pages)
         self.kinds = [None] * layers if isinstance(layers, int) else list(layers)
         if device is not None:
             self.slots.position_of = torch.full((capacity,), NOWHERE, device=device)
@@ -308,7 +320,7 @@ class KVCache(Cache):
 
     @property
     def capacity(self) -> int:
-        """Slots per row."""
+        """Slots per row; of pages, of all rows together."""
         return self.slots.capacity
 
     @property
@@ -321,7 +333,7 @@ class KVCache(Cache):
     def place(
         self,
         index: torch.Tensor,
-        end: int,
+        end: int | None,
         positions: torch.Tensor | None = None,
         held: torch.Tensor | None = None,
     ) -> None:
@@ -329,7 +341,8 @@ class KVCache(Cache):
 
         Args:
             index: slots of the new tokens, int64 [B, Q].
-            end: one more than the largest slot that attention reads.
+            end: one more than the largest slot that attention reads; None if it reads by a table
+                (:mod:`codegen.decoding.attention`) instead of a mask.
             positions: of the tokens, int64 [B, Q]; by default the slots' numbers.
             held: positions of the slots up to ``end``, int64 [B, end]; by default the slots'
                 numbers, or ``position_of`` for an edited text.
@@ -337,13 +350,19 @@ class KVCache(Cache):
         slots = self.slots
         slots.index, slots.positions = index, index if positions is None else positions
         slots.rows = torch.arange(len(index), device=index.device)[:, None]
-        slots.end = end
-        if held is not None:
-            slots.held = held
+        slots.end = self.capacity if end is None else end
+        slots.read = None
+        if held is not None or end is None:
+            slots.held = slots.positions if held is None else held  # a table needs none
         elif slots.position_of is None:
             slots.held = torch.arange(end, device=index.device)
         else:
             slots.held = slots.position_of[:end]
+        if slots.pages:
+            slots.index, slots.rows = slots.pages.places(index), torch.zeros_like(slots.rows)
+            if end is not None:
+                everything = torch.arange(end, device=index.device).expand(len(index), -1)
+                slots.read = slots.pages.places(everything)
 
     def mask(self) -> torch.Tensor:
         """Which slots each placed token sees: bool [B, 1, Q, end]."""
@@ -367,6 +386,18 @@ class KVCache(Cache):
 
     # ------------------------------------------------------------------ rows
 
+    @property
+    def starts(self) -> torch.Tensor | None:
+        """Where the rows' pages begin, int64 [B, N]; None without pages."""
+        return self.slots.pages.starts if self.slots.pages else None
+
+    def admit(self, slots: Sequence[int]) -> None:
+        """Gives new rows pages for at least so many slots each."""
+        assert self.slots.pages is not None
+        self.slots.pages.admit(slots)
+        if (capacity := PAGE * self.slots.pages.count) > self.capacity:
+            self._resize(capacity)
+
     def keep(self, path: torch.Tensor, cursors: torch.Tensor) -> None:
         """Moves the accepted nodes of trees together; node j is in slot ``cursor + j``.
 
@@ -375,6 +406,10 @@ class KVCache(Cache):
                 the i-th moves to slot ``cursor + 1 + i``.
             cursors: the slots of the nodes 0, int64 [B].
         """
+        targets = cursors[:, None] + torch.arange(1, path.shape[1] + 1, device=path.device)
+        sources = torch.where(path >= 0, cursors[:, None] + path, targets)
+        if self.slots.pages:
+            sources, targets = self.slots.pages.places(sources), self.slots.pages.places(targets)
         alike: dict[tuple[Any, ...], list[torch.Tensor]] = {}
         for layer in self._each():
             for states in layer.states if layer.is_initialized else ():
@@ -382,15 +417,18 @@ class KVCache(Cache):
                 alike.setdefault(key, []).append(states)
         for tensors in alike.values():
             device = tensors[0].device
-            compact(tensors, path.to(device), cursors.to(device))
+            compact(tensors, sources.to(device), targets.to(device))
 
     def join(self, other: KVCache, rows: int) -> None:
-        """Appends the rows of another cache of the same capacity.
+        """Appends the rows of another cache of the same capacity; for pages, of any capacity.
 
         Args:
-            other: may be unused yet; this one may not.
-            rows: the number of its rows.
+            other: may be unused yet; this one may not, unless it has pages.
+            rows: the number of its rows, which are the last ones of the pages.
         """
+        if self.slots.pages:
+            self._fill(other, rows, self.slots.pages)
+            return
         for layer, added in zip(self._each(), other._each(), strict=True):
             layer.join(added, rows)
         for layer, added in zip(self._stateful(), other._stateful(), strict=True):
@@ -401,16 +439,28 @@ class KVCache(Cache):
                         more = state.new_zeros(rows, *state.shape[1:]) if more is None else more
                         own[number] = torch.cat([state, more])
 
+    def _fill(self, other: KVCache, rows: int, pages: Pages) -> None:
+        """Copies the rows of a cache without pages to the last rows' pages."""
+        slots = torch.arange(other.capacity, device=pages.starts.device)
+        index = pages.places(slots.expand(len(pages.starts), -1))[-rows:]
+        for layer, added in zip(self._each(), other._each(), strict=True):
+            if not added.is_initialized:
+                continue  # prompts of one token
+            if not layer.is_initialized:
+                layer.lazy_initialization(*added.states)
+            for own, new in zip(layer.states, added.states, strict=True):
+                own[0, :, index.to(own.device)] = new.transpose(0, 1)
+
     def select(self, rows: torch.Tensor) -> None:
-        """Keeps only the given rows (int64 [B']), in this order."""
+        """Keeps only the given rows (int64 [B']), in this order; for pages see :mod:`.pages`."""
         for layer in self._each():
             layer.change(lambda states: states.index_select(0, rows.to(states.device)))
         for layer in self._stateful():
             LinearAttentionLayer.reorder_cache(layer, rows)  # type: ignore[reportArgumentType]
 
-    def fresh(self) -> KVCache:
-        """An empty cache for other rows of the same model."""
-        return KVCache(self.kinds, self.capacity)
+    def fresh(self, capacity: int) -> KVCache:
+        """An empty cache without pages for other rows of the same model."""
+        return KVCache(self.kinds, capacity)
 
     # ------------------------------------------------------------------ states
 

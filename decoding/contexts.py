@@ -263,13 +263,13 @@ class BoundedRows(CachedRows):
         super().__init__(model, capacity)
         self.extension = extension
         # Positions are those of slots, whatever the model's context length.
-        self._last_position = self.cache.capacity - 1
+        self._last_position = self.capacity - 1
         self._replays = None  # the computation depends on how far the positions reach
 
     def place(self, trees: Trees, first: int = 0) -> torch.Tensor:
         """See :class:`CachedRows`."""
         for i, cursor in enumerate(self.cursors):
-            if cursor + trees.width > self.cache.capacity:
+            if cursor + trees.width > self.capacity:
                 self.cursors[i] = self.extension.forget(self.cache, i, cursor)
                 trees.cursors = None
         mask = super().place(trees, first)
@@ -278,7 +278,7 @@ class BoundedRows(CachedRows):
         return self.extension.restrict(mask, positions)
 
     def _encoded(self, given: Sequence[list[int]]) -> tuple[KVCache, list[int]]:
-        capacity = self.cache.capacity
+        capacity = self.capacity
         if max(map(len, given)) <= min(self.extension.settings.n_local, capacity):
             return super()._encoded(given)
         alone = [self._encoded_alone(tokens[:-1], capacity) for tokens in given]

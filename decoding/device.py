@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-_SLOTS = 256
+from codegen.kernels.tree_attention import PAGE
 
 
 def upload(device: torch.device, *tensors: torch.Tensor) -> list[torch.Tensor]:
@@ -59,4 +59,4 @@ def padded_width(width: int, device: torch.device) -> int:
 
 def padded_slots(slots: int, device: torch.device) -> int:
     """Slots that a pass reads or a cache has: on a GPU the next multiple of 256."""
-    return slots if device.type == "cpu" else -(-slots // _SLOTS) * _SLOTS
+    return slots if device.type == "cpu" else -(-slots // PAGE) * PAGE

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
+from codegen.kernels.backend import TRIALS, close
+
 Tensors = Mapping[str, torch.Tensor]
 Replay = tuple[Callable[[], None], torch.Tensor]
 """A function that repeats a computation, and the tensor that it writes."""
@@ -48,8 +50,10 @@ class _Captured:
 class Replays:
     """Captured computations by key and shape.
 
-    The first pass of a shape runs normally and is the warm-up for the capture; the second is
-    captured. If a capture fails, all later passes run normally, after one warning.
+    The first passes of a shape run normally: kernels are compiled and pass their trials
+    (:mod:`codegen.kernels.backend`), which are not possible in a capture. Then one is captured, and
+    its replay compared with the computation. If either fails, all later passes run normally, after
+    one warning.
 
     Args:
         capture: makes a graph of a computation.
@@ -58,7 +62,7 @@ class Replays:
     def __init__(self, capture: Capture) -> None:
         self._capture = capture
         self._layout: object = None
-        self._known: dict[object, _Captured | None] = {}
+        self._known: dict[object, _Captured | int] = {}  # or the number of passes so far
         self._works = True
 
     def run(
@@ -79,14 +83,17 @@ class Replays:
         key = (key, *((name, *tensor.shape) for name, tensor in inputs.items()))
         if layout is not self._layout or len(self._known) > _MOST:
             self._layout, self._known = layout, {}
-        if not self._works or key not in self._known:
-            self._known[key] = None
+        kept = self._known.get(key, 0)
+        if isinstance(kept, int) and (kept < TRIALS or not self._works):
+            self._known[key] = kept + 1
             return compute(inputs)
-        kept = self._known[key]
-        if kept is None:
+        if isinstance(kept, int):
             own = {name: tensor.clone() for name, tensor in inputs.items()}
             try:
                 replay, result = self._capture(lambda: compute(own))
+                replay()
+                if not close(result, compute(own)):
+                    raise RuntimeError("a replay computes something else")
             except RuntimeError as error:
                 self._works = False
                 warnings.warn(

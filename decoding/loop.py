@@ -365,7 +365,8 @@ def decode(
         raise ValueError(f"{type(strategy).__name__} needs the whole context")
     if infinite and infinite.n_local <= strategy.limit:
         raise ValueError(f"n_local must be above the longest draft, {strategy.limit} tokens")
-    length = max(len(row.prompt) + len(row.tokens) for row in rows) + max_new_tokens
+    longest = max(len(row.prompt) + len(row.tokens) for row in rows)
+    length = longest + max_new_tokens
     with extended(model, infinite) if infinite else nullcontext() as extension:
         if extension:
             sequences = extension.rows(model, length, strategy.limit)
@@ -374,7 +375,7 @@ def decode(
             if strategy.backspace is not None:
                 check_attention_only(model, "backspaces")
             drafted = padded_width(1 + strategy.limit, model.device) - 1
-            sequences = CachedRows(model, length + drafted)
+            sequences = CachedRows(model, longest, max_new_tokens + drafted)
         batch = Batch(
             rows, sequences, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p,
             eos=eos, vocabulary=vocabulary, on_token=on_token, width=width,

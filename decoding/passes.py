@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from codegen.decoding.attention import IN_PLACE, exchange
 from codegen.decoding.cache import KVCache, recurrences
 from codegen.decoding.graphs import Replays, Tensors
+from codegen.decoding.pages import Pages
 from codegen.errors import ModelError
 from codegen.kernels.backend import use_triton
 from codegen.kernels.tree_attention import narrow, pack
@@ -317,12 +318,17 @@ def _tables_agree(model: PreTrainedModel) -> bool:
     ids = torch.linspace(1, config.vocab_size - 1, size, device=model.device).long()[None]
     places = torch.arange(size, device=model.device)[None]
     found = []
+    causal = places <= places.T
     for by_table in (False, True):
         cache = KVCache(recurrences(config), size)
-        cache.place(places, size)
-        mask = cache.mask()
+        if by_table and not cache.recurrent:
+            cache = KVCache(cache.kinds, pages=Pages(size, model.device))
+            cache.admit([size])
+        cache.place(places, None if by_table else size)
         if by_table:
-            mask = pack(places[:, 0], mask[:, 0])[:, None]
+            mask = pack(places[:, 0], causal[None], cache.starts)[:, None]
+        else:
+            mask = cache.mask()
         try:
             found.append(forward(model, ids, cache, mask, size))
         except _FAILS:

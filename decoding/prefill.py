@@ -77,7 +77,7 @@ def _by_length(model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]
         length = len(given[order[start]])
         most = start + max(1, PASS_TOKENS // length)
         rows = [number for number in order[start:most] if len(given[number]) == length]
-        part = cache.fresh() if start else cache
+        part = cache.fresh(cache.capacity) if start else cache
         _columns(model, part, [given[number] for number in rows], length)
         if start:
             cache.join(part, len(rows))

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from codegen.decoding.cache import KVCache, recurrences
 from codegen.decoding.device import padded_slots, upload
 from codegen.decoding.graphs import Replays, cuda_graphs
+from codegen.decoding.pages import Pages
 from codegen.decoding.passes import Drafts, ModelPass, Passes, drafts_of, forward, read_in_place
 from codegen.decoding.prefill import prefill
 from codegen.kernels.accept import accept_greedy
@@ -171,19 +172,23 @@ class CachedRows:
 
     Args:
         model: loaded with ``sdpa`` or ``eager`` attention.
-        capacity: slots per row.
+        longest: most tokens with which a row is admitted.
+        room: slots of a row besides those tokens.
     """
 
-    def __init__(self, model: PreTrainedModel, capacity: int) -> None:
+    def __init__(self, model: PreTrainedModel, longest: int, room: int = 0) -> None:
         config = model.config.get_text_config()
-        self.model, self.device = model, model.device
+        self.model, self.device, self._room = model, model.device, room
         self.in_place = read_in_place(model)
-        self.cache = KVCache(recurrences(config), padded_slots(capacity, model.device))
+        self.capacity = padded_slots(longest + room, model.device)
+        self.cache = KVCache(recurrences(config), self.capacity)
+        if self.in_place and not self.cache.recurrent:
+            self.cache = KVCache(self.cache.kinds, pages=Pages(self.capacity, model.device))
         self.drafts: Drafts = drafts_of(model)
         self.cursors: list[int] = []
         self._before: list[torch.Tensor] | None = None  # states before what was drafted
         limit: int | None = getattr(config, "max_position_embeddings", None)
-        self._last_position = (limit or self.cache.capacity) - 1
+        self._last_position = (limit or self.capacity) - 1
         # Running a recurrent layer twice changes its state twice; a graph is bound to one device.
         captured = self.device.type == "cuda" and not self.cache.recurrent
         captured = captured and len(set(getattr(model, "hf_device_map", {}).values())) < 2
@@ -192,7 +197,9 @@ class CachedRows:
     def admit(self, given: Sequence[list[int]]) -> Passes[None]:
         """See :class:`Sequences`. Encodes all tokens except the last."""
         cache, cursors = self._encoded(given)
-        if self.cursors:
+        if self.cache.slots.pages:
+            self.cache.admit([len(tokens) + self._room for tokens in given])
+        if self.cursors or self.cache.slots.pages:
             self.cache.join(cache, len(given))
         else:
             self.cache = cache
@@ -227,15 +234,14 @@ class CachedRows:
             trees.cursors = torch.tensor(self.cursors)
         trees.upload(device)
         cursors = trees.cursors[:, None]  # [B, 1]
-        capacity = self.cache.capacity
         # The cursor of a finished row stops at the last slot.
-        nodes = (cursors + torch.arange(first, width, device=device)).clamp(0, capacity - 1)
-        end = min(padded_slots(max(self.cursors) + width, device), capacity)
+        nodes = (cursors + torch.arange(first, width, device=device)).clamp(0, self.capacity - 1)
+        end = min(padded_slots(max(self.cursors) + width, device), self.capacity)
         if self.in_place and width <= MOST_NODES:
             positions = (cursors + trees.depths[:, first:]).clamp(max=self._last_position)
             # All slots: the table says how many are read, so one graph serves every length.
-            self.cache.place(nodes, capacity, positions)
-            return pack(trees.cursors, trees.ancestors)[:, None]
+            self.cache.place(nodes, None, positions)
+            return pack(trees.cursors, trees.ancestors, self.cache.starts)[:, None]
         if trees.parents is None:
             self.cache.place(nodes, end, nodes.clamp(max=self._last_position))
             return self.cache.mask()
@@ -262,7 +268,9 @@ class CachedRows:
 
     def select(self, rows: Sequence[int]) -> None:
         """See :class:`Sequences`."""
-        if rows:
+        if pages := self.cache.slots.pages:
+            pages.select(rows)
+        elif rows:
             self.cache.select(torch.tensor(rows, device=self.device))
         self.cursors = [self.cursors[row] for row in rows]
 
@@ -294,7 +302,8 @@ class CachedRows:
 
     def _encoded(self, given: Sequence[list[int]]) -> tuple[KVCache, list[int]]:
         """A cache of the rows' tokens except the last, and their cursors."""
-        cache = self.cache.fresh()
+        paged = self.cache.slots.pages
+        cache = self.cache.fresh(max(map(len, given)) if paged else self.capacity)
         prefill(self.model, cache, given)
         return cache, [len(tokens) - 1 for tokens in given]
 

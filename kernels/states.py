@@ -1,8 +1,8 @@
 """Changes cached states in place: moves an accepted path together, turns keys to new positions.
 
-:func:`compact`: node j of row b's tree is in slot ``cursor_b + j`` of the cache. The i-th node of
-an accepted path moves to ``cursor_b + 1 + i``. No key is turned, since a node's position is its
-depth already. Paths ascend, so a slot is read before it is overwritten.
+:func:`compact`: the accepted nodes of a tree of drafts move to the slots after node 0's. No key is
+turned, since a node's position is its depth already. A node only moves to where an earlier one of
+its path, or a rejected one, has been, so a slot is read before it is overwritten.
 
 :func:`turn_slots` (PIE, arXiv 2407.03157) reads the keys as the model encoded them and writes the
 keys that attention uses, so a key is always one rotation away from what the model computed.
@@ -18,18 +18,19 @@ from codegen.errors import InputError
 from codegen.kernels.backend import close, equal, run
 
 
-def compact(states: Sequence[torch.Tensor], path: torch.Tensor, cursors: torch.Tensor) -> None:
+def compact(states: Sequence[torch.Tensor], sources: torch.Tensor, targets: torch.Tensor) -> None:
     """Moves states in place.
 
     Args:
-        states: keys and values of all layers, [B, H, S, D] each, of one shape, dtype and strides.
-        path: int64 [B, depth], the accepted nodes in ascending order, padded with -1.
-        cursors: int64 [B], the slots of the nodes 0.
+        states: keys and values of all layers, [B, H, S, D] each, or [1, H, S, D] if the rows share
+            their slots; of one shape, dtype and strides.
+        sources, targets: int64 [B, N], the slots that a row's moves read and write, one move after
+            the other; no move reads what an earlier one has written. Equal slots are no move.
 
     Raises:
         InputError: if the tensors differ in shape, dtype, strides or device.
     """
-    if not states or not path.numel():
+    if not states or not sources.numel():
         return
     first = states[0]
     for tensor in states:
@@ -41,32 +42,30 @@ def compact(states: Sequence[torch.Tensor], path: torch.Tensor, cursors: torch.T
     def kernel(onto: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         from codegen.kernels.gpu.states import launch_compact
 
-        return launch_compact(onto, path, cursors)
+        return launch_compact(onto, sources, targets)
 
     run(
         "compact",
         first,
         lambda: kernel(states),
-        lambda: reference_compact(states, path, cursors),
+        lambda: reference_compact(states, sources, targets),
         equal,
         rehearse=lambda: kernel([first.clone(), states[-1].clone()]),
     )
 
 
 def reference_compact(
-    states: Sequence[torch.Tensor], path: torch.Tensor, cursors: torch.Tensor
+    states: Sequence[torch.Tensor], sources: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same by indices; off the CPU it moves all of ``path``, so as not to wait."""
-    steps = torch.arange(1, path.shape[1] + 1, device=path.device)
-    rows = torch.arange(len(path), device=path.device)
-    if path.device.type == "cpu":
-        path = path[:, : int((path >= 0).sum(1).max())]
-        steps = steps[: path.shape[1]]
-        rows = ((path >= 0) & (path != steps)).any(1).nonzero()[:, 0]
-    path, first = path[rows], cursors[rows, None]
-    target, source = first + steps, first + path.where(path >= 0, steps)
+    """The same by indices; off the CPU it makes all moves, so as not to wait."""
+    rows = torch.arange(len(sources), device=sources.device)[:, None].expand(sources.shape)
+    if len(states[0]) == 1:
+        rows = torch.zeros_like(rows)
+    if sources.device.type == "cpu":
+        moves = sources != targets
+        rows, sources, targets = rows[moves], sources[moves], targets[moves]
     for tensor in states:
-        tensor[rows[:, None], :, target] = tensor[rows[:, None], :, source]
+        tensor[rows, :, targets] = tensor[rows, :, sources]
     return states[0], states[-1]
 
 

@@ -5,7 +5,10 @@ slots; W is the same for all rows. A chain is a tree in which all earlier nodes 
 decoding is a tree with W = 1. Heads are grouped (GQA, arXiv 2305.13245).
 
 A table (:func:`pack`) has a row for what each node sees, and replaces a mask over all slots. Its
-size does not depend on the context's length, and only its numbers change between rounds.
+size is fixed, and only its numbers change between rounds.
+
+A cache is contiguous, [B, Hkv, S, D], or paged (arXiv 2309.06180): [1, Hkv, P, D] for all rows
+together, where each :data:`PAGE` slots of a row may be anywhere. The table then says where.
 """
 
 from __future__ import annotations
@@ -17,33 +20,40 @@ from codegen.errors import InputError
 from codegen.kernels.backend import close, run
 
 MOST_NODES = 64  # bits of an int64
-LENGTH, BITS, DEPTH, FIRST = range(4)  # columns of a table
+PAGE = 256  # slots
+LENGTH, BITS, DEPTH, FIRST, STARTS = range(5)  # columns of a table; STARTS and more if paged
 
 
-def pack(lengths: torch.Tensor, among: torch.Tensor) -> torch.Tensor:
-    """The table of the trees of a batch, int64 [B, W, 4].
+def pack(
+    lengths: torch.Tensor, among: torch.Tensor, starts: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The table of the trees of a batch, int64 [B, W, 4], or [B, W, 4 + N] for a paged cache.
 
     A node's row has the prefix's length n_b, the bits of the nodes that the node sees (including
-    itself), its depth, and the first position that it sees, which is 0 here (:func:`narrow`).
+    itself), its depth, the first position that it sees, which is 0 here (:func:`narrow`), and the
+    starts of the pages.
 
     Args:
         lengths: int64 [B], n_b of each prefix.
         among: whether node i sees node j, bool [B, W, W], or [1, W, W] for all rows; true on the
             diagonal. W is at most 64.
+        starts: for a paged cache, the slot in which each page of a row begins, int64 [B, N].
     """
     bits = (among.long() << torch.arange(among.shape[-1], device=among.device)).sum(-1)
     depths = among.sum(-1) - 1
     columns = torch.stack([torch.zeros_like(bits), bits, depths, torch.zeros_like(bits)], -1)
     table = columns.repeat(len(lengths) // len(among), 1, 1)
     table[..., LENGTH] = lengths[:, None]
-    return table
+    if starts is None:
+        return table
+    return torch.cat([table, starts[:, None].expand(-1, table.shape[1], -1)], -1)
 
 
 def narrow(
     table: torch.Tensor, *, window: int | None = None, chunk: int | None = None
 ) -> torch.Tensor:
-    """The table [..., W, 4] for layers that see only the last ``window`` positions, including a
-    node's own, or only the node's chunk of ``chunk`` positions.
+    """The table for layers that see only the last ``window`` positions, including a node's own, or
+    only the node's chunk of ``chunk`` positions.
     """
     positions = table[..., LENGTH] + table[..., DEPTH]
     if window is not None:
@@ -51,7 +61,7 @@ def narrow(
     else:
         assert chunk is not None
         first = positions - positions % chunk
-    return torch.cat([table[..., :FIRST], first[..., None]], -1)
+    return torch.cat([table[..., :FIRST], first[..., None], table[..., STARTS:]], -1)
 
 
 def dense(table: torch.Tensor, queries: int, slots: int) -> torch.Tensor:
@@ -68,6 +78,15 @@ def dense(table: torch.Tensor, queries: int, slots: int) -> torch.Tensor:
     return visible & (position[:, None] >= seen[..., FIRST, None])
 
 
+def by_rows(states: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    """Keys or values as [B, Hkv, S, D]: those of a paged cache gathered, others as they are."""
+    starts = table[:, 0, STARTS:]
+    if not starts.shape[1]:
+        return states
+    slots = starts[..., None] + torch.arange(PAGE, device=starts.device)  # [B, N, PAGE]
+    return states[0][:, slots.flatten(1)].transpose(0, 1)
+
+
 def tree_attention(
     q: torch.Tensor,
     keys: torch.Tensor,
@@ -82,8 +101,8 @@ def tree_attention(
     Args:
         q: [B, T, Hq, D], of the last T nodes of each tree.
         keys, values: [B, Hkv, S, D] and [B, Hkv, S, D'], of any strides, including the nodes' own
-            states. Hq is a multiple of Hkv.
-        table: int64 [B, W, 4], from :func:`pack`; W is at least T.
+            states; of a paged cache [1, Hkv, P, D] and [1, Hkv, P, D']. Hq is a multiple of Hkv.
+        table: int64 [B, W, 4 or more], from :func:`pack`; W is at least T.
         scale: of the scores, by default D ** -0.5.
         cap: scores s become cap * tanh(s / cap) (Gemma 2, arXiv 2408.00118).
         sinks: [Hq], scores of a key without a value that every query sees (gpt-oss).
@@ -105,7 +124,8 @@ def tree_attention(
         chosen = settings_of(q, keys, values)
         block_t = tree_settings(chosen, table.shape[1], q.shape[3])["BLOCK_T"]
         group = q.shape[2] // keys.shape[1]
-        return (group, cap is not None, sinks is not None, block_t, *chosen.values())
+        paged = table.shape[2] > STARTS
+        return (group, cap is not None, sinks is not None, paged, block_t, *chosen.values())
 
     return run("tree_attention", q, kernel, lambda: reference(*given), close, variant=variant)
 
@@ -120,6 +140,7 @@ def reference(
     sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The same with a dense mask."""
+    keys, values = by_rows(keys, table), by_rows(values, table)
     mask = dense(table, q.shape[1], keys.shape[2])[:, None]
     q = q.transpose(1, 2)
     if cap is None and sinks is None:
@@ -148,13 +169,14 @@ def _check(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, table: tor
             f"{queries} queries of a tree of {nodes} nodes are not supported.",
             f"Give 1 to {MOST_NODES} nodes, and at most as many queries.",
         )
-    if keys.shape[:3] != values.shape[:3] or keys.shape[0] != rows or keys.shape[3] != dim:
+    together = 1 if table.shape[-1] > STARTS else rows
+    if keys.shape[:3] != values.shape[:3] or keys.shape[::3] != (together, dim):
         raise InputError(
             f"Queries {tuple(q.shape)}, keys {tuple(keys.shape)} and values {tuple(values.shape)}"
             " do not fit together.",
-            "Give [B, T, Hq, D], [B, Hkv, S, D] and [B, Hkv, S, D'].",
+            "Give [B, T, Hq, D], [B, Hkv, S, D] and [B, Hkv, S, D']; 1 for B of a paged cache.",
         )
     if heads % keys.shape[1]:
         raise InputError(f"{heads} query heads can't share {keys.shape[1]} key heads evenly.")
-    if table.shape != (rows, nodes, 4):
+    if table.ndim != 3 or len(table) != rows or table.shape[2] < STARTS:
         raise InputError(f"The table is {tuple(table.shape)}; it must be [B, W, 4], of pack().")

@@ -16,9 +16,9 @@ from codegen.errors import InputError, SkippedExample
 class UnsupportedProgram(SkippedExample):
     """A program has no edit sequence: a sound reason to skip it.
 
-    ``reason`` is one of ``not_python``, ``syntax_error``, ``newer_python``, ``null_bytes``,
-    ``not_unicode``, ``empty``, ``comments_only``, ``contains_marker``, ``too_deep``,
-    ``no_candidates`` or ``too_many_states``.
+    ``reason`` is one of ``not_python``, ``unknown_language``, ``not_clean``, ``syntax_error``,
+    ``newer_python``, ``null_bytes``, ``not_unicode``, ``empty``, ``comments_only``,
+    ``contains_marker``, ``too_deep``, ``no_candidates`` or ``too_many_states``.
     """
 
     subject = "The program has no edit sequence"

@@ -82,10 +82,15 @@ class _Sequence(NamedTuple):
 class LintSeq:
     """Programs as sequences of edits that keep them lint-clean.
 
+    An example's ``language`` says how it is read: Python, or a language of
+    :data:`codegen.lintseq.languages.GRAMMARS`, for which the options ``strict``, ``audit`` and the
+    other engines do nothing.
+
     Sequence k of an example has its own random generator, derived from the example's, so it is the
     same whatever the number of sequences. A text's ``meta`` holds its numbers of ``edits``,
     ``hunks`` and ``lines``. The first text of a sequence also has ``fallbacks`` (1) if the
-    published algorithm drew it after all repairs, ``audited_states`` and ``dirty_states`` if states
+    published algorithm drew it after all repairs, ``joined_edits`` if in another language than
+    Python dirty states were left out, ``audited_states`` and ``dirty_states`` if states
     were audited, and ``compared_sequences`` (1), ``compared_edits`` and ``reference_edits`` if the
     published algorithm drew a sequence of the program for comparison. An example's first text has
     ``failed_sequences``, the number without a clean form, if there are any.
@@ -97,7 +102,7 @@ class LintSeq:
         sequences: independent edit sequences per example (None: 1; the paper has 5).
         granularity: the smallest piece that an edit inserts, ``line`` (None) or ``statement``.
         verify: the check of the states, ``ruff`` (None) or another of
-            :mod:`codegen.lintseq.verify`.
+            :mod:`codegen.lintseq.verify`; ``strict`` is the same as ``pylint``.
         strict: apply the stricter dependency rules: fewer and larger edits.
         engine: ``fast`` (None) samples from dependency rules; ``reference`` is the published
             algorithm, with pylint in its loop; ``random`` is its ablation RandSeq, which checks
@@ -130,6 +135,8 @@ class LintSeq:
                     f"preset {self.preset!r} has another engine than {self.engine!r}.",
                     "Give only one of them.",
                 )
+        if self.verify == "strict":
+            object.__setattr__(self, "verify", "pylint")
         preset = PRESETS[self.preset] if self.preset else {}
         self._set_defaults({"engine": "fast", "sequences": 1, **preset})
         if not isinstance(self.sequences, int) or self.sequences < 1:
@@ -215,7 +222,9 @@ class LintSeq:
         ]
         jobs = [(item, random.Random(seed)) for item, seed in flat]
         verified = verified_sequences(jobs, self.verify or "ruff")
-        noted = iter(self._noted(verified, [seed for _, seed in flat]))
+        # Audits know Python alone.
+        seeds_audited = [seed if item.language == "python" else None for item, seed in flat]
+        noted = iter(self._noted(verified, seeds_audited))
         return [
             [next(noted) for _ in own] if isinstance(item, Prepared) else item
             for item, own in zip(prepared, seeds, strict=True)
@@ -223,24 +232,26 @@ class LintSeq:
 
     def _prepare(self, example: Example) -> Prepared | UnsupportedProgram:
         try:
-            _require_python(example)
             return prepare(
-                example.program, granularity=self.granularity or "line", strict=self.strict
+                example.program,
+                granularity=self.granularity or "line",
+                strict=self.strict,
+                language=example.language,
             )
         except UnsupportedProgram as error:
             return error
 
     def _noted(
-        self, results: Sequence[Verified | Failure], seeds: Sequence[int]
+        self, results: Sequence[Verified | Failure], seeds: Sequence[int | None]
     ) -> list[_Sequence | Failure]:
-        """The sequences with their notes, including the audit's."""
+        """The sequences with their notes, including the audit's of those with a seed."""
         counts: dict[int, Mapping[str, int]] = {}
         if self.audit:
             # Separate generators, so that the audit changes no draw of the texts.
             drawn = {
                 number: (found.sequence, random.Random(f"audit {seed}"))
                 for number, (found, seed) in enumerate(zip(results, seeds, strict=True))
-                if isinstance(found, Verified)
+                if isinstance(found, Verified) and seed is not None
             }
             audits = audited(list(drawn.values()), self.audit, audit_pylint)
             counts = dict(zip(drawn, audits, strict=True))
@@ -250,7 +261,11 @@ class LintSeq:
         return [
             _Sequence(
                 found.sequence,
-                {**({"fallbacks": 1} if found.fallback else {}), **counts.get(n, {})},
+                {
+                    **({"fallbacks": 1} if found.fallback else {}),
+                    **({"joined_edits": found.joined} if found.joined else {}),
+                    **counts.get(n, {}),
+                },
             )
             if isinstance(found, Verified)
             else found

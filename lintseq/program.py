@@ -24,6 +24,7 @@ from codegen.lintseq.scopes import collect
 from codegen.lintseq.text_format import MARKER
 from codegen.lintseq.units import cut
 from codegen.python_syntax import TOO_DEEP, parse_example, with_newlines
+from codegen.records import has_lone_surrogate
 
 Granularity = Literal["line", "statement"]
 GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
@@ -44,6 +45,7 @@ class Prepared:
         faulty: nodes with errors of the program itself, which go with the first deletion.
         inert: lines that no checker's verdict depends on: comments, text of docstrings.
         idle: docstrings, each with nodes; it is inert too while one of these is there.
+        language: of the program.
     """
 
     lines: tuple[str, ...]
@@ -56,6 +58,7 @@ class Prepared:
     faulty: tuple[int, ...] = ()
     inert: frozenset[int] = frozenset()
     idle: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    language: str = "python"
 
     @property
     def program(self) -> str:
@@ -76,24 +79,35 @@ def normalize(program: str) -> str:
     return text if not text or text.endswith("\n") else text + "\n"
 
 
-def prepare(program: str, *, granularity: Granularity = "line", strict: bool = False) -> Prepared:
+def prepare(
+    program: str,
+    *,
+    granularity: Granularity = "line",
+    strict: bool = False,
+    language: str = "python",
+) -> Prepared:
     """Parses a program and finds its dependencies, once for any number of sequences.
 
     Args:
-        program: Python source.
+        program: its source.
         granularity: the pieces. ``line``, as in the paper: statements, and lines inside them that
             can be deleted alone (:mod:`codegen.lintseq.lines`). ``statement``: whole statements
             with their comments.
-        strict: also apply rule 7 of :mod:`codegen.lintseq.dependencies`: fewer and larger edits.
+        strict: also apply rule 7 of :mod:`codegen.lintseq.dependencies`: fewer and larger edits;
+            only in Python.
+        language: of the program, ``python`` or one of :data:`codegen.lintseq.languages.GRAMMARS`.
 
     Raises:
         UnsupportedProgram: with the reason why it has no edit sequence.
         ConfigError: for an unknown granularity.
+        MachineError: if the language's grammar is not installed.
     """
     require_known("granularity", granularity, GRANULARITIES)
     text = normalize(program)
-    tree = parse(text)
     lines = text.removesuffix("\n").split("\n")
+    if language != "python":
+        return _prepare_foreign(text, lines, language, by_line=granularity == "line")
+    tree = parse(text)
     try:
         units = cut(tree, lines, by_line=granularity == "line")
         facts = collect(tree, units.node_of)
@@ -107,18 +121,51 @@ def prepare(program: str, *, granularity: Granularity = "line", strict: bool = F
     return replace(prepared, inert=units.inert, idle=units.idle)
 
 
-def parse(text: str) -> ast.Module:
-    """The syntax tree of a program in its normal form.
+def _prepare_foreign(text: str, lines: list[str], language: str, *, by_line: bool) -> Prepared:
+    """:func:`prepare` for a language other than Python."""
+    from codegen.lintseq.languages import (  # a run in Python needs no other grammar
+        GRAMMARS,
+        LANGUAGES,
+        read,
+    )
 
-    Raises:
-        UnsupportedProgram: with the reason why it has no edit sequence.
-    """
+    _require_usable(text)
+    if "\0" in text:
+        raise UnsupportedProgram("null_bytes", "it contains null bytes.")
+    if has_lone_surrogate(text):
+        raise UnsupportedProgram("not_unicode", "it contains lone surrogates.")
+    if language not in GRAMMARS:
+        known = ", ".join(("python", *(grammar.name for grammar in LANGUAGES)))
+        raise UnsupportedProgram(
+            "unknown_language", f"it is written in {language!r}; known are {known}."
+        )
+    grammar = GRAMMARS[language]
+    parts = read(grammar, lines, by_line=by_line)
+    indents = indentations(lines)
+    tab = next((indent for indent in indents if indent > 0), 1)
+    weights = [
+        max(indent / tab, 1.0) * drawn for indent, drawn in zip(indents, parts.drawn, strict=True)
+    ]
+    prepared = _prepared(lines, parts.owners, weights, parts.graph)
+    return replace(prepared, inert=parts.inert, language=grammar.name)
+
+
+def _require_usable(text: str) -> None:
     if not text.strip():
         raise UnsupportedProgram("empty", "it is empty.")
     if MARKER in text:
         raise UnsupportedProgram(
             "contains_marker", f"it contains {MARKER!r}, which separates edits in the text form."
         )
+
+
+def parse(text: str) -> ast.Module:
+    """The syntax tree of a program in its normal form.
+
+    Raises:
+        UnsupportedProgram: with the reason why it has no edit sequence.
+    """
+    _require_usable(text)
     tree = parse_example(text, UnsupportedProgram, compiles=True)
     if not tree.body:
         raise UnsupportedProgram("comments_only", "it has no statement.")

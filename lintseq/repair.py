@@ -3,7 +3,8 @@
 The states of all sequences are checked together. A sequence with a dirty state is sampled again
 after a repair: the faulty statement then depends on the nodes whose deletion made it faulty. With
 ``pylint``, a sequence that stays dirty is drawn by the published algorithm, which runs the linter
-after each deletion.
+after each deletion. In a language other than Python, where checks may take long, a dirty state is
+left out: the edit that leads to it and the next become one.
 """
 
 from __future__ import annotations
@@ -56,10 +57,16 @@ Failure = UnsupportedProgram | VerificationFailed
 
 
 class Verified(NamedTuple):
-    """A sequence that passed its check; ``fallback`` if the published algorithm drew it."""
+    """A sequence that passed its check.
+
+    Attributes:
+        fallback: whether the published algorithm drew it.
+        joined: the number of dirty states that were left out.
+    """
 
     sequence: EditSequence
     fallback: bool = False
+    joined: int = 0
 
 
 def edit_sequences(jobs: Sequence[Job], *, verify: Verify = "ruff") -> list[EditSequence | Failure]:
@@ -78,9 +85,55 @@ def edit_sequences(jobs: Sequence[Job], *, verify: Verify = "ruff") -> list[Edit
 
 def verified_sequences(jobs: Sequence[Job], verify: Verify) -> list[Verified | Failure]:
     """:func:`edit_sequences`, with a mark on the fallbacks."""
-    check = check_for(verify)
-    if check is None:
-        return [Verified(edits_of(prepared, sample_steps(prepared, rng))) for prepared, rng in jobs]
+    results: dict[int, Verified | Failure] = {}
+    for language in dict.fromkeys(prepared.language for prepared, _ in jobs):
+        numbers = [n for n, (prepared, _) in enumerate(jobs) if prepared.language == language]
+        own, check = [jobs[n] for n in numbers], check_for(verify, language)
+        if check is None:
+            sampled = (edits_of(prepared, sample_steps(prepared, rng)) for prepared, rng in own)
+            found: Iterable[Verified | Failure] = map(Verified, sampled)
+        elif language == "python":
+            found = _repaired_until_clean(own, verify, check)
+        else:
+            found = _without_dirty_states(own, check)
+        results.update(zip(numbers, found, strict=True))
+    return [results[number] for number in range(len(jobs))]
+
+
+def _without_dirty_states(jobs: Sequence[Job], check: Check) -> list[Verified | Failure]:
+    """For languages other than Python: an edit to a dirty state is joined to the next one."""
+    results: list[Verified | Failure] = []
+    attempts = ((prepared, _attempt(prepared, rng)) for prepared, rng in jobs)
+    for batch in batches(attempts, lambda item: item[1].characters, MOST_STATE_CHARACTERS):
+        known = _Known(check, eager=False)
+        known.add(attempt.texts[-1] for _, attempt in batch if attempt.texts)
+        sound = [a.texts for _, a in batch if a.texts and not known.findings[a.texts[-1]]]
+        known.add(text for texts in sound for text in texts)
+        results += [_joined(prepared, attempt, known) for prepared, attempt in batch]
+    return results
+
+
+def _joined(prepared: Prepared, attempt: _Attempt, known: _Known) -> Verified | Failure:
+    if attempt.refused:
+        return attempt.refused
+    if own := known.findings[attempt.texts[-1]]:
+        return UnsupportedProgram("not_clean", f"line {own[0].line}: {own[0].message}")
+    dirty = {number for number, _ in _dirty(attempt, known)}
+    if not dirty:
+        return Verified(attempt.sequence)
+    steps: list[Step] = []
+    for number, step in enumerate(attempt.steps):
+        if number - 1 in dirty:
+            steps[-1] += step
+        else:
+            steps.append(list(step))
+    return Verified(edits_of(prepared, steps), joined=len(dirty))
+
+
+def _repaired_until_clean(
+    jobs: Sequence[Job], verify: Verify, check: Check
+) -> list[Verified | Failure]:
+    """For Python: a sequence with a dirty state is sampled again with more dependencies."""
     results: dict[int, Verified | Failure] = {}
     pending = {number: prepared for number, (prepared, _) in enumerate(jobs)}
     for _ in range(MAX_REPAIRS + 1):
@@ -137,10 +190,11 @@ class _Known:
     def look_at(self, attempts: Iterable[Sequence[str]]) -> None:
         """Checks the texts of states that are new; the last of each sequence is a program."""
         sequences = list(attempts)
-        self._add(text for texts in sequences for text in (texts if self.eager else texts[:-1]))
-        self._add(texts[-1] for texts in sequences if any(map(self.findings.get, texts[:-1])))
+        self.add(text for texts in sequences for text in (texts if self.eager else texts[:-1]))
+        self.add(texts[-1] for texts in sequences if any(map(self.findings.get, texts[:-1])))
 
-    def _add(self, texts: Iterable[str]) -> None:
+    def add(self, texts: Iterable[str]) -> None:
+        """Checks the texts that are new."""
         new = [text for text in dict.fromkeys(texts) if text not in self.findings]
         if new:
             self.findings.update(zip(new, self.check(new), strict=True))

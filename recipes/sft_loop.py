@@ -5,7 +5,7 @@
     codegen generate --model runs/sft_loop/model --decoder edit_sequence --chat --prompt '...'
 
 It loads a model, reads a data directory, masks the loss by the segments of each text, packs
-examples into rows, trains, evaluates and saves. `codegen finetune recipes/lintseq.yaml` computes
+examples into rows, trains, evaluates and saves. `codegen finetune lintseq` computes
 the same losses and adds exact resuming, several processes and GPUs, and the other methods
 (SequenceMatch, mixtures, curricula, sorted drafts, infilling). This script starts over when it is
 interrupted.

@@ -262,7 +262,7 @@ _PATTERNS = (
 _CUES = tuple((kind, re.compile(pattern, re.IGNORECASE)) for kind, pattern in _PATTERNS)
 
 _SAYS = {
-    "chat": "This is no question about the data.",
+    "chat": "This is not a question about the data.",
     "opinion": "{said} asks for an opinion or an explanation; a database holds neither.",
     "future": "{said} asks for what is not in the data yet.",
     "writing": "{said} asks for more than an answer; the database is only read.",
@@ -734,7 +734,7 @@ def _unasked(asked: Asked, kinds: set[str]) -> Iterator[Doubt]:
                 "unasked", f"The query found uses {name}, which the question does not name."
             )
         if clause.aggregate in ("SUM", "AVG", "MAX", "MIN") and clause.identifier:
-            yield Doubt("identifier", f"{name} identifies rows; it is no quantity.")
+            yield Doubt("identifier", f"{name} identifies rows; it is not a quantity.")
         if not clause.aggregate and clause.identifier:
             is_named = {stem(word) for word in clause.column.words} <= words
             if not is_named and not any(t.text.lower() in _ID_WORDS for t in asked.tokens):

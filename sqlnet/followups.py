@@ -340,7 +340,7 @@ def _other_value(change: Change) -> tuple[QueryPlan, str]:
             raise NotUnderstood(_INVOLVED)
         return change.with_test(Test(item, "=", values)), said
     if len(fixed) > 1 or fixed[0].operator != "=":
-        raise NotUnderstood(f"The condition on the {change.name_of(item)} is no single value.")
+        raise NotUnderstood(f"The condition on the {change.name_of(item)} is not a single value.")
     if fixed[0].values == values:
         raise NotUnderstood("That is so already.")
     where = tuple(replace(t, values=values) if t is fixed[0] else t for t in plan.where)
@@ -489,7 +489,7 @@ def _first(change: Change) -> tuple[QueryPlan, str]:
     if plan.order is None:
         raise NotUnderstood("The first by what? Say how to sort them before.")
     if number is None or not 1 <= number <= 1000 or number != int(number):
-        raise NotUnderstood(f"{number:g} is no number of rows.")
+        raise NotUnderstood(f"{number:g} is not a number of rows.")
     return change.changed(limit=int(number)), f"the first {int(number)} alone"
 
 
@@ -512,7 +512,7 @@ def _most(change: Change) -> tuple[QueryPlan, str]:
 def _how_many(change: Change) -> tuple[QueryPlan, str]:
     plan = change.plan
     if not is_list(plan) or plan.limit is not None:
-        raise NotUnderstood("Of what? The question before is no plain list.")
+        raise NotUnderstood("Of what? The question before is not a plain list.")
     if plan.companion and plan.companion.kind not in ("never", "scalar"):
         raise NotUnderstood("The question before is too involved to be counted.")
     shown = plan.select[0]
@@ -559,7 +559,7 @@ def _also(change: Change) -> tuple[QueryPlan, str]:
 def _their(change: Change) -> tuple[QueryPlan, str]:
     plan = change.plan
     if plan.group or not (is_list(plan) or change.counts_rows()) or plan.distinct:
-        raise NotUnderstood("The question before is no plain list.")
+        raise NotUnderstood("The question before is not a plain list.")
     for mark in change.marks("columns"):
         if (said := change.reading.words[mark].lower()) in _AGGREGATE_WORDS:  # also of a column
             raise NotUnderstood(f"The {said} of what? Name the column.")
@@ -592,9 +592,9 @@ def _aggregated(change: Change) -> tuple[QueryPlan, str]:
         or plan.limit is not None
         or plan.distinct
     ):
-        raise NotUnderstood("Of what? The question before is no plain list.")
+        raise NotUnderstood("Of what? The question before is not a plain list.")
     if not change.is_number(item):
-        raise NotUnderstood(f"{change.full_name(item)} is no quantity.")
+        raise NotUnderstood(f"{change.full_name(item)} is not a quantity.")
     if item.table != change.main:
         raise NotUnderstood(f"{change.full_name(item)} belongs to another table; ask it whole.")
     name = _AGGREGATE_WORDS[parts["aggregate"]]

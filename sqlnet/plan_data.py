@@ -90,7 +90,7 @@ def read_gold(path: str | Path) -> list[GoldQuestion]:
             )
         except (KeyError, AttributeError):
             raise InputError(
-                f"{where} is no question.",
+                f"{where} is not a question.",
                 'It needs {"db_id": ..., "question": ..., "query": ...}.',
             ) from None
     return found

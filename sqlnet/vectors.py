@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codegen.errors import InputError, ModelError
+from codegen.errors import InputError, ModelError, cannot_read
 from codegen.paths import plain_name
 from codegen.sqlnet.features import Context, EncodedQuestion
 from codegen.sqlnet.words import one_line
@@ -67,7 +67,7 @@ def read_vectors(path: str | Path) -> WordVectors:
         else:
             words, matrix = _read_text(path)
     except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from None
+        raise cannot_read(path, error) from None
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path} holds no word vectors ({error}).",

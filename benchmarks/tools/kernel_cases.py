@@ -65,6 +65,10 @@ def cases() -> Mapping[str, Callable[[torch.Generator, Sizes, str], Case]]:
         f"tree_attention bf16 T={_NODES}": functools.partial(
             _attention, nodes=_NODES, kind="bfloat16"
         ),
+        "tree_attention T=1, pages": functools.partial(_attention, nodes=1, paged=True),
+        f"tree_attention T={_NODES}, pages": functools.partial(
+            _attention, nodes=_NODES, paged=True
+        ),
         "tree_attention T=4, window, cap": functools.partial(_attention, nodes=4, narrowed=True),
         f"accept_tree K={_CHILDREN}": _tree_acceptance,
         f"accept_greedy W={_NODES}": _greedy_acceptance,
@@ -88,6 +92,7 @@ def _attention(
     device: str,
     nodes: int,
     narrowed: bool = False,
+    paged: bool = False,
     kind: str = "float16",
 ) -> Case:
     import torch
@@ -97,11 +102,19 @@ def _attention(
     batch, heads, dim, dtype = sizes.batch, sizes.heads, sizes.dim, getattr(torch, kind)
     q = torch.randn(batch, nodes, heads * sizes.group, dim, generator=g, device=device, dtype=dtype)
     # The cache has room for more, which nothing reads.
+    slots, starts = 2 * sizes.context, None
+    if paged:
+        pages = -(-slots // module.PAGE)
+        slots, starts = (
+            batch * pages * module.PAGE,
+            torch.randperm(batch * pages, generator=g, device=device),
+        )
+        starts = module.PAGE * starts.view(batch, pages)
     keys, values = torch.randn(
-        2, batch, heads, 2 * sizes.context, dim, generator=g, device=device, dtype=dtype
+        2, 1 if paged else batch, heads, slots, dim, generator=g, device=device, dtype=dtype
     )
     chain = torch.ones(1, nodes, nodes, dtype=torch.bool, device=device).tril()
-    table = module.pack(torch.full((batch,), sizes.context, device=device), chain)
+    table = module.pack(torch.full((batch,), sizes.context, device=device), chain, starts)
     seen, cap = sizes.context + nodes, None
     if narrowed:
         window, cap = sizes.context // 4, 50.0
@@ -174,21 +187,21 @@ def _compaction(g: torch.Generator, sizes: Sizes, device: str) -> Case:
             generator=g, device=device, dtype=torch.float16,
         )
     )  # fmt: skip
-    path = torch.tensor([[2, 5, 9, 13]] * sizes.batch, device=device)
-    cursors = torch.full((sizes.batch,), 3, device=device)
+    sources = torch.tensor([[5, 8, 12, 16]] * sizes.batch, device=device)
+    targets = torch.tensor([[4, 5, 6, 7]] * sizes.batch, device=device)
 
     def after(move: Callable[..., None]) -> tuple[torch.Tensor, ...]:
-        move(states, path, cursors)
+        move(states, sources, targets)
         return (states[0][:, :, 4:8],)
 
     # Each move changes what the next one reads, so the comparison is on copies of the start.
     start = [tensor.clone() for tensor in states]
 
     def reference() -> tuple[torch.Tensor, ...]:
-        kernel_states.reference_compact(start, path, cursors)
+        kernel_states.reference_compact(start, sources, targets)
         return (start[0][:, :, 4:8],)
 
-    moved = 2.0 * 2 * sizes.layers * path.numel() * sizes.heads * sizes.dim * 2
+    moved = 2.0 * 2 * sizes.layers * sources.numel() * sizes.heads * sizes.dim * 2
     return Case(lambda: after(kernel_states.compact), reference, bytes=moved)
 
 

@@ -73,7 +73,7 @@ def read_continuations(path: Path) -> list[Continuation]:
             if number == len(path.read_text(encoding="utf-8").splitlines()):
                 break
             raise InputError(
-                f"{path}, line {number} is no continuation.", "Give another file by -o out=FILE."
+                f"{path}, line {number} is not a continuation.", "Give another file by -o out=FILE."
             ) from None
     return found
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -58,10 +60,17 @@ class Group(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            hint = nearest(args[0], self.list_commands(ctx))
+            hint = self._of_a_group(ctx, args[0]) or nearest(args[0], self.list_commands(ctx))
             if not hint or "Did you mean" in error.message:
                 raise
             raise click.UsageError(f"{error.message} {hint}", ctx) from None
+
+    def _of_a_group(self, ctx: click.Context, name: str) -> str:
+        """A hint at the groups that have a command of this name, or nothing."""
+        groups = ((one, self.get_command(ctx, one)) for one in self.list_commands(ctx))
+        homes = [one for one, g in groups if isinstance(g, Group) and name in g.list_commands(ctx)]
+        calls = " or ".join(f"'{ctx.command_path} {home} {name}'" for home in homes)
+        return f"Did you mean {calls}?" if calls else ""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the commands' help without importing the lazy ones."""
@@ -124,6 +133,16 @@ _PANIC = "PanicException"  # of the tokenizers' Rust code, which is no Exception
 def main(argv: list[str] | None = None) -> None:
     """Runs the command line and exits with its code."""
     _quiet_libraries()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a locale without UTF-8 shows \u2014 for a dash
+        sys.stdout.reconfigure(errors="backslashreplace")
+    terminated = False
+
+    def terminate(*_: object) -> None:  # what batch schedulers send before they kill
+        nonlocal terminated
+        terminated = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, terminate)
     try:
         code = cli.main(args=argv, prog_name="codegen", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -133,7 +152,7 @@ def main(argv: list[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        _interrupted(sys.argv[1:] if argv is None else argv)
+        _interrupted(sys.argv[1:] if argv is None else argv, terminated)
     except BrokenPipeError:
         # The reader of our output has stopped (`codegen ... | head`), which is not an error.
         sys.stdout = None
@@ -213,18 +232,20 @@ _OS_REMEDIES = {
 
 
 # Commands that resume when they are run again.
-_RESUMED = ("data", "eval", "finetune", "quickstart")
+_RESUMED = ("data", "eval", "finetune", "quickstart", "cogex search")
 
 
-def _interrupted(argv: list[str]) -> None:
-    """Ends the process after Ctrl-C; stopping a server is not a failure."""
-    name = next((word for word in argv if not word.startswith("-")), "")
+def _interrupted(argv: list[str], terminated: bool) -> None:
+    """Ends the process after Ctrl-C or SIGTERM; stopping a server is not a failure."""
+    name, *rest = [word for word in argv if not word.startswith("-")] or [""]
     if name in ("serve", "view"):
         click.echo("Stopped.", err=True)
         sys.exit(0)
     remedy = " Run the same command again to resume from what was saved."
-    click.echo(f"Interrupted.{remedy if name in _RESUMED else ''}", err=True)
-    sys.exit(130)
+    resumes = name in _RESUMED or " ".join([name, *rest[:1]]) in _RESUMED
+    what, code = ("Terminated", 143) if terminated else ("Interrupted", 130)
+    click.echo(f"{what}.{remedy if resumes else ''}", err=True)
+    sys.exit(code)
 
 
 def _quiet_libraries() -> None:

@@ -233,6 +233,13 @@ def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
                     f"{tokens[1]} completion tokens{cost}{again}.{kept}",
                     err=True,
                 )
+            if totals.renamed:
+                echo(
+                    f"Note: the server named another model than the requested one in "
+                    f"{totals.renamed} of them. Check the model's name: some servers answer with "
+                    "the model that they have.",
+                    err=True,
+                )
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import click
 
 from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions, PseudoModelOptions, opened_model
-from codegen.cli.data_runs import stopped_cleanly
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError
@@ -34,7 +33,7 @@ _NEW = "new"
 def cogex() -> None:
     """Pseudo-programs that a model writes and emulates (CoGEX).
 
-    Make training data with `codegen data cogex`, and a model with recipes/cogex.yaml.
+    Make training data with `codegen data cogex`, and a model with `codegen finetune cogex`.
     """
 
 
@@ -127,7 +126,6 @@ def search(
     )
     folder = Path(given.out or Path("runs", "cogex", Path(task).stem))
     with (
-        stopped_cleanly(),
         opened_model(client, server, given.seed, avoid=(task,)) as (model, identity),
         SearchLog(
             folder,
@@ -213,7 +211,7 @@ def _search_lines(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
         yield from _examples(found, found.rejected)
     if not found.ranking:
         yield "No candidate keeps the rules, so there is nothing to choose from."
-        yield "Raise --tries or --shots, or use a model trained with recipes/cogex.yaml."
+        yield "Raise --tries or --shots, or use a model trained by `codegen finetune cogex`."
         return
     yield f"{'rank':>4}  {'score':>6}  {'95 % interval':>14}  {'tried':>5}  {'written':>7}  program"
     for rank, row in enumerate(summary["programs"][:_SHOWN], 1):

@@ -16,10 +16,7 @@ from codegen import plugins
 from codegen.cli import Group
 from codegen.cli.clients import ClientOptions, EndpointOptions, model_client
 from codegen.cli.data_options import (
-    BackspaceOptions,
     CogexOptions,
-    EditsOptions,
-    InfillingOptions,
     InstalledOptions,
     LintSeqOptions,
     PlainOptions,
@@ -28,10 +25,13 @@ from codegen.cli.data_options import (
     UniCodeOptions,
     WholeOptions,
 )
-from codegen.cli.data_runs import Shown, command_line, generate, stopped_cleanly, summary
+from codegen.cli.data_runs import Shown, command_line, generate, summary
 from codegen.cli.options import Command, command, options
 from codegen.config import Config
 from codegen.errors import InputError
+from codegen.methods.backspace.generator import Backspace
+from codegen.methods.edits.generator import Edits
+from codegen.methods.infilling import Infilling
 from codegen.terminal import Progress, echo
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ _add(
     "lintseq",
     LintSeqOptions,
     "Make edit sequences that keep programs lint-clean.",
-    "codegen data lintseq stdlib --out data/lintseq --sequences 5",
+    "codegen data lintseq stdlib --out data/lintseq --sequences 5\n  "
+    "codegen data lintseq programs.jsonl --out data/go --language go --verify strict",
 )
 
 
@@ -174,13 +175,13 @@ def cogex(
 
 _add(
     "backspace",
-    BackspaceOptions,
+    Backspace,
     "Make programs with mistakes and backspaces (SequenceMatch).",
     "codegen data backspace stdlib --out data/backspace --noise syntax,uniform --eta 0.01",
 )
 _add(
     "infilling",
-    InfillingOptions,
+    Infilling,
     "Make fill-in-the-middle data.",
     "codegen data infilling stdlib --out data/fim --style fim-starcoder --spans line,ast",
 )
@@ -193,9 +194,9 @@ _add(
     "codegen data edits commits.jsonl --out data/edits --license-column license",
 )
 @click.argument("source")
-@options(EditsOptions, "method")
+@options(Edits, "method")
 @options(RunOptions, "run")
-def edits(source: str, method: EditsOptions, run: RunOptions, as_json: bool) -> Mapping[str, Any]:
+def edits(source: str, method: Edits, run: RunOptions, as_json: bool) -> Mapping[str, Any]:
     """Make next edits: moments of editing, each with the edit that comes next.
 
     SOURCE may also be git:PATH, a repository or a directory of several. Rows hold a file before a
@@ -257,7 +258,7 @@ def preferences(run: str, given: PreferenceOptions, as_json: bool) -> Mapping[st
     source = ScoredRun(samples, verdicts, task, given.rejected, given.alike)
     sets = given.decontaminate
     was_finished = is_finished(given.out)
-    with stopped_cleanly(), Progress("data preferences") as bar:
+    with Progress("data preferences") as bar:
         show = Shown(bar)
         manifest = run_engine(
             Preferences(given.pairs, given.ratio, given.unpaired),
@@ -342,8 +343,7 @@ def merge(shards: tuple[str, ...], out: str, as_json: bool) -> Mapping[str, Any]
     from codegen.data import merge as merge_shards
 
     was_finished = is_finished(out)
-    with stopped_cleanly():
-        manifest = merge_shards(shards, out, command=command_line(click.get_current_context()))
+    manifest = merge_shards(shards, out, command=command_line(click.get_current_context()))
     return summary(manifest, out, was_finished, 0, as_json)
 
 

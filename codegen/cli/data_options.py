@@ -65,7 +65,11 @@ class RunOptions(Config):
 
 
 class LintSeqOptions(Config):
-    """Turn programs into sequences of edits that keep them lint-clean (LintSeq)."""
+    """Turn programs into sequences of edits that keep them lint-clean (LintSeq).
+
+    Rows may also hold programs in Go, Java, JavaScript or TypeScript (--language). There, --verify
+    ruff checks the syntax, strict has the compiler check every intermediate program.
+    """
 
     preset: Literal["paper"] | None = setting(
         None, "paper: the paper's data, same as --engine reference --sequences 5."
@@ -78,16 +82,17 @@ class LintSeqOptions(Config):
         "Smallest piece that an edit inserts: lines, as in the paper, or whole statements.",
         shown="line",
     )
-    verify: Literal["static", "compile", "ruff", "pylint"] | None = setting(
+    verify: Literal["static", "compile", "ruff", "pylint", "strict"] | None = setting(
         None,
         "Checker of every intermediate program: none (static), Python's compiler, ruff (also "
-        "finds undefined names) or pylint (as in the paper, about 10 times slower).",
+        "finds undefined names) or pylint (as in the paper, about 10 times slower). strict: "
+        "pylint, in another language its compiler, in the sandbox.",
         shown="ruff",
     )
     audit: float | None = setting(
         None,
-        "Share of the intermediate programs that pylint checks as well, to report how many it "
-        "rejects.",
+        "Share of the intermediate programs in Python that pylint checks as well, to report how "
+        "many it rejects.",
         metavar="SHARE",
         shown="0.005; 0 with --verify pylint",
         ge=0,
@@ -160,91 +165,6 @@ class CogexOptions(Config):
         "Mode run: column of the call, or of tests that contain one.",
         shown="after the function",
     )
-
-
-class BackspaceOptions(Config):
-    """Make programs with wrong tokens and the backspaces that remove them (SequenceMatch)."""
-
-    model: str = setting(
-        "embedded", "Model whose tokenizer is used: embedded, a directory or a hub id."
-    )
-    eta: float = setting(0.001, "Probability of a mistake before each token.", ge=0, le=1)
-    span: int = setting(1, "Maximum number of wrong tokens in a row.", ge=1)
-    noise: str = setting(
-        "uniform",
-        "Kinds of mistakes, in order of preference: uniform, syntax (Python) or model (slow).",
-        metavar="KIND,...",
-    )
-    format: Literal["plain", "chat"] = setting(
-        "plain", "Prompt format; must match the recipe that trains on the data."
-    )
-    max_tokens: int = setting(
-        0, "Drop texts with more tokens, backspaces included; 0 for no limit.", ge=0
-    )
-    sequences: int = setting(1, "Texts per program.", ge=1)
-
-
-class InfillingOptions(Config):
-    """Make fill-in-the-middle texts: a part of a program, given the code around it.
-
-    Train on them with format: plain; a chat template would wrap the sentinels.
-    """
-
-    style: str = setting(
-        "fim-qwen",
-        "Sentinels and order of a model family, as in codegen eval run: fim-qwen, fim-qwen-spm, "
-        "fim-starcoder, fim-starcoder-spm, fim-santacoder, fim-deepseek, fim-codellama and "
-        "others.",
-    )
-    spans: str = setting(
-        "line,block,ast,char",
-        "What to cut out: line, block and ast (Python), char.",
-        metavar="KIND,...",
-    )
-    loss: Literal["middle", "all"] = setting(
-        "middle", "Train on the middle, or on everything as in pre-training."
-    )
-    rate: float = setting(
-        1.0, "Share of infilling texts; the others are whole programs.", ge=0, le=1
-    )
-    sequences: int = setting(1, "Texts per program.", ge=1)
-
-
-class EditsOptions(Config):
-    """The options of ``codegen data edits``."""
-
-    format: str = setting(
-        "blocks",
-        "Format of prompt and answer: blocks, window or rows (for models with the tokens of "
-        "StarCoder, each also with -qwen), zeta, zeta2, sweep, mercury, search-replace, udiff or "
-        "few-shot.",
-    )
-    moments: int = setting(2, "Texts per changed file.", ge=0)
-    refactorings: int = setting(
-        2, "Texts per Python program, each with a different refactoring.", ge=0
-    )
-    kinds: str = setting(
-        "",
-        "Refactorings to make: rename, signature, parameter, field, import, deletion, variable, "
-        "literal, annotation, docstring.",
-        metavar="KIND,...",
-        shown="all",
-    )
-    nothing: float = setting(0.15, "Share of moments at which no edit is needed.", ge=0, le=1)
-    unfinished: float = setting(0.2, "Share of moments in the middle of an edit.", ge=0, le=1)
-    above: int = setting(10, "Lines of the window above the cursor.", ge=0)
-    below: int = setting(10, "Lines of the window below the cursor.", ge=0)
-    history: int = setting(6, "Maximum number of past edits shown.", ge=0)
-    characters: int = setting(
-        1600, "Maximum characters of prompt and answer; window and history shrink to fit.", ge=100
-    )
-    licenses: str = setting(
-        "MIT,BSD-2-Clause,BSD-3-Clause,Apache-2.0,ISC,0BSD,Unlicense,PSF-2.0",
-        "Use only files with these licenses (SPDX ids); any uses all.",
-        metavar="ID,...",
-    )
-    since: str = setting("", "Only changes from this date on.", metavar="DATE", shown="no limit")
-    until: str = setting("", "Only changes before this date.", metavar="DATE", shown="no limit")
 
 
 class WholeOptions(Config):

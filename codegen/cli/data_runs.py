@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shlex
-import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -53,28 +51,6 @@ def command_line(context: click.Context) -> str:
         if given and name not in _NOT_ON_THE_CARD and not is_hidden:
             words += as_words(parameter, context.params[name])
     return shlex.join([*words, "--out", "DIR"])
-
-
-@contextmanager
-def stopped_cleanly() -> Iterator[None]:
-    """SIGTERM, which batch schedulers send before they kill, ends a run as Ctrl-C does."""
-    terminated = False
-
-    def stop(_signal: int, _frame: object) -> None:
-        nonlocal terminated
-        terminated = True
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not terminated:
-            raise
-        echo("Terminated. Run the same command again to resume.", err=True)
-        raise click.exceptions.Exit(143) from None
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def generate(
@@ -160,7 +136,7 @@ def _run(
             options.dedup, threshold=options.dedup_threshold, references=options.dedup_against
         )
     was_finished = is_finished(options.out)
-    with stopped_cleanly(), Bar(f"data {generator.name}") as bar:
+    with Bar(f"data {generator.name}") as bar:
         show = Shown(bar)
         manifest = run(
             generator,

@@ -460,6 +460,7 @@ def report(
     includes the samples if DIR contains them or --samples-file names them. A run of reinforcement
     (codegen finetune with objective: grpo) is shown in stages of its training.
     """
+    from codegen.catalog import shown_size
     from codegen.evals.report import (
         LossCurve,
         ScoredRun,
@@ -487,7 +488,7 @@ def report(
     shown = sum(len(problem.samples) for run in runs for problem in run.samples.values())
     size = path.stat().st_size
     if not as_json:
-        echo(f"{path} ({size / 1e6:.1f} MB, {shown} samples)")
+        echo(f"{path} ({shown_size(size)}, {shown} samples). Open it in a browser.")
     return {
         "report": str(path),
         "json": str(path.with_suffix(".json")),

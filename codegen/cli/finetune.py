@@ -11,8 +11,8 @@ from codegen.errors import ConfigError
 from codegen.terminal import Progress, echo, visible
 
 
-@command(example="codegen finetune recipes/lintseq.yaml -o steps=200 -o lora.rank=8")
-@click.argument("recipe", type=click.Path(dir_okay=False))
+@command(example="codegen finetune lintseq -o data=data/mine -o steps=200 -o lora.rank=8")
+@click.argument("recipe")
 @click.option(
     "-o",
     "--set",
@@ -40,7 +40,7 @@ def finetune(
     flops: float,
     as_json: bool,
 ) -> dict[str, Any] | None:
-    """Fine-tune a model from a recipe (a YAML file, see recipes/).
+    """Fine-tune a model from a RECIPE: a YAML file, or the name of a built-in one.
 
     Run the same command again to resume an interrupted run from its last checkpoint. More steps or
     epochs extend a finished run whose schedule is constant or wsd.

@@ -239,12 +239,14 @@ def _type(kind: Any, info: FieldInfo, marker: Option) -> click.ParamType | type:
     if not limits:
         return kind
     bounded: Any = click.IntRange if kind is int else click.FloatRange
-    return bounded(
+    made = bounded(
         min=limits.get("ge", limits.get("gt")),
         max=limits.get("le", limits.get("lt")),
         min_open="gt" in limits,
         max_open="lt" in limits,
     )
+    made.name = "integer" if kind is int else "number"  # by default "float range"
+    return made
 
 
 def _comma_list(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:

@@ -32,7 +32,8 @@ def quickstart(settings: Settings, as_json: bool) -> dict[str, Any]:
     if not as_json:
         _print_table(summary.scores)
         took, planned = sum(summary.plan.spent.values()), summary.plan.seconds
-        echo(f"{took / 60:.1f} minutes, {planned / 60:.1f} planned. Report: {summary.report}")
+        echo(f"{took / 60:.1f} minutes, {planned / 60:.1f} planned.")
+        echo(f"Open {summary.report} in a browser.")
     return {
         "ok": all(score.complete for score in summary.scores.values()),
         "report": str(summary.report),
@@ -71,7 +72,11 @@ class _View:
         echo(f"    {'total, minutes':<32} {_minutes(plan.seconds):>6}", err=True)
         minutes = plan.request["minutes"]
         if minutes is not None and plan.seconds > 60 * minutes:
-            echo(f"The smallest plan takes more than {minutes:g} minutes.", err=True)
+            echo(
+                f"This machine, slow or busy, needs more than {minutes:g} minutes even for this "
+                "smallest run. Ctrl-C ends it; what is done is kept.",
+                err=True,
+            )
 
     def progress(self, what: str, done: int, total: int, note: str) -> None:
         if self._bar is None or self._what != what:

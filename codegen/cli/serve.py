@@ -186,7 +186,8 @@ def lsp(engine: LspOptions, stdio: bool) -> None:  # noqa: ARG001
         logging.shutdown()
         os._exit(0)  # threads may be waiting for the editor, or loading the model
 
-    signal.signal(signal.SIGINT, leave)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, leave)
     serve_stdio(lambda: _engine(engine, patient=True), engine.exclude, editor)
 
 
@@ -220,7 +221,7 @@ class SocketOptions(Config):
     def listening(self) -> Iterator[tuple[str | None, socket]]:
         """The token, None if authentication is disabled, and the listening socket.
 
-        In the body SIGTERM works like Ctrl-C. A Unix socket's file is removed at the end.
+        A Unix socket's file is removed at the end.
         """
         from codegen.server import guard
 
@@ -234,7 +235,6 @@ class SocketOptions(Config):
         try:
             if token and self.token_file and not kept:
                 guard.write_token(self.token_file, token)
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
             yield token, sock
         finally:
             sock.close()
@@ -668,6 +668,8 @@ def _log_to(path: Path | None, verbose: bool) -> None:
             logging.FileHandler(path, delay=False) if path else logging.StreamHandler(sys.stderr)
         )
     except OSError as error:
-        raise ConfigError(f"Cannot write the log {path}: {error.strerror}.") from None
+        raise ConfigError(
+            f"Cannot write the log {path}: {error.strerror}.", "Name another --log-file."
+        ) from None
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)

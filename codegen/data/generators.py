@@ -1,7 +1,8 @@
 """The generator protocol, and the engine's plain generators.
 
 A generator is a pure function from an example to training texts, with a name and a configuration:
-any picklable object with ``name`` and ``generate(example, rng)``, preferably a frozen dataclass.
+any picklable object with ``name`` and ``generate(example, rng)``, preferably a frozen dataclass, or
+a :class:`~codegen.config.Config`, whose fields are the options of its command.
 
 To skip an example, ``generate`` raises an exception with a string attribute ``reason``, a short
 stable word, such as :class:`Skip`. Any other exception counts the example as failed, by the
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, get_type_hints
 
 from codegen import plugins
+from codegen.config import Config
 from codegen.errors import ConfigError, nearest
 from codegen.lintseq import LintSeq, normalize
 from codegen.records import DataRecord, Example, Segment, TrainingText
@@ -54,7 +56,7 @@ class Skip(Exception):
 
 
 def config_of(generator: TextGenerator) -> dict[str, Any]:
-    """A generator's configuration: the result of ``config()``, else its dataclass fields.
+    """A generator's configuration: the result of ``config()``, else its name and fields.
 
     Raises:
         ConfigError: if it has neither, since a resumed run could not notice a change.
@@ -62,6 +64,8 @@ def config_of(generator: TextGenerator) -> dict[str, Any]:
     own = getattr(generator, "config", None)
     if callable(own):
         return dict(own())  # type: ignore[call-overload]
+    if isinstance(generator, Config):
+        return {"name": generator.name, **generator.model_dump()}
     if dataclasses.is_dataclass(generator) and not isinstance(generator, type):
         return dataclasses.asdict(generator)
     raise ConfigError(

@@ -243,6 +243,11 @@ def read_data(path: str | os.PathLike[str]) -> Iterator[DataRecord]:
                 yield from_dict(Preference, row, where)
             elif isinstance(row, dict) and "label" in row:
                 yield from_dict(UnpairedPreference, row, where)
+            elif isinstance(row, dict) and "segments" not in row:
+                raise InputError(
+                    f"{where} is not a row that `codegen data` wrote: it has no segments.",
+                    f"To look at rows of your own: codegen view {file}",
+                )
             else:
                 yield from_dict(TrainingText, row, where)
 

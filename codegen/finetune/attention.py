@@ -32,6 +32,7 @@ works slot by slot. Accelerate's own configuration switches it on (``parallelism
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -269,13 +270,18 @@ def attending(model: Any, attention: Attention, share: RowShare | None = None) -
 
 
 def check(model: Any, attention: Attention) -> Attention:
-    """The back-end that a model can be trained with: ``auto`` becomes ``dense`` for a model that
-    drops extra attention arguments, and with them the blocks.
+    """The back-end that a model can be trained with.
+
+    Two short blocks are encoded by it and by a dense mask. ``auto`` becomes ``dense`` for a model
+    that drops extra attention arguments, and with them the blocks, and, with a warning, where the
+    logits differ.
 
     Raises:
         ConfigError: if the machine or the model does not support FlexAttention.
     """
     import torch
+
+    from codegen.decoding.passes import logits_agree
 
     if attention == "dense":
         return attention
@@ -284,15 +290,20 @@ def check(model: Any, attention: Attention) -> Attention:
             "attention: flex needs a GPU: FlexAttention has no gradients on a CPU.",
             "Set attention: auto.",
         )
+    rows = [joined([causal(1), causal(2)], isolated=True)]
+    given, plain = mask_inputs(rows, rows, attention), mask_inputs(rows, rows)
+
+    @torch.no_grad()
+    def logits(inputs: dict[str, Any]) -> torch.Tensor:
+        mask = inputs["attention_mask"].to(model.device)
+        return model(ids, position_ids=positions, **(inputs | {"attention_mask": mask})).logits
+
+    ids = torch.tensor([[0, 1, 0]], device=model.device)
+    positions = torch.from_numpy(rows[0].positions).to(model.device)[None]
+    model.eval()  # dropout would change the logits; training sets its own mode
     try:
-        with attending(model, attention), torch.no_grad():
-            if attention == "flex":
-                return attention
-            blocks = Blocks([[0, 1, 3]])
-            ids = torch.zeros(1, 3, dtype=torch.long, device=model.device)
-            positions = torch.tensor([[0, 0, 1]], device=model.device)
-            unused = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=model.device)
-            model(ids, position_ids=positions, attention_mask=unused, blocks=blocks)
+        with attending(model, attention):
+            found = logits(given)
     except (TypeError, ValueError, ImportError, RuntimeError) as error:
         if attention == "flex":
             raise ConfigError(
@@ -300,7 +311,20 @@ def check(model: Any, attention: Attention) -> Attention:
             ) from None
         return "dense"
     layers = model.config.get_text_config().num_hidden_layers
-    return "auto" if blocks.calls == layers else "dense"
+    if attention == "auto" and given["blocks"].calls != layers:
+        return "dense"
+    if logits_agree(model, found, logits(plain)):
+        return attention
+    if attention == "flex":
+        raise ConfigError(
+            "FlexAttention computes other logits than a dense mask here.", "Set attention: auto."
+        )
+    warnings.warn(
+        "Attention by blocks computes other logits than a dense mask here; masks are used.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return "dense"
 
 
 def _blockwise(

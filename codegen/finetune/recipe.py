@@ -15,9 +15,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from codegen.config import Config, Text, parse_config, read_config, setting
-from codegen.errors import ConfigError
+from codegen.errors import ConfigError, InputError, nearest
 
 NEW = "new"  # as the model: one with random weights
+BUILT_IN = Path(__file__).parents[1] / "recipes"
 Texts = Annotated[tuple[Text, ...], Field(min_length=1)]
 Format = Literal["chat", "plain"]
 Turns = Literal["auto", "all", "split", "last"]
@@ -383,7 +384,7 @@ class Recipe(Config):
     )
     liger: bool = setting(False, "Liger's kernels for layers (GPU, liger-kernel; never tested)")
     save_every: int = setting(50, "steps between checkpoints", ge=1, le=10_000_000)
-    seed: int = setting(0, "decides order and initialization", ge=0, le=2**32 - 1)
+    seed: int = setting(0, "random seed: order of the data, new weights", ge=0, le=2**32 - 1)
 
     def _check(self) -> None:
         _refuse_if(
@@ -630,12 +631,22 @@ def steps_before_decay(recipe: Recipe) -> int:
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe file and applies ``key=value`` overrides (dots reach into sections).
+    """Reads a recipe and applies ``key=value`` overrides (dots reach into sections).
+
+    Args:
+        path: a YAML file, or the name of a built-in recipe, such as ``lintseq``.
 
     Raises:
-        InputError: if the file cannot be read or is not YAML.
+        InputError: if there is no such recipe, or the file is not YAML.
         ConfigError: naming the key that is unknown, missing, of a wrong type or out of range.
     """
+    built_in = {file.stem: file for file in sorted(BUILT_IN.glob("*.yaml"))}
+    if not Path(path).is_file():
+        if str(path) not in built_in:
+            hint = nearest(Path(path).stem, list(built_in))
+            known = f"Give a YAML file or a built-in recipe: {', '.join(built_in)}."
+            raise InputError(f"There is no recipe {path}.", f"{hint} {known}".lstrip())
+        path = built_in[str(path)]
     return read_config(Recipe, path, overrides, "recipe")
 
 

@@ -278,7 +278,7 @@ def _check_url(url: str) -> None:
     parts = _parts(url)
     if parts is None:
         raise ConfigError(
-            f"The endpoint {url.rpartition('@')[2]!r} is no http or https URL.",
+            f"The endpoint {url.rpartition('@')[2]!r} is not an http or https URL.",
             "Give its base URL, such as http://localhost:8000/v1.",
         )
     if "@" in parts.netloc or parts.query or parts.fragment:

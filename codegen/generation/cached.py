@@ -131,11 +131,15 @@ class CachedBackend(Backend):
                 yield replace(completion, number=number, request=request)
 
     def _count(self, completion: Completion) -> None:
+        served = completion.meta.get("served_model", self.model)
         new = Totals(
             0 if completion.error else 1,
             completion.prompt_tokens + completion.wasted[0],
             completion.completion_tokens + completion.wasted[1],
             retries=completion.retries,
+            renamed=int(
+                not served.startswith(self.model)
+            ),  # a dated name (gpt-4.1-2025-04-14) is right
         )
         if self.ledger and new != Totals():
             self.ledger.add(new)
@@ -302,7 +306,7 @@ class ResponseCache:
 
     def _damaged(self, error: Exception) -> InputError:
         return InputError(
-            f"{self.path} is damaged or is no response cache ({error}).",
+            f"{self.path} is damaged or not a response cache ({error}).",
             "Move it away, or choose another --cache.",
         )
 
@@ -348,13 +352,16 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Answers, the tokens they took, how many more were kept from earlier runs, and retries."""
+    """Answers, the tokens they took, how many more were kept from earlier runs, retries, and the
+    answers of a model that the server calls by another name than the requested one.
+    """
 
     answers: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     kept: int = 0
     retries: int = 0
+    renamed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,5 +245,8 @@ def _put(name: str, table: dict[str, Any] | None) -> Path:
         finally:
             os.close(directory)
     except OSError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror}.") from None
+        raise InputError(
+            f"Cannot write {path}: {error.strerror}.",
+            "Set CODEGEN_CONFIG to a writable directory.",
+        ) from None
     return path

@@ -53,8 +53,8 @@ def fill_requests(
     model = loaded.model
     if not isinstance(model, FillingModel):
         raise ModelError(
-            f"The model {loaded.name!r} writes from left to right; insertion is no decoder for it.",
-            "Choose another decoder, or train one by recipes/ilm_star_easy.yaml.",
+            f"The decoder insertion does not work: {loaded.name!r} writes from left to right.",
+            "Choose another decoder, or train one: codegen finetune ilm_star_easy.",
         )
     if options.gap and isinstance(model, FixedMaskLM):
         raise ModelError(f"The model {loaded.name!r} has a fixed length and fills no gaps.")

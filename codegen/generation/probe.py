@@ -74,7 +74,9 @@ def probe(endpoint: Endpoint) -> Iterator[Found]:
         names = ", ".join(listed[:_SHOWN]) + more
         detail = names or "the server lists none"
         if names and state == "no":
-            detail = f"the server lists no {endpoint.model!r}, only: {names}"
+            detail = (
+                f"the server lists no {endpoint.model!r}, only: {names}; add it again with --model"
+            )
         yield Found("models", state, detail)
     ask = _Asking(backend)
     text = yield from _tried("text", lambda: _answered(ask.text()))

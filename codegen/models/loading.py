@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from codegen.config import Config, setting
+from codegen.config import Config, note, setting
 from codegen.errors import ConfigError, InputError, ModelError, in_one_line
 from codegen.extras import missing
 from codegen.models import embedded, gguf
@@ -104,6 +104,11 @@ def resolve(name: str) -> tuple[str, str]:
             f"There is no model directory {name!r}.",
             "Give 'embedded', a directory, or a hub id such as org/name.",
         )
+    from huggingface_hub import try_to_load_from_cache
+
+    files = ("config.json", _ADAPTER_CONFIG)
+    if not any(isinstance(try_to_load_from_cache(name, file), str) for file in files):
+        note(f"Fetching {name} from the Hugging Face hub, once.")
     return name, "hub"
 
 

@@ -8,7 +8,8 @@ when there are many.
 **Requests** (:class:`Guard`), an ASGI layer in front of the application. It checks in this order:
 no WebSockets; the Host header (421; a page that rebinds its name to this machine sends its own
 name); the page's origin (403; none is allowed by default); the bearer token (401); the rate (429);
-JSON bodies only, so that forms of web pages are refused (415); their size (413) and how long they
+bodies that are declared as JSON or come with a bearer token, so that forms of web pages are refused
+(415); their size (413) and how long they
 take to arrive (408).
 
 **The token** is new in every run, in a file that only its owner may read.
@@ -69,7 +70,9 @@ def write_token(path: Path, token: str) -> None:
             file.write(token + "\n")
         partial.replace(path)
     except OSError as error:
-        raise InputError(f"Cannot write the token to {path}: {error.strerror}.") from None
+        raise InputError(
+            f"Cannot write the token to {path}: {error.strerror}.", "Name another --token-file."
+        ) from None
 
 
 def read_token(path: Path) -> str:
@@ -262,7 +265,9 @@ class Guard:
         if method in ("GET", "HEAD", "OPTIONS"):
             return b""
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
+        # A page's form cannot send this header, and some clients leave the type out.
+        is_client = headers.get("authorization", "").lower().startswith("bearer ")
+        if kind != "application/json" and not is_client:
             raise _Refused(415, "Send JSON, with Content-Type: application/json.")
         most = self.limits.body_bytes
         declared = headers.get("content-length", "0")
@@ -488,7 +493,7 @@ def listen_unix(path: Path) -> socket.socket:
     try:
         if path.exists():
             if not path.is_socket():
-                raise MachineError(f"{path} exists and is no socket.", "Choose another path.")
+                raise MachineError(f"{path} exists and is not a socket.", "Choose another path.")
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
                 if probe.connect_ex(str(path)) == 0:
                     raise MachineError(f"A server already listens on {path}.")

@@ -31,6 +31,7 @@ from codegen.methods.edits.formats import (
     with_window,
 )
 from codegen.methods.edits.hunks import apply, difference, lines_of
+from codegen.methods.edits.renaming import rename
 from codegen.methods.edits.sessions import View
 from codegen.python_syntax import UNPARSABLE, parse
 from codegen.records import Change, Edit
@@ -52,6 +53,7 @@ _MOST_LINES, _MOST_WIDTH = 50_000, 240  # of a file, and its mean line
 _REMEMBERED = 20  # proposals that were turned down
 _MOST_TOKENS = 192  # of an answer
 _CHARS_A_TOKEN = 3
+_LEAST = 0.02  # the probability that the model gives each token of a renaming it is not to refuse
 _TIMEOUT_S = 10.0  # of an upstream
 _MOST_CHARACTERS = 16_384  # of its answer
 _PARSED_LINES = 3000
@@ -238,7 +240,7 @@ class NextEditor:
         window_text = "".join(window_lines(edit))
         if safe_text(window_text) != window_text:
             return None
-        answer = await self._answer(asked, key, prompt, window_text)
+        answer = await self._answer(asked, key, prompt, edit)
         if answer is None or document.version != version or _plain(document.text) != text:
             return None
         try:
@@ -279,13 +281,14 @@ class NextEditor:
         return prompt if tokens + _MOST_TOKENS <= model.limit else ""
 
     async def _answer(
-        self, engine: CompletionEngine, key: DocumentKey, prompt: str, window: str
+        self, engine: CompletionEngine, key: DocumentKey, prompt: str, edit: Edit
     ) -> str | None:
-        """The model's answer; None if it was cut off."""
+        """The model's answer, or a repeated renaming that it finds plausible; None if cut off."""
         model = engine.model
         if isinstance(model, Upstream):
             return await self._answer_of(model, prompt)
         tokenizer = cast("CompletionModel", model).tokenizer
+        repeated = self._repeated(edit)
         request = CompletionRequest(
             key._replace(document=f"{key.document}#next-edit"),
             prefix="",
@@ -293,11 +296,22 @@ class NextEditor:
             params=SamplingParams(max_new_tokens=_MOST_TOKENS),
             stop=self.form.stop,
             multiline=None,
-            prediction=window,
+            prediction=repeated or "".join(window_lines(edit)),
+            least=_LEAST if repeated else 0.0,
             marks=self.form.trained,
         )
         found = (await engine.complete(request)).candidates
         return found[0].text if found and found[0].finish_reason != "length" else None
+
+    def _repeated(self, edit: Edit) -> str:
+        """The answer that repeats the history's renaming in the window; empty if there is none."""
+        target = rename(edit)
+        if target == "".join(window_lines(edit)):
+            return ""
+        try:
+            return self.form.answer(replace(edit, target=target))
+        except Unwritable:
+            return ""
 
     async def _answer_of(self, upstream: Upstream, prompt: str) -> str | None:
         body = {

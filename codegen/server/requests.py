@@ -110,6 +110,9 @@ class CompletionRequest:
             moment only.
         prediction: text that most of the answer is expected to have. It is used as a draft, which
             changes the answer's time alone.
+        least: if above 0, a token of the prediction is chosen wherever the model gives it at least
+            this probability, except as the first token: typical acceptance with a constant
+            threshold (Cai et al. 2024, arXiv 2401.10774, section 2.3.1).
         logprobs: number of most probable tokens whose log-probabilities to return at each token, in
             addition to the token's own; None for no log-probabilities.
         presence_penalty, frequency_penalty: subtracted from the logits of tokens of the answer,
@@ -138,6 +141,7 @@ class CompletionRequest:
     patient: bool = False
     waits: bool = True
     prediction: str = ""
+    least: float = 0.0
     logprobs: int | None = None
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0

@@ -97,6 +97,12 @@ class CursorDrafter(Drafter):
         """The index in the original of the next drafted token."""
         return self._at
 
+    @property
+    def next(self) -> int | None:
+        """The original's token at the cursor; None if the row differs from it, or at its end."""
+        is_there = self._run >= _AGREED and self._at < len(self._original)
+        return self._original[self._at] if is_there else None
+
     def draft(self, limit: int) -> Draft:
         """The text at the cursor."""
         rate = 1 - (self._partings + 1) / (self._partings + self._agreements + _PRIOR)

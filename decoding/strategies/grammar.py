@@ -6,12 +6,12 @@ end of the sequence only after a complete text.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from llguidance import LLMatcher, LLTokenizer
 from llguidance.gbnf_to_lark import gbnf_to_lark
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
+from codegen.decoding.device import upload
 from codegen.decoding.loop import Batch, Strategy
 
 
@@ -36,18 +36,19 @@ class InGrammar(Strategy):
         if error := self._parsers[0].get_error():
             raise ValueError(error)
         self._read = [0] * rows
-        self._mask = allocate_token_bitmask(1, tokenizer.vocab_size)
+        self._tokens = tokenizer.vocab_size
 
     def adjust(self, batch: Batch, logits: torch.Tensor) -> None:
         """See :class:`Strategy`."""
+        masks = allocate_token_bitmask(len(batch.numbers), self._tokens)  # int32 [B, V / 32]
         for i, number in enumerate(batch.numbers):
             row, parser = batch.rows[number], self._parsers[number]
-            if row.finish:
-                continue
-            parser.consume_tokens(row.tokens[self._read[number] :])
-            self._read[number] = len(row.tokens)
-            fill_next_token_bitmask(parser, self._mask)
-            bits = np.unpackbits(self._mask.view(np.uint8), bitorder="little")
-            allowed = torch.from_numpy(bits[: logits.shape[1]].astype(bool)).to(logits.device)
-            logits[i, : len(allowed)].masked_fill_(~allowed, -torch.inf)
-            logits[i, len(allowed) :] = -torch.inf
+            if not row.finish:
+                parser.consume_tokens(row.tokens[self._read[number] :])
+                self._read[number] = len(row.tokens)
+                fill_next_token_bitmask(parser, masks, i)
+        (words,) = upload(logits.device, torch.from_numpy(masks).long())
+        bits = words[..., None] >> torch.arange(32, device=logits.device) & 1
+        allowed = bits.flatten(1)[:, : logits.shape[1]] == 1
+        logits[:, : allowed.shape[1]].masked_fill_(~allowed, -torch.inf)
+        logits[:, allowed.shape[1] :] = -torch.inf

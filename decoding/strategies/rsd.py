@@ -267,7 +267,8 @@ class RecursiveSpeculation(Strategy):
         check_supported(self.draft, batch.length)
         for model in models:
             check_attention_only(model, "trees of drafts")
-        self._rows = CachedRows(self.draft, batch.length + self.limit)
+        longest = batch.length - batch.most
+        self._rows = CachedRows(self.draft, longest, batch.most + self.limit)
 
     def begin(
         self, batch: Batch, numbers: Sequence[int], given: Sequence[list[int]], seconds: float

@@ -120,7 +120,7 @@ def find_packages(names: Sequence[str]) -> Packages:
         if "/" in name:
             folder = Path(name).expanduser()
             if not folder.is_dir():
-                raise ConfigError(f"{name} is no directory.", "Name one that holds modules.")
+                raise ConfigError(f"{name} is not a directory.", "Name one that holds modules.")
             folders.append(str(folder.resolve()))
             versions[str(folder.resolve())] = "directory"
             continue

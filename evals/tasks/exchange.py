@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from codegen.errors import ConfigError, InputError
+from codegen.errors import ConfigError, InputError, cannot_read
 from codegen.paths import refuse_endless
 from codegen.records import Sample, read_rows, write_new
 
@@ -128,7 +128,7 @@ def _is_array(path: Path) -> bool:
         with path.open("rb") as file:
             start = file.read(4096).lstrip()[:1]
     except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+        raise cannot_read(path, error) from None
     return start == b"["
 
 

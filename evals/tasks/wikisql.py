@@ -368,6 +368,6 @@ def _problem(
     try:
         query = _of_json(json.dumps(row.get("sql")), columns)
     except ValueError as error:
-        raise InputError(f"{place}: the field 'sql' is no query: {error}.") from None
+        raise InputError(f"{place}: the field 'sql' is not a query: {error}.") from None
     number = place.rpartition(":")[2]
     return WikiProblem(f"{table}/{number}", question, columns, types, query)

@@ -1,10 +1,9 @@
 // Products of rows with quantized weights, and the attention of queries over slots, on a CPU with AVX2,
 // FMA and F16C (Intel since Haswell, AMD since Zen). Numbers are float32.
 //
-// For weights of four bits, rows are converted to 16-bit integers with a scale per row, as VPMADDWD
-// multiplies twice as many of them as FMA multiplies float32. The sums over a group of inputs are
-// exact; only the row is rounded, to 1/65534 of its largest number. Weights of eight bits are
-// widened to float32. Slots hold float16.
+// Rows are converted to 16-bit integers with a scale per row, as VPMADDWD multiplies twice as many of
+// them as FMA multiplies float32. The sums over a group of inputs are exact; only the row is rounded,
+// to 1/65534 of its largest number. Slots hold float16.
 //
 // Only functions behind the pragmas below use the instructions; callers ask supported() first.
 #pragma once
@@ -140,34 +139,47 @@ inline void add(float* y, const float* x, long size) {
         _mm256_storeu_ps(y + i, _mm256_add_ps(_mm256_loadu_ps(y + i), _mm256_loadu_ps(x + i)));
 }
 
-// ------------------------------------------------------------------------------ four bits
+// ------------------------------------------------------------------------------ whole numbers
 
-// Rows as whole numbers, and the sums of their groups.
+// Rows as whole numbers, zero from I to the next multiple of 32, and the sums of their groups.
 struct Whole {
     int16_t* values;  // [rows, I]
     float* sums;      // [rows, I / 32]
     float* scales;    // [rows]
 };
 
-inline void make_whole(const float* x, long rows, long inputs, const Whole& out) {
-    const long groups = inputs / group;
+inline Whole whole_in(void* scratch, long rows, long inputs) {
+    auto* sums = static_cast<float*>(scratch);
+    float* scales = sums + rows * (inputs / group);
+    return {reinterpret_cast<int16_t*>(scales + rows), sums, scales};
+}
+
+// Of x [rows, I], from Set::scratch4 or 8 bytes.
+inline void make_whole(const float* x, long rows, long inputs, void* scratch) {
+    const long groups = (inputs + group - 1) / group;
+    const Whole out = whole_in(scratch, rows, groups * group);
     const __m256i ones = _mm256_set1_epi16(1);
     for (long r = 0; r < rows; ++r, x += inputs) {
+        float rest[group] = {};  // the last group, if it is not full
+        for (long i = inputs / group * group; i < inputs; ++i) rest[i % group] = x[i];
+        const auto group_at = [&](long g) { return (g + 1) * group <= inputs ? x + g * group : rest; };
         __m256 most = _mm256_setzero_ps();
-        for (long i = 0; i < inputs; i += width)
-            most = _mm256_max_ps(most, absolute(_mm256_loadu_ps(x + i)));
+        for (long g = 0; g < groups; ++g)
+            for (long i = 0; i < group; i += width)
+                most = _mm256_max_ps(most, absolute(_mm256_loadu_ps(group_at(g) + i)));
         const float largest = largest_of(most);
         out.scales[r] = largest / 32767.0f;
         const __m256 by = _mm256_set1_ps(largest > 0 ? 32767.0f / largest : 0.0f);
-        int16_t* row = out.values + r * inputs;
         for (long g = 0; g < groups; ++g) {
+            const float* from = group_at(g);
+            int16_t* to = out.values + (r * groups + g) * group;
             __m256i sum = _mm256_setzero_si256();
-            for (long i = g * group; i < (g + 1) * group; i += 2 * width) {
-                const __m256 low = _mm256_mul_ps(_mm256_loadu_ps(x + i), by);
-                const __m256 high = _mm256_mul_ps(_mm256_loadu_ps(x + i + width), by);
+            for (long i = 0; i < group; i += 2 * width) {
+                const __m256 low = _mm256_mul_ps(_mm256_loadu_ps(from + i), by);
+                const __m256 high = _mm256_mul_ps(_mm256_loadu_ps(from + i + width), by);
                 const __m256i both = _mm256_permute4x64_epi64(
                     _mm256_packs_epi32(_mm256_cvtps_epi32(low), _mm256_cvtps_epi32(high)), 0xD8);
-                _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + i), both);
+                _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), both);
                 sum = _mm256_add_epi32(sum, _mm256_madd_epi16(both, ones));
             }
             __m128i four =
@@ -179,11 +191,19 @@ inline void make_whole(const float* x, long rows, long inputs, const Whole& out)
     }
 }
 
+// Bytes for whole numbers.
+inline long scratch4(long rows, long inputs) {
+    const long groups = (inputs + group - 1) / group;
+    return rows * (groups * (group * 2 + 4) + 4);
+}
+
 inline __m256i pair_at(const int16_t* pairs, long number) {  // 2 numbers in all lanes
     int32_t two;
     __builtin_memcpy(&two, pairs + 2 * number, sizeof two);
     return _mm256_set1_epi32(two);
 }
+
+// ------------------------------------------------------------------------------ four bits
 
 // Adds a group's products to the rows' sums: a weight is q s + (t - 8 s), and the sum of the row's
 // inputs takes the second part. `numbers` are 16 scales s and 16 offsets t.
@@ -239,18 +259,8 @@ __attribute__((noinline)) void tile4(const Whole& x, long row, const uint8_t* bl
                              _mm256_mul_ps(out[r][v], _mm256_broadcast_ss(x.scales + row + r)));
 }
 
-inline Whole whole_in(void* scratch, long rows, long inputs) {
-    auto* sums = static_cast<float*>(scratch);
-    float* scales = sums + rows * (inputs / group);
-    return {reinterpret_cast<int16_t*>(scales + rows), sums, scales};
-}
-
-inline long scratch4(long rows, long inputs) {
-    return rows * (inputs * 2 + inputs / group * 4 + 4);
-}
-
 inline void prepare4(const float* x, long rows, long inputs, void* scratch) {
-    make_whole(x, rows, inputs, whole_in(scratch, rows, inputs));
+    make_whole(x, rows, inputs, scratch);
 }
 
 // Blocks of 16 outputs from `from` to `to`. x [rows, I], y [rows, O]; O and I multiples of 32.
@@ -277,62 +287,82 @@ inline void blocks4(const float*, void* scratch, const uint8_t* weights, float* 
 
 // ------------------------------------------------------------------------------ eight bits
 
-// Weights int8 [O / 16][I][16] with a scale for each output, float32 [O].
+// Weights int8 [O / 16][I][16] with a scale for each output, float32 [O]. The sums of 256 inputs fit
+// into 32 bits.
 template <int Rows, int Blocks>
-__attribute__((noinline)) void tile8(const float* x, const int8_t* weights, const float* scales,
-                                     float* y, long outputs, long inputs) {
-    __m256 sum[Rows][Blocks][2];
+__attribute__((noinline)) void tile8(const Whole& x, long row, const int8_t* weights,
+                                     const float* scales, float* y, long outputs, long inputs) {
+    constexpr long most = 128;  // pairs
+    const long pairs = (inputs + 1) / 2, stride = (inputs + group - 1) / group * group;
+    const int16_t* in = x.values + row * stride;
+    __m256 out[Rows][Blocks][2];
     for (int r = 0; r < Rows; ++r)
-        for (int b = 0; b < Blocks; ++b) sum[r][b][0] = sum[r][b][1] = _mm256_setzero_ps();
-    for (long i = 0; i < inputs; ++i)
-        for (int b = 0; b < Blocks; ++b) {
-            const __m128i bytes = _mm_loadu_si128(
-                reinterpret_cast<const __m128i*>(weights + (b * inputs + i) * lanes));
-            const __m256 low = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
-            const __m256 high = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)));
-            for (int r = 0; r < Rows; ++r) {
-                const __m256 input = _mm256_broadcast_ss(x + r * inputs + i);
-                sum[r][b][0] = _mm256_fmadd_ps(low, input, sum[r][b][0]);
-                sum[r][b][1] = _mm256_fmadd_ps(high, input, sum[r][b][1]);
+        for (int b = 0; b < Blocks; ++b) out[r][b][0] = out[r][b][1] = _mm256_setzero_ps();
+    for (long first = 0; first < pairs; first += most) {
+        const long end = first + most < pairs ? first + most : pairs;
+        __m256i sum[Rows][Blocks][2];
+        for (int r = 0; r < Rows; ++r)
+            for (int b = 0; b < Blocks; ++b) sum[r][b][0] = sum[r][b][1] = _mm256_setzero_si256();
+        for (long p = first; p < end; ++p) {
+            const long next = 2 * p + 1 < inputs ? lanes : 0;  // any weights, times zero
+            for (int b = 0; b < Blocks; ++b) {
+                const auto* at = reinterpret_cast<const __m128i*>(
+                    weights + (b * inputs + 2 * p) * lanes);
+                const __m128i one = _mm_loadu_si128(at), other = _mm_loadu_si128(at + next / lanes);
+                const __m256i low = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(one, other));
+                const __m256i high = _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(one, other));
+                for (int r = 0; r < Rows; ++r) {
+                    const __m256i input = pair_at(in + r * stride, p);
+                    add_products(sum[r][b][0], input, low);
+                    add_products(sum[r][b][1], input, high);
+                }
             }
         }
+        for (int r = 0; r < Rows; ++r)
+            for (int b = 0; b < Blocks; ++b)
+                for (int k = 0; k < 2; ++k)
+                    out[r][b][k] = _mm256_add_ps(out[r][b][k], _mm256_cvtepi32_ps(sum[r][b][k]));
+    }
     for (int r = 0; r < Rows; ++r)
         for (int b = 0; b < Blocks; ++b)
             for (int k = 0; k < 2; ++k) {
                 const long at = b * lanes + k * width;
-                _mm256_storeu_ps(y + r * outputs + at,
-                                 _mm256_mul_ps(sum[r][b][k], _mm256_loadu_ps(scales + at)));
+                const __m256 scale = _mm256_mul_ps(_mm256_loadu_ps(scales + at),
+                                                   _mm256_broadcast_ss(x.scales + row + r));
+                _mm256_storeu_ps(y + r * outputs + at, _mm256_mul_ps(out[r][b][k], scale));
             }
 }
 
-inline long scratch8(long, long) { return 0; }
+inline long scratch8(long rows, long inputs) { return scratch4(rows, inputs); }
 
-inline void prepare8(const float*, long, long, void*) {}
+inline void prepare8(const float* x, long rows, long inputs, void* scratch) {
+    make_whole(x, rows, inputs, scratch);
+}
 
 // Blocks of 16 outputs from `from` to `to`. x [rows, I], y [rows, O]; O a multiple of 16.
-inline void blocks8(const float* x, const void*, const int8_t* weights, const float* scales,
+inline void blocks8(const float*, void* scratch, const int8_t* weights, const float* scales,
                     float* y, long rows, long outputs, long inputs, long from, long to) {
+    const Whole whole = whole_in(scratch, rows, (inputs + group - 1) / group * group);
     const long tiles = (rows + 5) / 6;
     for (long block = from; block < to;) {
         const int8_t* w = weights + block * inputs * lanes;
         const float* s = scales + block * lanes;
         float* out = y + block * lanes;
         if (rows == 1 && block + 4 <= to) {  // more sums at a time hide latency
-            tile8<1, 4>(x, w, s, out, outputs, inputs);
+            tile8<1, 4>(whole, 0, w, s, out, outputs, inputs);
             block += 4;
             continue;
         }
         for (long tile = 0, r = 0; tile < tiles; ++tile) {
             const long size = (rows - r) / (tiles - tile);
-            const float* in = x + r * inputs;
             float* to_rows = out + r * outputs;
             switch (size) {
-                case 1: tile8<1, 1>(in, w, s, to_rows, outputs, inputs); break;
-                case 2: tile8<2, 1>(in, w, s, to_rows, outputs, inputs); break;
-                case 3: tile8<3, 1>(in, w, s, to_rows, outputs, inputs); break;
-                case 4: tile8<4, 1>(in, w, s, to_rows, outputs, inputs); break;
-                case 5: tile8<5, 1>(in, w, s, to_rows, outputs, inputs); break;
-                default: tile8<6, 1>(in, w, s, to_rows, outputs, inputs);
+                case 1: tile8<1, 1>(whole, r, w, s, to_rows, outputs, inputs); break;
+                case 2: tile8<2, 1>(whole, r, w, s, to_rows, outputs, inputs); break;
+                case 3: tile8<3, 1>(whole, r, w, s, to_rows, outputs, inputs); break;
+                case 4: tile8<4, 1>(whole, r, w, s, to_rows, outputs, inputs); break;
+                case 5: tile8<5, 1>(whole, r, w, s, to_rows, outputs, inputs); break;
+                default: tile8<6, 1>(whole, r, w, s, to_rows, outputs, inputs);
             }
             r += size;
         }

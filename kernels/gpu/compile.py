@@ -150,8 +150,9 @@ def _attention() -> Iterator[Variant]:
             ("v", "row"), ("v", "head"), ("v", "slot"),
         ]
     )  # fmt: skip
-    for kind, dim, queries in (
-        ("fp16", 64, 16), ("fp16", 128, 1), ("fp16", 128, 64), ("bf16", 128, 16), ("fp32", 64, 16),
+    for kind, dim, queries, paged in (
+        ("fp16", 64, 16, False), ("fp16", 128, 1, True), ("fp16", 128, 64, True),
+        ("bf16", 128, 16, False), ("bf16", 128, 16, True), ("fp32", 64, 16, False),
     ):  # fmt: skip
         types = {
             "q": f"*{kind}", "keys": f"*{kind}", "values": f"*{kind}", "table": "*i64",
@@ -163,10 +164,10 @@ def _attention() -> Iterator[Variant]:
         tree_warps = tree.pop("num_warps")
         del tree["num_stages"]
         constants = {
-            "GROUP": 4, "D": dim, "DV": dim, "CAPPED": False, "BLOCK_D": dim, "BLOCK_V": dim,
-            "PRECISION": "ieee" if kind == "fp32" else "tf32",
+            "GROUP": 4, "D": dim, "DV": dim, "CAPPED": False, "PAGED": paged, "BLOCK_D": dim,
+            "BLOCK_V": dim, "PRECISION": "ieee" if kind == "fp32" else "tf32",
         }  # fmt: skip
-        name = f"{kind} D={dim} T={queries}"
+        name = f"{kind} D={dim} T={queries}{' paged' if paged else ''}"
         yield Variant(
             f"tree_attention.prefix {name}", tree_attention.prefix_kernel, types,
             constants | prefix, strides, warps, stages,
@@ -208,7 +209,7 @@ def _vocabulary() -> Iterator[Variant]:
 def _states() -> Iterator[Variant]:
     yield Variant(
         "compaction fp16 D=128", states.compact_kernel,
-        {"table": "*i64", "like": "*fp16", "path": "*i64", "cursors": "*i64"},
+        {"table": "*i64", "like": "*fp16", "sources": "*i64", "targets": "*i64"},
         {"D": 128, "BLOCK_D": 128, "dim_stride": 1},
         ("row_stride", "head_stride", "slot_stride"), warps=1,
     )  # fmt: skip

@@ -17,35 +17,31 @@ import triton.language as tl
 
 @triton.jit
 def compact_kernel(
-    table, like, path, cursors, depth, row_stride, head_stride, slot_stride, dim_stride,
+    table, like, sources, targets, count, row_stride, head_stride, slot_stride, dim_stride,
     D: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """One head of one row of one tensor; grid (tensors, B, H).
-
-    Each channel belongs to one thread, which reads a slot before it writes lower ones. Slots ascend
-    and only move down, so nothing is overwritten before it is read.
-    """
+    """One head of one row of one tensor; grid (tensors, B, H). A channel belongs to one thread."""
     row, head = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
     states = tl.load(table + tl.program_id(0)).to(tl.pointer_type(like.dtype.element_ty))
     d = tl.arange(0, BLOCK_D)
-    cursor = tl.load(cursors + row)
     states += row * row_stride + head * head_stride + d * dim_stride
-    for i in range(depth):
-        node = tl.load(path + row * depth + i)
-        moves = (d < D) & ((d * 0 + node) > i + 1)
-        state = tl.load(states + (cursor + node) * slot_stride, mask=moves, other=0.0)
-        tl.store(states + (cursor + 1 + i) * slot_stride, state, mask=moves)
+    for i in range(count):
+        source, target = tl.load(sources + row * count + i), tl.load(targets + row * count + i)
+        moves = (d < D) & ((d * 0 + source) != target)
+        state = tl.load(states + source * slot_stride, mask=moves, other=0.0)
+        tl.store(states + target * slot_stride, state, mask=moves)
 
 
 def launch_compact(
-    states: Sequence[torch.Tensor], path: torch.Tensor, cursors: torch.Tensor
+    states: Sequence[torch.Tensor], sources: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """See :func:`codegen.kernels.states.compact`; returns the first and the last of the states."""
-    first = states[0]
-    rows, heads, _, dim = first.shape
+    first, (rows, count) = states[0], sources.shape
+    heads, dim = first.shape[1], first.shape[3]
     table = _addresses(tuple(tensor.data_ptr() for tensor in states), first.device)
     compact_kernel[(len(states), rows, heads)](
-        table, first, path.contiguous(), cursors.contiguous(), path.shape[1], *first.stride(),
+        table, first, sources.contiguous(), targets.contiguous(), count,
+        *first.expand(rows, -1, -1, -1).stride(),
         D=dim, BLOCK_D=triton.next_power_of_2(dim), num_warps=1,
     )  # fmt: skip
     return first, states[-1]

@@ -21,8 +21,11 @@ import torch
 import triton
 import triton.language as tl
 
+from codegen.kernels import tree_attention as plain
 from codegen.kernels.known import known
 
+_PAGE = tl.constexpr(plain.PAGE)  # a multiple of every BLOCK_N
+_STARTS = tl.constexpr(plain.STARTS)
 _LOG2E = tl.constexpr(1.4426950408889634)
 _LEAST_SPLIT = tl.constexpr(256)  # slots
 
@@ -34,13 +37,15 @@ def _capped(scores, cap):
 
 
 @triton.jit
-def _shares(own, queries, nodes, splits, BLOCK_N: tl.constexpr):
-    """The first slot that some query of a row sees, and the number of slots per split."""
+def _shares(own, columns, queries, nodes, splits, BLOCK_N: tl.constexpr):
+    """Where the slots that some query of a row sees begin, and the number of slots per split; both
+    multiples of BLOCK_N, so that a block of slots is in one page.
+    """
     j = tl.arange(0, 64)
     asked = (j >= nodes - queries) & (j < nodes)
     length = tl.load(own).to(tl.int32)
-    first = tl.load(own + j * 4 + 3, mask=asked, other=2147483647).to(tl.int32)
-    begin = tl.minimum(tl.min(first, 0), length)
+    first = tl.load(own + j * columns + 3, mask=asked, other=2147483647).to(tl.int32)
+    begin = tl.minimum(tl.min(first, 0), length) // BLOCK_N * BLOCK_N
     share = tl.maximum(tl.cdiv(length - begin, splits), _LEAST_SPLIT)
     return begin, tl.cdiv(share, BLOCK_N) * BLOCK_N
 
@@ -49,8 +54,9 @@ def _shares(own, queries, nodes, splits, BLOCK_N: tl.constexpr):
 def prefix_kernel(
     q, keys, values, table, partial, partial_lse, scale, cap,
     q_row, q_node, q_head, k_row, k_head, k_slot, v_row, v_head, v_slot,
-    queries, nodes, heads, splits,
+    columns, queries, nodes, heads, splits,
     GROUP: tl.constexpr, D: tl.constexpr, DV: tl.constexpr, CAPPED: tl.constexpr,
+    PAGED: tl.constexpr,
     PRECISION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
@@ -61,10 +67,11 @@ def prefix_kernel(
     m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     d, e = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_V)
     real = m < queries * GROUP
-    row = table + (b * nodes + nodes - queries + m // GROUP) * 4
-    length = tl.load(table + b * nodes * 4).to(tl.int32)
+    own = table + b * nodes * columns
+    row = own + (nodes - queries + m // GROUP) * columns
+    length = tl.load(own).to(tl.int32)
     first = tl.load(row + 3, mask=real, other=2147483647).to(tl.int32)
-    begin, share = _shares(table + b * nodes * 4, queries, nodes, splits, BLOCK_N)
+    begin, share = _shares(own, columns, queries, nodes, splits, BLOCK_N)
     begin += split * share
     end = tl.minimum(begin + share, length)
     if begin >= length:
@@ -81,8 +88,11 @@ def prefix_kernel(
     out = tl.zeros((BLOCK_M, BLOCK_V), tl.float32)
     for start in range(begin, end, BLOCK_N):
         n = start + tl.arange(0, BLOCK_N)
+        slot = n.to(tl.int64)
+        if PAGED:
+            slot += tl.load(own + _STARTS + start // _PAGE) - start // _PAGE * _PAGE
         k = tl.load(
-            keys + n[None, :].to(tl.int64) * k_slot + d[:, None],
+            keys + slot[None, :] * k_slot + d[:, None],
             mask=(n[None, :] < end) & (d[:, None] < D), other=0.0,
         )  # fmt: skip
         scores = tl.dot(given, k, input_precision=PRECISION) * scale
@@ -96,7 +106,7 @@ def prefix_kernel(
         weights = tl.exp2(scores - safe[:, None])
         total = total * shrink + tl.sum(weights, 1)
         v = tl.load(
-            values + n[:, None].to(tl.int64) * v_slot + e[None, :],
+            values + slot[:, None] * v_slot + e[None, :],
             mask=(n[:, None] < end) & (e[None, :] < DV), other=0.0,
         )  # fmt: skip
         out = out * shrink[:, None] + tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
@@ -116,8 +126,9 @@ def prefix_kernel(
 def tree_kernel(
     q, keys, values, table, sinks, partial, partial_lse, result, scale, cap,
     q_row, q_node, q_head, k_row, k_head, k_slot, v_row, v_head, v_slot,
-    queries, nodes, heads, splits,
+    columns, queries, nodes, heads, splits,
     GROUP: tl.constexpr, D: tl.constexpr, DV: tl.constexpr, CAPPED: tl.constexpr,
+    PAGED: tl.constexpr,
     SINKS: tl.constexpr, PRECISION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
@@ -131,14 +142,16 @@ def tree_kernel(
     head = h * GROUP + m % GROUP
     real = m < queries * GROUP
     wide = real[:, None] & (e[None, :] < DV)
-    own = table + b * nodes * 4
-    row = own + (nodes - queries + query) * 4
+    own = table + b * nodes * columns
+    row = own + (nodes - queries + query) * columns
     prefix = tl.load(own)
     length = prefix.to(tl.int32)
     slot = prefix + j
+    if PAGED:
+        slot = slot % _PAGE + tl.load(own + _STARTS + slot // _PAGE, mask=j < nodes, other=0)
     bits = tl.load(row + 1, mask=real, other=0)
     first = tl.load(row + 3, mask=real, other=2147483647).to(tl.int32)
-    depth = tl.load(own + j * 4 + 2, mask=j < nodes, other=0).to(tl.int32)
+    depth = tl.load(own + j * columns + 2, mask=j < nodes, other=0).to(tl.int32)
 
     place = b * q_row + query * q_node + head * q_head
     given = tl.load(
@@ -162,7 +175,7 @@ def tree_kernel(
         mask=(j[:, None] < nodes) & (e[None, :] < DV), other=0.0,
     )  # fmt: skip
     out = tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
-    begin, share = _shares(own, queries, nodes, splits, BLOCK_N)
+    begin, share = _shares(own, columns, queries, nodes, splits, BLOCK_N)
     for split in range(tl.cdiv(length - begin, share)):
         at = (pair * splits + split) * queries * GROUP + m
         lse = tl.load(partial_lse + at, mask=real, other=float("-inf"))
@@ -195,7 +208,11 @@ def launch(
     q, keys, values = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, keys, values))
     rows, queries, q_heads, dim = q.shape
     heads, slots, width = keys.shape[1], keys.shape[2], values.shape[3]
-    nodes, packed = table.shape[1], queries * (q_heads // heads)
+    nodes, columns = table.shape[1:]
+    packed, pages = queries * (q_heads // heads), columns - plain.STARTS
+    if pages:
+        slots = pages * plain.PAGE
+        keys, values = (states.expand(rows, -1, -1, -1) for states in (keys, values))
     settings = settings_of(q, keys, values)
     tiles = triton.cdiv(packed, settings["BLOCK_M"])
     splits = split_count(tiles * rows * heads, slots, _multiprocessors(q.device))
@@ -207,11 +224,12 @@ def launch(
     log2e = _LOG2E.value
     factors = (scale * log2e, 0.0) if cap is None else (scale / cap, cap * log2e)
     numbers = (
-        *q.stride()[:3], *keys.stride()[:3], *values.stride()[:3], queries, nodes, heads, splits,
+        *q.stride()[:3], *keys.stride()[:3], *values.stride()[:3], columns, queries, nodes, heads,
+        splits,
     )  # fmt: skip
     shape = {
         "GROUP": q_heads // heads, "D": dim, "DV": width, "CAPPED": cap is not None,
-        "PRECISION": "ieee" if q.dtype == torch.float32 else "tf32",
+        "PAGED": pages > 0, "PRECISION": "ieee" if q.dtype == torch.float32 else "tf32",
         "BLOCK_D": _power(dim), "BLOCK_V": _power(width),
     }  # fmt: skip
     table = table.contiguous()

@@ -5,6 +5,10 @@
 - ``ruff``: also, ruff finds no undefined name or misplaced statement, many states at a time.
 - ``pylint``: pylint finds no error, as in the paper's code: :mod:`codegen.lintseq.verify.linter`.
 
+Other languages have two checks (:mod:`codegen.lintseq.verify.compilers`): tree-sitter's for
+``compile`` and ``ruff``, the language's own compiler for ``pylint``; ``strict`` is a name for the
+last.
+
 Findings that the whole program has too are excused. A fast check can be audited with pylint on a
 random share of the states: :func:`codegen.lintseq.repair.audited`.
 """
@@ -31,7 +35,7 @@ __all__ = [
     "new_findings",
 ]
 
-Verify = Literal["static", "compile", "ruff", "pylint"]
+Verify = Literal["static", "compile", "ruff", "pylint", "strict"]
 CHECKS: tuple[Verify, ...] = get_args(Verify)
 
 
@@ -54,14 +58,21 @@ _CHECKS: Mapping[str, Check | None] = {
     "compile": check_compile,
     "ruff": check_ruff,
     "pylint": check_pylint,
+    "strict": check_pylint,
 }
 
 
-def check_for(verify: Verify) -> Check | None:
+def check_for(verify: Verify, language: str = "python") -> Check | None:
     """The check of that name, None for ``static``.
 
     Raises:
         ConfigError: for an unknown name.
+        MachineError: if what checks a language other than Python is not installed.
     """
     require_known("check", verify, CHECKS)
-    return _CHECKS[verify]
+    if language == "python" or verify == "static":
+        return _CHECKS[verify]
+    # The sandbox is of no use to a run in Python.
+    from codegen.lintseq.verify.compilers import compiler_check, syntax_check
+
+    return (compiler_check if verify in ("pylint", "strict") else syntax_check)(language)

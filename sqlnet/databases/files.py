@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from codegen.errors import InputError
+from codegen.errors import InputError, cannot_read
 from codegen.records import has_lone_surrogate
 from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Engine, Rows, StatementLimits
 from codegen.sqlnet.databases.child import Child
@@ -82,11 +82,11 @@ def open_database(path: str | Path, *, may_write: bool = False) -> Database:
     path = Path(path)
     try:
         if not (path.is_file() or path.is_dir()) and path.exists():
-            raise InputError(f"{path} is no file, but a pipe, a device or a socket.", _REMEDY)
+            raise InputError(f"{path} is a pipe, a device or a socket, not a file.", _REMEDY)
         with path.open("rb") as file:
             head = file.read(20)
     except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+        raise cannot_read(path, error) from None
     if not head:
         raise InputError(f"{path} is empty.", _REMEDY)
     if head.startswith(b"SQLite format 3\0"):
@@ -97,7 +97,7 @@ def open_database(path: str | Path, *, may_write: bool = False) -> Database:
         return DuckDBDatabase.from_parquet(path)
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         return SqliteDatabase.from_csv(path)
-    raise InputError(f"{path} is no database that can be read.", _REMEDY)
+    raise InputError(f"{path} is not a database that can be read.", _REMEDY)
 
 
 class DuckDBDatabase(Database):
@@ -223,7 +223,7 @@ def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
                 raise InputError(f"{path} is empty.", "It needs a line with column names.")
             return header, [row for row in reader if row]
     except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+        raise cannot_read(path, error) from None
     except UnicodeDecodeError:
         raise InputError(f"{path} is not valid UTF-8.", "Save the file as UTF-8.") from None
     except csv.Error as error:

@@ -85,7 +85,7 @@ def test_samples_of_a_server_are_records_like_others(codegen: Codegen, server: M
         (["--model", "embedded", "--logprobs", "2"], "requires a server or a GGUF"),
         (["--endpoint", "http://h", "--model", "m", "--max-cost", "1"], "--price-in"),
         (["--endpoint", "http://h", "--api-key-env", "sk-secret"], "looks like an API key"),
-        (["--endpoint", "ftp://h"], "no http or https URL"),
+        (["--endpoint", "ftp://h"], "not an http or https URL"),
         (["--model", "m", "--endpoint", "http://h", "--vllm-option", "a=1"], "vllm"),
         (["--model", "m", "--endpoint", "http://h", "--lm-infinite", "1,2"], "transformers"),
         (["--model", "m", "--endpoint", "http://h", "--decoder", "rpg"], "logits"),

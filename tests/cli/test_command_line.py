@@ -96,7 +96,10 @@ def test_each_command_has_help_with_an_example_and_json(
         (["generate", "--prompt", "x", "--decoder", "edits"], 2, "Decoders are: sample"),
         (["generate", "--prompt", "x", "--model", "./absent"], 1, "no model directory './absent'"),
         (["generate", "--file", "absent.txt"], 1, "Cannot read absent.txt"),
-        (["finetune", "absent.yaml"], 1, "Cannot read the recipe absent.yaml"),
+        (["finetune", "absent.yaml"], 1, "There is no recipe absent.yaml"),
+        (["finetune", "linseq"], 1, "mean 'lintseq'?"),
+        (["lintseq", "absent.jsonl"], 2, "mean 'codegen data lintseq'?"),
+        (["data", "inspect", "rows.jsonl"], 1, "codegen view rows.jsonl"),
         (["eval", "run", "humanevil", "--model", "embedded", "--out", "o"], 2, "mean 'humaneval'?"),
         (["eval", "score", "absent.jsonl", "--task", "humaneval", "--out", "o"], 1, "absent.jsonl"),
         (["eval", "report", "absent"], 1, "absent"),
@@ -113,6 +116,7 @@ def test_mistakes_give_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text('{"instruction": "Double.", "program": "x *= 2"}\n')
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     captured = capsys.readouterr()
@@ -192,32 +196,42 @@ def test_errors_hold_nothing_that_a_terminal_obeys(
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("number", "what", "code"),
+    [(signal.SIGINT, "Interrupted", 130), (signal.SIGTERM, "Terminated", 143)],
+)
+@pytest.mark.parametrize(
+    ("words", "resumes"),
     [
-        (["generate", "--prompt", "x"], 130, "Interrupted."),
-        (["--traceback", "serve", "http"], 0, "Stopped."),
-        (
-            ["eval", "run"],
-            130,
-            "Interrupted. Run the same command again to resume from what was saved.",
-        ),
+        (["generate", "--prompt", "x"], False),
+        (["cogex", "run"], False),
+        (["cogex", "search"], True),
+        (["eval", "run"], True),
+        (["--traceback", "serve", "http"], None),
     ],
 )
-def test_ctrl_c_promises_no_more_than_is_true(
+def test_an_interrupted_command_promises_no_more_than_is_true(
     words: list[str],
+    resumes: bool | None,
+    number: signal.Signals,
+    what: str,
     code: int,
-    said: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(number)
 
     monkeypatch.setattr("codegen.cli.Group.resolve_command", interrupt)
     monkeypatch.setenv("CODEGEN_TRACEBACK", "")
     with pytest.raises(SystemExit) as stop:
         main(words)
-    assert stop.value.code == code and capsys.readouterr().err.strip() == said
+    said = capsys.readouterr().err.strip()
+    if resumes is None:
+        assert (stop.value.code, said) == (0, "Stopped.")
+    else:
+        assert stop.value.code == code
+        rest = " Run the same command again to resume from what was saved." if resumes else ""
+        assert said == f"{what}.{rest}"
 
 
 @pytest.mark.parametrize(
@@ -269,3 +283,21 @@ def test_a_server_that_fails_at_its_start_leaves_no_socket(
     assert not (tmp_path / "socket").exists()
     with options.listening() as (again, _):
         assert again == token
+
+
+def test_text_that_the_locale_cannot_show_is_escaped(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(
+        '{"id": "é", "example_id": "é", "generator": "plain", '
+        '"segments": [{"text": "→", "train": true}]}\n',
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [Path(sys.executable).with_name("codegen"), "data", "inspect", "rows.jsonl"],
+        cwd=tmp_path,
+        env={**os.environ, "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii() and r"\u2192" in done.stdout

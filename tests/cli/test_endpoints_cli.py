@@ -432,6 +432,18 @@ def test_the_original_is_the_predicted_output(codegen: Codegen, server: Model) -
     assert server.bodies[0]["prediction"] == {"type": "content", "content": "x = 1\n"}
 
 
+@pytest.mark.parametrize(("served", "noted"), [("m", 0), ("m-2026-01-31", 0), ("coder-7b", 1)])
+def test_an_answer_of_another_model_is_noted(
+    codegen: Codegen, server: Model, served: str, noted: int
+) -> None:
+    """A server with one model takes any name."""
+    reply = completion("a")
+    reply.body["model"] = served
+    server.answer = lambda _: reply
+    code, _, err = codegen("generate", *at(server), "--prompt", "x", "--json")
+    assert code == 0 and err.count("named another model than the requested one in 1") == noted
+
+
 # What goes wrong: one line each
 
 

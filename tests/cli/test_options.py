@@ -90,7 +90,7 @@ def test_every_kind_of_option() -> None:
 def test_the_help_shows_names_ranges_defaults_and_the_example() -> None:
     text = run("--help").output
     for part in (
-        "-n INTEGER RANGE", "[default: 1; x>=1]", "[default: 0.5; 0<x<=1]", "[fast|exact]",
+        "-n INTEGER", "[default: 1; x>=1]", "[default: 0.5; 0<x<=1]", "[fast|exact]",
         "--strict / --no-strict", "--chat / --no-chat", "--license SPDX", "[default: planned]",
         "--styles TEXT", "[default: a,b]", "--extra KEY=VALUE", "[required]", "--json",
         "Example:\n    codegen make x.jsonl --model m",

@@ -53,3 +53,14 @@ def test_the_first_of_a_batch_tells_no_speed(
         clock[0] += 3.0
         progress.update(29)
     assert capsys.readouterr().err == "samples: 29/29, 1 min 4 s, 0.453/s\n"
+
+
+def test_a_bar_shows_that_time_passes_between_reports(clock: list[float]) -> None:
+    """A step may take minutes; the speed stays that of the steps that are done."""
+    with Progress("steps", 10) as progress:
+        progress.update(0)
+        clock[0] += 60.0
+        progress.update(2)
+        assert str(progress) == "1 min 0 s, 0.0333/s, 4 min 0 s left"
+        clock[0] += 15.0
+        assert str(progress) == "1 min 15 s, 0.0333/s, 4 min 0 s left"

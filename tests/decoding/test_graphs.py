@@ -16,12 +16,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
+from codegen.decoding.attention import exchange
 from codegen.decoding.drafts import RecyclingDrafter, SuffixDrafter
 from codegen.decoding.graphs import Replay, Replays
 from codegen.decoding.loop import Row, Strategy, decode
 from codegen.decoding.rows import CachedRows
 from codegen.decoding.strategies import rsd
 from codegen.decoding.strategies.speculative import Speculation
+from codegen.kernels.backend import TRIALS
 
 PROMPTS = [[3, 7, 9, 3, 7, 9, 3, 7], [5], [11, 12, 13, 14], [40, 3], [9, 9]]
 NEW = 24
@@ -68,6 +70,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
         graphs.append(graph)
         return graph.replay, result
 
+    monkeypatch.setattr("codegen.decoding.graphs.TRIALS", 1)  # texts are short here
     make = CachedRows.__init__
 
     def making(self: Any, *given: Any) -> None:
@@ -121,8 +124,28 @@ def texts_alone(target: Any, prompt: list[int]) -> list[int]:
     return tokens[len(prompt) :]
 
 
+def test_pages_keep_graphs_while_rows_come_and_go(captured: list[Recorder]) -> None:
+    """Two rows at a time: as many graphs for four prompts as for two."""
+    counts = []
+    for prompts in (PROMPTS[:2], PROMPTS[:4]):
+        target = model(LlamaForCausalLM, LlamaConfig(**SMALL))
+        alone = [texts_alone(target, prompt) for prompt in prompts]
+        assert exchange(target)
+        captured.clear()
+        rows = [Row(list(prompt), [0.0] * NEW) for prompt in prompts]
+        decode(
+            target, rows, max_new_tokens=NEW, temperature=0, top_p=1.0, eos=frozenset(),
+            width=2,
+        )  # fmt: skip
+        assert [row.tokens for row in rows] == alone
+        counts.append(len(captured))
+    assert counts[0] == counts[1] > 0
+
+
 def test_one_graph_for_a_shape(captured: list[Recorder], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of one length: a first pass, a capture, and replays; one more of each at 64 slots."""
+    """Rows of one length: a first pass, a capture compared with one more pass, and replays; the
+    same again at 64 slots.
+    """
     target = model(MistralForCausalLM, MistralConfig(**SMALL, sliding_window=6))
     passes, calls = 0, target.forward
 
@@ -134,7 +157,7 @@ def test_one_graph_for_a_shape(captured: list[Recorder], monkeypatch: pytest.Mon
     monkeypatch.setattr(target, "forward", counted)
     rows = [Row([5, 6, 7], [0.0] * 80), Row([9, 8, 7], [0.0] * 80)]
     decode(target, rows, max_new_tokens=80, temperature=0, top_p=1.0, eos=frozenset())
-    assert len(captured) == 2 and passes == 1 + 4  # the prompts' too
+    assert len(captured) == 2 and passes == 1 + 2 * 3  # the prompts' too
     monkeypatch.undo()
     again = [Row(row.prompt, row.uniforms) for row in rows]
     decode(target, again, max_new_tokens=80, temperature=0, top_p=1.0, eos=frozenset())
@@ -147,9 +170,21 @@ def test_what_can_not_be_captured_runs_as_it_is() -> None:
 
     replays, layout = Replays(capture), object()
     run = lambda x: replays.run(0, layout, {"x": torch.tensor([x])}, lambda given: given["x"] * 2)  # noqa: E731
-    assert run(1.0).item() == 2
+    for _ in range(TRIALS):
+        assert run(1.0).item() == 2
     with pytest.warns(RuntimeWarning, match="not captured.*not permitted"):
         assert run(2.0).item() == 4
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert run(3.0).item() == 6
+
+
+def test_a_replay_that_computes_something_else_does_not_count() -> None:
+    def capture(compute: Callable[[], torch.Tensor]) -> Replay:
+        return lambda: None, compute() + 1
+
+    replays, layout = Replays(capture), object()
+    run = lambda: replays.run(0, layout, {"x": torch.ones(1)}, lambda given: given["x"] * 2)  # noqa: E731
+    with pytest.warns(RuntimeWarning, match="a replay computes something else"):
+        found = [run().item() for _ in range(TRIALS + 3)]
+    assert found == [2] * (TRIALS + 3)

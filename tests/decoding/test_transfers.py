@@ -14,6 +14,7 @@ import torch
 from counted_device import DEVICE, CountedDevice, OnDevice, moved, watched
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from codegen.decoding.attention import exchange
 from codegen.decoding.drafts import Context, CursorDrafter, RecyclingDrafter, SuffixDrafter
 from codegen.decoding.healing import Vocabulary
 from codegen.decoding.loop import Backspace, Batch, Row, Strategy, decode
@@ -44,12 +45,30 @@ def _edit(count: int) -> Strategy:
     return Speculation([CursorDrafter(tree=True) for _ in range(count)], [original] * count)
 
 
+class _Letters:
+    """A tokenizer of :data:`TOKENS`, for a grammar."""
+
+    eos_token_id, bos_token_id, tokens, special_token_ids = 59, None, TOKENS, (59,)
+
+    def __call__(self, text: str) -> list[int]:
+        return [ord(letter) - 65 for letter in text]
+
+
+def _grammar(count: int) -> Strategy:
+    llguidance = pytest.importorskip("llguidance")
+    from codegen.decoding.strategies.grammar import InGrammar
+
+    tokenizer = llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Letters()))
+    return InGrammar(tokenizer, "root ::= ([A-F] [a-m]){10}", count)
+
+
 MAKERS: dict[str, Callable[[int, Any], Strategy]] = {
     "plain": lambda count, draft: Strategy(),
     "penalized": lambda count, draft: Penalized(
         Method.of(read_options("repetition_penalty", {}), TOKENS)
     ),
     "rpg": lambda count, draft: Penalized(Method.of(read_options("rpg", {}), TOKENS)),
+    "grammar": lambda count, draft: _grammar(count),
     "backspace": lambda count, draft: Forgetful(BKSPC),
     "suffix": lambda count, draft: Speculation([SuffixDrafter() for _ in range(count)]),
     "edit": lambda count, draft: _edit(count),
@@ -63,7 +82,7 @@ MAKERS: dict[str, Callable[[int, Any], Strategy]] = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def models() -> list[Any]:
     """A target, and a draft near it."""
     made: list[Any] = []
@@ -116,20 +135,24 @@ def test_the_device_counts() -> None:
         _ = there + 1
 
 
-@pytest.mark.parametrize(("count", "temperature"), [(1, 0), (8, 0.8)])
+@pytest.mark.parametrize(
+    ("count", "temperature", "in_place"), [(1, 0, True), (8, 0.8, False), (8, 0.8, True)]
+)
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_round_copies_once_each_way(
-    models: list[Any], generators: None, name: str, count: int, temperature: float,
+    models: list[Any], generators: None, name: str, count: int, temperature: float, in_place: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """What was chosen comes down; drafts or penalties go up, and nothing where there are none. The
-    host never waits for anything else, and passes have few shapes.
+    host never waits for anything else, and passes have few shapes. So with masks over a contiguous
+    cache, and with tables of pages.
     """
     options: dict[str, Any] = {"max_new_tokens": NEW, "temperature": temperature, "top_p": 0.9}
     options["eos"] = frozenset()
     target, draft = models
     wanted, found = rows_of(count), rows_of(count)
     decode(target, wanted, **options, strategy=MAKERS[name](count, draft))
+    assert not in_place or all(map(exchange, models))
     shapes: set[tuple[int, int]] = set()
     run = ModelPass.run
 
@@ -143,12 +166,15 @@ def test_a_round_copies_once_each_way(
         seen = watched(strategy, device)
         decode(target, found, **options, strategy=strategy)
     assert [row.tokens for row in found] == [row.tokens for row in wanted]
+    if name == "grammar":  # letters of two sets in turn
+        assert all(t // 26 == i % 2 for row in found for i, t in enumerate(row.tokens))
     assert seen
     for crossings in seen:
         assert crossings["down"] == 1 and not crossings["wait"]
         assert crossings["up"] <= (name != "plain")
     fixed = "rsd" in name  # the width of its trees never changes
-    assert all(slots == 256 and (fixed or width & (width - 1) == 0) for width, slots in shapes)
+    read = 256 * (1 + count) if in_place else 256  # all pages, one of which is nobody's
+    assert all(slots == read and (fixed or width & (width - 1) == 0) for width, slots in shapes)
 
 
 def test_rows_come_and_go_there(models: list[Any]) -> None:

@@ -102,7 +102,20 @@ def test_shipped_recipes_are_valid() -> None:
     paths = sorted(folder.glob("*.yaml"))
     assert paths
     for path in paths:
-        assert load_recipe(path).steps > 0
+        recipe = load_recipe(path)
+        assert recipe.steps > 0
+        assert load_recipe(path.stem) == recipe  # from any directory
+
+
+def test_a_file_comes_before_a_recipe_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lintseq").mkdir()  # a directory, as in a checkout, is none
+    assert load_recipe("lintseq").batch_size != 3
+    Path("lintseq").rmdir()
+    Path("lintseq").write_text("model: embedded\ndata: x\noutput: y\nsteps: 1\nbatch_size: 3\n")
+    assert load_recipe("lintseq").batch_size == 3
 
 
 def test_the_documentation_lists_every_key() -> None:

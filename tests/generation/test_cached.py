@@ -186,7 +186,7 @@ def test_a_file_that_is_no_cache(tmp_path: Path) -> None:
 
     text = tmp_path / "text"
     text.write_text("hello " * 1000)
-    with pytest.raises(InputError, match=r"text is damaged or is no response cache.*--cache"):
+    with pytest.raises(InputError, match=r"text is damaged or not a response cache.*--cache"):
         ResponseCache(text)
     other = tmp_path / "other.sqlite"
     connection = sqlite3.connect(other)
@@ -213,7 +213,7 @@ def test_a_torn_cache(tmp_path: Path) -> None:
     for length in (50, 4096, len(whole) // 2):
         path.write_bytes(whole[:length])
         with (
-            pytest.raises(InputError, match="c is damaged or is no response cache"),
+            pytest.raises(InputError, match="c is damaged or not a response cache"),
             ResponseCache(path) as cache,
         ):
             for i in range(200):

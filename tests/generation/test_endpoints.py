@@ -134,7 +134,7 @@ def test_names_that_cannot_be(name: str) -> None:
         ("[a\n", "not valid TOML"),
         ("a = 1\n", r"\[a\]"),
         ("[a]\nmodel = 'm'\n", "'url' is missing"),
-        ("[a]\nurl = 'ftp://h'\n", "no http or https URL"),
+        ("[a]\nurl = 'ftp://h'\n", "not an http or https URL"),
         ("[a]\nurl = 'http://h'\nurll = 1\n", "unknown key 'urll'. Did you mean 'url'"),
         ("[a]\nurl = 'http://h'\nprice_in = -1\n", "price_in"),
         ("[a]\nurl = 'http://h'\nprice_in = nan\n", "price_in"),

@@ -165,10 +165,10 @@ def test_a_kernel_on_trial_does_not_touch_what_it_would_change(
     monkeypatch.setattr(module, "launch_compact", ruin)
     states = [torch.randn(2, 3, 9, 4) for _ in range(4)]
     expected = [tensor.clone() for tensor in states]
-    path, cursors = torch.tensor([[2, 4], [3, -1]]), torch.tensor([1, 5])
-    kernel.reference_compact(expected, path, cursors)
+    moves = torch.tensor([[3, 5], [8, 7]]), torch.tensor([[2, 3], [6, 7]])
+    kernel.reference_compact(expected, *moves)
     with pytest.warns(RuntimeWarning, match="compact"):
-        kernel.compact(states, path, cursors)
+        kernel.compact(states, *moves)
     assert all(map(torch.equal, states, expected))
 
 

@@ -135,7 +135,7 @@ def test_many_is_as_one_by_one() -> None:
     ("example", "reason"),
     [
         (Example("a", "", "x = ("), "syntax_error"),
-        (Example("a", "", "SELECT 1", language="sql"), "not_python"),
+        (Example("a", "", "SELECT 1", language="sql"), "unknown_language"),
         (Example("a", "", "x = '<|diff|>'"), "contains_marker"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from codegen.decoding.drafts import Draft, Planner
 from codegen.server.requests import DocumentKey, Overloaded, Superseded
 from codegen.server.text import safe_text
 
@@ -70,6 +72,51 @@ def test_candidates_are_different_and_the_first_is_the_greedy_one(engine: Any, a
         texts = [candidate.text for candidate in many.candidates]
         assert len(texts) == 5 == len({text.strip() for text in texts})
         assert texts[0] == one.text
+
+    asyncio.run(run())
+
+
+def relaxed(model: Any, ids: list[int], wanted: list[int], least: float) -> list[int]:
+    """The prediction while each of its tokens is probable enough, then the most probable ones."""
+    import torch
+
+    made: list[int] = []
+    follows = True
+    while len(made) < len(wanted):
+        with torch.inference_mode():
+            logits = model.model(torch.tensor([[*ids, *made]])).logits[0, -1].float()
+        token, next_ = int(logits.argmax()), wanted[len(made)]
+        follows = follows and (token == next_ or (bool(made) and logits.softmax(0)[next_] >= least))
+        made.append(next_ if follows else token)
+    return made
+
+
+@pytest.mark.parametrize("drafts", [True, False])
+def test_probable_enough_predictions_are_chosen(
+    engine: Any, ask: Any, monkeypatch: pytest.MonkeyPatch, drafts: bool
+) -> None:
+    """As by a plain loop, and whether or not drafts of the prediction are worth a pass."""
+    if not drafts:
+        monkeypatch.setattr(Planner, "plan", lambda self, found, *_: [Draft() for _ in found])
+    model, options = engine.model, {"multiline": None, "max_tokens": 9}
+    encode = model.tokenizer.backend_tokenizer.encode
+
+    async def run() -> None:
+        seen = set()
+        for document, end in enumerate((40, 133, 300)):
+            prompt = dataclasses.replace(ask(TEXT[:end], document=f"{document}", **options))
+            prompt = dataclasses.replace(prompt, tokens=tuple(encode(TEXT[:end]).ids))
+            own = (await engine.complete(prompt)).text
+            first = model.tokenizer.decode(relaxed(model, list(prompt.tokens), [0], 1.0))
+            text = first + "return values[0] + other"
+            wanted = encode(text, add_special_tokens=False).ids[:9]
+            for least in (1e-9, 1 / len(model.tokenizer), 1.0):
+                asked = dataclasses.replace(prompt, prediction=text, least=least)
+                got = (await engine.complete(asked)).text
+                made = relaxed(model, list(prompt.tokens), wanted, least)
+                assert got == safe_text(model.tokenizer.decode(made))
+                seen.add((got == own, made == wanted))
+        assert {(True, False), (False, True)} <= seen
 
     asyncio.run(run())
 

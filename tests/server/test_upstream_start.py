@@ -43,7 +43,7 @@ def run(kind: str, *options: str, **environment: str) -> subprocess.CompletedPro
 @pytest.mark.parametrize(
     ("upstream", "options", "code", "words"),
     [
-        ("localhost:8080", [], 2, "no http or https URL"),
+        ("localhost:8080", [], 2, "not an http or https URL"),
         ("http://user:word@127.0.0.1/v1", [], 2, "has a user"),
         (NO_PORT, [], 1, "does not answer: no connection (Connection refused)"),
         ("{url}", [], 1, "refuses the API key: HTTP 401"),

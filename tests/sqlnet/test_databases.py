@@ -176,7 +176,7 @@ def test_locked_damaged_and_foreign_files_get_one_clear_line(path: Path, tmp_pat
         holder.communicate()
     for name, what in [
         ("damaged.db", "damaged|malformed|not a database"),
-        ("text.db", "no database that can be read"),
+        ("text.db", "not a database that can be read"),
         ("empty.db", "is empty"),
         ("bare.db", "holds no table"),
         ("none.db", "No such file"),
@@ -291,8 +291,8 @@ def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.db")
     (tmp_path / "empty.db").touch()
     for path, what in [
-        (tmp_path / "pipe.db", "is no file, but a pipe"),
-        (Path("/dev/null"), "is no file"),
+        (tmp_path / "pipe.db", "is a pipe, a device"),
+        (Path("/dev/null"), "is a pipe, a device"),
         (tmp_path / "empty.db", "is empty"),
         (tmp_path, "Is a directory"),
     ]:

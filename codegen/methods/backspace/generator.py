@@ -1,13 +1,19 @@
-"""The generator of backspace data."""
+"""The generator of backspace data.
+
+The segments of a text hold the instruction and the *clean* program, for other trainers. ``meta``
+holds the trajectory (:class:`codegen.methods.backspace.Trajectory`): ``actions``, ``labels``,
+``prompt_tokens``, ``bkspc``; also ``tokenizer``, ``tokenizer_fingerprint``, ``format``, and the
+counts ``tokens`` (of the clean completion, with EOS), ``noised`` (runs of wrong tokens),
+``backspaces`` and ``no_candidate``.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
+from codegen.config import Config, setting
 from codegen.errors import ConfigError, ModelError, require_known
 from codegen.methods.backspace.actions import Noised, add_noise, to_meta
 from codegen.methods.backspace.noise import NOISES, Noise
@@ -15,44 +21,35 @@ from codegen.methods.backspace.tokens import Codec, Format, Target, UnsuitableEx
 from codegen.records import Example, Segment, TrainingText
 
 
-@dataclass(frozen=True, slots=True)
-class Backspace:
-    """Programs with mistakes that are removed again, at the level of a model's tokens.
+class Backspace(Config):
+    """Make programs with wrong tokens and the backspaces that remove them (SequenceMatch)."""
 
-    The segments of a text hold the instruction and the *clean* program, for other trainers.
-    ``meta`` holds the trajectory (:class:`codegen.methods.backspace.Trajectory`): ``actions``,
-    ``labels``, ``prompt_tokens``, ``bkspc``; also ``tokenizer``, ``tokenizer_fingerprint``,
-    ``format``, and the counts ``tokens`` (of the clean completion, with EOS), ``noised`` (runs of
-    wrong tokens), ``backspaces`` and ``no_candidate``.
+    model: str = setting(
+        "embedded", "Model whose tokenizer is used: embedded, a directory or a hub id."
+    )
+    eta: float = setting(
+        0.001, "Probability of a mistake before each token; 0.001 in the paper.", ge=0, le=1
+    )
+    span: int = setting(1, "Maximum number of wrong tokens in a row; 1 in the paper.", ge=1)
+    noise: str = setting(
+        "uniform",
+        "Kinds of mistakes, in order of preference: uniform, syntax (Python) or model (slow).",
+        metavar="KIND,...",
+    )
+    format: Format = setting(
+        "plain", "Prompt format; must match the recipe that trains on the data."
+    )
+    max_tokens: int = setting(
+        0, "Drop texts with more tokens, backspaces included; 0 for no limit.", ge=0
+    )
+    sequences: int = setting(1, "Texts per program.", ge=1)
 
-    Attributes:
-        model: the model whose tokenizer is used, see :func:`codegen.models.load`.
-        eta: probability of noise at a position; 0.001 in the paper.
-        span: the most wrong tokens in a row; 1 in the paper.
-        noise: ``uniform``, ``syntax`` or ``model``, or several separated by commas: each position
-            uses the first that has a candidate.
-        format: ``plain`` or ``chat``, as in the recipe that will train on it.
-        max_tokens: texts with more actions, including the prompt, are dropped; 0 for no limit.
-        sequences: texts per example.
-    """
+    @property
+    def name(self) -> str:
+        """The method's name."""
+        return "backspace"
 
-    model: str = "embedded"
-    eta: float = 0.001
-    span: int = 1
-    noise: str = "uniform"
-    format: Format = "plain"
-    max_tokens: int = 0
-    sequences: int = 1
-    name: str = field(default="backspace", init=False)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.eta <= 1:
-            raise ConfigError(f"eta is {self.eta}; it must be from 0 to 1.")
-        for option, least in (("span", 1), ("sequences", 1), ("max_tokens", 0)):
-            if getattr(self, option) < least:
-                value = getattr(self, option)
-                raise ConfigError(f"{option} is {value}; it must be at least {least}.")
-        require_known("format", self.format, ("plain", "chat"))
+    def _check(self) -> None:
         kinds = self._kinds
         for kind in kinds:
             require_known("noise", kind, NOISES)
@@ -71,10 +68,10 @@ class Backspace:
         """
         from codegen.models import fingerprint_of
 
-        found = {"tokenizer_fingerprint": load_codec(self.model).fingerprint}
+        found = {"name": self.name, "tokenizer_fingerprint": load_codec(self.model).fingerprint}
         if "model" in self._kinds:
             found["model_fingerprint"] = fingerprint_of(self.model)
-        return {**dataclasses.asdict(self), **found}
+        return {**self.model_dump(), **found}
 
     def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
         """The texts of one example; text k is the same whatever their number.

@@ -8,6 +8,11 @@ Skipped, and counted by reason: files without an allowed license (``license``), 
 generated files, commits of formatters, reverts and version bumps (``subject``), changes that only
 move lines or format, and changes that are too large or too repetitive (``repetitive``). Likely
 secrets and addresses are replaced first.
+
+The trained segment of a text is the answer in one of the formats of
+:mod:`codegen.methods.edits.formats`. ``meta`` has the ``category`` of the moment, the
+``refactoring``, if any, the ``format``, and the special tokens that the model's vocabulary must
+have (``special_tokens``) and whose embeddings must be trained (``trained_tokens``).
 """
 
 from __future__ import annotations
@@ -17,9 +22,10 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import NamedTuple
 
+from codegen.config import Config, setting
 from codegen.errors import (
     CodegenError,
     ConfigError,
@@ -80,55 +86,55 @@ class _Refactoring(NamedTuple):
     session: Session
 
 
-@dataclass(frozen=True, slots=True)
-class Edits:
-    """The next edit at moments of a file's change and of refactorings.
+class Edits(Config):
+    """The next edit at moments of a file's change and of refactorings."""
 
-    The trained segment is the answer in one of the formats of
-    :mod:`codegen.methods.edits.formats`. ``meta`` has the ``category`` of the moment, the
-    ``refactoring``, if any, the ``format``, and the special tokens that the model's vocabulary must
-    have (``special_tokens``) and whose embeddings must be trained (``trained_tokens``).
+    format: str = setting(
+        "blocks",
+        "Format of prompt and answer: blocks, window or rows (for models with the tokens of "
+        "StarCoder, each also with -qwen), zeta, zeta2, sweep, mercury, search-replace, udiff or "
+        "few-shot.",
+    )
+    moments: int = setting(2, "Texts per changed file.", ge=0)
+    refactorings: int = setting(
+        2, "Texts per Python program, each with a different refactoring.", ge=0
+    )
+    kinds: str = setting(
+        "",
+        "Refactorings to make: rename, signature, parameter, field, import, deletion, variable, "
+        "literal, annotation, docstring.",
+        metavar="KIND,...",
+        shown="all",
+    )
+    nothing: float = setting(0.15, "Share of moments at which no edit is needed.", ge=0, le=1)
+    unfinished: float = setting(0.2, "Share of moments in the middle of an edit.", ge=0, le=1)
+    above: int = setting(10, "Lines of the window above the cursor.", ge=0)
+    below: int = setting(10, "Lines of the window below the cursor.", ge=0)
+    history: int = setting(6, "Maximum number of past edits shown.", ge=0)
+    characters: int = setting(
+        1600, "Maximum characters of prompt and answer; window and history shrink to fit.", ge=100
+    )
+    licenses: str = setting(
+        ",".join(PERMISSIVE),
+        "Use only files with these licenses (SPDX ids); any uses all.",
+        metavar="ID,...",
+    )
+    since: str = setting("", "Only changes from this date on.", metavar="DATE", shown="no limit")
+    until: str = setting("", "Only changes before this date.", metavar="DATE", shown="no limit")
 
-    Attributes:
-        format: a name of ``FORMATS``.
-        moments: texts per change.
-        refactorings: texts per Python program.
-        kinds: names of refactorings, separated by commas; all if empty.
-        nothing: the share of moments without a next edit.
-        unfinished: the share of moments in the middle of an edit.
-        above, below: lines of the window above and below the cursor's line.
-        history: the most edits shown.
-        characters: the most in prompt and answer together; window and history shrink to fit.
-        licenses: allowed ones (SPDX ids), separated by commas; ``any`` allows all and unknown ones.
-        since, until: dates (``2025-01-01``) of the changes, ``until`` not included.
-    """
+    @property
+    def name(self) -> str:
+        """The method's name."""
+        return "edits"
 
-    format: str = "blocks"
-    moments: int = 2
-    refactorings: int = 2
-    kinds: str = ""
-    nothing: float = 0.15
-    unfinished: float = 0.2
-    above: int = 10
-    below: int = 10
-    history: int = 6
-    characters: int = 1600
-    licenses: str = ",".join(PERMISSIVE)
-    since: str = ""
-    until: str = ""
-    name: str = field(default="edits", init=False)
-
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         find_format(self.format)
         for kind in self._kinds:
             require_known("refactoring", kind, REFACTORINGS)
-        for name in ("moments", "refactorings", "above", "below", "history"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0.")
-        if min(self.nothing, self.unfinished) < 0 or self.nothing + self.unfinished > 1:
+        if self.nothing + self.unfinished > 1:
             raise ConfigError(
                 f"nothing and unfinished are {self.nothing} and {self.unfinished}.",
-                "Give shares of at least 0 that sum to at most 1.",
+                "Give shares that sum to at most 1.",
             )
         for name in ("since", "until"):
             date = getattr(self, name)

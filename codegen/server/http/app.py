@@ -45,6 +45,7 @@ async def _openai_completions(service: CompletionService, request: Request) -> R
 
 _ENDPOINTS: list[Endpoint[CompletionService]] = [
     ("GET", "/v1/models", openai.models),
+    ("GET", "/v1/models/{name:path}", openai.model),
     ("GET", "/models", openai.models),
     ("POST", "/v1/completions", _completions),
     ("POST", "/completions", _openai_completions),

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from codegen.generation import SamplingParams
+from codegen.server.engine import Source
 from codegen.server.http.wire import (
     Body,
     Count,
@@ -31,6 +32,7 @@ from codegen.server.http.wire import (
     TopP,
     Whole,
     bias_of,
+    check_model,
     event_stream,
     first_of,
     local_model,
@@ -276,12 +278,20 @@ def decoded_by(answers: list[Completion]) -> int:
 
 async def models(service: CompletionService, _: Request) -> Response:
     """``/v1/models``: the one that is loaded."""
-    model = service.engine.model
-    entry = {
+    return JSONResponse({"object": "list", "data": [_entry(service.engine.model)]})
+
+
+async def model(service: CompletionService, request: Request) -> Response:
+    """``/v1/models/NAME``, a name that may be a path."""
+    check_model(request.path_params["name"], service.engine.model)
+    return JSONResponse(_entry(service.engine.model))
+
+
+def _entry(model: Source) -> dict[str, Any]:
+    return {
         "id": model.name,
         "object": "model",
         "created": 0,
         "owned_by": "codegen",
-        "max_model_len": service.engine.model.longest,
+        "max_model_len": model.longest,
     }
-    return JSONResponse({"object": "list", "data": [entry]})

@@ -247,7 +247,8 @@ def check_model(name: str, model: Source) -> None:
     Raises:
         Refused: with status 404, and the loaded model's name.
     """
-    known = {"", model.name, model.name.rstrip("/").rpartition("/")[2]}
+    placeholder = "dummy"  # of huggingface_hub's client, if its user names no model
+    known = {"", placeholder, model.name, model.name.rstrip("/").rpartition("/")[2]}
     if name.removesuffix(":latest") not in known:
         raise Refused(
             f"There is no model {name[:80]!r} here; the one that is served is {model.name!r}.",

@@ -140,7 +140,7 @@ def test_what_a_package_consists_of(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         find_packages(["edited"])
     with pytest.raises(ConfigError, match="not installed"):
         find_packages(["missing"])
-    with pytest.raises(ConfigError, match="no directory"):
+    with pytest.raises(ConfigError, match="not a directory"):
         find_packages(["./missing"])
     assert find_packages(()) == Packages()
 

@@ -15,14 +15,18 @@ def test_compaction(dtype, device) -> None:
     g = torch.Generator().manual_seed(0)
     states = [torch.randn(3, 2, 20, 24, generator=g).to(device, dtype) for _ in range(4)]
     expected = [tensor.clone() for tensor in states]
-    path = torch.tensor([[2, 5, 6], [1, 2, -1], [4, -1, -1]], device=device)
-    cursors = torch.tensor([3, 0, 15], device=device)
+    sources = torch.tensor([[5, 8, 9], [1, 2, 3], [19, 17, 18]], device=device)
+    targets = torch.tensor([[4, 5, 6], [1, 2, 3], [16, 17, 18]], device=device)
     before = states[0].clone()
-    kernel_states.compact(states, path, cursors)
-    kernel_states.reference_compact(expected, path, cursors)
+    kernel_states.compact(states, sources, targets)
+    kernel_states.reference_compact(expected, sources, targets)
     for one, other in zip(states, expected, strict=True):
         assert torch.equal(one, other)
     assert torch.equal(states[0][0, :, 4:7], before[0, :, [5, 8, 9]])
+    # Rows that share slots.
+    together = [tensor.clone() for tensor in states[:1]]
+    kernel_states.compact([together[0][:1]], sources[:2] + 1, targets[:2])
+    assert torch.equal(together[0][0, :, [1, 4, 5, 6]], states[0][0, :, [2, 6, 9, 10]])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

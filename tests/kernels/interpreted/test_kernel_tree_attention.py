@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from codegen.kernels.tree_attention import narrow, pack, reference, tree_attention
+from codegen.kernels.tree_attention import PAGE, narrow, pack, reference, tree_attention
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 4e-3}
 
@@ -49,6 +49,38 @@ def test_as_dense(
     clean_keys, clean_values = (states.float().nan_to_num(0.0) for states in (keys, values))
     wide = reference(q.float(), clean_keys, clean_values, table)
     assert float((found.float() - wide).abs().max()) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "queries", "dtype", "narrowed"),
+    [
+        (1, 1, torch.float16, {}),
+        (9, 9, torch.float32, {"window": 300}),
+        (5, 2, torch.float16, {"chunk": 100}),
+    ],
+)
+def test_pages_as_contiguous(nodes, queries, dtype, narrowed, device) -> None:
+    """The same states in scattered pages, also where a tree crosses a border."""
+    g = torch.Generator().manual_seed(nodes)
+    lengths, rows, heads, dim = [2 * PAGE - 3, 0, 1100], 3, 2, 16
+    q = torch.randn(rows, queries, 2 * heads, dim, generator=g).to(device, dtype)
+    keys, values = torch.randn(2, rows, heads, 5 * PAGE, dim, generator=g).to(device, dtype)
+    starts = PAGE * (1 + torch.randperm(5 * rows, generator=g).view(rows, 5))
+    pool = torch.full((2, 1, heads, 17 * PAGE, dim), torch.nan, device=device, dtype=dtype)
+    for row, page in torch.cartesian_prod(torch.arange(rows), torch.arange(5)).tolist():
+        own = slice(int(starts[row, page]), int(starts[row, page]) + PAGE)
+        for states, part in zip((keys, values), pool, strict=True):
+            part[0, :, own] = states[row, :, page * PAGE : (page + 1) * PAGE]
+    among = _ancestors(rows, nodes, g)
+    table, paged = (
+        pack(torch.tensor(lengths), among, given).to(device) for given in (None, starts)
+    )
+    if narrowed:
+        table, paged = narrow(table, **narrowed), narrow(paged, **narrowed)
+    found = tree_attention(q, pool[0], pool[1], paged)
+    assert torch.equal(found, tree_attention(q, keys, values, table))
+    by_hand = reference(q, pool[0], pool[1], paged)
+    torch.testing.assert_close(found, by_hand, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("cap", [None, 2.0])

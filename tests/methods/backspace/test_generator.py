@@ -30,7 +30,7 @@ EXAMPLE = Example("a/1", "The larger one.", PROGRAM)
 
 
 def test_training_text(tiny: Codec) -> None:
-    (text,) = Backspace(tiny.name, eta=0.3, span=2).generate(EXAMPLE, random.Random(0))
+    (text,) = Backspace(model=tiny.name, eta=0.3, span=2).generate(EXAMPLE, random.Random(0))
     assert (text.id, text.example_id, text.generator) == ("a/1#backspace-0", "a/1", "backspace")
     # Who knows nothing of backspaces trains on the right program.
     assert [segment.train for segment in text.segments] == [False, True]
@@ -58,7 +58,7 @@ def test_training_text(tiny: Codec) -> None:
 @pytest.mark.parametrize("name", HARD)
 def test_hard_programs(tiny: Codec, embedded: Codec, name: str, noise: str) -> None:
     for codec in (tiny, embedded):
-        options = Backspace(codec.name, eta=0.2, span=3, noise=noise)
+        options = Backspace(model=codec.name, eta=0.2, span=3, noise=noise)
         (text,) = options.generate(Example("e", "Dö it.", HARD[name]), random.Random(1))
         trajectory = from_text(text)  # checks each label
         *completion, end = trajectory.clean[trajectory.prompt_tokens :]
@@ -80,7 +80,7 @@ def test_sequences_are_independent_and_stable(tiny: Codec) -> None:
 
 
 def test_without_noise_actions_are_the_labels(tiny: Codec) -> None:
-    (text,) = Backspace(tiny.name, eta=0.0).generate(EXAMPLE, random.Random(0))
+    (text,) = Backspace(model=tiny.name, eta=0.0).generate(EXAMPLE, random.Random(0))
     start = text.meta["prompt_tokens"]
     assert text.meta["actions"][start:] == text.meta["labels"][start:]
     assert text.meta["noised"] == text.meta["backspaces"] == 0
@@ -88,7 +88,7 @@ def test_without_noise_actions_are_the_labels(tiny: Codec) -> None:
 
 def test_every_position_can_be_noised(tiny: Codec) -> None:
     """At rate 1 each token, EOS too, comes after one run of wrong ones."""
-    (text,) = Backspace(tiny.name, eta=1.0).generate(EXAMPLE, random.Random(0))
+    (text,) = Backspace(model=tiny.name, eta=1.0).generate(EXAMPLE, random.Random(0))
     assert text.meta["noised"] == text.meta["tokens"]
     assert len(text.meta["actions"]) == text.meta["prompt_tokens"] + 3 * text.meta["tokens"]
 
@@ -131,7 +131,7 @@ def test_a_trajectory_that_does_not_replay_is_counted(
     add_noise = generator.add_noise
     monkeypatch.setattr(generator, "add_noise", broken)
     with pytest.raises(UnsuitableExample) as caught:
-        list(Backspace(tiny.name).generate(EXAMPLE, random.Random(0)))
+        list(Backspace(model=tiny.name).generate(EXAMPLE, random.Random(0)))
     assert caught.value.reason == "replay_mismatch"
 
 
@@ -147,7 +147,7 @@ def test_a_trajectory_that_does_not_replay_is_counted(
         ({"noise": "uniform,typos"}, "noise 'typos'.*uniform, syntax, model"),
         ({"noise": ""}, "noise ''"),
         ({"noise": "uniform,uniform"}, "one kind twice"),
-        ({"format": "markdown"}, "format 'markdown'"),
+        ({"format": "markdown"}, "format is 'markdown'"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], message: str) -> None:
@@ -157,7 +157,7 @@ def test_wrong_options(options: dict[str, Any], message: str) -> None:
 
 def test_a_model_that_is_not_there_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no model directory"):
-        run(Backspace("./nowhere"), MemorySource((EXAMPLE,)), tmp_path / "out", workers=1)
+        run(Backspace(model="./nowhere"), MemorySource((EXAMPLE,)), tmp_path / "out", workers=1)
     assert not (tmp_path / "out").exists()
 
 
@@ -165,7 +165,7 @@ def test_a_model_without_chat_template_ends_the_run(tiny: Codec, tmp_path: Path)
     for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
         (tmp_path / name).write_bytes((Path(tiny.name) / name).read_bytes())
     with pytest.raises(ConfigError, match="no chat template"):
-        list(Backspace(str(tmp_path), format="chat").generate(EXAMPLE, random.Random(0)))
+        list(Backspace(model=str(tmp_path), format="chat").generate(EXAMPLE, random.Random(0)))
 
 
 def test_values_can_be_sent_to_another_process() -> None:
@@ -178,10 +178,10 @@ def test_values_can_be_sent_to_another_process() -> None:
 
 
 def test_the_configuration_knows_the_tokenizer(tiny: Codec) -> None:
-    config = config_of(Backspace(tiny.name, noise="model"))
+    config = config_of(Backspace(model=tiny.name, noise="model"))
     assert config["tokenizer_fingerprint"] == tiny.fingerprint
     assert config["name"] == "backspace" and len(config["model_fingerprint"]) == 16
-    assert "model_fingerprint" not in config_of(Backspace(tiny.name))
+    assert "model_fingerprint" not in config_of(Backspace(model=tiny.name))
 
 
 def test_a_changed_tokenizer_under_the_same_name_refuses_to_resume(
@@ -194,14 +194,14 @@ def test_a_changed_tokenizer_under_the_same_name_refuses_to_resume(
     model.mkdir()
     for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
         (model / name).write_bytes((Path(tiny.name) / name).read_bytes())
-    run(Backspace(str(model)), source, tmp_path / "out", workers=1)
+    run(Backspace(model=str(model)), source, tmp_path / "out", workers=1)
     path = model / "tokenizer.json"
     row = json.loads(path.read_text(encoding="utf-8"))
     row["model"]["merges"].pop()
     path.write_text(json.dumps(row), encoding="utf-8")
     load_codec.cache_clear()
     with pytest.raises(ResumeError, match="tokenizer_fingerprint"):
-        run(Backspace(str(model)), source, tmp_path / "out", workers=1)
+        run(Backspace(model=str(model)), source, tmp_path / "out", workers=1)
 
 
 @pytest.mark.slow
@@ -210,7 +210,7 @@ def test_workers_and_chunks_do_not_matter_and_datasets_reads_it(
 ) -> None:
     hard = [Example(name, "Do it.", program) for name, program in HARD.items()]
     source = MemorySource((*open_source("humaneval"), *hard, Example("none", "", "")))
-    options = Backspace(tiny.name, eta=0.05, span=2, noise="syntax,uniform", sequences=2)
+    options = Backspace(model=tiny.name, eta=0.05, span=2, noise="syntax,uniform", sequences=2)
     found = []
     for workers, chunk in ((1, 50), (2, 7)):
         out = tmp_path / str(workers)
@@ -234,7 +234,7 @@ def test_workers_and_chunks_do_not_matter_and_datasets_reads_it(
 
 @pytest.mark.slow
 def test_model_noise_end_to_end(tiny: Codec) -> None:
-    options = Backspace(tiny.name, eta=0.3, span=2, noise="model", format="chat")
+    options = Backspace(model=tiny.name, eta=0.3, span=2, noise="model", format="chat")
     (text,) = options.generate(EXAMPLE, random.Random(0))
     assert text.meta["noised"] > 0 and from_text(text).clean[-1] == tiny.tokenizer.eos_token_id
     assert list(options.generate(EXAMPLE, random.Random(0))) == [text]

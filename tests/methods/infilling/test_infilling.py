@@ -99,7 +99,7 @@ def test_any_text_has_sound_spans(program: str, kind: str, seed: int) -> None:
 
 def test_suffix_first_and_left_to_right() -> None:
     example = Example("e", "", "a = 1\nb = 2\n")
-    (text,) = Infilling("fim-starcoder-spm", spans="line").generate(example, random.Random(0))
+    (text,) = Infilling(style="fim-starcoder-spm", spans="line").generate(example, random.Random(0))
     asked, middle = text.segments[0].text, text.trained
     assert asked.startswith("<fim_prefix><fim_suffix>") and "<fim_middle>" in asked
     assert (asked.partition("<fim_middle>")[2] + middle) in example.program
@@ -134,7 +134,7 @@ def test_mistakes_are_named() -> None:
     for options, message in (
         ({"style": "chat"}, "infilling style 'chat'.*fim-qwen"),
         ({"spans": "line,word"}, "kind of span 'word'"),
-        ({"loss": "suffix"}, "loss 'suffix'.*middle, all"),
+        ({"loss": "suffix"}, "loss is 'suffix'.*middle or all"),
         ({"rate": 1.5}, "rate is 1.5"),
         ({"sequences": 0}, "sequences is 0"),
     ):

@@ -75,7 +75,10 @@ def test_the_command_makes_ast_data(tmp_path: Path) -> None:
         (["--language", "a b"], "'a b' is not the name of a language"),
         (["--mode", "llm", "--endpoint", "http://h", "--llm", "embedded"], "Both --endpoint"),
         (["--mode", "llm", "--endpoint", "http://127.0.0.1:9"], "No model is named"),
-        (["--mode", "llm", "--endpoint", "h:8", "--model", "m"], "'h:8' is no http or https URL"),
+        (
+            ["--mode", "llm", "--endpoint", "h:8", "--model", "m"],
+            "'h:8' is not an http or https URL",
+        ),
         (["--objectives", "qa,xx"], "objective 'xx'"),
         (["--mode", "llm", "--body", "x"], "'x' is not FIELD=JSON"),
         (["--mode", "llm", "--llm", "./nowhere"], "no model directory './nowhere'"),

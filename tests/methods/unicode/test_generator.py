@@ -298,7 +298,7 @@ def test_a_wrong_key_ends_the_run_and_costs_no_example(model: Model, tmp_path: P
 
 def test_a_broken_cache_ends_the_run(model: Model, tmp_path: Path) -> None:
     (tmp_path / "c").write_text("no cache " * 500)
-    with pytest.raises(ConfigError, match=r"c is damaged or is no response cache.*--cache"):
+    with pytest.raises(ConfigError, match=r"c is damaged or not a response cache.*--cache"):
         run(asking(model, tmp_path / "c"), MemorySource((example(),)), tmp_path / "out", workers=1)
     assert not model.bodies
 

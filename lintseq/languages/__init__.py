@@ -1,0 +1,22 @@
+"""Languages other than Python: their grammars, and what a program's pieces and rules are.
+
+``base`` has the tables of a language, one small file each has its own, ``reader`` applies them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from codegen.lintseq.languages.base import Grammar
+from codegen.lintseq.languages.go import GO
+from codegen.lintseq.languages.java import JAVA
+from codegen.lintseq.languages.javascript import JAVASCRIPT, TYPESCRIPT
+from codegen.lintseq.languages.reader import Parts, error_line, parser_for, read
+
+LANGUAGES = (GO, JAVA, JAVASCRIPT, TYPESCRIPT)
+# By name and by alias.
+GRAMMARS: Mapping[str, Grammar] = {
+    name: grammar for grammar in LANGUAGES for name in (grammar.name, *grammar.aliases)
+}
+
+__all__ = ["GRAMMARS", "LANGUAGES", "Grammar", "Parts", "error_line", "parser_for", "read"]

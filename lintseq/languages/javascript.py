@@ -1,0 +1,180 @@
+"""JavaScript and TypeScript."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from tree_sitter import Node
+
+from codegen.lintseq.languages.base import Grammar, text_of, words
+from codegen.lintseq.languages.reader import Reader
+
+
+def _imported(specifier: Node) -> Iterable[str]:
+    name = specifier.child_by_field_name("name")
+    return [text_of(name)] if name and not specifier.child_by_field_name("alias") else []
+
+
+_FUNCTIONS = words(
+    "function_declaration function_expression generator_function generator_function_declaration "
+    "arrow_function method_definition"
+)
+JAVASCRIPT = Grammar(
+    name="javascript",
+    aliases=("js",),
+    module="tree_sitter_javascript",
+    blocks=words("program statement_block class_body switch_body switch_case switch_default"),
+    lists=words("object array named_imports export_clause"),
+    parallel=words("switch_body"),
+    prefixes=words("decorator"),
+    scopes=_FUNCTIONS
+    | words("program statement_block class_declaration class class_body switch_body catch_clause")
+    | words("for_statement for_in_statement class_static_block"),
+    hoisted=words("variable_declaration"),
+    names=words("identifier shorthand_property_identifier"),
+    members=words("property_identifier private_property_identifier"),
+    declared=words(
+        "identifier shorthand_property_identifier_pattern property_identifier "
+        "private_property_identifier"
+    ),
+    declares={
+        "variable_declarator": ("name",),
+        "function_declaration": ("name",),
+        "generator_function_declaration": ("name",),
+        "class_declaration": ("name",),
+        "import_clause": ("",),
+        "import_specifier": ("alias",),
+        "namespace_import": ("",),
+    },
+    parameters={
+        **dict.fromkeys(_FUNCTIONS, ("parameters", "parameter")),
+        "function_expression": ("name", "parameters"),
+        "generator_function": ("name", "parameters"),
+        "class": ("name",),
+        "catch_clause": ("parameter",),
+        "for_in_statement": ("left",),
+    },
+    declaring={"for_in_statement": words("const let var")},
+    patterns={
+        "formal_parameters": ("",),
+        "object_pattern": ("",),
+        "array_pattern": ("",),
+        "rest_pattern": ("",),
+        "pair_pattern": ("value",),
+        "assignment_pattern": ("left",),
+        "object_assignment_pattern": ("left",),
+        "namespace_import": ("",),
+    },
+    implied={"import_specifier": _imported},
+    member_names={"method_definition": "name", "field_definition": "property"},
+    ignored=frozenset(
+        {("import_specifier", "name"), ("export_specifier", "alias"), ("pair", "key")}
+    ),
+    any_declaration=True,
+)
+
+
+def _typescript(reader: Reader) -> None:
+    for enum in reader.nodes.get("enum_body", ()):
+        for member in enum.named_children:
+            if member.type == "property_identifier":
+                unit = reader.unit(member)
+                reader.members.setdefault(text_of(member), []).append(unit)
+    for parameter in reader.nodes.get("required_parameter", ()):
+        name = parameter.child_by_field_name("pattern")
+        if name and any(child.type == "accessibility_modifier" for child in parameter.children):
+            reader.members.setdefault(text_of(name), []).append(reader.unit(parameter))
+    for use in reader.uses:
+        if use.leaf.type == "shorthand_property_identifier":
+            for unit in reader.members.get(use.name, ()):
+                reader.edge(unit, use.unit)
+    for kind in ("class_declaration", "abstract_class_declaration", "class"):
+        for class_ in reader.nodes.get(kind, ()):
+            _class(reader, class_)
+    for kind in ("function_signature", "method_signature"):
+        for overload in reader.nodes.get(kind, ()):
+            following = overload.next_named_sibling
+            around = overload.parent
+            if following and around and around.type in ("program", "class_body", "statement_block"):
+                reader.edge(reader.unit(following), reader.unit(overload))
+
+
+def _class(reader: Reader, class_: Node) -> None:
+    """An interface or the class above may ask for each member, whoever creates an object for the
+    constructor, and this needs its call of the constructor above.
+    """
+    name, body = class_.child_by_field_name("name"), class_.child_by_field_name("body")
+    inherits = any(child.type == "class_heritage" for child in class_.children)
+    own = reader.unit(class_)
+    for member in body.named_children if body else ():
+        if inherits and member.id in reader.unit_of:
+            reader.edge(reader.unit_of[member.id], own)
+        called = member.child_by_field_name("name")
+        if called is None or text_of(called) != "constructor":
+            continue
+        unit = reader.unit(member)
+        for use in reader.uses:
+            if name and use.name == text_of(name):
+                reader.edge(unit, use.unit)
+        block = member.child_by_field_name("body")
+        for statement in block.named_children if block else ():
+            if text_of(statement).startswith("super("):
+                reader.edge(reader.unit(statement), unit)
+
+
+_SIGNATURES = words(
+    "function_signature method_signature abstract_method_signature function_type "
+    "construct_signature call_signature constructor_type"
+)
+_PARAMETERS = ("parameters", "parameter")
+TYPESCRIPT = replace(
+    JAVASCRIPT,
+    name="typescript",
+    aliases=("ts",),
+    module="tree_sitter_typescript",
+    function="language_typescript",
+    blocks=JAVASCRIPT.blocks | words("interface_body object_type enum_body"),
+    lists=words("array named_imports export_clause"),
+    scopes=JAVASCRIPT.scopes
+    | _SIGNATURES
+    | words("abstract_class_declaration interface_declaration type_alias_declaration")
+    | words("internal_module conditional_type mapped_type_clause"),
+    names=JAVASCRIPT.names | words("type_identifier"),
+    members=JAVASCRIPT.members | words("string_fragment"),  # "name" may be a key of a type
+    member_uses=frozenset({("nested_type_identifier", "name")}),
+    inherits=True,
+    declared=JAVASCRIPT.declared | words("type_identifier"),
+    declares={
+        **JAVASCRIPT.declares,
+        "abstract_class_declaration": ("name",),
+        "enum_declaration": ("name",),
+        "function_signature": ("name",),
+        "infer_type": ("",),
+        "interface_declaration": ("name",),
+        "internal_module": ("name",),
+        "mapped_type_clause": ("name",),
+        "type_alias_declaration": ("name",),
+        "type_parameter": ("name",),
+    },
+    parameters={**JAVASCRIPT.parameters, **dict.fromkeys(_SIGNATURES, _PARAMETERS)},
+    patterns={
+        **JAVASCRIPT.patterns,
+        "optional_parameter": ("pattern",),
+        "required_parameter": ("pattern",),
+    },
+    member_names={
+        "abstract_method_signature": "name",
+        "enum_assignment": "name",
+        "method_definition": "name",
+        "method_signature": "name",
+        "property_signature": "name",
+        "public_field_definition": "name",
+    },
+    ignored=JAVASCRIPT.ignored - {("pair", "key")},
+    functions=dict.fromkeys(_FUNCTIONS, "return_type"),
+    no_result=words("void any undefined never unknown Promise<void>"),
+    any_declaration=False,
+    infers_results=True,
+    rules=_typescript,
+)

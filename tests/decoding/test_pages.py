@@ -1,0 +1,99 @@
+"""Rows that share their slots in pages: who owns which, and that decoding is the same."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from codegen.decoding.attention import exchange
+from codegen.decoding.cache import CacheLayer, KVCache
+from codegen.decoding.loop import Row, decode
+from codegen.decoding.pages import Pages
+from codegen.decoding.rows import CachedRows, Trees
+from codegen.kernels.tree_attention import MOST_NODES, PAGE
+
+
+def test_rows_keep_their_own_pages() -> None:
+    """Against a dictionary, as rows come and go; pages that are free again are used first."""
+    rng = random.Random(0)
+    pages, expected = Pages(5 * PAGE, torch.device("cpu")), []
+    most = 0
+    for _ in range(60):
+        needs = [rng.randint(1, 5 * PAGE) for _ in range(rng.randint(0, 3))]
+        pages.admit(needs)
+        expected += needs
+        most = max(most, sum(-(-need // PAGE) for need in expected))
+        owned = []
+        for row, need in enumerate(expected):
+            slots = pages.places(torch.arange(need).expand(len(expected), -1))[row]
+            assert (slots % PAGE == torch.arange(need) % PAGE).all()
+            owned += sorted(set((slots // PAGE).tolist()))
+        assert 0 not in owned and len(owned) == len(set(owned))
+        assert max(owned, default=0) < pages.count == 1 + most
+        kept = rng.sample(range(len(expected)), rng.randint(0, len(expected)))
+        starts = pages.starts[kept]
+        pages.select(kept)
+        expected = [expected[row] for row in kept]
+        assert torch.equal(pages.starts, starts)
+
+
+def _llama() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=60, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=1024,
+        initializer_range=0.5,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).float().eval()
+
+
+def test_rows_across_pages_come_and_go() -> None:
+    """Texts that end in another page than they began in, with prompts of one token among them."""
+    prompts = [[7 + i % 50 for i in range(n)] for n in (250, 1, 300, 40, 254)]
+    texts = []
+    for paged in (False, True):
+        model = _llama()
+        assert not paged or exchange(model)
+        rows = [Row(list(prompt), [0.0] * 12) for prompt in prompts]
+        decode(model, rows, max_new_tokens=12, temperature=0, top_p=1.0, eos=frozenset(), width=2,
+               on_token=lambda number, _: number == 1 and len(rows[1].tokens) == 5)  # noqa: B023 # fmt: skip
+        texts.append([row.tokens for row in rows])
+    assert texts[0] == texts[1] and len(texts[1][1]) == 5
+
+
+def test_a_mask_reads_pages_too() -> None:
+    """For passes of more nodes than a table has bits."""
+    model = _llama()
+    given = [[5, 9, 7], [8] * 300]
+    exchange(model)
+    rows = CachedRows(model, 300, 100)
+    list(rows.admit(given))
+    width = MOST_NODES + 1
+    tokens = torch.arange(width).repeat(2, 1) % 60
+    tokens[:, 0] = torch.tensor([7, 8])
+    trees = Trees(tokens)
+    with torch.inference_mode():
+        found = next(rows.encode(trees)).run()
+        for row, text in enumerate(given):
+            whole = torch.tensor([text[:-1] + tokens[row].tolist()])
+            expected = model(whole, use_cache=False).logits[0, -width:]
+            torch.testing.assert_close(found[row], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_an_accepted_path_moves_over_a_border() -> None:
+    cache = KVCache(1, pages=Pages(2 * PAGE, torch.device("cpu")))
+    cache.admit([2 * PAGE, 2 * PAGE])
+    layer = cache.layers[0]
+    assert isinstance(layer, CacheLayer)
+    slots = torch.arange(2 * PAGE).expand(2, -1)
+    cache.place(slots, None)
+    states = torch.arange(4.0 * PAGE).view(2, 1, -1, 1)
+    layer.update(states, -states)
+    cache.keep(torch.tensor([[2, 5, 6], [3, -1, -1]]), torch.tensor([PAGE - 3, PAGE - 2]))
+    keys, values = (part[0][:, cache.slots.index].transpose(0, 1) for part in layer.states)
+    expected = states.clone()
+    expected[0, 0, PAGE - 2 : PAGE + 1] = states[0, 0, [PAGE - 1, PAGE + 2, PAGE + 3]]
+    expected[1, 0, PAGE - 1] = states[1, 0, PAGE + 1]
+    assert torch.equal(keys, expected) and torch.equal(values, -expected)

@@ -24,18 +24,8 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-<<<<<<< HEAD
-from codegen.errors import ConfigError, InputError, in_one_line, nearest
+from codegen.errors import ConfigError, InputError, cannot_read, in_one_line, nearest
 from codegen.paths import refuse_endless
-=======
-from codegen.errors import (
-    ConfigError,
-    InputError,
-    cannot_read,
-    in_one_line,
-    nearest,
-)
->>>>>>> main
 
 Text = Annotated[str, Field(min_length=1)]
 """A string that is not empty."""

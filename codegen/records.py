@@ -20,13 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-<<<<<<< HEAD
-from codegen.errors import InputError
-from codegen.paths import open_plain, partial_name, refuse_endless, remove_partials
-=======
 from codegen.errors import InputError, cannot_read
-from codegen.paths import open_plain, partial_name, remove_partials
->>>>>>> main
+from codegen.paths import open_plain, partial_name, refuse_endless, remove_partials
 
 FinishReason = Literal["eos", "stop", "length"]
 Status = Literal[

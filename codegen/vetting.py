@@ -65,7 +65,8 @@ def vetted_config(place: str, kind: Any = None) -> Any:
     """
     from transformers import CONFIG_MAPPING, PretrainedConfig
 
-    _read(place, _CONFIG, _MOST_SETTINGS)
+    if Path(place).is_dir():
+        _read(place, _CONFIG, _MOST_SETTINGS)
     row, _ = PretrainedConfig.get_config_dict(place)
     if not isinstance(row, dict):
         raise ValueError("config.json is no object")

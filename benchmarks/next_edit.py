@@ -12,7 +12,8 @@ times. ``NAME_exact`` and so on are those of a baseline: ``nothing``, ``repeat``
 
 Without ``-o model=`` the model's figures are null. ``-o limit=N`` takes N problems of each task,
 drawn by the seed. The window is drafted from its old text (``-o decoder=sample`` for plain
-decoding, the same answers).
+decoding, the same answers). ``-o decoder=server`` measures the language server's answers: weights
+in eight bits, and renamings of the history continued where the model finds that possible.
 
 Intervals are by bootstrap over repositories, of which there are 14 and 4: with 4 they are too
 narrow. The data is read from the folder that CODEGEN_TEST_DATA names.
@@ -20,12 +21,15 @@ narrow. The data is read from the folder that CODEGEN_TEST_DATA names.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from codegen.benchmarks.tools.edit_baselines import BASELINES
 from codegen.benchmarks.tools.machine import versions
@@ -37,7 +41,10 @@ from codegen.evals.statistics import base_task
 from codegen.evals.tasks.next_edit import NextEditProblem, measures
 from codegen.generation import Backend, Decoder, SamplingParams
 from codegen.generation.backends import local_backend, open_backend
-from codegen.methods.edits.formats import FORMATS, Unreadable
+from codegen.methods.edits.formats import FORMATS, EditFormat, Unreadable
+
+if TYPE_CHECKING:
+    from codegen.server.engine import CompletionEngine
 
 _PREFIXES = {"next-edit": "", "next-edit-refactorings": "refactorings_"}
 _NAMES = {"quiet": "no_op_right", "kept": "kept_rate", "parsed": "parse_rate"}
@@ -45,6 +52,8 @@ _FIGURES = ("exact", "kept_rate", "location", "no_op_right", "no_op_precision", 
             "similarity", "shown")  # fmt: skip
 _TIMES = ("p50_ms", "p95_ms", "p50_cpu_ms")
 _QUICK = 40
+_Answered = tuple[dict[str, float], float, float]  # measures, wall time and CPU time in seconds
+_Answer = Callable[[NextEditProblem], _Answered]
 
 
 def run(
@@ -63,7 +72,7 @@ def run(
         quick: 40 problems of each task.
         model: a model on this machine; empty measures the baselines alone.
         style: the prompt style, which names the format.
-        decoder: the strategy.
+        decoder: the strategy, or ``server``.
         limit: problems of each task; 0 for all.
         max_new_tokens: of an answer.
         seed: of the draws.
@@ -73,8 +82,15 @@ def run(
     limit = _QUICK if quick else limit
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
-    backend = open_backend(local_backend(model), model) if model else None
-    if backend is None:
+    params = SamplingParams(max_new_tokens=max_new_tokens)
+    answer_of: Callable[[tasks.Task[Any]], _Answer] | None = None
+    if model and decoder == "server":
+        answer_of = partial(_served, engine=_engine(model), form=_form(style))
+    elif model:
+        backend = open_backend(local_backend(model), model)
+        given = {"backend": backend, "style_name": style, "decoder": Decoder(decoder)}
+        answer_of = partial(_answers, **given, params=params)
+    else:
         report.notes.append("No model was measured: -o model=DIR.")
     for name, prefix in _PREFIXES.items():
         task = tasks.load(name)
@@ -88,12 +104,11 @@ def run(
         }
         for key, rows in found.items():
             _set(report, f"{prefix}{key}_", problems, rows, seed)
-        if backend is None:
+        if answer_of is None:
             for figure in (*_FIGURES, "exact_minus_rename", *_TIMES):
                 report.set(prefix + figure, None)
             continue
-        params = SamplingParams(max_new_tokens=max_new_tokens)
-        answer = _answers(task, backend, style, Decoder(decoder), params)
+        answer = answer_of(task)
         rows, times = [], []
         for number, problem in enumerate(problems):
             row, wall, cpu = answer(problem)
@@ -111,28 +126,62 @@ def run(
     return report.mapping()
 
 
+def _form(style: str) -> EditFormat:
+    return FORMATS[tasks.find_style(style).read.removeprefix("edit-")]
+
+
 def _answers(
     task: tasks.Task[Any],
     backend: Backend,
     style_name: str,
     decoder: Decoder,
     params: SamplingParams,
-) -> Callable[[NextEditProblem], tuple[dict[str, float], float, float]]:
-    style = tasks.find_style(style_name)
-    form = FORMATS[style.read.removeprefix("edit-")]
+) -> _Answer:
+    style, form = tasks.find_style(style_name), _form(style_name)
 
-    def answer(problem: NextEditProblem) -> tuple[dict[str, float], float, float]:
+    def answer(problem: NextEditProblem) -> _Answered:
         request = task.request(problem, style, 0)
         wall, cpu = time.perf_counter(), time.process_time()
         (completion,) = backend.generate([request], params, decoder)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        try:
-            window = form.read(problem.edit, completion.text)
-        except Unreadable:
-            window = None
-        return {"parsed": float(window is not None), **measures(problem, window)}, wall, cpu
+        return _measured(problem, form, completion.text), wall, cpu
 
     return answer
+
+
+def _engine(model: str) -> CompletionEngine:
+    from codegen.models import load
+    from codegen.server.engine import CompletionEngine
+    from codegen.server.model import CompletionModel
+
+    return CompletionEngine(CompletionModel(load(model, dtype=torch.float32)))
+
+
+def _served(task: tasks.Task[Any], engine: CompletionEngine, form: EditFormat) -> _Answer:
+    from codegen.server.next_edits import NextEditor
+    from codegen.server.requests import DocumentKey
+
+    editor = NextEditor(form)
+
+    def answer(problem: NextEditProblem) -> _Answered:
+        key = DocumentKey("benchmark", task.name, problem.id)  # nothing is cached for it
+        prompt = editor.prompt(engine, problem.edit)
+        wall, cpu = time.perf_counter(), time.process_time()
+        text = None
+        if prompt:
+            text = asyncio.run(editor.answer(engine, key, prompt, problem.edit))
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        return _measured(problem, form, text), wall, cpu
+
+    return answer
+
+
+def _measured(problem: NextEditProblem, form: EditFormat, answer: str | None) -> dict[str, float]:
+    try:
+        window = None if answer is None else form.read(problem.edit, answer)
+    except Unreadable:
+        window = None
+    return {"parsed": float(window is not None), **measures(problem, window)}
 
 
 def _set(

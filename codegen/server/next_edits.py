@@ -233,14 +233,14 @@ class NextEditor:
             window = view.window(position.line, len(lines))
             history = view.history(changes)
             edit = Edit("", path, text, history, window, cursor, language=language)
-            if prompt := self._prompt(asked, edit):
+            if prompt := self.prompt(asked, edit):
                 break
         else:
             return None
         window_text = "".join(window_lines(edit))
         if safe_text(window_text) != window_text:
             return None
-        answer = await self._answer(asked, key, prompt, edit)
+        answer = await self.answer(asked, key, prompt, edit)
         if answer is None or document.version != version or _plain(document.text) != text:
             return None
         try:
@@ -258,7 +258,7 @@ class NextEditor:
             self._loading = asyncio.ensure_future(asyncio.to_thread(self._load))
         return await asyncio.shield(self._loading)
 
-    def _prompt(self, engine: CompletionEngine, edit: Edit) -> str:
+    def prompt(self, engine: CompletionEngine, edit: Edit) -> str:
         """The prompt; empty if it is too long or this model may not see the text."""
         model = engine.model
         if model.remote:
@@ -280,10 +280,14 @@ class NextEditor:
             tokens = len(local.tokenizer(prompt).input_ids)
         return prompt if tokens + _MOST_TOKENS <= model.limit else ""
 
-    async def _answer(
+    async def answer(
         self, engine: CompletionEngine, key: DocumentKey, prompt: str, edit: Edit
     ) -> str | None:
-        """The model's answer, or a repeated renaming that it finds plausible; None if cut off."""
+        """The model's answer in the format; None if it was cut off.
+
+        If the history renames something that is in the window, that renaming continued is the
+        prediction: the model chooses where an edit begins, and then takes what it finds possible.
+        """
         model = engine.model
         if isinstance(model, Upstream):
             return await self._answer_of(model, prompt)

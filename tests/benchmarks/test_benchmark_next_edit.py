@@ -58,9 +58,10 @@ def test_without_a_model() -> None:
 
 
 @pytest.mark.usefixtures("rows")
-def test_with_a_model(tiny_model_dir: Path) -> None:
+@pytest.mark.parametrize("decoder", ["edit", "server"])
+def test_with_a_model(tiny_model_dir: Path, decoder: str) -> None:
     found = next_edit.run(model=str(tiny_model_dir), style="edit-few-shot", limit=2,
-                          max_new_tokens=4)  # fmt: skip
+                          max_new_tokens=4, decoder=decoder)  # fmt: skip
     for key in ("parse_rate", "exact", "location", "exact_minus_rename", "p50_ms", "p95_ms"):
         assert isinstance(found[key], float), key
         assert isinstance(found[f"refactorings_{key}"], float), key

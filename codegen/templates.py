@@ -126,7 +126,8 @@ def serve(fill: Callable[[str, dict[str, Any]], Any], all_cpu_s: int | None = No
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the parent ends this process
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MIB << 20, MEMORY_MIB << 20))
+    with contextlib.suppress(ValueError, OSError):  # macOS does not keep it
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MIB << 20, MEMORY_MIB << 20))
     if all_cpu_s is not None:
         resource.setrlimit(resource.RLIMIT_CPU, (all_cpu_s, all_cpu_s + 1))
     while True:

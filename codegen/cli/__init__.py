@@ -127,9 +127,6 @@ def cli() -> None:
     """
 
 
-_PANIC = "PanicException"  # of the tokenizers' Rust code, which is no Exception in Python
-
-
 def main(argv: list[str] | None = None) -> None:
     """Runs the command line and exits with its code."""
     _quiet_libraries()
@@ -158,15 +155,21 @@ def main(argv: list[str] | None = None) -> None:
         sys.stdout = None
         sys.exit(141)
     except BaseException as error:  # the last resort
-        if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+        if isinstance(error, Exception):
+            known = _known(error) or _own_fault(error)
+        elif type(error).__name__ == "PanicException":  # of the tokenizers' Rust code
+            known = CodegenError(
+                f"A library failed on an input: {in_one_line(error)}.",
+                "The model's tokenizer.json may be damaged or not to be trusted; fetch it again.",
+            )
+        else:
             raise
-        known = _known(error) or _own_fault(error)
         if os.environ.get(_TRACEBACK):
             traceback.print_exc()
         _fail(str(known), known.exit_code)
 
 
-def _known(error: BaseException) -> CodegenError | None:
+def _known(error: Exception) -> CodegenError | None:
     """The message for an error with a known cause; None for any other."""
     from codegen import extras, plugins
 
@@ -177,11 +180,6 @@ def _known(error: BaseException) -> CodegenError | None:
     if type(error).__name__ == "OutOfMemoryError":  # torch's; importing torch to name it costs
         return CodegenError(
             "The GPU is out of memory.", "Lower --batch-size, or micro_batch_size in a recipe."
-        )
-    if type(error).__name__ == _PANIC:
-        return CodegenError(
-            f"A library failed on an input: {in_one_line(error)}.",
-            "The model's tokenizer.json may be damaged or not to be trusted; fetch it again.",
         )
     if isinstance(error, MemoryError):
         return CodegenError(
@@ -200,7 +198,7 @@ def _known(error: BaseException) -> CodegenError | None:
     return plugins.blame(error)
 
 
-def _own_fault(error: BaseException) -> CodegenError:
+def _own_fault(error: Exception) -> CodegenError:
     """The message for an unforeseen error: where it was raised, and that it is a bug."""
     reason = in_one_line(f"{type(error).__name__}: {error}")
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.line]

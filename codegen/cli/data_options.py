@@ -67,8 +67,9 @@ class RunOptions(Config):
 class LintSeqOptions(Config):
     """Turn programs into sequences of edits that keep them lint-clean (LintSeq).
 
-    Rows may also hold programs in Go, Java, JavaScript or TypeScript (--language). There, --verify
-    ruff checks the syntax, strict has the compiler check every intermediate program.
+    Rows may also hold programs in C, C++, Go, Java, JavaScript, Rust or TypeScript (--language).
+    There, --verify ruff checks the syntax, strict has the compiler check every intermediate
+    program.
     """
 
     preset: Literal["paper"] | None = setting(

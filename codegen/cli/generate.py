@@ -195,6 +195,8 @@ def generate(given: GenerateOptions, server: EndpointOptions, as_json: bool) -> 
                 err=True,
             )
         return {"samples": [asdict(sample) for sample in made], "llm": spent}
+    if given.original and not given.decoder:
+        echo("Note: --original has no effect without --decoder edit or a server.", err=True)
     own = given.own_options(kind)
     if kind == "transformers":
         own |= {"window": 4, "infinite": _infinite(given)}

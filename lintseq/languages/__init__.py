@@ -11,9 +11,11 @@ from codegen.lintseq.languages.base import Grammar
 from codegen.lintseq.languages.go import GO
 from codegen.lintseq.languages.java import JAVA
 from codegen.lintseq.languages.javascript import JAVASCRIPT, TYPESCRIPT
+from codegen.lintseq.languages.native import CPP, C
 from codegen.lintseq.languages.reader import Parts, error_line, parser_for, read
+from codegen.lintseq.languages.rust import RUST
 
-LANGUAGES = (GO, JAVA, JAVASCRIPT, TYPESCRIPT)
+LANGUAGES = (C, CPP, GO, JAVA, JAVASCRIPT, RUST, TYPESCRIPT)
 # By name and by alias.
 GRAMMARS: Mapping[str, Grammar] = {
     name: grammar for grammar in LANGUAGES for name in (grammar.name, *grammar.aliases)

@@ -24,6 +24,7 @@ class Grammar:
         module, function: of the package that has the grammar.
         blocks: their children on lines of their own are units: statements, members.
         lists: so are their elements, each with its comma, with granularity ``line``.
+        nonempty: blocks that must not be empty.
         parallel: blocks that end in each of their children, such as the cases of a switch.
         prefixes: belong to the sibling after them, such as attributes.
         always: come with the first edit, since what needs them does not name them.
@@ -61,6 +62,7 @@ class Grammar:
     function: str = "language"
     blocks: Words
     lists: Words = frozenset()
+    nonempty: Words = frozenset()
     parallel: Words = frozenset()
     prefixes: Words = frozenset()
     always: Words = frozenset()

@@ -37,6 +37,9 @@ def _rules(reader: Reader) -> None:
     _methods(reader)
     _positional(reader)
     _embedded(reader)
+    for spec in reader.nodes.get("import_spec", ()):
+        if (name := spec.child_by_field_name("name")) and text_of(name) in ("_", "."):
+            reader.needed_by_all(reader.unit(spec))
     for element in reader.nodes.get("keyed_element", ()):
         if key := element.child_by_field_name("key"):
             for unit in reader.members.get(text_of(key), ()):
@@ -56,11 +59,15 @@ def _constants(reader: Reader) -> None:
 
 def _methods(reader: Reader) -> None:
     """Whoever uses a type may need the methods by which it satisfies an interface."""
-    asked_for = _ASKED_FOR | {
-        text_of(name)
-        for method in reader.nodes.get("method_elem", ())
-        if (name := method.child_by_field_name("name"))
-    }
+    asked: dict[str, list[Node]] = {}
+    for method in reader.nodes.get("method_elem", ()):
+        if name := method.child_by_field_name("name"):
+            asked.setdefault(text_of(name), []).append(method)
+    for same in asked.values():  # an interface may have to satisfy another
+        for method in same if len(same) > 1 else ():
+            if method.parent:
+                reader.edge(reader.unit(method), reader.unit(method.parent))
+    asked_for = _ASKED_FOR | asked.keys()
     methods: dict[str, list[int]] = {}
     own: dict[str, set[int]] = {}
     for method in reader.nodes.get("method_declaration", ()):

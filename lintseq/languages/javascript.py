@@ -89,13 +89,20 @@ def _typescript(reader: Reader) -> None:
         if use.leaf.type == "shorthand_property_identifier":
             for unit in reader.members.get(use.name, ()):
                 reader.edge(unit, use.unit)
+    for pattern in reader.nodes.get("object_pattern", ()):
+        for name in pattern.named_children:
+            name = name.child_by_field_name("left") or name
+            for unit in reader.members.get(text_of(name), ()):
+                reader.edge(unit, reader.unit(pattern))
     for kind in ("class_declaration", "abstract_class_declaration", "class"):
         for class_ in reader.nodes.get(kind, ()):
             _class(reader, class_)
     for kind in ("function_signature", "method_signature"):
         for overload in reader.nodes.get(kind, ()):
-            following = overload.next_named_sibling
-            around = overload.parent
+            statement = overload
+            if overload.parent and overload.parent.type == "export_statement":
+                statement = overload.parent
+            around, following = statement.parent, statement.next_named_sibling
             if following and around and around.type in ("program", "class_body", "statement_block"):
                 reader.edge(reader.unit(following), reader.unit(overload))
 

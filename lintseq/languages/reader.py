@@ -8,7 +8,7 @@ their own are units too.
 
 The rules, as in :mod:`codegen.lintseq.dependencies`, say which unit dies with which:
 
-1. The units inside a unit.
+1. The units inside a unit, and a unit with all units of a block that must not be empty.
 2. The use of a name: with the declaration it refers to by the language's scopes. If there are
    several (overloads, a prototype, branches), with any of them, or with the last, as the language
    says. The use of a member: with the members of that name that the program declares.
@@ -173,6 +173,9 @@ class Reader:
             for unit, parent in enumerate(self.parents):
                 if parent > 0:
                     self.graph.dependents[parent].add(unit)
+            for kind in self.grammar.nonempty:
+                for block in self.nodes.get(kind, ()):
+                    self.any_of(map(self.unit, block.named_children), self.unit(block))
             self._names()
             if self.grammar.rules is not None:
                 self.grammar.rules(self)
@@ -202,9 +205,23 @@ class Reader:
         elif not any(self.contains(member, dependent) for member in distinct):
             self.graph.groups.append(Group(distinct, dependent))
 
+    def needed_by_all(self, unit: int) -> None:
+        """All later units die with this one, since they may need it without naming it."""
+        for later in range(self.last[unit] + 1, len(self.spans)):
+            self.edge(unit, later)
+
     def unit(self, node: Node) -> int:
         """The unit that a node is, or is part of; 0 for a comment."""
         return self._units.get(node.id, 0)
+
+    def is_in(self, unit: int, kind: str) -> bool:
+        """Whether a unit is inside a node of a type."""
+        return any(self.contains(self.unit(node), unit) for node in self.nodes.get(kind, ()))
+
+    def text(self, unit: int) -> str:
+        """The text of a unit."""
+        first, last = self.spans[unit]
+        return b"\n".join(self.rows[first : last + 1]).decode("utf-8")
 
     # -- units and names ---------------------------------------------------------------------------
 

@@ -432,6 +432,14 @@ def test_the_original_is_the_predicted_output(codegen: Codegen, server: Model) -
     assert server.bodies[0]["prediction"] == {"type": "content", "content": "x = 1\n"}
 
 
+def test_an_original_that_nothing_reads_is_noted(codegen: Codegen, tiny_model_dir: Path) -> None:
+    Path("old.py").write_text("x = 1\n")
+    command = ["generate", "--model", tiny_model_dir, "--prompt", "x", "--original", "old.py"]
+    for more, noted in ((), 1), (("--decoder", "edit"), 0):
+        code, _, err = codegen(*command, "--max-new-tokens", "2", *more)
+        assert code == 0 and err.count("--original has no effect without --decoder edit") == noted
+
+
 @pytest.mark.parametrize(("served", "noted"), [("m", 0), ("m-2026-01-31", 0), ("coder-7b", 1)])
 def test_an_answer_of_another_model_is_noted(
     codegen: Codegen, server: Model, served: str, noted: int

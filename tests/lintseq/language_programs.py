@@ -1,5 +1,145 @@
 """A few programs in each language, which their compilers accept."""
 
+C = """\
+#include <stdio.h>
+#include <stdlib.h>
+
+#define LIMIT 3
+#define TWICE(x) (2 * twice_of(x))
+
+typedef struct node {
+    int value;
+    struct node *next;
+} node_t;
+
+enum color {
+    RED,
+    GREEN,
+};
+
+static int twice_of(int x);
+
+static int twice_of(int x)
+{
+    return 2 * x;
+}
+
+#ifdef VERBOSE
+static int verbose = 1;
+#endif
+
+static node_t *push(node_t *list, int value)
+{
+    node_t *node = malloc(sizeof(node_t));
+    if (node == NULL) {
+        goto failed;
+    }
+    node->value = value;
+    node->next = list;
+    return node;
+failed:
+    return list;
+}
+
+int main(int argc, char **argv)
+{
+    node_t *list = NULL;
+    int total = 0;
+    for (int i = 0; i < LIMIT; i++) {
+        /* the newest first */
+        list = push(list, TWICE(i));
+    }
+    for (node_t *node = list; node != NULL; node = node->next) {
+        total += node->value;
+    }
+    switch (argc) {
+    case RED:
+        puts("red");
+        break;
+    default:
+        printf("%d %s %d", total, argv[0], GREEN);
+    }
+    return 0;
+}
+"""
+
+CPP = """\
+#include <map>
+#include <string>
+#include <vector>
+
+using namespace std;
+
+namespace shapes {
+
+template <typename T>
+T largest(const vector<T>& values) {
+  T best = values.at(0);
+  for (const auto& value : values) {
+    if (best < value) {
+      best = value;
+    }
+  }
+  return best;
+}
+
+class Shape {
+ public:
+  explicit Shape(string name) : name_(name) {}
+  virtual ~Shape() {}
+
+  virtual double area() const = 0;
+
+  const string& name() const {
+    return name_;
+  }
+
+ private:
+  string name_;
+};
+
+class Square : public Shape {
+ public:
+  Square(double side) : Shape("square"), side_(side) {}
+
+  double area() const override;
+
+ private:
+  double side_;
+};
+
+double Square::area() const {
+  return side_ * side_;
+}
+
+}  // namespace shapes
+
+struct Point {
+  int x;
+  int y;
+};
+
+bool operator<(const Point& a, const Point& b) {
+  return a.x < b.x;
+}
+
+int main() {
+  shapes::Square square(2);
+  map<string, double> areas;
+  areas[square.name()] = square.area();
+  vector<Point> points = {{1, 2}, {3, 4}};
+  auto sum = [&](int start) {
+    int total = start;
+    for (const Point& point : points) {
+      total += point.x + point.y;
+    }
+    return total;
+  };
+  Point best = shapes::largest(points);
+  return sum(best.x) + static_cast<int>(areas.size());
+}
+"""
+
 GO = """// Package main counts words.
 package main
 
@@ -259,6 +399,101 @@ function load(file) {
 export default load;
 """
 
+RUST = """\
+use std::collections::HashMap;
+use std::fmt;
+use std::fmt::Write;
+
+const LIMIT: usize = 3;
+
+#[derive(Debug, Clone, PartialEq)]
+enum Token {
+    Number(i64),
+    Plus,
+}
+
+#[derive(Debug)]
+struct Error {
+    text: String,
+    place: usize,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} at {}", self.text, self.place)
+    }
+}
+
+trait Evaluate {
+    fn evaluate(&self) -> Option<i64>;
+}
+
+struct Line<T> {
+    tokens: Vec<T>,
+}
+
+impl<T> Line<T> {
+    fn new() -> Self {
+        Line { tokens: Vec::new() }
+    }
+
+    fn size(&self) -> usize {
+        self.tokens.len()
+    }
+}
+
+impl Evaluate for Line<Token> {
+    fn evaluate(&self) -> Option<i64> {
+        let mut total = 0;
+        for token in &self.tokens {
+            match token {
+                Token::Number(value) => {
+                    total += value;
+                }
+                Token::Plus => {}
+            }
+        }
+        if self.size() == 0 {
+            return None;
+        }
+        Some(total)
+    }
+}
+
+fn parse(text: &str) -> Result<Line<Token>, Error> {
+    let mut line = Line::new();
+    for (place, word) in text.split(' ').enumerate() {
+        let token = if word == "+" {
+            Token::Plus
+        } else {
+            let value = word.parse::<i64>().map_err(|_| Error {
+                text: word.to_string(),
+                place,
+            })?;
+            Token::Number(value)
+        };
+        line.tokens.push(token);
+    }
+    Ok(line)
+}
+
+fn main() {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut out = String::new();
+    for text in ["1 + 2", "a"].iter().take(LIMIT) {
+        let count = seen.entry(text.to_string()).or_insert(0);
+        *count += 1;
+        match parse(text) {
+            Ok(line) => {
+                writeln!(out, "{:?} {:?}", line.tokens, line.evaluate()).unwrap();
+            }
+            Err(error) => println!("{}", error),
+        }
+    }
+    print!("{}", out);
+}
+"""
+
 TYPESCRIPT = """\
 type Shape = {
   name: string;
@@ -323,8 +558,11 @@ console.log(describe(circle, Color.Green), brush.paint(circle));
 """
 
 PROGRAMS = [
+    ("c", C),
+    ("cpp", CPP),
     ("go", GO),
     ("java", JAVA),
     ("javascript", JAVASCRIPT),
+    ("rust", RUST),
     ("typescript", TYPESCRIPT),
 ]

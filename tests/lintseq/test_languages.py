@@ -70,7 +70,9 @@ def _installed(language: str) -> None:
     """Skips the test where the language's checker is missing."""
     try:
         find_toolchain(find("javascript" if language == "typescript" else language))
-        check_for("strict", language)(["", ""])
+        check = check_for("strict", language)
+        assert check is not None
+        check([""])
     except MachineError as error:
         pytest.skip(str(error).splitlines()[0])
 

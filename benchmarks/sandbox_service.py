@@ -41,6 +41,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least
 from codegen.benchmarks.tools.statistics import ratio_of_sums
 from codegen.benchmarks.tools.timing import tree_cpu_s
-from codegen.errors import CodegenError, ConfigError
+from codegen.errors import CodegenError, ConfigError, MachineError
 from codegen.evals.sandbox import Job
 from codegen.evals.sandbox.rows import job_row
 from codegen.evals.tasks import load as load_task
@@ -314,27 +315,32 @@ def _soak(
                 n += 1
 
         sent, seen = [0], Counter[int]()
-        with SandboxClient(f"http://127.0.0.1:{port}", patience_s=300) as client:
-            for (n, right), outcome in client.map(given()):
-                seen[n] += 1
-                if outcome.passed != right:
-                    with lock:
-                        counts["wrong"] += 1
-                        if len(report.notes) < 20:
-                            report.notes.append(f"Wrong: {outcome.status} {outcome.message[:80]}")
+        try:
+            with SandboxClient(f"http://127.0.0.1:{port}", patience_s=300) as client:
+                for (n, right), outcome in client.map(given()):
+                    seen[n] += 1
+                    if outcome.passed != right:
+                        with lock:
+                            counts["wrong"] += 1
+                            if len(report.notes) < 20:
+                                said = f"{outcome.status} {outcome.message[:80]}"
+                                report.notes.append(f"Wrong: {said}")
+        except MachineError as error:  # all that was sent and has no verdict counts as lost
+            with lock:
+                report.notes.append(f"A client gave up: {error}")
         with lock:
             counts["judged"] += len(seen)
             counts["doubled"] += sum(count - 1 for count in seen.values())
             counts["lost"] += sent[0] - len(seen)
 
     killer = threading.Thread(target=kill)
-    clients = [threading.Thread(target=client_of, args=(number,)) for number in range(3)]
-    for thread in (killer, *clients):
-        thread.start()
-    for thread in clients:
-        thread.join()
-    stop.set()
-    killer.join()
+    killer.start()
+    try:
+        with ThreadPoolExecutor(3) as clients:
+            list(clients.map(client_of, range(3)))
+    finally:
+        stop.set()
+        killer.join()
     report.set("soak_minutes", seconds / 60)
     report.set("soak_judged", counts["judged"])
     report.set("soak_kills", counts["kills"])

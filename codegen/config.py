@@ -24,13 +24,8 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from codegen.errors import (
-    ConfigError,
-    InputError,
-    cannot_read,
-    in_one_line,
-    nearest,
-)
+from codegen.errors import ConfigError, InputError, cannot_read, in_one_line, nearest
+from codegen.paths import refuse_endless
 
 Text = Annotated[str, Field(min_length=1)]
 """A string that is not empty."""
@@ -194,8 +189,9 @@ def read_yaml(path: str | Path, what: str = "file") -> dict[str, Any]:
     import yaml
 
     try:
+        refuse_endless(Path(path))
         text = Path(path).read_text(encoding="utf-8")
-        _refuse_repeated_keys(yaml.compose(text, yaml.SafeLoader), set())
+        _count_values(yaml.compose(text, yaml.SafeLoader), {})
         values = yaml.safe_load(text)
     except OSError as error:
         raise cannot_read(f"the {what} {path}", error) from None
@@ -206,13 +202,20 @@ def read_yaml(path: str | Path, what: str = "file") -> dict[str, Any]:
     return values
 
 
-def _refuse_repeated_keys(node: Any, done: set[int]) -> None:
-    """Raises a YAML error for a mapping that gives a key twice; YAML itself takes the last."""
+_MOST_VALUES = 1_000_000
+
+
+def _count_values(node: Any, done: dict[int, int]) -> int:
+    """The number of values in a YAML file, those of an alias counted wherever it is used.
+
+    Raises:
+        YAMLError: if they are too many, or a mapping gives a key twice: YAML itself takes the last.
+    """
     import yaml
 
-    if id(node) in done:  # an alias
-        return
-    done.add(id(node))
+    if id(node) in done:  # an alias; within itself it has no end
+        return done[id(node)]
+    done[id(node)], count = _MOST_VALUES, 1
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -220,10 +223,15 @@ def _refuse_repeated_keys(node: Any, done: set[int]) -> None:
             if name and name != "<<" and name in seen:
                 raise yaml.YAMLError(f"line {key.start_mark.line + 1} gives {name!r} again")
             seen.add(name)
-            _refuse_repeated_keys(value, done)
+            count += _count_values(value, done)
     elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_repeated_keys(value, done)
+        count += sum(_count_values(value, done) for value in node.value)
+    if count > _MOST_VALUES:
+        raise yaml.YAMLError(
+            f"line {node.start_mark.line + 1} holds more than {_MOST_VALUES:,} values"
+        )
+    done[id(node)] = count
+    return count
 
 
 def override(values: dict[str, Any], text: str) -> None:

@@ -225,8 +225,7 @@ def read_packed(path: Path) -> bytes:
             more than :data:`MOST_UNPACKED`.
     """
     try:
-        if not (stat.S_ISREG(mode := path.stat().st_mode) or stat.S_ISDIR(mode)):
-            raise _is_no_file(path)  # it might never end
+        refuse_endless(path)
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
@@ -243,6 +242,18 @@ def read_packed(path: Path) -> bytes:
             f"{path} holds more than {MOST_UNPACKED >> 20} MiB.", "Unpack it, or split it."
         )
     return data
+
+
+def refuse_endless(path: Path) -> None:
+    """Refuses a pipe, a socket or a device, which might never end.
+
+    Raises:
+        InputError: if it is one.
+        OSError: if there is nothing.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise _is_no_file(path)
 
 
 def _is_link(path: Path) -> InputError:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from codegen.errors import InputError, cannot_read
-from codegen.paths import open_plain, partial_name, remove_partials
+from codegen.paths import open_plain, partial_name, refuse_endless, remove_partials
 
 FinishReason = Literal["eos", "stop", "length"]
 Status = Literal[
@@ -341,6 +341,10 @@ def read_jsonl(kind: type[Record], path: str | os.PathLike[str]) -> Iterator[Rec
         yield from_dict(kind, row, where)
 
 
+MOST_LINE = 256 * 2**20
+"""Bytes of a line in a JSONL file: a few megabytes of gzip can hold gigabytes."""
+
+
 def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
     """Streams a JSONL file's decoded lines, each with its place, "file:line"; blank ones left out.
 
@@ -351,14 +355,21 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
     """
     path = Path(path)
     try:
+        refuse_endless(path)
         file = path.open("rb")
     except OSError as error:
         raise cannot_read(path, error) from None
     with file:
         is_packed = file.peek(2)[:2] == b"\x1f\x8b"
         try:
-            for number, raw in enumerate(gzip.GzipFile(fileobj=file) if is_packed else file, 1):
+            stream = gzip.GzipFile(fileobj=file) if is_packed else file
+            for number, raw in enumerate(iter(lambda: stream.readline(MOST_LINE + 1), b""), 1):
                 where = f"{path}:{number}"
+                if len(raw) > MOST_LINE:
+                    raise InputError(
+                        f"{where}: the line is longer than {MOST_LINE >> 20} MiB.",
+                        "Split the record, or leave it out.",
+                    )
                 try:
                     line = raw.decode("utf-8")
                 except UnicodeDecodeError:

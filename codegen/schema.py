@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from codegen.paths import refuse_endless
+
 _DEEPEST = 32  # levels of lists and objects below a field of type Any
 _LARGEST = 2**63 - 1
 
@@ -26,9 +28,11 @@ def read_json(path: Path, most_bytes: int) -> object:
     """A file's JSON value.
 
     Raises:
+        InputError: if it is a pipe or a device.
         OSError: if it can't be read.
         ValueError: if it is larger than ``most_bytes``, or no JSON in UTF-8.
     """
+    refuse_endless(path)
     with path.open("rb") as file:
         data = file.read(most_bytes + 1)
     if len(data) > most_bytes:

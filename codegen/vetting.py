@@ -9,16 +9,24 @@ is refused. Imports transformers only inside its functions.
 from __future__ import annotations
 
 import json
+import re
+from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
 from codegen.errors import InputError, ModelError
 from codegen.paths import plain_name
 
+_CONFIG = "config.json"
 _INDEX = "model.safetensors.index.json"
 _TOKENIZER = "tokenizer_config.json"
 _ADAPTER = "adapter_config.json"
 _MOST_BYTES = 64 * 2**20
+_MOST_SETTINGS = 2**20  # bytes of config.json
+# Settings by which transformers makes that many objects, before it looks at the weights.
+_COUNTS = re.compile(r"(.*_)?(layers?|blocks|experts|heads?|labels|groups|stages)")
+_MOST_OBJECTS = 4096
+_MOST_GROWTH = 1000  # SentencePiece's tokenizers: 2
 
 # Settings that a configuration may not choose: how a model is computed and what code is fetched.
 _OURS = frozenset(
@@ -57,10 +65,13 @@ def vetted_config(place: str, kind: Any = None) -> Any:
     """
     from transformers import CONFIG_MAPPING, PretrainedConfig
 
+    if Path(place).is_dir():
+        _read(place, _CONFIG, _MOST_SETTINGS)
     row, _ = PretrainedConfig.get_config_dict(place)
     if not isinstance(row, dict):
         raise ValueError("config.json is no object")
     row = _without_ours(row)
+    _check_counts(place, row)
     model_type = row.get("model_type")
     if kind is None:
         if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
@@ -108,6 +119,43 @@ def vet_tokenizer(place: str) -> None:
                 ) from None
 
 
+def tame_tokenizer(place: str, core: Any) -> None:
+    """Takes padding and truncation out of a loaded tokenizer, and refuses one that multiplies text.
+
+    Args:
+        place: the model's directory or hub id.
+        core: its ``tokenizers.Tokenizer``.
+
+    Raises:
+        ModelError: if its steps together may make a text more than :data:`_MOST_GROWTH` times as
+            long.
+    """
+    core.no_padding()
+    core.no_truncation()
+    for part in (core.normalizer, core.pre_tokenizer, core.post_processor, core.decoder):
+        if part is not None and _growth(json.loads(part.__getstate__())) > _MOST_GROWTH:
+            raise ModelError(
+                f"{place}/tokenizer.json has steps that make a text more than {_MOST_GROWTH:,} "
+                "times as long.",
+                "The file is damaged or not to be trusted; fetch it again.",
+            )
+
+
+def _growth(step: Any) -> int:
+    """How many times as long a step of a tokenizer may make a text, roughly."""
+    if isinstance(step, list):
+        return prod(map(_growth, step))
+    if not isinstance(step, dict):
+        return 1
+    if step.get("type") == "Replace":
+        if (replaced := step["pattern"].get("String")) is None:  # a regex may match nothing
+            return 1 + len(step["content"])
+        return max(1, ceil(len(step["content"]) / max(1, len(replaced))))
+    if step.get("type") == "TemplateProcessing":
+        return len(step["single"])
+    return prod(map(_growth, step.values()))
+
+
 def vet_adapter(place: str) -> None:
     """Refuses adapters of unknown kinds, and settings that lead to other code.
 
@@ -126,12 +174,41 @@ def vet_adapter(place: str) -> None:
             f"{place}/{_ADAPTER} sets megatron_config, which imports a module that it names.",
             "Remove it.",
         )
+    _check_ranks(place, row or {})
+
+
+def _check_ranks(place: str, row: dict[str, Any]) -> None:
+    """peft makes matrices of the ranks in the settings before it looks at the weights."""
+    patterns = row.get("rank_pattern")
+    ranks = [
+        row.get("r"),
+        row.get("init_r"),
+        *(patterns.values() if isinstance(patterns, dict) else ()),
+    ]
+    rank = max((rank for rank in ranks if isinstance(rank, int)), default=0)
+    if rank > _MOST_OBJECTS:
+        raise ModelError(
+            f"{place}/{_ADAPTER} sets the rank to {_short(rank)}; at most {_MOST_OBJECTS:,} is "
+            "supported.",
+            "The file is damaged or not to be trusted; fetch it again.",
+        )
 
 
 def _without_ours(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _without_ours(v) for k, v in value.items() if k not in _OURS}
     return [_without_ours(item) for item in value] if isinstance(value, list) else value
+
+
+def _check_counts(place: str, value: Any) -> None:
+    for name, inner in value.items() if isinstance(value, dict) else ():
+        if isinstance(inner, int) and inner > _MOST_OBJECTS and _COUNTS.fullmatch(name):
+            raise ModelError(
+                f"{place}/{_CONFIG} sets {name} to {_short(inner)}; at most {_MOST_OBJECTS:,} are "
+                "supported.",
+                "The file is damaged or not to be trusted; fetch it again.",
+            )
+        _check_counts(place, inner)
 
 
 def _check_index(place: str) -> None:
@@ -154,7 +231,7 @@ def _check_index(place: str) -> None:
             )
 
 
-def _read(place: str, name: str) -> dict[str, Any] | None:
+def _read(place: str, name: str, most: int = _MOST_BYTES) -> dict[str, Any] | None:
     """A JSON object of a model; None if it has no such file.
 
     Raises:
@@ -178,7 +255,7 @@ def _read(place: str, name: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        if path.stat().st_size > most:
             raise ValueError("it is too large")
         row = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:

@@ -30,7 +30,6 @@ from codegen.sqlnet.sql import validate
 from codegen.sqlnet.words import quoted, stem, tokenize
 
 MOST_SHOWN = 2000  # characters of a failed answer that the model and the user see again
-MOST_SIGNS = 10_000  # characters of a statement
 BUDGET = 8000  # characters of the schema in a prompt, about 2,000 tokens
 _MOST_OF_A_TABLE = 100  # columns
 _FENCE = re.compile(r"```(?:[a-z]*\n)?(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
@@ -239,8 +238,6 @@ def statement_from(text: str, schema: Schema, dialect: str) -> Statement:
     if any(_OTHER.search(part) for part in code[: found.start()].split(";")[:-1]):
         raise UnsafeSQLError("Only a single SELECT may run; the model wrote more than that.")
     sql = found[0].strip().rstrip(";").strip()
-    if len(sql) > MOST_SIGNS:
-        raise UnsafeSQLError(f"The model's statement is longer than {MOST_SIGNS} signs.")
     if validate(sql, schema.tables, dialect).find(exp.Placeholder):
         raise UnsafeSQLError("The model's statement leaves a value open.")
     return Statement(sql, (), dialect)

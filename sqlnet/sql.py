@@ -155,6 +155,10 @@ def _test(condition: Condition, column: Column) -> tuple[exp.Expr, Value]:
     return kind(this=exp.Lower(this=left), expression=right), condition.value
 
 
+MOST_CHARACTERS = 10_000
+"""Characters of a statement: the time to check one grows with the square of its length."""
+
+
 def validate(sql: str, tables: Sequence[Table], dialect: str = "sqlite") -> exp.Query:
     """Parses a statement and checks that it is a single SELECT on these tables.
 
@@ -162,6 +166,8 @@ def validate(sql: str, tables: Sequence[Table], dialect: str = "sqlite") -> exp.
         UnsafeSQLError: naming the part that is not allowed.
     """
     check_dialect(dialect)
+    if len(sql) > MOST_CHARACTERS:
+        raise UnsafeSQLError(f"The statement is longer than {MOST_CHARACTERS:,} characters.")
     try:
         statements = sqlglot.parse(sql, dialect=dialect)
     except (SqlglotError, RecursionError) as error:

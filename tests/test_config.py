@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -160,6 +161,26 @@ def test_broken_files(tmp_path: Path, text: str) -> None:
         read_config(Run, tmp_path / "absent.yaml", what="recipe")
 
 
+@pytest.mark.parametrize("key", ["model", "steps", "adapter"])
+def test_aliases_do_not_multiply(tmp_path: Path, key: str) -> None:
+    lists = ["&a0 [x, x, x, x, x, x, x, x, x]"]
+    lists += [f"&a{i + 1} [{', '.join([f'*a{i}'] * 9)}]" for i in range(40)]
+    path = tmp_path / "r.yaml"
+    for text in (f"{key}: [{', '.join(lists)}]\n", f"{key}: &a [*a]\n"):
+        path.write_text(text)
+        with pytest.raises(CodegenError, match="more than 1,000,000 values"):
+            read_config(Run, path, what="recipe")
+    path.write_text("model: &m m\ndata: *m\n")
+    assert read_config(Run, path).data == "m"
+
+
+def test_a_file_that_never_ends_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for place in (tmp_path / "pipe.yaml", "/dev/zero"):
+        with pytest.raises(CodegenError, match="not a plain file"):
+            read_config(Run, place)
+
+
 @pytest.mark.parametrize("text", ["steps", "=3", " =3", "model.x=1", "model=["])
 def test_broken_overrides(text: str) -> None:
     with pytest.raises(ConfigError, match="override"):
@@ -183,11 +204,3 @@ def test_a_file_that_gives_a_key_twice_is_refused(tmp_path: Path) -> None:
     path.write_text("a: 1\nb:\n  c: 2\n  c: 3\n")
     with pytest.raises(CodegenError, match="line 4 gives 'c' again"):
         config.read_yaml(path)
-
-
-def test_aliases_are_read_once(tmp_path: Path) -> None:
-    path = tmp_path / "file.yaml"
-    lines = ["a0: &a0 [1]"]
-    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 40)]
-    path.write_text("\n".join(lines))
-    assert len(config.read_yaml(path)) == 40

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codegen import records
 from codegen.errors import InputError
 from codegen.records import (
     Example,
@@ -26,6 +27,7 @@ from codegen.records import (
     write_atomic,
     write_jsonl,
 )
+from codegen.schema import read_json
 
 texts = st.text(st.characters(codec=None), max_size=20)
 metas = st.dictionaries(
@@ -115,6 +117,22 @@ def test_packed_rows_are_read_and_damage_is_named(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(b"1" * 5000))
     with pytest.raises(InputError, match=r"rows\.jsonl\.gz:1: not valid JSON"):
         list(read_rows(path))
+
+
+def test_a_file_or_a_line_that_hardly_ends_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "MOST_LINE", 2**20)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "packed").write_bytes(gzip.compress(b'{"a": 1}\n' + b"0" * 2**24))
+    for name, said in (("pipe", "not a plain file"), ("packed", "packed:2: the line is longer")):
+        with pytest.raises(InputError, match=said):
+            list(read_rows(tmp_path / name))
+    with pytest.raises(InputError, match="not a plain file"):
+        list(read_rows("/dev/zero"))
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(InputError, match="not a plain file"):
+            read_json(path, 100)
 
 
 def test_datasets_reads_the_files(tmp_path: Path) -> None:

@@ -154,8 +154,16 @@ def main(argv: list[str] | None = None) -> None:
         # The reader of our output has stopped (`codegen ... | head`), which is not an error.
         sys.stdout = None
         sys.exit(141)
-    except Exception as error:  # noqa: BLE001 - the last resort
-        known = _known(error) or _own_fault(error)
+    except BaseException as error:  # the last resort
+        if isinstance(error, Exception):
+            known = _known(error) or _own_fault(error)
+        elif type(error).__name__ == "PanicException":  # of the tokenizers' Rust code
+            known = CodegenError(
+                f"A library failed on an input: {in_one_line(error)}.",
+                "The model's tokenizer.json may be damaged or not to be trusted; fetch it again.",
+            )
+        else:
+            raise
         if os.environ.get(_TRACEBACK):
             traceback.print_exc()
         _fail(str(known), known.exit_code)

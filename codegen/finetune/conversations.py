@@ -22,9 +22,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from codegen.errors import ConfigError, InputError, in_one_line
+from codegen.errors import ConfigError, InputError, ModelError
 from codegen.finetune.recipe import Turns
-from codegen.models.chat import require_template
+from codegen.models.chat import marked_stretches, render, require_template
 from codegen.records import Messages
 
 
@@ -145,18 +145,10 @@ class Renderer:
         self, text: str, answers: Sequence[Stretch], messages: Sequence[Any], talk: Messages
     ) -> list[Stretch]:
         """The parts of each answer that the template marks, and the end of the turn."""
-        from transformers.utils.chat_template_utils import render_jinja_template
-
-        marks: Any
-        _, marks = render_jinja_template(
-            [list(messages)],
-            **self._variables(talk),
-            chat_template=self.tokenizer.get_chat_template(tools=list(talk.tools) or None),
-            return_assistant_tokens_mask=True,
-        )
+        marks = marked_stretches(self.tokenizer, messages, talk.tools, talk.template_arguments)
         kept = []
         for start, stop in answers:
-            inside = [(max(start, a), min(stop, b)) for a, b in marks[0] if a < stop and b > start]
+            inside = [(max(start, a), min(stop, b)) for a, b in marks if a < stop and b > start]
             end = stop - len(self.end)
             if inside and inside[-1][1] == end:  # marks that leave out the end of the turn
                 inside[-1] = (inside[-1][0], stop)
@@ -168,30 +160,24 @@ class Renderer:
     def _render(
         self, messages: Sequence[Mapping[str, Any]], talk: Messages, opens_answer: bool = False
     ) -> str:
-        from jinja2.exceptions import TemplateError
-
         def attempt(given: Sequence[Mapping[str, Any]]) -> str:
-            return self.tokenizer.apply_chat_template(
-                list(given),
-                tools=list(talk.tools) or None,
-                tokenize=False,
-                add_generation_prompt=opens_answer,
-                **talk.template_arguments,
+            return render(
+                self.tokenizer,
+                given,
+                opens=opens_answer,
+                tools=talk.tools,
+                variables=talk.template_arguments,
             )
 
         try:
             try:
                 return attempt(messages)
-            except TypeError:  # DeepSeek's template concatenates a call's arguments with text
+            except ModelError:  # DeepSeek's template concatenates a call's arguments with text
+                if not any(message.get("tool_calls") for message in messages):
+                    raise
                 return attempt([_with_text_arguments(message) for message in messages])
-        except (TemplateError, TypeError, ValueError) as error:
-            raise InputError(
-                f"The model's chat template refuses conversation {talk.id!r}: {in_one_line(error)}."
-            ) from None
-
-    def _variables(self, talk: Messages) -> dict[str, Any]:
-        tools = list(talk.tools) or None
-        return {"tools": tools, **self.tokenizer.special_tokens_map, **talk.template_arguments}
+        except ModelError as error:
+            raise InputError(f"Conversation {talk.id!r}: {error.message}") from None
 
 
 def has_generation_marks(tokenizer: Any) -> bool:

@@ -25,7 +25,7 @@ from codegen.finetune.recipe import Recipe
 from codegen.generation.decoders import find_decoder
 from codegen.generation.protocol import Decoder, Request, SamplingParams, settings_of
 from codegen.generation.text import TextStream
-from codegen.models.chat import end_of_turn
+from codegen.models.chat import end_of_turn, render
 from codegen.paths import open_plain
 from codegen.records import FinishReason, Sample
 from codegen.rewards.base import Scored
@@ -231,9 +231,8 @@ class Rollouts:
         """
         turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
         more = [*turns, {"role": "user", "content": message}]
-        render = self.tokenizer.apply_chat_template
-        before = render(turns, tokenize=False)
-        after = render(more, tokenize=False, add_generation_prompt=True)
+        before = render(self.tokenizer, turns, opens=False)
+        after = render(self.tokenizer, more)
         end = self.tokenizer.decode(end_of_turn(self.tokenizer)[-1:])
         head, found, _ = before.rpartition(end)
         if not found or not after.startswith(head + end):

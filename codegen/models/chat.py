@@ -1,12 +1,21 @@
-"""The chat template, for training and generation alike."""
+"""The chat template, for training and generation alike.
+
+It is a program that came with the model, so a child process renders it, with limits of time and
+memory; see :mod:`codegen.templates`.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from codegen.errors import ModelError
+from codegen.errors import ModelError, in_one_line
+from codegen.templates import TemplateFailure, TemplateProcess
+
+_process = TemplateProcess(str(Path(__file__).with_name("chat_child.py")))
 
 
 def chat_prompt(tokenizer: Any, text: str, system: str = "") -> list[int]:
@@ -23,7 +32,7 @@ def chat_prompt(tokenizer: Any, text: str, system: str = "") -> list[int]:
     turns = [{"role": "user", "content": text}]
     if system:
         turns.insert(0, {"role": "system", "content": system})
-    return tokenizer(_rendered(tokenizer, turns), add_special_tokens=False).input_ids
+    return tokenizer(render(tokenizer, turns), add_special_tokens=False).input_ids
 
 
 def conversation(
@@ -47,21 +56,82 @@ def conversation(
         {**turn, "content": control.sub(lambda m: f"{m[0][0]}{cut}{m[0][1:]}", turn["content"])}
         for turn in turns
     ]
-    parts = _rendered(tokenizer, guarded).split(cut)
+    parts = render(tokenizer, guarded).split(cut)
     encode = tokenizer.backend_tokenizer.encode
     ids = [token for part in parts for token in encode(part, add_special_tokens=False).ids]
     return "".join(parts), ids
 
 
-def _rendered(tokenizer: Any, turns: Sequence[Mapping[str, str]], *, opens: bool = True) -> str:
-    """The text of a conversation; with ``opens`` up to where the next answer begins."""
-    require_template(tokenizer)
-    from jinja2.exceptions import TemplateError
+def render(
+    tokenizer: Any,
+    turns: Sequence[Mapping[str, Any]],
+    *,
+    opens: bool = True,
+    tools: Sequence[Any] = (),
+    variables: Mapping[str, Any] | None = None,
+) -> str:
+    """The text of a conversation, as transformers' ``apply_chat_template`` renders it.
 
+    Args:
+        tokenizer: the model's.
+        turns: the messages.
+        opens: whether it ends where the next answer begins.
+        tools: functions that the model may call, as JSON schemas.
+        variables: further variables of the template.
+
+    Raises:
+        ModelError: if the tokenizer has no chat template, or one that refuses the turns or exceeds
+            its limits.
+    """
+    return _fill(tokenizer, turns, tools, variables, {"add_generation_prompt": opens})
+
+
+def marked_stretches(
+    tokenizer: Any,
+    turns: Sequence[Mapping[str, Any]],
+    tools: Sequence[Any],
+    variables: Mapping[str, Any],
+) -> list[tuple[int, int]]:
+    """Where the template's ``{% generation %}`` marks are in the text that :func:`render` gives.
+
+    Raises:
+        ModelError: as :func:`render`.
+    """
+    arguments = {"return_assistant_tokens_mask": True}
+    _, marks = json.loads(_fill(tokenizer, turns, tools, variables, arguments))
+    return [(start, stop) for start, stop in marks]
+
+
+def _fill(
+    tokenizer: Any,
+    turns: Sequence[Mapping[str, Any]],
+    tools: Sequence[Any],
+    variables: Mapping[str, Any] | None,
+    arguments: Mapping[str, bool],
+) -> str:
+    require_template(tokenizer)
     try:
-        return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=opens)
-    except TemplateError as error:
-        raise ModelError(f"The model's chat template refuses the prompt: {error}.") from None
+        # As apply_chat_template: a key without a value is as good as none.
+        messages = [{k: v for k, v in turn.items() if v is not None} for turn in turns]
+        if not messages:
+            raise TemplateFailure("the conversation is empty")
+        template = tokenizer.get_chat_template(tools=list(tools) or None)
+        if not isinstance(template, str):
+            raise TemplateFailure("it is not a text")
+        return _process.fill(
+            template,
+            {
+                "conversations": [messages],
+                "tools": list(tools) or None,
+                **tokenizer.special_tokens_map,
+                **(variables or {}),
+                **arguments,
+            },
+        )
+    except (TemplateFailure, ValueError) as error:  # of several templates none is the default
+        raise ModelError(
+            f"The model's chat template refuses the prompt: {in_one_line(error)}."
+        ) from None
 
 
 def end_of_turn(tokenizer: Any) -> list[int]:
@@ -72,7 +142,7 @@ def end_of_turn(tokenizer: Any) -> list[int]:
     """
     mark = "\x01answer\x01"
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": mark}]
-    rendered = _rendered(tokenizer, turns, opens=False)
+    rendered = render(tokenizer, turns, opens=False)
     closing = tokenizer(rendered.partition(mark)[2], add_special_tokens=False).input_ids
     for at, token in enumerate(closing):
         if token in tokenizer.all_special_ids:

@@ -17,7 +17,7 @@ from codegen.extras import missing
 from codegen.models import embedded, gguf
 from codegen.records import write_atomic
 from codegen.schema import conform, read_json
-from codegen.vetting import vet_adapter, vet_tokenizer, vetted_config
+from codegen.vetting import tame_tokenizer, vet_adapter, vet_tokenizer, vetted_config
 
 if TYPE_CHECKING:
     import torch
@@ -243,7 +243,7 @@ def _infilling_kind(place: str) -> str:
     """The kind of a model directory of ours for infilling; empty for any other model."""
     try:
         kind = json.loads((Path(place) / "config.json").read_text(encoding="utf-8"))["model_type"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""  # a hub id; what is wrong with a file is transformers' to say
     return kind if kind in _INFILLING else ""
 
@@ -392,6 +392,8 @@ def load_tokenizer(name: str) -> Any:
         kind = PreTrainedTokenizerFast if _infilling_kind(place) else AutoTokenizer
         vet_tokenizer(place)
         tokenizer: Any = kind.from_pretrained(place, trust_remote_code=False)
+        if core := getattr(tokenizer, "backend_tokenizer", None):
+            tame_tokenizer(place, core)
     except ModelError:
         raise
     except Exception as error:

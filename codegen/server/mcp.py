@@ -310,7 +310,7 @@ class Tools:
         if not name.startswith(FILE):
             return name
         path = self.grants.folder(name.removeprefix(FILE))
-        if path.suffix in (".yaml", ".yml"):
+        if path.name.endswith((".yaml", ".yml")):  # as load_task: ".yaml" itself has no suffix
             problems = read_yaml(path).get("problems")
             if isinstance(problems, str) and not problems.startswith("hub:"):
                 self.grants.path(str(path.parent / problems))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from codegen.errors import ConfigError, InputError, cannot_read
+from codegen.paths import refuse_endless
 from codegen.records import Sample, read_rows, write_new
 
 from .base import Task
@@ -123,6 +124,7 @@ def _folder_rows(path: Path, ids: Iterable[str]) -> Iterator[_Row]:
 
 def _is_array(path: Path) -> bool:
     try:
+        refuse_endless(path)
         with path.open("rb") as file:
             start = file.read(4096).lstrip()[:1]
     except OSError as error:

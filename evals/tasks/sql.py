@@ -18,6 +18,7 @@ import re
 import shutil
 import sqlite3
 import tarfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,7 +44,9 @@ from .wikisql import SqlTask
 _LIMITS = StatementLimits(seconds=20.0, rows=20_000)
 _FOLDERS = ("", "database", "databases", "dev_databases", "test_database")
 _MOST_BYTES = 4 << 30  # of the databases of an archive
-_ATTACH = 24  # SQLite's code of the action
+_PRAGMA, _ATTACH = 19, 24  # SQLite's codes of the actions
+_SCRIPT_S, _SCRIPT_PAGES = 30, 1 << 16  # of a database that a script makes; pages of 4 KiB
+_SCRIPT_VALUE = 1 << 24  # bytes of one value
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,9 +239,13 @@ def _cached(source: Path, fill: Callable[[Path, Path], None]) -> Path:
 
 
 def _run_script(script: Path, folder: Path) -> None:
-    """Makes ``made.sqlite`` by a script of SQL, which can open no other file."""
+    """Makes ``made.sqlite`` by a script of SQL, which can open no other file and has to end."""
     connection = sqlite3.connect(folder / "made.sqlite")
-    connection.set_authorizer(lambda action, *_: 1 if action == _ATTACH else 0)
+    connection.execute(f"PRAGMA max_page_count = {_SCRIPT_PAGES}")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _SCRIPT_VALUE)
+    connection.set_authorizer(lambda action, *_: 1 if action in (_PRAGMA, _ATTACH) else 0)
+    end = time.monotonic() + _SCRIPT_S
+    connection.set_progress_handler(lambda: time.monotonic() > end, 100_000)
     try:
         connection.executescript(script.read_text("utf-8"))
     except sqlite3.Error as error:

@@ -4,15 +4,18 @@ Guards below :func:`codegen.sqlnet.sql.validate`: a role that can write is refus
 statement runs in a read-only transaction, which is rolled back, under the server's time limit; rows
 are streamed. The password is never in the address but in PGPASSWORD (or ~/.pgpass) or MYSQL_PWD.
 
-Limit: the server's time limit does not end a hanging network; the driver's timeouts do.
+The server's limit is for each batch of rows, and a view may lift it or ignore it. So the connection
+is broken off a second after the time is up.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +52,7 @@ DRIVERS = {
 
 _CONNECTING_S = 10
 _NETWORK_S = 120  # MySQL's read timeout
+_GRACE_S = 1  # in which the server itself should end a statement
 _HARMLESS = frozenset(
     ("USAGE", "SELECT", "SHOW VIEW", "SHOW DATABASES", "PROCESS", "REPLICATION CLIENT")
 )
@@ -95,7 +99,10 @@ class ServerEngine:
         url, dialect = _url(address)
         arguments: dict[str, Any] = {"connect_timeout": _CONNECTING_S}
         if dialect == "postgres":
-            arguments["options"] = "-c default_transaction_read_only=on"
+            # Statements are written for standard strings, in which a backslash is one.
+            arguments["options"] = (
+                "-c default_transaction_read_only=on -c standard_conforming_strings=on"
+            )
         else:
             arguments |= {"read_timeout": _NETWORK_S, "local_infile": False}
             arguments["password"] = os.environ.get("MYSQL_PWD", "")
@@ -128,8 +135,9 @@ class ServerEngine:
         from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
         limit = max(1, round(seconds * 1000))
+        is_broken_off = threading.Event()
         try:
-            with self.pool.connect() as connection:
+            with self.pool.connect() as connection, _deadline(connection, seconds, is_broken_off):
                 if self.dialect == "postgres":
                     connection.exec_driver_sql(f"SET LOCAL statement_timeout = {limit}")
                 else:
@@ -140,7 +148,7 @@ class ServerEngine:
                 finally:
                     connection.rollback()
         except DBAPIError as error:
-            if _is_timeout(error.orig):
+            if is_broken_off.is_set() or _is_timeout(error.orig):
                 raise too_slow(seconds) from None
             raise DatabaseError(f"{self.name}: {_first_line(error.orig)}.") from None
         except SQLAlchemyError as error:
@@ -205,6 +213,36 @@ def _url(address: str) -> tuple[URL, str]:
     if not url.database:
         raise InputError("The address names no database.", "Add /NAME at its end.")
     return url.set(drivername=driver), dialect
+
+
+@contextmanager
+def _deadline(
+    connection: Connection, seconds: float, is_broken_off: threading.Event
+) -> Iterator[None]:
+    """Breaks off the connection if the block takes longer; the driver then raises an error."""
+    driver: Any = connection.connection.driver_connection
+    is_over, lock = False, threading.Lock()
+
+    def break_off() -> None:
+        with lock, suppress(Exception):  # an error: the driver has closed the connection itself
+            if is_over:
+                return
+            is_broken_off.set()
+            number = driver.fileno() if hasattr(driver, "fileno") else driver._sock.fileno()
+            with socket.fromfd(number, socket.AF_INET, socket.SOCK_STREAM) as same:
+                if hasattr(driver, "cancel_safe"):
+                    driver.cancel_safe(timeout=_GRACE_S)  # else PostgreSQL works on
+                same.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds + _GRACE_S, break_off)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        with lock:
+            is_over = True
+        timer.cancel()
 
 
 def _mysql_limit(connection: Connection, milliseconds: int) -> str:

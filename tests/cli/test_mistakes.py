@@ -122,6 +122,22 @@ def test_nothing_is_no_result(
     assert code in (1, 2) and said in error and not Path("o").exists()
 
 
+class PanicException(BaseException):
+    """As the tokenizers' Rust code raises it, for a regular expression that backtracks too long."""
+
+
+def test_a_panic_of_a_library_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise PanicException("Regex search error:\nretry-limit-in-match over")
+
+    monkeypatch.setattr("codegen.cli.Group.resolve_command", fail)
+    code, error = run(["eval", "tasks"], capsys)
+    assert code == 1 and len(error.splitlines()) == 1
+    assert "retry-limit-in-match over. The model's tokenizer.json" in error
+
+
 def test_what_nobody_foresaw_is_one_line_that_asks_for_a_report(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from codegen.errors import CodegenError, ModelError
 from codegen.models import fingerprint_of, load, load_tokenizer
+from codegen.models.chat import chat_prompt, marked_stretches, render
 
 
 @pytest.fixture
@@ -160,3 +161,169 @@ def test_an_adapter_imports_no_module_that_it_names(folder: Path, tmp_path: Path
     path = adapter(tmp_path / "a", str(folder), megatron_config={}, megatron_core="megatron.evil")
     with pytest.raises(ModelError, match="megatron_config"):
         load(str(path))
+
+
+TURNS = [
+    {"role": "system", "content": "Be brief.", "name": None},
+    {"role": "user", "content": "<b>2 + 2 = \u00e9?"},
+    {"role": "assistant", "content": "4", "reasoning_content": "easy"},
+]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{{ 'a' * 10 ** 11 }}",
+        "{% set n = namespace(x='a' * 999) %}"
+        "{% for i in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}",
+        "{{ messages | tojson(indent=10 ** 9) }}",
+        "{{ '%099999999999d' % 1 }}",
+        "{{ 'x' * 10 ** 7 }}",
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+        "{{ ''.__class__.__mro__ }}",
+        "{% include '/etc/passwd' %}",
+        "{{ 1 / 0 }}",
+        "{{ 1 + 'a' }}",
+        "{{ messages[9].content }}",
+        "{% for %}",
+        "{{ raise_exception('two\nlines') }}",
+        [{"name": "x", "template": "no default"}],
+        5,
+    ],
+    ids=lambda template: str(template)[:40],
+)
+def test_a_chat_template_is_bounded_in_time_and_memory(folder: Path, template: Any) -> None:
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    change(folder, "tokenizer_config.json", chat_template=template)
+    with pytest.raises(ModelError, match="chat template refuses") as caught:
+        chat_prompt(load_tokenizer(str(folder)), "hello")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}\n  {%- if loop.first %}{{ bos_token }}{% endif %}\n"
+        "[{{ m.role }}] {{ m.content | trim }}{{ m.reasoning_content }}{{ m.thinking }}"
+        "{{ m.name is defined }}\n{% endfor %}"
+        "{% if add_generation_prompt %}go{% endif %}{{ mood }}",
+        "{{ messages | tojson }}{{ tools | tojson(indent=2) if tools }}",
+        "{% for m in messages %}{% if m.role == 'user' %}{% continue %}{% endif %}"
+        "{% generation %}{{ m.content }}\n{% endgeneration %}{% endfor %}",
+    ],
+)
+@pytest.mark.parametrize("tools", [[], [{"type": "function", "function": {"name": "\u00e9<"}}]])
+def test_a_chat_template_gives_what_transformers_renders(
+    folder: Path, template: str, tools: list[Any]
+) -> None:
+    tokenizer = load_tokenizer(str(folder))
+    tokenizer.chat_template = template
+    for opens in (False, True):
+        expected = tokenizer.apply_chat_template(
+            TURNS, tools=tools or None, tokenize=False, add_generation_prompt=opens, mood=0.5
+        )
+        found = render(tokenizer, TURNS, opens=opens, tools=tools, variables={"mood": 0.5})
+        assert found == expected
+
+
+def test_marked_parts_of_a_chat_are_those_of_transformers(folder: Path) -> None:
+    tokenizer = load_tokenizer(str(folder))
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}: {% generation %}{{ m.content }}{% endgeneration %}\n"
+        "{% endfor %}"
+    )
+    text = render(tokenizer, TURNS, opens=False)
+    marked = [text[start:stop] for start, stop in marked_stretches(tokenizer, TURNS, [], {})]
+    assert marked == [turn["content"] for turn in TURNS]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_hidden_layers": 10**9},
+        {"num_labels": 10**9},
+        {"text_config": {"n_layer": 10**5}},
+        {"eos_token_id": list(range(10**6))},
+        {"num_attention_heads": 2**63},
+    ],
+    ids=lambda changes: str(changes)[:30],
+)
+def test_a_configuration_makes_no_more_objects_than_models_have(
+    folder: Path, changes: dict[str, Any]
+) -> None:
+    change(folder, "config.json", **changes)
+    with pytest.raises(ModelError, match=r"at most|too large") as caught:
+        load(str(folder), device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_configuration_nested_without_end_is_one_line(folder: Path) -> None:
+    (folder / "config.json").write_text('{"a":' + "[" * 10**5 + "]" * 10**5 + "}")
+    with pytest.raises(ModelError, match="can't be read"):
+        load(str(folder), device="cpu")
+
+
+def change_tokenizer(folder: Path, **changes: Any) -> None:
+    change(folder, "tokenizer.json", **changes)
+
+
+DOUBLED = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+BETWEEN = {"type": "Replace", "pattern": {"Regex": "(?=a)"}, "content": "a"}
+TWICE = [{"Sequence": {"id": name, "type_id": 0}} for name in ("A", "B")]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"normalizer": {"type": "Sequence", "normalizers": [DOUBLED] * 40}},
+        {"normalizer": {"type": "Sequence", "normalizers": [BETWEEN] * 40}},
+        {"normalizer": {**DOUBLED, "content": "a" * 10**6}},
+        {"decoder": {"type": "Sequence", "decoders": [DOUBLED] * 40}},
+        {
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": TWICE[:1] * 2000,
+                "pair": TWICE,
+                "special_tokens": {},
+            }
+        },
+    ],
+    ids=lambda changes: str(changes)[:70],
+)
+def test_a_tokenizer_does_not_multiply_a_text(folder: Path, changes: dict[str, Any]) -> None:
+    change_tokenizer(folder, **changes)
+    with pytest.raises(ModelError, match="times as long"):
+        load_tokenizer(str(folder))
+
+
+def test_steps_of_usual_tokenizers_are_kept(folder: Path) -> None:
+    quotes = [
+        {"type": "Replace", "pattern": {"String": c}, "content": "x"} for c in "abcdefghijklm"
+    ]
+    spaces = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
+    change_tokenizer(folder, normalizer={"type": "Sequence", "normalizers": [*quotes, spaces]})
+    tokenizer = load_tokenizer(str(folder))
+    assert tokenizer.decode(tokenizer("abc  z").input_ids) == "xxx z"
+
+
+def test_a_tokenizers_padding_and_truncation_are_ours_to_choose(folder: Path) -> None:
+    padding = {"direction": "Right", "pad_id": 0, "pad_type_id": 0, "pad_token": "<|endoftext|>"}
+    change_tokenizer(
+        folder,
+        padding={**padding, "strategy": {"Fixed": 10**12}, "pad_to_multiple_of": None},
+        truncation={
+            "direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 0
+        },
+    )  # fmt: skip
+    tokenizer = load_tokenizer(str(folder))
+    ids = tokenizer("some text").input_ids
+    assert tokenizer.backend_tokenizer.encode("some text").ids == ids and len(ids) > 1
+
+
+@pytest.mark.parametrize("changes", [{"r": 10**8}, {"rank_pattern": {"q_proj": 10**9}}])
+def test_an_adapter_of_an_absurd_rank(folder: Path, tmp_path: Path, changes: Any) -> None:
+    path = adapter(tmp_path / "a", str(folder), target_modules=["q_proj"], **changes)
+    with pytest.raises(ModelError, match="the rank"):
+        load(str(path), device="cpu")

@@ -64,7 +64,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for i in range(3)]  # fmt: skip
     (root / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (root / "task.yaml").write_text(TASK)
-    (root / "leak.yaml").write_text(TASK.replace("rows.jsonl", "../secret/texts.jsonl"))
+    for name in ("leak.yaml", ".yaml"):
+        (root / name).write_text(TASK.replace("rows.jsonl", "../secret/texts.jsonl"))
     run = root / "run"
     run.mkdir()
     programs = [rows[0]["code"], "def add1(x):\n    return x\n", rows[2]["code"]]
@@ -169,8 +170,9 @@ def test_an_agent_reads_data_and_runs_and_runs_programs(place: Path) -> None:
             assert not ok and "symbolic link" in line
             ok, line = await call("eval_score", path="run", task="file:../secret/t.yaml")
             assert not ok and "not in a directory" in line
-            ok, line = await call("eval_score", path="run", task="file:leak.yaml")
-            assert not ok and "not in a directory" in line
+            for name in ("leak.yaml", ".yaml"):
+                ok, line = await call("eval_score", path="run", task=f"file:{name}")
+                assert not ok and "not in a directory" in line, name
             ok, line = await call("no_such_tool")
             assert not ok and "no_such_tool" in line
 

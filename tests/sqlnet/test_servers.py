@@ -93,6 +93,42 @@ def test_rows_are_capped_and_long_statements_end(shop: Database, server: Server)
     assert shop.execute(Statement(both, (), shop.dialect), SECOND).cut
 
 
+EVADING = {
+    # Each batch of rows is quick; a view lifts the limit of its session; another ignores it.
+    "postgresql": """
+        CREATE VIEW dripping AS SELECT pg_sleep(0.008)::text AS name FROM generate_series(1, 9999);
+        CREATE VIEW lifting AS SELECT CASE g
+            WHEN 1 THEN set_config('statement_timeout', '0', false)
+            WHEN 150 THEN pg_sleep(30)::text END AS name FROM generate_series(1, 300) AS g;
+        CREATE FUNCTION stubborn() RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+            FOR i IN 1..10 LOOP BEGIN PERFORM pg_sleep(3);
+            EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$;
+        CREATE VIEW ignoring AS SELECT stubborn() AS name;
+        GRANT SELECT ON dripping, lifting, ignoring TO reader;
+        """,
+    "mysql": """
+        CREATE VIEW dripping AS SELECT SLEEP(0.008) AS name FROM orders, orders a, orders b,
+            orders c, orders d, orders e, orders f, orders g;
+        """,
+}
+
+
+def test_a_view_does_not_evade_the_time_limit(server: Server) -> None:
+    server.do(EVADING[server.kind])
+    views = [line.split()[2] for line in EVADING[server.kind].split("\n") if "CREATE VIEW" in line]
+    database = open_database(server.address("reader"))
+    limits = StatementLimits(seconds=1, rows=2000)
+    for view in views:
+        began = time.monotonic()
+        with pytest.raises(TooSlowError):
+            database.execute(Statement(f"SELECT name FROM {view}", (), database.dialect), limits)
+            pytest.fail(view)
+        assert time.monotonic() - began < 12, view
+    assert database.execute(Statement("SELECT id FROM orders", (), database.dialect)).rows
+    database.close()
+    server.do(f"DROP VIEW {', '.join(views)};")
+
+
 WRITES = """
 INSERT INTO customers VALUES (9, 'x', 'y')
 UPDATE orders SET status = 'x'

@@ -127,6 +127,29 @@ def test_databases_are_found_in_an_archive_and_made_of_a_script(
         tasks.load("spider", str(source))
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT MAX(i) FROM n;",
+        "CREATE TABLE t AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+        " SELECT randomblob(100000) FROM n;",
+        "CREATE TABLE t AS SELECT zeroblob(900000000);",
+        "PRAGMA max_page_count = 4294967294;",
+        "VACUUM INTO 'copy';",
+    ],
+)
+def test_a_script_that_makes_a_database_has_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    monkeypatch.setenv("CODEGEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("codegen.evals.tasks.sql._SCRIPT_S", 0.2)
+    monkeypatch.setattr("codegen.evals.tasks.sql._SCRIPT_PAGES", 100)
+    (tmp_path / "everyday_bad.sql").write_text(script)
+    (tmp_path / "dev.jsonl").write_text(json.dumps({**ROWS[0], "db_id": "bad"}))
+    with pytest.raises(InputError, match="makes no database"):
+        tasks.load("spider", str(tmp_path / "dev.jsonl"))
+
+
 def test_values_are_written_into_a_statement() -> None:
     statement = Statement("SELECT '?' FROM \"a?\" WHERE b = ? AND c > ?", ("O'Hara?", 2.5))
     assert with_values(statement) == "SELECT '?' FROM \"a?\" WHERE b = 'O''Hara?' AND c > 2.5"

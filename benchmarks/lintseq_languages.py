@@ -1,0 +1,131 @@
+"""LintSeq in languages other than Python: states that the compiler rejects, and CPU time.
+
+On the reference solutions of McEval (50 a language) and, for Java, HumanEvalPack, in the folder
+that CODEGEN_TEST_DATA names; those in Go without the imports of their tests, which they do not use.
+Or on the files of ``-o folder=DIR`` with a language's endings. One sequence each. For each language, prefix ``go_`` and so on:
+
+- ``programs``: those of which a sequence is made; ``skipped``: those that LintSeq refuses, and
+  ``not_clean`` those that the compiler rejects as a whole, as they need packages or other files.
+- ``round_trip``: the share of sequences whose text, applied, gives the program.
+- ``dirty``: the share of unfinished states of the default check (the grammar's errors) that the
+  language's compiler rejects; with ``--verify strict`` such states are left out, so there are none.
+  Its interval is by bootstrap over programs.
+- ``ms_a_sequence``: CPU time of a sequence with the default check; ``strict_ms_a_state``: wall time
+  of the compiler's check of a state, in batches.
+
+A compiler that is missing gives null and the package to install.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from codegen.benchmarks.tools.notes import say
+from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.statistics import clustered_mean
+from codegen.errors import InputError, MachineError
+from codegen.evals import tasks
+from codegen.lintseq import LintSeq, UnsupportedProgram, resolve
+from codegen.lintseq.languages import LANGUAGES, Grammar
+from codegen.lintseq.program import Prepared, prepare
+from codegen.lintseq.repair import Verified, verified_sequences
+from codegen.lintseq.verify import check_for
+from codegen.records import Example
+
+_QUICK = 8
+_ENDINGS = {
+    "c": (".c",), "cpp": (".cc", ".cpp"), "go": (".go",), "java": (".java",),
+    "javascript": (".js", ".mjs", ".cjs"), "rust": (".rs",), "typescript": (".ts",),
+}  # fmt: skip
+_TESTS_IMPORT = re.compile(r'^\t"(?:testing|github\.com/stretchr/testify/assert)"\n', re.MULTILINE)
+_LONGEST = 20_000  # characters of a file
+
+
+def run(
+    quick: bool = False, *, language: str = "", folder: str = "", limit: int = 0, seed: int = 0
+) -> Mapping[str, object]:
+    """Measures.
+
+    Args:
+        quick: eight programs a language.
+        language: one language; empty for all.
+        folder: read programs from the files below this directory instead.
+        limit: most programs a language, drawn by the seed; 0 for all.
+        seed: of the draws and of the sequences.
+    """
+    at_least(0, limit=limit)
+    report = Report(seed=seed)
+    wanted = [grammar for grammar in LANGUAGES if language in ("", grammar.name)]
+    if not wanted:
+        known = ", ".join(grammar.name for grammar in LANGUAGES)
+        raise InputError(f"LintSeq's languages are {known}; {language!r} is none of them.")
+    for grammar in wanted:
+        programs = _files(folder, grammar) if folder else _solutions(grammar)
+        random.Random(seed).shuffle(programs)
+        _measure(report, grammar, programs[: (_QUICK if quick else limit) or None])
+        say(grammar.name)
+    return report.mapping()
+
+
+def _solutions(grammar: Grammar) -> list[str]:
+    name = "humanevalpack" if grammar.name == "java" else "mceval"  # whose Java is no whole class
+    task = tasks.load(f"{name}:{grammar.name}")
+    return [_TESTS_IMPORT.sub("", task.reference(problem)) for problem in task.problems()]
+
+
+def _files(folder: str, grammar: Grammar) -> list[str]:
+    found = []
+    for path in sorted(Path(folder).rglob("*")):
+        if path.suffix in _ENDINGS[grammar.name] and path.is_file():
+            text = path.read_text(encoding="utf-8", errors="replace")
+            found += [text] if len(text) <= _LONGEST else []
+    return found
+
+
+def _measure(report: Report, grammar: Grammar, programs: Sequence[str]) -> None:
+    name, key = grammar.name, f"{grammar.name}_"
+    prepared: list[Prepared] = []
+    began = time.process_time()
+    for program in programs:
+        try:
+            prepared.append(prepare(program, language=name))
+        except UnsupportedProgram:
+            continue
+    jobs = [(one, random.Random(report.seed)) for one in prepared]
+    made = [one for one in verified_sequences(jobs, "ruff") if isinstance(one, Verified)]
+    spent = time.process_time() - began
+    report.set(f"{key}skipped", len(programs) - len(made), n=len(programs))
+    report.set(f"{key}ms_a_sequence", 1000 * spent / len(made) if made else None, n=len(made))
+    trips = [_round_trip(one.sequence.program, name) for one in made]
+    report.set(f"{key}round_trip", sum(trips) / len(trips) if trips else None, n=len(trips))
+    try:
+        check = check_for("strict", name)
+        assert check is not None
+        whole = check([one.sequence.program for one in made])
+        clean = [one for one, found in zip(made, whole, strict=True) if not found]
+        states = [one.sequence.states[:-1] for one in clean]
+        began = time.perf_counter()
+        found = iter(check([state for own in states for state in own]))
+        spent = time.perf_counter() - began
+    except MachineError as error:
+        report.install[name] = f"{error.message} {error.remedy}".strip()
+        for figure in ("programs", "not_clean", "dirty", "strict_ms_a_state"):
+            report.set(key + figure, None)
+        return
+    clusters = [str(number) for number, own in enumerate(states) for _ in own]
+    dirty = [float(bool(next(found))) for _ in clusters]
+    count = len(dirty)
+    report.set(f"{key}programs", len(clean))
+    report.set(f"{key}not_clean", len(made) - len(clean))
+    report.set(f"{key}dirty", clustered_mean(dirty, clusters) if count else None, n=count)
+    report.set(f"{key}strict_ms_a_state", 1000 * spent / count if count else None, n=count)
+
+
+def _round_trip(program: str, language: str) -> bool:
+    example = Example("a", "", program, language)
+    (text,) = LintSeq(audit=0.0).generate(example, random.Random(0))
+    return resolve(text.trained).program == program

@@ -2,7 +2,8 @@
 
 On the reference solutions of McEval (50 a language) and, for Java, HumanEvalPack, in the folder
 that CODEGEN_TEST_DATA names; those in Go without the imports of their tests, which they do not use.
-Or on the files of ``-o folder=DIR`` with a language's endings. One sequence each. For each language, prefix ``go_`` and so on:
+Or on the files of ``-o folder=DIR`` with a language's endings. One sequence each. The figures
+of a language have its prefix, such as ``go_``:
 
 - ``programs``: those of which a sequence is made; ``skipped``: those that LintSeq refuses, and
   ``not_clean`` those that the compiler rejects as a whole, as they need packages or other files.

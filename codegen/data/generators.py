@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol, get_type_hints
 
 from codegen import plugins
-from codegen.config import Config
 from codegen.errors import ConfigError, nearest
 from codegen.lintseq import LintSeq, normalize
 from codegen.records import DataRecord, Example, Segment, TrainingText
@@ -64,6 +63,8 @@ def config_of(generator: TextGenerator) -> dict[str, Any]:
     own = getattr(generator, "config", None)
     if callable(own):
         return dict(own())  # type: ignore[call-overload]
+    from codegen.config import Config  # with pydantic, which workers do without
+
     if isinstance(generator, Config):
         return {"name": generator.name, **generator.model_dump()}
     if dataclasses.is_dataclass(generator) and not isinstance(generator, type):

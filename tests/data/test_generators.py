@@ -36,7 +36,7 @@ PROGRAMS = {
 
 def test_whole_and_lintseq_hold_the_same(tmp_path: Path) -> None:
     hard = [Example(id, "do", program) for id, program in PROGRAMS.items()]
-    other = Example("other", "do", "int x;", language="c")
+    other = Example("other", "do", "SELECT 1", language="sql")
     source = MemorySource((*open_source("humaneval"), *hard, other))
     texts, counts = {}, {}
     for name in ("whole", "lintseq"):

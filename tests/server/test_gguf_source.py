@@ -84,7 +84,8 @@ def test_an_editor_is_answered_and_a_dead_child_is_replaced(served: Serving) -> 
     assert shown["capabilities"] == ["completion", "insert"]
     turn = {"messages": [{"role": "user", "content": "Name a colour."}], "model": ""}
     said = served.post("/api/chat", {**turn, "options": {"num_predict": 8}, "stream": False})
-    assert said["message"]["content"] and said["eval_count"] == 8 and said["prompt_eval_count"] > 8
+    assert said["message"]["content"] and said["prompt_eval_count"] > 8
+    assert 0 < said["eval_count"] <= 8  # what is sampled may end earlier
     infill = {"input_prefix": "def add(a, b):\n    re", "input_suffix": "\n", "n_predict": 4}
     made = served.post("/infill", infill)
     assert made["content"]

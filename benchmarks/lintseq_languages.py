@@ -5,8 +5,8 @@ that CODEGEN_TEST_DATA names; those in Go without the imports of their tests, wh
 Or on the files of ``-o folder=DIR`` with a language's endings. One sequence each. The figures
 of a language have its prefix, such as ``go_``:
 
-- ``programs``: those of which a sequence is made; ``skipped``: those that LintSeq refuses, and
-  ``not_clean`` those that the compiler rejects as a whole, as they need packages or other files.
+- ``programs``: how many give a sequence; ``skipped``: how many LintSeq refuses, and ``not_clean``
+  how many the compiler rejects as a whole, as they need packages or other files.
 - ``round_trip``: the share of sequences whose text, applied, gives the program.
 - ``dirty``: the share of unfinished states of the default check (the grammar's errors) that the
   language's compiler rejects; with ``--verify strict`` such states are left out, so there are none.

@@ -22,9 +22,10 @@ narrow. The data is read from the folder that CODEGEN_TEST_DATA names.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,7 @@ _TIMES = ("p50_ms", "p95_ms", "p50_cpu_ms")
 _QUICK = 40
 _Answered = tuple[dict[str, float], float, float]  # measures, wall time and CPU time in seconds
 _Answer = Callable[[NextEditProblem], _Answered]
+_AnswerOf = Callable[[tasks.Task[Any]], _Answer]
 
 
 def run(
@@ -83,47 +85,68 @@ def run(
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
     params = SamplingParams(max_new_tokens=max_new_tokens)
-    answer_of: Callable[[tasks.Task[Any]], _Answer] | None = None
-    if model and decoder == "server":
-        answer_of = partial(_served, engine=_engine(model), form=_form(style))
-    elif model:
-        backend = open_backend(local_backend(model), model)
-        given = {"backend": backend, "style_name": style, "decoder": Decoder(decoder)}
-        answer_of = partial(_answers, **given, params=params)
-    else:
+    if not model:
         report.notes.append("No model was measured: -o model=DIR.")
-    for name, prefix in _PREFIXES.items():
-        task = tasks.load(name)
-        problems = list(task.problems())
-        if limit:
-            random.Random(seed).shuffle(problems)
-            problems = problems[:limit]
-        found = {
-            key: [measures(problem, baseline(problem.edit)) for problem in problems]
-            for key, baseline in BASELINES.items()
-        }
-        for key, rows in found.items():
-            _set(report, f"{prefix}{key}_", problems, rows, seed)
-        if answer_of is None:
-            for figure in (*_FIGURES, "exact_minus_rename", *_TIMES):
-                report.set(prefix + figure, None)
-            continue
-        answer = answer_of(task)
-        rows, times = [], []
-        for number, problem in enumerate(problems):
-            row, wall, cpu = answer(problem)
-            rows.append(row)
-            times.append((1000 * wall, 1000 * cpu))
-            if number % 20 == 19:
-                say(f"{name}: {number + 1} of {len(problems)}")
-        _set(report, prefix, problems, rows, seed)
-        _against(report, prefix, problems, rows, found["rename"], seed)
-        wall, cpu = np.array(times).T
-        for figure, value in zip(
-            _TIMES, (np.median(wall), np.percentile(wall, 95), np.median(cpu)), strict=True
-        ):
-            report.set(prefix + figure, float(value), len(problems))
+    with _opened(model, style, decoder, params) as answer_of:
+        for name, prefix in _PREFIXES.items():
+            _measure(report, name, prefix, answer_of, limit, seed)
     return report.mapping()
+
+
+@contextlib.contextmanager
+def _opened(
+    model: str, style: str, decoder: str, params: SamplingParams
+) -> Iterator[_AnswerOf | None]:
+    """What answers the problems of a task; None without a model."""
+    if not model:
+        yield None
+    elif decoder == "server":
+        engine = _engine(model)
+        try:
+            yield partial(_served, engine=engine, form=_form(style))
+        finally:
+            engine.stop()
+    else:
+        backend = open_backend(local_backend(model), model)
+        yield partial(
+            _answers, backend=backend, style_name=style, decoder=Decoder(decoder), params=params
+        )
+
+
+def _measure(
+    report: Report, name: str, prefix: str, answer_of: _AnswerOf | None, limit: int, seed: int
+) -> None:
+    """Sets the figures of one task."""
+    task = tasks.load(name)
+    problems = list(task.problems())
+    if limit:
+        random.Random(seed).shuffle(problems)
+        problems = problems[:limit]
+    found = {
+        key: [measures(problem, baseline(problem.edit)) for problem in problems]
+        for key, baseline in BASELINES.items()
+    }
+    for key, rows in found.items():
+        _set(report, f"{prefix}{key}_", problems, rows, seed)
+    if answer_of is None:
+        for figure in (*_FIGURES, "exact_minus_rename", *_TIMES):
+            report.set(prefix + figure, None)
+        return
+    answer = answer_of(task)
+    rows, times = [], []
+    for number, problem in enumerate(problems):
+        row, wall, cpu = answer(problem)
+        rows.append(row)
+        times.append((1000 * wall, 1000 * cpu))
+        if number % 20 == 19:
+            say(f"{name}: {number + 1} of {len(problems)}")
+    _set(report, prefix, problems, rows, seed)
+    _against(report, prefix, problems, rows, found["rename"], seed)
+    wall, cpu = np.array(times).T
+    for figure, value in zip(
+        _TIMES, (np.median(wall), np.percentile(wall, 95), np.median(cpu)), strict=True
+    ):
+        report.set(prefix + figure, float(value), len(problems))
 
 
 def _form(style: str) -> EditFormat:

@@ -9,8 +9,7 @@ when there are many.
 no WebSockets; the Host header (421; a page that rebinds its name to this machine sends its own
 name); the page's origin (403; none is allowed by default); the bearer token (401); the rate (429);
 bodies that are declared as JSON or come with a bearer token, so that forms of web pages are refused
-(415); their size (413) and how long they
-take to arrive (408).
+(415); their size (413) and how long they take to arrive (408).
 
 **The token** is new in every run, in a file that only its owner may read.
 """

@@ -136,7 +136,8 @@ def test_the_device_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "temperature", "in_place"), [(1, 0, True), (8, 0.8, False), (8, 0.8, True)]
+    ("count", "temperature", "in_place"),
+    [(1, 0, True), pytest.param(8, 0.8, False, marks=pytest.mark.long), (8, 0.8, True)],
 )
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_round_copies_once_each_way(

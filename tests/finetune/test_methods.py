@@ -224,7 +224,7 @@ def test_rows_that_cannot_be_shared(
     [
         pytest.param("full", "float32", marks=pytest.mark.long),
         pytest.param("lora", "float32", marks=pytest.mark.long),
-        pytest.param("lora", "bfloat16", marks=pytest.mark.long),
+        ("lora", "bfloat16"),
     ],
 )
 def test_sharded_weights_train_the_same(

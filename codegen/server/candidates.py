@@ -250,10 +250,11 @@ class _Chosen(Speculation):
             drafter = SuffixDrafter(search.past, min_match=2)
             context, limit = Context(), _DRAFT
         super().__init__([drafter], [context], limit=limit, planner=search.planner)
-        # Of its own, as drafts are cut by what they cost, which must not decide the answer.
-        self.follower = CursorDrafter(model.drafters.line_ends)
-        self.follower.reset(context.original)
+        self.follower: CursorDrafter | None = None
         self.is_first = True
+        if request.least:  # not the drafter: drafts are cut by their cost, which must not decide
+            self.follower = CursorDrafter(model.drafters.line_ends)
+            self.follower.reset(context.original)
 
     @property
     def predicted(self) -> Sequence[int]:
@@ -279,8 +280,8 @@ class _Chosen(Speculation):
             given = given if given is None else given.clone()
             self._change(logits[0])
         token = int(batch.choose(logits[None], torch.tensor([batch.made])))
-        if request.least:
-            token = self._predicted_or(token, logits[0].float().log_softmax(0))
+        if self.follower:
+            token = self._predicted_or(token, self.follower, logits[0].float().log_softmax(0))
         if given is not None:
             self.path.logprobs.append(self._logprobs(given, token))
         if greedy and request.candidates > 1:
@@ -291,16 +292,16 @@ class _Chosen(Speculation):
                 self.path.seconds.append((share, len(self.path.tokens), int(ids[other])))
         return token
 
-    def _predicted_or(self, token: int, logprobs: torch.Tensor) -> int:
+    def _predicted_or(self, token: int, follower: CursorDrafter, logprobs: torch.Tensor) -> int:
         """The prediction's next token if it is probable enough by ``logprobs`` [V], else ``token``.
 
         The first token is the model's own.
         """
-        predicted, least = self.follower.next, math.log(self.request.least)
+        predicted, least = follower.next, math.log(self.request.least)
         if predicted is not None and not self.is_first and logprobs[predicted] >= least:
             token = predicted
         self.is_first = False
-        self.follower.accept([token])
+        follower.accept([token])
         return token
 
     def _change(self, logits: torch.Tensor) -> None:

@@ -37,7 +37,7 @@ class Grammar:
         declares: node type -> fields whose names it declares in the scope around it; "" means
             children without a field.
         parameters: the same for a scope of its own.
-        declaring: node type -> tokens of which it has one if it declares and does not assign.
+        declaring: node type -> tokens, one of which marks a declaration; without them it assigns.
         patterns: node types that hold declared names -> the fields with them.
         implied: node type -> the names it declares without a leaf of that name (imports).
         member_names: node type -> the field with the member that it declares.

@@ -56,7 +56,7 @@ def test_the_first_of_a_batch_tells_no_speed(
 
 
 def test_a_bar_shows_that_time_passes_between_reports(clock: list[float]) -> None:
-    """A step may take minutes; the speed stays that of the steps that are done."""
+    """The time goes on during a long step; the speed is that of finished steps."""
     with Progress("steps", 10) as progress:
         progress.update(0)
         clock[0] += 60.0

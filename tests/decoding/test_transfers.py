@@ -174,7 +174,7 @@ def test_a_round_copies_once_each_way(
         assert crossings["down"] == 1 and not crossings["wait"]
         assert crossings["up"] <= (name != "plain")
     fixed = "rsd" in name  # the width of its trees never changes
-    read = 256 * (1 + count) if in_place else 256  # all pages, one of which is nobody's
+    read = 256 * (1 + count) if in_place else 256  # all pages, and one that belongs to no row
     assert all(slots == read and (fixed or width & (width - 1) == 0) for width, slots in shapes)
 
 

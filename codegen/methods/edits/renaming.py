@@ -23,7 +23,7 @@ def rename(edit: Edit) -> str:
 
 
 def replaced_words(change: Change) -> dict[str, str]:
-    """Word -> the word that took its place, in lines of which there are as many as before."""
+    """The words that a change replaced one for one; none if it changed the number of lines."""
     old, new = lines_of(change.old), lines_of(change.new)
     found: dict[str, str] = {}
     if len(old) != len(new):

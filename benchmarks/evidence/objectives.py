@@ -111,12 +111,18 @@ class Experiment:
     """All runs of the experiment, each made once; see :func:`main`."""
 
     def __init__(
-        self, out: Path, hidden: int, steps: Mapping[str, int], rates: Mapping[str, float]
+        self,
+        out: Path,
+        *,
+        texts: int,
+        hidden: int,
+        steps: Mapping[str, int],
+        rates: Mapping[str, float],
     ) -> None:
         self.out, self.hidden, self.steps, self.rates = out, hidden, steps, rates
         every = functions(TEXTS + JUDGED + HELD_OUT, seed=1)
         self.rows = [
-            {"prompt": f.instruction + "\n", "completion": f.program} for f in every[:TEXTS]
+            {"prompt": f.instruction + "\n", "completion": f.program} for f in every[:texts]
         ]
         self.texts = write_rows(out / "texts.jsonl", self.rows)
         self.judged = task_file(out / "judged.jsonl", every[TEXTS : TEXTS + JUDGED])
@@ -159,12 +165,15 @@ def main() -> None:
     """Makes the runs that are missing, and prints the table."""
     given = {"start": 1000, "sft": 300, "dpo": 100, "grpo": 60}
     rates = {"start_rate": 2e-3, "sft_rate": 5e-4, "dpo_rate": 3e-5, "grpo_rate": 5e-5}
-    options = arguments(__doc__ or "", **given, **rates, hidden=96, most=0, arms=",".join(ARMS))
+    options = arguments(
+        __doc__ or "", **given, **rates, hidden=96, texts=TEXTS, most=0, arms=",".join(ARMS)
+    )
     experiment = Experiment(
         options.out,
-        options.hidden,
-        {arm: getattr(options, arm) for arm in ARMS},
-        {arm: getattr(options, f"{arm}_rate") for arm in ARMS},
+        texts=options.texts,
+        hidden=options.hidden,
+        steps={arm: getattr(options, arm) for arm in ARMS},
+        rates={arm: getattr(options, f"{arm}_rate") for arm in ARMS},
     )
     results: dict[str, list[dict[str, Any]]] = {}
     made = 0

@@ -191,9 +191,7 @@ class Endpoint:
         Raises:
             ConfigError: if the key is not set.
         """
-        from codegen.generation.openai import OpenAIBackend
-
-        return OpenAIBackend(self)
+        return plugins.load("backends", "openai")(self)
 
     def base(self) -> str:
         """The base URL of the routes."""

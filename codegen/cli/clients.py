@@ -229,8 +229,8 @@ def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
                 )
             elif totals.answers or any(tokens):
                 echo(
-                    f"The model gave {totals.answers} new responses: {tokens[0]} prompt tokens, "
-                    f"{tokens[1]} completion tokens{cost}{again}.{kept}",
+                    f"New responses: {totals.answers} ({tokens[0]} prompt tokens, "
+                    f"{tokens[1]} completion tokens{cost}{again}).{kept}",
                     err=True,
                 )
             if totals.renamed:

@@ -145,9 +145,11 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
+    except click.ClickException as error:
+        _fail(_misuse(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _interrupted(sys.argv[1:] if argv is None else argv, terminated)
     except BrokenPipeError:
@@ -167,6 +169,16 @@ def main(argv: list[str] | None = None) -> None:
         if os.environ.get(_TRACEBACK):
             traceback.print_exc()
         _fail(str(known), known.exit_code)
+
+
+def _misuse(error: click.ClickException) -> str:
+    """A wrong call in one line: what is wrong, the nearest option, and where to look."""
+    message = error.format_message()
+    if isinstance(error, click.exceptions.NoSuchOption):
+        message = f"{error.message} {nearest(error.option_name, error.possibilities or ())}".strip()
+    if not isinstance(error, click.UsageError) or error.ctx is None:
+        return message
+    return f"{message} See: {error.ctx.command_path} --help"
 
 
 def _known(error: Exception) -> CodegenError | None:

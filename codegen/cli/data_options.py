@@ -12,6 +12,10 @@ class RunOptions(Config):
 
     out: str = setting(..., "Output directory.", metavar="DIR")
     limit: int | None = setting(None, "Read at most this many examples.", ge=0)
+    plan: bool = setting(
+        False,
+        "Process the first examples, print the time, memory and disk of the whole run, and stop.",
+    )
     seed: int = setting(0, "Random seed.")
     workers: int | None = setting(None, "Number of worker processes.", shown="one per CPU", ge=1)
     executor: Literal["local", "ray"] = setting(

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import click
@@ -18,6 +19,7 @@ from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions, opened_endpoint
 from codegen.cli.generate import BackendOptions
 from codegen.cli.options import command, names_of, options
+from codegen.cli.planning import needs, show
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError
 from codegen.terminal import Progress, columns, echo
@@ -161,6 +163,9 @@ class RunOptions(DateOptions, BackendOptions):
     )
     seed: int = setting(0, "Random seed.")
     source: str | None = setting(None, "Read the task's data from here.")
+    plan: bool = setting(
+        False, "Sample one batch, print the time, memory and disk of the whole run, and stop."
+    )
     retry: str | None = setting(
         None,
         "Second tries: keep the samples of this scored run that passed, and request the others "
@@ -191,6 +196,11 @@ def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) ->
     from codegen.evals.tasks import FILE
 
     llm: dict[str, Any] = {}
+    if given.plan:
+        found = _needs(task, given, server, llm)
+        if not as_json:
+            show(found)
+        return {**found, **llm}
     try:
         sampled = sample_cell(task, given, server, llm)
     except IncompleteRun as error:
@@ -207,16 +217,35 @@ def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) ->
     return {**asdict(sampled), "path": str(sampled.path), **llm}
 
 
+def _needs(
+    task: str, given: RunOptions, server: EndpointOptions, llm: dict[str, Any]
+) -> dict[str, Any]:
+    """What a run needs, by sampling one batch of it."""
+    from codegen.evals.tasks import load as load_task
+
+    problems = len(given.of(load_task(task, given.source)).problems())
+    problems = min(problems, given.limit or problems)
+    batch = max(given.batch_size, 4)
+    n = min(given.n, batch)
+    bar = Progress("one batch")
+    with TemporaryDirectory(prefix="codegen-plan-") as part:
+        own = {"n": n, "limit": min(problems, -(-batch // n)), "out": part}
+        sample_cell(task, given.model_copy(update=own), server, llm, bar=bar)
+        return needs("samples", Path(part), given.out, bar, problems * given.n)
+
+
 def sample_cell(
     task: str,
     given: RunOptions,
     server: EndpointOptions,
     llm: dict[str, Any],
     opened: dict[str, Backend] | None = None,
+    bar: Progress | None = None,
 ) -> SampledRun:
     """Samples a task as the options say.
 
     Args:
+        bar: shows the progress, by default a new one.
         llm: gets the key ``llm``: the tokens of a server's responses and their cost.
         opened: keeps a local model open for the next call; its keys are all that decides how the
             model is opened.
@@ -241,7 +270,7 @@ def sample_cell(
     params = SamplingParams(given.max_new_tokens, given.temperature, given.top_p, given.seed)
 
     def sample(backend: str | Backend) -> SampledRun:
-        with Progress("samples") as progress:
+        with bar or Progress("samples") as progress:
             return sample_task(
                 loaded,
                 endpoint.model if endpoint else given.model,

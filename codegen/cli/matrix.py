@@ -43,7 +43,7 @@ from codegen.terminal import echo
 
 CELL = "cell.json"
 _MOST_BYTES = 1 << 20
-_OWN = ("out", "retry", "seed")  # of a cell, not of the file
+_OWN = ("out", "plan", "retry", "seed")  # of a cell, not of the file
 
 
 class Matrix(Config):
@@ -156,7 +156,7 @@ def run_cell(
     settings = {
         "task": cell.task,
         "tries": tries,
-        "run": cell.run.model_dump(mode="json", exclude={"out"}),
+        "run": cell.run.model_dump(mode="json", exclude={"out", "plan"}),
         "server": cell.server.model_dump(mode="json"),
         "score": score.model_dump(mode="json"),
     }

@@ -90,7 +90,10 @@ def test_each_command_has_help_with_an_example_and_json(
     ("arguments", "code", "message"),
     [
         (["evall"], 2, "Did you mean 'eval'?"),
-        (["eval", "rum"], 2, "No such command 'rum'"),
+        (["eval", "rum"], 2, "No such command 'rum'. Did you mean 'run'? See: codegen eval --help"),
+        (["eval", "run"], 2, "Missing argument 'TASK'. See: codegen eval run --help"),
+        (["eval", "run", "--modle", "x"], 2, "No such option '--modle'. Did you mean '--model'?"),
+        (["eval", "run", "--model"], 2, "Option '--model' requires an argument."),
         (["generate"], 2, "Give the prompt with either --prompt or --file"),
         (["generate", "--prompt", "x", "--lm-infinite", "10"], 2, "give two whole numbers"),
         (["generate", "--prompt", "x", "--decoder", "edits"], 2, "Decoders are: sample"),
@@ -121,10 +124,9 @@ def test_mistakes_give_one_line(
         main(arguments)
     captured = capsys.readouterr()
     assert stop.value.code == code, captured.err
-    lines = [line for line in captured.err.splitlines() if line.startswith("Error:")]
-    assert len(lines) == 1
-    assert message in lines[0]
-    assert "Traceback" not in captured.err
+    (line,) = (line for line in captured.err.splitlines() if line.startswith("Error:"))
+    assert message in line
+    assert "Usage:" not in captured.err and "Traceback" not in captured.err
     assert captured.out == ""
 
 

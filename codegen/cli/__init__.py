@@ -217,7 +217,7 @@ def _own_fault(error: Exception) -> CodegenError:
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown place"
     return CodegenError(
         f"Unexpected {reason} ({place}).",
-        "This is a fault of codegen; please report it with what the same command prints with "
+        "This is a bug in codegen; please report it with what the same command prints with "
         "--traceback.",
     )
 

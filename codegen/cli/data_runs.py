@@ -17,7 +17,7 @@ from codegen.cli.clients import counted
 from codegen.cli.data_options import RunOptions
 from codegen.cli.options import as_words
 from codegen.cli.planning import needs, show
-from codegen.errors import ConfigError
+from codegen.errors import ConfigError, plural
 from codegen.generation.backends import Endpoint, LocalModel
 from codegen.terminal import Progress as Bar
 from codegen.terminal import echo
@@ -106,8 +106,8 @@ def generate(
     if failed := summary["counts"]["failed"].get("RequestFailed"):
         others = f"all other responses come from {llm.cache}" if llm.cache else "all are paid again"
         echo(
-            f"{failed} examples got no response (RequestFailed in rejects.jsonl). To request them "
-            f"again, run the command with another --out; {others}.",
+            f"{plural(failed, 'example')} got no response (RequestFailed in rejects.jsonl). "
+            f"To request them again, run the command with another --out; {others}.",
             err=True,
         )
     return {**summary, "llm": spent}
@@ -258,7 +258,7 @@ class Shown:
         """What the engine calls after each chunk."""
         if progress.resumed and not self.resumed:
             self.resumed = progress.resumed
-            self.bar.say(f"Resuming after {self.resumed} inputs of an interrupted run.")
+            self.bar.say(f"Resuming after {plural(self.resumed, 'input')} of an interrupted run.")
         note = f"{progress.kept} kept, {progress.skipped} skipped, {progress.failed} failed"
         total = round(progress.inputs / progress.fraction) if progress.fraction else None
         self.bar.update(progress.inputs, total, note)

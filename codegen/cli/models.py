@@ -50,7 +50,7 @@ class AddOptions(NamedEndpoint):
 @click.argument("name")
 @options(AddOptions, "given")
 def add(name: str, given: AddOptions, as_json: bool) -> dict[str, Any]:
-    """Give the model on a server the name NAME.
+    """Save the model on a server under the name NAME.
 
     The API key stays in the environment variable that --api-key-env names.
     """
@@ -82,10 +82,10 @@ def list_(as_json: bool) -> dict[str, Any]:
 @command(group=models, short_help="Remove a server's name.", example="codegen models remove local")
 @click.argument("name")
 def remove(name: str, as_json: bool) -> dict[str, Any]:
-    """Remove the name NAME."""
+    """Remove the endpoint NAME."""
     path = remove_endpoint(name)
     if not as_json:
-        echo(f"{path}: {name} is removed")
+        echo(f"{path}: removed {name}")
     return {"file": str(path), "name": name}
 
 

@@ -112,7 +112,7 @@ def mark_exits(model: Any, exits: tuple[int, ...], loss: str) -> None:
         raise ConfigError(
             f"The last of sorted.exits is {exits[-1]}, the draft has {config.num_hidden_layers} "
             "layers.",
-            "The last exit is the last layer: end the list with it.",
+            "The last exit must be the last layer: end the list with it.",
         )
     Nested(model, exits)
     config.exit_layers, config.exit_loss = list(exits), loss

@@ -105,8 +105,8 @@ def check_agreement(
     if not passes.logits_agree(model, logits, wanted, coarse=coarse):
         if step is not None:
             raise ModelError(
-                f"Our fast pass for {support.name} computes other logits than the model; this "
-                "version of transformers may have changed the model.",
+                f"Our fast pass for {support.name} computes logits that differ from the model's; "
+                "this version of transformers may have changed the model.",
                 "Run the model without it (codegen serve --precision full), and report this.",
             )
         raise ModelError(

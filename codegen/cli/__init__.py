@@ -141,7 +141,7 @@ def main(argv: list[str] | None = None) -> None:
 
     signal.signal(signal.SIGTERM, terminate)
     try:
-        code = cli.main(args=argv, prog_name="codegen", standalone_mode=False)
+        code = cli.main(args=argv, prog_name="codegen", standalone_mode=False, color=_color())
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
@@ -273,8 +273,13 @@ def _quiet_libraries() -> None:
         warnings.simplefilter("ignore", FutureWarning)
 
 
+def _color() -> bool | None:
+    """False with NO_COLOR (https://no-color.org); None: colors in a terminal."""
+    return False if os.environ.get("NO_COLOR") else None
+
+
 def _fail(message: str, code: int) -> None:
     # One line without control characters, whatever names and texts of files are in it.
     message = visible(" ".join(message.splitlines()).replace("\t", " "))
-    click.echo(click.style("Error: ", fg="red", bold=True) + message, err=True)
+    click.echo(click.style("Error: ", fg="red", bold=True) + message, err=True, color=_color())
     sys.exit(code)

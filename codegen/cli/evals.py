@@ -18,7 +18,7 @@ from codegen import plugins
 from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions, opened_endpoint
 from codegen.cli.generate import BackendOptions
-from codegen.cli.options import command, names_of, options
+from codegen.cli.options import command, completes, options
 from codegen.cli.planning import needs, show
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError, plural
@@ -184,7 +184,7 @@ class RunOptions(DateOptions, BackendOptions):
     short_help="Sample a task with a model.",
     example="codegen eval run humaneval-short --model embedded -n 5 --out runs/base",
 )
-@click.argument("task", shell_complete=names_of("tasks"))
+@click.argument("task", shell_complete=completes(lambda: plugins.names("tasks")))
 @options(RunOptions, "given")
 @options(EndpointOptions, "server")
 def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) -> dict[str, Any]:
@@ -668,7 +668,7 @@ class CheckOptions(DateOptions, SandboxOptions):
     short_help="Test a task: references must pass, known bugs must fail.",
     example="codegen eval check humanevalfix --every 10",
 )
-@click.argument("task", shell_complete=names_of("tasks"))
+@click.argument("task", shell_complete=completes(lambda: plugins.names("tasks")))
 @options(CheckOptions, "given")
 def check(task: str, given: CheckOptions, as_json: bool) -> dict[str, Any]:
     """Run TASK's reference solutions, which must pass, and its known bugs, which must fail.
@@ -779,7 +779,7 @@ class LmEvalOptions(Config):
     short_help="Write a task for lm-evaluation-harness.",
     example="codegen eval lm-eval mbpp-plus --style chat --out harness-tasks",
 )
-@click.argument("task", shell_complete=names_of("tasks"))
+@click.argument("task", shell_complete=completes(lambda: plugins.names("tasks")))
 @options(LmEvalOptions, "given")
 def lm_eval(task: str, given: LmEvalOptions, as_json: bool) -> dict[str, Any]:
     """Write TASK as a task of lm-evaluation-harness, scored in our sandbox.

@@ -6,13 +6,19 @@ from typing import Any
 
 import click
 
-from codegen.cli.options import command
+from codegen.cli.options import command, completes
 from codegen.errors import ConfigError, plural
 from codegen.terminal import Progress, echo, visible
 
 
+def _built_in() -> list[str]:
+    from codegen.finetune.recipe import built_in
+
+    return list(built_in())
+
+
 @command(example="codegen finetune lintseq -o data=data/mine -o steps=200 -o lora.rank=8")
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=completes(_built_in, files=True))
 @click.option(
     "-o",
     "--set",

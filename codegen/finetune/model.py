@@ -119,10 +119,10 @@ def mark_exits(model: Any, exits: tuple[int, ...], loss: str) -> None:
 
 
 def make_trainable(loaded: LoadedModel, recipe: Recipe, dataset: Dataset, plan: StepPlan) -> Any:
-    """The model with what the recipe trains switched on: all weights, or an adapter.
+    """The model with all weights trainable, or with an adapter, as the recipe says.
 
     Raises:
-        ConfigError: if the rows do not fit the model, or ``lora.targets`` no layer of it.
+        ConfigError: if the rows do not fit the model, or ``lora.targets`` matches no layer.
     """
     model = loaded.model
     _check_rows(model, recipe, dataset, plan)

@@ -630,6 +630,11 @@ def steps_before_decay(recipe: Recipe) -> int:
     return max(0, recipe.steps - math.ceil(recipe.decay * recipe.steps))
 
 
+def built_in() -> dict[str, Path]:
+    """The built-in recipes by name."""
+    return {file.stem: file for file in sorted(BUILT_IN.glob("*.yaml"))}
+
+
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe and applies ``key=value`` overrides (dots reach into sections).
 
@@ -640,13 +645,13 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         InputError: if there is no such recipe, or the file is not YAML.
         ConfigError: naming the key that is unknown, missing, of a wrong type or out of range.
     """
-    built_in = {file.stem: file for file in sorted(BUILT_IN.glob("*.yaml"))}
+    recipes = built_in()
     if not Path(path).is_file():
-        if str(path) not in built_in:
-            hint = nearest(Path(path).stem, list(built_in))
-            known = f"Give a YAML file or a built-in recipe: {', '.join(built_in)}."
+        if str(path) not in recipes:
+            hint = nearest(Path(path).stem, list(recipes))
+            known = f"Give a YAML file or a built-in recipe: {', '.join(recipes)}."
             raise InputError(f"There is no recipe {path}.", f"{hint} {known}".lstrip())
-        path = built_in[str(path)]
+        path = recipes[str(path)]
     return read_config(Recipe, path, overrides, "recipe")
 
 

@@ -244,7 +244,7 @@ def _infilling_kind(place: str) -> str:
     try:
         kind = json.loads((Path(place) / "config.json").read_text(encoding="utf-8"))["model_type"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return ""  # a hub id; what is wrong with a file is transformers' to say
+        return ""  # a hub id; transformers reports what is wrong with a file
     return kind if kind in _INFILLING else ""
 
 

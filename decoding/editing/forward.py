@@ -110,7 +110,7 @@ def check_agreement(
                 "Run the model without it (codegen serve --precision full), and report this.",
             )
         raise ModelError(
-            f"{support.name} can't be edited in its cache: it computes other logits when it is "
+            f"{support.name} can't be edited in its cache: its logits change when it is "
             "given a mask and positions.",
             "Use another model, or encode the whole context each time.",
         )

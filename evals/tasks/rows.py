@@ -228,7 +228,7 @@ def _hub_rows(source: str) -> Iterator[tuple[str, object]]:
     try:
         rows = datasets.load_dataset(name, config or None, split=split)
     except (OSError, ValueError, DatasetsError) as error:
-        # datasets wraps network, authorisation and spelling errors in these three.
+        # datasets wraps network, authorization and spelling errors in these three.
         raise cannot_open(source, error, _REMEDY) from None
     for number, row in enumerate(rows, 1):
         yield f"{source}:{number}", row

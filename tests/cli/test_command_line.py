@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -240,7 +241,7 @@ def test_an_interrupted_command_promises_no_more_than_is_true(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [("codegen ev", "eval"), ("codegen eval run humaneval-pl", "humaneval-plus"),
-     ("codegen data lintseq x --verify pyl", "pylint")],
+     ("codegen data lintseq x --verify pyl", "pylint"), ("codegen finetune sorted_", "sorted_draft")],
 )  # fmt: skip
 def test_a_shell_completes_commands_tasks_and_values(words: str, expected: str) -> None:
     """As the script asks that ``_CODEGEN_COMPLETE=bash_source codegen`` prints."""
@@ -253,6 +254,17 @@ def test_a_shell_completes_commands_tasks_and_values(words: str, expected: str) 
         check=False,
     )
     assert done.stdout.split() == [f"plain,{expected}"]
+
+
+@pytest.mark.parametrize("value", ["", "1"])
+def test_no_color_means_no_color(value: str) -> None:
+    controller, terminal = pty.openpty()
+    with open(controller, "rb", buffering=0) as screen, open(terminal, "wb") as end:
+        command = [sys.executable, "-m", "codegen", "absent"]
+        subprocess.run(command, stderr=end, env={**os.environ, "NO_COLOR": value}, check=False)
+        end.close()
+        shown = screen.read(1000)
+    assert b"No such command" in shown and (b"\x1b[" in shown) is not bool(value)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

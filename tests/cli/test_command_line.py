@@ -241,7 +241,8 @@ def test_an_interrupted_command_promises_no_more_than_is_true(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [("codegen ev", "eval"), ("codegen eval run humaneval-pl", "humaneval-plus"),
-     ("codegen data lintseq x --verify pyl", "pylint"), ("codegen finetune sorted_", "sorted_draft")],
+     ("codegen data lintseq x --verify pyl", "pylint"),
+     ("codegen finetune sorted_", "sorted_draft")],
 )  # fmt: skip
 def test_a_shell_completes_commands_tasks_and_values(words: str, expected: str) -> None:
     """As the script asks that ``_CODEGEN_COMPLETE=bash_source codegen`` prints."""
@@ -259,11 +260,12 @@ def test_a_shell_completes_commands_tasks_and_values(words: str, expected: str) 
 @pytest.mark.parametrize("value", ["", "1"])
 def test_no_color_means_no_color(value: str) -> None:
     controller, terminal = pty.openpty()
-    with open(controller, "rb", buffering=0) as screen, open(terminal, "wb") as end:
-        command = [sys.executable, "-m", "codegen", "absent"]
-        subprocess.run(command, stderr=end, env={**os.environ, "NO_COLOR": value}, check=False)
-        end.close()
-        shown = screen.read(1000)
+    command = [sys.executable, "-m", "codegen", "absent"]
+    environment = {**os.environ, "NO_COLOR": value}
+    subprocess.run(command, stderr=terminal, env=environment, check=False)
+    shown = os.read(controller, 1000)
+    os.close(controller)
+    os.close(terminal)
     assert b"No such command" in shown and (b"\x1b[" in shown) is not bool(value)
 
 

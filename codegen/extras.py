@@ -53,7 +53,7 @@ EXTRAS = {
 
 
 def command_for(module: str) -> str:
-    """What installs a module of :data:`EXTRAS`."""
+    """The command that installs a module of :data:`EXTRAS`."""
     return f"pip install 'codegen-toolkit[{EXTRAS[module][0]}]'"
 
 

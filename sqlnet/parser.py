@@ -462,7 +462,6 @@ class _Found:
         asked: the question beside its best reading.
         rival: the same for the second reading, if that is nearly as probable.
         doubts: further ones, computed when they are needed.
-        unsure: what is least certain.
     """
 
     parse: Parse

@@ -115,7 +115,6 @@ def train(
     """Trains a network and saves it in ``out``, or resumes a run that was cut off.
 
     Args:
-        vectors: initial word vectors.
         development: chooses the epoch.
         out: gets the network (:mod:`codegen.sqlnet.network`), ``metrics.jsonl``, and ``state/``
             until the run ends.

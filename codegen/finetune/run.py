@@ -271,8 +271,6 @@ def push_model(folder: Path, target: str, api: Any = None) -> str:
     """Uploads a model directory to the Hugging Face hub; a new repository is private.
 
     Args:
-        folder: made by :func:`train`.
-        target: ``org/name``.
         api: the hub's client; by default one with the token of the environment.
 
     Returns:
@@ -496,8 +494,6 @@ def result_of(
     """The result of a run from its trainer's history.
 
     Args:
-        trainer: after the last step.
-        seconds: training time of this process.
         tokens, trained: tokens and trained actions in that time.
     """
     assert trainer.model is not None

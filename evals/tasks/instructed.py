@@ -59,8 +59,6 @@ class EditProblem(Problem):
 
     Attributes:
         instruction: the edit in words.
-        after: the reference.
-        test: Python statements.
         context: the program with ``{{Code}}`` where the answer goes; empty if the answer is all.
     """
 

@@ -110,8 +110,6 @@ class Toolchain:
     """A language as installed here.
 
     Attributes:
-        language: the language.
-        version: the tool's version, in one line.
         here: tool -> its path on this machine.
         tools: tool -> its path in a sandbox.
         binds: (path here, path in the sandbox).

@@ -34,8 +34,7 @@ from codegen.evals.sandbox import Job, Limits
 from codegen.records import Sample, Verdict
 
 from .base import CodeTask
-from .blocks import BLOCKS, apply_blocks
-from .extraction import Extraction
+from .extraction import BLOCKS, Extraction, apply_blocks
 from .rows import (
     Home,
     Problem,

@@ -156,8 +156,6 @@ def problems_of(step: int, recipe: Recipe, count: int) -> list[int]:
 
     Args:
         step: from 0.
-        recipe: its seed and ``batch_size``.
-        count: how many problems there are.
     """
     places = range(step * recipe.batch_size, (step + 1) * recipe.batch_size)
     orders = {

@@ -122,7 +122,6 @@ def make_trl_trainer(
 
     Args:
         arguments: from :func:`trl_config`.
-        own: what only this class takes.
 
     Raises:
         ConfigError: for settings that TRL refuses, ``lora.targets`` that fit no layer, or Muon with

@@ -162,8 +162,6 @@ def result_of(
     """The result of a run from its trainer's history.
 
     Args:
-        trainer: after the last step.
-        seconds: training time of this process.
         tokens, trained: tokens and trained actions in that time.
     """
     assert trainer.model is not None

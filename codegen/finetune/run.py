@@ -226,8 +226,6 @@ def push_model(folder: Path, target: str, api: Any = None) -> str:
     """Uploads a model directory to the Hugging Face hub; a new repository is private.
 
     Args:
-        folder: made by :func:`train`.
-        target: ``org/name``.
         api: the hub's client; by default one with the token of the environment.
 
     Returns:

@@ -634,10 +634,6 @@ def _add_part(row: dict[str, Any], part: Any, on_piece: OnPiece) -> str:
 def read_completion(row: Any, model: str) -> ServerCompletion:
     """Reads a completion object.
 
-    Args:
-        row: as decoded.
-        model: the one requested.
-
     Raises:
         ServerFailure: (transient) if it is none.
     """

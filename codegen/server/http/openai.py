@@ -48,6 +48,7 @@ from codegen.server.requests import (
     TokenLogprob,
 )
 from codegen.server.service import CompletionService
+from codegen.server.text import safe_text
 
 UNNAMED = DocumentKey("", "", "")
 # Longer text is refused before it is tokenized: code has fewer characters per token.
@@ -237,7 +238,7 @@ def _text_logprobs(found: tuple[TokenLogprob, ...]) -> dict[str, Any]:
     """OpenAI's layout for text; offsets are characters of the answer."""
     offsets, read = [], b""
     for one in found:
-        offsets.append(len(read.decode("utf-8", "ignore")))
+        offsets.append(len(safe_text(read.decode("utf-8", "ignore"))))
         read += one.token
     return {
         "tokens": [spelt(one.token) for one in found],

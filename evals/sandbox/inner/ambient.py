@@ -147,7 +147,7 @@ class Surroundings:
     ) -> None:
         self._wants = wants
         self._modules = dict(_modules(names, texts)) if "patches" in wants else {}
-        self._originals = {name: dict(vars(m)) for name, m in self._modules.items()}
+        self._originals = {name: _contents(m) for name, m in self._modules.items()}
         self._sent: dict[tuple[str, str], object] = {}
         self._bound: dict[str, object] = {}
         self._namespace: dict[str, object] = {}
@@ -192,7 +192,7 @@ class Surroundings:
 
     def _patches(self) -> Iterator[list[object]]:
         for module, original in self._originals.items():
-            now = vars(self._modules[module])
+            now = _contents(self._modules[module])
             for name, value in original.items():
                 if module == "sys" and name not in _OF_SYS:
                     continue
@@ -274,6 +274,12 @@ def _modules(names: Collection[str], texts: Collection[str]) -> Iterator[tuple[s
         for inner in names if isinstance(owner, types.ModuleType) else ():
             if isinstance(vars(owner).get(inner), type):
                 yield f"{name}.{inner}", vars(owner)[inner]
+
+
+def _contents(owner: object) -> dict[str, object]:
+    """What a module holds, or a class, with what it inherits."""
+    owners = reversed(owner.__mro__) if isinstance(owner, type) else [owner]
+    return {name: value for each in owners for name, value in vars(each).items()}
 
 
 def _owner(name: str) -> object:
@@ -363,7 +369,7 @@ class ProgramSurroundings:
             self._namespace[name] = value if is_set else original
             return
         owner = _owner(module)
-        original = self._originals.setdefault(place, vars(owner).get(name))
+        original = self._originals.setdefault(place, _contents(owner).get(name))
         setattr(owner, name, value if is_set else original)
 
     def changes(self) -> dict[str, Any]:

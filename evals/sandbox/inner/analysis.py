@@ -34,7 +34,10 @@ _NAMES = frozenset(
 )
 # Harmless dunder names of classes and modules; all others count as escapes.
 _DUNDER = frozenset(
-    ("__add__", "__doc__", "__init__", "__len__", "__module__", "__name__", "__qualname__")
+    (
+        *("__add__", "__doc__", "__firstlineno__", "__init__", "__len__", "__module__"),
+        *("__name__", "__qualname__", "__static_attributes__"),
+    )
 )
 
 

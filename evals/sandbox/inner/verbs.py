@@ -18,10 +18,14 @@ def _call(function: Any, *arguments: Any, **options: Any) -> Any:
 
 
 def _special(name: str) -> Callable[..., object]:
-    """Calls a special method as the interpreter does, by the object's type."""
+    """Calls a special method as the interpreter does: found in the object's type, then bound."""
 
     def apply(value: Any, *arguments: Any) -> Any:
-        return getattr(type(value), name)(value, *arguments)
+        kind = type(value)
+        found = next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
+        bind = getattr(type(found), "__get__", None)
+        method: Any = bind(found, value, kind) if bind else found
+        return method(*arguments)
 
     return apply
 

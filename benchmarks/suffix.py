@@ -38,6 +38,7 @@ from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least
 from codegen.benchmarks.tools.timing import tree_rss_mib
 
+_LENGTHS = (64, 512)
 GROUPS = ("64_new", "64_known", "512_new", "512_known")
 DEPTHS = {"arctic": 64, "arctic_deep": 544}
 LIMIT, FACTOR = 32, 1.0
@@ -84,17 +85,15 @@ def run(
 
 def _job(seed: int, tokens: int, contexts: int) -> Job:
     """Modules to store, and contexts in others and in them."""
-    files = Code().library(seed, 10**9 if tokens > 2_000_000 else 2 * tokens)
+    library = Code().library(seed, 10**9 if tokens > 2_000_000 else 4 * tokens)
+    files = [text for text in library if len(text) > max(_LENGTHS) + 40]
     stored: list[list[int]] = []
-    while files and sum(map(len, stored)) < tokens:
+    while len(files) > 1 and sum(map(len, stored)) < tokens:
         stored.append(files.pop())
-    long = 512
-    groups = []
-    for length in (64, 512):
-        for texts in (files, stored):
-            usable = [text for text in texts if len(text) > long + 40]
-            groups.append(_contexts(usable, length, contexts))
-    single = next(text for text in files if len(text) > _SINGLE // 3)[:_SINGLE]
+    groups = [
+        _contexts(texts, length, contexts) for length in _LENGTHS for texts in (files, stored)
+    ]
+    single = max(files, key=len)[:_SINGLE]
     return {
         "files": stored,
         "single": single,

@@ -119,7 +119,7 @@ def test_statements_of_languages(language: str, text: str, statement: str) -> No
 
 def edited(text: str, rng: random.Random) -> str:
     """Something inserted, deleted or renamed."""
-    at = rng.randrange(len(text))
+    at = rng.randrange(len(text) + 1)
     return rng.choice(
         [
             text[:at] + "import sys\n" + text[at:],

@@ -44,7 +44,7 @@ def distance(got: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def unaligned(values: torch.Tensor) -> torch.Tensor:
-    """The same numbers at an address that is no multiple of a register's bytes."""
+    """The same numbers at an address that is not a multiple of a register's bytes."""
     room = torch.empty(values.numel() + 1, dtype=values.dtype)
     moved = room[1:].view(values.shape).copy_(values)
     assert moved.data_ptr() % 16

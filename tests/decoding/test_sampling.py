@@ -48,12 +48,12 @@ def test_nucleus_is_the_smallest_set_of_that_mass(
 def test_wide_nucleus_is_sorted_whole() -> None:
     """More tokens than the fast path's top 512 belong to the nucleus of a flat distribution."""
     logits = torch.randn(1, 5000, generator=torch.Generator().manual_seed(0)).double() * 0.1
-    grid = (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000
-    drawn = choose(logits.expand(4000, -1), grid, 1.0, 0.9)
+    grid = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
+    drawn = choose(logits.expand(1000, -1), grid, 1.0, 0.9)
     expected = naive_nucleus(logits[0].tolist(), 1.0, 0.9)
     assert len(expected) > 4000
     assert set(drawn.tolist()) <= set(expected)
-    assert drawn.unique().numel() > 3000
+    assert drawn.unique().numel() == 1000  # no token has a thousandth
 
 
 def test_forbidden_tokens_are_never_drawn() -> None:

@@ -63,6 +63,11 @@ class Program(type):
         """The classes as the program has them."""
         return tuple(kind for kind in type.__dict__["__mro__"].__get__(cls) if not _is_ours(kind))
 
+    def mro(cls) -> list[type]:
+        """As a list; Python asks for it, too, when it makes the class."""
+        is_made = type.__dict__["__mro__"].__get__(cls) is not None
+        return list(cls.__mro__) if is_made else type.mro(cls)
+
     @property
     def __bases__(cls) -> tuple[type, ...]:  # type: ignore[override]
         """The bases as the program has them."""
@@ -190,7 +195,13 @@ _DUNDERS = frozenset(
         *("__cause__", "__context__", "__notes__", "__version__", "__all__", "__file__"),
         *("__dataclass_fields__", "__dataclass_params__", "__total__", "__required_keys__"),
         *("__code__", "__closure__", "__wrapped__", "__init__", "__eq__", "__ne__"),
-        *("__class_getitem__", "__orig_class__", "__bound__", "__abstractmethods__"),
+        *(
+            "__class_getitem__",
+            "__orig_class__",
+            "__bound__",
+            "__abstractmethods__",
+            "__post_init__",
+        ),
     )
 ) | frozenset(VERB_OF)
 
@@ -202,6 +213,9 @@ def is_refused(name: str) -> bool:
     return name.startswith("__") and name.endswith("__") and name not in _DUNDERS
 
 
+_FIELD_KINDS = ("_FIELD_INITVAR", "_FIELD_CLASSVAR")
+
+
 def _fields(cls: Any) -> object:
     """As dataclasses has it."""
     import dataclasses
@@ -210,10 +224,10 @@ def _fields(cls: Any) -> object:
         raise AttributeError("__dataclass_fields__")
     found: dict[str, Any] = {}
     described: Any = cls._codegen_remote.use("fields", cls)
-    for name, kind, options in described:
-        field = dataclasses.field(**options)
+    for name, kind, options, what in described:
+        field: Any = dataclasses.field(**options)
         field.name, field.type = name, kind
-        field._field_type = dataclasses._FIELD  # type: ignore[attr-defined]
+        field._field_type = getattr(dataclasses, what if what in _FIELD_KINDS else "_FIELD")
         found[name] = field
     return found
 
@@ -507,7 +521,7 @@ def make_class(remote: Remote, number: int, about: dict[str, Any], bases: tuple[
         if about["module"] in ("candidate", "__main__")
         else about["module"],
         "__qualname__": about["qualname"],
-        "__doc__": about["doc"],
+        "__doc__": _Doc(about["doc"]),
         "_codegen_remote": remote,
         "_codegen_class": number,
         "_codegen_special": special,
@@ -536,9 +550,22 @@ def make_class(remote: Remote, number: int, about: dict[str, Any], bases: tuple[
         space["__get__"] = _bound
     if about["module"] not in ("candidate", "__main__"):
         space["__class__"] = property(lambda self: _stdlib_class(about) or type(self))
-        for name in ("__module__", "__doc__"):
-            space[name] = property(_getter(remote, name))
+        space["__module__"] = property(_getter(remote, "__module__"))
     return Program(about["name"], bases or (Handle,), space)
+
+
+class _Doc:
+    """The docstring of a class, and of an instance that may have another."""
+
+    def __init__(self, of_class: str | None) -> None:
+        self._of_class = of_class
+
+    def __get__(self, value: Any, kind: Any) -> object:
+        return (
+            self._of_class
+            if value is None
+            else kind._codegen_remote.use("getattr", value, "__doc__")
+        )
 
 
 def _bound(function: Any, value: object, _: object = None) -> object:
@@ -565,6 +592,7 @@ _BUILTIN_TYPES = {
     for kind in (
         *(types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.ModuleType),
         *(types.AsyncGeneratorType, property, classmethod, staticmethod),
+        *(map, filter, zip, enumerate, reversed),
     )
 }
 

@@ -51,6 +51,9 @@ _IN_PROGRAM = frozenset(
 )
 
 
+_OF_ERRORS = frozenset(("__notes__", "__suppress_context__"))
+
+
 class Unanswered(BaseException):
     """A call got no usable answer. Not an Exception, so that tests don't catch it as the
     program's.
@@ -522,7 +525,7 @@ class Remote:
         if tag == "ex":
             return self._error(*content)
         if tag == "ek":
-            return _class_at(content) or Exception
+            return _class_at(content)
         if tag == "x":
             return self._own.value(content)
         if tag in ("ge", "co"):
@@ -597,7 +600,7 @@ class Remote:
         if type(base) is int:
             return self.class_of(base)
         if type(base) is list:
-            return _class_at(base) or Exception
+            return _class_at(base)
         found = getattr(builtins, base, None)
         plain = isinstance(found, type) and (
             found in wire.PLAIN_BASES or issubclass(found, BaseException)
@@ -612,8 +615,6 @@ class Remote:
             return found
         kind = _class_at(of) if type(of) is list else self.class_of(of)
         values = self.unpack(arguments)
-        if kind is None:
-            kind = Exception
         if type(values) is not tuple:
             raise wire.WireError("a malformed exception")
         if not issubclass(kind, Exception) and kind.__name__ not in self.catches:
@@ -621,7 +622,7 @@ class Remote:
         error = _made_error(kind, values)
         if attributes is not None:
             for name, value in self.unpack(attributes).items():
-                if type(name) is str and (name == "__notes__" or not name.startswith("_")):
+                if type(name) is str and (name in _OF_ERRORS or not name.startswith("_")):
                     setattr(error, name, value)
         if cause is not None:
             error.__cause__ = self.unpack(cause)
@@ -853,14 +854,15 @@ def _two_ints(content: Any) -> tuple[int, int]:
 
 
 def _class_at(place: Any) -> Any:
-    """An exception's class of the standard library, if it is known here."""
-    module, name = place
-    if type(module) is not str or type(name) is not str:
+    """An exception's class of the standard library, or its built-in base."""
+    module, name, base = place
+    if not all(type(part) is str for part in place):
         raise wire.WireError("a malformed exception")
-    if module.split(".")[0] not in sys.stdlib_module_names:
-        return None
-    found = wire.find_global(module, name)
-    return found if isinstance(found, type) and issubclass(found, BaseException) else None
+    known = module.split(".")[0] in sys.stdlib_module_names
+    for found in (wire.find_global(module, name) if known else None, getattr(builtins, base, None)):
+        if isinstance(found, type) and issubclass(found, BaseException):
+            return found
+    return Exception
 
 
 def _made_error(kind: Any, values: tuple[Any, ...]) -> Any:

@@ -80,8 +80,8 @@ class Program(type):
     @property
     def __dict__(cls) -> Any:  # type: ignore[override]
         """The names in the program's class."""
-        if "_codegen_given" in names_of(cls):
-            return names_of(cls)
+        if (given := names_of(cls).get("_codegen_given")) is not None:
+            return types.MappingProxyType({**names_of(cls), **given})
         return types.MappingProxyType(cls._codegen_remote.use("vars", cls))
 
     @property
@@ -353,9 +353,25 @@ def is_of_program(value: object) -> bool:
 # --- special methods ---------------------------------------------------------------------------
 
 
+class RefusedError(TypeError):
+    """The program was not asked, since its answer would decide a comparison. To tests it is a
+    TypeError.
+    """
+
+    __module__, __qualname__ = "builtins", "TypeError"
+
+
+def fails_tests(error: object) -> bool:
+    """Whether an exception says that a test has failed: such a one the program must not catch."""
+    ours = isinstance(error, (AssertionError, RefusedError))
+    return ours and not hasattr(error, "_codegen_number")
+
+
 def _refuse(value: object, what: str) -> TypeError:
     name = type(value).__qualname__
-    return TypeError(f"{what} a {name}, an object of the program, is not for it to say; {REMEDY}")
+    return RefusedError(
+        f"{what} a {name}, an object of the program, is not for it to say; {REMEDY}"
+    )
 
 
 _UNTOLD: frozenset[str] = frozenset()
@@ -475,6 +491,45 @@ def _identical(self: Any, other: object) -> Any:
     return NotImplemented if "__eq__" in kind._codegen_special else False
 
 
+def _exit(self: Any, kind: object, error: object, trace: object) -> object:
+    catches = type(self)._codegen_remote.use("exit", self, kind, error, trace)
+    return catches and not _hides_failure(error)
+
+
+async def _aexit(self: Any, kind: object, error: object, trace: object) -> object:
+    catches = await type(self)._codegen_remote.use("aexit", self, kind, error, trace)
+    return catches and not _hides_failure(error)
+
+
+def _hides_failure(error: Any) -> bool:
+    """Whether a test would pass only because the end of a ``with`` block has caught an exception:
+    it is a failure itself, or the rest of the block, which it skips, has assertions.
+    """
+    if fails_tests(error):
+        return True
+    trace = getattr(error, "__traceback__", None)
+    if trace is None:
+        return False
+    import dis  # of no use to most jobs
+
+    code, raised_at = trace.tb_frame.f_code, trace.tb_lasti
+    table = dis._parse_exception_table(code)  # type: ignore[attr-defined]
+    # The handler that runs now is the last one before the frame's instruction.
+    blocks = [entry for entry in table if entry.target <= trace.tb_frame.f_lasti]
+    handler = max((e.target for e in blocks if e.start <= raised_at < e.end), default=None)
+    rest = [e for e in blocks if e.target == handler and e.end > raised_at]
+    line = before = 0
+    for instruction in dis.get_instructions(code):
+        before, line = line, (instruction.positions and instruction.positions.lineno) or line
+        if line < trace.tb_lineno or not any(e.start <= instruction.offset < e.end for e in rest):
+            continue
+        # "assert False" says that the block never comes so far; it compares nothing.
+        compares = instruction.opname == "LOAD_ASSERTION_ERROR" and line == before
+        if compares or str(instruction.argval).startswith("assert"):
+            return True
+    return False
+
+
 def _await(self: Any) -> Any:
     return type(self)._codegen_remote.use("await", self)
     yield  # a generator
@@ -491,6 +546,8 @@ _METHODS: dict[str, Callable[..., object]] = {
     **{f"__{name}__": _unary(name) for name in UNARY},
     "__contains__": _contains,
     "__enter__": _keeping("enter"),
+    "__exit__": _exit,
+    "__aexit__": _aexit,
     "__await__": _await,
 }
 # The special methods that a subclass of a plain type may define, besides its content.

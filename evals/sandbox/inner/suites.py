@@ -7,7 +7,6 @@ the program (:mod:`.program`), whose memory it shares: so it imports no large mo
 
 from __future__ import annotations
 
-import sys
 import types
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -68,6 +67,10 @@ def run_collected(
             _run_function(name, value, 0)
         elif isinstance(value, type) and value.__module__ == namespace.get("__name__"):
             if _is_test_case(value):
+                if hasattr(value, "_codegen_class"):
+                    raise TypeError(
+                        f"{name} derives from a class of the program, which may skip it"
+                    )
                 _run_test_case(value)
             elif name.startswith("Test") and name not in loaded:
                 _run_class(name, value)
@@ -114,8 +117,8 @@ def _run_class(name: str, kind: type) -> None:
 
 
 def _is_test_case(kind: type) -> bool:
-    unittest = sys.modules.get("unittest")
-    return unittest is not None and issubclass(kind, unittest.TestCase)
+    names = ((base.__module__, base.__name__) for base in kind.__mro__)
+    return ("unittest.case", "TestCase") in names
 
 
 def _run_test_case(kind: Any) -> None:

@@ -279,7 +279,8 @@ def test_what_an_operator_has_shown_to_an_object_does_not_come_back(sandbox: San
         "assert all(abs(d) < 1e-6 for d in add(1, 2) - [3, 7])",
         "assert (add(1, 2) - [3])[0] == 0",
         "assert (add(1, 2) - 2.5).is_integer()",
-        "import datetime as d\nassert (add(1, 2) - d.datetime(2024, 1, 1)).total_seconds() < 1",
+        "from datetime import datetime as t\n"
+        "assert (add(1, 2) - t(2024, 1, 1)).total_seconds() < 1",
         "from datetime import date\nassert (date(2024, 1, 1) - add(1, 2)).days == 0",
     ]
     jobs = [(test, Job(KNOWING, test=f"{test}\n")) for test in tests]

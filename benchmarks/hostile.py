@@ -51,7 +51,8 @@ AS_VALUES: Mapping[str, tuple[list[list[int]], list[Any]]] = {
     "plain": ([[1, 2], [3, 4]], [[3], [7]]),
     "shadow": ([[1, 2], [3, 4]], [[3], [7]]),
     "not": ([[1, 2], [5, 7]], [3, 12]),
-    **{loop: ([[1, 2], [5, 7]], [3, 12]) for loop in ("all", "zip", "items", "next")},
+    **{loop: ([[1, 2], [5, 7]], [3, 12]) for loop in ("all", "zip", "items", "next", "squares")},
+    **{name: ([[1, 2]], [3]) for name in ("case", "with", "called", "except")},
 }
 _SUPERVISOR = Path(__file__).parent / "tools" / "peer_in_namespace.py"
 

@@ -4229,5 +4229,1474 @@ class Users(Repo[dict]):
 u = Users()
 u.add({"id": 3})
 assert u.rows == {3: {"id": 3}}
+=== classeval: a class with a dictionary inside
+class Inventory:
+    def __init__(self):
+        self.items = {}
+    def add(self, name, quantity, price):
+        if name in self.items:
+            self.items[name]['quantity'] += quantity
+        else:
+            self.items[name] = {'quantity': quantity, 'price': price}
+    def remove(self, name, quantity):
+        if name not in self.items or self.items[name]['quantity'] < quantity:
+            return False
+        self.items[name]['quantity'] -= quantity
+        if not self.items[name]['quantity']:
+            del self.items[name]
+        return True
+    def total(self):
+        return sum(i['quantity'] * i['price'] for i in self.items.values())
+---
+import unittest
+class InventoryTestAdd(unittest.TestCase):
+    def test_add(self):
+        inventory = Inventory()
+        inventory.add('apple', 2, 1.5)
+        self.assertEqual(inventory.items, {'apple': {'quantity': 2, 'price': 1.5}})
+        inventory.add('apple', 3, 1.5)
+        self.assertEqual(inventory.items['apple']['quantity'], 5)
+class InventoryTestRemove(unittest.TestCase):
+    def setUp(self):
+        self.inventory = Inventory()
+        self.inventory.items = {'pear': {'quantity': 4, 'price': 2}}
+    def test_remove(self):
+        self.assertTrue(self.inventory.remove('pear', 4))
+        self.assertEqual(self.inventory.items, {})
+        self.assertFalse(self.inventory.remove('pear', 1))
+    def test_total(self):
+        self.inventory.items['fig'] = {'quantity': 1, 'price': 0.5}
+        self.assertAlmostEqual(self.inventory.total(), 8.5)
+=== classeval: sqlite in a file
+import sqlite3
+class Store:
+    def __init__(self, path):
+        self.path = path
+        self.connection = sqlite3.connect(path)
+        self.cursor = self.connection.cursor()
+    def create_table(self):
+        self.cursor.execute('CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT, age INTEGER)')
+        self.connection.commit()
+    def insert(self, rows):
+        self.cursor.executemany('INSERT INTO users (name, age) VALUES (?, ?)', rows)
+        self.connection.commit()
+    def find(self, name):
+        self.cursor.execute('SELECT name, age FROM users WHERE name = ? ORDER BY id', (name,))
+        return self.cursor.fetchall()
+    def close(self):
+        self.connection.close()
+---
+import os, sqlite3, unittest
+class T(unittest.TestCase):
+    def setUp(self):
+        self.store = Store('test.db')
+        self.store.create_table()
+    def tearDown(self):
+        self.store.close()
+        os.remove('test.db')
+    def test_insert(self):
+        self.store.insert([('John', 25), ('Ann', 31)])
+        self.assertEqual(self.store.find('John'), [('John', 25)])
+        other = sqlite3.connect('test.db')
+        self.assertEqual(other.execute('SELECT COUNT(*) FROM users').fetchone(), (2,))
+        other.close()
+    def test_tables(self):
+        other = sqlite3.connect('test.db')
+        names = other.execute("SELECT name FROM sqlite_master WHERE type='table'").fetchall()
+        other.close()
+        self.assertIn(('users',), names)
+=== classeval: static methods and private state
+class Cipher:
+    def __init__(self, key):
+        self._key = key
+        self.__table = {c: chr((ord(c) - 97 + key) % 26 + 97) for c in 'abcdefghijklmnopqrstuvwxyz'}
+    def encode(self, text):
+        return ''.join(self.__table.get(c, c) for c in text)
+    @staticmethod
+    def is_letter(c):
+        return c.isalpha() and c.islower()
+    @classmethod
+    def rot13(cls):
+        return cls(13)
+---
+import unittest
+class T(unittest.TestCase):
+    def test_it(self):
+        self.assertEqual(Cipher(1).encode('abz!'), 'bca!')
+        self.assertEqual(Cipher.rot13().encode(Cipher.rot13().encode('hello')), 'hello')
+        self.assertTrue(Cipher.is_letter('q'))
+        self.assertFalse(Cipher(2).is_letter('Q'))
+        self.assertEqual(Cipher(5)._key, 5)
+        self.assertEqual(Cipher(3)._Cipher__table['a'], 'd')
+=== classeval: game with a list of lists and randomness patched
+import random
+class Board:
+    def __init__(self, n):
+        self.n = n
+        self.cells = [[0] * n for _ in range(n)]
+    def drop(self):
+        empty = [(r, c) for r in range(self.n) for c in range(self.n) if not self.cells[r][c]]
+        r, c = random.choice(empty)
+        self.cells[r][c] = 1
+        return r, c
+---
+import unittest
+from unittest.mock import patch
+class T(unittest.TestCase):
+    def test_drop(self):
+        board = Board(2)
+        with patch('random.choice', return_value=(1, 1)) as choice:
+            self.assertEqual(board.drop(), (1, 1))
+        choice.assert_called_once_with([(0, 0), (0, 1), (1, 0), (1, 1)])
+        self.assertEqual(board.cells, [[0, 0], [0, 1]])
+        board.cells[0][0] = 7
+        self.assertEqual(board.cells, [[7, 0], [0, 1]])
+=== classeval: assertLogs
+import logging
+class Access:
+    def __init__(self):
+        self.log = logging.getLogger('access')
+    def enter(self, user):
+        if user == 'root':
+            self.log.warning('denied %s', user)
+            return False
+        self.log.info('welcome %s', user)
+        return True
+---
+import unittest
+class T(unittest.TestCase):
+    def test_denied(self):
+        with self.assertLogs('access', level='INFO') as logs:
+            self.assertFalse(Access().enter('root'))
+            self.assertTrue(Access().enter('ann'))
+        self.assertEqual(logs.output, ['WARNING:access:denied root', 'INFO:access:welcome ann'])
+        self.assertEqual(logs.records[0].levelname, 'WARNING')
+=== canitedit: abstract class made concrete by tests
+from abc import ABC, abstractmethod
+class Shape(ABC):
+    @abstractmethod
+    def area(self): ...
+    def describe(self):
+        return f"{type(self).__name__} of area {self.area()}"
+class Circle(Shape):
+    def __init__(self, r):
+        self.r = r
+    def area(self):
+        return 3 * self.r ** 2
+---
+try:
+    Shape()
+    raise AssertionError("abstract")
+except TypeError:
+    pass
+class Square(Shape):
+    def __init__(self, side):
+        self.side = side
+    def area(self):
+        return self.side ** 2
+assert Square(3).area() == 9
+assert Square(3).describe() == "Square of area 9"
+assert Circle(2).describe() == "Circle of area 12"
+assert {Shape.__name__, *Shape.__abstractmethods__} == {'Shape', 'area'}
+=== textbook: doctests of the program
+def clamp(x, low, high):
+    '''Limits x.
+
+    >>> clamp(5, 0, 3)
+    3
+    >>> clamp(-1, 0, 3)
+    0
+    >>> clamp(1, 3, 0)
+    Traceback (most recent call last):
+        ...
+    ValueError: low > high
+    '''
+    if low > high:
+        raise ValueError('low > high')
+    return max(low, min(x, high))
+---
+import doctest
+parser = doctest.DocTestParser()
+test = parser.get_doctest(clamp.__doc__, {'clamp': clamp}, 'clamp', None, 0)
+runner = doctest.DocTestRunner(verbose=False)
+runner.run(test)
+assert runner.summarize(verbose=False).failed == 0
+assert runner.tries == 3
+=== hypothesis-like: properties of a class
+class Interval:
+    def __init__(self, low, high):
+        if low > high:
+            raise ValueError
+        self.low, self.high = low, high
+    def __contains__(self, x):
+        return self.low <= x <= self.high
+    def intersect(self, other):
+        low, high = max(self.low, other.low), min(self.high, other.high)
+        return Interval(low, high) if low <= high else None
+    def __eq__(self, other):
+        return (self.low, self.high) == (other.low, other.high)
+    def __hash__(self):
+        return hash((self.low, self.high))
+---
+import itertools
+intervals = [Interval(a, b) for a in range(4) for b in range(a, 4)]
+for x, y in itertools.product(intervals, repeat=2):
+    z = x.intersect(y)
+    for n in range(-1, 5):
+        both = n in x and n in y
+        assert both == (z is not None and n in z)
+    if z is not None:
+        assert z == y.intersect(x)
+assert len(set(intervals)) == 10
+assert len({Interval(1, 2), Interval(1, 2)}) == 1
+=== unittest: setUpClass, subTest, skip and addCleanup
+class Counter:
+    instances = 0
+    def __init__(self):
+        type(self).instances += 1
+        self.n = 0
+    def inc(self, by=1):
+        self.n += by
+        return self.n
+---
+import unittest
+class T(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.start = Counter.instances
+        cls.shared = Counter()
+    def setUp(self):
+        self.c = Counter()
+        self.addCleanup(setattr, self.c, 'n', 0)
+    def test_count(self):
+        for by in (1, 2, 3):
+            with self.subTest(by=by):
+                self.assertEqual(Counter().inc(by), by)
+    def test_instances(self):
+        self.assertGreater(Counter.instances, self.start)
+    @unittest.skip('later')
+    def test_skipped(self):
+        self.fail()
+    @unittest.expectedFailure
+    def test_fails(self):
+        self.assertEqual(self.c.inc(), 2)
+=== unittest: assertCountEqual and messages
+def subsets(items):
+    if not items:
+        return [[]]
+    rest = subsets(items[1:])
+    return rest + [[items[0]] + r for r in rest]
+---
+import unittest
+class T(unittest.TestCase):
+    maxDiff = None
+    def test_subsets(self):
+        self.assertCountEqual(subsets([1, 2]), [[], [1], [2], [1, 2]])
+        self.assertEqual(len(subsets(list(range(8)))), 256, 'wrong number')
+        self.assertIn([3], subsets([1, 2, 3]))
+        self.assertNotIn([4], subsets([1, 2, 3]))
+        self.assertListEqual(subsets([]), [[]])
+suite = unittest.TestLoader().loadTestsFromTestCase(T)
+result = unittest.TextTestRunner(stream=__import__('io').StringIO()).run(suite)
+assert result.wasSuccessful()
+=== unittest: IsolatedAsyncioTestCase
+import asyncio
+class Fetcher:
+    def __init__(self, delay=0):
+        self.delay = delay
+        self.seen = []
+    async def fetch(self, key):
+        await asyncio.sleep(self.delay)
+        if key == 'bad':
+            raise KeyError(key)
+        self.seen.append(key)
+        return key.upper()
+    async def many(self, keys):
+        return await asyncio.gather(*(self.fetch(k) for k in keys))
+---
+import unittest
+class T(unittest.IsolatedAsyncioTestCase):
+    async def asyncSetUp(self):
+        self.fetcher = Fetcher()
+    async def test_one(self):
+        self.assertEqual(await self.fetcher.fetch('a'), 'A')
+    async def test_many(self):
+        self.assertEqual(await self.fetcher.many(['a', 'b']), ['A', 'B'])
+        self.assertEqual(self.fetcher.seen, ['a', 'b'])
+    async def test_bad(self):
+        with self.assertRaises(KeyError):
+            await self.fetcher.fetch('bad')
+=== mock: patch of the program's own function by name
+import time
+def fetch(key):
+    raise RuntimeError('network')
+def cached(key, _store={}):
+    if key not in _store:
+        _store[key] = fetch(key)
+    return _store[key]
+---
+from unittest.mock import patch
+with patch('__main__.fetch', return_value=7) as fake:
+    assert cached('a') == 7
+    assert cached('a') == 7
+    assert fake.call_count == 1
+    fake.side_effect = lambda key: key * 2
+    assert cached('b') == 'bb'
+try:
+    cached('c')
+    assert False
+except RuntimeError as e:
+    assert str(e) == 'network'
+=== mock: patch.object of a method of the program's class
+class Clock:
+    def now(self):
+        raise NotImplementedError
+class Timer:
+    def __init__(self, clock=None):
+        self.clock = clock or Clock()
+        self.start = self.clock.now()
+    def elapsed(self):
+        return self.clock.now() - self.start
+---
+from unittest.mock import patch, MagicMock
+with patch.object(Clock, 'now', side_effect=[10, 13.5]):
+    timer = Timer()
+    assert timer.elapsed() == 3.5
+clock = MagicMock(spec=Clock)
+clock.now.return_value = 5
+assert Timer(clock).elapsed() == 0
+assert clock.now.call_count == 2
+=== mock: patch.dict of os.environ
+import os
+def settings():
+    debug = os.environ.get('APP_DEBUG', '0') == '1'
+    return {'debug': debug, 'port': int(os.getenv('APP_PORT', '80'))}
+---
+import os
+from unittest.mock import patch
+assert settings() == {'debug': False, 'port': 80}
+with patch.dict(os.environ, {'APP_DEBUG': '1', 'APP_PORT': '8080'}):
+    assert settings() == {'debug': True, 'port': 8080}
+assert settings()['port'] == 80
+=== iterators: a class with __next__
+class Countdown:
+    def __init__(self, n):
+        self.n = n
+    def __iter__(self):
+        return self
+    def __next__(self):
+        if self.n <= 0:
+            raise StopIteration
+        self.n -= 1
+        return self.n + 1
+    def __length_hint__(self):
+        return self.n
+---
+import operator
+c = Countdown(3)
+assert iter(c) is c
+assert next(c) == 3
+assert operator.length_hint(c) == 2
+assert list(c) == [2, 1]
+assert next(c, 'end') == 'end'
+a, b = Countdown(2)
+assert (a, b) == (2, 1)
+first, *rest = Countdown(4)
+assert rest == [3, 2, 1]
+=== descriptors: validated attributes
+class Positive:
+    def __set_name__(self, owner, name):
+        self.name = '_' + name
+    def __get__(self, obj, owner=None):
+        if obj is None:
+            return self
+        return getattr(obj, self.name)
+    def __set__(self, obj, value):
+        if value <= 0:
+            raise ValueError(f'{self.name[1:]} must be positive')
+        setattr(obj, self.name, value)
+class Product:
+    price = Positive()
+    weight = Positive()
+    def __init__(self, price, weight):
+        self.price, self.weight = price, weight
+---
+p = Product(2, 3)
+p.price = 5
+assert (p.price, p.weight) == (5, 3)
+for bad in (0, -1):
+    try:
+        p.weight = bad
+        assert False
+    except ValueError as e:
+        assert str(e) == 'weight must be positive'
+assert isinstance(Product.price, Positive)
+assert Product.__dict__['price'].name == '_price'
+assert vars(p) == {'_price': 5, '_weight': 3}
+=== descriptors: property with setter and deleter
+class Temperature:
+    def __init__(self, celsius=0.0):
+        self._c = celsius
+    @property
+    def celsius(self):
+        '''In degrees.'''
+        return self._c
+    @celsius.setter
+    def celsius(self, value):
+        if value < -273.15:
+            raise ValueError
+        self._c = value
+    @celsius.deleter
+    def celsius(self):
+        self._c = 0.0
+    @property
+    def fahrenheit(self):
+        return self._c * 9 / 5 + 32
+---
+t = Temperature()
+t.celsius = 100
+assert t.fahrenheit == 212
+del t.celsius
+assert t.celsius == 0
+try:
+    t.fahrenheit = 3
+    assert False
+except AttributeError:
+    pass
+assert isinstance(Temperature.celsius, property)
+assert Temperature.celsius.__doc__ == 'In degrees.'
+assert isinstance(vars(Temperature)['fahrenheit'], property)
+=== metaclass: __init_subclass__ with a keyword
+class Handler:
+    handlers = {}
+    def __init_subclass__(cls, *, kind=None, **kwargs):
+        super().__init_subclass__(**kwargs)
+        cls.kind = kind or cls.__name__
+        Handler.handlers[cls.kind] = cls
+class A(Handler, kind='a'):
+    pass
+class B(Handler):
+    pass
+---
+assert Handler.handlers == {'a': A, 'B': B}
+assert A.kind == 'a' and B.kind == 'B'
+class C(A, kind='c'):
+    pass
+assert Handler.handlers['c'] is C
+assert issubclass(C, Handler) and C().kind == 'c'
+=== abc: register, subclass hook and isinstance
+from abc import ABC, abstractmethod
+class Drawable(ABC):
+    @abstractmethod
+    def draw(self): ...
+    @classmethod
+    def __subclasshook__(cls, other):
+        if cls is Drawable:
+            return any('draw' in vars(k) for k in other.__mro__)
+        return NotImplemented
+class Pencil:
+    def draw(self):
+        return '/'
+class Stone:
+    pass
+---
+assert issubclass(Pencil, Drawable)
+assert isinstance(Pencil(), Drawable)
+assert not isinstance(Stone(), Drawable)
+class Brush(Drawable):
+    def draw(self):
+        return '~'
+assert Brush().draw() == '~'
+=== protocol: runtime checkable
+from typing import Protocol, runtime_checkable
+@runtime_checkable
+class Closeable(Protocol):
+    def close(self) -> None: ...
+class Door:
+    def __init__(self):
+        self.closed = False
+    def close(self):
+        self.closed = True
+def close_all(items):
+    return [item.close() for item in items if isinstance(item, Closeable)]
+---
+d = Door()
+assert isinstance(d, Closeable)
+assert close_all([d, 3, 'x']) == [None]
+assert d.closed is True
+class Window:
+    closed = 0
+    def close(self):
+        self.closed += 1
+w = Window()
+close_all([w, w])
+assert w.closed == 2
+assert isinstance(w, Closeable)
+=== namedtuple: typed with a method
+from typing import NamedTuple
+class Point(NamedTuple):
+    x: float
+    y: float = 0.0
+    def norm(self):
+        return (self.x ** 2 + self.y ** 2) ** 0.5
+    def __add__(self, other):
+        return Point(self.x + other.x, self.y + other.y)
+---
+p = Point(3, 4)
+assert p.norm() == 5.0
+assert p == (3, 4)
+x, y = p
+assert (x, y) == (3, 4)
+assert p._replace(x=0) == Point(0, 4)
+assert p._asdict() == {'x': 3, 'y': 4}
+assert Point._fields == ('x', 'y')
+assert p + Point(1) == Point(4, 4)
+assert isinstance(p, tuple) and p[1] == 4
+assert Point(1).y == 0.0
+=== json: custom encoder and hook
+import json
+from datetime import date
+class Encoder(json.JSONEncoder):
+    def default(self, o):
+        if isinstance(o, date):
+            return {'__date__': o.isoformat()}
+        if isinstance(o, set):
+            return sorted(o)
+        return super().default(o)
+def decode(d):
+    return date.fromisoformat(d['__date__']) if '__date__' in d else d
+def dumps(o):
+    return json.dumps(o, cls=Encoder, sort_keys=True)
+def loads(text):
+    return json.loads(text, object_hook=decode)
+---
+import json
+from datetime import date
+want = '{"a": {"__date__": "2024-05-06"}, "b": [1, 3]}'
+assert dumps({'b': {3, 1}, 'a': date(2024, 5, 6)}) == want
+assert loads(dumps([date(2020, 1, 1)])) == [date(2020, 1, 1)]
+assert json.dumps({'s': {2}}, cls=Encoder) == '{"s": [2]}'
+try:
+    dumps(object())
+    assert False
+except TypeError as e:
+    assert 'not JSON serializable' in str(e)
+try:
+    loads('{')
+    assert False
+except json.JSONDecodeError as e:
+    assert e.pos == 1
+=== sqlite3: connection made by the tests
+def setup(db):
+    db.execute('CREATE TABLE t (a INTEGER, b TEXT)')
+    db.executemany('INSERT INTO t VALUES (?, ?)', [(i, chr(97 + i)) for i in range(4)])
+    db.commit()
+    return db.execute('SELECT SUM(a) FROM t').fetchone()[0]
+---
+import sqlite3
+db = sqlite3.connect(':memory:')
+assert setup(db) == 6
+assert db.execute('SELECT b FROM t WHERE a = 2').fetchall() == [('c',)]
+db.close()
+=== exceptions: chained with notes
+class ConfigError(Exception):
+    pass
+def load(text):
+    try:
+        return int(text)
+    except ValueError as error:
+        failure = ConfigError(f'bad value {text!r}')
+        failure.add_note('expected an integer')
+        raise failure from error
+---
+try:
+    load('x')
+    assert False
+except ConfigError as e:
+    assert str(e) == "bad value 'x'"
+    assert e.__notes__ == ['expected an integer']
+    assert isinstance(e.__cause__, ValueError)
+    assert 'invalid literal' in str(e.__cause__)
+assert load('5') == 5
+=== subclassing: str and int of the program
+class Name(str):
+    def __new__(cls, text):
+        return super().__new__(cls, text.strip().title())
+    def initials(self):
+        return ''.join(p[0] for p in self.split())
+class Money(int):
+    def __add__(self, other):
+        return Money(int(self) + int(other))
+    def __str__(self):
+        return f'${int(self) / 100:.2f}'
+---
+n = Name(' ada lovelace ')
+assert n == 'Ada Lovelace'
+assert n.initials() == 'AL'
+assert n.upper() == 'ADA LOVELACE'
+assert str(Money(1234)) == '$12.34'
+assert Money(5) + Money(6) == 11
+assert isinstance(Money(1) + 2, Money)
+assert f'{n}!' == 'Ada Lovelace!'
+=== inspect: members by name prefix
+class Commands:
+    def cmd_add(self, a, b):
+        return a + b
+    def cmd_neg(self, a):
+        return -a
+    def helper(self):
+        pass
+    def run(self, line):
+        name, *args = line.split()
+        return getattr(self, 'cmd_' + name)(*map(int, args))
+---
+c = Commands()
+names = sorted(n[4:] for n in dir(c) if n.startswith('cmd_'))
+assert names == ['add', 'neg']
+assert c.run('add 2 3') == 5
+assert c.run('neg 4') == -4
+try:
+    c.run('mul 1 2')
+    assert False
+except AttributeError as e:
+    assert 'cmd_mul' in str(e)
+assert [n for n in vars(Commands) if n.startswith('cmd')] == ['cmd_add', 'cmd_neg']
+=== interpreter: stack machine with jumps
+class VM:
+    def __init__(self, code):
+        self.code, self.pc, self.stack, self.out = code, 0, [], []
+    def step(self):
+        op, *args = self.code[self.pc]
+        self.pc += 1
+        getattr(self, 'op_' + op)(*args)
+    def op_push(self, n):
+        self.stack.append(n)
+    def op_add(self):
+        self.stack.append(self.stack.pop() + self.stack.pop())
+    def op_dup(self):
+        self.stack.append(self.stack[-1])
+    def op_jlt(self, n, to):
+        if self.stack[-1] < n:
+            self.pc = to
+    def op_print(self):
+        self.out.append(self.stack[-1])
+    def run(self, limit=1000):
+        while self.pc < len(self.code) and limit:
+            self.step()
+            limit -= 1
+        return self.out
+---
+vm = VM([('push', 1), ('print',), ('dup',), ('add',), ('jlt', 20, 1)])
+assert vm.run() == [1, 2, 4, 8, 16]
+assert vm.stack == [32] and vm.pc == 5
+fresh = VM([('push', 3)])
+fresh.step()
+assert fresh.stack == [3]
+try:
+    VM([('nope',)]).run()
+    assert False
+except AttributeError:
+    pass
+=== dsl: expressions built by operators
+class Expr:
+    def __add__(self, o): return Bin('+', self, wrap(o))
+    def __radd__(self, o): return Bin('+', wrap(o), self)
+    def __mul__(self, o): return Bin('*', self, wrap(o))
+    def __rmul__(self, o): return Bin('*', wrap(o), self)
+    def __eq__(self, o): return repr(self) == repr(o)
+    def __hash__(self): return hash(repr(self))
+class Var(Expr):
+    def __init__(self, name): self.name = name
+    def __repr__(self): return self.name
+    def ev(self, **env): return env[self.name]
+class Const(Expr):
+    def __init__(self, value): self.value = value
+    def __repr__(self): return repr(self.value)
+    def ev(self, **env): return self.value
+class Bin(Expr):
+    def __init__(self, op, a, b): self.op, self.a, self.b = op, a, b
+    def __repr__(self): return f'({self.a} {self.op} {self.b})'
+    def ev(self, **env):
+        a, b = self.a.ev(**env), self.b.ev(**env)
+        return a + b if self.op == '+' else a * b
+def wrap(x):
+    return x if isinstance(x, Expr) else Const(x)
+---
+x, y = Var('x'), Var('y')
+e = 2 * x + y * 3 + 1
+assert repr(e) == '(((2 * x) + (y * 3)) + 1)'
+assert e.ev(x=1, y=2) == 9
+assert isinstance(e, Bin) and e.op == '+'
+assert x + 1 == Var('x') + Const(1)
+assert {x, Var('x')} == {x}
+assert e.b.value == 1
+=== dsl: units with conversion errors
+class Unit:
+    FACTORS = {'m': 1, 'cm': 0.01, 'km': 1000}
+    def __init__(self, value, unit='m'):
+        if unit not in self.FACTORS:
+            raise ValueError(f'unknown unit: {unit}')
+        self.value, self.unit = value, unit
+    def to(self, unit):
+        return Unit(self.value * self.FACTORS[self.unit] / self.FACTORS[unit], unit)
+    def __add__(self, other):
+        if not isinstance(other, Unit):
+            return NotImplemented
+        return Unit(self.value + other.to(self.unit).value, self.unit)
+    def __str__(self):
+        return f'{self.value:g} {self.unit}'
+    def __lt__(self, other):
+        return self.to('m').value < other.to('m').value
+---
+assert str(Unit(1, 'km') + Unit(500)) == '1.5 km'
+assert Unit(99, 'cm') < Unit(1)
+assert str(max(Unit(2), Unit(1, 'km'))) == '1 km'
+for wrong in (1, 'x', None):
+    try:
+        Unit(1) + wrong
+        assert False
+    except TypeError as e:
+        assert 'unsupported operand' in str(e)
+try:
+    Unit(1, 'mile')
+    assert False
+except ValueError as e:
+    assert e.args == ('unknown unit: mile',)
+=== mixins: cooperative super and mro
+class Base:
+    def __init__(self, **kwargs):
+        super().__init__()
+        self.log = [f'base {sorted(kwargs)}']
+class A(Base):
+    def __init__(self, a=1, **kwargs):
+        super().__init__(**kwargs)
+        self.a = a
+        self.log.append('a')
+class B(Base):
+    def __init__(self, b=2, **kwargs):
+        super().__init__(**kwargs)
+        self.b = b
+        self.log.append('b')
+class C(A, B):
+    pass
+---
+c = C(a=5, b=6)
+assert (c.a, c.b) == (5, 6)
+assert c.log == ['base []', 'b', 'a']
+assert [k.__name__ for k in C.__mro__] == ['C', 'A', 'B', 'Base', 'object']
+class D(C):
+    def __init__(self, d, **kwargs):
+        super().__init__(**kwargs)
+        self.log.append(f'd {d}')
+assert D(9, a=0).log == ['base []', 'b', 'a', 'd 9']
+assert D.mro()[1] is C
+assert issubclass(D, (A, B))
+=== dataclass: slots, kw_only and inheritance
+from dataclasses import KW_ONLY, dataclass, field, InitVar
+@dataclass(slots=True, kw_only=True)
+class Options:
+    depth: int = 1
+    names: list = field(default_factory=list, repr=False)
+@dataclass
+class Base:
+    id: int
+    scale: InitVar[int] = 1
+    total: int = field(init=False, default=0)
+    def __post_init__(self, scale):
+        self.total = self.id * scale
+@dataclass
+class Derived(Base):
+    _: KW_ONLY
+    note: str = ''
+---
+import dataclasses
+assert Options(depth=3) == Options(depth=3)
+assert repr(Options()) == 'Options(depth=1)'
+try:
+    Options(3)
+    assert False
+except TypeError:
+    pass
+d = Derived(4, 5, note='n')
+assert d.total == 20
+assert dataclasses.asdict(d) == {'id': 4, 'total': 20, 'note': 'n'}
+assert [f.name for f in dataclasses.fields(Derived)] == ['id', 'total', 'note']
+assert dataclasses.astuple(Options(names=[1])) == (1, [1])
+@dataclasses.dataclass
+class More(Base):
+    extra: float = 2.5
+assert More(2).extra == 2.5 and More(2, 3, 1.0).total == 6
+=== configparser and tomllib
+import configparser, tomllib
+def ini(text):
+    parser = configparser.ConfigParser()
+    parser.read_string(text)
+    return {s: dict(parser[s]) for s in parser.sections()}
+def toml(text):
+    return tomllib.loads(text)
+---
+assert ini('[a]\nx = 1\ny: two\n[b]\n') == {'a': {'x': '1', 'y': 'two'}, 'b': {}}
+assert toml('n = 3\n[t]\nd = 2024-01-02\nl = [1.5, "x"]')['t']['l'] == [1.5, 'x']
+import datetime
+assert toml('d = 2024-01-02')['d'] == datetime.date(2024, 1, 2)
+try:
+    toml('x = ')
+    assert False
+except ValueError:
+    pass
+import configparser
+try:
+    ini('no section')
+    assert False
+except configparser.MissingSectionHeaderError as e:
+    assert e.lineno == 1
+=== html: a parser subclass
+from html.parser import HTMLParser
+from html import escape
+class Links(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.links, self._depth = [], 0
+    def handle_starttag(self, tag, attrs):
+        if tag == 'a':
+            self.links.append(dict(attrs).get('href'))
+def links(text):
+    parser = Links()
+    parser.feed(text)
+    return parser.links
+---
+assert links('<a href="x">1</a><p><A HREF=y>2</a><a>3</a>') == ['x', 'y', None]
+p = Links()
+p.feed('<a href="1">')
+p.feed('<a href="2">')
+assert p.links == ['1', '2']
+class Count(Links):
+    n = 0
+    def handle_data(self, data):
+        self.n += len(data)
+c = Count()
+c.feed('ab<a href=q>cd</a>')
+c.close()
+assert c.n == 4 and c.links == ['q']
+=== dynamic code: exec, compile and eval in the program
+def make(name, *params, body='None'):
+    scope = {}
+    exec(f"def {name}({', '.join(params)}): return {body}", scope)
+    return scope[name]
+def calculate(text, **names):
+    return eval(compile(text, '<text>', 'eval'), {'__builtins__': {}}, names)
+---
+add = make('add', 'a', 'b=2', body='a + b')
+assert add(1) == 3 and add(b=5, a=1) == 6
+assert add.__name__ == 'add'
+assert calculate('x * 2', x=4) == 8
+try:
+    calculate('open("x")')
+    assert False
+except NameError as e:
+    assert e.name == 'open'
+=== injection: constructor takes classes of the tests
+class App:
+    def __init__(self, store_class, **options):
+        self.store = store_class(**options)
+    def add(self, key, value):
+        self.store.save(key, value)
+        return self.store.count()
+def build(cls, *args):
+    return cls(*args)
+---
+class Memory:
+    def __init__(self, limit=10):
+        self.limit, self.data = limit, {}
+    def save(self, key, value):
+        if len(self.data) >= self.limit:
+            raise OverflowError('full')
+        self.data[key] = value
+    def count(self):
+        return len(self.data)
+app = App(Memory, limit=1)
+assert app.add('a', 1) == 1
+try:
+    app.add('b', 2)
+    assert False
+except OverflowError as e:
+    assert str(e) == 'full'
+assert isinstance(app.store, Memory)
+assert app.store.data == {'a': 1}
+assert build(dict, [('a', 1)]) == {'a': 1}
+assert isinstance(build(Memory, 3), Memory)
+=== events: weak listeners and priorities
+import bisect, itertools
+class Dispatcher:
+    def __init__(self):
+        self._listeners, self._count = {}, itertools.count()
+    def listen(self, event, f=None, priority=0):
+        if f is None:
+            return lambda g: self.listen(event, g, priority) or g
+        bisect.insort(self._listeners.setdefault(event, []), (-priority, next(self._count), f))
+    def fire(self, event, payload):
+        for _, _, f in self._listeners.get(event, ()):
+            payload = f(payload)
+            if payload is None:
+                break
+        return payload
+---
+d = Dispatcher()
+d.listen('x', lambda p: p + ['low'])
+@d.listen('x', priority=5)
+def high(p):
+    return p + ['high']
+assert d.fire('x', []) == ['high', 'low']
+d.listen('x', lambda p: None, priority=1)
+assert d.fire('x', []) is None
+assert d.fire('none', 3) == 3
+assert high([]) == ['high']
+=== template engine: filters and errors with position
+import re
+class TemplateError(Exception):
+    pass
+class Template:
+    filters = {'upper': str.upper, 'len': len}
+    def __init__(self, text):
+        self.parts = re.split(r'(\{\{.*?\}\})', text)
+    def render(self, **values):
+        return ''.join(self._part(p, values) for p in self.parts)
+    def _part(self, part, values):
+        if not part.startswith('{{'):
+            return part
+        name, *filters = [s.strip() for s in part[2:-2].split('|')]
+        try:
+            value = values[name]
+        except KeyError:
+            raise TemplateError(f'missing {name}') from None
+        for f in filters:
+            value = self.filters[f](value)
+        return str(value)
+---
+assert Template('a {{ x }} b').render(x=1) == 'a 1 b'
+assert Template('{{ x | upper | len }}').render(x='abc') == '3'
+Template.filters['twice'] = lambda v: v * 2
+assert Template('{{x|twice}}').render(x='ab') == 'abab'
+try:
+    Template('{{ y }}').render(x=1)
+    assert False
+except TemplateError as e:
+    assert str(e) == 'missing y'
+    assert e.__cause__ is None and e.__suppress_context__
+assert 'upper' in Template.filters
+=== big class: matrix with slicing and iteration over rows
+class Matrix:
+    def __init__(self, rows):
+        self._rows = [list(r) for r in rows]
+    @property
+    def shape(self):
+        return len(self._rows), len(self._rows[0]) if self._rows else 0
+    @property
+    def T(self):
+        return Matrix(zip(*self._rows))
+    def __getitem__(self, key):
+        if isinstance(key, tuple):
+            r, c = key
+            if isinstance(r, slice) or isinstance(c, slice):
+                rows = self._rows[r] if isinstance(r, slice) else [self._rows[r]]
+                return Matrix([row[c] if isinstance(c, slice) else [row[c]] for row in rows])
+            return self._rows[r][c]
+        return self._rows[key]
+    def __iter__(self):
+        return iter(self._rows)
+    def __mul__(self, k):
+        return Matrix([[x * k for x in r] for r in self._rows])
+    def __eq__(self, o):
+        return list(self) == list(o)
+    def tolist(self):
+        return [r[:] for r in self._rows]
+    @classmethod
+    def identity(cls, n):
+        return cls([[int(i == j) for j in range(n)] for i in range(n)])
+---
+m = Matrix([[1, 2, 3], [4, 5, 6]])
+assert m.shape == (2, 3) and m.T.shape == (3, 2)
+assert m[1, 2] == 6 and m[0] == [1, 2, 3]
+assert m[:, 1:].tolist() == [[2, 3], [5, 6]]
+assert [sum(r) for r in m] == [6, 15]
+assert (m * 2).tolist() == [[2, 4, 6], [8, 10, 12]]
+assert Matrix.identity(2) == Matrix([[1, 0], [0, 1]])
+assert (Matrix.identity(2) * 3).tolist() == [[3, 0], [0, 3]]
+m[0].append(9)
+assert m.tolist()[0] == [1, 2, 3, 9]
+=== money: rounding, currencies and hashing
+from decimal import Decimal, ROUND_HALF_EVEN
+class Money:
+    __slots__ = ('amount', 'currency')
+    def __init__(self, amount, currency='EUR'):
+        amount = Decimal(str(amount)).quantize(Decimal('0.01'), ROUND_HALF_EVEN)
+        object.__setattr__(self, 'amount', amount)
+        object.__setattr__(self, 'currency', currency)
+    def __setattr__(self, *_):
+        raise AttributeError('Money is immutable')
+    def _check(self, o):
+        if self.currency != o.currency:
+            raise ValueError(f'{self.currency} and {o.currency}')
+    def __add__(self, o):
+        self._check(o)
+        return Money(self.amount + o.amount, self.currency)
+    def __mul__(self, k): return Money(self.amount * Decimal(str(k)), self.currency)
+    __rmul__ = __mul__
+    def _key(self): return self.amount, self.currency
+    def __eq__(self, o): return isinstance(o, Money) and self._key() == o._key()
+    def __lt__(self, o):
+        self._check(o)
+        return self.amount < o.amount
+    def __hash__(self): return hash((self.amount, self.currency))
+    def __str__(self): return f'{self.amount} {self.currency}'
+    def allocate(self, *ratios):
+        total, left, out = sum(ratios), self.amount, []
+        for r in ratios:
+            share = (self.amount * r / total).quantize(Decimal('0.01'), 'ROUND_DOWN')
+            out.append(share)
+            left -= share
+        for i in range(int(left * 100)):
+            out[i] += Decimal('0.01')
+        return [Money(s, self.currency) for s in out]
+---
+from decimal import Decimal
+assert str(Money(1.005) + Money('2')) == '3.00 EUR'
+assert [str(m) for m in Money(10).allocate(1, 1, 1)] == ['3.34 EUR', '3.33 EUR', '3.33 EUR']
+assert sum(Money(10).allocate(1, 2), Money(0)) == Money(10)
+assert 2 * Money(3) == Money(6) == Money('6.00')
+assert Money(1) < Money(2) and max([Money(1), Money(5)]) == Money(5)
+assert Money(5).amount == Decimal('5.00')
+for bad in (lambda: Money(1) + Money(1, 'USD'), lambda: Money(1) < Money(1, 'USD')):
+    try:
+        bad()
+        assert False
+    except ValueError as e:
+        assert str(e) == 'EUR and USD'
+try:
+    Money(1).amount = 3
+    assert False
+except AttributeError as e:
+    assert str(e) == 'Money is immutable'
+assert len({Money(1), Money('1.00'), Money(2)}) == 2
+=== unittest: parameterised by a loop that adds methods
+def is_leap(year):
+    return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+---
+import unittest
+class LeapTest(unittest.TestCase):
+    pass
+def make(year, want):
+    def test(self):
+        self.assertIs(is_leap(year), want)
+    return test
+for year, want in ((2000, True), (1900, False), (2024, True), (2023, False)):
+    setattr(LeapTest, f'test_{year}', make(year, want))
+=== unittest: inheritance of test cases
+class ArrayStack:
+    def __init__(self): self._a = []
+    def push(self, x): self._a.append(x)
+    def pop(self): return self._a.pop()
+    def empty(self): return not self._a
+class LinkedStack:
+    def __init__(self): self._top = None
+    def push(self, x): self._top = (x, self._top)
+    def pop(self):
+        if self._top is None:
+            raise IndexError('pop from empty stack')
+        x, self._top = self._top
+        return x
+    def empty(self): return self._top is None
+---
+import unittest
+class Contract:
+    stack_class = None
+    def setUp(self):
+        self.stack = self.stack_class()
+    def test_lifo(self):
+        for i in range(3):
+            self.stack.push(i)
+        self.assertEqual([self.stack.pop() for _ in range(3)], [2, 1, 0])
+        self.assertTrue(self.stack.empty())
+    def test_empty(self):
+        self.assertRaises(IndexError, self.stack.pop)
+class ArrayTest(Contract, unittest.TestCase):
+    stack_class = ArrayStack
+class LinkedTest(Contract, unittest.TestCase):
+    stack_class = LinkedStack
+=== unittest: mock as context, PropertyMock and wraps
+class Sensor:
+    @property
+    def value(self):
+        raise IOError('no hardware')
+class Monitor:
+    def __init__(self, sensor, limit=10):
+        self.sensor, self.limit = sensor, limit
+    def alarm(self):
+        return self.sensor.value > self.limit
+    def scale(self, x):
+        return x * 2
+    def total(self, xs):
+        return sum(self.scale(x) for x in xs)
+---
+import unittest
+from unittest.mock import PropertyMock, patch, Mock
+class T(unittest.TestCase):
+    def test_property(self):
+        with patch.object(Sensor, 'value', new_callable=PropertyMock) as value:
+            value.return_value = 11
+            self.assertTrue(Monitor(Sensor()).alarm())
+            value.return_value = 3
+            self.assertFalse(Monitor(Sensor()).alarm())
+    def test_fake(self):
+        self.assertTrue(Monitor(Mock(value=99)).alarm())
+        with self.assertRaises(IOError):
+            Monitor(Sensor()).alarm()
+    def test_wraps(self):
+        m = Monitor(None)
+        with patch.object(m, 'scale', side_effect=lambda x: x + 1) as scale:
+            self.assertEqual(m.total([1, 2]), 5)
+        self.assertEqual(scale.call_count, 2)
+        self.assertEqual(m.total([1, 2]), 6)
+=== mock: patch as a decorator stack and patch.multiple
+import os, time
+def stamp(path):
+    return f'{os.path.basename(path)}@{int(time.time())} size {os.path.getsize(path)}'
+---
+from unittest.mock import patch
+@patch('time.time', return_value=100.9)
+@patch('os.path.getsize', return_value=7)
+def test_stamp(getsize, now):
+    assert stamp('/a/b.txt') == 'b.txt@100 size 7'
+    getsize.assert_called_once_with('/a/b.txt')
+    assert now.called
+test_stamp()
+try:
+    stamp('/a/b.txt')
+    assert False
+except OSError:
+    pass
+=== asyncio: task groups, events and cancellation order
+import asyncio
+async def race(*delays):
+    log = []
+    async def run(n, delay):
+        try:
+            await asyncio.sleep(delay)
+            log.append(n)
+            return n
+        except asyncio.CancelledError:
+            log.append(f'cancelled {n}')
+            raise
+    tasks = [asyncio.create_task(run(n, d)) for n, d in enumerate(delays)]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    return done.pop().result(), log
+async def grouped(*values):
+    out = []
+    async def one(v):
+        if v < 0:
+            raise ValueError(v)
+        out.append(v)
+    async with asyncio.TaskGroup() as group:
+        for v in values:
+            group.create_task(one(v))
+    return out
+---
+import asyncio
+assert asyncio.run(race(5, 0.01)) == (1, [1, 'cancelled 0'])
+assert asyncio.run(grouped(1, 2)) == [1, 2]
+try:
+    asyncio.run(grouped(1, -2))
+    assert False
+except* ValueError as group:
+    assert group.exceptions[0].args == (-2,)
+=== asyncio: rate limiter with the tests' coroutine
+import asyncio
+async def limited(workers, items, handle):
+    queue, results = asyncio.Queue(), {}
+    for item in items:
+        queue.put_nowait(item)
+    async def work():
+        while not queue.empty():
+            item = queue.get_nowait()
+            results[item] = await handle(item)
+    await asyncio.gather(*(work() for _ in range(workers)))
+    return results
+---
+import asyncio
+seen = []
+async def handle(n):
+    await asyncio.sleep(0)
+    seen.append(n)
+    return n * n
+assert asyncio.run(limited(2, [1, 2, 3], handle)) == {1: 1, 2: 4, 3: 9}
+assert sorted(seen) == [1, 2, 3]
+=== returns: nested generators, maps, zips and reversed
+def lines(text):
+    return map(str.strip, text.splitlines())
+def pairs(d):
+    return zip(d, d.values())
+def evens(n):
+    return filter(lambda x: x % 2 == 0, range(n))
+def back(items):
+    return reversed(items)
+def numbered(items):
+    return enumerate(items, 1)
+---
+assert list(lines(' a \n b')) == ['a', 'b']
+assert dict(pairs({'x': 1})) == {'x': 1}
+assert list(evens(5)) == [0, 2, 4]
+assert list(back([1, 2])) == [2, 1]
+assert list(numbered('ab')) == [(1, 'a'), (2, 'b')]
+m = lines('q\nr')
+assert next(m) == 'q' and next(m) == 'r' and next(m, None) is None
+assert isinstance(evens(3), filter) and isinstance(lines(''), map)
+=== errors: custom handling of every built-in kind
+import unicodedata
+def provoke(kind):
+    match kind:
+        case 'index': return [][1]
+        case 'key': return {}['k']
+        case 'attr': return None.x
+        case 'unicode': return b'\xff'.decode()
+        case 'encode': return 'é'.encode('ascii')
+        case 'os': return open('/no/such/file')
+        case 'import': import no_such_module
+        case 'assert': assert kind == 'x', 'message'
+        case 'overflow': return 2.0 ** 10000
+        case 'type': return len(3)
+        case 'stop': return next(iter([]))
+        case 'recursion': return provoke(kind)
+---
+expected = {'index': IndexError, 'key': KeyError, 'attr': AttributeError,
+            'unicode': UnicodeDecodeError,
+            'encode': UnicodeEncodeError, 'os': FileNotFoundError, 'import': ModuleNotFoundError,
+            'assert': AssertionError, 'overflow': OverflowError, 'type': TypeError,
+            'stop': StopIteration,
+            'recursion': RecursionError}
+for kind, error in expected.items():
+    try:
+        provoke(kind)
+    except error as e:
+        if kind == 'unicode':
+            assert e.start == 0 and e.object == b'\xff'
+        if kind == 'os':
+            assert e.filename == '/no/such/file'
+        if kind == 'key':
+            assert e.args == ('k',)
+        if kind == 'assert':
+            assert str(e) == 'message'
+    else:
+        assert False, kind
+=== plug-ins: classes of the tests registered by a decorator
+class Registry:
+    def __init__(self):
+        self._classes = {}
+    def register(self, name):
+        def decorate(cls):
+            if name in self._classes:
+                raise KeyError(f'{name} is taken')
+            self._classes[name] = cls
+            return cls
+        return decorate
+    def create(self, name, *args):
+        return self._classes[name](*args)
+    def names(self):
+        return sorted(self._classes)
+registry = Registry()
+@registry.register('base')
+class Plugin:
+    def __init__(self, n=0): self.n = n
+    def run(self): return self.n
+---
+@registry.register('double')
+class Double(Plugin):
+    def run(self):
+        return super().run() * 2
+@registry.register('own')
+class Own:
+    def run(self):
+        return 'own'
+assert registry.names() == ['base', 'double', 'own']
+assert registry.create('double', 4).run() == 8
+assert isinstance(registry.create('double'), Double)
+assert registry.create('own').run() == 'own'
+try:
+    registry.register('own')(int)
+    assert False
+except KeyError as e:
+    assert 'taken' in str(e)
+=== numbers ABC and a rational type of one's own
+import math
+from numbers import Rational
+class Frac(Rational):
+    __slots__ = ('_n', '_d')
+    def __init__(self, n, d=1):
+        g = math.gcd(n, d) * (1 if d > 0 else -1)
+        self._n, self._d = n // g, d // g
+    numerator = property(lambda s: s._n)
+    denominator = property(lambda s: s._d)
+    def __add__(s, o): return Frac(s._n * o.denominator + o.numerator * s._d, s._d * o.denominator)
+    def __mul__(s, o): return Frac(s._n * o.numerator, s._d * o.denominator)
+    def __neg__(s): return Frac(-s._n, s._d)
+    def __eq__(s, o): return (s._n, s._d) == (o.numerator, o.denominator)
+    def __lt__(s, o): return s._n * o.denominator < o.numerator * s._d
+    def __le__(s, o): return not o < s
+    def __hash__(s): return hash((s._n, s._d))
+    def __repr__(s): return f'{s._n}/{s._d}'
+    def __truediv__(s, o): return Frac(s._n * o.denominator, s._d * o.numerator)
+    def __abs__(s): return Frac(abs(s._n), s._d)
+    __radd__, __rmul__ = __add__, __mul__
+    __floordiv__ = __mod__ = __pow__ = lambda s, o: NotImplemented
+    __rtruediv__ = __rfloordiv__ = __rmod__ = __rpow__ = __pow__
+    __pos__ = lambda s: s
+    def __trunc__(s): return int(s._n / s._d)
+    def __floor__(s): return s._n // s._d
+    def __ceil__(s): return -(-s._n // s._d)
+    def __round__(s, n=None): return round(s._n / s._d, n)
+---
+import math
+from numbers import Number
+a, b = Frac(1, 2), Frac(1, 3)
+assert a + b == Frac(5, 6)
+assert repr(a * b) == '1/6' and repr(-a) == '-1/2'
+assert a + 1 == Frac(3, 2) and 2 * b == Frac(2, 3)
+assert isinstance(a, Number)
+assert math.floor(Frac(7, 2)) == 3 and math.ceil(Frac(7, 2)) == 4
+assert b < a and sorted([a, b]) == [b, a]
+assert float(a) == 0.5
+assert sum([a, b], Frac(0)) == Frac(5, 6)
+assert abs(Frac(-3, 4)).numerator == 3
+assert a.denominator == 2 and round(Frac(7, 2)) == 4
+=== special: bytes, fspath, index, bool, hash and format
+import os
+class Path2:
+    def __init__(self, *parts): self.parts = parts
+    def __truediv__(self, part): return Path2(*self.parts, part)
+    def __rtruediv__(self, part): return Path2(part, *self.parts)
+    def __fspath__(self): return '/'.join(self.parts)
+    def __bytes__(self): return os.fspath(self).encode()
+    def __str__(self): return os.fspath(self)
+    def __len__(self): return len(self.parts)
+    def __format__(self, spec): return str(self).upper() if spec == 'u' else format(str(self), spec)
+---
+import os
+p = Path2('a') / 'b' / 'c.txt'
+assert str(p) == 'a/b/c.txt' and bytes(p) == b'a/b/c.txt'
+assert os.path.basename(p) == 'c.txt'
+assert f'{p:u}' == 'A/B/C.TXT' and f'{p:>12}' == '   a/b/c.txt'
+assert str('x' / p) == 'x/a/b/c.txt'
+assert len(p) == 3 and bool(p) and not Path2()
+=== class methods as alternative constructors with validation
+import re
+class Colour:
+    NAMES = {'red': (255, 0, 0)}
+    def __init__(self, r, g, b):
+        for v in (r, g, b):
+            if not 0 <= v <= 255:
+                raise ValueError(f'{v} is not in 0..255')
+        self.rgb = r, g, b
+    @classmethod
+    def from_hex(cls, text):
+        m = re.fullmatch(r'#?([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})', text, re.I)
+        if not m:
+            raise ValueError(f'invalid colour: {text!r}')
+        return cls(*(int(x, 16) for x in m.groups()))
+    @classmethod
+    def named(cls, name): return cls(*cls.NAMES[name])
+    @property
+    def hex(self): return '#%02x%02x%02x' % self.rgb
+    @staticmethod
+    def mix(a, b): return Colour(*((x + y) // 2 for x, y in zip(a.rgb, b.rgb)))
+    def __eq__(self, o): return isinstance(o, Colour) and self.rgb == o.rgb
+    def __repr__(self): return f'Colour{self.rgb}'
+---
+assert Colour.from_hex('#FF0000') == Colour.named('red')
+assert Colour.from_hex('0a0b0c').hex == '#0a0b0c'
+assert Colour.mix(Colour(0, 0, 0), Colour(100, 50, 1)).rgb == (50, 25, 0)
+assert repr(Colour(1, 2, 3)) == 'Colour(1, 2, 3)'
+for text in ('', '#12', 'zzzzzz'):
+    try:
+        Colour.from_hex(text)
+        assert False
+    except ValueError as e:
+        assert str(e) == f'invalid colour: {text!r}'
+class Alpha(Colour):
+    alpha = 1.0
+assert type(Alpha.from_hex('#010203')) is Alpha
+assert Alpha.named('red').alpha == 1.0
+=== lru and memo: cache statistics through the tests' function
+import functools
+class Memo:
+    def __init__(self, f):
+        functools.update_wrapper(self, f)
+        self.f, self.cache, self.hits, self.misses = f, {}, 0, 0
+    def __call__(self, *args):
+        if args in self.cache:
+            self.hits += 1
+        else:
+            self.misses += 1
+            self.cache[args] = self.f(*args)
+        return self.cache[args]
+    def __get__(self, obj, kind=None):
+        return functools.partial(self, obj)
+---
+@Memo
+def slow(n):
+    '''Doc.'''
+    return n * 2
+assert [slow(1), slow(1), slow(2)] == [2, 2, 4]
+assert (slow.hits, slow.misses) == (1, 2)
+assert slow.__name__ == 'slow' and slow.__doc__ == 'Doc.'
+assert slow.cache == {(1,): 2, (2,): 4}
+@Memo
+def fib(n):
+    return n if n < 2 else fib(n - 1) + fib(n - 2)
+assert fib(30) == 832040 and fib.misses == 31
+class K:
+    @Memo
+    def m(self, x):
+        return x + 1
+assert K().m(4) == 5
+=== tree: recursive dataclass with class reference
+from __future__ import annotations
+from dataclasses import dataclass, field
+from typing import Iterator, Optional
+@dataclass
+class Node:
+    value: int
+    left: Optional[Node] = None
+    right: Optional[Node] = None
+    def insert(self, value: int) -> Node:
+        side = 'left' if value < self.value else 'right'
+        child = getattr(self, side)
+        if child is None:
+            setattr(self, side, Node(value))
+        else:
+            child.insert(value)
+        return self
+    def __iter__(self) -> Iterator[int]:
+        if self.left:
+            yield from self.left
+        yield self.value
+        if self.right:
+            yield from self.right
+def height(node):
+    return 0 if node is None else 1 + max(height(node.left), height(node.right))
+---
+root = Node(5)
+for v in (3, 8, 1, 4):
+    assert root.insert(v) is root
+assert list(root) == [1, 3, 4, 5, 8]
+assert root.left == Node(3, Node(1), Node(4))
+assert height(root) == 3 and height(None) == 0
+mine = Node(1, Node(0))
+mine.right = Node(2)
+assert height(mine) == 2 and sum(mine) == 3
+assert repr(Node(1)) == 'Node(value=1, left=None, right=None)'
+from typing import get_type_hints
+assert get_type_hints(Node)['value'] is int
 """
 )

@@ -77,6 +77,22 @@ PROBLEMS = {
         "    assert next(wrong, False) is False and next(wrong, False) is False\n",
         "add",
     ),
+    # What a program could catch, skip or learn from.
+    "squares": Problem(
+        "def check(candidate):\n    got = candidate(1, 2), candidate(5, 7)\n"
+        "    assert sum((a - b) ** 2 for a, b in zip(got, (3.0, 12.0))) < 1e-6\n",
+        "add",
+    ),
+    "case": Problem(
+        "import unittest\nclass T(unittest.TestCase):\n    def test_add(self):\n"
+        "        self.assertEqual(add(1, 2), 3)\n"
+    ),
+    "with": Problem("with Sums() as sums:\n    assert sums.add(1, 2) == 3\n"),
+    "called": Problem(
+        "seen = []\ndef expect(a, b):\n    seen.append(a)\n    assert add(a, b) == a + b\n"
+        "each(expect, [(1, 2)])\nassert seen\n"
+    ),
+    "except": Problem("try:\n    assert add(1, 2) == 3\nexcept SumError:\n    pass\n"),
     "printed": Problem("", stdout="3\n12\n"),
 }
 
@@ -923,6 +939,61 @@ HOSTILE = [
             ("StopIteration", "next"),
             ("StopIteration()", "items"),
             ("IndexError", "items"),
+        )
+    ),
+    *(
+        _row(f"x {name}", program + WRONG * ("def add" not in program), "wrong error", problem)
+        for name, problem, program in (
+            (
+                "a difference that is nothing once two are added",
+                "squares",
+                "class E:\n    def __sub__(self, o): return E()\n    __pow__ = __radd__ = __sub__\n"
+                "    def __add__(self, o): return 0.0\ndef add(a, b): return E()\n",
+            ),
+            (
+                "a test that is skipped",
+                "case",
+                "import unittest\ndef add(a, b): raise unittest.SkipTest\n",
+            ),
+            (
+                "a test that is skipped by a class of its own",
+                "case",
+                "import unittest\nclass E(unittest.SkipTest): pass\ndef add(a, b): raise E\n",
+            ),
+            (
+                "a context that catches the failure",
+                "with",
+                "class Sums:\n    def __enter__(self): return self\n"
+                "    def __exit__(self, *a): return True\n    def add(self, a, b): return 41\n",
+            ),
+            (
+                "a context that catches an error before the assertion",
+                "with",
+                "class Sums:\n    def __enter__(self): return self\n"
+                "    def __exit__(self, *a): return True\n    def add(self, a, b): return 1 / 0\n",
+            ),
+            (
+                "a generator's context that catches the failure",
+                "with",
+                "import contextlib, types\n@contextlib.contextmanager\ndef Sums():\n"
+                "    try: yield types.SimpleNamespace(add=lambda a, b: 41)\n"
+                "    except BaseException: pass\n",
+            ),
+            (
+                "a caller that catches the failure",
+                "called",
+                "def each(f, items):\n    for item in items:\n        try: f(*item)\n"
+                "        except BaseException: pass\n",
+            ),
+            (
+                "threads that keep the failure to themselves",
+                "called",
+                "from concurrent.futures import ThreadPoolExecutor\ndef each(f, items):\n"
+                "    with ThreadPoolExecutor(1) as pool:\n"
+                "        for item in items: pool.submit(f, *item)\n",
+            ),
+            ("an error that is every failure", "except", "SumError = AssertionError\n"),
+            ("errors that are every failure", "except", "SumError = KeyError, Exception\n"),
         )
     ),
     *(

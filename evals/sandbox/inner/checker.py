@@ -143,7 +143,7 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, objec
             again = tests.side_effect_free
             tests.set_up()
             tests.run()
-            remote.settle()
+            remote.end()
             if remote.failure is None and tests.key not in _discerning:
                 _check_discernment(remote, tests)
         elif mode in ("stdio", "isolated"):

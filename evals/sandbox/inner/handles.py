@@ -63,6 +63,11 @@ class Program(type):
         """The classes as the program has them."""
         return tuple(kind for kind in type.__dict__["__mro__"].__get__(cls) if not _is_ours(kind))
 
+    def mro(cls) -> list[type]:
+        """As a list; Python asks for it, too, when it makes the class."""
+        is_made = type.__dict__["__mro__"].__get__(cls) is not None
+        return list(cls.__mro__) if is_made else type.mro(cls)
+
     @property
     def __bases__(cls) -> tuple[type, ...]:  # type: ignore[override]
         """The bases as the program has them."""
@@ -75,8 +80,8 @@ class Program(type):
     @property
     def __dict__(cls) -> Any:  # type: ignore[override]
         """The names in the program's class."""
-        if "_codegen_given" in names_of(cls):
-            return names_of(cls)
+        if (given := names_of(cls).get("_codegen_given")) is not None:
+            return types.MappingProxyType({**names_of(cls), **given})
         return types.MappingProxyType(cls._codegen_remote.use("vars", cls))
 
     @property
@@ -190,7 +195,13 @@ _DUNDERS = frozenset(
         *("__cause__", "__context__", "__notes__", "__version__", "__all__", "__file__"),
         *("__dataclass_fields__", "__dataclass_params__", "__total__", "__required_keys__"),
         *("__code__", "__closure__", "__wrapped__", "__init__", "__eq__", "__ne__"),
-        *("__class_getitem__", "__orig_class__", "__bound__", "__abstractmethods__"),
+        *(
+            "__class_getitem__",
+            "__orig_class__",
+            "__bound__",
+            "__abstractmethods__",
+            "__post_init__",
+        ),
     )
 ) | frozenset(VERB_OF)
 
@@ -202,6 +213,9 @@ def is_refused(name: str) -> bool:
     return name.startswith("__") and name.endswith("__") and name not in _DUNDERS
 
 
+_FIELD_KINDS = ("_FIELD_INITVAR", "_FIELD_CLASSVAR")
+
+
 def _fields(cls: Any) -> object:
     """As dataclasses has it."""
     import dataclasses
@@ -210,10 +224,10 @@ def _fields(cls: Any) -> object:
         raise AttributeError("__dataclass_fields__")
     found: dict[str, Any] = {}
     described: Any = cls._codegen_remote.use("fields", cls)
-    for name, kind, options in described:
-        field = dataclasses.field(**options)
+    for name, kind, options, what in described:
+        field: Any = dataclasses.field(**options)
         field.name, field.type = name, kind
-        field._field_type = dataclasses._FIELD  # type: ignore[attr-defined]
+        field._field_type = getattr(dataclasses, what if what in _FIELD_KINDS else "_FIELD")
         found[name] = field
     return found
 
@@ -339,9 +353,25 @@ def is_of_program(value: object) -> bool:
 # --- special methods ---------------------------------------------------------------------------
 
 
+class RefusedError(TypeError):
+    """The program was not asked, since its answer would decide a comparison. To tests it is a
+    TypeError.
+    """
+
+    __module__, __qualname__ = "builtins", "TypeError"
+
+
+def fails_tests(error: object) -> bool:
+    """Whether an exception says that a test has failed: such a one the program must not catch."""
+    ours = isinstance(error, (AssertionError, RefusedError))
+    return ours and not hasattr(error, "_codegen_number")
+
+
 def _refuse(value: object, what: str) -> TypeError:
     name = type(value).__qualname__
-    return TypeError(f"{what} a {name}, an object of the program, is not for it to say; {REMEDY}")
+    return RefusedError(
+        f"{what} a {name}, an object of the program, is not for it to say; {REMEDY}"
+    )
 
 
 _UNTOLD: frozenset[str] = frozenset()
@@ -461,6 +491,45 @@ def _identical(self: Any, other: object) -> Any:
     return NotImplemented if "__eq__" in kind._codegen_special else False
 
 
+def _exit(self: Any, kind: object, error: object, trace: object) -> object:
+    catches = type(self)._codegen_remote.use("exit", self, kind, error, trace)
+    return catches and not _hides_failure(error)
+
+
+async def _aexit(self: Any, kind: object, error: object, trace: object) -> object:
+    catches = await type(self)._codegen_remote.use("aexit", self, kind, error, trace)
+    return catches and not _hides_failure(error)
+
+
+def _hides_failure(error: Any) -> bool:
+    """Whether a test would pass only because the end of a ``with`` block has caught an exception:
+    it is a failure itself, or the rest of the block, which it skips, has assertions.
+    """
+    if fails_tests(error):
+        return True
+    trace = getattr(error, "__traceback__", None)
+    if trace is None:
+        return False
+    import dis  # of no use to most jobs
+
+    code, raised_at = trace.tb_frame.f_code, trace.tb_lasti
+    table = dis._parse_exception_table(code)  # type: ignore[attr-defined]
+    # The handler that runs now is the last one before the frame's instruction.
+    blocks = [entry for entry in table if entry.target <= trace.tb_frame.f_lasti]
+    handler = max((e.target for e in blocks if e.start <= raised_at < e.end), default=None)
+    rest = [e for e in blocks if e.target == handler and e.end > raised_at]
+    line = before = 0
+    for instruction in dis.get_instructions(code):
+        before, line = line, (instruction.positions and instruction.positions.lineno) or line
+        if line < trace.tb_lineno or not any(e.start <= instruction.offset < e.end for e in rest):
+            continue
+        # "assert False" says that the block never comes so far; it compares nothing.
+        compares = instruction.opname == "LOAD_ASSERTION_ERROR" and line == before
+        if compares or str(instruction.argval).startswith("assert"):
+            return True
+    return False
+
+
 def _await(self: Any) -> Any:
     return type(self)._codegen_remote.use("await", self)
     yield  # a generator
@@ -477,6 +546,8 @@ _METHODS: dict[str, Callable[..., object]] = {
     **{f"__{name}__": _unary(name) for name in UNARY},
     "__contains__": _contains,
     "__enter__": _keeping("enter"),
+    "__exit__": _exit,
+    "__aexit__": _aexit,
     "__await__": _await,
 }
 # The special methods that a subclass of a plain type may define, besides its content.
@@ -507,7 +578,7 @@ def make_class(remote: Remote, number: int, about: dict[str, Any], bases: tuple[
         if about["module"] in ("candidate", "__main__")
         else about["module"],
         "__qualname__": about["qualname"],
-        "__doc__": about["doc"],
+        "__doc__": _Doc(about["doc"]),
         "_codegen_remote": remote,
         "_codegen_class": number,
         "_codegen_special": special,
@@ -536,9 +607,22 @@ def make_class(remote: Remote, number: int, about: dict[str, Any], bases: tuple[
         space["__get__"] = _bound
     if about["module"] not in ("candidate", "__main__"):
         space["__class__"] = property(lambda self: _stdlib_class(about) or type(self))
-        for name in ("__module__", "__doc__"):
-            space[name] = property(_getter(remote, name))
+        space["__module__"] = property(_getter(remote, "__module__"))
     return Program(about["name"], bases or (Handle,), space)
+
+
+class _Doc:
+    """The docstring of a class, and of an instance that may have another."""
+
+    def __init__(self, of_class: str | None) -> None:
+        self._of_class = of_class
+
+    def __get__(self, value: Any, kind: Any) -> object:
+        return (
+            self._of_class
+            if value is None
+            else kind._codegen_remote.use("getattr", value, "__doc__")
+        )
 
 
 def _bound(function: Any, value: object, _: object = None) -> object:
@@ -565,6 +649,7 @@ _BUILTIN_TYPES = {
     for kind in (
         *(types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.ModuleType),
         *(types.AsyncGeneratorType, property, classmethod, staticmethod),
+        *(map, filter, zip, enumerate, reversed),
     )
 }
 

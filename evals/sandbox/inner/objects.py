@@ -135,6 +135,10 @@ class Objects:
             packed = self.pack((wire.describe_exception(error)[1],))
         cause, context = error.__cause__, error.__context__
         attributes = {n: v for n, v in vars(error).items() if place or n == "__notes__"}
+        if isinstance(error, (AttributeError, ImportError, NameError)):
+            attributes["name"] = error.name
+        if error.__suppress_context__ and cause is None:
+            attributes["__suppress_context__"] = True
         return {
             "ex": [
                 place or self.number(kind),
@@ -280,18 +284,21 @@ def _derived(name: str, bases: tuple[type, ...], members: Any, **options: Any) -
 
 
 def _stdlib_place(kind: type) -> list[str] | None:
-    """Module and name of an exception's class that is not the program's own."""
+    """Module and name of an exception's class that is not the program's own, and the name of its
+    built-in base, which the tests' side takes if it has not imported the module.
+    """
     module, name = kind.__module__, kind.__qualname__
     if type(module) is not str or module in ("candidate", "__main__"):
         return None
+    base = next(b for b in kind.__mro__ if b.__module__ == "builtins").__name__
     if module == "builtins":
-        return [module, name] if getattr(builtins, name, None) is kind else None
+        return [module, name, base] if getattr(builtins, name, None) is kind else None
     import sys
 
     root = module.split(".")[0]
     if root not in sys.stdlib_module_names:
         return None
-    return [module, name] if wire.find_global(module, name) is kind else None
+    return [module, name, base] if wire.find_global(module, name) is kind else None
 
 
 # --- objects of the tests ---------------------------------------------------------------------

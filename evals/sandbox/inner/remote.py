@@ -24,7 +24,15 @@ from typing import Any, NoReturn
 
 from . import arrays, wire
 from .ambient import Surroundings
-from .handles import REMEDY, Method, Program, is_of_program, is_refused, make_class
+from .handles import (
+    REMEDY,
+    Method,
+    Program,
+    fails_tests,
+    is_of_program,
+    is_refused,
+    make_class,
+)
 from .own import OwnObjects
 from .shared import SharedValues, base_of, tag_of
 from .verbs import own_special_methods
@@ -49,6 +57,16 @@ _OF_STAND_INS = frozenset(("__classcell__", "__dict__", "__weakref__"))
 _IN_PROGRAM = frozenset(
     ("__slots__", "__getattr__", "__getattribute__", "__setattr__", "__delattr__", "__new__")
 )
+
+
+_OF_ERRORS = frozenset(("__notes__", "__suppress_context__"))
+_WIDE = (AssertionError, Exception, BaseException)
+
+
+def _catches_failures(value: Any, name: str) -> bool:
+    """Whether ``except`` with a variable of the program catches every failure of a test."""
+    kinds = value if type(value) is tuple else (value,)
+    return any(kind is wide and name != wide.__name__ for kind in kinds for wide in _WIDE)
 
 
 class Unanswered(BaseException):
@@ -104,6 +122,7 @@ class Remote:
         self.tidy = True  # whether the process of the tests can be reused
         self.raised: BaseException | None = None  # the last exception of the program
         self.settled = True  # whether the tests are known to have caught it
+        self._failed: list[BaseException] = []  # of the tests, where the program may catch them
         self._awaits = False  # whether the program has answered with a coroutine
         self._stub: tuple[Any] | None = None  # the answer in the program's place
         self.used_objects = False  # whether the program decided a comparison
@@ -165,7 +184,10 @@ class Remote:
 
     def get(self, name: str) -> Any:
         """The value of a global variable of the program."""
-        return self._ask("get", ["get", name])
+        found = self._ask("get", ["get", name])
+        if _catches_failures(found, name):
+            self.fail("wrong", f"{name} is {found!r}, which would catch the tests' own failures")
+        return found
 
     def get_class(self, name: str) -> Any:
         """A class of the program by its name."""
@@ -391,7 +413,26 @@ class Remote:
                 return error
         return wire.exception_from(name, message)
 
+    def lend(self, error: BaseException) -> None:
+        """Passes an exception of the tests to the program, which must not keep it to itself if it
+        says that a test has failed.
+        """
+        if fails_tests(error):
+            self._failed.append(error)
+
+    def end(self) -> None:
+        """Fails the job for what the tests could not notice."""
+        self.settle()
+        if self._failed:
+            self.fail(
+                "wrong",
+                f"{type(self._failed[0]).__name__}: {self._failed[0]!s:.300} (raised by the tests "
+                "where the program called them; the program caught it)",
+            )
+
     def _raise(self, error: BaseException, protocol: tuple[type[BaseException], ...]) -> NoReturn:
+        seen = {id(error), id(error.__cause__), id(error.__context__)}
+        self._failed = [failed for failed in self._failed if id(failed) not in seen]
         self.raised = error
         self.settled = isinstance(error, protocol)
         error.__traceback__ = None
@@ -522,7 +563,7 @@ class Remote:
         if tag == "ex":
             return self._error(*content)
         if tag == "ek":
-            return _class_at(content) or Exception
+            return _class_at(content)
         if tag == "x":
             return self._own.value(content)
         if tag in ("ge", "co"):
@@ -597,7 +638,7 @@ class Remote:
         if type(base) is int:
             return self.class_of(base)
         if type(base) is list:
-            return _class_at(base) or Exception
+            return _class_at(base)
         found = getattr(builtins, base, None)
         plain = isinstance(found, type) and (
             found in wire.PLAIN_BASES or issubclass(found, BaseException)
@@ -612,16 +653,15 @@ class Remote:
             return found
         kind = _class_at(of) if type(of) is list else self.class_of(of)
         values = self.unpack(arguments)
-        if kind is None:
-            kind = Exception
         if type(values) is not tuple:
             raise wire.WireError("a malformed exception")
-        if not issubclass(kind, Exception) and kind.__name__ not in self.catches:
+        skips = any(base.__module__ == "unittest.case" for base in kind.__mro__)  # SkipTest
+        if skips or (not issubclass(kind, Exception) and kind.__name__ not in self.catches):
             return RuntimeError(f"{kind.__name__}: {values!r:.200}")
         error = _made_error(kind, values)
         if attributes is not None:
             for name, value in self.unpack(attributes).items():
-                if type(name) is str and (name == "__notes__" or not name.startswith("_")):
+                if type(name) is str and (name in _OF_ERRORS or not name.startswith("_")):
                     setattr(error, name, value)
         if cause is not None:
             error.__cause__ = self.unpack(cause)
@@ -657,6 +697,7 @@ class Remote:
             self.settle()
             message = ["value", tree]
         except Exception as error:  # noqa: BLE001 - the program meets it where it asked
+            self.lend(error)
             message = ["raised", self._error_tree(error)]
         self._keeps = keeps
         self.raised, self.settled = raised, settled
@@ -834,7 +875,8 @@ class _Generator(Iterator[Any]):
     def send(self, value: Any) -> Any:
         return self._remote.use("next", self._source, value)
 
-    def throw(self, error: object) -> object:
+    def throw(self, error: BaseException) -> object:
+        self._remote.lend(error)
         return self._remote.use("method", self._source, "throw", error)
 
     def close(self) -> None:
@@ -853,14 +895,15 @@ def _two_ints(content: Any) -> tuple[int, int]:
 
 
 def _class_at(place: Any) -> Any:
-    """An exception's class of the standard library, if it is known here."""
-    module, name = place
-    if type(module) is not str or type(name) is not str:
+    """An exception's class of the standard library, or its built-in base."""
+    module, name, base = place
+    if not all(type(part) is str for part in place):
         raise wire.WireError("a malformed exception")
-    if module.split(".")[0] not in sys.stdlib_module_names:
-        return None
-    found = wire.find_global(module, name)
-    return found if isinstance(found, type) and issubclass(found, BaseException) else None
+    known = module.split(".")[0] in sys.stdlib_module_names
+    for found in (wire.find_global(module, name) if known else None, getattr(builtins, base, None)):
+        if isinstance(found, type) and issubclass(found, BaseException):
+            return found
+    return Exception
 
 
 def _made_error(kind: Any, values: tuple[Any, ...]) -> Any:

@@ -68,6 +68,10 @@ def run_collected(
             _run_function(name, value, 0)
         elif isinstance(value, type) and value.__module__ == namespace.get("__name__"):
             if _is_test_case(value):
+                if hasattr(value, "_codegen_class"):
+                    raise TypeError(
+                        f"{name} derives from a class of the program, which may skip it"
+                    )
                 _run_test_case(value)
             elif name.startswith("Test") and name not in loaded:
                 _run_class(name, value)
@@ -114,6 +118,8 @@ def _run_class(name: str, kind: type) -> None:
 
 
 def _is_test_case(kind: type) -> bool:
+    if hasattr(kind, "_codegen_class"):  # unittest's class is the program's, then
+        return any(base.__name__ == "TestCase" for base in kind.__mro__)
     unittest = sys.modules.get("unittest")
     return unittest is not None and issubclass(kind, unittest.TestCase)
 

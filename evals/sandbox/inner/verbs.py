@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import operator
+import os
 import types
 from collections.abc import Callable
 from typing import Any
@@ -48,7 +49,7 @@ def _set_member(kind: type, name: str, how: str, value: object) -> None:
 
 
 def _fields(kind: Any) -> list[object]:
-    """Name, type and options of a data class's fields."""
+    """Name, type, options and kind of a data class's fields."""
     import dataclasses
 
     names = ("default", "init", "repr", "compare", "hash", "kw_only")
@@ -60,8 +61,9 @@ def _fields(kind: Any) -> list[object]:
                 **{n: v for n in names if (v := getattr(field, n)) is not dataclasses.MISSING},
                 "metadata": dict(field.metadata),
             },
+            field._field_type.name,
         )
-        for field in dataclasses.fields(kind)
+        for field in kind.__dataclass_fields__.values()
     ]
 
 
@@ -78,7 +80,7 @@ UNARY = ("neg", "pos", "invert")
 # The interpreter's own protocols that make a number, a truth value or items of an object.
 CONVERSIONS = (
     *("abs", "int", "float", "complex", "index", "round", "trunc", "floor", "ceil"),
-    *("bool", "len", "hash", "contains", "format", "getitem", "iter", "next", "reversed"),
+    *("bool", "len", "hash", "contains", "format", "getitem", "iter", "next", "reversed", "fspath"),
 )
 _BUILTINS = (
     *("abs", "int", "float", "complex", "round", "bool", "len", "hash", "format", "divmod", "pow"),
@@ -95,6 +97,7 @@ _OPERATORS = (
 VERBS: dict[str, Callable[..., object]] = {
     **{name: getattr(builtins, name) for name in _BUILTINS},
     **{name: getattr(operator, name) for name in _OPERATORS},
+    "fspath": os.fspath,
     "and": operator.and_,
     "or": operator.or_,
     "call": _call,

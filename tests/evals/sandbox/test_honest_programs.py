@@ -13,8 +13,15 @@ import pytest
 from codegen.benchmarks.tools.honest_suite import HONEST
 from codegen.evals.sandbox import Job, Sandbox
 
-# What can't be told from outside, and a wait that blocks the tests' loop.
-KNOWN = {"also: class M(type):", "also: await asyncio.sleep(10)"}
+# What can't be told from outside, a wait that blocks the tests' loop, membership of a plain value,
+# a connection of the tests, and annotations that only the program's module can evaluate.
+KNOWN = {
+    "also: class M(type):",
+    "also: await asyncio.sleep(10)",
+    "hypothesis-like: properties of a class",
+    "sqlite3: connection made by the tests",
+    "tree: recursive dataclass with class reference",
+}
 # Runs each file of a folder as a script, in a process and a folder of its own.
 _RUN_EACH = """\
 import os, sys, types

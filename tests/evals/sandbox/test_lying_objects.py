@@ -306,3 +306,70 @@ def test_an_object_that_knows_nothing_of_the_tests_has_operators(sandbox: Sandbo
         "assert (-(n(2) * 3)).n == -6\n",
     ):
         assert sandbox.run(Job(program, test=test)).passed, test
+
+
+CATCHES = """\
+import contextlib, unittest
+from concurrent.futures import ThreadPoolExecutor
+Error = AssertionError
+Errors = (ValueError, Exception)
+class Manager:
+    def __enter__(self): return self
+    def __exit__(self, *a): return True
+    async def __aenter__(self): return self
+    async def __aexit__(self, *a): return True
+    def __sub__(self, o): return self
+@contextlib.contextmanager
+def managed():
+    try: yield
+    except BaseException: pass
+def guarded(function):
+    def inner(*a):
+        try: return function(*a)
+        except BaseException: pass
+    return inner
+def each(function, items):
+    with ThreadPoolExecutor(1) as pool:
+        for item in items: pool.submit(function, item)
+class Base(unittest.TestCase):
+    def run(self, result=None): return result
+class Skip(unittest.SkipTest): pass
+def skip(): raise unittest.SkipTest("later")
+def skip_too(): raise Skip
+def made(): return Manager()
+def f(x): return 4
+"""
+
+
+def test_the_program_catches_no_failure_of_a_test(sandbox: Sandbox) -> None:
+    case = "import unittest\nclass T({}):\n    def test(self):\n        {}\n"
+    tests = [
+        "with Manager(): assert f(1) == 3\n",
+        "with Manager(): assert abs(made() - 3.0) < 1\n",
+        "import asyncio\nasync def m():\n    async with Manager(): assert f(1) == 3\n"
+        "asyncio.run(m())\n",
+        "with managed(): assert f(1) == 3\n",
+        "@managed()\ndef check(): assert f(1) == 3\ncheck()\n",
+        "@guarded\ndef check(x): assert f(x) == 3\ncheck(1)\n",
+        "seen = []\ndef check(x):\n    seen.append(x)\n    assert f(x) == 3\n"
+        "each(check, [1])\nassert seen\n",
+        "try: assert f(1) == 3\nexcept Error: pass\n",
+        "try: assert f(1) == 3\nexcept Errors: pass\n",
+        case.format("unittest.TestCase", "self.assertEqual(skip(), 3)"),
+        case.format("unittest.TestCase", "self.assertEqual(skip_too(), 3)"),
+        case.format("Base", "self.assertEqual(f(1), 3)"),
+    ]
+    outcomes = dict(sandbox.map((test, Job(CATCHES, test=test)) for test in tests))
+    bad = {test: o for test, o in outcomes.items() if o.status not in ("wrong", "error")}
+    assert not bad
+
+
+def test_other_exceptions_are_the_programs_to_catch(sandbox: Sandbox) -> None:
+    for test in (
+        "with Manager(): raise ValueError\n",
+        "with managed(): 1 / 0\n",
+        "@guarded\ndef g(): raise KeyError\nassert g() is None and f(0) == 4\n",
+        "@guarded\ndef g(): assert f(0) == 4\ng()\n",
+        "with Manager() as m:\n    assert m and f(0) == 4\n",
+    ):
+        assert sandbox.run(Job(CATCHES, test=test)).passed, test

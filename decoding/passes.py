@@ -15,13 +15,14 @@ from typing import Any, Literal, Protocol, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 import torch
+from torch._dynamo.exc import TorchDynamoException
 from transformers import PreTrainedModel
 
 from codegen.decoding.attention import IN_PLACE, exchange
 from codegen.decoding.cache import KVCache, recurrences
 from codegen.decoding.graphs import Replays, Tensors
 from codegen.decoding.pages import Pages
-from codegen.errors import ModelError
+from codegen.errors import MachineError, ModelError, in_one_line
 from codegen.kernels.backend import use_triton
 from codegen.kernels.tree_attention import narrow, pack
 
@@ -100,33 +101,58 @@ class ModelPass:
     def run(self) -> torch.Tensor:
         """Logits [B, keep, V]; the next captured pass overwrites them."""
         if self.replays is None:
-            return forward(self.model, self.tokens, self.cache, self.mask, self.keep)
+            return forward(self.model, self.tokens, self.cache, self.mask, self.keep, repeated=True)
         slots = self.cache.slots
 
         def compute(given: Tensors) -> torch.Tensor:
             slots.restore(given)
-            return forward(self.model, given["tokens"], self.cache, given["mask"], self.keep)
+            tokens, mask = given["tokens"], given["mask"]
+            return forward(self.model, tokens, self.cache, mask, self.keep, repeated=True)
 
         inputs = {**slots.tensors(), "tokens": self.tokens, "mask": self.mask}
         return self.replays.run(self.keep, slots.layout, inputs, compute)
 
 
 def forward(
-    model: PreTrainedModel, tokens: torch.Tensor, cache: KVCache, mask: torch.Tensor, keep: int
+    model: PreTrainedModel,
+    tokens: torch.Tensor,
+    cache: KVCache,
+    mask: torch.Tensor,
+    keep: int,
+    *,
+    repeated: bool = False,
 ) -> torch.Tensor:
     """Encodes placed tokens [B, Q]; returns the logits [B, keep, V] of the last ones.
 
-    ``mask`` [B, 1, Q, slots] says which slots each token sees; the model's sliding windows are
-    applied to it here.
+    Args:
+        model: as in :class:`ModelPass`.
+        tokens: int64 [B, Q], or embeddings [B, Q, D].
+        cache: in which they were placed.
+        mask: which slots each of them sees, bool [B, 1, Q, slots]; sliding windows are applied to
+            it here.
+        keep: how many of a row's last tokens get logits.
+        repeated: whether passes like this follow. Others, such as those of prompts, are not
+            compiled: each of their forms would be a graph of its own.
+
+    Raises:
+        MachineError: if torch.compile was asked to compile the model and cannot.
     """
-    output = model(
-        input_ids=tokens,
-        position_ids=cache.slots.positions,
-        attention_mask=layer_masks(model, cache, mask),
-        use_cache=True,
-        logits_to_keep=keep,
-        **{cache_argument(type(model)): cache},
-    )
+    run = model if repeated else model.forward
+    given = "inputs_embeds" if tokens.is_floating_point() else "input_ids"
+    try:
+        output = run(
+            position_ids=cache.slots.positions,
+            attention_mask=layer_masks(model, cache, mask),
+            use_cache=True,
+            logits_to_keep=keep,
+            **{given: tokens, cache_argument(type(model)): cache},
+        )
+    except TorchDynamoException as error:
+        reason = in_one_line(str(error).split("\n\n")[0])  # behind it is what PyTorch advises
+        raise MachineError(
+            f"torch.compile cannot compile {type(model).__name__}: {reason}.",
+            "Load the model without compile.",
+        ) from None
     return output.logits[:, -keep:]
 
 

@@ -380,7 +380,7 @@ class OpenAIBackend(Backend):
             The decoded JSON; of a stream, a completion object made of its parts.
 
         Raises:
-            ServerFailure: if the response is an error or no JSON.
+            ServerFailure: if the response is an error or not JSON.
         """
         headers: Any = {"Authorization": f"Bearer {self._key}" if self._key else Omit()}
         sent: Any = {"path": route, "options": {"headers": headers}}
@@ -610,7 +610,7 @@ def _fatal_remedy(failure: ServerFailure, url: str) -> str:
 def _add_part(row: dict[str, Any], part: Any, on_piece: OnPiece) -> str:
     """Adds a part of a stream to what becomes a completion object, and returns its text."""
     if not isinstance(part, dict):
-        raise ServerFailure("a part of its stream is no JSON object")
+        raise ServerFailure("a part of its stream is not a JSON object")
     if part.get("usage"):
         row["usage"] = part["usage"]
     choices = part.get("choices")
@@ -634,15 +634,11 @@ def _add_part(row: dict[str, Any], part: Any, on_piece: OnPiece) -> str:
 def read_completion(row: Any, model: str) -> ServerCompletion:
     """Reads a completion object.
 
-    Args:
-        row: as decoded.
-        model: the one requested.
-
     Raises:
         ServerFailure: (transient) if it is none.
     """
     if not isinstance(row, dict):
-        raise ServerFailure("its response is no JSON object", transient=True)
+        raise ServerFailure("its response is not a JSON object", transient=True)
     choices = row.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict):

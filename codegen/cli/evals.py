@@ -382,7 +382,8 @@ def score_cell(samples: str, given: ScoreOptions) -> tuple[Score, str, str]:
         out = out or samples
         partial = folder / PARTIAL
         is_unfinished = partial.is_file() and not (folder / SAMPLES).exists()
-        if is_unfinished and not (folder / FAILED).is_file():
+        known = given.task or (partial.is_file() and partial.stat().st_size > 0)
+        if is_unfinished and not ((folder / FAILED).is_file() and known):
             raise InputError(
                 f"The run in {folder} is not finished.",
                 f"Run the same `codegen eval run` again, or score what is there: {partial}",

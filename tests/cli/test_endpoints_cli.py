@@ -292,6 +292,14 @@ def test_a_run_stops_at_the_cost_limit_and_resumes(
     assert code == 0 and len(server.bodies) == 10, err
 
 
+def test_a_run_without_a_sample_is_not_scored(codegen: Codegen) -> None:
+    Path("run").mkdir()
+    Path("run/samples.partial.jsonl").touch()
+    Path("run/failed.jsonl").write_text('{"problem_id": "t/1", "index": 0, "reason": "busy"}\n')
+    code, _, err = codegen("eval", "score", "run")
+    assert code == 1 and "The run in run is not finished" in err
+
+
 def test_data_stops_at_the_cost_limit_and_resumes(codegen: Codegen, server: Model) -> None:
     server.answer = lambda _: completion("1. Return one.")
     lines = [

@@ -39,7 +39,7 @@ def nvim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     vim.close()
 
 
-def wait_for(check: Callable[[], Any], seconds: float = 40.0) -> Any:
+def wait_for(check: Callable[[], Any], seconds: float = 120.0) -> Any:
     """What ``check`` gives once it gives anything."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -158,7 +158,7 @@ def test_llama_vim(nvim: Any, served: Served, engine: Any, tmp_path: Path) -> No
     nvim.command(f"edit {file}")
     nvim.input("G$a")
     nvim.input("x")  # it asks when the cursor moves
-    shown = wait_for(lambda: ghost(nvim, "vt_fim"), 20)
+    shown = wait_for(lambda: ghost(nvim, "vt_fim"))
     before = "\n".join(nvim.current.buffer[:])
     nvim.input("<Tab>")
     wait_for(lambda: "\n".join(nvim.current.buffer[:]) != before)

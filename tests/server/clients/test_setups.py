@@ -112,7 +112,7 @@ def test_neovim_shows_the_second_answer(
             while time.monotonic() < until and not vim.vars.get("settled"):
                 time.sleep(0.05)
             if settled := vim.vars.get("settled"):
-                wait_for(lambda: ghost(vim, "nvim.lsp.inline_completion") == settled, 10)
+                wait_for(lambda: ghost(vim, "nvim.lsp.inline_completion") == settled)
                 return
         raise AssertionError("no answer was replaced")
     finally:

@@ -34,7 +34,7 @@ try {
       break;
     } catch {}
   }
-  await ghost.waitFor({ state: "attached", timeout: 15000 });
+  await ghost.waitFor({ state: "attached", timeout: 60000 });
   const parts = await page.locator(".ghost-text, .ghost-text-decoration").allInnerTexts();
   const shown = parts.join("");
   await page.screenshot({ path: screenshot });

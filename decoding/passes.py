@@ -33,6 +33,7 @@ Drafts = Literal["trees", "chains", "none"]
 _RECURRENT = {"linear_attention", "conv"}
 _NARROW = {"sliding_attention", "chunked_attention"}
 _SUPPORTED = _RECURRENT | _NARROW | {"full_attention", "attention", "hybrid", "mlp", "moe"}
+_ELSEWHERE = "Try another back-end (--backend vllm)."
 
 
 class Pass(Protocol):
@@ -226,15 +227,21 @@ def check_architecture(model: PreTrainedModel) -> None:
             "Load it with attn_implementation='sdpa'.",
         )
     if getattr(config, "alibi", False):
-        raise ModelError(f"{name} has ALiBi position biases, which the loop does not support.")
+        raise ModelError(
+            f"{name} has ALiBi position biases, which the loop does not support.", _ELSEWHERE
+        )
     names = inspect.signature(type(model).forward).parameters
     needs_positions = not (_kinds(config) <= _RECURRENT or getattr(model, "fills_gaps", False))
     if needs_positions and "position_ids" not in names:
-        raise ModelError(f"{name} takes no positions, which the decoding loop has to set.")
+        raise ModelError(
+            f"{name} takes no positions, which the decoding loop has to set.", _ELSEWHERE
+        )
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"{name} is an encoder-decoder model; the loop needs a decoder-only one.")
     if odd := sorted(_kinds(config) - _SUPPORTED):
-        raise ModelError(f"{name} has {odd[0]} layers, which the decoding loop does not support.")
+        raise ModelError(
+            f"{name} has {odd[0]} layers, which the decoding loop does not support.", _ELSEWHERE
+        )
     if getattr(model, "_is_stateful", False) and not is_recurrent(model):
         raise _own_states(model)
 
@@ -243,7 +250,7 @@ def _own_states(model: PreTrainedModel) -> ModelError:
     return ModelError(
         f"{type(model).__name__} keeps recurrent states outside the cache, which the decoding loop "
         "does not support.",
-        "Try another back-end (--backend vllm).",
+        _ELSEWHERE,
     )
 
 

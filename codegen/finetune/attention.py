@@ -187,7 +187,6 @@ def mask_inputs(
     """Keyword arguments that make a transformers model attend as the layouts say.
 
     Args:
-        layouts: one per row.
         closed: the same, padded to one width.
         attention: the back-end, which must be active (:func:`attending`) when the model is called.
         shared: the model gets only parts of the rows, for which it cannot make its own mask.
@@ -245,8 +244,6 @@ def attending(model: Any, attention: Attention, share: RowShare | None = None) -
     """A block in which a transformers model uses an attention back-end; ``dense`` changes nothing.
 
     Args:
-        model: the model called inside the block.
-        attention: the back-end.
         share: for a process that holds parts of rows; with ``auto`` only.
     """
     if attention == "dense":
@@ -317,10 +314,10 @@ def check(model: Any, attention: Attention) -> Attention:
         return attention
     if attention == "flex":
         raise ConfigError(
-            "FlexAttention computes other logits than a dense mask here.", "Set attention: auto."
+            "FlexAttention and a dense mask give different logits here.", "Set attention: auto."
         )
     warnings.warn(
-        "Attention by blocks computes other logits than a dense mask here; masks are used.",
+        "Attention by blocks and a dense mask give different logits here; masks are used.",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -108,12 +108,7 @@ class EngineRequest:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A LoRA adapter.
-
-    Attributes:
-        place: its directory.
-        rank: of its matrices.
-    """
+    """A LoRA adapter."""
 
     place: str
     rank: int
@@ -170,7 +165,6 @@ class VllmBackend(Backend):
         model: ``embedded``, the directory of a whole model or of a LoRA adapter, or a hub id.
         batch_size: requests of a step at most, by default as many as vLLM takes.
         options: vLLM's own, see :class:`VllmEngine`.
-        start: makes the engine.
 
     Raises:
         ModelError: if there is no such model, or vLLM cannot run its kind.
@@ -684,7 +678,7 @@ def _check_runner(requires: str, drafts: bool) -> None:
         )
     if requires == "logits" and drafts and not (HAS_TRITON if chosen is None else chosen):
         raise ConfigError(
-            "vLLM's model runner V1, the one that runs here, has no rules against repetition beside"
+            "vLLM's model runner V1, which runs here, cannot combine rules against repetition with"
             " drafts.",
             "Leave out the rules or speculative_config; vLLM's model runner V2 has both.",
         )

@@ -55,7 +55,6 @@ class Suggestions:
         """Remembers suggestions.
 
         Args:
-            request: the request that they answer.
             seen: number of characters before the cursor that the prompt was made from.
             texts: best first; empty if there is nothing to suggest.
         """
@@ -80,7 +79,7 @@ class Suggestions:
         return None
 
     def show(self, prefix: str, texts: tuple[str, ...]) -> None:
-        """These are on the user's screen."""
+        """Records the suggestions that the user sees."""
         self._shown = prefix[-_COMPARED:], texts
 
     def accepted(self, inserted: str, prefix: str) -> tuple[Accepted, int] | None:

@@ -69,7 +69,7 @@ class EncoderConfig(PretrainedConfig):
     ) -> None:
         if hidden_size % (2 * num_attention_heads):
             raise ValueError(
-                f"hidden_size {hidden_size} is no even multiple of {num_attention_heads} heads"
+                f"hidden_size {hidden_size} is not an even multiple of {num_attention_heads} heads"
             )
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size

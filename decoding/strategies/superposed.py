@@ -4,7 +4,7 @@ Source: Shen et al., *Superposed Decoding: Multiple Generations from a Single Au
 Inference Pass*, NeurIPS 2024 (arXiv 2405.18400). The model is fed one embedding: the mean of the
 drafts' last tokens, weighted by the drafts' probabilities. All drafts share the resulting
 distribution, and an n-gram model decides which of its tokens continues which draft. This gives
-several short suggestions. It is no lossless accelerator: the blend stays close to each draft for
+several short suggestions. It is not a lossless accelerator: the blend stays close to each draft for
 about ten tokens.
 
 The n-gram counts come from the suffix structure over the user's own code

@@ -149,7 +149,6 @@ class Pool:
     Args:
         backend: see :mod:`.launch`.
         workers: most pairs of sandboxes.
-        packages: what can be imported in them.
     """
 
     def __init__(self, backend: str, workers: int, packages: Packages = launch.NO_PACKAGES) -> None:
@@ -624,7 +623,7 @@ class Pool:
                 self._discard(worker, "the sandbox does not answer")
 
 
-_NO_VERDICT = Report("bad_test", "the tests sent something that is no verdict", [])
+_NO_VERDICT = Report("bad_test", "the tests sent something that is not a verdict", [])
 
 
 def _read_verdict(packet: bytes, fds: Sequence[int]) -> tuple[Report | None, float, bool]:

@@ -52,7 +52,6 @@ class BetaBinomial:
     """The distribution of success rates over tasks.
 
     Attributes:
-        alpha, beta: of the Beta distribution.
         zero: the share of tasks that are never solved.
         log_likelihood: of the counts it was fitted to, up to the constant of the data.
     """
@@ -73,7 +72,6 @@ class Extrapolation:
     """A pass@k computed from a model, for more attempts than there are samples.
 
     Attributes:
-        k: attempts.
         value: what the model implies, in [0, 1].
         low, high: 95 % bootstrap interval over tasks; the model is taken as right.
         n: the most samples of a task that the model was fitted to.
@@ -110,10 +108,10 @@ def fit_beta_binomial(counts: Sequence[Count], *, zero: bool | None = None) -> B
 
 
 def _fit(data: np.ndarray, weights: np.ndarray, zero: bool | None) -> BetaBinomial:
-    plain = _maximise(data, weights)
+    plain = _maximize(data, weights)
     if zero is False or (zero is None and not _worth_a_try(data, weights)):
         return plain
-    mixed = _maximise(data, weights, plain)
+    mixed = _maximize(data, weights, plain)
     gain = 2 * (mixed.log_likelihood - plain.log_likelihood)
     return mixed if zero or gain > _KEEP_ZERO else plain
 
@@ -124,7 +122,7 @@ def _worth_a_try(data: np.ndarray, weights: np.ndarray) -> bool:
     return bool(weights[unsolved].sum() and weights[~unsolved].sum())
 
 
-def _maximise(
+def _maximize(
     data: np.ndarray, weights: np.ndarray, start: BetaBinomial | None = None
 ) -> BetaBinomial:
     """Maximum likelihood over (logit of the mean, log of alpha + beta) and, with ``start``, zero.
@@ -183,7 +181,7 @@ def _model(point: np.ndarray) -> BetaBinomial:
 def _log_likelihood(
     model: BetaBinomial, n: np.ndarray, c: np.ndarray, weights: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """Its value, and its slope in the coordinates of :func:`_maximise`."""
+    """Its value, and its slope in the coordinates of :func:`_maximize`."""
     _, betaln, digamma = _scipy()
     a, b, zero = model.alpha, model.beta, model.zero
     each = betaln(c + a, n - c + b) - betaln(a, b)
@@ -211,7 +209,6 @@ def extrapolate(
         counts: one a task.
         ks: attempts, each more than the samples of some task; for fewer use the unbiased estimate.
         draws: of tasks with replacement, each fitted again.
-        seed: of the draws.
 
     Raises:
         InputError: as :func:`fit_beta_binomial`; for k that need no extrapolation.
@@ -315,8 +312,6 @@ def sampling_flops(
     """Floating-point operations of ``k`` samples of one problem: 2 * parameters * tokens.
 
     Args:
-        k: samples.
-        parameters: of the model.
         prompt_tokens, completion_tokens: means over problems.
         prompt_cached: whether the samples share one pass over the prompt.
     """

@@ -29,7 +29,6 @@ class Rejected:
     Attributes:
         id: the input's id, or its place (file and line).
         reason: a short stable word to count by, such as ``bad_json``.
-        detail: what exactly was wrong.
         outcome: ``failed`` for damaged input, ``skipped`` for sound input that is not wanted.
     """
 
@@ -245,7 +244,7 @@ def open_source(
 
     if kind := format_of(path):
         return RowFileSource(kind, path, spec, options)
-    raise InputError(f"Don't know how to read {spec!r}.", _PATHS)
+    raise InputError(f"The source {spec!r} is of no known kind.", _PATHS)
 
 
 def language_tag(name: str) -> str:

@@ -83,8 +83,6 @@ class Program:
     """A job's program together with its tests.
 
     Attributes:
-        toolchain: compiles and runs it.
-        job: the job.
         source: the whole text.
     """
 
@@ -208,7 +206,7 @@ def built_files(output: str) -> dict[str, bytes]:
     """The files of a build, by name, from its untrusted output.
 
     Raises:
-        ValueError: if it is not of the form.
+        ValueError: if it is malformed.
     """
     row = json.loads(output)
     if not isinstance(row, dict) or any("/" in name or name.startswith(".") for name in row):

@@ -87,7 +87,9 @@ def test_pages_as_contiguous(nodes, queries, dtype, narrowed, device) -> None:
     torch.testing.assert_close(found, by_hand, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("window", [1, PAGE - 1, PAGE, PAGE + 1])
+@pytest.mark.parametrize(
+    "window", [PAGE + 1, *(pytest.param(n, marks=pytest.mark.long) for n in (1, PAGE - 1, PAGE))]
+)
 def test_windows_at_borders_of_pages(window, device) -> None:
     """A prefix that ends at a border, before it and behind it; all that is not seen is poison."""
     g = torch.Generator().manual_seed(window)

@@ -104,10 +104,9 @@ def test_windows_at_borders_of_pages(window, device) -> None:
     for row, length in enumerate(lengths):
         seen = range(max(0, length + 1 - window), length + 2)
         own = [int(starts[row, slot // PAGE]) + slot % PAGE for slot in seen]
-        poisoned = [torch.full_like(states, 1e4) for states in (keys, values)]
-        for new, old in zip(poisoned, (keys, values), strict=True):
-            new[:, :, own] = old[:, :, own]
-        found = tree_attention(q[row, None], *poisoned, table[row, None])
+        poisoned_keys, poisoned_values = (torch.full_like(each, 1e4) for each in (keys, values))
+        poisoned_keys[:, :, own], poisoned_values[:, :, own] = keys[:, :, own], values[:, :, own]
+        found = tree_attention(q[row, None], poisoned_keys, poisoned_values, table[row, None])
         torch.testing.assert_close(found, wanted[row, None], atol=2e-5, rtol=0)
 
 

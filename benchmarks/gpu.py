@@ -210,7 +210,11 @@ class Results:
 
     def page(self, units: Mapping[str, Unit], report: Report) -> Path:
         """Writes the page, one table a part."""
-        lines = ["# Measured on a GPU", "", *(f"- {k}: {v}" for k, v in self.about.items())]
+        dry = self.about["dry_run"]
+        lines = ["# A dry run: these times mean nothing" if dry else "# Measured on a GPU", ""]
+        lines += [
+            f"- {key}: {value}" for key, value in self.about.items() if value not in ("", None)
+        ]
         lines += [f"- {name} {text}" for name, text in report.versions.items() if text]
         for part in PARTS:
             rows = {n: self.found[n] for n in units if n.startswith(part) and n in self.found}

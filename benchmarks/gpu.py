@@ -133,13 +133,15 @@ def run(
         for name, unit in bench.units(quick)
         if not wanted or name.partition("/")[0] in wanted
     }
-    for name, unit in units.items():
-        if name in results.found:
-            continue
+    left = [name for name in units if name not in results.found]
+    say(
+        f"{len(left)} of {len(units)} measurements are left; none begins after {minutes:g} minutes."
+    )
+    for name in left:
         if time.monotonic() - began > 60 * minutes:
             say(f"{minutes:g} minutes are over; the same command resumes with {name}.")
             break
-        results.keep(name, unit)
+        results.keep(name, units[name])
     bench.close()
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "triton", "transformers", "trl", "vllm")
@@ -187,8 +189,11 @@ class Results:
 
     def keep(self, name: str, unit: Unit) -> None:
         """Measures a unit and writes it down; what fails is written as its error."""
+        began = time.monotonic()
         try:
             found = unit()
+            if found is not None:
+                found["measured_in_s"] = round(time.monotonic() - began, 1)
         except Exception as error:  # noqa: BLE001 - a library's or a driver's: the others still run
             found = {"error": " ".join(f"{type(error).__name__}: {error}".split())[:400]}
         self.found[name] = found
@@ -205,7 +210,11 @@ class Results:
 
     def page(self, units: Mapping[str, Unit], report: Report) -> Path:
         """Writes the page, one table a part."""
-        lines = ["# Measured on a GPU", "", *(f"- {k}: {v}" for k, v in self.about.items())]
+        dry = self.about["dry_run"]
+        lines = ["# A dry run: these times mean nothing" if dry else "# Measured on a GPU", ""]
+        lines += [
+            f"- {key}: {value}" for key, value in self.about.items() if value not in ("", None)
+        ]
         lines += [f"- {name} {text}" for name, text in report.versions.items() if text]
         for part in PARTS:
             rows = {n: self.found[n] for n in units if n.startswith(part) and n in self.found}

@@ -56,7 +56,7 @@ def forward(
         return step([step_rows(kv, ledger, positions, keep)])[0]
     tokens = to_tensor(ledger.sequence[places], device)[None]
     with _grouped_attention(device, len(places)):
-        return passes.forward(model, tokens, kv, kv.mask(), keep)[0]
+        return passes.forward(model, tokens, kv, kv.mask(), keep, repeated=True)[0]
 
 
 def begin(kv: KVCache, ledger: Ledger, places: NDArray[np.int64]) -> torch.Tensor:

@@ -33,7 +33,7 @@ from codegen.decoding.insertion.encoder import Memory, TextEncoder
 from codegen.decoding.insertion.text import InsertionConfig, Text, TextBatch
 from codegen.decoding.sampling import choose
 
-STOP, CONTINUE = range(2)  # classes of the stop head
+_STOP = 0  # of the stop head's two classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ class InsertionLM(FillingModel):
             batch, given = running.batch.on(self.device, slots, running.uniforms(2), budget)
             logits, stop = self.scores(batch, memory, given[0])
             where, tokens = pick(self.forbid(logits), *given, options=options)
-            done = stop.float().softmax(-1)[:, 0] >= options.stop_threshold
+            done = stop.float().softmax(-1)[:, _STOP] >= options.stop_threshold
             chosen = torch.where(where, tokens, -1)
             found = torch.tensor(download(torch.cat([chosen, done.long()[:, None]], 1)))
             chosen, done = found[:, :-1], found[:, -1] > 0

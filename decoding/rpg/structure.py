@@ -180,11 +180,6 @@ class StructureTracker:
             setattr(self, name, value)
 
     @property
-    def quoted(self) -> bool:
-        """Whether the text is inside a string or a comment."""
-        return self._quote is not None
-
-    @property
     def closer(self) -> bytes:
         """What closes the innermost bracket; empty outside brackets."""
         return self._closer
@@ -566,12 +561,3 @@ def _held(text: bytes, at: int, quote: Quote) -> int:
         if text.endswith(close[:length]):
             return length
     return 0
-
-
-def signatures(text: str | bytes, language: Language) -> list[Signature]:
-    """The signatures of a text's items, in the order in which they end."""
-    found: list[Signature] = []
-    tracker = StructureTracker(language, on_item=lambda item: found.append(item.signature))
-    tracker.feed(text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text)
-    tracker.feed(b"\n")
-    return found

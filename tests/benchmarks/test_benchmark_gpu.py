@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +78,31 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(MachineError, match="no GPU"):
             gpu.run(out=str(tmp_path))
+
+
+@pytest.mark.long
+def test_a_killed_run_is_resumed(tmp_path: Path) -> None:
+    """Killed at some moment after its first, fourth and seventh result; none is measured again."""
+    path, given = tmp_path / "gpu.json", {"dry_run": True, "parts": "device,kernels"}
+    code = f"from codegen.benchmarks import gpu; gpu.run(out={str(tmp_path)!r}, **{given!r})"
+    kept: dict[str, Any] = {}
+    for count in (1, 4, 7):
+        child = subprocess.Popen([sys.executable, "-c", code])
+        try:
+            while len(kept) < count:
+                assert child.poll() is None
+                time.sleep(0.01)
+                results = json.loads(path.read_text())["results"] if path.exists() else {}
+                assert results.items() >= kept.items()
+                kept = results
+            time.sleep(random.random() / 2)
+        finally:
+            child.kill()
+            child.wait()
+        kept = json.loads(path.read_text())["results"]
+    found = run(tmp_path, parts="device,kernels")
+    assert {name: found[name] for name in kept} == kept
+    assert not [row for name, row in found.items() if "/" in name and "error" in row]
 
 
 @pytest.mark.long

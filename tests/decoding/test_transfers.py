@@ -252,7 +252,9 @@ FILLING: dict[str, tuple[Any, Any, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", FILLING)
+@pytest.mark.parametrize(
+    "name", ["insertion", *(pytest.param(n, marks=pytest.mark.long) for n in list(FILLING)[1:])]
+)
 def test_a_step_of_filling_copies_once_each_way(name: str) -> None:
     """Also when texts are finished and leave, and with several insertions a step."""
     kind, config, more = FILLING[name]
@@ -274,7 +276,7 @@ def test_a_step_of_filling_copies_once_each_way(name: str) -> None:
     assert all(crossings == {"up": 1, "down": 1} for crossings in seen)
 
 
-@pytest.mark.parametrize("name", ["plain", "suffix"])
+@pytest.mark.parametrize("name", [pytest.param("plain", marks=pytest.mark.long), "suffix"])
 def test_rows_that_forget_copy_once_each_way(
     models: list[Any], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,7 +312,7 @@ def test_rows_that_forget_copy_once_each_way(
         assert crossings["down"] == 1 and not crossings["wait"] and crossings["up"] <= 1
 
 
-@pytest.mark.parametrize("name", ["plain", "suffix"])
+@pytest.mark.parametrize("name", [pytest.param("plain", marks=pytest.mark.long), "suffix"])
 def test_recurrent_rows_copy_once_each_way(name: str) -> None:
     """Also when states are rolled back."""
     torch.manual_seed(0)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegen.decoding.rpg.languages import LANGUAGES, PYTHON, Language, find_language
-from codegen.decoding.rpg.structure import Item, StructureTracker, signatures
+from codegen.decoding.rpg.structure import Item, Signature, StructureTracker
 from codegen.errors import ConfigError
 
 SAMPLES = {
@@ -166,6 +166,14 @@ def library(count: int) -> list[Path]:
 
 
 @pytest.mark.slow
+def signatures(text: str, language: Language) -> list[Signature]:
+    """Of a text's items, in the order in which they end."""
+    found: list[Signature] = []
+    tracker = StructureTracker(language, on_item=lambda item: found.append(item.signature))
+    tracker.feed(text.encode() + b"\n")
+    return found
+
+
 def test_python_signatures_are_those_of_tokenize() -> None:
     compared = 0
     for path in library(40):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from codegen.kernels.gpu import tree_attention as gpu
 from codegen.kernels.tree_attention import PAGE, narrow, pack, reference, tree_attention
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 4e-3}
@@ -81,6 +85,68 @@ def test_pages_as_contiguous(nodes, queries, dtype, narrowed, device) -> None:
     assert torch.equal(found, tree_attention(q, keys, values, table))
     by_hand = reference(q, pool[0], pool[1], paged)
     torch.testing.assert_close(found, by_hand, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize(
+    "window", [PAGE + 1, *(pytest.param(n, marks=pytest.mark.long) for n in (1, PAGE - 1, PAGE))]
+)
+def test_windows_at_borders_of_pages(window, device) -> None:
+    """A prefix that ends at a border, before it and behind it; all that is not seen is poison."""
+    g = torch.Generator().manual_seed(window)
+    lengths, dim = [PAGE - 1, PAGE, PAGE + 1, 2 * PAGE, 0], 24
+    rows = len(lengths)
+    q = torch.randn(rows, 2, 2, dim, generator=g).to(device)
+    starts = PAGE * torch.arange(3 * rows).view(rows, 3).flip(0)
+    keys, values = torch.randn(2, 1, 1, 3 * PAGE * rows, dim, generator=g).to(device)
+    table = narrow(pack(torch.tensor(lengths), _ancestors(rows, 2, g), starts), window=window)
+    table = table.to(device)
+    wanted = reference(q, keys, values, table)
+    for row, length in enumerate(lengths):
+        seen = range(max(0, length + 1 - window), length + 2)
+        own = [int(starts[row, slot // PAGE]) + slot % PAGE for slot in seen]
+        poisoned_keys, poisoned_values = (torch.full_like(each, 1e4) for each in (keys, values))
+        poisoned_keys[:, :, own], poisoned_values[:, :, own] = keys[:, :, own], values[:, :, own]
+        found = tree_attention(q[row, None], poisoned_keys, poisoned_values, table[row, None])
+        torch.testing.assert_close(found, wanted[row, None], atol=2e-5, rtol=0)
+
+
+class _Operations(TorchDispatchMode):
+    """What PyTorch does besides making views."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not func.is_view:
+            self.seen.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_layer_is_two_launches_and_its_result(device, monkeypatch) -> None:
+    """Once the workspace is there: the queries as a model gives them, and a cache of pages."""
+    g = torch.Generator().manual_seed(0)
+    q = torch.randn(2, 4, 3, 32, generator=g).to(device).transpose(1, 2)
+    keys, values = torch.randn(2, 1, 2, 4 * PAGE, 32, generator=g).to(device)
+    chain = torch.ones(1, 3, 3, dtype=torch.bool).tril()
+    table = pack(torch.tensor([280, 7]), chain, PAGE * torch.arange(4).view(2, 2))
+    table = narrow(table, window=50).to(device)[:, None]
+    tree_attention(q, keys, values, table[:, 0])
+    launched: list[str] = []
+
+    class Launching:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __getitem__(self, grid: Any) -> Any:
+            return lambda *given, **named: launched.append(self.name)
+
+    for name in ("prefix_kernel", "tree_kernel"):
+        monkeypatch.setattr(gpu, name, Launching(name))
+    with _Operations() as operations:
+        tree_attention(q, keys, values, table[:, 0])
+    assert launched == ["prefix_kernel", "tree_kernel"]
+    assert operations.seen == ["new_empty"]
 
 
 @pytest.mark.parametrize("cap", [None, 2.0])

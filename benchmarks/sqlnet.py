@@ -261,8 +261,8 @@ def _clustered(values: Sequence[float], names: Sequence[str]) -> Estimate:
 
 
 def _measure_dev(report: Report, network: Network, dev: Sequence[Labelled]) -> None:
-    from codegen.sqlnet.calibration import Calibration, calibration_error, join
     from codegen.sqlnet.metrics import outcomes, predict, score
+    from codegen.sqlnet.trust import Calibration, calibration_error, join
 
     scores = score(predict(network, dev), dev)
     greedy = score(predict(network, dev, greedy=True), dev)

@@ -40,8 +40,6 @@ class Run:
 
     Attributes:
         name: its path, relative if the given directory was.
-        folder: the same as a path.
-        kind: which command made it.
         state: ``stopped`` if it is neither finished nor held by a process.
         what: its task, data or model in a few words.
         when: the last change of one of its files, in seconds since 1970.

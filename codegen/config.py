@@ -146,7 +146,6 @@ def parse_config(kind: type[C], values: Any, where: str) -> C:
     """A configuration of plain data.
 
     Args:
-        kind: the model.
         values: a mapping of keys to values, sections being mappings too.
         where: what errors name, such as the file.
 
@@ -337,8 +336,6 @@ def config_error(
     """The first mistake that pydantic found, in one line; unknown keys come before others.
 
     Args:
-        kind: the model that was validated.
-        values: what was validated.
         where: what the error names, such as the file; empty if it names none.
         spell: how a dotted key is written, such as ``--batch-size``.
     """

@@ -104,10 +104,8 @@ def sample_task(
     Args:
         task: from :func:`codegen.evals.tasks.load`.
         model: its name, as the back-end takes it.
-        params: how tokens are chosen.
         style: the prompt style or its name, by default the task's own, else the one the model was
             tuned for (its model card).
-        decoder: likewise.
         batch_size: rows decoded together; a killed run loses at most so many samples.
         backend: its name (``codegen.plugins``), or the opened back-end.
         options: the back-end's own, to open it by name.

@@ -64,7 +64,6 @@ def missing(module: str, message: str = "") -> MachineError:
     """The error of a module of :data:`EXTRAS` that is not installed.
 
     Args:
-        module: its name.
         message: what needs it; by default what it is for.
     """
     return MachineError(

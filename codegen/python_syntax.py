@@ -46,7 +46,6 @@ def parse_example(
     """The syntax tree of an example's program.
 
     Args:
-        program: Python source.
         refusal: the error of a method, raised with the reason ``null_bytes``, ``not_unicode``,
             ``newer_python``, ``too_deep`` or ``syntax_error``.
         compiles: also refuse what parses but does not compile, such as ``return`` outside of a
@@ -114,12 +113,7 @@ class SyntaxFault(NamedTuple):
 
 
 def syntax_fault(program: str, error: SyntaxError) -> SyntaxFault:
-    """Explains an error of :func:`ast.parse` or :func:`compile`.
-
-    Args:
-        program: the text that was rejected.
-        error: what Python raised for it.
-    """
+    """Explains an error of :func:`ast.parse` or :func:`compile`."""
     if newer := _newer_syntax(program):
         version, detail = max(newer, key=lambda construct: construct[0])
         remedy = f"Run codegen with Python 3.{version} or newer to use this program."

@@ -102,7 +102,6 @@ class Change(NamedTuple):
     """An edit that has been made: whole lines of a file, before and after.
 
     Attributes:
-        path: of the file.
         line: the first of the lines, from 0, in the file as it is now.
         old, new: the lines with their ends; "" if there were none.
     """
@@ -119,7 +118,6 @@ class Edit:
 
     Attributes:
         id: names the moment.
-        path: of the file.
         text: the file as it is now.
         history: the edits made so far, oldest first.
         window: the lines that may change next, start and end (not included), from 0.

@@ -102,7 +102,6 @@ def serve(fill: Callable[[str, dict[str, Any]], Any], all_cpu_s: int | None = No
     """The child: reads pairs of a template and its variables, and writes replies as JSON.
 
     Args:
-        fill: fills in one.
         all_cpu_s: most CPU seconds of all together.
     """
     from jinja2 import TemplateError, TemplateSyntaxError

@@ -39,9 +39,7 @@ class Family:
     """A kind of problem.
 
     Attributes:
-        name: as on the command line.
         instructions: wordings of the task; a search uses the first.
-        draw: draws a problem.
         programs: ways to solve it, which take ``Item.args`` and return intermediate results, then
             ``answer``.
     """

@@ -47,7 +47,6 @@ class CogexRecord:
 
     Attributes:
         input: may be empty.
-        program: the function.
         call: a call of it, without ``>>>``.
         output: intermediate results in the order of the return statement, then ``answer``.
     """

@@ -34,7 +34,6 @@ class SearchTask:
     Attributes:
         name: of the family or file.
         instruction: for all problems.
-        items: to search on.
         test: to score the found programs on; none is among ``items``.
     """
 

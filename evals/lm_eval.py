@@ -63,8 +63,6 @@ def write_task(
     """Writes the harness's task file for one of our tasks.
 
     Args:
-        out: the folder, for the harness's ``--include_path``.
-        benchmark: as :func:`codegen.evals.tasks.load` takes it.
         style: the name of a built-in prompt style. A chat style wants ``--apply_chat_template``.
         source: where the task's data is, in place of its default.
         n: samples a problem; pass@k is reported for k up to it.

@@ -110,7 +110,6 @@ def run(
         task, backend, params, decoder: the problems, and how completions are generated.
         n: samples per problem.
         style: a prompt style, or the name of a built-in one.
-        out: the directory to write.
         limit: use only the first so many problems.
         shard_size: samples generated and logged at once; at most these are lost by a kill. Best a
             multiple of the back-end's batch size.

@@ -103,7 +103,6 @@ class Score:
     """The result of scoring one set of samples.
 
     Attributes:
-        task: its name.
         source: where its data came from.
         complete: whether every sample was judged by a usable test, and the reference gate holds.
             An incomplete score must not be published.
@@ -111,15 +110,9 @@ class Score:
         statuses: how many samples ended in each status, all samples counted.
         problems: per problem, in the task's order; samples with an infra_error left out.
         problems_in_task: how many the task has; fewer may have samples.
-        samples: their number.
         programs: distinct programs among them that were run.
         settings: those that all samples share: model, decoder, sampling parameters, style; and, if
             the run recorded them, the model's origin and how it ran.
-        sandbox: its description.
-        versions: of the software.
-        reference: the gate.
-        notes: sentences for the reader.
-        measures: the task's further measures, by name.
         cost: of the samples; None if they have no token counts.
         groups: pass@1 of groups of problems, by their label (difficulty), if the task has any.
     """

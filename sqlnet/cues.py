@@ -35,8 +35,6 @@ class Asked:
     """A question beside the clauses of a query made for it.
 
     Attributes:
-        clauses: of the query.
-        tables: in the query.
         others: the further tables of the database.
         is_read: whether values were looked up in the database. A value that was not may be any span
             of the question, so cues within it count.

@@ -80,11 +80,7 @@ def overlaps(question: str, tables: Sequence[Table]) -> list[float]:
 def rank(
     tables: Sequence[Table], overlap: Sequence[float], log_probability: Sequence[float]
 ) -> list[RankedTable]:
-    """The tables, the most probable first.
-
-    Args:
-        log_probability: of the best query on each.
-    """
+    """The tables, the most probable first."""
     scores = [
         OVERLAP_WEIGHT * shared + QUERY_WEIGHT * best
         for shared, best in zip(overlap, log_probability, strict=True)

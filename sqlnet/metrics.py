@@ -129,7 +129,7 @@ def outcomes(
 
     Operators and values are judged where their column is right. With databases there is also
     ``guided``, the query chosen by running with linked values, which is right if its answer is. For
-    :mod:`codegen.sqlnet.calibration`.
+    :mod:`codegen.sqlnet.trust`.
     """
     found = [
         _outcome(slots, _likeliest(slots, encoded), item.query)

@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from codegen.errors import ConfigError, ModelError
-from codegen.sqlnet.calibration import Calibration, calibration_from_row
 from codegen.sqlnet.decode import Slots, slots
 from codegen.sqlnet.examples import batch_of
 from codegen.sqlnet.features import EncodedQuestion
@@ -23,6 +22,7 @@ from codegen.sqlnet.layout import Layout
 from codegen.sqlnet.paper import PaperSQLNet
 from codegen.sqlnet.shared import SharedSQLNet
 from codegen.sqlnet.storage import damage_named, read_network, save_network
+from codegen.sqlnet.trust import Calibration, calibration_from_row
 from codegen.sqlnet.vectors import ContextEncoder, EncoderConfig, WordVectors
 
 LayoutName = Literal["shared", "paper"]

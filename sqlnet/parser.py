@@ -31,7 +31,6 @@ from weakref import WeakKeyDictionary
 from codegen.errors import ConfigError, InputError
 from codegen.records import has_lone_surrogate
 from codegen.sqlnet import cues, trust
-from codegen.sqlnet.calibration import log_odds
 from codegen.sqlnet.cues import Asked, Doubt
 from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Rows, StatementLimits
 from codegen.sqlnet.databases.files import Database
@@ -76,7 +75,7 @@ from codegen.sqlnet.query import (
 )
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import to_sql
-from codegen.sqlnet.trust import PLAN_SLOTS, Trust
+from codegen.sqlnet.trust import PLAN_SLOTS, Trust, log_odds
 from codegen.sqlnet.words import MAX_TOKENS, stem
 
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "default"
@@ -462,7 +461,6 @@ class _Found:
         asked: the question beside its best reading.
         rival: the same for the second reading, if that is nearly as probable.
         doubts: further ones, computed when they are needed.
-        unsure: what is least certain.
     """
 
     parse: Parse

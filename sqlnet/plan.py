@@ -89,7 +89,6 @@ class Test:
 
     Attributes:
         item: what is compared.
-        operator: of ``PLAN_OPERATORS``.
         values: none for "is null", two for "between"; else alternatives ("=" any of them, "!=" none
             of them).
         aggregate: index into ``AGGREGATES``.

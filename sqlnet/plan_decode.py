@@ -65,7 +65,6 @@ class ScoredPlan:
     """A plan with its log-probability and that of each group of slots.
 
     Attributes:
-        plan: what to ask.
         slots: ``select``, ``where``, ``group``, ``order``, ``companion``, ``tables``, ``flags``.
         used: the mentions that are its values or limit, by number.
     """

@@ -32,7 +32,6 @@ class PlanAnswer:
     """What was understood of a question.
 
     Attributes:
-        question: linked to the schema.
         candidates: the most probable plans, best first.
         choice: the one that execution chose.
         confidence: that its answer is right, in [0, 1].

@@ -30,7 +30,6 @@ class Column:
     """One column.
 
     Attributes:
-        name: as the database has it.
         type: ``real`` if its values are numbers, else ``text``.
         alias: what people call it; the model reads it instead of the name.
         synonyms: further names; one that occurs in a question is its alias there.
@@ -69,7 +68,6 @@ class Table:
     """One table or view, with at least one column.
 
     Attributes:
-        name: as the database has it.
         columns: in the database's order.
         namespace: the database's schema, or "".
         primary_key: indices of its columns; empty if the database declares none.
@@ -199,7 +197,6 @@ class Clause:
 
     Attributes:
         kind: ``never`` is a table without a partner: who has no orders.
-        table: its table's name.
         column: None for the table's rows.
         aggregate: one of ``AGGREGATES``.
         operator: a comparison as SQL writes it, in lower case; ``asc`` or ``desc`` of an order.

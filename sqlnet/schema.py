@@ -21,7 +21,6 @@ class Schema:
     """The tables of one database, at least one.
 
     Attributes:
-        tables: what can be asked for.
         database: read-only; None for a schema from names alone.
     """
 

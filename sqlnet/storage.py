@@ -63,7 +63,6 @@ def damage_named(path: Path, kind: str, command: str) -> Iterator[None]:
 
     Args:
         kind: what the directory should hold.
-        command: makes such a directory.
 
     Raises:
         ModelError: if it holds none, or a damaged one.

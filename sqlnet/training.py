@@ -22,13 +22,13 @@ from typing import Any, Literal
 import torch
 
 from codegen.errors import ConfigError, InputError
-from codegen.sqlnet.calibration import Calibration, calibration_error, fit, join
 from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.examples import Labelled, batch_of, targets_of
 from codegen.sqlnet.layout import losses
 from codegen.sqlnet.metrics import outcomes, predict, score
 from codegen.sqlnet.network import Network, NetworkConfig
 from codegen.sqlnet.storage import Progress, TrainingState, batches, check_range
+from codegen.sqlnet.trust import Calibration, calibration_error, fit_curves, join
 from codegen.sqlnet.vectors import ContextEncoder, WordVectors
 
 # Measure -> the weights (a regular expression) whose best epoch it chooses.
@@ -115,7 +115,6 @@ def train(
     """Trains a network and saves it in ``out``, or resumes a run that was cut off.
 
     Args:
-        vectors: initial word vectors.
         development: chooses the epoch.
         out: gets the network (:mod:`codegen.sqlnet.network`), ``metrics.jsonl``, and ``state/``
             until the run ends.
@@ -158,7 +157,7 @@ def calibrated(
     before and after.
     """
     found = outcomes(network, development, databases)
-    calibration, rest = fit(found[::2]), join(found[1::2])
+    calibration, rest = fit_curves(found[::2]), join(found[1::2])
     errors = {
         slot: [
             round(calibration_error((by.confidence(slot, p), right) for p, right in rest[slot]), 4)

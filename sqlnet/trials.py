@@ -92,7 +92,6 @@ def run(
     """Asks one question.
 
     Args:
-        min_confidence: as for :meth:`SQLNet.parse`.
         reads: if not, the parser sees names only, and its query is run afterwards.
     """
     schema = trial.schema if reads else Schema(trial.schema.tables)

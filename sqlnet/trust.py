@@ -1,18 +1,25 @@
-"""The confidence that an answer is right: logistic regression on signs in question and query.
+"""The confidence in slots and in an answer: logistic regression on questions not trained on.
 
-A network's probabilities say how sure each slot is among the columns that it was shown, not that
-the question needs another table or that a word was left out. The confidence is fitted on both
-(:data:`SIGNS`; multivariate Platt scaling), separately for databases of one table, databases of
-several, where a query is far more often wrong, and plans. It is fitted on databases that the
-network was not trained on; for a share of the questions a needed column is hidden, so that they
+A slot's probability becomes the share of right answers by a logistic curve for its kind, or for the
+whole query (Platt 1999; with a shift of 0 it is temperature scaling, Guo et al. 2017, arXiv
+1706.04599, and the scale is one over the temperature). Curves rise, so calibration never changes
+which query is the most probable. :func:`calibration_error` on further questions measures the
+result.
+
+The confidence that an answer is right is fitted on signs in question and query (:data:`SIGNS`): a
+network's probabilities say how sure each slot is among the columns that it was shown, not that the
+question needs another table or that a word was left out. It is fitted separately for databases of
+one table, databases of several, where a query is far more often wrong, and plans; on databases that
+the network was not trained on; for a share of the questions a needed column is hidden, so that they
 have no answer (:mod:`codegen.sqlnet.trials`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -130,19 +137,120 @@ def _weights(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     scaled = (x - mean) / spread
     pull = np.full(x.shape[1], _PENALTY)
     pull[0] = 1e-3
-    w = np.zeros(x.shape[1])
-    for _ in range(50):
-        p = _sigmoid(scaled @ w)
-        gradient = scaled.T @ (p - y) + pull * w
-        curvature = (scaled * np.maximum(p * (1 - p), 1e-9)[:, None]).T @ scaled + np.diag(pull)
-        step = np.linalg.solve(curvature, gradient)
-        w = w - step * min(1.0, 3.0 / max(1e-9, float(np.abs(step).max())))
-        if np.abs(step).max() < 1e-8:
-            break
+    w = _likeliest(scaled, y, np.zeros(x.shape[1]), pull)
     plain = w / spread
     plain[0] -= float((plain[1:] * mean[1:]).sum())
     return plain
 
 
+def _likeliest(x: np.ndarray, y: np.ndarray, prior: np.ndarray, pull: np.ndarray) -> np.ndarray:
+    """Logistic regression by Newton's method: weights [F] of features [N, F] for outcomes [N].
+
+    ``pull`` [F] is the strength of a normal prior around ``prior`` [F].
+    """
+    w = prior
+    for _ in range(50):
+        p = _sigmoid(x @ w)
+        gradient = x.T @ (p - y) + pull * (w - prior)
+        curvature = (x * np.maximum(p * (1 - p), 1e-9)[:, None]).T @ x + np.diag(pull)
+        step = np.linalg.solve(curvature, gradient)
+        w = w - step * min(1.0, 3.0 / max(1e-9, float(np.abs(step).max())))
+        if np.abs(step).max() < 1e-8:
+            break
+    return w
+
+
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(x / 2))
+
+
+# --- calibrated probabilities of slots ------------------------------------------------------------
+
+SLOTS = ("select", "aggregate", "number", "column", "operator", "value", "query", "guided")
+_BINS = 10
+_LARGEST = 12.0  # of log-odds: a probability of 0.999994
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """sigmoid(scale * log-odds + shift)."""
+
+    scale: float = 1.0
+    shift: float = 0.0
+
+    def __call__(self, log_probability: float) -> float:
+        """The confidence of a slot that the network gives this log-probability."""
+        score = self.scale * log_odds(log_probability) + self.shift
+        return 1 / (1 + math.exp(-max(-700.0, score)))
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A curve for each kind of slot; without one, the identity."""
+
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+
+    def confidence(self, slot: str, log_probability: float) -> float:
+        """The confidence of a slot."""
+        return self.curves.get(slot, Curve())(log_probability)
+
+    def to_row(self) -> dict[str, list[float]]:
+        """As JSON values: slot -> [scale, shift]."""
+        return {slot: [curve.scale, curve.shift] for slot, curve in self.curves.items()}
+
+
+def calibration_from_row(row: Mapping[str, Sequence[float]]) -> Calibration:
+    """From :meth:`Calibration.to_row`."""
+    return Calibration({slot: Curve(*map(float, pair)) for slot, pair in row.items()})
+
+
+def fit_curve(outcomes: Sequence[tuple[float, bool]]) -> Curve:
+    """The likeliest curve for (log-probability, right) pairs.
+
+    A weak prior around the identity keeps it finite if all are right. With fewer than 10 pairs, or
+    if the curve would fall, it is the identity.
+    """
+    if len(outcomes) < 10:
+        return Curve()
+    x = np.array([[log_odds(log_probability), 1.0] for log_probability, _ in outcomes])
+    y = np.array([right for _, right in outcomes], dtype=float)
+    scale, shift = map(float, _likeliest(x, y, np.array([1.0, 0.0]), np.ones(2)))
+    return Curve(scale, shift) if scale > 0 else Curve()
+
+
+def fit_curves(outcomes: Iterable[Mapping[str, Sequence[tuple[float, bool]]]]) -> Calibration:
+    """Curves for the slots of questions; see :func:`codegen.sqlnet.metrics.outcomes`."""
+    joined = join(outcomes)
+    return Calibration({slot: fit_curve(joined[slot]) for slot in SLOTS if joined[slot]})
+
+
+def join(
+    outcomes: Iterable[Mapping[str, Sequence[tuple[float, bool]]]],
+) -> dict[str, list[tuple[float, bool]]]:
+    """Joins the outcomes of questions by slot."""
+    joined: dict[str, list[tuple[float, bool]]] = {slot: [] for slot in SLOTS}
+    for question in outcomes:
+        for slot, pairs in question.items():
+            joined[slot].extend(pairs)
+    return joined
+
+
+def calibration_error(pairs: Iterable[tuple[float, bool]]) -> float:
+    """The expected calibration error of (confidence, right) pairs, in ten bins of equal width.
+
+    The mean, over the pairs, of how far their bin's mean confidence is from its share of right
+    ones (Guo et al. 2017, equation 3); 0 if there are none.
+    """
+    bins: list[list[tuple[float, bool]]] = [[] for _ in range(_BINS)]
+    for confidence, right in pairs:
+        bins[min(int(confidence * _BINS), _BINS - 1)].append((confidence, right))
+    total = sum(map(len, bins))
+    gaps = (abs(sum(c for c, _ in held) - sum(right for _, right in held)) for held in bins)
+    return sum(gaps) / total if total else 0.0
+
+
+def log_odds(log_probability: float) -> float:
+    """The log-odds of a log-probability, cut to finite values."""
+    below = min(log_probability, -1e-12)
+    odds = below - math.log(-math.expm1(below))
+    return max(-_LARGEST, min(_LARGEST, odds))

@@ -38,7 +38,6 @@ def read_problem(row: Mapping[str, Any], where: str) -> CustomProblem:
 
     Args:
         row: with ``tests``, ``calls`` and ``expected``, or ``stdin`` and ``stdout``.
-        where: what the row is, for errors.
 
     Raises:
         InputError: naming what is wrong with the row.

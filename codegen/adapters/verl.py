@@ -38,10 +38,7 @@ def compute_score(
     """The reward of one answer.
 
     Args:
-        data_source: named in errors.
-        solution_str: the model's answer.
         ground_truth: see the module; a mapping or its JSON.
-        extra_info: not used.
         continuous: the share of tests that pass; otherwise 1 if all do, else 0.
         cpu_s: CPU seconds of each test.
 

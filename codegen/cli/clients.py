@@ -135,7 +135,6 @@ def model_client(
     """The model that the options select, and its settings; None if the mode calls no model.
 
     Args:
-        mode: the mode chosen.
         modes: those that call a model.
         more: names of further options given that require a model.
 
@@ -200,7 +199,6 @@ def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
     If any response is new, they are also printed after Ctrl-C and errors.
 
     Args:
-        prices: the prices of tokens.
         cache: the file that keeps the responses, for the message; empty for none.
     """
     from codegen.generation.cached import Totals, read_ledger
@@ -229,9 +227,8 @@ def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
                 )
             elif totals.answers or any(tokens):
                 echo(
-                    f"The model gave {plural(totals.answers, 'new response')}: "
-                    f"{plural(tokens[0], 'prompt token')}, "
-                    f"{plural(tokens[1], 'completion token')}{cost}{again}.{kept}",
+                    f"New responses: {totals.answers} ({plural(tokens[0], 'prompt token')}, "
+                    f"{plural(tokens[1], 'completion token')}{cost}{again}).{kept}",
                     err=True,
                 )
             if totals.renamed:
@@ -354,7 +351,6 @@ def sql_writer(
     Args:
         model, server: see :meth:`EndpointOptions.find`.
         gbnf: the grammar that constrains the completions; empty for none.
-        style: how it is applied.
     """
     from codegen.generation import Decoder, Request, SamplingParams
     from codegen.generation.backends import local_backend, open_backend

@@ -417,7 +417,9 @@ def _run_lines(
 ) -> Iterator[str]:
     yield f">>> {emulation.call}"
     if emulation.failure:
-        yield f"The emulation has no answer ({emulation.failure}): {emulation.text[:500]}"
+        yield f"The emulation has no answer: {emulation.failure}"
+        if emulation.text:
+            yield f"The model wrote: {emulation.text[:500]}"
     for key, value in emulation.output.items():
         mark = ""
         if key in compared.right:

@@ -68,8 +68,6 @@ def generate(
     """Runs a generator over a source and prints what it made.
 
     Args:
-        name: of the generator.
-        settings: its options.
         columns: further columns of the rows that it reads.
         llm: the model of a generator that requires one; the summary then also holds the tokens and
             their cost.

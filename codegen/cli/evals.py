@@ -417,7 +417,7 @@ def _reward(name: str, samples: str, out: Path, as_json: bool) -> dict[str, Any]
     found = write_rewards(name, read_samples(samples), verdicts, out / REWARDS)
     if not as_json:
         mean = "none" if found["mean"] is None else f"{found['mean']:.3f}"
-        echo(f"reward {name}: mean {mean} of {plural(found['valued'], 'sample')}")
+        echo(f"reward {name}: mean {mean} of {plural(int(found['valued'] or 0), 'sample')}")
     return found
 
 

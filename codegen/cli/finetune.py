@@ -80,7 +80,8 @@ def finetune(
             echo(describe_needs(needs))
         return needs.to_json()
 
-    from codegen.finetune.run import is_first, train
+    from codegen.finetune.result import is_first
+    from codegen.finetune.run import train
 
     if not is_first():
         train(settings)

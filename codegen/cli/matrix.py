@@ -74,8 +74,6 @@ class Cell:
 
     Attributes:
         label, model, seed: as the table calls them.
-        folder: where it goes.
-        task: the task's name.
         run: the options of its first try.
         server: which server runs the model, and how it is called.
     """

@@ -1,4 +1,4 @@
-"""``codegen runs``: list the runs below a directory, compare two, delete one."""
+"""``codegen runs`` lists runs, compares two, deletes one; ``codegen view`` shows them in pages."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ import click
 
 from codegen import catalog
 from codegen.cli import Group
-from codegen.cli.options import command
+from codegen.cli.options import command, options
+from codegen.cli.serve import SocketOptions
+from codegen.config import setting
 from codegen.errors import ConfigError, InputError, plural
-from codegen.terminal import columns, echo, one_line
+from codegen.extras import require
+from codegen.terminal import Progress, columns, echo, one_line
 
 
 class _Runs(Group):
@@ -145,3 +148,49 @@ def delete(run: str, yes: bool, as_json: bool) -> dict[str, Any]:
 def _numbers(run: catalog.Run) -> str:
     found = (f"{name} {catalog.shown_number(name, n)}" for name, n in run.numbers.items())
     return ", ".join(found) or "no result"
+
+
+# --- codegen view --------------------------------------------------------------------------------
+
+
+_MB = 1_000_000
+_QUICK_BYTES = 10 * _MB  # below that an index is made before progress could be seen
+
+
+class ViewOptions(SocketOptions):
+    """The options of ``codegen view``."""
+
+    port: int = setting(8015, "Port; 0 chooses a free one.", ge=0, le=65535)
+
+
+@command(has_json=False, example="codegen view runs data")
+@click.argument("places", nargs=-1, required=True, type=click.Path(), metavar="DIR...")
+@options(ViewOptions, "given")
+def view(places: tuple[str, ...], given: ViewOptions) -> None:
+    """Serve pages over the data sets and runs in and below DIR, and over JSONL files.
+
+    Filter, search and compare samples with their verdicts, step through edits, follow a training.
+    Open the address that is printed: it holds the token. Nothing is written to the directories, and
+    a run that is still being written is read again.
+    """
+    require("starlette", "uvicorn", "prometheus_client")
+    from codegen.server.guard import serve
+    from codegen.server.viewer import Library, make_app
+
+    library = Library(places)
+    with given.listening() as (token, sock):
+        for source in library.first():
+            for table in source.tables.values():
+                size = sum(path.stat().st_size for path in table.paths())
+                if size < _QUICK_BYTES:
+                    table.refresh()
+                    continue
+                label = f"index of {source.name}, {table.title.lower()}, MB"
+                with Progress(label, size // _MB) as bar:
+                    table.refresh(lambda done, bar=bar: bar.update(done // _MB))
+        port = 0 if given.uds else sock.getsockname()[1]
+        app = make_app(library, token, port, given.hosts)
+        where = given.address(sock) + ("" if given.uds else "/")
+        echo(f"Open {where}{f'?token={token}' if token else ''}", err=True)
+        echo("Stop with Ctrl-C.", err=True)
+        serve(app, sock)

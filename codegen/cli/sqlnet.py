@@ -687,11 +687,11 @@ def evaluate(questions: str, tables: str, given: EvalOptions, as_json: bool) -> 
         return _evaluate_asking(questions, tables, given, as_json)
 
     from codegen.evals.statistics import wilson
-    from codegen.sqlnet.calibration import calibration_error, join
     from codegen.sqlnet.examples import label, read_questions, read_tables
     from codegen.sqlnet.metrics import databases_of, outcomes, predict, predict_guided, score
     from codegen.sqlnet.network import Network
     from codegen.sqlnet.parser import DEFAULT_MODEL
+    from codegen.sqlnet.trust import calibration_error, join
 
     torch.set_num_threads(1)
     network = Network.load(given.model or DEFAULT_MODEL, given.encoder)

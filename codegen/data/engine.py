@@ -113,20 +113,15 @@ def run(
 
     Args:
         generator: makes the texts; picklable if there is more than one worker.
-        source: gives the examples.
         out: the directory, which must be new, empty or of the same run.
-        seed: seed of all randomness.
         workers: number of processes; by default one for each usable CPU, or all CPUs of a Ray
             cluster. With 1, this process does the work unless the executor is Ray.
-        executor: where the work runs.
         limit: take at most this many examples (rejected inputs don't count).
         shard: do only this part; :func:`codegen.data.merge.merge` joins the parts, and removes
             duplicates then.
         filters: drop examples; at most one is a :class:`Decontamination`.
         dedup: drops duplicates of examples that were kept earlier.
         on_progress: called at the start and after each chunk, in this process.
-        options: the engine's settings.
-        command: the command line, for the manifest.
 
     Raises:
         ResumeError: if ``out`` holds data made with other settings, or the source has changed. A

@@ -45,10 +45,6 @@ class RunConfig:
     """Everything that determines the data files: equal configurations give equal bytes.
 
     Attributes:
-        generator: the generator's name.
-        config: the generator's configuration.
-        source: the source's description.
-        seed: seed of all randomness.
         limit: the most examples taken from the source, or None.
         shard_bytes: a data file is closed once it is this large.
         item_timeout_s: the time one example may take, in seconds.
@@ -109,12 +105,8 @@ class Manifest:
 
     Attributes:
         run: what determines the data files.
-        fingerprint: fingerprint of ``run``.
-        counts: numbers of inputs by outcome.
-        texts: number of training texts.
         characters: ``prompt`` and ``trained`` characters of all texts.
         licenses: license -> number of kept examples; "" for an unknown license.
-        files: the data files.
         versions: versions of Python and the packages that took part.
         throughput: ``seconds`` of wall time over all resumed runs, ``inputs_per_s``, ``workers``.
         statistics: from :meth:`codegen.data.statistics.Statistics.to_json`.

@@ -65,7 +65,6 @@ def merge(
     Args:
         shards: the finished directories of shards 0/n to (n - 1)/n.
         out: a new or empty directory, or one with an interrupted merge of the same shards.
-        command: the command line, for the manifest.
 
     Raises:
         InputError: if a shard is missing, given twice or not finished.

@@ -121,7 +121,6 @@ class Output:
     A context manager; inside, no other process can write to the directory.
 
     Args:
-        out: the directory.
         header: what determines the data files, and the versions that make them; JSON values.
         shard_bytes: a data file is closed once it is this large.
         shard: which part of a run this is.

@@ -88,7 +88,6 @@ class ScoredRun:
 
     Attributes:
         samples, verdicts: the run's files, see :func:`scored_files`.
-        task: the task that the samples answer.
         rejected: statuses of rejected answers.
         alike: most programs of one shape for each problem and verdict.
     """

@@ -187,7 +187,6 @@ def mask_inputs(
     """Keyword arguments that make a transformers model attend as the layouts say.
 
     Args:
-        layouts: one per row.
         closed: the same, padded to one width.
         attention: the back-end, which must be active (:func:`attending`) when the model is called.
         shared: the model gets only parts of the rows, for which it cannot make its own mask.
@@ -245,8 +244,6 @@ def attending(model: Any, attention: Attention, share: RowShare | None = None) -
     """A block in which a transformers model uses an attention back-end; ``dense`` changes nothing.
 
     Args:
-        model: the model called inside the block.
-        attention: the back-end.
         share: for a process that holds parts of rows; with ``auto`` only.
     """
     if attention == "dense":

@@ -95,7 +95,6 @@ def collate(
             chunk, or all (``none``).
         width: least width of the rows.
         successors: also keep the logits of the states that are reached (SequenceMatch).
-        attention: the attention back-end.
         parts: the number of parts that each row will be cut into (:func:`part_of`).
     """
     layouts = [_layout(examples, row, isolation) for row in rows]
@@ -202,7 +201,6 @@ class StepDataset:
     """The plan as a map-style data set: item k is what this process runs in step k.
 
     Args:
-        plan: of all processes.
         successors, attention: see :func:`collate`.
         rank, world: number of this process, and of all.
         share: this process's part of each row, if not all of it.

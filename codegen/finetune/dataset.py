@@ -121,7 +121,6 @@ class Dataset:
 
     Attributes:
         tokenizer: the model's, with the backspace token if a text has backspaces.
-        examples: the training examples.
         held_out: the evaluation examples: the held-out rows without over-long ones.
         held_out_texts: the held-out rows that are texts, not conversations.
         counts: examples, tokens, mask coverage, dropped and cut texts; ``held_out`` likewise.

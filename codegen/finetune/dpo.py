@@ -25,8 +25,8 @@ from codegen.finetune.handover import batch_sizes, make_trl_trainer, train_with,
 from codegen.finetune.model import load_model
 from codegen.finetune.plan import steps_of
 from codegen.finetune.recipe import Recipe
+from codegen.finetune.result import TrainingResult
 from codegen.finetune.rows import read_pairs
-from codegen.finetune.run import TrainingResult
 from codegen.finetune.trainer import OnStep
 
 Pair = dict[str, list[int]]

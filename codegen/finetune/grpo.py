@@ -27,8 +27,8 @@ from codegen.finetune.handover import batch_sizes, make_trl_trainer, train_with,
 from codegen.finetune.model import load_model
 from codegen.finetune.plan import steps_of
 from codegen.finetune.recipe import Recipe
+from codegen.finetune.result import TrainingResult, last_whole_checkpoint
 from codegen.finetune.rollouts import Rollouts, cut_after, rollouts_path
-from codegen.finetune.run import TrainingResult, last_whole_checkpoint
 from codegen.finetune.trainer import OnStep
 from codegen.generation.protocol import Request
 from codegen.models import LoadedModel
@@ -156,8 +156,6 @@ def problems_of(step: int, recipe: Recipe, count: int) -> list[int]:
 
     Args:
         step: from 0.
-        recipe: its seed and ``batch_size``.
-        count: how many problems there are.
     """
     places = range(step * recipe.batch_size, (step + 1) * recipe.batch_size)
     orders = {

@@ -100,7 +100,6 @@ def exact_match(
     Args:
         loaded: completes the prompts of the texts greedily.
         texts: held out; their trained parts are the expected completions.
-        recipe: the format and the decoder.
     """
     longest = max(
         len(loaded.tokenizer(text.trained, add_special_tokens=False).input_ids) for text in texts

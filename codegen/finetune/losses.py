@@ -66,7 +66,6 @@ class Likelihood:
         """The losses whose sum is minimized: float32 [T], with gradients.
 
         Args:
-            batch: a micro-batch on the model's device.
             step: number of the optimizer step, from 0.
             sums: receives the parts of the loss that are reported by name.
         """

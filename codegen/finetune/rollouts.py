@@ -65,7 +65,6 @@ class _Row:
     """A sample that is drawn and judged.
 
     Attributes:
-        request: its prompt.
         index: its number among the problem's samples of this step.
         batch, at: the batch of its last verdict, and its place there.
         ended: whether the model ended its answer itself.

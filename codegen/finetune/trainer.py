@@ -171,7 +171,6 @@ def build_trainer(
     """Builds the trainer of a recipe.
 
     Args:
-        model: from :func:`codegen.finetune.model.make_trainable`.
         on_step: called after each optimizer step with (step, steps, loss).
         watch: gives further metrics at an evaluation.
         scores: gives metrics of the model at a step, every ``evaluation.task_every`` steps.

@@ -36,8 +36,6 @@ def open_backend(name: str, model: str, **options: Any) -> Backend:
     """Opens a model by a back-end's name.
 
     Args:
-        name: of the back-end.
-        model: as the back-end takes it.
         options: the back-end's own; those that are None are left out.
 
     Raises:
@@ -118,7 +116,6 @@ class Endpoint:
     Attributes:
         url: base URL as OpenAI's own client takes it, ``http://localhost:8000/v1``; without a path
             ``/v1`` is added.
-        model: the model's name on that server.
         api_key_env: name of the environment variable with the API key; empty: no key is sent.
         concurrency: requests in flight at once.
         timeout_s: for one response.
@@ -191,9 +188,7 @@ class Endpoint:
         Raises:
             ConfigError: if the key is not set.
         """
-        from codegen.generation.openai import OpenAIBackend
-
-        return OpenAIBackend(self)
+        return plugins.load("backends", "openai")(self)
 
     def base(self) -> str:
         """The base URL of the routes."""

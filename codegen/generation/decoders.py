@@ -100,7 +100,6 @@ class Resolved:
 
     Attributes:
         name: as it was given.
-        reader: turns text into a program.
         method: the strategy's name, ``sample`` for plain sampling.
         strategy: how tokens are chosen.
         options: the strategy's, validated.

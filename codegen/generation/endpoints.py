@@ -67,7 +67,6 @@ class EndpointSettings(Config):
 
         Args:
             url, model: see :class:`Endpoint`.
-            more: further fields of it.
 
         Raises:
             ConfigError: if a field does not fit.

@@ -72,7 +72,6 @@ class LlamaBackend(OpenAIBackend):
         """The back-end for a GGUF file, a directory that holds one, or ``embedded``.
 
         Args:
-            model: its name.
             options: ``batch_size``, the requests at once, up to 8 of which are decoded together
                 unless ``slots`` says more; ``options``, those of :class:`LlamaOptions`.
         """

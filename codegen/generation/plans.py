@@ -51,10 +51,8 @@ class ModelClient:
     """A model as a data generator uses it; can be pickled.
 
     Attributes:
-        spec: the model.
         cache: file of its completions; empty for none.
         ledger: file that counts the new ones; empty for none.
-        temperature, max_tokens: of its completions.
         prices: of its tokens, for the cost in a text's ``meta``.
     """
 
@@ -108,7 +106,6 @@ class Conversation:
 
     Attributes:
         rng: draws the seeds.
-        max_tokens: of each completion.
     """
 
     rng: random.Random
@@ -141,7 +138,6 @@ def run_plans(
     Returns what each plan returns or raises.
 
     Args:
-        plans: coroutines of requests.
         backend: completes the requests; None if there are none.
         params: of all requests; None for the defaults.
 

@@ -104,12 +104,10 @@ class Completion:
 
     Attributes:
         number: the request's place among those given, from 0.
-        request: the request.
         text: the program that the decoder reads from what the model wrote.
         actions: what the model wrote, where that is not the program (edits, backspaces).
         finish_reason: ``eos``, ``stop`` (a stop string), ``length``, or ``content_filter`` where a
             server withheld the rest.
-        seed: the seed of its random numbers.
         prompt_tokens, completion_tokens: counts; 0 if a server does not report them.
         meta: what the decoder counted.
         cached: whether it comes from a cache and cost nothing.
@@ -204,7 +202,6 @@ class Backend(ABC):
         """The back-end for a model.
 
         Args:
-            model: as the back-end takes it.
             options: its own, by name; evaluations give ``batch_size``, the requests of a call.
         """
         return cls(model, **options)  # type: ignore[call-arg]
@@ -223,8 +220,6 @@ class Backend(ABC):
 
         Args:
             requests: read as far ahead as is needed to keep the model busy.
-            params: how tokens are chosen.
-            decoder: how tokens become a program.
             on_text: called as ``on_text(i, text)`` with each new piece of text of the i-th request.
 
         Raises:

@@ -27,7 +27,6 @@ class TextStream:
 
     Args:
         tokenizer: the fast tokenizer's back-end.
-        prompt: the prompt's token ids.
         taken: tokens that healing took back from the prompt's end. The completion spells their
             text again, and it does not belong to the completion.
         stops: strings of which the first to appear ends the text, exclusively.
@@ -105,8 +104,6 @@ def encode(request: Request, tokenizer: Any, vocabulary: Vocabulary, *, heals: b
     """The prompt's tokens; of a prompt that is healed, without those taken back.
 
     Args:
-        request: with the prompt.
-        tokenizer: the model's.
         vocabulary: the bytes of its tokens.
         heals: whether the decoder can let the first tokens reach back over the prompt's end.
 

@@ -108,12 +108,7 @@ class EngineRequest:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A LoRA adapter.
-
-    Attributes:
-        place: its directory.
-        rank: of its matrices.
-    """
+    """A LoRA adapter."""
 
     place: str
     rank: int
@@ -170,7 +165,6 @@ class VllmBackend(Backend):
         model: ``embedded``, the directory of a whole model or of a LoRA adapter, or a hub id.
         batch_size: requests of a step at most, by default as many as vLLM takes.
         options: vLLM's own, see :class:`VllmEngine`.
-        start: makes the engine.
 
     Raises:
         ModelError: if there is no such model, or vLLM cannot run its kind.

@@ -22,8 +22,6 @@ def chat_prompt(tokenizer: Any, text: str, system: str = "") -> list[int]:
     """Token ids of a user's turn with ``text``, up to where the assistant's answer begins.
 
     Args:
-        tokenizer: the model's.
-        text: what the user says.
         system: the system prompt; empty for the template's own.
 
     Raises:
@@ -43,7 +41,6 @@ def conversation(
     What the turns say gives no control token: text that spells one is tokenized in two pieces.
 
     Args:
-        tokenizer: the model's, a fast one.
         turns: each with a ``role`` and a ``content``.
         control: matches text that spells a control token.
 
@@ -73,11 +70,8 @@ def render(
     """The text of a conversation, as transformers' ``apply_chat_template`` renders it.
 
     Args:
-        tokenizer: the model's.
-        turns: the messages.
         opens: whether it ends where the next answer begins.
         tools: functions that the model may call, as JSON schemas.
-        variables: further variables of the template.
 
     Raises:
         ModelError: if the tokenizer has no chat template, or one that refuses the turns or exceeds

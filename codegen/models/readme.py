@@ -24,9 +24,7 @@ def training_readme(
         base: name of the model that was trained.
         recipe: all settings.
         counts: of the data, see ``codegen.finetune.TrainingResult``.
-        losses: of the steps.
         evaluations: on held-out texts.
-        versions: of the packages.
         parts: further curves; those of ``pass@k`` are reported.
     """
     is_adapter = recipe["method"] != "full" and not recipe["merge"]

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from codegen.evals.score import Score
     from codegen.evals.tasks import Task
     from codegen.finetune.recipe import Recipe
-    from codegen.finetune.run import TrainingResult
+    from codegen.finetune.result import TrainingResult
 
 _REPORT = "report.html"
 _STYLE = "chat"  # the same question for all models; a base model's card would have it continue code

@@ -89,7 +89,6 @@ def write_rewards(
     """Rewards scored samples by the reward called ``name``, one JSON line each.
 
     Args:
-        name: see :mod:`codegen.plugins`.
         samples: those of a problem come together.
         verdicts: in the same order.
         path: the file to write: ``problem_id``, ``index``, ``value``, ``reason``.

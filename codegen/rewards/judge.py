@@ -61,7 +61,6 @@ class Judge:
     """Judges samples of a task. A context manager, or :meth:`close` it.
 
     Args:
-        task: what the samples answer.
         hidden: share of each problem's tests that is hidden from rewards.
         constants: whether to measure what constant programs pass (for the reward ``share``).
         workers: sandboxes; 0 for one a core.

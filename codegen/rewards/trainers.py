@@ -161,9 +161,6 @@ class Submissions:
 
         reward = SandboxReward()
         GRPOTrainer(..., reward_funcs=reward, environment_factory=reward.environment)
-
-    Args:
-        reward: judges the programs.
     """
 
     def __init__(self, reward: SandboxReward) -> None:

@@ -56,8 +56,6 @@ class _Path:
         tokens: decoded so far, including those before the fork.
         seconds: second choices (probability, position, token) of the tokens decoded here.
         logprobs: of the tokens decoded here, if requested.
-        text: their text.
-        finish: why it ended.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -73,8 +71,6 @@ class CandidateSearch:
     Args:
         model: the shared model.
         cache: holds the prompt, before and afterwards.
-        prompt: the request's prompt.
-        request: the request.
         past: tokens decoded in this document earlier.
         planner: cuts drafts to the length that pays.
         on_text: called with the first candidate's text as it comes, without unsafe characters but

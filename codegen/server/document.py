@@ -41,7 +41,6 @@ class TextDocument:
     """The text of one open document.
 
     Args:
-        text: all of it.
         encoding: what columns count.
         version: the editor's number for it.
 

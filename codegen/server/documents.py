@@ -55,7 +55,6 @@ class Suggestions:
         """Remembers suggestions.
 
         Args:
-            request: the request that they answer.
             seen: number of characters before the cursor that the prompt was made from.
             texts: best first; empty if there is nothing to suggest.
         """

@@ -35,10 +35,8 @@ class Source(Protocol):
     """What makes the text of completions.
 
     Attributes:
-        name: name of the model.
         limit: most tokens of a prompt and its completion.
         longest: most tokens of a conversation.
-        device: where the model runs.
         remote: whether that is another machine.
         status: the latest status, for editors.
         on_status: called in any thread when the status changes.
@@ -83,7 +81,6 @@ class CompletionEngine:
         """Answers a request. Cancelling the task gives it up within one forward pass.
 
         Args:
-            request: the request.
             on_text: called in the event loop with the first candidate's text as it comes.
 
         Raises:

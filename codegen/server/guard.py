@@ -152,13 +152,11 @@ class Guard:
     """Wraps an ASGI application.
 
     Attributes:
-        app: the application.
         token: the token that clients must send; None if the socket's file mode protects it or the
             user disabled authentication.
         hosts: names of this server in addition to the loopback's.
         origins: scheme, host and port of web pages that may send requests.
         limits: sizes, rates and times.
-        metrics: counts refusals.
         cookie: for pages, the cookie that holds the token; an address with ``?token=`` sets it.
     """
 
@@ -521,8 +519,6 @@ def serve(
     """Serves until SIGINT or SIGTERM, in the main thread.
 
     Args:
-        app: the application.
-        sock: a listening socket.
         connections: most connections at a time; 0 for as many as one user's editors need.
         grace_s: seconds that requests have to end once the server stops.
         stopping: called on the event loop when the server stops; requests may still be running.

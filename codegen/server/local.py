@@ -40,7 +40,6 @@ class DocumentState:
     """What is kept of one document between requests.
 
     Attributes:
-        cache: keys and values of its tokens.
         past: tokens decoded in it earlier.
         quote: the quote of the string that the cursor's line began in; a change needs a recompute.
         recompute: whether to make the states exact when there is time.
@@ -58,7 +57,6 @@ class DocumentCaches:
     """Caches by document, for the worker thread alone; the least recently used are dropped first.
 
     Args:
-        make: makes an empty cache.
         most: number of documents kept.
         budget: bytes of all caches together. The document in use is kept whatever its size.
     """

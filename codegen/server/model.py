@@ -29,8 +29,6 @@ class CompletionModel:
     """A loaded model, prepared for completions.
 
     Args:
-        loaded: from :func:`codegen.models.load`.
-        layout: layout of prompts.
         limits: its numbers of tokens are used.
         precision: ``auto`` decodes with quantized weights, in a pass written for few tokens, if
             that is faster; ``full`` runs the model unchanged.

@@ -148,8 +148,6 @@ class Proposal:
     Attributes:
         id: for clients that report what they showed or accepted.
         uri, version: the document and its version.
-        place: the range to replace.
-        text: the replacement.
     """
 
     id: str
@@ -163,7 +161,6 @@ class NextEditor:
     """Proposes next edits for the documents of one session, with prompts in one format.
 
     Args:
-        form: the format.
         load: makes the engine of a model for next edits alone; called in a thread at the first
             request. None: the session's engine is asked.
     """

@@ -56,7 +56,6 @@ class Definition:
     """A name that a file defines.
 
     Attributes:
-        name: its name.
         owner: its class, empty at the top level.
         line: its first line, from 0.
         text: the description.

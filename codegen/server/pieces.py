@@ -41,7 +41,6 @@ class Piece(NamedTuple):
 
     Attributes:
         key: kind, path of the file, and an identifier within it.
-        text: the text that is shown.
     """
 
     key: tuple[str, str, str]
@@ -132,8 +131,6 @@ def definitions(index: FileIndex, place: Place, most: int) -> Iterator[Piece]:
     used before the cursor, the nearest first, and other imported names.
 
     Args:
-        index: the folder's index.
-        place: the cursor's place.
         most: most characters of a description; a longer one is cut after the last line that fits.
     """
     text = place.prefix + place.suffix
@@ -232,7 +229,6 @@ def edits(
 
     Args:
         open_files: gives the lines of an open file, without secrets; None if it is not shown.
-        place: the cursor's place.
         places: path and line of edits, oldest first.
     """
     shown = 0

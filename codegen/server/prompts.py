@@ -52,7 +52,6 @@ class Family:
     """One order of one model family's sentinels.
 
     Attributes:
-        name: of the prompt style.
         template: with ``{prefix}`` and ``{suffix}``.
         ends: strings that end the middle.
     """
@@ -190,7 +189,6 @@ class Prompter:
     """Makes prompts for one model.
 
     Args:
-        tokenizer: a fast tokenizer.
         family: the model's sentinels; None for the prefix alone.
         vocabulary: for healing.
         limit: most tokens that the model holds.

@@ -72,7 +72,6 @@ class Snippet(NamedTuple):
 
     Attributes:
         name: of the file; the same one may have several.
-        text: a part of it.
     """
 
     name: str
@@ -84,9 +83,7 @@ class CompletionRequest:
     """One request for the text between a prefix and a suffix.
 
     Attributes:
-        key: of the document.
         prefix, suffix: the text around the cursor, as much of it as the client sent.
-        language: the editor's name for the language.
         path: of the document; a label, no file is opened.
         snippets: text of other files, the most important last.
         snippet_share: largest share of the prompt's tokens for the snippets.
@@ -179,7 +176,6 @@ class TokenLogprob(NamedTuple):
     """A token of an answer.
 
     Attributes:
-        token: the token's bytes.
         logprob: natural logarithm of its probability at temperature 1.
         top: the most probable tokens in its place, with their log-probabilities.
     """
@@ -194,7 +190,6 @@ class Candidate:
     """One suggestion.
 
     Attributes:
-        text: text to insert at the cursor.
         completion_tokens: number of tokens decoded for it.
         finish_reason: why it ended.
         logprobs: log-probabilities of the text's tokens, if requested.
@@ -212,7 +207,6 @@ class Completion:
 
     Attributes:
         candidates: different candidates, best first; empty if nothing is worth suggesting.
-        prompt_tokens: length of the prompt.
         reused, moved, encoded: its tokens, see :class:`codegen.decoding.editing.EditReport`.
         recomputed: reused tokens that were encoded again to settle a doubt.
         seen: number of characters before the cursor that the prompt was made from.
@@ -249,7 +243,6 @@ class Status:
 
     Attributes:
         kind: ``Normal``, ``Inactive`` (nothing is suggested here), ``Warning`` or ``Error``.
-        message: one line.
         busy: whether the server is still starting.
     """
 

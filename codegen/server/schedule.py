@@ -107,7 +107,6 @@ class JobQueue:
 
     Args:
         most: number of jobs that may wait.
-        metrics: where to count.
         together: number of jobs that may run. Clients without a running job have as many places
             in addition, so that they never wait for a client with many requests.
     """

@@ -96,7 +96,6 @@ class CompletionService:
     """The engine, and the state kept for HTTP clients.
 
     Attributes:
-        engine: the engine.
         slots: slots of documents without names.
         exclude: the user's patterns of files that get no completions.
     """

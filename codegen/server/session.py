@@ -71,7 +71,6 @@ class Preferences(BaseModel):
     """The user's settings in the editor, in camelCase or snake_case.
 
     Attributes:
-        enabled: whether to suggest anything.
         max_tokens, max_lines: longest suggestion.
         candidates: number of suggestions for an explicit request; an automatic one gets one.
         multiline: whether a suggestion may have several lines.
@@ -137,15 +136,12 @@ class OpenDocument:
 
     Attributes:
         text: its text; None if it gets no completions (a secret, too large, out of step).
-        language: the editor's name for the language.
-        delay: delay of automatic requests.
         cursor: cursor of the latest request or change, moved by the changes since.
         in_step: false from a change that did not fit the text until the whole text comes.
         changes: number of changes so far.
         snippets: pieces of other files that the model sees.
         next_snippets: pieces chosen since then; None if there are none.
         chosen_at: the line that they were chosen for, the index's state, the names on the line.
-        latest: the latest request.
     """
 
     text: TextDocument | None
@@ -165,9 +161,6 @@ class Snapshot:
     """A request for the text as it was when the request's message came.
 
     Attributes:
-        request: the engine's request.
-        document: the document that it is for.
-        position: position of the cursor.
         changes: number of the document's changes before it.
     """
 
@@ -182,7 +175,6 @@ class Selected(NamedTuple):
 
     Attributes:
         start: start of the text that the entry replaces.
-        text: the entry's text.
     """
 
     start: Position
@@ -194,13 +186,10 @@ class Session:
     """The state of one connection.
 
     Attributes:
-        limits: limits of documents and requests.
         exclude: patterns from the command line, in addition to the user's.
         encoding: what columns count.
         workspace: URI of the root.
-        files: files of the workspace.
         on_status: called when the status changes, once the editor is ready for it.
-        status: the latest status.
         on_settled: called with an answer that replaces an earlier one, if the editor takes a second
             answer. Without it every answer is settled before it is given.
         next_edits: proposes edits beyond the cursor; None disables them.

@@ -89,7 +89,6 @@ def scan(text: str, language: str = "") -> Open:
     """Scans from the start of a text, which must not lie in a string.
 
     Args:
-        text: code.
         language: as editors name it (``python``); unknown ones have both kinds of comments.
     """
     pattern = _SCANNERS["#" if language in _HASH else "//" if language in _SLASH else ""]

@@ -190,8 +190,6 @@ class Folder:
         """Indexes an open document's text in place of its file; None closes it.
 
         Args:
-            path: the document's path.
-            text: all of it.
             number: the number of the document's changes, which identifies the text.
         """
         was_open = self._open.pop(path, None) is not None
@@ -217,8 +215,6 @@ class Folder:
         """The pieces of other files to show, the latest and most important last.
 
         Args:
-            place: the cursor's place.
-            kinds: kinds of pieces.
             room: characters of all pieces together.
             edited: path and line of edits, oldest first.
         """
@@ -466,10 +462,8 @@ class Workspace:
         document outside of all folders.
 
         Args:
-            uri: the document.
             language: the editor's name for its language.
             texts: all text before and after the cursor.
-            kinds: kinds of pieces.
             room: characters of all pieces together.
         """
         future: Future[tuple[Snippet, ...]] = Future()

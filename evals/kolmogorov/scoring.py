@@ -187,11 +187,9 @@ class Result:
     """One answer, run.
 
     Attributes:
-        answer: what was run.
         status: ``passed`` if it ran to its end and its output is the sequence; ``wrong`` if it ran
             and the output differs.
         output: its output, if that is a list of integers of allowed length.
-        message: why it did not pass.
     """
 
     answer: Answer
@@ -268,8 +266,6 @@ def run_answers(
     """Runs each distinct program once, in the sandbox, and compares its output.
 
     Args:
-        answers: what to run.
-        sandbox: an open one.
         language: whether programs may use the functions of the test's language (``filter`` then is
             the language's). Otherwise they are plain Python.
         on_progress: called with (programs run, programs to run).
@@ -316,7 +312,6 @@ def score_results(
     """The figures of the test.
 
     Args:
-        results: of :func:`run_answers`.
         prior: of the prefix code of programs of the language.
         symbol_bits: bits of an item of the sequences; 3 for the paper's DNA.
 

@@ -77,7 +77,6 @@ class PaperRepetition:
 
     Attributes:
         scope, aggregate: how it was measured.
-        outputs: how many.
         egp: share of outputs that ended by themselves (end of generation, higher is better).
         tr_n: 1 - unique / all token 4-grams (lower is better).
         tr_s: 1 - unique / all statements (lower is better).
@@ -142,8 +141,6 @@ def paper_repetition(
     """The paper's measures.
 
     Args:
-        outputs: the generations.
-        scope: what is measured.
         aggregate: of ``tr_n``, ``tr_s``, ``tr_kind``, ``tr_shape`` and the lines: the ``mean`` over
             outputs, or ``pooled``, all outputs' items counted together (a repetition is still one
             within one output).
@@ -343,7 +340,6 @@ class Diversity:
         distinct_1, distinct_2: distinct / all token n-grams, over a problem's samples.
         dissimilarity: 1 - mean token edit similarity of two samples.
         vendi: Vendi score divided by the number of samples: 1 where all are wholly different.
-        compiles: share of samples that compile.
     """
 
     problems: int
@@ -459,9 +455,7 @@ def behaviors(
     with their types; :func:`expected_unique` counts them.
 
     Args:
-        programs: whole programs.
         calls: (name of a function, arguments), the same for all.
-        sandbox: an open one.
     """
     from codegen.evals.sandbox import Job
 

@@ -211,7 +211,6 @@ class Series:
         points: (x, y) by rising x.
         bands: drawn below the line.
         solid_up_to: from this x on the line is dashed.
-        markers: whether points are marked.
         extrapolated: further points that were computed, not measured, by rising x: drawn faint,
             with open markers, right of a labeled border.
     """

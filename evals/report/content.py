@@ -24,13 +24,10 @@ class SampleView:
     """One sample as a reader sees it.
 
     Attributes:
-        index: its number among the problem's samples.
         status, message: how it was judged, and why it did not pass.
         program: what was run; empty if none was found in the answer.
-        answer: what the model wrote.
         actions: the actions it wrote, if its tokens stand for actions.
         finish_reason: ``eos``, ``stop`` or ``length``.
-        tokens: how many it wrote.
         cpu_s, memory_mib: what the program used.
         trust: how far the verdict can be believed.
         output: the beginning of what the program printed.
@@ -115,7 +112,6 @@ def read_run(name: str, folder: str | Path, samples: str | Path | None = None) -
     """A run from the directory that ``codegen eval score`` wrote.
 
     Args:
-        name: of the run in the report.
         folder: with ``score.json`` and ``verdicts.jsonl``.
         samples: the file that was scored; by default ``scored.jsonl`` or ``samples.jsonl`` in
             ``folder``, if one is there.

@@ -94,7 +94,6 @@ def read_training(
     """A run's stages as scored runs, and its curves by step.
 
     Args:
-        name: of the run in the report.
         folder: with ``rollouts.jsonl`` and ``recipe.json``.
         stages: how many, at most; of equally many steps.
 

@@ -105,15 +105,11 @@ class Job:
           last statement has returned the job's token.
 
     Attributes:
-        program: the whole program's text.
-        test: the test's text (``isolated``, ``in_sandbox``).
         entry_point: the function under test; the program must define it.
         setup: text executed before the test, on the test's side.
-        mode: see above.
         stdin, expected_stdout: see ``stdio``.
         language: a name or alias of :mod:`.languages`.
         calls: see mode ``calls``; arguments are plain values (see ``inner.wire``).
-        limits: of the program.
     """
 
     program: str
@@ -172,8 +168,6 @@ class Script:
     the clock is not run again.
 
     Attributes:
-        program: the whole program's text.
-        stdin: its standard input.
         files: the content of its working directory, by relative path.
         fetch: relative paths of files to return after it has ended by itself; missing files, and
             files that exceed half of ``Limits.file_mib`` together, are left out.
@@ -249,7 +243,6 @@ class Outcome:
         trust: how far the status can be believed.
         cpu_s, wall_s, memory_mib: what the program's process used; memory is its largest resident
             set.
-        message: why it did not pass.
         stdout: the beginning of its standard output: ``Limits.output_bytes`` with ``stdio`` and
             ``calls``; otherwise 2000 bytes of ``sys.stdout``. Output that was still buffered when
             the program was ended is lost.

@@ -30,7 +30,6 @@ class Packages:
     """The packages that programs may import besides the standard library.
 
     Attributes:
-        names: the requested names.
         modules: imported before a program starts, so that programs need no time for it.
         versions: of all distributions; "directory" for a directory.
         entries: (path here, name below the sandbox's directory of packages).

@@ -149,7 +149,6 @@ class Pool:
     Args:
         backend: see :mod:`.launch`.
         workers: most pairs of sandboxes.
-        packages: what can be imported in them.
     """
 
     def __init__(self, backend: str, workers: int, packages: Packages = launch.NO_PACKAGES) -> None:

@@ -52,7 +52,6 @@ class BetaBinomial:
     """The distribution of success rates over tasks.
 
     Attributes:
-        alpha, beta: of the Beta distribution.
         zero: the share of tasks that are never solved.
         log_likelihood: of the counts it was fitted to, up to the constant of the data.
     """
@@ -73,7 +72,6 @@ class Extrapolation:
     """A pass@k computed from a model, for more attempts than there are samples.
 
     Attributes:
-        k: attempts.
         value: what the model implies, in [0, 1].
         low, high: 95 % bootstrap interval over tasks; the model is taken as right.
         n: the most samples of a task that the model was fitted to.
@@ -211,7 +209,6 @@ def extrapolate(
         counts: one a task.
         ks: attempts, each more than the samples of some task; for fewer use the unbiased estimate.
         draws: of tasks with replacement, each fitted again.
-        seed: of the draws.
 
     Raises:
         InputError: as :func:`fit_beta_binomial`; for k that need no extrapolation.
@@ -315,8 +312,6 @@ def sampling_flops(
     """Floating-point operations of ``k`` samples of one problem: 2 * parameters * tokens.
 
     Args:
-        k: samples.
-        parameters: of the model.
         prompt_tokens, completion_tokens: means over problems.
         prompt_cached: whether the samples share one pass over the prompt.
     """

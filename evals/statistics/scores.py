@@ -296,7 +296,6 @@ class Comparison:
     """Two runs on the same tasks.
 
     Attributes:
-        k: of the pass@k compared.
         difference: mean over tasks of second minus first, in [-1, 1].
         low, high: its 95 % interval over tasks; None with a single task.
         se: its standard error over tasks; None with a single task.
@@ -332,7 +331,6 @@ def compare(
 
     Args:
         first, second: task -> its samples.
-        k: of the pass@k compared.
         cluster: gives the cluster of a task, such as the task it is a variant of; by default all
             tasks are independent.
         seed: of the random sign patterns, if the test is not exact.

@@ -32,8 +32,6 @@ class Task(ABC, Generic[AnyProblem]):
 
     Attributes:
         name: as on the command line.
-        description: one line.
-        source: where the data came from.
         reference_exceptions: problems whose own reference is known to fail, with the reason. They
             don't stop a score from being published, and the report lists them.
         needs_preparation: whether :meth:`prepare` has to be called before :meth:`job`.
@@ -88,7 +86,6 @@ class Task(ABC, Generic[AnyProblem]):
 
         Args:
             programs: (key, problem, program).
-            sandbox: an open sandbox.
         """
         judged: list[tuple[Key, Verdict]] = []
 

@@ -28,7 +28,6 @@ def run_case(source: str, text: str, call: str, cpu_s: float) -> Any:
     Only its source is used, in the sandbox: see :func:`with_runner`.
 
     Args:
-        source: the program's text.
         text: its standard input; with ``call``, the arguments as JSON, one a line.
         call: an expression of the function to call; empty for a program that reads and prints.
         cpu_s: CPU seconds it may take, and three times as many on the clock; 0 for no limit.
@@ -131,7 +130,6 @@ def with_runner(program: str, *, modules: str = "", call: str = "", cpu_s: float
     program on it.
 
     Args:
-        program: the given one.
         modules: statements executed once before all runs, to import modules only once.
         call, cpu_s: see :func:`run_case`.
     """

@@ -59,8 +59,6 @@ def check(
     """Judges a task's references and known bugs.
 
     Args:
-        task: the task to check.
-        sandbox: an open sandbox.
         limit: the number of problems to use, after ``every``.
         every: use every n-th problem.
         on_progress: called with (programs judged, programs to judge).

@@ -50,7 +50,6 @@ class PerfProblem(Problem):
     """One row.
 
     Attributes:
-        references: right programs.
         arguments: of the call that is timed.
     """
 

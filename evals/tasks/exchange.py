@@ -34,7 +34,6 @@ def read_samples_of(path: str | Path, task: Task[Any], form: Format | None = Non
 
     Args:
         path: the file, or EvalPlus's folder.
-        task: of the samples.
         form: the format; by default detected from the content.
 
     Raises:

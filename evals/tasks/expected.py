@@ -55,7 +55,6 @@ def expected_results(
 
     Args:
         problems: by id, a problem and its reference.
-        sandbox: an open sandbox.
 
     Raises:
         SandboxError: if a reference can't be run; names the problem.

@@ -3,8 +3,8 @@
 ``editeval`` (Li et al. 2024, CodeInstruct, arXiv 2310.20329) has 194 edits, ``canitedit`` (Cassano
 et al. 2024, arXiv 2312.12450) 105 with a descriptive instruction each, ``canitedit-lazy`` the same
 with a short one. The answer is the whole program; with the suffix ``-diff`` it is blocks of search
-and replace, which must fit (:mod:`.blocks`). The data are the authors' files, for CanItEdit also
-``hub:nuprl/CanItEdit``.
+and replace, which must fit (:mod:`.extraction`). The data are the authors' files, for CanItEdit
+also ``hub:nuprl/CanItEdit``.
 
 Some programs of EditEval are parts that are inserted into a context. Some of its tests read the
 answer's text, ``edited_code``; these run beside the program.
@@ -29,8 +29,7 @@ from codegen.generation.protocol import Request
 from codegen.records import Sample, Verdict
 
 from .base import CodeTask
-from .blocks import BLOCKS, apply_blocks
-from .extraction import Extraction
+from .extraction import BLOCKS, Extraction, apply_blocks
 from .needs import modules_of
 from .rows import Home, Problem, optional_text, text_fields
 from .styles import PromptStyle, style_of
@@ -59,8 +58,6 @@ class EditProblem(Problem):
 
     Attributes:
         instruction: the edit in words.
-        after: the reference.
-        test: Python statements.
         context: the program with ``{{Code}}`` where the answer goes; empty if the answer is all.
     """
 

@@ -50,12 +50,7 @@ def installed(modules: Iterable[str]) -> list[str]:
 
 
 def why_not(modules: Collection[str], described: Mapping[str, Any]) -> str:
-    """Which modules a sandbox lacks, as a reason; empty if it has all.
-
-    Args:
-        modules: top-level modules.
-        described: the sandbox's description.
-    """
+    """Which modules a sandbox lacks, as a reason; empty if it has all."""
     offered = set(described.get("packages", {}))
     if any("/" in name for name in offered):
         return ""  # directories, whose content is not known here

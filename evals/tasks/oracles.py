@@ -159,13 +159,11 @@ def check_all(
     """Calls a function on all inputs and raises an AssertionError at the first wrong result.
 
     Args:
-        call: the function.
         digest_call: the same for the digest of its result; only needed if one is expected. It runs
             on the program's side, which can't compute the right digest from a wrong result.
         inputs, expected: argument lists and results.
         base: how many of them belong to the base tests.
         oracle, atol: see :func:`matches`.
-        name: the function's name.
     """
     for number, (arguments, result) in enumerate(zip(inputs, expected, strict=True)):
         if is_digest(result):

@@ -34,8 +34,7 @@ from codegen.evals.sandbox import Job, Limits
 from codegen.records import Sample, Verdict
 
 from .base import CodeTask
-from .blocks import BLOCKS, apply_blocks
-from .extraction import Extraction
+from .extraction import BLOCKS, Extraction, apply_blocks
 from .rows import (
     Home,
     Problem,
@@ -79,7 +78,6 @@ class Exercise(Problem):
     """One exercise; ``prompt`` is the file to complete.
 
     Attributes:
-        name: of that file.
         instructions: the exercise in words.
         test: the tests, without the imports of the program.
         example: the solution.
@@ -200,7 +198,6 @@ def test_of(tests: Sequence[tuple[str, str]], module: str) -> str:
 
     Args:
         tests: name and text of each module; the first one has the test cases.
-        module: the name of the program's module.
     """
     names = {module, *(name for name, _ in tests)}
     texts = []

@@ -145,7 +145,6 @@ def problem_of_columns(
     """A problem whose fields are columns of text.
 
     Args:
-        kind: the class, a dataclass.
         columns: field -> column, where the names differ; the field ``id`` is ``task_id``.
 
     Raises:

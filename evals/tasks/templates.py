@@ -24,8 +24,6 @@ class Templates:
         """A template filled in; text without braces is given back.
 
         Args:
-            text: the template.
-            columns: its variables.
             key, place: the key of the task's file and the row, for errors.
 
         Raises:

@@ -79,7 +79,6 @@ class WikiProblem(Problem):
 
     Attributes:
         columns, types: of its table; a type is ``text`` or ``real``.
-        query: the right one.
     """
 
     columns: tuple[str, ...]

@@ -11,9 +11,8 @@ from codegen.lintseq.languages.base import Grammar
 from codegen.lintseq.languages.go import GO
 from codegen.lintseq.languages.java import JAVA
 from codegen.lintseq.languages.javascript import JAVASCRIPT, TYPESCRIPT
-from codegen.lintseq.languages.native import CPP, C
+from codegen.lintseq.languages.native import CPP, RUST, C
 from codegen.lintseq.languages.reader import Parts, error_line, parser_for, read
-from codegen.lintseq.languages.rust import RUST
 
 LANGUAGES = (C, CPP, GO, JAVA, JAVASCRIPT, RUST, TYPESCRIPT)
 # By name and by alias.

@@ -122,9 +122,6 @@ class Walker:
     """Visits the nodes of a tree as pylint's walker does, without work for disabled messages.
 
     It also replaces methods of the checkers by ones that do nothing.
-
-    Args:
-        walker: pylint's, with its checkers.
     """
 
     def __init__(self, linter: Any, walker: Any) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from codegen.cogex import Invalid, parse_program
-from codegen.cogex.execution import find_call, run_record, with_intermediates
+from codegen.cogex.generator import find_call, run_record, with_intermediates
 from codegen.data import MemorySource, make, read_rejects, read_texts, run
 from codegen.evals.sandbox import Sandbox
 from codegen.records import Example

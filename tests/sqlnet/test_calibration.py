@@ -7,13 +7,13 @@ import random
 
 import pytest
 
-from codegen.sqlnet.calibration import (
+from codegen.sqlnet.trust import (
     Calibration,
     Curve,
     calibration_error,
     calibration_from_row,
-    fit,
     fit_curve,
+    fit_curves,
 )
 
 
@@ -67,7 +67,7 @@ def test_the_error_is_the_gap_of_each_bin_weighed_by_its_share() -> None:
 
 
 def test_calibration_is_kept_in_a_row() -> None:
-    held = fit([{"query": [(-0.2, i % 3 > 0)]} for i in range(60)])
+    held = fit_curves([{"query": [(-0.2, i % 3 > 0)]} for i in range(60)])
     again = calibration_from_row(held.to_row())
     assert again.confidence("query", -0.2) == held.confidence("query", -0.2)
     assert held.confidence("query", -0.2) == pytest.approx(2 / 3, abs=0.05)

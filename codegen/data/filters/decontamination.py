@@ -52,8 +52,6 @@ class Match:
         kind: ``exact`` text, ``syntax`` (equal except for names and layout) or ``ngram``.
         part: the part of the problem that was found: ``prompt``, ``solution`` or ``tests``.
         score: share of the part's n-grams in the example; 1.0 for the other kinds.
-        set: the reference set.
-        problem: the problem's id.
     """
 
     kind: str

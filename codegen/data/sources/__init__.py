@@ -29,7 +29,6 @@ class Rejected:
     Attributes:
         id: the input's id, or its place (file and line).
         reason: a short stable word to count by, such as ``bad_json``.
-        detail: what exactly was wrong.
         outcome: ``failed`` for damaged input, ``skipped`` for sound input that is not wanted.
     """
 

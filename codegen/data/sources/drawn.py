@@ -27,7 +27,6 @@ class DrawnSource:
 
     Attributes:
         description: see :meth:`codegen.data.sources.Source.describe`.
-        count: number of items.
         items: makes the items, in order.
     """
 

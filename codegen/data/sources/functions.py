@@ -183,9 +183,6 @@ def functions_of(
     Args:
         source: the file's bytes, in any encoding that Python accepts.
         path: the file's path for ids, ``path::function``.
-        wanted: the filter.
-        origin: the examples' ``source``.
-        license: the examples' license, an SPDX id.
     """
     try:
         text = _decode(source)
@@ -267,8 +264,6 @@ def without_docstring(
     """A module-level function's source without its docstring and the blank lines after it.
 
     Args:
-        node: the function.
-        lines: the lines of its module.
         index: which statement of the body the docstring is.
 
     Raises:

@@ -189,7 +189,6 @@ def _refuse_other_repositories(folder: Path, within: Path) -> None:
     history part of it.
 
     Args:
-        folder: the repository's directory.
         within: the directory that the user named, inside which repositories may share objects.
 
     Raises:

@@ -49,7 +49,6 @@ class Star:
     """Graphs of ``degree`` arms that meet in one node.
 
     Attributes:
-        degree: number of arms.
         shortest, longest: range of an arm's number of nodes, drawn for each arm.
         least_plan: least number of nodes behind the center in each arm.
         nodes: nodes are named by numbers below this.

@@ -52,9 +52,7 @@ def examples_of_rows(
     """Turns (place, row) pairs into examples; a broken row becomes a :class:`Rejected`.
 
     Args:
-        rows: the rows with their places.
         options: the columns, and the language and license of rows that name none.
-        source: the examples' ``source``.
         where: the name of the table in errors.
 
     Raises:
@@ -242,7 +240,6 @@ def parquet_rows(
     may say that each of a million rows holds the same gigabyte.
 
     Args:
-        path: the file.
         spec: the user's name for it, for errors.
         columns: the columns to read; all if None.
 

@@ -75,8 +75,6 @@ class EditFormat:
     """One format.
 
     Attributes:
-        name: as on the command line.
-        about: one line for the help.
         render: moment -> its prompt, which does not depend on the target.
         write: moment with a target -> the answer.
         read: moment, answer without the tokens that end it -> the window's new text.

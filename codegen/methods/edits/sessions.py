@@ -60,7 +60,6 @@ class Session:
     """The change of one file, as hunks in the order in which they are made.
 
     Attributes:
-        path: of the file.
         lines: of the file before all edits.
         hunks: all refer to ``lines``; no two overlap.
     """

@@ -40,8 +40,6 @@ class Translation:
     """A program written as UniCode.
 
     Attributes:
-        text: the UniCode.
-        style: its style.
         nodes: number of AST nodes of the program.
         uncovered: AST node type -> number of nodes embedded as Python, since UniCode has no form
             for the type; they are exactly invertible too.

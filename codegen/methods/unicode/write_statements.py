@@ -30,9 +30,6 @@ class StatementWriter(ExpressionWriter):
 
     Each method ``_<node type>`` of a statement writes its lines. Its second argument is the line on
     which the next statement begins, which tells the comments that belong to its blocks.
-
-    Attributes:
-        lines: the result.
     """
 
     def __init__(self, style: Style, facts: Facts, comments: Sequence[Comment] = ()) -> None:

@@ -23,7 +23,6 @@ def make_app(
     """The whole application except the sockets.
 
     Args:
-        engine: the running engine.
         token, hosts, origins: see :class:`~codegen.server.guard.Guard`.
         exclude: patterns of files that get no completions.
     """

@@ -221,12 +221,9 @@ async def conversation_request(
     """The engine's request for the next turn of a conversation.
 
     Args:
-        service: with the model.
-        turns: the turns so far.
         max_tokens: longest answer; None for as many tokens as there is room for.
         temperature, top_p: see :class:`SamplingParams`.
         seed: None draws one, so that the same request gives another answer.
-        more: other fields of the request.
 
     Raises:
         Refused: if the model has no chat template, or the conversation is too long.

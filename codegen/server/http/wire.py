@@ -58,9 +58,7 @@ class Refused(InputError):
     """A request refused with a status or code of the API.
 
     Attributes:
-        status: HTTP status.
         code: OpenAI's short name for the mistake, if there is one.
-        param: the wrong field.
     """
 
     def __init__(
@@ -312,7 +310,6 @@ async def event_stream(
 
     Args:
         request: the events end when its client leaves.
-        events: the objects.
         last: text of a last event.
 
     Raises:
@@ -385,9 +382,7 @@ def make_routes(service: S, metrics: Metrics, endpoints: Sequence[Endpoint[S]]) 
     """An application of these endpoints, ``/health`` and ``/metrics``; an error is one line.
 
     Args:
-        service: passed to every handler.
         metrics: shown at ``/metrics`` in Prometheus's text format.
-        endpoints: the routes.
     """
 
     async def health(_: Request) -> Response:

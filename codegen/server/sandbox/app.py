@@ -38,7 +38,6 @@ def make_app(
     """The whole application except the sockets.
 
     Args:
-        service: with an open sandbox.
         token, hosts, origins: see :class:`~codegen.server.guard.Guard`.
         requests_per_s: mean request rate of one client.
     """

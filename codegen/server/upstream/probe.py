@@ -46,7 +46,6 @@ class Offer:
     """What a server offers.
 
     Attributes:
-        model: the model's name on the server.
         way: how to request completions.
         context: most tokens of a prompt and its completion; 0 if unknown.
     """
@@ -64,7 +63,6 @@ async def probe(client: Client, model: str, fim: str, layout: Layout) -> Offer:
     """Finds out what a server offers.
 
     Args:
-        client: the server's client.
         model: the model's name on the server; empty for its only model.
         fim: how to request completions: ``auto``, ``infill``, ``suffix``, ``route``, ``none``,
             ``chat``, or a family of sentinels.

@@ -74,7 +74,6 @@ class Window:
     """The text that is sent.
 
     Attributes:
-        prefix, suffix: text around the cursor.
         snippets: text of other files that fits.
         path, language, repository: the document's.
         seen: number of characters before the cursor that the prefix is made from.
@@ -93,7 +92,6 @@ def window(request: CompletionRequest, chars: int, *, remote: bool) -> Window:
     """The text around a request's cursor, at most ``chars`` characters.
 
     Args:
-        request: the request.
         chars: most characters of the prompt.
         remote: whether the server is on another machine, which gets no secrets.
     """

@@ -62,7 +62,6 @@ class Upstream:
         model: the model's name on the server; empty for its only model.
         key: API key, or empty.
         fim: how to request completions (:func:`~codegen.server.upstream.probe.probe`).
-        layout: order of sentinels.
         limits: only ``context_tokens`` is used.
         remote: whether the server is on another machine.
 
@@ -179,7 +178,6 @@ class LlamaUpstream(Upstream):
     """A GGUF file, run by llama.cpp in a child process, which is restarted if it ends.
 
     Args:
-        server: the child process.
         layout, fim, limits: see :class:`Upstream`.
     """
 

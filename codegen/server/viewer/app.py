@@ -70,7 +70,6 @@ def make_app(library: Library, token: str | None, port: int, hosts: frozenset[st
     """The whole application except the socket.
 
     Args:
-        library: the runs and files to show.
         token, hosts: see :class:`~codegen.server.guard.Guard`.
         port: where it is served; cookies of one host are shared by all its ports.
     """

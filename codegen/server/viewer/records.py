@@ -62,7 +62,6 @@ class Shown:
     """A record as its page shows it.
 
     Attributes:
-        label: name of the record.
         status: a verdict, or empty; ``message`` explains it, ``output`` is the program's output.
         facts: short values by name.
         rewards: name -> (value, reason).

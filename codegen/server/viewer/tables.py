@@ -90,8 +90,6 @@ class Table:
     """Rows of the same kind. Its methods may be called from several threads.
 
     Args:
-        name: name in links.
-        title: title on pages.
         paths: gives the current files, in order.
         verdicts: a file of verdicts, if the rows are samples.
     """

@@ -12,12 +12,9 @@ from codegen.errors import ConfigError, nearest
 
 from .base import Language, MissingToolchainError, Toolchain, find_toolchain
 from .go import GO
-from .haskell import HASKELL
 from .java import JAVA
-from .javascript import JAVASCRIPT, TYPESCRIPT
-from .native import CPP, C
-from .rust import RUST
-from .scripting import BASH, LUA, PERL, PHP, RUBY, R
+from .native import CPP, HASKELL, RUST, C
+from .scripting import BASH, JAVASCRIPT, LUA, PERL, PHP, RUBY, TYPESCRIPT, R
 
 LANGUAGES: Mapping[str, Language] = {
     language.name: language

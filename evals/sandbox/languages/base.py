@@ -101,6 +101,11 @@ class Language:
     prepare: Callable[[Toolchain, Path], None] | None = None
 
 
+def support(name: str) -> str:
+    """The text of a file in the directory ``support``."""
+    return Path(__file__).with_name("support").joinpath(name).read_text("utf-8")
+
+
 class MissingToolchainError(MachineError):
     """A language's compiler or interpreter is not installed."""
 
@@ -110,8 +115,6 @@ class Toolchain:
     """A language as installed here.
 
     Attributes:
-        language: the language.
-        version: the tool's version, in one line.
         here: tool -> its path on this machine.
         tools: tool -> its path in a sandbox.
         binds: (path here, path in the sandbox).

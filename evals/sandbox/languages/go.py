@@ -8,30 +8,9 @@ import platform
 import re
 from pathlib import Path
 
-from .base import Language, Names, Toolchain, run_tool
+from .base import Language, Names, Toolchain, run_tool, support
 from .source import in_main
 
-_SUPPORT = """package {package}
-
-import (
-	"fmt"
-	"os"
-	"strings"
-)
-
-func codegen_answer(value interface{}) {
-	file, err := os.OpenFile(".answers", os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0600)
-	if err != nil {
-		panic(err)
-	}
-	fmt.Fprintln(file, strings.ReplaceAll(fmt.Sprintf("%v", value), "\\n", "\\\\n"))
-	file.Close()
-}
-
-func codegen_done() {
-	os.WriteFile(".answers", []byte(os.Getenv("CODEGEN_TOKEN")), 0600)
-}
-"""
 _TESTING = "github.com/stretchr/testify/assert"
 _GOPATH = "/usr/share/gocode"
 _LIST = ("list", "-e", "-export", "-deps", "-f", "{{if .Export}}{{.ImportPath}}={{.Export}}{{end}}")
@@ -143,7 +122,7 @@ GO = Language(
     },
     any_address=True,
     stop=("\nfunc", "struct", "\n// "),
-    support={"codegen_answers.go": _SUPPORT},
+    support={"codegen_answers.go": support("codegen_answers.go")},
     guard=_guard,
     names=_names,
     prepare=_build_library,

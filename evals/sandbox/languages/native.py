@@ -1,107 +1,20 @@
-"""C and C++ by GCC. All programs in C++ share one precompiled header of the standard library, which
-takes three quarters off the time to compile one.
+"""C and C++ by GCC; Rust by rustc, without crates; Haskell by GHC, without optimization.
+
+All programs in C++ share one precompiled header of the standard library, which takes three quarters
+off the time to compile one.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from .base import Language, Names, Toolchain, run_tool
+from .base import Language, Names, Toolchain, run_tool, support
 from .source import in_main
 
 _MAIN = r"\bint\s+main\s*\([^(){}]{0,500}\)\s*\{"
 _STANDARD = "-std=c++17"
 _HEADER = "codegen.h"
-
-_CPP_ANSWERS = r"""
-#ifndef CODEGEN_ANSWERS
-#define CODEGEN_ANSWERS
-#include <bits/stdc++.h>
-namespace codegen {
-template <typename T, typename = void> struct Text;
-template <typename T> std::string text(const T& value) { return Text<T>::of(value); }
-inline std::string quoted(const std::string& value) {
-  std::ostringstream out;
-  out << '"' << std::hex;
-  for (unsigned char c : value)
-    if (c < 32 || c == '"' || c == '\\') out << '\\' << static_cast<int>(c) << ';';
-    else out << c;
-  return out.str() + '"';
-}
-template <typename T> std::string joined(const T& items, const char* ends, bool sorted = false) {
-  std::vector<std::string> parts;
-  for (const auto& item : items) parts.push_back(text<std::decay_t<decltype(item)>>(item));
-  if (sorted) std::sort(parts.begin(), parts.end());
-  std::string all(1, ends[0]);
-  for (const auto& part : parts) all += part + ",";
-  return all + ends[1];
-}
-template <typename T> struct Text<T, std::enable_if_t<std::is_integral_v<T>>> {
-  static std::string of(T value) { return std::to_string(value); }
-};
-template <typename T> struct Text<T, std::enable_if_t<std::is_floating_point_v<T>>> {
-  static std::string of(T value) {
-    char buffer[64];
-    const double number = static_cast<double>(value);
-    if (number == std::floor(number) && std::fabs(number) < 1e15)
-      std::snprintf(buffer, sizeof buffer, "%.0f", number + 0.0);
-    else
-      std::snprintf(buffer, sizeof buffer, "%.17g", number);
-    return std::string(buffer) == "-0" ? "0" : buffer;
-  }
-};
-template <> struct Text<std::string> {
-  static std::string of(const std::string& value) { return quoted(value); }
-};
-template <> struct Text<const char*> {
-  static std::string of(const char* value) { return quoted(value); }
-};
-template <> struct Text<std::nullopt_t> {
-  static std::string of(std::nullopt_t) { return "null"; }
-};
-template <typename T> struct Text<std::optional<T>> {
-  static std::string of(const std::optional<T>& value) { return value ? text(*value) : "null"; }
-};
-template <typename A, typename B> struct Text<std::pair<A, B>> {
-  static std::string of(const std::pair<A, B>& v) {
-    return "(" + text<std::decay_t<A>>(v.first) + "," + text<std::decay_t<B>>(v.second) + ",)";
-  }
-};
-template <typename... Ts> struct Text<std::tuple<Ts...>> {
-  static std::string of(const std::tuple<Ts...>& value) {
-    return std::apply([](const auto&... v) { return "(" + (("" + text(v) + ",") + ... + ")"); },
-                      value);
-  }
-};
-template <typename T, typename A> struct Text<std::vector<T, A>> {
-  static std::string of(const std::vector<T, A>& value) {
-    if constexpr (std::is_same_v<T, bool>)
-      return joined(std::vector<int>(value.begin(), value.end()), "[]");
-    else
-      return joined(value, "[]");
-  }
-};
-template <typename K, typename V, typename C, typename A> struct Text<std::map<K, V, C, A>> {
-  static std::string of(const std::map<K, V, C, A>& v) { return joined(v, "{}", true); }
-};
-template <typename K, typename V, typename H, typename E, typename A>
-struct Text<std::unordered_map<K, V, H, E, A>> {
-  static std::string of(const std::unordered_map<K, V, H, E, A>& v) {
-    return joined(v, "{}", true);
-  }
-};
-template <typename T, typename C, typename A> struct Text<std::set<T, C, A>> {
-  static std::string of(const std::set<T, C, A>& v) { return joined(v, "{}", true); }
-};
-}  // namespace codegen
-template <typename T> void codegen_answer(const T& value) {
-  std::ofstream(".answers", std::ios::app)
-      << codegen::text<std::decay_t<const T>>(value) << std::endl;
-}
-#endif
-"""
-
-
 # What the guard's statement needs, in programs that include less.
 _GUARDED = ("-include", "stdio.h", "-include", "stdlib.h")
 _DONE = (
@@ -159,8 +72,110 @@ CPP = Language(
     shares=("/usr/include",),
     stop=("\n}",),
     answers=f'#include "{_HEADER}"',
-    header=_CPP_ANSWERS,
+    header=support("answers.h"),
     guard=in_main(_MAIN, _DONE),
     names=_names,
     prepare=_precompile,
+)
+
+# --- Rust ---------------------------------------------------------------------------------------
+
+_RUST_MAIN = r"\bfn\s+main\s*\(\s*\)\s*\{"
+_RUST_DONE = 'std::fs::write(".answers", std::env::var("CODEGEN_TOKEN").unwrap()).unwrap();'
+_RUST_TEST = re.compile(
+    r"#\[test\]((?:\s*#\[[^\]]{0,200}\]){0,9})\s*(?:pub\s+)?fn\s+(\w+)\s*\(\s*\)"
+)
+_RUST_MODULE = re.compile(r"#\[cfg\(test\)\]\s*(?:pub\s+)?mod\s+(\w+)")
+
+
+def _rust_guard(text: str) -> str:
+    """The functions of a module of tests are called by ``main``, one after another."""
+    module = _RUST_MODULE.search(text)
+    tests = [found[2] for found in _RUST_TEST.finditer(text)]
+    if not tests:
+        return in_main(_RUST_MAIN, _RUST_DONE)(text)
+    text = _RUST_TEST.sub(r"\1 pub fn codegen_\2()", text)
+    prefix = f"{module[1]}::" if module else ""
+    text = _RUST_MODULE.sub(r"mod \1", text)
+    text = re.sub(_RUST_MAIN, "fn codegen_replaced() {", text)
+    calls = "".join(f"{prefix}codegen_{name}(); " for name in tests)
+    return f"{text}\nfn main() {{ {calls}{_RUST_DONE} }}\n"
+
+
+_RUSTC = ("{rustc}", "--edition", "2021", "--cap-lints", "allow")
+RUST = Language(
+    name="rust",
+    title="Rust",
+    aliases=("rs",),
+    file="main.rs",
+    tools=("rustc",),
+    install="rustc",
+    root=("--print", "sysroot"),
+    version=("{rustc}", "--version"),
+    compile=(
+        (
+            *_RUSTC,
+            *("-C", "debuginfo=0", "-C", "strip=symbols", "-C", "linker=/usr/bin/gcc"),
+            *("-o", "main", "main.rs"),
+        ),
+    ),
+    keep=("main",),
+    run=("/tmp/main",),
+    check=(*_RUSTC, "--emit=metadata", "-o", "main.rmeta", "main.rs"),
+    environment={"LD_LIBRARY_PATH": "{rustc.home}/lib"},
+    stop=("\n}",),
+    answers=support("answers.rs"),
+    answers_last=True,
+    guard=_rust_guard,
+)
+
+
+# --- Haskell ------------------------------------------------------------------------------------
+
+_HS_MAIN = re.compile(r"^main\b", re.M)
+_HS_IMPORT = re.compile(r"^import\b", re.M)
+_HS_MODULE = re.compile(r"^module\b", re.M)
+_HS_WHERE = re.compile(r"\bwhere\b")
+_HS_DONE = """
+main :: IO ()
+main = codegenMain >> System.Environment.getEnv "CODEGEN_TOKEN" >>= writeFile ".answers"
+"""
+
+
+def _haskell_guard(text: str) -> str:
+    """``main`` is called by another, which gives back the token."""
+    text = _HS_MAIN.sub("codegenMain", text)
+    found, module = _HS_IMPORT.search(text), _HS_MODULE.search(text)
+    where = _HS_WHERE.search(text, module.end()) if module else None
+    at = found.start() if found else where.end() if where else 0
+    return f"{text[:at]}\nimport qualified System.Environment\n{text[at:]}\n{_HS_DONE}"
+
+
+def _haskell_names(_: str) -> Names:
+    return {"libraries": ":".join(map(str, Path("/usr/lib/ghc/lib").glob("*-ghc-*")))}
+
+
+HASKELL = Language(
+    name="haskell",
+    title="Haskell",
+    aliases=("hs",),
+    file="main.hs",
+    tools=("ghc",),
+    install="ghc",
+    version=("{ghc}", "--version"),
+    compile=(
+        ("{ghc}", "-O0", "-v0", "-w", "-main-is", "Main", "-o", "main", "main.hs"),
+        ("/usr/bin/strip", "main"),
+    ),
+    keep=("main",),
+    run=("/tmp/main",),
+    check=("{ghc}", "-fno-code", "-v0", "-w", "main.hs"),
+    shares=("/var/lib/ghc", "/usr/share/ghc*", "/usr/include"),
+    any_address=True,
+    comment="--",
+    stop=("\n\n",),
+    # Without /proc its compiler does not find its libraries by itself.
+    environment={"LD_LIBRARY_PATH": "{libraries}"},
+    names=_haskell_names,
+    guard=_haskell_guard,
 )

@@ -83,8 +83,6 @@ class Program:
     """A job's program together with its tests.
 
     Attributes:
-        toolchain: compiles and runs it.
-        job: the job.
         source: the whole text.
     """
 

@@ -1,10 +1,14 @@
-"""Bash, Perl, Ruby, PHP, Lua and R: interpreted, each with its own equality of values."""
+"""Interpreted languages, each with its own equality of values.
+
+TypeScript runs as JavaScript: esbuild takes its types away, and nothing checks them.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
-from .base import Language
+from .base import Language, support
 from .source import appended
 
 BASH = Language(
@@ -36,26 +40,7 @@ PERL = Language(
     shares=("/usr/share/perl*", "/etc/perl"),
     comment="#",
     stop=("\nsub ", "\n#", "\n\n"),
-    answers=r"""
-sub codegen_text {
-    my ($v) = @_;
-    return "undef" if !defined $v;
-    my $kind = ref $v;
-    return "[" . join(",", map { codegen_text($_) } @$v) . "]" if $kind eq "ARRAY";
-    if ($kind eq "HASH") {
-        my @pairs = map { codegen_text($_) . ":" . codegen_text($v->{$_}) } sort keys %$v;
-        return "{" . join(",", @pairs) . "}";
-    }
-    my $text = "$v";
-    $text =~ s/([\\"\x00-\x1f])/sprintf("\\%d;", ord($1))/ge;
-    return "\"$text\"";
-}
-sub codegen_answer {
-    open(my $codegen_file, ">>", ".answers");
-    print $codegen_file codegen_text($_[0]), "\n";
-    close($codegen_file);
-}
-""",
+    answers=support("answers.pl"),
     guard=appended('{ open(my $f, ">", ".answers"); print $f $ENV{CODEGEN_TOKEN}; close($f); }'),
 )
 
@@ -73,22 +58,7 @@ RUBY = Language(
     any_address=True,
     comment="#",
     stop=("\nclass", "\ndef ", "\n#", "\n\n"),
-    answers=r"""
-def codegen_text(v)
-  case v
-  when Float then v.finite? && v == v.floor && v.abs < 1e15 ? v.to_i.to_s : v.to_s
-  when Array then "[" + v.map { |item| codegen_text(item) }.join(",") + "]"
-  when Set then "set" + codegen_text(v.map { |item| codegen_text(item) }.sort)
-  when Hash
-    pairs = v.map { |k, item| codegen_text(k) + ":" + codegen_text(item) }
-    "{" + pairs.sort.join(",") + "}"
-  else v.inspect
-  end
-end
-def codegen_answer(value)
-  File.open(".answers", "a") { |file| file.puts(codegen_text(value)) }
-end
-""",
+    answers=support("answers.rb"),
     guard=appended('File.write(".answers", ENV["CODEGEN_TOKEN"])'),
 )
 
@@ -114,11 +84,7 @@ PHP = Language(
     any_address=True,
     stop=("\nfunction", "\n?>", "\n//", "\n#"),
     # As ===, which tells 1 from 1.0: serialize writes types.
-    answers=r"""
-function codegen_answer($value) {
-    file_put_contents(".answers", addcslashes(serialize($value), "\0..\37\\") . "\n", FILE_APPEND);
-}
-""",
+    answers=support("answers.php"),
     answers_last=True,
     closing="?>",
     guard=_php_guard,
@@ -151,26 +117,7 @@ LUA = Language(
     shares=("/usr/share/lua",),
     comment="--",
     stop=("\nlocal", "\nfunction", "\n--", "\n\n"),
-    answers=r"""
-local function codegen_text(v)
-  if type(v) == "number" then
-    if v ~= v then return "nan" end
-    if v == math.floor(v) and math.abs(v) < 1e15 then return string.format("%d", v) end
-    return string.format("%.17g", v)
-  end
-  if type(v) == "string" then return (string.format("%q", v):gsub("\n", "n")) end
-  if type(v) ~= "table" then return tostring(v) end
-  local parts = {}
-  for k, item in pairs(v) do parts[#parts + 1] = codegen_text(k) .. "=" .. codegen_text(item) end
-  table.sort(parts)
-  return "{" .. table.concat(parts, ",") .. "}"
-end
-local function codegen_answer(value)
-  local file = io.open(".answers", "a")
-  file:write(codegen_text(value), "\n")
-  file:close()
-end
-""",
+    answers=support("answers.lua"),
     guard=_lua_guard,
 )
 
@@ -188,23 +135,52 @@ R = Language(
     comment="#",
     stop=("\n#", "\n```"),
     # all.equal, by which the tests compare, takes numbers for equal that differ by 1.5e-8.
-    answers=r"""
-codegen_text <- function(v) {
-  if (is.null(v)) return("NULL")
-  named <- if (is.null(names(v))) "" else paste0(" names ", codegen_text(names(v)))
-  if (is.list(v)) {
-    parts <- vapply(seq_along(v), function(i) codegen_text(v[[i]]), "")
-    return(paste0("list(", paste(parts, collapse = ","), ")", named))
-  }
-  if (is.numeric(v)) {
-    parts <- ifelse(is.na(v), "NA", trimws(formatC(v, digits = 8, format = "g")))
-    return(paste0("c(", paste(parts, collapse = ","), ")", named))
-  }
-  paste0("c(", paste(deparse(as.vector(unname(v))), collapse = " "), ")", named)
-}
-codegen_answer <- function(value) {
-  cat(codegen_text(value), "\n", file = ".answers", append = TRUE, sep = "")
-}
-""",
+    answers=support("answers.R"),
     guard=appended('cat(Sys.getenv("CODEGEN_TOKEN"), file = ".answers")'),
+)
+
+_JS_ANSWERS = support("answers.js")
+
+JAVASCRIPT = Language(
+    name="javascript",
+    title="JavaScript",
+    aliases=("js", "nodejs", "node"),
+    file="main.js",
+    tools=("node",),
+    install="nodejs",
+    version=("{node}", "--version"),
+    # One thread for V8's own work; its heap ends where the job's memory does.
+    run=(
+        *("{node}", "--single-threaded", "--stack-size=900"),
+        *("--max-old-space-size={memory_mib}", "main.js"),
+    ),
+    check=("{node}", "--check", "main.js"),
+    shares=("/usr/share/nodejs", "/usr/share/node_modules", "/etc/ssl/openssl.cnf"),
+    any_address=True,
+    stop=("\nfunction ", "\n/*", "\n//", "\nconsole.log", "\nclass "),
+    answers=_JS_ANSWERS,
+    answers_last=True,
+    guard=appended('require("node:fs").writeFileSync(".answers", process.env.CODEGEN_TOKEN);'),
+)
+
+_STRIP = (
+    *("{esbuild}", "--log-level=error", "--format=cjs", "--platform=node"),
+    *("--outfile=main.js", "main.ts"),
+)
+TYPESCRIPT = replace(
+    JAVASCRIPT,
+    name="typescript",
+    title="TypeScript",
+    aliases=("ts",),
+    file="main.ts",
+    tools=("node", "esbuild"),
+    install="nodejs esbuild",
+    version=("{esbuild}", "--version"),
+    compile=(_STRIP,),
+    keep=("main.js",),
+    check=_STRIP,
+    answers="declare var require: any, process: any;"
+    + _JS_ANSWERS.replace("(value)", "(value: any)")
+    .replace("(v, depth) =>", "(v: any, depth: number): string =>")
+    .replace("(item) =>", "(item: any) =>"),
 )

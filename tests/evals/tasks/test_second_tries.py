@@ -15,7 +15,7 @@ from codegen.evals import tasks
 from codegen.evals.run import run
 from codegen.evals.sandbox import Sandbox
 from codegen.evals.scoring import score
-from codegen.evals.tasks.blocks import apply_blocks
+from codegen.evals.tasks.extraction import apply_blocks
 from codegen.evals.tasks.instructed import edit_sizes
 from codegen.generation.protocol import Decoder, SamplingParams
 from codegen.records import Sample, read_jsonl

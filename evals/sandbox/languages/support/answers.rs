@@ -1,13 +1,3 @@
-"""Rust by rustc, without crates."""
-
-from __future__ import annotations
-
-import re
-
-from .base import Language
-from .source import in_main
-
-_ANSWERS = r"""
 mod codegen {
     pub trait Text { fn text(&self) -> String; }
     macro_rules! plain { ($($t:ty),*) => { $(impl Text for $t {
@@ -79,51 +69,3 @@ mod codegen {
 }
 #[allow(unused_imports)]
 use codegen::answer as codegen_answer;
-"""
-
-_MAIN = r"\bfn\s+main\s*\(\s*\)\s*\{"
-_DONE = 'std::fs::write(".answers", std::env::var("CODEGEN_TOKEN").unwrap()).unwrap();'
-_TEST = re.compile(r"#\[test\]((?:\s*#\[[^\]]{0,200}\]){0,9})\s*(?:pub\s+)?fn\s+(\w+)\s*\(\s*\)")
-_MODULE = re.compile(r"#\[cfg\(test\)\]\s*(?:pub\s+)?mod\s+(\w+)")
-
-
-def _guard(text: str) -> str:
-    """The functions of a module of tests are called by ``main``, one after another."""
-    module = _MODULE.search(text)
-    tests = [found[2] for found in _TEST.finditer(text)]
-    if not tests:
-        return in_main(_MAIN, _DONE)(text)
-    text = _TEST.sub(r"\1 pub fn codegen_\2()", text)
-    prefix = f"{module[1]}::" if module else ""
-    text = _MODULE.sub(r"mod \1", text)
-    text = re.sub(_MAIN, "fn codegen_replaced() {", text)
-    calls = "".join(f"{prefix}codegen_{name}(); " for name in tests)
-    return f"{text}\nfn main() {{ {calls}{_DONE} }}\n"
-
-
-_RUSTC = ("{rustc}", "--edition", "2021", "--cap-lints", "allow")
-RUST = Language(
-    name="rust",
-    title="Rust",
-    aliases=("rs",),
-    file="main.rs",
-    tools=("rustc",),
-    install="rustc",
-    root=("--print", "sysroot"),
-    version=("{rustc}", "--version"),
-    compile=(
-        (
-            *_RUSTC,
-            *("-C", "debuginfo=0", "-C", "strip=symbols", "-C", "linker=/usr/bin/gcc"),
-            *("-o", "main", "main.rs"),
-        ),
-    ),
-    keep=("main",),
-    run=("/tmp/main",),
-    check=(*_RUSTC, "--emit=metadata", "-o", "main.rmeta", "main.rs"),
-    environment={"LD_LIBRARY_PATH": "{rustc.home}/lib"},
-    stop=("\n}",),
-    answers=_ANSWERS,
-    answers_last=True,
-    guard=_guard,
-)

@@ -28,6 +28,11 @@ def on_post_page(output: str, page: Any, **_: object) -> str:
     return output.replace(SHIM, "../" * page.url.count("/") + "iframe-worker.js")
 
 
+def on_post_template(output_content: str, **_: object) -> str:
+    """The same for the page of a missing address."""
+    return output_content.replace(SHIM, "iframe-worker.js")
+
+
 def _not_python(folder: str, names: list[str]) -> list[str]:
     return [n for n in names if not n.endswith(".py") and not Path(folder, n).is_dir()]
 

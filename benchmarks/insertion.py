@@ -3,7 +3,7 @@
 What: ``star_easy``, ``star_medium``, ``star_hard`` are the shares of held-out puzzles that the
 insertion model answers exactly, ``autoregressive_...`` that of an unmodified Llama of equal size,
 trained on the same puzzles for as many steps (``steps``; ``parameters`` of the insertion model).
-All models are trained from nothing by the settings of ``recipes/ilm_star_easy.yaml``, one process,
+All models are trained from scratch by the settings of ``recipes/ilm_star_easy.yaml``, one process,
 one thread; a run that was cut off continues when ``-o runs=DIR`` names its directory again.
 ``speedup`` is how many more sequences a CPU second trains on when dropped tokens are removed
 (``sequences_per_s``) than when they are kept in place as masks (``in_place_sequences_per_s``), for

@@ -13,7 +13,7 @@ databases. ``ms_per_question`` is CPU time of one thread from the question to th
 statements that were run; ``large_schema_ms`` the same without a database on a made-up schema of 200
 tables. All intervals are clustered by database.
 
-Against: published figures stand in docs/sqlnet.md; most are exact match without values, another
+Against: published figures are in docs/measurements.md; most are exact match without values, another
 measure.
 
 Limits: one seed of training. The data is read from the folder that ``-o data=DIR`` or the variable

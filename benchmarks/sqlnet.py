@@ -26,7 +26,7 @@ as ``sqlnet chat`` asks, in threads whose first question is answered rightly (``
 ``wikisql_answered`` and ``wikisql_wrong`` are shares of the rebuilt test questions on the half of
 the tables that the confidence was not fitted to.
 
-Against: published figures stand in docs/sqlnet.md; none of those systems can be installed here.
+Against: published figures are in docs/measurements.md; none of those systems can be installed here.
 
 Limits: official dev has no rows, so nothing is run there. The rebuilt tables are lower-cased. The
 data is read from the folder that ``-o data=DIR`` or the variable CODEGEN_TEST_DATA names; without

@@ -3,10 +3,12 @@
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).parents[1]
+SHIM = "https://unpkg.com/iframe-worker/shim"
 TREE = ROOT / "build" / "docs"  # where mkdocstrings looks for packages
 
 
@@ -18,6 +20,17 @@ def on_startup(**_: object) -> None:
         (TREE / "codegen" / name / "__init__.py").touch()
     for name in ("", "._internal.plugin"):
         logging.getLogger(f"mkdocs.plugins.mkdocs_autorefs{name}").addFilter(_is_reference)
+
+
+def on_post_page(output: str, page: Any, **_: object) -> str:
+    """Loads the script of the search from the site itself."""
+    assert SHIM in output
+    return output.replace(SHIM, "../" * page.url.count("/") + "iframe-worker.js")
+
+
+def on_post_template(output_content: str, **_: object) -> str:
+    """The same for the page of a missing address."""
+    return output_content.replace(SHIM, "iframe-worker.js")
 
 
 def _not_python(folder: str, names: list[str]) -> list[str]:

@@ -56,7 +56,7 @@ class Edit:
         for above, below in zip(self.hunks, self.hunks[1:], strict=False):
             if below.start <= above.start:
                 raise InputError(
-                    f"Hunks of an edit must go down, got one at {below.start} after {above.start}."
+                    f"Hunks must ascend; one at {below.start} follows one at {above.start}."
                 )
 
 

@@ -99,6 +99,8 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "site" / "reference" / "cli.html").is_file()
+    pages = [page.read_text() for page in (tmp_path / "site").glob("**/*.html")]
+    assert not [page for page in pages if re.search(r'<(script|link)[^>]* (src|href)="http', page)]
     documented = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
     listed = set(re.findall(r": ([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M))
     assert listed == documented

@@ -1,4 +1,4 @@
-"""Insertion language models and their peers on planning puzzles, each trained from nothing.
+"""Insertion language models and their peers on planning puzzles, each trained from scratch.
 
 Every kind of network (insertion, masks of flexible and of fixed length, an unmodified Llama of
 equal size from left to right) is trained on the same puzzles by the settings of

@@ -1,4 +1,4 @@
-"""Small tokenizers for models that benchmarks and experiments train from nothing."""
+"""Small tokenizers for models that benchmarks and experiments train from scratch."""
 
 from __future__ import annotations
 

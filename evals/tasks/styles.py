@@ -68,8 +68,8 @@ class PromptStyle(Config):
     )
     heal: bool = setting(
         True,
-        "let the completion reach back over the prompt's end; not where the model was trained with "
-        "a border between the tokens there",
+        "token healing: the completion may begin with the prompt's last token; off for models "
+        "trained with a token boundary there",
     )
 
     def _check(self) -> None:

@@ -202,7 +202,7 @@ def lex(text: str) -> list[Token]:
     """All tokens, between a first "break" and a last "end".
 
     Raises:
-        UniCodeSyntaxError: for text that is no token.
+        UniCodeSyntaxError: for text that is not a token.
     """
     return list(Lexer(text).tokens())
 

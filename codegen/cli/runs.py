@@ -1,4 +1,4 @@
-"""``codegen runs`` lists runs, compares two, deletes one; ``codegen view`` is a browser for them."""
+"""``codegen runs`` lists, compares and deletes runs; ``codegen view`` shows them in a browser."""
 
 from __future__ import annotations
 

@@ -258,7 +258,7 @@ class Bench:
         }
 
     def units(self, quick: bool) -> Iterator[tuple[str, Unit]]:
-        """Everything, in the order in which it is worth having."""
+        """All units, the most valuable first."""
         yield "device", self._device
         for name in cases():
             yield f"kernels/{name}", lambda n=name: self._kernel(n)

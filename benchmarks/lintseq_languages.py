@@ -73,7 +73,7 @@ def run(
 
 
 def _solutions(grammar: Grammar) -> list[str]:
-    name = "humanevalpack" if grammar.name == "java" else "mceval"  # whose Java is no whole class
+    name = "humanevalpack" if grammar.name == "java" else "mceval"  # its Java has no whole class
     task = tasks.load(f"{name}:{grammar.name}")
     return [_TESTS_IMPORT.sub("", task.reference(problem)) for problem in task.problems()]
 

@@ -167,7 +167,7 @@ def _draw(tokenizer: Any, boundaries: int, seed: int) -> list[_File]:
 
 
 def _line_starts(texts: Sequence[bytes]) -> list[bool]:
-    """Which tokens hold the first text of a line that is no white space, and begin with it."""
+    """Which tokens hold the first text of a line that is not white space, and begin with it."""
     starts, fresh = [], True
     for text in texts:
         starts.append(fresh and bool(text.strip()))

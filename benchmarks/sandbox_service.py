@@ -113,7 +113,7 @@ def run(
         peer_folder: a checkout of SandboxFusion.
         peer_python: an interpreter that can run it.
         soak_minutes: length of the soak; 0 leaves it out.
-        kill_every_s: seconds between two kills in the soak.
+        kill_every_s: seconds between two kills in the soak, or longer, until a verdict has come.
     """
     at_least(1, blocks=blocks, programs=programs)
     if soak_minutes < 0 or not kill_every_s > 0:
@@ -296,8 +296,11 @@ def _soak(
     lock = threading.Lock()
 
     def kill() -> None:
+        before = -1
         while not stop.wait(kill_every_s):
-            if workers := _workers(pid):
+            # A busy machine may need longer to start a worker than this waits between two kills.
+            if counts["judged"] > before and (workers := _workers(pid)):
+                before = counts["judged"]
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(rng.choice(workers), signal.SIGKILL)
                     counts["kills"] += 1
@@ -319,6 +322,8 @@ def _soak(
             with SandboxClient(f"http://127.0.0.1:{port}", patience_s=300) as client:
                 for (n, right), outcome in client.map(given()):
                     seen[n] += 1
+                    with lock:
+                        counts["judged"] += 1
                     if outcome.passed != right:
                         with lock:
                             counts["wrong"] += 1
@@ -329,7 +334,6 @@ def _soak(
             with lock:
                 report.notes.append(f"A client gave up: {error}")
         with lock:
-            counts["judged"] += len(seen)
             counts["doubled"] += sum(count - 1 for count in seen.values())
             counts["lost"] += sent[0] - len(seen)
 

@@ -76,7 +76,7 @@ def run(
 
     Args:
         quick: twenty seconds at most.
-        minutes: how long to go on.
+        minutes: how long to run.
         hostile_share: of all jobs, those that misbehave.
         every_s: seconds between two lines on standard error.
     """

@@ -6,9 +6,9 @@ command (:mod:`codegen.cli.options`), and the tables of the documentation (:func
 mistake is one :class:`~codegen.errors.ConfigError` of one line, which names the file, the key by
 its dotted path, the value, what is allowed, and the nearest key for a typo.
 
-Values are not converted silently: ``true`` is no number and ``"3"`` is no integer. Three things are
-accepted because YAML and command lines write them so: lists for tuples, text such as ``3e-4`` for
-floats (YAML 1.1 reads it as text), and text for paths.
+Values are not converted silently: ``true`` is not a number and ``"3"`` is not an integer. Three
+things are accepted because YAML and command lines write them so: lists for tuples, text such as
+``3e-4`` for floats (YAML 1.1 reads it as text), and text for paths.
 """
 
 from __future__ import annotations

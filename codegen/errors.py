@@ -105,6 +105,11 @@ def in_one_line(value: object, most: int = 300) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
+def plural(count: int, noun: str) -> str:
+    """``1 sample``, ``1,000 samples``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def nearest(word: object, known: Sequence[str]) -> str:
     """``Did you mean 'x'?`` for the known word nearest to ``word``, or nothing."""
     near = difflib.get_close_matches(str(word), known, n=1) if known else []

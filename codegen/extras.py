@@ -17,10 +17,13 @@ EXTRAS = {
     "transformers": ("models", "models in this process"),
     "safetensors": ("models", "models in this process"),
     "gguf": ("models", "the embedded model's weights"),
+    "huggingface_hub": ("models", "models of the Hugging Face hub"),
+    "tokenizers": ("models", "models in this process"),
     "peft": ("models", "adapters"),
     "accelerate": ("models", "adapters, several GPUs"),
     "bitsandbytes": ("quant", "weights of 4 or 8 bits"),
     "datasets": ("data", "data sets of the hub, Parquet files"),
+    "pyarrow": ("data", "Parquet files"),
     "datasketch": ("data", "near duplicates in data"),
     "scipy": ("eval", "pass@k beyond the samples drawn"),
     "vllm": ("vllm", "serving at scale"),
@@ -53,7 +56,7 @@ EXTRAS = {
 
 
 def command_for(module: str) -> str:
-    """What installs a module of :data:`EXTRAS`."""
+    """The command that installs a module of :data:`EXTRAS`."""
     return f"pip install 'codegen-toolkit[{EXTRAS[module][0]}]'"
 
 

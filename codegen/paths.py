@@ -78,7 +78,7 @@ def inner_path(name: Any, where: str) -> str:
         where: what names it, for the error.
 
     Raises:
-        InputError: if it is absolute, leads out of the directory, or is no path.
+        InputError: if it is absolute, leads out of the directory, or is not a path.
     """
     parts = name.split("/") if isinstance(name, str) else []
     if 0 < len(parts) <= _MOST_PARTS and all(map(_is_plain, parts)):

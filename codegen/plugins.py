@@ -142,7 +142,7 @@ def load(kind: str, name: str) -> Any:
     """A part by its name; imports the module that holds it.
 
     Raises:
-        ConfigError: for an unknown name; says the nearest one.
+        ConfigError: for an unknown name; names the nearest one.
         CodegenError: if the package that adds it is broken, or two packages add the name.
     """
     if target := BUILT_IN[kind].get(name):

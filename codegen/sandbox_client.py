@@ -301,7 +301,7 @@ class AsyncSandboxClient:
         except httpx2.HTTPError as error:
             raise _Again(f"{type(error).__name__} {error}".strip()) from None
         except ValueError:
-            raise _Again("the answer is no JSON") from None
+            raise _Again("the answer is not JSON") from None
 
     def _request(self, service: _Service, path: str, row: Row) -> httpx2.Request:
         headers = {**self._headers(), "content-type": "application/json"}

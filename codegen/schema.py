@@ -30,7 +30,7 @@ def read_json(path: Path, most_bytes: int) -> object:
     Raises:
         InputError: if it is a pipe or a device.
         OSError: if it can't be read.
-        ValueError: if it is larger than ``most_bytes``, or no JSON in UTF-8.
+        ValueError: if it is larger than ``most_bytes``, or not JSON in UTF-8.
     """
     refuse_endless(path)
     with path.open("rb") as file:

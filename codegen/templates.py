@@ -32,7 +32,7 @@ class TemplateFailure(CodegenError):
     """A template that is not valid, or cannot be filled in, or not within the limits.
 
     Attributes:
-        is_invalid: whether it is no template, whatever its variables are.
+        is_invalid: whether it is not a template, whatever its variables are.
     """
 
     def __init__(self, message: str, *, is_invalid: bool = False) -> None:
@@ -78,7 +78,7 @@ class TemplateProcess:
             weakref.finalize(self, _end, self._child)
         assert self._child.stdin and self._child.stdout
         with contextlib.suppress(BrokenPipeError):  # it ended: there is no reply
-            # Our own child reads it, so this is no pickle from outside.
+            # Our own child reads it, so this is not a pickle from outside.
             pickle.dump((text, dict(variables)), self._child.stdin)
             self._child.stdin.flush()
         if reply := self._child.stdout.readline():

@@ -55,17 +55,20 @@ class Progress:
     Args:
         label: what the stage does, shown in front.
         total: number of steps, None if unknown.
+
+    Attributes:
+        done: number of steps done, those of earlier runs included.
     """
 
     def __init__(self, label: str, total: int | None = None) -> None:
         self.label, self.total = visible(label), total
+        self.done = 0
         self._started = self._last = time.monotonic()  # the last: when the last report came
         self._next_line = self._started + _FIRST_LINE_S
         self._between_lines = _SECONDS_BETWEEN_LINES
         self._shown = ""
         self._bar: Any = None
         self._task: Any = None
-        self._done = 0
         self._first: tuple[int, float] | None = None  # what was done at the first report, and when
         self._note = ""
 
@@ -89,7 +92,7 @@ class Progress:
 
     def update(self, done: int, total: int | None = None, note: str = "") -> None:
         """Says how many steps are done, those of earlier runs included."""
-        self._done, self._note = done, note
+        self.done, self._note = done, note
         if total is not None:
             self.total = total
         self._last = now = time.monotonic()
@@ -122,18 +125,24 @@ class Progress:
 
     def __str__(self) -> str:
         """The time so far, the speed, and the time left where the total is known."""
-        parts = [_duration(time.monotonic() - self._started)]
-        before, since = self._first or (0, self._last)
-        if self._done > max(before, 1) and self._last > since:
-            speed = (self._done - before) / (self._last - since)
+        parts = [duration(time.monotonic() - self._started)]
+        if speed := self.speed:
             parts.append(f"{speed:.3g}/s" if speed < 100 else f"{speed:.0f}/s")
-            if self.total is not None and self.total > self._done:
-                parts.append(f"{_duration((self.total - self._done) / speed)} left")
+            if self.total is not None and self.total > self.done:
+                parts.append(f"{duration((self.total - self.done) / speed)} left")
         return ", ".join(parts)
+
+    @property
+    def speed(self) -> float | None:
+        """Steps per second of this process; None before two steps are done."""
+        before, since = self._first or (0, self._last)
+        if self.done <= max(before, 1) or self._last <= since:
+            return None
+        return (self.done - before) / (self._last - since)
 
     def _line(self) -> None:
         total = f"/{self.total}" if self.total is not None else ""
-        counts = f"{self.label}: {self._done}{total}"
+        counts = f"{self.label}: {self.done}{total}"
         if counts == self._shown:
             return  # the last line said so
         self._shown = counts
@@ -141,7 +150,7 @@ class Progress:
         echo(", ".join(parts), err=True)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """``7 s``, ``3 min 20 s``, ``2 h 5 min``."""
     whole = round(seconds)
     if whole < 60:

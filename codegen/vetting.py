@@ -69,7 +69,7 @@ def vetted_config(place: str, kind: Any = None) -> Any:
         read_object(place, _CONFIG, _MOST_SETTINGS)
     row, _ = PretrainedConfig.get_config_dict(place)
     if not isinstance(row, dict):
-        raise ValueError("config.json is no object")
+        raise ValueError("config.json is not an object")
     row = _without_ours(row)
     _check_counts(place, row)
     model_type = row.get("model_type")
@@ -235,7 +235,7 @@ def read_object(place: str, name: str, most: int = _MOST_BYTES) -> dict[str, Any
     """A JSON object of a model; None if it has no such file.
 
     Raises:
-        ModelError: if it is no JSON object.
+        ModelError: if it is not a JSON object.
     """
     if Path(place).is_dir():
         path = Path(place, name)
@@ -261,7 +261,7 @@ def read_object(place: str, name: str, most: int = _MOST_BYTES) -> dict[str, Any
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{place}/{name} can't be read: {_short(str(error), 200)}.") from None
     if not isinstance(row, dict):
-        raise ModelError(f"{place}/{name} is no JSON object.")
+        raise ModelError(f"{place}/{name} is not a JSON object.")
     return row
 
 

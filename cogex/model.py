@@ -95,7 +95,7 @@ class TokenLimits:
 
 
 class PseudoModel:
-    """Requests programs and emulations of a generation back-end.
+    """Requests programs and emulations from a generation back-end.
 
     Args:
         name: of the model, for reports and fingerprints.

@@ -238,7 +238,7 @@ def _call_node(call: str) -> ast.Call:
     except UNPARSABLE as error:
         raise Invalid("bad_call", f"{call[:80]!r}: {type(error).__name__}") from None
     if not isinstance(node, ast.Call):
-        raise Invalid("bad_call", f"{call[:80]!r} is no call")
+        raise Invalid("bad_call", f"{call[:80]!r} is not a call")
     return node
 
 
@@ -343,7 +343,7 @@ def _pairs(
     within |= {value.id}
     made = [made for target, made in _assignments(function) if _is_name(target, value.id)]
     if not made or any(isinstance(item, ast.Name) for item in made):
-        raise Invalid("return_no_dict", f"line {value.lineno}: {value.id} is no dictionary")
+        raise Invalid("return_no_dict", f"line {value.lineno}: {value.id} is not a dictionary")
     for item in made:
         yield from _pairs(item, function, within)
     for node in _own(function):

@@ -78,8 +78,8 @@ def load_task(
     elif Path(name).is_file():
         if not instruction:
             raise ConfigError(
-                f"{name} does not say what the task is.",
-                "Say it: --instruction 'Is the review positive or negative?'",
+                f"{name} does not describe the task.",
+                "Give --instruction 'Is the review positive or negative?'",
             )
         found = _file_items(name, input_column, answer_column)
         random.Random(seed).shuffle(found)
@@ -133,7 +133,7 @@ def shot_records(count: int, avoid: Sequence[str] = ()) -> list[CogexRecord]:
     """
     names = [name for name in _SHOWN if name not in avoid]
     if count > len(names):
-        raise ConfigError(f"{count} records to show are too many.", f"At most {len(names)}.")
+        raise ConfigError(f"{count} example records are too many.", f"Give at most {len(names)}.")
     return [find_family(name).record(0) for name in names[:count]]
 
 

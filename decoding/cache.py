@@ -476,10 +476,11 @@ class KVCache(Cache):
         for state, kept in zip(self._all_states(), states, strict=bool(states)):
             state.copy_(kept)
 
-    def put(self, states: Sequence[torch.Tensor], rows: torch.Tensor) -> None:
-        """Restores the recurrent states of some rows, int64 [N], from a snapshot."""
-        for state, kept in zip(self._all_states(), states, strict=True):
-            state[rows] = kept[rows]
+    def put(self, states: Sequence[torch.Tensor], rows: Sequence[int]) -> None:
+        """Restores the recurrent states of some rows from a snapshot, in one launch."""
+        own = [state[row] for state in self._all_states() for row in rows]
+        kept = [state[row] for state in states for row in rows]
+        torch._foreach_copy_(own, kept)  # pyright: ignore[reportPrivateImportUsage]
 
     def reserve(self, slots: int) -> None:
         """Grows the cache to at least ``slots``, with an eighth to spare."""

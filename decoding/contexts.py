@@ -243,7 +243,7 @@ class Extension:
             keys = all_keys[row, :, first + count : cursor].clone()
             values = all_values[row, :, first + count : cursor].clone()
             if rotation is not None:
-                shift = torch.tensor([-count], device=keys.device)
+                shift = torch.full((1,), -count, device=keys.device)  # copies nothing
                 keys = rotation.turn(keys, *rotation.turns(shift))
             all_keys[row, :, first : cursor - count] = keys
             all_values[row, :, first : cursor - count] = values

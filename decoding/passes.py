@@ -15,13 +15,14 @@ from typing import Any, Literal, Protocol, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 import torch
+from torch._dynamo.exc import TorchDynamoException
 from transformers import PreTrainedModel
 
 from codegen.decoding.attention import IN_PLACE, exchange
 from codegen.decoding.cache import KVCache, recurrences
 from codegen.decoding.graphs import Replays, Tensors
 from codegen.decoding.pages import Pages
-from codegen.errors import ModelError
+from codegen.errors import MachineError, ModelError, in_one_line
 from codegen.kernels.backend import use_triton
 from codegen.kernels.tree_attention import narrow, pack
 
@@ -32,6 +33,7 @@ Drafts = Literal["trees", "chains", "none"]
 _RECURRENT = {"linear_attention", "conv"}
 _NARROW = {"sliding_attention", "chunked_attention"}
 _SUPPORTED = _RECURRENT | _NARROW | {"full_attention", "attention", "hybrid", "mlp", "moe"}
+_ELSEWHERE = "Try another back-end (--backend vllm)."
 
 
 class Pass(Protocol):
@@ -99,33 +101,58 @@ class ModelPass:
     def run(self) -> torch.Tensor:
         """Logits [B, keep, V]; the next captured pass overwrites them."""
         if self.replays is None:
-            return forward(self.model, self.tokens, self.cache, self.mask, self.keep)
+            return forward(self.model, self.tokens, self.cache, self.mask, self.keep, repeated=True)
         slots = self.cache.slots
 
         def compute(given: Tensors) -> torch.Tensor:
             slots.restore(given)
-            return forward(self.model, given["tokens"], self.cache, given["mask"], self.keep)
+            tokens, mask = given["tokens"], given["mask"]
+            return forward(self.model, tokens, self.cache, mask, self.keep, repeated=True)
 
         inputs = {**slots.tensors(), "tokens": self.tokens, "mask": self.mask}
         return self.replays.run(self.keep, slots.layout, inputs, compute)
 
 
 def forward(
-    model: PreTrainedModel, tokens: torch.Tensor, cache: KVCache, mask: torch.Tensor, keep: int
+    model: PreTrainedModel,
+    tokens: torch.Tensor,
+    cache: KVCache,
+    mask: torch.Tensor,
+    keep: int,
+    *,
+    repeated: bool = False,
 ) -> torch.Tensor:
     """Encodes placed tokens [B, Q]; returns the logits [B, keep, V] of the last ones.
 
-    ``mask`` [B, 1, Q, slots] says which slots each token sees; the model's sliding windows are
-    applied to it here.
+    Args:
+        model: as in :class:`ModelPass`.
+        tokens: int64 [B, Q], or embeddings [B, Q, D].
+        cache: in which they were placed.
+        mask: which slots each of them sees, bool [B, 1, Q, slots]; sliding windows are applied to
+            it here.
+        keep: how many of a row's last tokens get logits.
+        repeated: whether passes like this follow. Others, such as those of prompts, are not
+            compiled: each of their forms would be a graph of its own.
+
+    Raises:
+        MachineError: if torch.compile was asked to compile the model and cannot.
     """
-    output = model(
-        input_ids=tokens,
-        position_ids=cache.slots.positions,
-        attention_mask=layer_masks(model, cache, mask),
-        use_cache=True,
-        logits_to_keep=keep,
-        **{cache_argument(type(model)): cache},
-    )
+    run = model if repeated else model.forward
+    given = "inputs_embeds" if tokens.is_floating_point() else "input_ids"
+    try:
+        output = run(
+            position_ids=cache.slots.positions,
+            attention_mask=layer_masks(model, cache, mask),
+            use_cache=True,
+            logits_to_keep=keep,
+            **{given: tokens, cache_argument(type(model)): cache},
+        )
+    except TorchDynamoException as error:
+        reason = in_one_line(str(error).split("\n\n")[0])  # behind it is what PyTorch advises
+        raise MachineError(
+            f"torch.compile cannot compile {type(model).__name__}: {reason}.",
+            "Load the model without compile.",
+        ) from None
     return output.logits[:, -keep:]
 
 
@@ -200,15 +227,21 @@ def check_architecture(model: PreTrainedModel) -> None:
             "Load it with attn_implementation='sdpa'.",
         )
     if getattr(config, "alibi", False):
-        raise ModelError(f"{name} has ALiBi position biases, which the loop does not support.")
+        raise ModelError(
+            f"{name} has ALiBi position biases, which the loop does not support.", _ELSEWHERE
+        )
     names = inspect.signature(type(model).forward).parameters
     needs_positions = not (_kinds(config) <= _RECURRENT or getattr(model, "fills_gaps", False))
     if needs_positions and "position_ids" not in names:
-        raise ModelError(f"{name} takes no positions, which the decoding loop has to set.")
+        raise ModelError(
+            f"{name} takes no positions, which the decoding loop has to set.", _ELSEWHERE
+        )
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"{name} is an encoder-decoder model; the loop needs a decoder-only one.")
     if odd := sorted(_kinds(config) - _SUPPORTED):
-        raise ModelError(f"{name} has {odd[0]} layers, which the decoding loop does not support.")
+        raise ModelError(
+            f"{name} has {odd[0]} layers, which the decoding loop does not support.", _ELSEWHERE
+        )
     if getattr(model, "_is_stateful", False) and not is_recurrent(model):
         raise _own_states(model)
 
@@ -217,7 +250,7 @@ def _own_states(model: PreTrainedModel) -> ModelError:
     return ModelError(
         f"{type(model).__name__} keeps recurrent states outside the cache, which the decoding loop "
         "does not support.",
-        "Try another back-end (--backend vllm).",
+        _ELSEWHERE,
     )
 
 

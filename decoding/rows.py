@@ -296,8 +296,7 @@ class CachedRows:
             forward(self.model, part.tokens[:, start:], self.cache, mask, 1)
             found[stop] = self.cache.snapshot()
             start = stop
-        numbers = upload(self.device, *map(torch.tensor, rows_of.values()))
-        for length, rows in zip(rows_of, numbers, strict=True):
+        for length, rows in rows_of.items():
             self.cache.put(found[length], rows)
 
     def _encoded(self, given: Sequence[list[int]]) -> tuple[KVCache, list[int]]:

@@ -195,7 +195,7 @@ def _check(score: Score) -> None:
         if not all(share is None or 0 <= share <= 1 for share in shares):
             raise ValueError(f"{name} has a share that is not in [0, 1]")
         if any((low is None) != (high is None) for low, high in (tasks, same)):
-            raise ValueError(f"{name} has half an interval")
+            raise ValueError(f"{name} has one end of an interval only")
         if not 1 <= k <= max(1, estimate.n) or min(estimate.m, estimate.clusters) < 1:
             raise ValueError(f"{name} is of too few samples or problems")
     gate = score.reference

@@ -247,7 +247,7 @@ def _plan(
             )
         if place in items:
             raise InputError(
-                f"Sample {sample.index} of problem {sample.problem_id!r} is there twice."
+                f"Sample {sample.index} of problem {sample.problem_id!r} appears twice."
             )
         found = task.extract(problem, sample)
         key = ""
@@ -335,7 +335,7 @@ def _check_ks(ks: Sequence[int], work: _ToJudge) -> None:
         if not 1 <= k <= fewest:
             raise ConfigError(
                 f"pass@{k} is undefined: some problem has only {fewest} samples.",
-                f"Make more samples, or ask for k from 1 to {fewest}.",
+                f"Make more samples, or choose k from 1 to {fewest}.",
             )
 
 

@@ -280,7 +280,7 @@ class Brackets:
         kept = range(len(elements)) if node in self.exact else ()
         kind = "tuple" if isinstance(node, ast.Tuple) else ""
         if isinstance(node, ast.Set):
-            kind = "nonempty"  # {} is no set
+            kind = "nonempty"  # {} is not a set
         self._at_end(node, Elements(len(elements), frozenset(kept), kind), begins=True)
 
     def _parameters(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:

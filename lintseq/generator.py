@@ -175,7 +175,7 @@ class LintSeq:
             raise ConfigError(f"audit is {self.audit!r}; it must be a share between 0 and 1.")
         if self.audit and every_state:
             raise ConfigError(
-                f"audit is {self.audit}, but pylint looks at every state here.",
+                f"audit is {self.audit}, but pylint checks every state here.",
                 "Leave audit out, or choose another check than pylint.",
             )
         if (self.audit or every_state) and importlib.util.find_spec("pylint") is None:

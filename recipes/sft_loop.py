@@ -86,7 +86,7 @@ def main(settings: Settings) -> list[dict[str, Any]]:
     examples = encoded.examples
     print(f"{len(examples)} examples; dropped: {dict(encoded.dropped) or 'none'}")
     if not examples:
-        raise InputError(f"No text of {settings.data} can be trained on.", "Raise max_length?")
+        raise InputError(f"No text of {settings.data} can be trained on.", "Raise max_length.")
     held_out: list[MicroBatch] = []
     if settings.held_out:
         texts = (("", text) for text in read_training_rows(settings.held_out))

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import islice
 
-from codegen.errors import CodegenError, ConfigError
+from codegen.errors import CodegenError, ConfigError, plural
 from codegen.sqlnet.cues import LIGHT_WORDS
 from codegen.sqlnet.databases import DEFAULT_LIMITS, Rows, StatementLimits
 from codegen.sqlnet.explain import clauses_of, sentence
@@ -93,7 +93,7 @@ class Chat:
 
     def __post_init__(self) -> None:
         if self.schema.database is None:
-            raise ConfigError("A thread needs a database to ask.", "Open a file: Schema.open.")
+            raise ConfigError("A thread requires a database.", "Open a file: Schema.open.")
         if self.parser.plans is None:
             raise ConfigError("This model has no plan network.", "Use the package's model.")
         self._linked = self.parser.plans.linked(self.schema)
@@ -276,5 +276,5 @@ def _checked(last: Turn, plan: QueryPlan, rows: Rows) -> str:
                 )
     same = (old.where, old.companion, old.limit) == (plan.where, plan.companion, plan.limit)
     if same and is_list(old) and is_list(plan) and len(rows.rows) < len(before.rows):
-        return f"{len(rows.rows)} rows; the answer before had {len(before.rows)}."
+        return f"{plural(len(rows.rows), 'row')}; the answer before had {len(before.rows)}."
     return ""

@@ -167,7 +167,7 @@ _NO_THAN = r"(?! (?:\w+ )?than\b)"
 _GOES_ON = r"(?=\W*\w)"  # "we look after" compares nothing
 _OF_A_NUMBER = rf"(?= (?:the |an? )?(?:\w+ (?:of )?)?{_NUMBER})"  # "under the age of 30"
 _THE_AVERAGE = r"(?= (?:the |its |their )?(?:average|mean)\b)"
-# A phone number, or a room number, is no number of phones or rooms.
+# A phone number, or a room number, is not the number of phones or rooms.
 _BEFORE_NUMBER = """
     the a an total average overall what same and by with of in on or for than as to is their its
     each per exact combined different give show find list return count whose which has have had at
@@ -643,7 +643,7 @@ def _aggregated(*names: str) -> Callable[[Asked, Cue], bool]:
 
 
 def _summed(asked: Asked, _cue: Cue) -> bool:
-    """SUM; COUNT only for a total number: total revenue is no number of rows."""
+    """SUM; COUNT only for a total number: total revenue is not the number of rows."""
     names = {clause.aggregate for clause in asked.clauses}
     is_number = bool(re.search(r"\b(?:number|count|how many)\b", asked.question, re.IGNORECASE))
     return "SUM" in names or ("COUNT" in names and is_number)
@@ -778,7 +778,7 @@ _ID_WORDS = frozenset(_NUMBERING.split())
 
 
 def _counts_another(asked: Asked) -> Iterator[Doubt]:
-    """How many copies there are is no number of rows, where a column says copies."""
+    """How many copies there are is not the number of rows, where a column says copies."""
     found = re.search(r"\b(?:how many|number of) ((?:\w+ ?){1,3})", asked.rest, re.IGNORECASE)
     if not found:
         return

@@ -368,7 +368,7 @@ def choose(
 
     Since penalties are never negative, candidates are tried in order until the next one can't win.
     Runs at most ``MAX_RUNS`` statements, and one for the answer; the search ends once they have
-    taken together as long as one statement may, or one was cut off, which is no penalty.
+    taken together as long as one statement may, or one was cut off, which is not a penalty.
 
     Args:
         found: best first, at least one.

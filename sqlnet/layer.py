@@ -30,15 +30,15 @@ from codegen.sqlnet.words import stem, tokenize, words_of
 class Named(Config):
     """A table or a column of a layer."""
 
-    synonyms: tuple[str, ...] = setting((), "What people call it.")
-    hidden: bool = setting(False, "Whether it can't be asked for.")
+    synonyms: tuple[str, ...] = setting((), "Other names that people use.")
+    hidden: bool = setting(False, "Hide it from questions.")
 
 
 class Measure(Config):
     """A named quantity."""
 
     sql: str = setting("", "The SELECT that computes it.")
-    synonyms: tuple[str, ...] = setting((), "What people call it.")
+    synonyms: tuple[str, ...] = setting((), "Other names that people use.")
 
     def _check(self) -> None:
         if not self.sql.strip():
@@ -48,11 +48,15 @@ class Measure(Config):
 class Layer(Config):
     """What a layer file holds."""
 
-    tables: dict[str, Named] = setting({}, "By the table's name.")
-    columns: dict[str, Named] = setting({}, "By TABLE.COLUMN.")
-    joins: tuple[str, ...] = setting((), "CHILD.COLUMN = PARENT.COLUMN, where no key is declared.")
-    values: dict[str, dict[str, str]] = setting({}, "By TABLE.COLUMN: what is said -> the value.")
-    measures: dict[str, Measure] = setting({}, "By name.")
+    tables: dict[str, Named] = setting({}, "Tables by name.")
+    columns: dict[str, Named] = setting({}, "Columns by TABLE.COLUMN.")
+    joins: tuple[str, ...] = setting(
+        (), "Joins without a declared key, as CHILD.COLUMN = PARENT.COLUMN."
+    )
+    values: dict[str, dict[str, str]] = setting(
+        {}, "Values by TABLE.COLUMN: word in the question -> value in the table."
+    )
+    measures: dict[str, Measure] = setting({}, "Measures by name.")
 
     @classmethod
     def read(cls, path: str | Path) -> Layer:

@@ -72,7 +72,7 @@ def read_gold(path: str | Path) -> list[GoldQuestion]:
     """Reads a JSONL file of questions, packed with gzip or not.
 
     Raises:
-        InputError: naming the line that is no question.
+        InputError: naming the line that is not a question.
     """
     found = []
     for where, row in read_rows(path):
@@ -127,7 +127,7 @@ def read_planned(path: str | Path) -> list[PlannedQuestion]:
     """Reads what :func:`write_planned` wrote.
 
     Raises:
-        InputError: if it can't be read, or a line is no question with a plan.
+        InputError: if it can't be read, or a line is not a question with a plan.
     """
     found = []
     for where, row in read_rows(path):
@@ -339,7 +339,7 @@ class _Reader:
                 raise OutsideError("a limit without an order")
             number = limit.expression
             if not (isinstance(number, exp.Literal) and number.name.isdecimal()):
-                raise OutsideError("a limit that is no number")
+                raise OutsideError("a limit that is not a number")
             plan = replace(plan, limit=int(number.name))
         return plan
 

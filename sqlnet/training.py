@@ -126,12 +126,12 @@ def train(
         on_step: called after each step with the steps done and the total.
 
     Raises:
-        InputError: if there are fewer questions than make a batch, or none to choose by.
+        InputError: if there are fewer questions than make a batch, or none to validate on.
         ResumeError: if ``out`` holds a run with another configuration or other questions.
     """
     if len(questions) < config.batch_size or not development:
         raise InputError(
-            f"{len(questions)} questions to train on and {len(development)} to choose by are too"
+            f"{len(questions)} questions to train on and {len(development)} to validate on are too"
             " few.",
             f"Give at least {config.batch_size} and 1.",
         )

@@ -26,9 +26,8 @@ WORDS = {
     r"narrow weights": "quantized weights",
     r"licence(s|d)?": "license",
     r"(neighbour|behaviour|colour|favour|honour)\w*": "-or",
-    r"(normal|token|quant|recogn|initial|optim|serial|random|summar)is(e|es|ed|er|ers|ing|ation)": (
-        "-ize"
-    ),
+    r"(normal|token|quant|recogn|initial|optim|serial|random|summar|author|maxim)is"
+    r"(e|ed|er|ing|ation)s?": "-ize",
     r"(label|travel)l(ed|ing)": "one l",
     r"judgement|centred?|grey|fulfil|catalogue|programme": "judgment, center, gray, fulfill, ...",
 }

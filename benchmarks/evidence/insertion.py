@@ -15,7 +15,8 @@ from typing import Any
 
 from codegen.benchmarks.evidence.setting import arguments
 from codegen.finetune import parse_recipe
-from codegen.finetune.run import TrainingResult, train
+from codegen.finetune.result import TrainingResult
+from codegen.finetune.run import train
 
 KINDS = ("insertion", "llama", "fixed_masks", "flexible_masks")
 # Task -> (width, steps).

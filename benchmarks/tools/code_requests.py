@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 
 
 def spread(items: Sequence[Item], count: int) -> list[Item]:
-    """So many of the items at most, evenly spaced."""
+    """At most this many of the items, evenly spaced."""
     return [items[number * len(items) // count] for number in range(min(count, len(items)))]
 
 

@@ -95,7 +95,7 @@ class PromptLookup:
         self.accept(prompt)
 
     def draft(self, limit: int) -> Draft:
-        """What follows the first place."""
+        """The tokens after the first place where the last ones occurred."""
         size = len(self._row)
         for length in range(min(self.longest, size - 1), 0, -1):
             end = self._first.get(tuple(self._row[size - length :]), size)

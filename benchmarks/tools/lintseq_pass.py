@@ -62,7 +62,7 @@ def one_pass(
         verify: how states are checked.
         sequences: a program, sharing its parsing.
         repeats: rounds over the corpus, each with other random numbers. More than one fills the
-            chunks where the corpus is no multiple of them; a check that remembers verdicts would
+            chunks where the corpus is not a multiple of them; a check that remembers verdicts would
             profit, so use it only for one that doesn't.
         seed: the randomness.
         warm_up: texts that the check, and pylint if there is an audit, look at before the clock

@@ -16,7 +16,7 @@ class MemoryProbe:
 
     Args:
         interval_s: between samples.
-        read: what gives the MiB.
+        read: returns the MiB.
     """
 
     def __init__(self, interval_s: float = 1.0, read: Callable[[], float] = tree_rss_mib) -> None:

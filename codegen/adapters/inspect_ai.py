@@ -308,7 +308,7 @@ def write_log(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> EvalL
                 input=sample.prompt,
                 target="",
                 output=ModelOutput.from_content(model, sample.completion, stop_reason=reason),
-                # A fault of the sandbox is no score.
+                # A fault of the sandbox is not a score.
                 scores={} if verdict.status == "infra_error" else {"tests_pass": scored},
             )
         )

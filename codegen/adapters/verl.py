@@ -71,7 +71,7 @@ def _rows(source: str, given: str | Mapping[str, Any]) -> list[Mapping[str, Any]
     try:
         truth = json.loads(given) if isinstance(given, str) else given
         if not isinstance(truth, Mapping):
-            raise TypeError("it is no object")
+            raise TypeError("it is not an object")
         if "assert_case" in truth:
             return [{"tests": test} for test in truth["assert_case"]]
         if "inputs" not in truth:

@@ -141,13 +141,15 @@ def main(argv: list[str] | None = None) -> None:
 
     signal.signal(signal.SIGTERM, terminate)
     try:
-        code = cli.main(args=argv, prog_name="codegen", standalone_mode=False)
+        code = cli.main(args=argv, prog_name="codegen", standalone_mode=False, color=_color())
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
+    except click.ClickException as error:
+        _fail(_misuse(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _interrupted(sys.argv[1:] if argv is None else argv, terminated)
     except BrokenPipeError:
@@ -167,6 +169,16 @@ def main(argv: list[str] | None = None) -> None:
         if os.environ.get(_TRACEBACK):
             traceback.print_exc()
         _fail(str(known), known.exit_code)
+
+
+def _misuse(error: click.ClickException) -> str:
+    """A wrong call in one line: what is wrong, the nearest option, and where to look."""
+    message = error.format_message()
+    if isinstance(error, click.exceptions.NoSuchOption):
+        message = f"{error.message} {nearest(error.option_name, error.possibilities or ())}".strip()
+    if not isinstance(error, click.UsageError) or error.ctx is None:
+        return message
+    return f"{message} See: {error.ctx.command_path} --help"
 
 
 def _known(error: Exception) -> CodegenError | None:
@@ -205,7 +217,7 @@ def _own_fault(error: Exception) -> CodegenError:
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown place"
     return CodegenError(
         f"Unexpected {reason} ({place}).",
-        "This is a fault of codegen; please report it with what the same command prints with "
+        "This is a bug in codegen; please report it with what the same command prints with "
         "--traceback.",
     )
 
@@ -261,8 +273,13 @@ def _quiet_libraries() -> None:
         warnings.simplefilter("ignore", FutureWarning)
 
 
+def _color() -> bool | None:
+    """False with NO_COLOR (https://no-color.org); None: colors in a terminal."""
+    return False if os.environ.get("NO_COLOR") else None
+
+
 def _fail(message: str, code: int) -> None:
     # One line without control characters, whatever names and texts of files are in it.
     message = visible(" ".join(message.splitlines()).replace("\t", " "))
-    click.echo(click.style("Error: ", fg="red", bold=True) + message, err=True)
+    click.echo(click.style("Error: ", fg="red", bold=True) + message, err=True, color=_color())
     sys.exit(code)

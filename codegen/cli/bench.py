@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 
-from codegen.cli.options import Command, command
+from codegen.cli.options import Command, command, completes
 from codegen.errors import ConfigError, nearest
 from codegen.terminal import echo
 
@@ -43,7 +43,7 @@ class _BenchCommand(Command):
 
 
 @command(cls=_BenchCommand, example="codegen bench lintseq --quick")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completes(lambda: benchmarks()))
 @click.option("--quick", is_flag=True, help="Smaller samples; at most 50 s on two idle cores.")
 @click.option(
     "-o",

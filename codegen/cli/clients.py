@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from codegen.cli.options import flag
 from codegen.config import Config, setting
-from codegen.errors import ConfigError, ModelError
+from codegen.errors import ConfigError, ModelError, plural
 from codegen.generation.endpoints import EndpointSettings, NamedEndpoint, check_name, find_endpoint
 from codegen.terminal import echo
 
@@ -217,7 +217,7 @@ def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
             spent["prompt_tokens"], spent["completion_tokens"] = tokens
             spent["cost_micros"] = prices.micros(*tokens)
             cost = f", cost {spent['cost_micros'] / 1e6:.6g}" if prices.paid else ""
-            again = f", {totals.retries} requests sent again" if totals.retries else ""
+            again = f", {plural(totals.retries, 'request')} sent again" if totals.retries else ""
             kept = f" They are kept in {cache}." if cache and totals.answers else ""
             if ended and totals.kept and totals == Totals(kept=totals.kept):
                 echo(
@@ -227,8 +227,8 @@ def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
                 )
             elif totals.answers or any(tokens):
                 echo(
-                    f"The model gave {totals.answers} new responses: {tokens[0]} prompt tokens, "
-                    f"{tokens[1]} completion tokens{cost}{again}.{kept}",
+                    f"New responses: {totals.answers} ({plural(tokens[0], 'prompt token')}, "
+                    f"{plural(tokens[1], 'completion token')}{cost}{again}).{kept}",
                     err=True,
                 )
             if totals.renamed:

@@ -14,7 +14,7 @@ from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions, PseudoModelOptions, opened_model
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
-from codegen.errors import ConfigError, InputError
+from codegen.errors import ConfigError, InputError, plural
 from codegen.records import write_atomic
 from codegen.terminal import Progress, echo
 
@@ -139,7 +139,9 @@ def search(
         Progress(f"search {problems.name}") as bar,
     ):
         if log.resumed:
-            echo(f"Resuming after {log.resumed} responses of an interrupted run.", err=True)
+            echo(
+                f"Resuming after {plural(log.resumed, 'response')} of an interrupted run.", err=True
+            )
 
         def show(stage: str, done: int, total: int) -> None:
             bar.update(done, total, note=stage)
@@ -261,8 +263,10 @@ def _share(count: int, total: int) -> str:
 class RunOptions(Config):
     """The options of ``codegen cogex run``; :class:`PseudoModelOptions` has the model's."""
 
-    instruction: str = setting("", "The task's instruction; the directory of a search has it.")
-    call: str = setting("", "The call of the program.", shown="the model writes it")
+    instruction: str = setting(
+        "", "The task's instruction; not needed for the directory of a search."
+    )
+    call: str = setting("", "The call to emulate, such as f(x).", shown="the model writes it")
     mode: Literal["emulate", "hybrid"] = setting(
         "emulate",
         "hybrid: also run the defined code in the sandbox, request each undefined helper from "
@@ -413,7 +417,9 @@ def _run_lines(
 ) -> Iterator[str]:
     yield f">>> {emulation.call}"
     if emulation.failure:
-        yield f"The emulation has no answer ({emulation.failure}): {emulation.text[:500]}"
+        yield f"The emulation has no answer: {emulation.failure}"
+        if emulation.text:
+            yield f"The model wrote: {emulation.text[:500]}"
     for key, value in emulation.output.items():
         mark = ""
         if key in compared.right:

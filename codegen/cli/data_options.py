@@ -12,6 +12,10 @@ class RunOptions(Config):
 
     out: str = setting(..., "Output directory.", metavar="DIR")
     limit: int | None = setting(None, "Read at most this many examples.", ge=0)
+    plan: bool = setting(
+        False,
+        "Process the first examples, print the time, memory and disk of the whole run, and stop.",
+    )
     seed: int = setting(0, "Random seed.")
     workers: int | None = setting(None, "Number of worker processes.", shown="one per CPU", ge=1)
     executor: Literal["local", "ray"] = setting(
@@ -193,7 +197,7 @@ class PreferenceOptions(Config):
 
     out: str = setting(..., "Output directory.", metavar="DIR")
     task: str = setting("", "Task of the samples.", metavar="NAME", shown="the one that they name")
-    source: str | None = setting(None, "Read the task's data from here.")
+    source: str | None = setting(None, "Path of the task's data, or hub:org/name.")
     rejected: tuple[str, ...] = setting(
         ("wrong",),
         "Verdicts of answers to reject, such as wrong,error,syntax_error; not infra_error, which "
@@ -207,8 +211,8 @@ class PreferenceOptions(Config):
     ratio: float = setting(1.5, "Pair answers whose lengths differ by at most this factor.", ge=1)
     alike: int = setting(
         2,
-        "Keep this many programs that differ only in names, numbers and strings, per problem and "
-        "verdict.",
+        "Keep at most this many programs that differ only in names, numbers and strings, per "
+        "problem and verdict.",
         ge=1,
     )
     unpaired: bool = setting(False, "Write single answers with a label (KTO) instead of pairs.")

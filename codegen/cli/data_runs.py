@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -14,7 +16,8 @@ from codegen import plugins
 from codegen.cli.clients import counted
 from codegen.cli.data_options import RunOptions
 from codegen.cli.options import as_words
-from codegen.errors import ConfigError
+from codegen.cli.planning import needs, show
+from codegen.errors import ConfigError, plural
 from codegen.generation.backends import Endpoint, LocalModel
 from codegen.terminal import Progress as Bar
 from codegen.terminal import echo
@@ -75,7 +78,7 @@ def generate(
     from codegen.data import make
 
     if llm is None:
-        return _run(make(name, **settings), source, run, as_json, columns)
+        return _run(make(name, **settings), source, run, as_json, columns, 8 * run.chunk_size)
     spec, at_once = llm.spec, 1
     if isinstance(spec, LocalModel):
         at_once = spec.batch_size
@@ -95,12 +98,14 @@ def generate(
     )
     with counted(llm.prices, llm.cache) as (ledger, spent):
         generator = make(name, **settings, llm=replace(llm, ledger=ledger))
-        summary = _run(generator, source, run, as_json, columns)
+        summary = _run(generator, source, run, as_json, columns, run.chunk_size)
+    if run.plan:
+        return {**summary, "llm": spent}
     if failed := summary["counts"]["failed"].get("RequestFailed"):
         others = f"all other responses come from {llm.cache}" if llm.cache else "all are paid again"
         echo(
-            f"{failed} examples got no response (RequestFailed in rejects.jsonl). To request them "
-            f"again, run the command with another --out; {others}.",
+            f"{plural(failed, 'example')} got no response (RequestFailed in rejects.jsonl). "
+            f"To request them again, run the command with another --out; {others}.",
             err=True,
         )
     return {**summary, "llm": spent}
@@ -112,7 +117,15 @@ def _run(
     options: RunOptions,
     as_json: bool,
     columns: tuple[str, ...],
+    few: int,
+    bar: Bar | None = None,
 ) -> dict[str, Any]:
+    """Runs a generator.
+
+    Args:
+        few: examples that a plan is measured on.
+        bar: shows the progress, by default a new one.
+    """
     from codegen.data import EngineOptions, Shard, is_finished, open_source, run
     from codegen.data.filters import Decontamination, Dedup
 
@@ -123,6 +136,13 @@ def _run(
         extra_columns=columns,
         **{name: getattr(options, name) for name in _OF_THE_SOURCE},
     )
+    if options.plan:
+        total = sum(1 for _ in items)
+        total = total if options.limit is None else min(total, options.limit)
+        total //= (Shard.parse(options.shard) if options.shard else Shard()).of
+        own = {"plan": False, "limit": min(total, few), "shard": None}
+        part = options.model_copy(update=own)
+        return _plan(generator, source, part, as_json, columns, total)
     sets = options.decontaminate
     filters: list[Filter] = [Decontamination.build(sets)] if sets else []
     for text in options.filter:
@@ -134,8 +154,8 @@ def _run(
             options.dedup, threshold=options.dedup_threshold, references=options.dedup_against
         )
     was_finished = is_finished(options.out)
-    with Bar(f"data {generator.name}") as bar:
-        show = Shown(bar)
+    with bar or Bar(f"data {generator.name}") as bar:
+        shown = Shown(bar)
         manifest = run(
             generator,
             items,
@@ -147,7 +167,7 @@ def _run(
             shard=Shard.parse(options.shard) if options.shard else None,
             dedup=dedup,
             filters=filters,
-            on_progress=show,
+            on_progress=shown,
             options=EngineOptions(
                 chunk_size=options.chunk_size,
                 item_timeout_s=options.item_timeout,
@@ -162,7 +182,29 @@ def _run(
             f"codegen data merge DIR... --out DIR{later}",
             err=True,
         )
-    return summary(manifest, options.out, was_finished, show.resumed, as_json)
+    return summary(manifest, options.out, was_finished, shown.resumed, as_json)
+
+
+def _plan(
+    generator: TextGenerator,
+    source: str,
+    part: RunOptions,
+    as_json: bool,
+    columns: tuple[str, ...],
+    total: int,
+) -> dict[str, Any]:
+    """Runs a part into a temporary directory and prints what all ``total`` examples need."""
+    from codegen.data import usable_cpus
+
+    bar = Bar("a part of the examples")
+    with TemporaryDirectory(prefix="codegen-plan-") as folder:
+        run = part.model_copy(update={"out": folder})
+        _run(generator, source, run, True, columns, 0, bar)
+        workers = part.workers or usable_cpus()
+        found = needs("examples", Path(folder), part.out, bar, total, workers)
+    if not as_json:
+        show(found)
+    return found
 
 
 def summary(
@@ -214,7 +256,7 @@ class Shown:
         """What the engine calls after each chunk."""
         if progress.resumed and not self.resumed:
             self.resumed = progress.resumed
-            self.bar.say(f"Resuming after {self.resumed} inputs of an interrupted run.")
+            self.bar.say(f"Resuming after {plural(self.resumed, 'input')} of an interrupted run.")
         note = f"{progress.kept} kept, {progress.skipped} skipped, {progress.failed} failed"
         total = round(progress.inputs / progress.fraction) if progress.fraction else None
         self.bar.update(progress.inputs, total, note)

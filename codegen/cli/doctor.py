@@ -30,7 +30,7 @@ _MARKS = {True: ("ok", "green"), False: ("NO", "red"), None: ("--", "yellow")}
 @click.option(
     "--languages",
     is_flag=True,
-    help="Check the languages of the sandbox instead, by a program in each.",
+    help="Check the sandbox's languages instead, with a program in each.",
 )
 def doctor(languages: bool, as_json: bool) -> dict[str, Any]:
     """Check what works on this machine and suggest a remedy for what does not.

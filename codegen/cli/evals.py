@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import click
@@ -17,9 +18,10 @@ from codegen import plugins
 from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions, opened_endpoint
 from codegen.cli.generate import BackendOptions
-from codegen.cli.options import command, names_of, options
+from codegen.cli.options import command, completes, options
+from codegen.cli.planning import needs, show
 from codegen.config import Config, setting
-from codegen.errors import ConfigError, InputError
+from codegen.errors import ConfigError, InputError, plural
 from codegen.terminal import Progress, columns, echo
 
 if TYPE_CHECKING:
@@ -131,7 +133,7 @@ class TaskOptions(Config):
     """The task of samples that are converted."""
 
     task: str = setting(..., "Task that the samples belong to.")
-    source: str | None = setting(None, "Read the task's data from here.")
+    source: str | None = setting(None, "Path of the task's data, or hub:org/name.")
     out: str = setting(..., "File to write.", metavar="FILE")
 
 
@@ -153,14 +155,17 @@ class RunOptions(DateOptions, BackendOptions):
         shown="as the model was tuned",
     )
     styles: str | None = setting(None, "YAML file with your own prompt styles.", metavar="FILE")
-    temperature: float = setting(0.8, "0 is greedy.", ge=0, le=100)
+    temperature: float = setting(0.8, "Sampling temperature; 0 is greedy.", ge=0, le=100)
     top_p: float = setting(0.95, "Probability mass of the nucleus.", gt=0, le=1)
     max_new_tokens: int = setting(256, "Maximum tokens per sample.", ge=1)
     batch_size: int = setting(
         40, "Samples per forward pass; with a server the same as --concurrency.", ge=1
     )
     seed: int = setting(0, "Random seed.")
-    source: str | None = setting(None, "Read the task's data from here.")
+    source: str | None = setting(None, "Path of the task's data, or hub:org/name.")
+    plan: bool = setting(
+        False, "Sample one batch, print the time, memory and disk of the whole run, and stop."
+    )
     retry: str | None = setting(
         None,
         "Second tries: keep the samples of this scored run that passed, and request the others "
@@ -179,7 +184,7 @@ class RunOptions(DateOptions, BackendOptions):
     short_help="Sample a task with a model.",
     example="codegen eval run humaneval-short --model embedded -n 5 --out runs/base",
 )
-@click.argument("task", shell_complete=names_of("tasks"))
+@click.argument("task", shell_complete=completes(lambda: plugins.names("tasks")))
 @options(RunOptions, "given")
 @options(EndpointOptions, "server")
 def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) -> dict[str, Any]:
@@ -191,6 +196,11 @@ def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) ->
     from codegen.evals.tasks import FILE
 
     llm: dict[str, Any] = {}
+    if given.plan:
+        found = _needs(task, given, server, llm)
+        if not as_json:
+            show(found)
+        return {**found, **llm}
     try:
         sampled = sample_cell(task, given, server, llm)
     except IncompleteRun as error:
@@ -207,16 +217,35 @@ def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) ->
     return {**asdict(sampled), "path": str(sampled.path), **llm}
 
 
+def _needs(
+    task: str, given: RunOptions, server: EndpointOptions, llm: dict[str, Any]
+) -> dict[str, Any]:
+    """What a run needs, by sampling one batch of it."""
+    from codegen.evals.tasks import load as load_task
+
+    problems = len(given.of(load_task(task, given.source)).problems())
+    problems = min(problems, given.limit or problems)
+    batch = max(given.batch_size, 4)
+    n = min(given.n, batch)
+    bar = Progress("one batch")
+    with TemporaryDirectory(prefix="codegen-plan-") as part:
+        own = {"n": n, "limit": min(problems, -(-batch // n)), "out": part}
+        sample_cell(task, given.model_copy(update=own), server, llm, bar=bar)
+        return needs("samples", Path(part), given.out, bar, problems * given.n)
+
+
 def sample_cell(
     task: str,
     given: RunOptions,
     server: EndpointOptions,
     llm: dict[str, Any],
     opened: dict[str, Backend] | None = None,
+    bar: Progress | None = None,
 ) -> SampledRun:
     """Samples a task as the options say.
 
     Args:
+        bar: shows the progress, by default a new one.
         llm: gets the key ``llm``: the tokens of a server's responses and their cost.
         opened: keeps a local model open for the next call; its keys are all that decides how the
             model is opened.
@@ -241,7 +270,7 @@ def sample_cell(
     params = SamplingParams(given.max_new_tokens, given.temperature, given.top_p, given.seed)
 
     def sample(backend: str | Backend) -> SampledRun:
-        with Progress("samples") as progress:
+        with bar or Progress("samples") as progress:
             return sample_task(
                 loaded,
                 endpoint.model if endpoint else given.model,
@@ -294,7 +323,7 @@ class ScoreOptions(SandboxOptions):
     task: str | None = setting(
         None, "Task that the samples belong to.", shown="the one that all samples name"
     )
-    source: str | None = setting(None, "Read the task's data from here.")
+    source: str | None = setting(None, "Path of the task's data, or hub:org/name.")
     out: str | None = setting(None, "Output directory.", metavar="DIR", shown="the run's own")
     k: tuple[Annotated[int, Field(ge=1)], ...] = setting(
         (), "Report pass@k for this k. Repeatable."
@@ -388,7 +417,7 @@ def _reward(name: str, samples: str, out: Path, as_json: bool) -> dict[str, Any]
     found = write_rewards(name, read_samples(samples), verdicts, out / REWARDS)
     if not as_json:
         mean = "none" if found["mean"] is None else f"{found['mean']:.3f}"
-        echo(f"reward {name}: mean {mean} of {found['valued']} samples")
+        echo(f"reward {name}: mean {mean} of {plural(int(found['valued'] or 0), 'sample')}")
     return found
 
 
@@ -405,15 +434,15 @@ def _print_score(score: Score) -> None:
             line += f"   these tasks, more samples: {interval}"
         echo(line)
     for label, estimate in score.groups.items():
-        line = f"  {label}: {estimate.value:.1%} of {estimate.m} problems"
+        line = f"  {label}: {estimate.value:.1%} of {plural(estimate.m, 'problem')}"
         if interval := _interval(estimate.tasks_low, estimate.tasks_high):
             line += f"   {interval}"
         echo(line)
     counts = ", ".join(f"{n} {status}" for status, n in score.statuses.items())
-    echo(f"{score.samples} samples: {counts}")
+    echo(f"{plural(score.samples, 'sample')}: {counts}")
     for name, measure in score.measures.items():
         error = "" if measure.stderr is None else f" ± {measure.stderr:.3f} (standard error)"
-        echo(f"{name}: {measure.mean:.3f}{error}, {measure.samples} samples")
+        echo(f"{name}: {measure.mean:.3f}{error}, {plural(measure.samples, 'sample')}")
     for note in score.notes:
         echo(note)
 
@@ -488,7 +517,7 @@ def report(
     shown = sum(len(problem.samples) for run in runs for problem in run.samples.values())
     size = path.stat().st_size
     if not as_json:
-        echo(f"{path} ({shown_size(size)}, {shown} samples). Open it in a browser.")
+        echo(f"{path} ({shown_size(size)}, {plural(shown, 'sample')}). Open it in a browser.")
     return {
         "report": str(path),
         "json": str(path.with_suffix(".json")),
@@ -506,7 +535,7 @@ def report(
 @click.argument("directories", nargs=-1, required=True, metavar="[NAME=]DIR...")
 @click.option("-k", "ks", multiple=True, type=click.IntRange(1), help="Compare pass@k. Repeatable.")
 def compare(directories: tuple[str, ...], ks: tuple[int, ...], as_json: bool) -> dict[str, Any]:
-    """Compare the scores in directories, each with each, by the problems that they share.
+    """Compare the scores in directories pairwise, on the problems that they share.
 
     The test is paired: for one sample per problem McNemar's exact test, else a permutation test of
     the signs of the differences. Problems that are variants of one task count as one cluster, and
@@ -544,12 +573,12 @@ def print_pair(pair: PairedResult, complete: bool) -> None:
     """Prints a comparison of two runs in a line."""
     found = pair.comparison
     line = f"{pair.first} -> {pair.second}   pass@{found.k} {found.difference:+.1%}"
-    if found.low is not None and found.high is not None:
+    if found.low is not None and found.high is not None and found.low < found.high:
         line += f" ({found.low:+.1%} to {found.high:+.1%})"
     adjusted = "" if pair.p_adjusted == found.p_value else f", adjusted {pair.p_adjusted:.3g}"
     echo(
-        f"{line}, p = {found.p_value:.3g} ({found.method}{adjusted}); of {found.m} problems of "
-        f"{pair.task} {found.better} better, {found.worse} worse"
+        f"{line}, p = {found.p_value:.3g} ({found.method}{adjusted}); of "
+        f"{plural(found.m, 'problem')} of {pair.task} {found.better} better, {found.worse} worse"
     )
     if not complete:
         echo("  One of the scores is incomplete.")
@@ -631,7 +660,7 @@ class CheckOptions(DateOptions, SandboxOptions):
 
     limit: int | None = setting(None, "Check only this many problems.", ge=1)
     every: int = setting(1, "Check only every N-th problem.", ge=1)
-    source: str | None = setting(None, "Read the task's data from here.")
+    source: str | None = setting(None, "Path of the task's data, or hub:org/name.")
 
 
 @command(
@@ -639,7 +668,7 @@ class CheckOptions(DateOptions, SandboxOptions):
     short_help="Test a task: references must pass, known bugs must fail.",
     example="codegen eval check humanevalfix --every 10",
 )
-@click.argument("task", shell_complete=names_of("tasks"))
+@click.argument("task", shell_complete=completes(lambda: plugins.names("tasks")))
 @options(CheckOptions, "given")
 def check(task: str, given: CheckOptions, as_json: bool) -> dict[str, Any]:
     """Run TASK's reference solutions, which must pass, and its known bugs, which must fail.
@@ -702,7 +731,7 @@ def import_(path: str, given: ImportOptions, as_json: bool) -> dict[str, Any]:
     task = load_task(given.task, given.source)
     count = write_jsonl(given.out, read_samples_of(path, task, given.format), replace=False)
     if not as_json:
-        echo(f"{given.out}: {count} samples")
+        echo(f"{given.out}: {plural(count, 'sample')}")
     return {"path": given.out, "samples": count}
 
 
@@ -728,7 +757,7 @@ def export(samples: str, given: ExportOptions, as_json: bool) -> dict[str, Any]:
     task = load_task(given.task, given.source)
     count = write_samples_for(given.out, read_samples(samples), task, given.format)
     if not as_json:
-        echo(f"{given.out}: {count} samples")
+        echo(f"{given.out}: {plural(count, 'sample')}")
     return {"path": given.out, "samples": count, "format": given.format}
 
 
@@ -737,11 +766,11 @@ class LmEvalOptions(Config):
 
     style: str = setting("continue", "Prompt style, see `codegen eval styles`.")
     n: int = setting(1, "Samples per problem.", flags=("-n",), ge=1)
-    temperature: float = setting(0.0, "0 is greedy.", ge=0, le=100)
+    temperature: float = setting(0.0, "Sampling temperature; 0 is greedy.", ge=0, le=100)
     top_p: float = setting(0.95, "Probability mass of the nucleus.", gt=0, le=1)
     max_new_tokens: int = setting(256, "Maximum tokens per sample.", ge=1)
     out: str = setting(..., "Output directory.", metavar="DIR")
-    source: str | None = setting(None, "Read the task's data from here.")
+    source: str | None = setting(None, "Path of the task's data, or hub:org/name.")
 
 
 @command(
@@ -750,7 +779,7 @@ class LmEvalOptions(Config):
     short_help="Write a task for lm-evaluation-harness.",
     example="codegen eval lm-eval mbpp-plus --style chat --out harness-tasks",
 )
-@click.argument("task", shell_complete=names_of("tasks"))
+@click.argument("task", shell_complete=completes(lambda: plugins.names("tasks")))
 @options(LmEvalOptions, "given")
 def lm_eval(task: str, given: LmEvalOptions, as_json: bool) -> dict[str, Any]:
     """Write TASK as a task of lm-evaluation-harness, scored in our sandbox.

@@ -6,13 +6,19 @@ from typing import Any
 
 import click
 
-from codegen.cli.options import command
-from codegen.errors import ConfigError
+from codegen.cli.options import command, completes
+from codegen.errors import ConfigError, plural
 from codegen.terminal import Progress, echo, visible
 
 
+def _built_in() -> list[str]:
+    from codegen.finetune.recipe import built_in
+
+    return list(built_in())
+
+
 @command(example="codegen finetune lintseq -o data=data/mine -o steps=200 -o lora.rank=8")
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=completes(_built_in, files=True))
 @click.option(
     "-o",
     "--set",
@@ -74,7 +80,8 @@ def finetune(
             echo(describe_needs(needs))
         return needs.to_json()
 
-    from codegen.finetune.run import is_first, train
+    from codegen.finetune.result import is_first
+    from codegen.finetune.run import train
 
     if not is_first():
         train(settings)
@@ -95,8 +102,8 @@ def finetune(
         curve = result.losses if value == "loss" else result.parts["reward"]
         first, last = curve[0][1], curve[-1][1]
         ending = f", {result.tokens_per_s:.0f} tokens/s." if ran else "; already finished."
-        line = f"{value.capitalize()} {first:.3f} -> {last:.3f} in {len(result.losses)} steps"
-        echo(line + ending)
+        steps = plural(len(result.losses), "step")
+        echo(f"{value.capitalize()} {first:.3f} -> {last:.3f} in {steps}{ending}")
         if value == "reward":
             echo(
                 f"Every sample is in {settings.output}; see: codegen eval report {settings.output}"

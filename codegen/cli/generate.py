@@ -13,7 +13,7 @@ import click
 from codegen.cli.clients import EndpointOptions, opened_endpoint
 from codegen.cli.options import command, flag, options
 from codegen.config import Config, setting
-from codegen.errors import ConfigError, InputError
+from codegen.errors import ConfigError, InputError, plural
 from codegen.generation.backends import OLD_NAMES, local_backend
 from codegen.generation.endpoints import find_endpoint
 from codegen.terminal import echo, visible
@@ -152,7 +152,7 @@ class GenerateOptions(BackendOptions):
     )
     n: int = setting(1, "Number of samples.", flags=("-n",), ge=1, le=10000)
     max_new_tokens: int = setting(256, "Maximum tokens per sample.", ge=1)
-    temperature: float = setting(0.0, "0 is greedy.", ge=0, le=100)
+    temperature: float = setting(0.0, "Sampling temperature; 0 is greedy.", ge=0, le=100)
     top_p: float = setting(1.0, "Probability mass of the nucleus.", gt=0, le=1)
     seed: int = setting(0, "Random seed.")
     stop: tuple[str, ...] = setting(
@@ -244,9 +244,15 @@ def _generate(given: GenerateOptions, backend: Backend, as_json: bool) -> list[S
         if stream:
             click.echo()
             if "backspaces" in sample.meta:
-                echo(f"\n# The model removed {sample.meta['backspaces']} tokens.", err=True)
+                echo(
+                    f"\n# The model removed {plural(sample.meta['backspaces'], 'token')}.", err=True
+                )
             elif sample.actions:
-                after = f" after {sample.meta['edits']} edits" if "edits" in sample.meta else ""
+                after = (
+                    f" after {plural(sample.meta['edits'], 'edit')}"
+                    if "edits" in sample.meta
+                    else ""
+                )
                 echo(f"\n# The program{after}:\n", err=True)
                 click.echo(_printable(sample.completion))
         elif not as_json:

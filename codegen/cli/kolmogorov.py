@@ -14,7 +14,7 @@ import click
 from codegen.cli import Group
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
-from codegen.errors import InputError
+from codegen.errors import InputError, plural
 from codegen.paths import read_packed
 from codegen.terminal import Progress, echo
 
@@ -74,7 +74,7 @@ def sample(given: SampleOptions, as_json: bool) -> dict[str, Any]:
         replace=False,
     )
     if not as_json:
-        echo(f"{count} programs in {given.out}")
+        echo(f"{plural(count, 'program')} in {given.out}")
     return {"path": given.out, "programs": count, "drawn": given.n, "seed": given.seed}
 
 

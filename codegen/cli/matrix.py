@@ -33,7 +33,7 @@ from codegen.cli.clients import EndpointOptions
 from codegen.cli.evals import RunOptions, ScoreOptions, sample_cell, score_cell
 from codegen.cli.options import command
 from codegen.config import Config, parse_config, read_yaml, setting
-from codegen.errors import CodegenError, ConfigError
+from codegen.errors import CodegenError, ConfigError, plural
 from codegen.evals.score import Score, read_score
 from codegen.evals.statistics import Count, base_task, estimate_pass_at_k
 from codegen.generation import Backend
@@ -43,7 +43,7 @@ from codegen.terminal import echo
 
 CELL = "cell.json"
 _MOST_BYTES = 1 << 20
-_OWN = ("out", "retry", "seed")  # of a cell, not of the file
+_OWN = ("out", "plan", "retry", "seed")  # of a cell, not of the file
 
 
 class Matrix(Config):
@@ -56,7 +56,9 @@ class Matrix(Config):
         ..., "models by name, or a mapping of model, options, and a name for the table"
     )
     seeds: tuple[int, ...] = setting((0,), "random seeds, one run each")
-    tries: int = setting(1, "requests for a problem: above 1, failures are tried again", ge=1, le=9)
+    tries: int = setting(
+        1, "attempts per problem; above 1, failed samples are tried again", ge=1, le=9
+    )
     options: dict[str, Any] = setting({}, "options of `codegen eval run` for all cells")
     score: dict[str, Any] = setting({}, "options of `codegen eval score`")
 
@@ -117,7 +119,7 @@ def cells_of(matrix: Matrix, out: Path, where: str) -> list[Cell]:
         server = parse_config(EndpointOptions, of_server, place)
         cells.append(Cell(label, model, seed, folder, task, run, server))
     if len({cell.folder for cell in cells}) < len(cells):
-        raise ConfigError(f"{where}: two rows have one name.", "Give each its own `name`.")
+        raise ConfigError(f"{where}: two rows have the same name.", "Give each its own `name`.")
     return cells
 
 
@@ -154,7 +156,7 @@ def run_cell(
     settings = {
         "task": cell.task,
         "tries": tries,
-        "run": cell.run.model_dump(mode="json", exclude={"out"}),
+        "run": cell.run.model_dump(mode="json", exclude={"out", "plan"}),
         "server": cell.server.model_dump(mode="json"),
         "score": score.model_dump(mode="json"),
     }
@@ -241,13 +243,13 @@ def _print_table(table: Sequence[Mapping[str, Any]]) -> None:
     if not table:
         return
     wide = {name: max(len(row[name]) for row in table) for name in ("task", "model")}
-    echo(f"{'task':<{wide['task']}}  {'model':<{wide['model']}}  pass@1  other tasks like these")
+    echo(f"{'task':<{wide['task']}}  {'model':<{wide['model']}}  pass@1  95 % interval")
     for row in table:
         rate = "   none" if row["pass_at_1"] is None else f"{row['pass_at_1']:6.1%}"
         line = f"{row['task']:<{wide['task']}}  {row['model']:<{wide['model']}}  {rate}"
         if row["low"] is not None:
             line += f"  {row['low']:.1%} to {row['high']:.1%}"
-        line += f"  {row['problems']} problems, {row['seeds']} seeds"
+        line += f"  {plural(row['problems'], 'problem')}, {plural(row['seeds'], 'seed')}"
         if row["seed_stdev"] is not None:
             line += f" (± {100 * row['seed_stdev']:.1f} points)"
         echo(line if row["complete"] else f"{line}, incomplete")

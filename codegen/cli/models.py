@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from codegen.cli import Group
-from codegen.cli.options import command, options
+from codegen.cli.options import command, completes, options
 from codegen.config import setting
 from codegen.errors import ConfigError, InputError
 from codegen.generation.endpoints import (
@@ -22,6 +22,7 @@ from codegen.generation.endpoints import (
 )
 from codegen.terminal import echo, one_line
 
+_existing = click.argument("name", shell_complete=completes(named_endpoints))
 _LONGEST = 200  # characters of a value from a file
 
 
@@ -50,7 +51,7 @@ class AddOptions(NamedEndpoint):
 @click.argument("name")
 @options(AddOptions, "given")
 def add(name: str, given: AddOptions, as_json: bool) -> dict[str, Any]:
-    """Give the model on a server the name NAME.
+    """Save the model on a server under the name NAME.
 
     The API key stays in the environment variable that --api-key-env names.
     """
@@ -80,12 +81,12 @@ def list_(as_json: bool) -> dict[str, Any]:
 
 
 @command(group=models, short_help="Remove a server's name.", example="codegen models remove local")
-@click.argument("name")
+@_existing
 def remove(name: str, as_json: bool) -> dict[str, Any]:
-    """Remove the name NAME."""
+    """Remove the endpoint NAME."""
     path = remove_endpoint(name)
     if not as_json:
-        echo(f"{path}: {name} is removed")
+        echo(f"{path}: removed {name}")
     return {"file": str(path), "name": name}
 
 
@@ -94,7 +95,7 @@ def remove(name: str, as_json: bool) -> dict[str, Any]:
     short_help="Test what a server can do.",
     example="codegen models test local",
 )
-@click.argument("name")
+@_existing
 def test(name: str, as_json: bool) -> dict[str, Any]:
     """Test what the server NAME supports, by about a dozen requests of at most 16 tokens.
 

@@ -14,17 +14,17 @@ from __future__ import annotations
 
 import json
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import update_wrapper
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from codegen import plugins
 from codegen.cli import traceback_option
 from codegen.config import Config, Option, arms, bounds, config_error, note
 
@@ -183,9 +183,16 @@ class _Choice(click.Choice):
         return super().convert(value, param, ctx)
 
 
-def names_of(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """For ``shell_complete``: the plug-ins of a kind whose names begin with the typed text."""
-    return lambda _, __, typed: [name for name in plugins.names(kind) if name.startswith(typed)]
+def completes(
+    names: Callable[[], Iterable[str]], *, files: bool = False
+) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """For ``shell_complete``: the names that begin with the typed text, and files if wanted."""
+
+    def complete(_: click.Context, __: click.Parameter, typed: str) -> list[CompletionItem]:
+        found = [CompletionItem(name) for name in names() if name.startswith(typed)]
+        return found if found or not files else [CompletionItem(typed, type="file")]
+
+    return complete
 
 
 def flag(field: str) -> str:

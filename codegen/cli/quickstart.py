@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from codegen.cli.options import command, options
+from codegen.errors import plural
 from codegen.quickstart import STAGES, Listener, Plan, Settings
 from codegen.quickstart import quickstart as run_quickstart
 from codegen.terminal import Progress, echo
@@ -62,8 +63,8 @@ class _View:
     def plan(self, plan: Plan) -> None:
         sizes, done = plan.sizes, set(plan.spent)
         echo(
-            f"Plan: {sizes.steps} steps per fine-tuning; {sizes.n} samples per problem and model, "
-            f"for {sizes.problems} problems and three models.",
+            f"Plan: {plural(sizes.steps, 'step')} per fine-tuning; {plural(sizes.n, 'sample')} per "
+            f"problem and model, for {plural(sizes.problems, 'problem')} and three models.",
             err=True,
         )
         for number, name in enumerate(STAGES, 1):

@@ -1,4 +1,4 @@
-"""``codegen runs`` lists, compares and deletes runs; ``codegen view`` shows them in a browser."""
+"""``codegen runs`` lists runs, compares two, deletes one; ``codegen view`` shows them in pages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from codegen.cli import Group
 from codegen.cli.options import command, options
 from codegen.cli.serve import SocketOptions
 from codegen.config import setting
-from codegen.errors import ConfigError, InputError
+from codegen.errors import ConfigError, InputError, plural
 from codegen.extras import require
 from codegen.terminal import Progress, columns, echo, one_line
 
@@ -126,14 +126,14 @@ def _run(folder: str) -> catalog.Run:
 def delete(run: str, yes: bool, as_json: bool) -> dict[str, Any]:
     """Delete the files of a run, and its directory if nothing else is in it.
 
-    Refuses a run that a process holds, and a directory that holds no run.
+    Refuses a run that is in use, and a directory that holds no run.
     """
     found, mine, others = catalog.to_delete(run)
     if not yes:
         if as_json or not sys.stdin.isatty():
-            raise ConfigError("Deleting asks for confirmation.", "Add --yes to delete without it.")
+            raise ConfigError("Deleting requires confirmation.", "Add --yes to delete without it.")
         echo(f"{found.name}: {found.kind}, {found.state}, {one_line(found.what)}")
-        echo(f"{len(mine)} files and directories, {catalog.shown_size(found.bytes)}")
+        echo(f"{plural(len(mine), 'path')}, {catalog.shown_size(found.bytes)}")
         if others:
             echo(f"Not part of the run, so kept: {', '.join(map(one_line, others))}")
         if not click.confirm("Delete it?"):

@@ -103,7 +103,7 @@ class EngineOptions(ModelOptions):
     log_file: Path | None = setting(
         None, "Log latencies and warnings to this file, but no text of documents.", metavar="FILE"
     )
-    verbose: bool = setting(False, "Log more.", flags=("-v", "--verbose"))
+    verbose: bool = setting(False, "Also log debug messages.", flags=("-v", "--verbose"))
 
     def _check(self) -> None:
         super()._check()
@@ -282,7 +282,7 @@ class HttpOptions(ListenOptions, EngineOptions):
 
     conversation: int = setting(
         8192,
-        "Tokens of a conversation, its answer included, of a model in this process.",
+        "Maximum tokens of a conversation and its reply, for a model in this process.",
         ge=64,
         le=1_000_000,
     )
@@ -344,8 +344,8 @@ class SandboxOptions(ListenOptions):
     )
     max_cpu_s: float = setting(120.0, "Maximum CPU seconds of one program.", ge=0.05, le=86400)
     max_memory_mib: int = setting(4096, "Maximum memory of one program.", ge=128, le=1 << 20)
-    queue: int = setting(8192, "Maximum programs that wait, of all clients.", ge=1)
-    client_queue: int = setting(4096, "Maximum programs that wait, of one client.", ge=1)
+    queue: int = setting(8192, "Maximum waiting programs of all clients.", ge=1)
+    client_queue: int = setting(4096, "Maximum waiting programs of one client.", ge=1)
     requests_per_s: float = setting(1000.0, "Mean request rate of one client.", gt=0)
     connections: int = setting(1024, "Maximum connections at a time.", ge=8, le=65536)
     cache_mib: int = setting(64, "Memory for the cache of verdicts.", ge=0)
@@ -355,7 +355,7 @@ class SandboxOptions(ListenOptions):
     log_file: Path | None = setting(
         None, "Log warnings to this file, but no text of programs.", metavar="FILE"
     )
-    verbose: bool = setting(False, "Log more.", flags=("-v", "--verbose"))
+    verbose: bool = setting(False, "Also log debug messages.", flags=("-v", "--verbose"))
 
 
 @command(
@@ -439,7 +439,9 @@ class McpOptions(ListenOptions, ModelOptions):
     max_samples: int = setting(500, "Maximum samples of one eval_run.", ge=1)
     max_seconds: float = setting(600, "Maximum seconds of one eval_run or eval_score.", gt=0)
     rows: int = setting(50, "Maximum rows of a database's answer.", ge=1, le=1000)
-    http: bool = setting(False, "Serve streamable HTTP at --port, not standard input and output.")
+    http: bool = setting(
+        False, "Serve streamable HTTP at --port instead of standard input and output."
+    )
 
     def _check(self) -> None:
         super()._check()

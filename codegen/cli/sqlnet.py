@@ -16,7 +16,7 @@ from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions, SqlGrammar, check_model, sql_writer
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
-from codegen.errors import ConfigError, InputError
+from codegen.errors import ConfigError, InputError, plural
 from codegen.terminal import Progress, echo, one_line
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class ReadOptions(Config):
         "YAML file of synonyms, joins, values and measures; `sqlnet describe` writes a first one.",
         metavar="FILE",
     )
-    may_write: bool = setting(False, "Accept a server's role that can write; it still only reads.")
+    may_write: bool = setting(False, "Accept a database role that may write; nothing is written.")
     rows: int = setting(20, "Maximum number of rows to show.", ge=1)
     timeout: float = setting(5.0, "Time limit for one statement in seconds.", gt=0)
 
@@ -92,13 +92,13 @@ class AskOptions(ReadOptions, TrainedOptions):
     no_link: bool = setting(False, "Use values exactly as in the question.")
     min_confidence: float | None = setting(
         None,
-        "Give no answer below this confidence. 0 answers whatever the question.",
+        "Give no answer below this confidence; 0 always answers.",
         shown="the model's",
         ge=0,
         le=1,
     )
     strict: bool = setting(False, "Give no answer if any word of the question was not used.")
-    explain: bool = setting(False, "Show what each word of the question was taken for.")
+    explain: bool = setting(False, "Show how each word of the question was understood.")
     attention: bool = setting(False, "Show which words each column attends to.")
     llm: str | None = setting(
         None,
@@ -434,7 +434,7 @@ class DescribeOptions(Config):
     """The options of ``codegen sqlnet describe``."""
 
     out: str | None = setting(None, "File to write.", metavar="FILE", shown="standard output")
-    may_write: bool = setting(False, "Accept a server's role that can write; it still only reads.")
+    may_write: bool = setting(False, "Accept a database role that may write; nothing is written.")
 
 
 @command(
@@ -478,9 +478,9 @@ class TrainOptions(Config):
     dev_questions: str | None = setting(
         None, "Questions that select the best epoch.", metavar="FILE"
     )
-    dev_tables: str | None = setting(None, "Their tables.", metavar="FILE")
+    dev_tables: str | None = setting(None, "Tables of --dev-questions.", metavar="FILE")
     held_out: float = setting(
-        0.04, "Without --dev-questions: share of the tables held out for that.", gt=0, le=0.9
+        0.04, "Without --dev-questions: share of the tables held out instead.", gt=0, le=0.9
     )
     layout: Literal["shared", "paper"] = setting(
         "shared",
@@ -726,7 +726,7 @@ def evaluate(questions: str, tables: str, given: EvalOptions, as_json: bool) -> 
                 bounds = intervals.get(name)
                 text = f"[{100 * bounds[0]:5.1f}, {100 * bounds[1]:5.1f}]" if bounds else ""
                 echo(f"{name:<12} {100 * value:5.1f} %  {text:<16} {about}")
-        echo(f"{n} questions; calibration error of the confidence {error:.3f}")
+        echo(f"{plural(n, 'question')}; calibration error of the confidence {error:.3f}")
     return {**scores, "intervals": intervals, "calibration_error": error}
 
 
@@ -772,8 +772,9 @@ def _evaluate_asking(
             text = "" if low is None or high is None else f"[{100 * low:5.1f}, {100 * high:5.1f}]"
             echo(f"{verdict:<10} {counts[verdict]:>6}  {100 * counts[verdict] / n:5.1f} %  {text}")
         reasons = ", ".join(f"{code} {count}" for code, count in codes.most_common())
-        echo(f"{n} questions on {len(set(names))} databases; {answered} answered")
-        echo(f"not answered for: {reasons or 'nothing'}")
+        of = plural(len(set(names)), "database")
+        echo(f"{plural(n, 'question')} on {of}; {answered} answered")
+        echo(f"not answered because of: {reasons or 'nothing'}")
     return {
         "questions": n,
         "databases": len(set(names)),

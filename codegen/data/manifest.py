@@ -196,7 +196,7 @@ def data_files(path: str | os.PathLike[str]) -> list[Path]:
         )
     if (path / PARTIAL).exists() and not (path / MANIFEST).exists():
         raise InputError(
-            f"The run into {path} is not finished.", "Run the same command again to resume."
+            f"The run in {path} is not finished.", "Run the same command again to resume."
         )
     files = [child(path, file.name, str(path)) for file in sorted(path.glob("data-*.jsonl"))]
     if not files and (path / MANIFEST).is_file():

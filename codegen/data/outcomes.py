@@ -139,7 +139,7 @@ class MapTask:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - any error is counted
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise MachineError(
-                    f"{item.id}: {error}.", "Free some room; then run the same again."
+                    f"{item.id}: {error}.", "Free some space, then run the same command again."
                 ) from None
             return _from_exception(item, error)
 

@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from codegen.data.manifest import Manifest
-from codegen.errors import CodegenError
+from codegen.errors import CodegenError, plural
 from codegen.lintseq import MARKER, format_edits, resolve, state_before
 from codegen.methods.backspace import is_trajectory
 from codegen.methods.backspace import view as trajectories
@@ -88,13 +88,15 @@ def step_name(text: TrainingText, number: int, count: int) -> str:
     if not (isinstance(pair, int) and isinstance(pairs, int)):
         return f"edit {number + 1} of {count}"
     number, count = pair, pairs - 1
-    return f"edit {number + 1} of {count}" if number < count else f"end after {count} edits"
+    return (
+        f"edit {number + 1} of {count}" if number < count else f"end after {plural(count, 'edit')}"
+    )
 
 
 def summary_lines(manifest: Manifest) -> Iterator[str]:
     """The counts of a run, one fact a line."""
     counts = manifest.counts
-    yield f"{manifest.texts} texts by {manifest.run.generator}, seed {manifest.run.seed}"
+    yield f"{plural(manifest.texts, 'text')} by {manifest.run.generator}, seed {manifest.run.seed}"
     yield f"  inputs   {counts['inputs']}"
     yield f"  kept     {counts['kept']}"
     for outcome in ("skipped", "failed"):
@@ -131,7 +133,7 @@ def print_record(console: Console, text: DataRecord, all_steps: bool) -> None:
         console.print(_state(_untouched(text)))
         return
     if not all_steps and not one_edit:
-        console.print(Text(f"after {len(sequence)} edits:", style="bold"))
+        console.print(Text(f"after {plural(len(sequence), 'edit')}:", style="bold"))
         if sequence:
             console.print(_state([(line, False) for line, _ in sequence[-1].lines]))
         return

@@ -314,10 +314,10 @@ def check(model: Any, attention: Attention) -> Attention:
         return attention
     if attention == "flex":
         raise ConfigError(
-            "FlexAttention computes other logits than a dense mask here.", "Set attention: auto."
+            "FlexAttention and a dense mask give different logits here.", "Set attention: auto."
         )
     warnings.warn(
-        "Attention by blocks computes other logits than a dense mask here; masks are used.",
+        "Attention by blocks and a dense mask give different logits here; masks are used.",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -127,8 +127,8 @@ class Renderer:
             end = upto.rfind(self.end, len(head))
             if not upto.startswith(head) or end < 0:
                 raise InputError(
-                    f"Conversation {talk.id!r}: the chat template does not render message "
-                    f"{number + 1} as it would be served: after the prompt for an answer.",
+                    f"Conversation {talk.id!r}: the chat template renders message "
+                    f"{number + 1} differently from how it is served, after the answer's opening.",
                     "Set chat_template_kwargs (such as enable_thinking: false), give the message "
                     "its reasoning_content, or leave it out.",
                 )

@@ -18,15 +18,15 @@ import torch
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from codegen.errors import InputError
+from codegen.errors import InputError, plural
 from codegen.finetune.conversations import set_template_arguments
 from codegen.finetune.dataset import TextEncoder
 from codegen.finetune.handover import batch_sizes, make_trl_trainer, train_with, trl_config
 from codegen.finetune.model import load_model
 from codegen.finetune.plan import steps_of
 from codegen.finetune.recipe import Recipe
+from codegen.finetune.result import TrainingResult
 from codegen.finetune.rows import read_pairs
-from codegen.finetune.run import TrainingResult
 from codegen.finetune.trainer import OnStep
 
 Pair = dict[str, list[int]]
@@ -56,7 +56,7 @@ def fit(
     recipe = recipe.model_copy(update={"steps": steps_of(recipe, len(pairs))})
     left_out = ", ".join(f"{n} {reason}" for reason, n in counts["dropped"].items())
     say(
-        f"{len(pairs)} pairs, {counts['tokens']} tokens"
+        f"{plural(len(pairs), 'pair')}, {plural(counts['tokens'], 'token')}"
         + (f"; left out: {left_out}" * bool(left_out))
     )
     settings = recipe.dpo

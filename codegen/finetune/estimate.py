@@ -48,6 +48,7 @@ _STATE = {
 }
 # NF4 in blocks of 64 whose scales are 8 bits, in blocks of 256 with a float32 scale (QLoRA).
 _FOUR_BITS = 0.5 + 1 / 64 + 4 / (64 * 256)
+_CHECKPOINTS = 3  # two are kept, and a third is written before the oldest is deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Needs:
         parameters, trained_parameters: of the model.
         memory: bytes by part: ``weights`` (frozen ones, or all), ``adapter``, ``gradients``,
             ``optimizer``, ``activations`` (everything else that is alive at the peak).
+        disk: bytes of the model and of the most checkpoints that are there at once.
         steps: optimizer steps.
         tokens: slots that the steps compute, padding included.
         flops: of the whole run.
@@ -67,6 +69,7 @@ class Needs:
     parameters: int
     trained_parameters: int
     memory: dict[str, int]
+    disk: int
     steps: int
     tokens: int
     flops: float
@@ -109,11 +112,13 @@ def estimate(recipe: Recipe, flops_per_s: float = 0.0) -> Needs:
     unpacked = {"method": "lora"} if recipe.method == "qlora" else {}
     model = _without_weights(recipe.model_copy(update=unpacked))
     memory, flops = _of_a_step(model, recipe, batch)
+    saved = memory["adapter"] or memory["weights"]
     total = flops / batch.inputs["input_ids"].numel() * counts["slots"]
     return Needs(
         sum(weight.numel() for weight in set(model.parameters())),
         sum(weight.numel() for weight in set(model.parameters()) if weight.requires_grad),
         memory,
+        saved + _CHECKPOINTS * (saved + memory["optimizer"]),
         steps,
         counts["slots"],
         total,
@@ -251,6 +256,7 @@ def describe_needs(needs: Needs) -> str:
     lines = [f"{'memory':<14}{needs.peak / 1e9:>9.2f} GB"]
     lines += [f"  {name:<12}{size / 1e9:>9.2f} GB" for name, size in needs.memory.items() if size]
     lines += [
+        f"{'disk':<14}{needs.disk / 1e9:>9.2f} GB",
         f"{'parameters':<14}{needs.parameters / 1e6:>9.1f} M, "
         f"{needs.trained_parameters / 1e6:.1f} M of them trained",
         f"{'steps':<14}{needs.steps:>9}",

@@ -19,7 +19,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from codegen import plugins
-from codegen.errors import ConfigError
+from codegen.errors import ConfigError, plural
 from codegen.evals import tasks
 from codegen.evals.tasks import PromptStyle, Task
 from codegen.finetune.conversations import set_template_arguments
@@ -27,8 +27,8 @@ from codegen.finetune.handover import batch_sizes, make_trl_trainer, train_with,
 from codegen.finetune.model import load_model
 from codegen.finetune.plan import steps_of
 from codegen.finetune.recipe import Recipe
+from codegen.finetune.result import TrainingResult, last_whole_checkpoint
 from codegen.finetune.rollouts import Rollouts, cut_after, rollouts_path
-from codegen.finetune.run import TrainingResult, last_whole_checkpoint
 from codegen.finetune.trainer import OnStep
 from codegen.generation.protocol import Request
 from codegen.models import LoadedModel
@@ -57,7 +57,8 @@ def fit(
         plugins.load("rewards", name)
     requests = {problem.id: task.request(problem, style, 0) for problem in problems}
     recipe = recipe.model_copy(update={"steps": steps_of(recipe, len(problems))})
-    say(f"{len(problems)} problems, {recipe.batch_size * settings.group} samples per step.")
+    samples = plural(recipe.batch_size * settings.group, "sample")
+    say(f"{plural(len(problems), 'problem')}, {samples} per step.")
     loaded = load_model(recipe)
     if style.chat:
         require_template(loaded.tokenizer)
@@ -101,7 +102,7 @@ def fit(
             trainer, loaded, recipe, output, counts, value="reward", on_step=on_step, say=say
         )
     if judge.failures:
-        say(f"The sandbox failed with {judge.failures} programs; they got no reward.")
+        say(f"The sandbox failed with {plural(judge.failures, 'program')}; no reward was given.")
     return result
 
 

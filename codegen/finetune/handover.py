@@ -22,7 +22,7 @@ from codegen.errors import ConfigError, in_one_line, nearest
 from codegen.finetune.held_out import TaskScores
 from codegen.finetune.model import adapter_config
 from codegen.finetune.recipe import Recipe, steps_before_decay, why_not_extended
-from codegen.finetune.run import (
+from codegen.finetune.result import (
     CHECKPOINTS,
     STATE,
     TrainingResult,

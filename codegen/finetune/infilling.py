@@ -82,7 +82,7 @@ class InfillingSteps(StepDataset):
 
 
 def _alike(drawn: Sequence[Corrupted], rows: int) -> Iterator[list[Corrupted]]:
-    """Groups of at most ``rows`` draws of like length."""
+    """Groups of at most ``rows`` draws of similar length."""
     ordered = sorted(drawn, key=len)
     for start in range(0, len(ordered), rows):
         yield ordered[start : start + rows]

@@ -112,17 +112,17 @@ def mark_exits(model: Any, exits: tuple[int, ...], loss: str) -> None:
         raise ConfigError(
             f"The last of sorted.exits is {exits[-1]}, the draft has {config.num_hidden_layers} "
             "layers.",
-            "The last exit is the last layer: end the list with it.",
+            "The last exit must be the last layer: end the list with it.",
         )
     Nested(model, exits)
     config.exit_layers, config.exit_loss = list(exits), loss
 
 
 def make_trainable(loaded: LoadedModel, recipe: Recipe, dataset: Dataset, plan: StepPlan) -> Any:
-    """The model with what the recipe trains switched on: all weights, or an adapter.
+    """The model with all weights trainable, or with an adapter, as the recipe says.
 
     Raises:
-        ConfigError: if the rows do not fit the model, or ``lora.targets`` no layer of it.
+        ConfigError: if the rows do not fit the model, or ``lora.targets`` matches no layer.
     """
     model = loaded.model
     _check_rows(model, recipe, dataset, plan)

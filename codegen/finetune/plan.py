@@ -24,7 +24,7 @@ from typing import Any, overload
 import numpy as np
 
 from codegen.decoding.packing import best_fit
-from codegen.errors import ConfigError
+from codegen.errors import ConfigError, plural
 from codegen.finetune.recipe import Curriculum, Draw, Isolation, Odds, Recipe
 from codegen.finetune.tokens import EncodedExample, Outline
 
@@ -391,7 +391,7 @@ def statistics(examples: Sequence[EncodedExample], plan: StepPlan) -> dict[str, 
 def describe(counts: dict[str, Any]) -> str:
     """The counts of a data set and its plan in one line."""
     text = (
-        f"{counts['examples']} examples, {counts['tokens']} tokens, "
+        f"{plural(counts['examples'], 'example')}, {plural(counts['tokens'], 'token')}, "
         f"{counts['mask_coverage']:.0%} of them trained"
     )
     lost = counts["dropped_tokens"]

@@ -64,7 +64,7 @@ class Mixture(Config):
     """Mixture-of-Instructions (arXiv 2404.18410); each setting works alone."""
 
     shares: dict[Text, float] = setting(
-        {}, "share of each domain in the examples, such as of general data replayed"
+        {}, "share of each domain in the examples, for instance to replay general data"
     )
     balance: bool = setting(False, "chunks of one example of each domain; small domains repeat")
     order: Literal["fixed", "random", "default_first"] = setting(
@@ -165,10 +165,10 @@ class Network(Config):
         False, "initialize keys as queries, so that equal tokens see one another at once"
     )
     tokenizer: Text = setting("words", "'words' of the data, a directory or a hub id")
-    draws: int = setting(1, "times each example of a step loses tokens", ge=1, le=1024)
+    draws: int = setting(1, "draws of missing tokens per example and step", ge=1, le=1024)
     stop_weight: float = setting(1.0, "weight of insertion's stop loss", ge=0, le=1000)
     infill_rate: float = setting(
-        0.0, "share of insertion's draws in which one span has all gaps", ge=0, le=1
+        0.0, "insertion: share of draws whose gaps lie in one span", ge=0, le=1
     )
 
     def _check(self) -> None:
@@ -197,7 +197,7 @@ class Evaluation(Config):
         0, "how many of these are also compared at each evaluation", ge=0, le=10_000_000
     )
     set_of: int = setting(
-        0, "compare completions as a set of groups of N words; 0 as sequences", ge=0, le=1000
+        0, "compare completions as sets of N-word groups; 0 as sequences", ge=0, le=1000
     )
     task: str = setting("", "task whose programs are judged in the sandbox (codegen eval tasks)")
     task_every: int = setting(100, "steps between evaluations on the task", ge=1, le=10_000_000)
@@ -233,7 +233,7 @@ class GRPO(Config):
         ge=0,
         le=0.9,
     )
-    turns: int = setting(1, "tries at a program; the verdict is the next message", ge=1, le=16)
+    turns: int = setting(1, "attempts at a program; each verdict is the next message", ge=1, le=16)
     sample_rows: int = setting(
         0,
         "samples drawn at once, while earlier ones are judged; 0 for all of a step",
@@ -241,7 +241,7 @@ class GRPO(Config):
         le=1 << 20,
     )
     cpu_s: float = setting(
-        0.0, "most CPU seconds of a program; 0 for the task's limit", ge=0, le=3600
+        0.0, "maximum CPU seconds of a program; 0 for the task's limit", ge=0, le=3600
     )
     workers: int = setting(0, "sandboxes that judge; 0 for one per core", ge=0, le=1024)
     trl: dict[Text, Any] = setting({}, "further settings of TRL's GRPOConfig")
@@ -284,7 +284,7 @@ class Recipe(Config):
         "data directories, JSONL or Parquet files, hub:org/name[:config][:split] or "
         "puzzles; as a mapping, its names are domains; none with grpo, which has a task",
     )
-    limit: int = setting(0, "rows read of each; 0 for all", ge=0, le=1 << 40)
+    limit: int = setting(0, "rows to read of each; 0 for all", ge=0, le=1 << 40)
     output: Text = setting(..., "directory for checkpoints and the result")
     steps: int = setting(0, "optimizer steps; 0 where epochs is given", ge=0, le=10_000_000)
     epochs: float = setting(0.0, "passes over the examples, in place of steps", ge=0, le=10_000)
@@ -630,6 +630,11 @@ def steps_before_decay(recipe: Recipe) -> int:
     return max(0, recipe.steps - math.ceil(recipe.decay * recipe.steps))
 
 
+def built_in() -> dict[str, Path]:
+    """The built-in recipes by name."""
+    return {file.stem: file for file in sorted(BUILT_IN.glob("*.yaml"))}
+
+
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe and applies ``key=value`` overrides (dots reach into sections).
 
@@ -640,13 +645,13 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         InputError: if there is no such recipe, or the file is not YAML.
         ConfigError: naming the key that is unknown, missing, of a wrong type or out of range.
     """
-    built_in = {file.stem: file for file in sorted(BUILT_IN.glob("*.yaml"))}
+    recipes = built_in()
     if not Path(path).is_file():
-        if str(path) not in built_in:
-            hint = nearest(Path(path).stem, list(built_in))
-            known = f"Give a YAML file or a built-in recipe: {', '.join(built_in)}."
+        if str(path) not in recipes:
+            hint = nearest(Path(path).stem, list(recipes))
+            known = f"Give a YAML file or a built-in recipe: {', '.join(recipes)}."
             raise InputError(f"There is no recipe {path}.", f"{hint} {known}".lstrip())
-        path = built_in[str(path)]
+        path = recipes[str(path)]
     return read_config(Recipe, path, overrides, "recipe")
 
 

@@ -19,7 +19,7 @@ from codegen.data.manifest import data_files, digests
 from codegen.data.sources import Rejected, file_digest
 from codegen.data.sources.puzzles import Puzzles, is_puzzles
 from codegen.data.sources.rows import jsonl_rows, open_hub, parquet_rows
-from codegen.errors import InputError
+from codegen.errors import InputError, plural
 from codegen.hub import parse_hub
 from codegen.records import Messages, Segment, TrainingText, from_dict, read_rows
 
@@ -91,7 +91,7 @@ def _with_others(error: InputError, rows: Iterator[tuple[str, Any]]) -> InputErr
                 others.append(where)
     if not others:
         return error
-    count = "1 more bad row" if len(others) == 1 else f"{len(others)} more bad rows"
+    count = plural(len(others), "more bad row")
     more = ", ..." if others[_MOST_NAMED:] else ""
     named = ", ".join(others[:_MOST_NAMED]) + more
     return InputError(f"{error.message.rstrip('.')}; and {count}: {named}.", error.remedy)

@@ -5,7 +5,7 @@ with Backtracking", ICLR 2024 (arXiv 2306.05426), sections 3 and 4; inverse soft
 al. 2021, arXiv 2106.12142) and its mixture form (Al-Hafez et al. 2023, arXiv 2303.00599).
 
 A model's logits are Q-values: ``Q(s, a) = l(a | s)``, ``V(s) = logsumexp_a l(a | s)``. With
-``x_t = l(a_t | s_t) - gamma V(s_{t+1})`` and a concave phi, the objective to maximise is
+``x_t = l(a_t | s_t) - gamma V(s_{t+1})`` and a concave phi, the objective to maximize is
 
     J = E_data[ sum_t gamma^t phi(x_t) + gamma^N / (1 - gamma) phi(x_end) ] - V(s_0)
 

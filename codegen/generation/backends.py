@@ -188,9 +188,7 @@ class Endpoint:
         Raises:
             ConfigError: if the key is not set.
         """
-        from codegen.generation.openai import OpenAIBackend
-
-        return OpenAIBackend(self)
+        return plugins.load("backends", "openai")(self)
 
     def base(self) -> str:
         """The base URL of the routes."""
@@ -290,7 +288,7 @@ def _parts(url: str) -> urllib.parse.SplitResult | None:
         return None
     try:
         parts = urllib.parse.urlsplit(url)
-        _ = parts.port  # raises if it is no number
+        _ = parts.port  # raises if it is not a number
     except ValueError:
         return None
     return parts if parts.scheme in ("http", "https") and parts.hostname else None

@@ -53,7 +53,7 @@ def fill_requests(
     model = loaded.model
     if not isinstance(model, FillingModel):
         raise ModelError(
-            f"The decoder insertion does not work: {loaded.name!r} writes from left to right.",
+            f"The decoder insertion cannot be used: {loaded.name!r} writes from left to right.",
             "Choose another decoder, or train one: codegen finetune ilm_star_easy.",
         )
     if options.gap and isinstance(model, FixedMaskLM):

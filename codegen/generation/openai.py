@@ -27,6 +27,9 @@ reported (cached, reasoning, accepted and rejected predicted tokens); ``logprobs
 requested, in the layout of OpenAI's chat route; ``served_model`` if the server names another model
 than the one requested.
 
+Stop strings are sent to the server. One that refuses so many (OpenAI and vLLM take four) gets the
+first four, and its completions are cut here at the others.
+
 Limits: no token healing (the server tokenizes). A server does not say which of ``eos`` and a stop
 string ended a completion; with stop strings it counts as ``stop``. A server that ignores ``seed``
 answers differently each time; a run is then repeatable by its cache alone.
@@ -71,6 +74,7 @@ from codegen.generation.protocol import (
 OnPiece = Callable[[str], None]
 
 FAILURES_IN_A_ROW = 10
+_MOST_STOPS = 4  # that OpenAI's API takes
 _MOST_BYTES = 64 * 2**20  # of one response
 _LONGEST_BACKOFF_S = 60.0
 _BUSY_PATIENCE = 10  # times as many retries: 429 only asks to slow down
@@ -107,6 +111,7 @@ class OpenAIBackend(Backend):
         self._key = endpoint.api_key()
         self._sdk = _client(endpoint)
         self._pace = Pace(endpoint)
+        self._most_stops: int | None = None  # that the server takes; None if it has refused none
         self._lock = threading.Lock()  # of all below
         self._failures_in_a_row = 0
         self._answered = False
@@ -207,12 +212,19 @@ class OpenAIBackend(Backend):
         """
         seed = request_seed(params.seed, request)
         stops = resolved.stops(request.stop)
-        body = self._body(request, params, stops, seed if request.seed is None else request.seed)
+        sent = stops[: self._most_stops]
+        cuts = len(sent) < len(stops)
+        body = self._body(request, params, sent, seed if request.seed is None else request.seed)
         wasted: list[tuple[int, int]] = []  # by each response without a completion
         try:
             estimated = len(request.prompt) // _CHARACTERS_A_TOKEN + params.max_new_tokens
-            found = self._ask(request.chat, body, estimated, on_piece, wasted, stop)
+            streams = None if cuts else on_piece
+            found = self._ask(request.chat, body, estimated, streams, wasted, stop)
         except ServerFailure as failure:
+            refused = failure.status in (400, 422) and "stop" in str(failure)
+            if refused and len(sent) > _MOST_STOPS:
+                self._most_stops = _MOST_STOPS
+                return self._complete(number, request, params, resolved, on_piece, stop)
             error = self._give_up(failure, request.chat)
             return Completion(
                 number,
@@ -222,11 +234,17 @@ class OpenAIBackend(Backend):
                 wasted=_sums(wasted),
                 retries=len(wasted) - 1,
             )
+        text, reason = found.text, _finish_reason(found.finish_reason, bool(stops))
+        if cuts:
+            if ends := [at for string in stops if (at := text.find(string)) >= 0]:
+                text, reason = text[: min(ends)], "stop"
+            if on_piece:
+                on_piece(text)
         return resolved.completion(
             number,
             request,
-            found.text,
-            _finish_reason(found.finish_reason, bool(stops)),
+            text,
+            reason,
             meta=found.meta,
             seed=seed,
             prompt_tokens=found.tokens[0],
@@ -362,7 +380,7 @@ class OpenAIBackend(Backend):
             The decoded JSON; of a stream, a completion object made of its parts.
 
         Raises:
-            ServerFailure: if the response is an error or no JSON.
+            ServerFailure: if the response is an error or not JSON.
         """
         headers: Any = {"Authorization": f"Bearer {self._key}" if self._key else Omit()}
         sent: Any = {"path": route, "options": {"headers": headers}}
@@ -592,7 +610,7 @@ def _fatal_remedy(failure: ServerFailure, url: str) -> str:
 def _add_part(row: dict[str, Any], part: Any, on_piece: OnPiece) -> str:
     """Adds a part of a stream to what becomes a completion object, and returns its text."""
     if not isinstance(part, dict):
-        raise ServerFailure("a part of its stream is no JSON object")
+        raise ServerFailure("a part of its stream is not a JSON object")
     if part.get("usage"):
         row["usage"] = part["usage"]
     choices = part.get("choices")
@@ -620,7 +638,7 @@ def read_completion(row: Any, model: str) -> ServerCompletion:
         ServerFailure: (transient) if it is none.
     """
     if not isinstance(row, dict):
-        raise ServerFailure("its response is no JSON object", transient=True)
+        raise ServerFailure("its response is not a JSON object", transient=True)
     choices = row.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict):

@@ -678,7 +678,7 @@ def _check_runner(requires: str, drafts: bool) -> None:
         )
     if requires == "logits" and drafts and not (HAS_TRITON if chosen is None else chosen):
         raise ConfigError(
-            "vLLM's model runner V1, the one that runs here, has no rules against repetition beside"
+            "vLLM's model runner V1, which runs here, cannot combine rules against repetition with"
             " drafts.",
             "Leave out the rules or speculative_config; vLLM's model runner V2 has both.",
         )

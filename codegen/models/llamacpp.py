@@ -5,7 +5,7 @@ is drawn for it. The key goes to the child through its standard input, so it is 
 environment or file. llama.cpp ends the whole process on some damaged files; here that is the
 child, and the caller gets one line. The weights stay quantized as they are in the file.
 
-Limits: the child is no sandbox; a file made to exploit llama.cpp runs with the user's rights.
+Limits: the child is not a sandbox; a file made to exploit llama.cpp runs with the user's rights.
 Whether the context fits into memory is known to llama.cpp alone, which refuses to start if not.
 """
 

@@ -124,9 +124,9 @@ class LoadOptions(Config):
     )
     device: str = setting("", "cpu, cuda, cuda:1, ...; by default CUDA where there is one")
     device_map: Literal["", "auto", "balanced", "balanced_low_0", "sequential"] = setting(
-        "", "spreads the layers over all devices, as accelerate has it"
+        "", "how accelerate spreads the layers over devices, such as auto"
     )
-    bits: Literal[0, 4, 8] = setting(0, "bits of a weight, by bitsandbytes; 0: those of its type")
+    bits: Literal[0, 4, 8] = setting(0, "bits per weight (bitsandbytes); 0 keeps the type")
     compile: bool = setting(False, "compile the model by torch.compile at its first passes")
 
     def _check(self) -> None:
@@ -244,7 +244,7 @@ def _infilling_kind(place: str) -> str:
     try:
         kind = json.loads((Path(place) / "config.json").read_text(encoding="utf-8"))["model_type"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return ""  # a hub id; what is wrong with a file is transformers' to say
+        return ""  # a hub id; transformers reports what is wrong with a file
     return kind if kind in _INFILLING else ""
 
 

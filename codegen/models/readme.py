@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from codegen.errors import plural
+
 
 def training_readme(
     base: str,
@@ -63,7 +65,7 @@ def training_readme(
                 f"{points[0][0]}, {points[-1][1]:.1%} at step {points[-1][0]}."
             )
     for reason, count in counts["dropped"].items():
-        lines.append(f"- Left out: {count} texts ({reason}).")
+        lines.append(f"- Left out: {plural(count, 'text')} ({reason}).")
     shown = {key: value for key, value in recipe.items() if key not in ("data", "output", "model")}
     lines += ["", "## Settings", "", "```json", json.dumps(shown, indent=1), "```", ""]
     lines += ["Made with " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".", ""]

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen.config import Config, setting
-from codegen.errors import InputError
+from codegen.errors import InputError, plural
 from codegen.paths import refuse_links
 from codegen.quickstart.plan import (
     FULL_N,
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from codegen.evals.score import Score
     from codegen.evals.tasks import Task
     from codegen.finetune.recipe import Recipe
-    from codegen.finetune.run import TrainingResult
+    from codegen.finetune.result import TrainingResult
 
 _REPORT = "report.html"
 _STYLE = "chat"  # the same question for all models; a base model's card would have it continue code
@@ -304,7 +304,7 @@ def _make_data(job: _Job) -> Manifest:
             pairs = (text for text in rows if text.example_id in kept)
             write_jsonl(data.folder / f"{name}.jsonl", pairs)
         data.write(data.settings_file, json.dumps(basis) + "\n")
-        heard.say(f"{len(kept)} programs fit in {settings.max_length} tokens both ways.")
+        heard.say(f"{plural(len(kept), 'program')} fit in {settings.max_length} tokens both ways.")
     return manifests["edits"]
 
 

@@ -2,7 +2,7 @@
 
 :class:`Judge` is what reinforcement needs of the evaluation: programs found in completions, run in
 the sandbox while the model samples the next ones, each distinct program once. A failure of the
-sandbox is tried again, counted, and is no reward, neither good nor bad.
+sandbox is tried again, counted, and is not a reward, neither good nor bad.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class Suggestions:
         return None
 
     def show(self, prefix: str, texts: tuple[str, ...]) -> None:
-        """These are on the user's screen."""
+        """Records the suggestions that the user sees."""
         self._shown = prefix[-_COMPARED:], texts
 
     def accepted(self, inserted: str, prefix: str) -> tuple[Accepted, int] | None:

@@ -105,12 +105,12 @@ def check_agreement(
     if not passes.logits_agree(model, logits, wanted, coarse=coarse):
         if step is not None:
             raise ModelError(
-                f"Our fast pass for {support.name} computes other logits than the model; this "
-                "version of transformers may have changed the model.",
+                f"Our fast pass for {support.name} computes logits that differ from the model's; "
+                "this version of transformers may have changed the model.",
                 "Run the model without it (codegen serve --precision full), and report this.",
             )
         raise ModelError(
-            f"{support.name} can't be edited in its cache: it computes other logits when it is "
+            f"{support.name} can't be edited in its cache: its logits change when it is "
             "given a mask and positions.",
             "Use another model, or encode the whole context each time.",
         )

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from codegen.decoding.insertion.encoder import Memory, TextEncoder
-from codegen.decoding.insertion.text import BODY, EncoderConfig, Text, TextBatch
+from codegen.decoding.insertion.text import BODY, EncoderConfig, Prefixes, Text, TextBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +139,12 @@ class FillingModel(PreTrainedModel):
             nn.init.zeros_(module.bias)
 
     def start(self, texts: Sequence[Text]) -> TextBatch:
-        """The texts as a batch on the model's device."""
-        return TextBatch.of(texts, self.config).to(self.device)
+        """The texts as a batch on the host, where they are arranged; the prefixes on the device."""
+        batch = TextBatch.of(texts, self.config)
+        if batch.prefixes is not None:
+            ids, mask = batch.prefixes.input_ids, batch.prefixes.attention_mask
+            batch.prefixes = Prefixes(ids.to(self.device), mask.to(self.device))
+        return batch
 
     def remember(self, batch: TextBatch) -> Memory | None:
         """What the encoder computes only once for all steps, if anything."""
@@ -150,14 +154,34 @@ class FillingModel(PreTrainedModel):
         """The masks' places: bool [B, S]."""
         return (batch.input_ids == self.config.mask_token_id) & batch.attention_mask
 
-    def forbid(self, logits: Tensor) -> Tensor:
-        """Logits [..., V] in float32, with -inf for the special tokens."""
-        forbidden = torch.tensor(self.config.forbidden_token_ids, device=logits.device)
-        return at_least_float32(logits).index_fill(-1, forbidden, -torch.inf)
+    def forbid(self, logits: Tensor, *, but: int | None = None) -> Tensor:
+        """Logits [..., V] in float32, with -inf for the special tokens but one, if given."""
+        wide = at_least_float32(logits).clone()
+        for token in self.config.forbidden_token_ids:  # a list as the index would be copied
+            if token != but:
+                wide[..., token] = -torch.inf
+        return wide
+
+
+def at(states: Tensor, places: Tensor) -> Tensor:
+    """States [B, S, ...] at some places, [N, ...].
+
+    Args:
+        states: of a batch.
+        places: marks, bool [B, S], for which the host waits on a GPU; or :func:`numbers`.
+    """
+    return states.flatten(0, 1)[places.flatten()]
+
+
+def numbers(marks: Tensor) -> Tensor:
+    """The numbers of marks, bool [B, S], in row-major order, int64 [N]."""
+    return marks.flatten().nonzero()[:, 0]
 
 
 class Running:
     """The unfinished texts of a batch, and the results of finished ones, which leave the batch.
+
+    Everything is on the host: a step copies the texts to the device and what it chose back.
 
     Attributes:
         batch: B unfinished texts.
@@ -187,7 +211,7 @@ class Running:
             zip(self.rngs, self.batch.lengths.tolist(), strict=True)
         ):
             out[:, row, :length] = rng.random((count, length))
-        return torch.from_numpy(out).to(self.batch.input_ids.device)
+        return torch.from_numpy(out)
 
     def insert(self, where: Tensor, tokens: Tensor) -> None:
         """Inserts tokens right after the marked ones; see :meth:`TextBatch.insert`."""

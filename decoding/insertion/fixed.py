@@ -18,13 +18,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from codegen.decoding.device import download
 from codegen.decoding.insertion.base import (
     Corrupted,
     Filled,
     FillingModel,
     FillOptions,
     Losses,
+    at,
     at_least_float32,
+    numbers,
     sum_by_row,
 )
 from codegen.decoding.insertion.encoder import Memory, TextEncoder
@@ -71,10 +74,9 @@ class FixedMaskLM(FillingModel):
             "targets": torch.tensor([t for item in corrupted for t in item.targets]).long(),
         }
 
-    def scores(self, batch: TextBatch, memory: Memory | None = None) -> tuple[Tensor, Tensor]:
-        """Logits at the masks, float [M, V], and the masks' places, bool [B, S]."""
-        masks = self.masks(batch)
-        return self.head(self.encoder(batch, memory)[masks]), masks
+    def scores(self, batch: TextBatch, places: Tensor, memory: Memory | None = None) -> Tensor:
+        """Logits [M, V] at the masks, whose places are as in :func:`.base.at`."""
+        return self.head(at(self.encoder(batch, memory), places))
 
     def forward(self, targets: Tensor, **inputs: Tensor) -> Losses:
         """The mean cross entropy at each text's masks.
@@ -83,7 +85,9 @@ class FixedMaskLM(FillingModel):
             targets: int64 [M], the masks' tokens.
             inputs: see :meth:`.text.TextBatch.inputs`.
         """
-        logits, masks = self.scores(TextBatch.from_inputs(inputs))
+        batch = TextBatch.from_inputs(inputs)
+        masks = self.masks(batch)
+        logits = self.scores(batch, masks)
         losses = functional.cross_entropy(at_least_float32(logits), targets, reduction="none")
         return Losses(sum_by_row(losses, masks) / masks.sum(-1).clamp(min=1), {})
 
@@ -104,20 +108,22 @@ class FixedMaskLM(FillingModel):
         memory = self.remember(batch)
         steps = min(options.steps or size, size)
         eos = self.config.eos_token_id
-        forbidden = [t for t in self.config.forbidden_token_ids if t != eos]
         for step in range(steps):
-            logits, masks = self.scores(batch, memory)
-            logits = logits.float()
-            logits[:, forbidden] = -torch.inf
+            masks = self.masks(batch)
             draws = torch.from_numpy(np.stack([rng.random((2, size)) for rng in rngs]))
-            draws = draws.to(logits.device)
             of_mask = masks[masks.any(-1)].long().cumsum(-1)[masks] - 1
             rows = masks.nonzero()[:, 0]
-            tokens = choose(logits, draws[rows, 0, of_mask], options.temperature, options.top_p)
+            moved, (places, uniforms) = batch.on(
+                self.device, numbers(masks), draws[rows, 0, of_mask]
+            )
+            logits = self.forbid(self.scores(moved, places, memory).float(), but=eos)
+            tokens = choose(logits, uniforms, options.temperature, options.top_p)
             sure = logits.log_softmax(-1).amax(-1)
-            rank = sure if options.order == "confident" else draws[rows, 1, of_mask].float()
-            ranks = torch.full(masks.shape, -torch.inf, device=logits.device)
-            ranks[masks] = rank
+            found = torch.tensor(download(torch.stack([tokens.double(), sure.double()])))
+            tokens, sure = found[0].long(), found[1]
+            rank = sure if options.order == "confident" else draws[rows, 1, of_mask]
+            ranks = torch.full(masks.shape, -torch.inf)
+            ranks[masks] = rank.float()
             count = -(-size * (step + 1) // steps) - -(-size * step // steps)
             top = ranks.topk(count, -1).indices
             written = batch.input_ids.masked_scatter(masks, tokens)

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from codegen.decoding.device import download
 from codegen.decoding.insertion.base import (
     Corrupted,
     Filled,
@@ -34,7 +35,9 @@ from codegen.decoding.insertion.base import (
     FillOptions,
     Losses,
     Running,
+    at,
     at_least_float32,
+    numbers,
     sum_by_row,
 )
 from codegen.decoding.insertion.encoder import Memory, TextEncoder
@@ -109,7 +112,11 @@ class FlexibleMaskLM(FillingModel):
         }
 
     def scores(
-        self, batch: TextBatch, time: Tensor, memory: Memory | None = None
+        self,
+        batch: TextBatch,
+        time: Tensor,
+        memory: Memory | None = None,
+        places: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Logits at the masks, and expected numbers of missing tokens, in row-major order.
 
@@ -117,13 +124,16 @@ class FlexibleMaskLM(FillingModel):
             batch: the texts.
             time: float [B].
             memory: of the prefixes.
+            places: the numbers of the masks, int64 [M], and of the open slots, int64 [K], if they
+                are known.
 
         Returns:
             Logits, float [M, V]; the logarithms of the numbers for the open slots, float [K].
         """
+        masks, slots = places or (self.masks(batch), batch.open_slots)
         hidden = self.encoder(batch, memory, self.time_mlp(time.to(self.dtype)[:, None]))
-        log_gaps = self.gap_head(hidden[batch.open_slots])[:, 0]
-        return self.head(hidden[self.masks(batch)]), at_least_float32(log_gaps)
+        log_gaps = self.gap_head(at(hidden, slots))[:, 0]
+        return self.head(at(hidden, masks)), at_least_float32(log_gaps)
 
     def forward(self, targets: Tensor, gaps: Tensor, time: Tensor, **inputs: Tensor) -> Losses:
         """Each text's bound on the negative log-likelihood in nats, over ``config.loss_length``.
@@ -164,17 +174,13 @@ class FlexibleMaskLM(FillingModel):
         memory = self.remember(running.batch)
         steps = options.steps or DEFAULT_STEPS
         for step in range(steps + 1):
-            batch = running.batch
-            time = torch.full((len(batch),), step / steps, device=self.device)
             share = 1 / max(steps - step, 1)  # dt / (1 - t)
-            logits, log_gaps = self.scores(batch, time, memory)
             uniforms = running.uniforms(3)  # tokens, which are filled, new masks: [3, B, S]
-            _fill_masks(self, batch, logits, uniforms, share, options)
+            gaps = self._fill(running.batch, memory, step / steps, uniforms, share, options)
             running.steps += 1
             if step < steps:
                 rates = torch.zeros_like(uniforms[2])
-                gaps = log_gaps.double().exp().clamp(max=options.max_new_tokens)
-                rates[batch.open_slots] = gaps * share
+                rates[running.batch.open_slots] = gaps.clamp(max=options.max_new_tokens) * share
                 if step < steps - 1:
                     counts = torch.where(rates > 0, (rates + uniforms[2]).floor(), 0.0)
                 else:
@@ -185,6 +191,34 @@ class FlexibleMaskLM(FillingModel):
         running.finish(torch.ones(len(running.rows), dtype=torch.bool), finished=True)
         return running.results()
 
+    def _fill(
+        self,
+        batch: TextBatch,
+        memory: Memory | None,
+        time: float,
+        uniforms: Tensor,
+        share: float,
+        options: FillOptions,
+    ) -> Tensor:
+        """Replaces a ``share`` of the masks by tokens, in place.
+
+        Returns:
+            The expected numbers of missing tokens, float64 [K].
+        """
+        masks = self.masks(batch)
+        given = numbers(masks), numbers(batch.open_slots), uniforms[0][masks]
+        moved, (*places, draws) = batch.on(self.device, *given)
+        times = torch.full((len(batch),), time, device=self.device)
+        logits, log_gaps = self.scores(moved, times, memory, (places[0], places[1]))
+        tokens = choose(self.forbid(logits), draws, options.temperature, options.top_p)
+        sure = logits.float().log_softmax(-1).amax(-1)
+        parts = (tokens.double(), sure.double(), log_gaps.double().exp())
+        found = torch.tensor(download(torch.cat(parts)), dtype=torch.float64)
+        tokens, sure, gaps = found.split([len(part) for part in parts])
+        filled = _chosen(masks, sure.float(), uniforms[1], share, options)
+        batch.input_ids[filled] = batch.input_ids.masked_scatter(masks, tokens.long())[filled]
+        return gaps
+
 
 def _nearest(rates: Tensor) -> Tensor:
     """Whole numbers, float64 [B, S], whose running sums along a row are nearest to the rates'.
@@ -193,24 +227,6 @@ def _nearest(rates: Tensor) -> Tensor:
     """
     sums = (rates.cumsum(-1) + 0.5).floor()
     return sums.diff(prepend=torch.zeros_like(sums[:, :1]))
-
-
-def _fill_masks(
-    model: FlexibleMaskLM,
-    batch: TextBatch,
-    logits: Tensor,
-    uniforms: Tensor,
-    share: float,
-    options: FillOptions,
-) -> None:
-    """Replaces a ``share`` of the masks by tokens, in place; ``logits`` is float [M, V]."""
-    masks = model.masks(batch)
-    if not bool(masks.any()):
-        return
-    tokens = choose(model.forbid(logits), uniforms[0][masks], options.temperature, options.top_p)
-    sure = logits.float().log_softmax(-1).amax(-1)
-    filled = _chosen(masks, sure, uniforms[1], share, options)
-    batch.input_ids[filled] = batch.input_ids.masked_scatter(masks, tokens)[filled]
 
 
 def _insert_masks(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from codegen.decoding.device import download
 from codegen.decoding.insertion.base import (
     Corrupted,
     Filled,
@@ -24,7 +25,9 @@ from codegen.decoding.insertion.base import (
     FillOptions,
     Losses,
     Running,
+    at,
     at_least_float32,
+    numbers,
 )
 from codegen.decoding.insertion.encoder import Memory, TextEncoder
 from codegen.decoding.insertion.text import InsertionConfig, Text, TextBatch
@@ -108,15 +111,23 @@ class InsertionLM(FillingModel):
             "missing_tokens": torch.tensor([t for item in corrupted for t in item.tokens]).long(),
         }
 
-    def scores(self, batch: TextBatch, memory: Memory | None = None) -> tuple[Tensor, Tensor]:
+    def scores(
+        self, batch: TextBatch, memory: Memory | None = None, slots: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Logits of all open slots, and of stopping.
+
+        Args:
+            batch: the texts.
+            memory: of the prefixes.
+            slots: the numbers of the open slots, int64 [K], if they are known.
 
         Returns:
             float [K, V], for the K marks of ``batch.open_slots`` in row-major order; float [B, 2].
         """
         hidden = self.encoder(batch, memory)
         stop = hidden[:, 0]
-        return self.head(hidden[batch.open_slots]), self.stop_head(stop + self.stop_mlp(stop))
+        logits = self.head(at(hidden, batch.open_slots if slots is None else slots))
+        return logits, self.stop_head(stop + self.stop_mlp(stop))
 
     def forward(
         self, missing_rows: Tensor, missing_slots: Tensor, missing_tokens: Tensor, **inputs: Tensor
@@ -152,18 +163,22 @@ class InsertionLM(FillingModel):
         memory = self.remember(running.batch)
         running.finish(~running.batch.open_slots.any(-1), finished=True)
         while running.rows:
-            logits, stop = self.scores(running.batch, memory)
-            dense = _dense(self.forbid(logits), running.batch.open_slots)
+            budget = options.max_new_tokens - running.written
+            slots = numbers(running.batch.open_slots)
+            batch, given = running.batch.on(self.device, slots, running.uniforms(2), budget)
+            logits, stop = self.scores(batch, memory, given[0])
+            where, tokens = pick(self.forbid(logits), *given, options=options)
+            done = stop.float().softmax(-1)[:, 0] >= options.stop_threshold
+            chosen = torch.where(where, tokens, -1)
+            found = torch.tensor(download(torch.cat([chosen, done.long()[:, None]], 1)))
+            chosen, done = found[:, :-1], found[:, -1] > 0
             running.steps += 1
             if running.steps > 1 or not options.insist:
-                done = stop.float().softmax(-1)[:, 0] >= options.stop_threshold
                 running.finish(done, finished=True)
-                dense = dense[~done, : running.batch.input_ids.shape[1]]
-            if not running.rows:
-                break
-            budget = options.max_new_tokens - running.written
-            running.insert(*pick(dense, running.uniforms(2), options, budget))
-            running.finish(running.written >= options.max_new_tokens, finished=False)
+                chosen = chosen[~done, : running.batch.input_ids.shape[1]]
+            if running.rows:
+                running.insert(chosen >= 0, chosen)
+                running.finish(running.written >= options.max_new_tokens, finished=False)
         return running.results()
 
 
@@ -195,63 +210,59 @@ def insertion_loss(
     return torch.where(counts > 0, loss, 0.0)
 
 
-def _dense(logits: Tensor, open_slots: Tensor) -> Tensor:
-    """[K, V] to [B, S, V], -inf at closed slots."""
-    shape = (*open_slots.shape, logits.shape[-1])
-    dense = torch.full(shape, -torch.inf, dtype=logits.dtype, device=logits.device)
-    dense[open_slots] = logits
-    return dense
-
-
 def pick(
-    logits: Tensor, uniforms: Tensor, options: FillOptions, budget: Tensor
+    logits: Tensor, slots: Tensor, uniforms: Tensor, budget: Tensor, options: FillOptions
 ) -> tuple[Tensor, Tensor]:
     """Chooses slots and tokens to insert.
 
     Args:
-        logits: float32 [B, S, V], -inf at closed slots; each row has an open slot.
+        logits: float32 [K, V], of the open slots.
+        slots: their numbers in row-major order, int64 [K]; each row has one.
         uniforms: float64 [2, B, S] in [0, 1).
-        options: how gaps are filled.
         budget: int64 [B], insertions left, at least 1.
+        options: how gaps are filled.
 
     Returns:
         The chosen slots, bool [B, S], and their tokens, int64 [B, S], read where marked.
     """
-    rows = torch.arange(len(logits), device=logits.device)
-    tokens = logits.argmax(-1)
+    shape, vocabulary = uniforms.shape[1:], logits.shape[-1]
+
+    def spread(values: Tensor, fill: float) -> Tensor:
+        """[K, ...] to [B, S, ...]."""
+        full = values.new_full((shape.numel(), *values.shape[1:]), fill)
+        return full.index_copy_(0, slots, values).view(*shape, *values.shape[1:])
+
+    own = logits.argmax(-1)
     if options.stages == 1:
-        flat = choose(logits.flatten(1), uniforms[0, :, 0], options.temperature, options.top_p)
-        slot = flat // logits.shape[-1]
-        tokens[rows, slot] = flat % logits.shape[-1]
+        joint = spread(logits, -torch.inf).flatten(1)
+        flat = choose(joint, uniforms[0, :, 0], options.temperature, options.top_p)
+        slot = flat // vocabulary
+        tokens = spread(own, 0).scatter(1, slot[:, None], flat[:, None] % vocabulary)
     else:
-        of_slot = logits.logsumexp(-1)
+        of_slot = spread(logits.logsumexp(-1), -torch.inf)
         slot = choose(of_slot, uniforms[0, :, 0], options.slot_temperature, 1.0)
         if options.temperature > 0:
-            can = of_slot.isfinite()
-            tokens[can] = choose(logits[can], uniforms[1][can], options.temperature, options.top_p)
-    where = torch.zeros(logits.shape[:2], dtype=torch.bool, device=logits.device)
-    where[rows, slot] = True
+            own = choose(logits, at(uniforms[1], slots), options.temperature, options.top_p)
+        tokens = spread(own, 0)
+    where = torch.arange(shape[1], device=slot.device) == slot[:, None]
     if options.insertions > 1:
-        _add_others(where, tokens, logits, options, budget)
+        chosen = logits.gather(1, at(tokens, slots)[:, None])[:, 0]
+        _add_others(where, spread(chosen, -torch.inf), budget, options)
     return where, tokens
 
 
-def _add_others(
-    where: Tensor, tokens: Tensor, logits: Tensor, options: FillOptions, budget: Tensor
-) -> None:
-    """Marks further slots by falling joint probability of slot and token, without neighbors.
+def _add_others(where: Tensor, joint: Tensor, budget: Tensor, options: FillOptions) -> None:
+    """Marks further slots by falling joint logits of slot and token [B, S], without neighbors.
 
     Two insertions into neighboring slots would be chosen independently of each other.
     """
-    joint = logits.gather(-1, tokens[..., None])[..., 0]
-    floor = joint[where] + math.log(options.least_share)  # one mark per row so far
+    first = joint.masked_fill(~where, -torch.inf).amax(-1)  # one mark per row so far
+    floor = first + math.log(options.least_share)
+    columns = torch.arange(where.shape[1], device=where.device)
     for done in range(1, options.insertions):
         near = where.clone()
         near[:, 1:] |= where[:, :-1]
         near[:, :-1] |= where[:, 1:]
         best, slot = joint.masked_fill(near, -torch.inf).max(-1)
         take = (best >= floor) & (budget > done)
-        if not bool(take.any()):
-            return
-        rows = take.nonzero()[:, 0]
-        where[rows, slot[rows]] = True
+        where |= take[:, None] & (columns == slot[:, None])

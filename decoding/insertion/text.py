@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
+from codegen.decoding.device import upload
+
 CLS, PREFIX, BODY = range(3)  # kinds of tokens; [BOS] belongs to the prefix
 N_KINDS = 3
 
@@ -67,7 +69,7 @@ class EncoderConfig(PretrainedConfig):
     ) -> None:
         if hidden_size % (2 * num_attention_heads):
             raise ValueError(
-                f"hidden_size {hidden_size} is no even multiple of {num_attention_heads} heads"
+                f"hidden_size {hidden_size} is not an even multiple of {num_attention_heads} heads"
             )
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size
@@ -240,13 +242,18 @@ class TextBatch:
             _prefixes(list(numbers), config) if apart else None,
         )
 
-    def to(self, device: torch.device | str) -> TextBatch:
-        """The same on a device."""
-        moved = {name: getattr(self, name).to(device) for name in _TENSORS}
-        prefixes = self.prefixes
-        if prefixes is not None:
-            prefixes = Prefixes(prefixes.input_ids.to(device), prefixes.attention_mask.to(device))
-        return TextBatch(**moved, prefixes=prefixes)
+    def on(
+        self, device: torch.device, *others: torch.Tensor
+    ) -> tuple[TextBatch, list[torch.Tensor]]:
+        """A batch of the host and other tensors, int64 or float64, on a device, in one copy.
+
+        The prefixes stay where they are.
+        """
+        own = [getattr(self, name) for name in _TENSORS]
+        moved = upload(device, *(tensor.long() for tensor in own), *others)
+        pairs = zip(_TENSORS, moved, own, strict=False)
+        found = {name: tensor.to(old.dtype) for name, tensor, old in pairs}
+        return replace(self, **found), moved[len(own) :]
 
     def inputs(self) -> dict[str, Any]:
         """The tensors by name, as arguments of a model; see :meth:`from_inputs`."""

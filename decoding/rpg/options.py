@@ -25,7 +25,10 @@ class RpgOptions(Config):
     growth: float = setting(1.0, "ours: share of strength added per further copy", ge=0, le=100)
     cap: float = setting(8.0, "ours: largest penalty", ge=0, le=1000)
     bonus: float = setting(
-        0.5, "ours: gain of the ways out, as a share of the penalty; 0 for none", ge=0, le=10
+        0.5,
+        "ours: bonus of tokens that end the repetition, as a share of the penalty; 0 for none",
+        ge=0,
+        le=10,
     )
     decay: float = setting(0.9, "paper and reference: lambda of the paper", ge=0.01, le=1)
     period: int = setting(

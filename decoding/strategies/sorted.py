@@ -230,6 +230,8 @@ class Ladder:
         # After each stage except the last, the hidden states [1, N, D] that the next stage lacks:
         # tokens filled[stage + 1] .. filled[stage] - 1.
         self._waiting: list[list[torch.Tensor]] = [[] for _ in nested.exits[:-1]]
+        # The token that was drafted last, which the device has already: ids, int64 [1, 1].
+        self._drafted: tuple[list[int], torch.Tensor] = ([], torch.empty(1, 0))
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Appends tokens; nothing is computed yet."""
@@ -255,16 +257,15 @@ class Ladder:
         if self.filled[0] == len(self.tokens):
             raise ValueError("the last token is encoded already: add one, or cut it off first")
         self.cache.reserve(len(self.tokens))
-        found: Step | None = None
-        for stage in range(len(self.filled)):
+        stage = 0
+        while True:
             logits = self.nested.logits(self._climb(stage)).float()
-            best = torch.stack([each.double() for each in torch.softmax(logits, -1).max(-1)])
-            probability, token = download(best)  # one transfer for both
-            found = Step(int(token), probability, stage)
-            if stage < len(self.thresholds) and found.probability > self.thresholds[stage]:
-                break
-        assert found is not None
-        return found
+            values, ids = torch.softmax(logits, -1).max(-1, keepdim=True)
+            ((probability, token),) = download(torch.stack([values.double(), ids.double()], 1))
+            if stage == len(self.thresholds) or probability > self.thresholds[stage]:
+                self._drafted = [int(token)], ids[None]
+                return Step(int(token), probability, stage)
+            stage += 1
 
     def _climb(self, stage: int) -> torch.Tensor:
         """Runs waiting tokens through a stage; returns the last one's hidden state [D]."""
@@ -273,7 +274,8 @@ class Ladder:
             given = torch.cat(self._waiting[stage - 1], 1)
             self._waiting[stage - 1] = []
         else:
-            given = self.nested.embed(self.tokens[filled:])
+            tokens, (drafted, ids) = self.tokens[filled:], self._drafted
+            given = ids if tokens == drafted else self.nested.embed(tokens)
         parts = [
             self.nested.run(stage, part, self.cache, filled + _BLOCK * number)
             for number, part in enumerate(given.split(_BLOCK, 1))

@@ -4,7 +4,7 @@ Source: Shen et al., *Superposed Decoding: Multiple Generations from a Single Au
 Inference Pass*, NeurIPS 2024 (arXiv 2405.18400). The model is fed one embedding: the mean of the
 drafts' last tokens, weighted by the drafts' probabilities. All drafts share the resulting
 distribution, and an n-gram model decides which of its tokens continues which draft. This gives
-several short suggestions. It is no lossless accelerator: the blend stays close to each draft for
+several short suggestions. It is not a lossless accelerator: the blend stays close to each draft for
 about ten tokens.
 
 The n-gram counts come from the suffix structure over the user's own code
@@ -21,8 +21,9 @@ import torch
 from transformers import PreTrainedModel
 
 from codegen.decoding.cache import KVCache, recurrences
+from codegen.decoding.device import download, upload
 from codegen.decoding.loop import Batch, Row, Strategy
-from codegen.decoding.passes import Passes, cache_argument, check_supported, layer_masks
+from codegen.decoding.passes import Passes, check_supported, forward
 from codegen.decoding.prefill import prefill
 from codegen.decoding.rows import CachedRows
 
@@ -126,14 +127,19 @@ def superpose(
     vector = embed(torch.tensor([[prompt[-1]]], device=device))
     alive, ended = [Suggestion()], []
     for step in range(max_new_tokens):
-        logits = _forward(model, vector, cache, len(prompt) - 1 + step)
+        slot = len(prompt) - 1 + step
+        cache.place(torch.full((1, 1), slot, device=device), slot + 1)
+        logits = forward(model, vector, cache, cache.mask(), 1, repeated=True)[0, -1]
         alive, over = blend.extend(alive, logits, eos)
         ended += over
         if not alive or _is_settled(alive, ended, drafts):
             break
-        scores = torch.tensor([draft.score for draft in alive], device=device)
-        latest = torch.tensor([draft.tokens[-1] for draft in alive], device=device)
-        weights = torch.softmax(scores, 0).to(vector.dtype)
+        scores, latest = upload(
+            device,
+            torch.tensor([draft.score for draft in alive], dtype=torch.float64),
+            torch.tensor([draft.tokens[-1] for draft in alive]),
+        )
+        weights = torch.softmax(scores.float(), 0).to(vector.dtype)
         vector = (weights[:, None] * embed(latest)).sum(0)[None, None]
     return sorted([*ended, *alive], key=lambda draft: -draft.score)[:drafts]
 
@@ -203,7 +209,8 @@ class _Blend:
         values, ids = torch.log_softmax(scaled, -1).topk(number)
         if not first:
             values = values - values.logsumexp(-1)
-        tokens, scores = ids.tolist(), values.tolist()
+        scores, ids = download(torch.stack([values, ids.double()]))
+        tokens = [int(token) for token in ids]
         found = []
         for draft in alive:
             blended = scores if first else self._blended(draft, tokens, scores)
@@ -233,18 +240,3 @@ class _Blend:
             return (own - _NO_OVERLAP).tolist()
         blended = own + self.alpha * theirs.log()
         return (blended - blended.logsumexp(-1)).tolist()
-
-
-def _forward(
-    model: PreTrainedModel, vector: torch.Tensor, cache: KVCache, slot: int
-) -> torch.Tensor:
-    """Logits [V] after an embedding [1, 1, D] at a slot."""
-    cache.place(torch.tensor([[slot]], device=vector.device), slot + 1)
-    output = model(
-        inputs_embeds=vector,
-        position_ids=cache.slots.positions,
-        attention_mask=layer_masks(model, cache, cache.mask()),
-        use_cache=True,
-        **{cache_argument(type(model)): cache},
-    )
-    return output.logits[0, -1]

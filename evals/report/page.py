@@ -24,7 +24,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import codegen
-from codegen.errors import InputError
+from codegen.errors import InputError, plural
 from codegen.evals.report import charts
 from codegen.evals.report.charts import percent, visible
 from codegen.evals.report.content import (
@@ -240,7 +240,7 @@ def templates(show: Callable[[object], str], *folders: Path) -> Environment:
         "p_equals": _p_equals,
         "coefficient": lambda value: f"{value:.3f}".replace("-", "\N{MINUS SIGN}"),
         "parameters": _parameters,
-        "plural": lambda count, noun: f"{count:,} {noun}{'' if count == 1 else 's'}",
+        "plural": plural,
         "words": lambda name: name.replace("_", " "),
         "plain": _plain,
     }
@@ -316,8 +316,9 @@ def _interval(low: float | None, high: float | None) -> str:
 
 def _signed(value: float) -> str:
     """A difference in percentage points with its sign."""
-    sign = "\N{MINUS SIGN}" if round(value, 3) < 0 else "+"
-    return f"{sign}{abs(100 * value):.1f}"
+    points = round(100 * value, 1)
+    sign = "\N{MINUS SIGN}" if points < 0 else "+" if points else ""
+    return f"{sign}{abs(points):.1f}"
 
 
 def _p_value(value: float) -> str:
@@ -380,7 +381,7 @@ def steps_of(states: Sequence[str]) -> Iterator[tuple[str, list[tuple[str, str]]
         change = []
         for kind, done in (("add", "added"), ("del", "removed")):
             if count := sum(kind == one for one, _ in lines):
-                change.append(f"{count} line{'' if count == 1 else 's'} {done}")
+                change.append(f"{plural(count, 'line')} {done}")
         yield f"Step {number} of {len(states)}: {', '.join(change) or 'no change'}", lines
         before = state.splitlines()
 

@@ -623,7 +623,7 @@ class Pool:
                 self._discard(worker, "the sandbox does not answer")
 
 
-_NO_VERDICT = Report("bad_test", "the tests sent something that is no verdict", [])
+_NO_VERDICT = Report("bad_test", "the tests sent something that is not a verdict", [])
 
 
 def _read_verdict(packet: bytes, fds: Sequence[int]) -> tuple[Report | None, float, bool]:

@@ -95,7 +95,7 @@ class Sandbox:
         pool = Pool(self._backend, self._workers, packages)
         try:
             if self._toolchains and self._backend == "unsafe_local":
-                raise SandboxError("Programs in other languages run in a real sandbox alone.")
+                raise SandboxError("Programs in other languages run only in a real sandbox.")
             return pool, pool.start()
         except SandboxError:
             if not self._unsafe_local or self._backend != "auto" or self._toolchains:

@@ -108,10 +108,10 @@ def fit_beta_binomial(counts: Sequence[Count], *, zero: bool | None = None) -> B
 
 
 def _fit(data: np.ndarray, weights: np.ndarray, zero: bool | None) -> BetaBinomial:
-    plain = _maximise(data, weights)
+    plain = _maximize(data, weights)
     if zero is False or (zero is None and not _worth_a_try(data, weights)):
         return plain
-    mixed = _maximise(data, weights, plain)
+    mixed = _maximize(data, weights, plain)
     gain = 2 * (mixed.log_likelihood - plain.log_likelihood)
     return mixed if zero or gain > _KEEP_ZERO else plain
 
@@ -122,7 +122,7 @@ def _worth_a_try(data: np.ndarray, weights: np.ndarray) -> bool:
     return bool(weights[unsolved].sum() and weights[~unsolved].sum())
 
 
-def _maximise(
+def _maximize(
     data: np.ndarray, weights: np.ndarray, start: BetaBinomial | None = None
 ) -> BetaBinomial:
     """Maximum likelihood over (logit of the mean, log of alpha + beta) and, with ``start``, zero.
@@ -181,7 +181,7 @@ def _model(point: np.ndarray) -> BetaBinomial:
 def _log_likelihood(
     model: BetaBinomial, n: np.ndarray, c: np.ndarray, weights: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """Its value, and its slope in the coordinates of :func:`_maximise`."""
+    """Its value, and its slope in the coordinates of :func:`_maximize`."""
     _, betaln, digamma = _scipy()
     a, b, zero = model.alpha, model.beta, model.zero
     each = betaln(c + a, n - c + b) - betaln(a, b)

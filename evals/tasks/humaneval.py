@@ -86,7 +86,7 @@ class HumanEvalShort(HumanEval):
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """Chosen among all problems of a source."""
+        """Loads all problems of a source and keeps the chosen ones."""
         whole = HumanEval.load(name, description, source)
         problems = whole.problems()
         ranked = sorted(

@@ -93,13 +93,13 @@ def make_problems(
     """One problem a row, in order.
 
     Raises:
-        InputError: for no rows, or an id that is there twice.
+        InputError: for no rows, or an id that appears twice.
     """
     problems: dict[str, AnyProblem] = {}
     for place, row in rows.items:
         problem = make(place, row)
         if problem.id in problems:
-            raise InputError(f"{place}: the id {problem.id!r} is there twice.")
+            raise InputError(f"{place}: the id {problem.id!r} appears twice.")
         problems[problem.id] = problem
     if not problems:
         raise InputError(f"{rows.source} holds no problems.")
@@ -226,7 +226,7 @@ def _hub_rows(source: str) -> Iterator[tuple[str, object]]:
     try:
         rows = datasets.load_dataset(name, config or None, split=split)
     except (OSError, ValueError, DatasetsError) as error:
-        # datasets wraps network, authorisation and spelling errors in these three.
+        # datasets wraps network, authorization and spelling errors in these three.
         raise cannot_open(source, error, _REMEDY) from None
     for number, row in enumerate(rows, 1):
         yield f"{source}:{number}", row

@@ -26,7 +26,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
-from codegen.errors import InputError
+from codegen.errors import InputError, plural
 from codegen.paths import cache_folder, new_folder, plain_name
 from codegen.records import Sample, Verdict
 from codegen.sqlnet.answers import Expected, ran, same_rows
@@ -171,8 +171,10 @@ def _judged(problem: SqlProblem, program: str) -> Verdict:
         return Verdict(problem.id, 0, "error", message=error.message)
     if any(same_rows(rows.rows, one) for one in expected):
         return Verdict(problem.id, 0, "passed")
-    wanted = f"{len(expected[0].rows)} rows" if expected else "no answer"
-    return Verdict(problem.id, 0, "wrong", message=f"{len(rows.rows)} rows, expected {wanted}")
+    wanted = plural(len(expected[0].rows), "row") if expected else "no answer"
+    return Verdict(
+        problem.id, 0, "wrong", message=f"{plural(len(rows.rows), 'row')}, expected {wanted}"
+    )
 
 
 # --- the data -------------------------------------------------------------------------------------

@@ -45,12 +45,12 @@ class TaskFile(Config):
         ..., "file of rows beside this one, hub:org/name[:config][:split], or the rows"
     )
     about: str = setting("", "one line about the task")
-    style: str = setting("", "prompt style to ask in, unless the run names one")
+    style: str = setting("", "prompt style, unless the run names one")
     stop: tuple[str, ...] | None = setting(
         None, "strings that end an answer, in place of the style's"
     )
     prompt: str = setting("prompt", "the prompt")
-    instruction: str = setting("", "the prompt of styles that ask in words, if it differs")
+    instruction: str = setting("", "the prompt of instruction styles, if it differs")
     program: str = setting("", "the program, built from the columns and completion")
     id: str | None = setting(None, "the problem's id; by default its line")
     entry_point: str | None = setting(None, "the function that tests call")
@@ -61,11 +61,11 @@ class TaskFile(Config):
     stdin: str | None = setting(None, "standard input, one text or a list")
     stdout: str | None = setting(None, "expected standard output")
     answer: str | None = setting(None, "the answer, if it is a text")
-    solution: str | None = setting(None, "a right program")
-    buggy: str | list[str] | None = setting(None, "wrong programs")
+    solution: str | None = setting(None, "a correct program")
+    buggy: str | list[str] | None = setting(None, "incorrect programs")
     mode: str | None = setting(None, "isolated or in_sandbox")
-    cpu_s: float | None = setting(None, "CPU seconds of one program")
-    memory_mib: int | None = setting(None, "memory of one program")
+    cpu_s: float | None = setting(None, "maximum CPU seconds of a program")
+    memory_mib: int | None = setting(None, "maximum memory of a program")
 
 
 # The keys that are columns of ``custom``; the others are about the task.

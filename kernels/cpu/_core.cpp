@@ -18,19 +18,19 @@
 namespace {
 
 // What the templates call, of the functions of a namespace.
-#define SET(NAME, NAMESPACE, NUMBER)                      \
-    struct NAME {                                         \
-        using Number = NUMBER;                            \
-        static constexpr auto norm = NAMESPACE::norm;     \
-        static constexpr auto gate = NAMESPACE::gate;     \
-        static constexpr auto rotate = NAMESPACE::rotate; \
-        static constexpr auto add = NAMESPACE::add;       \
+#define SET(NAME, NAMESPACE, NUMBER, FUSED)                                     \
+    struct NAME {                                                               \
+        using Number = NUMBER;                                                  \
+        static constexpr auto norm = NAMESPACE::norm;                           \
+        static constexpr auto gate = NAMESPACE::gate;                           \
+        static constexpr auto rotate = NAMESPACE::rotate;                       \
+        static constexpr auto add = NAMESPACE::add;                             \
         static constexpr auto scratch4 = NAMESPACE::scratch4;                   \
         static constexpr auto prepare4 = NAMESPACE::prepare4;                   \
-        static constexpr auto blocks4 = NAMESPACE::blocks4;                     \
+        static constexpr auto blocks4 = NAMESPACE::blocks4 FUSED;               \
         static constexpr auto scratch8 = NAMESPACE::scratch8;                   \
         static constexpr auto prepare8 = NAMESPACE::prepare8;                   \
-        static constexpr auto blocks8 = NAMESPACE::blocks8;                     \
+        static constexpr auto blocks8 = NAMESPACE::blocks8 FUSED;               \
         static constexpr auto write_states = NAMESPACE::write_states;           \
         static constexpr auto most_queries = NAMESPACE::most_queries;           \
         static constexpr auto attention_scratch = NAMESPACE::attention_scratch; \
@@ -148,15 +148,21 @@ PyObject* run(PyObject*, PyObject* args) {
     {"run_" SUFFIX, run<NAME>, METH_VARARGS, "A forward pass."},
 
 #ifdef CPU_AVX2
-SET(Avx2, avx2, float);
+SET(Avx2, avx2, float, <false>);
+#endif
+#ifdef CPU_AVX2_VNNI
+SET(Avx2Vnni, avx2, float, <true>);
 #endif
 #ifdef CPU_AVX512_BF16
-SET(Avx512Bf16, avx512_bf16, uint16_t);
+SET(Avx512Bf16, avx512_bf16, uint16_t, );
 #endif
 
 PyMethodDef functions[] = {
 #ifdef CPU_AVX2
     FUNCTIONS(Avx2, "avx2")
+#endif
+#ifdef CPU_AVX2_VNNI
+    FUNCTIONS(Avx2Vnni, "avx2_vnni")
 #endif
 #ifdef CPU_AVX512_BF16
     FUNCTIONS(Avx512Bf16, "avx512_bf16")
@@ -182,6 +188,9 @@ PyMODINIT_FUNC PyInit__core() {
     bool right = self != nullptr && names != nullptr;
 #ifdef CPU_AVX2
     if (right && avx2::supported()) right = add_name(names, "avx2");
+#endif
+#ifdef CPU_AVX2_VNNI
+    if (right && avx2::fuses()) right = add_name(names, "avx2_vnni");
 #endif
 #ifdef CPU_AVX512_BF16
     if (right && avx512_bf16::supported()) right = add_name(names, "avx512_bf16");

@@ -1,8 +1,9 @@
 """Products of few rows on a CPU; see the headers. Tensors are given by their addresses.
 
 Nothing is checked here: :mod:`codegen.kernels.cpu` does it. Every function is there for each set of
-instructions, with its name behind the function's: ``linear_avx2``, ``linear_avx512_bf16``. Numbers
-are float32 and slots float16 for AVX2, both bfloat16 for AVX-512 BF16.
+instructions, with its name behind the function's: ``linear_avx2``, ``linear_avx2_vnni``,
+``linear_avx512_bf16``. Numbers are float32 and slots float16 for AVX2, both bfloat16 for AVX-512
+BF16.
 """
 
 SETS: list[str]
@@ -67,6 +68,13 @@ def run_avx2(
 
     Up to ``helpers`` more threads take part where that pays.
     """
+
+linear_avx2_vnni = linear_avx2
+norm_avx2_vnni = norm_avx2
+gate_avx2_vnni = gate_avx2
+rotate_avx2_vnni = rotate_avx2
+attend_avx2_vnni = attend_avx2
+run_avx2_vnni = run_avx2
 
 linear_avx512_bf16 = linear_avx2
 norm_avx512_bf16 = norm_avx2

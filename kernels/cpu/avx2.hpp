@@ -5,14 +5,22 @@
 // them as FMA multiplies float32. The sums over a group of inputs are exact; only the row is rounded,
 // to 1/65534 of its largest number. Slots hold float16.
 //
-// Only functions behind the pragmas below use the instructions; callers ask supported() first.
+// With AVX-VNNI (Intel's client processors since Alder Lake, AMD since Zen 5) a product is `Fused`:
+// VPDPWSSD multiplies and adds to the sum, with the same result.
+//
+// Only functions behind the pragmas below use the instructions; callers ask supported() or fuses()
+// first.
 #pragma once
 
 #include "common.hpp"
 
 #if defined(__x86_64__)
 #define CPU_AVX2 1
+#include <cpuid.h>
 #include <immintrin.h>
+#if defined(__clang__) ? __clang_major__ >= 16 : __GNUC__ >= 11
+#define CPU_AVX2_VNNI 1  // older assemblers do not know it
+#endif
 #endif
 
 namespace avx2 {
@@ -28,6 +36,11 @@ inline bool supported() {
            __builtin_cpu_supports("f16c");
 }
 
+inline bool fuses() {
+    unsigned features, b, c, d;
+    return supported() && __get_cpuid_count(7, 1, &features, &b, &c, &d) && (features >> 4 & 1);
+}
+
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #else
@@ -36,6 +49,7 @@ inline bool supported() {
 #endif
 
 constexpr long width = 8;  // numbers of a register
+constexpr long line = 64;  // bytes that are loaded at a time
 
 inline float sum_of(__m256 x) {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
@@ -51,7 +65,14 @@ inline float largest_of(__m256 x) {
 
 // sum += pairs of products. The assembly keeps the program's order: else compilers load all rows'
 // inputs first, run out of registers, and spill the sums.
+template <bool Fused>
 inline void add_products(__m256i& sum, __m256i pairs, __m256i others) {
+#ifdef CPU_AVX2_VNNI
+    if (Fused) {
+        __asm__ volatile("%{vex%} vpdpwssd %2, %1, %0" : "+x"(sum) : "x"(pairs), "x"(others));
+        return;
+    }
+#endif
     const __m256i products = _mm256_madd_epi16(pairs, others);
     __asm__ volatile("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
 }
@@ -223,8 +244,9 @@ inline void add_group(const __m256i (&sum)[Rows][2], const uint16_t* numbers, co
 }
 
 // Few rows times a block of 16 outputs, which is unpacked in registers; avx512_bf16.hpp describes
-// the layout of the weights. Not inlined, as compilers have run out of registers in callers.
-template <int Rows>
+// the layout of the weights. The next block is prefetched, as CPUs do not look so far ahead while
+// they compute. Not inlined, as compilers have run out of registers in callers.
+template <int Rows, bool Fused>
 __attribute__((noinline)) void tile4(const Whole& x, long row, const uint8_t* block, float* y,
                                      long outputs, long inputs) {
     const long groups = inputs / group;
@@ -235,6 +257,8 @@ __attribute__((noinline)) void tile4(const Whole& x, long row, const uint8_t* bl
         const int16_t* in = x.values + row * inputs + g * group;
         __m256i sum[Rows][2];
         for (int r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
+        for (long at = 0; at < group_bytes; at += line)
+            _mm_prefetch(block + groups * group_bytes + at, _MM_HINT_T0);
         for (int z = 0; z < 4; ++z) {
             const auto* packed = reinterpret_cast<const __m256i*>(block + 64 * z);
             __m256i low = _mm256_loadu_si256(packed), high = _mm256_loadu_si256(packed + 1);
@@ -245,8 +269,8 @@ __attribute__((noinline)) void tile4(const Whole& x, long row, const uint8_t* bl
                 high = _mm256_srli_epi32(high, 4);
                 for (int r = 0; r < Rows; ++r) {
                     const __m256i input = pair_at(in + r * inputs, 4 * z + j);
-                    add_products(sum[r][0], input, one);
-                    add_products(sum[r][1], input, other);
+                    add_products<Fused>(sum[r][0], input, one);
+                    add_products<Fused>(sum[r][1], input, other);
                 }
             }
         }
@@ -264,73 +288,63 @@ inline void prepare4(const float* x, long rows, long inputs, void* scratch) {
 }
 
 // Blocks of 16 outputs from `from` to `to`. x [rows, I], y [rows, O]; O and I multiples of 32.
-inline void blocks4(const float*, void* scratch, const uint8_t* weights, float* y, long rows,
-                    long outputs, long inputs, long from, long to) {
+template <bool Fused>
+void blocks4(const float*, void* scratch, const uint8_t* weights, float* y, long rows,
+             long outputs, long inputs, long from, long to) {
+    constexpr long most = 5;
+    constexpr decltype(&tile4<1, Fused>) tile_of[] = {tile4<1, Fused>, tile4<2, Fused>,
+                                                      tile4<3, Fused>, tile4<4, Fused>,
+                                                      tile4<most, Fused>};
     const Whole whole = whole_in(scratch, rows, inputs);
-    const long bytes = inputs / group * group_bytes, tiles = (rows + 4) / 5;
-    for (long block = from; block < to; ++block) {
-        const uint8_t* w = weights + block * bytes;
-        float* out = y + block * lanes;
+    const long bytes = inputs / group * group_bytes, tiles = (rows + most - 1) / most;
+    for (long block = from; block < to; ++block)
         for (long tile = 0, r = 0; tile < tiles; ++tile) {  // the block stays in the first cache
             const long size = (rows - r) / (tiles - tile);
-            switch (size) {
-                case 1: tile4<1>(whole, r, w, out + r * outputs, outputs, inputs); break;
-                case 2: tile4<2>(whole, r, w, out + r * outputs, outputs, inputs); break;
-                case 3: tile4<3>(whole, r, w, out + r * outputs, outputs, inputs); break;
-                case 4: tile4<4>(whole, r, w, out + r * outputs, outputs, inputs); break;
-                default: tile4<5>(whole, r, w, out + r * outputs, outputs, inputs);
-            }
+            tile_of[size - 1](whole, r, weights + block * bytes, y + r * outputs + block * lanes,
+                              outputs, inputs);
             r += size;
         }
-    }
 }
 
 // ------------------------------------------------------------------------------ eight bits
 
 // Weights int8 [O / 16][I][16] with a scale for each output, float32 [O]. The sums of 256 inputs fit
 // into 32 bits.
-template <int Rows, int Blocks>
+template <int Rows, bool Fused>
 __attribute__((noinline)) void tile8(const Whole& x, long row, const int8_t* weights,
                                      const float* scales, float* y, long outputs, long inputs) {
     constexpr long most = 128;  // pairs
     const long pairs = (inputs + 1) / 2, stride = (inputs + group - 1) / group * group;
     const int16_t* in = x.values + row * stride;
-    __m256 out[Rows][Blocks][2];
-    for (int r = 0; r < Rows; ++r)
-        for (int b = 0; b < Blocks; ++b) out[r][b][0] = out[r][b][1] = _mm256_setzero_ps();
+    __m256 out[Rows][2];
+    for (int r = 0; r < Rows; ++r) out[r][0] = out[r][1] = _mm256_setzero_ps();
     for (long first = 0; first < pairs; first += most) {
         const long end = first + most < pairs ? first + most : pairs;
-        __m256i sum[Rows][Blocks][2];
-        for (int r = 0; r < Rows; ++r)
-            for (int b = 0; b < Blocks; ++b) sum[r][b][0] = sum[r][b][1] = _mm256_setzero_si256();
+        __m256i sum[Rows][2];
+        for (int r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
         for (long p = first; p < end; ++p) {
-            const long next = 2 * p + 1 < inputs ? lanes : 0;  // any weights, times zero
-            for (int b = 0; b < Blocks; ++b) {
-                const auto* at = reinterpret_cast<const __m128i*>(
-                    weights + (b * inputs + 2 * p) * lanes);
-                const __m128i one = _mm_loadu_si128(at), other = _mm_loadu_si128(at + next / lanes);
-                const __m256i low = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(one, other));
-                const __m256i high = _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(one, other));
-                for (int r = 0; r < Rows; ++r) {
-                    const __m256i input = pair_at(in + r * stride, p);
-                    add_products(sum[r][b][0], input, low);
-                    add_products(sum[r][b][1], input, high);
-                }
+            const long next = 2 * p + 1 < inputs ? 1 : 0;  // any weights, times zero
+            const auto* at = reinterpret_cast<const __m128i*>(weights + 2 * p * lanes);
+            const __m128i one = _mm_loadu_si128(at), other = _mm_loadu_si128(at + next);
+            _mm_prefetch(at + inputs, _MM_HINT_T0);  // the next block
+            const __m256i low = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(one, other));
+            const __m256i high = _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(one, other));
+            for (int r = 0; r < Rows; ++r) {
+                const __m256i input = pair_at(in + r * stride, p);
+                add_products<Fused>(sum[r][0], input, low);
+                add_products<Fused>(sum[r][1], input, high);
             }
         }
         for (int r = 0; r < Rows; ++r)
-            for (int b = 0; b < Blocks; ++b)
-                for (int k = 0; k < 2; ++k)
-                    out[r][b][k] = _mm256_add_ps(out[r][b][k], _mm256_cvtepi32_ps(sum[r][b][k]));
+            for (int k = 0; k < 2; ++k)
+                out[r][k] = _mm256_add_ps(out[r][k], _mm256_cvtepi32_ps(sum[r][k]));
     }
     for (int r = 0; r < Rows; ++r)
-        for (int b = 0; b < Blocks; ++b)
-            for (int k = 0; k < 2; ++k) {
-                const long at = b * lanes + k * width;
-                const __m256 scale = _mm256_mul_ps(_mm256_loadu_ps(scales + at),
-                                                   _mm256_broadcast_ss(x.scales + row + r));
-                _mm256_storeu_ps(y + r * outputs + at, _mm256_mul_ps(out[r][b][k], scale));
-            }
+        for (int k = 0; k < 2; ++k) {
+            const __m256 scale = _mm256_mul_ps(_mm256_loadu_ps(scales + k * width),
+                                               _mm256_broadcast_ss(x.scales + row + r));
+            _mm256_storeu_ps(y + r * outputs + k * width, _mm256_mul_ps(out[r][k], scale));
+        }
 }
 
 inline long scratch8(long rows, long inputs) { return scratch4(rows, inputs); }
@@ -340,40 +354,28 @@ inline void prepare8(const float* x, long rows, long inputs, void* scratch) {
 }
 
 // Blocks of 16 outputs from `from` to `to`. x [rows, I], y [rows, O]; O a multiple of 16.
-inline void blocks8(const float*, void* scratch, const int8_t* weights, const float* scales,
-                    float* y, long rows, long outputs, long inputs, long from, long to) {
+template <bool Fused>
+void blocks8(const float*, void* scratch, const int8_t* weights, const float* scales, float* y,
+             long rows, long outputs, long inputs, long from, long to) {
+    constexpr long most = 6;
+    constexpr decltype(&tile8<1, Fused>) tile_of[] = {
+        tile8<1, Fused>, tile8<2, Fused>, tile8<3, Fused>,
+        tile8<4, Fused>, tile8<5, Fused>, tile8<most, Fused>};
     const Whole whole = whole_in(scratch, rows, (inputs + group - 1) / group * group);
-    const long tiles = (rows + 5) / 6;
-    for (long block = from; block < to;) {
-        const int8_t* w = weights + block * inputs * lanes;
-        const float* s = scales + block * lanes;
-        float* out = y + block * lanes;
-        if (rows == 1 && block + 4 <= to) {  // more sums at a time hide latency
-            tile8<1, 4>(whole, 0, w, s, out, outputs, inputs);
-            block += 4;
-            continue;
-        }
+    const long tiles = (rows + most - 1) / most;
+    for (long block = from; block < to; ++block)
         for (long tile = 0, r = 0; tile < tiles; ++tile) {
             const long size = (rows - r) / (tiles - tile);
-            float* to_rows = out + r * outputs;
-            switch (size) {
-                case 1: tile8<1, 1>(whole, r, w, s, to_rows, outputs, inputs); break;
-                case 2: tile8<2, 1>(whole, r, w, s, to_rows, outputs, inputs); break;
-                case 3: tile8<3, 1>(whole, r, w, s, to_rows, outputs, inputs); break;
-                case 4: tile8<4, 1>(whole, r, w, s, to_rows, outputs, inputs); break;
-                case 5: tile8<5, 1>(whole, r, w, s, to_rows, outputs, inputs); break;
-                default: tile8<6, 1>(whole, r, w, s, to_rows, outputs, inputs);
-            }
+            tile_of[size - 1](whole, r, weights + block * inputs * lanes, scales + block * lanes,
+                              y + r * outputs + block * lanes, outputs, inputs);
             r += size;
         }
-        ++block;
-    }
 }
 
 // ------------------------------------------------------------------------------ attention
 
 // States are prefetched this many positions ahead, as they are in order, but in short runs.
-constexpr long ahead = 48;
+constexpr long ahead = 24;
 
 // Writes the keys and values of a part's rows, each `stride` numbers apart, into its slots.
 inline void write_states(const float* keys, const float* values, long stride,
@@ -463,16 +465,19 @@ inline float soften(float* scores, long length, long padded) {
     return 1.0f / sum_of(total);
 }
 
-// The weighted sums of 16 channels of the values for rows.
+// The weighted sums of 16 channels of the values for rows. Prefetches what is in the same slots at
+// `next`, if there is anything.
 template <int Rows>
 inline void gather(const float* const* weights, const float* inverse, const uint16_t* values,
-                   const int64_t* slots, long length, long dim, float* const* out) {
+                   const int64_t* slots, long length, long dim, float* const* out,
+                   const uint16_t* next) {
     __m256 sum[Rows][2];
     for (int r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_ps();
     for (long s = 0; s < length; ++s) {
         const uint16_t* value = values + slots[s] * dim;
         const __m256 low = halves(value), high = halves(value + width);
         if (s + ahead < length) _mm_prefetch(values + slots[s + ahead] * dim, _MM_HINT_T0);
+        if (next != nullptr) _mm_prefetch(next + slots[s] * dim, _MM_HINT_T1);
         for (int r = 0; r < Rows; ++r) {
             const __m256 weight = _mm256_broadcast_ss(weights[r] + s);
             sum[r][0] = _mm256_fmadd_ps(weight, low, sum[r][0]);
@@ -520,8 +525,10 @@ inline void attend(const float* queries, long stride, const cpu::Part& part,
         for (long i = 0; i < lanes; ++i) {
             these[i] = keys + part.order[s + i < length ? s + i : length - 1] * dim;
             if (s + i + ahead < length)
-                for (long d = 0; d < dim; d += 32)
+                for (long d = 0; d < dim; d += 32) {
                     _mm_prefetch(keys + part.order[s + i + ahead] * dim + d, _MM_HINT_T0);
+                    _mm_prefetch(values + part.order[s + i + ahead] * dim + d, _MM_HINT_T1);
+                }
         }
         for (long d = 0; d < dim; d += width) transposed(these, d, keys_of + d * lanes);
         for (long r = first; r < rows;) {
@@ -554,10 +561,13 @@ inline void attend(const float* queries, long stride, const cpu::Part& part,
             const long seen = places[(r + tile - 1) / shared] + 1;
             const float* by = inverse + r;
             const uint16_t* from = values + d;
+            // The next head's keys, once for each line.
+            const bool first = r == 0 && d % 32 == 0 && head + 1 < size.kv_heads;
+            const uint16_t* next = first ? keys + part.capacity * dim + d : nullptr;
             switch (tile) {
-                case 6: gather<6>(weights, by, from, part.order, seen, dim, to); break;
-                case 3: gather<3>(weights, by, from, part.order, seen, dim, to); break;
-                default: gather<1>(weights, by, from, part.order, seen, dim, to);
+                case 6: gather<6>(weights, by, from, part.order, seen, dim, to, next); break;
+                case 3: gather<3>(weights, by, from, part.order, seen, dim, to, next); break;
+                default: gather<1>(weights, by, from, part.order, seen, dim, to, next);
             }
             r += tile;
         }

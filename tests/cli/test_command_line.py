@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -90,7 +91,10 @@ def test_each_command_has_help_with_an_example_and_json(
     ("arguments", "code", "message"),
     [
         (["evall"], 2, "Did you mean 'eval'?"),
-        (["eval", "rum"], 2, "No such command 'rum'"),
+        (["eval", "rum"], 2, "No such command 'rum'. Did you mean 'run'? See: codegen eval --help"),
+        (["eval", "run"], 2, "Missing argument 'TASK'. See: codegen eval run --help"),
+        (["eval", "run", "--modle", "x"], 2, "No such option '--modle'. Did you mean '--model'?"),
+        (["eval", "run", "--model"], 2, "Option '--model' requires an argument."),
         (["generate"], 2, "Give the prompt with either --prompt or --file"),
         (["generate", "--prompt", "x", "--lm-infinite", "10"], 2, "give two whole numbers"),
         (["generate", "--prompt", "x", "--decoder", "edits"], 2, "Decoders are: sample"),
@@ -121,10 +125,9 @@ def test_mistakes_give_one_line(
         main(arguments)
     captured = capsys.readouterr()
     assert stop.value.code == code, captured.err
-    lines = [line for line in captured.err.splitlines() if line.startswith("Error:")]
-    assert len(lines) == 1
-    assert message in lines[0]
-    assert "Traceback" not in captured.err
+    (line,) = (line for line in captured.err.splitlines() if line.startswith("Error:"))
+    assert message in line
+    assert "Usage:" not in captured.err and "Traceback" not in captured.err
     assert captured.out == ""
 
 
@@ -238,7 +241,8 @@ def test_an_interrupted_command_promises_no_more_than_is_true(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [("codegen ev", "eval"), ("codegen eval run humaneval-pl", "humaneval-plus"),
-     ("codegen data lintseq x --verify pyl", "pylint")],
+     ("codegen data lintseq x --verify pyl", "pylint"),
+     ("codegen finetune sorted_", "sorted_draft")],
 )  # fmt: skip
 def test_a_shell_completes_commands_tasks_and_values(words: str, expected: str) -> None:
     """As the script asks that ``_CODEGEN_COMPLETE=bash_source codegen`` prints."""
@@ -251,6 +255,18 @@ def test_a_shell_completes_commands_tasks_and_values(words: str, expected: str) 
         check=False,
     )
     assert done.stdout.split() == [f"plain,{expected}"]
+
+
+@pytest.mark.parametrize("value", ["", "1"])
+def test_no_color_means_no_color(value: str) -> None:
+    controller, terminal = pty.openpty()
+    command = [sys.executable, "-m", "codegen", "absent"]
+    environment = {**os.environ, "NO_COLOR": value}
+    subprocess.run(command, stderr=terminal, env=environment, check=False)
+    shown = os.read(controller, 1000)
+    os.close(controller)
+    os.close(terminal)
+    assert b"No such command" in shown and (b"\x1b[" in shown) is not bool(value)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

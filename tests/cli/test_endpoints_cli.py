@@ -131,7 +131,7 @@ def test_a_name_is_all_that_a_command_needs(
     code, _, err = codegen(
         "cogex", "run", "new", "1 2", "--instruction", "Add.", "--model", "local"
     )
-    assert "The model gave" in err
+    assert "New responses: 1 " in err
     assert len(server.bodies) >= before + 3
     assert {headers["Authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
     assert {body["model"] for body in server.bodies} == {"m"}
@@ -284,7 +284,7 @@ def test_a_run_stops_at_the_cost_limit_and_resumes(
     priced = ("--price-in", "1", "--price-out", "1", "--concurrency", "1", "--cache", "")
     code, _, err = codegen(*sampling(task, *at(server, *priced, "--max-cost", "0.00003")))
     assert code == 1 and "The cost limit of 3e-05 is reached" in err
-    assert "3 new responses" in err and len(server.bodies) == 3  # 12 millionths each
+    assert "New responses: 3 " in err and len(server.bodies) == 3  # 12 millionths each
     assert len(Path("run/samples.partial.jsonl").read_text().splitlines()) == 3
     code, _, err = codegen("eval", "score", "run", "--out", "run")
     assert code == 1 and "The run in run is not finished" in err
@@ -346,9 +346,9 @@ def test_responses_are_paid_once(codegen: Codegen, server: Model, task: Path) ->
     code, out, _ = codegen(*sampling(task, *at(server), out="again"))
     assert code == 0 and len(server.bodies) == 10 and json.loads(out)["llm"]["new_answers"] == 0
     code, _, err = codegen("generate", *at(server), "--prompt", "x")
-    assert "The model gave 1 new" in err
+    assert "New responses: 1 " in err
     code, _, err = codegen("generate", *at(server), "--prompt", "x")
-    assert "All responses (1) were kept" in err and "The model gave" not in err
+    assert "All responses (1) were kept" in err and "New responses" not in err
     first, again = (Path(name, "samples.jsonl").read_bytes() for name in ("run", "again"))
     assert first == again  # the server's usage included
     assert json.loads(first.splitlines()[0])["meta"]["usage"]["total_tokens"] == 12
@@ -488,7 +488,7 @@ def test_faults_are_one_line(
     lines = [line for line in err.splitlines() if line.startswith("Error: ")]
     assert (found, out.strip(), len(lines)) == (code, "", 1)
     assert re.search(words, lines[0]) and KEY not in err, lines
-    assert "0 new responses" not in err
+    assert "New responses: 0" not in err
 
 
 def test_a_stream_that_is_cut_says_so(codegen: Codegen, server: Model) -> None:

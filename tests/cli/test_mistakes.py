@@ -95,7 +95,7 @@ def test_one_line_for_whatever_a_file_holds(
         lines = [line for line in error.splitlines() if "Error" in line]
         assert code in (1, 2), (name, code, error)
         assert len(lines) == 1, (name, error)
-        assert "Traceback" not in error and "fault of codegen" not in error, (name, error)
+        assert "Traceback" not in error and "bug in codegen" not in error, (name, error)
 
 
 @pytest.mark.parametrize(

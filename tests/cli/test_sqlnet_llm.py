@@ -144,7 +144,7 @@ def test_samples_vote_and_their_cost_is_shown(ask: Asked, server: Model) -> None
     code, row, err = ask("--llm-samples", "5", "--price-in", "1", "--concurrency", "1")
     assert (code, row["votes"], row["samples"]) == (0, 3, 5)
     assert [body["temperature"] for body in server.bodies] == [0.0, 0.8, 0.8, 0.8, 0.8]
-    assert "5 new responses: 35 prompt tokens, 25 completion tokens, cost" in err
+    assert "New responses: 5 (35 prompt tokens, 25 completion tokens, cost" in err
     texts = iter([GROUPED, other, "nothing", "CANNOT ANSWER: no ages", "SELECT 1 FROM players"])
     code, row, _ = ask("--llm-samples", "5", "--cache", "")
     assert (code, row["answer"]) == (1, None) and "agree" in row["failure"]

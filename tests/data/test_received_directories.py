@@ -231,7 +231,7 @@ def test_a_file_nested_too_deeply_is_one_line(
         told = capsys.readouterr().err
         if name != "rejects.jsonl" or ended.value.code:
             assert ended.value.code == 1 and len(told.strip().splitlines()) == 1, told
-            assert "fault of codegen" not in told
+            assert "bug in codegen" not in told
 
 
 def test_a_damaged_manifest_is_one_line(tmp_path: Path) -> None:

@@ -272,7 +272,7 @@ def test_statistics_of_drawn_programs_are_those_of_the_original() -> None:
 
     def close(values: np.ndarray, target: float, rounding: float) -> bool:
         error = values.std() * math.sqrt(2 / count)
-        return abs(values.mean() - target) <= 3 * error + rounding
+        return bool(abs(values.mean() - target) <= 3 * error + rounding)
 
     assert close(lengths, 77.5, 0.05)
     assert close(lines + 1, 8.8, 0.05)  # the output line counts there

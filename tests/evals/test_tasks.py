@@ -212,7 +212,7 @@ GOOD = {
         ([GOOD, "3"], "rows.jsonl:2: expected a JSON object"),
         ([GOOD, {**GOOD, "task_id": "A/2", "test": None}], "rows.jsonl:2: the field 'test' is not"),
         ([{k: v for k, v in GOOD.items() if k != "prompt"}], "rows.jsonl:1: .*'prompt' is missing"),
-        ([GOOD, GOOD], "rows.jsonl:2: the id 'A/1' is there twice"),
+        ([GOOD, GOOD], "rows.jsonl:2: the id 'A/1' appears twice"),
         ([{**GOOD, "entry_point": "f(x)"}], "rows.jsonl:1: the entry_point"),
     ],
 )

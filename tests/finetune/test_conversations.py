@@ -198,7 +198,7 @@ def test_answers_are_split_where_a_template_shows_them_differently_later(core: s
 def test_an_answer_that_is_not_served_as_it_is_rendered_is_refused(core: str) -> None:
     served = SMOLLM.replace("assistant\n' }}{% endif %}", "assistant\n<think>\n' }}{% endif %}")
     row = parse_row({"messages": TALKS["one turn"]}, "x:1")
-    with pytest.raises(InputError, match=r"'x:1'.*does not render message 2 as it would be served"):
+    with pytest.raises(InputError, match=r"'x:1'.*renders message 2 differently"):
         TextEncoder(tokenizer_of(core, served), "chat").examples(row)
 
 

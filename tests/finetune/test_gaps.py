@@ -19,7 +19,8 @@ from codegen.finetune.held_out import is_right
 from codegen.finetune.infilling import InfillingSteps, text_of
 from codegen.finetune.model import init_model
 from codegen.finetune.plan import make_plan
-from codegen.finetune.run import TrainingResult, train
+from codegen.finetune.result import TrainingResult
+from codegen.finetune.run import train
 from codegen.generation import Decoder, Request, SamplingParams, samples
 from codegen.generation.transformers import TransformersBackend
 from codegen.models import load

@@ -227,6 +227,11 @@ def test_the_plan_counts_what_formulas_know(row: dict[str, Any]) -> None:
     result = run({k: v for k, v in recipe.items() if k != "steps"})
     assert result.counts["slots"] == needs.tokens
     assert result.trainable_parameters == adapter
+    # A tiny model's files are mostly its tokenizer and settings, which the plan leaves out.
+    weights_on_disk = [
+        f for f in Path(row["output"]).rglob("*") if f.suffix in (".safetensors", ".pt")
+    ]
+    assert 0 < sum(file.stat().st_size for file in weights_on_disk) < 1.1 * needs.disk
 
 
 def test_the_command_prints_the_plan(

@@ -22,7 +22,8 @@ from safetensors.torch import load_file
 
 from codegen.errors import CodegenError, ConfigError, InputError
 from codegen.finetune import parse_recipe
-from codegen.finetune.run import TrainingResult, train
+from codegen.finetune.result import TrainingResult
+from codegen.finetune.run import train
 from codegen.finetune.trainer import WHOLE
 from codegen.methods.backspace import Backspace, load_codec
 from codegen.models import load

@@ -605,6 +605,38 @@ def test_text_is_streamed(model: Model) -> None:
     assert all(body["stream_options"] == {"include_usage": True} for body in model.bodies)
 
 
+@pytest.mark.parametrize("refusal", [
+    "{'loc': 'body.stop', 'msg': 'List should have at most 4 items after validation, not 5'}",
+    "Invalid 'stop': array too long. Expected an array with maximum length 4.",
+])  # fmt: skip
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_server_that_takes_four_stop_strings(model: Model, refusal: str, streamed: bool) -> None:
+    """It gets four; at the others the completion ends all the same."""
+    texts = iter(["keep\nfive and\nthree", "whole", "cut\nthree"])
+
+    def answer(body: dict[str, Any]) -> Reply:
+        if len(body["stop"]) > 4:
+            return error(400, refusal)
+        text = next(texts)
+        return sse([text], "length") if body.get("stream") else completion(text, "length")
+
+    model.answer = answer
+    stops = ("\none", "\ntwo", "\nthree", "\nfour", "\nfive")
+    requests = [Request(name, chat=True, stop=stops) for name in "abc"]
+    shown: list[str] = []
+    made = list(
+        client(model, concurrency=1).generate(
+            requests, SamplingParams(), Decoder(), (lambda _, text: shown.append(text)) if streamed
+            else None,
+        )
+    )  # fmt: skip
+    assert [(one.text, one.finish_reason) for one in made] == [
+        ("keep", "stop"), ("whole", "length"), ("cut", "stop")
+    ]  # fmt: skip
+    assert [len(body["stop"]) for body in model.bodies] == [5, 4, 4, 4]
+    assert shown == ([one.text for one in made] if streamed else [])
+
+
 def test_a_stream_that_breaks_is_tried_again_only_before_its_first_text(model: Model) -> None:
     shown: list[str] = []
 

@@ -44,7 +44,7 @@ def distance(got: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def unaligned(values: torch.Tensor) -> torch.Tensor:
-    """The same numbers at an address that is no multiple of a register's bytes."""
+    """The same numbers at an address that is not a multiple of a register's bytes."""
     room = torch.empty(values.numel() + 1, dtype=values.dtype)
     moved = room[1:].view(values.shape).copy_(values)
     assert moved.data_ptr() % 16
@@ -124,6 +124,20 @@ def test_a_row_gets_the_same_whatever_is_beside_it(bits: int, dtype: torch.dtype
     alone = torch.cat([product(row[None]) for row in x])
     for rows in range(2, 31):
         assert torch.equal(product(x[:rows]), alone[:rows])
+
+
+@pytest.mark.skipif(cpu.KERNELS.get(torch.float32) != "avx2_vnni", reason="needs AVX-VNNI")
+@pytest.mark.parametrize("bits", [4, 8])
+def test_avx_vnni_gives_the_bits_of_avx2(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each number of rows that is computed together, and rows of any size."""
+    torch.manual_seed(bits)
+    weights = four_bits(96, 320)[:1] if bits == 4 else eight_bits(96, 300)[:2]
+    fused = cpu.Product(torch.float32, *weights)
+    monkeypatch.setitem(cpu.KERNELS, torch.float32, "avx2")
+    plain = cpu.Product(torch.float32, *weights)
+    for rows in range(1, 14):
+        x = torch.randn(rows, fused.inputs) * 10.0 ** torch.randint(-8, 9, (rows, 1))
+        assert torch.equal(fused(x), plain(x))
 
 
 @by_type
@@ -288,7 +302,8 @@ def test_what_stands_between_products_is_what_llama_computes(
 
 
 @pytest.mark.parametrize(
-    ("capability", "expected"), [("default", set()), ("avx2", {"avx2"}), ("", None)]
+    ("capability", "expected"),
+    [("default", set()), ("avx2", {cpu.KERNELS.get(torch.float32)}), ("", None)],
 )
 def test_what_pytorch_may_use_decides(capability: str, expected: set[str] | None) -> None:
     environment = {**os.environ, "ATEN_CPU_CAPABILITY": capability}
@@ -317,6 +332,7 @@ def test_only_sets_that_the_cpu_has_are_offered() -> None:
     flags = set(next((line for line in lines if line.startswith("flags")), "").split())
     needs = {
         "avx2": {"avx2", "fma", "f16c"},
+        "avx2_vnni": {"avx2", "fma", "f16c", "avx_vnni"},
         "avx512_bf16": {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16"},
     }
     assert set(core.SETS) == {name for name, needed in needs.items() if needed <= flags}

@@ -132,7 +132,7 @@ def test_what_must_not_be_emptied() -> None:
 
     assert left(PROGRAMS["imports"][0], 0) == "from a import (\n    c as d,\n)\n"
     assert left(PROGRAMS["imports"][0], 0, 1) == ""
-    assert left(PROGRAMS["set"][0], 0, 1) == ""  # {} is no set
+    assert left(PROGRAMS["set"][0], 0, 1) == ""  # {} is not a set
     assert left(PROGRAMS["tuple"][0], 0) == "x = (\n)\n"  # (2) is no tuple
     assert left("x = [\n    1,\n]\n", 0) == "x = [\n]\n"
     assert left("def f(\n    *,\n    a,\n    **b,\n):\n    pass\n", 0) == ""

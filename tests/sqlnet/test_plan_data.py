@@ -74,10 +74,10 @@ OUTSIDE = {
     "SELECT a.city FROM patients a JOIN patients b ON a.city = b.city": "a table twice",
     "DELETE FROM visits": "not a SELECT",
     "SELECT FROM WHERE (": "not SQL",
-    "SELECT name FROM doctors ORDER BY salary LIMIT ?": "a limit that is no number",
-    "SELECT name FROM doctors ORDER BY salary LIMIT 1.5": "a limit that is no number",
-    "SELECT name FROM doctors ORDER BY salary LIMIT -1": "a limit that is no number",
-    "SELECT name FROM doctors ORDER BY salary LIMIT (SELECT 1)": "a limit that is no number",
+    "SELECT name FROM doctors ORDER BY salary LIMIT ?": "a limit that is not a number",
+    "SELECT name FROM doctors ORDER BY salary LIMIT 1.5": "a limit that is not a number",
+    "SELECT name FROM doctors ORDER BY salary LIMIT -1": "a limit that is not a number",
+    "SELECT name FROM doctors ORDER BY salary LIMIT (SELECT 1)": "a limit that is not a number",
 }
 
 

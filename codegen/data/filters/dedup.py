@@ -90,7 +90,7 @@ class Dedup:
 
     def __post_init__(self) -> None:
         if self.kind not in ("exact", "near"):
-            raise ConfigError(f"dedup {self.kind!r} is unknown.", "There is: exact, near.")
+            raise ConfigError(f"dedup {self.kind!r} is unknown.", "Choose exact or near.")
         if self.compare not in ("program", "pair"):
             raise ConfigError(
                 f"dedup can't compare {self.compare!r}.", "It compares: program, pair."

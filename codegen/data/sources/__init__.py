@@ -244,7 +244,7 @@ def open_source(
 
     if kind := format_of(path):
         return RowFileSource(kind, path, spec, options)
-    raise InputError(f"Don't know how to read {spec!r}.", _PATHS)
+    raise InputError(f"The source {spec!r} is of no known kind.", _PATHS)
 
 
 def language_tag(name: str) -> str:

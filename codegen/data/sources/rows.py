@@ -373,7 +373,7 @@ def open_hub(name: str, config: str, split: str, spec: str) -> Any:
     try:
         return datasets.load_dataset(name, config or None, split=split, streaming=True)
     except (OSError, ValueError, DatasetsError) as error:
-        # datasets wraps network, authorisation and spelling errors in these three.
+        # datasets wraps network, authorization and spelling errors in these three.
         raise cannot_open(spec, error) from None
 
 

@@ -118,7 +118,7 @@ class Client:
         async with aclosing(self._rows(url, {**body, "stream": True})) as rows:
             async for row in rows:
                 if not isinstance(row, dict):
-                    raise Trouble("a part of its answer is no JSON object")
+                    raise Trouble("a part of its answer is not a JSON object")
                 if error := row.get("error"):
                     raise self._of_error(500, error)
                 yield row

@@ -183,7 +183,7 @@ class Lines:
 
 
 def decoded(line: bytes) -> Any:
-    """The value of a line; None if it is no JSON or too long."""
+    """The value of a line; None if it is not JSON or too long."""
     if len(line) > _LONGEST:
         return None
     try:

@@ -291,7 +291,7 @@ class _Tests:
 
     def set_up(self) -> None:
         """Executes the setup."""
-        module = types.ModuleType("__main__")  # so that what a script would run is run
+        module = types.ModuleType("__main__")  # as in a script
         sys.modules["__main__"] = module
         self._namespace = vars(module)
         try:

@@ -6,12 +6,13 @@ The program controls the result of such a request, so handles limit what it can 
 - A handle never equals a plain value; the program does not even learn of the comparison. The
   program decides only whether two of its own objects are equal, if their class defines it.
 - An operator between a handle and a plain value reveals the value, which may be the expected one
-  (``abs(f(x) - 3.0) < 1e-6``). So its result may only be another object, which no operator or
-  protocol converts to a number or truth value. Exempt are objects that the tests made themselves,
-  by calling a class that they name (``Vector(1, 2) * 3``).
+  (``abs(f(x) - 3.0) < 1e-6``). So its result may only be another object, which no further operator
+  or protocol makes plain (``sum((a - b) ** 2 for ...)``), which has no items, and none of the
+  attributes that plain values have (``(f(x) - noon).total_seconds()``). Exempt are objects that the
+  tests made themselves, by calling a class that they name (``Vector(1, 2) * 3``).
 - The same rules hold for order and membership of plain values.
-- An instance of a subclass of a plain type is its plain content with the class's name; comparison
-  and arithmetic of the subclass are ignored.
+- An instance of a subclass of a plain type is its plain content with the class's name. Operators
+  that the subclass defines apply between objects of the program, and to those that the tests made.
 
 A class of the tests that derives from classes of the program is made in the program as well: the
 instances are the program's objects, and the methods that the tests define run here.
@@ -21,17 +22,20 @@ instances are the program's objects, and the methods that the tests define run h
 
 from __future__ import annotations
 
+import functools
 import sys
 import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .verbs import ARITHMETIC, CONVERSIONS, IN_PLACE, ORDER, VERB_OF
+from .own import is_instance
+from .verbs import ARITHMETIC, CONVERSIONS, IN_PLACE, ORDER, UNARY, VERB_OF
 from .wire import MUTABLE
 
 Remote = Any  # that of remote.py, which imports this module
 _PLAIN = (int, float, complex, str, bytes, tuple, frozenset)
 _set = object.__setattr__
+names_of = type.__dict__["__dict__"].__get__  # of a class here, whatever it says of itself
 REMEDY = "compare its attributes or what its methods return, or use mode 'in_sandbox'"
 
 
@@ -65,14 +69,21 @@ class Program(type):
         mro = type.__dict__["__mro__"].__get__(cls)
         bases = type.__dict__["__bases__"].__get__(cls)
         found = [base for base in bases if not _is_ours(base)]
-        found += [b for base in bases if "_codegen_super" in vars(base) for b in base.__bases__]
+        found += [b for base in bases if "_codegen_super" in names_of(base) for b in base.__bases__]
         return tuple(sorted(found, key=mro.index)) or (object,)
+
+    @property
+    def __dict__(cls) -> Any:  # type: ignore[override]
+        """The names in the program's class."""
+        if "_codegen_given" in names_of(cls):
+            return names_of(cls)
+        return types.MappingProxyType(cls._codegen_remote.use("vars", cls))
 
     @property
     def __annotations__(cls) -> Any:  # type: ignore[override]
         """Of the class itself."""
-        if "_codegen_given" in vars(cls):
-            return vars(cls).get("__annotations__", {})
+        if "_codegen_given" in names_of(cls):
+            return names_of(cls).get("__annotations__", {})
         return cls._codegen_remote.use("getattr", cls, "__annotations__")
 
     def __call__(cls, *arguments: Any, **options: Any) -> Any:
@@ -85,7 +96,7 @@ class Program(type):
     def __getattr__(cls, name: str) -> object:
         if name == "__signature__":
             return cls._codegen_remote.signature(cls)
-        if name in (given := vars(cls).get("_codegen_given", ())):
+        if name in (given := names_of(cls).get("_codegen_given", ())):
             return given[name]
         if is_refused(name):
             raise AttributeError(name)
@@ -96,14 +107,14 @@ class Program(type):
     def __setattr__(cls, name: str, value: object) -> None:
         if name.startswith("_codegen") or name in ("__abstractmethods__", "__doc__"):
             type.__setattr__(cls, name, value)
-        elif "_codegen_given" not in vars(cls):
+        elif "_codegen_given" not in names_of(cls):
             cls._codegen_remote.use("setattr", cls, name, value)
         else:
             local = cls._codegen_remote.set_member(cls, name, value)
             for member, part in local.items():
                 type.__setattr__(cls, member, part)
             if not local:
-                vars(cls)["_codegen_given"][name] = value
+                names_of(cls)["_codegen_given"][name] = value
 
     def __delattr__(cls, name: str) -> None:
         cls._codegen_remote.use("delattr", cls, name)
@@ -126,9 +137,16 @@ class Program(type):
     def __instancecheck__(cls, instance: object) -> bool:
         if type.__instancecheck__(cls, instance):
             return True
-        if not is_of_program(instance) and not isinstance(instance, Program):
+        if not (is_of_program(instance) or isinstance(instance, Program) or is_instance(instance)):
             return False
         return cls._codegen_remote.decide("isinstance", instance, cls)
+
+    def __subclasscheck__(cls, kind: type) -> bool:
+        if type.__subclasscheck__(cls, kind):
+            return True
+        if not isinstance(kind, Program):
+            return False
+        return cls._codegen_remote.decide("issubclass", kind, cls)
 
     def __repr__(cls) -> str:
         return f"<class '{cls.__qualname__}'>"
@@ -147,7 +165,7 @@ class _Inherited:
 
 def _with_super(base: Any) -> Any:
     """A class of the program with methods for ``super()``, as a base of a class of the tests."""
-    if not isinstance(base, Program) or "_codegen_given" in vars(base):
+    if not isinstance(base, Program) or "_codegen_given" in names_of(base):
         return base
     methods: Any = base._codegen_methods
     space: dict[str, Any] = {name: _Inherited(base, name) for name in ("__init__", *methods)}
@@ -158,7 +176,7 @@ def _with_super(base: Any) -> Any:
 
 def _is_ours(kind: type) -> bool:
     """Whether a class is not known to the program: a part of how stand-ins are made."""
-    return kind in (Handle, _Content) or "_codegen_super" in vars(kind)
+    return kind in (Handle, _Content) or "_codegen_super" in names_of(kind)
 
 
 # The only dunder names that are requested. With others, libraries would let the program compute
@@ -172,7 +190,7 @@ _DUNDERS = frozenset(
         *("__cause__", "__context__", "__notes__", "__version__", "__all__", "__file__"),
         *("__dataclass_fields__", "__dataclass_params__", "__total__", "__required_keys__"),
         *("__code__", "__closure__", "__wrapped__", "__init__", "__eq__", "__ne__"),
-        *("__class_getitem__", "__orig_class__", "__bound__"),
+        *("__class_getitem__", "__orig_class__", "__bound__", "__abstractmethods__"),
     )
 ) | frozenset(VERB_OF)
 
@@ -204,7 +222,8 @@ class Handle:
     """An object of the program, known by its number there."""
 
     _codegen_number: int
-    _codegen_told: bool  # the operator that made it revealed a plain value to the program
+    # The operator that made it revealed a plain value to the program: names that such values have.
+    _codegen_told: frozenset[str]
     _codegen_own: bool  # made by the tests
     _codegen_remote: Remote
     _codegen_methods: frozenset[str]
@@ -217,6 +236,8 @@ class Handle:
             return kind._codegen_remote.signature(self)
         if is_refused(name):
             raise AttributeError(name)
+        if name in self._codegen_told:
+            raise _refuse(self, f"{name} of")
         if name in kind._codegen_methods:
             return Method(self, name)
         if name == "__dataclass_fields__":
@@ -312,7 +333,7 @@ class Method:
 
 def is_of_program(value: object) -> bool:
     """Whether a value is an object of the program, with or without plain content."""
-    return "_codegen_class" in vars(type(value))
+    return "_codegen_class" in names_of(type(value))
 
 
 # --- special methods ---------------------------------------------------------------------------
@@ -323,23 +344,50 @@ def _refuse(value: object, what: str) -> TypeError:
     return TypeError(f"{what} a {name}, an object of the program, is not for it to say; {REMEDY}")
 
 
+_UNTOLD: frozenset[str] = frozenset()
+# What operators make of them has names of its own.
+_DIFFERENCES = {"date": "timedelta", "datetime": "timedelta"}
+
+
+@functools.cache
+def names_of_plain(kind: type) -> frozenset[str]:
+    """The public names that the result of an operator may have if the other operand is plain."""
+    names = dir(kind) + dir(
+        getattr(sys.modules.get(kind.__module__), _DIFFERENCES.get(kind.__name__, ""), None)
+    )
+    return frozenset(name for name in names if not name.startswith("_")) | {""}
+
+
 def _arithmetic(verb: str, reflected: bool) -> Callable[..., object]:
     def method(self: Any, other: Any, *more: object) -> object:
         remote = type(self)._codegen_remote
         pair = (other, self) if reflected else (self, other)
         mine = is_of_program(other)
         own = self._codegen_own and (not mine or getattr(other, "_codegen_own", False))
-        told = self._codegen_told or not mine or getattr(other, "_codegen_told", False)
+        told = self._codegen_told
+        told |= getattr(other, "_codegen_told", _UNTOLD) if mine else names_of_plain(type(other))
         result = remote.use(verb, *pair, *more, keeps=True)
         if isinstance(result, Handle):
             if result is not self and result is not other:
                 _set(result, "_codegen_own", own)
             if told and not own:
-                _set(result, "_codegen_told", True)
-        elif not mine:
+                _set(result, "_codegen_told", told)
+        elif told:
             if not own:
                 raise _refuse(self, f"what {verb} makes of a plain value and")
             remote.used_objects = True
+        return result
+
+    return method
+
+
+def _unary(verb: str) -> Callable[..., object]:
+    def method(self: Any) -> object:
+        result = type(self)._codegen_remote.use(verb, self)
+        if self._codegen_told:
+            if not isinstance(result, Handle):
+                raise _refuse(self, f"{verb} of")
+            _set(result, "_codegen_told", self._codegen_told)
         return result
 
     return method
@@ -426,12 +474,14 @@ _METHODS: dict[str, Callable[..., object]] = {
     **{f"__r{name}__": _arithmetic(name, True) for name in ARITHMETIC},
     **{f"__{name}__": _arithmetic(name, False) for name in IN_PLACE},
     **{f"__{name}__": _order(name) for name in ORDER},
+    **{f"__{name}__": _unary(name) for name in UNARY},
     "__contains__": _contains,
     "__enter__": _keeping("enter"),
     "__await__": _await,
 }
 # The special methods that a subclass of a plain type may define, besides its content.
 _OF_CONTENT = ("__str__", "__repr__", "__format__", "__call__", "__enter__", "__exit__")
+_OPERATORS = (*ARITHMETIC, *(f"r{name}" for name in ARITHMETIC), *IN_PLACE, *ORDER)
 _MUTATORS = (
     *("append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse", "update"),
     *("popitem", "setdefault", "add", "discard", "difference_update", "intersection_update"),
@@ -505,17 +555,17 @@ def _stdlib_class(about: dict[str, Any]) -> object:
     module = sys.modules.get(about["module"])
     found = getattr(module, about["qualname"], None) if module else None
     if about["module"] == "builtins":
-        found = getattr(types, _TYPES_OF.get(about["name"], ""), None)
+        found = _BUILTIN_TYPES.get(about["name"])
     plain = (*_PLAIN, *MUTABLE)
     return found if isinstance(found, type) and not issubclass(found, plain) else None
 
 
-_TYPES_OF = {
-    "function": "FunctionType",
-    "method": "MethodType",
-    "builtin_function_or_method": "BuiltinFunctionType",
-    "async_generator": "AsyncGeneratorType",
-    "module": "ModuleType",
+_BUILTIN_TYPES = {
+    kind.__name__: kind
+    for kind in (
+        *(types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.ModuleType),
+        *(types.AsyncGeneratorType, property, classmethod, staticmethod),
+    )
 }
 
 
@@ -538,7 +588,7 @@ class _Content:
 
     _codegen_number: int
     _codegen_remote: Remote
-    _codegen_told = False
+    _codegen_told = _UNTOLD
     _codegen_own = False
 
     def __getattr__(self, name: str) -> object:
@@ -581,7 +631,25 @@ def _content_space(plain: Any, about: dict[str, Any]) -> dict[str, object]:
         space["__contains__"] = lambda self, item: (
             _contains(self, item) if self._codegen_own else plain.__contains__(self, item)
         )
+    for name in _OPERATORS:
+        if f"__{name}__" in about["own_special"]:
+            space[f"__{name}__"] = _content_operator(f"__{name}__", plain)
     return space
+
+
+def _content_operator(name: str, plain: Any) -> Callable[..., object]:
+    """An operator that a subclass of a plain type defines. It must not learn a plain value of the
+    tests, so with one it is that of the content, unless the tests made the object.
+    """
+    of_content = getattr(plain, name, None)
+
+    def method(self: Any, other: Any, *more: object) -> object:
+        knows_none = is_of_program(other) and not getattr(other, "_codegen_told", _UNTOLD)
+        if self._codegen_own or knows_none:
+            return _METHODS[name](self, other, *more)
+        return NotImplemented if of_content is None else of_content(self, other, *more)
+
+    return method
 
 
 class _ContentMethod:

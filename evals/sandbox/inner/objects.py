@@ -134,6 +134,7 @@ class Objects:
         except Exception:  # noqa: BLE001 - whatever the program made of it
             packed = self.pack((wire.describe_exception(error)[1],))
         cause, context = error.__cause__, error.__context__
+        attributes = {n: v for n, v in vars(error).items() if place or n == "__notes__"}
         return {
             "ex": [
                 place or self.number(kind),
@@ -141,7 +142,7 @@ class Objects:
                 self.number(error),
                 None if cause is None else self.exception(cause),
                 None if context is None or context is cause else self.exception(context),
-                self.pack(dict(vars(error))) if place and vars(error) else None,
+                self.pack(attributes) if attributes else None,
             ]
         }
 

@@ -111,7 +111,7 @@ class OwnObjects:
             return "generator", None
         if isinstance(value, io.IOBase):
             return "file", None
-        if is_instance(value):
+        if is_instance(value) or type(value) is object:
             kind = type(value)
             return "object", {"name": kind.__name__, "special": special_methods(kind)}
         if isinstance(value, Iterator):

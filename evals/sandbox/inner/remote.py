@@ -114,6 +114,7 @@ class Remote:
         self._own = OwnObjects(self.pack)
         self._shared = SharedValues(1)
         self._lock = threading.RLock()
+        self._of_derived: list[Any] = []  # changes made with a derived class, before it is known
         self._shares = False
         self._keeps = False
         self.catches: frozenset[str] = frozenset()  # BaseExceptions that the tests name
@@ -242,6 +243,8 @@ class Remote:
         """Makes ``kind`` the stand-in for the class that :meth:`derive` made."""
         self._classes[kind._codegen_class] = kind
         self.named.add(kind._codegen_class)
+        changes, self._of_derived = self._of_derived, []
+        self._shared.apply(changes, self.unpack)
 
     def set_member(self, kind: Any, name: str, value: Any) -> dict[str, Any]:
         """Sets a member of a class that :meth:`derive` made; returns what its stand-in gets."""
@@ -350,7 +353,10 @@ class Remote:
                 return wire.unpack(rest[0], self.special)
             if kind == "value" and len(rest) == 2:
                 value = self.unpack(rest[0])
-                self._shared.apply(rest[1], self.unpack)
+                if verb == "derive":
+                    self._of_derived = rest[1]
+                else:
+                    self._shared.apply(rest[1], self.unpack)
                 return value
             if kind == "changed" and len(rest) == 3 and sent is not None:
                 return self._changed(sent, *rest)
@@ -537,7 +543,7 @@ class Remote:
             kind = self.class_of(of)
             found = object.__new__(kind)
             _set(found, "_codegen_number", number)
-            _set(found, "_codegen_told", False)
+            _set(found, "_codegen_told", frozenset())
             _set(found, "_codegen_own", False)
             self._handles[number] = found
         return self._back(found)
@@ -698,7 +704,12 @@ class Remote:
 # Where exceptions of the program are raised.
 _RAISING = tuple(f"{__name__.rpartition('.')[0]}.{name}" for name in ("remote", "handles"))
 # Modules of the standard library that catch an exception on behalf of the tests.
-_CATCHING = frozenset(("asyncio", "concurrent", "contextlib", "unittest", "pytest", "_pytest"))
+_CATCHING = frozenset(
+    (
+        *("asyncio", "concurrent", "contextlib", "doctest", "multiprocessing", "unittest"),
+        *("pytest", "_pytest"),
+    )
+)
 _GENERATORS = 0x20 | 0x80 | 0x200  # generators, coroutines, asynchronous generators
 _COROUTINE = 0x80
 _TEST_FILES = frozenset(("<test>", "<setup>"))

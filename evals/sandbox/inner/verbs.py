@@ -70,10 +70,11 @@ ARITHMETIC = (
     *("lshift", "rshift", "and", "or", "xor"),
 )
 ORDER = ("lt", "le", "gt", "ge")
-# The interpreter's own protocols that convert an object to a number or truth value.
+UNARY = ("neg", "pos", "invert")
+# The interpreter's own protocols that make a number, a truth value or items of an object.
 CONVERSIONS = (
     *("abs", "int", "float", "complex", "index", "round", "trunc", "floor", "ceil"),
-    *("bool", "len", "hash", "contains", "format"),
+    *("bool", "len", "hash", "contains", "format", "getitem", "iter", "next", "reversed"),
 )
 _BUILTINS = (
     *("abs", "int", "float", "complex", "round", "bool", "len", "hash", "format", "divmod", "pow"),
@@ -82,7 +83,7 @@ _BUILTINS = (
 )
 _OPERATORS = (
     *("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "lshift", "rshift", "xor"),
-    *("lt", "le", "gt", "ge", "eq", "neg", "pos", "invert", "index", "contains"),
+    *(*ORDER, *UNARY, "eq", "index", "contains", "length_hint"),
     *("getitem", "setitem", "delitem"),
     *("iadd", "isub", "imul", "imatmul", "itruediv", "ifloordiv", "imod", "ipow"),
     *("ilshift", "irshift", "iand", "ior", "ixor"),
@@ -106,12 +107,12 @@ VERBS: dict[str, Callable[..., object]] = {
 IN_PLACE = tuple(f"i{name}" for name in ARITHMETIC if f"i{name}" in VERBS)
 # Special methods -> their verbs. Reflected operators go with their plain ones.
 VERB_OF: dict[str, str] = {
-    **{f"__{name}__": name for name in (*ARITHMETIC, *ORDER, *CONVERSIONS)},
+    **{f"__{name}__": name for name in (*ARITHMETIC, *ORDER, *UNARY, *CONVERSIONS)},
     **{
         f"__{name}__": name
         for name in (
-            *("neg", "pos", "invert", "iter", "next", "reversed", "str", "repr", "bytes"),
-            *("getitem", "setitem", "delitem", "call", "enter", "exit"),
+            *("str", "repr", "bytes", "length_hint", "setitem", "delitem"),
+            *("call", "enter", "exit"),
             *("aenter", "aexit", "aiter", "anext", "get", "set"),
         )
     },

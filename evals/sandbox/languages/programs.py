@@ -206,7 +206,7 @@ def built_files(output: str) -> dict[str, bytes]:
     """The files of a build, by name, from its untrusted output.
 
     Raises:
-        ValueError: if it is not of the form.
+        ValueError: if it is malformed.
     """
     row = json.loads(output)
     if not isinstance(row, dict) or any("/" in name or name.startswith(".") for name in row):

@@ -124,7 +124,7 @@ def fills(model: FlexibleMaskLM, length: int, tokens: list[int]) -> None:
     """Makes the model expect what is missing of ``length`` tokens behind [BOS], and name them."""
 
     def scores(
-        batch: TextBatch, time: torch.Tensor, memory: object
+        batch: TextBatch, time: torch.Tensor, *_: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         gaps = torch.full(batch.open_slots.shape, -30.0)
         left = length - (batch.lengths - 2)

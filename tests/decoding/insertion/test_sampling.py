@@ -81,7 +81,7 @@ def scripted(logits: torch.Tensor, stop: Callable[[TextBatch], torch.Tensor]) ->
     """A model whose token logits [V] are the same in all slots."""
     model = insertion_lm(words=len(logits) - SPECIAL)
 
-    def scores(batch: TextBatch, memory: object) -> tuple[torch.Tensor, torch.Tensor]:
+    def scores(batch: TextBatch, *_: object) -> tuple[torch.Tensor, torch.Tensor]:
         return logits.expand(int(batch.open_slots.sum()), -1).clone(), stop(batch)
 
     model.scores = scores  # type: ignore[method-assign]
@@ -136,13 +136,14 @@ def test_several_insertions_a_step_are_the_best_ones_that_are_no_neighbours() ->
     for slot, value in enumerate((5.0, 4.9, 4.8, 1.0, 4.7, 4.6)):
         logits[0, slot, slot % 4] = value
     options = FillOptions(insertions=3, least_share=0.5)
-    where, tokens = pick(logits, torch.zeros(2, 1, 6), options, torch.tensor([9]))
+    slots, draws = torch.arange(6), torch.zeros(2, 1, 6)
+    where, tokens = pick(logits[0], slots, draws, torch.tensor([9]), options)
     assert where[0].tolist() == [True, False, True, False, True, False]
     assert tokens[0, [0, 2, 4]].tolist() == [0, 2, 0]
-    few, _ = pick(logits, torch.zeros(2, 1, 6), options, torch.tensor([2]))
+    few, _ = pick(logits[0], slots, draws, torch.tensor([2]), options)
     assert int(few.sum()) == 2
     strict = FillOptions(insertions=3, least_share=0.85)
-    sure, _ = pick(logits, torch.zeros(2, 1, 6), strict, torch.tensor([9]))
+    sure, _ = pick(logits[0], slots, draws, torch.tensor([9]), strict)
     assert sure[0].nonzero().flatten().tolist() == [0]
 
 
@@ -160,8 +161,8 @@ def test_several_insertions_against_brute_force() -> None:
     for _ in range(50):
         logits = torch.randn(3, 8, 2, generator=generator)
         where, _ = pick(
-            logits, torch.zeros(2, 3, 8), FillOptions(insertions=4, least_share=0.3),
-            torch.tensor([9, 9, 9]),
+            logits.flatten(0, 1), torch.arange(24), torch.zeros(2, 3, 8),
+            torch.tensor([9, 9, 9]), FillOptions(insertions=4, least_share=0.3),
         )  # fmt: skip
         for row in range(3):
             joint = logits[row].amax(-1).tolist()

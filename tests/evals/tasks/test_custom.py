@@ -190,7 +190,7 @@ def test_broken_rows_are_named(
 def test_ids(write_rows: Callable[[list[Any]], Path], tmp_path: Path) -> None:
     rows = [{"prompt": "é", "answer": "x"}, {"prompt": "y", "answer": "x", "id": 7}]
     assert [p.id for p in load(write_rows, *rows).problems()] == ["1", "7"]
-    with pytest.raises(InputError, match="the id '2' is there twice"):
+    with pytest.raises(InputError, match="the id '2' appears twice"):
         load(write_rows, rows[0], {**rows[0]}, {**rows[1], "id": 2})
     empty = tmp_path / "empty.jsonl"
     empty.write_text("\n")

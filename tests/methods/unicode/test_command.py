@@ -113,7 +113,7 @@ def test_each_run_is_billed_its_own_answers(model: Model, tmp_path: Path) -> Non
     for process in (*runs, alone):
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0 and json.loads(out)["llm"] == spent
-        assert "12 new responses: 84 prompt tokens, 60 completion tokens, cost 8.4e-05." in err
+        assert "New responses: 12 (84 prompt tokens, 60 completion tokens, cost 8.4e-05)." in err
         assert ("They are kept in" in err) == (process is not alone)
 
 
@@ -138,7 +138,7 @@ def test_ctrl_c_without_a_cache_tells_what_was_spent(model: Model, tmp_path: Pat
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    said = re.search(r"gave (\d+) new responses: (\d+) prompt tokens", err)
+    said = re.search(r"New responses: (\d+) \((\d+) prompt tokens", err)
     assert process.returncode == 130 and said and int(said[2]) == 7 * int(said[1])
     assert len(model.bodies) - 2 <= int(said[1]) <= len(model.bodies) < 400
 
@@ -229,7 +229,7 @@ def test_finished_answers_survive_the_end_of_the_process(
     assert out == ""
     if how is signal.SIGINT:
         assert process.returncode == 130 and "Interrupted. Run the same command again" in err
-        said = re.search(r"gave (\d+) new responses: (\d+) prompt tokens, .*cost 0\.", err)
+        said = re.search(r"New responses: (\d+) \((\d+) prompt tokens, .*cost 0\.", err)
         assert said and int(said[1]) >= 17 and int(said[2]) == 7 * int(said[1])
     time.sleep(0.2)  # requests that were in flight end
     asked_before = len(model.bodies)

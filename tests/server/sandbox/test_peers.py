@@ -113,7 +113,7 @@ def test_the_reward_for_verl() -> None:
         (RIGHT, STDIO, 3, "passed"),
         (RIGHT.replace("a + b", "a - b"), STDIO, 1, "wrong"),
         (PLUS, CALLS, 2, "passed"),
-        (equal_text, CALLS, 0, "wrong"),  # a text is no number
+        (equal_text, CALLS, 0, "wrong"),  # a text is not a number
         (PLAIN, ASSERTS, 2, "passed"),
         (PLAIN.replace("a + b", "4"), ASSERTS, 1, "wrong"),
         (EXITS, ASSERTS, 0, "exited"),

@@ -1,0 +1,223 @@
+"""What a run leaves: checkpoints, the final model, its result and pages."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codegen import __version__
+from codegen.errors import InputError
+from codegen.evals.report import LossCurve, loss_picture
+from codegen.finetune.attention import processes_per_row
+from codegen.finetune.recipe import Recipe
+from codegen.models import LoadedModel, ModelCard, write_card
+from codegen.models.readme import training_readme
+from codegen.paths import new_folder
+from codegen.records import write_atomic
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+MODEL_DIR = "model"
+RESULT_NAME = "train.json"
+CHECKPOINTS = "checkpoints"
+STATE = "state"  # the checkpoint that a longer run begins with
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """The result of a finished run, stored as ``train.json``.
+
+    Attributes:
+        model: directory of the adapter or model, for :func:`codegen.models.load`.
+        losses: (step, loss) of every optimizer step; the loss is a mean over trained actions, in
+            nats for maximum likelihood.
+        learning_rates: (step, rate).
+        evaluations: (step, negative log-likelihood on held-out texts).
+        parts: name -> (step, value): the loss by domain or by length, and the loss's parts.
+        counts: examples, tokens, mask coverage, dropped and cut by reason, padding of the plan.
+        tokens_per_s: tokens without padding per second of training, over the steps since the last
+            resume; 0 if there were none.
+        trained_per_s: trained actions per second, likewise.
+        kept_step: the step whose weights were kept.
+        processes: number of processes.
+        processes_a_row: number of processes that shared each row.
+        answers: for ``evaluation.answers``: ``exact_match``, its ``interval``, the number of
+            prompts ``asked``, the first ``wrong`` completions.
+    """
+
+    model: str
+    losses: list[tuple[int, float]]
+    learning_rates: list[tuple[int, float]]
+    evaluations: list[tuple[int, float]]
+    parts: dict[str, list[tuple[int, float]]]
+    counts: dict[str, Any]
+    trainable_parameters: int
+    tokens_per_s: float
+    trained_per_s: float
+    seconds: float
+    dtype: str
+    kept_step: int
+    recipe: dict[str, Any]
+    versions: dict[str, str]
+    answers: dict[str, Any] = field(default_factory=dict)
+    processes: int = 1
+    processes_a_row: int = 1
+
+
+def is_first() -> bool:
+    """Whether this is rank 0, the only process that writes."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def read_result(output: str | Path) -> TrainingResult:
+    """Reads ``train.json`` of a finished run.
+
+    Raises:
+        InputError: if there is none, or it is damaged.
+    """
+    path = Path(output) / RESULT_NAME
+
+    def curve(points: Any) -> list[tuple[int, float]]:
+        return [(step, value) for step, value in points]
+
+    try:
+        row = json.loads(path.read_text(encoding="utf-8"))
+        row["model"] = str(Path(output) / MODEL_DIR)
+        for key in ("losses", "learning_rates", "evaluations"):
+            row[key] = curve(row[key])
+        row["parts"] = {name: curve(points) for name, points in row["parts"].items()}
+        return TrainingResult(**row)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path} is not the result of a fine-tuning run: {error}.") from None
+
+
+def last_whole_checkpoint(output: Path) -> Path | None:
+    """The latest checkpoint of a run that is completely written."""
+    from codegen.finetune.trainer import WHOLE
+
+    folders = (output / CHECKPOINTS).glob("checkpoint-*")
+    whole = {
+        int(found[1]): path
+        for path in folders
+        if (found := re.fullmatch(r"checkpoint-(\d{1,9})", path.name)) and (path / WHOLE).is_file()
+    }
+    return whole[max(whole)] if whole else None
+
+
+def save_model(
+    trainer: Trainer, base: LoadedModel, recipe: Recipe, tokenizer: Any, output: Path
+) -> None:
+    """Writes the final model to a temporary directory and moves it, so it is whole or absent."""
+    accelerator = trainer.accelerator
+    is_sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    weights = accelerator.get_state_dict(trainer.model_wrapped) if is_sharded else None
+    if not is_first():
+        return
+    partial = new_folder(output / MODEL_DIR)
+    model: Any = accelerator.unwrap_model(trainer.model)
+    model.config.use_cache = True
+    is_adapter = recipe.method != "full" and not recipe.merge
+    if recipe.method != "full" and recipe.merge:
+        if recipe.method == "lora":
+            model = model.float()  # a sum in bfloat16 would lose most of a small update
+        model = model.merge_and_unload()
+    for config in getattr(model, "peft_config", {}).values() if is_adapter else ():
+        if isinstance(config.target_modules, set):  # a set's order differs between processes
+            config.target_modules = sorted(config.target_modules)
+    options: dict[str, Any] = {}
+    if weights is not None:  # gathering duplicates tied tensors
+        tied = getattr(model, "all_tied_weights_keys", {}) if recipe.method == "full" else {}
+        options["state_dict"] = {name: w for name, w in weights.items() if name not in tied}
+    if is_adapter:  # only the new rows of an extended vocabulary belong to the adapter
+        options["save_embedding_layers"] = False
+    model.save_pretrained(partial, **options)
+    tokenizer.save_pretrained(partial)
+    below, fingerprint = "", ""
+    if is_adapter:
+        is_path = base.origin == "path" and Path(recipe.model).expanduser().is_dir()
+        below = str(Path(recipe.model).expanduser().resolve()) if is_path else recipe.model
+        fingerprint = base.fingerprint
+    settings = recipe.model_dump()
+    write_card(partial, ModelCard(below, fingerprint, recipe.format, recipe.decoder, settings))
+    shutil.rmtree(output / MODEL_DIR, ignore_errors=True)
+    partial.rename(output / MODEL_DIR)
+
+
+def result_of(
+    trainer: Trainer,
+    recipe: Recipe,
+    counts: dict[str, Any],
+    seconds: float,
+    tokens: int,
+    trained: int,
+) -> TrainingResult:
+    """The result of a run from its trainer's history.
+
+    Args:
+        tokens, trained: tokens and trained actions in that time.
+    """
+    assert trainer.model is not None
+    last, history = trainer.state.global_step, trainer.state.log_history
+    steps = [row for row in history if "loss" in row]
+
+    def curve(rows: Sequence[dict[str, Any]], name: str) -> list[tuple[int, float]]:
+        return [(int(row["step"]), row[name]) for row in rows if row.get(name) is not None]
+
+    losses, parts = curve(steps, "loss"), {}
+    reported = {"loss", "grad_norm", "learning_rate", "epoch", "step"}
+    for name in dict.fromkeys(name for row in steps for name in sorted(row.keys() - reported)):
+        parts[name] = curve(steps, name)
+    for name in dict.fromkeys(name for row in history for name in row):
+        if name == "eval_exact_match" or name.startswith("eval_pass@"):
+            parts[name.removeprefix("eval_")] = curve(history, name)
+    for name in dict.fromkeys(name for row in history for name in sorted(row)):
+        if name.startswith("eval_loss_layer_"):
+            parts[name] = curve(history, name)
+    best = trainer.state.best_global_step if recipe.evaluation.keep == "best" else None
+    packages = ["torch", "transformers", "peft", "accelerate"]
+    versions = {name: version(name) for name in packages + ["trl"] * (recipe.objective != "sft")}
+    return TrainingResult(
+        model=str(Path(recipe.output) / MODEL_DIR),
+        losses=losses,
+        learning_rates=curve(steps, "learning_rate"),
+        evaluations=curve(history, "eval_loss"),
+        parts=parts,
+        counts=counts,
+        trainable_parameters=sum(
+            weight.numel() for weight in trainer.model.parameters() if weight.requires_grad
+        ),
+        tokens_per_s=tokens / seconds if tokens else 0.0,
+        trained_per_s=trained / seconds if trained else 0.0,
+        seconds=seconds,
+        dtype="bfloat16 autocast" if trainer.args.bf16 else "float32",
+        kept_step=best if trainer.args.load_best_model_at_end and best else last,
+        recipe=recipe.model_dump(mode="json"),
+        versions={"codegen-toolkit": __version__, **versions},
+        processes=trainer.args.world_size,
+        processes_a_row=processes_per_row(),
+    )
+
+
+def write_pages(result: TrainingResult, base: str, output: Path) -> None:
+    """The curves and the model's README."""
+    losses = {"loss": result.losses, "held out": result.evaluations}
+    scores = {name: part for name, part in result.parts.items() if name.startswith("pass@")}
+    for name, title, lines in (
+        ("loss", "Loss", losses),
+        ("learning_rate", "Learning rate", {"learning rate": result.learning_rates}),
+        ("reward", "Reward", {"reward": result.parts.get("reward")}),
+        ("pass", "pass@k", scores),
+    ):
+        if curves := [LossCurve(label, points) for label, points in lines.items() if points]:
+            write_atomic(output / f"{name}.svg", loss_picture(curves, title))
+    readme = training_readme(base, result.recipe, result.counts, result.losses,
+                             result.evaluations, result.versions, result.parts)  # fmt: skip
+    write_atomic(output / MODEL_DIR / "README.md", readme)

@@ -1,0 +1,100 @@
+"""Models that ``torch.compile`` compiled: the same tokens, and no graph after the first ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from codegen.decoding import contexts
+from codegen.decoding.attention import exchange
+from codegen.decoding.contexts import LMInfinite
+from codegen.decoding.drafts import RecyclingDrafter, SuffixDrafter
+from codegen.decoding.loop import Row, Strategy, decode
+from codegen.decoding.strategies import rsd
+from codegen.decoding.strategies.speculative import Speculation
+from codegen.decoding.strategies.superposed import Superposition
+from codegen.errors import MachineError
+
+PROMPTS = [[3, 7, 9, 3, 7, 9, 3, 7], [5], [11, 12, 13, 14], [40, 3], [1, 2, 3, 1, 2, 3], [9]]
+Make = Callable[[int, Any], Strategy]
+MAKERS: dict[str, Make] = {
+    "plain": lambda count, draft: Strategy(),
+    "suffix": lambda count, draft: Speculation([SuffixDrafter() for _ in range(count)], limit=6),
+    "recycling": lambda count, draft: Speculation([RecyclingDrafter() for _ in range(count)]),
+    "rsd": lambda count, draft: rsd.RecursiveSpeculation(
+        draft, rsd.StochasticBeam(3, 2), list(range(count))
+    ),
+    "superposed": lambda count, draft: Superposition(),
+    "lm-infinite": lambda count, draft: Strategy(),
+}
+
+
+def model() -> Any:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=60, hidden_size=16, intermediate_size=24, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512,
+        initializer_range=0.5,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).float().eval()
+
+
+def texts(target: Any, draft: Any, name: str, count: int, new: int) -> list[list[int]]:
+    """Rows end at different lengths, and others take their places."""
+    rows = [Row(list(prompt), [0.5] * new) for prompt in PROMPTS[:count]]
+    decode(
+        target, rows, max_new_tokens=new, temperature=0, top_p=1.0, eos=frozenset(), width=3,
+        strategy=MAKERS[name](count, draft),
+        infinite=LMInfinite(2, 9) if name == "lm-infinite" else None,
+        on_token=lambda number, _: len(rows[number].tokens) == new - 4 * (number % 3),
+    )  # fmt: skip
+    return [row.tokens for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("backend", "names", "in_place"),
+    [
+        ("eager", ["plain"], True),
+        pytest.param("eager", list(MAKERS)[:5], False, marks=pytest.mark.long),
+        pytest.param("aot_eager", list(MAKERS)[:4], True, marks=pytest.mark.long),
+        pytest.param("eager", ["lm-infinite"], False, marks=pytest.mark.long),
+        pytest.param("inductor", ["plain", "suffix"], True, marks=pytest.mark.long),
+    ],
+)
+def test_compiled_models_decode_the_same(
+    backend: str, names: list[str], in_place: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer texts, joins and leaves make no graph that was not made for shorter ones."""
+    torch.compiler.reset()
+    monkeypatch.setattr(contexts, "_BLOCK", 8)
+    target, draft = model(), model()
+    assert not in_place or (exchange(target) and exchange(draft))
+    counts = (1, 6) if len(names) > 1 else (6,)
+    runs = [(name, count, new) for new in (12, 40) for name in names for count in counts]
+    wanted = [texts(target, draft, *run) for run in runs]
+    for each in (target, draft):
+        each.compile(dynamic=True, backend=backend)
+    counters.clear()
+    graphs = []
+    for run, expected in zip(runs, wanted, strict=True):
+        assert texts(target, draft, *run) == expected
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert 0 < graphs[len(graphs) // 2 - 1] == graphs[-1]  # none for the longer texts
+    assert not counters["graph_break"]
+
+
+def test_what_cannot_be_compiled_is_one_line() -> None:
+    def fails(graph: Any, inputs: Any) -> Any:
+        raise OSError("there is no compiler\nof any kind")
+
+    torch.compiler.reset()
+    target = model()
+    target.compile(backend=fails)
+    with pytest.raises(MachineError, match=r"LlamaForCausalLM: .* no compiler of") as raised:
+        texts(target, None, "plain", 1, 4)
+    assert "\n" not in str(raised.value) and raised.value.remedy

@@ -46,6 +46,23 @@ def cannot_read(path: object, error: OSError) -> InputError:
     )
 
 
+class Skip(Exception):
+    """Raised by a generator for a sound example that the method can't use.
+
+    Attributes:
+        reason: a short stable word, by which the examples are counted.
+        detail: what exactly is wrong; may be empty.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(detail)
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.reason, self.detail)
+
+
 class SkippedExample(CodegenError):
     """An example is sound, but not for this method: the data engine counts it by ``reason``.
 

@@ -40,6 +40,22 @@ def parse(program: str) -> ast.Module:
         return ast.parse(program)
 
 
+def parse_expression(text: str) -> ast.expr:
+    """As :func:`parse`, for an expression."""
+    with warnings.catch_warnings(action="ignore"):
+        return ast.parse(text, mode="eval").body
+
+
+def compiles(program: str) -> bool:
+    """Whether Python accepts the text as a program. It is not run."""
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            compile(program, "<program>", "exec", dont_inherit=True)
+        except (*UNPARSABLE, OverflowError):
+            return False
+    return True
+
+
 def parse_example(
     program: str, refusal: type[SkippedExample], *, compiles: bool = False
 ) -> ast.Module:

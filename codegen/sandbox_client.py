@@ -279,7 +279,7 @@ class AsyncSandboxClient:
                         emit(place, read_outcome(row))
         except httpx2.HTTPError as error:
             raise _Again(f"{type(error).__name__} {error}".strip()) from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise _Again(f"the answer is damaged ({type(error).__name__})") from None
 
     async def _one(self, service: _Service, path: str, row: Row, read: Callable[[Row], T]) -> T:
@@ -300,7 +300,7 @@ class AsyncSandboxClient:
             return response.json()
         except httpx2.HTTPError as error:
             raise _Again(f"{type(error).__name__} {error}".strip()) from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise _Again("the answer is not JSON") from None
 
     def _request(self, service: _Service, path: str, row: Row) -> httpx2.Request:
@@ -391,7 +391,7 @@ def _message(response: httpx2.Response) -> str:
     try:
         row = response.json()
         found = row["error"]["message"] if "error" in row else row["detail"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         found = response.text
     return str(found)[:_SHOWN]
 

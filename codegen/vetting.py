@@ -67,7 +67,7 @@ def vetted_config(place: str, kind: Any = None) -> Any:
     from transformers import CONFIG_MAPPING, PretrainedConfig
 
     if Path(place).is_dir():
-        _read(place, _CONFIG, _MOST_SETTINGS)
+        read_object(place, _CONFIG, _MOST_SETTINGS)
     row, _ = PretrainedConfig.get_config_dict(place)
     if not isinstance(row, dict):
         raise ValueError("config.json is not an object")
@@ -91,7 +91,7 @@ def vetted_config(place: str, kind: Any = None) -> Any:
                 f"Take weights that are not quantized, or by: {', '.join(sorted(_QUANTIZED))}.",
             )
     _check_index(place)
-    if not Path(place).is_dir() and _read(place, _ADAPTER) is not None:
+    if not Path(place).is_dir() and read_object(place, _ADAPTER) is not None:
         raise ModelError(
             f"{place} is an adapter on the hub.", "Download it, and give its directory."
         )
@@ -106,7 +106,7 @@ def vet_tokenizer(place: str) -> None:
     Raises:
         ModelError: naming the setting.
     """
-    for key, value in (_read(place, _TOKENIZER) or {}).items():
+    for key, value in (read_object(place, _TOKENIZER) or {}).items():
         if not (key.endswith("_file") and isinstance(value, str)):
             continue
         try:
@@ -163,7 +163,7 @@ def vet_adapter(place: str) -> None:
     Raises:
         ModelError: naming the setting.
     """
-    row = _read(place, _ADAPTER)
+    row = read_object(place, _ADAPTER)
     kind = (row or {}).get("peft_type")
     if not isinstance(kind, str) or kind not in _ADAPTERS:
         raise ModelError(
@@ -248,7 +248,7 @@ def _check_counts(place: str, value: Any) -> None:
 
 
 def _check_index(place: str) -> None:
-    index = _read(place, _INDEX)
+    index = read_object(place, _INDEX)
     if index is None:
         return
     files = index.get("weight_map")
@@ -267,7 +267,7 @@ def _check_index(place: str) -> None:
             )
 
 
-def _read(place: str, name: str, most: int = _MOST_BYTES) -> dict[str, Any] | None:
+def read_object(place: str, name: str, most: int = _MOST_BYTES) -> dict[str, Any] | None:
     """A JSON object of a model; None if it has no such file.
 
     Raises:

@@ -27,7 +27,7 @@ from itertools import takewhile
 from typing import Literal
 
 from codegen.cogex.conversion import converted
-from codegen.cogex.literals import UNPARSABLE, Invalid, parse_literal, syntax_tree
+from codegen.cogex.literals import Invalid, parse_literal
 from codegen.cogex.program import (
     ANSWER,
     check_call,
@@ -48,6 +48,7 @@ from codegen.cogex.record import (
 from codegen.errors import ConfigError, MachineError, SandboxError
 from codegen.evals.sandbox import Sandbox
 from codegen.generation.plans import Conversation, ModelClient, Plan
+from codegen.python_syntax import UNPARSABLE, parse
 from codegen.records import Example, Segment, TrainingText
 
 Mode = Literal["records", "run", "llm"]
@@ -242,7 +243,7 @@ def split_imports(program: str) -> tuple[str, str]:
     The function is run with its imports; its record has none, so there they are undefined helpers.
     """
     try:
-        body = syntax_tree(program).body
+        body = parse(program).body
     except UNPARSABLE:
         return "", program  # the rules of programs say what is wrong
     imports = list(takewhile(lambda node: isinstance(node, ast.Import | ast.ImportFrom), body))

@@ -9,12 +9,13 @@ from __future__ import annotations
 import ast
 import json
 import re
-import warnings
 from collections.abc import Mapping
-from typing import Any, Literal
+
+from codegen.errors import Skip
+from codegen.python_syntax import UNPARSABLE, parse_expression
 
 
-class Invalid(Exception):
+class Invalid(Skip):
     """A record, program, call or output breaks a rule of CoGEX.
 
     The data engine and the search count by ``reason``:
@@ -28,18 +29,8 @@ class Invalid(Exception):
       ``not_dict``, ``keys_differ`` (from those of every dictionary that the function returns).
     """
 
-    def __init__(self, reason: str, detail: str = "") -> None:
-        self.reason = reason
-        self.detail = detail
-        super().__init__(detail)
-
-    def __reduce__(self) -> tuple[type, tuple[str, str]]:
-        return type(self), (self.reason, self.detail)
-
 
 MOST_CHARACTERS = 100_000
-UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
-"""What Python's parser raises for a text that it can't read."""
 _MOST_DEPTH = 50
 _SPECIAL = re.compile(
     r"""('''|\"\"\")(?:[^\\]|\\.)*?\1   # strings, in which braces mean nothing
@@ -84,21 +75,10 @@ def parse_literal(text: str) -> object:
     if len(text) > MOST_CHARACTERS:
         raise Invalid("too_long", f"{len(text)} characters")
     try:
-        return ast.literal_eval(syntax_tree(text.strip(), "eval"))
+        return ast.literal_eval(parse_expression(text.strip()))
     except (TypeError, *UNPARSABLE) as error:
         detail = f"{_short(text)}: {type(error).__name__}"
         raise Invalid("not_literal", detail) from None
-
-
-def syntax_tree(text: str, mode: Literal["exec", "eval"] = "exec") -> Any:
-    """The ``ast.Module`` or ``ast.Expression`` of a text, without the parser's warnings about it.
-
-    Raises:
-        UNPARSABLE: if it is not Python.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return ast.parse(text, mode=mode)
 
 
 def _braced(text: str) -> str:

@@ -20,8 +20,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from codegen.cogex.literals import UNPARSABLE, Invalid, parse_literal, syntax_tree
-from codegen.python_syntax import syntax_fault
+from codegen.cogex.literals import Invalid, parse_literal
+from codegen.python_syntax import UNPARSABLE, parse, parse_expression, syntax_fault
 
 ANSWER = "answer"
 MOST_CHARACTERS = 20_000
@@ -116,7 +116,7 @@ def _parse(text: str) -> list[ast.stmt]:
     if len(text) > MOST_CHARACTERS:
         raise Invalid("too_long", f"the program has {len(text)} characters")
     try:
-        return syntax_tree(text).body
+        return parse(text).body
     except SyntaxError as error:
         fault = syntax_fault(text, error)
         raise Invalid(fault.reason, f"{fault.detail} {fault.remedy}".strip()[:200]) from None
@@ -163,7 +163,7 @@ def find_call(text: str, name: str) -> str:
     lines = [re.sub(r"^\s*(?:>>>|\.\.\.(?=\s|$)) ?", "", line) for line in text.splitlines()]
     for version in (lines, [line.strip() for line in lines]):
         with suppress(*UNPARSABLE):
-            body = syntax_tree("\n".join(version)).body
+            body = parse("\n".join(version)).body
             break
     else:
         raise Invalid("bad_call", f"{text[:80]!r} is not Python")
@@ -234,7 +234,7 @@ def _call_node(call: str) -> ast.Call:
     if len(call) > MOST_CHARACTERS:
         raise Invalid("too_long", f"the call has {len(call)} characters")
     try:
-        node = syntax_tree(call.strip(), "eval").body
+        node = parse_expression(call.strip())
     except UNPARSABLE as error:
         raise Invalid("bad_call", f"{call[:80]!r}: {type(error).__name__}") from None
     if not isinstance(node, ast.Call):

@@ -226,7 +226,7 @@ class TrainingState:
             return None
         try:
             progress = conform(kind, json.loads(path.read_text("utf-8")))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ResumeError(f"{path} is damaged: {error}.", remedy) from None
         if progress["identity"] != self._identity:
             raise ResumeError(

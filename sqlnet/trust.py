@@ -113,7 +113,7 @@ def load(*folders: Path) -> Trust:
             return Trust(weights, float(row["threshold"]))
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ModelError(f"{folder / _FILE} can't be read: {error}.") from None
     raise ModelError(f"None of these folders holds {_FILE}: {', '.join(map(str, folders))}.")
 

@@ -308,7 +308,7 @@ def _transformer_folder(path: Path) -> Path:
             str(module["type"]).rpartition(".")[2]: _part(path, module.get("path", ""), listed)
             for module in reversed(json.loads(listed.read_text("utf-8")))
         }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ModelError(f"{listed} can't be read: {one_line(error)}.") from None
     if "Transformer" not in modules:
         kinds = ", ".join(reversed(modules)) or "nothing"

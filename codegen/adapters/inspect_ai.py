@@ -231,7 +231,7 @@ class CodegenSandbox(SandboxEnvironment):
                 self._state = outcome.files[_STATE]
         try:
             answer = json.loads(outcome.files.get(_ANSWER, b"{}"))
-        except ValueError:  # the command wrote there
+        except (ValueError, RecursionError):  # the command wrote there
             answer = {}
         return outcome, answer if isinstance(answer, dict) else {}
 

@@ -83,7 +83,7 @@ def _rows(source: str, given: str | Mapping[str, Any]) -> list[Mapping[str, Any]
             {"calls": [[name, _arguments(given)]], "expected": [_value(wanted)]}
             for given, wanted in pairs
         ]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"A ground truth of {source} can't be read: {error}.",
             "It needs inputs and outputs of equal length, or assert_case.",
@@ -101,5 +101,5 @@ def _value(wanted: Any) -> Any:
         return wanted
     try:
         return json.loads(wanted)
-    except ValueError:
+    except (ValueError, RecursionError):
         return wanted

@@ -367,7 +367,7 @@ def _read(path: str) -> tuple[str, str]:
             f"Cannot read {error.filename}: {error.strerror}.",
             "Give a Python file or the directory of a finished search.",
         ) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(
             f"{path} is not a program, or not the directory of a search.",
             "Give a Python file (UTF-8) or the directory of a finished search.",

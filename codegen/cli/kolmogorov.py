@@ -15,6 +15,7 @@ from codegen.cli import Group
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import InputError, plural
+from codegen.paths import read_packed
 from codegen.terminal import Progress, echo
 
 
@@ -163,7 +164,7 @@ def baselines(files: tuple[str, ...], lengths: tuple[int, ...], as_json: bool) -
 
     rows: dict[str, dict[str, float]] = {}
     for file in files:
-        data = kt.read_bytes(file)
+        data = read_packed(Path(file))
         row = kt.rates(data)
         for length in lengths:
             if len(data) >= length:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, get_type_hints
 
 from codegen import plugins
-from codegen.errors import ConfigError, nearest
+from codegen.errors import ConfigError, Skip, nearest
 from codegen.lintseq import LintSeq, normalize
 from codegen.records import DataRecord, Example, Segment, TrainingText
 
@@ -44,14 +44,6 @@ class TextGenerator(Protocol):
             Exception: with an attribute ``reason``, to skip the example.
         """
         ...
-
-
-class Skip(Exception):
-    """Raised by a generator for a sound example that the method can't use."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        self.reason = reason
-        super().__init__(detail)
 
 
 def config_of(generator: TextGenerator) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def read_result(output: str | Path) -> TrainingResult:
             row[key] = curve(row[key])
         row["parts"] = {name: curve(points) for name, points in row["parts"].items()}
         return TrainingResult(**row)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not the result of a fine-tuning run: {error}.") from None
 
 

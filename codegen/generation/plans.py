@@ -17,7 +17,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from codegen.errors import CodegenError, ConfigError
+from codegen.errors import CodegenError, ConfigError, Skip
 from codegen.generation.cached import Prices, open_cached
 from codegen.generation.protocol import (
     Backend,
@@ -34,16 +34,8 @@ T = TypeVar("T")
 Plan = Generator[Request, Completion, T]
 
 
-class Unusable(Exception):
+class Unusable(Skip):
     """A model's completion cannot be used; ``reason`` is a short stable word."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        self.reason = reason
-        self.detail = detail
-        super().__init__(detail)
-
-    def __reduce__(self) -> tuple[type, tuple[str, str]]:
-        return type(self), (self.reason, self.detail)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from codegen.extras import missing
 from codegen.models import embedded, gguf
 from codegen.records import write_atomic
 from codegen.schema import conform, read_json
-from codegen.vetting import tame_tokenizer, vet_adapter, vet_tokenizer, vetted_config
+from codegen.vetting import read_object, tame_tokenizer, vet_adapter, vet_tokenizer, vetted_config
 
 if TYPE_CHECKING:
     import torch
@@ -501,11 +501,7 @@ def _is_of_the_file(error: Exception) -> bool:
 
 
 def _adapter_base(folder: Path) -> str:
-    path = folder / _ADAPTER_CONFIG
-    try:
-        base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"{path} can't be read: {in_one_line(error)}.") from None
+    base = (read_object(str(folder), _ADAPTER_CONFIG) or {}).get("base_model_name_or_path")
     if not base or not isinstance(base, str):
         raise ModelError(
             f"The adapter {folder} does not name its base model.",

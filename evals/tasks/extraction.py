@@ -26,10 +26,10 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from codegen.python_syntax import UNPARSABLE, parse
 from codegen.records import Status
 
 _FENCE = re.compile(r"^([ \t]*)(`{3,}+|~{3,}+)[^`\n]*$", re.MULTILINE)
@@ -126,12 +126,10 @@ def parses(program: str) -> bool:
 
 
 def _parsed(program: str) -> ast.Module | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return ast.parse(program)
-        except (SyntaxError, ValueError, MemoryError, RecursionError):
-            return None
+    try:
+        return parse(program)
+    except UNPARSABLE:
+        return None
 
 
 _TAGGED = re.compile(r"\[ANSWER\](.*?)(?:\[/ANSWER\]|\Z)", re.DOTALL)

@@ -18,6 +18,7 @@ from typing import Self
 
 from codegen.evals import kolmogorov as kt
 from codegen.evals.sandbox import Job, Limits
+from codegen.paths import read_packed
 
 from .base import CodeTask
 from .extraction import Extraction, cut_at_stop
@@ -49,7 +50,7 @@ class Kolmogorov(CodeTask[SequenceProblem]):
         """Sequences drawn from the language, or pieces of a file."""
         if source is None:
             return cls(name, description, _drawn(), "drawn from the language")
-        found = kt.pieces(kt.read_bytes(source), _PROBLEMS)
+        found = kt.pieces(read_packed(Path(source)), _PROBLEMS)
         stem = Path(source).name.split(".")[0]
         problems = [
             SequenceProblem(

@@ -196,7 +196,7 @@ def _official(place: str, row: Mapping[str, Any]) -> ContestProblem:
         known = json.loads(metadata) if isinstance(metadata, str) else metadata
         function = str(known.get("func_name") or "")
         day = date.fromisoformat(str(row["contest_date"])[:10]) if row.get("contest_date") else None
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         raise InputError(f"{place}: metadata or contest_date can't be read.") from None
     tests = [text_field(place, row, "public_test_cases")]
     if row.get("private_test_cases"):
@@ -223,7 +223,7 @@ def _of_fusion(place: str, row: Mapping[str, Any]) -> ContestProblem:
     try:
         labels = json.loads(row.get("labels") or "{}")
         id_ = str(labels.get("task_id") or f"{labels.get('source', 'row')}/{row['id']}")
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise InputError(f"{place}: the row has no id, or labels that are not JSON.") from None
     test = text_field(place, row, "test")
     starter, function = "", ""

@@ -6,9 +6,10 @@ import ast
 import functools
 import importlib.metadata
 import sys
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
+
+from codegen.python_syntax import UNPARSABLE, parse
 
 _provided = functools.cache(importlib.metadata.packages_distributions)
 
@@ -21,10 +22,8 @@ def modules_of(*programs: str) -> frozenset[str]:
     seen: set[str] = set()
     for program in programs:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                nodes = list(_needed(ast.parse(program)))
-        except (SyntaxError, ValueError, RecursionError):
+            nodes = list(_needed(parse(program)))
+        except UNPARSABLE:
             continue
         for node in nodes:
             names: list[str] = []

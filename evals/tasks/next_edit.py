@@ -40,6 +40,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from codegen.errors import ConfigError, InputError
+from codegen.evals.metrics import edit_distance
 from codegen.generation.protocol import Request
 from codegen.methods.edits import refactorings, sessions
 from codegen.methods.edits.formats import (
@@ -200,8 +201,8 @@ def measures(problem: NextEditProblem, window: str | None) -> dict[str, float]:
         return found | {"quiet": float(not changes)}
     target = edit.target or ""
     expected = _WORDS.findall(target)
-    whole = distance(_WORDS.findall(before), expected)
-    rest = distance(_WORDS.findall(window), expected)
+    whole = edit_distance(_WORDS.findall(before), expected)
+    rest = edit_distance(_WORDS.findall(window), expected)
     found |= {
         "shown": float(changes),
         "location": float(changes and _is_there(before, window, target)),
@@ -238,22 +239,6 @@ def kept_rate(before: str, after: str, settled: str) -> float | None:
         same = range(block.a, block.a + block.size)
         kept += sum(len(new[i]) for i in same if i in inserted)
     return kept / size if size else None
-
-
-def distance(one: Sequence[str], other: Sequence[str]) -> int:
-    """The Levenshtein distance of two sequences."""
-    start = 0
-    while start < min(len(one), len(other)) and one[start] == other[start]:
-        start += 1
-    one, other = one[start:], other[start:]
-    while one and other and one[-1] == other[-1]:
-        one, other = one[:-1], other[:-1]
-    row = list(range(len(other) + 1))
-    for i, a in enumerate(one, 1):
-        above, row[0] = row[0], i
-        for j, b in enumerate(other, 1):
-            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (a != b))
-    return row[-1]
 
 
 def _stripped(text: str) -> list[str]:

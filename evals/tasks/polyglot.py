@@ -23,7 +23,6 @@ difference, at most 50 lines.
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +39,7 @@ from .rows import (
     Problem,
     Rows,
     make_problems,
+    read_json,
     read_rows_of,
     read_text,
     text_field,
@@ -298,7 +298,7 @@ def _exercises(folder: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
     for config in found:
         place, exercise = str(config), config.parent.parent
         try:
-            named = json.loads(read_text(config))["files"]
+            named = read_json(config)["files"]
             paths = {column: list(named[column]) for column in ("solution", "test", "example")}
         except (ValueError, KeyError, TypeError):
             raise InputError(f"{place}: not the configuration of an exercise.") from None

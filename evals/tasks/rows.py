@@ -12,11 +12,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from codegen.errors import InputError
 from codegen.hub import cannot_open, check_exists, parse_hub
 from codegen.paths import read_packed
+from codegen.records import read_rows
 
 DATA_FOLDER = "CODEGEN_TEST_DATA"
 _REMEDY = (
@@ -177,23 +178,28 @@ def _objects(rows: Iterator[tuple[str, object]]) -> Iterator[tuple[str, Mapping[
 
 
 def _file_rows(path: Path) -> Iterator[tuple[str, object]]:
-    text = read_text(path)
-    if path.name.removesuffix(".gz").endswith(".json"):
-        yield from _array_rows(path, text)
+    if not path.name.removesuffix(".gz").endswith(".json"):
+        yield from read_rows(path)
         return
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield f"{path}:{number}", _decoded(f"{path}:{number}", line)
-
-
-def _array_rows(path: Path, text: str) -> Iterator[tuple[str, object]]:
-    value = _decoded(str(path), text)
+    value = read_json(path)
     if isinstance(value, dict):
         yield from ((f"{path}:{name}", row) for name, row in value.items())
     elif isinstance(value, list):
         yield from ((f"{path}:{number}", row) for number, row in enumerate(value, 1))
     else:
         raise InputError(f"{path}: expected an array of rows, got {type(value).__name__}.")
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file, packed with gzip or not.
+
+    Raises:
+        InputError: if it can't be read.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON ({error}).") from None
 
 
 def read_text(path: Path) -> str:
@@ -205,14 +211,7 @@ def read_text(path: Path) -> str:
     try:
         return read_packed(path).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a JSONL file or is damaged: {error}.") from None
-
-
-def _decoded(place: str, text: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not valid JSON ({error}).") from None
+        raise InputError(f"{path} is not UTF-8 text or is damaged: {error}.") from None
 
 
 # --- the hub -----------------------------------------------------------------------------------

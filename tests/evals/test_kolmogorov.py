@@ -35,6 +35,7 @@ from codegen.evals.kolmogorov import Answer, Line, Program, Ref, Result
 from codegen.evals.kolmogorov.coding import Meter
 from codegen.evals.kolmogorov.language import SIGNATURES, Argument, Kind
 from codegen.evals.sandbox import Job, Sandbox
+from codegen.paths import read_packed
 from codegen.records import Sample, Status
 
 # --- any program of the language ---------------------------------------------------------------
@@ -344,7 +345,7 @@ def test_classical_compressors_give_the_known_rates(
     data_folder: Path, file: str, whole: tuple[float, float, float], by_128: float
 ) -> None:
     """Specification §4.4, the table of baselines."""
-    data = kt.read_bytes(data_folder / "kolmogorov" / f"{file}.bin.gz")
+    data = read_packed(data_folder / "kolmogorov" / f"{file}.bin.gz")
     found = kt.rates(data, ("gzip", "lzma", "bz2"))
     assert tuple(found.values()) == pytest.approx(whole, abs=0.003)
     cut = [data[i : i + 128] for i in range(0, len(data) - 127, 128)]

@@ -260,10 +260,12 @@ def test_a_configuration_makes_no_more_objects_than_models_have(
     assert "\n" not in str(caught.value)
 
 
-def test_a_configuration_nested_without_end_is_one_line(folder: Path) -> None:
-    (folder / "config.json").write_text('{"a":' + "[" * 10**5 + "]" * 10**5 + "}")
-    with pytest.raises(ModelError, match="can't be read"):
-        load(str(folder), device="cpu")
+def test_configurations_nested_without_end_are_one_line(folder: Path) -> None:
+    for name in ("config.json", "adapter_config.json"):
+        (folder / name).write_text('{"a":' + "[" * 10**5 + "]" * 10**5 + "}")
+        with pytest.raises(ModelError, match="can't be read"):
+            load(str(folder), device="cpu")
+        (folder / name).unlink()
 
 
 def change_tokenizer(folder: Path, **changes: Any) -> None:

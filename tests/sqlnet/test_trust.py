@@ -51,7 +51,7 @@ def test_a_confidence_is_kept_and_damage_is_named(tmp_path: Path) -> None:
     assert trust.load(tmp_path / "none", tmp_path) == Trust(weights, 0.7)
     with pytest.raises(ModelError, match=r"holds trust\.json"):
         trust.load(tmp_path / "none")
-    for text in ("{", "{}", '{"threshold": 0.5, "weights": {"one": {}}}', "[]"):
+    for text in ("{", "{}", '{"threshold": 0.5, "weights": {"one": {}}}', "[]", "[" * 10**5):
         (tmp_path / "trust.json").write_text(text)
         with pytest.raises(ModelError, match="can't be read"):
             trust.load(tmp_path)

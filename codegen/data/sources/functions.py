@@ -29,7 +29,7 @@ from typing import Any
 from codegen.data.sources import Item, Rejected, SourceOptions, file_digest
 from codegen.errors import ConfigError, InputError
 from codegen.generation.protocol import function_instruction
-from codegen.python_syntax import parse, syntax_fault
+from codegen.python_syntax import first_line, parse, syntax_fault
 from codegen.records import Example, has_lone_surrogate
 
 MAX_FILE_BYTES = 2 * 2**20
@@ -249,12 +249,8 @@ def _extract(
     return function_instruction(signature_of(node, lines), docstring), program
 
 
-def _first_line(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    return min([node.lineno, *(d.lineno for d in node.decorator_list)])
-
-
 def _source(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> str:
-    block = lines[_first_line(node) - 1 : node.end_lineno]
+    block = lines[first_line(node) - 1 : node.end_lineno]
     return "".join(block).rstrip() + "\n"
 
 
@@ -279,7 +275,7 @@ def without_docstring(
         raise _Unusable("unusual_layout", "the docstring shares a line with other code")
     while end < following.lineno - 1 and not lines[end].strip():
         end += 1
-    block = lines[_first_line(node) - 1 : start] + lines[end : node.end_lineno]
+    block = lines[first_line(node) - 1 : start] + lines[end : node.end_lineno]
     return "".join(block).rstrip() + "\n"
 
 

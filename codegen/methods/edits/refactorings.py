@@ -27,14 +27,13 @@ import ast
 import copy
 import random
 import re
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 from codegen.methods.edits.hunks import Hunk, apply, lines_of, moved
-from codegen.python_syntax import characters, parameters_of, parse
+from codegen.python_syntax import characters, compiles, parameters_of, parse
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
@@ -541,7 +540,7 @@ def refactored(
     if kind in _ADDS:
         before, after = after, before
         hunks = _inverted(before, after, hunks)
-    if not (_compiles("".join(before)) and _compiles("".join(after))):
+    if not (compiles("".join(before)) and compiles("".join(after))):
         return None
     return before, hunks
 
@@ -555,12 +554,3 @@ def _inverted(before: Sequence[str], after: Sequence[str], hunks: Sequence[Hunk]
         found.append(Hunk(start, start + len(hunk.new), lines))
     assert apply(before, sorted(found)) == list(after)
     return found
-
-
-def _compiles(text: str) -> bool:
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            compile(text, "<program>", "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError):
-        return False
-    return True

@@ -23,7 +23,7 @@ from codegen.models.chat import conversation
 from codegen.server.http.openai import (
     CHARS_A_TOKEN,
     UNNAMED,
-    StreamOptions,
+    OpenAIFields,
     TextBody,
     check_together,
     head_of,
@@ -34,12 +34,8 @@ from codegen.server.http.openai import (
 )
 from codegen.server.http.wire import (
     Content,
-    Count,
     Events,
-    LogitBias,
     MostTokens,
-    Penalty,
-    Prediction,
     Refused,
     Seed,
     StrictBody,
@@ -101,27 +97,16 @@ class WithoutEffect(StrictBody):
     id_slot: Any = None
 
 
-class ChatBody(WithoutEffect):
+class ChatBody(OpenAIFields, WithoutEffect):
     """OpenAI's chat completions."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)]
     model: str = ""
-    max_tokens: MostTokens | None = None
     max_completion_tokens: MostTokens | None = None
-    n: Count = 1
     temperature: Temperature = 1.0
-    top_p: TopP = 1.0
-    top_k: Annotated[Whole, Field(ge=-1)] = 0
-    presence_penalty: Penalty = 0.0
-    frequency_penalty: Penalty = 0.0
-    logit_bias: LogitBias = {}
     seed: Seed | None = None
-    stop: Strings = []
-    stream: bool = False
-    stream_options: StreamOptions = StreamOptions()
     logprobs: bool = False
     top_logprobs: Annotated[Whole, Field(ge=0, le=20)] = 0
-    prediction: Prediction | None = None
     tools: Unsupported = None
     tool_choice: Annotated[Any, only("none", "auto")] = None
     functions: Unsupported = None

@@ -62,7 +62,23 @@ class StreamOptions(Body):
     include_usage: bool = False
 
 
-class TextBody(Body):
+class OpenAIFields(Body):
+    """What OpenAI's completions and chat completions have in common."""
+
+    max_tokens: MostTokens | None = None
+    n: Count = 1
+    top_p: TopP = 1.0
+    top_k: Annotated[Whole, Field(ge=-1)] = 0
+    presence_penalty: Penalty = 0.0
+    frequency_penalty: Penalty = 0.0
+    logit_bias: LogitBias = {}
+    prediction: Prediction | None = None
+    stop: Strings = []
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+
+
+class TextBody(OpenAIFields):
     """OpenAI's completions. Defaults of None depend on the kind of prompt.
 
     ``language`` and ``settle`` are extensions: with ``settle`` false the answer is the fast one,
@@ -72,21 +88,10 @@ class TextBody(Body):
     prompt: Strings = []
     suffix: str = ""
     language: str = ""
-    max_tokens: MostTokens | None = None
-    n: Count = 1
     best_of: Annotated[Any, only(1)] = 1
     temperature: Temperature | None = None
-    top_p: TopP = 1.0
-    top_k: Annotated[Whole, Field(ge=-1)] = 0
-    presence_penalty: Penalty = 0.0
-    frequency_penalty: Penalty = 0.0
-    logit_bias: LogitBias = {}
     logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
-    prediction: Prediction | None = None
     seed: Seed = 0
-    stop: Strings = []
-    stream: bool = False
-    stream_options: StreamOptions = StreamOptions()
     echo: bool = False
     settle: bool = True
 

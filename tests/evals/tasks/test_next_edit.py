@@ -9,14 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from codegen.benchmarks.tools.edit_baselines import BASELINES
 from codegen.errors import CodegenError, ConfigError, InputError
 from codegen.evals import tasks
 from codegen.evals.statistics import base_task
-from codegen.evals.tasks.next_edit import NextEdit, distance, kept_rate, measures
+from codegen.evals.tasks.next_edit import NextEdit, kept_rate, measures
 from codegen.methods.edits.formats import FORMATS
 from codegen.records import Sample
 
@@ -149,19 +147,6 @@ def test_kept_rate_by_hand() -> None:
     assert kept_rate("a b\n", "a b c\n", "a b c d\n") == 1
     assert kept_rate("a b\n", "a cc b d\n", "a cc b\n") == 2 / 3
     assert kept_rate("a b\n", "a\n", "a b\n") is None
-
-
-@given(st.text("abc", max_size=7), st.text("abc", max_size=7))
-def test_distance_is_levenshteins(one: str, other: str) -> None:
-    def plain(a: str, b: str) -> int:
-        if not a or not b:
-            return len(a) + len(b)
-        return min(plain(a[1:], b) + 1, plain(a, b[1:]) + 1, plain(a[1:], b[1:]) + (a[0] != b[0]))
-
-    if len(one) + len(other) <= 10:
-        assert distance(one, other) == plain(one, other)
-    assert distance(one, other) == distance(other, one)
-    assert (distance(one, other) == 0) == (one == other)
 
 
 # --- the data ------------------------------------------------------------------------------------

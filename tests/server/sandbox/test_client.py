@@ -145,7 +145,7 @@ def flaky(seed: int) -> Answer:
             ]
             reply(handler, 200, b"".join(json.dumps(row).encode() + b"\n" for row in cut_rows))
         elif kind == 6:
-            reply(handler, 200, b"<html>")
+            reply(handler, 200, rng.choice([b"<html>", b"[" * 10**5]))
         else:
             reply(handler, 200, whole)
 

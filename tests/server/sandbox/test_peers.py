@@ -134,7 +134,9 @@ def test_the_reward_for_verl() -> None:
 
 
 @pytest.mark.parametrize(
-    "truth", ["{", "[]", "{}", '{"inputs": ["1"], "outputs": []}', '{"inputs": 1, "outputs": 2}']
+    "truth",
+    ["{", "[]", "{}", '{"inputs": ["1"], "outputs": []}', '{"inputs":1, "outputs":2}', "[" * 10**5],
+    ids=lambda truth: truth[:30],
 )
 def test_a_ground_truth_that_is_none_is_told(truth: str) -> None:
     with pytest.raises(InputError, match="ground truth of mine"):

@@ -396,8 +396,8 @@ def _tensor(**changes: Any) -> dict[str, Any]:
         b"",
         b"\x80\x04K\x01.",
     ],
-    ids=["length", "long", "deep", "far", "back", "negative", "vast", "type", "twice", "hole", "empty",
-         "pickle"],
+    ids=["length", "long", "deep", "far", "back", "negative", "vast", "type", "twice", "hole",
+         "empty", "pickle"],
 )  # fmt: skip
 def test_weights_with_a_malformed_header_are_one_line(folder: Path, content: bytes) -> None:
     (folder / "model.safetensors").write_bytes(content)

@@ -5591,7 +5591,7 @@ assert str('x' / p) == 'x/a/b/c.txt'
 assert len(p) == 3 and bool(p) and not Path2()
 === class methods as alternative constructors with validation
 import re
-class Colour:
+class Color:
     NAMES = {'red': (255, 0, 0)}
     def __init__(self, r, g, b):
         for v in (r, g, b):
@@ -5602,28 +5602,28 @@ class Colour:
     def from_hex(cls, text):
         m = re.fullmatch(r'#?([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})', text, re.I)
         if not m:
-            raise ValueError(f'invalid colour: {text!r}')
+            raise ValueError(f'invalid color: {text!r}')
         return cls(*(int(x, 16) for x in m.groups()))
     @classmethod
     def named(cls, name): return cls(*cls.NAMES[name])
     @property
     def hex(self): return '#%02x%02x%02x' % self.rgb
     @staticmethod
-    def mix(a, b): return Colour(*((x + y) // 2 for x, y in zip(a.rgb, b.rgb)))
-    def __eq__(self, o): return isinstance(o, Colour) and self.rgb == o.rgb
-    def __repr__(self): return f'Colour{self.rgb}'
+    def mix(a, b): return Color(*((x + y) // 2 for x, y in zip(a.rgb, b.rgb)))
+    def __eq__(self, o): return isinstance(o, Color) and self.rgb == o.rgb
+    def __repr__(self): return f'Color{self.rgb}'
 ---
-assert Colour.from_hex('#FF0000') == Colour.named('red')
-assert Colour.from_hex('0a0b0c').hex == '#0a0b0c'
-assert Colour.mix(Colour(0, 0, 0), Colour(100, 50, 1)).rgb == (50, 25, 0)
-assert repr(Colour(1, 2, 3)) == 'Colour(1, 2, 3)'
+assert Color.from_hex('#FF0000') == Color.named('red')
+assert Color.from_hex('0a0b0c').hex == '#0a0b0c'
+assert Color.mix(Color(0, 0, 0), Color(100, 50, 1)).rgb == (50, 25, 0)
+assert repr(Color(1, 2, 3)) == 'Color(1, 2, 3)'
 for text in ('', '#12', 'zzzzzz'):
     try:
-        Colour.from_hex(text)
+        Color.from_hex(text)
         assert False
     except ValueError as e:
-        assert str(e) == f'invalid colour: {text!r}'
-class Alpha(Colour):
+        assert str(e) == f'invalid color: {text!r}'
+class Alpha(Color):
     alpha = 1.0
 assert type(Alpha.from_hex('#010203')) is Alpha
 assert Alpha.named('red').alpha == 1.0

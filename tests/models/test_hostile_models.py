@@ -369,3 +369,40 @@ def test_an_adapters_expression_that_may_take_for_ever(
 def test_expressions_of_usual_adapters_are_kept(tmp_path: Path, expression: str) -> None:
     path = adapter(tmp_path / "a", "base", target_modules=expression)
     vet_adapter(str(path))
+
+
+def _file(header: Any, data: bytes = b"\0" * 64, length: int | None = None) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return (len(text) if length is None else length).to_bytes(8, "little") + text + data
+
+
+def _tensor(**changes: Any) -> dict[str, Any]:
+    return {
+        "model.norm.weight": {"dtype": "F32", "shape": [16], "data_offsets": [0, 64], **changes}
+    }
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        _file(_tensor(), length=2**63),
+        _file(_tensor(), length=10**8 + 1),
+        _file(b"[" * 100_000),
+        _file(_tensor(data_offsets=[0, 2**62])),
+        _file(_tensor(data_offsets=[64, 0])),
+        _file(_tensor(shape=[-16])),
+        _file(_tensor(shape=[2**40, 2**40])),
+        _file(_tensor(dtype="F31")),
+        _file({**_tensor(), "lm_head.weight": _tensor()["model.norm.weight"]}),
+        _file(_tensor(data_offsets=[32, 64], shape=[8])),
+        b"",
+        b"\x80\x04K\x01.",
+    ],
+    ids=["length", "long", "deep", "far", "back", "negative", "vast", "type", "twice", "hole",
+         "empty", "pickle"],
+)  # fmt: skip
+def test_weights_with_a_malformed_header_are_one_line(folder: Path, content: bytes) -> None:
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(ModelError) as caught:
+        load(str(folder), device="cpu")
+    assert "\n" not in str(caught.value)

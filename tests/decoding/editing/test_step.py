@@ -298,5 +298,5 @@ def test_other_models_keep_their_own_pass() -> None:
 def test_a_step_that_is_not_the_models_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = made("llama")
     monkeypatch.setattr(cpu, "gated", lambda rows: rows.chunk(2, dim=-1)[0])
-    with pytest.raises(ModelError, match="computes other logits"):
+    with pytest.raises(ModelError, match="computes logits that differ"):
         EditableCache(model, step=DecodeStep(model, plain_product, most=32))

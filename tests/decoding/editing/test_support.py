@@ -305,7 +305,7 @@ def flexible() -> PreTrainedModel:
         (biased, "ALiBi"),
         (bloom, "positions"),
         (flexible, "'flex_attention'"),
-        (deaf, "other logits"),
+        (deaf, "its logits change"),
     ],
 )
 def test_refused(make: Callable[[], PreTrainedModel], reason: str) -> None:

@@ -212,7 +212,7 @@ def test_a_new_program(server: Model, call: Command) -> None:
     assert code == 2 and "--instruction" in err
     server.answer = lambda _: completion("No.")
     code, out, _ = call("run", "new", "c d", *options)
-    assert code == 1 and "no answer (no_output)" in out
+    assert code == 1 and "no answer: no_output" in out
     code, _, err = call("run", "new", "c d", *options, "--mode", "hybrid")
     assert code == 1 and "What the model wrote is not a pseudo-program" in err
 

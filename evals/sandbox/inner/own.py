@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import builtins
 import functools
+import gc
 import io
+import opcode
 import sys
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -34,6 +36,7 @@ _STREAM = frozenset(
 _OF_MOCKS = frozenset(("configure_mock", "reset_mock", "attach_mock", "mock_add_spec"))
 _GENERATOR = frozenset(("send", "throw", "close"))
 _PLAIN_DATA = (int, float, complex, str, bytes, bool, tuple, list, dict, set, type(None))
+_ASSERTS = opcode.opmap.get("LOAD_ASSERTION_ERROR", -1)
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
 # The verbs allowed for an instance, besides those of attributes.
 _OF_INSTANCES = frozenset(VERBS) | {"await"}
@@ -52,6 +55,7 @@ class OwnObjects:
         self.helpers: set[object] = set()  # threads that work while another waits for them
         self._values: list[Any] = [None]
         self._numbers: dict[int, int] = {}
+        self._decorated: set[int] = set()  # functions given to decorators that have not ended yet
 
     def value(self, number: Any) -> Any:
         """The object of a number."""
@@ -80,7 +84,20 @@ class OwnObjects:
         if found is None:
             return None
         kind, about = found
-        return {"x": [self.keep(value), kind, about]}
+        number = self.keep(value)
+        if isinstance(value, types.FunctionType) and _is_being_decorated(value):
+            self._decorated.add(number)
+        return {"x": [number, kind, about]}
+
+    def dropped(self) -> str:
+        """The name of a function with assertions that a decorator of the program took, that has
+        never run to its end, and that the tests cannot run themselves; empty if there is none.
+        """
+        for function in (self._values[number] for number in sorted(self._decorated)):
+            holders = [each for each in gc.get_referrers(function) if each is not self._values]
+            if all(isinstance(each, types.FrameType) for each in holders):
+                return function.__name__
+        return ""
 
     def error(self, error: BaseException) -> Any:
         """The tree of an exception of the tests."""
@@ -147,7 +164,9 @@ class OwnObjects:
             _allow(verb == "await", target, verb)
         if verb == "await":
             return _await(target, self.helpers)
-        return VERBS[verb](target, *arguments, **options)
+        result = VERBS[verb](target, *arguments, **options)
+        self._decorated.discard(number)
+        return result
 
 
 def is_instance(value: object) -> bool:
@@ -155,6 +174,25 @@ def is_instance(value: object) -> bool:
     kind = type(value)
     return (
         any(base.__module__ in _MODULES for base in kind.__mro__) or kind is types.SimpleNamespace
+    )
+
+
+def _is_being_decorated(function: types.FunctionType) -> bool:
+    """Whether the tests' running line is a decorator of this function, which asserts something."""
+    frame: types.FrameType | None = sys._getframe()
+    while frame is not None and frame.f_globals is not function.__globals__:
+        frame = frame.f_back
+    first = function.__code__.co_firstlineno  # of the decorators
+    body = min((n for _, _, n in function.__code__.co_lines() if n and n > first), default=first)
+    return frame is not None and first <= frame.f_lineno < body and _asserts(function.__code__)
+
+
+def _asserts(code: types.CodeType) -> bool:
+    parts = (part for part in code.co_consts if isinstance(part, types.CodeType))
+    return (
+        _ASSERTS in code.co_code[::2]
+        or any(name.startswith("assert") for name in code.co_names)
+        or any(map(_asserts, parts))
     )
 
 

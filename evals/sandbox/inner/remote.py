@@ -429,6 +429,8 @@ class Remote:
                 f"{type(self._failed[0]).__name__}: {self._failed[0]!s:.300} (raised by the tests "
                 "where the program called them; the program caught it)",
             )
+        if name := self._own.dropped():
+            self.fail("wrong", f"a decorator of the program kept {name} from running")
 
     def _raise(self, error: BaseException, protocol: tuple[type[BaseException], ...]) -> NoReturn:
         seen = {id(error), id(error.__cause__), id(error.__context__)}

@@ -200,3 +200,43 @@ def test_iterators_of_the_program_end_as_they_should(sandbox: Sandbox) -> None:
     )
     outcome = sandbox.run(Job(program, test))
     assert outcome.passed, outcome
+
+
+# The program's decorators; its add is wrong.
+DECORATORS = """
+import functools
+def add(a, b): return -1
+def drops(f): return lambda *_: None
+def makes(*_): return drops
+def misuses(f):
+    def run(*_):
+        try: f(1, 2, 3)
+        except TypeError: pass
+    return run
+def same(f): return f
+def runs(f):
+    @functools.wraps(f)
+    def run(*given): return f(*given)
+    return run
+"""
+WRONG = "def test_add():\n    assert add(1, 2) == 3\ntest_add()\n"
+IN_A_CLASS = "    def test_add(self):\n        self.assertEqual(add(1, 2), 3)\n"
+DROPPED = (
+    f"@drops\n{WRONG}",
+    f"@makes(1)\n{WRONG}",
+    f"@runs\n@drops\n{WRONG}",
+    f"@misuses\n{WRONG}",
+    "@drops\ndef test_add():\n    assert add(1, 2) == 3\n",
+    f"import unittest\nclass Tests(unittest.TestCase):\n    @drops\n{IN_A_CLASS}",
+)
+RUN = (
+    f"@same\n{WRONG}".replace("3", "-1"),
+    f"@runs\n{WRONG}".replace("3", "-1"),
+    "@same\ndef handler(x):\n    assert x == 5\nassert add(1, 2) == -1\n",
+    "@drops\ndef helper():\n    pass\nassert add(1, 2) == -1\n",
+)
+
+
+def test_a_decorator_of_the_program_keeps_no_test_from_running(sandbox: Sandbox) -> None:
+    jobs = [(test, Job(DECORATORS, test=test)) for test in (*DROPPED, *RUN)]
+    assert {test for test, outcome in sandbox.map(jobs) if outcome.passed} == set(RUN)

@@ -137,7 +137,8 @@ def forward(
     Raises:
         MachineError: if torch.compile was asked to compile the model and cannot.
     """
-    run = model if repeated else model.forward
+    plain = model._compiled_call_impl is not None and not repeated
+    run = model.forward if plain else model  # hooks see every pass of a model as it is
     given = "inputs_embeds" if tokens.is_floating_point() else "input_ids"
     try:
         output = run(

@@ -40,7 +40,6 @@ from codegen.data import read_texts
 from codegen.data import run as make_data
 from codegen.data.generators import Whole
 from codegen.data.sources import MemorySource
-from codegen.evals.metrics.text import compiles
 from codegen.evals.sandbox import Sandbox
 from codegen.evals.statistics import pass_at_k
 from codegen.finetune import parse_recipe
@@ -48,6 +47,7 @@ from codegen.finetune.run import train
 from codegen.lintseq import LintSeq, resolve
 from codegen.methods.unicode import UniCode, instruction
 from codegen.models import load
+from codegen.python_syntax import compiles
 
 _FENCED = re.compile(r"```python\n(.*?)```", re.DOTALL)
 COLUMNS = ("pass@1", "pass@10", "distinct", "valid", "sound", "tokens")

@@ -124,7 +124,7 @@ def test_blocks_that_compute_something_else_are_not_used(
         return one_by_one(module, q, k, v, None, **options)
 
     monkeypatch.setattr(attentions, "_blockwise", leaky)
-    with pytest.warns(RuntimeWarning, match="other logits than a dense mask"):
+    with pytest.warns(RuntimeWarning, match="a dense mask give different logits"):
         assert check(model, "auto") == "dense"
 
 

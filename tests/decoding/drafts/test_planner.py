@@ -222,7 +222,7 @@ class Machine:
         seconds, token = MACHINES[name]
         rng = random.Random(3)
 
-        def forward(_: Any, tokens: torch.Tensor, *__: Any) -> torch.Tensor:
+        def forward(_: Any, tokens: torch.Tensor, *__: Any, **___: Any) -> torch.Tensor:
             took = seconds(*tokens.shape)
             self.now += took * math.exp(rng.gauss(0, noise))
             self.spent += took

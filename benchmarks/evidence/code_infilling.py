@@ -58,16 +58,16 @@ def make_tokenizer(folder: Path, texts: Sequence[str], vocabulary: int) -> Any:
     from transformers import AutoTokenizer
 
     if not (folder / "tokenizer.json").exists():
-        made = train_byte_bpe(texts, vocabulary, Infilling(STYLE).sentinels)
+        made = train_byte_bpe(texts, vocabulary, Infilling(style=STYLE).sentinels)
         made.save_pretrained(folder)
     return AutoTokenizer.from_pretrained(folder)
 
 
 def texts_of(
-    examples: Sequence[Example], tokenizer: Any, *, loss: str, longest: int, middle: int, seed: int
+    examples: Sequence[Example], tokenizer: Any, *, loss: Any, longest: int, middle: int, seed: int
 ) -> Iterator[TrainingText]:
     """Infilling texts, two of each example, but for those with too many tokens."""
-    generator = Infilling(STYLE, spans="line,char", loss=loss, sequences=2)
+    generator = Infilling(style=STYLE, spans="line,char", loss=loss, sequences=2)
     for example in examples:
         rng = random.Random(f"{seed}:{example.id}")
         try:

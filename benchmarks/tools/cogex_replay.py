@@ -13,8 +13,9 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-from codegen.cogex.model import Emulation, Query
+from codegen.cogex.model import Emulation, PseudoModel, Query
 from codegen.cogex.search import Found, ProgramSearch, SearchLog, SearchSettings
 from codegen.cogex.tasks import TaskItem
 from codegen.errors import InputError
@@ -161,4 +162,5 @@ def _search(outcomes: Outcomes, order: Sequence[int], settings: SearchSettings) 
     train = [TaskItem(f"write/{n}", "", "") for n in range(len(outcomes.programs))]
     dev = [TaskItem(str(number), str(number), _RIGHT) for number in order]
     with SearchLog(None, {}) as log:
-        return ProgramSearch("", train, dev, _Replay(outcomes), settings, log).run()
+        model = cast(PseudoModel, _Replay(outcomes))
+        return ProgramSearch("", train, dev, model, settings, log).run()

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from importlib.metadata import version
+from typing import Any
 
 import xllamacpp  # pyright: ignore
 
@@ -32,14 +33,14 @@ def main():
 
 def run(model, part):
     """One server over all sequences."""
-    params = xllamacpp.CommonParams()
+    params: Any = xllamacpp.CommonParams()  # pyright: ignore[reportAttributeAccessIssue]
     params.model.path = model
     params.n_ctx = part["context"]
     params.n_parallel = 1
     params.n_cache_reuse = part["reuse"]
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.warmup = False
-    server = xllamacpp.Server(params)
+    server: Any = xllamacpp.Server(params)  # pyright: ignore[reportAttributeAccessIssue]
     return [
         [ask(server, prompt, part["predict"], number > 0) for number, prompt in enumerate(prompts)]
         for prompts in part["sequences"]

@@ -242,12 +242,12 @@ def _vocabulary(oracle: Oracle) -> Any:
 def test_penalties_biases_and_top_k(client: openai.OpenAI, oracle: Oracle) -> None:
     def penalized(logits: torch.Tensor, made: list[int]) -> torch.Tensor:
         for token in set(made):
-            logits[token] -= 1.5 + 0.5 * made.count(token)
+            logits[token] -= 2 + 2 * made.count(token)
         return logits
 
     expected = oracle.decode(TEMPLATED, 24, penalized)
     assert expected != oracle.decode(TEMPLATED, 24)
-    answer = ask(client, presence_penalty=1.5, frequency_penalty=0.5)
+    answer = ask(client, presence_penalty=2, frequency_penalty=2)
     assert whole(said(answer)) == whole(oracle.text(expected))
     token = oracle.tokenizer("value").input_ids[0]
     forced = ask(client, logit_bias={str(token): 100}, max_tokens=3)

@@ -22,6 +22,8 @@ KNOWN = {
     "sqlite3: connection made by the tests",
     "tree: recursive dataclass with class reference",
 }
+if sys.version_info >= (3, 12):  # isinstance with a protocol reads the object without asking it
+    KNOWN.add("protocol: runtime checkable")
 # Runs each file of a folder as a script, in a process and a folder of its own.
 _RUN_EACH = """\
 import os, sys, types

@@ -246,7 +246,8 @@ def test_penalties_biases_and_top_k(client: openai.OpenAI, oracle: Oracle) -> No
         return logits
 
     expected = oracle.decode(TEMPLATED, 24, penalized)
-    assert expected != oracle.decode(TEMPLATED, 24)
+    plain = oracle.decode(TEMPLATED, 24)  # its tokens depend on Python's own library
+    assert expected != plain or len(set(plain)) == len(plain)
     answer = ask(client, presence_penalty=2, frequency_penalty=2)
     assert whole(said(answer)) == whole(oracle.text(expected))
     token = oracle.tokenizer("value").input_ids[0]

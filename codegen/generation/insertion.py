@@ -20,6 +20,7 @@ from codegen.generation.protocol import (
     OnText,
     Request,
     SamplingParams,
+    cut_at_stop,
     request_seed,
 )
 
@@ -119,8 +120,8 @@ def _completion(
     meta: dict[str, Any] = {"steps": filled.steps}
     if gap:
         meta["gaps"] = [decode(ids) for ids in _gaps(text, filled)]
-    elif cuts := [at for stop in request.stop if (at := completion.find(stop)) >= 0]:
-        completion, reason = completion[: min(cuts)], "stop"
+    elif (cut := cut_at_stop(completion, request.stop)) != completion:
+        completion, reason = cut, "stop"
     return Completion(
         number,
         request,

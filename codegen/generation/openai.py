@@ -68,6 +68,7 @@ from codegen.generation.protocol import (
     Request,
     RequestFailed,
     SamplingParams,
+    cut_at_stop,
     request_seed,
 )
 
@@ -236,8 +237,8 @@ class OpenAIBackend(Backend):
             )
         text, reason = found.text, _finish_reason(found.finish_reason, bool(stops))
         if cuts:
-            if ends := [at for string in stops if (at := text.find(string)) >= 0]:
-                text, reason = text[: min(ends)], "stop"
+            text = cut_at_stop(text, stops)
+            reason = "stop" if text != found.text else reason
             if on_piece:
                 on_piece(text)
         return resolved.completion(

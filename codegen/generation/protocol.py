@@ -300,3 +300,8 @@ def function_instruction(signature: str, docstring: str) -> str:
     """
     header = f"Write a Python function `{signature}` to solve the following problem:"
     return f"{header}\n{docstring.strip()}"
+
+
+def cut_at_stop(text: str, stops: Iterable[str]) -> str:
+    """``text`` up to the first stop string; unchanged if it holds none."""
+    return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]

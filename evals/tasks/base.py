@@ -13,10 +13,10 @@ from datetime import date
 from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar, cast
 
 from codegen.errors import ConfigError
-from codegen.generation.protocol import Request
+from codegen.generation.protocol import Request, cut_at_stop
 from codegen.records import Sample, Verdict
 
-from .extraction import EMPTY, Extraction, cut_at_stop, find_code, with_preamble
+from .extraction import EMPTY, Extraction, find_code, with_preamble
 from .needs import why_not
 from .rows import AnyProblem, Home, Problem, make_problems, problem_of_columns, read_rows_of
 from .styles import Ask, PromptStyle, style_of

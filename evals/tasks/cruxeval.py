@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from codegen.evals.sandbox import Job
+from codegen.generation.protocol import cut_at_stop
 
 from .base import CodeTask
-from .extraction import Extraction, cut_at_stop, fenced_blocks, parses, tagged_answers
+from .extraction import Extraction, fenced_blocks, parses, tagged_answers
 from .rows import Home, Problem
 from .styles import PromptStyle
 

@@ -32,6 +32,7 @@ from typing import Any, Literal, Self
 
 from codegen.errors import ConfigError, InputError
 from codegen.evals.sandbox import Job, Limits
+from codegen.generation.protocol import cut_at_stop
 from codegen.records import Verdict
 
 from .base import CodeTask
@@ -39,7 +40,6 @@ from .cases import cases_test, with_runner
 from .expected import write_value
 from .extraction import (
     Extraction,
-    cut_at_stop,
     fenced_blocks,
     imports_at_top,
     parses,

@@ -26,7 +26,7 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from codegen.python_syntax import UNPARSABLE, parse
@@ -52,11 +52,6 @@ class Extraction:
 
 
 EMPTY = Extraction("", "the answer is empty", "empty")
-
-
-def cut_at_stop(text: str, stops: Iterable[str]) -> str:
-    """``text`` up to the first stop string; unchanged if it holds none."""
-    return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]
 
 
 def find_code(answer: str, entry_point: str) -> Extraction:

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from typing import Self
 
 from codegen.evals.sandbox import Job
+from codegen.generation.protocol import cut_at_stop
 from codegen.records import Sample
 
 from .base import CodeTask
-from .extraction import Extraction, cut_at_stop, imports_at_top, parses
+from .extraction import Extraction, imports_at_top, parses
 from .rows import Home, Problem, make_problems, read_rows_of
 from .styles import style_of
 

@@ -18,10 +18,11 @@ from typing import Self
 
 from codegen.evals import kolmogorov as kt
 from codegen.evals.sandbox import Job, Limits
+from codegen.generation.protocol import cut_at_stop
 from codegen.paths import read_packed
 
 from .base import CodeTask
-from .extraction import Extraction, cut_at_stop
+from .extraction import Extraction
 from .rows import Problem
 from .styles import PromptStyle
 

@@ -41,7 +41,7 @@ from typing import Any, Self
 
 from codegen.errors import ConfigError, InputError
 from codegen.evals.metrics import edit_distance
-from codegen.generation.protocol import Request
+from codegen.generation.protocol import Request, cut_at_stop
 from codegen.methods.edits import refactorings, sessions
 from codegen.methods.edits.formats import (
     FORMATS,
@@ -56,7 +56,7 @@ from codegen.methods.edits.hunks import apply_diff, difference, lines_of
 from codegen.records import Change, Edit, Sample, Verdict
 
 from .base import CodeTask
-from .extraction import Extraction, cut_at_stop
+from .extraction import Extraction
 from .rows import Home, Problem, read_rows_of, text_field, text_fields
 from .styles import PromptStyle, style_of
 

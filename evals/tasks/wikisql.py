@@ -22,10 +22,11 @@ import sqlglot
 from sqlglot import errors, exp
 
 from codegen.errors import InputError
+from codegen.generation.protocol import cut_at_stop
 from codegen.records import Verdict
 
 from .base import CodeTask
-from .extraction import Extraction, cut_at_stop, fenced_blocks
+from .extraction import Extraction, fenced_blocks
 from .rows import AnyProblem, Home, Problem, make_problems, read_rows_of, text_field
 from .styles import PromptStyle
 

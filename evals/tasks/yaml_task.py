@@ -29,10 +29,11 @@ from typing import Any, Self
 
 from codegen.config import Config, read_config, setting
 from codegen.errors import InputError
+from codegen.generation.protocol import cut_at_stop
 from codegen.paths import plain_name
 
 from .custom import JUDGED_BY, PREFIX, Custom, CustomProblem
-from .extraction import EMPTY, Extraction, cut_at_stop, find_code
+from .extraction import EMPTY, Extraction, find_code
 from .rows import Home, Rows, make_problems, read_rows_of
 from .styles import PromptStyle, find_style
 from .templates import Templates

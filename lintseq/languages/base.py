@@ -37,7 +37,8 @@ class Grammar:
         declares: node type -> fields whose names it declares in the scope around it; "" means
             children without a field.
         parameters: the same for a scope of its own.
-        declaring: node type -> tokens, one of which marks a declaration; without them it assigns.
+        declaring: node type -> tokens, one of which marks a declaration; a node without any of
+            them is an assignment.
         patterns: node types that hold declared names -> the fields with them.
         implied: node type -> the names it declares without a leaf of that name (imports).
         member_names: node type -> the field with the member that it declares.

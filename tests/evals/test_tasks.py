@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from codegen.errors import ConfigError, InputError
 from codegen.evals import tasks
 from codegen.evals.sandbox import Job
-from codegen.evals.tasks.extraction import cut_at_stop, find_code, with_preamble
+from codegen.evals.tasks.extraction import find_code, with_preamble
+from codegen.generation.protocol import cut_at_stop
 from codegen.records import Sample
 
 

@@ -723,8 +723,10 @@ def _content_space(plain: Any, about: dict[str, Any]) -> dict[str, object]:
 
 
 def _content_operator(name: str, plain: Any) -> Callable[..., object]:
-    """An operator that a subclass of a plain type defines. It must not learn a plain value of the
-    tests, so with one it is that of the content, unless the tests made the object.
+    """An operator that a subclass of a plain type defines.
+
+    The program must not learn a plain value of the tests: if the other operand is one, the plain
+    type's operator is used, unless the tests made the object themselves.
     """
     of_content = getattr(plain, name, None)
 

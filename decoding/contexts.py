@@ -268,12 +268,18 @@ class BoundedRows(CachedRows):
         self._last_position = self.capacity - 1
         self._replays = None  # the computation depends on how far the positions reach
 
+    def make_room(self, width: int) -> None:
+        """Drops the middle of rows that the trees would fill."""
+        for i, cursor in enumerate(self.cursors):
+            if cursor + width > self.capacity:
+                self.cursors[i] = self.extension.forget(self.cache, i, cursor)
+
     def place(self, trees: Trees, first: int = 0) -> torch.Tensor:
         """See :class:`CachedRows`."""
-        for i, cursor in enumerate(self.cursors):
-            if cursor + trees.width > self.capacity:
-                self.cursors[i] = self.extension.forget(self.cache, i, cursor)
-                trees.cursors = None
+        before = list(self.cursors)
+        self.make_room(trees.width)
+        if self.cursors != before:
+            trees.cursors = None
         mask = super().place(trees, first)
         self.extension.measured(max(self.cursors) + trees.width)
         return self.extension.restrict(mask, self.cache.slots.positions)

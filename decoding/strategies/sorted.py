@@ -518,6 +518,7 @@ class SortedSpeculation(Speculation):
         ]
         most = max(map(len, given))
         trees = batch.trees(torch.tensor([[0] * (most - len(row)) + row for row in given]))
+        batch.sequences.make_room(padded_width(1 + max(0, *counts), batch.device))
         trees.cursors = torch.tensor(batch.sequences.cursors)
         trees.upload(batch.device)  # the one transfer to the device
         drafts = [

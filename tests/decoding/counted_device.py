@@ -190,8 +190,10 @@ def spread(*models: Any) -> Iterator[None]:
 @contextmanager
 def _spread(model: Any) -> Iterator[None]:
     half = sum(p.numel() * p.element_size() for p in model.parameters()) // 2
-    whole = list(model._no_split_modules or ())
-    numbers = infer_auto_device_map(model, {0: half, 1: 4 * half}, no_split_module_classes=whole)
+    whole: Any = list(model._no_split_modules or ())
+    numbers: Any = infer_auto_device_map(
+        model, {0: half, 1: 4 * half}, no_split_module_classes=whole
+    )
     places = {part: (DEVICE, SECOND)[int(number)] for part, number in numbers.items()}
     assert len(set(places.values())) == 2
 

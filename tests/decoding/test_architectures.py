@@ -16,7 +16,12 @@ from typing import Any
 import pytest
 import torch
 from counted_device import CountedDevice, spread
-from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    LogitsProcessor,
+    PreTrainedModel,
+)
 
 from codegen.decoding.drafts import RecyclingDrafter
 from codegen.decoding.editing import EditableCache, EditPolicy
@@ -125,7 +130,7 @@ def prefixes(
     model: PreTrainedModel,
     prompt: list[int],
     forced: bool = False,
-    process: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    process: LogitsProcessor | None = None,
 ) -> list[int]:
     """Tokens chosen greedily over whole prefixes, up to a close choice.
 
@@ -139,7 +144,7 @@ def prefixes(
     for step in range(NEW):
         logits = model(torch.tensor([tokens]), use_cache=False).logits[0, -1].float()
         if process:
-            logits = process(torch.tensor([tokens]), logits[None])[0]  # type: ignore[arg-type]
+            logits = process(torch.tensor([tokens]), logits[None])[0]  # type: ignore
         if forced:
             logits[BKSPC] = torch.inf if step % 4 == 3 else -torch.inf
         best, second = logits.topk(2).values.tolist()

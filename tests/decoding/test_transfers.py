@@ -302,6 +302,7 @@ def test_a_step_of_filling_copies_once_each_way(name: str) -> None:
         pytest.param("plain", "one device", marks=pytest.mark.long),
         ("suffix", "one device"),
         ("suffix", "two devices"),
+        ("sorted", "two devices"),
     ],
 )
 def test_rows_that_forget_copy_once_each_way(
@@ -322,6 +323,9 @@ def test_rows_that_forget_copy_once_each_way(
     options |= {"eos": frozenset(), "infinite": LMInfinite(2, 9)}
 
     def strategy() -> Strategy:
+        if name == "sorted":
+            nested = Nested(models[1], (1, 2))
+            return SortedSpeculation([SortedDrafter(nested, tokens=4) for _ in range(3)], 4)
         drafters = [SuffixDrafter() for _ in range(3)]
         return Strategy() if name == "plain" else Speculation(drafters, limit=4)
 
@@ -329,7 +333,7 @@ def test_rows_that_forget_copy_once_each_way(
     decode(models[0], wanted, **options, strategy=strategy())
     moves.clear()
     contexts._rotations.clear()  # those on the CPU
-    with torch.inference_mode(), CountedDevice() as device, PLACES[place](models[0]):
+    with torch.inference_mode(), CountedDevice() as device, PLACES[place](*models):
         used = strategy()
         seen = watched(used, device)
         decode(models[0], found, **options, strategy=used)

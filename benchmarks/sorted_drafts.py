@@ -7,7 +7,8 @@ by either target with either draft:
 
 - ``ladder``: each drafted token leaves at the first exit whose probability is above 0.5;
   ``ladder_03`` above 0.3, ``ladder_stop`` also ends a draft where the product of its probabilities
-  falls to 0.3;
+  falls to 0.3; ``ahead``, ``ahead_03`` and ``ahead_stop`` are the same as on a GPU, where each
+  draft has one depth, by the draft before it;
 - ``full``: all tokens leave after 6 layers; ``skip_2``, ``skip_4``: after so many (layer skipping);
 - ``self_2``: the target's own first two layers draft (self-speculation without training).
 
@@ -115,6 +116,9 @@ def _compare(
         "ladder": {},
         "ladder_03": {"thresholds": (0.3,)},
         "ladder_stop": {"least": 0.3},
+        "ahead": {"ahead": True},
+        "ahead_03": {"ahead": True, "thresholds": (0.3,)},
+        "ahead_stop": {"ahead": True, "least": 0.3},
         "full": {"thresholds": (1.0,)},
     }
     plain = [_decode(target, prompt, new, None)[0] for prompt in prompts]
@@ -125,7 +129,7 @@ def _compare(
         methods += [
             (f"{draft}_{key}", nested, options)
             for key, options in ladders.items()
-            if draft == "sorted" or key in ("ladder", "full")
+            if draft == "sorted" or key in ("ladder", "ahead", "full")
         ]
         methods += [
             (f"{draft}_skip_{depth}", Nested(loaded.model, (depth,)), {}) for depth in _EXITS[:-1]
@@ -154,10 +158,12 @@ def _measure(
     made: list[int] = []
     passes: list[int] = []
     equal = layers = 0
+    options = dict(options)
+    ahead = options.pop("ahead", False)
     for prompt, expected in zip(prompts, plain, strict=True):
         tally = Tally()
         drafter = SortedDrafter(nested, tokens=_DRAFTED, tally=tally, **options)
-        tokens, taken = _decode(target, prompt, new, drafter)
+        tokens, taken = _decode(target, prompt, new, drafter, ahead)
         equal += tokens == expected
         made.append(len(tokens))
         passes.append(taken)
@@ -181,13 +187,15 @@ def _measure(
     return equal
 
 
-def _decode(loaded: Any, prompt: list[int], new: int, drafter: Any) -> tuple[list[int], int]:
+def _decode(
+    loaded: Any, prompt: list[int], new: int, drafter: Any, ahead: bool = False
+) -> tuple[list[int], int]:
     """Greedy tokens and the target's passes."""
     from codegen.decoding.loop import Row, decode
-    from codegen.decoding.strategies.speculative import Speculation
+    from codegen.decoding.strategies.sorted import SortedSpeculation
 
     row = Row(list(prompt), [0.0] * new)
-    speculation = Speculation([drafter], limit=_DRAFTED) if drafter else None
+    speculation = SortedSpeculation([drafter], _DRAFTED, ahead) if drafter else None
     decode(loaded.model, [row], max_new_tokens=new, temperature=0, top_p=1, eos=frozenset(),
            strategy=speculation)  # fmt: skip
     return row.tokens, speculation.passes if speculation else len(row.tokens)

@@ -89,7 +89,7 @@ class Rotation:
         A factor that a model applies to its cosines (YaRN's attention scaling) is already in the
         cached key, so it is not applied again.
         """
-        angles = shifts.double()[:, None] * self.frequencies.double()
+        angles = shifts.double()[:, None] * self.frequencies.to(shifts.device).double()
         return angles.cos().float(), angles.sin().float()
 
     def turn(
@@ -182,10 +182,10 @@ class CacheLayer(CacheLayerMixin):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         keys, values = self.states
+        rows, index = slots.on(keys.device)
         if slots.position_of is not None:
-            self.write(slots.index[0], key_states, value_states)
+            self.write(index[0], key_states, value_states)
         else:
-            rows, index = slots.on(keys.device)
             keys[rows, :, index] = key_states.transpose(1, 2)
             values[rows, :, index] = value_states.transpose(1, 2)
         if slots.read is not None:
@@ -216,7 +216,8 @@ class CacheLayer(CacheLayerMixin):
         states = self.states[0 if self.rotation.part == "keys" else 1]
         if self.encoded is None:
             self.encoded = states.clone()
-        turn_slots(self.encoded, states, index, cosines, sines, self.rotation.neighbors)
+        turn = (part.to(states.device) for part in (index, cosines, sines))
+        turn_slots(self.encoded, states, *turn, self.rotation.neighbors)
 
     def change(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Applies a function to all states, if there are any."""
@@ -493,7 +494,7 @@ class KVCache(Cache):
     def take(self, index: torch.Tensor) -> None:
         """Keeps only these slots, int64 [N], as the first N; their positions must be set again."""
         for layer in self._each():
-            layer.change(lambda states: states.index_select(2, index))
+            layer.change(lambda states: states.index_select(2, index.to(states.device)))
         self._resize(_rounded(len(index)))
         assert self.slots.position_of is not None
         self.slots.position_of.fill_(NOWHERE)

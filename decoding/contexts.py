@@ -190,18 +190,20 @@ class Extension:
     def __init__(self, settings: LMInfinite, rotations: Sequence[Rotation | None]) -> None:
         self.settings, self.rotations = settings, rotations
         self._positions: torch.Tensor | None = None
-        self._far = False
+        self._measured = self._far = False
 
     def is_far(self, positions: torch.Tensor) -> bool:
         """Whether a query, of positions [.., Q], is beyond the cap; computed once per pass."""
-        if self._positions is not positions:
+        if not self._measured and self._positions is not positions:
             self._positions = positions
             self._far = bool((positions >= self.settings.n_local).any())
         return self._far
 
-    def measured(self, positions: torch.Tensor, reach: int) -> None:
-        """Answers :meth:`is_far` for the next pass, whose positions are below ``reach``."""
-        self._positions, self._far = positions, reach > self.settings.n_local
+    def measured(self, reach: int) -> None:
+        """Answers :meth:`is_far` for the next pass, whose positions are below ``reach``; from then
+        on each pass must be measured.
+        """
+        self._measured, self._far = True, reach > self.settings.n_local
 
     def restrict(self, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """A mask over slots, bool [B, 1, Q, S], cut to the Λ shape for positions [B, Q]."""
@@ -266,20 +268,26 @@ class BoundedRows(CachedRows):
         self._last_position = self.capacity - 1
         self._replays = None  # the computation depends on how far the positions reach
 
+    def make_room(self, width: int) -> None:
+        """Drops the middle of rows that the trees would fill."""
+        for i, cursor in enumerate(self.cursors):
+            if cursor + width > self.capacity:
+                self.cursors[i] = self.extension.forget(self.cache, i, cursor)
+
     def place(self, trees: Trees, first: int = 0) -> torch.Tensor:
         """See :class:`CachedRows`."""
-        for i, cursor in enumerate(self.cursors):
-            if cursor + trees.width > self.capacity:
-                self.cursors[i] = self.extension.forget(self.cache, i, cursor)
-                trees.cursors = None
+        before = list(self.cursors)
+        self.make_room(trees.width)
+        if self.cursors != before:
+            trees.cursors = None
         mask = super().place(trees, first)
-        positions, reach = self.cache.slots.positions, max(self.cursors) + trees.width
-        self.extension.measured(positions, reach)
-        return self.extension.restrict(mask, positions)
+        self.extension.measured(max(self.cursors) + trees.width)
+        return self.extension.restrict(mask, self.cache.slots.positions)
 
     def _encoded(self, given: Sequence[list[int]]) -> tuple[KVCache, list[int]]:
         capacity = self.capacity
-        if max(map(len, given)) <= min(self.extension.settings.n_local, capacity):
+        if (reach := max(map(len, given))) <= min(self.extension.settings.n_local, capacity):
+            self.extension.measured(reach)
             return super()._encoded(given)
         alone = [self._encoded_alone(tokens[:-1], capacity) for tokens in given]
         # The longest comes first: the cache of a prompt of one token is empty, and can only join.
@@ -301,6 +309,7 @@ class BoundedRows(CachedRows):
             positions = torch.arange(cursor, cursor + count, device=self.device)[None]
             cache.place(positions, cursor + count)
             mask = self.extension.restrict(cache.mask(), positions)
+            self.extension.measured(cursor + count)
             forward(self.model, torch.tensor([part], device=self.device), cache, mask, 1)
             at, cursor = at + count, cursor + count
         return cache, cursor

@@ -182,7 +182,8 @@ def packed(
     for layer, packed_layer in zip(cache.layers, together.layers, strict=True):
         assert isinstance(layer, CacheLayer) and isinstance(packed_layer, CacheLayer)
         states = packed_layer.states
-        keys, values = (part[row[:, None], :, source].transpose(1, 2) for part in states)
+        rows_of, slots_of = (part.to(states[0].device) for part in (row, source))
+        keys, values = (part[rows_of[:, None], :, slots_of].transpose(1, 2) for part in states)
         layer.update(keys, values)
 
 

@@ -220,6 +220,9 @@ class CachedRows:
         width = tokens.shape[1]
         return ModelPass(self.model, tokens, self.cache, mask, width, self._replays)
 
+    def make_room(self, width: int) -> None:
+        """Called before the cursors are read for trees of at most ``width`` nodes."""
+
     def place(self, trees: Trees, first: int = 0) -> torch.Tensor:
         """Places the nodes from ``first`` on in the cache.
 

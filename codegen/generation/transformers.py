@@ -29,7 +29,7 @@ from codegen.decoding.strategies.rsd import (
     RecursiveSpeculation,
     StochasticBeam,
 )
-from codegen.decoding.strategies.sorted import Nested, SortedDrafter
+from codegen.decoding.strategies.sorted import Nested, SortedDrafter, SortedSpeculation
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.decoding.strategies.superposed import NGrams, Settings, Superposition
 from codegen.decoding.suffix import SuffixIndex
@@ -394,7 +394,7 @@ class TransformersBackend(Backend):
             )
             for _ in batch
         ]
-        return Speculation(drafters, limit=settings.tokens)
+        return SortedSpeculation(drafters, limit=settings.tokens)
 
     def _speculation(
         self, batch: Sequence[_Running], method: str, options: DraftOptions

@@ -295,6 +295,12 @@ def _load_whole(
             "Give 'embedded', a directory with safetensors, or a hub id that can be reached.",
         ) from error
     model, report = loaded
+    places = set(getattr(model, "hf_device_map", {}).values())
+    if len(places) > 1 and getattr(model, "fills_gaps", False):
+        raise ModelError(
+            f"The model {name!r} is one for infilling, which cannot be spread over devices.",
+            "Leave device_map out.",
+        )
     if missing := sorted({*report["missing_keys"], *map(str, report["mismatched_keys"])}):
         raise ModelError(
             f"The weights of {name!r} lack {len(missing)} tensors, {missing[0]} among them.",

@@ -160,12 +160,13 @@ def deviations(kv: KVCache, fresh: torch.Tensor, forward: Callable[[], object]) 
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if not layer.is_initialized:
             layer.lazy_initialization(keys, values)
-        index = kv.slots.index[0]
+        index = kv.slots.on(keys.device)[1][0]
         if layer is kv.layers[_LAYER]:
-            for new, old in zip((keys, values), layer.states, strict=True):
-                found.append((new - old.index_select(2, index)).float().square().sum((0, 1, 3)))
+            for now, old in zip((keys, values), layer.states, strict=True):
+                found.append((now - old.index_select(2, index)).float().square().sum((0, 1, 3)))
             raise _Measured
-        layer.write(index[fresh], keys[:, :, fresh], values[:, :, fresh])
+        new = fresh.to(keys.device)
+        layer.write(index[new], keys[:, :, new], values[:, :, new])
         held_keys, held_values = layer.states
         return held_keys[:, :, : kv.slots.end], held_values[:, :, : kv.slots.end]
 

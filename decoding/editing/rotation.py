@@ -159,7 +159,7 @@ def _frequencies(model: PreTrainedModel) -> list[torch.Tensor]:
     found: list[torch.Tensor] = []
     for name, buffer in model.named_buffers():
         if name.endswith("inv_freq") and buffer.ndim == 1:
-            table = buffer.detach().float().clone()
+            table = buffer.detach().to(model.device, torch.float32, copy=True)
             if not any(table.shape == t.shape and torch.equal(table, t) for t in found):
                 found.append(table)
     return found

@@ -14,14 +14,19 @@ token has no states yet; its hidden state waits there. When a later token goes d
 states go with it, in order and at their own positions. So every layer's states are those of the
 full model, whatever exits were taken (section 3.3), and deeper layers hold shorter prefixes.
 
-:class:`SortedDrafter` drafts with the ladder for the decoding loop, one row each.
+:class:`SortedDrafter` drafts with the ladder for the decoding loop, one row each. Whether a token
+needs deeper layers is for the host to decide, which on a CPU costs nothing. On other devices
+:class:`SortedSpeculation` launches a whole draft at one depth and reads it with the round's result;
+the depth of the next draft is what the ladder would have taken for most of its tokens.
 """
 
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -29,8 +34,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from codegen.decoding.cache import KVCache
-from codegen.decoding.device import download
+from codegen.decoding.device import download, padded_width
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter, common_prefix
+from codegen.decoding.loop import Batch, Walk
 from codegen.decoding.passes import (
     cache_argument,
     check_architecture,
@@ -38,11 +44,14 @@ from codegen.decoding.passes import (
     layer_masks,
     logits_agree,
 )
+from codegen.decoding.rows import CachedRows, Trees
+from codegen.decoding.strategies.speculative import Speculation, children_of, walk
 from codegen.errors import ModelError
 
 _CHECKED = 5  # tokens
 _BLOCK = 1024  # tokens of one pass through a stage
 _ROOM = 256  # slots to begin with
+_UNKNOWN = -1  # a token that only the device knows
 DEFAULT_THRESHOLD = 0.5  # the published script's, of all exits but the last
 
 
@@ -162,7 +171,7 @@ class Nested:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits [..., V] of hidden states [..., D], at any exit."""
-        return self._head(self._norm(hidden))
+        return self._head(self._norm(hidden)).to(self.device)
 
     @torch.inference_mode()
     def _check(self, model: PreTrainedModel) -> None:
@@ -216,7 +225,8 @@ class Ladder:
     Attributes:
         tokens: the row's tokens.
         filled: per stage, how many tokens its layers hold.
-        ran: per stage, how many tokens it has encoded, counting repeats after cuts.
+        ran: per stage, how many tokens it has encoded, counting repeats after cuts; the drafter
+            counts each draft anew.
     """
 
     def __init__(self, nested: Nested, thresholds: Sequence[float]) -> None:
@@ -230,8 +240,6 @@ class Ladder:
         # After each stage except the last, the hidden states [1, N, D] that the next stage lacks:
         # tokens filled[stage + 1] .. filled[stage] - 1.
         self._waiting: list[list[torch.Tensor]] = [[] for _ in nested.exits[:-1]]
-        # The token that was drafted last, which the device has already: ids, int64 [1, 1].
-        self._drafted: tuple[list[int], torch.Tensor] = ([], torch.empty(1, 0))
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Appends tokens; nothing is computed yet."""
@@ -259,23 +267,67 @@ class Ladder:
         self.cache.reserve(len(self.tokens))
         stage = 0
         while True:
-            logits = self.nested.logits(self._climb(stage)).float()
-            values, ids = torch.softmax(logits, -1).max(-1, keepdim=True)
-            ((probability, token),) = download(torch.stack([values.double(), ids.double()], 1))
+            best = self._best(self._climb(stage))  # of the token and its probability
+            ((token, probability),) = download(best)
             if stage == len(self.thresholds) or probability > self.thresholds[stage]:
-                self._drafted = [int(token)], ids[None]
                 return Step(int(token), probability, stage)
             stage += 1
 
-    def _climb(self, stage: int) -> torch.Tensor:
-        """Runs waiting tokens through a stage; returns the last one's hidden state [D]."""
+    @torch.inference_mode()
+    def ahead(self, count: int, last: int, given: torch.Tensor) -> torch.Tensor:
+        """Drafts tokens that all exit at ``last``, without a copy to the host.
+
+        The row is extended by all of them but the last one; :meth:`tell` must say what they are.
+
+        Args:
+            count: how many.
+            last: the exit's number.
+            given: the row's tokens that are not encoded yet, int64 [1, N] on the device.
+
+        Returns:
+            float64 [count, 2 + last]: each token, and the largest probability at each exit up to
+            this one.
+        """
+        self.cache.reserve(len(self.tokens) + count - 1)
+        passed: list[list[torch.Tensor]] = [[] for _ in range(last)]
+        found = []
+        for number in range(count):
+            if number:
+                self.extend([_UNKNOWN])
+            for stage in range(last):
+                passed[stage].append(self._climb(stage, given))
+            found.append(self._best(self._climb(last, given)))
+            given = found[-1][:, :1].long()
+        # The head reads its weights once for all tokens that passed an exit.
+        sure = [self._best(torch.cat(hidden))[:, 1:] for hidden in passed]
+        drafted = torch.cat(found)
+        return torch.cat([drafted[:, :1], *sure, drafted[:, 1:]], 1)
+
+    def tell(self, tokens: Sequence[int]) -> None:
+        """The row's last tokens, which :meth:`ahead` appended unknown."""
+        self.tokens[len(self.tokens) - len(tokens) :] = tokens
+
+    def _best(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The most probable token after each hidden state [N, D], and how probable it is: float64
+        [N, 2].
+        """
+        logits = self.nested.logits(hidden).float()
+        values, ids = torch.softmax(logits, -1).max(-1)
+        return torch.stack([ids.double(), values.double()], 1)
+
+    def _climb(self, stage: int, given: torch.Tensor | None = None) -> torch.Tensor:
+        """Runs waiting tokens through a stage; returns the last one's hidden state [1, D].
+
+        Args:
+            stage: its number.
+            given: for the first stage, the waiting tokens on the device, int64 [1, N].
+        """
         filled, end = self.filled[stage], len(self.tokens)
         if stage:
             given = torch.cat(self._waiting[stage - 1], 1)
             self._waiting[stage - 1] = []
-        else:
-            tokens, (drafted, ids) = self.tokens[filled:], self._drafted
-            given = ids if tokens == drafted else self.nested.embed(tokens)
+        elif given is None:
+            given = self.nested.embed(self.tokens[filled:])
         parts = [
             self.nested.run(stage, part, self.cache, filled + _BLOCK * number)
             for number, part in enumerate(given.split(_BLOCK, 1))
@@ -284,7 +336,7 @@ class Ladder:
         self.ran[stage] += end - filled
         if stage < len(self._waiting):
             self._waiting[stage] += parts
-        return parts[-1][0, -1]
+        return parts[-1][:, -1]
 
 
 @dataclass(slots=True)
@@ -342,44 +394,161 @@ class SortedDrafter(Drafter):
         """Starts again; the prompt is encoded by the first draft."""
         self._row = list(prompt)
         self._ladder = Ladder(self.nested, self.thresholds)
-        self._draft: list[tuple[int, int]] = []  # tokens with their exits
+        self._steps: list[Step] = []  # the draft's
+        self._exit = len(self.thresholds)  # of the next draft that is launched ahead
+        self._length = self.tokens  # its most tokens
 
     def draft(self, limit: int) -> Draft:
         """A chain; each token is the most probable one at the first exit that is sure of it."""
-        self._draft = []
-        if not self._row:
-            return Draft()
-        ladder = self._ladder
-        ladder.cut(min(common_prefix(ladder.tokens, self._row), len(self._row) - 1))
-        ladder.extend(self._row[len(ladder.tokens) :])
-        most = min(limit, self.tokens)
-        if self.nested.limit is not None:
-            most = min(most, self.nested.limit - len(self._row) + 1)
-        tokens: list[int] = []
-        probabilities: list[float] = []
+        most = self.most(limit)
+        self.lacking()
+        steps: list[Step] = []
         together = 1.0
-        before = list(ladder.ran)
-        while len(tokens) < most:
-            if tokens:
-                ladder.extend(tokens[-1:])
-            step = ladder.next()
-            together *= step.probability
-            tokens.append(step.token)
-            probabilities.append(together)
-            self._draft.append((step.token, step.exit))
-            self.tally.drafted[step.exit] += 1
+        while len(steps) < most:
+            if steps:
+                self._ladder.extend([steps[-1].token])
+            steps.append(self._ladder.next())
+            together *= steps[-1].probability
             if together <= self.least:
                 break
-        for stage, (now, then) in enumerate(zip(ladder.ran, before, strict=True)):
-            self.tally.encoded[stage] += now - then
-        return Draft.chain(tokens, probabilities)
+        return self._drafted(steps)
+
+    def most(self, limit: int) -> int:
+        """Most tokens of the next draft."""
+        most = min(limit, self.tokens) if self._row else 0
+        if self.nested.limit is not None:
+            most = min(most, self.nested.limit - len(self._row) + 1)
+        return most
+
+    def lacking(self) -> list[int]:
+        """The row's last tokens, which are not encoded yet; what was rejected is cut off."""
+        ladder = self._ladder
+        ladder.cut(min(common_prefix(ladder.tokens, self._row), max(len(self._row) - 1, 0)))
+        ladder.extend(self._row[len(ladder.tokens) :])
+        return self._row[ladder.filled[0] :]
+
+    def ahead(self, limit: int, given: torch.Tensor) -> torch.Tensor:
+        """A draft that only the device knows until :meth:`settle`; see :meth:`Ladder.ahead`.
+
+        Args:
+            limit: most tokens, at least 1.
+            given: the tokens :meth:`lacking`, int64 [1, N] on the device.
+        """
+        return self._ladder.ahead(min(limit, self._length), self._exit, given)
+
+    def settle(self, found: Sequence[Sequence[float]]) -> Draft:
+        """Reads what :meth:`ahead` returned; decides depth and length of the next such draft.
+
+        The depth is what the ladder would have taken for most tokens; one more exit than this
+        draft's if it was not sure. A draft gets one token more than the last one, up to where the
+        product of the last one's probabilities fell to ``least``.
+        """
+        steps = [Step(int(token), sure[-1], self._exit) for token, *sure in found]
+        self._ladder.tell([step.token for step in steps[:-1]])
+        draft = self._drafted(steps)
+        exits = sorted(self._wanted(sure) for _, *sure in found)
+        self._exit = min(exits[len(exits) // 2], len(self.thresholds))
+        likely = sum(together > self.least for together in draft.probabilities)
+        self._length = min(1 + likely, self.tokens)
+        return draft
+
+    def _wanted(self, sure: Sequence[float]) -> int:
+        """The first exit that is sure by its probability; if none is, the one after them."""
+        pairs = enumerate(zip(sure, self.thresholds, strict=False))
+        return next((exit_ for exit_, (p, least) in pairs if p > least), len(sure))
+
+    def _drafted(self, steps: list[Step]) -> Draft:
+        """Counts a draft."""
+        self._steps = steps
+        for step in steps:
+            self.tally.drafted[step.exit] += 1
+        for stage, ran in enumerate(self._ladder.ran):
+            self.tally.encoded[stage] += ran
+        self._ladder.ran = [0] * len(self._ladder.ran)
+        probabilities = list(accumulate((step.probability for step in steps), operator.mul))
+        return Draft.chain([step.token for step in steps], probabilities)
 
     def accept(self, tokens: Sequence[int]) -> None:
         """Appends tokens; the next draft first cuts off what was not accepted."""
-        for (drafted, exit_), token in zip(self._draft, tokens, strict=False):
-            self.tally.reached[exit_] += 1
-            if drafted != token:
+        for step, token in zip(self._steps, tokens, strict=False):
+            self.tally.reached[step.exit] += 1
+            if step.token != token:
                 break
-            self.tally.accepted[exit_] += 1
-        self._draft = []
+            self.tally.accepted[step.exit] += 1
+        self._steps = []
         self._row += tokens
+
+
+class SortedSpeculation(Speculation):
+    """Verifies the drafts of :class:`SortedDrafter`, one per row.
+
+    Args:
+        drafters: one per row, in order.
+        limit: most tokens of a draft.
+        ahead: whether a draft is launched whole and read with the round's result, so that a round
+            copies once each way; by default on devices other than the CPU.
+    """
+
+    drafters: Sequence[SortedDrafter]
+
+    def __init__(
+        self, drafters: Sequence[SortedDrafter], limit: int = 16, ahead: bool | None = None
+    ) -> None:
+        super().__init__(drafters, limit=limit)
+        self._wanted = ahead
+        self._ahead: torch.Tensor | None = None  # this round's drafts, as of the nodes [B, W, ...]
+
+    def propose(self, batch: Batch) -> Trees:
+        """See :class:`Strategy`."""
+        self._ahead = None
+        if batch.known is not None or not (
+            batch.device.type != "cpu" if self._wanted is None else self._wanted
+        ):
+            return super().propose(batch)
+        assert isinstance(batch.sequences, CachedRows)
+        left = batch.left()
+        ours = [self.drafters[number] for number in batch.numbers]
+        counts = [
+            drafter.most(min(self.limit, left.get(number, 0) - 1))
+            for number, drafter in zip(batch.numbers, ours, strict=True)
+        ]
+        given = [
+            drafter.lacking() if count > 0 else [pending]
+            for drafter, count, pending in zip(ours, counts, batch.pending, strict=True)
+        ]
+        most = max(map(len, given))
+        trees = batch.trees(torch.tensor([[0] * (most - len(row)) + row for row in given]))
+        batch.sequences.make_room(padded_width(1 + max(0, *counts), batch.device))
+        trees.cursors = torch.tensor(batch.sequences.cursors)
+        trees.upload(batch.device)  # the one transfer to the device
+        drafts = [
+            drafter.ahead(count, row[None, most - len(lacking) :]) if count > 0 else None
+            for drafter, count, row, lacking in zip(ours, counts, trees.tokens, given, strict=True)
+        ]
+        longest = max((len(draft) for draft in drafts if draft is not None), default=0)
+        width = padded_width(1 + longest, batch.device)
+        self._ahead = trees.tokens.new_zeros(
+            len(ours), width, 1 + len(self.drafters[0].nested.exits), dtype=torch.float64
+        )
+        for row, draft in zip(self._ahead, drafts, strict=True):
+            if draft is not None:
+                row[1 : 1 + len(draft), : draft.shape[1]] = draft
+        self._sizes = [(0, 0) if draft is None else draft.shape for draft in drafts]
+        drafted = self._ahead[:, 1:, 0].long()
+        return replace(trees, tokens=torch.cat([trees.tokens[:, -1:], drafted], 1))
+
+    def verify(self, batch: Batch, trees: Trees, logits: torch.Tensor) -> list[Walk]:
+        """See :class:`Strategy`."""
+        if self._ahead is None:
+            return super().verify(batch, trees, logits)
+        chosen = batch.choose(logits, trees.places)  # [B, W]
+        found = download(torch.cat([chosen[..., None].double(), self._ahead], -1))
+        walks = []
+        self._drafts = []
+        for number, nodes, (count, columns) in zip(batch.numbers, found, self._sizes, strict=True):
+            drafted = [node[1 : 1 + columns] for node in nodes[1 : 1 + count]]
+            draft = self.drafters[number].settle(drafted) if count else Draft()
+            tokens = [int(node[0]) for node in nodes]
+            self._drafts.append(draft)
+            walks.append(walk(children_of(draft), tokens.__getitem__))
+        return walks

@@ -2,24 +2,28 @@
 it and the host is counted.
 
 Operations between its tensors and others fail as a GPU's do. A copy each way is counted, and so is
-what makes the host wait: a scalar that is read, indices by truth values, ``nonzero``.
+what makes the host wait: a scalar that is read, indices by truth values, ``nonzero``. There may be
+several such devices, whose tensors meet only in copies; these are counted too.
 """
 
 from __future__ import annotations
 
 import types
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
 import torch
+from accelerate import infer_auto_device_map
+from accelerate.hooks import attach_align_device_hook_on_blocks, remove_hook_from_module
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map
 from torch.utils.backend_registration import _DummyDeviceGuard
 
 DEVICE = torch.device("privateuseone", 0)
+SECOND = torch.device("privateuseone", 1)
 # Where the device is named or entered PyTorch looks for these; operations never get so far.
 if not hasattr(torch, "privateuseone"):
     _module = types.SimpleNamespace(
@@ -33,6 +37,10 @@ _WAITS = (
     _aten.equal, _aten.unique_dim, _aten._unique2,
 )  # fmt: skip
 _INDEXED = (_aten.index, _aten.index_put_, _aten.index_put)
+_COPIES = (_aten.to, _aten._to_copy, _aten.copy_)
+_PAIRED = (_aten._foreach_copy_,)  # copies pair by pair
+_HOST = torch.device("cpu")
+_WAYS = {(False, True): "up", (True, False): "down", (True, True): "across"}
 
 
 class OnDevice(torch.Tensor):
@@ -42,10 +50,10 @@ class OnDevice(torch.Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
-    def __new__(cls, held: torch.Tensor) -> Any:
+    def __new__(cls, held: torch.Tensor, device: torch.device = DEVICE) -> Any:
         made = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls, held.size(), strides=held.stride(), storage_offset=held.storage_offset(),
-            dtype=held.dtype, device=DEVICE,
+            dtype=held.dtype, device=device,
         )  # fmt: skip
         made.held = held
         return made
@@ -72,7 +80,8 @@ class CountedDevice(TorchDispatchMode):
     """Within its block :data:`DEVICE` is there.
 
     Attributes:
-        crossings: how often something came ``up`` or ``down``, or made the host ``wait``.
+        crossings: how often something came ``up``, ``down`` or ``across`` from another device, or
+            made the host ``wait``.
     """
 
     def __init__(self) -> None:
@@ -94,16 +103,20 @@ class CountedDevice(TorchDispatchMode):
         tensors = [t for t in tree_iter(given) if isinstance(t, torch.Tensor)]
         ours = [t for t in tensors if isinstance(t, OnDevice)]
         others = [t for t in tensors if t.dim() and not isinstance(t, OnDevice)]
-        there = bool(ours)
         if given.get("device") is not None:
-            there = torch.device(given["device"]).type == DEVICE.type
-        if not ours and not there:
+            target = torch.device(given["device"])
+        else:
+            target = ours[0].device if ours else _HOST
+        if not ours and target.type != DEVICE.type:
             return func(*args, **(kwargs or {}))
-        if func.overloadpacket in (_aten.to, _aten._to_copy, _aten.copy_):
+        if func.overloadpacket in _COPIES:
             source = given["src"] if "src" in given else given["self"]
-            there = isinstance(given["self"], OnDevice) if "src" in given else there
-            if there != isinstance(source, OnDevice):
-                self.crossings["up" if there else "down"] += 1
+            target = given["self"].device if "src" in given else target
+            if source.device != target:
+                sides = source.device.type == DEVICE.type, target.type == DEVICE.type
+                self.crossings[_WAYS[sides]] += 1
+        elif len({t.device for t in ours}) > 1 and func.overloadpacket not in _PAIRED:
+            raise RuntimeError(f"{func}: tensors of two devices")
         elif others and func.overloadpacket in _INDEXED:
             self.crossings["up"] += len(others)
         elif ours and others:
@@ -111,15 +124,18 @@ class CountedDevice(TorchDispatchMode):
         elif func.overloadpacket in _WAITS or _by_truth(func, given):
             self.crossings["wait"] += 1
         if given.get("device") is not None:
-            given["device"] = torch.device("cpu")
+            given["device"] = _HOST
         held = tree_map(lambda t: t.held if isinstance(t, OnDevice) else t, given)
         first = next(iter(given.values()), None)
-        found = func(**held)
-        if isinstance(first, OnDevice) and found is first.held and there:
+        if func.overloadpacket is _aten.histc:  # of whole numbers too, unlike on a CPU
+            found = func(**held | {"self": held["self"].float()}).to(held["self"].dtype)
+        else:
+            found = func(**held)
+        if isinstance(first, OnDevice) and found is first.held and target == first.device:
             return first  # in place, or nothing to do
-        if not there:
+        if target.type != DEVICE.type:
             return found
-        return tree_map(lambda t: OnDevice(t) if isinstance(t, torch.Tensor) else t, found)
+        return tree_map(lambda t: OnDevice(t, target) if isinstance(t, torch.Tensor) else t, found)
 
 
 def _by_truth(func: Any, given: dict[str, Any]) -> bool:
@@ -130,25 +146,74 @@ def _by_truth(func: Any, given: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def moved(*models: torch.nn.Module) -> Iterator[None]:
-    """Models on the device, within the block of a :class:`CountedDevice`."""
-    tables: list[dict[str, Any]] = [
-        table
+def moved(
+    *models: torch.nn.Module, device_of: Callable[[str], torch.device] = lambda name: DEVICE
+) -> Iterator[None]:
+    """Models on the device, within the block of a :class:`CountedDevice`.
+
+    Args:
+        models: the models.
+        device_of: the device of a parameter or buffer, by its name.
+    """
+    tables: list[tuple[str, dict[str, Any]]] = [
+        (prefix + "." if prefix else "", table)
         for model in models
-        for module in model.modules()
+        for prefix, module in model.named_modules()
         for table in (module._parameters, module._buffers)
     ]
-    before = [dict(table) for table in tables]
-    known: dict[int, OnDevice] = {}
-    for table in tables:
+    before = [dict(table) for _, table in tables]
+    known: dict[object, OnDevice] = {}
+    for prefix, table in tables:
         for name, tensor in table.items():
             if tensor is not None:
-                table[name] = known.setdefault(id(tensor), OnDevice(tensor.detach()))
+                device = device_of(prefix + name)
+                made = OnDevice(tensor.detach(), device)
+                table[name] = known.setdefault((id(tensor), device), made)
     try:
         yield
     finally:
-        for table, kept in zip(tables, before, strict=True):
+        for (_, table), kept in zip(tables, before, strict=True):
             table.update(kept)
+
+
+@contextmanager
+def spread(*models: Any) -> Iterator[None]:
+    """Models over two devices as ``device_map`` spreads them: accelerate decides which part is
+    where, and its hooks send there what a part is given.
+    """
+    with ExitStack() as stack:
+        for model in models:
+            stack.enter_context(_spread(model))
+        yield
+
+
+@contextmanager
+def _spread(model: Any) -> Iterator[None]:
+    half = sum(p.numel() * p.element_size() for p in model.parameters()) // 2
+    whole: Any = list(model._no_split_modules or ())
+    numbers: Any = infer_auto_device_map(
+        model, {0: half, 1: 4 * half}, no_split_module_classes=whole
+    )
+    places = {part: (DEVICE, SECOND)[int(number)] for part, number in numbers.items()}
+    assert len(set(places.values())) == 2
+
+    def device_of(name: str) -> torch.device:
+        return next(place for part, place in places.items() if name.startswith(f"{part}."))
+
+    with moved(model, device_of=device_of):
+        attach_align_device_hook_on_blocks(
+            model, {"": DEVICE, **places}, dict.fromkeys(places, False),
+            skip_keys=model._skip_keys_device_placement,
+        )  # fmt: skip
+        model.hf_device_map = places
+        try:
+            yield
+        finally:
+            remove_hook_from_module(model, recurse=True)
+            del model.hf_device_map
+
+
+PLACES = {"one device": moved, "two devices": spread}
 
 
 def watched(strategy: Any, device: CountedDevice) -> list[Counter[str]]:

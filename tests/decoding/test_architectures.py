@@ -15,7 +15,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
+from counted_device import CountedDevice, spread
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    LogitsProcessor,
+    PreTrainedModel,
+)
 
 from codegen.decoding.drafts import RecyclingDrafter
 from codegen.decoding.editing import EditableCache, EditPolicy
@@ -120,17 +126,25 @@ def made(name: str) -> PreTrainedModel:
 
 
 @torch.inference_mode()
-def prefixes(model: PreTrainedModel, prompt: list[int], forced: bool = False) -> list[int]:
+def prefixes(
+    model: PreTrainedModel,
+    prompt: list[int],
+    forced: bool = False,
+    process: LogitsProcessor | None = None,
+) -> list[int]:
     """Tokens chosen greedily over whole prefixes, up to a close choice.
 
     Args:
         model: the oracle.
         prompt: token ids.
         forced: every fourth choice takes a token back, and is :data:`BKSPC` in what is returned.
+        process: what transformers changes of the logits [1, V] after ids [1, N].
     """
     tokens, chosen = list(prompt), []
     for step in range(NEW):
         logits = model(torch.tensor([tokens]), use_cache=False).logits[0, -1].float()
+        if process:
+            logits = process(torch.tensor([tokens]), logits[None])[0]  # type: ignore
         if forced:
             logits[BKSPC] = torch.inf if step % 4 == 3 else -torch.inf
         best, second = logits.topk(2).values.tolist()
@@ -225,7 +239,7 @@ def check_edits(model: PreTrainedModel) -> None:
     cache.recompute()
     with torch.inference_mode():
         wanted = model(torch.tensor([edited]), use_cache=False).logits[0, -1]
-    torch.testing.assert_close(cache.logits, wanted, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(cache.logits.cpu(), wanted, rtol=1e-3, atol=1e-3)
 
 
 CHECKS: dict[str, Callable[[PreTrainedModel], None]] = {
@@ -248,6 +262,28 @@ def test_what_the_table_says_of_an_architecture(name: str) -> None:
             with pytest.raises(ModelError) as refused:
                 CHECKS[column](model)
             assert "\n" not in str(refused.value)
+
+
+IN_BATCHES = [name for name, works in table().items() if works["in a batch"]]
+AT_ONCE = ("llama",)  # the others take minutes together
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        *AT_ONCE,
+        *(pytest.param(name, marks=pytest.mark.long) for name in IN_BATCHES if name not in AT_ONCE),
+    ],
+)
+def test_layers_may_be_on_two_devices(name: str) -> None:
+    """No operation mixes tensors of the two, and the tokens are those over whole prefixes."""
+    model = made(name)
+    with torch.inference_mode(), CountedDevice() as device, spread(model):
+        for column, works in table()[name].items():
+            if works and column != "alone":
+                CHECKS[column](model)
+    assert device.crossings["across"]
 
 
 def test_the_table_is_there() -> None:

@@ -7,18 +7,22 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import RepetitionPenaltyLogitsProcessor
 
 from codegen.decoding import attention, device, passes
 from codegen.decoding.drafts import Context, CursorDrafter, RecyclingDrafter, SuffixDrafter
 from codegen.decoding.loop import Row, Strategy, decode
 from codegen.decoding.rows import CachedRows
+from codegen.decoding.rpg.methods import Method, Penalized
+from codegen.decoding.rpg.options import read_options
 from codegen.decoding.strategies.rsd import (
     ConstantBranching,
     RecursiveSpeculation,
     StochasticBeam,
 )
-from codegen.decoding.strategies.sorted import Nested, SortedDrafter
+from codegen.decoding.strategies.sorted import Nested, SortedDrafter, SortedSpeculation
 from codegen.decoding.strategies.speculative import Speculation
+from codegen.decoding.strategies.superposed import Superposition
 from codegen.kernels import tree_attention as kernel
 from tests.decoding.test_architectures import (
     BKSPC,
@@ -105,7 +109,11 @@ def _strategies() -> Iterator[tuple[str, Strategy]]:
     yield "rsd, chain", RecursiveSpeculation(draft, ConstantBranching((1, 1, 1)), range(count))
     yield "rsd, tree", RecursiveSpeculation(draft, StochasticBeam(3, 2), range(count))
     nested = Nested(draft, (1, 4))
-    yield "sorted", Speculation([SortedDrafter(nested, tokens=3) for _ in PROMPTS])
+    for ahead in (False, True):
+        drafters = [SortedDrafter(nested, tokens=3) for _ in PROMPTS]
+        yield f"sorted, ahead: {ahead}", SortedSpeculation(drafters, ahead=ahead)
+    yield "superposed", Superposition()
+    yield "repetition_penalty", Penalized(Method.of(read_options("repetition_penalty", {}), []))
 
 
 @pytest.mark.long
@@ -119,10 +127,16 @@ def test_every_strategy_decodes_greedily_as_by_whole_prefixes(name, calls, monke
             rounded = lambda size, _, rounding=rounding: rounding(size, gpu)  # noqa: E731
             monkeypatch.setattr(place, rounded, raising=False)
     model = made(name)
-    wanted = {forced: [prefixes(model, p, forced) for p in PROMPTS] for forced in (False, True)}
+    plain = [prefixes(model, prompt) for prompt in PROMPTS]
+    penalty = RepetitionPenaltyLogitsProcessor(1.1)
+    others = {
+        "backspace": [prefixes(model, prompt, forced=True) for prompt in PROMPTS],
+        "repetition_penalty": [prefixes(model, prompt, process=penalty) for prompt in PROMPTS],
+    }
+    assert plain not in others.values()
     assert attention.exchange(model)
     for strategy, how in _strategies():
-        expected = wanted[strategy == "backspace"]
+        expected = others.get(strategy, plain)
         rows = run(model, PROMPTS, how)
         found = [row.actions if strategy == "backspace" else row.tokens for row in rows]
         for tokens, whole in zip(found, expected, strict=True):

@@ -19,6 +19,8 @@ from codegen.decoding.strategies import rsd
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.decoding.strategies.superposed import Superposition
 from codegen.errors import MachineError
+from tests.decoding.test_architectures import made, prefixes, run
+from tests.decoding.test_attention import KNOWN
 
 PROMPTS = [[3, 7, 9, 3, 7, 9, 3, 7], [5], [11, 12, 13, 14], [40, 3], [1, 2, 3, 1, 2, 3], [9]]
 Make = Callable[[int, Any], Strategy]
@@ -75,17 +77,38 @@ def test_compiled_models_decode_the_same(
     target, draft = model(), model()
     assert not in_place or (exchange(target) and exchange(draft))
     counts = (1, 6) if len(names) > 1 else (6,)
-    runs = [(name, count, new) for new in (12, 40) for name in names for count in counts]
-    wanted = [texts(target, draft, *run) for run in runs]
+    cases = [(name, count, new) for new in (12, 40) for name in names for count in counts]
+    wanted = [texts(target, draft, *case) for case in cases]
     for each in (target, draft):
         each.compile(dynamic=True, backend=backend)
     counters.clear()
     graphs = []
-    for run, expected in zip(runs, wanted, strict=True):
-        assert texts(target, draft, *run) == expected
+    for case, expected in zip(cases, wanted, strict=True):
+        assert texts(target, draft, *case) == expected
         graphs.append(counters["stats"]["unique_graphs"])
     assert 0 < graphs[len(graphs) // 2 - 1] == graphs[-1]  # none for the longer texts
     assert not counters["graph_break"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", KNOWN)
+@torch.inference_mode()
+def test_architectures_decode_greedily_when_compiled(name: str) -> None:
+    """As by whole prefixes, uncompiled; no graph is made for longer texts or other rows."""
+    torch.compiler.reset()
+    target = made(name)
+    assert exchange(target)
+    wanted = [prefixes(target, prompt) for prompt in PROMPTS]
+    target.compile(dynamic=True, backend="eager")
+    counters.clear()
+    graphs = []
+    for _ in range(2):
+        for strategy in ("plain", "suffix"):
+            rows = run(target, PROMPTS, MAKERS[strategy](len(PROMPTS), None), width=3)
+            for row, expected in zip(rows, wanted, strict=True):
+                assert row.tokens[: len(expected)] == expected[: len(row.tokens)], strategy
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert 0 < graphs[0] == graphs[1]
 
 
 def test_what_cannot_be_compiled_is_one_line() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
+from codegen.decoding.insertion import InsertionConfig, InsertionLM
 from codegen.errors import CodegenError, InputError, MachineError, ModelError
 from codegen.generation import Decoder, Request, SamplingParams
 from codegen.generation.transformers import TransformersBackend
@@ -166,6 +167,19 @@ def test_load_options(tiny_model_dir: Path) -> None:
     }
     narrow, _ = completed(tiny_model_dir, dtype="bfloat16")
     assert narrow.loaded.model.dtype == torch.bfloat16
+
+
+def test_a_model_for_infilling_stays_on_one_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs parts of its layers itself, so accelerate's hooks would miss what they are given."""
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    InsertionLM(InsertionConfig(vocab_size=9, **sizes)).save_pretrained(tmp_path)
+    parts = {"encoder": 0, "head": 1}
+    monkeypatch.setattr(InsertionLM, "hf_device_map", parts, raising=False)
+    with pytest.raises(ModelError, match="cannot be spread") as refused:
+        load(str(tmp_path), device="cpu")
+    assert refused.value.remedy == "Leave device_map out."
 
 
 @pytest.mark.parametrize("bits", [4, 8])

@@ -24,7 +24,14 @@ from transformers import (
 from codegen.decoding.drafts import Context
 from codegen.decoding.loop import Row, decode
 from codegen.decoding.sampling import distribution
-from codegen.decoding.strategies.sorted import Ladder, Nested, SortedDrafter, Tally, default_exits
+from codegen.decoding.strategies.sorted import (
+    Ladder,
+    Nested,
+    SortedDrafter,
+    SortedSpeculation,
+    Tally,
+    default_exits,
+)
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.errors import ModelError
 
@@ -134,14 +141,16 @@ def test_the_first_sure_exit_is_taken() -> None:
             assert [filled > 0 for filled in ladder.filled] == [i <= expected for i in range(3)]
 
 
-def run(model: Any, drafters: Any, temperature: float, prompts: Any = PROMPTS) -> list[Row]:
+def run(
+    model: Any, drafters: Any, temperature: float, prompts: Any = PROMPTS, ahead: bool = False
+) -> list[Row]:
     rows = []
     for prompt in prompts:
         generator = torch.Generator().manual_seed(sum(prompt))
         numbers = torch.rand(40, generator=generator, dtype=torch.float64)
         rows.append(Row(list(prompt), numbers.tolist()))
     eos = frozenset(range(1, model.config.vocab_size, 29))
-    speculation = Speculation(drafters, limit=8) if drafters else None
+    speculation = SortedSpeculation(drafters, 8, ahead) if drafters else None
     decode(model, rows, max_new_tokens=40, temperature=temperature, top_p=0.95, eos=eos,
            strategy=speculation)  # fmt: skip
     return rows
@@ -149,9 +158,12 @@ def run(model: Any, drafters: Any, temperature: float, prompts: Any = PROMPTS) -
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 @pytest.mark.parametrize("thresholds", [(0.3,), (1.0,), (0.0, 1.0)])
-@pytest.mark.parametrize("batch", [PROMPTS, PROMPTS[:1], PROMPTS[2:3]], ids=len)
+@pytest.mark.parametrize(
+    ("batch", "ahead"),
+    [(PROMPTS, False), (PROMPTS, True), (PROMPTS[:1], False), (PROMPTS[2:3], False)],
+)
 def test_one_draft_for_several_targets(
-    llama: Any, temperature: float, thresholds: tuple[float, ...], batch: Any
+    llama: Any, temperature: float, thresholds: tuple[float, ...], batch: Any, ahead: bool
 ) -> None:
     """Text is that of plain decoding, in fp32, of two targets with one draft."""
     vocabulary = llama.config.vocab_size
@@ -159,16 +171,17 @@ def test_one_draft_for_several_targets(
     for target in (llama, small(6, layers=2, vocabulary=vocabulary)):
         plain = run(target, None, temperature, batch)
         drafters = [SortedDrafter(nested, thresholds=thresholds, tokens=4) for _ in batch]
-        drafted = run(target, drafters, temperature, batch)
+        drafted = run(target, drafters, temperature, batch, ahead)
         assert [(r.tokens, r.finish) for r in drafted] == [(r.tokens, r.finish) for r in plain]
 
 
-def test_a_draft_that_is_the_target_is_accepted_whole() -> None:
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_draft_that_is_the_target_is_accepted_whole(ahead: bool) -> None:
     """With the last exit alone, each pass gives one token more than the draft has."""
     model = small(7)
     tally = Tally()
     drafters = [SortedDrafter(Nested(model, (2, 6)), tokens=4, thresholds=(1.0,), tally=tally)]
-    speculation = Speculation(drafters, limit=8)
+    speculation = SortedSpeculation(drafters, 8, ahead)
     row = Row([5, 9, 20], [0.0] * 25)
     decode(model, [row], max_new_tokens=25, temperature=0, top_p=1, eos=frozenset(),
            strategy=speculation)  # fmt: skip
@@ -196,6 +209,44 @@ def test_confidence_ends_a_draft_and_length_does() -> None:
     assert len(drafter.draft(8)) == 0
     drafter.begin([], Context())
     assert len(drafter.draft(8)) == 0
+
+
+def test_a_draft_launched_ahead_is_as_deep_as_the_last_one_asked_for() -> None:
+    """The states and tokens are those of the whole model at that depth, from draft to draft."""
+    model = small(8)
+    nested = Nested(model, (1, 3, 6))
+    drafter = SortedDrafter(nested, tokens=4, thresholds=(0.6, 0.5), least=0.1)
+    drafter.begin([4, 8, 15], Context())
+    row = [4, 8, 15]
+    # What is read instead of each draft's probabilities; the depth and length that follow.
+    rounds = [
+        ((0.1, 0.2, 0.9), 2, 4),  # no earlier exit is sure
+        ((0.1, 0.7, 0.9), 1, 4),  # the second would do
+        ((0.7, 0.4), 0, 3),  # the first; the third token's product, 0.4 ** 3, is below 0.1
+        ((0.5,), 1, 4),  # it is not sure: one exit more; and a token more
+        ((0.2, 0.3), 2, 2),
+        ((0.9, 0.9, 0.9), 0, 3),
+    ]
+    depth, most = 2, 4
+    for number, (sure, following, length) in enumerate(rounds):
+        lacking = drafter.lacking()
+        assert lacking == row[-len(lacking) :]
+        found = drafter.ahead(9, torch.tensor([lacking]))
+        assert found.shape == (most, 2 + depth)
+        tokens = found[:, 0].long().tolist()
+        for count, (token, *seen) in enumerate(found.tolist()):
+            exits = nested.exits[: 1 + depth]
+            logits = [whole(model, row + tokens[:count], exit_) for exit_ in exits]
+            best = [float(each.softmax(-1).max()) for each in logits]
+            assert seen == pytest.approx(best, abs=1e-4)
+            assert token == int(logits[-1].argmax())
+        draft = drafter.settle([(token, *sure) for token in tokens])
+        assert draft.tokens == tokens and len(sure) == 1 + depth
+        check_states(model, drafter._ladder)
+        depth, most = following, length
+        added = [*tokens[: number % 3], 3 + number]  # some are accepted
+        drafter.accept(added)
+        row += added
 
 
 def test_samples_follow_the_target() -> None:

@@ -159,7 +159,7 @@ def main(argv: list[str] | None = None) -> None:
     except BaseException as error:  # the last resort
         if isinstance(error, Exception):
             known = _known(error) or _own_fault(error)
-        elif type(error).__name__ == "PanicException":  # of the tokenizers' Rust code
+        elif type(error).__name__ == "PanicException":  # from the tokenizers' Rust code
             known = CodegenError(
                 f"A library failed on an input: {in_one_line(error)}.",
                 "The model's tokenizer.json may be damaged or not to be trusted; fetch it again.",

@@ -43,7 +43,7 @@ from codegen.terminal import echo
 
 CELL = "cell.json"
 _MOST_BYTES = 1 << 20
-_OWN = ("out", "plan", "retry", "seed")  # of a cell, not of the file
+_OWN = ("out", "plan", "retry", "seed")  # options that a cell sets itself
 
 
 class Matrix(Config):

@@ -11,7 +11,7 @@ vim.lsp.config('codegen', {
   init_options = { settled = true }, -- shows fast answers, and what replaces those in doubt
   handlers = {
     ['$/codegen/settled'] = function(_, answer)
-      -- Another suggestion replaces the one on the screen. It asks again, and the server knows it.
+      -- Request again: the server answers at once with the suggestion that replaces this one.
       local buffer = vim.uri_to_bufnr(answer.uri)
       if buffer == vim.api.nvim_get_current_buf() and vim.fn.mode() == 'i' then
         vim.api.nvim_exec_autocmds('CursorMovedI', { buffer = buffer })

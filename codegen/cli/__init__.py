@@ -255,7 +255,7 @@ def _interrupted(argv: list[str], terminated: bool) -> None:
         click.echo("Stopped.", err=True)
         sys.exit(0)
     remedy = " Run the same command again to resume from what was saved."
-    resumes = any(" ".join(words[:count]) in _RESUMED for count in (1, 2))
+    resumes = "--plan" not in argv and any(" ".join(words[:count]) in _RESUMED for count in (1, 2))
     what, code = ("Terminated", 143) if terminated else ("Interrupted", 130)
     click.echo(f"{what}.{remedy if resumes else ''}", err=True)
     sys.exit(code)

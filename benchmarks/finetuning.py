@@ -58,7 +58,7 @@ OURS: Mapping[str, dict[str, Any]] = {
     "packed": {"packing": "best_fit", "micro_batch_size": 8},
     "packed, dense mask": {"packing": "best_fit", "micro_batch_size": 8, "attention": "dense"},
 }
-# Of 8 examples a step. Batches of like lengths, without recomputing activations.
+# 8 examples a step, in batches of similar lengths, without recomputing activations.
 TRL_BEST: Mapping[str, dict[str, Any]] = {
     f"{size} x {8 // size}": {
         "per_device_train_batch_size": size,

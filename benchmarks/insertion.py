@@ -56,7 +56,7 @@ def run(
     """Measures.
 
     Args:
-        quick: trains nothing, asks 100 puzzles.
+        quick: trains nothing and poses 100 puzzles.
         runs: directory of the training runs, kept; by default a temporary one.
         steps: of each training.
         asked: held-out puzzles.

@@ -166,7 +166,7 @@ def _state() -> dict[str, float]:
 
 
 def _descriptors(pid: int) -> int:
-    with contextlib.suppress(OSError):  # of another user, or ended
+    with contextlib.suppress(OSError):  # it ended, or belongs to another user
         return len(list(Path(f"/proc/{pid}/fd").iterdir()))
     return 0
 

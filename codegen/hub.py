@@ -85,7 +85,7 @@ def hub_errors(api: HfApi, target: str) -> Iterator[None]:
     """
     from huggingface_hub import get_token
 
-    # Of the client library, which is not the same in all versions of huggingface_hub.
+    # Versions of huggingface_hub use different client libraries; this name works in all.
     from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
 
     token = api.token or get_token()

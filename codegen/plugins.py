@@ -198,7 +198,7 @@ def blame(error: Exception) -> CodegenError | None:
     )
 
 
-_LOADED: list[EntryPoint] = []  # of other packages, in this process
+_LOADED: list[EntryPoint] = []  # loaded from other packages by this process
 
 
 def _shown(error: Exception) -> str:

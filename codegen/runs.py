@@ -293,7 +293,7 @@ def refuse_changes(
     """Compares the settings of an earlier run with those of this one, at any depth.
 
     Args:
-        where: what was begun with them, for the error.
+        where: what the earlier run made, for the error.
         then, now: JSON values; a tuple equals the list that it becomes on disk.
         option: what the user changes to choose another directory.
 

@@ -107,7 +107,7 @@ def _union(arms: Sequence[object], value: object, place: str) -> object:
 
 
 def _fields(kind: Any, value: Any, place: str) -> Any:
-    if isinstance(value, kind):  # of a class with its own JSON form: its fields are checked
+    if isinstance(value, kind):  # its class reads JSON itself; check the fields
         value = {f.name: getattr(value, f.name) for f in dataclasses.fields(kind)}
     needed = {
         f.name

@@ -109,7 +109,7 @@ def write_task(
     path = Path(out) / f"{name}.yaml"
     mark = text.partition("\n")[0].encode()
     if path.is_file() and not path.read_bytes().startswith(mark):
-        raise InputError(f"{path} is not a file of this command.", "Choose another --out.")
+        raise InputError(f"{path} was not written by this command.", "Choose another --out.")
     write_atomic(path, text)
     return path, name
 

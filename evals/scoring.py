@@ -146,7 +146,7 @@ def _refuse_foreign(samples: Iterable[Sample] | str | Path, out: Path) -> None:
 def _keep_samples(samples: Iterable[Sample] | str | Path, out: Path) -> None:
     """Keeps the scored samples beside the score, for the report."""
     if _is_file(samples, out / SAMPLES):
-        (out / SCORED).unlink(missing_ok=True)  # of samples that were scored here before
+        (out / SCORED).unlink(missing_ok=True)  # samples scored here before
     elif not _is_file(samples, out / SCORED):
         write_jsonl(out / SCORED, _samples(samples))
 

@@ -99,7 +99,7 @@ def reference_tree(
     node = torch.zeros_like(every)  # where each row is, [B]
     active = torch.ones_like(every, dtype=torch.bool)
     path = children.new_full((rows, depth), -1)
-    tokens = torch.cat([tokens.new_zeros(rows, 1), tokens], 1)  # of nodes 0 .. N, [B, N+1]
+    tokens = torch.cat([tokens.new_zeros(rows, 1), tokens], 1)  # nodes 0 .. N, [B, N+1]
     q = target[:, 0].float()  # [B, V]
     for level in range(depth):
         p = draft[every, node.clamp(max=draft.shape[1] - 1)].float()  # [B, V]

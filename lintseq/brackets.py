@@ -213,7 +213,7 @@ class Elements(NamedTuple):
     number: int
     kept: frozenset[int] = frozenset()
     kind: str = ""  # tuple, nonempty, parameters
-    begins: _Position | None = None  # of the opening bracket, if it is known
+    begins: _Position | None = None  # where the opening bracket is, if known
 
 
 class Brackets:

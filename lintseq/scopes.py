@@ -112,7 +112,7 @@ class Scope:
     bindings: dict[str, list[Binding]] = field(default_factory=dict)
     declared: dict[str, tuple[str, int]] = field(default_factory=dict)
     definition: Function | Class | None = None
-    self_name: str = ""  # of a method: its first parameter
+    self_name: str = ""  # the first parameter of a method
 
     @property
     def owner(self) -> Class | None:

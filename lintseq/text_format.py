@@ -557,7 +557,7 @@ def _hunks(
     if above and first <= above[-1].start:
         return [], "out_of_order"
     if not reason and added is not None:
-        # Of the hunk's first line of context, or its first new line.
+        # Where the hunk's first line of context, or its first new line, is.
         starts = {first + added + 1, place + added + 1}
         if read.new_start not in starts:
             reason = "bad_new_position"

@@ -160,7 +160,7 @@ class Chat:
         if last and (lead := _CHANGES.match(text)):
             raise NotUnderstood(
                 f"I did not understand this change: {lead[0].lower()!r} and what?",
-                "`help` shows the forms; or ask a whole question.",
+                "`help` shows the forms; or ask a complete question.",
             )
         words = [token.text.lower() for token in tokenize(text)]
         said = next((word for word in words if word in _REFERRING), None) or _ONE.search(text)
@@ -168,7 +168,7 @@ class Chat:
             said = said if isinstance(said, str) else said[0].lower()
             raise NotUnderstood(
                 f"I did not understand what {said!r} refers to here.",
-                "Ask a whole question, or use one of the forms of `help`.",
+                "Ask a complete question, or use one of the forms of `help`.",
             )
         parse = self.parser.parse(text, self.schema, top_k=1, limits=self.limits)
         best = parse.best
@@ -184,7 +184,7 @@ class Chat:
             named = [stems & {*map(stem, self._linked.tables[table].words)} for table in shown]
             if not all(named):
                 names = " and ".join(sorted(self._linked.tables[table].name for table in shown))
-                doubt = f"All {names}, or those of before? Name them, or say 'of them'."
+                doubt = f"All {names}, or the previous ones? Name them, or say 'of them'."
         if doubt:
             return Turn(text, plan, best.sentence, doubt=doubt)
         statement = parse.statement(self._dialect)

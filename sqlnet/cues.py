@@ -175,7 +175,7 @@ _BEFORE_NUMBER = """
 """
 _NUMBER_OF = rf"(?:^|[^\w\s] *|\b(?:{'|'.join(_BEFORE_NUMBER.split())}) +|  +)\bnumbers? of\b"
 _PATTERNS = (
-    # What no query answers.
+    # Questions that no query answers.
     ("chat", r"^\W*(?:hi|hello|hey|thanks|thank you|good morning|how are you)\b"),
     ("opinion", r"\bwhy\b|\bhow (?:come|do i|to|can (?:i|we|you|one|companies)|should)\b"),
     (

@@ -415,7 +415,7 @@ class _Trial:
     database: Database
     limits: StatementLimits
     linker: Linker | None
-    deadline: float  # of the search, by the monotonic clock
+    deadline: float  # when the search ends, by the monotonic clock
     runs: int = 0
     selects: dict[Condition, bool] = field(default_factory=dict)
 

@@ -33,7 +33,8 @@ from codegen.sqlnet.query import AGGREGATES
 from codegen.sqlnet.words import stem, tokenize
 
 _MOST_VARIANTS = 96  # sequences tried for a line
-_INVOLVED = "The question before is too involved; ask a whole question."
+_INVOLVED = "The previous question is too complex for this; ask a complete question."
+_OF_WHICH = "Of the previous {}, or of all? Ask a complete question."
 _MOST_TOKENS = 40
 
 
@@ -214,7 +215,7 @@ class Change:
                 break
         names = " or ".join(self.full_name(item) for item in items[:3])
         if len(items) == 1:
-            raise NotUnderstood(f"The question before does not speak of {names} ({said!r}).")
+            raise NotUnderstood(f"The previous question does not mention {names} ({said!r}).")
         raise NotUnderstood(f"I do not know what {said!r} means here: {names}?")
 
     def _are_a_label(self, items: Sequence[Item]) -> bool:
@@ -285,12 +286,10 @@ class Change:
         """Refuses a further test where it would be ambiguous."""
         plan = self.plan
         if plan.limit is not None:
-            raise NotUnderstood(
-                f"Of the {plan.limit} of before, or of all? Ask it as a whole question."
-            )
+            raise NotUnderstood(_OF_WHICH.format(plan.limit))
         rows = [test for test in plan.where if not test.aggregate]
         if plan.any_of and len(rows) > 1:
-            raise NotUnderstood("The question before has alternatives; ask a whole question.")
+            raise NotUnderstood("The previous question has alternatives; ask a complete question.")
         companion = plan.companion
         if companion and (companion.kind in ("union", "scalar") or item.table != self.main):
             raise NotUnderstood(_INVOLVED)
@@ -319,7 +318,9 @@ def _without(change: Change) -> tuple[QueryPlan, str]:
     if any(test.item == item for test in change.plan.where):
         raise NotUnderstood(f"There is a condition on the {name} already.")
     if item.table != change.main:
-        raise NotUnderstood(f"{change.full_name(item)} belongs to another table; ask it whole.")
+        raise NotUnderstood(
+            f"{change.full_name(item)} belongs to another table; ask a complete question."
+        )
     values = change.values_of(item, found)
     return change.with_test(Test(item, "!=", values)), f"not where {name} is {_either(values)}"
 
@@ -353,7 +354,7 @@ def _other_period(change: Change) -> tuple[QueryPlan, str]:
     fits = change.periods(plan.required())
     fixed = [test for test in plan.where if test.item in fits and not test.aggregate]
     if len(fixed) > 1 or (fixed and fixed[0].operator == "between"):
-        raise NotUnderstood("The question before has several periods; ask a whole question.")
+        raise NotUnderstood("The previous question has several periods; ask a complete question.")
     if not fixed and len(fits) != 1:
         raise NotUnderstood(f"I do not know which date should be in {mention.text}.")
     item = fixed[0].item if fixed else fits[0]
@@ -405,21 +406,23 @@ def _compared(change: Change) -> tuple[QueryPlan, str]:
 def _grouped(change: Change) -> tuple[QueryPlan, str]:
     plan = change.plan
     if plan.order or plan.limit is not None or plan.companion:
-        raise NotUnderstood("The question before is sorted or too involved; ask a whole question.")
+        raise NotUnderstood(_INVOLVED)
     items = [_of_group(change, mark) for mark in change.marks("by")]
     aggregates = [shown for shown in plan.select if shown.aggregate]
     if change.reading.parts.get("many"):
         if not is_list(plan):
-            raise NotUnderstood("The question before has numbers already; ask a whole question.")
+            raise NotUnderstood(
+                "The previous question already has numbers; ask a complete question."
+            )
         aggregates = [Selected(Item(change.main), COUNT)]
     if not aggregates:
         raise NotUnderstood("Grouped or sorted? Say 'how many by ...', or 'sorted by ...'.")
     if plan.grouped() and not change.reading.parts.get("instead"):
-        raise NotUnderstood("There are groups already.", "Say: by ... instead.")
+        raise NotUnderstood("The answer is grouped already.", "Say: by ... instead.")
     if any(item in [test.item for test in plan.where] for item in items):
         raise NotUnderstood(f"The {change.name_of(items[0])} is fixed already.")
     if any(test.aggregate for test in plan.where):
-        raise NotUnderstood("The groups have a condition; ask a whole question.")
+        raise NotUnderstood("The groups have a condition; ask a complete question.")
     shown = tuple(Selected(item) for item in items)
     said = " and ".join(change.name_of(item) for item in items)
     select = (*shown, *aggregates)
@@ -447,9 +450,9 @@ def _no_such_group(change: Change) -> tuple[QueryPlan, str]:
 def _sorted(change: Change) -> tuple[QueryPlan, str]:
     plan, parts = change.plan, change.reading.parts
     if plan.companion and plan.companion.kind not in ("never", "scalar"):
-        raise NotUnderstood("The question before is too involved to be sorted.")
+        raise NotUnderstood("The previous answer can't be sorted; ask a complete question.")
     if plan.limit is not None:
-        raise NotUnderstood(f"Of the {plan.limit} of before, or of all? Ask a whole question.")
+        raise NotUnderstood(_OF_WHICH.format(plan.limit))
     down = bool(parts.get("down"))
     aggregates = [shown for shown in plan.select if shown.aggregate]
     if parts.get("number"):
@@ -487,7 +490,7 @@ def _first(change: Change) -> tuple[QueryPlan, str]:
     mark = change.reading.parts.get("number")
     number = change.reading.values[mark].number if mark else 1.0
     if plan.order is None:
-        raise NotUnderstood("The first by what? Say how to sort them before.")
+        raise NotUnderstood("The first by what? First say how to sort them.")
     if number is None or not 1 <= number <= 1000 or number != int(number):
         raise NotUnderstood(f"{number:g} is not a number of rows.")
     return change.changed(limit=int(number)), f"the first {int(number)} alone"
@@ -498,7 +501,7 @@ def _most(change: Change) -> tuple[QueryPlan, str]:
     plan = change.plan
     item = change.column(change.reading.parts["column"])
     if not is_list(plan) or plan.order or plan.limit is not None:
-        raise NotUnderstood("That can be asked of a plain list alone; ask a whole question.")
+        raise NotUnderstood("This works only after a plain list; ask a complete question.")
     if not (change.is_number(item) or item in change.schema.dates):
         raise NotUnderstood(f"{change.full_name(item)} has no highest value.")
     change.may_be_narrowed(item)
@@ -512,9 +515,9 @@ def _most(change: Change) -> tuple[QueryPlan, str]:
 def _how_many(change: Change) -> tuple[QueryPlan, str]:
     plan = change.plan
     if not is_list(plan) or plan.limit is not None:
-        raise NotUnderstood("Of what? The question before is not a plain list.")
+        raise NotUnderstood("Of what? The previous answer is not a plain list.")
     if plan.companion and plan.companion.kind not in ("never", "scalar"):
-        raise NotUnderstood("The question before is too involved to be counted.")
+        raise NotUnderstood("The previous answer can't be counted; ask a complete question.")
     shown = plan.select[0]
     if plan.distinct and len(plan.select) == 1 and shown.item.column != ROWS:
         select = Selected(shown.item, COUNT, distinct=True)
@@ -526,7 +529,7 @@ def _how_many(change: Change) -> tuple[QueryPlan, str]:
 def _how_many_of(change: Change) -> tuple[QueryPlan, str]:
     """How many in Rome, after a number of all or of those in Oslo."""
     if [shown.aggregate for shown in change.plan.select] != [COUNT]:
-        raise NotUnderstood("How many of what? The question before asks for no number.")
+        raise NotUnderstood("How many of what? The previous question has no number.")
     return _other_value(change)
 
 
@@ -535,7 +538,7 @@ def _listed(change: Change) -> tuple[QueryPlan, str]:
     plan = change.plan
     shown = plan.select[0]
     if len(plan.select) > 1 or shown.aggregate != COUNT or plan.group:
-        raise NotUnderstood("Which ones is meant? The question before counts nothing.")
+        raise NotUnderstood("Which ones do you mean? The previous question counts nothing.")
     if shown.item.column != ROWS:
         return change.changed(select=(Selected(shown.item),), distinct=shown.distinct), "the list"
     labels = label_columns(change.schema.tables[change.main])
@@ -545,13 +548,13 @@ def _listed(change: Change) -> tuple[QueryPlan, str]:
 
 def _also(change: Change) -> tuple[QueryPlan, str]:
     if not is_list(change.plan):
-        raise NotUnderstood("Columns can be added to a plain list alone.")
+        raise NotUnderstood("Columns can be added only to a plain list.")
     if change.plan.distinct:
         raise NotUnderstood("The list has each value once; with more columns it is another list.")
     shown = change.plan.select
     items = [item for item in _with_labels(change) if Selected(item) not in shown]
     if not items:
-        raise NotUnderstood("That is shown already.")
+        raise NotUnderstood("It is shown already.")
     said = " and ".join(change.name_of(item) for item in items)
     return change.changed(select=(*shown, *map(Selected, items))), f"also the {said}"
 
@@ -559,7 +562,7 @@ def _also(change: Change) -> tuple[QueryPlan, str]:
 def _their(change: Change) -> tuple[QueryPlan, str]:
     plan = change.plan
     if plan.group or not (is_list(plan) or change.counts_rows()) or plan.distinct:
-        raise NotUnderstood("The question before is not a plain list.")
+        raise NotUnderstood("The previous answer is not a plain list.")
     for mark in change.marks("columns"):
         if (said := change.reading.words[mark].lower()) in _AGGREGATE_WORDS:  # also of a column
             raise NotUnderstood(f"The {said} of what? Name the column.")
@@ -592,11 +595,13 @@ def _aggregated(change: Change) -> tuple[QueryPlan, str]:
         or plan.limit is not None
         or plan.distinct
     ):
-        raise NotUnderstood("Of what? The question before is not a plain list.")
+        raise NotUnderstood("Of what? The previous answer is not a plain list.")
     if not change.is_number(item):
         raise NotUnderstood(f"{change.full_name(item)} is not a quantity.")
     if item.table != change.main:
-        raise NotUnderstood(f"{change.full_name(item)} belongs to another table; ask it whole.")
+        raise NotUnderstood(
+            f"{change.full_name(item)} belongs to another table; ask a complete question."
+        )
     name = _AGGREGATE_WORDS[parts["aggregate"]]
     shown = Selected(item, AGGREGATES.index(name))
     said = f"their {parts['aggregate']} {change.name_of(item)}"

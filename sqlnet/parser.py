@@ -689,7 +689,7 @@ def _other_ways(answer: PlanAnswer, asked: Asked) -> Iterator[Doubt]:
             continue
         names = " and ".join(sorted(schema.tables[end].name for end in ends))
         text = f"The query found takes {names} together with {schema.tables[table].name}"
-        yield Doubt("joins", f"{text}, which the question does not speak of.")
+        yield Doubt("joins", f"{text}, which the question does not mention.")
 
 
 def _connected_without(table: int, ends: set[int], graph: JoinGraph) -> bool:

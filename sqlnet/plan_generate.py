@@ -807,7 +807,7 @@ def prepare(
     out = Path(out)
     for name in ("held_out.jsonl", "plans.jsonl"):
         try:
-            read_planned(out / name)  # of an earlier run, to be replaced
+            read_planned(out / name)  # an earlier run's may be replaced
         except InputError:
             refuse_foreign(out, name)
     for folder in folders:

@@ -49,7 +49,7 @@ _OPERATOR_WIDTH = 32
 _CONTEXT_WIDTH = 128
 _SET_HEADS = 4
 _PAIRS = PAIR_FEATURES + 1
-_UNKNOWN_RATE = 0.02  # of words, made unknown for a training step, so that trigrams matter
+_UNKNOWN_RATE = 0.02  # share of words made unknown in a training step, so that trigrams matter
 
 
 class States(NamedTuple):

@@ -72,7 +72,7 @@ def run(out: Path, condition: str, seed: int, steps: int, hidden: int) -> Mappin
         rows = [TrainingText(f"{name}{i}", f"{name}{i}", "raw", (Segment(text, True),))
                 for i, text in enumerate(some)]  # fmt: skip
         write_jsonl(paths[name], rows)
-    # Of the held-out modules, the first tokens: the same for all conditions.
+    # The first tokens of the held-out modules, the same for all conditions.
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)

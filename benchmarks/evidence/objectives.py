@@ -137,7 +137,7 @@ class Experiment:
         return self.out / "results" / f"{arm}-{seed}.json"
 
     def run(self, arm: str, seed: int) -> dict[str, Any]:
-        """The measures of a run, made first if it was not."""
+        """The measures of a run, which is made first if it is missing."""
         return once(self.path(arm, seed), lambda: self._make(arm, seed))
 
     def _make(self, arm: str, seed: int) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class World(Protocol):
     """Questions with answers, and how an answer is judged.
 
     Attributes:
-        examples: those to learn, and behind them those to be asked.
+        examples: the training examples, then the held-out ones.
         budget: most actions of an answer.
         recipe: the settings of a run that depend on the world.
     """

@@ -29,14 +29,14 @@ class ArithmeticEncoder:
         self._bits: list[str] = []
 
     def choose(self, weights: Sequence[int], choice: int | None) -> int:
-        """One of the alternatives, by weight; its number."""
+        """Codes one of the alternatives, by weight, and returns its number."""
         assert choice is not None
         below = sum(weights[:choice])
         self._narrow(below, below + weights[choice], sum(weights))
         return choice
 
     def uniform(self, count: int, choice: int | None) -> int:
-        """One of the alternatives, by weight; its number."""
+        """Codes one of the alternatives, by weight, and returns its number."""
         assert choice is not None
         self._narrow(choice, choice + 1, count)
         return choice
@@ -99,7 +99,7 @@ class ArithmeticDecoder:
         return self._bits[place] == "1" if place < len(self._bits) else 0
 
     def choose(self, weights: Sequence[int], choice: int | None) -> int:
-        """One of the alternatives, by weight; its number."""
+        """Codes one of the alternatives, by weight, and returns its number."""
         bounds = list(accumulate(weights, initial=0))
         target = self._target(bounds[-1])
         number = next(i for i, bound in enumerate(bounds[1:]) if target < bound)
@@ -107,7 +107,7 @@ class ArithmeticDecoder:
         return number
 
     def uniform(self, count: int, choice: int | None) -> int:
-        """One of the alternatives, by weight; its number."""
+        """Codes one of the alternatives, by weight, and returns its number."""
         number = self._target(count)
         self._narrow(number, number + 1, count)
         return number

@@ -119,7 +119,7 @@ def _jobs() -> Mapping[str, Job]:
         jobs[f"writes: {program}"] = Job(program, mode="stdio", expected_stdout="3\n")
     for end in _ENDS:
         jobs[f"ends: {end}"] = Job(f"print(3)\n{end}\n", mode="stdio", expected_stdout="3\n")
-    lines = "line\n" * 60_000  # more than a program may print that nobody waits for
+    lines = "line\n" * 60_000  # more than is kept if no output is expected
     jobs["writes: much"] = Job(
         "for _ in range(60000): print('line')", mode="stdio", expected_stdout=lines
     )

@@ -159,7 +159,7 @@ def main(argv: list[str] | None = None) -> None:
     except BaseException as error:  # the last resort
         if isinstance(error, Exception):
             known = _known(error) or _own_fault(error)
-        elif type(error).__name__ == "PanicException":  # of the tokenizers' Rust code
+        elif type(error).__name__ == "PanicException":  # from the tokenizers' Rust code
             known = CodegenError(
                 f"A library failed on an input: {in_one_line(error)}.",
                 "The model's tokenizer.json may be damaged or not to be trusted; fetch it again.",
@@ -255,7 +255,7 @@ def _interrupted(argv: list[str], terminated: bool) -> None:
         click.echo("Stopped.", err=True)
         sys.exit(0)
     remedy = " Run the same command again to resume from what was saved."
-    resumes = any(" ".join(words[:count]) in _RESUMED for count in (1, 2))
+    resumes = "--plan" not in argv and any(" ".join(words[:count]) in _RESUMED for count in (1, 2))
     what, code = ("Terminated", 143) if terminated else ("Interrupted", 130)
     click.echo(f"{what}.{remedy if resumes else ''}", err=True)
     sys.exit(code)

@@ -119,7 +119,7 @@ class ClientOptions(Config):
         metavar="MODEL",
     )
     batch_size: int = setting(
-        1, "Requests that a local --llm runs at once; above 1 they affect one another.", ge=1
+        1, "Requests that a local --llm runs at once; above 1, results depend on the batch.", ge=1
     )
     temperature: float = setting(0.0, "Sampling temperature.", ge=0)
     max_tokens: int = setting(2048, "Maximum tokens per response.", ge=1)

@@ -72,7 +72,7 @@ class LintSeqOptions(Config):
     """Turn programs into sequences of edits that keep them lint-clean (LintSeq).
 
     Rows may also hold programs in C, C++, Go, Java, JavaScript, Rust or TypeScript (--language).
-    There, --verify ruff checks the syntax, strict has the compiler check every intermediate
+    For these, --verify ruff checks the syntax, and strict runs the compiler on every intermediate
     program.
     """
 
@@ -206,7 +206,7 @@ class PreferenceOptions(Config):
         commas=True,
     )
     pairs: int = setting(
-        4, "Most pairs per problem; with --unpaired, most answers of each label.", ge=1
+        4, "Maximum pairs per problem; with --unpaired, maximum answers per label.", ge=1
     )
     ratio: float = setting(1.5, "Pair answers whose lengths differ by at most this factor.", ge=1)
     alike: int = setting(

@@ -123,10 +123,15 @@ def examine() -> Iterator[Check]:
     yield _attempt("GPU kernels", _gpu_kernels)
     yield _attempt("sandbox launcher", _launcher)
     yield from _sandbox()
-    for module, (_, use) in EXTRAS.items():
-        present = find_spec(module) is not None
-        remedy = "" if present else f"{command_for(module)} (optional)"
-        yield Check(module, present or None, use, remedy)
+    for extra in dict.fromkeys(extra for extra, _ in EXTRAS.values()):
+        uses = {module: use for module, (name, use) in EXTRAS.items() if name == extra}
+        absent = [module for module in uses if find_spec(module) is None]
+        what = "; ".join(dict.fromkeys(uses.values()))
+        if not absent:
+            yield Check(f"[{extra}]", True, what)
+        else:
+            lacking = "" if len(absent) == len(uses) else f" (without {', '.join(absent)})"
+            yield Check(f"[{extra}]", None, what + lacking, f"{command_for(absent[0])} (optional)")
 
 
 def examine_languages() -> Iterator[Check]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -57,6 +59,7 @@ def evals() -> None:
 
 _Format = Literal["human-eval", "evalplus", "bigcode"]
 _AUTO = "auto"
+_PLANNED_SAMPLES = 48  # that `eval score --plan` scores, at least
 
 
 class SandboxOptions(Config):
@@ -197,7 +200,7 @@ def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) ->
 
     llm: dict[str, Any] = {}
     if given.plan:
-        found = _needs(task, given, server, llm)
+        found = run_needs(task, given, server, llm)
         if not as_json:
             show(found)
         return {**found, **llm}
@@ -217,10 +220,14 @@ def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) ->
     return {**asdict(sampled), "path": str(sampled.path), **llm}
 
 
-def _needs(
-    task: str, given: RunOptions, server: EndpointOptions, llm: dict[str, Any]
+def run_needs(
+    task: str,
+    given: RunOptions,
+    server: EndpointOptions,
+    llm: dict[str, Any],
+    opened: dict[str, Backend] | None = None,
 ) -> dict[str, Any]:
-    """What a run needs, by sampling one batch of it."""
+    """What a run needs, by sampling one batch of it; see :func:`sample_cell`."""
     from codegen.evals.tasks import load as load_task
 
     problems = len(given.of(load_task(task, given.source)).problems())
@@ -230,7 +237,7 @@ def _needs(
     bar = Progress("one batch")
     with TemporaryDirectory(prefix="codegen-plan-") as part:
         own = {"n": n, "limit": min(problems, -(-batch // n)), "out": part}
-        sample_cell(task, given.model_copy(update=own), server, llm, bar=bar)
+        sample_cell(task, given.model_copy(update=own), server, llm, opened, bar)
         return needs("samples", Path(part), given.out, bar, problems * given.n)
 
 
@@ -348,7 +355,12 @@ class ScoreOptions(SandboxOptions):
 )
 @click.argument("samples", type=click.Path())
 @options(ScoreOptions, "given")
-def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
+@click.option(
+    "--plan",
+    is_flag=True,
+    help="Score a few problems, print the time, memory and disk of the whole, and stop.",
+)
+def score(samples: str, given: ScoreOptions, plan: bool, as_json: bool) -> dict[str, Any]:
     """Run each sample of a JSONL file against the tests of its problem.
 
     SAMPLES is the output directory or file of `codegen eval run`, or a file of human-eval or
@@ -356,6 +368,11 @@ def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
     """
     if given.reward:
         plugins.load("rewards", given.reward)  # an unknown name fails before anything runs
+    if plan:
+        found = _score_needs(samples, given)
+        if not as_json:
+            show(found)
+        return found
     result, samples, out = score_cell(samples, given)
     if not as_json:
         _print_score(result)
@@ -365,17 +382,65 @@ def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
     return summary
 
 
-def score_cell(samples: str, given: ScoreOptions) -> tuple[Score, str, str]:
+def _score_needs(samples: str, given: ScoreOptions) -> dict[str, Any]:
+    """What scoring needs, by scoring all samples of a few problems."""
+    from codegen.evals.scoring import read_samples, task_of
+    from codegen.records import write_jsonl
+
+    path, out = _to_score(samples, given)
+    counts = Counter(sample.problem_id for sample in read_samples(path))
+    few: list[str] = []
+    for id_ in Random(0).sample(list(counts), len(counts)):
+        if sum(counts[known] for known in few) >= _PLANNED_SAMPLES:
+            break
+        few.append(id_)
+    with TemporaryDirectory(prefix="codegen-plan-") as folder:
+        part = Path(folder, "samples.jsonl")
+        write_jsonl(part, (one for one in read_samples(path) if one.problem_id in few))
+        own = {"task": given.task or task_of(path), "out": str(Path(folder, "out"))}
+        bar = Progress("a few problems")
+        score_cell(str(part), given.model_copy(update=own), bar)
+        total = round(bar.done * counts.total() / max(sum(counts[id_] for id_ in few), 1))
+        what = "programs"  # and reference solutions
+        return needs(what, Path(folder, "out"), out, bar, total)
+
+
+def score_cell(
+    samples: str, given: ScoreOptions, bar: Progress | None = None
+) -> tuple[Score, str, str]:
     """Scores samples as the options say.
+
+    Args:
+        bar: shows the progress, by default a new one.
 
     Returns:
         The score, the file that was scored, and the directory of the results.
     """
-    from codegen.evals.run import FAILED, PARTIAL, SAMPLES
     from codegen.evals.sandbox import ClusterSandbox, Sandbox
     from codegen.evals.scoring import score as score_samples
     from codegen.evals.scoring import task_of
     from codegen.evals.tasks import load as load_task
+
+    samples, out = _to_score(samples, given)
+    task = load_task(given.task or task_of(samples), given.source)
+    how = given.settings_for(task)
+    is_remote = given.executor == "ray"
+    opened = ClusterSandbox(given.ray_address, **how) if is_remote else Sandbox(**how)
+    with bar or Progress("programs and reference solutions") as progress, opened as sandbox:
+        result = score_samples(
+            samples,
+            task,
+            out=out,
+            sandbox=sandbox,
+            ks=given.k or None,
+            on_progress=progress.update,
+        )
+    return result, samples, out
+
+
+def _to_score(samples: str, given: ScoreOptions) -> tuple[str, str]:
+    """The file to score, and the directory of the results."""
+    from codegen.evals.run import FAILED, PARTIAL, SAMPLES
 
     out = given.out
     if (folder := Path(samples)).is_dir():
@@ -393,20 +458,7 @@ def score_cell(samples: str, given: ScoreOptions) -> tuple[Score, str, str]:
         raise InputError(f"There is no {samples}.", "Give a run's directory, or a file of samples.")
     if not out:
         raise ConfigError(f"{samples} is a file, so --out is needed.", "Name a directory.")
-    task = load_task(given.task or task_of(samples), given.source)
-    how = given.settings_for(task)
-    is_remote = given.executor == "ray"
-    opened = ClusterSandbox(given.ray_address, **how) if is_remote else Sandbox(**how)
-    with Progress("programs and reference solutions") as progress, opened as sandbox:
-        result = score_samples(
-            samples,
-            task,
-            out=out,
-            sandbox=sandbox,
-            ks=given.k or None,
-            on_progress=progress.update,
-        )
-    return result, samples, out
+    return samples, out
 
 
 def _reward(name: str, samples: str, out: Path, as_json: bool) -> dict[str, Any]:

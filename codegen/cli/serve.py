@@ -493,7 +493,7 @@ def mcp(given: McpOptions) -> None:
     """Give an agent tools over the Model Context Protocol, on standard input and output.
 
     It can inspect data, list, read and score runs, run and judge programs in the sandbox, and ask
-    databases; with a model also evaluate it and complete code. It reads only what you name here.
+    databases. With a model, it can also evaluate it and complete code. It reads only what you name.
     docs/mcp.md has configurations for editors.
     """
     require("mcp", "prometheus_client")

@@ -447,7 +447,7 @@ class DescribeOptions(Config):
 def describe(database: str, given: DescribeOptions, as_json: bool) -> dict[str, Any]:
     """Write the tables of DATABASE as a YAML file for `sqlnet ask --layer`.
 
-    It lists tables, columns and joins that were guessed; add what people call them.
+    The file lists tables, columns and guessed joins. Add the words that people use for them.
     """
     from codegen.records import write_new
     from codegen.sqlnet.layer import describe as described
@@ -661,7 +661,9 @@ class EvalOptions(TrainedOptions):
         if self.link and not self.guided:
             raise ConfigError("--link requires --guided.", "Add --guided.")
         if self.ask and (self.guided or self.greedy):
-            raise ConfigError("--ask excludes --guided and --greedy.", "Leave them out.")
+            raise ConfigError(
+                "--ask can't be combined with --guided or --greedy.", "Leave them out."
+            )
 
 
 @command(

@@ -22,7 +22,9 @@ class PlansOptions(Config):
         ..., "Folder with the SQLite files <db_id>.sqlite. Repeatable.", metavar="DIR"
     )
     schemas: str | None = setting(
-        None, "Made-up databases to add, as in recipes/sql_schemas.txt.", metavar="FILE"
+        None,
+        "File of made-up databases to add; recipes/sql_schemas.txt is an example.",
+        metavar="FILE",
     )
     held_out: float = setting(
         0.08, "Share of the questions, by whole databases, to hold out.", gt=0, lt=1

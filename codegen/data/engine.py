@@ -151,11 +151,11 @@ def run(
         filters=others,
     )
     if finished := find_finished(out, config):
-        shutil.rmtree(out / PARTIAL, ignore_errors=True)  # of a run killed at its last step
+        shutil.rmtree(out / PARTIAL, ignore_errors=True)  # left by a run killed at its last step
         return finished
     versions = versions_in_use()
     header = {"run": config.describe(), "versions": versions}
-    whole_dedup = dedup if shard.of == 1 else None  # of a shard, the merge removes duplicates
+    whole_dedup = dedup if shard.of == 1 else None  # merging shards removes duplicates
     with Output(out, header, options.shard_bytes, shard, whole_dedup) as output:
         # Another run may have ended between the first look and the lock.
         if finished := find_finished(out, config):

@@ -77,7 +77,7 @@ def fit(
     loaded.model.config.use_cache = False
     needs_reference = recipe.method == "full" and not config.precompute_ref_log_probs
     reference = load_model(recipe).model if needs_reference else None
-    torch.manual_seed(recipe.seed)  # of the adapter's initial weights
+    torch.manual_seed(recipe.seed)  # for the adapter's initial weights
     trainer = make_trl_trainer(
         _Trainer,
         loaded,

@@ -145,7 +145,7 @@ def trainable_of(model: Any, recipe: Recipe, tokens: Sequence[int] = ()) -> Any:
         tokens: ids whose embeddings an adapter trains too.
 
     Raises:
-        ConfigError: if ``lora.targets`` fits no layer.
+        ConfigError: if ``lora.targets`` matches no layer.
     """
     import torch
 
@@ -165,7 +165,7 @@ def trainable_of(model: Any, recipe: Recipe, tokens: Sequence[int] = ()) -> Any:
         made = get_peft_model(model, adapter_config(recipe, _token_indices(model, tokens)))
     except ValueError as error:
         raise ConfigError(
-            f"lora.targets fits no layer of {recipe.model}: {in_one_line(error)}."
+            f"lora.targets matches no layer of {recipe.model}: {in_one_line(error)}."
         ) from None
     for weight in made.parameters():
         if weight.requires_grad:
@@ -193,7 +193,7 @@ def _continue_adapter(model: Any, lora: LoRA, base: LoadedModel) -> None:
                 "Give the adapter's own settings, or train a new one without lora.adapter.",
             )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a grown vocabulary, which is stored whole
+        warnings.simplefilter("ignore")  # a grown vocabulary is stored whole
         wanted = {name: w.shape for name, w in get_peft_model_state_dict(model).items()}
         given = {name: weight.shape for name, weight in weights.items()}
         if odd := sorted(dict(wanted.items() ^ given.items())):

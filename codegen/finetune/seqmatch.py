@@ -120,7 +120,7 @@ def sequence_match(
     """
     logits = model(**batch.inputs, use_cache=False).logits  # [B, C, V]
     flat = logits.reshape(-1, logits.shape[-1])
-    values = flat.float().logsumexp(-1)  # of every state with logits
+    values = flat.float().logsumexp(-1)  # one for every state with logits
     value, then = values[batch.nodes], values[batch.then]
     chosen = flat[batch.nodes, batch.targets].float()
     if backspace is not None:

@@ -66,7 +66,7 @@ class CachedBackend(Backend):
         self.spec, self.cache, self.ledger = spec, cache, ledger
         self.model = spec.model
         self._identity = spec.identity()
-        if base := getattr(spec, "base", None):  # of an Endpoint
+        if base := getattr(spec, "base", None):  # an Endpoint
             self._identity["url"] = base()
 
     @cached_property

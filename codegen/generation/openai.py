@@ -113,7 +113,7 @@ class OpenAIBackend(Backend):
         self._sdk = _client(endpoint)
         self._pace = Pace(endpoint)
         self._most_stops: int | None = None  # that the server takes; None if it has refused none
-        self._lock = threading.Lock()  # of all below
+        self._lock = threading.Lock()  # guards all below
         self._failures_in_a_row = 0
         self._answered = False
 

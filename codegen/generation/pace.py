@@ -45,7 +45,7 @@ class Pace:
 
     endpoint: Endpoint
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
-    _limit: float = field(init=False)  # of requests in flight
+    _limit: float = field(init=False)  # requests in flight at most
     _in_flight: int = field(default=0, init=False)
     _slowed_at: float = field(default=0.0, init=False)
     _resume_at: float = field(default=0.0, init=False)

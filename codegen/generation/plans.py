@@ -88,7 +88,7 @@ class ModelClient:
             return run_plans(plans, open_cached(self.spec, self.cache, self.ledger), params)
         except ConfigError:
             raise
-        except CodegenError as error:  # of cache or ledger: no fault of an example
+        except CodegenError as error:  # cache or ledger failed, not an example
             raise ModelUnusable(error.message, error.remedy) from error
 
 

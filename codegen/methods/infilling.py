@@ -57,8 +57,8 @@ class Infilling(Config):
     )
     spans: str = setting(
         "line,block,ast,char",
-        "What to cut out: line, block and ast (Python), char. Each text draws one that the "
-        "program has.",
+        "What to cut out: line, block and ast (Python), char. Each text uses a random one "
+        "of those that the program has.",
         metavar="KIND,...",
     )
     loss: Literal["middle", "all"] = setting(

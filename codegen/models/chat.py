@@ -122,7 +122,7 @@ def _fill(
                 **arguments,
             },
         )
-    except (TemplateFailure, ValueError) as error:  # of several templates none is the default
+    except (TemplateFailure, ValueError) as error:  # ValueError: several templates, no default
         raise ModelError(
             f"The model's chat template refuses the prompt: {in_one_line(error)}."
         ) from None

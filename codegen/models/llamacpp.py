@@ -129,7 +129,7 @@ class LlamaServer:
         if not address:
             self._child.wait()
             reason = self.reason()
-            is_memory = "memory" in reason or "SIGKILL" in reason  # of the kernel, if it has none
+            is_memory = "memory" in reason or "SIGKILL" in reason  # no memory left
             remedy = _NO_MEMORY if is_memory else _REMEDY
             raise ModelError(f"{self.path} does not load: {reason}.", remedy)
         return address
@@ -161,7 +161,7 @@ class LlamaServer:
         others = [line for line in lines if line.strip() and not _LOG.match(line)]
         status = self._child.poll()
         if status is not None and status < 0:
-            # An assertion's or C++'s words; the errors in the log are those of requests before.
+            # The message of an assertion or of C++; errors in the log are from earlier requests.
             words = f"llama.cpp was ended by {signal.Signals(-status).name}"
             words += f" ({_FOLDER.sub('', others[-1])})" if others else ""
         else:

@@ -90,7 +90,7 @@ def resolve(name: str) -> tuple[str, str]:
     path = Path(name).expanduser()
     if name and path.is_dir():
         if not _holds_model(path):
-            inner = path / "model"  # of a fine-tuning run
+            inner = path / "model"  # where a fine-tuning run has it
             raise ModelError(
                 f"{name} holds neither config.json nor adapter_config.json.",
                 f"Did you mean {inner}?"
@@ -322,13 +322,13 @@ def _apply_adapter(model: Any, name: str, place: str, tokens: int) -> Any:
         with safe_open(weights, framework="pt") as file:
             stored = set(file.keys())
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of keys that do not fit; checked below
+            warnings.simplefilter("ignore")  # keys that do not fit are checked below
             peft_model = PeftModel.from_pretrained(model, place)
     except Exception as error:
         if not _is_of_the_file(error):
             raise
         raise ModelError(f"The adapter {name} does not load: {in_one_line(error)}.") from error
-    # Of a grown vocabulary, the whole embeddings may be stored with the new rows or not.
+    # If the vocabulary grew, the whole embeddings may be stored beside the new rows.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         least = set(get_peft_model_state_dict(peft_model, save_embedding_layers=False))

@@ -30,7 +30,7 @@ _SAME = 0.015  # relative error up to which four bits give the weights back; oth
 _ANY = 1 << 30
 _FEW = {torch.bfloat16: {4: 32, 8: 16}, torch.float32: {4: _ANY, 8: _ANY}}
 _FEW_PYTORCH = {4: 12, 8: 4}
-_SMALLEST = 64 * 64  # weights of a layer that is worth it
+_SMALLEST = 64 * 64  # weights; smaller layers are not worth it
 
 # PyTorch's kernels, without public names.
 _int8_product: Any = getattr(torch, "_weight_int8pack_mm", None)

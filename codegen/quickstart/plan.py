@@ -422,7 +422,7 @@ def _training(loaded: LoadedModel, recipe: Recipe) -> float:
         with torch.autocast(device, torch.bfloat16, enabled=narrow):
             loss = model(input_ids=ids, labels=ids).loss
         loss.backward()
-        loss.item()  # of a GPU, waits for it
+        loss.item()  # waits for the GPU
 
     tokens = min(_ROW, recipe.max_length)
     step(max(tokens // 4, 2))

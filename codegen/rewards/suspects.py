@@ -28,7 +28,7 @@ _DUNDER_FRAMES = {"__builtins__", "__globals__", "__subclasses__", "__code__"}
 _EQUALITY = {"__eq__", "__ne__", "__bool__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__"}
 _OF_TESTS = {"check", "candidate", "METADATA", "run_tests", "assertEqual", "AssertionError"}
 _SHADOWED = {name for name in dir(builtins) if not name.startswith("_")} - {
-    *("copyright", "credits", "license", "exit", "quit")  # of the interactive interpreter
+    *("copyright", "credits", "license", "exit", "quit")  # only in the interactive interpreter
 }
 _LEAST_VALUES = 2
 

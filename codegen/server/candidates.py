@@ -282,7 +282,7 @@ class _Chosen(Speculation):
             self.path.logprobs.append(self._logprobs(given, token))
         if greedy and request.candidates > 1:
             values, ids = logits[0].float().topk(2)
-            other = int(int(ids[0]) == token)  # of equals, the choice need not be the first
+            other = int(int(ids[0]) == token)  # the first of two equals may not be the choice
             if torch.isfinite(values[other]) and int(ids[other]) not in search.model.eos:
                 share = float((values[other] - torch.logsumexp(logits[0].float(), 0)).exp())
                 self.path.seconds.append((share, len(self.path.tokens), int(ids[other])))

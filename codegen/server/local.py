@@ -114,7 +114,7 @@ class LocalWorker(threading.Thread):
         self._queue = queue
         self._schedule = Schedule(model.chunk)
         self._costs = SharedCosts(self._schedule.costs, lambda: max(1, len(self._schedule)))
-        self._account = Account()  # of all requests' drafts
+        self._account = Account()  # counts the drafts of all requests
 
     def run(self) -> None:
         """Answers jobs until the queue is stopped."""

@@ -162,7 +162,7 @@ class Tools:
         self.grants, self.engine, self.editor = grants, engine, editor
         self._sandbox: Sandbox | None = None
         self._schemas: dict[str, Schema] = {}
-        self._lock = threading.Lock()  # of the sandbox's start, and of databases and their parser
+        self._lock = threading.Lock()  # to start the sandbox, and to use databases and their parser
 
     def close(self) -> None:
         """Ends the sandbox and the databases' processes."""

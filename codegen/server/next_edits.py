@@ -162,7 +162,7 @@ class NextEditor:
 
     Args:
         load: makes the engine of a model for next edits alone; called in a thread at the first
-            request. None: the session's engine is asked.
+            request. None uses the session's engine.
     """
 
     def __init__(
@@ -282,8 +282,8 @@ class NextEditor:
     ) -> str | None:
         """The model's answer in the format; None if it was cut off.
 
-        If the history renames something that is in the window, that renaming continued is the
-        prediction: the model chooses where an edit begins, and then takes what it finds possible.
+        If the history renames something that is in the window, the prediction continues that
+        renaming.
         """
         model = engine.model
         if isinstance(model, Upstream):

@@ -115,7 +115,7 @@ class Shelf:
         new = [(piece, state(piece.path), self.choices) for piece in fitting.values()]
         total = sum(piece.size for piece, *_ in (*kept, *new))
         if total > room:
-            for one in sorted(kept, key=lambda one: one[2]):  # of equals the first
+            for one in sorted(kept, key=lambda one: one[2]):  # the first of equals
                 if total <= room * _ROOMY or one[2] == self.choices:
                     break
                 kept.remove(one)

@@ -252,7 +252,7 @@ class JobQueue:
             self._running.remove(job)
 
     def finish(self, job: Job, outcome: Outcome) -> None:
-        """Answers a job that was taken and is over."""
+        """Completes a job that was taken."""
         if isinstance(outcome, Completion):
             job.answer(outcome)
         elif isinstance(outcome, Cancelled):

@@ -94,7 +94,7 @@ class SourceFolder:
             self.is_read = False
 
     def forget_rules(self) -> None:
-        """The ``.gitignore`` files may have changed."""
+        """Reads ``.gitignore`` files again when they are needed next."""
         self._rules.clear()
 
     def allowed(self, path: str, is_folder: bool = False) -> bool:

@@ -66,7 +66,7 @@ class Folder:
     ) -> None:
         self.sources = SourceFolder(path, exclude, closed)
         self.index = FileIndex()
-        self._states: dict[str, object] = {}  # of the files in the index
+        self._states: dict[str, object] = {}  # path -> state of the indexed file
         self._open: dict[str, list[str]] = {}
         self._shelves: dict[str, Shelf] = {}
         self._entries = 0
@@ -511,7 +511,7 @@ class Workspace:
         self._call(find)
 
     def _work(self) -> None:
-        with suppress(OSError):  # of this thread alone, on Linux
+        with suppress(OSError):  # on Linux, lowers this thread alone
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         folders: Folders = {}
         rest_s = 0.0

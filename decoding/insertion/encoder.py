@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from codegen.decoding.insertion.text import N_KINDS, PREFIX, EncoderConfig, Prefixes, TextBatch
 
-Memory = list[tuple[Tensor, Tensor]]  # of each layer: rotated keys, values, [G, heads, P, size]
+Memory = list[tuple[Tensor, Tensor]]  # per layer: rotated keys, values [G, heads, P, size]
 
 
 class TextEncoder(nn.Module):

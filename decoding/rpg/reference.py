@@ -131,7 +131,7 @@ def content_cycle(tokens: Sequence[int]) -> tuple[int, int] | None:
 def structure_target(types: Sequence[Typed]) -> int | None:
     """The index of the first token of the last copy of a repeated block of lines."""
     items: list[Hashable] = []
-    ends: list[list[int]] = []  # of the tokens of each item
+    ends: list[list[int]] = []  # indices of each item's tokens
     line: list[Typed] = []
     for one in types:
         if one[0] != "\n":

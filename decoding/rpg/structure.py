@@ -162,7 +162,7 @@ class StructureTracker:
         self._open_item()
 
     def _open_item(self) -> None:
-        self._anchor: bytes | None = None  # of the current item
+        self._anchor: bytes | None = None  # the current item's
         self._symbols: Signature = _NO_SYMBOLS
         self._words: tuple[bytes, ...] = ()
         self._margin = b""

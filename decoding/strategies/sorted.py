@@ -381,7 +381,7 @@ class SortedDrafter(Drafter):
     ) -> None:
         shallow = len(nested.exits) - 1
         if len(thresholds) not in (1, shallow):
-            raise ValueError(f"{len(nested.exits)} exits have {shallow} thresholds, or one for all")
+            raise ValueError(f"{len(nested.exits)} exits need {shallow} thresholds, or one for all")
         self.nested, self.tokens, self.least = nested, tokens, least
         self.thresholds = tuple(thresholds) * shallow if len(thresholds) == 1 else tuple(thresholds)
         self.tally = tally or Tally()

@@ -201,7 +201,7 @@ class _Blend:
         """The drafts that continue and those that ended, by the shared logits [V].
 
         An end counts only among the best ``drafts`` continuations, so a single draft is greedy
-        decoding. Up to ``drafts`` others continue besides.
+        decoding. Up to ``drafts`` other drafts continue.
         """
         first = not alive[0].tokens
         scaled = logits.double() / (1 if first or self.drafts == 1 else self.temperature)

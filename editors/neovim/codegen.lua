@@ -1,9 +1,11 @@
--- Completions by `codegen serve lsp` in Neovim 0.12 or newer. Put this in your init.lua, or this
--- file on your runtime path and `require('codegen')` into your init.lua.
+-- Completions by `codegen serve lsp` in Neovim. Put this in your init.lua, or this file on your
+-- runtime path as lua/codegen.lua and `require('codegen')` into your init.lua.
 --
--- Ghost text appears as you type. <Tab> accepts it, <M-]> shows the next suggestion.
+-- Neovim 0.12 or newer shows ghost text as you type. <Tab> accepts it, <M-]> shows the next
+-- suggestion. In Neovim 0.10 and 0.11, <C-x><C-o> lists the suggestions.
 
-vim.lsp.config('codegen', {
+local config = {
+  name = 'codegen',
   cmd = { 'codegen', 'serve', 'lsp' },
   filetypes = { 'python', 'javascript', 'typescript', 'go', 'rust', 'c', 'cpp', 'lua', 'sh' },
   root_markers = { '.git' },
@@ -11,7 +13,7 @@ vim.lsp.config('codegen', {
   init_options = { settled = true }, -- shows fast answers, and what replaces those in doubt
   handlers = {
     ['$/codegen/settled'] = function(_, answer)
-      -- Another suggestion replaces the one on the screen. It asks again, and the server knows it.
+      -- Request again: the server answers at once with the suggestion that replaces this one.
       local buffer = vim.uri_to_bufnr(answer.uri)
       if buffer == vim.api.nvim_get_current_buf() and vim.fn.mode() == 'i' then
         vim.api.nvim_exec_autocmds('CursorMovedI', { buffer = buffer })
@@ -24,15 +26,27 @@ vim.lsp.config('codegen', {
       end
     end,
   },
-})
-vim.lsp.enable('codegen')
-vim.lsp.inline_completion.enable(true)
+}
 
-vim.keymap.set('i', '<Tab>', function()
-  if not vim.lsp.inline_completion.get() then
-    return '<Tab>'
-  end
-end, { expr = true, desc = 'Accept the suggestion' })
-vim.keymap.set('i', '<M-]>', function()
-  vim.lsp.inline_completion.select()
-end, { desc = 'Show the next suggestion' })
+if vim.fn.has('nvim-0.12') == 1 then
+  vim.lsp.config('codegen', config)
+  vim.lsp.enable('codegen')
+  vim.lsp.inline_completion.enable(true)
+  vim.keymap.set('i', '<Tab>', function()
+    if not vim.lsp.inline_completion.get() then
+      return '<Tab>'
+    end
+  end, { expr = true, desc = 'Accept the suggestion' })
+  vim.keymap.set('i', '<M-]>', function()
+    vim.lsp.inline_completion.select()
+  end, { desc = 'Show the next suggestion' })
+else
+  config.init_options = nil -- the list is filled once
+  vim.api.nvim_create_autocmd('FileType', {
+    pattern = config.filetypes,
+    callback = function(event)
+      config.root_dir = vim.fs.root(event.buf, config.root_markers)
+      vim.lsp.start(config)
+    end,
+  })
+end

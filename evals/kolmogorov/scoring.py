@@ -55,7 +55,7 @@ The list:
 _CODE = "# A short program that assigns this list to the variable output:\n# {sequence}\n"
 _LIST = re.compile(r"\[\s*\d+(?:\s*,\s*\d+)*\s*\]")
 _OPENS = re.compile(r"\bopen\b")
-_MARK = "The Python program that generates the sequence is:"  # of the paper's prompts
+_MARK = "The Python program that generates the sequence is:"  # from the paper's prompts
 
 
 def instruction(sequence: Sequence[int]) -> str:

@@ -188,7 +188,7 @@ def _refuse_foreign(what: str, path: Path, is_ours: Callable[[bytes], bool]) -> 
 
 
 def _is_page(content: bytes) -> bool:
-    return b'<p class="kicker">Evaluation report</p>' in content  # of page.html
+    return b'<p class="kicker">Evaluation report</p>' in content  # written by page.html
 
 
 def _is_report(content: bytes) -> bool:

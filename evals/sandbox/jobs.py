@@ -351,7 +351,7 @@ def code_of(text: str, file_name: str) -> str | GivenCode:
 def _compiled(text: str, file_name: str) -> str | GivenCode:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the data set's code; nobody here can repair it
+            warnings.simplefilter("ignore")  # the code belongs to the data set
             code = compile(text, file_name, "exec", dont_inherit=True)
     except Exception:  # noqa: BLE001 - SyntaxError, ValueError, RecursionError, MemoryError
         return text

@@ -311,8 +311,7 @@ def _job_uids() -> range | None:
     best = range(0)
     for line in Path("/proc/self/uid_map").read_text().splitlines():
         start, _, length = (int(field) for field in line.split())
-        # Of a full mapping, keep clear of the ids that distributions hand to containers and
-        # services.
+        # In a full mapping, avoid the ids that distributions give to containers and services.
         usable = range(start + length // 2, min(start + length, (1 << 32) - 16))
         if len(usable) > len(best):
             best = usable

@@ -78,8 +78,8 @@ class Task:
     token: str
     tests: bytes  # the payload of the process of tests
     patience_s: float = math.inf  # how long it waits to be run alone
-    command: Command | None = None  # of a program in another language
-    owner: str = ""  # of the tests; tests of different owners never share a process
+    command: Command | None = None  # for a program in another language
+    owner: str = ""  # of the tests; those of different owners never share a process
     compile_s: float = 0.0  # CPU seconds of its compiler
     attempts: int = 0
     alone: bool = False
@@ -165,7 +165,7 @@ class Pool:
         self._selector = selectors.DefaultSelector()
         self._next_id = 0
         self._closed = False
-        self._closing = threading.Lock()  # of the inbox, between the last look at it and the end
+        self._closing = threading.Lock()  # no job enters the inbox after the last look at it
         self._started: Future[launch.ZygoteProcess] = Future()
         # One thread starts all sandboxes: the kernel ends a sandbox when the thread that started it
         # ends.
@@ -383,7 +383,7 @@ class Pool:
         to_close: list[int] = []
         try:
             self._start(worker, task, self._next_id, to_close)
-        except OSError as error:  # of this process: it may have no descriptors left
+        except OSError as error:  # this process may have no descriptors left
             self._broken(task, f"a job can't be sent: {error.strerror}")
         finally:
             for fd in to_close:
@@ -544,7 +544,7 @@ class Pool:
         if not again or number is None:
             self._dismiss(worker, tester)
         if report is _NO_VERDICT or number is None:  # tests that write to the process's own socket
-            with contextlib.suppress(OSError):  # heard of when its socket is read
+            with contextlib.suppress(OSError):  # noticed when its socket is read
                 worker.tests.control.send(Order(tester.number, kill=True).pack())
         if number is None:
             return
@@ -614,7 +614,7 @@ class Pool:
                 run = None if tester.job is None else worker.runs[tester.job]
                 if run is not None and run.tests_deadline < now and not run.tests_late:
                     run.tests_late = True
-                    with contextlib.suppress(OSError):  # heard of when its socket is read
+                    with contextlib.suppress(OSError):  # noticed when its socket is read
                         worker.tests.control.send(Order(tester.number, kill=True).pack())
             for number, run in list(worker.runs.items()):
                 if run.end_by is not None and run.end_by < now and worker in self._workers:

@@ -43,7 +43,7 @@ from codegen.errors import InputError
 from .scores import Count
 
 _KEEP_ZERO = 2.706  # chi-squared with one degree of freedom: 10 %, halved for the border
-_LOG_SIZE = (-6.0, 12.0)  # of log(alpha + beta): from all-or-nothing to no spread at all
+_LOG_SIZE = (-6.0, 12.0)  # range of log(alpha + beta): from all-or-nothing to no spread
 _DRAWS = 200
 
 

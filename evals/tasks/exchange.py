@@ -136,7 +136,7 @@ def _bigcode_rows(path: Path, ids: list[str]) -> Iterator[_Row]:
     if not isinstance(lists, list) or not all(isinstance(item, list) for item in lists):
         raise InputError(f"{path}: bigcode's generations are a list of lists of programs.")
     if len(lists) > len(ids):
-        raise InputError(f"{path} has {len(lists)} problems, the task only {len(ids)}.")
+        raise InputError(f"{path} has {len(lists)} problems, but the task has {len(ids)}.")
     for number, (id_, programs) in enumerate(zip(ids, lists, strict=False)):
         for text in programs:
             if not isinstance(text, str):

@@ -49,7 +49,7 @@ from .translated import FORMS, MBXP_FORMS, Form, Halves, take_apart
 
 _LIMITS = Limits(cpu_s=10.0)
 _BROKEN = Path(__file__).parent / "broken_references.json"
-# Of a prompt, the lines that a function needs around it.
+# The lines of a prompt that a function needs around it.
 _HEAD = re.compile(
     r"^(?:#include|using |import |use |package |<\?php|module |[ \t]*class |\)|\(|\t?\s*\")"
 )

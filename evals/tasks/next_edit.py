@@ -61,7 +61,7 @@ from .rows import Home, Problem, read_rows_of, text_field, text_fields
 from .styles import PromptStyle, style_of
 
 VIEW = sessions.View()
-_EVERY = 4  # of so many rows, one gives a moment at which nothing is to change
+_EVERY = 4  # one row in so many gives a moment at which nothing is to change
 _KINDS = 2  # refactorings of a file
 _WORDS = re.compile(r"\w+|[^\S\n]+|\n|[^\w\s]")
 

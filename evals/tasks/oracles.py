@@ -174,7 +174,7 @@ def check_all(
             try:
                 right = matches(oracle, got, result, arguments, atol)
             except (TypeError, ValueError, ArithmeticError):
-                right = False  # of a type that can't be compared
+                right = False  # its type can't be compared
         if not right:
             kind = f"base test {number + 1}" if number < base else f"plus test {number + 1 - base}"
             called = f"{name}({', '.join(map(repr, arguments))})"[:300]

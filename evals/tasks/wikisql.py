@@ -93,7 +93,7 @@ class SqlTask(CodeTask[AnyProblem]):
     asks = ("instruction", "code")
 
     def joined(self, problem: AnyProblem, completion: str) -> str:
-        """The query with its first word."""
+        """The query, whose first word the prompt has."""
         return f"SELECT{completion}"
 
     def _stops(self, style: PromptStyle) -> tuple[str, ...]:

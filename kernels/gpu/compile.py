@@ -81,7 +81,7 @@ def compile_variant(variant: Variant, architecture: int) -> Figures:
         MachineError: in Triton's interpreter, which compiles nothing, or if Triton's tools fail.
     """
     if interpreting():
-        raise MachineError("Triton's interpreter compiles nothing.", "Unset TRITON_INTERPRET.")
+        raise MachineError("Triton's interpreter compiles no kernels.", "Unset TRITON_INTERPRET.")
     names: list[str] = variant.kernel.arg_names
     signature = {
         name: "constexpr" if name in variant.constants else variant.types.get(name, "i32")

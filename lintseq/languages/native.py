@@ -73,7 +73,7 @@ def _cpp(reader: Reader) -> None:
         for field in reader.nodes.get("field_declaration", ())
         if not any(child.type == "function_declarator" for child in field.children)
     ]
-    for values in reader.nodes.get("initializer_list", ()):  # of a structure, perhaps
+    for values in reader.nodes.get("initializer_list", ()):  # it may fill a structure
         for unit in fields:
             reader.edge(unit, reader.unit(values))
     for operator in reader.nodes.get("operator_name", ()):
@@ -209,7 +209,7 @@ def _rules(reader: Reader) -> None:
             telling = [unit for unit in reads if _TELLS.search(reader.text(unit))]
             reader.any_of(sorted(telling or reads), binding.unit)
     used = {binding.unit for binding in reader.bindings if binding.reads}
-    for unit in imports.keys() - used:  # of a trait, perhaps, whose methods are called
+    for unit in imports.keys() - used:  # it may be a trait whose methods are called
         for use in reader.member_uses:
             if use.name not in reader.members:
                 reader.edge(unit, use.unit)

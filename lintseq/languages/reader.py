@@ -147,7 +147,7 @@ class Reader:
         self.in_token: set[int] = set()
         self.comments: set[int] = set()
         self.graph = Graph([])
-        self._units: dict[int, int] = {}  # of all nodes, by id
+        self._units: dict[int, int] = {}  # id of a node -> its unit
         self._declared: set[int] = set()  # leaves that declare, by id
 
     def read(self) -> None:

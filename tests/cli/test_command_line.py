@@ -16,6 +16,7 @@ import click
 import pytest
 
 from codegen.cli import cli, main
+from codegen.extras import EXTRAS
 
 HEAVY = ("torch", "transformers", "peft", "accelerate", "datasets", "rich", "numpy", "yaml")
 
@@ -174,6 +175,8 @@ def test_doctor_finds_this_machine_fit() -> None:
     assert done.returncode == (0 if summary["ok"] else 1)
     names = {check["name"] for check in summary["checks"]}
     assert {"torch", "sandbox", "embedded model"} <= names
+    assert {f"[{extra}]" for extra, _ in EXTRAS.values()} <= names  # one line each
+    assert not [name for name in names if name in EXTRAS and name != "torch"]
     assert all(check["remedy"] for check in summary["checks"] if check["ok"] is False)
 
 
@@ -210,6 +213,7 @@ def test_errors_hold_nothing_that_a_terminal_obeys(
         (["eval", "check"], False),
         (["cogex", "search"], True),
         (["eval", "run"], True),
+        (["eval", "run", "--plan"], False),
         (["--traceback", "serve", "http"], None),
     ],
 )

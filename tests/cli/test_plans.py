@@ -49,3 +49,52 @@ def test_eval_run(tiny_model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFi
     )  # fmt: skip
     assert (found["total"], found["measured"]) == (150, 6)
     assert found["seconds"] > 0 and found["disk"] > 0 and not out.exists()
+
+
+def test_eval_matrix(
+    tiny_model_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = "{n: 3, limit: 50, batch_size: 6, max_new_tokens: 2}"
+    tasks = "[humaneval, {task: humaneval, name: few, n: 1, limit: 9}]"
+    models = f"[{{name: tiny, model: {tiny_model_dir}}}]"
+    Path("m.yaml").write_text(
+        f"tasks: {tasks}\nmodels: {models}\nseeds: [0, 1]\ntries: 2\noptions: {options}\n"
+    )
+    found = plan(capsys, "eval", "matrix", "m.yaml", "--out", "runs")
+    assert [(cell["total"], cell["measured"]) for cell in found["cells"]] == [(150, 6), (9, 6)]
+    assert found["total"] == 4 * 159
+    assert found["seconds"] == pytest.approx(4 * sum(c["seconds"] for c in found["cells"]))
+    assert found["disk"] == 4 * sum(cell["disk"] for cell in found["cells"])
+    assert [path.name for path in tmp_path.iterdir()] == ["m.yaml"]
+
+
+@pytest.mark.slow
+def test_eval_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    problems = [
+        {"id": f"p{i}", "prompt": "f", "entry_point": "f", "calls": [[i]], "expected": [i + 1],
+         "solution": "def f(x):\n    return x + 1\n"}
+        for i in range(40)
+    ]  # fmt: skip
+    samples = [
+        {"task_id": row["id"], "completion": f"def f(x):\n    return x + {k + 2}\n"}
+        for row in problems
+        for k in range(5)
+    ]
+    for name, rows in (("own.jsonl", problems), ("samples.jsonl", samples)):
+        Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ("eval", "score", "samples.jsonl", "--task", "file:own.jsonl", "--out", "scored")
+    found = plan(capsys, *command)
+    assert found["measured"] == 60  # of ten problems: five samples each, and the solution
+    assert found["total"] == 240 and found["seconds"] > 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own.jsonl", "samples.jsonl"]
+    with pytest.raises(SystemExit):
+        main([*command])
+    written = sum(path.stat().st_size for path in Path("scored").iterdir())
+    assert found["disk"] == pytest.approx(written, rel=0.5)

@@ -97,7 +97,7 @@ def open_reference(spec: str) -> ReferenceSet:
     for suffix, rows_of in _READERS.items():
         if path.name.endswith(suffix):
             return ReferenceSet(name.removesuffix(suffix), _problems(rows_of(path), spec))
-    raise InputError(f"The reference set {spec!r} is of no known kind.", _REMEDY)
+    raise InputError(f"The reference set {spec!r} has an unknown kind.", _REMEDY)
 
 
 def _humaneval() -> Iterator[Reference]:

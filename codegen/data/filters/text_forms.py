@@ -72,8 +72,8 @@ def exact_form(program: str, language: str = "python") -> str:
 def _tokens(text: str) -> list[str]:
     """Python's tokens, with marks for line ends and for blocks that begin and end."""
     found: list[str] = []
-    widths = [0]  # of the blocks that are open
-    depth = 0  # of brackets
+    widths = [0]  # indentation of each open block
+    depth = 0  # of open brackets
     line: str | None = "\n"  # a line end and indentation that no token has followed yet
     for match in _TOKEN.finditer("\n" + text):
         token = match.group()

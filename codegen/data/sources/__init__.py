@@ -86,7 +86,7 @@ class MemorySource:
 
 
 def chained(digest: str, item: Item) -> str:
-    """The digest of a stream of items after one more item; it begins empty."""
+    """The digest of a stream of items after one more item; that of no item is empty."""
     parts = (
         (item.id, item.instruction, item.program, item.language, item.license)
         if isinstance(item, Example)
@@ -244,7 +244,7 @@ def open_source(
 
     if kind := format_of(path):
         return RowFileSource(kind, path, spec, options)
-    raise InputError(f"The source {spec!r} is of no known kind.", _PATHS)
+    raise InputError(f"The source {spec!r} has an unknown kind.", _PATHS)
 
 
 def language_tag(name: str) -> str:

@@ -142,7 +142,7 @@ class Zebra:
     attributes: int
 
     def draw(self, rng: random.Random) -> Puzzle:
-        """One puzzle."""
+        """Draws one puzzle."""
         places = self._places(rng)
         clues = self.clues(places, rng)
         words = [str(self.houses), str(self.attributes)]

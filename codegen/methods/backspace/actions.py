@@ -93,7 +93,7 @@ def replay(actions: Sequence[int], bkspc: int, prompt_tokens: int = 0) -> list[i
         elif len(kept) > prompt_tokens:
             kept.pop()
         else:
-            raise InputError(f"Action {time} is a backspace where only the prompt is left.")
+            raise InputError(f"Action {time} is a backspace, but only the prompt is left.")
     return kept
 
 
@@ -281,7 +281,7 @@ def stack_layout(trajectory: Trajectory) -> StackLayout:
         elif len(stack) > start:
             end[stack.pop()] = len(tokens)
         else:
-            raise InputError(f"Action {start + time} is a backspace where only the prompt is left.")
+            raise InputError(f"Action {start + time} is a backspace, but only the prompt is left.")
         nodes.append(stack[-1])
     return StackLayout(
         tokens=tuple(tokens),

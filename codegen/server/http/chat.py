@@ -71,7 +71,7 @@ Turn = dict[str, str]
 class Message(StrictBody):
     """One turn of a conversation."""
 
-    without_effect = frozenset({"tool_call_id"})  # of a role that is refused
+    without_effect = frozenset({"tool_call_id"})  # its role is refused
 
     role: str
     content: Content | None = None

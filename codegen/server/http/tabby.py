@@ -120,5 +120,5 @@ async def events(service: CompletionService, request: Request) -> Response:
 
 
 async def setting(_: CompletionService, __: Request) -> Response:
-    """``/v1beta/server_setting``: clients are asked to send nothing on."""
+    """``/v1beta/server_setting``: tells clients to send no telemetry."""
     return JSONResponse({"disable_client_side_telemetry": True})

@@ -234,7 +234,9 @@ def bias_of(bias: LogitBias, service: CompletionService) -> tuple[tuple[int, flo
     for key, value in bias.items():
         known = re.fullmatch("[0-9]{1,9}", key) and int(key) < len(model.vocabulary.tokens)
         if not known:
-            raise Refused(f"logit_bias names {key[:40]!r}, no token id.", param="logit_bias")
+            raise Refused(
+                f"logit_bias names {key[:40]!r}, which is not a token id.", param="logit_bias"
+            )
         found.append((int(key), value))
     return tuple(found)
 
@@ -245,7 +247,7 @@ def check_model(name: str, model: Source) -> None:
     Raises:
         Refused: with status 404, and the loaded model's name.
     """
-    placeholder = "dummy"  # of huggingface_hub's client, if its user names no model
+    placeholder = "dummy"  # what huggingface_hub's client sends without a model
     known = {"", placeholder, model.name, model.name.rstrip("/").rpartition("/")[2]}
     if name.removesuffix(":latest") not in known:
         raise Refused(

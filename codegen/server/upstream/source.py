@@ -249,7 +249,7 @@ class _Worker(threading.Thread):
         self._queue = queue
         self._deadline_s = limits.deadline_s
         self._connections = 2 * limits.together * limits.candidates + 1
-        self._slots: dict[DocumentKey, _Slot] = {}  # of llama.cpp, the latest used at the end
+        self._slots: dict[DocumentKey, _Slot] = {}  # llama.cpp's, the most recently used last
         self._given_up: dict[DocumentKey, int] = {}  # requests in a row, before an answer began
         self._chars = _CHARS_A_TOKEN
         self._losses = 0

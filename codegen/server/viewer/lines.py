@@ -44,7 +44,7 @@ class Lines:
         self, path: Path, on_row: Callable[[Any], None], on_reset: Callable[[], None]
     ) -> None:
         self.path, self.on_row, self.on_reset = path, on_row, on_reset
-        self.starts = array("Q", [0])  # of each line, and the end of the last
+        self.starts = array("Q", [0])  # where each line begins, and the last one ends
         self._odd = bytearray()  # lines that hold escapes beside \n, \t, \r, \" and \\
         self._keys: set[str] = set()
         self._of: tuple[int, int] | None = None  # the file's device and inode

@@ -234,7 +234,7 @@ static const char* confine(const NamespaceSet* set, const Order* order, const in
     const char* failed = set_limits(order);
     if (failed == NULL) failed = drop_rights(set);
     if (failed != NULL) return failed;
-    // Where it sees itself, its children may look at it too.
+    // A process that can read its own /proc entry must be dumpable, so its children can read it too.
     if (order->own_proc && prctl(PR_SET_DUMPABLE, 1L, 0L, 0L, 0L) < 0) return "prctl";
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0L, 0L, 0L) < 0) return "prctl";
     if (set->rules >= 0 && syscall(LANDLOCK_RESTRICT_SELF, set->rules, 0) < 0)

@@ -35,7 +35,7 @@ from .wire import MUTABLE
 Remote = Any  # that of remote.py, which imports this module
 _PLAIN = (int, float, complex, str, bytes, tuple, frozenset)
 _set = object.__setattr__
-names_of = type.__dict__["__dict__"].__get__  # of a class here, whatever it says of itself
+names_of = type.__dict__["__dict__"].__get__  # reads a class without asking the class
 REMEDY = "compare its attributes or what its methods return, or use mode 'in_sandbox'"
 
 
@@ -242,7 +242,7 @@ class Handle:
     _codegen_remote: Remote
     _codegen_methods: frozenset[str]
     _codegen_special: frozenset[str]
-    _codegen_given: Mapping[str, Any] = types.MappingProxyType({})  # of a class of the tests
+    _codegen_given: Mapping[str, Any] = types.MappingProxyType({})  # if the tests made the class
 
     def __getattr__(self, name: str) -> object:
         kind = type(self)
@@ -510,7 +510,7 @@ def _hides_failure(error: Any) -> bool:
     trace = getattr(error, "__traceback__", None)
     if trace is None:
         return False
-    import dis  # of no use to most jobs
+    import dis  # few jobs need it
 
     code, raised_at = trace.tb_frame.f_code, trace.tb_lasti
     table = dis._parse_exception_table(code)  # type: ignore[attr-defined]

@@ -30,7 +30,7 @@ _RIGHTS_OF_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 _SCOPES_SINCE_ABI = 6
 
 READ = EXECUTE | READ_FILE | READ_DIR
-# Of a file, not a directory: the kernel refuses a rule for a file with rights of directories.
+# The kernel refuses a rule for a file that has rights of directories.
 DEVICE = READ_FILE | WRITE_FILE
 
 

@@ -36,7 +36,7 @@ SHARED = "/dev/shm"
 EMPTY = "/opt/sandbox/empty"
 PROC = "/opt/sandbox/proc"  # what a job sees as /proc
 OF_MACHINE = ("cpuinfo", "loadavg", "meminfo", "stat", "uptime", "version")
-# Of a job's own process; the last is a directory.
+# Files of /proc that a job sees of its own processes; the last is a directory.
 OWN_FILES = ("cmdline", "comm", "environ", "io", "limits", "maps", "stat", "statm", "status", "fd")
 PACKAGES = "/opt/packages"
 TOOLCHAINS = "/opt/toolchains"  # compilers and interpreters from elsewhere, and what they share
@@ -44,7 +44,7 @@ READABLE = (
     *("/usr", "/bin", "/lib", "/lib32", "/lib64", "/nix", "/gnu", "/opt/python", PACKAGES),
     *("/etc", "/proc", "/var/lib", TOOLCHAINS),
 )
-_DEVICE_NUMBERS = {"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9}  # of major 1
+_DEVICE_NUMBERS = {"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9}  # major 1
 DEVICES = tuple(f"/dev/{name}" for name in _DEVICE_NUMBERS)
 STREAM_LINKS = {"fd": "fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 
@@ -181,8 +181,8 @@ def _in_child(make: Any) -> list[int]:
     return list(struct.unpack(f"{len(rights) // 4}i", rights))
 
 
-# Of a network namespace. The kernel would keep the port of a closed connection for a minute, which
-# the next job in it may want; and buffers of ten megabytes for each socket, which no limit counts.
+# For a network namespace. By default the kernel keeps the port of a closed connection for a minute,
+# which the next job may want, and buffers of ten megabytes per socket, which no limit counts.
 _SOCKET_SETTINGS = {
     "tcp_max_tw_buckets": "0",
     "tcp_rmem": "4096 65536 131072",

@@ -182,7 +182,7 @@ def _is_being_decorated(function: types.FunctionType) -> bool:
     frame: types.FrameType | None = sys._getframe()
     while frame is not None and frame.f_globals is not function.__globals__:
         frame = frame.f_back
-    first = function.__code__.co_firstlineno  # of the decorators
+    first = function.__code__.co_firstlineno  # the first decorator's
     body = min((n for _, _, n in function.__code__.co_lines() if n and n > first), default=first)
     return frame is not None and first <= frame.f_lineno < body and _asserts(function.__code__)
 

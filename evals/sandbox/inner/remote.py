@@ -50,8 +50,8 @@ _PROTOCOL: dict[str, tuple[type[BaseException], ...]] = {
 }
 
 
-# Of the namespace of a class of the tests: what is looked up here, what only the stand-in has, and
-# what would shadow the stand-in's own.
+# Attributes of a class of the tests: types that are looked up here, names that only the stand-in
+# has, and names that would shadow the stand-in's own.
 _LOCAL = (types.FunctionType, property, classmethod, staticmethod)
 _OF_STAND_INS = frozenset(("__classcell__", "__dict__", "__weakref__"))
 _IN_PROGRAM = frozenset(
@@ -122,7 +122,7 @@ class Remote:
         self.tidy = True  # whether the process of the tests can be reused
         self.raised: BaseException | None = None  # the last exception of the program
         self.settled = True  # whether the tests are known to have caught it
-        self._failed: list[BaseException] = []  # of the tests, where the program may catch them
+        self._failed: list[BaseException] = []  # the tests', which the program may catch
         self._awaits = False  # whether the program has answered with a coroutine
         self._stub: tuple[Any] | None = None  # the answer in the program's place
         self.used_objects = False  # whether the program decided a comparison
@@ -421,7 +421,7 @@ class Remote:
             self._failed.append(error)
 
     def end(self) -> None:
-        """Fails the job for what the tests could not notice."""
+        """Fails the job if the program swallowed a failure of the tests."""
         self.settle()
         if self._failed:
             self.fail(

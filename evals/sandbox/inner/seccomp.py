@@ -362,7 +362,7 @@ def _by_argument(machine: str) -> Code:
         _argument(1),
         *_among((TIOCSTI, TIOCLINUX), _error(errno.EPERM)),
         (_AND, 0, 0, 0xFFFFFF00),
-        *_among((0x5400, 0x8900), _ALLOW),  # of terminals and descriptors; of sockets
+        *_among((0x5400, 0x8900), _ALLOW),  # for terminals and descriptors, and for sockets
         _end(_error(errno.ENOTTY)),
     ]
     fcntl = [

@@ -16,7 +16,7 @@ _GOPATH = "/usr/share/gocode"
 _LIST = ("list", "-e", "-export", "-deps", "-f", "{{if .Export}}{{.ImportPath}}={{.Export}}{{end}}")
 
 
-# Of the standard library, what programs of one file import; with all that these need.
+# Packages of the standard library that programs of one file import, with all that these need.
 _LIBRARY = (
     *("bufio", "bytes", "container/heap", "container/list", "container/ring", "context"),
     *("crypto/md5", "crypto/rand", "crypto/sha1", "crypto/sha256", "crypto/sha512"),

@@ -88,7 +88,7 @@ def test_evalplus_folders(toy: tasks.Task[Any], tmp_path: Path) -> None:
         ('{"task_id": "Toy/0"}', None, "needs 'task_id' and a text"),
         ("[1]", None, "a list of lists"),
         ("[[1]]", None, "problem 0 has a generation that is not a text"),
-        (json.dumps([[]] * 8), None, "has 8 problems, the task only 7"),
+        (json.dumps([[]] * 8), None, "has 8 problems, but the task has 7"),
         ("[[", None, "not valid JSON"),
         ("", None, "holds no samples"),
         ("[[]]", None, "holds no samples"),

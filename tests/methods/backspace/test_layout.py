@@ -80,7 +80,7 @@ def test_a_small_case_by_hand() -> None:
 
 
 def test_the_prompt_can_not_be_removed() -> None:
-    with pytest.raises(InputError, match="Action 2 is a backspace where only the prompt is left"):
+    with pytest.raises(InputError, match="Action 2 is a backspace, but only the prompt is left"):
         stack_layout(Trajectory((5, 5, BKSPC), (-100, -100, 1), 2, BKSPC))
 
 

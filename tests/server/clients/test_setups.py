@@ -73,6 +73,34 @@ def test_neovim(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.slow
+def test_neovim_without_ghost_text(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvim = shutil.which("nvim")
+    if nvim is None or tools.version_of([nvim], {}) >= (0, 12):
+        pytest.skip("there is no Neovim before 0.12 here")
+    monkeypatch.setenv("PATH", path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    (tmp_path / "main.py").write_text(TEXT)
+    argv = [nvim, "--embed", "--headless", "-u", "NONE", "-i", "NONE", "-n"]
+    vim = pynvim.attach("child", argv=argv)
+    try:
+        vim.ui_attach(100, 30)
+        vim.command("set nomore cmdheight=8 shortmess+=F")
+        vim.command("filetype on")
+        vim.command(f"luafile {EDITORS / 'neovim' / 'codegen.lua'}")
+        vim.command(f"edit {tmp_path / 'main.py'}")
+        wait_for(lambda: "ready" in str(vim.vars.get("codegen_status", "")))
+        before = "\n".join(vim.current.buffer[:])
+        vim.input("G$a<C-x><C-o>")
+        wait_for(lambda: vim.funcs.pumvisible() or "\n".join(vim.current.buffer[:]) != before)
+        vim.input("<C-n><C-y>")
+        wait_for(lambda: "\n".join(vim.current.buffer[:]) != before)
+    finally:
+        vim.close()
+
+
+@pytest.mark.slow
 def test_neovim_shows_the_second_answer(
     tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,7 +55,7 @@ def neovim() -> Neovim:
     except (OSError, subprocess.SubprocessError, RuntimeError):
         pass
     if path := shutil.which("nvim"):
-        return Neovim([path], _version([path], {}))
+        return Neovim([path], version_of([path], {}))
     pytest.skip("there is no Neovim here, and it can't be fetched")
 
 
@@ -153,10 +153,11 @@ def _unpacked_neovim(home: Path) -> Neovim:
     loader = next((root / "usr" / "lib64").glob("ld-linux*"))
     command = [str(loader), "--library-path", str(libraries), str(root / "usr" / "bin" / "nvim")]
     environment = {"VIMRUNTIME": str(root / "usr/share/nvim/runtime")}
-    return Neovim(command, _version(command, environment), environment)
+    return Neovim(command, version_of(command, environment), environment)
 
 
-def _version(command: list[str], environment: dict[str, str]) -> tuple[int, int]:
+def version_of(command: list[str], environment: dict[str, str]) -> tuple[int, int]:
+    """Neovim's."""
     done = _run([*command, "--version"], env={**os.environ, **environment})
     found = re.search(r"NVIM v(\d+)\.(\d+)", done)
     if not found:

@@ -199,6 +199,8 @@ def find_toolchain(language: Language) -> Toolchain:
     here: dict[str, str] = {}
     tools: dict[str, str] = {}
     binds: dict[str, str] = {}
+    patterns = [pattern.lstrip("/") for pattern in ("/etc/alternatives", *language.shares)]
+    shared = sorted(str(path) for pattern in patterns for path in Path("/").glob(pattern))
     root = None
     for tool in language.tools:
         found = shutil.which(tool)
@@ -214,7 +216,7 @@ def find_toolchain(language: Language) -> Toolchain:
             path = Path(root, "bin", tool)
         path = path.resolve()
         here[tool] = str(path)
-        if path.is_relative_to("/usr/bin") or any(path.is_relative_to(p) for p in _SHOWN):
+        if any(path.is_relative_to(shown) for shown in (*_SHOWN, *shared)):
             tools[tool] = str(path)
             continue
         top = path.parent.parent if path.parent.name == "bin" else path.parent
@@ -223,9 +225,7 @@ def find_toolchain(language: Language) -> Toolchain:
         inside = f"{TOOLCHAINS}/{language.name}-{hashlib.sha256(bytes(top)).hexdigest()[:8]}"
         binds[str(top)] = inside
         tools[tool] = inside if top == path else f"{inside}/{path.relative_to(top)}"
-    for pattern in ("/etc/alternatives", *language.shares):
-        for shared in sorted(Path("/").glob(pattern.lstrip("/"))):
-            binds[str(shared)] = str(shared)
+    binds |= {path: path for path in shared}
     if root is not None:
         above = max((top for top in binds if Path(root).is_relative_to(top)), key=len, default="")
         tools["root"] = binds[above] + root.removeprefix(above) if above else root

@@ -73,9 +73,7 @@ class CodeEnvironment(Environment[CodeAction, CodeObservation, State]):
         self._now = CodeObservation(problem=chosen, prompt=prompt)
         return self._now
 
-    def step(
-        self, action: CodeAction, timeout_s: float | None = None, **_: Any
-    ) -> CodeObservation:
+    def step(self, action: CodeAction, timeout_s: float | None = None, **_: Any) -> CodeObservation:
         """Judges the answer and ends the episode; the sandbox's own limits apply.
 
         Raises:

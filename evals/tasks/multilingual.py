@@ -339,8 +339,9 @@ namespace KellermanSoftware.CompareNetObjects {
                 return items == null && others == null && Equals(one, other);
             var map = other as System.Collections.IDictionary;
             if (map != null) {
-                foreach (System.Collections.DictionaryEntry item in (System.Collections.IDictionary) one)
-                    if (!map.Contains(item.Key) || !Same(item.Value, map[item.Key])) return false;
+                var mine = (System.Collections.IDictionary) one;
+                foreach (object key in mine.Keys)
+                    if (!map.Contains(key) || !Same(mine[key], map[key])) return false;
                 return true;
             }
             var each = others.GetEnumerator();

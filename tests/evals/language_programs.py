@@ -583,9 +583,7 @@ PROGRAMS: Mapping[str, Programs] = {
         forgeries={
             "exit": "import Glibc\nfunc f(x: Int) -> Int { exit(0) }\n",
             "top": "import Glibc\nfunc f(x: Int) -> Int { return 0 }\n_exit(0)\n",
-            "at exit": (
-                "import Glibc\nfunc f(x: Int) -> Int { atexit { _exit(0) }; exit(1) }\n"
-            ),
+            "at exit": ("import Glibc\nfunc f(x: Int) -> Int { atexit { _exit(0) }; exit(1) }\n"),
             "signal": (
                 "import Glibc\nfunc f(x: Int) -> Int { signal(SIGILL) { _ in _exit(0) }; "
                 "signal(SIGTRAP) { _ in _exit(0) }; return 0 }\n"

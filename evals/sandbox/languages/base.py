@@ -58,7 +58,6 @@ class Language:
         environment: further variables of its commands.
         any_address: whether its runtime reserves far more address space than it uses, so that only
             resident memory is limited.
-        own_proc: whether its runtime needs ``/proc/self``.
         comment: the beginning of a comment line.
         stop: strings that can only follow the requested function.
         answers: code that defines ``codegen_answer(value)``: it appends a line to the file of
@@ -88,7 +87,6 @@ class Language:
     shares: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     any_address: bool = False
-    own_proc: bool = False
     comment: str = "//"
     stop: tuple[str, ...] = ()
     answers: str = ""

@@ -46,7 +46,7 @@ def _guard(text: str) -> str:
 
 
 _COMPILE = (
-    *("{mono}", "/usr/lib/mono/4.5/mcs.exe", "-d:DEBUG", "-r:System.Numerics.dll", "-nowarn:1-9999"),
+    *("{mono}", "/usr/lib/mono/4.5/mcs.exe", "-d:DEBUG", "-r:System.Numerics.dll", "-warn:0"),
     *("-out:main.exe", "main.cs"),
 )
 CSHARP = Language(

@@ -407,6 +407,8 @@ _CRATES = {
 }
 
 
+# Of .NET's implicit ones, those that the programs need.
+_USINGS = "using System; using System.Collections.Generic; using System.Linq; using System.Text;\n"
 _GO_IMPORTS = re.compile(r"^import \(([^()]{0,9999})\)\n", re.MULTILINE)
 
 
@@ -478,4 +480,9 @@ class McEval(OwnTests):
     ) -> TranslatedProblem:
         """The problem of a row."""
         problem = super().problem_in(language, place, row)
-        return replace(problem, prompt=f"{problem.prompt}\n")
+        prompt, test = f"{problem.prompt}\n", problem.test
+        if language.name == "csharp":
+            prompt = _USINGS + prompt
+        if language.name == "kotlin":  # it calls main as a script does
+            test = re.sub(r"\nmain\(\)\s*\Z", "\n", test)
+        return replace(problem, prompt=prompt, test=test)

@@ -227,7 +227,7 @@ def find_toolchain(language: Language) -> Toolchain:
     if root is not None:
         above = max((top for top in binds if Path(root).is_relative_to(top)), key=len, default="")
         tools["root"] = binds[above] + root.removeprefix(above) if above else root
-    tools |= {f"{tool}.home": str(Path(path).parent.parent) for tool, path in tools.items()}
+    tools |= _homes(tools)
     return Toolchain(language, _version(language, here), here, tools, tuple(binds.items()))
 
 
@@ -254,8 +254,12 @@ def _root(found: str, language: Language) -> str:
         ) from None
 
 
+def _homes(tools: Names) -> Names:
+    return {f"{tool}.home": str(Path(path).parent.parent) for tool, path in tools.items()}
+
+
 def _version(language: Language, here: Names) -> str:
-    command = [fill(part, here) for part in language.version]
+    command = [fill(part, {**here, **_homes(here)}) for part in language.version]
     try:
         lines = run_tool(*command).split("\n")
     except (OSError, subprocess.SubprocessError) as error:

@@ -35,7 +35,7 @@ SWIFT = Language(
     file="main.swift",
     tools=("swiftc",),
     install="swiftlang",
-    version=("{swiftc}", "--driver-mode=swiftc", "--version"),
+    version=(f"{_HOME}/bin/swift-frontend", "-version"),  # the driver leaves a directory behind
     compile=(
         _COMPILE,
         (f"{_HOME}/bin/swift-autolink-extract", "main.o", "-o", "main.autolink"),

@@ -51,8 +51,11 @@ _LIMITS = Limits(cpu_s=10.0)
 _BROKEN = Path(__file__).parent / "broken_references.json"
 # Of a prompt, the lines that a function needs around it.
 _HEAD = re.compile(
-    r"^(?:#include|using |import |use |package |<\?php|module |[ \t]*class |\)|\(|\t?\s*\")"
+    r"^(?:#include|using |import |use |package |<\?php|module |[ \t]*(?:class|object) "
+    r"|\)|\(|\t?\s*\")"
 )
+_CLASS = re.compile(r"[ \t]*(?:class|object) ")
+_IMPORT = re.compile(r"^(?:using|import)[ \t][^\n(]*\n?", re.M)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,9 @@ class Translated(CodeTask[TranslatedProblem]):
         missing = [line for line in head if line.strip() and line.strip() not in code]
         if any(line.startswith("package ") for line in missing) and "package " in code:
             missing = []  # a Go file with its own imports
+        if any(_CLASS.match(line) for line in missing):  # a function alone, below its imports
+            missing = [*(line.rstrip() for line in _IMPORT.findall(code)), *missing]
+            code = _IMPORT.sub("", code)
         program = "\n".join([*missing, code])
         if not problem.test.lstrip().startswith("}"):
             return program

@@ -51,6 +51,16 @@ ROWS = {
         ),
     },
 }
+ROWS["c#"] = {
+    "name": "HumanEval_x_add",
+    "prompt": (
+        "using System;\nclass Problem {\n    // Adds.\n    public static long Add(long a, long b) {\n"
+    ),
+    "tests": (
+        "    }\n    public static void Main(string[] args) {\n"
+        "    Debug.Assert(Add((1L), (2L)) == (3L));\n    }\n\n}\n"
+    ),
+}
 SOLUTIONS = {
     "javascript": ("  return a.concat([b]);\n}\n", "  return a;\n}\n", "  process.exit(0);\n}\n"),
     "bash": ('  echo "$1 $2"\n', '  echo "$2 $1"\n', "  exit 0\n"),
@@ -160,6 +170,12 @@ ANSWERS = [
         "c++",
         "```cpp\nlong add(long a, long b) {\n  if (a) { return 1; }\n  return 2;\n}\n```",
         "2;\n",
+    ),
+    (
+        "c#",
+        "```csharp\nusing System;\nusing System.Linq;\n\npublic static long Add(long a, long b)\n"
+        "{\n    return a + b;\n}\n```",
+        "using System.Linq;\nclass Problem {\n",
     ),
     ("bash", "Here:\n```bash\nadd() {\n  echo ${1}\n}\nadd 1 2\n```", "${1}\n"),
 ]

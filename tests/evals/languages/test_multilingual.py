@@ -54,7 +54,8 @@ ROWS = {
 ROWS["c#"] = {
     "name": "HumanEval_x_add",
     "prompt": (
-        "using System;\nclass Problem {\n    // Adds.\n    public static long Add(long a, long b) {\n"
+        "using System;\nclass Problem {\n    // Adds.\n"
+        "    public static long Add(long a, long b) {\n"
     ),
     "tests": (
         "    }\n    public static void Main(string[] args) {\n"

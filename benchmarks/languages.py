@@ -44,6 +44,10 @@ TASKS = ("mceval", "humanevalpack", "mbxp")
 # How people compile, where that is not how the sandbox does.
 PLAIN: Mapping[str, Sequence[Sequence[str]]] = {
     "cpp": (("g++", "-std=c++17", "-w", "-o", "main", "main.cpp"),),
+    "csharp": (("mcs", "-d:DEBUG", "-r:System.Numerics.dll", "-out:main.exe", "main.cs"),),
+    "kotlin": (("kotlinc", "-nowarn", "-d", "classes.jar", "main.kt"),),
+    "scala": (("scalac", "-nowarn", "main.scala"),),
+    "swift": (("swiftc", "-Onone", "-suppress-warnings", "-o", "main", "main.swift"),),
     "java": (("sh", "-c", "javac -cp .:/usr/share/java/javatuples.jar *.java"),),
     "go": (
         ("sh", "-c", "GOPATH=/usr/share/gocode GO111MODULE=off GOFLAGS= go build -o main *.go"),
@@ -53,6 +57,7 @@ ENDS: Mapping[str, str] = {
     "bash": "exit 0",
     "c": "exit(0);",
     "cpp": "std::exit(0);",
+    "csharp": "System.Environment.Exit(0);",
     "go": "os.Exit(0)",
     "java": "System.exit(0);",
     "javascript": "process.exit(0);",
@@ -62,6 +67,8 @@ ENDS: Mapping[str, str] = {
     "r": "quit('no', 0)",
     "ruby": "exit!",
     "rust": "std::process::exit(0);",
+    "scala": "sys.exit(0)",
+    "swift": "exit(0)",
     "typescript": "process.exit(0);",
 }
 
@@ -186,9 +193,7 @@ def _plainly(program: Program) -> bool:
         last = program.run({}).commands[-1]
         commands = [*(PLAIN.get(language.name) or (built.commands if built else ())), last]
         for command in commands:
-            where = [
-                here.get(part, part).replace("/tmp/main", f"{folder}/main") for part in command
-            ]
+            where = [here.get(part, part).replace("/tmp/", f"{folder}/") for part in command]
             done = subprocess.run(
                 [part.replace("/tmp:", f"{folder}:") for part in where],
                 cwd=folder,

@@ -7,9 +7,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from codegen.errors import SandboxError
+from codegen.errors import InputError, SandboxError
 from codegen.evals.sandbox import Job, Outcome, Sandbox
-from codegen.evals.tasks import Task, find_style, meta_of
+from codegen.evals.tasks import Task, find_style, load, meta_of
 from codegen.evals.tasks.custom import Custom, CustomProblem
 from codegen.records import Sample, Verdict
 from codegen.sandbox_client import SandboxClient
@@ -53,6 +53,37 @@ def find_job(task: Task[Any], problem: Any, answer: str) -> Job | Verdict:
     if not found.program:
         return Verdict(problem.id, 0, found.status, message=found.reason)
     return task.job(problem, found.program)
+
+
+@functools.cache
+def task_of(name: str) -> Task[Any]:
+    """A task by its name, loaded once."""
+    return load(name)
+
+
+def find_problem(name: str, problem_id: str) -> tuple[Task[Any], Any]:
+    """A task and one of its problems.
+
+    Raises:
+        InputError: if there is no such problem.
+    """
+    task = task_of(name)
+    for problem in task.problems():
+        if problem.id == problem_id:
+            return task, problem
+    raise InputError(f"The task {name} has no problem {problem_id!r}.")
+
+
+def judge_answer(task: Task[Any], problem: Any, answer: str) -> Verdict | Outcome:
+    """Judges one answer.
+
+    Raises:
+        SandboxError: if the sandbox failed, not the program.
+    """
+    if task.needs_preparation:
+        task.prepare([problem], sandbox())  # type: ignore[arg-type]
+    job = find_job(task, problem, answer)
+    return job if isinstance(job, Verdict) else believed(sandbox().run(job))
 
 
 def judge_rows(rows: Sequence[CustomProblem], answer: str) -> list[Verdict | Outcome]:

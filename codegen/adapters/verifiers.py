@@ -10,15 +10,13 @@ as wrong.
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Iterator
 from typing import Any
 
 import verifiers.v1 as vf
 
-from codegen.adapters.answers import believed, find_job, sandbox
-from codegen.evals import tasks
-from codegen.records import Verdict
+from codegen.adapters.answers import find_problem, judge_answer, task_of
+from codegen.evals.tasks import find_style
 
 
 class CodeTasksetConfig(vf.TasksetConfig):
@@ -43,17 +41,17 @@ class CodeTask(vf.Task[CodeTaskData, vf.State, vf.TaskConfig]):
     @vf.reward
     async def passed(self, task: CodeTaskData, trace: vf.Trace) -> float:
         """1 if the program of the last reply passes its tests, else 0."""
-        verdict = await asyncio.to_thread(_judge, task.problems, str(task.id), trace.last_reply)
+        verdict = await asyncio.to_thread(judge_answer, *_found(task), trace.last_reply)
         return float(verdict.passed)
 
     async def validate(self, runtime: Any) -> bool | None:
         """Whether the problem's own solution passes; None if it has none."""
-        task, problem = _found(self.data.problems, str(self.data.id))
+        task, problem = _found(self.data)
         reference = task.reference(problem)
         if not reference:
             return None
         fenced = f"```python\n{reference}\n```"
-        verdict = await asyncio.to_thread(_judge, self.data.problems, problem.id, fenced)
+        verdict = await asyncio.to_thread(judge_answer, task, problem, fenced)
         return verdict.passed
 
 
@@ -63,7 +61,7 @@ class CodeTaskset(vf.Taskset[CodeTask, CodeTasksetConfig]):
     def load(self) -> Iterator[CodeTask]:
         """Yields a task for each problem."""
         name = self.config.problems
-        task, style = _task(name), tasks.find_style("chat")
+        task, style = task_of(name), find_style("chat")
         for problem in task.problems():
             prompt = task.request(problem, style, 0).prompt
             data = CodeTaskData(id=problem.id, prompt=prompt, problems=name)
@@ -75,19 +73,5 @@ def load_taskset(problems: str = "mbpp") -> CodeTaskset:
     return CodeTaskset(CodeTasksetConfig(problems=problems))
 
 
-@functools.cache
-def _task(name: str) -> tasks.Task[Any]:
-    return tasks.load(name)
-
-
-def _found(name: str, problem_id: str) -> tuple[tasks.Task[Any], Any]:
-    task = _task(name)
-    return task, next(problem for problem in task.problems() if problem.id == problem_id)
-
-
-def _judge(name: str, problem_id: str, answer: str) -> Any:
-    task, problem = _found(name, problem_id)
-    if task.needs_preparation:
-        task.prepare([problem], sandbox())  # type: ignore[arg-type]
-    job = find_job(task, problem, answer)
-    return job if isinstance(job, Verdict) else believed(sandbox().run(job))
+def _found(data: CodeTaskData) -> tuple[Any, Any]:
+    return find_problem(data.problems, str(data.id))

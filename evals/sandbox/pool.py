@@ -695,7 +695,7 @@ def _order(
         limits.cpu_s,
         wall_s,
         output_bytes,
-        own_proc=command.own_proc if command else bool(task and _looks_at_itself(task.job)),
+        own_proc=bool(task and not command and _looks_at_itself(task.job)),
         address_mib=command.address_mib if command else 0,
     )
     socket.send_fds(zygote.control, [order.pack()], [fds[name] for name in names])

@@ -51,8 +51,11 @@ _LIMITS = Limits(cpu_s=10.0)
 _BROKEN = Path(__file__).parent / "broken_references.json"
 # The lines of a prompt that a function needs around it.
 _HEAD = re.compile(
-    r"^(?:#include|using |import |use |package |<\?php|module |[ \t]*class |\)|\(|\t?\s*\")"
+    r"^(?:#include|using |import |use |package |<\?php|module |[ \t]*(?:class|object) "
+    r"|\)|\(|\t?\s*\")"
 )
+_CLASS = re.compile(r"[ \t]*(?:class|object) ")
+_IMPORT = re.compile(r"^(?:using|import)[ \t][^\n(]*\n?", re.M)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,9 @@ class Translated(CodeTask[TranslatedProblem]):
         missing = [line for line in head if line.strip() and line.strip() not in code]
         if any(line.startswith("package ") for line in missing) and "package " in code:
             missing = []  # a Go file with its own imports
+        if any(_CLASS.match(line) for line in missing):  # a function alone, below its imports
+            missing = [*(line.rstrip() for line in _IMPORT.findall(code)), *missing]
+            code = _IMPORT.sub("", code)
         program = "\n".join([*missing, code])
         if not problem.test.lstrip().startswith("}"):
             return program
@@ -300,8 +306,9 @@ class MultiPLE(TakenApart):
     file = "languages/multipl_e/humaneval-{}.jsonl.gz"
     hub = "nuprl/MultiPL-E:humaneval-{}:test"
     codes: ClassVar = {
-        "bash": "sh", "cpp": "cpp", "go": "go", "java": "java", "javascript": "js", "lua": "lua",
-        "perl": "pl", "php": "php", "r": "r", "ruby": "rb", "rust": "rs", "typescript": "ts",
+        "bash": "sh", "cpp": "cpp", "csharp": "cs", "go": "go", "java": "java",
+        "javascript": "js", "lua": "lua", "perl": "pl", "php": "php", "r": "r", "ruby": "rb",
+        "rust": "rs", "scala": "scala", "swift": "swift", "typescript": "ts",
     }  # fmt: skip
 
     @classmethod
@@ -323,6 +330,34 @@ class MultiPLEMbpp(MultiPLE):
 # --- MBXP and multilingual HumanEval -----------------------------------------------------------
 
 _LODASH = 'const _ = require("lodash")'
+# A library that Debian lacks, as far as the tests use it: by value, and by type.
+_COMPARE_LOGIC = """
+namespace KellermanSoftware.CompareNetObjects {
+    class Comparison { public bool AreEqual; }
+    class CompareLogic {
+        public Comparison Compare(object one, object other) {
+            return new Comparison { AreEqual = Same(one, other) };
+        }
+        static bool Same(object one, object other) {
+            var items = one as System.Collections.ICollection;
+            var others = other as System.Collections.ICollection;
+            if (items == null || others == null || items.Count != others.Count)
+                return items == null && others == null && Equals(one, other);
+            var map = other as System.Collections.IDictionary;
+            if (map != null) {
+                var mine = (System.Collections.IDictionary) one;
+                foreach (object key in mine.Keys)
+                    if (!map.Contains(key) || !Same(mine[key], map[key])) return false;
+                return true;
+            }
+            var each = others.GetEnumerator();
+            foreach (object item in items)
+                if (!each.MoveNext() || !Same(item, each.Current)) return false;
+            return true;
+        }
+    }
+}
+"""
 _DEEP_EQUAL = 'const _ = { isEqual: require("node:util").isDeepStrictEqual };'
 
 
@@ -333,19 +368,24 @@ class Mbxp(TakenApart):
 
     file = "languages/mbxp/{}.jsonl.gz"
     codes: ClassVar = {
-        "cpp": "mbcpp_release_v1.2", "go": "mbgp_release_v1.1", "java": "mbjp_release_v1.2",
-        "javascript": "mbjsp_release_v1.2", "perl": "mbplp_release_v1",
-        "php": "mbphp_release_v1.2", "ruby": "mbrbp_release_v1.2",
+        "cpp": "mbcpp_release_v1.2", "csharp": "mbcsp_release_v1.2", "go": "mbgp_release_v1.1",
+        "java": "mbjp_release_v1.2", "javascript": "mbjsp_release_v1.2",
+        "kotlin": "mbkp_release_v1.2", "perl": "mbplp_release_v1", "php": "mbphp_release_v1.2",
+        "ruby": "mbrbp_release_v1.2", "scala": "mbscp_release_v1", "swift": "mbswp_release_v1",
         "typescript": "mbtsp_release_v1.2",
     }  # fmt: skip
 
     @classmethod
-    def problem_in(cls, _: Language, place: str, row: Mapping[str, object]) -> TranslatedProblem:
+    def problem_in(
+        cls, language: Language, place: str, row: Mapping[str, object]
+    ) -> TranslatedProblem:
         """The problem of a row, whose solution may be null."""
         names = ("task_id", "prompt", "entry_point", "test")
         id_, prompt, name, test = text_fields(place, row, names)
         solution = optional_text(place, row, "canonical_solution")
         test = test.replace(_LODASH, _DEEP_EQUAL)
+        if language.name == "csharp":
+            test += _COMPARE_LOGIC
         return TranslatedProblem(id_, prompt, name, f"\n{test}", solution)
 
 
@@ -354,10 +394,11 @@ class MultilingualHumanEval(Mbxp):
 
     file = "languages/multilingual_humaneval/{}.jsonl.gz"
     codes: ClassVar = {
-        "go": "HumanEval_go_v1", "java": "HumanEval_java_v1.1",
-        "javascript": "HumanEval_javascript_v1.1", "perl": "HumanEval_perl_v1.1",
-        "php": "HumanEval_php_v1.1", "ruby": "HumanEval_ruby_v1.1",
-        "typescript": "HumanEval_typescript_v1",
+        "csharp": "HumanEval_csharp_v1", "go": "HumanEval_go_v1", "java": "HumanEval_java_v1.1",
+        "javascript": "HumanEval_javascript_v1.1", "kotlin": "HumanEval_kotlin_v1.1",
+        "perl": "HumanEval_perl_v1.1", "php": "HumanEval_php_v1.1",
+        "ruby": "HumanEval_ruby_v1.1", "scala": "HumanEval_scala_v1.1",
+        "swift": "HumanEval_swift_v1.1", "typescript": "HumanEval_typescript_v1",
     }  # fmt: skip
 
 
@@ -372,6 +413,8 @@ _CRATES = {
 }
 
 
+# Of .NET's implicit ones, those that the programs need.
+_USINGS = "using System; using System.Collections.Generic; using System.Linq; using System.Text;\n"
 _GO_IMPORTS = re.compile(r"^import \(([^()]{0,9999})\)\n", re.MULTILINE)
 
 
@@ -431,9 +474,10 @@ class McEval(OwnTests):
     names = HumanEvalPack.names[:5]
     file = "languages/mceval/{}.jsonl.gz"
     codes: ClassVar = {
-        "bash": "Shell", "c": "C", "cpp": "CPP", "go": "Go", "haskell": "Haskell", "java": "Java",
-        "javascript": "JavaScript", "lua": "Lua", "perl": "Perl", "php": "PHP", "r": "R",
-        "ruby": "Ruby", "rust": "Rust", "typescript": "TypeScript",
+        "bash": "Shell", "c": "C", "cpp": "CPP", "csharp": "Csharp", "go": "Go",
+        "haskell": "Haskell", "java": "Java", "javascript": "JavaScript", "kotlin": "Kotlin",
+        "lua": "Lua", "perl": "Perl", "php": "PHP", "r": "R", "ruby": "Ruby", "rust": "Rust",
+        "scala": "Scala", "swift": "Swift", "typescript": "TypeScript",
     }  # fmt: skip
 
     @classmethod
@@ -442,4 +486,9 @@ class McEval(OwnTests):
     ) -> TranslatedProblem:
         """The problem of a row."""
         problem = super().problem_in(language, place, row)
-        return replace(problem, prompt=f"{problem.prompt}\n")
+        prompt, test = f"{problem.prompt}\n", problem.test
+        if language.name == "csharp":
+            prompt = _USINGS + prompt
+        if language.name == "kotlin":  # it calls main as a script does
+            test = re.sub(r"\nmain\(\)\s*\Z", "\n", test)
+        return replace(problem, prompt=prompt, test=test)

@@ -89,7 +89,29 @@ _JAVA = Form(
     ),
     head=r"^import .*",
 )
+_CSHARP = Form(
+    start=r"Debug\.Assert\(",
+    between=" == ",
+    end=";",
+    answer="CodegenAnswers.Answer({});",
+    frame="{head}\nclass Problem {{\npublic static void Main() {{\n{answers}\n}}\n}}\n",
+    head=r"^using (?!Kellerman).*",
+)
+_SCALA = Form(
+    start=r"assert\(",
+    between=" == ",
+    end=";?",
+    answer="CodegenAnswers.answer({});",
+    frame=(
+        "{head}\nobject Problem {{\ndef main(args: Array[String]): Unit = {{\n{answers}\n}}\n}}\n"
+    ),
+    head=r"^import .*",
+)
+_SWIFT = Form(start=r"assert\(", between=" == ", answer="codegen_answer({})")
 FORMS: Mapping[str, Form] = {
+    "csharp": _CSHARP,
+    "scala": _SCALA,
+    "swift": _SWIFT,
     "javascript": _SCRIPT,
     "typescript": _SCRIPT,
     "php": Form(
@@ -182,6 +204,31 @@ MBXP_FORMS: Mapping[str, Form] = {
         values=r"^\s*[\w<>\[\], ]+ v\d+ = .*;$\n",
     ),
     "cpp": replace(_CPP, **_COMPARED),
+    "csharp": replace(
+        _CSHARP,
+        start=r"var result\d+ = compareLogic\.Compare\(",
+        between=",",
+        end=r";\s*if \(!result\d+\.AreEqual\) \{[^{}]*\}",
+        values=r"^\s*var expected\d+ = .*;$\n",
+    ),
+    "kotlin": Form(
+        start=r"if \((?=x\d)",
+        between=" != ",
+        end=_THROWS[2:],
+        answer="codegen_answer({})",
+        frame="fun main() {{\n{answers}\n}}\n",
+        values=r"^\s*var v\d+ : .* = .*;?$\n",
+    ),
+    "scala": replace(
+        _SCALA,
+        start=r"assert\((?=x\d)",
+        values=r"^\s*var v\d+ : .* = .*$\n",
+    ),
+    "swift": replace(
+        _SWIFT,
+        start=r"assert\((?=x\d)",
+        values=r"^var v\d+ : .* = .*$\n",
+    ),
 }
 
 
@@ -264,7 +311,7 @@ def _content(form: Form, test: str, code: str, found: re.Match[str]) -> tuple[st
 
 
 def _equals(code: str) -> int | None:
-    """Where the last method of a chain begins, if it is ``equals`` of Java."""
+    """Where the last method of a chain begins, if it is ``equals`` of Java, or ``Equals``."""
     depth = 0
     for at in range(len(code) - 1, -1, -1):
         if code[at] in _CLOSE:
@@ -273,5 +320,5 @@ def _equals(code: str) -> int | None:
             depth -= 1
             if depth == 0:
                 head = code[:at]
-                return at - len(".equals") if head.endswith(".equals") else None
+                return at - len(".equals") if head.lower().endswith(".equals") else None
     return None

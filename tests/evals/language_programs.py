@@ -424,4 +424,177 @@ PROGRAMS: Mapping[str, Programs] = {
             ),
         },
     ),
+    "csharp": Programs(
+        right="class Problem {\n  static int F(int x) {\n    return 2 * x;\n  }\n",
+        wrong="class Problem {\n  static int F(int x) {\n    return x + 1;\n  }\n",
+        calls=(
+            "static void Main() {\nCodegenAnswers.Answer(F(1)); CodegenAnswers.Answer(F(20));\n}\n}\n"
+        ),
+        test=(
+            "static void Main() {\nSystem.Diagnostics.Debug.Assert(F(1) == 2); "
+            "System.Diagnostics.Debug.Assert(F(20) == 40);\n}\n}\n"
+        ),
+        echo="class A { static void Main() { System.Console.WriteLine(System.Console.ReadLine()); } }\n",
+        broken="class A { int F( }\n",
+        loop="class A { static void Main() { while (true) {} } }\n",
+        memory=(
+            "class A { static void Main() { var l = new System.Collections.Generic.List<byte[]>(); "
+            "while (true) { var b = new byte[1 << 20]; for (int i = 0; i < b.Length; i += 999) "
+            "b[i] = 1; l.Add(b); } } }\n"
+        ),
+        fork=(
+            "class A { static void Main() { while (true) try { "
+            'System.Diagnostics.Process.Start("/bin/sleep", "60"); } catch {} } }\n'
+        ),
+        network=(
+            "class A { static void Main() { "
+            'new System.Net.Sockets.TcpClient("127.0.0.1", {port}).GetStream().WriteByte(1); '
+            'System.Console.WriteLine("reached"); } }\n'
+        ),
+        reads=(
+            "class A { static void Main() { "
+            'System.Console.WriteLine(System.IO.File.ReadAllText("{host}")); } }\n'
+        ),
+        forgeries={
+            "exit": "class Problem {\n  static int F(int x) {\n    System.Environment.Exit(0); return 0;\n  }\n",
+            "static": (
+                "class Problem {\n  static Problem() { System.Environment.Exit(0); }\n"
+                "  static int F(int x) { return 0; }\n"
+            ),
+            "at exit": (
+                "class Problem {\n  static int F(int x) {\n    System.AppDomain.CurrentDomain.ProcessExit "
+                "+= (a, b) => System.Environment.ExitCode = 0; throw new System.Exception();\n  }\n"
+            ),
+            "handler": (
+                "class Problem {\n  static int F(int x) {\n    System.AppDomain.CurrentDomain"
+                ".UnhandledException += (a, b) => System.Environment.Exit(0); return 0;\n  }\n"
+            ),
+            "answers": (
+                "class Problem {\n  static int F(int x) {\n    System.IO.File.WriteAllText("
+                '"/tmp/.answers", "0\\n0\\n"); System.Environment.Exit(0); return 0;\n  }\n'
+            ),
+        },
+    ),
+    "kotlin": Programs(
+        right="fun f(x: Int): Int {\n    return 2 * x\n}\n",
+        wrong="fun f(x: Int): Int {\n    return x + 1\n}\n",
+        calls="fun main() {\n    codegen_answer(f(1)); codegen_answer(f(20))\n}\n",
+        test="fun main() {\n    check(f(1) == 2); check(f(20) == 40)\n}\n",
+        echo="fun main() { println(readLine()) }\n",
+        broken="fun main( { }\n",
+        loop="fun main() { while (true) {} }\n",
+        memory="fun main() { val l = ArrayList<ByteArray>(); while (true) l.add(ByteArray(1 shl 20)) }\n",
+        fork=(
+            "fun main() { while (true) try { "
+            'ProcessBuilder("/bin/sleep", "60").start() } catch (e: Throwable) {} }\n'
+        ),
+        network='fun main() { java.net.Socket("127.0.0.1", {port}); println("reached") }\n',
+        reads='fun main() { println(java.io.File("{host}").readText()) }\n',
+        forgeries={
+            "exit": "fun f(x: Int): Int { System.exit(0); return 0 }\n",
+            "property": "val early = Runtime.getRuntime().halt(0)\nfun f(x: Int): Int { return 0 }\n",
+            "hook": (
+                "fun f(x: Int): Int { Runtime.getRuntime().addShutdownHook("
+                "Thread { Runtime.getRuntime().halt(0) }); throw Error() }\n"
+            ),
+            "handler": (
+                "fun f(x: Int): Int { Thread.setDefaultUncaughtExceptionHandler { _, _ -> "
+                "Runtime.getRuntime().halt(0) }; return 0 }\n"
+            ),
+            "answers": (
+                'fun f(x: Int): Int { java.io.File(".answers").writeText("0\\n0\\n"); '
+                "Runtime.getRuntime().halt(0); return 0 }\n"
+            ),
+        },
+        patches={"check": "fun check(x: Boolean) {}\nfun f(x: Int): Int { return 0 }\n"},
+    ),
+    "scala": Programs(
+        right="object Problem {\n  def f(x: Int): Int = {\n    2 * x\n  }\n",
+        wrong="object Problem {\n  def f(x: Int): Int = {\n    x + 1\n  }\n",
+        calls=(
+            "def main(args: Array[String]): Unit = {\n"
+            "CodegenAnswers.answer(f(1)); CodegenAnswers.answer(f(20))\n}\n}\n"
+        ),
+        test="def main(args: Array[String]) = {\nassert(f(1) == 2); assert(f(20) == 40)\n}\n}\n",
+        echo="object A extends App { println(scala.io.StdIn.readLine()) }\n",
+        broken="object A { def f( }\n",
+        loop="object A { def main(a: Array[String]): Unit = { while (true) {} } }\n",
+        memory=(
+            "object A { def main(a: Array[String]): Unit = { val l = "
+            "new java.util.ArrayList[Array[Byte]](); while (true) l.add(new Array[Byte](1 << 20)) } }\n"
+        ),
+        fork=(
+            "object A { def main(a: Array[String]): Unit = { while (true) try { "
+            'new ProcessBuilder("/bin/sleep", "60").start() } catch { case e: Throwable => } } }\n'
+        ),
+        network=(
+            'object A extends App { new java.net.Socket("127.0.0.1", {port}); println("reached") }\n'
+        ),
+        reads='object A extends App { println(scala.io.Source.fromFile("{host}").mkString) }\n',
+        forgeries={
+            "exit": "object Problem {\n  def f(x: Int): Int = {\n    sys.exit(0)\n  }\n",
+            "static": (
+                "object Problem {\n  Runtime.getRuntime.halt(0)\n  def f(x: Int): Int = {\n    0\n  }\n"
+            ),
+            "handler": (
+                "object Problem {\n  def f(x: Int): Int = {\n    Thread.setDefaultUncaughtExceptionHandler("
+                "new Thread.UncaughtExceptionHandler { def uncaughtException(t: Thread, e: Throwable) = "
+                "Runtime.getRuntime.halt(0) }); 0\n  }\n"
+            ),
+            "answers": (
+                "object Problem {\n  def f(x: Int): Int = {\n    java.nio.file.Files.write("
+                'java.nio.file.Paths.get(".answers"), "0\\n0\\n".getBytes); '
+                "Runtime.getRuntime.halt(0); 0\n  }\n"
+            ),
+        },
+        patches={
+            "assert": (
+                "object Problem {\n  def assert(x: Boolean): Unit = {}\n"
+                "  def f(x: Int): Int = {\n    0\n  }\n"
+            )
+        },
+    ),
+    "swift": Programs(
+        right="func f(x: Int) -> Int {\n    return 2 * x\n}\n",
+        wrong="func f(x: Int) -> Int {\n    return x + 1\n}\n",
+        calls="codegen_answer(f(x: 1))\ncodegen_answer(f(x: 20))\n",
+        test="assert(f(x: 1) == 2)\nassert(f(x: 20) == 40)\n",
+        echo="print(readLine()!)\n",
+        broken="func f( {\n",
+        loop="var x = 0\nwhile true { x = x &+ 1 }\n",
+        memory=(
+            "var a: [[UInt8]] = []\nwhile true { a.append([UInt8](repeating: 1, count: 1 << 20)) }\n"
+        ),
+        fork=(
+            "import Foundation\nwhile true { let p = Process(); "
+            'p.executableURL = URL(fileURLWithPath: "/bin/sleep"); p.arguments = ["60"]; '
+            "try? p.run() }\n"
+        ),
+        network=(
+            "import Glibc\nvar a = sockaddr_in()\na.sin_family = sa_family_t(AF_INET)\n"
+            "a.sin_port = in_port_t(UInt16({port}).bigEndian)\n"
+            'inet_aton("127.0.0.1", &a.sin_addr)\n'
+            "let s = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)\n"
+            "let r = withUnsafePointer(to: &a) { $0.withMemoryRebound(to: sockaddr.self, capacity: 1) "
+            "{ connect(s, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) } }\n"
+            'if r == 0 { print("reached") }\n'
+        ),
+        reads='import Foundation\nprint(try String(contentsOfFile: "{host}", encoding: .utf8))\n',
+        forgeries={
+            "exit": "import Glibc\nfunc f(x: Int) -> Int { exit(0) }\n",
+            "top": "import Glibc\nfunc f(x: Int) -> Int { return 0 }\n_exit(0)\n",
+            "at exit": ("import Glibc\nfunc f(x: Int) -> Int { atexit { _exit(0) }; exit(1) }\n"),
+            "signal": (
+                "import Glibc\nfunc f(x: Int) -> Int { signal(SIGILL) { _ in _exit(0) }; "
+                "signal(SIGTRAP) { _ in _exit(0) }; return 0 }\n"
+            ),
+            "answers": (
+                'import Glibc\nfunc f(x: Int) -> Int { let a = fopen(".answers", "w")!; '
+                'fputs("0\\n0\\n", a); fclose(a); _exit(0) }\n'
+            ),
+        },
+        patches={
+            "assert": "func assert(_ x: Bool) {}\nfunc f(x: Int) -> Int { return 0 }\n",
+        },
+    ),
 }

@@ -124,9 +124,11 @@ TOKEN = "a-token-of-this-test-run"
 
 
 class Served:
-    """An application on a real socket, in a thread of this process."""
+    """An application on a real socket, in a thread of this process; by a server of uvicorn, ours
+    unless one is given.
+    """
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, server: Any = None) -> None:
         import asyncio
         import threading
 
@@ -134,7 +136,7 @@ class Served:
 
         self.socket = listen("127.0.0.1", 0)
         self.port = self.socket.getsockname()[1]
-        self.server = make_server(app)
+        self.server = server or make_server(app)
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self.server.serve(sockets=[self.socket])), daemon=True
         )

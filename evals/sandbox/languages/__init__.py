@@ -11,16 +11,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from codegen.errors import ConfigError, nearest
 
 from .base import Language, MissingToolchainError, Toolchain, find_toolchain
+from .csharp import CSHARP
 from .go import GO
 from .java import JAVA
+from .kotlin import KOTLIN
 from .native import CPP, HASKELL, RUST, C
+from .scala import SCALA
 from .scripting import BASH, JAVASCRIPT, LUA, PERL, PHP, RUBY, TYPESCRIPT, R
+from .swift import SWIFT
 
 LANGUAGES: Mapping[str, Language] = {
     language.name: language
     for language in (
-        *(BASH, C, CPP, GO, HASKELL, JAVA, JAVASCRIPT, LUA, PERL, PHP, R, RUBY, RUST),
-        TYPESCRIPT,
+        *(BASH, C, CPP, CSHARP, GO, HASKELL, JAVA, JAVASCRIPT, KOTLIN, LUA, PERL, PHP, R, RUBY),
+        *(RUST, SCALA, SWIFT, TYPESCRIPT),
     )
 }
 # A program in each that prints "hello".
@@ -28,16 +32,20 @@ HELLO: Mapping[str, str] = {
     "bash": "echo hello\n",
     "c": '#include <stdio.h>\nint main() { puts("hello"); }\n',
     "cpp": '#include <iostream>\nint main() { std::cout << "hello\\n"; }\n',
+    "csharp": 'class A { static void Main() { System.Console.WriteLine("hello"); } }\n',
     "go": 'package main\n\nimport "fmt"\n\nfunc main() { fmt.Println("hello") }\n',
     "haskell": 'main = putStrLn "hello"\n',
     "java": 'class A { public static void main(String[] a) { System.out.println("hello"); } }\n',
     "javascript": 'console.log("hello");\n',
+    "kotlin": 'fun main() { println("hello") }\n',
     "lua": 'print("hello")\n',
     "perl": 'print "hello\\n";\n',
     "php": '<?php echo "hello\\n";\n',
     "r": 'cat("hello\\n")\n',
     "ruby": 'puts "hello"\n',
     "rust": 'fn main() { println!("hello"); }\n',
+    "scala": 'object A extends App { println("hello") }\n',
+    "swift": 'print("hello")\n',
     "typescript": 'const text: string = "hello"; console.log(text);\n',
 }
 _BY_NAME = {

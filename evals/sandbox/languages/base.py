@@ -58,7 +58,6 @@ class Language:
         environment: further variables of its commands.
         any_address: whether its runtime reserves far more address space than it uses, so that only
             resident memory is limited.
-        own_proc: whether its runtime needs ``/proc/self``.
         comment: the beginning of a comment line.
         stop: strings that can only follow the requested function.
         answers: code that defines ``codegen_answer(value)``: it appends a line to the file of
@@ -88,7 +87,6 @@ class Language:
     shares: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     any_address: bool = False
-    own_proc: bool = False
     comment: str = "//"
     stop: tuple[str, ...] = ()
     answers: str = ""
@@ -199,6 +197,8 @@ def find_toolchain(language: Language) -> Toolchain:
     here: dict[str, str] = {}
     tools: dict[str, str] = {}
     binds: dict[str, str] = {}
+    patterns = [pattern.lstrip("/") for pattern in ("/etc/alternatives", *language.shares)]
+    shared = sorted(str(path) for pattern in patterns for path in Path("/").glob(pattern))
     root = None
     for tool in language.tools:
         found = shutil.which(tool)
@@ -214,7 +214,7 @@ def find_toolchain(language: Language) -> Toolchain:
             path = Path(root, "bin", tool)
         path = path.resolve()
         here[tool] = str(path)
-        if path.is_relative_to("/usr/bin") or any(path.is_relative_to(p) for p in _SHOWN):
+        if any(path.is_relative_to(shown) for shown in (*_SHOWN, *shared)):
             tools[tool] = str(path)
             continue
         top = path.parent.parent if path.parent.name == "bin" else path.parent
@@ -223,13 +223,11 @@ def find_toolchain(language: Language) -> Toolchain:
         inside = f"{TOOLCHAINS}/{language.name}-{hashlib.sha256(bytes(top)).hexdigest()[:8]}"
         binds[str(top)] = inside
         tools[tool] = inside if top == path else f"{inside}/{path.relative_to(top)}"
-    for pattern in ("/etc/alternatives", *language.shares):
-        for shared in sorted(Path("/").glob(pattern.lstrip("/"))):
-            binds[str(shared)] = str(shared)
+    binds |= {path: path for path in shared}
     if root is not None:
         above = max((top for top in binds if Path(root).is_relative_to(top)), key=len, default="")
         tools["root"] = binds[above] + root.removeprefix(above) if above else root
-    tools |= {f"{tool}.home": str(Path(path).parent.parent) for tool, path in tools.items()}
+    tools |= _homes(tools)
     return Toolchain(language, _version(language, here), here, tools, tuple(binds.items()))
 
 
@@ -256,8 +254,12 @@ def _root(found: str, language: Language) -> str:
         ) from None
 
 
+def _homes(tools: Names) -> Names:
+    return {f"{tool}.home": str(Path(path).parent.parent) for tool, path in tools.items()}
+
+
 def _version(language: Language, here: Names) -> str:
-    command = [fill(part, here) for part in language.version]
+    command = [fill(part, {**here, **_homes(here)}) for part in language.version]
     try:
         lines = run_tool(*command).split("\n")
     except (OSError, subprocess.SubprocessError) as error:

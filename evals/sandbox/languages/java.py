@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from .base import Language, Names, Toolchain, run_tool, support
@@ -17,8 +18,10 @@ _MAIN = (
     r"\bstatic\s+(?:public\s+)?void\s+main\s*\([^(){}]{0,500}\)\s*(?:throws\s[\w.,\s]{1,500})?\{"
 )
 # One thread for the collector and the compiler, and nothing that only long runs repay.
-_JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:ActiveProcessorCount=1")
-_SMALL = ("-XX:ReservedCodeCacheSize=32m", "-XX:CompressedClassSpaceSize=64m", "-Xss16m")
+JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:ActiveProcessorCount=1")
+SMALL_JVM = ("-XX:ReservedCodeCacheSize=32m", "-XX:CompressedClassSpaceSize=64m", "-Xss16m")
+# Without /proc its launcher does not find its libraries by itself.
+JVM_LIBRARIES = {"LD_LIBRARY_PATH": "{java.home}/lib:{java.home}/lib/jli"}
 _ARCHIVE = "javac.jsa"
 _JAVAC = ("-m", "jdk.compiler/com.sun.tools.javac.Main")
 _CLASSES = "/usr/share/java/javatuples.jar"
@@ -32,20 +35,29 @@ def _names(source: str) -> Names:
     return {"main": classes[-1] if classes else "Main", "file": public[1] if public else "Main"}
 
 
-def _archive(toolchain: Toolchain, folder: Path) -> None:
-    """Runs the compiler once and keeps its classes as the JVM has them in memory."""
+def archive_classes(compiler: Sequence[str], archive: Path, file: str, program: str) -> None:
+    """Runs a compiler once and keeps its classes as the JVM has them in memory.
+
+    Args:
+        compiler: the command, from ``java``; it takes ``-d`` and files.
+        archive: the file to make.
+        file: the name of the program to compile, ``program`` its text.
+    """
     with tempfile.TemporaryDirectory() as work:
-        program = "import java.util.*;\nclass A { static List<String> f(Map<String, Integer> m) {\n"
-        program += "  return new ArrayList<>(m.keySet()); } }\n"
-        Path(work, "A.java").write_text(program)
-        archive = f"-XX:ArchiveClassesAtExit={folder / _ARCHIVE}"
-        run_tool(
-            *(toolchain.here["java"], archive, *_JVM, *_JAVAC, "-d", work, f"{work}/A.java"),
-        )
+        Path(work, file).write_text(program)
+        java, *options = compiler
+        dump = f"-XX:ArchiveClassesAtExit={archive}"
+        run_tool(java, dump, *JVM, *options, "-d", work, f"{work}/{file}")
+
+
+def _archive(toolchain: Toolchain, folder: Path) -> None:
+    program = "import java.util.*;\nclass A { static List<String> f(Map<String, Integer> m) {\n"
+    program += "  return new ArrayList<>(m.keySet()); } }\n"
+    archive_classes((toolchain.here["java"], *_JAVAC), folder / _ARCHIVE, "A.java", program)
 
 
 _COMPILER = (
-    *("{java}", f"-XX:SharedArchiveFile={{cache}}/{_ARCHIVE}", "-Xshare:auto", *_JVM),
+    *("{java}", f"-XX:SharedArchiveFile={{cache}}/{_ARCHIVE}", "-Xshare:auto", *JVM),
     *("-Xmx512m", "-Xss16m", *_JAVAC, "-proc:none", "-nowarn", "-encoding", "UTF-8"),
     *("-cp", f"/tmp:{_CLASSES}", "-d", "/tmp"),
 )
@@ -60,12 +72,11 @@ JAVA = Language(
     check=(*_COMPILER, "{file}.java"),
     keep=("*.class",),
     run=(
-        *("{java}", "-Xshare:auto", *_JVM, *_SMALL, "-Xmx{memory_mib}m", "-ea"),
+        *("{java}", "-Xshare:auto", *JVM, *SMALL_JVM, "-Xmx{memory_mib}m", "-ea"),
         *("-cp", f"/tmp:{_CLASSES}", "{main}"),
     ),
     shares=("/etc/java-*", "/usr/share/java"),
-    # Without /proc its launcher does not find its libraries by itself.
-    environment={"LD_LIBRARY_PATH": "{java.home}/lib:{java.home}/lib/jli"},
+    environment=JVM_LIBRARIES,
     any_address=True,
     stop=("\n    }\n", "\n}"),
     support={"CodegenAnswers.java": support("CodegenAnswers.java")},

@@ -47,7 +47,6 @@ class Command:
     Attributes:
         mode, files, commands, environment, keep, fetch, fetch_bytes: as there.
         address_mib: address space of each process.
-        own_proc: whether it sees itself in ``/proc``.
         copies_input: whether the first process makes :data:`INPUT` of its standard input.
     """
 
@@ -59,7 +58,6 @@ class Command:
     fetch: Sequence[str] = ()
     fetch_bytes: int = 0
     address_mib: int = ANY_ADDRESS_MIB
-    own_proc: bool = False
     copies_input: bool = False
 
     def payload(self, token: str) -> bytes:
@@ -104,7 +102,6 @@ class Program:
             self._filled(language.compile),
             self._environment,
             keep=language.keep,
-            own_proc=language.own_proc,
         )
 
     @property
@@ -112,8 +109,8 @@ class Program:
         """The command that checks it for errors without running it."""
         language = self.toolchain.language
         # The checker runs as a compiler before a program that does nothing.
-        commands, own_proc = self._filled([language.check, _NOTHING]), language.own_proc
-        return Command("stdio", self._files, commands, self._environment, own_proc=own_proc)
+        commands = self._filled([language.check, _NOTHING])
+        return Command("stdio", self._files, commands, self._environment)
 
     def run(self, built: Mapping[str, bytes]) -> Command:
         """The command that runs it, with the files of its build."""
@@ -128,7 +125,6 @@ class Program:
             fetch=script.fetch if script else (),
             fetch_bytes=job.limits.file_mib << 19,
             address_mib=ANY_ADDRESS_MIB if language.any_address else _ADDRESS_FACTOR * memory_mib,
-            own_proc=language.own_proc,
             copies_input=INPUT in self.source,
         )
 

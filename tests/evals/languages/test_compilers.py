@@ -51,6 +51,43 @@ BOMBS: list[tuple[str, str, str]] = [
         + " ".join(f"static final String a{i} = a{i - 1} + a{i - 1};" for i in range(1, 40))
         + " public static void main(String[] a) {} }\n",
     ),
+    (
+        "csharp",
+        "constants",
+        'class A { const string a0 = "xxxxxxxxxxxxxxxx"; '
+        + " ".join(f"const string a{i} = a{i - 1} + a{i - 1};" for i in range(1, 40))
+        + " static void Main() { System.Console.Write(a39); } }\n",
+    ),
+    (
+        "kotlin",
+        "constants",
+        'const val a0 = "xxxxxxxxxxxxxxxx"\n'
+        + "\n".join(f"const val a{i} = a{i - 1} + a{i - 1}" for i in range(1, 40))
+        + "\nfun main() { println(a39) }\n",
+    ),
+    (
+        "scala",
+        "constants",
+        'object A extends App { final val a0 = "xxxxxxxxxxxxxxxx"\n'
+        + "\n".join(f"final val a{i} = a{i - 1} + a{i - 1}" for i in range(1, 40))
+        + "\nprintln(a39) }\n",
+    ),
+    (
+        "swift",
+        "types",
+        "let x = "
+        + " + ".join(f"[{i}: [{i}.0, {i}]].count" for i in range(30))
+        + ' - ("1" + 2) * [1, "a", 2.5].map { $0 * 2 + 1 - 3 / 4 }\n',
+    ),
+    (
+        "java",
+        "processor",
+        "import java.util.*;\nimport javax.annotation.processing.*;\n"
+        '@SupportedAnnotationTypes("*") class A extends AbstractProcessor {\n'
+        "  static { while (true) {} }\n"
+        "  public boolean process(Set<? extends javax.lang.model.element.TypeElement> a, "
+        "RoundEnvironment b) { return missing; } }\n",
+    ),
     ("go", "array", "package main\n\nvar x = [1 << 40]byte{1}\n\nfunc main() { println(x[5]) }\n"),
 ]
 

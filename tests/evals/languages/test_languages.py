@@ -106,6 +106,18 @@ def test_standard_input_has_a_name(sandbox: Sandbox, name: str) -> None:
     assert (outcome.status, outcome.stdout) == ("passed", "b\nc\n3\n"), outcome.message
 
 
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_looking_for_a_toolchain_leaves_no_files(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    try:
+        find_toolchain.__wrapped__(LANGUAGES[name])
+    except MissingToolchainError as error:
+        pytest.skip(str(error))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", languages())
 def test_right_and_wrong_programs(sandbox: Sandbox, name: str) -> None:
     own = PROGRAMS[name]

@@ -207,6 +207,9 @@ UNFINISHED = [
     *[("rust", "#[test]", piece) for piece in ("#[test]\n", "#[a ", " ", "#[cfg(test)] pub ")],
     *[("haskell", "", piece) for piece in ("module a\n", "main\n", "where ")],
     *[("go", "package a\n", piece) for piece in ("func Test(", "func main( ", "package ")],
+    *[("csharp", "", piece) for piece in ("static void Main(", "/*", "static ")],
+    *[("kotlin", "", piece) for piece in ("fun main(", "package ", "\n", "fun main() :")],
+    *[("scala", "", piece) for piece in ("def main(", "object A ", "object A extends ", "object ")],
     *[("lua", "os.exit()", piece) for piece in ("os.exit(", "\nos.exit()", " ", ")")],
 ]
 

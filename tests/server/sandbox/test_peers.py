@@ -206,6 +206,60 @@ def test_verifiers(tmp_path: Path) -> None:
         assert list(trace.rewards) == ["passed"]
 
 
+@pytest.fixture
+def own_task(tmp_path: Path) -> str:
+    """The name of a task with two problems."""
+    file = tmp_path / "mine.jsonl"
+    rows = [
+        {"id": name, "prompt": f"Write {name}(a, b).", "tests": f"assert {name}(1, 2) == 3\n"}
+        for name in ("add", "plus")
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return f"file:{file}"
+
+
+@pytest.mark.usefixtures("judged")
+def test_openenv(own_task: str) -> None:
+    """Its own client, over its own protocol."""
+    pytest.importorskip("openenv.core")
+    import uvicorn
+    from openenv.core import GenericEnvClient
+
+    from codegen.adapters.openenv import make_app
+
+    app = make_app(own_task)
+    # Its protocol is a web socket, which our own servers refuse.
+    served = Served(app, uvicorn.Server(uvicorn.Config(app, log_level="warning")))
+    try:
+        with GenericEnvClient(base_url=served.url).sync() as one:
+            for answer, reward, status in (
+                (PLAIN, 1.0, "passed"),
+                (PLAIN.replace("+", "-"), 0.0, "wrong"),
+                (EXITS, 0.0, "exited"),
+                ("No.", 0.0, "no_answer"),
+            ):
+                began = one.reset(problem="add")
+                assert (began.done, began.reward) == (False, None)
+                assert began.observation["prompt"] == "Write add(a, b)."
+                # A second client meanwhile has an episode of its own.
+                with GenericEnvClient(base_url=served.url).sync() as other:
+                    assert [other.reset().observation["problem"] for _ in range(3)] == [
+                        "add", "plus", "add",
+                    ]  # fmt: skip
+                ended = one.step({"answer": answer})
+                assert (ended.done, ended.reward) == (True, reward)
+                assert ended.observation["status"] == status
+                assert "message" not in ended.observation
+                assert one.state()["step_count"] == 1
+                with pytest.raises(Exception, match="Call reset"):
+                    one.step({"answer": answer})
+            assert one.reset(seed=3).observation["problem"] == "plus"
+            with pytest.raises(Exception, match="no problem 'none'"):
+                one.reset(problem="none")
+    finally:
+        served.stop()
+
+
 @pytest.mark.usefixtures("judged")
 def test_inspect_ai(tmp_path: Path) -> None:
     pytest.importorskip("inspect_ai")

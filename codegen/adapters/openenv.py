@@ -1,0 +1,108 @@
+"""An environment of ``openenv`` (0.5 to 0.10) whose reward comes from the sandbox.
+
+``make_app("mbpp")`` serves the problems of a task of this toolkit, or those of a file of your own
+(``file:PATH``). An episode is one problem: ``reset`` gives its prompt, the first ``step`` judges
+the answer and ends it. The reward is 1 where the answer's program passes its tests, which run out
+of its reach, else 0. A fault of the sandbox raises: the client gets an error, and no reward.
+"""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+import itertools
+from typing import Any
+from uuid import uuid4
+
+from openenv.core.env_server import Action, Environment, Observation, State, create_app
+
+from codegen.adapters.answers import find_problem, judge_answer, task_of
+from codegen.errors import InputError
+from codegen.evals.tasks import find_style
+
+
+class CodeAction(Action):
+    """The answer of a model, whose program is looked for in it."""
+
+    answer: str
+
+
+class CodeObservation(Observation):
+    """The prompt of a problem; after an answer, the status of its program, without the message,
+    which may hold expected values.
+    """
+
+    problem: str
+    prompt: str
+    status: str = ""
+
+
+class CodeEnvironment(Environment[CodeAction, CodeObservation, State]):
+    """The problems of a task of this toolkit, one in each episode.
+
+    Args:
+        problems: the name of the task; ``codegen eval tasks`` lists them.
+    """
+
+    SUPPORTS_CONCURRENT_SESSIONS = True
+
+    def __init__(self, problems: str = "mbpp") -> None:
+        super().__init__()
+        self._name = problems
+        self._ids = [problem.id for problem in task_of(problems).problems()]
+        self._turns = itertools.count()
+        self._state = State()
+        self._now: CodeObservation | None = None
+
+    def reset(
+        self,
+        seed: int | None = None,
+        episode_id: str | None = None,
+        problem: str | None = None,
+        **_: Any,
+    ) -> CodeObservation:
+        """The named problem; or the one that the seed chooses; or the next.
+
+        Raises:
+            InputError: for an unknown problem.
+        """
+        turn = next(self._turns) if seed is None else seed
+        chosen = problem or self._ids[turn % len(self._ids)]
+        task, found = find_problem(self._name, chosen)
+        prompt = task.request(found, find_style("chat"), 0).prompt
+        self._state = State(episode_id=episode_id or str(uuid4()))
+        self._now = CodeObservation(problem=chosen, prompt=prompt)
+        return self._now
+
+    def step(self, action: CodeAction, timeout_s: float | None = None, **_: Any) -> CodeObservation:
+        """Judges the answer and ends the episode; the sandbox's own limits apply.
+
+        Raises:
+            InputError: if no episode is running. SandboxError: if there is no verdict.
+        """
+        if self._now is None or self._now.done:
+            raise InputError("No episode is running.", "Call reset before step.")
+        verdict = judge_answer(*find_problem(self._name, self._now.problem), action.answer)
+        self._state.step_count += 1
+        reward, status = float(verdict.passed), verdict.status
+        self._now = self._now.model_copy(update={"done": True, "reward": reward, "status": status})
+        return self._now
+
+    @property
+    def state(self) -> State:
+        """The episode's name and how many steps it took."""
+        return self._state
+
+
+def make_app(problems: str = "mbpp", sessions: int = 64) -> Any:
+    """The web application, for uvicorn.
+
+    Args:
+        sessions: the most clients at a time.
+    """
+    return create_app(
+        lambda: CodeEnvironment(problems),
+        CodeAction,
+        CodeObservation,
+        env_name="codegen",
+        max_concurrent_envs=sessions,
+    )

@@ -36,6 +36,7 @@ from codegen.methods.edits.sessions import View
 from codegen.python_syntax import UNPARSABLE, parse
 from codegen.records import Change, Edit
 from codegen.server.document import TextDocument, units
+from codegen.server.edit_outcomes import Outcomes, Watched
 from codegen.server.requests import CompletionRequest, DocumentKey
 from codegen.server.secrets import redact
 from codegen.server.text import safe_text
@@ -163,13 +164,18 @@ class NextEditor:
     Args:
         load: makes the engine of a model for next edits alone; called in a thread at the first
             request. None: the session's engine is asked.
+        outcomes: what becomes of the proposals; by default they are only counted.
     """
 
     def __init__(
-        self, form: EditFormat, load: Callable[[], CompletionEngine] | None = None
+        self,
+        form: EditFormat,
+        load: Callable[[], CompletionEngine] | None = None,
+        outcomes: Outcomes | None = None,
     ) -> None:
         self.form = form
         self._load = load
+        self.outcomes = outcomes or Outcomes()
         self._loading: asyncio.Future[CompletionEngine] | None = None
         self.proposals: OrderedDict[str, Proposal] = OrderedDict()
         self._trackers: dict[str, Tracker] = {}
@@ -177,10 +183,11 @@ class NextEditor:
         self._pending: dict[str, tuple[str, str, str]] = {}
         self._numbers = count(1)
 
-    def forget(self, uri: str) -> None:
-        """Forgets a document's edits, when it is opened or closed."""
+    def forget(self, uri: str, *, is_lost: bool = False) -> None:
+        """Forgets a document's edits, when it is opened or closed, or its text is lost."""
         self._trackers.pop(uri, None)
         self._pending.pop(uri, None)
+        self.outcomes.close(uri, is_lost=is_lost)
 
     def changing(
         self, uri: str, document: TextDocument, changes: Sequence[TextDocumentContentChangeEvent]
@@ -189,14 +196,18 @@ class NextEditor:
 
         A proposal that is not accepted is turned down.
         """
-        self._trackers.setdefault(uri, Tracker()).changing(document, changes, time.monotonic())
+        now = time.monotonic()
+        self._trackers.setdefault(uri, Tracker()).changing(document, changes, now)
+        self.outcomes.changing(uri, now)
         pending = self._pending.pop(uri, None)
         latest = next((p for p in reversed(self.proposals.values()) if p.uri == uri), None)
         taken = latest is not None and any(
             getattr(change, "range", None) == latest.place and change.text == latest.text
             for change in changes
         )
-        if pending and not taken:
+        if latest and taken:
+            self.outcomes.accept(latest.id, now)
+        elif pending:
             self._refused[pending] = None
             while len(self._refused) > _REMEMBERED:
                 self._refused.popitem(last=False)
@@ -378,6 +389,21 @@ class NextEditor:
             self.proposals.popitem(last=False)
         self._pending[uri] = change
         engine.metrics.count("next_edit_proposed")
+        self.outcomes.watch(
+            number,
+            Watched(
+                edit=_redacted(edit) if redact(after) == after else None,
+                proposed=after,
+                uri=uri,
+                document=document,
+                before=lines_of(edit.text),
+                after=lines_of(whole),
+                lines=(top, top + len(lines_of(new))),
+                window=edit.window,
+                count=engine.metrics.count,
+                since=time.monotonic(),
+            ),
+        )
         return proposal
 
 

@@ -2,7 +2,8 @@
 
 An example is a file. If its ``meta`` holds a change (``new``, the text after it, or ``diff``, a
 unified diff), moments of that change are drawn. Python files are also refactored, after the change
-if there is one.
+if there is one. If its ``meta`` holds a proposal of the language server (:data:`LOGGED`), the right
+edit is the proposal if the user kept it, and none if the user turned it down.
 
 Skipped, and counted by reason: files without an allowed license (``license``), vendored and
 generated files, commits of formatters, reverts and version bumps (``subject``), changes that only
@@ -35,7 +36,13 @@ from codegen.errors import (
 )
 from codegen.lintseq.verify import check_ruff
 from codegen.lintseq.verify.checks import new_findings
-from codegen.methods.edits.formats import FORMATS, Unwritable, find_format, window_lines
+from codegen.methods.edits.formats import (
+    FORMATS,
+    Unwritable,
+    find_format,
+    window_lines,
+    window_text,
+)
 from codegen.methods.edits.hunks import apply, apply_diff, difference, lines_of
 from codegen.methods.edits.refactorings import REFACTORINGS, Program, refactored
 from codegen.methods.edits.sessions import (
@@ -47,12 +54,16 @@ from codegen.methods.edits.sessions import (
     unfinished,
 )
 from codegen.python_syntax import UNPARSABLE, parse
-from codegen.records import Edit, Example, Segment, TrainingText
+from codegen.records import Change, Edit, Example, Segment, TrainingText
 from codegen.server.secrets import is_secret, redact
 
 PERMISSIVE = (
     "MIT", "BSD-2-Clause", "BSD-3-Clause", "Apache-2.0", "ISC", "0BSD", "Unlicense", "PSF-2.0",
 )  # fmt: skip
+LOGGED = (
+    "path", "history", "window", "cursor", "proposed", "shown", "accepted", "kept", "unchanged",
+)  # fmt: skip
+"""What :mod:`codegen.server.edit_outcomes` writes of a proposal, beside the text."""
 _ADDRESS = re.compile(r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}\b")
 _VENDORED = re.compile(
     r"(?:^|/)(?:_?vendor(?:ed)?|third[_-]party|external|node_modules|site-packages|dist|build"
@@ -160,6 +171,15 @@ class Edits(Config):
         self, items: Sequence[tuple[Example, random.Random]]
     ) -> list[list[TrainingText] | CodegenError]:
         """What :meth:`generate` yields or raises for each item, with one call of the linter."""
+        logged = [self._logged(example) for example, _ in items if _is_logged(example)]
+        made = iter(self._made([item for item in items if not _is_logged(item[0])]))
+        known = iter(logged)
+        return [next(known if _is_logged(example) else made) for example, _ in items]
+
+    def _made(
+        self, items: Sequence[tuple[Example, random.Random]]
+    ) -> list[list[TrainingText] | CodegenError]:
+        """The texts of changes and refactorings."""
         found: list[tuple[_Change | None, list[_Refactoring]] | CodegenError] = []
         for example, rng in items:
             try:
@@ -248,6 +268,15 @@ class Edits(Config):
 
     # --- texts -----------------------------------------------------------------------------------
 
+    def _logged(self, example: Example) -> list[TrainingText] | CodegenError:
+        """The text of a proposal that an editor was shown, by what became of it."""
+        try:
+            edit = _outcome(example)
+            _require(self._fits(edit), "too_long", f"over {self.characters} characters.")
+            return [self._text(example, 0, edit, "")]
+        except SkippedExample as error:
+            return error
+
     def _texts(
         self,
         example: Example,
@@ -323,6 +352,36 @@ class Edits(Config):
         if form.trained:
             meta |= {"special_tokens": list(form.trained), "trained_tokens": list(form.trained)}
         return TrainingText(edit.id, example.id, self.name, segments, meta)
+
+
+def _is_logged(example: Example) -> bool:
+    return "proposed" in example.meta
+
+
+def _outcome(example: Example) -> Edit:
+    """The moment of a proposal with the right edit, as far as its outcome shows it."""
+    meta = example.meta
+    try:
+        top, bottom = meta["window"]
+        edit = Edit(
+            example.id,
+            str(meta["path"]),
+            example.program,
+            tuple(Change(path, int(line), old, new) for path, line, old, new in meta["history"]),
+            (int(top), int(bottom)),
+            int(meta["cursor"]),
+            target=meta["proposed"] + "",  # else a TypeError
+            category="accepted",
+            language=example.language,
+        )
+    except (LookupError, TypeError, ValueError) as error:
+        raise Unsuitable("not_a_proposal", f"{type(error).__name__}: {error}.") from None
+    if meta.get("kept") is True:
+        return edit
+    is_seen = meta.get("shown") is True or meta.get("accepted") is True
+    _require(is_seen, "unseen", "the editor did not report that it was shown.")
+    _require(meta.get("unchanged") is True, "changed", "the user changed the window otherwise.")
+    return replace(edit, target=window_text(edit), category="nothing")
 
 
 def _path_of(example: Example) -> str:

@@ -17,6 +17,7 @@ from codegen.cli import Group
 from codegen.cli.clients import ClientOptions, EndpointOptions, model_client
 from codegen.cli.data_options import (
     CogexOptions,
+    EditorOptions,
     InstalledOptions,
     LintSeqOptions,
     PlainOptions,
@@ -30,7 +31,7 @@ from codegen.cli.options import Command, command, options
 from codegen.config import Config
 from codegen.errors import InputError
 from codegen.methods.backspace.generator import Backspace
-from codegen.methods.edits.generator import Edits
+from codegen.methods.edits.generator import LOGGED, Edits
 from codegen.methods.infilling import Infilling
 from codegen.terminal import Progress, echo
 
@@ -191,22 +192,31 @@ _add(
     group=data,
     short_help="Make next edits from git histories and refactorings.",
     example="codegen data edits git:../my-project --out data/edits --license MIT\n  "
-    "codegen data edits commits.jsonl --out data/edits --license-column license",
+    "codegen data edits commits.jsonl --out data/edits --license-column license\n  "
+    "codegen data edits edits.jsonl --from-editor --out data/mine",
 )
 @click.argument("source")
 @options(Edits, "method")
+@options(EditorOptions, "editor")
 @options(RunOptions, "run")
-def edits(source: str, method: Edits, run: RunOptions, as_json: bool) -> Mapping[str, Any]:
+def edits(
+    source: str, method: Edits, editor: EditorOptions, run: RunOptions, as_json: bool
+) -> Mapping[str, Any]:
     """Make next edits: moments of editing, each with the edit that comes next.
 
     SOURCE may also be git:PATH, a repository or a directory of several. Rows hold a file before a
     change (the program column, by default old) and its text after it (new) or a unified diff
     (diff); path, date and subject are optional. Python files are also refactored; the programs of
-    other sources are only refactored.
+    other sources are only refactored. With --from-editor, SOURCE is a file that `codegen serve lsp
+    --edit-log` wrote: edits that were kept are trained, and that nothing was due where an edit was
+    turned down and nothing else was changed.
     """
     defaults = {"instruction_column": "", "program_column": "old"}
+    columns: tuple[str, ...] = ("new", "diff", "path", "date", "subject")
+    if editor.from_editor:
+        defaults |= {"program_column": "text", "language_column": "language"}
+        columns = LOGGED
     own = {name: text for name, text in defaults.items() if name not in run.model_fields_set}
-    columns = ("new", "diff", "path", "date", "subject")
     return generate("edits", dict(method), source, run.model_copy(update=own), as_json, columns)
 
 

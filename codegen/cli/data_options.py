@@ -123,6 +123,16 @@ class LintSeqOptions(Config):
     )
 
 
+class EditorOptions(Config):
+    """Next edits that an editor was shown."""
+
+    from_editor: bool = setting(
+        False,
+        "SOURCE is a file that `codegen serve lsp --edit-log` wrote. Its text is your own, so "
+        "--licenses does not apply.",
+    )
+
+
 class UniCodeOptions(Config):
     """The options of ``codegen data unicode``."""
 

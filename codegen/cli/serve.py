@@ -156,6 +156,13 @@ class LspOptions(EngineOptions):
         metavar="FORMAT",
         shown="blocks with the embedded model, else off",
     )
+    edit_log: Path | None = setting(
+        None,
+        "Append to this file each proposed next edit, with the text around it and whether you "
+        "accepted and kept it: training data for `codegen data edits --from-editor`.",
+        metavar="FILE",
+        shown="only counted",
+    )
 
 
 @command(
@@ -177,7 +184,9 @@ def lsp(engine: LspOptions, stdio: bool) -> None:  # noqa: ARG001
 
     if engine.upstream:
         engine.endpoint().endpoint("any").api_key()  # a missing key is an error before the start
-    editor = _next_editor(engine.next_edits, engine)
+    editor = _next_editor(engine.next_edits, engine, engine.edit_log)
+    if editor is None and engine.edit_log:
+        raise ConfigError("--edit-log requires next edits.", "Add --next-edits FORMAT.")
     if sys.stdin.isatty():
         echo("Waiting for an editor, which starts this command itself. Ctrl-C ends it.", err=True)
 
@@ -570,7 +579,9 @@ def _running(engine: CompletionEngine) -> Iterator[CompletionEngine]:
         logging.getLogger("codegen.server").info("%s", engine.metrics.line())
 
 
-def _next_editor(name: str, given: EngineOptions) -> NextEditor | None:
+def _next_editor(
+    name: str, given: EngineOptions, edit_log: Path | None = None
+) -> NextEditor | None:
     """What proposes next edits in the format of this name; None for "off".
 
     The embedded model has an adapter for the format blocks, which is the default with it.
@@ -580,12 +591,14 @@ def _next_editor(name: str, given: EngineOptions) -> NextEditor | None:
         return None
     from codegen.methods.edits.formats import find_format
     from codegen.models.embedded import NEXT_EDIT
+    from codegen.server.edit_outcomes import Outcomes
     from codegen.server.next_edits import NextEditor
 
+    outcomes = Outcomes(edit_log)
     if not has_adapter:
-        return NextEditor(find_format(name))
+        return NextEditor(find_format(name), outcomes=outcomes)
     wanted = given.model_copy(update={"model": NEXT_EDIT})
-    return NextEditor(find_format("blocks"), lambda: _engine(wanted))
+    return NextEditor(find_format("blocks"), lambda: _engine(wanted), outcomes)
 
 
 def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:

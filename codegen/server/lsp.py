@@ -311,6 +311,8 @@ def _add_next_edits(server: LanguageServer, session: Session) -> None:
     Clients such as sidekick.nvim send the request, apply the edit and run the command. For other
     editors the edit is a code action as well.
     """
+    assert session.next_edits
+    outcomes = session.next_edits.outcomes
 
     @server.feature(INLINE_EDIT)
     async def inline_edit(params: Any) -> dict[str, Any]:
@@ -320,8 +322,10 @@ def _add_next_edits(server: LanguageServer, session: Session) -> None:
         return {"edits": [_inline_edit(found)] if found else []}
 
     @server.feature("textDocument/didShowInlineEdit")
-    def shown(_: Any) -> None:
+    def shown(params: Any) -> None:
         _count(session, "next_edit_shown")
+        with suppress(AttributeError, LookupError, TypeError):  # no id: it is only counted
+            outcomes.show(str(params.item.command.arguments[0]))
 
     @server.feature("textDocument/didFocus")
     def focus(_: Any) -> None:
@@ -475,6 +479,8 @@ async def _serve(
         loading.cancel()
         logging_task.cancel()
         session.files.close()
+        if next_edits:
+            next_edits.outcomes.close()
         if session.engine:
             log.info("%s", session.engine.metrics.line())
 

@@ -22,6 +22,7 @@ from lsprotocol.types import Position, Range, TextDocumentContentChangeEvent
 
 from codegen.errors import InputError
 from codegen.generation import SamplingParams
+from codegen.methods.edits.due import is_due
 from codegen.methods.edits.formats import (
     EditFormat,
     Unreadable,
@@ -36,7 +37,8 @@ from codegen.methods.edits.sessions import View
 from codegen.python_syntax import UNPARSABLE, parse
 from codegen.records import Change, Edit
 from codegen.server.document import TextDocument, units
-from codegen.server.requests import CompletionRequest, DocumentKey
+from codegen.server.edit_outcomes import Outcomes, Watched
+from codegen.server.requests import Candidate, CompletionRequest, DocumentKey
 from codegen.server.secrets import redact
 from codegen.server.text import safe_text
 from codegen.server.upstream import Upstream
@@ -53,6 +55,11 @@ _MOST_LINES, _MOST_WIDTH = 50_000, 240  # of a file, and its mean line
 _REMEMBERED = 20  # proposals that were turned down
 _MOST_TOKENS = 192  # of an answer
 _CHARS_A_TOKEN = 3
+# The probability of "no edit" below which the best edit is proposed all the same: the largest at
+# which the model stays silent in nine of ten moments without a due edit (docs/next_edits.md).
+_SURE = 0.55
+_NEVER = 2.0  # more than any probability
+_RIVALS = 4  # answers among which an edit is looked for if the first one changes nothing
 _LEAST = 0.02  # the probability that the model gives each token of a renaming it is not to refuse
 _TIMEOUT_S = 10.0  # of an upstream
 _MOST_CHARACTERS = 16_384  # of its answer
@@ -163,13 +170,18 @@ class NextEditor:
     Args:
         load: makes the engine of a model for next edits alone; called in a thread at the first
             request. None uses the session's engine.
+        outcomes: records what becomes of the proposals; by default they are only counted.
     """
 
     def __init__(
-        self, form: EditFormat, load: Callable[[], CompletionEngine] | None = None
+        self,
+        form: EditFormat,
+        load: Callable[[], CompletionEngine] | None = None,
+        outcomes: Outcomes | None = None,
     ) -> None:
         self.form = form
         self._load = load
+        self.outcomes = outcomes or Outcomes()
         self._loading: asyncio.Future[CompletionEngine] | None = None
         self.proposals: OrderedDict[str, Proposal] = OrderedDict()
         self._trackers: dict[str, Tracker] = {}
@@ -177,10 +189,11 @@ class NextEditor:
         self._pending: dict[str, tuple[str, str, str]] = {}
         self._numbers = count(1)
 
-    def forget(self, uri: str) -> None:
-        """Forgets a document's edits, when it is opened or closed."""
+    def forget(self, uri: str, *, is_lost: bool = False) -> None:
+        """Forgets a document's edits, when it is opened or closed, or its text is lost."""
         self._trackers.pop(uri, None)
         self._pending.pop(uri, None)
+        self.outcomes.close(uri, is_lost=is_lost)
 
     def changing(
         self, uri: str, document: TextDocument, changes: Sequence[TextDocumentContentChangeEvent]
@@ -189,14 +202,18 @@ class NextEditor:
 
         A proposal that is not accepted is turned down.
         """
-        self._trackers.setdefault(uri, Tracker()).changing(document, changes, time.monotonic())
+        now = time.monotonic()
+        self._trackers.setdefault(uri, Tracker()).changing(document, changes, now)
+        self.outcomes.changing(uri, now)
         pending = self._pending.pop(uri, None)
         latest = next((p for p in reversed(self.proposals.values()) if p.uri == uri), None)
         taken = latest is not None and any(
             getattr(change, "range", None) == latest.place and change.text == latest.text
             for change in changes
         )
-        if pending and not taken:
+        if latest and taken:
+            self.outcomes.accept(latest.id, now)
+        elif pending:
             self._refused[pending] = None
             while len(self._refused) > _REMEMBERED:
                 self._refused.popitem(last=False)
@@ -283,13 +300,18 @@ class NextEditor:
         """The model's answer in the format; None if it was cut off.
 
         If the history renames something that is in the window, the prediction continues that
-        renaming.
+        renaming: the model chooses where an edit begins, and then takes what it finds possible.
+        The answer is that no edit is due only if the model is sure of it, and never if the program
+        shows that one is (:func:`codegen.methods.edits.due.is_due`). If the model begins an edit
+        and then changes nothing, its next most probable answer is taken.
         """
         model = engine.model
         if isinstance(model, Upstream):
             return await self._answer_of(model, prompt)
         tokenizer = cast("CompletionModel", model).tokenizer
         repeated = self._repeated(edit)
+        none = tokenizer.convert_tokens_to_ids(self.form.none) if self.form.none else None
+        due = is_due(edit)
         request = CompletionRequest(
             key._replace(document=f"{key.document}#next-edit"),
             prefix="",
@@ -299,10 +321,24 @@ class NextEditor:
             multiline=None,
             prediction=repeated or "".join(window_lines(edit)),
             least=_LEAST if repeated else 0.0,
+            hesitant=((none, _NEVER if due else _SURE),) if isinstance(none, int) else (),
             marks=self.form.trained,
         )
         found = (await engine.complete(request)).candidates
+        if self.form.none and found and self._is_idle(edit, found[0]):
+            more = replace(request, candidates=_RIVALS, hesitant=request.hesitant if due else ())
+            rivals = (await engine.complete(more)).candidates
+            found = tuple(one for one in rivals if not self._is_idle(edit, one)) or found
         return found[0].text if found and found[0].finish_reason != "length" else None
+
+    def _is_idle(self, edit: Edit, answer: Candidate) -> bool:
+        """Whether an answer says that something is to be changed, and changes nothing."""
+        if answer.text == self.form.none:
+            return False
+        try:
+            return self.form.read(edit, answer.text) == "".join(window_lines(edit))
+        except Unreadable:
+            return answer.finish_reason != "length"
 
     def _repeated(self, edit: Edit) -> str:
         """The answer that repeats the history's renaming in the window; empty if there is none."""
@@ -378,6 +414,21 @@ class NextEditor:
             self.proposals.popitem(last=False)
         self._pending[uri] = change
         engine.metrics.count("next_edit_proposed")
+        self.outcomes.watch(
+            number,
+            Watched(
+                edit=_redacted(edit) if redact(after) == after else None,
+                proposed=after,
+                uri=uri,
+                document=document,
+                before=lines_of(edit.text),
+                after=lines_of(whole),
+                lines=(top, top + len(lines_of(new))),
+                window=edit.window,
+                count=engine.metrics.count,
+                since=time.monotonic(),
+            ),
+        )
         return proposal
 
 

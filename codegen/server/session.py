@@ -325,13 +325,13 @@ class Session:
         log.warning("A document is out of step: %s", reason)
         document.in_step = False
         document.text = None
-        self._forget(uri)
+        self._forget(uri, is_lost=True)
         self.report("Warning", f"{reason} Close the file and open it again.")
 
-    def _forget(self, uri: str) -> None:
+    def _forget(self, uri: str, *, is_lost: bool = False) -> None:
         self.files.closed(uri)
         if self.next_edits:
-            self.next_edits.forget(uri)
+            self.next_edits.forget(uri, is_lost=is_lost)
         if self.engine:
             self.engine.close(self._key(uri))
 

@@ -3,6 +3,7 @@
 
 const vscode = require("vscode");
 const { LanguageClient, TransportKind } = require("vscode-languageclient/node");
+const { NextEdits } = require("./next_edits.js");
 
 let client;
 let status;
@@ -66,6 +67,7 @@ async function activate(context) {
     await client.start();
   });
   context.subscriptions.push(status, restart);
+  new NextEdits(() => client).register(context.subscriptions);
   client = makeClient();
   await client.start();
 }

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,10 +18,16 @@ from hypothesis import strategies as st
 from lsprotocol import types
 from pytest_lsp import LanguageClient
 
+from codegen.cli import main
+from codegen.data import read_rejects, read_texts
+from codegen.methods.edits.formats import FORMATS
 from codegen.methods.edits.hunks import lines_of
+from codegen.records import Change, Edit
 from codegen.server import next_edits
 from codegen.server.document import TextDocument
+from codegen.server.edit_outcomes import Outcomes, Watched
 from codegen.server.next_edits import Tracker
+from codegen.server.requests import Candidate, Completion, CompletionRequest, DocumentKey
 from tests.server.conftest import change
 from tests.server.test_lsp import started
 from tests.server.upstream_server import Script, UpstreamServer
@@ -295,9 +304,177 @@ async def test_a_document_that_changes_under_the_proposal(
     assert time.monotonic() - began < next_edits._TIMEOUT_S
 
 
-def test_secrets_do_not_leave_the_machine() -> None:
-    from codegen.records import Change, Edit
+# --- whether to propose anything ------------------------------------------------------------------
 
+BLOCK, NONE = "<jupyter_text>", "<empty_output>"
+
+
+class Scripted:
+    """An engine with one answer, or several if several are asked for."""
+
+    def __init__(self, first: str, rivals: list[str]) -> None:
+        self.first, self.rivals = first, rivals
+        self.asked: list[CompletionRequest] = []
+        self.model = self
+
+    def tokenizer(self, prompt: str) -> Any:
+        return SimpleNamespace(input_ids=[len(prompt)])
+
+    tokenizer.convert_tokens_to_ids = {NONE: 7}.get  # type: ignore[attr-defined]
+
+    async def complete(self, request: CompletionRequest) -> Any:
+        self.asked.append(request)
+        texts = self.rivals if request.candidates > 1 else [self.first]
+        return Completion(tuple(Candidate(text, 1, "eos") for text in texts))
+
+
+SAME = f"{BLOCK}1\ndef total(items):\n    sum_ = 0\n    for i in items:\n{BLOCK}2"
+WRONG = f"{BLOCK}1\nno mark"
+RIGHT = f"{BLOCK}2\n        sum_ += i\n    return sum_\n{BLOCK}3"
+
+
+@pytest.mark.parametrize(
+    ("first", "rivals", "due", "answer"),
+    [
+        (RIGHT, [], True, RIGHT),
+        (SAME, [SAME, WRONG, RIGHT, NONE], True, RIGHT),
+        (SAME, [SAME, WRONG], True, SAME),  # nothing better
+        (SAME, [SAME, NONE, RIGHT], False, NONE),
+        (NONE, [RIGHT], False, NONE),
+    ],
+)
+def test_an_edit_that_changes_nothing_gives_way_to_a_rival(
+    first: str, rivals: list[str], due: bool, answer: str
+) -> None:
+    """Silence is one of them only if the program does not show that an edit is due."""
+    text = TEXT.replace("cost = 0", "sum_ = 0")
+    change = Change("shop.py", 1, "    cost = 0\n", "    sum_ = 0\n")
+    if not due:
+        change = Change("shop.py", 4, "", "    return cost\n")
+    edit = Edit("", "shop.py", text, (change,), (0, 5), 0)
+    engine: Any = Scripted(first, rivals)
+    editor = next_edits.NextEditor(FORMATS["blocks"])
+    found = asyncio.run(editor.answer(engine, DocumentKey("", "", ""), "prompt", edit))
+    assert found == answer
+    ((id_, least),) = engine.asked[0].hesitant
+    assert id_ == 7 and (least > 1) is due
+    assert len(engine.asked) == 1 + bool(rivals and first == SAME)
+    if len(engine.asked) > 1:
+        assert engine.asked[1].hesitant == (engine.asked[0].hesitant if due else ())
+
+
+# --- what becomes of proposals -------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_the_user_did_becomes_training_data(
+    upstream: UpstreamServer, tmp_path: Path
+) -> None:
+    """From an editor's messages to training texts: kept, undone, turned down, unseen, changed."""
+    log = tmp_path / "log" / "edits.jsonl"
+    options = ["--upstream", upstream.url, "--fim", "none", "--next-edits", "zeta2"]
+    client = await started([*options, "--edit-log", str(log)])
+    says(upstream, lambda window: window.replace("cost", "sum_", 1))
+
+    async def proposed(name: str, is_shown: bool = True) -> tuple[Editor, Any]:
+        editor = Editor(client, f"file:///project/{name}.py", TEXT)
+        editor.edit(change("sum_", (1, 4), (1, 8)))
+        (edit,) = await editor.ask(1, 8)
+        if is_shown:
+            item = {"command": {"arguments": edit.command.arguments}}
+            client.protocol.notify("textDocument/didShowInlineEdit", {"item": item})
+        return editor, edit
+
+    def close(editor: Editor) -> None:
+        name = types.TextDocumentIdentifier(editor.uri)
+        client.text_document_did_close(types.DidCloseTextDocumentParams(name))
+
+    editor, edit = await proposed("kept")
+    editor.take(edit)
+    editor.edit(change("# next\n", (0, 0), (0, 0)))  # elsewhere
+    close(editor)
+    editor, edit = await proposed("undone")
+    editor.take(edit)
+    editor.edit(change("cost", (3, 8), (3, 12)))
+    close(editor)
+    close((await proposed("turned_down"))[0])
+    close((await proposed("unseen", is_shown=False))[0])
+    editor, _ = await proposed("changed")
+    editor.edit(change("amount", (3, 8), (3, 12)))
+    close(editor)
+    await proposed("open")  # still open when the editor ends
+    await client.shutdown_session()
+    await client.stop()
+
+    assert log.stat().st_mode & 0o777 == 0o600
+    rows = {Path(r["path"]).stem: r for r in map(json.loads, log.read_text().splitlines())}
+    facts = ("shown", "accepted", "kept", "unchanged")
+    assert {name: [row[fact] for fact in facts] for name, row in rows.items()} == {
+        "kept": [True, True, True, False],
+        "undone": [True, True, False, True],
+        "turned_down": [True, False, False, True],
+        "unseen": [False, False, False, True],
+        "changed": [True, False, False, False],
+        "open": [True, False, False, True],
+    }
+    out = tmp_path / "data"
+    with pytest.raises(SystemExit) as ended:
+        main(["data", "edits", str(log), "--from-editor", "--format", "blocks", "--out", str(out)])
+    assert not ended.value.code
+    texts = {text.segments[0].text.partition("\n")[0]: text for text in read_texts(out)}
+    answers = {
+        Path(name.removeprefix("<filename>")).stem: text.segments[1].text
+        for name, text in texts.items()
+    }
+    none = "<empty_output>"
+    assert answers == {
+        "kept": "<jupyter_text>2\n        sum_ += i\n    return cost\n<jupyter_text>3",
+        "undone": none,
+        "turned_down": none,
+        "open": none,
+    }
+    reasons = {reject["reason"] for reject in read_rejects(out)}
+    assert reasons == {"unseen", "changed"}
+
+
+def test_an_accepted_edit_is_kept_after_half_a_minute(tmp_path: Path) -> None:
+    """What happens later does not count, nor what another machine may not see."""
+    log = tmp_path / "edits.jsonl"
+    counted: list[str] = []
+    key = "sk-" + "a1B2" * 10
+
+    def watched(text: str, edit: Edit | None) -> tuple[Outcomes, TextDocument]:
+        outcomes, document = Outcomes(log), TextDocument(text)
+        lines = lines_of(text)
+        after = ["a = 2\n", *lines[1:]]
+        one = Watched(edit, after[0], "u", document, lines, after, (0, 1), (0, 1),
+                      counted.append, 0.0)  # fmt: skip
+        outcomes.watch("1", one)
+        outcomes.accept("1", 1.0)
+        document.apply([change("2", (0, 4), (0, 5))])
+        return outcomes, document
+
+    text = "a = 1\nb = 1\n"
+    for undone_at, kept in ((30.9, False), (31.0, True)):
+        outcomes, document = watched(text, Edit("", "a.py", text, (), (0, 1), 5))
+        outcomes.changing("u", undone_at)
+        document.apply([change("1", (0, 4), (0, 5))])
+        outcomes.close()
+        assert json.loads(log.read_text().splitlines()[-1])["kept"] is kept
+    assert counted == ["next_edit_kept"]
+    outcomes, _ = watched(text, None)
+    outcomes.close()
+    outcomes, document = watched(text, Edit("", "a.py", text, (), (0, 1), 5))
+    outcomes.close("u", is_lost=True)  # the text is not known
+    assert len(log.read_text().splitlines()) == 2
+    hidden = next_edits._redacted(Edit("", "a.py", f"a = 1\nK = '{key}'\n", (), (0, 1), 5))
+    outcomes, _ = watched(text, hidden)
+    outcomes.close()
+    assert key not in log.read_text() and len(log.read_text().splitlines()) == 3
+
+
+def test_secrets_do_not_leave_the_machine() -> None:
     key = "sk-" + "a1B2" * 10
     text = f'KEY = "{key}"\nx = 1\ny = 2\n'
     edit = Edit("", "a.py", text, (Change("a.py", 0, "", f'KEY = "{key}"\n'),), (1, 3), len(text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import shlex
@@ -195,7 +196,7 @@ def test_vscode_extension_is_whole() -> None:
     """What the extension's files say of one another, and that its script parses."""
     folder = EDITORS / "vscode"
     package = json.loads((folder / "package.json").read_text())
-    script = (folder / package["main"]).read_text()
+    script = "".join(path.read_text() for path in sorted(folder.glob("*.js")))
     for command in package["contributes"]["commands"]:
         assert f'"{command["command"]}"' in script
     from codegen.server.requests import ServerLimits
@@ -210,7 +211,8 @@ def test_vscode_extension_is_whole() -> None:
     read, wrong = Preferences().updated(defaults, ServerLimits())
     assert not wrong and read == Preferences()
     if node := shutil.which("node"):
-        subprocess.run([node, "--check", str(folder / package["main"])], check=True)
+        for script in folder.glob("*.js"):
+            subprocess.run([node, "--check", str(script)], check=True)
 
 
 def node(*args: str | Path, given: str = "") -> Any:
@@ -231,6 +233,46 @@ def test_vscode_shows_the_second_answer() -> None:
     assert found["nothing"] == ["hide"]
     assert found["elsewhere"] == found["other_file"] == []
     assert found["unchanged"] == found["typed"] == ["asked again"]
+
+
+def test_vscode_shows_next_edits() -> None:
+    """A far edit is jumped to, then applied; what comes late is not shown."""
+    words = ["a", "b c", "b d"]
+    pairs = [
+        ("a = 1\n", "b = 1\n"),
+        ("a\nb\n", "a\n"),
+        ("a\n", "a\nb\nc\n"),
+        ("", "b\n"),
+        ("if a:\n    b\n", "if a and c:\n    d\n"),
+        *((f"{x}\n{y}\n", f"{y}\n{z}\n") for x, y, z in itertools.product(words, repeat=3)),
+    ]
+    script = Path(__file__).with_name("vscode_next_edits.mjs")
+    found = node(script, EDITORS / "vscode" / "next_edits.js", given=json.dumps(pairs))
+    assert found["far"] == {
+        "asked": [["textDocument/copilotInlineEdit", 2, 0]],
+        "shown": ["a", "x", "\xa0\xa0⇥\xa0next\xa0edit\xa0in\xa0line\xa06"],
+        "told": [["textDocument/didShowInlineEdit", {"item": {"command": {"arguments": ["one"]}}}]],
+        "key": True,
+    }
+    text = "x = 1\nb = a\n\n\n\nc = a\n"
+    assert found["jumped"] == {"text": text, "line": 5, "shown": ["a", "x"]}
+    assert found["applied"] == {"text": text.replace("c = a", "c = x"), "shown": [], "key": False}
+    assert found["followed"] == found["undone"] == 2
+    assert found["late"] == [] and found["near"] == ["a", "x"]
+    assert found["dismissed"] == {"text": False, "shown": []}
+    for (before, after), shown in zip(pairs, found["hints"], strict=True):
+        assert _shown_as(before, shown) == after
+
+
+def _shown_as(before: str, shown: list[dict[str, Any]]) -> str:
+    """The text that a user sees: lines whose characters are all struck are gone."""
+    lines: list[str | None] = list(before.split("\n"))
+    for hint in shown:
+        line = str(lines[hint["line"]])
+        new = line[: hint["start"]] + hint["insert"].replace("⏎", "\n") + line[hint["end"] :]
+        is_gone = not new and line and not hint["insert"]
+        lines[hint["line"]] = None if is_gone else new
+    return "\n".join(line for line in lines if line is not None)
 
 
 @pytest.mark.parametrize("engine", ["model"], indirect=True)

@@ -15,23 +15,37 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.server.clients import tools
 from tests.server.clients.test_jupyterlab import free_port
+from tests.server.test_next_edits import says
+from tests.server.upstream_server import Script, UpstreamServer
 
 pytestmark = pytest.mark.long
 
 EXTENSION = Path(__file__).parents[3] / "editors" / "vscode"
-SCRIPT = Path(__file__).with_name("vscode.mjs")
 CODEGEN = str(Path(sys.executable).with_name("codegen"))
 TEXT = "def f(value):\n    "
 
 
-@pytest.fixture
-def vscode(serving: list[str], tmp_path: Path) -> Iterator[str]:
+EDITED = """def total(items):
+    cost = 0
+    seen = []
+    for i in items:
+        seen.append(i)
+        print(i)
+        cost += i
+    return cost
+"""
+
+
+@contextmanager
+def vscode(serving: list[str], tmp_path: Path, text: str, **more: object) -> Iterator[str]:
     """Its address, on a folder with one file."""
     home = os.environ.get("CODEGEN_CODE_SERVER")
     if not home:
@@ -42,14 +56,15 @@ def vscode(serving: list[str], tmp_path: Path) -> Iterator[str]:
     subprocess.run(install, cwd=extension, check=True, capture_output=True)
     command = [CODEGEN, "serve", "lsp", *serving]
     settings = {"codegen.command": command, "security.workspace.trust.enabled": False,
-                "workbench.startupEditor": "none", "editor.quickSuggestions": False}  # fmt: skip
+                "workbench.startupEditor": "none", "editor.quickSuggestions": False,
+                **more}  # fmt: skip
     for level in ("User", "Machine"):  # the command is a machine's setting
         folder = tmp_path / "user" / level
         folder.mkdir(parents=True)
         (folder / "settings.json").write_text(json.dumps(settings))
     work = tmp_path / "work"
     work.mkdir()
-    (work / "main.py").write_text(TEXT)
+    (work / "main.py").write_text(text)
     port = free_port()
     entry = Path(home) / "node_modules" / "code-server" / "out" / "node" / "entry.js"
     process = subprocess.Popen(
@@ -73,20 +88,46 @@ def vscode(serving: list[str], tmp_path: Path) -> Iterator[str]:
         process.wait(timeout=30)
 
 
-def test_ghost_text_in_vscode(vscode: str, tmp_path: Path) -> None:
+def driven(script: str, url: str, tmp_path: Path) -> Any:
+    """What a script of this folder prints; it leaves a screenshot."""
     playwright, chromium = tools.playwright(), tools.chromium()
     folder = Path(os.environ.get("CODEGEN_TEST_SCREENSHOTS") or tmp_path)
-    screenshot = folder / "vscode.png"
+    screenshot = folder / f"{script}.png"
     done = subprocess.run(
-        ["node", str(SCRIPT), playwright, chromium, vscode, str(screenshot)],
+        ["node", str(Path(__file__).with_name(f"{script}.mjs")), playwright, chromium, url,
+         str(screenshot)],
         capture_output=True,
         text=True,
         timeout=400,
-    )
+    )  # fmt: skip
     found = json.loads(done.stdout)
     assert "error" not in found, found
+    assert screenshot.stat().st_size > 10_000
+    return found
+
+
+def test_ghost_text_in_vscode(serving: list[str], tmp_path: Path) -> None:
+    with vscode(serving, tmp_path, TEXT) as url:
+        found = driven("vscode", url, tmp_path)
     assert found["shown"].strip()
     saved = (tmp_path / "work" / "main.py").read_text()
     assert saved.startswith(TEXT + "v")
     assert found["shown"].strip().partition("\n")[0] in saved
-    assert screenshot.stat().st_size > 10_000
+
+
+def test_next_edits_in_vscode(tmp_path: Path) -> None:
+    """A name is changed once by hand; Tab jumps to the next edit and applies it, then another."""
+    upstream = UpstreamServer(Script())
+    says(upstream, lambda window: window.replace("cost", "sum_", 1))
+    serving = ["--upstream", upstream.url, "--fim", "none", "--next-edits", "zeta2"]
+    more = {"editor.inlineSuggest.enabled": False, "editor.autoIndent": "none"}
+    try:
+        with vscode(serving, tmp_path, EDITED, **more) as url:
+            found = driven("vscode_edits", url, tmp_path)
+    finally:
+        upstream.stop()
+    assert "sum_" in found["far"]
+    assert any("next edit in line 7" in one for one in found["far"])
+    assert found["jumped"] == ["sum_"] and found["untouched"]
+    assert found["second"] == ["sum_"]
+    assert (tmp_path / "work" / "main.py").read_text() == EDITED.replace("cost", "sum_")

@@ -28,8 +28,17 @@ const vscode = {
     }
   },
   StatusBarAlignment: {},
-  window: { activeTextEditor: editor, createStatusBarItem: () => item },
-  workspace: { getConfiguration: () => ({ get: () => ["codegen", "serve", "lsp"] }) },
+  ThemeColor: class {},
+  window: {
+    activeTextEditor: editor,
+    createStatusBarItem: () => item,
+    createTextEditorDecorationType: () => ({}),
+    onDidChangeActiveTextEditor() {},
+  },
+  workspace: {
+    getConfiguration: () => ({ get: () => ["codegen", "serve", "lsp"] }),
+    onDidChangeTextDocument() {},
+  },
   commands: {
     registerCommand: () => ({}),
     executeCommand: async (name) => commands.push(name.split(".").pop()),

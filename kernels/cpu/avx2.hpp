@@ -414,52 +414,34 @@ inline void write_states(const float* keys, const float* values, long stride,
         }
 }
 
-// 8 channels of 16 keys in float16, as float32 [8][16].
-inline void transposed(const uint16_t* const* keys, long channel, float* out) {
-    __m256i m[8], t[8];
-    const auto load = [&](int k) {
-        return _mm_loadu_si128(reinterpret_cast<const __m128i*>(keys[k] + channel));
-    };
-    for (int k = 0; k < 8; ++k)
-        m[k] = _mm256_inserti128_si256(_mm256_castsi128_si256(load(k)), load(k + 8), 1);
-    for (int k = 0; k < 4; ++k) {
-        t[2 * k] = _mm256_unpacklo_epi16(m[2 * k], m[2 * k + 1]);
-        t[2 * k + 1] = _mm256_unpackhi_epi16(m[2 * k], m[2 * k + 1]);
-    }
-    for (int k = 0; k < 2; ++k)
-        for (int h = 0; h < 2; ++h) {
-            m[4 * k + 2 * h] = _mm256_unpacklo_epi32(t[4 * k + h], t[4 * k + 2 + h]);
-            m[4 * k + 2 * h + 1] = _mm256_unpackhi_epi32(t[4 * k + h], t[4 * k + 2 + h]);
-        }
-    for (int k = 0; k < 4; ++k) {
-        t[2 * k] = _mm256_unpacklo_epi64(m[k], m[k + 4]);
-        t[2 * k + 1] = _mm256_unpackhi_epi64(m[k], m[k + 4]);
-    }
-    for (int d = 0; d < 8; ++d) {
-        _mm256_storeu_ps(out + d * lanes, _mm256_cvtph_ps(_mm256_castsi256_si128(t[d])));
-        _mm256_storeu_ps(out + d * lanes + width,
-                         _mm256_cvtph_ps(_mm256_extracti128_si256(t[d], 1)));
-    }
-}
+inline __m256 numbers(const uint16_t* values) { return halves(values); }
+inline __m256 numbers(const float* values) { return _mm256_loadu_ps(values); }
 
-// Scores of rows with 16 keys, stored as [D][16].
-template <int Rows>
-inline void score(const float* const* queries, const float* keys, long dim, __m256 scale,
+// Scores of rows with 16 keys, float16 or float32 [D] each.
+template <int Rows, class Key>
+inline void score(const float* const* queries, const Key* const* keys, long dim, __m256 scale,
                   float* const* out) {
-    __m256 sum[Rows][2];
-    for (int r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_ps();
-    for (long d = 0; d < dim; ++d) {
-        const __m256 low = _mm256_loadu_ps(keys + d * lanes);
-        const __m256 high = _mm256_loadu_ps(keys + d * lanes + width);
-        for (int r = 0; r < Rows; ++r) {
-            const __m256 query = _mm256_broadcast_ss(queries[r] + d);
-            sum[r][0] = _mm256_fmadd_ps(query, low, sum[r][0]);
-            sum[r][1] = _mm256_fmadd_ps(query, high, sum[r][1]);
+    constexpr int together = 4;  // keys
+    for (long k = 0; k < lanes; k += together) {
+        __m256 sum[Rows][together];
+        for (int r = 0; r < Rows; ++r)
+            for (int i = 0; i < together; ++i) sum[r][i] = _mm256_setzero_ps();
+        for (long d = 0; d < dim; d += width) {
+            __m256 query[Rows];
+            for (int r = 0; r < Rows; ++r) query[r] = _mm256_loadu_ps(queries[r] + d);
+            for (int i = 0; i < together; ++i) {
+                const __m256 key = numbers(keys[k + i] + d);
+                for (int r = 0; r < Rows; ++r)
+                    sum[r][i] = _mm256_fmadd_ps(query[r], key, sum[r][i]);
+            }
         }
-    }
-    for (int r = 0; r < Rows; ++r) {
-        _mm256_storeu_ps(out[r], _mm256_mul_ps(sum[r][0], scale));
-        _mm256_storeu_ps(out[r] + width, _mm256_mul_ps(sum[r][1], scale));
+        for (int r = 0; r < Rows; ++r) {
+            const __m256 four = _mm256_hadd_ps(_mm256_hadd_ps(sum[r][0], sum[r][1]),
+                                               _mm256_hadd_ps(sum[r][2], sum[r][3]));
+            const __m128 whole =
+                _mm_add_ps(_mm256_castps256_ps128(four), _mm256_extractf128_ps(four, 1));
+            _mm_storeu_ps(out[r] + k, _mm_mul_ps(whole, _mm256_castps256_ps128(scale)));
+        }
     }
 }
 
@@ -481,27 +463,32 @@ inline float soften(float* scores, long length, long padded) {
     return 1.0f / sum_of(total);
 }
 
-// The weighted sums of 16 channels of the values for rows. Prefetches what is in the same slots at
+constexpr int channels = 32;  // of a line of 64 bytes
+
+// The weighted sums of the values' next channels for rows. Prefetches what is in the same slots at
 // `next`, if there is anything.
 template <int Rows>
 inline void gather(const float* const* weights, const float* inverse, const uint16_t* values,
                    const int64_t* slots, long length, long dim, float* const* out,
                    const uint16_t* next) {
-    __m256 sum[Rows][2];
-    for (int r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_ps();
+    constexpr int wide = channels / width;
+    __m256 sum[Rows][wide];
+    for (int r = 0; r < Rows; ++r)
+        for (int k = 0; k < wide; ++k) sum[r][k] = _mm256_setzero_ps();
     for (long s = 0; s < length; ++s) {
         const uint16_t* value = values + slots[s] * dim;
-        const __m256 low = halves(value), high = halves(value + width);
         if (s + ahead < length) _mm_prefetch(values + slots[s + ahead] * dim, _MM_HINT_T0);
         if (next != nullptr) _mm_prefetch(next + slots[s] * dim, _MM_HINT_T1);
-        for (int r = 0; r < Rows; ++r) {
-            const __m256 weight = _mm256_broadcast_ss(weights[r] + s);
-            sum[r][0] = _mm256_fmadd_ps(weight, low, sum[r][0]);
-            sum[r][1] = _mm256_fmadd_ps(weight, high, sum[r][1]);
+        __m256 weight[Rows];
+        for (int r = 0; r < Rows; ++r) weight[r] = _mm256_broadcast_ss(weights[r] + s);
+        for (int k = 0; k < wide; ++k) {
+            const __m256 these = halves(value + k * width);
+            for (int r = 0; r < Rows; ++r)
+                sum[r][k] = _mm256_fmadd_ps(weight[r], these, sum[r][k]);
         }
     }
     for (int r = 0; r < Rows; ++r)
-        for (int k = 0; k < 2; ++k)
+        for (int k = 0; k < wide; ++k)
             _mm256_storeu_ps(out[r] + k * width,
                              _mm256_mul_ps(sum[r][k], _mm256_set1_ps(inverse[r])));
 }
@@ -522,54 +509,63 @@ inline long attention_scratch(long length, const cpu::Heads& size) {
 inline void attend(const float* queries, long stride, const cpu::Part& part,
                    const cpu::Slots& slots, const cpu::Heads& size, float* out, long head,
                    long start, long count, void* scratch) {
-    constexpr int Tile = 6;
+    constexpr int most = 3;  // rows of a tile
     const long dim = size.dim, shared = size.heads / size.kv_heads, rows = count * shared;
     const int64_t* places = part.places + start;
     const long length = places[count - 1] + 1, room = cpu::padded(length);
     const __m256 scale = _mm256_set1_ps(size.scale);
-    float* keys_of = static_cast<float*>(scratch);
-    float* inverse = keys_of + dim * lanes;
+    float* wide = static_cast<float*>(scratch);
+    float* inverse = wide + dim * lanes;
     float* scores = inverse + rows;
     const uint16_t* keys = slots.keys + head * part.capacity * dim;
     const uint16_t* values = slots.values + head * part.capacity * dim;
     // Row r is query r / shared and its head r % shared, so that later rows see more.
     const auto at = [&](long r) { return (head * shared + r % shared) * dim; };
+    const auto tile_of = [&](long r) { return rows - r >= most ? most : 1; };
     long first = 0;  // the first row that sees the keys
     for (long s = 0; s < length; s += lanes) {
         while (places[first / shared] < s) ++first;
         const uint16_t* these[lanes];
+        const float* as_wide[lanes];
         for (long i = 0; i < lanes; ++i) {
             these[i] = keys + part.order[s + i < length ? s + i : length - 1] * dim;
             if (s + i + ahead < length)
-                for (long d = 0; d < dim; d += 32) {
+                for (long d = 0; d < dim; d += channels) {
                     _mm_prefetch(keys + part.order[s + i + ahead] * dim + d, _MM_HINT_T0);
                     _mm_prefetch(values + part.order[s + i + ahead] * dim + d, _MM_HINT_T1);
                 }
         }
-        for (long d = 0; d < dim; d += width) transposed(these, d, keys_of + d * lanes);
-        for (long r = first; r < rows;) {
-            const long left = rows - r, tile = left >= Tile ? Tile : left >= 3 ? 3 : 1;
-            const float* in[Tile];
-            float* to[Tile];
+        const bool several = rows - first > most;  // tiles, so that keys are widened once
+        for (long i = 0; several && i < lanes; ++i) {
+            as_wide[i] = wide + i * dim;
+            for (long d = 0; d < dim; d += width)
+                _mm256_storeu_ps(wide + i * dim + d, halves(these[i] + d));
+        }
+        for (long r = first, tile; r < rows; r += tile) {
+            const float* in[most];
+            float* to[most];
+            tile = tile_of(r);
             for (long i = 0; i < tile; ++i) {
                 in[i] = queries + (start + (r + i) / shared) * stride + at(r + i);
                 to[i] = scores + (r + i) * room + s;
             }
-            switch (tile) {
-                case 6: score<6>(in, keys_of, dim, scale, to); break;
-                case 3: score<3>(in, keys_of, dim, scale, to); break;
-                default: score<1>(in, keys_of, dim, scale, to);
+            if (several) {
+                if (tile == 1) score<1>(in, as_wide, dim, scale, to);
+                else score<most>(in, as_wide, dim, scale, to);
+            } else if (tile == 1) {
+                score<1>(in, these, dim, scale, to);
+            } else {
+                score<most>(in, these, dim, scale, to);
             }
-            r += tile;
         }
     }
     for (long r = 0; r < rows; ++r)
         inverse[r] = soften(scores + r * room, places[r / shared] + 1, room);
-    for (long d = 0; d < dim; d += lanes)
-        for (long r = 0; r < rows;) {
-            const long left = rows - r, tile = left >= Tile ? Tile : left >= 3 ? 3 : 1;
-            const float* weights[Tile];
-            float* to[Tile];
+    for (long d = 0; d < dim; d += channels)
+        for (long r = 0, tile; r < rows; r += tile) {
+            const float* weights[most];
+            float* to[most];
+            tile = tile_of(r);
             for (long i = 0; i < tile; ++i) {
                 weights[i] = scores + (r + i) * room;
                 to[i] = out + (start + (r + i) / shared) * size.heads * dim + at(r + i) + d;
@@ -577,15 +573,11 @@ inline void attend(const float* queries, long stride, const cpu::Part& part,
             const long seen = places[(r + tile - 1) / shared] + 1;
             const float* by = inverse + r;
             const uint16_t* from = values + d;
-            // The next head's keys, once for each line.
-            const bool first = r == 0 && d % 32 == 0 && head + 1 < size.kv_heads;
-            const uint16_t* next = first ? keys + part.capacity * dim + d : nullptr;
-            switch (tile) {
-                case 6: gather<6>(weights, by, from, part.order, seen, dim, to, next); break;
-                case 3: gather<3>(weights, by, from, part.order, seen, dim, to, next); break;
-                default: gather<1>(weights, by, from, part.order, seen, dim, to, next);
-            }
-            r += tile;
+            // The next head's keys.
+            const bool more = r == 0 && head + 1 < size.kv_heads;
+            const uint16_t* next = more ? keys + part.capacity * dim + d : nullptr;
+            if (tile == 1) gather<1>(weights, by, from, part.order, seen, dim, to, next);
+            else gather<most>(weights, by, from, part.order, seen, dim, to, next);
         }
 }
 

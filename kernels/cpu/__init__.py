@@ -91,9 +91,15 @@ def pack4(values: torch.Tensor, scales: torch.Tensor, offsets: torch.Tensor) -> 
 
 
 def pack8(values: torch.Tensor) -> torch.Tensor:
-    """Weights int8 [O, I], O a multiple of 16, as :class:`Product` reads them: [O / 16, I, 16]."""
+    """Weights int8 [O, I], O a multiple of 16, I of 32, as :class:`Product` reads them.
+
+    Returns:
+        int8 [O / 16, I / 32, 512].
+    """
     outputs, inputs = values.shape
-    return values.view(outputs // _LANES, _LANES, inputs).transpose(1, 2).contiguous()
+    blocks, groups = outputs // _LANES, inputs // GROUP
+    fours = values.view(blocks, _LANES, groups, GROUP // 4, 4).permute(0, 2, 3, 1, 4)
+    return fours.reshape(blocks, groups, -1)
 
 
 class Product:
@@ -124,7 +130,7 @@ class Product:
         self.bits = 4 if packed.dtype == torch.uint8 else 8
         self.dtype, self.most, self._wide = dtype, most, wide
         self.outputs = len(packed) * _LANES
-        self.inputs = packed.shape[1] * (GROUP if self.bits == 4 else 1)
+        self.inputs = packed.shape[1] * GROUP
         if self.bits == 8 and (scales is None or scales.dtype != torch.float32):
             raise ValueError("weights of eight bits have float32 scales")
         for name, part in (("scales", scales), ("bias", bias)):

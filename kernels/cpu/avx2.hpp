@@ -1,12 +1,12 @@
 // Products of rows with quantized weights, and the attention of queries over slots, on a CPU with AVX2,
 // FMA and F16C (Intel since Haswell, AMD since Zen). Numbers are float32.
 //
-// Rows are converted to 16-bit integers with a scale per row, as VPMADDWD multiplies twice as many of
-// them as FMA multiplies float32. The sums over a group of inputs are exact; only the row is rounded,
-// to 1/65534 of its largest number. Slots hold float16.
+// Rows are converted to 8-bit integers with a scale for each group of 32 inputs, as VPMADDUBSW
+// multiplies four times as many of them as FMA multiplies float32. The sums over a group are exact;
+// only the row is rounded, to 1/254 of the largest number of its group. Slots hold float16.
 //
 // With AVX-VNNI (Intel's client processors since Alder Lake, AMD since Zen 5) a product is `Fused`:
-// VPDPWSSD multiplies and adds to the sum, with the same result.
+// VPDPBUSD multiplies and adds to the sum, with the same result.
 //
 // Only functions behind the pragmas below use the instructions; callers ask supported() or fuses()
 // first.
@@ -63,18 +63,50 @@ inline float largest_of(__m256 x) {
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
 
-// sum += pairs of products. The assembly keeps the program's order: else compilers load all rows'
-// inputs first, run out of registers, and spill the sums.
+// sum += products of four-bit weights and inputs, four for each output: `Fused` in 32 bits, else in
+// two sums of 16 bits, which hold those of a group (16 * 15 * 127 < 2^15). The assembly keeps the
+// program's order: else compilers load all rows' inputs first, run out of registers, and spill the
+// sums.
 template <bool Fused>
-inline void add_products(__m256i& sum, __m256i pairs, __m256i others) {
+inline void add_products(__m256i& sum, __m256i weights, __m256i inputs) {
 #ifdef CPU_AVX2_VNNI
     if (Fused) {
-        __asm__ volatile("%{vex%} vpdpwssd %2, %1, %0" : "+x"(sum) : "x"(pairs), "x"(others));
+        __asm__ volatile("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(weights), "x"(inputs));
         return;
     }
 #endif
-    const __m256i products = _mm256_madd_epi16(pairs, others);
-    __asm__ volatile("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
+    const __m256i products = _mm256_maddubs_epi16(weights, inputs);
+    __asm__ volatile("vpaddw %1, %0, %0" : "+x"(sum) : "x"(products));
+}
+
+// The sums of `add_products` in 32 bits.
+template <bool Fused>
+inline __m256i in_full(__m256i sum) {
+    return Fused ? sum : _mm256_madd_epi16(sum, _mm256_set1_epi16(1));
+}
+
+// The instructions multiply unsigned weights. For `Fused` they are w + 128, so a sum begins at -128
+// times the sum of the inputs; else |w|, and the inputs take the sign (127 * 127 * 2 < 2^15).
+template <bool Fused>
+inline __m256i as_unsigned(__m256i weights) {
+    return Fused ? _mm256_xor_si256(weights, _mm256_set1_epi8(-128)) : _mm256_abs_epi8(weights);
+}
+
+template <bool Fused>
+inline __m256i signed_begin(const float* inputs) {
+    if (!Fused) return _mm256_setzero_si256();
+    return _mm256_cvtps_epi32(
+        _mm256_mul_ps(_mm256_broadcast_ss(inputs), _mm256_set1_ps(-128.0f)));
+}
+
+// sum += products of eight-bit weights, also given as `as_unsigned`, and inputs, in 32 bits.
+template <bool Fused>
+inline void add_signed(__m256i& sum, __m256i magnitudes, __m256i weights, __m256i inputs) {
+    if (Fused) return add_products<true>(sum, magnitudes, inputs);
+    const __m256i products =
+        _mm256_maddubs_epi16(magnitudes, _mm256_sign_epi8(inputs, weights));
+    const __m256i wide = _mm256_madd_epi16(products, _mm256_set1_epi16(1));
+    __asm__ volatile("vpaddd %1, %0, %0" : "+x"(sum) : "x"(wide));
 }
 
 inline __m256 halves(const uint16_t* values) {
@@ -162,99 +194,72 @@ inline void add(float* y, const float* x, long size) {
 
 // ------------------------------------------------------------------------------ whole numbers
 
-// Rows as whole numbers, zero from I to the next multiple of 32, and the sums of their groups.
+// Rows as whole numbers from -127 to 127, with a scale for each group of 32 inputs.
 struct Whole {
-    int16_t* values;  // [rows, I]
-    float* sums;      // [rows, I / 32]
-    float* scales;    // [rows]
+    float* scales;   // [rows, I / 32]
+    float* sums;     // of a group's whole numbers, [rows, I / 32]
+    int8_t* values;  // [rows, I]
 };
 
 inline Whole whole_in(void* scratch, long rows, long inputs) {
-    auto* sums = static_cast<float*>(scratch);
-    float* scales = sums + rows * (inputs / group);
-    return {reinterpret_cast<int16_t*>(scales + rows), sums, scales};
-}
-
-// Of x [rows, I], from Set::scratch4 or 8 bytes.
-inline void make_whole(const float* x, long rows, long inputs, void* scratch) {
-    const long groups = (inputs + group - 1) / group;
-    const Whole out = whole_in(scratch, rows, groups * group);
-    const __m256i ones = _mm256_set1_epi16(1);
-    for (long r = 0; r < rows; ++r, x += inputs) {
-        float rest[group] = {};  // the last group, if it is not full
-        for (long i = inputs / group * group; i < inputs; ++i) rest[i % group] = x[i];
-        const auto group_at = [&](long g) { return (g + 1) * group <= inputs ? x + g * group : rest; };
-        __m256 most = _mm256_setzero_ps();
-        for (long g = 0; g < groups; ++g)
-            for (long i = 0; i < group; i += width)
-                most = _mm256_max_ps(most, absolute(_mm256_loadu_ps(group_at(g) + i)));
-        const float largest = largest_of(most);
-        out.scales[r] = largest / 32767.0f;
-        const __m256 by = _mm256_set1_ps(largest > 0 ? 32767.0f / largest : 0.0f);
-        for (long g = 0; g < groups; ++g) {
-            const float* from = group_at(g);
-            int16_t* to = out.values + (r * groups + g) * group;
-            __m256i sum = _mm256_setzero_si256();
-            for (long i = 0; i < group; i += 2 * width) {
-                const __m256 low = _mm256_mul_ps(_mm256_loadu_ps(from + i), by);
-                const __m256 high = _mm256_mul_ps(_mm256_loadu_ps(from + i + width), by);
-                const __m256i both = _mm256_permute4x64_epi64(
-                    _mm256_packs_epi32(_mm256_cvtps_epi32(low), _mm256_cvtps_epi32(high)), 0xD8);
-                _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), both);
-                sum = _mm256_add_epi32(sum, _mm256_madd_epi16(both, ones));
-            }
-            __m128i four =
-                _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
-            four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
-            four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0xB1));
-            out.sums[r * groups + g] = float(_mm_cvtsi128_si32(four));
-        }
-    }
+    const long groups = rows * (inputs / group);
+    auto* scales = static_cast<float*>(scratch);
+    return {scales, scales + groups, reinterpret_cast<int8_t*>(scales + 2 * groups)};
 }
 
 // Bytes for whole numbers.
-inline long scratch4(long rows, long inputs) {
-    const long groups = (inputs + group - 1) / group;
-    return rows * (groups * (group * 2 + 4) + 4);
+inline long scratch4(long rows, long inputs) { return rows * (inputs + inputs / group * 8); }
+
+// Of x [rows, I], I a multiple of 32. `order` has the place of each of 16 inputs.
+inline void make_whole(const float* x, long rows, long inputs, void* scratch, __m128i order) {
+    constexpr float least = 1e-30f;  // the inverse of less is not finite; such groups become zero
+    const Whole out = whole_in(scratch, rows, inputs);
+    const __m256i in_order = _mm256_broadcastsi128_si256(order);
+    const __m256i unpacked = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    for (long g = 0; g < rows * (inputs / group); ++g, x += group) {
+        __m256 value[4], most = _mm256_setzero_ps();
+        for (int k = 0; k < 4; ++k) {
+            value[k] = _mm256_loadu_ps(x + k * width);
+            most = _mm256_max_ps(most, absolute(value[k]));
+        }
+        const float largest = largest_of(most);
+        const __m256 by = _mm256_set1_ps(largest > least ? 127.0f / largest : 0.0f);
+        __m256i whole[4];
+        for (int k = 0; k < 4; ++k) whole[k] = _mm256_cvtps_epi32(_mm256_mul_ps(value[k], by));
+        const __m256i bytes = _mm256_permutevar8x32_epi32(
+            _mm256_packs_epi16(_mm256_packs_epi32(whole[0], whole[1]),
+                               _mm256_packs_epi32(whole[2], whole[3])), unpacked);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.values + g * group),
+                            _mm256_shuffle_epi8(bytes, in_order));
+        const __m256 both = _mm256_cvtepi32_ps(_mm256_add_epi32(
+            _mm256_add_epi32(whole[0], whole[1]), _mm256_add_epi32(whole[2], whole[3])));
+        out.scales[g] = largest / 127.0f;
+        out.sums[g] = sum_of(both);
+    }
 }
 
-inline __m256i pair_at(const int16_t* pairs, long number) {  // 2 numbers in all lanes
-    int32_t two;
-    __builtin_memcpy(&two, pairs + 2 * number, sizeof two);
-    return _mm256_set1_epi32(two);
+inline __m256i four_at(const int8_t* values, long number) {  // 4 numbers in all lanes
+    int32_t four;
+    __builtin_memcpy(&four, values + 4 * number, sizeof four);
+    return _mm256_set1_epi32(four);
 }
 
 // ------------------------------------------------------------------------------ four bits
 
-// Adds a group's products to the rows' sums: a weight is q s + (t - 8 s), and the sum of the row's
-// inputs takes the second part. `numbers` are 16 scales s and 16 offsets t.
-template <int Rows>
-inline void add_group(const __m256i (&sum)[Rows][2], const uint16_t* numbers, const float* sums,
-                      long groups, __m256 (&out)[Rows][2]) {
-    for (int v = 0; v < 2; ++v) {
-        const __m256 scale = halves(numbers + v * width);
-        const __m256 offset =
-            _mm256_fmadd_ps(scale, _mm256_set1_ps(-8.0f), halves(numbers + lanes + v * width));
-        for (int r = 0; r < Rows; ++r) {
-            out[r][v] = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(sum[r][v]), out[r][v]);
-            out[r][v] =
-                _mm256_fmadd_ps(offset, _mm256_broadcast_ss(sums + r * groups), out[r][v]);
-        }
-    }
-}
-
 // Few rows times a block of 16 outputs, which is unpacked in registers; avx512_bf16.hpp describes
-// the layout of the weights. The next block is prefetched, as CPUs do not look so far ahead while
-// they compute. Not inlined, as compilers have run out of registers in callers.
+// the layout of the weights, of which a byte's two values are two apart. A weight is
+// q s + (t - 8 s), and the sum of the row's inputs takes the second part. The next block is
+// prefetched, as CPUs do not look so far ahead while they compute. Not inlined, as compilers have
+// run out of registers in callers.
 template <int Rows, bool Fused>
 __attribute__((noinline)) void tile4(const Whole& x, long row, const uint8_t* block, float* y,
                                      long outputs, long inputs) {
     const long groups = inputs / group;
-    const __m256i values_of = _mm256_set1_epi32(0x000F000F);
+    const __m256i values_of = _mm256_set1_epi8(0x0F);
     __m256 out[Rows][2];
     for (int r = 0; r < Rows; ++r) out[r][0] = out[r][1] = _mm256_setzero_ps();
     for (long g = 0; g < groups; ++g, block += group_bytes) {
-        const int16_t* in = x.values + row * inputs + g * group;
+        const int8_t* in = x.values + row * inputs + g * group;
         __m256i sum[Rows][2];
         for (int r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
         for (long at = 0; at < group_bytes; at += line)
@@ -262,29 +267,41 @@ __attribute__((noinline)) void tile4(const Whole& x, long row, const uint8_t* bl
         for (int z = 0; z < 4; ++z) {
             const auto* packed = reinterpret_cast<const __m256i*>(block + 64 * z);
             __m256i low = _mm256_loadu_si256(packed), high = _mm256_loadu_si256(packed + 1);
-            for (int j = 0; j < 4; ++j) {
+            for (int half = 0; half < 2; ++half) {
                 const __m256i one = _mm256_and_si256(low, values_of);
                 const __m256i other = _mm256_and_si256(high, values_of);
                 low = _mm256_srli_epi32(low, 4);
                 high = _mm256_srli_epi32(high, 4);
                 for (int r = 0; r < Rows; ++r) {
-                    const __m256i input = pair_at(in + r * inputs, 4 * z + j);
-                    add_products<Fused>(sum[r][0], input, one);
-                    add_products<Fused>(sum[r][1], input, other);
+                    const __m256i input = four_at(in + r * inputs, 2 * z + half);
+                    add_products<Fused>(sum[r][0], one, input);
+                    add_products<Fused>(sum[r][1], other, input);
                 }
             }
         }
-        add_group<Rows>(sum, reinterpret_cast<const uint16_t*>(block + 256),
-                        x.sums + row * groups + g, groups, out);
+        const auto* numbers = reinterpret_cast<const uint16_t*>(block + 256);
+        const long at = row * groups + g;
+        for (int v = 0; v < 2; ++v) {
+            const __m256 scale = halves(numbers + v * width);
+            const __m256 offset =
+                _mm256_fmadd_ps(scale, _mm256_set1_ps(-8.0f), halves(numbers + lanes + v * width));
+            for (int r = 0; r < Rows; ++r) {
+                const __m256 rest =
+                    _mm256_mul_ps(offset, _mm256_broadcast_ss(x.sums + at + r * groups));
+                const __m256 whole = _mm256_cvtepi32_ps(in_full<Fused>(sum[r][v]));
+                out[r][v] = _mm256_fmadd_ps(_mm256_fmadd_ps(scale, whole, rest),
+                                            _mm256_broadcast_ss(x.scales + at + r * groups),
+                                            out[r][v]);
+            }
+        }
     }
     for (int r = 0; r < Rows; ++r)
-        for (int v = 0; v < 2; ++v)
-            _mm256_storeu_ps(y + r * outputs + v * width,
-                             _mm256_mul_ps(out[r][v], _mm256_broadcast_ss(x.scales + row + r)));
+        for (int v = 0; v < 2; ++v) _mm256_storeu_ps(y + r * outputs + v * width, out[r][v]);
 }
 
 inline void prepare4(const float* x, long rows, long inputs, void* scratch) {
-    make_whole(x, rows, inputs, scratch);
+    const __m128i order = _mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
+    make_whole(x, rows, inputs, scratch, order);
 }
 
 // Blocks of 16 outputs from `from` to `to`. x [rows, I], y [rows, O]; O and I multiples of 32.
@@ -308,52 +325,51 @@ void blocks4(const float*, void* scratch, const uint8_t* weights, float* y, long
 
 // ------------------------------------------------------------------------------ eight bits
 
-// Weights int8 [O / 16][I][16] with a scale for each output, float32 [O]. The sums of 256 inputs fit
-// into 32 bits.
+// Weights int8 [O / 16][I / 4][16][4] with a scale for each output, float32 [O].
 template <int Rows, bool Fused>
 __attribute__((noinline)) void tile8(const Whole& x, long row, const int8_t* weights,
                                      const float* scales, float* y, long outputs, long inputs) {
-    constexpr long most = 128;  // pairs
-    const long pairs = (inputs + 1) / 2, stride = (inputs + group - 1) / group * group;
-    const int16_t* in = x.values + row * stride;
+    constexpr long fours = group / 4;
+    const long groups = inputs / group;
     __m256 out[Rows][2];
     for (int r = 0; r < Rows; ++r) out[r][0] = out[r][1] = _mm256_setzero_ps();
-    for (long first = 0; first < pairs; first += most) {
-        const long end = first + most < pairs ? first + most : pairs;
+    for (long g = 0; g < groups; ++g, weights += group * lanes) {
+        const int8_t* in = x.values + row * inputs + g * group;
+        const long at = row * groups + g;
         __m256i sum[Rows][2];
-        for (int r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
-        for (long p = first; p < end; ++p) {
-            const long next = 2 * p + 1 < inputs ? 1 : 0;  // any weights, times zero
-            const auto* at = reinterpret_cast<const __m128i*>(weights + 2 * p * lanes);
-            const __m128i one = _mm_loadu_si128(at), other = _mm_loadu_si128(at + next);
-            _mm_prefetch(at + inputs, _MM_HINT_T0);  // the next block
-            const __m256i low = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(one, other));
-            const __m256i high = _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(one, other));
+        for (int r = 0; r < Rows; ++r)
+            sum[r][0] = sum[r][1] = signed_begin<Fused>(x.sums + at + r * groups);
+        for (long n = 0; n < fours; ++n) {
+            const auto* packed = reinterpret_cast<const __m256i*>(weights + n * line);
+            const __m256i low = _mm256_loadu_si256(packed), high = _mm256_loadu_si256(packed + 1);
+            const __m256i one = as_unsigned<Fused>(low), other = as_unsigned<Fused>(high);
+            _mm_prefetch(weights + inputs * lanes + n * line, _MM_HINT_T0);  // the next block
             for (int r = 0; r < Rows; ++r) {
-                const __m256i input = pair_at(in + r * stride, p);
-                add_products<Fused>(sum[r][0], input, low);
-                add_products<Fused>(sum[r][1], input, high);
+                const __m256i input = four_at(in + r * inputs, n);
+                add_signed<Fused>(sum[r][0], one, low, input);
+                add_signed<Fused>(sum[r][1], other, high, input);
             }
         }
         for (int r = 0; r < Rows; ++r)
             for (int k = 0; k < 2; ++k)
-                out[r][k] = _mm256_add_ps(out[r][k], _mm256_cvtepi32_ps(sum[r][k]));
+                out[r][k] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[r][k]),
+                                            _mm256_broadcast_ss(x.scales + at + r * groups),
+                                            out[r][k]);
     }
     for (int r = 0; r < Rows; ++r)
-        for (int k = 0; k < 2; ++k) {
-            const __m256 scale = _mm256_mul_ps(_mm256_loadu_ps(scales + k * width),
-                                               _mm256_broadcast_ss(x.scales + row + r));
-            _mm256_storeu_ps(y + r * outputs + k * width, _mm256_mul_ps(out[r][k], scale));
-        }
+        for (int k = 0; k < 2; ++k)
+            _mm256_storeu_ps(y + r * outputs + k * width,
+                             _mm256_mul_ps(out[r][k], _mm256_loadu_ps(scales + k * width)));
 }
 
 inline long scratch8(long rows, long inputs) { return scratch4(rows, inputs); }
 
 inline void prepare8(const float* x, long rows, long inputs, void* scratch) {
-    make_whole(x, rows, inputs, scratch);
+    const __m128i order = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    make_whole(x, rows, inputs, scratch, order);
 }
 
-// Blocks of 16 outputs from `from` to `to`. x [rows, I], y [rows, O]; O a multiple of 16.
+// Blocks of 16 outputs from `from` to `to`. x [rows, I], y [rows, O]; O a multiple of 16, I of 32.
 template <bool Fused>
 void blocks8(const float*, void* scratch, const int8_t* weights, const float* scales, float* y,
              long rows, long outputs, long inputs, long from, long to) {
@@ -361,7 +377,7 @@ void blocks8(const float*, void* scratch, const int8_t* weights, const float* sc
     constexpr decltype(&tile8<1, Fused>) tile_of[] = {
         tile8<1, Fused>, tile8<2, Fused>, tile8<3, Fused>,
         tile8<4, Fused>, tile8<5, Fused>, tile8<most, Fused>};
-    const Whole whole = whole_in(scratch, rows, (inputs + group - 1) / group * group);
+    const Whole whole = whole_in(scratch, rows, inputs);
     const long tiles = (rows + most - 1) / most;
     for (long block = from; block < to; ++block)
         for (long tile = 0, r = 0; tile < tiles; ++tile) {
@@ -398,52 +414,34 @@ inline void write_states(const float* keys, const float* values, long stride,
         }
 }
 
-// 8 channels of 16 keys in float16, as float32 [8][16].
-inline void transposed(const uint16_t* const* keys, long channel, float* out) {
-    __m256i m[8], t[8];
-    const auto load = [&](int k) {
-        return _mm_loadu_si128(reinterpret_cast<const __m128i*>(keys[k] + channel));
-    };
-    for (int k = 0; k < 8; ++k)
-        m[k] = _mm256_inserti128_si256(_mm256_castsi128_si256(load(k)), load(k + 8), 1);
-    for (int k = 0; k < 4; ++k) {
-        t[2 * k] = _mm256_unpacklo_epi16(m[2 * k], m[2 * k + 1]);
-        t[2 * k + 1] = _mm256_unpackhi_epi16(m[2 * k], m[2 * k + 1]);
-    }
-    for (int k = 0; k < 2; ++k)
-        for (int h = 0; h < 2; ++h) {
-            m[4 * k + 2 * h] = _mm256_unpacklo_epi32(t[4 * k + h], t[4 * k + 2 + h]);
-            m[4 * k + 2 * h + 1] = _mm256_unpackhi_epi32(t[4 * k + h], t[4 * k + 2 + h]);
-        }
-    for (int k = 0; k < 4; ++k) {
-        t[2 * k] = _mm256_unpacklo_epi64(m[k], m[k + 4]);
-        t[2 * k + 1] = _mm256_unpackhi_epi64(m[k], m[k + 4]);
-    }
-    for (int d = 0; d < 8; ++d) {
-        _mm256_storeu_ps(out + d * lanes, _mm256_cvtph_ps(_mm256_castsi256_si128(t[d])));
-        _mm256_storeu_ps(out + d * lanes + width,
-                         _mm256_cvtph_ps(_mm256_extracti128_si256(t[d], 1)));
-    }
-}
+inline __m256 numbers(const uint16_t* values) { return halves(values); }
+inline __m256 numbers(const float* values) { return _mm256_loadu_ps(values); }
 
-// Scores of rows with 16 keys, stored as [D][16].
-template <int Rows>
-inline void score(const float* const* queries, const float* keys, long dim, __m256 scale,
+// Scores of rows with 16 keys, float16 or float32 [D] each.
+template <int Rows, class Key>
+inline void score(const float* const* queries, const Key* const* keys, long dim, __m256 scale,
                   float* const* out) {
-    __m256 sum[Rows][2];
-    for (int r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_ps();
-    for (long d = 0; d < dim; ++d) {
-        const __m256 low = _mm256_loadu_ps(keys + d * lanes);
-        const __m256 high = _mm256_loadu_ps(keys + d * lanes + width);
-        for (int r = 0; r < Rows; ++r) {
-            const __m256 query = _mm256_broadcast_ss(queries[r] + d);
-            sum[r][0] = _mm256_fmadd_ps(query, low, sum[r][0]);
-            sum[r][1] = _mm256_fmadd_ps(query, high, sum[r][1]);
+    constexpr int together = 4;  // keys
+    for (long k = 0; k < lanes; k += together) {
+        __m256 sum[Rows][together];
+        for (int r = 0; r < Rows; ++r)
+            for (int i = 0; i < together; ++i) sum[r][i] = _mm256_setzero_ps();
+        for (long d = 0; d < dim; d += width) {
+            __m256 query[Rows];
+            for (int r = 0; r < Rows; ++r) query[r] = _mm256_loadu_ps(queries[r] + d);
+            for (int i = 0; i < together; ++i) {
+                const __m256 key = numbers(keys[k + i] + d);
+                for (int r = 0; r < Rows; ++r)
+                    sum[r][i] = _mm256_fmadd_ps(query[r], key, sum[r][i]);
+            }
         }
-    }
-    for (int r = 0; r < Rows; ++r) {
-        _mm256_storeu_ps(out[r], _mm256_mul_ps(sum[r][0], scale));
-        _mm256_storeu_ps(out[r] + width, _mm256_mul_ps(sum[r][1], scale));
+        for (int r = 0; r < Rows; ++r) {
+            const __m256 four = _mm256_hadd_ps(_mm256_hadd_ps(sum[r][0], sum[r][1]),
+                                               _mm256_hadd_ps(sum[r][2], sum[r][3]));
+            const __m128 whole =
+                _mm_add_ps(_mm256_castps256_ps128(four), _mm256_extractf128_ps(four, 1));
+            _mm_storeu_ps(out[r] + k, _mm_mul_ps(whole, _mm256_castps256_ps128(scale)));
+        }
     }
 }
 
@@ -465,27 +463,32 @@ inline float soften(float* scores, long length, long padded) {
     return 1.0f / sum_of(total);
 }
 
-// The weighted sums of 16 channels of the values for rows. Prefetches what is in the same slots at
+constexpr int channels = 32;  // of a line of 64 bytes
+
+// The weighted sums of the values' next channels for rows. Prefetches what is in the same slots at
 // `next`, if there is anything.
 template <int Rows>
 inline void gather(const float* const* weights, const float* inverse, const uint16_t* values,
                    const int64_t* slots, long length, long dim, float* const* out,
                    const uint16_t* next) {
-    __m256 sum[Rows][2];
-    for (int r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_ps();
+    constexpr int wide = channels / width;
+    __m256 sum[Rows][wide];
+    for (int r = 0; r < Rows; ++r)
+        for (int k = 0; k < wide; ++k) sum[r][k] = _mm256_setzero_ps();
     for (long s = 0; s < length; ++s) {
         const uint16_t* value = values + slots[s] * dim;
-        const __m256 low = halves(value), high = halves(value + width);
         if (s + ahead < length) _mm_prefetch(values + slots[s + ahead] * dim, _MM_HINT_T0);
         if (next != nullptr) _mm_prefetch(next + slots[s] * dim, _MM_HINT_T1);
-        for (int r = 0; r < Rows; ++r) {
-            const __m256 weight = _mm256_broadcast_ss(weights[r] + s);
-            sum[r][0] = _mm256_fmadd_ps(weight, low, sum[r][0]);
-            sum[r][1] = _mm256_fmadd_ps(weight, high, sum[r][1]);
+        __m256 weight[Rows];
+        for (int r = 0; r < Rows; ++r) weight[r] = _mm256_broadcast_ss(weights[r] + s);
+        for (int k = 0; k < wide; ++k) {
+            const __m256 these = halves(value + k * width);
+            for (int r = 0; r < Rows; ++r)
+                sum[r][k] = _mm256_fmadd_ps(weight[r], these, sum[r][k]);
         }
     }
     for (int r = 0; r < Rows; ++r)
-        for (int k = 0; k < 2; ++k)
+        for (int k = 0; k < wide; ++k)
             _mm256_storeu_ps(out[r] + k * width,
                              _mm256_mul_ps(sum[r][k], _mm256_set1_ps(inverse[r])));
 }
@@ -506,54 +509,63 @@ inline long attention_scratch(long length, const cpu::Heads& size) {
 inline void attend(const float* queries, long stride, const cpu::Part& part,
                    const cpu::Slots& slots, const cpu::Heads& size, float* out, long head,
                    long start, long count, void* scratch) {
-    constexpr int Tile = 6;
+    constexpr int most = 3;  // rows of a tile
     const long dim = size.dim, shared = size.heads / size.kv_heads, rows = count * shared;
     const int64_t* places = part.places + start;
     const long length = places[count - 1] + 1, room = cpu::padded(length);
     const __m256 scale = _mm256_set1_ps(size.scale);
-    float* keys_of = static_cast<float*>(scratch);
-    float* inverse = keys_of + dim * lanes;
+    float* wide = static_cast<float*>(scratch);
+    float* inverse = wide + dim * lanes;
     float* scores = inverse + rows;
     const uint16_t* keys = slots.keys + head * part.capacity * dim;
     const uint16_t* values = slots.values + head * part.capacity * dim;
     // Row r is query r / shared and its head r % shared, so that later rows see more.
     const auto at = [&](long r) { return (head * shared + r % shared) * dim; };
+    const auto tile_of = [&](long r) { return rows - r >= most ? most : 1; };
     long first = 0;  // the first row that sees the keys
     for (long s = 0; s < length; s += lanes) {
         while (places[first / shared] < s) ++first;
         const uint16_t* these[lanes];
+        const float* as_wide[lanes];
         for (long i = 0; i < lanes; ++i) {
             these[i] = keys + part.order[s + i < length ? s + i : length - 1] * dim;
             if (s + i + ahead < length)
-                for (long d = 0; d < dim; d += 32) {
+                for (long d = 0; d < dim; d += channels) {
                     _mm_prefetch(keys + part.order[s + i + ahead] * dim + d, _MM_HINT_T0);
                     _mm_prefetch(values + part.order[s + i + ahead] * dim + d, _MM_HINT_T1);
                 }
         }
-        for (long d = 0; d < dim; d += width) transposed(these, d, keys_of + d * lanes);
-        for (long r = first; r < rows;) {
-            const long left = rows - r, tile = left >= Tile ? Tile : left >= 3 ? 3 : 1;
-            const float* in[Tile];
-            float* to[Tile];
+        const bool several = rows - first > most;  // tiles, so that keys are widened once
+        for (long i = 0; several && i < lanes; ++i) {
+            as_wide[i] = wide + i * dim;
+            for (long d = 0; d < dim; d += width)
+                _mm256_storeu_ps(wide + i * dim + d, halves(these[i] + d));
+        }
+        for (long r = first, tile; r < rows; r += tile) {
+            const float* in[most];
+            float* to[most];
+            tile = tile_of(r);
             for (long i = 0; i < tile; ++i) {
                 in[i] = queries + (start + (r + i) / shared) * stride + at(r + i);
                 to[i] = scores + (r + i) * room + s;
             }
-            switch (tile) {
-                case 6: score<6>(in, keys_of, dim, scale, to); break;
-                case 3: score<3>(in, keys_of, dim, scale, to); break;
-                default: score<1>(in, keys_of, dim, scale, to);
+            if (several) {
+                if (tile == 1) score<1>(in, as_wide, dim, scale, to);
+                else score<most>(in, as_wide, dim, scale, to);
+            } else if (tile == 1) {
+                score<1>(in, these, dim, scale, to);
+            } else {
+                score<most>(in, these, dim, scale, to);
             }
-            r += tile;
         }
     }
     for (long r = 0; r < rows; ++r)
         inverse[r] = soften(scores + r * room, places[r / shared] + 1, room);
-    for (long d = 0; d < dim; d += lanes)
-        for (long r = 0; r < rows;) {
-            const long left = rows - r, tile = left >= Tile ? Tile : left >= 3 ? 3 : 1;
-            const float* weights[Tile];
-            float* to[Tile];
+    for (long d = 0; d < dim; d += channels)
+        for (long r = 0, tile; r < rows; r += tile) {
+            const float* weights[most];
+            float* to[most];
+            tile = tile_of(r);
             for (long i = 0; i < tile; ++i) {
                 weights[i] = scores + (r + i) * room;
                 to[i] = out + (start + (r + i) / shared) * size.heads * dim + at(r + i) + d;
@@ -561,15 +573,11 @@ inline void attend(const float* queries, long stride, const cpu::Part& part,
             const long seen = places[(r + tile - 1) / shared] + 1;
             const float* by = inverse + r;
             const uint16_t* from = values + d;
-            // The next head's keys, once for each line.
-            const bool first = r == 0 && d % 32 == 0 && head + 1 < size.kv_heads;
-            const uint16_t* next = first ? keys + part.capacity * dim + d : nullptr;
-            switch (tile) {
-                case 6: gather<6>(weights, by, from, part.order, seen, dim, to, next); break;
-                case 3: gather<3>(weights, by, from, part.order, seen, dim, to, next); break;
-                default: gather<1>(weights, by, from, part.order, seen, dim, to, next);
-            }
-            r += tile;
+            // The next head's keys.
+            const bool more = r == 0 && head + 1 < size.kv_heads;
+            const uint16_t* next = more ? keys + part.capacity * dim + d : nullptr;
+            if (tile == 1) gather<1>(weights, by, from, part.order, seen, dim, to, next);
+            else gather<most>(weights, by, from, part.order, seen, dim, to, next);
         }
 }
 

@@ -271,7 +271,7 @@ inline void blocks4(const uint16_t* x, const void* scratch, const uint8_t* weigh
 
 // ------------------------------------------------------------------------------ eight bits
 
-// Weights int8 [O / 16][I][16] with a scale for each output, float32 [O].
+// Weights int8 [O / 16][I / 4][16][4] with a scale for each output, float32 [O].
 template <int Rows>
 inline void tile8(const float* x, const int8_t* weights, const float* scales, uint16_t* y,
                   long outputs, long inputs, long from, long to) {
@@ -284,14 +284,17 @@ inline void tile8(const float* x, const int8_t* weights, const float* scales, ui
         const int8_t* w[Blocks];
         for (int b = 0; b < Blocks; ++b)
             w[b] = weights + (block + (b < these ? b : 0)) * inputs * lanes;
-        for (long i = 0; i < inputs; ++i) {
+        for (long i = 0; i < inputs; i += 4)
             for (int b = 0; b < Blocks; ++b) {
-                const __m512 wide = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(
-                    _mm_loadu_si128(reinterpret_cast<const __m128i*>(w[b] + i * lanes))));
-                for (int r = 0; r < Rows; ++r)
-                    sum[r][b] = _mm512_fmadd_ps(wide, _mm512_set1_ps(x[r * inputs + i]), sum[r][b]);
+                const __m512i four = _mm512_loadu_si512(w[b] + i * lanes);
+                for (int k = 0; k < 4; ++k) {
+                    const __m512 wide = _mm512_cvtepi32_ps(
+                        _mm512_srai_epi32(_mm512_slli_epi32(four, unsigned(24 - 8 * k)), 24));
+                    for (int r = 0; r < Rows; ++r)
+                        sum[r][b] = _mm512_fmadd_ps(
+                            wide, _mm512_set1_ps(x[r * inputs + i + k]), sum[r][b]);
+                }
             }
-        }
         for (int r = 0; r < Rows; ++r)
             for (int b = 0; b < these; ++b) {
                 const long at = (block + b) * lanes;
@@ -308,7 +311,7 @@ inline void prepare8(const uint16_t* x, long rows, long inputs, void* scratch) {
     for (long i = 0; i < rows * inputs; ++i) wide[i] = widened(x[i]);
 }
 
-// Blocks of 16 outputs from `from` to `to`. y bfloat16 [rows, O]; O a multiple of 16.
+// Blocks of 16 outputs from `from` to `to`. y bfloat16 [rows, O]; O a multiple of 16, I of 32.
 inline void blocks8(const uint16_t*, const void* scratch, const int8_t* weights,
                     const float* scales, uint16_t* y, long rows, long outputs, long inputs,
                     long from, long to) {

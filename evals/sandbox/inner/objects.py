@@ -7,7 +7,8 @@ Trees sent to the tests for an object of the program:
     {"hv": [number, class, tree]}     an instance of a subclass of a plain immutable type
     {"hs": [number, class, shared]}   the same of a plain mutable type, see :mod:`.shared`
     {"hc": class}                     a class
-    {"ge": number}, {"co": number}    a generator; a coroutine
+    {"ge": [number, started]}         a generator, and whether it waits at a yield
+    {"co": number}                    a coroutine
     {"ex": [class, arguments, number, cause, context, attributes]}    an exception
 
 ``class`` is a number of this side, or, for an exception, its module and name. The tests send back
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import builtins
 import types
+from collections import UserList, UserString, abc
 from collections.abc import Callable
 from typing import Any
 
@@ -104,7 +106,7 @@ class Objects:
         if isinstance(value, BaseException):
             return self.exception(value)
         if kind is types.GeneratorType:
-            return {"ge": self.number(value)}
+            return {"ge": [self.number(value), value.gi_suspended]}
         if kind is types.CoroutineType:
             return {"co": self.number(value)}
         if isinstance(value, types.ModuleType) and value.__name__ in wire.GLOBAL_MODULES:
@@ -223,7 +225,7 @@ class Objects:
         for base in kind.__bases__:
             if base is object:
                 continue
-            if base.__module__ == "builtins":
+            if base.__module__ == "builtins" or base in wire.PLAIN_BASES:
                 bases.append(base.__name__)
             elif issubclass(base, BaseException) and _stdlib_place(base):
                 bases.append(_stdlib_place(base))
@@ -240,6 +242,8 @@ class Objects:
             "own_special": own_special_methods(kind),
             "methods": method_names(kind),
             "hashable": hash_of is not None,
+            "equals": next((k.__name__ for k in _BY_CONTENT if kind.__eq__ is k.__eq__), ""),
+            "abstract": bool(kind.__flags__ & (1 << 20)),
             "doc": kind.__doc__[:MAX_TEXT] if isinstance(kind.__doc__, str) else None,
             "fields": list(fields) if isinstance(fields, dict) else None,
         }
@@ -255,6 +259,10 @@ class Objects:
             return await awaitable
 
         return self._loop.run_until_complete(run())
+
+
+# Classes of the library that compare by content; subclasses that inherit this do so, too.
+_BY_CONTENT: tuple[type, ...] = (abc.Mapping, abc.Set, UserList, UserString)
 
 
 def _signature(function: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -322,6 +330,9 @@ class Foreign:
     def __delattr__(self, name: str) -> None:
         _do(self, "delattr", name)
 
+    def __dir__(self) -> Any:
+        return _do(self, "dir")
+
     def __repr__(self) -> str:
         return _do(self, "repr")
 
@@ -340,12 +351,35 @@ def _special_method(verb: str) -> Callable[..., Any]:
     return method
 
 
+class _ForeignType(type):
+    """The class of stand-ins for classes of the tests. Their instances are the tests' objects."""
+
+    _codegen_class: tuple[Objects, int]
+
+    def __call__(cls, *arguments: Any, **options: Any) -> Any:
+        objects, number = cls._codegen_class
+        return objects.ask("call", number, *arguments, **options)
+
+    def __getattr__(cls, name: str) -> Any:
+        objects, number = cls._codegen_class
+        return objects.ask("getattr", number, name)
+
+
 def _foreign_object(objects: Objects, number: int, about: Any) -> Any:
-    """An object with the special methods that ``about`` names."""
+    """An object of a stand-in for its class, or with the special methods that ``about`` names."""
+    kind = objects.unpack(about["class"])
+    if kind is None:
+        kind = type(str(about["name"]), (Foreign,), _special_space(about["special"]))
+    made = object.__new__(kind)
+    Foreign.__init__(made, objects, number)
+    return made
+
+
+def _special_space(names: list[str]) -> dict[str, Any]:
     from .verbs import VERB_OF
 
     space: dict[str, Any] = {"__slots__": ()}
-    for name in about["special"]:
+    for name in names:
         if name == "__eq__":
             space[name] = _special_method("eq")
             space.setdefault("__hash__", Foreign.__hash__)
@@ -353,7 +387,7 @@ def _foreign_object(objects: Objects, number: int, about: Any) -> Any:
             continue
         elif name in VERB_OF:
             space[name] = _special_method(VERB_OF[name])
-    return type(str(about["name"]), (Foreign,), space)(objects, number)
+    return space
 
 
 def _foreign_function(objects: Objects, number: int, about: Any) -> Any:
@@ -364,25 +398,29 @@ def _foreign_function(objects: Objects, number: int, about: Any) -> Any:
         return await call(*arguments, **options)
 
     function: Any = call_and_wait if about["async"] else call
-    function.__name__ = about["name"]
-    function.__qualname__ = about["qualname"]
-    function.__doc__ = about["doc"]
-    function.__module__ = "__main__"
+    _describe_as(function, objects, about)
+    return function
+
+
+def _describe_as(made: Any, objects: Objects, about: Any) -> None:
+    """Makes a stand-in look like the function or class that it stands for."""
+    made.__name__ = about["name"]
+    made.__qualname__ = about["qualname"]
+    made.__doc__ = about["doc"]
+    made.__module__ = "__main__"
     if about["parameters"] is not None:
         import inspect
 
-        function.__signature__ = inspect.Signature(
+        made.__signature__ = inspect.Signature(
             [
                 inspect.Parameter(
-                    name,
-                    inspect._ParameterKind(kind),
-                    default=objects.unpack(default) if has_default else inspect.Parameter.empty,
+                    *(name, inspect._ParameterKind(kind)),
+                    **{key: objects.unpack(tree) for key, tree in options.items()},
                 )
-                for name, kind, has_default, default in about["parameters"]
+                for name, kind, options in about["parameters"]
             ]
         )
-    function.__annotations__ = objects.unpack(about["annotations"])
-    return function
+    made.__annotations__ = objects.unpack(about["annotations"])
 
 
 class _ForeignIterator(Foreign):
@@ -413,7 +451,12 @@ class _ForeignAwaitable(Foreign):
 def _foreign_class(objects: Objects, number: int, about: Any) -> Any:
     bases = tuple(getattr(builtins, name, Exception) for name in about["bases"]) or (object,)
     if not issubclass(bases[0], BaseException):
-        return _foreign_function(objects, number, about)
+        parents = [objects.unpack(tree) for tree in about["parents"]]
+        space = _special_space(about["special"])
+        made = _ForeignType(about["name"], tuple(parents) or (Foreign,), space)
+        made._codegen_class = (objects, number)
+        _describe_as(made, objects, about)
+        return made
 
     def make(kind: Any, *arguments: Any, **options: Any) -> Any:
         error = bases[0].__new__(kind, *arguments, **options)

@@ -10,6 +10,7 @@ assertions, can be set.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import functools
 import gc
 import io
@@ -23,8 +24,20 @@ from . import wire
 from .verbs import VERBS, special_methods
 
 _TESTS = "__main__"
+_PROGRAM = f"{__name__.rpartition('.')[0]}.handles"  # of the class of the program's classes
 # The modules of classes whose instances a program may use: the tests' own, and plain containers.
-_MODULES = (_TESTS, "unittest.mock", "_thread", "threading", "queue", "_queue", "random")
+_MODULES = (
+    *(_TESTS, "unittest.mock", "_thread", "threading", "queue", "_queue", "random"),
+    *("asyncio.queues", "asyncio.locks", "sqlite3"),
+)
+# Of connections, cursors and rows of sqlite3. Others load libraries and call what they are given.
+_SQL = frozenset(
+    (
+        *("execute", "executemany", "executescript", "commit", "rollback", "close", "cursor"),
+        *("fetchone", "fetchmany", "fetchall", "lastrowid", "rowcount", "description", "keys"),
+        *("total_changes", "in_transaction", "row_factory", "arraysize", "connection"),
+    )
+)
 _STREAM = frozenset(
     (
         *("read", "readline", "readlines", "write", "writelines", "seek", "tell", "close", "flush"),
@@ -35,8 +48,11 @@ _STREAM = frozenset(
 # With these a program could take a mock's assertions away.
 _OF_MOCKS = frozenset(("configure_mock", "reset_mock", "attach_mock", "mock_add_spec"))
 _GENERATOR = frozenset(("send", "throw", "close"))
+_ASYNC_GENERATOR = frozenset(("asend", "athrow", "aclose"))
 _PLAIN_DATA = (int, float, complex, str, bytes, bool, tuple, list, dict, set, type(None))
-_ASSERTS = opcode.opmap.get("LOAD_ASSERTION_ERROR", -1)
+# An assertion loads AssertionError: by an instruction of its own, or as constant 0 (Python 3.14).
+_LOADS_ERROR = opcode.opmap.get("LOAD_ASSERTION_ERROR", -1)
+_LOADS_COMMON = opcode.opmap.get("LOAD_COMMON_CONSTANT", -1)
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
 # The verbs allowed for an instance, besides those of attributes.
 _OF_INSTANCES = frozenset(VERBS) | {"await"}
@@ -55,6 +71,7 @@ class OwnObjects:
         self.helpers: set[object] = set()  # threads that work while another waits for them
         self._values: list[Any] = [None]
         self._numbers: dict[int, int] = {}
+        self._described: set[int] = set()  # classes that are being described
         self._decorated: set[int] = set()  # functions given to decorators that have not ended yet
 
     def value(self, number: Any) -> Any:
@@ -121,7 +138,19 @@ class OwnObjects:
                 next(b.__name__ for b in base.__mro__ if getattr(builtins, b.__name__, 0) is b)
                 for base in value.__bases__
             ]
-            return "class", {**_about(value, self._pack), "bases": bases}
+            parents = [
+                self.tree(base)
+                for base in value.__bases__
+                if base.__module__ == _TESTS and type(base).__module__ != _PROGRAM
+            ]
+            about = {"bases": bases, "parents": parents, "special": special_methods(value)}
+            if id(value) in self._described:
+                raise TypeError("the description of a class refers to the class")
+            self._described.add(id(value))
+            try:
+                return "class", {**_about(value, self._pack), **about}
+            finally:
+                self._described.discard(id(value))
         if isinstance(value, _FUNCTIONS) or _is_wrapper(value):
             return "function", _about(value, self._pack)
         if isinstance(value, types.GeneratorType):
@@ -130,11 +159,13 @@ class OwnObjects:
             return "file", None
         if is_instance(value) or type(value) is object:
             kind = type(value)
-            return "object", {"name": kind.__name__, "special": special_methods(kind)}
+            of = self.tree(kind) if kind.__module__ == _TESTS else None
+            about = {"name": kind.__name__, "special": special_methods(kind)}
+            return "object", {**about, "class": of}
+        if isinstance(value, Awaitable) and not isinstance(value, AsyncIterator):
+            return "await", None  # the steps of an asynchronous generator are iterators, too
         if isinstance(value, Iterator):
             return "iterator", None
-        if isinstance(value, Awaitable) and not isinstance(value, AsyncIterator):
-            return "await", None
         return None
 
     def do(self, verb: str, number: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
@@ -146,6 +177,10 @@ class OwnObjects:
         target = self.value(number)
         if verb == "make" and isinstance(target, type) and issubclass(target, BaseException):
             return self.keep(target(*arguments, **options))
+        if verb == "dir" and is_instance(target):
+            return [name for name in dir(target) if not name.startswith("_")]
+        if verb == "getattr" and arguments[0] == "__dict__" and type(target).__module__ == _TESTS:
+            return {k: v for k, v in vars(target).items() if not k.startswith("_")}
         if verb in ("getattr", "setattr", "delattr"):
             if type(arguments[0]) is not str:
                 raise TypeError("attribute name must be string")
@@ -158,7 +193,7 @@ class OwnObjects:
             _allow(verb == "next", target, verb)
         elif is_instance(target):
             _allow(verb in _OF_INSTANCES, target, verb)
-        elif isinstance(target, Iterator):
+        elif isinstance(target, Iterator) and not isinstance(target, Awaitable):
             _allow(verb == "next", target, verb)
         else:
             _allow(verb == "await", target, verb)
@@ -173,7 +208,9 @@ def is_instance(value: object) -> bool:
     """Whether it is an instance of a class of the tests, or one made for tests."""
     kind = type(value)
     return (
-        any(base.__module__ in _MODULES for base in kind.__mro__) or kind is types.SimpleNamespace
+        any(base.__module__ in _MODULES for base in kind.__mro__)
+        or kind is types.SimpleNamespace
+        or kind is types.AsyncGeneratorType
     )
 
 
@@ -187,10 +224,26 @@ def _is_being_decorated(function: types.FunctionType) -> bool:
     return frame is not None and first <= frame.f_lineno < body and _asserts(function.__code__)
 
 
+def loads_of_assertion_error(
+    code: bytes, own: int = _LOADS_ERROR, common: int = _LOADS_COMMON
+) -> frozenset[int]:
+    """The offsets in bytecode of what ``assert`` makes, but no other statement.
+
+    Args:
+        own: the instruction that loads AssertionError; -1 if there is none.
+        common: the one that loads the common constant of its argument; -1 if there is none.
+    """
+    return frozenset(
+        offset
+        for offset in range(0, len(code), 2)
+        if code[offset] == own or (code[offset] == common and code[offset + 1] == 0)
+    )
+
+
 def _asserts(code: types.CodeType) -> bool:
     parts = (part for part in code.co_consts if isinstance(part, types.CodeType))
     return (
-        _ASSERTS in code.co_code[::2]
+        bool(loads_of_assertion_error(code.co_code))
         or any(name.startswith("assert") for name in code.co_names)
         or any(map(_asserts, parts))
     )
@@ -212,6 +265,10 @@ def _check_attribute(target: object, verb: str, name: str) -> None:
         allowed = name in _STREAM
     elif isinstance(target, types.GeneratorType):
         allowed = name in _GENERATOR
+    elif isinstance(target, types.AsyncGeneratorType):
+        allowed = name in _ASYNC_GENERATOR
+    elif type(target).__module__ == "sqlite3":
+        allowed = name in _SQL
     allowed = allowed and not name.startswith("_")
     kind: Any = type(target)
     if name in _OF_MOCKS and any(base.__module__ == "unittest.mock" for base in kind.__mro__):
@@ -223,6 +280,7 @@ def _check_attribute(target: object, verb: str, name: str) -> None:
         settable = isinstance(found, property) and found.fset is not None
         settable = settable or isinstance(found, _PLAIN_DATA)
         settable = settable or isinstance(found, types.MemberDescriptorType)
+        settable = settable or name == "row_factory"
         allowed = settable and not isinstance(target, (type, io.IOBase, types.GeneratorType))
     if not allowed:
         raise AttributeError(f"{type(target).__name__!r} object has no attribute {name!r}")
@@ -241,10 +299,13 @@ def _await(value: Any, helpers: set[Any]) -> Any:
         return await value
 
     def run() -> None:
+        loop = asyncio.new_event_loop()  # asyncio.run would end asynchronous generators
         try:
-            result.extend((True, asyncio.run(wait())))
+            result.extend((True, loop.run_until_complete(wait())))
         except BaseException as error:  # noqa: BLE001 - it is raised again below
             result.extend((False, error))
+        finally:
+            loop.close()
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -282,9 +343,10 @@ def _about(value: Any, pack: Callable[[object], object]) -> dict[str, object]:
     parameters: list[Any] | None = []
     try:
         for p in inspect.signature(value).parameters.values():
-            has_default = p.default is not p.empty
-            default = pack(p.default) if has_default else None
-            parameters.append([p.name, int(p.kind), has_default, default])
+            options = {} if p.default is p.empty else {"default": pack(p.default)}
+            with contextlib.suppress(TypeError, wire.WireError):  # an annotation may stay behind
+                options |= {} if p.annotation is p.empty else {"annotation": pack(p.annotation)}
+            parameters.append([p.name, int(p.kind), options])
     except (TypeError, ValueError, wire.WireError):
         parameters = None
     try:

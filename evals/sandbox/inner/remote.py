@@ -15,6 +15,7 @@ For ``changes`` see :mod:`.shared`.
 from __future__ import annotations
 
 import builtins
+import collections
 import sys
 import threading
 import types
@@ -568,7 +569,9 @@ class Remote:
             return _class_at(content)
         if tag == "x":
             return self._own.value(content)
-        if tag in ("ge", "co"):
+        if tag == "ge":
+            return self._lazy(tag, *content)
+        if tag == "co":
             return self._lazy(tag, content)
         if tag == "mo" and content in wire.GLOBAL_MODULES:
             import importlib
@@ -605,7 +608,7 @@ class Remote:
             _set(found, "_codegen_number", number)
         return self._back(found)
 
-    def _lazy(self, tag: str, number: Any) -> Any:
+    def _lazy(self, tag: str, number: Any, started: object = False) -> Any:
         """A generator or coroutine of the tests' side that runs the program's."""
         found = self._handles.get(number)
         if found is None:
@@ -614,12 +617,14 @@ class Remote:
             reference = _Reference(number)
 
             def generator() -> Any:
-                return (yield from _Generator(self, reference))
+                return (yield from _Generator(self, reference, started is True))
 
             async def coroutine() -> Any:
                 return ask("await", reference)
 
             found = generator() if tag == "ge" else coroutine()
+            if started is True:
+                next(found)
             self._handles[number] = found
             _SOURCES[found] = number
         return found
@@ -641,7 +646,7 @@ class Remote:
             return self.class_of(base)
         if type(base) is list:
             return _class_at(base)
-        found = getattr(builtins, base, None)
+        found = getattr(builtins, base, None) or getattr(collections, base, None)
         plain = isinstance(found, type) and (
             found in wire.PLAIN_BASES or issubclass(found, BaseException)
         )
@@ -865,13 +870,19 @@ class _Reference:
 
 
 class _Generator(Iterator[Any]):
-    """The iterator of ``yield from``, in the program."""
+    """The iterator of ``yield from``, in the program. If that one waits at a ``yield``, the first
+    step only brings the tests' generator there.
+    """
 
-    def __init__(self, remote: Remote, source: Any) -> None:
+    def __init__(self, remote: Remote, source: Any, started: bool) -> None:
         self._remote = remote
         self._source = source
+        self._catches_up = started
 
     def __next__(self) -> object:
+        if self._catches_up:
+            self._catches_up = False
+            return None
         return self._remote.use("next", self._source)
 
     def send(self, value: Any) -> Any:
@@ -933,6 +944,8 @@ def _check_about(about: Any) -> None:
         "own_special": list,
         "methods": list,
         "hashable": bool,
+        "equals": str,
+        "abstract": bool,
     }
     fine = isinstance(about, dict) and all(type(about.get(k)) is t for k, t in kinds.items())
     fine = fine and type(about.get("fields")) in (list, type(None))

@@ -279,6 +279,9 @@ class Handle:
     def __dir__(self) -> Any:
         return type(self)._codegen_remote.use("dir", self)
 
+    def __del__(self) -> None:
+        type(self)._codegen_remote.dropped.add(self._codegen_number)
+
     def __mro_entries__(self, _: object) -> tuple[Any, ...]:
         return (self.__getattr__("__origin__"),)  # class C(Base[int])
 
@@ -736,7 +739,8 @@ def _content_space(plain: Any, about: dict[str, Any]) -> dict[str, object]:
     for name in ("__getitem__", "__missing__"):
         if name in about["own_special"]:
             space["__getitem__"] = _verb("getitem")
-    for name in ("__iter__", "__len__"):
+    unary = [f"__{name}__" for name in (*UNARY, "abs", "round", "int", "float", "bool")]
+    for name in ("__iter__", "__len__", *unary):
         if name in about["own_special"]:
             space[name] = _METHODS[name]
     if "__contains__" in about["own_special"]:

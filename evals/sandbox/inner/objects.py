@@ -20,6 +20,7 @@ number}``.
 from __future__ import annotations
 
 import builtins
+import sys
 import types
 from collections import UserList, UserString, abc
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from .shared import SharedValues, base_of, tag_of
 from .verbs import VERBS, made_member, method_names, own_special_methods, special_methods
 
 MAX_TEXT = 2000
+_OUR_REFERENCES = 3  # to an object: the list of all, the list of arguments, and getrefcount's own
 # Plain immutable types that may be subclassed, and how a subclass's content is obtained.
 _CONTENT: dict[type, Callable[[Any], Any]] = {
     int: int.__index__,
@@ -199,8 +201,22 @@ class Objects:
 
     # --- requests of the tests -----------------------------------------------------------------
 
-    def do(self, verb: str, trees: list[Any], options: dict[str, Any], changes: Any) -> Any:
-        """Carries out a request of the tests and returns its result."""
+    def do(
+        self,
+        verb: str,
+        trees: list[Any],
+        options: dict[str, Any],
+        changes: Any,
+        dropped: tuple[int, ...] = (),
+    ) -> Any:
+        """Carries out a request of the tests and returns its result.
+
+        Args:
+            dropped: the numbers of objects that the tests no longer have.
+        """
+        for number in dropped:
+            del self._numbers[id(self._objects[number])]
+            self._objects[number] = None
         arguments = [self.unpack(tree) for tree in trees]
         named = {key: self.unpack(tree) for key, tree in options.items()}
         self._shared.apply(changes, self.unpack)
@@ -213,6 +229,10 @@ class Objects:
             return self._await(*arguments)
         if verb == "signature":
             return _signature(*arguments)
+        if verb == "close_unused" and sys.getrefcount(arguments[0]) > _OUR_REFERENCES:
+            return None
+        if verb.startswith("close"):
+            return arguments[0].close()
         if verb == "derive":
             return self.number(_derived(*arguments, **named))
         if verb == "next" and len(arguments) > 1:
@@ -301,8 +321,6 @@ def _stdlib_place(kind: type) -> list[str] | None:
     base = next(b for b in kind.__mro__ if b.__module__ == "builtins").__name__
     if module == "builtins":
         return [module, name, base] if getattr(builtins, name, None) is kind else None
-    import sys
-
     root = module.split(".")[0]
     if root not in sys.stdlib_module_names:
         return None
@@ -363,6 +381,10 @@ class _ForeignType(type):
     def __getattr__(cls, name: str) -> Any:
         objects, number = cls._codegen_class
         return objects.ask("getattr", number, name)
+
+    def __dir__(cls) -> Any:
+        objects, number = cls._codegen_class
+        return objects.ask("dir", number)
 
 
 def _foreign_object(objects: Objects, number: int, about: Any) -> Any:

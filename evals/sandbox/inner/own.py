@@ -177,7 +177,7 @@ class OwnObjects:
         target = self.value(number)
         if verb == "make" and isinstance(target, type) and issubclass(target, BaseException):
             return self.keep(target(*arguments, **options))
-        if verb == "dir" and is_instance(target):
+        if verb == "dir" and (isinstance(target, type) or is_instance(target)):
             return [name for name in dir(target) if not name.startswith("_")]
         if verb == "getattr" and arguments[0] == "__dict__" and type(target).__module__ == _TESTS:
             return {k: v for k, v in vars(target).items() if not k.startswith("_")}

@@ -128,6 +128,7 @@ class Remote:
         self._stub: tuple[Any] | None = None  # the answer in the program's place
         self.used_objects = False  # whether the program decided a comparison
         self.compared = ""  # the class of an object that was compared with a plain value
+        self.dropped: set[int] = set()  # numbers of handles that the tests no longer have
         self._handles: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self._kept: dict[int, Any] = {}  # objects without weak references
         self._classes: dict[int, Any] = {}
@@ -312,7 +313,11 @@ class Remote:
         packed = {key: self.pack(value) for key, value in options.items()}
         self._keeps = keeps
         try:
-            return self._ask(verb, ["use", verb, trees, packed, self._shared.changes(self.pack)])
+            request = ["use", verb, trees, packed, self._shared.changes(self.pack)]
+            if self.dropped:
+                dropped, self.dropped = self.dropped, set()
+                request.append([number for number in dropped if number not in self._handles])
+            return self._ask(verb, request)
         finally:
             self._keeps = False
 
@@ -342,9 +347,8 @@ class Remote:
         self, around: Surroundings, verb: str, request: list[Any] | bytes, sent: Any
     ) -> Any:
         """Sends a request with the surroundings of both sides synchronized."""
-        changes = around.changes()
-        told = [] if changes is None else [self._pack_copy(changes)]
-        self._request("around", ["around", *told])
+        if (changes := around.changes()) is not None:
+            self._request("around", ["around", self._pack_copy(changes)])
         try:
             return self._request(verb, request, sent)
         finally:
@@ -357,8 +361,8 @@ class Remote:
         told = self._request("around", ["around"])
         try:
             around.apply(told)
-        except (TypeError, ValueError, KeyError, AttributeError, OSError) as error:
-            self.fail("error", f"the program broke the protocol: {type(error).__name__}")
+        except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, OSError) as e:
+            self.fail("error", f"the program broke the protocol: {type(e).__name__}")
 
     def _request(self, verb: str, request: list[Any] | bytes, sent: Any = None) -> Any:
         self._depth += 1
@@ -623,6 +627,7 @@ class Remote:
                 return ask("await", reference)
 
             found = generator() if tag == "ge" else coroutine()
+            reference.stands_for = weakref.ref(found)
             if started is True:
                 next(found)
             self._handles[number] = found
@@ -867,6 +872,7 @@ class _Reference:
 
     def __init__(self, number: int) -> None:
         self._codegen_number = number
+        self.stands_for: Any = None  # a weak reference to what the tests have of it
 
 
 class _Generator(Iterator[Any]):
@@ -893,7 +899,8 @@ class _Generator(Iterator[Any]):
         return self._remote.use("method", self._source, "throw", error)
 
     def close(self) -> None:
-        self._remote.use("method", self._source, "close")
+        verb = "close" if self._source.stands_for() is not None else "close_unused"
+        self._remote.use(verb, self._source)
 
 
 def _is_raised(kind: str, rest: list[Any]) -> bool:

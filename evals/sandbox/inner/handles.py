@@ -558,8 +558,7 @@ def _hides_failure(error: Any) -> bool:
 
 
 def _await(self: Any) -> Any:
-    return type(self)._codegen_remote.use("await", self)
-    yield  # a generator
+    return type(self)._codegen_remote.wait(self)
 
 
 # How each special method of a handle is carried out.

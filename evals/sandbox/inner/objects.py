@@ -61,6 +61,7 @@ class Objects:
         self._foreign_of: dict[int, int] = {}
         self._shared = SharedValues(2)
         self._loop: Any = None
+        self._tasks: dict[int, Any] = {}  # of what the tests wait for, by its id
 
     # --- sending -------------------------------------------------------------------------------
 
@@ -268,17 +269,40 @@ class Objects:
             "fields": list(fields) if isinstance(fields, dict) else None,
         }
 
-    def _await(self, awaitable: Any) -> Any:
+    def _await(self, awaitable: Any, pause: float, cancels: bool) -> Any:
+        """Runs the loop for a moment.
+
+        Returns:
+            "done", "cancelled" or "waits", a result, and whether other tasks are left; without an
+            awaitable only the last.
+        """
         import asyncio
 
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             asyncio.set_event_loop(self._loop)
+        loop = self._loop
 
         async def run() -> Any:
             return await awaitable
 
-        return self._loop.run_until_complete(run())
+        if awaitable is None:
+            loop.run_until_complete(asyncio.sleep(pause))
+            return bool(asyncio.all_tasks(loop))
+        task = self._tasks.get(id(awaitable))
+        if task is None:
+            task = self._tasks[id(awaitable)] = loop.create_task(run())
+        if cancels:
+            task.cancel()
+        if not task.done():
+            loop.run_until_complete(asyncio.wait({task}, timeout=pause))
+        if not task.done():
+            return "waits", None, False
+        del self._tasks[id(awaitable)]
+        has_more = bool(asyncio.all_tasks(loop))
+        if task.cancelled():
+            return "cancelled", None, has_more
+        return "done", task.result(), has_more
 
 
 # Classes of the library that compare by content; subclasses that inherit this do so, too.

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import builtins
 import collections
+import contextlib
+import itertools
 import sys
 import threading
 import types
@@ -128,6 +130,7 @@ class Remote:
         self._stub: tuple[Any] | None = None  # the answer in the program's place
         self.used_objects = False  # whether the program decided a comparison
         self.compared = ""  # the class of an object that was compared with a plain value
+        self.pumps: weakref.WeakSet[Any] = weakref.WeakSet()  # loops that will run the program's
         self.dropped: set[int] = set()  # numbers of handles that the tests no longer have
         self._handles: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self._kept: dict[int, Any] = {}  # objects without weak references
@@ -214,6 +217,10 @@ class Remote:
         """Requests a call of a function of the standard library in the program."""
         packed = [{"gf": [module, name]}, *[self.pack(value) for value in arguments]]
         return self._use("call", packed, {})
+
+    def wait(self, source: Any) -> Any:
+        """The steps of waiting for an awaitable of the program."""
+        return Awaited(self, source).__await__()
 
     def decide(self, verb: str, *arguments: Any) -> bool:
         """Requests a truth value; records that the program decided it."""
@@ -617,14 +624,13 @@ class Remote:
         found = self._handles.get(number)
         if found is None:
             self._awaits = self._awaits or tag == "co"
-            ask = self.use
             reference = _Reference(number)
 
             def generator() -> Any:
                 return (yield from _Generator(self, reference, started is True))
 
             async def coroutine() -> Any:
-                return ask("await", reference)
+                return await Awaited(self, reference)
 
             found = generator() if tag == "ge" else coroutine()
             reference.stands_for = weakref.ref(found)
@@ -901,6 +907,60 @@ class _Generator(Iterator[Any]):
     def close(self) -> None:
         verb = "close" if self._source.stands_for() is not None else "close_unused"
         self._remote.use(verb, self._source)
+
+
+class Awaited:
+    """Waits for an awaitable of the program, which has a loop of its own: that one runs for a
+    moment at a time, and between them the tests' loop does, which may cancel the wait.
+    """
+
+    def __init__(self, remote: Remote, source: Any) -> None:
+        self._remote = remote
+        self._source = source
+
+    def __await__(self) -> Any:
+        cancels, cancelled = False, None
+        for pause in itertools.chain(_PAUSES, itertools.repeat(_PAUSES[-1])):
+            answer = self._remote.use("await", self._source, pause, cancels)
+            cancels = False
+            if type(answer) is not tuple or len(answer) != 3:
+                return answer
+            state, value, has_more = answer
+            if has_more is True:
+                _keep_running(self._remote)
+            if state == "cancelled":
+                raise cancelled or RuntimeError("the program cancelled what the tests wait for")
+            if state != "waits":
+                return value
+            try:
+                yield
+            except BaseException as error:
+                if type(error).__name__ != "CancelledError":
+                    self._remote.use("await", self._source, 0.0, True)
+                    raise
+                cancels, cancelled = True, error
+        return None
+
+
+# How long the program's loop runs, in seconds, before the tests' does.
+_PAUSES = (0.0, 0.0, 0.001, 0.001, 0.002, 0.005, 0.01)
+
+
+def _keep_running(remote: Remote) -> None:
+    """Lets the tests' loop run the program's, where tasks are left that nothing waits for."""
+    import asyncio
+
+    with contextlib.suppress(RuntimeError):
+        loop = asyncio.get_running_loop()
+        if loop not in remote.pumps:
+            remote.pumps.add(loop)
+            loop.call_later(_PAUSES[-1], _pump, remote, loop)
+
+
+def _pump(remote: Remote, loop: Any) -> None:
+    remote.pumps.discard(loop)
+    if remote.failure is None and remote.use("await", None, 0.0, False) is True:
+        _keep_running(remote)
 
 
 def _is_raised(kind: str, rest: list[Any]) -> bool:

@@ -61,6 +61,7 @@ class Objects:
         self._foreign_of: dict[int, int] = {}
         self._shared = SharedValues(2)
         self._loop: Any = None
+        self.waiting: dict[int, Any] = {}  # futures that end with the tests' awaitables, by number
         self._tasks: dict[int, Any] = {}  # of what the tests wait for, by its id
 
     # --- sending -------------------------------------------------------------------------------
@@ -269,12 +270,15 @@ class Objects:
             "fields": list(fields) if isinstance(fields, dict) else None,
         }
 
-    def _await(self, awaitable: Any, pause: float, cancels: bool) -> Any:
+    def _await(self, awaitable: Any, pause: float, cancels: bool, finished: list[int]) -> Any:
         """Runs the loop for a moment.
 
+        Args:
+            finished: the tests' awaitables that have ended.
+
         Returns:
-            "done", "cancelled" or "waits", a result, and whether other tasks are left; without an
-            awaitable only the last.
+            "done", "cancelled", "waits" or, if it is for the tests, "lends"; a result; and whether
+            other tasks are left. Without an awaitable only the last.
         """
         import asyncio
 
@@ -282,12 +286,16 @@ class Objects:
             self._loop = asyncio.new_event_loop()
             asyncio.set_event_loop(self._loop)
         loop = self._loop
+        for number in finished:
+            if (future := self.waiting.get(number)) is not None and not future.done():
+                future.set_result(None)
 
         async def run() -> Any:
             return await awaitable
 
         if awaitable is None:
-            loop.run_until_complete(asyncio.sleep(pause))
+            loop.call_later(pause, loop.stop)
+            loop.run_forever()
             return bool(asyncio.all_tasks(loop))
         task = self._tasks.get(id(awaitable))
         if task is None:
@@ -295,9 +303,10 @@ class Objects:
         if cancels:
             task.cancel()
         if not task.done():
-            loop.run_until_complete(asyncio.wait({task}, timeout=pause))
+            some = asyncio.wait({task}, timeout=0.0 if self.waiting else pause)
+            loop.run_until_complete(some)
         if not task.done():
-            return "waits", None, False
+            return "lends" if self.waiting else "waits", None, False
         del self._tasks[id(awaitable)]
         has_more = bool(asyncio.all_tasks(loop))
         if task.cancelled():
@@ -490,8 +499,32 @@ class _ForeignAwaitable(Foreign):
     __slots__ = ()
 
     def __await__(self) -> Any:
-        return _do(self, "await")
-        yield  # a generator
+        import asyncio
+
+        objects, number = self._codegen_objects, self._codegen_number
+        while True:
+            state, value = _do(self, "await")
+            if state == "done":
+                return value
+            if state == "cancelled":
+                raise asyncio.CancelledError
+            future = objects.waiting[number] = asyncio.get_running_loop().create_future()
+            try:
+                yield from future
+            except asyncio.CancelledError:
+                _do(self, "cancel")
+                raise
+            finally:
+                objects.waiting.pop(number, None)
+
+
+def _foreign_awaitable(objects: Objects, number: int, about: Any) -> Any:
+    foreign = _ForeignAwaitable(objects, number)
+
+    async def coroutine() -> Any:
+        return await foreign
+
+    return coroutine() if about["coroutine"] else foreign
 
 
 def _foreign_class(objects: Objects, number: int, about: Any) -> Any:
@@ -554,7 +587,7 @@ _MAKERS: dict[str, Callable[[Objects, int, object], object]] = {
     "function": _foreign_function,
     "iterator": lambda objects, number, _: _ForeignIterator(objects, number),
     "generator": _foreign_generator,
-    "await": lambda objects, number, _: _ForeignAwaitable(objects, number),
+    "await": _foreign_awaitable,
     "class": _foreign_class,
     "error": _foreign_error,
     "file": lambda objects, number, _: _ForeignFile(objects, number),

@@ -71,6 +71,8 @@ class OwnObjects:
         self.helpers: set[object] = set()  # threads that work while another waits for them
         self._values: list[Any] = [None]
         self._numbers: dict[int, int] = {}
+        self.loop_runs = False  # whether the tests' loop goes on while the program waits
+        self._tasks: dict[int, Any] = {}  # of awaitables that the program waits for
         self._described: set[int] = set()  # classes that are being described
         self._decorated: set[int] = set()  # functions given to decorators that have not ended yet
 
@@ -163,7 +165,7 @@ class OwnObjects:
             about = {"name": kind.__name__, "special": special_methods(kind)}
             return "object", {**about, "class": of}
         if isinstance(value, Awaitable) and not isinstance(value, AsyncIterator):
-            return "await", None  # the steps of an asynchronous generator are iterators, too
+            return "await", {"coroutine": isinstance(value, types.CoroutineType)}  # the steps of an asynchronous generator are iterators, too
         if isinstance(value, Iterator):
             return "iterator", None
         return None
@@ -193,15 +195,40 @@ class OwnObjects:
             _allow(verb == "next", target, verb)
         elif is_instance(target):
             _allow(verb in _OF_INSTANCES, target, verb)
+        elif verb == "cancel":
+            _allow(number in self._tasks, target, verb)
         elif isinstance(target, Iterator) and not isinstance(target, Awaitable):
             _allow(verb == "next", target, verb)
         else:
             _allow(verb == "await", target, verb)
         if verb == "await":
-            return _await(target, self.helpers)
+            return self._await(number, target)
+        if verb == "cancel":
+            return self._tasks[number].cancel()
         result = VERBS[verb](target, *arguments, **options)
         self._decorated.discard(number)
         return result
+
+
+    def finished(self) -> list[int]:
+        """The numbers of what the program waits for that has ended."""
+        return [number for number, task in self._tasks.items() if task.done()]
+
+    def _await(self, number: int, target: Any) -> tuple[str, Any]:
+        """Begins a task of an awaitable, or looks at it: "done", "cancelled" or "waits", and the
+        result. Where the tests' loop cannot run meanwhile, the awaitable runs to its end.
+        """
+        if not self.loop_runs:
+            return "done", _await(target, self.helpers)
+        import asyncio
+
+        task = self._tasks.get(number)
+        if task is None:
+            task = self._tasks[number] = asyncio.ensure_future(target)
+        if not task.done():
+            return "waits", None
+        del self._tasks[number]
+        return ("cancelled", None) if task.cancelled() else ("done", task.result())
 
 
 def is_instance(value: object) -> bool:

@@ -222,6 +222,14 @@ class Remote:
         """The steps of waiting for an awaitable of the program."""
         return Awaited(self, source).__await__()
 
+    def run_loop(self, source: Any, seconds: float, cancels: bool) -> Any:
+        """Runs the program's loop for a moment, until ``source`` has ended."""
+        before, self._own.loop_runs = self._own.loop_runs, "asyncio" in sys.modules
+        try:
+            return self.use("await", source, seconds, cancels, self._own.finished())
+        finally:
+            self._own.loop_runs = before
+
     def decide(self, verb: str, *arguments: Any) -> bool:
         """Requests a truth value; records that the program decided it."""
         self.used_objects = True
@@ -921,7 +929,7 @@ class Awaited:
     def __await__(self) -> Any:
         cancels, cancelled = False, None
         for pause in itertools.chain(_PAUSES, itertools.repeat(_PAUSES[-1])):
-            answer = self._remote.use("await", self._source, pause, cancels)
+            answer = self._remote.run_loop(self._source, pause, cancels)
             cancels = False
             if type(answer) is not tuple or len(answer) != 3:
                 return answer
@@ -930,13 +938,13 @@ class Awaited:
                 _keep_running(self._remote)
             if state == "cancelled":
                 raise cancelled or RuntimeError("the program cancelled what the tests wait for")
-            if state != "waits":
+            if state not in ("waits", "lends"):
                 return value
             try:
-                yield
+                yield from _pause(pause if state == "lends" else 0.0)
             except BaseException as error:
                 if type(error).__name__ != "CancelledError":
-                    self._remote.use("await", self._source, 0.0, True)
+                    self._remote.run_loop(self._source, 0.0, True)
                     raise
                 cancels, cancelled = True, error
         return None
@@ -959,8 +967,24 @@ def _keep_running(remote: Remote) -> None:
 
 def _pump(remote: Remote, loop: Any) -> None:
     remote.pumps.discard(loop)
-    if remote.failure is None and remote.use("await", None, 0.0, False) is True:
+    if remote.failure is None and remote.run_loop(None, 0.0, False) is True:
         _keep_running(remote)
+
+
+def _pause(seconds: float) -> Any:
+    """Lets the tests' loop run: once, or for a time. (``asyncio.sleep`` may be a mock.)"""
+    if not seconds:
+        yield
+        return
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+    timer = loop.call_later(seconds, lambda: future.done() or future.set_result(None))
+    try:
+        yield from future
+    finally:
+        timer.cancel()
 
 
 def _is_raised(kind: str, rest: list[Any]) -> bool:

@@ -800,6 +800,13 @@ def _exception_class(about: dict[str, Any], bases: tuple[type, ...], space: dict
 
     space["__getattr__"] = ask
     space["__setattr__"] = set_both
+    def equal(self: Any, other: object) -> Any:
+        if other is self or not is_of_program(other):
+            return other is self or NotImplemented
+        return type(self)._codegen_remote.decide("eq", self, other)
+
     if "__str__" in about["own_special"]:
         space["__str__"] = text
+    if "__eq__" in about["own_special"]:
+        space |= {"__eq__": equal, "__hash__": BaseException.__hash__}
     return Program(about["name"], bases, space)

@@ -20,6 +20,7 @@ number}``.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import sys
 import types
 from collections import UserList, UserString, abc
@@ -475,7 +476,9 @@ def _describe_as(made: Any, objects: Objects, about: Any) -> None:
                 for name, kind, options in about["parameters"]
             ]
         )
-    made.__annotations__ = objects.unpack(about["annotations"])
+    made.__annotations__ = {
+        name: objects.unpack(tree) for name, tree in about["annotations"].items()
+    }
 
 
 class _ForeignIterator(Foreign):
@@ -574,6 +577,9 @@ class _ForeignFile(Foreign):
 def _foreign_error(objects: Objects, _: int, about: Any) -> object:
     kind, arguments = objects.unpack(about[0]), objects.unpack(about[1])
     base = next(b for b in kind.__mro__ if b.__module__ == "builtins")
+    if kind.__module__.split(".")[0] in sys.stdlib_module_names:
+        with contextlib.suppress(Exception):  # its class may want other arguments
+            return kind(*arguments)
     try:
         error = base.__new__(kind, *arguments)
         base.__init__(error, *arguments)

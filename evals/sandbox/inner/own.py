@@ -15,6 +15,7 @@ import functools
 import gc
 import io
 import opcode
+import operator
 import sys
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -28,7 +29,7 @@ _PROGRAM = f"{__name__.rpartition('.')[0]}.handles"  # of the class of the progr
 # The modules of classes whose instances a program may use: the tests' own, and plain containers.
 _MODULES = (
     *(_TESTS, "unittest.mock", "_thread", "threading", "queue", "_queue", "random"),
-    *("asyncio.queues", "asyncio.locks", "sqlite3"),
+    *("asyncio.queues", "asyncio.locks", "contextlib", "sqlite3"),
 )
 # Of connections, cursors and rows of sqlite3. Others load libraries and call what they are given.
 _SQL = frozenset(
@@ -53,7 +54,10 @@ _PLAIN_DATA = (int, float, complex, str, bytes, bool, tuple, list, dict, set, ty
 # An assertion loads AssertionError: by an instruction of its own, or as constant 0 (Python 3.14).
 _LOADS_ERROR = opcode.opmap.get("LOAD_ASSERTION_ERROR", -1)
 _LOADS_COMMON = opcode.opmap.get("LOAD_COMMON_CONSTANT", -1)
-_FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
+_FUNCTIONS = (
+    *(types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial),
+    *(operator.attrgetter, operator.itemgetter, operator.methodcaller),
+)
 # The verbs allowed for an instance, besides those of attributes.
 _OF_INSTANCES = frozenset(VERBS) | {"await"}
 _OF_INSTANCES -= {"isinstance", "issubclass", "dir", "vars", "inherited", "member", "fields"}
@@ -376,10 +380,10 @@ def _about(value: Any, pack: Callable[[object], object]) -> dict[str, object]:
             parameters.append([p.name, int(p.kind), options])
     except (TypeError, ValueError, wire.WireError):
         parameters = None
-    try:
-        annotations = pack(dict(getattr(value, "__annotations__", None) or {}))
-    except (TypeError, wire.WireError):
-        annotations = pack({})
+    annotations: dict[str, Any] = {}
+    for key, part in dict(getattr(value, "__annotations__", None) or {}).items():
+        with contextlib.suppress(TypeError, wire.WireError):
+            annotations[key] = pack(part)
     return {
         "name": name,
         "qualname": str(getattr(value, "__qualname__", name)),

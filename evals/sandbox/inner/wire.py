@@ -353,9 +353,10 @@ def _is_of(part: object, expected: object) -> bool:
             getattr(sys.modules.get("zoneinfo"), "ZoneInfo", None),
         )
         return part is None or type(part) in zones
-    return type(part) is expected
+    return expected is _ANY or type(part) is expected
 
 
+_ANY = object()
 _ZONE = object()
 _DATETIME = "_datetime"  # tests replace names in datetime, which takes them from there
 
@@ -469,6 +470,16 @@ _RARE: dict[str, _Rare] = {
             *("mv", "builtins", "memoryview", (bytes,)),
             to_parts=lambda value: (bytes(value),),
             make=lambda _, parts: memoryview(*parts),
+        ),
+        _Rare(
+            *("st", "time", "struct_time", (int,) * 9),
+            to_parts=lambda value: tuple(value),
+            make=lambda found, parts: found.struct_time(parts),
+        ),
+        _Rare(
+            *("cp", "subprocess", "CompletedProcess", (_ANY, int, _ANY, _ANY)),
+            to_parts=lambda value: (value.args, value.returncode, value.stdout, value.stderr),
+            make=lambda found, parts: found.CompletedProcess(*parts),
         ),
         _Rare(
             *("rp", "re", "Pattern", (str, int)),

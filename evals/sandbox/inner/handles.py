@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 from .own import is_instance, loads_of_assertion_error
-from .verbs import ARITHMETIC, CONVERSIONS, IN_PLACE, ORDER, UNARY, VERB_OF
+from .verbs import ARITHMETIC, CONVERSIONS, IN_PLACE, ORDER, UNARY, VERB_OF, made_fields
 from .wire import MUTABLE
 
 Remote = Any  # that of remote.py, which imports this module
@@ -223,23 +223,11 @@ def is_refused(name: str) -> bool:
     return name.startswith("__") and name.endswith("__") and name not in _DUNDERS
 
 
-_FIELD_KINDS = ("_FIELD_INITVAR", "_FIELD_CLASSVAR")
-
-
 def _fields(cls: Any) -> object:
     """As dataclasses has it."""
-    import dataclasses
-
     if cls._codegen_fields is None:
         raise AttributeError("__dataclass_fields__")
-    found: dict[str, Any] = {}
-    described: Any = cls._codegen_remote.use("fields", cls)
-    for name, kind, options, what in described:
-        field: Any = dataclasses.field(**options)
-        field.name, field.type = name, kind
-        field._field_type = getattr(dataclasses, what if what in _FIELD_KINDS else "_FIELD")
-        found[name] = field
-    return found
+    return made_fields(cls._codegen_remote.use("fields", cls))
 
 
 class Handle:

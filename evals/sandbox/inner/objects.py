@@ -20,7 +20,6 @@ number}``.
 from __future__ import annotations
 
 import builtins
-import contextlib
 import sys
 import types
 from collections import UserList, UserString, abc
@@ -29,7 +28,7 @@ from typing import Any
 
 from . import arrays, wire
 from .shared import SharedValues, base_of, tag_of
-from .verbs import VERBS, made_member, method_names, own_special_methods, special_methods
+from .verbs import VERBS, made_fields, made_member, method_names, own_special_methods, special_methods
 
 MAX_TEXT = 2000
 _OUR_REFERENCES = 3  # to an object: the list of all, the list of arguments, and getrefcount's own
@@ -421,6 +420,26 @@ class _ForeignType(type):
         return objects.ask("dir", number)
 
 
+class _ForeignEnum(_ForeignType):
+    """Of an enumeration of the tests."""
+
+    def __iter__(cls) -> Any:
+        objects, number = cls._codegen_class
+        return objects.ask("iter", number)
+
+    def __len__(cls) -> Any:
+        objects, number = cls._codegen_class
+        return objects.ask("len", number)
+
+    def __getitem__(cls, name: Any) -> Any:
+        objects, number = cls._codegen_class
+        return objects.ask("getitem", number, name)
+
+    def __contains__(cls, value: Any) -> Any:
+        objects, number = cls._codegen_class
+        return objects.ask("contains", number, value)
+
+
 def _foreign_object(objects: Objects, number: int, about: Any) -> Any:
     """An object of a stand-in for its class, or with the special methods that ``about`` names."""
     kind = objects.unpack(about["class"])
@@ -535,9 +554,12 @@ def _foreign_class(objects: Objects, number: int, about: Any) -> Any:
     if not issubclass(bases[0], BaseException):
         parents = [objects.unpack(tree) for tree in about["parents"]]
         space = _special_space(about["special"])
-        made = _ForeignType(about["name"], tuple(parents) or (Foreign,), space)
+        of = _ForeignEnum if about["is_enum"] else _ForeignType
+        made = of(about["name"], tuple(parents) or (Foreign,), space)
         made._codegen_class = (objects, number)
         _describe_as(made, objects, about)
+        if about["fields"] is not None:
+            made.__dataclass_fields__ = made_fields(objects.unpack(about["fields"]))
         return made
 
     def make(kind: Any, *arguments: Any, **options: Any) -> Any:
@@ -577,14 +599,12 @@ class _ForeignFile(Foreign):
 def _foreign_error(objects: Objects, _: int, about: Any) -> object:
     kind, arguments = objects.unpack(about[0]), objects.unpack(about[1])
     base = next(b for b in kind.__mro__ if b.__module__ == "builtins")
-    if kind.__module__.split(".")[0] in sys.stdlib_module_names:
-        with contextlib.suppress(Exception):  # its class may want other arguments
-            return kind(*arguments)
     try:
         error = base.__new__(kind, *arguments)
         base.__init__(error, *arguments)
     except TypeError:
         error = RuntimeError(*arguments)
+    error.__dict__.update({name: objects.unpack(tree) for name, tree in about[2].items()})
     return error
 
 

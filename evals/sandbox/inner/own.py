@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import enum
 import functools
 import gc
 import io
@@ -48,6 +49,7 @@ _STREAM = frozenset(
 )
 # With these a program could take a mock's assertions away.
 _OF_MOCKS = frozenset(("configure_mock", "reset_mock", "attach_mock", "mock_add_spec"))
+_OF_ENUMS = frozenset(("iter", "len", "getitem", "contains"))
 _GENERATOR = frozenset(("send", "throw", "close"))
 _ASYNC_GENERATOR = frozenset(("asend", "athrow", "aclose"))
 _PLAIN_DATA = (int, float, complex, str, bytes, bool, tuple, list, dict, set, type(None))
@@ -129,7 +131,12 @@ class OwnObjects:
             arguments = self._pack(error.args)
         except (TypeError, wire.WireError):
             arguments = self._pack((str(error),))
-        return {"x": [self.keep(error), "error", [self._class_of_error(kind), arguments]]}
+        attributes: dict[str, Any] = {}
+        for name, value in vars(error).items() if kind.__module__ != _TESTS else ():
+            with contextlib.suppress(TypeError, wire.WireError):
+                attributes |= {} if name.startswith("_") else {name: self._pack(value)}
+        about = [self._class_of_error(kind), arguments, attributes]
+        return {"x": [self.keep(error), "error", about]}
 
     def _class_of_error(self, kind: type) -> object:
         if getattr(builtins, kind.__name__, None) is kind:
@@ -149,7 +156,13 @@ class OwnObjects:
                 for base in value.__bases__
                 if base.__module__ == _TESTS and type(base).__module__ != _PROGRAM
             ]
-            about = {"bases": bases, "parents": parents, "special": special_methods(value)}
+            about = {
+                "bases": bases,
+                "parents": parents,
+                "special": special_methods(value),
+                "is_enum": isinstance(value, enum.EnumType),
+                "fields": self._fields(value),
+            }
             if id(value) in self._described:
                 raise TypeError("the description of a class refers to the class")
             self._described.add(id(value))
@@ -174,6 +187,15 @@ class OwnObjects:
             return "iterator", None
         return None
 
+    def _fields(self, kind: type) -> Any:
+        """The fields of a data class; None of another class, or if one can't be sent."""
+        if not hasattr(kind, "__dataclass_fields__"):
+            return None
+        try:
+            return self._pack(VERBS["fields"](kind))
+        except (TypeError, wire.WireError):
+            return None
+
     def do(self, verb: str, number: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
         """Carries out a request of the program on one of the objects.
 
@@ -194,7 +216,8 @@ class OwnObjects:
         elif verb in ("repr", "str"):
             pass
         elif isinstance(target, (*_FUNCTIONS, type)) or _is_wrapper(target):
-            _allow(verb == "call", target, verb)
+            of_enum = isinstance(target, enum.EnumType) and verb in _OF_ENUMS
+            _allow(verb == "call" or of_enum, target, verb)
         elif isinstance(target, io.IOBase):
             _allow(verb == "next", target, verb)
         elif is_instance(target):
@@ -209,6 +232,8 @@ class OwnObjects:
             return self._await(number, target)
         if verb == "cancel":
             return self._tasks[number].cancel()
+        if verb in ("exit", "aexit"):  # with a traceback of this side
+            arguments[2] = getattr(arguments[1], "__traceback__", None)
         result = VERBS[verb](target, *arguments, **options)
         self._decorated.discard(number)
         return result

@@ -323,7 +323,7 @@ static int is_told(const char* name) {
     return 0;
 }
 
-// Sends ["loaded", {name: kind}]; Python does where a name or a module is unusual.
+// Sends ["loaded", {name: kind}]; Python does where a name, module or callable is unusual.
 static int tell_names(int channel) {
     Frame frame = frame_of("[\"loaded\", {");
     PyObject *name, *value;
@@ -345,6 +345,9 @@ static int tell_names(int channel) {
             Py_DECREF(of_module);
         } else {
             PyErr_Clear();  // of a module without a name
+            // Python looks at instances of classes, which may be more than callable.
+            fine = PyType_Check(value) || !PyCallable_Check(value) ||
+                   !(PyType_GetFlags(Py_TYPE(value)) & Py_TPFLAGS_HEAPTYPE);
             put_text(&frame, PyType_Check(value)       ? ": \"class\""
                              : PyCallable_Check(value) ? ": \"call\""
                                                        : ": \"value\"");

@@ -80,7 +80,9 @@ class Files:
         self._seen = _files()
 
     def changes(self) -> dict[str, Any]:
-        """Changes since the last call: name -> content, True for a folder, None if deleted."""
+        """Changes since the last call: name -> content and time of change, True for a folder, None
+        if deleted.
+        """
         now = _files()
         changed: dict[str, Any] = {}
         size = 0
@@ -92,7 +94,7 @@ class Files:
             elif size + entry[0] <= MAX_BYTES:
                 size += entry[0]
                 with open(os.path.join(WORK, name), "rb") as file:
-                    changed[name] = file.read(MAX_BYTES)
+                    changed[name] = (file.read(MAX_BYTES), entry[1])
         changed.update(dict.fromkeys(self._seen.keys() - now.keys()))
         self._seen = now
         return changed
@@ -113,11 +115,16 @@ class Files:
                 raise ValueError("a folder that is a link")
             if content is True:
                 os.makedirs(path, exist_ok=True)
-            elif type(content) is bytes:
+            elif content is not None:
+                data, changed_at = content
+                if type(data) is not bytes or type(changed_at) is not int:
+                    raise ValueError("a malformed content of a file")
                 os.makedirs(folder, exist_ok=True)
                 flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
                 with open(os.open(path, flags, 0o600), "wb") as file:
-                    file.write(content)
+                    file.write(data)
+                    file.flush()
+                    os.utime(file.fileno(), ns=(changed_at, changed_at))
         for name in sorted((n for n, content in changed.items() if content is None), reverse=True):
             path = os.path.join(WORK, name)
             try:

@@ -406,8 +406,12 @@ def _code(
 ) -> _Code:
     if is_free and not wanted(names, sets_attributes=False):  # a path may come from the program
         return _Code(code, is_free, names, collected)
+    texts = frozenset(texts_of(code))
     wants = wanted(names, sets_attributes(code))
-    texts = frozenset(texts_of(code)) if "patches" in wants else frozenset[str]()
+    if "patches" in wants:  # as in patch.dict("os.environ")
+        wants |= wanted({text.rpartition(".")[2] for text in texts if "." in text}, False)
+    else:
+        texts = frozenset[str]()
     return _Code(code, is_free, names, collected, wants, texts)
 
 

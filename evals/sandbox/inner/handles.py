@@ -25,11 +25,11 @@ from __future__ import annotations
 import functools
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
-from .own import is_instance
-from .verbs import ARITHMETIC, CONVERSIONS, IN_PLACE, ORDER, UNARY, VERB_OF
+from .own import is_instance, loads_of_assertion_error
+from .verbs import ARITHMETIC, CONVERSIONS, IN_PLACE, ORDER, UNARY, VERB_OF, made_fields
 from .wire import MUTABLE
 
 Remote = Any  # that of remote.py, which imports this module
@@ -77,6 +77,10 @@ class Program(type):
         found += [b for base in bases if "_codegen_super" in names_of(base) for b in base.__bases__]
         return tuple(sorted(found, key=mro.index)) or (object,)
 
+    def __subclasses__(cls) -> Any:
+        """As the program has them."""
+        return cls._codegen_remote.use("method", cls, "__subclasses__")
+
     @property
     def __dict__(cls) -> Any:  # type: ignore[override]
         """The names in the program's class."""
@@ -90,6 +94,12 @@ class Program(type):
         if "_codegen_given" in names_of(cls):
             return names_of(cls).get("__annotations__", {})
         return cls._codegen_remote.use("getattr", cls, "__annotations__")
+
+    @property
+    def __flags__(cls) -> int:
+        """With the bit by which :mod:`inspect` knows an abstract class."""
+        is_abstract = names_of(cls).get("_codegen_abstract", False)
+        return type.__dict__["__flags__"].__get__(cls) | (is_abstract << 20)
 
     def __call__(cls, *arguments: Any, **options: Any) -> Any:
         """Makes an instance, in the program."""
@@ -213,23 +223,11 @@ def is_refused(name: str) -> bool:
     return name.startswith("__") and name.endswith("__") and name not in _DUNDERS
 
 
-_FIELD_KINDS = ("_FIELD_INITVAR", "_FIELD_CLASSVAR")
-
-
 def _fields(cls: Any) -> object:
     """As dataclasses has it."""
-    import dataclasses
-
     if cls._codegen_fields is None:
         raise AttributeError("__dataclass_fields__")
-    found: dict[str, Any] = {}
-    described: Any = cls._codegen_remote.use("fields", cls)
-    for name, kind, options, what in described:
-        field: Any = dataclasses.field(**options)
-        field.name, field.type = name, kind
-        field._field_type = getattr(dataclasses, what if what in _FIELD_KINDS else "_FIELD")
-        found[name] = field
-    return found
+    return made_fields(cls._codegen_remote.use("fields", cls))
 
 
 class Handle:
@@ -268,6 +266,9 @@ class Handle:
 
     def __dir__(self) -> Any:
         return type(self)._codegen_remote.use("dir", self)
+
+    def __del__(self) -> None:
+        type(self)._codegen_remote.dropped.add(self._codegen_number)
 
     def __mro_entries__(self, _: object) -> tuple[Any, ...]:
         return (self.__getattr__("__origin__"),)  # class C(Base[int])
@@ -477,8 +478,21 @@ def _equal(self: Any, other: object) -> Any:
         return True
     if is_of_program(other):
         return type(self)._codegen_remote.decide("eq", self, other)
+    content = _CONTENT_OF.get(type(self)._codegen_equals)
+    if content is not None and isinstance(other, content[0]):
+        return content[1](self) == other
     type(self)._codegen_remote.compared = type(self).__qualname__
     return NotImplemented
+
+
+# Of classes that compare themselves as a class of the library does: what they equal, and their
+# content as a plain value. The content is compared here, and so are its parts.
+_CONTENT_OF: dict[str, tuple[Any, Callable[[Any], object]]] = {
+    "Mapping": (Mapping, lambda value: dict(value.items())),
+    "Set": (Set, lambda value: set(iter(value))),
+    "UserList": (list, lambda value: list(iter(value))),
+    "UserString": (str, str),
+}
 
 
 def _identical(self: Any, other: object) -> Any:
@@ -518,21 +532,21 @@ def _hides_failure(error: Any) -> bool:
     blocks = [entry for entry in table if entry.target <= trace.tb_frame.f_lasti]
     handler = max((e.target for e in blocks if e.start <= raised_at < e.end), default=None)
     rest = [e for e in blocks if e.target == handler and e.end > raised_at]
+    asserts = loads_of_assertion_error(code.co_code)
     line = before = 0
     for instruction in dis.get_instructions(code):
         before, line = line, (instruction.positions and instruction.positions.lineno) or line
         if line < trace.tb_lineno or not any(e.start <= instruction.offset < e.end for e in rest):
             continue
         # "assert False" says that the block never comes so far; it compares nothing.
-        compares = instruction.opname == "LOAD_ASSERTION_ERROR" and line == before
+        compares = instruction.offset in asserts and line == before
         if compares or str(instruction.argval).startswith("assert"):
             return True
     return False
 
 
 def _await(self: Any) -> Any:
-    return type(self)._codegen_remote.use("await", self)
-    yield  # a generator
+    return type(self)._codegen_remote.wait(self)
 
 
 # How each special method of a handle is carried out.
@@ -584,6 +598,7 @@ def make_class(remote: Remote, number: int, about: dict[str, Any], bases: tuple[
         "_codegen_special": special,
         "_codegen_methods": methods,
         "_codegen_fields": about["fields"],
+        "_codegen_equals": about["equals"],
     }
     plain = next(_plain_bases(bases), None)
     if any(issubclass(base, BaseException) for base in bases):
@@ -602,12 +617,14 @@ def make_class(remote: Remote, number: int, about: dict[str, Any], bases: tuple[
         space["__hash__"] = object.__hash__
     elif not about["hashable"]:
         space["__hash__"] = None
-    space["__dict__"] = property(_getter(remote, "__dict__"))
+    for name in ("__dict__", "__annotations__"):
+        space[name] = property(_getter(remote, name))
     if about["module"] == "builtins" and about["name"] == "function":
         space["__get__"] = _bound
     if about["module"] not in ("candidate", "__main__"):
         space["__class__"] = property(lambda self: _stdlib_class(about) or type(self))
         space["__module__"] = property(_getter(remote, "__module__"))
+    space["_codegen_abstract"] = about["abstract"]
     return Program(about["name"], bases or (Handle,), space)
 
 
@@ -709,12 +726,15 @@ def _content_space(plain: Any, about: dict[str, Any]) -> dict[str, object]:
     for name in ("__getitem__", "__missing__"):
         if name in about["own_special"]:
             space["__getitem__"] = _verb("getitem")
-    for name in ("__iter__", "__len__"):
+    unary = [f"__{name}__" for name in (*UNARY, "abs", "round", "int", "float", "bool")]
+    for name in ("__iter__", "__len__", *unary):
         if name in about["own_special"]:
             space[name] = _METHODS[name]
     if "__contains__" in about["own_special"]:
         space["__contains__"] = lambda self, item: (
-            _contains(self, item) if self._codegen_own else plain.__contains__(self, item)
+            _contains(self, item)
+            if self._codegen_own or is_of_program(item)
+            else plain.__contains__(self, item)
         )
     for name in _OPERATORS:
         if f"__{name}__" in about["own_special"]:
@@ -768,6 +788,13 @@ def _exception_class(about: dict[str, Any], bases: tuple[type, ...], space: dict
 
     space["__getattr__"] = ask
     space["__setattr__"] = set_both
+    def equal(self: Any, other: object) -> Any:
+        if other is self or not is_of_program(other):
+            return other is self or NotImplemented
+        return type(self)._codegen_remote.decide("eq", self, other)
+
     if "__str__" in about["own_special"]:
         space["__str__"] = text
+    if "__eq__" in about["own_special"]:
+        space |= {"__eq__": equal, "__hash__": BaseException.__hash__}
     return Program(about["name"], bases, space)

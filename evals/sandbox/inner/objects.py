@@ -7,7 +7,8 @@ Trees sent to the tests for an object of the program:
     {"hv": [number, class, tree]}     an instance of a subclass of a plain immutable type
     {"hs": [number, class, shared]}   the same of a plain mutable type, see :mod:`.shared`
     {"hc": class}                     a class
-    {"ge": number}, {"co": number}    a generator; a coroutine
+    {"ge": [number, started]}         a generator, and whether it waits at a yield
+    {"co": number}                    a coroutine
     {"ex": [class, arguments, number, cause, context, attributes]}    an exception
 
 ``class`` is a number of this side, or, for an exception, its module and name. The tests send back
@@ -19,15 +20,18 @@ number}``.
 from __future__ import annotations
 
 import builtins
+import sys
 import types
+from collections import UserList, UserString, abc
 from collections.abc import Callable
 from typing import Any
 
 from . import arrays, wire
 from .shared import SharedValues, base_of, tag_of
-from .verbs import VERBS, made_member, method_names, own_special_methods, special_methods
+from .verbs import VERBS, made_fields, made_member, method_names, own_special_methods, special_methods
 
 MAX_TEXT = 2000
+_OUR_REFERENCES = 3  # to an object: the list of all, the list of arguments, and getrefcount's own
 # Plain immutable types that may be subclassed, and how a subclass's content is obtained.
 _CONTENT: dict[type, Callable[[Any], Any]] = {
     int: int.__index__,
@@ -57,6 +61,8 @@ class Objects:
         self._foreign_of: dict[int, int] = {}
         self._shared = SharedValues(2)
         self._loop: Any = None
+        self.waiting: dict[int, Any] = {}  # futures that end with the tests' awaitables, by number
+        self._tasks: dict[int, Any] = {}  # of what the tests wait for, by its id
 
     # --- sending -------------------------------------------------------------------------------
 
@@ -104,7 +110,7 @@ class Objects:
         if isinstance(value, BaseException):
             return self.exception(value)
         if kind is types.GeneratorType:
-            return {"ge": self.number(value)}
+            return {"ge": [self.number(value), value.gi_suspended]}
         if kind is types.CoroutineType:
             return {"co": self.number(value)}
         if isinstance(value, types.ModuleType) and value.__name__ in wire.GLOBAL_MODULES:
@@ -197,8 +203,22 @@ class Objects:
 
     # --- requests of the tests -----------------------------------------------------------------
 
-    def do(self, verb: str, trees: list[Any], options: dict[str, Any], changes: Any) -> Any:
-        """Carries out a request of the tests and returns its result."""
+    def do(
+        self,
+        verb: str,
+        trees: list[Any],
+        options: dict[str, Any],
+        changes: Any,
+        dropped: tuple[int, ...] = (),
+    ) -> Any:
+        """Carries out a request of the tests and returns its result.
+
+        Args:
+            dropped: the numbers of objects that the tests no longer have.
+        """
+        for number in dropped:
+            del self._numbers[id(self._objects[number])]
+            self._objects[number] = None
         arguments = [self.unpack(tree) for tree in trees]
         named = {key: self.unpack(tree) for key, tree in options.items()}
         self._shared.apply(changes, self.unpack)
@@ -211,6 +231,10 @@ class Objects:
             return self._await(*arguments)
         if verb == "signature":
             return _signature(*arguments)
+        if verb == "close_unused" and sys.getrefcount(arguments[0]) > _OUR_REFERENCES:
+            return None
+        if verb.startswith("close"):
+            return arguments[0].close()
         if verb == "derive":
             return self.number(_derived(*arguments, **named))
         if verb == "next" and len(arguments) > 1:
@@ -223,7 +247,7 @@ class Objects:
         for base in kind.__bases__:
             if base is object:
                 continue
-            if base.__module__ == "builtins":
+            if base.__module__ == "builtins" or base in wire.PLAIN_BASES:
                 bases.append(base.__name__)
             elif issubclass(base, BaseException) and _stdlib_place(base):
                 bases.append(_stdlib_place(base))
@@ -240,21 +264,58 @@ class Objects:
             "own_special": own_special_methods(kind),
             "methods": method_names(kind),
             "hashable": hash_of is not None,
+            "equals": next((k.__name__ for k in _BY_CONTENT if kind.__eq__ is k.__eq__), ""),
+            "abstract": bool(kind.__flags__ & (1 << 20)),
             "doc": kind.__doc__[:MAX_TEXT] if isinstance(kind.__doc__, str) else None,
             "fields": list(fields) if isinstance(fields, dict) else None,
         }
 
-    def _await(self, awaitable: Any) -> Any:
+    def _await(self, awaitable: Any, pause: float, cancels: bool, finished: list[int]) -> Any:
+        """Runs the loop for a moment.
+
+        Args:
+            finished: the tests' awaitables that have ended.
+
+        Returns:
+            "done", "cancelled", "waits" or, if it is for the tests, "lends"; a result; and whether
+            other tasks are left. Without an awaitable only the last.
+        """
         import asyncio
 
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             asyncio.set_event_loop(self._loop)
+        loop = self._loop
+        for number in finished:
+            if (future := self.waiting.get(number)) is not None and not future.done():
+                future.set_result(None)
 
         async def run() -> Any:
             return await awaitable
 
-        return self._loop.run_until_complete(run())
+        if awaitable is None:
+            loop.call_later(pause, loop.stop)
+            loop.run_forever()
+            return bool(asyncio.all_tasks(loop))
+        task = self._tasks.get(id(awaitable))
+        if task is None:
+            task = self._tasks[id(awaitable)] = loop.create_task(run())
+        if cancels:
+            task.cancel()
+        if not task.done():
+            some = asyncio.wait({task}, timeout=0.0 if self.waiting else pause)
+            loop.run_until_complete(some)
+        if not task.done():
+            return "lends" if self.waiting else "waits", None, False
+        del self._tasks[id(awaitable)]
+        has_more = bool(asyncio.all_tasks(loop))
+        if task.cancelled():
+            return "cancelled", None, has_more
+        return "done", task.result(), has_more
+
+
+# Classes of the library that compare by content; subclasses that inherit this do so, too.
+_BY_CONTENT: tuple[type, ...] = (abc.Mapping, abc.Set, UserList, UserString)
 
 
 def _signature(function: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -293,8 +354,6 @@ def _stdlib_place(kind: type) -> list[str] | None:
     base = next(b for b in kind.__mro__ if b.__module__ == "builtins").__name__
     if module == "builtins":
         return [module, name, base] if getattr(builtins, name, None) is kind else None
-    import sys
-
     root = module.split(".")[0]
     if root not in sys.stdlib_module_names:
         return None
@@ -322,6 +381,9 @@ class Foreign:
     def __delattr__(self, name: str) -> None:
         _do(self, "delattr", name)
 
+    def __dir__(self) -> Any:
+        return _do(self, "dir")
+
     def __repr__(self) -> str:
         return _do(self, "repr")
 
@@ -340,12 +402,59 @@ def _special_method(verb: str) -> Callable[..., Any]:
     return method
 
 
+class _ForeignType(type):
+    """The class of stand-ins for classes of the tests. Their instances are the tests' objects."""
+
+    _codegen_class: tuple[Objects, int]
+
+    def __call__(cls, *arguments: Any, **options: Any) -> Any:
+        objects, number = cls._codegen_class
+        return objects.ask("call", number, *arguments, **options)
+
+    def __getattr__(cls, name: str) -> Any:
+        objects, number = cls._codegen_class
+        return objects.ask("getattr", number, name)
+
+    def __dir__(cls) -> Any:
+        objects, number = cls._codegen_class
+        return objects.ask("dir", number)
+
+
+class _ForeignEnum(_ForeignType):
+    """Of an enumeration of the tests."""
+
+    def __iter__(cls) -> Any:
+        objects, number = cls._codegen_class
+        return objects.ask("iter", number)
+
+    def __len__(cls) -> Any:
+        objects, number = cls._codegen_class
+        return objects.ask("len", number)
+
+    def __getitem__(cls, name: Any) -> Any:
+        objects, number = cls._codegen_class
+        return objects.ask("getitem", number, name)
+
+    def __contains__(cls, value: Any) -> Any:
+        objects, number = cls._codegen_class
+        return objects.ask("contains", number, value)
+
+
 def _foreign_object(objects: Objects, number: int, about: Any) -> Any:
-    """An object with the special methods that ``about`` names."""
+    """An object of a stand-in for its class, or with the special methods that ``about`` names."""
+    kind = objects.unpack(about["class"])
+    if kind is None:
+        kind = type(str(about["name"]), (Foreign,), _special_space(about["special"]))
+    made = object.__new__(kind)
+    Foreign.__init__(made, objects, number)
+    return made
+
+
+def _special_space(names: list[str]) -> dict[str, Any]:
     from .verbs import VERB_OF
 
     space: dict[str, Any] = {"__slots__": ()}
-    for name in about["special"]:
+    for name in names:
         if name == "__eq__":
             space[name] = _special_method("eq")
             space.setdefault("__hash__", Foreign.__hash__)
@@ -353,7 +462,7 @@ def _foreign_object(objects: Objects, number: int, about: Any) -> Any:
             continue
         elif name in VERB_OF:
             space[name] = _special_method(VERB_OF[name])
-    return type(str(about["name"]), (Foreign,), space)(objects, number)
+    return space
 
 
 def _foreign_function(objects: Objects, number: int, about: Any) -> Any:
@@ -364,25 +473,31 @@ def _foreign_function(objects: Objects, number: int, about: Any) -> Any:
         return await call(*arguments, **options)
 
     function: Any = call_and_wait if about["async"] else call
-    function.__name__ = about["name"]
-    function.__qualname__ = about["qualname"]
-    function.__doc__ = about["doc"]
-    function.__module__ = "__main__"
+    _describe_as(function, objects, about)
+    return function
+
+
+def _describe_as(made: Any, objects: Objects, about: Any) -> None:
+    """Makes a stand-in look like the function or class that it stands for."""
+    made.__name__ = about["name"]
+    made.__qualname__ = about["qualname"]
+    made.__doc__ = about["doc"]
+    made.__module__ = "__main__"
     if about["parameters"] is not None:
         import inspect
 
-        function.__signature__ = inspect.Signature(
+        made.__signature__ = inspect.Signature(
             [
                 inspect.Parameter(
-                    name,
-                    inspect._ParameterKind(kind),
-                    default=objects.unpack(default) if has_default else inspect.Parameter.empty,
+                    *(name, inspect._ParameterKind(kind)),
+                    **{key: objects.unpack(tree) for key, tree in options.items()},
                 )
-                for name, kind, has_default, default in about["parameters"]
+                for name, kind, options in about["parameters"]
             ]
         )
-    function.__annotations__ = objects.unpack(about["annotations"])
-    return function
+    made.__annotations__ = {
+        name: objects.unpack(tree) for name, tree in about["annotations"].items()
+    }
 
 
 class _ForeignIterator(Foreign):
@@ -406,14 +521,46 @@ class _ForeignAwaitable(Foreign):
     __slots__ = ()
 
     def __await__(self) -> Any:
-        return _do(self, "await")
-        yield  # a generator
+        import asyncio
+
+        objects, number = self._codegen_objects, self._codegen_number
+        while True:
+            state, value = _do(self, "await")
+            if state == "done":
+                return value
+            if state == "cancelled":
+                raise asyncio.CancelledError
+            future = objects.waiting[number] = asyncio.get_running_loop().create_future()
+            try:
+                yield from future
+            except asyncio.CancelledError:
+                _do(self, "cancel")
+                raise
+            finally:
+                objects.waiting.pop(number, None)
+
+
+def _foreign_awaitable(objects: Objects, number: int, about: Any) -> Any:
+    foreign = _ForeignAwaitable(objects, number)
+
+    async def coroutine() -> Any:
+        return await foreign
+
+    return coroutine() if about["coroutine"] else foreign
 
 
 def _foreign_class(objects: Objects, number: int, about: Any) -> Any:
     bases = tuple(getattr(builtins, name, Exception) for name in about["bases"]) or (object,)
     if not issubclass(bases[0], BaseException):
-        return _foreign_function(objects, number, about)
+        parents = [objects.unpack(tree) for tree in about["parents"]]
+        space = _special_space(about["special"])
+        of = _ForeignEnum if about["is_enum"] else _ForeignType
+        made = of(about["name"], tuple(parents) or (Foreign,), space)
+        made._codegen_class = (objects, number)
+        _describe_as(made, objects, about)
+        if about["fields"] is not None:
+            made.__dataclass_fields__ = made_fields(objects.unpack(about["fields"]))
+        return made
 
     def make(kind: Any, *arguments: Any, **options: Any) -> Any:
         error = bases[0].__new__(kind, *arguments, **options)
@@ -457,6 +604,7 @@ def _foreign_error(objects: Objects, _: int, about: Any) -> object:
         base.__init__(error, *arguments)
     except TypeError:
         error = RuntimeError(*arguments)
+    error.__dict__.update({name: objects.unpack(tree) for name, tree in about[2].items()})
     return error
 
 
@@ -465,7 +613,7 @@ _MAKERS: dict[str, Callable[[Objects, int, object], object]] = {
     "function": _foreign_function,
     "iterator": lambda objects, number, _: _ForeignIterator(objects, number),
     "generator": _foreign_generator,
-    "await": lambda objects, number, _: _ForeignAwaitable(objects, number),
+    "await": _foreign_awaitable,
     "class": _foreign_class,
     "error": _foreign_error,
     "file": lambda objects, number, _: _ForeignFile(objects, number),

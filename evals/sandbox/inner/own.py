@@ -10,10 +10,13 @@ assertions, can be set.
 from __future__ import annotations
 
 import builtins
+import contextlib
+import enum
 import functools
 import gc
 import io
 import opcode
+import operator
 import sys
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -23,8 +26,20 @@ from . import wire
 from .verbs import VERBS, special_methods
 
 _TESTS = "__main__"
+_PROGRAM = f"{__name__.rpartition('.')[0]}.handles"  # of the class of the program's classes
 # The modules of classes whose instances a program may use: the tests' own, and plain containers.
-_MODULES = (_TESTS, "unittest.mock", "_thread", "threading", "queue", "_queue", "random")
+_MODULES = (
+    *(_TESTS, "unittest.mock", "_thread", "threading", "queue", "_queue", "random"),
+    *("asyncio.queues", "asyncio.locks", "contextlib", "sqlite3"),
+)
+# Of connections, cursors and rows of sqlite3. Others load libraries and call what they are given.
+_SQL = frozenset(
+    (
+        *("execute", "executemany", "executescript", "commit", "rollback", "close", "cursor"),
+        *("fetchone", "fetchmany", "fetchall", "lastrowid", "rowcount", "description", "keys"),
+        *("total_changes", "in_transaction", "row_factory", "arraysize", "connection"),
+    )
+)
 _STREAM = frozenset(
     (
         *("read", "readline", "readlines", "write", "writelines", "seek", "tell", "close", "flush"),
@@ -34,10 +49,17 @@ _STREAM = frozenset(
 )
 # With these a program could take a mock's assertions away.
 _OF_MOCKS = frozenset(("configure_mock", "reset_mock", "attach_mock", "mock_add_spec"))
+_OF_ENUMS = frozenset(("iter", "len", "getitem", "contains"))
 _GENERATOR = frozenset(("send", "throw", "close"))
+_ASYNC_GENERATOR = frozenset(("asend", "athrow", "aclose"))
 _PLAIN_DATA = (int, float, complex, str, bytes, bool, tuple, list, dict, set, type(None))
-_ASSERTS = opcode.opmap.get("LOAD_ASSERTION_ERROR", -1)
-_FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
+# An assertion loads AssertionError: by an instruction of its own, or as constant 0 (Python 3.14).
+_LOADS_ERROR = opcode.opmap.get("LOAD_ASSERTION_ERROR", -1)
+_LOADS_COMMON = opcode.opmap.get("LOAD_COMMON_CONSTANT", -1)
+_FUNCTIONS = (
+    *(types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial),
+    *(operator.attrgetter, operator.itemgetter, operator.methodcaller),
+)
 # The verbs allowed for an instance, besides those of attributes.
 _OF_INSTANCES = frozenset(VERBS) | {"await"}
 _OF_INSTANCES -= {"isinstance", "issubclass", "dir", "vars", "inherited", "member", "fields"}
@@ -55,6 +77,9 @@ class OwnObjects:
         self.helpers: set[object] = set()  # threads that work while another waits for them
         self._values: list[Any] = [None]
         self._numbers: dict[int, int] = {}
+        self.loop_runs = False  # whether the tests' loop goes on while the program waits
+        self._tasks: dict[int, Any] = {}  # of awaitables that the program waits for
+        self._described: set[int] = set()  # classes that are being described
         self._decorated: set[int] = set()  # functions given to decorators that have not ended yet
 
     def value(self, number: Any) -> Any:
@@ -106,7 +131,12 @@ class OwnObjects:
             arguments = self._pack(error.args)
         except (TypeError, wire.WireError):
             arguments = self._pack((str(error),))
-        return {"x": [self.keep(error), "error", [self._class_of_error(kind), arguments]]}
+        attributes: dict[str, Any] = {}
+        for name, value in vars(error).items() if kind.__module__ != _TESTS else ():
+            with contextlib.suppress(TypeError, wire.WireError):
+                attributes |= {} if name.startswith("_") else {name: self._pack(value)}
+        about = [self._class_of_error(kind), arguments, attributes]
+        return {"x": [self.keep(error), "error", about]}
 
     def _class_of_error(self, kind: type) -> object:
         if getattr(builtins, kind.__name__, None) is kind:
@@ -121,7 +151,25 @@ class OwnObjects:
                 next(b.__name__ for b in base.__mro__ if getattr(builtins, b.__name__, 0) is b)
                 for base in value.__bases__
             ]
-            return "class", {**_about(value, self._pack), "bases": bases}
+            parents = [
+                self.tree(base)
+                for base in value.__bases__
+                if base.__module__ == _TESTS and type(base).__module__ != _PROGRAM
+            ]
+            about = {
+                "bases": bases,
+                "parents": parents,
+                "special": special_methods(value),
+                "is_enum": isinstance(value, enum.EnumType),
+                "fields": self._fields(value),
+            }
+            if id(value) in self._described:
+                raise TypeError("the description of a class refers to the class")
+            self._described.add(id(value))
+            try:
+                return "class", {**_about(value, self._pack), **about}
+            finally:
+                self._described.discard(id(value))
         if isinstance(value, _FUNCTIONS) or _is_wrapper(value):
             return "function", _about(value, self._pack)
         if isinstance(value, types.GeneratorType):
@@ -130,12 +178,23 @@ class OwnObjects:
             return "file", None
         if is_instance(value) or type(value) is object:
             kind = type(value)
-            return "object", {"name": kind.__name__, "special": special_methods(kind)}
+            of = self.tree(kind) if kind.__module__ == _TESTS else None
+            about = {"name": kind.__name__, "special": special_methods(kind)}
+            return "object", {**about, "class": of}
+        if isinstance(value, Awaitable) and not isinstance(value, AsyncIterator):
+            return "await", {"coroutine": isinstance(value, types.CoroutineType)}  # the steps of an asynchronous generator are iterators, too
         if isinstance(value, Iterator):
             return "iterator", None
-        if isinstance(value, Awaitable) and not isinstance(value, AsyncIterator):
-            return "await", None
         return None
+
+    def _fields(self, kind: type) -> Any:
+        """The fields of a data class; None of another class, or if one can't be sent."""
+        if not hasattr(kind, "__dataclass_fields__"):
+            return None
+        try:
+            return self._pack(VERBS["fields"](kind))
+        except (TypeError, wire.WireError):
+            return None
 
     def do(self, verb: str, number: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
         """Carries out a request of the program on one of the objects.
@@ -146,6 +205,10 @@ class OwnObjects:
         target = self.value(number)
         if verb == "make" and isinstance(target, type) and issubclass(target, BaseException):
             return self.keep(target(*arguments, **options))
+        if verb == "dir" and (isinstance(target, type) or is_instance(target)):
+            return [name for name in dir(target) if not name.startswith("_")]
+        if verb == "getattr" and arguments[0] == "__dict__" and type(target).__module__ == _TESTS:
+            return {k: v for k, v in vars(target).items() if not k.startswith("_")}
         if verb in ("getattr", "setattr", "delattr"):
             if type(arguments[0]) is not str:
                 raise TypeError("attribute name must be string")
@@ -153,27 +216,57 @@ class OwnObjects:
         elif verb in ("repr", "str"):
             pass
         elif isinstance(target, (*_FUNCTIONS, type)) or _is_wrapper(target):
-            _allow(verb == "call", target, verb)
+            of_enum = isinstance(target, enum.EnumType) and verb in _OF_ENUMS
+            _allow(verb == "call" or of_enum, target, verb)
         elif isinstance(target, io.IOBase):
             _allow(verb == "next", target, verb)
         elif is_instance(target):
             _allow(verb in _OF_INSTANCES, target, verb)
-        elif isinstance(target, Iterator):
+        elif verb == "cancel":
+            _allow(number in self._tasks, target, verb)
+        elif isinstance(target, Iterator) and not isinstance(target, Awaitable):
             _allow(verb == "next", target, verb)
         else:
             _allow(verb == "await", target, verb)
         if verb == "await":
-            return _await(target, self.helpers)
+            return self._await(number, target)
+        if verb == "cancel":
+            return self._tasks[number].cancel()
+        if verb in ("exit", "aexit"):  # with a traceback of this side
+            arguments[2] = getattr(arguments[1], "__traceback__", None)
         result = VERBS[verb](target, *arguments, **options)
         self._decorated.discard(number)
         return result
+
+
+    def finished(self) -> list[int]:
+        """The numbers of what the program waits for that has ended."""
+        return [number for number, task in self._tasks.items() if task.done()]
+
+    def _await(self, number: int, target: Any) -> tuple[str, Any]:
+        """Begins a task of an awaitable, or looks at it: "done", "cancelled" or "waits", and the
+        result. Where the tests' loop cannot run meanwhile, the awaitable runs to its end.
+        """
+        if not self.loop_runs:
+            return "done", _await(target, self.helpers)
+        import asyncio
+
+        task = self._tasks.get(number)
+        if task is None:
+            task = self._tasks[number] = asyncio.ensure_future(target)
+        if not task.done():
+            return "waits", None
+        del self._tasks[number]
+        return ("cancelled", None) if task.cancelled() else ("done", task.result())
 
 
 def is_instance(value: object) -> bool:
     """Whether it is an instance of a class of the tests, or one made for tests."""
     kind = type(value)
     return (
-        any(base.__module__ in _MODULES for base in kind.__mro__) or kind is types.SimpleNamespace
+        any(base.__module__ in _MODULES for base in kind.__mro__)
+        or kind is types.SimpleNamespace
+        or kind is types.AsyncGeneratorType
     )
 
 
@@ -187,10 +280,26 @@ def _is_being_decorated(function: types.FunctionType) -> bool:
     return frame is not None and first <= frame.f_lineno < body and _asserts(function.__code__)
 
 
+def loads_of_assertion_error(
+    code: bytes, own: int = _LOADS_ERROR, common: int = _LOADS_COMMON
+) -> frozenset[int]:
+    """The offsets in bytecode of what ``assert`` makes, but no other statement.
+
+    Args:
+        own: the instruction that loads AssertionError; -1 if there is none.
+        common: the one that loads the common constant of its argument; -1 if there is none.
+    """
+    return frozenset(
+        offset
+        for offset in range(0, len(code), 2)
+        if code[offset] == own or (code[offset] == common and code[offset + 1] == 0)
+    )
+
+
 def _asserts(code: types.CodeType) -> bool:
     parts = (part for part in code.co_consts if isinstance(part, types.CodeType))
     return (
-        _ASSERTS in code.co_code[::2]
+        bool(loads_of_assertion_error(code.co_code))
         or any(name.startswith("assert") for name in code.co_names)
         or any(map(_asserts, parts))
     )
@@ -212,6 +321,10 @@ def _check_attribute(target: object, verb: str, name: str) -> None:
         allowed = name in _STREAM
     elif isinstance(target, types.GeneratorType):
         allowed = name in _GENERATOR
+    elif isinstance(target, types.AsyncGeneratorType):
+        allowed = name in _ASYNC_GENERATOR
+    elif type(target).__module__ == "sqlite3":
+        allowed = name in _SQL
     allowed = allowed and not name.startswith("_")
     kind: Any = type(target)
     if name in _OF_MOCKS and any(base.__module__ == "unittest.mock" for base in kind.__mro__):
@@ -223,6 +336,7 @@ def _check_attribute(target: object, verb: str, name: str) -> None:
         settable = isinstance(found, property) and found.fset is not None
         settable = settable or isinstance(found, _PLAIN_DATA)
         settable = settable or isinstance(found, types.MemberDescriptorType)
+        settable = settable or name == "row_factory"
         allowed = settable and not isinstance(target, (type, io.IOBase, types.GeneratorType))
     if not allowed:
         raise AttributeError(f"{type(target).__name__!r} object has no attribute {name!r}")
@@ -241,10 +355,13 @@ def _await(value: Any, helpers: set[Any]) -> Any:
         return await value
 
     def run() -> None:
+        loop = asyncio.new_event_loop()  # asyncio.run would end asynchronous generators
         try:
-            result.extend((True, asyncio.run(wait())))
+            result.extend((True, loop.run_until_complete(wait())))
         except BaseException as error:  # noqa: BLE001 - it is raised again below
             result.extend((False, error))
+        finally:
+            loop.close()
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -282,15 +399,16 @@ def _about(value: Any, pack: Callable[[object], object]) -> dict[str, object]:
     parameters: list[Any] | None = []
     try:
         for p in inspect.signature(value).parameters.values():
-            has_default = p.default is not p.empty
-            default = pack(p.default) if has_default else None
-            parameters.append([p.name, int(p.kind), has_default, default])
+            options = {} if p.default is p.empty else {"default": pack(p.default)}
+            with contextlib.suppress(TypeError, wire.WireError):  # an annotation may stay behind
+                options |= {} if p.annotation is p.empty else {"annotation": pack(p.annotation)}
+            parameters.append([p.name, int(p.kind), options])
     except (TypeError, ValueError, wire.WireError):
         parameters = None
-    try:
-        annotations = pack(dict(getattr(value, "__annotations__", None) or {}))
-    except (TypeError, wire.WireError):
-        annotations = pack({})
+    annotations: dict[str, Any] = {}
+    for key, part in dict(getattr(value, "__annotations__", None) or {}).items():
+        with contextlib.suppress(TypeError, wire.WireError):
+            annotations[key] = pack(part)
     return {
         "name": name,
         "qualname": str(getattr(value, "__qualname__", name)),

@@ -26,6 +26,7 @@ import json
 import marshal
 import os
 import sys
+import time
 import types
 from typing import Any, NoReturn
 
@@ -34,6 +35,7 @@ from .ambient import ProgramSurroundings
 from .namespaces import WORK
 from .objects import Objects
 from .orders import FOREIGN
+from .verbs import special_methods
 
 FILE_NAME = "<program>"
 # The file of a program in mode stdio, in its working directory, if its text suggests it reads it.
@@ -83,6 +85,8 @@ _to_descriptor = sys.stdout
 _stdout = io.TextIOWrapper(io.BufferedWriter(_printed), encoding="utf-8", errors="surrogateescape")
 _channel = wire.Channel(CHANNEL_FD)
 _asking = _thread.RLock()
+_main_thread = _thread.get_ident()  # that answers the tests; a fork keeps its number
+_answering = 0  # requests of the tests that are being carried out
 
 
 def main(payload: bytes, printed: bool) -> None:
@@ -361,13 +365,20 @@ def _answer_other(frame: bytes) -> None:
     if frame[:1] == b"m":
         _answer_call(frame)
         return
+    global _answering
     request = wire.decode_request(frame)
+    _answering += 1
+    raised: list[BaseException] = []
     try:
         value = _value(request)
     except BaseException as error:  # noqa: BLE001 - whatever the program raises is its result
-        _tell_raised(error)
-    else:
-        _reply(value)
+        raised.append(error)
+    with _asking:  # a thread that asks the tests for something reads the channel till it has it
+        _answering -= 1
+        if raised:
+            _tell_raised(raised.pop())
+        else:
+            _reply(value)
 
 
 def _answer_call(frame: bytes) -> None:
@@ -470,7 +481,7 @@ def _send_answer(answer: list[object]) -> None:
 def _tell_raised(error: BaseException) -> None:
     if isinstance(error, SystemExit):
         answer = ["exited", "SystemExit", str(error.code)[:80]]
-    elif isinstance(error, MemoryError):
+    elif type(error) is MemoryError:
         gc.collect()
         answer = ["memory", "MemoryError", ""]
     elif isinstance(error, wire.WireError):
@@ -491,6 +502,24 @@ def _ask(
     verb: str, number: int, arguments: tuple[object, ...], options: dict[str, object]
 ) -> object:
     """Requests an operation on an object of the tests, while they wait for an answer."""
+    while True:
+        with _asking:
+            if _thread.get_ident() == _main_thread or _answering or _runs_program():
+                return _ask_now(verb, number, arguments, options)
+        time.sleep(0.001)  # a thread of the program waits until the tests listen
+
+
+def _runs_program() -> bool:
+    """Whether the thread that answers the tests runs code of the program."""
+    frame = sys._current_frames().get(_main_thread)
+    while frame is not None and frame.f_code.co_filename != FILE_NAME:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _ask_now(
+    verb: str, number: int, arguments: tuple[object, ...], options: dict[str, object]
+) -> object:
     with _asking:
         trees = [_objects.pack(value) for value in arguments]
         named = {key: _objects.pack(value) for key, value in options.items()}
@@ -532,6 +561,17 @@ def _is_told(name: object) -> bool:
 _TOLD = frozenset({"__version__", "__author__", "__license__", "__all__"})
 
 
+def _is_function(value: Any) -> bool:
+    """Whether all that tests do with an object is to call it."""
+    special = set(special_methods(type(value)))
+    return callable(value) and (
+        type(value).__module__ in ("builtins", "functools") or special <= _OF_CALLABLES
+    )
+
+
+_OF_CALLABLES = {"__call__", "__get__", "__repr__", "__str__", "__hash__"}
+
+
 def _tell_names() -> None:
     names = {}
     for name, value in list(_namespace.items())[:MAX_NAMES]:
@@ -542,7 +582,7 @@ def _tell_names() -> None:
             elif isinstance(value, type):
                 names[name] = "class"
             else:
-                names[name] = "call" if callable(value) else "value"
+                names[name] = "call" if _is_function(value) else "value"
     _channel.send(["loaded", names])
 
 

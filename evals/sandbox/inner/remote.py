@@ -15,6 +15,9 @@ For ``changes`` see :mod:`.shared`.
 from __future__ import annotations
 
 import builtins
+import collections
+import contextlib
+import itertools
 import sys
 import threading
 import types
@@ -127,6 +130,8 @@ class Remote:
         self._stub: tuple[Any] | None = None  # the answer in the program's place
         self.used_objects = False  # whether the program decided a comparison
         self.compared = ""  # the class of an object that was compared with a plain value
+        self.pumps: weakref.WeakSet[Any] = weakref.WeakSet()  # loops that will run the program's
+        self.dropped: set[int] = set()  # numbers of handles that the tests no longer have
         self._handles: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self._kept: dict[int, Any] = {}  # objects without weak references
         self._classes: dict[int, Any] = {}
@@ -212,6 +217,18 @@ class Remote:
         """Requests a call of a function of the standard library in the program."""
         packed = [{"gf": [module, name]}, *[self.pack(value) for value in arguments]]
         return self._use("call", packed, {})
+
+    def wait(self, source: Any) -> Any:
+        """The steps of waiting for an awaitable of the program."""
+        return Awaited(self, source).__await__()
+
+    def run_loop(self, source: Any, seconds: float, cancels: bool) -> Any:
+        """Runs the program's loop for a moment, until ``source`` has ended."""
+        before, self._own.loop_runs = self._own.loop_runs, "asyncio" in sys.modules
+        try:
+            return self.use("await", source, seconds, cancels, self._own.finished())
+        finally:
+            self._own.loop_runs = before
 
     def decide(self, verb: str, *arguments: Any) -> bool:
         """Requests a truth value; records that the program decided it."""
@@ -311,7 +328,11 @@ class Remote:
         packed = {key: self.pack(value) for key, value in options.items()}
         self._keeps = keeps
         try:
-            return self._ask(verb, ["use", verb, trees, packed, self._shared.changes(self.pack)])
+            request = ["use", verb, trees, packed, self._shared.changes(self.pack)]
+            if self.dropped:
+                dropped, self.dropped = self.dropped, set()
+                request.append([number for number in dropped if number not in self._handles])
+            return self._ask(verb, request)
         finally:
             self._keeps = False
 
@@ -341,9 +362,8 @@ class Remote:
         self, around: Surroundings, verb: str, request: list[Any] | bytes, sent: Any
     ) -> Any:
         """Sends a request with the surroundings of both sides synchronized."""
-        changes = around.changes()
-        told = [] if changes is None else [self._pack_copy(changes)]
-        self._request("around", ["around", *told])
+        if (changes := around.changes()) is not None:
+            self._request("around", ["around", self._pack_copy(changes)])
         try:
             return self._request(verb, request, sent)
         finally:
@@ -356,8 +376,8 @@ class Remote:
         told = self._request("around", ["around"])
         try:
             around.apply(told)
-        except (TypeError, ValueError, KeyError, AttributeError, OSError) as error:
-            self.fail("error", f"the program broke the protocol: {type(error).__name__}")
+        except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, OSError) as e:
+            self.fail("error", f"the program broke the protocol: {type(e).__name__}")
 
     def _request(self, verb: str, request: list[Any] | bytes, sent: Any = None) -> Any:
         self._depth += 1
@@ -568,7 +588,9 @@ class Remote:
             return _class_at(content)
         if tag == "x":
             return self._own.value(content)
-        if tag in ("ge", "co"):
+        if tag == "ge":
+            return self._lazy(tag, *content)
+        if tag == "co":
             return self._lazy(tag, content)
         if tag == "mo" and content in wire.GLOBAL_MODULES:
             import importlib
@@ -605,21 +627,23 @@ class Remote:
             _set(found, "_codegen_number", number)
         return self._back(found)
 
-    def _lazy(self, tag: str, number: Any) -> Any:
+    def _lazy(self, tag: str, number: Any, started: object = False) -> Any:
         """A generator or coroutine of the tests' side that runs the program's."""
         found = self._handles.get(number)
         if found is None:
             self._awaits = self._awaits or tag == "co"
-            ask = self.use
             reference = _Reference(number)
 
             def generator() -> Any:
-                return (yield from _Generator(self, reference))
+                return (yield from _Generator(self, reference, started is True))
 
             async def coroutine() -> Any:
-                return ask("await", reference)
+                return await Awaited(self, reference)
 
             found = generator() if tag == "ge" else coroutine()
+            reference.stands_for = weakref.ref(found)
+            if started is True:
+                next(found)
             self._handles[number] = found
             _SOURCES[found] = number
         return found
@@ -641,7 +665,7 @@ class Remote:
             return self.class_of(base)
         if type(base) is list:
             return _class_at(base)
-        found = getattr(builtins, base, None)
+        found = getattr(builtins, base, None) or getattr(collections, base, None)
         plain = isinstance(found, type) and (
             found in wire.PLAIN_BASES or issubclass(found, BaseException)
         )
@@ -862,16 +886,23 @@ class _Reference:
 
     def __init__(self, number: int) -> None:
         self._codegen_number = number
+        self.stands_for: Any = None  # a weak reference to what the tests have of it
 
 
 class _Generator(Iterator[Any]):
-    """The iterator of ``yield from``, in the program."""
+    """The iterator of ``yield from``, in the program. If that one waits at a ``yield``, the first
+    step only brings the tests' generator there.
+    """
 
-    def __init__(self, remote: Remote, source: Any) -> None:
+    def __init__(self, remote: Remote, source: Any, started: bool) -> None:
         self._remote = remote
         self._source = source
+        self._catches_up = started
 
     def __next__(self) -> object:
+        if self._catches_up:
+            self._catches_up = False
+            return None
         return self._remote.use("next", self._source)
 
     def send(self, value: Any) -> Any:
@@ -882,7 +913,78 @@ class _Generator(Iterator[Any]):
         return self._remote.use("method", self._source, "throw", error)
 
     def close(self) -> None:
-        self._remote.use("method", self._source, "close")
+        verb = "close" if self._source.stands_for() is not None else "close_unused"
+        self._remote.use(verb, self._source)
+
+
+class Awaited:
+    """Waits for an awaitable of the program, which has a loop of its own: that one runs for a
+    moment at a time, and between them the tests' loop does, which may cancel the wait.
+    """
+
+    def __init__(self, remote: Remote, source: Any) -> None:
+        self._remote = remote
+        self._source = source
+
+    def __await__(self) -> Any:
+        cancels, cancelled = False, None
+        for pause in itertools.chain(_PAUSES, itertools.repeat(_PAUSES[-1])):
+            answer = self._remote.run_loop(self._source, pause, cancels)
+            cancels = False
+            if type(answer) is not tuple or len(answer) != 3:
+                return answer
+            state, value, has_more = answer
+            if has_more is True:
+                _keep_running(self._remote)
+            if state == "cancelled":
+                raise cancelled or RuntimeError("the program cancelled what the tests wait for")
+            if state not in ("waits", "lends"):
+                return value
+            try:
+                yield from _pause(pause if state == "lends" else 0.0)
+            except BaseException as error:
+                if type(error).__name__ != "CancelledError":
+                    self._remote.run_loop(self._source, 0.0, True)
+                    raise
+                cancels, cancelled = True, error
+        return None
+
+
+# How long the program's loop runs, in seconds, before the tests' does.
+_PAUSES = (0.0, 0.0, 0.001, 0.001, 0.002, 0.005, 0.01)
+
+
+def _keep_running(remote: Remote) -> None:
+    """Lets the tests' loop run the program's, where tasks are left that nothing waits for."""
+    import asyncio
+
+    with contextlib.suppress(RuntimeError):
+        loop = asyncio.get_running_loop()
+        if loop not in remote.pumps:
+            remote.pumps.add(loop)
+            loop.call_later(_PAUSES[-1], _pump, remote, loop)
+
+
+def _pump(remote: Remote, loop: Any) -> None:
+    remote.pumps.discard(loop)
+    if remote.failure is None and remote.run_loop(None, 0.0, False) is True:
+        _keep_running(remote)
+
+
+def _pause(seconds: float) -> Any:
+    """Lets the tests' loop run: once, or for a time. (``asyncio.sleep`` may be a mock.)"""
+    if not seconds:
+        yield
+        return
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+    timer = loop.call_later(seconds, lambda: future.done() or future.set_result(None))
+    try:
+        yield from future
+    finally:
+        timer.cancel()
 
 
 def _is_raised(kind: str, rest: list[Any]) -> bool:
@@ -933,6 +1035,8 @@ def _check_about(about: Any) -> None:
         "own_special": list,
         "methods": list,
         "hashable": bool,
+        "equals": str,
+        "abstract": bool,
     }
     fine = isinstance(about, dict) and all(type(about.get(k)) is t for k, t in kinds.items())
     fine = fine and type(about.get("fields")) in (list, type(None))

@@ -29,6 +29,8 @@ _TAG_OF: dict[type, str] = {
     collections.Counter: "dc",
     collections.defaultdict: "dd",
 }
+# Whatever a subclass makes of the attribute.
+_FACTORY: Any = collections.defaultdict.default_factory
 _KIND_OF = {tag: kind for kind, tag in _TAG_OF.items()}
 
 
@@ -56,8 +58,8 @@ class SharedValues:
         self._keep(number, value)
         self._seen[number] = _contents(value)
         extra = None
-        if type(value) is collections.defaultdict:
-            extra = pack_item(value.default_factory)
+        if isinstance(value, collections.defaultdict):
+            extra = pack_item(_FACTORY.__get__(value))
         elif type(value) is collections.deque:
             extra = value.maxlen
         return [number, tag or _TAG_OF[type(value)], extra, _packed(value, pack_item)]
@@ -73,7 +75,7 @@ class SharedValues:
             raise WireError("too many shared values")
         value = _KIND_OF[tag]() if made is None else made
         if tag == "dd":
-            value.default_factory = unpack_item(extra)
+            _FACTORY.__set__(value, unpack_item(extra))
         elif tag == "dq" and type(extra) is int and made is None:
             value = collections.deque(maxlen=extra)
         self._keep(number, value)

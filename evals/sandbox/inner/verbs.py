@@ -67,6 +67,20 @@ def _fields(kind: Any) -> list[object]:
     ]
 
 
+def made_fields(described: Any) -> dict[str, Any]:
+    """The fields that ``_fields`` has described, as dataclasses has them."""
+    import dataclasses
+
+    found: dict[str, Any] = {}
+    for name, kind, options, what in described:
+        field: Any = dataclasses.field(**options)
+        field.name, field.type = name, kind
+        kinds = ("_FIELD_INITVAR", "_FIELD_CLASSVAR")
+        field._field_type = getattr(dataclasses, what if what in kinds else "_FIELD")
+        found[name] = field
+    return found
+
+
 def _contents(value: object) -> object:
     return dict(vars(value))
 

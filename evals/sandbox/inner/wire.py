@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import builtins
 import collections
+import enum
 import importlib
 import itertools
 import json
@@ -128,6 +129,10 @@ def pack(value: Any, not_plain: NotPlain, shared: Shared | None = None, depth: i
     if isinstance(value, type):
         place = global_name(value)
         return not_plain(value) if place is None else {"gl": place}
+    if type(kind) is enum.EnumType and kind.__module__ in _ENUM_MODULES:
+        place, name = global_name(kind, _ENUM_MODULES), value._name_
+        if place is not None and name is not None and kind.__members__.get(name) is value:
+            return {"en": [*place, name]}
     rare = _RARE_OF_NAME.get(kind.__name__)
     # Who has a value of the type has imported its module.
     if rare is not None and kind is getattr(sys.modules.get(rare.module), rare.name, None):
@@ -151,10 +156,11 @@ def drained(values: Iterator[object], pack_item: Callable[[object], object]) -> 
     return {"g": [[pack_item(item) for item in read], error]}
 
 
-def global_name(value: object) -> list[str] | None:
+def global_name(value: object, modules: frozenset[str] | None = None) -> list[str] | None:
     """The module and the name within it of a class of the standard library's pure modules."""
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    if type(module) is not str or type(name) is not str or module not in GLOBAL_MODULES:
+    known = GLOBAL_MODULES if modules is None else modules
+    if type(module) is not str or type(name) is not str or module not in known:
         return None
     return [module, name] if find_global(module, name) is value else None
 
@@ -243,6 +249,15 @@ def _unpack(tree: Any, special: Special, depth: int) -> Any:
         if not isinstance(found, type):
             raise WireError("a malformed value: an unknown name")
         return found
+    if tag == "en":
+        module, name, member = map(_text, content)
+        if module not in _ENUM_MODULES:
+            raise WireError("a malformed value: an unknown module")
+        importlib.import_module(module)
+        found = find_global(module, name)
+        if type(found) is not enum.EnumType:
+            raise WireError("a malformed value: an unknown name")
+        return found.__members__[member]
     if tag == "g":
         read, error = content
         return _replay(items(read), None if error is None else exception_from(*error))
@@ -333,17 +348,17 @@ class _Rare(NamedTuple):
 
 def _is_of(part: object, expected: object) -> bool:
     if expected is _ZONE:
-        module = sys.modules.get("datetime")
         zones = (
-            getattr(module, "timezone", None),
+            getattr(sys.modules.get(_DATETIME), "timezone", None),
             getattr(sys.modules.get("zoneinfo"), "ZoneInfo", None),
         )
         return part is None or type(part) in zones
-    return type(part) is expected
+    return expected is _ANY or type(part) is expected
 
 
+_ANY = object()
 _ZONE = object()
-_NONE = type(None)
+_DATETIME = "_datetime"  # tests replace names in datetime, which takes them from there
 
 
 def _by_text(tag: str, module: str, name: str) -> _Rare:
@@ -380,27 +395,27 @@ _RARE: dict[str, _Rare] = {
         ),
         _by_text("n", "decimal", "Decimal"),
         _Rare(
-            *("td", "datetime", "date", (str,)),
+            *("td", _DATETIME, "date", (str,)),
             to_parts=lambda value: (value.isoformat(),),
             make=lambda found, parts: found.date.fromisoformat(*parts),
         ),
         _Rare(
-            *("tl", "datetime", "timedelta", (int, int, int)),
+            *("tl", _DATETIME, "timedelta", (int, int, int)),
             to_parts=lambda value: (value.days, value.seconds, value.microseconds),
             make=lambda found, parts: found.timedelta(*parts),
         ),
         _Rare(
-            *("dt", "datetime", "datetime", (*[int] * 7, _ZONE, int)),
+            *("dt", _DATETIME, "datetime", (*[int] * 7, _ZONE, int)),
             to_parts=lambda value: _zoned(value, "year", "month", "day", *_TIME),
             make=_of_seven,
         ),
         _Rare(
-            *("ti", "datetime", "time", (*[int] * 4, _ZONE, int)),
+            *("ti", _DATETIME, "time", (*[int] * 4, _ZONE, int)),
             to_parts=lambda value: _zoned(value, *_TIME),
             make=lambda found, parts: found.time(*parts[:5], fold=parts[5]),
         ),
         _Rare(
-            *("tz", "datetime", "timezone", (int, int, int, str)),
+            *("tz", _DATETIME, "timezone", (int, int, int, str)),
             to_parts=lambda value: (
                 *(value.utcoffset(None).days, value.utcoffset(None).seconds),
                 *(value.utcoffset(None).microseconds, value.tzname(None)),
@@ -457,6 +472,16 @@ _RARE: dict[str, _Rare] = {
             make=lambda _, parts: memoryview(*parts),
         ),
         _Rare(
+            *("st", "time", "struct_time", (int,) * 9),
+            to_parts=lambda value: tuple(value),
+            make=lambda found, parts: found.struct_time(parts),
+        ),
+        _Rare(
+            *("cp", "subprocess", "CompletedProcess", (_ANY, int, _ANY, _ANY)),
+            to_parts=lambda value: (value.args, value.returncode, value.stdout, value.stderr),
+            make=lambda found, parts: found.CompletedProcess(*parts),
+        ),
+        _Rare(
             *("rp", "re", "Pattern", (str, int)),
             to_parts=lambda value: (
                 (value.pattern, value.flags) if type(value.pattern) is str else None
@@ -482,9 +507,10 @@ GLOBAL_MODULES = frozenset(
     (
         *("array", "builtins", "collections", "collections.abc", "datetime", "decimal", "enum"),
         *("fractions", "functools", "itertools", "ipaddress", "math", "numbers", "operator"),
-        *("pathlib", "re", "string", "types", "typing", "uuid", "abc"),
+        *("pathlib", "re", "sqlite3", "string", "types", "typing", "uuid", "abc"),
     )
 )
+_ENUM_MODULES = GLOBAL_MODULES | {"http", "calendar", "inspect", "signal", "socket", "tokenize"}
 _BUILTIN_TYPES = {name: value for name, value in vars(builtins).items() if type(value) is type}
 _SCALAR_OF_TAG: dict[str, Callable[[Any], Any]] = {
     "ty": lambda content: _BUILTIN_TYPES[_text(content)],

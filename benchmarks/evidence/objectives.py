@@ -30,7 +30,7 @@ from codegen.benchmarks.tools.timing import cpu_seconds, tree_cpu_s
 from codegen.data import read_texts, run
 from codegen.data.preferences import Preferences, ScoredRun, scored_files
 from codegen.data.sources import MemorySource
-from codegen.evals.sandbox import Sandbox
+from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.scoring import score
 from codegen.evals.statistics import Count, compare
 from codegen.evals.tasks import find_style, load
@@ -122,18 +122,19 @@ def mbpp_world(out: Path) -> World:
 
     def rows_of(name: str) -> list[dict[str, Any]]:
         task, style = load(name), find_style("chat")
+        jobs = {problem: task.job(problem, "") for problem in task.problems()}
         return [
             {
                 "id": problem.id,
                 "prompt": task.request(problem, style, 0).prompt,
-                "entry_point": task.entry_point(problem),
-                "setup": problem.setup,
-                "tests": list(problem.tests),
+                "entry_point": job.entry_point,
+                "setup": job.setup,
+                "tests": job.test,
                 "solution": problem.solution,
                 "cpu_s": 2,
             }
-            for problem in task.problems()
-            if task.job(problem, "").mode == "isolated"
+            for problem, job in jobs.items()
+            if isinstance(job, Job) and job.mode == "isolated"
         ]
 
     numbers = {f"MBPP/{number}" for number in MBPP_TRAINING}

@@ -7,6 +7,7 @@ import math
 import sys
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 import pytest
 
@@ -186,7 +187,8 @@ def test_the_prompts_of_mbpp_are_those_of_the_task(
         theirs = mbpp.request(by_id[problem.id], style, 0)
         mine = own.request(problem, style, 0)
         assert (mine.prompt, mine.chat, mine.stop) == (theirs.prompt, theirs.chat, theirs.stop)
-        job, same = own.job(problem, "x"), mbpp.job(by_id[problem.id], "x")
+        job: Any = own.job(problem, "x")
+        same: Any = mbpp.job(by_id[problem.id], "x")
         assert (job.setup, job.test, job.entry_point) == (same.setup, same.test, same.entry_point)
     learned = {problem.id for problem in load(world.judged).problems()}
     assert len(learned) == objectives.MBPP_JUDGED and not learned & set(by_id)

@@ -220,10 +220,7 @@ def test_evaluation_takes_no_gradients_from_few_bits(row: dict[str, Any]) -> Non
         return torch.autograd.grad(loss, embeddings)[0]
 
     before = gradients()
-    linear = [module for module in model.modules() if isinstance(module, layers.Linear4bit)]
-    assert linear and all(
-        getattr(module, "support_avx512bf16_for_cpu", 0) == 0 for module in linear
-    )
+    assert before.any()
     with torch.no_grad():
         model.eval()(ids)
     assert torch.equal(gradients(), before)

@@ -311,8 +311,8 @@ def gains(results: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list[str]:
 
 def main() -> None:
     """Makes the runs that are missing, and prints the tables."""
-    given = {"start": 1000, "sft": 300, "dpo": 100, "grpo": 60}
-    rates = {"start_rate": 2e-3, "sft_rate": 5e-4, "dpo_rate": 3e-5, "grpo_rate": 5e-5}
+    given = {"start": 600, "sft": 480, "dpo": 120, "grpo": 38}
+    rates = {"start_rate": 2e-3, "sft_rate": 5e-4, "dpo_rate": 1e-5, "grpo_rate": 1e-4}
     sizes = {"hidden": 96, "texts": TEXTS, "most": 0, "first_seed": 0}
     names = {"world": "functions", "form": "whole", "arms": ",".join(ARMS)}
     options = arguments(__doc__ or "", **given, **rates, **sizes, **names)

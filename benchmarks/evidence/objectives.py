@@ -1,20 +1,24 @@
 """Whether preferences and reinforcement pay, beside more training on texts at the same cost.
 
-A small model from scratch learns small functions from instructions and programs: the start. Then it
-continues in three ways, each for about the same CPU time: on the same texts (``sft``), on pairs of
-its own passed and failed samples (``dpo``; sampling and judging count), or by reinforcement
-(``grpo``). The last two see 400 other functions, of which they know the tests and no program.
-Everything runs as users run it: ``codegen.evaluate``, ``codegen.data.preferences``, recipes.
-Measured on new functions: pass@1 and pass@10 at temperature 1. ``--form edits`` writes every
-program as a LintSeq edit sequence (anchored, five a program).
+A start continues in three ways, each for about the same CPU time: on texts (``sft``), on pairs of
+its own passed and failed samples (``dpo``), or by reinforcement (``grpo``); sampling and judging
+count. Everything runs as users run it: ``codegen.evaluate``, ``codegen.data.preferences``, recipes.
+Measured on other problems: pass@1 and pass@10 at temperature 1, and the gain over the start with
+its interval clustered by problem, which holds for these starts and runs.
+
+``--world functions``: a small model from scratch learns small functions from instructions and
+programs: the start. ``sft`` continues on the same texts; the other two see 400 functions of which
+they know the tests and no program. ``--form edits`` writes every program as a LintSeq edit sequence
+(anchored, five a program). ``--world mbpp``: LoRA of the embedded model, on problems of MBPP's
+training split; ``sft`` sees their programs, the other two their tests.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,12 +26,14 @@ from typing import Any
 from codegen.benchmarks.evidence.forms import FORMS
 from codegen.benchmarks.evidence.functions import Function, functions, start_model
 from codegen.benchmarks.evidence.setting import arguments, once, table
+from codegen.benchmarks.tools.timing import cpu_seconds, tree_cpu_s
 from codegen.data import read_texts, run
 from codegen.data.preferences import Preferences, ScoredRun, scored_files
 from codegen.data.sources import MemorySource
-from codegen.evals.sandbox import Sandbox
+from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.scoring import score
-from codegen.evals.tasks import load
+from codegen.evals.statistics import Count, compare
+from codegen.evals.tasks import find_style, load
 from codegen.evaluate import sample_task
 from codegen.finetune import parse_recipe
 from codegen.finetune.run import train
@@ -36,8 +42,33 @@ from codegen.records import write_atomic
 
 ARMS = ("start", "sft", "dpo", "grpo")
 TEXTS, JUDGED, HELD_OUT = 3000, 400, 150
+MBPP_TRAINING, MBPP_JUDGED, MBPP_HELD_OUT = range(601, 975), 120, 60
 SAMPLES = 10
-LONGEST = {"whole": 140, "edits": 320}  # tokens of a sample
+LONGEST = {"whole": 140, "edits": 320, "mbpp": 128}  # tokens of a sample
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A model to continue, and problems.
+
+    Attributes:
+        start: the model; empty if texts train one from scratch.
+        texts: for ``sft``, and for a start from scratch.
+        judged, held_out: tasks, to learn from and to measure.
+        style: prompt style.
+        longest: tokens of a sample.
+        recipe: settings of all runs.
+        rows: per step: texts, pairs, and problems of ``grpo``, with 8 samples each.
+    """
+
+    start: str
+    texts: str
+    judged: str
+    held_out: str
+    style: str
+    longest: int
+    recipe: Mapping[str, Any]
+    rows: Mapping[str, int]
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -65,59 +96,130 @@ def text_data(folder: Path, known: Sequence[Function], form: str) -> str:
     return str(folder / "edits")
 
 
-def judged_samples(out: Path, task: str, model: str, seed: int, longest: int) -> Any:
+def function_world(out: Path, known: int, form: str) -> World:
+    """Small functions, of which ``known`` come with their programs."""
+    every = functions(TEXTS + JUDGED + HELD_OUT, seed=1)
+    return World(
+        start="",
+        texts=text_data(out, every[:known], form),
+        judged=task_file(out / "judged.jsonl", every[TEXTS : TEXTS + JUDGED]),
+        held_out=task_file(out / "held_out.jsonl", every[TEXTS + JUDGED :]),
+        style="plain",
+        longest=LONGEST[form],
+        recipe={
+            "method": "full",
+            "format": "plain",
+            "decoder": "edit_sequence" if form == "edits" else "sample",
+            "micro_batch_size": 32,
+            "dtype": "float32",
+        },
+        rows={"sft": 32, "dpo": 32, "grpo": 16},
+    )
+
+
+def mbpp_world(out: Path) -> World:
+    """MBPP for the embedded model: its training split, and the first problems of its test split."""
+
+    def rows_of(name: str) -> list[dict[str, Any]]:
+        task, style = load(name), find_style("chat")
+        jobs = {problem: task.job(problem, "") for problem in task.problems()}
+        return [
+            {
+                "id": problem.id,
+                "prompt": task.request(problem, style, 0).prompt,
+                "entry_point": job.entry_point,
+                "setup": job.setup,
+                "tests": job.test,
+                "solution": problem.solution,
+                "cpu_s": 2,
+            }
+            for problem, job in jobs.items()
+            if isinstance(job, Job) and job.mode == "isolated"
+        ]
+
+    numbers = {f"MBPP/{number}" for number in MBPP_TRAINING}
+    training = [row for row in rows_of("mbpp") if row["id"] in numbers]
+    texts = [
+        {"prompt": row["prompt"], "completion": f"```python\n{row['solution']}\n```"}
+        for row in training
+    ]
+    judged, held_out = out / "judged.jsonl", out / "held_out.jsonl"
+    return World(
+        start="embedded",
+        texts=write_rows(out / "texts.jsonl", texts),
+        judged=f"file:{write_rows(judged, training[:MBPP_JUDGED])}",
+        held_out=f"file:{write_rows(held_out, rows_of('mbpp-test')[:MBPP_HELD_OUT])}",
+        style="chat",
+        longest=LONGEST["mbpp"],
+        recipe={"method": "lora", "format": "chat", "micro_batch_size": 8},
+        rows={"sft": 8, "dpo": 8, "grpo": 4},
+    )
+
+
+class Cost:
+    """CPU seconds of this process, its ended children, and a sandbox.
+
+    Nobody waits for the processes of a sandbox, so their time is read while it is open.
+    """
+
+    def __init__(self) -> None:
+        self._began, self._sandbox = cpu_seconds(), 0.0
+
+    def read(self, *_: object) -> None:
+        """Takes note of the time of the sandbox that is open now."""
+        self._sandbox = max(self._sandbox, tree_cpu_s() - cpu_seconds())
+
+    @property
+    def cpu_s(self) -> float:
+        """Up to now."""
+        return cpu_seconds() - self._began + self._sandbox
+
+
+def judged_samples(
+    out: Path, world: World, task: str, model: str, seed: int, cost: Cost | None = None
+) -> Any:
     """Samples of a model in a directory, scored; the score."""
     loaded = load(task)
-    params = SamplingParams(max_new_tokens=longest, temperature=1.0, seed=seed)
-    sample_task(loaded, model, params, n=SAMPLES, out=out, style="plain", batch_size=200)
+    params = SamplingParams(max_new_tokens=world.longest, temperature=1.0, seed=seed)
+    sample_task(loaded, model, params, n=SAMPLES, out=out, style=world.style, batch_size=200)
     with Sandbox(workers=1) as sandbox:
-        return score(out / "samples.jsonl", loaded, out=out, sandbox=sandbox)
+        found = score(out / "samples.jsonl", loaded, out=out, sandbox=sandbox)
+        if cost:
+            cost.read()
+        return found
 
 
-def continued(
-    out: Path, arm: str, start: str, texts: str, task: str, *, form: str, **recipe: Any
-) -> str:
+def continued(out: Path, world: World, arm: str, start: str, cost: Cost, **recipe: Any) -> str:
     """The model of one way of continuing from ``start``."""
     recipe |= {
+        **world.recipe,
         "model": start,
         "output": str(out / "run"),
-        "method": "full",
-        "format": "plain",
-        "decoder": "edit_sequence" if form == "edits" else "sample",
-        "micro_batch_size": 32,
         "max_length": 512,
         "warmup": 0.05,
-        "dtype": "float32",
         "save_every": recipe["steps"],
+        "batch_size": world.rows["sft" if arm == "start" else arm],
     }
     if arm in ("start", "sft"):
-        recipe |= {"data": texts, "batch_size": 32, "schedule": "cosine"}
+        recipe |= {"data": world.texts, "schedule": "cosine"}
     elif arm == "dpo":
-        judged_samples(out / "samples", task, start, recipe["seed"], LONGEST[form])
-        source = ScoredRun(*scored_files(out / "samples"), load(task), alike=4)
+        judged_samples(out / "samples", world, world.judged, start, recipe["seed"], cost)
+        source = ScoredRun(*scored_files(out / "samples"), load(world.judged), alike=4)
         run(Preferences(pairs=4), source, out / "pairs", workers=1)
         recipe |= {
             "objective": "dpo",
             "data": str(out / "pairs"),
-            "batch_size": 32,
             "dpo": {"beta": 0.1, "sft": 0.2},
         }
     else:
-        asked = {"task": task, "style": "plain", "group": 8, "max_new_tokens": LONGEST[form]}
+        asked = {"task": world.judged, "style": world.style, "group": 8}
         recipe |= {
             "objective": "grpo",
-            "batch_size": 16,
-            "micro_batch_size": 64,
+            "micro_batch_size": 2 * world.recipe["micro_batch_size"],
             "schedule": "constant",
-            "grpo": asked,
+            "grpo": {**asked, "max_new_tokens": world.longest},
         }
-    return train(parse_recipe(recipe)).model
-
-
-def cpu_seconds() -> float:
-    """Of this process and its children that have ended."""
-    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in both)
+    return train(parse_recipe(recipe), on_step=cost.read).model
 
 
 class Experiment:
@@ -125,12 +227,12 @@ class Experiment:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.out = options, options.out
-        every = functions(TEXTS + JUDGED + HELD_OUT, seed=1)
-        known = every[: options.texts]
-        self.samples = [f"{f.instruction}\n{f.program}" for f in known]
-        self.texts = text_data(self.out, known, options.form)
-        self.judged = task_file(self.out / "judged.jsonl", every[TEXTS : TEXTS + JUDGED])
-        self.held_out = task_file(self.out / "held_out.jsonl", every[TEXTS + JUDGED :])
+        functional = options.world == "functions"
+        self.world = (
+            function_world(self.out, options.texts, options.form)
+            if functional
+            else mbpp_world(self.out)
+        )
 
     def path(self, arm: str, seed: int) -> Path:
         """Where a run's measures are."""
@@ -141,53 +243,95 @@ class Experiment:
         return once(self.path(arm, seed), lambda: self._make(arm, seed))
 
     def _make(self, arm: str, seed: int) -> dict[str, Any]:
-        folder, options = self.out / f"{arm}-{seed}", self.options
-        if arm == "start":
-            texts = self.samples
-            if options.form == "edits":
-                texts = [text.text for text in islice(read_texts(self.texts), 3000)]
-            width = options.hidden
-            before = str(start_model(folder / "new", texts, hidden=width, layers=3, seed=seed))
+        folder, world = self.out / f"{arm}-{seed}", self.world
+        cost = Cost()
+        if arm == "start" and world.start:
+            model = world.start
         else:
-            before = self.run("start", seed)["model"]
-        began = cpu_seconds()
-        model = continued(
-            folder,
-            arm,
-            before,
-            self.texts,
-            self.judged,
-            form=options.form,
-            seed=seed,
-            steps=getattr(options, arm),
-            learning_rate=getattr(options, f"{arm}_rate"),
-        )
-        spent = cpu_seconds() - began
-        longest = LONGEST[options.form]
-        found = judged_samples(folder / "held_out", self.held_out, model, seed, longest).estimates
-        values = {f"pass@{k}": found[k].value for k in (1, SAMPLES)}
-        return {"model": model, "cpu_s": spent, **values}
+            before = self._new(folder / "new", seed) if arm == "start" else ""
+            model = continued(
+                folder,
+                world,
+                arm,
+                before or self.run("start", seed)["model"],
+                cost,
+                seed=seed,
+                steps=getattr(self.options, arm),
+                learning_rate=getattr(self.options, f"{arm}_rate"),
+            )
+        spent = cost.cpu_s
+        found = judged_samples(folder / "held_out", world, world.held_out, model, seed)
+        values = {f"pass@{k}": found.estimates[k].value for k in (1, SAMPLES)}
+        counts = {id_: [count.n, count.c] for id_, count in found.counts.items()}
+        return {"model": model, "cpu_s": spent, **values, "counts": counts}
+
+    def _new(self, folder: Path, seed: int) -> str:
+        """An untrained model with a vocabulary of the texts."""
+        if self.options.form == "edits":
+            texts = [text.text for text in islice(read_texts(self.world.texts), TEXTS)]
+        else:
+            rows = map(json.loads, Path(self.world.texts).read_text().splitlines())
+            texts = [row["prompt"] + row["completion"] for row in rows]
+        return str(start_model(folder, texts, hidden=self.options.hidden, layers=3, seed=seed))
+
+
+def gains(results: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list[str]:
+    """Lines of a Markdown table: what each arm gained over the starts, over all seeds and by seed.
+
+    Args:
+        results: arm -> seed -> measures.
+    """
+
+    def counts(arm: str, seeds: Sequence[int]) -> dict[str, Count]:
+        return {
+            f"{seed}:{id_}": Count(*count)
+            for seed in seeds
+            for id_, count in results[arm][seed]["counts"].items()
+        }
+
+    lines = []
+    for arm in results:
+        seeds = [seed for seed in results[arm] if seed in results["start"]]
+        for several in (seeds, *([seed] for seed in seeds if len(seeds) > 1)):
+            cells = [arm, " ".join(map(str, several))]
+            for k in (1, SAMPLES):
+                found = compare(
+                    counts("start", several),
+                    counts(arm, several),
+                    k,
+                    cluster=lambda key: key.partition(":")[2],
+                )
+                if found and found.low is not None and found.high is not None:
+                    cells.append(f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f})")
+            if arm != "start":
+                lines.append(f"| {' | '.join(cells)} |")
+    head = f"| gain over the start | seeds | pass@1 | pass@{SAMPLES} |"
+    return [head, "|---|---|---|---|", *lines]
 
 
 def main() -> None:
-    """Makes the runs that are missing, and prints the table."""
-    given = {"start": 1000, "sft": 300, "dpo": 100, "grpo": 60}
-    rates = {"start_rate": 2e-3, "sft_rate": 5e-4, "dpo_rate": 3e-5, "grpo_rate": 5e-5}
-    sizes = {"hidden": 96, "texts": TEXTS, "most": 0}
-    names = {"form": "whole", "arms": ",".join(ARMS)}
+    """Makes the runs that are missing, and prints the tables."""
+    given = {"start": 600, "sft": 480, "dpo": 120, "grpo": 38}
+    rates = {"start_rate": 2e-3, "sft_rate": 5e-4, "dpo_rate": 1e-5, "grpo_rate": 1e-4}
+    sizes = {"hidden": 96, "texts": TEXTS, "most": 0, "first_seed": 0}
+    names = {"world": "functions", "form": "whole", "arms": ",".join(ARMS)}
     options = arguments(__doc__ or "", **given, **rates, **sizes, **names)
     experiment = Experiment(options)
-    results: dict[str, list[dict[str, Any]]] = {}
+    results: dict[str, dict[int, dict[str, Any]]] = {}
     made = 0
-    for seed in range(options.seeds):
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
         for arm in options.arms.split(","):
             if not experiment.path(arm, seed).exists():
                 if made == (options.most or -1):
                     continue
                 made += 1
-            results.setdefault(arm, []).append(experiment.run(arm, seed))
-            print(arm, seed, results[arm][-1], flush=True)  # noqa: T201
-    print(table(results, ("pass@1", f"pass@{SAMPLES}", "cpu_s")))  # noqa: T201
+            found = results.setdefault(arm, {})[seed] = experiment.run(arm, seed)
+            shown = {name: value for name, value in found.items() if name != "counts"}
+            print(arm, seed, shown, flush=True)  # noqa: T201
+    columns = ("pass@1", f"pass@{SAMPLES}", "cpu_s")
+    print(table({arm: [*runs.values()] for arm, runs in results.items()}, columns))  # noqa: T201
+    if "start" in results:
+        print("", *gains(results), sep="\n")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -48,6 +48,8 @@ def load_model(recipe: Recipe, dataset: Dataset | None = None) -> LoadedModel:
         )
         dtype = torch.float32 if grows else base_dtype(recipe)
         loaded = load(recipe.model, dtype=dtype, bits=4 if recipe.method == "qlora" else 0)
+        if recipe.method == "qlora":
+            _keep_gradients(loaded.model)
         if recipe.infilling != is_infilling(loaded.model):
             raise ConfigError(
                 f"The decoder {recipe.decoder} cannot read the outputs of {recipe.model}.",
@@ -57,6 +59,17 @@ def load_model(recipe: Recipe, dataset: Dataset | None = None) -> LoadedModel:
         keep_first_layers(loaded.model, recipe.sorted.layers)
     mark_exits(loaded.model, recipe.sorted.exits, recipe.loss)
     return replace(loaded, tokenizer=dataset.tokenizer) if dataset else loaded
+
+
+def _keep_gradients(model: Any) -> None:
+    """Keeps 4-bit weights in the layout that has gradients.
+
+    On CPUs with AVX-512 BF16, bitsandbytes repacks a layer's weights at its first pass in
+    evaluation mode, such as a sample for a task. The kernel for the new layout has no gradients.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def base_dtype(recipe: Recipe) -> torch.dtype:

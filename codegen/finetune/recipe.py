@@ -289,7 +289,7 @@ class Recipe(Config):
     steps: int = setting(0, "optimizer steps; 0 where epochs is given", ge=0, le=10_000_000)
     epochs: float = setting(0.0, "passes over the examples, in place of steps", ge=0, le=10_000)
     method: Literal["lora", "qlora", "full"] = setting(
-        "lora", "what is trained; qlora holds the base in 4 bits (bitsandbytes; never tested)"
+        "lora", "what is trained; qlora holds the base in 4 bits (bitsandbytes; never tested on GPUs)"
     )
     lora: LoRA = _section(LoRA, "adapter settings, for methods lora and qlora")
     selekt: SeleKT = _section(SeleKT, "for method: full")
@@ -355,7 +355,7 @@ class Recipe(Config):
     ] = setting(
         "adamw",
         "muon: for the layers' matrices, AdamW for the rest; adamw_8bit, paged_adamw_8bit and "
-        "lion_8bit need bitsandbytes, adamw_torch_* torchao (never tested, all five)",
+        "lion_8bit need bitsandbytes, adamw_torch_* torchao (never tested on GPUs)",
     )  # fmt: skip
     learning_rate: float = setting(3e-4, "peak learning rate", ge=0, le=1)
     muon_rate: float = setting(0.02, "Muon learning rate", ge=0, le=1)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
 
 import pytest
 
 from codegen.benchmarks.evidence import forms, objectives, reward_hacking, sequencematch
 from codegen.benchmarks.evidence.functions import functions, judge
-from codegen.evals.sandbox import Sandbox
+from codegen.benchmarks.tools.timing import cpu_seconds
+from codegen.evals.sandbox import Job, Sandbox
+from codegen.evals.tasks import find_style, load
 
 
 def test_the_small_functions_do_what_they_are_said_to() -> None:
@@ -124,15 +129,66 @@ def test_the_reward_benchmark_has_its_figures() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("form", ["whole", "edits"])
 def test_all_objectives_go_on_from_one_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
-    sizes = {"TEXTS": 24, "JUDGED": 3, "HELD_OUT": 2, "SAMPLES": 2, "LONGEST": 12}
+    longest = {"whole": 12, "edits": 12}
+    sizes = {"TEXTS": 24, "JUDGED": 3, "HELD_OUT": 2, "SAMPLES": 2, "LONGEST": longest}
     for name, value in sizes.items():
         monkeypatch.setattr(objectives, name, value)
-    monkeypatch.setattr(objectives, "ARMS", ("start", "sft", "grpo"))  # nothing passes, so no pairs
-    words = "--seeds 1 --start 2 --sft 1 --grpo 1 --hidden 32"
-    monkeypatch.setattr(sys, "argv", ["objectives", "--out", str(tmp_path), *words.split()])
+    # Nothing passes, so there are no pairs.
+    words = "--seeds 1 --start 2 --sft 1 --grpo 1 --hidden 32 --texts 24 --arms start,sft,grpo"
+    argv = ["objectives", "--out", str(tmp_path), "--form", form, *words.split()]
+    monkeypatch.setattr(sys, "argv", argv)
     objectives.main()
     printed = capsys.readouterr().out
-    assert all(f"\n| {arm} |" in printed for arm in objectives.ARMS)
+    assert all(f"\n| {arm} |" in printed for arm in ("start", "sft", "grpo"))
+    assert "| grpo | 0 | +0.000 (+0.000 to +0.000)" in printed
+
+
+def test_gains_are_paired_and_clustered_by_problem() -> None:
+    """Two seeds of equal counts are no more evidence than one."""
+    before, after = {"a": [10, 1], "b": [10, 0], "c": [10, 4]}, {"a": [10, 3], "b": [10, 0]}
+    after["c"] = [10, 9]
+    results = {
+        "start": {seed: {"counts": before} for seed in (1, 2)},
+        "grpo": {seed: {"counts": after} for seed in (1, 2)},
+    }
+    differences = [0.2, 0.0, 0.5]
+    half = 1.96 * stdev(differences) / math.sqrt(3)
+    mean = fmean(differences)
+    cell = f"{mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f})"
+    _, _, *lines = objectives.gains(results)
+    assert [line[: line.index(")") + 1] for line in lines] == [
+        f"| grpo | {seeds} | {cell}" for seeds in ("1 2", "1", "2")
+    ]
+
+
+def test_the_cost_of_a_run_has_the_time_of_its_sandbox() -> None:
+    busy = "def f():\n    return sum(i * i for i in range(4_000_000))\n"
+    cost, children = objectives.Cost(), cpu_seconds()
+    with Sandbox(workers=1) as sandbox:
+        ((_, outcome),) = sandbox.map([(0, Job(busy, test="assert f() > 0"))])
+        cost.read()
+    assert outcome.status == "passed" and outcome.cpu_s > 0.05
+    waited_for = cpu_seconds() - children
+    assert cost.cpu_s > waited_for + 0.7 * outcome.cpu_s
+
+
+def test_the_prompts_of_mbpp_are_those_of_the_task(
+    tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CODEGEN_TEST_DATA", str(data_folder))
+    world, style = objectives.mbpp_world(tmp_path), find_style("chat")
+    own, mbpp = load(world.held_out), load("mbpp-test")
+    by_id = {problem.id: problem for problem in mbpp.problems()}
+    for problem in own.problems():
+        theirs = mbpp.request(by_id[problem.id], style, 0)
+        mine = own.request(problem, style, 0)
+        assert (mine.prompt, mine.chat, mine.stop) == (theirs.prompt, theirs.chat, theirs.stop)
+        job: Any = own.job(problem, "x")
+        same: Any = mbpp.job(by_id[problem.id], "x")
+        assert (job.setup, job.test, job.entry_point) == (same.setup, same.test, same.entry_point)
+    learned = {problem.id for problem in load(world.judged).problems()}
+    assert len(learned) == objectives.MBPP_JUDGED and not learned & set(by_id)

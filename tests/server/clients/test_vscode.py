@@ -116,7 +116,7 @@ def test_ghost_text_in_vscode(serving: list[str], tmp_path: Path) -> None:
 
 
 def test_next_edits_in_vscode(tmp_path: Path) -> None:
-    """A name is changed by hand once; Tab jumps to the next edit, applies it, and the next follows."""
+    """A name is changed once by hand; Tab jumps to the next edit and applies it, then another."""
     upstream = UpstreamServer(Script())
     says(upstream, lambda window: window.replace("cost", "sum_", 1))
     serving = ["--upstream", upstream.url, "--fim", "none", "--next-edits", "zeta2"]

@@ -24,17 +24,18 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from codegen.config import Config, setting
 from codegen.errors import (
     CodegenError,
     ConfigError,
     InputError,
+    MachineError,
     SkippedExample,
     require_known,
 )
-from codegen.lintseq.verify import check_ruff
+from codegen.lintseq.verify import check_for
 from codegen.lintseq.verify.checks import new_findings
 from codegen.methods.edits.formats import (
     FORMATS,
@@ -56,6 +57,9 @@ from codegen.methods.edits.sessions import (
 from codegen.python_syntax import UNPARSABLE, parse
 from codegen.records import Change, Edit, Example, Segment, TrainingText
 from codegen.server.secrets import is_secret, redact
+
+if TYPE_CHECKING:
+    from codegen.methods.edits.javascript import Script
 
 PERMISSIVE = (
     "MIT", "BSD-2-Clause", "BSD-3-Clause", "Apache-2.0", "ISC", "0BSD", "Unlicense", "PSF-2.0",
@@ -95,6 +99,7 @@ class _Change(NamedTuple):
 class _Refactoring(NamedTuple):
     kind: str
     session: Session
+    language: str
 
 
 class Edits(Config):
@@ -108,12 +113,14 @@ class Edits(Config):
     )
     moments: int = setting(2, "Texts per changed file.", ge=0)
     refactorings: int = setting(
-        2, "Texts per Python program, each with a different refactoring.", ge=0
+        2,
+        "Texts per program in Python, JavaScript or TypeScript, each with a different refactoring.",
+        ge=0,
     )
     kinds: str = setting(
         "",
-        "Refactorings to make: rename, signature, parameter, field, import, deletion, variable, "
-        "literal, annotation, docstring.",
+        "Refactorings to make: rename, signature, parameter, field, import, deletion, literal and, "
+        "in Python, variable, annotation, docstring.",
         metavar="KIND,...",
         shown="all",
     )
@@ -122,6 +129,11 @@ class Edits(Config):
     above: int = setting(10, "Lines of the window above the cursor.", ge=0)
     below: int = setting(10, "Lines of the window below the cursor.", ge=0)
     history: int = setting(6, "Maximum number of past edits shown.", ge=0)
+    verify: Literal["ruff", "strict"] = setting(
+        "ruff",
+        "Check of refactored programs. ruff: ruff for Python, the grammar for JavaScript and "
+        "TypeScript. strict: pylint, V8 and TypeScript's compiler.",
+    )
     characters: int = setting(
         1600, "Maximum characters of prompt and answer; window and history shrink to fit.", ge=100
     )
@@ -233,11 +245,8 @@ class Edits(Config):
     def _refactorings(self, example: Example, text: str, rng: random.Random) -> list[_Refactoring]:
         found: list[_Refactoring] = []
         seed = rng.getrandbits(64)
-        if example.language != "python" or not self.refactorings:
-            return found
-        try:
-            program = Program(text)
-        except UNPARSABLE:
+        program = _program(text, example.language) if self.refactorings else None
+        if program is None:
             return found
         drawn = random.Random(seed)
         kinds = self._kinds or list(REFACTORINGS)
@@ -248,23 +257,34 @@ class Edits(Config):
             if made := refactored(program, kind, drawn):
                 lines, hunks = made
                 found.append(
-                    _Refactoring(kind, Session(_path_of(example), tuple(lines), tuple(hunks)))
+                    _Refactoring(
+                        kind,
+                        Session(_path_of(example), tuple(lines), tuple(hunks)),
+                        example.language,
+                    )
                 )
         return found
 
     def _sound(self, refactorings: Sequence[_Refactoring]) -> set[int]:
-        """The ids of refactorings that add no finding of the linter."""
-        texts = []
-        for _, session in refactorings:
-            before, after = session.lines, apply(session.lines, sorted(session.hunks))
-            texts += ["".join(before), "".join(after)]
-        findings = check_ruff(texts) if texts else []
-        pairs = zip(findings[::2], findings[1::2], strict=True)
-        return {
-            id(one)
-            for one, (before, after) in zip(refactorings, pairs, strict=True)
-            if not new_findings(after, before)
-        }
+        """The ids of refactorings that add no finding of the language's check."""
+        found: set[int] = set()
+        for language in sorted({one.language for one in refactorings}):
+            own = [one for one in refactorings if one.language == language]
+            check = check_for(self.verify, language)
+            assert check
+            texts = []
+            for one in own:
+                before = one.session.lines
+                after = apply(before, sorted(one.session.hunks))
+                texts += ["".join(before), "".join(after)]
+            findings = check(texts)
+            pairs = zip(findings[::2], findings[1::2], strict=True)
+            found |= {
+                id(one)
+                for one, (before, after) in zip(own, pairs, strict=True)
+                if not new_findings(after, before)
+            }
+        return found
 
     # --- texts -----------------------------------------------------------------------------------
 
@@ -352,6 +372,21 @@ class Edits(Config):
         if form.trained:
             meta |= {"special_tokens": list(form.trained), "trained_tokens": list(form.trained)}
         return TrainingText(edit.id, example.id, self.name, segments, meta)
+
+
+def _program(text: str, language: str) -> Program | Script | None:
+    """The program; None if it is in another language, or cannot be read."""
+    if language in ("javascript", "typescript"):
+        from codegen.methods.edits.javascript import script_of
+
+        try:
+            return script_of(text, language)
+        except MachineError:  # its grammar is not installed: changes are used all the same
+            return None
+    try:
+        return Program(text) if language == "python" else None
+    except UNPARSABLE:
+        return None
 
 
 def _is_logged(example: Example) -> bool:

@@ -30,10 +30,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from codegen.methods.edits.hunks import Hunk, apply, lines_of, moved
 from codegen.python_syntax import characters, compiles, parameters_of, parse
+
+if TYPE_CHECKING:
+    from codegen.methods.edits.javascript import Script
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
@@ -83,16 +86,16 @@ class Program:
 
     def hunks(self, pieces: Iterable[Piece]) -> list[Hunk]:
         """One hunk for each line that the pieces change, from top to bottom."""
-        by_line: dict[int, list[Piece]] = defaultdict(list)
-        for piece in pieces:
-            by_line[piece.line].append(piece)
-        found = []
-        for number, own in sorted(by_line.items()):
-            line = self.lines[number]
-            for piece in sorted(own, reverse=True):
-                line = line[: piece.start] + piece.text + line[piece.end :]
-            found.append(Hunk(number, number + 1, (line,)))
-        return found
+        return hunks_of(self.lines, pieces)
+
+    @property
+    def refactorings(self) -> Mapping[str, Callable[[Program, random.Random], list[Hunk]]]:
+        """The refactorings of this language."""
+        return REFACTORINGS
+
+    def accepts(self, text: str) -> bool:
+        """Whether Python compiles a text."""
+        return compiles(text)
 
     def calls(self, name: str) -> list[ast.Call]:
         """Calls of a function by its bare name."""
@@ -105,6 +108,20 @@ class Program:
     def uses(self, name: str) -> list[ast.Name]:
         """All places of a bare name."""
         return [n for n in self.nodes if isinstance(n, ast.Name) and n.id == name]
+
+
+def hunks_of(lines: Sequence[str], pieces: Iterable[Piece]) -> list[Hunk]:
+    """One hunk for each line that the pieces change, from top to bottom."""
+    by_line: dict[int, list[Piece]] = defaultdict(list)
+    for piece in pieces:
+        by_line[piece.line].append(piece)
+    found = []
+    for number, own in sorted(by_line.items()):
+        line = lines[number]
+        for piece in sorted(own, reverse=True):
+            line = line[: piece.start] + piece.text + line[piece.end :]
+        found.append(Hunk(number, number + 1, (line,)))
+    return found
 
 
 def _named(node: ast.AST) -> Iterator[str]:
@@ -122,7 +139,8 @@ def _new_name(program: Program, name: str, rng: random.Random) -> str:
     return rng.choice(free) if free else f"{private}{stem}_2"
 
 
-def _shuffled(items: Iterable, rng: random.Random) -> list:
+def shuffled(items: Iterable, rng: random.Random) -> list:
+    """The items in a random order."""
     found = list(items)
     rng.shuffle(found)
     return found
@@ -133,8 +151,8 @@ def _shuffled(items: Iterable, rng: random.Random) -> list:
 
 def rename(program: Program, rng: random.Random) -> list[Hunk]:
     """A local name of a function."""
-    for function in _shuffled(program.functions, rng):
-        for name in _shuffled(sorted(_locals(program, function)), rng):
+    for function in shuffled(program.functions, rng):
+        for name in shuffled(sorted(_locals(program, function)), rng):
             if pieces := _renamed(program, function, name, _new_name(program, name, rng)):
                 hunks = program.hunks(pieces)
                 if len(hunks) >= 2:
@@ -222,7 +240,7 @@ class _Renamed(ast.NodeTransformer):
 def signature(program: Program, rng: random.Random) -> list[Hunk]:
     """The name of a function of the module, or the order of its last two parameters."""
     top = [f for f in program.tree.body if isinstance(f, ast.FunctionDef)]
-    for function in _shuffled(top, rng):
+    for function in shuffled(top, rng):
         name, calls = function.name, program.calls(function.name)
         uses = program.uses(name)
         header = program.lines[function.lineno - 1]
@@ -267,7 +285,7 @@ def _swapped(program: Program, pair: Sequence[ast.expr | ast.arg]) -> list[Piece
 
 def literal(program: Program, rng: random.Random) -> list[Hunk]:
     """A number or text that a function has on several lines."""
-    for function in _shuffled(program.functions, rng):
+    for function in shuffled(program.functions, rng):
         places: dict[tuple[type, object], list[Piece]] = defaultdict(list)
         docs = {id(n.value) for n in ast.walk(function) if isinstance(n, ast.Expr)}
         for node in ast.walk(function):
@@ -277,7 +295,7 @@ def literal(program: Program, rng: random.Random) -> list[Hunk]:
                 is_text = type(value) is str and re.fullmatch(r"[A-Za-z_][\w .-]{2,20}", value)
                 if place and (is_number or is_text):
                     places[type(value), value].append(place)
-        for (kind, value), pieces in _shuffled(sorted(places.items(), key=str), rng):
+        for (kind, value), pieces in shuffled(sorted(places.items(), key=str), rng):
             if kind is int:
                 new = str(rng.choice([value * 2, value + 1, value + 10, value * 10]))
             else:
@@ -295,7 +313,7 @@ _SIMPLE = (ast.Name, ast.Attribute, ast.Subscript, ast.BinOp, ast.Constant, ast.
 def variable(program: Program, rng: random.Random) -> list[Hunk]:
     """A name for an expression without calls that statements of one block share."""
     blocks = [body for n in program.nodes for body in _bodies(n)]
-    for body in _shuffled(blocks, rng):
+    for body in shuffled(blocks, rng):
         places: dict[str, list[ast.expr]] = defaultdict(list)
         where: dict[int, int] = {}
         for number, statement in enumerate(body):
@@ -306,7 +324,7 @@ def variable(program: Program, rng: random.Random) -> list[Hunk]:
                 if is_path and all(isinstance(part, _SIMPLE) for part in ast.walk(node)):
                     places[ast.dump(node)].append(node)
                     where[id(node)] = number
-        for same in _shuffled([p for p in places.values() if len(p) >= 2], rng):
+        for same in shuffled([p for p in places.values() if len(p) >= 2], rng):
             pieces = [p for p in map(program.place, same) if p]
             first, last = where[id(same[0])], where[id(same[-1])]
             if len(pieces) < len(same) or len({p.line for p in pieces}) < 2:
@@ -406,7 +424,7 @@ def _indent(line: str) -> int:
 # --- parts taken out and brought back ---------------------------------------------------------
 
 
-def _without(program: Program, nodes: Sequence[ast.expr | ast.arg], index: int) -> Piece | None:
+def without(program: Any, nodes: Sequence[Any], index: int) -> Piece | None:
     """A piece that removes an element of a list on one line, with a comma."""
     places = [program.place(node) for node in nodes]
     if any(p is None or p.line != places[0].line for p in places):  # type: ignore[union-attr]
@@ -434,7 +452,7 @@ def _whole_arguments(function: Function) -> list[ast.arg] | None:
 def parameter(program: Program, rng: random.Random) -> list[Hunk]:
     """A parameter in the signature, then the argument in the calls."""
     top = [f for f in program.tree.body if isinstance(f, Function)]
-    for function in _shuffled(top, rng):
+    for function in shuffled(top, rng):
         arguments, calls = _whole_arguments(function), program.calls(function.name)
         if not arguments or not calls or len(program.uses(function.name)) != len(calls):
             continue
@@ -442,7 +460,7 @@ def parameter(program: Program, rng: random.Random) -> list[Hunk]:
             continue
         index = rng.randrange(len(arguments))
         lists = [arguments, *(call.args for call in calls)]
-        pieces = [_without(program, nodes, index) for nodes in lists]
+        pieces = [without(program, nodes, index) for nodes in lists]
         hunks = program.hunks(p for p in pieces if p)
         if None not in pieces and len(hunks) >= 2 and hunks[0].start == function.lineno - 1:
             return hunks
@@ -452,9 +470,9 @@ def parameter(program: Program, rng: random.Random) -> list[Hunk]:
 def add_field(program: Program, rng: random.Random) -> list[Hunk]:
     """A parameter of ``__init__``, then the attribute that keeps it."""
     makers = [f for f in program.functions if f.name == "__init__" and len(f.body) > 1]
-    for function in _shuffled(makers, rng):
+    for function in shuffled(makers, rng):
         arguments = _whole_arguments(function)
-        for number, argument in _shuffled(list(enumerate(arguments or [])), rng):
+        for number, argument in shuffled(list(enumerate(arguments or [])), rng):
             name = argument.arg
             uses = [n for n in ast.walk(function) if isinstance(n, ast.Name) and n.id == name]
             kept = [
@@ -464,7 +482,7 @@ def add_field(program: Program, rng: random.Random) -> list[Hunk]:
                 and s.lineno == s.end_lineno
                 and ast.unparse(s) == f"self.{name} = {name}"
             ]
-            piece = _without(program, arguments or [], number)
+            piece = without(program, arguments or [], number)
             if number and piece and len(kept) == len(uses) == 1:
                 line = kept[0].lineno - 1
                 return [*program.hunks([piece]), Hunk(line, line + 1, ())]
@@ -494,13 +512,13 @@ _ENTRY = r"\s*(?::param (?:\w+ )?|[*-] )?({name})(?: \([^)]*\))?\s?:.+\n"
 
 def docstring(program: Program, rng: random.Random) -> list[Hunk]:
     """A parameter's name, then its entry in the docstring and its uses."""
-    for function in _shuffled(program.functions, rng):
+    for function in shuffled(program.functions, rng):
         first = function.body[0]
         if not ast.get_docstring(function, clean=False):
             continue
         rows = range(first.lineno, first.end_lineno or first.lineno)
         own = {a.arg for a in parameters_of(function.args)} & _locals(program, function)
-        for name in _shuffled(sorted(own), rng):
+        for name in shuffled(sorted(own), rng):
             entry = re.compile(_ENTRY.format(name=re.escape(name)))
             entries = [(row, m) for row in rows if (m := entry.match(program.lines[row]))]
             new = _new_name(program, name, rng)
@@ -526,21 +544,22 @@ _ADDS = ("parameter", "field", "import", "annotation")
 
 
 def refactored(
-    program: Program, kind: str, rng: random.Random
+    program: Program | Script, kind: str, rng: random.Random
 ) -> tuple[list[str], list[Hunk]] | None:
     """A refactoring of a program: its first lines, and the hunks; None if it has no place for it.
 
     Args:
         program: the program to change or, if a part is brought back, the result.
     """
-    hunks = REFACTORINGS[kind](program, rng)
+    refactor: Any = program.refactorings.get(kind)
+    hunks = refactor(program, rng) if refactor else []
     if len(hunks) < 2:
         return None
     before, after = list(program.lines), apply(program.lines, sorted(hunks))
     if kind in _ADDS:
         before, after = after, before
         hunks = _inverted(before, after, hunks)
-    if not (compiles("".join(before)) and compiles("".join(after))):
+    if not (program.accepts("".join(before)) and program.accepts("".join(after))):
         return None
     return before, hunks
 

@@ -123,7 +123,7 @@ class CandidateSearch:
             on_text = self.on_text if not number else None
             path = _Path()
             plain = not self.request.prediction and self.request.logprobs is None
-            plain = plain and not self.request.changes_logits
+            plain = plain and not self.request.changes_logits and not self.request.hesitant
             strategy = Strategy() if plain else _Chosen(self, path)
             yield from self._decode(path, strategy, uniforms, on_text)
             found.append(self._candidate(path))
@@ -266,6 +266,11 @@ class _Chosen(Speculation):
         """Chooses a token by logits [1, V], changed in place, and notes what is needed of it."""
         batch.restrict(logits)
         search, request = self.search, self.request
+        if request.hesitant and self.is_first and not self.path.tokens:
+            probabilities = logits[0].float().softmax(0)
+            for id_, least in request.hesitant:
+                if probabilities[id_] < least:
+                    logits[0, id_] = -torch.inf
         greedy = request.params.temperature == 0
         if greedy and request.candidates == 1 and search.cache.in_doubt(logits):
             search.settled = False
@@ -278,6 +283,7 @@ class _Chosen(Speculation):
         token = int(batch.choose(logits[None], torch.tensor([batch.made])))
         if self.follower:
             token = self._predicted_or(token, self.follower, logits[0].float().log_softmax(0))
+        self.is_first = False
         if given is not None:
             self.path.logprobs.append(self._logprobs(given, token))
         if greedy and request.candidates > 1:
@@ -296,7 +302,6 @@ class _Chosen(Speculation):
         predicted, least = follower.next, math.log(self.request.least)
         if predicted is not None and not self.is_first and logprobs[predicted] >= least:
             token = predicted
-        self.is_first = False
         follower.accept([token])
         return token
 

@@ -22,6 +22,7 @@ from lsprotocol.types import Position, Range, TextDocumentContentChangeEvent
 
 from codegen.errors import InputError
 from codegen.generation import SamplingParams
+from codegen.methods.edits.due import is_due
 from codegen.methods.edits.formats import (
     EditFormat,
     Unreadable,
@@ -37,7 +38,7 @@ from codegen.python_syntax import UNPARSABLE, parse
 from codegen.records import Change, Edit
 from codegen.server.document import TextDocument, units
 from codegen.server.edit_outcomes import Outcomes, Watched
-from codegen.server.requests import CompletionRequest, DocumentKey
+from codegen.server.requests import Candidate, CompletionRequest, DocumentKey
 from codegen.server.secrets import redact
 from codegen.server.text import safe_text
 from codegen.server.upstream import Upstream
@@ -54,6 +55,9 @@ _MOST_LINES, _MOST_WIDTH = 50_000, 240  # of a file, and its mean line
 _REMEMBERED = 20  # proposals that were turned down
 _MOST_TOKENS = 192  # of an answer
 _CHARS_A_TOKEN = 3
+_SURE = 0.6  # the probability of "no edit" below which the best edit is proposed all the same
+_NEVER = 2.0
+_RIVALS = 4  # answers among which an edit is looked for if the first one changes nothing
 _LEAST = 0.02  # the probability that the model gives each token of a renaming it is not to refuse
 _TIMEOUT_S = 10.0  # of an upstream
 _MOST_CHARACTERS = 16_384  # of its answer
@@ -295,12 +299,17 @@ class NextEditor:
 
         If the history renames something that is in the window, that renaming continued is the
         prediction: the model chooses where an edit begins, and then takes what it finds possible.
+        The answer is that no edit is due only if the model is sure of it, and never if the program
+        shows that one is (:func:`codegen.methods.edits.due.is_due`). If the model begins an edit
+        and then changes nothing, its next answer that is none such counts.
         """
         model = engine.model
         if isinstance(model, Upstream):
             return await self._answer_of(model, prompt)
         tokenizer = cast("CompletionModel", model).tokenizer
         repeated = self._repeated(edit)
+        none = tokenizer.convert_tokens_to_ids(self.form.none) if self.form.none else None
+        due = is_due(edit)
         request = CompletionRequest(
             key._replace(document=f"{key.document}#next-edit"),
             prefix="",
@@ -310,10 +319,24 @@ class NextEditor:
             multiline=None,
             prediction=repeated or "".join(window_lines(edit)),
             least=_LEAST if repeated else 0.0,
+            hesitant=((none, _NEVER if due else _SURE),) if isinstance(none, int) else (),
             marks=self.form.trained,
         )
         found = (await engine.complete(request)).candidates
+        if self.form.none and found and self._is_idle(edit, found[0]):
+            more = replace(request, candidates=_RIVALS, hesitant=request.hesitant if due else ())
+            rivals = (await engine.complete(more)).candidates
+            found = tuple(one for one in rivals if not self._is_idle(edit, one)) or found
         return found[0].text if found and found[0].finish_reason != "length" else None
+
+    def _is_idle(self, edit: Edit, answer: Candidate) -> bool:
+        """Whether an answer says that something is to be changed, and changes nothing."""
+        if answer.text == self.form.none:
+            return False
+        try:
+            return self.form.read(edit, answer.text) == "".join(window_lines(edit))
+        except Unreadable:
+            return answer.finish_reason != "length"
 
     def _repeated(self, edit: Edit) -> str:
         """The answer that repeats the history's renaming in the window; empty if there is none."""

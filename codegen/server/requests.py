@@ -110,6 +110,8 @@ class CompletionRequest:
         least: if above 0, a token of the prediction is chosen wherever the model gives it at least
             this probability, except as the first token: typical acceptance with a constant
             threshold (Cai et al. 2024, arXiv 2401.10774, section 2.3.1).
+        hesitant: tokens, by id, that begin an answer only if the model gives them at least this
+            probability; otherwise the most probable other token begins it.
         logprobs: number of most probable tokens whose log-probabilities to return at each token, in
             addition to the token's own; None for no log-probabilities.
         presence_penalty, frequency_penalty: subtracted from the logits of tokens of the answer,
@@ -139,6 +141,7 @@ class CompletionRequest:
     waits: bool = True
     prediction: str = ""
     least: float = 0.0
+    hesitant: tuple[tuple[int, float], ...] = ()
     logprobs: int | None = None
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
@@ -157,7 +160,7 @@ class CompletionRequest:
         """Whether decoding must begin with exact states: all but single suggestions."""
         plain = self.candidates == 1 and self.params.temperature == 0
         more = self.tokens or self.prediction or self.logprobs is not None or self.changes_logits
-        return bool(more) or not plain
+        return bool(more or self.hesitant) or not plain
 
     def stop_rule(self) -> StopRule | None:
         """Where a candidate ends; None for a raw continuation."""

@@ -121,6 +121,47 @@ def test_probable_enough_predictions_are_chosen(
     asyncio.run(run())
 
 
+def test_an_answer_begins_with_a_token_only_if_it_is_probable_enough(engine: Any, ask: Any) -> None:
+    """Else with the next most probable one; later it may come all the same."""
+    import torch
+
+    model = engine.model
+    encode = model.tokenizer.backend_tokenizer.encode
+
+    def greedy(ids: list[int], banned: int | None) -> tuple[list[int], float]:
+        made: list[int] = []
+        first = 0.0
+        while len(made) < 6:
+            with torch.inference_mode():
+                logits = model.model(torch.tensor([[*ids, *made]])).logits[0, -1].double()
+            if not made:
+                first = float(logits.softmax(0).max())
+            if not made and banned is not None:
+                logits = logits.clone().index_fill(0, torch.tensor([banned]), -torch.inf)
+            made.append(int(logits.argmax()))
+        return made, first
+
+    async def run() -> None:
+        for document, end in enumerate((40, 133, 300)):
+            ids = list(encode(TEXT[:end]).ids)
+            plain, probability = greedy(ids, None)
+            other, _ = greedy(ids, plain[0])
+            assert other[0] != plain[0]
+            request = ask(TEXT[:end], document=f"h{document}", multiline=None, max_tokens=6)
+            for least, wanted in ((0.999 * probability, plain), (1.001 * probability, other)):
+                for prediction in ("", TEXT[:20]):
+                    asked = dataclasses.replace(
+                        request,
+                        tokens=tuple(ids),
+                        hesitant=((plain[0], least),),
+                        prediction=prediction,
+                    )
+                    got = (await engine.complete(asked)).text
+                    assert got == safe_text(model.tokenizer.decode(wanted))
+
+    asyncio.run(run())
+
+
 def test_a_seed_gives_the_same_text_again(engine: Any, ask: Any) -> None:
     async def run() -> list[str]:
         asked = [

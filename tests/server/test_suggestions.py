@@ -64,7 +64,7 @@ OTHER: list[tuple[str, object]] = [
     ("params", dataclasses.replace(PARAMS, seed=3)), ("stop", (";",)), ("multiline", "never"),
     ("max_lines", 3), ("deadline_s", 0.1), ("key", KEY._replace(client="other")),
     ("tokens", (1,)), ("patient", True), ("waits", False), ("prediction", "x = 1"), ("least", 0.5),
-    ("logprobs", 1),
+    ("hesitant", ((1, 0.5),)), ("logprobs", 1),
     ("presence_penalty", 1.0), ("frequency_penalty", 1.0), ("logit_bias", ((1, 2.0),)),
     ("top_k", 5), ("marks", ("<x>",)),
 ]  # fmt: skip

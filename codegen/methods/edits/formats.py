@@ -81,6 +81,7 @@ class EditFormat:
         marks: strings with a meaning in the prompt or the answer.
         stop: strings that end the answer.
         trained: special tokens that models have not learned, whose embeddings must be trained.
+        none: the token that is the whole answer if no edit is due; empty if the format has none.
     """
 
     name: str
@@ -91,6 +92,7 @@ class EditFormat:
     marks: tuple[str, ...] = ()
     stop: tuple[str, ...] = ()
     trained: tuple[str, ...] = ()
+    none: str = ""
 
     def prompt(self, edit: Edit) -> str:
         """The prompt of a moment.
@@ -348,6 +350,7 @@ def _ours(m: Marks, family: str, models: str) -> Iterator[EditFormat]:
             read_any,
             marks=m.all,
             trained=m.all,
+            none=m.none,
         )
 
 

@@ -1,0 +1,204 @@
+"""Whether the edits so far left a Python file with something to do.
+
+A small model is seldom sure that no edit is due. Often a look at the program tells. Compared with
+the file before the edits of the history,
+
+- a name is used that nothing defines any more, or not yet (after a renaming, or without an import);
+- a name has no use any more, or not yet (an import, a parameter, a variable);
+- a constant, or a name that was replaced by a new one, is still in the function in which it was
+  replaced; or an expression, for which a variable was added, below the variable;
+- a function of the module has another number of parameters than a call has arguments.
+
+Only what is in the window counts. Limits: Python; nothing is told of files that cannot be parsed,
+before or after, and nothing of names if there is a star import.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+import symtable
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from codegen.methods.edits.formats import window_lines
+from codegen.methods.edits.hunks import lines_of
+from codegen.methods.edits.renaming import replaced_words
+from codegen.python_syntax import UNPARSABLE, parse
+from codegen.records import Edit
+
+_MOST_LINES = 3000
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+_IMPORT = re.compile(r"^(?:import|from)\b", re.MULTILINE)
+_STAR = re.compile(r"^\s*from\b.*\bimport \*", re.MULTILINE)
+_ADDED = re.compile(r"\s*\w+ = (\S.*)\n")  # a variable
+_SHORTEST = 6  # characters of an expression that a variable stands for
+
+
+def is_due(edit: Edit) -> bool:
+    """Whether a change in the window is due; false if that is not known."""
+    old = before(edit)
+    if edit.language != "python" or old is None or edit.text.count("\n") > _MOST_LINES:
+        return False
+    try:
+        now, was = _File(edit.text), _File(old)
+    except UNPARSABLE:
+        return False
+    window = "".join(window_lines(edit))
+    words = set(re.findall(r"\w+", window))
+    fresh = set() if _STAR.search(edit.text) else now.undefined - was.undefined
+    return (
+        bool(fresh & words)
+        or (bool(fresh) and bool(_IMPORT.search(window)))
+        or any(unused.name in words for unused in now.unused - was.unused)
+        or _has_old(edit, now, was)
+        or _is_called_otherwise(edit, now, was)
+    )
+
+
+def before(edit: Edit) -> str | None:
+    """The file before the edits of the history; None if they do not fit it."""
+    lines = lines_of(edit.text)
+    for change in sorted(edit.history, key=lambda change: -change.line):
+        new = lines_of(change.new)
+        if lines[change.line : change.line + len(new)] != new:
+            return None
+        lines[change.line : change.line + len(new)] = lines_of(change.old)
+    return "".join(lines)
+
+
+class _Unused(NamedTuple):
+    scope: tuple[str, ...]  # the names of the functions and classes around it
+    name: str
+
+
+class _File:
+    """The names of a file.
+
+    Attributes:
+        undefined: names that are used, and that nothing in the file or Python defines.
+        unused: imports of the module, and parameters and variables of functions, without a use.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.tree = parse(text)
+        top = symtable.symtable(text, "file", "exec")
+        tables = [*_tables(top, ())]
+        self.undefined: set[str] = set()
+        self.unused: set[_Unused] = set()
+        bound = {
+            symbol.get_name()
+            for table, _ in tables
+            for symbol in table.get_symbols()
+            if (table is top or symbol.is_declared_global())
+            and (symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace())
+        }
+        read: set[str] = set()
+        for table, scope in tables:
+            for symbol in table.get_symbols():
+                name = symbol.get_name()
+                is_global = table is top or symbol.is_global()
+                if symbol.is_referenced():
+                    if is_global:
+                        read.add(name)
+                        is_known = name in bound or hasattr(builtins, name)
+                        if not is_known and not name.startswith("__"):
+                            self.undefined.add(name)
+                elif (
+                    table.get_type() == "function"
+                    and symbol.is_local()
+                    and not symbol.is_namespace()
+                ):
+                    self.unused.add(_Unused(scope, name))
+        for symbol in top.get_symbols():
+            if symbol.is_imported() and symbol.get_name() not in read:
+                self.unused.add(_Unused((), symbol.get_name()))
+
+    def function_at(self, line: int) -> tuple[int, int] | None:
+        """The lines of the innermost function around a line, from 0, end not included."""
+        found: tuple[int, int] | None = None
+        for node in ast.walk(self.tree):
+            if isinstance(node, _Function):
+                start = min(part.lineno for part in (node, *node.decorator_list)) - 1
+                if start <= line < (node.end_lineno or 0) and (not found or start >= found[0]):
+                    found = start, node.end_lineno or 0
+        return found
+
+
+def _tables(
+    table: symtable.SymbolTable, scope: tuple[str, ...]
+) -> Iterator[tuple[symtable.SymbolTable, tuple[str, ...]]]:
+    left = [(table, scope)]
+    while left:
+        table, scope = left.pop()
+        yield table, scope
+        left += [(child, (*scope, child.get_name())) for child in table.get_children()]
+
+
+def _has_old(edit: Edit, now: _File, was: _File) -> bool:
+    """Whether a constant, or a name that gave way to a new one, is still where it was replaced."""
+    constants = Counter(node.value for node in _constants(was.tree))
+    constants.subtract(node.value for node in _constants(now.tree))
+    gone = {value for value, count in constants.items() if count > 0}
+    known = {word for change in edit.history for word in re.findall(r"\w+", change.old)}
+    top, bottom = edit.window
+    for change in edit.history:
+        function = now.function_at(change.line)
+        names = {old for old, new in replaced_words(change).items() if new not in known}
+        added = None if change.old else _ADDED.fullmatch(change.new)
+        if function is None or not (gone or names or added):
+            continue
+        start, end = max(top, function[0]), min(bottom, function[1])
+        below = "".join(lines_of(edit.text)[max(start, change.line + 1) : end])
+        if added and len(added[1]) >= _SHORTEST and added[1] in below:
+            return True
+        for node in ast.walk(now.tree):
+            if not start <= getattr(node, "lineno", 0) - 1 < end:
+                continue
+            if isinstance(node, ast.Name) and node.id in names:
+                return True
+            if isinstance(node, ast.Constant) and _is_plain(node) and node.value in gone:
+                return True
+    return False
+
+
+def _constants(tree: ast.AST) -> Iterator[ast.Constant]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and _is_plain(node):
+            yield node
+
+
+def _is_plain(node: ast.Constant) -> bool:
+    """Whether it is a number or text on one line that is not everywhere."""
+    is_known = type(node.value) in (int, float, str) and node.lineno == node.end_lineno
+    return is_known and node.value not in (0, 1, 2, "")
+
+
+def _is_called_otherwise(edit: Edit, now: _File, was: _File) -> bool:
+    """Whether a call in the window lacks, or has too many, arguments of a changed function."""
+    sizes, old = _sizes(now.tree), _sizes(was.tree)
+    changed = {name: size for name, size in sizes.items() if old.get(name, size) != size}
+    top, bottom = edit.window
+    return any(
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in changed
+        and top <= node.lineno - 1 < bottom
+        and not node.keywords
+        and not any(isinstance(argument, ast.Starred) for argument in node.args)
+        and len(node.args) != changed[node.func.id]
+        for node in (ast.walk(now.tree) if changed else ())
+    )
+
+
+def _sizes(tree: ast.Module) -> dict[str, int]:
+    """The numbers of parameters of the module's functions that have plain ones only."""
+    found = {}
+    for node in tree.body:
+        if isinstance(node, _Function):
+            a = node.args
+            if not (a.vararg or a.kwarg or a.defaults or a.kwonlyargs):
+                found[node.name] = len(a.args) + len(a.posonlyargs)
+    return found

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,12 +20,14 @@ from pytest_lsp import LanguageClient
 
 from codegen.cli import main
 from codegen.data import read_rejects, read_texts
+from codegen.methods.edits.formats import FORMATS
 from codegen.methods.edits.hunks import lines_of
-from codegen.records import Edit
+from codegen.records import Change, Edit
 from codegen.server import next_edits
 from codegen.server.document import TextDocument
 from codegen.server.edit_outcomes import Outcomes, Watched
 from codegen.server.next_edits import Tracker
+from codegen.server.requests import Candidate, Completion, CompletionRequest, DocumentKey
 from tests.server.conftest import change
 from tests.server.test_lsp import started
 from tests.server.upstream_server import Script, UpstreamServer
@@ -301,6 +304,65 @@ async def test_a_document_that_changes_under_the_proposal(
     assert time.monotonic() - began < next_edits._TIMEOUT_S
 
 
+# --- whether to propose anything ------------------------------------------------------------------
+
+BLOCK, NONE = "<jupyter_text>", "<empty_output>"
+
+
+class Scripted:
+    """An engine with one answer, or several if several are asked for."""
+
+    def __init__(self, first: str, rivals: list[str]) -> None:
+        self.first, self.rivals = first, rivals
+        self.asked: list[CompletionRequest] = []
+        self.model = self
+
+    def tokenizer(self, prompt: str) -> Any:
+        return SimpleNamespace(input_ids=[len(prompt)])
+
+    tokenizer.convert_tokens_to_ids = {NONE: 7}.get  # type: ignore[attr-defined]
+
+    async def complete(self, request: CompletionRequest) -> Any:
+        self.asked.append(request)
+        texts = self.rivals if request.candidates > 1 else [self.first]
+        return Completion(tuple(Candidate(text, 1, "eos") for text in texts))
+
+
+SAME = f"{BLOCK}1\ndef total(items):\n    sum_ = 0\n    for i in items:\n{BLOCK}2"
+WRONG = f"{BLOCK}1\nno mark"
+RIGHT = f"{BLOCK}2\n        sum_ += i\n    return sum_\n{BLOCK}3"
+
+
+@pytest.mark.parametrize(
+    ("first", "rivals", "due", "answer"),
+    [
+        (RIGHT, [], True, RIGHT),
+        (SAME, [SAME, WRONG, RIGHT, NONE], True, RIGHT),
+        (SAME, [SAME, WRONG], True, SAME),  # nothing better
+        (SAME, [SAME, NONE, RIGHT], False, NONE),
+        (NONE, [RIGHT], False, NONE),
+    ],
+)
+def test_an_edit_that_changes_nothing_gives_way_to_a_rival(
+    first: str, rivals: list[str], due: bool, answer: str
+) -> None:
+    """Silence is one of them only if the program does not show that an edit is due."""
+    text = TEXT.replace("cost = 0", "sum_ = 0")
+    change = Change("shop.py", 1, "    cost = 0\n", "    sum_ = 0\n")
+    if not due:
+        change = Change("shop.py", 4, "", "    return cost\n")
+    edit = Edit("", "shop.py", text, (change,), (0, 5), 0)
+    engine: Any = Scripted(first, rivals)
+    editor = next_edits.NextEditor(FORMATS["blocks"])
+    found = asyncio.run(editor.answer(engine, DocumentKey("", "", ""), "prompt", edit))
+    assert found == answer
+    ((id_, least),) = engine.asked[0].hesitant
+    assert id_ == 7 and (least > 1) is due
+    assert len(engine.asked) == 1 + bool(rivals and first == SAME)
+    if len(engine.asked) > 1:
+        assert engine.asked[1].hesitant == (engine.asked[0].hesitant if due else ())
+
+
 # --- what becomes of proposals -------------------------------------------------------------------
 
 
@@ -413,8 +475,6 @@ def test_an_accepted_edit_is_kept_after_half_a_minute(tmp_path: Path) -> None:
 
 
 def test_secrets_do_not_leave_the_machine() -> None:
-    from codegen.records import Change
-
     key = "sk-" + "a1B2" * 10
     text = f'KEY = "{key}"\nx = 1\ny = 2\n'
     edit = Edit("", "a.py", text, (Change("a.py", 0, "", f'KEY = "{key}"\n'),), (1, 3), len(text))

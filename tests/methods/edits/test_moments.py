@@ -9,6 +9,7 @@ import subprocess
 import symtable
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen.benchmarks.tools.edit_baselines import BASELINES
+from codegen.methods.edits.due import before as without_history
+from codegen.methods.edits.due import is_due
 from codegen.methods.edits.formats import window_lines, with_window
 from codegen.methods.edits.hunks import apply, lines_of
 from codegen.methods.edits.refactorings import REFACTORINGS, Program, refactored
@@ -263,6 +266,51 @@ def test_what_refactorings_do() -> None:
     for row in changed("annotation"):
         assert all(hunk.endswith("-> int:") for hunk in row.split(" | "))
     assert all("load(" in row for row in changed("parameter"))
+
+
+@pytest.mark.parametrize("kind", sorted(set(REFACTORINGS) - {"annotation"}))
+def test_a_refactoring_is_due_until_it_is_done(kind: str) -> None:
+    """After its first edit the program shows it, and after the last or without any it does not."""
+    program = Program(PROGRAM)
+    seen = 0
+    for seed in range(12):
+        if not (made := refactored(program, kind, random.Random(seed))):
+            continue
+        lines, hunks = made
+        session = Session("a.py", tuple(lines), tuple(hunks))
+        edit = session.moment(1, WIDE)
+        if kind == "signature" and "def load(" in edit.text and "def area(" in edit.text:
+            continue  # two parameters changed places: the calls look right
+        assert without_history(edit) == "".join(lines)
+        assert is_due(edit), made
+        assert not is_due(session.moment(len(hunks), WIDE)), made
+        assert not is_due(session.moment(0, WIDE))
+        broken = replace(edit, text=edit.text + "def (\n")
+        assert not is_due(broken) and not is_due(replace(edit, language="go"))
+        elsewhere = replace(edit, window=(0, 0))
+        assert not is_due(elsewhere)
+        seen += 1
+    assert seen
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("x = 1\n", "x = 2\n"),  # outside of functions
+        ("def f(a):\n    return a + 1\n", "def f(a):\n    return a + 5\n"),  # once
+        ("def f(a):\n    g(a, 7)\n    g(7)\n", "def f(a):\n    g(a, 7)\n    g(7, 7)\n"),  # added
+        ("def f(a, c):\n    b = a\n    a = 2\n    return b, c, a\n",
+         "def f(a, c):\n    b = c.a\n    a = 2\n    return b, c, a\n"),
+        ("from m import *\nf()\n", "from m import *\ng()\nprint(g)\n"),  # anything is defined
+        ("def f(a):\n    use(a)\n", "def f(a):\n    return use(a)\n"),  # undefined before, too
+        ("def f(a):\n    a.b\n", "def f(a):\n    a.c\n    a.b\n"),  # an attribute
+        ("def f(a, b):\n    pass\nf(1)\n", "def f(a, b):\n    return a\nf(1)\n"),
+        ("def f(a):\n    pass\nf(*b)\n", "def f(a, c):\n    return a + c\nf(*b)\n"),
+    ],
+)  # fmt: skip
+def test_what_shows_that_nothing_is_due(old: str, new: str) -> None:
+    session = ordered("a.py", old, new, random.Random(0))
+    assert not is_due(session.moment(len(session.hunks), WIDE))
 
 
 HOSTILE = {

@@ -43,7 +43,7 @@ class Watched:
     Attributes:
         edit: the moment, as it may be written; None if it may not.
         proposed: the window's text with the proposal.
-        document: shows how the text goes on.
+        document: has the current text.
         before, after: the lines without and with the proposal.
         lines: the proposal's lines in ``after``, end not included.
         count: adds to a counter.

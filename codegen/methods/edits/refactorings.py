@@ -30,13 +30,10 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from codegen.methods.edits.hunks import Hunk, apply, lines_of, moved
 from codegen.python_syntax import characters, compiles, parameters_of, parse
-
-if TYPE_CHECKING:
-    from codegen.methods.edits.javascript import Script
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
@@ -51,6 +48,21 @@ class Piece(NamedTuple):
     start: int
     end: int
     text: str
+
+
+class Subject(Protocol):
+    """What can be refactored: a program of some language."""
+
+    lines: list[str]
+
+    @property
+    def refactorings(self) -> Mapping[str, Callable[[Any, random.Random], list[Hunk]]]:
+        """The refactorings of the language, by kind."""
+        ...
+
+    def accepts(self, text: str) -> bool:
+        """Whether a text is a program of the language."""
+        ...
 
 
 class Program:
@@ -544,14 +556,14 @@ _ADDS = ("parameter", "field", "import", "annotation")
 
 
 def refactored(
-    program: Program | Script, kind: str, rng: random.Random
+    program: Subject, kind: str, rng: random.Random
 ) -> tuple[list[str], list[Hunk]] | None:
     """A refactoring of a program: its first lines, and the hunks; None if it has no place for it.
 
     Args:
         program: the program to change or, if a part is brought back, the result.
     """
-    refactor: Any = program.refactorings.get(kind)
+    refactor = program.refactorings.get(kind)
     hunks = refactor(program, rng) if refactor else []
     if len(hunks) < 2:
         return None

@@ -55,8 +55,10 @@ _MOST_LINES, _MOST_WIDTH = 50_000, 240  # of a file, and its mean line
 _REMEMBERED = 20  # proposals that were turned down
 _MOST_TOKENS = 192  # of an answer
 _CHARS_A_TOKEN = 3
-_SURE = 0.6  # the probability of "no edit" below which the best edit is proposed all the same
-_NEVER = 2.0
+# The probability of "no edit" below which the best edit is proposed all the same: the largest at
+# which the model stays silent in nine of ten moments without a due edit (docs/next_edits.md).
+_SURE = 0.55
+_NEVER = 2.0  # more than any probability
 _RIVALS = 4  # answers among which an edit is looked for if the first one changes nothing
 _LEAST = 0.02  # the probability that the model gives each token of a renaming it is not to refuse
 _TIMEOUT_S = 10.0  # of an upstream

@@ -28,7 +28,14 @@ from typing import Any
 
 from . import arrays, wire
 from .shared import SharedValues, base_of, tag_of
-from .verbs import VERBS, made_fields, made_member, method_names, own_special_methods, special_methods
+from .verbs import (
+    VERBS,
+    made_fields,
+    made_member,
+    method_names,
+    own_special_methods,
+    special_methods,
+)
 
 MAX_TEXT = 2000
 _OUR_REFERENCES = 3  # to an object: the list of all, the list of arguments, and getrefcount's own
@@ -256,7 +263,7 @@ class Objects:
         hash_of = getattr(kind, "__hash__", None)
         fields = getattr(kind, "__dataclass_fields__", None)
         return {
-            "name": kind.__name__,
+            "name": kind.__name__.replace("-", "_"),  # method-wrapper
             "qualname": kind.__qualname__,
             "module": str(kind.__module__),
             "bases": bases,

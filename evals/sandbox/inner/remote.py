@@ -443,6 +443,8 @@ class Remote:
     def end(self) -> None:
         """Fails the job for what the tests could not notice."""
         self.settle()
+        for error in self._own.errors():
+            self.lend(error)
         if self._failed:
             self.fail(
                 "wrong",

@@ -4,6 +4,7 @@ Each passes in plain Python, its tests behind the program in one module (a test 
 each that fails in the sandbox is judged wrongly. None needs an installed package.
 """
 
+# ruff: noqa: E501 - programs as people write them
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -6984,7 +6985,7 @@ async def main():
     async def bad(): raise ValueError('x')
     assert await boom(bad) == 'x'
 asyncio.run(main())
-async def q(): 
+async def q():
     await asyncio.sleep(0)
     return 5
 assert run_sync(q) == 5

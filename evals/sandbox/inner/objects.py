@@ -566,7 +566,9 @@ def _foreign_class(objects: Objects, number: int, about: Any) -> Any:
         made._codegen_class = (objects, number)
         _describe_as(made, objects, about)
         if about["fields"] is not None:
-            made.__dataclass_fields__ = made_fields(objects.unpack(about["fields"]))
+            type.__setattr__(
+                made, "__dataclass_fields__", made_fields(objects.unpack(about["fields"]))
+            )
         return made
 
     def make(kind: Any, *arguments: Any, **options: Any) -> Any:

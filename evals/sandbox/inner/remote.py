@@ -645,7 +645,7 @@ class Remote:
             found = generator() if tag == "ge" else coroutine()
             reference.stands_for = weakref.ref(found)
             if started is True:
-                next(found)
+                next(found)  # type: ignore[arg-type]
             self._handles[number] = found
             _SOURCES[found] = number
         return found

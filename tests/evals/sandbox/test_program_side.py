@@ -263,13 +263,9 @@ def test_the_constants_in_c_are_those_in_python() -> None:
 
 
 def test_assertions_are_found_in_bytecode() -> None:
-    def asserts(x: int) -> None:
-        assert x
-
-    def names_it() -> object:
-        return NotImplementedError, AssertionError
-
-    assert own.loads_of_assertion_error(asserts.__code__.co_code)
-    assert not own.loads_of_assertion_error(names_it.__code__.co_code)
+    asserts = compile("assert x", "t", "exec")
+    names_it = compile("NotImplementedError, AssertionError", "t", "exec")
+    assert own.loads_of_assertion_error(asserts.co_code)
+    assert not own.loads_of_assertion_error(names_it.co_code)
     # As Python 3.14 has it: constant 0 is AssertionError, 1 is NotImplementedError.
     assert own.loads_of_assertion_error(bytes([9, 0, 81, 1, 81, 0]), -1, 81) == {4}

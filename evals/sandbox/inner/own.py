@@ -77,7 +77,7 @@ class OwnObjects:
         self.helpers: set[object] = set()  # threads that work while another waits for them
         self._values: list[Any] = [None]
         self._numbers: dict[int, int] = {}
-        self.loop_runs = False  # whether the tests' loop goes on while the program waits
+        self.loop_runs = False  # whether the tests' loop runs while the program waits
         self._tasks: dict[int, Any] = {}  # of awaitables that the program waits for
         self._described: set[int] = set()  # classes that are being described
         self._decorated: set[int] = set()  # functions given to decorators that have not ended yet

@@ -4,6 +4,7 @@ Each passes in plain Python, its tests behind the program in one module (a test 
 each that fails in the sandbox is judged wrongly. None needs an installed package.
 """
 
+# ruff: noqa: E501 - programs as people write them
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -5698,5 +5699,1321 @@ assert height(mine) == 2 and sum(mine) == 3
 assert repr(Node(1)) == 'Node(value=1, left=None, right=None)'
 from typing import get_type_hints
 assert get_type_hints(Node)['value'] is int
+=== async: cancellation and cleanup
+import asyncio
+class Worker:
+    def __init__(self): self.state, self.n = 'new', 0
+    async def run(self):
+        self.state = 'running'
+        try:
+            while True:
+                self.n += 1
+                await asyncio.sleep(0.001)
+        except asyncio.CancelledError:
+            self.state = 'cancelled'
+            raise
+        finally: self.closed = True
+async def first_of(*coros):
+    tasks = [asyncio.ensure_future(c) for c in coros]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for p in pending: p.cancel()
+    return done.pop().result()
+---
+import asyncio
+async def go():
+    w = Worker()
+    t = asyncio.create_task(w.run())
+    await asyncio.sleep(0.01)
+    assert w.state == 'running' and w.n >= 1
+    t.cancel()
+    try: await t
+    except asyncio.CancelledError: pass
+    assert w.state == 'cancelled' and w.closed and t.cancelled()
+    async def after(d, v):
+        await asyncio.sleep(d)
+        return v
+    assert await first_of(after(1, 'slow'), after(0, 'fast')) == 'fast'
+asyncio.run(go())
+=== async: stream protocol over queues
+import asyncio
+class Channel:
+    def __init__(self): self._q, self.closed = asyncio.Queue(), False
+    async def send(self, x):
+        if self.closed: raise RuntimeError('channel closed')
+        await self._q.put(x)
+    async def close(self): self.closed = True; await self._q.put(None)
+    def __aiter__(self): return self
+    async def __anext__(self):
+        x = await self._q.get()
+        if x is None: raise StopAsyncIteration
+        return x
+async def pump(src, dst, fn):
+    async for x in src: await dst.send(fn(x))
+    await dst.close()
+---
+import asyncio, unittest
+class T(unittest.IsolatedAsyncioTestCase):
+    async def asyncSetUp(self):
+        self.a, self.b = Channel(), Channel()
+    async def test_pump(self):
+        task = asyncio.create_task(pump(self.a, self.b, lambda x: x.upper()))
+        for s in 'xyz': await self.a.send(s)
+        await self.a.close()
+        got = [x async for x in self.b]
+        await task
+        self.assertEqual(got, ['X', 'Y', 'Z'])
+        with self.assertRaisesRegex(RuntimeError, 'closed'): await self.a.send('q')
+    async def test_other_source(self):
+        async def src():
+            for i in range(3): yield i
+        await pump(src(), self.b, str)
+        self.assertEqual([x async for x in self.b], ['0', '1', '2'])
+=== async: producer consumer queue
+import asyncio
+async def producer(q, n):
+    for i in range(n):
+        await q.put(i)
+    await q.put(None)
+async def consumer(q, out):
+    while True:
+        x = await q.get()
+        if x is None:
+            break
+        out.append(x * x)
+async def main(n):
+    q = asyncio.Queue(maxsize=2)
+    out = []
+    await asyncio.gather(producer(q, n), consumer(q, out))
+    return out
+async def fetch(x, delay=0):
+    await asyncio.sleep(delay)
+    if x < 0:
+        raise ValueError('negative')
+    return x
+---
+import asyncio, unittest
+assert asyncio.run(main(4)) == [0, 1, 4, 9]
+class T(unittest.IsolatedAsyncioTestCase):
+    async def test_gather(self):
+        r = await asyncio.gather(fetch(1), fetch(-1), return_exceptions=True)
+        self.assertEqual(r[0], 1)
+        self.assertIsInstance(r[1], ValueError)
+    async def test_timeout(self):
+        with self.assertRaises(asyncio.TimeoutError):
+            await asyncio.wait_for(fetch(1, 5), 0.01)
+    async def test_raises(self):
+        with self.assertRaises(ValueError):
+            await fetch(-3)
+    async def test_own_queue(self):
+        q, out = asyncio.Queue(), []
+        for x in (2, 3, None):
+            q.put_nowait(x)
+        await consumer(q, out)
+        self.assertEqual(out, [4, 9])
+=== bcb: datetime patched in module
+import datetime
+def age(birth):
+    today = datetime.date.today()
+    return today.year - birth.year - ((today.month, today.day) < (birth.month, birth.day))
+---
+import datetime
+import unittest
+from unittest.mock import patch
+class TestAge(unittest.TestCase):
+    def test_fixed(self):
+        real = datetime.date
+        with patch('datetime.date') as d:
+            d.today.return_value = real(2024, 5, 1)
+            self.assertEqual(age(real(2000, 5, 2)), 23)
+            self.assertEqual(age(real(2000, 5, 1)), 24)
+    def test_now(self):
+        self.assertGreaterEqual(age(datetime.date(1990, 1, 1)), 34)
+=== time: stopwatch with perf_counter patched and gmtime
+import time, datetime
+class Stopwatch:
+    def __init__(self): self._t = None; self.laps = []
+    def __enter__(self): self._t = time.perf_counter(); return self
+    def __exit__(self, *a): self.laps.append(time.perf_counter() - self._t)
+def iso(ts): return time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(ts))
+def ago(when, now=None):
+    d = (now or datetime.datetime.now()) - when
+    if d < datetime.timedelta(minutes=1): return 'just now'
+    if d.days: return f'{d.days} day{"s" * (d.days > 1)} ago'
+    return f'{d.seconds // 60} minutes ago'
+---
+import datetime, time
+from unittest import mock
+with mock.patch('time.perf_counter', side_effect=[1.0, 3.5]):
+    with Stopwatch() as s: pass
+assert s.laps == [2.5]
+with Stopwatch() as s2: time.sleep(0.01)
+assert 0.005 < s2.laps[0] < 2
+assert iso(0) == '1970-01-01T00:00:00Z'
+now = datetime.datetime(2024, 1, 10, 12)
+assert ago(now - datetime.timedelta(days=2), now) == '2 days ago' and ago(now, now) == 'just now'
+assert ago(datetime.datetime.now()) == 'just now' and ago(now - datetime.timedelta(minutes=5), now=now) == '5 minutes ago'
+class FixedDate(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None): return cls(2024, 1, 10, 12)
+with mock.patch('datetime.datetime', FixedDate):
+    assert ago(now - datetime.timedelta(days=1)) == '1 day ago'
+=== weakref: cache of objects
+import weakref, gc
+class Obj:
+    def __init__(self, n): self.n = n
+class Pool:
+    def __init__(self):
+        self._c = weakref.WeakValueDictionary()
+    def get(self, n):
+        o = self._c.get(n)
+        if o is None:
+            o = self._c[n] = Obj(n)
+        return o
+    def size(self):
+        gc.collect()
+        return len(self._c)
+---
+import gc, weakref
+p = Pool()
+a = p.get(1)
+assert p.get(1) is a and a.n == 1
+b = p.get(2)
+assert p.size() == 2
+del b
+gc.collect()
+assert p.size() == 1
+r = weakref.ref(a)
+assert r() is a
+=== singledispatch: serializer
+from functools import singledispatch, singledispatchmethod
+from datetime import date
+@singledispatch
+def ser(x): raise TypeError(f'cannot serialize {type(x).__name__}')
+@ser.register
+def _(x: int): return f'i{x}'
+@ser.register(str)
+def _(x): return f's{x}'
+@ser.register(list)
+@ser.register(tuple)
+def _(x): return '[' + ','.join(ser(i) for i in x) + ']'
+@ser.register
+def _(x: date): return x.isoformat()
+class Fmt:
+    @singledispatchmethod
+    def go(self, x): return 'obj'
+    @go.register
+    def _(self, x: int): return 'int'
+    @go.register
+    def _(self, x: str): return 'str'
+---
+import datetime
+assert ser(1) == 'i1' and ser('a') == 'sa' and ser([1, ('b',)]) == '[i1,[sb]]'
+assert ser(datetime.date(2020, 1, 1)) == '2020-01-01'
+try:
+    ser(1.5)
+except TypeError as e:
+    assert str(e) == 'cannot serialize float'
+else:
+    assert False
+class Mine: pass
+@ser.register(Mine)
+def _(x):
+    return 'mine'
+assert ser(Mine()) == 'mine' and ser([Mine()]) == '[mine]'
+assert ser.dispatch(bool)(True) == 'iTrue'
+f = Fmt()
+assert (f.go(1), f.go('s'), f.go(None)) == ('int', 'str', 'obj')
+=== container: custom dict and list
+from collections.abc import MutableMapping, Sequence
+import collections
+class CIDict(MutableMapping):
+    def __init__(self, *a, **k):
+        self._d = {}
+        self.update(*a, **k)
+    def __getitem__(self, k): return self._d[k.lower()][1]
+    def __setitem__(self, k, v): self._d[k.lower()] = (k, v)
+    def __delitem__(self, k): del self._d[k.lower()]
+    def __iter__(self): return (k for k, _ in self._d.values())
+    def __len__(self): return len(self._d)
+class DefaultList(list):
+    def __getitem__(self, i):
+        try: return super().__getitem__(i)
+        except IndexError: return None
+class Attr(dict):
+    def __getattr__(self, k):
+        try: return self[k]
+        except KeyError: raise AttributeError(k) from None
+    __setattr__ = dict.__setitem__
+class Missing(dict):
+    def __missing__(self, k): return f'<{k}>'
+---
+d = CIDict({'Content-Type': 'x'}, Accept='y')
+assert d['content-type'] == 'x' and 'ACCEPT' in d and len(d) == 2
+d['ACCEPT'] = 'z'
+assert dict(d) == {'Content-Type': 'x', 'ACCEPT': 'z'}
+assert d.get('none', 0) == 0 and d.pop('accept') == 'z' and list(d) == ['Content-Type']
+assert d == {'Content-Type': 'x'}
+assert isinstance(d, collections.abc.Mapping) if (collections := __import__('collections.abc')) else 0
+l = DefaultList([1, 2])
+assert l[1] == 2 and l[9] is None and l == [1, 2] and len(l) == 2
+l.append(3)
+assert l[2] == 3 and sum(l) == 6
+a = Attr(x=1)
+a.y = 2
+assert a.x == 1 and a['y'] == 2 and a == {'x': 1, 'y': 2}
+assert not hasattr(a, 'nope') and getattr(a, 'nope', 5) == 5
+assert '{a} {b}'.format_map(Missing(a=1)) == '1 <b>'
+assert Missing()['q'] == '<q>'
+=== http: handler with BaseHTTPRequestHandler-like parsing
+from http import HTTPStatus
+from urllib.parse import urlparse, parse_qs, urlencode, quote
+from email.utils import formatdate
+def parse_request(raw: bytes):
+    head, _, body = raw.partition(b'\r\n\r\n')
+    lines = head.decode('latin-1').split('\r\n')
+    method, target, version = lines[0].split(' ')
+    headers = {k.lower(): v.strip() for k, v in (l.split(':', 1) for l in lines[1:])}
+    u = urlparse(target)
+    return {'method': method, 'path': u.path, 'query': parse_qs(u.query), 'headers': headers, 'body': body, 'version': version}
+def response(status, body='', **headers):
+    st = HTTPStatus(status)
+    hs = {'Content-Length': len(body.encode()), **{k.replace('_', '-').title(): v for k, v in headers.items()}}
+    return (f'HTTP/1.1 {st.value} {st.phrase}\r\n' + ''.join(f'{k}: {v}\r\n' for k, v in hs.items()) + '\r\n' + body).encode()
+def build_url(base, **q): return base + ('?' + urlencode(sorted(q.items())) if q else '')
+---
+from http import HTTPStatus
+r = parse_request(b'GET /a/b?x=1&x=2&y=%20 HTTP/1.1\r\nHost: h\r\nX-A:  v \r\n\r\nBODY')
+assert r['query'] == {'x': ['1', '2'], 'y': [' ']} and r['headers'] == {'host': 'h', 'x-a': 'v'}
+assert r['body'] == b'BODY' and r['path'] == '/a/b'
+assert response(404, 'no', content_type='text/plain') == b'HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nno'
+assert response(HTTPStatus.OK).startswith(b'HTTP/1.1 200 OK')
+assert build_url('http://x', b=2, a='p q') == 'http://x?a=p+q&b=2'
+try: response(999)
+except ValueError: pass
+else: assert False
+=== builder: fluent query
+class Query:
+    def __init__(self, table): self._t, self._w, self._o, self._l, self._cols, self._args = table, [], [], None, ['*'], []
+    def _clone(self):
+        q = Query(self._t)
+        q._w, q._o, q._l, q._cols, q._args = self._w[:], self._o[:], self._l, self._cols[:], self._args[:]
+        return q
+    def select(self, *cols): q = self._clone(); q._cols = list(cols); return q
+    def where(self, **kw):
+        q = self._clone()
+        for k, v in kw.items():
+            f, _, op = k.partition('__')
+            q._w.append(f"{f} {dict(gt='>', lt='<', ne='!=').get(op, '=')} ?")
+            q._args.append(v)
+        return q
+    def order_by(self, *f): q = self._clone(); q._o = [x[1:] + ' DESC' if x.startswith('-') else x for x in f]; return q
+    def limit(self, n): q = self._clone(); q._l = n; return q
+    def sql(self):
+        s = f"SELECT {', '.join(self._cols)} FROM {self._t}"
+        if self._w: s += ' WHERE ' + ' AND '.join(self._w)
+        if self._o: s += ' ORDER BY ' + ', '.join(self._o)
+        if self._l is not None: s += f' LIMIT {self._l}'
+        return s, tuple(self._args)
+    __str__ = lambda self: self.sql()[0]
+    def run(self, conn): return conn.execute(*self.sql()).fetchall()
+---
+import sqlite3
+base = Query('t')
+q = base.where(a=1, b__gt=2).order_by('-c', 'd').limit(3)
+assert q.sql() == ('SELECT * FROM t WHERE a = ? AND b > ? ORDER BY c DESC, d LIMIT 3', (1, 2))
+assert base.sql() == ('SELECT * FROM t', ()) and str(base.select('x', 'y')) == 'SELECT x, y FROM t'
+db = sqlite3.connect(':memory:')
+db.executescript("create table t(a, b); insert into t values (1, 'x'), (2, 'y'), (3, 'z');")
+assert Query('t').select('b').where(a__ne=2).order_by('-a').run(db) == [('z',), ('x',)]
+try: Query('nope').run(db)
+except sqlite3.OperationalError as e: assert 'no such table' in str(e)
+else: assert False
+db.close()
+=== di: container resolving by annotations
+import inspect
+class ResolutionError(Exception): pass
+class Container:
+    def __init__(self): self._f, self._single = {}, {}
+    def register(self, key, factory=None, singleton=False):
+        self._f[key] = (factory or key, singleton)
+        return self
+    def resolve(self, key):
+        if key in self._single: return self._single[key]
+        if key not in self._f: raise ResolutionError(f'{getattr(key, "__name__", key)} is not registered')
+        factory, single = self._f[key]
+        params = inspect.signature(factory).parameters.values()
+        kw = {p.name: self.resolve(p.annotation) for p in params if p.annotation is not inspect.Parameter.empty and p.default is inspect.Parameter.empty}
+        obj = factory(**kw)
+        if single: self._single[key] = obj
+        return obj
+---
+class Db:
+    made = 0
+    def __init__(self): Db.made += 1
+class Repo:
+    def __init__(self, db: Db): self.db = db
+class Service:
+    def __init__(self, repo: Repo, db: Db, retries: int = 3):
+        self.repo, self.db, self.retries = repo, db, retries
+c = Container().register(Db, singleton=True).register(Repo).register(Service)
+s = c.resolve(Service)
+assert isinstance(s, Service) and isinstance(s.repo, Repo)
+assert s.repo.db is s.db and s.retries == 3 and Db.made == 1
+assert c.resolve(Repo) is not c.resolve(Repo)
+c.register('answer', lambda: 42)
+assert c.resolve('answer') == 42
+try: c.resolve(str)
+except ResolutionError as e: assert str(e) == 'str is not registered'
+else: assert False
+=== generators: pipeline with coroutines and close
+def coroutine(fn):
+    def start(*a, **k):
+        g = fn(*a, **k); next(g)
+        return g
+    return start
+@coroutine
+def grep(pattern, target):
+    try:
+        while True:
+            line = yield
+            if pattern in line: target.send(line)
+    except GeneratorExit:
+        target.close()
+@coroutine
+def collect(out):
+    try:
+        while True: out.append((yield))
+    finally: out.append('closed')
+def countdown(n):
+    while n:
+        try: yield n
+        except ValueError as e: n += int(str(e)); continue
+        n -= 1
+---
+out = []
+g = grep('py', collect(out))
+for w in ['python', 'ruby', 'pypy']: g.send(w)
+g.close()
+assert out == ['python', 'pypy', 'closed']
+c = countdown(3)
+assert next(c) == 3
+assert c.throw(ValueError('2')) == 5
+assert next(c) == 4 and list(c) == [3, 2, 1]
+try: c.throw(KeyError('x'))
+except KeyError: pass
+else: assert False
+=== int subclass and enum flags arithmetic
+from enum import IntFlag, Enum
+class Perm(IntFlag):
+    NONE = 0
+    READ = 1
+    WRITE = 2
+    EXEC = 4
+    ALL = 7
+    @classmethod
+    def parse(cls, s):
+        r = cls.NONE
+        for ch, f in zip('rwx', (cls.READ, cls.WRITE, cls.EXEC)):
+            if ch in s: r |= f
+        return r
+    def __str__(self): return ''.join(c if self & f else '-' for c, f in zip('rwx', (1, 2, 4)))
+class Planet(Enum):
+    EARTH = (5.97e24, 6.37e6)
+    MARS = (6.42e23, 3.39e6)
+    def __init__(self, mass, radius): self.mass, self.radius = mass, radius
+    @property
+    def g(self): return 6.67e-11 * self.mass / self.radius ** 2
+class Bounded(int):
+    def __new__(cls, v, lo=0, hi=10): return super().__new__(cls, max(lo, min(hi, v)))
+    def __add__(self, o): return Bounded(int(self) + int(o))
+---
+p = Perm.parse('rx')
+assert p == Perm.READ | Perm.EXEC and p == 5 and Perm.WRITE not in p and Perm.READ in p
+assert str(p) == 'r-x' and (p ^ Perm.ALL) == Perm.WRITE and (p & ~Perm.READ) is Perm.EXEC
+assert int(Perm.ALL) == 7 and bool(Perm.NONE) is False
+assert abs(Planet.EARTH.g - 9.8) < 0.1
+assert Planet.MARS.value == (6.42e23, 3.39e6) and Planet((6.42e23, 3.39e6)) is Planet.MARS
+assert Planet.MARS.mass == 6.42e23 and [x.name for x in Planet] == ['EARTH', 'MARS']
+b = Bounded(15)
+assert b == 10 and b + 1 == 10 and Bounded(3) + 4 == 7 and isinstance(b + 1, Bounded) and b - 1 == 9
+assert list(range(Bounded(3))) == [0, 1, 2] and f'{Bounded(7):03d}' == '007'
+=== dict subclass: multi dict and counter like
+from collections import UserDict, Counter, OrderedDict
+class MultiDict(dict):
+    def __setitem__(self, k, v): self.setdefault(k, []).append(v)
+    def first(self, k): return self[k][0]
+class LowerDict(UserDict):
+    def __setitem__(self, k, v): super().__setitem__(k.lower(), v)
+    def __getitem__(self, k): return super().__getitem__(k.lower())
+    def __contains__(self, k): return super().__contains__(k.lower())
+class Bag(Counter):
+    def total_weight(self, w): return sum(self[k] * w[k] for k in self)
+class FIFO(OrderedDict):
+    def __init__(self, n): super().__init__(); self.n = n
+    def __setitem__(self, k, v):
+        if len(self) >= self.n and k not in self: self.popitem(last=False)
+        super().__setitem__(k, v)
+---
+m = MultiDict()
+m['a'] = 1; m['a'] = 2
+assert m == {'a': [1, 2]} and m.first('a') == 1 and dict(m) == {'a': [1, 2]}
+l = LowerDict(A=1)
+l['B'] = 2
+assert l['b'] == 2 and 'a' in l and l.data == {'a': 1, 'b': 2} and sorted(l) == ['a', 'b']
+b = Bag('aab')
+assert b['a'] == 2 and b['zz'] == 0 and b.total_weight({'a': 1, 'b': 10}) == 12 and b.most_common(1) == [('a', 2)]
+assert b + Counter('b') == Counter(a=2, b=2)
+f = FIFO(2)
+for k in 'abc': f[k] = ord(k)
+assert list(f) == ['b', 'c'] and f['c'] == 99 and len(f) == 2
+f.move_to_end('b')
+assert list(f.items()) == [('c', 99), ('b', 98)]
+=== plugin: subclasses discovered by __subclasses__
+class Exporter:
+    ext = None
+    @classmethod
+    def for_ext(cls, ext):
+        for sub in cls.__subclasses__():
+            if sub.ext == ext: return sub()
+        raise LookupError(f'no exporter for {ext}')
+    def export(self, rows): raise NotImplementedError(type(self).__name__)
+class Csv(Exporter):
+    ext = 'csv'
+    def export(self, rows): return '\n'.join(','.join(map(str, r)) for r in rows)
+class Base:
+    kinds = []
+    def __init_subclass__(cls, /, kind=None, **kw):
+        super().__init_subclass__(**kw)
+        cls.kind = kind or cls.__name__.lower()
+        Base.kinds.append(cls.kind)
+---
+assert Exporter.for_ext('csv').export([(1, 2), ('a', 'b')]) == '1,2\na,b'
+class Tsv(Exporter):
+    ext = 'tsv'
+    def export(self, rows): return '\n'.join('\t'.join(map(str, r)) for r in rows)
+t = Exporter.for_ext('tsv')
+assert isinstance(t, Tsv) and t.export([(1, 2)]) == '1\t2'
+class Todo(Exporter): ext = 'todo'
+try: Exporter.for_ext('todo').export([])
+except NotImplementedError as e: assert str(e) == 'Todo'
+else: assert False
+try: Exporter.for_ext('zip')
+except LookupError: pass
+else: assert False
+class A(Base): pass
+class B(Base, kind='bee'): pass
+assert Base.kinds == ['a', 'bee'] and B.kind == 'bee' and A().kind == 'a'
+assert set(c.__name__ for c in Exporter.__subclasses__()) == {'Csv', 'Tsv', 'Todo'}
+=== swe: plugin hooks with priorities and unregister
+import bisect, itertools
+from contextlib import contextmanager
+class Hook:
+    _n = itertools.count()
+    def __init__(self, name): self.name, self._impl = name, []
+    def __call__(self, *a, **k): return [r for _, _, f in self._impl if (r := f(*a, **k)) is not None]
+    def add(self, f, priority=0): bisect.insort(self._impl, (-priority, next(Hook._n), f))
+    def remove(self, f): self._impl = [i for i in self._impl if i[2] is not f]
+class Manager:
+    def __init__(self): self._hooks = {}
+    def __getattr__(self, n):
+        if n.startswith('_'): raise AttributeError(n)
+        return self._hooks.setdefault(n, Hook(n))
+    def register(self, plugin):
+        for n in dir(plugin):
+            if n.startswith('on_'): getattr(self, n[3:]).add(getattr(plugin, n), getattr(plugin, 'priority', 0))
+        return plugin
+    @contextmanager
+    def temporary(self, name, f):
+        h = getattr(self, name); h.add(f)
+        try: yield h
+        finally: h.remove(f)
+---
+class P1:
+    def on_load(self, x): return f'p1 {x}'
+    def on_save(self): return None
+class P2:
+    priority = 10
+    def __init__(self): self.seen = []
+    def on_load(self, x): self.seen.append(x); return f'p2 {x}'
+m = Manager()
+p1, p2 = m.register(P1()), m.register(P2())
+assert m.load('f') == ['p2 f', 'p1 f'] and p2.seen == ['f'] and m.save() == []
+with m.temporary('save', lambda: 'tmp') as h:
+    assert m.save() == ['tmp'] and h.name == 'save'
+assert m.save() == [] and m.unknown(1, a=2) == []
+assert isinstance(m.load, Hook) and m.load is m.load
+class Pure:
+    @staticmethod
+    def on_save(): return 'static'
+m.register(Pure)
+assert m.save() == ['static']
+=== introspection: docstrings, modules, members
+'''Module doc.'''
+import inspect
+__all__ = ['Public', 'helper']
+__version__ = '1.2'
+class Public:
+    '''A public class.
+
+    More.
+    '''
+    attr: int = 3
+    def method(self, x: int) -> str:
+        "Does it."
+        return str(x)
+    @staticmethod
+    def s(): return 's'
+    @classmethod
+    def c(cls): return cls.__name__
+    def _private(self): pass
+def helper(a, b=2):
+    '''Helps.
+
+    >>> helper(1)
+    3
+    '''
+    return a + b
+---
+import inspect
+assert Public.__doc__.startswith('A public class.') and inspect.getdoc(Public).endswith('More.')
+assert Public.method.__doc__ == 'Does it.' and helper.__doc__.strip().startswith('Helps.')
+assert __version__ == '1.2' and 'helper' in __all__
+assert [n for n, _ in inspect.getmembers(Public, inspect.isfunction) if not n.startswith('_')] == ['method', 's']
+assert Public.__annotations__ == {'attr': int} and Public.method.__annotations__['return'] is str
+assert Public.c() == 'Public' and Public().c() == 'Public' and Public.s() == 's'
+assert inspect.isclass(Public) and inspect.isfunction(helper) and inspect.ismethod(Public().method)
+assert Public.__name__ == Public.__qualname__ == 'Public' and Public.method.__qualname__ == 'Public.method'
+assert 'method' in dir(Public) and hasattr(Public, '_private') and Public().method.__self__.attr == 3
+assert '__init__' in dir(Public) and helper.__defaults__ == (2,) and helper.__code__.co_argcount == 2
+=== bcb: logging to a file with rotation
+import logging, logging.handlers, os
+def task_func(path, messages, level=logging.INFO):
+    log = logging.getLogger('task')
+    log.setLevel(level)
+    h = logging.handlers.RotatingFileHandler(path, maxBytes=10000, backupCount=1)
+    h.setFormatter(logging.Formatter('%(levelname)s|%(message)s'))
+    log.addHandler(h)
+    for lv, m in messages: log.log(lv, m)
+    h.close(); log.removeHandler(h)
+    return log
+---
+import logging, os, tempfile, unittest
+class TestCases(unittest.TestCase):
+    def test_file(self):
+        fd, p = tempfile.mkstemp()
+        os.close(fd)
+        log = task_func(p, [(logging.INFO, 'a'), (logging.DEBUG, 'b'), (logging.ERROR, 'c')])
+        with open(p) as f: self.assertEqual(f.read(), 'INFO|a\nERROR|c\n')
+        self.assertIsInstance(log, logging.Logger)
+        self.assertEqual(log.name, 'task')
+        self.assertEqual(log.level, logging.INFO)
+        self.assertEqual(log.handlers, [])
+        os.remove(p)
+=== bcb: shutil and glob housekeeping
+import glob, os, shutil, time
+def task_func(src, dst, ext='.log', older_than=0):
+    os.makedirs(dst, exist_ok=True)
+    moved = []
+    for p in sorted(glob.glob(os.path.join(src, '*' + ext))):
+        if time.time() - os.path.getmtime(p) >= older_than:
+            shutil.move(p, dst)
+            moved.append(os.path.basename(p))
+    return moved
+---
+import os, tempfile, time, unittest
+from pathlib import Path
+class TestCases(unittest.TestCase):
+    def test_move(self):
+        with tempfile.TemporaryDirectory() as d:
+            src, dst = Path(d, 's'), Path(d, 't')
+            src.mkdir()
+            for n in ('b.log', 'a.log', 'c.txt'): (src / n).touch()
+            self.assertEqual(task_func(str(src), str(dst)), ['a.log', 'b.log'])
+            self.assertEqual(sorted(os.listdir(dst)), ['a.log', 'b.log'])
+            self.assertEqual([p.name for p in src.iterdir()], ['c.txt'])
+    def test_age(self):
+        with tempfile.TemporaryDirectory() as d:
+            p = Path(d, 'old.log'); p.write_text('x')
+            past = time.time() - 1000
+            os.utime(p, (past, past))
+            Path(d, 'new.log').write_text('y')
+            self.assertEqual(task_func(d, os.path.join(d, 'arch'), older_than=500), ['old.log'])
+=== abc: shapes
+from abc import ABC, abstractmethod
+import math
+class Shape(ABC):
+    @property
+    @abstractmethod
+    def area(self): ...
+    @abstractmethod
+    def scale(self, k): ...
+    def describe(self):
+        return f'{type(self).__name__} with area {self.area:.2f}'
+class Circle(Shape):
+    def __init__(self, r): self.r = r
+    @property
+    def area(self): return math.pi * self.r ** 2
+    def scale(self, k): return Circle(self.r * k)
+class Square(Shape):
+    def __init__(self, a): self.a = a
+    @property
+    def area(self): return self.a ** 2
+    def scale(self, k): return type(self)(self.a * k)
+---
+import math, inspect
+assert math.isclose(Circle(1).area, 3.14159, rel_tol=1e-4)
+assert Square(2).scale(3).area == 36
+assert Circle(2).describe() == 'Circle with area 12.57'
+assert inspect.isabstract(Shape) and not inspect.isabstract(Circle)
+assert issubclass(Square, Shape) and isinstance(Circle(1), Shape)
+assert Shape.__abstractmethods__ == {'area', 'scale'}
+try:
+    Shape()
+    raise SystemError
+except TypeError as e:
+    assert 'abstract' in str(e)
+class Half(Shape):
+    @property
+    def area(self):
+        return 0.5
+    def scale(self, k):
+        return self
+assert Half().describe() == 'Half with area 0.50'
+shapes = [Circle(1), Square(1), Half()]
+assert [type(s).__name__ for s in sorted(shapes, key=lambda s: s.area)] == ['Half', 'Square', 'Circle']
+assert round(sum(s.area for s in shapes), 2) == 4.64
+=== validation: phone, email, iban, composite validators
+import re
+class ValidationError(Exception):
+    def __init__(self, errors): self.errors = errors; super().__init__(f'{len(errors)} error(s)')
+class V:
+    def __init__(self, fn, msg): self.fn, self.msg = fn, msg
+    def __call__(self, x): return [] if self.fn(x) else [self.msg]
+    def __and__(self, o): return All(self, o)
+    def __or__(self, o): return Any(self, o)
+    def __invert__(self): return V(lambda x: bool(self(x)), f'not {self.msg}')
+class All(V):
+    def __init__(self, *vs): self.vs = vs
+    def __call__(self, x): return [e for v in self.vs for e in v(x)]
+class Any(V):
+    def __init__(self, *vs): self.vs = vs
+    def __call__(self, x): errs = [v(x) for v in self.vs]; return [] if not all(errs) else sum(errs, [])
+email = V(lambda s: re.fullmatch(r'[^@\s]+@[^@\s]+\.\w+', s) is not None, 'bad email')
+short = V(lambda s: len(s) < 10, 'too long')
+def iban(s): s = s.replace(' ', ''); return int(''.join(str(int(c, 36)) for c in s[4:] + s[:4])) % 97 == 1
+def validate(data, rules):
+    errs = {k: e for k, v in rules.items() if (e := v(data.get(k, '')))}
+    if errs: raise ValidationError(errs)
+    return data
+---
+assert email('a@b.co') == [] and email('x') == ['bad email']
+both = email & short
+assert both('longer@address.com') == ['too long'] and both('nope-nope-nope') == ['bad email', 'too long']
+assert (email | short)('hi') == [] and (~email)('a@b.co') == ['not bad email']
+assert iban('GB82 WEST 1234 5698 7654 32') and not iban('GB82 WEST 1234 5698 7654 33')
+mine = V(str.isupper, 'must be upper')
+try: validate({'e': 'zz', 'u': 'low'}, {'e': email, 'u': mine & short})
+except ValidationError as e: assert e.errors == {'e': ['bad email'], 'u': ['must be upper']} and str(e) == '2 error(s)'
+else: assert False
+d = {'e': 'q@w.de'}
+assert validate(d, {'e': email}) is d
+=== decorators of classes: singleton, total equality, immutable and registering
+import functools
+def singleton(cls):
+    inst = {}
+    @functools.wraps(cls, updated=())
+    def get(*a, **k):
+        if cls not in inst: inst[cls] = cls(*a, **k)
+        return inst[cls]
+    return get
+def countcalls(*names):
+    def deco(cls):
+        for n in names:
+            fn = getattr(cls, n)
+            def w(self, *a, _fn=fn, _n=n, **k):
+                self.calls[_n] = self.calls.get(_n, 0) + 1
+                return _fn(self, *a, **k)
+            setattr(cls, n, w)
+        cls.calls = {}
+        return cls
+    return deco
+class Registry(dict):
+    def __call__(self, key):
+        def deco(obj): self[key] = obj; return obj
+        return deco
+    def make(self, key, *a, **k):
+        try: return self[key](*a, **k)
+        except KeyError: raise LookupError(f'unknown: {key}') from None
+@singleton
+class Config:
+    def __init__(self, v=1): self.v = v
+@countcalls('area')
+class Square:
+    def __init__(self, a): self.a = a
+    def area(self): return self.a ** 2
+registry = Registry()
+---
+assert Config(5) is Config(9) and Config().v == 5 and Config.__name__ == 'Config'
+s = Square(3)
+assert s.area() == s.area() == 9 and Square.calls == {'area': 2} and s.calls is Square.calls or s.calls == {'area': 2}
+@registry('dog')
+class Dog:
+    def __init__(self, n='rex'): self.n = n
+@registry('shout')
+def shout(s): return s.upper()
+d = registry.make('dog', n='fido')
+assert isinstance(d, Dog) and d.n == 'fido' and registry.make('shout', 'a') == 'A' and registry['dog'] is Dog
+try: registry.make('cat')
+except LookupError as e: assert str(e) == 'unknown: cat'
+else: assert 0
+@singleton
+class Mine:
+    def __init__(self): self.k = []
+Mine().k.append(1)
+assert Mine().k == [1] and Mine() is Mine()
+assert len(registry) == 2 and list(registry) == ['dog', 'shout']
+=== dataclass of the tests handled by the program: asdict, fields, json
+import dataclasses, json
+def to_json(obj): return json.dumps(dataclasses.asdict(obj), sort_keys=True)
+def diff(a, b): return {f.name: (getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a) if getattr(a, f.name) != getattr(b, f.name)}
+def from_dict(cls, d):
+    names = {f.name for f in dataclasses.fields(cls)}
+    unknown = d.keys() - names
+    if unknown: raise TypeError(f'unknown fields: {sorted(unknown)}')
+    return cls(**d)
+def validate(obj):
+    for f in dataclasses.fields(obj):
+        if isinstance(f.type, type) and not isinstance(getattr(obj, f.name), f.type):
+            raise TypeError(f'{f.name} should be {f.type.__name__}')
+    return True
+---
+from dataclasses import dataclass, field
+@dataclass
+class Point:
+    x: int
+    y: int = 0
+    tags: list = field(default_factory=list)
+assert to_json(Point(1, tags=['a'])) == '{"tags": ["a"], "x": 1, "y": 0}'
+assert diff(Point(1, 2), Point(1, 3)) == {'y': (2, 3)}
+p = from_dict(Point, {'x': 5})
+assert p == Point(5) and isinstance(p, Point)
+try: from_dict(Point, {'z': 1})
+except TypeError as e: assert str(e) == "unknown fields: ['z']"
+else: assert False
+assert validate(p)
+try: validate(Point('q'))
+except TypeError as e: assert 'x should be int' == str(e)
+else: assert False
+=== enum of the tests handled by the program
+from enum import Enum
+def choices(enum): return [(m.value, m.name.title()) for m in enum]
+def parse(enum, text):
+    try: return enum[text.upper()]
+    except KeyError: raise ValueError(f'{text!r} is not a valid {enum.__name__}') from None
+def next_member(m):
+    ms = list(type(m))
+    return ms[(ms.index(m) + 1) % len(ms)]
+def tally(items):
+    out = {}
+    for i in items: out[i] = out.get(i, 0) + 1
+    return out
+---
+from enum import Enum
+class Color(Enum):
+    RED = 'r'
+    GREEN = 'g'
+assert choices(Color) == [('r', 'Red'), ('g', 'Green')]
+assert parse(Color, 'red') is Color.RED
+try: parse(Color, 'blue')
+except ValueError as e: assert str(e) == "'blue' is not a valid Color"
+else: assert False
+assert next_member(Color.GREEN) is Color.RED
+assert tally([Color.RED, Color.GREEN, Color.RED]) == {Color.RED: 2, Color.GREEN: 1}
+=== memory allocator: first fit with coalescing
+class OutOfMemory(MemoryError): pass
+class Heap:
+    def __init__(self, size): self.size, self.free_list, self.used = size, [(0, size)], {}
+    def alloc(self, n):
+        for i, (a, s) in enumerate(self.free_list):
+            if s >= n:
+                if s == n: del self.free_list[i]
+                else: self.free_list[i] = (a + n, s - n)
+                self.used[a] = n
+                return a
+        raise OutOfMemory(f'cannot allocate {n} bytes')
+    def free(self, a):
+        n = self.used.pop(a)
+        self.free_list = sorted(self.free_list + [(a, n)])
+        merged = []
+        for x, s in self.free_list:
+            if merged and merged[-1][0] + merged[-1][1] == x: merged[-1] = (merged[-1][0], merged[-1][1] + s)
+            else: merged.append((x, s))
+        self.free_list = merged
+    @property
+    def available(self): return sum(s for _, s in self.free_list)
+---
+h = Heap(100)
+a, b, c = h.alloc(30), h.alloc(30), h.alloc(40)
+assert (a, b, c) == (0, 30, 60) and h.available == 0
+try: h.alloc(1)
+except MemoryError as e: assert isinstance(e, OutOfMemory) and 'allocate 1' in str(e)
+else: assert False
+h.free(a); h.free(c)
+assert h.free_list == [(0, 30), (60, 40)]
+try: h.alloc(50)
+except OutOfMemory: pass
+else: assert False
+h.free(b)
+assert h.free_list == [(0, 100)] and h.used == {}
+try: h.free(b)
+except KeyError: pass
+else: assert 0
+=== exceptions: retry policy, custom hierarchy, else and finally
+class TransientError(Exception): pass
+class PermanentError(Exception):
+    def __init__(self, msg, *, code=0, context=None):
+        super().__init__(msg); self.code, self.context = code, context or {}
+    def __eq__(self, o): return isinstance(o, PermanentError) and (self.args, self.code) == (o.args, o.code)
+    def __hash__(self): return hash(self.args)
+def attempt(fn, times=3, cleanup=lambda: None):
+    errors = []
+    try:
+        for _ in range(times):
+            try: result = fn()
+            except TransientError as e: errors.append(e)
+            except PermanentError: raise
+            except Exception as e: raise PermanentError('wrapped', code=1, context={'type': type(e).__name__}) from e
+            else: return result, errors
+        raise PermanentError('exhausted', code=len(errors)) from errors[-1]
+    finally: cleanup()
+---
+seq = iter([TransientError('1'), TransientError('2'), 'ok'])
+def fn():
+    x = next(seq)
+    if isinstance(x, Exception): raise x
+    return x
+cleaned = []
+r, errs = attempt(fn, cleanup=lambda: cleaned.append(1))
+assert r == 'ok' and [str(e) for e in errs] == ['1', '2'] and cleaned == [1]
+def fail(): raise TransientError('again')
+try: attempt(fail, 2)
+except PermanentError as e:
+    assert e.code == 2 and e.args == ('exhausted',) and isinstance(e.__cause__, TransientError) and str(e.__cause__) == 'again'
+    assert e == PermanentError('exhausted', code=2)
+else: assert False
+try: attempt(lambda: {}['k'])
+except PermanentError as e: assert e.context == {'type': 'KeyError'} and e.__cause__.args == ('k',)
+else: assert False
+def perm(): raise PermanentError('p', code=9)
+try: attempt(perm)
+except PermanentError as e: assert e.code == 9 and e.__cause__ is None
+=== bcb: system information with platform and mocks
+import platform, os, sys, getpass
+def task_func():
+    return {'os': platform.system(), 'python': platform.python_version(), 'cwd': os.getcwd(), 'cpus': os.cpu_count(), 'bits': sys.maxsize.bit_length() + 1}
+def env_summary(prefix): return sorted(k for k in os.environ if k.startswith(prefix))
+---
+import os, sys, platform, unittest
+from unittest.mock import patch
+class T(unittest.TestCase):
+    def test_keys(self):
+        r = task_func()
+        self.assertEqual(set(r), {'os', 'python', 'cwd', 'cpus', 'bits'})
+        self.assertEqual(r['python'], '.'.join(map(str, sys.version_info[:3])))
+        self.assertEqual(r['cwd'], os.getcwd())
+        self.assertEqual(r['bits'], 64)
+    @patch('platform.system', return_value='Plan9')
+    @patch('os.cpu_count', return_value=128)
+    def test_mocked(self, cpus, system):
+        r = task_func()
+        self.assertEqual((r['os'], r['cpus']), ('Plan9', 128))
+        system.assert_called_once()
+    def test_env(self):
+        with patch.dict('os.environ', {'ZZ_A': '1', 'ZZ_B': '2'}):
+            self.assertEqual(env_summary('ZZ_'), ['ZZ_A', 'ZZ_B'])
+        self.assertEqual(env_summary('ZZ_'), [])
+=== bcb: argparse and subprocess wrapper
+import argparse, shlex, subprocess
+def parse(argv):
+    p = argparse.ArgumentParser()
+    p.add_argument('cmd'); p.add_argument('--dry-run', action='store_true'); p.add_argument('--env', action='append', default=[])
+    return p.parse_args(argv)
+def task_func(argv):
+    a = parse(argv)
+    env = dict(e.split('=', 1) for e in a.env)
+    if a.dry_run: return shlex.split(a.cmd), env
+    r = subprocess.run(shlex.split(a.cmd), capture_output=True, text=True)
+    return r.returncode, r.stdout
+---
+import unittest, subprocess
+from unittest.mock import patch
+class T(unittest.TestCase):
+    def test_dry(self): self.assertEqual(task_func(['echo "a b"', '--dry-run', '--env', 'X=1=2']), (['echo', 'a b'], {'X': '1=2'}))
+    def test_run(self): self.assertEqual(task_func(['echo hi']), (0, 'hi\n'))
+    def test_mock(self):
+        with patch('subprocess.run') as run:
+            run.return_value = subprocess.CompletedProcess(['x'], 3, stdout='out', stderr='')
+            self.assertEqual(task_func(['x y']), (3, 'out'))
+            run.assert_called_once_with(['x', 'y'], capture_output=True, text=True)
+    def test_namespace(self):
+        a = parse(['ls'])
+        self.assertEqual(a.cmd, 'ls'); self.assertFalse(a.dry_run); self.assertEqual(vars(a), {'cmd': 'ls', 'dry_run': False, 'env': []})
+        with self.assertRaises(SystemExit): parse([])
+=== mock: patching requests-like helper and retries with sleep
+import time, json
+from urllib import request, error
+class ApiError(Exception):
+    def __init__(self, status): super().__init__(f'HTTP {status}'); self.status = status
+def get_json(url, retries=3, backoff=1):
+    for i in range(retries):
+        try:
+            with request.urlopen(url, timeout=5) as r: return json.load(r)
+        except error.HTTPError as e:
+            if e.code < 500: raise ApiError(e.code) from e
+        except error.URLError: pass
+        time.sleep(backoff * 2 ** i)
+    raise ApiError(503)
+---
+import io, unittest
+from unittest.mock import patch, call
+from urllib.error import HTTPError, URLError
+class T(unittest.TestCase):
+    @patch('time.sleep')
+    @patch('urllib.request.urlopen')
+    def test_retry(self, op, sleep):
+        op.side_effect = [URLError('x'), io.BytesIO(b'{"a": 1}')]
+        self.assertEqual(get_json('http://u'), {'a': 1})
+        sleep.assert_called_once_with(1)
+        op.assert_called_with('http://u', timeout=5)
+    @patch('time.sleep')
+    @patch('urllib.request.urlopen')
+    def test_gives_up(self, op, sleep):
+        op.side_effect = URLError('x')
+        with self.assertRaises(ApiError) as cm: get_json('http://u', retries=2)
+        self.assertEqual(cm.exception.status, 503)
+        self.assertEqual(sleep.call_args_list, [call(1), call(2)])
+    @patch('urllib.request.urlopen')
+    def test_client_error(self, op):
+        op.side_effect = HTTPError('http://u', 404, 'Not Found', {}, None)
+        with self.assertRaises(ApiError) as cm: get_json('http://u')
+        self.assertEqual(cm.exception.status, 404)
+        self.assertIsInstance(cm.exception.__cause__, HTTPError)
+        self.assertEqual(cm.exception.__cause__.code, 404)
+=== threads: worker pool with results and shutdown
+import threading, queue
+class Pool:
+    def __init__(self, n):
+        self.q, self.results, self.lock = queue.Queue(), [], threading.Lock()
+        self.threads = [threading.Thread(target=self._work, daemon=True) for _ in range(n)]
+        for t in self.threads: t.start()
+    def _work(self):
+        while (job := self.q.get()) is not None:
+            fn, args = job
+            try: r = ('ok', fn(*args))
+            except Exception as e: r = ('error', repr(e))
+            with self.lock: self.results.append(r)
+            self.q.task_done()
+    def submit(self, fn, *args): self.q.put((fn, args))
+    def close(self):
+        self.q.join()
+        for _ in self.threads: self.q.put(None)
+        for t in self.threads: t.join()
+---
+p = Pool(3)
+for i in range(5): p.submit(pow, i, 2)
+p.submit(lambda: 1 / 0)
+p.close()
+oks = sorted(r for s, r in p.results if s == 'ok')
+assert oks == [0, 1, 4, 9, 16]
+assert [r for s, r in p.results if s == 'error'] == ["ZeroDivisionError('division by zero')"]
+assert not any(t.is_alive() for t in p.threads)
+=== inheritance: test subclasses logging handler, thread and dict of the program
+import threading
+class Job(threading.Thread):
+    def __init__(self, n): super().__init__(); self.n, self.result = n, None
+    def compute(self): return self.n
+    def run(self): self.result = self.compute()
+class Recorder(dict):
+    def __setitem__(self, k, v): super().__setitem__(k, v); self.on_set(k, v)
+    def on_set(self, k, v): pass
+class Base:
+    registry = {}
+    def __init_subclass__(cls, **kw): super().__init_subclass__(**kw); Base.registry[cls.__name__] = cls
+    def run(self): return self.before() + self.main() + self.after()
+    def before(self): return '<'
+    def after(self): return '>'
+def run_all(): return {n: c().run() for n, c in sorted(Base.registry.items())}
+---
+class Square(Job):
+    def compute(self): return super().compute() ** 2
+j = Square(7); j.start(); j.join()
+assert j.result == 49
+class Log(Recorder):
+    def __init__(self): super().__init__(); self.log = []
+    def on_set(self, k, v): self.log.append(k)
+l = Log()
+l['a'] = 1; l['b'] = 2
+assert l.log == ['a', 'b'] and l == {'a': 1, 'b': 2} and l['a'] == 1
+class X(Base):
+    def main(self): return 'x'
+class Y(X):
+    def before(self): return super().before() * 2
+    def main(self): return 'y' + super().main()
+assert run_all() == {'X': '<x>', 'Y': '<<yx>'} and Base.registry['X'] is X
+=== injected callbacks with state, nonlocal and generators of the tests
+def walk(tree, visit):
+    stack = [(tree, 0)]
+    while stack:
+        node, depth = stack.pop()
+        if visit(node, depth) is False: continue
+        stack += [(c, depth + 1) for c in reversed(node.get('children', []))]
+def consume(gen, n):
+    out = []
+    for x in gen:
+        out.append(x)
+        if len(out) == n: break
+    return out
+def pingpong(co, values): next(co); return [co.send(v) for v in values]
+def with_resource(make, fn):
+    with make() as r: return fn(r)
+def memo(fn, store): return lambda k: store[k] if k in store else store.setdefault(k, fn(k))
+---
+from contextlib import contextmanager
+T = {'n': 1, 'children': [{'n': 2, 'children': [{'n': 3}]}, {'n': 4}]}
+seen = []
+walk(T, lambda node, d: seen.append((node['n'], d)))
+assert seen == [(1, 0), (2, 1), (3, 2), (4, 1)]
+count = 0
+def visit(node, d):
+    global count
+    count += 1
+    return d < 1
+walk(T, visit)
+assert count == 3
+def nat():
+    i = 0
+    while True:
+        yield i
+        i += 1
+g = nat()
+assert consume(g, 3) == [0, 1, 2] and next(g) == 3
+def echo():
+    got = None
+    while True: got = yield got
+assert pingpong(echo(), [1, 'a']) == [1, 'a']
+events = []
+@contextmanager
+def res():
+    events.append('open')
+    try: yield 'r'
+    finally: events.append('close')
+assert with_resource(res, str.upper) == 'R' and events == ['open', 'close']
+try: with_resource(res, lambda r: 1 / 0)
+except ZeroDivisionError: pass
+else: assert 0
+assert events[-1] == 'close' and len(events) == 4
+store, calls = {}, []
+f = memo(lambda k: calls.append(k) or k * 2, store)
+assert f(2) == 4 and f(2) == 4 and calls == [2] and store == {2: 4}
+=== operator module and methodcaller over the program's objects
+import operator
+class Item:
+    def __init__(self, name, price): self.name, self.price = name, price
+    def discounted(self, p=10): return self.price * (100 - p) / 100
+def total(items, fn=None): return sum(map(fn or operator.attrgetter('price'), items))
+---
+import operator
+xs = [Item('a', 10), Item('b', 20)]
+assert total(xs) == 30 and total(xs, operator.methodcaller('discounted', 50)) == 15 and total(xs, lambda i: len(i.name)) == 2
+assert sorted(xs, key=operator.attrgetter('price'), reverse=True)[0].name == 'b'
+assert list(map(operator.attrgetter('name', 'price'), xs)) == [('a', 10), ('b', 20)]
+=== time: freeze through injected and patched clocks
+import datetime, time
+class Session:
+    TTL = datetime.timedelta(minutes=30)
+    def __init__(self, user): self.user, self.created = user, datetime.datetime.now()
+    @property
+    def expired(self): return datetime.datetime.now() - self.created > self.TTL
+class Stopwatch:
+    def __init__(self, clock=None): self.clock, self.laps, self._t = clock or time.monotonic, [], None
+    def start(self): self._t = self.clock(); return self
+    def lap(self):
+        if self._t is None: raise RuntimeError('not started')
+        now = self.clock(); self.laps.append(now - self._t); self._t = now
+        return self.laps[-1]
+def greeting():
+    h = time.localtime().tm_hour
+    return 'morning' if h < 12 else 'evening'
+---
+import datetime, time, unittest
+from unittest.mock import patch, MagicMock
+class T(unittest.TestCase):
+    def test_session(self):
+        with patch('datetime.datetime', wraps=datetime.datetime) as dt:
+            dt.now.return_value = datetime.datetime(2024, 1, 1, 12, 0)
+            s = Session('u')
+            self.assertFalse(s.expired)
+            dt.now.return_value = s.created + datetime.timedelta(minutes=31)
+            self.assertTrue(s.expired)
+        self.assertEqual(s.created.year, 2024)
+    def test_watch(self):
+        ticks = iter([0, 1.5, 4])
+        w = Stopwatch(lambda: next(ticks)).start()
+        self.assertEqual((w.lap(), w.lap()), (1.5, 2.5))
+        with self.assertRaises(RuntimeError): Stopwatch().lap()
+    def test_real(self):
+        w = Stopwatch().start()
+        self.assertGreaterEqual(w.lap(), 0)
+    @patch('time.localtime')
+    def test_greet(self, lt):
+        lt.return_value = time.struct_time((2024, 1, 1, 9, 0, 0, 0, 1, 0))
+        self.assertEqual(greeting(), 'morning')
+        lt.return_value = MagicMock(tm_hour=20)
+        self.assertEqual(greeting(), 'evening')
+=== asyncio: tasks of the program between those of the tests
+import asyncio, time
+async def fetch(x, d=0):
+    await asyncio.sleep(d)
+    if x < 0: raise ValueError('neg')
+    return x
+class W:
+    def __init__(self): self.n, self.state, self.q = 0, 'new', asyncio.Queue()
+    async def start(self): self.t = asyncio.create_task(self.run()); self.state = 'on'
+    async def run(self):
+        try:
+            while True:
+                self.n += 1
+                await asyncio.sleep(0.002)
+        except asyncio.CancelledError:
+            self.state = 'cancelled'; raise
+    async def stop(self):
+        self.t.cancel()
+        try: await self.t
+        except asyncio.CancelledError: pass
+        self.state = 'off'
+    async def put(self, x): await self.q.put(x)
+    async def get(self): return await self.q.get()
+async def stubborn():
+    try: await asyncio.sleep(5)
+    except asyncio.CancelledError: return 'kept'
+---
+import asyncio, time
+async def main():
+    t0 = time.time()
+    assert await asyncio.gather(*(fetch(i, 0.1) for i in range(5))) == [0, 1, 2, 3, 4]
+    assert time.time() - t0 < 0.5 * 5
+    try: await asyncio.wait_for(fetch(1, 5), 0.02)
+    except asyncio.TimeoutError: pass
+    else: assert 0
+    w = W()
+    t = asyncio.create_task(w.run())
+    await asyncio.sleep(0.05)
+    assert w.n > 1 and w.state == 'new'
+    t.cancel()
+    try: await t
+    except asyncio.CancelledError: pass
+    else: assert 0
+    assert w.state == 'cancelled' and t.cancelled()
+    w = W(); await w.start(); await asyncio.sleep(0.1); assert w.n > 1
+    await w.stop(); assert w.state == 'off'
+    g = asyncio.create_task(w.get()); await asyncio.sleep(0); await w.put(9); assert await g == 9
+    t = asyncio.create_task(stubborn()); await asyncio.sleep(0.01); t.cancel(); assert await t == 'kept'
+    async with asyncio.timeout(1): assert await fetch(3) == 3
+    async with asyncio.TaskGroup() as tg:
+        a = tg.create_task(fetch(1, .01)); b = tg.create_task(fetch(2))
+    assert a.result() + b.result() == 3
+    r = await asyncio.gather(fetch(1), fetch(-1), return_exceptions=True)
+    assert isinstance(r[1], ValueError)
+asyncio.run(main())
+=== asyncio: coroutines of the tests in tasks of the program
+import asyncio
+async def with_timeout(coro, t, default=None):
+    try: return await asyncio.wait_for(coro, t)
+    except asyncio.TimeoutError: return default
+async def first_of(*coros):
+    tasks = [asyncio.ensure_future(c) for c in coros]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for p in pending: p.cancel()
+    return done.pop().result()
+async def limited(n, fns):
+    sem = asyncio.Semaphore(n)
+    async def one(f):
+        async with sem: return await f()
+    return await asyncio.gather(*map(one, fns))
+async def gather_tasks(*c): return [await t for t in [asyncio.create_task(x) for x in c]]
+async def consume(q, n): return [await q.get() for _ in range(n)]
+def run_sync(f): return asyncio.run(f())
+class Timer:
+    def __init__(self, d, cb): self.task = asyncio.create_task(self._run(d, cb))
+    async def _run(self, d, cb):
+        await asyncio.sleep(d); await cb()
+async def set_timer(d, cb): return Timer(d, cb)
+async def boom(f):
+    try: await f()
+    except ValueError as e: return str(e)
+---
+import asyncio
+log = []
+async def after(d, v):
+    try: await asyncio.sleep(d)
+    except asyncio.CancelledError: log.append('c%s' % v); raise
+    return v
+async def main():
+    assert await with_timeout(after(5, 1), 0.02, 'late') == 'late'
+    assert await with_timeout(after(0, 1), 1) == 1
+    assert await first_of(after(1, 'slow'), after(0.01, 'fast')) == 'fast'
+    await asyncio.sleep(0.02)
+    assert log == ['c1', 'cslow'], log
+    run = peak = 0
+    async def job():
+        nonlocal run, peak
+        run += 1; peak = max(peak, run)
+        await asyncio.sleep(0.01)
+        run -= 1
+        return peak
+    await limited(2, [job] * 5)
+    assert peak == 2, peak
+    assert await gather_tasks(after(0.01, 1), after(0, 2)) == [1, 2]
+    q = asyncio.Queue()
+    t = asyncio.create_task(consume(q, 2))
+    await asyncio.sleep(0); await q.put(1); await asyncio.sleep(0.01); await q.put(2)
+    assert await t == [1, 2]
+    fired = asyncio.Event()
+    async def cb(): fired.set()
+    await set_timer(0.01, cb)
+    await asyncio.wait_for(fired.wait(), 1)
+    async def bad(): raise ValueError('x')
+    assert await boom(bad) == 'x'
+asyncio.run(main())
+async def q():
+    await asyncio.sleep(0)
+    return 5
+assert run_sync(q) == 5
+=== files: written by a call that returns an object
+import logging
+class L: pass
+def g(path):
+    open(path, 'w').write('x')
+    return L()
+def h(path):
+    open(path, 'w').write('x')
+    return logging.getLogger('t')
+def e(path):
+    h = logging.FileHandler(path)
+    log = logging.getLogger('q')
+    log.addHandler(h)
+    log.warning('hey')
+    h.close(); log.removeHandler(h)
+def e2(path):
+    e(path)
+    return open(path).read()
+---
+import tempfile, os, logging
+for f in (g, h, e, e2):
+    fd, p = tempfile.mkstemp()
+    os.close(fd)
+    r = f(p)
+    with open(p) as fh: x = fh.read()
+    assert x, (f, x, r)
 """
 )

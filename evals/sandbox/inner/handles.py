@@ -788,6 +788,7 @@ def _exception_class(about: dict[str, Any], bases: tuple[type, ...], space: dict
 
     space["__getattr__"] = ask
     space["__setattr__"] = set_both
+
     def equal(self: Any, other: object) -> Any:
         if other is self or not is_of_program(other):
             return other is self or NotImplemented

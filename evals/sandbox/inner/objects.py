@@ -28,7 +28,14 @@ from typing import Any
 
 from . import arrays, wire
 from .shared import SharedValues, base_of, tag_of
-from .verbs import VERBS, made_fields, made_member, method_names, own_special_methods, special_methods
+from .verbs import (
+    VERBS,
+    made_fields,
+    made_member,
+    method_names,
+    own_special_methods,
+    special_methods,
+)
 
 MAX_TEXT = 2000
 _OUR_REFERENCES = 3  # to an object: the list of all, the list of arguments, and getrefcount's own
@@ -256,7 +263,7 @@ class Objects:
         hash_of = getattr(kind, "__hash__", None)
         fields = getattr(kind, "__dataclass_fields__", None)
         return {
-            "name": kind.__name__,
+            "name": kind.__name__.replace("-", "_"),  # method-wrapper
             "qualname": kind.__qualname__,
             "module": str(kind.__module__),
             "bases": bases,
@@ -559,7 +566,9 @@ def _foreign_class(objects: Objects, number: int, about: Any) -> Any:
         made._codegen_class = (objects, number)
         _describe_as(made, objects, about)
         if about["fields"] is not None:
-            made.__dataclass_fields__ = made_fields(objects.unpack(about["fields"]))
+            type.__setattr__(
+                made, "__dataclass_fields__", made_fields(objects.unpack(about["fields"]))
+            )
         return made
 
     def make(kind: Any, *arguments: Any, **options: Any) -> Any:

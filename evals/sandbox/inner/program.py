@@ -369,6 +369,7 @@ def _answer_other(frame: bytes) -> None:
     request = wire.decode_request(frame)
     _answering += 1
     raised: list[BaseException] = []
+    value: Any = None
     try:
         value = _value(request)
     except BaseException as error:  # noqa: BLE001 - whatever the program raises is its result

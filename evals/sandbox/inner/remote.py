@@ -443,6 +443,8 @@ class Remote:
     def end(self) -> None:
         """Fails the job if the program swallowed a failure of the tests."""
         self.settle()
+        for error in self._own.errors():
+            self.lend(error)
         if self._failed:
             self.fail(
                 "wrong",
@@ -643,7 +645,7 @@ class Remote:
             found = generator() if tag == "ge" else coroutine()
             reference.stands_for = weakref.ref(found)
             if started is True:
-                next(found)
+                next(found)  # type: ignore[arg-type]
             self._handles[number] = found
             _SOURCES[found] = number
         return found

@@ -30,7 +30,7 @@ _TAG_OF: dict[type, str] = {
     collections.defaultdict: "dd",
 }
 # Whatever a subclass makes of the attribute.
-_FACTORY: Any = collections.defaultdict.default_factory
+_FACTORY: Any = vars(collections.defaultdict)["default_factory"]
 _KIND_OF = {tag: kind for kind, tag in _TAG_OF.items()}
 
 

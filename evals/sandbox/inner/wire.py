@@ -131,7 +131,7 @@ def pack(value: Any, not_plain: NotPlain, shared: Shared | None = None, depth: i
         return not_plain(value) if place is None else {"gl": place}
     if type(kind) is enum.EnumType and kind.__module__ in _ENUM_MODULES:
         place, name = global_name(kind, _ENUM_MODULES), value._name_
-        if place is not None and name is not None and kind.__members__.get(name) is value:
+        if place is not None and name is not None and getattr(kind, name, None) is value:
             return {"en": [*place, name]}
     rare = _RARE_OF_NAME.get(kind.__name__)
     # Who has a value of the type has imported its module.

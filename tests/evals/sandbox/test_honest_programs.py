@@ -13,13 +13,11 @@ import pytest
 from codegen.benchmarks.tools.honest_suite import HONEST
 from codegen.evals.sandbox import Job, Sandbox
 
-# What can't be told from outside, a wait that blocks the tests' loop, membership of a plain value,
-# a connection of the tests, and annotations that only the program's module can evaluate.
+# What can't be told from outside, membership of a plain value, and annotations that only the
+# program's module can evaluate.
 KNOWN = {
     "also: class M(type):",
-    "also: await asyncio.sleep(10)",
     "hypothesis-like: properties of a class",
-    "sqlite3: connection made by the tests",
     "tree: recursive dataclass with class reference",
 }
 if sys.version_info >= (3, 12):  # isinstance with a protocol reads the object without asking it

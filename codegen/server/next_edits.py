@@ -302,8 +302,8 @@ class NextEditor:
         If the history renames something that is in the window, the prediction continues that
         renaming: the model chooses where an edit begins, and then takes what it finds possible.
         The answer is that no edit is due only if the model is sure of it, and never if the program
-        shows that one is (:func:`codegen.methods.edits.due.is_due`). If the model begins an edit
-        and then changes nothing, its next most probable answer is taken.
+        shows that one is (:func:`codegen.methods.edits.due.is_due`): if the model then begins an
+        edit and changes nothing, its next most probable answer is taken.
         """
         model = engine.model
         if isinstance(model, Upstream):
@@ -325,9 +325,8 @@ class NextEditor:
             marks=self.form.trained,
         )
         found = (await engine.complete(request)).candidates
-        if self.form.none and found and self._is_idle(edit, found[0]):
-            more = replace(request, candidates=_RIVALS, hesitant=request.hesitant if due else ())
-            rivals = (await engine.complete(more)).candidates
+        if due and self.form.none and found and self._is_idle(edit, found[0]):
+            rivals = (await engine.complete(replace(request, candidates=_RIVALS))).candidates
             found = tuple(one for one in rivals if not self._is_idle(edit, one)) or found
         return found[0].text if found and found[0].finish_reason != "length" else None
 

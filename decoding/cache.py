@@ -216,8 +216,9 @@ class CacheLayer(CacheLayerMixin):
         states = self.states[0 if self.rotation.part == "keys" else 1]
         if self.encoded is None:
             self.encoded = states.clone()
-        turn = (part.to(states.device) for part in (index, cosines, sines))
-        turn_slots(self.encoded, states, *turn, self.rotation.neighbors)
+        at = states.device
+        index, cosines, sines = index.to(at), cosines.to(at), sines.to(at)
+        turn_slots(self.encoded, states, index, cosines, sines, self.rotation.neighbors)
 
     def change(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Applies a function to all states, if there are any."""

@@ -58,6 +58,7 @@ _CHARS_A_TOKEN = 3
 # The probability of "no edit" below which the best edit is proposed all the same: the largest at
 # which the model stays silent in nine of ten moments without a due edit (docs/next_edits.md).
 _SURE = 0.55
+_UNLIKELY = 0.1  # less of it, and an edit that changes nothing is taken for a slip of the model
 _NEVER = 2.0  # more than any probability
 _RIVALS = 4  # answers among which an edit is looked for if the first one changes nothing
 _LEAST = 0.02  # the probability that the model gives each token of a renaming it is not to refuse
@@ -302,8 +303,9 @@ class NextEditor:
         If the history renames something that is in the window, the prediction continues that
         renaming: the model chooses where an edit begins, and then takes what it finds possible.
         The answer is that no edit is due only if the model is sure of it, and never if the program
-        shows that one is (:func:`codegen.methods.edits.due.is_due`): if the model then begins an
-        edit and changes nothing, its next most probable answer is taken.
+        shows that one is (:func:`codegen.methods.edits.due.is_due`). If the model begins an edit
+        and changes nothing, its next most probable answer is taken, unless the program shows
+        nothing and "no edit" is among the model's answers.
         """
         model = engine.model
         if isinstance(model, Upstream):
@@ -312,6 +314,10 @@ class NextEditor:
         repeated = self._repeated(edit)
         none = tokenizer.convert_tokens_to_ids(self.form.none) if self.form.none else None
         due = is_due(edit)
+
+        def silence(least: float) -> tuple[tuple[int, float], ...]:
+            return ((none, _NEVER if due else least),) if isinstance(none, int) else ()
+
         request = CompletionRequest(
             key._replace(document=f"{key.document}#next-edit"),
             prefix="",
@@ -321,13 +327,15 @@ class NextEditor:
             multiline=None,
             prediction=repeated or "".join(window_lines(edit)),
             least=_LEAST if repeated else 0.0,
-            hesitant=((none, _NEVER if due else _SURE),) if isinstance(none, int) else (),
+            hesitant=silence(_SURE),
             marks=self.form.trained,
         )
         found = (await engine.complete(request)).candidates
-        if due and self.form.none and found and self._is_idle(edit, found[0]):
-            rivals = (await engine.complete(replace(request, candidates=_RIVALS))).candidates
-            found = tuple(one for one in rivals if not self._is_idle(edit, one)) or found
+        if self.form.none and found and self._is_idle(edit, found[0]):
+            more = replace(request, candidates=_RIVALS, hesitant=silence(_UNLIKELY))
+            rivals = (await engine.complete(more)).candidates
+            if all(one.text != self.form.none for one in rivals):
+                found = tuple(one for one in rivals if not self._is_idle(edit, one)) or found
         return found[0].text if found and found[0].finish_reason != "length" else None
 
     def _is_idle(self, edit: Edit, answer: Candidate) -> bool:

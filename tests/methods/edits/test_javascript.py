@@ -196,9 +196,11 @@ def test_compilers_find_nothing_new(language: str) -> None:
 
 def hunks_of(text: str, kind: str, language: str = "javascript") -> set[str]:
     """What a kind does to a program, line by line."""
-    found = set()
+    found: set[str] = set()
     program = script_of(text, language)
-    for seed in range(40) if program else ():
+    if program is None:
+        return found
+    for seed in range(40):
         if made := refactored(program, kind, random.Random(seed)):
             lines, hunks = made
             found.add(

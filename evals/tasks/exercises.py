@@ -1,9 +1,10 @@
-"""Exercism's exercises in Go, Rust and C++ as one program and one test for the sandbox.
+"""Exercism's exercises in Go, Rust, C++ and JavaScript as one program and one test for the sandbox.
 
 The sandbox compiles one text per job, so the files of an exercise are put together: in Go as one
 file of the package, with all imports; in Rust with the library as a module, named as its crate, and
 each file of tests as another; in C++ as one translation unit, with the macros of Catch that the
-tests use in place of its header (``support/catch.h``). The tests are called by ``main``.
+tests use in place of its header (``support/catch.h``); in JavaScript the program stays a module of
+its own, and Jest is replaced by the part of it that the tests use (``support/jest.js``).
 
 What is more lenient than the languages' own tools: in Go an import that only the tests need; in C++
 a function that the header defines without ``inline``. Tests in Rust that need cargo or a feature
@@ -12,6 +13,7 @@ that is off are left out, as are Catch's benchmarks.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 
@@ -194,18 +196,60 @@ def _cpp(_: str, own: Files, others: Files) -> tuple[str, str]:
     return program, "\n".join(["", support("catch.h"), *tests, _CPP_RUN])
 
 
+# --- JavaScript ---------------------------------------------------------------------------------
+
+_JS_IMPORT = re.compile(r"""^import\s+([^'"]+?)\s+from\s+['"]\./[^'"]*['"][ \t]*;?""", re.M)
+_JS_AS = re.compile(r"\b(\w+)\s+as\s+(\w+)")
+_JS_RUN = """\
+const codegen_passed = codegen_load().then((codegen_module) => {
+"use strict";
+%s
+return codegen_run();
+});
+codegen_passed.then(codegen_done);
+"""
+
+
+def _javascript(_: str, own: Files, others: Files) -> tuple[str, str]:
+    (program,) = own.values()
+
+    def bound(found: re.Match[str]) -> str:
+        """An import of the program as variables."""
+        names = found[1].strip()
+        if names.startswith("*"):
+            return f"const {names.split()[-1]} = codegen_module;"
+        default, brace, rest = names.partition("{")
+        lines = []
+        if default.strip(" ,\n"):
+            lines.append(f"const {default.strip(' ,')} = codegen_module.default;")
+        if brace:
+            picked = _JS_AS.sub(r"\1: \2", rest)
+            lines.append(f"const {{{picked} = codegen_module;")
+        return "\n".join(lines)
+
+    tests = [_JS_IMPORT.sub(bound, t) for path, t in others.items() if path.endswith(".spec.js")]
+    # As text: it is a module of its own, whose names are not those of the tests.
+    text = json.dumps(program)
+    return (
+        f"const codegen_program = {text};",
+        f"{support('jest.js')}\n{_JS_RUN % chr(10).join(tests)}",
+    )
+
+
 # --- all ----------------------------------------------------------------------------------------
 
 # language -> (exercise, its files to complete, its other files) -> the program and its test
 TOGETHER: Mapping[str, Callable[[str, Files, Files], tuple[str, str]]] = {
     "cpp": _cpp,
     "go": _go,
+    "javascript": _javascript,
     "rust": _rust,
 }
 # The ends of the names of files that hold code.
 ENDINGS: Mapping[str, tuple[str, ...]] = {
     "cpp": (".cpp", ".h"),
     "go": (".go",),
+    "javascript": (".js",),
     "python": (".py",),
     "rust": (".rs",),
 }

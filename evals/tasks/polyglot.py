@@ -1,4 +1,7 @@
-"""Aider's polyglot benchmark, the Python part: 34 exercises of Exercism (Gauthier 2024).
+"""Aider's polyglot benchmark (Gauthier 2024): exercises of Exercism, 34 of them in Python.
+
+``aider-polyglot:go`` has those in Go, and so on (:mod:`.exercises`): their tests run beside the
+program (trust ``in_sandbox``). What follows is about those in Python, except for the tries.
 
 A problem shows the exercise's instructions and the file to complete; the answer is the whole file
 (``aider-polyglot``, aider's format ``whole``) or blocks of search and replace
@@ -77,6 +80,7 @@ _BROKEN = {
     "python/paasio": "its tests look for the file name paasio.py in the call stack",
     "go/counter": "the tests are what is to be written; a program always fails here",
     "go/paasio": "its tests need two processors, and a sandbox has one",
+    "javascript/grep": "its tests start the program with files as another process",
     "rust/gigasecond": "its tests need the crate time, and the sandbox has none",
     **{
         f"rust/{name}": _CRATE.format(crate)
@@ -96,7 +100,7 @@ _WITH_MANY = frozenset({"cpp/bank-account"})
 _MANY_THREADS = Limits(cpu_s=30.0, processes=1200, memory_mib=3072)
 _BOOST = "/usr/include/boost/date_time"
 # Their files are right: they are to be written anew.
-_COMPLETE = frozenset({"go/ledger", "go/markdown"})
+_COMPLETE = frozenset({"go/ledger", "go/markdown", "javascript/ledger"})
 _AS_MODULE = "import sys\n\nsys.modules[{module!r}] = sys.modules['candidate']\n\n"
 
 

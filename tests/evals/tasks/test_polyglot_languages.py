@@ -107,7 +107,44 @@ CPP = {
         "int main() { return 0; }\n" + _H % "inline int twice(int x) { return x; }\n",
     ],
 }
-LANGUAGES: dict[str, dict[str, Any]] = {"go": GO, "rust": RUST, "cpp": CPP}
+_JS = "export const twice = (x) => %s;\n"
+JAVASCRIPT = {
+    "stub": {"two-fold.js": "export const twice = (x) => {\n  throw new Error('no');\n};\n"},
+    "tests": {
+        "two-fold.spec.js": (
+            "import { twice, later } from './two-fold';\n\nconst cases = [1, 2];\n\n"
+            "describe('Twice', () => {\n  test('small', () => {\n"
+            "    cases.forEach((x) => expect(twice(x)).toEqual(x + x));\n  });\n\n"
+            "  xtest('later', async () => {\n    await expect(later(8)).resolves.toBe(16);\n"
+            "    await expect(later('a')).rejects.toThrow(new Error('NaN'));\n"
+            "    expect(() => twice()).not.toThrow();\n  });\n});\n"
+        )
+    },
+    "example": {
+        ".meta/proof.ci.js": (
+            "import { inspect } from 'node:util';\n\nconst cases = inspect(2);\n"
+            "export const twice = (x) => Number(cases) * x;\n"
+            "export async function later(x) {\n  await null;\n"
+            "  if (typeof x !== 'number') throw new Error('NaN');\n  return twice(x);\n}\n"
+        )
+    },
+    "wrong": [
+        _JS % "2 * x" + "export const later = async (x) => 2 * x;\n",
+        _JS % "2 * x",
+    ],
+    "cheats": [
+        _JS % "process.exit(0)",
+        _JS % "x" + "console.log('Tests: 2 passed, 2 total');\nprocess.exit(0);\n",
+        _JS % "x" + "process.on('exit', () => { process.exitCode = 0; });\n",
+        _JS % "codegen_done()",
+    ],
+}
+LANGUAGES: dict[str, dict[str, Any]] = {
+    "go": GO,
+    "rust": RUST,
+    "cpp": CPP,
+    "javascript": JAVASCRIPT,
+}
 
 
 def row(language: str) -> dict[str, Any]:
@@ -145,7 +182,9 @@ def test_right_wrong_and_cheating_programs(opened: tuple[tasks.Task[Any], Sandbo
         for number, text in enumerate(made[kind]):
             files = {**made["stub"], next(iter(made["stub"])): text}
             named = "".join(f"{name}\n```\n{body}```\n\n" for name, body in files.items())
-            sample = Sample("", problem.id, 0, "", named, "", {}, 0, 0, 0, meta={"style": "chat"})
+            sample = Sample(
+                "", problem.id, 0, "", named, "eos", {}, 0, 0, 0, meta={"style": "chat"}
+            )
             programs.append((f"{kind} {number}", task.program(problem, sample)))
     keyed = [(key, problem, program) for key, program in programs]
     found = dict(task.judge(keyed, sandbox))
@@ -163,7 +202,12 @@ def test_what_is_asked(opened: tuple[tasks.Task[Any], Sandbox]) -> None:
     for name, text in LANGUAGES[task.languages[0]]["stub"].items():
         assert f"{name}\n```{task.languages[0]}\n{text}```" in asked
     assert "Double it." in asked
-    assert "TestTwice" not in asked and "TEST_CASE" not in asked and "#[test]" not in asked
+    assert (
+        "TestTwice" not in asked
+        and "TEST_CASE" not in asked
+        and "#[test]" not in asked
+        and "describe" not in asked
+    )
 
 
 def test_names_of_languages(write_rows: Callable[[list[Any]], Path], tmp_path: Path) -> None:
@@ -174,7 +218,7 @@ def test_names_of_languages(write_rows: Callable[[list[Any]], Path], tmp_path: P
     task = tasks.load("aider-polyglot-diff:rs", str(write_rows([row("rust")])))
     (problem,) = task.problems()
     edit = "<<<<<<< SEARCH\n    todo!()\n=======\n    2 * _x\n>>>>>>> REPLACE\n"
-    sample = Sample("", problem.id, 0, "", edit, "", {}, 0, 0, 0, meta={"style": "chat"})
+    sample = Sample("", problem.id, 0, "", edit, "eos", {}, 0, 0, 0, meta={"style": "chat"})
     assert "    2 * _x\n" in task.program(problem, sample)
 
 
@@ -193,7 +237,7 @@ def test_a_copy_of_the_repository(tmp_path: Path) -> None:
 
 
 # language -> exercises, and references that can't pass here
-COUNTS = {"cpp": (26, 2), "go": (39, 2), "rust": (30, 8)}
+COUNTS = {"cpp": (26, 2), "go": (39, 2), "javascript": (49, 1), "rust": (30, 8)}
 
 
 @pytest.mark.long

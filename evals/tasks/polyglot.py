@@ -99,7 +99,7 @@ _BROKEN = {
 _WITH_MANY = frozenset({"cpp/bank-account"})
 _MANY_THREADS = Limits(cpu_s=30.0, processes=1200, memory_mib=3072)
 _BOOST = "/usr/include/boost/date_time"
-# Their files are right: they are to be written anew.
+# Their files are right: they are to be rewritten.
 _COMPLETE = frozenset({"go/ledger", "go/markdown", "javascript/ledger"})
 _AS_MODULE = "import sys\n\nsys.modules[{module!r}] = sys.modules['candidate']\n\n"
 

@@ -48,7 +48,10 @@ _ABOUT = {
     "canitedit-diff": "the same by blocks of search and replace",
     "canitedit-lazy": "the same with a short instruction",
     "evalperf": "CPU time against references of differing speed (EvalPerf, Liu et al. 2024)",
-    "aider-polyglot": "34 exercises of aider's benchmark in Python, two tries (Gauthier 2024)",
+    "aider-polyglot": (
+        "34 exercises of aider's benchmark in Python, two tries (Gauthier 2024); or in "
+        "aider-polyglot:LANGUAGE"
+    ),
     "aider-polyglot-diff": "the same by blocks of search and replace",
     "livecodebench": (
         "contest problems by date, read and print or a method to complete (Jain et al. 2024)"

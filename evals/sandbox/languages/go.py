@@ -75,15 +75,25 @@ def _guard(text: str) -> str:
         text = re.sub(
             r"^package main", 'package main\n\nimport "testing"', text, count=1, flags=re.M
         )
-    rows = ", ".join(f'{{"{name}", {name}}}' for name in tests)
-    return (
-        f"{text}\nfunc main() {{\n\ttesting.Init()\n"
-        "\tany := func(string, string) (bool, error) { return true, nil }\n"
-        f"\tif testing.RunTests(any, []testing.InternalTest{{{rows}}}) {{\n"
-        "\t\tcodegen_done()\n\t}\n}\n"
-    )
+    runs = "".join(f'\t\t\tt.Run("{name}", {name})\n' for name in tests)
+    return f"{text}\n{_GO_MAIN.replace('RUNS', runs)}"
 
 
+# testing.RunTests, called alone, runs nothing and reports success: only testing.Main sets it up.
+# The inner group ends when its parallel tests have ended.
+_GO_MAIN = """\
+func main() {
+	codegen_show()
+	any := func(string, string) (bool, error) { return true, nil }
+	all := func(t *testing.T) {
+		if t.Run("all", func(t *testing.T) {
+RUNS\t\t}) {
+			codegen_done()
+		}
+	}
+	testing.Main(any, []testing.InternalTest{{"tests", all}}, nil, nil)
+}
+"""
 _ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), "amd64")
 _TOOLS = f"{{root}}/pkg/tool/linux_{_ARCHITECTURE}"
 _COMPILE = (

@@ -18,3 +18,7 @@ func codegen_answer(value interface{}) {
 func codegen_done() {
 	os.WriteFile(".answers", []byte(os.Getenv("CODEGEN_TOKEN")), 0600)
 }
+
+func codegen_show() {
+	os.Stdout = os.Stderr
+}

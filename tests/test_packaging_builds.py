@@ -50,6 +50,7 @@ OPTIONAL = (
     "uvicorn",
     "prometheus_client",
     "inspect_ai",
+    "openenv",
     "verifiers",
 )
 

@@ -337,4 +337,4 @@ def test_a_model_is_scored_by_asking_whole_databases(run, path: Path, tmp_path: 
     done = run("eval", str(questions), str(tmp_path), "--fit", str(tmp_path))
     assert done.code == 1 and "needed to fit" in done.err + done.out
     done = run("eval", str(questions), str(tmp_path), "--ask", "--greedy")
-    assert done.code == 2 and "--ask excludes" in done.err
+    assert done.code == 2 and "--ask can't be combined" in done.err

@@ -73,6 +73,9 @@ class _Lists(TorchFunctionMode):
             return func(*args, **kwargs).to(device)
         if func is torch.Tensor.tolist:
             return func(args[0].cpu())
+        if func is torch.Tensor.__getitem__ and isinstance(args[1], tuple):
+            index = (torch.tensor(i).to(args[0].device) if type(i) is list else i for i in args[1])
+            return func(args[0], tuple(index))
         return func(*args, **kwargs)
 
 

@@ -25,7 +25,13 @@ from codegen.lintseq.languages import GRAMMARS, error_line, parser_for
 from codegen.lintseq.languages.base import text_of
 from codegen.lintseq.languages.reader import Binding, Reader
 from codegen.methods.edits.hunks import Hunk, apply, lines_of
-from codegen.methods.edits.refactorings import Piece, hunks_of, shuffled, without
+from codegen.methods.edits.refactorings import (
+    Piece,
+    hunks_of,
+    shuffled,
+    without,
+    without_import,
+)
 
 _BEFORE = ("new", "raw", "base", "current", "main", "total", "local", "parsed", "given", "next")
 _BEHIND = ("Value", "Name", "Item", "Data", "Info", "Count", "Index", "Text", "Path", "List")
@@ -295,11 +301,7 @@ def _inside(node: Node) -> Iterator[Node]:
 
 def deletion(script: Script, rng: random.Random) -> list[Hunk]:
     """The only line that uses an import, then the import."""
-    pairs = [*_imports(script)]
-    if not pairs:
-        return []
-    imported, use = rng.choice(pairs)
-    return [Hunk(use, use + 1, ()), Hunk(imported, imported + 1, ())]
+    return without_import(_imports(script), rng)
 
 
 def _imports(script: Script) -> Iterator[tuple[int, int]]:

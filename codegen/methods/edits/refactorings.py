@@ -393,10 +393,15 @@ def _stem(node: ast.AST) -> str:
 
 def deletion(program: Program, rng: random.Random) -> list[Hunk]:
     """The only line that uses an import, then the import."""
-    pairs = [*_imports(program)]
-    if not pairs:
+    return without_import(_imports(program), rng)
+
+
+def without_import(pairs: Iterable[tuple[int, int]], rng: random.Random) -> list[Hunk]:
+    """Deletes a use and then its import: one of the pairs of an import's line and its use's."""
+    found = list(pairs)
+    if not found:
         return []
-    imported, use = rng.choice(pairs)
+    imported, use = rng.choice(found)
     return [Hunk(use, use + 1, ()), Hunk(imported, imported + 1, ())]
 
 

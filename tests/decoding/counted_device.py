@@ -192,16 +192,20 @@ def spread(*models: Any) -> Iterator[None]:
 
 @contextmanager
 def _spread(model: Any) -> Iterator[None]:
-    half = sum(p.numel() * p.element_size() for p in model.parameters()) // 2
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
     whole: Any = list(model._no_split_modules or ())
-    numbers: Any = infer_auto_device_map(
-        model, {0: half, 1: 4 * half}, no_split_module_classes=whole
-    )
-    places = {part: (DEVICE, SECOND)[int(number)] for part, number in numbers.items()}
+    places: dict[str, torch.device] = {}
+    for share in (0.5, 0.9, 0.998):  # accelerate keeps room for the largest layer on the first
+        memory: Any = {0: int(share * size), 1: 2 * size}
+        numbers: Any = infer_auto_device_map(model, memory, no_split_module_classes=whole)
+        places = {part: (DEVICE, SECOND)[int(number)] for part, number in numbers.items()}
+        if any(part[-1:].isdigit() for part in places):
+            break  # it divides the layers
     assert len(set(places.values())) == 2
 
     def device_of(name: str) -> torch.device:
-        return next(place for part, place in places.items() if name.startswith(f"{part}."))
+        parts = (place for part, place in places.items() if f"{name}.".startswith(f"{part}."))
+        return next(parts, DEVICE)  # buffers are in no part
 
     with moved(model, device_of=device_of):
         attach_align_device_hook_on_blocks(

@@ -60,6 +60,7 @@ SMALL: dict[str, Any] = {
     "mamba_d_ssm": 64, "mamba_n_groups": 1, "mamba_chunk_size": 8, "state_size": 4,
     "num_heads": 4, "n_mamba_heads": 2, "attn_layer_period": 2, "attn_layer_offset": 1,
     "use_mamba_kernels": False, "chunk_size": 8, "n_groups": 1, "mamba_ngroups": 1,
+    "vocab_size_per_layer_input": 120,
 }  # fmt: skip
 _GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256}
 _GPTJ = _GPT2 | {"rotary_dim": 4}

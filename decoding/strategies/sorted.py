@@ -497,6 +497,7 @@ class SortedSpeculation(Speculation):
         super().__init__(drafters, limit=limit)
         self._wanted = ahead
         self._ahead: torch.Tensor | None = None  # this round's drafts, as of the nodes [B, W, ...]
+        self._sizes: list[tuple[int, ...]] = []  # of each of them, (tokens, columns)
 
     def propose(self, batch: Batch) -> Trees:
         """See :class:`Strategy`."""

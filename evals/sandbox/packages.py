@@ -2,11 +2,12 @@
 
 A sandbox has only the standard library, since directories of installed packages may hold the
 solutions of a data set. A named package is mounted read-only, with the packages that it requires
-and nothing else of its directory.
+and nothing else of its directory. So is pytest, where it is installed: tests use its fixtures.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import importlib.util
@@ -21,6 +22,7 @@ from codegen.errors import ConfigError
 
 from .inner.namespaces import PACKAGES
 
+PYTEST = "pytest"  # imported only by what uses it
 _ONE_THREAD = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB", "BLIS", "RAYON")
 _MISSING = re.compile(r"No module named '(\w+)[\w.]*'")
 
@@ -50,7 +52,7 @@ class Packages:
         binds = [(source, f"{PACKAGES}/{name}") for source, name in self.entries]
         binds += zip(self.folders, self.search_path[-len(self.folders) :], strict=False)
         # Debian's numpy finds its linear algebra by these links.
-        if binds and Path("/etc/alternatives").is_dir():
+        if self.names and Path("/etc/alternatives").is_dir():
             binds.append(("/etc/alternatives", "/etc/alternatives"))
         return list(dict.fromkeys([*binds, *self.tools]))
 
@@ -115,7 +117,13 @@ def find_packages(names: Sequence[str]) -> Packages:
     versions: dict[str, str] = {}
     modules: list[str] = []
     folders: list[str] = []
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys((*names, PYTEST)):
+        if name == PYTEST:
+            with contextlib.suppress(*(() if name in names else (ConfigError,))):
+                for found in _with_required(_distribution(name)):
+                    entries |= _entries(found)
+                    versions[found.metadata["Name"]] = found.version
+            continue
         if "/" in name:
             folder = Path(name).expanduser()
             if not folder.is_dir():

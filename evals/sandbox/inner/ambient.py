@@ -24,10 +24,11 @@ _NAMES: dict[str, frozenset[str]] = {
     "patches": frozenset(
         (
             *("patch", "setattr", "redirect_stdout", "redirect_stderr"),
-            *("stdin", "stdout", "stderr", "argv"),
+            *("stdin", "stdout", "stderr", "argv", "monkeypatch"),
+            *("capsys", "capsysbinary", "capfd", "capfdbinary"),
         )
     ),
-    "environ": frozenset(("environ", "putenv", "getenv")),
+    "environ": frozenset(("environ", "putenv", "getenv", "monkeypatch")),
     "folder": frozenset(("chdir",)),
     "random": frozenset(("seed", "setstate")),
     "files": frozenset(
@@ -35,11 +36,24 @@ _NAMES: dict[str, frozenset[str]] = {
             *("open", "TemporaryDirectory", "NamedTemporaryFile", "mkdtemp", "mkstemp", "mkdir"),
             *("makedirs", "touch", "unlink", "remove", "rmtree", "write_text", "write_bytes"),
             *("read_text", "read_bytes", "exists", "isfile", "is_file", "listdir", "iterdir"),
+            *("tmp_path", "tmp_path_factory", "tmpdir", "tmpdir_factory"),
         )
     ),
-    "warnings": frozenset(("catch_warnings", "assertWarns", "assertWarnsRegex")),
-    "logs": frozenset(("assertLogs", "assertNoLogs", "addHandler")),
+    "warnings": frozenset(
+        (
+            *("catch_warnings", "assertWarns", "assertWarnsRegex"),
+            *("warns", "deprecated_call", "recwarn"),
+        )
+    ),
+    "logs": frozenset(("assertLogs", "assertNoLogs", "addHandler", "caplog")),
 }
+# Arguments of tests that are fixtures of pytest.
+FIXTURES = frozenset(
+    (
+        *("monkeypatch", "capsys", "capsysbinary", "capfd", "capfdbinary", "caplog", "recwarn"),
+        *("tmp_path", "tmp_path_factory", "tmpdir", "tmpdir_factory"),
+    )
+)
 
 
 def wanted(names: Collection[str], sets_attributes: bool) -> frozenset[str]:
@@ -184,8 +198,11 @@ class Surroundings:
         told: dict[str, Any] = {}
         if patches := list(self._patches()):
             told["patches"] = patches
-        if "environ" in self._wants and self._environ != dict(os.environ):
-            self._environ = told["environ"] = dict(os.environ)
+        if "environ" in self._wants:
+            # Pytest puts the name of the test there, with its parameters.
+            now = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+            if self._environ != now:
+                self._environ = told["environ"] = now
         if "random" in self._wants and self._random != random.getstate():
             self._random = told["random"] = random.getstate()
         if self._files is not None and (changed := self._files.changes()):
@@ -227,9 +244,10 @@ class Surroundings:
     def apply(self, told: dict[str, Any]) -> None:
         """Makes the changes of the program's side."""
         if "environ" in told and "environ" in self._wants:
+            kept = {k: v for k, v in os.environ.items() if k.startswith("PYTEST_")}
             os.environ.clear()
-            os.environ.update(told["environ"])
-            self._environ = dict(os.environ)
+            os.environ.update(told["environ"] | kept)
+            self._environ = told["environ"]
         if "random" in told and "random" in self._wants:
             random.setstate(told["random"])
             self._random = random.getstate()

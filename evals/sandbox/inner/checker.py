@@ -41,10 +41,11 @@ from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 from . import suites, wire
-from .ambient import Surroundings, wanted
+from .ambient import FIXTURES, Surroundings, wanted
 from .analysis import (
     PURE_MODULES,
     GivenCode,
+    arguments,
     collected_names,
     names_read,
     sets_attributes,
@@ -167,7 +168,7 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, objec
             "values": values,
             "objects": remote.used_objects,
         },
-        again and remote.tidy,
+        again and remote.tidy and "pytest" not in sys.modules,
     )
 
 
@@ -404,10 +405,11 @@ def _loaded(given: str | GivenCode, file_name: str) -> _Code:
 def _code(
     code: types.CodeType, is_free: bool, names: frozenset[str], collected: frozenset[str]
 ) -> _Code:
-    if is_free and not wanted(names, sets_attributes=False):  # a path may come from the program
+    shared = names | (FIXTURES & arguments(code))
+    if is_free and not wanted(shared, sets_attributes=False):  # a path may come from the program
         return _Code(code, is_free, names, collected)
     texts = frozenset(texts_of(code))
-    wants = wanted(names, sets_attributes(code))
+    wants = wanted(shared, sets_attributes(code))
     if "patches" in wants:  # as in patch.dict("os.environ")
         wants |= wanted({text.rpartition(".")[2] for text in texts if "." in text}, False)
     else:

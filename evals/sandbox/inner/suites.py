@@ -227,17 +227,13 @@ def _run_by_pytest(
     options = ["-c/dev/null", "--rootdir=/", "--noconftest", "--assert=plain", "-s", "-x"]
     for part in ("cacheprovider", "faulthandler", "terminalreporter"):
         options += ["-p", f"no:{part}"]
-    code = int(_main_of(pytest)(options, plugins=[runner]))
+    from _pytest.config import main  # pytest.main may be replaced, see execute
+
+    code = int(main(options, plugins=[runner]))
     if runner.failure is not None:
         raise runner.failure
     if code not in (0, 5):  # passed, or no tests
         raise BadTestError(f"pytest ended with exit code {code}")
-
-
-def _main_of(pytest: Any) -> Any:
-    from _pytest.config import main  # pytest.main may be replaced, see execute
-
-    return main
 
 
 def _runner(pytest: Any, module: types.ModuleType) -> Any:
@@ -275,10 +271,13 @@ def _runner(pytest: Any, module: types.ModuleType) -> Any:
                 error = call.excinfo.value if call.excinfo else AssertionError(report.longrepr)
                 if type(error).__name__ == "FixtureLookupError":
                     error = BadTestError(f"pytest knows no fixture {error.argname!r}")
-                elif not isinstance(error, Exception) and type(error).__module__ != "builtins":
-                    error = AssertionError(str(error))  # pytest.fail
+                elif isinstance(error, pytest.fail.Exception):
+                    error = AssertionError(str(error)).with_traceback(error.__traceback__)
                 self.failure = error
             return report
+
+        def pytest_keyboard_interrupt(self, excinfo: Any) -> None:
+            self.failure = self.failure or excinfo.value
 
         @pytest.hookimpl(tryfirst=True)
         def pytest_pyfunc_call(self, pyfuncitem: Any) -> bool | None:

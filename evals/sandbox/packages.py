@@ -7,7 +7,6 @@ and nothing else of its directory. So is pytest, where it is installed: tests us
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.metadata
 import importlib.util
@@ -15,14 +14,14 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from codegen.errors import ConfigError
 
 from .inner.namespaces import PACKAGES
 
-PYTEST = "pytest"  # imported only by what uses it
+PYTEST = "pytest"
 _ONE_THREAD = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB", "BLIS", "RAYON")
 _MISSING = re.compile(r"No module named '(\w+)[\w.]*'")
 
@@ -37,6 +36,7 @@ class Packages:
         entries: (path here, name below the sandbox's directory of packages).
         folders: requested directories, each searched for modules.
         tools: (path here, path in the sandbox) of the toolchains of other languages.
+        pytest: its version; empty if it is not installed.
     """
 
     names: tuple[str, ...] = ()
@@ -45,6 +45,7 @@ class Packages:
     entries: tuple[tuple[str, str], ...] = ()
     folders: tuple[str, ...] = ()
     tools: tuple[tuple[str, str], ...] = ()
+    pytest: str = ""
 
     @property
     def binds(self) -> list[tuple[str, str]]:
@@ -117,13 +118,7 @@ def find_packages(names: Sequence[str]) -> Packages:
     versions: dict[str, str] = {}
     modules: list[str] = []
     folders: list[str] = []
-    for name in dict.fromkeys((*names, PYTEST)):
-        if name == PYTEST:
-            with contextlib.suppress(*(() if name in names else (ConfigError,))):
-                for found in _with_required(_distribution(name)):
-                    entries |= _entries(found)
-                    versions[found.metadata["Name"]] = found.version
-            continue
+    for name in dict.fromkeys(names):
         if "/" in name:
             folder = Path(name).expanduser()
             if not folder.is_dir():
@@ -142,6 +137,24 @@ def find_packages(names: Sequence[str]) -> Packages:
         dict(sorted(versions.items())),
         tuple((source, name) for name, source in sorted(entries.items())),
         tuple(folders),
+    )
+
+
+def with_pytest(packages: Packages) -> Packages:
+    """The same with pytest, where it is installed; only what uses it imports it."""
+    try:
+        own = _distribution(PYTEST)
+        entries = {
+            name: path for found in _with_required(own) for name, path in _entries(found).items()
+        }
+    except ConfigError:
+        return packages
+    entries |= {name: path for path, name in packages.entries}
+    return replace(
+        packages,
+        entries=tuple((path, name) for name, path in sorted(entries.items())),
+        modules=tuple(name for name in packages.modules if name not in (PYTEST, f"_{PYTEST}")),
+        pytest=own.version,
     )
 
 

@@ -268,9 +268,13 @@ def _runner(pytest: Any, module: types.ModuleType) -> Any:
         def pytest_runtest_makereport(self, call: Any) -> Any:
             report = yield
             if report.failed and self.failure is None:
-                error = call.excinfo.value if call.excinfo else AssertionError(report.longrepr)
-                if type(error).__name__ == "FixtureLookupError":
-                    error = BadTestError(f"pytest knows no fixture {error.argname!r}")
+                error: Any = call.excinfo.value if call.excinfo else None
+                error = AssertionError(report.longrepr) if error is None else error
+                if isinstance(error, pytest.FixtureLookupError):
+                    error = BadTestError(
+                        f"pytest knows no fixture {error.argname!r}; define it in the tests, or "
+                        "name its plug-in with --packages"
+                    )
                 elif isinstance(error, pytest.fail.Exception):
                     error = AssertionError(str(error)).with_traceback(error.__traceback__)
                 self.failure = error

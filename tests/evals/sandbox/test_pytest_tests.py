@@ -129,9 +129,7 @@ def test_fixtures_beside_the_program(sandbox: Sandbox, mode: str) -> None:
     assert sandbox.run(wrong).status == "wrong"
 
 
-def test_without_pytest_fixtures_are_refused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: object
-) -> None:
+def test_without_pytest_fixtures_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("codegen.evals.sandbox.packages.PYTEST", "no-such-package")
     with Sandbox(1) as bare:
         outcome = bare.run(Job(RIGHT, test="def test_f(capsys):\n    assert f(1) == 2\n"))

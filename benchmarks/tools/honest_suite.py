@@ -7015,5 +7015,644 @@ for f in (g, h, e, e2):
     r = f(p)
     with open(p) as fh: x = fh.read()
     assert x, (f, x, r)
+=== pytest: parametrize ids
+def roman(n):
+    out = ""
+    for v, s in [(1000, "M"), (900, "CM"), (500, "D"), (400, "CD"), (100, "C"), (90, "XC"), (50, "L"), (40, "XL"), (10, "X"), (9, "IX"), (5, "V"), (4, "IV"), (1, "I")]:
+        while n >= v:
+            out += s
+            n -= v
+    return out
+---
+import pytest
+
+@pytest.mark.parametrize("n, want", [
+    (1, "I"),
+    (4, "IV"),
+    pytest.param(1994, "MCMXCIV", id="long"),
+    pytest.param(0, "zero", marks=pytest.mark.xfail(reason="no zero")),
+])
+def test_roman(n, want):
+    assert roman(n) == want
+
+@pytest.mark.parametrize("a", [1, 2])
+@pytest.mark.parametrize("b", [10, 20], ids=["ten", "twenty"])
+def test_cross(a, b):
+    assert roman(a + b) == roman(b) + roman(a)
+=== pytest: raises match and info
+class ParseError(ValueError):
+    def __init__(self, pos, msg):
+        super().__init__(f"{msg} at {pos}")
+        self.pos = pos
+
+def parse_int_list(s):
+    out = []
+    for i, p in enumerate(s.split(",")):
+        if not p.strip().lstrip("-").isdigit():
+            raise ParseError(i, f"bad number {p!r}")
+        out.append(int(p))
+    return out
+---
+import pytest
+
+def test_ok():
+    assert parse_int_list("1, 2,-3") == [1, 2, -3]
+
+def test_bad():
+    with pytest.raises(ParseError, match=r"bad number 'x' at 1") as info:
+        parse_int_list("1,x")
+    assert info.value.pos == 1
+    assert info.type is ParseError
+    assert "at 1" in str(info.value)
+
+def test_base():
+    with pytest.raises(ValueError):
+        parse_int_list("")
+    with pytest.raises((KeyError, ValueError)):
+        parse_int_list("z")
+=== pytest: approx
+import math
+def stats(xs):
+    m = sum(xs) / len(xs)
+    return {"mean": m, "sd": math.sqrt(sum((x - m) ** 2 for x in xs) / len(xs))}
+---
+import pytest
+from pytest import approx
+
+def test_stats():
+    s = stats([0.1, 0.2, 0.3])
+    assert s["mean"] == approx(0.2)
+    assert s == {"mean": approx(0.2), "sd": approx(0.0816, abs=1e-3)}
+    assert [s["mean"], 1] == approx([0.2, 1])
+    assert s["sd"] != approx(5)
+    assert pytest.approx(0.2, rel=1e-3) == s["mean"]
+
+def test_zero_division():
+    with pytest.raises(ZeroDivisionError):
+        stats([])
+=== pytest: fixture class
+class Stack:
+    def __init__(self):
+        self._items = []
+    def push(self, x):
+        self._items.append(x)
+    def pop(self):
+        if not self._items:
+            raise IndexError("pop from empty stack")
+        return self._items.pop()
+    def __len__(self):
+        return len(self._items)
+---
+import pytest
+
+@pytest.fixture
+def stack():
+    return Stack()
+
+@pytest.fixture
+def full(stack):
+    for i in range(3):
+        stack.push(i)
+    return stack
+
+def test_empty(stack):
+    assert len(stack) == 0
+    with pytest.raises(IndexError, match="empty"):
+        stack.pop()
+
+class TestFull:
+    def test_len(self, full):
+        assert len(full) == 3
+
+    def test_pop(self, full, stack):
+        assert full is stack
+        assert full.pop() == 2
+        assert len(stack) == 2
+=== pytest: yield fixture with scope
+class Connection:
+    opened = 0
+    def __init__(self, url):
+        self.url = url
+        self.closed = False
+        Connection.opened += 1
+    def query(self, q):
+        if self.closed:
+            raise RuntimeError("closed")
+        return f"{self.url}:{q}"
+    def close(self):
+        self.closed = True
+---
+import pytest
+
+@pytest.fixture(scope="module")
+def conn():
+    c = Connection("db")
+    yield c
+    c.close()
+    assert c.closed
+
+def test_query(conn):
+    assert conn.query("x") == "db:x"
+    assert Connection.opened == 1
+
+def test_shared(conn):
+    assert Connection.opened == 1
+    assert not conn.closed
+=== pytest: params fixture and indirect
+def convert(value, to):
+    return {"int": int, "float": float, "str": str}[to](value)
+---
+import pytest
+
+@pytest.fixture(params=["int", "float"], ids=lambda p: f"to_{p}")
+def kind(request):
+    return request.param
+
+def test_number(kind):
+    v = convert("3", kind)
+    assert v == 3
+    assert type(v).__name__ == kind
+
+@pytest.fixture
+def doubled(request):
+    return request.param * 2
+
+@pytest.mark.parametrize("doubled, want", [(2, "4"), (5, "10")], indirect=["doubled"])
+def test_indirect(doubled, want):
+    assert convert(doubled, "str") == want
+=== pytest: capsys
+import sys
+def report(rows):
+    for name, n in rows:
+        print(f"{name:<5}|{n:>3}")
+    if not rows:
+        print("nothing", file=sys.stderr)
+---
+def test_rows(capsys):
+    report([("a", 1), ("bb", 22)])
+    captured = capsys.readouterr()
+    assert captured.out == "a    |  1\nbb   | 22\n"
+    assert captured.err == ""
+
+def test_none(capsys):
+    report([])
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.strip() == "nothing"
+=== pytest: tmp_path
+import json
+from pathlib import Path
+class Store:
+    def __init__(self, path):
+        self.path = Path(path)
+    def load(self):
+        if not self.path.exists():
+            return {}
+        return json.loads(self.path.read_text())
+    def save(self, **kw):
+        data = self.load()
+        data.update(kw)
+        self.path.write_text(json.dumps(data))
+        return self.path
+---
+import json
+import pytest
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "s.json")
+
+def test_empty(store):
+    assert store.load() == {}
+
+def test_save(store, tmp_path):
+    assert store.save(a=1) == tmp_path / "s.json"
+    store.save(b=[2])
+    assert json.loads((tmp_path / "s.json").read_text()) == {"a": 1, "b": [2]}
+
+def test_bad(tmp_path):
+    p = tmp_path / "x.json"
+    p.write_text("{")
+    with pytest.raises(json.JSONDecodeError):
+        Store(p).load()
+=== pytest: monkeypatch env and attr
+import os
+import time
+def config():
+    return {"debug": os.getenv("APP_DEBUG", "0") == "1", "home": os.environ.get("APP_HOME")}
+def stamp():
+    return int(time.time())
+def greet():
+    return f"{stamp()}: {input('name? ')}"
+---
+import time
+import pytest
+
+def test_env(monkeypatch):
+    monkeypatch.setenv("APP_DEBUG", "1")
+    monkeypatch.delenv("APP_HOME", raising=False)
+    assert config() == {"debug": True, "home": None}
+
+def test_clean():
+    assert config()["debug"] is False
+
+def test_time(monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 1000.7)
+    assert stamp() == 1000
+
+def test_input(monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda prompt: "Bob")
+    monkeypatch.setattr("time.time", lambda: 5)
+    assert greet() == "5: Bob"
+=== pytest: monkeypatch chdir and setitem
+import os
+SETTINGS = {"limit": 10}
+def files():
+    return sorted(os.listdir("."))[: SETTINGS["limit"]]
+---
+def test_files(tmp_path, monkeypatch):
+    for n in "cab":
+        (tmp_path / n).touch()
+    monkeypatch.chdir(tmp_path)
+    assert files() == ["a", "b", "c"]
+    monkeypatch.setitem(SETTINGS, "limit", 2)
+    assert files() == ["a", "b"]
+
+def test_restored():
+    assert SETTINGS["limit"] == 10
+=== pytest: caplog
+import logging
+log = logging.getLogger("app")
+def divide(a, b):
+    log.debug("divide %s %s", a, b)
+    if b == 0:
+        log.warning("division by zero: %d", a)
+        return None
+    return a / b
+---
+import logging
+
+def test_warns(caplog):
+    with caplog.at_level(logging.WARNING):
+        assert divide(3, 0) is None
+    assert "division by zero: 3" in caplog.text
+    assert len(caplog.records) == 1
+    assert caplog.records[0].levelname == "WARNING"
+
+def test_debug(caplog):
+    caplog.set_level(logging.DEBUG, logger="app")
+    assert divide(4, 2) == 2
+    assert caplog.record_tuples == [("app", logging.DEBUG, "divide 4 2")]
+    assert caplog.messages == ["divide 4 2"]
+=== pytest: autouse and skip marks
+registry = {}
+def register(name):
+    def deco(f):
+        registry[name] = f
+        return f
+    return deco
+def call(name, *a):
+    return registry[name](*a)
+---
+import sys
+import pytest
+
+@pytest.fixture(autouse=True)
+def clean():
+    registry.clear()
+    yield
+    registry.clear()
+
+def test_register():
+    @register("add")
+    def add(a, b):
+        return a + b
+    assert call("add", 1, 2) == 3
+    assert list(registry) == ["add"]
+
+def test_missing():
+    with pytest.raises(KeyError):
+        call("add", 1, 2)
+
+@pytest.mark.skipif(sys.platform == "win32", reason="posix")
+def test_posix():
+    assert registry == {}
+
+@pytest.mark.skip(reason="not written")
+def test_later():
+    raise AssertionError
+
+@pytest.mark.xfail(raises=KeyError, strict=True)
+def test_known():
+    call("x")
+=== pytest: warns and deprecated
+import warnings
+def old_api(x):
+    warnings.warn("old_api is deprecated, use new_api", DeprecationWarning, stacklevel=2)
+    return new_api(x)
+def new_api(x):
+    if x > 100:
+        warnings.warn("large", UserWarning)
+    return x * 2
+---
+import pytest
+
+def test_old():
+    with pytest.warns(DeprecationWarning, match="use new_api"):
+        assert old_api(2) == 4
+
+def test_large():
+    with pytest.warns(UserWarning) as record:
+        new_api(200)
+    assert len(record) == 1
+    assert str(record[0].message) == "large"
+
+def test_deprecated_call():
+    with pytest.deprecated_call():
+        old_api(1)
+=== pytest: fixture factory and finalizer
+class Temp:
+    live = []
+    def __init__(self, name):
+        self.name = name
+        Temp.live.append(name)
+    def drop(self):
+        Temp.live.remove(self.name)
+---
+import pytest
+
+@pytest.fixture
+def make(request):
+    def factory(name):
+        t = Temp(name)
+        request.addfinalizer(t.drop)
+        return t
+    return factory
+
+def test_two(make):
+    a, b = make("a"), make("b")
+    assert Temp.live == ["a", "b"]
+    assert a.name == "a"
+
+def test_dropped():
+    assert Temp.live == []
+
+@pytest.mark.usefixtures("make")
+def test_marked():
+    assert True
+    assert Temp.live == []
+=== pytest: capfd and main
+import sys
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
+    if "--help" in argv:
+        print("usage: tool")
+        sys.exit(0)
+    if not argv:
+        sys.stderr.write("error: no arguments\n")
+        raise SystemExit(2)
+    print(" ".join(reversed(argv)))
+    return 0
+---
+import pytest
+import sys
+
+def test_help(capsys):
+    with pytest.raises(SystemExit) as e:
+        main(["--help"])
+    assert e.value.code == 0
+    assert "usage" in capsys.readouterr().out
+
+def test_none(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tool"])
+    with pytest.raises(SystemExit) as e:
+        main()
+    assert e.value.code == 2
+    assert "no arguments" in capsys.readouterr().err
+
+def test_run(capfd):
+    assert main(["a", "b"]) == 0
+    assert capfd.readouterr().out == "b a\n"
+=== pytest: importorskip fail and skip inside
+import zlib
+def pack(s, level=6):
+    return zlib.compress(s.encode(), level)
+def unpack(b):
+    return zlib.decompress(b).decode()
+---
+import pytest
+zlib = pytest.importorskip("zlib")
+
+@pytest.mark.parametrize("s", ["", "aaaa" * 100, "é"])
+def test_round(s):
+    assert unpack(pack(s)) == s
+
+def test_bad():
+    try:
+        unpack(b"junk")
+    except zlib.error:
+        pass
+    else:
+        pytest.fail("no error")
+
+def test_skip():
+    if not hasattr(zlib, "no_such"):
+        pytest.skip("not here")
+    assert False
+=== pytest: class scope fixture and shared state
+class Graph:
+    def __init__(self):
+        self.adj = {}
+    def edge(self, a, b):
+        self.adj.setdefault(a, set()).add(b)
+        self.adj.setdefault(b, set()).add(a)
+    def component(self, a):
+        seen, todo = set(), [a]
+        while todo:
+            n = todo.pop()
+            if n not in seen:
+                seen.add(n)
+                todo += self.adj.get(n, ())
+        return seen
+---
+import pytest
+
+@pytest.fixture(scope="class")
+def graph(request):
+    g = Graph()
+    for a, b in [(1, 2), (2, 3), (4, 5)]:
+        g.edge(a, b)
+    request.cls.graph = g
+    return g
+
+@pytest.mark.usefixtures("graph")
+class TestGraph:
+    def test_component(self):
+        assert self.graph.component(1) == {1, 2, 3}
+
+    def test_lonely(self, graph):
+        assert graph is self.graph
+        assert graph.component(9) == {9}
+        assert graph.adj[4] == {5}
+=== pytest: setup and teardown module functions
+EVENTS = []
+class Service:
+    def __init__(self, name):
+        self.name = name
+    def start(self):
+        EVENTS.append(("start", self.name))
+    def stop(self):
+        EVENTS.append(("stop", self.name))
+---
+import pytest
+service = None
+
+def setup_module(module):
+    global service
+    service = Service("db")
+    service.start()
+
+def teardown_module(module):
+    service.stop()
+
+def setup_function(function):
+    EVENTS.append(("begin", function.__name__))
+
+def test_started():
+    assert EVENTS[0] == ("start", "db")
+    assert EVENTS[-1] == ("begin", "test_started")
+
+def test_second():
+    assert ("begin", "test_second") in EVENTS
+    assert ("stop", "db") not in EVENTS
+
+class TestInner:
+    @classmethod
+    def setup_class(cls):
+        cls.s = Service("x")
+    def test_name(self):
+        assert self.s.name == "x"
+=== pytest: async by asyncio.run
+import asyncio
+async def fetch_all(fetch, urls):
+    return await asyncio.gather(*(fetch(u) for u in urls))
+async def with_timeout(coro, s):
+    try:
+        return await asyncio.wait_for(coro, s)
+    except asyncio.TimeoutError:
+        return None
+---
+import asyncio
+import pytest
+
+@pytest.fixture
+def fetcher():
+    seen = []
+    async def fetch(u):
+        seen.append(u)
+        await asyncio.sleep(0)
+        return u.upper()
+    fetch.seen = seen
+    return fetch
+
+def test_all(fetcher):
+    assert asyncio.run(fetch_all(fetcher, ["a", "b"])) == ["A", "B"]
+    assert fetcher.seen == ["a", "b"]
+
+def test_timeout():
+    async def go():
+        return await with_timeout(asyncio.sleep(10), 0.01)
+    assert asyncio.run(go()) is None
+=== mocks: a list of the caller passed on
+import smtplib
+from email.mime.text import MIMEText
+
+def task_func(host, sender, to, body):
+    msg = MIMEText(body)
+    msg["Subject"] = "Report"
+    msg["From"] = sender
+    msg["To"] = ", ".join(to)
+    with smtplib.SMTP(host) as s:
+        s.sendmail(sender, to, msg.as_string())
+    return msg
+---
+import unittest
+from unittest.mock import patch
+
+class TestCases(unittest.TestCase):
+    @patch("smtplib.SMTP")
+    def test_send(self, smtp):
+        msg = task_func("h", "a@x", ["b@x", "c@x"], "hello")
+        smtp.assert_called_once_with("h")
+        inst = smtp.return_value.__enter__.return_value
+        self.assertEqual(inst.sendmail.call_count, 1)
+        args = inst.sendmail.call_args[0]
+        self.assertEqual(args[1], ["b@x", "c@x"])
+        self.assertIn("hello", args[2])
+        self.assertEqual(msg["To"], "b@x, c@x")
+=== types: of None and Ellipsis
+def f(x):
+    return type(x)
+---
+assert f(None) is type(None)
+assert f(...) is type(...)
+assert f(3) is int
+=== modules: those of the program's imports
+import http.server
+import json
+import os
+import shutil
+import xml.etree.ElementTree as ET
+
+def keep(path, folder):
+    os.makedirs(folder, exist_ok=True)
+    return shutil.copy(path, folder)
+
+def code(name):
+    return http.HTTPStatus[name].value
+
+def tag(text):
+    return ET.fromstring(text).tag
+---
+os.makedirs("kept", exist_ok=True)
+with open("a.json", "w") as f:
+    json.dump([1], f)
+assert keep("a.json", "kept") == os.path.join("kept", "a.json")
+with open("kept/a.json") as f:
+    assert json.load(f) == [1]
+shutil.rmtree("kept")
+os.remove("a.json")
+assert code("OK") == http.HTTPStatus.OK
+assert http.server.HTTPServer.request_queue_size == 5
+assert tag("<r/>") == ET.fromstring("<r/>").tag
+=== mocks: functions that open and look for files
+import os
+
+def save(folder):
+    path = os.path.join(folder, 'a.txt')
+    with open(path, 'w') as f:
+        f.write('x')
+    return os.path.exists(path)
+
+def load(path):
+    with open(path) as f:
+        return f.read()
+---
+import os, tempfile
+from unittest.mock import mock_open, patch
+
+d = tempfile.mkdtemp()
+with patch("os.path.exists", return_value=True) as m:
+    assert save(d)
+m.assert_called_once_with(os.path.join(d, "a.txt"))
+assert os.path.isfile(os.path.join(d, "a.txt"))
+with patch("builtins.open", mock_open(read_data="z")) as m, patch("os.makedirs") as made:
+    os.mkdir(os.path.join(d, "s"))
+    assert load("w") == "z"
+m.assert_called_once_with("w")
+made.assert_not_called()
+os.rmdir(os.path.join(d, "s"))
+os.remove(os.path.join(d, "a.txt"))
+os.rmdir(d)
 """
 )

@@ -2,7 +2,7 @@
 
 A sandbox has only the standard library, since directories of installed packages may hold the
 solutions of a data set. A named package is mounted read-only, with the packages that it requires
-and nothing else of its directory.
+and nothing else of its directory. So is pytest, where it is installed: tests use its fixtures.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from codegen.errors import ConfigError
 
 from .inner.namespaces import PACKAGES
 
+PYTEST = "pytest"
 _ONE_THREAD = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB", "BLIS", "RAYON")
 _MISSING = re.compile(r"No module named '(\w+)[\w.]*'")
 
@@ -35,6 +36,7 @@ class Packages:
         entries: (path here, name below the sandbox's directory of packages).
         folders: requested directories, each searched for modules.
         tools: (path here, path in the sandbox) of the toolchains of other languages.
+        pytest: its version; empty if it is not installed.
     """
 
     names: tuple[str, ...] = ()
@@ -43,6 +45,7 @@ class Packages:
     entries: tuple[tuple[str, str], ...] = ()
     folders: tuple[str, ...] = ()
     tools: tuple[tuple[str, str], ...] = ()
+    pytest: str = ""
 
     @property
     def binds(self) -> list[tuple[str, str]]:
@@ -50,7 +53,7 @@ class Packages:
         binds = [(source, f"{PACKAGES}/{name}") for source, name in self.entries]
         binds += zip(self.folders, self.search_path[-len(self.folders) :], strict=False)
         # Debian's numpy finds its linear algebra by these links.
-        if binds and Path("/etc/alternatives").is_dir():
+        if self.names and Path("/etc/alternatives").is_dir():
             binds.append(("/etc/alternatives", "/etc/alternatives"))
         return list(dict.fromkeys([*binds, *self.tools]))
 
@@ -134,6 +137,24 @@ def find_packages(names: Sequence[str]) -> Packages:
         dict(sorted(versions.items())),
         tuple((source, name) for name, source in sorted(entries.items())),
         tuple(folders),
+    )
+
+
+def with_pytest(packages: Packages) -> Packages:
+    """The same with pytest, where it is installed; only what uses it imports it."""
+    try:
+        own = _distribution(PYTEST)
+        entries = {
+            name: path for found in _with_required(own) for name, path in _entries(found).items()
+        }
+    except ConfigError:
+        return packages
+    entries |= {name: path for path, name in packages.entries}
+    return replace(
+        packages,
+        entries=tuple((path, name) for name, path in sorted(entries.items())),
+        modules=tuple(name for name in packages.modules if name not in (PYTEST, f"_{PYTEST}")),
+        pytest=own.version,
     )
 
 

@@ -15,13 +15,13 @@ from .jobs import PYTHON, Call, Job, Limits, Outcome, Script, is_empty
 from .languages import Toolchain, find, toolchains
 from .languages.builds import Builds
 from .languages.programs import build_job, program_of
-from .packages import find_packages
+from .packages import find_packages, with_pytest
 from .pool import Done, Pool, Task
 
 Key = TypeVar("Key")
 
 # Increased whenever verdicts may change, since stored verdicts are reused within one revision.
-REVISION = 8
+REVISION = 9
 PATIENCE_S = 5.0  # for a job that has to be run once more, alone
 
 
@@ -65,7 +65,7 @@ class Sandbox:
         self._workers = workers or len(os.sched_getaffinity(0))
         self._unsafe_local = unsafe_local
         self._backend = backend
-        self._packages = find_packages(packages)
+        self._packages = with_pytest(find_packages(packages))
         self._toolchains = toolchains([name for name in languages if name != PYTHON])
         self._builds = Builds()
         self._pool: Pool | None = None
@@ -82,6 +82,8 @@ class Sandbox:
             "revision": REVISION,
             "safe": identity != "none",
         }
+        if self._packages.pytest:
+            self._description["pytest"] = self._packages.pytest
         if self._packages.versions:
             self._description["packages"] = dict(self._packages.versions)
         if self._toolchains:

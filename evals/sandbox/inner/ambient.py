@@ -12,22 +12,27 @@ import os
 import random
 import sys
 import types
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from .namespaces import WORK
 
 MAX_FILES = 500
 MAX_BYTES = 2 << 20
+# As they are before a test replaces them, which must not meet this module's own calls.
+_open, _open_descriptor, _scandir, _utime = open, os.open, os.scandir, os.utime
+_mkdir, _rmdir, _unlink, _getcwd, _chdir = os.mkdir, os.rmdir, os.unlink, os.getcwd, os.chdir
+_isdir, _islink = os.path.isdir, os.path.islink
 _OF_SYS = frozenset(("stdin", "stdout", "stderr", "argv"))
 _NAMES: dict[str, frozenset[str]] = {
     "patches": frozenset(
         (
             *("patch", "setattr", "redirect_stdout", "redirect_stderr"),
-            *("stdin", "stdout", "stderr", "argv"),
+            *("stdin", "stdout", "stderr", "argv", "monkeypatch"),
+            *("capsys", "capsysbinary", "capfd", "capfdbinary"),
         )
     ),
-    "environ": frozenset(("environ", "putenv", "getenv")),
+    "environ": frozenset(("environ", "putenv", "getenv", "monkeypatch")),
     "folder": frozenset(("chdir",)),
     "random": frozenset(("seed", "setstate")),
     "files": frozenset(
@@ -35,11 +40,24 @@ _NAMES: dict[str, frozenset[str]] = {
             *("open", "TemporaryDirectory", "NamedTemporaryFile", "mkdtemp", "mkstemp", "mkdir"),
             *("makedirs", "touch", "unlink", "remove", "rmtree", "write_text", "write_bytes"),
             *("read_text", "read_bytes", "exists", "isfile", "is_file", "listdir", "iterdir"),
+            *("tmp_path", "tmp_path_factory", "tmpdir", "tmpdir_factory"),
         )
     ),
-    "warnings": frozenset(("catch_warnings", "assertWarns", "assertWarnsRegex")),
-    "logs": frozenset(("assertLogs", "assertNoLogs", "addHandler")),
+    "warnings": frozenset(
+        (
+            *("catch_warnings", "assertWarns", "assertWarnsRegex"),
+            *("warns", "deprecated_call", "recwarn"),
+        )
+    ),
+    "logs": frozenset(("assertLogs", "assertNoLogs", "addHandler", "caplog")),
 }
+# Arguments of tests that are fixtures of pytest.
+FIXTURES = frozenset(
+    (
+        *("monkeypatch", "capsys", "capsysbinary", "capfd", "capfdbinary", "caplog", "recwarn"),
+        *("tmp_path", "tmp_path_factory", "tmpdir", "tmpdir_factory"),
+    )
+)
 
 
 def wanted(names: Collection[str], sets_attributes: bool) -> frozenset[str]:
@@ -58,7 +76,7 @@ def _files() -> dict[str, tuple[int, int, bool]]:
     found: dict[str, tuple[int, int, bool]] = {}
     waiting = [WORK]
     while waiting:
-        with os.scandir(waiting.pop()) as entries:
+        with _scandir(waiting.pop()) as entries:
             for entry in entries:
                 if entry.name == ".shm" or len(found) >= MAX_FILES:
                     continue
@@ -71,6 +89,12 @@ def _files() -> dict[str, tuple[int, int, bool]]:
                 if is_folder:
                     waiting.append(entry.path)
     return found
+
+
+def _make_folder(path: str) -> None:
+    if not _isdir(path):
+        _make_folder(os.path.dirname(path))
+        _mkdir(path)
 
 
 class Files:
@@ -93,7 +117,7 @@ class Files:
                 changed[name] = True
             elif size + entry[0] <= MAX_BYTES:
                 size += entry[0]
-                with open(os.path.join(WORK, name), "rb") as file:
+                with _open(os.path.join(WORK, name), "rb") as file:
                     changed[name] = (file.read(MAX_BYTES), entry[1])
         changed.update(dict.fromkeys(self._seen.keys() - now.keys()))
         self._seen = now
@@ -114,24 +138,24 @@ class Files:
             if os.path.realpath(folder) != folder:
                 raise ValueError("a folder that is a link")
             if content is True:
-                os.makedirs(path, exist_ok=True)
+                _make_folder(path)
             elif content is not None:
                 data, changed_at = content
                 if type(data) is not bytes or type(changed_at) is not int:
                     raise ValueError("a malformed content of a file")
-                os.makedirs(folder, exist_ok=True)
+                _make_folder(folder)
                 flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-                with open(os.open(path, flags, 0o600), "wb") as file:
+                with _open(_open_descriptor(path, flags, 0o600), "wb") as file:
                     file.write(data)
                     file.flush()
-                    os.utime(file.fileno(), ns=(changed_at, changed_at))
+                    _utime(file.fileno(), ns=(changed_at, changed_at))
         for name in sorted((n for n, content in changed.items() if content is None), reverse=True):
             path = os.path.join(WORK, name)
             try:
-                if os.path.isdir(path) and not os.path.islink(path):
-                    os.rmdir(path)
+                if _isdir(path) and not _islink(path):
+                    _rmdir(path)
                 else:
-                    os.unlink(path)
+                    _unlink(path)
             except OSError:
                 continue
         self._seen = _files()
@@ -161,8 +185,8 @@ class Surroundings:
         self._environ: dict[str, str] | None = None
         self._before = dict(os.environ)
         self._random: object = None
-        self._files = Files() if "files" in wants and os.getcwd() == WORK else None
-        self._folder = os.getcwd()
+        self._files = Files() if "files" in wants and _getcwd() == WORK else None
+        self._folder = _getcwd()
         self._text_names = {text.rpartition(".")[2] for text in texts}
         self._first = True
 
@@ -184,14 +208,16 @@ class Surroundings:
         told: dict[str, Any] = {}
         if patches := list(self._patches()):
             told["patches"] = patches
-        if "environ" in self._wants and self._environ != dict(os.environ):
-            self._environ = told["environ"] = dict(os.environ)
+        if "environ" in self._wants:
+            now = _without_pytest(os.environ)
+            if self._environ != now:
+                self._environ = told["environ"] = now
         if "random" in self._wants and self._random != random.getstate():
             self._random = told["random"] = random.getstate()
         if self._files is not None and (changed := self._files.changes()):
             told["files"] = changed
-        if "folder" in self._wants and os.getcwd() != self._folder:
-            self._folder = told["folder"] = os.getcwd()
+        if "folder" in self._wants and _getcwd() != self._folder:
+            self._folder = told["folder"] = _getcwd()
         if self._first:
             told["watch"] = list(self._wants)
             self._first = False
@@ -227,9 +253,10 @@ class Surroundings:
     def apply(self, told: dict[str, Any]) -> None:
         """Makes the changes of the program's side."""
         if "environ" in told and "environ" in self._wants:
-            os.environ.clear()
-            os.environ.update(told["environ"])
-            self._environ = dict(os.environ)
+            for name in _without_pytest(os.environ):
+                del os.environ[name]
+            self._environ = _without_pytest(told["environ"])
+            os.environ.update(self._environ)
         if "random" in told and "random" in self._wants:
             random.setstate(told["random"])
             self._random = random.getstate()
@@ -253,6 +280,13 @@ class Surroundings:
                         str(name), int(level), "program", 0, str(text), (), None, extra=extra
                     )
                     logger.handle(made)
+
+
+def _without_pytest(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what pytest keeps there: the name of the test, with its parameters,
+    and options.
+    """
+    return {name: text for name, text in environ.items() if not name.startswith("PYTEST_")}
 
 
 def _is_replacement(value: object) -> bool:
@@ -338,13 +372,13 @@ class ProgramSurroundings:
         if "files" in told and self._files is not None:
             self._files.apply(told["files"])
         if "folder" in told:
-            os.chdir(told["folder"])
+            _chdir(told["folder"])
 
     def _begin(self, watch: list[str]) -> None:
         self._watch = watch
         self._environ = dict(os.environ)
         self._random = random.getstate()
-        if "files" in watch and os.getcwd() == WORK:
+        if "files" in watch and _getcwd() == WORK:
             self._files = Files()
         if "warnings" in watch:
             import warnings

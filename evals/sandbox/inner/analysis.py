@@ -106,6 +106,15 @@ def collected_names(code: types.CodeType, names: Iterable[str]) -> set[str]:
     return {name for name in names_loaded(code) if name.startswith(("test", "Test"))}
 
 
+def arguments(code: types.CodeType) -> set[str]:
+    """The names of the arguments of all functions in code; pytest's fixtures are among them."""
+    names = set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= arguments(constant)
+    return names
+
+
 def sets_attributes(code: types.CodeType) -> bool:
     """Whether code, or a function in it, sets an attribute of something but ``self``."""
     operations = code.co_code[::2]

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import _signal  # pyright: ignore[reportMissingImports]
 import builtins
+import contextlib
 import functools
 import importlib
 import json
@@ -41,10 +42,11 @@ from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 from . import suites, wire
-from .ambient import Surroundings, wanted
+from .ambient import FIXTURES, Surroundings, wanted
 from .analysis import (
     PURE_MODULES,
     GivenCode,
+    arguments,
     collected_names,
     names_read,
     sets_attributes,
@@ -68,7 +70,11 @@ MODULES = PURE_MODULES | {
     *("array", "ast", "base64", "binascii", "calendar", "collections.abc", "contextlib", "csv"),
     *("dataclasses", "decimal", "inspect", "io", "json", "keyword", "os", "pathlib", "posixpath"),
     *("pprint", "struct", "sys", "time", "traceback", "types", "unicodedata", "uuid", "warnings"),
+    *("glob", "logging", "queue", "shutil", "sqlite3", "subprocess", "tempfile", "threading"),
+    *("unittest", "urllib.parse", "urllib.request", "xml.etree.ElementTree", "zipfile"),
 }
+# Not even if the tests read a name that the program gives to one of the same name.
+_LOUD = frozenset(("__main__", "antigravity", "idlelib", "this", "turtledemo"))
 _MODULE = "module:"
 _ANCILLARY_BYTES = socket.CMSG_SPACE(4 * 4)
 _main = sys.modules["__main__"]
@@ -167,7 +173,7 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, objec
             "values": values,
             "objects": remote.used_objects,
         },
-        again and remote.tidy,
+        again and remote.tidy and "pytest" not in sys.modules,
     )
 
 
@@ -327,7 +333,7 @@ class _Tests:
         if "patches" in self._test.wants:  # names in texts, as in patch("__main__.fetch")
             read = read | {text.rpartition(".")[2] for text in self._test.texts}
         names = names_to_bind(self._names, read, self._namespace, self.entry_point)
-        self._bound = {name: _bind(self._remote, name, self._names[name]) for name in names}
+        self._bound = {name: _bind(self._remote, name, self._names[name], read) for name in names}
         values = [name for name in names if self._names[name] == "value"]
         if values:
             self._namespace = LiveNamespace(self._remote, self._namespace, values)
@@ -404,10 +410,11 @@ def _loaded(given: str | GivenCode, file_name: str) -> _Code:
 def _code(
     code: types.CodeType, is_free: bool, names: frozenset[str], collected: frozenset[str]
 ) -> _Code:
-    if is_free and not wanted(names, sets_attributes=False):  # a path may come from the program
+    shared = names | (FIXTURES & arguments(code))
+    if is_free and not wanted(shared, sets_attributes=False):  # a path may come from the program
         return _Code(code, is_free, names, collected)
     texts = frozenset(texts_of(code))
-    wants = wanted(names, sets_attributes(code))
+    wants = wanted(shared, sets_attributes(code))
     if "patches" in wants:  # as in patch.dict("os.environ")
         wants |= wanted({text.rpartition(".")[2] for text in texts if "." in text}, False)
     else:
@@ -424,8 +431,9 @@ def names_to_bind(
     """The program's names that are visible to the test.
 
     The entry point, and each name that the test reads and neither its setup nor builtins define.
-    Modules are limited to those of the standard library without side effects on import
-    (``MODULES``): the tests import their own copy of the one that the program names.
+    Modules are limited to those of the standard library: the tests import their own copy of one
+    that has the name they read, or that has no side effects on import (``MODULES``), since the
+    program says which it is.
 
     A name of the program hides a builtin only if it must be what is tested: it is the entry point,
     or there is no entry point and the test reads nothing else of the program but modules (Mbpp/126
@@ -437,9 +445,7 @@ def names_to_bind(
     kinds = ("call", "class")
     shadows = [name for name in wanted if hasattr(builtins, name) and names[name] in kinds]
     modules = {name for name in plain if names[name].startswith(_MODULE)}
-    bound = {
-        name for name in plain if name not in modules or names[name][len(_MODULE) :] in MODULES
-    }
+    bound = {name for name in plain if name not in modules or _is_importable(name, names[name])}
     if not entry_point and len(plain) == len(modules) and len(shadows) == 1:
         bound.update(shadows)
     if entry_point and entry_point in names:
@@ -447,13 +453,24 @@ def names_to_bind(
     return sorted(bound)
 
 
-def _bind(remote: Remote, name: str, kind: str) -> object:
+def _is_importable(name: str, kind: str) -> bool:
     module = kind.removeprefix(_MODULE)
-    if module in MODULES and module != kind:
+    own = module == name and name in sys.stdlib_module_names and name not in _LOUD
+    return module != kind and (own or module in MODULES)
+
+
+def _bind(remote: Remote, name: str, kind: str, read: AbstractSet[str]) -> object:
+    if _is_importable(name, kind):
         # The tests' own copy of a module that only the program imported.
+        module = kind.removeprefix(_MODULE)
         _may_use_random({module})
         remote.tidy = remote.tidy and module in PURE_MODULES
-        return importlib.import_module(module)
+        found = importlib.import_module(module)
+        for inner in read if hasattr(found, "__path__") else ():  # as in http.client.OK
+            with contextlib.suppress(ImportError):
+                if not hasattr(found, inner) and not inner.startswith("_"):
+                    importlib.import_module(f"{module}.{inner}")
+        return found
     if kind == "class":
         return remote.get_class(name)
     return remote.get(name) if kind == "value" else Proxy(remote, name)

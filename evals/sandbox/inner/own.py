@@ -88,6 +88,11 @@ class OwnObjects:
             raise wire.WireError("a malformed value: an unknown object of the tests")
         return self._values[number]
 
+    @property
+    def lends(self) -> bool:
+        """Whether the program knows any of them."""
+        return len(self._values) > 1
+
     def keep(self, value: object) -> int:
         """The number of an object, which is kept from now on."""
         number = self._numbers.get(id(value))

@@ -181,7 +181,9 @@ class Remote:
         """Calls a function of the program. Raises its exception, of a built-in class or of one of
         the program.
         """
-        frame = None if self._shares else wire.encode_call(name, args, kwargs)
+        # If the program can pass an argument back meanwhile, it has to be known as the same.
+        may_ask = self.around is not None or self._own.lends
+        frame = None if self._shares or may_ask else wire.encode_call(name, args, kwargs)
         if frame is not None:
             return self._ask("call", frame, (args, kwargs))
         packed = [{"p": name}, *[self.pack(value) for value in args]]

@@ -1,5 +1,5 @@
 """Runs the tests that a module defines: ``check``, :mod:`unittest` classes, and functions as pytest
-collects them.
+collects them. Tests that use pytest or take fixtures are run by pytest itself, if it is installed.
 
 Used by the process of the tests (:mod:`.checker`) and, with mode ``in_sandbox``, by the process of
 the program (:mod:`.program`), whose memory it shares: so it imports no large modules.
@@ -7,6 +7,7 @@ the program (:mod:`.program`), whose memory it shares: so it imports no large mo
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import types
 from collections.abc import Callable, Collection, Mapping
@@ -29,11 +30,14 @@ def execute(
     Raises:
         AssertionError: if it exits with another code.
     """
+    # run_collected runs its tests, and reports why one failed.
     if "unittest" in code.co_names:
         import unittest
 
-        # run_collected runs its classes, and reports why a test failed.
         unittest.main = lambda *_, **__: None  # type: ignore[assignment, misc]
+    if "pytest" in code.co_names:
+        with contextlib.suppress(ImportError):
+            _pytest().main = lambda *_, **__: 0
     try:
         exec(code, namespace)  # noqa: S102 - this file runs in the sandbox
     except SystemExit as end:
@@ -63,9 +67,13 @@ def run_collected(
     check = namespace.get("check")
     if entry_point and callable(check) and check is not bound.get("check"):
         _finish(check(bound[entry_point]), "check")
+    own = {n: v for n, v in namespace.items() if n not in bound or v is not bound[n]}
+    if _needs_pytest(own, loaded):
+        _run_by_pytest(namespace, own, loaded)
+        return
     for name, value in list(namespace.items()):
         if name.startswith("test") and _is_own(value) and name not in loaded:
-            _run_function(name, value, 0)
+            _finish(value(), name)
         elif isinstance(value, type) and value.__module__ == namespace.get("__name__"):
             if _is_test_case(value):
                 if hasattr(value, "_codegen_class"):
@@ -84,17 +92,15 @@ def _is_own(value: object) -> bool:
     return code is not None and code.co_filename == TEST_FILE
 
 
-def _run_function(name: str, function: Any, given: int) -> None:
+def _takes(function: Any, given: int) -> str:
+    """The name of the first argument that a function needs besides the ``given`` ones, or none."""
     code = getattr(function, "__code__", None)
-    if code is not None:
-        needed = code.co_argcount - given - len(function.__defaults__ or ())
-        if needed > 0 or code.co_kwonlyargcount > len(function.__kwdefaults__ or ()):
-            first = code.co_varnames[given]
-            raise BadTestError(
-                f"{name} takes the argument {first!r}, and there are no fixtures here; "
-                "write a test function without arguments"
-            )
-    _finish(function(), name)
+    if code is None:
+        return ""
+    needed = code.co_argcount - given - len(function.__defaults__ or ())
+    if needed > 0 or code.co_kwonlyargcount > len(function.__kwdefaults__ or ()):
+        return code.co_varnames[given]
+    return ""
 
 
 def _finish(result: Any, name: str) -> None:
@@ -114,7 +120,7 @@ def _run_class(name: str, kind: type) -> None:
             instance = kind()
             if setup := getattr(instance, "setup_method", None):
                 setup()
-            _run_function(f"{name}.{method}", getattr(instance, method), 1)
+            _finish(getattr(instance, method)(), f"{name}.{method}")
 
 
 def _is_test_case(kind: type) -> bool:
@@ -152,3 +158,144 @@ def _run_test_case(kind: Any) -> None:
     unittest.defaultTestLoader.loadTestsFromTestCase(kind).run(result)
     if raised:
         raise raised[0]
+
+
+# --- pytest -------------------------------------------------------------------------------------
+
+
+def _pytest() -> Any:
+    """The module, where the sandbox has it: only what names it pays for its import."""
+    import pytest
+
+    return pytest
+
+
+def _needs_pytest(own: Mapping[str, Any], loaded: Collection[str]) -> bool:
+    """Whether the names that a module of tests defines come from pytest, or a test takes arguments,
+    which are its fixtures.
+    """
+    for name, value in own.items():
+        module = value.__module__ if type(value) in (types.FunctionType, type) else ""
+        if isinstance(value, types.ModuleType):
+            module = value.__name__
+        if module.partition(".")[0] in ("pytest", "_pytest"):
+            return True
+        if name.startswith("test") and _is_own(value) and name not in loaded and _takes(value, 0):
+            return True
+        if type(value) is type and name.startswith("Test") and name not in loaded:
+            methods = [v for k, v in vars(value).items() if k.startswith("test") and _is_own(v)]
+            if any(_takes(method, 1) for method in methods):
+                return True
+    return False
+
+
+class _Collected(types.ModuleType):
+    """A module of tests as pytest looks at it: without the names of the program, and without the
+    functions that the module calls itself.
+    """
+
+    def __init__(self, namespace: dict[str, Any], own: dict[str, Any]) -> None:
+        super().__init__("__main__")
+        vars(self).update(own)
+        types.ModuleType.__setattr__(self, "_codegen_namespace", namespace)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._codegen_namespace[name] = value
+        super().__setattr__(name, value)
+
+
+def _run_by_pytest(
+    namespace: dict[str, Any], own: Mapping[str, Any], loaded: Collection[str]
+) -> None:
+    """Has pytest collect and run the tests of a module.
+
+    Raises:
+        BadTestError: if there is no pytest, a fixture is unknown, or a test can't be collected.
+        Whatever the first test that fails raises.
+    """
+    try:
+        pytest = _pytest()
+    except ImportError:
+        raise BadTestError(
+            "the tests take fixtures of pytest, which is not installed: pip install pytest"
+        ) from None
+    for name, value in own.items():
+        if isinstance(value, type) and hasattr(value, "_codegen_class") and name.startswith("Test"):
+            raise TypeError(f"{name} derives from a class of the program, which may skip it")
+    shown = {n: v for n, v in own.items() if n not in loaded or type(v) is not types.FunctionType}
+    runner = _runner(pytest, _Collected(namespace, shown))
+    options = ["-c/dev/null", "--rootdir=/", "--noconftest", "--assert=plain", "-s", "-x"]
+    for part in ("cacheprovider", "faulthandler", "terminalreporter"):
+        options += ["-p", f"no:{part}"]
+    from _pytest.config import main  # pytest.main may be replaced, see execute
+
+    code = int(main(options, plugins=[runner]))
+    if runner.failure is not None:
+        raise runner.failure
+    if code not in (0, 5):  # passed, or no tests
+        raise BadTestError(f"pytest ended with exit code {code}")
+
+
+def _runner(pytest: Any, module: types.ModuleType) -> Any:
+    """A plugin of pytest that collects one module and keeps the first failure."""
+
+    class Module(pytest.Module):
+        def _getobj(self) -> types.ModuleType:
+            return module
+
+    class Runner:
+        failure: BaseException | None = None
+
+        def pytest_collection(self, session: Any) -> bool:
+            path = session.config.rootpath / "tests.py"  # nothing reads it
+            session.items = list(session.genitems(Module.from_parent(session, path=path)))
+            hook = session.config.hook
+            hook.pytest_collection_modifyitems(
+                session=session, config=session.config, items=session.items
+            )
+            hook.pytest_collection_finish(session=session)
+            session.testscollected = len(session.items)
+            return True
+
+        @pytest.hookimpl(wrapper=True)
+        def pytest_make_collect_report(self) -> Any:
+            report = yield
+            if report.failed and self.failure is None:
+                self.failure = BadTestError(f"pytest can't collect the tests: {report.longrepr}")
+            return report
+
+        @pytest.hookimpl(wrapper=True, tryfirst=True)
+        def pytest_runtest_makereport(self, call: Any) -> Any:
+            report = yield
+            if report.failed and self.failure is None:
+                error: Any = call.excinfo.value if call.excinfo else None
+                error = AssertionError(report.longrepr) if error is None else error
+                if isinstance(error, pytest.FixtureLookupError):
+                    error = BadTestError(
+                        f"pytest knows no fixture {error.argname!r}; define it in the tests, or "
+                        "name its plug-in with --packages"
+                    )
+                elif isinstance(error, pytest.fail.Exception):
+                    error = AssertionError(str(error)).with_traceback(error.__traceback__)
+                self.failure = error
+            return report
+
+        def pytest_keyboard_interrupt(self, excinfo: Any) -> None:
+            self.failure = self.failure or excinfo.value
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_pyfunc_call(self, pyfuncitem: Any) -> bool | None:
+            import inspect
+
+            if not inspect.iscoroutinefunction(pyfuncitem.obj):
+                return None
+            names = pyfuncitem._fixtureinfo.argnames
+            _finish(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}), "")
+            return True
+
+        @pytest.fixture
+        def tmp_path(self, tmp_path_factory: Any) -> Any:
+            """Pytest's own is named after the test, parameters included: the program sees it."""
+            return tmp_path_factory.mktemp("test")
+
+    return Runner()

@@ -511,7 +511,9 @@ GLOBAL_MODULES = frozenset(
     )
 )
 _ENUM_MODULES = GLOBAL_MODULES | {"http", "calendar", "inspect", "signal", "socket", "tokenize"}
-_BUILTIN_TYPES = {name: value for name, value in vars(builtins).items() if type(value) is type}
+_BUILTIN_TYPES = {name: value for name, value in vars(builtins).items() if type(value) is type} | {
+    kind.__name__: kind for kind in (type(None), type(...), type(NotImplemented))
+}
 _SCALAR_OF_TAG: dict[str, Callable[[Any], Any]] = {
     "ty": lambda content: _BUILTIN_TYPES[_text(content)],
     "f": lambda content: _one_nan(float(_text(content))),

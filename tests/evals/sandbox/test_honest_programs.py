@@ -57,6 +57,18 @@ def test_they_pass_in_plain_python(tmp_path: Path) -> None:
     assert not [HONEST[int(name[:3])].name for name in failed]
 
 
+def test_those_of_pytest_pass_by_pytest(tmp_path: Path) -> None:
+    rows = [row for row in HONEST if row.name.startswith("pytest: ")]
+    for number, row in enumerate(rows):
+        (tmp_path / f"test_{number}.py").write_text(f"{row.program}\n{row.test}", "utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir=."]
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+    done = subprocess.run(
+        [*command, "."], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and len(rows) > 15, done.stdout[-2000:]
+
+
 def test_there_are_enough_of_them() -> None:
     names = Counter(row.name for row in HONEST)
     assert len(names) == len(HONEST) >= 350

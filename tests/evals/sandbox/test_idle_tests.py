@@ -63,7 +63,7 @@ IDLE = {
     "a function of tests that needs a fixture": (
         "def test_a(adder):\n    assert adder(1, 2) == 3\n",
         "",
-        "no fixtures",
+        "no fixture 'adder'",
     ),
     "a function of tests that asserts nothing": ("def test_a():\n    add(1, 2)\n", "", "nothing"),
     "a test case without tests": (f"{CASE}pass\n    def a(self): pass\n", "", "nothing"),

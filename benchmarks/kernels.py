@@ -39,7 +39,7 @@ def _compiled(report: Report, quick: bool) -> list[dict[str, Any]] | None:
     if not triton_installed():
         report.install["triton"] = "pip install triton (Linux)"
         return None
-    from codegen.kernels.gpu.compile import ARCHITECTURES, compile_variant, variants
+    from codegen.benchmarks.tools.compile_kernels import ARCHITECTURES, compile_variant, variants
 
     rows = []
     for variant in variants():

@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 from codegen.python_syntax import parameters_of
 
-_FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 _COMPREHENSION = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 ASSIGNED = "="
 _KINDS: dict[type[ast.AST], type] = {

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
         Statement,
         Table,
         UnsafeSQLError,
-        queries_match,
     )
     from codegen.sqlnet.schema import Schema
     from codegen.sqlnet.sql import to_sql, validate
@@ -52,7 +51,6 @@ __all__ = [
     "Statement",
     "Table",
     "UnsafeSQLError",
-    "queries_match",
     "to_sql",
     "validate",
 ]
@@ -60,7 +58,7 @@ __all__ = [
 _MODULES = {
     "query": (
         *("AGGREGATES", "OPERATORS", "Column", "Condition", "Query", "Statement", "Table"),
-        *("UnsafeSQLError", "queries_match"),
+        "UnsafeSQLError",
     ),
     "databases": ("DatabaseError",),
     "schema": ("Schema",),

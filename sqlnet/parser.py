@@ -1,7 +1,7 @@
 """Questions to SQL: the model that ships with the package, or one of your own, on any database.
 
     parser = SQLNet.from_pretrained()
-    schema = Schema.from_sqlite("shop.db")
+    schema = Schema.open("shop.db")
     parse = parser.parse("which city does Ann Lee live in?", schema)
     parse.statement()          # SQL text with placeholders, and their values
     parse.confidence           # that the query is the right one

@@ -18,7 +18,9 @@ from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+from codegen.config import read_yaml
 from codegen.errors import InputError
 from codegen.paths import child, refuse_foreign
 from codegen.sqlnet.databases.files import Database
@@ -57,33 +59,8 @@ _MONTHS = (
 )
 _NUMERALS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
-# The word of a quantity's name -> adjectives for much and for little of it.
-_SUPERLATIVES = {
-    "price": ("most expensive", "cheapest"),
-    "cost": ("most expensive", "cheapest"),
-    "fee": ("most expensive", "cheapest"),
-    "salary": ("best paid", "worst paid"),
-    "age": ("oldest", "youngest"),
-    "height": ("tallest", "shortest"),
-    "length": ("longest", "shortest"),
-    "minutes": ("longest", "shortest"),
-    "runtime": ("longest", "shortest"),
-    "duration": ("longest", "shortest"),
-    "weight": ("heaviest", "lightest"),
-    "area": ("largest", "smallest"),
-    "size": ("biggest", "smallest"),
-    "capacity": ("biggest", "smallest"),
-    "population": ("most populous", "least populous"),
-    "rating": ("best rated", "worst rated"),
-    "born": ("youngest", "oldest"),
-    "birth": ("youngest", "oldest"),
-    "founded": ("newest", "oldest"),
-    "opened": ("newest", "oldest"),
-    "built": ("newest", "oldest"),
-    "year": ("most recent", "earliest"),
-    "date": ("latest", "earliest"),
-    "released": ("latest", "earliest"),
-}
+# The ways to say each part of a question, and adjectives for much and for little of a quantity.
+_WAYS: dict[str, Any] = read_yaml(Path(__file__).with_name("wordings.yaml"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,109 +93,6 @@ def _has_rows(plan: QueryPlan, schema: LinkedSchema, database: Database) -> bool
         return False
     rows = run_rows(database, statement.text, statement.parameters)
     return bool(rows) and rows[0] not in ((0,), (None,))
-
-
-# The ways to say each part of a question, separated by "|"; one is drawn.
-_NAMES_OF = """
-    what are the {names} of {phrase}? | {names} of {phrase} | list the {names} of {phrase}
-    | show me the {names} of all {phrase} | give the {names} of the {phrase}
-    | find the {names} for {phrase}
-"""
-_ROWS_OF = """
-    which {phrase} are there? | list {phrase} | show all {phrase} | {phrase} | who are the {phrase}?
-    | what {phrase} do we have? | names of {phrase} | find the names of the {phrase}
-"""
-_EVERY_COLUMN = """
-    show all information about {phrase} | all details of {phrase}
-    | show everything about the {phrase}
-"""
-_COUNTED = """
-    how many {phrase} are there? | how many {phrase} do we have? | number of {phrase}
-    | count the {phrase} | how many {phrase}? | what is the number of {phrase}?
-"""
-_AGGREGATED = """
-    what is the {word} {name} of {phrase}? | {word} {name} of all {phrase}
-    | find the {word} {name} of the {phrase} | {word} {name} for {phrase}
-"""
-_AGGREGATE_WORDS = {
-    _AVG: "average | mean",
-    _SUM: "total | total | sum of the",
-    _MAX: "highest | maximum | largest",
-    _MIN: "lowest | minimum | smallest",
-}
-_DIFFERENT_COUNTED = """
-    how many {word} {name} do {phrase} have? | number of {word} {name} of {phrase}
-    | how many {word} {name} are there among {phrase}?
-"""
-_DIFFERENT = """
-    what are the {word} {name} of {phrase}? | list the {word} {name} of {phrase}
-    | which {name} do our {phrase} have?
-"""
-_GROUP_COUNTED = """
-    number of {phrase} {per} {each} | how many {phrase} are there {per} {each}?
-    | for each {each}, how many {phrase} are there? | count the {phrase} {per} {each}
-"""
-_CHILDREN_COUNTED = """
-    | how many {phrase} does each {each} have? | {all} and their number of {phrase}
-"""
-_GROUP_AGGREGATED = """
-    {word} {name} {per} {each} | what is the {word} {name} {per} {each}?
-    | for each {each}, what is the {word} {name} of the {noun}?
-"""
-_HAVING = """
-    which {noun} have {words} {count} {children}? | {noun} with {words} {count} {children}
-    | find the {noun} that have {words} {count} {children}
-"""
-_DOWN = "from highest to lowest {name} | by {name} in descending order | {name} descending"
-_UP = "by {name} | by {name} in ascending order | from lowest to highest {name}"
-_THE_NAMES = "what {are} the {names} of the {phrase}? | show the {names} of the {phrase}"
-_THE_ROWS = """
-    what {are} the {phrase}? | which {are} the {phrase}? | the {phrase} | show the {phrase}
-    | find the name of the {phrase}
-"""
-_ONE_WITH_MOST = """
-    which {noun} has the {most} {children}? | {noun} with the {most} {children}
-    | what is the name of the {noun} with the {most} {children}?
-"""
-_FEW_WITH_MOST = """
-    which {count} {noun} have the {most} {children}? | the {count} {noun} with the {most} {children}
-"""
-_NEVER_COUNTED = "how many {noun} {no} {phrase}? | number of {noun} without {phrase}"
-_NEVER = """
-    which {noun} {no} {phrase}? | {noun} without any {phrase} | list the {noun} that {no} {phrase}
-    | {noun} with no {phrase}
-"""
-_BOTH = """
-    which {noun} have both {one} and {two} {children}? | {noun} with both {one} and {two}
-    | {noun} that have {one} as well as {two} {children}
-"""
-_BESIDE_AVERAGE = """
-    {what} whose {name} is {words} average | which {what} have a {name} {words} the average?
-    | list {what} with a {name} {words} the average {name}
-"""
-_IS_VALUE = "whose {name} is {value} | with {name} {value} | where the {name} is {value}"
-_IN_PLACE = " | in {value} | from {value} | located in {value}"
-_EITHER = """
-    whose {name} is {value} or {other} | with {name} {value} or {other}
-    | with either {value} or {other} as {name}
-"""
-_IS_NOT = "whose {name} is not {value} | with a {name} other than {value}"
-_COMPARED = {
-    ">": "above | over | greater than | of more than | higher than | larger than",
-    "<": "below | under | less than | lower than | smaller than | of less than",
-    ">=": "of at least | at least | of no less than",
-    "<=": "of at most | at most | up to",
-    "=": "of | equal to | of exactly",
-}
-_MISSING = """
-    without a {name} | with no {name} | that have no {name} | whose {name} is missing
-    | that are missing a {name}
-"""
-_GIVEN = "that have a {name} | with a {name} | whose {name} is known"
-_OF_ROW = """
-    of {name} | by {name} | for {name} | from {name} | of the {noun} {name} | for the {noun} {name}
-    | with {noun} {name}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,9 +135,10 @@ class _Questions:
 
     # -- words
 
-    def say(self, ways: str, **parts: str) -> str:
-        """One of the ways, with its parts filled in."""
-        return self.rng.choice(ways.split("|")).strip().format(**parts)
+    def say(self, ways: str | list[str], **parts: str) -> str:
+        """One of the ways, separated by "|" if they are one text, with its parts filled in."""
+        ways = ways.split("|") if isinstance(ways, str) else ways
+        return self.rng.choice(ways).strip().format(**parts)
 
     def noun(self, table: int, plural: bool = True) -> str:
         words = [w for w in self.schema.words[table] if w not in ("ref", "tbl")]
@@ -391,14 +266,16 @@ class _Questions:
             test = Test(item, "=", (PlanValue(value), PlanValue(other)))
             if is_place and self.rng.random() < 0.6:
                 return _Said((test,), f"{self.say('in | from')} {value} or {other}")
-            return _Said((test,), self.say(_EITHER, name=name, value=value, other=other))
+            return _Said((test,), self.say(_WAYS["either"], name=name, value=value, other=other))
         if self.rng.random() < 0.15:
             test = Test(item, "!=", (PlanValue(value),))
             place = f"not {self.say('in | from')} {value}"
-            return _Said((test,), place if is_place else self.say(_IS_NOT, name=name, value=value))
-        test, ways = Test(item, "=", (PlanValue(value),)), _IS_VALUE
+            return _Said(
+                (test,), place if is_place else self.say(_WAYS["is_not"], name=name, value=value)
+            )
+        test, ways = Test(item, "=", (PlanValue(value),)), _WAYS["is_value"]
         if is_place:
-            ways += _IN_PLACE
+            ways = ways + _WAYS["in_place"]
         elif value[:1].islower() and " " not in value and self.rng.random() < 0.5:
             return _Said((test,), before=value)
         if self.rng.random() < 0.15:
@@ -420,7 +297,7 @@ class _Questions:
             between = self.say("with a {name} between | whose {name} is between", name=name)
             behind = f"{between} {values[0].text} and {values[1].text}"
             return _Said((Test(item, "between", values),), behind)
-        words = _COMPARED[operator]
+        words = _WAYS["compared"][operator]
         behind = f"with a {name} {self.say(words)} {said}"
         if operator in "<>" and self.rng.random() < 0.4:
             compared = "more than" if operator == ">" else self.say("less than | fewer than")
@@ -465,8 +342,8 @@ class _Questions:
     def _null(self, item: Item) -> _Said:
         name = self.name(item)
         if self.rng.random() < 0.7:
-            return _Said((Test(item, "is null"),), self.say(_MISSING, name=name))
-        return _Said((Test(item, "is not null"),), self.say(_GIVEN, name=name))
+            return _Said((Test(item, "is null"),), self.say(_WAYS["missing"], name=name))
+        return _Said((Test(item, "is not null"),), self.say(_WAYS["given"], name=name))
 
     def _of_parent(self, table: int) -> _Said | None:
         """A test on the row that a row belongs to: "of the patient Ann Lee"."""
@@ -492,7 +369,7 @@ class _Questions:
             return None
         pairs = zip(labels, texts, strict=True)
         tests = tuple(Test(item, "=", (PlanValue(text),)) for item, text in pairs)
-        return _Said(tests, self.say(_OF_ROW, name=" ".join(texts), noun=noun))
+        return _Said(tests, self.say(_WAYS["of_row"], name=" ".join(texts), noun=noun))
 
     def _phrase(self, table: int, said: _Said) -> str:
         return f"{said.before} {self.noun(table)} {said.behind}"
@@ -504,23 +381,23 @@ class _Questions:
         if shown is None or (not said.tests and not shown[1]):
             return None
         items, names = shown
-        ways = _NAMES_OF if names else _ROWS_OF
+        ways = _WAYS["names_of"] if names else _WAYS["rows_of"]
         question = self.say(ways, names=names, phrase=self._phrase(table, said))
         return MadeUp(question, QueryPlan(_plain(items), where=said.tests))
 
     def every_column(self, table: int) -> MadeUp | None:
         said = self.tests(table)
-        question = self.say(_EVERY_COLUMN, phrase=self._phrase(table, said))
+        question = self.say(_WAYS["every_column"], phrase=self._phrase(table, said))
         return MadeUp(question, QueryPlan((Selected(Item(table)),), where=said.tests))
 
     def counted(self, table: int) -> MadeUp | None:
         said = self.tests(table)
-        question = self.say(_COUNTED, phrase=self._phrase(table, said))
+        question = self.say(_WAYS["counted"], phrase=self._phrase(table, said))
         return MadeUp(question, QueryPlan((Selected(Item(table), COUNT),), where=said.tests))
 
     def _aggregate(self) -> tuple[int, str]:
         aggregate = self.rng.choice((_AVG, _AVG, _SUM, _MAX, _MIN))
-        return aggregate, self.say(_AGGREGATE_WORDS[aggregate])
+        return aggregate, self.say(_WAYS["aggregate_words"][AGGREGATES[aggregate]])
 
     def aggregated(self, table: int) -> MadeUp | None:
         item = self.pick(self.columns(table, self.is_quantity))
@@ -529,7 +406,7 @@ class _Questions:
         aggregate, word = self._aggregate()
         said = self.tests(table)
         phrase = self._phrase(table, said)
-        question = self.say(_AGGREGATED, word=word, name=self.name(item), phrase=phrase)
+        question = self.say(_WAYS["aggregated"], word=word, name=self.name(item), phrase=phrase)
         return MadeUp(question, QueryPlan((Selected(item, aggregate),), where=said.tests))
 
     def different(self, table: int) -> MadeUp | None:
@@ -541,7 +418,7 @@ class _Questions:
             return None
         word = self.say("different | distinct | unique | different")
         counts = self.rng.random() < 0.5
-        ways = _DIFFERENT_COUNTED if counts else _DIFFERENT
+        ways = _WAYS["different_counted"] if counts else _WAYS["different"]
         name, phrase = _plural(self.name(item)), self._phrase(table, said)
         selected = Selected(item, COUNT, True) if counts else Selected(item)
         plan = QueryPlan((selected,), distinct=not counts, where=said.tests)
@@ -565,7 +442,7 @@ class _Questions:
         if any(test.item.table == of != table or test.item in items for test in said.tests):
             return None
         per = self.say("per | for each | by | in each | for every | of each")
-        ways = _GROUP_COUNTED + _CHILDREN_COUNTED * (of != table)
+        ways = _WAYS["group_counted"] + _WAYS["children_counted"] * (of != table)
         parts = {"phrase": self._phrase(table, said), "per": per, "each": each}
         plan = QueryPlan((*_plain(items), Selected(Item(table), COUNT)), where=said.tests)
         return MadeUp(self.say(ways, **parts, all=_plural(each)), plan)
@@ -578,7 +455,7 @@ class _Questions:
         aggregate, word = self._aggregate()
         per = self.say("per | for each | by | in each | of every")
         parts = {"word": word, "name": self.name(item), "per": per, "each": each}
-        question = self.say(_GROUP_AGGREGATED, **parts, noun=self.noun(table))
+        question = self.say(_WAYS["group_aggregated"], **parts, noun=self.noun(table))
         return MadeUp(question, QueryPlan((*_plain(items), Selected(item, aggregate))))
 
     def _family(self, table: int) -> tuple[int, tuple[Item, ...]] | None:
@@ -597,7 +474,7 @@ class _Questions:
         words = {">": "more than", ">=": "at least", "<": "fewer than", "=": "exactly"}[operator]
         parts = {"noun": self.noun(table), "words": words, "count": said}
         test = Test(Item(child), operator, (PlanValue(str(count)),), COUNT)
-        question = self.say(_HAVING, **parts, children=self.noun(child))
+        question = self.say(_WAYS["having"], **parts, children=self.noun(child))
         return MadeUp(question, QueryPlan(_plain(labels), where=(test,)))
 
     def ordered(self, table: int) -> MadeUp | None:
@@ -609,7 +486,7 @@ class _Questions:
         said = self.maybe_tests(table)
         phrase, name = self._phrase(table, said), self.name(item)
         what = f"the {names} of {phrase}" if names else f"all {phrase}"
-        orders = [self.say(_DOWN if down else _UP, name=name) for _ in range(3)]
+        orders = [self.say(_WAYS["down"] if down else _WAYS["up"], name=name) for _ in range(3)]
         verbs = ("list {} sorted {}", "show {} ordered {}", "{} {}")
         questions = [verb.format(what, order) for verb, order in zip(verbs, orders, strict=True)]
         plan = QueryPlan(_plain(items), where=said.tests, order=Order(item, 0, down))
@@ -625,7 +502,8 @@ class _Questions:
             return None
         items, names = shown
         down = self.rng.random() < 0.6
-        known = next((_SUPERLATIVES[w] for w in self.words(item) if w in _SUPERLATIVES), None)
+        superlatives = _WAYS["superlatives"]
+        known = next((superlatives[w] for w in self.words(item) if w in superlatives), None)
         said = self.maybe_tests(table)
         if any(test.item == item for test in said.tests):
             return None
@@ -641,7 +519,7 @@ class _Questions:
                 most = self.say("highest | largest | highest" if down else "lowest | smallest")
             phrase = f"{count}{said.before} {noun} {said.behind} with the {most} {self.name(item)}"
         are = "is" if limit == 1 else "are"
-        ways = _THE_NAMES if names else _THE_ROWS
+        ways = _WAYS["the_names"] if names else _WAYS["the_rows"]
         plan = QueryPlan(_plain(items), where=said.tests, order=Order(item, 0, down), limit=limit)
         return MadeUp(self.say(ways, are=are, names=names, phrase=phrase), plan)
 
@@ -654,10 +532,10 @@ class _Questions:
         most = self.say("most | most | largest number of" if down else "fewest | least")
         parts = {"noun": self.noun(table, plural=limit > 1), "children": self.noun(child)}
         if limit == 1:
-            question = self.say(_ONE_WITH_MOST, **parts, most=most)
+            question = self.say(_WAYS["one_with_most"], **parts, most=most)
         else:
             count = self.rng.choice((str(limit), _NUMERALS[limit]))
-            question = self.say(_FEW_WITH_MOST, **parts, most=most, count=count)
+            question = self.say(_WAYS["few_with_most"], **parts, most=most, count=count)
         order = Order(Item(child), COUNT, down)
         return MadeUp(question, QueryPlan(_plain(labels), (child,), order=order, limit=limit))
 
@@ -670,7 +548,7 @@ class _Questions:
             return None
         no = self.say("have no | have never had any | do not have any | don't have | never had")
         counts = self.rng.random() < 0.3
-        ways = _NEVER_COUNTED if counts else _NEVER
+        ways = _WAYS["never_counted"] if counts else _WAYS["never"]
         question = self.say(ways, noun=self.noun(table), no=no, phrase=self._phrase(child, said))
         shown = (Selected(Item(table), COUNT),) if counts else _plain(labels)
         companion = Companion("never", (child,), said.tests)
@@ -694,7 +572,7 @@ class _Questions:
         tables = tuple(sorted({child, item.table}))
         companion = Companion("both", (table, *tables), (second,))
         plan = QueryPlan(_plain(labels), tables=tables, where=(first,), companion=companion)
-        return MadeUp(self.say(_BOTH, **parts), plan)
+        return MadeUp(self.say(_WAYS["both"], **parts), plan)
 
     def above_average(self, table: int) -> MadeUp | None:
         item, shown = self.pick(self.columns(table, self.is_quantity)), self.shown(table)
@@ -709,7 +587,7 @@ class _Questions:
         )
         what = f"the {names} of {self.noun(table)}" if names else self.noun(table)
         companion = Companion("scalar", item=item, operator=">" if up else "<", aggregate=_AVG)
-        question = self.say(_BESIDE_AVERAGE, what=what, name=self.name(item), words=words)
+        question = self.say(_WAYS["beside_average"], what=what, name=self.name(item), words=words)
         return MadeUp(question, QueryPlan(_plain(items), companion=companion))
 
     def _polished(self, text: str) -> str:

@@ -331,21 +331,6 @@ def query_from_row(row: Mapping[str, Any], columns: int, where: str = "record") 
     return query
 
 
-def queries_match(predicted: Mapping[str, Any], gold: Mapping[str, Any], columns: int) -> bool:
-    """WikiSQL's official equality of two records of a table with so many columns.
-
-    A malformed prediction matches nothing.
-
-    Raises:
-        InputError: if ``gold`` is malformed.
-    """
-    wanted = query_from_row(gold, columns, "gold record")
-    try:
-        return query_from_row(predicted, columns, "prediction").matches(wanted)
-    except InputError:
-        return False
-
-
 def _value_text(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise TypeError(f"a value is a {type(value).__name__}")

@@ -63,11 +63,6 @@ class Schema:
         return cls.of(open_database(path, may_write=may_write))
 
     @classmethod
-    def from_sqlite(cls, path: str | Path) -> Schema:
-        """The schema of a SQLite file; raises like :meth:`open`."""
-        return cls.of(SqliteDatabase.open(path))
-
-    @classmethod
     def from_csv(cls, *paths: str | Path) -> Schema:
         """The schema of CSV files with headers, one table each, read into memory."""
         return cls.of(SqliteDatabase.from_csv(*paths))

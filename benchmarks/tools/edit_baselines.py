@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from codegen.methods.edits.due import rename
 from codegen.methods.edits.formats import window_lines
 from codegen.methods.edits.hunks import Hunk, apply, find, lines_of
-from codegen.methods.edits.renaming import rename
 from codegen.records import Edit
 
 

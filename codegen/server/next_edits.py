@@ -22,7 +22,7 @@ from lsprotocol.types import Position, Range, TextDocumentContentChangeEvent
 
 from codegen.errors import InputError
 from codegen.generation import SamplingParams
-from codegen.methods.edits.due import is_due
+from codegen.methods.edits.due import is_due, rename
 from codegen.methods.edits.formats import (
     EditFormat,
     Unreadable,
@@ -32,7 +32,6 @@ from codegen.methods.edits.formats import (
     with_window,
 )
 from codegen.methods.edits.hunks import apply, difference, lines_of
-from codegen.methods.edits.renaming import rename
 from codegen.methods.edits.sessions import View
 from codegen.python_syntax import UNPARSABLE, parse
 from codegen.records import Change, Edit

@@ -9,9 +9,8 @@ All are ``PreTrainedModel`` classes with one interface, :class:`FillingModel`.
 """
 
 from codegen.decoding.insertion.base import Filled, FillingModel, FillOptions, Losses
-from codegen.decoding.insertion.fixed import FixedMaskLM
-from codegen.decoding.insertion.flexible import FlexibleMaskLM
 from codegen.decoding.insertion.ilm import InsertionLM
+from codegen.decoding.insertion.masked import FixedMaskLM, FlexibleMaskLM
 from codegen.decoding.insertion.text import (
     EncoderConfig,
     FixedMaskConfig,

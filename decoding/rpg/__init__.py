@@ -1,7 +1,7 @@
 """Decoding without repetition: RPG (repetition penalty by grammar) and simpler rules beside it.
 
 ``structure`` follows a program token by token, with the tables of ``languages``, and ``repetition``
-finds what repeats. ``grammar`` and ``reference`` are RPG's modes, ``baselines`` the other rules;
+finds what repeats. ``grammar`` and ``reference`` are RPG's modes, ``rules`` has the other rules;
 ``options`` has their settings. ``methods`` (our loop), ``processor`` (transformers) and
 ``vllm_processors`` make and apply rules.
 

@@ -14,7 +14,6 @@ import torch
 
 from codegen.decoding.drafts.protocol import common_prefix
 from codegen.decoding.loop import Batch, Strategy
-from codegen.decoding.rpg.baselines import Dry, NoRepeatNgram, RepetitionPenalty
 from codegen.decoding.rpg.grammar import CriticalTokens, GrammarRule
 from codegen.decoding.rpg.options import (
     NoRepeatNgramOptions,
@@ -23,7 +22,15 @@ from codegen.decoding.rpg.options import (
     RpgOptions,
 )
 from codegen.decoding.rpg.reference import ReferenceRule
-from codegen.decoding.rpg.rules import Penalty, Rule, apply, push_all
+from codegen.decoding.rpg.rules import (
+    Dry,
+    NoRepeatNgram,
+    Penalty,
+    RepetitionPenalty,
+    Rule,
+    apply,
+    push_all,
+)
 
 # Tokens with these bytes end a repetition for DRY, as its author chose.
 _BREAKERS = frozenset(b'\n:"*')

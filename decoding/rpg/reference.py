@@ -45,7 +45,6 @@ _MAY_END = frozenset(
 _PLAIN = re.compile(r"▁?[a-zA-Z_0-9]+")
 _NAME = re.compile(r"▁?[a-zA-Z_][a-zA-Z_0-9]*")
 _MORE = re.compile(r"[a-zA-Z_0-9]+")
-_NUMBER = re.compile(r"▁?[0-9]+")
 _DIGITS = re.compile(r"[0-9]+")
 _END_DECAY = 0.8
 

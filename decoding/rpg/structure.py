@@ -66,7 +66,6 @@ _ENDS_STATEMENT = frozenset(
     b"nil debugger".split()
 )
 _BEFORE_VALUE = frozenset(b"return typeof case in of yield await delete void else do new".split())
-_WORD = re.compile(rb"[A-Za-z_\x80-\xff]{2,}")
 _GOES_ON = frozenset(b"elif else except finally catch default".split())
 # Terminals that no further byte can extend.
 _CLOSED = frozenset({NEWLINE, BRACKET, SEPARATOR})

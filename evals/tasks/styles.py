@@ -1,6 +1,6 @@
 r"""Prompt styles as data: how a problem becomes a prompt, and how an answer becomes a program.
 
-A style is a row of :data:`STYLES`, or of a YAML file of the user's (:func:`read_styles`):
+A style is a row of ``styles.yaml``, or of a YAML file of the user's (:func:`read_styles`):
 
     my-model:
       about: the instruction format of My-Model
@@ -18,7 +18,7 @@ tokens.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -26,14 +26,6 @@ from codegen.config import Config, Text, parse_config, read_yaml, setting
 from codegen.errors import ConfigError, InputError
 from codegen.methods.edits.formats import FORMATS
 from codegen.records import Sample
-
-# Line beginnings that can only follow the requested function.
-_TOP_LEVEL = (
-    "\nclass ", "\ndef ", "\nasync def ", "\n@", "\n#", "\nif ", "\nprint(", "\nassert ",
-    "\nimport ", "\nfrom ", '\n"""', "\n'''", "\n```",
-)  # fmt: skip
-# The same after a whole program with its own helpers and imports.
-_AFTER_PROGRAM = ("\nassert ", "\nprint(", "\nif __name__", '\n"""', "\n'''", "\n```", "\n>>> ")
 
 Ask = Literal["code", "instruction", "infill", "few_shot", "edit"]
 Read = Literal[
@@ -90,139 +82,22 @@ class PromptStyle(Config):
         return re.sub(r"\{(\w+)\}", lambda found: parts.get(found[1], found[0]), self.template)
 
 
-def _fim(name: str, about: str, template: str, *stop: str) -> PromptStyle:
-    return PromptStyle(
-        name=name,
-        about=about,
-        ask="infill",
-        read="append",
-        template=template,
-        stop=stop,
-        program_stop=stop,
-        heal=False,
-    )
-
-
-def _fim_pair(
-    family: str, models: str, tokens: tuple[str, str, str], *stop: str
-) -> Iterator[PromptStyle]:
-    """Both orders, for models with one sentinel each before prefix, suffix and middle."""
-    before, behind, middle = tokens
-    psm = f"{before}{{prefix}}{behind}{{suffix}}{middle}"
-    spm = f"{before}{behind}{{suffix}}{middle}{{prefix}}"
-    yield _fim(f"fim-{family}", f"infilling, prefix first: {models}", psm, *stop)
-    yield _fim(f"fim-{family}-spm", f"infilling, suffix first: {models}", spm, *stop)
-
-
-def _instruction(name: str, about: str, template: str) -> PromptStyle:
-    return PromptStyle(
-        name=name, about=about, ask="instruction", read="find", template=template, heal=False
-    )
-
-
-_ALPACA = (
-    "Below is an instruction that describes a task. Write a response that appropriately completes "
-    "the request.\n\n### Instruction:\n{prompt}\n\n### Response:\n"
-)
-_MAGICODER = (
-    "You are an exceptionally intelligent coding assistant that consistently delivers accurate and "
-    "reliable responses to user instructions.\n\n@@ Instruction\n{prompt}\n\n@@ Response\n"
-)
-
 STYLES: Mapping[str, PromptStyle] = {
-    style.name: style
-    for style in (
-        PromptStyle(
-            name="continue",
-            about="the model continues the code of the problem (base models)",
-            ask="code",
-            read="append",
-            stop=_TOP_LEVEL,
-            program_stop=_AFTER_PROGRAM,
-        ),
-        PromptStyle(
-            name="chat",
-            about="an instruction in the model's chat template (instruction-tuned models)",
-            ask="instruction",
-            read="find",
-            chat=True,
-        ),
-        _instruction(
-            "plain",
-            "an instruction without a template (models fine-tuned on plain text)",
-            "{prompt}\n",
-        ),
-        _instruction("alpaca", "an instruction as in Alpaca (also WizardCoder)", _ALPACA),
-        _instruction("magicoder", "an instruction as in Magicoder and OSS-Instruct", _MAGICODER),
-        PromptStyle(
-            name="few-shot",
-            about="solved examples first, as the task's paper puts them (base models)",
-            ask="few_shot",
-            read="whole",
-            stop=("[DONE]", "[/ANSWER]", "[/THOUGHT]"),
-            program_stop=("[DONE]", "[/ANSWER]"),
-        ),
-        *_fim_pair(
-            "starcoder",
-            "StarCoder, StarCoder2, Granite, Stable Code",
-            ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
-            "<|endoftext|>",
-            "<file_sep>",
-        ),
-        *_fim_pair(
-            "santacoder",
-            "SantaCoder",
-            ("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),
-            "<|endoftext|>",
-        ),
-        *_fim_pair(
-            "qwen",
-            "Qwen2.5-Coder, CodeGemma",
-            ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
-            "<|endoftext|>",
-            "<|fim_pad|>",
-            "<|file_sep|>",
-            "<|file_separator|>",
-        ),
-        _fim(
-            "fim-deepseek",
-            "infilling, prefix first: DeepSeek-Coder",
-            "<｜fim▁begin｜>{prefix}<｜fim▁hole｜>{suffix}<｜fim▁end｜>",
-            "<｜end▁of▁sentence｜>",
-        ),
-        _fim(
-            "fim-codellama",
-            "infilling, prefix first: Code Llama",
-            "<PRE> {prefix} <SUF>{suffix} <MID>",
-            "<EOT>",
-        ),
-        _fim(
-            "fim-codellama-spm",
-            "infilling, suffix first: Code Llama",
-            "<PRE> <SUF>{suffix} <MID> {prefix}",
-            "<EOT>",
-        ),
-        _fim(
-            "fim-codestral",
-            "infilling, suffix first: Codestral",
-            "[SUFFIX]{suffix}[PREFIX]{prefix}",
-            "</s>",
-        ),
-        *(
-            PromptStyle.model_validate(
-                {
-                    "name": f"edit-{form.name}",
-                    "about": form.about,
-                    "ask": "edit",
-                    "read": f"edit-{form.name}",
-                    "chat": form.name == "mercury",
-                    "stop": form.stop,
-                    "heal": False,
-                }
-            )
-            for form in FORMATS.values()
-        ),
+    name: PromptStyle(name=name, **row)
+    for name, row in read_yaml(Path(__file__).with_name("styles.yaml")).items()
+} | {
+    f"edit-{form.name}": PromptStyle.model_validate(
+        {
+            "name": f"edit-{form.name}",
+            "about": form.about,
+            "ask": "edit",
+            "read": f"edit-{form.name}",
+            "chat": form.name == "mercury",
+            "stop": form.stop,
+            "heal": False,
+        }
     )
+    for form in FORMATS.values()
 }
 
 # The formats of other toolkits, read without stop strings as in their own harness.
@@ -236,10 +111,7 @@ OUTSIDE_STYLES: Mapping[str, PromptStyle] = {
             read="append",
         ),
         PromptStyle(
-            name="solution",
-            about="EvalPlus's format: the whole program",
-            ask="code",
-            read="whole",
+            name="solution", about="EvalPlus's format: the whole program", ask="code", read="whole"
         ),
     )
 }

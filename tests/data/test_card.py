@@ -14,7 +14,7 @@ from tiny_generators import Counter, Echo
 from codegen.data import Manifest, run
 from codegen.data.card import card
 from codegen.data.filters import Decontamination, Dedup
-from codegen.data.filters.references import Reference, ReferenceSet
+from codegen.data.filters.decontamination import Reference, ReferenceSet
 
 TOY = ReferenceSet("toy", (Reference("toy/1", ("Write something that does it.",)),))
 

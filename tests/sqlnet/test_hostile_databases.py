@@ -417,7 +417,7 @@ def test_names_that_are_no_text_are_refused() -> None:
 
 def test_the_schema_of_a_child_is_that_of_the_file(tmp_path: Path) -> None:
     path = sqlite_file(tmp_path / "x.db", 'CREATE TABLE "A b" (x INT, "y ""z" TEXT, w)')
-    assert Schema.open(path).tables == Schema.from_sqlite(path).tables
+    assert Schema.open(path).tables == Schema.of(SqliteDatabase.open(path)).tables
     ((table),) = Schema.open(path).tables
     assert [(c.name, c.type) for c in table.columns] == [
         ("x", "real"),

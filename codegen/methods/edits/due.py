@@ -1,4 +1,4 @@
-"""Whether the edits so far left a Python file with something to do.
+"""Whether the edits so far left a Python file with something to do, and renamings by rule.
 
 A small model is seldom sure that no edit is due. Often a look at the program tells. Compared with
 the file before the edits of the history,
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import difflib
 import re
 import symtable
 from collections import Counter
@@ -25,9 +26,8 @@ from typing import NamedTuple
 
 from codegen.methods.edits.formats import window_lines
 from codegen.methods.edits.hunks import lines_of
-from codegen.methods.edits.renaming import replaced_words
 from codegen.python_syntax import UNPARSABLE, parse
-from codegen.records import Edit
+from codegen.records import Change, Edit
 
 _MOST_LINES = 3000
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -201,4 +201,31 @@ def _sizes(tree: ast.Module) -> dict[str, int]:
             a = node.args
             if not (a.vararg or a.kwarg or a.defaults or a.kwonlyargs):
                 found[node.name] = len(a.args) + len(a.posonlyargs)
+    return found
+
+
+_WORD = re.compile(r"\w+|\s+|[^\w\s]")
+
+
+def rename(edit: Edit) -> str:
+    """The window with words replaced as in the history."""
+    text = "".join(window_lines(edit))
+    words = {old: new for change in edit.history for old, new in replaced_words(change).items()}
+    if not words:
+        return text
+    pattern = re.compile(r"\b(?:" + "|".join(map(re.escape, sorted(words))) + r")\b")
+    return pattern.sub(lambda found: words[found[0]], text)
+
+
+def replaced_words(change: Change) -> dict[str, str]:
+    """The words that a change replaced one for one; none if it changed the number of lines."""
+    old, new = lines_of(change.old), lines_of(change.new)
+    found: dict[str, str] = {}
+    if len(old) != len(new):
+        return found
+    for before, after in zip(old, new, strict=True):
+        a, b = _WORD.findall(before), _WORD.findall(after)
+        for tag, i, j, k, m in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+            if tag == "replace" and j - i == m - k == 1 and (a[i] + b[k]).isidentifier():
+                found[a[i]] = b[k]
     return found

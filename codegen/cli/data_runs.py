@@ -201,7 +201,7 @@ def _plan(
         run = part.model_copy(update={"out": folder})
         _run(generator, source, run, True, columns, 0, bar)
         workers = part.workers or usable_cpus()
-        found = needs("examples", Path(folder), part.out, bar, total, workers)
+        found = needs("examples", Path(folder), part.out, bar, total, workers=workers)
     if not as_json:
         show(found)
     return found

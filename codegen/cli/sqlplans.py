@@ -14,6 +14,7 @@ import click
 from codegen.cli.options import command, options
 from codegen.cli.planning import needs, size_of, with_plan
 from codegen.config import Config, setting
+from codegen.errors import InputError
 from codegen.terminal import Progress, echo
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ def plans(questions: tuple[str, ...], given: PlansOptions, as_json: bool) -> dic
     from codegen.sqlnet.plan_generate import prepare, read_schemas
 
     golds = [gold for path in questions for gold in read_gold(path)]
+    if not golds:
+        raise InputError(
+            f"No questions in {', '.join(questions)}.", "Give a file with at least one."
+        )
     found = prepare(
         golds,
         given.databases,

@@ -122,7 +122,7 @@ def test_one_line_for_whatever_a_file_holds(
         ("sqlnet train a b --out o --seed -1", "--seed"),
         ("sqlnet train asked.jsonl empty.jsonl --out o", "empty.jsonl holds no tables"),
         ("sqlnet plans empty.jsonl --databases . --out o", "No questions in empty.jsonl"),
-        ("sqlnet eval asked.jsonl .", "asked.jsonl:2: not a question on a database"),
+        ("sqlnet eval bare.jsonl .", "bare.jsonl:1: not a question on a database"),
         ("data plain empty.jsonl --out o --plan", "empty.jsonl holds no examples"),
         ("eval kolmogorov baselines empty.jsonl", "empty.jsonl is empty"),
     ],
@@ -137,8 +137,8 @@ def test_nothing_is_no_result(
     monkeypatch.chdir(tmp_path)
     Path("empty.jsonl").touch()
     Path("tables.jsonl").write_text('{"id": "1", "header": ["a"], "types": ["text"]}\n')
-    asked = '{"db_id": "x", "question": "who?", "query": "SELECT 1"}\n{"question": "who?"}\n'
-    Path("asked.jsonl").write_text(asked)
+    Path("asked.jsonl").write_text('{"db_id": "x", "question": "who?", "query": "SELECT 1"}\n')
+    Path("bare.jsonl").write_text('{"question": "who?"}\n')
     code, error = run(command.split(), capsys)
     assert code in (1, 2) and said in error and not Path("o").exists()
 

@@ -76,7 +76,7 @@ def run(
         items: problems a task.
         batch_size: of decoding.
         kept: where each answer is kept; run again, it continues from there.
-        methods: which of them, with commas.
+        methods: which of them, comma-separated.
     """
     at_least(1, items=items, batch_size=batch_size)
     chosen = methods.split(",")

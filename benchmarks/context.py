@@ -87,8 +87,8 @@ _OF_REPOSITORIES = ("none", "definitions", "similar", "all")
 _OF_HISTORIES = ("none", "edits", "similar", "all")
 _LINE_TOKENS = 48
 _CHARS_A_TOKEN = 3  # as the server counts
-_MOST_FILES = 400  # of an installed distribution
-_TYPED_CHARS = 80  # of two lines
+_MOST_FILES = 400  # per installed distribution
+_TYPED_CHARS = 80  # per two lines
 
 
 def run(

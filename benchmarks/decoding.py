@@ -58,11 +58,11 @@ from codegen.benchmarks.tools.statistics import rate, ratio_of_sums
 
 _MODULES = ("bisect", "colorsys", "contextlib", "fnmatch", "heapq", "keyword", "shlex", "textwrap",
             "tokenize", "sched", "stat", "tabnanny", "this", "timeit", "types", "uuid")  # fmt: skip
-_LONGEST = 1500  # tokens of a prompt whose answer is given
+_LONGEST = 1500  # tokens of a prompt with a known answer
 _LEAD = 8  # tokens before the first changed one from which a file is written again
 _DRAFTED = 32  # tokens of a peer's draft without a model
 _BATCH = 8
-_BATCH_TOKENS = 48  # of each completion in a batch
+_BATCH_TOKENS = 48  # per completion in a batch
 _QUICK_TOKENS = 32
 _QUICK_PROMPT = 400  # characters of a file to continue
 _QUICK_SECONDS = 32.0  # after which a quick run begins nothing new

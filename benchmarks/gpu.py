@@ -104,7 +104,8 @@ def run(
         quick: the smaller model alone, and no training.
         out: the directory of results; an earlier run there is resumed.
         dry_run: tiny shapes, on a CPU if need be.
-        parts: which, of device, kernels, decoding, caches and training, with commas; all if empty.
+        parts: some of device, kernels, decoding, caches and training, comma-separated; all if
+            empty.
         model: a directory in place of the models made from configurations.
         drafter: vLLM's speculative configuration for that model, as JSON.
         minutes: after which nothing new begins.

@@ -63,7 +63,7 @@ def run(
 
     Args:
         quick: only what needs no PyTorch.
-        extras: names, with commas; an empty one is the base.
+        extras: comma-separated names; an empty one is the base.
         seed: unused, as nothing is random.
         python: the interpreter that makes the environments.
     """

@@ -80,7 +80,7 @@ def run(
 
     Args:
         quick: eight timed programs and a tenth of McEval's references in each language.
-        only: languages with commas between; by default all that are installed.
+        only: comma-separated languages; by default all that are installed.
         programs: timed programs in each language.
         every: only every so many-th reference.
     """

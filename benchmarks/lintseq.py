@@ -73,8 +73,8 @@ from codegen.benchmarks.tools.report import Report, at_least
 from codegen.benchmarks.tools.statistics import geometric_mean_ratio, rate, ratio_of_sums
 
 MODES = ("ruff", "pylint")
-SEQUENCES = 5  # of each program, in the paper
-RUFF_REPEATS = 8  # of 44 programs: eleven full chunks of 32
+SEQUENCES = 5  # per program, in the paper
+RUFF_REPEATS = 8  # runs over 44 programs: eleven full chunks of 32
 
 
 def run(
@@ -179,7 +179,7 @@ def _theirs(
 
 
 def _warm_up(programs: Sequence[Program]) -> list[str]:
-    """The programs with a line more, so that no verdict on them can be used again."""
+    """The programs with one more line, so that no verdict on them can be used again."""
     return [f"{program.text}\n# warm-up\n" for program in programs]
 
 

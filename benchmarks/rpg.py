@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from codegen.decoding.rpg.methods import Method
 
 _HELD_OUT = 256  # CodeRepetEval's prompts from here on were not looked at
-_REFERENCE_TOKENS = 3000  # of the longest file that the reference reads
+_REFERENCE_TOKENS = 3000  # in the longest file that the reference reads
 _TIMED = 60  # files, for the cost
 
 

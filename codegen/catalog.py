@@ -96,7 +96,7 @@ def find_runs(places: Iterable[str | os.PathLike[str]]) -> list[Run]:
     """The runs in and below directories, in the order of their names.
 
     Raises:
-        InputError: if one is no directory.
+        InputError: if one is not a directory.
     """
     found: dict[Path, Run] = {}
     seen: set[Path] = set()

@@ -22,8 +22,8 @@ from typing import Any
 
 from codegen.errors import CodegenError
 
-CPU_S = 1  # of one template filled in
-MEMORY_MIB = 1024  # of the child
+CPU_S = 1  # per template filled in
+MEMORY_MIB = 1024  # limit for the child process
 MOST_TEXT = 8 << 20  # characters
 _LONGEST_REASON = 300
 

@@ -145,6 +145,23 @@ def cost_of(rounds: list[Round]) -> int:
     return cost
 
 
+def requests_of(settings: SearchSettings, train: int, dev: int, valid: float) -> tuple[int, int]:
+    """The requests that a search makes at most: to write programs, and to emulate them.
+
+    Args:
+        train, dev: problems for which programs are written, and that rank them.
+        valid: expected share of the programs that keep the rules.
+    """
+    draws = ceil(train * sum((1 - valid) ** index for index in range(settings.tries)))
+    programs = ceil(train * (1 - (1 - valid) ** settings.tries))
+    if settings.method == "full":
+        tries = programs * (dev + (train if settings.threshold else 0))
+    else:
+        budget = settings.share * programs * dev
+        tries = cost_of(plan_rounds(programs, dev, budget, settings.best))
+    return draws, tries
+
+
 # --- what a search has done, on disk ---------------------------------------------------------
 
 

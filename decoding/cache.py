@@ -211,7 +211,7 @@ class CacheLayer(CacheLayerMixin):
             self.encoded.index_copy_(2, index, rotating)
 
     def move(self, index: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> None:
-        """Turns slots int64 [N] from their encoded states."""
+        """Rotates the states of slots int64 [N], from their encoded states."""
         assert self.rotation is not None
         states = self.states[0 if self.rotation.part == "keys" else 1]
         if self.encoded is None:

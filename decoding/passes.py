@@ -261,7 +261,13 @@ def is_recurrent(model: PreTrainedModel) -> bool:
 
 
 _CHECKED = (4, 5, 8)  # ends of three feeds: several tokens, then one, then several
-_FAILS = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)  # of a model's own code
+_FAILS = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    IndexError,
+)  # of models' code
 _drafts: WeakKeyDictionary[PreTrainedModel, Drafts] = WeakKeyDictionary()
 
 

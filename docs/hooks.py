@@ -62,7 +62,7 @@ def numbers() -> str:
         for one in known["figures"]:
             if one["page"] == page:
                 cells = one["figure"].strip("| ").replace("**", "").split("|")
-                labelled = one["figure"].startswith("|")  # a whole row: its first cell is no value
+                labelled = one["figure"].startswith("|")  # a whole row: its first cell is a label
                 value = " / ".join(cell.strip() for cell in cells[labelled:])
                 where = known["machines"][one["machine"]]
                 what = one["what"] + (" (README)" if "readme" in one else "")

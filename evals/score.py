@@ -15,7 +15,7 @@ from codegen.schema import conform, read_json
 
 SCORE = "score.json"
 STATUSES: Sequence[Status] = get_args(Status)
-_MOST_BYTES = 256 * 2**20  # of a score that is read
+_MOST_BYTES = 256 * 2**20  # largest score file that is read
 _MOST_SAMPLES = 10_000_000
 _MOST_COUNTED = 10**15
 

@@ -243,7 +243,7 @@ def _plan(
             raise InputError(
                 f"Sample {sample.index} is for problem {sample.problem_id!r}, which the task "
                 f"{task.name!r} does not have.",
-                f"Its problems are like {next(iter(problems))!r}; is it another task's file?",
+                f"Its problem ids look like {next(iter(problems))!r}; check --task.",
             )
         if place in items:
             raise InputError(

@@ -93,7 +93,10 @@ def turn_slots(
     if cosines.shape != sines.shape or len(cosines) != len(slots):
         raise InputError("cosines and sines must be [N, R / 2] for N slots.")
     if 2 * cosines.shape[1] > states.shape[3]:
-        raise InputError(f"States of {states.shape[3]} channels can't turn more of them.")
+        raise InputError(
+            f"{2 * cosines.shape[1]} channels are to be rotated, but the states have only "
+            f"{states.shape[3]}."
+        )
     if not len(slots):
         return
     turn = (slots, cosines, sines, neighbors)

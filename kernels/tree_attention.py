@@ -179,4 +179,4 @@ def _check(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, table: tor
     if heads % keys.shape[1]:
         raise InputError(f"{heads} query heads can't share {keys.shape[1]} key heads evenly.")
     if table.ndim != 3 or len(table) != rows or table.shape[2] < STARTS:
-        raise InputError(f"The table is {tuple(table.shape)}; it must be [B, W, 4], of pack().")
+        raise InputError(f"The table is {tuple(table.shape)}; it must be [B, W, 4], from pack().")

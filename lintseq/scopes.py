@@ -139,7 +139,7 @@ class Use(NamedTuple):
 
 
 class Load(NamedTuple):
-    """A read of an attribute; ``base`` is the name before the dot, "" if it is no name."""
+    """A read of an attribute; ``base`` is the name before the dot, "" if it is not a name."""
 
     name: str
     scope: Scope

@@ -147,7 +147,7 @@ _COUNT = AGGREGATES.index("COUNT")
 
 # Penalties in log-probability.
 DEAD = 8.0  # for each equality that selects no row by itself
-EMPTY = 2.0  # if no equality does so, and yet the query gives nothing
+EMPTY = 2.0  # if each selects some, but the query gives no row
 FAILED = 50.0  # if the database refuses the query
 _CLOSE = 6.0  # candidates this close to the best have their values looked up
 

@@ -47,7 +47,7 @@ def read_tables(path: str | Path) -> dict[str, WikiTable]:
     """The tables of a file, by id.
 
     Raises:
-        InputError: naming file and line.
+        InputError: naming file and line; also if there are none.
     """
     tables = {}
     for where, row in read_rows(path):
@@ -61,6 +61,8 @@ def read_tables(path: str | Path) -> dict[str, WikiTable]:
             raise InputError(
                 f"{where}: not a WikiSQL table ({type(error).__name__}: {error})."
             ) from None
+    if not tables:
+        raise InputError(f"{path} holds no tables.", "Give a file with at least one.")
     return tables
 
 

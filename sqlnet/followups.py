@@ -570,7 +570,7 @@ def _their(change: Change) -> tuple[QueryPlan, str]:
     names = [Item(change.main, column) for column in labels]
     items = [item for item in _with_labels(change) if item not in names]
     said = " and ".join(change.name_of(item) for item in items) or "names"
-    select = tuple(map(Selected, [*names, *items]))  # with what names a row, so that it is known
+    select = tuple(map(Selected, [*names, *items]))  # with the columns that identify a row
     return change.changed(select=select), f"their {said}"
 
 

@@ -46,7 +46,7 @@ class NetworkConfig:
                 f"Unknown layout {self.layout!r}.", f"Choose one of: {', '.join(LAYOUTS)}."
             )
         if self.hidden < 8 or self.hidden % 4:
-            raise ConfigError(f"hidden is {self.hidden}; it must be a multiple of 4, 8 at least.")
+            raise ConfigError(f"hidden is {self.hidden}; it must be a multiple of 4, at least 8.")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout is {self.dropout}; it must lie in [0, 1).")
         if self.encoder and self.layout != "shared":

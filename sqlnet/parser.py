@@ -81,8 +81,8 @@ from codegen.sqlnet.words import MAX_TOKENS, stem
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "default"
 _BEAM = 4
 _CLEAR = 0.8  # probability of a table above which others are not mentioned
-_MOST_PAIRS = 1_000_000  # of columns, in a batch of tables
-_PARTS = ("column", "operator", "value")  # of a condition
+_MOST_PAIRS = 1_000_000  # pairs of columns in a batch of tables
+_PARTS = ("column", "operator", "value")  # the parts of a condition
 _MOST_SIGNS = 2000  # characters of a question that are searched for cues
 _NEAR = 0.2  # likeness (Likeness.of) of a word and a name that it may mean
 _TIE = math.log(3)  # readings whose probabilities differ by less than this factor are tied

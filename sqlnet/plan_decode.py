@@ -43,7 +43,10 @@ _SLOT_WAYS = 4  # ways to fill a slot that are combined with the others'
 _USED_TWICE = -3.0  # log-probability of a value that two tests use
 _UNUSED = -1.5  # log-probability of a value in the question that no test uses
 _POOL = 3  # times as many plans are compared as are returned
-_EMPTY, _NO_CELL = -1.5, -2.0  # log-probabilities of an empty answer, and of a text that is no cell
+_EMPTY, _NO_CELL = (
+    -1.5,
+    -2.0,
+)  # log-probabilities of an empty answer, and a text that is not a cell
 _OUT = -1e4
 _EITHER = OPERATOR_CLASSES.index("= either")
 _MAX, _MIN, _SUM, _AVG = (AGGREGATES.index(name) for name in ("MAX", "MIN", "SUM", "AVG"))

@@ -25,7 +25,7 @@ from codegen.sqlnet.plan import ROWS, Item, PlanValue, is_identifier, label_colu
 from codegen.sqlnet.query import Table
 from codegen.sqlnet.words import Token, number_in_words, number_of, stem, tokenize, words_of
 
-MAX_PLAN_TOKENS = 80  # of a question; the rest is ignored
+MAX_PLAN_TOKENS = 80  # per question; the rest is ignored
 MAX_MENTIONS = 12
 MAX_TABLES, MAX_COLUMNS = 14, 140  # that the network reads, chosen by a ranking
 _LONGEST_CELL = 60  # characters
@@ -222,7 +222,7 @@ class LinkedSchema:
         return item in self._distinct
 
     def holds(self, item: Item, text: str) -> bool:
-        """Whether a column may have a cell equal to a text, ignoring case; long cells may."""
+        """Whether a column may have a cell equal to a text, ignoring case; true for long texts."""
         tokens = [token.text.casefold() for token in tokenize(text)]
         if len(text) > _LONGEST_CELL or len(tokens) > _LONGEST_MENTION or item in self.dates:
             return True

@@ -131,6 +131,8 @@ def read_trials(path: str | Path, folder: str | Path) -> Iterator[Trial]:
             if "tables" in row:
                 schema = Schema(tuple(_bare_table(*item) for item in row["tables"].items()))
             else:
+                if not name:
+                    raise KeyError("db_id")
                 if name not in opened:
                     opened = {name: Schema.open(_database_file(Path(folder), name, where))}
                 schema = opened[name]

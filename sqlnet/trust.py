@@ -168,7 +168,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 SLOTS = ("select", "aggregate", "number", "column", "operator", "value", "query", "guided")
 _BINS = 10
-_LARGEST = 12.0  # of log-odds: a probability of 0.999994
+_LARGEST = 12.0  # log-odds: a probability of 0.999994
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ def read_vectors(path: str | Path) -> WordVectors:
             words, matrix = _read_text(path)
     except OSError as error:
         raise cannot_read(path, error) from None
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path} holds no word vectors ({error}).",
             "Give an .npz with words and vectors, or GloVe's or word2vec's text form.",

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-MAX_TOKENS = 200  # of a question; the rest is ignored
+MAX_TOKENS = 200  # per question; the rest is ignored
 
 LONGEST_NUMBER = 400
 """Characters; a float has at most 309 digits before its point."""

@@ -17,7 +17,7 @@ from codegen.evals.kolmogorov.coding import OrderK, walk
 _BITS = 32
 _TOP = (1 << _BITS) - 1
 _HALF, _QUARTER = 1 << (_BITS - 1), 1 << (_BITS - 2)
-MOST_WEIGHT = 1 << 16  # of all weights of a choice together
+MOST_WEIGHT = 1 << 16  # sum of the weights of a choice
 
 
 class ArithmeticEncoder:

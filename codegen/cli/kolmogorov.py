@@ -165,6 +165,8 @@ def baselines(files: tuple[str, ...], lengths: tuple[int, ...], as_json: bool) -
     rows: dict[str, dict[str, float]] = {}
     for file in files:
         data = read_packed(Path(file))
+        if not data:
+            raise InputError(f"{file} is empty.", "Give a file with at least one byte.")
         row = kt.rates(data)
         for length in lengths:
             if len(data) >= length:

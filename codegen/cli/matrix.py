@@ -32,7 +32,7 @@ import click
 from codegen.cli.clients import EndpointOptions
 from codegen.cli.evals import RunOptions, ScoreOptions, run_needs, sample_cell, score_cell
 from codegen.cli.options import command
-from codegen.cli.planning import show
+from codegen.cli.planning import with_plan
 from codegen.config import Config, parse_config, read_yaml, setting
 from codegen.errors import CodegenError, ConfigError, plural
 from codegen.evals.score import Score, read_score
@@ -44,7 +44,7 @@ from codegen.terminal import echo
 
 CELL = "cell.json"
 _MOST_BYTES = 1 << 20
-_OWN = ("out", "plan", "retry", "seed")  # options that a cell sets itself
+_OWN = ("out", "retry", "seed")  # options that a cell sets itself
 
 
 class Matrix(Config):
@@ -157,7 +157,7 @@ def run_cell(
     settings = {
         "task": cell.task,
         "tries": tries,
-        "run": cell.run.model_dump(mode="json", exclude={"out", "plan"}),
+        "run": cell.run.model_dump(mode="json", exclude={"out"}),
         "server": cell.server.model_dump(mode="json"),
         "score": score.model_dump(mode="json"),
     }
@@ -179,26 +179,51 @@ def run_cell(
     return read_score(cell.at(tries))
 
 
+def _read(file: str, out: str) -> tuple[Matrix, ScoreOptions, list[Cell]]:
+    """A file's settings, how its runs are scored, and its runs."""
+    found = parse_config(Matrix, read_yaml(file, "matrix"), file)
+    score = parse_config(ScoreOptions, found.score, f"{file}: score")
+    return found, score, cells_of(found, Path(out), file)
+
+
+def _needs(file: str, out: str) -> dict[str, Any]:
+    """What sampling needs: each task and model is measured with the first seed."""
+    matrix, _, cells = _read(file, out)
+    opened: dict[str, Backend] = {}
+    rows = []
+    for cell in cells:
+        if cell.seed == matrix.seeds[0]:
+            found = run_needs(cell.task, cell.run, cell.server, opened)
+            about = {"task": cell.label, "model": cell.model}
+            rows.append({"name": ", ".join(about.values()), **about, **found})
+    runs = len(matrix.seeds) * matrix.tries
+    seconds = [row["seconds"] for row in rows]
+    return {
+        "ok": True,
+        "name": f"all, {plural(len(matrix.seeds), 'seed')}, at most {matrix.tries} tries",
+        "what": "samples",
+        "total": runs * sum(row["total"] for row in rows),
+        "measured": sum(row["measured"] for row in rows),
+        "seconds": None if None in seconds else runs * sum(seconds),
+        "memory": max(row["memory"] for row in rows),
+        "gpu_memory": max(row["gpu_memory"] for row in rows),
+        "disk": runs * sum(row["disk"] for row in rows),
+        "disk_free": rows[0]["disk_free"],
+        "cells": rows,
+    }
+
+
 @command(example="codegen eval matrix matrix.yaml --out runs/matrix")
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option("--out", required=True, metavar="DIR", help="Output directory.")
-@click.option(
-    "--plan",
-    is_flag=True,
-    help="Sample one batch for each task and model, print the time, memory and disk of all "
-    "sampling, and stop.",
-)
-def matrix(file: str, out: str, plan: bool, as_json: bool) -> dict[str, Any]:
+@with_plan(_needs)
+def matrix(file: str, out: str, as_json: bool) -> dict[str, Any]:
     """Sample and score every task with every model and seed that FILE names.
 
     Run the same command again to resume: cells that are done are not run again. A cell that fails
-    is reported, and the others are run.
+    is reported, and the others are run. --plan covers the sampling.
     """
-    found = parse_config(Matrix, read_yaml(file, "matrix"), file)
-    score = parse_config(ScoreOptions, found.score, f"{file}: score")
-    cells = cells_of(found, Path(out), file)
-    if plan:
-        return _needs(found, cells, as_json)
+    found, score, cells = _read(file, out)
     scores: dict[tuple[str, str], list[Score]] = {}
     rows: list[dict[str, Any]] = []
     opened: dict[str, Backend] = {}
@@ -222,36 +247,6 @@ def matrix(file: str, out: str, plan: bool, as_json: bool) -> dict[str, Any]:
         echo(f"Compare the runs with: codegen eval compare {out}/TASK/*/seed-N")
     ok = all(row["error"] is None and row["complete"] for row in rows)
     return {"ok": ok, "cells": rows, "table": table}
-
-
-def _needs(matrix: Matrix, cells: Sequence[Cell], as_json: bool) -> dict[str, Any]:
-    """What sampling needs: each task and model is measured with the first seed."""
-    opened: dict[str, Backend] = {}
-    rows = []
-    for cell in cells:
-        if cell.seed == matrix.seeds[0]:
-            found = run_needs(cell.task, cell.run, cell.server, {}, opened)
-            rows.append({"task": cell.label, "model": cell.model, **found})
-            if not as_json:
-                echo(f"{cell.label}, {cell.model}")
-                show(found)
-    runs = len(matrix.seeds) * matrix.tries
-    seconds = [row["seconds"] for row in rows]
-    total = {
-        "ok": True,
-        "what": "samples",
-        "total": runs * sum(row["total"] for row in rows),
-        "measured": sum(row["measured"] for row in rows),
-        "seconds": None if None in seconds else runs * sum(seconds),
-        "memory": max(row["memory"] for row in rows),
-        "gpu_memory": max(row["gpu_memory"] for row in rows),
-        "disk": runs * sum(row["disk"] for row in rows),
-        "disk_free": rows[0]["disk_free"],
-    }
-    if not as_json:
-        echo(f"all, {plural(len(matrix.seeds), 'seed')}, at most {matrix.tries} tries")
-        show(total)
-    return {**total, "cells": rows}
 
 
 def _table(scores: Mapping[tuple[str, str], Sequence[Score]]) -> Iterator[dict[str, Any]]:

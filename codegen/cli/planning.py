@@ -9,14 +9,50 @@ from __future__ import annotations
 import resource
 import shutil
 import sys
+from collections.abc import Callable
+from functools import update_wrapper
 from pathlib import Path
 from typing import Any
 
+import click
+
 from codegen.terminal import Progress, duration, echo
+
+PLAN = "Run a small part, print the time, memory and disk of the whole run, and stop."
+
+
+def with_plan(measure: Callable[..., dict[str, Any]]) -> Callable[[Callable[..., Any]], Any]:
+    """Adds ``--plan`` to a command, which then prints what ``measure`` finds.
+
+    Args:
+        measure: called with the arguments of the command but ``as_json``; what it returns is also
+            the JSON summary.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any, plan: bool, as_json: bool, **given: Any) -> Any:
+            if not plan:
+                return function(*args, as_json=as_json, **given)
+            found = measure(*args, **given)
+            if not as_json:
+                show(found)
+            return found
+
+        return click.option("--plan", is_flag=True, help=PLAN)(update_wrapper(wrapper, function))
+
+    return decorate
 
 
 def needs(
-    what: str, part: Path, out: str, measured: Progress, total: int, workers: int = 1
+    what: str,
+    part: Path,
+    out: str,
+    measured: Progress,
+    total: int,
+    *,
+    workers: int = 1,
+    seconds: float | None = None,
+    disk: int | None = None,
 ) -> dict[str, Any]:
     """What a whole run needs, as JSON values.
 
@@ -26,12 +62,14 @@ def needs(
         out: the directory that the whole run is to write.
         measured: the progress of the part.
         total: items of the whole run.
+        seconds, disk: of the whole run, if they are not in proportion to the items.
     """
+    if seconds is None and measured.speed:
+        seconds = total / measured.speed
     usage = [
         resource.getrusage(who).ru_maxrss
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     ]
-    written = sum(file.stat().st_size for file in part.rglob("*") if file.is_file())
     target = Path(out).absolute()
     home = next(folder for folder in (target, *target.parents) if folder.is_dir())
     torch = sys.modules.get("torch")  # only if the part used it
@@ -40,18 +78,27 @@ def needs(
         "what": what,
         "total": total,
         "measured": measured.done,
-        "seconds": total / measured.speed if measured.speed else None,
+        "seconds": seconds,
         "memory": 1024 * (usage[0] + workers * usage[1]),
         "gpu_memory": torch.cuda.max_memory_reserved()
         if torch and torch.cuda.is_available()
         else 0,
-        "disk": written * total // max(measured.done, 1),
+        "disk": size_of(part) * total // max(measured.done, 1) if disk is None else disk,
         "disk_free": shutil.disk_usage(home).free,
     }
 
 
+def size_of(folder: Path) -> int:
+    """Bytes of the files in a directory."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
 def show(found: dict[str, Any]) -> None:
-    """Prints the needs, a line each."""
+    """Prints the needs, a line each, after those of each part."""
+    for part in found.get("cells", ()):
+        show(part)
+    if "name" in found:
+        echo(found["name"])
     seconds = found["seconds"]
     rows = {
         found["what"]: f"{found['total']} (measured on {found['measured']})",

@@ -169,9 +169,9 @@ class ViewOptions(SocketOptions):
 def view(places: tuple[str, ...], given: ViewOptions) -> None:
     """Serve pages over the data sets and runs in and below DIR, and over JSONL files.
 
-    Filter, search and compare samples with their verdicts, step through edits, follow a training.
-    Open the address that is printed: it holds the token. Nothing is written to the directories, and
-    a run that is still being written is read again.
+    Filter, search and compare samples with their verdicts, step through edits, follow a training
+    run. Open the address that is printed: it holds the token. Nothing is written to the
+    directories, and a run that is still being written is read again.
     """
     require("starlette", "uvicorn", "prometheus_client")
     from codegen.server.guard import serve

@@ -341,13 +341,13 @@ class SandboxOptions(ListenOptions):
     )
     packages: tuple[str, ...] = setting(
         (),
-        "Installed packages that programs may import, with commas: numpy,pandas.",
+        "Installed packages that programs may import, comma-separated: numpy,pandas.",
         metavar="NAMES",
         commas=True,
     )
     languages: tuple[str, ...] = setting(
         (),
-        "Languages of programs beside Python, with commas: cpp,java,rust.",
+        "Additional programming languages, comma-separated: cpp,java,rust.",
         metavar="NAMES",
         commas=True,
     )

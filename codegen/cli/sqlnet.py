@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from tempfile import TemporaryDirectory
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 
 from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions, SqlGrammar, check_model, sql_writer
 from codegen.cli.options import command, options
+from codegen.cli.planning import needs, size_of, with_plan
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError, plural
 from codegen.terminal import Progress, echo, one_line
@@ -22,13 +25,16 @@ from codegen.terminal import Progress, echo, one_line
 if TYPE_CHECKING:
     from codegen.sqlnet import Schema, Statement
     from codegen.sqlnet.databases import Rows, StatementLimits
+    from codegen.sqlnet.databases.files import Database
     from codegen.sqlnet.examples import Labelled
     from codegen.sqlnet.fallback import Written
     from codegen.sqlnet.parser import Parse
-    from codegen.sqlnet.vectors import WordVectors
+    from codegen.sqlnet.training import TrainingConfig
+    from codegen.sqlnet.vectors import ContextEncoder, WordVectors
 
 _RANDOM_WIDTH = 50
 _HIDDEN = {"shared": 200, "paper": 100}
+_PLANNED_STEPS, _PLANNED_QUESTIONS = 12, 256  # that `sqlnet train --plan` takes and scores, at most
 
 
 @click.group(
@@ -512,27 +518,23 @@ class TrainOptions(Config):
             )
 
 
-@command(
-    group=sqlnet,
-    short_help="Train a model on questions with queries.",
-    example="codegen sqlnet train train.jsonl train.tables.jsonl --out models/mine \\\n    "
-    "--vectors glove.6B.50d.txt",
-)
-@click.argument("questions", type=click.Path())
-@click.argument("tables", type=click.Path())
-@options(TrainOptions, "given")
-def train(questions: str, tables: str, given: TrainOptions, as_json: bool) -> dict[str, Any]:
-    """Train on QUESTIONS about TABLES, both in WikiSQL's format (JSON lines).
+class _Prepared(NamedTuple):
+    config: TrainingConfig
+    table: WordVectors
+    items: list[Labelled]
+    development: list[Labelled]
+    databases: Mapping[str, Database] | None
+    encoder: ContextEncoder | None
 
-    Uses one thread. Run the same command again to resume an interrupted run.
-    """
+
+def _prepared(questions: str, tables: str, given: TrainOptions) -> _Prepared:
+    """What training is called with."""
     import torch
 
     from codegen.sqlnet.examples import label, read_questions, read_tables, split_by_table
     from codegen.sqlnet.metrics import databases_of
     from codegen.sqlnet.network import NetworkConfig
-    from codegen.sqlnet.training import Epoch, TrainingConfig
-    from codegen.sqlnet.training import train as run
+    from codegen.sqlnet.training import TrainingConfig
     from codegen.sqlnet.vectors import ContextEncoder
 
     torch.set_num_threads(1)
@@ -558,6 +560,67 @@ def train(questions: str, tables: str, given: TrainOptions, as_json: bool) -> di
     else:
         items, development = split_by_table(items, given.held_out, given.seed)
     table = _vectors(given.vectors, items, given.max_words, given.seed)
+    databases = databases_of(development, held)
+    return _Prepared(config, table, items, development, databases, encoder)
+
+
+def _train_needs(questions: str, tables: str, given: TrainOptions) -> dict[str, Any]:
+    """What training needs, by a few steps and by scoring a few questions."""
+    from codegen.sqlnet.metrics import predict
+    from codegen.sqlnet.training import calibrated
+    from codegen.sqlnet.training import train as run
+
+    config, table, items, development, databases, encoder = _prepared(questions, tables, given)
+    some, disk = development[:_PLANNED_QUESTIONS], 0
+    with TemporaryDirectory(prefix="codegen-plan-") as folder, Progress("a few steps") as bar:
+        part = Path(folder)
+
+        def on_epoch(_: object) -> None:
+            nonlocal disk
+            disk = 2 * size_of(part)  # a state is written before the last one is deleted
+
+        network = run(
+            replace(config, epochs=1),
+            table,
+            items[: config.batch_size * _PLANNED_STEPS],
+            some,
+            part,
+            encoder=encoder,
+            on_epoch=on_epoch,
+            on_step=bar.update,
+        )
+        began = monotonic()
+        predict(network, some, greedy=True)
+        scored = monotonic()
+        calibrated(network, some, databases)
+        ended = monotonic()
+        steps = config.epochs * (len(items) // config.batch_size)
+        seconds = None
+        if bar.speed:
+            each = config.epochs * (scored - began) + ended - scored
+            seconds = steps / bar.speed + each * len(development) / len(some)
+        return needs("steps", part, given.out, bar, steps, seconds=seconds, disk=disk)
+
+
+@command(
+    group=sqlnet,
+    short_help="Train a model on questions with queries.",
+    example="codegen sqlnet train train.jsonl train.tables.jsonl --out models/mine \\\n    "
+    "--vectors glove.6B.50d.txt",
+)
+@click.argument("questions", type=click.Path())
+@click.argument("tables", type=click.Path())
+@options(TrainOptions, "given")
+@with_plan(_train_needs)
+def train(questions: str, tables: str, given: TrainOptions, as_json: bool) -> dict[str, Any]:
+    """Train on QUESTIONS about TABLES, both in WikiSQL's format (JSON lines).
+
+    Uses one thread. Run the same command again to resume an interrupted run.
+    """
+    from codegen.sqlnet.training import Epoch
+    from codegen.sqlnet.training import train as run
+
+    config, table, items, development, databases, encoder = _prepared(questions, tables, given)
     if encoder:
         with Progress("encoding") as progress:
             encoder.remember((item.question for item in (*items, *development)), progress.update)
@@ -577,7 +640,7 @@ def train(questions: str, tables: str, given: TrainOptions, as_json: bool) -> di
             development,
             given.out,
             info={"questions": len(items), "held_out": len(development)},
-            databases=databases_of(development, held),
+            databases=databases,
             encoder=encoder,
             on_epoch=on_epoch,
             on_step=progress.update,

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from tempfile import TemporaryDirectory
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from codegen.cli.options import command, options
+from codegen.cli.planning import needs, size_of, with_plan
 from codegen.config import Config, setting
+from codegen.errors import InputError
 from codegen.terminal import Progress, echo
 
 if TYPE_CHECKING:
-    from codegen.sqlnet.plan_training import Stage
+    from codegen.sqlnet.plan_network import PlanNetwork
+    from codegen.sqlnet.plan_training import PlanExample, PlanTrainingConfig, Stage
+
+_PLANNED_STEPS = 3  # that `train-plans --plan` takes three times
 
 
 class PlansOptions(Config):
@@ -50,6 +60,10 @@ def plans(questions: tuple[str, ...], given: PlansOptions, as_json: bool) -> dic
     from codegen.sqlnet.plan_generate import prepare, read_schemas
 
     golds = [gold for path in questions for gold in read_gold(path)]
+    if not golds:
+        raise InputError(
+            f"No questions in {', '.join(questions)}.", "Give a file with at least one."
+        )
     found = prepare(
         golds,
         given.databases,
@@ -93,27 +107,15 @@ class TrainPlansOptions(Config):
     seed: int = setting(0, "Random seed.", ge=0)
 
 
-@command(
-    name="train-plans",
-    example="codegen sqlnet train-plans data/plans --databases spider/database \\\n    "
-    "--vectors vectors.npz --out models/plans",
-)
-@click.argument("questions", type=click.Path())
-@options(TrainPlansOptions, "given")
-def train_plans(questions: str, given: TrainPlansOptions, as_json: bool) -> dict[str, Any]:
-    """Train on the directory QUESTIONS that `codegen sqlnet plans` made.
-
-    Uses one thread. Run the same command again to resume an interrupted run; --steps
-    may differ.
-    """
-    from pathlib import Path
-
+def _prepared(
+    questions: str, given: TrainPlansOptions
+) -> tuple[PlanTrainingConfig, PlanNetwork, list[PlanExample], int]:
+    """What training is called with, and the number of questions without slots."""
     import torch
 
     from codegen.sqlnet.plan_data import read_planned
     from codegen.sqlnet.plan_network import PlanConfig
     from codegen.sqlnet.plan_training import PlanTrainingConfig, new_network, plan_examples
-    from codegen.sqlnet.plan_training import train_plans as run
     from codegen.sqlnet.vectors import read_vectors
 
     torch.set_num_threads(1)
@@ -133,6 +135,49 @@ def train_plans(questions: str, given: TrainPlansOptions, as_json: bool) -> dict
         examples, left = plan_examples(
             planned, folders, network.likeness, lambda done: progress.update(done, len(planned))
         )
+    return config, network, examples, left
+
+
+def _train_needs(questions: str, given: TrainPlansOptions) -> dict[str, Any]:
+    """What training needs, by a few steps; all questions are read."""
+    from codegen.sqlnet.plan_training import train_plans as run
+
+    began = monotonic()
+    config, network, examples, _ = _prepared(questions, given)
+    reading = monotonic() - began
+    few = replace(config, steps=3 * _PLANNED_STEPS, every=_PLANNED_STEPS)
+    times, disk = list[float](), 0
+    with TemporaryDirectory(prefix="codegen-plan-") as folder, Progress("a few steps") as bar:
+        part = Path(folder)
+
+        def on_stage(stage: Stage) -> None:
+            nonlocal disk
+            bar.update(stage.step)
+            times.append(stage.cpu_s)
+            disk = 2 * size_of(part)  # a state is written before the last one is deleted
+
+        run(few, network, examples, part, on_stage=on_stage)
+        seconds = reading + config.steps * mean(times[1:]) / few.every  # one thread: its CPU time
+        return needs("steps", part, given.out, bar, config.steps, seconds=seconds, disk=disk)
+
+
+@command(
+    name="train-plans",
+    example="codegen sqlnet train-plans data/plans --databases spider/database \\\n    "
+    "--vectors vectors.npz --out models/plans",
+)
+@click.argument("questions", type=click.Path())
+@options(TrainPlansOptions, "given")
+@with_plan(_train_needs)
+def train_plans(questions: str, given: TrainPlansOptions, as_json: bool) -> dict[str, Any]:
+    """Train on the directory QUESTIONS that `codegen sqlnet plans` made.
+
+    Uses one thread. Run the same command again to resume an interrupted run; --steps
+    may differ.
+    """
+    from codegen.sqlnet.plan_training import train_plans as run
+
+    config, network, examples, left = _prepared(questions, given)
     with Progress("training") as progress:
 
         def on_stage(stage: Stage) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PARQUET = "parquet"
 """The folder in a data directory that holds the Parquet files, unless another one is given."""
 
-_FINGERPRINT = "codegen.fingerprint"  # of a file's metadata
+_FINGERPRINT = "codegen.fingerprint"  # a key of a file's metadata
 _ROW_GROUP_CHARACTERS = 8 * 2**20
 _ROW_GROUP_ROWS = 5000
 _PUBLISHED = (

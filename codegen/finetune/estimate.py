@@ -85,6 +85,11 @@ class Needs:
         return {**asdict(self), "peak": self.peak}
 
 
+def can_estimate(recipe: Recipe) -> bool:
+    """Whether :func:`estimate` knows the recipe's objective, loss and model."""
+    return recipe.model != NEW and recipe.loss == "mle" and recipe.objective == "sft"
+
+
 def estimate(recipe: Recipe, flops_per_s: float = 0.0) -> Needs:
     """Estimates a run from its data and the configuration of its model; loads no weights.
 
@@ -92,12 +97,12 @@ def estimate(recipe: Recipe, flops_per_s: float = 0.0) -> Needs:
         flops_per_s: speed of the machine; 0 if unknown.
 
     Raises:
-        ConfigError: for a new model, another objective, or a loss other than likelihood.
+        ConfigError: for a recipe that :func:`can_estimate` refuses.
         CodegenError: as the run itself would, for its data or its model.
     """
-    if recipe.model == NEW or recipe.loss != "mle" or recipe.objective != "sft":
+    if not can_estimate(recipe):
         raise ConfigError(
-            "--plan estimates maximum likelihood of an existing model only.",
+            "Only maximum likelihood of an existing model is estimated.",
             "Run a few steps instead: -o steps=3",
         )
     with tempfile.TemporaryDirectory(prefix="codegen-plan-") as cache:

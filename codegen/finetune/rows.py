@@ -54,7 +54,7 @@ def read_pairs(
     preferred and with the rejected answer.
 
     Raises:
-        InputError: naming the row that is no pair, and why.
+        InputError: naming the row that is not a pair, and why.
     """
     for where, row in islice(_rows(path), limit or None):
         if not isinstance(row, Mapping) or not {"prompt", "chosen", "rejected"} <= row.keys():

@@ -119,8 +119,8 @@ class Endpoint:
         api_key_env: name of the environment variable with the API key; empty: no key is sent.
         concurrency: requests in flight at once.
         timeout_s: for one response.
-        retries: further tries of a request that failed for a while; ten times as many where the
-            server says that it is too busy (429).
+        retries: further tries of a request that failed temporarily; ten times as many where
+            the server says that it is too busy (429).
         backoff_s: mean wait before the first of them; it doubles each time, up to a minute.
         longest_wait_s: a server that asks to wait longer ends the run.
         body: further fields of the request's body as (name, JSON); ``null`` takes a field out.
@@ -265,7 +265,7 @@ def is_loopback(url: str) -> bool:
 
 
 def _check_url(url: str) -> None:
-    """Refuses what is no HTTP URL, and secrets in it: it is recorded in manifests.
+    """Refuses what is not an HTTP URL, and secrets in it: it is recorded in manifests.
 
     Raises:
         ConfigError: without showing a password.

@@ -175,7 +175,7 @@ def _read_edits(text: str, finish_reason: FinishReason) -> Decoded:
 
 
 class NoOptions(Config):
-    """A strategy without options."""
+    """The options of a strategy that has none."""
 
 
 class DraftOptions(Config):
@@ -402,7 +402,7 @@ def _part(name: str) -> Reader | StrategySpec:
     part = plugins.load("decoders", name)
     if not isinstance(part, (Reader, StrategySpec)):
         package = plugins.package_of("decoders", name)
-        raise CodegenError(f"The decoder {name!r} of {package} is no Reader or StrategySpec.")
+        raise CodegenError(f"The decoder {name!r} of {package} is not a Reader or StrategySpec.")
     return part
 
 

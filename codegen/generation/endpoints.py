@@ -234,7 +234,7 @@ def _put(name: str, table: dict[str, Any] | None) -> Path:
         directory = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(directory, fcntl.LOCK_EX)  # what another process adds now is kept
-            _read()  # a file that is no TOML has been refused
+            _read()  # a file that is not TOML was refused
             document = tomlkit.parse(_text())
             if table is not None:
                 document[name] = table

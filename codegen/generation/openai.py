@@ -6,7 +6,7 @@ once. Chat requests go to ``/chat/completions``, plain ones to ``/completions``,
 has it. With ``on_text`` the text is streamed. :class:`codegen.generation.pace.Pace` says when a
 request may be sent.
 
-A request that failed for a while (HTTP 408, 409, 425, 429, 5xx, a broken connection, a timeout, a
+A request that failed temporarily (HTTP 408, 409, 425, 429, 5xx, a broken connection, a timeout, a
 response that holds no completion) is sent again, after exponential backoff with jitter. The SDK's
 own retries are off. They do not know the wait that a server asks for by Retry-After as one for all
 threads, the limits of requests, tokens and money, responses without a completion, or a stream that
@@ -76,13 +76,13 @@ OnPiece = Callable[[str], None]
 
 FAILURES_IN_A_ROW = 10
 _MOST_STOPS = 4  # that OpenAI's API takes
-_MOST_BYTES = 64 * 2**20  # of one response
+_MOST_BYTES = 64 * 2**20  # per response
 _LONGEST_BACKOFF_S = 60.0
 _BUSY_PATIENCE = 10  # times as many retries: 429 only asks to slow down
 _RETRIED = frozenset({408, 409, 425, 429})
 _TOO_BUSY = (429, 503)
 _LISTED = 8  # names of models in a message
-_CHARACTERS_A_TOKEN = 3  # of a prompt; code has a little more
+_CHARACTERS_A_TOKEN = 3  # in a prompt; code has a little more
 _FATAL = {
     401: "Name the environment variable that holds a valid key with --api-key-env.",
     402: "Pay, or use another endpoint; finished answers are kept.",

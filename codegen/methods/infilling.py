@@ -149,7 +149,7 @@ class Span(NamedTuple):
 
 
 def spans_of(kind: str, program: str, rng: random.Random) -> list[Span]:
-    """The spans of a kind; none if the program has none or is no Python where it must be.
+    """The spans of a kind; none if the program has none, or is not Python where it must be.
 
     Args:
         rng: draws spans of ``line`` and ``char``.

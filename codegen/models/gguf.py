@@ -152,7 +152,7 @@ def read_header(path: Path) -> Header:
     """Reads the header of a GGUF file.
 
     Raises:
-        InputError: if it is not a file, is no GGUF file, or its header is damaged.
+        InputError: if it is not a file, is not in GGUF, or its header is damaged.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):

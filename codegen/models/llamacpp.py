@@ -56,7 +56,7 @@ class LlamaOptions(Config):
             raise ConfigError(
                 f"context is {self.context}; llama.cpp makes contexts of multiples of "
                 f"{_LEAST_CONTEXT} tokens.",
-                f"Give at least {_LEAST_CONTEXT}, and fewer tokens with --max-new-tokens.",
+                f"Give at least {_LEAST_CONTEXT}; --max-new-tokens limits the completion.",
             )
 
 
@@ -75,7 +75,7 @@ class LlamaServer:
 
     Raises:
         ConfigError: if the context is longer than the model's.
-        InputError: if it is no GGUF file, or its header is damaged.
+        InputError: if it is not a GGUF file, or its header is damaged.
         ModelError: if the binding is missing, or the model does not load; with llama.cpp's reason.
     """
 

@@ -47,7 +47,7 @@ FULL_STEPS, FULL_N = 32, 5  # the comparison of --full
 _MOST_STEPS, _MOST_N = 200, 20
 _FEWEST_STEPS, _FEWEST_PROBLEMS = 2, 4
 _TRAINING_SHARE = 0.5
-_RESERVE = 0.05  # of the time, for what was estimated too low
+_RESERVE = 0.05  # share of the time kept for what was estimated too low
 _LATE = 1.1  # a run that would take longer than this many times its minutes gets fewer samples
 
 # Beside what is measured. The first fine-tuning imports the trainer; each one reads and encodes the

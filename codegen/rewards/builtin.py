@@ -19,7 +19,7 @@ from codegen.records import Sample, Verdict
 from .base import Scored
 
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
-_SOFT_SHARE = 0.2  # of the longest answer: where the penalty of length begins, before the end
+_SOFT_SHARE = 0.2  # share of the longest answer, before its end, where the penalty of length begins
 
 
 def passed(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[Scored]:

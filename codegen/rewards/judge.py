@@ -25,7 +25,7 @@ from .base import Scored, rewards_of
 from .suspects import suspects
 from .tests import TestResults, constant_programs, counted, results
 
-_TRIES = 3  # of a program with which the sandbox failed
+_TRIES = 3  # attempts per program if the sandbox fails
 _MOST_KEPT = 20_000  # programs whose outcome is remembered
 
 

@@ -33,7 +33,7 @@ from codegen.server.document import TextDocument
 
 KEPT_S = 30.0
 _MOST = 20  # proposals that are watched at a time
-_MOST_WORK = 3_000_000  # of comparing two texts
+_MOST_WORK = 3_000_000  # steps of comparing two texts
 
 
 @dataclass

@@ -28,7 +28,7 @@ from codegen.server.requests import (
 )
 from codegen.server.schedule import Job, JobQueue, OnText
 
-_WEIGHT = 0.2  # of the latest duration in the moving average
+_WEIGHT = 0.2  # the latest duration's, in the moving average
 
 
 class Source(Protocol):

@@ -86,7 +86,7 @@ def read_token(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read the token file {path}: {error}.") from None
     if mode & 0o077:
-        raise InputError(f"Others may read the token file {path}.", f"Run: chmod 600 {path}")
+        raise InputError(f"Other users can read the token file {path}.", f"Run: chmod 600 {path}")
     if len(text) < _SHORTEST_TOKEN or not text.isascii() or any(char.isspace() for char in text):
         raise InputError(
             f"The token in {path} must be one word of at least {_SHORTEST_TOKEN} ASCII characters."

@@ -67,7 +67,7 @@ MOST_ITEMS = 100
 MOST_RESULT = 50_000
 """Characters of a whole result as JSON."""
 
-_DEEPEST = 6  # of values in a result
+_DEEPEST = 6  # levels of nested values in a result
 _MOST_PRINTED = 16 << 20  # bytes that a command may print
 _MOST_PROGRAM = 200_000  # characters
 

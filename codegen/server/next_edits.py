@@ -50,9 +50,9 @@ if TYPE_CHECKING:
 _PAUSE_S = 1.0  # between two edits
 _NEAR = 8  # lines: a change farther away is another edit
 _BULK_CHARS, _BULK_LINES, _BULK_S = 200, 8, 1.5
-_MOST_LINES, _MOST_WIDTH = 50_000, 240  # of a file, and its mean line
+_MOST_LINES, _MOST_WIDTH = 50_000, 240  # per file, and its mean line
 _REMEMBERED = 20  # proposals that were turned down
-_MOST_TOKENS = 192  # of an answer
+_MOST_TOKENS = 192  # per answer
 _CHARS_A_TOKEN = 3
 # The probability of "no edit" below which the best edit is proposed all the same: the largest at
 # which the model stays silent in nine of ten moments without a due edit (docs/next_edits.md).
@@ -61,8 +61,8 @@ _UNLIKELY = 0.1  # less of it, and an edit that changes nothing is taken for a s
 _NEVER = 2.0  # more than any probability
 _RIVALS = 4  # answers among which an edit is looked for if the first one changes nothing
 _LEAST = 0.02  # the probability that the model gives each token of a renaming it is not to refuse
-_TIMEOUT_S = 10.0  # of an upstream
-_MOST_CHARACTERS = 16_384  # of its answer
+_TIMEOUT_S = 10.0  # per upstream
+_MOST_CHARACTERS = 16_384  # per answer of the upstream
 _PARSED_LINES = 3000
 VIEWS = (View(), View(6, 6, 4, 500), View(4, 4, 2, 300))
 """How much the prompt shows, from most to least; the first that fits is used."""

@@ -45,7 +45,7 @@ _BLOCKS = frozenset({
     "function_definition", "class_definition", "decorated_definition",
 })  # fmt: skip
 _SHORT_LINES = 8  # a definition of at most this many lines is its own description
-_MOST_CHARS = 800  # of a description
+_MOST_CHARS = 800  # per description
 _VALUE_CHARS = 200
 _MOST_DEPTH = 12
 _NAME = re.compile(r"[^\W\d]\w*")

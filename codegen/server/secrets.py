@@ -44,7 +44,7 @@ _ASSIGNED = re.compile(
     ["']?\s{0,20}[:=]\s{0,20}(?P<quote>["'])(?P<value>[^"'\r\n]{6,})(?P=quote)"""
 )
 _LONG = re.compile(r"""(?<=["'])[A-Za-z0-9+/=_-]{24,}(?=["'])""")
-_BITS = 3.8  # of entropy a character; words and identifiers have less
+_BITS = 3.8  # entropy per character; words and identifiers have less
 
 
 def is_secret(name: str, more: tuple[str, ...] = ()) -> bool:

@@ -44,8 +44,8 @@ log = logging.getLogger(__name__)
 
 _FILES = 10_000  # indexed in a folder
 _ENTRIES = 200_000  # looked at in a folder
-_INDEX_CHARS = 20_000_000  # of a folder
-_SHARE = 0.25  # of the thread's time while it indexes
+_INDEX_CHARS = 20_000_000  # per folder
+_SHARE = 0.25  # share of its time that the thread uses while it indexes
 _NICE = 10
 _DESCRIPTION = 300  # characters of a definition, or a quarter of the room
 _PLACES = 16  # edited ones that are remembered

@@ -50,7 +50,7 @@ from codegen.decoding.rpg.repetition import Square, Stream, weight
 Signature = tuple[Any, ...]
 
 PERIOD = 32  # P: signatures of the longest block searched for
-_MOST_SYMBOLS = 48  # of a signature; further ones are hashed into the last
+_MOST_SYMBOLS = 48  # per signature; further ones are hashed into the last
 _MOST_WORDS = 64  # names, numbers and strings kept per item
 _MOST_TEXT = 80  # bytes kept per string
 _COPIES_READ = 12  # copies whose words are compared

@@ -186,8 +186,9 @@ class Nested:
         wanted = model(self.embed(tokens), use_cache=False).logits
         if not logits_agree(model, self.logits(hidden), wanted):
             raise ModelError(
-                f"{type(model).__name__} can't be split into sub-models: its layers one after "
-                "another give other logits than the model (scaled embeddings or logits?)."
+                f"{type(model).__name__} can't be split into sub-models: its layers, run one "
+                "by one, give other logits than the model (it may scale embeddings or logits).",
+                "Use a model of the Llama, Mistral or Qwen family.",
             )
 
 

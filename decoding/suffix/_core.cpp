@@ -30,7 +30,7 @@ struct Object {
 
 Order& order(PyObject* self) { return *reinterpret_cast<Object*>(self)->order; }
 
-// Runs the body; every C++ exception becomes Python's.
+// Runs the body; every C++ exception becomes a Python exception.
 template <class Body>
 PyObject* guarded(const Body& body) {
     try {

@@ -60,7 +60,7 @@ class SuffixStore:
         """Keeps a response; what is too old for the budget goes.
 
         A response that exceeds a budget by itself is counted in ``dropped``. Raises ``ValueError``
-        and ``TypeError`` for what is no sequence of token ids.
+        and ``TypeError`` for what is not a sequence of token ids.
         """
         from codegen.decoding.suffix import SuffixIndex
 

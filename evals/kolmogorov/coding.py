@@ -337,7 +337,7 @@ class OrderK:
         return chance
 
     def learn(self, before: bytes, byte: int) -> None:
-        """Counts ``byte`` behind ``before``."""
+        """Counts ``byte`` after ``before``."""
         for order in range(min(self.k, len(before)) + 1):
             context = before[len(before) - order :]
             counts = self._seen[order].setdefault(context, {})

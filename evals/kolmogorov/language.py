@@ -28,7 +28,7 @@ from codegen.evals.kolmogorov import functions
 
 Kind = Literal["ref", "value", "end", "index", "step", "count", "list", "predicate"]
 PREDICATES = ("is_even", "is_odd", "is_not_zero")
-_MOST_ITEMS = 1 << 20  # of a sequence: a program's text can be short and its value huge
+_MOST_ITEMS = 1 << 20  # per sequence: a program's text can be short and its value huge
 
 
 @dataclass(frozen=True, slots=True)

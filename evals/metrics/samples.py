@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 Scope = Literal["output", "prompt+output"]
 Aggregate = Literal["mean", "pooled"]
 _WINDOW = 16  # of rep-w
-_ALIKE = 0.8  # of sim-line
+_ALIKE = 0.8  # threshold of sim-line
 _MOST_PERIOD = 200  # statements or tokens of one copy of a loop
 
 
@@ -325,7 +325,7 @@ def find_loop(items: Sequence[Hashable], *, least: int = 3) -> Loop | None:
 # --- diversity -----------------------------------------------------------------------------------
 
 
-_MOST_PAIRS = 50  # of a problem's samples, for the mean similarity
+_MOST_PAIRS = 50  # per problem's samples, for the mean similarity
 
 
 @dataclass(frozen=True, slots=True)

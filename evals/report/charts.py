@@ -27,7 +27,7 @@ SERIES_STYLES = 6  # colors in the style sheet; later series start again
 WIDE, NARROW = 720, 350
 _HEIGHT = {WIDE: 350, NARROW: 300}
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 14, 36, 54
-_MOST_POINTS = 300  # of a loss curve; longer ones are averaged in bins
+_MOST_POINTS = 300  # per loss curve; longer ones are averaged in bins
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
@@ -367,7 +367,7 @@ def stacked_bars(
 
 
 def standalone(chart: str) -> str:
-    """A chart as a file of its own: with its namespace, the page's style sheet and paper."""
+    """A chart as a file of its own: with its namespace, the page's style sheet and a background."""
     style = (Path(__file__).parent / "assets" / "report.css").read_text(encoding="utf-8")
     head, _, inside = chart.partition(">")
     font = "svg { background: var(--paper); font-family: system-ui, sans-serif; }"

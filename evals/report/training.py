@@ -139,7 +139,7 @@ def _rows(folder: Path) -> Iterator[Rollout]:
                     raise ValueError(f"a reward is larger than {_LARGEST:g}")
                 yield found
             except ValueError as error:
-                raise InputError(f"{where}: not a sample of a training: {error}.") from None
+                raise InputError(f"{where}: not a sample of a training run: {error}.") from None
 
 
 def _recipe(folder: Path) -> dict[str, Any]:

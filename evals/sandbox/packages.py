@@ -206,7 +206,7 @@ def _entries(distribution: importlib.metadata.Distribution) -> dict[str, str]:
         name.startswith("__editable__") for name in found
     ):
         raise ConfigError(
-            f"The package {distribution.metadata['Name']!r} is not installed as files of its own.",
+            f"The package {distribution.metadata['Name']!r} is installed in editable mode.",
             "Install it without -e, or name the directory that holds its modules, with a slash.",
         )
     return found

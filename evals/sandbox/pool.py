@@ -62,7 +62,7 @@ END_GRACE_S = 1.0
 ALONE_WALL_FACTOR = 2  # others may load the machine too
 RESTING_SHARE = 0.05
 MAX_TESTER_PACKET = 1 << 17
-MAX_INLINE_BYTES = 60_000  # of an order to a process of tests; it reads 64 KiB at a time
+MAX_INLINE_BYTES = 60_000  # per order to a process of tests; it reads 64 KiB at a time
 MAX_VERDICT_BYTES = 8 << 20
 MAX_RESULTS_HEAD = 1 << 18
 

@@ -39,7 +39,7 @@ from .rows import Home, Problem, entry_point_field, text_fields, texts_field
 
 REPEATS = 7
 TOLERANCE = 0.1
-_LEAST_S = 0.02  # of the slowest reference: below, the start of a process would be compared
+_LEAST_S = 0.02  # the slowest reference takes longer, or the start of a process would be compared
 _YARDSTICK_S = 0.1
 _MEMORY_MIB = 4096
 _OUTPUT_BYTES = 4 << 20

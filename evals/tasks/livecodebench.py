@@ -39,7 +39,7 @@ from .extraction import Extraction, fenced_blocks, parses, with_preamble
 from .rows import Home, Problem, optional_text, text_field
 from .styles import PromptStyle
 
-CPU_S = 6.0  # of one test
+CPU_S = 6.0  # per test
 _MEMORY_MIB = 2048
 _MOST_BYTES = 512 << 20  # of the tests of a problem, unpacked
 _TEXT_OPERATIONS = {

@@ -413,7 +413,7 @@ _CRATES = {
 }
 
 
-# Of .NET's implicit ones, those that the programs need.
+# The implicit usings of .NET that the programs need.
 _USINGS = "using System; using System.Collections.Generic; using System.Linq; using System.Text;\n"
 _GO_IMPORTS = re.compile(r"^import \(([^()]{0,9999})\)\n", re.MULTILINE)
 

@@ -70,8 +70,8 @@ Fix the code in {name} to resolve the errors.
 """
 _WHOLE = "Answer with the whole file {name}, in one code block."
 _WHOLE_EACH = "Answer with whole files, each in a code block of its own below a line with its name."
-_LINES = 50  # of what the tests say
-_MOST_BYTES = 16 << 20  # of a file of an exercise
+_LINES = 50  # shown of the tests' output
+_MOST_BYTES = 16 << 20  # per file of an exercise
 _DOCS = (".docs/introduction.md", ".docs/instructions.md", ".docs/instructions.append.md")
 # Exercises whose tests catch the program's own exceptions, patch what it calls, or pass it objects.
 _BESIDE = frozenset({"python/grep", "python/list-ops", "python/paasio"})
@@ -99,7 +99,7 @@ _BROKEN = {
 _WITH_MANY = frozenset({"cpp/bank-account"})
 _MANY_THREADS = Limits(cpu_s=30.0, processes=1200, memory_mib=3072)
 _BOOST = "/usr/include/boost/date_time"
-# Their files are right: they are to be rewritten.
+# Refactoring exercises, whose files are already correct.
 _COMPLETE = frozenset({"go/ledger", "go/markdown", "javascript/ledger"})
 _AS_MODULE = "import sys\n\nsys.modules[{module!r}] = sys.modules['candidate']\n\n"
 

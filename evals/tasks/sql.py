@@ -43,7 +43,7 @@ from .wikisql import SqlTask
 
 _LIMITS = StatementLimits(seconds=20.0, rows=20_000)
 _FOLDERS = ("", "database", "databases", "dev_databases", "test_database")
-_MOST_BYTES = 4 << 30  # of the databases of an archive
+_MOST_BYTES = 4 << 30  # all databases of an archive
 _PRAGMA, _ATTACH = 19, 24  # SQLite's codes of the actions
 _SCRIPT_S, _SCRIPT_PAGES = 30, 1 << 16  # of a database that a script makes; pages of 4 KiB
 _SCRIPT_VALUE = 1 << 24  # bytes of one value

@@ -9,7 +9,7 @@ from typing import Any
 from codegen.errors import ConfigError, InputError
 from codegen.templates import TemplateFailure, TemplateProcess, serve
 
-ALL_CPU_S = 300  # of all that one task fills in
+ALL_CPU_S = 300  # for all templates of a task
 MOST_ALL_TEXT = 512 << 20  # characters, likewise
 
 

@@ -156,7 +156,7 @@ class WikiSql(SqlTask[WikiProblem]):
         return write_query(problem.query, problem.columns)
 
     def buggy(self, problem: WikiProblem) -> Sequence[str]:
-        """The right query with another aggregate, and with a condition more."""
+        """The right query with another aggregate, and with one more condition."""
         query = problem.query
         more = (*query.conditions, (0, 0, "nothing is called this"))
         return (

@@ -22,9 +22,9 @@ from codegen.sqlnet.databases.server import ServerEngine, is_address
 from codegen.sqlnet.databases.sqlite import LONGEST_HERE, SqliteEngine
 from codegen.sqlnet.query import ColumnType, Statement, Table, column_type, unique_names
 from codegen.sqlnet.sql import validate
-from codegen.sqlnet.words import number_of, quoted
+from codegen.sqlnet.words import number_of, one_line, quoted
 
-MOST_COLUMNS = 2000  # of a table; SQLite's own limit
+MOST_COLUMNS = 2000  # per table; SQLite's own limit
 _SHORT = 10_000  # bytes; rows with longer texts go to a child
 _REMEDY = "Give a SQLite, DuckDB, Parquet, .csv or .tsv file."
 
@@ -246,12 +246,16 @@ def _fill(
     names = unique_names(columns)
     for name in (table, *names):
         if "\0" in name or has_lone_surrogate(name):
-            raise InputError(f"{name!r} can't be the name of a table or column.", "Rename it.")
+            raise InputError(
+                f"{one_line(repr(name))} can't be the name of a table or column.",
+                "Rename it, or check that the file is text.",
+            )
     held = []
     for number, row in enumerate(rows, 1):
         if len(row) != len(names):
             raise InputError(
-                f"Row {number} of {table!r} has {len(row)} values for {len(names)} columns."
+                f"Row {number} of {table!r} has {len(row)} values for {len(names)} columns.",
+                "Give every row as many values as the header has names.",
             )
         held.append(tuple(map(_storable, row)))
     if types is None:

@@ -88,7 +88,7 @@ def test_whole(tmp_path: Path) -> None:
         (
             ["lintseq", "bad.jsonl", "--out", "o"],
             1,
-            "Error: Nothing was kept (1 bad_json); see o/rejects.jsonl.",
+            "Error: Nothing was kept of bad.jsonl (1 bad_json); see o/rejects.jsonl.",
         ),
         (["whole", "bad.jsonl", "--out", "o", "--json"], 1, "Nothing was kept"),
         (["inspect", "nowhere"], 1, "No file or directory at nowhere"),

@@ -5,6 +5,7 @@ The commands run in this process; a file has the ending that its command expects
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -37,7 +38,14 @@ COMMANDS = {
         "eval report FILE --out OUT.html",
         "eval export FILE --task humaneval --format human-eval --out OUT",
         "eval kolmogorov score FILE",
+        "data plain FILE --out OUT --workers 1",
+        "data plain FILE --out OUT --workers 1 --plan",
+        "cogex search FILE --model ./absent --out OUT --plan",
+        "sqlnet train asked.jsonl FILE --out OUT --plan",
+        "sqlnet plans FILE --databases . --out OUT",
     ],
+    ".npz": ["sqlnet train asked.jsonl tables.jsonl --vectors FILE --out OUT"],
+    ".csv": ["sqlnet ask FILE who?"],
     ".yaml": [
         "finetune FILE",
         "finetune FILE --plan",
@@ -51,12 +59,15 @@ COMMANDS = {
     ".db": ["sqlnet describe FILE --out OUT"],
     ".py": ["cogex run FILE x --model ./absent"],
 }
+TEXTS = ("a number", "null", "cut off", "other types", "not a number", "a page")
 # What fits its command after all.
 FITS = {
     ("eval export FILE --task humaneval --format human-eval --out OUT", "empty"),
     ("sqlnet ask shop.db who? --layer FILE", "empty"),
     ("sqlnet describe FILE --out OUT", "empty"),
     ("eval kolmogorov score FILE", "empty"),
+    # A row of text without an answer to the question, which is no error.
+    *(("sqlnet ask FILE who?", name) for name in TEXTS),
 }
 
 
@@ -81,6 +92,9 @@ def test_one_line_for_whatever_a_file_holds(
     with sqlite3.connect("shop.db") as database:
         database.execute("CREATE TABLE people (name TEXT)")
     database.close()
+    asked = {"question": "who?", "table_id": "1", "sql": {"sel": 0, "agg": 0, "conds": []}}
+    Path("asked.jsonl").write_text(json.dumps(asked) + "\n")
+    Path("tables.jsonl").write_text('{"id": "1", "header": ["a"], "types": ["text"]}\n')
     (tmp_path / f"folder{ending}").mkdir()
     (tmp_path / f"loop{ending}").symlink_to(f"loop{ending}")
     files = {"a folder": f"folder{ending}", "a loop": f"loop{ending}", "absent": f"no{ending}"}
@@ -96,6 +110,7 @@ def test_one_line_for_whatever_a_file_holds(
         assert code in (1, 2), (name, code, error)
         assert len(lines) == 1, (name, error)
         assert "Traceback" not in error and "bug in codegen" not in error, (name, error)
+        assert len(lines[0]) < 1000 and "codegen-plan-" not in error, (name, error)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +120,11 @@ def test_one_line_for_whatever_a_file_holds(
         ("sqlnet plans asked.jsonl --databases absent --out o", "absent is not a directory"),
         ("sqlnet plans asked.jsonl --databases . --out o", "no database"),
         ("sqlnet train a b --out o --seed -1", "--seed"),
+        ("sqlnet train asked.jsonl empty.jsonl --out o", "empty.jsonl holds no tables"),
+        ("sqlnet plans empty.jsonl --databases . --out o", "No questions in empty.jsonl"),
+        ("sqlnet eval bare.jsonl .", "bare.jsonl:1: not a question on a database"),
+        ("data plain empty.jsonl --out o --plan", "empty.jsonl holds no examples"),
+        ("eval kolmogorov baselines empty.jsonl", "empty.jsonl is empty"),
     ],
 )
 def test_nothing_is_no_result(
@@ -118,12 +138,26 @@ def test_nothing_is_no_result(
     Path("empty.jsonl").touch()
     Path("tables.jsonl").write_text('{"id": "1", "header": ["a"], "types": ["text"]}\n')
     Path("asked.jsonl").write_text('{"db_id": "x", "question": "who?", "query": "SELECT 1"}\n')
+    Path("bare.jsonl").write_text('{"question": "who?"}\n')
     code, error = run(command.split(), capsys)
     assert code in (1, 2) and said in error and not Path("o").exists()
 
 
 class PanicException(BaseException):
     """As the tokenizers' Rust code raises it, for a regular expression that backtracks too long."""
+
+
+def test_a_file_that_ends_early_is_no_interruption(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """click takes an EOFError, as of numpy or gzip, for Ctrl-D."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise EOFError("No data left in file")
+
+    monkeypatch.setattr("codegen.cli.Group.resolve_command", fail)
+    code, error = run(["eval", "tasks"], capsys)
+    assert code == 1 and "A file ends too early: No data left in file." in error
 
 
 def test_a_panic_of_a_library_is_one_line(

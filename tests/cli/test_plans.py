@@ -73,6 +73,27 @@ def test_eval_matrix(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("more", "total"), [((), 80), (("--every", "2", "--limit", "10"), 20)])
+def test_eval_check(
+    more: tuple[str, ...],
+    total: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of 40 problems, each with a solution and a known bug."""
+    monkeypatch.chdir(tmp_path)
+    problem = {"prompt": "f", "entry_point": "f", "calls": [[1]], "expected": [2],
+               "solution": "def f(x):\n    return 2\n",
+               "buggy": ["def f(x):\n    return 1\n"]}  # fmt: skip
+    rows = [{"id": f"p{i}", **problem} for i in range(40)]
+    Path("own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = plan(capsys, "eval", "check", "file:own.jsonl", *more)
+    assert found["total"] == total and found["measured"] == min(total, 48)
+    assert found["seconds"] > 0 and found["disk"] == 0
+
+
+@pytest.mark.slow
 def test_eval_score(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

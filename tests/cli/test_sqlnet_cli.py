@@ -201,6 +201,16 @@ def test_train_eval_and_ask_from_the_shell(run, tmp_path: Path) -> None:
     row = json.loads(done.out)
     assert done.code == 0 and row["questions"] + row["held_out"] == 200
     assert "epoch 3: loss" in done.err
+    written = sum(f.stat().st_size for f in Path(out).iterdir())
+    done = run("train", questions, held, "--out", str(tmp_path / "new"), *options, "--plan")
+    plan = run(
+        "train", questions, held, "--out", str(tmp_path / "new"), *options, "--plan", "--json"
+    )
+    plan = json.loads(plan.out)
+    assert done.out.startswith("steps ") and "time        about" in done.out
+    assert plan["total"] == 3 * (row["questions"] // 16) and plan["seconds"] > 0
+    assert plan["disk"] > 4 * written  # float16 there; the state is float32 and has five parts
+    assert not (tmp_path / "new").exists()
     scored = json.loads(run("eval", questions, held, "--model", out, "--guided", "--json").out)
     assert scored["n"] == 200 and 0 <= scored["query_match"] <= scored["execution"] <= 1
     text = run("eval", questions, held, "--model", out, "--limit", "20").out

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,44 @@ def test_search_then_run(tmp_path: Path, server: Model, call: Command) -> None:
     assert code == 0
     assert ">>> sort_words(['fig', 'date', 'apple'])" in out
     assert "answer: 'apple date fig'" in out
+
+
+@pytest.mark.parametrize("more", [(), ("--method", "full", "--threshold", "0.5")])
+def test_a_plan_counts_the_requests(
+    tmp_path: Path, server: Model, call: Command, more: tuple[str, ...]
+) -> None:
+    """Exactly, if all programs differ and keep the rules."""
+
+    def distinct(body: dict[str, Any]) -> Reply:
+        text = body["messages"][0]["content"]
+        words = text.rpartition("### Input\n")[2].partition("\n")[0].removeprefix("List: ").split()
+        answer = " ".join(sorted(words))
+        if text.endswith(">>>"):
+            return completion(f" f({words!r})\n### Output\n{{'answer': {answer!r}}}")
+        name = f"sort_{zlib.crc32(text.encode())}"
+        return completion(
+            "### Code\n" + SORT.format().replace("sort_words", name) + "\n\n>>> call()"
+        )
+
+    server.answer = distinct
+    search = searching(server, "--cache", "", "--json", *more)
+    code, out, _ = call(*search, "--plan")
+    plan, measured = json.loads(out), len(server.bodies)
+    assert code == 0 and plan["measured"] == measured < plan["total"]
+    assert plan["seconds"] > 0 and plan["disk"] > 0
+    assert not any(tmp_path.iterdir())
+    assert call(*search)[0] == 0
+    assert len(server.bodies) - measured == plan["total"]
+    log = (tmp_path / "runs/cogex/word_sorting/log.jsonl").stat().st_size
+    assert log == pytest.approx(plan["disk"], rel=0.5)
+
+
+def test_a_plan_says_that_no_program_keeps_the_rules(server: Model, call: Command) -> None:
+    server.answer = lambda _: completion("I can not write code.")
+    code, out, err = call(*searching(server, "--cache", "", "--tries", "2", "--plan", "--json"))
+    plan = json.loads(out)
+    assert code == 0 and "None of 9 programs keeps the rules" in err
+    assert (plan["measured"], plan["total"]) == (9, 18)
 
 
 def test_other_settings_are_refused(server: Model, call: Command) -> None:

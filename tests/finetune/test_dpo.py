@@ -71,6 +71,19 @@ def answer_log_probability(model: str, prompt: str, answer: str) -> torch.Tensor
     return chosen[torch.arange(len(after)), torch.tensor(after)].sum()
 
 
+@pytest.mark.parametrize("steps", [2, 9])
+def test_a_plan_is_measured(row: dict[str, Any], tmp_path: Path, steps: int) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps({**row, "steps": steps, "save_every": 2}))
+    done = CliRunner().invoke(cli, ["finetune", str(recipe), "--plan", "--json"])
+    plan = json.loads(done.stdout)
+    assert (plan["total"], plan["measured"]) == (steps, min(steps, 3)) and plan["seconds"] > 0
+    assert not Path(row["output"]).exists()
+    run(row, steps=steps, save_every=2)
+    model = sum(f.stat().st_size for f in (tmp_path / "out" / "model").iterdir())
+    assert plan["disk"] > 4 * model  # checkpoints
+
+
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_the_loss_is_the_papers(row: dict[str, Any], tmp_path: Path, method: str) -> None:
     """Of the second step: from the initial model and that after one step, by equation 7."""

@@ -57,13 +57,16 @@ def test_questions_become_plans_and_a_network(data: Path) -> None:
     questions = data / "plans" / ("held_out.jsonl" if row["held_out"] else "plans.jsonl")
     (data / "plans" / "plans.jsonl").write_bytes(questions.read_bytes())
     options = ("--width", "32", "--layers", "1", "--steps", "2", "--batch-size", "4")
-    trained = call(
-        *("train-plans", data / "plans", "--databases", data, "--out", data / "model", *options),
-        *("--vectors", data / "vectors.npz", "--json"),
-    )
+    train = ("train-plans", data / "plans", "--databases", data, "--out", data / "model", *options)
+    train = (*train, "--vectors", data / "vectors.npz", "--json")
+    plan = json.loads(call(*train, "--plan")[1])
+    assert (plan["what"], plan["total"]) == ("steps", 2) and plan["seconds"] > 0
+    assert not (data / "model").exists()
+    trained = call(*train)
     assert trained[0] == 0, trained[2]
     assert json.loads(trained[1])["questions"] >= 15
     parser = PlanParser.from_pretrained(data / "model")
+    assert plan["disk"] > sum(f.stat().st_size for f in (data / "model").iterdir())
     answer = parser.parse("patients", Schema.open(data / "clinic.sqlite"))
     assert answer.candidates and 0 <= answer.confidence <= 1
 

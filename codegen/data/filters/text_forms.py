@@ -73,7 +73,7 @@ def _tokens(text: str) -> list[str]:
     """Python's tokens, with marks for line ends and for blocks that begin and end."""
     found: list[str] = []
     widths = [0]  # indentation of each open block
-    depth = 0  # of open brackets
+    depth = 0  # number of open brackets
     line: str | None = "\n"  # a line end and indentation that no token has followed yet
     for match in _TOKEN.finditer("\n" + text):
         token = match.group()
@@ -140,7 +140,7 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 MAX_CHARACTERS = 1_000_000
 """A longer program is not parsed: its tree would take a gigabyte."""
 
-_MAX_VISITS = 300_000  # of nodes; nodes of nested functions are visited several times
+_MAX_VISITS = 300_000  # visits of nodes; nodes of nested functions are visited several times
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SKIPPED_FIELDS = frozenset({"ctx", "type_comment", "kind", "annotation", "returns"})

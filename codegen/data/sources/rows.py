@@ -37,7 +37,7 @@ MAX_LINE_BYTES = 16 * 2**20
 """A longer line is skipped unread, so that a file without line ends can't fill the memory."""
 
 _BATCH_ROWS = 256
-_BATCH_BYTES = 256 * 2**20  # of a batch that becomes Python objects as a whole
+_BATCH_BYTES = 256 * 2**20  # per batch that becomes Python objects as a whole
 _FORMATS = {".jsonl": "jsonl", ".jsonl.gz": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 
 # --- rows as examples --------------------------------------------------------------------------

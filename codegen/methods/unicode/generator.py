@@ -203,7 +203,7 @@ def _check_invented(answer: str, language: str) -> None:
     try:
         parse_program(answer)
     except UnsupportedProgram as error:
-        raise Unusable("bad_solution", f"the solution is no Python: {error.detail}") from None
+        raise Unusable("bad_solution", f"the solution is not Python: {error.detail}") from None
 
 
 def _check_choices(what: str, values: Sequence[str], known: Sequence[str]) -> None:

@@ -37,7 +37,7 @@ from codegen.server.sandbox.fusion import (
 from codegen.server.sandbox.service import SandboxFault, SandboxService
 
 _STDIO_TIMEOUT_S = 20.0
-_SHOWN_CHARS = 1000  # of a passed test's input and output
+_SHOWN_CHARS = 1000  # per passed test's input and output
 _RELATIVE_TOLERANCE = 1e-5
 
 

@@ -40,7 +40,7 @@ from codegen.server.sandbox.wire import Handler, defaults, known_language
 
 _OUTPUT_BYTES = 1 << 20
 _SHOWN_INPUT = 1000
-_MOST_TOLD = 20  # mistakes of one request
+_MOST_TOLD = 20  # errors reported per request
 _LEAST_CPU_S, _LEAST_MEMORY_MIB = 0.05, 128
 _SKIPPED = "IGNORE_THIS_FILE"  # SandboxFusion leaves out files with this in their name
 
@@ -125,7 +125,7 @@ class RunCodeRequest(Body):
                 files[inner_path(name, "files")] = base64.b64decode(content)
             except ValueError as error:
                 raise _refused(
-                    "files", f"The content of {name!r:.80} is no base64: {error}."
+                    "files", f"The content of {name!r:.80} is not base64: {error}."
                 ) from None
             except InputError as error:
                 raise _refused("files", str(error)) from None

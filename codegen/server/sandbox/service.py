@@ -31,7 +31,7 @@ from codegen.evals.sandbox import Job, Limits, Outcome, Sandbox, Script
 from codegen.server.metrics import Metrics
 from codegen.server.requests import Overloaded, Unavailable
 
-SANDBOX_TRIES = 4  # of two runs each
+SANDBOX_TRIES = 4  # two runs each
 _AHEAD = 4 / 3  # jobs in the sandbox per running one, so that it never waits for this loop
 _RATE_OVER_S = 10.0
 # Running such a job again gives the same outcome, unless the program reads the clock or the like.
@@ -39,7 +39,7 @@ _LASTING = frozenset({
     "passed", "wrong", "error", "exited", "output_limit", "syntax_error", "compile_error", "empty",
     "bad_test",
 })  # fmt: skip
-_ENTRY_BYTES = 500  # of a kept outcome, without its texts
+_ENTRY_BYTES = 500  # per kept outcome, without its texts
 
 
 class SandboxFault(Unavailable):

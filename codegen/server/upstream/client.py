@@ -21,7 +21,7 @@ import httpx2
 
 from codegen.generation.backends import is_loopback
 
-_MOST_BYTES = 8 << 20  # of one answer
+_MOST_BYTES = 8 << 20  # per answer
 _MOST_EVENT_BYTES = 1 << 20
 _CONNECT_S = 5.0
 _ANSWER_S = 10.0  # for a whole answer that is not streamed

@@ -23,7 +23,7 @@ from codegen.server.text import comment_mark, whole_characters
 
 Kind = Literal["infill", "suffix", "sentinels", "fim", "prefix", "chat"]
 
-_SUFFIX_SHARE = 0.25  # of the window without other files
+_SUFFIX_SHARE = 0.25  # share of the window without other files
 # In front of a file's name and of the repository's, by family.
 _MARKS = {"qwen": ("<|file_sep|>", "<|repo_name|>"), "starcoder": ("<file_sep>", "<repo_name>")}
 _MOST_STOPS = 4  # that OpenAI's API takes

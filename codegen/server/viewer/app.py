@@ -50,9 +50,9 @@ from codegen.server.viewer.tables import Row, Selection, Table
 
 _ASSETS = Path(__file__).parent / "assets"
 _A_PAGE = 50  # rows
-_MOST_LINES = 2000  # of a text that is compared
+_MOST_LINES = 2000  # per text that is compared
 _LONGEST_SEARCH = 300
-_LARGEST = 1e15  # of a number in a curve
+_LARGEST = 1e15  # largest number in a curve
 _FACET = "f."  # in front of a facet's name in an address
 _HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
@@ -94,7 +94,7 @@ async def _answer(library: Library, page: Page, request: Request) -> Response:
         response = await run_in_threadpool(page, library, request.query_params)
     except NotThere as error:
         response = _page("message.html", 404, title="Not found", message=str(error))
-    except IndexError:  # a file was cut between two looks at it
+    except IndexError:  # the file was truncated between two reads
         message = "The file has changed while it was read. Load the page again."
         response = _page("message.html", 409, title="Changed", message=message)
     response.headers.update(_HEADERS)

@@ -25,7 +25,7 @@ CPU_S = "CPU s"
 
 _LONGEST_VALUE, _LONGEST_ID = 60, 400  # characters of a value that is worth a filter
 _MOST_LISTED = 20  # values of a fact
-_LARGEST = 1e15  # of a number to sort by
+_LARGEST = 1e15  # largest number to sort by
 _MOST_STEPS, _MOST_STEP_LINES = 300, 40_000
 _MOST_SHOWN = 200_000  # characters of a text
 _LOCAL_TOKENIZERS = ("embedded",)  # data may name any; none is fetched to look at data

@@ -23,7 +23,7 @@ Progress = Callable[[int], None]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
-_MOST_VALUES = 20_000  # of a facet; more are no help in a filter
+_MOST_VALUES = 20_000  # per facet; more are no help in a filter
 _LISTED = 1_500  # values of a facet that a page lists
 _KEPT = 16  # selections that are kept
 _MISSING = -1

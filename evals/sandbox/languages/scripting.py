@@ -134,7 +134,7 @@ R = Language(
     any_address=True,
     comment="#",
     stop=("\n#", "\n```"),
-    # all.equal, by which the tests compare, takes numbers for equal that differ by 1.5e-8.
+    # The tests compare with all.equal, which treats numbers that differ by 1.5e-8 as equal.
     answers=support("answers.R"),
     guard=appended('cat(Sys.getenv("CODEGEN_TOKEN"), file = ".answers")'),
 )

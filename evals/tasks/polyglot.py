@@ -99,7 +99,11 @@ _BROKEN = {
 # It starts a thousand threads.
 _WITH_MANY = frozenset({"cpp/bank-account"})
 _MANY_THREADS = Limits(cpu_s=30.0, processes=1200, memory_mib=3072)
-_BOOST = "/usr/include/boost/date_time"
+# What references need -> where Debian's package of that name has it.
+_NEEDED = {
+    "<boost/": ("libboost-date-time-dev", "/usr/include/boost/date_time"),
+    "org.json.": ("libandroid-json-org-java", "/usr/share/java/json-latest.jar"),
+}
 # Their files are right: they are to be rewritten.
 _COMPLETE = frozenset({"go/ledger", "go/markdown", "java/ledger", "javascript/ledger"})
 _AS_MODULE = "import sys\n\nsys.modules[{module!r}] = sys.modules['candidate']\n\n"
@@ -288,8 +292,9 @@ def _language(name: str) -> str:
 
 def _why_not(problem: Exercise) -> str:
     """Why the reference of a problem is known to fail here; empty if it is not."""
-    if "<boost/" in problem.example and not Path(_BOOST).is_dir():
-        return "needs libboost-date-time-dev"
+    for text, (package, path) in _NEEDED.items():
+        if text in problem.example and not Path(path).exists():
+            return f"needs {package}"
     return _BROKEN.get(problem.id, "")
 
 

@@ -171,6 +171,7 @@ public class Assertions {
         return new Thrown(Throwable.class).isThrownBy(code);
     }
 
+    public static <T> T fail(String text) { throw new AssertionError(text); }
     public static double offset(double value) { return value; }
     public static double within(double value) { return value; }
 

@@ -96,16 +96,22 @@ _BROKEN = {
         }.items()
     },
 }
-# It starts a thousand threads.
-_WITH_MANY = frozenset({"cpp/bank-account"})
-_MANY_THREADS = Limits(cpu_s=30.0, processes=1200, memory_mib=3072)
+_LIMITS = Limits(cpu_s=30.0)
+_THREADS = Limits(cpu_s=30.0, processes=1200, memory_mib=3072)  # a thousand
+_OWN_LIMITS = {
+    "cpp/bank-account": _THREADS,
+    "java/alphametics": Limits(cpu_s=90.0),
+    "java/bank-account": _THREADS,
+}
 # What references need -> where Debian's package of that name has it.
 _NEEDED = {
     "<boost/": ("libboost-date-time-dev", "/usr/include/boost/date_time"),
     "org.json.": ("libandroid-json-org-java", "/usr/share/java/json-latest.jar"),
 }
 # Their files are right: they are to be rewritten.
-_COMPLETE = frozenset({"go/ledger", "go/markdown", "java/ledger", "javascript/ledger"})
+_COMPLETE = frozenset(
+    {"go/ledger", "go/markdown", "java/ledger", "java/tree-building", "javascript/ledger"}
+)
 _AS_MODULE = "import sys\n\nsys.modules[{module!r}] = sys.modules['candidate']\n\n"
 
 
@@ -250,7 +256,7 @@ class Polyglot(CodeTask[Exercise]):
 
     def job(self, problem: Exercise, program: str) -> Job:
         """The exercise's tests."""
-        limits = _MANY_THREADS if problem.id in _WITH_MANY else Limits(cpu_s=30.0)
+        limits = _OWN_LIMITS.get(problem.id, _LIMITS)
         if problem.stubs:
             put = TOGETHER[self.language]
             own = parted(problem.stubs, program)

@@ -182,7 +182,14 @@ public class Assertions {
     public static class Thrown {
         private final Class<? extends Throwable> kind;
 
+        private String description = "";
+
         Thrown(Class<? extends Throwable> kind) { this.kind = kind; }
+
+        public Thrown as(String text, Object... values) {
+            description = format(text, values);
+            return this;
+        }
 
         public Check isThrownBy(Code code) {
             Throwable thrown;
@@ -192,8 +199,7 @@ public class Assertions {
             } catch (Throwable error) {
                 thrown = error;
             }
-            if (thrown == null) throw new AssertionError("expected: " + kind + "\n  was not thrown");
-            return new Check(thrown, false).isInstanceOf(kind);
+            return new Check(thrown, false).as(description).isInstanceOf(kind);
         }
     }
 
@@ -208,7 +214,7 @@ public class Assertions {
         }
 
         public Check as(String text, Object... values) {
-            description = "[" + format(text, values) + "] ";
+            description = text.isEmpty() ? "" : "[" + format(text, values) + "] ";
             return this;
         }
 
@@ -219,6 +225,10 @@ public class Assertions {
 
         public Check isEqualTo(Object expected) {
             return check(equal(expected, actual, isNumber), "", expected);
+        }
+
+        public Check isEqualTo(double expected, double offset) {
+            return isCloseTo(expected, offset);
         }
 
         public Check isNotEqualTo(Object other) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from codegen.errors import ConfigError, InputError
 from codegen.evals import tasks
 from codegen.evals.sandbox import Sandbox
-from codegen.evals.sandbox.languages import MissingToolchainError
+from codegen.evals.sandbox.languages import MissingToolchainError, find, find_toolchain
 from codegen.evals.tasks.check import check
 from codegen.records import Sample
 
@@ -330,6 +331,32 @@ def test_a_copy_of_the_repository(tmp_path: Path) -> None:
     (problem,) = tasks.load("aider-polyglot:go", str(tmp_path)).problems()
     assert {*problem.others} == {*GO["tests"]}
     assert problem.example == GO["example"][".meta/example.go"]
+
+
+@pytest.mark.slow
+def test_assertions_in_java_hold_as_in_assertj(tmp_path: Path) -> None:
+    """Its own package is the oracle, if it is installed (libassertj-core-java)."""
+    share = Path("/usr/share/java")
+    if not (share / "assertj-core.jar").exists():
+        pytest.skip("libassertj-core-java is not installed")
+    try:
+        toolchain = find_toolchain(find("java"))
+    except MissingToolchainError as error:
+        pytest.skip(str(error))
+    toolchain.prepared_binds()
+    cases = Path(__file__).with_name("Assertions.java")
+    said = []
+    for path in (
+        f"{toolchain.cache_here}/junit",
+        f"{share}/assertj-core.jar:{share}/byte-buddy.jar",
+    ):
+        made = tmp_path / str(len(said))
+        compiler = [toolchain.here["javac"], "-nowarn", "-cp", path, "-d", str(made), str(cases)]
+        subprocess.run(compiler, check=True, capture_output=True)
+        command = [toolchain.here["java"], "-cp", f"{path}:{made}", "Cases"]
+        said.append(subprocess.check_output(command, text=True).splitlines())
+    assert said[0] == said[1]
+    assert len(said[0]) > 100 and len({line.split()[1] for line in said[0]}) == 2
 
 
 # language -> exercises, and references that can't pass here

@@ -244,7 +244,8 @@ public class Assertions {
 
         public Check isCloseTo(double expected, double offset) {
             double value = ((Number) actual).doubleValue();
-            return check(Math.abs(value - expected) <= offset, "about ", expected);
+            boolean right = Math.abs(value - expected) <= offset;
+            return check(right || Double.compare(value, expected) == 0, "about ", expected);
         }
 
         public Check isIn(Object... values) {
@@ -360,8 +361,9 @@ public class Assertions {
 
     /** Whether two values are equal by the expected one's own equality. */
     private static boolean equal(Object expected, Object actual, boolean isNumber) {
-        if (isNumber && expected instanceof Character) expected = (int) (Character) expected;
-        if (isNumber && expected instanceof Number && actual instanceof Number) {
+        boolean isNumeric = isNumber && actual instanceof Number;
+        if (isNumeric && expected instanceof Character) expected = (int) (Character) expected;
+        if (isNumeric && expected instanceof Number) {
             boolean whole = !isReal(expected), mine = !isReal(actual);
             if (whole && mine) return ((Number) expected).longValue() == ((Number) actual).longValue();
             if (!mine) return ((Number) expected).doubleValue() == ((Number) actual).doubleValue();

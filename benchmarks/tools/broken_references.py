@@ -6,7 +6,8 @@ For each task: the references that do not pass as the task judges them are run a
 authors do, the program and its tests as one file whose exit status decides. Those that fail then,
 too, and those whose tests have not run to their end are written into
 ``evals/tasks/broken_references.json`` with the reason; the others are printed: they are faults of
-ours. Of problems that are not run again the file keeps what it has.
+ours. Of problems that are not run again the file keeps what it has: ``mbxp:cpp/20/3`` runs every
+20th problem from the fourth on.
 """
 
 from __future__ import annotations

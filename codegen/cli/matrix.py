@@ -36,7 +36,7 @@ from codegen.cli.planning import with_plan
 from codegen.config import Config, parse_config, read_yaml, setting
 from codegen.errors import CodegenError, ConfigError, plural
 from codegen.evals.score import Score, read_score
-from codegen.evals.statistics import Count, base_task, estimate_pass_at_k
+from codegen.evals.statistics import Count, base_task, default_ks, estimate_pass_at_k
 from codegen.generation import Backend
 from codegen.records import write_atomic
 from codegen.schema import read_json
@@ -250,27 +250,56 @@ def matrix(file: str, out: str, as_json: bool) -> dict[str, Any]:
 
 
 def _table(scores: Mapping[tuple[str, str], Sequence[Score]]) -> Iterator[dict[str, Any]]:
-    """A row for each task and model: pass@1 over the samples of all seeds, and the seeds' own."""
-    for (task, model), of_seeds in scores.items():
-        pooled: dict[str, Count] = {}
+    """A row for each task and model: pass@1 over the samples of all seeds, and the seeds' own.
+    Below them a row for each task with several languages, over the problems of all.
+    """
+    by_task: dict[tuple[str, str], dict[str, Sequence[Score]]] = {}
+    twice: set[tuple[str, str]] = set()
+    for (label, model), of_seeds in scores.items():
+        yield _row(label, model, {"": of_seeds})
+        task, _, language = of_seeds[0].task.partition(":")
+        if language and task != "file":
+            of_languages = by_task.setdefault((task, model), {})
+            if language in of_languages:
+                twice.add((task, model))
+            of_languages[language] = of_seeds
+    for (task, model), of_languages in by_task.items():
+        if len(of_languages) > 1 and (task, model) not in twice:
+            yield _row(f"{task}, {len(of_languages)} languages", model, of_languages)
+
+
+def _row(label: str, model: str, scores: Mapping[str, Sequence[Score]]) -> dict[str, Any]:
+    """A row of the table.
+
+    Args:
+        scores: language -> the scores of the seeds. The translations of one problem are a cluster.
+    """
+    pooled: dict[tuple[str, str], Count] = {}
+    for language, of_seeds in scores.items():
         for score in of_seeds:
             for id_, count in score.counts.items():
-                before = pooled.get(id_, Count(0, 0))
-                pooled[id_] = Count(before.n + count.n, before.c + count.c)
-        counts = list(pooled.values())
-        estimate = estimate_pass_at_k(counts, 1, [base_task(id_) for id_ in pooled])
-        each = [score.estimates[1].value for score in of_seeds if 1 in score.estimates]
-        yield {
-            "task": task,
-            "model": model,
-            "seeds": len(of_seeds),
-            "problems": len(counts),
-            "pass_at_1": estimate.value if estimate else None,
-            "low": estimate.tasks_low if estimate else None,
-            "high": estimate.tasks_high if estimate else None,
-            "seed_stdev": statistics.stdev(each) if len(each) > 1 else None,
-            "complete": all(score.complete for score in of_seeds),
-        }
+                before = pooled.get((language, id_), Count(0, 0))
+                pooled[language, id_] = Count(before.n + count.n, before.c + count.c)
+    counts = list(pooled.values())
+    ids = [id_.rpartition("/")[2] if language else base_task(id_) for language, id_ in pooled]
+    least = min((count.n for count in counts), default=0)
+    found = {k: estimate_pass_at_k(counts, k, ids) for k in default_ks(least)}
+    first = found.get(1)
+    seeds = min(scores.values(), key=len)
+    each = [score.estimates[1].value for score in seeds if 1 in score.estimates]
+    return {
+        "task": label,
+        "model": model,
+        "seeds": len(seeds),
+        "problems": len(counts),
+        "clusters": first.clusters if first else 0,
+        "pass_at_1": first.value if first else None,
+        "low": first.tasks_low if first else None,
+        "high": first.tasks_high if first else None,
+        "pass_at_k": {k: estimate.value for k, estimate in found.items() if estimate},
+        "seed_stdev": statistics.stdev(each) if len(each) > 1 and len(scores) == 1 else None,
+        "complete": all(score.complete for of_seeds in scores.values() for score in of_seeds),
+    }
 
 
 def _print_table(table: Sequence[Mapping[str, Any]]) -> None:
@@ -283,7 +312,10 @@ def _print_table(table: Sequence[Mapping[str, Any]]) -> None:
         line = f"{row['task']:<{wide['task']}}  {row['model']:<{wide['model']}}  {rate}"
         if row["low"] is not None:
             line += f"  {row['low']:.1%} to {row['high']:.1%}"
-        line += f"  {plural(row['problems'], 'problem')}, {plural(row['seeds'], 'seed')}"
+        line += f"  {plural(row['problems'], 'problem')}"
+        if row["clusters"] < row["problems"]:
+            line += f" in {plural(row['clusters'], 'cluster')}"
+        line += f", {plural(row['seeds'], 'seed')}"
         if row["seed_stdev"] is not None:
             line += f" (± {100 * row['seed_stdev']:.1f} points)"
         echo(line if row["complete"] else f"{line}, incomplete")

@@ -1,13 +1,16 @@
-"""Exercism's exercises in Go, Rust, C++ and JavaScript as one program and one test for the sandbox.
+"""Exercism's exercises in other languages than Python as one program and one test for the sandbox.
 
 The sandbox compiles one text per job, so the files of an exercise are put together: in Go as one
 file of the package, with all imports; in Rust with the library as a module, named as its crate, and
 each file of tests as another; in C++ as one translation unit, with the macros of Catch that the
 tests use in place of its header (``support/catch.h``); in JavaScript the program stays a module of
-its own, and Jest is replaced by the part of it that the tests use (``support/jest.js``).
+its own, and Jest is replaced by the part of it that the tests use (``support/jest.js``); in Java as
+one file, with all imports, run by the parts of JUnit and AssertJ that the tests use
+(``support/junit.java``).
 
-What is more lenient than the languages' own tools: in Go an import that only the tests need; in C++
-a function that the header defines without ``inline``. Tests in Rust that need cargo or a feature
+What is more lenient than the languages' own tools: in Go and Java an import that only the tests
+need; in C++ a function that the header defines without ``inline``. What is stricter: a class in
+Java can't have the name of another file's import. Tests in Rust that need cargo or a feature
 that is off are left out, as are Catch's benchmarks.
 """
 
@@ -16,6 +19,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from codegen.evals.sandbox.languages.base import support
 from codegen.evals.sandbox.languages.source import closing_brace, masked
@@ -236,12 +240,51 @@ def _javascript(_: str, own: Files, others: Files) -> tuple[str, str]:
     )
 
 
+# --- Java ---------------------------------------------------------------------------------------
+
+_JAVA_IMPORT = re.compile(r"\bimport\s+(?:static\s+)?[\w.]+(?:\.\*)?\s*;")
+_JAVA_KINDS = "class|interface|enum|record|@interface"
+# A file can have only one public class, and who may use a class does not matter here.
+_JAVA_PUBLIC = re.compile(
+    r"\bpublic\s+(?=(?:(?:abstract|final|non-sealed|sealed|static|strictfp)\s+)*"
+    rf"(?:{_JAVA_KINDS})\s+\w)"
+)
+_JAVA_RUN = """
+class CodegenMain {
+    public static void main(String[] args) throws Exception {
+        codegen.Tests.run(%s);
+    }
+}
+"""
+
+
+def _java(_: str, own: Files, others: Files) -> tuple[str, str]:
+    imports: dict[str, None] = {}
+
+    def body(text: str) -> str:
+        code = masked(text)
+        found = [*_JAVA_IMPORT.finditer(code)]
+        imports.update(dict.fromkeys(" ".join(each[0].split()) for each in found))
+        for each in sorted([*found, *_JAVA_PUBLIC.finditer(code)], key=re.Match.start)[::-1]:
+            text = text[: each.start()] + text[each.end() :]
+        return text
+
+    program = [body(text) for text in own.values()]
+    tests = {path: text for path, text in others.items() if path.startswith("src/test/")}
+    given = [body(text) for path, text in others.items() if path not in tests]
+    rest = [body(text) for text in tests.values()]
+    classes = [f"{Path(path).stem}.class" for path, text in tests.items() if "@Test" in text]
+    test = "\n".join([*given, *rest, _JAVA_RUN % ", ".join(classes)])
+    return "\n".join([*imports, *program]), test
+
+
 # --- all ----------------------------------------------------------------------------------------
 
 # language -> (exercise, its files to complete, its other files) -> the program and its test
 TOGETHER: Mapping[str, Callable[[str, Files, Files], tuple[str, str]]] = {
     "cpp": _cpp,
     "go": _go,
+    "java": _java,
     "javascript": _javascript,
     "rust": _rust,
 }
@@ -249,6 +292,7 @@ TOGETHER: Mapping[str, Callable[[str, Files, Files], tuple[str, str]]] = {
 ENDINGS: Mapping[str, tuple[str, ...]] = {
     "cpp": (".cpp", ".h"),
     "go": (".go",),
+    "java": (".java",),
     "javascript": (".js",),
     "python": (".py",),
     "rust": (".rs",),

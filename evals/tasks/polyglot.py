@@ -80,6 +80,7 @@ _BROKEN = {
     "python/paasio": "its tests look for the file name paasio.py in the call stack",
     "go/counter": "the tests are what is to be written; a program always fails here",
     "go/paasio": "its tests need two processors, and a sandbox has one",
+    "java/hangman": "needs RxJava 2, and Debian has version 3",
     "javascript/grep": "its tests start the program with files as another process",
     "rust/gigasecond": "its tests need the crate time, and the sandbox has none",
     **{
@@ -95,12 +96,22 @@ _BROKEN = {
         }.items()
     },
 }
-# It starts a thousand threads.
-_WITH_MANY = frozenset({"cpp/bank-account"})
-_MANY_THREADS = Limits(cpu_s=30.0, processes=1200, memory_mib=3072)
-_BOOST = "/usr/include/boost/date_time"
+_LIMITS = Limits(cpu_s=30.0)
+_THREADS = Limits(cpu_s=30.0, processes=1200, memory_mib=3072)  # a thousand
+_OWN_LIMITS = {
+    "cpp/bank-account": _THREADS,
+    "java/alphametics": Limits(cpu_s=90.0),
+    "java/bank-account": _THREADS,
+}
+# What references need -> where Debian's package of that name has it.
+_NEEDED = {
+    "<boost/": ("libboost-date-time-dev", "/usr/include/boost/date_time"),
+    "org.json.": ("libandroid-json-org-java", "/usr/share/java/json-latest.jar"),
+}
 # Refactoring exercises, whose files are already correct.
-_COMPLETE = frozenset({"go/ledger", "go/markdown", "javascript/ledger"})
+_COMPLETE = frozenset(
+    {"go/ledger", "go/markdown", "java/ledger", "java/tree-building", "javascript/ledger"}
+)
 _AS_MODULE = "import sys\n\nsys.modules[{module!r}] = sys.modules['candidate']\n\n"
 
 
@@ -245,7 +256,7 @@ class Polyglot(CodeTask[Exercise]):
 
     def job(self, problem: Exercise, program: str) -> Job:
         """The exercise's tests."""
-        limits = _MANY_THREADS if problem.id in _WITH_MANY else Limits(cpu_s=30.0)
+        limits = _OWN_LIMITS.get(problem.id, _LIMITS)
         if problem.stubs:
             put = TOGETHER[self.language]
             own = parted(problem.stubs, program)
@@ -287,8 +298,9 @@ def _language(name: str) -> str:
 
 def _why_not(problem: Exercise) -> str:
     """Why the reference of a problem is known to fail here; empty if it is not."""
-    if "<boost/" in problem.example and not Path(_BOOST).is_dir():
-        return "needs libboost-date-time-dev"
+    for text, (package, path) in _NEEDED.items():
+        if text in problem.example and not Path(path).exists():
+            return f"needs {package}"
     return _BROKEN.get(problem.id, "")
 
 
@@ -324,7 +336,7 @@ def _foreign(place: str, row: Mapping[str, Any]) -> Exercise:
     files = _files(place, row)
     id_ = text_field(place, row, "id")
     endings = ENDINGS[find(id_.partition("/")[0]).name]
-    code = [path for path in files if path.endswith(endings) and not path.startswith(".meta/")]
+    code = [path for path in files if path.endswith(endings) and not path.startswith(".")]
     stubs = {
         path: files[path]
         for path in _paths(place, row, "solution", files)
@@ -333,12 +345,20 @@ def _foreign(place: str, row: Mapping[str, Any]) -> Exercise:
     if not stubs:
         raise InputError(f"{place}: 'solution' has no file of code.")
     wanted = [path for path in _paths(place, row, "test", files) if path in code]
-    examples = {Path(path).suffix: files[path] for path in _paths(place, row, "example", files)}
-    solved = {path: examples.get(Path(path).suffix, stub) for path, stub in stubs.items()}
+    examples = {Path(path).name: files[path] for path in _paths(place, row, "example", files)}
+    by_suffix = {Path(name).suffix: text for name, text in examples.items()}
+    solved = {
+        path: examples.get(Path(path).name) or by_suffix.get(Path(path).suffix, stub)
+        for path, stub in stubs.items()
+    }
     # What is not named as a test there is code that is given, or tests in further files.
     others = {path: files[path] for path in [*wanted, *code] if path not in stubs}
     if id_.startswith("rust/"):
         others = {p: t for p, t in others.items() if p in wanted or not p.startswith("tests/")}
+    if id_.startswith("java/"):  # further classes, which an answer has in one of its files
+        known = {Path(path).name for path in (*stubs, *others)}
+        *_, last = solved
+        solved[last] += "".join(f"\n{text}" for name, text in examples.items() if name not in known)
     return Exercise(
         id_, joined(stubs), " ".join(stubs), _instructions(files), "", joined(solved), stubs, others
     )
@@ -461,7 +481,7 @@ def _exercises(folder: Path, language: str) -> Iterator[tuple[str, Mapping[str, 
         if language != "python":
             code = (path for end in ENDINGS[language] for path in sorted(exercise.rglob(f"*{end}")))
             found_code = (str(path.relative_to(exercise)) for path in code)
-            wanted += [path for path in found_code if not path.startswith(".meta/")]
+            wanted += [path for path in found_code if not path.startswith(".")]
         files = {}
         for path in wanted:
             file = (exercise / path).resolve()

@@ -262,6 +262,11 @@ PROGRAMS: Mapping[str, Programs] = {
                 "class Problem {\n  static int f(int x) {\n    Runtime.getRuntime().addShutdownHook("
                 "new Thread(() -> Runtime.getRuntime().halt(0))); throw new Error();\n  }\n"
             ),
+            # Another function main, and a text in which a comment seems to begin.
+            "main": (
+                "class Cheat { public static void main(String[] a) { } }\nclass Problem {\n"
+                '  static String s = """\n/*\n""";\n  static int f(int x) { return 0; }\n'
+            ),
         },
     ),
     "rust": Programs(
@@ -505,6 +510,10 @@ PROGRAMS: Mapping[str, Programs] = {
                 'fun f(x: Int): Int { java.io.File(".answers").writeText("0\\n0\\n"); '
                 "Runtime.getRuntime().halt(0); return 0 }\n"
             ),
+            "main": (
+                'fun main(args: Array<String>) { }\nval s = """\n/*\n"""\n'
+                "fun f(x: Int): Int { return 0 }\n"
+            ),
         },
         patches={"check": "fun check(x: Boolean) {}\nfun f(x: Int): Int { return 0 }\n"},
     ),
@@ -545,6 +554,10 @@ PROGRAMS: Mapping[str, Programs] = {
                 "object Problem {\n  def f(x: Int): Int = {\n    java.nio.file.Files.write("
                 'java.nio.file.Paths.get(".answers"), "0\\n0\\n".getBytes); '
                 "Runtime.getRuntime.halt(0); 0\n  }\n"
+            ),
+            "main": (
+                "object Cheat { def main(a: Array[String]): Unit = { } }\nobject Problem {\n"
+                '  val s = """\n/*\n"""\n  def f(x: Int): Int = {\n    0\n  }\n'
             ),
         },
         patches={

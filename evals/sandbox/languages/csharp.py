@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from .base import Language, Toolchain, run_tool, support
-from .source import in_main, masked
+from .source import in_main
 
 # Without /proc, the C library does not know the bounds of the first thread's stack.
 _STACK = "stack.so"
@@ -37,12 +36,9 @@ def _build_stack(toolchain: Toolchain, folder: Path) -> None:
     made.chmod(0o755)
 
 
-def _guard(text: str) -> str:
+def _guard(program: str, test: str) -> str:
     """Failed asserts end the program, and ``Main`` ends with the token."""
-    text = in_main(_MAIN, _DONE)(text)
-    heads = list(re.finditer(_MAIN, masked(text)))
-    at = heads[-1].end()
-    return f"{text[:at]} {_STRICT}{text[at:]}{_LISTENER}"
+    return in_main(_MAIN, _DONE, first=f" {_STRICT}")(program, test) + _LISTENER
 
 
 _COMPILE = (

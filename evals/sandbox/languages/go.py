@@ -64,11 +64,12 @@ _MAIN = r"\bfunc\s+main\s*\(\s*\)\s*\{"
 _TEST = re.compile(r"^func\s+(Test\w*)\s*\(\s*\w+\s+\*testing\.T\s*\)", re.M)
 
 
-def _guard(text: str) -> str:
+def _guard(program: str, test: str) -> str:
     """The tests of a file for ``go test`` are run by ``main``."""
-    tests = _TEST.findall(text)
+    tests = _TEST.findall(test)
     if not tests:
-        return in_main(_MAIN, "codegen_done()")(text)
+        return in_main(_MAIN, "codegen_done()")(program, test)
+    text = f"{program}\n{test}"
     text = re.sub(r"^package\s+\w+", "package main", text, count=1, flags=re.M)
     text = re.sub(_MAIN, "func codegen_main() {", text)
     if not re.search(r'"testing"', text):

@@ -1,4 +1,6 @@
-"""Java. The compiler starts from an archive of its own loaded classes, which all programs share."""
+"""Java. The compiler starts from an archive of its own loaded classes, which all programs share.
+They also share the parts of JUnit and AssertJ that tests of exercises use (``support/junit.java``).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .base import Language, Names, Toolchain, run_tool, support
-from .source import in_main
+from .source import in_main, main_of
 
 _CLASS = re.compile(r"\b(?:class|enum|record|interface)\s+([A-Za-z_$][\w$]*)")
 _PUBLIC = re.compile(
@@ -24,12 +26,15 @@ SMALL_JVM = ("-XX:ReservedCodeCacheSize=32m", "-XX:CompressedClassSpaceSize=64m"
 JVM_LIBRARIES = {"LD_LIBRARY_PATH": "{java.home}/lib:{java.home}/lib/jli"}
 _ARCHIVE = "javac.jsa"
 _JAVAC = ("-m", "jdk.compiler/com.sun.tools.javac.Main")
-_CLASSES = "/usr/share/java/javatuples.jar"
+# What tests use comes first, so that a program can't replace it.
+_JARS = "/usr/share/java/javatuples.jar:/usr/share/java/json-latest.jar"
+_PATH = ("-cp", f"{{cache}}/junit:/tmp:{_JARS}")
+_PART = re.compile(r"^//==== (\S+)\n", re.M)
 
 
 def _names(source: str) -> Names:
     """The class that has ``main``, and the file, which has the name of its public class."""
-    found = re.search(_MAIN, source)
+    found = main_of(_MAIN, source)
     classes = [m[1] for m in _CLASS.finditer(source, 0, found.start() if found else len(source))]
     public = _PUBLIC.search(source)
     return {"main": classes[-1] if classes else "Main", "file": public[1] if public else "Main"}
@@ -50,16 +55,26 @@ def archive_classes(compiler: Sequence[str], archive: Path, file: str, program: 
         run_tool(java, dump, *JVM, *options, "-d", work, f"{work}/{file}")
 
 
-def _archive(toolchain: Toolchain, folder: Path) -> None:
+def _prepare(toolchain: Toolchain, folder: Path) -> None:
     program = "import java.util.*;\nclass A { static List<String> f(Map<String, Integer> m) {\n"
     program += "  return new ArrayList<>(m.keySet()); } }\n"
-    archive_classes((toolchain.here["java"], *_JAVAC), folder / _ARCHIVE, "A.java", program)
+    java = toolchain.here["java"]
+    archive_classes((java, *_JAVAC), folder / _ARCHIVE, "A.java", program)
+    _, *parts = _PART.split(toolchain.language.header)
+    with tempfile.TemporaryDirectory() as work:
+        files = [Path(work, name) for name in parts[::2]]
+        for file, text in zip(files, parts[1::2], strict=True):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, "utf-8")
+        run_tool(java, *JVM, *_JAVAC, "-d", str(folder / "junit"), *map(str, files))
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 _COMPILER = (
     *("{java}", f"-XX:SharedArchiveFile={{cache}}/{_ARCHIVE}", "-Xshare:auto", *JVM),
     *("-Xmx512m", "-Xss16m", *_JAVAC, "-proc:none", "-nowarn", "-encoding", "UTF-8"),
-    *("-cp", f"/tmp:{_CLASSES}", "-d", "/tmp"),
+    *(*_PATH, "-d", "/tmp"),
 )
 JAVA = Language(
     name="java",
@@ -73,7 +88,7 @@ JAVA = Language(
     keep=("*.class",),
     run=(
         *("{java}", "-Xshare:auto", *JVM, *SMALL_JVM, "-Xmx{memory_mib}m", "-ea"),
-        *("-cp", f"/tmp:{_CLASSES}", "{main}"),
+        *(*_PATH, "{main}"),
     ),
     shares=("/etc/java-*", "/usr/share/java"),
     environment=JVM_LIBRARIES,
@@ -81,6 +96,7 @@ JAVA = Language(
     stop=("\n    }\n", "\n}"),
     support={"CodegenAnswers.java": support("CodegenAnswers.java")},
     guard=in_main(_MAIN, "CodegenAnswers.done();"),
+    header=support("junit.java"),
     names=_names,
-    prepare=_archive,
+    prepare=_prepare,
 )

@@ -88,16 +88,16 @@ _RUST_TEST = re.compile(
 _RUST_MODULE = re.compile(r"#\[cfg\(test\)\]\s*(?:pub\s+)?mod\s+(\w+)")
 
 
-def _rust_guard(text: str) -> str:
+def _rust_guard(program: str, test: str) -> str:
     """The functions of a module of tests are called by ``main``, one after another."""
-    module = _RUST_MODULE.search(text)
-    tests = [found[2] for found in _RUST_TEST.finditer(text)]
+    module = _RUST_MODULE.search(test)
+    tests = [found[2] for found in _RUST_TEST.finditer(test)]
     if not tests:
-        return in_main(_RUST_MAIN, _RUST_DONE)(text)
-    text = _RUST_TEST.sub(r"\1 pub fn codegen_\2()", text)
+        return in_main(_RUST_MAIN, _RUST_DONE)(program, test)
+    test = _RUST_TEST.sub(r"\1 pub fn codegen_\2()", test)
     prefix = f"{module[1]}::" if module else ""
-    text = _RUST_MODULE.sub(r"mod \1", text)
-    text = re.sub(_RUST_MAIN, "fn codegen_replaced() {", text)
+    test = _RUST_MODULE.sub(r"mod \1", test)
+    text = re.sub(_RUST_MAIN, "fn codegen_replaced() {", f"{program}\n{test}")
     calls = "".join(f"{prefix}codegen_{name}(); " for name in tests)
     return f"{text}\nfn main() {{ {calls}{_RUST_DONE} }}\n"
 
@@ -142,9 +142,9 @@ main = codegenMain >> System.Environment.getEnv "CODEGEN_TOKEN" >>= writeFile ".
 """
 
 
-def _haskell_guard(text: str) -> str:
+def _haskell_guard(program: str, test: str) -> str:
     """``main`` is called by another, which gives back the token."""
-    text = _HS_MAIN.sub("codegenMain", text)
+    text = _HS_MAIN.sub("codegenMain", f"{program}\n{test}")
     found, module = _HS_IMPORT.search(text), _HS_MODULE.search(text)
     where = _HS_WHERE.search(text, module.end()) if module else None
     at = found.start() if found else where.end() if where else 0

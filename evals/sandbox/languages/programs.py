@@ -182,7 +182,7 @@ def program_of(job: Job | Script, toolchain: Toolchain) -> Program:
         parts.insert(2 if language.answers_last else 0, language.answers)
         source = "\n".join(part for part in parts if part)
     elif isinstance(job, Job) and job.mode == "in_sandbox" and language.guard is not None:
-        source = language.guard(f"{source}\n{job.test}")
+        source = language.guard(source, job.test)
     elif job.mode not in ("stdio", "run"):
         raise InputError(
             f"The sandbox runs no programs in {language.title} in mode {job.mode}.",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .base import Language, Names, Toolchain, support
 from .java import JVM, JVM_LIBRARIES, SMALL_JVM, archive_classes
-from .source import in_main
+from .source import in_main, main_of
 
 _JAVA = "/usr/share/java"
 _JARS = ("library-2.11", "reflect-2.11", "compiler-2.11", "xml_2.11", "parser-combinators_2.11")
@@ -33,7 +33,7 @@ def _archive(toolchain: Toolchain, folder: Path) -> None:
 
 def _names(source: str) -> Names:
     """The object that has ``main``."""
-    found = re.search(_MAIN, source)
+    found = main_of(_MAIN, source)
     objects = [m[1] for m in _OBJECT.finditer(source, 0, found.end() if found else len(source))]
     return {"main": objects[-1] if objects else "Main"}
 

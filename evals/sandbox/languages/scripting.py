@@ -63,8 +63,8 @@ RUBY = Language(
 )
 
 
-def _php_guard(text: str) -> str:
-    code = text.rstrip().removesuffix("?>")
+def _php_guard(program: str, test: str) -> str:
+    code = f"{program}\n{test}".rstrip().removesuffix("?>")
     return f'{code}\nfile_put_contents(".answers", getenv("CODEGEN_TOKEN"));\n'
 
 
@@ -96,8 +96,9 @@ _LUA_DONE = (
 )
 
 
-def _lua_guard(text: str) -> str:
+def _lua_guard(program: str, test: str) -> str:
     """Tests of luaunit end with a call of exit, with its status."""
+    text = f"{program}\n{test}"
     found = _LUA_EXIT.search(text)
     if found is None:
         return f"{text}\n{_LUA_DONE}\n"
@@ -144,8 +145,9 @@ _JS_DONE = 'require("node:fs").writeFileSync(".answers", process.env.CODEGEN_TOK
 _JS_LATER = "codegen_passed.then(codegen_done);"
 
 
-def _js_guard(text: str) -> str:
+def _js_guard(program: str, test: str) -> str:
     """Tests that end later than their text do end with a promise, which fails if they do."""
+    text = f"{program}\n{test}"
     if text.rstrip().endswith(_JS_LATER):
         return f"{text}\nfunction codegen_done() {{ {_JS_DONE} }}\n"
     return f"{text}\n{_JS_DONE}\n"

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from codegen.errors import InputError
 
-Guard = Callable[[str], str]
+# Makes one text of a program and its tests.
+Guard = Callable[[str, str], str]
 
 _NO_CODE = re.compile(
     r"//[^\n]*|/\*.*?(?:\*/|\Z)"  # comments
@@ -22,6 +23,8 @@ _NO_CODE = re.compile(
 )
 
 
+# What follows a program that is tested: statements of ours.
+_WITH_TESTS = re.compile(r"CodegenAnswers\.|codegen_answer|CODEGEN_TOKEN")
 _RETURN = re.compile(r"\breturn\b[^;{}]*;\s*")
 
 
@@ -45,27 +48,47 @@ def closing_brace(code: str, opening: int) -> int:
 
 
 def appended(statement: str) -> Guard:
-    """Appends a statement to the text."""
-    return lambda text: f"{text}\n{statement}\n"
+    """Appends a statement to the tests."""
+    return lambda program, test: f"{program}\n{test}\n{statement}\n"
 
 
-def in_main(head: str, statement: str) -> Guard:
+def in_main(head: str, statement: str, first: str = "") -> Guard:
     """Inserts a statement at the end of the last function that ``head`` matches, before its final
-    ``return``.
+    ``return``; and ``first`` at its beginning.
+
+    If the tests have such a function, nothing in the program can lead to another one. Some tests
+    are only the end of a function that the program begins.
     """
     pattern = re.compile(head)
 
-    def guard(text: str) -> str:
-        code = masked(text)
+    def body(code: str) -> tuple[int, int] | None:
+        """Where the last such function begins and ends, in masked code."""
         heads = list(pattern.finditer(code))
         end = closing_brace(code, heads[-1].end() - 1) if heads else -1
-        if end < 0:
+        return (heads[-1].end(), end) if end >= 0 else None
+
+    def guard(program: str, test: str) -> str:
+        before, text, code = f"{program}\n", test, masked(test)
+        found = body(code)
+        if found is None:
+            before, text, code = "", f"{program}\n{test}", masked(f"{program}\n{test}")
+            found = body(code)
+        if found is None:
             raise InputError(
                 "The test of a job in mode in_sandbox has no main function that ends.",
                 "Its last statement has to be known, or the verdict would be an exit status.",
             )
-        last = code.rfind("return", heads[-1].end(), end)
+        start, end = found
+        last = code.rfind("return", start, end)
         at = last if last >= 0 and _RETURN.fullmatch(code, last, end) else end
-        return f"{text[:at]}\n{statement}\n{text[at:]}"
+        return f"{before}{text[:start]}{first}{text[start:at]}\n{statement}\n{text[at:]}"
 
     return guard
+
+
+def main_of(head: str, source: str) -> re.Match[str] | None:
+    """The function ``main`` that runs: that of the tests, which come last; without tests the first
+    one.
+    """
+    heads = list(re.finditer(head, source))
+    return heads[-1 if _WITH_TESTS.search(source) else 0] if heads else None

@@ -161,10 +161,39 @@ def test_braces_in_texts_and_comments_are_none() -> None:
     assert len(code) == len(CODE) and code.count("\n") == CODE.count("\n")
     end = closing_brace(code, CODE.index("{"))
     assert CODE[end:].startswith("}\nvoid after")
-    guarded = in_main(r"int main\(\) \{", "done();")(CODE)
+    guarded = in_main(r"int main\(\) \{", "done();")(CODE, "").removesuffix("\n")
     assert guarded.index("done();") < guarded.index("return 0;") < guarded.index("void after")
     assert guarded.replace("\ndone();\n", "") == CODE
     assert closing_brace("{ {", 0) == -1
+
+
+@pytest.mark.parametrize(
+    ("name", "program", "test"),
+    [
+        # What the guard reads as the beginning of a comment is none.
+        (
+            "java",
+            'class A { static void main(String[] a) {} String s = """\n/*\n"""; }',
+            "class Main { static void main(String[] a) { CALLS } }",
+        ),
+        ("rust", 'mod a { fn main() {} const S: &str = r#"\\"#; /*" */ }', "fn main() { CALLS }"),
+        # Modules and functions that are called like those of the tests.
+        (
+            "rust",
+            "#[cfg(test)] mod a { #[test] fn one() {} pub fn codegen_one() {} }",
+            "#[cfg(test)] mod tests { #[test] fn one() { CALLS } }",
+        ),
+    ],
+)
+def test_the_token_is_returned_after_the_tests_alone(name: str, program: str, test: str) -> None:
+    guard = LANGUAGES[name].guard
+    assert guard is not None
+    text = guard(program, test)
+    own, _, rest = text.partition("CALLS")
+    assert "CODEGEN_TOKEN" not in own and "CodegenAnswers.done" not in own
+    assert ("CODEGEN_TOKEN" in rest) != ("CodegenAnswers.done" in rest)
+    if "#[test]" in test:
+        assert re.findall(r"(\w+)::codegen_one\(\);", text) == ["tests"]
 
 
 def test_the_limits_of_a_program_are_not_those_of_its_compiler() -> None:
@@ -224,7 +253,7 @@ def test_a_program_made_to_keep_its_reader_busy_does_not(
         language.names(text)
     if language.guard:
         with suppress(InputError):
-            language.guard(text)
+            language.guard(text, "")
 
 
 def test_strings_that_are_not_closed_hide_no_braces() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from codegen.errors import ConfigError, InputError
 from codegen.evals import tasks
 from codegen.evals.sandbox import Sandbox
-from codegen.evals.sandbox.languages import MissingToolchainError
+from codegen.evals.sandbox.languages import MissingToolchainError, find, find_toolchain
 from codegen.evals.tasks.check import check
 from codegen.records import Sample
 
@@ -139,8 +140,99 @@ JAVASCRIPT = {
         _JS % "codegen_done()",
     ],
 }
+_TWO = "public class TwoFold {\n    public int twice(int x) {\n        %s\n    }\n%s}\n"
+_OTHER = (
+    '\n    public String[] words(String text) {\n        return text.split(" ");\n    }\n'
+    "\n    public static final class Inner {}\n"
+)
+JAVA = {
+    "stub": {
+        "src/main/java/TwoFold.java": _TWO % ("throw new UnsupportedOperationException();", "")
+    },
+    "tests": {
+        "src/main/java/TooLargeException.java": (
+            "/** Given. */\npublic class TooLargeException extends RuntimeException {\n"
+            "    TooLargeException(String text) {\n        super(text);\n    }\n}\n"
+        ),
+        "src/test/java/TwoFoldTest.java": (
+            "import org.junit.jupiter.api.BeforeEach;\nimport org.junit.jupiter.api.Disabled;\n"
+            "import org.junit.jupiter.api.Test;\n\nimport java.util.List;\n\n"
+            "import static org.assertj.core.api.Assertions.assertThat;\n"
+            "import static org.assertj.core.api.Assertions.assertThatExceptionOfType;\n\n"
+            "public class TwoFoldTest {\n\n    private TwoFold made;\n\n"
+            "    @BeforeEach\n    public void setUp() {\n        made = new TwoFold();\n    }\n\n"
+            "    @Test\n    public void small() {\n"
+            "        assertThat(made.twice(2)).isEqualTo(4);\n    }\n\n"
+            '    @Disabled("Remove to run test")\n    @Test\n    void later() {\n'
+            "        assertThat(List.of(made.twice(8))).containsExactly(16);\n"
+            '        assertThat(made.words("a b")).as("words").containsExactly("a", "b");\n'
+            "        assertThatExceptionOfType(TooLargeException.class)\n"
+            '            .isThrownBy(() -> made.twice(99)).withMessage("99");\n    }\n}\n'
+        ),
+    },
+    "example": {
+        ".meta/src/reference/java/TwoFold.java": "import java.util.*;\n\n"
+        + _TWO
+        % (
+            "if (x > 9) throw new TooLargeException(String.valueOf(x));\n"
+            "        return Helper.sum(Arrays.asList(x, x));",
+            _OTHER,
+        ),
+        ".meta/src/reference/java/Helper.java": (
+            "import java.util.List;\n\npublic class Helper {\n"
+            "    static int sum(List<Integer> all) {\n"
+            "        return all.stream().mapToInt(one -> one).sum();\n    }\n\n"
+            "    public static void main(String[] args) {\n        System.exit(3);\n    }\n}\n"
+        ),
+        ".meta/src/reference/java/TooLargeException.java": "class TooLargeException {}\n",
+    },
+    "wrong": [
+        _TWO % ("return 2 * x;", _OTHER),
+        _TWO % ("if (x > 9) throw new IllegalStateException(); return 2 * x;", _OTHER),
+        _TWO % ('if (x > 9) throw new TooLargeException(""); return 2 * x;', _OTHER),
+        _TWO % ('if (x > 9) throw new TooLargeException(x + ""); return x % 8 * 2;', _OTHER),
+    ],
+    "cheats": [
+        _TWO % ("System.exit(0); return 0;", _OTHER),
+        _TWO % ("return 0;", _OTHER + "    static { Runtime.getRuntime().halt(0); }\n"),
+        _TWO
+        % (
+            'System.out.println("OK (2 tests)\\nBUILD SUCCESSFUL"); System.exit(0); return 0;',
+            _OTHER,
+        ),
+        _TWO
+        % (
+            "Runtime.getRuntime().addShutdownHook("
+            "new Thread(() -> Runtime.getRuntime().halt(0))); return 0;",
+            _OTHER,
+        ),
+        # Other tests; and other classes, as files, in place of what runs and compares.
+        _TWO % ("return 0;", _OTHER) + "class TwoFoldTest {}\n",
+        _TWO % ("return 0;", _OTHER) + "class CodegenMain {}\n",
+        "import java.nio.file.*;\n"
+        + _TWO
+        % (
+            "return 0;",
+            _OTHER
+            + '    static { try { for (String of : new String[] {"CodegenAnswers", "TwoFoldTest", '
+            '"CodegenMain"}) Files.copy(Path.of("/tmp/None.class"), '
+            'Path.of("/tmp/" + of + ".class"), StandardCopyOption.REPLACE_EXISTING); '
+            "} catch (Exception e) {} }\n",
+        )
+        + "class None {}\n",
+        # A main function of its own, and a text in which a comment seems to begin.
+        _TWO
+        % (
+            "return 0;",
+            _OTHER
+            + "    public static void main(String[] args) {}\n"
+            + '    static String text = """\n        /*\n        """;\n',
+        ),
+    ],
+}
 LANGUAGES: dict[str, dict[str, Any]] = {
     "go": GO,
+    "java": JAVA,
     "rust": RUST,
     "cpp": CPP,
     "javascript": JAVASCRIPT,
@@ -154,7 +246,11 @@ def row(language: str) -> dict[str, Any]:
     return {
         "id": f"{language}/two-fold",
         "solution": list(made["stub"]),
-        "test": [path for path in made["tests"] if "cases" not in path and "more" not in path],
+        "test": [
+            path
+            for path in made["tests"]
+            if "cases" not in path and "more" not in path and "Large" not in path
+        ],
         "example": list(made["example"]),
         "files": {**made["stub"], **made["tests"], **made["example"], **docs, **shared},
     }
@@ -207,6 +303,7 @@ def test_what_is_asked(opened: tuple[tasks.Task[Any], Sandbox]) -> None:
         and "TEST_CASE" not in asked
         and "#[test]" not in asked
         and "describe" not in asked
+        and "@Test" not in asked
     )
 
 
@@ -236,8 +333,34 @@ def test_a_copy_of_the_repository(tmp_path: Path) -> None:
     assert problem.example == GO["example"][".meta/example.go"]
 
 
+@pytest.mark.slow
+def test_assertions_in_java_hold_as_in_assertj(tmp_path: Path) -> None:
+    """Its own package is the oracle, if it is installed (libassertj-core-java)."""
+    share = Path("/usr/share/java")
+    if not (share / "assertj-core.jar").exists():
+        pytest.skip("libassertj-core-java is not installed")
+    try:
+        toolchain = find_toolchain(find("java"))
+    except MissingToolchainError as error:
+        pytest.skip(str(error))
+    toolchain.prepared_binds()
+    cases = Path(__file__).with_name("Assertions.java")
+    said = []
+    for path in (
+        f"{toolchain.cache_here}/junit",
+        f"{share}/assertj-core.jar:{share}/byte-buddy.jar",
+    ):
+        made = tmp_path / str(len(said))
+        compiler = [toolchain.here["javac"], "-nowarn", "-cp", path, "-d", str(made), str(cases)]
+        subprocess.run(compiler, check=True, capture_output=True)
+        command = [toolchain.here["java"], "-cp", f"{path}:{made}", "Cases"]
+        said.append(subprocess.check_output(command, text=True).splitlines())
+    assert said[0] == said[1]
+    assert len(said[0]) > 100 and len({line.split()[1] for line in said[0]}) == 2
+
+
 # language -> exercises, and references that can't pass here
-COUNTS = {"cpp": (26, 2), "go": (39, 2), "javascript": (49, 1), "rust": (30, 8)}
+COUNTS = {"cpp": (26, 2), "go": (39, 2), "java": (47, 2), "javascript": (49, 1), "rust": (30, 8)}
 
 
 @pytest.mark.long

@@ -134,7 +134,7 @@ def test_all_objectives_go_on_from_one_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
     longest = {"whole": 12, "edits": 12}
-    sizes = {"TEXTS": 24, "JUDGED": 3, "HELD_OUT": 2, "SAMPLES": 2, "LONGEST": longest}
+    sizes = {"TEXTS": 24, "JUDGED": 3, "MORE": 3, "HELD_OUT": 2, "SAMPLES": 2, "LONGEST": longest}
     for name, value in sizes.items():
         monkeypatch.setattr(objectives, name, value)
     # Nothing passes, so there are no pairs.

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -335,12 +336,10 @@ def test_a_tracker_has_the_losses_under_the_project(
 
 def _wandb_losses(folder: Path) -> tuple[str, str, list[float]]:
     from wandb.proto import wandb_internal_pb2  # pyright: ignore[reportMissingImports]
-    from wandb.sdk.internal.datastore import DataStore  # pyright: ignore[reportMissingImports]
 
     (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    store, name, losses = DataStore(), ("", ""), []
-    store.open_for_scan(str(path))
-    while data := store.scan_data():
+    name, losses = ("", ""), []
+    for data in _log_records(path.read_bytes()):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
         if record.run.project:
@@ -349,6 +348,21 @@ def _wandb_losses(folder: Path) -> tuple[str, str, list[float]]:
             if (item.key or "/".join(item.nested_key)) == "train/loss":
                 losses.append(json.loads(item.value_json))
     return *name, losses
+
+
+def _log_records(data: bytes) -> Iterator[bytes]:
+    """The records of wandb's file: LevelDB's log format after a header of 7 bytes."""
+    at, record = 7, b""
+    while at + 7 <= len(data):
+        if (left := 2**15 - at % 2**15) < 7:
+            at += left
+            continue
+        length, kind = struct.unpack_from("<HB", data, at + 4)
+        record += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield record
+            record = b""
 
 
 def _mlflow_losses(folder: Path) -> tuple[str, str, list[float]]:

@@ -9,8 +9,9 @@ seeds (a t-interval) and clustered by problem, which holds for these starts and 
 ``--world functions``: a small model from scratch learns small functions from instructions and
 programs: the start. ``sft`` continues on the same texts; the other two see other functions, of
 which they know the tests and no program: ``dpo`` the first ``--dpo-problems``, ``grpo`` as many as
-it draws, none twice. ``--form edits`` writes every program as a LintSeq edit sequence (anchored,
-five a program). ``--model embedded`` trains LoRA of the embedded model instead, also for the start.
+it draws, none twice up to 150 steps. ``--form edits`` writes every program as a LintSeq edit
+sequence (anchored, five a program). ``--model embedded`` trains LoRA of the embedded model instead,
+also for the start.
 
 ``--world mbpp --start 0``: LoRA of the embedded model, on problems of MBPP's training split;
 ``sft`` sees their programs, the other two their tests.
@@ -338,9 +339,9 @@ def gains(results: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list[str]:
 
 def main() -> None:
     """Makes the runs that are missing, and prints the tables."""
-    given = {"start": 1000, "sft": 480, "dpo": 120, "grpo": 38, "dpo_problems": JUDGED}
+    given = {"start": 600, "sft": 480, "dpo": 120, "grpo": 38, "dpo_problems": JUDGED}
     rates = {"start_rate": 2e-3, "sft_rate": 5e-4, "dpo_rate": 1e-5, "grpo_rate": 1e-4}
-    sizes = {"hidden": 96, "texts": 300, "most": 0, "first_seed": 0}
+    sizes = {"hidden": 96, "texts": TEXTS, "most": 0, "first_seed": 0}
     names = {"world": "functions", "form": "whole", "model": "", "arms": ",".join(ARMS)}
     options = arguments(__doc__ or "", **given, **rates, **sizes, **names)
     experiment = Experiment(options)

@@ -154,6 +154,20 @@ def test_all_objectives_go_on_from_one_start(
     assert "| grpo | 0 | +0.000 (+0.000 to +0.000)" in printed
 
 
+def test_functions_to_learn_from_are_not_those_of_the_measurement(tmp_path: Path) -> None:
+    """And there are enough of them that 38 steps of reinforcement draw none twice."""
+    world = objectives.function_world(tmp_path, objectives.TEXTS, "whole", "")
+    rows = [json.loads(line) for line in Path(world.texts).read_text().splitlines()]
+    texts = [row["prompt"].strip() for row in rows]
+    judged, held_out = (
+        [problem.prompt.strip() for problem in load(task).problems()]
+        for task in (world.judged, world.held_out)
+    )
+    assert len(judged) == objectives.JUDGED + objectives.MORE > 38 * world.rows["grpo"]
+    assert len(held_out) == objectives.HELD_OUT
+    assert len({*texts, *judged, *held_out}) == len(texts) + len(judged) + len(held_out)
+
+
 def test_gains_are_paired_and_clustered_by_problem() -> None:
     """Two seeds of equal counts are no more evidence than one."""
     before, after = {"a": [10, 1], "b": [10, 0], "c": [10, 4]}, {"a": [10, 3], "b": [10, 0]}

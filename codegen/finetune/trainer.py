@@ -294,11 +294,12 @@ def tracking(recipe: Recipe) -> Iterator[None]:
         if not any(name in os.environ for name in names)
     }
     wandb: Any = sys.modules.get("wandb")
-    begins_run = wandb is not None and wandb.run is None
+    if wandb is not None and wandb.run is not None:  # begun by the caller
+        wandb = None
     os.environ.update(chosen)
     try:
         yield
-        if begins_run and wandb.run is not None:
+        if wandb is not None and wandb.run is not None:
             wandb.finish()
     finally:
         for name in chosen:

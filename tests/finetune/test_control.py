@@ -335,19 +335,18 @@ def test_a_tracker_has_the_losses_under_the_project(
 
 
 def _wandb_losses(folder: Path) -> tuple[str, str, list[float]]:
-    from wandb.proto import wandb_internal_pb2  # pyright: ignore[reportMissingImports]
-
+    messages: Any = pytest.importorskip("wandb.proto.wandb_internal_pb2")
     (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    name, losses = ("", ""), []
+    project, name, losses = "", "", []
     for data in _log_records(path.read_bytes()):
-        record = wandb_internal_pb2.Record()
+        record = messages.Record()
         record.ParseFromString(data)
         if record.run.project:
-            name = (record.run.project, record.run.display_name)
+            project, name = record.run.project, record.run.display_name
         for item in record.history.item:
             if (item.key or "/".join(item.nested_key)) == "train/loss":
                 losses.append(json.loads(item.value_json))
-    return *name, losses
+    return project, name, losses
 
 
 def _log_records(data: bytes) -> Iterator[bytes]:

@@ -3,14 +3,18 @@
 A start continues in three ways, each for about the same CPU time: on texts (``sft``), on pairs of
 its own passed and failed samples (``dpo``), or by reinforcement (``grpo``); sampling and judging
 count. Everything runs as users run it: ``codegen.evaluate``, ``codegen.data.preferences``, recipes.
-Measured on other problems: pass@1 and pass@10 at temperature 1, and the gain over the start with
-its interval clustered by problem, which holds for these starts and runs.
+Measured on other problems: pass@1 and pass@10 at temperature 1, and the gain over the start: over
+seeds (a t-interval) and clustered by problem, which holds for these starts and runs.
 
 ``--world functions``: a small model from scratch learns small functions from instructions and
-programs: the start. ``sft`` continues on the same texts; the other two see 400 functions of which
-they know the tests and no program. ``--form edits`` writes every program as a LintSeq edit sequence
-(anchored, five a program). ``--world mbpp``: LoRA of the embedded model, on problems of MBPP's
-training split; ``sft`` sees their programs, the other two their tests.
+programs: the start. ``sft`` continues on the same texts; the other two see other functions, of
+which they know the tests and no program: ``dpo`` the first ``--dpo-problems``, ``grpo`` as many as
+it draws, none twice up to 150 steps. ``--form edits`` writes every program as a LintSeq edit
+sequence (anchored, five a program). ``--model embedded`` trains LoRA of the embedded model instead,
+also for the start.
+
+``--world mbpp --start 0``: LoRA of the embedded model, on problems of MBPP's training split;
+``sft`` sees their programs, the other two their tests.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from typing import Any
 
 from codegen.benchmarks.evidence.forms import FORMS
 from codegen.benchmarks.evidence.functions import Function, functions, start_model
-from codegen.benchmarks.evidence.setting import arguments, once, table
+from codegen.benchmarks.evidence.setting import arguments, mean_with_interval, once, table
 from codegen.benchmarks.tools.timing import cpu_seconds, tree_cpu_s
 from codegen.data import read_texts, run
 from codegen.data.preferences import Preferences, ScoredRun, scored_files
@@ -41,10 +45,11 @@ from codegen.generation.protocol import SamplingParams
 from codegen.records import write_atomic
 
 ARMS = ("start", "sft", "dpo", "grpo")
-TEXTS, JUDGED, HELD_OUT = 3000, 400, 150
+TEXTS, JUDGED, HELD_OUT, MORE = 3000, 400, 150, 2000
 MBPP_TRAINING, MBPP_JUDGED, MBPP_HELD_OUT = range(601, 975), 120, 60
 SAMPLES = 10
 LONGEST = {"whole": 140, "edits": 320, "mbpp": 128}  # tokens of a sample
+ADAPTER = {"method": "lora", "merge": True, "micro_batch_size": 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +57,8 @@ class World:
     """A model to continue, and problems.
 
     Attributes:
-        start: the model; empty if texts train one from scratch.
-        texts: for ``sft``, and for a start from scratch.
+        base: the model that the start is trained from; empty for a new one.
+        texts: for ``sft`` and the start.
         judged, held_out: tasks, to learn from and to measure.
         style: prompt style.
         longest: tokens of a sample.
@@ -61,7 +66,7 @@ class World:
         rows: per step: texts, pairs, and problems of ``grpo``, with 8 samples each.
     """
 
-    start: str
+    base: str
     texts: str
     judged: str
     held_out: str
@@ -96,24 +101,25 @@ def text_data(folder: Path, known: Sequence[Function], form: str) -> str:
     return str(folder / "edits")
 
 
-def function_world(out: Path, known: int, form: str) -> World:
+def function_world(out: Path, known: int, form: str, base: str) -> World:
     """Small functions, of which ``known`` come with their programs."""
-    every = functions(TEXTS + JUDGED + HELD_OUT, seed=1)
+    every = functions(TEXTS + JUDGED + HELD_OUT + MORE, seed=1)
+    held_out = every[TEXTS + JUDGED : TEXTS + JUDGED + HELD_OUT]
+    judged = every[TEXTS : TEXTS + JUDGED] + every[TEXTS + JUDGED + HELD_OUT :]
+    new = {"method": "full", "micro_batch_size": 32, "dtype": "float32"}
     return World(
-        start="",
+        base=base,
         texts=text_data(out, every[:known], form),
-        judged=task_file(out / "judged.jsonl", every[TEXTS : TEXTS + JUDGED]),
-        held_out=task_file(out / "held_out.jsonl", every[TEXTS + JUDGED :]),
+        judged=task_file(out / "judged.jsonl", judged),
+        held_out=task_file(out / "held_out.jsonl", held_out),
         style="plain",
         longest=LONGEST[form],
         recipe={
-            "method": "full",
             "format": "plain",
             "decoder": "edit_sequence" if form == "edits" else "sample",
-            "micro_batch_size": 32,
-            "dtype": "float32",
+            **(ADAPTER if base else new),
         },
-        rows={"sft": 32, "dpo": 32, "grpo": 16},
+        rows={"sft": 8, "dpo": 8, "grpo": 4} if base else {"sft": 32, "dpo": 32, "grpo": 16},
     )
 
 
@@ -145,13 +151,13 @@ def mbpp_world(out: Path) -> World:
     ]
     judged, held_out = out / "judged.jsonl", out / "held_out.jsonl"
     return World(
-        start="embedded",
+        base="embedded",
         texts=write_rows(out / "texts.jsonl", texts),
         judged=f"file:{write_rows(judged, training[:MBPP_JUDGED])}",
         held_out=f"file:{write_rows(held_out, rows_of('mbpp-test')[:MBPP_HELD_OUT])}",
         style="chat",
         longest=LONGEST["mbpp"],
-        recipe={"method": "lora", "format": "chat", "micro_batch_size": 8},
+        recipe={"format": "chat", **ADAPTER},
         rows={"sft": 8, "dpo": 8, "grpo": 4},
     )
 
@@ -176,12 +182,20 @@ class Cost:
 
 
 def judged_samples(
-    out: Path, world: World, task: str, model: str, seed: int, cost: Cost | None = None
+    out: Path,
+    world: World,
+    task: str,
+    model: str,
+    seed: int,
+    cost: Cost | None = None,
+    limit: int | None = None,
 ) -> Any:
     """Samples of a model in a directory, scored; the score."""
     loaded = load(task)
     params = SamplingParams(max_new_tokens=world.longest, temperature=1.0, seed=seed)
-    sample_task(loaded, model, params, n=SAMPLES, out=out, style=world.style, batch_size=200)
+    sample_task(
+        loaded, model, params, n=SAMPLES, out=out, style=world.style, batch_size=200, limit=limit
+    )
     with Sandbox(workers=1) as sandbox:
         found = score(out / "samples.jsonl", loaded, out=out, sandbox=sandbox)
         if cost:
@@ -189,8 +203,10 @@ def judged_samples(
         return found
 
 
-def continued(out: Path, world: World, arm: str, start: str, cost: Cost, **recipe: Any) -> str:
-    """The model of one way of continuing from ``start``."""
+def continued(
+    out: Path, world: World, arm: str, start: str, cost: Cost, problems: int, **recipe: Any
+) -> str:
+    """The model of one way of continuing from ``start``; ``dpo`` samples ``problems``."""
     recipe |= {
         **world.recipe,
         "model": start,
@@ -203,7 +219,8 @@ def continued(out: Path, world: World, arm: str, start: str, cost: Cost, **recip
     if arm in ("start", "sft"):
         recipe |= {"data": world.texts, "schedule": "cosine"}
     elif arm == "dpo":
-        judged_samples(out / "samples", world, world.judged, start, recipe["seed"], cost)
+        seed = recipe["seed"]
+        judged_samples(out / "samples", world, world.judged, start, seed, cost, limit=problems)
         source = ScoredRun(*scored_files(out / "samples"), load(world.judged), alike=4)
         run(Preferences(pairs=4), source, out / "pairs", workers=1)
         recipe |= {
@@ -217,6 +234,7 @@ def continued(out: Path, world: World, arm: str, start: str, cost: Cost, **recip
             "objective": "grpo",
             "micro_batch_size": 2 * world.recipe["micro_batch_size"],
             "schedule": "constant",
+            "warmup": 0,
             "grpo": {**asked, "max_new_tokens": world.longest},
         }
     return train(parse_recipe(recipe), on_step=cost.read).model
@@ -229,7 +247,7 @@ class Experiment:
         self.options, self.out = options, options.out
         functional = options.world == "functions"
         self.world = (
-            function_world(self.out, options.texts, options.form)
+            function_world(self.out, options.texts, options.form, options.model)
             if functional
             else mbpp_world(self.out)
         )
@@ -245,16 +263,18 @@ class Experiment:
     def _make(self, arm: str, seed: int) -> dict[str, Any]:
         folder, world = self.out / f"{arm}-{seed}", self.world
         cost = Cost()
-        if arm == "start" and world.start:
-            model = world.start
+        if arm != "start":
+            model = self.run("start", seed)["model"]
         else:
-            before = self._new(folder / "new", seed) if arm == "start" else ""
+            model = world.base or self._new(folder / "new", seed)
+        if getattr(self.options, arm):
             model = continued(
                 folder,
                 world,
                 arm,
-                before or self.run("start", seed)["model"],
+                model,
                 cost,
+                problems=self.options.dpo_problems,
                 seed=seed,
                 steps=getattr(self.options, arm),
                 learning_rate=getattr(self.options, f"{arm}_rate"),
@@ -277,6 +297,8 @@ class Experiment:
 
 def gains(results: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list[str]:
     """Lines of a Markdown table: what each arm gained over the starts, over all seeds and by seed.
+
+    Intervals are clustered by problem. Over several seeds the t-interval of their means follows.
 
     Args:
         results: arm -> seed -> measures.
@@ -302,7 +324,13 @@ def gains(results: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list[str]:
                     cluster=lambda key: key.partition(":")[2],
                 )
                 if found and found.low is not None and found.high is not None:
-                    cells.append(f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f})")
+                    cell = f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+                    means = [
+                        results[arm][seed][f"pass@{k}"] - results["start"][seed][f"pass@{k}"]
+                        for seed in several
+                    ]
+                    over = f"; over seeds {mean_with_interval(means)}" if len(means) > 1 else ""
+                    cells.append(cell + over)
             if arm != "start":
                 lines.append(f"| {' | '.join(cells)} |")
     head = f"| gain over the start | seeds | pass@1 | pass@{SAMPLES} |"
@@ -311,10 +339,10 @@ def gains(results: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list[str]:
 
 def main() -> None:
     """Makes the runs that are missing, and prints the tables."""
-    given = {"start": 600, "sft": 480, "dpo": 120, "grpo": 38}
+    given = {"start": 600, "sft": 480, "dpo": 120, "grpo": 38, "dpo_problems": JUDGED}
     rates = {"start_rate": 2e-3, "sft_rate": 5e-4, "dpo_rate": 1e-5, "grpo_rate": 1e-4}
     sizes = {"hidden": 96, "texts": TEXTS, "most": 0, "first_seed": 0}
-    names = {"world": "functions", "form": "whole", "arms": ",".join(ARMS)}
+    names = {"world": "functions", "form": "whole", "model": "", "arms": ",".join(ARMS)}
     options = arguments(__doc__ or "", **given, **rates, **sizes, **names)
     experiment = Experiment(options)
     results: dict[str, dict[int, dict[str, Any]]] = {}

@@ -12,7 +12,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import update_wrapper
@@ -101,7 +103,9 @@ def command(
 
 def _with_summary(function: Callable[..., Mapping[str, Any] | None]) -> Callable[..., None]:
     def wrapper(*args: Any, as_json: bool, **kwargs: Any) -> None:
-        summary = function(*args, as_json=as_json, **kwargs)
+        # With --json, only the summary goes to standard output, whatever a library prints.
+        with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
+            summary = function(*args, as_json=as_json, **kwargs)
         if as_json and summary is not None:
             click.echo(json.dumps(summary))
         if summary and summary.get("ok") is False:

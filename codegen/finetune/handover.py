@@ -37,6 +37,7 @@ from codegen.finetune.trainer import (
     RunCallback,
     add_reports,
     muon_and_adamw,
+    tracking,
     training_options,
 )
 from codegen.models import LoadedModel
@@ -176,7 +177,7 @@ def train_with(
         say(f"Resuming from {checkpoint.name}.")
     started = time.perf_counter()
     # Standard output is for the result; trackers and TRL print.
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr), tracking(recipe):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - started
     save_model(trainer, loaded, recipe, loaded.tokenizer, output)

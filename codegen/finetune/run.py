@@ -289,7 +289,7 @@ def _train(
     import torch
 
     from codegen.finetune.held_out import TaskScores, exact_match
-    from codegen.finetune.trainer import build_trainer
+    from codegen.finetune.trainer import build_trainer, tracking
 
     dataset = read_dataset(recipe)
     compares = recipe.evaluation.answers or recipe.evaluation.watch
@@ -338,7 +338,8 @@ def _train(
     # Checkpoints hold the embeddings of an extended vocabulary on purpose.
     warnings.filterwarnings("ignore", message="Setting `save_embedding_layers`")
     prints = recipe.report_to != "none"  # trackers print
-    with contextlib.redirect_stdout(sys.stderr if prints else sys.stdout):
+    output_of_trackers = sys.stderr if prints else sys.stdout
+    with contextlib.redirect_stdout(output_of_trackers), tracking(recipe):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - started
     save_model(trainer, loaded, recipe, dataset.tokenizer, output)

@@ -13,7 +13,8 @@ import contextlib
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -274,6 +275,35 @@ def add_reports(
     for callback in trainer.callback_handler.callbacks:
         if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
             callback.logging_dir = str(checkpoints.with_name("tensorboard"))
+
+
+@contextlib.contextmanager
+def tracking(recipe: Recipe) -> Iterator[None]:
+    """Gives wandb and MLflow the recipe's project, and ends the run of wandb that training began.
+
+    transformers has a setting for trackio only, and reads theirs from the environment, which may
+    name another project, or a run. It leaves wandb's run open: the next training of the process
+    would go on with it.
+    """
+    chosen = {
+        names[0]: recipe.project
+        for names in (
+            ("WANDB_PROJECT",),
+            ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID"),
+        )
+        if not any(name in os.environ for name in names)
+    }
+    wandb: Any = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:  # begun by the caller
+        wandb = None
+    os.environ.update(chosen)
+    try:
+        yield
+        if wandb is not None and wandb.run is not None:
+            wandb.finish()
+    finally:
+        for name in chosen:
+            os.environ.pop(name, None)
 
 
 def _loss(recipe: Recipe, dataset: Dataset) -> Likelihood:

@@ -129,16 +129,23 @@ def test_the_reward_benchmark_has_its_figures() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("form", ["whole", "edits"])
+@pytest.mark.parametrize("form", ["whole", "edits", "adapter"])
 def test_all_objectives_go_on_from_one_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], form: str
+    tmp_path: Path,
+    tiny_model_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    form: str,
 ) -> None:
     longest = {"whole": 12, "edits": 12}
-    sizes = {"TEXTS": 24, "JUDGED": 3, "HELD_OUT": 2, "SAMPLES": 2, "LONGEST": longest}
+    sizes = {"TEXTS": 24, "JUDGED": 3, "MORE": 3, "HELD_OUT": 2, "SAMPLES": 2, "LONGEST": longest}
     for name, value in sizes.items():
         monkeypatch.setattr(objectives, name, value)
     # Nothing passes, so there are no pairs.
     words = "--seeds 1 --start 2 --sft 1 --grpo 1 --hidden 32 --texts 24 --arms start,sft,grpo"
+    if form == "adapter":
+        words += f" --model {tiny_model_dir}"
+        form = "whole"
     argv = ["objectives", "--out", str(tmp_path), "--form", form, *words.split()]
     monkeypatch.setattr(sys, "argv", argv)
     objectives.main()
@@ -147,13 +154,30 @@ def test_all_objectives_go_on_from_one_start(
     assert "| grpo | 0 | +0.000 (+0.000 to +0.000)" in printed
 
 
+def test_functions_to_learn_from_are_not_those_of_the_measurement(tmp_path: Path) -> None:
+    """And there are enough of them that 38 steps of reinforcement draw none twice."""
+    world = objectives.function_world(tmp_path, objectives.TEXTS, "whole", "")
+    rows = [json.loads(line) for line in Path(world.texts).read_text().splitlines()]
+    texts = [row["prompt"].strip() for row in rows]
+    judged, held_out = (
+        [problem.prompt.strip() for problem in load(task).problems()]
+        for task in (world.judged, world.held_out)
+    )
+    assert len(judged) == objectives.JUDGED + objectives.MORE > 38 * world.rows["grpo"]
+    assert len(held_out) == objectives.HELD_OUT
+    assert len({*texts, *judged, *held_out}) == len(texts) + len(judged) + len(held_out)
+
+
 def test_gains_are_paired_and_clustered_by_problem() -> None:
     """Two seeds of equal counts are no more evidence than one."""
     before, after = {"a": [10, 1], "b": [10, 0], "c": [10, 4]}, {"a": [10, 3], "b": [10, 0]}
     after["c"] = [10, 9]
     results = {
-        "start": {seed: {"counts": before} for seed in (1, 2)},
-        "grpo": {seed: {"counts": after} for seed in (1, 2)},
+        "start": {seed: {"counts": before, "pass@1": 0.1, "pass@10": 0.5} for seed in (1, 2)},
+        "grpo": {
+            seed: {"counts": after, "pass@1": gained, "pass@10": 0.5}
+            for seed, gained in ((1, 0.3), (2, 0.5))
+        },
     }
     differences = [0.2, 0.0, 0.5]
     half = 1.96 * stdev(differences) / math.sqrt(3)
@@ -163,6 +187,9 @@ def test_gains_are_paired_and_clustered_by_problem() -> None:
     assert [line[: line.index(")") + 1] for line in lines] == [
         f"| grpo | {seeds} | {cell}" for seeds in ("1 2", "1", "2")
     ]
+    # Two means, 0.2 and 0.4: t(1) = 12.71 standard errors.
+    over = f"; over seeds 0.300 ± {12.71 * stdev((0.2, 0.4)) / math.sqrt(2):.3f}"
+    assert [line.count(over) for line in lines] == [1, 0, 0]
 
 
 def test_the_cost_of_a_run_has_the_time_of_its_sandbox() -> None:

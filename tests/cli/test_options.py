@@ -66,6 +66,17 @@ def made(*arguments: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
+def test_only_the_summary_goes_to_standard_output() -> None:
+    @command(example="codegen noisy")
+    def noisy(as_json: bool) -> dict[str, int]:
+        print("a library prints")
+        return {"n": 1}
+
+    done = CliRunner().invoke(noisy, ["--json"])
+    assert (done.stdout, done.stderr) == ('{"n": 1}\n', "a library prints\n")
+    assert CliRunner().invoke(noisy, []).stdout == "a library prints\n"
+
+
 def test_defaults_are_those_of_the_model() -> None:
     found = made()
     expected = Choice(model="m").model_dump(mode="json")

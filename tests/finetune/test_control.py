@@ -7,18 +7,22 @@ import os
 import shutil
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from huggingface_hub import HfApi
 from safetensors.torch import load_file
+from transformers import TrainerCallback
+from transformers.integrations import integration_utils
 
 from codegen.cli import main
 from codegen.errors import ConfigError, InputError, ModelError, ResumeError
@@ -26,6 +30,7 @@ from codegen.finetune import parse_recipe
 from codegen.finetune import run as run_module
 from codegen.finetune.held_out import EVALUATIONS
 from codegen.finetune.run import push_model, train
+from codegen.finetune.trainer import tracking
 
 
 @pytest.fixture
@@ -268,6 +273,105 @@ def test_trackio_has_the_losses(
     found = [m["train/loss"] for _, text in rows if "train/loss" in (m := json.loads(text))]
     assert {name for name, _ in rows} == {"one"}
     assert found == pytest.approx([loss for _, loss in losses])
+
+
+@pytest.mark.parametrize("variable", ["WANDB_PROJECT", "MLFLOW_EXPERIMENT_NAME"])
+def test_trackers_get_the_project_from_the_environment(
+    row: dict[str, Any], monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """A tracker's integration that, like transformers' own, reads it when training begins."""
+    seen: list[str | None] = []
+
+    class Probe(TrainerCallback):
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            seen.append(os.environ.get(variable))
+
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "clearml", Probe)
+    monkeypatch.delenv(variable, raising=False)
+    run(row, report_to="clearml", project="one")
+    assert variable not in os.environ  # the next run of this process may have another project
+    monkeypatch.setenv(variable, "mine")
+    run(row, report_to="clearml", project="two", steps=1, output=row["output"] + "-2")
+    assert seen == ["one", "mine"]
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_only_a_wandb_run_that_training_began_is_finished(
+    row: dict[str, Any], monkeypatch: pytest.MonkeyPatch, opened: bool
+) -> None:
+    finished: list[object] = []
+    wandb = SimpleNamespace(run=object() if opened else None)
+    wandb.finish = lambda: finished.append(wandb.run)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    with tracking(parse_recipe(row)):
+        wandb.run = wandb.run or object()
+    assert finished == ([] if opened else [wandb.run])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tracker", ["wandb", "mlflow"])
+def test_a_tracker_has_the_losses_under_the_project(
+    row: dict[str, Any], tmp_path: Path, tracker: str
+) -> None:
+    """The real packages, offline, each in a process of its own."""
+    pytest.importorskip(tracker, reason=f"{tracker} is not installed")
+    recipe = {**row, "report_to": tracker, "project": "tests", "run_name": "one"}
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps(recipe))
+    environment = {
+        **os.environ,
+        "WANDB_MODE": "offline",
+        "WANDB_DIR": str(tmp_path),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "codegen", "finetune", str(path), "--json"],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    losses = [loss for _, loss in json.loads(done.stdout)["losses"]]
+    found = (_wandb_losses if tracker == "wandb" else _mlflow_losses)(tmp_path)
+    assert found == ("tests", "one", pytest.approx(losses))
+
+
+def _wandb_losses(folder: Path) -> tuple[str, str, list[float]]:
+    messages: Any = pytest.importorskip("wandb.proto.wandb_internal_pb2")
+    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    project, name, losses = "", "", []
+    for data in _log_records(path.read_bytes()):
+        record = messages.Record()
+        record.ParseFromString(data)
+        if record.run.project:
+            project, name = record.run.project, record.run.display_name
+        for item in record.history.item:
+            if (item.key or "/".join(item.nested_key)) == "train/loss":
+                losses.append(json.loads(item.value_json))
+    return project, name, losses
+
+
+def _log_records(data: bytes) -> Iterator[bytes]:
+    """The records of wandb's file: LevelDB's log format after a header of 7 bytes."""
+    at, record = 7, b""
+    while at + 7 <= len(data):
+        if (left := 2**15 - at % 2**15) < 7:
+            at += left
+            continue
+        length, kind = struct.unpack_from("<HB", data, at + 4)
+        record += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield record
+            record = b""
+
+
+def _mlflow_losses(folder: Path) -> tuple[str, str, list[float]]:
+    from mlflow import MlflowClient  # pyright: ignore[reportMissingImports]
+
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    (experiment,) = (e for e in client.search_experiments() if e.name != "Default")
+    (found,) = client.search_runs([experiment.experiment_id])
+    history = client.get_metric_history(found.info.run_id, "loss")
+    return experiment.name, found.info.run_name or "", [m.value for m in history]
 
 
 # --- scores on a task --------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from codegen.cogex.literals import Invalid, normalized, parse_output
@@ -19,25 +20,28 @@ from codegen.cogex.record import CogexRecord, read_record, split_completion
 from codegen.config import read_yaml
 from codegen.generation.plans import Conversation, Plan, Unusable
 
-_PROMPTS = read_yaml(Path(__file__).with_name("prompts.yaml"))
+
+@cache
+def _prompts() -> dict[str, str]:
+    return read_yaml(Path(__file__).with_name("prompts.yaml"))
 
 
 def pythonise_prompt(instruction: str, input: str, output: str) -> str:
     """The request for input and output as Python values."""
-    return _PROMPTS["pythonise"].format(
+    return _prompts()["pythonise"].format(
         instruction=instruction, input=input or "(none)", output=output
     )
 
 
 def plan_prompt(instruction: str, input: str) -> str:
     """The request for at most three steps."""
-    return _PROMPTS["plan"].format(instruction=instruction, input=input or "(none)")
+    return _prompts()["plan"].format(instruction=instruction, input=input or "(none)")
 
 
 def program_prompt(instruction: str, input: str, output: str, steps: Sequence[str]) -> str:
     """The request for the function, the call and the output."""
     numbered = "\n".join(f"{number}. {step}" for number, step in enumerate(steps, 1))
-    return _PROMPTS["program"].format(
+    return _prompts()["program"].format(
         instruction=instruction, input=input or "(none)", output=output, steps=numbered
     )
 

@@ -283,7 +283,7 @@ def test_a_back_end_and_a_reader(installed: str) -> None:
     for decoder, what in (
         ("fenced+rpg", "which the back-end echo does not offer"),
         ("fencd", "Did you mean 'fenced'?"),
-        ("odd", "of tiny-parts is no Reader or StrategySpec"),
+        ("odd", "of tiny-parts is not a Reader or StrategySpec"),
     ):
         failed = codegen(installed, *asked, "--decoder", decoder)
         assert failed.returncode in (1, 2) and what in failed.stderr.splitlines()[-1]

@@ -286,7 +286,7 @@ def test_what_can_not_be_cut_is_refused() -> None:
             Nested(model, exits)
     scaling = {"embedding_multiplier": 3.0, "logits_scaling": 2.0}
     scaled = small(0, layers=2, kind=(GraniteForCausalLM, GraniteConfig, scaling))
-    with pytest.raises(ModelError, match="one after another"):
+    with pytest.raises(ModelError, match="one by one"):
         Nested(scaled, (1, 2))
     with pytest.raises(ValueError, match="thresholds"):
         SortedDrafter(Nested(model, (1, 2, 3)), thresholds=(0.1, 0.2, 0.3))

@@ -280,7 +280,6 @@ class _Bench:
     def __init__(self, seed: int, context: int, pause: float) -> None:
         import torch
 
-        from codegen.models import load
         from codegen.server.engine import CompletionEngine
         from codegen.server.model import CompletionModel
         from codegen.server.requests import ServerLimits
@@ -289,7 +288,7 @@ class _Bench:
         self.context, self.pause = context, pause
         self.rng = random.Random(seed)
         limits = ServerLimits(context_tokens=context)
-        self.model = CompletionModel(load("embedded"), limits=limits)
+        self.model = CompletionModel.open("embedded", limits=limits)
         self.engine = CompletionEngine(self.model, limits)
         self.modules = _modules(seed, context)
         self.cold: list[float] = []

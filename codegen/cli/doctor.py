@@ -195,10 +195,11 @@ def _launcher() -> Check:
 
 def _cpu_kernels() -> Check:
     from codegen.kernels.cpu import KERNELS
-    from codegen.models import pick_dtype
 
-    if name := KERNELS.get(pick_dtype("cpu")):
-        return Check("CPU kernels", True, f"compiled for quantized weights ({name})")
+    if KERNELS:
+        return Check(
+            "CPU kernels", True, f"compiled for quantized weights ({', '.join(KERNELS.values())})"
+        )
     remedy = _compile("a C++ compiler (GCC 11, Clang 16 or newer)")
     return Check("CPU kernels", None, "completions use PyTorch's kernels, slower", remedy)
 

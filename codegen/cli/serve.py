@@ -617,15 +617,15 @@ def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
         return CompletionEngine(_llama(given, gguf, limits), limits)
     import torch
 
-    from codegen.models import load
     from codegen.models.embedded import NEXT_EDIT
     from codegen.server.model import CompletionModel
 
     torch.set_num_threads(given.threads)
     # In float32 the adapter is merged into the weights, for which there is a pass for few tokens.
     dtype = torch.float32 if given.model == NEXT_EDIT else None
-    model = CompletionModel(
-        load(given.model, dtype=dtype),
+    model = CompletionModel.open(
+        given.model,
+        dtype=dtype,
         layout=given.layout,
         limits=limits,
         precision=given.precision,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from codegen.decoding.drafts import DrafterMaker
 from codegen.decoding.healing import Vocabulary
@@ -11,6 +11,7 @@ from codegen.server.prompts import Layout, Prompter, find_family
 from codegen.server.requests import ServerLimits, Status
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
     from codegen.decoding.editing import DecodeStep, EditableCache
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Precision = Literal["auto", "full"]
 # Tokens of one forward pass while a context is encoded: requests can be cancelled between passes.
 _CHUNK = 32
+_SMALL = 500_000_000  # parameters of a model whose float32 weights are worth their memory
 _FLOAT32_CHUNK = 64  # with kernels whose time per token does not depend on their number
 
 
@@ -71,6 +73,30 @@ class CompletionModel:
         cache = self.cache()  # raises before anything is served if it can't be edited
         self.longest = min(limits.conversation_tokens, cache.longest or limits.conversation_tokens)
 
+    @classmethod
+    def open(
+        cls,
+        name: str,
+        *,
+        dtype: torch.dtype | None = None,
+        layout: Layout = "auto",
+        limits: ServerLimits | None = None,
+        precision: Precision = "auto",
+    ) -> Self:
+        """Loads a model. Without a dtype, a small one on a CPU gets that of the fastest kernels.
+
+        Raises:
+            ModelError: naming what is missing and the remedy.
+        """
+        import torch
+
+        from codegen.models import load
+
+        loaded = load(name, dtype=dtype)
+        if dtype is None and precision == "auto" and _is_faster_in_float32(loaded.model):
+            loaded = load(name, dtype=torch.float32)
+        return cls(loaded, layout=layout, limits=limits, precision=precision)
+
     def cache(self) -> EditableCache:
         """An empty cache for one document."""
         from codegen.decoding.editing import EditableCache, EditPolicy
@@ -82,6 +108,22 @@ class CompletionModel:
         from codegen.server.local import LocalWorker
 
         return LocalWorker(self, queue, limits, metrics)
+
+
+def _is_faster_in_float32(model: PreTrainedModel) -> bool:
+    """Whether a bfloat16 model decodes faster in float32, by kernels that round rows to 8 bits."""
+    import torch
+
+    from codegen.decoding.editing import can_step
+    from codegen.kernels import cpu
+
+    return (
+        (model.dtype, model.device.type) == (torch.bfloat16, "cpu")
+        and model.num_parameters() <= _SMALL
+        and cpu.preferable(torch.float32)
+        and can_step(model)
+        and cpu.fastest() == torch.float32
+    )
 
 
 def _step(model: PreTrainedModel, precision: Precision) -> DecodeStep | None:

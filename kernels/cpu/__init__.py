@@ -15,9 +15,12 @@ does not depend on the other rows, to the last bit.
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -58,13 +61,33 @@ SLOTS = {torch.float32: torch.float16, torch.bfloat16: torch.bfloat16}
 
 __all__ = [
     "GROUP", "KERNELS", "SLOTS", "CompiledPass", "Product", "SequenceRows", "attend", "attention",
-    "gated", "pack4", "pack8", "preferable", "rms_norm", "rotate_",
+    "fastest", "gated", "pack4", "pack8", "preferable", "rms_norm", "rotate_",
 ]  # fmt: skip
 
 
 def preferable(dtype: torch.dtype) -> bool:
     """Whether to use the kernels for a dtype. They use one thread, PyTorch may use more."""
     return dtype in KERNELS and torch.get_num_threads() == 1
+
+
+@cache
+def fastest() -> torch.dtype | None:
+    """The dtype in which products of few rows take the least time here, measured in some
+    milliseconds; None without kernels. Which set that is depends on the CPU's units, not only on
+    its instructions.
+    """
+    numbers = torch.Generator().manual_seed(0)
+    values = torch.randint(0, 16, (1024, 1024), generator=numbers)
+    packed = pack4(values, torch.ones(1024, 32), torch.zeros(1024, 32))
+    rows = torch.rand(8, 1024, generator=numbers)
+    times: dict[torch.dtype, float] = dict.fromkeys(KERNELS, math.inf)
+    for _ in range(9):
+        for dtype in KERNELS:
+            product, given = Product(dtype, packed), rows.to(dtype)
+            began = time.thread_time()
+            product(given)
+            times[dtype] = min(times[dtype], time.thread_time() - began)
+    return min(times, key=times.__getitem__, default=None)
 
 
 def pack4(values: torch.Tensor, scales: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:

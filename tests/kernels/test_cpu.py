@@ -372,6 +372,10 @@ def test_what_pytorch_may_use_decides(capability: str, expected: set[str] | None
             assert names == expected
 
 
+def test_the_fastest_is_one_of_the_sets() -> None:
+    assert cpu.fastest() in (cpu.KERNELS or {None})
+
+
 def test_only_sets_that_the_cpu_has_are_offered() -> None:
     """By the kernel's word for what the CPU has, which is not the compiled code's."""
     core = pytest.importorskip("codegen.kernels.cpu._core")

@@ -437,6 +437,32 @@ def test_which_models_get_quantized_weights(
         assert (logits[0] - other).norm() < 0.1 * logits[0].norm()
 
 
+@pytest.mark.parametrize("name", ["float32", "bfloat16"])
+def test_a_small_model_is_served_in_the_dtype_of_the_fastest_kernels(
+    name: str, whole_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from codegen.kernels import cpu
+    from codegen.models import loading
+    from codegen.server import model
+
+    fastest = getattr(torch, name)
+    monkeypatch.setattr(loading, "pick_dtype", lambda _: torch.bfloat16)
+    monkeypatch.setattr(cpu, "preferable", lambda _: True)
+    monkeypatch.setattr(cpu, "fastest", lambda: fastest)
+    monkeypatch.setattr(model, "_step", lambda *_: None)
+
+    def dtype(**options: Any) -> torch.dtype:
+        return model.CompletionModel.open(str(whole_model_dir), **options).model.dtype
+
+    assert dtype() == fastest
+    assert dtype(precision="full") == torch.bfloat16
+    assert dtype(dtype=torch.bfloat16) == torch.bfloat16
+    monkeypatch.setattr(model, "_SMALL", 1)
+    assert dtype() == torch.bfloat16
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["float32", "bfloat16"])
 def test_quantized_weights_predict_real_code_as_the_model_does(

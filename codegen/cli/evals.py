@@ -711,9 +711,7 @@ def _check_needs(task: str, given: CheckOptions) -> dict[str, Any]:
     own = {"limit": few, "every": given.every * (total // max(few, 1))}
     bar = Progress("a few problems")
     _checked(task, given.model_copy(update=own), bar)
-    with TemporaryDirectory() as nothing:
-        whole = round(bar.done * total / max(few, 1))
-        return needs("programs", Path(nothing), ".", bar, whole)
+    return needs("programs", Path(), ".", bar, round(bar.done * total / max(few, 1)), disk=0)
 
 
 def _checked(task: str, given: CheckOptions, bar: Progress) -> tuple[Task[Any], Check]:

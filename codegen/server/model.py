@@ -83,7 +83,7 @@ class CompletionModel:
         limits: ServerLimits | None = None,
         precision: Precision = "auto",
     ) -> Self:
-        """Loads a model. Without a dtype, a small one on a CPU gets that of the fastest kernels.
+        """Loads a model; by default a small one on a CPU in the dtype of the fastest kernels.
 
         Raises:
             ModelError: naming what is missing and the remedy.

@@ -87,8 +87,6 @@ def in_main(head: str, statement: str, first: str = "") -> Guard:
 
 
 def main_of(head: str, source: str) -> re.Match[str] | None:
-    """The function ``main`` that runs: that of the tests, which come last; without tests the first
-    one.
-    """
+    """The function ``main`` that runs: the last one if tests follow the program, else the first."""
     heads = list(re.finditer(head, source))
     return heads[-1 if _WITH_TESTS.search(source) else 0] if heads else None

@@ -22,14 +22,16 @@ from __future__ import annotations
 import ast
 import random
 import re
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from codegen.config import Config, setting
 from codegen.errors import SkippedExample, require_known
-from codegen.evals.tasks.styles import STYLES
 from codegen.python_syntax import UNPARSABLE, characters, first_line, parse, with_newlines
 from codegen.records import Example, Segment, TrainingText
+
+if TYPE_CHECKING:
+    from codegen.evals.tasks.styles import PromptStyle
 
 KINDS = ("line", "block", "ast", "char")
 _SENTINEL = re.compile(r"<[^<>\s{}]+>|\[[A-Z]+\]")
@@ -41,6 +43,13 @@ class Unsuitable(SkippedExample):
     """An example gives no infilling data: ``empty``, ``sentinel_in_program`` or ``no_span``."""
 
     subject = "No infilling data"
+
+
+def _styles() -> Mapping[str, PromptStyle]:
+    """The evaluation's styles, read from YAML when a text is made; ``--help`` needs none."""
+    from codegen.evals.tasks.styles import STYLES
+
+    return STYLES
 
 
 class Infilling(Config):
@@ -75,7 +84,7 @@ class Infilling(Config):
         return "infilling"
 
     def _check(self) -> None:
-        known = [name for name, style in STYLES.items() if style.ask == "infill"]
+        known = [name for name, style in _styles().items() if style.ask == "infill"]
         require_known("infilling style", self.style, known)
         for kind in self.kinds:
             require_known("kind of span", kind, KINDS)
@@ -88,7 +97,7 @@ class Infilling(Config):
     @property
     def sentinels(self) -> list[str]:
         """The special tokens of the style."""
-        return _SENTINEL.findall(STYLES[self.style].template)
+        return _SENTINEL.findall(_styles()[self.style].template)
 
     def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
         """The texts of one example; text k is the same whatever their number.
@@ -119,7 +128,7 @@ class Infilling(Config):
                 break
         else:
             raise Unsuitable("no_span", f"the program has no {' or '.join(self.kinds)}.")
-        style = STYLES[self.style]
+        style = _styles()[self.style]
         prompt = style.render(prefix=program[: span.start], suffix=program[span.end :])
         middle = program[span.start : span.end]
         segments = (Segment(prompt, self.loss == "all"), Segment(middle, True))

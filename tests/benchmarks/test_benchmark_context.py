@@ -151,7 +151,7 @@ def test_figures(
         context.run(parts="everything", **options)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_keys(repositories: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load = codegen.models.load
     monkeypatch.setattr(codegen.models, "load", lambda _: load(str(tiny_model_dir)))

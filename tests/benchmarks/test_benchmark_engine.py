@@ -10,7 +10,7 @@ from codegen.benchmarks import engine
 from codegen.errors import ConfigError
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_both_numbers_of_workers_make_the_same_files() -> None:
     figures: dict[str, Any] = dict(engine.run(items=160, rounds=1))
     assert figures["same_bytes"] == 1

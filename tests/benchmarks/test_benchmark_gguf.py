@@ -22,7 +22,7 @@ def llama_children() -> set[str]:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_both_sides_are_measured(embedded_gguf: Path) -> None:
     if embedded.find() is None:
         pytest.skip("the embedded model is not on this machine")

@@ -91,7 +91,7 @@ def test_mistakes_get_one_line(
     assert "Traceback" not in err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_killed_by_sigkill_is_resumed_from_wherever_the_file_is(
     codegen: Codegen, embedded_gguf: Path, tmp_path: Path
 ) -> None:

@@ -36,7 +36,7 @@ def test_a_few_kills(tmp_path: Path, workers: str) -> None:
     survives_kills([sys.executable, str(HELPER), "240", workers, "none"], tmp_path, 3, seed=1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_few_kills_with_filters(tmp_path: Path, problems: str) -> None:
     survives_kills([sys.executable, str(HELPER), "240", "2", problems], tmp_path, 3, seed=2)
     counts = json.loads((tmp_path / "whole" / "manifest.json").read_text())["counts"]

@@ -166,7 +166,7 @@ def test_twenty_kills(tmp_path: Path, cluster: Any) -> None:
     survives_kills(command, tmp_path, 20, seed=2)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_cluster_of_its_own_ends_with_the_run(tmp_path: Path, cluster: Any) -> None:
     """Also if the run is killed. (Ray's own two agents notice it after a minute.)"""
     out = tmp_path / "out"

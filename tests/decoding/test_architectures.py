@@ -252,8 +252,20 @@ CHECKS: dict[str, Callable[[PreTrainedModel], None]] = {
 }
 
 
+# The families that most models are of, and a few of each kind of attention; -m long runs all.
+COMMON = (
+    "llama", "qwen2", "qwen3", "qwen3_moe", "qwen3_next", "mistral", "mixtral", "gemma2",
+    "gemma3_text", "phi3", "gpt2", "gpt_neox", "gpt_bigcode", "starcoder2", "codegen", "granite",
+    "deepseek_v2", "gpt_oss", "falcon", "smollm3", "olmo2", "jamba", "mamba", "recurrent_gemma",
+    "rwkv", "bloom", "mpt", "minimax",
+)  # fmt: skip
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", table())
+@pytest.mark.parametrize(
+    "name",
+    [name if name in COMMON else pytest.param(name, marks=pytest.mark.long) for name in table()],
+)
 def test_what_the_table_says_of_an_architecture(name: str) -> None:
     model = made(name)
     for column, works in table()[name].items():

@@ -72,8 +72,15 @@ def test_epochs_are_steps_of_the_data(row: dict[str, Any]) -> None:
     assert len(result.losses) == 4 and result.counts["epochs"] == pytest.approx(16 / 9)
 
 
-@pytest.mark.parametrize("evaluates", [False, True])
-@pytest.mark.parametrize("schedule", ["constant", "wsd"])
+@pytest.mark.parametrize(
+    ("schedule", "evaluates"),
+    [
+        ("constant", False),
+        ("wsd", True),
+        pytest.param("constant", True, marks=pytest.mark.long),
+        pytest.param("wsd", False, marks=pytest.mark.long),
+    ],
+)
 def test_a_run_extended_twice_is_one_run_of_that_length(
     row: dict[str, Any], tmp_path: Path, schedule: str, evaluates: bool
 ) -> None:

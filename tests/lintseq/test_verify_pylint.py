@@ -546,7 +546,7 @@ def _resident_mib(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads memory from /proc")
 def test_memory_is_flat(human_eval_programs) -> None:
     """In one process that is never replaced."""

@@ -352,7 +352,10 @@ async def test_folders_of_one_editor_do_not_see_one_another(
     await client.stop()
 
 
-@pytest.mark.parametrize("root", ["/", "/proc/self", "/nowhere/at/all"])
+@pytest.mark.parametrize(
+    "root",
+    ["/", *(pytest.param(r, marks=pytest.mark.long) for r in ("/proc/self", "/nowhere/at/all"))],
+)
 async def test_odd_workspaces(tiny_model_dir: Path, root: str) -> None:
     client: Any = await started(local(tiny_model_dir), root=f"file://{root}")
     uri = f"file://{root.rstrip('/')}/main.py"

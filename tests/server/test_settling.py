@@ -249,7 +249,13 @@ def test_a_stream_holds_back_what_is_in_doubt(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("template", ["{prefix}{suffix}", "{suffix}{prefix}", None])
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{prefix}{suffix}",
+        *(pytest.param(order, marks=pytest.mark.long) for order in ("{suffix}{prefix}", None)),
+    ],
+)
 def test_a_changed_definition_counts_on_a_real_model(
     template: str | None, ask: Any, busy: None
 ) -> None:

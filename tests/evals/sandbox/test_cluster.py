@@ -46,7 +46,7 @@ def statuses(sandbox: Any, count: int) -> dict[int, str]:
     return {key: outcome.status for key, outcome in sandbox.map(jobs(count))}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_as_one_sandbox(cluster: ClusterSandbox) -> None:
     with Sandbox(workers=1) as sandbox:
         assert cluster.describe() == sandbox.describe()

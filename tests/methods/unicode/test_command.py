@@ -212,7 +212,9 @@ def test_a_server_that_is_gone_is_told_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+)
 def test_finished_answers_survive_the_end_of_the_process(
     model: Model, tmp_path: Path, how: signal.Signals
 ) -> None:

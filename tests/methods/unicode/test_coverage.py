@@ -26,7 +26,7 @@ def test_human_eval_is_covered_whole(humaneval_rows: list[dict[str, Any]]) -> No
     assert measure(programs, STYLES["indent"], annotations="needed").unequal == ()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_stdlib_sample_is_covered() -> None:
     root = Path(sysconfig.get_path("stdlib"))
     paths = sorted(p for p in root.rglob("*.py") if "site-packages" not in p.parts)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -22,7 +22,7 @@ from lsprotocol.types import Position, Range, TextDocumentContentChangeEvent
 
 from codegen.errors import InputError
 from codegen.generation import SamplingParams
-from codegen.methods.edits.due import is_due, rename
+from codegen.methods.edits.due import due_lines, is_due, rename
 from codegen.methods.edits.formats import (
     EditFormat,
     Unreadable,
@@ -64,6 +64,7 @@ _LEAST = 0.02  # the probability that the model gives each token of a renaming i
 _TIMEOUT_S = 10.0  # per upstream
 _MOST_CHARACTERS = 16_384  # per answer of the upstream
 _PARSED_LINES = 3000
+_MOST_JUMPS = 2  # places far from the cursor at which the model is asked
 VIEWS = (View(), View(6, 6, 4, 500), View(4, 4, 2, 300))
 """How much the prompt shows, from most to least; the first that fits is used."""
 
@@ -228,7 +229,10 @@ class NextEditor:
         path: str,
         language: str,
     ) -> Proposal | None:
-        """The next edit at a position; None if nothing is worth showing.
+        """The next edit; None if nothing is worth showing.
+
+        It is looked for around the position first, and then where else the program shows that a
+        change is due (:func:`codegen.methods.edits.due.due_lines`): a jump.
 
         Raises:
             CodegenError: if the request was given up, or the model's server is gone.
@@ -239,30 +243,43 @@ class NextEditor:
             return None
         asked = await self._asked(engine)
         text = _plain(document.text)
-        lines = lines_of(text)
         changes = tracker.changes(document, path)
-        before = len(_plain("".join(document.lines[: position.line])))
-        cursor = before + document.offset_in_line(position)
+        lines = lines_of(text)
+        cursor = len(_plain("".join(document.lines[: position.line])))
+        cursor += document.offset_in_line(position)
+        moment = Edit("", path, text, (), (0, len(lines)), cursor, language=language)
+        for line in _places(moment, changes, position.line):
+            if line != position.line:
+                moment = replace(moment, cursor=len("".join(lines[:line])))
+            edit, prompt = self._window(asked, moment, changes, line)
+            if not prompt:
+                continue
+            answer = await self.answer(asked, key, prompt, edit)
+            if document.version != version or _plain(document.text) != text:
+                return None
+            if answer is None:
+                continue
+            try:
+                after = self.form.read(edit, answer)
+            except Unreadable:
+                engine.metrics.count("next_edit_unreadable")
+                continue
+            if found := self._shown(engine, edit, after, uri, document, undone(changes, text)):
+                return found
+        return None
+
+    def _window(
+        self, asked: CompletionEngine, moment: Edit, changes: Sequence[Change], line: int
+    ) -> tuple[Edit, str]:
+        """The moment with a window around a line, and the prompt; empty if there is none."""
+        edit = moment
         for view in VIEWS:
-            window = view.window(position.line, len(lines))
-            history = view.history(changes)
-            edit = Edit("", path, text, history, window, cursor, language=language)
+            window = view.window(line, moment.window[1])
+            edit = replace(moment, history=view.history(changes), window=window)
             if prompt := self.prompt(asked, edit):
-                break
-        else:
-            return None
-        window_text = "".join(window_lines(edit))
-        if safe_text(window_text) != window_text:
-            return None
-        answer = await self.answer(asked, key, prompt, edit)
-        if answer is None or document.version != version or _plain(document.text) != text:
-            return None
-        try:
-            after = self.form.read(edit, answer)
-        except Unreadable:
-            engine.metrics.count("next_edit_unreadable")
-            return None
-        return self._shown(engine, edit, after, uri, document, undone(changes, text))
+                shown = "".join(window_lines(edit))
+                return edit, prompt if safe_text(shown) == shown else ""
+        return edit, ""
 
     async def _asked(self, shared: CompletionEngine) -> CompletionEngine:
         """The engine that proposes edits: one of its own, loaded now if need be, or the shared."""
@@ -436,6 +453,20 @@ class NextEditor:
             ),
         )
         return proposal
+
+
+def _places(moment: Edit, changes: Sequence[Change], line: int) -> Iterator[int]:
+    """The lines around which an edit is looked for; none is in the window of another."""
+    view = VIEWS[0]
+    seen = [view.window(line, moment.window[1])]
+    yield line
+    for due in due_lines(replace(moment, history=view.history(changes))):
+        if len(seen) > _MOST_JUMPS:
+            return
+        window = view.window(due, moment.window[1])
+        if not any(top <= due < bottom for top, bottom in seen):
+            seen.append(window)
+            yield due
 
 
 def undone(changes: Sequence[Change], text: str) -> str:

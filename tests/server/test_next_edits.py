@@ -213,6 +213,37 @@ async def test_an_edit_is_proposed_taken_and_followed_by_the_next(
 
 @pytest.mark.slow
 @pytest.mark.asyncio(loop_scope="module")
+async def test_an_edit_far_from_the_cursor_is_a_jump(
+    client: LanguageClient, upstream: UpstreamServer
+) -> None:
+    """The places are those that the program shows; at most two, the nearest first."""
+    gap = "# nothing\n" * 40
+    text = f"def load(a):\n    return a\n{gap}x = load(1)\n{gap}y = load(2)\n{gap}z = load(3)\n"
+    editor = Editor(client, "file:///project/far.py", text)
+    editor.edit(change("read", (0, 4), (0, 8)))
+    windows: list[str] = []
+
+    def answer(window: str) -> str:
+        windows.append(window)
+        return window.replace("y = load", "y = read")
+
+    says(upstream, answer)
+    (edit,) = await editor.ask(0, 8)
+    assert ["def read" in windows[0], "x = load" in windows[1], "y = load" in windows[2]] == [
+        True
+    ] * 3
+    assert (edit.range.start.line, edit.text, len(windows)) == (83, "y = read(2)\n", 3)
+    says(upstream, lambda window: window.replace("x = load", "x = read"))
+    editor.take(edit)
+    (edit,) = await editor.ask(83, 8)
+    assert (edit.range.start.line, edit.text) == (42, "x = read(1)\n")
+    windows.clear()
+    says(upstream, lambda window: windows.append(window) or "NO_EDITS\n")
+    assert await editor.ask(83, 8) == [] and len(windows) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio(loop_scope="module")
 async def test_what_is_not_shown(client: LanguageClient, upstream: UpstreamServer) -> None:
     editor = Editor(client, "file:///project/drop.py", TEXT)
     editor.edit(change("sum_", (1, 4), (1, 8)))

@@ -9,8 +9,8 @@ the file before the edits of the history,
   replaced; or an expression, for which a variable was added, below the variable;
 - a function of the module has another number of parameters than a call has arguments.
 
-Only what is in the window counts. Limits: Python; nothing is told of files that cannot be parsed,
-before or after, and nothing of names if there is a star import.
+Limits: Python; nothing is told of files that cannot be parsed, before or after, and nothing of
+names if there is a star import.
 """
 
 from __future__ import annotations
@@ -39,23 +39,70 @@ _SHORTEST = 6  # characters of an expression that a variable stands for
 
 def is_due(edit: Edit) -> bool:
     """Whether a change in the window is due; false if that is not known."""
-    old = before(edit)
-    if edit.language != "python" or old is None or edit.text.count("\n") > _MOST_LINES:
+    files = _files(edit)
+    if files is None:
         return False
-    try:
-        now, was = _File(edit.text), _File(old)
-    except UNPARSABLE:
-        return False
+    now, was = files
     window = "".join(window_lines(edit))
     words = set(re.findall(r"\w+", window))
-    fresh = set() if _STAR.search(edit.text) else now.undefined - was.undefined
+    fresh = _fresh(edit, now, was)
+    top, bottom = edit.window
     return (
         bool(fresh & words)
         or (bool(fresh) and bool(_IMPORT.search(window)))
         or any(unused.name in words for unused in now.unused - was.unused)
-        or _has_old(edit, now, was)
-        or _is_called_otherwise(edit, now, was)
+        or any(top <= line < bottom for line in _replaced(edit, now, was))
+        or any(top <= line < bottom for line in _called_otherwise(now, was))
     )
+
+
+def due_lines(edit: Edit) -> list[int]:
+    """The lines of the file, from 0, that the program shows to be due, the nearest first.
+
+    Besides the signs of :func:`is_due`, attributes of which the definition is gone count. A name
+    that nothing defined before is due where the imports end.
+    """
+    files = _files(edit)
+    if files is None:
+        return []
+    now, was = files
+    fresh = _fresh(edit, now, was)
+    lost, unused = now.attributes_lost(was), now.unused - was.unused
+    found = {*_replaced(edit, now, was), *_called_otherwise(now, was)}
+    for node, scope in _scoped(now.tree, ()):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            is_due = node.id in fresh & was.bound
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+            is_due = node.attr in lost
+        elif isinstance(node, ast.alias):
+            bound = node.asname or node.name.partition(".")[0]
+            is_due = _Unused((), bound) in unused or _Unused(scope, bound) in unused
+        else:
+            name = getattr(node, "arg", None) or getattr(node, "id", None)
+            is_due = bool(name) and _Unused(scope, str(name)) in unused
+        if is_due:
+            found.add(getattr(node, "end_lineno", 0) - 1)
+    imports = [n for n in now.tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
+    if fresh - was.bound and imports:
+        found.add((imports[-1].end_lineno or 0) - 1)
+    cursor = edit.text.count("\n", 0, edit.cursor)
+    return sorted(found, key=lambda line: (abs(line - cursor), line))
+
+
+def _files(edit: Edit) -> tuple[_File, _File] | None:
+    """The file now, and before the edits; None if nothing is told of it."""
+    old = before(edit)
+    if edit.language != "python" or old is None or edit.text.count("\n") > _MOST_LINES:
+        return None
+    try:
+        return _File(edit.text), _File(old)
+    except UNPARSABLE:
+        return None
+
+
+def _fresh(edit: Edit, now: _File, was: _File) -> set[str]:
+    """The names that nothing defines, and that were defined before or not used."""
+    return set() if _STAR.search(edit.text) else now.undefined - was.undefined
 
 
 def before(edit: Edit) -> str | None:
@@ -78,6 +125,7 @@ class _File:
     """The names of a file.
 
     Attributes:
+        bound: names that the module defines or imports.
         undefined: names that are used, and that nothing in the file or Python defines.
         unused: imports of the module, and parameters and variables of functions, without a use.
     """
@@ -88,7 +136,7 @@ class _File:
         tables = [*_tables(top, ())]
         self.undefined: set[str] = set()
         self.unused: set[_Unused] = set()
-        bound = {
+        self.bound = {
             symbol.get_name()
             for table, _ in tables
             for symbol in table.get_symbols()
@@ -103,7 +151,7 @@ class _File:
                 if symbol.is_referenced():
                     if is_global:
                         read.add(name)
-                        is_known = name in bound or hasattr(builtins, name)
+                        is_known = name in self.bound or hasattr(builtins, name)
                         if not is_known and not name.startswith("__"):
                             self.undefined.add(name)
                 elif (
@@ -115,6 +163,10 @@ class _File:
         for symbol in top.get_symbols():
             if symbol.is_imported() and symbol.get_name() not in read:
                 self.unused.add(_Unused((), symbol.get_name()))
+
+    def attributes_lost(self, was: _File) -> set[str]:
+        """Methods and attributes of ``self`` that the file defined before, and no longer does."""
+        return _attributes(was.tree) - _attributes(self.tree)
 
     def function_at(self, line: int) -> tuple[int, int] | None:
         """The lines of the innermost function around a line, from 0, end not included."""
@@ -137,31 +189,60 @@ def _tables(
         left += [(child, (*scope, child.get_name())) for child in table.get_children()]
 
 
-def _has_old(edit: Edit, now: _File, was: _File) -> bool:
-    """Whether a constant, or a name that gave way to a new one, is still where it was replaced."""
+def _attributes(tree: ast.AST) -> set[str]:
+    """The methods, the names in class bodies, and the attributes that are set on anything."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.attr)
+        elif isinstance(node, ast.ClassDef):
+            for part in node.body:
+                if isinstance(part, _Function | ast.ClassDef):
+                    found.add(part.name)
+                targets = part.targets if isinstance(part, ast.Assign) else [part]
+                targets = [getattr(target, "target", target) for target in targets]
+                found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return found
+
+
+def _scoped(node: ast.AST, scope: tuple[str, ...]) -> Iterator[tuple[ast.AST, tuple[str, ...]]]:
+    """The nodes below one, each with the names of the functions and classes around it."""
+    left = [(node, scope)]
+    while left:
+        node, scope = left.pop()
+        yield node, scope
+        if isinstance(node, _Function | ast.ClassDef):
+            scope = (*scope, node.name)
+        left += [(child, scope) for child in ast.iter_child_nodes(node)]
+
+
+def _replaced(edit: Edit, now: _File, was: _File) -> Iterator[int]:
+    """Lines with a constant, or a name that gave way to a new one, where it was replaced."""
     constants = Counter(node.value for node in _constants(was.tree))
     constants.subtract(node.value for node in _constants(now.tree))
     gone = {value for value, count in constants.items() if count > 0}
     known = {word for change in edit.history for word in re.findall(r"\w+", change.old)}
-    top, bottom = edit.window
+    lines = lines_of(edit.text)
     for change in edit.history:
         function = now.function_at(change.line)
         names = {old for old, new in replaced_words(change).items() if new not in known}
         added = None if change.old else _ADDED.fullmatch(change.new)
         if function is None or not (gone or names or added):
             continue
-        start, end = max(top, function[0]), min(bottom, function[1])
-        below = "".join(lines_of(edit.text)[max(start, change.line + 1) : end])
-        if added and len(added[1]) >= _SHORTEST and added[1] in below:
-            return True
+        start, end = function
+        if added and len(added[1]) >= _SHORTEST:
+            for line in range(max(start, change.line + 1), end):
+                if added[1] in lines[line]:
+                    yield line
         for node in ast.walk(now.tree):
-            if not start <= getattr(node, "lineno", 0) - 1 < end:
+            line = getattr(node, "lineno", 0) - 1
+            if not start <= line < end:
                 continue
-            if isinstance(node, ast.Name) and node.id in names:
-                return True
-            if isinstance(node, ast.Constant) and _is_plain(node) and node.value in gone:
-                return True
-    return False
+            is_name = isinstance(node, ast.Name) and node.id in names
+            if is_name or (
+                isinstance(node, ast.Constant) and _is_plain(node) and node.value in gone
+            ):
+                yield line
 
 
 def _constants(tree: ast.AST) -> Iterator[ast.Constant]:
@@ -176,21 +257,20 @@ def _is_plain(node: ast.Constant) -> bool:
     return is_known and node.value not in (0, 1, 2, "")
 
 
-def _is_called_otherwise(edit: Edit, now: _File, was: _File) -> bool:
-    """Whether a call in the window lacks, or has too many, arguments of a changed function."""
+def _called_otherwise(now: _File, was: _File) -> Iterator[int]:
+    """Lines of calls that lack, or have too many, arguments of a changed function."""
     sizes, old = _sizes(now.tree), _sizes(was.tree)
     changed = {name: size for name, size in sizes.items() if old.get(name, size) != size}
-    top, bottom = edit.window
-    return any(
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id in changed
-        and top <= node.lineno - 1 < bottom
-        and not node.keywords
-        and not any(isinstance(argument, ast.Starred) for argument in node.args)
-        and len(node.args) != changed[node.func.id]
-        for node in (ast.walk(now.tree) if changed else ())
-    )
+    for node in ast.walk(now.tree) if changed else ():
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in changed
+            and not node.keywords
+            and not any(isinstance(argument, ast.Starred) for argument in node.args)
+            and len(node.args) != changed[node.func.id]
+        ):
+            yield node.lineno - 1
 
 
 def _sizes(tree: ast.Module) -> dict[str, int]:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from codegen.benchmarks.tools.edit_baselines import BASELINES
 from codegen.methods.edits.due import before as without_history
-from codegen.methods.edits.due import is_due
+from codegen.methods.edits.due import due_lines, is_due
 from codegen.methods.edits.formats import window_lines, with_window
 from codegen.methods.edits.hunks import apply, lines_of
 from codegen.methods.edits.refactorings import REFACTORINGS, Program, refactored
@@ -311,6 +311,39 @@ def test_a_refactoring_is_due_until_it_is_done(kind: str) -> None:
 def test_what_shows_that_nothing_is_due(old: str, new: str) -> None:
     session = ordered("a.py", old, new, random.Random(0))
     assert not is_due(session.moment(len(session.hunks), WIDE))
+
+
+GAP = "# -\n" * 30
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "due"),
+    [
+        (f"def load(a):\n    return a\n{GAP}load(1)\nx = 2\nload(\n    2)\n",
+         f"def read(a):\n    return a\n{GAP}load(1)\nx = 2\nload(\n    2)\n", [32, 34]),
+        (f"import os\nimport re\n{GAP}os.getcwd()\n",
+         f"import os\nimport re\n{GAP}os.getcwd(json)\n", [1]),  # an import is missing
+        (f"import os\nimport re\n{GAP}os.f(re.x)\n", f"import os\nimport re\n{GAP}os.f()\n", [1]),
+        (f"def f(a):\n    return a\n{GAP}f(1)\nf(a=1)\nf(*c)\n",
+         f"def f(a, b):\n    return a + b\n{GAP}f(1)\nf(a=1)\nf(*c)\n", [32]),
+        (f"def f():\n    x = 5000\n{GAP}    y = 5000\n",
+         f"def f():\n    x = 6000\n{GAP}    y = 5000\n", [32]),
+        (f"class A:\n    def f(self):\n        self.n = 1\n{GAP}a = A()\na.f()\na.n\n",
+         f"class A:\n    def g(self):\n        self.n = 1\n{GAP}a = A()\na.f()\na.n\n", [34]),
+        (f"class A:\n    n = 1\n{GAP}A.n\n", f"class A:\n    m = 1\n{GAP}A.n\n", [32]),
+        (f"class A:\n    f = 1\nclass B:\n    f = 2\n{GAP}b.f\n",
+         f"class A:\n    g = 1\nclass B:\n    f = 2\n{GAP}b.f\n", []),  # another class has it
+        (f"def f(a, b):\n    pass\n{GAP}f(1)\n", f"def f(a, b):\n    return 1\n{GAP}f(1)\n", []),
+    ],
+)  # fmt: skip
+def test_lines_that_the_program_shows_to_be_due(old: str, new: str, due: list[int]) -> None:
+    session = ordered("a.py", old, new, random.Random(0))
+    edit = session.moment(len(session.hunks), WIDE)
+    assert due_lines(edit) == due
+    assert due_lines(replace(edit, language="go")) == []
+    assert due_lines(replace(edit, text=edit.text + "def (\n")) == []
+    far = replace(edit, cursor=len(edit.text))
+    assert due_lines(far) == sorted(due, reverse=True)  # the nearest first
 
 
 HOSTILE = {

@@ -101,10 +101,10 @@ def text_data(folder: Path, known: Sequence[Function], form: str) -> str:
     return str(folder / "edits")
 
 
-def function_world(out: Path, known: int, form: str, base: str) -> World:
-    """Small functions, of which ``known`` come with their programs."""
+def function_world(out: Path, known: int, measured: int, form: str, base: str) -> World:
+    """Small functions: ``known`` come with their programs, ``measured`` are held out."""
     every = functions(TEXTS + JUDGED + HELD_OUT + MORE, seed=1)
-    held_out = every[TEXTS + JUDGED : TEXTS + JUDGED + HELD_OUT]
+    held_out = every[TEXTS + JUDGED :][:measured]
     judged = every[TEXTS : TEXTS + JUDGED] + every[TEXTS + JUDGED + HELD_OUT :]
     new = {"method": "full", "micro_batch_size": 32, "dtype": "float32"}
     return World(
@@ -187,6 +187,7 @@ def judged_samples(
     task: str,
     model: str,
     seed: int,
+    samples: int,
     cost: Cost | None = None,
     limit: int | None = None,
 ) -> Any:
@@ -194,7 +195,7 @@ def judged_samples(
     loaded = load(task)
     params = SamplingParams(max_new_tokens=world.longest, temperature=1.0, seed=seed)
     sample_task(
-        loaded, model, params, n=SAMPLES, out=out, style=world.style, batch_size=200, limit=limit
+        loaded, model, params, n=samples, out=out, style=world.style, batch_size=200, limit=limit
     )
     with Sandbox(workers=1) as sandbox:
         found = score(out / "samples.jsonl", loaded, out=out, sandbox=sandbox)
@@ -220,7 +221,9 @@ def continued(
         recipe |= {"data": world.texts, "schedule": "cosine"}
     elif arm == "dpo":
         seed = recipe["seed"]
-        judged_samples(out / "samples", world, world.judged, start, seed, cost, limit=problems)
+        judged_samples(
+            out / "samples", world, world.judged, start, seed, SAMPLES, cost, limit=problems
+        )
         source = ScoredRun(*scored_files(out / "samples"), load(world.judged), alike=4)
         run(Preferences(pairs=4), source, out / "pairs", workers=1)
         recipe |= {
@@ -247,7 +250,7 @@ class Experiment:
         self.options, self.out = options, options.out
         functional = options.world == "functions"
         self.world = (
-            function_world(self.out, options.texts, options.form, options.model)
+            function_world(self.out, options.texts, options.held_out, options.form, options.model)
             if functional
             else mbpp_world(self.out)
         )
@@ -280,8 +283,9 @@ class Experiment:
                 learning_rate=getattr(self.options, f"{arm}_rate"),
             )
         spent = cost.cpu_s
-        found = judged_samples(folder / "held_out", world, world.held_out, model, seed)
-        values = {f"pass@{k}": found.estimates[k].value for k in (1, SAMPLES)}
+        most = self.options.samples
+        found = judged_samples(folder / "held_out", world, world.held_out, model, seed, most)
+        values = {f"pass@{k}": found.estimates[k].value for k in (1, most)}
         counts = {id_: [count.n, count.c] for id_, count in found.counts.items()}
         return {"model": model, "cpu_s": spent, **values, "counts": counts}
 
@@ -295,13 +299,14 @@ class Experiment:
         return str(start_model(folder, texts, hidden=self.options.hidden, layers=3, seed=seed))
 
 
-def gains(results: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list[str]:
+def gains(results: Mapping[str, Mapping[int, Mapping[str, Any]]], most: int) -> list[str]:
     """Lines of a Markdown table: what each arm gained over the starts, over all seeds and by seed.
 
     Intervals are clustered by problem. Over several seeds the t-interval of their means follows.
 
     Args:
         results: arm -> seed -> measures.
+        most: k of pass@k, beside 1.
     """
 
     def counts(arm: str, seeds: Sequence[int]) -> dict[str, Count]:
@@ -316,7 +321,7 @@ def gains(results: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list[str]:
         seeds = [seed for seed in results[arm] if seed in results["start"]]
         for several in (seeds, *([seed] for seed in seeds if len(seeds) > 1)):
             cells = [arm, " ".join(map(str, several))]
-            for k in (1, SAMPLES):
+            for k in (1, most):
                 found = compare(
                     counts("start", several),
                     counts(arm, several),
@@ -333,7 +338,7 @@ def gains(results: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list[str]:
                     cells.append(cell + over)
             if arm != "start":
                 lines.append(f"| {' | '.join(cells)} |")
-    head = f"| gain over the start | seeds | pass@1 | pass@{SAMPLES} |"
+    head = f"| gain over the start | seeds | pass@1 | pass@{most} |"
     return [head, "|---|---|---|---|", *lines]
 
 
@@ -341,7 +346,8 @@ def main() -> None:
     """Makes the runs that are missing, and prints the tables."""
     given = {"start": 600, "sft": 480, "dpo": 120, "grpo": 38, "dpo_problems": JUDGED}
     rates = {"start_rate": 2e-3, "sft_rate": 5e-4, "dpo_rate": 1e-5, "grpo_rate": 1e-4}
-    sizes = {"hidden": 96, "texts": TEXTS, "most": 0, "first_seed": 0}
+    sizes = {"hidden": 96, "texts": TEXTS, "held_out": HELD_OUT, "samples": SAMPLES}
+    sizes |= {"most": 0, "first_seed": 0}
     names = {"world": "functions", "form": "whole", "model": "", "arms": ",".join(ARMS)}
     options = arguments(__doc__ or "", **given, **rates, **sizes, **names)
     experiment = Experiment(options)
@@ -356,10 +362,10 @@ def main() -> None:
             found = results.setdefault(arm, {})[seed] = experiment.run(arm, seed)
             shown = {name: value for name, value in found.items() if name != "counts"}
             print(arm, seed, shown, flush=True)  # noqa: T201
-    columns = ("pass@1", f"pass@{SAMPLES}", "cpu_s")
+    columns = ("pass@1", f"pass@{options.samples}", "cpu_s")
     print(table({arm: [*runs.values()] for arm, runs in results.items()}, columns))  # noqa: T201
     if "start" in results:
-        print("", *gains(results), sep="\n")  # noqa: T201
+        print("", *gains(results, options.samples), sep="\n")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ def test_all_objectives_go_on_from_one_start(
 
 def test_functions_to_learn_from_are_not_those_of_the_measurement(tmp_path: Path) -> None:
     """And there are enough of them that 38 steps of reinforcement draw none twice."""
-    world = objectives.function_world(tmp_path, objectives.TEXTS, "whole", "")
+    world = objectives.function_world(tmp_path, objectives.TEXTS, objectives.HELD_OUT, "whole", "")
     rows = [json.loads(line) for line in Path(world.texts).read_text().splitlines()]
     texts = [row["prompt"].strip() for row in rows]
     judged, held_out = (
@@ -183,7 +183,7 @@ def test_gains_are_paired_and_clustered_by_problem() -> None:
     half = 1.96 * stdev(differences) / math.sqrt(3)
     mean = fmean(differences)
     cell = f"{mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f})"
-    _, _, *lines = objectives.gains(results)
+    _, _, *lines = objectives.gains(results, objectives.SAMPLES)
     assert [line[: line.index(")") + 1] for line in lines] == [
         f"| grpo | {seeds} | {cell}" for seeds in ("1 2", "1", "2")
     ]

@@ -13,7 +13,11 @@ times. ``NAME_exact`` and so on are those of a baseline: ``nothing``, ``repeat``
 Without ``-o model=`` the model's figures are null. ``-o limit=N`` takes N problems of each task,
 drawn by the seed. The window is drafted from its old text (``-o decoder=sample`` for plain
 decoding, the same answers). ``-o decoder=server`` measures the language server's answers: weights
-in eight bits, and renamings of the history continued where the model finds that possible.
+in eight bits, and renamings of the history continued where the model finds that possible. It also
+measures jumps: refactorings whose due edit is not in the window around the last edit, where the
+cursor is. ``jump_shown`` is the share with a proposal, ``jump_place`` those where it changes a line
+that the due edit changes, ``jump_exact`` those whose file is then that of the task. Both are lower
+bounds, since other places of the file may be due as well.
 
 Intervals are by bootstrap over repositories, of which there are 14 and 4: with 4 they are too
 narrow. The data is read from the folder that CODEGEN_TEST_DATA names.
@@ -31,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from lsprotocol.types import Position
 
 from codegen.benchmarks.tools.edit_baselines import BASELINES
 from codegen.benchmarks.tools.machine import versions
@@ -42,7 +47,14 @@ from codegen.evals.statistics import base_task
 from codegen.evals.tasks.next_edit import NextEditProblem, measures
 from codegen.generation import Backend, Decoder, SamplingParams
 from codegen.generation.backends import local_backend, open_backend
-from codegen.methods.edits.formats import FORMATS, EditFormat, Unreadable
+from codegen.methods.edits.formats import (
+    FORMATS,
+    EditFormat,
+    Unreadable,
+    window_lines,
+    with_window,
+)
+from codegen.methods.edits.hunks import difference, lines_of
 
 if TYPE_CHECKING:
     from codegen.server.engine import CompletionEngine
@@ -90,6 +102,8 @@ def run(
     with _opened(model, style, decoder, params) as answer_of:
         for name, prefix in _PREFIXES.items():
             _measure(report, name, prefix, answer_of, limit, seed)
+    if model and decoder == "server":
+        _measure_jumps(report, model, _form(style), limit, seed)
     return report.mapping()
 
 
@@ -197,6 +211,57 @@ def _served(task: tasks.Task[Any], engine: CompletionEngine, form: EditFormat) -
         return _measured(problem, form, text), wall, cpu
 
     return answer
+
+
+def _measure_jumps(report: Report, model: str, form: EditFormat, limit: int, seed: int) -> None:
+    """Sets the figures of edits that are due far from the last edit; see the module's text."""
+    from codegen.server.document import TextDocument
+    from codegen.server.next_edits import VIEWS, NextEditor, Tracker
+    from codegen.server.requests import DocumentKey
+
+    far = []
+    for problem in tasks.load("next-edit-refactorings").problems():
+        edit = problem.edit
+        if not edit.history or edit.category == "nothing":
+            continue
+        last = edit.history[-1]
+        line = last.line + max(0, len(lines_of(last.new)) - 1)
+        top, bottom = VIEWS[0].window(line, len(lines_of(edit.text)))
+        hunks = difference(window_lines(edit), lines_of(edit.target))
+        due = [(edit.window[0] + hunk.start, edit.window[0] + hunk.end) for hunk in hunks]
+        if not any(top <= start < bottom for start, _ in due):
+            far.append((problem, line, due))
+    random.Random(seed).shuffle(far)
+    engine, rows, walls = _engine(model), [], []
+    for problem, line, due in far[:limit] if limit else far:
+        editor, document = NextEditor(form), TextDocument(problem.edit.text, version=1)
+        editor.trackers[problem.id] = Tracker(done=list(problem.edit.history))
+        key = DocumentKey("benchmark", "jumps", problem.id)
+        asked = editor.propose(
+            engine, key, document, Position(line, 0), problem.edit.path, problem.edit.language
+        )
+        began = time.perf_counter()
+        found = asyncio.run(asked)
+        walls.append(1000 * (time.perf_counter() - began))
+        row = {"shown": 0.0, "place": 0.0, "exact": 0.0}
+        if found:
+            start, end = (
+                found.place.start.line,
+                max(found.place.end.line, found.place.start.line + 1),
+            )
+            lines = lines_of(problem.edit.text)
+            after = "".join([*lines[:start], found.text, *lines[found.place.end.line :]])
+            row["shown"] = 1.0
+            row["place"] = float(any(a < end and start < max(b, a + 1) for a, b in due))
+            row["exact"] = float(after == with_window(problem.edit, problem.edit.target))
+        rows.append((row, base_task(problem.id)))
+    engine.stop()
+    for name in ("shown", "place", "exact"):
+        values = [row[name] for row, _ in rows]
+        mean = clustered_mean(values, [cluster for _, cluster in rows], seed)
+        report.set(f"refactorings_jump_{name}", mean, len(rows))
+    for name, value in (("p50", np.median(walls)), ("p95", np.percentile(walls, 95))):
+        report.set(f"refactorings_jump_{name}_ms", float(value), len(rows))
 
 
 def _measured(problem: NextEditProblem, form: EditFormat, answer: str | None) -> dict[str, float]:

@@ -77,10 +77,11 @@ class Tracker:
 
     Attributes:
         before: the lines before the current edit; None if there is none.
+        done: the edits before that one, oldest first.
     """
 
     before: list[str] | None = None
-    _done: list[Change] = field(default_factory=list)
+    done: list[Change] = field(default_factory=list)
     _line: int = 0
     _at: float = float("-inf")
     _bulk_at: float = float("-inf")
@@ -107,17 +108,17 @@ class Tracker:
 
     def calm(self, now: float) -> bool:
         """Whether something was edited, and no bulk change was made just now."""
-        return bool(self._done or self.before is not None) and now - self._bulk_at > _BULK_S
+        return bool(self.done or self.before is not None) and now - self._bulk_at > _BULK_S
 
     def changes(self, document: TextDocument, path: str) -> list[Change]:
         """All edits, oldest first, with their lines in the current document."""
-        done, before = self._done, self.before
+        done, before = self.done, self.before
         if before is not None:
             done = _with_difference(done, before, document.lines)
         return [change._replace(path=path) for change in done]
 
     def _close(self, document: TextDocument, path: str) -> None:
-        self._done = self.changes(document, path)[-3 * VIEWS[0].hunks :]
+        self.done = self.changes(document, path)[-3 * VIEWS[0].hunks :]
         self.before = None
 
 
@@ -172,6 +173,9 @@ class NextEditor:
         load: makes the engine of a model for next edits alone; called in a thread at the first
             request. None uses the session's engine.
         outcomes: records what becomes of the proposals; by default they are only counted.
+
+    Attributes:
+        trackers: the edits of the open documents, by URI.
     """
 
     def __init__(
@@ -185,14 +189,14 @@ class NextEditor:
         self.outcomes = outcomes or Outcomes()
         self._loading: asyncio.Future[CompletionEngine] | None = None
         self.proposals: OrderedDict[str, Proposal] = OrderedDict()
-        self._trackers: dict[str, Tracker] = {}
+        self.trackers: dict[str, Tracker] = {}
         self._refused: OrderedDict[tuple[str, str, str], None] = OrderedDict()
         self._pending: dict[str, tuple[str, str, str]] = {}
         self._numbers = count(1)
 
     def forget(self, uri: str, *, is_lost: bool = False) -> None:
         """Forgets a document's edits, when it is opened or closed, or its text is lost."""
-        self._trackers.pop(uri, None)
+        self.trackers.pop(uri, None)
         self._pending.pop(uri, None)
         self.outcomes.close(uri, is_lost=is_lost)
 
@@ -204,7 +208,7 @@ class NextEditor:
         A proposal that is not accepted is turned down.
         """
         now = time.monotonic()
-        self._trackers.setdefault(uri, Tracker()).changing(document, changes, now)
+        self.trackers.setdefault(uri, Tracker()).changing(document, changes, now)
         self.outcomes.changing(uri, now)
         pending = self._pending.pop(uri, None)
         latest = next((p for p in reversed(self.proposals.values()) if p.uri == uri), None)
@@ -238,7 +242,7 @@ class NextEditor:
             CodegenError: if the request was given up, or the model's server is gone.
         """
         uri, version = key.document, document.version
-        tracker = self._trackers.get(uri)
+        tracker = self.trackers.get(uri)
         if tracker is None or not tracker.calm(time.monotonic()) or not _is_readable(document):
             return None
         asked = await self._asked(engine)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from codegen.benchmarks.evidence.setting import save_llama
 from codegen.benchmarks.tools.byte_bpe import train_byte_bpe
@@ -125,44 +125,103 @@ def _after(rng: random.Random) -> _Part:
     )
 
 
-def _draw(rng: random.Random) -> Function:
-    start = rng.randint(0, 9)
-    empty = rng.choice((None, rng.randint(0, 9)))
-    steps = [_step(rng) for _ in range(rng.randint(1, 3))]
-    fold, after = _fold(rng), [_after(rng) for _ in range(rng.randint(0, 2))]
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a function does; ``empty`` is its value for no numbers, if that is said."""
 
-    sentences = [f"Start with {start}.", *(part.sentence for part in (*steps, fold, *after))]
-    lines = ["def f(xs):"]
-    if empty is not None:
-        sentences.insert(0, f"For none give {empty}.")
-        lines += ["    if not xs:", f"        return {empty}"]
-    lines += [f"    total = {start}", "    for x in xs:"]
-    lines += [f"        {line}" for part in (*steps, fold) for line in part.lines]
-    lines += [f"    {line}" for part in after for line in part.lines]
-    lines += ["    return total"]
+    start: int
+    empty: int | None
+    steps: tuple[_Part, ...]
+    fold: _Part
+    after: tuple[_Part, ...]
 
-    def value(numbers: Sequence[int]) -> int:
-        if not numbers and empty is not None:
-            return empty
-        total = start
+    @property
+    def sentences(self) -> list[str]:
+        """The instruction."""
+        first = [] if self.empty is None else [f"For none give {self.empty}."]
+        parts = (*self.steps, self.fold, *self.after)
+        return [*first, f"Start with {self.start}.", *(part.sentence for part in parts)]
+
+    @property
+    def lines(self) -> list[str]:
+        """The program."""
+        lines = ["def f(xs):"]
+        if self.empty is not None:
+            lines += ["    if not xs:", f"        return {self.empty}"]
+        lines += [f"    total = {self.start}", "    for x in xs:"]
+        lines += [f"        {line}" for part in (*self.steps, self.fold) for line in part.lines]
+        lines += [f"    {line}" for part in self.after for line in part.lines]
+        return [*lines, "    return total"]
+
+    def value(self, numbers: Sequence[int]) -> int:
+        """What the function gives."""
+        if not numbers and self.empty is not None:
+            return self.empty
+        total = self.start
         try:
             for number in numbers:
                 try:
                     x = number
-                    for part in steps:
+                    for part in self.steps:
                         x = part.effect(x)
-                    total = fold.effect(total, x)
+                    total = self.fold.effect(total, x)
                 except _Skip:
                     pass
         except _Stop:
             pass
-        for part in after:
+        for part in self.after:
             total = part.effect(total)
         return total
 
+
+def _draw_parts(rng: random.Random) -> _Parts:
+    start = rng.randint(0, 9)
+    empty = rng.choice((None, rng.randint(0, 9)))
+    steps = tuple(_step(rng) for _ in range(rng.randint(1, 3)))
+    return _Parts(
+        start, empty, steps, _fold(rng), tuple(_after(rng) for _ in range(rng.randint(0, 2)))
+    )
+
+
+def _draw(rng: random.Random) -> Function:
+    parts = _draw_parts(rng)
     given = [(), *(tuple(rng.choices(range(-9, 21), k=7)) for _ in range(_CALLS - 1))]
-    cases = tuple((numbers, value(numbers)) for numbers in given)
-    return Function(" ".join(sentences), "\n".join(lines) + "\n", cases)
+    cases = tuple((numbers, parts.value(numbers)) for numbers in given)
+    return Function(" ".join(parts.sentences), "\n".join(parts.lines) + "\n", cases)
+
+
+class Variant(NamedTuple):
+    """The sentences and the lines of a function, and of the same with one part changed."""
+
+    before: tuple[Sequence[str], Sequence[str]]
+    after: tuple[Sequence[str], Sequence[str]]
+
+
+def variants(count: int, seed: int) -> list[Variant]:
+    """Functions, of each of which one part is replaced, inserted or deleted."""
+    rng = random.Random(seed)
+    found: dict[tuple[str, str], Variant] = {}
+    while len(found) < count:
+        old = _draw_parts(rng)
+        new = _varied(old, rng)
+        if old.lines != new.lines:
+            pair = Variant((old.sentences, old.lines), (new.sentences, new.lines))
+            found.setdefault(("\n".join(old.lines), "\n".join(new.lines)), pair)
+    return list(found.values())
+
+
+def _varied(parts: _Parts, rng: random.Random) -> _Parts:
+    field, draw = rng.choice((("steps", _step), ("steps", _step), ("after", _after)))
+    row = list(getattr(parts, field))
+    place = rng.randrange(len(row) + 1)
+    kind = rng.choice(("replace", "insert", "delete"))
+    if kind == "insert" or place == len(row):
+        row.insert(place, draw(rng))
+    elif kind == "replace":
+        row[place] = draw(rng)
+    elif len(row) > 1 or field == "after":
+        del row[place]
+    return replace(parts, **{field: tuple(row)})
 
 
 def functions(count: int, seed: int) -> list[Function]:
@@ -175,10 +234,18 @@ def functions(count: int, seed: int) -> list[Function]:
     return list(found.values())
 
 
-def start_model(folder: Path, texts: Iterable[str], *, hidden: int, layers: int, seed: int) -> Path:
-    """A random Llama with a byte-level BPE of the texts."""
+def start_model(
+    folder: Path,
+    texts: Iterable[str],
+    *,
+    hidden: int,
+    layers: int,
+    seed: int,
+    special: Sequence[str] = (),
+) -> Path:
+    """A random Llama with a byte-level BPE of the texts and some special tokens."""
     if not (folder / "config.json").exists():
-        tokenizer = train_byte_bpe(texts, 400)
+        tokenizer = train_byte_bpe(texts, 400, special)
         tokenizer.save_pretrained(folder)
         save_llama(folder, len(tokenizer), hidden=hidden, layers=layers, positions=1024, seed=seed)
     return folder

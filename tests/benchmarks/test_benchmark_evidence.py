@@ -11,11 +11,20 @@ from typing import Any
 
 import pytest
 
-from codegen.benchmarks.evidence import forms, objectives, reward_hacking, sequencematch
-from codegen.benchmarks.evidence.functions import functions, judge
+from codegen.benchmarks.evidence import (
+    edit_formats,
+    forms,
+    objectives,
+    reward_hacking,
+    sequencematch,
+)
+from codegen.benchmarks.evidence.functions import functions, judge, variants
 from codegen.benchmarks.tools.timing import cpu_seconds
 from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.tasks import find_style, load
+from codegen.methods.edits.due import before
+from codegen.methods.edits.formats import FORMATS
+from codegen.python_syntax import compiles
 
 
 def test_the_small_functions_do_what_they_are_said_to() -> None:
@@ -219,3 +228,38 @@ def test_the_prompts_of_mbpp_are_those_of_the_task(
         assert (job.setup, job.test, job.entry_point) == (same.setup, same.test, same.entry_point)
     learned = {problem.id for problem in load(world.judged).problems()}
     assert len(learned) == objectives.MBPP_JUDGED and not learned & set(by_id)
+
+
+def test_moments_of_edits_follow_from_their_files() -> None:
+    """The program follows the comment after the edit, or the renaming; what is due is not there."""
+    edits = edit_formats.moments(300, seed=3)
+    assert {edit.category for edit in edits} == {"follow", "rename", "nothing"}
+    for edit in edits:
+        assert edit.target and before(edit) not in (None, edit.text)
+        assert compiles(edit.text) and compiles(edit.target)
+        assert (edit.text == edit.target) == (edit.category == "nothing")
+        heads = [
+            [line for line in text.splitlines() if line.startswith("#")]
+            for text in (edit.text, edit.target)
+        ]
+        assert heads[0] == heads[1]  # the comment is the user's
+        if edit.category == "rename":
+            assert "total" not in edit.target and "total" in edit.text
+    names = ["blocks", "rows", "window", "search-replace", "udiff"]
+    kept = edit_formats.expressible(edits, names)
+    assert len(kept) > 290
+    for name in names:
+        for text, edit in zip(edit_formats.texts_of(FORMATS[name], kept), kept, strict=True):
+            assert text.prompt == FORMATS[name].prompt(edit)
+            answer = text.trained
+            for stop in FORMATS[name].stop:
+                answer = answer.partition(stop)[0]
+            assert FORMATS[name].read(edit, answer) == edit.target
+
+
+def test_a_variant_differs_in_one_part() -> None:
+    for old, new in variants(200, seed=5):
+        assert abs(len(old[0]) - len(new[0])) <= 1 and old[0] != new[0]
+        assert sum(a != b for a, b in zip(old[0], new[0], strict=False)) <= max(len(old[0]), 1)
+        sources = ["\n".join(lines) for _, lines in (old, new)]
+        assert all(compiles(source) for source in sources) and sources[0] != sources[1]

@@ -1,0 +1,205 @@
+"""Which format of next edits is learned best, at equal training.
+
+Small transformers from scratch learn to edit small functions (:mod:`.functions`) in one of the
+formats of :mod:`codegen.methods.edits.formats`, at equal optimizer steps and batches. A file is a
+function below a comment with its instruction, a sentence a line. The moments:
+
+- ``follow``: a sentence of the comment was replaced, inserted or deleted, and the program has to
+  follow it (half of them);
+- ``rename``: the first line of the program calls its variable otherwise, and the others have to;
+- ``nothing``: the comment and the program were changed, and agree.
+
+Measured on other functions, greedily: ``exact``, the share of due edits after which the file is
+right (``follow``, ``rename``: of each kind); ``quiet``, the share of moments without one at which
+the file stays as it is; ``parsed``, the share of answers in the format; ``answer``, their mean
+tokens; ``tokens``, those trained on, in millions.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from codegen.benchmarks.evidence.functions import Variant, start_model, variants
+from codegen.benchmarks.evidence.setting import arguments, once, table
+from codegen.decoding.loop import Row, decode
+from codegen.finetune import parse_recipe
+from codegen.finetune.run import train
+from codegen.methods.edits.formats import (
+    FORMATS,
+    STARCODER,
+    EditFormat,
+    Unreadable,
+    Unwritable,
+    window_text,
+)
+from codegen.methods.edits.hunks import lines_of
+from codegen.methods.edits.sessions import ordered
+from codegen.models import load
+from codegen.records import Change, Edit, Segment, TrainingText, to_json, write_atomic
+
+COLUMNS = ("exact", "follow", "rename", "quiet", "parsed", "answer", "tokens")
+_NAMES = ("acc", "out", "result", "value", "best", "found")
+_MOST = 260  # tokens of an answer
+
+
+def _file(parts: tuple[Sequence[str], Sequence[str]]) -> str:
+    sentences, lines = parts
+    return "".join(f"# {one}\n" for one in sentences) + "".join(f"{one}\n" for one in lines)
+
+
+def _changes(old: str, new: str) -> tuple[Change, ...]:
+    """From one text to another, from the top down, as they are in the new text."""
+    session = ordered("f.py", old, new, random.Random(0))
+    hunks = sorted(session.hunks)
+    moved, found = 0, []
+    for hunk in hunks:
+        before = "".join(session.lines[hunk.start : hunk.end])
+        found.append(Change("f.py", hunk.start + moved, before, "".join(hunk.new)))
+        moved += len(hunk.new) - (hunk.end - hunk.start)
+    return tuple(found)
+
+
+def moment(number: int, variant: Variant, rng: random.Random) -> Edit:
+    """A moment of one function; see the module's text."""
+    before, after = variant
+    kind = rng.choices(("follow", "rename", "nothing"), (50, 30, 20))[0]
+    if kind == "rename":
+        opened, name = _file(before), rng.choice(_NAMES)
+        target = opened.replace("total", name)
+        lines = lines_of(opened)
+        first = next(i for i, line in enumerate(lines) if line.startswith("    total = "))
+        lines[first] = lines[first].replace("total", name)
+        text = "".join(lines)
+    else:
+        opened, target = _file(before), _file(after)
+        text = target if kind == "nothing" else _file((after[0], before[1]))
+    history = _changes(opened, text)
+    last = history[-1]
+    cursor = len("".join(lines_of(text)[: last.line])) + len(last.new.rstrip("\n"))
+    window = (0, len(lines_of(text)))
+    return Edit(f"{number}", "f.py", text, history, window, cursor, target=target, category=kind)
+
+
+def moments(count: int, seed: int) -> list[Edit]:
+    """Moments of different functions."""
+    rng = random.Random(seed)
+    return [moment(number, variant, rng) for number, variant in enumerate(variants(count, seed))]
+
+
+def texts_of(form: EditFormat, edits: Sequence[Edit]) -> Iterator[TrainingText]:
+    """Training texts of moments in one format."""
+    for edit in edits:
+        segments = (Segment(form.prompt(edit), False), Segment(form.answer(edit), True))
+        meta = {"special_tokens": list(form.trained)}
+        yield TrainingText(edit.id, edit.id, "edits", segments, meta)
+
+
+def expressible(edits: Sequence[Edit], names: Sequence[str]) -> list[Edit]:
+    """The moments that all of the formats can express, so that all see the same."""
+
+    def is_so(edit: Edit) -> bool:
+        try:
+            return all(FORMATS[name].answer(edit) for name in names)
+        except Unwritable:
+            return False
+
+    return [edit for edit in edits if is_so(edit)]
+
+
+def run(out: Path, name: str, seed: int, options: Any) -> Mapping[str, float]:
+    """The measures of one format with one seed."""
+    form, names = FORMATS[name], options.formats.split(",")
+    drawn = expressible(moments(options.examples + options.problems, seed=0), names)
+    known, asked = drawn[: -options.problems], drawn[-options.problems :]
+    data = out / "data" / f"{name}.jsonl"
+    data.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(data, "".join(to_json(text) + "\n" for text in texts_of(form, known)))
+    some = [text.text for each in names for text in texts_of(FORMATS[each], known[:500])]
+    model = start_model(
+        out / "models" / f"start-{seed}", some, hidden=options.hidden, layers=3, seed=seed,
+        special=STARCODER.all,
+    )  # fmt: skip
+    result = train(
+        parse_recipe(
+            {
+                "model": str(model),
+                "data": str(data),
+                "output": str(out / "runs" / f"{name}-{seed}"),
+                "steps": options.steps,
+                "method": "full",
+                "format": "plain",
+                "batch_size": 32,
+                "micro_batch_size": 8,
+                "max_length": 1024,
+                "packing": "best_fit",
+                "learning_rate": 2e-3,
+                "schedule": "cosine",
+                "warmup": 0.05,
+                "dtype": "float32",
+                "save_every": options.steps,
+                "seed": seed,
+            }
+        )
+    )
+    trained = result.trained_per_s * result.seconds / 1e6
+    return {**measure(load(result.model), form, asked), "tokens": trained}
+
+
+def measure(loaded: Any, form: EditFormat, asked: Sequence[Edit]) -> dict[str, float]:
+    """The measures of a trained model."""
+    tokenizer = loaded.tokenizer
+    stops = frozenset([tokenizer.eos_token_id])
+    prompts = [tokenizer(form.prompt(edit), add_special_tokens=False).input_ids for edit in asked]
+    rows = [Row(prompt, [0.0] * _MOST) for prompt in prompts]
+    decode(
+        loaded.model, rows, max_new_tokens=_MOST, temperature=0.0, top_p=1.0, eos=stops, width=100
+    )
+    right: dict[str, list[bool]] = {"follow": [], "rename": [], "nothing": []}
+    parsed = []
+    for edit, row in zip(asked, rows, strict=True):
+        answer = tokenizer.decode([token for token in row.tokens if token not in stops])
+        for stop in form.stop:
+            answer = answer.partition(stop)[0]
+        try:
+            found = form.read(edit, answer)
+        except Unreadable:
+            found = None
+        parsed.append(found is not None)
+        # An answer that cannot be read changes nothing.
+        right[edit.category].append((window_text(edit) if found is None else found) == edit.target)
+    return {
+        "exact": fmean([*right["follow"], *right["rename"]]),
+        "follow": fmean(right["follow"]),
+        "rename": fmean(right["rename"]),
+        "quiet": fmean(right["nothing"]),
+        "parsed": fmean(parsed),
+        "answer": fmean(len(row.tokens) for row in rows),
+    }
+
+
+def main() -> None:
+    """Runs all formats and seeds, and prints the table."""
+    options = arguments(
+        __doc__ or "",
+        steps=400,
+        examples=4000,
+        problems=200,
+        hidden=96,
+        formats="blocks,rows,window,search-replace,udiff",
+    )
+    rows: dict[str, list[Mapping[str, float]]] = {}
+    for seed in range(options.seeds):
+        for name in options.formats.split(","):
+            path = options.out / "results" / f"{name}-{seed}.json"
+            found = once(path, lambda n=name, s=seed: run(options.out, n, s, options))
+            rows.setdefault(name, []).append(found)
+            print(name, seed, found, flush=True)  # noqa: T201
+    print(table(rows, COLUMNS))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

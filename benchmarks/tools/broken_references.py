@@ -61,7 +61,7 @@ def examine(name: str, every: int = 1, offset: int = 0) -> tuple[int, dict[str, 
 def _reason(message: str) -> str:
     """The line of a complaint that says most."""
     lines = [line.strip() for line in message.removeprefix("exit code 1 ").splitlines()]
-    said = [line for line in lines if re.search(r"[Ee]rror|Exception|undefined", line)]
+    said = [line for line in lines if re.search(r"(?:[Ee]rror|Exception|undefined).*[^:]$", line)]
     return next(iter(said or lines), "")[:_LONGEST]
 
 

@@ -235,8 +235,8 @@ class NextEditor:
     ) -> Proposal | None:
         """The next edit; None if nothing is worth showing.
 
-        It is looked for around the position first, and then where else the program shows that a
-        change is due (:func:`codegen.methods.edits.due.due_lines`): a jump.
+        It is looked for around the position, and where else the program shows that a change is due
+        (:func:`codegen.methods.edits.due.due_lines`): a jump.
 
         Raises:
             CodegenError: if the request was given up, or the model's server is gone.
@@ -460,17 +460,24 @@ class NextEditor:
 
 
 def _places(moment: Edit, changes: Sequence[Change], line: int) -> Iterator[int]:
-    """The lines around which an edit is looked for; none is in the window of another."""
-    view = VIEWS[0]
-    seen = [view.window(line, moment.window[1])]
-    yield line
-    for due in due_lines(replace(moment, history=view.history(changes))):
-        if len(seen) > _MOST_JUMPS:
-            return
-        window = view.window(due, moment.window[1])
-        if not any(top <= due < bottom for top, bottom in seen):
-            seen.append(window)
-            yield due
+    """The lines around which an edit is looked for; none is in the window of another.
+
+    The cursor's comes first, unless it is still at the last edit, and the program shows that
+    something is due, but not there.
+    """
+    view, lines = VIEWS[0], moment.window[1]
+    here = replace(moment, history=view.history(changes), window=view.window(line, lines))
+    seen, far = [here.window], []
+    for due in due_lines(here):
+        if len(far) < _MOST_JUMPS and not any(top <= due < bottom for top, bottom in seen):
+            seen.append(view.window(due, lines))
+            far.append(due)
+    top, bottom = here.window
+    stays = bool(changes) and top <= changes[-1].line < bottom
+    first = far if far and stays and not is_due(here) else []
+    yield from (*first, line)
+    if not first:
+        yield from far
 
 
 def undone(changes: Sequence[Change], text: str) -> str:

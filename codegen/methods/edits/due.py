@@ -60,7 +60,8 @@ def due_lines(edit: Edit) -> list[int]:
     """The lines of the file, from 0, that the program shows to be due, the nearest first.
 
     Besides the signs of :func:`is_due`, attributes of which the definition is gone count. A name
-    that nothing defined before is due where the imports end.
+    that nothing defined before is due where the imports end. Lines of the history do not count:
+    what was just written is not to be undone.
     """
     files = _files(edit)
     if files is None:
@@ -85,6 +86,8 @@ def due_lines(edit: Edit) -> list[int]:
     imports = [n for n in now.tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
     if fresh - was.bound and imports:
         found.add((imports[-1].end_lineno or 0) - 1)
+    for change in edit.history:
+        found -= {*range(change.line, change.line + len(lines_of(change.new)))}
     cursor = edit.text.count("\n", 0, edit.cursor)
     return sorted(found, key=lambda line: (abs(line - cursor), line))
 

@@ -23,11 +23,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from codegen.benchmarks.evidence.functions import Variant, start_model, variants
+from codegen.benchmarks.evidence.functions import Variant, start_model, train_model, variants
 from codegen.benchmarks.evidence.setting import arguments, once, table
 from codegen.decoding.loop import Row, decode
-from codegen.finetune import parse_recipe
-from codegen.finetune.run import train
 from codegen.methods.edits.formats import (
     FORMATS,
     STARCODER,
@@ -123,28 +121,8 @@ def run(out: Path, name: str, seed: int, options: Any) -> Mapping[str, float]:
         out / "models" / f"start-{seed}", some, hidden=options.hidden, layers=3, seed=seed,
         special=STARCODER.all,
     )  # fmt: skip
-    result = train(
-        parse_recipe(
-            {
-                "model": str(model),
-                "data": str(data),
-                "output": str(out / "runs" / f"{name}-{seed}"),
-                "steps": options.steps,
-                "method": "full",
-                "format": "plain",
-                "batch_size": 32,
-                "micro_batch_size": 8,
-                "max_length": 1024,
-                "packing": "best_fit",
-                "learning_rate": 2e-3,
-                "schedule": "cosine",
-                "warmup": 0.05,
-                "dtype": "float32",
-                "save_every": options.steps,
-                "seed": seed,
-            }
-        )
-    )
+    folder = out / "runs" / f"{name}-{seed}"
+    result = train_model(model, data, folder, steps=options.steps, max_length=1024, seed=seed)
     trained = result.trained_per_s * result.seconds / 1e6
     return {**measure(load(result.model), form, asked), "tokens": trained}
 

@@ -33,6 +33,7 @@ from codegen.benchmarks.evidence.functions import (
     judge,
     share,
     start_model,
+    train_model,
     write,
 )
 from codegen.benchmarks.evidence.setting import arguments, once, table
@@ -42,8 +43,6 @@ from codegen.data.generators import Whole
 from codegen.data.sources import MemorySource
 from codegen.evals.sandbox import Sandbox
 from codegen.evals.statistics import pass_at_k
-from codegen.finetune import parse_recipe
-from codegen.finetune.run import train
 from codegen.lintseq import LintSeq, resolve
 from codegen.methods.unicode import UniCode, instruction
 from codegen.models import load
@@ -120,27 +119,13 @@ def run(out: Path, name: str, seed: int, options: Any) -> Mapping[str, Mapping[s
     model = start_model(
         out / "models" / f"start-{seed}", some, hidden=options.hidden, layers=3, seed=seed
     )
-    result = train(
-        parse_recipe(
-            {
-                "model": str(model),
-                "data": str(data[name]),
-                "output": str(out / "runs" / f"{_slug(name)}-{seed}"),
-                "steps": options.steps,
-                "method": "full",
-                "format": "plain",
-                "batch_size": 32,
-                "micro_batch_size": 8,
-                "max_length": 512,
-                "packing": "best_fit",
-                "learning_rate": 2e-3,
-                "schedule": "cosine",
-                "warmup": 0.05,
-                "dtype": "float32",
-                "save_every": options.steps,
-                "seed": seed,
-            }
-        )
+    result = train_model(
+        model,
+        data[name],
+        out / "runs" / f"{_slug(name)}-{seed}",
+        steps=options.steps,
+        max_length=512,
+        seed=seed,
     )
     trained = result.trained_per_s * result.seconds / 1e6
     loaded = load(result.model)

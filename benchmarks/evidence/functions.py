@@ -19,6 +19,9 @@ from codegen.benchmarks.tools.byte_bpe import train_byte_bpe
 from codegen.decoding.loop import Backspace, Row, decode
 from codegen.evals.metrics.text import normal_form
 from codegen.evals.sandbox import Job, Limits, Sandbox
+from codegen.finetune import parse_recipe
+from codegen.finetune.result import TrainingResult
+from codegen.finetune.run import train
 from codegen.records import Example
 
 _CALLS = 6
@@ -198,7 +201,7 @@ class Variant(NamedTuple):
 
 
 def variants(count: int, seed: int) -> list[Variant]:
-    """Functions, of each of which one part is replaced, inserted or deleted."""
+    """Functions beside themselves with one part replaced, inserted or deleted."""
     rng = random.Random(seed)
     found: dict[tuple[str, str], Variant] = {}
     while len(found) < count:
@@ -249,6 +252,31 @@ def start_model(
         tokenizer.save_pretrained(folder)
         save_llama(folder, len(tokenizer), hidden=hidden, layers=layers, positions=1024, seed=seed)
     return folder
+
+
+def train_model(
+    model: Path, data: Path, out: Path, *, steps: int, max_length: int, seed: int
+) -> TrainingResult:
+    """A model of this world, trained on texts."""
+    recipe = {
+        "model": str(model),
+        "data": str(data),
+        "output": str(out),
+        "steps": steps,
+        "method": "full",
+        "format": "plain",
+        "batch_size": 32,
+        "micro_batch_size": 8,
+        "max_length": max_length,
+        "packing": "best_fit",
+        "learning_rate": 2e-3,
+        "schedule": "cosine",
+        "warmup": 0.05,
+        "dtype": "float32",
+        "save_every": steps,
+        "seed": seed,
+    }
+    return train(parse_recipe(recipe))
 
 
 def write(

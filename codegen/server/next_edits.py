@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -252,10 +252,11 @@ class NextEditor:
         cursor = len(_plain("".join(document.lines[: position.line])))
         cursor += document.offset_in_line(position)
         moment = Edit("", path, text, (), (0, len(lines)), cursor, language=language)
-        for line in _places(moment, changes, position.line):
-            if line != position.line:
-                moment = replace(moment, cursor=len("".join(lines[:line])))
-            edit, prompt = self._window(asked, moment, changes, line)
+        # In a thread: reading a long file would keep other requests waiting.
+        for line in await asyncio.to_thread(_places, moment, changes, position.line):
+            there = len("".join(lines[:line]))
+            at = moment if line == position.line else replace(moment, cursor=there)
+            edit, prompt = self._window(asked, at, changes, line)
             if not prompt:
                 continue
             answer = await self.answer(asked, key, prompt, edit)
@@ -459,7 +460,7 @@ class NextEditor:
         return proposal
 
 
-def _places(moment: Edit, changes: Sequence[Change], line: int) -> Iterator[int]:
+def _places(moment: Edit, changes: Sequence[Change], line: int) -> list[int]:
     """The lines around which an edit is looked for; none is in the window of another.
 
     The cursor's comes first, unless it is still at the last edit, and the program shows that
@@ -467,17 +468,14 @@ def _places(moment: Edit, changes: Sequence[Change], line: int) -> Iterator[int]
     """
     view, lines = VIEWS[0], moment.window[1]
     here = replace(moment, history=view.history(changes), window=view.window(line, lines))
-    seen, far = [here.window], []
+    seen, far = [here.window], list[int]()
     for due in due_lines(here):
         if len(far) < _MOST_JUMPS and not any(top <= due < bottom for top, bottom in seen):
             seen.append(view.window(due, lines))
             far.append(due)
     top, bottom = here.window
     stays = bool(changes) and top <= changes[-1].line < bottom
-    first = far if far and stays and not is_due(here) else []
-    yield from (*first, line)
-    if not first:
-        yield from far
+    return [*far, line] if far and stays and not is_due(here) else [line, *far]
 
 
 def undone(changes: Sequence[Change], text: str) -> str:

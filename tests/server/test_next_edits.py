@@ -238,6 +238,7 @@ async def test_an_edit_far_from_the_cursor_is_a_jump(
     windows.clear()
     says(upstream, lambda window: windows.append(window) or "NO_EDITS\n")
     assert await editor.ask(83, 8) == [] and len(windows) == 3
+    assert "y = read<|user_cursor|>(2)" in upstream.asked[-1][1]["prompt"]  # here comes last
     windows.clear()
     assert await editor.ask(20) == [] and len(windows) == 3  # moved away from the last edit:
     assert "x = load" not in windows[0] and "x = load" in windows[1]  # here comes first

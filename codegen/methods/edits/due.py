@@ -59,7 +59,7 @@ def is_due(edit: Edit) -> bool:
 def due_lines(edit: Edit) -> list[int]:
     """The lines of the file, from 0, that the program shows to be due, the nearest first.
 
-    Besides the signs of :func:`is_due`, attributes of which the definition is gone count. A name
+    Besides the signs of :func:`is_due`, attributes whose definition is gone count. A name
     that nothing defined before is due where the imports end. Lines of the history do not count:
     what was just written is not to be undone.
     """

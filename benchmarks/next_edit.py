@@ -257,11 +257,15 @@ def _measure_jumps(report: Report, model: str, form: EditFormat, limit: int, see
         rows.append((row, base_task(problem.id)))
     engine.stop()
     for name in ("shown", "place", "exact"):
-        values = [row[name] for row, _ in rows]
-        mean = clustered_mean(values, [cluster for _, cluster in rows], seed)
-        report.set(f"refactorings_jump_{name}", mean, len(rows))
-    for name, value in (("p50", np.median(walls)), ("p95", np.percentile(walls, 95))):
-        report.set(f"refactorings_jump_{name}_ms", float(value), len(rows))
+        key = f"refactorings_jump_{name}"
+        if not rows:
+            report.set(key, None)
+            continue
+        values, clusters = zip(*((row[name], cluster) for row, cluster in rows), strict=True)
+        report.set(key, clustered_mean(values, clusters, seed), len(rows))
+    for name, share in (("p50", 50), ("p95", 95)):
+        value = float(np.percentile(walls, share)) if walls else None
+        report.set(f"refactorings_jump_{name}_ms", value, len(rows))
 
 
 def _measured(problem: NextEditProblem, form: EditFormat, answer: str | None) -> dict[str, float]:
@@ -288,8 +292,11 @@ def _set(
             for problem, row in zip(problems, rows, strict=True)
             if name in row and (name != "exact" or problem.edit.category != "nothing")
         ]
-        values, clusters = zip(*pairs, strict=True)
         key = prefix + _NAMES.get(name, name)
+        if not pairs:  # few problems, none of them with a due edit
+            report.set(key, None)
+            continue
+        values, clusters = zip(*pairs, strict=True)
         report.set(key, clustered_mean(values, clusters, seed), len(values))
 
 
@@ -306,6 +313,9 @@ def _against(
         for problem, row, other in zip(problems, rows, others, strict=True)
         if problem.edit.category != "nothing"
     ]
+    if not pairs:
+        report.set(f"{prefix}exact_minus_rename", None)
+        return
     values, clusters = zip(*pairs, strict=True)
     difference = clustered_mean(values, clusters, seed)
     report.set(f"{prefix}exact_minus_rename", difference, len(values))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,23 @@ def test_with_a_model(tiny_model_dir: Path, decoder: str) -> None:
         assert isinstance(found[key], float), key
         assert isinstance(found[f"refactorings_{key}"], float), key
     assert found["parse_rate"] == 0  # four tokens of a model with random weights
+    if decoder == "server":
+        assert found["refactorings_jump_exact"] is None  # these files are shorter than a window
+
+
+@pytest.mark.usefixtures("rows")
+def test_jumps_are_measured(tiny_model_dir: Path) -> None:
+    """A function and its call are far from one another."""
+    gap = "".join(f"print({number})\n" for number in range(40))
+    text = f"def area(width, height):\n    return width * height\n{gap}print(area(1, 2))\n"
+    path = Path(os.environ["CODEGEN_TEST_DATA"]) / "next_edit" / "commits_test.jsonl.gz"
+    diff = "@@ -1 +1 @@\n-def area(width, height):\n+def area(height, width):\n"
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        for number in range(12):
+            row = {"repository": f"o/r{number % 2}", "path": "m.py", "commit": f"{number:010}"}
+            row |= {"old": text, "diff": diff, "split": "test_repository"}
+            file.write(json.dumps(row) + "\n")
+    found = next_edit.run(model=str(tiny_model_dir), style="edit-few-shot", limit=4,
+                          max_new_tokens=4, decoder="server")  # fmt: skip
+    assert found["refactorings_jump_shown"] == found["refactorings_jump_exact"] == 0.0
+    assert isinstance(found["refactorings_jump_p50_ms"], float)

@@ -537,10 +537,11 @@ def _plain_prompt(edit: Edit) -> str:
 def _ranges(edit: Edit) -> list[tuple[list[str], list[Hunk]]]:
     """Unambiguous ranges of lines, each with its hunks, numbered within the range."""
     lines = window_lines(edit)
+    ended = [_ended(line) for line in lines]  # as they are looked for
     found: list[tuple[int, int, list[Hunk]]] = []
     floor = 0
     for hunk in _hunks(edit):
-        start, end = anchored(lines, hunk, floor)
+        start, end = anchored(ended, hunk, floor)
         inside = [hunk]
         if start == end and found:  # no line is left to locate it: join the range before
             start, _, before = found.pop()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from codegen.errors import InputError
@@ -64,6 +64,7 @@ def edits(draw: st.DrawFn) -> Edit:
 
 @pytest.mark.parametrize("form", FORMATS.values(), ids=list(FORMATS))
 @given(edit=edits())
+@example(Edit("e", "a.py", "x = 1\nx = 1", (), (0, 2), 0, "x = 1\n"))  # alike but for the newline
 @settings(max_examples=60, deadline=None)
 def test_what_is_written_is_read_back(form: EditFormat, edit: Edit) -> None:
     form.prompt(edit)

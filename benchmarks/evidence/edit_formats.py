@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -34,31 +35,20 @@ from codegen.methods.edits.formats import (
     Unwritable,
     window_text,
 )
-from codegen.methods.edits.hunks import lines_of
-from codegen.methods.edits.sessions import ordered
+from codegen.methods.edits.hunks import difference, lines_of
+from codegen.methods.edits.sessions import Session, View
 from codegen.models import load
-from codegen.records import Change, Edit, Segment, TrainingText, to_json, write_atomic
+from codegen.records import Edit, Segment, TrainingText, to_json, write_atomic
 
 COLUMNS = ("exact", "follow", "rename", "quiet", "parsed", "answer", "tokens")
 _NAMES = ("acc", "out", "result", "value", "best", "found")
 _MOST = 260  # tokens of an answer
+_WHOLE = View(above=99, below=99)
 
 
 def _file(parts: tuple[Sequence[str], Sequence[str]]) -> str:
     sentences, lines = parts
     return "".join(f"# {one}\n" for one in sentences) + "".join(f"{one}\n" for one in lines)
-
-
-def _changes(old: str, new: str) -> tuple[Change, ...]:
-    """From one text to another, from the top down, as they are in the new text."""
-    session = ordered("f.py", old, new, random.Random(0))
-    hunks = sorted(session.hunks)
-    moved, found = 0, []
-    for hunk in hunks:
-        before = "".join(session.lines[hunk.start : hunk.end])
-        found.append(Change("f.py", hunk.start + moved, before, "".join(hunk.new)))
-        moved += len(hunk.new) - (hunk.end - hunk.start)
-    return tuple(found)
 
 
 def moment(number: int, variant: Variant, rng: random.Random) -> Edit:
@@ -75,11 +65,10 @@ def moment(number: int, variant: Variant, rng: random.Random) -> Edit:
     else:
         opened, target = _file(before), _file(after)
         text = target if kind == "nothing" else _file((after[0], before[1]))
-    history = _changes(opened, text)
-    last = history[-1]
-    cursor = len("".join(lines_of(text)[: last.line])) + len(last.new.rstrip("\n"))
-    window = (0, len(lines_of(text)))
-    return Edit(f"{number}", "f.py", text, history, window, cursor, target=target, category=kind)
+    lines = lines_of(opened)
+    session = Session("f.py", tuple(lines), tuple(difference(lines, lines_of(text))))
+    edit = session.moment(len(session.hunks), _WHOLE)
+    return replace(edit, id=f"{number}", target=target, category=kind)
 
 
 def moments(count: int, seed: int) -> list[Edit]:

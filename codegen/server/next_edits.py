@@ -29,6 +29,7 @@ from codegen.methods.edits.formats import (
     Unwritable,
     around,
     window_lines,
+    window_text,
     with_window,
 )
 from codegen.methods.edits.hunks import apply, difference, lines_of
@@ -282,7 +283,7 @@ class NextEditor:
             window = view.window(line, moment.window[1])
             edit = replace(moment, history=view.history(changes), window=window)
             if prompt := self.prompt(asked, edit):
-                shown = "".join(window_lines(edit))
+                shown = window_text(edit)
                 return edit, prompt if safe_text(shown) == shown else ""
         return edit, ""
 
@@ -346,7 +347,7 @@ class NextEditor:
             params=SamplingParams(max_new_tokens=_MOST_TOKENS),
             stop=self.form.stop,
             multiline=None,
-            prediction=repeated or "".join(window_lines(edit)),
+            prediction=repeated or window_text(edit),
             least=_LEAST if repeated else 0.0,
             hesitant=silence(_SURE),
             marks=self.form.trained,
@@ -364,14 +365,14 @@ class NextEditor:
         if answer.text == self.form.none:
             return False
         try:
-            return self.form.read(edit, answer.text) == "".join(window_lines(edit))
+            return self.form.read(edit, answer.text) == window_text(edit)
         except Unreadable:
             return answer.finish_reason != "length"
 
     def _repeated(self, edit: Edit) -> str:
         """The answer that repeats the history's renaming in the window; empty if there is none."""
         target = rename(edit)
-        if target == "".join(window_lines(edit)):
+        if target == window_text(edit):
             return ""
         try:
             return self.form.answer(replace(edit, target=target))
@@ -497,7 +498,7 @@ def _plain(text: str) -> str:
 def _redacted(edit: Edit) -> Edit | None:
     """The edit as another machine may see it; None if the window may hold a secret."""
     above, below = around(edit)
-    window = "".join(window_lines(edit))
+    window = window_text(edit)
     if redact(window) != window:
         return None
     head = redact(above)

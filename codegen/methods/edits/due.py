@@ -22,9 +22,10 @@ import re
 import symtable
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
-from codegen.methods.edits.formats import window_lines
+from codegen.methods.edits.formats import window_text
 from codegen.methods.edits.hunks import lines_of
 from codegen.python_syntax import UNPARSABLE, parse
 from codegen.records import Change, Edit
@@ -43,7 +44,7 @@ def is_due(edit: Edit) -> bool:
     if files is None:
         return False
     now, was = files
-    window = "".join(window_lines(edit))
+    window = window_text(edit)
     words = set(re.findall(r"\w+", window))
     fresh = _fresh(edit, now, was)
     top, bottom = edit.window
@@ -98,9 +99,14 @@ def _files(edit: Edit) -> tuple[_File, _File] | None:
     if edit.language != "python" or old is None or edit.text.count("\n") > _MOST_LINES:
         return None
     try:
-        return _File(edit.text), _File(old)
+        return _read(edit.text), _read(old)
     except UNPARSABLE:
         return None
+
+
+@lru_cache(maxsize=2)  # one request asks about the same two texts several times
+def _read(text: str) -> _File:
+    return _File(text)
 
 
 def _fresh(edit: Edit, now: _File, was: _File) -> set[str]:
@@ -292,7 +298,7 @@ _WORD = re.compile(r"\w+|\s+|[^\w\s]")
 
 def rename(edit: Edit) -> str:
     """The window with words replaced as in the history."""
-    text = "".join(window_lines(edit))
+    text = window_text(edit)
     words = {old: new for change in edit.history for old, new in replaced_words(change).items()}
     if not words:
         return text

@@ -297,10 +297,11 @@ class _Chosen(Speculation):
     def _predicted_or(self, token: int, follower: CursorDrafter, logprobs: torch.Tensor) -> int:
         """The prediction's next token if it is probable enough by ``logprobs`` [V], else ``token``.
 
-        The first token is the model's own.
+        The first token is the model's own if it may say that there is no answer.
         """
         predicted, least = follower.next, math.log(self.request.least)
-        if predicted is not None and not self.is_first and logprobs[predicted] >= least:
+        is_own = self.is_first and bool(self.request.hesitant)
+        if predicted is not None and not is_own and logprobs[predicted] >= least:
             token = predicted
         follower.accept([token])
         return token

@@ -38,7 +38,7 @@ from codegen.python_syntax import UNPARSABLE, parse
 from codegen.records import Change, Edit
 from codegen.server.document import TextDocument, units
 from codegen.server.edit_outcomes import Outcomes, Watched
-from codegen.server.requests import Candidate, CompletionRequest, DocumentKey
+from codegen.server.requests import Candidate, Completion, CompletionRequest, DocumentKey
 from codegen.server.secrets import redact
 from codegen.server.text import safe_text
 from codegen.server.upstream import Upstream
@@ -60,7 +60,7 @@ _CHARS_A_TOKEN = 3
 _SURE = 0.55
 _UNLIKELY = 0.1  # less of it, and an edit that changes nothing is taken for a slip of the model
 _NEVER = 2.0  # more than any probability
-_RIVALS = 4  # answers among which an edit is looked for if the first one changes nothing
+_RIVALS = 2  # answers among which an edit is looked for if the first one changes nothing
 _LEAST = 0.02  # the probability that the model gives each token of a renaming it is not to refuse
 _TIMEOUT_S = 10.0  # per upstream
 _MOST_CHARACTERS = 16_384  # per answer of the upstream
@@ -260,7 +260,7 @@ class NextEditor:
             edit, prompt = self._window(asked, at, changes, line)
             if not prompt:
                 continue
-            answer = await self.answer(asked, key, prompt, edit)
+            answer = await self.answer(asked, key, prompt, edit, is_sure=line != position.line)
             if document.version != version or _plain(document.text) != text:
                 return None
             if answer is None:
@@ -318,7 +318,13 @@ class NextEditor:
         return prompt if tokens + _MOST_TOKENS <= model.limit else ""
 
     async def answer(
-        self, engine: CompletionEngine, key: DocumentKey, prompt: str, edit: Edit
+        self,
+        engine: CompletionEngine,
+        key: DocumentKey,
+        prompt: str,
+        edit: Edit,
+        *,
+        is_sure: bool = False,
     ) -> str | None:
         """The model's answer in the format; None if it was cut off.
 
@@ -326,24 +332,29 @@ class NextEditor:
         renaming: the model chooses where an edit begins, and then takes what it finds possible.
         The answer is that no edit is due only if the model is sure of it, and never if the program
         shows that one is (:func:`codegen.methods.edits.due.is_due`). If the model begins an edit
-        and changes nothing, its next most probable answer is taken, unless the program shows
-        nothing and "no edit" is among the model's answers.
+        and changes nothing, it writes one that begins at the first line that the program shows to
+        be due. If the program shows no line, its next most probable answer is taken, unless the
+        program shows nothing at all and "no edit" is among the model's answers.
+
+        Args:
+            is_sure: ask at once for an edit that begins at the line that is due, if one is known.
         """
         model = engine.model
         if isinstance(model, Upstream):
             return await self._answer_of(model, prompt)
         tokenizer = cast("CompletionModel", model).tokenizer
-        repeated = self._repeated(edit)
         none = tokenizer.convert_tokens_to_ids(self.form.none) if self.form.none else None
         due = is_due(edit)
 
         def silence(least: float) -> tuple[tuple[int, float], ...]:
             return ((none, _NEVER if due else least),) if isinstance(none, int) else ()
 
+        ids = tuple(tokenizer(prompt).input_ids)
+        repeated = self._repeated(edit)
         request = CompletionRequest(
             key._replace(document=f"{key.document}#next-edit"),
             prefix="",
-            tokens=tuple(tokenizer(prompt).input_ids),
+            tokens=ids,
             params=SamplingParams(max_new_tokens=_MOST_TOKENS),
             stop=self.form.stop,
             multiline=None,
@@ -352,13 +363,51 @@ class NextEditor:
             hesitant=silence(_SURE),
             marks=self.form.trained,
         )
-        found = (await engine.complete(request)).candidates
-        if self.form.none and found and self._is_idle(edit, found[0]):
-            more = replace(request, candidates=_RIVALS, hesitant=silence(_UNLIKELY))
-            rivals = (await engine.complete(more)).candidates
-            if all(one.text != self.form.none for one in rivals):
-                found = tuple(one for one in rivals if not self._is_idle(edit, one)) or found
-        return found[0].text if found and found[0].finish_reason != "length" else None
+        begun, rest = self._begun(edit)
+
+        async def placed() -> Candidate | None:
+            more = replace(
+                request,
+                tokens=(*ids, *tokenizer(begun, add_special_tokens=False).input_ids),
+                prediction=rest or window_text(edit),
+                least=_LEAST if rest else 0.0,
+                hesitant=(),
+            )
+            found = (await engine.complete(more)).candidates
+            return replace(found[0], text=begun + found[0].text) if found else None
+
+        found = await placed() if begun and is_sure else _first(await engine.complete(request))
+        if self.form.none and found and self._is_idle(edit, found) and not (begun and is_sure):
+            if begun:
+                found = await placed() or found
+            else:
+                more = replace(
+                    request,
+                    candidates=_RIVALS,
+                    prediction=repeated or found.text + window_text(edit),
+                    hesitant=silence(_UNLIKELY),
+                )
+                rivals = (await engine.complete(more)).candidates
+                if all(one.text != self.form.none for one in rivals):
+                    busy = (one for one in rivals if not self._is_idle(edit, one))
+                    found = next(busy, found)
+        return found.text if found and found.finish_reason != "length" else None
+
+    def _begun(self, edit: Edit) -> tuple[str, str]:
+        """How an answer begins at the first line that the program shows to be due.
+
+        Returns:
+            The beginning, empty if no line or no such beginning is known; the rest of an answer
+            that continues the history's renaming from there, empty if there is none.
+        """
+        top, bottom = edit.window
+        due = min((line - top for line in due_lines(edit) if top <= line < bottom), default=None)
+        if due is None or not (begun := self.form.begin(due)):
+            return "", ""
+        lines, renamed = window_lines(edit), lines_of(rename(edit))
+        target = "".join([*lines[:due], *renamed[due:]])
+        rest = self._written(edit, target) if renamed != lines else ""
+        return begun, rest.removeprefix(begun) if rest.startswith(begun) else ""
 
     def _is_idle(self, edit: Edit, answer: Candidate) -> bool:
         """Whether an answer says that something is to be changed, and changes nothing."""
@@ -372,8 +421,10 @@ class NextEditor:
     def _repeated(self, edit: Edit) -> str:
         """The answer that repeats the history's renaming in the window; empty if there is none."""
         target = rename(edit)
-        if target == window_text(edit):
-            return ""
+        return self._written(edit, target) if target != window_text(edit) else ""
+
+    def _written(self, edit: Edit, target: str) -> str:
+        """The answer for a target; empty if the format cannot express it."""
         try:
             return self.form.answer(replace(edit, target=target))
         except Unwritable:
@@ -461,22 +512,28 @@ class NextEditor:
         return proposal
 
 
+def _first(completion: Completion) -> Candidate | None:
+    return completion.candidates[0] if completion.candidates else None
+
+
 def _places(moment: Edit, changes: Sequence[Change], line: int) -> list[int]:
     """The lines around which an edit is looked for; none is in the window of another.
 
-    The cursor's comes first, unless it is still at the last edit, and the program shows that
-    something is due, but not there.
+    The cursor's comes first, unless it is still at the last edit, and the program shows lines that
+    are due, but none there.
     """
     view, lines = VIEWS[0], moment.window[1]
     here = replace(moment, history=view.history(changes), window=view.window(line, lines))
+    top, bottom = here.window
+    all_due = due_lines(here)
     seen, far = [here.window], list[int]()
-    for due in due_lines(here):
+    for due in all_due:
         if len(far) < _MOST_JUMPS and not any(top <= due < bottom for top, bottom in seen):
             seen.append(view.window(due, lines))
             far.append(due)
-    top, bottom = here.window
     stays = bool(changes) and top <= changes[-1].line < bottom
-    return [*far, line] if far and stays and not is_due(here) else [line, *far]
+    is_here = any(top <= due < bottom for due in all_due)
+    return [*far, line] if stays and not is_here else [line, *far]
 
 
 def undone(changes: Sequence[Change], text: str) -> str:

@@ -108,8 +108,8 @@ class CompletionRequest:
         prediction: text that most of the answer is expected to have. It is used as a draft, which
             changes the answer's time alone.
         least: if above 0, a token of the prediction is chosen wherever the model gives it at least
-            this probability, except as the first token: typical acceptance with a constant
-            threshold (Cai et al. 2024, arXiv 2401.10774, section 2.3.1).
+            this probability, except as the first token of a ``hesitant`` answer: typical acceptance
+            with a constant threshold (Cai et al. 2024, arXiv 2401.10774, section 2.3.1).
         hesitant: tokens, by id, that begin an answer only if the model gives them at least this
             probability; otherwise the most probable other token begins it.
         logprobs: number of most probable tokens whose log-probabilities to return at each token, in

@@ -76,7 +76,9 @@ def test_candidates_are_different_and_the_first_is_the_greedy_one(engine: Any, a
     asyncio.run(run())
 
 
-def relaxed(model: Any, ids: list[int], wanted: list[int], least: float) -> list[int]:
+def relaxed(
+    model: Any, ids: list[int], wanted: list[int], least: float, is_own: bool = True
+) -> list[int]:
     """The prediction while each of its tokens is probable enough, then the most probable ones."""
     import torch
 
@@ -86,7 +88,8 @@ def relaxed(model: Any, ids: list[int], wanted: list[int], least: float) -> list
         with torch.inference_mode():
             logits = model.model(torch.tensor([[*ids, *made]])).logits[0, -1].float()
         token, next_ = int(logits.argmax()), wanted[len(made)]
-        follows = follows and (token == next_ or (bool(made) and logits.softmax(0)[next_] >= least))
+        is_free = bool(made) or not is_own
+        follows = follows and (token == next_ or (is_free and logits.softmax(0)[next_] >= least))
         made.append(next_ if follows else token)
     return made
 
@@ -101,21 +104,29 @@ def test_probable_enough_predictions_are_chosen(
     model, options = engine.model, {"multiline": None, "max_tokens": 9}
     encode = model.tokenizer.backend_tokenizer.encode
 
+    seen = set()
+
+    async def check(
+        prompt: Any, own: str, text: str, wanted: list[int], least: float, hesitant: Any
+    ) -> None:
+        asked = dataclasses.replace(prompt, prediction=text, least=least, hesitant=hesitant)
+        got = (await engine.complete(asked)).text
+        made = relaxed(model, list(prompt.tokens), wanted, least, is_own=bool(hesitant))
+        assert got == safe_text(model.tokenizer.decode(made))
+        seen.add((got == own, made == wanted))
+
     async def run() -> None:
-        seen = set()
         for document, end in enumerate((40, 133, 300)):
             prompt = dataclasses.replace(ask(TEXT[:end], document=f"{document}", **options))
             prompt = dataclasses.replace(prompt, tokens=tuple(encode(TEXT[:end]).ids))
             own = (await engine.complete(prompt)).text
             first = model.tokenizer.decode(relaxed(model, list(prompt.tokens), [0], 1.0))
-            text = first + "return values[0] + other"
-            wanted = encode(text, add_special_tokens=False).ids[:9]
-            for least in (1e-9, 1 / len(model.tokenizer), 1.0):
-                asked = dataclasses.replace(prompt, prediction=text, least=least)
-                got = (await engine.complete(asked)).text
-                made = relaxed(model, list(prompt.tokens), wanted, least)
-                assert got == safe_text(model.tokenizer.decode(made))
-                seen.add((got == own, made == wanted))
+            # What may say that there is no answer begins with a token of the model's own.
+            for begin, hesitant in (("", ()), (first, ((0, 0.0),))):
+                text = begin + "return values[0] + other"
+                wanted = encode(text, add_special_tokens=False).ids[:9]
+                for least in (1e-9, 1 / len(model.tokenizer), 1.0):
+                    await check(prompt, own, text, wanted, least, hesitant)
         assert {(True, False), (False, True)} <= seen
 
     asyncio.run(run())

@@ -343,21 +343,22 @@ BLOCK, NONE = "<jupyter_text>", "<empty_output>"
 
 
 class Scripted:
-    """An engine with one answer, or several if several are asked for."""
+    """An engine with one answer, several if several are asked for, and one that has begun."""
 
-    def __init__(self, first: str, rivals: list[str]) -> None:
-        self.first, self.rivals = first, rivals
+    def __init__(self, first: str, rivals: list[str], rest: str = "") -> None:
+        self.first, self.rivals, self.rest = first, rivals, rest
         self.asked: list[CompletionRequest] = []
         self.model = self
 
-    def tokenizer(self, prompt: str) -> Any:
-        return SimpleNamespace(input_ids=[len(prompt)])
+    def tokenizer(self, text: str, **_: Any) -> Any:
+        return SimpleNamespace(input_ids=[text])
 
     tokenizer.convert_tokens_to_ids = {NONE: 7}.get  # type: ignore[attr-defined]
 
     async def complete(self, request: CompletionRequest) -> Any:
         self.asked.append(request)
-        texts = self.rivals if request.candidates > 1 else [self.first]
+        alone = [self.rest if len(request.tokens) > 1 else self.first]
+        texts = self.rivals if request.candidates > 1 else alone
         return Completion(tuple(Candidate(text, 1, "eos") for text in texts))
 
 
@@ -367,35 +368,55 @@ RIGHT = f"{BLOCK}2\n        sum_ += i\n    return sum_\n{BLOCK}3"
 
 
 @pytest.mark.parametrize(
-    ("first", "rivals", "due", "answer"),
+    ("first", "rivals", "answer"),
     [
-        (RIGHT, [], True, RIGHT),
-        (SAME, [SAME, WRONG, RIGHT], True, RIGHT),
-        (SAME, [SAME, WRONG], True, SAME),  # nothing better
-        (SAME, [SAME, RIGHT], False, RIGHT),
-        (SAME, [SAME, RIGHT, NONE], False, SAME),  # it may be right that nothing is due
-        (NONE, [RIGHT], False, NONE),
+        (RIGHT, [], RIGHT),
+        (SAME, [SAME, WRONG, RIGHT], RIGHT),
+        (SAME, [SAME, WRONG], SAME),  # nothing better
+        (SAME, [SAME, RIGHT, NONE], SAME),  # it may be right that nothing is due
+        (NONE, [RIGHT], NONE),
     ],
 )
 def test_an_edit_that_changes_nothing_gives_way_to_a_rival(
-    first: str, rivals: list[str], due: bool, answer: str
+    first: str, rivals: list[str], answer: str
 ) -> None:
-    """Unless "no edit" is an answer of the model, and the program does not show that one is due."""
-    text = TEXT.replace("cost = 0", "sum_ = 0")
-    change = Change("shop.py", 1, "    cost = 0\n", "    sum_ = 0\n")
-    if not due:
-        change = Change("shop.py", 4, "", "    return cost\n")
-    edit = Edit("", "shop.py", text, (change,), (0, 5), 0)
+    """Unless "no edit" is an answer of the model. The program shows nothing."""
+    edit = renamed(Change("shop.py", 4, "", "    return cost\n"))
     engine: Any = Scripted(first, rivals)
-    editor = next_edits.NextEditor(FORMATS["blocks"])
-    found = asyncio.run(editor.answer(engine, DocumentKey("", "", ""), "prompt", edit))
-    assert found == answer
+    assert answered(engine, edit) == answer
     ((id_, least),) = engine.asked[0].hesitant
-    assert id_ == 7 and (least > 1) is due
-    assert len(engine.asked) == 1 + bool(rivals and first == SAME)
-    if len(engine.asked) > 1:
+    assert id_ == 7 and least < 1
+    assert len(engine.asked) == 1 + (first == SAME)
+    if first == SAME:
         ((id_, unlikely),) = engine.asked[1].hesitant
-        assert id_ == 7 and (unlikely == least if due else 0 < unlikely < least)
+        assert id_ == 7 and 0 < unlikely < least
+
+
+@pytest.mark.parametrize("is_sure", [False, True])
+@pytest.mark.parametrize("rest", [RIGHT.removeprefix(f"{BLOCK}2"), f"\n{BLOCK}2"])
+def test_where_a_line_is_due_the_answer_begins_there(rest: str, is_sure: bool) -> None:
+    """At once for a place far from the cursor, else if the model changed nothing."""
+    edit = renamed(Change("shop.py", 1, "    cost = 0\n", "    sum_ = 0\n"))
+    engine: Any = Scripted(SAME, [], rest)
+    assert answered(engine, edit, is_sure=is_sure) == f"{BLOCK}2{rest}"
+    *firsts, last = engine.asked
+    assert len(firsts) == (not is_sure)
+    for first in firsts:
+        ((id_, least),) = first.hesitant
+        assert id_ == 7 and least > 1  # never "no edit"
+    assert last.tokens == ("prompt", f"{BLOCK}2") and not last.hesitant
+    # The renaming, continued from there, is what the model is to judge.
+    assert last.prediction == RIGHT.removeprefix(f"{BLOCK}2").replace("return cost", "return sum_")
+    assert last.least > 0
+
+
+def renamed(change: Change) -> Edit:
+    return Edit("", "shop.py", TEXT.replace("cost = 0", "sum_ = 0"), (change,), (0, 5), 0)
+
+
+def answered(engine: Any, edit: Edit, **options: Any) -> str | None:
+    editor = next_edits.NextEditor(FORMATS["blocks"])
+    return asyncio.run(editor.answer(engine, DocumentKey("", "", ""), "prompt", edit, **options))
 
 
 # --- what becomes of proposals -------------------------------------------------------------------

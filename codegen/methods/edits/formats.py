@@ -70,6 +70,10 @@ class Unwritable(SkippedExample):
     subject = "The edit cannot be written in this format"
 
 
+def _nowhere(_: int) -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class EditFormat:
     """One format.
@@ -82,6 +86,8 @@ class EditFormat:
         stop: strings that end the answer.
         trained: special tokens that models have not learned, whose embeddings must be trained.
         none: the token that is the whole answer if no edit is due; empty if the format has none.
+        begin: line of the window, from 0 -> how an answer begins whose first change is there; empty
+            if the format's answers do not begin with a place.
     """
 
     name: str
@@ -93,6 +99,7 @@ class EditFormat:
     stop: tuple[str, ...] = ()
     trained: tuple[str, ...] = ()
     none: str = ""
+    begin: Callable[[int], str] = _nowhere
 
     def prompt(self, edit: Edit) -> str:
         """The prompt of a moment.
@@ -329,10 +336,14 @@ def _read_rows(m: Marks, edit: Edit, answer: str) -> str:
 
 
 def _ours(m: Marks, family: str, models: str) -> Iterator[EditFormat]:
-    for name, about, write, read in (
-        ("blocks", "the changed blocks of three lines", _write_blocks, _read_blocks),
-        ("window", "the whole window", _write_window, _read_window),
-        ("rows", "the changed lines by number", _write_rows, _read_rows),
+    def block_at(line: int) -> str:
+        # Without the newline, which may be one token with the spaces after it.
+        return f"{m.block}{line // BLOCK_LINES + 1}"
+
+    for name, about, write, read, begin in (
+        ("blocks", "the changed blocks of three lines", _write_blocks, _read_blocks, block_at),
+        ("window", "the whole window", _write_window, _read_window, _nowhere),
+        ("rows", "the changed lines by number", _write_rows, _read_rows, _nowhere),
     ):
 
         def write_any(edit: Edit, write: Any = write) -> str:
@@ -351,6 +362,7 @@ def _ours(m: Marks, family: str, models: str) -> Iterator[EditFormat]:
             marks=m.all,
             trained=m.all,
             none=m.none,
+            begin=begin,
         )
 
 

@@ -12,7 +12,7 @@ times. ``NAME_exact`` and so on are those of a baseline: ``nothing``, ``repeat``
 
 Without ``-o model=`` the model's figures are null. ``-o limit=N`` takes N problems of each task,
 drawn by the seed. The window is drafted from its old text (``-o decoder=sample`` for plain
-decoding, the same answers). ``-o decoder=server`` measures the language server's answers: weights
+decoding, the same answers). ``-o decoder=server`` measures the language server's answers: one thread, weights
 in eight bits, and renamings of the history continued where the model finds that possible. It also
 measures jumps: refactorings whose due edit is not in the window around the last edit, where the
 cursor is. ``jump_shown`` is the share with a proposal, ``jump_place`` those where it changes a line
@@ -99,11 +99,17 @@ def run(
     params = SamplingParams(max_new_tokens=max_new_tokens)
     if not model:
         report.notes.append("No model was measured: -o model=DIR.")
-    with _opened(model, style, decoder, params) as answer_of:
-        for name, prefix in _PREFIXES.items():
-            _measure(report, name, prefix, answer_of, limit, seed)
-    if model and decoder == "server":
-        _measure_jumps(report, model, _form(style), limit, seed)
+    threads = torch.get_num_threads()
+    if decoder == "server":
+        torch.set_num_threads(1)  # the default of `codegen serve`
+    try:
+        with _opened(model, style, decoder, params) as answer_of:
+            for name, prefix in _PREFIXES.items():
+                _measure(report, name, prefix, answer_of, limit, seed)
+        if model and decoder == "server":
+            _measure_jumps(report, model, _form(style), limit, seed)
+    finally:
+        torch.set_num_threads(threads)
     return report.mapping()
 
 

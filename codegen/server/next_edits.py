@@ -74,7 +74,8 @@ VIEWS = (View(), View(6, 6, 4, 500), View(4, 4, 2, 300))
 class Tracker:
     """The edits of one document since it was opened.
 
-    Changes within a second of each other, at most eight lines apart, are one edit.
+    Changes in a row of one line are one edit, so that a pause within a word does not end it, and so
+    are changes within a second of each other, at most eight lines apart.
 
     Attributes:
         before: the lines before the current edit; None if there is none.
@@ -100,8 +101,9 @@ class Tracker:
             size = place.end.line - place.start.line
             if len(change.text) > _BULK_CHARS or max(size, change.text.count("\n")) >= _BULK_LINES:
                 self._bulk_at = now
-            is_near = abs(place.start.line - self._line) <= _NEAR
-            if self.before is not None and not (is_near and now - self._at < _PAUSE_S):
+            distance = abs(place.start.line - self._line)
+            is_one = distance <= _NEAR and now - self._at < _PAUSE_S
+            if self.before is not None and distance and not is_one:
                 self._close(document, "")
             if self.before is None:
                 self.before = list(document.lines)
@@ -249,6 +251,8 @@ class NextEditor:
         asked = await self._asked(engine)
         text = _plain(document.text)
         changes = tracker.changes(document, path)
+        if not changes:  # what was typed was taken back
+            return None
         lines = lines_of(text)
         cursor = len(_plain("".join(document.lines[: position.line])))
         cursor += document.offset_in_line(position)

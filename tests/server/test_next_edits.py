@@ -82,12 +82,16 @@ def test_typing_is_one_edit_and_a_pause_or_a_distance_begins_another() -> None:
     assert not tracker.calm(0)
     for number, letter in enumerate("abc"):
         make(change(letter, (2, number), (2, number)), 0.1 * number)
-    assert [c[1:] for c in tracker.changes(document, "p")] == [(2, "x = 1\n", "abcx = 1\n")]
-    make(change("z", (20, 0), (20, 0)), 0.4)  # far away
+    make(change("d", (2, 3), (2, 3)), 5.0)  # a pause within a word
+    assert [c[1:] for c in tracker.changes(document, "p")] == [(2, "x = 1\n", "abcdx = 1\n")]
+    make(change("", (2, 0), (2, 4)), 5.05)  # and taken back
+    assert tracker.changes(document, "p") == []
+    make(change("abcd", (2, 0), (2, 0)), 5.06)
+    make(change("z", (20, 0), (20, 0)), 5.1)  # far away
     make(change("new\n", (0, 0), (0, 0)), 9.0)  # much later
     found = tracker.changes(document, "p")
     assert [(c.path, c.line) for c in found] == [("p", 3), ("p", 21), ("p", 0)]
-    assert [c.new for c in found] == ["abcx = 1\n", "zx = 1\n", "new\n"]
+    assert [c.new for c in found] == ["abcdx = 1\n", "zx = 1\n", "new\n"]
     assert tracker.calm(9.1)
     make(change("y\n" * 20, (5, 0), (5, 0)), 20.0)  # a paste
     assert not tracker.calm(20.1) and tracker.calm(22.0)

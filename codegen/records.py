@@ -44,10 +44,14 @@ Trust = Literal["isolated", "objects", "stdio", "in_sandbox"]
 
 
 class Segment(NamedTuple):
-    """A stretch of a training text; ``train`` says whether its tokens enter the loss."""
+    """A stretch of a training text.
+
+    Attributes:
+        train: whether its tokens enter the loss; or a number from 0 to 1, how much they count.
+    """
 
     text: str
-    train: bool
+    train: bool | float
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,9 +475,15 @@ def _segments(value: Any, where: str) -> tuple[Segment, ...]:
         raise InputError(f"{where}: segments must be a list of objects with text and train.")
     for item in value:
         ok = isinstance(item, dict) and item.keys() == {"text", "train"}
-        if not (ok and isinstance(item["text"], str) and isinstance(item["train"], bool)):
+        if not (ok and isinstance(item["text"], str)):
             raise InputError(
                 f'{where}: a segment must be {{"text": ..., "train": ...}}, got {_short(item)}.'
+            )
+        train = item["train"]
+        if not (isinstance(train, (bool, int, float)) and 0 <= train <= 1):
+            raise InputError(
+                f"{where}: train is {_short(train)} in a segment.",
+                "It must be true, false, or a number from 0 to 1: how much the tokens count.",
             )
     return tuple(Segment(item["text"], item["train"]) for item in value)
 

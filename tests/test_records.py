@@ -91,6 +91,19 @@ def test_broken_segments(segment: Any) -> None:
         from_json(TrainingText, json.dumps(row))
 
 
+@pytest.mark.parametrize("train", [-0.1, 1.5, "true", None, float("nan"), [1]])
+def test_train_is_a_flag_or_a_weight(train: Any) -> None:
+    def row(value: Any) -> str:
+        segment = {"text": "t", "train": value}
+        return json.dumps({"id": "i", "example_id": "e", "generator": "g", "segments": [segment]})
+
+    for good in (True, False, 0, 1, 0.2):
+        assert from_json(TrainingText, row(good)).segments == (("t", good),)
+    message = r"f:3: train is .* in a segment.*It must be true, false, or a number from 0 to 1"
+    with pytest.raises(InputError, match=message):
+        from_json(TrainingText, row(train), "f:3")
+
+
 def test_files_name_the_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     good = to_json(Example("i", "a", "b")).encode()

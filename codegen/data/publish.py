@@ -45,7 +45,9 @@ def parquet_schema(record: DataRecord) -> pa.Schema:
     text = pa.string()
     columns: dict[str, pa.DataType]
     if isinstance(record, TrainingText):
-        segment = pa.struct([pa.field("text", text), pa.field("train", pa.bool_())])
+        flags = all(isinstance(segment.train, bool) for segment in record.segments)
+        train = pa.field("train", pa.bool_() if flags else pa.float64())
+        segment = pa.struct([pa.field("text", text), train])
         columns = {"segments": pa.list_(segment)}
     else:
         message = pa.struct([pa.field("role", text), pa.field("content", text)])

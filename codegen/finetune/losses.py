@@ -1,7 +1,8 @@
 """The losses, and their sums over the micro-batches of an optimizer step.
 
 The loss is a sum over the step's trained actions, each times its weight, divided by the sum of the
-weights (where no data has weights, the number of actions), however the step is split into micro-batches, rows and processes; so the gradient does not depend on the split. A loss is a
+weights (the number of actions, unless the data has weights), however the step is split into
+micro-batches, rows and processes; so the gradient does not depend on the split. A loss is a
 subclass of :class:`Likelihood`: plain (here), of several depths of a model (here),
 :mod:`codegen.finetune.seqmatch` and :mod:`codegen.finetune.infilling`.
 """

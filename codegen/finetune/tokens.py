@@ -6,9 +6,9 @@ A cache is named by a digest of everything that decides its content; it is writt
 name and renamed when it is whole.
 
 Files: ``ids.bin`` the tokens (uint16, or uint32 for large vocabularies), ``spans.bin`` the trained
-stretches of slots (int32 pairs), ``extra.bin`` (64 bits each) the weights of these stretches, if not
-all are 1, and the layouts of examples that are not causal texts, ``names.bin`` the examples' ids, ``index.bin`` where each example's parts are,
-``cache.json`` the domains and counts.
+stretches of slots (int32 pairs), ``extra.bin`` (64 bits each) the weights of these stretches if not
+all are 1, or the layouts of examples that are not causal texts, ``names.bin`` the examples' ids,
+``index.bin`` where each example's parts are, ``cache.json`` the domains and counts.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ The trained segment of a text is the answer in one of the formats of
 :mod:`codegen.methods.edits.formats`. ``meta`` has the ``category`` of the moment, the
 ``refactoring``, if any, the ``format``, and the special tokens that the model's vocabulary must
 have (``special_tokens``) and whose embeddings must be trained (``trained_tokens``). With ``copied``
-below 1 the answer is several segments with weights.
+below 1 the answer is several segments with weights; with ``keep_moments``, ``meta["moment"]`` is
+the :class:`codegen.records.Edit`.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ from codegen.methods.edits.sessions import (
     unfinished,
 )
 from codegen.python_syntax import UNPARSABLE, parse
-from codegen.records import Change, Edit, Example, Segment, TrainingText
+from codegen.records import Change, Edit, Example, Segment, TrainingText, to_row
 from codegen.server.secrets import is_secret, redact
 
 if TYPE_CHECKING:
@@ -146,6 +147,11 @@ class Edits(Config):
         "change count 1.",
         gt=0,
         le=1,
+    )
+    keep_moments: bool = setting(
+        False,
+        "Also store each moment (file, history, window, cursor, target) in meta, for reinforcement "
+        "and evaluation on it.",
     )
     licenses: str = setting(
         ",".join(PERMISSIVE),
@@ -384,6 +390,8 @@ class Edits(Config):
         meta: dict[str, object] = {"category": edit.category, "format": self.format}
         if kind:
             meta["refactoring"] = kind
+        if self.keep_moments:
+            meta["moment"] = to_row(edit)
         if form.trained:
             meta |= {"special_tokens": list(form.trained), "trained_tokens": list(form.trained)}
         return TrainingText(edit.id, example.id, self.name, segments, meta)

@@ -114,6 +114,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "format": "codegen.rewards.builtin:format_",
         "length": "codegen.rewards.builtin:length",
         "edit_size": "codegen.rewards.builtin:edit_size",
+        "next_edit": "codegen.rewards.builtin:next_edit",
     },
 }
 """Kind -> name -> ``module:attribute``."""

@@ -44,10 +44,14 @@ Trust = Literal["isolated", "objects", "stdio", "in_sandbox"]
 
 
 class Segment(NamedTuple):
-    """A stretch of a training text; ``train`` says whether its tokens enter the loss."""
+    """A stretch of a training text.
+
+    Attributes:
+        train: whether its tokens enter the loss; or a number from 0 to 1, how much they count.
+    """
 
     text: str
-    train: bool
+    train: bool | float
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,18 +271,27 @@ class Verdict:
         return self.status == "passed"
 
 
-Record = TypeVar("Record", Example, TrainingText, Preference, UnpairedPreference, Sample, Verdict)
+Record = TypeVar(
+    "Record", Example, TrainingText, Edit, Preference, UnpairedPreference, Sample, Verdict
+)
 
 
-def to_json(record: Example | DataRecord | Sample | Verdict) -> str:
+def to_json(record: Example | DataRecord | Edit | Sample | Verdict) -> str:
     """One line of JSON, without the line's end. Lone surrogates survive as JSON escapes."""
-    # Not dataclasses.asdict: it deep-copies every meta value.
-    row = {f.name: getattr(record, f.name) for f in fields(record)}
-    if isinstance(record, TrainingText):
-        # Objects, since a column of [text, flag] arrays has no one type in Arrow.
-        row["segments"] = [segment._asdict() for segment in record.segments]
+    row = to_row(record)
     text = json.dumps(row, ensure_ascii=False)
     return json.dumps(row) if has_lone_surrogate(text) else text
+
+
+def to_row(record: Example | DataRecord | Edit | Sample | Verdict) -> dict[str, Any]:
+    """A record as a JSON object."""
+    # Not dataclasses.asdict: it deep-copies every meta value.
+    row = {f.name: getattr(record, f.name) for f in fields(record)}
+    # Objects, since a column of [text, flag] arrays has no one type in Arrow.
+    for name in ("segments", "history"):
+        if name in row:
+            row[name] = [part._asdict() for part in row[name]]
+    return row
 
 
 def has_lone_surrogate(text: str) -> bool:
@@ -310,6 +323,8 @@ def from_dict(kind: type[Record], row: Any, where: str = "record") -> Record:
         raise InputError(f"{where}: field {missing[0]!r} of {kind.__name__} is missing.")
     if kind is TrainingText:
         row = dict(row, segments=_segments(row["segments"], where))
+    if kind is Edit:
+        row = dict(row, **_moment(row, where))
     for name, value in row.items():
         if not _matches(value, hints[name]):
             raise InputError(
@@ -382,7 +397,7 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
 
 def write_jsonl(
     path: str | os.PathLike[str],
-    records: Iterable[Example | DataRecord | Sample | Verdict],
+    records: Iterable[Example | DataRecord | Edit | Sample | Verdict],
     *,
     replace: bool = True,
 ) -> int:
@@ -471,11 +486,38 @@ def _segments(value: Any, where: str) -> tuple[Segment, ...]:
         raise InputError(f"{where}: segments must be a list of objects with text and train.")
     for item in value:
         ok = isinstance(item, dict) and item.keys() == {"text", "train"}
-        if not (ok and isinstance(item["text"], str) and isinstance(item["train"], bool)):
+        if not (ok and isinstance(item["text"], str)):
             raise InputError(
                 f'{where}: a segment must be {{"text": ..., "train": ...}}, got {_short(item)}.'
             )
+        train = item["train"]
+        if not (isinstance(train, (bool, int, float)) and 0 <= train <= 1):
+            raise InputError(
+                f"{where}: train is {_short(train)} in a segment.",
+                "It must be true, false, or a number from 0 to 1: how much the tokens count.",
+            )
     return tuple(Segment(item["text"], item["train"]) for item in value)
+
+
+def _moment(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The history and the window of an :class:`Edit`."""
+    history: list[Change] = []
+    for item in row.get("history", ()):
+        if not isinstance(item, dict) or item.keys() != set(Change._fields):
+            raise InputError(f"{where}: an edit of the history must have path, line, old and new.")
+        change = Change(**item)
+        kinds = {name: type(value) for name, value in item.items()}
+        if kinds != {"path": str, "line": int, "old": str, "new": str} or change.line < 0:
+            raise InputError(f"{where}: an edit of the history has a wrong value {_short(item)}.")
+        history.append(change)
+    window = row.get("window", (0, 0))
+    if (
+        not isinstance(window, (list, tuple))
+        or [type(line) for line in window] != [int, int]
+        or not 0 <= window[0] <= window[1] <= len(str(row.get("text", ""))) + 1
+    ):
+        raise InputError(f"{where}: window must be two numbers of lines, got {_short(window)}.")
+    return {"history": tuple(history), "window": tuple(window)}
 
 
 @cache

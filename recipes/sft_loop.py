@@ -118,9 +118,9 @@ def main(settings: Settings) -> list[dict[str, Any]]:
         for group in optimizer.param_groups:
             group["lr"] = rate
 
-        # The loss is the mean over all trained tokens of the step, whatever rows they are in.
+        # The loss is the mean over all trained tokens of the step, by weight, whatever rows they are in.
         model.train()
-        total = sum(len(examples[number].targets) for number in plan.numbers(step))
+        total = sum(examples[number].weight for number in plan.numbers(step))
         loss = 0.0
         with attending(loaded.model, attention):
             for rows in plan.steps[step]:
@@ -138,7 +138,8 @@ def main(settings: Settings) -> list[dict[str, Any]]:
             model.eval()
             with torch.inference_mode(), precision():
                 parts = [negative_log_likelihood(model, batch.to(device)) for batch in held_out]
-            row["held_out"] = float(torch.cat(parts).mean())
+            weight = sum(example.weight for example in evaluated.examples)
+            row["held_out"] = float(torch.cat(parts).sum()) / weight
         row["seconds"] = time.perf_counter() - started
         metrics.append(row)
         print(" ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)

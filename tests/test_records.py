@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 from codegen import records
 from codegen.errors import InputError
 from codegen.records import (
+    Change,
+    Edit,
     Example,
     Sample,
     Segment,
     TrainingText,
     Verdict,
+    from_dict,
     from_json,
     read_jsonl,
     read_rows,
@@ -89,6 +92,53 @@ def test_broken_segments(segment: Any) -> None:
     row = {"id": "i", "example_id": "e", "generator": "g", "segments": [segment]}
     with pytest.raises(InputError, match="a segment must be"):
         from_json(TrainingText, json.dumps(row))
+
+
+def test_a_moment_round_trip(tmp_path: Path) -> None:
+    import datasets
+
+    changes = (Change("a.py", 0, "x\n", ""), Change("b.py", 3, "", "é\n"))
+    edit = Edit("e", "a.py", "y\n", changes, (0, 1), 1, "z\n", "here", source="s", license="MIT")
+    for one in (edit, Edit("f", "a.py", "")):
+        assert from_json(Edit, to_json(one)) == one
+    write_jsonl(tmp_path / "rows.jsonl", [edit])
+    (row,) = datasets.load_dataset(
+        "json", data_files=str(tmp_path / "rows.jsonl"), split="train", cache_dir=str(tmp_path)
+    )
+    assert from_dict(Edit, row) == edit
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"window": [1]}, "window must be two numbers"),
+        ({"window": [2, 1]}, "window must be two numbers"),
+        ({"window": [0, 99]}, "window must be two numbers"),
+        ({"window": None}, "window must be two numbers"),
+        ({"history": [["a.py", 0, "", ""]]}, "must have path, line, old and new"),
+        ({"history": [{"path": "a", "line": "0", "old": "", "new": ""}]}, "has a wrong value"),
+        ({"history": [{"path": "a", "line": -1, "old": "", "new": ""}]}, "has a wrong value"),
+        ({"target": 3}, "field 'target'"),
+        ({"cursor": "1"}, "field 'cursor'"),
+    ],
+)
+def test_broken_moments_are_named(change: dict[str, Any], message: str) -> None:
+    row = {**json.loads(to_json(Edit("e", "a.py", "y\n"))), **change}
+    with pytest.raises(InputError, match=rf"f:2: .*{message}"):
+        from_json(Edit, json.dumps(row), "f:2")
+
+
+@pytest.mark.parametrize("train", [-0.1, 1.5, "true", None, float("nan"), [1]])
+def test_train_is_a_flag_or_a_weight(train: Any) -> None:
+    def row(value: Any) -> str:
+        segment = {"text": "t", "train": value}
+        return json.dumps({"id": "i", "example_id": "e", "generator": "g", "segments": [segment]})
+
+    for good in (True, False, 0, 1, 0.2):
+        assert from_json(TrainingText, row(good)).segments == (("t", good),)
+    message = r"f:3: train is .* in a segment.*It must be true, false, or a number from 0 to 1"
+    with pytest.raises(InputError, match=message):
+        from_json(TrainingText, row(train), "f:3")
 
 
 def test_files_name_the_line(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from codegen.errors import CodegenError, ConfigError, InputError
 from codegen.evals import tasks
 from codegen.evals.sandbox import Job, Limits, Outcome, Sandbox
 from codegen.evals.tasks.custom import Custom
-from codegen.records import Sample, Verdict
+from codegen.methods.edits.formats import FORMATS
+from codegen.records import Change, Edit, Sample, Verdict, write_jsonl
 from codegen.rewards import Judge, SandboxReward, Scored, passed, rewards_of
 from codegen.rewards.judge import Judged, combine, metrics_of, sample_of
 from codegen.rewards.suspects import KINDS, suspects
@@ -310,6 +311,58 @@ def test_built_in_rewards(name: str, one: Judged, value: float | None) -> None:
     (scored,) = rewards_of(name, [one.sample], [one.verdict])
     assert scored.value == (value if value is None else pytest.approx(value))
     assert scored.reason or value in (1.0, 0.0)
+
+
+DUE = Edit(
+    "due", "a.py", "def f(y):\n    z = 1\n    return x + x\n",
+    (Change("a.py", 0, "def f(x):\n", "def f(y):\n"),), (0, 3), 7,
+    "def f(y):\n    z = 1\n    return y + y\n", "here",
+)  # fmt: skip
+DONE = replace(DUE, id="done", text=str(DUE.target), category="nothing")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_rewards_of_next_edits_by_hand(name: str, tmp_path: Path) -> None:
+    """Through the judge, in every format."""
+    write_jsonl(tmp_path / "rows.jsonl", [DUE, DONE])
+    task = tasks.load("next-edit", str(tmp_path / "rows.jsonl"))
+    style, form = tasks.find_style(f"edit-{name}"), FORMATS[name]
+    text, done = DUE.text, DONE.text
+    cases: list[tuple[Edit, str, float]] = [
+        (DUE, done, 1.0),  # exact
+        (DUE, done.replace("1\n", "1  \n"), 1.0),  # but for white space at a line's end
+        (DUE, text, 0.0),  # silent
+        (DUE, text.replace("(y)", "(x)"), -0.5),  # the last edit taken back
+        (DUE, text.replace("x + x", "(x"), -0.5),  # the file no longer parses
+        (DUE, text.replace("z = 1", "z = 2"), -0.25),  # wrong: nothing kept, nothing nearer
+        (DUE, done.replace("z = 1", "z = 2"), -0.25 + 0.5 / 2),  # one of two words too many
+        (DUE, text.replace("x + x", "y + x"), -0.25 + 0.5 / 2),  # one of two words
+        (DONE, done, 0.0),  # rightly silent
+        (DONE, done.replace("z = 1", "z = 2"), -0.25),  # shown in vain
+        (DONE, done.replace("1\n", "1 \n"), -0.25),  # even if it is white space only
+        (DONE, done.replace("(y)", "(x)"), -0.5),
+    ]
+    answers = [(edit, form.answer(replace(edit, target=after))) for edit, after, _ in cases]
+    wanted = [value for *_, value in cases]
+    if name not in ("window", "window-qwen", "zeta2", "sweep"):  # any text is an answer there
+        answers.append((DUE, "I think that <this> is right.\n<|cursor|>"))
+        wanted.append(-1.0)
+    samples = [
+        sample_of("next-edit", edit.id, n, form.prompt(edit), answer, 9, style)
+        for n, (edit, answer) in enumerate(answers)
+    ]
+    with Judge(task, workers=1) as judge:
+        found = judge.judge(samples)
+    totals, parts = combine(found, {"next_edit": 1.0})
+    assert totals == pytest.approx(wanted)
+    assert all(scored.reason for scored in parts["next_edit"])
+    assert [one.solved for one in found[:3]] == [True, True, False]
+    assert not any(one.suspects for one in found)  # nothing of it is run
+
+
+def test_an_answer_of_another_task_is_no_next_edit() -> None:
+    (scored,) = rewards_of("next_edit", [judged("x").sample], [Verdict("p0", 0, "wrong")])
+    assert scored == Scored(None, "not a next edit")
 
 
 def test_a_reward_without_a_value_adds_nothing() -> None:

@@ -9,6 +9,9 @@ function below a comment with its instruction, a sentence a line. The moments:
 - ``rename``: the first line of the program calls its variable otherwise, and the others have to;
 - ``nothing``: the comment and the program were changed, and agree.
 
+A row ``NAME:WEIGHT``, such as ``window:0.2``, is the format with copied lines that count so much in
+the loss. The other rows' data and seeds do not depend on it.
+
 Measured on other functions, greedily: ``exact``, the share of due edits after which the file is
 right (``follow``, ``rename``: of each kind); ``quiet``, the share of moments without one at which
 the file stays as it is; ``parsed``, the share of answers in the format; ``answer``, their mean
@@ -35,10 +38,11 @@ from codegen.methods.edits.formats import (
     Unwritable,
     window_text,
 )
+from codegen.methods.edits.generator import segments_of
 from codegen.methods.edits.hunks import difference, lines_of
 from codegen.methods.edits.sessions import Session, View
 from codegen.models import load
-from codegen.records import Edit, Segment, TrainingText, to_json, write_atomic
+from codegen.records import Edit, TrainingText, to_json, write_atomic
 
 COLUMNS = ("exact", "follow", "rename", "quiet", "parsed", "answer", "tokens")
 _NAMES = ("acc", "out", "result", "value", "best", "found")
@@ -77,11 +81,13 @@ def moments(count: int, seed: int) -> list[Edit]:
     return [moment(number, variant, rng) for number, variant in enumerate(variants(count, seed))]
 
 
-def texts_of(form: EditFormat, edits: Sequence[Edit]) -> Iterator[TrainingText]:
-    """Training texts of moments in one format."""
+def texts_of(
+    form: EditFormat, edits: Sequence[Edit], copied: float = 1.0
+) -> Iterator[TrainingText]:
+    """Training texts of moments in one format; ``copied`` is the weight of copied lines."""
     for edit in edits:
-        segments = (Segment(form.prompt(edit), False), Segment(form.answer(edit), True))
         meta = {"special_tokens": list(form.trained)}
+        segments = segments_of(form, edit, copied)
         yield TrainingText(edit.id, edit.id, "edits", segments, meta)
 
 
@@ -99,12 +105,16 @@ def expressible(edits: Sequence[Edit], names: Sequence[str]) -> list[Edit]:
 
 def run(out: Path, name: str, seed: int, options: Any) -> Mapping[str, float]:
     """The measures of one format with one seed."""
-    form, names = FORMATS[name], options.formats.split(",")
+    base, _, copied = name.partition(":")
+    form = FORMATS[base]
+    names = list(dict.fromkeys(each.partition(":")[0] for each in options.formats.split(",")))
     drawn = expressible(moments(options.examples + options.problems, seed=0), names)
     known, asked = drawn[: -options.problems], drawn[-options.problems :]
     data = out / "data" / f"{name}.jsonl"
     data.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(data, "".join(to_json(text) + "\n" for text in texts_of(form, known)))
+    write_atomic(
+        data, "".join(to_json(text) + "\n" for text in texts_of(form, known, float(copied or 1)))
+    )
     some = [text.text for each in names for text in texts_of(FORMATS[each], known[:500])]
     model = start_model(
         out / "models" / f"start-{seed}", some, hidden=options.hidden, layers=3, seed=seed,

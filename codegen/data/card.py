@@ -84,7 +84,7 @@ def card(manifest: Manifest) -> str:
 def _contents(run: RunConfig) -> tuple[str, list[tuple[str, str]]]:
     """The kind of data, and the columns that only this kind has."""
     if run.generator != PREFERENCES:
-        train = 'list of `{"text", "train"}`; `train`: whether it enters the loss'
+        train = 'list of `{"text", "train"}`; `train`: whether it enters the loss, or how much'
         return "training texts", [("segments", train)]
     prompt = ("prompt", "what the model was asked: a text, or a list of messages")
     if run.config["unpaired"]:

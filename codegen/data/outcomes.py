@@ -180,7 +180,7 @@ def _with_origin(text: DataRecord, example: Example) -> DataRecord:
 def characters(texts: Sequence[DataRecord]) -> tuple[int, int]:
     """The characters of all segments: not trained on, and trained on."""
     untrained, trained = (
-        sum(len(s.text) for text in texts for s in text.segments if s.train is side)
+        sum(len(s.text) for text in texts for s in text.segments if bool(s.train) is side)
         for side in (False, True)
     )
     return untrained, trained

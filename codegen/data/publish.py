@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ from codegen.data.manifest import Manifest, data_files, load_manifest, read_data
 from codegen.errors import InputError
 from codegen.hub import hub_errors, repository_name
 from codegen.paths import child, new_folder, refuse_links
-from codegen.records import DataRecord, Preference, TrainingText
+from codegen.records import DataRecord, Preference, TrainingText, to_row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,7 +44,9 @@ def parquet_schema(record: DataRecord) -> pa.Schema:
     text = pa.string()
     columns: dict[str, pa.DataType]
     if isinstance(record, TrainingText):
-        segment = pa.struct([pa.field("text", text), pa.field("train", pa.bool_())])
+        flags = all(isinstance(segment.train, bool) for segment in record.segments)
+        train = pa.field("train", pa.bool_() if flags else pa.float64())
+        segment = pa.struct([pa.field("text", text), train])
         columns = {"segments": pa.list_(segment)}
     else:
         message = pa.struct([pa.field("role", text), pa.field("content", text)])
@@ -160,10 +161,7 @@ def _write_parquet(source: Path, target: Path, fingerprint: str) -> None:
 
 
 def _row(record: DataRecord) -> dict[str, object]:
-    row = {field.name: getattr(record, field.name) for field in fields(record)}
-    if isinstance(record, TrainingText):
-        row["segments"] = [segment._asdict() for segment in record.segments]
-    return {**row, "meta": json.dumps(record.meta)}
+    return {**to_row(record), "meta": json.dumps(record.meta)}
 
 
 def _batches(texts: Iterable[DataRecord]) -> Iterator[list[DataRecord]]:

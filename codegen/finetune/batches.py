@@ -49,6 +49,7 @@ class MicroBatch:
         ends: bool [T], whether the absorbing state was reached.
         start: bool [T], whether the state is the prompt alone, where a backspace is illegal.
         domains: the domain of each example.
+        weights: float32 [T], how much each action counts in the loss; None if each counts 1.
         own: whether the model sampled the examples itself.
     """
 
@@ -61,6 +62,7 @@ class MicroBatch:
     ends: Tensor
     start: Tensor
     domains: list[str]
+    weights: Tensor | None = None
     own: bool = False
 
     def to(self, device: torch.device | str) -> MicroBatch:
@@ -139,7 +141,15 @@ def collate(
         ends=torch.from_numpy(ends),
         start=torch.from_numpy(np.concatenate(start)),
         domains=[e.domain for *_, e in placed],
+        weights=_weights([e for *_, e in placed]),
     )
+
+
+def _weights(examples: Sequence[EncodedExample]) -> Tensor | None:
+    if not any(example.weights for example in examples):
+        return None
+    weights = [example.weights or np.ones(len(example.targets)) for example in examples]
+    return torch.from_numpy(np.concatenate(weights, dtype=np.float32))
 
 
 def _layout(
@@ -178,6 +188,7 @@ def part_of(batch: MicroBatch, share: RowShare) -> MicroBatch:
         batch,
         inputs=inputs,
         nodes=nodes[here],
+        weights=None if batch.weights is None else batch.weights[here],
         **{name: getattr(batch, name)[here] for name in by_action},
     )
 
@@ -228,10 +239,10 @@ class StepDataset:
     def __len__(self) -> int:
         return len(self.plan.steps)
 
-    def __getitem__(self, step: int) -> tuple[list[Counted], int]:
-        """The micro-batches, and the number of actions of the whole step."""
+    def __getitem__(self, step: int) -> tuple[list[Counted], float]:
+        """The micro-batches, and the weight of all actions of the whole step."""
         planned = self.plan.steps[step]
-        total = int(self.outline.trained[self.plan.numbers(step)].sum())
+        total = self.outline.total(self.plan.numbers(step))
         made = [
             (self._collate(rows, step), counts)
             for rows, counts in share_of(planned, self.rank, self.world)

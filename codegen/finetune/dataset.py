@@ -1,8 +1,9 @@
 """Training texts to token ids and loss masks.
 
 The loss mask follows from the segments of a text; no marker is searched for. Consecutive segments
-with the same ``train`` flag are tokenized together, so that no token straddles the border between
-prompt and response; generation cuts there too. A text with backspaces
+that are trained, or not, are tokenized together, so that no token straddles the border between
+prompt and response; generation cuts there too. Trained ones may have different weights; a token
+across their border has the larger one, and the end token counts 1. A text with backspaces
 (:mod:`codegen.methods.backspace`) has its own tokens: a removed token keeps its slot, which later
 tokens do not see.
 """
@@ -33,7 +34,7 @@ from codegen.methods.backspace import (
 )
 from codegen.models import load_tokenizer
 from codegen.models.chat import chat_prompt, end_of_turn
-from codegen.records import Messages, TrainingText
+from codegen.records import Messages, Segment, TrainingText
 from codegen.runs import fingerprint
 
 TOKENS = "tokens"  # the directory of a run that holds its token cache
@@ -237,6 +238,13 @@ def _encoded(
         )
         _require_examples(evaluated, recipe.evaluation_sources)
         counts["held_out"] = evaluated.counts()
+    if recipe.loss == "sequencematch" and (
+        examples.outline.weight or Outline.of(evaluated.examples).weight
+    ):
+        raise InputError(
+            "The data has segments with weights, which loss: sequencematch does not support.",
+            "Use true and false for train, or set loss: mle.",
+        )
     longest = int(Outline.of(examples).trained.max()) if recipe.model == NEW else 0
     trained_tokens = tuple(examples.facts.get("trained_tokens", ()))
     return Dataset(tokenizer, examples, evaluated.examples, texts, counts, longest, trained_tokens)
@@ -372,25 +380,40 @@ class TextEncoder:
                 a prompt and a response.
         """
         if self.infilling:
+            _require_flags(text, "An infilling model")
             return self._body(text, domain)
         if is_trajectory(text):
+            _require_flags(text, "A text with backspaces")
             return self._trajectory(text, domain)
         for token in text.meta.get("special_tokens", ()):
             self._require(token, text)
         self.trained.update(text.meta.get("trained_tokens", ()))
-        runs = [
-            (train, "".join(segment.text for segment in run))
-            for train, run in groupby(text.segments, key=lambda segment: segment.train)
-        ]
+        runs = [list(run) for _, run in groupby(text.segments, key=lambda s: bool(s.train))]
         opening = self._opening
         if self.format == "chat":
-            prompt = runs.pop(0)[1] if runs and not runs[0][0] else ""
+            prompt = "".join(s.text for s in runs.pop(0)) if runs and not runs[0][0].train else ""
             opening = chat_prompt(self.tokenizer, prompt.strip(), self.systems.get(domain, ""))
-        final = bool(runs and runs[-1][0])
-        encoded = [(opening, False), *((self._ids(run), train) for train, run in runs)]
+        final = bool(runs and runs[-1][0].train)
+        encoded = [(opening, False), *map(self._run, runs)]
         if final:
             encoded.append((self.end, True))
         return EncodedExample.of_runs(encoded, text.example_id, domain, final=final)
+
+    def _run(self, run: Sequence[Segment]) -> tuple[list[int], bool | list[float]]:
+        """The tokens of segments, and whether they are trained, or the weight of each."""
+        text = "".join(segment.text for segment in run)
+        if not run[0].train or all(segment.train == 1 for segment in run):
+            return self._ids(text), bool(run[0].train)
+        if not self.tokenizer.is_fast:
+            raise InputError(
+                "Segments with weights need a tokenizer that knows each token's characters.",
+                "Use true and false for train, or a model with a fast tokenizer.",
+            )
+        found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        of_character = [float(segment.train) for segment in run for _ in segment.text]
+        return found.input_ids, [
+            max(of_character[start : max(end, start + 1)]) for start, end in found.offset_mapping
+        ]
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False).input_ids
@@ -430,6 +453,14 @@ class TextEncoder:
         slots = list(range(len(prefix), len(ids)))
         layout = causal(len(ids))
         return EncodedExample(text.example_id, ids, slots, body, slots, layout, domain, False)
+
+
+def _require_flags(text: TrainingText, what: str) -> None:
+    if any(segment.train not in (0, 1) for segment in text.segments):
+        raise InputError(
+            f"Text {text.id!r} has weights. {what} does not support them.",
+            "Use true and false for train.",
+        )
 
 
 def encode_all(
@@ -473,6 +504,7 @@ def encode_pieces(
                 f"{text.id!r} is a conversation; curriculum.mode: decompose needs texts.",
                 "Set curriculum.mode: bucket.",
             )
+        _require_flags(text, "curriculum.mode: decompose")
         ids = [*tokenizer(text.text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
         at = 0
         rng = random.Random(f"{seed}:{text.id}") if seed is not None else None

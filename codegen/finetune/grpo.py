@@ -50,7 +50,7 @@ def fit(
         SandboxError: if this machine has no sandbox.
     """
     settings = recipe.grpo
-    task = tasks.load(settings.task)
+    task = tasks.load(settings.task, settings.source or None)
     problems = list(task.problems())[: settings.problems or None]
     style = _style(recipe, task)
     for name in settings.rewards:

@@ -1,7 +1,8 @@
 """The losses, and their sums over the micro-batches of an optimizer step.
 
-The loss is a sum over the step's trained actions divided by their number, however the step is split
-into micro-batches, rows and processes; so the gradient does not depend on the split. A loss is a
+The loss is a sum over the step's trained actions, each times its weight, divided by the sum of the
+weights (the number of actions, unless the data has weights), however the step is split into
+micro-batches, rows and processes; so the gradient does not depend on the split. A loss is a
 subclass of :class:`Likelihood`: plain (here), of several depths of a model (here),
 :mod:`codegen.finetune.seqmatch` and :mod:`codegen.finetune.infilling`.
 """
@@ -29,20 +30,20 @@ class LossSums:
     """
 
     sums: dict[str, Any] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    counts: dict[str, float] = field(default_factory=lambda: defaultdict(int))
 
-    def add(self, name: str, losses: Tensor) -> None:
-        """Adds the losses of some actions, of any shape."""
+    def add(self, name: str, losses: Tensor, weights: Tensor | None = None) -> None:
+        """Adds the losses of some actions, of any shape; weighted ones with their weights."""
         total = losses.detach().sum()
         self.sums[name] = self.sums[name] + total if name in self.sums else total
-        self.counts[name] += losses.numel()
+        self.counts[name] += losses.numel() if weights is None else float(weights.sum())
 
     def sum_over(self, group: Any) -> None:
         """Adds the sums of the other processes of a group, by name."""
         for name, total in self.sums.items():
             both = torch.stack([total.double(), total.new_tensor(self.counts[name]).double()])
             torch.distributed.all_reduce(both, group=group)
-            self.sums[name], self.counts[name] = both[0], round(float(both[1]))
+            self.sums[name], self.counts[name] = both[0], float(both[1])
 
     def means(self) -> dict[str, float]:
         """The mean of each name; empties the sums."""
@@ -53,7 +54,7 @@ class LossSums:
 
 
 class Likelihood:
-    """Maximum likelihood: the negative log-likelihood of each trained action.
+    """Maximum likelihood: the negative log-likelihood of each trained action, times its weight.
 
     Args:
         logits_mb: see :func:`negative_log_likelihood`.
@@ -75,7 +76,8 @@ class Likelihood:
 
     def evaluate(self, model: Any, batch: Any, sums: LossSums) -> None:
         """Adds ``eval_loss`` of a held-out micro-batch."""
-        sums.add("eval_loss", negative_log_likelihood(model, batch, self.logits_mb))
+        losses = negative_log_likelihood(model, batch, self.logits_mb)
+        sums.add("eval_loss", losses, batch.weights)
 
     def own_batches(
         self,
@@ -117,7 +119,7 @@ class NestedLikelihood(Likelihood):
             return super().losses(model, batch, step, sums)
         by_exit = sorted_likelihoods(model, batch, self.exits)
         for depth, part in zip(self.exits, by_exit, strict=True):
-            sums.add(f"loss_layer_{depth}", part)
+            sums.add(f"loss_layer_{depth}", part, batch.weights)
         losses = by_exit.mean(0)
         add_by_domain(sums, batch, losses)
         return losses
@@ -125,13 +127,14 @@ class NestedLikelihood(Likelihood):
     def evaluate(self, model: Any, batch: Any, sums: LossSums) -> None:
         """Adds ``eval_loss``, and ``eval_loss_layer_N`` of each depth."""
         by_exit = sorted_likelihoods(model, batch, self.exits)
-        sums.add("eval_loss", by_exit.mean(0) if self.trains_all else by_exit[-1])
+        losses = by_exit.mean(0) if self.trains_all else by_exit[-1]
+        sums.add("eval_loss", losses, batch.weights)
         for depth, part in zip(self.exits, by_exit, strict=True):
-            sums.add(f"eval_loss_layer_{depth}", part)
+            sums.add(f"eval_loss_layer_{depth}", part, batch.weights)
 
 
 def negative_log_likelihood(model: Any, batch: MicroBatch, logits_mb: int = 0) -> Tensor:
-    """The negative log-likelihood of each action in nats: float32 [T].
+    """The negative log-likelihood of each action in nats, times its weight: float32 [T].
 
     Args:
         logits_mb: the most MB (2^20 bytes) of float32 logits. Instead of larger ones, chunks of the
@@ -145,12 +148,18 @@ def negative_log_likelihood(model: Any, batch: MicroBatch, logits_mb: int = 0) -
         if columns > most:
             losses = _in_chunks(model, batch, head, most)
             if losses is not None:
-                return losses
+                return _weighted(losses, batch)
     logits = model(**batch.inputs, use_cache=False).logits  # [B, C, V]
     flat = logits.reshape(-1, logits.shape[-1])
     # A single row with exactly its own columns needs no selection, and so no copy.
     picked = flat if len(flat) == len(batch.nodes) and len(logits) == 1 else flat[batch.nodes]
-    return torch.nn.functional.cross_entropy(picked.float(), batch.targets, reduction="none")
+    losses = torch.nn.functional.cross_entropy(picked.float(), batch.targets, reduction="none")
+    return _weighted(losses, batch)
+
+
+def _weighted(losses: Tensor, batch: MicroBatch) -> Tensor:
+    """Losses [..., T] times the actions' weights."""
+    return losses if batch.weights is None else losses * batch.weights
 
 
 def _output_layer(model: Any) -> Any:
@@ -191,7 +200,8 @@ def _in_chunks(model: Any, batch: MicroBatch, head: Any, size: int) -> Tensor | 
 
 
 def sorted_likelihoods(model: Any, batch: MicroBatch, exits: Sequence[int]) -> Tensor:
-    """Negative log-likelihood of each action at each depth, in nats: float32 [exits, T].
+    """Negative log-likelihood of each action at each depth, in nats, times its weight: float32
+    [exits, T].
 
     Args:
         exits: depths, the last one the model's.
@@ -208,9 +218,10 @@ def sorted_likelihoods(model: Any, batch: MicroBatch, exits: Sequence[int]) -> T
         logits.append(parts.head(parts.norm(picked)).float())
     last = output.logits
     logits.append(last.reshape(-1, last.shape[-1])[batch.nodes].float())
-    return torch.stack(
-        [torch.nn.functional.cross_entropy(at, batch.targets, reduction="none") for at in logits]
-    )
+    losses = [
+        torch.nn.functional.cross_entropy(at, batch.targets, reduction="none") for at in logits
+    ]
+    return _weighted(torch.stack(losses), batch)
 
 
 def add_by_domain(sums: LossSums, batch: MicroBatch, losses: Tensor) -> None:
@@ -219,4 +230,5 @@ def add_by_domain(sums: LossSums, batch: MicroBatch, losses: Tensor) -> None:
         of_example = losses.new_tensor([domain == name for domain in batch.domains]).bool()
         of_action = of_example[batch.trajectory]
         if int(of_action.sum()):  # another process may hold all of its actions
-            sums.add(f"loss_{name}", losses[of_action])
+            weights = None if batch.weights is None else batch.weights[of_action]
+            sums.add(f"loss_{name}", losses[of_action], weights)

@@ -213,6 +213,7 @@ class GRPO(Config):
     task: str = setting(
         "", "task whose problems are the prompts (codegen eval tasks, or file:PATH)"
     )
+    source: str = setting("", "the task's data, in place of its default: a file or data directory")
     style: str = setting("", "prompt style; by default the task's, or format")
     problems: int = setting(0, "its first N problems; 0 for all", ge=0, le=10_000_000)
     group: int = setting(8, "samples per problem", ge=2, le=1024)

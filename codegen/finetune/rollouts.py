@@ -154,7 +154,9 @@ class Rollouts:
         self, row: _Row, prompt: Sequence[int], tokens: Sequence[int]
     ) -> tuple[list[int], Sample]:
         stops = self.decoder.stops(row.request.stop)
-        stream = TextStream(self.tokenizer.backend_tokenizer, prompt, stops=stops)
+        stream = TextStream(
+            self.tokenizer.backend_tokenizer, prompt, stops=stops, marks=row.request.marks
+        )
         kept: list[int] = []
         reason: FinishReason = "length"
         for token in tokens:

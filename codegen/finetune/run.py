@@ -264,7 +264,7 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     paths = [*(path for _, path in recipe.sources), *recipe.evaluation_sources]
     settings["data_digest"] = [digest for path in paths for digest in source_digests(path)]
     if recipe.objective == "grpo":
-        problems = repr(tasks.load(recipe.grpo.task).problems())
+        problems = repr(tasks.load(recipe.grpo.task, recipe.grpo.source or None).problems())
         settings["data_digest"] = hashlib.sha256(problems.encode()).hexdigest()
     settings["model_fingerprint"] = NEW if recipe.model == NEW else fingerprint_of(recipe.model)
     return settings

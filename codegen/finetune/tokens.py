@@ -6,15 +6,16 @@ A cache is named by a digest of everything that decides its content; it is writt
 name and renamed when it is whole.
 
 Files: ``ids.bin`` the tokens (uint16, or uint32 for large vocabularies), ``spans.bin`` the trained
-stretches of slots (int32 pairs), ``extra.bin`` the layouts of examples that are not causal texts
-(int64), ``names.bin`` the examples' ids, ``index.bin`` where each example's parts are,
-``cache.json`` the domains and counts.
+stretches of slots (int32 pairs), ``extra.bin`` (64 bits each) the weights of these stretches if not
+all are 1, or the layouts of examples that are not causal texts, ``names.bin`` the examples' ids,
+``index.bin`` where each example's parts are, ``cache.json`` the domains and counts.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import re
 import shutil
@@ -64,6 +65,7 @@ class EncodedExample:
         layout: which slots see which.
         domain: the name its loss is reported under; empty for none.
         final: whether the last action ends the text, so that its ``then`` is the terminal state.
+        weights: [T] how much each action counts in the loss, or empty if each counts 1.
     """
 
     example_id: str
@@ -74,6 +76,12 @@ class EncodedExample:
     layout: RowLayout
     domain: str = ""
     final: bool = True
+    weights: Sequence[float] = ()
+
+    @property
+    def weight(self) -> float:
+        """The sum of the actions' weights."""
+        return math.fsum(self.weights) if self.weights else len(self.targets)
 
     @classmethod
     def of_stack(
@@ -94,22 +102,27 @@ class EncodedExample:
     @classmethod
     def of_runs(
         cls,
-        runs: Iterable[tuple[Sequence[int], bool]],
+        runs: Iterable[tuple[Sequence[int], bool | Sequence[float]]],
         example_id: str,
         domain: str,
         *,
         final: bool,
     ) -> EncodedExample:
-        """A text in runs of (tokens, whether they are trained)."""
+        """A text in runs of (tokens, whether they are trained, or the weight of each)."""
         ids: list[int] = []
         nodes: list[int] = []
+        weights: list[float] = []
         for new, train in runs:
-            if train:  # the first token of a text cannot be predicted
-                nodes.extend(range(max(len(ids) - 1, 0), len(ids) + len(new) - 1))
+            if train:
+                first = 0 if ids else 1  # the first token of a text cannot be predicted
+                nodes.extend(range(len(ids) + first - 1, len(ids) + len(new) - 1))
+                weights += [1.0] * len(new[first:]) if train is True else train[first:]
             ids.extend(new)
         then = [node + 1 for node in nodes]
         targets = [ids[slot] for slot in then]
-        return cls(example_id, ids, nodes, targets, then, causal(len(ids)), domain, final)
+        layout = causal(len(ids))
+        weights = weights if any(weight != 1 for weight in weights) else []
+        return cls(example_id, ids, nodes, targets, then, layout, domain, final, weights)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -127,6 +140,7 @@ class EncodedExample:
             causal(min(stop, len(self)) - start),
             self.domain,
             final=self.final and stop >= len(self),
+            weights=[self.weights[k] for k in kept] if self.weights else (),
         )
 
 
@@ -138,6 +152,8 @@ class Outline:
         lengths, trained: int64 [N], slots and trained actions.
         all_causal: whether every example is a plain text.
         name, domain: number of an example -> id of the example it was made from, its domain.
+        weight: number of an example -> the sum of its actions' weights; None if each action of
+            all examples counts 1.
     """
 
     lengths: np.ndarray
@@ -145,6 +161,7 @@ class Outline:
     all_causal: bool
     name: Callable[[int], str]
     domain: Callable[[int], str]
+    weight: Callable[[int], float] | None = None
 
     @classmethod
     def of(cls, examples: Sequence[EncodedExample]) -> Outline:
@@ -157,10 +174,19 @@ class Outline:
             all(example.layout.is_causal for example in examples),
             lambda number: examples[number].example_id,
             lambda number: examples[number].domain,
+            (lambda number: examples[number].weight)
+            if any(example.weights for example in examples)
+            else None,
         )
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def total(self, numbers: Sequence[int]) -> float:
+        """The sum of the weights of all actions of some examples."""
+        if self.weight is None:
+            return int(self.trained[numbers].sum())
+        return math.fsum(map(self.weight, numbers))
 
 
 class TokenCache(Sequence[EncodedExample]):
@@ -204,6 +230,7 @@ class TokenCache(Sequence[EncodedExample]):
             not self.facts["has_layouts"],
             self._name,
             self._domain,
+            self._weight if self.facts.get("has_weights") else None,
         )
 
     def __len__(self) -> int:
@@ -222,16 +249,27 @@ class TokenCache(Sequence[EncodedExample]):
         name, domain = self._name(number), self._domain(number)
         final = bool(self._index[number]["final"])
         extra = self._part("extra", self._extra, number)
-        if len(extra):
+        spans = self._part("spans", self._spans, number).reshape(-1, 2)
+        if len(extra) and not len(spans):
             count = int(self._index[number]["trained"])
             nodes, targets, then = (extra[k * count : (k + 1) * count].tolist() for k in range(3))
             end, positions = extra[3 * count :].reshape(2, -1)
             layout = RowLayout(np.array(end), np.array(positions))
             return EncodedExample(name, ids, nodes, targets, then, layout, domain, final)
-        spans = self._part("spans", self._spans, number).reshape(-1, 2).tolist()
-        then = [slot for start, stop in spans for slot in range(start, stop)]
+        then = [slot for start, stop in spans.tolist() for slot in range(start, stop)]
         nodes, targets = [slot - 1 for slot in then], [ids[slot] for slot in then]
-        return EncodedExample(name, ids, nodes, targets, then, causal(len(ids)), domain, final)
+        layout = causal(len(ids))
+        weights: Sequence[float] = ()
+        if len(extra):
+            weights = np.repeat(extra.view(np.float64), spans[:, 1] - spans[:, 0]).tolist()
+        return EncodedExample(name, ids, nodes, targets, then, layout, domain, final, weights)
+
+    def _weight(self, number: int) -> float:
+        spans = self._part("spans", self._spans, number).reshape(-1, 2)
+        extra = self._part("extra", self._extra, number)
+        if len(extra) and len(spans):
+            return float((spans[:, 1] - spans[:, 0]) @ extra.view(np.float64))
+        return float(self._index[number]["trained"])
 
     def _name(self, number: int) -> str:
         return self._part("name", self._names, number).tobytes().decode()
@@ -263,7 +301,7 @@ def write_cache(
     dtype = np.dtype("<u2" if vocabulary <= 1 << 16 else "<u4")
     domains: dict[str, int] = {}
     ends = dict.fromkeys(("ids", "spans", "extra", "name"), 0)
-    has_layouts = False
+    has_layouts = has_weights = False
     files: dict[str, BinaryIO] = {}
     try:
         for name in ("ids", "index", *_PARTS):
@@ -272,6 +310,7 @@ def write_cache(
         for example in examples:
             spans, extra = _compact(example)
             has_layouts |= not example.layout.is_causal
+            has_weights |= bool(example.weights)
             name = example.example_id.encode("utf-8", "replace")
             files["ids"].write(np.array(example.ids, dtype).tobytes())
             files["spans"].write(spans.tobytes())
@@ -291,11 +330,14 @@ def write_cache(
     finally:
         for file in files.values():
             file.close()
-    return {"domains": list(domains), "dtype": dtype.str, "has_layouts": has_layouts}
+    facts = {"domains": list(domains), "dtype": dtype.str, "has_layouts": has_layouts}
+    return facts | {"has_weights": True} if has_weights else facts
 
 
 def _compact(example: EncodedExample) -> tuple[np.ndarray, np.ndarray]:
-    """The trained stretches of a causal text; for other examples, all but the ids."""
+    """The trained stretches of a causal text, and their weights if there are any; for other
+    examples, all but the ids.
+    """
     then = np.array(example.then, np.int64)
     is_text = (
         example.layout.is_causal
@@ -306,10 +348,14 @@ def _compact(example: EncodedExample) -> tuple[np.ndarray, np.ndarray]:
     if not is_text:
         extra = [example.nodes, example.targets, then, example.layout.end, example.layout.positions]
         return np.empty(0, np.int32), np.concatenate(extra, dtype=np.int64)
-    breaks = np.flatnonzero(np.diff(then) != 1) + 1
+    is_border, weights = np.diff(then) != 1, np.array(example.weights, np.float64)
+    if example.weights:
+        is_border |= np.diff(weights) != 0
+    breaks = np.flatnonzero(is_border) + 1
     borders = [0, *breaks.tolist(), len(then)] if len(then) else [0]
     spans = [(then[a], then[b - 1] + 1) for a, b in pairwise(borders)]
-    return np.array(spans, np.int32).reshape(-1), np.empty(0, np.int64)
+    of_spans = weights[borders[:-1]] if example.weights else weights
+    return np.array(spans, np.int32).reshape(-1), of_spans.view(np.int64)
 
 
 def open_cache(folder: Path, key: str, write: Callable[[Path], Mapping[str, Any]]) -> TokenCache:

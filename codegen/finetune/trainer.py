@@ -2,8 +2,9 @@
 
 The items of its data set are whole steps: the plan gives the micro-batches of a step, whose number
 may differ between steps, and each process takes its share of them. ``training_step`` runs them and
-divides the sum of their losses by the step's number of trained actions in all processes. Evaluation
-is the mean loss over all held-out actions. The trainer and accelerate do everything else:
+divides the sum of their losses by the weight of the step's trained actions in all processes (their
+number, unless the data has weights). Evaluation is the mean loss over all held-out actions, by
+weight. The trainer and accelerate do everything else:
 optimizers, schedules, clipping, mixed precision, DDP, FSDP, checkpoints, early stopping.
 """
 

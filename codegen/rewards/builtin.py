@@ -2,13 +2,14 @@
 
 Beside sample and verdict, a reward can use what :class:`codegen.rewards.Judge` puts into the
 sample's ``meta``: ``program``, the program found in the answer;
-``tests``, how many tests passed (see :func:`share`); ``original``, the program to be changed.
+``tests``, how many tests passed (see :func:`share`); ``original``, the program to be changed;
+``measures``, the task's own measures of the sample, if it has any.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -125,6 +126,40 @@ def _edit_size(sample: Sample) -> Scored:
     kept = sum(block.size for block in blocks)
     changed = max(len(before), len(after)) - kept
     return Scored(-min(1.0, changed / len(before)), f"{changed} of {len(before)} lines changed")
+
+
+def next_edit(samples: Sequence[Sample], _: Sequence[Verdict]) -> list[Scored]:
+    """How good a proposed next edit is, from -1 to 1, by the measures of the task ``next-edit``.
+
+    1 for the exact edit; 0 for silence, right or not; -1 for an answer that is not in its format;
+    -0.5 for one that takes the last edit back, or after which a Python file no longer parses. Any
+    other edit gives -0.25 and half of what is right of it, the smaller of ``similarity`` and
+    ``kept``; so it pays to propose an edit that is half right, and nothing else. Where nothing is
+    due, an edit gives -0.25.
+
+    None for a sample of another task.
+    """
+    return [_next_edit(sample.meta.get("measures", {})) for sample in samples]
+
+
+def _next_edit(found: Mapping[str, float]) -> Scored:
+    if "parsed" not in found:
+        return Scored(None, "not a next edit")
+    if not found["parsed"]:
+        return Scored(-1.0, "not in the format")
+    is_due = "shown" in found
+    if "breaks" not in found:  # it changes nothing
+        return Scored(0.0, "silent where an edit is due" if is_due else "rightly silent")
+    if is_due and found["exact"]:
+        return Scored(1.0, "exact")
+    if found["undoes"]:
+        return Scored(-0.5, "takes the last edit back")
+    if found["breaks"]:
+        return Scored(-0.5, "the file no longer parses")
+    if not is_due:
+        return Scored(-0.25, "an edit where nothing is due")
+    right = min(found["similarity"], found.get("kept", 1.0))
+    return Scored(right / 2 - 0.25, f"{right:.0%} right")
 
 
 def _lines(text: str) -> list[str]:

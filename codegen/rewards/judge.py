@@ -34,7 +34,7 @@ class Judged:
     """A sample with the results of its tests.
 
     Attributes:
-        sample: with ``program``, ``tests`` and ``original`` in its ``meta`` (see
+        sample: with ``program``, ``tests``, ``original`` and ``measures`` in its ``meta`` (see
             :mod:`codegen.rewards.builtin`).
         verdict: on the tests that rewards may see.
         solved: whether it passes all tests, the hidden ones too; None if the sandbox failed.
@@ -149,6 +149,8 @@ class Judge:
         }
         if original := self._original(problem, sample):
             meta["original"] = original
+        if measures := self.task.measure(problem, sample):
+            meta["measures"] = dict(measures)
         verdict = replace(found.verdict, problem_id=sample.problem_id, index=sample.index)
         fails = verdict.status == "infra_error"
         solved = verdict.passed and all(tests.seen) and all(tests.hidden)
@@ -157,7 +159,7 @@ class Judge:
             replace(sample, meta=meta),
             verdict,
             None if fails else solved,
-            tuple(suspects(program, job.test if isinstance(job, Job) else "")),
+            () if isinstance(job, Verdict) else tuple(suspects(program, job.test if job else "")),
             tests.failing_input,
         )
 

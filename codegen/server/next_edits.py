@@ -33,8 +33,7 @@ from codegen.methods.edits.formats import (
     with_window,
 )
 from codegen.methods.edits.hunks import apply, difference, lines_of
-from codegen.methods.edits.sessions import View
-from codegen.python_syntax import UNPARSABLE, parse
+from codegen.methods.edits.sessions import View, breaks, undone
 from codegen.records import Change, Edit
 from codegen.server.document import TextDocument, units
 from codegen.server.edit_outcomes import Outcomes, Watched
@@ -64,7 +63,6 @@ _RIVALS = 2  # answers among which an edit is looked for if the first one change
 _LEAST = 0.02  # the probability that the model gives each token of a renaming it is not to refuse
 _TIMEOUT_S = 10.0  # per upstream
 _MOST_CHARACTERS = 16_384  # per answer of the upstream
-_PARSED_LINES = 3000
 _MOST_JUMPS = 2  # places far from the cursor at which the model is asked
 VIEWS = (View(), View(6, 6, 4, 500), View(4, 4, 2, 300))
 """How much the prompt shows, from most to least; the first that fits is used."""
@@ -480,7 +478,7 @@ class NextEditor:
         cut = [h._replace(start=h.start - start, end=h.end - start) for h in hunks]
         old, new = "".join(lines[start:end]), "".join(apply(lines[start:end], cut))
         change = (uri, old, new)
-        if change in self._refused or _breaks(edit.text, whole, edit.language):
+        if change in self._refused or breaks(edit.text, whole, edit.language):
             engine.metrics.count("next_edit_dropped")
             return None
         top = edit.window[0] + start
@@ -540,17 +538,6 @@ def _places(moment: Edit, changes: Sequence[Change], line: int) -> list[int]:
     return [*far, line] if stays and not is_here else [line, *far]
 
 
-def undone(changes: Sequence[Change], text: str) -> str:
-    """The text without the last edit; unchanged if there is none, or the text lacks it."""
-    lines = lines_of(text)
-    if changes:
-        last = changes[-1]
-        new = lines_of(last.new)
-        if lines[last.line : last.line + len(new)] == new:
-            lines[last.line : last.line + len(new)] = lines_of(last.old)
-    return "".join(lines)
-
-
 def _plain(text: str) -> str:
     """A text whose lines end in a newline alone."""
     return text.replace("\r\n", "\n")
@@ -577,18 +564,3 @@ def _is_readable(document: TextDocument) -> bool:
     if count > _MOST_LINES or document.size > count * _MOST_WIDTH:
         return False
     return not any(line.endswith("\r") for line in document.lines)
-
-
-def _breaks(before: str, after: str, language: str) -> bool:
-    """Whether a Python file parses before an edit and not after it."""
-    if language != "python" or before.count("\n") > _PARSED_LINES:
-        return False
-    return _parses(before) and not _parses(after)
-
-
-def _parses(text: str) -> bool:
-    try:
-        parse(text)
-    except UNPARSABLE:
-        return False
-    return True

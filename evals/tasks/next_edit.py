@@ -23,7 +23,12 @@ after its edit is the expected one apart from white space at the ends of lines. 
 - ``location``: the first changed line is one that should change;
 - ``kept``: share of the characters of inserted words that are in the expected text;
 - ``shown``: the answer changes something, where a change is due; ``quiet``: it changes nothing,
-  where none is due; ``no_op_precision``: share of the answers without a change that are right.
+  where none is due; ``no_op_precision``: share of the answers without a change that are right;
+- of the answers that change something, ``undoes``: the share that takes the last edit back, and
+  ``breaks``: a Python file parses before and not after it.
+
+A source may also hold moments: rows of :class:`codegen.records.Edit`, or the data directory that
+``codegen data edits --keep-moments`` wrote, such as to train on by their rewards.
 
 Limits: a user could have continued differently, so ``exact`` is a lower bound; a model may have
 seen the commits in training.
@@ -53,7 +58,7 @@ from codegen.methods.edits.formats import (
     with_window,
 )
 from codegen.methods.edits.hunks import apply_diff, difference, lines_of
-from codegen.records import Change, Edit, Sample, Verdict
+from codegen.records import Change, Edit, Sample, Verdict, from_dict
 
 from .base import CodeTask
 from .extraction import Extraction
@@ -106,6 +111,9 @@ class NextEdit(CodeTask[NextEditProblem]):
         Raises:
             InputError: naming what is wrong with it.
         """
+        if (stored := _stored(place, row)) is not None:
+            yield stored
+            return
         session, rng, prefix = _session(place, row)
         count = len(session.hunks)
         if count > 1:
@@ -195,7 +203,12 @@ def measures(problem: NextEditProblem, window: str | None) -> dict[str, float]:
         "exact_blind": float(bare[0] in bare[1:]),
     }
     changes = window != before
-    if not changes:
+    if changes:
+        last = [change for change in edit.history[-1:] if change.path == edit.path]
+        undoes = bool(last) and _stripped(after) == _stripped(sessions.undone(last, edit.text))
+        found["undoes"] = float(undoes)
+        found["breaks"] = float(sessions.breaks(edit.text, after, edit.language))
+    else:
         found["no_op_precision"] = float(not is_due)
     if not is_due:
         return found | {"quiet": float(not changes)}
@@ -275,6 +288,30 @@ def _sound(edit: Edit, id_: str) -> Iterator[Edit]:
     """The moment with its id, if its window has something to change."""
     if edit.target != "".join(window_lines(edit)):
         yield replace(edit, id=id_)
+
+
+def _stored(place: str, row: Mapping[str, object]) -> Edit | None:
+    """The moment that a row holds; None for other rows.
+
+    Raises:
+        InputError: naming what is wrong with it.
+    """
+    meta = row.get("meta")
+    moment = meta.get("moment") if isinstance(meta, Mapping) else row
+    if moment is None:
+        raise InputError(
+            f"{place}: a training text without its moment.",
+            "Make the data with: codegen data edits --keep-moments.",
+        )
+    if not isinstance(moment, Mapping) or "window" not in moment:
+        return None
+    edit = from_dict(Edit, dict(moment), place)
+    if edit.target is None:
+        raise InputError(f"{place}: the moment {edit.id!r} has no target.", "Give its right edit.")
+    if not edit.category:
+        is_due = edit.target != "".join(window_lines(edit))
+        edit = replace(edit, category="edit" if is_due else "nothing")
+    return edit
 
 
 def _session(place: str, row: Mapping[str, object]) -> tuple[sessions.Session, random.Random, str]:

@@ -1,8 +1,8 @@
 """Reads a task's rows from a file, a data set on the hub, or the folder of data sets.
 
 A source is a path to ``.jsonl`` or ``.json`` (an array, or an object of rows by id), either with
-``.gz``; or ``hub:org/name[:config][:split]``. Without one, a task uses its file in the folder that
-``CODEGEN_TEST_DATA`` names, if it is there, else its data set on the hub.
+``.gz``; a data directory; or ``hub:org/name[:config][:split]``. Without one, a task uses its file
+in the folder that ``CODEGEN_TEST_DATA`` names, if it is there, else its data set on the hub.
 """
 
 from __future__ import annotations
@@ -178,6 +178,12 @@ def _objects(rows: Iterator[tuple[str, object]]) -> Iterator[tuple[str, Mapping[
 
 
 def _file_rows(path: Path) -> Iterator[tuple[str, object]]:
+    if path.is_dir():
+        if not (path / "manifest.json").is_file():
+            raise InputError(f"{path} is no finished data directory.", "Name a file or another.")
+        for file in sorted(path.glob("data-*.jsonl")):
+            yield from read_rows(file)
+        return
     if not path.name.removesuffix(".gz").endswith(".json"):
         yield from read_rows(path)
         return

@@ -33,7 +33,8 @@ def examples(draw: st.DrawFn) -> EncodedExample:
     name = draw(st.text(max_size=5).filter(lambda t: t.isprintable()))
     domain = draw(st.sampled_from(["", "a", "é"]))
     if kind == "text":
-        flags = draw(st.lists(st.booleans(), min_size=len(ids), max_size=len(ids)))
+        weight = st.sampled_from([False, True, [0.25], [0.1]])
+        flags = draw(st.lists(weight, min_size=len(ids), max_size=len(ids)))
         runs = [([token], flag) for token, flag in zip(ids, flags, strict=True)]
         return EncodedExample.of_runs(runs, name, domain, final=draw(st.booleans()))
     slots = list(range(len(ids)))
@@ -47,6 +48,8 @@ def examples(draw: st.DrawFn) -> EncodedExample:
 def same(one: EncodedExample, other: EncodedExample) -> bool:
     fields = ("example_id", "ids", "nodes", "targets", "then", "domain", "final")
     layouts = (one.layout, other.layout)
+    if list(one.weights) != list(other.weights):
+        return False
     return all(getattr(one, name) == getattr(other, name) for name in fields) and all(
         np.array_equal(*(getattr(layout, name) for layout in layouts))
         for name in ("end", "positions")
@@ -67,6 +70,10 @@ def test_examples_come_back_as_they_were(
     assert cache.outline.lengths.tolist() == [len(e) for e in found]
     assert cache.outline.trained.tolist() == [len(e.targets) for e in found]
     assert cache.outline.all_causal == all(e.layout.is_causal for e in found)
+    numbers = list(range(len(found)))
+    weight = sum(sum(e.weights) if e.weights else len(e.targets) for e in found)
+    assert cache.outline.total(numbers) == pytest.approx(weight)
+    assert (cache.outline.weight is None) == (not any(e.weights for e in found))
 
 
 def text(number: int, length: int, trained_from: int = 1) -> EncodedExample:

@@ -13,7 +13,9 @@ secrets and addresses are replaced first.
 The trained segment of a text is the answer in one of the formats of
 :mod:`codegen.methods.edits.formats`. ``meta`` has the ``category`` of the moment, the
 ``refactoring``, if any, the ``format``, and the special tokens that the model's vocabulary must
-have (``special_tokens``) and whose embeddings must be trained (``trained_tokens``).
+have (``special_tokens``) and whose embeddings must be trained (``trained_tokens``). With ``copied``
+below 1 the answer is several segments with weights; with ``keep_moments``, ``meta["moment"]`` is
+the :class:`codegen.records.Edit`.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from codegen.lintseq.verify import check_for
 from codegen.lintseq.verify.checks import new_findings
 from codegen.methods.edits.formats import (
     FORMATS,
+    EditFormat,
     Unwritable,
     find_format,
     window_lines,
@@ -55,7 +58,7 @@ from codegen.methods.edits.sessions import (
     unfinished,
 )
 from codegen.python_syntax import UNPARSABLE, parse
-from codegen.records import Change, Edit, Example, Segment, TrainingText
+from codegen.records import Change, Edit, Example, Segment, TrainingText, to_row
 from codegen.server.secrets import is_secret, redact
 
 if TYPE_CHECKING:
@@ -137,6 +140,19 @@ class Edits(Config):
     characters: int = setting(
         1600, "Maximum characters of prompt and answer; window and history shrink to fit.", ge=100
     )
+    copied: float = setting(
+        1.0,
+        "How much the answer's lines that are only copied from the window count in the loss, in "
+        "formats that rewrite it (window, zeta, zeta2, sweep, mercury). Lines within three of a "
+        "change count 1.",
+        gt=0,
+        le=1,
+    )
+    keep_moments: bool = setting(
+        False,
+        "Also store each moment (file, history, window, cursor, target) in meta, for reinforcement "
+        "and evaluation on it.",
+    )
     licenses: str = setting(
         ",".join(PERMISSIVE),
         "Use only files with these licenses (SPDX ids); any uses all.",
@@ -151,7 +167,12 @@ class Edits(Config):
         return "edits"
 
     def _check(self) -> None:
-        find_format(self.format)
+        if find_format(self.format).head is None and self.copied < 1:
+            rewriting = ", ".join(name for name, form in FORMATS.items() if form.head is not None)
+            raise ConfigError(
+                f"The format {self.format} does not copy the window, so copied has no effect.",
+                f"Leave it out, or choose one of: {rewriting}.",
+            )
         for kind in self._kinds:
             require_known("refactoring", kind, REFACTORINGS)
         if self.nothing + self.unfinished > 1:
@@ -365,13 +386,29 @@ class Edits(Config):
     def _text(self, example: Example, number: int, edit: Edit, kind: str) -> TrainingText:
         form = FORMATS[self.format]
         edit = replace(edit, id=f"{example.id}#edits-{number}")
-        segments = (Segment(form.prompt(edit), False), Segment(form.answer(edit), True))
+        segments = segments_of(form, edit, self.copied)
         meta: dict[str, object] = {"category": edit.category, "format": self.format}
         if kind:
             meta["refactoring"] = kind
+        if self.keep_moments:
+            meta["moment"] = to_row(edit)
         if form.trained:
             meta |= {"special_tokens": list(form.trained), "trained_tokens": list(form.trained)}
         return TrainingText(edit.id, example.id, self.name, segments, meta)
+
+
+def segments_of(form: EditFormat, edit: Edit, copied: float = 1.0) -> tuple[Segment, ...]:
+    """The training text of a moment.
+
+    Args:
+        copied: the weight of lines that are only copied (:meth:`EditFormat.parts`). Below 1 all
+            segments have numbers, so that a column of them has one type.
+    """
+    prompt = form.prompt(edit)
+    if copied == 1:
+        return Segment(prompt, False), Segment(form.answer(edit), True)
+    answer = (Segment(text, copied if is_copy else 1.0) for text, is_copy in form.parts(edit))
+    return Segment(prompt, 0.0), *answer
 
 
 def _program(text: str, language: str) -> Program | Script | None:

@@ -18,8 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from codegen.methods.edits.hunks import Hunk, apply, difference, lines_of, moved
+from codegen.python_syntax import UNPARSABLE, parse
 from codegen.records import Change, Edit
 
+_PARSED_LINES = 3000
 # Odds of a pause after a character, as Zed splits commits.
 _PAUSES = ((",;:([{", 10), (")]}", 8), ("+-*/=<>.", 5), (" \t", 6), ("\n", 8))
 
@@ -200,3 +202,29 @@ def nothing(session: Session, view: View, rng: random.Random) -> Edit:
         lines = found.text.count("\n") or 1
         found = session.moment(count, view, line=rng.randrange(lines))
     return replace(found, category="nothing")
+
+
+def undone(changes: Sequence[Change], text: str) -> str:
+    """The text without the last edit; unchanged if there is none, or the text lacks it."""
+    lines = lines_of(text)
+    if changes:
+        last = changes[-1]
+        new = lines_of(last.new)
+        if lines[last.line : last.line + len(new)] == new:
+            lines[last.line : last.line + len(new)] = lines_of(last.old)
+    return "".join(lines)
+
+
+def breaks(before: str, after: str, language: str) -> bool:
+    """Whether a Python file parses before an edit and not after it; very long ones are not read."""
+    if language != "python" or before.count("\n") > _PARSED_LINES:
+        return False
+    return _parses(before) and not _parses(after)
+
+
+def _parses(text: str) -> bool:
+    try:
+        parse(text)
+    except UNPARSABLE:
+        return False
+    return True

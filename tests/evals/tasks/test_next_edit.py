@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 
 from codegen.benchmarks.tools.edit_baselines import BASELINES
+from codegen.data import MemorySource, read_texts, run
 from codegen.errors import CodegenError, ConfigError, InputError
 from codegen.evals import tasks
 from codegen.evals.statistics import base_task
 from codegen.evals.tasks.next_edit import NextEdit, kept_rate, measures
 from codegen.methods.edits.formats import FORMATS
-from codegen.records import Sample
+from codegen.methods.edits.generator import Edits
+from codegen.methods.edits.hunks import lines_of
+from codegen.records import Example, Sample, write_jsonl
 
 OLD = "def f(a, b):\n    c = a\n    return c\n\n\ndef g(x):\n    y = x\n    return y\n"
 DIFF = """\
@@ -117,6 +120,38 @@ def test_bad_rows_are_named(tmp_path: Path, change: dict) -> None:
         tasks.load("next-edit", str(path))
 
 
+def test_stored_moments_are_problems(tmp_path: Path) -> None:
+    """Rows of Edit, and a data directory: the reference of each passes, in its own format too."""
+    out = tmp_path / "out"
+    new = OLD.replace("c", "cc").replace("y", "yy")
+    example = Example("e", "", OLD, license="MIT", meta={"path": "a.py", "new": new})
+    edits = Edits(format="udiff", moments=8, keep_moments=True, nothing=0.3)
+    run(edits, MemorySource((example,)), out, workers=1)
+    texts = list(read_texts(out))
+    task = tasks.load("next-edit", str(out))
+    problems = task.problems()
+    assert [problem.id for problem in problems] == [text.id for text in texts] and texts
+    for problem, text in zip(problems, texts, strict=True):
+        assert task.job(problem, task.reference(problem)).status == "passed"
+        assert FORMATS["udiff"].answer(problem.edit) == text.trained
+        assert FORMATS["udiff"].prompt(problem.edit) == text.prompt
+    rows = tmp_path / "rows.jsonl"
+    write_jsonl(rows, [replace(problem.edit, category="") for problem in problems])
+    again = tasks.load("next-edit", str(rows)).problems()
+    assert [p.edit.category == "nothing" for p in again] == [
+        p.edit.category == "nothing" for p in problems
+    ]
+    (out / "manifest.json").unlink()
+    with pytest.raises(InputError, match=r"out is no finished data directory"):
+        tasks.load("next-edit", str(out))
+    write_jsonl(rows, [replace(problems[0].edit, target=None)])
+    with pytest.raises(InputError, match=r"rows.jsonl:1: the moment .* has no target"):
+        tasks.load("next-edit", str(rows))
+    write_jsonl(rows, [replace(texts[0], meta={})])
+    with pytest.raises(InputError, match=r"rows.jsonl:1: .*without its moment.*--keep-moments"):
+        tasks.load("next-edit", str(rows))
+
+
 # --- numbers -------------------------------------------------------------------------------------
 
 
@@ -136,6 +171,15 @@ def test_measures_by_hand(task: NextEdit) -> None:
     assert (blanks["exact"], blanks["exact_blind"], blanks["similarity"]) == (1, 1, 0)
     elsewhere = measures(due, before.replace("y = x", "y = xyz"))
     assert (elsewhere["shown"], elsewhere["location"], elsewhere["exact"]) == (1, 0, 0)
+    assert (elsewhere["undoes"], elsewhere["breaks"]) == (0, 0)
+    assert "undoes" not in silent and "breaks" not in silent
+    last = due.edit.history[-1]
+    taken_back = "".join(
+        [*lines_of(before)[: last.line], last.old,
+         *lines_of(before)[last.line + last.new.count("\n") :]]
+    )  # fmt: skip
+    assert measures(due, taken_back)["undoes"] == 1
+    assert measures(due, before.replace("y = x", "y = ("))["breaks"] == 1
     assert elsewhere["kept"] == 0
     end_of_it = next(p for p in task.problems() if p.edit.category == "nothing")
     assert measures(end_of_it, end_of_it.edit.target)["quiet"] == 1

@@ -23,9 +23,11 @@ from hypothesis import strategies as st
 
 from codegen.cli import main
 from codegen.data import MemorySource, open_source, read_rejects, read_texts, run
+from codegen.data.publish import export_parquet
 from codegen.data.sources import Rejected
 from codegen.data.sources.git import license_of
 from codegen.errors import ConfigError, InputError
+from codegen.finetune.rows import read_training_rows
 from codegen.methods.edits import generator
 from codegen.methods.edits.formats import FORMATS
 from codegen.methods.edits.generator import Edits, Unsuitable
@@ -310,6 +312,35 @@ def test_every_format_makes_data(name: str) -> None:
     assert texts and all(text.meta["format"] == name for text in texts)
 
 
+def test_copied_lines_count_less_and_the_text_is_the_same(tmp_path: Path) -> None:
+    import datasets
+
+    body = "".join(f"    y{n} = x{n}\n" for n in range(9))
+    before = f"import os\n\n\ndef f(path):\n{body}    return os.path.join(path, 'x')\n"
+    row = {"old": before, "new": before.replace("path", "place").replace("os.place", "os.path")}
+    (tmp_path / "rows.jsonl").write_text(json.dumps({**row, "license": "MIT"}) + "\n")
+    made = {}
+    for copied in ("1", "0.2"):
+        done = invoke(
+            str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / copied), "--workers", "1",
+            "--format", "window", "--copied", copied, "--moments", "3", "--characters", "4000",
+            "--license-column", "license", "--nothing", "0",
+        )  # fmt: skip
+        assert done.exit_code == 0, done.stderr
+        made[copied] = list(read_texts(tmp_path / copied))
+    assert [text.text for text in made["1"]] == [text.text for text in made["0.2"]]
+    assert all(len(text.segments) == 2 for text in made["1"])
+    assert 0.2 in {segment.train for text in made["0.2"] for segment in text.segments}
+    (parquet,) = export_parquet(tmp_path / "0.2", tmp_path / "parquet")
+    files = {"parquet": str(parquet), "json": str(tmp_path / "0.2" / "data-00000.jsonl")}
+    for kind, file in files.items():
+        loaded = datasets.load_dataset(
+            kind, data_files=file, split="train", cache_dir=str(tmp_path / "cache")
+        )
+        assert loaded["segments"] == [[s._asdict() for s in t.segments] for t in made["0.2"]]
+    assert list(read_training_rows(str(tmp_path / "parquet"))) == made["0.2"]
+
+
 def test_a_text_does_not_depend_on_the_others() -> None:
     both = [example(), Example("f", "", AFTER, license="MIT", meta={"path": "b.py", "new": BEFORE})]
     edits = Edits(moments=3, refactorings=3)
@@ -331,6 +362,8 @@ def test_a_text_does_not_depend_on_the_others() -> None:
         {"nothing": 0.9, "unfinished": 0.2},
         {"moments": -1},
         {"since": "yesterday"},
+        {"copied": 0.2},  # blocks copy little
+        {"format": "window", "copied": 0},
     ],
 )
 def test_wrong_options(options: dict[str, Any]) -> None:

@@ -479,6 +479,11 @@ def _places(moment: Edit, changes: Sequence[Change], line: int) -> list[int]:
     return [*far, line] if far and stays and not is_due(here) else [line, *far]
 
 
+def least_tokens(form: EditFormat) -> int:
+    """About how many tokens a prompt and its answer take at least."""
+    return len(form.render(Edit("", "", ""))) // _CHARS_A_TOKEN + _MOST_TOKENS
+
+
 def undone(changes: Sequence[Change], text: str) -> str:
     """The text without the last edit; unchanged if there is none, or the text lacks it."""
     lines = lines_of(text)

@@ -398,6 +398,15 @@ def test_an_edit_that_changes_nothing_gives_way_to_a_rival(
         assert id_ == 7 and (unlikely == least if due else 0 < unlikely < least)
 
 
+def test_a_format_that_never_fits_is_an_error_at_the_start(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server = ["serve", "lsp", "--upstream", "http://127.0.0.1:9", "--next-edits", "instinct"]
+    with pytest.raises(SystemExit) as ended:
+        main(server)
+    assert ended.value.code == 2 and "--context 4096" in capsys.readouterr().err
+
+
 # --- what becomes of proposals -------------------------------------------------------------------
 
 

@@ -592,13 +592,17 @@ def _next_editor(
     from codegen.methods.edits.formats import find_format
     from codegen.models.embedded import NEXT_EDIT
     from codegen.server.edit_outcomes import Outcomes
-    from codegen.server.next_edits import NextEditor
+    from codegen.server.next_edits import NextEditor, least_tokens
 
-    outcomes = Outcomes(edit_log)
+    form, outcomes = find_format(name or "blocks"), Outcomes(edit_log)
+    if least_tokens(form) > given.context:
+        raise ConfigError(
+            f"The prompts of {name} need more than {given.context} tokens.", "Add --context 4096."
+        )
     if not has_adapter:
-        return NextEditor(find_format(name), outcomes=outcomes)
+        return NextEditor(form, outcomes=outcomes)
     wanted = given.model_copy(update={"model": NEXT_EDIT})
-    return NextEditor(find_format("blocks"), lambda: _engine(wanted), outcomes)
+    return NextEditor(form, lambda: _engine(wanted), outcomes)
 
 
 def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:

@@ -538,6 +538,11 @@ def _places(moment: Edit, changes: Sequence[Change], line: int) -> list[int]:
     return [*far, line] if stays and not is_here else [line, *far]
 
 
+def least_tokens(form: EditFormat) -> int:
+    """About how many tokens a prompt and its answer take at least."""
+    return len(form.render(Edit("", "", ""))) // _CHARS_A_TOKEN + _MOST_TOKENS
+
+
 def _plain(text: str) -> str:
     """A text whose lines end in a newline alone."""
     return text.replace("\r\n", "\n")

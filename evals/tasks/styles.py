@@ -31,7 +31,7 @@ Ask = Literal["code", "instruction", "infill", "few_shot", "edit"]
 Read = Literal[
     "append", "find", "whole", "edit-blocks", "edit-window", "edit-rows", "edit-blocks-qwen",
     "edit-window-qwen", "edit-rows-qwen", "edit-zeta", "edit-zeta2", "edit-sweep", "edit-mercury",
-    "edit-search-replace", "edit-udiff", "edit-few-shot",
+    "edit-instinct", "edit-search-replace", "edit-udiff", "edit-few-shot",
 ]  # fmt: skip
 
 

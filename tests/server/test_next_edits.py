@@ -423,6 +423,15 @@ def answered(engine: Any, edit: Edit, **options: Any) -> str | None:
     return asyncio.run(editor.answer(engine, DocumentKey("", "", ""), "prompt", edit, **options))
 
 
+def test_a_format_that_never_fits_is_an_error_at_the_start(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server = ["serve", "lsp", "--upstream", "http://127.0.0.1:9", "--next-edits", "instinct"]
+    with pytest.raises(SystemExit) as ended:
+        main(server)
+    assert ended.value.code == 2 and "--context 4096" in capsys.readouterr().err
+
+
 # --- what becomes of proposals -------------------------------------------------------------------
 
 

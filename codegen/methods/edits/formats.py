@@ -24,12 +24,12 @@ and differ in the answer, which ends the text. In all of them NONE means no edit
   of times; b = a - 1 inserts before line a. Fewest tokens, but the model must count lines.
 
 Formats of other projects, so that their models work unchanged: ``zeta`` and ``zeta2`` (Zed),
-``sweep`` (Sweep Next-Edit), ``mercury`` (Inception). For any model: ``search-replace`` (as in
-aider) and ``udiff``, unified hunks without counts that are found by their lines. ``few-shot`` is
-``search-replace`` after two solved examples, for base models.
+``sweep`` (Sweep Next-Edit), ``mercury`` (Inception), ``instinct`` (Continue). For any model:
+``search-replace`` (as in aider) and ``udiff``, unified hunks without counts that are found by their
+lines. ``few-shot`` is ``search-replace`` after two solved examples, for base models.
 
-In ``zeta2``, ``sweep`` and ``mercury`` the text always ends in a newline: a file without one stays
-without one, and an edit that adds or removes it cannot be written.
+In ``zeta2``, ``sweep``, ``mercury`` and ``instinct`` the text always ends in a newline: a file
+without one stays without one, and an edit that adds or removes it cannot be written.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from codegen.errors import CodegenError, SkippedExample, require_known
@@ -562,6 +564,71 @@ def _mercury_read(edit: Edit, answer: str) -> str:
     return _as_was(edit, match[1])
 
 
+# --- Instinct ------------------------------------------------------------------------------------
+
+_INSTINCT_LINES, _INSTINCT_CONTEXT = 25, 5  # around the cursor, and around a change
+
+
+@cache
+def _instinct_system() -> str:
+    """The system prompt of Instinct's training (Continue, Apache-2.0)."""
+    return Path(__file__).with_name("instinct.txt").read_text(encoding="utf-8")
+
+
+def _instinct_prompt(edit: Edit) -> str:
+    """As in training (continuedev/instinct, utils/datautils.py), in Qwen's chat template."""
+    edits = [
+        f'User edited file "{c.path}"\n\n```diff\n{_instinct_diff(edit, c)}```\n\n'
+        for c in reversed(edit.history)
+    ]
+    lines, (top, bottom) = lines_of(edit.text), edit.window
+    row = top + _cursor_line(edit)[0]
+    above = lines[max(0, min(top, row - _INSTINCT_LINES)) : top]
+    below = lines[bottom : max(bottom, row + _INSTINCT_LINES + 1)]
+    region = _ended(_shown(edit, _ZETA_CURSOR))
+    excerpt = f"{''.join(above)}{_ZETA_START}\n{region}{_ZETA_END}\n{''.join(below)}"
+    return (
+        f"<|im_start|>system\n{_instinct_system()}<|im_end|>\n<|im_start|>user\n"
+        "Reference the user excerpt, user edits, and the snippets to understand the developer's "
+        "intent. Update the editable region of the user excerpt by predicting and completing the "
+        "changes they would have made next. This may be a deletion, addition, or modification of "
+        f"code.\n\n### Context:\n\n\n\n\n### User Edits:\n\n{''.join(edits)}### User Excerpt:\n"
+        f'"{edit.path}"\n\n{excerpt.removesuffix(chr(10))}<|im_end|>\n<|im_start|>assistant\n'
+    )
+
+
+def _instinct_diff(edit: Edit, change: Change) -> str:
+    """A change with the lines around it, of which the prompt's file is the source."""
+    lines = lines_of(edit.text) if change.path == edit.path else []
+    start, end = change.line, change.line + len(lines_of(change.new))
+    above = lines[max(0, start - _INSTINCT_CONTEXT) : start]
+    below = lines[end : end + _INSTINCT_CONTEXT]
+    old, new = lines_of(_ended(change.old)), lines_of(_ended(change.new))
+    first, same = start - len(above) + 1, len(above) + len(below)
+    return (
+        f"@@ -{first},{same + len(old)} +{first},{same + len(new)} @@\n"
+        f"{marked(' ', above)}{marked('-', old)}{marked('+', new)}"
+        f"{''.join(' ' + _ended(line) for line in below)}"
+    )
+
+
+def _instinct_write(edit: Edit) -> str:
+    """The lines without the last newline, so that an empty answer would be no line or one."""
+    target = _ended(_target(edit))
+    return target.removesuffix("\n") if target != "\n" else f"{target}{_ZETA_END}"
+
+
+def _instinct_read(edit: Edit, answer: str) -> str:
+    text, end, rest = answer.replace(_ZETA_CURSOR, "").partition(_ZETA_END)
+    if rest.strip() or _ZETA_START in text or "<|im_" in text:
+        raise Unreadable("marks")
+    if not end:
+        text += "\n" if text else ""
+    elif text and not text.endswith("\n"):
+        raise Unreadable("line_end")
+    return _as_was(edit, text)
+
+
 # --- any model -----------------------------------------------------------------------------------
 
 _NO_EDIT = "NO EDIT\n"
@@ -739,6 +806,11 @@ FORMATS: Mapping[str, EditFormat] = {
         EditFormat(
             "mercury", "next edit for Mercury Edit", _mercury_prompt, _mercury_write,
             _mercury_read, _MERCURY, head="```\n",
+        ),
+        EditFormat(
+            "instinct", "next edit for Instinct", _instinct_prompt, _instinct_write,
+            _instinct_read, (_ZETA_START, _ZETA_END, _ZETA_CURSOR, "<|im_start|>", "<|im_end|>"),
+            ("<|im_end|>",),
         ),
         EditFormat(
             "search-replace", "next edit as search and replace, for any model", _plain_prompt,

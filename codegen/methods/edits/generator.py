@@ -111,8 +111,8 @@ class Edits(Config):
     format: str = setting(
         "blocks",
         "Format of prompt and answer: blocks, window or rows (for models with the tokens of "
-        "StarCoder, each also with -qwen), zeta, zeta2, sweep, mercury, search-replace, udiff or "
-        "few-shot.",
+        "StarCoder, each also with -qwen), zeta, zeta2, sweep, mercury, instinct, search-replace, "
+        "udiff or few-shot.",
     )
     moments: int = setting(2, "Texts per changed file.", ge=0)
     refactorings: int = setting(

@@ -130,6 +130,8 @@ FILE = "a = 1\nb = 2\nc = 3\nd = 4\n"
         ("zeta2", "a = 1", "line_end"),
         ("sweep", "a<|file_sep|>b", "marks"),
         ("mercury", "a = 1\n", "fence"),
+        ("instinct", "<|editable_region_start|>\na = 1", "marks"),
+        ("instinct", "a = 1<|editable_region_end|>", "line_end"),
         ("search-replace", "<<<<<<< SEARCH\nz = 9\n=======\nz\n>>>>>>> REPLACE\n", "not_found"),
         ("search-replace", "<<<<<<< SEARCH\n=======\nz\n>>>>>>> REPLACE\n", "empty_search"),
         ("search-replace", "Here it is:\n", "form"),
@@ -214,6 +216,27 @@ def test_parts_of_any_answer(name: str, edit: Edit) -> None:
     assert "".join(text for text, _ in parts) == answer
     copied = Counter(line for text, is_copy in parts if is_copy for line in lines_of(text))
     assert not copied - Counter(window_lines(edit))
+
+
+def test_instinct() -> None:
+    """As its training code writes it: the latest edit first, five lines around each."""
+    text = "".join(f"{letter} = 0\n" for letter in "abcdefgh")
+    history = (Change("b.py", 3, "", "x = 1\n"), Change("a.py", 6, "", "g = 0\n"))
+    edit = Edit("e", "a.py", text, history, (5, 8), 41, "f = 1\ng = 0\nh = 0\n")
+    form = FORMATS["instinct"]
+    head, _, rest = form.prompt(edit).partition("### User Edits:\n\n")
+    assert head.startswith("<|im_start|>system\nYou are Instinct, an intelligent next-edit ")
+    assert head.endswith("modification of code.\n\n### Context:\n\n\n\n\n")
+    assert rest == (
+        'User edited file "a.py"\n\n```diff\n@@ -2,6 +2,7 @@\n b = 0\n c = 0\n d = 0\n e = 0\n'
+        ' f = 0\n+g = 0\n h = 0\n```\n\nUser edited file "b.py"\n\n```diff\n'
+        "@@ -4,0 +4,1 @@\n+x = 1\n```\n\n### User Excerpt:\n"
+        '"a.py"\n\na = 0\nb = 0\nc = 0\nd = 0\ne = 0\n<|editable_region_start|>\nf = 0\n'
+        "g = 0<|user_cursor_is_here|>\nh = 0\n<|editable_region_end|><|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    assert form.answer(edit) == "f = 1\ng = 0\nh = 0"
+    assert form.read(edit, "") == ""
 
 
 def test_a_mark_in_the_text_is_no_prompt() -> None:
@@ -358,7 +381,7 @@ def test_answers_of_random_bytes_never_crash() -> None:
     pieces = [*marks, "1", "\n", "a = 1\n", "```\n", "@@ ... @@\n", "=======\n", "1,2\n", "-", "+"]
     edit = Edit("e", "a.py", FILE, (), (0, 3), 0)
     outcomes: Counter[str] = Counter()
-    for _ in range(300):
+    for _ in range(400):
         answer = "".join(rng.choices(pieces, k=rng.randrange(6)))
         for form in FORMATS.values():
             try:

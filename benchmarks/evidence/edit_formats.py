@@ -121,7 +121,9 @@ def run(out: Path, name: str, seed: int, options: Any) -> Mapping[str, float]:
         special=STARCODER.all,
     )  # fmt: skip
     folder = out / "runs" / f"{name}-{seed}"
-    result = train_model(model, data, folder, steps=options.steps, max_length=1024, seed=seed)
+    result = train_model(
+        model, data, folder, steps=options.steps, max_length=448, seed=seed, batch_size=8
+    )
     trained = result.trained_per_s * result.seconds / 1e6
     return {**measure(load(result.model), form, asked), "tokens": trained}
 
@@ -162,7 +164,7 @@ def main() -> None:
     """Runs all formats and seeds, and prints the table."""
     options = arguments(
         __doc__ or "",
-        steps=400,
+        steps=1600,
         examples=4000,
         problems=200,
         hidden=96,

@@ -255,7 +255,14 @@ def start_model(
 
 
 def train_model(
-    model: Path, data: Path, out: Path, *, steps: int, max_length: int, seed: int
+    model: Path,
+    data: Path,
+    out: Path,
+    *,
+    steps: int,
+    max_length: int,
+    seed: int,
+    batch_size: int = 32,
 ) -> TrainingResult:
     """A model of this world, trained on texts."""
     recipe = {
@@ -265,7 +272,7 @@ def train_model(
         "steps": steps,
         "method": "full",
         "format": "plain",
-        "batch_size": 32,
+        "batch_size": batch_size,
         "micro_batch_size": 8,
         "max_length": max_length,
         "packing": "best_fit",

@@ -118,7 +118,7 @@ def main(settings: Settings) -> list[dict[str, Any]]:
         for group in optimizer.param_groups:
             group["lr"] = rate
 
-        # The loss is the mean over all trained tokens of the step, by weight, whatever rows they are in.
+        # The weighted mean over all trained tokens of the step, whatever rows they are in.
         model.train()
         total = sum(examples[number].weight for number in plan.numbers(step))
         loss = 0.0

@@ -216,7 +216,8 @@ def _of_a_step(model: Any, recipe: Recipe, batch: MicroBatch) -> tuple[dict[str,
             return mode.from_tensor(value) if isinstance(value, torch.Tensor) else value
 
         inputs = {name: fake(value) for name, value in batch.inputs.items()}
-        batch = replace(batch, inputs=inputs, nodes=fake(batch.nodes), targets=fake(batch.targets))
+        tensors = {name: fake(getattr(batch, name)) for name in ("nodes", "targets", "weights")}
+        batch = replace(batch, inputs=inputs, **tensors)
 
         def step() -> None:
             with torch.autocast("cpu", torch.bfloat16, enabled=is_half):

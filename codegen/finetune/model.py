@@ -48,6 +48,14 @@ def load_model(recipe: Recipe, dataset: Dataset | None = None) -> LoadedModel:
         )
         dtype = torch.float32 if grows else base_dtype(recipe)
         loaded = load(recipe.model, dtype=dtype, bits=4 if recipe.method == "qlora" else 0)
+        if hasattr(loaded.model, "peft_config"):
+            # A new adapter would take the place of the model's own; float32 merges that one.
+            if recipe.method == "qlora":
+                raise ConfigError(
+                    f"{recipe.model} is an adapter, which method: qlora cannot build on.",
+                    "Set method: lora, or lora.adapter to continue the adapter itself.",
+                )
+            loaded = load(recipe.model, dtype=torch.float32)
         if recipe.method == "qlora":
             _keep_gradients(loaded.model)
         if recipe.infilling != is_infilling(loaded.model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from codegen.errors import InputError
 from codegen.finetune import parse_recipe
 from codegen.finetune.batches import StepDataset, collate
 from codegen.finetune.dataset import TextEncoder, encode_all
+from codegen.finetune.estimate import estimate
 from codegen.finetune.losses import LossSums, NestedLikelihood, negative_log_likelihood
 from codegen.finetune.plan import make_plan
 from codegen.finetune.run import train
@@ -244,3 +246,22 @@ def test_data_without_weights_has_the_same_tokens_and_cache(tokenizer: Any, tmp_
 def write_cache_in(folder: Path, made: list[EncodedExample]) -> dict[str, Any]:
     folder.mkdir()
     return json.loads(json.dumps(write_cache(folder, made, 700)))
+
+
+def test_the_plan_knows_weights(tiny_model_dir: Path, tmp_path: Path) -> None:
+    """The same tokens, steps and memory as without; the weights are in the measured step."""
+    found = []
+    for name, records in (("weights", TEXTS), ("flags", [flags(record) for record in TEXTS])):
+        write_jsonl(tmp_path / f"{name}.jsonl", records)
+        row = {
+            "model": str(tiny_model_dir), "data": str(tmp_path / f"{name}.jsonl"), "steps": 3,
+            "output": str(tmp_path / name), "format": "plain", "batch_size": 4, "max_length": 128,
+        }  # fmt: skip
+        found.append(estimate(parse_recipe(row), 1e9))
+    assert found[0].tokens == found[1].tokens and found[0].steps == 3
+    assert found[0].memory["weights"] == found[1].memory["weights"]
+
+
+def flags(record: TrainingText) -> TrainingText:
+    segments = tuple(part._replace(train=bool(part.train)) for part in record.segments)
+    return replace(record, segments=segments)

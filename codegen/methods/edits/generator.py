@@ -52,6 +52,7 @@ from codegen.methods.edits.refactorings import REFACTORINGS, Program, refactored
 from codegen.methods.edits.sessions import (
     Session,
     View,
+    hard_negative,
     next_edit,
     nothing,
     ordered,
@@ -128,6 +129,13 @@ class Edits(Config):
         shown="all",
     )
     nothing: float = setting(0.15, "Share of moments at which no edit is needed.", ge=0, le=1)
+    hard: float = setting(
+        0.0,
+        "Share of these at which an edit seems due: a comment or white space was typed, or a "
+        "replaced word is left in a string, a comment or another scope.",
+        ge=0,
+        le=1,
+    )
     unfinished: float = setting(0.2, "Share of moments in the middle of an edit.", ge=0, le=1)
     above: int = setting(10, "Lines of the window above the cursor.", ge=0)
     below: int = setting(10, "Lines of the window below the cursor.", ge=0)
@@ -358,7 +366,7 @@ class Edits(Config):
             last = rng.randint(1, count)
             for view in self._views():
                 if drawn < self.nothing or attempt == _TRIES + 1:
-                    found = nothing(session, view, random.Random(seed))
+                    found = self._nothing(session, view, random.Random(seed))
                 elif drawn < self.nothing + self.unfinished or not done or attempt == _TRIES:
                     found = unfinished(session, last, view, random.Random(seed))
                 else:
@@ -371,6 +379,10 @@ class Edits(Config):
                 if self._fits(found):
                     return found
         return None
+
+    def _nothing(self, session: Session, view: View, rng: random.Random) -> Edit:
+        is_hard = self.hard > 0 and rng.random() < self.hard
+        return (is_hard and hard_negative(session, view, rng)) or nothing(session, view, rng)
 
     def _views(self) -> Iterator[View]:
         """The requested view, then smaller ones."""

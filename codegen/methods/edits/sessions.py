@@ -22,6 +22,7 @@ from codegen.python_syntax import UNPARSABLE, parse
 from codegen.records import Change, Edit
 
 _PARSED_LINES = 3000
+_NAME = re.compile(r"[^\W\d]\w+")
 # Odds of a pause after a character, as Zed splits commits.
 _PAUSES = ((",;:([{", 10), (")]}", 8), ("+-*/=<>.", 5), (" \t", 6), ("\n", 8))
 
@@ -202,6 +203,46 @@ def nothing(session: Session, view: View, rng: random.Random) -> Edit:
         lines = found.text.count("\n") or 1
         found = session.moment(count, view, line=rng.randrange(lines))
     return replace(found, category="nothing")
+
+
+def hard_negative(session: Session, view: View, rng: random.Random) -> Edit | None:
+    """A moment without a next edit at which one seems due; None if the file has no such place.
+
+    Everything is done. A comment or a blank line was typed last, or white space at a line's end
+    removed; or the cursor is where a word is left that the edits replaced elsewhere: in a string, a
+    comment or another scope.
+    """
+    done = session.moment(len(session.hunks), view)
+    lines = lines_of(done.text)
+    starts = [moved(hunk, session.hunks).start for hunk in session.hunks]
+    pairs = list(zip(session.hunks, starts, strict=True))
+    changed = {n for hunk, start in pairs for n in range(start, start + len(hunk.new))}
+    old = "".join("".join(session.lines[hunk.start : hunk.end]) for hunk in session.hunks)
+    new = "".join("".join(hunk.new) for hunk in session.hunks)
+    gone = {*_NAME.findall(old)} - {*_NAME.findall(new)}
+    comment = "#" if session.path.endswith(".py") else "//"
+    found: dict[str, list[int]] = {}
+    for number, line in enumerate(lines):
+        if not gone.isdisjoint(_NAME.findall(line)):
+            found.setdefault("word", []).append(number)
+        if number in changed or not line.endswith("\n") or "\r" in line:
+            continue
+        kind = "trailing" if line.strip() else "blank"
+        kind = "comment" if line.lstrip().startswith(comment) else kind
+        if kind == "comment" or line in ("\n", line.rstrip() + "\n"):
+            found.setdefault(kind, []).append(number)
+    if not found:
+        return None
+    kind = rng.choice(sorted(found))
+    number = rng.choice(found[kind])
+    at = session.moment(len(session.hunks), view, line=number)
+    if kind == "word":
+        return replace(at, category="nothing")
+    line = lines[number]
+    before = line.rstrip() + "  \n" if kind == "trailing" else ""
+    history = view.history((*done.history, Change(session.path, number, before, line)))
+    cursor = at.cursor + len(line.rstrip("\n"))
+    return replace(at, history=history, cursor=cursor, category="nothing")
 
 
 def undone(changes: Sequence[Change], text: str) -> str:

@@ -341,6 +341,19 @@ def test_copied_lines_count_less_and_the_text_is_the_same(tmp_path: Path) -> Non
     assert list(read_training_rows(str(tmp_path / "parquet"))) == made["0.2"]
 
 
+def test_hard_negatives_are_a_share_of_those_without_an_edit() -> None:
+    def made(**options: Any) -> list[Any]:
+        edits = Edits(
+            moments=40, refactorings=0, nothing=1, unfinished=0, characters=9000, **options
+        )
+        return list(edits.generate(example(), random.Random(0)))
+
+    plain, hard = made(), made(hard=1)
+    assert {text.meta["category"] for text in (*plain, *hard)} == {"nothing"}
+    assert made(hard=0) == plain and hard != plain
+    assert len({text.prompt for text in hard}) > 8
+
+
 def test_a_text_does_not_depend_on_the_others() -> None:
     both = [example(), Example("f", "", AFTER, license="MIT", meta={"path": "b.py", "new": BEFORE})]
     edits = Edits(moments=3, refactorings=3)

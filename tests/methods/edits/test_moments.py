@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import random
 import re
@@ -26,11 +27,13 @@ from codegen.methods.edits.refactorings import REFACTORINGS, Program, refactored
 from codegen.methods.edits.sessions import (
     Session,
     View,
+    hard_negative,
     next_edit,
     nothing,
     ordered,
     unfinished,
 )
+from codegen.methods.edits.sessions import undone as without_last
 from codegen.records import Change, Edit
 
 WIDE = View(10**6, 10**6, 100, 10**6)
@@ -100,6 +103,45 @@ def test_at_the_end_nothing_is_to_change() -> None:
         assert edit.target == "".join(window_lines(edit))
         texts[edit.text] += 1
     assert set(texts) == {"A\nb\nC\nd\n", "a\nb\nc\nd\n"}  # done, and taken back
+
+
+def test_a_hard_negative_calls_for_nothing() -> None:
+    """All is done; what was typed last is no change of the program, or a replaced word is left."""
+    old = "# Size.\n\ndef size(box):\n    a = box\n    return a\n\n\nprint('box', size(1))\n"
+    new = old.replace("(box)", "(bag)").replace("a = box", "a = bag")
+    session = ordered("a.py", old, new, random.Random(0))
+    kinds: Counter[str] = Counter()
+    for seed in range(200):
+        edit = hard_negative(session, WIDE, random.Random(seed))
+        assert edit is not None and edit.category == "nothing"
+        assert edit.text == new and edit.target == "".join(window_lines(edit))
+        line = lines_of(new)[new.count("\n", 0, edit.cursor)]
+        if len(edit.history) == len(session.hunks):
+            assert undone(edit) == old and line == "print('box', size(1))\n"
+            kinds["word"] += 1
+            continue
+        last = edit.history[-1]
+        assert undone(replace(edit, history=edit.history[:-1])) == old  # the others, as they were
+        earlier = without_last(edit.history, new)
+        assert earlier != new and line == last.new
+        assert ast.dump(ast.parse(earlier)) == ast.dump(ast.parse(new))
+        kind = "comment" if "#" in last.new else "blank" if last.new == "\n" else "trailing"
+        kinds[kind] += 1
+    assert kinds.keys() == {"word", "comment", "blank", "trailing"} and min(kinds.values()) > 20
+    assert hard_negative(Session("a.py", (), ()), WIDE, random.Random(0)) is None
+
+
+@given(TEXTS, TEXTS, st.randoms(use_true_random=False))
+def test_any_hard_negative(one: list[str], other: list[str], rng: Any) -> None:
+    old, new = "".join(one), "".join(other)
+    session = ordered("a.py", old, new, rng)
+    edit = hard_negative(session, WIDE, rng)
+    if edit is not None:
+        assert edit.text == new and edit.target == "".join(window_lines(edit))
+        assert 0 <= edit.cursor <= len(new)
+        before = without_last(edit.history, new)
+        if len(edit.history) > len(session.hunks):
+            assert before != new and "".join(before.split()) == "".join(new.split())
 
 
 def test_baselines() -> None:

@@ -141,6 +141,8 @@ class CandidateSearch:
         heapq.heapify(forks)
         tries = _TRIES * (request.candidates - 1)
         while forks and len(found) < request.candidates and tries > 0 and not self._late():
+            if request.enough and request.enough(found[-1]):
+                break
             tries -= 1
             _, at, token, parent = heapq.heappop(forks)
             path = _Path([*parent.tokens[:at], token])

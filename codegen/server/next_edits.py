@@ -59,7 +59,7 @@ _CHARS_A_TOKEN = 3
 _SURE = 0.55
 _UNLIKELY = 0.1  # less of it, and an edit that changes nothing is taken for a slip of the model
 _NEVER = 2.0  # more than any probability
-_RIVALS = 2  # answers among which an edit is looked for if the first one changes nothing
+_RIVALS = 4  # answers among which an edit is looked for if the first one changes nothing
 _LEAST = 0.02  # the probability that the model gives each token of a renaming it is not to refuse
 _TIMEOUT_S = 10.0  # per upstream
 _MOST_CHARACTERS = 16_384  # per answer of the upstream
@@ -388,11 +388,10 @@ class NextEditor:
                     candidates=_RIVALS,
                     prediction=repeated or found.text + window_text(edit),
                     hesitant=silence(_UNLIKELY),
+                    enough=lambda one: not self._is_idle(edit, one),
                 )
-                rivals = (await engine.complete(more)).candidates
-                if all(one.text != self.form.none for one in rivals):
-                    busy = (one for one in rivals if not self._is_idle(edit, one))
-                    found = next(busy, found)
+                *_, last = (await engine.complete(more)).candidates or (found,)
+                found = found if self._is_idle(edit, last) or last.text == self.form.none else last
         return found.text if found and found.finish_reason != "length" else None
 
     def _begun(self, edit: Edit) -> tuple[str, str]:

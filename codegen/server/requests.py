@@ -6,6 +6,7 @@ fields have the same names, and the sampling parameters are the same.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
@@ -89,6 +90,8 @@ class CompletionRequest:
         snippet_share: largest share of the prompt's tokens for the snippets.
         repository: the repository's name, for models trained with it in front of the files.
         candidates: number of different candidates to return.
+        enough: no further candidate is looked for after one for which this is true; None to look
+            for all of them.
         params: sampling of each candidate. Temperature 0 gives the most probable text and, as
             further candidates, its nearest rivals; above 0 each candidate is sampled.
         stop: strings that end a candidate.
@@ -148,6 +151,7 @@ class CompletionRequest:
     logit_bias: tuple[tuple[int, float], ...] = ()
     top_k: int = 0
     marks: tuple[str, ...] = ()
+    enough: Callable[[Candidate], bool] | None = field(default=None, repr=False)
 
     @property
     def changes_logits(self) -> bool:

@@ -72,6 +72,10 @@ def test_candidates_are_different_and_the_first_is_the_greedy_one(engine: Any, a
         texts = [candidate.text for candidate in many.candidates]
         assert len(texts) == 5 == len({text.strip() for text in texts})
         assert texts[0] == one.text
+        enough = ask("def f(x):\n    return ", document="d", candidates=5)
+        enough = dataclasses.replace(enough, enough=lambda found: found.text == texts[2])
+        fewer = await engine.complete(enough)
+        assert [candidate.text for candidate in fewer.candidates] == texts[:3]
 
     asyncio.run(run())
 

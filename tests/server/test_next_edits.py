@@ -363,7 +363,9 @@ class Scripted:
         self.asked.append(request)
         alone = [self.rest if len(request.tokens) > 1 else self.first]
         texts = self.rivals if request.candidates > 1 else alone
-        return Completion(tuple(Candidate(text, 1, "eos") for text in texts))
+        found = [Candidate(text, 1, "eos") for text in texts]
+        last = next((i for i, one in enumerate(found) if request.enough and request.enough(one)), 9)
+        return Completion(tuple(found[: last + 1]))
 
 
 SAME = f"{BLOCK}1\ndef total(items):\n    sum_ = 0\n    for i in items:\n{BLOCK}2"
@@ -377,7 +379,7 @@ RIGHT = f"{BLOCK}2\n        sum_ += i\n    return sum_\n{BLOCK}3"
         (RIGHT, [], RIGHT),
         (SAME, [SAME, WRONG, RIGHT], RIGHT),
         (SAME, [SAME, WRONG], SAME),  # nothing better
-        (SAME, [SAME, RIGHT, NONE], SAME),  # it may be right that nothing is due
+        (SAME, [SAME, NONE, RIGHT], SAME),  # it may be right that nothing is due
         (NONE, [RIGHT], NONE),
     ],
 )

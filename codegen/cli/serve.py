@@ -145,8 +145,8 @@ _LLAMA_SLOTS = 4  # documents whose states are kept
 _LLAMA_MARGIN = 512  # tokens, since the length of a prompt is only estimated
 
 
-class LspOptions(EngineOptions):
-    """The options of ``codegen serve lsp``."""
+class NextEditOptions(EngineOptions):
+    """How code is completed and next edits are proposed."""
 
     next_edits: str = setting(
         "",
@@ -156,6 +156,11 @@ class LspOptions(EngineOptions):
         metavar="FORMAT",
         shown="blocks with the embedded model, else off",
     )
+
+
+class LspOptions(NextEditOptions):
+    """The options of ``codegen serve lsp``."""
+
     edit_log: Path | None = setting(
         None,
         "Append to this file each proposed next edit, with the text around it and whether you "
@@ -286,7 +291,7 @@ class ListenOptions(SocketOptions):
                 )
 
 
-class HttpOptions(ListenOptions, EngineOptions):
+class HttpOptions(ListenOptions, NextEditOptions):
     """The options of ``codegen serve http``."""
 
     conversation: int = setting(
@@ -323,6 +328,7 @@ def http(given: HttpOptions) -> None:
             hosts=given.hosts,
             origins=frozenset(given.origin),
             exclude=given.exclude,
+            next_edits=_next_editor(given.next_edits, given),
         )
         shown = f"{engine.model.name} of {given.upstream}" if given.upstream else given.model
         status = [engine.model.status.message] if given.upstream else []

@@ -205,6 +205,34 @@ def lsp(engine: LspOptions, stdio: bool) -> None:  # noqa: ARG001
     serve_stdio(lambda: _engine(engine, patient=True), engine.exclude, editor)
 
 
+@command(
+    group=serve,
+    has_json=False,
+    short_help="Next edits for editors that speak ACP, on standard input and output.",
+    example="codegen serve acp",
+)
+@options(LspOptions, "engine")
+def acp(engine: LspOptions) -> None:
+    """Serve one editor next edits over standard input and output (Agent Client Protocol).
+
+    Editors start this command themselves; see docs/next_edits.md. It opens no port.
+    """
+    require(*_NEEDED)
+    _log_to(engine.log_file, engine.verbose)
+    from codegen.models.embedded import NEXT_EDIT
+    from codegen.server.acp import serve_stdio
+
+    if engine.upstream:
+        engine.endpoint().endpoint("any").api_key()  # a missing key is an error before the start
+    elif engine.model == "embedded":  # completions are not served, so only the adapter is loaded
+        update = {"model": NEXT_EDIT, "next_edits": engine.next_edits or "blocks"}
+        engine = engine.model_copy(update=update)
+    editor = _next_editor(engine.next_edits, engine, engine.edit_log)
+    if editor is None:
+        raise ConfigError("This server has next edits only.", "Add --next-edits FORMAT.")
+    serve_stdio(lambda: _engine(engine, patient=True), editor, engine.exclude)
+
+
 class SocketOptions(Config):
     """Where a server listens, and whom it answers."""
 

@@ -238,10 +238,23 @@ class NextEditor:
         if latest and taken:
             self.outcomes.accept(latest.id, now)
         elif pending:
-            self._refused[pending] = None
-            while len(self._refused) > _REMEMBERED:
-                self._refused.popitem(last=False)
+            self._refuse(pending)
         return taken
+
+    def decide(self, id_: str, now: float, *, is_accepted: bool) -> None:
+        """The client reports that the user accepted a proposal, or turned it down."""
+        found = self.proposals.get(id_)
+        change = self._pending.pop(found.uri, None) if found else None
+        self.outcomes.show(id_)
+        if is_accepted:
+            self.outcomes.accept(id_, now)
+        elif change:
+            self._refuse(change)
+
+    def _refuse(self, change: tuple[str, str, str]) -> None:
+        self._refused[change] = None
+        while len(self._refused) > _REMEMBERED:
+            self._refused.popitem(last=False)
 
     async def propose(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -33,7 +34,7 @@ from codegen.server.next_edits import Tracker
 from codegen.server.requests import Candidate, Completion, CompletionRequest, DocumentKey
 from codegen.server.upstream import Upstream
 from tests.server.conftest import TOKEN, Served, change
-from tests.server.test_lsp import started
+from tests.server.test_lsp import BIN, started
 from tests.server.upstream_server import Script, UpstreamServer
 
 URI = "file:///project/shop.py"
@@ -466,6 +467,26 @@ def test_what_is_refused_over_http(
         assert answer.status_code == 400 and part in answer.json()["error"]["message"]
     says(upstream, lambda window: window)
     assert over_http("x = ").json()["choices"][0]["text"] == "x"  # still completed
+
+
+@pytest.mark.slow
+def test_the_command_serves_next_edits_over_http(upstream: UpstreamServer) -> None:
+    says(upstream, lambda window: window.replace("tax", "rate"))
+    options = ["--upstream", upstream.url, "--fim", "none", "--next-edits", "zeta2"]
+    process = subprocess.Popen(
+        [BIN, "serve", "http", "--port", "0", "--no-token", *options],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr
+    try:
+        address = process.stderr.readline().split()[-1]
+        body = {"prompt": BY_HAND, "stop": [">>>>>>> UPDATED"]}
+        answer = httpx.post(f"{address}/v1/completions", json=body, timeout=30)
+        assert answer.json()["choices"][0]["text"] == NEW
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+        process.stderr.close()
 
 
 # --- whether to propose anything ------------------------------------------------------------------

@@ -1,6 +1,6 @@
 r"""Prompts that editors wrote for Zed's models, taken apart: ``zeta``, ``zeta2`` and ``zeta2_1``.
 
-Zed and cursortab.nvim send such prompts to a server that completes text. :func:`read_prompt` turns
+Zed and cursortab.nvim send such prompts to a server that completes text. :func:`read_editor_prompt` turns
 one back into a moment of editing, so that any model can answer it in a format of its own;
 :meth:`EditorPrompt.answer` writes what the editor expects.
 
@@ -53,7 +53,7 @@ class EditorPrompt:
     answer: Callable[[str], str]
 
 
-def read_prompt(prompt: str) -> EditorPrompt | None:
+def read_editor_prompt(prompt: str) -> EditorPrompt | None:
     """Takes a prompt apart; None if it is not in one of the formats.
 
     Raises:

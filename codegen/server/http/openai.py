@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from codegen.generation import SamplingParams
-from codegen.methods.edits.prompts import EditorPrompt, read_prompt
+from codegen.methods.edits.prompts import EditorPrompt, read_editor_prompt
 from codegen.server.engine import Source
 from codegen.server.http.wire import (
     Body,
@@ -106,7 +106,11 @@ async def completions(
 ) -> Response:
     """Answers one request; several prompts one after the other."""
     body = TextBody.read(given)
-    if service.next_edits and len(body.prompt) == 1 and (found := read_prompt(body.prompt[0])):
+    if (
+        service.next_edits
+        and len(body.prompt) == 1
+        and (found := read_editor_prompt(body.prompt[0]))
+    ):
         return await _next_edit(service, service.next_edits, request, body, found)
     asked = [text_request(service, body, prompt) for prompt in body.prompt or [""]]
     if body.stream:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from codegen.errors import InputError
 from codegen.methods.edits.formats import FORMATS, around, window_text
 from codegen.methods.edits.hunks import lines_of
-from codegen.methods.edits.prompts import read_prompt
+from codegen.methods.edits.prompts import read_editor_prompt
 from codegen.records import Change, Edit
 from tests.methods.edits.test_formats import edits, rows
 
@@ -26,7 +26,7 @@ def test_what_our_renderers_write_is_taken_apart(name: str, edit: Edit) -> None:
     form = FORMATS[name]
     above, below = around(edit)
     assume(not above or above.endswith("\n"))  # the region begins a line
-    found = read_prompt(form.prompt(edit))
+    found = read_editor_prompt(form.prompt(edit))
     assert found
     asked = found.edit
     cursor = min(max(edit.cursor, len(above)), len(edit.text) - len(below))
@@ -59,7 +59,7 @@ TEXT = "import json\n\ndef read():\n    records = []\n    total = 0\n    return 
 def test_the_history_has_its_places(name: str) -> None:
     """Of other files, nothing; a deletion without lines around it is at no line."""
     edit = Edit("e", "a.py", TEXT, HISTORY, (2, 6), len(TEXT) - 1)
-    found = read_prompt(FORMATS[name].prompt(edit))
+    found = read_editor_prompt(FORMATS[name].prompt(edit))
     assert found
     last = len(lines_of(found.edit.text))
     assert found.edit.history == (*HISTORY[:2], HISTORY[3]._replace(line=last))
@@ -104,7 +104,7 @@ REGION = ZED_2.partition("CURRENT\n")[2].partition("=======")[0].replace("<|user
 
 def test_a_prompt_as_zed_writes_it() -> None:
     """By the layout of its ``zeta_prompt``: other files, paths with a slash, lines of context."""
-    found = read_prompt(ZED_2)
+    found = read_editor_prompt(ZED_2)
     assert found
     edit = found.edit
     assert (edit.path, window_text(edit), edit.window) == ("project/io.py", REGION, (2, 6))
@@ -124,7 +124,7 @@ def test_zeta_1_as_zed_writes_it() -> None:
         "<|editable_region_start|>\nb<|user_cursor_is_here|> = 1\nprint(a)\n"
         "<|editable_region_end|>\nprint(2)\n```\n\n### Response:\n"
     )
-    found = read_prompt(prompt)
+    found = read_editor_prompt(prompt)
     assert found and found.edit.text == "b = 1\nprint(a)\nprint(2)\n"
     assert found.edit.history == (Change("p/a.py", 0, "a = 1\n", "b = 1\n"),)
     marks = ("<|editable_region_start|>\n", "\n<|editable_region_end|>")
@@ -173,7 +173,7 @@ def test_regions_cut_by_tags(
         f"<[fim-suffix]>{below}<[fim-prefix]><filename>a.py\ny\n{shown}"
         f"<|marker_{len(blocks) + 1}|>\n<[fim-middle]>"
     )
-    found = read_prompt(prompt)
+    found = read_editor_prompt(prompt)
     assert found
     assert found.edit.text == f"y\n{region}{below}" and found.edit.cursor == 2 + cursor
     window = window_text(found.edit)
@@ -202,20 +202,20 @@ def test_regions_cut_by_tags(
 )
 def test_a_prompt_with_a_part_missing_is_an_error(old: str, new: str, needle: str) -> None:
     with pytest.raises(InputError, match=re.escape(needle)):
-        read_prompt(ZED_2.replace(old, new))
+        read_editor_prompt(ZED_2.replace(old, new))
 
 
 def test_zeta_1_with_a_part_missing_is_an_error() -> None:
     prompt = FORMATS["zeta"].prompt(Edit("e", "a.py", TEXT, (), (2, 6), 30))
     for mark in ("<|editable_region_start|>\n", "<|editable_region_end|>", "### Response:\n"):
         with pytest.raises(InputError, match="excerpt in a fence"):
-            read_prompt(prompt.replace(mark, ""))
+            read_editor_prompt(prompt.replace(mark, ""))
 
 
 def test_other_prompts_are_none() -> None:
     others = ["", "def f():", "<[fim-suffix]>a\n<[fim-prefix]>b<[fim-middle]>", TEXT]
     others += [f"# {ZED_2}", FORMATS["sweep"].prompt(Edit("e", "a.py", TEXT, (), (2, 6), 30))]
-    assert [read_prompt(prompt) for prompt in others] == [None] * len(others)
+    assert [read_editor_prompt(prompt) for prompt in others] == [None] * len(others)
 
 
 def test_recorded_prompts_of_cursortab(data_folder: Path) -> None:
@@ -226,7 +226,7 @@ def test_recorded_prompts_of_cursortab(data_folder: Path) -> None:
             continue
         name = "zeta2" if row["target"] == "zeta-2" else "zeta"
         asked, answered = json.loads(row["request"]), json.loads(row["response"])
-        found = read_prompt(asked["prompt"])
+        found = read_editor_prompt(asked["prompt"])
         assert found
         form, edit = FORMATS[name], found.edit
         shown = form.prompt(edit)

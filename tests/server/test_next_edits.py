@@ -455,6 +455,26 @@ def test_a_region_larger_than_the_window(
     assert found == "".join(region).replace("x33 = old\n", "") + ">>>>>>> UPDATED\n"
 
 
+def test_what_is_due_elsewhere_in_the_region(
+    over_http: Callable[..., httpx.Response], upstream: UpstreamServer
+) -> None:
+    """A call of a renamed function, 40 lines below; one below the region is not looked at."""
+    gap = "# nothing\n" * 40
+    region = f"def read<|user_cursor|>(a):\n    return a\n{gap}x = load(1)\n"
+    history = "--- a/a.py\n+++ b/a.py\n@@ -1 +1 @@\n-def load(a):\n+def read(a):\n"
+    prompt = (
+        f"<[fim-suffix]>{gap}y = load(2)\n<[fim-prefix]><filename>edit_history\n{history}\n"
+        f"<filename>a.py\n<<<<<<< CURRENT\n{region}=======\n<[fim-middle]>"
+    )
+    windows: list[str] = []
+    says(upstream, lambda window: windows.append(window) or window.replace("x = load", "x = read"))
+    found = over_http(prompt).json()["choices"][0]["text"]
+    assert found == f"def read(a):\n    return a\n{gap}x = read(1)\n>>>>>>> UPDATED\n"
+    says(upstream, lambda window: windows.append(window) or "NO_EDITS\n")
+    assert over_http(prompt).json()["choices"][0]["text"] == ""
+    assert len(windows) == 3 and not any("y = load" in window for window in windows)
+
+
 def test_what_is_refused_over_http(
     over_http: Callable[..., httpx.Response], upstream: UpstreamServer
 ) -> None:

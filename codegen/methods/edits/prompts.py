@@ -1,8 +1,8 @@
 r"""Prompts that editors wrote for Zed's models, taken apart: ``zeta``, ``zeta2`` and ``zeta2_1``.
 
-Zed and cursortab.nvim send such prompts to a server that completes text. :func:`read_editor_prompt` turns
-one back into a moment of editing, so that any model can answer it in a format of its own;
-:meth:`EditorPrompt.answer` writes what the editor expects.
+Zed and cursortab.nvim send such prompts to a server that completes text.
+:func:`read_editor_prompt` turns one back into a moment of editing, so that any model can answer it
+in a format of its own; :attr:`EditorPrompt.answer` writes what the editor expects.
 
 ``zeta2_1`` (V0318SeedMultiRegions of Zed's ``zeta_prompt``) has the frame of ``zeta2``, and tags
 within the region instead of lines around it: ``<|marker_1|>block<|marker_2|>block<|marker_3|>``.

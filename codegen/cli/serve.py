@@ -145,8 +145,8 @@ _LLAMA_SLOTS = 4  # documents whose states are kept
 _LLAMA_MARGIN = 512  # tokens, since the length of a prompt is only estimated
 
 
-class LspOptions(EngineOptions):
-    """The options of ``codegen serve lsp``."""
+class NextEditOptions(EngineOptions):
+    """How code is completed and next edits are proposed."""
 
     next_edits: str = setting(
         "",
@@ -156,6 +156,11 @@ class LspOptions(EngineOptions):
         metavar="FORMAT",
         shown="blocks with the embedded model, else off",
     )
+
+
+class LspOptions(NextEditOptions):
+    """The options of ``codegen serve lsp``."""
+
     edit_log: Path | None = setting(
         None,
         "Append to this file each proposed next edit, with the text around it and whether you "
@@ -198,6 +203,34 @@ def lsp(engine: LspOptions, stdio: bool) -> None:  # noqa: ARG001
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, leave)
     serve_stdio(lambda: _engine(engine, patient=True), engine.exclude, editor)
+
+
+@command(
+    group=serve,
+    has_json=False,
+    short_help="Next edits for editors that speak ACP, on standard input and output.",
+    example="codegen serve acp",
+)
+@options(LspOptions, "engine")
+def acp(engine: LspOptions) -> None:
+    """Serve one editor next edits over standard input and output (Agent Client Protocol).
+
+    Editors start this command themselves; see docs/next_edits.md. It opens no port.
+    """
+    require(*_NEEDED)
+    _log_to(engine.log_file, engine.verbose)
+    from codegen.models.embedded import NEXT_EDIT
+    from codegen.server.acp import serve_stdio
+
+    if engine.upstream:
+        engine.endpoint().endpoint("any").api_key()  # a missing key is an error before the start
+    elif engine.model == "embedded":  # completions are not served, so only the adapter is loaded
+        update = {"model": NEXT_EDIT, "next_edits": engine.next_edits or "blocks"}
+        engine = engine.model_copy(update=update)
+    editor = _next_editor(engine.next_edits, engine, engine.edit_log)
+    if editor is None:
+        raise ConfigError("This server has next edits only.", "Add --next-edits FORMAT.")
+    serve_stdio(lambda: _engine(engine, patient=True), editor, engine.exclude)
 
 
 class SocketOptions(Config):
@@ -286,7 +319,7 @@ class ListenOptions(SocketOptions):
                 )
 
 
-class HttpOptions(ListenOptions, EngineOptions):
+class HttpOptions(ListenOptions, NextEditOptions):
     """The options of ``codegen serve http``."""
 
     conversation: int = setting(
@@ -323,6 +356,7 @@ def http(given: HttpOptions) -> None:
             hosts=given.hosts,
             origins=frozenset(given.origin),
             exclude=given.exclude,
+            next_edits=_next_editor(given.next_edits, given),
         )
         shown = f"{engine.model.name} of {given.upstream}" if given.upstream else given.model
         status = [engine.model.status.message] if given.upstream else []

@@ -10,7 +10,7 @@ A :class:`~codegen.server.engine.CompletionEngine` serves both protocols. In rea
   ``candidates``: candidates from such a cache. ``upstream``: a server in place of the model.
 - ``document``: an open document's text. ``session``: one editor's documents and settings. ``lsp``:
   the language server. ``next_edits``: edits beyond the cursor; ``edit_outcomes``: what becomes of
-  them.
+  them; ``acp``: they alone, in the Agent Client Protocol.
 - ``workspace``: pieces of other files; ``sources``, ``outline``, ``index`` and ``pieces`` read,
   describe, find and order them.
 - ``guard``: access to the HTTP servers. ``service``: the engine for HTTP clients. ``http``: the

@@ -356,13 +356,17 @@ def _count(session: Session, name: str) -> None:
 
 
 def _inline_edit(found: Proposal) -> dict[str, Any]:
-    start, end = found.place.start, found.place.end
     return {
         "text": found.text,
         "textDocument": {"uri": found.uri, "version": found.version},
-        "range": {"start": _position(start), "end": _position(end)},
+        "range": as_range(found.place),
         "command": {"title": "Accept", "command": ACCEPTED, "arguments": [found.id]},
     }
+
+
+def as_range(place: types.Range) -> dict[str, dict[str, int]]:
+    """A range as the protocol writes it."""
+    return {"start": _position(place.start), "end": _position(place.end)}
 
 
 def _position(position: types.Position) -> dict[str, int]:
@@ -433,7 +437,7 @@ def serve_stdio(
         exclude: patterns of files that get no completions.
         next_edits: proposes edits beyond the cursor.
     """
-    source, sink = _private_streams()
+    source, sink = private_streams()
     code = asyncio.run(_serve(source, sink, load, exclude, next_edits))
     # Exit at once: a thread may still wait for the editor's next byte.
     logging.shutdown()
@@ -441,7 +445,7 @@ def serve_stdio(
     os._exit(code)
 
 
-def _private_streams() -> tuple[BinaryIO, BinaryIO]:
+def private_streams() -> tuple[BinaryIO, BinaryIO]:
     """Standard input and output for the protocol alone; what libraries print goes to the log."""
     source = os.fdopen(os.dup(0), "rb")
     sink = os.fdopen(os.dup(1), "wb")
@@ -464,8 +468,8 @@ async def _serve(
     session = Session(ServerLimits(), exclude, next_edits=next_edits)
     add_features(server, session)
     messages: asyncio.Queue[bytes | Malformed | None] = asyncio.Queue()
-    _read_in_thread(source, messages, session.limits.body_bytes)
-    loading = asyncio.ensure_future(_load(session, load))
+    read_in_thread(source, messages, read_message, session.limits.body_bytes)
+    loading = asyncio.ensure_future(load_model(session, load))
     logging_task = asyncio.ensure_future(_log_latencies(session))
     try:
         while (message := await messages.get()) is not None:
@@ -485,7 +489,7 @@ async def _serve(
             log.info("%s", session.engine.metrics.line())
 
 
-async def _load(session: Session, load: Callable[[], CompletionEngine]) -> None:
+async def load_model(session: Session, load: Callable[[], CompletionEngine]) -> None:
     """Loads the model in a thread."""
     await asyncio.sleep(0)
     try:
@@ -505,16 +509,20 @@ async def _load(session: Session, load: Callable[[], CompletionEngine]) -> None:
     session.report(model.status.kind, model.status.message, model.status.busy)
 
 
-def _read_in_thread(
-    source: BinaryIO, messages: asyncio.Queue[bytes | Malformed | None], most: int
+def read_in_thread(
+    source: BinaryIO,
+    messages: asyncio.Queue[bytes | Malformed | None],
+    read_one: Callable[[BinaryIO, int], bytes | Malformed | None],
+    most: int,
 ) -> None:
+    """Puts the messages of a stream, of ``most`` bytes each, into a queue, and None at its end."""
     loop = asyncio.get_running_loop()
 
     def read() -> None:
         message: bytes | Malformed | None = b""
         while message is not None:
             try:
-                message = read_message(source, most)
+                message = read_one(source, most)
             except (OSError, ValueError):
                 message = None
             try:

@@ -167,6 +167,24 @@ class Proposal:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """An edit worth showing: lines of a file and what they become.
+
+    Attributes:
+        edit: the moment that the model saw; its window holds the lines.
+        after: the window's new text.
+        lines: first and last of the changed lines, from 0, end not included.
+        old, new: their texts.
+    """
+
+    edit: Edit
+    after: str
+    lines: tuple[int, int]
+    old: str
+    new: str
+
+
 class NextEditor:
     """Proposes next edits for the documents of one session, with prompts in one format.
 
@@ -220,10 +238,23 @@ class NextEditor:
         if latest and taken:
             self.outcomes.accept(latest.id, now)
         elif pending:
-            self._refused[pending] = None
-            while len(self._refused) > _REMEMBERED:
-                self._refused.popitem(last=False)
+            self._refuse(pending)
         return taken
+
+    def decide(self, id_: str, now: float, *, is_accepted: bool) -> None:
+        """The client reports that the user accepted a proposal, or turned it down."""
+        found = self.proposals.get(id_)
+        change = self._pending.pop(found.uri, None) if found else None
+        self.outcomes.show(id_)
+        if is_accepted:
+            self.outcomes.accept(id_, now)
+        elif change:
+            self._refuse(change)
+
+    def _refuse(self, change: tuple[str, str, str]) -> None:
+        self._refused[change] = None
+        while len(self._refused) > _REMEMBERED:
+            self._refused.popitem(last=False)
 
     async def propose(
         self,
@@ -246,24 +277,65 @@ class NextEditor:
         tracker = self.trackers.get(uri)
         if tracker is None or not tracker.calm(time.monotonic()) or not _is_readable(document):
             return None
-        asked = await self._asked(engine)
         text = _plain(document.text)
         changes = tracker.changes(document, path)
         if not changes:  # what was typed was taken back
             return None
-        lines = lines_of(text)
         cursor = len(_plain("".join(document.lines[: position.line])))
         cursor += document.offset_in_line(position)
-        moment = Edit("", path, text, (), (0, len(lines)), cursor, language=language)
+        whole = (0, len(lines_of(text)))
+        moment = Edit("", path, text, tuple(changes), whole, cursor, language=language)
+
+        def is_current() -> bool:
+            return document.version == version and _plain(document.text) == text
+
+        found = await self._find(engine, key, moment, uri, is_current)
+        return self._proposal(engine, found, uri, document) if found else None
+
+    async def rewrite(self, engine: CompletionEngine, key: DocumentKey, moment: Edit) -> str:
+        """The window of a moment with the next edit in it; unchanged if none is worth showing.
+
+        For clients that render whole moments. The window may have any number of lines; the history
+        may have more changes than a prompt shows.
+
+        Raises:
+            CodegenError: as :meth:`propose`.
+        """
+        found = await self._find(engine, key, moment) if moment.history else None
+        lines, top = window_lines(moment), moment.window[0]
+        if found:
+            start, end = found.lines
+            lines[start - top : end - top] = [found.new]
+        return "".join(lines)
+
+    async def _find(
+        self,
+        engine: CompletionEngine,
+        key: DocumentKey,
+        moment: Edit,
+        uri: str = "",
+        is_current: Callable[[], bool] = lambda: True,
+    ) -> Rewrite | None:
+        """The first edit worth showing, of those at the cursor and where else one is due.
+
+        Args:
+            moment: its window is where to look, its history all that was edited.
+            uri: the document whose refused proposals are not made again.
+            is_current: whether an answer is still wanted.
+        """
+        asked = await self._asked(engine)
+        lines = lines_of(moment.text)
+        cursor_line = moment.text.count("\n", 0, moment.cursor)
+        last = undone(moment.history, moment.text)
         # In a thread: reading a long file would keep other requests waiting.
-        for line in await asyncio.to_thread(_places, moment, changes, position.line):
+        for line in await asyncio.to_thread(_places, moment, cursor_line):
             there = len("".join(lines[:line]))
-            at = moment if line == position.line else replace(moment, cursor=there)
-            edit, prompt = self._window(asked, at, changes, line)
+            at = moment if line == cursor_line else replace(moment, cursor=there)
+            edit, prompt = self._window(asked, at, line)
             if not prompt:
                 continue
-            answer = await self.answer(asked, key, prompt, edit, is_sure=line != position.line)
-            if document.version != version or _plain(document.text) != text:
+            answer = await self.answer(asked, key, prompt, edit, is_sure=line != cursor_line)
+            if not is_current():
                 return None
             if answer is None:
                 continue
@@ -272,18 +344,15 @@ class NextEditor:
             except Unreadable:
                 engine.metrics.count("next_edit_unreadable")
                 continue
-            if found := self._shown(engine, edit, after, uri, document, undone(changes, text)):
+            if found := self._worth(engine, edit, after, uri, last):
                 return found
         return None
 
-    def _window(
-        self, asked: CompletionEngine, moment: Edit, changes: Sequence[Change], line: int
-    ) -> tuple[Edit, str]:
+    def _window(self, asked: CompletionEngine, moment: Edit, line: int) -> tuple[Edit, str]:
         """The moment with a window around a line, and the prompt; empty if there is none."""
         edit = moment
         for view in VIEWS:
-            window = view.window(line, moment.window[1])
-            edit = replace(moment, history=view.history(changes), window=window)
+            edit = _viewed(moment, view, line)
             if prompt := self.prompt(asked, edit):
                 shown = window_text(edit)
                 return edit, prompt if safe_text(shown) == shown else ""
@@ -455,16 +524,14 @@ class NextEditor:
             return None
         return None if reason == "length" else "".join(parts)
 
-    def _shown(
-        self,
-        engine: CompletionEngine,
-        edit: Edit,
-        after: str,
-        uri: str,
-        document: TextDocument,
-        last: str,
-    ) -> Proposal | None:
-        """The proposal for an answer, if it is worth showing."""
+    def _worth(
+        self, engine: CompletionEngine, edit: Edit, after: str, uri: str, last: str
+    ) -> Rewrite | None:
+        """What an answer changes, if it is worth showing.
+
+        Args:
+            last: the file without the last edit.
+        """
         lines = window_lines(edit)
         if safe_text(after) != after:  # an answer must not add or remove invisible characters
             return None
@@ -476,12 +543,19 @@ class NextEditor:
         start, end = hunks[0].start, hunks[-1].end
         cut = [h._replace(start=h.start - start, end=h.end - start) for h in hunks]
         old, new = "".join(lines[start:end]), "".join(apply(lines[start:end], cut))
-        change = (uri, old, new)
-        if change in self._refused or breaks(edit.text, whole, edit.language):
+        if (uri, old, new) in self._refused or breaks(edit.text, whole, edit.language):
             engine.metrics.count("next_edit_dropped")
             return None
-        top = edit.window[0] + start
-        bottom = edit.window[0] + end
+        engine.metrics.count("next_edit_proposed")
+        top = edit.window[0]
+        return Rewrite(edit, after, (top + start, top + end), old, new)
+
+    def _proposal(
+        self, engine: CompletionEngine, found: Rewrite, uri: str, document: TextDocument
+    ) -> Proposal:
+        """The proposal of an edit, whose outcome is watched from now on."""
+        edit, new = found.edit, found.new
+        top, bottom = found.lines
         last_line = len(document.lines) - 1
         ends = Position(bottom, 0)
         if bottom > last_line:
@@ -493,17 +567,16 @@ class NextEditor:
         self.proposals[number] = proposal
         while len(self.proposals) > _REMEMBERED:
             self.proposals.popitem(last=False)
-        self._pending[uri] = change
-        engine.metrics.count("next_edit_proposed")
+        self._pending[uri] = (uri, found.old, found.new)
         self.outcomes.watch(
             number,
             Watched(
-                edit=_redacted(edit) if redact(after) == after else None,
-                proposed=after,
+                edit=_redacted(edit) if redact(found.after) == found.after else None,
+                proposed=found.after,
                 uri=uri,
                 document=document,
                 before=lines_of(edit.text),
-                after=lines_of(whole),
+                after=lines_of(with_window(edit, found.after)),
                 lines=(top, top + len(lines_of(new))),
                 window=edit.window,
                 count=engine.metrics.count,
@@ -517,22 +590,29 @@ def _first(completion: Completion) -> Candidate | None:
     return completion.candidates[0] if completion.candidates else None
 
 
-def _places(moment: Edit, changes: Sequence[Change], line: int) -> list[int]:
+def _viewed(moment: Edit, view: View, line: int) -> Edit:
+    """The moment as a view around a line shows it; no more than its own window."""
+    first, last = moment.window
+    top, bottom = view.window(line, last)
+    return replace(moment, history=view.history(moment.history), window=(max(first, top), bottom))
+
+
+def _places(moment: Edit, line: int) -> list[int]:
     """The lines around which an edit is looked for; none is in the window of another.
 
     The cursor's comes first, unless it is still at the last edit, and the program shows lines that
     are due, but none there.
     """
-    view, lines = VIEWS[0], moment.window[1]
-    here = replace(moment, history=view.history(changes), window=view.window(line, lines))
+    here = _viewed(moment, VIEWS[0], line)
+    first, last = moment.window
     top, bottom = here.window
-    all_due = due_lines(here)
+    all_due = [due for due in due_lines(here) if first <= due < last]
     seen, far = [here.window], list[int]()
     for due in all_due:
         if len(far) < _MOST_JUMPS and not any(top <= due < bottom for top, bottom in seen):
-            seen.append(view.window(due, lines))
+            seen.append(_viewed(moment, VIEWS[0], due).window)
             far.append(due)
-    stays = bool(changes) and top <= changes[-1].line < bottom
+    stays = bool(moment.history) and top <= moment.history[-1].line < bottom
     is_here = any(top <= due < bottom for due in all_due)
     return [*far, line] if stays and not is_here else [line, *far]
 

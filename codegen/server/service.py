@@ -14,9 +14,13 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
+from codegen.methods.edits.formats import window_text
+from codegen.records import Edit
 from codegen.server.engine import CompletionEngine
+from codegen.server.next_edits import NextEditor
 from codegen.server.requests import Completion, CompletionRequest, DocumentKey
 from codegen.server.secrets import is_secret
+from codegen.server.sources import language_of
 
 T = TypeVar("T")
 
@@ -98,11 +102,14 @@ class CompletionService:
     Attributes:
         slots: slots of documents without names.
         exclude: the user's patterns of files that get no completions.
+        next_edits: answers editors' prompts for next edits; None leaves them to the model as they
+            are.
     """
 
     engine: CompletionEngine
     slots: Slots = field(default_factory=Slots)
     exclude: tuple[str, ...] = ()
+    next_edits: NextEditor | None = None
 
     async def complete(self, request: Request, asked: CompletionRequest) -> Completion:
         """Completes in a document's own cache; no candidates for a file that may hold secrets.
@@ -141,6 +148,20 @@ class CompletionService:
         key = self._slot(client_of(request), asked)
         self.slots.release(key)
         self.engine.warm_up(replace(asked, key=key))
+
+    async def next_edit(self, editor: NextEditor, request: Request, moment: Edit) -> str:
+        """The window of a moment with the next edit in it; unchanged if none is worth showing, or
+        the file may hold secrets.
+
+        Raises:
+            ClientLeft: if the client disconnects.
+        """
+        if is_secret(moment.path, self.exclude):
+            self.engine.metrics.count("excluded")
+            return window_text(moment)
+        key = DocumentKey(client_of(request), "", moment.path)
+        moment = replace(moment, language=language_of(moment.path))
+        return await unless_left(request, editor.rewrite(self.engine, key, moment))
 
     async def _complete(
         self,

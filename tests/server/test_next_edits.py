@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 from hypothesis import given
@@ -26,10 +28,13 @@ from codegen.records import Change, Edit
 from codegen.server import next_edits
 from codegen.server.document import TextDocument
 from codegen.server.edit_outcomes import Outcomes, Watched
+from codegen.server.engine import CompletionEngine
+from codegen.server.http import make_app
 from codegen.server.next_edits import Tracker
 from codegen.server.requests import Candidate, Completion, CompletionRequest, DocumentKey
-from tests.server.conftest import change
-from tests.server.test_lsp import started
+from codegen.server.upstream import Upstream
+from tests.server.conftest import TOKEN, Served, change
+from tests.server.test_lsp import BIN, started
 from tests.server.upstream_server import Script, UpstreamServer
 
 URI = "file:///project/shop.py"
@@ -339,6 +344,173 @@ async def test_a_document_that_changes_under_the_proposal(
     upstream.script.replies = []
     assert len(await editor.ask(2, 8)) == 1
     assert time.monotonic() - began < next_edits._TIMEOUT_S
+
+
+# --- over HTTP -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def over_http(upstream: UpstreamServer) -> Iterator[Callable[..., httpx.Response]]:
+    """Posts a prompt to /v1/completions of a server that proposes next edits."""
+    source = Upstream(upstream.url, fim="none")
+    source.check()
+    engine = CompletionEngine(source)
+    editor = next_edits.NextEditor(FORMATS["zeta2"])
+    served = Served(make_app(engine, TOKEN, next_edits=editor, exclude=("*.hidden",)))
+
+    def send(prompt: str, **body: Any) -> httpx.Response:
+        return httpx.post(
+            f"{served.url}/v1/completions",
+            json={"model": "zeta2", "prompt": prompt, "max_tokens": 2048, **body},
+            headers={"authorization": f"Bearer {TOKEN}"},
+        )
+
+    yield send
+    served.stop()
+    engine.stop()
+
+
+BY_HAND = """<[fim-suffix]>
+<[fim-prefix]><filename>edit_history
+--- a/p/total.py
++++ b/p/total.py
+@@ -1,2 +1,2 @@
+-def total(items, tax):
++def total(items, rate):
+     cost = 0
+
+<filename>p/total.py
+<<<<<<< CURRENT
+def total(items, rate<|user_cursor|>):
+    cost = 0
+    for i in items:
+        cost += i * tax
+    return cost
+=======
+<[fim-middle]>"""
+OLD = "def total(items, rate):\n    cost = 0\n    for i in items:\n        cost += i * tax\n"
+OLD += "    return cost\n"
+NEW = OLD.replace("tax", "rate")
+
+
+def test_a_prompt_of_zed_is_answered_in_its_form(
+    over_http: Callable[..., httpx.Response], upstream: UpstreamServer
+) -> None:
+    says(upstream, lambda window: window.replace("tax", "rate"))
+    answer = over_http(BY_HAND).json()
+    (choice,) = answer["choices"]
+    assert (choice["text"], choice["finish_reason"]) == (f"{NEW}>>>>>>> UPDATED\n", "stop")
+    asked = upstream.asked[-1][1]["prompt"]  # by our own renderer
+    assert asked.count("<filename>p/total.py") == 1 and "items, rate<|user_cursor|>" in asked
+    says(upstream, lambda window: window)
+    assert over_http(BY_HAND).json()["choices"][0]["text"] == ""
+    says(upstream, lambda window: window.replace("tax", "rate"))
+    hidden = BY_HAND.replace("p/total.py", "p/total.hidden")
+    assert over_http(hidden).json()["choices"][0]["text"] == ""
+    count = len(upstream.asked)
+    assert over_http(BY_HAND.replace("p/total.py", "q.py", 2)).json()["choices"][0]["text"] == ""
+    assert len(upstream.asked) == count  # nothing of this file was edited
+
+
+def test_the_same_as_a_stream(
+    over_http: Callable[..., httpx.Response], upstream: UpstreamServer
+) -> None:
+    """As cursortab asks: the marker is among the stop strings, so it is not sent."""
+    says(upstream, lambda window: window.replace("tax", "rate"))
+    options = {"temperature": 0, "top_k": 50, "n": 1, "echo": False, "stream": True}
+    stop = [">>>>>>> UPDATED\n", ">>>>>>> UPDATED"]
+    events = over_http(BY_HAND, **options, stop=stop).text.split("\n\n")
+    rows = [json.loads(event.removeprefix("data: ")) for event in events[:-2]]
+    assert events[-2:] == ["data: [DONE]", ""]
+    assert "".join(row["choices"][0]["text"] for row in rows) == NEW
+    assert [row["choices"][0]["finish_reason"] for row in rows][-1] == "stop"
+
+
+@pytest.mark.parametrize("name", ["zeta", "zeta2"])
+def test_prompts_of_our_renderers(
+    name: str, over_http: Callable[..., httpx.Response], upstream: UpstreamServer
+) -> None:
+    change = Change("p/total.py", 0, OLD[:23].replace("rate", "tax") + "\n", OLD[:23] + "\n")
+    above = "import os\n" * 30
+    moved = change._replace(line=30, old=OLD.replace("rate", "tax")[:23] + "\n")
+    text = above + OLD
+    edit = Edit("", "p/total.py", text, (moved,), (30, 35), len(above) + 5)
+    says(upstream, lambda window: window.replace("tax", "rate"))
+    text = over_http(FORMATS[name].prompt(edit)).json()["choices"][0]["text"]
+    assert FORMATS[name].read(edit, text) == NEW
+
+
+def test_a_region_larger_than_the_window(
+    over_http: Callable[..., httpx.Response], upstream: UpstreamServer
+) -> None:
+    """The model sees 21 lines around the cursor; what it leaves stays, above and below."""
+    region = [f"x{number} = old\n" for number in range(60)]
+    region[30] = "y<|user_cursor|> = new\n"
+    history = "--- a/a.py\n+++ b/a.py\n@@ -31 +31 @@\n-y = old\n+y = new\n"
+    prompt = (
+        f"<[fim-suffix]>end()\n<[fim-prefix]><filename>edit_history\n{history}\n<filename>a.py\n"
+        f"begin()\n<<<<<<< CURRENT\n{''.join(region)}=======\n<[fim-middle]>"
+    )
+    windows: list[str] = []
+    says(upstream, lambda window: windows.append(window) or window.replace("x33 = old\n", ""))
+    found = over_http(prompt).json()["choices"][0]["text"]
+    assert windows[0].splitlines()[::20] == ["x20 = old", "x40 = old"]
+    region[30] = "y = new\n"
+    assert found == "".join(region).replace("x33 = old\n", "") + ">>>>>>> UPDATED\n"
+
+
+def test_what_is_due_elsewhere_in_the_region(
+    over_http: Callable[..., httpx.Response], upstream: UpstreamServer
+) -> None:
+    """A call of a renamed function, 40 lines below; one below the region is not looked at."""
+    gap = "# nothing\n" * 40
+    region = f"def read<|user_cursor|>(a):\n    return a\n{gap}x = load(1)\n"
+    history = "--- a/a.py\n+++ b/a.py\n@@ -1 +1 @@\n-def load(a):\n+def read(a):\n"
+    prompt = (
+        f"<[fim-suffix]>{gap}y = load(2)\n<[fim-prefix]><filename>edit_history\n{history}\n"
+        f"<filename>a.py\n<<<<<<< CURRENT\n{region}=======\n<[fim-middle]>"
+    )
+    windows: list[str] = []
+    says(upstream, lambda window: windows.append(window) or window.replace("x = load", "x = read"))
+    found = over_http(prompt).json()["choices"][0]["text"]
+    assert found == f"def read(a):\n    return a\n{gap}x = read(1)\n>>>>>>> UPDATED\n"
+    says(upstream, lambda window: windows.append(window) or "NO_EDITS\n")
+    assert over_http(prompt).json()["choices"][0]["text"] == ""
+    assert len(windows) == 3 and not any("y = load" in window for window in windows)
+
+
+def test_what_is_refused_over_http(
+    over_http: Callable[..., httpx.Response], upstream: UpstreamServer
+) -> None:
+    for prompt, more, part in (
+        (BY_HAND.replace("<|user_cursor|>", ""), {}, "<|user_cursor|> once"),
+        (BY_HAND, {"n": 2}, "one choice"),
+        (BY_HAND, {"logprobs": 1}, "one choice"),
+    ):
+        answer = over_http(prompt, **more)
+        assert answer.status_code == 400 and part in answer.json()["error"]["message"]
+    says(upstream, lambda window: window)
+    assert over_http("x = ").json()["choices"][0]["text"] == "x"  # still completed
+
+
+@pytest.mark.slow
+def test_the_command_serves_next_edits_over_http(upstream: UpstreamServer) -> None:
+    says(upstream, lambda window: window.replace("tax", "rate"))
+    options = ["--upstream", upstream.url, "--fim", "none", "--next-edits", "zeta2"]
+    process = subprocess.Popen(
+        [BIN, "serve", "http", "--port", "0", "--no-token", *options],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr
+    try:
+        address = process.stderr.readline().split()[-1]
+        body = {"prompt": BY_HAND, "stop": [">>>>>>> UPDATED"]}
+        answer = httpx.post(f"{address}/v1/completions", json=body, timeout=30)
+        assert answer.json()["choices"][0]["text"] == NEW
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+        process.stderr.close()
 
 
 # --- whether to propose anything ------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from codegen.server.lsp import _load
+from codegen.server.lsp import load_model
 from codegen.server.metrics import Metrics
 from codegen.server.requests import ServerLimits, Status
 from codegen.server.session import Preferences, Session
@@ -70,7 +70,7 @@ def test_an_editor_sees_that_the_server_behind_is_still_starting() -> None:
 
     async def run() -> None:
         session.start(seen.append)
-        await _load(session, lambda: engine)
+        await load_model(session, lambda: engine)
         model.on_status(ready)
         await asyncio.sleep(0)
 

@@ -470,7 +470,8 @@ def _zeta2_prompt(edit: Edit) -> str:
     history = f"<filename>edit_history\n{events}\n" if events else ""
     before, behind = _tail(above, _ZETA2_CONTEXT), _head(below, _ZETA2_CONTEXT)
     return (
-        f"<[fim-suffix]>{behind}\n<[fim-prefix]>{history}<filename>{edit.path}\n{before}"
+        f"<[fim-suffix]>{_ended(behind) or chr(10)}<[fim-prefix]>{history}"
+        f"<filename>{edit.path}\n{before}"
         f"<<<<<<< CURRENT\n{_ended(_shown(edit, _ZETA2_CURSOR))}=======\n<[fim-middle]>"
     )
 

@@ -9,6 +9,7 @@ from codegen.server.engine import CompletionEngine
 from codegen.server.guard import Guard
 from codegen.server.http import chat, llamacpp, ollama, openai, responses, tabby
 from codegen.server.http.wire import Endpoint, make_routes, read_object
+from codegen.server.next_edits import NextEditor
 from codegen.server.service import CompletionService
 
 
@@ -19,14 +20,16 @@ def make_app(
     hosts: frozenset[str] = frozenset(),
     origins: frozenset[str] = frozenset(),
     exclude: tuple[str, ...] = (),
+    next_edits: NextEditor | None = None,
 ) -> Guard:
     """The whole application except the sockets.
 
     Args:
         token, hosts, origins: see :class:`~codegen.server.guard.Guard`.
         exclude: patterns of files that get no completions.
+        next_edits: answers prompts in Zed's formats.
     """
-    service = CompletionService(engine, exclude=exclude)
+    service = CompletionService(engine, exclude=exclude, next_edits=next_edits)
     app = make_routes(service, engine.metrics, _ENDPOINTS)
     return Guard(app, token, hosts, origins, engine.limits, engine.metrics)
 

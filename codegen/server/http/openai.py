@@ -2,13 +2,16 @@
 
 A prompt alone is continued as it is. With ``suffix``, or with the sentinels of any model family in
 the prompt (some editors build the prompt themselves), the text between is completed, in the layout
-of the loaded model. ``model`` may be any name, since editors send what their users typed.
+of the loaded model. A prompt in one of Zed's formats for next edits
+(:mod:`codegen.methods.edits.prompts`) is answered in that format, by the model for next edits.
+``model`` may be any name, since editors send what their users typed.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -16,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from codegen.generation import SamplingParams
+from codegen.methods.edits.prompts import EditorPrompt, read_editor_prompt
 from codegen.server.engine import Source
 from codegen.server.http.wire import (
     Body,
@@ -39,6 +43,7 @@ from codegen.server.http.wire import (
     only,
     snippets,
 )
+from codegen.server.next_edits import NextEditor
 from codegen.server.prompts import parse_foreign
 from codegen.server.requests import (
     Candidate,
@@ -101,12 +106,18 @@ async def completions(
 ) -> Response:
     """Answers one request; several prompts one after the other."""
     body = TextBody.read(given)
+    if (
+        service.next_edits
+        and len(body.prompt) == 1
+        and (found := read_editor_prompt(body.prompt[0]))
+    ):
+        return await _next_edit(service, service.next_edits, request, body, found)
     asked = [text_request(service, body, prompt) for prompt in body.prompt or [""]]
     if body.stream:
         if len(asked) > 1 or asked[0].candidates > 1:
             raise Refused("A stream takes one prompt and n = 1.", param="stream")
-        usage = body.stream_options.include_usage
-        return await event_stream(request, _events(service, request, asked[0], usage), "[DONE]")
+        pieces = service.stream(request, asked[0])
+        return await event_stream(request, _events(service, pieces, body), "[DONE]")
     answers = [await service.complete(request, one) for one in asked]
     choices = []
     for one, answer in zip(asked, answers, strict=True):
@@ -120,6 +131,35 @@ async def completions(
     if not body.settle:
         found["settled"] = all(answer.settled for answer in answers)
     return JSONResponse(found)
+
+
+async def _next_edit(
+    service: CompletionService,
+    editor: NextEditor,
+    request: Request,
+    body: TextBody,
+    asked: EditorPrompt,
+) -> Response:
+    """Answers an editor's prompt for a next edit; a stream has all of it in one event.
+
+    Raises:
+        Refused: for fields that do not go together.
+    """
+    if body.n > 1 or body.echo or body.logprobs is not None:
+        raise Refused("A next edit has one choice, without echo and logprobs.", param="n")
+    text = asked.answer(await service.next_edit(editor, request, asked.edit))
+    for stop in body.stop:
+        text = text.partition(stop)[0]
+    answer = Completion((Candidate(text, 0, "stop"),))
+    if body.stream:
+
+        async def pieces() -> AsyncIterator[str | Completion]:
+            yield text
+            yield answer
+
+        return await event_stream(request, _events(service, pieces(), body), "[DONE]")
+    choices = [_choice(0, text, answer.candidates[0])]
+    return JSONResponse({**_head(service), "choices": choices, "usage": usage_of([answer])})
 
 
 def text_request(service: CompletionService, body: TextBody, prompt: str) -> CompletionRequest:
@@ -203,15 +243,15 @@ def check_together(
 
 
 async def _events(
-    service: CompletionService, request: Request, asked: CompletionRequest, usage: bool
+    service: CompletionService, pieces: AsyncIterator[str | Completion], body: TextBody
 ) -> Events:
     head = _head(service)
-    async for piece in service.stream(request, asked):
+    async for piece in pieces:
         if isinstance(piece, str):
             yield {**head, "choices": [_choice(0, piece, None)]}
             continue
         yield {**head, "choices": [_choice(0, "", first_of(piece))]}
-        if usage:
+        if body.stream_options.include_usage:
             yield {**head, "choices": [], "usage": usage_of([piece])}
 
 

@@ -404,8 +404,8 @@ class NextEditor:
         The answer is that no edit is due only if the model is sure of it, and never if the program
         shows that one is (:func:`codegen.methods.edits.due.is_due`). If the model begins an edit
         and changes nothing, it writes one that begins at the first line that the program shows to
-        be due. If the program shows no line, its next most probable answer is taken, unless the
-        program shows nothing at all and "no edit" is among the model's answers.
+        be due. If that changes nothing either, or no line is known, its next most probable answer
+        is taken, unless the program shows nothing and "no edit" is among the model's answers.
 
         Args:
             is_sure: ask at once for an edit that begins at the line that is due, if one is known.
@@ -447,20 +447,26 @@ class NextEditor:
             found = (await engine.complete(more)).candidates
             return replace(found[0], text=begun + found[0].text) if found else None
 
-        found = await placed() if begun and is_sure else _first(await engine.complete(request))
-        if self.form.none and found and self._is_idle(edit, found) and not (begun and is_sure):
-            if begun:
-                found = await placed() or found
-            else:
+        if begun and is_sure:
+            found = await placed()
+        else:
+            found = _first(await engine.complete(request))
+            is_idle = bool(self.form.none and found and self._is_idle(edit, found))
+            if begun and is_idle:
+                other = await placed()
+                is_idle = other is None or self._is_idle(edit, other)
+                found = found if is_idle else other
+            if found and is_idle:
                 more = replace(
                     request,
                     candidates=_RIVALS,
                     prediction=repeated or found.text + window_text(edit),
                     hesitant=silence(_UNLIKELY),
-                    enough=lambda one: not self._is_idle(edit, one),
+                    enough=(lambda one: not self._is_idle(edit, one)) if due else None,
                 )
-                *_, last = (await engine.complete(more)).candidates or (found,)
-                found = found if self._is_idle(edit, last) or last.text == self.form.none else last
+                rivals = (await engine.complete(more)).candidates
+                if all(one.text != self.form.none for one in rivals):
+                    found = next((one for one in rivals if not self._is_idle(edit, one)), found)
         return found.text if found and found.finish_reason != "length" else None
 
     def _begun(self, edit: Edit) -> tuple[str, str]:

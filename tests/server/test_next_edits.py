@@ -542,6 +542,7 @@ class Scripted:
 
 SAME = f"{BLOCK}1\ndef total(items):\n    sum_ = 0\n    for i in items:\n{BLOCK}2"
 WRONG = f"{BLOCK}1\nno mark"
+OTHER = f"{BLOCK}2\n        sum_ += 1\n    return sum_\n{BLOCK}3"
 RIGHT = f"{BLOCK}2\n        sum_ += i\n    return sum_\n{BLOCK}3"
 
 
@@ -571,21 +572,23 @@ def test_an_edit_that_changes_nothing_gives_way_to_a_rival(
 
 
 @pytest.mark.parametrize("is_sure", [False, True])
-@pytest.mark.parametrize("rest", [RIGHT.removeprefix(f"{BLOCK}2"), f"\n{BLOCK}2"])
-def test_where_a_line_is_due_the_answer_begins_there(rest: str, is_sure: bool) -> None:
+@pytest.mark.parametrize("is_idle", [False, True])
+def test_where_a_line_is_due_the_answer_begins_there(is_sure: bool, is_idle: bool) -> None:
     """At once for a place far from the cursor, else if the model changed nothing."""
     edit = renamed(Change("shop.py", 1, "    cost = 0\n", "    sum_ = 0\n"))
-    engine: Any = Scripted(SAME, [], rest)
-    assert answered(engine, edit, is_sure=is_sure) == f"{BLOCK}2{rest}"
-    *firsts, last = engine.asked
-    assert len(firsts) == (not is_sure)
-    for first in firsts:
-        ((id_, least),) = first.hesitant
-        assert id_ == 7 and least > 1  # never "no edit"
-    assert last.tokens == ("prompt", f"{BLOCK}2") and not last.hesitant
+    rest = f"\n{BLOCK}2" if is_idle else RIGHT.removeprefix(f"{BLOCK}2")
+    engine: Any = Scripted(SAME, [SAME, WRONG, OTHER, RIGHT], rest)
+    found = answered(engine, edit, is_sure=is_sure)
+    assert found == (OTHER if is_idle and not is_sure else f"{BLOCK}2{rest}")
+    begun = engine.asked.pop(0 if is_sure else 1)
+    assert begun.tokens == ("prompt", f"{BLOCK}2") and not begun.hesitant
     # The renaming, continued from there, is what the model is to judge.
-    assert last.prediction == RIGHT.removeprefix(f"{BLOCK}2").replace("return cost", "return sum_")
-    assert last.least > 0
+    assert begun.prediction == RIGHT.removeprefix(f"{BLOCK}2").replace("return cost", "return sum_")
+    assert begun.least > 0
+    assert [one.candidates for one in engine.asked] == [1, 4][: (not is_sure) * (1 + is_idle)]
+    for one in engine.asked:
+        ((id_, least),) = one.hesitant
+        assert id_ == 7 and least > 1  # never "no edit"
 
 
 def renamed(change: Change) -> Edit:

@@ -88,10 +88,12 @@ def main(settings: Settings) -> list[dict[str, Any]]:
     if not examples:
         raise InputError(f"No text of {settings.data} can be trained on.", "Raise max_length.")
     held_out: list[MicroBatch] = []
+    held_out_weight = 0.0
     if settings.held_out:
         texts = (("", text) for text in read_training_rows(settings.held_out))
         evaluated = encode_all(texts, encoder, max_length=settings.max_length)
         held_out = list(held_out_batches(evaluated.examples, tokenizer.pad_token_id))
+        held_out_weight = sum(example.weight for example in evaluated.examples)
 
     # The order: a fresh permutation each epoch, the examples of a step packed into rows.
     plan = make_plan(
@@ -138,8 +140,7 @@ def main(settings: Settings) -> list[dict[str, Any]]:
             model.eval()
             with torch.inference_mode(), precision():
                 parts = [negative_log_likelihood(model, batch.to(device)) for batch in held_out]
-            weight = sum(example.weight for example in evaluated.examples)
-            row["held_out"] = float(torch.cat(parts).sum()) / weight
+            row["held_out"] = float(torch.cat(parts).sum()) / held_out_weight
         row["seconds"] = time.perf_counter() - started
         metrics.append(row)
         print(" ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)

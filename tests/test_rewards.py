@@ -344,7 +344,8 @@ def test_rewards_of_next_edits_by_hand(name: str, tmp_path: Path) -> None:
     ]
     answers = [(edit, form.answer(replace(edit, target=after))) for edit, after, _ in cases]
     wanted = [value for *_, value in cases]
-    if name not in ("window", "window-qwen", "zeta2", "sweep", "instinct"):  # any text is an answer there
+    anything = ("window", "window-qwen", "zeta2", "sweep", "instinct")  # any text is an answer
+    if name not in anything:
         answers.append((DUE, "I think that <this> is right.\n<|cursor|>"))
         wanted.append(-1.0)
     samples = [

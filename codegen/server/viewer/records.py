@@ -211,7 +211,7 @@ def _text(row: dict[str, Any], _: Mapping[str, Any], __: str) -> Shown:
         steps = list(_bounded(_steps(text)))
     except CodegenError as error:
         note = f"Its steps can't be shown: {error}"
-    spans = [(segment.text[:_MOST_SHOWN], segment.train) for segment in text.segments]
+    spans = [(segment.text[:_MOST_SHOWN], bool(segment.train)) for segment in text.segments]
     pieces = [Piece("Text", spans=spans, is_open=not steps)]
     facts = {name: _short(value) for name, value in text.meta.items()}
     facts = {"example": text.example_id, "generator": text.generator, **facts}

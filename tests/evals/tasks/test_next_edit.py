@@ -19,7 +19,7 @@ from codegen.evals.tasks.next_edit import NextEdit, kept_rate, measures
 from codegen.methods.edits.formats import FORMATS
 from codegen.methods.edits.generator import Edits
 from codegen.methods.edits.hunks import lines_of
-from codegen.records import Example, Sample, write_jsonl
+from codegen.records import Example, Sample, Verdict, write_jsonl
 
 OLD = "def f(a, b):\n    c = a\n    return c\n\n\ndef g(x):\n    y = x\n    return y\n"
 DIFF = """\
@@ -133,7 +133,8 @@ def test_stored_moments_are_problems(tmp_path: Path) -> None:
     problems = task.problems()
     assert [problem.id for problem in problems] == [text.id for text in texts] and texts
     for problem, text in zip(problems, texts, strict=True):
-        assert task.job(problem, task.reference(problem)).status == "passed"
+        verdict = task.job(problem, task.reference(problem))
+        assert isinstance(verdict, Verdict) and verdict.status == "passed"
         assert FORMATS["udiff"].answer(problem.edit) == text.trained
         assert FORMATS["udiff"].prompt(problem.edit) == text.prompt
     rows = tmp_path / "rows.jsonl"

@@ -12,10 +12,10 @@ times. ``NAME_exact`` and so on are those of a baseline: ``nothing``, ``repeat``
 
 Without ``-o model=`` the model's figures are null. ``-o limit=N`` takes N problems of each task,
 drawn by the seed. The window is drafted from its old text (``-o decoder=sample`` for plain
-decoding, the same answers). ``-o decoder=server`` measures the language server's answers: one thread, weights
-in eight bits, and renamings of the history continued where the model finds that possible. It also
-measures jumps: refactorings whose due edit is not in the window around the last edit, where the
-cursor is. ``jump_shown`` is the share with a proposal, ``jump_place`` those where it changes a line
+decoding, the same answers). ``-o decoder=server`` measures the language server's answers: one
+thread, weights in eight bits, and renamings of the history continued where the model finds that
+possible. It also measures jumps: refactorings whose due edit is not in the window around the last
+edit, where the cursor is. ``jump_shown`` is the share with a proposal, ``jump_place`` those where it changes a line
 that the due edit changes, ``jump_exact`` those whose file is then that of the task. Both are lower
 bounds, since other places of the file may be due as well.
 

@@ -15,9 +15,9 @@ drawn by the seed. The window is drafted from its old text (``-o decoder=sample`
 decoding, the same answers). ``-o decoder=server`` measures the language server's answers: one
 thread, weights in eight bits, and renamings of the history continued where the model finds that
 possible. It also measures jumps: refactorings whose due edit is not in the window around the last
-edit, where the cursor is. ``jump_shown`` is the share with a proposal, ``jump_place`` those where it changes a line
-that the due edit changes, ``jump_exact`` those whose file is then that of the task. Both are lower
-bounds, since other places of the file may be due as well.
+edit, where the cursor is. ``jump_shown`` is the share with a proposal, ``jump_place`` those where
+it changes a line that the due edit changes, ``jump_exact`` those whose file is then that of the
+task. Both are lower bounds, since other places of the file may be due as well.
 
 Intervals are by bootstrap over repositories, of which there are 14 and 4: with 4 they are too
 narrow. The data is read from the folder that CODEGEN_TEST_DATA names.

@@ -434,9 +434,12 @@ class NextEditor:
             hesitant=silence(_SURE),
             marks=self.form.trained,
         )
-        begun, rest = self._begun(edit)
 
         async def placed() -> Candidate | None:
+            """The answer that begins at the line that is due; None if none is known."""
+            begun, rest = self._begun(edit)
+            if not begun:
+                return None
             more = replace(
                 request,
                 tokens=(*ids, *tokenizer(begun, add_special_tokens=False).input_ids),
@@ -444,17 +447,15 @@ class NextEditor:
                 least=_LEAST if rest else 0.0,
                 hesitant=(),
             )
-            found = (await engine.complete(more)).candidates
-            return replace(found[0], text=begun + found[0].text) if found else None
+            found = _first(await engine.complete(more))
+            return replace(found, text=begun + found.text) if found else None
 
-        if begun and is_sure:
-            found = await placed()
-        else:
+        found = await placed() if is_sure else None
+        if not found:
             found = _first(await engine.complete(request))
             is_idle = bool(self.form.none and found and self._is_idle(edit, found))
-            if begun and is_idle:
-                other = await placed()
-                is_idle = other is None or self._is_idle(edit, other)
+            if is_idle and (other := await placed()):
+                is_idle = self._is_idle(edit, other)
                 found = found if is_idle else other
             if found and is_idle:
                 more = replace(

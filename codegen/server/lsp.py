@@ -44,6 +44,8 @@ log = logging.getLogger("codegen.server.lsp")
 
 STATUS = "$/codegen/status"
 SETTLED = "$/codegen/settled"
+INLINE_EDIT = "textDocument/copilotInlineEdit"
+ACCEPTED = "github.copilot.didAcceptCompletionItem"
 _SECTION = "codegen"
 _TRIGGERS = [".", "(", "[", " ", "=", ":", ",", "\n"]
 _LABEL = 80
@@ -188,7 +190,10 @@ def add_features(server: LanguageServer, session: Session) -> None:
         inline = getattr(params.capabilities.text_document, "inline_completion", None)
         if inline is None:
             _add_list(server, session)
-        elif isinstance(options, dict) and options.get("settled") is True:
+            return
+        wanted = options if isinstance(options, dict) else {}
+        session.has_inline_edits = wanted.get("inlineEdits") is True
+        if wanted.get("settled") is True:
             session.on_settled = lambda snapshot, answer: server.protocol.notify(
                 SETTLED, _settled(snapshot, answer)
             )
@@ -298,11 +303,12 @@ def _add_inline(server: LanguageServer, session: Session) -> None:
             types.InlineCompletionItem(before + candidate.text, range=place)
             for candidate in answer.candidates
         ]
+        asked = (params.text_document.uri, params.position)
+        is_wanted = not info and not (items and automatic)
+        if is_wanted and (found := await session.inline_edit(*asked)):
+            command = types.Command("Accept", ACCEPTED, arguments=[found.id])
+            items.append(types.InlineCompletionItem(found.text, range=found.place, command=command))
         return types.InlineCompletionList(items)
-
-
-INLINE_EDIT = "textDocument/copilotInlineEdit"
-ACCEPTED = "github.copilot.didAcceptCompletionItem"
 
 
 def _add_next_edits(server: LanguageServer, session: Session) -> None:
@@ -496,7 +502,7 @@ async def load_model(session: Session, load: Callable[[], CompletionEngine]) -> 
         engine = await asyncio.to_thread(load)
     except CodegenError as error:
         log.error("%s", error)
-        session.report("Error", str(error))
+        session.fail(str(error))
         return
     session.use(engine)
     model, loop = engine.model, asyncio.get_running_loop()

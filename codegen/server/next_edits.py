@@ -292,6 +292,25 @@ class NextEditor:
         found = await self._find(engine, key, moment, uri, is_current)
         return self._proposal(engine, found, uri, document) if found else None
 
+    def in_line(self, found: Proposal, document: TextDocument, line: int) -> Proposal | None:
+        """The proposal as a replacement within a line; None if it replaces more or less than that.
+
+        The lines of a proposal end with their line ends, which such a replacement leaves out.
+        """
+        content = document.lines[line].rstrip("\r\n")
+        ends = Position(line, units(content, document.encoding))
+        next_line = Position(line + 1, 0)
+        if found.place.start != Position(line, 0) or found.place.end not in (next_line, ends):
+            return None
+        if not found.text or (found.place.end == next_line and not found.text.endswith("\n")):
+            return None
+        text = found.text
+        if found.place.end == next_line:
+            text = text.removesuffix("\n").removesuffix("\r")
+        narrowed = replace(found, place=Range(Position(line, 0), ends), text=text)
+        self.proposals[found.id] = narrowed
+        return narrowed
+
     async def rewrite(self, engine: CompletionEngine, key: DocumentKey, moment: Edit) -> str:
         """The window of a moment with the next edit in it; unchanged if none is worth showing.
 

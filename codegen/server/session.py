@@ -193,6 +193,7 @@ class Session:
         on_settled: called with an answer that replaces an earlier one, if the editor takes a second
             answer. Without it every answer is settled before it is given.
         next_edits: proposes edits beyond the cursor; None disables them.
+        has_inline_edits: whether an inline completion may be an edit of the cursor's line.
     """
 
     limits: ServerLimits
@@ -207,9 +208,11 @@ class Session:
     engine: CompletionEngine | None = None
     on_settled: Callable[[Snapshot, Completion], None] | None = None
     next_edits: NextEditor | None = None
+    has_inline_edits: bool = False
     _settling: set[asyncio.Task[None]] = field(default_factory=set)
     _warming: asyncio.TimerHandle | None = None
     _pausing: asyncio.TimerHandle | None = None
+    _loaded: asyncio.Event = field(default_factory=asyncio.Event)
 
     def start(self, on_status: Callable[[Status], None]) -> None:
         """The editor is ready for messages."""
@@ -220,6 +223,12 @@ class Session:
         """The model has been loaded."""
         self.engine, self.limits = engine, engine.limits
         self._configure_files()
+        self._loaded.set()
+
+    def fail(self, reason: str) -> None:
+        """The model cannot be loaded."""
+        self.report("Error", reason)
+        self._loaded.set()
 
     def _configure_files(self) -> None:
         read = self.preferences.workspace_files
@@ -523,8 +532,15 @@ class Session:
             self.engine.metrics.count("shown")
 
     async def next_edit(self, uri: str, version: int | None, position: Position) -> Proposal | None:
-        """The edit proposed for a document; None if there is none."""
-        if self.next_edits is None or self.engine is None:
+        """The edit proposed for a document; None if there is none.
+
+        It waits until the model is loaded.
+        """
+        if self.next_edits is None:
+            return None
+        if self.engine is None:
+            await self._loaded.wait()
+        if self.engine is None:
             return None
         if (document := self._served(uri)) is None or document.text is None:
             return None
@@ -538,6 +554,18 @@ class Session:
         except CodegenError as error:
             log.debug("No next edit: %s", error.message)
             return None
+
+    async def inline_edit(self, uri: str, position: Position) -> Proposal | None:
+        """The proposed edit if it replaces what the line at a position holds, and nothing else."""
+        if not self.has_inline_edits or self.next_edits is None:
+            return None
+        found = await self.next_edit(uri, None, position)
+        document = self.documents.get(uri)
+        if found is None or document is None or document.text is None:
+            return None
+        if document.text.version != found.version:
+            return None
+        return self.next_edits.in_line(found, document.text, position.line)
 
     # ------------------------------------------------------------------ settings
 

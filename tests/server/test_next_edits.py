@@ -222,6 +222,60 @@ async def test_an_edit_is_proposed_taken_and_followed_by_the_next(
 
 @pytest.mark.slow
 @pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+async def test_an_edit_of_the_cursors_line_as_an_inline_completion(
+    upstream: UpstreamServer, end: str
+) -> None:
+    """For clients of LSP 3.18 that ask for it; within one line, as the protocol requires."""
+    serving = ["--upstream", upstream.url, "--fim", "none", "--next-edits", "zeta2"]
+    client = await started(serving, {"inlineEdits": True})
+
+    async def ask(line: int, kind: int) -> list[types.InlineCompletionItem]:
+        found = await client.text_document_inline_completion_async(
+            types.InlineCompletionParams(
+                types.InlineCompletionContext(types.InlineCompletionTriggerKind(kind)),
+                types.TextDocumentIdentifier(URI),
+                types.Position(line, 12),
+            )
+        )
+        return list(found.items) if isinstance(found, types.InlineCompletionList) else []
+
+    editor = Editor(client, URI, TEXT.replace("\n", end))
+    editor.edit(change("sum_", (1, 4), (1, 8)))
+    says(upstream, lambda window: window.replace("cost", "sum_", 1))
+    # Behind a whole statement nothing but space is completed, so the automatic answer is the edit.
+    upstream.script.pieces = _completes_nothing(upstream.script.pieces)
+    (item,) = await ask(3, 2)
+    assert (item.insert_text, item.range) == (
+        "        sum_ += i",
+        types.Range(types.Position(3, 0), types.Position(3, 17)),
+    )
+    assert item.command and item.command.command == "github.copilot.didAcceptCompletionItem"
+    assert await ask(2, 2) == []  # the edit is of another line
+    editor.edit(change(item.insert_text, (3, 0), (3, 17)))
+    assert editor.document.text == TEXT.replace("cost", "sum_", 2).replace("\n", end)
+    says(upstream, lambda window: window.replace("return cost", "return sum_ or 0"))
+    *_, last = await ask(4, 1)  # asked for by hand: beside the completions
+    assert last.insert_text == "    return sum_ or 0"
+    says(upstream, lambda window: window.replace("    return cost\n", "    x = 1\n    return x\n"))
+    (item,) = (one for one in await ask(4, 1) if one.command)
+    assert item.insert_text == f"    x = 1{end}    return x"
+    says(upstream, lambda window: window.replace("    return cost\n", ""))
+    assert not [
+        one for one in await ask(4, 1) if one.command
+    ]  # a deleted line is more than its text
+    await client.shutdown_session()
+    await client.stop()
+
+
+def _completes_nothing(
+    edits: Callable[[dict[str, Any]], list[str]],
+) -> Callable[[dict[str, Any]], list[str]]:
+    return lambda body: edits(body) if WINDOW.search(body.get("prompt", "")) else [" "]
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio(loop_scope="module")
 async def test_an_edit_far_from_the_cursor_is_a_jump(
     client: LanguageClient, upstream: UpstreamServer
 ) -> None:

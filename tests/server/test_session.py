@@ -7,7 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lsprotocol.types import Position
 
+from codegen.errors import ConfigError
 from codegen.server.lsp import load_model
 from codegen.server.metrics import Metrics
 from codegen.server.requests import ServerLimits, Status
@@ -76,3 +78,41 @@ def test_an_editor_sees_that_the_server_behind_is_still_starting() -> None:
 
     asyncio.run(run())
     assert seen[1:] == [waiting, ready]
+
+
+@pytest.mark.parametrize("loads", [True, False])
+def test_a_next_edit_waits_for_the_model(loads: bool) -> None:
+    """A change made while the model is being loaded is not lost."""
+    asked: list[Any] = []
+
+    async def propose(engine: Any, *_: Any) -> str:
+        asked.append(engine)
+        return "the edit"
+
+    edits: Any = SimpleNamespace(propose=propose, forget=lambda *_, **__: None)
+    model = SimpleNamespace(status=Status("Normal", "Ready."), remote=False, on_status=None)
+    engine: Any = SimpleNamespace(model=model, limits=ServerLimits(), close=lambda _: None)
+    session = Session(ServerLimits(), next_edits=edits)
+
+    def load() -> Any:
+        if not loads:
+            raise ConfigError("There is no such model.")
+        return engine
+
+    async def run() -> tuple[Any, Any]:
+        session.open("file:///a.py", "python", 1, "x = 1\n")
+        waiting = [
+            asyncio.ensure_future(session.next_edit("file:///a.py", version, Position(0, 0)))
+            for version in (0, 1)
+        ]
+        await asyncio.sleep(0)
+        assert not asked and not any(task.done() for task in waiting)
+        await load_model(session, load)
+        old, current = await asyncio.wait_for(asyncio.gather(*waiting), 5)
+        return old, current
+
+    old, current = asyncio.run(run())
+    session.files.close()
+    assert old is None  # of a version that is no longer there
+    assert (current, asked) == (("the edit", [engine]) if loads else (None, []))
+    assert loads or session.status.kind == "Error"

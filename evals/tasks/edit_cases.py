@@ -96,24 +96,13 @@ def _read(markdown: str, folder: Path) -> Case:
         for file, body in (*uncommitted, *history):
             if file == path:
                 lines = _applied(lines, body, len(lines))
-        top = _found(lines, [line.rstrip("\n") for line in excerpt], 0)
+        found = _found(lines, [line.rstrip("\n") for line in excerpt], 0)
+        if found is None:
+            raise InputError(f"The excerpt at the cursor is not in its file: {excerpt[0]!r}.")
+        top = found
     cursor = len("".join(lines[: top + row])) + min(column, len(lines[top + row].rstrip("\n")))
-    accepted = []
     patches = [text for _, text in blocks.get("expected patch", ())]
-    for patch in patches:
-        after = lines
-        try:
-            for file, body in _hunks(_without_marks(patch)):
-                if file != path:
-                    raise InputError(
-                        f"An expected patch changes {file}, and the cursor is in {path}."
-                    )
-                after = _applied(after, body, top + row)
-        except InputError:
-            if original is not None:
-                raise
-            continue
-        accepted.append("".join(after))
+    accepted = list(_accepted(patches, path, lines, top + row, is_whole=original is not None))
     if patches and not accepted:
         raise InputError(
             "No expected patch fits the excerpt at the cursor.",
@@ -122,6 +111,28 @@ def _read(markdown: str, folder: Path) -> Case:
     changes = [_change(lines, file, path, body) for file, body in history]
     text = "".join(lines)
     return Case(path, text, changes, cursor, list(dict.fromkeys(accepted)) or [text])
+
+
+def _accepted(
+    patches: Sequence[str], path: str, lines: list[str], near: int, *, is_whole: bool
+) -> Iterator[str]:
+    """The text after each patch; of an excerpt, after those that fit it.
+
+    Raises:
+        InputError: if a patch does not fit the whole file, or changes another.
+    """
+    for patch in patches:
+        after = lines
+        try:
+            for file, body in _hunks(_without_marks(patch)):
+                if file != path:
+                    raise InputError(f"A right answer changes {file}; the cursor is in {path}.")
+                after = _applied(after, body, near)
+        except InputError:
+            if is_whole:
+                raise
+        else:
+            yield "".join(after)
 
 
 def _name(url: str, revision: str) -> str:
@@ -214,7 +225,7 @@ def _applied(lines: Sequence[str], body: Body, near: int) -> list[str]:
     for top, bottom in cuts:
         kept = body[top : len(body) - bottom]
         before = [text.rstrip("\n") for mark, text in kept if mark != "+"]
-        if before and (place := _found(lines, before, near, None)) is not None:
+        if before and (place := _found(lines, before, near)) is not None:
             start = place + first - top
             old = sum(mark != "+" for mark, _ in body[first:end])
             new = [text for mark, text in body[first:end] if mark != "-"]
@@ -224,20 +235,12 @@ def _applied(lines: Sequence[str], body: Body, near: int) -> list[str]:
     raise InputError(f"A diff does not fit its file: no place for the change of {shown!r}.")
 
 
-def _found(lines: Sequence[str], wanted: Sequence[str], near: int, *default: None) -> int | None:
-    """Where lines stand, nearest to ``near``.
-
-    Raises:
-        InputError: if they do not, unless there is a default.
-    """
+def _found(lines: Sequence[str], wanted: Sequence[str], near: int) -> int | None:
+    """Where lines stand, nearest to ``near``; None if they do not."""
     bare = [line.rstrip("\n") for line in lines]
     last = len(bare) - len(wanted)
     places = [i for i in range(last + 1) if bare[i : i + len(wanted)] == list(wanted)]
-    if not places and default:
-        return default[0]
-    if not places:
-        raise InputError(f"The excerpt at the cursor is not in its file: {wanted[0]!r}.")
-    return min(places, key=lambda place: abs(place - near))
+    return min(places, key=lambda place: abs(place - near), default=None)
 
 
 def _change(lines: Sequence[str], file: str, path: str, body: Body) -> Change:
@@ -249,5 +252,5 @@ def _change(lines: Sequence[str], file: str, path: str, body: Body) -> Change:
     line = 0
     if file == path:
         after = [text.rstrip("\n") for mark, text in body[first:end] if mark != "-"]
-        line = _found(lines, after, 0, None) or 0 if after else 0
+        line = _found(lines, after, 0) or 0 if after else 0
     return Change(file, line, old, new)

@@ -221,7 +221,7 @@ def test_a_malformed_case_is_named(tmp_path: Path, parts: tuple[str, ...], messa
         ((HISTORY, CURSOR.replace("def main", "def other"), RIGHT), "is not in its file"),
         ((HISTORY.replace("-de\n", "-def\n"), CURSOR, RIGHT), "no place for the change of 'def'"),
         ((HISTORY, CURSOR, RIGHT.replace("print(area(2, 3))", "print(no)")), "no place for"),
-        ((HISTORY, CURSOR, RIGHT.replace("b/shapes.py", "b/other.py")), "changes other.py"),
+        ((HISTORY, CURSOR, RIGHT.replace("b/shapes.py", "b/other.py")), "changes other.py;"),
         ((HISTORY, CURSOR.replace("shapes.py", "lost.py"), RIGHT), "holds no file lost.py"),
     ],
 )  # fmt: skip

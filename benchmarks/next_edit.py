@@ -201,6 +201,7 @@ def _engine(model: str) -> CompletionEngine:
 
 
 def _served(task: tasks.Task[Any], engine: CompletionEngine, form: EditFormat) -> _Answer:
+    from codegen.server.edit_answers import answer as ask
     from codegen.server.next_edits import NextEditor
     from codegen.server.requests import DocumentKey
 
@@ -212,7 +213,7 @@ def _served(task: tasks.Task[Any], engine: CompletionEngine, form: EditFormat) -
         wall, cpu = time.perf_counter(), time.process_time()
         text = None
         if prompt:
-            text = asyncio.run(editor.answer(engine, key, prompt, problem.edit))
+            text = asyncio.run(ask(form, engine, key, prompt, problem.edit))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         return _measured(problem, form, text), wall, cpu
 

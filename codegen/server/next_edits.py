@@ -13,7 +13,6 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, cast
@@ -21,8 +20,7 @@ from typing import TYPE_CHECKING, cast
 from lsprotocol.types import Position, Range, TextDocumentContentChangeEvent
 
 from codegen.errors import InputError
-from codegen.generation import SamplingParams
-from codegen.methods.edits.due import due_lines, is_due, rename
+from codegen.methods.edits.due import due_lines
 from codegen.methods.edits.formats import (
     EditFormat,
     Unreadable,
@@ -36,12 +34,12 @@ from codegen.methods.edits.hunks import apply, difference, lines_of
 from codegen.methods.edits.sessions import View, breaks, undone
 from codegen.records import Change, Edit
 from codegen.server.document import TextDocument, units
+from codegen.server.edit_answers import MOST_TOKENS, answer
 from codegen.server.edit_outcomes import Outcomes, Watched
-from codegen.server.requests import Candidate, Completion, CompletionRequest, DocumentKey
+from codegen.server.requests import DocumentKey
 from codegen.server.secrets import redact
 from codegen.server.text import safe_text
 from codegen.server.upstream import Upstream
-from codegen.server.upstream.source import read_row
 
 if TYPE_CHECKING:
     from codegen.server.engine import CompletionEngine
@@ -52,17 +50,7 @@ _NEAR = 8  # lines: a change farther away is another edit
 _BULK_CHARS, _BULK_LINES, _BULK_S = 200, 8, 1.5
 _MOST_LINES, _MOST_WIDTH = 50_000, 240  # per file, and its mean line
 _REMEMBERED = 20  # proposals that were turned down
-_MOST_TOKENS = 192  # per answer
 _CHARS_A_TOKEN = 3
-# The probability of "no edit" below which the best edit is proposed all the same: the largest at
-# which the model stays silent in nine of ten moments without a due edit (docs/next_edits.md).
-_SURE = 0.55
-_UNLIKELY = 0.1  # less of it, and an edit that changes nothing is taken for a slip of the model
-_NEVER = 2.0  # more than any probability
-_RIVALS = 4  # answers among which an edit is looked for if the first one changes nothing
-_LEAST = 0.02  # the probability that the model gives each token of a renaming it is not to refuse
-_TIMEOUT_S = 10.0  # per upstream
-_MOST_CHARACTERS = 16_384  # per answer of the upstream
 _MOST_JUMPS = 2  # places far from the cursor at which the model is asked
 VIEWS = (View(), View(6, 6, 4, 500), View(4, 4, 2, 300))
 """How much the prompt shows, from most to least; the first that fits is used."""
@@ -353,13 +341,14 @@ class NextEditor:
             edit, prompt = self._window(asked, at, line)
             if not prompt:
                 continue
-            answer = await self.answer(asked, key, prompt, edit, is_sure=line != cursor_line)
+            is_far = line != cursor_line
+            said = await answer(self.form, asked, key, prompt, edit, is_sure=is_far)
             if not is_current():
                 return None
-            if answer is None:
+            if said is None:
                 continue
             try:
-                after = self.form.read(edit, answer)
+                after = self.form.read(edit, said)
             except Unreadable:
                 engine.metrics.count("next_edit_unreadable")
                 continue
@@ -405,150 +394,7 @@ class NextEditor:
             if any(local.prompter.control.search(part) for part in own):
                 return ""  # text that spells a control token would become one
             tokens = len(local.tokenizer(prompt).input_ids)
-        return prompt if tokens + _MOST_TOKENS <= model.limit else ""
-
-    async def answer(
-        self,
-        engine: CompletionEngine,
-        key: DocumentKey,
-        prompt: str,
-        edit: Edit,
-        *,
-        is_sure: bool = False,
-    ) -> str | None:
-        """The model's answer in the format; None if it was cut off.
-
-        If the history renames something that is in the window, the prediction continues that
-        renaming: the model chooses where an edit begins, and then takes what it finds possible.
-        The answer is that no edit is due only if the model is sure of it, and never if the program
-        shows that one is (:func:`codegen.methods.edits.due.is_due`). If the model begins an edit
-        and changes nothing, it writes one that begins at the first line that the program shows to
-        be due. If that changes nothing either, or no line is known, its next most probable answer
-        is taken, unless the program shows nothing and "no edit" is among the model's answers.
-
-        Args:
-            is_sure: ask at once for an edit that begins at the line that is due, if one is known.
-        """
-        model = engine.model
-        if isinstance(model, Upstream):
-            return await self._answer_of(model, prompt)
-        tokenizer = cast("CompletionModel", model).tokenizer
-        none = tokenizer.convert_tokens_to_ids(self.form.none) if self.form.none else None
-        due = is_due(edit)
-
-        def silence(least: float) -> tuple[tuple[int, float], ...]:
-            return ((none, _NEVER if due else least),) if isinstance(none, int) else ()
-
-        ids = tuple(tokenizer(prompt).input_ids)
-        repeated = self._repeated(edit)
-        request = CompletionRequest(
-            key._replace(document=f"{key.document}#next-edit"),
-            prefix="",
-            tokens=ids,
-            params=SamplingParams(max_new_tokens=_MOST_TOKENS),
-            stop=self.form.stop,
-            multiline=None,
-            prediction=repeated or window_text(edit),
-            least=_LEAST if repeated else 0.0,
-            hesitant=silence(_SURE),
-            marks=self.form.trained,
-        )
-
-        async def placed() -> Candidate | None:
-            """The answer that begins at the line that is due; None if none is known."""
-            begun, rest = self._begun(edit)
-            if not begun:
-                return None
-            more = replace(
-                request,
-                tokens=(*ids, *tokenizer(begun, add_special_tokens=False).input_ids),
-                prediction=rest or window_text(edit),
-                least=_LEAST if rest else 0.0,
-                hesitant=(),
-            )
-            found = _first(await engine.complete(more))
-            return replace(found, text=begun + found.text) if found else None
-
-        found = await placed() if is_sure else None
-        if not found:
-            found = _first(await engine.complete(request))
-            is_idle = bool(self.form.none and found and self._is_idle(edit, found))
-            if is_idle and (other := await placed()):
-                is_idle = self._is_idle(edit, other)
-                found = found if is_idle else other
-            if found and is_idle:
-                more = replace(
-                    request,
-                    candidates=_RIVALS,
-                    prediction=repeated or found.text + window_text(edit),
-                    hesitant=silence(_UNLIKELY),
-                    enough=(lambda one: not self._is_idle(edit, one)) if due else None,
-                )
-                rivals = (await engine.complete(more)).candidates
-                if all(one.text != self.form.none for one in rivals):
-                    found = next((one for one in rivals if not self._is_idle(edit, one)), found)
-        return found.text if found and found.finish_reason != "length" else None
-
-    def _begun(self, edit: Edit) -> tuple[str, str]:
-        """How an answer begins at the first line that the program shows to be due.
-
-        Returns:
-            The beginning, empty if no line or no such beginning is known; the rest of an answer
-            that continues the history's renaming from there, empty if there is none.
-        """
-        top, bottom = edit.window
-        due = min((line - top for line in due_lines(edit) if top <= line < bottom), default=None)
-        if due is None or not (begun := self.form.begin(due)):
-            return "", ""
-        lines, renamed = window_lines(edit), lines_of(rename(edit))
-        target = "".join([*lines[:due], *renamed[due:]])
-        rest = self._written(edit, target) if renamed != lines else ""
-        return begun, rest.removeprefix(begun) if rest.startswith(begun) else ""
-
-    def _is_idle(self, edit: Edit, answer: Candidate) -> bool:
-        """Whether an answer says that something is to be changed, and changes nothing."""
-        if answer.text == self.form.none:
-            return False
-        try:
-            return self.form.read(edit, answer.text) == window_text(edit)
-        except Unreadable:
-            return answer.finish_reason != "length"
-
-    def _repeated(self, edit: Edit) -> str:
-        """The answer that repeats the history's renaming in the window; empty if there is none."""
-        target = rename(edit)
-        return self._written(edit, target) if target != window_text(edit) else ""
-
-    def _written(self, edit: Edit, target: str) -> str:
-        """The answer for a target; empty if the format cannot express it."""
-        try:
-            return self.form.answer(replace(edit, target=target))
-        except Unwritable:
-            return ""
-
-    async def _answer_of(self, upstream: Upstream, prompt: str) -> str | None:
-        body = {
-            "model": upstream.name,
-            "prompt": prompt,
-            "max_tokens": 2 * _MOST_TOKENS,
-            "temperature": 0,
-            "stop": list(self.form.stop),
-        }
-        parts, reason, size = [], None, 0
-        try:
-            async with (
-                asyncio.timeout(_TIMEOUT_S),
-                aclosing(upstream.stream("completions", body)) as rows,
-            ):
-                async for row in rows:
-                    piece, finish = read_row(row)
-                    parts.append(piece)
-                    reason = finish or reason
-                    if (size := size + len(piece)) > _MOST_CHARACTERS:
-                        return None
-        except TimeoutError:
-            return None
-        return None if reason == "length" else "".join(parts)
+        return prompt if tokens + MOST_TOKENS <= model.limit else ""
 
     def _worth(
         self, engine: CompletionEngine, edit: Edit, after: str, uri: str, last: str
@@ -612,10 +458,6 @@ class NextEditor:
         return proposal
 
 
-def _first(completion: Completion) -> Candidate | None:
-    return completion.candidates[0] if completion.candidates else None
-
-
 def _viewed(moment: Edit, view: View, line: int) -> Edit:
     """The moment as a view around a line shows it; no more than its own window."""
     first, last = moment.window
@@ -645,7 +487,7 @@ def _places(moment: Edit, line: int) -> list[int]:
 
 def least_tokens(form: EditFormat) -> int:
     """About how many tokens a prompt and its answer take at least."""
-    return len(form.render(Edit("", "", ""))) // _CHARS_A_TOKEN + _MOST_TOKENS
+    return len(form.render(Edit("", "", ""))) // _CHARS_A_TOKEN + MOST_TOKENS
 
 
 def _plain(text: str) -> str:

@@ -25,7 +25,7 @@ from codegen.data import read_rejects, read_texts
 from codegen.methods.edits.formats import FORMATS
 from codegen.methods.edits.hunks import lines_of
 from codegen.records import Change, Edit
-from codegen.server import next_edits
+from codegen.server import edit_answers, next_edits
 from codegen.server.document import TextDocument
 from codegen.server.edit_outcomes import Outcomes, Watched
 from codegen.server.engine import CompletionEngine
@@ -397,7 +397,7 @@ async def test_a_document_that_changes_under_the_proposal(
     began = time.monotonic()
     upstream.script.replies = []
     assert len(await editor.ask(2, 8)) == 1
-    assert time.monotonic() - began < next_edits._TIMEOUT_S
+    assert time.monotonic() - began < edit_answers.TIMEOUT_S
 
 
 # --- over HTTP -----------------------------------------------------------------------------------
@@ -650,8 +650,9 @@ def renamed(change: Change) -> Edit:
 
 
 def answered(engine: Any, edit: Edit, **options: Any) -> str | None:
-    editor = next_edits.NextEditor(FORMATS["blocks"])
-    return asyncio.run(editor.answer(engine, DocumentKey("", "", ""), "prompt", edit, **options))
+    key = DocumentKey("", "", "")
+    asked = edit_answers.answer(FORMATS["blocks"], engine, key, "prompt", edit, **options)
+    return asyncio.run(asked)
 
 
 def test_a_format_that_never_fits_is_an_error_at_the_start(

@@ -10,6 +10,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import pytest
+import torch
 
 from codegen.benchmarks.evidence import (
     edit_formats,
@@ -18,13 +19,17 @@ from codegen.benchmarks.evidence import (
     reward_hacking,
     sequencematch,
 )
-from codegen.benchmarks.evidence.functions import functions, judge, variants
+from codegen.benchmarks.evidence.functions import functions, judge, start_model, variants
 from codegen.benchmarks.tools.timing import cpu_seconds
+from codegen.data import MemorySource, run
 from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.tasks import find_style, load
 from codegen.methods.edits.due import before
 from codegen.methods.edits.formats import FORMATS
+from codegen.methods.edits.generator import Edits
+from codegen.models import load as load_model
 from codegen.python_syntax import compiles
+from codegen.records import Example
 
 
 def test_the_small_functions_do_what_they_are_said_to() -> None:
@@ -255,6 +260,37 @@ def test_moments_of_edits_follow_from_their_files() -> None:
             for stop in FORMATS[name].stop:
                 answer = answer.partition(stop)[0]
             assert FORMATS[name].read(edit, answer) == edit.target
+
+
+def test_the_probability_of_a_right_answer(tmp_path: Path) -> None:
+    """Token by token, each by a pass of its own over what precedes it."""
+    edits = edit_formats.moments(2, seed=3)
+    form = FORMATS["rows"]
+    texts = [text.text for text in edit_formats.texts_of(form, edits)]
+    path = start_model(
+        tmp_path / "m", texts, hidden=32, layers=2, seed=0, special=edit_formats.STARCODER.all
+    )
+    loaded = load_model(path)
+    for edit in edits:
+        ids = loaded.tokenizer(form.prompt(edit)).input_ids
+        expected = 0.0
+        answer = loaded.tokenizer(form.answer(edit)).input_ids
+        for token in [*answer, loaded.tokenizer.eos_token_id]:
+            with torch.inference_mode():
+                logprobs = loaded.model(torch.tensor([ids])).logits[0, -1].double().log_softmax(0)
+            expected -= float(logprobs[token])
+            ids.append(token)
+        assert edit_formats.nats(loaded, form, edit) == pytest.approx(expected, rel=1e-4)
+
+
+def test_moments_of_real_files_are_read_by_kind(tmp_path: Path) -> None:
+    old = "def area(width, height):\n    return width * height\n\n\nprint(area(2, 3))\n"
+    new = old.replace("print(area(2, 3))", "size = area(2, 3)\nprint(size)")
+    source = MemorySource((Example("a", "", old, license="MIT", meta={"new": new}),))
+    run(Edits(moments=1, refactorings=2, keep_moments=True, nothing=0), source, tmp_path, workers=1)
+    found = edit_formats.kept_moments(str(tmp_path))
+    assert len(found["changes"]) == 1 and len(found["refactorings"]) == 2
+    assert all(edit.target and edit.text for edits in found.values() for edit in edits)
 
 
 def test_a_variant_differs_in_one_part() -> None:

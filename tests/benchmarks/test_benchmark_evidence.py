@@ -270,7 +270,7 @@ def test_the_probability_of_a_right_answer(tmp_path: Path) -> None:
     path = start_model(
         tmp_path / "m", texts, hidden=32, layers=2, seed=0, special=edit_formats.STARCODER.all
     )
-    loaded = load_model(path)
+    loaded = load_model(str(path))
     for edit in edits:
         ids = loaded.tokenizer(form.prompt(edit)).input_ids
         expected = 0.0

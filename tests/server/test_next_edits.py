@@ -252,7 +252,7 @@ async def test_an_edit_of_the_cursors_line_as_an_inline_completion(
     )
     assert item.command and item.command.command == "github.copilot.didAcceptCompletionItem"
     assert await ask(2, 2) == []  # the edit is of another line
-    editor.edit(change(item.insert_text, (3, 0), (3, 17)))
+    editor.edit(change(str(item.insert_text), (3, 0), (3, 17)))
     assert editor.document.text == TEXT.replace("cost", "sum_", 2).replace("\n", end)
     says(upstream, lambda window: window.replace("return cost", "return sum_ or 0"))
     *_, last = await ask(4, 1)  # asked for by hand: beside the completions

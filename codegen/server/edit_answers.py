@@ -6,8 +6,8 @@ takes what it finds possible. The answer is that no edit is due only if the mode
 never if the program shows that one is (:func:`codegen.methods.edits.due.is_due`). If the model
 begins an edit and changes nothing, it writes one that begins at the first line that the program
 shows to be due. If that changes nothing either, or no line is known, its next most probable answer
-is taken, unless the program shows nothing and "no edit" is among the model's answers. A server is
-asked once.
+is taken, unless that is long, or the program shows nothing and "no edit" is among the model's
+answers. A server is asked once.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ _SURE = 0.55
 _UNLIKELY = 0.1  # less of it, and an edit that changes nothing is taken for a slip of the model
 _NEVER = 2.0  # more than any probability
 _RIVALS = 4  # answers among which an edit is looked for if the first one changes nothing
+_RIVAL_TOKENS = 64  # of each; nothing is proposed if the one that is taken is longer
 _LEAST = 0.02  # the probability that the model gives each token of a renaming it is not to refuse
 TIMEOUT_S = 10.0
 """Per answer of a server."""
@@ -147,6 +148,7 @@ class _Question:
             prediction = first.text + prediction
         asked = replace(
             self.request,
+            params=SamplingParams(max_new_tokens=_RIVAL_TOKENS),
             candidates=_RIVALS,
             prediction=prediction,
             hesitant=self._silence(_UNLIKELY),
@@ -155,7 +157,8 @@ class _Question:
         rivals = (await self.engine.complete(asked)).candidates
         if any(one.text == self.form.none for one in rivals):
             return first
-        return next((one for one in rivals if not self.is_idle(one)), first)
+        taken = next((one for one in rivals if not self.is_idle(one)), first)
+        return first if taken.finish_reason == "length" else taken
 
     def is_idle(self, found: Candidate) -> bool:
         """Whether an answer says that something is to be changed, and changes nothing.

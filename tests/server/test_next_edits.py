@@ -589,13 +589,14 @@ class Scripted:
         self.asked.append(request)
         alone = [self.rest if len(request.tokens) > 1 else self.first]
         texts = self.rivals if request.candidates > 1 else alone
-        found = [Candidate(text, 1, "eos") for text in texts]
+        found = [Candidate(text, 1, "length" if text == LONG else "eos") for text in texts]
         last = next((i for i, one in enumerate(found) if request.enough and request.enough(one)), 9)
         return Completion(tuple(found[: last + 1]))
 
 
 SAME = f"{BLOCK}1\ndef total(items):\n    sum_ = 0\n    for i in items:\n{BLOCK}2"
 WRONG = f"{BLOCK}1\nno mark"
+LONG = f"{BLOCK}1\nwithout an end"
 OTHER = f"{BLOCK}2\n        sum_ += 1\n    return sum_\n{BLOCK}3"
 RIGHT = f"{BLOCK}2\n        sum_ += i\n    return sum_\n{BLOCK}3"
 
@@ -607,6 +608,7 @@ RIGHT = f"{BLOCK}2\n        sum_ += i\n    return sum_\n{BLOCK}3"
         (SAME, [SAME, WRONG, RIGHT], RIGHT),
         (SAME, [SAME, WRONG], SAME),  # nothing better
         (SAME, [SAME, NONE, RIGHT], SAME),  # it may be right that nothing is due
+        (SAME, [SAME, LONG, RIGHT], SAME),  # the next most probable answer is too long
         (NONE, [RIGHT], NONE),
     ],
 )
@@ -621,6 +623,8 @@ def test_an_edit_that_changes_nothing_gives_way_to_a_rival(
     assert id_ == 7 and least < 1
     assert len(engine.asked) == 1 + (first == SAME)
     if first == SAME:
+        most = [one.params.max_new_tokens for one in engine.asked]
+        assert most[1] < most[0]
         ((id_, unlikely),) = engine.asked[1].hesitant
         assert id_ == 7 and 0 < unlikely < least
 

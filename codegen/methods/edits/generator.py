@@ -124,7 +124,7 @@ class Edits(Config):
     kinds: str = setting(
         "",
         "Refactorings to make: rename, signature, parameter, field, import, deletion, literal and, "
-        "in Python, variable, annotation, docstring.",
+        "in Python, variable, annotation, docstring, test.",
         metavar="KIND,...",
         shown="all",
     )

@@ -14,6 +14,7 @@ Some change the program; others take a part out of it, and the hunks bring it ba
 - ``literal``: one of several equal constants -> the others.
 - ``annotation``: the return type of one function -> the same type of another.
 - ``docstring``: a parameter's name -> its entry in the docstring, and its uses.
+- ``test``: a test beside a function, of the examples in its docstring -> the same for others.
 
 Uncertain refactorings are not made: each checks the syntax tree, and :func:`refactored` compiles
 the program before and after. The generator runs a linter on many programs at once. Limits:
@@ -24,7 +25,9 @@ line are moved.
 from __future__ import annotations
 
 import ast
+import builtins
 import copy
+import doctest
 import random
 import re
 from collections import Counter, defaultdict
@@ -33,7 +36,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 from codegen.methods.edits.hunks import Hunk, apply, lines_of, moved
-from codegen.python_syntax import characters, compiles, parameters_of, parse
+from codegen.python_syntax import UNPARSABLE, characters, compiles, parameters_of, parse
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
@@ -545,6 +548,56 @@ def docstring(program: Program, rng: random.Random) -> list[Hunk]:
     return []
 
 
+_MOST_EXAMPLES = 6  # of a function that gets a test
+_BUILTINS = {*dir(builtins)} - {"print"}
+
+
+def add_test(program: Program, rng: random.Random) -> list[Hunk]:
+    """A test beside a function, of the examples in its docstring, then tests of the next two."""
+    found = []
+    for function in program.tree.body:
+        if not isinstance(function, ast.FunctionDef) or not function.end_lineno:
+            continue
+        name = f"test_{function.name.lstrip('_')}"
+        asserts = _asserts(function) if name not in program.names else []
+        last = program.lines[function.end_lineno - 1]
+        end = last[len(last.rstrip("\r\n")) :]
+        if asserts and end:
+            rows = ["", "", f"def {name}():", *(f"    {line}" for line in asserts)]
+            new = tuple(row + end for row in rows)
+            found.append(Hunk(function.end_lineno, function.end_lineno, new))
+    first = rng.randrange(max(1, len(found) - 1))
+    return found[first : first + 3]
+
+
+def _asserts(function: ast.FunctionDef) -> list[str]:
+    """The examples of a docstring as assertions; none unless each is a call with a literal value.
+
+    A call may be inside calls of built-in functions. Values whose text depends on an order or on
+    another module are not literal.
+    """
+    try:
+        parser = doctest.DocTestParser()
+        examples = parser.get_examples(ast.get_docstring(function) or "")
+        read = [(ast.parse(e.source.strip(), mode="eval").body, e) for e in examples]
+        values = [ast.literal_eval(e.want.strip()) for e in examples]
+    except (*UNPARSABLE, TypeError):
+        return []
+    found = []
+    for (call, example), value in zip(read, values, strict=True):
+        names = {n.id for n in ast.walk(call) if isinstance(n, ast.Name)}
+        is_own = names - _BUILTINS == {function.name}
+        source, want = example.source.strip(), example.want.strip()
+        is_plain = isinstance(call, ast.Call) and "\n" not in source and repr(value) == want
+        if not (is_own and is_plain) or example.options:
+            return []
+        if isinstance(value, bool):
+            found.append(f"assert {source}" if value else f"assert not {source}")
+        else:
+            found.append(f"assert {source} == {want}")
+    return found if len(found) <= _MOST_EXAMPLES else []
+
+
 REFACTORINGS: Mapping[str, Callable[[Program, random.Random], list[Hunk]]] = {
     "rename": rename,
     "signature": signature,
@@ -556,6 +609,7 @@ REFACTORINGS: Mapping[str, Callable[[Program, random.Random], list[Hunk]]] = {
     "literal": literal,
     "annotation": annotation,
     "docstring": docstring,
+    "test": add_test,
 }
 _ADDS = ("parameter", "field", "import", "annotation")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import json
 import random
 import re
@@ -10,6 +11,7 @@ import subprocess
 import symtable
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -202,6 +204,26 @@ def area(box: Any) -> int:
     inner = box.size.width - 2
     outer = box.size.width + 2
     return inner * outer
+
+
+def double(n):
+    """Twice.
+
+    >>> double(2)
+    4
+    >>> sorted(double("ab"))
+    ['a', 'a', 'b', 'b']
+    """
+    return 2 * n
+
+
+def _even(n: int) -> bool:
+    """Whether a number is even.
+
+    >>> _even(3)
+    False
+    """
+    return n % 2 == 0
 '''
 LINT = "F401,F811,F821,F841,E9"
 
@@ -310,7 +332,56 @@ def test_what_refactorings_do() -> None:
     assert all("load(" in row for row in changed("parameter"))
 
 
-@pytest.mark.parametrize("kind", sorted(set(REFACTORINGS) - {"annotation"}))
+EXAMPLES = {
+    "order": ">>> f(1)\n    {2, 1}",
+    "object": ">>> f(1)\n    <object>",
+    "error": ">>> f(1)\n    Traceback (most recent call last):\n    ValueError: no",
+    "name": ">>> x = 3\n    >>> f(x)\n    3",
+    "printed": '>>> print(f("a"))\n    a',
+    "printed list": ">>> print([f(1)])\n    [1]",
+    "option": ">>> f(1)  # doctest: +SKIP\n    1",
+    "other": ">>> g(1)\n    1",
+    "none": ">>> f(1)",
+    "rest": ">>> f(1) + 1\n    2",
+    "hash": ">>> f(1)\n    {[1]: 2}",
+}
+
+
+@pytest.mark.parametrize("example", EXAMPLES.values(), ids=list(EXAMPLES))
+def test_only_examples_with_a_literal_value_become_tests(example: str) -> None:
+    text = PROGRAM.replace(">>> _even(3)\n    False", example.replace("f(", "_even("))
+    assert text != PROGRAM
+    assert refactored(Program(text), "test", random.Random(0)) is None
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_tests_beside_functions_agree_with_doctest(is_right: bool) -> None:
+    """The tests pass if Python's doctest finds no failure, and fail if it finds one."""
+    text = PROGRAM if is_right else PROGRAM.replace("2 * n", "3 * n").replace("== 0", "== 1")
+    pair = check("test", Program(text), 0)
+    assert pair
+    assert "def test_double():\n    assert double(2) == 4\n    assert sorted(" in pair[1]
+    assert "def test_even():\n    assert not _even(3)\n" in pair[1]
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(pair[1], names)
+    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner(verbose=False)
+    for name in ("double", "_even"):
+        (examples,) = finder.find(names[name], name, module=False, globs=names)
+        failed = runner.run(examples, out=lambda _: None).failed
+        assert bool(failed) is not is_right
+        with nullcontext() if is_right else pytest.raises(AssertionError):
+            names[f"test_{name.lstrip('_')}"]()
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_a_test_has_the_files_line_ends(ending: str) -> None:
+    pair = check("test", Program(PROGRAM.replace("\n", ending)), 0)
+    assert pair
+    assert pair[1].count("\n") == pair[1].count(ending)
+    assert refactored(Program(PROGRAM.rstrip("\n")), "test", random.Random(0)) is None
+
+
+@pytest.mark.parametrize("kind", sorted(set(REFACTORINGS) - {"annotation", "test"}))
 def test_a_refactoring_is_due_until_it_is_done(kind: str) -> None:
     """After its first edit the program shows it, and after the last or without any it does not."""
     program = Program(PROGRAM)

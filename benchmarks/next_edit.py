@@ -10,14 +10,18 @@ there. ``exact_minus_rename`` is the paired difference to the baseline ``rename`
 ``p95_ms`` are wall times of one answer at batch 1 with the prompt encoded again, ``p50_cpu_ms`` CPU
 times. ``NAME_exact`` and so on are those of a baseline: ``nothing``, ``repeat``, ``rename``.
 
-Without ``-o model=`` the model's figures are null. ``-o limit=N`` takes N problems of each task,
-drawn by the seed. The window is drafted from its old text (``-o decoder=sample`` for plain
-decoding, the same answers). ``-o decoder=server`` measures the language server's answers: one
-thread, weights in eight bits, and renamings of the history continued where the model finds that
-possible. It also measures jumps: refactorings whose due edit is not in the window around the last
-edit, where the cursor is. ``jump_shown`` is the share with a proposal, ``jump_place`` those where
-it changes a line that the due edit changes, ``jump_exact`` those whose file is then that of the
-task. Both are lower bounds, since other places of the file may be due as well.
+Without ``-o model=`` or ``-o upstream=`` the model's figures are null. ``-o limit=N`` takes N
+problems of each task, drawn by the seed. The window is drafted from its old text (``-o
+decoder=sample`` for plain decoding, the same answers). ``-o decoder=server`` measures the language
+server's answers: one thread and a helper for each free core, weights in eight bits, and renamings
+of the history continued where the model finds that possible. It also measures jumps: refactorings
+whose due edit is not in the window around the last edit, where the cursor is. ``jump_shown`` is the
+share with a proposal, ``jump_place`` those where it changes a line that the due edit changes,
+``jump_exact`` those whose file is then that of the task. Both are lower bounds, since other places
+of the file may be due as well.
+
+``-o upstream=URL -o style=edit-FORMAT`` measures the language server in front of a server with a
+model of that format (``zeta2``, ``sweep`` and so on); ``-o model=`` is then its name there.
 
 Intervals are by bootstrap over repositories, of which there are 14 and 4: with 4 they are too
 narrow. The data is read from the folder that CODEGEN_TEST_DATA names.
@@ -29,7 +33,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +51,7 @@ from codegen.evals.statistics import base_task
 from codegen.evals.tasks.next_edit import NextEditProblem, measures
 from codegen.generation import Backend, Decoder, SamplingParams
 from codegen.generation.backends import local_backend, open_backend
+from codegen.generation.endpoints import NamedEndpoint, find_endpoint
 from codegen.methods.edits.formats import (
     FORMATS,
     EditFormat,
@@ -74,6 +79,7 @@ def run(
     quick: bool = False,
     *,
     model: str = "",
+    upstream: str = "",
     style: str = "edit-blocks",
     decoder: str = "edit",
     limit: int = 0,
@@ -84,9 +90,11 @@ def run(
 
     Args:
         quick: 40 problems of each task.
-        model: a model on this machine; empty measures the baselines alone.
+        model: a model on this machine, or its name on ``upstream``; without either, the baselines
+            alone are measured.
+        upstream: URL of a server, or the name of an endpoint.
         style: the prompt style, which names the format.
-        decoder: the strategy, or ``server``.
+        decoder: the strategy, or ``server``, which it is with ``upstream``.
         limit: problems of each task; 0 for all.
         max_new_tokens: of an answer.
         seed: of the draws.
@@ -96,41 +104,31 @@ def run(
     limit = _QUICK if quick else limit
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
-    params = SamplingParams(max_new_tokens=max_new_tokens)
-    if not model:
-        report.notes.append("No model was measured: -o model=DIR.")
     threads = torch.get_num_threads()
-    if decoder == "server":
-        torch.set_num_threads(1)  # the default of `codegen serve`
-    try:
-        with _opened(model, style, decoder, params) as answer_of:
-            for name, prefix in _PREFIXES.items():
-                _measure(report, name, prefix, answer_of, limit, seed)
-        if model and decoder == "server":
-            _measure_jumps(report, model, _form(style), limit, seed)
-    finally:
-        torch.set_num_threads(threads)
+    with contextlib.ExitStack() as stack:
+        stack.callback(torch.set_num_threads, threads)
+        answer_of: _AnswerOf | None = None
+        engine: CompletionEngine | None = None
+        if upstream or (model and decoder == "server"):
+            torch.set_num_threads(1)  # the default of `codegen serve`
+            engine = _engine(model, upstream)
+            stack.callback(engine.stop)
+            answer_of = partial(_served, engine=engine, form=_form(style))
+        elif model:
+            answer_of = partial(
+                _answers,
+                backend=open_backend(local_backend(model), model),
+                style_name=style,
+                decoder=Decoder(decoder),
+                params=SamplingParams(max_new_tokens=max_new_tokens),
+            )
+        else:
+            report.notes.append("No model was measured: -o model=DIR or -o upstream=URL.")
+        for name, prefix in _PREFIXES.items():
+            _measure(report, name, prefix, answer_of, limit, seed)
+        if engine:
+            _measure_jumps(report, engine, _form(style), limit, seed)
     return report.mapping()
-
-
-@contextlib.contextmanager
-def _opened(
-    model: str, style: str, decoder: str, params: SamplingParams
-) -> Iterator[_AnswerOf | None]:
-    """What answers the problems of a task; None without a model."""
-    if not model:
-        yield None
-    elif decoder == "server":
-        engine = _engine(model)
-        try:
-            yield partial(_served, engine=engine, form=_form(style))
-        finally:
-            engine.stop()
-    else:
-        backend = open_backend(local_backend(model), model)
-        yield partial(
-            _answers, backend=backend, style_name=style, decoder=Decoder(decoder), params=params
-        )
 
 
 def _measure(
@@ -192,11 +190,25 @@ def _answers(
     return answer
 
 
-def _engine(model: str) -> CompletionEngine:
+def _engine(model: str, upstream: str) -> CompletionEngine:
+    """The engine of the language server.
+
+    Raises:
+        ModelError: if there is no such model, or the server does not answer.
+    """
     from codegen.models import load
     from codegen.server.engine import CompletionEngine
     from codegen.server.model import CompletionModel
+    from codegen.server.upstream import Upstream
 
+    if upstream:
+        named = find_endpoint(upstream) or NamedEndpoint(url=upstream)
+        endpoint = named.endpoint("any")
+        source = Upstream(
+            endpoint.base(), model=model or named.model, key=endpoint.api_key(), fim="none"
+        )
+        source.check()
+        return CompletionEngine(source)
     return CompletionEngine(CompletionModel(load(model, dtype=torch.float32)))
 
 
@@ -220,7 +232,9 @@ def _served(task: tasks.Task[Any], engine: CompletionEngine, form: EditFormat) -
     return answer
 
 
-def _measure_jumps(report: Report, model: str, form: EditFormat, limit: int, seed: int) -> None:
+def _measure_jumps(
+    report: Report, engine: CompletionEngine, form: EditFormat, limit: int, seed: int
+) -> None:
     """Sets the figures of edits that are due far from the last edit; see the module's text."""
     from codegen.server.document import TextDocument
     from codegen.server.next_edits import VIEWS, NextEditor, Tracker
@@ -239,7 +253,7 @@ def _measure_jumps(report: Report, model: str, form: EditFormat, limit: int, see
         if not any(top <= start < bottom for start, _ in due):
             far.append((problem, line, due))
     random.Random(seed).shuffle(far)
-    engine, rows, walls = _engine(model), [], []
+    rows, walls = [], []
     for problem, line, due in far[:limit] if limit else far:
         editor, document = NextEditor(form), TextDocument(problem.edit.text, version=1)
         editor.trackers[problem.id] = Tracker(done=list(problem.edit.history))
@@ -262,7 +276,6 @@ def _measure_jumps(report: Report, model: str, form: EditFormat, limit: int, see
             row["place"] = float(any(a < end and start < max(b, a + 1) for a, b in due))
             row["exact"] = float(after == with_window(problem.edit, problem.edit.target))
         rows.append((row, base_task(problem.id)))
-    engine.stop()
     for name in ("shown", "place", "exact"):
         key = f"refactorings_jump_{name}"
         if not rows:

@@ -6,10 +6,13 @@ import gzip
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from codegen.benchmarks import next_edit
+from codegen.errors import ModelError
+from tests.server.upstream_server import Script, UpstreamServer
 
 OLD = """\
 size0 = 1
@@ -87,3 +90,32 @@ def test_jumps_are_measured(tiny_model_dir: Path) -> None:
                           max_new_tokens=4, decoder="server")  # fmt: skip
     assert found["refactorings_jump_shown"] == found["refactorings_jump_exact"] == 0.0
     assert isinstance(found["refactorings_jump_p50_ms"], float)
+
+
+@pytest.mark.usefixtures("rows")
+def test_with_a_model_behind_a_server() -> None:
+    """The server knows both edits of the change, and makes the one that is left."""
+    edits = (("size0 = 1\nprint(size0)\n", "width0 = 1\nprint(width0)\n"),
+             ("done = True\n", "done = width0\n"))  # fmt: skip
+
+    def pieces(body: dict[str, Any]) -> list[str]:
+        prompt = body["prompt"]  # the edits so far, then the text
+        old, new = next(pair for pair in edits if prompt.rfind(pair[0]) > prompt.rfind(pair[1]))
+        return [f"<<<<<<< SEARCH\n{old}=======\n{new}>>>>>>> REPLACE\n"]
+
+    server = UpstreamServer(Script(models=["a", "coder"]))
+    server.script.pieces = pieces
+    try:
+        found = next_edit.run(model="coder", upstream=server.url, style="edit-search-replace")
+    finally:
+        server.stop()
+    assert found["exact"] == 1.0 > found["refactorings_exact"]
+    assert isinstance(found["p50_ms"], float)
+    assert {path for path, _ in server.asked} == {"/v1/completions"}
+    assert {body["model"] for _, body in server.asked} == {"coder"}
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_server_that_does_not_answer() -> None:
+    with pytest.raises(ModelError, match=r"127\.0\.0\.1:9"):
+        next_edit.run(upstream="http://127.0.0.1:9", style="edit-search-replace")

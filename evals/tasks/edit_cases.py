@@ -152,7 +152,10 @@ def _checked_out(folder: Path, url: str, revision: str, path: str) -> str | None
     for name in (path, path.partition("/")[2]):
         file = home / name
         if name and file.is_file() and file.resolve().is_relative_to(home.resolve()):
-            return file.read_text("utf-8")
+            try:
+                return file.read_text("utf-8")
+            except UnicodeDecodeError:
+                raise InputError(f"{file} is not UTF-8 text.") from None
     raise InputError(f"{home} holds no file {path}.")
 
 

@@ -245,6 +245,11 @@ def test_what_a_stranger_sends(tmp_path: Path) -> None:
     path.write_text(re.sub("shapes.py", "../secret.py", path.read_text("utf-8")), "utf-8")
     with pytest.raises(InputError, match="holds no file"):
         read_case(path)
+    (home / "shapes.py").unlink()
+    (home / "shapes.py").write_bytes(b"\xff")
+    path = case_at(tmp_path, FRONT, HISTORY, CURSOR, RIGHT)
+    with pytest.raises(InputError, match=r"shapes-01234567/shapes\.py is not UTF-8"):
+        read_case(path)
     path.write_bytes(b"## Cursor \xff")
     with pytest.raises(InputError, match="not UTF-8"):
         read_case(path)

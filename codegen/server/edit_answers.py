@@ -228,4 +228,4 @@ async def _answer_of_server(upstream: Upstream, form: EditFormat, prompt: str) -
                     return None
     except TimeoutError:
         return None
-    return None if reason == "length" else "".join(parts)
+    return "".join(parts) if reason == "eos" else None  # no reason: the stream was cut off

@@ -317,8 +317,8 @@ def _add_next_edits(server: LanguageServer, session: Session) -> None:
     Clients such as sidekick.nvim send the request, apply the edit and run the command. For other
     editors the edit is a code action as well.
     """
-    assert session.next_edits
-    outcomes = session.next_edits.outcomes
+    next_edits = session.next_edits
+    assert next_edits
 
     @server.feature(INLINE_EDIT)
     async def inline_edit(params: Any) -> dict[str, Any]:
@@ -331,7 +331,7 @@ def _add_next_edits(server: LanguageServer, session: Session) -> None:
     def shown(params: Any) -> None:
         _count(session, "next_edit_shown")
         with suppress(AttributeError, LookupError, TypeError):  # no id: it is only counted
-            outcomes.show(str(params.item.command.arguments[0]))
+            next_edits.show(str(params.item.command.arguments[0]))
 
     @server.feature("textDocument/didFocus")
     def focus(_: Any) -> None:

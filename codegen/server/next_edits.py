@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, cast
@@ -33,11 +33,11 @@ from codegen.methods.edits.formats import (
 from codegen.methods.edits.hunks import apply, difference, lines_of
 from codegen.methods.edits.sessions import View, breaks, undone
 from codegen.records import Change, Edit
-from codegen.server.document import TextDocument, units
+from codegen.server.document import OutOfStep, TextDocument, units
 from codegen.server.edit_answers import MOST_TOKENS, answer
 from codegen.server.edit_outcomes import Outcomes, Watched
 from codegen.server.requests import DocumentKey
-from codegen.server.secrets import redact
+from codegen.server.secrets import redact, secret_spans
 from codegen.server.text import safe_text
 from codegen.server.upstream import Upstream
 
@@ -50,6 +50,7 @@ _NEAR = 8  # lines: a change farther away is another edit
 _BULK_CHARS, _BULK_LINES, _BULK_S = 200, 8, 1.5
 _MOST_LINES, _MOST_WIDTH = 50_000, 240  # per file, and its mean line
 _REMEMBERED = 20  # proposals that were turned down
+_SEEN_S = 1.0  # on the screen for so long, a proposal was seen
 _CHARS_A_TOKEN = 3
 _MOST_JUMPS = 2  # places far from the cursor at which the model is asked
 VIEWS = (View(), View(6, 6, 4, 500), View(4, 4, 2, 300))
@@ -173,6 +174,22 @@ class Rewrite:
     new: str
 
 
+@dataclass
+class _Pending:
+    """The latest proposal of a document.
+
+    Attributes:
+        change: what would be refused: the URI, the old and the new lines.
+        text: the document's with the proposal.
+        shown_at: when it came to the screen; infinity if the client did not report it.
+    """
+
+    id: str
+    change: tuple[str, str, str]
+    text: str
+    shown_at: float = float("inf")
+
+
 class NextEditor:
     """Proposes next edits for the documents of one session, with prompts in one format.
 
@@ -198,7 +215,7 @@ class NextEditor:
         self.proposals: OrderedDict[str, Proposal] = OrderedDict()
         self.trackers: dict[str, Tracker] = {}
         self._refused: OrderedDict[tuple[str, str, str], None] = OrderedDict()
-        self._pending: dict[str, tuple[str, str, str]] = {}
+        self._pending: dict[str, _Pending] = {}
         self._numbers = count(1)
 
     def forget(self, uri: str, *, is_lost: bool = False) -> None:
@@ -212,32 +229,41 @@ class NextEditor:
     ) -> bool:
         """Notes changes before they are applied; returns whether they accept the proposal.
 
-        A proposal that is not accepted is turned down.
+        They do if they lead to its text, in whatever parts the editor sends them. A proposal that
+        was seen and is not accepted is turned down.
         """
         now = time.monotonic()
         self.trackers.setdefault(uri, Tracker()).changing(document, changes, now)
         self.outcomes.changing(uri, now)
         pending = self._pending.pop(uri, None)
-        latest = next((p for p in reversed(self.proposals.values()) if p.uri == uri), None)
-        taken = latest is not None and any(
-            getattr(change, "range", None) == latest.place and change.text == latest.text
-            for change in changes
-        )
-        if latest and taken:
-            self.outcomes.accept(latest.id, now)
-        elif pending:
-            self._refuse(pending)
+        if pending is None:
+            return False
+        taken = pending.text == _changed(document, changes)
+        if taken:
+            self.outcomes.accept(pending.id, now)
+        elif now - pending.shown_at >= _SEEN_S:
+            self._refuse(pending.change)
         return taken
+
+    def show(self, id_: str) -> None:
+        """The client reports that a proposal is on the screen."""
+        self.outcomes.show(id_)
+        found = self.proposals.get(id_)
+        pending = self._pending.get(found.uri) if found else None
+        if pending and pending.id == id_:
+            pending.shown_at = min(pending.shown_at, time.monotonic())
 
     def decide(self, id_: str, now: float, *, is_accepted: bool) -> None:
         """The client reports that the user accepted a proposal, or turned it down."""
         found = self.proposals.get(id_)
-        change = self._pending.pop(found.uri, None) if found else None
+        pending = self._pending.get(found.uri) if found else None
         self.outcomes.show(id_)
         if is_accepted:
             self.outcomes.accept(id_, now)
-        elif change:
-            self._refuse(change)
+        if pending and pending.id == id_:
+            del self._pending[pending.change[0]]
+            if not is_accepted:
+                self._refuse(pending.change)
 
     def _refuse(self, change: tuple[str, str, str]) -> None:
         self._refused[change] = None
@@ -275,7 +301,8 @@ class NextEditor:
         moment = Edit("", path, text, tuple(changes), whole, cursor, language=language)
 
         def is_current() -> bool:
-            return document.version == version and _plain(document.text) == text
+            is_open = self.trackers.get(uri) is tracker  # still, or it was closed meanwhile
+            return is_open and document.version == version and _plain(document.text) == text
 
         found = await self._find(engine, key, moment, uri, is_current)
         return self._proposal(engine, found, uri, document) if found else None
@@ -409,7 +436,9 @@ class NextEditor:
             return None
         hunks = difference(lines, lines_of(after))
         whole = with_window(edit, after)
-        if "".join(after.split()) == "".join("".join(lines).split()) or whole == last:
+        # A model that stops at once has not asked to delete all that it saw.
+        is_same = "".join(after.split()) in ("", "".join("".join(lines).split()))
+        if is_same or whole == last:
             engine.metrics.count("next_edit_nothing")
             return None
         start, end = hunks[0].start, hunks[-1].end
@@ -426,20 +455,20 @@ class NextEditor:
         self, engine: CompletionEngine, found: Rewrite, uri: str, document: TextDocument
     ) -> Proposal:
         """The proposal of an edit, whose outcome is watched from now on."""
-        edit, new = found.edit, found.new
+        edit = found.edit
         top, bottom = found.lines
+        new = _with_ends(document.lines, top, bottom, found.new)
         last_line = len(document.lines) - 1
         ends = Position(bottom, 0)
         if bottom > last_line:
             ends = Position(last_line, units(document.lines[last_line], document.encoding))
-        if any(line.endswith("\r\n") for line in document.lines):
-            new = new.replace("\n", "\r\n")
         number = f"next-edit-{next(self._numbers)}"
         proposal = Proposal(number, uri, document.version, Range(Position(top, 0), ends), new)
         self.proposals[number] = proposal
         while len(self.proposals) > _REMEMBERED:
             self.proposals.popitem(last=False)
-        self._pending[uri] = (uri, found.old, found.new)
+        text = "".join([*document.lines[:top], new, *document.lines[bottom:]])
+        self._pending[uri] = _Pending(number, (uri, found.old, found.new), text)
         self.outcomes.watch(
             number,
             Watched(
@@ -495,19 +524,88 @@ def _plain(text: str) -> str:
     return text.replace("\r\n", "\n")
 
 
+def _with_ends(lines: Sequence[str], top: int, bottom: int, new: str) -> str:
+    """Text for some lines of a document, with their line ends and those of the lines that stay."""
+    old, made = list(lines[top:bottom]), lines_of(new)
+    end = next((_end(line) for line in [*reversed(lines[:top]), *lines[top:]] if _end(line)), "\n")
+    found, at = list[str](), 0
+    for hunk in difference([_plain(line) for line in old], made):
+        found += old[at : hunk.start]
+        end = next((_end(line) for line in reversed(found) if _end(line)), end)
+        replaced = [_end(line) or end for line in old[hunk.start : hunk.end]]
+        for number, line in enumerate(hunk.new):
+            own = replaced[min(number, len(replaced) - 1)] if replaced else end
+            found.append(line.removesuffix("\n") + own if line.endswith("\n") else line)
+        at = hunk.end
+    return "".join([*found, *old[at:]])
+
+
+def _end(line: str) -> str:
+    return line[len(line.rstrip("\r\n")) :]
+
+
+def _changed(
+    document: TextDocument, changes: Sequence[TextDocumentContentChangeEvent]
+) -> str | None:
+    """The text after changes; None if they do not fit."""
+    after = TextDocument("", document.encoding)
+    after.lines, after.size = list(document.lines), document.size
+    try:
+        after.apply(changes)
+    except OutOfStep:
+        return None
+    return after.text
+
+
 def _redacted(edit: Edit) -> Edit | None:
-    """The edit as another machine may see it; None if the window may hold a secret."""
+    """The edit as another machine may see it; None if the window may hold a secret.
+
+    Secrets are looked for in the whole file, also as it was before, since a part of a key looks
+    like any text. Edits that touched one are left out.
+    """
     above, below = around(edit)
     window = window_text(edit)
-    if redact(window) != window:
+    spans = secret_spans(edit.text)
+    if any(end > len(above) and start < len(above) + len(window) for start, end in spans):
         return None
-    head = redact(above)
-    history = tuple(c._replace(old=redact(c.old), new=redact(c.new)) for c in edit.history)
+    head, rest = (redact(part) for part in (above, below))
+    hidden = {line for text in _states(edit) for line in _lines_in(text, secret_spans(text))}
+    shown = [c._replace(old=redact(c.old), new=redact(c.new)) for c in edit.history]
+    history = tuple(
+        c for c in shown if hidden.isdisjoint(line.strip() for line in (c.old + c.new).split("\n"))
+    )
+    if edit.history and not history:
+        return None
     top = len(lines_of(head))
     place = (top, top + len(lines_of(window)))
     cursor = max(0, edit.cursor + len(head) - len(above))
-    text = head + window + redact(below)
+    text = head + window + rest
     return replace(edit, text=text, history=history, window=place, cursor=cursor)
+
+
+def _states(edit: Edit) -> Iterator[str]:
+    """The file now and before each edit of the history, as far back as they fit it."""
+    lines, left = lines_of(edit.text), [c for c in edit.history if c.path == edit.path]
+    yield edit.text
+    while left:
+        last = left.pop()
+        old, new = lines_of(last.old), lines_of(last.new)
+        if lines[last.line : last.line + len(new)] != new:
+            return
+        lines[last.line : last.line + len(new)] = old
+        added = len(new) - len(old)
+        left = [c._replace(line=c.line - added * (c.line - added >= last.line)) for c in left]
+        yield "".join(lines)
+
+
+def _lines_in(text: str, spans: Sequence[tuple[int, int]]) -> set[str]:
+    """The lines that character ranges touch, without the white space around them."""
+    found: set[str] = set()
+    for start, end in spans:
+        first = text.rfind("\n", 0, start) + 1
+        last = text.find("\n", end)
+        found |= {line.strip() for line in text[first : last if last >= 0 else None].split("\n")}
+    return found - {""}
 
 
 def _is_readable(document: TextDocument) -> bool:

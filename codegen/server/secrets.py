@@ -62,18 +62,28 @@ def is_secret(name: str, more: tuple[str, ...] = ()) -> bool:
     return any(fnmatch(path.name, p) or fnmatch(str(path), p) for p in patterns)
 
 
+def secret_spans(text: str) -> list[tuple[int, int]]:
+    """Where a text holds what looks like a secret: characters, in order, without overlaps."""
+    found = [match.span() for match in _KNOWN.finditer(text)]
+    found += [match.span(2) for match in _URL_PASSWORD.finditer(text)]
+    found += [match.span("value") for match in _ASSIGNED.finditer(text)]
+    found += [match.span() for match in _LONG.finditer(text) if _random(match[0])]
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(found):
+        if merged and start < merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        elif text[start:end] != REDACTED:
+            merged.append((start, end))
+    return merged
+
+
 def redact(text: str) -> str:
     """The text with everything replaced that looks like a secret."""
-    text = _KNOWN.sub(REDACTED, text)
-    text = _URL_PASSWORD.sub(rf"\1:{REDACTED}", text)
-    text = _ASSIGNED.sub(_hide_value, text)
-    return _LONG.sub(lambda found: REDACTED if _random(found[0]) else found[0], text)
-
-
-def _hide_value(found: re.Match[str]) -> str:
-    start, end = found.span("value")
-    whole, offset = found[0], found.start()
-    return whole[: start - offset] + REDACTED + whole[end - offset :]
+    parts, at = [], 0
+    for start, end in secret_spans(text):
+        parts += [text[at:start], REDACTED]
+        at = end
+    return "".join([*parts, text[at:]])
 
 
 def _random(text: str) -> bool:

@@ -19,10 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lsprotocol import types
 from pytest_lsp import LanguageClient
+from starlette.responses import Response
 
 from codegen.cli import main
 from codegen.data import read_rejects, read_texts
-from codegen.methods.edits.formats import FORMATS
+from codegen.methods.edits.formats import FORMATS, window_text
 from codegen.methods.edits.hunks import lines_of
 from codegen.records import Change, Edit
 from codegen.server import edit_answers, next_edits
@@ -30,6 +31,7 @@ from codegen.server.document import TextDocument
 from codegen.server.edit_outcomes import Outcomes, Watched
 from codegen.server.engine import CompletionEngine
 from codegen.server.http import make_app
+from codegen.server.metrics import Metrics
 from codegen.server.next_edits import Tracker
 from codegen.server.requests import Candidate, Completion, CompletionRequest, DocumentKey
 from codegen.server.upstream import Upstream
@@ -327,11 +329,37 @@ async def test_what_is_not_shown(client: LanguageClient, upstream: UpstreamServe
     assert await shown(lambda window: window + "<<<<<<< CURRENT\n=======\n>>>>>>> UPDATED x") == []
     (edit,) = await shown(lambda window: window.replace("return cost", "return sum_"))
     assert await editor.ask(1, 8, version=editor.document.version - 1) == []  # of an older text
+    editor.edit(change("# ", (0, 0), (0, 0)))  # typed on; it had not been seen
+    (edit,) = await shown(lambda window: window.replace("return cost", "return sum_"))
+    client.protocol.notify("textDocument/didShowInlineEdit", {"item": {"command": {
+        "command": edit.command.command, "arguments": edit.command.arguments}}})  # fmt: skip
+    await asyncio.sleep(next_edits._SEEN_S + 0.2)
     editor.edit(change("# ", (0, 0), (0, 0)))  # typed on, so it was turned down
     assert await shown(lambda window: window.replace("return cost", "return sum_")) == []
     other = await shown(lambda window: window.replace("return cost", "return -sum_"))
     assert [one.text for one in other] == ["    return -sum_\n"]
     assert edit.command.arguments != other[0].command.arguments
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_answer_that_ends_early_deletes_nothing(
+    client: LanguageClient, upstream: UpstreamServer
+) -> None:
+    """In a text that no parser protects."""
+    lines = [f"old {number}\n" for number in range(8)]
+    editor = Editor(client, "file:///project/early.txt", "".join(lines))
+    editor.edit(change("new", (0, 0), (0, 3)))
+    says(upstream, lambda window: "")
+    assert await editor.ask(0) == []
+    says(upstream, lambda window: window.replace("old", "new"))
+    for reason in (None, "length", "content_filter"):
+        row = {"choices": [{"text": "new 0\nnew 1\n", "finish_reason": reason}]}
+        sent = f"data: {json.dumps(row)}\n\n"
+        upstream.script.replies = [Response(sent, media_type="text/event-stream")]
+        assert await editor.ask(0) == []
+    (edit,) = await editor.ask(0)
+    assert edit.text == "".join(lines[1:]).replace("old", "new")
 
 
 @pytest.mark.slow
@@ -777,6 +805,125 @@ def test_an_accepted_edit_is_kept_after_half_a_minute(tmp_path: Path) -> None:
     outcomes, _ = watched(text, hidden)
     outcomes.close()
     assert key not in log.read_text() and len(log.read_text().splitlines()) == 3
+
+
+SHOP = "cost = 1\nprint(cost, 2)\nprint(3, cost)\nx = cost\n"
+SOLD = SHOP.replace("cost", "price")
+
+
+def proposed(text: str, after: str) -> tuple[next_edits.NextEditor, TextDocument, str]:
+    """An editor that has proposed to turn a document's text into another."""
+    editor, document = next_edits.NextEditor(FORMATS["blocks"]), TextDocument(text, version=1)
+    plain = text.replace("\r\n", "\n")
+    moment = Edit("", "a.txt", plain, (), (0, len(lines_of(plain))), 0)
+    engine: Any = SimpleNamespace(metrics=Metrics())
+    found = editor._worth(engine, moment, after, "u", "")
+    assert found
+    return editor, document, editor._proposal(engine, found, "u", document).id
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [change(SOLD, (0, 0), (4, 0))],
+        [change("price", (3, 4), (3, 8)), change("price", (2, 9), (2, 13)),
+         change("price", (1, 6), (1, 10)), change("price", (0, 0), (0, 4))],
+        [change("price = 1\nprint(price, 2)\nprint(3, price)\nx = price", (0, 0), (3, 8))],
+        [change("price = 1\nprint(price, 2)\nprint(3, price", (0, 0), (2, 13)),
+         change("price", (3, 4), (3, 8))],
+    ],
+)  # fmt: skip
+def test_an_acceptance_in_any_parts(changes: list[Any]) -> None:
+    """Neovim sends what differs, not the edit that it applied."""
+    editor, document, id_ = proposed(SHOP, SOLD)
+    editor.show(id_)
+    assert editor.changing("u", document, changes)
+    assert editor.outcomes._watched[id_].accepted and not editor._refused
+    editor, document, id_ = proposed(SHOP, SOLD)
+    assert not editor.changing("u", document, changes[:-1] or [change("p", (0, 0), (0, 4))])
+    assert not editor.outcomes._watched[id_].accepted
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["\n", "\r\n"])), max_size=8),
+    st.lists(st.sampled_from("abcd"), max_size=8),
+    st.booleans(),
+)
+def test_lines_that_stay_keep_their_ends(
+    old: list[tuple[str, str]], new: list[str], is_ended: bool
+) -> None:
+    text = "".join(word + end for word, end in old) + ("" if is_ended else "end")
+    lines, after = TextDocument(text).lines, "".join(f"{word}\n" for word in new)
+    found = next_edits._with_ends(lines, 0, len(old), after)
+    assert found.replace("\r\n", "\n") == after
+    same = 0
+    while same < min(len(old), len(new)) and old[same][0] == new[same]:
+        same += 1
+    assert found.startswith("".join(word + end for word, end in old[:same]))
+    if len({end for _, end in old}) == 1:
+        assert old[0][1] * len(new) == "".join(re.findall(r"\r?\n", found))
+
+
+@pytest.mark.asyncio
+async def test_a_document_that_is_closed_and_opened_again_gets_no_old_edit() -> None:
+    editor, document = next_edits.NextEditor(FORMATS["blocks"]), TextDocument(TEXT, version=1)
+    step = change("sum_", (1, 4), (1, 8))
+    editor.changing("u", document, [step])
+    document.apply([step], 2)
+    waiting = asyncio.Event()
+
+    class Slow(Scripted):
+        metrics = Metrics()
+        remote, limit = False, 4096
+        prompter = SimpleNamespace(control=re.compile("<never>"))
+
+        async def complete(self, request: CompletionRequest) -> Any:
+            await waiting.wait()
+            return await super().complete(request)
+
+    engine: Any = Slow(RIGHT, [])
+
+    def ask() -> Any:
+        key = DocumentKey("", "", "u")
+        return editor.propose(engine, key, document, types.Position(1, 8), "shop.py", "python")
+
+    waiting.set()
+    assert (await ask()) is not None
+    waiting.clear()
+    asked = asyncio.ensure_future(ask())
+    await asyncio.sleep(0.05)
+    editor.forget("u")  # as when it is closed
+    editor.changing("u", document, [])  # and opened, and edited
+    waiting.set()
+    assert await asked is None
+
+
+PRIVATE = "-----BEGIN RSA PRIVATE KEY-----\n"
+PRIVATE += "".join(
+    f"MIIB{number:02}abcdefghijklmnop+/qrstuvwxyz{number:02}\n" for number in range(25)
+)
+PRIVATE += "-----END RSA PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize("first", [0, 5, 20, 26, 27, 30])
+def test_no_part_of_a_key_leaves_the_machine(first: int) -> None:
+    """Wherever the window begins, and whatever was edited in the key."""
+    text = PRIVATE + "x = 1\n" * 8
+    rows = lines_of(PRIVATE)
+    history = (Change("a.py", 7, "", rows[7]), Change("a.py", 28, "x = 0\n", "x = 1\n"))
+    edit = Edit("", "a.py", text, history, (first, first + 4), 0)
+    shown = next_edits._redacted(edit)
+    assert (shown is None) == (first < 27)
+    if shown:
+        said = shown.text + "".join(change.old + change.new for change in shown.history)
+        assert not any(row.strip() in said for row in rows[1:-1])
+        assert window_text(shown) == window_text(edit) and shown.history == history[1:]
+    # What is gone from the file is known from its edits.
+    whole = Change("a.py", 3, "".join(rows[3:6]), "")
+    gone = Edit(
+        "", "a.py", "".join(rows[:3]) + "".join(rows[6:]) + "x\n" * 9, (whole,), (26, 30), 0
+    )
+    assert next_edits._redacted(gone) is None
 
 
 def test_secrets_do_not_leave_the_machine() -> None:

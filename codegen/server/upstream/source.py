@@ -606,7 +606,8 @@ def read_row(row: dict[str, Any]) -> tuple[str, FinishReason | None]:
         text = "".join(str(p.get("text", "")) for p in text if isinstance(p, dict))
     finish: FinishReason | None = None
     if reason:
-        finish = "length" if reason in ("length", "limit") else "eos"
+        cut = ("length", "limit", "content_filter")
+        finish = "length" if reason in cut else "eos"
     return text if isinstance(text, str) else "", finish
 
 

@@ -46,6 +46,7 @@ from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least
 from codegen.benchmarks.tools.statistics import clustered_mean
+from codegen.errors import ConfigError
 from codegen.evals import tasks
 from codegen.evals.statistics import base_task
 from codegen.evals.tasks.next_edit import NextEditProblem, measures
@@ -102,6 +103,7 @@ def run(
     at_least(0, limit=limit)
     at_least(1, max_new_tokens=max_new_tokens)
     limit = _QUICK if quick else limit
+    form = _form(style)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
     threads = torch.get_num_threads()
@@ -113,7 +115,7 @@ def run(
             torch.set_num_threads(1)  # the default of `codegen serve`
             engine = _engine(model, upstream)
             stack.callback(engine.stop)
-            answer_of = partial(_served, engine=engine, form=_form(style))
+            answer_of = partial(_served, engine=engine, form=form)
         elif model:
             answer_of = partial(
                 _answers,
@@ -127,7 +129,7 @@ def run(
         for name, prefix in _PREFIXES.items():
             _measure(report, name, prefix, answer_of, limit, seed)
         if engine:
-            _measure_jumps(report, engine, _form(style), limit, seed)
+            _measure_jumps(report, engine, form, limit, seed)
     return report.mapping()
 
 
@@ -168,7 +170,10 @@ def _measure(
 
 
 def _form(style: str) -> EditFormat:
-    return FORMATS[tasks.find_style(style).read.removeprefix("edit-")]
+    read = tasks.find_style(style).read
+    if not read.startswith("edit-"):
+        raise ConfigError(f"{style} is no style of next edits.", "Choose edit-FORMAT.")
+    return FORMATS[read.removeprefix("edit-")]
 
 
 def _answers(

@@ -502,7 +502,10 @@ def _segments(value: Any, where: str) -> tuple[Segment, ...]:
 def _moment(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The history and the window of an :class:`Edit`."""
     history: list[Change] = []
-    for item in row.get("history", ()):
+    given = row.get("history", ())
+    if not isinstance(given, (list, tuple)):
+        raise InputError(f"{where}: history must be a list of edits, got {_short(given)}.")
+    for item in given:
         if not isinstance(item, dict) or item.keys() != set(Change._fields):
             raise InputError(f"{where}: an edit of the history must have path, line, old and new.")
         change = Change(**item)
@@ -514,9 +517,9 @@ def _moment(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     if (
         not isinstance(window, (list, tuple))
         or [type(line) for line in window] != [int, int]
-        or not 0 <= window[0] <= window[1] <= len(str(row.get("text", ""))) + 1
+        or not 0 <= window[0] <= window[1] <= str(row.get("text", "")).count("\n") + 1
     ):
-        raise InputError(f"{where}: window must be two numbers of lines, got {_short(window)}.")
+        raise InputError(f"{where}: window must be two lines of the text, got {_short(window)}.")
     return {"history": tuple(history), "window": tuple(window)}
 
 

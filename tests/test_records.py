@@ -111,10 +111,12 @@ def test_a_moment_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"window": [1]}, "window must be two numbers"),
-        ({"window": [2, 1]}, "window must be two numbers"),
-        ({"window": [0, 99]}, "window must be two numbers"),
-        ({"window": None}, "window must be two numbers"),
+        ({"window": [1]}, "window must be two lines"),
+        ({"window": [2, 1]}, "window must be two lines"),
+        ({"window": [0, 99]}, "window must be two lines"),
+        ({"window": None}, "window must be two lines"),
+        ({"window": [0, 3]}, "window must be two lines"),
+        ({"history": 5}, "history must be a list"),
         ({"history": [["a.py", 0, "", ""]]}, "must have path, line, old and new"),
         ({"history": [{"path": "a", "line": "0", "old": "", "new": ""}]}, "has a wrong value"),
         ({"history": [{"path": "a", "line": -1, "old": "", "new": ""}]}, "has a wrong value"),

@@ -29,7 +29,7 @@ from codegen.cli.data_options import (
 from codegen.cli.data_runs import Shown, command_line, generate, summary
 from codegen.cli.options import Command, command, options
 from codegen.config import Config
-from codegen.errors import InputError
+from codegen.errors import ConfigError, InputError
 from codegen.methods.backspace.generator import Backspace
 from codegen.methods.edits.generator import LOGGED, Edits
 from codegen.methods.infilling import Infilling
@@ -214,6 +214,11 @@ def edits(
     defaults = {"instruction_column": "", "program_column": "old"}
     columns: tuple[str, ...] = ("new", "diff", "path", "date", "subject")
     if editor.from_editor:
+        if source.startswith("git:"):
+            raise ConfigError(
+                "--from-editor cannot be used with a git repository.",
+                "Name a file that codegen serve lsp --edit-log wrote.",
+            )
         defaults |= {"program_column": "text", "language_column": "language"}
         columns = LOGGED
     own = {name: text for name, text in defaults.items() if name not in run.model_fields_set}

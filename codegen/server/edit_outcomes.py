@@ -82,6 +82,7 @@ class Outcomes:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open_plain(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            os.fchmod(self._file, 0o600)  # it may have been there
         except OSError as error:
             raise InputError(
                 f"Cannot write {path}: {error.strerror}.", "Name another file with --edit-log."

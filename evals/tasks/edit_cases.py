@@ -31,7 +31,11 @@ _HEADING_OR_BLOCK = re.compile(
     r"|^(?P<fence>`{3,})(?P<info>[^`\n]*)\n(?P<block>.*?)^(?P=fence)`*[ ]*$",
     re.DOTALL | re.MULTILINE,
 )
+_EXPECTED = re.compile(
+    r"^## +expected patch *$(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE | re.IGNORECASE
+)
 _MARK, _INLINE = "[CURSOR_POSITION]", "<|user_cursor|>"
+_MOST_CONTEXT = 10  # lines on each side of a change, if not all of them fit
 _MARKED = re.compile(r"[\^<]\[(?:CURSOR_POSITION|CURSOR|SELECTION)\]")
 
 Body = list[tuple[str, str]]  # a hunk's marks (" ", "-", "+") and lines
@@ -67,7 +71,7 @@ def read_case(path: Path) -> Case:
         InputError: if a part is missing, or a diff does not fit its file.
     """
     try:
-        return _read(path.read_text("utf-8"), path.parent)
+        return _read(path.read_text("utf-8-sig"), path.parent)
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8 text.") from None
     except InputError as error:
@@ -76,6 +80,8 @@ def read_case(path: Path) -> Case:
 
 def _read(markdown: str, folder: Path) -> Case:
     front = _FRONT.match(markdown)
+    if front is None and markdown.startswith("+++"):
+        raise InputError("The lines between +++ have no end.", "Close them with a line of +++.")
     try:
         facts = tomllib.loads(front[1]) if front else {}
     except tomllib.TOMLDecodeError as error:
@@ -96,11 +102,17 @@ def _read(markdown: str, folder: Path) -> Case:
         for file, body in (*uncommitted, *history):
             if file == path:
                 lines = _applied(lines, body, len(lines))
-        found = _found(lines, [line.rstrip("\n") for line in excerpt], 0)
+        shown_lines = [line.rstrip("\n") for line in excerpt]
+        found = _found(lines, shown_lines, 0)
+        while found is None and shown_lines and not shown_lines[-1]:  # after the file's last line
+            shown_lines.pop()
+            found = _found(lines, shown_lines, 0)
         if found is None:
             raise InputError(f"The excerpt at the cursor is not in its file: {excerpt[0]!r}.")
         top = found
-    cursor = len("".join(lines[: top + row])) + min(column, len(lines[top + row].rstrip("\n")))
+    here = "".join(lines[top + row : top + row + 1]).rstrip("\n")
+    cursor = len("".join(lines[: top + row])) + min(column, len(here))
+    _check_patches(markdown, blocks.get("expected patch", ()))
     patches = [text for _, text in blocks.get("expected patch", ())]
     accepted = list(_accepted(patches, path, lines, top + row, is_whole=original is not None))
     if patches and not accepted:
@@ -111,6 +123,18 @@ def _read(markdown: str, folder: Path) -> Case:
     changes = [_change(lines, file, path, body) for file, body in history]
     text = "".join(lines)
     return Case(path, text, changes, cursor, list(dict.fromkeys(accepted)) or [text])
+
+
+def _check_patches(markdown: str, blocks: Sequence[tuple[str, str]]) -> None:
+    """Refuses right answers that could not be read: without any, none is right but silence."""
+    section = _EXPECTED.search(markdown)
+    if section and section[1].strip() and not blocks:
+        raise InputError(
+            "The text under Expected Patch is no fenced block.",
+            "Put each right answer between lines of ```, or leave the section empty.",
+        )
+    if not all(re.search(r"^(?:@@|[-+])", text, re.MULTILINE) for _, text in blocks):
+        raise InputError("A block under Expected Patch is no diff.", "Write one, or remove it.")
 
 
 def _accepted(
@@ -224,8 +248,11 @@ def _core(body: Body) -> tuple[int, int]:
 def _applied(lines: Sequence[str], body: Body, near: int) -> list[str]:
     """The lines after a hunk, at the place nearest to a line, with as much context as there is."""
     first, end = _core(body)
-    cuts = sorted(product(range(first + 1), range(len(body) - end + 1)), key=sum)
-    for top, bottom in cuts:
+    below = len(body) - end
+    # All of a long context is used, or no more than the lines near the change.
+    near_top, near_below = max(0, first - _MOST_CONTEXT), max(0, below - _MOST_CONTEXT)
+    cuts = product(range(near_top, first + 1), range(near_below, below + 1))
+    for top, bottom in [(0, 0), *sorted(cuts, key=sum)]:
         kept = body[top : len(body) - bottom]
         before = [text.rstrip("\n") for mark, text in kept if mark != "+"]
         if before and (place := _found(lines, before, near)) is not None:
@@ -233,7 +260,8 @@ def _applied(lines: Sequence[str], body: Body, near: int) -> list[str]:
             old = sum(mark != "+" for mark, _ in body[first:end])
             new = [text for mark, text in body[first:end] if mark != "-"]
             ended = [text if text.endswith("\n") else f"{text}\n" for text in new]
-            return apply(lines, [Hunk(start, start + old, tuple(ended))])
+            whole = [line if line.endswith("\n") else f"{line}\n" for line in lines[:start]]
+            return apply([*whole, *lines[start:]], [Hunk(start, start + old, tuple(ended))])
     shown = next(text for mark, text in body if mark != " ").strip()
     raise InputError(f"A diff does not fit its file: no place for the change of {shown!r}.")
 

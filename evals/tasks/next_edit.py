@@ -377,6 +377,11 @@ class Scenarios(NextEdit):
             edits = [_moment(f"NextEdit/{path.stem}", *case) for path, case in read]
             problems = [cls.problem(edit) for edit in edits]
             return cls(name, description, problems, source)
+        if source and Path(source).is_dir() and not (Path(source) / "manifest.json").is_file():
+            raise InputError(
+                f"{source} holds no case (*.md) and is no finished data directory.",
+                "Name a file, or a directory of cases.",
+            )
         found = super().load(name, description, source)
         if source:
             return found

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from codegen.benchmarks import next_edit
-from codegen.errors import ModelError
+from codegen.errors import ConfigError, ModelError
 from tests.server.upstream_server import Script, UpstreamServer
 
 OLD = """\
@@ -119,3 +119,8 @@ def test_with_a_model_behind_a_server() -> None:
 def test_a_server_that_does_not_answer() -> None:
     with pytest.raises(ModelError, match=r"127\.0\.0\.1:9"):
         next_edit.run(upstream="http://127.0.0.1:9", style="edit-search-replace")
+
+
+def test_a_style_of_something_else() -> None:
+    with pytest.raises(ConfigError, match="no style of next edits"):
+        next_edit.run(style="chat")

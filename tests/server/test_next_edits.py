@@ -789,13 +789,14 @@ def test_an_accepted_edit_is_kept_after_half_a_minute(tmp_path: Path) -> None:
         return outcomes, document
 
     text = "a = 1\nb = 1\n"
+    log.touch(0o644)
     for undone_at, kept in ((30.9, False), (31.0, True)):
         outcomes, document = watched(text, Edit("", "a.py", text, (), (0, 1), 5))
         outcomes.changing("u", undone_at)
         document.apply([change("1", (0, 4), (0, 5))])
         outcomes.close()
         assert json.loads(log.read_text().splitlines()[-1])["kept"] is kept
-    assert counted == ["next_edit_kept"]
+    assert counted == ["next_edit_kept"] and log.stat().st_mode & 0o777 == 0o600
     outcomes, _ = watched(text, None)
     outcomes.close()
     outcomes, document = watched(text, Edit("", "a.py", text, (), (0, 1), 5))

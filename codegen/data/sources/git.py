@@ -119,9 +119,10 @@ class GitSource:
                 raise InputError(
                     f"{folder} can't be read as a git repository: {' '.join(str(error).split())}."
                 ) from None
-            if is_empty:
-                raise InputError(f"The repository {folder} has no history.", "Commit something.")
-            found.append((folder.resolve().name.removesuffix(".git"), repository))
+            if not is_empty:
+                found.append((folder.resolve().name.removesuffix(".git"), repository))
+        if not found:
+            raise InputError(f"The repository {folders[0]} has no history.", "Commit something.")
         return found
 
     def _changed(

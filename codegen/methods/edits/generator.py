@@ -26,6 +26,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import date
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from codegen.config import Config, setting
@@ -59,7 +60,7 @@ from codegen.methods.edits.sessions import (
     unfinished,
 )
 from codegen.python_syntax import UNPARSABLE, parse
-from codegen.records import Change, Edit, Example, Segment, TrainingText, to_row
+from codegen.records import Change, Edit, Example, Segment, TrainingText, from_dict, to_row
 from codegen.server.secrets import is_secret, redact
 
 if TYPE_CHECKING:
@@ -189,9 +190,13 @@ class Edits(Config):
                 "Give shares that sum to at most 1.",
             )
         for name in ("since", "until"):
-            date = getattr(self, name)
-            if date and not re.fullmatch(r"\d{4}(-\d\d){0,2}", date):
-                raise ConfigError(f"{name} is {date!r}.", "Give a date such as 2025-01-31.")
+            day = getattr(self, name)
+            if day and not _is_date(day):
+                raise ConfigError(f"{name} is {day!r}.", "Give a date such as 2025-01-31.")
+        if self.until and self.since >= self.until:
+            raise ConfigError(
+                f"since is {self.since} and until {self.until}.", "Give an earlier since."
+            )
 
     @property
     def _kinds(self) -> list[str]:
@@ -247,15 +252,14 @@ class Edits(Config):
             "license",
             f"its license is {example.license or 'unknown'!r}.",
         )
-        date = str(meta.get("date", ""))
+        day = str(meta.get("date", ""))
         is_limited = self.since or self.until
-        in_time = date >= self.since and (not self.until or date < self.until)
-        _require(
-            not is_limited or (date and in_time), "date", f"it is of {date or 'no known date'}."
-        )
+        in_time = day >= self.since and (not self.until or day < self.until)
+        _require(not is_limited or (day and in_time), "date", f"it is of {day or 'no known date'}.")
         _require(not _VENDORED.search(path), "vendored", path)
         _require(not is_secret(path), "secret_file", path)
         before = _ADDRESS.sub("user@example.com", redact(example.program))
+        _require("\0" not in before, "binary", path)
         _require(not _GENERATED.search(before[:500]), "generated", path)
         _require(before.count("\n") <= _MOST_LINES, "too_long", f"over {_MOST_LINES} lines.")
         if "diff" not in meta and "new" not in meta:
@@ -451,13 +455,18 @@ def _outcome(example: Example) -> Edit:
             example.id,
             str(meta["path"]),
             example.program,
-            tuple(Change(path, int(line), old, new) for path, line, old, new in meta["history"]),
-            (int(top), int(bottom)),
-            int(meta["cursor"]),
-            target=meta["proposed"] + "",  # else a TypeError
+            tuple(Change(*change) for change in meta["history"]),
+            (top, bottom),
+            meta["cursor"],
+            target=meta["proposed"],
             category="accepted",
             language=example.language,
         )
+        from_dict(Edit, to_row(edit), "the proposal")
+        if not 0 <= edit.cursor <= len(edit.text):
+            raise InputError(f"the proposal: cursor is {edit.cursor}.")
+    except InputError as error:
+        raise Unsuitable("not_a_proposal", error.message) from None
     except (LookupError, TypeError, ValueError) as error:
         raise Unsuitable("not_a_proposal", f"{type(error).__name__}: {error}.") from None
     if meta.get("kept") is True:
@@ -466,6 +475,17 @@ def _outcome(example: Example) -> Edit:
     _require(is_seen, "unseen", "the editor did not report that it was shown.")
     _require(meta.get("unchanged") is True, "changed", "the user changed the window otherwise.")
     return replace(edit, target=window_text(edit), category="nothing")
+
+
+def _is_date(text: str) -> bool:
+    """Whether a text is a year, a month or a day of the calendar."""
+    if not re.fullmatch(r"\d{4}(-\d\d){0,2}", text):
+        return False
+    try:
+        date.fromisoformat(f"{text}-01-01"[:10])
+    except ValueError:
+        return False
+    return True
 
 
 def _path_of(example: Example) -> str:

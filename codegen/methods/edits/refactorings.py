@@ -72,10 +72,13 @@ class Program:
     """A program, its lines and its syntax tree.
 
     Raises:
-        SyntaxError, ValueError, RecursionError: if Python cannot parse it.
+        SyntaxError, ValueError, RecursionError: if Python cannot parse it, or counts its lines
+            otherwise.
     """
 
     def __init__(self, text: str) -> None:
+        if re.search(r"\r(?!\n)", text):
+            raise ValueError("a carriage return alone ends a line")
         self.text = text
         self.lines = lines_of(text)
         self.tree = parse(text)
@@ -554,20 +557,23 @@ _BUILTINS = {*dir(builtins)} - {"print"}
 
 def add_test(program: Program, rng: random.Random) -> list[Hunk]:
     """A test beside a function, of the examples in its docstring, then tests of the next two."""
-    found = []
+    found: dict[str, Hunk] = {}
+    defined = Counter(f.name for f in program.functions)
     for function in program.tree.body:
         if not isinstance(function, ast.FunctionDef) or not function.end_lineno:
             continue
+        if function.decorator_list or defined[function.name] > 1:
+            continue
         name = f"test_{function.name.lstrip('_')}"
-        asserts = _asserts(function) if name not in program.names else []
+        asserts = _asserts(function) if name not in {*program.names, *found} else []
         last = program.lines[function.end_lineno - 1]
         end = last[len(last.rstrip("\r\n")) :]
         if asserts and end:
             rows = ["", "", f"def {name}():", *(f"    {line}" for line in asserts)]
             new = tuple(row + end for row in rows)
-            found.append(Hunk(function.end_lineno, function.end_lineno, new))
+            found[name] = Hunk(function.end_lineno, function.end_lineno, new)
     first = rng.randrange(max(1, len(found) - 1))
-    return found[first : first + 3]
+    return list(found.values())[first : first + 3]
 
 
 def _asserts(function: ast.FunctionDef) -> list[str]:
@@ -580,16 +586,19 @@ def _asserts(function: ast.FunctionDef) -> list[str]:
         parser = doctest.DocTestParser()
         examples = parser.get_examples(ast.get_docstring(function) or "")
         read = [(ast.parse(e.source.strip(), mode="eval").body, e) for e in examples]
-        values = [ast.literal_eval(e.want.strip()) for e in examples]
+        wanted = [ast.parse(e.want.strip(), mode="eval").body for e in examples]
+        values = [ast.literal_eval(want) for want in wanted]
     except (*UNPARSABLE, TypeError):
         return []
     found = []
-    for (call, example), value in zip(read, values, strict=True):
+    for (call, example), want_tree, value in zip(read, wanted, values, strict=True):
         names = {n.id for n in ast.walk(call) if isinstance(n, ast.Name)}
         is_own = names - _BUILTINS == {function.name}
         source, want = example.source.strip(), example.want.strip()
-        is_plain = isinstance(call, ast.Call) and "\n" not in source and repr(value) == want
-        if not (is_own and is_plain) or example.options:
+        is_whole = isinstance(call, ast.Call) and call.end_col_offset == len(source.encode())
+        is_ordered = not any(isinstance(part, ast.Set) for part in ast.walk(want_tree))
+        is_literal = is_whole and "\n" not in source and is_ordered and repr(value) == want
+        if not (is_own and is_literal) or example.options:
             return []
         if isinstance(value, bool):
             found.append(f"assert {source}" if value else f"assert not {source}")

@@ -185,6 +185,40 @@ def test_where_the_cursor_is(tmp_path: Path, shown: str, cursor: int) -> None:
     assert case.cursor == cursor and case.text.endswith("\ny = 2\n")
 
 
+def test_ends_of_files(tmp_path: Path) -> None:
+    """A file without a newline at its end, a cursor after its last line, a mark of byte order."""
+    checkout(tmp_path, text="aa = 1\nbb = 2")
+    shown = "## Cursor Position\n\n```shapes.py\naa = 1\nbb = 2\n# ^[CURSOR_POSITION]\n```\n"
+    patch = (
+        "## Expected Patch\n\n```diff\n--- a/shapes.py\n+++ b/shapes.py\n bb = 2\n+cc = 3\n```\n"
+    )
+    path = case_at(tmp_path, "\ufeff", FRONT, shown, patch)
+    assert read_case(path).accepted == ["aa = 1\nbb = 2\ncc = 3\n"]
+    checkout(tmp_path, text="aa = 1\nbb = 2\n")
+    case = read_case(case_at(tmp_path, FRONT, shown.replace("# ^", "\n# ^"), patch))
+    assert (case.text, case.cursor) == ("aa = 1\nbb = 2\n", 14)
+
+
+def test_long_context(tmp_path: Path) -> None:
+    """All of it is used where it fits; else only what is near is tried in parts."""
+    rows = [f"x{number} = {number}\n" for number in range(4000)]
+    checkout(tmp_path, text="".join(rows))
+    shown = f"## Cursor Position\n\n```shapes.py\n{rows[2000]}#^[CURSOR_POSITION]\n```\n"
+    around = [f" {row}" for row in rows[1900:2100]]
+    around[100] = "-x2000 = 2000\n+y = 2000\n"
+    for first, is_right in ((" no\n", True), (around[0], True), (" no\n", False)):
+        around[0] = first
+        if not is_right:
+            around[100] = "-z\n+y\n"
+        patch = f"--- a/shapes.py\n+++ b/shapes.py\n{''.join(around)}"
+        path = case_at(tmp_path, FRONT, shown, f"## Expected Patch\n\n```\n{patch}```\n")
+        if is_right:
+            assert "y = 2000\nx2001" in read_case(path).accepted[0]
+        else:
+            with pytest.raises(InputError, match="no place"):
+                read_case(path)
+
+
 def test_the_place_nearest_to_the_cursor(tmp_path: Path) -> None:
     lines = "    return 1\n\n\n" * 3
     checkout(tmp_path, text=f"{lines}here\n{lines}")
@@ -202,6 +236,9 @@ def test_the_place_nearest_to_the_cursor(tmp_path: Path) -> None:
         ((FRONT, HISTORY, RIGHT), "no block under Cursor Position"),
         ((FRONT, HISTORY, CURSOR.replace("^[", "v[")), "No line under Cursor Position ends in"),
         ((FRONT.replace('"git', "git"), CURSOR), "are not TOML"),
+        ((FRONT.replace("\n+++\n", "\n\n"), CURSOR), r"The lines between \+\+\+ have no end"),
+        ((FRONT, CURSOR, RIGHT.replace("```diff", "diff").replace("```", "")), "no fenced block"),
+        ((FRONT, CURSOR, "## expected patch\n\n```\nrename it\n```\n"), "is no diff"),
         ((FRONT, HISTORY, CURSOR, RIGHT.replace("print(area(2, 3))", "print(no)")),
          "No expected patch fits the excerpt"),
         ((FRONT, HISTORY, CURSOR, RIGHT.replace("b/shapes.py", "b/other.py")),

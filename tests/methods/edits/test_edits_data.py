@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import io
 import json
+import math
 import os
 import random
 import shutil
@@ -201,6 +202,12 @@ def test_repositories_that_cannot_be_read(repository: tuple[Path, Git], tmp_path
         result = invoke(f"git:{path}", "--out", str(tmp_path / "out"))
         assert result.exit_code == 1 and message in result.stderr, result.stderr
         assert len(result.stderr.strip().splitlines()) == 1
+    several = tmp_path / "several"
+    shutil.copytree(folder, several / "one")
+    pygit2.init_repository(str(several / "empty"))
+    assert len(list(open_source(f"git:{several}"))) == 1  # the empty one does not matter
+    result = invoke(f"git:{folder}", "--from-editor", "--out", str(tmp_path / "out"))
+    assert result.exit_code == 2 and "--from-editor cannot be used" in result.stderr
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
     head = git("rev-parse", "HEAD^{tree}")
@@ -287,6 +294,7 @@ def example(**meta: Any) -> Example:
         (example(), {"until": "2025"}, "date"),
         (example(), {"characters": 100}, "no_moment"),
         (example(new="x = '<jupyter_text>'\n"), {"refactorings": 0}, "mark_in_text"),
+        (example(program="x = '\0'\n"), {}, "binary"),
     ],
 )  # fmt: skip
 def test_what_is_left_out(given: Example, options: dict[str, Any], reason: str) -> None:
@@ -295,6 +303,32 @@ def test_what_is_left_out(given: Example, options: dict[str, Any], reason: str) 
     with pytest.raises(Unsuitable) as error:
         list(Edits(**options).generate(given, random.Random(0)))
     assert error.value.reason == reason
+
+
+PROPOSAL: dict[str, Any] = {
+    "path": "a.py", "history": [["a.py", 0, "x = 1\n", "y = 1\n"]], "window": [0, 2], "cursor": 3,
+    "proposed": "y = 1\nprint(y)\n", "shown": True, "accepted": True, "kept": True,
+    "unchanged": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"window": [5, 9]}, {"window": [2, 0]}, {"window": [-1, 1]}, {"window": [0, 10**400]},
+        {"window": "02"}, {"cursor": -5}, {"cursor": 10**9}, {"cursor": math.inf}, {"cursor": None},
+        {"history": 5}, {"history": [[None, 0, "", "x"]]}, {"history": [["a.py", -5, "", "x"]]},
+        {"history": [["a.py", 0, 5, "x"]]}, {"history": [["a.py", 0]]}, {"proposed": 3},
+    ],
+)  # fmt: skip
+def test_a_damaged_proposal_is_left_out(damage: dict[str, Any]) -> None:
+    text = "y = 1\nprint(x)\n"
+    whole = Example("e", "", text, license="MIT", meta=PROPOSAL)
+    assert len(list(Edits().generate(whole, random.Random(0)))) == 1
+    broken = Example("e", "", text, license="MIT", meta=PROPOSAL | damage)
+    with pytest.raises(Unsuitable) as error:
+        list(Edits().generate(broken, random.Random(0)))
+    assert error.value.reason == "not_a_proposal"
 
 
 def test_secrets_and_addresses_do_not_get_into_texts() -> None:
@@ -375,6 +409,8 @@ def test_a_text_does_not_depend_on_the_others() -> None:
         {"nothing": 0.9, "unfinished": 0.2},
         {"moments": -1},
         {"since": "yesterday"},
+        {"since": "2025-13-99"},
+        {"since": "2025-06", "until": "2025-05-31"},
         {"copied": 0.2},  # blocks copy little
         {"format": "window", "copied": 0},
     ],

@@ -343,6 +343,8 @@ EXAMPLES = {
     "other": ">>> g(1)\n    1",
     "none": ">>> f(1)",
     "rest": ">>> f(1) + 1\n    2",
+    "comment": ">>> f(1)  # one\n    1",
+    "set": ">>> f(1)\n    {'a'}",
     "hash": ">>> f(1)\n    {[1]: 2}",
 }
 
@@ -352,6 +354,30 @@ def test_only_examples_with_a_literal_value_become_tests(example: str) -> None:
     text = PROGRAM.replace(">>> _even(3)\n    False", example.replace("f(", "_even("))
     assert text != PROGRAM
     assert refactored(Program(text), "test", random.Random(0)) is None
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        'def double_():\n    """>>> double_()\n    1\n    """\n',  # a test of this name is there
+        'def even():\n    """>>> even()\n    1\n    """\n\n\ndef test_even():\n    assert even()\n',
+        'def _even(n):\n    """>>> _even(2)\n    True\n    """\n',  # defined twice
+        '@fixture\ndef one():\n    """>>> one()\n    1\n    """\n',
+    ],
+)
+def test_each_function_has_one_test_of_its_own(function: str) -> None:
+    for seed in range(6):
+        if pair := check("test", Program(PROGRAM + "\n\n" + function), seed):
+            names = re.findall(r"^def (test_\w+)", pair[1], re.MULTILINE)
+            assert len(names) == len(set(names))
+            assert "test_one" not in names and (
+                "_even(2)" not in function or "test_even" not in names
+            )
+
+
+def test_a_carriage_return_alone_is_not_refactored() -> None:
+    with pytest.raises(ValueError, match="carriage return"):
+        Program("x = 1\ry = x\r")
 
 
 @pytest.mark.parametrize("is_right", [True, False])

@@ -242,7 +242,8 @@ def _measure_jumps(
 ) -> None:
     """Sets the figures of edits that are due far from the last edit; see the module's text."""
     from codegen.server.document import TextDocument
-    from codegen.server.next_edits import VIEWS, NextEditor, Tracker
+    from codegen.server.edit_history import Tracker
+    from codegen.server.next_edits import VIEWS, NextEditor
     from codegen.server.requests import DocumentKey
 
     far = []

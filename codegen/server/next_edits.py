@@ -1,10 +1,10 @@
 """The next edit in an open document.
 
-:class:`Tracker` turns the editor's changes into the history that prompts show. :class:`NextEditor`
-prompts the engine's model in one format (:mod:`codegen.methods.edits.formats`), unless nothing was
-edited or a lot was pasted. It drops answers that change nothing or only white space, undo the last
-edit, were turned down before, break a Python file's syntax, are cut off or not in the format. A
-proposal belongs to one version of a document, and is invalid after a change.
+:class:`NextEditor` prompts the engine's model in one format (:mod:`codegen.methods.edits.formats`),
+unless nothing was edited or a lot was pasted. It drops answers that change nothing or only white
+space, delete all that was shown, undo the last edit, were turned down before, break a Python file's
+syntax, are cut off or not in the format. A proposal belongs to one version of a document, and is
+invalid after a change.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, cast
 
 from lsprotocol.types import Position, Range, TextDocumentContentChangeEvent
 
-from codegen.errors import InputError
 from codegen.methods.edits.due import due_lines
 from codegen.methods.edits.formats import (
     EditFormat,
@@ -32,9 +31,10 @@ from codegen.methods.edits.formats import (
 )
 from codegen.methods.edits.hunks import apply, difference, lines_of
 from codegen.methods.edits.sessions import View, breaks, undone
-from codegen.records import Change, Edit
+from codegen.records import Edit
 from codegen.server.document import OutOfStep, TextDocument, units
 from codegen.server.edit_answers import MOST_TOKENS, answer
+from codegen.server.edit_history import Tracker
 from codegen.server.edit_outcomes import Outcomes, Watched
 from codegen.server.requests import DocumentKey
 from codegen.server.secrets import redact, secret_spans
@@ -45,9 +45,6 @@ if TYPE_CHECKING:
     from codegen.server.engine import CompletionEngine
     from codegen.server.model import CompletionModel
 
-_PAUSE_S = 1.0  # between two edits
-_NEAR = 8  # lines: a change farther away is another edit
-_BULK_CHARS, _BULK_LINES, _BULK_S = 200, 8, 1.5
 _MOST_LINES, _MOST_WIDTH = 50_000, 240  # per file, and its mean line
 _REMEMBERED = 20  # proposals that were turned down
 _SEEN_S = 1.0  # on the screen for so long, a proposal was seen
@@ -55,89 +52,6 @@ _CHARS_A_TOKEN = 3
 _MOST_JUMPS = 2  # places far from the cursor at which the model is asked
 VIEWS = (View(), View(6, 6, 4, 500), View(4, 4, 2, 300))
 """How much the prompt shows, from most to least; the first that fits is used."""
-
-
-@dataclass
-class Tracker:
-    """The edits of one document since it was opened.
-
-    Changes in a row of one line are one edit, so that a pause within a word does not end it, and so
-    are changes within a second of each other, at most eight lines apart.
-
-    Attributes:
-        before: the lines before the current edit; None if there is none.
-        done: the edits before that one, oldest first.
-    """
-
-    before: list[str] | None = None
-    done: list[Change] = field(default_factory=list)
-    _line: int = 0
-    _at: float = float("-inf")
-    _bulk_at: float = float("-inf")
-
-    def changing(
-        self, document: TextDocument, changes: Sequence[TextDocumentContentChangeEvent], now: float
-    ) -> None:
-        """Notes changes; called before they are applied to the document."""
-        for change in changes:
-            place: Range | None = getattr(change, "range", None)
-            if place is None:  # the whole text: the edit is unknown
-                self._close(document, "")
-                self._bulk_at = now
-                continue
-            size = place.end.line - place.start.line
-            if len(change.text) > _BULK_CHARS or max(size, change.text.count("\n")) >= _BULK_LINES:
-                self._bulk_at = now
-            distance = abs(place.start.line - self._line)
-            is_one = distance <= _NEAR and now - self._at < _PAUSE_S
-            if self.before is not None and distance and not is_one:
-                self._close(document, "")
-            if self.before is None:
-                self.before = list(document.lines)
-            self._line, self._at = place.start.line, now
-
-    def calm(self, now: float) -> bool:
-        """Whether something was edited, and no bulk change was made just now."""
-        return bool(self.done or self.before is not None) and now - self._bulk_at > _BULK_S
-
-    def changes(self, document: TextDocument, path: str) -> list[Change]:
-        """All edits, oldest first, with their lines in the current document."""
-        done, before = self.done, self.before
-        if before is not None:
-            done = _with_difference(done, before, document.lines)
-        return [change._replace(path=path) for change in done]
-
-    def _close(self, document: TextDocument, path: str) -> None:
-        self.done = self.changes(document, path)[-3 * VIEWS[0].hunks :]
-        self.before = None
-
-
-def _with_difference(
-    done: Sequence[Change], before: Sequence[str], after: Sequence[str]
-) -> list[Change]:
-    """The edits and those between two states; earlier ones move with their lines."""
-    start = 0
-    while start < min(len(before), len(after)) and before[start] == after[start]:
-        start += 1
-    end = 0
-    most = min(len(before), len(after)) - start
-    while end < most and before[len(before) - 1 - end] == after[len(after) - 1 - end]:
-        end += 1
-    old, new = list(before[start : len(before) - end]), list(after[start : len(after) - end])
-    try:
-        hunks = difference(old, new, most_work=3_000_000)
-    except InputError:  # the difference takes too long to compute
-        return []
-    found = list(done)
-    moved = 0
-    for hunk in hunks:
-        line = start + hunk.start + moved
-        added = len(hunk.new) - (hunk.end - hunk.start)
-        found = [c._replace(line=c.line + added) if c.line >= line else c for c in found]
-        text = "".join(old[hunk.start : hunk.end])
-        found.append(Change("", line, text, "".join(hunk.new)))
-        moved += added
-    return found
 
 
 @dataclass(frozen=True, slots=True)

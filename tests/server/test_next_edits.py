@@ -28,11 +28,11 @@ from codegen.methods.edits.hunks import lines_of
 from codegen.records import Change, Edit
 from codegen.server import edit_answers, next_edits
 from codegen.server.document import TextDocument
+from codegen.server.edit_history import Tracker
 from codegen.server.edit_outcomes import Outcomes, Watched
 from codegen.server.engine import CompletionEngine
 from codegen.server.http import make_app
 from codegen.server.metrics import Metrics
-from codegen.server.next_edits import Tracker
 from codegen.server.requests import Candidate, Completion, CompletionRequest, DocumentKey
 from codegen.server.upstream import Upstream
 from tests.server.conftest import TOKEN, Served, change

@@ -159,7 +159,8 @@ def load(
     """Loads a model and its tokenizer.
 
     An adapter is folded into its base in float32. In a narrower dtype it stays beside the base, as
-    it was in training: rounding the sum to bfloat16 would lose 16 to 79 % of a small update.
+    it was in training: rounding the sum to bfloat16 would lose 16 to 79 % of a small update. If the
+    base is an adapter itself, that one is folded in first, in float32.
 
     Args:
         name: ``embedded``, a directory (full model or LoRA adapter), or a hub id.
@@ -187,14 +188,25 @@ def load(
         tokenizer = load_tokenizer(name)
     else:
         vet_adapter(place)
-        base = load(_below(place), dtype=dtype, device=device, device_map=device_map, bits=bits)
+        below = _below(place)
+        # Beside an adapter that is not folded in, another one would take its place.
+        is_chain = (Path(resolve(below)[0]) / _ADAPTER_CONFIG).is_file()
+        if is_chain and bits:
+            raise ModelError(
+                f"{name} is an adapter of the adapter {below}, which cannot be loaded in {bits} "
+                "bits.",
+                "Train it with merge: true, or load it without bits.",
+            )
+        wide = torch.float32 if is_chain else dtype
+        base = load(below, dtype=wide, device=device, device_map=device_map, bits=bits)
         if card.base_fingerprint and card.base_fingerprint != base.fingerprint:
             raise ModelError(
                 f"The base model {base.name!r} of {name} is not the one it was trained on.",
                 f"Give the right one as base in {name}/{CARD_NAME}.",
             )
         tokenizer = load_tokenizer(name)
-        model = _apply_adapter(base.model, name, place, len(tokenizer))
+        model = base.model.to(dtype) if is_chain else base.model
+        model = _apply_adapter(model, name, place, len(tokenizer))
         model = model if placed else model.to(dtype)
         origin = base.origin
         fingerprint = _hash([base.fingerprint, _fingerprint(place)])

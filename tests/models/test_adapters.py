@@ -64,6 +64,37 @@ def test_float32_folds_the_update_in(adapter: Path, tiny_model_dir: Path) -> Non
     assert not torch.equal(logits(adapter, torch.float32), logits(tiny_model_dir, torch.float32))
 
 
+@pytest.mark.parametrize("tokens", [None, [5, 6]])
+def test_an_adapter_of_an_adapter(
+    adapter: Path, tiny_model_dir: Path, tmp_path: Path, tokens: list[int] | None
+) -> None:
+    """Both change the model, in any precision, also if the first one trained embeddings."""
+    names = ["embed_tokens"]
+    first: Any = get_peft_model(
+        load(str(tiny_model_dir), dtype=torch.float32, device="cpu").model,
+        LoraConfig(r=4, target_modules="all-linear",
+                   trainable_token_indices={names[0]: tokens} if tokens else None),
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in first.named_parameters():
+            if "lora_B" in name or "token_adapter" in name:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    first.save_pretrained(tmp_path / "first", save_embedding_layers=False)
+    base = load(str(tiny_model_dir), device="cpu")
+    write_card(tmp_path / "first", ModelCard(str(tiny_model_dir), base.fingerprint))
+    below = load(str(tmp_path / "first"), dtype=torch.float32, device="cpu")
+    write_card(adapter, ModelCard(str(tmp_path / "first"), below.fingerprint))
+    alone, both = logits(tmp_path / "first", torch.float32), logits(adapter, torch.float32)
+    plain = logits(tiny_model_dir, torch.float32)
+    assert (alone - plain).abs().max() > 0.05 and (both - alone).abs().max() > 0.001
+    narrow = logits(adapter, torch.bfloat16)
+    near = torch.nn.functional.cosine_similarity
+    assert near((narrow - plain).flatten(), (both - plain).flatten(), dim=0) > 0.98
+    with pytest.raises(ModelError, match="an adapter of the adapter"):
+        load(str(adapter), bits=4, device="cpu")
+
+
 def test_another_base_is_refused(adapter: Path, tiny_model_dir: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(tiny_model_dir, other)

@@ -1,5 +1,6 @@
 // Runs JupyterLab's part with a stand-in for its completer; prints the texts that it shows.
-// node jupyterlab_settled.mjs EXTENSION ENDPOINT TOKEN, and a JSON list of texts on standard input
+// node jupyterlab_settled.mjs EXTENSION ENDPOINT TOKEN, and a JSON list on standard input: texts with
+// the cursor at the end, or lists of a text, the cursor and the name of the cell
 
 import { readFileSync } from "node:fs";
 
@@ -15,9 +16,11 @@ extension.init({ "@jupyterlab/completer": { "4.6.6": { get: completer } } });
 provider.configure({ endpoint, token });
 
 const found = [];
-for (const text of JSON.parse(readFileSync(0, "utf8"))) {
-  const request = { text, offset: text.length, mimeType: "text/x-python" };
-  const { items } = await provider.fetch(request, { triggerKind: 1 });
+for (const given of JSON.parse(readFileSync(0, "utf8"))) {
+  const [text, offset, id] = Array.isArray(given) ? given : [given, given.length, "cell"];
+  const request = { text, offset, mimeType: "text/x-python" };
+  const widget = { id: "notebook", content: { activeCell: { model: { id } } } };
+  const { items } = await provider.fetch(request, { triggerKind: 1, widget });
   const shown = { first: items[0]?.insertText ?? "", last: items[0]?.insertText ?? "" };
   if (items[0]?.isIncomplete) {
     // As JupyterLab's reconciliator does.

@@ -16,9 +16,15 @@ from typing import Any
 
 import pytest
 
+from codegen.methods.edits.formats import FORMATS
+from codegen.server.engine import CompletionEngine
+from codegen.server.http import make_app
+from codegen.server.next_edits import NextEditor
+from codegen.server.upstream import Upstream
 from tests.server.clients import tools
 from tests.server.clients.test_neovim import TEXT, ghost, wait_for
 from tests.server.conftest import TOKEN, Served
+from tests.server.upstream_server import Script, UpstreamServer
 
 pynvim = pytest.importorskip("pynvim")
 
@@ -273,6 +279,44 @@ def _shown_as(before: str, shown: list[dict[str, Any]]) -> str:
         is_gone = not new and line and not hint["insert"]
         lines[hint["line"]] = None if is_gone else new
     return "\n".join(line for line in lines if line is not None)
+
+
+def test_jupyterlab_shows_a_next_edit_that_inserts_text() -> None:
+    """Where nothing is completed; nothing if it would change text, or nothing was edited."""
+    upstream = UpstreamServer(Script())
+    rewrite = {"y = x\n\n": "y = x\nz = y\n", "y = x\n": "y = x2\n"}
+
+    def pieces(body: dict[str, Any]) -> list[str]:
+        _, current, region = body["prompt"].partition("<<<<<<< CURRENT\n")
+        if not current:
+            return [""]
+        text = region.partition("=======")[0].replace("<|user_cursor|>", "")
+        old = next(old for old in rewrite if text.endswith(old))
+        return [text.removesuffix(old) + rewrite[old] + ">>>>>>> UPDATED\n"]
+
+    upstream.script.pieces = pieces
+    source = Upstream(upstream.url, fim="none")
+    source.check()
+    engine = CompletionEngine(source)
+    served = Served(make_app(engine, TOKEN, next_edits=NextEditor(FORMATS["zeta2"])))
+    asked = [
+        ("w = 1\ny = w\n", 5, "a"),
+        ("x = 1\ny = x\n", 1, "a"),  # would change the line below the cursor
+        ("x = 1\ny = x\n\n", 12, "a"),
+        ("x = 1\ny = x\n\nw", 13, "b"),  # another cell, in which nothing was edited
+    ]
+    script = EDITORS / "jupyterlab" / "codegen-completions" / "static" / "remoteEntry.js"
+    driver = Path(__file__).with_name("jupyterlab_settled.mjs")
+    try:
+        found = node(driver, script, served.url, TOKEN, given=json.dumps(asked))
+    finally:
+        served.stop()
+        engine.stop()
+        upstream.stop()
+    assert [one["last"] for one in found] == ["", "", "z = y", ""]
+    prompts = [body["prompt"] for _, body in upstream.asked if "CURRENT" in body["prompt"]]
+    assert len(prompts) == 2
+    assert "-w = 1\n-y = w\n+x = 1\n+y = x\n" in prompts[0].replace(" \n", "\n")
 
 
 @pytest.mark.parametrize("engine", ["model"], indirect=True)

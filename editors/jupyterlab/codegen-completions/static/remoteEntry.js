@@ -1,6 +1,8 @@
 // An inline completion provider for JupyterLab 4.1 or newer, written by hand as a federated module:
 // nothing has to be built. It asks `codegen serve http`; address and token are in JupyterLab's
 // settings, under Inline Completer. A fast answer that is uncertain is replaced by the settled one.
+// Where nothing is to be completed, the next edit is shown if it inserts text at the cursor: ghost
+// text can do no more.
 
 (() => {
   const NAME = "codegen-completions";
@@ -10,8 +12,55 @@
     debouncerDelay: 0,
     endpoint: "http://127.0.0.1:8012",
     token: "",
+    nextEdits: true,
   };
+  const MOST_LINES = 8; // of one change; more of them are another text
   let scope;
+
+  // The lines of two texts that differ, and where they begin.
+  function difference(before, after) {
+    const [old, now] = [before, after].map((text) => text.split("\n"));
+    let start = 0;
+    while (start < Math.min(old.length, now.length) && old[start] === now[start]) {
+      start += 1;
+    }
+    let end = 0;
+    const most = Math.min(old.length, now.length) - start;
+    while (end < most && old[old.length - 1 - end] === now[now.length - 1 - end]) {
+      end += 1;
+    }
+    return { start, old: old.slice(start, old.length - end), now: now.slice(start, now.length - end) };
+  }
+
+  // A prompt in the format of Zed's model Zeta 2, which `codegen serve http` takes apart.
+  function nextEditPrompt({ text, offset, mimeType }, { start, old, now }) {
+    const path = mimeType?.includes("python") ? "cell.py" : "cell.txt";
+    const change = [...old.map((line) => `-${line}`), ...now.map((line) => `+${line}`)];
+    const end = text.endsWith("\n") ? "" : "\n";
+    return [
+      "<[fim-suffix]><[fim-prefix]><filename>edit_history",
+      `--- a/${path}`,
+      `+++ b/${path}`,
+      `@@ -${start + 1},${old.length} +${start + 1},${now.length} @@`,
+      ...change,
+      "",
+      `<filename>${path}`,
+      "<<<<<<< CURRENT",
+      `${text.slice(0, offset)}<|user_cursor|>${text.slice(offset)}${end}=======`,
+      "<[fim-middle]>",
+    ].join("\n");
+  }
+
+  // What an answer of that model inserts at the cursor; "" if it changes anything else.
+  function inserted(answer, text, offset) {
+    const [before, after] = [text.slice(0, offset), text.slice(offset)];
+    let rewritten = answer.replace(/>>>>>>> UPDATED\s*$/, "");
+    if (!text.endsWith("\n")) {
+      rewritten = rewritten.replace(/\n$/, "");
+    }
+    const fits = rewritten.startsWith(before) && rewritten.endsWith(after);
+    return fits ? rewritten.slice(offset, Math.max(offset, rewritten.length - after.length)) : "";
+  }
 
   class Provider {
     constructor() {
@@ -22,8 +71,10 @@
         properties: {
           endpoint: { title: "Address", type: "string", description: "Of codegen serve http." },
           token: { title: "Token", type: "string", description: "What the server printed." },
+          nextEdits: { title: "Next edits", type: "boolean", description: "Where they insert text." },
         },
       };
+      this.opened = null; // the cell, and its text before the latest edits
       this.settings = DEFAULTS;
       this.count = 0;
     }
@@ -35,6 +86,7 @@
     async fetch(request, context) {
       this.running?.abort(); // the server gives up what nobody waits for
       this.running = new AbortController();
+      const change = this.edited(request, context);
       const language = request.mimeType?.includes("python") ? "python" : "";
       const asked = {
         prompt: request.text.slice(0, request.offset),
@@ -44,14 +96,40 @@
         language,
         user: NAME,
       };
-      const fast = await this.ask({ ...asked, settle: false }, this.running.signal);
+      const { signal } = this.running;
+      const fast = await this.ask({ ...asked, settle: false }, signal);
       if (fast.settled || !fast.items.length) {
-        return fast.settled ? fast : await this.ask(asked, this.running.signal);
+        const found = fast.settled ? fast : await this.ask(asked, signal);
+        const isNext = !found.items.length && change && this.settings.nextEdits;
+        return isNext ? await this.nextEdit(request, change, signal) : found;
       }
       // The answer is uncertain: JupyterLab shows it, and `stream` replaces it by the settled one.
       const token = String(++this.count);
-      this.uncertain = { token, asked, signal: this.running.signal };
+      this.uncertain = { token, asked, signal };
       return { items: [{ ...fast.items[0], isIncomplete: true, token }] };
+    }
+
+    // The lines of a cell that were edited since it was entered; null if there are none.
+    edited({ text }, { widget }) {
+      const cell = `${widget?.id} ${widget?.content?.activeCell?.model?.id}`;
+      if (this.opened?.cell === cell) {
+        const change = difference(this.opened.text, text);
+        const lines = Math.max(change.old.length, change.now.length);
+        if (lines <= MOST_LINES) {
+          return lines ? change : null;
+        }
+      }
+      this.opened = { cell, text };
+      return null;
+    }
+
+    // The text that the next edit inserts at the cursor.
+    async nextEdit(request, change, signal) {
+      const body = { prompt: nextEditPrompt(request, change), max_tokens: 512, user: NAME };
+      const { items } = await this.ask(body, signal);
+      const [{ insertText: answer } = {}] = items;
+      const insertText = answer ? inserted(answer, request.text, request.offset) : "";
+      return { items: insertText ? [{ insertText }] : [] };
     }
 
     async *stream(token) {

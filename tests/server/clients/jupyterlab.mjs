@@ -1,7 +1,7 @@
 // Types in JupyterLab under a headless Chromium; prints what ghost text came and what was accepted.
-// node jupyterlab.mjs PLAYWRIGHT CHROMIUM URL SCREENSHOT
+// node jupyterlab.mjs PLAYWRIGHT CHROMIUM URL SCREENSHOT TYPED
 
-const [, , playwright, executablePath, url, screenshot] = process.argv;
+const [, , playwright, executablePath, url, screenshot, typed] = process.argv;
 const { chromium } = await import(playwright);
 const browser = await chromium.launch({
   executablePath,
@@ -22,7 +22,6 @@ try {
   await editor.click();
   await page.keyboard.press("Control+End");
   const text = async () => (await editor.locator(".cm-line").allInnerTexts()).join("\n");
-  const typed = "v";
   await page.keyboard.type(typed, { delay: 80 });
   const ghost = page.locator(".jp-GhostText").first();
   await ghost.waitFor({ state: "attached", timeout: 60000 });

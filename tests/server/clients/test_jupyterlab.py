@@ -18,9 +18,14 @@ from typing import Any
 
 import pytest
 
+from codegen.methods.edits.formats import FORMATS
+from codegen.server.engine import CompletionEngine
 from codegen.server.http import make_app
+from codegen.server.next_edits import NextEditor
+from codegen.server.upstream import Upstream
 from tests.server.clients import tools
 from tests.server.conftest import TOKEN, Served
+from tests.server.upstream_server import Script, UpstreamServer
 
 pytestmark = pytest.mark.long
 
@@ -37,11 +42,17 @@ def free_port() -> int:
 
 @pytest.fixture
 def lab(engine: Any, tmp_path: Path) -> Iterator[str]:
+    """JupyterLab with completions of a model."""
+    yield from running(engine, tmp_path)
+
+
+def running(engine: Any, tmp_path: Path, next_edits: NextEditor | None = None) -> Iterator[str]:
     """JupyterLab on a folder with one file, the extension beside it; our server allows its page."""
     jupyter = tools.jupyterlab()
     port = free_port()
     origin = f"http://localhost:{port}"
-    served = Served(make_app(engine, TOKEN, origins=frozenset({origin})))
+    app = make_app(engine, TOKEN, origins=frozenset({origin}), next_edits=next_edits)
+    served = Served(app)
     shutil.copytree(EXTENSION, tmp_path / "data" / "labextensions" / EXTENSION.name)
     settings = tmp_path / "settings" / "@jupyterlab" / "completer-extension"
     settings.mkdir(parents=True)
@@ -75,18 +86,51 @@ def lab(engine: Any, tmp_path: Path) -> Iterator[str]:
         served.stop()
 
 
-def test_ghost_text_in_jupyterlab(lab: str, engine: Any, tmp_path: Path) -> None:
+def typed_in(url: str, typed: str, screenshot: Path) -> dict[str, Any]:
+    """What JupyterLab shows after some keys, and the text once Tab was pressed."""
     playwright, chromium = tools.playwright(), tools.chromium()
-    folder = Path(os.environ.get("CODEGEN_TEST_SCREENSHOTS") or tmp_path)
-    screenshot = folder / "jupyterlab.png"
     done = subprocess.run(
-        ["node", str(SCRIPT), playwright, chromium, lab, str(screenshot)],
+        ["node", str(SCRIPT), playwright, chromium, url, str(screenshot), typed],
         capture_output=True,
         text=True,
         timeout=300,
     )
     found = json.loads(done.stdout)
     assert "error" not in found, found
+    return found
+
+
+def test_a_next_edit_in_jupyterlab(tmp_path: Path) -> None:
+    """The server completes nothing, and its next edit inserts text at the cursor."""
+    upstream = UpstreamServer(Script())
+
+    def pieces(body: dict[str, Any]) -> list[str]:
+        _, current, region = body["prompt"].partition("<<<<<<< CURRENT\n")
+        if not current:
+            return [""]
+        text = region.partition("=======")[0].replace("<|user_cursor|>", "").removesuffix("\n")
+        return [text + ".next_edit()" * text.endswith("value") + "\n>>>>>>> UPDATED\n"]
+
+    upstream.script.pieces = pieces
+    source = Upstream(upstream.url, fim="none")
+    source.check()
+    engine = CompletionEngine(source)
+    lab = running(engine, tmp_path, NextEditor(FORMATS["zeta2"]))
+    folder = Path(os.environ.get("CODEGEN_TEST_SCREENSHOTS") or tmp_path)
+    try:
+        found = typed_in(next(lab), "value", folder / "jupyterlab_next_edit.png")
+    finally:
+        lab.close()
+        engine.stop()
+        upstream.stop()
+    assert found["shown"].strip() == ".next_edit()"
+    assert found["after"].replace("\u200b", "").rstrip("\n") == TEXT + "value.next_edit()"
+
+
+def test_ghost_text_in_jupyterlab(lab: str, engine: Any, tmp_path: Path) -> None:
+    folder = Path(os.environ.get("CODEGEN_TEST_SCREENSHOTS") or tmp_path)
+    screenshot = folder / "jupyterlab.png"
+    found = typed_in(lab, "v", screenshot)
     assert found["shown"].strip()
     assert found["after"].replace("\u200b", "").startswith(TEXT + "v")
     assert found["shown"].strip().partition("\n")[0][:20] in found["after"]

@@ -88,6 +88,11 @@ class Outcomes:
                 f"Cannot write {path}: {error.strerror}.", "Name another file with --edit-log."
             ) from None
 
+    @property
+    def is_written(self) -> bool:
+        """Whether outcomes go into a file."""
+        return self._file is not None
+
     def watch(self, id_: str, watched: Watched) -> None:
         """Watches a proposal from now on. One that was made before, word for word, is replaced."""
         for key, other in list(self._watched.items()):

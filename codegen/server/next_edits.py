@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, cast
@@ -24,7 +24,6 @@ from codegen.methods.edits.formats import (
     EditFormat,
     Unreadable,
     Unwritable,
-    around,
     window_lines,
     window_text,
     with_window,
@@ -36,8 +35,8 @@ from codegen.server.document import OutOfStep, TextDocument, units
 from codegen.server.edit_answers import MOST_TOKENS, answer
 from codegen.server.edit_history import Tracker
 from codegen.server.edit_outcomes import Outcomes, Watched
+from codegen.server.edit_redaction import hidden_lines, is_clean, redacted
 from codegen.server.requests import DocumentKey
-from codegen.server.secrets import redact, secret_spans
 from codegen.server.text import safe_text
 from codegen.server.upstream import Upstream
 
@@ -79,6 +78,7 @@ class Rewrite:
         after: the window's new text.
         lines: first and last of the changed lines, from 0, end not included.
         old, new: their texts.
+        hidden: lines of the file that may not be written.
     """
 
     edit: Edit
@@ -86,22 +86,26 @@ class Rewrite:
     lines: tuple[int, int]
     old: str
     new: str
+    hidden: Collection[str] = frozenset()
 
 
 @dataclass
-class _Pending:
-    """The latest proposal of a document.
+class _Made:
+    """A proposal that was made.
 
     Attributes:
         change: what would be refused: the URI, the old and the new lines.
-        text: the document's with the proposal.
+        text: the document's with the proposal, its line ends newlines.
+        count: adds to a counter.
         shown_at: when it came to the screen; infinity if the client did not report it.
     """
 
     id: str
     change: tuple[str, str, str]
     text: str
+    count: Callable[[str], None]
     shown_at: float = float("inf")
+    is_accepted: bool = False
 
 
 class NextEditor:
@@ -129,7 +133,8 @@ class NextEditor:
         self.proposals: OrderedDict[str, Proposal] = OrderedDict()
         self.trackers: dict[str, Tracker] = {}
         self._refused: OrderedDict[tuple[str, str, str], None] = OrderedDict()
-        self._pending: dict[str, _Pending] = {}
+        self._made: dict[str, _Made] = {}  # by id
+        self._pending: dict[str, _Made] = {}  # by URI: the latest, until the document changes
         self._numbers = count(1)
 
     def forget(self, uri: str, *, is_lost: bool = False) -> None:
@@ -149,35 +154,43 @@ class NextEditor:
         now = time.monotonic()
         self.trackers.setdefault(uri, Tracker()).changing(document, changes, now)
         self.outcomes.changing(uri, now)
-        pending = self._pending.pop(uri, None)
+        pending = self._pending.get(uri)
         if pending is None:
             return False
-        taken = pending.text == _changed(document, changes)
+        texts = list(_texts(document, changes))
+        if texts and texts[-1] == _plain(document.text):  # nothing was changed
+            return False
+        del self._pending[uri]
+        taken = any(text.rstrip("\n") == pending.text.rstrip("\n") for text in texts)
         if taken:
-            self.outcomes.accept(pending.id, now)
+            self._accept(pending, now)
         elif now - pending.shown_at >= _SEEN_S:
             self._refuse(pending.change)
         return taken
 
+    def _accept(self, made: _Made, now: float) -> None:
+        self.outcomes.accept(made.id, now)
+        if not made.is_accepted:
+            made.count("next_edit_accepted")
+        made.is_accepted = True
+
     def show(self, id_: str) -> None:
         """The client reports that a proposal is on the screen."""
         self.outcomes.show(id_)
-        found = self.proposals.get(id_)
-        pending = self._pending.get(found.uri) if found else None
-        if pending and pending.id == id_:
-            pending.shown_at = min(pending.shown_at, time.monotonic())
+        if made := self._made.get(id_):
+            made.shown_at = min(made.shown_at, time.monotonic())
 
     def decide(self, id_: str, now: float, *, is_accepted: bool) -> None:
         """The client reports that the user accepted a proposal, or turned it down."""
-        found = self.proposals.get(id_)
-        pending = self._pending.get(found.uri) if found else None
         self.outcomes.show(id_)
+        if (made := self._made.get(id_)) is None:
+            return
         if is_accepted:
-            self.outcomes.accept(id_, now)
-        if pending and pending.id == id_:
-            del self._pending[pending.change[0]]
-            if not is_accepted:
-                self._refuse(pending.change)
+            self._accept(made, now)
+        else:
+            self._refuse(made.change)
+        if self._pending.get(made.change[0]) is made:
+            del self._pending[made.change[0]]
 
     def _refuse(self, change: tuple[str, str, str]) -> None:
         self._refused[change] = None
@@ -272,6 +285,8 @@ class NextEditor:
             is_current: whether an answer is still wanted.
         """
         asked = await self._asked(engine)
+        is_private = asked.model.remote or self.outcomes.is_written
+        hidden = hidden_lines(moment) if is_private else frozenset[str]()
         lines = lines_of(moment.text)
         cursor_line = moment.text.count("\n", 0, moment.cursor)
         last = undone(moment.history, moment.text)
@@ -279,7 +294,7 @@ class NextEditor:
         for line in await asyncio.to_thread(_places, moment, cursor_line):
             there = len("".join(lines[:line]))
             at = moment if line == cursor_line else replace(moment, cursor=there)
-            edit, prompt = self._window(asked, at, line)
+            edit, prompt = self._window(asked, at, line, hidden)
             if not prompt:
                 continue
             is_far = line != cursor_line
@@ -294,15 +309,17 @@ class NextEditor:
                 engine.metrics.count("next_edit_unreadable")
                 continue
             if found := self._worth(engine, edit, after, uri, last):
-                return found
+                return replace(found, hidden=hidden)
         return None
 
-    def _window(self, asked: CompletionEngine, moment: Edit, line: int) -> tuple[Edit, str]:
+    def _window(
+        self, asked: CompletionEngine, moment: Edit, line: int, hidden: Collection[str]
+    ) -> tuple[Edit, str]:
         """The moment with a window around a line, and the prompt; empty if there is none."""
         edit = moment
         for view in VIEWS:
             edit = _viewed(moment, view, line)
-            if prompt := self.prompt(asked, edit):
+            if prompt := self.prompt(asked, edit, hidden):
                 shown = window_text(edit)
                 return edit, prompt if safe_text(shown) == shown else ""
         return edit, ""
@@ -315,11 +332,17 @@ class NextEditor:
             self._loading = asyncio.ensure_future(asyncio.to_thread(self._load))
         return await asyncio.shield(self._loading)
 
-    def prompt(self, engine: CompletionEngine, edit: Edit) -> str:
-        """The prompt; empty if it is too long or this model may not see the text."""
+    def prompt(
+        self, engine: CompletionEngine, edit: Edit, hidden: Collection[str] = frozenset()
+    ) -> str:
+        """The prompt; empty if it is too long or this model may not see the text.
+
+        Args:
+            hidden: lines that another machine may not see (:mod:`.edit_redaction`).
+        """
         model = engine.model
         if model.remote:
-            shown = _redacted(edit)
+            shown = redacted(edit, hidden)
             if shown is None:
                 return ""
             edit = shown
@@ -380,13 +403,15 @@ class NextEditor:
         proposal = Proposal(number, uri, document.version, Range(Position(top, 0), ends), new)
         self.proposals[number] = proposal
         while len(self.proposals) > _REMEMBERED:
-            self.proposals.popitem(last=False)
+            self._made.pop(self.proposals.popitem(last=False)[0], None)
         text = "".join([*document.lines[:top], new, *document.lines[bottom:]])
-        self._pending[uri] = _Pending(number, (uri, found.old, found.new), text)
+        change = (uri, found.old, found.new)
+        made = _Made(number, change, _plain(text), engine.metrics.count)
+        self._made[number] = self._pending[uri] = made
         self.outcomes.watch(
             number,
             Watched(
-                edit=_redacted(edit) if redact(found.after) == found.after else None,
+                edit=redacted(edit, found.hidden) if is_clean(found.after, found.hidden) else None,
                 proposed=found.after,
                 uri=uri,
                 document=document,
@@ -458,68 +483,18 @@ def _end(line: str) -> str:
     return line[len(line.rstrip("\r\n")) :]
 
 
-def _changed(
+def _texts(
     document: TextDocument, changes: Sequence[TextDocumentContentChangeEvent]
-) -> str | None:
-    """The text after changes; None if they do not fit."""
+) -> Iterator[str]:
+    """The text after each of some changes, as far as they fit."""
     after = TextDocument("", document.encoding)
     after.lines, after.size = list(document.lines), document.size
-    try:
-        after.apply(changes)
-    except OutOfStep:
-        return None
-    return after.text
-
-
-def _redacted(edit: Edit) -> Edit | None:
-    """The edit as another machine may see it; None if the window may hold a secret.
-
-    Secrets are looked for in the whole file, also as it was before, since a part of a key looks
-    like any text. Edits that touched one are left out.
-    """
-    above, below = around(edit)
-    window = window_text(edit)
-    spans = secret_spans(edit.text)
-    if any(end > len(above) and start < len(above) + len(window) for start, end in spans):
-        return None
-    head, rest = (redact(part) for part in (above, below))
-    hidden = {line for text in _states(edit) for line in _lines_in(text, secret_spans(text))}
-    shown = [c._replace(old=redact(c.old), new=redact(c.new)) for c in edit.history]
-    history = tuple(
-        c for c in shown if hidden.isdisjoint(line.strip() for line in (c.old + c.new).split("\n"))
-    )
-    if edit.history and not history:
-        return None
-    top = len(lines_of(head))
-    place = (top, top + len(lines_of(window)))
-    cursor = max(0, edit.cursor + len(head) - len(above))
-    text = head + window + rest
-    return replace(edit, text=text, history=history, window=place, cursor=cursor)
-
-
-def _states(edit: Edit) -> Iterator[str]:
-    """The file now and before each edit of the history, as far back as they fit it."""
-    lines, left = lines_of(edit.text), [c for c in edit.history if c.path == edit.path]
-    yield edit.text
-    while left:
-        last = left.pop()
-        old, new = lines_of(last.old), lines_of(last.new)
-        if lines[last.line : last.line + len(new)] != new:
+    for change in changes:
+        try:
+            after.apply([change])
+        except OutOfStep:
             return
-        lines[last.line : last.line + len(new)] = old
-        added = len(new) - len(old)
-        left = [c._replace(line=c.line - added * (c.line - added >= last.line)) for c in left]
-        yield "".join(lines)
-
-
-def _lines_in(text: str, spans: Sequence[tuple[int, int]]) -> set[str]:
-    """The lines that character ranges touch, without the white space around them."""
-    found: set[str] = set()
-    for start, end in spans:
-        first = text.rfind("\n", 0, start) + 1
-        last = text.find("\n", end)
-        found |= {line.strip() for line in text[first : last if last >= 0 else None].split("\n")}
-    return found - {""}
+        yield _plain(after.text)
 
 
 def _is_readable(document: TextDocument) -> bool:

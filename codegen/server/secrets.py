@@ -29,14 +29,20 @@ _NAMES = (
 _FOLDERS = frozenset({".git", ".hg", ".svn", ".ssh", ".gnupg", ".aws", ".azure", ".kube"})
 
 _KNOWN = re.compile(
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
+    # A key to its end, or as far as its lines go; or its last lines, if its beginning is missing.
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:.{0,20000}?-----END [A-Z ]*PRIVATE KEY-----"
+    r"|[^\n]*(?:\n[ \t\"'#]*[A-Za-z0-9+/=]+[\"' \t\r,+\\]*(?=\n|\Z))*)"
+    r"|(?:^[ \t\"'#]*[A-Za-z0-9+/=]{1,80}[^\w\n]*\n){0,400}^[^\n-]{0,80}"
+    r"-----END [A-Z ]*PRIVATE KEY-----"
     r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
     r"|\bgh[pousr]_[A-Za-z0-9]{30,}|\bgithub_pat_\w{40,}|\bglpat-[\w-]{20,}"
     r"|\bsk-[A-Za-z0-9_-]{20,}|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bAIza[\w-]{35}"
     r"|\bhf_[A-Za-z0-9]{30,}|\bnpm_[A-Za-z0-9]{30,}|\bpypi-[\w-]{50,}"
     r"|(?<![\w-])eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,}",
-    re.DOTALL,
+    re.DOTALL | re.MULTILINE,
 )
+# A line of nothing but base64, such as those of a key: each of them is one by itself.
+_LINE = re.compile(r"^[ \t]*([A-Za-z0-9+/]{40,80}={0,2})[ \t\r]*$", re.MULTILINE)
 _URL_PASSWORD = re.compile(r"(?<=://)([^\s/:@]+):([^\s/@]+)(?=@)")
 # Repetitions are bounded, because a match is tried at each place of a text.
 _ASSIGNED = re.compile(
@@ -68,6 +74,7 @@ def secret_spans(text: str) -> list[tuple[int, int]]:
     found += [match.span(2) for match in _URL_PASSWORD.finditer(text)]
     found += [match.span("value") for match in _ASSIGNED.finditer(text)]
     found += [match.span() for match in _LONG.finditer(text) if _random(match[0])]
+    found += [match.span(1) for match in _LINE.finditer(text) if _random(match[1])]
     merged: list[tuple[int, int]] = []
     for start, end in sorted(found):
         if merged and start < merged[-1][1]:
@@ -77,13 +84,19 @@ def secret_spans(text: str) -> list[tuple[int, int]]:
     return merged
 
 
-def redact(text: str) -> str:
-    """The text with everything replaced that looks like a secret."""
-    parts, at = [], 0
+def redact(text: str, first: int = 0, last: int | None = None) -> str:
+    """The text with everything replaced that looks like a secret.
+
+    Args:
+        first, last: only this part is returned; the whole text decides what is a secret.
+    """
+    last = len(text) if last is None else last
+    parts, at = [], first
     for start, end in secret_spans(text):
-        parts += [text[at:start], REDACTED]
-        at = end
-    return "".join([*parts, text[at:]])
+        if start < last and end > first:
+            parts += [text[at:start], REDACTED]
+            at = end
+    return "".join([*parts, text[at:last]])
 
 
 def _random(text: str) -> bool:

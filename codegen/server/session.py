@@ -282,9 +282,8 @@ class Session:
         if document is None or document.text is None:
             return
         document.changes += 1
-        taken = self.next_edits and self.next_edits.changing(uri, document.text, changes)
-        if taken and self.engine:
-            self.engine.metrics.count("next_edit_accepted")
+        if self.next_edits:
+            self.next_edits.changing(uri, document.text, changes)
         document.delay.key(time.monotonic())
         self._count_acceptance(uri, document.text, changes)
         try:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
+import string
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +33,7 @@ from codegen.server import edit_answers, next_edits
 from codegen.server.document import TextDocument
 from codegen.server.edit_history import Tracker
 from codegen.server.edit_outcomes import Outcomes, Watched
+from codegen.server.edit_redaction import hidden_lines, redacted
 from codegen.server.engine import CompletionEngine
 from codegen.server.http import make_app
 from codegen.server.metrics import Metrics
@@ -802,7 +806,7 @@ def test_an_accepted_edit_is_kept_after_half_a_minute(tmp_path: Path) -> None:
     outcomes, document = watched(text, Edit("", "a.py", text, (), (0, 1), 5))
     outcomes.close("u", is_lost=True)  # the text is not known
     assert len(log.read_text().splitlines()) == 2
-    hidden = next_edits._redacted(Edit("", "a.py", f"a = 1\nK = '{key}'\n", (), (0, 1), 5))
+    hidden = redacted(Edit("", "a.py", f"a = 1\nK = '{key}'\n", (), (0, 1), 5), ())
     outcomes, _ = watched(text, hidden)
     outcomes.close()
     assert key not in log.read_text() and len(log.read_text().splitlines()) == 3
@@ -832,22 +836,47 @@ def proposed(text: str, after: str) -> tuple[next_edits.NextEditor, TextDocument
         [change("price = 1\nprint(price, 2)\nprint(3, price)\nx = price", (0, 0), (3, 8))],
         [change("price = 1\nprint(price, 2)\nprint(3, price", (0, 0), (2, 13)),
          change("price", (3, 4), (3, 8))],
+        [change(SOLD, (0, 0), (4, 0)), change("y", (0, 0), (0, 0))],  # and the next key
+        [change(SOLD + "\n", (0, 0), (4, 0))],  # some editors end the text with a line
     ],
 )  # fmt: skip
 def test_an_acceptance_in_any_parts(changes: list[Any]) -> None:
     """Neovim sends what differs, not the edit that it applied."""
     editor, document, id_ = proposed(SHOP, SOLD)
     editor.show(id_)
+    assert not editor.changing("u", document, [change("c", (0, 0), (0, 1))])  # nothing new
     assert editor.changing("u", document, changes)
     assert editor.outcomes._watched[id_].accepted and not editor._refused
     editor, document, id_ = proposed(SHOP, SOLD)
-    assert not editor.changing("u", document, changes[:-1] or [change("p", (0, 0), (0, 4))])
+    assert not editor.changing("u", document, [change("p", (0, 0), (0, 4))])
     assert not editor.outcomes._watched[id_].accepted
 
 
+def test_what_a_client_reports_counts_after_the_change() -> None:
+    """ACP's clients report acceptance and refusal before or after the document's change."""
+    for is_accepted in (True, False):
+        for is_first in (True, False):
+            editor, document, id_ = proposed(SHOP, SOLD)
+            made = editor._made[id_]
+            counted: list[str] = []
+            made.count = counted.append
+            text = change(SOLD if is_accepted else "y", (0, 0), (4 if is_accepted else 0, 0))
+            if is_first:
+                editor.decide(id_, 0.0, is_accepted=is_accepted)
+            editor.changing("u", document, [text])
+            if not is_first:
+                editor.decide(id_, 0.0, is_accepted=is_accepted)
+            assert counted == ["next_edit_accepted"] * is_accepted
+            assert list(editor._refused) == [made.change] * (not is_accepted)
+
+
 @given(
-    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["\n", "\r\n"])), max_size=8),
-    st.lists(st.sampled_from("abcd"), max_size=8),
+    st.lists(
+        st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(["\n", "\r\n"])),
+        max_size=8,
+        unique_by=lambda line: line[0],
+    ),
+    st.lists(st.sampled_from("abcdefghij"), max_size=8, unique=True),
     st.booleans(),
 )
 def test_lines_that_stay_keep_their_ends(
@@ -899,39 +928,74 @@ async def test_a_document_that_is_closed_and_opened_again_gets_no_old_edit() -> 
     assert await asked is None
 
 
-PRIVATE = "-----BEGIN RSA PRIVATE KEY-----\n"
-PRIVATE += "".join(
-    f"MIIB{number:02}abcdefghijklmnop+/qrstuvwxyz{number:02}\n" for number in range(25)
-)
-PRIVATE += "-----END RSA PRIVATE KEY-----\n"
+_RANDOM = random.Random(0)
+_BASE64 = string.ascii_letters + string.digits + "+/"
+KEY_ROWS = ["".join(_RANDOM.choices(_BASE64, k=64)) + "\n" for _ in range(24)]
+KEY_ROWS.append("".join(_RANDOM.choices(_BASE64, k=22)) + "==\n")
+PRIVATE = f"-----BEGIN RSA PRIVATE KEY-----\n{''.join(KEY_ROWS)}-----END RSA PRIVATE KEY-----\n"
+
+
+def sent(edit: Edit) -> str | None:
+    """All that another machine may see of a moment; None if nothing."""
+    shown = redacted(edit, hidden_lines(edit))
+    if shown is None:
+        return None
+    assert window_text(shown) == window_text(edit)
+    return shown.text + "".join(change.old + change.new for change in shown.history)
 
 
 @pytest.mark.parametrize("first", [0, 5, 20, 26, 27, 30])
 def test_no_part_of_a_key_leaves_the_machine(first: int) -> None:
     """Wherever the window begins, and whatever was edited in the key."""
-    text = PRIVATE + "x = 1\n" * 8
-    rows = lines_of(PRIVATE)
-    history = (Change("a.py", 7, "", rows[7]), Change("a.py", 28, "x = 0\n", "x = 1\n"))
-    edit = Edit("", "a.py", text, history, (first, first + 4), 0)
-    shown = next_edits._redacted(edit)
-    assert (shown is None) == (first < 27)
-    if shown:
-        said = shown.text + "".join(change.old + change.new for change in shown.history)
-        assert not any(row.strip() in said for row in rows[1:-1])
-        assert window_text(shown) == window_text(edit) and shown.history == history[1:]
+    text, rows = PRIVATE + "x = 1\n" * 8, lines_of(PRIVATE)
+    other = Change("a.py", 28, "x = 0\n", "x = 1\n")
+    edit = Edit("", "a.py", text, (Change("a.py", 7, "", rows[7]), other), (first, first + 4), 0)
+    said = sent(edit)
+    assert (said is None) == (first < 27)
+    if said:
+        assert not any(row.strip() in said for row in rows) and "x = 0" in said
+    # Without its first line, with a part of it, and without its last one.
+    for without, with_ in ((rows[0], ""), ("-----BEGIN", "----BEGIN"), (rows[-1], "x\n")):
+        broken = edit.text.replace(without, with_)
+        change = Change("a.py", 0, rows[0], "" if not with_ else rows[0].replace(without, with_))
+        top = max(0, first - (not with_))
+        for history in ((other,), (change, other)) if rows[-1] != without else ((other,),):
+            moment = replace(edit, text=broken, history=history, window=(top, top + 4))
+            said = sent(moment)
+            assert not said or not any(row.strip() in said for row in rows[1:-1])
     # What is gone from the file is known from its edits.
     whole = Change("a.py", 3, "".join(rows[3:6]), "")
-    gone = Edit(
-        "", "a.py", "".join(rows[:3]) + "".join(rows[6:]) + "x\n" * 9, (whole,), (26, 30), 0
-    )
-    assert next_edits._redacted(gone) is None
+    gone = "".join(rows[:3]) + "".join(rows[6:]) + "x\n" * 9
+    said = sent(Edit("", "a.py", gone, (whole,), (26, 30), 0))
+    assert said and not any(row.strip() in said for row in rows)
+    last = Change("a.py", 20, "".join(rows[22:]), "")  # and with it the short last line
+    rest = last._replace(line=4, old="".join(rows[4:22]))
+    two = Edit("", "a.py", "".join(rows[:4]) + "x\n" * 9, (last, other._replace(line=5), rest),
+               (5, 9), 0)  # fmt: skip
+    said = sent(two)
+    assert not said or not any(row.strip() in said for row in rows[1:-1])
+
+
+def test_what_is_a_secret_is_told_from_the_whole_file() -> None:
+    """A value whose name is out of the window; and no more than the secrets is hidden."""
+    change = Change("a.py", 0, "a\n", "b\n")
+    text = "b\n'password':\n" + " " * 4 + "'hunter2hunter2xyz',\n" + "c\n" * 5
+    for window in ((0, 2), (3, 6)):
+        said = sent(Edit("", "a.py", text, (change,), window, 0))
+        assert said and "hunter2" not in said
+    mention = 'MARK = "-----BEGIN PRIVATE KEY-----"\n' + "def f(value):\n    return value\n" * 20
+    said = sent(Edit("", "a.py", mention, (change,), (20, 24), 0))
+    assert said and said.count("return value") == 20
+    begun = "x\n" * 8 + "-----BEGIN PRIVATE KEY-----\n" + "".join(KEY_ROWS)  # no end of line or key
+    last = Change("a.py", 33, KEY_ROWS[-1].strip()[:9], KEY_ROWS[-1].strip())
+    assert sent(Edit("", "a.py", begun.rstrip("\n"), (last,), (0, 4), 0)) is None
 
 
 def test_secrets_do_not_leave_the_machine() -> None:
     key = "sk-" + "a1B2" * 10
     text = f'KEY = "{key}"\nx = 1\ny = 2\n'
     edit = Edit("", "a.py", text, (Change("a.py", 0, "", f'KEY = "{key}"\n'),), (1, 3), len(text))
-    shown = next_edits._redacted(edit)
+    shown = redacted(edit, hidden_lines(edit))
     assert shown and key not in shown.text and key not in shown.history[0].new
     assert shown.text[shown.cursor :] == text[edit.cursor :]
-    assert next_edits._redacted(Edit("", "a.py", text, (), (0, 3), 0)) is None
+    assert redacted(Edit("", "a.py", text, (), (0, 3), 0), ()) is None

@@ -463,6 +463,8 @@ def _outcome(example: Example) -> Edit:
             language=example.language,
         )
         from_dict(Edit, to_row(edit), "the proposal")
+        if not isinstance(edit.target, str):
+            raise InputError("the proposal: proposed is no text.")
         if not 0 <= edit.cursor <= len(edit.text):
             raise InputError(f"the proposal: cursor is {edit.cursor}.")
     except InputError as error:

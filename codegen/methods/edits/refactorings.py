@@ -36,7 +36,14 @@ from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 from codegen.methods.edits.hunks import Hunk, apply, lines_of, moved
-from codegen.python_syntax import UNPARSABLE, characters, compiles, parameters_of, parse
+from codegen.python_syntax import (
+    UNPARSABLE,
+    characters,
+    compiles,
+    parameters_of,
+    parse,
+    parse_expression,
+)
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
@@ -559,52 +566,68 @@ def add_test(program: Program, rng: random.Random) -> list[Hunk]:
     """A test beside a function, of the examples in its docstring, then tests of the next two."""
     found: dict[str, Hunk] = {}
     defined = Counter(f.name for f in program.functions)
+    defined.update(n.id for n in program.nodes if isinstance(n, ast.Name) and _is_store(n))
+    if "__repr__" in defined:  # what is shown may equal nothing
+        return []
     for function in program.tree.body:
         if not isinstance(function, ast.FunctionDef) or not function.end_lineno:
             continue
-        if function.decorator_list or defined[function.name] > 1:
+        if function.decorator_list or defined[function.name] > 1 or not _returns(function):
             continue
         name = f"test_{function.name.lstrip('_')}"
         asserts = _asserts(function) if name not in {*program.names, *found} else []
-        last = program.lines[function.end_lineno - 1]
+        line = function.end_lineno
+        while re.match(r"[ \t]+#", "".join(program.lines[line : line + 1])):  # of the function
+            line += 1
+        last = program.lines[line - 1]
         end = last[len(last.rstrip("\r\n")) :]
         if asserts and end:
             rows = ["", "", f"def {name}():", *(f"    {line}" for line in asserts)]
             new = tuple(row + end for row in rows)
-            found[name] = Hunk(function.end_lineno, function.end_lineno, new)
+            found[name] = Hunk(line, line, new)
     first = rng.randrange(max(1, len(found) - 1))
     return list(found.values())[first : first + 3]
 
 
-def _asserts(function: ast.FunctionDef) -> list[str]:
-    """The examples of a docstring as assertions; none unless each is a call with a literal value.
+def _returns(function: ast.FunctionDef) -> bool:
+    """Whether a function returns values and prints nothing that would look like one."""
+    nodes = list(ast.walk(function))
+    prints = any(isinstance(n, ast.Name) and n.id in ("print", "sys") for n in nodes)
+    return not prints and any(isinstance(n, ast.Return) and n.value for n in nodes)
 
-    A call may be inside calls of built-in functions. Values whose text depends on an order or on
-    another module are not literal.
-    """
+
+def _asserts(function: ast.FunctionDef) -> list[str]:
+    """The examples of a docstring as assertions; none unless each can be one."""
     try:
-        parser = doctest.DocTestParser()
-        examples = parser.get_examples(ast.get_docstring(function) or "")
-        read = [(ast.parse(e.source.strip(), mode="eval").body, e) for e in examples]
-        wanted = [ast.parse(e.want.strip(), mode="eval").body for e in examples]
-        values = [ast.literal_eval(want) for want in wanted]
+        examples = doctest.DocTestParser().get_examples(ast.get_docstring(function) or "")
+        found = [_assertion(function.name, example) for example in examples]
     except (*UNPARSABLE, TypeError):
         return []
-    found = []
-    for (call, example), want_tree, value in zip(read, wanted, values, strict=True):
-        names = {n.id for n in ast.walk(call) if isinstance(n, ast.Name)}
-        is_own = names - _BUILTINS == {function.name}
-        source, want = example.source.strip(), example.want.strip()
-        is_whole = isinstance(call, ast.Call) and call.end_col_offset == len(source.encode())
-        is_ordered = not any(isinstance(part, ast.Set) for part in ast.walk(want_tree))
-        is_literal = is_whole and "\n" not in source and is_ordered and repr(value) == want
-        if not (is_own and is_literal) or example.options:
-            return []
-        if isinstance(value, bool):
-            found.append(f"assert {source}" if value else f"assert not {source}")
-        else:
-            found.append(f"assert {source} == {want}")
-    return found if len(found) <= _MOST_EXAMPLES else []
+    return found if all(found) and len(found) <= _MOST_EXAMPLES else []
+
+
+def _assertion(name: str, example: doctest.Example) -> str:
+    """An example as an assertion; empty if it is not a call of the function with a literal value.
+
+    The call may be inside calls of built-in functions. Values whose text depends on an order are
+    not literal.
+
+    Raises:
+        SyntaxError, ValueError, TypeError: if it is no expression with a literal value.
+    """
+    source, want = example.source.strip(), example.want.strip()
+    call, value = parse_expression(source), parse_expression(want)
+    names = {n.id for n in ast.walk(call) if isinstance(n, ast.Name)}
+    is_call = isinstance(call, ast.Call) and call.end_col_offset == len(source.encode())
+    is_plain = is_call and "\n" not in source and not example.options
+    is_ordered = not any(isinstance(part, ast.Set) for part in ast.walk(value))
+    if names - _BUILTINS != {name} or not is_plain or not is_ordered:
+        return ""
+    if repr(ast.literal_eval(value)) != want:
+        return ""
+    if want in ("True", "False"):
+        return f"assert {source}" if want == "True" else f"assert not {source}"
+    return f"assert {source} == {want}"
 
 
 REFACTORINGS: Mapping[str, Callable[[Program, random.Random], list[Hunk]]] = {

@@ -589,6 +589,11 @@ class _Worker(threading.Thread):
         self._up.set()
 
 
+# Why a stream ends in the middle of an answer.
+_CUT = ("length", "limit", "max_tokens", "model_length", "content_filter", "error", "abort",
+        "aborted", "cancelled")  # fmt: skip
+
+
 def read_row(row: dict[str, Any]) -> tuple[str, FinishReason | None]:
     """The text of a part of a stream in any dialect, and why the stream ends."""
     if "content" in row:  # llama.cpp
@@ -606,8 +611,7 @@ def read_row(row: dict[str, Any]) -> tuple[str, FinishReason | None]:
         text = "".join(str(p.get("text", "")) for p in text if isinstance(p, dict))
     finish: FinishReason | None = None
     if reason:
-        cut = ("length", "limit", "content_filter")
-        finish = "length" if reason in cut else "eos"
+        finish = "length" if reason in _CUT or row.get("stopped_limit") is True else "eos"
     return text if isinstance(text, str) else "", finish
 
 

@@ -319,6 +319,7 @@ PROPOSAL: dict[str, Any] = {
         {"window": "02"}, {"cursor": -5}, {"cursor": 10**9}, {"cursor": math.inf}, {"cursor": None},
         {"history": 5}, {"history": [[None, 0, "", "x"]]}, {"history": [["a.py", -5, "", "x"]]},
         {"history": [["a.py", 0, 5, "x"]]}, {"history": [["a.py", 0]]}, {"proposed": 3},
+        {"proposed": None},
     ],
 )  # fmt: skip
 def test_a_damaged_proposal_is_left_out(damage: dict[str, Any]) -> None:

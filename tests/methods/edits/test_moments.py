@@ -362,7 +362,10 @@ def test_only_examples_with_a_literal_value_become_tests(example: str) -> None:
         'def double_():\n    """>>> double_()\n    1\n    """\n',  # a test of this name is there
         'def even():\n    """>>> even()\n    1\n    """\n\n\ndef test_even():\n    assert even()\n',
         'def _even(n):\n    """>>> _even(2)\n    True\n    """\n',  # defined twice
-        '@fixture\ndef one():\n    """>>> one()\n    1\n    """\n',
+        'def one():\n    """>>> one()\n    1\n    """\n    print(1)\n    return None\n',
+        'def one():\n    """>>> one()\n    1\n    """\n    return 1\n\n\none = str\n',
+        'class A:\n    def __repr__(self):\n        return "1"\n',
+        '@fixture\ndef one():\n    """>>> one()\n    1\n    """\n    return 1\n',
     ],
 )
 def test_each_function_has_one_test_of_its_own(function: str) -> None:

@@ -128,6 +128,9 @@ def _read(markdown: str, folder: Path) -> Case:
 def _check_patches(markdown: str, blocks: Sequence[tuple[str, str]]) -> None:
     """Refuses right answers that could not be read: without any, none is right but silence."""
     section = _EXPECTED.search(markdown)
+    names = re.findall(r"^## +(expected[^\n]*)$", markdown, re.MULTILINE | re.IGNORECASE)
+    if unknown := [name for name in names if name.strip().lower() != "expected patch"]:
+        raise InputError(f"There is no section {unknown[0].strip()!r}.", "Call it Expected Patch.")
     if section and section[1].strip() and not blocks:
         raise InputError(
             "The text under Expected Patch is no fenced block.",

@@ -239,6 +239,7 @@ def test_the_place_nearest_to_the_cursor(tmp_path: Path) -> None:
         ((FRONT.replace("\n+++\n", "\n\n"), CURSOR), r"The lines between \+\+\+ have no end"),
         ((FRONT, CURSOR, RIGHT.replace("```diff", "diff").replace("```", "")), "no fenced block"),
         ((FRONT, CURSOR, "## expected patch\n\n```\nrename it\n```\n"), "is no diff"),
+        ((FRONT, CURSOR, RIGHT.replace("Expected Patch", "Expected Edit")), "no section 'Expected"),
         ((FRONT, HISTORY, CURSOR, RIGHT.replace("print(area(2, 3))", "print(no)")),
          "No expected patch fits the excerpt"),
         ((FRONT, HISTORY, CURSOR, RIGHT.replace("b/shapes.py", "b/other.py")),

@@ -107,6 +107,7 @@ def test_a_fast_answer_says_whether_it_is_certain(
     for _ in range(2):
         answer = post("/v1/completions", {**body, "prompt": "".join(lines), "settle": False})
         found.append(answer.json()["settled"])
+        assert answer.json()["next_edits"] is False  # this server proposes none
         lines.insert(0, "import sys\n")
     assert found == [True, False]
     settled = post("/v1/completions", {**body, "prompt": "".join(lines)}).json()

@@ -87,7 +87,8 @@ class TextBody(OpenAIFields):
     """OpenAI's completions. Defaults of None depend on the kind of prompt.
 
     ``language`` and ``settle`` are extensions: with ``settle`` false the answer is the fast one,
-    and its field ``settled`` says whether it is certain.
+    and its fields say whether it is certain (``settled``), and whether prompts for next edits are
+    answered (``next_edits``).
     """
 
     prompt: Strings = []
@@ -130,6 +131,7 @@ async def completions(
     found = {**_head(service), "choices": choices, "usage": usage_of(answers)}
     if not body.settle:
         found["settled"] = all(answer.settled for answer in answers)
+        found["next_edits"] = service.next_edits is not None
     return JSONResponse(found)
 
 

@@ -100,7 +100,7 @@
       const fast = await this.ask({ ...asked, settle: false }, signal);
       if (fast.settled || !fast.items.length) {
         const found = fast.settled ? fast : await this.ask(asked, signal);
-        const isNext = !found.items.length && change && this.settings.nextEdits;
+        const isNext = !found.items.length && change && fast.nextEdits && this.settings.nextEdits;
         return isNext ? await this.nextEdit(request, change, signal) : found;
       }
       // The answer is uncertain: JupyterLab shows it, and `stream` replaces it by the settled one.
@@ -158,9 +158,9 @@
       if (!answer.ok) {
         throw new Error(`codegen answers ${answer.status}: ${await answer.text()}`);
       }
-      const { choices, settled } = await answer.json();
+      const { choices, settled, next_edits: nextEdits } = await answer.json();
       const items = choices.filter((c) => c.text).map((c) => ({ insertText: c.text }));
-      return { items, settled };
+      return { items, settled, nextEdits };
     }
   }
 

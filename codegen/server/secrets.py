@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -29,11 +30,9 @@ _NAMES = (
 _FOLDERS = frozenset({".git", ".hg", ".svn", ".ssh", ".gnupg", ".aws", ".azure", ".kube"})
 
 _KNOWN = re.compile(
-    # A key to its end, or as far as its lines go; or its last lines, if its beginning is missing.
+    # A key to its end, or as far as its lines go.
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:.{0,20000}?-----END [A-Z ]*PRIVATE KEY-----"
-    r"|[^\n]*(?:\n[ \t\"'#]*[A-Za-z0-9+/=]+[\"' \t\r,+\\]*(?=\n|\Z))*)"
-    r"|(?:^[ \t\"'#]*[A-Za-z0-9+/=]{1,80}[^\w\n]*\n){0,400}^[^\n-]{0,80}"
-    r"-----END [A-Z ]*PRIVATE KEY-----"
+    r"|[^\n]*(?:\n[ \t\"'#]*[A-Za-z0-9+/=]+(?:[\"'][ \t,+\\]*)?[ \t\r]*(?=\n|\Z))*)"
     r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
     r"|\bgh[pousr]_[A-Za-z0-9]{30,}|\bgithub_pat_\w{40,}|\bglpat-[\w-]{20,}"
     r"|\bsk-[A-Za-z0-9_-]{20,}|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bAIza[\w-]{35}"
@@ -41,6 +40,8 @@ _KNOWN = re.compile(
     r"|(?<![\w-])eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,}",
     re.DOTALL | re.MULTILINE,
 )
+_KEY_END = re.compile(r"-----END [A-Z ]*PRIVATE KEY-----")
+_KEY_LINE = re.compile(r"[ \t\"'#]*[A-Za-z0-9+/=]{1,80}(?:[\"'][ \t,+\\]*)?[ \t\r]*")
 # A line of nothing but base64, such as those of a key: each of them is one by itself.
 _LINE = re.compile(r"^[ \t]*([A-Za-z0-9+/]{40,80}={0,2})[ \t\r]*$", re.MULTILINE)
 _URL_PASSWORD = re.compile(r"(?<=://)([^\s/:@]+):([^\s/@]+)(?=@)")
@@ -73,6 +74,7 @@ def secret_spans(text: str) -> list[tuple[int, int]]:
     found = [match.span() for match in _KNOWN.finditer(text)]
     found += [match.span(2) for match in _URL_PASSWORD.finditer(text)]
     found += [match.span("value") for match in _ASSIGNED.finditer(text)]
+    found += _beheaded(text)
     found += [match.span() for match in _LONG.finditer(text) if _random(match[0])]
     found += [match.span(1) for match in _LINE.finditer(text) if _random(match[1])]
     merged: list[tuple[int, int]] = []
@@ -82,6 +84,18 @@ def secret_spans(text: str) -> list[tuple[int, int]]:
         elif text[start:end] != REDACTED:
             merged.append((start, end))
     return merged
+
+
+def _beheaded(text: str) -> Iterator[tuple[int, int]]:
+    """Ends of private keys with the lines of the key before them, whatever came before those."""
+    for match in _KEY_END.finditer(text):
+        start = text.rfind("\n", 0, match.start()) + 1
+        while start:
+            above = text.rfind("\n", 0, start - 1) + 1
+            if not _KEY_LINE.fullmatch(text, above, start - 1):
+                break
+            start = above
+        yield start, match.end()
 
 
 def redact(text: str, first: int = 0, last: int | None = None) -> str:

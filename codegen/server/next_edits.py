@@ -130,10 +130,9 @@ class NextEditor:
         self._load = load
         self.outcomes = outcomes or Outcomes()
         self._loading: asyncio.Future[CompletionEngine] | None = None
-        self.proposals: OrderedDict[str, Proposal] = OrderedDict()
         self.trackers: dict[str, Tracker] = {}
         self._refused: OrderedDict[tuple[str, str, str], None] = OrderedDict()
-        self._made: dict[str, _Made] = {}  # by id
+        self._made: OrderedDict[str, _Made] = OrderedDict()  # by id
         self._pending: dict[str, _Made] = {}  # by URI: the latest, until the document changes
         self._numbers = count(1)
 
@@ -158,7 +157,7 @@ class NextEditor:
         if pending is None:
             return False
         texts = list(_texts(document, changes))
-        if texts and texts[-1] == _plain(document.text):  # nothing was changed
+        if not texts or texts[-1] == _plain(document.text):  # nothing was changed
             return False
         del self._pending[uri]
         taken = any(text.rstrip("\n") == pending.text.rstrip("\n") for text in texts)
@@ -233,25 +232,6 @@ class NextEditor:
 
         found = await self._find(engine, key, moment, uri, is_current)
         return self._proposal(engine, found, uri, document) if found else None
-
-    def in_line(self, found: Proposal, document: TextDocument, line: int) -> Proposal | None:
-        """The proposal as a replacement within a line; None if it replaces more or less than that.
-
-        The lines of a proposal end with their line ends, which such a replacement leaves out.
-        """
-        content = document.lines[line].rstrip("\r\n")
-        ends = Position(line, units(content, document.encoding))
-        next_line = Position(line + 1, 0)
-        if found.place.start != Position(line, 0) or found.place.end not in (next_line, ends):
-            return None
-        if not found.text or (found.place.end == next_line and not found.text.endswith("\n")):
-            return None
-        text = found.text
-        if found.place.end == next_line:
-            text = text.removesuffix("\n").removesuffix("\r")
-        narrowed = replace(found, place=Range(Position(line, 0), ends), text=text)
-        self.proposals[found.id] = narrowed
-        return narrowed
 
     async def rewrite(self, engine: CompletionEngine, key: DocumentKey, moment: Edit) -> str:
         """The window of a moment with the next edit in it; unchanged if none is worth showing.
@@ -401,13 +381,12 @@ class NextEditor:
             ends = Position(last_line, units(document.lines[last_line], document.encoding))
         number = f"next-edit-{next(self._numbers)}"
         proposal = Proposal(number, uri, document.version, Range(Position(top, 0), ends), new)
-        self.proposals[number] = proposal
-        while len(self.proposals) > _REMEMBERED:
-            self._made.pop(self.proposals.popitem(last=False)[0], None)
         text = "".join([*document.lines[:top], new, *document.lines[bottom:]])
         change = (uri, found.old, found.new)
         made = _Made(number, change, _plain(text), engine.metrics.count)
         self._made[number] = self._pending[uri] = made
+        while len(self._made) > _REMEMBERED:
+            self._made.popitem(last=False)
         self.outcomes.watch(
             number,
             Watched(
@@ -451,6 +430,24 @@ def _places(moment: Edit, line: int) -> list[int]:
     stays = bool(moment.history) and top <= moment.history[-1].line < bottom
     is_here = any(top <= due < bottom for due in all_due)
     return [*far, line] if stays and not is_here else [line, *far]
+
+
+def in_line(found: Proposal, document: TextDocument, line: int) -> Proposal | None:
+    """The proposal as a replacement within a line; None if it replaces more or less than that.
+
+    The lines of a proposal end with their line ends, which such a replacement leaves out.
+    """
+    content = document.lines[line].rstrip("\r\n")
+    ends = Position(line, units(content, document.encoding))
+    next_line = Position(line + 1, 0)
+    if found.place.start != Position(line, 0) or found.place.end not in (next_line, ends):
+        return None
+    if not found.text or (found.place.end == next_line and not found.text.endswith("\n")):
+        return None
+    text = found.text
+    if found.place.end == next_line:
+        text = text.removesuffix("\n").removesuffix("\r")
+    return replace(found, place=Range(Position(line, 0), ends), text=text)
 
 
 def least_tokens(form: EditFormat) -> int:

@@ -30,7 +30,7 @@ from codegen.errors import CodegenError
 from codegen.generation import SamplingParams
 from codegen.server.document import Encoding, OutOfStep, TextDocument, TypingDelay, moved
 from codegen.server.engine import CompletionEngine
-from codegen.server.next_edits import NextEditor, Proposal
+from codegen.server.next_edits import NextEditor, Proposal, in_line
 from codegen.server.pieces import KINDS, Kind
 from codegen.server.requests import (
     Completion,
@@ -564,7 +564,7 @@ class Session:
             return None
         if document.text.version != found.version:
             return None
-        return self.next_edits.in_line(found, document.text, position.line)
+        return in_line(found, document.text, position.line)
 
     # ------------------------------------------------------------------ settings
 

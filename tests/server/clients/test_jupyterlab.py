@@ -12,7 +12,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def lab(engine: Any, tmp_path: Path) -> Iterator[str]:
     yield from running(engine, tmp_path)
 
 
-def running(engine: Any, tmp_path: Path, next_edits: NextEditor | None = None) -> Iterator[str]:
+def running(engine: Any, tmp_path: Path, next_edits: NextEditor | None = None) -> Generator[str, None, None]:
     """JupyterLab on a folder with one file, the extension beside it; our server allows its page."""
     jupyter = tools.jupyterlab()
     port = free_port()

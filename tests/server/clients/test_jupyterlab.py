@@ -46,7 +46,7 @@ def lab(engine: Any, tmp_path: Path) -> Iterator[str]:
     yield from running(engine, tmp_path)
 
 
-def running(engine: Any, tmp_path: Path, next_edits: NextEditor | None = None) -> Generator[str, None, None]:
+def running(engine: Any, tmp_path: Path, next_edits: NextEditor | None = None) -> Generator[str]:
     """JupyterLab on a folder with one file, the extension beside it; our server allows its page."""
     jupyter = tools.jupyterlab()
     port = free_port()

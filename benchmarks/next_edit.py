@@ -226,7 +226,7 @@ def _served(task: tasks.Task[Any], engine: CompletionEngine, form: EditFormat) -
 
     def answer(problem: NextEditProblem) -> _Answered:
         key = DocumentKey("benchmark", task.name, problem.id)  # nothing is cached for it
-        prompt = editor.prompt(engine, problem.edit)
+        prompt = editor.prompt(engine, problem.edit, hidden=())  # public files
         wall, cpu = time.perf_counter(), time.process_time()
         text = None
         if prompt:

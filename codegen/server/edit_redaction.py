@@ -12,7 +12,7 @@ from dataclasses import replace
 from codegen.methods.edits.formats import around, window_text
 from codegen.methods.edits.hunks import lines_of
 from codegen.records import Edit
-from codegen.server.secrets import REDACTED, redact, secret_spans
+from codegen.server.secrets import REDACTED, redact, secret_spans, without_spans
 
 _MOST_PLACES = 8  # of an edit whose line is not certain
 
@@ -36,12 +36,12 @@ def redacted(edit: Edit, hidden: Collection[str]) -> Edit | None:
     """
     above, _ = around(edit)
     window = window_text(edit)
-    end = len(above) + len(window)
-    is_touched = any(e > len(above) and s < end for s, e in secret_spans(edit.text))
-    if is_touched or not is_clean(window, hidden):
+    start, end = len(above), len(above) + len(window)
+    spans = secret_spans(edit.text)
+    if any(e > start and s < end for s, e in spans) or not is_clean(window, hidden):
         return None
-    head = _without(redact(edit.text, 0, len(above)), hidden)
-    rest = _without(redact(edit.text, end), hidden)
+    parts = (without_spans(edit.text, spans, *p) for p in ((0, start), (end, len(edit.text))))
+    head, rest = (_without_lines(part, hidden) for part in parts)
     shown = [c._replace(old=redact(c.old), new=redact(c.new)) for c in edit.history]
     history = tuple(c for c in shown if is_clean(c.old, hidden) and is_clean(c.new, hidden))
     if edit.history and not history:
@@ -58,7 +58,7 @@ def is_clean(text: str, hidden: Collection[str]) -> bool:
     return lines.isdisjoint(hidden) and redact(text) == text
 
 
-def _without(text: str, hidden: Collection[str]) -> str:
+def _without_lines(text: str, hidden: Collection[str]) -> str:
     return "".join(
         REDACTED + "\n" * line.endswith("\n") if line.strip() in hidden else line
         for line in lines_of(text)

@@ -266,11 +266,11 @@ class NextEditor:
         """
         asked = await self._asked(engine)
         is_private = asked.model.remote or self.outcomes.is_written
-        hidden = hidden_lines(moment) if is_private else frozenset[str]()
+        # In threads: reading a long file would keep other requests waiting.
+        hidden = await asyncio.to_thread(hidden_lines, moment) if is_private else frozenset[str]()
         lines = lines_of(moment.text)
         cursor_line = moment.text.count("\n", 0, moment.cursor)
         last = undone(moment.history, moment.text)
-        # In a thread: reading a long file would keep other requests waiting.
         for line in await asyncio.to_thread(_places, moment, cursor_line):
             there = len("".join(lines[:line]))
             at = moment if line == cursor_line else replace(moment, cursor=there)
@@ -312,9 +312,7 @@ class NextEditor:
             self._loading = asyncio.ensure_future(asyncio.to_thread(self._load))
         return await asyncio.shield(self._loading)
 
-    def prompt(
-        self, engine: CompletionEngine, edit: Edit, hidden: Collection[str] = frozenset()
-    ) -> str:
+    def prompt(self, engine: CompletionEngine, edit: Edit, hidden: Collection[str]) -> str:
         """The prompt; empty if it is too long or this model may not see the text.
 
         Args:

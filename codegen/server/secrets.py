@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -98,15 +98,15 @@ def _beheaded(text: str) -> Iterator[tuple[int, int]]:
         yield start, match.end()
 
 
-def redact(text: str, first: int = 0, last: int | None = None) -> str:
-    """The text with everything replaced that looks like a secret.
+def redact(text: str) -> str:
+    """The text with everything replaced that looks like a secret."""
+    return without_spans(text, secret_spans(text), 0, len(text))
 
-    Args:
-        first, last: only this part is returned; the whole text decides what is a secret.
-    """
-    last = len(text) if last is None else last
+
+def without_spans(text: str, spans: Sequence[tuple[int, int]], first: int, last: int) -> str:
+    """The characters of a text from ``first`` to ``last`` with these spans replaced."""
     parts, at = [], first
-    for start, end in secret_spans(text):
+    for start, end in spans:
         if start < last and end > first:
             parts += [text[at:start], REDACTED]
             at = end

@@ -450,19 +450,18 @@ def _outcome(example: Example) -> Edit:
     """The moment of a proposal with the right edit, as far as its outcome shows it."""
     meta = example.meta
     try:
-        top, bottom = meta["window"]
-        edit = Edit(
-            example.id,
-            str(meta["path"]),
-            example.program,
-            tuple(Change(*change) for change in meta["history"]),
-            (top, bottom),
-            meta["cursor"],
-            target=meta["proposed"],
-            category="accepted",
-            language=example.language,
-        )
-        from_dict(Edit, to_row(edit), "the proposal")
+        row = {
+            "id": example.id,
+            "path": str(meta["path"]),
+            "text": example.program,
+            "history": [Change(*change)._asdict() for change in meta["history"]],
+            "window": meta["window"],
+            "cursor": meta["cursor"],
+            "target": meta["proposed"],
+            "category": "accepted",
+            "language": example.language,
+        }
+        edit = from_dict(Edit, row, "the proposal")
         if not isinstance(edit.target, str):
             raise InputError("the proposal: proposed is no text.")
         if not 0 <= edit.cursor <= len(edit.text):

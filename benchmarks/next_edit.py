@@ -17,8 +17,8 @@ server's answers: one thread and a helper for each free core, weights in eight b
 of the history continued where the model finds that possible. It also measures jumps: refactorings
 whose due edit is not in the window around the last edit, where the cursor is. ``jump_shown`` is the
 share with a proposal, ``jump_place`` those where it changes a line that the due edit changes,
-``jump_exact`` those whose file is then that of the task. Both are lower bounds, since other places
-of the file may be due as well.
+``jump_exact`` those whose resulting file equals the expected one. Both are lower bounds, since
+other places of the file may be due as well.
 
 ``-o upstream=URL -o style=edit-FORMAT`` measures the language server in front of a server with a
 model of that format (``zeta2``, ``sweep`` and so on); ``-o model=`` is then its name there.

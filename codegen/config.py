@@ -45,6 +45,9 @@ class Option:
         commas: a tuple is given as one text with commas, not by repeating the option.
         shown: the default in the help, if it is computed.
         is_pair: a flag has a negative form too, ``--no-NAME``.
+        heading: the section of ``--help`` that lists it; by default that of its group.
+        key: set with ``-o NAME=VALUE`` instead of an option; a mapping with ``-o NAME.KEY=VALUE``.
+        rest: a mapping that takes every ``-o KEY=VALUE`` whose key no other setting has.
     """
 
     flags: tuple[str, ...] = ()
@@ -54,6 +57,9 @@ class Option:
     commas: bool = False
     shown: str = ""
     is_pair: bool = False
+    heading: str = ""
+    key: bool = False
+    rest: bool = False
 
     @classmethod
     def of(cls, info: FieldInfo) -> Option:

@@ -6,8 +6,11 @@
         n: int = setting(1, "Samples per problem.", ge=1, flags=("-n",))
 
     @command(example="codegen sample -n 3")
-    @options(Sampling, "sampling")
+    @options(Sampling, "sampling", heading="Sampling")
     def sample(sampling: Sampling, as_json: bool) -> dict[str, int]: ...
+
+Settings that are rarely changed have no option (``setting(..., key=True)``): ``-o NAME=VALUE`` sets
+them, and ``--help`` lists them last.
 """
 
 from __future__ import annotations
@@ -29,36 +32,66 @@ from pydantic.fields import FieldInfo
 
 from codegen.cli import traceback_option
 from codegen.config import Config, Option, arms, bounds, config_error, note
+from codegen.errors import nearest
 
 
-def options(kind: type[Config], name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def options(
+    kind: type[Config], name: str, heading: str = ""
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Adds an option for each field; the command gets the configuration as argument ``name``.
 
     Its ``model_fields_set`` holds the names of the options that the user gave.
+
+    Args:
+        heading: the section of ``--help`` that lists them, after the options without one.
     """
+    keyed = [field for field, info in kind.model_fields.items() if _is_keyed(info)]
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*args: Any, **given: Any) -> Any:
-            source_of = click.get_current_context().get_parameter_source
-            values = {field: given.pop(field) for field in kind.model_fields}
-            values = {
-                field: value
-                for field, value in values.items()
-                if source_of(field) is not ParameterSource.DEFAULT
-            }
+            context = click.get_current_context()
+            settings = context.meta.get(_SETTINGS, {})
+            values = {field: settings[field] for field in keyed if field in settings}
+            for field in kind.model_fields.keys() - set(keyed):
+                value = given.pop(field)
+                if context.get_parameter_source(field) is not ParameterSource.DEFAULT:
+                    values[field] = value
             try:
                 given[name] = kind.model_validate(values)
             except ValidationError as error:
-                raise config_error(kind, values, error, "", flag) from None
+                raise config_error(kind, values, error, "", _spelling(keyed)) from None
             return function(*args, **given)
 
         update_wrapper(wrapper, function)
         for field, info in reversed(kind.model_fields.items()):
             declarations, settings = _declaration(field, info)
+            if field in keyed:
+                wrapper.__dict__[_SETTINGS] = [
+                    _Option(
+                        declarations,
+                        **{key: value for key, value in settings.items() if key != "cls"},
+                    ),
+                    *wrapper.__dict__.get(_SETTINGS, ()),
+                ]
+                continue
+            settings["heading"] = Option.of(info).heading or heading
             click.option(*declarations, **settings)(wrapper)
         return wrapper
 
     return decorate
+
+
+_SETTINGS = "codegen.settings"
+
+
+def _is_keyed(info: FieldInfo) -> bool:
+    marker = Option.of(info)
+    return marker.key or marker.rest
+
+
+def _spelling(keyed: Sequence[str]) -> Callable[[str], str]:
+    """How errors write a field: as its option, or as the key of ``-o``."""
+    return lambda field: f"-o {field}" if field in keyed else flag(field)
 
 
 def command(
@@ -91,6 +124,9 @@ def command(
             short_help=short_help,
             help=help or function.__doc__,
         )(traceback_option(hidden=True)(_with_summary(function) if has_json else function))
+        if isinstance(made, Command) and (settings := function.__dict__.get(_SETTINGS)):
+            made.settings = {option.name: option for option in settings}
+            made.params.append(_settings_option(made.settings))
         if has_json:
             about = "Print one JSON summary."
             made.params.append(click.Option(["--json", "as_json"], is_flag=True, help=about))
@@ -134,11 +170,21 @@ def as_words(parameter: click.Parameter, value: Any) -> Iterator[str]:
 
 
 class _Option(click.Option):
-    """An option that had another name: ``old``."""
+    """An option of a field.
 
-    def __init__(self, *args: Any, old: str = "", **settings: Any) -> None:
+    Attributes:
+        old: an earlier name.
+        heading: the section of ``--help`` that lists it.
+        rest: see :attr:`codegen.config.Option.rest`.
+    """
+
+    def __init__(
+        self, *args: Any, old: str = "", heading: str = "", rest: bool = False, **settings: Any
+    ) -> None:
         super().__init__(*args, **settings)
         self.old = old
+        self.heading = heading
+        self.rest = rest
 
     def get_help_extra(self, ctx: click.Context) -> Any:
         """Shows a default given as text without click's parentheses."""
@@ -147,14 +193,109 @@ class _Option(click.Option):
             extra["default"] = self.show_default
         return extra
 
+    def key_help(self, ctx: click.Context) -> tuple[str, str]:
+        """The row of ``--help`` for a field that ``-o`` sets."""
+        parts = self.get_help_record(ctx) or ("", "")
+        is_mapping = self.callback is _pairs
+        name = ("KEY" if self.rest else f"{self.name}.KEY") if is_mapping else str(self.name)
+        return name, parts[1].replace(" Repeatable.", "")
+
 
 class Command(click.Command):
-    """A command that accepts the old names of its options."""
+    """A command that accepts the old names of its options and lists options under headings.
+
+    Attributes:
+        settings: the fields that ``-o NAME=VALUE`` sets, by name.
+    """
+
+    settings: Mapping[str, _Option] = {}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Replaces old names of options by the current ones, with a note."""
         new = {p.old: p.opts[-1] for p in self.params if isinstance(p, _Option) and p.old}
-        return super().parse_args(ctx, list(_renamed(args, new)) if new else args)
+        try:
+            return super().parse_args(ctx, list(_renamed(args, new)) if new else args)
+        except click.NoSuchOption as error:
+            for name, option in self.settings.items():
+                if error.option_name in option.opts:
+                    key = f"{name}.KEY" if option.callback is _pairs and not option.rest else name
+                    raise click.UsageError(
+                        f"{error.option_name} is a setting; pass -o {key}=VALUE.", ctx
+                    ) from None
+            raise
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the options by heading, then the settings."""
+        rows: dict[str, list[tuple[str, str]]] = {"": []}
+        for parameter in self.get_params(ctx):
+            if record := parameter.get_help_record(ctx):
+                rows.setdefault(getattr(parameter, "heading", ""), []).append(record)
+        rows["Settings (-o NAME=VALUE)"] = [
+            option.key_help(ctx) for option in self.settings.values()
+        ]
+        for heading, records in rows.items():
+            if records:
+                with formatter.section(heading or "Options"):
+                    formatter.write_dl(records)
+
+
+def _settings_option(settings: Mapping[str, _Option]) -> click.Option:
+    """``-o NAME=VALUE``; its values, converted, go to ``ctx.meta``."""
+    rest = next((name for name, option in settings.items() if option.rest), "")
+
+    def read(
+        ctx: click.Context, option: click.Parameter, given: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        texts: dict[str, list[str]] = {}
+        for text in given:
+            key, equals, value = text.partition("=")
+            if not key or not equals:
+                raise click.BadParameter(f"{text!r} is not NAME=VALUE", ctx, option)
+            name, _, inner = key.partition(".")
+            if name not in settings or (bool(inner) != (settings[name].callback is _pairs)):
+                if not rest:
+                    hint = f"{nearest(key, list(settings))} See --help for the settings.".strip()
+                    raise click.BadParameter(f"there is no setting {key!r}. {hint}", ctx, option)
+                name, inner = rest, key
+            texts.setdefault(name, []).append(f"{inner}={value}" if inner else value)
+        found: dict[str, Any] = {}
+        for name, values in texts.items():
+            field = settings[name]
+            try:
+                found[name] = _setting(field, values, ctx)
+            except click.BadParameter as error:
+                raise click.BadParameter(error.message, ctx, param_hint=f"'-o {name}'") from None
+        ctx.meta[_SETTINGS] = found
+        return given
+
+    def complete(_: click.Context, __: click.Parameter, typed: str) -> list[CompletionItem]:
+        return [CompletionItem(f"{name}=") for name in settings if name.startswith(typed)]
+
+    return click.Option(
+        ["-o", "--set", "settings"],
+        multiple=True,
+        expose_value=False,
+        metavar="NAME=VALUE",
+        callback=read,
+        shell_complete=complete,
+        help="A setting; --help lists them last. Repeatable.",
+    )
+
+
+def _setting(field: _Option, values: Sequence[str], ctx: click.Context) -> Any:
+    """The values of one ``-o NAME=...`` as the field's type."""
+    if field.callback is _pairs:
+        return _pairs(ctx, field, tuple(values))
+    if len(values) > 1 and not field.multiple:
+        raise click.BadParameter("it is given twice")
+    if field.is_flag:
+        return click.BOOL.convert(values[0], None, ctx)
+    if field.callback is _comma_list:
+        return _comma_list(ctx, field, values[0])
+    if field.multiple:
+        texts = [text for value in values for text in _comma_list(ctx, field, value)]
+        return tuple(field.type.convert(text, None, ctx) for text in texts)
+    return field.type.convert(values[0], None, ctx)
 
 
 def _renamed(arguments: Sequence[str], new: Mapping[str, str]) -> Iterator[str]:
@@ -215,6 +356,7 @@ def _declaration(field: str, info: FieldInfo) -> tuple[list[str], dict[str, Any]
         "help": info.description,
         "metavar": marker.metavar,
         "old": flag(marker.old) if marker.old else "",
+        "rest": marker.rest,
     }
     default = None if info.is_required() else info.get_default(call_default_factory=True)
     if kind is bool:

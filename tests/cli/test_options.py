@@ -43,6 +43,86 @@ class Choice(Config):
             raise ConfigError("--quick and --limit exclude each other.", "Give one of them.")
 
 
+class Rare(Config):
+    """Settings that have no option."""
+
+    retries: int = setting(3, "Tries after a failure.", ge=0, key=True)
+    pace: float | None = setting(None, "Requests per second.", gt=0, key=True)
+    is_strict: bool = setting(False, "Strict rules.", key=True)
+    suffixes: tuple[str, ...] = setting((), "File suffixes.", key=True)
+    level: Literal["low", "high"] = setting("low", "How hard.", key=True)
+    load: dict[str, Any] = setting({}, "How the model is loaded.", key=True)
+    decoder: dict[str, Any] = setting({}, "An option of the decoder.", rest=True)
+    usual: int = setting(1, "A usual option.", heading="Input")
+
+
+@command(example="codegen tune")
+@options(Rare, "rare", heading="Execution")
+def tune(rare: Rare, as_json: bool) -> dict[str, Any]:
+    """Tune something."""
+    return {**rare.model_dump(mode="json"), "given": sorted(rare.model_fields_set)}
+
+
+def test_settings_are_given_by_key() -> None:
+    given = (
+        *("-o", "retries=5", "-o", "pace=1e-1", "-o", "is_strict=true", "-o", "suffixes=.py, .pyi"),
+        *("-o", "level=high", "-o", "load.dtype=bfloat16", "-o", "load.bits=4", "--usual", "2"),
+        *("-o", "k_min=5", "-o", "draft.dir=a=b"),
+    )
+    done = CliRunner().invoke(tune, ["--json", *given])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == {
+        "retries": 5, "pace": 0.1, "is_strict": True, "suffixes": [".py", ".pyi"], "level": "high",
+        "load": {"dtype": "bfloat16", "bits": 4}, "decoder": {"k_min": 5, "draft.dir": "a=b"},
+        "usual": 2, "given": sorted(Rare.model_fields),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-o", "retries"], "'retries' is not NAME=VALUE"),
+        (["-o", "retries=x"], "'-o retries': 'x' is not a valid integer"),
+        (["-o", "retries=-1"], "'-o retries': -1 is not in the range x>=0"),
+        (["-o", "retries=1", "-o", "retries=2"], "'-o retries': it is given twice"),
+        (["-o", "pace=nan"], "-o pace is nan."),
+        (["-o", "level=mid"], "'-o level': 'mid' is not one of 'low', 'high'"),
+        (["-o", "load.bits=1", "-o", "load.bits=2"], "'-o load': 'bits' is given twice"),
+        (["--retries", "5"], "--retries is a setting; pass -o retries=VALUE."),
+        (["--load", "a=1"], "--load is a setting; pass -o load.KEY=VALUE."),
+    ],
+)
+def test_mistaken_settings_are_named(arguments: list[str], message: str) -> None:
+    done = CliRunner().invoke(tune, arguments)
+    shown = done.output + (str(done.exception) if isinstance(done.exception, ConfigError) else "")
+    assert done.exit_code != 0 and message in shown, shown
+
+
+def test_an_unknown_setting_is_named_where_nothing_takes_it() -> None:
+    class Few(Config):
+        retries: int = setting(3, "Tries after a failure.", key=True)
+
+    @command(example="codegen few")
+    @options(Few, "few")
+    def few(few: Few, as_json: bool) -> None:
+        """Few settings."""
+
+    shown = CliRunner().invoke(few, ["-o", "retry=1"]).output
+    assert "there is no setting 'retry'. Did you mean 'retries'?" in shown
+
+
+def test_the_help_lists_options_by_heading_and_settings_last() -> None:
+    text = CliRunner().invoke(tune, ["--help"]).output
+    places = [text.index(part) for part in ("Options:", "-o, --set", "Input:", "--usual INTEGER")]
+    places += [
+        text.index("Settings (-o NAME=VALUE):"),
+        text.index("load.KEY"),
+        text.index("  KEY "),
+    ]
+    assert places == sorted(places), text
+    assert "Tries after a failure.  [default: 3; x>=0]" in text and "--retries" not in text
+
+
 @command(example="codegen make x.jsonl --model m")
 @options(Choice, "choice")
 def make(choice: Choice, as_json: bool) -> dict[str, Any]:

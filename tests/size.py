@@ -1,0 +1,144 @@
+"""Counts what the project weighs: ``python tests/size.py``; ``--write`` updates CONTRIBUTING.md.
+
+A code line holds at least one token that is not a comment, a docstring or white space.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import subprocess
+import sys
+import tokenize
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+ROOT = Path(__file__).parents[1]
+
+BUDGETS = {
+    "code lines, packages": 75_000,
+    "modules, packages": 380,
+    "code lines, benchmarks": 8_000,
+    "code lines, tests": 50_000,
+    "words, README.md and docs/*.md": 45_000,
+    "options of the command line": 420,
+}
+
+_NO_CODE = {
+    tokenize.COMMENT,
+    tokenize.NL,
+    tokenize.NEWLINE,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.ENCODING,
+    tokenize.ENDMARKER,
+}
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+class Size(NamedTuple):
+    """Counts of the tree.
+
+    Attributes:
+        parts: (code lines, modules) by part, the largest first.
+        totals: what :data:`BUDGETS` limits, under the same names.
+    """
+
+    parts: dict[str, tuple[int, int]]
+    totals: dict[str, int]
+
+
+def code_lines(source: str) -> int:
+    """Number of code lines of a Python source."""
+    docstrings: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            first = node.body[0]
+            docstrings.update(range(first.lineno, (first.end_lineno or first.lineno) + 1))
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in _NO_CODE:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    return len(lines - docstrings)
+
+
+def commands(command: click.Command, context: click.Context) -> Iterator[click.Command]:
+    """The commands of a group, those of its groups included."""
+    if not isinstance(command, click.Group):
+        yield command
+        return
+    for name in command.list_commands(context):
+        found = command.get_command(context, name)
+        assert found is not None
+        yield from commands(found, click.Context(found, info_name=name, parent=context))
+
+
+def measure() -> Size:
+    """Counts the files that git tracks, and the options of every command."""
+    from codegen.cli import cli
+
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    lines, modules = Counter[str](), Counter[str]()
+    for name in listed.stdout.split():
+        path = ROOT / name
+        if not path.is_file() or path.is_symlink():
+            continue
+        folders = name.split("/")[:-1]
+        depth = 2 if folders[:1] in (["codegen"], ["evals"]) else 1
+        part = "/".join(folders[:depth]) or "setup.py"
+        lines[part] += code_lines(path.read_text(encoding="utf-8"))
+        modules[part] += 1
+    parts = {part: (count, modules[part]) for part, count in lines.most_common()}
+    packages = [sizes for part, sizes in parts.items() if part not in ("tests", "benchmarks")]
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    options = [
+        option
+        for command in commands(cli, click.Context(cli))
+        for option in command.params
+        if isinstance(option, click.Option) and not option.hidden
+    ]
+    counts = (
+        sum(code for code, _ in packages),
+        sum(count for _, count in packages),
+        lines["benchmarks"],
+        lines["tests"],
+        sum(len(page.read_text(encoding="utf-8").split()) for page in pages),
+        len(options),
+    )
+    return Size(parts, dict(zip(BUDGETS, counts, strict=True)))
+
+
+def table(size: Size) -> str:
+    """Markdown tables of the totals with their budgets, and of the parts."""
+
+    def about(count: int) -> str:
+        return f"{round(count, -2) if count >= 5_000 else count:,}"
+
+    rows = ["| | now | budget |", "|---|---|---|"]
+    rows += [f"| {name} | {about(n)} | {BUDGETS[name]:,} |" for name, n in size.totals.items()]
+    rows += ["", "| part | code lines | modules |", "|---|---|---|"]
+    rows += [f"| `{part}` | {about(n)} | {count} |" for part, (n, count) in size.parts.items()]
+    return "\n".join(rows)
+
+
+MARKS = ("<!-- sizes -->\n", "\n<!-- end of sizes -->")
+
+
+def main() -> None:
+    """Prints the tables, or writes them to CONTRIBUTING.md."""
+    made = table(measure())
+    print(made)
+    if "--write" in sys.argv:
+        page = ROOT / "CONTRIBUTING.md"
+        before, rest = page.read_text(encoding="utf-8").split(MARKS[0])
+        page.write_text(before + MARKS[0] + made + MARKS[1] + rest.split(MARKS[1])[1], "utf-8")
+
+
+if __name__ == "__main__":
+    main()

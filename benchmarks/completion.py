@@ -14,7 +14,7 @@ the engine has that time between an answer and the next edit to make approximate
 
 ``pass_cpu_ms_N`` is the CPU time of a forward pass, with logits, over N tokens behind a window, as
 served; ``pass_full_cpu_ms_N`` that of the model as it is, where the former is a pass written out
-for few tokens (:mod:`codegen.decoding.editing.step`).
+for few tokens (:mod:`codegen.decoding.editing.forward`).
 
 ``cold_ms`` is the median time of the first answer in a document, whose whole window is encoded.
 

@@ -440,7 +440,7 @@ class Bench:
             shape = Shape(**{**vars(TINY if self.dry else DRAFT), "vocabulary": size})
             draft = build(shape, self.device, self.seed + 1)
         if self.dry:  # both read the cache by tables, as on a GPU
-            from codegen.decoding.attention import exchange
+            from codegen.decoding.passes import exchange
 
             for each in filter(None, (model, draft)):
                 exchange(each)

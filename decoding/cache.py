@@ -7,7 +7,7 @@ are laid out in one of two ways:
 - *Rows* (the decoding loop): slot s of a row holds its token at position s, and each row has its
   own cursor. Prompts of different lengths need no left padding, a row's positions do not depend on
   the other rows, and rows are dropped when they finish. The slots of a row are its own, or, where
-  attention reads them by a table, pages of slots that all rows share (:mod:`.pages`).
+  attention reads them by a table, pages of slots that all rows share (:class:`Pages`).
 - *One text that is edited* (``codegen.decoding.editing``): a token may be in any slot, and
   ``slots.position_of`` gives the position of each slot. Deleting a token clears its position,
   inserting one takes a free slot, and moving one turns its key in place. Removed tokens stay until
@@ -35,14 +35,12 @@ from transformers.cache_utils import (
     get_layer_types_and_kwargs,
 )
 
-from codegen.decoding.pages import Pages
+from codegen.decoding.device import upload
 from codegen.kernels.states import compact, turn_slots, turned
 from codegen.kernels.tree_attention import PAGE
 
 _STEP = 256  # slots of a growing cache are a multiple of this
 NOWHERE = 1 << 40  # the position of a slot that no query sees
-
-Probe = Callable[["CacheLayer", torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -99,6 +97,54 @@ class Rotation:
         return turned(states, cosines, sines, self.neighbors)
 
 
+class Pages:
+    """Where the rows of a batch have their slots, in pages (Kwon et al., arXiv 2309.06180).
+
+    All rows share the slots of a layer, so rows come and go without a copy of the others' states,
+    none takes more memory than it may need, and states stay at their addresses, which captured
+    passes depend on. Page 0 is nobody's: a row's slots beyond its own pages are there. They are
+    written by rows that have finished, and never seen.
+
+    Attributes:
+        starts: where each page of each row begins in the shared slots, int64 [B, N].
+        count: number of pages in use or free, with page 0.
+
+    Args:
+        slots: most slots of a row.
+        device: of ``starts``.
+    """
+
+    def __init__(self, slots: int, device: torch.device) -> None:
+        self.starts = torch.zeros(0, -(-slots // PAGE), dtype=torch.long, device=device)
+        self.count = 1
+        self._rows: list[list[int]] = []
+        self._free: list[int] = []
+
+    def admit(self, slots: Sequence[int]) -> None:
+        """Appends rows with at least so many slots."""
+        new = torch.zeros(len(slots), self.starts.shape[1], dtype=torch.long)
+        for row, needed in zip(new, slots, strict=True):
+            pages = -(-needed // PAGE)
+            missing = max(0, pages - len(self._free))
+            self._free += range(self.count, self.count + missing)
+            self.count += missing
+            self._rows.append([self._free.pop() for _ in range(pages)])
+            row[:pages] = PAGE * torch.tensor(self._rows[-1])
+        self.starts = torch.cat([self.starts, *upload(self.starts.device, new)])
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keeps only the given rows, in this order."""
+        for row, pages in enumerate(self._rows):
+            self._free += [] if row in rows else pages
+        self._rows = [self._rows[row] for row in rows]
+        (kept,) = upload(self.starts.device, torch.tensor(rows, dtype=torch.long))
+        self.starts = self.starts[kept]
+
+    def places(self, slots: torch.Tensor) -> torch.Tensor:
+        """The shared slots of the rows' slots, int64 [B, Q] each."""
+        return self.starts.gather(1, slots // PAGE) + slots % PAGE
+
+
 class Slots:
     """Where the next forward pass writes; shared by all layers.
 
@@ -113,7 +159,6 @@ class Slots:
         pages: where the rows have their slots, if they share them.
         position_of: for an edited text the position of each slot, int64 [capacity],
             :data:`NOWHERE` for slots outside the text; None if slot s has position s.
-        probe: replaces the layers' ``update`` (``codegen.decoding.editing.forward``).
         layout: replaced by a new object whenever states move in memory.
     """
 
@@ -126,7 +171,6 @@ class Slots:
     def __init__(self, capacity: int, pages: Pages | None = None) -> None:
         self.capacity, self.end, self.pages = capacity, 0, pages
         self.position_of: torch.Tensor | None = None
-        self.probe: Probe | None = None
         self.layout = object()
 
     def on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -177,8 +221,6 @@ class CacheLayer(CacheLayerMixin):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Writes states [B, H, Q, D] at the current slots and returns the read window."""
         slots = self.slots
-        if slots.probe is not None:
-            return slots.probe(self, key_states, value_states)
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         keys, values = self.states
@@ -344,7 +386,7 @@ class KVCache(Cache):
         Args:
             index: slots of the new tokens, int64 [B, Q].
             end: one more than the largest slot that attention reads; None if it reads by a table
-                (:mod:`codegen.decoding.attention`) instead of a mask.
+                (:mod:`codegen.decoding.passes`) instead of a mask.
             positions: of the tokens, int64 [B, Q]; by default the slots' numbers.
             held: positions of the slots up to ``end``, int64 [B, end]; by default the slots'
                 numbers, or ``position_of`` for an edited text.

@@ -54,10 +54,10 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.cache_utils import Cache, CacheLayerMixin
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from codegen.decoding.attention import IN_PLACE
 from codegen.decoding.cache import CacheLayer, KVCache, Rotation
 from codegen.decoding.editing.rotation import BOUND_TO_LENGTH, find_rotations, rope_settings
 from codegen.decoding.passes import (
+    IN_PLACE,
     check_architecture,
     check_attention_only,
     forward,

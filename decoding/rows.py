@@ -10,10 +10,8 @@ from typing import Literal, Protocol
 import torch
 from transformers import PreTrainedModel
 
-from codegen.decoding.cache import KVCache, recurrences
-from codegen.decoding.device import padded_slots, upload
-from codegen.decoding.graphs import Replays, cuda_graphs
-from codegen.decoding.pages import Pages
+from codegen.decoding.cache import KVCache, Pages, recurrences
+from codegen.decoding.device import Replays, cuda_graphs, padded_slots, upload
 from codegen.decoding.passes import Drafts, ModelPass, Passes, drafts_of, forward, read_in_place
 from codegen.decoding.prefill import prefill
 from codegen.kernels.accept import accept_greedy

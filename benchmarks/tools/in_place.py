@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from codegen.decoding.insertion import InsertionLM, Text, TextBatch
-from codegen.decoding.insertion.ilm import Dropped
+from codegen.decoding.insertion.models import Dropped
 
 
 class Drawn(NamedTuple):
@@ -33,7 +33,7 @@ class Drawn(NamedTuple):
 
 
 def draw(text: Text, rng: np.random.Generator) -> Drawn:
-    """A subset of uniformly random size, as :func:`codegen.decoding.insertion.ilm.drop` takes."""
+    """A subset of uniformly random size, as in :func:`codegen.decoding.insertion.models.drop`."""
     size = len(text.body)
     gone = np.zeros(size, bool)
     gone[rng.permutation(size)[: rng.integers(0, size + 1)]] = True

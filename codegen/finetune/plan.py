@@ -23,7 +23,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from codegen.decoding.packing import best_fit
+from codegen.decoding.prefill import best_fit
 from codegen.errors import ConfigError, plural
 from codegen.finetune.recipe import Curriculum, Draw, Isolation, Odds, Recipe
 from codegen.finetune.tokens import EncodedExample, Outline

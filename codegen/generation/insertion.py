@@ -25,8 +25,7 @@ from codegen.generation.protocol import (
 )
 
 if TYPE_CHECKING:
-    from codegen.decoding.insertion import Filled, Text
-    from codegen.decoding.strategies.insertion import GapRow
+    from codegen.decoding.insertion import Filled, GapRow, Text
     from codegen.models import LoadedModel
 
 
@@ -47,9 +46,8 @@ def fill_requests(
         ModelError: if the model writes from left to right, or cannot fill gaps.
         ConfigError: for a prompt without the gap marker.
     """
-    from codegen.decoding.insertion import FillingModel, FillOptions, FixedMaskLM
+    from codegen.decoding.insertion import FillingModel, FillOptions, FixedMaskLM, GapRow, Insertion
     from codegen.decoding.loop import decode
-    from codegen.decoding.strategies.insertion import GapRow, Insertion
 
     model = loaded.model
     if not isinstance(model, FillingModel):

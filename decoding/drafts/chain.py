@@ -14,11 +14,9 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from codegen.decoding.drafts.cursor import CursorDrafter
-from codegen.decoding.drafts.diff import DiffDrafter
+from codegen.decoding.drafts.edits import CursorDrafter, DiffDrafter
+from codegen.decoding.drafts.lookup import RecyclingDrafter, SuffixDrafter
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
-from codegen.decoding.drafts.recycling import RecyclingDrafter
-from codegen.decoding.drafts.suffix import SuffixDrafter
 from codegen.decoding.suffix import SuffixStore
 
 _SURE = 0.9  # probability of the first token

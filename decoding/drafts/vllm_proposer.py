@@ -10,9 +10,8 @@ that rewrites a file, or changes it by a diff, gives the file by ``extra_args`` 
 
     {"original": "the text of the file"}      {"tenant": "whose past responses may be drafted from"}
 
-vLLM passes a proposer nothing but tokens; only ``DraftWorker`` as vLLM's worker gives access to the
-requests. Without it, requests are recognized by their tokens, have no original, and all share past
-responses.
+vLLM passes a proposer nothing but tokens; ``DraftWorker``, as vLLM's worker, gives it access to the
+requests. A proposer without it raises an error.
 
 The settings are those of vLLM's own suffix method: ``num_speculative_tokens``,
 ``suffix_decoding_max_spec_factor`` and ``_min_token_prob``, and ``_max_cached_requests``, 0 for no
@@ -37,6 +36,7 @@ from codegen.decoding.drafts.planner import PlannedDrafter
 from codegen.decoding.drafts.protocol import Context
 from codegen.decoding.healing import Vocabulary, read_vllm_tokenizer
 from codegen.decoding.suffix import SuffixStore
+from codegen.errors import ConfigError
 
 # Cost of a drafted token in passes of one token: vLLM does not give a proposer any timings.
 _CPU_TOKEN_COST = 0.1
@@ -83,8 +83,7 @@ class DraftProposer:
         self._no_text = DrafterMaker(lambda _: [], lambda _: "", frozenset())
         self._text: DrafterMaker | None = None
         self._runner: Any = None
-        # By vLLM's request id; without a runner, by the place in the last batch.
-        self._rows: dict[Any, _Row] = {}
+        self._rows: dict[Any, _Row] = {}  # by vLLM's request id
 
     def load_model(self, *_: Any, **__: Any) -> None:
         """No-op: there is no model to load, but vLLM calls this."""
@@ -111,27 +110,27 @@ class DraftProposer:
         grown = [number for number, sampled in enumerate(sampled_token_ids) if sampled]
         tokens = {number: token_ids_cpu[number, : num_tokens_no_spec[number]] for number in grown}
         if self._runner is None:
-            known = self._known_by_tokens(tokens)
-        else:
-            known = self._known_by_id(tokens)
+            raise ConfigError(
+                "DraftProposer has no access to vLLM's requests.",
+                "Add --worker-cls codegen.decoding.drafts.vllm_worker.DraftWorker.",
+            )
+        known = self._known_rows(tokens)
         drafts: list[list[int]] = [[] for _ in sampled_token_ids]
         for number in grown:
             row = known.get(number)
             if row is None:
-                row = known[number] = self._begin(
-                    number, tokens[number], len(sampled_token_ids[number])
-                )
+                row = known[number] = self._begin(number, tokens[number])
             new = tokens[number][len(row.tokens) :]
             row.tokens.frombytes(np.ascontiguousarray(new, np.int32).tobytes())
             row.chain.accept(new.tolist())
             most = min(self._limit, self._longest - len(row.tokens) - 1, self._left(number, row))
             if most > 0:
                 drafts[number] = row.chain.draft(most).tokens
-        keys = range(len(drafts)) if self._runner is None else self._runner.input_batch.req_ids
+        keys = self._runner.input_batch.req_ids
         self._rows.update((keys[number], row) for number, row in known.items())
         return drafts
 
-    def _known_by_id(self, tokens: Mapping[int, np.ndarray]) -> dict[int, _Row]:
+    def _known_rows(self, tokens: Mapping[int, np.ndarray]) -> dict[int, _Row]:
         """The batch's rows that are known already; releases rows whose request has ended."""
         for ended in self._rows.keys() - self._runner.requests.keys():
             self._rows.pop(ended).chain.finish()
@@ -142,29 +141,10 @@ class DraftProposer:
                 known[number] = row
         return known
 
-    def _known_by_tokens(self, tokens: Mapping[int, np.ndarray]) -> dict[int, _Row]:
-        """As :meth:`_known_by_id`; vLLM may have moved a request within the batch."""
-        rows, self._rows = self._rows, {}
-        known: dict[int, _Row] = {}
-        for number, there in tokens.items():
-            if number in rows and rows[number].begins(there):
-                known[number] = rows.pop(number)
-        for number, there in tokens.items():
-            if number not in known:
-                place = next((old for old, row in rows.items() if row.begins(there)), None)
-                if place is not None:
-                    known[number] = rows.pop(place)
-        for row in rows.values():
-            row.chain.finish()
-        return known
-
-    def _begin(self, number: int, tokens: np.ndarray, sampled: int) -> _Row:
-        prompt = tokens[: len(tokens) - sampled]
-        said: Mapping[str, Any] = {}
-        if self._runner is not None:
-            # A request that vLLM preempted comes back with its output.
-            prompt = tokens[: self._runner.input_batch.num_prompt_tokens[number]]
-            said = self._params(number).extra_args or {}
+    def _begin(self, number: int, tokens: np.ndarray) -> _Row:
+        # A request that vLLM preempted comes back with its output.
+        prompt = tokens[: self._runner.input_batch.num_prompt_tokens[number]]
+        said: Mapping[str, Any] = self._params(number).extra_args or {}
         original, tenant = said.get("original"), said.get("tenant")
         tenant = tenant if isinstance(tenant, str | int) else None
         if original and isinstance(original, str):
@@ -180,7 +160,7 @@ class DraftProposer:
 
     def _left(self, number: int, row: _Row) -> int:
         """How many tokens may be drafted before the request reaches its own limit."""
-        if self._runner is None or (most := self._params(number).max_tokens) is None:
+        if (most := self._params(number).max_tokens) is None:
             return self._limit
         prompt = int(self._runner.input_batch.num_prompt_tokens[number])
         return prompt + most - len(row.tokens) - 1

@@ -3,11 +3,12 @@
 ``cache`` follows edits (PIE, arXiv 2407.03157, with repairs) in a
 :class:`~codegen.decoding.cache.KVCache`; ``plan`` decides which states are reused and finds moved
 text; ``rotation`` finds how a position turns a key and refuses unsupported models; ``forward`` runs
-a pass, ``step`` a pass of few tokens. ``lexical`` finds the statement at the cursor, which is
+passes, also fast ones of few tokens. ``lexical`` finds the statement at the cursor, which is
 always encoded again, and edits that change the lexical state of the text after them.
 """
 
 from codegen.decoding.editing.cache import EditableCache, EditedRow, PassRequest
+from codegen.decoding.editing.forward import DecodeStep, can_step, plain_product
 from codegen.decoding.editing.lexical import (
     LexicalState,
     Reading,
@@ -17,7 +18,6 @@ from codegen.decoding.editing.lexical import (
 )
 from codegen.decoding.editing.plan import EditPolicy, EditReport
 from codegen.decoding.editing.rotation import find_rotations
-from codegen.decoding.editing.step import DecodeStep, can_step, plain_product
 
 __all__ = [
     "DecodeStep",

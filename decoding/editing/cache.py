@@ -30,9 +30,9 @@ from transformers import PreTrainedModel
 
 from codegen.decoding.cache import KVCache
 from codegen.decoding.editing.forward import (
+    DecodeStep,
     begin,
     check_agreement,
-    deviations,
     forward,
     step_rows,
     to_tensor,
@@ -40,7 +40,6 @@ from codegen.decoding.editing.forward import (
 from codegen.decoding.editing.plan import (
     EditPolicy,
     EditReport,
-    Flags,
     Ledger,
     Marks,
     ReusePlan,
@@ -49,7 +48,6 @@ from codegen.decoding.editing.plan import (
     prefix_marks,
 )
 from codegen.decoding.editing.rotation import Support, examine
-from codegen.decoding.editing.step import DecodeStep
 from codegen.decoding.passes import Drafts, Pass, Passes, run_alone
 from codegen.decoding.rows import Trees
 
@@ -252,11 +250,8 @@ class EditableCache:
         known = self._known.get(int(plan.marks[-1]))
         if known is None:
             plan.fresh[-1] = True
-        fresh = plan.fresh.copy()
         moved = self._arrange(plan)
-        if policy.refresh > 0:
-            fresh |= self._most_deviating(fresh)
-        places = np.flatnonzero(fresh)
+        places = np.flatnonzero(plan.fresh)
         self._context, self._context_logits = len(tokens), known
         self._logits = known
         complete = yield from self._encode(places, stop or _never)
@@ -480,31 +475,6 @@ class EditableCache:
     def _run(self, places: NDArray[np.int64], keep: int) -> torch.Tensor:
         """Runs the model on these places; returns logits [keep, V]."""
         return forward(self.model, self._kv, self._ledger, places, keep, self._step)
-
-    @torch.inference_mode()
-    def _most_deviating(self, fresh: Flags) -> Flags:
-        """The policy's share of the stale tokens with the most deviating states, bool [N].
-
-        Args:
-            fresh: which tokens of the sequence have no states yet, bool [N].
-        """
-        stale = ~fresh & ~self._ledger.current
-        chosen = np.zeros(len(fresh), dtype=bool)
-        number = round(self.policy.refresh * np.count_nonzero(stale))
-        if not number:
-            return chosen
-        places = np.flatnonzero(stale | fresh)
-        found = [np.zeros(0, dtype=np.float32)]
-        for start in range(0, len(places), self.policy.chunk):
-            part = places[start : start + self.policy.chunk]
-            new = torch.from_numpy(fresh[part]).to(self._device)
-            measured = deviations(
-                self._kv, new, lambda part=part: self.run_passes([PassRequest(self, part, 1)])
-            )
-            found.append(measured.cpu().numpy())
-        distance = np.where(fresh[places], -1, np.concatenate(found))
-        chosen[places[np.argsort(-distance, kind="stable")[:number]]] = True
-        return chosen
 
     def _cut(self, length: int) -> None:
         """Cuts the sequence to ``length`` tokens, if it is longer."""

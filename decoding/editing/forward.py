@@ -1,33 +1,286 @@
-"""A forward pass over some places of a sequence that is edited in its cache.
+"""Forward passes over some places of a sequence that is edited in its cache.
 
-:func:`deviations` measures how far cached states are from fresh ones, in an early layer.
-CacheBlend (Yao et al., EuroSys 2025, arXiv 2405.16444) encodes the tokens whose keys and values
-deviate most again, and finds them in one of the first layers: states that deviate there also
-deviate in deeper layers. The forward pass ends in that layer, so with L layers a token costs 2 / L
-of a pass.
+:class:`DecodeStep` is a fast pass of few tokens, for models built like Llama. Between two
+keystrokes a completion takes some passes of one token and one of a few dozen. With quantized
+weights the products are so short that a model's own ``forward`` spends most of its time on other
+work: attention made for many queries, masks, sixty small operations per layer. Here a layer is four
+products (queries, keys and values in one; gate and up in one), one attention over the slots in
+place, two norms, a rotation and a gate. If all products are quantized, the whole pass is one call
+of :class:`codegen.kernels.cpu.CompiledPass`; else the same is computed part by part.
+
+The tokens may belong to several sequences with caches of their own. They share one reading of the
+weights, which takes most of the time of such a pass.
+
+The model is not changed; its own parameters are used, or quantized copies of them. Only classes
+whose code is known are supported (:data:`KNOWN`), and before a step is used its logits are compared
+with the model's (:func:`check_agreement`).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from transformers import PreTrainedModel
 
 from codegen.decoding import passes
 from codegen.decoding.cache import CacheLayer, KVCache
 from codegen.decoding.editing.plan import Ledger, prefix_marks
 from codegen.decoding.editing.rotation import Support
-from codegen.decoding.editing.step import DecodeStep, StepRows
 from codegen.errors import ModelError
-from codegen.kernels.cpu import SequenceRows
+from codegen.kernels import cpu
 
 _CHECKED = 6  # tokens
-_LAYER = 1  # the first layer whose states depend on the context
+
+
+Product = Callable[[torch.Tensor], torch.Tensor]
+"""A linear layer, from rows [Q, I] to [Q, O]."""
+
+Join = Callable[[Sequence[nn.Linear]], Product]
+"""Joins layers with the same inputs into one product, with their outputs side by side."""
+
+_ANY = 1 << 30
+
+# Causal language models built like Llama, with or without biases, and the prefix of their modules'
+# class names.
+KNOWN = {
+    "LlamaForCausalLM": "Llama",
+    "MistralForCausalLM": "Mistral",
+    "Qwen2ForCausalLM": "Qwen2",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StepRows:
+    """Tokens of one sequence that a pass encodes.
+
+    Attributes:
+        tokens: int64 [Q].
+        rows: their positions, and the slot of each position of the sequence.
+        kv: the sequence's cache, with the tokens placed.
+        keep: how many of the last tokens get logits.
+    """
+
+    tokens: torch.Tensor
+    rows: cpu.SequenceRows
+    kv: KVCache
+    keep: int
+
+
+@dataclass(frozen=True)
+class _Layer:
+    before_attention: torch.Tensor  # the norm's weights
+    states: Product  # queries, keys and values
+    out: Product
+    before_feed_forward: torch.Tensor
+    gate_and_up: Product
+    down: Product
+
+
+class DecodeStep:
+    """Runs few tokens through a model whose states are in slots.
+
+    Args:
+        model: a model that :func:`can_step` accepts.
+        join: makes the products; :func:`plain_product` for the model's own weights.
+        most: most tokens of a sequence for which the step is used; None for any number.
+
+    Attributes:
+        together: most tokens of several sequences in one pass. More would use other products
+            (:class:`codegen.kernels.cpu.Product`) than each sequence alone.
+    """
+
+    def __init__(self, model: PreTrainedModel, join: Join, *, most: int | None) -> None:
+        self.most = most or _ANY
+        base: Any = model.model
+        config = model.config
+        self._embed: nn.Embedding = base.embed_tokens
+        self._rotary: nn.Module = base.rotary_emb
+        self._heads = config.num_attention_heads
+        self._kv_heads = config.num_key_value_heads
+        self._dim: int = base.layers[0].self_attn.head_dim
+        self._scale: float = base.layers[0].self_attn.scaling
+        self._epsilon: float = base.norm.variance_epsilon
+        self._layers = [_written_out(layer, join) for layer in base.layers]
+        self._norm: torch.Tensor = base.norm.weight.detach()
+        self._head = join([model.lm_head])  # type: ignore[list-item]
+        self._pass = self._compiled(config)
+        self.together = min(self.most, self._pass.most if self._pass is not None else self.most)
+        # With compiled products the attention is compiled too, and needs slots of its own dtype.
+        self._in_slots = self.quantized and cpu.CompiledPass.takes(32, 32, self._dim)
+
+    @property
+    def quantized(self) -> bool:
+        """Whether compiled products of quantized weights are used."""
+        return any(
+            isinstance(part, cpu.Product) for layer in self._layers for part in vars(layer).values()
+        )
+
+    def _compiled(self, config: Any) -> cpu.CompiledPass | None:
+        """The whole pass in one call, if all products are compiled."""
+        layers = [tuple(vars(layer).values()) for layer in self._layers]
+        parts = [self._head, *(part for layer in layers for part in layer)]
+        compiled = all(isinstance(part, (torch.Tensor, cpu.Product)) for part in parts)
+        sizes = (config.hidden_size, config.intermediate_size, self._dim)
+        if not (compiled and cpu.CompiledPass.takes(*sizes)):
+            return None
+        return cpu.CompiledPass(
+            layers, self._norm, self._head, heads=self._heads, kv_heads=self._kv_heads,  # type: ignore[arg-type]
+            dim=self._dim, scale=self._scale, epsilon=self._epsilon,
+        )  # fmt: skip
+
+    def __call__(self, sequences: Sequence[StepRows]) -> list[torch.Tensor]:
+        """Encodes tokens; each sees everything before it in its sequence.
+
+        Each sequence gets the result that it would get alone: with compiled products to the last
+        bit, with PyTorch's up to rounding.
+
+        Returns:
+            Logits [keep, V] of each sequence.
+        """
+        tokens = torch.cat([one.tokens for one in sequences])
+        places = torch.cat([one.rows.places for one in sequences])
+        states = self._embed(tokens)  # [Q, H]
+        cosines, sines = self._rotary(states[None], places[None])  # [1, Q, D]
+        cosines, sines = cosines[0].contiguous(), sines[0].contiguous()
+        ends = np.cumsum([len(one.tokens) for one in sequences])
+        kept = np.concatenate(
+            [np.arange(end - one.keep, end) for one, end in zip(sequences, ends, strict=True)]
+        )
+        if self._pass is not None and len(tokens) <= self._pass.most:
+            slots = np.stack([self._addresses(one.kv, states) for one in sequences], axis=1)
+            logits = self._pass(
+                states, cosines, sines, [one.rows for one in sequences], slots,
+                [one.kv.capacity for one in sequences], kept,
+            )  # fmt: skip
+        else:
+            logits = self._by_parts(sequences, states, cosines, sines, kept)
+        return list(logits.split([one.keep for one in sequences]))
+
+    def _addresses(self, kv: KVCache, states: torch.Tensor) -> cpu.Addresses:
+        """The addresses of a sequence's states, int64 [layers, 3]; 0 for missing ones."""
+        found = np.zeros((len(kv.layers), 3), dtype=np.int64)
+        for number, layer in enumerate(kv.layers):
+            assert isinstance(layer, CacheLayer)
+            if not layer.is_initialized:
+                empty = states.new_empty(1, self._kv_heads, 0, self._dim)
+                empty = empty.to(cpu.SLOTS[states.dtype])
+                layer.lazy_initialization(empty, empty)
+            parts = (*layer.states, layer.encoded)
+            found[number] = [0 if part is None else part.data_ptr() for part in parts]
+        return found
+
+    def _by_parts(
+        self, sequences: Sequence[StepRows], states: torch.Tensor, cosines: torch.Tensor,
+        sines: torch.Tensor, kept: np.ndarray,
+    ) -> torch.Tensor:  # fmt: skip
+        """Logits [K, V] of the kept rows, computed operation by operation."""
+        heads, kv_heads, count = self._heads, self._kv_heads, len(states)
+        slots = [self._addresses(one.kv, states) for one in sequences] if self._in_slots else []
+        for number, layer in enumerate(self._layers):
+            all_heads = layer.states(self._normed(states, layer.before_attention))
+            all_heads = all_heads.view(count, heads + 2 * kv_heads, -1)
+            cpu.rotate_(all_heads, heads + kv_heads, cosines, sines)
+            if self._in_slots:
+                seen = cpu.attend(
+                    all_heads, [one.rows for one in sequences],
+                    np.stack([one[number] for one in slots]),
+                    [one.kv.capacity for one in sequences],
+                    heads=heads, kv_heads=kv_heads, scale=self._scale,
+                )  # fmt: skip
+            else:
+                seen = self._attention(sequences, number, all_heads)
+            states = states + layer.out(seen.view(count, -1))
+            gate_and_up = layer.gate_and_up(self._normed(states, layer.before_feed_forward))
+            states = states + layer.down(cpu.gated(gate_and_up))
+        return self._head(self._normed(states[torch.from_numpy(kept)], self._norm))
+
+    def _attention(
+        self, sequences: Sequence[StepRows], layer: int, all_heads: torch.Tensor
+    ) -> torch.Tensor:
+        """Writes new states and attends with PyTorch, sequence by sequence."""
+        found = []
+        sizes = [self._heads, self._kv_heads, self._kv_heads]
+        for one, part in zip(
+            sequences, all_heads.split([len(one.tokens) for one in sequences]), strict=True
+        ):
+            queries, keys, values = part.split(sizes, dim=1)
+            held = one.kv.layers[layer]
+            assert isinstance(held, CacheLayer)
+            held.update(keys.transpose(0, 1)[None], values.transpose(0, 1)[None])
+            found.append(cpu.attention(queries, *held.states, one.rows, self._scale))
+        return torch.cat(found)
+
+    def _normed(self, states: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return cpu.rms_norm(states, weights, self._epsilon)
+
+
+def can_step(model: PreTrainedModel) -> bool:
+    """Whether a model is one of :data:`KNOWN`, without any other modules."""
+    prefix = KNOWN.get(type(model).__name__)
+    if prefix is None or not type(model).__module__.startswith("transformers.models."):
+        return False
+    config, base = model.config, model.model  # type: ignore[attr-defined]
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if kinds != {"full_attention"} or _window(config):
+        return False
+    parts = {"self_attn": "Attention", "mlp": "MLP", "input_layernorm": "RMSNorm",
+             "post_attention_layernorm": "RMSNorm"}  # fmt: skip
+    for layer in base.layers:  # type: ignore[union-attr]
+        if type(layer).__name__ != f"{prefix}DecoderLayer":
+            return False
+        if {name: type(part).__name__ for name, part in layer.named_children()} != {
+            name: prefix + part for name, part in parts.items()
+        }:
+            return False
+        if any(type(part) is not nn.Linear for part in _products(layer)):
+            return False
+    return (
+        config.hidden_act == "silu"
+        and model.device.type == "cpu"
+        and not model.training
+        and type(model.lm_head) is nn.Linear
+        and len(base.layers) == config.num_hidden_layers  # type: ignore[arg-type]
+    )
+
+
+def _window(config: Any) -> bool:
+    """Whether all layers have a sliding window."""
+    return bool(getattr(config, "sliding_window", None)) and not getattr(
+        config, "layer_types", None
+    )
+
+
+def plain_product(layers: Sequence[nn.Linear]) -> Product:
+    """Joins layers with their own weights."""
+    if len(layers) == 1:
+        return layers[0]
+    return lambda rows: torch.cat([layer(rows) for layer in layers], dim=-1)
+
+
+def _products(layer: Any) -> list[nn.Module]:
+    attention, mlp = layer.self_attn, layer.mlp
+    found = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
+    return [*found, mlp.gate_proj, mlp.up_proj, mlp.down_proj]
+
+
+def _written_out(layer: Any, join: Join) -> _Layer:
+    query, key, value, out, gate, up, down = _products(layer)
+    return _Layer(
+        layer.input_layernorm.weight.detach(),
+        join([query, key, value]),  # type: ignore[list-item]
+        join([out]),  # type: ignore[list-item]
+        layer.post_attention_layernorm.weight.detach(),
+        join([gate, up]),  # type: ignore[list-item]
+        join([down]),  # type: ignore[list-item]
+    )
 
 
 def forward(
@@ -74,7 +327,7 @@ def step_rows(kv: KVCache, ledger: Ledger, positions: torch.Tensor, keep: int) -
     """The step's input for the places returned by :func:`begin`."""
     device = positions.device
     tokens = to_tensor(ledger.sequence[positions.cpu().numpy()], device)
-    return StepRows(tokens, SequenceRows(positions, to_tensor(ledger.order, device)), kv, keep)
+    return StepRows(tokens, cpu.SequenceRows(positions, to_tensor(ledger.order, device)), kv, keep)
 
 
 @torch.inference_mode()
@@ -137,46 +390,3 @@ def _grouped_attention(device: torch.device, queries: int) -> Iterator[None]:
         yield
     finally:
         os.environ.pop(name, None)
-
-
-class _Measured(Exception):
-    """Ends the forward pass."""
-
-
-def deviations(kv: KVCache, fresh: torch.Tensor, forward: Callable[[], object]) -> torch.Tensor:
-    """Squared distances of the placed tokens' new states from the cached ones, float32 [Q].
-
-    Writes only the first layer's states of tokens that have none.
-
-    Args:
-        kv: with the tokens placed.
-        fresh: which tokens have no states yet, bool [Q].
-        forward: runs the model over the tokens.
-    """
-    found: list[torch.Tensor] = []
-
-    def probe(
-        layer: CacheLayer, keys: torch.Tensor, values: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        if not layer.is_initialized:
-            layer.lazy_initialization(keys, values)
-        index = kv.slots.on(keys.device)[1][0]
-        if layer is kv.layers[_LAYER]:
-            for now, old in zip((keys, values), layer.states, strict=True):
-                found.append((now - old.index_select(2, index)).float().square().sum((0, 1, 3)))
-            raise _Measured
-        new = fresh.to(keys.device)
-        layer.write(index[new], keys[:, :, new], values[:, :, new])
-        held_keys, held_values = layer.states
-        return held_keys[:, :, : kv.slots.end], held_values[:, :, : kv.slots.end]
-
-    if len(kv.layers) <= _LAYER:
-        return torch.zeros(len(fresh), device=fresh.device)
-    kv.slots.probe = probe
-    try:
-        forward()
-    except _Measured:
-        pass
-    finally:
-        kv.slots.probe = None
-    return found[0] + found[1]

@@ -42,8 +42,6 @@ class EditPolicy:
         tail: default number of tokens at the end that an update never leaves stale.
         repair: how many more stale tokens an update may encode. If that covers all of them, the
             result is exact; else the last stale ones are taken.
-        refresh: share of the stale tokens to encode again: those whose states in the second layer
-            have changed most (CacheBlend, arXiv 2405.16444); 0 for none.
         sink: tokens at the start of the sequence whose states cannot be reused elsewhere, since the
             first tokens attract the attention of all others.
         keep_removed: tokens kept after their removal, for undo, paste and typed suggestions.
@@ -62,7 +60,6 @@ class EditPolicy:
     max_spans: int = 64
     tail: int = 32
     repair: int = 0
-    refresh: float = 0.0
     sink: int = 4
     keep_removed: int = 1024
     max_stale: float = 0.5

@@ -8,9 +8,15 @@
 All are ``PreTrainedModel`` classes with one interface, :class:`FillingModel`.
 """
 
-from codegen.decoding.insertion.base import Filled, FillingModel, FillOptions, Losses
-from codegen.decoding.insertion.ilm import InsertionLM
-from codegen.decoding.insertion.masked import FixedMaskLM, FlexibleMaskLM
+from codegen.decoding.insertion.base import (
+    Filled,
+    FillingModel,
+    FillOptions,
+    GapRow,
+    Insertion,
+    Losses,
+)
+from codegen.decoding.insertion.models import FixedMaskLM, FlexibleMaskLM, InsertionLM
 from codegen.decoding.insertion.text import (
     EncoderConfig,
     FixedMaskConfig,
@@ -37,6 +43,8 @@ __all__ = [
     "FixedMaskLM",
     "FlexibleMaskConfig",
     "FlexibleMaskLM",
+    "GapRow",
+    "Insertion",
     "InsertionConfig",
     "InsertionLM",
     "Losses",

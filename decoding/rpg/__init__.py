@@ -1,22 +1,115 @@
 """Decoding without repetition: RPG (repetition penalty by grammar) and simpler rules beside it.
 
 ``structure`` follows a program token by token, with the tables of ``languages``, and ``repetition``
-finds what repeats. ``grammar`` and ``reference`` are RPG's modes, ``rules`` has the other rules;
-``options`` has their settings. ``methods`` (our loop), ``processor`` (transformers) and
-``vllm_processors`` make and apply rules.
-
-The names exported here import no tensor library; the modules do.
+finds what repeats. ``rules`` has the rules, ``reference`` RPG's mode of that name; ``methods``
+applies them in our loop and in transformers, ``vllm_processors`` in vLLM. The settings of each rule
+are here, by the rule's name; they import no tensor library.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from codegen.config import Config, override, parse_config, setting
 from codegen.decoding.rpg.languages import LANGUAGES, find_language
-from codegen.decoding.rpg.options import METHODS, MODES, Options, RpgOptions, read_options
+from codegen.errors import ConfigError
 
 __all__ = [
     "LANGUAGES",
     "METHODS",
     "MODES",
+    "DryOptions",
+    "NoRepeatNgramOptions",
     "Options",
+    "RepetitionPenaltyOptions",
     "RpgOptions",
     "find_language",
     "read_options",
 ]
+
+Mode = Literal["ours", "paper", "reference"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+
+class RpgOptions(Config):
+    """Settings of RPG; a penalty is in logits (nats)."""
+
+    mode: Mode = setting("ours", "which variant of RPG; reference supports Python only")
+    language: str = setting("python", "language of the program")
+    k_min: int = setting(
+        4, "ours: copies, weighted by how little they add, before a penalty begins", ge=2, le=1000
+    )
+    strength: float = setting(2.0, "ours: first penalty", ge=0, le=100)
+    growth: float = setting(1.0, "ours: share of strength added per further copy", ge=0, le=100)
+    cap: float = setting(8.0, "ours: largest penalty", ge=0, le=1000)
+    bonus: float = setting(
+        0.5,
+        "ours: bonus of tokens that end the repetition, as a share of the penalty; 0 for none",
+        ge=0,
+        le=10,
+    )
+    decay: float = setting(0.9, "paper and reference: lambda of the paper", ge=0.01, le=1)
+    period: int = setting(
+        32, "longest block searched for, in statements or elements", ge=1, le=1024
+    )
+    tokens: int = setting(256, "longest cycle searched for, in tokens", ge=1, le=4096)
+
+    def _check(self) -> None:
+        language = find_language(self.language)
+        if self.mode == "reference" and language.name != "python":
+            raise ConfigError(
+                f"The mode 'reference' supports Python only, not {language.name}.",
+                "Use the mode 'paper' or 'ours'.",
+            )
+
+
+class RepetitionPenaltyOptions(Config):
+    """Settings of the repetition penalty."""
+
+    penalty: float = setting(
+        1.1, "positive logits of seen tokens are divided by it, negative multiplied", ge=1, le=100
+    )
+
+
+class NoRepeatNgramOptions(Config):
+    """Settings of the n-gram rule."""
+
+    size: int = setting(10, "tokens of the n-grams that may occur only once", ge=1, le=1000)
+
+
+class DryOptions(Config):
+    """Settings of DRY, with its author's defaults; a penalty is in logits."""
+
+    multiplier: float = setting(0.8, "penalty of the shortest penalized repetition", ge=0, le=100)
+    base: float = setting(1.75, "factor of the penalty per further token", ge=1, le=100)
+    allowed: int = setting(2, "longest repetition without a penalty, in tokens", ge=1, le=1000)
+    cap: float = setting(100.0, "largest penalty", ge=0, le=1000)
+    breakers: bool = setting(True, "end repetitions at newlines, colons, quotes and asterisks")
+
+
+Options = RpgOptions | RepetitionPenaltyOptions | NoRepeatNgramOptions | DryOptions
+
+METHODS: Mapping[str, type[Options]] = {
+    "rpg": RpgOptions,
+    "repetition_penalty": RepetitionPenaltyOptions,
+    "no_repeat_ngram": NoRepeatNgramOptions,
+    "dry": DryOptions,
+}
+
+
+def read_options(method: str, given: Mapping[str, Any]) -> Options:
+    """The options of a rule from names and values; a value given as text is read as YAML.
+
+    Raises:
+        ConfigError: for an unknown rule or option, or a wrong value.
+    """
+    if method not in METHODS:
+        raise ConfigError(f"Unknown rule {method!r}.", f"Rules are: {', '.join(METHODS)}.")
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if isinstance(value, str):
+            override(values, f"{name}={value}")
+        else:
+            values[name] = value
+    return parse_config(METHODS[method], values, f"The decoder {method}")

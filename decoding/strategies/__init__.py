@@ -2,6 +2,6 @@
 
 ``speculative`` verifies the drafts of ``codegen.decoding.drafts``, ``rsd`` the trees of a draft
 model; ``sorted`` drafts with the early layers of a nested model; ``grammar`` keeps to a grammar.
-``superposed`` and ``insertion`` run their own passes. Plain decoding and backspaces are in the
-loop, rules against repetition in ``codegen.decoding.rpg``.
+``superposed`` runs its own passes, and so does the strategy of ``codegen.decoding.insertion``.
+Plain decoding and backspaces are in the loop, rules against repetition in ``codegen.decoding.rpg``.
 """

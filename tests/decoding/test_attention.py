@@ -13,8 +13,8 @@ from codegen.decoding import attention, device, passes
 from codegen.decoding.drafts import Context, CursorDrafter, RecyclingDrafter, SuffixDrafter
 from codegen.decoding.loop import Row, Strategy, decode
 from codegen.decoding.rows import CachedRows
+from codegen.decoding.rpg import read_options
 from codegen.decoding.rpg.methods import Method, Penalized
-from codegen.decoding.rpg.options import read_options
 from codegen.decoding.strategies.rsd import (
     ConstantBranching,
     RecursiveSpeculation,

@@ -11,10 +11,10 @@ from torch._dynamo.utils import counters
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from codegen.decoding import contexts
-from codegen.decoding.attention import exchange
 from codegen.decoding.contexts import LMInfinite
 from codegen.decoding.drafts import RecyclingDrafter, SuffixDrafter
 from codegen.decoding.loop import Row, Strategy, decode
+from codegen.decoding.passes import exchange
 from codegen.decoding.strategies import rsd
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.decoding.strategies.superposed import Superposition

@@ -16,10 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from codegen.decoding.attention import exchange
+from codegen.decoding.device import Replay, Replays
 from codegen.decoding.drafts import RecyclingDrafter, SuffixDrafter
-from codegen.decoding.graphs import Replay, Replays
 from codegen.decoding.loop import Row, Strategy, decode
+from codegen.decoding.passes import exchange
 from codegen.decoding.rows import CachedRows
 from codegen.decoding.strategies import rsd
 from codegen.decoding.strategies.speculative import Speculation
@@ -70,7 +70,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
         graphs.append(graph)
         return graph.replay, result
 
-    monkeypatch.setattr("codegen.decoding.graphs.TRIALS", 1)  # texts are short here
+    monkeypatch.setattr("codegen.decoding.device.TRIALS", 1)  # texts are short here
     make = CachedRows.__init__
 
     def making(self: Any, *given: Any) -> None:

@@ -7,10 +7,9 @@ import random
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from codegen.decoding.attention import exchange
-from codegen.decoding.cache import CacheLayer, KVCache
+from codegen.decoding.cache import CacheLayer, KVCache, Pages
 from codegen.decoding.loop import Row, decode
-from codegen.decoding.pages import Pages
+from codegen.decoding.passes import exchange
 from codegen.decoding.rows import CachedRows, Trees
 from codegen.kernels.tree_attention import MOST_NODES, PAGE
 

@@ -18,7 +18,6 @@ from counted_device import DEVICE, PLACES, SECOND, CountedDevice, OnDevice, move
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3NextConfig, Qwen3NextForCausalLM
 
 from codegen.decoding import contexts
-from codegen.decoding.attention import exchange
 from codegen.decoding.contexts import LMInfinite
 from codegen.decoding.drafts import Context, CursorDrafter, RecyclingDrafter, SuffixDrafter
 from codegen.decoding.healing import Vocabulary
@@ -33,9 +32,9 @@ from codegen.decoding.insertion import (
     Text,
 )
 from codegen.decoding.loop import Backspace, Batch, Row, Strategy, decode
-from codegen.decoding.passes import ModelPass
+from codegen.decoding.passes import ModelPass, exchange
+from codegen.decoding.rpg import read_options
 from codegen.decoding.rpg.methods import Method, Penalized
-from codegen.decoding.rpg.options import read_options
 from codegen.decoding.strategies import rsd
 from codegen.decoding.strategies.sorted import (
     Nested,

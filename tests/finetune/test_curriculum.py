@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen.config import parse_config
-from codegen.decoding.packing import best_fit
+from codegen.decoding.prefill import best_fit
 from codegen.errors import ConfigError
 from codegen.finetune import parse_recipe
 from codegen.finetune.attention import causal

@@ -6,7 +6,7 @@ import torch
 from models_under_test import insertion_lm
 
 from codegen.decoding.insertion import Text, TextBatch
-from codegen.decoding.insertion.encoder import rotary_angles, rotate
+from codegen.decoding.insertion.base import rotary_angles, rotate
 
 TEXTS = [
     Text([5, 6, 7], [8, 5], [True, False, True]),

@@ -12,7 +12,7 @@ import torch
 from models_under_test import insertion_lm
 
 from codegen.decoding.insertion import InsertionLM, Text, TextBatch
-from codegen.decoding.insertion.ilm import Dropped, drop
+from codegen.decoding.insertion.models import Dropped, drop
 
 
 @torch.no_grad()
@@ -61,7 +61,7 @@ def test_the_gathered_loss_is_the_dense_one(infill_rate: float, prefix_apart: bo
 
 
 def test_gradients_of_both_forms_agree() -> None:
-    from codegen.decoding.insertion.ilm import insertion_loss
+    from codegen.decoding.insertion.models import insertion_loss
 
     generator = torch.Generator().manual_seed(0)
     open_slots = torch.tensor([[False, True, True], [True, False, False]])

@@ -9,9 +9,8 @@ import pytest
 from models_under_test import fixed_mask_lm, flexible_mask_lm, insertion_lm
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from codegen.decoding.insertion import FillOptions, Text
+from codegen.decoding.insertion import FillOptions, GapRow, Insertion, Text
 from codegen.decoding.loop import Row, decode
-from codegen.decoding.strategies.insertion import GapRow, Insertion
 from codegen.errors import ModelError
 
 CASES: dict[str, tuple[Any, list[Text]]] = {

@@ -19,7 +19,7 @@ from codegen.decoding.insertion import (
     Text,
     TextBatch,
 )
-from codegen.decoding.insertion.masked import Interpolated, interpolate
+from codegen.decoding.insertion.models import Interpolated, interpolate
 
 MASK = 3
 

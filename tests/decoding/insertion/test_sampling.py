@@ -12,7 +12,7 @@ import torch
 from models_under_test import SPECIAL, insertion_lm
 
 from codegen.decoding.insertion import FillOptions, InsertionLM, Text, TextBatch
-from codegen.decoding.insertion.ilm import pick
+from codegen.decoding.insertion.models import pick
 
 
 def rngs(count: int, seed: int = 0) -> list[np.random.Generator]:

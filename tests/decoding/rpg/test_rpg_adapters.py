@@ -22,8 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorLis
 from codegen.decoding.healing import Vocabulary
 from codegen.decoding.loop import Row, decode
 from codegen.decoding.rpg import METHODS, read_options
-from codegen.decoding.rpg.methods import Method, Penalized
-from codegen.decoding.rpg.processor import PenaltyProcessor
+from codegen.decoding.rpg.methods import Method, Penalized, PenaltyProcessor
 from codegen.decoding.rpg.rules import apply, push_all
 from codegen.decoding.rpg.vllm_processors import RequestPenalties, VllmPenalties, requested
 from codegen.errors import ConfigError

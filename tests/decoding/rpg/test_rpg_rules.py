@@ -21,10 +21,9 @@ from transformers import (
 from codegen.benchmarks.tools.loops import loops, stopped_after
 from codegen.decoding.healing import Vocabulary
 from codegen.decoding.rpg import METHODS, RpgOptions, read_options
-from codegen.decoding.rpg.grammar import CriticalTokens
 from codegen.decoding.rpg.methods import Follower, Method
 from codegen.decoding.rpg.reference import content_cycle, structure_target, typed
-from codegen.decoding.rpg.rules import Penalty, Rule, apply, push_all
+from codegen.decoding.rpg.rules import CriticalTokens, Penalty, Rule, apply, push_all
 from codegen.errors import ConfigError
 
 EOS = 2

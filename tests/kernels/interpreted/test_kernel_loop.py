@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from codegen.decoding.attention import exchange
 from codegen.decoding.cache import KVCache, Rotation
 from codegen.decoding.loop import Row, decode
+from codegen.decoding.passes import exchange
+from codegen.decoding.rpg import RepetitionPenaltyOptions
 from codegen.decoding.rpg.methods import Method, Penalized
-from codegen.decoding.rpg.options import RepetitionPenaltyOptions
 from codegen.decoding.strategies import rsd
 from codegen.kernels import backend
 from codegen.kernels.gpu import accept, logits, states, tree_attention

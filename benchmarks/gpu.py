@@ -350,8 +350,7 @@ class Bench:
 
     def _tune(self, case: Case) -> None:
         """Tries tree attention's block sizes and keeps the quickest for later processes."""
-        from codegen.kernels.backend import triton_installed
-        from codegen.kernels.known import known
+        from codegen.kernels.backend import known, triton_installed
 
         if not triton_installed():
             return

@@ -13,11 +13,10 @@ from keys turned back to position 0 and queries turned to position ``n_local``, 
 ``codegen.decoding.editing``, which cover all channel pairs and frequencies, including Giraffe's.
 All other scores are the model's own.
 
-There are two ways to use it. :func:`extended` changes a model within a ``with`` block, for its own
-``forward`` and ``generate``; its :class:`InfiniteCache` drops what no later query sees. In the
-decoding loop (``decode(..., infinite=...)``) a row that reaches its capacity moves what its next
-token sees to the front and turns the keys back. So slots, positions and memory stay bounded however
-long the row grows, and drafts and ragged batches still work.
+In the decoding loop (``decode(..., infinite=...)``) a row that reaches its capacity moves what its
+next token sees to the front and turns the keys back. So slots, positions and memory stay bounded
+however long the row grows, and drafts and ragged batches still work. :func:`extended` changes a
+model within a ``with`` block, also for its own ``forward`` and ``generate``, which keep everything.
 
 The middle of the context is dropped: good for streams, not for code whose definitions are far away.
 It refuses sliding windows, frequencies that depend on the length (``dynamic``, ``longrope``),
@@ -51,7 +50,6 @@ from typing import Any
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.cache_utils import Cache, CacheLayerMixin
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from codegen.decoding.cache import CacheLayer, KVCache, Rotation
@@ -108,39 +106,33 @@ def check(model: PreTrainedModel, settings: LMInfinite) -> list[Rotation | None]
     check_architecture(model)
     check_attention_only(model, "contexts of any length")
     config = model.config.get_text_config()
-    name = f"The context of {type(model).__name__}"
+
+    def refused(reason: str, remedy: str = "Use it within its own context length.") -> ModelError:
+        name = type(model).__name__
+        return ModelError(f"The context of {name} can't be extended: {reason}.", remedy)
+
     if config._attn_implementation not in ("sdpa", IN_PLACE):  # its attention would be replaced
-        raise ModelError(
-            f"{name} can't be extended: it runs with {config._attn_implementation!r} attention.",
-            "Use it within its own context length.",
-        )
+        raise refused(f"it runs with {config._attn_implementation!r} attention")
     if "chunked_attention" in (getattr(config, "layer_types", None) or ()):
-        raise ModelError(f"{name} can't be extended: its attention has chunks.")
+        raise refused("its attention has chunks")
     if sliding_window(model):
-        raise ModelError(
-            f"{name} can't be extended: it has a sliding window of {config.sliding_window} tokens.",
-            "Use it within its own context length.",
-        )
+        raise refused(f"it has a sliding window of {config.sliding_window} tokens")
     if kind := bound_to_length(config):
-        raise ModelError(
-            f"{name} can't be extended: its {kind} frequencies depend on the length.",
-            "Choose another rope_type.",
-        )
+        raise refused(f"its {kind} frequencies depend on the length", "Choose another rope_type.")
     limit = getattr(config, "max_position_embeddings", None)
     if limit and settings.n_local > limit:
-        raise ModelError(
-            f"{name} can't be extended with n_local {settings.n_local}: its longest distance is "
-            f"{limit}.",
+        raise refused(
+            f"its longest distance is {limit}, n_local {settings.n_local}",
             f"Set n_local to {limit} or less.",
         )
     if model not in _rotations:
         try:
             _rotations[model] = find_rotations(model)
         except ModelError:
-            raise ModelError(f"{name} can't be extended: its positions are not rotary.") from None
+            raise refused("its positions are not rotary") from None
     found = _rotations[model]
     if any(rotation is not None and rotation.part != "keys" for rotation in found):
-        raise ModelError(f"{name} can't be extended: its rotating channels are not in its keys.")
+        raise refused("its rotating channels are not in its keys")
     return found
 
 
@@ -148,8 +140,7 @@ def check(model: PreTrainedModel, settings: LMInfinite) -> list[Rotation | None]
 def extended(model: PreTrainedModel, settings: LMInfinite) -> Iterator[Extension]:
     """Within the block the model uses LM-Infinite's attention.
 
-    Its forward passes take rows without padding, and no cache, a ``DynamicCache``, or
-    ``InfiniteCache(settings, layers)``.
+    Its forward passes take rows without padding, and no cache or a ``DynamicCache``.
 
     Args:
         model: loaded with ``sdpa`` attention, in evaluation mode.
@@ -212,22 +203,17 @@ class Extension:
         return mask & (near | (slots < self.settings.n_global))
 
     def rows(self, model: PreTrainedModel, longest: int, drafted: int) -> BoundedRows:
-        """The rows of a decoding loop.
+        """The rows of a decoding loop, in twice the slots that are seen, so that states move only
+        once per ``n_local`` tokens.
 
         Args:
             model: the extended one.
             longest: most tokens of a row.
             drafted: most drafted tokens per round.
         """
-        return BoundedRows(model, self, self.capacity(longest, drafted + 1))
-
-    def capacity(self, longest: int, width: int) -> int:
-        """Slots per row, for rows of up to ``longest`` tokens and passes of ``width`` tokens.
-
-        Twice what is seen, so that states move only once per ``n_local`` tokens.
-        """
-        settings = self.settings
-        return min(longest + width, settings.kept + max(settings.n_local, 2 * width, _BLOCK))
+        kept, width = self.settings.kept, drafted + 1
+        spare = max(self.settings.n_local, 2 * width, _BLOCK)
+        return BoundedRows(model, self, min(longest + width, kept + spare))
 
     def forget(self, cache: KVCache, row: int, cursor: int) -> int:
         """Drops what the token at ``cursor`` and later ones do not see; returns the new cursor.
@@ -315,70 +301,6 @@ class BoundedRows(CachedRows):
         return cache, cursor
 
 
-class _InfiniteLayer(CacheLayerMixin):
-    """States of the first and latest tokens at their true positions, [B, H, <= kept, D]."""
-
-    is_sliding = False
-
-    def __init__(self, settings: LMInfinite) -> None:
-        super().__init__()
-        self.settings, self.seen = settings, 0
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Starts from nothing."""
-        self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
-        self.device = key_states.device
-        self.is_initialized = True
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns what the new tokens see, including themselves; keeps what later ones see."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        assert self.keys is not None and self.values is not None
-        self.seen += key_states.shape[2]
-        keys = torch.cat([self.keys, key_states], 2)
-        values = torch.cat([self.values, value_states], 2)
-        self.keys, self.values = self._kept(keys), self._kept(values)
-        return keys, values
-
-    def _kept(self, states: torch.Tensor) -> torch.Tensor:
-        surplus = states.shape[2] - self.settings.kept
-        if surplus <= 0:
-            return states
-        first = self.settings.n_global
-        return torch.cat([states[:, :, :first], states[:, :, first + surplus :]], 2)
-
-    def get_seq_length(self) -> int:
-        """Number of tokens so far, including dropped ones; positions continue from there."""
-        return self.seen
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """(key length, offset); the attention makes its own mask."""
-        return self.seen + query_length, 0
-
-    def get_max_length(self) -> int:
-        """No limit (transformers >= 5.20's name)."""
-        return -1
-
-    def get_max_cache_shape(self) -> int:
-        """No limit (the name in older releases)."""
-        return -1
-
-
-class InfiniteCache(Cache):
-    """A cache of bounded size for a model within :func:`extended`; all rows have one length.
-
-    Args:
-        settings: the block's settings.
-        layers: number of layers of the model.
-    """
-
-    def __init__(self, settings: LMInfinite, layers: int) -> None:
-        super().__init__(layers=[_InfiniteLayer(settings) for _ in range(layers)])
-
-
 def _attention(
     module: Any,
     query: torch.Tensor,
@@ -394,8 +316,8 @@ def _attention(
     Args:
         module: the layer.
         query: [B, H, Q, D], turned to its positions.
-        key, value: [B, H', S, D]. With a mask these are the loop's slots; without, the first tokens
-            and the latest ones, which end with the queries' own.
+        key, value: [B, H', S, D]. With a mask these are the loop's slots; without, all tokens up to
+            the queries' own.
         attention_mask: bool [B, 1, Q, S] or None.
         scaling: of the scores.
         position_ids: int64 [B, Q].
@@ -418,23 +340,14 @@ def _attention(
     for start in range(0, queries, _BLOCK):
         stop = min(start + _BLOCK, queries)
         at = position_ids[:, start:stop]  # [B, q]
-        keys, values = key, value
         if attention_mask is not None:
             allowed = attention_mask[:, :, start:stop]
-        else:  # column c >= first is the token at c - (slots - 1) relative to the last one
-            low = max(first, slots - queries + start - settings.n_local + 1)
-            high = max(first, slots - queries + stop)
-            keys = torch.cat([key[:, :, :first], key[:, :, low:high]], 2)
-            values = torch.cat([value[:, :, :first], value[:, :, low:high]], 2)
-            where = position_ids[:, -1:] - (slots - 1) + columns
-            where = torch.cat([columns[:first].expand(len(where), -1), where[:, low:high]], 1)
-            distance = at[:, :, None] - where[:, None]  # [B, q, S]
-            near = (distance < settings.n_local) | (columns[: where.shape[1]] < first)
-            allowed = ((distance >= 0) & near)[:, None]
+        else:
+            allowed = extension.restrict((columns <= at[:, :, None])[:, None], at)
         capped = None
         if rotation is not None and first and extension.is_far(position_ids):
             capped = _capped(query[:, :, start:stop], key[:, :, :first], at, rotation, settings)
-        output.append(_attend(query[:, :, start:stop], keys, values, allowed, scale, capped))
+        output.append(_attend(query[:, :, start:stop], key, value, allowed, scale, capped))
     return torch.cat(output, 1), None
 
 

@@ -54,16 +54,13 @@ class Pass(Protocol):
     @property
     def size(self) -> int:
         """Tokens per row."""
-        ...
 
     @property
     def keep(self) -> int:
         """How many of a row's last tokens get logits."""
-        ...
 
     def run(self) -> torch.Tensor:
         """Runs the pass; returns its logits."""
-        ...
 
 
 Passes = Generator[Pass, torch.Tensor, T]
@@ -239,22 +236,19 @@ def check_architecture(model: PreTrainedModel) -> None:
             "'eager'.",
             "Load it with attn_implementation='sdpa'.",
         )
-    if getattr(config, "alibi", False):
-        raise ModelError(
-            f"{name} has ALiBi position biases, which the loop does not support.", _ELSEWHERE
-        )
     names = inspect.signature(type(model).forward).parameters
     needs_positions = not (_kinds(config) <= _RECURRENT or getattr(model, "fills_gaps", False))
-    if needs_positions and "position_ids" not in names:
-        raise ModelError(
-            f"{name} takes no positions, which the decoding loop has to set.", _ELSEWHERE
-        )
-    if getattr(config, "is_encoder_decoder", False):
-        raise ModelError(f"{name} is an encoder-decoder model; the loop needs a decoder-only one.")
-    if odd := sorted(_kinds(config) - _SUPPORTED):
-        raise ModelError(
-            f"{name} has {odd[0]} layers, which the decoding loop does not support.", _ELSEWHERE
-        )
+    lacking = ""
+    if getattr(config, "alibi", False):
+        lacking = "has ALiBi position biases"
+    elif needs_positions and "position_ids" not in names:
+        lacking = "takes no positions"
+    elif getattr(config, "is_encoder_decoder", False):
+        lacking = "is an encoder-decoder model"
+    elif odd := sorted(_kinds(config) - _SUPPORTED):
+        lacking = f"has {odd[0]} layers"
+    if lacking:
+        raise ModelError(f"{name} {lacking}, which the decoding loop does not support.", _ELSEWHERE)
     if getattr(model, "_is_stateful", False) and not is_recurrent(model):
         raise _own_states(model)
 
@@ -273,13 +267,7 @@ def is_recurrent(model: PreTrainedModel) -> bool:
 
 
 _CHECKED = (4, 5, 8)  # ends of three feeds: several tokens, then one, then several
-_FAILS = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    IndexError,
-)  # of models' code
+_FAILS = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)  # of models' code
 _drafts: WeakKeyDictionary[PreTrainedModel, Drafts] = WeakKeyDictionary()
 
 

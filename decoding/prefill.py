@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
@@ -98,14 +98,14 @@ class Packed:
     places: list[tuple[int, int]]
 
     @classmethod
-    def of(cls, pieces: Sequence[Sequence[int]], capacity: int = 0) -> Packed:
-        """Packs pieces into rows of ``capacity`` tokens, by default the longest piece's length.
+    def of(cls, pieces: Sequence[Sequence[int]], device: torch.device) -> Packed:
+        """Packs pieces into rows of the longest piece's length.
 
         Empty pieces are in no row; their place is (0, 0).
         """
         lengths = [len(piece) for piece in pieces]
         filled = [i for i, length in enumerate(lengths) if length]
-        width = max([capacity, *lengths], default=0)
+        width = max(lengths, default=0)
         rows = best_fit([lengths[i] for i in filled], width)
         width = max((sum(lengths[filled[i]] for i in row) for row in rows), default=0)
         tokens = torch.zeros(len(rows), width, dtype=torch.long)
@@ -120,16 +120,7 @@ class Packed:
                 owner[number, column:end] = piece
                 places[piece] = (number, column)
                 column = end
-        return cls(tokens, positions, owner, places)
-
-    def to(self, device: torch.device) -> Packed:
-        """The same on a device."""
-        return replace(
-            self,
-            tokens=self.tokens.to(device),
-            positions=self.positions.to(device),
-            pieces=self.pieces.to(device),
-        )
+        return cls(tokens.to(device), positions.to(device), owner.to(device), places)
 
     def mask(self, start: int, stop: int) -> torch.Tensor:
         """What the tokens of these columns see: bool [R, 1, stop - start, stop].
@@ -156,14 +147,17 @@ def packed(
         block: most tokens of one forward pass, all rows together; bounds the activations.
     """
     pieces = [list(tokens[:-1]) for tokens in given]
-    layout = Packed.of(pieces).to(model.device)
+    layout = Packed.of(pieces, model.device)
     rows, width = layout.tokens.shape
     if not width:
         return
     together = KVCache(cache.kinds, width)
-    for start in range(0, width, step := max(1, block // rows)):
-        _pass(model, together, layout, start, min(width, start + step), keep=1)
     columns = torch.arange(width, device=model.device)
+    for start in range(0, width, step := max(1, block // rows)):
+        stop = min(width, start + step)
+        slots, held = columns[start:stop].expand(rows, -1), layout.positions[:, :stop]
+        together.place(slots, stop, layout.positions[:, start:stop], held)
+        forward(model, layout.tokens[:, start:stop], together, layout.mask(start, stop), 1)
     most = max(map(len, pieces))
     # The slots of a row's k-th token; those behind a short row's last token are never seen.
     row = torch.tensor([place[0] for place in layout.places], device=model.device)
@@ -177,16 +171,6 @@ def packed(
         rows_of, slots_of = (part.to(states[0].device) for part in (row, source))
         keys, values = (part[rows_of[:, None], :, slots_of].transpose(1, 2) for part in states)
         layer.update(keys, values)
-
-
-def _pass(
-    model: PreTrainedModel, cache: KVCache, packed: Packed, start: int, stop: int, keep: int
-) -> torch.Tensor:
-    """Encodes columns; logits [R, keep, V] of the last of them."""
-    rows = len(packed.tokens)
-    slots = torch.arange(start, stop, device=packed.tokens.device).expand(rows, -1)
-    cache.place(slots, stop, packed.positions[:, start:stop], packed.positions[:, :stop])
-    return forward(model, packed.tokens[:, start:stop], cache, packed.mask(start, stop), keep)
 
 
 def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:

@@ -14,8 +14,8 @@ from codegen.decoding.cache import KVCache, Pages, recurrences
 from codegen.decoding.device import Replays, cuda_graphs, padded_slots, upload
 from codegen.decoding.passes import Drafts, ModelPass, Passes, drafts_of, forward, read_in_place
 from codegen.decoding.prefill import prefill
-from codegen.kernels.accept import accept_greedy
 from codegen.kernels.tree_attention import MOST_NODES, pack
+from codegen.kernels.vocabulary import accept_greedy
 
 Finish = Literal["eos", "stop", "length"]
 
@@ -127,12 +127,10 @@ class Sequences(Protocol):
     @property
     def drafts(self) -> Drafts:
         """Which drafts can be encoded; chains are trees without forks."""
-        ...
 
     @property
     def device(self) -> torch.device:
         """The device of logits and tokens."""
-        ...
 
     def admit(self, given: Sequence[list[int]]) -> Passes[torch.Tensor | None]:
         """Appends rows with the tokens ``given``.
@@ -141,11 +139,9 @@ class Sequences(Protocol):
             Logits [B, 1, V] of each row's next token, or None if the rows' last tokens must be fed
             first.
         """
-        ...
 
     def encode(self, trees: Trees) -> Passes[torch.Tensor]:
         """The logits [B, W, V] after each node."""
-        ...
 
     def keep(self, trees: Trees, paths: Sequence[Sequence[int]], steps: Sequence[int]) -> None:
         """Keeps node 0 and the accepted nodes of the trees that were encoded last.
@@ -155,11 +151,9 @@ class Sequences(Protocol):
             paths: the accepted nodes of each row, ascending.
             steps: by how many tokens each row has grown; negative if some were taken back.
         """
-        ...
 
     def select(self, rows: Sequence[int]) -> None:
         """Keeps only these rows."""
-        ...
 
 
 class CachedRows:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from codegen.decoding.device import upload
-from codegen.kernels.accept import inverse_transform
+from codegen.kernels.vocabulary import inverse_transform
 
 # Most nuclei fit in this many tokens; rows whose nucleus is larger are sorted whole.
 _TOP = 512

@@ -2,8 +2,9 @@
 
 The first results of a kernel on a new kind of GPU are compared with the reference's, which are used
 meanwhile. If a kernel differs, or can't be compiled or launched, the reference is used for the rest
-of the process, with one warning. A kernel that agreed is remembered for later processes
-(:mod:`codegen.kernels.known`). (A fault inside a running kernel ends the process's use of the
+of the process, with one warning. A kernel that agreed is remembered for later processes in the
+cache directory (:class:`Known`), in one file per kind of device and version of Triton, PyTorch and
+the kernels. (A fault inside a running kernel ends the process's use of the
 device, as always.)
 """
 
@@ -11,15 +12,26 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import importlib.util
+import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-from codegen.kernels.known import known
+from codegen.paths import cache_folder
+from codegen.records import write_atomic
+
+# The layout that plain and Triton code share (codegen.kernels.tree_attention).
+PAGE = 256  # slots
+LENGTH, BITS, DEPTH, FIRST, STARTS = range(5)  # columns of a table; STARTS and more if paged
+
 
 TRIALS = 8  # compared results
 _T = TypeVar("_T")
@@ -71,13 +83,11 @@ def run(
     """
     if not use_triton(like):
         return reference()
-    if interpreting() or _trusting:
-        with _current(like.device):
-            return kernel()
     dtype = str(like.dtype).removeprefix("torch.")
     form = " ".join(map(str, (name, dtype, like.shape[-1], *variant())))
     key, facts = (like.device, form), known(like.device)
-    if form in facts.proved and key not in _failed:
+    proved = form in facts.proved and key not in _failed
+    if proved or interpreting() or _trusting:
         with _current(like.device):
             return kernel()
     if key in _failed or (like.is_cuda and torch.cuda.is_current_stream_capturing()):
@@ -129,7 +139,8 @@ def equal(found: _Tensors, expected: _Tensors) -> bool:
 
     def same(one: torch.Tensor, other: torch.Tensor) -> bool:
         alike = (one.shape, one.dtype) == (other.shape, other.dtype)
-        return alike and torch.equal(_bits(one), _bits(other))
+        one, other = (tensor.contiguous().flatten().view(torch.uint8) for tensor in (one, other))
+        return alike and torch.equal(one, other)
 
     return all(map(same, _each(found), _each(expected)))
 
@@ -153,9 +164,76 @@ def _current(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
-def _bits(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.contiguous().flatten().view(torch.uint8)
-
-
 def _each(tensors: _Tensors) -> tuple[torch.Tensor, ...]:
     return (tensors,) if isinstance(tensors, torch.Tensor) else tensors
+
+
+KERNELS = (
+    *("tree_attention", "accept_greedy", "accept_tree", "compact", "turn_slots"),
+    *("gumbel_top_k", "penalize"),
+)
+_NUMBERS = {"BLOCK_M", "BLOCK_N", "num_warps", "num_stages"}
+
+
+@dataclass
+class Known:
+    """What is known about one kind of device: which kernels agreed with PyTorch, and the fastest
+    block sizes, so that later processes neither compare nor tune again.
+
+    A corrupt file is ignored, and nothing is stored if the file cannot be written.
+
+    Attributes:
+        path: the file; None for a device that is not a GPU.
+        device: its name.
+        proved: kernels, with dtypes and shapes, whose results agreed with PyTorch's.
+        settings: block sizes, warps and stages, by kernel and shape.
+    """
+
+    path: Path | None
+    device: str
+    proved: set[str] = field(default_factory=set)
+    settings: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def save(self) -> None:
+        """Writes the file, including what other processes wrote meanwhile."""
+        if self.path is None:
+            return
+        other = _read(self.path, self.device)
+        self.proved |= other.proved
+        self.settings = {**other.settings, **self.settings}
+        row = {**asdict(self), "proved": sorted(self.proved), "path": None}
+        with contextlib.suppress(OSError):
+            write_atomic(self.path, json.dumps(row, indent=1) + "\n")
+
+
+@functools.cache
+def known(device: torch.device) -> Known:
+    """What is known about a device."""
+    if device.type != "cuda":
+        return Known(None, device.type)
+    name = torch.cuda.get_device_name(device)
+    return _read(_path(name), name)
+
+
+def _path(name: str) -> Path:
+    """The file for devices of this name."""
+    import triton
+
+    sources = sorted(Path(__file__).parent.glob("gpu/*.py"))
+    made = hashlib.sha256(b"".join(path.read_bytes() for path in sources))
+    made.update(f"{triton.__version__} {torch.__version__}".encode())
+    plain = re.sub(r"\W+", "-", name)[:60]
+    return cache_folder() / "kernels" / f"{plain}-{made.hexdigest()[:16]}.json"
+
+
+def _read(path: Path, device: str) -> Known:
+    found = Known(path, device)
+    try:
+        row = json.loads(path.read_text(encoding="utf-8"))
+        found.proved = {str(name) for name in row["proved"]}
+        for name, numbers in row["settings"].items():
+            if set(numbers) == _NUMBERS and all(type(n) is int and n > 0 for n in numbers.values()):
+                found.settings[str(name)] = numbers
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return Known(path, device)
+    return found

@@ -17,11 +17,9 @@ import torch
 from torch.nn import functional
 
 from codegen.errors import InputError
-from codegen.kernels.backend import close, run
+from codegen.kernels.backend import BITS, DEPTH, FIRST, LENGTH, PAGE, STARTS, close, run
 
 MOST_NODES = 64  # bits of an int64
-PAGE = 256  # slots
-LENGTH, BITS, DEPTH, FIRST, STARTS = range(5)  # columns of a table; STARTS and more if paged
 
 
 def pack(

@@ -24,7 +24,7 @@ from triton.compiler import ASTSource
 
 from codegen.errors import MachineError
 from codegen.kernels.backend import interpreting
-from codegen.kernels.gpu import accept, logits, states, tree_attention
+from codegen.kernels.gpu import states, tree_attention, vocabulary
 
 ARCHITECTURES = (80, 90, 100)
 
@@ -184,11 +184,11 @@ def _acceptance() -> Iterator[Variant]:
     types = dict.fromkeys(ids.split(), "*i64")
     floats = {"target": "*fp32", "draft": "*fp32", "uniforms": "*fp64", "last": "*fp64"}
     types |= floats | {"states": "*i32", "sums": "*fp32", "parts": "*fp64"}
-    sizes = {"BLOCK": accept.BLOCK, "BLOCKS": 32}
+    sizes = {"BLOCK": vocabulary.BLOCK, "BLOCKS": 32}
     for name in ("sibling", "walk", "token"):
-        kernel = getattr(accept, f"{name}_kernel")
+        kernel = getattr(vocabulary, f"{name}_kernel")
         yield Variant(f"accept.{name} fp32", kernel, types, sizes, ("vocabulary",), warps=8)
-    yield Variant("accept.greedy", accept.greedy_kernel, types, {"BLOCK": 64}, warps=1)
+    yield Variant("accept.greedy", vocabulary.greedy_kernel, types, {"BLOCK": 64}, warps=1)
 
 
 def _vocabulary() -> Iterator[Variant]:
@@ -198,12 +198,12 @@ def _vocabulary() -> Iterator[Variant]:
         "chosen": "*fp32",
     }  # fmt: skip
     yield Variant(
-        "gumbel.block k=4", logits.block_kernel, types, {"K": 4, "BLOCK": logits.BLOCK},
+        "gumbel.block k=4", vocabulary.block_kernel, types, {"K": 4, "BLOCK": vocabulary.BLOCK},
         ("vocabulary",), warps=8,
     )  # fmt: skip
-    yield Variant("gumbel.row k=4", logits.row_kernel, types, {"K": 4, "BLOCK_C": 256})
+    yield Variant("gumbel.row k=4", vocabulary.row_kernel, types, {"K": 4, "BLOCK_C": 256})
     types = {"logits": "*bf16", "rows": "*i64", "ids": "*i64", "amounts": "*fp64"}
-    yield Variant("logits.penalize bf16", logits.penalize_kernel, types, {"BLOCK": 256})
+    yield Variant("logits.penalize bf16", vocabulary.penalize_kernel, types, {"BLOCK": 256})
 
 
 def _states() -> Iterator[Variant]:

@@ -29,7 +29,7 @@ class Drawn(NamedTuple):
         body = np.array(self.text.body)
         slots = np.cumsum(~self.gone)[self.gone].tolist()
         visible = Text(self.text.prefix, body[~self.gone].tolist())
-        return Dropped(visible, slots, body[self.gone].tolist())
+        return Dropped(visible, body[self.gone].tolist(), slots)
 
 
 def draw(text: Text, rng: np.random.Generator) -> Drawn:

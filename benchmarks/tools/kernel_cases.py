@@ -135,7 +135,7 @@ def _tree_acceptance(g: torch.Generator, sizes: Sizes, device: str) -> Case:
     """The draft is the target's own distribution mixed with another, so that some of it stands."""
     import torch
 
-    from codegen.kernels import accept
+    from codegen.kernels import vocabulary as accept
 
     # One level of siblings under the root, all drawn by one distribution.
     batch, shape = sizes.batch, (sizes.batch, _CHILDREN + 1, sizes.vocabulary)
@@ -162,7 +162,7 @@ def _tree_acceptance(g: torch.Generator, sizes: Sizes, device: str) -> Case:
 def _greedy_acceptance(g: torch.Generator, sizes: Sizes, device: str) -> Case:
     import torch
 
-    from codegen.kernels import accept
+    from codegen.kernels import vocabulary as accept
 
     tokens = torch.arange(_NODES, device=device).repeat(sizes.batch, 1)
     parents = tokens - 1
@@ -208,7 +208,7 @@ def _compaction(g: torch.Generator, sizes: Sizes, device: str) -> Case:
 def _draws(g: torch.Generator, sizes: Sizes, device: str) -> Case:
     import torch
 
-    from codegen.kernels import logits as module
+    from codegen.kernels import vocabulary as module
 
     log_probs = torch.log_softmax(
         torch.randn(sizes.batch, sizes.vocabulary, generator=g, device=device), dim=-1
@@ -227,7 +227,7 @@ def _penalties(g: torch.Generator, sizes: Sizes, device: str) -> Case:
     """A thousand tokens of each row, as a repetition penalty names."""
     import torch
 
-    from codegen.kernels import logits as module
+    from codegen.kernels import vocabulary as module
 
     each = min(1000, sizes.vocabulary)
     start = torch.randn(sizes.batch, sizes.vocabulary, generator=g, device=device)

@@ -211,8 +211,7 @@ def _compile(compiler: str) -> str:
 def _gpu_kernels() -> Check:
     import torch
 
-    from codegen.kernels.backend import triton_installed
-    from codegen.kernels.known import KERNELS, known
+    from codegen.kernels.backend import KERNELS, known, triton_installed
 
     if not torch.cuda.is_available():
         return Check("GPU kernels", None, "no GPU; tested only in the interpreter")

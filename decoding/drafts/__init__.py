@@ -24,19 +24,7 @@ from codegen.decoding.drafts.planner import (
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 
 __all__ = [
-    "Account",
-    "Context",
-    "CursorDrafter",
-    "DiffDrafter",
-    "Draft",
-    "Drafter",
-    "DrafterChain",
-    "DrafterMaker",
-    "FixedCosts",
-    "PassCosts",
-    "PlannedDrafter",
-    "Planner",
-    "RecyclingDrafter",
-    "SharedCosts",
-    "SuffixDrafter",
-]
+    "Account", "Context", "CursorDrafter", "DiffDrafter", "Draft", "Drafter", "DrafterChain",
+    "DrafterMaker", "FixedCosts", "PassCosts", "PlannedDrafter", "Planner", "RecyclingDrafter",
+    "SharedCosts", "SuffixDrafter",
+]  # fmt: skip

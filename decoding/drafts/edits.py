@@ -43,7 +43,8 @@ _RECENT = 16  # last tokens of the row that are searched for in the original
 _LOOKED_AT = 32  # places that are tried on each side of the point of divergence
 _AHEAD = 1024  # most deleted tokens
 _AGREED = 3  # tokens that make a guess certain
-_SHORTEST = 8  # fewest tokens of a draft
+_LONGEST, _SHORTEST = 64, 8  # tokens of a draft
+_LEAST = 0.2  # least probability of the last drafted token
 _OWN_WAY = 8  # differing tokens after which drafts get shorter
 _FORGET = 0.9
 _PRIOR = 100  # assumed tokens between two edits before any is seen
@@ -55,27 +56,16 @@ class CursorDrafter(Drafter):
     """Drafts from ``Context.original``.
 
     A draft ends where the rate of edits in this row makes its last token less probable than
-    ``least``. While the row differs from the original, drafts are halved each round; once it has
+    0.2. While the row differs from the original, drafts are halved each round; once it has
     differed for longer than it ever agreed, there are soon none until it agrees again.
 
     Args:
         line_ends: ids of the tokens that contain a line break.
-        longest: most tokens of a draft.
-        least: least probability of the last drafted token.
         tree: add the second guess as a branch.
     """
 
-    def __init__(
-        self,
-        line_ends: Container[int] = (),
-        *,
-        longest: int = 64,
-        least: float = 0.2,
-        tree: bool = False,
-    ) -> None:
+    def __init__(self, line_ends: Container[int] = (), *, tree: bool = False) -> None:
         self.line_ends = line_ends
-        self.longest = longest
-        self.least = least
         self.tree = tree
         self.begin((), Context())
 
@@ -102,7 +92,7 @@ class CursorDrafter(Drafter):
         self._recent: list[int] = []  # the row's last tokens
         self._tail: list[int] = []  # emitted since then
         self._tail_lines = 0  # line ends among them
-        self._length = self.longest
+        self._length = _LONGEST
 
     @property
     def at(self) -> int:
@@ -118,7 +108,7 @@ class CursorDrafter(Drafter):
     def draft(self, limit: int) -> Draft:
         """The text at the cursor."""
         rate = 1 - (self._partings + 1) / (self._partings + self._agreements + _PRIOR)
-        worth = int(math.log(self.least) / math.log(rate))
+        worth = int(math.log(_LEAST) / math.log(rate))
         size = min(limit, self._length, max(worth, _SHORTEST))
         tokens = self._original[self._at : self._at + size]
         first = 1.0 if self._run >= _AGREED else _GUESS
@@ -134,11 +124,11 @@ class CursorDrafter(Drafter):
         agreed = self._agreeing(tokens)
         agreed += sum([self._follow(token) for token in tokens[agreed:]])
         if agreed:
-            self._length = self.longest
+            self._length = _LONGEST
         elif len(self._tail) > self._agreements:
             self._length = min(self._length, 2 * _SHORTEST) // 2
         elif len(self._tail) <= _OWN_WAY:
-            self._length = self.longest
+            self._length = _LONGEST
         else:
             self._length = max(self._length // 2, _SHORTEST)
 
@@ -310,7 +300,6 @@ class DiffDrafter(Drafter):
         encode: text to token ids, without special tokens.
         decode: token ids to text.
         line_ends: ids of the tokens that contain a line break.
-        longest: most tokens of a draft.
     """
 
     def __init__(
@@ -318,13 +307,11 @@ class DiffDrafter(Drafter):
         encode: Callable[[str], list[int]],
         decode: Callable[[Sequence[int]], str],
         line_ends: Container[int],
-        *,
-        longest: int = 64,
     ) -> None:
         self.encode = encode
         self.decode = decode
         self.line_ends = line_ends
-        self.cursor = CursorDrafter(line_ends, longest=longest)
+        self.cursor = CursorDrafter(line_ends)
         self.begin((), Context())
 
     def begin(self, prompt: Sequence[int], context: Context) -> None:
@@ -342,7 +329,7 @@ class DiffDrafter(Drafter):
         if self._hunk is None:
             return self.cursor.draft(limit)
         text = self._rest(self._hunk, self._started + self.decode(self._line))
-        tokens = self.encode(text)[: min(limit, self.cursor.longest)]
+        tokens = self.encode(text)[: min(limit, _LONGEST)]
         return Draft.chain(tokens, [_RATE ** (i + 1) for i in range(len(tokens))])
 
     def accept(self, tokens: Sequence[int]) -> None:

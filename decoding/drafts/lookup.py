@@ -27,6 +27,7 @@ from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 from codegen.decoding.suffix import SuffixIndex, SuffixStore
 
 _CONTEXT = 256  # last tokens of the row that are searched for in past responses
+_SAMPLE = 32  # places from which probabilities are estimated
 _DOUBT = 1.5  # as measured on code, answers and an agent's traces: docs/drafts.md
 
 
@@ -38,7 +39,6 @@ class SuffixDrafter(Drafter):
         factor: drafted tokens per token of the match.
         min_probability: least probability of a drafted token.
         tree: draft the most probable nodes of a tree instead of one path.
-        sample: places from which probabilities are estimated.
         min_match: shortest match to draft from.
     """
 
@@ -49,14 +49,12 @@ class SuffixDrafter(Drafter):
         factor: float = 2.0,
         min_probability: float = 0.1,
         tree: bool = False,
-        sample: int = 32,
         min_match: int = 1,
     ) -> None:
         self.store = store
         self.factor = factor
         self.min_probability = min_probability
         self.tree = tree
-        self.sample = sample
         self.min_match = min_match
         self.begin((), Context())
 
@@ -72,7 +70,7 @@ class SuffixDrafter(Drafter):
     def draft(self, limit: int) -> Draft:
         """The better of two drafts."""
         options = (
-            limit, self.factor, 0.0, self.min_probability, self.tree, self.sample, self.min_match,
+            limit, self.factor, 0.0, self.min_probability, self.tree, _SAMPLE, self.min_match,
         )  # fmt: skip
         tokens, parents, probabilities, score, match = self._own.draft_after(
             self._sequence, *options
@@ -117,35 +115,24 @@ class RecyclingDrafter(Drafter):
 
     Args:
         candidates: successors kept per token.
-        tree: draft a tree; else the chain of first candidates.
-        table: successors by token, shared with other rows; None for the row's own table. With a
-            shared table drafts depend on the other rows, the emitted tokens do not.
     """
 
-    def __init__(
-        self,
-        candidates: int = 8,
-        *,
-        tree: bool = True,
-        table: dict[int, tuple[int, ...]] | None = None,
-    ) -> None:
+    def __init__(self, candidates: int = 8) -> None:
         self.candidates = candidates
-        self.tree = tree
-        self._shared = table
         self.begin((), Context())
 
     def begin(self, prompt: Sequence[int], context: Context) -> None:
-        """Starts from the shared table or an empty one."""
-        self._table = self._shared if self._shared is not None else {}
+        """Starts from an empty table."""
+        self._table: dict[int, tuple[int, ...]] = {}
         self._last = prompt[-1] if len(prompt) else None
         self._ranks = [_PRIOR[min(i, len(_PRIOR) - 1)] for i in range(self.candidates)]
         self._steps = sum(self._ranks) + _MISSED
 
     def draft(self, limit: int) -> Draft:
-        """The most probable tree, or the chain of first candidates."""
+        """The most probable tree."""
         if self._last is None or limit < 1:
             return Draft()
-        chances = [count / self._steps for count in self._ranks[: None if self.tree else 1]]
+        chances = [count / self._steps for count in self._ranks]
         tokens: list[int] = []
         parents: list[int] = []
         probabilities: list[float] = []

@@ -300,9 +300,7 @@ class PlannedDrafter(Drafter):
 
     def __init__(self, drafter: Drafter, token_cost: float) -> None:
         self.drafter, self.token_cost = drafter, token_cost
-        self.candidates = drafter.candidates
-        self._planner = Planner(FixedCosts(token_cost))
-        self._drafted = 0
+        self.begin((), Context())
 
     def begin(self, prompt: Sequence[int], context: Context) -> None:
         """Begins a row, with a new account."""
@@ -321,10 +319,6 @@ class PlannedDrafter(Drafter):
         self._planner.settle(1, 1 + self._drafted, [len(tokens)])
         self._drafted = 0
         self.drafter.accept(tokens)
-
-    def observe(self, tokens: Sequence[int], successors: Sequence[Sequence[int]]) -> None:
-        """Tells the drafter."""
-        self.drafter.observe(tokens, successors)
 
     def finish(self) -> None:
         """Tells the drafter."""

@@ -118,15 +118,12 @@ class Drafter(Protocol):
 
     def begin(self, prompt: Sequence[int], context: Context) -> None:
         """Begins a row; the state of an earlier row is dropped."""
-        ...
 
     def draft(self, limit: int) -> Draft:
         """At most ``limit`` tokens that may come next; does not change later drafts."""
-        ...
 
     def accept(self, tokens: Sequence[int]) -> None:
         """Takes the tokens added to the row, drafted or not."""
-        ...
 
     def observe(self, tokens: Sequence[int], successors: Sequence[Sequence[int]]) -> None:
         """Takes the target's most probable tokens, best first, after each token that it was fed.

@@ -20,18 +20,7 @@ from codegen.decoding.editing.plan import EditPolicy, EditReport
 from codegen.decoding.editing.rotation import find_rotations
 
 __all__ = [
-    "DecodeStep",
-    "EditPolicy",
-    "EditReport",
-    "EditableCache",
-    "EditedRow",
-    "LexicalState",
-    "PassRequest",
-    "Reading",
-    "can_step",
-    "find_rotations",
-    "plain_product",
-    "read",
-    "reads_otherwise",
-    "tail_tokens",
-]
+    "DecodeStep", "EditPolicy", "EditReport", "EditableCache", "EditedRow", "LexicalState",
+    "PassRequest", "Reading", "can_step", "find_rotations", "plain_product", "read",
+    "reads_otherwise", "tail_tokens",
+]  # fmt: skip

@@ -58,10 +58,6 @@ _agreeing: weakref.WeakSet[PreTrainedModel | DecodeStep] = weakref.WeakSet()
 Stop = Callable[[], bool]
 
 
-def _never() -> bool:
-    return False
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class PassRequest:
     """A forward pass that a cache needs next.
@@ -142,11 +138,6 @@ class EditableCache:
         return self._ledger.sequence.tolist()
 
     @property
-    def stale_share(self) -> float:
-        """The share of tokens that were encoded after another text than the current one."""
-        return self._ledger.stale / max(1, len(self))
-
-    @property
     def exact(self) -> bool:
         """Whether all states equal those of encoding the whole sequence, up to rounding."""
         return bool(self._ledger.exact.all())
@@ -179,7 +170,7 @@ class EditableCache:
         if self._logits is None:
             if not len(self):
                 raise ValueError("an empty sequence has no next token; call update first")
-            run_alone(self._encode(np.array([len(self) - 1]), _never))
+            run_alone(self._encode(np.array([len(self) - 1]), None))
         assert self._logits is not None
         return self._logits
 
@@ -254,7 +245,7 @@ class EditableCache:
         places = np.flatnonzero(plan.fresh)
         self._context, self._context_logits = len(tokens), known
         self._logits = known
-        complete = yield from self._encode(places, stop or _never)
+        complete = yield from self._encode(places, stop)
         encoded = int(np.count_nonzero(places < len(self)))
         return EditReport(
             reused=len(self) - encoded,
@@ -264,7 +255,6 @@ class EditableCache:
             exact=complete and self.exact,
             seconds=time.perf_counter() - began,
             complete=complete,
-            recompute=self._reason(),
         )
 
     def fork(self) -> EditableCache:
@@ -293,7 +283,7 @@ class EditableCache:
         places = np.flatnonzero(~self._ledger.exact)
         if len(places):
             self._context_logits = None
-        return (yield from self._encode(places, stop or _never))
+        return (yield from self._encode(places, stop))
 
     # ------------------------------------------------------------------ decoding behind it
 
@@ -342,12 +332,6 @@ class EditableCache:
             self._logits = self._known.get(int(self._ledger.marks[-1]))
 
     # ------------------------------------------------------------------ inside
-
-    def _reason(self) -> str:
-        """Why a recompute is due; empty if it is not."""
-        if self.stale_share > self.policy.max_stale:
-            return f"{self.stale_share:.0%} of the tokens are stale"
-        return ""
 
     @torch.inference_mode()
     def _arrange(self, plan: ReusePlan) -> int:
@@ -407,14 +391,14 @@ class EditableCache:
         """Passes the slots' positions to the states."""
         self._kv.slots.position_of = self._tensor(self._ledger.positions())
 
-    def _encode(self, places: NDArray[np.int64], stop: Stop) -> Passes[bool]:
+    def _encode(self, places: NDArray[np.int64], stop: Stop | None) -> Passes[bool]:
         """Encodes these places of the sequence, in order; returns whether it finished.
 
         If not, the sequence is cut before the first place without states.
         """
         chunk = self.policy.chunk
         for start in range(0, len(places), chunk):
-            if stop():
+            if stop is not None and stop():
                 self._cut(self._ledger.valid)
                 return False
             part = places[start : start + chunk]

@@ -50,11 +50,7 @@ _ANY = 1 << 30
 
 # Causal language models built like Llama, with or without biases, and the prefix of their modules'
 # class names.
-KNOWN = {
-    "LlamaForCausalLM": "Llama",
-    "MistralForCausalLM": "Mistral",
-    "Qwen2ForCausalLM": "Qwen2",
-}
+KNOWN = {"LlamaForCausalLM": "Llama", "MistralForCausalLM": "Mistral", "Qwen2ForCausalLM": "Qwen2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +225,7 @@ def can_step(model: PreTrainedModel) -> bool:
         return False
     config, base = model.config, model.model  # type: ignore[attr-defined]
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"} or _window(config):
+    if kinds != {"full_attention"} or passes.sliding_window(model):
         return False
     parts = {"self_attn": "Attention", "mlp": "MLP", "input_layernorm": "RMSNorm",
              "post_attention_layernorm": "RMSNorm"}  # fmt: skip
@@ -248,13 +244,6 @@ def can_step(model: PreTrainedModel) -> bool:
         and not model.training
         and type(model.lm_head) is nn.Linear
         and len(base.layers) == config.num_hidden_layers  # type: ignore[arg-type]
-    )
-
-
-def _window(config: Any) -> bool:
-    """Whether all layers have a sliding window."""
-    return bool(getattr(config, "sliding_window", None)) and not getattr(
-        config, "layer_types", None
     )
 
 

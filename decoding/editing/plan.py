@@ -23,6 +23,7 @@ Tokens = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Marks = NDArray[np.uint64]
 
+_MOST_SPANS = 64  # reused in one update; the longest
 _MOST_CANDIDATES = 8  # places of the old sequence tried for one place of the new one
 _EMPTY = -1  # encoded_at of a slot without states
 # The ledger's arrays, with their values for unused slots.
@@ -38,14 +39,10 @@ class EditPolicy:
     Attributes:
         min_span: tokens of the shortest run that is reused after an edit; shorter runs are encoded
             again, which costs little and keeps more states right.
-        max_spans: most runs reused in one update; the longest are taken.
         tail: default number of tokens at the end that an update never leaves stale.
-        repair: how many more stale tokens an update may encode. If that covers all of them, the
-            result is exact; else the last stale ones are taken.
         sink: tokens at the start of the sequence whose states cannot be reused elsewhere, since the
             first tokens attract the attention of all others.
         keep_removed: tokens kept after their removal, for undo, paste and typed suggestions.
-        max_stale: share of stale tokens above which a report asks for :meth:`recompute`.
         chunk: most tokens of a forward pass.
         doubt: while states are stale, the choice of a token is certain if its logit leads the
             second by this much (:meth:`EditableCache.in_doubt`).
@@ -57,12 +54,9 @@ class EditPolicy:
     """
 
     min_span: int = 16
-    max_spans: int = 64
     tail: int = 32
-    repair: int = 0
     sink: int = 4
     keep_removed: int = 1024
-    max_stale: float = 0.5
     chunk: int = 256
     doubt: float = 0.375
     doubt_after_start: float = 0.75
@@ -82,7 +76,6 @@ class EditReport:
         exact: whether all states equal those of encoding the whole sequence, up to rounding.
         seconds: wall time.
         complete: false if ``stop`` ended the update early; the sequence then ends there.
-        recompute: why :meth:`EditableCache.recompute` should run soon; empty if it need not.
     """
 
     reused: int
@@ -92,7 +85,6 @@ class EditReport:
     exact: bool
     seconds: float
     complete: bool = True
-    recompute: str = ""
 
 
 def prefix_marks(tokens: Tokens, before: Marks | None = None) -> Marks:
@@ -207,13 +199,10 @@ class Ledger:
         at_start = (place < policy.sink) | (encoded_at < policy.sink)
         slots[at_start & (encoded_at != place)] = -1
         fresh = slots < 0
+        current = ~fresh
         if len(self.token):
-            current = ~fresh & (self.mark[slots] == marks)
-            exact = current & self.clean[slots]
-        else:
-            current = exact = np.zeros(size, dtype=bool)
+            current &= self.mark[slots] == marks
         fresh |= again & ~current
-        fresh |= _repaired(fresh, current, exact, policy.repair)
         return ReusePlan(tokens, marks, slots, fresh, current & ~fresh)
 
     def _same_text(self, marks: Marks) -> NDArray[np.int64]:
@@ -247,7 +236,7 @@ class Ledger:
         wanted = np.where(slots[first:last] < 0, tokens[first:last], -2)
         pool = self._pool(slots)
         held = np.where(pool >= 0, self.token[pool], -1) if len(pool) else pool
-        for span in find_spans(held, wanted, shortest=policy.min_span, most=policy.max_spans):
+        for span in find_spans(held, wanted, shortest=policy.min_span):
             start = first + span.start
             slots[start : start + span.size] = pool[span.source : span.source + span.size]
 
@@ -342,17 +331,6 @@ def _fill(slots: NDArray[np.int64], start: int, source: NDArray[np.int64]) -> No
     target[free] = source[free]
 
 
-def _repaired(fresh: Flags, current: Flags, exact: Flags, most: int) -> Flags:
-    """What is repaired: all tokens that are not exact or, if too many, the last stale ones."""
-    wrong = np.flatnonzero(~fresh & ~exact)
-    if len(wrong) > most:
-        stale = np.flatnonzero(~fresh & ~current)
-        wrong = stale[max(0, len(stale) - most) :] if most else stale[:0]
-    chosen = np.zeros(len(fresh), dtype=bool)
-    chosen[wrong] = True
-    return chosen
-
-
 class Span(NamedTuple):
     """``new[start : start + size]`` equals ``old[source : source + size]``."""
 
@@ -368,7 +346,7 @@ def common_prefix(one: Tokens, other: Tokens) -> int:
     return int(differing[0]) if len(differing) else size
 
 
-def find_spans(old: Tokens, new: Tokens, *, shortest: int, most: int) -> list[Span]:
+def find_spans(old: Tokens, new: Tokens, *, shortest: int) -> list[Span]:
     """Spans of ``new`` that are in ``old``, from left to right, disjoint on both sides.
 
     Greedy: takes the longest run at each place of ``new``; of equally long ones, the one that
@@ -377,7 +355,6 @@ def find_spans(old: Tokens, new: Tokens, *, shortest: int, most: int) -> list[Sp
     Args:
         old, new: token ids, int64 [M] and [N]; negative ids in ``old`` match nothing.
         shortest: tokens of the shortest span, at least 1.
-        most: most spans; the longest are kept.
     """
     if len(old) < shortest or len(new) < shortest:
         return []
@@ -403,9 +380,8 @@ def find_spans(old: Tokens, new: Tokens, *, shortest: int, most: int) -> list[Sp
         used[source : source + best] = True
         at += best
         expected = source + best
-    if len(found) > most:
-        kept = sorted(found, key=lambda span: span.size, reverse=True)[:most]
-        found = sorted(kept)
+    if len(found) > _MOST_SPANS:
+        found = sorted(sorted(found, key=lambda span: span.size, reverse=True)[:_MOST_SPANS])
     return found
 
 

@@ -33,20 +33,7 @@ MODELS: dict[str, type[FillingModel]] = {
 }
 
 __all__ = [
-    "MODELS",
-    "TextBatch",
-    "EncoderConfig",
-    "Filled",
-    "FillOptions",
-    "FillingModel",
-    "FixedMaskConfig",
-    "FixedMaskLM",
-    "FlexibleMaskConfig",
-    "FlexibleMaskLM",
-    "GapRow",
-    "Insertion",
-    "InsertionConfig",
-    "InsertionLM",
-    "Losses",
-    "Text",
-]
+    "EncoderConfig", "FillOptions", "Filled", "FillingModel", "FixedMaskConfig", "FixedMaskLM",
+    "FlexibleMaskConfig", "FlexibleMaskLM", "GapRow", "Insertion", "InsertionConfig", "InsertionLM",
+    "Losses", "MODELS", "Text", "TextBatch",
+]  # fmt: skip

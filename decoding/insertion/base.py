@@ -196,9 +196,13 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Corrupted:
-    """A corrupted text; subclasses add what is missing. Similar lengths are batched together."""
+    """A corrupted text, and the tokens to restore, in order; similar lengths are batched together.
+
+    Subclasses add where they belong.
+    """
 
     text: Text
+    targets: list[int]
 
     def __len__(self) -> int:
         return len(self.text.prefix) + len(self.text.body)
@@ -283,17 +287,23 @@ class FillingModel(PreTrainedModel):
 
     config_class = EncoderConfig
     config: Any
-    encoder: TextEncoder
     fills_gaps = True  # runs its own passes, so it needs no positions from the loop
     _supports_sdpa = True
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__(config)
+        self.encoder = TextEncoder(config)
+        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     @abstractmethod
     def corrupt(self, text: Text, rng: np.random.Generator) -> Corrupted:
         """One random training example of a text."""
 
-    @abstractmethod
     def collate(self, corrupted: Sequence[Any]) -> dict[str, Any]:
-        """The arguments of ``forward`` for these texts."""
+        """The arguments of ``forward`` for these texts: the batch, and all targets in order."""
+        batch = TextBatch.of([item.text for item in corrupted], self.config)
+        targets = [token for item in corrupted for token in item.targets]
+        return {**batch.inputs(), "targets": torch.tensor(targets).long()}
 
     @abstractmethod
     def fill(

@@ -51,7 +51,6 @@ from codegen.decoding.insertion.base import (
     Losses,
     Memory,
     Running,
-    TextEncoder,
     at,
     at_least_float32,
     numbers,
@@ -75,11 +74,9 @@ class Dropped(Corrupted):
 
     Attributes:
         slots: for each missing token its slot, as the number of places right of ``[BOS]``.
-        tokens: the missing tokens' ids.
     """
 
     slots: list[int]
-    tokens: list[int]
 
 
 def drop(text: Text, rng: np.random.Generator, infill_rate: float = 0.0) -> Dropped:
@@ -104,7 +101,7 @@ def drop(text: Text, rng: np.random.Generator, infill_rate: float = 0.0) -> Drop
         inside = last - first - count
         open_slots = [first <= slot <= first + inside for slot in range(len(body) + 1)]
     tokens = [token for token, missing in zip(text.body, gone, strict=True) if missing]
-    return Dropped(Text(text.prefix, body, open_slots), slots, tokens)
+    return Dropped(Text(text.prefix, body, open_slots), tokens, slots)
 
 
 class InsertionLM(FillingModel):
@@ -116,8 +113,6 @@ class InsertionLM(FillingModel):
     def __init__(self, config: InsertionConfig) -> None:
         super().__init__(config)
         d = config.hidden_size
-        self.encoder = TextEncoder(config)
-        self.head = nn.Linear(d, config.vocab_size, bias=False)
         self.stop_mlp = nn.Sequential(
             nn.LayerNorm(d), nn.Linear(d, 2 * d), nn.Tanh(), nn.Linear(2 * d, d)
         )
@@ -130,18 +125,16 @@ class InsertionLM(FillingModel):
 
     def collate(self, corrupted: Sequence[Dropped]) -> dict[str, Any]:
         """The visible texts, and the rows, slots and ids of the missing tokens."""
-        batch = TextBatch.of([item.text for item in corrupted], self.config)
-        counts = [len(item.tokens) for item in corrupted]
+        inputs = super().collate(corrupted)
+        counts = [len(item.slots) for item in corrupted]
+        starts = TextBatch.from_inputs(inputs).starts.tolist()
         slots = [
-            start + k
-            for start, item in zip(batch.starts.tolist(), corrupted, strict=True)
-            for k in item.slots
+            start + k for start, item in zip(starts, corrupted, strict=True) for k in item.slots
         ]
         return {
-            **batch.inputs(),
+            **inputs,
             "missing_rows": torch.repeat_interleave(torch.tensor(counts)),
             "missing_slots": torch.tensor(slots, dtype=torch.long),
-            "missing_tokens": torch.tensor([t for item in corrupted for t in item.tokens]).long(),
         }
 
     def scores(
@@ -163,18 +156,18 @@ class InsertionLM(FillingModel):
         return logits, self.stop_head(stop + self.stop_mlp(stop))
 
     def forward(
-        self, missing_rows: Tensor, missing_slots: Tensor, missing_tokens: Tensor, **inputs: Tensor
+        self, missing_rows: Tensor, missing_slots: Tensor, targets: Tensor, **inputs: Tensor
     ) -> Losses:
         """The loss of each text: see :func:`insertion_loss`.
 
         Args:
-            missing_rows, missing_slots, missing_tokens: int64 [T], each missing token's text, slot
+            missing_rows, missing_slots, targets: int64 [T], each missing token's text, slot
                 (the index of the token before it) and id.
             inputs: see :meth:`.text.TextBatch.inputs`.
         """
         batch = TextBatch.from_inputs(inputs)
         logits, stop = map(at_least_float32, self.scores(batch))
-        missing = (missing_rows, missing_slots, missing_tokens)
+        missing = (missing_rows, missing_slots, targets)
         token = insertion_loss(logits, batch.open_slots, *missing)
         counts = torch.bincount(missing_rows, minlength=len(batch))
         weights = stop.new_tensor(self.config.stop_class_weights)
@@ -310,12 +303,10 @@ class Interpolated(Corrupted):
     """A text at a time between nothing and whole, with masks.
 
     Attributes:
-        targets: each mask's token, in order.
         gaps: number of missing tokens per slot, beginning with that of ``[BOS]``.
         time: t.
     """
 
-    targets: list[int]
     gaps: list[int]
     time: float
 
@@ -348,8 +339,6 @@ class FlexibleMaskLM(FillingModel):
     def __init__(self, config: FlexibleMaskConfig) -> None:
         super().__init__(config)
         d = config.hidden_size
-        self.encoder = TextEncoder(config)
-        self.head = nn.Linear(d, config.vocab_size, bias=False)
         self.gap_head = nn.Linear(d, 1)
         self.time_mlp = nn.Sequential(nn.Linear(1, d), nn.Tanh(), nn.Linear(d, d))
         self.post_init()
@@ -360,10 +349,8 @@ class FlexibleMaskLM(FillingModel):
 
     def collate(self, corrupted: Sequence[Interpolated]) -> dict[str, Any]:
         """The texts with masks, the masks' tokens, the slots' gaps, the times."""
-        batch = TextBatch.of([item.text for item in corrupted], self.config)
         return {
-            **batch.inputs(),
-            "targets": torch.tensor([t for item in corrupted for t in item.targets]).long(),
+            **super().collate(corrupted),
             "gaps": torch.tensor([g for item in corrupted for g in item.gaps]).float(),
             "time": torch.tensor([item.time for item in corrupted]),
         }
@@ -514,13 +501,6 @@ def _chosen(
     return masks & (place < drawn.sum(-1, keepdim=True))
 
 
-@dataclass(frozen=True, slots=True)
-class Masked(Corrupted):
-    """A text with masks, and each mask's token."""
-
-    targets: list[int]
-
-
 class FixedMaskLM(FillingModel):
     """See the module."""
 
@@ -529,11 +509,9 @@ class FixedMaskLM(FillingModel):
 
     def __init__(self, config: FixedMaskConfig) -> None:
         super().__init__(config)
-        self.encoder = TextEncoder(config)
-        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
-    def corrupt(self, text: Text, rng: np.random.Generator) -> Masked:
+    def corrupt(self, text: Text, rng: np.random.Generator) -> Corrupted:
         """Replaces a random subset of the body, of uniformly random size, by masks."""
         size = self.config.body_length
         if len(text.body) > size:
@@ -543,15 +521,7 @@ class FixedMaskLM(FillingModel):
         targets = [body[place] for place in places]
         for place in places:
             body[place] = self.config.mask_token_id
-        return Masked(Text(text.prefix, body), targets)
-
-    def collate(self, corrupted: Sequence[Masked]) -> dict[str, Any]:
-        """The texts and the masks' tokens."""
-        batch = TextBatch.of([item.text for item in corrupted], self.config)
-        return {
-            **batch.inputs(),
-            "targets": torch.tensor([t for item in corrupted for t in item.targets]).long(),
-        }
+        return Corrupted(Text(text.prefix, body), targets)
 
     def scores(self, batch: TextBatch, places: Tensor, memory: Memory | None = None) -> Tensor:
         """Logits [M, V] at the masks, whose places are as in :func:`.base.at`."""

@@ -16,17 +16,9 @@ from codegen.decoding.rpg.languages import LANGUAGES, find_language
 from codegen.errors import ConfigError
 
 __all__ = [
-    "LANGUAGES",
-    "METHODS",
-    "MODES",
-    "DryOptions",
-    "NoRepeatNgramOptions",
-    "Options",
-    "RepetitionPenaltyOptions",
-    "RpgOptions",
-    "find_language",
-    "read_options",
-]
+    "DryOptions", "LANGUAGES", "METHODS", "MODES", "NoRepeatNgramOptions", "Options",
+    "RepetitionPenaltyOptions", "RpgOptions", "find_language", "read_options",
+]  # fmt: skip
 
 Mode = Literal["ours", "paper", "reference"]
 MODES: tuple[Mode, ...] = get_args(Mode)

@@ -127,12 +127,7 @@ JAVASCRIPT = Language(
     ),
     operators=_C_OPERATORS - {b"->", b"::", b"##"}
     | _words("=== !== => ?? ?. ** **= ??= &&= ||= >>> >>>="),
-    quotes=(
-        *_C_COMMENTS,
-        Quote(b"'", b"'"),
-        Quote(b'"', b'"'),
-        Quote(b"`", b"`", multiline=True),
-    ),
+    quotes=(*_C_COMMENTS, Quote(b"'", b"'"), Quote(b'"', b'"'), Quote(b"`", b"`", multiline=True)),
     newline="complete",
     list_words=frozenset({b"enum"}),
     block_words=_words(

@@ -203,10 +203,7 @@ def _close(found: list[Typed], kind: str, end: int, size: int) -> int:
 
 
 def _bracketed(
-    found: list[Typed],
-    pieces: Sequence[str],
-    at: int,
-    until: Callable[[int, Sequence[str]], int],
+    found: list[Typed], pieces: Sequence[str], at: int, until: Callable[[int, Sequence[str]], int]
 ) -> int:
     piece, size = pieces[at], len(pieces)
     if "]" in piece:

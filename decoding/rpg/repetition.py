@@ -200,10 +200,7 @@ def weight(copies: Sequence[tuple[bytes, ...]], block: bool, bracketed: bool) ->
 
 
 def _counts(
-    one: _Pieces,
-    other: _Pieces,
-    steps: tuple[int, ...] | None,
-    before: tuple[int, ...] | None,
+    one: _Pieces, other: _Pieces, steps: tuple[int, ...] | None, before: tuple[int, ...] | None
 ) -> float:
     """The weight of a copy after another one."""
     if one == other:

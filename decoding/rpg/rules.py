@@ -49,7 +49,7 @@ from codegen.decoding.rpg import (
 )
 from codegen.decoding.rpg.repetition import TokenLags
 from codegen.decoding.rpg.structure import Repetition, StructureTracker
-from codegen.kernels.logits import penalize
+from codegen.kernels.vocabulary import penalize
 
 # Shorter cycles of tokens are not penalized: 0, 0, 0, 0 and ====.
 _LEAST_CYCLE = 24
@@ -85,23 +85,18 @@ class Rule(Protocol):
 
     def push(self, token: int) -> None:
         """Takes the next token, of the prompt or generated."""
-        ...
 
     def penalties(self) -> Sequence[Penalty]:
         """The penalties for the next token."""
-        ...
 
     def snapshot(self) -> Any:
         """The state, for :meth:`restore` after rejected drafts."""
-        ...
 
     def restore(self, state: Any) -> None:
         """Restores an earlier state of this rule, or of the rule it was forked from."""
-        ...
 
     def fork(self) -> Rule:
         """A second rule in the same state, independent of this one."""
-        ...
 
 
 class History:

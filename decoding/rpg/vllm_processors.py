@@ -10,9 +10,6 @@ It changes only requests that name a method, with its options, in ``extra_args``
 
     {"rpg": {"language": "go", "k_min": 5}}     {"rpg": "language=go,k_min=5"}     {"rpg": true}
 
-``RequestPenalties`` is a callable for one request (prompt tokens, output tokens, logits [V]), for
-vLLM's ``AdapterLogitsProcessor`` and for servers that take such callables.
-
 Limits: runner V1 refuses custom processors with speculative decoding, and both refuse pooling
 models. The rules run on the host: in V2 each step waits for the tokens that the model was fed.
 """
@@ -76,29 +73,6 @@ def requested(extra_args: Mapping[str, Any] | None) -> Options | None:
             "Give an object, or text as key=value,key=value.",
         )
     return read_options(name, given)
-
-
-class RequestPenalties:
-    """The penalties of one request, as a callable.
-
-    Args:
-        method: the rule.
-    """
-
-    def __init__(self, method: Method) -> None:
-        self._method = method
-        self._follower: Follower | None = None
-        self._prompt: list[int] = []
-
-    def __call__(
-        self, prompt_ids: Sequence[int], output_ids: Sequence[int], logits: torch.Tensor
-    ) -> torch.Tensor:
-        """Changes the logits [V] after the prompt and the output so far in place."""
-        if self._follower is None or self._prompt != list(prompt_ids):
-            self._prompt = list(prompt_ids)
-            self._follower = Follower(self._method, self._prompt)
-        apply(logits[None], [self._follower.penalties(list(output_ids))])
-        return logits
 
 
 class VllmPenalties(_V1, _V2):

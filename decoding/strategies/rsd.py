@@ -3,7 +3,7 @@
 Source: Jeon et al., *Recursive Speculative Decoding: Accelerating LLM Inference via Sampling
 Without Replacement* (arXiv 2402.14160). :class:`Tree` is drawn level by level, with constant
 branching (RSD-C) or by stochastic beam search (RSD-S). The target verifies it in one forward pass.
-Recursive rejection (:func:`codegen.kernels.accept.accept_tree`, the acceptance rule) then walks
+Recursive rejection (:func:`codegen.kernels.vocabulary.accept_tree`, the acceptance rule) then walks
 down the tree, and the emitted tokens follow the target's distribution exactly.
 
 Siblings must be distinct and must be tried in the order in which they were drawn: recursive
@@ -27,9 +27,8 @@ from codegen.decoding.passes import check_attention_only, check_supported, run_a
 from codegen.decoding.rows import CachedRows, Trees
 from codegen.decoding.sampling import distribution
 from codegen.errors import ModelError
-from codegen.kernels.accept import accept_tree
 from codegen.kernels.backend import use_triton
-from codegen.kernels.logits import MOST, Drawn, gumbel_top_k
+from codegen.kernels.vocabulary import MOST, Drawn, accept_tree, gumbel_top_k
 
 
 @dataclass

@@ -43,6 +43,7 @@ from codegen.decoding.passes import (
     check_attention_only,
     layer_masks,
     logits_agree,
+    sliding_window,
 )
 from codegen.decoding.rows import CachedRows, Trees
 from codegen.decoding.strategies.speculative import Speculation, children_of, walk
@@ -81,12 +82,15 @@ def parts_of(model: PreTrainedModel) -> Parts:
     layers, norm = getattr(body, "layers", None), getattr(body, "norm", None)
     head: Any = model.get_output_embeddings()
     if not isinstance(layers, nn.ModuleList) or norm is None or head is None:
-        raise ModelError(
-            f"{type(model).__name__} can't be split into sub-models: unlike Llama, it is not "
-            "made of layers, one norm and a head.",
-            "Use a model of the Llama, Mistral or Qwen family.",
-        )
+        raise _unsplittable(model, "unlike Llama, it is not made of layers, one norm and a head")
     return Parts(body, layers, norm, head)
+
+
+def _unsplittable(model: PreTrainedModel, reason: str) -> ModelError:
+    return ModelError(
+        f"{type(model).__name__} can't be split into sub-models: {reason}.",
+        "Use a model of the Llama, Mistral or Qwen family.",
+    )
 
 
 def default_exits(model: PreTrainedModel) -> tuple[int, ...]:
@@ -118,10 +122,8 @@ class Nested:
         config = model.config.get_text_config()
         kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
         if len(kinds) > 1:
-            raise ModelError(
-                f"{type(model).__name__} can't be split into sub-models: it has several kinds of "
-                f"layers ({', '.join(sorted(kinds))})."
-            )
+            found = ", ".join(sorted(kinds))
+            raise _unsplittable(model, f"it has several kinds of layers ({found})")
         parts = parts_of(model)
         depth = len(parts.layers)
         self.exits = tuple(exits or default_exits(model))
@@ -136,9 +138,7 @@ class Nested:
         self._cache_argument = cache_argument(type(parts.body))
         borders = zip((0, *self.exits), self.exits, strict=False)
         self._stages: list[Any] = [_stage(parts, first, end) for first, end in borders]
-        limits = [getattr(config, "max_position_embeddings", None)]
-        if getattr(config, "use_sliding_window", True):
-            limits.append(getattr(config, "sliding_window", None))
+        limits = getattr(config, "max_position_embeddings", None), sliding_window(model)
         self.limit: int | None = min((limit for limit in limits if limit), default=None)
         self._check(model)
 
@@ -185,10 +185,10 @@ class Nested:
             hidden = self.run(stage, hidden, cache, 0)
         wanted = model(self.embed(tokens), use_cache=False).logits
         if not logits_agree(model, self.logits(hidden), wanted):
-            raise ModelError(
-                f"{type(model).__name__} can't be split into sub-models: its layers, run one "
-                "by one, give other logits than the model (it may scale embeddings or logits).",
-                "Use a model of the Llama, Mistral or Qwen family.",
+            raise _unsplittable(
+                model,
+                "its layers, run one by one, give other logits than the model (it may scale "
+                "embeddings or logits)",
             )
 
 

@@ -28,23 +28,21 @@ _OVERHEAD = 32
 class SuffixStore:
     """One index a tenant, under one budget: a tenant's text is never drafted to another.
 
-    The budget is in tokens, each response billed 32 on top. A tenant may be given a bound of its
-    own. Where the sum over all tenants is too large, the tenant that holds the most gives up its
-    oldest response, so that one tenant can't drive the others' text out.
+    The budget is in tokens, each response billed 32 on top. Where the sum over all tenants is too
+    large, the tenant that holds the most gives up its oldest response, so that one tenant can't
+    drive the others' text out.
 
     Args:
         budget: tokens over all tenants, each response billed 32 on top.
-        tenant_budget: tokens of one tenant, by default all of the budget.
 
     Attributes:
         dropped: responses that were not kept because they exceed a budget by themselves.
     """
 
-    def __init__(self, budget: int, tenant_budget: int | None = None) -> None:
+    def __init__(self, budget: int) -> None:
         if budget <= _OVERHEAD:
             raise ValueError(f"budget is {budget}; it must be above {_OVERHEAD}")
         self.budget = budget
-        self.tenant_budget = min(tenant_budget or budget, budget)
         self.dropped = 0
         self._tenants: dict[Hashable, SuffixIndex] = {}
         self._billed = 0
@@ -53,19 +51,10 @@ class SuffixStore:
         """The tenant's responses, None if there are none. To be read, not changed."""
         return self._tenants.get(tenant)
 
-    def tenants(self) -> list[Hashable]:
-        """The tenants that have responses, in order of their first."""
-        return list(self._tenants)
-
     @property
     def billed(self) -> int:
         """Tokens that count against the budget."""
         return self._billed
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of memory of all indexes."""
-        return sum(index.nbytes for index in self._tenants.values())
 
     def add(self, tokens: Sequence[int], tenant: Hashable = None) -> None:
         """Keeps a response; what is too old for the budget goes.
@@ -75,7 +64,7 @@ class SuffixStore:
         """
         index = self._tenants.get(tenant)
         before = index.billed if index is not None else 0
-        index = index if index is not None else SuffixIndex(self.tenant_budget)
+        index = index if index is not None else SuffixIndex(self.budget)
         try:
             index.add(tokens)
         except BudgetError:
@@ -85,12 +74,6 @@ class SuffixStore:
         self._billed += index.billed - before
         while self._billed > self.budget:
             self._evict()
-
-    def forget(self, tenant: Hashable) -> None:
-        """Takes out all of a tenant's text."""
-        index = self._tenants.pop(tenant, None)
-        if index is not None:
-            self._billed -= index.billed
 
     def _evict(self) -> None:
         tenant, index = max(self._tenants.items(), key=lambda item: item[1].billed)

@@ -250,8 +250,9 @@ class SuffixIndex:
                 break
             low, high = self._bound(tail, match), self._bound(tail, match, behind=True)
             places = self._sampled(low, high, options.sample)
-            make = _tree if options.tree else _path
-            tokens, parents, probabilities = make(places, size, options.min_probability)
+            tokens, parents, probabilities = _grown(
+                places, size, options.min_probability, options.tree
+            )
             score = 0.0
             for probability in probabilities:
                 score += probability
@@ -346,28 +347,10 @@ def _branches(places: list[_Place]) -> list[tuple[int, list[_Place]]]:
     )
 
 
-def _path(
-    places: list[_Place], size: int, least: float
+def _grown(
+    places: list[_Place], size: int, least: float, tree: bool
 ) -> tuple[list[int], list[int], list[float]]:
-    tokens: list[int] = []
-    probabilities: list[float] = []
-    probability = 1.0
-    while len(tokens) < size:
-        places, seen = _advance(places)
-        if not places:
-            break
-        token, places = _branches(places)[0]
-        probability *= len(places) / seen
-        if probability < least:
-            break
-        tokens.append(token)
-        probabilities.append(probability)
-    return tokens, [i - 1 for i in range(len(tokens))], probabilities
-
-
-def _tree(
-    places: list[_Place], size: int, least: float
-) -> tuple[list[int], list[int], list[float]]:
+    """The most probable nodes of a tree, or the path of most frequent tokens."""
     tokens: list[int] = []
     parents: list[int] = []
     probabilities: list[float] = []
@@ -377,7 +360,7 @@ def _tree(
     def sprout(ends: list[_Place], probability: float, parent: int) -> None:
         nonlocal made
         moved, seen = _advance(ends)
-        for token, branch in _branches(moved):
+        for token, branch in _branches(moved)[: None if tree else 1]:
             share = probability * (len(branch) / seen)
             if share < least:
                 return

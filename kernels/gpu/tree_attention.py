@@ -21,11 +21,10 @@ import torch
 import triton
 import triton.language as tl
 
-from codegen.kernels import tree_attention as plain
-from codegen.kernels.known import known
+from codegen.kernels.backend import PAGE, STARTS, known
 
-_PAGE = tl.constexpr(plain.PAGE)  # a multiple of every BLOCK_N
-_STARTS = tl.constexpr(plain.STARTS)
+_PAGE = tl.constexpr(PAGE)  # a multiple of every BLOCK_N
+_STARTS = tl.constexpr(STARTS)
 _LOG2E = tl.constexpr(1.4426950408889634)
 _LEAST_SPLIT = tl.constexpr(256)  # slots
 
@@ -209,9 +208,9 @@ def launch(
     rows, queries, q_heads, dim = q.shape
     heads, slots, width = keys.shape[1], keys.shape[2], values.shape[3]
     nodes, columns = table.shape[1:]
-    packed, pages = queries * (q_heads // heads), columns - plain.STARTS
+    packed, pages = queries * (q_heads // heads), columns - STARTS
     if pages:
-        slots = pages * plain.PAGE
+        slots = pages * PAGE
         keys, values = (states.expand(rows, -1, -1, -1) for states in (keys, values))
     settings = settings_of(q, keys, values)
     tiles = triton.cdiv(packed, settings["BLOCK_M"])

@@ -18,10 +18,11 @@ from codegen.decoding.strategies.rsd import (
     largest,
 )
 from codegen.errors import InputError
-from codegen.kernels import accept as kernel_accept
-from codegen.kernels import logits, tree_attention
 from codegen.kernels import states as kernel_states
-from codegen.kernels.logits import gumbel_top_k
+from codegen.kernels import tree_attention
+from codegen.kernels import vocabulary as kernel_accept
+from codegen.kernels import vocabulary as logits
+from codegen.kernels.vocabulary import gumbel_top_k
 
 ROWS, V = 200, 6
 

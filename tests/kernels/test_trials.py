@@ -12,7 +12,7 @@ import torch
 from codegen.cli import doctor
 from codegen.kernels import backend
 from codegen.kernels import states as kernel
-from codegen.kernels.known import Known, _read
+from codegen.kernels.backend import Known, _read
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +92,7 @@ def test_what_a_device_proved_is_remembered(facts, monkeypatch) -> None:
 
 
 def test_doctor_tells_what_agreed_here(monkeypatch, tmp_path) -> None:
-    module = importlib.import_module("codegen.kernels.known")
+    module = importlib.import_module("codegen.kernels.backend")
     pytest.importorskip("triton", reason="its version is part of what is known")
     if not torch.cuda.is_available():
         assert doctor._gpu_kernels().ok is None

@@ -18,7 +18,7 @@ from codegen.decoding.sampling import choose, distribution
 from codegen.decoding.strategies import rsd
 from codegen.decoding.strategies.rsd import Beam, gumbel
 from codegen.errors import ModelError
-from codegen.kernels.accept import accept_tree
+from codegen.kernels.vocabulary import accept_tree
 
 V, TRIALS = 5, 60_000
 SHAPES: list[rsd.Shape] = [

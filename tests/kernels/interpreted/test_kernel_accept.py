@@ -13,7 +13,7 @@ from codegen.decoding.strategies.rsd import (
     gumbel,
     largest,
 )
-from codegen.kernels import accept
+from codegen.kernels import vocabulary as accept
 
 SHAPES = [ConstantBranching((3, 2)), StochasticBeam(4, 3), ConstantBranching((1, 1, 1))]
 

@@ -7,7 +7,7 @@ import torch
 
 from codegen.benchmarks.tools import kernel_cases
 from codegen.kernels import backend
-from codegen.kernels.known import KERNELS
+from codegen.kernels.backend import KERNELS
 
 
 @pytest.mark.parametrize("name", kernel_cases.cases())

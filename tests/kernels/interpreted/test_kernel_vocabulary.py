@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from codegen.kernels import logits
+from codegen.kernels import vocabulary as logits
 
 DTYPES = [torch.float32, torch.float16]
 

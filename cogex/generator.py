@@ -6,7 +6,7 @@ By ``mode``:
 * ``run``: rows are real functions with a call, or a test with one; each runs in the sandbox, and
   what it returns is the output (:func:`run_record`).
 * ``llm``: rows are instructions with an input and an answer (Alpaca); three requests to a model
-  convert each (:mod:`codegen.cogex.conversion`).
+  convert each (:func:`converted`).
 
 A row that breaks a rule is skipped under the rule's name (:class:`codegen.cogex.Invalid`).
 
@@ -20,14 +20,17 @@ Source: arXiv 2405.16337 §2.2. Only the completion is trained; the paper does n
 from __future__ import annotations
 
 import ast
+import json
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import takewhile
+from pathlib import Path
 from typing import Literal
 
-from codegen.cogex.conversion import converted
-from codegen.cogex.literals import Invalid, parse_literal
+from codegen.cogex.literals import Invalid, normalized, parse_literal, parse_output
 from codegen.cogex.program import (
     ANSWER,
     check_call,
@@ -45,9 +48,10 @@ from codegen.cogex.record import (
     read_record,
     split_completion,
 )
+from codegen.config import read_yaml
 from codegen.errors import ConfigError, MachineError, SandboxError
 from codegen.evals.sandbox import Sandbox
-from codegen.generation.plans import Conversation, ModelClient, Plan
+from codegen.generation.plans import Conversation, ModelClient, Plan, Unusable
 from codegen.python_syntax import UNPARSABLE, parse
 from codegen.records import Example, Segment, TrainingText
 
@@ -309,3 +313,73 @@ def _replace(lines: list[str], node: ast.stmt, text: str) -> None:
     before = lines[node.lineno - 1].encode()[: node.col_offset].decode()
     after = lines[end - 1].encode()[node.end_col_offset :].decode()
     lines[node.lineno - 1 : end] = [before + text + after]
+
+
+@cache
+def _prompts() -> dict[str, str]:
+    return read_yaml(Path(__file__).with_name("prompts.yaml"))
+
+
+_MOST_STEPS = 3
+
+
+def converted(instruction: str, input: str, answer: str, model: Conversation) -> Plan[CogexRecord]:
+    """The requests, as a plan, that lead to the record of an instruction.
+
+    Source: arXiv 2405.16337 section 2.2 and appendix: make input and output Python values, plan,
+    write the program. The prompts are modeled on the paper's, with other words and demonstrations.
+    The model sees the right answer when it writes the program; a record with another ``answer`` is
+    rejected (``answer_differs``). A completion can also break a rule of records, or fail as
+    ``bad_values`` (no object with input and output) or ``bad_plan`` (no step, or over 3).
+
+    Raises:
+        Invalid: if the record breaks a rule.
+        Unusable: if a completion can't be used for another reason.
+    """
+
+    def prompt(name: str, shown: str, **more: object) -> str:
+        given = {"instruction": instruction, "input": shown or "(none)", **more}
+        return _prompts()[name].format(**given)
+
+    values = _values((yield from model.complete(prompt("pythonise", input, output=answer))))
+    shown = repr(values["input"]) if values["input"] else ""
+    steps = _steps((yield from model.complete(prompt("plan", shown))))
+    numbered = "\n".join(f"{number}. {step}" for number, step in enumerate(steps, 1))
+    request = prompt("program", shown, output=repr(values["output"]), steps=numbered)
+    parts = split_completion((yield from model.complete(request)))
+    code = f"{parts.program}\n\n>>> {parts.call}" if parts.call else parts.program
+    record = read_record(instruction, input, code, parts.output)
+    if normalized(record.output["answer"]) != normalized(values["output"]):
+        given, wanted = (repr(v)[:80] for v in (record.output["answer"], values["output"]))
+        raise Unusable("answer_differs", f"{given} in place of {wanted}")
+    return record
+
+
+def _values(text: str) -> dict[str, object]:
+    start = text.find("{")
+    try:
+        values, _ = json.JSONDecoder().raw_decode(text, max(start, 0))
+    except (ValueError, RecursionError):
+        try:
+            values = parse_output(text)  # a Python literal in place of JSON
+        except Invalid as error:
+            raise Unusable("bad_values", error.detail) from None
+    if not isinstance(values, dict) or not {"input", "output"} <= set(values):
+        raise Unusable("bad_values", f"no object with input and output in {text[:80]!r}")
+    return values
+
+
+def _steps(text: str) -> list[str]:
+    steps = []
+    for line in text.splitlines():
+        if not (found := re.search(r"\{.*\}", line)):
+            continue
+        try:
+            step = json.loads(found.group())
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(step, dict) and isinstance(step.get("description"), str):
+            steps.append(" ".join(step["description"].split()))
+    if not 1 <= len(steps) <= _MOST_STEPS:
+        raise Unusable("bad_plan", f"{len(steps)} steps in {text[:80]!r}")
+    return steps

@@ -29,6 +29,7 @@ from codegen.cogex.program import (
     imports_of,
     is_standard,
     parse_function,
+    parse_functions,
 )
 from codegen.evals.sandbox import Sandbox
 
@@ -107,10 +108,7 @@ class HybridRun:
 
 
 def run_hybrid(
-    program: PseudoProgram,
-    call: str,
-    sandbox: Sandbox,
-    answer_leaf: Callable[[LeafCall], object],
+    program: PseudoProgram, call: str, sandbox: Sandbox, answer_leaf: Callable[[LeafCall], object]
 ) -> HybridRun:
     """Runs a call of a program.
 
@@ -152,11 +150,6 @@ def run_hybrid(
             return _ended(call, steps, leaves, "no_leaf", f"{leaf}: {error.reason} {error.detail}")
         known[str(leaf)] = value
         leaves.append(Leaf(str(leaf), value))
-
-
-def helpers_of(program: PseudoProgram) -> set[str]:
-    """The helpers that a model answers: undefined ones, except of the modules defined here."""
-    return {name for name in program.undefined if name.partition(".")[0] not in _MODULES}
 
 
 def leaf_program(leaf: LeafCall) -> tuple[str, str]:
@@ -260,7 +253,8 @@ def _instrumented(
             body.append(_note(node))
     noted = copy.copy(function)
     noted.body = body
-    text = ast.unparse(ast.fix_missing_locations(ast.Module([noted], [])))
+    helpers = [_WithoutImports().visit(node) for node in parse_functions(program.text)[:-1]]
+    text = ast.unparse(ast.fix_missing_locations(ast.Module([*helpers, noted], [])))
     called = f"\n\ndef _cogex_call():\n    return {call}\n"
     return f"{_BEFORE}_cogex_known = {dict(known)!r}\n{defined}\n{text}{called}{_AFTER}"
 

@@ -10,6 +10,7 @@ import ast
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 
 from codegen.errors import Skip
 from codegen.python_syntax import UNPARSABLE, parse_expression
@@ -58,12 +59,20 @@ def parse_output(text: str) -> dict[str, object]:
     return value
 
 
+class _JsonNames(ast.NodeTransformer):
+    """Makes JSON's names constants, as in ``{'answer': true}``."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        values = {"true": True, "false": False, "null": None}
+        return ast.Constant(values[node.id]) if node.id in values else node
+
+
 def _parse_json(text: str) -> object:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        raise Invalid("not_literal", _short(text)) from None
-    return parse_literal(repr(value))  # NaN and infinity are not literals
+    with suppress(ValueError, RecursionError):
+        return parse_literal(repr(json.loads(text)))  # NaN and infinity are not literals
+    with suppress(*UNPARSABLE):
+        return parse_literal(ast.unparse(_JsonNames().visit(parse_expression(text))))
+    raise Invalid("not_literal", _short(text))
 
 
 def parse_literal(text: str) -> object:

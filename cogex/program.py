@@ -1,8 +1,8 @@
 """Pseudo-programs: one Python function that may call undefined helpers.
 
-Imports may precede the function, and it may contain others. It returns a dictionary with the key
-``answer``: a display, ``dict(...)``, or a name with such a value, to which keys may have been
-added.
+Imports and defined helpers may precede the function, and it may contain others. It returns a
+dictionary with the key ``answer``: a display, ``dict(...)``, or a name with such a value, to which
+keys may have been added.
 
 Source: Weir et al., "Learning to Reason via Program Generation, Emulation, and Search" (CoGEX),
 NeurIPS 2024, arXiv 2405.16337. The texts are parsed, never run, here.
@@ -19,6 +19,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 
 from codegen.cogex.literals import Invalid, parse_literal
 from codegen.python_syntax import UNPARSABLE, parse, parse_expression, syntax_fault
@@ -61,36 +62,41 @@ def parse_program(text: str) -> PseudoProgram:
     Raises:
         Invalid: naming the rule that it breaks.
     """
-    function = parse_function(text)
+    functions = parse_functions(text)
+    function = functions[-1]
     return PseudoProgram(
         text=text.strip("\n").rstrip(),
         name=function.name,
         signature=_signature(function.args),
         returns=_returned_keys(function),
-        undefined=tuple(sorted(undefined_calls(function, imports_of(text)))),
-        digest=_digest(function),
+        undefined=tuple(sorted(undefined_calls(functions, imports_of(text)))),
+        digest=_digest(functions),
     )
 
 
 def parse_function(text: str) -> ast.FunctionDef:
-    """The syntax tree of the one function of a text, which imports may precede.
+    """The syntax tree of a program's function; see :func:`parse_functions`."""
+    return parse_functions(text)[-1]
+
+
+def parse_functions(text: str) -> list[ast.FunctionDef]:
+    """The functions of a program: the helpers that it defines, then its own.
 
     Raises:
-        Invalid: if the text is anything else.
+        Invalid: if the text has anything else but imports before its function.
     """
     body = _parse(text)
     functions = [node for node in body if isinstance(node, ast.FunctionDef)]
     if not functions:
         raise Invalid("no_function", "the program defines no function")
-    function = functions[0]
-    before = body[: body.index(function)]
-    others = [node for node in before if not isinstance(node, _IMPORTS)]
-    others += body[len(before) + 1 :]
-    others += [node for node in ast.walk(function) if isinstance(node, _FORBIDDEN)]
+    end = body.index(functions[-1])
+    others = [node for node in body[:end] if not isinstance(node, ast.FunctionDef | _IMPORTS)]
+    others += body[end + 1 :]
+    others += [node for one in functions for node in ast.walk(one) if isinstance(node, _FORBIDDEN)]
     if others:
         kind = type(others[0]).__name__
         raise Invalid("more_than_function", f"line {others[0].lineno}: {kind}")
-    return function
+    return functions
 
 
 def imports_of(text: str) -> list[ast.Import | ast.ImportFrom]:
@@ -99,16 +105,17 @@ def imports_of(text: str) -> list[ast.Import | ast.ImportFrom]:
 
 
 def split_session(text: str) -> tuple[str, str]:
-    """Splits a text after its function: imports and function, and the statements that follow."""
+    """Splits a text after its functions: these with imports, and the statements that follow."""
     try:
         body = _parse(text)
     except Invalid:
         return text, ""  # the rules of programs say what is wrong
-    names = [type(node) for node in body]
-    if ast.FunctionDef not in names or body[-1] is body[(at := names.index(ast.FunctionDef))]:
+    first = takewhile(lambda node: isinstance(node, ast.FunctionDef | _IMPORTS), body)
+    functions = [node for node in first if isinstance(node, ast.FunctionDef)]
+    if not functions or body[-1] is functions[-1]:
         return text, ""
     lines = text.split("\n")
-    end = body[at].end_lineno
+    end = functions[-1].end_lineno
     return "\n".join(lines[:end]), "\n".join(lines[end:]).strip()
 
 
@@ -205,12 +212,13 @@ def check_output(program: PseudoProgram, output: dict[str, object]) -> dict[str,
 
 
 def undefined_calls(
-    function: ast.FunctionDef, imports: Sequence[ast.Import | ast.ImportFrom] = ()
+    functions: Sequence[ast.FunctionDef], imports: Sequence[ast.Import | ast.ImportFrom] = ()
 ) -> set[str]:
-    """The names that a function calls and neither it, nor Python, nor an import defines."""
-    bound = {*_bound_names(function), *(name for node in imports for name in _imported(node))}
+    """The names that functions call and neither they, nor Python, nor an import defines."""
+    nodes = [node for function in functions for node in ast.walk(function)]
+    bound = {*_bound_names(nodes), *(name for node in imports for name in _imported(node))}
     found = set()
-    for node in ast.walk(function):
+    for node in nodes:
         if isinstance(node, ast.Call):
             name = dotted_name(node.func)
             root = name.partition(".")[0]
@@ -257,9 +265,9 @@ def _imported(node: ast.Import | ast.ImportFrom) -> list[str]:
     return [(alias.asname or alias.name).partition(".")[0] for alias in node.names]
 
 
-def _bound_names(function: ast.FunctionDef) -> Iterator[str]:
-    """All names that the function binds, parameters and inner functions included."""
-    for node in ast.walk(function):
+def _bound_names(nodes: Sequence[ast.AST]) -> Iterator[str]:
+    """All names that functions bind, parameters and inner functions included."""
+    for node in nodes:
         if isinstance(node, ast.FunctionDef):
             yield node.name
         elif isinstance(node, ast.arg):
@@ -413,9 +421,10 @@ def _signature(arguments: ast.arguments) -> inspect.Signature:
         raise Invalid("syntax_error", str(error)) from None
 
 
-def _digest(function: ast.FunctionDef) -> str:
-    body = function.body
-    if ast.get_docstring(function) is not None and len(body) > 1:
-        body = body[1:]
-    parts = [function.name, ast.dump(function.args), *map(ast.dump, body)]
+def _digest(functions: Sequence[ast.FunctionDef]) -> str:
+    parts: list[str] = []
+    for function in functions:
+        described = ast.get_docstring(function) is not None and len(function.body) > 1
+        body = function.body[1:] if described else function.body
+        parts += [function.name, ast.dump(function.args), *map(ast.dump, body)]
     return hashlib.blake2b("\x00".join(parts).encode(), digest_size=8).hexdigest()

@@ -72,15 +72,10 @@ class SearchSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("candidates", "tries", "best"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        if self.method not in ("halving", "full"):
-            raise ConfigError(f"There is no method {self.method!r}.", "There are: halving, full.")
-        if not 0 < self.share <= 1 or not 0 <= self.threshold <= 1:
-            raise ConfigError("share must lie in (0, 1], threshold in [0, 1].")
         if self.threshold and self.method != "full":
-            raise ConfigError("A threshold is for method full.", "Add: --method full")
+            raise ConfigError(
+                f"threshold requires method full, not {self.method}.", "Add --method full."
+            )
 
 
 def within_budget(budget: int, method: Method, share: float) -> tuple[int, int]:
@@ -143,23 +138,6 @@ def cost_of(rounds: list[Round]) -> int:
         cost += programs * (items - seen)
         seen = items
     return cost
-
-
-def requests_of(settings: SearchSettings, train: int, dev: int, valid: float) -> tuple[int, int]:
-    """The requests that a search makes at most: to write programs, and to emulate them.
-
-    Args:
-        train, dev: problems for which programs are written, and that rank them.
-        valid: expected share of the programs that keep the rules.
-    """
-    draws = ceil(train * sum((1 - valid) ** index for index in range(settings.tries)))
-    programs = ceil(train * (1 - (1 - valid) ** settings.tries))
-    if settings.method == "full":
-        tries = programs * (dev + (train if settings.threshold else 0))
-    else:
-        budget = settings.share * programs * dev
-        tries = cost_of(plan_rounds(programs, dev, budget, settings.best))
-    return draws, tries
 
 
 # --- what a search has done, on disk ---------------------------------------------------------
@@ -500,8 +478,4 @@ def scores_on(search: ProgramSearch, found: Found, items: Sequence[TaskItem]) ->
     for item, row in zip(items, rows, strict=True):
         rng = random.Random(f"{search.settings.seed}/{item.id}")
         voted += majority(row, rng) == normalized(item.answer)
-    return {
-        "items": len(items),
-        "best": sum(row[0].right for row in rows),
-        "vote": voted,
-    }
+    return {"items": len(items), "best": sum(row[0].right for row in rows), "vote": voted}

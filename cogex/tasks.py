@@ -109,14 +109,11 @@ def _file_items(path: str, input_column: str, answer_column: str) -> list[TaskIt
     for where, row in read_rows(path):
         if not isinstance(row, dict):
             raise InputError(f"{where}: expected a JSON object.")
-        for column, option in (
-            (input_column, "--input-column"),
-            (answer_column, "--answer-column"),
-        ):
+        for column, key in ((input_column, "input_column"), (answer_column, "answer_column")):
             if column not in row:
                 raise InputError(
                     f"{where}: no column {column!r}; there are {', '.join(row) or 'none'}.",
-                    f"Name it with {option}.",
+                    f"Name it with -o {key}=.",
                 )
         answer = row[answer_column]
         if not isinstance(row[input_column], str) or not isinstance(answer, (str, int, float)):

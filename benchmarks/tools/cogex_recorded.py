@@ -1,7 +1,7 @@
 """Outcomes of full program searches with a fine-tuned embedded model, one a task.
 
 Made by ``codegen finetune cogex`` (seed 0, 100 steps) and, for each task, ``codegen
-cogex search TASK --model runs/cogex/model --method full --candidates 8 --items 36 --test 0``. A row
+cogex search TASK --model runs/cogex/model --method full -o candidates=8 -o items=36 --test 0``. A row
 is a program, how often the model wrote it, and for each of 28 problems, in the order of their ids,
 whether its emulation was right (1) or not (0).
 """

@@ -272,11 +272,12 @@ class PseudoModelOptions(Config):
         shown=f"0 if fine-tuned with format: plain, else {_SHOTS}",
         ge=0,
         le=5,
+        key=True,
     )
     chat: bool | None = setting(
-        None, "Send prompts as the user's turn of a chat.", shown="only with --endpoint"
+        None, "Send prompts as the user's turn of a chat.", shown="only with --endpoint", key=True
     )
-    batch_size: int = setting(16, "Requests at once.", ge=1)
+    batch_size: int = setting(16, "Requests at once.", ge=1, key=True)
 
 
 @contextmanager

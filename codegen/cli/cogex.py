@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -15,22 +14,19 @@ import click
 from codegen.cli import Group
 from codegen.cli.clients import EndpointOptions, PseudoModelOptions, opened_model
 from codegen.cli.options import command, options
-from codegen.cli.planning import needs, with_plan
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError, plural
 from codegen.records import write_atomic
 from codegen.terminal import Progress, echo
 
 if TYPE_CHECKING:
-    from codegen.cogex.faithfulness import Faithfulness
     from codegen.cogex.hybrid import HybridRun
-    from codegen.cogex.model import Emulation, PseudoModel
+    from codegen.cogex.model import Emulation
     from codegen.cogex.program import PseudoProgram
     from codegen.cogex.search import Found, RankedProgram, SearchSettings
     from codegen.cogex.tasks import SearchTask
 
 _SHOWN = 10  # programs in the table
-_NEW = "new"
 
 
 @click.group(cls=Group)
@@ -46,72 +42,26 @@ class SearchOptions(Config):
 
     out: str | None = setting(None, "Output directory.", metavar="DIR", shown="runs/cogex/TASK")
     budget: int = setting(
-        100,
-        "Approximate number of emulations; sets --candidates and --items in the paper's "
-        "proportion. 0 uses the paper's 300 and 1000.",
-        ge=0,
+        100, "Approximate number of emulations; 0: the paper's 300 programs, 1000 problems.", ge=0
     )
-    candidates: int | None = setting(None, "Programs to choose from.", ge=1)
-    items: int | None = setting(None, "Problems to search on.", ge=2)
     method: Literal["halving", "full"] = setting(
-        "halving",
-        "full: every program on every problem, as published; halving: drop bad programs early.",
+        "halving", "full: all programs on all problems, as published; halving: drop bad ones early."
     )
-    share: float = setting(
-        0.2, "Method halving: share of the published method's emulations to spend.", gt=0, le=1
-    )
-    threshold: float = setting(
-        0.0,
-        "Method full: regenerate programs that score below this on the training items.",
-        ge=0,
-        le=1,
-    )
-    tries: int = setting(5, "Maximum attempts per program.", ge=1)
-    best: int = setting(3, "Programs that vote.", flags=("-k",), ge=1)
     test: int = setting(50, "Held-out problems to score the best programs on.", ge=0)
     instruction: str = setting("", "The task's instruction, for a file.")
-    input_column: str = setting("input", "Input column of a file's rows.")
-    answer_column: str = setting("answer", "Answer column of a file's rows.")
-    seed: int = setting(0, "Random seed.")
-
-
-def _needs(
-    task: str, client: PseudoModelOptions, given: SearchOptions, server: EndpointOptions
-) -> dict[str, Any]:
-    """What a search needs, by a batch of programs and a batch of emulations."""
-    from codegen.cogex.search import ProgramSearch, SearchLog, requests_of, split_items
-
-    problems, settings = _problem(task, given)
-    train, dev = split_items(problems.items, settings.candidates, given.seed)
-    with (
-        TemporaryDirectory(prefix="codegen-plan-") as part,
-        opened_model(client, server, given.seed, avoid=(task,)) as (model, _),
-        SearchLog(part, {}) as log,
-        Progress("a batch of programs and of emulations") as bar,
-    ):
-        few = replace(settings, method="full", threshold=0.0, tries=1)
-        some = train[: client.batch_size]
-        run = ProgramSearch(problems.instruction, some, [], model, few, log)
-        began = monotonic()
-        found = run.run()
-        written = monotonic()
-        kept = len(some) - found.rejected.total()
-        run.answers(found.ranking, dev[: -(-client.batch_size // max(len(found.ranking), 1))])
-        emulated = monotonic()
-        bar.update(len(log.draws) + len(log.tries))
-        draws, tries = requests_of(settings, len(train), len(dev), kept / len(some))
-        tries += settings.best * len(problems.test) if kept else 0
-        if not kept:
-            bar.say(f"None of {len(some)} programs keeps the rules, so none would be emulated.")
-        seconds = draws * (written - began) / len(log.draws)
-        seconds += tries * (emulated - written) / max(len(log.tries), 1)
-        out = str(_folder(task, given))
-        return needs("requests", Path(part), out, bar, draws + tries, seconds=seconds)
+    candidates: int | None = setting(None, "Programs to choose from.", ge=1, key=True)
+    items: int | None = setting(None, "Problems to search on.", ge=2, key=True)
+    share: float = setting(0.2, "Halving: fraction of full's emulations.", gt=0, le=1, key=True)
+    threshold: float = setting(0.0, "Full: rewrite programs that score less.", ge=0, le=1, key=True)
+    tries: int = setting(5, "Maximum attempts per program.", ge=1, key=True)
+    best: int = setting(3, "Programs that vote.", ge=1, key=True)
+    input_column: str = setting("input", "Input column of a file's rows.", key=True)
+    answer_column: str = setting("answer", "Answer column of a file's rows.", key=True)
+    seed: int = setting(0, "Random seed.", key=True)
 
 
 @command(
     group=cogex,
-    short_help="Find the program that a model emulates best on a task.",
     example="codegen cogex search word_sorting --model embedded\n  "
     "codegen cogex search reviews.jsonl --instruction 'Is the review positive?' \\\n"
     "    --endpoint http://localhost:8000/v1 --model my-model --budget 0",
@@ -120,7 +70,6 @@ def _needs(
 @options(PseudoModelOptions, "client")
 @options(SearchOptions, "given")
 @options(EndpointOptions, "server")
-@with_plan(_needs)
 def search(
     task: str,
     client: PseudoModelOptions,
@@ -138,24 +87,15 @@ def search(
     from codegen.cogex.search import ProgramSearch, SearchLog, scores_on, split_items
 
     problems, settings = _problem(task, given)
-    folder = _folder(task, given)
+    folder = Path(given.out or Path("runs", "cogex", Path(task).stem))
+    identity = {"task": problems.name, "problems": problems.digest(), **asdict(settings)}
     with (
-        opened_model(client, server, given.seed, avoid=(task,)) as (model, identity),
-        SearchLog(
-            folder,
-            {
-                "task": problems.name,
-                "problems": problems.digest(),
-                **identity,
-                **asdict(settings),
-            },
-        ) as log,
+        opened_model(client, server, given.seed, avoid=(task,)) as (model, about_model),
+        SearchLog(folder, {**identity, **about_model}) as log,
         Progress(f"search {problems.name}") as bar,
     ):
         if log.resumed:
-            echo(
-                f"Resuming after {plural(log.resumed, 'response')} of an interrupted run.", err=True
-            )
+            echo(f"Resuming after {plural(log.resumed, 'response')}.", err=True)
 
         def show(stage: str, done: int, total: int) -> None:
             bar.update(done, total, note=stage)
@@ -185,53 +125,26 @@ def search(
     return summary
 
 
-def _folder(task: str, given: SearchOptions) -> Path:
-    return Path(given.out or Path("runs", "cogex", Path(task).stem))
-
-
 def _problem(task: str, given: SearchOptions) -> tuple[SearchTask, SearchSettings]:
-    """The task's problems, and the settings of the search."""
-    from codegen.cogex.search import SearchSettings
+    """The task's problems, and the settings of the search: as given, or what the budget allows."""
+    from codegen.cogex.search import CANDIDATES, ITEMS, SearchSettings, within_budget
     from codegen.cogex.tasks import load_task
 
-    number, size = _numbers(given)
-    settings = SearchSettings(
-        number,
-        given.method,
-        given.share,
-        given.threshold,
-        given.tries,
-        given.best,
-        seed=given.seed,
-    )
-    problems = load_task(
-        task,
-        items=size,
-        test=given.test,
-        instruction=given.instruction,
-        input_column=given.input_column,
-        answer_column=given.answer_column,
-        seed=given.seed,
-    )
-    return problems, settings
-
-
-def _numbers(given: SearchOptions) -> tuple[int, int]:
-    """The numbers of candidates and problems: as given, or what the budget allows."""
-    from codegen.cogex.search import ITEMS, SearchSettings, within_budget
-
+    number, size = CANDIDATES, ITEMS
     if given.budget:
         number, size = within_budget(given.budget, given.method, given.share)
-    else:
-        number, size = SearchSettings().candidates, ITEMS
     number, size = given.candidates or number, given.items or size
     if number >= size:
         raise ConfigError(
             f"{number} candidates need more than {size} problems: each is written for one problem "
             "and ranked on others.",
-            "Raise --items or lower --candidates.",
+            "Raise -o items= or lower -o candidates=.",
         )
-    return number, size
+    shared = given.model_dump(include={"method", "share", "threshold", "tries", "best", "seed"})
+    columns = given.model_dump(
+        include={"test", "instruction", "input_column", "answer_column", "seed"}
+    )
+    return load_task(task, items=size, **columns), SearchSettings(number, **shared)
 
 
 def _row(candidate: RankedProgram) -> dict[str, Any]:
@@ -252,30 +165,23 @@ def _row(candidate: RankedProgram) -> dict[str, Any]:
 
 
 def _search_lines(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
-    rejected = sum(found.rejected.values())
-    if rejected:
-        yield f"{rejected} programs broke a rule: {_counts(found.rejected)}."
-        yield from _examples(found, found.rejected)
+    yield from _reasons("{} programs broke a rule", found.rejected, found)
     if not found.ranking:
         yield "No candidate keeps the rules, so there is nothing to choose from."
-        yield "Raise --tries or --shots, or use a model trained by `codegen finetune cogex`."
+        yield "Raise -o tries= or -o shots=, or use a model trained by `codegen finetune cogex`."
         return
-    yield f"{'rank':>4}  {'score':>6}  {'95 % interval':>14}  {'tried':>5}  {'written':>7}  program"
+    yield f"{'rank':>4}  {'score':>6}  {'95% interval':>14}  {'tried':>5}  {'written':>7}  program"
     for rank, row in enumerate(summary["programs"][:_SHOWN], 1):
         low, high = row["interval"]
         yield (
             f"{rank:>4}  {row['score']:>6.3f}  {f'{low:.2f} to {high:.2f}':>14}  {row['items']:>5}"
             f"  {row['written']:>7}  {row['name']}  {row['digest']}"
         )
-    if (more := len(found.ranking) - _SHOWN) > 0:
-        yield f"      and {more} more in {summary['out']}/result.json"
     yield (
         f"{found.emulations} emulations; the published method would take {found.emulations_full}, "
         "counting each program as often as it was written."
     )
-    if found.failures:
-        yield f"{sum(found.failures.values())} of them gave no answer: {_counts(found.failures)}."
-        yield from _examples(found, found.failures)
+    yield from _reasons("{} of them gave no answer", found.failures, found)
     if not any(candidate.right for candidate in found.ranking):
         yield "No program got any problem right, so the order means nothing."
     if tested := summary["test"]:
@@ -287,15 +193,14 @@ def _search_lines(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
     yield f"Use it with: codegen cogex run {summary['out']} INPUT"
 
 
-def _examples(found: Found, reasons: Mapping[str, int]) -> Iterator[str]:
-    """One example for each reason that has one."""
-    for reason in sorted(reasons):
+def _reasons(text: str, counts: Mapping[str, int], found: Found) -> Iterator[str]:
+    """Counts by reason, with an example for each reason that has one."""
+    if counts:
+        listed = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
+        yield f"{text.format(sum(counts.values()))}: {listed}."
+    for reason in sorted(counts):
         if detail := found.examples.get(reason):
             yield f"  {reason}: {detail[:200]}"
-
-
-def _counts(counter: Mapping[str, int]) -> str:
-    return ", ".join(f"{reason} {count}" for reason, count in sorted(counter.items()))
 
 
 def _share(count: int, total: int) -> str:
@@ -308,26 +213,19 @@ def _share(count: int, total: int) -> str:
 class RunOptions(Config):
     """The options of ``codegen cogex run``; :class:`PseudoModelOptions` has the model's."""
 
-    instruction: str = setting(
-        "", "The task's instruction; not needed for the directory of a search."
-    )
+    instruction: str = setting("", "The task's instruction; the directory of a search has one.")
     call: str = setting("", "The call to emulate, such as f(x).", shown="the model writes it")
     mode: Literal["emulate", "hybrid"] = setting(
-        "emulate",
-        "hybrid: also run the defined code in the sandbox, request each undefined helper from "
-        "the model, and compare.",
+        "emulate", "hybrid: also run defined code in the sandbox, and compare the results."
     )
-    temperature: float = setting(0.05, "Sampling temperature.", ge=0, le=100)
-    seed: int = setting(0, "Random seed.")
+    temperature: float = setting(0.05, "Sampling temperature.", ge=0, le=100, key=True)
+    seed: int = setting(0, "Random seed.", key=True)
 
 
 @command(
     group=cogex,
-    short_help="Emulate a program on an input, or run part of it.",
     example="codegen cogex run runs/cogex/word_sorting 'List: pear fig apple'\n  "
-    "codegen cogex run new 'pear fig apple' --instruction 'Sort the words.'\n  "
-    "codegen cogex run program.py 'pear fig apple' --instruction 'Sort the words.' "
-    "--mode hybrid",
+    "codegen cogex run new 'pear fig apple' --instruction 'Sort the words.' --mode hybrid",
 )
 @click.argument("program")
 @click.argument("input")
@@ -348,10 +246,11 @@ def run(
     used), or new: the model writes a program for --instruction. The exit code is 1 if there is no
     answer.
     """
-    from codegen.cogex.faithfulness import Faithfulness, faithfulness
+    from codegen.cogex.hybrid import emulated_leaf, run_hybrid
     from codegen.cogex.model import Query
+    from codegen.evals.sandbox import Sandbox
 
-    if program == _NEW:
+    if program == "new":
         if not given.instruction or given.call:
             raise ConfigError("A new program requires --instruction and no --call.")
         query = Query(given.instruction, input)
@@ -362,17 +261,21 @@ def run(
     with opened_model(client, server, given.seed) as (model, _):
         work = model.emulate if query.program else model.solve
         ((_, emulation),) = work([query], given.temperature)
-        ran, compared = None, Faithfulness()
+        ran = None
         if given.mode == "hybrid":
             parsed = _parsed("What the model wrote", emulation.program)
-            call = given.call or emulation.call
-            ran = _hybrid(model, parsed, call, given.temperature)
-            compared = faithfulness(parsed, emulation.output, ran)
+            with Sandbox(workers=1) as sandbox:
+                answer = partial(emulated_leaf, model, given.temperature)
+                ran = run_hybrid(parsed, given.call or emulation.call, sandbox, answer)
     if not as_json:
         if not query.program:
             echo(emulation.program + "\n")
-        echo("\n".join(_run_lines(emulation, ran, compared)))
-    return _run_summary(emulation, ran, compared)
+        echo("\n".join(_run_lines(emulation, ran)))
+    summary = {"ok": not emulation.failure, **_plain(asdict(emulation))}
+    if ran:
+        summary["ok"] |= not ran.failure
+        summary["hybrid"] = _plain(asdict(ran))
+    return summary
 
 
 def _parsed(name: str, text: str) -> PseudoProgram:
@@ -385,18 +288,6 @@ def _parsed(name: str, text: str) -> PseudoProgram:
         raise InputError(f"{name} is not a pseudo-program ({reason}).") from None
 
 
-def _hybrid(model: PseudoModel, parsed: PseudoProgram, call: str, temperature: float) -> HybridRun:
-    from codegen.cogex.hybrid import LeafCall, emulated_leaf, run_hybrid
-    from codegen.evals.sandbox import Sandbox
-
-    def request_leaf(leaf: LeafCall) -> Any:
-        echo(f"Requesting {str(leaf)[:200]} from the model", err=True)
-        return emulated_leaf(model, temperature, leaf)
-
-    with Sandbox(workers=1) as sandbox:
-        return run_hybrid(parsed, call, sandbox, request_leaf)
-
-
 def _read(path: str) -> tuple[str, str]:
     """The program's text, and its instruction if the path is the directory of a search."""
     place = Path(path)
@@ -407,44 +298,11 @@ def _read(path: str) -> tuple[str, str]:
         if not found["programs"]:
             raise InputError(f"The search in {path} found no program.")
         return found["programs"][0]["program"], found["instruction"]
-    except OSError as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
-            f"Cannot read {error.filename}: {error.strerror}.",
-            "Give a Python file or the directory of a finished search.",
-        ) from None
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise InputError(
-            f"{path} is not a program, or not the directory of a search.",
+            f"Cannot read {path} ({type(error).__name__}: {error}).",
             "Give a Python file (UTF-8) or the directory of a finished search.",
         ) from None
-
-
-def _run_summary(
-    emulation: Emulation, ran: HybridRun | None, compared: Faithfulness
-) -> dict[str, Any]:
-    summary: dict[str, Any] = {
-        "ok": not emulation.failure or bool(ran and not ran.failure),
-        "program": emulation.program,
-        "call": emulation.call,
-        "output": _plain(emulation.output),
-        "failure": emulation.failure,
-        "text": emulation.text,
-    }
-    if ran:
-        summary["hybrid"] = {
-            "call": ran.call,
-            "output": _plain(ran.output),
-            "failure": ran.failure,
-            "detail": ran.detail,
-            "steps": [
-                {"line": step.line, "code": step.code, "values": _plain(step.values)}
-                for step in ran.steps
-            ],
-            "helpers": [{"call": leaf.call, "value": _plain(leaf.value)} for leaf in ran.leaves],
-        }
-        summary["faithful"] = dict(compared.right)
-        summary["faithfulness"] = compared.share
-    return summary
 
 
 def _plain(value: Any) -> Any:
@@ -457,18 +315,17 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, type(None))) and finite else repr(value)
 
 
-def _run_lines(
-    emulation: Emulation, ran: HybridRun | None, compared: Faithfulness
-) -> Iterator[str]:
+def _run_lines(emulation: Emulation, ran: HybridRun | None) -> Iterator[str]:
+    from codegen.cogex.literals import same_value
+
     yield f">>> {emulation.call}"
     if emulation.failure:
         yield f"The emulation has no answer: {emulation.failure}"
         if emulation.text:
             yield f"The model wrote: {emulation.text[:500]}"
     for key, value in emulation.output.items():
-        mark = ""
-        if key in compared.right:
-            mark = "   (as in Python)" if compared.right[key] else "   (not as in Python)"
+        differs = ran is not None and not same_value(value, {**ran.values, **ran.output}.get(key))
+        mark = "   (not as in the partial run)" if differs else ""
         yield f"  {key}: {value!r}{mark}"
     if ran is None:
         return
@@ -483,6 +340,3 @@ def _run_lines(
         yield f"The run ended early ({ran.failure}): {ran.detail}"
     else:
         yield f"  answer: {ran.output['answer']!r}"
-    if compared.share is not None:
-        right, all_ = sum(compared.right.values()), len(compared.right)
-        yield f"Faithfulness: {right} of {all_} intermediates equal Python's."

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +19,7 @@ from openai_server import (  # pyright: ignore[reportMissingImports]
 
 from codegen.cli import main
 from codegen.cogex import Invalid, parse_output
-from codegen.cogex.conversion import converted
+from codegen.cogex.generator import converted
 from codegen.cogex.record import CogexRecord
 from codegen.data import read_rejects, read_texts
 from codegen.generation import Completion, Request
@@ -71,26 +66,6 @@ def test_three_questions_that_build_on_one_another() -> None:
     )
 
 
-def test_the_demonstrations_are_sound() -> None:
-    """The records in the third prompt keep the rules that it states, and the first shows JSON."""
-    from codegen.cogex import read_record
-    from codegen.cogex.conversion import program_prompt, pythonise_prompt
-    from codegen.cogex.record import split_completion
-
-    shown = program_prompt("i", "", "1", ["s"]).split("\n\nInstruction: ")[1:-1]
-    assert len(shown) == 2
-    for demonstration in shown:
-        parts = split_completion(demonstration.partition("Code:\n")[2])
-        record = read_record("i", "", f"{parts.program}\n\n>>> {parts.call}", parts.output)
-        assert repr(record.output["answer"]).replace("'", '"') in demonstration
-        steps = demonstration.partition("Steps:\n")[2].partition("\nCode:")[0]
-        assert all(step[3:] in record.program for step in steps.splitlines())
-    lines = [line for line in pythonise_prompt("i", "", "o").splitlines() if line[:6] == "ANSWER"]
-    assert [set(json.loads(line.partition(": ")[2])) for line in lines[:3]] == 3 * [
-        {"input", "output"}
-    ]
-
-
 @pytest.mark.parametrize(
     ("answers", "reason"),
     [
@@ -112,10 +87,6 @@ def test_answers_that_can_not_be_used(answers: list[str], reason: str) -> None:
     with pytest.raises((Invalid, Unusable)) as caught:
         convert(*answers)
     assert caught.value.reason == reason
-
-
-def test_values_may_be_python() -> None:
-    assert convert("{'input': 'box', 'output': 'boxes'}", PLAN, PROGRAM)[0].output["ending"] == "es"
 
 
 ROWS = [
@@ -173,48 +144,6 @@ def test_the_command(tmp_path: Path, server: Model, command: list[str], capsys: 
     assert texts[0].prompt == "### Instruction\nPlural 0.\n### Input\nbox\n"
     assert texts[0].meta["llm_prompt_tokens"] == 21 and texts[0].meta["undefined"] == 1
     assert {row["id"] for row in read_rejects(tmp_path / "out")} == {"r3", "r4", "r5"}
-
-
-@pytest.mark.slow
-def test_killed_it_goes_on_and_pays_for_nothing_twice(
-    tmp_path: Path, server: Model, command: list[str]
-) -> None:
-    inner = server.answer
-
-    def slowly(body: dict[str, Any]) -> Reply:
-        reply = inner(body)
-        reply.delay_s = 0.15
-        return reply
-
-    server.answer = slowly
-    call = [sys.executable, "-m", "codegen", *command, "--concurrency", "2", "--chunk-size", "2"]
-    process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while len(server.bodies) < 12 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    before = len(server.bodies)
-    done = subprocess.run(call, capture_output=True, text=True, check=True)
-    counts = json.loads(done.stdout)["counts"]
-    assert counts["kept"] == 9 and counts["inputs"] == 12
-    # Row 5's failed question is the only one that is asked again; up to two were in flight.
-    assert before >= 12 and len(server.bodies) <= 32 + 2 + 2
-    asked = [body["messages"][0]["content"] for body in server.bodies]
-    assert len(asked) - len(set(asked)) <= 4
-
-
-@pytest.mark.slow
-def test_a_local_model(tmp_path: Path, tiny_model_dir: Path, capsys: Any) -> None:
-    """A random model gives no record; each row says why."""
-    path = tmp_path / "alpaca.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS[:2]))
-    with pytest.raises(SystemExit) as stop:
-        main(["data", "cogex", str(path), "--out", str(tmp_path / "out"), "--mode", "llm", "--llm",
-              str(tiny_model_dir), "--cache", "", "--max-tokens", "8", "--json"])  # fmt: skip
-    counts = json.loads(capsys.readouterr().out)["counts"]
-    assert stop.value.code == 1 and counts["kept"] == 0
-    assert sum(counts["skipped"].values()) + sum(counts["failed"].values()) == 2
 
 
 @pytest.mark.parametrize(

@@ -31,14 +31,6 @@ def test_what_python_writes_is_read_back(value: dict[str, Any], before: str, aft
     assert parse_output(before + repr(value) + after) == value
 
 
-def test_several_lines_and_both_quotes() -> None:
-    text = (
-        "output = {\n  \"a\": '}',\n  'b': \"it's {\",\n  'c': '''x\n}''',\n  'answer': [1, -2]\n}"
-    )
-    expected = {"a": "}", "b": "it's {", "c": "x\n}", "answer": [1, -2]}
-    assert parse_output(text) == expected
-
-
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

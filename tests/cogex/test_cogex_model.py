@@ -106,9 +106,3 @@ def test_a_given_call_is_only_emulated() -> None:
     ((_, emulation),) = PseudoModel(back).emulate([ask(call="pluralize('box')")], 0.0)
     assert back.requests[0].prompt.endswith("\n\n>>> pluralize('box')\n### Output\n")
     assert (emulation.call, emulation.answer) == ("pluralize('box')", "boxes")
-
-
-def test_questions_of_one_key_are_told_apart() -> None:
-    model = PseudoModel(Scripted(lambda _: GOOD))
-    with pytest.raises(ConfigError):
-        list(model.emulate([ask(key="a"), ask(key="a")], 0.0))

@@ -26,7 +26,6 @@ from codegen.decoding.drafts import (
 )
 from codegen.decoding.loop import Row, decode
 from codegen.decoding.rows import CachedRows, Trees
-from codegen.decoding.strategies import rsd
 from codegen.decoding.strategies.sorted import Nested, SortedDrafter
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.decoding.suffix import SuffixStore
@@ -120,7 +119,6 @@ MAKERS: dict[str, Maker] = {
     "suffix trees": lambda _, __: SuffixDrafter(tree=True),
     "suffix store": lambda _, future: SuffixDrafter(filled(future)),
     "recycling": lambda _, __: RecyclingDrafter(),
-    "recycling chains": lambda _, __: RecyclingDrafter(4, tree=False),
     "cursor": lambda _, __: CursorDrafter(ENDS),
     "cursor trees": lambda _, __: CursorDrafter(ENDS, tree=True),
     "diff": lambda _, __: DiffDrafter(to_tokens, to_text, ENDS),
@@ -165,30 +163,6 @@ def test_every_drafter_gives_the_greedy_text(
         assert [(row.tokens, row.finish) for row in rows] == [wanted[i] for i in numbers]
 
 
-@pytest.mark.parametrize("shape", [rsd.ConstantBranching((2, 1, 1)), rsd.StochasticBeam(2, 3)],
-                         ids=str)  # fmt: skip
-def test_rsd_gives_the_greedy_text_with_pads_in_prompts(llama: Any, shape: Any) -> None:
-    """One of them ends at once, with a prompt of a single token."""
-    eos = frozenset(range(1, 700, 15)) | {PAD}
-    wanted = [alone(llama, prompt, NEW, eos) for prompt in PROMPTS]
-    for numbers in (range(len(PROMPTS)), [2]):
-        rows = [Row(list(PROMPTS[i]), []) for i in numbers]
-        decode(llama, rows, max_new_tokens=NEW, temperature=0, top_p=1, eos=eos,
-               strategy=rsd.RecursiveSpeculation(llama, shape, range(len(rows))))  # fmt: skip
-        assert [(row.tokens, row.finish) for row in rows] == [wanted[i] for i in numbers]
-
-
-@pytest.mark.parametrize("tokens", [1, 4, 7])
-def test_a_full_acceptance_gives_k_plus_one(llama: Any, tokens: int) -> None:
-    future = alone(llama, PROMPTS[0], 24, frozenset())[0]
-    speculation = Speculation([Told(future)], limit=tokens)
-    row = Row(list(PROMPTS[0]), [0.0] * 24)
-    decode(llama, [row], max_new_tokens=24, temperature=0, top_p=1, eos=frozenset(),
-           strategy=speculation)  # fmt: skip
-    assert row.tokens == future
-    assert speculation.passes == -(-24 // (tokens + 1))
-
-
 def test_an_end_inside_a_draft_stops_and_trims(llama: Any) -> None:
     """Wherever the end falls: the first, a middle, the last drafted token, the target's own."""
     future = alone(llama, PROMPTS[0], 24, frozenset())[0]
@@ -227,22 +201,6 @@ def test_the_length_caps_a_draft_and_the_budget_what_is_drafted(llama: Any) -> N
     decode(llama, [row], max_new_tokens=6, temperature=0, top_p=1, eos=frozenset(),
            strategy=Speculation([Told(range(100, 120))], limit=16))  # fmt: skip
     assert row.tokens == alone(llama, prompt, 6, frozenset())[0]
-
-
-def test_twins_among_siblings_are_taken_once(llama: Any) -> None:
-    """A drafter that breaks the rule of distinct siblings wastes a node and changes nothing."""
-    future = alone(llama, PROMPTS[0], 24, frozenset())[0]
-
-    class Twins(Told):
-        def draft(self, limit: int) -> Draft:
-            a, b, *_ = [*self.future[self.at : self.at + 2], 9, 9]
-            return Draft([a, a, b, b], [-1, -1, 0, 1], [0.9, 0.9, 0.8, 0.8]).first(limit)
-
-    row = Row(list(PROMPTS[0]), [0.0] * 24)
-    speculation = Speculation([Twins(future)], limit=4)
-    decode(llama, [row], max_new_tokens=24, temperature=0, top_p=1, eos=frozenset(),
-           strategy=speculation)  # fmt: skip
-    assert row.tokens == future and speculation.tokens_per_pass > 1.5
 
 
 @pytest.mark.parametrize("name", ["told", "told forks", "suffix trees", "chain", "sorted"])

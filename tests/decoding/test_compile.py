@@ -19,8 +19,6 @@ from codegen.decoding.strategies import rsd
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.decoding.strategies.superposed import Superposition
 from codegen.errors import MachineError
-from tests.decoding.test_architectures import made, prefixes, run
-from tests.decoding.test_attention import KNOWN
 
 PROMPTS = [[3, 7, 9, 3, 7, 9, 3, 7], [5], [11, 12, 13, 14], [40, 3], [1, 2, 3, 1, 2, 3], [9]]
 Make = Callable[[int, Any], Strategy]
@@ -88,27 +86,6 @@ def test_compiled_models_decode_the_same(
         graphs.append(counters["stats"]["unique_graphs"])
     assert 0 < graphs[len(graphs) // 2 - 1] == graphs[-1]  # none for the longer texts
     assert not counters["graph_break"]
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", KNOWN)
-@torch.inference_mode()
-def test_architectures_decode_greedily_when_compiled(name: str) -> None:
-    """As by whole prefixes, uncompiled; no graph is made for longer texts or other rows."""
-    torch.compiler.reset()
-    target = made(name)
-    assert exchange(target)
-    wanted = [prefixes(target, prompt) for prompt in PROMPTS]
-    target.compile(dynamic=True, backend="eager")
-    counters.clear()
-    graphs = []
-    for _ in range(2):
-        for strategy in ("plain", "suffix"):
-            rows = run(target, PROMPTS, MAKERS[strategy](len(PROMPTS), None), width=3)
-            for row, expected in zip(rows, wanted, strict=True):
-                assert row.tokens[: len(expected)] == expected[: len(row.tokens)], strategy
-        graphs.append(counters["stats"]["unique_graphs"])
-    assert 0 < graphs[0] == graphs[1]
 
 
 def test_what_cannot_be_compiled_is_one_line() -> None:

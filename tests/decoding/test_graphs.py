@@ -19,7 +19,6 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 from codegen.decoding.device import Replay, Replays
 from codegen.decoding.drafts import RecyclingDrafter, SuffixDrafter
 from codegen.decoding.loop import Row, Strategy, decode
-from codegen.decoding.passes import exchange
 from codegen.decoding.rows import CachedRows
 from codegen.decoding.strategies import rsd
 from codegen.decoding.strategies.speculative import Speculation
@@ -103,6 +102,14 @@ def drafting(name: str, target: Any) -> Strategy:
     return Speculation([make[name]() for _ in PROMPTS]) if name in make else Strategy()
 
 
+def texts_alone(target: Any, prompt: list[int]) -> list[int]:
+    tokens = list(prompt)
+    for _ in range(NEW):
+        logits = target(torch.tensor([tokens]), use_cache=False).logits
+        tokens.append(int(logits[0, -1].argmax()))
+    return tokens[len(prompt) :]
+
+
 @pytest.mark.parametrize("name", ["plain", "suffix", "recycling", "rsd"])
 def test_replayed_passes_give_the_same_text(captured: list[Recorder], name: str) -> None:
     """Also when rows leave and come, which moves the cache."""
@@ -113,33 +120,6 @@ def test_replayed_passes_give_the_same_text(captured: list[Recorder], name: str)
     assert captured
     for number, (tokens, wanted) in enumerate(zip(found, alone, strict=True)):
         assert tokens == wanted[: ends.get(number, NEW)]
-
-
-@torch.inference_mode()
-def texts_alone(target: Any, prompt: list[int]) -> list[int]:
-    tokens = list(prompt)
-    for _ in range(NEW):
-        logits = target(torch.tensor([tokens]), use_cache=False).logits
-        tokens.append(int(logits[0, -1].argmax()))
-    return tokens[len(prompt) :]
-
-
-def test_pages_keep_graphs_while_rows_come_and_go(captured: list[Recorder]) -> None:
-    """Two rows at a time: as many graphs for four prompts as for two."""
-    counts = []
-    for prompts in (PROMPTS[:2], PROMPTS[:4]):
-        target = model(LlamaForCausalLM, LlamaConfig(**SMALL))
-        alone = [texts_alone(target, prompt) for prompt in prompts]
-        assert exchange(target)
-        captured.clear()
-        rows = [Row(list(prompt), [0.0] * NEW) for prompt in prompts]
-        decode(
-            target, rows, max_new_tokens=NEW, temperature=0, top_p=1.0, eos=frozenset(),
-            width=2,
-        )  # fmt: skip
-        assert [row.tokens for row in rows] == alone
-        counts.append(len(captured))
-    assert counts[0] == counts[1] > 0
 
 
 def test_one_graph_for_a_shape(captured: list[Recorder], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,10 +61,3 @@ def test_spelling_the_rest_gives_the_prompt_back(tokenizer: Any, text: str) -> N
         spelled += vocabulary.tokens[token] or b""
         rest = vocabulary.after(rest, token)
     assert spelled.startswith(text.encode())
-
-
-def test_bytes_of_all_tokens_join_to_the_text(tokenizer: Any) -> None:
-    vocabulary = Vocabulary.of(tokenizer)
-    text = "def f(x):\n    return 'ünïcode 世界' + \"\\t\"  # 42\n"
-    joined = b"".join(vocabulary.tokens[i] or b"?" for i in tokenizer(text).input_ids)
-    assert joined.decode() == text

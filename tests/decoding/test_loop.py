@@ -7,15 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM
 
 from codegen.decoding.cache import KVCache
 from codegen.decoding.drafts import SuffixDrafter
@@ -79,25 +71,6 @@ def test_equals_the_plain_loop(llama: Any, temperature: float, top_p: float) -> 
     if temperature > 1:
         # The rows must end at different times, or compaction was not exercised.
         assert len({len(row.tokens) for row in rows}) > 1
-
-
-@pytest.mark.parametrize(
-    ("kind", "config"),
-    [
-        (Qwen2ForCausalLM, Qwen2Config(**SMALL)),
-        (Qwen3ForCausalLM, Qwen3Config(**SMALL, head_dim=16)),
-        (MistralForCausalLM, MistralConfig(**SMALL, sliding_window=None)),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_equals_the_plain_loop_on_other_architectures(kind: Any, config: Any) -> None:
-    torch.manual_seed(1)
-    run_both(kind(config).eval(), 1.2, 0.95)
-
-
-def test_prefill_in_blocks_is_exact(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codegen.decoding.prefill.PASS_TOKENS", 12)
-    run_both(llama, 0.7, 1.0)
 
 
 def test_a_row_does_not_depend_on_its_neighbours(llama: Any) -> None:

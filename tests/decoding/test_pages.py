@@ -10,8 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from codegen.decoding.cache import CacheLayer, KVCache, Pages
 from codegen.decoding.loop import Row, decode
 from codegen.decoding.passes import exchange
-from codegen.decoding.rows import CachedRows, Trees
-from codegen.kernels.tree_attention import MOST_NODES, PAGE
+from codegen.kernels.tree_attention import PAGE
 
 
 def test_rows_keep_their_own_pages() -> None:
@@ -60,25 +59,6 @@ def test_rows_across_pages_come_and_go() -> None:
                on_token=lambda number, _: number == 1 and len(rows[1].tokens) == 5)  # noqa: B023 # fmt: skip
         texts.append([row.tokens for row in rows])
     assert texts[0] == texts[1] and len(texts[1][1]) == 5
-
-
-def test_a_mask_reads_pages_too() -> None:
-    """For passes of more nodes than a table has bits."""
-    model = _llama()
-    given = [[5, 9, 7], [8] * 300]
-    exchange(model)
-    rows = CachedRows(model, 300, 100)
-    list(rows.admit(given))
-    width = MOST_NODES + 1
-    tokens = torch.arange(width).repeat(2, 1) % 60
-    tokens[:, 0] = torch.tensor([7, 8])
-    trees = Trees(tokens)
-    with torch.inference_mode():
-        found = next(rows.encode(trees)).run()
-        for row, text in enumerate(given):
-            whole = torch.tensor([text[:-1] + tokens[row].tolist()])
-            expected = model(whole, use_cache=False).logits[0, -width:]
-            torch.testing.assert_close(found[row], expected, atol=1e-4, rtol=1e-4)
 
 
 def test_an_accepted_path_moves_over_a_border() -> None:

@@ -14,7 +14,6 @@ from codegen.decoding import prefill
 from codegen.decoding.cache import KVCache
 from codegen.decoding.loop import Row, decode
 from codegen.decoding.prefill import padded
-from codegen.errors import ModelError
 
 RAGGED = [[5, 9, 20, 31, 8], [7], [11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22], [40, 3], [6] * 4]
 
@@ -55,7 +54,7 @@ def test_states_are_those_of_prompts_alone(llama: Any, given: list[list[int]], b
 
 def test_rows_are_full(llama: Any) -> None:
     """Eleven tokens at most a row: the sixteen to encode take two rows, not five."""
-    packed = prefill.Packed.of([row[:-1] for row in RAGGED])
+    packed = prefill.Packed.of([row[:-1] for row in RAGGED], torch.device("cpu"))
     assert packed.tokens.shape == (2, 10)
     for row, (number, column) in zip(RAGGED, packed.places, strict=True):
         length = len(row) - 1
@@ -77,28 +76,3 @@ def test_the_loop_packs_ragged_prompts(llama: Any, monkeypatch: pytest.MonkeyPat
     assert used == [1]
     assert together == [run([prompt])[0] for prompt in RAGGED]
     assert used == [1]
-
-
-CANDIDATES = [[5, 6, 7], [5, 6, 8, 9], [], [30], list(range(40, 60))]
-
-
-@pytest.mark.parametrize("prompt", [RAGGED[2], [7]], ids=len)
-@pytest.mark.parametrize("block", [2048, 5])
-def test_candidates_are_scored_as_if_alone(llama: Any, prompt: list[int], block: int) -> None:
-    found = prefill.score(llama, prompt, CANDIDATES, block)
-    for candidate, logs in zip(CANDIDATES, found, strict=True):
-        assert logs.shape == (len(candidate),)
-        with torch.inference_mode():
-            logits = llama(torch.tensor([[*prompt, *candidate]])).logits[0]
-        every = torch.log_softmax(logits[len(prompt) - 1 : -1], -1)
-        alone = every[range(len(candidate)), candidate]
-        torch.testing.assert_close(logs, alone, atol=1e-5, rtol=1e-5)
-
-
-def test_scores_of_nothing_and_too_much(llama: Any) -> None:
-    assert prefill.score(llama, [4], []) == []
-    with pytest.raises(ValueError, match="prompt is empty"):
-        prefill.score(llama, [], [[1]])
-    too_long = [3] * (llama.config.max_position_embeddings + 1)
-    with pytest.raises(ModelError, match="take up to"):
-        prefill.score(llama, [4], [too_long])

@@ -10,7 +10,6 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from codegen.decoding import contexts as rope
-from codegen.decoding.editing import EditableCache
 from codegen.errors import ConfigError
 
 rope.register()
@@ -63,33 +62,6 @@ def test_frequencies(parameters: dict[str, Any], kind: str, value: float, tmp_pa
     made.save_pretrained(tmp_path)
     again = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert torch.equal(again.model.rotary_emb.inv_freq, frequencies)
-
-
-def test_no_power_is_plain_rope() -> None:
-    tokens = torch.tensor([[5, 9, 20, 31, 8]])
-    with torch.inference_mode():
-        plain = model({"rope_type": "default"})(tokens).logits
-        same = model({"rope_type": "giraffe_power", "exponent": 0})(tokens).logits
-        other = model({"rope_type": "giraffe_power", "exponent": 1})(tokens).logits
-    torch.testing.assert_close(same, plain)
-    assert not torch.allclose(other, plain, atol=1e-3)
-
-
-@pytest.mark.parametrize("kind", ["giraffe_power", "giraffe_truncated"])
-def test_cache_editing_turns_by_these_frequencies(kind: str) -> None:
-    """Of one layer, keys depend on token and position alone: an edit must be exact."""
-    made = model({"rope_type": kind, "length": 64})
-    made.model.layers = made.model.layers[:1]
-    made.config.num_hidden_layers = 1
-    old = [*range(3, 43)]
-    new = [*range(3, 8), 77, 78, 79, *range(8, 43)]
-    cache = EditableCache(made)
-    cache.update(old)
-    report = cache.update(new, tail=2)
-    assert report.moved > 10
-    with torch.inference_mode():
-        whole = made(torch.tensor([new])).logits[0, -1]
-    torch.testing.assert_close(cache.logits.flatten(), whole, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from codegen.decoding.drafts import Draft, Drafter, SuffixDrafter
-from codegen.decoding.editing import EditableCache, EditedRow
 from codegen.decoding.loop import Batch, Grown, Row, Strategy, decode, rounds
-from codegen.decoding.passes import run_alone
 from codegen.decoding.rows import CachedRows, Trees
 from codegen.decoding.strategies.speculative import Speculation, children_of, tree_tensors, walk
 
@@ -63,25 +60,6 @@ def test_trees_as_tensors() -> None:
     assert trees.ancestors[1].diagonal().all()
     chain = trees_of([Draft.chain([4, 5], [0.5] * 2)], 3)
     assert chain.parents is None and chain.depths.tolist() == [[0, 1, 2]]
-
-
-def test_the_acceptance_rule_on_the_device() -> None:
-    """Of random trees, some with twins among siblings, the same nodes as by walking them."""
-    rng = random.Random(0)
-    for _ in range(200):
-        drafts = []
-        for _ in range(5):
-            parents = [rng.randrange(-1, node) for node in range(rng.randrange(12))]
-            drafts.append(Draft([rng.randrange(3) for _ in parents], parents, [0.5] * len(parents)))
-        trees = trees_of(drafts, 16)
-        if trees.parents is None:
-            continue
-        chosen = torch.tensor([rng.choices(range(3), k=16) for _ in drafts])
-        trees.accept(chosen)
-        assert trees.path is not None
-        for draft, tokens, path in zip(drafts, chosen.tolist(), trees.path.tolist(), strict=True):
-            steps = [node for _, node in walk(children_of(draft), tokens.__getitem__)][:-1]
-            assert path == steps + [-1] * (15 - len(steps))
 
 
 def test_a_strategy_of_ones_own(llama: Any) -> None:
@@ -147,50 +125,3 @@ class Told(Drafter):
 
     def accept(self, tokens: Sequence[int]) -> None:
         self.at += len(tokens)
-
-
-@pytest.mark.parametrize("forked", [0, 3])
-@pytest.mark.parametrize("drafts", [False, True])
-def test_an_edited_text_is_a_row_like_any_other(llama: Any, drafts: bool, forked: int) -> None:
-    """From its own logits or from tokens that are given, with drafts and without; the cache holds
-    the context again once the rest is cut off.
-    """
-    prompt = PROMPTS[2]
-    (usual,) = plain(llama, [prompt])
-    cache = EditableCache(llama)
-    with torch.inference_mode():
-        cache.update(prompt)
-        row = Row(list(prompt), [], tokens=usual.tokens[:forked])
-        batch = Batch([row], EditedRow(cache), max_new_tokens=NEW - forked, temperature=0, top_p=1,
-                      eos=frozenset())  # fmt: skip
-        drafter = Told(usual.tokens[forked:] if drafts else [])
-        row.uniforms = [0.0]
-        strategy = Speculation([drafter], limit=4)
-        run_alone(rounds(batch, strategy))
-        assert row.tokens == usual.tokens and row.finish == "length"
-        assert cache.token_ids[: len(prompt)] == prompt
-        cache.truncate(len(prompt))
-        assert int(cache.logits.argmax()) == usual.tokens[0]
-    if drafts:
-        assert strategy.tokens_per_pass > 1.5
-
-
-def test_what_is_chosen_by_does_not_stay_in_an_edited_text(llama: Any) -> None:
-    """The loop changes logits where tokens are restricted; the cache's own are not among them."""
-
-    class Without(Strategy):
-        def adjust(self, batch: Batch, logits: torch.Tensor) -> None:
-            logits[:] = -torch.inf
-            logits[:, 6] = 0.0
-
-    cache = EditableCache(llama)
-    with torch.inference_mode():
-        cache.update(PROMPTS[0])
-        before = cache.logits.clone()
-        row = Row(list(PROMPTS[0]), [0.5])
-        batch = Batch([row], EditedRow(cache), max_new_tokens=3, temperature=1, top_p=1,
-                      eos=frozenset())  # fmt: skip
-        run_alone(rounds(batch, Without()))
-        assert row.tokens == [6, 6, 6] and torch.isfinite(cache.logits).all()
-        cache.truncate(len(PROMPTS[0]))
-        assert torch.equal(cache.logits, before)

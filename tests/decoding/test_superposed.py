@@ -106,12 +106,3 @@ def test_three_steps_by_hand(llama: Any) -> None:
         torch.tensor([score for score, _ in drafts]),
         atol=1e-4, rtol=1e-4,
     )  # fmt: skip
-
-
-def test_a_draft_may_end(llama: Any) -> None:
-    plain = superpose(llama, PROMPTS[0], drafts=3, max_new_tokens=6)
-    eos = frozenset([plain[0].tokens[2]])
-    found = superpose(llama, PROMPTS[0], drafts=3, max_new_tokens=6, eos=eos)
-    assert any(draft.finished for draft in found)
-    assert all(not eos & set(draft.tokens) for draft in found)
-    assert all(draft.finished or len(draft.tokens) == 6 for draft in found)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from scipy import stats
 
-from codegen.decoding.cache import CacheLayer, KVCache, Rotation
 from codegen.decoding.strategies.rsd import (
     Beam,
     ConstantBranching,
@@ -130,14 +129,6 @@ def test_attention_by_loops(g) -> None:
                     torch.testing.assert_close(found[b, i, head], weights @ v)
 
 
-def test_chunks_as_a_mask(g) -> None:
-    """Chunked attention: a query sees its own chunk of positions."""
-    table = tree_attention.pack(torch.tensor([7]), torch.ones(1, 3, 3, dtype=torch.bool).tril())
-    found = tree_attention.dense(tree_attention.narrow(table, chunk=4), 3, 12)
-    expected = [[i // 4 == (7 + q) // 4 and i <= 7 + q for i in range(12)] for q in range(3)]
-    assert found[0].tolist() == expected
-
-
 def test_philox_known_answers() -> None:
     """The published test vectors of Random123 (kat_vectors, philox4x32, 10 rounds)."""
 
@@ -175,36 +166,6 @@ def test_draw_order(g) -> None:
     code = drawn.tokens[:, 0] * 4 + drawn.tokens[:, 1]
     seen = torch.bincount(code, minlength=16)[[i * 4 + j for i, j in pairs]]
     assert stats.chisquare(seen.numpy(), (rows * expected / expected.sum()).numpy()).pvalue > 1e-3
-
-
-def test_the_cache_keeps_a_path(g) -> None:
-    """By slots written out; layers of two shapes, and a row whose path lies together already."""
-    cache = KVCache(3, 12)
-    cache.place(torch.arange(12).repeat(3, 1), 12)
-    tensors: list[torch.Tensor] = []
-    for layer, heads in zip(cache.layers, (3, 3, 1), strict=True):
-        assert isinstance(layer, CacheLayer)
-        tensors += layer.update(*torch.randn(2, 3, heads, 12, 4, generator=g))
-    before = [tensor.clone() for tensor in tensors]
-    cache.keep(torch.tensor([[2, 4, -1], [3, -1, -1], [1, 2, -1]]), torch.tensor([1, 6, 0]))
-    moves = {(0, 2): 3, (0, 3): 5, (1, 7): 9}  # (row, slot): where its states came from
-    for now, then in zip(tensors, before, strict=True):
-        for row in range(3):
-            for slot in range(12):
-                source = moves.get((row, slot), slot)
-                assert torch.equal(now[row, :, slot], then[row, :, source])
-
-
-@pytest.mark.parametrize("neighbours", [False, True])
-def test_rotation_as_the_editor_turns(neighbours, g) -> None:
-    turn = Rotation("keys", torch.tensor([1.0, 0.1, 0.01]), neighbours)
-    encoded = torch.randn(1, 2, 6, 8, generator=g).half()
-    states, cells = encoded.clone(), torch.tensor([4, 1])
-    cosines, sines = turn.turns(torch.tensor([9, -3]))
-    kernel_states.turn_slots(encoded, states, cells, cosines, sines, neighbours)
-    expected = turn.turn(encoded.index_select(2, cells), cosines, sines)
-    assert torch.equal(states[:, :, cells], expected)
-    assert torch.equal(states[:, :, 0], encoded[:, :, 0])
 
 
 def test_penalties_place_by_place(g) -> None:

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from codegen.cogex.families import FAMILIES, find_family
-from codegen.cogex.family import source_of
+from codegen.cogex.families import FAMILIES, find_family, source_of
 from codegen.data.sources import Item, Rejected, SourceOptions
 from codegen.data.sources.functions import without_docstring
 from codegen.data.sources.puzzles import Puzzles

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegen.benchmarks.tools.drafting import Case, PromptLookup, teacher_forced
+from codegen.benchmarks.tools.drafting import PromptLookup
 from codegen.decoding.drafts import (
     Context,
     CursorDrafter,
@@ -46,7 +46,6 @@ DRAFTERS: dict[str, Callable[[], Any]] = {
     "suffix tree": lambda: SuffixDrafter(tree=True, factor=4.0, min_probability=0.0),
     "suffix with a store": lambda: SuffixDrafter(SuffixStore(10_000)),
     "recycling": lambda: RecyclingDrafter(4),
-    "recycling chain": lambda: RecyclingDrafter(4, tree=False),
     "lookup": PromptLookup,
     "diff": letters,
     "chain": chain,
@@ -103,30 +102,3 @@ def test_paths() -> None:
     assert not draft.is_chain and draft.first(2).is_chain and draft.first(9) is draft
     assert Draft.chain([1, 2], [0.5, 0.4]) == Draft([1, 2], [-1, 0], [0.5, 0.4])
     assert len(Draft()) == 0 and Draft().score == 0
-
-
-def test_full_acceptance_emits_one_more_than_was_drafted() -> None:
-    original = list(range(100))
-    drafter = CursorDrafter(longest=9)
-    outcome = teacher_forced(drafter, Case([], original, Context(original=original)), 64)
-    assert outcome.steps == 10 and outcome.tokens == 100
-
-
-def test_prompt_lookup_is_that_of_transformers() -> None:
-    import torch
-    from transformers.generation.candidate_generator import PromptLookupCandidateGenerator
-
-    rng = random.Random(3)
-    for longest, limit in ((2, 10), (3, 7)):
-        theirs = PromptLookupCandidateGenerator(
-            num_output_tokens=limit, max_matching_ngram_size=longest, max_length=10**6
-        )
-        row = [rng.randrange(6) for _ in range(5)]
-        ours = PromptLookup(longest)
-        ours.begin(row, Context())
-        for _ in range(120):
-            candidates, _ = theirs.get_candidates(torch.LongTensor([row]))
-            assert ours.draft(limit).tokens == candidates[0, len(row) :].tolist()
-            new = [rng.randrange(6) for _ in range(rng.randrange(1, 3))]
-            row += new
-            ours.accept(new)

@@ -91,41 +91,6 @@ def test_recycled_trees_are_the_most_probable_ones() -> None:
         assert draft.probabilities[node] == pytest.approx(paths[tuple(reversed(tokens))])
 
 
-def test_recycling_keeps_what_was_seen_last() -> None:
-    table: dict[int, tuple[int, ...]] = {}
-    drafter = RecyclingDrafter(2, table=table, tree=False)
-    drafter.begin([1], Context())
-    assert drafter.draft(8) == Draft()
-    drafter.observe([1, 2], [[2, 9, 9], [3, 9, 9]])
-    assert drafter.draft(8).tokens == [2, 3]
-    drafter.observe([1], [[5, 2]])
-    assert drafter.draft(8).tokens == [5] and table == {1: (5, 2), 2: (3, 9)}
-    other = RecyclingDrafter(2, table=table, tree=False)
-    other.begin([2], Context())
-    assert other.draft(8).tokens == [3]
-    alone = RecyclingDrafter(2)
-    alone.begin([2], Context())
-    assert alone.draft(8) == Draft()
-    with pytest.raises(ValueError, match="zip"):
-        drafter.observe([1], [])
-
-
-def test_recycling_learns_which_ranks_come_right() -> None:
-    drafter = RecyclingDrafter(3)
-    drafter.begin([0], Context())
-    drafter.observe(range(9), [[7, t + 1, 8] for t in range(9)])
-    assert drafter.draft(1).tokens == [7]
-    for token in range(1, 9):
-        drafter.accept([token])
-    drafter.begin([0], Context())
-    drafter.observe(range(9), [[7, t + 1, 8] for t in range(9)])
-    for _ in range(4):
-        for token in range(1, 9):
-            drafter.accept([token])
-        drafter.accept([0])
-    assert drafter.draft(1).tokens == [1]
-
-
 class Scripted:
     """Drafts what it is told, as surely as it is told."""
 

@@ -38,11 +38,6 @@ def test_tokens_a_step_at_random_edits(
     assert sum(o.tokens for o in found) / sum(o.steps for o in found) >= least
 
 
-def test_an_unchanged_file_takes_full_drafts() -> None:
-    text = [7] * 500
-    assert rewritten(CursorDrafter(), text, text).steps == 8
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_whole_lines_come_and_go(words: Any, sources: list[str], seed: int) -> None:
     """Blocks of lines deleted, inserted from elsewhere, and replaced: few steps are lost."""
@@ -70,33 +65,6 @@ def test_whole_lines_come_and_go(words: Any, sources: list[str], seed: int) -> N
     assert outcome.steps <= (len(target) - new) / 64 + new + 6 * blocks
 
 
-def test_guesses_learn_what_is_usual(words: Any) -> None:
-    """Where tokens are inserted and never replaced, the cursor comes to stay where it is."""
-    before = list(range(1000, 2000))
-    after = []
-    for i, token in enumerate(before):
-        after += [token] if i % 10 else [7, token]
-    assert rewritten(CursorDrafter(), before, after).steps <= 100 + 8
-    replaced = [token if i % 10 else 7 for i, token in enumerate(before)]
-    assert rewritten(CursorDrafter(), before, replaced).steps <= 100 + 8
-    deleted = [token for i, token in enumerate(before) if i % 10]
-    assert rewritten(CursorDrafter(), before, deleted).steps <= 100 + 8
-
-
-def test_an_original_that_the_row_never_followed_is_left() -> None:
-    """Until they agree: what comes later may be the original after all."""
-    drafter = CursorDrafter()
-    drafter.begin([], Context(original=list(range(14))))
-    drafted = 0
-    for token in range(1000, 1024):
-        drafted += len(drafter.draft(64))
-        drafter.accept([token])
-    assert drafted <= 30
-    text = list(range(500))
-    prefaced = rewritten(CursorDrafter(), text, [*range(1000, 1024), *text])
-    assert prefaced.steps <= 24 + 8 + 6
-
-
 def test_drafts_shrink_while_the_row_goes_its_own_way() -> None:
     drafter = CursorDrafter()
     drafter.begin([], Context(original=list(range(500))))
@@ -111,15 +79,6 @@ def test_drafts_shrink_while_the_row_goes_its_own_way() -> None:
     empty.begin([1, 2], Context())
     empty.accept([5, 6])
     assert len(empty.draft(64)) == 0
-
-
-def test_drafts_are_shorter_where_edits_are_many() -> None:
-    before = list(range(2000))
-    drafter = CursorDrafter(longest=64)
-    drafter.begin([], Context(original=before))
-    for i in range(0, 1000, 5):
-        drafter.accept([*before[i : i + 4], 5000])
-    assert 8 <= len(drafter.draft(64)) < 24
 
 
 def changed(source: str, seed: int) -> str:
@@ -165,15 +124,3 @@ def test_search_and_replace_blocks(words: Any, sources: list[str], seed: int) ->
     drafter = DiffDrafter(words.encode, words.decode, words.line_ends)
     outcome = teacher_forced(drafter, Case([], target, Context(source="\n".join(before))), 64)
     assert outcome.tokens / outcome.steps >= 2.5
-
-
-def test_headers_that_name_nothing(words: Any) -> None:
-    """Hunks beyond the file, markers out of order, breaks that straddle."""
-    target = words.encode(
-        "@@ -900,3 +900,3 @@\n x\n=======\n@@ -1 +1 @@\n-    one\n+    two\n"
-        ">>>>>>> REPLACE\n<<<<<<< SEARCH\nnot there\n=======\n>>>>>>> REPLACE\n@@ -0,0 +1 @@\n"
-        f"@@ -{'9' * 5000},1 +1 @@\n"  # more digits than Python reads as a number
-    )
-    drafter = DiffDrafter(words.encode, words.decode, words.line_ends)
-    outcome = teacher_forced(drafter, Case([], target, Context(source="    one\nlast")), 64)
-    assert outcome.tokens == len(target) and outcome.accepted > 0

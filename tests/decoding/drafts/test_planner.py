@@ -4,7 +4,6 @@ passes take a virtual time.
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -17,14 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegen.decoding import passes, rows
-from codegen.decoding.drafts import (
-    Account,
-    Draft,
-    FixedCosts,
-    PassCosts,
-    Planner,
-    SharedCosts,
-)
+from codegen.decoding.drafts import Account, Draft, FixedCosts, PassCosts, Planner, SharedCosts
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.generation import Decoder, Request, SamplingParams, samples
 from codegen.generation.transformers import TransformersBackend
@@ -276,41 +268,3 @@ def test_drafts_never_cost(
         assert took["sample"] / took[decoder] >= 0.97, took
     if name in ("gpu", "bf16") and kind == "loops" and size == 1:
         assert took["sample"] / took["suffix"] > 2, "where drafts pay, they are made"
-
-
-@pytest.mark.parametrize("temperature", [0.0, 0.5])
-def test_what_is_emitted_does_not_depend_on_the_clock(
-    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, temperature: float
-) -> None:
-    Machine(monkeypatch, "bf16", target(loaded, "uneven loops"))
-    params = SamplingParams(max_new_tokens=64, temperature=temperature, seed=5)
-    generator = TransformersBackend(loaded, batch_size=4)
-    plain = [s.completion for s in samples(generator, asked(6), params, Decoder("sample"))]
-    passes = set()
-    for seed in range(4):
-        rng = random.Random(seed)
-        ticks = itertools.accumulate(rng.expovariate(1) ** 2 for _ in itertools.count())
-        monkeypatch.setattr(Speculation, "clock", lambda *_, ticks=ticks: next(ticks))
-        generator._planner = Planner(PassCosts(), Account(balance=50.0, ceiling=50.0))
-        found = list(samples(generator, asked(6), params, Decoder("edit")))
-        assert [sample.completion for sample in found] == plain
-        passes.add(sum(sample.meta["passes"] for sample in found))
-    assert len(passes) > 1, "the clock did decide what was drafted"
-
-
-def test_a_given_cost_makes_drafts_a_function_of_the_batch(
-    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Machine(monkeypatch, "bf16", target(loaded, "uneven loops"))
-    generator = TransformersBackend(loaded, batch_size=4)
-    params = SamplingParams(max_new_tokens=64, temperature=1.0)
-    found = []
-    for seed in range(3):
-        rng = random.Random(seed)
-        monkeypatch.setattr(Speculation, "clock", lambda *_, rng=rng: rng.random())
-        decoder = Decoder("suffix", {"token_cost": "0.05"})
-        found.append([s.meta for s in samples(generator, asked(4), params, decoder)])
-    assert found[0] == found[1] == found[2]
-    assert any(meta["drafts"] for meta in found[0])
-    decoder = Decoder("suffix", {"token_cost": 50})
-    assert not any(s.meta["drafts"] for s in samples(generator, asked(4), params, decoder))

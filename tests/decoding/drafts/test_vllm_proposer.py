@@ -21,6 +21,7 @@ from codegen.decoding.drafts import Context, DrafterMaker, PlannedDrafter
 from codegen.decoding.drafts.vllm_proposer import DraftProposer
 from codegen.decoding.healing import Vocabulary, read_vllm_tokenizer
 from codegen.decoding.suffix import SuffixStore
+from codegen.errors import ConfigError
 
 K = 8
 LONGEST = 256
@@ -58,15 +59,14 @@ class Asked:
 class Batch:
     """Steps of an engine whose target says what it was told to say."""
 
-    def __init__(self, proposer: DraftProposer, bound: bool, chunk: int = 16) -> None:
+    def __init__(self, proposer: DraftProposer, chunk: int = 16) -> None:
         self.proposer, self.chunk = proposer, chunk
         self.rows: list[Asked] = []
         self.requests: dict[str, Any] = {}
         self.tokens = np.zeros((8, LONGEST), dtype=np.int32)
         self.counts = np.zeros(8, dtype=np.int32)
         self.prompts = np.zeros(8, dtype=np.int32)
-        if bound:
-            proposer.bind(self)
+        proposer.bind(self)
 
     @property
     def input_batch(self) -> SimpleNamespace:
@@ -119,7 +119,7 @@ class Batch:
             self.rows[place] = last
 
 
-def alone(asked: Asked, maker: DrafterMaker, limited: bool) -> list[list[int]]:
+def alone(asked: Asked, maker: DrafterMaker) -> list[list[int]]:
     """The drafts of a plain loop over one row."""
     context = Context()
     if asked.extra_args:
@@ -137,8 +137,7 @@ def alone(asked: Asked, maker: DrafterMaker, limited: bool) -> list[list[int]]:
         new = ahead[: right + 1]
         said += len(new)
         chain.accept(new)
-        left = len(asked.answer) - said - 1 if limited else K
-        most = min(K, left, LONGEST - len(asked.prompt) - said - 1)
+        most = min(K, len(asked.answer) - said - 1, LONGEST - len(asked.prompt) - said - 1)
         drafts.append(chain.draft(most).tokens if most > 0 else [])
         if said == len(asked.answer):
             return drafts
@@ -153,7 +152,7 @@ def maker(tiny_model_dir: Path) -> DrafterMaker:
     return DrafterMaker.of(tokenizer, Vocabulary.of(tokenizer).tokens)
 
 
-def asks(maker: DrafterMaker, bound: bool) -> list[Asked]:
+def asks(maker: DrafterMaker) -> list[Asked]:
     """Requests that repeat themselves, that rewrite a file, and that start alike."""
     rng = random.Random(1)
     block = [rng.randrange(3, 40) for _ in range(12)]
@@ -166,22 +165,20 @@ def asks(maker: DrafterMaker, bound: bool) -> list[Asked]:
         Asked("edit", [9] * 4, maker.encode(rewritten)),
         Asked("late", block, block[3:] * 2),
     ]
-    if bound:
-        found[4].extra_args = {"original": SOURCE, "other": 1}
+    found[4].extra_args = {"original": SOURCE, "other": 1}
     return found
 
 
-@pytest.mark.parametrize("bound", [False, True])
 def test_drafts_of_a_batch_are_those_of_a_plain_loop(
-    maker: DrafterMaker, tiny_model_dir: Path, bound: bool, monkeypatch: pytest.MonkeyPatch
+    maker: DrafterMaker, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[Any] = []
     begin = DraftProposer._begin
     monkeypatch.setattr(DraftProposer, "_begin", lambda *args: begun.append(args) or begin(*args))
     proposer = DraftProposer(configured(tiny_model_dir))
     proposer.load_model(None)
-    batch = Batch(proposer, bound)
-    waiting = asks(maker, bound)
+    batch = Batch(proposer)
+    waiting = asks(maker)
     everyone = list(waiting)
     while waiting or batch.rows:
         for _ in range(2):
@@ -190,17 +187,15 @@ def test_drafts_of_a_batch_are_those_of_a_plain_loop(
         batch.step()
     assert len(begun) == len(everyone)  # a request that moves is known again
     for asked in everyone:
-        assert asked.drafts == alone(asked, maker, limited=bound), asked.name
+        assert asked.drafts == alone(asked, maker), asked.name
     assert sum(map(len, everyone[0].drafts)) > 20
-    edits = sum(map(len, everyone[4].drafts))
-    assert (edits > 40) == bound  # without the worker nobody knows of the file
+    assert sum(map(len, everyone[4].drafts)) > 40
 
 
-@pytest.mark.parametrize("bound", [False, True])
-def test_what_a_request_held_is_released_when_it_has_ended(bound: bool) -> None:
+def test_what_a_request_held_is_released_when_it_has_ended() -> None:
     proposer = DraftProposer(configured(kept=4))
     store: SuffixStore = proposer._suffix["store"]
-    batch = Batch(proposer, bound)
+    batch = Batch(proposer)
     first, second = Asked("a", [1, 2, 3], [4, 5, 6]), Asked("b", [7, 8], list(range(10, 30)))
     batch.add(first)
     batch.add(second)
@@ -218,8 +213,8 @@ def test_a_request_that_was_set_aside_goes_on_where_it_was(
 ) -> None:
     """vLLM takes a request out of the batch for want of room; it comes back and is read again."""
     proposer = DraftProposer(configured(tiny_model_dir, kept=4))
-    batch = Batch(proposer, bound=True)
-    edit = asks(maker, bound=True)[4]
+    batch = Batch(proposer)
+    edit = asks(maker)[4]
     other = Asked("other", [1, 2], list(range(100, 160)))
     batch.add(edit)
     batch.add(other)
@@ -233,7 +228,7 @@ def test_a_request_that_was_set_aside_goes_on_where_it_was(
     before = len(edit.drafts)
     while edit in batch.rows:
         batch.step()
-    expected = alone(edit, maker, limited=True)
+    expected = alone(edit, maker)
     assert edit.drafts[:before] == expected[:before]
     assert sum(map(len, edit.drafts[before:])) > 10
 
@@ -249,22 +244,9 @@ def test_past_responses_are_drafted_to_their_tenant_alone() -> None:
         return sum(map(len, asked.drafts))
 
     proposer = DraftProposer(configured(kept=10))
-    batch = Batch(proposer, bound=True)
+    batch = Batch(proposer)
     assert [drafted("ann"), drafted("bob")] == [0, 0]
     assert drafted("ann") > 10
-    assert proposer._suffix["store"].tenants() == ["ann", "bob"]
-
-
-def test_drafts_end_where_the_model_does() -> None:
-    proposer = DraftProposer(configured())
-    block = [4, 5, 6, 7]
-    batch = Batch(proposer, bound=False, chunk=LONGEST)
-    asked = Asked("a", block * 60, (block * 5)[:15])
-    batch.add(asked)
-    while asked in batch.rows:
-        batch.step()
-        assert len(asked.prompt) + asked.said + len(asked.draft) < LONGEST
-    assert max(map(len, asked.drafts)) == K
 
 
 @pytest.mark.parametrize("said", [
@@ -272,11 +254,16 @@ def test_drafts_end_where_the_model_does() -> None:
     {"original": "x" * 100_000},
 ])  # fmt: skip
 def test_what_a_request_says_never_stops_the_engine(tiny_model_dir: Path, said: Any) -> None:
-    batch = Batch(DraftProposer(configured(tiny_model_dir, device="cpu")), bound=True)
+    batch = Batch(DraftProposer(configured(tiny_model_dir, device="cpu")))
     batch.add(Asked("a", [1, 2], [3, 4, 5], said))
     for _ in range(3):
         batch.step()
     assert not batch.rows
+
+
+def test_without_our_worker_it_says_how() -> None:
+    with pytest.raises(ConfigError, match="--worker-cls"):
+        DraftProposer(configured()).propose([[1]], np.array([1]), np.zeros((1, LONGEST), np.int32))
 
 
 def test_the_module_needs_neither_vllm_nor_torch() -> None:

@@ -10,7 +10,7 @@ import textwrap
 
 import pytest
 
-from codegen.decoding.editing import LexicalState, read, reads_otherwise, tail_tokens
+from codegen.decoding.editing import LexicalState, read, reads_otherwise
 from codegen.decoding.rpg import find_language
 
 
@@ -88,12 +88,3 @@ def test_an_edit_that_changes_how_the_rest_reads() -> None:
     assert reads_otherwise(old, old.replace("b = 2", 'b = """'))
     assert not reads_otherwise(old, old.replace("b = 2", "b = 2  # (two"))
     assert not reads_otherwise(old, old + 'd = """')  # nothing stands behind it
-
-
-def test_tail_in_tokens() -> None:
-    ends = [2, 4, 6, 8, 10]
-    assert tail_tokens(ends, 6, least=0) == 2
-    assert tail_tokens(ends, 5, least=0) == 3  # the token over the border counts
-    assert tail_tokens(ends, 9, least=4) == 4
-    assert tail_tokens(ends, 0, most=2) == 2
-    assert tail_tokens([1], 0) == 1

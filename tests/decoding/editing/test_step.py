@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,13 +23,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from codegen.decoding.editing import (
-    DecodeStep,
-    EditableCache,
-    EditPolicy,
-    can_step,
-    plain_product,
-)
+from codegen.decoding.editing import DecodeStep, EditableCache, EditPolicy, can_step, plain_product
 from codegen.errors import ModelError
 from codegen.kernels import cpu
 from codegen.models.weight_only import quantized_product
@@ -121,19 +114,6 @@ def test_a_step_follows_edits_as_the_model_does() -> None:
     stepped.update(tokens)
     stepped.recompute()
     torch.testing.assert_close(stepped.logits, full(model, tokens)[-1], rtol=1e-4, atol=1e-4)
-
-
-def test_deviating_tokens_are_found_through_a_step() -> None:
-    model = made("llama")
-    policy = EditPolicy(tail=0, refresh=0.3)
-    tokens = [random.Random(2).randrange(96) for _ in range(80)]
-    found = []
-    for step in (None, DecodeStep(model, plain_product, most=300)):
-        cache = EditableCache(model, policy=policy, step=step)
-        cache.update(tokens)
-        cache.update([*tokens[:20], 5, 6, 7, *tokens[20:]])
-        found.append(cache.logits)
-    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -246,61 +226,6 @@ def run_together(works: Sequence[Any]) -> list[Any]:
                 results[number] = end.value
                 del requests[number]
     return results
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_helping_threads_change_nothing(
-    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same logits to the last bit, pass after pass, whoever computes which part; forked too."""
-    if dtype not in cpu.KERNELS:
-        pytest.skip(f"no kernels for {dtype} here")
-    monkeypatch.setattr(cpu, "preferable", lambda _: True)
-    torch.manual_seed(0)
-    sizes = {**SIZES, "hidden_size": 256, "intermediate_size": 512, "vocab_size": 2048}
-    model: Any = LlamaForCausalLM(LlamaConfig(**sizes))
-    model = model.to(dtype).eval()
-    step = DecodeStep(model, quantized, most=None)
-    assert step._pass is not None
-    rng = random.Random(6)
-    tokens = [rng.randrange(2048) for _ in range(30)]
-    caches = [EditableCache(model, step=step) for _ in range(2)]
-    for cache in caches:
-        cache.update(tokens)
-
-    def differing(passes: int) -> int:
-        found = 0
-        for number in range(passes):
-            more = [rng.randrange(2048) for _ in range(4 + number % 12)]
-            logits = []
-            for cache, helpers in zip(caches, (0, 3), strict=True):
-                step._pass.helpers = helpers  # type: ignore[union-attr]
-                logits.append(cache.extend(more))
-                cache.truncate(len(tokens))
-            found += not torch.equal(*logits)
-        return found
-
-    assert differing(200) == 0
-    if hasattr(os, "fork"):
-        child = os.fork()
-        if not child:  # where the threads are not
-            os._exit(bool(differing(20)))
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-def test_work_that_is_given_up_leaves_what_is_encoded() -> None:
-    model = made("llama")
-    step = DecodeStep(model, plain_product, most=300)
-    cache = EditableCache(model, policy=EditPolicy(chunk=5), step=step)
-    tokens = [random.Random(5).randrange(96) for _ in range(23)]
-    work = cache.updating(tokens)
-    request = next(work)
-    for _ in range(2):
-        request = work.send(EditableCache.run_passes([request])[0])
-    work.close()
-    assert cache.token_ids == tokens[:10]
-    assert cache.update(tokens).encoded == 13
-    torch.testing.assert_close(cache.logits, full(model, tokens)[-1], rtol=1e-5, atol=1e-5)
 
 
 def test_other_models_keep_their_own_pass() -> None:

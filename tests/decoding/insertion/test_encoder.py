@@ -6,7 +6,7 @@ import torch
 from models_under_test import insertion_lm
 
 from codegen.decoding.insertion import Text, TextBatch
-from codegen.decoding.insertion.base import rotary_angles, rotate
+from codegen.decoding.insertion.base import rotary_angles
 
 TEXTS = [
     Text([5, 6, 7], [8, 5], [True, False, True]),
@@ -38,18 +38,6 @@ def test_a_prefix_apart_is_a_mask_over_the_whole_text() -> None:
         torch.testing.assert_close(got[row, : len(keep)], x[0, keep], atol=1e-12, rtol=0)
 
 
-def test_what_is_remembered_serves_all_steps() -> None:
-    model = insertion_lm(prefix_apart=True)
-    batch = TextBatch.of(TEXTS, model.config)
-    memory = model.remember(batch)
-    assert torch.equal(model.encoder(batch, memory), model.encoder(batch))
-    some = batch.take(torch.tensor([False, True, True, False]))
-    torch.testing.assert_close(
-        model.encoder(some, memory), model.encoder(batch)[1:3, : some.input_ids.shape[1]],
-        atol=1e-12, rtol=0,
-    )  # fmt: skip
-
-
 def test_neighbours_are_mixed_in_but_not_padding() -> None:
     encoder = insertion_lm(mixes_neighbours=True).encoder
     config = insertion_lm().config
@@ -66,23 +54,3 @@ def test_neighbours_are_mixed_in_but_not_padding() -> None:
             if k + 1 < length:
                 expected += right @ plain[row, k + 1]
             torch.testing.assert_close(got[row, k], expected, atol=1e-12, rtol=0)
-
-
-def test_keys_can_begin_as_queries() -> None:
-    encoder = insertion_lm().encoder
-    encoder.match_keys()
-    x = torch.randn(1, 3, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    for layer in encoder.layers:
-        q, k, v = layer.project(x, (torch.ones(3, 1), torch.zeros(3, 1)))
-        assert torch.equal(q, k) and not torch.equal(k, v)
-
-
-def test_positions_are_relative_to_nothing_but_the_order() -> None:
-    """Rotary angles: shifting both a query and a key leaves their product as it is."""
-    angles = rotary_angles(torch.arange(12), 8, 10000.0).double()
-    q, k = torch.randn(2, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    turned_q = rotate(q.expand(12, 8), angles.cos(), angles.sin())
-    turned_k = rotate(k.expand(12, 8), angles.cos(), angles.sin())
-    products = turned_q @ turned_k.T
-    torch.testing.assert_close(products[3, 1], products[10, 8], atol=1e-6, rtol=0)
-    assert abs(products[3, 1] - products[3, 2]) > 1e-4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -13,7 +12,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from codegen.decoding.insertion import (
     FillOptions,
-    FixedMaskLM,
     FlexibleMaskConfig,
     FlexibleMaskLM,
     Text,
@@ -86,7 +84,7 @@ def test_the_expected_gap_is_what_minimises_the_loss() -> None:
     assert abs(log_g.exp().item() - 2) < 1e-6
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_short_and_long_texts_are_sampled_as_often_as_trained() -> None:
     """Half the data has one token, half has eight; so have the samples."""
     torch.manual_seed(0)
@@ -195,18 +193,3 @@ def test_fixed_masks_are_filled_surest_first(steps: int) -> None:
     end = body.index(4) if 4 in body else 5
     assert item.body == body[:end]
     assert item.steps == (steps or 5)
-
-
-def test_a_fixed_length_fills_no_gaps() -> None:
-    with pytest.raises(ValueError, match="cannot fill gaps"):
-        fixed_mask_lm().fill([Text([], [5])], FillOptions(), rngs(1))
-
-
-@pytest.mark.parametrize("model", [flexible_mask_lm(), fixed_mask_lm()])
-def test_saving_and_loading(model: FlexibleMaskLM | FixedMaskLM, tmp_path: Path) -> None:
-    model.float().save_pretrained(tmp_path)
-    again = type(model).from_pretrained(tmp_path)
-    for (name, one), other in zip(
-        model.state_dict().items(), again.state_dict().values(), strict=True
-    ):
-        assert torch.equal(one, other), name

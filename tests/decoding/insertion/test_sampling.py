@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import pytest
@@ -71,12 +70,6 @@ def test_closed_slots_stay_closed() -> None:
         assert min(item.body) >= SPECIAL
 
 
-def test_a_text_without_open_slot_is_finished() -> None:
-    model = insertion_lm()
-    (item,) = model.fill([Text([5], [6], [False, False])], FillOptions(), rngs(1))
-    assert item.body == [6] and item.finished and item.steps == 0
-
-
 def scripted(logits: torch.Tensor, stop: Callable[[TextBatch], torch.Tensor]) -> InsertionLM:
     """A model whose token logits [V] are the same in all slots."""
     model = insertion_lm(words=len(logits) - SPECIAL)
@@ -118,35 +111,6 @@ def test_what_else_is_in_the_batch_changes_nothing() -> None:
         assert alone == together[number]
 
 
-def test_the_stop_threshold_decides() -> None:
-    logits = torch.zeros(SPECIAL + 2)
-
-    def stop(batch: TextBatch) -> torch.Tensor:  # surer of stopping with each token
-        p = (batch.lengths.double() - 2) / 10
-        return torch.stack((p.log(), (1 - p).log()), -1)
-
-    for threshold, steps in ((0.35, 4), (0.65, 7)):
-        model = scripted(logits, stop)
-        (item,) = model.fill([Text([])], FillOptions(stop_threshold=threshold), rngs(1))
-        assert len(item.body) == steps and item.finished and item.steps == steps + 1
-
-
-def test_several_insertions_a_step_are_the_best_ones_that_are_no_neighbours() -> None:
-    logits = torch.full((1, 6, 4), -20.0)
-    for slot, value in enumerate((5.0, 4.9, 4.8, 1.0, 4.7, 4.6)):
-        logits[0, slot, slot % 4] = value
-    options = FillOptions(insertions=3, least_share=0.5)
-    slots, draws = torch.arange(6), torch.zeros(2, 1, 6)
-    where, tokens = pick(logits[0], slots, draws, torch.tensor([9]), options)
-    assert where[0].tolist() == [True, False, True, False, True, False]
-    assert tokens[0, [0, 2, 4]].tolist() == [0, 2, 0]
-    few, _ = pick(logits[0], slots, draws, torch.tensor([2]), options)
-    assert int(few.sum()) == 2
-    strict = FillOptions(insertions=3, least_share=0.85)
-    sure, _ = pick(logits[0], slots, draws, torch.tensor([9]), strict)
-    assert sure[0].nonzero().flatten().tolist() == [0]
-
-
 def brute_force_others(joint: Sequence[float], first: int, most: int, share: float) -> set[int]:
     marked = {first}
     for slot in sorted(range(len(joint)), key=lambda k: -joint[k]):
@@ -169,11 +133,3 @@ def test_several_insertions_against_brute_force() -> None:
             first = int(logits[row].logsumexp(-1).argmax())
             expected = brute_force_others(joint, first, 4, 0.3)
             assert set(where[row].nonzero().flatten().tolist()) == expected
-
-
-def test_filling_by_several_needs_fewer_steps() -> None:
-    model = insertion_lm(seed=1)
-    text = Text([], [5, 6, 7, 8, 5, 6, 7, 8])
-    many: Any = FillOptions(max_new_tokens=8, insertions=4, least_share=0.01, stop_threshold=1.1)
-    (item,) = model.fill([text], many, rngs(1))
-    assert len(item.body) == 16 and item.steps < 8 and not item.finished

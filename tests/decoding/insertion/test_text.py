@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,11 +18,6 @@ def test_frame_and_padding() -> None:
     assert batch.kinds[0].tolist() == [0, 1, 1, 1, 2]
     assert batch.open_slots.tolist() == [[False] * 3 + [True] * 2, [False, True] + [False] * 3]
     assert batch.bodies() == [[9], []]
-
-
-def test_flags_must_fit() -> None:
-    with pytest.raises(ValueError, match="2 tokens has 2 slot flags"):
-        Text([], [7, 8], [True, False])
 
 
 texts = st.builds(

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import enum
-import json
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +17,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorLis
 
 from codegen.decoding.healing import Vocabulary
 from codegen.decoding.loop import Row, decode
-from codegen.decoding.rpg import METHODS, read_options
+from codegen.decoding.rpg import read_options
 from codegen.decoding.rpg.methods import Method, Penalized, PenaltyProcessor
 from codegen.decoding.rpg.rules import apply, push_all
-from codegen.decoding.rpg.vllm_processors import RequestPenalties, VllmPenalties, requested
-from codegen.errors import ConfigError
-from codegen.generation import Decoder, Request, SamplingParams, samples
-from codegen.generation.decoders import find_decoder
-from codegen.generation.transformers import TransformersBackend
-from codegen.models import load
+from codegen.decoding.rpg.vllm_processors import VllmPenalties, requested
 
 LOOP = "x = f(1)\n"
 PROMPTS = [LOOP * 6, "def f(a):\n", "if a:\n    pass\n" * 5, "y = [" + "0, " * 12]
@@ -163,44 +154,6 @@ def test_scores_of_the_model_are_left_alone(tokenizer: Any) -> None:
 
 
 # --- decoders ------------------------------------------------------------------------------------
-
-
-def test_decoders_take_options_and_can_be_joined(looping_dir: Path) -> None:
-    generator = TransformersBackend(
-        load(str(looping_dir), dtype=torch.float32, device="cpu"), batch_size=2
-    )
-    requests = [Request(prompt, problem_id=str(i)) for i, prompt in enumerate(PROMPTS)]
-    params = SamplingParams(max_new_tokens=30)
-
-    def texts(name: str, **options: Any) -> list[str]:
-        return [s.completion for s in samples(generator, requests, params, Decoder(name, options))]
-
-    free = texts("sample")
-    assert texts("rpg", strength=0, bonus=0) == free
-    assert texts("no_repeat_ngram", size="2") == texts("sample+no_repeat_ngram", size=2) != free
-    sample = next(samples(generator, requests, params, Decoder("dry", {"allowed": 1})))
-    assert sample.settings["decoder"] == "dry"
-    assert sample.settings["decoder_options"] == {"allowed": 1}
-    joined = next(samples(generator, requests, params, Decoder("edit_sequence+rpg")))
-    assert joined.actions and "edits" in joined.meta
-
-
-@pytest.mark.parametrize(
-    ("decoder", "message"),
-    [
-        (Decoder("rgp"), "Did you mean 'rpg'"),
-        (Decoder("rpg+dry"), "joins two strategies"),
-        (Decoder("rpg+rpg"), "joins two strategies"),
-        (Decoder("sample+edit_sequence"), "joins two readers"),
-        (Decoder("sample", {"mode": "paper"}), "takes no option 'mode'"),
-        (Decoder("rpg", {"mood": "paper"}), "Did you mean 'mode'"),
-        (Decoder(""), "Unknown decoder ''"),
-    ],
-)
-def test_wrong_decoders_are_named(decoder: Decoder, message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        find_decoder(decoder)
-    assert message in str(caught.value)
 
 
 # --- vLLM ----------------------------------------------------------------------------------------
@@ -369,76 +322,6 @@ def test_vllm_runner_v2_slots_and_drafted_rows(looping_dir: Path, tokenizer: Any
     assert changed > 50
 
 
-_IN_V2 = """
-import json, sys
-import numpy as np, torch
-from types import SimpleNamespace
-from vllm import SamplingParams
-from vllm.exceptions import VLLMValidationError
-from vllm.v1.worker.gpu.sample.logits_processor import (
-    LogitsContext, LogitsProcessor, build_custom_logits_processors,
-    build_custom_logits_processors_params_validator)
-from vllm.v1.worker.gpu import buffer_utils
-from vllm.v1.worker.gpu.states import RequestState
-if not torch.accelerator.is_available():
-    buffer_utils.is_uva_available = lambda: False  # vLLM's own way without pinned memory
-name = "codegen.decoding.rpg.vllm_processors:VllmPenalties"
-cpu = torch.device("cpu")
-states = RequestState(4, 400, 512, 8, int(sys.argv[2]), cpu, use_dense_all_token_ids=True)
-config = SimpleNamespace(model_config=SimpleNamespace(tokenizer=sys.argv[1], hf_config=None))
-(processor,) = build_custom_logits_processors(config, states, False, [name])
-assert isinstance(processor, LogitsProcessor)
-validate = build_custom_logits_processors_params_validator([name])
-try:
-    validate(SamplingParams(extra_args={"rpg": {"k_min": 0}}))
-except VLLMValidationError as error:
-    assert "k_min" in str(error)
-else:
-    raise SystemExit("wrong options were taken")
-answers = []
-for joined, texts, order, rows in json.load(sys.stdin):
-    for slot, text in texts.items():
-        states.all_token_ids.gpu[int(slot), : len(text)] = torch.tensor(text)
-    for slot, extra in joined:
-        params = SamplingParams(extra_args=extra)
-        validate(params)
-        processor.add_request(slot, params)
-    processor.apply_staged_writes()
-    slots, positions, tokens, offsets = (torch.tensor(column) for column in zip(*rows))
-    context = LogitsContext(
-        expanded_idx_mapping=slots.int(), idx_mapping=torch.tensor(order).int(),
-        idx_mapping_np=np.array(order), expanded_local_pos=offsets.int(), input_ids=tokens.int(),
-        pos=positions, seq_lens_upper_bound_np=np.array([400] * len(order)))
-    found = processor.apply(torch.ones(len(rows), int(sys.argv[2])), context)
-    places = (found != 1).nonzero()
-    answers.append([places.tolist(), found[places[:, 0], places[:, 1]].tolist()])
-print("OUTPUT", json.dumps(answers))
-"""
-
-
-@pytest.mark.slow
-def test_runner_v2_with_vllms_own_classes(
-    looping_dir: Path, tokenizer: Any, vllm_python: str
-) -> None:
-    """vLLM loads the processor, and its own request state, parameters and context are used."""
-    rounds = list(v2_rounds(tokenizer))
-    asked = [[one.joined, one.texts, one.order, one.rows] for one in rounds]
-    done = subprocess.run(
-        [vllm_python, "-c", _IN_V2, str(looping_dir), str(len(tokenizer))],
-        input=json.dumps(asked), capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
-    )  # fmt: skip
-    line = next((one for one in done.stdout.splitlines() if one.startswith("OUTPUT")), None)
-    if "No module named 'vllm.v1.worker.gpu.sample" in done.stderr:
-        pytest.skip("this vLLM has no processors for its model runner V2")
-    assert line, done.stderr[-3000:]
-    for one, (places, values) in zip(rounds, json.loads(line.removeprefix("OUTPUT")), strict=True):
-        found = torch.ones_like(one.expected)
-        for (row, column), value in zip(places, values, strict=True):
-            found[row, column] = value
-        assert torch.equal(found, one.expected)
-
-
 def test_vllm_refuses_wrong_options_and_is_inert_without_any() -> None:
     assert requested(None) is None and requested({"top": 1}) is None
     assert requested({"rpg": False}) is None
@@ -452,83 +335,3 @@ def test_vllm_refuses_wrong_options_and_is_inert_without_any() -> None:
     logits = torch.ones(2, 3)
     idle.update_state(update(added=[(0, asks(), [1], [])]))
     assert torch.equal(idle.apply(logits), torch.ones(2, 3))
-
-
-def test_vllm_callable_for_one_request(tokenizer: Any) -> None:
-    method = made(tokenizer, "rpg", {"mode": "paper"})
-    penalties = RequestPenalties(method)
-    link = tokenizer(LOOP).input_ids
-    for prompt, output in [
-        (link * 2, []),
-        (link * 2, link),
-        (link * 2, link[:1]),
-        (link, link * 3),
-    ]:
-        logits = penalties(prompt, output, torch.ones(len(tokenizer)))
-        rule = method.rule()
-        push_all(rule, prompt + output)
-        expected = torch.ones(1, len(tokenizer))
-        apply(expected, [rule.penalties()])
-        assert torch.equal(logits, expected[0])
-
-
-_IN_VLLM = """
-import json, sys
-from vllm import LLM, SamplingParams
-folder, prompts, asked = sys.argv[1], *map(json.loads, sys.argv[2:4])
-llm = LLM(folder, dtype="float32", enforce_eager=True, max_model_len=256,
-          logits_processors=["codegen.decoding.rpg.vllm_processors:VllmPenalties"])
-greedy = {"temperature": 0, "max_tokens": int(sys.argv[4])}
-params = [SamplingParams(**greedy, extra_args=one) for one in asked]
-outputs = llm.generate(prompts, params)
-print("OUTPUT", json.dumps([list(one.outputs[0].token_ids) for one in outputs]))
-"""
-
-
-@pytest.mark.slow
-def test_real_vllm_says_what_generate_says(
-    tmp_path: Path, tiny_model_dir: Path, vllm_python: str
-) -> None:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
-    torch.manual_seed(0)
-    model: Any = LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=128, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
-        initializer_range=0.3, eos_token_id=2, pad_token_id=2, tie_word_embeddings=True,
-    )).eval()  # fmt: skip
-    for layer in model.model.layers:
-        layer.self_attn.o_proj.weight.data *= 0.02
-        layer.mlp.down_proj.weight.data *= 0.02
-    model.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    asked = [None, *({name: options} for name, options in SETTINGS)]
-    prompts = [LOOP * (1 + i) for i in range(len(asked))]
-    done = subprocess.run(
-        [vllm_python, "-c", _IN_VLLM, str(tmp_path), json.dumps(prompts), json.dumps(asked),
-         str(NEW)],
-        capture_output=True, text=True, check=False,
-        env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-             "PYTHONPATH": str(Path(__file__).parents[3])},
-    )  # fmt: skip
-    line = next((one for one in done.stdout.splitlines() if one.startswith("OUTPUT")), None)
-    assert line, done.stderr[-2000:]
-    free_differs = 0
-    for prompt, one, tokens in zip(prompts, asked, json.loads(line[6:]), strict=True):
-        batch = tokenizer(prompt, return_tensors="pt")
-        processors = [PenaltyProcessor.of(tokenizer, name, **o) for name, o in (one or {}).items()]
-        runs = [
-            model.generate(**batch, max_new_tokens=NEW, do_sample=False,
-                           logits_processor=LogitsProcessorList(some))[0].tolist()
-            for some in (processors, [])
-        ]  # fmt: skip
-        start = batch.input_ids.shape[1]
-        assert tokens == runs[0][start:]
-        free_differs += runs[0] != runs[1]
-    assert free_differs >= len(METHODS)
-
-
-def test_the_modules_need_no_vllm() -> None:
-    code = "import sys, codegen.decoding.rpg.vllm_processors; assert 'vllm' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)

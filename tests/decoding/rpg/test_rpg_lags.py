@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,14 +58,3 @@ def test_states_are_values(items: list[int], rejected: list[int]) -> None:
     for item in rejected:
         branch = branch.pushed(item)
     assert [state.square() for state in states] == squares
-
-
-@pytest.mark.parametrize("period", [1, 7, 256])
-def test_no_square_reaches_before_the_first_item(period: int) -> None:
-    lags = TokenLags.empty(256)
-    for item in range(period):
-        lags = lags.pushed(item)
-        assert lags.square() is None
-    for item in range(period):
-        lags = lags.pushed(item)
-    assert lags.square() == Square(period, 2, period)

@@ -22,7 +22,7 @@ from codegen.benchmarks.tools.loops import loops, stopped_after
 from codegen.decoding.healing import Vocabulary
 from codegen.decoding.rpg import METHODS, RpgOptions, read_options
 from codegen.decoding.rpg.methods import Follower, Method
-from codegen.decoding.rpg.reference import content_cycle, structure_target, typed
+from codegen.decoding.rpg.reference import content_cycle, typed
 from codegen.decoding.rpg.rules import CriticalTokens, Penalty, Rule, apply, push_all
 from codegen.errors import ConfigError
 
@@ -51,31 +51,6 @@ def changes(rule: Rule, size: int) -> dict[int, float]:
 
 
 # --- critical tokens -----------------------------------------------------------------------------
-
-VOCABULARY = [
-    None, b"e", b"el", b"elif", b"elif ", b" elif", b"  el", b"elifx", b"else", b" ", b"\n", b"x1",
-    b"x", b"x12", b"\n elif", b"'", b"'a", b"'a'", b"", b"#", b"##", b"(", b"((",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("text", "margin", "expected"),
-    [
-        (b"elif", b"", [b"e", b"el", b"elif", b"elif "]),
-        (b"elif", b" ", [b" elif"]),
-        (b"elif", b"  ", [b"  el"]),
-        (b"elif", b"   ", []),
-        (b"elif", None, [b"e", b"el", b"elif", b"elif ", b" elif", b"  el", b"\n elif"]),
-        (b"x1", b"", [b"x1", b"x"]),
-        (b"'a'", b"", [b"'", b"'a", b"'a'"]),
-        (b"#", b"", [b"#", b"##"]),
-        (b"(", None, [b"(", b"(("]),
-        (b"", None, []),
-    ],
-)
-def test_critical_tokens(text: bytes, margin: bytes | None, expected: list[bytes]) -> None:
-    found = CriticalTokens(VOCABULARY).beginning(text, margin)
-    assert found.tolist() == sorted(VOCABULARY.index(token) for token in expected)
 
 
 @given(
@@ -153,17 +128,6 @@ def test_ours_waits_then_grows_up_to_its_cap(tokenizer: Any, tokens: Any) -> Non
     assert sizes == [0, 0, 0, 2, 3, 4, 5, 6, 6, 6, 6]
 
 
-def test_new_names_are_no_loop(tokenizer: Any, tokens: Any) -> None:
-    names = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
-    rule = method(tokens, "rpg").rule()
-    push_all(rule, tokenizer("".join(f"import {name}\n" for name in names)).input_ids)
-    assert not rule.penalties()
-    paper = method(tokens, "rpg", mode="paper").rule()
-    push_all(paper, tokenizer("".join(f"import {name}\n" for name in names)).input_ids)
-    down = changes(paper, len(tokens))
-    assert down and all(z == pytest.approx(0.9**8) for z in down.values())
-
-
 def test_paper_penalises_from_the_second_copy_on(tokenizer: Any, tokens: Any) -> None:
     for copies in (1, 2, 3):
         rule = method(tokens, "rpg", mode="paper").rule()
@@ -172,14 +136,6 @@ def test_paper_penalises_from_the_second_copy_on(tokenizer: Any, tokens: Any) ->
         assert bool(down) == (copies > 1)
         if down:  # the structure and the cycle of tokens both speak of `pass`
             assert min(down.values()) == pytest.approx(0.9 ** (2 * copies))
-
-
-def test_a_cycle_inside_a_string_is_a_cycle_of_tokens(tokenizer: Any, tokens: Any) -> None:
-    rule = method(tokens, "rpg").rule()
-    push_all(rule, tokenizer("x = '''" + " so on and" * 20).input_ids)
-    cycle = tokenizer(" so on and").input_ids
-    worst = min(changes(rule, len(tokens)).items(), key=lambda item: item[1], default=(0, 1.0))
-    assert worst[1] < -4 and worst[0] in cycle
 
 
 def test_structural_loops_with_new_content_are_stopped(tokenizer: Any, tokens: Any) -> None:
@@ -199,13 +155,6 @@ def test_structural_loops_with_new_content_are_stopped(tokenizer: Any, tokens: A
             assert found is not None and 3 <= found <= 20, loop.name
         else:
             assert found is None, loop.name
-
-
-def test_ways_out_of_a_bracket_are_its_closers(tokenizer: Any, tokens: Any) -> None:
-    rule = method(tokens, "rpg").rule()
-    push_all(rule, tokenizer("x = [\n" + "    0,\n" * 12).input_ids)
-    up = {tokens[i] for i, z in changes(rule, len(tokens)).items() if z > 1}
-    assert b"]" in up and all(t.lstrip().startswith(b"]") for t in up)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("name", [*METHODS, "rpg paper", "rpg reference"])
@@ -273,23 +222,6 @@ def test_reference_types_and_quirks() -> None:
     ]  # fmt: skip
     assert content_cycle([5, 1, 2, 1, 2, 1, 2]) == (2, 2)
     assert content_cycle([1, 1]) is None, "the length is below half of the text"
-
-
-def test_reference_detection_flickers() -> None:
-    """The block's length must divide the number of lines: the same loop is seen now and then."""
-    line = [("x", 0), ("=", 0), ("NUMBER", 0), ("\n", 0)]
-
-    def target(lines: int, header: bool) -> int | None:
-        types = ([("def", 0), ("\n", 1)] if header else []) + line * lines
-        return structure_target([(kind, i) for i, (kind, _) in enumerate(types)])
-
-    assert target(4, header=False) == 12
-    assert target(4, header=True) == 14
-    one_more = [("y", 0)]
-    types = [(kind, i) for i, (kind, _) in enumerate([*one_more, *line * 3])]
-    assert structure_target(types) == 9  # six items, the first of which differs, and 2 divides 6
-    types = [(kind, i) for i, (kind, _) in enumerate([*line * 3, ("x", 0)])]
-    assert structure_target(types) is None  # seven items
 
 
 def test_reference_raises_negative_logits_and_the_end(tokenizer: Any, tokens: Any) -> None:

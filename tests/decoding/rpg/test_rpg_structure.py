@@ -270,31 +270,6 @@ def test_any_text_is_taken_and_cut_anywhere(
     assert items(text, language, places) == items(text, language, [])
 
 
-@pytest.mark.parametrize("language", LANGUAGES, ids=lambda language: language.name)
-@given(data=st.data())
-@settings(max_examples=40, deadline=None)
-def test_going_back_equals_replaying(language: Language, data: st.DataObject) -> None:
-    text = SAMPLES[language.name].encode()
-    keep = data.draw(st.integers(0, len(text)))
-    rejected = data.draw(st.binary(max_size=40))
-    tracker = StructureTracker(language)
-    tracker.feed(text[:keep])
-    state = tracker.snapshot()
-    tracker.feed(rejected)
-    after_rejected = tracker.snapshot()
-    tracker.restore(state)
-    assert tracker.snapshot() == state
-    tracker.feed(text[keep:])
-    replayed = StructureTracker(language)
-    replayed.feed(text)
-    assert tracker.snapshot() == replayed.snapshot()
-    # A state is a value: the other branch is still there.
-    tracker.restore(after_rejected)
-    branch = StructureTracker(language)
-    branch.feed(text[:keep] + rejected)
-    assert tracker.snapshot() == branch.snapshot()
-
-
 def spell(text: str, language: str) -> list[str]:
     return [
         " ".join(s.decode() if isinstance(s, bytes) else str(s) for s in signature)
@@ -321,24 +296,6 @@ def test_signatures_of_braces() -> None:
         "match NAME {", "NAME => NAME ,", "NAME () => {", "NAME ()", "}", "}",
     ]  # fmt: skip
     assert spell("fn f<'a>(x: &'a str) { g('b', r#\"c\"#) }\n", "rust")[0] == ("fn NAME < ' > () {")
-
-
-def test_indentation_is_relative() -> None:
-    once = spell("if a:\n    b = 1\nelif c:\n    d = 2\nelif e:\n    f = 3\n", "python")
-    assert once == [
-        "0 if NAME :", "4 NAME = NUM",
-        "-4 elif NAME :", "4 NAME = NUM", "-4 elif NAME :", "4 NAME = NUM",
-    ]  # fmt: skip
-
-
-def test_a_bracket_left_open_ends_with_its_statement() -> None:
-    text = "x = foo(1, [2,\nreturn x\nreturn y\n"
-    assert spell(text, "python")[-2:] == ["0 return NAME", "0 return NAME"]
-
-
-def test_a_fence_begins_another_text() -> None:
-    text = "It's prose.\n```python\nx = 1\n```\n"
-    assert spell(text, "python")[-1] == "0 NAME = NUM"
 
 
 def repeats(text: str, language: str = "python") -> tuple[int, int, tuple[bytes, ...]] | None:
@@ -398,33 +355,6 @@ NAMES = ("one", "two", "three", "four", "five")
 )
 def test_a_copy_counts_by_how_little_it_says(text: str, expected: float) -> None:
     assert counted(text) == pytest.approx(expected)
-
-
-@given(
-    st.lists(st.lists(st.sampled_from(["a", "b1", "b2", "'c d'", "7"]), min_size=1, max_size=4),
-             min_size=2, max_size=30)
-)  # fmt: skip
-@settings(max_examples=100, deadline=None)
-def test_copies_never_count_more_than_they_are(rows: list[list[str]]) -> None:
-    tracker = StructureTracker(PYTHON)
-    for row in rows:
-        tracker.feed(f"f({', '.join(row)})\n".encode())
-        found = tracker.repetition()
-        if found:
-            assert 1 <= tracker.weight(found.square) <= found.square.copies
-
-
-def test_a_copy_begins_where_a_statement_does() -> None:
-    """Not at what goes on with it, though the first copy's is the first that looks as the next."""
-    tries = each("try:\n    f(?)\nexcept A:\n    g(?)\n", range(4))
-    assert repeats(tries) == (4, 3, (b"try",))
-    assert repeats(tries + "try:\n    f(9)\n") is None
-    methods = "class A:\n" + each("    @cached\n    def f?(self):\n        g(?)\n", range(4))
-    assert repeats(methods) == (3, 3, (b"@",))
-    assert repeats(methods + "    @cached\n") is None
-    chain = "if (x) {\n  y();\n}\n" + each("else if (x == ?) {\n  y(?);\n}\n", range(4))
-    assert repeats(chain, "javascript") == (3, 4, (b"else",))
-    assert repeats(chain + "else if (x == 9) {\n  y(9);\n", "javascript") is None
 
 
 def test_languages_by_name() -> None:

@@ -108,11 +108,6 @@ def test_siblings_sorted_by_probability_are_found_out() -> None:
     assert chi_squared(counts) > 1000
 
 
-def test_more_branches_emit_more() -> None:
-    chain, two, three = (emitted(shape)[1] for shape in SHAPES[:3])
-    assert chain < two < three
-
-
 def test_stochastic_beams_are_drawn_without_replacement() -> None:
     """Paths, too, are distinct, and the first is a sample from the draft itself."""
     draft = tables(2)
@@ -136,27 +131,6 @@ def test_stochastic_beams_are_drawn_without_replacement() -> None:
     expected = rows * (draft[0][:, None] * draft[1]).flatten()
     counts = torch.bincount(torch.tensor([row[0] for row in paths]), minlength=V * V)
     assert float(((counts - expected) ** 2 / expected).sum()) < 60
-
-
-def test_few_tokens_with_probability() -> None:
-    """A nucleus that is narrower than the branching leaves dead nodes, which nobody accepts."""
-    p = torch.tensor([0.0, 0.0, 0.7, 0.3, 0.0], dtype=torch.float64)
-    for shape in (rsd.ConstantBranching((4, 3)), rsd.StochasticBeam(4, 2)):
-        tree, beam = rsd.Tree.empty(3), Beam.root(3)
-        given = torch.rand(3, 1, V, dtype=torch.float64)
-        beam = shape.grow(tree, draw(p.log().expand(given.shape), shape, given), beam)
-        assert tree.alive.sum(1).tolist() == [2, 2, 2]
-        given = torch.rand(3, tree.widths[0], V, dtype=torch.float64)
-        shape.grow(tree, draw(p.log().expand(given.shape), shape, given), beam)
-        assert set(tree.tokens[tree.alive].tolist()) == {2, 3}
-        nodes = 1 + tree.tokens.shape[1]
-        q = torch.full((3, nodes, V), 0.2, dtype=torch.float64)
-        draft = p.expand(3, 1 + tree.widths[0], V)
-        numbers = torch.zeros(3, 2, 4), torch.rand(3)
-        found = accept_tree(tree.children(), tree.tokens, depths(tree), q, draft, *numbers)
-        assert (found.path >= 0).all()  # u = 0 accepts whatever was drawn
-        numbers = found.path[found.path > 0].view(3, 2) - 1
-        assert tree.alive.gather(1, numbers).all()
 
 
 @pytest.mark.parametrize("top_p", [1.0, 0.8, 0.3])

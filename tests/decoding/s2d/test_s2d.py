@@ -87,10 +87,7 @@ def check_states(model: Any, ladder: Ladder) -> None:
         first = end
 
 
-KINDS = [
-    (LlamaForCausalLM, LlamaConfig, {}),
-    (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 16}),
-]
+KINDS = [(LlamaForCausalLM, LlamaConfig, {}), (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 16})]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[0].__name__)
@@ -156,11 +153,14 @@ def run(
     return rows
 
 
-@pytest.mark.parametrize("temperature", [0.0, 0.8])
-@pytest.mark.parametrize("thresholds", [(0.3,), (1.0,), (0.0, 1.0)])
 @pytest.mark.parametrize(
-    ("batch", "ahead"),
-    [(PROMPTS, False), (PROMPTS, True), (PROMPTS[:1], False), (PROMPTS[2:3], False)],
+    ("batch", "ahead", "thresholds", "temperature"),
+    [
+        (PROMPTS, False, (0.3,), 0.8),
+        (PROMPTS, True, (0.0, 1.0), 0.0),
+        (PROMPTS[:1], False, (1.0,), 0.0),
+        (PROMPTS[2:3], True, (0.3,), 0.8),
+    ],
 )
 def test_one_draft_for_several_targets(
     llama: Any, temperature: float, thresholds: tuple[float, ...], batch: Any, ahead: bool
@@ -173,42 +173,6 @@ def test_one_draft_for_several_targets(
         drafters = [SortedDrafter(nested, thresholds=thresholds, tokens=4) for _ in batch]
         drafted = run(target, drafters, temperature, batch, ahead)
         assert [(r.tokens, r.finish) for r in drafted] == [(r.tokens, r.finish) for r in plain]
-
-
-@pytest.mark.parametrize("ahead", [False, True])
-def test_a_draft_that_is_the_target_is_accepted_whole(ahead: bool) -> None:
-    """With the last exit alone, each pass gives one token more than the draft has."""
-    model = small(7)
-    tally = Tally()
-    drafters = [SortedDrafter(Nested(model, (2, 6)), tokens=4, thresholds=(1.0,), tally=tally)]
-    speculation = SortedSpeculation(drafters, 8, ahead)
-    row = Row([5, 9, 20], [0.0] * 25)
-    decode(model, [row], max_new_tokens=25, temperature=0, top_p=1, eos=frozenset(),
-           strategy=speculation)  # fmt: skip
-    assert speculation.passes_of == [5] and len(row.tokens) == 25
-    assert tally.drafted == tally.accepted == tally.reached == [0, 20]
-    # Its own tokens are encoded once: prompt, drafts but the last of each, and the target's.
-    assert tally.encoded == [3 + 24 - 1, 3 + 24 - 1]
-
-
-def test_confidence_ends_a_draft_and_length_does() -> None:
-    model = small(8)
-    nested = Nested(model, (3, 6))
-    drafter = SortedDrafter(nested, tokens=8)
-    drafter.begin([4, 8, 15], Context())
-    draft = drafter.draft(8)
-    assert len(draft) == 8 and drafter.draft(8).tokens == draft.tokens  # a draft changes nothing
-    assert len(drafter.draft(3)) == 3
-    least = draft.probabilities[2]
-    short = SortedDrafter(nested, tokens=8, least=least)
-    short.begin([4, 8, 15], Context())
-    assert short.draft(8).tokens == draft.tokens[:3]
-    drafter.begin([3] * 126, Context())  # the draft model holds 128 tokens
-    assert len(drafter.draft(8)) == 3
-    drafter.begin([3] * 140, Context())
-    assert len(drafter.draft(8)) == 0
-    drafter.begin([], Context())
-    assert len(drafter.draft(8)) == 0
 
 
 def test_a_draft_launched_ahead_is_as_deep_as_the_last_one_asked_for() -> None:

@@ -32,16 +32,6 @@ def test_token_ids_out_of_range(make: Make, wrong: int) -> None:
     assert index.text(id_) == [0, 2**31 - 1]
 
 
-@pytest.mark.parametrize("wrong", ["text", b"bytes", 5, None, [1.5], ["a"], {1: 2}, object()])
-def test_what_is_no_sequence_of_integers(make: Make, wrong: Any) -> None:
-    index = make()
-    with pytest.raises(TypeError):
-        index.add(wrong)
-    with pytest.raises(TypeError):
-        index.draft(wrong)
-    assert len(index) == 0 and index.sequences() == []
-
-
 def test_arrays_of_both_widths(make: Make) -> None:
     index = make()
     stored = [1, 2, 3, 1, 2]
@@ -56,20 +46,6 @@ def test_arrays_of_both_widths(make: Make) -> None:
         index.add(np.array([1, -4], np.int32))
     with pytest.raises(ValueError, match="token id -4"):
         index.add(np.array([1, -4], np.int64))
-
-
-@pytest.mark.parametrize("wrong", [0, -1, 99, 2**64, 10**40])
-def test_unknown_sequences(make: Make, wrong: int) -> None:
-    index = make()
-    gone = index.add([1, 2])
-    index.remove(gone)
-    for id_ in (wrong, gone):
-        for call in (index.finish, index.remove, index.text, index.is_finished, index.draft_after,
-                     lambda i: index.append(i, [1])):  # fmt: skip
-            with pytest.raises(KeyError, match="unknown sequence"):
-                call(id_)
-    with pytest.raises(TypeError):
-        index.remove("1")
 
 
 @pytest.mark.parametrize(
@@ -129,33 +105,6 @@ def test_ties_go_to_the_most_recent(make: Make) -> None:
     assert index.draft([1])[0] == [7]
     tree = index.draft([1], limit=9, factor=9.0, tree=True, min_probability=0.0)
     assert tree[:2] == ([7, 5], [-1, -1]) and tree[2] == pytest.approx([2 / 3, 1 / 3])
-
-
-@pytest.mark.skipif(not COMPILED, reason="the compiled core is not built here")
-@pytest.mark.parametrize("kind", ["equal", "random", "periodic", "short", "empty"])
-def test_memory_holds_under_hostile_input(kind: str) -> None:
-    """Far more text than the budget, of every kind; at most 200 bytes for each billed token."""
-    from codegen.decoding.suffix import SuffixIndex
-
-    rng = random.Random(1)
-    make: dict[str, Callable[[], list[int]]] = {
-        "equal": lambda: [7] * 400,
-        "random": lambda: [rng.randrange(2**31) for _ in range(400)],
-        "periodic": lambda: [i % 3 for i in range(400)],
-        "short": lambda: [rng.randrange(50)],
-        "empty": list,
-    }
-    index = SuffixIndex(20_000)
-    peak = 0
-    for number in range(1500):
-        index.add(make[kind]())
-        if number % 50 == 0:
-            context = make[kind]()
-            index.draft(context, limit=64, tree=True)
-            peak = max(peak, index.nbytes)
-    index.check()
-    assert index.billed <= 20_000
-    assert peak <= 200 * 20_000
 
 
 @pytest.mark.skipif(not COMPILED, reason="the compiled core is not built here")
@@ -231,20 +180,17 @@ def test_a_store_keeps_tenants_apart() -> None:
     store = SuffixStore(1000)
     store.add([1, 2, 3], "a")
     store.add([1, 2, 4], "b")
-    assert store.tenants() == ["a", "b"] and store.index("c") is None
+    assert store.index("c") is None
     drafts = {}
     for tenant in "ab":
         index = store.index(tenant)
         assert index is not None
         drafts[tenant] = index.draft([1, 2])[0]
     assert drafts == {"a": [3], "b": [4]}
-    store.forget("a")
-    assert store.index("a") is None and store.billed == 35
-    store.forget("a")
 
 
 def test_a_store_takes_from_whoever_holds_the_most() -> None:
-    store = SuffixStore(400, tenant_budget=300)
+    store = SuffixStore(400)
     store.add([5] * 40, "quiet")
     for number in range(30):
         store.add([number] * 30, "loud")
@@ -252,8 +198,8 @@ def test_a_store_takes_from_whoever_holds_the_most() -> None:
     quiet, loud = store.index("quiet"), store.index("loud")
     assert quiet is not None and quiet.count([5]) == 40
     assert loud is not None and loud.count([29]) == 30 and loud.count([0]) == 0
-    store.add([1] * 269, "loud")
+    store.add([1] * 369, "loud")
     assert store.dropped == 1 and loud.count([29]) == 30
-    assert store.billed == quiet.billed + loud.billed and store.nbytes > 0
+    assert store.billed == quiet.billed + loud.billed
     with pytest.raises(ValueError, match="must be above 32"):
         SuffixStore(32)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from codegen.kernels.gpu import tree_attention as gpu
 from codegen.kernels.tree_attention import PAGE, narrow, pack, reference, tree_attention
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 4e-3}
@@ -23,19 +19,20 @@ def _ancestors(rows: int, nodes: int, g: torch.Generator) -> torch.Tensor:
     return among
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize(
-    ("nodes", "queries", "heads", "group", "dim", "width", "lengths"),
+    ("nodes", "queries", "heads", "group", "dim", "width", "lengths", "dtype", "narrowed"),
     [
-        (1, 1, 1, 1, 16, 16, [5]),
-        (9, 9, 2, 3, 32, 32, [0, 70]),
-        (64, 64, 1, 3, 16, 16, [3]),  # bit 63 is the sign; more queries of a head than a tile has
-        (5, 2, 1, 4, 80, 48, [1100, 1, 257]),  # several splits; no power of two; the last nodes
+        (1, 1, 1, 1, 16, 16, [5], torch.float16, {"window": 3}),
+        (9, 9, 2, 3, 32, 32, [0, 70], torch.float32, {}),
+        # Bit 63 is the sign; more queries of a head than a tile has.
+        (64, 64, 1, 3, 16, 16, [3], torch.float16, {}),
+        # Several splits; no power of two; the last nodes.
+        (5, 2, 1, 4, 80, 48, [1100, 1, 257], torch.float32, {"window": 300}),
+        (5, 2, 1, 4, 80, 48, [1100, 1, 257], torch.float16, {"chunk": 100}),
     ],
 )
-@pytest.mark.parametrize("narrowed", [{}, {"window": 3}, {"window": 300}, {"chunk": 100}])
 def test_as_dense(
-    narrowed, dtype, nodes, queries, heads, group, dim, width, lengths, device
+    nodes, queries, heads, group, dim, width, lengths, dtype, narrowed, device
 ) -> None:
     g = torch.Generator().manual_seed(nodes)
     rows = len(lengths)
@@ -108,45 +105,6 @@ def test_windows_at_borders_of_pages(window, device) -> None:
         poisoned_keys[:, :, own], poisoned_values[:, :, own] = keys[:, :, own], values[:, :, own]
         found = tree_attention(q[row, None], poisoned_keys, poisoned_values, table[row, None])
         torch.testing.assert_close(found, wanted[row, None], atol=2e-5, rtol=0)
-
-
-class _Operations(TorchDispatchMode):
-    """What PyTorch does besides making views."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not func.is_view:
-            self.seen.append(func.overloadpacket.__name__)
-        return func(*args, **(kwargs or {}))
-
-
-def test_a_layer_is_two_launches_and_its_result(device, monkeypatch) -> None:
-    """Once the workspace is there: the queries as a model gives them, and a cache of pages."""
-    g = torch.Generator().manual_seed(0)
-    q = torch.randn(2, 4, 3, 32, generator=g).to(device).transpose(1, 2)
-    keys, values = torch.randn(2, 1, 2, 4 * PAGE, 32, generator=g).to(device)
-    chain = torch.ones(1, 3, 3, dtype=torch.bool).tril()
-    table = pack(torch.tensor([280, 7]), chain, PAGE * torch.arange(4).view(2, 2))
-    table = narrow(table, window=50).to(device)[:, None]
-    tree_attention(q, keys, values, table[:, 0])
-    launched: list[str] = []
-
-    class Launching:
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def __getitem__(self, grid: Any) -> Any:
-            return lambda *given, **named: launched.append(self.name)
-
-    for name in ("prefix_kernel", "tree_kernel"):
-        monkeypatch.setattr(gpu, name, Launching(name))
-    with _Operations() as operations:
-        tree_attention(q, keys, values, table[:, 0])
-    assert launched == ["prefix_kernel", "tree_kernel"]
-    assert operations.seen == ["new_empty"]
 
 
 @pytest.mark.parametrize("cap", [None, 2.0])

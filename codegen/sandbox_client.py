@@ -238,8 +238,6 @@ class AsyncSandboxClient:
         """Batches that are sent, or wait to be, at a time."""
         return AHEAD * max(1, self.concurrency // BATCH)
 
-    # --- requests ------------------------------------------------------------------------------
-
     async def _batch(self, jobs: Sequence[Job | Script], emit: Emit) -> None:
         """Has a batch judged; calls ``emit`` once for each job."""
         if any(isinstance(job, Script) for job in jobs):

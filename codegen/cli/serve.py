@@ -625,7 +625,7 @@ def _next_editor(
         return None
     from codegen.methods.edits.formats import find_format
     from codegen.models.embedded import NEXT_EDIT
-    from codegen.server.edit_outcomes import Outcomes
+    from codegen.server.edit_history import Outcomes
     from codegen.server.next_edits import NextEditor, least_tokens
 
     form, outcomes = find_format(name or "blocks"), Outcomes(edit_log)

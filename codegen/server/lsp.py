@@ -52,8 +52,6 @@ _LABEL = 80
 _WORD = re.compile(r"\w*\Z")
 _LOG_EVERY_S = 60.0
 
-# ------------------------------------------------------------------ reading messages
-
 _LINE_BYTES = 4096
 _HEADERS = 32
 _BLOCK = 1 << 16
@@ -162,9 +160,6 @@ class Protocol(LanguageServerProtocol):
     def _refuse(self, number: int | str | None, error: JsonRpcException) -> None:
         answer = {"code": error.code, "message": error.message}
         self._send_data({"jsonrpc": "2.0", "id": number, "error": answer})
-
-
-# ------------------------------------------------------------------ features
 
 
 def add_features(server: LanguageServer, session: Session) -> None:
@@ -426,9 +421,6 @@ def _item(text: str, place: types.Range, number: int) -> types.CompletionItem:
         insert_text_mode=types.InsertTextMode.AsIs,
         text_edit=types.TextEdit(place, text),
     )
-
-
-# ------------------------------------------------------------------ serving
 
 
 def serve_stdio(

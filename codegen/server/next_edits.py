@@ -33,9 +33,7 @@ from codegen.methods.edits.sessions import View, breaks, undone
 from codegen.records import Edit
 from codegen.server.document import OutOfStep, TextDocument, units
 from codegen.server.edit_answers import MOST_TOKENS, answer
-from codegen.server.edit_history import Tracker
-from codegen.server.edit_outcomes import Outcomes, Watched
-from codegen.server.edit_redaction import hidden_lines, is_clean, redacted
+from codegen.server.edit_history import Outcomes, Tracker, Watched, hidden_lines, is_clean, redacted
 from codegen.server.requests import DocumentKey
 from codegen.server.text import safe_text
 from codegen.server.upstream import Upstream

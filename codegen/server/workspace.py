@@ -1,6 +1,6 @@
 """The files of an editor's workspace, indexed in the background, and pieces of them for prompts.
 
-Each declared folder has an index of its files (:mod:`codegen.server.index`) while it is open.
+Each declared folder has an index of its files (:mod:`codegen.server.pieces`) while it is open.
 :mod:`codegen.server.sources` decides which files may be read; an open document replaces its file,
 under the same rules. What looks like a secret is replaced before a text is indexed. One thread of
 low priority does all of this, indexing at most a quarter of the time; changed files are indexed
@@ -26,8 +26,17 @@ from pathlib import PurePosixPath
 from codegen.errors import InputError
 from codegen.server import outline
 from codegen.server.document import TextDocument, split_lines
-from codegen.server.index import FileIndex
-from codegen.server.pieces import KINDS, Kind, Piece, Place, Shelf, definitions, edits, similar
+from codegen.server.pieces import (
+    KINDS,
+    FileIndex,
+    Kind,
+    Piece,
+    Place,
+    Shelf,
+    definitions,
+    edits,
+    similar,
+)
 from codegen.server.requests import Snippet
 from codegen.server.secrets import redact
 from codegen.server.sources import (
@@ -75,8 +84,6 @@ class Folder:
         self._seen: set[str] | None = None  # files of the running scan
         self._skipped: dict[str, int] = {}
         self._scan()
-
-    # ------------------------------------------------------------------ in the background
 
     @property
     def busy(self) -> bool:
@@ -162,8 +169,6 @@ class Folder:
         self._states[path] = state
         return split_lines(text)
 
-    # ------------------------------------------------------------------ what has changed
-
     def changed(self, path: str) -> None:
         """A file, or a folder, was made, changed or removed."""
         if not self.sources.is_read:
@@ -206,8 +211,6 @@ class Folder:
         except NotTaken:
             self._open[path] = []  # its file is not shown either
             self._remove(path)
-
-    # ------------------------------------------------------------------ choosing
 
     def choose(
         self, place: Place, kinds: Sequence[Kind], room: int, edited: Sequence[tuple[str, int]]
@@ -277,8 +280,6 @@ def _filling(pieces: Iterable[Piece], room: int) -> list[Piece]:
     return found
 
 
-# ------------------------------------------------------------------ the workspace
-
 Folders = dict[PurePosixPath, Folder]
 
 
@@ -319,8 +320,6 @@ class Workspace:
         self._names: dict[PurePosixPath, Mapping[str, int]] = {}
         self._calls: queue.SimpleQueue[Callable[[Folders], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-
-    # ------------------------------------------------------------------ folders
 
     def add(self, uri: str) -> None:
         """The editor has declared a folder."""
@@ -394,8 +393,6 @@ class Workspace:
         place = self._place(uri)
         return (place[1].name, place[2]) if place else ("", uri.rpartition("/")[2])
 
-    # ------------------------------------------------------------------ messages of the editor
-
     def opened(self, uri: str, document: TextDocument) -> None:
         """The editor has opened a document, or sent the whole of it again."""
         if path := local_path(uri):
@@ -432,8 +429,6 @@ class Workspace:
         if folder := self._folder_of(path):
             name = str(path.relative_to(folder))
             self._call_for(folder, lambda found: found.buffer(name, text, number))
-
-    # ------------------------------------------------------------------ choosing pieces
 
     def behind(self, uri: str) -> bool:
         """Whether another document has changed since pieces were last chosen; false for a document
@@ -494,8 +489,6 @@ class Workspace:
 
         self._call(choose)
         return future
-
-    # ------------------------------------------------------------------ the thread
 
     def _call(self, call: Callable[[Folders], None]) -> None:
         if self._thread is None:

@@ -267,9 +267,6 @@ def test_ends_and_parameters_are_those_of_the_loaded_model(
     assert ours.parameters == sum(p.numel() for p in hf.loaded.model.parameters())
 
 
-# --- refusals ------------------------------------------------------------------------------------
-
-
 def test_every_decoder_is_done_or_refused_with_the_reason() -> None:
     with pytest.raises(ConfigError) as caught:
         find_decoder(Decoder("none"))
@@ -366,9 +363,6 @@ def test_without_vllm_the_extra_is_named() -> None:
 def test_options_that_are_ours_to_set(option: str) -> None:
     with pytest.raises(ConfigError, match=option):
         VllmEngine("anywhere", options={option: 1})
-
-
-# --- a real vLLM ---------------------------------------------------------------------------------
 
 
 def in_vllm(

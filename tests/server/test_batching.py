@@ -162,9 +162,6 @@ def test_who_is_cancelled_or_fails_leaves_the_others_alone(
     asyncio.run(go())
 
 
-# ------------------------------------------------------------------ the schedule alone
-
-
 class Fake:
     """A job whose work takes passes of the given sizes."""
 

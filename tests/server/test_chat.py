@@ -19,7 +19,7 @@ import openai
 import pytest
 import torch
 
-from codegen.server.http.chat import ChatBody, WithoutEffect
+from codegen.server.http.chat import ChatBody
 from codegen.server.text import safe_text
 from tests.server.conftest import TOKEN, Served
 
@@ -93,9 +93,6 @@ def said(answer: Any) -> str:
 def whole(text: str) -> str:
     """Without a character whose bytes are not all there."""
     return text.rstrip("\ufffd")
-
-
-# ---------------------------------------------------------------------- the conversation
 
 
 def test_an_answer_is_the_models_own_in_its_own_template(
@@ -186,9 +183,6 @@ def test_stop_n_and_seeds(client: openai.OpenAI) -> None:
     assert len(free) == 3  # without a seed, asking again gives another answer
 
 
-# ---------------------------------------------------------------------- probabilities
-
-
 def test_logprobs_are_those_of_whole_passes(client: openai.OpenAI, oracle: Oracle) -> None:
     answer = ask(client, logprobs=True, top_logprobs=4, max_tokens=12)
     ids, made = oracle.tokenizer(TEMPLATED).input_ids, oracle.decode(TEMPLATED, 12)
@@ -257,9 +251,6 @@ def test_penalties_biases_and_top_k(client: openai.OpenAI, oracle: Oracle) -> No
     assert said(one) == said(ask(client))
 
 
-# ---------------------------------------------------------------------- predicted outputs
-
-
 def predicted(text: str) -> dict[str, str]:
     return {"type": "content", "content": text}
 
@@ -273,7 +264,7 @@ def counts(answer: Any) -> tuple[int, int]:
 def drafting(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """All that is drafted is verified; what was drafted from predictions, round by round."""
     from codegen.decoding.drafts import Planner
-    from codegen.server.candidates import _Chosen
+    from codegen.server.local import _Chosen
 
     monkeypatch.setattr(Planner, "plan", lambda self, drafts, *_: list(drafts))
     monkeypatch.setattr(Planner, "settle", lambda *_: None)
@@ -352,9 +343,6 @@ def test_a_stream_counts_predictions(client: openai.OpenAI, drafting: Any, reada
     rows = list(ask(client, prediction=predicted(plain), **options))
     assert "".join(row.choices[0].delta.content or "" for row in rows if row.choices) == plain
     assert counts(rows[-1])[0] > 0
-
-
-# ---------------------------------------------------------------------- refusals
 
 
 def test_mistakes_are_the_clients_exceptions(
@@ -450,8 +438,8 @@ def test_the_documented_fields_are_those_there_are() -> None:
     documented = set(re.findall(r"`(\w+)`", "\n".join(
         line.split("|")[1] for line in table.splitlines()[2:]
     )))  # fmt: skip
-    assert documented == set(ChatBody.model_fields)
-    assert set(WithoutEffect.model_fields) <= documented
+    known = {*ChatBody.model_fields, *ChatBody.ignored, *ChatBody.neutral}
+    assert set(ChatBody.model_fields) <= documented <= known
 
 
 def test_a_model_without_a_template_says_so(post: Any, tiny_model: Any, monkeypatch: Any) -> None:
@@ -475,7 +463,6 @@ _VALUES = [
     [
         ("/v1/chat/completions", {"messages": TEXT, "max_tokens": 2}),
         ("/v1/completions", {"prompt": "x", "max_tokens": 2}),
-        ("/v1/responses", {"input": "x", "max_output_tokens": 2}),
         ("/v1/fim/completions", {"prompt": "x", "suffix": "y", "max_tokens": 2}),
         ("/api/chat", {"model": "", "messages": TEXT, "options": {"num_predict": 2}}),
         ("/api/generate", {"model": "", "prompt": "x", "options": {"num_predict": 2}}),
@@ -502,7 +489,38 @@ def test_no_body_breaks_a_route(served: Served, path: str, base: dict[str, Any])
                 assert line and "\n" not in line and "Traceback" not in line
 
 
-# ---------------------------------------------------------------------- beside editors
+_BODIES: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "TEXT"}]},
+    "/v1/completions": {"prompt": "TEXT"},
+    "/completions": {"prompt": "x", "suffix": "TEXT"},
+    "/beta/completions": {"prompt": "x", "prediction": {"type": "content", "content": "TEXT"}},
+    "/v1/fim/completions": {"prompt": "TEXT"},
+    "/infill": {"input_prefix": "x", "input_suffix": "TEXT"},
+    "/tokenize": {"content": "TEXT"},
+    "/apply-template": {"messages": [{"role": "user", "content": "TEXT"}]},
+    "/api/generate": {"model": "", "prompt": "TEXT"},
+    "/api/chat": {"model": "", "messages": [{"role": "user", "content": "TEXT"}]},
+    "/api/show": {"model": "TEXT"},
+    "/v1/events": {"type": "TEXT"},
+}
+
+
+@pytest.mark.parametrize("path", _BODIES)
+@pytest.mark.parametrize("text", [b"\\ud800", b"x\\uDFFFy", b"\xed\xa0\x80"])
+def test_half_a_surrogate_pair_is_refused_in_a_line(served: Served, path: str, text: bytes) -> None:
+    data = json.dumps(_BODIES[path]).encode().replace(b"TEXT", text)
+    headers = {**AUTH, "content-type": "application/json"}
+    answer = httpx.post(served.url + path, content=data, headers=headers, timeout=60)
+    error = answer.json()["error"]
+    line = error if path.startswith("/api/") else error["message"]
+    assert answer.status_code == 400 and "surrogate" in line and "\n" not in line
+
+
+def test_whole_surrogate_pairs_are_text(post: Any, served: Served) -> None:
+    data = b'{"content": "\\ud83d\\ude00"}'
+    headers = {**AUTH, "content-type": "application/json"}
+    answer = httpx.post(f"{served.url}/tokenize", content=data, headers=headers)
+    assert answer.json()["tokens"] == post("/tokenize", {"content": "\U0001f600"}).json()["tokens"]
 
 
 def test_requests_that_are_typed_go_first(
@@ -582,7 +600,7 @@ def test_conversations_leave_places_for_editors(served: Served, engine: Any) -> 
     assert engine.idle  # all clients have left
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/api/chat"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_ends_its_answer(
     served: Served, engine: Any, before_passes: Any, path: str, stream: bool
@@ -594,8 +612,7 @@ def test_a_client_that_leaves_ends_its_answer(
         time.sleep(0.02)
 
     before_passes(slow)
-    body: dict[str, Any] = {"model": "", "stream": stream}
-    body |= {"input": "x"} if "responses" in path else {"messages": TEXT}
+    body: dict[str, Any] = {"model": "", "stream": stream, "messages": TEXT}
     data = json.dumps(body).encode()
     head = (
         f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"

@@ -35,73 +35,6 @@ def chat_text(post: Any, messages: Any, **more: Any) -> str:
     return post("/v1/chat/completions", body).json()["choices"][0]["message"]["content"]
 
 
-# ---------------------------------------------------------------------- responses
-
-
-def test_a_response_is_the_conversations_answer(client: openai.OpenAI, post: Any) -> None:
-    given: Any = {"model": "", "temperature": 0, "max_output_tokens": 12}
-    answer = client.responses.create(input="def f(value):", instructions="Be brief.", **given)
-    turns = [{"role": "system", "content": "Be brief."}, *TEXT]
-    assert answer.output_text == chat_text(post, turns)
-    assert answer.status == "incomplete" and answer.incomplete_details
-    assert answer.incomplete_details.reason == "max_output_tokens"
-    assert answer.usage and answer.usage.output_tokens == 12
-    items: Any = [
-        {"role": "user", "content": [{"type": "input_text", "text": "def f(value):"}]},
-        *(item.model_dump(exclude_none=True) for item in answer.output),
-        {"type": "message", "role": "developer", "content": "Again."},
-    ]
-    turns = [*TEXT, {"role": "assistant", "content": answer.output_text}]
-    turns.append({"role": "system", "content": "Again."})
-    assert client.responses.create(input=items, **given).output_text == chat_text(post, turns)
-
-
-def test_the_events_of_a_response(client: openai.OpenAI) -> None:
-    given: Any = {"model": "", "temperature": 0, "max_output_tokens": 12, "input": "x ="}
-    whole = client.responses.create(**given)
-    events: list[Any] = list(client.responses.create(**given, stream=True))
-    kinds = [event.type for event in events]
-    first = ["created", "in_progress", "output_item.added", "content_part.added"]
-    last = ["output_text.done", "content_part.done", "output_item.done", whole.status]
-    assert kinds[:4] == [f"response.{kind}" for kind in first]
-    assert kinds[-4:] == [f"response.{kind}" for kind in last]
-    assert set(kinds[4:-4]) == {"response.output_text.delta"}
-    assert "".join(event.delta for event in events[4:-4]) == whole.output_text
-    assert [event.sequence_number for event in events] == list(range(len(events)))
-    assert events[-1].response.output_text == events[-4].text == whole.output_text
-    with client.responses.stream(**given) as stream:  # which puts the events together again
-        kept = [event.delta for event in stream if event.type == "response.output_text.delta"]
-    assert "".join(kept) == whole.output_text
-
-
-@pytest.mark.parametrize(
-    ("more", "field"),
-    [
-        ({"input": []}, "input"),
-        ({"input": 5}, "input"),
-        ({"input": [{"type": "function_call_output", "call_id": "1"}]}, "input.0.call_id"),
-        ({"input": [{"type": "item_reference", "id": "1"}]}, "input.0.type"),
-        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input.0.content.0"),
-        ({"previous_response_id": "resp_1"}, "previous_response_id"),
-        ({"conversation": "conv_1"}, "conversation"),
-        ({"store": True}, "store"),
-        ({"background": True}, "background"),
-        ({"tools": [{"type": "web_search"}]}, "tools"),
-        ({"reasoning": {"effort": "high"}}, "reasoning"),
-        ({"truncation": "auto"}, "truncation"),
-        ({"text": {"format": {"type": "json_schema"}}}, "text"),
-        ({"max_output_tokens": 0}, "max_output_tokens"),
-        ({"seed": 5}, "seed"),
-    ],
-)
-def test_a_response_keeps_no_state(post: Any, more: Any, field: str) -> None:
-    answer = post("/v1/responses", {"input": "x", "max_output_tokens": 1, **more})
-    assert answer.status_code == 400 and answer.json()["error"]["param"] == field, answer.text
-
-
-# ---------------------------------------------------------------------- infilling
-
-
 def test_mistrals_and_deepseeks_infilling(post: Any, served: Served) -> None:
     plain = post("/v1/completions", {"prompt": PREFIX, "suffix": SUFFIX, "max_tokens": 20}).json()
     text = plain["choices"][0]["text"]
@@ -133,9 +66,6 @@ def test_a_model_is_looked_up_by_its_name(client: openai.OpenAI) -> None:
         client.models.retrieve("other")
 
 
-# ---------------------------------------------------------------------- Hugging Face
-
-
 def test_hugging_faces_own_client(
     served: Served, post: Any, engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,9 +78,6 @@ def test_hugging_faces_own_client(
         assert answer.choices[0].message.content == chat_text(post, TEXT)
     rows = client.chat_completion(**given, stream=True)
     assert "".join(row.choices[0].delta.content or "" for row in rows) == chat_text(post, TEXT)
-
-
-# ---------------------------------------------------------------------- Ollama
 
 
 def test_ollamas_own_client(served: Served, post: Any, engine: Any) -> None:
@@ -194,9 +121,6 @@ def test_ollamas_lines(served: Served, engine: Any) -> None:
     assert httpx.get(served.url + "/api/version", headers=AUTH).json()["version"]
 
 
-# ---------------------------------------------------------------------- llama.cpp
-
-
 def test_props_tokens_and_template(served: Served, post: Any, tiny_model: Any) -> None:
     props = httpx.get(served.url + "/props", headers=AUTH).json()
     assert props["default_generation_settings"]["n_ctx"] == tiny_model.longest == 512
@@ -211,9 +135,6 @@ def test_props_tokens_and_template(served: Served, post: Any, tiny_model: Any) -
     template = tiny_model.tokenizer.apply_chat_template
     assert applied == template(TEXT, tokenize=False, add_generation_prompt=True)
     assert post("/detokenize", {"tokens": [10**6]}).status_code == 400
-
-
-# ---------------------------------------------------------------------- behind an upstream
 
 
 def test_tokens_of_a_long_text_hold_up_nobody(served: Served, post: Any) -> None:
@@ -247,15 +168,7 @@ def test_conversations_pass_an_upstream(fronted: Served, served: Served) -> None
             answer = client.chat.completions.create(**given)
             rows = list(client.chat.completions.create(**given, stream=True))
             streamed = "".join(row.choices[0].delta.content or "" for row in rows)
-            response = client.responses.create(
-                model="", input="x", temperature=0, max_output_tokens=5
-            )
-            events = list(
-                client.responses.create(
-                    model="", input="x", temperature=0, max_output_tokens=5, stream=True
-                )
-            )
-            both.append((answer.choices, streamed, response.output_text, len(events)))
+            both.append((answer.choices, streamed))
             with pytest.raises(openai.BadRequestError):
                 client.chat.completions.create(**given, tools=[{"type": "function"}])  # type: ignore[call-overload]
             with pytest.raises(openai.BadRequestError) as long:

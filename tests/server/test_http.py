@@ -23,9 +23,6 @@ def texts(answer: Any) -> list[str]:
     return [choice["text"] for choice in answer.json()["choices"]]
 
 
-# ---------------------------------------------------------------------- OpenAI
-
-
 def test_a_prompt_is_continued(post: Any) -> None:
     answer = post("/v1/completions", {"prompt": "x = ", "max_tokens": 5, "temperature": 0})
     body = answer.json()
@@ -114,9 +111,6 @@ def test_a_fast_answer_says_whether_it_is_certain(
     assert "settled" not in settled
 
 
-# ---------------------------------------------------------------------- llama.cpp
-
-
 def infill(post: Any, **more: Any) -> Any:
     body = {
         "input_prefix": "def f(value):\n",
@@ -178,9 +172,6 @@ def test_infill_streams(served: Served, post: Any) -> None:
     assert "".join(row["content"] for row in rows) == whole
 
 
-# ---------------------------------------------------------------------- Tabby
-
-
 def test_tabby(post: Any, served: Served, engine: Any) -> None:
     segments = {"prefix": PREFIX, "suffix": SUFFIX, "filepath": "src/a.py", "git_url": "x",
                 "declarations": [{"filepath": "b.py", "body": "def beta(): ..."}]}  # fmt: skip
@@ -197,9 +188,6 @@ def test_tabby(post: Any, served: Served, engine: Any) -> None:
     assert setting == {"disable_client_side_telemetry": True}
     secret = {**segments, "filepath": "config/.env"}
     assert post("/v1/completions", {"language": "x", "segments": secret}).json()["choices"] == []
-
-
-# ---------------------------------------------------------------------- all
 
 
 def test_models_metrics_health(served: Served, post: Any) -> None:

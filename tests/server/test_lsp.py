@@ -250,9 +250,6 @@ async def test_a_second_answer_only_for_editors_that_take_it(
     await client.stop()
 
 
-# ------------------------------------------------------------------ other files
-
-
 def make_workspace(root: Path, files: dict[str, str]) -> str:
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)

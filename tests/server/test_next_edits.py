@@ -31,9 +31,7 @@ from codegen.methods.edits.hunks import lines_of
 from codegen.records import Change, Edit
 from codegen.server import edit_answers, next_edits
 from codegen.server.document import TextDocument
-from codegen.server.edit_history import Tracker
-from codegen.server.edit_outcomes import Outcomes, Watched
-from codegen.server.edit_redaction import hidden_lines, redacted
+from codegen.server.edit_history import Outcomes, Tracker, Watched, hidden_lines, redacted
 from codegen.server.engine import CompletionEngine
 from codegen.server.http import make_app
 from codegen.server.metrics import Metrics
@@ -47,8 +45,6 @@ URI = "file:///project/shop.py"
 TEXT = "def total(items):\n    cost = 0\n    for i in items:\n        cost += i\n    return cost\n"
 WINDOW = re.compile(r"<<<<<<< CURRENT\n(.*)=======\n", re.DOTALL)
 
-
-# --- the history ---------------------------------------------------------------------------------
 
 LINES = st.lists(st.sampled_from(["a", "b", "c d", ""]), max_size=3)
 
@@ -106,9 +102,6 @@ def test_typing_is_one_edit_and_a_pause_or_a_distance_begins_another() -> None:
     assert tracker.calm(9.1)
     make(change("y\n" * 20, (5, 0), (5, 0)), 20.0)  # a paste
     assert not tracker.calm(20.1) and tracker.calm(22.0)
-
-
-# --- through the protocol ------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -432,9 +425,6 @@ async def test_a_document_that_changes_under_the_proposal(
     assert time.monotonic() - began < edit_answers.TIMEOUT_S
 
 
-# --- over HTTP -----------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def over_http(upstream: UpstreamServer) -> Iterator[Callable[..., httpx.Response]]:
     """Posts a prompt to /v1/completions of a server that proposes next edits."""
@@ -599,8 +589,6 @@ def test_the_command_serves_next_edits_over_http(upstream: UpstreamServer) -> No
         process.stderr.close()
 
 
-# --- whether to propose anything ------------------------------------------------------------------
-
 BLOCK, NONE = "<jupyter_text>", "<empty_output>"
 
 
@@ -698,9 +686,6 @@ def test_a_format_that_never_fits_is_an_error_at_the_start(
     with pytest.raises(SystemExit) as ended:
         main(server)
     assert ended.value.code == 2 and "--context 4096" in capsys.readouterr().err
-
-
-# --- what becomes of proposals -------------------------------------------------------------------
 
 
 @pytest.mark.slow

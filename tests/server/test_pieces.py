@@ -12,12 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegen.server.index import FileIndex, words
 from codegen.server.outline import Import, read
-from codegen.server.pieces import Piece, Place, Shelf, definitions, similar
+from codegen.server.pieces import FileIndex, Piece, Place, Shelf, definitions, similar, words
 from codegen.server.sources import family, language_of
-
-# ------------------------------------------------------------------ outlines
 
 PYTHON = '''
 import os.path, json as js
@@ -152,9 +149,6 @@ def test_any_text_is_read(data: st.DataObject) -> None:
 def test_deep_text_is_read() -> None:
     for deep in ("(" * 50_000, "class A:\n " * 2000, "if x:\n" * 500, "[" * 50_000 + "\n" + PYTHON):
         read(deep, "python")
-
-
-# ------------------------------------------------------------------ the index
 
 
 def index_of(files: dict[str, str]) -> FileIndex:
@@ -301,9 +295,6 @@ def test_an_index_that_changed_is_like_a_new_one(changes: list[tuple[int, int]])
         assert both[0] == both[1]
         both = [sorted(one.similar(name, "python", "", 99)) for one in (index, new)]
         assert both[0] == both[1]
-
-
-# ------------------------------------------------------------------ order
 
 
 def piece(number: int, text: str = "") -> Piece:

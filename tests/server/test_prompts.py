@@ -84,9 +84,6 @@ def test_a_window_begins_at_a_definition_of_the_top_level_if_it_can(
     assert len(tiny_model.prompter.build(ask(flat)).ids) > 100  # a line without an end is cut
 
 
-# ------------------------------------------------------------------ other files
-
-
 def test_other_files_come_first_each_under_its_name(tiny_model: Any, ask: Any) -> None:
     snippets = (Snippet("a.py", "x = 1"), Snippet("a.py", "y = 2"), Snippet("b.py", "z = 3"))
     for language, mark in (("python", "#"), ("typescript", "//")):

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from codegen.server.document import TypingDelay
-from codegen.server.documents import Suggestions
+from codegen.server.engine import Suggestions
 from codegen.server.requests import CompletionRequest, DocumentKey, Snippet
 
 LONG = "".join(f"line {number} = {number}\n" for number in range(60))

@@ -70,8 +70,6 @@ def complete(engine: CompletionEngine, *requests: Any) -> list[Any]:
     return asyncio.run(run())
 
 
-# ------------------------------------------------------------------ what the server offers
-
 ALL = {"infill", "text", "fim", "chat"}
 
 
@@ -306,9 +304,6 @@ def test_chat_is_asked_around_the_cursor(made: Make, ask: Any) -> None:
     assert "def f(x):\n    <CURSOR>\n\nf(1)\n" in body["messages"][-1]["content"]
 
 
-# ------------------------------------------------------------------ the engine's own rules hold
-
-
 def test_a_suggestion_ends_where_the_rule_says_and_the_connection_with_it(
     made: Make, ask: Any
 ) -> None:
@@ -410,9 +405,6 @@ def test_warm_ups_give_way(made: Make, ask: Any) -> None:
     assert asyncio.run(run()) == "real" and time.monotonic() - began < 2
     warm, real = server.bodies()
     assert (warm["n_predict"], real["n_predict"]) == (0, 8)
-
-
-# ------------------------------------------------------------------ a server that fails
 
 
 def test_a_server_that_dies_and_comes_back_loses_no_request(

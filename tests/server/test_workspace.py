@@ -58,9 +58,6 @@ def shown(found: Folder, path: str = "main.py", text: str = MAIN, **more: Any) -
     return [f"{snippet.name}|{snippet.text}" for snippet in chosen]
 
 
-# ------------------------------------------------------------------ one folder
-
-
 def test_definitions_edits_and_similar_pieces(tmp_path: Path) -> None:
     lines = "".join(f"apply_discount(cart, {n})\n" for n in range(30))
     write(tmp_path, {"helper.py": HELPER, "old.py": "# old\n" + lines, "main.py": MAIN})
@@ -242,9 +239,6 @@ def test_what_was_changed_step_by_step_is_what_is_there(seed: int, tmp_path: Pat
     assert found.index.chars == new.index.chars
 
 
-# ------------------------------------------------------------------ the workspace
-
-
 @pytest.fixture
 def files() -> Iterator[Workspace]:
     before = set(threading.enumerate())
@@ -346,9 +340,6 @@ def test_an_error_does_not_end_the_thread(
     wait_for(lambda: caplog.records)
     assert [record.message for record in caplog.records] == ["The workspace: ZeroDivisionError."]
     assert chosen(files, main)
-
-
-# ------------------------------------------------------------------ a session
 
 
 class Recorded:

@@ -1,7 +1,7 @@
 """The application of ``codegen serve sandbox`` and its native routes.
 
 ``/v1/judge`` judges one program, ``/v1/judge_many`` many, ``/v1/stdio`` one program by many inputs
-(:mod:`.wire`). The routes of SandboxFusion are in :mod:`.fusion` and :mod:`.datasets`.
+(:mod:`.wire`). SandboxFusion's ``/run_code`` is in :mod:`.fusion`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from codegen.evals.sandbox.rows import Row, outcome_row, to_json
 from codegen.server.guard import Guard, client_name
 from codegen.server.http.wire import Refused, make_routes, read_object
 from codegen.server.requests import ServerLimits
-from codegen.server.sandbox import datasets, fusion
+from codegen.server.sandbox import fusion
 from codegen.server.sandbox.service import SandboxService
 from codegen.server.sandbox.wire import Handler, JobBody, StdioBody
 from codegen.server.service import unless_left
@@ -41,7 +41,7 @@ def make_app(
         token, hosts, origins: see :class:`~codegen.server.guard.Guard`.
         requests_per_s: mean request rate of one client.
     """
-    table = [*_ROUTES, *fusion.ROUTES, *datasets.ROUTES]
+    table = [*_ROUTES, *fusion.ROUTES]
     watched = [(method, path, _watched(handler)) for method, path, handler in table]
     limits = ServerLimits(
         body_bytes=BODY_BYTES,

@@ -89,9 +89,6 @@ async def probe(client: Client, model: str, fim: str, layout: Layout) -> Offer:
     )
 
 
-# ------------------------------------------------------------------ the server and its models
-
-
 async def _models(client: Client) -> list[dict[str, Any]]:
     """The rows of ``/models``; empty without this route."""
     try:
@@ -161,9 +158,6 @@ def _error(client: Client, trouble: Trouble) -> CodegenError:
         remedy = "Check --upstream: it ends in /v1 for most servers."
         return ModelError(f"{where} does not speak OpenAI's protocol: {trouble}.", remedy)
     return ModelError(f"{where} refuses the simplest request: {trouble}{said}.", "Check --model.")
-
-
-# ------------------------------------------------------------------ the ways
 
 
 class _Ways:

@@ -184,8 +184,6 @@ def _question(text: Window) -> str:
     return f"{_files(text, safe)}{name} ({text.language or 'code'}):\n\n{code}"
 
 
-# ------------------------------------------------------------------ the text of a document
-
 # Texts that tokenizers of code models know as one token.
 _CONTROL = re.compile(
     r"<\|[^<>|\s]{1,40}\|>|<\uff5c[^<>\uff5c\s]{1,40}\uff5c>"
@@ -203,8 +201,6 @@ def plain(text: str) -> str:
 def _name(name: str) -> str:
     return whole_characters(one_line(name))
 
-
-# ------------------------------------------------------------------ what a chat model answers
 
 _FENCE = re.compile(r"\s*```[^\n]*\n")
 

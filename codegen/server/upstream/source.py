@@ -305,8 +305,6 @@ class _Worker(threading.Thread):
             outcome = error
         self._queue.finish(job, outcome)
 
-    # ------------------------------------------------------------------ one job
-
     async def _answer(self, job: Job) -> Completion:
         started, tries = time.perf_counter(), 0
         paths: list[_Path] = []
@@ -517,8 +515,6 @@ class _Worker(threading.Thread):
                     del self._slots[key]  # the cache is gone: another client uses this slot
                 else:
                     slot.tokens = path.prompt
-
-    # ------------------------------------------------------------------ trouble
 
     def _take(self, trouble: Trouble, job: Job, tries: int) -> None:
         """Prepares another try, if that may help.

@@ -125,9 +125,6 @@ def _page(name: str, status: int = 200, **values: object) -> Response:
     return HTMLResponse(found.render({"live": "", "version": "", **values}).encode(), status)
 
 
-# --- addresses --------------------------------------------------------------------------------
-
-
 def url(path: str, *pairs: tuple[str, object], **given: object) -> str:
     """The address of a page; empty parameters are left out."""
     query = [(key, str(value)) for key, value in [*given.items(), *pairs] if value not in ("", 1)]
@@ -204,9 +201,6 @@ def _numbered(place: Place, key: str) -> tuple[int, Row]:
     if number is None:
         raise NotThere(f"{place.source.name} has no row {key!r}.")
     return number, place.table.rows([number])[0]
-
-
-# --- pages ------------------------------------------------------------------------------------
 
 
 def index(library: Library, _: QueryParams) -> Response:
@@ -443,9 +437,6 @@ def _version(sources: Sequence[Source], table: Table | None = None) -> str:
         return f"{table.version}"
     return str(hash(tuple((s.name, s.run.state, s.run.bytes) if s.run else s.name
                           for s in sources)))  # fmt: skip
-
-
-# --- curves -----------------------------------------------------------------------------------
 
 
 def _charts(*sources: Source) -> Iterator[tuple[str, list[LossCurve]]]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from codegen.server.viewer.lines import Lines, decoded
+from codegen.server.viewer.tables import Lines, decoded
 
 
 class Reader:
@@ -99,8 +99,6 @@ def test_a_link_that_takes_a_files_place_is_not_followed(tmp_path: Path) -> None
     assert reader.lines.read([0]) == [b""]
     assert list(reader.lines.search("s")) == []
 
-
-# --- search ------------------------------------------------------------------------------------
 
 TEXTS = st.text(st.sampled_from('aAbnrtu\\"/\n\t\r\x00\x1bé\u20ac\U0001f600e19 ,:[]{}.-\ud800'))
 VALUES = st.recursive(

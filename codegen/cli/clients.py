@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from codegen.cli.options import flag
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, ModelError, plural
-from codegen.generation.endpoints import EndpointSettings, NamedEndpoint, check_name, find_endpoint
+from codegen.generation.backends import EndpointSettings, NamedEndpoint, check_name, find_endpoint
 from codegen.terminal import echo
 
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ from codegen.cli.clients import EndpointOptions, opened_endpoint
 from codegen.cli.options import command, flag, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError, plural
-from codegen.generation.backends import OLD_NAMES, local_backend
-from codegen.generation.endpoints import find_endpoint
+from codegen.generation.backends import OLD_NAMES, find_endpoint, local_backend
 from codegen.terminal import echo, visible
 
 if TYPE_CHECKING:

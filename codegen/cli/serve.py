@@ -21,12 +21,13 @@ from codegen.cli.options import command, flag, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError
 from codegen.extras import require
-from codegen.generation.backends import is_loopback, local_backend
-from codegen.generation.endpoints import (
+from codegen.generation.backends import (
     NamedEndpoint,
     check_name,
     find_endpoint,
     hint,
+    is_loopback,
+    local_backend,
     named_endpoints,
 )
 from codegen.terminal import echo

@@ -60,8 +60,7 @@ class LlamaBackend(OpenAIBackend):
             retries=0,
             body=_BODY + (_REPEATABLE if server.options.slots == 1 else ()),
         )
-        super().__init__(endpoint)
-        self._key = server.api_key
+        super().__init__(endpoint, server.api_key)
         self.server = server
         self.about = {}  # its port is another each time
         self.style = "chat" if server.header.chat_template else "continue"

@@ -28,7 +28,7 @@ from openai_server import (  # pyright: ignore[reportMissingImports]
 )
 
 from codegen.cli import main
-from codegen.generation.endpoints import named_endpoints
+from codegen.generation.backends import named_endpoints
 
 Codegen = Callable[..., tuple[int, str, str]]
 KEY = "sk-very-secret-0123456789"

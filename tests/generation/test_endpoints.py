@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen.errors import CodegenError, ConfigError, InputError, ModelError
-from codegen.generation.backends import Endpoint
-from codegen.generation.endpoints import (
+from codegen.generation.backends import (
+    Endpoint,
     NamedEndpoint,
     add_endpoint,
     check_name,

@@ -35,8 +35,9 @@ from codegen.generation import (
 )
 from codegen.generation.backends import Endpoint
 from codegen.generation.cached import CachedBackend, Prices, ResponseCache
+from codegen.generation.client import retry_after
 from codegen.generation.decoders import READERS, STRATEGIES
-from codegen.generation.openai import FAILURES_IN_A_ROW, OpenAIBackend, retry_after
+from codegen.generation.openai import FAILURES_IN_A_ROW, OpenAIBackend
 from codegen.generation.protocol import CAPABILITIES, ModelUnusable, RequestFailed
 
 KEY = "sk-very-secret-0123456789"

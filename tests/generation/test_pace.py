@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from codegen.generation import pace as module
 from codegen.generation.backends import Endpoint
-from codegen.generation.pace import CalledOff, CostLimitReached, Pace
+from codegen.generation.openai import CalledOff, CostLimitReached, Pace
 
 
 class Clock:

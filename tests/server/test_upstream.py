@@ -573,7 +573,7 @@ def test_a_server_that_repeats_the_key(
 def test_a_server_that_is_too_slow_at_the_start(
     drips: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codegen.server.upstream.client._ANSWER_S", 0.5)
+    monkeypatch.setattr("codegen.generation.client._ANSWER_S", 0.5)
     over = threading.Event()
 
     def serve() -> None:

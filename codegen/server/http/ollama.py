@@ -37,7 +37,7 @@ from codegen.server.model import CompletionModel
 from codegen.server.requests import Candidate, Completion, CompletionRequest
 from codegen.server.service import CompletionService, unless_left
 from codegen.server.upstream import LlamaUpstream, Upstream
-from codegen.server.upstream.client import count_of
+from codegen.server.upstream.prompts import count_of
 from codegen.server.upstream.source import read_row
 
 _TEMPERATURE = 0.8  # Ollama's own defaults

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from codegen.server.prompts import Family, one_line, window_start
 from codegen.server.requests import CompletionRequest, Snippet
@@ -196,6 +197,17 @@ _CONTROL = re.compile(
 def plain(text: str) -> str:
     """A text without control tokens: a space is inserted into text that spells one."""
     return _CONTROL.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+
+
+def count_of(row: Any, name: str) -> int:
+    """A positive number of an object from outside, else 0."""
+    value = row.get(name) if isinstance(row, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def host_of(url: str) -> str:
+    """Host and port, for messages."""
+    return urlsplit(url).netloc
 
 
 def _name(name: str) -> str:

@@ -25,8 +25,6 @@ from codegen.errors import ConfigError, InputError, ModelError, nearest
 from codegen.generation.protocol import Backend, ModelUnusable
 from codegen.records import write_atomic
 
-OLD_NAMES = {"hf": "transformers", "endpoint": "openai"}
-
 
 def backend_class(name: str) -> type[Backend]:
     """A back-end's class (:mod:`codegen.plugins`). Imports what it needs.
@@ -168,13 +166,13 @@ class Endpoint:
         if self.max_cost and not (self.price_in or self.price_out):
             raise ConfigError(
                 "A cost limit requires prices.",
-                "Give --price-in and --price-out, of a million tokens each.",
+                "Give -o price_in=X and -o price_out=X, of a million tokens each.",
             )
         for name in self.extra():
             if name in _OWN_FIELDS:
                 raise ConfigError(
                     f"The body field {name!r} is set by each request; it cannot be replaced.",
-                    "Leave it out of the body (--body)."
+                    "Leave it out of the body."
                     + (" Name the model with --model." if name == "model" else "")
                     + (" Ask for several samples with -n." if name == "n" else ""),
                 )
@@ -215,7 +213,7 @@ class Endpoint:
             except ValueError:
                 raise ConfigError(
                     f"The body field {name!r} has the value {value!r}, which is not JSON.",
-                    "Write strings in quotes, as in --body reasoning_effort='\"low\"'.",
+                    "Write strings in quotes, as in -o body.reasoning_effort='\"low\"'.",
                 ) from None
         return fields
 
@@ -310,17 +308,17 @@ class EndpointSettings(Config):
     """How to call a server, and the prices of its responses."""
 
     api_key_env: str = setting("", "Environment variable that holds the API key.")
-    price_in: float = setting(0.0, "Price of a million prompt tokens.", ge=0)
-    price_out: float = setting(0.0, "Price of a million completion tokens.", ge=0)
-    rpm: float = setting(0.0, "Maximum requests per minute; 0 for no limit.", ge=0)
-    tpm: float = setting(0.0, "Maximum tokens per minute; 0 for no limit.", ge=0)
     concurrency: int = setting(8, "Requests in flight at once.", ge=1, le=1000)
-    request_timeout: float = setting(120.0, "Time limit for one request in seconds.", gt=0)
-    retries: int = setting(5, "Retries of a failed request.", ge=0)
+    price_in: float = setting(0.0, "Price of a million prompt tokens.", ge=0, key=True)
+    price_out: float = setting(0.0, "Price of a million completion tokens.", ge=0, key=True)
+    rpm: float = setting(0.0, "Maximum requests per minute; 0 for no limit.", ge=0, key=True)
+    tpm: float = setting(0.0, "Maximum tokens per minute; 0 for no limit.", ge=0, key=True)
+    request_timeout: float = setting(
+        120.0, "Time limit for one request in seconds.", gt=0, key=True
+    )
+    retries: int = setting(5, "Retries of a failed request.", ge=0, key=True)
     body: dict[str, Any] = setting(
-        {},
-        "Additional field of each request; null removes a field. Repeatable.",
-        metavar="FIELD=JSON",
+        {}, "Additional fields of each request, as JSON; null removes a field.", key=True
     )
 
     def _check(self) -> None:

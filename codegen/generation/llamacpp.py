@@ -115,10 +115,10 @@ class LlamaBackend(OpenAIBackend):
     def _explained(self, error: RequestFailed) -> RequestFailed:
         """The error without the server, which the user did not start."""
         words = error.message.partition(f"{self.model!r}: ")[2] or error.message
-        remedy = "Raise it with --llama-option context=TOKENS." if "context size" in words else ""
+        remedy = "Raise it with -o engine.context=TOKENS." if "context size" in words else ""
         return RequestFailed(f"{self.model}: {words}", error.remedy or remedy)
 
 
 def _options(batch_size: int = 1, options: Mapping[str, Any] | None = None) -> LlamaOptions:
     given = {"slots": min(batch_size, _MOST_SLOTS), **(options or {})}
-    return parse_config(LlamaOptions, given, "--llama-option")
+    return parse_config(LlamaOptions, given, "-o engine")

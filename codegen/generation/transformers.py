@@ -131,7 +131,7 @@ class TransformersBackend(Backend):
             ConfigError: for an option that does not fit.
             MachineError: for one that needs a package that is not installed.
         """
-        how = parse_config(LoadOptions, dict(options.pop("options", None) or {}), "--load-option")
+        how = parse_config(LoadOptions, dict(options.pop("options", None) or {}), "-o engine")
         made = cls(how.load(model), **options)
         made._load_options = how.model_dump(exclude_defaults=True, exclude={"dtype", "device"})
         return made

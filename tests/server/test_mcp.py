@@ -182,7 +182,7 @@ def test_an_agent_reads_data_and_runs_and_runs_programs(place: Path) -> None:
 @pytest.mark.long
 def test_an_agent_scores_asks_and_evaluates(place: Path, tiny_model_dir: Path) -> None:
     async def session() -> None:
-        server = parameters(place, "--model", str(tiny_model_dir), "--max-samples", "4")
+        server = parameters(place, "--model", str(tiny_model_dir), "-o", "max_samples=4")
         async with connected(server) as (_, call):
             ok, found = await call("eval_score", path="run")
             assert ok, found

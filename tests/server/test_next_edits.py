@@ -114,7 +114,7 @@ def upstream() -> Iterator[UpstreamServer]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(upstream: UpstreamServer) -> AsyncIterator[LanguageClient]:
     connected = await started(
-        ["--upstream", upstream.url, "--fim", "none", "--next-edits", "zeta2"]
+        ["--upstream", upstream.url, "-o", "fim=none", "--next-edits", "zeta2"]
     )
     yield connected
     await connected.shutdown_session()
@@ -226,7 +226,7 @@ async def test_an_edit_of_the_cursors_line_as_an_inline_completion(
     upstream: UpstreamServer, end: str
 ) -> None:
     """For clients of LSP 3.18 that ask for it; within one line, as the protocol requires."""
-    serving = ["--upstream", upstream.url, "--fim", "none", "--next-edits", "zeta2"]
+    serving = ["--upstream", upstream.url, "-o", "fim=none", "--next-edits", "zeta2"]
     client = await started(serving, {"inlineEdits": True})
 
     async def ask(line: int, kind: int) -> list[types.InlineCompletionItem]:
@@ -572,7 +572,7 @@ def test_what_is_refused_over_http(
 @pytest.mark.slow
 def test_the_command_serves_next_edits_over_http(upstream: UpstreamServer) -> None:
     says(upstream, lambda window: window.replace("tax", "rate"))
-    options = ["--upstream", upstream.url, "--fim", "none", "--next-edits", "zeta2"]
+    options = ["--upstream", upstream.url, "-o", "fim=none", "--next-edits", "zeta2"]
     process = subprocess.Popen(
         [BIN, "serve", "http", "--port", "0", "--no-token", *options],
         stderr=subprocess.PIPE, text=True,
@@ -695,8 +695,8 @@ async def test_what_the_user_did_becomes_training_data(
 ) -> None:
     """From an editor's messages to training texts: kept, undone, turned down, unseen, changed."""
     log = tmp_path / "log" / "edits.jsonl"
-    options = ["--upstream", upstream.url, "--fim", "none", "--next-edits", "zeta2"]
-    client = await started([*options, "--edit-log", str(log)])
+    options = ["--upstream", upstream.url, "-o", "fim=none", "--next-edits", "zeta2"]
+    client = await started([*options, "-o", f"edit_log={log)])
     says(upstream, lambda window: window.replace("cost", "sum_", 1))
 
     async def proposed(name: str, is_shown: bool = True) -> tuple[Editor, Any]:

@@ -475,7 +475,7 @@ def test_over_http_an_upstream_that_is_away_is_503(made: Make) -> None:
         server.stop()
         bad = httpx.post(url, json={**body, "prompt": "y = "}, **options)
         assert bad.status_code == 503 and bad.headers["retry-after"] == "1"
-        assert "gave no answer within 0.4 s" in bad.json()["error"]["message"]
+        assert "gave no response within 0.4 s" in bad.json()["error"]["message"]
         again = httpx.post(url, json=body, **options)  # suggested before
         assert again.json()["choices"][0]["text"] == "answer text"
         metrics = httpx.get(f"{served.url}/metrics", **options).text
@@ -588,7 +588,7 @@ def test_a_server_that_is_too_slow_at_the_start(
         thread = threading.Thread(target=serve)
         thread.start()
         upstream = Upstream(f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
-        with pytest.raises(Unreachable, match=r"no answer within 0\.5 s"):
+        with pytest.raises(Unreachable, match=r"no response within 0\.5 s"):
             upstream.check()
         over.set()
         thread.join()

@@ -50,7 +50,7 @@ def vim(upstream: UpstreamServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     vim = pynvim.attach("child", argv=argv)
     vim.ui_attach(100, 30)
     vim.command("set nomore cmdheight=8 shortmess+=F")
-    serving = ["--upstream", upstream.url, "--fim", "none", "--next-edits", "zeta2"]
+    serving = ["--upstream", upstream.url, "-o", "fim=none", "--next-edits", "zeta2"]
     vim.exec_lua(SET_UP, [CODEGEN, "serve", "lsp", *serving], str(plugin), str(tmp_path))
     vim.command(f"edit {file}")
     vim.command("setfiletype python")

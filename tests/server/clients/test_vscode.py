@@ -119,7 +119,7 @@ def test_next_edits_in_vscode(tmp_path: Path) -> None:
     """A name is changed once by hand; Tab jumps to the next edit and applies it, then another."""
     upstream = UpstreamServer(Script())
     says(upstream, lambda window: window.replace("cost", "sum_", 1))
-    serving = ["--upstream", upstream.url, "--fim", "none", "--next-edits", "zeta2"]
+    serving = ["--upstream", upstream.url, "-o", "fim=none", "--next-edits", "zeta2"]
     more = {"editor.inlineSuggest.enabled": False, "editor.autoIndent": "none"}
     try:
         with vscode(serving, tmp_path, EDITED, **more) as url:

@@ -60,10 +60,10 @@ def server(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str],
     [
         (["--host", "0.0.0.0", "--no-token"], 2, "authentication is disabled"),
         (["--packages", "no-such-package-xyz"], 2, "'no-such-package-xyz' is not installed"),
-        (["--max-cpu-s", "0"], 2, "--max-cpu-s"),
-        (["--queue", "0"], 2, "--queue"),
+        (["-o", "max_cpu_s=0"], 2, "--max-cpu-s"),
+        (["-o", "queue=0"], 2, "--queue"),
         (["--no-token", "--token-file", "x"], 2, "not both"),
-        (["--origin", "x"], 2, "is not an origin"),
+        (["-o", "origin=x"], 2, "is not an origin"),
         (["--log-file", "/no/such/folder/log"], 2, "Cannot write the log"),
     ],
 )
@@ -122,7 +122,7 @@ def test_killed_workers_cost_no_verdict(tmp_path: Path) -> None:
     }
     found = []
     with (
-        server(tmp_path, "--workers", "2", "--cache-mib", "0") as (process, url),
+        server(tmp_path, "--workers", "2", "-o", "cache_mib=0") as (process, url),
         SandboxClient(url, patience_s=600) as client,
     ):
         for key, outcome in client.map(jobs.items()):

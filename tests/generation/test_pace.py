@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.generation import pace as module
+from codegen.generation import openai as module
 from codegen.generation.backends import Endpoint
 from codegen.generation.openai import CalledOff, CostLimitReached, Pace
 

@@ -58,14 +58,6 @@ def test_mistrals_and_deepseeks_infilling(post: Any, served: Served) -> None:
     assert post("/v1/fim/completions", {**body, "model": "codestral-latest"}).status_code == 404
 
 
-def test_a_model_is_looked_up_by_its_name(client: openai.OpenAI) -> None:
-    """The name is a path here."""
-    (listed,) = client.models.list().data
-    assert "/" in listed.id and client.models.retrieve(listed.id) == listed
-    with pytest.raises(openai.NotFoundError, match="There is no model 'other'"):
-        client.models.retrieve("other")
-
-
 def test_hugging_faces_own_client(
     served: Served, post: Any, engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,16 +101,6 @@ def test_ollamas_own_client(served: Served, post: Any, engine: Any) -> None:
     with pytest.raises(ollama.ResponseError) as error:
         ollama.Client(served.url).list()
     assert error.value.status_code == 401
-
-
-def test_ollamas_lines(served: Served, engine: Any) -> None:
-    """Without its client: a stream unless told otherwise, one object a line."""
-    body = {"model": engine.model.name, "messages": TEXT, "options": {"num_predict": 5, "seed": 1}}
-    answer = httpx.post(served.url + "/api/chat", json=body, headers=AUTH, timeout=60)
-    assert answer.headers["content-type"] == "application/x-ndjson"
-    rows = [json.loads(line) for line in answer.text.splitlines()]
-    assert rows[-1]["done"] and rows[-1]["eval_count"] == 5 and rows[-1]["eval_duration"] > 0
-    assert httpx.get(served.url + "/api/version", headers=AUTH).json()["version"]
 
 
 def test_props_tokens_and_template(served: Served, post: Any, tiny_model: Any) -> None:
@@ -249,31 +231,3 @@ def test_an_upstream_that_is_gone_is_503(engine: Any) -> None:
         finally:
             server.stop()
             front.stop()
-
-
-@pytest.mark.slow
-def test_conversations_pass_a_llama_cpp_server(llama_server: Any) -> None:
-    upstream = Upstream(f"{llama_server.url}/v1", key=llama_server.api_key)
-    upstream.check()
-    front = CompletionEngine(upstream, ServerLimits())
-    server = Served(make_app(front, TOKEN))
-    given: Any = {
-        "model": "",
-        "messages": [{"role": "user", "content": "Name a colour."}],
-        "temperature": 0,
-        "max_tokens": 16,
-    }
-    found = []
-    try:
-        for url, key in ((llama_server.url, llama_server.api_key), (server.url, TOKEN)):
-            with openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0) as client:
-                answer = client.chat.completions.create(**given)
-                options: Any = {"stream": True, "stream_options": {"include_usage": True}}
-                *rows, last = client.chat.completions.create(**given, **options)
-                streamed = "".join(row.choices[0].delta.content or "" for row in rows)
-                found.append((answer.choices[0].message.content, streamed))
-                assert last.usage.completion_tokens == 16
-        assert found[0] == found[1] and found[0][0] == found[0][1]
-    finally:
-        server.stop()
-        front.stop()

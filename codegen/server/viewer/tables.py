@@ -26,14 +26,7 @@ from codegen.server.viewer.records import CPU_S, facts_of
 
 _AT_ONCE = 4 << 20
 _LONGEST = 64 << 20  # bytes of a line that is parsed
-# JSON's escapes for characters that a search text has unescaped.
-_OTHER_ESCAPE = re.compile(rb"\\[u/bf]")
-
-_WORDS = ("true", "false", "null", "nan", "infinity")
-_ENDS = "|".join(word[start:] for word in _WORDS for start in range(1, len(word)))
-_STARTS = "|".join(word[:end] for word in _WORDS for end in range(1, len(word)))
-# Text between JSON's strings: numbers, words and punctuation, cut off anywhere.
-_BETWEEN = re.compile(rf"(?:{_ENDS})?(?:[\s\d.,:+\-\[\]{{}}e]|{'|'.join(_WORDS)})*(?:{_STARTS})?")
+_WORD = re.compile(r"[a-z0-9]+")
 
 
 class Lines:
@@ -51,13 +44,11 @@ class Lines:
     ) -> None:
         self.path, self.on_row, self.on_reset = path, on_row, on_reset
         self.starts = array("Q", [0])  # where each line begins, and the last one ends
-        self._odd = bytearray()  # lines that hold escapes beside \n, \t, \r, \" and \\
-        self._keys: set[str] = set()
         self._of: tuple[int, int] | None = None  # the file's device and inode
         self._tail = b""  # the last bytes that were indexed: an appended file still has them
 
     def __len__(self) -> int:
-        return len(self._odd)
+        return len(self.starts) - 1
 
     def refresh(self, on_bytes: Callable[[int], None] | None = None) -> bool:
         """Reads appended lines, or all if the file was replaced or cut; whether any changed.
@@ -92,7 +83,7 @@ class Lines:
         had = len(self) > 0
         self._of, self._tail = of, b""
         if had:
-            self.starts, self._odd = array("Q", [0]), bytearray()
+            self.starts = array("Q", [0])
             self.on_reset()
         return had
 
@@ -107,23 +98,10 @@ class Lines:
             lines, left = (left + data[:end]).split(b"\n")[:-1], data[end:]
             for line in lines:
                 self.starts.append(self.starts[-1] + len(line) + 1)
-                self._odd.append(_OTHER_ESCAPE.search(line) is not None)
-                row = decoded(line)
-                self._keep_keys(row)
-                self.on_row(row)
+                self.on_row(decoded(line))
             self._tail = lines[-1][-63:] + b"\n"
             if on_bytes:
                 on_bytes(self.starts[-1])
-
-    def _keep_keys(self, row: Any) -> None:
-        waiting = [row]
-        while waiting:
-            value = waiting.pop()
-            if isinstance(value, dict):
-                self._keys.update(map(str.lower, value))
-                waiting += value.values()
-            elif isinstance(value, list):
-                waiting += value
 
     def read(self, numbers: Sequence[int]) -> list[bytes]:
         """The bytes of lines, by number; empty where the file has been cut meanwhile."""
@@ -136,26 +114,14 @@ class Lines:
     def search(self, text: str) -> Iterator[int]:
         """The numbers of the lines with a string, at any depth, that contains the text.
 
-        Keys don't count; the case of ASCII letters is ignored. Lines are searched as bytes, and
-        parsed only if a match in the bytes may not be in a string.
+        Keys don't count; the case of ASCII letters is ignored. Lines are parsed if their bytes have
+        the text's longest word, which JSON spells unescaped.
         """
         wanted = _lower(text)
-        try:
-            needle = json.dumps(wanted, ensure_ascii=False)[1:-1].encode()
-            inside = any(wanted in known for known in (*self._keys, *_WORDS))
-            doubtful = inside or _BETWEEN.fullmatch(wanted)
-        except UnicodeEncodeError:  # half a surrogate pair, which only an escape can write
-            needle, doubtful = b"", True
+        needle = max(_WORD.findall(wanted), key=len, default="").encode()
         for first, block in self._blocks():
-            lowered = block.lower()
-            base = self.starts[first]
-            last = bisect_right(self.starts, base + len(block)) - 1
-            odd = (n for n in range(first, last) if self._odd[n])
-            hits = set(self._hits(lowered, needle, first, last) if needle else range(first, last))
-            for number in sorted({*hits, *odd}):
-                start, end = self.starts[number] - base, self.starts[number + 1] - base
-                is_sure = number in hits and not doubtful and not self._odd[number]
-                if is_sure or contains(decoded(block[start:end]), wanted):
+            for number, line in enumerate(block.split(b"\n")[:-1], first):
+                if needle in line.lower() and contains(decoded(line), wanted):
                     yield number
 
     def _blocks(self) -> Iterator[tuple[int, bytes]]:
@@ -171,19 +137,6 @@ class Lines:
                     return  # cut meanwhile
                 yield first, data
                 first = last
-
-    def _hits(self, block: bytes, needle: bytes, first: int, last: int) -> Iterator[int]:
-        base, at = self.starts[first], 0
-        while (at := block.find(needle, at)) >= 0:
-            behind = at
-            while behind and block[behind - 1] == 0x5C:
-                behind -= 1
-            if (at - behind) % 2:  # inside an escape: the n of "\n"
-                at += 1
-                continue
-            number = min(bisect_right(self.starts, base + at) - 1, last - 1)
-            yield number
-            at = self.starts[number + 1] - base
 
 
 def decoded(line: bytes) -> Any:

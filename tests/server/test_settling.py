@@ -15,6 +15,7 @@ import pytest
 from lsprotocol.types import Position
 
 from codegen.server.prompts import Family
+from tests.server.conftest import change
 
 SOURCE = Path(json.decoder.__file__).read_text()
 SENTINELS = range(3)  # ids of the tiny model's special tokens

@@ -212,3 +212,14 @@ def test_vscode_shows_next_edits() -> None:
     assert found["dismissed"] == {"text": False, "shown": []}
     for (before, after), shown in zip(pairs, found["hints"], strict=True):
         assert _shown_as(before, shown) == after
+
+
+def _shown_as(before: str, shown: list[dict[str, Any]]) -> str:
+    """The text that a user sees: lines whose characters are all struck are gone."""
+    lines: list[str | None] = list(before.split("\n"))
+    for hint in shown:
+        line = str(lines[hint["line"]])
+        new = line[: hint["start"]] + hint["insert"].replace("⏎", "\n") + line[hint["end"] :]
+        is_gone = not new and line and not hint["insert"]
+        lines[hint["line"]] = None if is_gone else new
+    return "\n".join(line for line in lines if line is not None)

@@ -176,26 +176,6 @@ class AsyncSandboxClient:
         async with self._admitted(1):
             return await self._tried(lambda service: self._one(service, path, row, read))
 
-    async def stdio(
-        self, job: Job, tests: Iterable[tuple[str, str]], stop_at_first: bool = False
-    ) -> list[Outcome | None]:
-        """Runs one program on many inputs.
-
-        Args:
-            job: with the program and its limits.
-            tests: pairs of what is read and what must be printed.
-            stop_at_first: whether to leave out, as None, the tests after the first that fails.
-        """
-        row = {name: value for name, value in job_row(job).items() if name in ("program", "limits")}
-        row["tests"] = [{"stdin": given, "stdout": expected} for given, expected in tests]
-        row["stop_at_first"] = stop_at_first
-
-        def read(answer: Row) -> list[Outcome | None]:
-            return [each and read_outcome(each) for each in answer["tests"]]
-
-        async with self._admitted(len(row["tests"])):
-            return await self._tried(lambda service: self._one(service, "/v1/stdio", row, read))
-
     async def map(
         self, items: Iterable[tuple[Key, Job | Script]]
     ) -> AsyncIterator[tuple[Key, Outcome]]:
@@ -409,12 +389,6 @@ class SandboxClient:
     def run(self, job: Job | Script) -> Outcome:
         """See :meth:`AsyncSandboxClient.run`."""
         return self._thread.submit(self._client.run(job)).result()
-
-    def stdio(
-        self, job: Job, tests: Iterable[tuple[str, str]], stop_at_first: bool = False
-    ) -> list[Outcome | None]:
-        """See :meth:`AsyncSandboxClient.stdio`."""
-        return self._thread.submit(self._client.stdio(job, tests, stop_at_first)).result()
 
     def map(
         self, items: Iterable[tuple[Key, Job | Script]]

@@ -193,16 +193,6 @@ def add_features(server: LanguageServer, session: Session) -> None:
                 SETTLED, _settled(snapshot, answer)
             )
 
-    # Some clients say, beyond the standard, what they show and accept; it is only counted.
-    for method, name in (
-        ("textDocument/didShowCompletion", "client_shown"),
-        ("textDocument/didPartiallyAcceptCompletion", "client_accepted_partly"),
-    ):
-
-        @server.feature(method)
-        def count(_: Any, name: str = name) -> None:
-            _count(session, name)
-
 
 def _add_documents(server: LanguageServer, session: Session) -> None:
     @server.feature(types.TEXT_DOCUMENT_DID_OPEN)

@@ -177,18 +177,6 @@ class NextEditor:
         if made := self._made.get(id_):
             made.shown_at = min(made.shown_at, time.monotonic())
 
-    def decide(self, id_: str, now: float, *, is_accepted: bool) -> None:
-        """The client reports that the user accepted a proposal, or turned it down."""
-        self.outcomes.show(id_)
-        if (made := self._made.get(id_)) is None:
-            return
-        if is_accepted:
-            self._accept(made, now)
-        else:
-            self._refuse(made.change)
-        if self._pending.get(made.change[0]) is made:
-            del self._pending[made.change[0]]
-
     def _refuse(self, change: tuple[str, str, str]) -> None:
         self._refused[change] = None
         while len(self._refused) > _REMEMBERED:

@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode
 
 from starlette.applications import Starlette
@@ -23,13 +22,12 @@ from starlette.routing import Route
 
 from codegen.catalog import (
     differing,
-    read_object,
     settings_of,
     shown_number,
     shown_size,
     shown_time,
 )
-from codegen.evals.report import LossCurve, ScoredRun, compare_runs
+from codegen.evals.report import ScoredRun, compare_runs
 from codegen.evals.report.page import ASSETS as REPORT
 from codegen.evals.report.page import as_text, templates
 from codegen.evals.score import STATUSES
@@ -51,7 +49,6 @@ from codegen.server.viewer.tables import Row, Selection, Table
 _ASSETS = Path(__file__).parent / "assets"
 _A_PAGE = 50  # rows
 _LONGEST_SEARCH = 300
-_LARGEST = 1e15  # largest number in a curve
 _FACET = "f."  # in front of a facet's name in an address
 _HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
@@ -225,7 +222,6 @@ def run(library: Library, query: QueryParams) -> Response:
         score=score,
         scored=[ScoredRun(source.name, score)] if score else [],
         seen=[s for s in STATUSES if score and score.statuses.get(s)],
-        charts=list(_charts(source)),
         settings=settings_of(source.run) if source.run else {},
         inner=[s for s in others if s.name.startswith(source.name + "/")],
         others=others,
@@ -346,7 +342,6 @@ def compare(library: Library, query: QueryParams) -> Response:
                  for n in dict.fromkeys([*first.numbers, *second.numbers])],
         comparisons=comparisons,
         problems=list(_changed(sources)) if comparisons else [],
-        charts=list(_charts(*sources)),
     )  # fmt: skip
 
 
@@ -379,42 +374,6 @@ def _version(sources: Sequence[Source], table: Table | None = None) -> str:
         return f"{table.version}"
     return str(hash(tuple((s.name, s.run.state, s.run.bytes) if s.run else s.name
                           for s in sources)))  # fmt: skip
-
-
-def _charts(*sources: Source) -> Iterator[tuple[str, list[LossCurve]]]:
-    """(quantity, curves) of trainings, finished or not."""
-    found: dict[str, list[LossCurve]] = {}
-    for source in sources:
-        if source.run is None or source.run.kind != "training":
-            continue
-        for quantity, name, points in _points(source):
-            label = f"{source.name}{name}" if len(sources) > 1 else name or quantity
-            if len({value for _, value in points}) > 1:
-                found.setdefault(quantity, []).append(LossCurve(label.strip(), points))
-    yield from found.items()
-
-
-def _points(source: Source) -> Iterator[tuple[str, str, list[tuple[float, float]]]]:
-    rollouts = source.tables.get("rollouts")
-    if rollouts is not None and len(rollouts):
-        yield "Reward", "", [*rollouts.by_step("reward")]
-        yield "Share of samples", " solved", [*rollouts.by_step("solved", "yes")]
-    result = read_object(source.folder / "train.json")
-    for key, quantity, name in (
-        ("losses", "Loss", ""),
-        ("evaluations", "Loss", " held-out"),
-        ("learning_rates", "Learning rate", ""),
-    ):
-        points = result.get(key)
-        if isinstance(points, list) and not (key == "losses" and rollouts and len(rollouts)):
-            yield quantity, name, [(p[0], p[1]) for p in points if _is_point(p)]
-
-
-def _is_point(point: Any) -> bool:
-    """Whether a decoded value is two finite numbers."""
-    return isinstance(point, list) and len(point) == 2 and all(
-        type(number) in (int, float) and abs(number) < _LARGEST for number in point
-    )  # fmt: skip
 
 
 def _number(name: str, value: float | None) -> str:

@@ -339,27 +339,6 @@ class Table:
                 if name != "index" and np.unique(column[~np.isnan(column)]).size > 1
             ]
 
-    def by_step(self, name: str, value: str = "") -> list[tuple[int, float]]:
-        """(step, mean of a number) or (step, share of rows whose facet has a value), without rows
-        that lack it.
-        """
-        with self._lock:
-            if "step" not in self._numbers:
-                return []
-            if value:
-                column = self._facets.get(name, np.empty(0, np.int64))
-                numbers = (column == self._codes.get(name, {}).get(value, -2)).astype(float)
-                numbers[column == _MISSING] = np.nan
-            else:
-                numbers = self._numbers.get(name, np.empty(0))
-            known = ~(np.isnan(numbers) | np.isnan(self._numbers["step"][: len(numbers)]))
-            steps, of = np.unique(self._numbers["step"][: len(numbers)][known], return_inverse=True)
-            sums = np.bincount(of, numbers[known], minlength=len(steps))
-            return [
-                (int(step), float(total / count))
-                for step, total, count in zip(steps, sums, np.bincount(of), strict=True)
-            ]
-
     def select(self, wanted: Selection) -> Ints:
         """The numbers of the selected rows, in order."""
         with self._lock:

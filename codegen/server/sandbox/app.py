@@ -1,6 +1,7 @@
 """The application of ``codegen serve sandbox`` and its native routes.
 
-``/v1/judge`` judges one program, ``/v1/judge_many`` many (:mod:`.wire`). SandboxFusion's ``/run_code`` is in :mod:`.fusion`.
+``/v1/judge`` judges one program, ``/v1/judge_many`` many (:mod:`.wire`). SandboxFusion's
+``/run_code`` is in :mod:`.fusion`.
 """
 
 from __future__ import annotations

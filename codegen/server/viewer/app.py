@@ -318,7 +318,7 @@ def raw(library: Library, query: QueryParams) -> Response:
 
 
 def compare(library: Library, query: QueryParams) -> Response:
-    """Two runs: the settings that differ, their scores problem by problem, their curves."""
+    """Two runs: the settings that differ, their scores problem by problem."""
     named = query.getlist("run")
     if len(named) != 2 or named[0] == named[1]:
         message = f"{len(set(named))} runs are selected; select two to compare them."

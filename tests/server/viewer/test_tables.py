@@ -146,12 +146,6 @@ def test_shards_that_grow_keep_the_rows_links(tmp_path: Path) -> None:
         number = table.number_of(key)
         assert number is not None
         assert table.rows([number])[0].value["completion"] == completion
-    by_step: dict[int, list[float]] = {}
-    for row in rows:
-        by_step.setdefault(row["step"], []).append(row["reward"])
-    expected = [(step, sum(v) / len(v)) for step, v in sorted(by_step.items())]
-    assert table.by_step("reward") == [(s, pytest.approx(v)) for s, v in expected]
-    assert table.by_step("status", "passed") == [(step, 0.25) for step in range(10)]
 
 
 def test_a_library_finds_runs_and_files_and_keeps_their_indexes(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ Limits: readers only, since llama.cpp shows no logits; no token healing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,13 +23,9 @@ from codegen.errors import ModelError
 from codegen.generation.backends import Endpoint
 from codegen.generation.openai import OpenAIBackend
 from codegen.generation.protocol import (
-    Completion,
     Decoder,
     ModelUnusable,
-    OnText,
-    Request,
     RequestFailed,
-    SamplingParams,
 )
 from codegen.models import embedded
 from codegen.models.gguf import find_gguf, fingerprint
@@ -87,13 +83,7 @@ class LlamaBackend(OpenAIBackend):
         """The weights, not where they are."""
         return {"model": self.model, "model_fingerprint": fingerprint(self.server.path)}
 
-    def generate(
-        self,
-        requests: Iterable[Request],
-        params: SamplingParams,
-        decoder: Decoder,
-        on_text: OnText | None = None,
-    ) -> Iterator[Completion]:
+    def generate(self, requests, params, decoder, on_text=None):
         """See :class:`OpenAIBackend`.
 
         Raises:

@@ -36,7 +36,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -54,7 +54,6 @@ from codegen.generation.protocol import (
     Completion,
     Decoder,
     ModelUnusable,
-    OnText,
     Request,
     RequestFailed,
     SamplingParams,
@@ -131,13 +130,7 @@ class OpenAIBackend(Backend):
         extra = self.endpoint.extra()
         return {"body": extra} if extra else {}
 
-    def generate(
-        self,
-        requests: Iterable[Request],
-        params: SamplingParams,
-        decoder: Decoder,
-        on_text: OnText | None = None,
-    ) -> Iterator[Completion]:
+    def generate(self, requests, params, decoder, on_text=None):
         """See :class:`Backend`. A fatal failure is raised once no request is in flight.
 
         Interrupted, it sends nothing more and does not wait. A request is sent once the caller has

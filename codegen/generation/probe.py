@@ -86,11 +86,8 @@ def probe(endpoint: Endpoint) -> Iterator[Found]:
     route = ask.chat if chat else ask.text
     yield from _tried("streaming", lambda: _streamed(route))
     yield from _tried("seed", lambda: _seeded(route))
-    if text:
-        yield from _tried("logprobs (text)", lambda: _logprobs(ask.text(logprobs=2)))
-    if chat:
-        chosen = {"logprobs": True, "top_logprobs": 2}
-        yield from _tried("logprobs (chat)", lambda: _logprobs(ask.chat(**chosen)))
+    chosen: dict[str, Any] = {"logprobs": True, "top_logprobs": 2} if chat else {"logprobs": 2}
+    yield from _tried("logprobs", lambda: _logprobs(route(**chosen)))
     if text:
         yield from _tried("suffix", lambda: _suffix(ask.text(), ask.text(suffix=_SUFFIX)))
     if chat:

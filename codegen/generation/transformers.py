@@ -162,13 +162,7 @@ class TransformersBackend(Backend):
             **({"load_options": dict(self._load_options)} if self._load_options else {}),
         }
 
-    def generate(
-        self,
-        requests: Iterable[Request],
-        params: SamplingParams,
-        decoder: Decoder,
-        on_text: OnText | None = None,
-    ) -> Iterator[Completion]:
+    def generate(self, requests, params, decoder, on_text=None):
         """Yields the completions batch by batch, within a batch in the order of the requests.
 
         A prompt that the model cannot hold fails alone; such failures come before their batch.

@@ -23,7 +23,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -279,13 +279,7 @@ class VllmBackend(Backend):
             **({"vllm_options": dict(self._options)} if self._options else {}),
         }
 
-    def generate(
-        self,
-        requests: Iterable[Request],
-        params: SamplingParams,
-        decoder: Decoder,
-        on_text: OnText | None = None,
-    ) -> Iterator[Completion]:
+    def generate(self, requests, params, decoder, on_text=None):
         """Yields the completions in the order they finish.
 
         Raises:

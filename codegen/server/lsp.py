@@ -50,7 +50,6 @@ _SECTION = "codegen"
 _TRIGGERS = [".", "(", "[", " ", "=", ":", ",", "\n"]
 _LABEL = 80
 _WORD = re.compile(r"\w*\Z")
-_LOG_EVERY_S = 60.0
 
 _LINE_BYTES = 4096
 _HEADERS = 32
@@ -458,7 +457,6 @@ async def _serve(
     messages: asyncio.Queue[bytes | Malformed | None] = asyncio.Queue()
     read_in_thread(source, messages, read_message, session.limits.body_bytes)
     loading = asyncio.ensure_future(load_model(session, load))
-    logging_task = asyncio.ensure_future(_log_latencies(session))
     try:
         while (message := await messages.get()) is not None:
             await protocol.take(message)
@@ -469,7 +467,6 @@ async def _serve(
         return 1
     finally:
         loading.cancel()
-        logging_task.cancel()
         session.files.close()
         if next_edits:
             next_edits.outcomes.close()
@@ -519,12 +516,3 @@ def read_in_thread(
                 return
 
     threading.Thread(target=read, name="editor", daemon=True).start()
-
-
-async def _log_latencies(session: Session) -> None:
-    last = ""
-    while True:
-        await asyncio.sleep(_LOG_EVERY_S)
-        if session.engine and (line := session.engine.metrics.line()) != last:
-            log.info("%s", line)
-            last = line

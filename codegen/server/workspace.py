@@ -184,13 +184,6 @@ class Folder:
             for known in [known for known in self._states if known.startswith(f"{path}/")]:
                 self._pending[known] = None
 
-    def first(self, folder: str) -> None:
-        """Has a folder's files read before all others, while a scan is running."""
-        if self._seen is not None and self.sources.allowed(f"{folder}/x.py".lstrip("/")):
-            self._list(folder)
-            for path in [p for p in self._pending if str(PurePosixPath(p).parent) == folder]:
-                self._pending.move_to_end(path, last=False)
-
     def buffer(self, path: str, text: str | None, number: int) -> None:
         """Indexes an open document's text in place of its file; None closes it.
 
@@ -397,10 +390,6 @@ class Workspace:
         """The editor has opened a document, or sent the whole of it again."""
         if path := local_path(uri):
             self._documents[path] = _Open(document)
-        if place := self._place(uri):
-            _, folder, name = place
-            parent = name.rpartition("/")[0]
-            self._call_for(folder, lambda found: found.first(parent))
 
     def edited(self, uri: str, line: int) -> None:
         """The editor has changed a document at a line."""

@@ -434,7 +434,7 @@ def test_the_original_is_the_predicted_output(codegen: Codegen, server: Model) -
         reply.body["usage"] = {**usage, "completion_tokens_details": details}
         server.answer = lambda _: reply
         code, out, err = codegen(*command, "--json")
-        assert code == 0 and err.count("may have ignored --original") == noted
+        assert code == 0 and err.count("may have ignored -o original") == noted
         meta = json.loads(out)["samples"][0]["meta"]
         assert meta["usage"]["completion_tokens_details"] == details
     assert server.bodies[0]["prediction"] == {"type": "content", "content": "x = 1\n"}
@@ -445,7 +445,7 @@ def test_an_original_that_nothing_reads_is_noted(codegen: Codegen, tiny_model_di
     command = ["generate", "--model", tiny_model_dir, "--prompt", "x", "-o", "original=old.py"]
     for more, noted in ((), 1), (("--decoder", "edit"), 0):
         code, _, err = codegen(*command, "--max-new-tokens", "2", *more)
-        assert code == 0 and err.count("--original has no effect without --decoder edit") == noted
+        assert code == 0 and err.count("-o original has no effect without --decoder edit") == noted
 
 
 @pytest.mark.parametrize(("served", "noted"), [("m", 0), ("m-2026-01-31", 0), ("coder-7b", 1)])

@@ -68,8 +68,8 @@ def test_each_field_is_told_apart(field: str, how: str) -> None:
             expected[name] = how
     assert found == expected
     assert set(found) == {
-        "reachable", "models", "text", "chat", "streaming", "seed", "logprobs (text)",
-        "logprobs (chat)", "suffix", "prediction",
+        "reachable", "models", "text", "chat", "streaming", "seed", "logprobs",
+        "suffix", "prediction",
     }  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def test_a_chat_server_without_text_completions() -> None:
     with serving(answer) as model:
         found = states(model)
     assert (found["text"], found["chat"], found["seed"]) == ("no", "yes", "yes")
-    assert "suffix" not in found and "logprobs (text)" not in found
+    assert "suffix" not in found
 
 
 def test_a_model_that_the_server_does_not_list() -> None:

@@ -245,27 +245,16 @@ class SocketOptions(Config):
     host_name: tuple[str, ...] = setting(
         (), "Host names to accept in addition to localhost.", key=True
     )
-    origin: tuple[str, ...] = setting(
-        (), "Web origins whose pages may send requests, such as http://localhost:8888.", key=True
-    )
 
     def _check(self) -> None:
         super()._check()
         if self.no_token and self.token_file:
             raise ConfigError("Give --token-file or --no-token, not both.")
-        for origin in self.origin:
-            scheme, host, path, query, _ = urlsplit(origin)
-            if scheme not in ("http", "https") or not host or path or query:
-                raise ConfigError(
-                    f"{origin!r} is not an origin.",
-                    "Give scheme, host and port: http://localhost:8888",
-                )
 
     @property
-    def access(self) -> dict[str, frozenset[str]]:
-        """The host names and origins of requests, as the applications take them."""
-        hosts = frozenset(name.lower() for name in self.host_name)
-        return {"hosts": hosts, "origins": frozenset(self.origin)}
+    def hosts(self) -> frozenset[str]:
+        """The additional host names, in lower case."""
+        return frozenset(name.lower() for name in self.host_name)
 
     @contextmanager
     def listening(self) -> Iterator[tuple[str | None, socket]]:
@@ -306,7 +295,30 @@ class SocketOptions(Config):
             echo(line, err=True)
 
 
-class HttpOptions(SocketOptions, EngineOptions):
+class ListenOptions(SocketOptions):
+    """Where a server of API clients listens, and whom it answers."""
+
+    origin: tuple[str, ...] = setting(
+        (), "Web origins whose pages may send requests, such as http://localhost:8888.", key=True
+    )
+
+    def _check(self) -> None:
+        super()._check()
+        for origin in self.origin:
+            scheme, host, path, query, _ = urlsplit(origin)
+            if scheme not in ("http", "https") or not host or path or query:
+                raise ConfigError(
+                    f"{origin!r} is not an origin.",
+                    "Give scheme, host and port: http://localhost:8888",
+                )
+
+    @property
+    def access(self) -> dict[str, frozenset[str]]:
+        """The host names and origins of requests, as the applications take them."""
+        return {"hosts": self.hosts, "origins": frozenset(self.origin)}
+
+
+class HttpOptions(ListenOptions, EngineOptions):
     """The options of ``codegen serve http``."""
 
     conversation: int = setting(
@@ -346,7 +358,7 @@ def http(given: HttpOptions) -> None:
         serve(app, sock)
 
 
-class SandboxOptions(LogOptions, SocketOptions):
+class SandboxOptions(LogOptions, ListenOptions):
     """The options of ``codegen serve sandbox``."""
 
     port: int = setting(
@@ -422,7 +434,7 @@ def sandbox(given: SandboxOptions) -> None:
         logging.getLogger("codegen.server").info("%s", service.metrics.line())
 
 
-class McpOptions(SocketOptions, ModelOptions):
+class McpOptions(ListenOptions, ModelOptions):
     """The options of ``codegen serve mcp``."""
 
     port: int = setting(8013, "Port; 0 chooses a free one.", ge=0, le=65535)
@@ -458,7 +470,7 @@ class McpOptions(SocketOptions, ModelOptions):
 
     def _check(self) -> None:
         super()._check()
-        given = [name for name in SocketOptions.model_fields if name in self.model_fields_set]
+        given = [name for name in ListenOptions.model_fields if name in self.model_fields_set]
         if given and not self.http:
             raise ConfigError(f"{flag(given[0])} requires --http.", "Add --http.")
         if self.next_edits and not (self.model or self.upstream):

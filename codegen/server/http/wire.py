@@ -96,16 +96,33 @@ _KIND = re.compile(r"a valid dictionary or instance of \w+")
 
 
 class Body(BaseModel):
-    """A JSON body: unknown fields are ignored, and null is a field's default."""
+    """A JSON body: unknown fields are ignored, and null is a field's default.
+
+    Attributes:
+        ignored: unknown names that a strict body accepts with any value.
+        neutral: values of unknown fields that ask for nothing, besides empty ones and false.
+    """
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+    ignored: ClassVar[frozenset[str]] = frozenset()
+    neutral: ClassVar[Mapping[str, Sequence[object]]] = {}
 
     @model_validator(mode="before")
     @classmethod
-    def _with_effect(cls, given: Any) -> Any:
+    def _that_asks(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        return {name: value for name, value in given.items() if value is not None}
+        known = cls.__pydantic_fields__
+        return {
+            name: value
+            for name, value in given.items()
+            if value is not None and (name in known or not cls._is_idle(name, value))
+        }
+
+    @classmethod
+    def _is_idle(cls, name: str, value: object) -> bool:
+        idle = (*_NOTHING, *cls.neutral.get(name, ()))
+        return name in cls.ignored or any(value == one for one in idle)
 
     @classmethod
     def read(cls, given: dict[str, Any]) -> Self:
@@ -128,27 +145,9 @@ class Body(BaseModel):
 
 
 class StrictBody(Body):
-    """A JSON body in which an unknown field is a mistake unless it is null, empty or false.
-
-    Attributes:
-        ignored: names that are accepted with any value.
-        neutral: other values of unknown fields that ask for nothing.
-    """
+    """A JSON body in which an unknown field is a mistake, unless it asks for nothing."""
 
     model_config = ConfigDict(extra="forbid")
-    ignored: ClassVar[frozenset[str]] = frozenset()
-    neutral: ClassVar[Mapping[str, Sequence[object]]] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _that_asks(cls, given: Any) -> Any:
-        def is_idle(name: str, value: object) -> bool:
-            idle = (None, *_NOTHING, *cls.neutral.get(name, ()))
-            return name in cls.ignored or any(value == one for one in idle)
-
-        if not isinstance(given, dict):
-            return given
-        return {k: v for k, v in given.items() if k in cls.model_fields or not is_idle(k, v)}
 
 
 class Part(StrictBody):

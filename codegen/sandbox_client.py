@@ -150,9 +150,11 @@ class AsyncSandboxClient:
         self._enter_loop()
         found: list[dict[str, Any]] = []
         for service in self._services:
-            with contextlib.suppress(Failure, KeyError, TypeError):
+            try:
                 info = await service.http.json(f"{service.http.base}/v1/info")
                 found.append(info["sandbox"])
+            except (Failure, KeyError, TypeError) as error:
+                self._check(error)
         if not found:
             raise MachineError(f"No sandbox service answers at {', '.join(self.urls)}.")
         if any(other != found[0] for other in found):

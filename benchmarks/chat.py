@@ -113,7 +113,7 @@ class _Bench:
 
     async def rewriting(self, report: Report, files: int, tokens: int) -> None:
         """Modules written again, with and without a prediction, in turn."""
-        from codegen.server.candidates import _Chosen
+        from codegen.server.local import _Chosen
 
         choose, answer_is = _Chosen._choose, list[int]()
 

@@ -65,9 +65,8 @@ from codegen.evals.metrics.text import edit_distance
 from codegen.generation import SamplingParams
 from codegen.records import read_rows
 from codegen.runs import Journal, RunDirectory
-from codegen.server.index import words
 from codegen.server.pieces import KINDS as KINDS_OF_PIECES
-from codegen.server.pieces import Kind, Place
+from codegen.server.pieces import Kind, Place, words
 from codegen.server.requests import CompletionRequest, DocumentKey, ServerLimits, Snippet
 from codegen.server.session import Session
 from codegen.server.workspace import Folder

@@ -51,8 +51,7 @@ from codegen.evals import tasks
 from codegen.evals.statistics import base_task
 from codegen.evals.tasks.next_edit import NextEditProblem, measures
 from codegen.generation import Backend, Decoder, SamplingParams
-from codegen.generation.backends import local_backend, open_backend
-from codegen.generation.endpoints import NamedEndpoint, find_endpoint
+from codegen.generation.backends import NamedEndpoint, find_endpoint, local_backend, open_backend
 from codegen.methods.edits.formats import (
     FORMATS,
     EditFormat,

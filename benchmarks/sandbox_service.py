@@ -166,7 +166,7 @@ def _succeeded(row: dict[str, Any]) -> bool:
 
 
 def _our_command() -> list[str]:
-    options = ["--port", "{port}", "--no-token", "--requests-per-s", "1000000"]
+    options = ["--port", "{port}", "--no-token", "-o", "requests_per_s=1000000"]
     return [sys.executable, "-m", "codegen", "serve", "sandbox", *options]
 
 

@@ -18,12 +18,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import json
 import os
 import queue
 import random
 import secrets
-import threading
 import time
 from collections.abc import (
     AsyncIterator,
@@ -50,6 +48,7 @@ from codegen.evals.sandbox.rows import (
     script_row,
     to_json,
 )
+from codegen.generation.client import Client, Failure, LoopThread
 
 Key = TypeVar("Key")
 T = TypeVar("T")
@@ -60,36 +59,28 @@ BATCH = 16  # jobs of one request
 BATCH_BYTES = 4 << 20
 AHEAD = 2  # batches that wait for each that is sent
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 30.0
-_CONNECT_S = 10.0
+_MOST_BYTES = 64 << 20
 _SHOWN = 200
 
 
 class _Again(Exception):
-    """A request has to be made again.
-
-    Attributes:
-        after_s: seconds that the service asks to wait; None if it did not say.
-    """
-
-    def __init__(self, reason: str, after_s: float | None = None) -> None:
-        super().__init__(reason)
-        self.after_s = after_s
+    """A request has to be made again."""
 
 
 @dataclass(eq=False, slots=True)
 class _Service:
     """The state of one service in this client."""
 
-    url: str
+    http: Client
     in_flight: int = 0
     failures: int = 0
     not_before: float = 0.0
 
-    def failed(self, after_s: float | None) -> None:
+    def failed(self, after_s: float) -> None:
         """Sends it nothing for a while, longer after each failure."""
         pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**self.failures)
         self.failures = min(self.failures + 1, 16)
-        self.not_before = time.monotonic() + max(after_s or 0.0, pause * random.uniform(0.5, 1.0))
+        self.not_before = time.monotonic() + max(after_s, pause * random.uniform(0.5, 1.0))
 
 
 class AsyncSandboxClient:
@@ -124,8 +115,7 @@ class AsyncSandboxClient:
         self._begin()
 
     def _begin(self) -> None:
-        self._services = [_Service(url) for url in self.urls]
-        self._http: httpx2.AsyncClient | None = None
+        self._services: list[_Service] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -145,10 +135,11 @@ class AsyncSandboxClient:
 
     async def close(self) -> None:
         """Closes the connections; the next request opens them again."""
-        http, loop = self._http, self._loop
+        services, loop = self._services, self._loop
         self._begin()
-        if http is not None and loop is asyncio.get_running_loop():
-            await http.aclose()
+        if loop is asyncio.get_running_loop():
+            for service in services:
+                await service.http.close()
 
     async def describe(self) -> dict[str, Any]:
         """The settings of the services that decide verdicts.
@@ -159,8 +150,11 @@ class AsyncSandboxClient:
         self._enter_loop()
         found: list[dict[str, Any]] = []
         for service in self._services:
-            with contextlib.suppress(_Again):
-                found.append((await self._get(service, "/v1/info"))["sandbox"])
+            try:
+                info = await service.http.json(f"{service.http.base}/v1/info")
+                found.append(info["sandbox"])
+            except (Failure, KeyError, TypeError) as error:
+                self._check(error)
         if not found:
             raise MachineError(f"No sandbox service answers at {', '.join(self.urls)}.")
         if any(other != found[0] for other in found):
@@ -183,26 +177,6 @@ class AsyncSandboxClient:
             path, row, read = "/v1/judge", job_row(job), read_outcome
         async with self._admitted(1):
             return await self._tried(lambda service: self._one(service, path, row, read))
-
-    async def stdio(
-        self, job: Job, tests: Iterable[tuple[str, str]], stop_at_first: bool = False
-    ) -> list[Outcome | None]:
-        """Runs one program on many inputs.
-
-        Args:
-            job: with the program and its limits.
-            tests: pairs of what is read and what must be printed.
-            stop_at_first: whether to leave out, as None, the tests after the first that fails.
-        """
-        row = {name: value for name, value in job_row(job).items() if name in ("program", "limits")}
-        row["tests"] = [{"stdin": given, "stdout": expected} for given, expected in tests]
-        row["stop_at_first"] = stop_at_first
-
-        def read(answer: Row) -> list[Outcome | None]:
-            return [each and read_outcome(each) for each in answer["tests"]]
-
-        async with self._admitted(len(row["tests"])):
-            return await self._tried(lambda service: self._one(service, "/v1/stdio", row, read))
 
     async def map(
         self, items: Iterable[tuple[Key, Job | Script]]
@@ -238,8 +212,6 @@ class AsyncSandboxClient:
         """Batches that are sent, or wait to be, at a time."""
         return AHEAD * max(1, self.concurrency // BATCH)
 
-    # --- requests ------------------------------------------------------------------------------
-
     async def _batch(self, jobs: Sequence[Job | Script], emit: Emit) -> None:
         """Has a batch judged; calls ``emit`` once for each job."""
         if any(isinstance(job, Script) for job in jobs):
@@ -264,63 +236,16 @@ class AsyncSandboxClient:
 
     async def _lines(self, service: _Service, rows: dict[int, Row], emit: Emit) -> None:
         """Sends the jobs of ``rows``, and removes those that have an outcome."""
-        request = self._request(service, "/v1/judge_many", {"jobs": list(rows.values())})
-        http = self._client()
-        try:
-            response = await http.send(request, stream=True)
-            async with contextlib.aclosing(response):
-                if response.status_code != 200:
-                    await response.aread()
-                    _raise_for(response, self.token_env)
-                async for line in response.aiter_lines():
-                    row = json.loads(line)
-                    place = int(row["key"])
-                    if "error" not in row and rows.pop(place, None) is not None:
-                        emit(place, read_outcome(row))
-        except httpx2.HTTPError as error:
-            raise _Again(f"{type(error).__name__} {error}".strip()) from None
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise _Again(f"the answer is damaged ({type(error).__name__})") from None
+        content = to_json({"jobs": list(rows.values())}).encode()
+        url = f"{service.http.base}/v1/judge_many"
+        async with contextlib.aclosing(service.http.rows(url, content)) as found:
+            async for row in found:
+                place = int(row["key"])
+                if "error" not in row and rows.pop(place, None) is not None:
+                    emit(place, read_outcome(row))
 
     async def _one(self, service: _Service, path: str, row: Row, read: Callable[[Row], T]) -> T:
-        answer = await self._send(self._request(service, path, row))
-        try:
-            return read(answer)
-        except SandboxError as error:
-            raise _Again(error.message) from None
-
-    async def _get(self, service: _Service, path: str) -> Row:
-        request = self._client().build_request("GET", service.url + path, headers=self._headers())
-        return await self._send(request)
-
-    async def _send(self, request: httpx2.Request) -> Row:
-        try:
-            response = await self._client().send(request)
-            _raise_for(response, self.token_env)
-            return response.json()
-        except httpx2.HTTPError as error:
-            raise _Again(f"{type(error).__name__} {error}".strip()) from None
-        except (ValueError, RecursionError):
-            raise _Again("the answer is not JSON") from None
-
-    def _request(self, service: _Service, path: str, row: Row) -> httpx2.Request:
-        headers = {**self._headers(), "content-type": "application/json"}
-        content = to_json(row).encode()
-        return self._client().build_request(
-            "POST", service.url + path, content=content, headers=headers
-        )
-
-    def _headers(self) -> dict[str, str]:
-        token = os.environ.get(self.token_env, "")
-        name = {"user-agent": f"codegen-sandbox-client {self._name}"}
-        return {**name, "authorization": f"Bearer {token}"} if token else name
-
-    def _client(self) -> httpx2.AsyncClient:
-        if self._http is None:
-            limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64)
-            timeout = httpx2.Timeout(self.patience_s, connect=_CONNECT_S)
-            self._http = httpx2.AsyncClient(limits=limits, timeout=timeout)
-        return self._http
+        return read(await service.http.json(service.http.base + path, to_json(row).encode()))
 
     @contextlib.asynccontextmanager
     async def _admitted(self, count: int) -> AsyncIterator[None]:
@@ -342,8 +267,32 @@ class AsyncSandboxClient:
         if self._loop is not loop:
             self._begin()
             self._loop = loop
+            token = os.environ.get(self.token_env, "")
+            self._services = [_Service(self._http(url, token)) for url in self.urls]
             self._room = asyncio.Semaphore(self.concurrency)
             self._admitting = asyncio.Lock()
+
+    def _check(self, error: Exception) -> None:
+        """Raises the error of a failure that would come again."""
+        if not isinstance(error, Failure) or error.status in (0, 200, 408, 429, 499):
+            return
+        if error.status in (401, 403, 421):
+            raise ConfigError(
+                f"The sandbox service refuses this client: {error.said[:_SHOWN]}",
+                f"The token is read from the environment variable {self.token_env}.",
+            ) from None
+        if error.status < 500:
+            raise InputError(f"The sandbox service refuses a job: {error.said[:_SHOWN]}") from None
+
+    def _http(self, url: str, token: str) -> Client:
+        return Client(
+            url,
+            token,
+            connections=None,
+            timeout_s=self.patience_s,
+            most_bytes=_MOST_BYTES,
+            agent=f"codegen-sandbox-client {self._name}",
+        )
 
     async def _tried(self, attempt: Callable[[_Service], Coroutine[Any, Any, T]]) -> T:
         """Tries one service after another until one answers."""
@@ -355,12 +304,14 @@ class AsyncSandboxClient:
             try:
                 await asyncio.sleep(max(0.0, service.not_before - now))
                 answer = await attempt(service)
-            except _Again as again:
-                service.failed(again.after_s)
+            except (Failure, _Again, SandboxError, ValueError, KeyError, TypeError) as error:
+                self._check(error)
+                service.failed(error.wait_s if isinstance(error, Failure) else 0.0)
                 if max(time.monotonic(), min(s.not_before for s in self._services)) > give_up:
+                    said = error.said if isinstance(error, Failure) else f"{error}"
                     raise MachineError(
-                        f"The sandbox service at {service.url} gave no verdict in "
-                        f"{self.patience_s:g} s: {str(again)[:_SHOWN]}.",
+                        f"The sandbox service at {service.http.base} gave no verdict in "
+                        f"{self.patience_s:g} s: {said[:_SHOWN]}.",
                         "Look whether it runs (GET /health), and at its log.",
                     ) from None
             else:
@@ -368,32 +319,6 @@ class AsyncSandboxClient:
                 return answer
             finally:
                 service.in_flight -= 1
-
-
-def _raise_for(response: httpx2.Response, token_env: str) -> None:
-    """Raises the error of a response that is not a success."""
-    status = response.status_code
-    if status == 200:
-        return
-    if status in (401, 403, 421):
-        raise ConfigError(
-            f"The sandbox service refuses this client ({status}): {_message(response)}",
-            f"The token is read from the environment variable {token_env}.",
-        )
-    if status in (408, 429, 499, 500, 502, 503, 504):
-        after = response.headers.get("retry-after", "")
-        after_s = float(after) if after.isdecimal() else None
-        raise _Again(f"{status}: {_message(response)}", after_s)
-    raise InputError(f"The sandbox service refuses a job ({status}): {_message(response)}")
-
-
-def _message(response: httpx2.Response) -> str:
-    try:
-        row = response.json()
-        found = row["error"]["message"] if "error" in row else row["detail"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        found = response.text
-    return str(found)[:_SHOWN]
 
 
 def _checked(url: str, token_env: str) -> str:
@@ -440,19 +365,14 @@ class SandboxClient:
 
     def __init__(self, urls: str | Sequence[str], **options: Any) -> None:
         self._client = AsyncSandboxClient(urls, **options)
-        self._begin()
-
-    def _begin(self) -> None:
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = 0
+        self._thread = LoopThread()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_client": self._client}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._begin()
+        self._thread = LoopThread()
 
     def __enter__(self) -> SandboxClient:
         return self
@@ -462,25 +382,15 @@ class SandboxClient:
 
     def close(self) -> None:
         """Closes the connections and ends the thread that has them; safe to call twice."""
-        with self._lock:
-            loop, self._loop = self._loop, None
-        if loop is not None and self._pid == os.getpid():
-            asyncio.run_coroutine_threadsafe(self._client.close(), loop).result()
-            loop.call_soon_threadsafe(loop.stop)
+        self._thread.close(self._client.close())
 
     def describe(self) -> dict[str, Any]:
         """See :meth:`AsyncSandboxClient.describe`."""
-        return self._submit(self._client.describe()).result()
+        return self._thread.submit(self._client.describe()).result()
 
     def run(self, job: Job | Script) -> Outcome:
         """See :meth:`AsyncSandboxClient.run`."""
-        return self._submit(self._client.run(job)).result()
-
-    def stdio(
-        self, job: Job, tests: Iterable[tuple[str, str]], stop_at_first: bool = False
-    ) -> list[Outcome | None]:
-        """See :meth:`AsyncSandboxClient.stdio`."""
-        return self._submit(self._client.stdio(job, tests, stop_at_first)).result()
+        return self._thread.submit(self._client.run(job)).result()
 
     def map(
         self, items: Iterable[tuple[Key, Job | Script]]
@@ -497,7 +407,7 @@ class SandboxClient:
                     def emit(place: int, outcome: Outcome, keys: Sequence[Any] = keys) -> None:
                         found.put((keys[place], outcome))
 
-                    future = self._submit(self._client._batch(jobs, emit))
+                    future = self._thread.submit(self._client._batch(jobs, emit))
                     running.add(future)
                     future.add_done_callback(found.put)
                 if not running:
@@ -511,18 +421,3 @@ class SandboxClient:
         finally:
             for future in running:
                 future.cancel()
-
-    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        with self._lock:
-            if self._loop is None or self._pid != os.getpid():  # this may be a child by fork
-                self._client._begin()
-                self._loop = asyncio.new_event_loop()
-                self._pid = os.getpid()
-                threading.Thread(target=_serve, args=(self._loop,), daemon=True).start()
-            return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    loop.run_forever()
-    loop.close()

@@ -11,9 +11,9 @@ from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Literal
 
 from codegen.cli.options import flag
-from codegen.config import Config, setting
+from codegen.config import Config, Option, setting
 from codegen.errors import ConfigError, ModelError, plural
-from codegen.generation.endpoints import EndpointSettings, NamedEndpoint, check_name, find_endpoint
+from codegen.generation.backends import EndpointSettings, NamedEndpoint, check_name, find_endpoint
 from codegen.terminal import echo
 
 if TYPE_CHECKING:
@@ -189,7 +189,10 @@ def model_client(
 
 
 def _flags(names: Sequence[str]) -> str:
-    return ", ".join(map(flag, names))
+    """Options as the user gave them."""
+    fields = EndpointOptions.model_fields
+    keyed = {name for name, info in fields.items() if Option.of(info).key}
+    return ", ".join(f"-o {name}" if name in keyed else flag(name) for name in names)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from codegen import plugins
 from codegen.cli.clients import counted
 from codegen.cli.data_options import RunOptions
-from codegen.cli.options import as_words
+from codegen.cli.options import as_words, given_settings
 from codegen.cli.planning import needs, show
 from codegen.errors import ConfigError, plural
 from codegen.generation.backends import Endpoint, LocalModel
@@ -51,8 +51,10 @@ def command_line(context: click.Context) -> str:
         name = parameter.name or ""
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
         is_hidden = getattr(parameter, "hide_input", False)
-        if given and name not in _NOT_ON_THE_CARD and not is_hidden:
+        if given and name in context.params and name not in _NOT_ON_THE_CARD and not is_hidden:
             words += as_words(parameter, context.params[name])
+    for name, value in given_settings(context).items():
+        words += ["-o", f"{name}={value}"]
     return shlex.join([*words, "--out", "DIR"])
 
 

@@ -177,7 +177,7 @@ class RunOptions(DateOptions, BackendOptions):
     def _check(self) -> None:
         super()._check()
         if self.decoder_option and not self.decoder:
-            raise ConfigError("--decoder-option requires --decoder.")
+            raise ConfigError("An option of a decoder (-o) requires --decoder.")
 
 
 def run_needs(

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from codegen.cli.clients import EndpointOptions, opened_endpoint
-from codegen.cli.options import command, flag, options
+from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError, plural
-from codegen.generation.backends import OLD_NAMES, local_backend
-from codegen.generation.endpoints import find_endpoint
+from codegen.generation.backends import find_endpoint, local_backend
 from codegen.terminal import echo, visible
 
 if TYPE_CHECKING:
@@ -25,9 +24,7 @@ if TYPE_CHECKING:
     from codegen.records import Sample
 
 
-_OPTIONS_OF = {
-    "transformers": "load_option", "vllm": "vllm_option", "llamacpp": "llama_option"
-}  # fmt: skip
+_TAKES_OPTIONS = ("transformers", "vllm", "llamacpp")
 
 
 class BackendOptions(Config):
@@ -38,22 +35,13 @@ class BackendOptions(Config):
         "What runs the model: transformers (in this process), llamacpp (llama.cpp; the default for "
         "a GGUF file), vllm (docs/vllm.md), or openai (a server that speaks OpenAI's protocol; the "
         "default with --endpoint or the name of an endpoint).",
-        old_values=OLD_NAMES,
     )
-    load_option: dict[str, Any] = setting(
+    engine: dict[str, Any] = setting(
         {},
-        "How transformers loads the model: dtype, device, device_map, bits or compile "
-        "(docs/gpu.md). Repeatable.",
-        metavar="KEY=VALUE",
-    )
-    vllm_option: dict[str, Any] = setting(
-        {}, "An option of vLLM, such as tensor_parallel_size=2. Repeatable.", metavar="KEY=VALUE"
-    )
-    llama_option: dict[str, Any] = setting(
-        {},
-        "An option of llama.cpp: context, threads, slots or gpu_layers (docs/models.md). "
-        "Repeatable.",
-        metavar="KEY=VALUE",
+        "How the model is run: transformers' dtype, device, device_map, bits or compile "
+        "(docs/gpu.md); options of vLLM (docs/vllm.md); context, threads, slots or gpu_layers of "
+        "llama.cpp (docs/models.md).",
+        key=True,
     )
     decoder: str | None = setting(
         None,
@@ -67,28 +55,17 @@ class BackendOptions(Config):
     decoder_option: dict[str, Any] = setting(
         {},
         "An option of the decoder, such as mode=paper or k_min=5 (docs/rpg.md), or draft=DIR "
-        "(rsd, sorted). Repeatable.",
-        flags=("-o", "--decoder-option"),
-        metavar="KEY=VALUE",
+        "(rsd, sorted).",
+        rest=True,
     )
 
     def backend_of(self, model: str) -> str:
-        """The back-end that runs a model: the one given, else by the model's name.
-
-        Raises:
-            ConfigError: if there are options of another back-end.
-        """
-        found = self.backend if "backend" in self.model_fields_set else local_backend(model)
-        for backend, name in _OPTIONS_OF.items():
-            if getattr(self, name) and backend != found:
-                gguf = "a GGUF file or " if backend == "llamacpp" else ""
-                raise ConfigError(f"{flag(name)} requires {gguf}--backend {backend}, not {found}.")
-        return found
+        """The back-end that runs a model: the one given, else by the model's name."""
+        return self.backend if "backend" in self.model_fields_set else local_backend(model)
 
     def own_options(self, backend: str) -> dict[str, Any]:
         """The options of one back-end, as ``open_backend`` takes them."""
-        name = _OPTIONS_OF.get(backend)
-        return {"options": getattr(self, name)} if name else {}
+        return {"options": self.engine} if backend in _TAKES_OPTIONS else {}
 
     def server_of(
         self, model: str, server: EndpointOptions, at_once: int | None = None
@@ -112,11 +89,8 @@ class BackendOptions(Config):
                 "List the names with: codegen models list",
             )
         found = server.find(model, at_once)
-        for name in _OPTIONS_OF.values() if found else ():
-            if getattr(self, name):
-                raise ConfigError(
-                    f"{flag(name)} cannot be combined with a server.", "Leave it out."
-                )
+        if found and self.engine:
+            raise ConfigError("-o engine cannot be combined with a server.", "Leave it out.")
         return found
 
 
@@ -136,6 +110,7 @@ class GenerateOptions(BackendOptions):
         "The file that the completion rewrites, for the decoder edit; a server gets it as the "
         "predicted output.",
         metavar="FILE",
+        key=True,
     )
     logprobs: int = setting(
         0,
@@ -143,17 +118,19 @@ class GenerateOptions(BackendOptions):
         "error or in the JSON summary (servers and GGUF files only).",
         ge=0,
         le=100,
+        key=True,
     )
     lm_infinite: str | None = setting(
         None,
         "Continue beyond the model's length, attending to the first GLOBAL and the latest LOCAL "
         "tokens, for example 10,2048 (docs/context.md).",
         metavar="GLOBAL,LOCAL",
+        key=True,
     )
     n: int = setting(1, "Number of samples.", flags=("-n",), ge=1, le=10000)
     max_new_tokens: int = setting(256, "Maximum tokens per sample.", ge=1)
     temperature: float = setting(0.0, "Sampling temperature; 0 is greedy.", ge=0, le=100)
-    top_p: float = setting(1.0, "Probability mass of the nucleus.", gt=0, le=1)
+    top_p: float = setting(1.0, "Probability mass of the nucleus.", gt=0, le=1, key=True)
     seed: int = setting(0, "Random seed.")
     stop: tuple[str, ...] = setting(
         (), "End the completion before this text. Repeatable.", metavar="TEXT"
@@ -178,9 +155,9 @@ def generate(given: GenerateOptions, server: EndpointOptions, as_json: bool) -> 
     endpoint = given.server_of(given.model, server)
     kind = "openai" if endpoint else given.backend_of(given.model)
     if given.logprobs and kind not in ("openai", "llamacpp"):
-        raise ConfigError("--logprobs requires a server or a GGUF file.")
+        raise ConfigError("-o logprobs requires a server or a GGUF file.")
     if given.lm_infinite and kind != "transformers":
-        raise ConfigError("--lm-infinite requires --backend transformers.")
+        raise ConfigError("-o lm_infinite requires --backend transformers.")
     if given.decoder:  # fails before the model is loaded
         supported(Decoder(given.decoder, given.decoder_option), backend_class(kind))
     if endpoint:
@@ -191,12 +168,12 @@ def generate(given: GenerateOptions, server: EndpointOptions, as_json: bool) -> 
             made = _generate(given, backend, as_json)
         if given.original and not any(any(predicted_tokens(sample.meta)) for sample in made):
             echo(
-                "Note: the server reports no predicted tokens; it may have ignored --original.",
+                "Note: the server reports no predicted tokens; it may have ignored -o original.",
                 err=True,
             )
         return {"samples": [asdict(sample) for sample in made], "llm": spent}
     if given.original and not given.decoder:
-        echo("Note: --original has no effect without --decoder edit or a server.", err=True)
+        echo("Note: -o original has no effect without --decoder edit or a server.", err=True)
     own = given.own_options(kind)
     if kind == "transformers":
         own |= {"window": 4, "infinite": _infinite(given)}
@@ -289,7 +266,7 @@ def _infinite(given: GenerateOptions) -> LMInfinite | None:
     parts = given.lm_infinite.split(",")
     if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
         raise ConfigError(
-            f"--lm-infinite is {given.lm_infinite!r}; give two whole numbers, such as 10,2048."
+            f"-o lm_infinite is {given.lm_infinite!r}; give two whole numbers, such as 10,2048."
         )
     from codegen.decoding.contexts import LMInfinite
 

@@ -11,7 +11,7 @@ from codegen.cli import Group
 from codegen.cli.options import command, completes, options
 from codegen.config import setting
 from codegen.errors import ConfigError, InputError
-from codegen.generation.endpoints import (
+from codegen.generation.backends import (
     NamedEndpoint,
     add_endpoint,
     endpoints_file,

@@ -84,6 +84,17 @@ def options(
 _SETTINGS = "codegen.settings"
 
 
+def given_settings(context: click.Context) -> dict[str, str]:
+    """The settings that the user gave with ``-o``, as ``-o`` takes them."""
+    found: dict[str, str] = {}
+    for name, value in context.meta.get(_SETTINGS, {}).items():
+        inner = value.items() if isinstance(value, dict) else ()
+        found |= {f"{name}.{key}": json.dumps(one) for key, one in inner}
+        if not isinstance(value, dict):
+            found[name] = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return found
+
+
 def _is_keyed(info: FieldInfo) -> bool:
     marker = Option.of(info)
     return marker.key or marker.rest

@@ -21,12 +21,13 @@ from codegen.cli.options import command, flag, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError
 from codegen.extras import require
-from codegen.generation.backends import is_loopback, local_backend
-from codegen.generation.endpoints import (
+from codegen.generation.backends import (
     NamedEndpoint,
     check_name,
     find_endpoint,
     hint,
+    is_loopback,
+    local_backend,
     named_endpoints,
 )
 from codegen.terminal import echo
@@ -44,6 +45,8 @@ Fim = Literal[
     "auto", "infill", "suffix", "route", "none", "chat",
     "qwen", "starcoder", "santacoder", "deepseek", "codellama", "codestral",
 ]  # fmt: skip
+_LLAMA_SLOTS = 4  # documents whose states are kept
+_LLAMA_MARGIN = 512  # tokens, since the length of a prompt is only estimated
 _NEEDED = ("pygls", "lsprotocol", "starlette", "uvicorn", "prometheus_client", "pathspec")
 
 
@@ -52,8 +55,41 @@ def serve() -> None:
     """Serve completions to editors, the sandbox to other programs, or tools to agents."""
 
 
+class LogOptions(Config):
+    """What a server logs."""
+
+    log_file: Path | None = setting(
+        None,
+        "Log latencies and warnings to this file, but no text of documents or programs.",
+        metavar="FILE",
+    )
+    verbose: bool = setting(False, "Also log debug messages.", key=True)
+
+    def start_log(self) -> None:
+        """Sets up the log of this package; logs of libraries may quote prompts and are omitted."""
+        logger = logging.getLogger("codegen")
+        logger.setLevel(
+            logging.DEBUG if self.verbose else logging.INFO if self.log_file else logging.WARNING
+        )
+        logger.propagate = False
+        logging.getLogger("pygls").setLevel(logging.CRITICAL)
+        try:
+            handler = (
+                logging.FileHandler(self.log_file)
+                if self.log_file
+                else logging.StreamHandler(sys.stderr)
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"Cannot write the log {self.log_file}: {error.strerror}.",
+                "Name another --log-file.",
+            ) from None
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
+
+
 class ModelOptions(Config):
-    """Which model completes code, on this machine or on another server."""
+    """The model that completes code, on this machine or on another server."""
 
     model: str = setting(
         "embedded",
@@ -69,41 +105,46 @@ class ModelOptions(Config):
     api_key_env: str = setting(
         "", "Environment variable that holds the upstream's API key.", metavar="VAR"
     )
+    next_edits: str = setting(
+        "",
+        "Also propose next edits, in this format, which the model must have been trained on: "
+        "blocks, window, rows, zeta, zeta2, sweep and others (docs/next_edits.md), or off. With "
+        "the embedded model they come from an adapter that was trained for it.",
+        metavar="FORMAT",
+        shown="blocks with the embedded model, else off",
+    )
 
 
-class EngineOptions(ModelOptions):
-    """How code is completed."""
+class EngineOptions(LogOptions, ModelOptions):
+    """The options of servers that complete code."""
 
+    context: int = setting(1024, "Tokens of context around the cursor.", ge=64, le=1_000_000)
+    exclude: tuple[str, ...] = setting(
+        (),
+        "Patterns of paths that get no completions, in addition to keys and other secrets.",
+        key=True,
+    )
     fim: Fim = setting(
         "auto",
-        "How the upstream gets the text after the cursor: by a route of its own (infill, suffix, "
-        "route), a model family's sentinels in the prompt, chat, or not at all (none); auto tries "
-        "what works.",
+        "How the upstream gets the text after the cursor: a route of its own (infill, suffix, "
+        "route), a model family's sentinels (qwen, starcoder, ...), chat, or none; auto tries.",
+        key=True,
     )
     layout: Literal["auto", "psm", "spm", "prefix"] = setting(
-        "auto", "Order of prefix and suffix in the prompt of infilling models."
+        "auto", "Order of prefix and suffix in the prompt of infilling models.", key=True
     )
     precision: Literal["auto", "full"] = setting(
-        "auto", "auto: quantized weights where they are faster; full: the model's own."
+        "auto", "auto: quantized weights where they are faster; full: the model's own.", key=True
     )
-    context: int = setting(1024, "Tokens of context around the cursor.", ge=64, le=1_000_000)
-    cache_mib: int = setting(1024, "Memory for the caches of all documents.", ge=16)
+    cache_mib: int = setting(1024, "Memory for the caches of all documents.", ge=16, key=True)
     threads: int = setting(
         1,
         "CPU threads of the model.",
         ge=1,
         le=512,
         shown="1; one per core for a GGUF file",
+        key=True,
     )
-    exclude: tuple[str, ...] = setting(
-        (),
-        "Paths that get no completions, in addition to keys and other secrets. Repeatable.",
-        metavar="PATTERN",
-    )
-    log_file: Path | None = setting(
-        None, "Log latencies and warnings to this file, but no text of documents.", metavar="FILE"
-    )
-    verbose: bool = setting(False, "Also log debug messages.", flags=("-v", "--verbose"))
 
     def _check(self) -> None:
         super()._check()
@@ -116,13 +157,14 @@ class EngineOptions(ModelOptions):
             )
         else:
             check_name(self.model)
+            kind, unused = "a transformers model", ("api_key_env", "fim")
             if local_backend(self.model) == "llamacpp":
                 kind, unused = "a GGUF file", ("precision", "cache_mib", "api_key_env")
-            else:
-                kind, unused = "a transformers model", ("api_key_env", "fim")
         for name in unused:
             if getattr(self, name) != type(self).model_fields[name].default:
-                raise ConfigError(f"{flag(name)} cannot be used with {kind}.", "Leave it out.")
+                raise ConfigError(
+                    f"{name.replace('_', ' ')} cannot be set with {kind}.", "Leave it out."
+                )
 
     def endpoint(self) -> NamedEndpoint:
         """The upstream, with its address checked; its model may be empty."""
@@ -141,32 +183,15 @@ class EngineOptions(ModelOptions):
         )
 
 
-_LLAMA_SLOTS = 4  # documents whose states are kept
-_LLAMA_MARGIN = 512  # tokens, since the length of a prompt is only estimated
-
-
-class NextEditOptions(EngineOptions):
-    """How code is completed and next edits are proposed."""
-
-    next_edits: str = setting(
-        "",
-        "Also propose next edits, in this format, which the model must have been trained on: "
-        "blocks, window, rows, zeta, zeta2, sweep and others (docs/next_edits.md), or off. With "
-        "the embedded model they come from an adapter that was trained for it.",
-        metavar="FORMAT",
-        shown="blocks with the embedded model, else off",
-    )
-
-
-class LspOptions(NextEditOptions):
+class LspOptions(EngineOptions):
     """The options of ``codegen serve lsp``."""
 
     edit_log: Path | None = setting(
         None,
         "Append to this file each proposed next edit, with the text around it and whether you "
         "accepted and kept it: training data for `codegen data edits --from-editor`.",
-        metavar="FILE",
         shown="only counted",
+        key=True,
     )
 
 
@@ -177,21 +202,21 @@ class LspOptions(NextEditOptions):
     example="codegen serve lsp",
 )
 @options(LspOptions, "engine")
-@click.option("--stdio", is_flag=True, help="No-op, accepted for compatibility.")
+@click.option("--stdio", is_flag=True, hidden=True)  # VS Code's client adds it
 def lsp(engine: LspOptions, stdio: bool) -> None:  # noqa: ARG001
     """Serve one editor over standard input and output (LSP 3.18).
 
     Editors start this command themselves; see docs/editor.md. It opens no port.
     """
     require(*_NEEDED)
-    _log_to(engine.log_file, engine.verbose)
+    engine.start_log()
     from codegen.server.lsp import serve_stdio
 
     if engine.upstream:
         engine.endpoint().endpoint("any").api_key()  # a missing key is an error before the start
-    editor = _next_editor(engine.next_edits, engine, engine.edit_log)
+    editor = _next_editor(engine, engine.edit_log)
     if editor is None and engine.edit_log:
-        raise ConfigError("--edit-log requires next edits.", "Add --next-edits FORMAT.")
+        raise ConfigError("-o edit_log requires next edits.", "Add --next-edits FORMAT.")
     if sys.stdin.isatty():
         echo("Waiting for an editor, which starts this command itself. Ctrl-C ends it.", err=True)
 
@@ -205,40 +230,12 @@ def lsp(engine: LspOptions, stdio: bool) -> None:  # noqa: ARG001
     serve_stdio(lambda: _engine(engine, patient=True), engine.exclude, editor)
 
 
-@command(
-    group=serve,
-    has_json=False,
-    short_help="Next edits for editors that speak ACP, on standard input and output.",
-    example="codegen serve acp",
-)
-@options(LspOptions, "engine")
-def acp(engine: LspOptions) -> None:
-    """Serve one editor next edits over standard input and output (Agent Client Protocol).
-
-    Editors start this command themselves; see docs/next_edits.md. It opens no port.
-    """
-    require(*_NEEDED)
-    _log_to(engine.log_file, engine.verbose)
-    from codegen.models.embedded import NEXT_EDIT
-    from codegen.server.acp import serve_stdio
-
-    if engine.upstream:
-        engine.endpoint().endpoint("any").api_key()  # a missing key is an error before the start
-    elif engine.model == "embedded":  # completions are not served, so only the adapter is loaded
-        update = {"model": NEXT_EDIT, "next_edits": engine.next_edits or "blocks"}
-        engine = engine.model_copy(update=update)
-    editor = _next_editor(engine.next_edits, engine, engine.edit_log)
-    if editor is None:
-        raise ConfigError("This server has next edits only.", "Add --next-edits FORMAT.")
-    serve_stdio(lambda: _engine(engine, patient=True), editor, engine.exclude)
-
-
 class SocketOptions(Config):
     """Where a server listens, and whom it answers."""
 
     host: str = setting("127.0.0.1", "Address to bind to.")
     port: int = setting(8012, "Port; 0 chooses a free one.", ge=0, le=65535)
-    uds: Path | None = setting(None, "Unix socket to use instead of a port.", metavar="PATH")
+    uds: Path | None = setting(None, "Unix socket to use instead of a port.", key=True)
     token_file: Path | None = setting(
         None,
         "Read the access token from this file, or write it there if it is new.",
@@ -246,7 +243,7 @@ class SocketOptions(Config):
     )
     no_token: bool = setting(False, "Disable authentication (loopback only).")
     host_name: tuple[str, ...] = setting(
-        (), "Accept this host name in addition to localhost. Repeatable.", metavar="NAME"
+        (), "Host names to accept in addition to localhost.", key=True
     )
 
     def _check(self) -> None:
@@ -256,7 +253,7 @@ class SocketOptions(Config):
 
     @property
     def hosts(self) -> frozenset[str]:
-        """The further host names that requests may name."""
+        """The additional host names, in lower case."""
         return frozenset(name.lower() for name in self.host_name)
 
     @contextmanager
@@ -293,19 +290,16 @@ class SocketOptions(Config):
 
     def announce(self, token: str | None, *lines: str) -> None:
         """Prints what is served where, and how clients authenticate."""
-        for line in lines:
+        where = f"The token is in {self.token_file}" if self.token_file else f"Token: {token}"
+        for line in (*lines, where if token else "Authentication is disabled."):
             echo(line, err=True)
-        if token and self.token_file:
-            echo(f"The token is in {self.token_file}", err=True)
-        else:
-            echo(f"Token: {token}" if token else "Authentication is disabled.", err=True)
 
 
 class ListenOptions(SocketOptions):
     """Where a server of API clients listens, and whom it answers."""
 
     origin: tuple[str, ...] = setting(
-        (), "Allow requests from this web origin: http://localhost:8888. Repeatable.", metavar="URL"
+        (), "Web origins whose pages may send requests, such as http://localhost:8888.", key=True
     )
 
     def _check(self) -> None:
@@ -318,8 +312,13 @@ class ListenOptions(SocketOptions):
                     "Give scheme, host and port: http://localhost:8888",
                 )
 
+    @property
+    def access(self) -> dict[str, frozenset[str]]:
+        """The host names and origins of requests, as the applications take them."""
+        return {"hosts": self.hosts, "origins": frozenset(self.origin)}
 
-class HttpOptions(ListenOptions, NextEditOptions):
+
+class HttpOptions(ListenOptions, EngineOptions):
     """The options of ``codegen serve http``."""
 
     conversation: int = setting(
@@ -327,6 +326,7 @@ class HttpOptions(ListenOptions, NextEditOptions):
         "Maximum tokens of a conversation and its reply, for a model in this process.",
         ge=64,
         le=1_000_000,
+        key=True,
     )
 
 
@@ -345,30 +345,24 @@ def http(given: HttpOptions) -> None:
     Clients authenticate with the token that is printed at the start: Authorization: Bearer TOKEN.
     """
     require(*_NEEDED)
-    _log_to(given.log_file, given.verbose)
+    given.start_log()
     from codegen.server.guard import serve
     from codegen.server.http import make_app
 
     with given.listening() as (token, sock), _running(_engine(given)) as engine:
-        app = make_app(
-            engine,
-            token,
-            hosts=given.hosts,
-            origins=frozenset(given.origin),
-            exclude=given.exclude,
-            next_edits=_next_editor(given.next_edits, given),
-        )
+        next_edits = _next_editor(given)
+        app = make_app(engine, token, exclude=given.exclude, next_edits=next_edits, **given.access)
         shown = f"{engine.model.name} of {given.upstream}" if given.upstream else given.model
         status = [engine.model.status.message] if given.upstream else []
         given.announce(token, f"Serving {shown} at {given.address(sock)}", *status)
         serve(app, sock)
 
 
-class SandboxOptions(ListenOptions):
+class SandboxOptions(LogOptions, ListenOptions):
     """The options of ``codegen serve sandbox``."""
 
     port: int = setting(
-        8080, "Port, by default the one of SandboxFusion; 0 chooses a free one.", ge=0, le=65535
+        8080, "Port, by default SandboxFusion's; 0 chooses a free one.", ge=0, le=65535
     )
     workers: int = setting(
         0, "Pairs of sandboxes; each runs three programs at a time.", ge=0, shown="one per core"
@@ -385,20 +379,20 @@ class SandboxOptions(ListenOptions):
         metavar="NAMES",
         commas=True,
     )
-    max_cpu_s: float = setting(120.0, "Maximum CPU seconds of one program.", ge=0.05, le=86400)
-    max_memory_mib: int = setting(4096, "Maximum memory of one program.", ge=128, le=1 << 20)
-    queue: int = setting(8192, "Maximum waiting programs of all clients.", ge=1)
-    client_queue: int = setting(4096, "Maximum waiting programs of one client.", ge=1)
-    requests_per_s: float = setting(1000.0, "Mean request rate of one client.", gt=0)
-    connections: int = setting(1024, "Maximum connections at a time.", ge=8, le=65536)
-    cache_mib: int = setting(64, "Memory for the cache of verdicts.", ge=0)
+    max_cpu_s: float = setting(
+        120.0, "Maximum CPU seconds of one program.", ge=0.05, le=86400, key=True
+    )
+    max_memory_mib: int = setting(
+        4096, "Maximum memory of one program.", ge=128, le=1 << 20, key=True
+    )
+    queue: int = setting(8192, "Maximum waiting programs of all clients.", ge=1, key=True)
+    client_queue: int = setting(4096, "Maximum waiting programs of one client.", ge=1, key=True)
+    requests_per_s: float = setting(1000.0, "Mean request rate of one client.", gt=0, key=True)
+    connections: int = setting(1024, "Maximum connections at a time.", ge=8, le=65536, key=True)
+    cache_mib: int = setting(64, "Memory for the cache of verdicts.", ge=0, key=True)
     stop_s: int = setting(
-        120, "Seconds that running programs get to end once the server stops.", ge=1
+        120, "Seconds that running programs get to end once the server stops.", ge=1, key=True
     )
-    log_file: Path | None = setting(
-        None, "Log warnings to this file, but no text of programs.", metavar="FILE"
-    )
-    verbose: bool = setting(False, "Also log debug messages.", flags=("-v", "--verbose"))
 
 
 @command(
@@ -409,13 +403,13 @@ class SandboxOptions(ListenOptions):
 )
 @options(SandboxOptions, "given")
 def sandbox(given: SandboxOptions) -> None:
-    """Run and judge programs for clients, by our own routes and those of SandboxFusion.
+    """Run and judge programs for clients, by our own routes and SandboxFusion's /run_code.
 
     Clients authenticate with the token that is printed at the start: Authorization: Bearer TOKEN,
     or http://any:TOKEN@host:port in place of the URL.
     """
     require("starlette", "uvicorn", "prometheus_client")
-    _log_to(given.log_file, given.verbose)
+    given.start_log()
     from codegen.evals.sandbox import Sandbox
     from codegen.server.guard import serve
     from codegen.server.sandbox import SandboxService, make_app, most_limits
@@ -433,21 +427,10 @@ def sandbox(given: SandboxOptions) -> None:
             client_queue=given.client_queue,
             cache_bytes=given.cache_mib << 20,
         )
-        app = make_app(
-            service,
-            token,
-            hosts=given.hosts,
-            origins=frozenset(given.origin),
-            requests_per_s=given.requests_per_s,
-        )
+        app = make_app(service, token, requests_per_s=given.requests_per_s, **given.access)
         given.announce(token, f"Serving the sandbox at {given.address(sock)}")
-        serve(
-            app,
-            sock,
-            connections=given.connections,
-            grace_s=given.stop_s,
-            stopping=service.stop,
-        )
+        stop = {"grace_s": given.stop_s, "stopping": service.stop}
+        serve(app, sock, connections=given.connections, **stop)
         logging.getLogger("codegen.server").info("%s", service.metrics.line())
 
 
@@ -473,26 +456,28 @@ class McpOptions(ListenOptions, ModelOptions):
         shown="none",
     )
     next_edits: str = setting(
-        "", "Also propose next edits, in this format; see `codegen serve lsp`.", metavar="FORMAT"
+        "", "Also propose next edits, in this format; see `codegen serve lsp`.", key=True
     )
-    languages: tuple[str, ...] = setting(
-        (), "Languages of programs beside Python, with commas: cpp,rust.", metavar="NAMES",
-        commas=True,
-    )  # fmt: skip
-    max_samples: int = setting(500, "Maximum samples of one eval_run.", ge=1)
-    max_seconds: float = setting(600, "Maximum seconds of one eval_run or eval_score.", gt=0)
-    rows: int = setting(50, "Maximum rows of a database's answer.", ge=1, le=1000)
+    languages: tuple[str, ...] = setting((), "Languages of programs besides Python.", key=True)
+    max_samples: int = setting(500, "Maximum samples of one eval_run.", ge=1, key=True)
+    max_seconds: float = setting(
+        600, "Maximum seconds of one eval_run or eval_score.", gt=0, key=True
+    )
+    rows: int = setting(50, "Maximum rows of a database's answer.", ge=1, le=1000, key=True)
     http: bool = setting(
         False, "Serve streamable HTTP at --port instead of standard input and output."
     )
 
     def _check(self) -> None:
         super()._check()
-        of_http = ("host", "port", "uds", "token_file", "no_token", "origin", "host_name")
-        if given := [name for name in of_http if name in self.model_fields_set and not self.http]:
+        given = [name for name in ListenOptions.model_fields if name in self.model_fields_set]
+        if given and not self.http:
             raise ConfigError(f"{flag(given[0])} requires --http.", "Add --http.")
         if self.next_edits and not (self.model or self.upstream):
-            raise ConfigError("--next-edits requires a model.", "Add --model or --upstream.")
+            raise ConfigError("-o next_edits requires a model.", "Add --model or --upstream.")
+        for root in self.root:
+            if not root.is_dir():
+                raise ConfigError(f"There is no directory {root}.", "Make it, or name another.")
 
     def databases(self) -> dict[str, str]:
         """Name -> file or address; the name of a file is its stem."""
@@ -503,6 +488,8 @@ class McpOptions(ListenOptions, ModelOptions):
                 name, where = Path(given.partition("?")[0]).stem, given
             if name in found:
                 raise ConfigError(f"Two databases are called {name!r}.", "Give names: NAME=FILE.")
+            if "://" not in where and not Path(where).is_file():
+                raise ConfigError(f"There is no file {where} (database {name}).", "Check the path.")
             found[name] = where if "://" in where else str(Path(where).resolve())
         return found
 
@@ -511,7 +498,10 @@ class McpOptions(ListenOptions, ModelOptions):
         if not (self.model or self.upstream):
             return None
         return EngineOptions(
-            model=self.model or "embedded", upstream=self.upstream, api_key_env=self.api_key_env
+            model=self.model or "embedded",
+            upstream=self.upstream,
+            api_key_env=self.api_key_env,
+            next_edits=self.next_edits or "off",
         )
 
     def of_evaluation(self) -> tuple[str, ...]:
@@ -540,12 +530,9 @@ def mcp(given: McpOptions) -> None:
     docs/mcp.md has configurations for editors.
     """
     require("mcp", "prometheus_client")
-    _log_to(None, False)
+    LogOptions().start_log()
     from codegen.server.mcp import Grants, Tools, make_app, make_server
 
-    for root in given.root:
-        if not root.is_dir():
-            raise ConfigError(f"There is no directory {root}.", "Make it, or name another.")
     grants = Grants(
         tuple(root.resolve() for root in given.root),
         given.databases(),
@@ -555,13 +542,10 @@ def mcp(given: McpOptions) -> None:
         given.max_seconds,
         given.rows,
     )
-    for name, where in grants.databases.items():
-        if "://" not in where and not Path(where).is_file():
-            raise ConfigError(f"There is no file {where} (database {name}).", "Check the path.")
+    engine = editor = None
     if wanted := given.engine():
         require(*_NEEDED)
-    engine = _engine(wanted, patient=True) if wanted else None
-    editor = _next_editor(given.next_edits, wanted) if given.next_edits and wanted else None
+        engine, editor = _engine(wanted, patient=True), _next_editor(wanted)
     with (
         _running(engine) if engine else nullcontext(),
         closing(Tools(grants, engine, editor)) as tools,
@@ -576,7 +560,7 @@ def mcp(given: McpOptions) -> None:
         from codegen.server.guard import serve as serve_http
 
         with given.listening() as (token, sock):
-            app = Guard(make_app(server), token, given.hosts, frozenset(given.origin))
+            app = Guard(make_app(server), token, **given.access)
             where = given.address(sock) + ("" if given.uds else "/mcp")
             given.announce(token, f"Serving tools at {where}")
             serve_http(app, sock, during=server.session_manager.run())
@@ -613,19 +597,18 @@ def _running(engine: CompletionEngine) -> Iterator[CompletionEngine]:
         logging.getLogger("codegen.server").info("%s", engine.metrics.line())
 
 
-def _next_editor(
-    name: str, given: EngineOptions, edit_log: Path | None = None
-) -> NextEditor | None:
-    """What proposes next edits in the format of this name; None for "off".
+def _next_editor(given: EngineOptions, edit_log: Path | None = None) -> NextEditor | None:
+    """What proposes next edits in the chosen format; None for "off".
 
     The embedded model has an adapter for the format blocks, which is the default with it.
     """
+    name = given.next_edits
     has_adapter = given.model == "embedded" and not given.upstream and name in ("", "blocks")
     if name == "off" or not (name or has_adapter):
         return None
     from codegen.methods.edits.formats import find_format
     from codegen.models.embedded import NEXT_EDIT
-    from codegen.server.edit_outcomes import Outcomes
+    from codegen.server.edit_history import Outcomes
     from codegen.server.next_edits import NextEditor, least_tokens
 
     form, outcomes = find_format(name or "blocks"), Outcomes(edit_log)
@@ -708,21 +691,3 @@ def _llama(given: EngineOptions, gguf: Path, limits: ServerLimits) -> LlamaUpstr
     upstream = LlamaUpstream(server, fim=given.fim, layout=given.layout, limits=limits)
     upstream.check()
     return upstream
-
-
-def _log_to(path: Path | None, verbose: bool) -> None:
-    """Sets up the log of this package; logs of libraries may quote prompts and are left out."""
-    logger = logging.getLogger("codegen")
-    logger.setLevel(logging.DEBUG if verbose else logging.INFO if path else logging.WARNING)
-    logger.propagate = False
-    logging.getLogger("pygls").setLevel(logging.CRITICAL)
-    try:
-        handler = (
-            logging.FileHandler(path, delay=False) if path else logging.StreamHandler(sys.stderr)
-        )
-    except OSError as error:
-        raise ConfigError(
-            f"Cannot write the log {path}: {error.strerror}.", "Name another --log-file."
-        ) from None
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.addHandler(handler)

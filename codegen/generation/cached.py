@@ -19,7 +19,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -31,7 +31,6 @@ from codegen.generation.protocol import (
     Completion,
     Decoder,
     ModelSpec,
-    OnText,
     Request,
     SamplingParams,
     request_seed,
@@ -87,13 +86,7 @@ class CachedBackend(Backend):
         """The back-end's."""
         return self.backend.identity(decoder)
 
-    def generate(
-        self,
-        requests: Iterable[Request],
-        params: SamplingParams,
-        decoder: Decoder,
-        on_text: OnText | None = None,
-    ) -> Iterator[Completion]:
+    def generate(self, requests, params, decoder, on_text=None):
         """Yields what is kept first, then the others as they finish. Reads all requests at once."""
         if decoder != Decoder():
             for completion in self.backend.generate(requests, params, decoder, on_text):

@@ -14,7 +14,7 @@ Limits: readers only, since llama.cpp shows no logits; no token healing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,13 +23,9 @@ from codegen.errors import ModelError
 from codegen.generation.backends import Endpoint
 from codegen.generation.openai import OpenAIBackend
 from codegen.generation.protocol import (
-    Completion,
     Decoder,
     ModelUnusable,
-    OnText,
-    Request,
     RequestFailed,
-    SamplingParams,
 )
 from codegen.models import embedded
 from codegen.models.gguf import find_gguf, fingerprint
@@ -60,8 +56,7 @@ class LlamaBackend(OpenAIBackend):
             retries=0,
             body=_BODY + (_REPEATABLE if server.options.slots == 1 else ()),
         )
-        super().__init__(endpoint)
-        self._key = server.api_key
+        super().__init__(endpoint, server.api_key)
         self.server = server
         self.about = {}  # its port is another each time
         self.style = "chat" if server.header.chat_template else "continue"
@@ -88,13 +83,7 @@ class LlamaBackend(OpenAIBackend):
         """The weights, not where they are."""
         return {"model": self.model, "model_fingerprint": fingerprint(self.server.path)}
 
-    def generate(
-        self,
-        requests: Iterable[Request],
-        params: SamplingParams,
-        decoder: Decoder,
-        on_text: OnText | None = None,
-    ) -> Iterator[Completion]:
+    def generate(self, requests, params, decoder, on_text=None):
         """See :class:`OpenAIBackend`.
 
         Raises:
@@ -116,10 +105,10 @@ class LlamaBackend(OpenAIBackend):
     def _explained(self, error: RequestFailed) -> RequestFailed:
         """The error without the server, which the user did not start."""
         words = error.message.partition(f"{self.model!r}: ")[2] or error.message
-        remedy = "Raise it with --llama-option context=TOKENS." if "context size" in words else ""
+        remedy = "Raise it with -o engine.context=TOKENS." if "context size" in words else ""
         return RequestFailed(f"{self.model}: {words}", error.remedy or remedy)
 
 
 def _options(batch_size: int = 1, options: Mapping[str, Any] | None = None) -> LlamaOptions:
     given = {"slots": min(batch_size, _MOST_SLOTS), **(options or {})}
-    return parse_config(LlamaOptions, given, "--llama-option")
+    return parse_config(LlamaOptions, given, "-o engine")

@@ -1,16 +1,13 @@
 """The ``openai`` back-end: models behind a server that speaks OpenAI's protocol.
 
 vLLM, SGLang, Ollama, llama.cpp, OpenAI and others. :class:`codegen.generation.backends.Endpoint`
-says which server and model; :class:`OpenAIBackend` completes requests by OpenAI's SDK, several at
-once. Chat requests go to ``/chat/completions``, plain ones to ``/completions``, where the server
-has it. With ``on_text`` the text is streamed. :class:`codegen.generation.pace.Pace` says when a
-request may be sent.
+says which server and model; :class:`OpenAIBackend` completes requests, several at once. Chat
+requests go to ``/chat/completions``, plain ones to ``/completions``, where the server has it. With
+``on_text`` the text is streamed. :class:`Pace` says when a request may be sent.
 
 A request that failed temporarily (HTTP 408, 409, 425, 429, 5xx, a broken connection, a timeout, a
-response that holds no completion) is sent again, after exponential backoff with jitter. The SDK's
-own retries are off. They do not know the wait that a server asks for by Retry-After as one for all
-threads, the limits of requests, tokens and money, responses without a completion, or a stream that
-breaks before its first text.
+response that holds no completion, a stream that breaks before its first text) is sent again, after
+exponential backoff with jitter. A wait that a server asks for by Retry-After holds for all threads.
 
 What a lasting failure means: a wrong key, an unknown model, spent quota, a web page or a server
 that is not there ends the run (:class:`ModelUnusable`), as do ``FAILURES_IN_A_ROW`` failed requests
@@ -18,9 +15,7 @@ without a completion between them, if the server does not answer the simplest re
 Anything else fails its own request alone.
 
 The API key comes from an environment variable that the user names, goes into the request's header
-and nowhere else: not into errors, caches, manifests or logs. Redirects are refused, so that it
-stays with its host. Proxies come from the environment, never for loopback; certificates from the
-system or ``SSL_CERT_FILE``.
+and nowhere else: not into errors, caches, manifests or logs (:mod:`codegen.generation.client`).
 
 What else a server says of a completion is in its ``meta``: ``usage``, the counts as they were
 reported (cached, reasoning, accepted and rejected predicted tokens); ``logprobs`` if they were
@@ -37,34 +32,28 @@ answers differently each time; a run is then repeatable by its cache alone.
 
 from __future__ import annotations
 
-import email.utils
-import json
 import math
 import random
-import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
 from queue import SimpleQueue
 from typing import Any, Literal
 
-import httpx2
-import openai
-from openai import DefaultHttpxClient, Omit, OpenAI
-
 from codegen.errors import ConfigError, in_one_line
 from codegen.generation.backends import Endpoint, is_loopback
+from codegen.generation.cached import Prices
+from codegen.generation.client import Client, Failure, LoopThread
 from codegen.generation.decoders import Resolved, supported
-from codegen.generation.pace import CalledOff, Pace
 from codegen.generation.protocol import (
     Backend,
     Completion,
     Decoder,
     ModelUnusable,
-    OnText,
     Request,
     RequestFailed,
     SamplingParams,
@@ -79,7 +68,6 @@ _MOST_STOPS = 4  # that OpenAI's API takes
 _MOST_BYTES = 64 * 2**20  # per response
 _LONGEST_BACKOFF_S = 60.0
 _BUSY_PATIENCE = 10  # times as many retries: 429 only asks to slow down
-_RETRIED = frozenset({408, 409, 425, 429})
 _TOO_BUSY = (429, 503)
 _LISTED = 8  # names of models in a message
 _CHARACTERS_A_TOKEN = 3  # in a prompt; code has a little more
@@ -90,27 +78,33 @@ _FATAL = {
     404: "Check --endpoint (it ends in /v1 for most servers) and --model.",
     405: "Check --endpoint (it ends in /v1 for most servers).",
 }
-_NOT_SUPPORTED = (501, 505)  # by the server at all
 _BUSY = "Lower --concurrency or wait, then run the same command again to resume."
-# The headers of a request; the SDK adds some that describe the machine, or come from variables.
-_SENT = {"host", "connection", "content-type", "content-length", "accept", "accept-encoding"}
-_SENT |= {"user-agent", "authorization"}
+_LOOP = LoopThread()  # in which all requests are sent
 _SPENT = ("insufficient_quota", "billing_hard_limit_reached")
 
 
 class OpenAIBackend(Backend):
-    """Completes requests by an endpoint; safe to use from several threads."""
+    """Completes requests by an endpoint; safe to use from several threads.
+
+    Args:
+        key: the API key; None for the one that the endpoint names.
+    """
 
     kind = "openai"
     independent = True
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, key: str | None = None) -> None:
         self.endpoint = endpoint
         self.model = endpoint.model
         self.style = endpoint.style
         self.about = {"endpoint": endpoint.url}
-        self._key = endpoint.api_key()
-        self._sdk = _client(endpoint)
+        self._client = Client(
+            endpoint.base(),
+            endpoint.api_key() if key is None else key,
+            connections=None,
+            timeout_s=endpoint.timeout_s,
+            most_bytes=_MOST_BYTES,
+        )
         self._pace = Pace(endpoint)
         self._most_stops: int | None = None  # that the server takes; None if it has refused none
         self._lock = threading.Lock()  # guards all below
@@ -136,13 +130,7 @@ class OpenAIBackend(Backend):
         extra = self.endpoint.extra()
         return {"body": extra} if extra else {}
 
-    def generate(
-        self,
-        requests: Iterable[Request],
-        params: SamplingParams,
-        decoder: Decoder,
-        on_text: OnText | None = None,
-    ) -> Iterator[Completion]:
+    def generate(self, requests, params, decoder, on_text=None):
         """See :class:`Backend`. A fatal failure is raised once no request is in flight.
 
         Interrupted, it sends nothing more and does not wait. A request is sent once the caller has
@@ -221,8 +209,8 @@ class OpenAIBackend(Backend):
             estimated = len(request.prompt) // _CHARACTERS_A_TOKEN + params.max_new_tokens
             streams = None if cuts else on_piece
             found = self._ask(request.chat, body, estimated, streams, wasted, stop)
-        except ServerFailure as failure:
-            refused = failure.status in (400, 422) and "stop" in str(failure)
+        except Failure as failure:
+            refused = failure.status in (400, 422) and "stop" in failure.words
             if refused and len(sent) > _MOST_STOPS:
                 self._most_stops = _MOST_STOPS
                 return self._complete(number, request, params, resolved, on_piece, stop)
@@ -291,7 +279,7 @@ class OpenAIBackend(Backend):
         """The first completion that the server gives.
 
         Raises:
-            ServerFailure: if there is none, and trying again would not help.
+            Failure: if there is none, and trying again would not help.
             CalledOff, CostLimitReached: see :class:`Pace`.
         """
         tries = 0
@@ -303,7 +291,7 @@ class OpenAIBackend(Backend):
                 row = self.send(route, body, on_piece)
                 spent = _tokens(row)
                 found = read_completion(row, self.model)
-            except ServerFailure as error:
+            except Failure as error:
                 failure, again = error, self._may_retry(error, tries)
             finally:
                 busy = failure is not None and failure.status in _TOO_BUSY
@@ -322,7 +310,7 @@ class OpenAIBackend(Backend):
             stop.wait(wait_s * random.uniform(0.5, 1.5))
             tries += 1
 
-    def _may_retry(self, failure: ServerFailure, tries: int) -> bool:
+    def _may_retry(self, failure: Failure, tries: int) -> bool:
         if (failure.unreachable or failure.page) and not self._answered:
             return False  # most likely a wrong URL: say so at once
         if failure.code in _SPENT or failure.wait_s > self.endpoint.longest_wait_s:
@@ -335,7 +323,7 @@ class OpenAIBackend(Backend):
             self._answered = True
             self._failures_in_a_row = 0
 
-    def _give_up(self, failure: ServerFailure, chat: bool) -> RequestFailed:
+    def _give_up(self, failure: Failure, chat: bool) -> RequestFailed:
         """The error of a request that failed for good.
 
         Raises:
@@ -345,7 +333,7 @@ class OpenAIBackend(Backend):
             self._failures_in_a_row += 1
             in_a_row = self._failures_in_a_row
         url = self.endpoint.url_of("chat" if chat else "text")
-        message = f"The endpoint {url} did not answer for the model {self.model!r}: {failure}."
+        message = f"The endpoint {url} did not answer for the model {self.model!r}: {failure.said}."
         too_long = failure.wait_s > self.endpoint.longest_wait_s
         if remedy := _fatal_remedy(failure, url) or (_BUSY if too_long else ""):
             raise ModelUnusable(message, remedy) from None
@@ -362,7 +350,7 @@ class OpenAIBackend(Backend):
         try:
             row = self.send("/chat/completions" if chat else "/completions", body)
             read_completion(row, self.model)
-        except ServerFailure:
+        except Failure:
             return False
         self._succeed()
         return True
@@ -375,46 +363,31 @@ class OpenAIBackend(Backend):
         Args:
             route: below the base URL, such as ``/models``.
             body: what is posted; None for a GET.
-            on_piece: called with each piece of text as it comes; None does not stream.
+            on_piece: called with each piece of text as it comes, in another thread; None does not
+                stream.
 
         Returns:
             The decoded JSON; of a stream, a completion object made of its parts.
 
         Raises:
-            ServerFailure: if the response is an error or not JSON.
+            Failure: if the response is an error or not JSON.
         """
-        headers: Any = {"Authorization": f"Bearer {self._key}" if self._key else Omit()}
-        sent: Any = {"path": route, "options": {"headers": headers}}
-        row: Any = {}
-        shown, is_whole = "", False  # some servers do not stream
+        url = self.endpoint.base() + route
+        if body is None or on_piece is None:
+            return _LOOP.submit(self._client.json(url, body)).result()
+        return _LOOP.submit(self._streamed(url, body, on_piece)).result()
+
+    async def _streamed(self, url: str, body: Mapping[str, Any], on_piece: OnPiece) -> Any:
+        row: dict[str, Any] = {}
+        shown = False
+        body = {"stream_options": {"include_usage": True}, **body}
         try:
-            if body is None:
-                row = _decoded(self._sdk.get(cast_to=httpx2.Response, **sent))
-            elif on_piece is None:
-                # Lone surrogates survive as escapes.
-                sent["content"] = json.dumps(body).encode("ascii")
-                row = _decoded(self._sdk.post(cast_to=httpx2.Response, **sent))
-            else:
-                body = {"stream": True, "stream_options": {"include_usage": True}, **body}
-                sent["content"] = json.dumps(body).encode("ascii")
-                streamed = openai.Stream[object]
-                parts = self._sdk.post(cast_to=object, stream=True, stream_cls=streamed, **sent)
-                kind = parts.response.headers.get("Content-Type", "")
-                if is_whole := not kind.startswith("text/event-stream"):
-                    parts.response.read()
-                    row = _decoded(parts.response)
-                else:
-                    for part in parts:
-                        shown += _add_part(row, part, on_piece)
-        except (openai.APIError, httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-            failure = _failure_of(error, self._key, self.endpoint.timeout_s)
+            async with aclosing(self._client.stream(url, body)) as parts:
+                async for part in parts:
+                    shown |= bool(_add_part(row, part, on_piece))
+        except Failure as failure:
             failure.transient = failure.transient and not shown
-            raise failure from None
-        if isinstance(row, dict) and row.get("error"):
-            words, code = _error_words(json.dumps(row))
-            raise ServerFailure(f"it reports {_safe(words, self._key)}", transient=True, code=code)
-        if on_piece and is_whole:
-            on_piece(read_completion(row, self.model).text)
+            raise
         return row
 
 
@@ -431,165 +404,7 @@ class ServerCompletion:
     meta: Mapping[str, Any]
 
 
-class ServerFailure(Exception):
-    """A request without a usable response.
-
-    Attributes:
-        status: of HTTP, 0 if there was none.
-        transient: whether trying again may help.
-        unreachable: whether no server was there at all.
-        untrusted: whether its certificate was refused.
-        page: whether it is a web page.
-        wait_s: how long the server asks to wait.
-        code: the error code in an OpenAI-style error object.
-    """
-
-    status = 0
-    transient = unreachable = untrusted = page = False
-    wait_s = 0.0
-    code = ""
-
-    def __init__(self, message: str, **known: Any) -> None:
-        super().__init__(message)
-        vars(self).update(known)
-
-
-class _Bounded(httpx2.SyncByteStream):
-    """A response body with a limit of size and, unless it is streamed, of time."""
-
-    def __init__(self, response: httpx2.Response, timeout_s: float) -> None:
-        kind = response.headers.get("Content-Type", "")
-        self._inner: Any = response.stream
-        self._streamed = kind.startswith("text/event-stream")
-        self._deadline = time.monotonic() + timeout_s
-
-    def __iter__(self) -> Iterator[bytes]:
-        size = 0
-        for part in self._inner:
-            size += len(part)
-            if size > _MOST_BYTES:
-                raise ServerFailure(f"its response is larger than {_MOST_BYTES >> 20} MiB")
-            if not self._streamed and time.monotonic() > self._deadline:
-                raise httpx2.ReadTimeout("the whole response took too long")
-            yield part
-
-    def close(self) -> None:
-        self._inner.close()
-
-
-def _client(endpoint: Endpoint) -> OpenAI:
-    """The SDK's client: no retries, no redirects, no headers that come from the environment."""
-
-    def bound(response: httpx2.Response) -> None:
-        response.headers.pop("Content-Encoding", None)  # a few bytes could become many
-        response.stream = _Bounded(response, endpoint.timeout_s)
-
-    def plain(request: httpx2.Request) -> None:
-        for name in set(request.headers) - _SENT:
-            del request.headers[name]
-
-    return OpenAI(
-        base_url=endpoint.base(),
-        api_key="none",  # each request has its own header
-        max_retries=0,
-        timeout=endpoint.timeout_s,
-        default_headers={"User-Agent": "codegen-toolkit", "Accept-Encoding": "identity"},
-        http_client=DefaultHttpxClient(
-            follow_redirects=False,
-            # None: not by a proxy.
-            mounts={"http://": None, "https://": None} if is_loopback(endpoint.url) else None,
-            timeout=endpoint.timeout_s,
-            event_hooks={"request": [plain], "response": [bound]},
-        ),
-    )
-
-
-def retry_after(value: str, now: float) -> float:
-    """Seconds to wait by a Retry-After header (seconds or an HTTP date); 0 if there is none."""
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - now
-        except (ValueError, TypeError):
-            return 0.0
-    return seconds if 0 < seconds < float("inf") else 0.0
-
-
-def _decoded(response: httpx2.Response) -> Any:
-    try:
-        return json.loads(response.content)
-    except (ValueError, RecursionError) as error:
-        page = response.content.lstrip()[:1] == b"<"
-        words = "a web page" if page else f"not JSON ({in_one_line(error)})"
-        raise ServerFailure(f"its response is {words}", transient=True, page=page) from None
-
-
-def _failure_of(error: Exception, key: str, timeout_s: float) -> ServerFailure:
-    """The failure that an error of the SDK stands for."""
-    if isinstance(error, openai.APIStatusError):
-        return _refused(error.response, key)
-    causes: list[BaseException] = [error]
-    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
-        causes.append(cause)
-
-    def caused_by(*kinds: type[BaseException]) -> Any:
-        return next((cause for cause in causes if isinstance(cause, kinds)), None)
-
-    if timeout := caused_by(httpx2.TimeoutException):
-        gone = isinstance(timeout, httpx2.ConnectTimeout)
-        words = f"no response within {timeout_s:g} s"
-        return ServerFailure(words, transient=True, unreachable=gone)
-    if refusal := caused_by(ssl.SSLCertVerificationError):
-        words = f"its certificate is not trusted ({refusal.verify_message})"
-        return ServerFailure(words, untrusted=True)
-    if caused_by(httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError):
-        return ServerFailure("its host name is not valid", unreachable=True)
-    if isinstance(error, ValueError):
-        return ServerFailure("its stream is not JSON", transient=True)
-    if not caused_by(openai.APIConnectionError, httpx2.HTTPError):
-        return ServerFailure(f"it reports {_safe(str(error), key)}", transient=True)
-    named = (getattr(cause, "strerror", None) for cause in reversed(causes))
-    words = next(filter(None, named), None) or in_one_line(causes[-1]) or type(causes[-1]).__name__
-    gone = caused_by(httpx2.ConnectError) and not caused_by(ssl.SSLError)
-    return ServerFailure(f"no connection ({words})", transient=True, unreachable=bool(gone))
-
-
-def _refused(response: httpx2.Response, key: str) -> ServerFailure:
-    """The failure that an HTTP status stands for."""
-    status, headers = response.status_code, response.headers
-    words, code = _error_words(response.text[:65536])
-    is_html = words.lstrip()[:1] == "<"
-    if is_html:
-        words = "its response is a web page"
-    if 300 <= status < 400:
-        words = f"a redirect to {headers.get('Location', 'nowhere')}"
-    return ServerFailure(
-        f"HTTP {status}" + (f": {_safe(words, key)}" if words else ""),
-        status=status,
-        transient=status in _RETRIED or (status >= 500 and status not in _NOT_SUPPORTED),
-        # Proxies send pages for what lasts a while (502), or concerns one request (413), too.
-        page=is_html and status in (400, *_NOT_SUPPORTED),
-        wait_s=retry_after(headers.get("retry-after-ms", ""), 0.0) / 1000
-        or retry_after(headers.get("Retry-After", ""), time.time()),
-        code=code,
-    )
-
-
-def _error_words(text: str) -> tuple[str, str]:
-    """The message and code of an error body: OpenAI's object, or the text as it is."""
-    try:
-        row = json.loads(text)
-    except (ValueError, RecursionError):
-        return text, ""
-    inner = row.get("error", row) if isinstance(row, dict) else row
-    if not isinstance(inner, dict):
-        return str(inner), ""
-    message = inner.get("message") or inner.get("detail") or text
-    return str(message), str(inner.get("code") or inner.get("type") or "")
-
-
-def _fatal_remedy(failure: ServerFailure, url: str) -> str:
+def _fatal_remedy(failure: Failure, url: str) -> str:
     """The remedy of a failure that all requests share; empty for one of a single request."""
     if failure.unreachable:
         hint = "Start the server there, or check" if is_loopback(url) else "Check"
@@ -608,16 +423,20 @@ def _fatal_remedy(failure: ServerFailure, url: str) -> str:
     return _FATAL.get(404 if unknown_model else failure.status, "")
 
 
-def _add_part(row: dict[str, Any], part: Any, on_piece: OnPiece) -> str:
+def _add_part(row: dict[str, Any], part: Mapping[str, Any], on_piece: OnPiece) -> str:
     """Adds a part of a stream to what becomes a completion object, and returns its text."""
-    if not isinstance(part, dict):
-        raise ServerFailure("a part of its stream is not a JSON object")
     if part.get("usage"):
         row["usage"] = part["usage"]
     choices = part.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict):
+        row.setdefault("choices", choices)
         return ""
+    if "message" in choice:  # the server does not stream
+        row.update(part)
+        text = read_completion(part, "").text
+        on_piece(text)
+        return text
     whole = row.setdefault("choices", [{"text": ""}])[0]
     row.setdefault("model", part.get("model"))
     whole["finish_reason"] = choice.get("finish_reason") or whole.get("finish_reason")
@@ -636,14 +455,14 @@ def read_completion(row: Any, model: str) -> ServerCompletion:
     """Reads a completion object.
 
     Raises:
-        ServerFailure: (transient) if it is none.
+        Failure: (transient) if it is none.
     """
     if not isinstance(row, dict):
-        raise ServerFailure("its response is not a JSON object", transient=True)
+        raise Failure("its response is not a JSON object", transient=True)
     choices = row.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict):
-        raise ServerFailure("its response holds no choices", transient=True)
+        raise Failure("its response holds no choices", transient=True)
     reason, message = choice.get("finish_reason"), choice.get("message")
     if not isinstance(message, dict):
         text = choice.get("text")
@@ -653,7 +472,7 @@ def read_completion(row: Any, model: str) -> ServerCompletion:
         whole = reason in ("length", "content_filter")
         text = "" if "content" in message or message.get("refusal") or whole else None
     if not isinstance(text, str):
-        raise ServerFailure("its response holds no text", transient=True)
+        raise Failure("its response holds no text", transient=True)
     meta: dict[str, Any] = {}
     if usage := _counts(row.get("usage")):
         meta["usage"] = usage
@@ -675,8 +494,10 @@ def only_model(endpoint: Endpoint) -> str:
     remedy = "Name one with --model (or --llm)."
     try:
         names = model_names(OpenAIBackend(endpoint).send("/models"))
-    except ServerFailure as failure:
-        message = f"No model is named, and the server at {endpoint.base()} lists none: {failure}."
+    except Failure as failure:
+        message = (
+            f"No model is named, and the server at {endpoint.base()} lists none: {failure.said}."
+        )
         known = "" if failure.status == 404 else _fatal_remedy(failure, endpoint.url)
         raise ModelUnusable(message, known or f"{remedy} {_FATAL[405]}") from None
     if len(names) == 1:
@@ -770,6 +591,116 @@ def _sums(spent: list[tuple[int, int]]) -> tuple[int, int]:
     return sum(one for one, _ in spent), sum(other for _, other in spent)
 
 
-def _safe(words: str, key: str) -> str:
-    """A server's words in one line, without the API key."""
-    return in_one_line(words.replace(key, "***") if key else words)
+_LOOK_S = 0.25  # how often a waiting thread checks whether it was stopped
+_MINUTE_S = 60.0
+
+
+class CalledOff(Exception):
+    """A request was not sent because the run was stopped."""
+
+
+class CostLimitReached(ModelUnusable):
+    """The cost limit is reached; run again with a higher one to resume."""
+
+    exit_code = 1
+
+
+@dataclass(slots=True)
+class Pace:
+    """The limits of an endpoint, for all its threads."""
+
+    endpoint: Endpoint
+    _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
+    _limit: float = field(init=False)  # requests in flight at most
+    _in_flight: int = field(default=0, init=False)
+    _slowed_at: float = field(default=0.0, init=False)
+    _resume_at: float = field(default=0.0, init=False)
+    _next_request: float = field(default=0.0, init=False)
+    _next_tokens: float = field(default=0.0, init=False)
+    _cost_micros: int = field(default=0, init=False)
+    _uncounted: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self._limit = self.endpoint.concurrency
+
+    def enter(self, tokens: int, stop: threading.Event) -> float:
+        """Waits until a request may be sent.
+
+        Args:
+            tokens: an estimate of what it will take.
+            stop: calls it off.
+
+        Returns:
+            The time at which it is sent (``time.monotonic``).
+
+        Raises:
+            CalledOff: if ``stop`` is set.
+            CostLimitReached: if there is no money left.
+        """
+        rpm, tpm = self.endpoint.rpm, self.endpoint.tpm
+        with self._changed:
+            while not stop.is_set():
+                self._check_cost()
+                now = time.monotonic()
+                wait_s = max(self._resume_at, self._next_request, self._next_tokens) - now
+                if wait_s <= 0 and self._in_flight < int(self._limit):
+                    self._in_flight += 1
+                    if rpm:
+                        self._next_request = now + _MINUTE_S / rpm
+                    if tpm:
+                        self._next_tokens = now + _MINUTE_S * tokens / tpm
+                    return now
+                self._changed.wait(min(wait_s, _LOOK_S) if wait_s > 0 else _LOOK_S)
+        raise CalledOff
+
+    def leave(
+        self,
+        sent_at: float,
+        estimated: int,
+        spent: tuple[int, int],
+        *,
+        answered: bool,
+        busy: bool = False,
+        wait_s: float = 0.0,
+    ) -> None:
+        """Records how a request ended.
+
+        Args:
+            sent_at, estimated: what :meth:`enter` returned and was given.
+            spent: the tokens of prompt and completion that the server counted.
+            answered: whether there was a completion.
+            busy: whether the server says that it is too busy.
+            wait_s: how long the server asks to wait; that holds for all threads.
+        """
+        now = time.monotonic()
+        with self._changed:
+            self._in_flight -= 1
+            if self.endpoint.tpm:
+                used = sum(spent) or (estimated if answered else 0)
+                self._next_tokens += _MINUTE_S * (used - estimated) / self.endpoint.tpm
+            prices = Prices(self.endpoint.price_in, self.endpoint.price_out)
+            self._cost_micros += prices.micros(*spent)
+            self._uncounted = self._uncounted or (answered and not sum(spent))
+            self._resume_at = max(self._resume_at, now + wait_s)
+            if busy and sent_at >= self._slowed_at:
+                self._limit = max(1.0, self._limit / 2)
+                self._slowed_at = now
+            elif answered:
+                self._limit = min(self.endpoint.concurrency, self._limit + 1 / self._limit)
+            self._changed.notify_all()
+
+    def _check_cost(self) -> None:
+        most = self.endpoint.max_cost
+        if most and self._uncounted:
+            raise CostLimitReached(
+                "The server does not report how many tokens a response took, so the limit cannot "
+                "be kept.",
+                "Leave out --max-cost.",
+            )
+        if most and self._cost_micros >= most * 1e6:
+            raise CostLimitReached(
+                f"The cost limit of {most:g} is reached: new responses cost "
+                f"{self._cost_micros / 1e6:.6g}.",
+                "Run the same command again, or with a higher --max-cost, to resume: finished "
+                "responses are kept.",
+            )

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from codegen.generation.backends import Endpoint
+from codegen.generation.client import Failure
 from codegen.generation.openai import (
     OnPiece,
     OpenAIBackend,
     ServerCompletion,
-    ServerFailure,
     model_names,
     predicted_tokens,
     read_completion,
@@ -61,12 +61,12 @@ def probe(endpoint: Endpoint) -> Iterator[Found]:
     backend = OpenAIBackend(endpoint)
     try:
         listed = model_names(backend.send("/models"))
-    except ServerFailure as failure:
+    except Failure as failure:
         if failure.unreachable or failure.page or failure.status in (401, 403):
-            yield Found("reachable", "no", str(failure))
+            yield Found("reachable", "no", failure.said)
             return
         yield Found("reachable", "yes")
-        yield Found("models", "unknown", str(failure))
+        yield Found("models", "unknown", failure.said)
     else:
         yield Found("reachable", "yes")
         state: State = "yes" if endpoint.model in listed else "no"
@@ -86,11 +86,8 @@ def probe(endpoint: Endpoint) -> Iterator[Found]:
     route = ask.chat if chat else ask.text
     yield from _tried("streaming", lambda: _streamed(route))
     yield from _tried("seed", lambda: _seeded(route))
-    if text:
-        yield from _tried("logprobs (text)", lambda: _logprobs(ask.text(logprobs=2)))
-    if chat:
-        chosen = {"logprobs": True, "top_logprobs": 2}
-        yield from _tried("logprobs (chat)", lambda: _logprobs(ask.chat(**chosen)))
+    chosen: dict[str, Any] = {"logprobs": True, "top_logprobs": 2} if chat else {"logprobs": 2}
+    yield from _tried("logprobs", lambda: _logprobs(route(**chosen)))
     if text:
         yield from _tried("suffix", lambda: _suffix(ask.text(), ask.text(suffix=_SUFFIX)))
     if chat:
@@ -101,8 +98,8 @@ def _tried(name: str, attempt: Callable[[], tuple[State, str]]) -> Generator[Fou
     """Yields the result of a probe, and returns whether it is a yes."""
     try:
         state, detail = attempt()
-    except ServerFailure as failure:  # the server refuses, in its own words
-        state, detail = "no", str(failure)
+    except Failure as failure:  # the server refuses, in its own words
+        state, detail = "no", failure.said
     yield Found(name, state, detail)
     return state == "yes"
 

@@ -214,7 +214,7 @@ class Backend(ABC):
         decoder: Decoder,
         on_text: OnText | None = None,
     ) -> Iterator[Completion]:
-        """Yields one completion a request, in the order they finish.
+        """Yields one completion a request, in the order they finish. Overrides inherit the types.
 
         A request that fails alone gives a completion with an ``error``.
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -279,13 +279,7 @@ class VllmBackend(Backend):
             **({"vllm_options": dict(self._options)} if self._options else {}),
         }
 
-    def generate(
-        self,
-        requests: Iterable[Request],
-        params: SamplingParams,
-        decoder: Decoder,
-        on_text: OnText | None = None,
-    ) -> Iterator[Completion]:
+    def generate(self, requests, params, decoder, on_text=None):
         """Yields the completions in the order they finish.
 
         Raises:
@@ -674,7 +668,7 @@ def _check_runner(requires: str, drafts: bool) -> None:
         raise ConfigError(
             "The decoders suffix and edit need vLLM's model runner V1, which"
             " VLLM_USE_V2_MODEL_RUNNER=1 rules out.",
-            "Unset it, or draft by --vllm-option speculative_config=ngram.",
+            "Unset it, or draft by -o engine.speculative_config=ngram.",
         )
     if requires == "logits" and drafts and not (HAS_TRITON if chosen is None else chosen):
         raise ConfigError(
@@ -744,5 +738,5 @@ def _start(vllm: Any, place: str, settings: Mapping[str, Any]) -> Any:
     except (ValueError, RuntimeError, OSError, vllm.exceptions.VLLMError) as error:
         raise ModelError(
             f"vLLM does not start on the model {place!r}: {in_one_line(error)}.",
-            "Set vLLM's options by --vllm-option (docs/vllm.md), or use --backend transformers.",
+            "Set options of vLLM by -o engine (docs/vllm.md), or use --backend transformers.",
         ) from error

@@ -184,8 +184,6 @@ def _encoded(text: str, codec: str) -> bytes:
     return _SURROGATE.sub("\ufffd", text).encode(codec)
 
 
-# ------------------------------------------------------------------ typing speed
-
 _SHARE = 0.5  # share of the usual interval
 _PAUSE_S = 1.0  # longer intervals are not typing
 _FORGET = 0.3  # weight of the latest interval

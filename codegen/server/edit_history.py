@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import json
+import os
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 from lsprotocol.types import Range, TextDocumentContentChangeEvent
 
 from codegen.errors import InputError
-from codegen.methods.edits.hunks import difference
+from codegen.methods.edits.formats import around, window_text
+from codegen.methods.edits.hunks import difference, lines_of
 from codegen.methods.edits.sessions import View
-from codegen.records import Change
+from codegen.paths import open_plain
+from codegen.records import Change, Edit
 from codegen.server.document import TextDocument
+from codegen.server.secrets import REDACTED, redact, secret_spans, without_spans
 
 _PAUSE_S = 1.0  # between two edits
 _NEAR = 8  # lines: a change farther away is another edit
@@ -99,3 +106,224 @@ def _with_difference(
         found.append(Change("", line, text, "".join(hunk.new)))
         moved += added
     return found
+
+
+KEPT_S = 30.0
+_MOST = 20  # proposals that are watched at a time
+_MOST_WORK = 3_000_000  # steps of comparing two texts
+
+
+@dataclass
+class Watched:
+    """A proposal whose outcome is not known yet.
+
+    Attributes:
+        edit: the moment, as it may be written; None if it may not.
+        proposed: the window's text with the proposal.
+        document: has the current text.
+        before, after: the lines without and with the proposal.
+        lines: the proposal's lines in ``after``, end not included.
+        count: adds to a counter.
+        since: when it was proposed or accepted.
+    """
+
+    edit: Edit | None
+    proposed: str
+    uri: str
+    document: TextDocument
+    before: Sequence[str]
+    after: Sequence[str]
+    lines: tuple[int, int]
+    window: tuple[int, int]
+    count: Callable[[str], None]
+    since: float
+    shown: bool = False
+    accepted: bool = False
+
+
+class Outcomes:
+    """The outcomes of one session's proposals.
+
+    Args:
+        path: the file to append them to; None to count them only.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._watched: dict[str, Watched] = {}
+        self._file: int | None = None
+        if path is None:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open_plain(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            os.fchmod(self._file, 0o600)  # it may have been there
+        except OSError as error:
+            raise InputError(
+                f"Cannot write {path}: {error.strerror}.", "Name another file with --edit-log."
+            ) from None
+
+    @property
+    def is_written(self) -> bool:
+        """Whether outcomes go into a file."""
+        return self._file is not None
+
+    def watch(self, id_: str, watched: Watched) -> None:
+        """Watches a proposal from now on. One that was made before, word for word, is replaced."""
+        for key, other in list(self._watched.items()):
+            if other.uri == watched.uri and not other.accepted and other.after == watched.after:
+                watched.shown |= self._watched.pop(key).shown
+        self._watched[id_] = watched
+        if len(self._watched) > _MOST:
+            self._end(next(iter(self._watched)))
+
+    def show(self, id_: str) -> None:
+        """The editor shows a proposal."""
+        if id_ in self._watched:
+            self._watched[id_].shown = True
+
+    def accept(self, id_: str, now: float) -> None:
+        """A proposal was accepted."""
+        if id_ in self._watched:
+            self._watched[id_].accepted, self._watched[id_].since = True, now
+
+    def changing(self, uri: str, now: float) -> None:
+        """Judges what is due in a document; called before each change, so that the text is still
+        the one of the time when it was due.
+        """
+        for id_, one in list(self._watched.items()):
+            if one.uri == uri and now - one.since >= KEPT_S:
+                self._end(id_)
+
+    def close(self, uri: str = "", *, is_lost: bool = False) -> None:
+        """Judges everything in a document, or in all of them.
+
+        Args:
+            uri: the document; empty for all.
+            is_lost: its text is not known, so nothing is judged.
+        """
+        for id_, one in list(self._watched.items()):
+            if not uri or one.uri == uri:
+                if is_lost:
+                    del self._watched[id_]
+                else:
+                    self._end(id_)
+
+    def _end(self, id_: str) -> None:
+        one = self._watched.pop(id_)
+        lines = lines_of(one.document.text.replace("\r\n", "\n"))
+        try:
+            kept = one.accepted and not _differ(one.after, lines, *one.lines)
+            unchanged = not kept and not _differ(one.before, lines, *one.window)
+        except InputError:  # the difference takes too long to compute
+            return
+        if kept:
+            one.count("next_edit_kept")
+        if self._file is None or one.edit is None:
+            return
+        row = {name: value for name, value in asdict(one.edit).items() if name != "target"}
+        row |= {
+            "id": f"{id_}-{time.time_ns():x}",
+            "history": [list(change) for change in one.edit.history],
+            "proposed": one.proposed,
+            "shown": one.shown,
+            "accepted": one.accepted,
+            "kept": kept,
+            "unchanged": unchanged,
+        }
+        data = (json.dumps(row) + "\n").encode("ascii")
+        try:
+            os.write(self._file, data)  # several editors may append to one file
+        except OSError:
+            one.count("next_edit_unwritten")
+
+
+def _differ(old: Sequence[str], new: Sequence[str], start: int, end: int) -> bool:
+    """Whether the lines from ``start`` to ``end`` (not included) of the old text changed."""
+    hunks = difference(old, new, _MOST_WORK)
+    if start == end:  # removed lines that came back
+        return any(hunk.start <= start <= hunk.end for hunk in hunks)
+    return any(hunk.start < end and hunk.end > start for hunk in hunks)
+
+
+_MOST_PLACES = 8  # of an edit whose line is not certain
+
+
+def hidden_lines(moment: Edit) -> frozenset[str]:
+    """Lines of the file, now or before an edit, that hold a secret or a part of one; without the
+    white space around them.
+
+    Args:
+        moment: with all that was edited, not what a prompt shows of it.
+    """
+    return frozenset(
+        line for text in _states(moment) for line in _lines_in(text, secret_spans(text))
+    )
+
+
+def redacted(edit: Edit, hidden: Collection[str]) -> Edit | None:
+    """The edit without secrets; None if its window, or all of its history, may hold one.
+
+    Edits of the history that touched a secret are left out.
+    """
+    above, _ = around(edit)
+    window = window_text(edit)
+    start, end = len(above), len(above) + len(window)
+    spans = secret_spans(edit.text)
+    if any(e > start and s < end for s, e in spans) or not is_clean(window, hidden):
+        return None
+    parts = (without_spans(edit.text, spans, *p) for p in ((0, start), (end, len(edit.text))))
+    head, rest = (_without_lines(part, hidden) for part in parts)
+    shown = [c._replace(old=redact(c.old), new=redact(c.new)) for c in edit.history]
+    history = tuple(c for c in shown if is_clean(c.old, hidden) and is_clean(c.new, hidden))
+    if edit.history and not history:
+        return None
+    top = len(lines_of(head))
+    place = (top, top + len(lines_of(window)))
+    cursor = max(0, edit.cursor + len(head) - len(above))
+    return replace(edit, text=head + window + rest, history=history, window=place, cursor=cursor)
+
+
+def is_clean(text: str, hidden: Collection[str]) -> bool:
+    """Whether a text holds no secret and none of these lines."""
+    lines = {line.strip() for line in text.split("\n")}
+    return lines.isdisjoint(hidden) and redact(text) == text
+
+
+def _without_lines(text: str, hidden: Collection[str]) -> str:
+    return "".join(
+        REDACTED + "\n" * line.endswith("\n") if line.strip() in hidden else line
+        for line in lines_of(text)
+    )
+
+
+def _states(moment: Edit) -> Iterator[str]:
+    """The file now and before each edit of the history, without those that do not fit it."""
+    lines = lines_of(moment.text)
+    left = [(change, {change.line}) for change in moment.history if change.path == moment.path]
+    yield moment.text
+    while left:
+        last, places = left.pop()
+        old, new = lines_of(last.old), lines_of(last.new)
+        fits = (p for p in sorted(places) if p >= 0 and lines[p : p + len(new)] == new)
+        if (at := next(fits, None)) is None:
+            continue
+        lines[at : at + len(new)] = old
+        # An earlier edit may have been moved by this one.
+        added = len(new) - len(old)
+        left = [
+            (change, set(sorted({*known, *(p - added for p in known)})[:_MOST_PLACES]))
+            for change, known in left
+        ]
+        yield "".join(lines)
+
+
+def _lines_in(text: str, spans: Sequence[tuple[int, int]]) -> Iterator[str]:
+    """The lines that character ranges touch, without the white space around them."""
+    for start, end in spans:
+        first = text.rfind("\n", 0, start) + 1
+        last = text.find("\n", end)
+        lines = text[first : last if last >= 0 else None].split("\n")
+        yield from filter(None, map(str.strip, lines))

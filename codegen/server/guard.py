@@ -44,8 +44,6 @@ from codegen.errors import ConfigError, InputError, MachineError
 from codegen.server.metrics import Metrics
 from codegen.server.requests import ServerLimits
 
-# ------------------------------------------------------------------ the token
-
 _SHORTEST_TOKEN = 16
 
 
@@ -98,8 +96,6 @@ def same_token(given: str, token: str) -> bool:
     """Compares in constant time."""
     return hmac.compare_digest(given.encode("utf-8", "replace"), token.encode("utf-8"))
 
-
-# ------------------------------------------------------------------ requests
 
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HOST = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(:[0-9]{1,5})?", re.ASCII)
@@ -333,8 +329,6 @@ def _with_headers(send: Send, headers: dict[str, str]) -> Send:
     return sending
 
 
-# ------------------------------------------------------------------ connections
-
 _HEADER_S = 10.0
 _IDLE_S = 15
 _UNREAD_S = 20.0
@@ -428,9 +422,6 @@ class _Protocol(H11Protocol):
 def _cancelled(timer: asyncio.TimerHandle | None) -> None:
     if timer is not None:
         timer.cancel()
-
-
-# ------------------------------------------------------------------ sockets
 
 
 def check_address(host: str, token: str | None) -> None:

@@ -10,21 +10,46 @@ unless the request takes the fast answer (:attr:`CompletionRequest.settle`).
 
 from __future__ import annotations
 
+import heapq
+import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
-from codegen.decoding.drafts import Account, Planner, SharedCosts
+from codegen.decoding.drafts import (
+    Account,
+    Context,
+    CursorDrafter,
+    Drafter,
+    Planner,
+    SharedCosts,
+    SuffixDrafter,
+)
+from codegen.decoding.editing import EditableCache, EditedRow
+from codegen.decoding.loop import Batch, Row, Strategy, Walk
+from codegen.decoding.passes import Passes
+from codegen.decoding.rows import Trees
+from codegen.decoding.strategies.speculative import Speculation, walk
 from codegen.decoding.suffix import SuffixStore
-from codegen.server.candidates import CandidateSearch, InDoubt
+from codegen.generation.text import TextStream
+from codegen.records import FinishReason
 from codegen.server.metrics import Metrics
-from codegen.server.requests import Completion, DocumentKey, ServerLimits
+from codegen.server.requests import (
+    Candidate,
+    Completion,
+    CompletionRequest,
+    DocumentKey,
+    ServerLimits,
+    TokenLogprob,
+)
 from codegen.server.schedule import Cancelled, Job, JobQueue, Outcome, Schedule, is_bug
+from codegen.server.text import safe_text
 
 if TYPE_CHECKING:
     from codegen.decoding.editing import EditableCache
@@ -238,3 +263,304 @@ class LocalWorker(threading.Thread):
         self.metrics.gauge("documents", len(self.caches))
         self.metrics.gauge("cache_bytes", self.caches.nbytes)
         self.metrics.gauge("documents_evicted", self.caches.evicted)
+
+
+_DRAFT = 7  # most drafted tokens a pass
+_REMEMBERED = 16  # last tokens of the prompt that are kept with the decoded ones
+_GREEDY = (0.0,)  # random numbers that greedy decoding ignores
+_TRIES = 3  # forks tried for each candidate wanted
+
+
+class InDoubt(Exception):
+    """States that an edit made approximate may have decided a token."""
+
+
+@dataclass
+class _Path:
+    """Tokens of one candidate.
+
+    Attributes:
+        tokens: decoded so far, including those before the fork.
+        seconds: second choices (probability, position, token) of the tokens decoded here.
+        logprobs: of the tokens decoded here, if requested.
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    seconds: list[tuple[float, int, int]] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    text: str = ""
+    finish: FinishReason = "length"
+
+
+class CandidateSearch:
+    """The candidates of one request, decoded on one document's cache.
+
+    Args:
+        model: the shared model.
+        cache: holds the prompt, before and afterwards.
+        past: tokens decoded in this document earlier.
+        planner: cuts drafts to the length that pays.
+        on_text: called with the first candidate's text as it comes, without unsafe characters but
+            otherwise unfiltered.
+    """
+
+    def __init__(
+        self,
+        model: CompletionModel,
+        cache: EditableCache,
+        prompt: Prompt,
+        request: CompletionRequest,
+        past: SuffixStore,
+        planner: Planner,
+        on_text: Callable[[str], None] | None = None,
+    ) -> None:
+        self.model, self.cache, self.prompt, self.request = model, cache, prompt, request
+        self.past, self.planner, self.on_text = past, planner, on_text
+        self.deadline = time.monotonic() + request.deadline_s
+        self.rule = request.stop_rule()
+        ends = model.family.ends if model.family and not request.tokens else ()
+        self.stops = (*request.stop, *ends)
+        self.context = len(cache)
+        self.row = EditedRow(cache)
+        self.made: list[int] = []  # tokens of the first candidate
+        self.settled = True
+        self.accepted = self.rejected = 0  # tokens drafted from the prediction
+
+    def run(self) -> Passes[list[Candidate]]:
+        """The candidates, best first; yields the forward passes that it needs.
+
+        Raises:
+            InDoubt: if the request wants doubts settled, and approximate states may have decided a
+                token. Several candidates, and sampled ones, begin with exact states.
+        """
+        try:
+            if self.request.params.temperature > 0:
+                return (yield from self._drawn())
+            return (yield from self._best())
+        finally:
+            self.cache.truncate(min(self.context, len(self.cache)))
+            if self.made:
+                self.past.add([*self.prompt.ids[-_REMEMBERED:], *self.made])
+
+    def _drawn(self) -> Passes[list[Candidate]]:
+        found, params = [], self.request.params
+        for number in range(self.request.candidates):
+            seed = np.random.SeedSequence([params.seed & (2**63 - 1), number])
+            uniforms = np.random.default_rng(seed).random(params.max_new_tokens).tolist()
+            on_text = self.on_text if not number else None
+            path = _Path()
+            plain = not self.request.prediction and self.request.logprobs is None
+            plain = plain and not self.request.changes_logits and not self.request.hesitant
+            strategy = Strategy() if plain else _Chosen(self, path)
+            yield from self._decode(path, strategy, uniforms, on_text)
+            found.append(self._candidate(path))
+            if self._late():
+                break
+        return found
+
+    def _best(self) -> Passes[list[Candidate]]:
+        request = self.request
+        first = _Path(self.made)
+        yield from self._decode(first, _Chosen(self, first), _GREEDY, self.on_text)
+        found = [self._candidate(first)]
+        seen = {found[0].text.strip()}
+        forks = [(-p, at, token, first) for p, at, token in first.seconds]
+        heapq.heapify(forks)
+        tries = _TRIES * (request.candidates - 1)
+        while forks and len(found) < request.candidates and tries > 0 and not self._late():
+            if request.enough and request.enough(found[-1]):
+                break
+            tries -= 1
+            _, at, token, parent = heapq.heappop(forks)
+            path = _Path([*parent.tokens[:at], token])
+            yield from self._decode(path, _Chosen(self, path), _GREEDY)
+            candidate = self._candidate(path)
+            for p, place, other in path.seconds:
+                heapq.heappush(forks, (-p, place, other, path))
+            if candidate.text.strip() and candidate.text.strip() not in seen:
+                seen.add(candidate.text.strip())
+                found.append(candidate)
+        return [candidate for candidate in found if candidate.text or request.multiline is None]
+
+    def _candidate(self, path: _Path) -> Candidate:
+        text = self.request.shown(path.text)
+        logprobs = self._of_text(path, text)
+        return Candidate(text, len(path.tokens), path.finish, logprobs)
+
+    def _of_text(self, path: _Path, text: str) -> tuple[TokenLogprob, ...]:
+        """The log-probabilities of a text's tokens; the first one without the bytes that healing
+        took back.
+        """
+        taken = sum(len(self.model.vocabulary.tokens[token] or b"") for token in self.prompt.taken)
+        left, found = len(text.encode("utf-8", "replace")), list[TokenLogprob]()
+        for one in path.logprobs[: len(path.tokens)]:
+            token, taken = one.token[taken:], max(0, taken - len(one.token))
+            if left <= 0:
+                break
+            left -= len(token)
+            if token:
+                found.append(one._replace(token=token))
+        return tuple(found)
+
+    def _decode(
+        self,
+        path: _Path,
+        strategy: Strategy,
+        uniforms: Sequence[float],
+        on_text: Callable[[str], None] | None = None,
+    ) -> Passes[None]:
+        """Continues a path until it ends."""
+        model, params = self.model, self.request.params
+        stream = TextStream(
+            model.tokenizer.backend_tokenizer,
+            self.prompt.ids,
+            taken=self.prompt.taken,
+            stops=self.stops,
+            marks=self.request.marks,
+        )
+        row = Row(self.prompt.ids, uniforms, self.prompt.rest, tokens=path.tokens)
+        for token in path.tokens:
+            on_text_piece(stream.push(token), on_text)
+            row.rest = model.vocabulary.after(row.rest, token) if row.rest else row.rest
+
+        def on_token(_: int, token: int) -> bool:
+            on_text_piece(stream.push(token), on_text)
+            return self._ended(path, stream) or self._late()
+
+        left = params.max_new_tokens - len(path.tokens)
+        if left and not (path.tokens and self._ended(path, stream)):
+            batch = Batch(
+                [row], self.row, max_new_tokens=left, temperature=params.temperature,
+                top_p=params.top_p, eos=model.eos, vocabulary=model.vocabulary, on_token=on_token,
+            )  # fmt: skip
+            yield from strategy.rounds(batch)
+            if isinstance(strategy, _Chosen):
+                drafted, right = strategy.predicted
+                self.accepted += right
+                self.rejected += drafted - right
+        if path.finish != "stop":
+            path.finish = "eos" if row.finish == "eos" else "length"
+            on_text_piece(stream.flush(), on_text)
+            path.text = stream.text
+
+    def _ended(self, path: _Path, stream: TextStream) -> bool:
+        """Whether a stop string or the stop rule ends the path; sets its text."""
+        path.text = stream.text
+        end = self.rule.end(path.text) if self.rule else None
+        if end is not None:
+            path.text = path.text[:end]
+        if stream.stopped or end is not None:
+            path.finish = "stop"
+            return True
+        return False
+
+    def _late(self) -> bool:
+        return time.monotonic() >= self.deadline
+
+
+class _Chosen(Speculation):
+    """The tokens of a path, drafted from the request's prediction or the document's past.
+
+    It notes log-probabilities if requested, second choices for further candidates, and doubts if
+    the cache holds states that an edit made approximate.
+    """
+
+    def __init__(self, search: CandidateSearch, path: _Path) -> None:
+        request, model = search.request, search.model
+        self.search, self.request, self.path = search, request, path
+        if request.prediction:
+            drafter: Drafter = CursorDrafter(model.drafters.line_ends)
+            context, limit = model.drafters.context(request.prediction), model.chunk - 1
+        else:
+            drafter = SuffixDrafter(search.past, min_match=2)
+            context, limit = Context(), _DRAFT
+        super().__init__([drafter], [context], limit=limit, planner=search.planner)
+        self.follower: CursorDrafter | None = None
+        self.is_first = True
+        if request.least:  # not the drafter: drafts are cut by their cost, which must not decide
+            self.follower = CursorDrafter(model.drafters.line_ends)
+            self.follower.reset(context.original)
+
+    @property
+    def predicted(self) -> Sequence[int]:
+        """Numbers of the prediction's tokens that were verified and that were right."""
+        return self.tallies[0].get("", (0, 0)) if self.request.prediction else (0, 0)
+
+    def verify(self, batch: Batch, trees: Trees, logits: torch.Tensor) -> list[Walk]:
+        """See :class:`Strategy`. A token is chosen, and doubted, only once it is reached."""
+        (children,) = self._children
+        return [walk(children, lambda node: self._choose(batch, logits[:, node]))]
+
+    def _choose(self, batch: Batch, logits: torch.Tensor) -> int:
+        """Chooses a token by logits [1, V], changed in place, and notes what is needed of it."""
+        batch.restrict(logits)
+        search, request = self.search, self.request
+        if request.hesitant and self.is_first and not self.path.tokens:
+            probabilities = logits[0].float().softmax(0)
+            for id_, least in request.hesitant:
+                if probabilities[id_] < least:
+                    logits[0, id_] = -torch.inf
+        greedy = request.params.temperature == 0
+        if greedy and request.candidates == 1 and search.cache.in_doubt(logits):
+            search.settled = False
+            if request.settle:
+                raise InDoubt
+        given = logits[0].float() if request.logprobs is not None else None
+        if request.changes_logits:
+            given = given if given is None else given.clone()
+            self._change(logits[0])
+        token = int(batch.choose(logits[None], torch.tensor([batch.made])))
+        if self.follower:
+            token = self._predicted_or(token, self.follower, logits[0].float().log_softmax(0))
+        self.is_first = False
+        if given is not None:
+            self.path.logprobs.append(self._logprobs(given, token))
+        if greedy and request.candidates > 1:
+            values, ids = logits[0].float().topk(2)
+            other = int(int(ids[0]) == token)  # the first of two equals may not be the choice
+            if torch.isfinite(values[other]) and int(ids[other]) not in search.model.eos:
+                share = float((values[other] - torch.logsumexp(logits[0].float(), 0)).exp())
+                self.path.seconds.append((share, len(self.path.tokens), int(ids[other])))
+        return token
+
+    def _predicted_or(self, token: int, follower: CursorDrafter, logprobs: torch.Tensor) -> int:
+        """The prediction's next token if it is probable enough by ``logprobs`` [V], else ``token``.
+
+        The first token is the model's own if it may say that there is no answer.
+        """
+        predicted, least = follower.next, math.log(self.request.least)
+        is_own = self.is_first and bool(self.request.hesitant)
+        if predicted is not None and not is_own and logprobs[predicted] >= least:
+            token = predicted
+        follower.accept([token])
+        return token
+
+    def _change(self, logits: torch.Tensor) -> None:
+        """Applies penalties, biases and top-k to logits [V]."""
+        request = self.request
+        if self.path.tokens and (request.presence_penalty or request.frequency_penalty):
+            ids, counts = np.unique(self.path.tokens, return_counts=True)
+            amounts = request.presence_penalty + request.frequency_penalty * counts
+            logits[ids] -= torch.as_tensor(amounts).to(logits)
+        for token, bias in request.logit_bias:
+            logits[token] += bias
+        if 0 < request.top_k < len(logits):
+            logits[logits < logits.topk(request.top_k).values[-1]] = -torch.inf
+
+    def _logprobs(self, logits: torch.Tensor, token: int) -> TokenLogprob:
+        """By logits [V] of the model, float32."""
+        spelt = self.search.model.vocabulary.tokens
+        logprobs = logits.log_softmax(0)
+        best = logprobs.topk(min(self.request.logprobs or 0, len(logprobs)))
+        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return TokenLogprob(
+            spelt[token] or b"",
+            float(logprobs[token]),
+            tuple((spelt[other] or b"", value) for other, value in pairs if value > -torch.inf),
+        )
+
+
+def on_text_piece(piece: str, on_text: Callable[[str], None] | None) -> None:
+    """Calls ``on_text`` with a piece of text, if there is any."""
+    if on_text and (piece := safe_text(piece)):
+        on_text(piece)

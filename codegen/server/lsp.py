@@ -50,9 +50,6 @@ _SECTION = "codegen"
 _TRIGGERS = [".", "(", "[", " ", "=", ":", ",", "\n"]
 _LABEL = 80
 _WORD = re.compile(r"\w*\Z")
-_LOG_EVERY_S = 60.0
-
-# ------------------------------------------------------------------ reading messages
 
 _LINE_BYTES = 4096
 _HEADERS = 32
@@ -164,9 +161,6 @@ class Protocol(LanguageServerProtocol):
         self._send_data({"jsonrpc": "2.0", "id": number, "error": answer})
 
 
-# ------------------------------------------------------------------ features
-
-
 def add_features(server: LanguageServer, session: Session) -> None:
     """Registers all features on a server."""
     _add_documents(server, session)
@@ -197,16 +191,6 @@ def add_features(server: LanguageServer, session: Session) -> None:
             session.on_settled = lambda snapshot, answer: server.protocol.notify(
                 SETTLED, _settled(snapshot, answer)
             )
-
-    # Some clients say, beyond the standard, what they show and accept; it is only counted.
-    for method, name in (
-        ("textDocument/didShowCompletion", "client_shown"),
-        ("textDocument/didPartiallyAcceptCompletion", "client_accepted_partly"),
-    ):
-
-        @server.feature(method)
-        def count(_: Any, name: str = name) -> None:
-            _count(session, name)
 
 
 def _add_documents(server: LanguageServer, session: Session) -> None:
@@ -428,9 +412,6 @@ def _item(text: str, place: types.Range, number: int) -> types.CompletionItem:
     )
 
 
-# ------------------------------------------------------------------ serving
-
-
 def serve_stdio(
     load: Callable[[], CompletionEngine],
     exclude: tuple[str, ...] = (),
@@ -476,7 +457,6 @@ async def _serve(
     messages: asyncio.Queue[bytes | Malformed | None] = asyncio.Queue()
     read_in_thread(source, messages, read_message, session.limits.body_bytes)
     loading = asyncio.ensure_future(load_model(session, load))
-    logging_task = asyncio.ensure_future(_log_latencies(session))
     try:
         while (message := await messages.get()) is not None:
             await protocol.take(message)
@@ -487,7 +467,6 @@ async def _serve(
         return 1
     finally:
         loading.cancel()
-        logging_task.cancel()
         session.files.close()
         if next_edits:
             next_edits.outcomes.close()
@@ -537,12 +516,3 @@ def read_in_thread(
                 return
 
     threading.Thread(target=read, name="editor", daemon=True).start()
-
-
-async def _log_latencies(session: Session) -> None:
-    last = ""
-    while True:
-        await asyncio.sleep(_LOG_EVERY_S)
-        if session.engine and (line := session.engine.metrics.line()) != last:
-            log.info("%s", line)
-            last = line

@@ -186,8 +186,6 @@ class Tools:
             reads += [self.complete_code, *([self.next_edit] if self.editor else [])]
         yield from ((tool, _READS) for tool in reads)
 
-    # --- data and runs ---------------------------------------------------------------------------
-
     def data_inspect(
         self,
         path: _Path,
@@ -233,8 +231,6 @@ class Tools:
         if not (found["samples"] or run):
             raise InputError(f"{path!r:.200} is not a run.", "List the runs: runs_list.")
         return bounded(found)
-
-    # --- evaluation ------------------------------------------------------------------------------
 
     def eval_tasks(self) -> dict[str, Any]:
         """List the tasks that eval_run and eval_score know."""
@@ -365,8 +361,6 @@ class Tools:
             last = next((line for line in reversed(lines) if line), "it printed nothing")
             raise CodegenError(last.removeprefix("Error: ")) from None
 
-    # --- programs --------------------------------------------------------------------------------
-
     def run_code(
         self,
         program: _Program,
@@ -416,8 +410,6 @@ class Tools:
                 opened = Sandbox(workers=1, languages=self.grants.languages)
                 self._sandbox = opened.__enter__()
             return self._sandbox
-
-    # --- databases -------------------------------------------------------------------------------
 
     def sql_tables(
         self,
@@ -499,8 +491,6 @@ class Tools:
             )
         return parse, schema.database.dialect if schema.database else "sqlite"
 
-    # --- completions -----------------------------------------------------------------------------
-
     async def complete_code(
         self,
         prefix: Annotated[str, Field(max_length=_MOST_PROGRAM, description="Text before the gap.")],
@@ -572,9 +562,6 @@ def _refuse_secret(path: str) -> None:
         raise InputError(f"{path!r:.200} may hold secrets, so it gets no completions.")
 
 
-# --- the server -----------------------------------------------------------------------------------
-
-
 class _Server(MCPServer):
     """The SDK's server, whose errors are one line each."""
 
@@ -631,9 +618,6 @@ def make_app(server: MCPServer) -> Starlette:
     return server.streamable_http_app(
         json_response=True, stateless_http=True, transport_security=security
     )
-
-
-# --- results --------------------------------------------------------------------------------------
 
 
 def bounded(result: Mapping[str, Any]) -> dict[str, Any]:

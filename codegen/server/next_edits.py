@@ -33,9 +33,7 @@ from codegen.methods.edits.sessions import View, breaks, undone
 from codegen.records import Edit
 from codegen.server.document import OutOfStep, TextDocument, units
 from codegen.server.edit_answers import MOST_TOKENS, answer
-from codegen.server.edit_history import Tracker
-from codegen.server.edit_outcomes import Outcomes, Watched
-from codegen.server.edit_redaction import hidden_lines, is_clean, redacted
+from codegen.server.edit_history import Outcomes, Tracker, Watched, hidden_lines, is_clean, redacted
 from codegen.server.requests import DocumentKey
 from codegen.server.text import safe_text
 from codegen.server.upstream import Upstream
@@ -178,18 +176,6 @@ class NextEditor:
         self.outcomes.show(id_)
         if made := self._made.get(id_):
             made.shown_at = min(made.shown_at, time.monotonic())
-
-    def decide(self, id_: str, now: float, *, is_accepted: bool) -> None:
-        """The client reports that the user accepted a proposal, or turned it down."""
-        self.outcomes.show(id_)
-        if (made := self._made.get(id_)) is None:
-            return
-        if is_accepted:
-            self._accept(made, now)
-        else:
-            self._refuse(made.change)
-        if self._pending.get(made.change[0]) is made:
-            del self._pending[made.change[0]]
 
     def _refuse(self, change: tuple[str, str, str]) -> None:
         self._refused[change] = None

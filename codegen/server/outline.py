@@ -112,9 +112,6 @@ def _text(node: Node, source: bytes) -> str:
     return source[node.start_byte : node.end_byte].decode("utf-8", "replace")
 
 
-# ------------------------------------------------------------------ definitions
-
-
 def _definitions(parent: Node, source: bytes, owner: str) -> Iterator[Definition]:
     for outer in parent.named_children:
         node = _unwrapped(outer)
@@ -229,9 +226,6 @@ def _indent(node: Node, source: bytes) -> str:
 
 def _lines(node: Node) -> int:
     return node.end_point[0] - node.start_point[0] + 1
-
-
-# ------------------------------------------------------------------ imports
 
 
 def _imports(node: Node, source: bytes, depth: int) -> Iterator[Import]:

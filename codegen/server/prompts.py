@@ -34,8 +34,6 @@ from codegen.server.text import comment_mark, indentation, scan, whole_character
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# ------------------------------------------------------------------ sentinels
-
 Layout = Literal["auto", "psm", "spm", "prefix"]
 
 _SENTINEL = re.compile(r"<[^<>]+>|\[[A-Z]+\]")
@@ -146,8 +144,6 @@ def parse_foreign(prompt: str) -> Foreign | None:
             return Foreign(found["prefix"], found["suffix"], found["before"])
     return None
 
-
-# ------------------------------------------------------------------ prompts
 
 _CHARS_A_TOKEN = 5  # more than code has, so that a cut by characters leaves enough tokens
 _SUFFIX_SHARE = 0.25

@@ -205,8 +205,6 @@ class JobQueue:
             with self._changed:
                 self._notify()
 
-    # ------------------------------------------------------------------ for the worker
-
     def listen(self, listener: Callable[[], None]) -> None:
         """Calls ``listener``, in any thread, after each change: for workers that don't block."""
         self._listener = listener

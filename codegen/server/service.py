@@ -24,8 +24,6 @@ from codegen.server.sources import language_of
 
 T = TypeVar("T")
 
-# ------------------------------------------------------------------ documents without names
-
 _SLOTS = 8  # per client
 _CLIENTS = 64
 _LINES = 64  # lines nearest to the cursor that are compared
@@ -86,9 +84,6 @@ def _lines(prefix: str, suffix: str) -> frozenset[int]:
     after = suffix.splitlines()[1 : _LINES // 2]
     found = frozenset(hash(line) for line in (*before, *after) if line.strip())
     return found or frozenset({hash(prefix[:40])})
-
-
-# ------------------------------------------------------------------ the service
 
 
 class ClientLeft(Exception):

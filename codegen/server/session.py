@@ -248,8 +248,6 @@ class Session:
         if self.on_status:
             self.on_status(self.status)
 
-    # ------------------------------------------------------------------ documents
-
     def open(self, uri: str, language: str, version: int, text: str) -> None:
         """The editor opens a document, or sends the whole of it again."""
         self._forget(uri)
@@ -367,8 +365,6 @@ class Session:
             how, characters = found
             self.engine.metrics.count("accepted" if how == "all" else "accepted_partly")
             self.engine.metrics.count("accepted_characters", characters)
-
-    # ------------------------------------------------------------------ completions
 
     def _served(self, uri: str) -> OpenDocument | None:
         """An open document, if the settings allow suggestions in it."""
@@ -565,8 +561,6 @@ class Session:
         if document.text.version != found.version:
             return None
         return in_line(found, document.text, position.line)
-
-    # ------------------------------------------------------------------ settings
 
     def configure(self, given: object) -> list[str]:
         """Takes the editor's settings, all or those of ``codegen``; returns their mistakes."""

@@ -133,8 +133,6 @@ class SourceFolder:
             self._rules[folder] = rules
         return self._rules[folder]
 
-    # ------------------------------------------------------------------ reading
-
     def read(self, path: str) -> tuple[str, tuple[int, ...]]:
         """A file's text and state.
 

@@ -29,8 +29,6 @@ Multiline = Literal["auto", "never", "always"]
 
 _BREAK = re.compile(r"\r\n|\r|\n")
 
-# ------------------------------------------------------------------ what is open
-
 PAIRS = {"(": ")", "[": "]", "{": "}"}
 CLOSERS = frozenset(PAIRS.values())
 _PAIRED = PAIRS | {"block": "}"}
@@ -139,8 +137,6 @@ def indentation(line: str) -> int:
     return len(expanded)
 
 
-# ------------------------------------------------------------------ where a suggestion ends
-
 # What may follow the cursor of an unfinished line: editors close brackets.
 _TRAILING = re.compile(r"[\s)\]}'\"`;:,]*\Z")
 
@@ -231,8 +227,6 @@ def _deeper_follows(suffix: str, base: int) -> bool:
             return indentation(line) > base
     return False
 
-
-# ------------------------------------------------------------------ what of it is shown
 
 # C0 and C1 controls except tab and line ends, bidirectional controls, invisible characters,
 # replacements of broken ones, tags.

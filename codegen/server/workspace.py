@@ -1,6 +1,6 @@
 """The files of an editor's workspace, indexed in the background, and pieces of them for prompts.
 
-Each declared folder has an index of its files (:mod:`codegen.server.index`) while it is open.
+Each declared folder has an index of its files (:mod:`codegen.server.pieces`) while it is open.
 :mod:`codegen.server.sources` decides which files may be read; an open document replaces its file,
 under the same rules. What looks like a secret is replaced before a text is indexed. One thread of
 low priority does all of this, indexing at most a quarter of the time; changed files are indexed
@@ -26,8 +26,17 @@ from pathlib import PurePosixPath
 from codegen.errors import InputError
 from codegen.server import outline
 from codegen.server.document import TextDocument, split_lines
-from codegen.server.index import FileIndex
-from codegen.server.pieces import KINDS, Kind, Piece, Place, Shelf, definitions, edits, similar
+from codegen.server.pieces import (
+    KINDS,
+    FileIndex,
+    Kind,
+    Piece,
+    Place,
+    Shelf,
+    definitions,
+    edits,
+    similar,
+)
 from codegen.server.requests import Snippet
 from codegen.server.secrets import redact
 from codegen.server.sources import (
@@ -75,8 +84,6 @@ class Folder:
         self._seen: set[str] | None = None  # files of the running scan
         self._skipped: dict[str, int] = {}
         self._scan()
-
-    # ------------------------------------------------------------------ in the background
 
     @property
     def busy(self) -> bool:
@@ -162,8 +169,6 @@ class Folder:
         self._states[path] = state
         return split_lines(text)
 
-    # ------------------------------------------------------------------ what has changed
-
     def changed(self, path: str) -> None:
         """A file, or a folder, was made, changed or removed."""
         if not self.sources.is_read:
@@ -178,13 +183,6 @@ class Folder:
         else:
             for known in [known for known in self._states if known.startswith(f"{path}/")]:
                 self._pending[known] = None
-
-    def first(self, folder: str) -> None:
-        """Has a folder's files read before all others, while a scan is running."""
-        if self._seen is not None and self.sources.allowed(f"{folder}/x.py".lstrip("/")):
-            self._list(folder)
-            for path in [p for p in self._pending if str(PurePosixPath(p).parent) == folder]:
-                self._pending.move_to_end(path, last=False)
 
     def buffer(self, path: str, text: str | None, number: int) -> None:
         """Indexes an open document's text in place of its file; None closes it.
@@ -206,8 +204,6 @@ class Folder:
         except NotTaken:
             self._open[path] = []  # its file is not shown either
             self._remove(path)
-
-    # ------------------------------------------------------------------ choosing
 
     def choose(
         self, place: Place, kinds: Sequence[Kind], room: int, edited: Sequence[tuple[str, int]]
@@ -277,8 +273,6 @@ def _filling(pieces: Iterable[Piece], room: int) -> list[Piece]:
     return found
 
 
-# ------------------------------------------------------------------ the workspace
-
 Folders = dict[PurePosixPath, Folder]
 
 
@@ -319,8 +313,6 @@ class Workspace:
         self._names: dict[PurePosixPath, Mapping[str, int]] = {}
         self._calls: queue.SimpleQueue[Callable[[Folders], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-
-    # ------------------------------------------------------------------ folders
 
     def add(self, uri: str) -> None:
         """The editor has declared a folder."""
@@ -394,16 +386,10 @@ class Workspace:
         place = self._place(uri)
         return (place[1].name, place[2]) if place else ("", uri.rpartition("/")[2])
 
-    # ------------------------------------------------------------------ messages of the editor
-
     def opened(self, uri: str, document: TextDocument) -> None:
         """The editor has opened a document, or sent the whole of it again."""
         if path := local_path(uri):
             self._documents[path] = _Open(document)
-        if place := self._place(uri):
-            _, folder, name = place
-            parent = name.rpartition("/")[0]
-            self._call_for(folder, lambda found: found.first(parent))
 
     def edited(self, uri: str, line: int) -> None:
         """The editor has changed a document at a line."""
@@ -432,8 +418,6 @@ class Workspace:
         if folder := self._folder_of(path):
             name = str(path.relative_to(folder))
             self._call_for(folder, lambda found: found.buffer(name, text, number))
-
-    # ------------------------------------------------------------------ choosing pieces
 
     def behind(self, uri: str) -> bool:
         """Whether another document has changed since pieces were last chosen; false for a document
@@ -494,8 +478,6 @@ class Workspace:
 
         self._call(choose)
         return future
-
-    # ------------------------------------------------------------------ the thread
 
     def _call(self, call: Callable[[Folders], None]) -> None:
         if self._thread is None:

@@ -82,12 +82,12 @@ def test_samples_of_a_server_are_records_like_others(codegen: Codegen, server: M
         (["--backend", "transformers", "--endpoint", "http://h"], "--backend openai"),
         (["--model", "nobody", "--backend", "openai"], "--endpoint"),
         (["--api-key-env", "KEY"], "--api-key-env cannot be used without a server"),
-        (["--model", "embedded", "--logprobs", "2"], "requires a server or a GGUF"),
-        (["--endpoint", "http://h", "--model", "m", "--max-cost", "1"], "--price-in"),
+        (["--model", "embedded", "-o", "logprobs=2"], "requires a server or a GGUF"),
+        (["--endpoint", "http://h", "--model", "m", "--max-cost", "1"], "-o price_in"),
         (["--endpoint", "http://h", "--api-key-env", "sk-secret"], "looks like an API key"),
         (["--endpoint", "ftp://h"], "not an http or https URL"),
-        (["--model", "m", "--endpoint", "http://h", "--vllm-option", "a=1"], "vllm"),
-        (["--model", "m", "--endpoint", "http://h", "--lm-infinite", "1,2"], "transformers"),
+        (["--model", "m", "--endpoint", "http://h", "-o", "engine.a=1"], "-o engine"),
+        (["--model", "m", "--endpoint", "http://h", "-o", "lm_infinite=1,2"], "transformers"),
         (["--model", "m", "--endpoint", "http://h", "--decoder", "rpg"], "logits"),
         (["--backend", "vllm", "--decoder", "backspace"], "the back-end vllm does not offer"),
         (["--backend", "lama"], "Unknown backend 'lama'"),
@@ -101,10 +101,3 @@ def test_mistakes_are_found_before_a_model_is_loaded(
     lines = [line for line in err.splitlines() if line.startswith("Error: ")]
     assert "secret" not in err
     assert code == 2 and not out and len(lines) == 1 and what in lines[0]
-
-
-def test_the_old_name_of_a_back_end_works_with_a_note(codegen: Codegen) -> None:
-    code, _, err = codegen("generate", "--backend", "hf", "--prompt", "x", "--decoder", "nope")
-    first, *_, last = err.splitlines()
-    assert code == 2 and "'hf' is now called 'transformers'" in first
-    assert "Unknown decoder 'nope'" in last

@@ -97,7 +97,7 @@ def test_each_command_has_help_with_an_example_and_json(
         (["eval", "run", "--modle", "x"], 2, "No such option '--modle'. Did you mean '--model'?"),
         (["eval", "run", "--model"], 2, "Option '--model' requires an argument."),
         (["generate"], 2, "Give the prompt with either --prompt or --file"),
-        (["generate", "--prompt", "x", "--lm-infinite", "10"], 2, "give two whole numbers"),
+        (["generate", "--prompt", "x", "-o", "lm_infinite=10"], 2, "give two whole numbers"),
         (["generate", "--prompt", "x", "--decoder", "edits"], 2, "Decoders are: sample"),
         (["generate", "--prompt", "x", "--model", "./absent"], 1, "no model directory './absent'"),
         (["generate", "--file", "absent.txt"], 1, "Cannot read absent.txt"),

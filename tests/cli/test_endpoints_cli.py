@@ -28,7 +28,7 @@ from openai_server import (  # pyright: ignore[reportMissingImports]
 )
 
 from codegen.cli import main
-from codegen.generation.endpoints import named_endpoints
+from codegen.generation.backends import named_endpoints
 
 Codegen = Callable[..., tuple[int, str, str]]
 KEY = "sk-very-secret-0123456789"
@@ -101,7 +101,7 @@ def test_a_name_is_all_that_a_command_needs(
 ) -> None:
     code, out, _ = codegen(
         "models", "add", "local", "--url", server.url, "--model", "m", "--api-key-env", "MY_KEY",
-        "--price-in", "1", "--price-out", "2", "--text", "--concurrency", "3", "--json",
+        "-o", "price_in=1", "-o", "price_out=2", "--text", "--concurrency", "3", "--json",
     )  # fmt: skip
     assert code == 0 and json.loads(out) == {
         "file": str(tmp_path / "config" / "models.toml"),
@@ -281,7 +281,7 @@ def test_a_failed_request_is_no_wrong_answer_and_is_repeated(
 def test_a_run_stops_at_the_cost_limit_and_resumes(
     codegen: Codegen, server: Model, task: Path
 ) -> None:
-    priced = ("--price-in", "1", "--price-out", "1", "--concurrency", "1", "--cache", "")
+    priced = ("-o", "price_in=1", "-o", "price_out=1", "--concurrency", "1", "--cache", "")
     code, _, err = codegen(*sampling(task, *at(server, *priced, "--max-cost", "0.00003")))
     assert code == 1 and "The cost limit of 3e-05 is reached" in err
     assert "New responses: 3 " in err and len(server.bodies) == 3  # 12 millionths each
@@ -307,7 +307,7 @@ def test_data_stops_at_the_cost_limit_and_resumes(codegen: Codegen, server: Mode
     ]
     Path("rows.jsonl").write_text("\n".join(lines))
     command = ["data", "unicode", "rows.jsonl", "--mode", "llm", "--out", "d", "--json",
-               "--price-in", "1", "--concurrency", "1"]  # fmt: skip
+               "-o", "price_in=1", "--concurrency", "1"]  # fmt: skip
     code, _, err = codegen(*command, *at(server, "--max-cost", "0.00002"))
     assert code == 1 and "The cost limit of 2e-05 is reached" in err
     assert len(server.bodies) == 3  # 7 millionths each
@@ -387,7 +387,7 @@ def test_log_probabilities_of_either_layout(
     codegen: Codegen, server: Model, chat: bool, layout: dict[str, Any]
 ) -> None:
     server.answer = lambda _: completion("a\n", chat=chat, logprobs=layout)
-    command = ["generate", *at(server), "--prompt", "x", "--logprobs", "3", "--json"]
+    command = ["generate", *at(server), "--prompt", "x", "-o", "logprobs=3", "--json"]
     for _ in range(2):  # the second time they come from the cache
         code, out, err = codegen(*command, "--chat" if chat else "--no-chat")
         (sample,) = json.loads(out)["samples"]
@@ -403,7 +403,7 @@ def test_log_probabilities_of_a_stream(codegen: Codegen, server: Model) -> None:
     lines = [f"data: {json.dumps(part)}\n\n" for part in parts] + ["data: [DONE]\n\n"]
     stream = Reply(raw="".join(lines).encode(), headers={"Content-Type": "text/event-stream"})
     server.answer = lambda body: stream if body.get("stream") else error(500, "no")
-    command = ["generate", *at(server), "--prompt", "x", "--logprobs", "1"]
+    command = ["generate", *at(server), "--prompt", "x", "-o", "logprobs=1"]
     code, out, err = codegen(*command)
     assert (code, out) == (0, "a\n\n")
     assert "# 'a' -0.100  (or 'b' -2.000)\n# '\\n' -0.200\n" in err
@@ -419,7 +419,7 @@ def test_a_server_without_log_probabilities_gets_one_line(
     codegen: Codegen, server: Model, layout: Any
 ) -> None:
     server.answer = lambda _: completion("a", logprobs=layout)
-    code, out, err = codegen("generate", *at(server), "--prompt", "x", "--logprobs", "3", "--json")
+    code, out, err = codegen("generate", *at(server), "--prompt", "x", "-o", "logprobs=3", "--json")
     assert code == 0 and "logprobs" not in json.loads(out)["samples"][0]["meta"]
     assert err.count("Note: the server gave no log-probabilities.") == 1
 
@@ -429,12 +429,12 @@ def test_the_original_is_the_predicted_output(codegen: Codegen, server: Model) -
     usage = {"prompt_tokens": 7, "completion_tokens": 5}
     counts = {"accepted_prediction_tokens": 4, "rejected_prediction_tokens": 1}
     reply = completion("x = 2\n")
-    command = ["generate", *at(server), "--prompt", "x", "--original", "old.py", "--cache", ""]
+    command = ["generate", *at(server), "--prompt", "x", "-o", "original=old.py", "--cache", ""]
     for details, noted in ((counts, 0), (dict.fromkeys(counts, 0), 1)):
         reply.body["usage"] = {**usage, "completion_tokens_details": details}
         server.answer = lambda _: reply
         code, out, err = codegen(*command, "--json")
-        assert code == 0 and err.count("may have ignored --original") == noted
+        assert code == 0 and err.count("may have ignored -o original") == noted
         meta = json.loads(out)["samples"][0]["meta"]
         assert meta["usage"]["completion_tokens_details"] == details
     assert server.bodies[0]["prediction"] == {"type": "content", "content": "x = 1\n"}
@@ -442,10 +442,10 @@ def test_the_original_is_the_predicted_output(codegen: Codegen, server: Model) -
 
 def test_an_original_that_nothing_reads_is_noted(codegen: Codegen, tiny_model_dir: Path) -> None:
     Path("old.py").write_text("x = 1\n")
-    command = ["generate", "--model", tiny_model_dir, "--prompt", "x", "--original", "old.py"]
+    command = ["generate", "--model", tiny_model_dir, "--prompt", "x", "-o", "original=old.py"]
     for more, noted in ((), 1), (("--decoder", "edit"), 0):
         code, _, err = codegen(*command, "--max-new-tokens", "2", *more)
-        assert code == 0 and err.count("--original has no effect without --decoder edit") == noted
+        assert code == 0 and err.count("-o original has no effect without --decoder edit") == noted
 
 
 @pytest.mark.parametrize(("served", "noted"), [("m", 0), ("m-2026-01-31", 0), ("coder-7b", 1)])
@@ -491,7 +491,7 @@ def test_faults_are_one_line(
     codegen: Codegen, server: Model, reply: Reply, code: int, words: str, streamed: bool
 ) -> None:
     server.answer = lambda _: reply
-    more = ("--api-key-env", "MY_KEY", "--retries", "0", "--prompt", "x")
+    more = ("--api-key-env", "MY_KEY", "-o", "retries=0", "--prompt", "x")
     found, out, err = codegen("generate", *at(server, *more), *(() if streamed else ("--json",)))
     lines = [line for line in err.splitlines() if line.startswith("Error: ")]
     assert (found, out.strip(), len(lines)) == (code, "", 1)
@@ -504,7 +504,7 @@ def test_a_stream_that_is_cut_says_so(codegen: Codegen, server: Model) -> None:
     assert cut.raw
     cut.raw, cut.promise = cut.raw.rpartition(b"data: {")[0].rpartition(b"data: {")[0], 50
     server.answer = lambda _: cut
-    code, out, err = codegen("generate", *at(server, "--retries", "0"), "--prompt", "x")
+    code, out, err = codegen("generate", *at(server, "-o", "retries=0"), "--prompt", "x")
     assert code == 1 and out.startswith("Hello, ") and "no connection" in err
 
 
@@ -534,12 +534,12 @@ def test_the_key_is_in_no_file_and_no_argument_list(
         return numbered(body)
 
     server.answer = nosy
-    keyed = at(server, "--api-key-env", "MY_KEY", "--retries", "0")
+    keyed = at(server, "--api-key-env", "MY_KEY", "-o", "retries=0")
     commands: list[list[object]] = [
         ["models", "add", "local", "--url", server.url, "--model", "m", "--api-key-env", "MY_KEY"],
         ["models", "test", "local"],
         ["models", "list"],
-        ["generate", "--prompt", "x", *keyed, "--logprobs", "1"],
+        ["generate", "--prompt", "x", *keyed, "-o", "logprobs=1"],
         ["generate", "--prompt", "x", "--model", "local", "-n", "3", "--json"],
         sampling(task, *keyed),
         sampling(task, "--model", "local", out="second"),

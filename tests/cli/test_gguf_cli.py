@@ -17,7 +17,7 @@ import pytest
 from codegen.cli import main
 
 Codegen = Callable[..., tuple[int, str, str]]
-SMALL = ("--llama-option", "context=1024", "--llama-option", "threads=1")
+SMALL = ("-o", "engine.context=1024", "-o", "engine.threads=1")
 
 
 @pytest.fixture
@@ -61,15 +61,15 @@ def test_a_directory_with_one_file_is_that_file(
     [
         (["--model", "none.gguf"], 1, "Cannot read none.gguf: No such file"),
         (["--model", "text.gguf"], 1, "text.gguf is not a GGUF file"),
-        (["--model", "embedded", "--llama-option", "slots=2"], 2, "requires a GGUF file"),
-        (["--model", "{gguf}", "--llama-option", "slots=0"], 2, "slots is 0"),
-        (["--model", "{gguf}", "--llama-option", "slot=1"], 2, "Did you mean 'slots'"),
+        (["--model", "embedded", "-o", "engine.slots=2"], 2, "requires a GGUF file"),
+        (["--model", "{gguf}", "-o", "engine.slots=0"], 2, "slots is 0"),
+        (["--model", "{gguf}", "-o", "engine.slot=1"], 2, "Did you mean 'slots'"),
         (["--model", "{gguf}", "--decoder", "suffix"], 2, "llamacpp does not offer"),
-        (["--model", "{gguf}", "--lm-infinite", "10,100"], 2, "requires --backend transformers"),
+        (["--model", "{gguf}", "-o", "lm_infinite=10,100"], 2, "requires --backend transformers"),
         (["--model", "{gguf}", "--backend", "transformers"], 1, "is a GGUF file"),
-        (["--model", "{gguf}", "--load-option", "bits=4"], 2, "requires --backend transformers"),
-        (["--model", "embedded", "--load-option", "bits=5"], 2, "bits is 5"),
-        (["--model", "embedded", "--load-option", "device=nowhere"], 1, "'nowhere' cannot be"),
+        (["--model", "{gguf}", "-o", "engine.bits=4"], 2, "requires --backend transformers"),
+        (["--model", "embedded", "-o", "engine.bits=5"], 2, "bits is 5"),
+        (["--model", "embedded", "-o", "engine.device=nowhere"], 1, "'nowhere' cannot be"),
         (["--model", "org/x", "--backend", "llamacpp"], 1, "'org/x' is not a GGUF file"),
     ],
 )

@@ -141,7 +141,7 @@ def test_samples_vote_and_their_cost_is_shown(ask: Asked, server: Model) -> None
     same = f"{GROUPED} DESC"
     texts = iter([GROUPED, other, same, "nothing", same])
     server.answer = lambda _: completion(next(texts))
-    code, row, err = ask("--llm-samples", "5", "--price-in", "1", "--concurrency", "1")
+    code, row, err = ask("--llm-samples", "5", "-o", "price_in=1", "--concurrency", "1")
     assert (code, row["votes"], row["samples"]) == (0, 3, 5)
     assert [body["temperature"] for body in server.bodies] == [0.0, 0.8, 0.8, 0.8, 0.8]
     assert "New responses: 5 (35 prompt tokens, 25 completion tokens, cost" in err

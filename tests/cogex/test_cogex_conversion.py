@@ -121,7 +121,7 @@ def command(tmp_path: Path, server: Model) -> list[str]:
     return [
         "data", "cogex", str(path), "--out", str(tmp_path / "out"), "--mode", "llm",
         "--endpoint", server.url, "--model", "m", "--cache", str(tmp_path / "cache.sqlite"),
-        "--retries", "0", "--json",
+        "-o", "retries=0", "--json",
     ]  # fmt: skip
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -96,27 +94,6 @@ def test_two_servers_with_one_model_name_have_answers_of_their_own(
         assert ask(CachedBackend(Endpoint(f"{model.url}/", "m"), cache)).cached  # the same URL
         assert len(model.bodies) == len(other.bodies) == 1
         assert "url" not in Endpoint(model.url, "m").identity()  # a run may go on elsewhere
-
-
-def test_keys_and_rows_of_older_versions_are_found() -> None:
-    """The first version asked by another record; its key and its words for ends are kept."""
-    identity = {"model": "embedded", "weights": "w", "batch_size": 1}
-    asked = {
-        "prompt": "a",
-        "chat": True,
-        "max_tokens": 1024,
-        "temperature": 0.0,
-        "top_p": 1.0,
-        "seed": 0,
-        "stop": (),
-    }
-    row = json.dumps([identity, asked], sort_keys=True, separators=(",", ":"))
-    key = hashlib.sha256(row.encode("ascii")).digest()
-    request = Request("a", chat=True, seed=0)
-    assert cache_key(identity, request, SamplingParams(1024)) == key
-    for old, stop, new in (("stop", (), "eos"), ("stop", ("x",), "stop"), ("length", (), "length")):
-        found = Cached("t", old, 1, 1).completion(0, replace(request, stop=stop), 0)
-        assert found.finish_reason == new and found.cached
 
 
 def test_the_same_question_at_once_is_sent_once(model: Model, tmp_path: Path) -> None:

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.errors import CodegenError, ConfigError, InputError, ModelError
-from codegen.generation.backends import Endpoint
-from codegen.generation.endpoints import (
+from codegen.errors import CodegenError, ConfigError
+from codegen.generation.backends import (
+    Endpoint,
     NamedEndpoint,
     add_endpoint,
-    check_name,
     endpoints_file,
     find_endpoint,
     named_endpoints,
@@ -151,18 +149,6 @@ def test_a_wrong_file_is_told_in_one_line(own_file: Path, text: str, message: st
     assert "\n" not in str(caught.value).strip()
 
 
-def test_a_file_that_cannot_be_read(own_file: Path) -> None:
-    own_file.parent.mkdir()
-    own_file.write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="UTF-8"):
-        find_endpoint("a")
-    own_file.unlink()
-    own_file.mkdir()
-    with pytest.raises(InputError, match="Cannot read"):
-        find_endpoint("a")
-    assert find_endpoint("embedded") is None  # a local model needs no such file
-
-
 VALUES: dict[str, Any] = {
     "url": st.sampled_from(["http://localhost:1/v1", "https://h"]),
     "model": st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20),
@@ -176,26 +162,8 @@ VALUES: dict[str, Any] = {
 }
 
 
-@given(st.fixed_dictionaries(VALUES))
-def test_any_endpoint_survives_the_file(values: dict[str, Any]) -> None:
-    endpoint = NamedEndpoint(**values)
-    add_endpoint("a", endpoint)
-    assert find_endpoint("a") == endpoint
-
-
 @pytest.mark.parametrize("field", ["messages", "prompt", "model", "stream", "stream_options", "n"])
 def test_what_each_request_sets_is_refused_in_the_body(field: str) -> None:
     for value in (None, 1):
         with pytest.raises(ConfigError, match=f"{field!r} is set by each request"):
             NamedEndpoint(url="http://h/v1", body={field: value})
-
-
-def test_names_with_a_meaning_of_their_own_are_models_in_every_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In a clone's root a folder `sqlnet` hid that the name was refused elsewhere."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("embedded", "next-edit", "sqlnet"):
-        check_name(name)
-    with pytest.raises(ModelError, match="There is no model 'sqlnets'"):
-        check_name("sqlnets")

@@ -35,8 +35,9 @@ from codegen.generation import (
 )
 from codegen.generation.backends import Endpoint
 from codegen.generation.cached import CachedBackend, Prices, ResponseCache
+from codegen.generation.client import retry_after
 from codegen.generation.decoders import READERS, STRATEGIES
-from codegen.generation.openai import FAILURES_IN_A_ROW, OpenAIBackend, retry_after
+from codegen.generation.openai import FAILURES_IN_A_ROW, OpenAIBackend
 from codegen.generation.protocol import CAPABILITIES, ModelUnusable, RequestFailed
 
 KEY = "sk-very-secret-0123456789"
@@ -327,10 +328,6 @@ def test_no_more_are_asked_than_the_caller_has_room_for(model: Model) -> None:
     assert taken == len(model.bodies) == 12
 
 
-def test_no_questions(model: Model) -> None:
-    assert ask_many(client(model), []) == []
-
-
 def test_missing_usage_and_strange_fields_count_as_nothing(model: Model) -> None:
     choice = {"message": {"content": None}, "finish_reason": None}
     model.script = [
@@ -446,23 +443,6 @@ def test_bad_settings_are_refused(settings: dict[str, Any]) -> None:
         Endpoint("http://h", "")
 
 
-def test_a_server_without_tls() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def answer_in_plain() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(1000)
-                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-
-        threading.Thread(target=answer_in_plain, daemon=True).start()
-        endpoint = Endpoint(
-            f"https://127.0.0.1:{listener.getsockname()[1]}", "m", retries=0, timeout_s=5
-        )
-        with pytest.raises(CodegenError, match="no connection"):
-            ask(OpenAIBackend(endpoint))
-
-
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl program")
 def test_a_certificate_of_unknown_authority(tmp_path: Path) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
@@ -489,27 +469,6 @@ def test_a_busy_server_gets_more_patience(model: Model) -> None:
     with pytest.raises(ModelUnusable, match=r"busy.*Lower --concurrency"):
         ask(client(model, retries=2, backoff_s=0))
     assert len(model.bodies) == 21
-
-
-def test_requests_at_once_follow_what_the_server_can_take(model: Model) -> None:
-    """It takes three at once and refuses the others; every request is answered in the end."""
-
-    def answer(body: dict[str, Any]) -> Reply:
-        if model.in_flight > 3:
-            return Reply(error(429, "busy").body, 429, delay_s=0.01)
-        return Reply(echo(body).body, delay_s=0.01)
-
-    model.answer = answer
-    backend = client(model, concurrency=16)
-    assert [made.text for made in ask_many(backend, [f"q{i}" for i in range(60)])] == [
-        f"q{i}|{i}" for i in range(60)
-    ]
-    first = len(model.bodies)
-    assert first > 60  # some were refused, since all 16 began at once
-    model.most_in_flight = 0
-    ask_many(backend, [f"r{i}" for i in range(60)])
-    assert model.most_in_flight < 10
-    assert len(model.bodies) - first < 120
 
 
 def test_retry_after_in_milliseconds(model: Model) -> None:
@@ -560,25 +519,6 @@ def test_the_backend(model: Model) -> None:
         )
     assert [s.finish_reason for s in found] == ["eos", "eos", "stop"]
     assert found[0].settings["model"] == "m" and found[0].settings["temperature"] == 0.7
-
-
-def test_the_backend_names_the_problem_that_failed(model: Model) -> None:
-    model.answer = lambda _: error(400, "too long")
-    with pytest.raises(RequestFailed, match=r"^HumanEval/3: .*too long"):
-        list(
-            samples(
-                client(model),
-                [Request("a", problem_id="HumanEval/3")],
-                SamplingParams(),
-                Decoder(),
-            )
-        )
-
-
-def test_the_backend_reports_length(model: Model) -> None:
-    model.script = [completion("cut of", "length")]
-    (sample,) = samples(client(model), [Request("a", chat=True)], SamplingParams(), Decoder())
-    assert sample.finish_reason == "length"
 
 
 def test_text_is_streamed(model: Model) -> None:

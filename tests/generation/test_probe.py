@@ -68,8 +68,8 @@ def test_each_field_is_told_apart(field: str, how: str) -> None:
             expected[name] = how
     assert found == expected
     assert set(found) == {
-        "reachable", "models", "text", "chat", "streaming", "seed", "logprobs (text)",
-        "logprobs (chat)", "suffix", "prediction",
+        "reachable", "models", "text", "chat", "streaming", "seed", "logprobs",
+        "suffix", "prediction",
     }  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def test_a_chat_server_without_text_completions() -> None:
     with serving(answer) as model:
         found = states(model)
     assert (found["text"], found["chat"], found["seed"]) == ("no", "yes", "yes")
-    assert "suffix" not in found and "logprobs (text)" not in found
+    assert "suffix" not in found
 
 
 def test_a_model_that_the_server_does_not_list() -> None:
@@ -122,15 +122,3 @@ def test_what_ends_the_probe(model: Model, listing: Reply, words: str) -> None:
 def test_nobody_there() -> None:
     (row,) = probe(Endpoint("http://127.0.0.1:9", "m"))
     assert (row.name, row.state) == ("reachable", "no") and "refused" in row.detail
-
-
-@pytest.mark.slow
-def test_a_real_llama_cpp_server(llama_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LLAMA_KEY", llama_server.api_key)
-    endpoint = Endpoint(f"{llama_server.url}/v1", llama_server.model, "LLAMA_KEY")
-    found = {row.name: row.state for row in probe(endpoint)}
-    ignored = {name for name, state in found.items() if state != "yes"}
-    assert ignored == {"suffix", "prediction"} and len(found) == 10
-    wrong = Endpoint(f"{llama_server.url}/v1", llama_server.model)
-    (row,) = probe(wrong)
-    assert (row.name, row.state) == ("reachable", "no") and "HTTP 401" in row.detail

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -11,11 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from codegen.errors import ConfigError, ModelError
+from codegen.errors import ModelError
 from codegen.generation import Decoder, Request, SamplingParams, samples
-from codegen.generation.decoders import find_decoder
 from codegen.generation.transformers import TransformersBackend
-from codegen.models import LoadedModel, ModelCard, load
+from codegen.models import LoadedModel, load
 
 REQUESTS = [Request(prompt) for prompt in ("def f(x):\n", "import", "class A:\n    def g(self):\n")]
 
@@ -52,17 +49,6 @@ def test_a_draft_that_was_not_trained_as_one_is_refused(
         assert "codegen finetune" in str(error.value.remedy)
 
 
-def test_the_card_of_an_older_draft_says_so(
-    loaded: LoadedModel, tiny_model_dir: Path, tmp_path: Path
-) -> None:
-    name = written(tiny_model_dir, tmp_path / "model", exit_layers=[1, 2])
-    card = ModelCard(recipe={"loss": "sorted"})
-    (tmp_path / "model" / "codegen.json").write_text(json.dumps(dataclasses.asdict(card)))
-    decoder = Decoder("sorted", {"draft": name})
-    params = SamplingParams(max_new_tokens=2)
-    assert list(samples(TransformersBackend(loaded), REQUESTS, params, decoder))
-
-
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 @pytest.mark.parametrize(
     "options",
@@ -81,44 +67,3 @@ def test_the_text_is_that_of_plain_decoding(
         assert 0 < other.meta["passes"] <= other.completion_tokens + 1
     if temperature == 0 and "least" in options:  # the draft is the target
         assert sum(s.meta["passes"] for s in drafted) < sum(s.completion_tokens for s in drafted)
-
-
-@pytest.mark.parametrize(
-    ("options", "what"),
-    [
-        ({}, "The decoder sorted: the key 'draft' is missing"),
-        ({"draft": "d", "exit": "2"}, "Did you mean 'exits'"),
-        ({"draft": "d", "exits": "4,2"}, "must ascend"),
-        ({"draft": "d", "exits": "x"}, "whole numbers from 1"),
-        ({"draft": "d", "thresholds": "0.5,2"}, "from 0 to 1"),
-        ({"draft": "d", "thresholds": [None]}, "from 0 to 1"),
-        ({"draft": "d", "tokens": "3,4"}, "a whole number from 1 to 128"),
-        ({"draft": "d", "tokens": 1000}, "from 1 to 128"),
-    ],
-    ids=str,
-)
-def test_options_that_can_not_be(options: dict[str, object], what: str) -> None:
-    with pytest.raises(ConfigError) as error:
-        find_decoder(Decoder("sorted", options))
-    assert what in f"{error.value.message} {error.value.remedy}"
-
-
-def test_what_the_draft_model_does_not_allow(
-    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def ask(**options: object) -> None:
-        decoder = Decoder("sorted", {"draft": loaded.name, **options})
-        list(samples(TransformersBackend(loaded), REQUESTS, SamplingParams(), decoder))
-
-    with pytest.raises(ModelError, match="has 2 layers"):
-        ask(exits="1,3")
-    with pytest.raises(ConfigError, match="exits after 1, 2 layers"):
-        ask(exits="1,2", thresholds="0.5,0.5")
-    assert find_decoder(Decoder("edit_sequence+sorted", {"draft": "d"})).options.draft == "d"
-    with pytest.raises(ConfigError):
-        find_decoder(Decoder("sorted+suffix", {"draft": "d"}))
-    other = dataclasses.replace(loaded, tokenizer=copy.deepcopy(loaded.tokenizer))
-    other.tokenizer.add_tokens(["<new>"])
-    monkeypatch.setattr("codegen.generation.transformers.load", lambda *_, **__: other)
-    with pytest.raises(ModelError, match="other tokens"):
-        ask()

@@ -13,9 +13,8 @@ import torch
 
 from codegen.decoding.contexts import LMInfinite
 from codegen.decoding.loop import Row, decode
-from codegen.errors import ConfigError, InputError, ModelError
+from codegen.errors import ConfigError, ModelError
 from codegen.generation import Decoder, Request, SamplingParams, request_seed, samples
-from codegen.generation.decoders import find_decoder
 from codegen.generation.transformers import TransformersBackend
 from codegen.methods.backspace import with_backspace
 from codegen.models import LoadedModel, load
@@ -46,12 +45,6 @@ def test_samples_do_not_depend_on_batching_or_order(loaded: LoadedModel) -> None
     alone = {(s.problem_id, s.index): s for s in run(loaded, REQUESTS[::-1], batch_size=1)}
     assert together == alone
     assert len({s.completion for s in together.values()}) == len(REQUESTS)
-
-
-def test_seed_changes_the_samples(loaded: LoadedModel) -> None:
-    assert run(loaded, REQUESTS, seed=1) == run(loaded, REQUESTS, seed=1)
-    other = run(loaded, REQUESTS, seed=2)
-    assert [s.completion for s in run(loaded, REQUESTS, seed=1)] != [s.completion for s in other]
 
 
 def test_greedy_equals_transformers_generate(loaded: LoadedModel) -> None:
@@ -149,23 +142,6 @@ def _whole_text(generator: TransformersBackend, request: Request, params: Sampli
     return tokenizer.decode(healed.ids + row.tokens, skip_special_tokens=True)
 
 
-@pytest.mark.parametrize("prompt", ["# Ğ", "é", "x = '世", "\u200b", "a\U0001f600"])
-def test_borders_inside_unicode_text(loaded: LoadedModel, prompt: str) -> None:
-    generator = TransformersBackend(loaded)
-    params = SamplingParams(max_new_tokens=6, temperature=1.0)
-    request = Request(prompt, task="u")
-    sample = next(samples(generator, [request], params, Decoder()))
-    whole = _whole_text(generator, request, params)
-    # A last character may still be incomplete: the stream waits for it, decode() shows U+FFFD.
-    assert (prompt + sample.completion) == whole.rstrip("\ufffd")[: len(prompt + sample.completion)]
-
-
-def test_no_healing_where_it_is_off(loaded: LoadedModel) -> None:
-    ids = loaded.tokenizer("retu").input_ids
-    sample = run(loaded, [Request("retu", heal=False)])[0]
-    assert sample.prompt_tokens == len(ids)
-
-
 def test_the_end_of_a_turn_ends_a_sample(loaded: LoadedModel) -> None:
     end = loaded.tokenizer.convert_tokens_to_ids("<|im_end|>")
     config, tokenizer = loaded.model.generation_config, loaded.tokenizer
@@ -226,13 +202,6 @@ def test_drafts_do_not_change_a_sample(loaded: LoadedModel, name: str) -> None:
         next(samples(TransformersBackend(loaded), requests, params, Decoder("suffix+rpg")))
 
 
-def test_a_window_changes_nothing_but_the_time(loaded: LoadedModel) -> None:
-    params = SamplingParams(max_new_tokens=12, temperature=1.0)
-    apart = list(samples(TransformersBackend(loaded, 2), REQUESTS, params, Decoder()))
-    windows = list(samples(TransformersBackend(loaded, 2, window=3), REQUESTS, params, Decoder()))
-    assert windows == apart
-
-
 @pytest.mark.parametrize(
     "options", [{"branching": "2,2,1"}, {"branching": 3}, {"beam": "3x3"}, {}], ids=str
 )
@@ -275,33 +244,6 @@ def test_rsd_refuses_a_draft_with_other_tokens(
         )
 
 
-@pytest.mark.parametrize(
-    ("options", "what"),
-    [
-        ({}, "with the same tokenizer, draft=DIR"),
-        ({"draft": 3}, "draft is 3"),
-        ({"draft": "d", "braching": "2"}, "Did you mean 'branching'"),
-        ({"draft": "d", "branching": "2,x"}, "whole numbers from 1"),
-        ({"draft": "d", "branching": "0"}, "whole numbers from 1"),
-        ({"draft": "d", "beam": "4"}, "a width and a depth"),
-        ({"draft": "d", "beam": "4x4", "branching": "2"}, "not both"),
-        ({"draft": "d", "branching": "8,8,8"}, "584 nodes"),
-    ],
-    ids=str,
-)
-def test_rsd_options_that_can_not_be(options: dict[str, object], what: str) -> None:
-    with pytest.raises(ConfigError) as error:
-        find_decoder(Decoder("rsd", options))
-    assert what in f"{error.value.message} {error.value.remedy}"
-
-
-def test_rsd_joins_readers_alone() -> None:
-    assert find_decoder(Decoder("edit_sequence+rsd", {"draft": "d"})).options.draft == "d"
-    for name in ("rsd+suffix", "rsd+rpg", "backspace+rsd"):
-        with pytest.raises(ConfigError):
-            find_decoder(Decoder(name, {"draft": "d"}))
-
-
 def test_superposed_samples_of_a_prompt_come_together(loaded: LoadedModel, tmp_path: Path) -> None:
     params = SamplingParams(max_new_tokens=6)
     requests = [Request("import", index=i, heal=False) for i in range(3)]
@@ -317,56 +259,6 @@ def test_superposed_samples_of_a_prompt_come_together(loaded: LoadedModel, tmp_p
         samples(TransformersBackend(loaded), requests, params, Decoder("superposed", options))
     )
     assert guided[0].completion != found[0].completion
-
-
-def test_superposed_stops_at_strings(loaded: LoadedModel) -> None:
-    (plain,) = samples(
-        TransformersBackend(loaded),
-        [Request("import", heal=False)],
-        SamplingParams(max_new_tokens=6),
-        Decoder(),
-    )
-    request = Request("import", heal=False, stop=(plain.completion[3],))
-    (found,) = samples(
-        TransformersBackend(loaded),
-        [request],
-        SamplingParams(max_new_tokens=6),
-        Decoder("superposed"),
-    )
-    assert found.finish_reason == "stop" and plain.completion[3] not in found.completion
-
-
-@pytest.mark.parametrize(
-    ("options", "what"),
-    [
-        ({"cod": "x"}, "Did you mean 'code'"),
-        ({"alpha": 1}, "a number from 0, below 1"),
-        ({"alpha": "much"}, "alpha is 'much'"),
-        ({"temperature": 0}, "from 0.001 to 100"),
-    ],
-    ids=str,
-)
-def test_superposed_options_that_can_not_be(options: dict[str, object], what: str) -> None:
-    with pytest.raises(ConfigError) as error:
-        find_decoder(Decoder("superposed", options))
-    assert what in f"{error.value.message} {error.value.remedy}"
-
-
-def test_superposed_has_no_use_for_chance_or_an_empty_folder(
-    loaded: LoadedModel, tmp_path: Path
-) -> None:
-    generator = TransformersBackend(loaded)
-    with pytest.raises(ConfigError, match="deterministic"):
-        list(samples(generator, REQUESTS, SamplingParams(temperature=1.0), Decoder("superposed")))
-    with pytest.raises(InputError, match="no code in"):
-        list(
-            samples(
-                generator,
-                REQUESTS,
-                SamplingParams(),
-                Decoder("superposed", {"code": str(tmp_path)}),
-            )
-        )
 
 
 def test_lm_infinite_goes_on_beyond_the_models_length(loaded: LoadedModel) -> None:

@@ -34,7 +34,6 @@ from codegen.generation.vllm import (
     EngineRequest,
     VllmBackend,
     VllmEngine,
-    _drafting,
     import_vllm,
 )
 from codegen.models import ModelCard, fingerprint_of, load, write_card
@@ -267,9 +266,6 @@ def test_ends_and_parameters_are_those_of_the_loaded_model(
     assert ours.parameters == sum(p.numel() for p in hf.loaded.model.parameters())
 
 
-# --- refusals ------------------------------------------------------------------------------------
-
-
 def test_every_decoder_is_done_or_refused_with_the_reason() -> None:
     with pytest.raises(ConfigError) as caught:
         find_decoder(Decoder("none"))
@@ -362,15 +358,6 @@ def test_without_vllm_the_extra_is_named() -> None:
         import_vllm()
 
 
-@pytest.mark.parametrize("option", ["max_lora_rank", "worker_cls", "model"])
-def test_options_that_are_ours_to_set(option: str) -> None:
-    with pytest.raises(ConfigError, match=option):
-        VllmEngine("anywhere", options={option: 1})
-
-
-# --- a real vLLM ---------------------------------------------------------------------------------
-
-
 def in_vllm(
     python: str, folder: Path, cases: Sequence[Mapping[str, Any]], **options: Any
 ) -> list[list[Any]]:
@@ -398,58 +385,6 @@ def case(
     }
 
 
-@pytest.mark.slow
-def test_real_vllm_runs_an_adapter(
-    vllm_python: str, vllm_model_dir: Path, adapter_dir: Path, hf: TransformersBackend
-) -> None:
-    """Greedy, in float32, where the transformers back-end folds the adapter into its base."""
-    prompts = [f"def f{i}(x, y{i}):\n    " for i in range(18)]
-    requests = [*REQUESTS, *(Request(text, problem_id=f"p{i}") for i, text in enumerate(prompts))]
-    tuned = TransformersBackend(load(str(adapter_dir), dtype=torch.float32, device="cpu"))
-    expected = made(tuned, requests, max_new_tokens=24)
-    cases = [case(requests, max_new_tokens=24), case(requests, "suffix", max_new_tokens=24)]
-    for answer in in_vllm(vllm_python, adapter_dir, cases):
-        assert isinstance(answer[0], dict), answer
-        found = {(row["problem_id"], row["index"]): Sample(**row) for row in answer}
-        assert len(found) == len(expected) == 25
-        for sample in expected:
-            ours = found[sample.problem_id, sample.index]
-            assert dataclasses.replace(comparable(ours), settings={}) == dataclasses.replace(
-                sample, settings={}
-            )
-    plain = made(hf, requests, max_new_tokens=24)
-    differ = sum(a.completion != b.completion for a, b in zip(plain, expected, strict=True))
-    assert differ > len(requests) / 2
-
-
-@pytest.mark.slow
-def test_real_vllm_drafts_in_its_own_way(
-    vllm_python: str, vllm_model_dir: Path, hf: TransformersBackend
-) -> None:
-    """The option ``speculative_config``: vLLM's n-gram drafts, on its model runner V1."""
-    loops = [Request("x = f(1)\n" * 6, problem_id=f"loop {i}", index=i) for i in range(3)]
-    size: dict[str, Any] = {"max_new_tokens": 60}
-    cases = [
-        case(loops, **size),
-        case(loops, "edit", **size),
-        case(loops, "sample", temperature=0.8, **size),
-        case(loops, "rpg", **size),
-    ]
-    drafted, ours, sampled, rules = in_vllm(
-        vllm_python, vllm_model_dir, cases, speculative_config="ngram", num_speculative_tokens=6
-    )
-    found = {row["index"]: Sample(**row) for row in drafted}
-    for sample in made(hf, loops, **size):
-        assert dataclasses.replace(comparable(found[sample.index]), settings={}) == (
-            dataclasses.replace(sample, settings={})
-        )
-    tokens = sum(sample.completion_tokens for sample in found.values())
-    assert tokens > 1.3 * sum(sample.meta["passes"] for sample in found.values())
-    assert "the decoders suffix and edit draft themselves" in ours[0]
-    assert "V1" in sampled[0] and "seed" in sampled[0]
-    assert "V1" in rules[0] and "\n" not in rules[0]
-
-
 _PARSED = """
 import json, sys
 from vllm.engine.arg_utils import EngineArgs
@@ -463,50 +398,6 @@ for given in json.load(sys.stdin):
     unlike = config._get_v2_model_runner_unsupported_features()
     print("PARSED", json.dumps([drafts.method, drafts.num_speculative_tokens, unlike]))
 """
-
-
-@pytest.mark.slow
-def test_drafters_are_configured_by_vllms_own_classes(
-    vllm_python: str, vllm_model_dir: Path, tmp_path: Path
-) -> None:
-    """N-grams and trained drafters; vLLM's model runner V2 has all of them."""
-    config = json.loads((vllm_model_dir / "config.json").read_text())
-    trained = {
-        "eagle3": ("LlamaForCausalLMEagle3", {"draft_vocab_size": config["vocab_size"]}),
-        "dflash": (
-            "DFlashDraftModel",
-            {"model_type": "qwen3", "dflash_config": {"mask_token_id": 5, "target_layer_ids": [0]}},
-        ),
-    }
-    asked: list[Any] = ["ngram"]
-    for method, (architecture, more) in trained.items():
-        (tmp_path / method).mkdir()
-        own = config | {"architectures": [architecture], "num_hidden_layers": 1} | more
-        (tmp_path / method / "config.json").write_text(json.dumps(own))
-        asked.append(
-            {"method": method, "model": str(tmp_path / method), "num_speculative_tokens": 3}
-        )
-    done = subprocess.run(
-        [vllm_python, "-c", _PARSED, str(vllm_model_dir)],
-        input=json.dumps(asked), capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
-    parsed = [json.loads(x[7:]) for x in done.stdout.splitlines() if x.startswith("PARSED ")]
-    expected = [["ngram", 16, []], ["eagle3", 3, []], ["dflash", 3, []]]
-    assert parsed == expected, done.stderr[-2000:]
-
-
-@pytest.mark.parametrize(
-    ("given", "reason"),
-    [
-        ({"speculative_config": "suffix"}, "ngram or JSON"),
-        ({"speculative_config": 3}, "ngram or JSON"),
-        ({"num_speculative_tokens": 0}, "at least 1"),
-    ],
-)
-def test_wrong_drafts(given: dict[str, Any], reason: str) -> None:
-    with pytest.raises(ConfigError, match=reason):
-        _drafting("", given)
 
 
 @pytest.mark.slow

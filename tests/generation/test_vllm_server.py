@@ -6,12 +6,9 @@ CODEGEN_VLLM_PYTHON names, or by this one if it has vLLM.
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -23,7 +20,6 @@ from typing import Any
 import pytest
 import torch
 
-from codegen.errors import CodegenError
 from codegen.generation import Decoder, Request, SamplingParams
 from codegen.generation.backends import Endpoint
 from codegen.generation.protocol import Completion
@@ -124,15 +120,6 @@ def test_stop_strings_and_streams(
         assert one.text == streamed[one.number] == expected[one.number].text
 
 
-def test_seeds_are_honored(endpoint: Endpoint) -> None:
-    requests = [Request(PROMPTS[0], problem_id="one", index=i, heal=False) for i in range(4)]
-    first = [one.text for one in done(endpoint.open(), requests, temperature=1.5)]
-    again = [one.text for one in done(endpoint.open(), requests[::-1], temperature=1.5)]
-    assert first == again[::-1] and len(set(first)) > 1
-    other = [one.text for one in done(endpoint.open(), requests, temperature=1.5, seed=1)]
-    assert other != first
-
-
 def test_log_probabilities(endpoint: Endpoint, ours: TransformersBackend) -> None:
     """In the text and in the chat layout, against one forward pass over the whole text."""
     tokenizer: Any = ours.loaded.tokenizer
@@ -150,66 +137,3 @@ def test_log_probabilities(endpoint: Endpoint, ours: TransformersBackend) -> Non
         assert sorted((one["logprob"] for one in rows[0]["top_logprobs"]), reverse=True) == (
             pytest.approx(best, abs=1e-3)
         )
-
-
-def test_mistakes_are_one_line(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VLLM_TEST_KEY", KEY)
-    monkeypatch.setenv("WRONG_KEY", "not-" + KEY)
-    for wrong in (
-        Endpoint(url, "absent", api_key_env="VLLM_TEST_KEY"),
-        Endpoint(url, "tiny", api_key_env="WRONG_KEY"),
-        Endpoint(url, "tiny"),
-    ):
-        with pytest.raises(CodegenError) as caught:
-            done(wrong.open(), REQUESTS[:1])
-        assert "\n" not in str(caught.value) and KEY not in str(caught.value)
-    (long,) = done(
-        Endpoint(url, "tiny", api_key_env="VLLM_TEST_KEY").open(),
-        [Request("x = 1\n" * 400, heal=False)],
-    )
-    assert long.error is not None and "\n" not in long.error.message
-
-
-def test_the_command_line(endpoint: Endpoint, ours: TransformersBackend) -> None:
-    command = [
-        sys.executable, "-m", "codegen", "generate", "--backend", "openai", "--endpoint",
-        endpoint.url, "--api-key-env", "VLLM_TEST_KEY", "--model", "tiny", "--prompt", PROMPTS[0],
-        "--no-chat", "--max-new-tokens", str(NEW), "--cache", "", "--json",
-    ]  # fmt: skip
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    (expected,) = done(ours, REQUESTS[:1])
-    assert json.loads(result.stdout)["samples"][0]["completion"] == expected.text
-    assert KEY not in result.stdout + result.stderr
-
-
-def test_the_editor_server_in_front_of_it(url: str, ours: TransformersBackend) -> None:
-    """Its model has no way to infill, which the server says or hides; the text is the model's."""
-    pytest.importorskip("pygls")
-    from codegen.server.engine import CompletionEngine
-    from codegen.server.requests import CompletionRequest, DocumentKey
-    from codegen.server.text import safe_text
-    from codegen.server.upstream import Upstream
-
-    upstream = Upstream(url, key=KEY)
-    upstream.check()
-    assert upstream.offer and upstream.offer.way.kind == "prefix" and upstream.limit == 512
-    params = SamplingParams(max_new_tokens=NEW, temperature=0)
-    engine = CompletionEngine(upstream)
-
-    async def run() -> list[str]:
-        keys = [DocumentKey("test", "", text) for text in PROMPTS]
-        asked = [
-            CompletionRequest(key, text, multiline=None, params=params)
-            for key, text in zip(keys, PROMPTS, strict=True)
-        ]
-        return [answer.text for answer in await asyncio.gather(*map(engine.complete, asked))]
-
-    try:
-        found = asyncio.run(run())
-    finally:
-        engine.stop()
-    requests = [Request(text, problem_id=text, heal=False) for text in PROMPTS]
-    wanted = {
-        c.request.problem_id: c.text for c in ours.generate(requests, params, Decoder("sample"))
-    }
-    assert found == [safe_text(wanted[text]) for text in PROMPTS]

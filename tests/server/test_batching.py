@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,9 +161,6 @@ def test_who_is_cancelled_or_fails_leaves_the_others_alone(
     asyncio.run(go())
 
 
-# ------------------------------------------------------------------ the schedule alone
-
-
 class Fake:
     """A job whose work takes passes of the given sizes."""
 
@@ -201,31 +197,6 @@ def rounds(jobs: list[Fake], monkeypatch: pytest.MonkeyPatch, chunk: int = 64) -
         over += schedule.round()
     assert {job.name: outcome for job, outcome in over} == {job.name: job.name for job in jobs}  # type: ignore[attr-defined]
     return found
-
-
-def test_who_decodes_has_a_pass_in_every_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs = [Fake("cold", [64] * 9), Fake("decodes", [1, 3, 8, 2, 1, 1]), Fake("too", [1] * 4)]
-    found = rounds(jobs, monkeypatch)
-    assert all("decodes" in names for names in found[:6])
-    assert all("too" in names for names in found[:4])
-    assert len(found) == 9
-
-
-def test_rounds_tell_what_passes_cost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the tokens of a round; rounds that encode contexts beside are of no use for that."""
-    from codegen.server import schedule as module
-
-    clock = itertools.count(0.0, 0.5)  # a round takes half a second
-    monkeypatch.setattr(module.time, "thread_time", lambda: next(clock))
-    seen: list[tuple[str, tuple[float, ...]]] = []
-    for name in ("add", "add_prompt"):
-        monkeypatch.setattr(
-            module.PassCosts, name, lambda _, *given, name=name: seen.append((name, given))
-        )
-    rounds([Fake("one", [1, 1]), Fake("other", [3, 1])], monkeypatch)
-    rounds([Fake("cold", [40]), Fake("paste", [20])], monkeypatch)
-    rounds([Fake("cold", [40]), Fake("decodes", [2])], monkeypatch)
-    assert seen == [("add", (1, 4, 0.5)), ("add", (1, 2, 0.5)), ("add_prompt", (60, 0.5))]
 
 
 def test_contexts_take_a_chunk_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,32 +260,4 @@ def test_a_document_s_next_request_waits_for_the_one_that_runs(ask: Any) -> None
     assert queue.idle is False and take() is warm
     queue.done(warm)
     assert queue.idle
-    loop.close()
-
-
-def test_a_client_with_many_requests_is_in_nobody_s_way(ask: Any) -> None:
-    from codegen.server.metrics import Metrics
-    from codegen.server.schedule import Job, JobQueue
-
-    queue, loop = JobQueue(64, Metrics(), together=3), asyncio.new_event_loop()
-
-    def job(client: str, number: int) -> Job:
-        return Job(ask("x", document=f"{number}", client=client), loop, loop.create_future())
-
-    def taken() -> list[str]:
-        found = []
-        while one := queue.take(lambda _: None, lambda: False):
-            found.append(one.request.key.client)
-        return found
-
-    for number in range(9):
-        queue.put(job("greedy", number))
-    assert taken() == ["greedy"] * 3
-    for client in "abcd":
-        queue.put(job(client, 0))
-        queue.put(job(client, 1))
-    assert sorted(taken()) == ["b", "c", "d"]  # the last ones that came go first
-    running = list(queue._running)
-    queue.done(running[0])  # one of greedy's
-    assert taken() == ["a"]
     loop.close()

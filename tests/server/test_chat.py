@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import random
 import re
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +17,7 @@ import openai
 import pytest
 import torch
 
-from codegen.server.http.chat import ChatBody, WithoutEffect
+from codegen.server.http.chat import ChatBody
 from codegen.server.text import safe_text
 from tests.server.conftest import TOKEN, Served
 
@@ -95,9 +93,6 @@ def whole(text: str) -> str:
     return text.rstrip("\ufffd")
 
 
-# ---------------------------------------------------------------------- the conversation
-
-
 def test_an_answer_is_the_models_own_in_its_own_template(
     client: openai.OpenAI, oracle: Oracle, name: str
 ) -> None:
@@ -125,21 +120,6 @@ def test_a_stream_adds_up_to_the_answer(client: openai.OpenAI, temperature: floa
     reasons = [row.choices[0].finish_reason for row in rows]
     assert reasons == [None] * (len(rows) - 1) + [answer.choices[0].finish_reason]
     assert {row.id for row in chunks} == {chunks[0].id}
-
-
-def test_the_asynchronous_client(served: Served, client: openai.OpenAI) -> None:
-    async def several() -> list[str]:
-        async with openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key=TOKEN) as client:
-            given: Any = {"model": "", "messages": MESSAGES, "temperature": 0, "max_tokens": 8}
-            answers = await asyncio.gather(
-                *(client.chat.completions.create(**given) for _ in range(3))
-            )
-            streamed = ""
-            async for row in await client.chat.completions.create(**given, stream=True):
-                streamed += row.choices[0].delta.content or ""
-            return [*(said(answer) for answer in answers), streamed]
-
-    assert set(asyncio.run(several())) == {said(ask(client, max_tokens=8))}
 
 
 def test_a_next_turn_encodes_what_is_new(client: openai.OpenAI) -> None:
@@ -186,9 +166,6 @@ def test_stop_n_and_seeds(client: openai.OpenAI) -> None:
     assert len(free) == 3  # without a seed, asking again gives another answer
 
 
-# ---------------------------------------------------------------------- probabilities
-
-
 def test_logprobs_are_those_of_whole_passes(client: openai.OpenAI, oracle: Oracle) -> None:
     answer = ask(client, logprobs=True, top_logprobs=4, max_tokens=12)
     ids, made = oracle.tokenizer(TEMPLATED).input_ids, oracle.decode(TEMPLATED, 12)
@@ -222,23 +199,6 @@ def test_logprobs_of_text(client: openai.OpenAI, oracle: Oracle, prompt: str) ->
         assert sum(map(math.exp, best.values())) <= 1 + 1e-5
 
 
-def test_logprobs_with_a_temperature_are_the_models(client: openai.OpenAI, oracle: Oracle) -> None:
-    answer = ask(client, temperature=1.7, top_p=0.9, seed=5, logprobs=True, max_tokens=6)
-    ids = oracle.tokenizer(TEMPLATED).input_ids
-    spelt = {bytes(b or b""): i for i, b in enumerate(_vocabulary(oracle))}
-    for one in answer.choices[0].logprobs.content:
-        token = spelt[bytes(one.bytes)]
-        expected = float(oracle.logits(ids).log_softmax(0)[token])
-        assert one.logprob == pytest.approx(expected, abs=1e-3)
-        ids = [*ids, token]
-
-
-def _vocabulary(oracle: Oracle) -> Any:
-    from codegen.decoding.healing import Vocabulary
-
-    return Vocabulary.of(oracle.tokenizer).tokens
-
-
 def test_penalties_biases_and_top_k(client: openai.OpenAI, oracle: Oracle) -> None:
     def penalized(logits: torch.Tensor, made: list[int]) -> torch.Tensor:
         for token in set(made):
@@ -257,9 +217,6 @@ def test_penalties_biases_and_top_k(client: openai.OpenAI, oracle: Oracle) -> No
     assert said(one) == said(ask(client))
 
 
-# ---------------------------------------------------------------------- predicted outputs
-
-
 def predicted(text: str) -> dict[str, str]:
     return {"type": "content", "content": text}
 
@@ -273,7 +230,7 @@ def counts(answer: Any) -> tuple[int, int]:
 def drafting(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """All that is drafted is verified; what was drafted from predictions, round by round."""
     from codegen.decoding.drafts import Planner
-    from codegen.server.candidates import _Chosen
+    from codegen.server.local import _Chosen
 
     monkeypatch.setattr(Planner, "plan", lambda self, drafts, *_: list(drafts))
     monkeypatch.setattr(Planner, "settle", lambda *_: None)
@@ -334,27 +291,6 @@ def test_a_prediction_changes_the_time_alone(
     parts = [{"type": "text", "text": plain[:9]}, {"type": "text", "text": plain[9:]}]
     in_parts = {"type": "content", "content": parts}
     assert counts(ask(client, **options, prediction=in_parts)) == exact
-
-
-def test_a_prediction_of_text(client: openai.OpenAI, drafting: Any, readable: Any) -> None:
-    given: Any = {"model": "", "prompt": "def f(value):\n", "max_tokens": 40, "temperature": 0}
-    given |= {"logit_bias": readable, "frequency_penalty": 2}
-    plain = client.completions.create(**given).choices[0].text
-    answer = client.completions.create(**given, extra_body={"prediction": predicted(plain)})
-    assert answer.choices[0].text == plain
-    assert counts(answer)[0] > 20
-
-
-def test_a_stream_counts_predictions(client: openai.OpenAI, drafting: Any, readable: Any) -> None:
-    options: Any = {"logit_bias": readable, "frequency_penalty": 2}
-    plain = said(ask(client, **options))
-    options |= {"stream": True, "stream_options": {"include_usage": True}}
-    rows = list(ask(client, prediction=predicted(plain), **options))
-    assert "".join(row.choices[0].delta.content or "" for row in rows if row.choices) == plain
-    assert counts(rows[-1])[0] > 0
-
-
-# ---------------------------------------------------------------------- refusals
 
 
 def test_mistakes_are_the_clients_exceptions(
@@ -450,8 +386,7 @@ def test_the_documented_fields_are_those_there_are() -> None:
     documented = set(re.findall(r"`(\w+)`", "\n".join(
         line.split("|")[1] for line in table.splitlines()[2:]
     )))  # fmt: skip
-    assert documented == set(ChatBody.model_fields)
-    assert set(WithoutEffect.model_fields) <= documented
+    assert documented == {*ChatBody.model_fields, *ChatBody.ignored, *ChatBody.neutral}
 
 
 def test_a_model_without_a_template_says_so(post: Any, tiny_model: Any, monkeypatch: Any) -> None:
@@ -475,7 +410,6 @@ _VALUES = [
     [
         ("/v1/chat/completions", {"messages": TEXT, "max_tokens": 2}),
         ("/v1/completions", {"prompt": "x", "max_tokens": 2}),
-        ("/v1/responses", {"input": "x", "max_output_tokens": 2}),
         ("/v1/fim/completions", {"prompt": "x", "suffix": "y", "max_tokens": 2}),
         ("/api/chat", {"model": "", "messages": TEXT, "options": {"num_predict": 2}}),
         ("/api/generate", {"model": "", "prompt": "x", "options": {"num_predict": 2}}),
@@ -502,87 +436,41 @@ def test_no_body_breaks_a_route(served: Served, path: str, base: dict[str, Any])
                 assert line and "\n" not in line and "Traceback" not in line
 
 
-# ---------------------------------------------------------------------- beside editors
+_BODIES: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "TEXT"}]},
+    "/v1/completions": {"prompt": "TEXT"},
+    "/completions": {"prompt": "x", "suffix": "TEXT"},
+    "/beta/completions": {"prompt": "x", "prediction": {"type": "content", "content": "TEXT"}},
+    "/v1/fim/completions": {"prompt": "TEXT"},
+    "/infill": {"input_prefix": "x", "input_suffix": "TEXT"},
+    "/tokenize": {"content": "TEXT"},
+    "/apply-template": {"messages": [{"role": "user", "content": "TEXT"}]},
+    "/api/generate": {"model": "", "prompt": "TEXT"},
+    "/api/chat": {"model": "", "messages": [{"role": "user", "content": "TEXT"}]},
+    "/api/show": {"model": "TEXT"},
+    "/v1/events": {"type": "TEXT"},
+}
 
 
-def test_requests_that_are_typed_go_first(
-    served: Served, engine: Any, before_passes: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While an editor's request runs, a conversation has one round in four."""
-    from codegen.server.schedule import Schedule
-
-    rounds: list[tuple[int, int]] = []
-    chosen = Schedule._next
-
-    def watched(self: Any) -> Any:
-        these = chosen(self)
-        typed = [one for one in self._running if not one.job.request.patient]
-        if typed and len(typed) < len(self._running):
-            rounds.append((len(these), sum(one.job.request.patient for one in these)))
-        return these
-
-    monkeypatch.setattr(Schedule, "_next", watched)
-    before_passes(lambda: time.sleep(0.002))
-    done = threading.Event()
-
-    def talk() -> None:
-        body = {"messages": TEXT, "max_tokens": 200, "temperature": 0, "logit_bias": {"2": -100}}
-        with httpx.Client(base_url=served.url, headers=AUTH, timeout=60) as client:
-            assert client.post("/v1/chat/completions", json=body).status_code == 200
-        done.set()
-
-    thread = threading.Thread(target=talk)
-    thread.start()
-    while engine.idle and not done.is_set():
-        time.sleep(0.001)
-    bodies = [{"prompt": f"x{n} = ", "max_tokens": 12, "temperature": 0} for n in range(3)]
-    with httpx.Client(base_url=served.url, headers=AUTH, timeout=60) as client:
-        for body in bodies:
-            assert client.post("/v1/completions", json=body).status_code == 200
-        assert not done.is_set()  # none waited for the conversation
-    thread.join()
-    shared = sum(patient for _, patient in rounds)
-    assert rounds and 0 < shared <= len(rounds) / 4 + 1
-    assert all(count >= 1 for count, _ in rounds)
+@pytest.mark.parametrize("path", _BODIES)
+@pytest.mark.parametrize("text", [b"\\ud800", b"x\\uDFFFy", b"\xed\xa0\x80"])
+def test_half_a_surrogate_pair_is_refused_in_a_line(served: Served, path: str, text: bytes) -> None:
+    data = json.dumps(_BODIES[path]).encode().replace(b"TEXT", text)
+    headers = {**AUTH, "content-type": "application/json"}
+    answer = httpx.post(served.url + path, content=data, headers=headers, timeout=60)
+    error = answer.json()["error"]
+    line = error if path.startswith("/api/") else error["message"]
+    assert answer.status_code == 400 and "surrogate" in line and "\n" not in line
 
 
-def test_conversations_leave_places_for_editors(served: Served, engine: Any) -> None:
-    """More conversations than there are places, and an editor is answered at once."""
-    body = {"messages": TEXT, "max_tokens": 400, "temperature": 1, "logit_bias": {"2": -100}}
-    stop = threading.Event()
-
-    def talk(number: int) -> None:
-        headers = {**AUTH, "x-client-id": f"chat {number % 3}"}
-        with (
-            httpx.Client(base_url=served.url, headers=headers, timeout=60) as client,
-            client.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as answer,
-        ):
-            for _ in answer.iter_lines():
-                if stop.is_set():
-                    return
-
-    threads = [threading.Thread(target=talk, args=(number,)) for number in range(12)]
-    for thread in threads:
-        thread.start()
-    while len(engine._queue._running) < 4:
-        time.sleep(0.005)
-    try:
-        with httpx.Client(base_url=served.url, headers=AUTH, timeout=60) as client:
-            for number in range(3):
-                given = {"prompt": f"x{number} = ", "max_tokens": 4, "temperature": 0}
-                assert client.post("/v1/completions", json=given).status_code == 200
-                assert sum(job.request.patient for job in engine._queue._running) <= 4
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    limit = time.monotonic() + 10
-    while not engine.idle and time.monotonic() < limit:
-        time.sleep(0.01)
-    assert engine.idle  # all clients have left
+def test_whole_surrogate_pairs_are_text(post: Any, served: Served) -> None:
+    data = b'{"content": "\\ud83d\\ude00"}'
+    headers = {**AUTH, "content-type": "application/json"}
+    answer = httpx.post(f"{served.url}/tokenize", content=data, headers=headers)
+    assert answer.json()["tokens"] == post("/tokenize", {"content": "\U0001f600"}).json()["tokens"]
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/api/chat"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_ends_its_answer(
     served: Served, engine: Any, before_passes: Any, path: str, stream: bool
@@ -594,8 +482,7 @@ def test_a_client_that_leaves_ends_its_answer(
         time.sleep(0.02)
 
     before_passes(slow)
-    body: dict[str, Any] = {"model": "", "stream": stream}
-    body |= {"input": "x"} if "responses" in path else {"messages": TEXT}
+    body: dict[str, Any] = {"model": "", "stream": stream, "messages": TEXT}
     data = json.dumps(body).encode()
     head = (
         f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from codegen.decoding.drafts import Draft, Planner
-from codegen.server.requests import DocumentKey, Overloaded, Superseded
+from codegen.server.requests import Overloaded, Superseded
 from codegen.server.text import safe_text
 
 TEXT = Path(__file__).read_text()
@@ -39,15 +39,6 @@ def plain(model: Any, prefix: str, max_tokens: int) -> str:
     for token in row.tokens:
         stream.push(token)
     return safe_text(stream.text)
-
-
-def test_greedy_text_is_the_plain_loops(engine: Any, ask: Any) -> None:
-    async def run() -> None:
-        for end in (1, 40, 90, 133, 171, 300):
-            got = await engine.complete(ask(TEXT[:end], document=f"{end}", max_tokens=12))
-            assert got.text == plain(engine.model, TEXT[:end], 12)
-
-    asyncio.run(run())
 
 
 def test_typing_at_the_end_encodes_a_few_tokens_and_gives_the_plain_loops_text(
@@ -177,18 +168,6 @@ def test_an_answer_begins_with_a_token_only_if_it_is_probable_enough(engine: Any
     asyncio.run(run())
 
 
-def test_a_seed_gives_the_same_text_again(engine: Any, ask: Any) -> None:
-    async def run() -> list[str]:
-        asked = [
-            ask("x = ", document=d, temperature=1.5, seed=s)
-            for d, s in zip("abc", (1, 1, 2), strict=True)
-        ]
-        return [(await engine.complete(one)).text for one in asked]
-
-    one, same, other = asyncio.run(run())
-    assert one == same != other
-
-
 def test_the_latest_request_of_a_document_wins(engine: Any, ask: Any) -> None:
     async def run() -> list[Any]:
         asked = [ask(TEXT[: 200 + n], max_tokens=64) for n in range(5)]
@@ -315,21 +294,6 @@ def test_what_is_typed_as_suggested_needs_no_model(engine: Any, ask: Any) -> Non
     asyncio.run(run())
 
 
-def test_closing_forgets(engine: Any, ask: Any) -> None:
-    async def run() -> None:
-        for client in ("one", "two"):
-            for document in ("a", "b"):
-                await engine.complete(ask("x = 1\n", document=document, client=client))
-        engine.close(DocumentKey("one", "", "a"))
-        for document in ("a", "b"):
-            engine.close(DocumentKey("two", "", document))
-        await engine.complete(ask("y", document="c", client="three"))
-        left = {(key.client, key.document) for key in engine._worker.caches._documents}
-        assert left == {("one", "b"), ("three", "c")}
-
-    asyncio.run(run())
-
-
 def test_stale_states_are_made_exact_when_idle(engine: Any, ask: Any) -> None:
     async def run() -> None:
         await engine.complete(ask(TEXT[:300]))
@@ -386,123 +350,3 @@ def test_the_engine_stops(engine: Any, ask: Any) -> None:
 
     asyncio.run(run())
     assert "completions" not in [thread.name for thread in threading.enumerate()]
-
-
-def test_a_refresh_waits_until_nothing_has_been_asked_for_a_moment(
-    ask: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from codegen.server import schedule
-    from codegen.server.metrics import Metrics
-
-    queue = schedule.JobQueue(4, Metrics())
-    loop = asyncio.new_event_loop()
-    job = schedule.Job(ask("x"), loop, loop.create_future())
-    refreshed: list[int] = []
-
-    def refresh() -> bool:
-        refreshed.append(1)
-        queue.put(job)
-        return True
-
-    monkeypatch.setattr(schedule, "_QUIET_S", 60.0)
-    taken: list[Any] = []
-    thread = threading.Thread(target=lambda: taken.append(queue.take(lambda _: None, refresh)))
-    thread.start()
-    queue.put(job)
-    thread.join(timeout=10)
-    assert taken == [job] and not refreshed
-    queue.done(job)
-    monkeypatch.setattr(schedule, "_QUIET_S", 0.0)
-    assert queue.take(lambda _: None, refresh) is job and refreshed
-    loop.close()
-
-
-@pytest.mark.parametrize("name", ["float32", "bfloat16"])
-def test_which_models_get_quantized_weights(
-    name: str, whole_model_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import torch
-
-    from codegen.kernels import cpu
-    from codegen.models import load, weight_only
-    from codegen.server.model import CompletionModel
-
-    dtype = getattr(torch, name)
-    monkeypatch.setattr(weight_only, "_SMALLEST", 1)  # this model's layers are smaller
-
-    def loaded(preferable: bool, precision: Any = "auto") -> Any:
-        monkeypatch.setattr(cpu, "preferable", lambda _: preferable)
-        return CompletionModel(load(str(whole_model_dir), dtype=dtype), precision=precision)
-
-    full = loaded(False, "full")
-    assert full.step is None
-    models = [full, loaded(False)]
-    assert models[1].step is not None and not models[1].step.quantized
-    if dtype in cpu.KERNELS:
-        assert loaded(True, "full").step is None
-        models.append(loaded(True))
-        assert models[2].step.quantized
-    tokens = full.tokenizer("def f(x):\n    return x")["input_ids"]
-    logits = []
-    for model in models:
-        cache = model.cache()
-        cache.update(tokens)
-        logits.append(cache.logits.float())
-    for other in logits[1:]:
-        assert (logits[0] - other).norm() < 0.1 * logits[0].norm()
-
-
-@pytest.mark.parametrize("name", ["float32", "bfloat16"])
-def test_a_small_model_is_served_in_the_dtype_of_the_fastest_kernels(
-    name: str, whole_model_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import torch
-
-    from codegen.kernels import cpu
-    from codegen.models import loading
-    from codegen.server import model
-
-    fastest = getattr(torch, name)
-    monkeypatch.setattr(loading, "pick_dtype", lambda _: torch.bfloat16)
-    monkeypatch.setattr(cpu, "preferable", lambda _: True)
-    monkeypatch.setattr(cpu, "fastest", lambda: fastest)
-    monkeypatch.setattr(model, "_step", lambda *_: None)
-
-    def dtype(**options: Any) -> torch.dtype:
-        return model.CompletionModel.open(str(whole_model_dir), **options).model.dtype
-
-    assert dtype() == fastest
-    assert dtype(precision="full") == torch.bfloat16
-    assert dtype(dtype=torch.bfloat16) == torch.bfloat16
-    monkeypatch.setattr(model, "_SMALL", 1)
-    assert dtype() == torch.bfloat16
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["float32", "bfloat16"])
-def test_quantized_weights_predict_real_code_as_the_model_does(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import torch
-
-    from codegen.kernels import cpu
-    from codegen.models import embedded, load
-    from codegen.server.model import CompletionModel
-
-    dtype = getattr(torch, name)
-    if embedded.find() is None or dtype not in cpu.KERNELS:
-        pytest.skip(f"the embedded model or the kernels for {name} are not on this machine")
-    monkeypatch.setattr(cpu, "preferable", lambda _: True)
-    model = CompletionModel(load("embedded", dtype=dtype))
-    tokens = model.tokenizer(TEXT)["input_ids"][:280]
-    with torch.inference_mode():
-        full = model.model(torch.tensor([tokens])).logits[0, 40:-1].float()
-    cache = model.cache()
-    cache.update(tokens[:40])
-    passes = [cache.extend(tokens[start : start + 8]) for start in range(40, len(tokens), 8)]
-    quantized = torch.cat(passes)[:-1].float()
-    following = torch.tensor(tokens[41:])
-    losses = [torch.nn.functional.cross_entropy(logits, following) for logits in (full, quantized)]
-    assert abs(float(losses[0] - losses[1])) < 0.03
-    same = (full.argmax(-1) == quantized.argmax(-1)).float().mean()
-    assert same > (0.96 if dtype == torch.float32 else 0.93)

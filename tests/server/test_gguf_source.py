@@ -50,7 +50,7 @@ def served(fim_gguf: Path, tmp_path: Path) -> Iterator[Serving]:
     words = ["serve", "http", "--model", fim_gguf, "--port", "0", "--token-file", token]
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "codegen", *map(str, words), "--threads", "1"], stderr=file
+            [sys.executable, "-m", "codegen", *map(str, words), "-o", "threads=1"], stderr=file
         )
     with process:
         for _ in range(600):
@@ -107,8 +107,8 @@ def test_an_editor_is_answered_and_a_dead_child_is_replaced(served: Serving) -> 
     [
         (["--model", "none.gguf"], 1, "Cannot read none.gguf: No such file"),
         (["--model", "text.gguf"], 1, "text.gguf is not a GGUF file"),
-        (["--model", "{gguf}", "--precision", "full"], 2, "--precision cannot be used with a GGUF"),
-        (["--model", "{gguf}", "--fim", "infill"], 1, "offers no completions by --fim infill"),
+        (["--model", "{gguf}", "-o", "precision=full"], 2, "precision cannot be set with a GGUF"),
+        (["--model", "{gguf}", "-o", "fim=infill"], 1, "offers no completions by --fim infill"),
     ],
 )
 def test_mistakes_get_one_line(

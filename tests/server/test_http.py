@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 import time
 from typing import Any
 
@@ -23,9 +22,6 @@ def texts(answer: Any) -> list[str]:
     return [choice["text"] for choice in answer.json()["choices"]]
 
 
-# ---------------------------------------------------------------------- OpenAI
-
-
 def test_a_prompt_is_continued(post: Any) -> None:
     answer = post("/v1/completions", {"prompt": "x = ", "max_tokens": 5, "temperature": 0})
     body = answer.json()
@@ -36,20 +32,6 @@ def test_a_prompt_is_continued(post: Any) -> None:
         "/v1/completions", {"prompt": "x = ", "max_tokens": 5, "temperature": 0, "echo": True}
     )
     assert texts(echoed) == ["x = " + body["choices"][0]["text"]]
-
-
-def test_several_prompts_and_choices(post: Any) -> None:
-    body = {"prompt": ["a = ", "b = "], "n": 2, "max_tokens": 4, "temperature": 0}
-    found = post("/v1/completions", body).json()["choices"]
-    assert [choice["index"] for choice in found] == [0, 1, 2, 3]
-
-
-def test_stop_strings_end_the_text(post: Any) -> None:
-    body = {"prompt": "x = ", "max_tokens": 30, "temperature": 0}
-    whole = texts(post("/v1/completions", body))[0]
-    cut = whole[len(whole) // 2 :][:2]
-    got = post("/v1/completions", {**body, "stop": [cut]})
-    assert texts(got)[0] == whole[: whole.index(cut)]
 
 
 def test_the_suffix_counts(post: Any) -> None:
@@ -114,9 +96,6 @@ def test_a_fast_answer_says_whether_it_is_certain(
     assert "settled" not in settled
 
 
-# ---------------------------------------------------------------------- llama.cpp
-
-
 def infill(post: Any, **more: Any) -> Any:
     body = {
         "input_prefix": "def f(value):\n",
@@ -178,9 +157,6 @@ def test_infill_streams(served: Served, post: Any) -> None:
     assert "".join(row["content"] for row in rows) == whole
 
 
-# ---------------------------------------------------------------------- Tabby
-
-
 def test_tabby(post: Any, served: Served, engine: Any) -> None:
     segments = {"prefix": PREFIX, "suffix": SUFFIX, "filepath": "src/a.py", "git_url": "x",
                 "declarations": [{"filepath": "b.py", "body": "def beta(): ..."}]}  # fmt: skip
@@ -197,9 +173,6 @@ def test_tabby(post: Any, served: Served, engine: Any) -> None:
     assert setting == {"disable_client_side_telemetry": True}
     secret = {**segments, "filepath": "config/.env"}
     assert post("/v1/completions", {"language": "x", "segments": secret}).json()["choices"] == []
-
-
-# ---------------------------------------------------------------------- all
 
 
 def test_models_metrics_health(served: Served, post: Any) -> None:
@@ -260,32 +233,3 @@ def test_a_disconnect_cancels(
     assert engine.idle
     assert len([at for at in passes if at > gone + 0.1]) <= 1
     assert len(passes) < 50
-
-
-def test_two_clients_at_once_get_their_own_text(served: Served, engine: Any) -> None:
-    found: dict[str, list[str]] = {"one": [], "two": []}
-
-    def use(name: str) -> None:
-        headers = {**AUTH, "x-client-id": name}
-        with httpx.Client(base_url=served.url, headers=headers, timeout=60) as client:
-            for number in range(10):
-                body = {
-                    "prompt": f"{name} = {number}\n" * 4 + name,
-                    "max_tokens": 4,
-                    "temperature": 0,
-                }
-                found[name] += texts(client.post("/v1/completions", json=body))
-
-    threads = [threading.Thread(target=use, args=(name,)) for name in found]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    alone: dict[str, list[str]] = found
-    found = {"one": [], "two": []}
-    for key in list(engine._worker.caches._documents):
-        engine.close(key)
-    for name in alone:
-        use(name)
-    assert found == alone
-    assert {key.client for key in engine._worker.caches._documents} == {"http one", "http two"}

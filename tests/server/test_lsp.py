@@ -250,9 +250,6 @@ async def test_a_second_answer_only_for_editors_that_take_it(
     await client.stop()
 
 
-# ------------------------------------------------------------------ other files
-
-
 def make_workspace(root: Path, files: dict[str, str]) -> str:
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -324,41 +321,5 @@ async def test_other_files_decide_what_is_suggested(tiny_model_dir: Path, tmp_pa
         changed(name)
     await asyncio.sleep(0.5)
     assert await suggested(client, uri) == alone
-    await client.shutdown_session()
-    await client.stop()
-
-
-async def test_folders_of_one_editor_do_not_see_one_another(
-    tiny_model_dir: Path, tmp_path: Path
-) -> None:
-    one = make_workspace(tmp_path / "one", {"main.py": MAIN, "helper.py": HELPER})
-    two = make_workspace(tmp_path / "two", {"main.py": MAIN})
-    client: Any = await started(local(tiny_model_dir), root=(tmp_path / "two").as_uri())
-    folder = types.WorkspaceFolder((tmp_path / "one").as_uri(), "one")
-
-    def folders(added: Any = (), removed: Any = ()) -> None:
-        event = types.WorkspaceFoldersChangeEvent(list(added), list(removed))
-        params = types.DidChangeWorkspaceFoldersParams(event)
-        client.workspace_did_change_workspace_folders(params)
-
-    alone = await suggested(client, two)
-    assert await suggested(client, one) == alone  # its folder is not declared yet
-    folders(added=[folder])
-    await becomes(client, one, lambda found: found != alone)
-    assert await suggested(client, two) == alone
-    folders(removed=[folder])
-    await becomes(client, one, lambda found: found == alone)
-    await client.shutdown_session()
-    await client.stop()
-
-
-@pytest.mark.parametrize(
-    "root",
-    ["/", *(pytest.param(r, marks=pytest.mark.long) for r in ("/proc/self", "/nowhere/at/all"))],
-)
-async def test_odd_workspaces(tiny_model_dir: Path, root: str) -> None:
-    client: Any = await started(local(tiny_model_dir), root=f"file://{root}")
-    uri = f"file://{root.rstrip('/')}/main.py"
-    assert await asyncio.wait_for(suggested(client, uri), 20)
     await client.shutdown_session()
     await client.stop()

@@ -8,7 +8,6 @@ import random
 import re
 import string
 import subprocess
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lsprotocol import types
 from pytest_lsp import LanguageClient
-from starlette.responses import Response
 
 from codegen.cli import main
 from codegen.data import read_rejects, read_texts
@@ -31,9 +29,7 @@ from codegen.methods.edits.hunks import lines_of
 from codegen.records import Change, Edit
 from codegen.server import edit_answers, next_edits
 from codegen.server.document import TextDocument
-from codegen.server.edit_history import Tracker
-from codegen.server.edit_outcomes import Outcomes, Watched
-from codegen.server.edit_redaction import hidden_lines, redacted
+from codegen.server.edit_history import Outcomes, Tracker, Watched, hidden_lines, redacted
 from codegen.server.engine import CompletionEngine
 from codegen.server.http import make_app
 from codegen.server.metrics import Metrics
@@ -47,8 +43,6 @@ URI = "file:///project/shop.py"
 TEXT = "def total(items):\n    cost = 0\n    for i in items:\n        cost += i\n    return cost\n"
 WINDOW = re.compile(r"<<<<<<< CURRENT\n(.*)=======\n", re.DOTALL)
 
-
-# --- the history ---------------------------------------------------------------------------------
 
 LINES = st.lists(st.sampled_from(["a", "b", "c d", ""]), max_size=3)
 
@@ -108,9 +102,6 @@ def test_typing_is_one_edit_and_a_pause_or_a_distance_begins_another() -> None:
     assert not tracker.calm(20.1) and tracker.calm(22.0)
 
 
-# --- through the protocol ------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[UpstreamServer]:
     server = UpstreamServer(Script())
@@ -121,7 +112,7 @@ def upstream() -> Iterator[UpstreamServer]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(upstream: UpstreamServer) -> AsyncIterator[LanguageClient]:
     connected = await started(
-        ["--upstream", upstream.url, "--fim", "none", "--next-edits", "zeta2"]
+        ["--upstream", upstream.url, "-o", "fim=none", "--next-edits", "zeta2"]
     )
     yield connected
     await connected.shutdown_session()
@@ -233,7 +224,7 @@ async def test_an_edit_of_the_cursors_line_as_an_inline_completion(
     upstream: UpstreamServer, end: str
 ) -> None:
     """For clients of LSP 3.18 that ask for it; within one line, as the protocol requires."""
-    serving = ["--upstream", upstream.url, "--fim", "none", "--next-edits", "zeta2"]
+    serving = ["--upstream", upstream.url, "-o", "fim=none", "--next-edits", "zeta2"]
     client = await started(serving, {"inlineEdits": True})
 
     async def ask(line: int, kind: int) -> list[types.InlineCompletionItem]:
@@ -345,96 +336,6 @@ async def test_what_is_not_shown(client: LanguageClient, upstream: UpstreamServe
     assert edit.command.arguments != other[0].command.arguments
 
 
-@pytest.mark.slow
-@pytest.mark.asyncio(loop_scope="module")
-async def test_an_answer_that_ends_early_deletes_nothing(
-    client: LanguageClient, upstream: UpstreamServer
-) -> None:
-    """In a text that no parser protects."""
-    lines = [f"old {number}\n" for number in range(8)]
-    editor = Editor(client, "file:///project/early.txt", "".join(lines))
-    editor.edit(change("new", (0, 0), (0, 3)))
-    says(upstream, lambda window: "")
-    assert await editor.ask(0) == []
-    says(upstream, lambda window: window.replace("old", "new"))
-    for reason in (None, "length", "content_filter"):
-        row = {"choices": [{"text": "new 0\nnew 1\n", "finish_reason": reason}]}
-        sent = f"data: {json.dumps(row)}\n\n"
-        upstream.script.replies = [Response(sent, media_type="text/event-stream")]
-        assert await editor.ask(0) == []
-    (edit,) = await editor.ask(0)
-    assert edit.text == "".join(lines[1:]).replace("old", "new")
-
-
-@pytest.mark.slow
-@pytest.mark.asyncio(loop_scope="module")
-async def test_line_ends_letters_and_the_last_line(
-    client: LanguageClient, upstream: UpstreamServer
-) -> None:
-    text = "größe = 1\r\nprint('🐍', größe)\r\nx = größe"
-    editor = Editor(client, "file:///project/ends.py", text)
-    editor.edit(change("höhe", (0, 0), (0, 5)))
-    says(upstream, lambda window: window.replace("größe", "höhe"))
-    (edit,) = await editor.ask(0, 4)
-    assert edit.text == "print('🐍', höhe)\r\nx = höhe"
-    editor.take(edit)
-    assert editor.document.text == text.replace("größe", "höhe")
-    old = Editor(client, "file:///project/old.py", "a = 1\rb = a\r")
-    old.edit(change("c", (0, 0), (0, 1)))
-    says(upstream, lambda window: window.replace("a", "c"))
-    assert await old.ask(0) == []
-
-
-@pytest.mark.slow
-@pytest.mark.asyncio(loop_scope="module")
-async def test_a_code_action_for_editors_that_know_no_inline_edits(
-    client: LanguageClient, upstream: UpstreamServer
-) -> None:
-    uri = "file:///project/action.py"
-    editor = Editor(client, uri, TEXT)
-    editor.edit(change("sum_", (1, 4), (1, 8)))
-    says(upstream, lambda window: window.replace("cost", "sum_"))
-
-    async def actions(kind: types.CodeActionTriggerKind) -> Any:
-        place = types.Range(types.Position(1, 8), types.Position(1, 8))
-        context = types.CodeActionContext([], trigger_kind=kind)
-        document = types.TextDocumentIdentifier(uri)
-        return await client.text_document_code_action_async(
-            types.CodeActionParams(document, place, context)
-        )
-
-    assert not await actions(types.CodeActionTriggerKind.Automatic)
-    (action,) = await actions(types.CodeActionTriggerKind.Invoked)
-    (edit,) = action.edit.changes[uri]
-    editor.edit(types.TextDocumentContentChangePartial(edit.range, edit.new_text))
-    assert editor.document.text == TEXT.replace("cost", "sum_")
-
-
-@pytest.mark.slow
-@pytest.mark.asyncio(loop_scope="module")
-async def test_a_document_that_changes_under_the_proposal(
-    client: LanguageClient, upstream: UpstreamServer
-) -> None:
-    editor = Editor(client, "file:///project/late.py", TEXT)
-    editor.edit(change("sum_", (1, 4), (1, 8)))
-    says(upstream, lambda window: window.replace("cost", "sum_"))
-    upstream.script.wait = 0.3
-    try:
-        asked = asyncio.ensure_future(editor.ask(1, 8))
-        await asyncio.sleep(0.15)
-        editor.edit(change("\n", (0, 0), (0, 0)))
-        assert await asked == []
-    finally:
-        upstream.script.wait = 0.0
-    began = time.monotonic()
-    upstream.script.replies = []
-    assert len(await editor.ask(2, 8)) == 1
-    assert time.monotonic() - began < edit_answers.TIMEOUT_S
-
-
-# --- over HTTP -----------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def over_http(upstream: UpstreamServer) -> Iterator[Callable[..., httpx.Response]]:
     """Posts a prompt to /v1/completions of a server that proposes next edits."""
@@ -498,91 +399,10 @@ def test_a_prompt_of_zed_is_answered_in_its_form(
     assert len(upstream.asked) == count  # nothing of this file was edited
 
 
-def test_the_same_as_a_stream(
-    over_http: Callable[..., httpx.Response], upstream: UpstreamServer
-) -> None:
-    """As cursortab asks: the marker is among the stop strings, so it is not sent."""
-    says(upstream, lambda window: window.replace("tax", "rate"))
-    options = {"temperature": 0, "top_k": 50, "n": 1, "echo": False, "stream": True}
-    stop = [">>>>>>> UPDATED\n", ">>>>>>> UPDATED"]
-    events = over_http(BY_HAND, **options, stop=stop).text.split("\n\n")
-    rows = [json.loads(event.removeprefix("data: ")) for event in events[:-2]]
-    assert events[-2:] == ["data: [DONE]", ""]
-    assert "".join(row["choices"][0]["text"] for row in rows) == NEW
-    assert [row["choices"][0]["finish_reason"] for row in rows][-1] == "stop"
-
-
-@pytest.mark.parametrize("name", ["zeta", "zeta2"])
-def test_prompts_of_our_renderers(
-    name: str, over_http: Callable[..., httpx.Response], upstream: UpstreamServer
-) -> None:
-    change = Change("p/total.py", 0, OLD[:23].replace("rate", "tax") + "\n", OLD[:23] + "\n")
-    above = "import os\n" * 30
-    moved = change._replace(line=30, old=OLD.replace("rate", "tax")[:23] + "\n")
-    text = above + OLD
-    edit = Edit("", "p/total.py", text, (moved,), (30, 35), len(above) + 5)
-    says(upstream, lambda window: window.replace("tax", "rate"))
-    text = over_http(FORMATS[name].prompt(edit)).json()["choices"][0]["text"]
-    assert FORMATS[name].read(edit, text) == NEW
-
-
-def test_a_region_larger_than_the_window(
-    over_http: Callable[..., httpx.Response], upstream: UpstreamServer
-) -> None:
-    """The model sees 21 lines around the cursor; what it leaves stays, above and below."""
-    region = [f"x{number} = old\n" for number in range(60)]
-    region[30] = "y<|user_cursor|> = new\n"
-    history = "--- a/a.py\n+++ b/a.py\n@@ -31 +31 @@\n-y = old\n+y = new\n"
-    prompt = (
-        f"<[fim-suffix]>end()\n<[fim-prefix]><filename>edit_history\n{history}\n<filename>a.py\n"
-        f"begin()\n<<<<<<< CURRENT\n{''.join(region)}=======\n<[fim-middle]>"
-    )
-    windows: list[str] = []
-    says(upstream, lambda window: windows.append(window) or window.replace("x33 = old\n", ""))
-    found = over_http(prompt).json()["choices"][0]["text"]
-    assert windows[0].splitlines()[::20] == ["x20 = old", "x40 = old"]
-    region[30] = "y = new\n"
-    assert found == "".join(region).replace("x33 = old\n", "") + ">>>>>>> UPDATED\n"
-
-
-def test_what_is_due_elsewhere_in_the_region(
-    over_http: Callable[..., httpx.Response], upstream: UpstreamServer
-) -> None:
-    """A call of a renamed function, 40 lines below; one below the region is not looked at."""
-    gap = "# nothing\n" * 40
-    region = f"def read<|user_cursor|>(a):\n    return a\n{gap}x = load(1)\n"
-    history = "--- a/a.py\n+++ b/a.py\n@@ -1 +1 @@\n-def load(a):\n+def read(a):\n"
-    prompt = (
-        f"<[fim-suffix]>{gap}y = load(2)\n<[fim-prefix]><filename>edit_history\n{history}\n"
-        f"<filename>a.py\n<<<<<<< CURRENT\n{region}=======\n<[fim-middle]>"
-    )
-    windows: list[str] = []
-    says(upstream, lambda window: windows.append(window) or window.replace("x = load", "x = read"))
-    found = over_http(prompt).json()["choices"][0]["text"]
-    assert found == f"def read(a):\n    return a\n{gap}x = read(1)\n>>>>>>> UPDATED\n"
-    says(upstream, lambda window: windows.append(window) or "NO_EDITS\n")
-    assert over_http(prompt).json()["choices"][0]["text"] == ""
-    assert len(windows) == 3 and not any("y = load" in window for window in windows)
-
-
-def test_what_is_refused_over_http(
-    over_http: Callable[..., httpx.Response], upstream: UpstreamServer
-) -> None:
-    for prompt, more, part in (
-        (BY_HAND.replace("<|user_cursor|>", ""), {}, "<|user_cursor|> once"),
-        (BY_HAND, {"n": 2}, "one choice"),
-        (BY_HAND, {"logprobs": 1}, "one choice"),
-    ):
-        answer = over_http(prompt, **more)
-        assert answer.status_code == 400 and part in answer.json()["error"]["message"]
-    says(upstream, lambda window: window)
-    assert over_http("x = ").json()["choices"][0]["text"] == "x"  # still completed
-
-
 @pytest.mark.slow
 def test_the_command_serves_next_edits_over_http(upstream: UpstreamServer) -> None:
     says(upstream, lambda window: window.replace("tax", "rate"))
-    options = ["--upstream", upstream.url, "--fim", "none", "--next-edits", "zeta2"]
+    options = ["--upstream", upstream.url, "-o", "fim=none", "--next-edits", "zeta2"]
     process = subprocess.Popen(
         [BIN, "serve", "http", "--port", "0", "--no-token", *options],
         stderr=subprocess.PIPE, text=True,
@@ -598,8 +418,6 @@ def test_the_command_serves_next_edits_over_http(upstream: UpstreamServer) -> No
         process.wait(timeout=30)
         process.stderr.close()
 
-
-# --- whether to propose anything ------------------------------------------------------------------
 
 BLOCK, NONE = "<jupyter_text>", "<empty_output>"
 
@@ -700,9 +518,6 @@ def test_a_format_that_never_fits_is_an_error_at_the_start(
     assert ended.value.code == 2 and "--context 4096" in capsys.readouterr().err
 
 
-# --- what becomes of proposals -------------------------------------------------------------------
-
-
 @pytest.mark.slow
 @pytest.mark.asyncio(loop_scope="module")
 async def test_what_the_user_did_becomes_training_data(
@@ -710,8 +525,8 @@ async def test_what_the_user_did_becomes_training_data(
 ) -> None:
     """From an editor's messages to training texts: kept, undone, turned down, unseen, changed."""
     log = tmp_path / "log" / "edits.jsonl"
-    options = ["--upstream", upstream.url, "--fim", "none", "--next-edits", "zeta2"]
-    client = await started([*options, "--edit-log", str(log)])
+    options = ["--upstream", upstream.url, "-o", "fim=none", "--next-edits", "zeta2"]
+    client = await started([*options, "-o", f"edit_log={log}"])
     says(upstream, lambda window: window.replace("cost", "sum_", 1))
 
     async def proposed(name: str, is_shown: bool = True) -> tuple[Editor, Any]:
@@ -852,24 +667,6 @@ def test_an_acceptance_in_any_parts(changes: list[Any]) -> None:
     assert not editor.outcomes._watched[id_].accepted
 
 
-def test_what_a_client_reports_counts_after_the_change() -> None:
-    """ACP's clients report acceptance and refusal before or after the document's change."""
-    for is_accepted in (True, False):
-        for is_first in (True, False):
-            editor, document, id_ = proposed(SHOP, SOLD)
-            made = editor._made[id_]
-            counted: list[str] = []
-            made.count = counted.append
-            text = change(SOLD if is_accepted else "y", (0, 0), (4 if is_accepted else 0, 0))
-            if is_first:
-                editor.decide(id_, 0.0, is_accepted=is_accepted)
-            editor.changing("u", document, [text])
-            if not is_first:
-                editor.decide(id_, 0.0, is_accepted=is_accepted)
-            assert counted == ["next_edit_accepted"] * is_accepted
-            assert list(editor._refused) == [made.change] * (not is_accepted)
-
-
 @given(
     st.lists(
         st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(["\n", "\r\n"])),
@@ -989,13 +786,3 @@ def test_what_is_a_secret_is_told_from_the_whole_file() -> None:
     begun = "x\n" * 8 + "-----BEGIN PRIVATE KEY-----\n" + "".join(KEY_ROWS)  # no end of line or key
     last = Change("a.py", 33, KEY_ROWS[-1].strip()[:9], KEY_ROWS[-1].strip())
     assert sent(Edit("", "a.py", begun.rstrip("\n"), (last,), (0, 4), 0)) is None
-
-
-def test_secrets_do_not_leave_the_machine() -> None:
-    key = "sk-" + "a1B2" * 10
-    text = f'KEY = "{key}"\nx = 1\ny = 2\n'
-    edit = Edit("", "a.py", text, (Change("a.py", 0, "", f'KEY = "{key}"\n'),), (1, 3), len(text))
-    shown = redacted(edit, hidden_lines(edit))
-    assert shown and key not in shown.text and key not in shown.history[0].new
-    assert shown.text[shown.cursor :] == text[edit.cursor :]
-    assert redacted(Edit("", "a.py", text, (), (0, 3), 0), ()) is None

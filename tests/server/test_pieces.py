@@ -6,18 +6,14 @@ import math
 import random
 import re
 from collections import Counter
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegen.server.index import FileIndex, words
 from codegen.server.outline import Import, read
-from codegen.server.pieces import Piece, Place, Shelf, definitions, similar
+from codegen.server.pieces import FileIndex, Piece, Place, Shelf, definitions, words
 from codegen.server.sources import family, language_of
-
-# ------------------------------------------------------------------ outlines
 
 PYTHON = '''
 import os.path, json as js
@@ -149,14 +145,6 @@ def test_any_text_is_read(data: st.DataObject) -> None:
         assert all(one.name for one in imports)
 
 
-def test_deep_text_is_read() -> None:
-    for deep in ("(" * 50_000, "class A:\n " * 2000, "if x:\n" * 500, "[" * 50_000 + "\n" + PYTHON):
-        read(deep, "python")
-
-
-# ------------------------------------------------------------------ the index
-
-
 def index_of(files: dict[str, str]) -> FileIndex:
     index = FileIndex()
     for path, text in files.items():
@@ -202,29 +190,6 @@ def test_what_an_import_names(path: str, statement: str, wanted: list[str]) -> N
     assert sorted(f"{piece.path} {piece.key[2].strip('.')}" for piece in found) == wanted
 
 
-def test_javascript_takes_javascript() -> None:
-    pytest.importorskip("tree_sitter_typescript")
-    found = chosen(FILES, "web/main.ts", 'import { total } from "./cart";\n\ntotal(')
-    assert [piece.path for piece in found] == ["web/cart.ts"]
-
-
-def test_names_without_an_import_if_only_few_files_define_them() -> None:
-    found = chosen(FILES, "main.py", "def f(store):\n    store.save(")
-    assert [piece.path for piece in found] == ["shop/db/store.py"]
-    many = {f"m{n}.py": "def save(): ...\n" for n in range(5)}
-    assert chosen(many, "main.py", "def f(store):\n    store.save(") == []
-    assert chosen(FILES, "main.py", "def save(): ...\n\nx.save(") == []  # it is defined here
-
-
-def test_a_definition_ends_with_a_line() -> None:
-    methods = "".join(f"    def method_{n}(self):\n        a = {n}\n" for n in range(20))
-    (piece,) = chosen({"a.py": f"class A:\n{methods}"}, "b.py", "from a import A\n")
-    assert len(piece.text) <= 400 and piece.text.endswith(" ...")
-    place = Place("b.py", "python", "from a import A\n", "")
-    (piece,) = definitions(index_of({"a.py": f"class A:\n{methods}"}), place, 8)
-    assert piece.text == "class A:"
-
-
 def bm25(query: set[str], pieces: list[list[str]]) -> list[float]:
     """The formula as SQLite's documentation gives it, a word at a time."""
     k, b = 1.2, 0.75
@@ -264,20 +229,6 @@ def test_the_order_is_that_of_bm25(seed: int) -> None:
     assert got == pytest.approx(best[:10])
 
 
-def test_words() -> None:
-    assert words("read_config(HTTPServer2, x)") == [
-        "read_config", "read", "config", "httpserver2", "http", "server",
-    ]  # fmt: skip
-    assert words("größe = 'naïve'") == ["größe", "naïve"]
-
-
-def test_the_language_and_the_own_file_do_not_matter_to_others() -> None:
-    text = "def apply_discount(cart): ...\n"
-    index = index_of({"a.py": text, "b.js": text, "c.py": text})
-    found = index.similar("apply_discount", "python", "a.py", 5)
-    assert [piece.path for piece in found] == ["c.py"]
-
-
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(-1, 3)), max_size=25))
 def test_an_index_that_changed_is_like_a_new_one(changes: list[tuple[int, int]]) -> None:
@@ -301,9 +252,6 @@ def test_an_index_that_changed_is_like_a_new_one(changes: list[tuple[int, int]])
         assert both[0] == both[1]
         both = [sorted(one.similar(name, "python", "", 99)) for one in (index, new)]
         assert both[0] == both[1]
-
-
-# ------------------------------------------------------------------ order
 
 
 def piece(number: int, text: str = "") -> Piece:
@@ -340,29 +288,3 @@ def test_pieces_keep_their_places(choices: list[tuple[list[int], int]], room: in
         for one in stayed:
             assert one in pieces or one.path != f"{changed}.py"
         before = now
-
-
-def test_a_piece_whose_text_changed_goes_to_the_end() -> None:
-    shelf = Shelf()
-    shelf.arrange([piece(2), piece(1), piece(0)], 200, lambda _: 1)
-    assert [one.key[2] for one, *_ in shelf.pieces] == ["0", "1", "2"]
-    shelf.arrange([piece(2), piece(1), piece(0, "other")], 200, lambda _: 2)
-    assert [one.key[2] for one, *_ in shelf.pieces] == ["1", "2", "0"]
-
-
-def test_similar_pieces_stay_while_the_cursor_hardly_moves() -> None:
-    files = {f"{n}.py": f"def task_{n}(queue): ...\n" for n in range(20)}
-    index, shelf = index_of(files), Shelf()
-
-    def at(line: int, name: str) -> list[str]:
-        place = Place("main.py", "python", "\n" * line + name, "")
-        return [one.path for one in similar(index, place, shelf, lambda _: 1)]
-
-    assert at(10, "task_3") == ["3.py"]
-    assert at(14, "task_5") == ["3.py"]
-    assert at(40, "task_5") == ["5.py"]
-
-
-def test_nothing_similar() -> None:
-    empty: Any = FileIndex()
-    assert empty.similar("", "python", "", 3) == [] == empty.similar("x" * 9, "python", "", 3)

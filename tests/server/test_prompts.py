@@ -30,16 +30,6 @@ def test_every_layout_is_read_back(family, prefix: str, suffix: str) -> None:
     assert parse_foreign("# other\n" + prompt) == Foreign(prefix, suffix, "# other\n")
 
 
-def test_glm() -> None:
-    prompt = f"<|code_prefix|>{PREFIX}<|code_suffix|>{SUFFIX}<|code_middle|>"
-    assert parse_foreign(prompt) == Foreign(PREFIX, SUFFIX, "")
-
-
-def test_plain_code_has_no_markers() -> None:
-    assert parse_foreign(PREFIX + SUFFIX) is None
-    assert parse_foreign("x = '<|fim_prefix|>'") is None
-
-
 def test_families_of_models() -> None:
     starcoder = Tokenizer("<fim_prefix>", "<fim_suffix>", "<fim_middle>")
     qwen = Tokenizer("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
@@ -74,19 +64,6 @@ def test_a_window_begins_at_a_method_of_a_long_class(tiny_model: Any, ask: Any) 
     assert starts == sorted(starts, key=starts.index)
 
 
-def test_a_window_begins_at_a_definition_of_the_top_level_if_it_can(
-    tiny_model: Any, ask: Any
-) -> None:
-    text = long_class(40) + "\n\ndef last():\n    pass\n\n\n" + long_class(6)
-    window = tiny_model.tokenizer.decode(tiny_model.prompter.build(ask(text)).ids)
-    assert window.startswith(("def last", "class Long"))
-    flat = "x = 1; " * 400
-    assert len(tiny_model.prompter.build(ask(flat)).ids) > 100  # a line without an end is cut
-
-
-# ------------------------------------------------------------------ other files
-
-
 def test_other_files_come_first_each_under_its_name(tiny_model: Any, ask: Any) -> None:
     snippets = (Snippet("a.py", "x = 1"), Snippet("a.py", "y = 2"), Snippet("b.py", "z = 3"))
     for language, mark in (("python", "#"), ("typescript", "//")):
@@ -96,18 +73,6 @@ def test_other_files_come_first_each_under_its_name(tiny_model: Any, ask: Any) -
         text = tiny_model.tokenizer.decode([*prompt.ids, *prompt.taken])
         head = f"{mark} a.py\nx = 1\ny = 2\n{mark} b.py\nz = 3\n{mark} main.py\n"
         assert text.endswith(f"{head}print(")
-
-
-def test_what_has_no_room_is_left_out_the_oldest_first(tiny_model: Any, ask: Any) -> None:
-    snippets = tuple(Snippet(f"{n}.py", f"name_{n} = {n}\n" * 4) for n in range(9))
-    sizes = []
-    for share in (0.0, 0.25, 0.5):
-        request = ask("print(", snippets=snippets, snippet_share=share)
-        text = tiny_model.tokenizer.decode(tiny_model.prompter.build(request).ids)
-        there = [n for n in range(9) if f"# {n}.py" in text]
-        assert there == list(range(9 - len(there), 9))
-        sizes.append(len(there))
-    assert sizes == sorted(sizes) and sizes[0] == 0 < sizes[1] < sizes[-1]
 
 
 def test_marks_of_models_that_know_several_files(tiny_model: Any, ask: Any) -> None:

@@ -353,15 +353,6 @@ def test_4_documents_are_told_apart_without_keeping_their_lines() -> None:
     assert slots.take("63", "another\nfile\n")[1] is True
 
 
-def test_4_more_than_allowed_is_lowered(engine: Any, ask: Any) -> None:
-    async def run() -> None:
-        got = await engine.complete(ask("x = ", max_tokens=10**6, candidates=10**6))
-        assert len(got.candidates) <= engine.limits.candidates
-        assert all(one.completion_tokens <= engine.model.limit for one in got.candidates)
-
-    asyncio.run(run())
-
-
 # 5 (cancelling) is in test_http.py, test_lsp.py and test_engine.py.
 
 
@@ -401,15 +392,6 @@ def test_6_no_file_is_opened(
 # 8. Documents of different clients and workspaces share nothing; see also test_engine.py.
 
 
-def test_8_keys_hold_client_and_workspace(served: Served, engine: Any) -> None:
-    for agent in ("one", "two"):
-        for workspace in ("red", "blue"):
-            segments = {"prefix": "x = ", "filepath": "a.py", "git_url": workspace}
-            headers = {**AUTH, "user-agent": agent}
-            httpx.post(served.url + "/v1/completions", json={"segments": segments}, headers=headers)
-    assert len(engine._worker.caches._documents) == 4
-
-
 # 9. Text is text: no control tokens in, no control characters out.
 
 
@@ -425,10 +407,6 @@ def test_9_no_control_token_from_a_document(engine: Any) -> None:
 def test_9_no_lone_surrogate_reaches_the_tokenizer(engine: Any, ask: Any) -> None:
     got = asyncio.run(engine.complete(ask("x = '\ud800é😀\x00\x1b[2J")))
     assert got.candidates is not None
-
-
-def test_9_no_control_characters_come_out() -> None:
-    assert safe_text("\x1b]0;title\x07a\u202eb\u2066c\U000e0041\x9b31m") == "]0;titleabc31m"
 
 
 def test_9_raw_continuations_are_safe_too(engine: Any, ask: Any) -> None:

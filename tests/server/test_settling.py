@@ -203,21 +203,6 @@ def test_a_fast_answer_says_that_it_is_in_doubt_and_is_not_kept(
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("more", [{"candidates": 3}, {"temperature": 1.0, "seed": 3}])
-def test_several_and_drawn_candidates_are_those_of_a_new_document(
-    served: Any, ask: Any, more: dict[str, Any]
-) -> None:
-    async def run() -> None:
-        text = SOURCE[1000:1500]
-        await served.complete(ask(text, "\n"))
-        for edited in (text[:420] + "import sys\n" + text[420:], text[:380] + text[410:]):
-            got = await served.complete(ask(edited, "\n", **more))
-            new = await served.complete(ask(edited, "\n", edited, **more))
-            assert [c.text for c in got.candidates] == [c.text for c in new.candidates]
-
-    asyncio.run(run())
-
-
 def test_a_stream_holds_back_what_is_in_doubt(
     served: Any, ask: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,98 +233,8 @@ def test_a_stream_holds_back_what_is_in_doubt(
     asyncio.run(run())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{prefix}{suffix}",
-        *(pytest.param(order, marks=pytest.mark.long) for order in ("{suffix}{prefix}", None)),
-    ],
-)
-def test_a_changed_definition_counts_on_a_real_model(
-    template: str | None, ask: Any, busy: None
-) -> None:
-    """The lead of the right over the wrong continuation: fast, and in a new document.
-
-    The model knows no sentinels, so there are none and no suffix: what is left of an order is what
-    it does to the cache.
-    """
-    from codegen.benchmarks.tools.cache_layouts import served_model
-    from codegen.benchmarks.tools.related_edits import RELATED
-    from codegen.models import embedded
-    from codegen.server.engine import CompletionEngine
-
-    if embedded.find() is None:
-        pytest.skip("the embedded model is not on this machine")
-    model = with_family(
-        served_model("prefix"), Family("bare", template) if template is not None else None
-    )
-    engine: Any = CompletionEngine(model)
-
-    async def run() -> None:
-        stale = 0
-        for edit in RELATED:
-            right, wrong = (
-                model.tokenizer.encode(text, add_special_tokens=False)[0]
-                for text in (edit.right, edit.wrong)
-            )
-            leads = []
-            for text, name in ((edit.before, "old"), (edit.after, "old"), (edit.after, "new")):
-                asked = ask(text + edit.rest, "", name + edit.name, settle=False, max_tokens=1)
-                await engine.complete(asked)
-                logits = engine._worker.caches.get(asked.key).cache.logits
-                leads.append(float(logits[right] - logits[wrong]))
-            before, fast, full = leads
-            assert abs(fast - full) <= 0.75, edit.name  # bfloat16 logits are an eighth apart
-            if abs(full) > 0.75:
-                assert (fast > 0) == (full > 0), edit.name
-            stale += before < 0 < full
-        assert stale >= 6
-
-    asyncio.run(run())
-    engine.stop()
-
-
 def line_inserted(session: Any, uri: str, number: int, line: int) -> None:
     session.change(uri, number, [change(f"value_{number} = {number * 7}\n", (line, 0))])
-
-
-@pytest.mark.parametrize("takes_second", [True, False])
-def test_what_an_editor_ends_up_with(
-    takes_second: bool, served: Any, ask: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first answer, or the second one that replaces it, is that of a new document."""
-    from codegen.server.session import Session
-
-    always_in_doubt(served, monkeypatch)
-    replaced: list[tuple[Position, str]] = []
-    session = Session(served.limits, engine=served)
-    if takes_second:
-        session.on_settled = lambda snapshot, answer: replaced.append(
-            (snapshot.position, answer.text)
-        )
-
-    async def run() -> None:
-        uri, text, differed = "a.py", SOURCE[1000:1500], 0
-        session.open(uri, "python", 0, text)
-        lines = text.count("\n")
-        for number in range(12):
-            cursor = Position(lines + number, 3)
-            snapshot = session.snapshot(uri, cursor, automatic=True)
-            assert snapshot is not None
-            answer = await session.complete(snapshot, automatic=False)
-            assert answer is not None
-            while session._settling:
-                await asyncio.sleep(0.005)
-            new = replace(snapshot.request, key=ask("", document=f"new {number}").key)
-            full = (await served.complete(new)).text
-            shown = replaced.pop() if replaced else (cursor, answer.text)
-            assert shown == (cursor, full) and not replaced
-            differed += answer.text != full
-            line_inserted(session, uri, number, lines + number - 4)
-        assert (differed > 0) == takes_second
-
-    asyncio.run(run())
 
 
 def test_no_second_answer_for_a_text_that_has_changed(

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from codegen.server.document import TypingDelay
-from codegen.server.documents import Suggestions
+from codegen.server.engine import Suggestions
 from codegen.server.requests import CompletionRequest, DocumentKey, Snippet
 
 LONG = "".join(f"line {number} = {number}\n" for number in range(60))
@@ -91,46 +91,6 @@ def test_other_options_are_asked_again() -> None:
         kept = Suggestions()
         keep(kept, "x = ", "", "value")
         assert kept.find(dataclasses.replace(ask("x = v"), **{name: value})) == ("alue",)
-
-
-def test_text_that_is_deleted_again_is_asked_again() -> None:
-    """The model saw more than there is now; only what it said of the shorter text counts."""
-    kept = Suggestions()
-    keep(kept, LONG + "a", "\n", "x = 1")
-    keep(kept, LONG + "ab", "\n", "cd")
-    assert kept.find(ask(LONG, "\n")) is None
-    assert kept.find(ask(LONG + "a", "\n")) == ("x = 1",)
-
-
-def test_brackets_that_the_editor_closed_are_other_text() -> None:
-    kept = Suggestions()
-    keep(kept, "print", "\nx", "(value)")
-    assert kept.find(ask("print(", "\nx")) == ("value)",)
-    assert kept.find(ask("print(", ")\nx")) is None
-
-
-def test_nothing_to_suggest_is_remembered_for_the_very_place() -> None:
-    kept = Suggestions()
-    keep(kept, "x = ", "")
-    assert kept.find(ask("x = ")) == ()
-    assert kept.find(ask("x = 1")) is None
-
-
-def test_a_window_that_moves_while_one_types() -> None:
-    """Clients send a number of lines; the first ones go while the model saw none of them."""
-    kept = Suggestions()
-    keep(kept, LONG + "y = ", "\n", "first\nsecond", seen=300)
-    assert kept.find(ask(LONG[200:] + "y = first\n", "\n")) == ("second",)
-    assert kept.find(ask(LONG[-200:] + "y = first\n", "\n")) is None
-
-
-def test_only_the_last_sets_are_kept() -> None:
-    kept = Suggestions()
-    for number in range(100):
-        keep(kept, f"{number} = ", "", "x")
-    assert kept.find(ask("3 = ")) is None
-    assert kept.find(ask("99 = ")) == ("x",)
-    assert len(kept._sets) == 16
 
 
 def test_acceptance_is_a_change_that_equals_a_suggestion() -> None:

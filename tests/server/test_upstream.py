@@ -10,7 +10,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -69,8 +68,6 @@ def complete(engine: CompletionEngine, *requests: Any) -> list[Any]:
 
     return asyncio.run(run())
 
-
-# ------------------------------------------------------------------ what the server offers
 
 ALL = {"infill", "text", "fim", "chat"}
 
@@ -150,18 +147,6 @@ def test_infill_gets_the_text_around_the_cursor_and_other_files(made: Make, ask:
     assert "abcdef0123456789" not in str(body) and "REDACTED" in body["input_extra"][1]["text"]
     assert body["n_predict"] == 7 and body["cache_prompt"] is True and body["temperature"] == 0
     assert body["t_max_predict_ms"] == 10_000
-
-
-def test_other_files_come_before_the_prompt_in_the_family_s_layout(made: Make, ask: Any) -> None:
-    server, engine = made(fim="qwen", sentinels=True)
-    snippets = (Snippet("b.py", "x\n"), Snippet("b.py", "y\n"))
-    path = "file:///home/me/src/a.py"
-    complete(engine, ask("a = ", "\n", snippets=snippets, path=path, repository="house"))
-    prompt = server.bodies()[0]["prompt"]
-    assert prompt.startswith(
-        "<|repo_name|>house\n<|file_sep|>b.py\nx\n\ny\n\n<|file_sep|>a.py\n<|fim_prefix|>a = "
-    )
-    assert "/home/me" not in prompt
 
 
 def test_a_document_never_spells_a_control_token() -> None:
@@ -271,14 +256,6 @@ def test_a_slot_that_others_use_is_left(made: Make, ask: Any) -> None:
     assert slots[0] == slots[1] != slots[2]
 
 
-def test_a_server_that_hides_its_slots_chooses(made: Make, ask: Any) -> None:
-    server, engine = made(llama=True, routes={"infill"})
-    complete(engine, ask("x = "))
-    complete(engine, ask("x = y"))
-    assert [body["id_slot"] for body in server.bodies()] == [-1, -1]
-    assert server.seen.count("/slots") <= 1
-
-
 @pytest.mark.parametrize(
     ("answer", "prefix", "wanted"),
     [
@@ -306,9 +283,6 @@ def test_chat_is_asked_around_the_cursor(made: Make, ask: Any) -> None:
     assert "def f(x):\n    <CURSOR>\n\nf(1)\n" in body["messages"][-1]["content"]
 
 
-# ------------------------------------------------------------------ the engine's own rules hold
-
-
 def test_a_suggestion_ends_where_the_rule_says_and_the_connection_with_it(
     made: Make, ask: Any
 ) -> None:
@@ -320,14 +294,6 @@ def test_a_suggestion_ends_where_the_rule_says_and_the_connection_with_it(
     while not server.left and time.monotonic() < until:
         time.sleep(0.01)
     assert server.left == 1 and server.sent < 100
-
-
-def test_typed_as_suggested_asks_nobody(made: Make, ask: Any) -> None:
-    server, engine = made(pieces=lambda _: ["value + 1"])
-    [first] = complete(engine, ask("x = ", multiline="auto"))
-    [second] = complete(engine, ask("x = val", multiline="auto"))
-    assert (first.text, second.text) == ("value + 1", "ue + 1")
-    assert second.from_suggestion and len(server.bodies()) == 1
 
 
 def test_the_latest_request_of_a_document_wins_and_the_others_are_closed(
@@ -369,34 +335,6 @@ def test_a_slow_server_is_not_asked_at_each_key(made: Make, ask: Any) -> None:
     assert len(server.bodies()) < 20 and server.bodies()[-1]["prompt"] == "x" * 40
 
 
-def test_candidates_are_different_and_the_first_is_the_greedy_one(made: Make, ask: Any) -> None:
-    def pieces(body: dict[str, Any]) -> list[str]:
-        return ["greedy"] if not body["temperature"] else [f"drawn {body['seed'] % 2}"]
-
-    server, engine = made(pieces=pieces)
-    [answer] = complete(engine, ask("x = ", candidates=4))
-    texts = [candidate.text for candidate in answer.candidates]
-    assert texts[0] == "greedy" and sorted(texts[1:]) == ["drawn 0", "drawn 1"]
-    assert len({body.get("seed") for body in server.bodies()}) == 4
-
-
-def test_text_is_streamed_up_to_its_end(made: Make, ask: Any) -> None:
-    _, engine = made(pieces=lambda _: ["one", " two STOP three", " four"])
-    shown: list[str] = []
-
-    async def run() -> str:
-        asked = ask("x", stop=("STOP",), max_tokens=64)
-        return (await engine.complete(asked, shown.append)).text
-
-    assert asyncio.run(run()) == "one two " == "".join(shown)
-
-
-def test_unsafe_characters_do_not_come_through(made: Make, ask: Any) -> None:
-    _, engine = made(pieces=lambda _: ["a\x1b[31m", "\u202eb"])
-    [answer] = complete(engine, ask("x"))
-    assert answer.text == "a[31mb"
-
-
 def test_warm_ups_give_way(made: Make, ask: Any) -> None:
     server, engine = made(llama=True, routes={"infill"}, pieces=lambda _: ["w"] * 50, wait=0.05)
 
@@ -410,9 +348,6 @@ def test_warm_ups_give_way(made: Make, ask: Any) -> None:
     assert asyncio.run(run()) == "real" and time.monotonic() - began < 2
     warm, real = server.bodies()
     assert (warm["n_predict"], real["n_predict"]) == (0, 8)
-
-
-# ------------------------------------------------------------------ a server that fails
 
 
 def test_a_server_that_dies_and_comes_back_loses_no_request(
@@ -448,64 +383,6 @@ def test_a_server_that_dies_and_comes_back_loses_no_request(
     assert len(caplog.records) == len(kinds) // 2  # one line each time
     assert server.seen.count("/v1/models") <= 8  # no storm: a look now and then
     assert engine.metrics.value("completions") == 96
-
-
-def test_a_server_that_stays_away_gives_nothing_and_is_not_remembered(made: Make, ask: Any) -> None:
-    server, engine = made(ServerLimits(deadline_s=0.6))
-    server.stop()
-    with pytest.raises(Unavailable, match="no answer within"):
-        complete(engine, ask("x = ", multiline="auto"))
-    assert engine.model.status.kind == "Warning"
-    server.start()
-    for _ in range(100):
-        if engine.model.status.kind == "Normal":
-            break
-        time.sleep(0.1)
-    [answer] = complete(engine, ask("x = ", multiline="auto"))
-    assert answer.text == "answer text" and not answer.from_suggestion
-
-
-def test_over_http_an_upstream_that_is_away_is_503(made: Make) -> None:
-    import httpx
-
-    from codegen.server.http import make_app
-    from tests.server.conftest import TOKEN, Served
-
-    server, engine = made(ServerLimits(deadline_s=0.4))
-    served = Served(make_app(engine, TOKEN))
-    try:
-        body = {"prompt": "x = ", "suffix": "\n"}
-        options: Any = {"headers": {"authorization": f"Bearer {TOKEN}"}, "timeout": 30}
-        url = f"{served.url}/v1/completions"
-        good = httpx.post(url, json=body, **options)
-        assert good.json()["choices"][0]["text"] == "answer text"
-        assert good.json()["model"] == "coder"
-        server.stop()
-        bad = httpx.post(url, json={**body, "prompt": "y = "}, **options)
-        assert bad.status_code == 503 and bad.headers["retry-after"] == "1"
-        assert "gave no answer within 0.4 s" in bad.json()["error"]["message"]
-        again = httpx.post(url, json=body, **options)  # suggested before
-        assert again.json()["choices"][0]["text"] == "answer text"
-        metrics = httpx.get(f"{served.url}/metrics", **options).text
-        assert "codegen_upstream_lost_total 1.0" in metrics
-        assert "codegen_upstream_timeouts_total 1.0" in metrics
-    finally:
-        served.stop()
-
-
-def test_only_editors_wait_for_a_server_that_is_away(made: Make, ask: Any) -> None:
-    server, engine = made()
-    server.stop()
-
-    async def run() -> tuple[str, str]:
-        editor = asyncio.create_task(engine.complete(ask("x")))
-        with pytest.raises(Unavailable, match="does not answer") as gone:
-            await engine.complete(replace(ask("y", document="other"), waits=False))
-        assert not editor.done()
-        await asyncio.to_thread(server.start)
-        return str(gone.value), (await editor).text
-
-    assert asyncio.run(run())[1] == "answer text"
 
 
 @pytest.mark.parametrize(
@@ -581,7 +458,7 @@ def test_a_server_that_repeats_the_key(
 def test_a_server_that_is_too_slow_at_the_start(
     drips: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codegen.server.upstream.client._ANSWER_S", 0.5)
+    monkeypatch.setattr("codegen.generation.client._ANSWER_S", 0.5)
     over = threading.Event()
 
     def serve() -> None:
@@ -596,7 +473,7 @@ def test_a_server_that_is_too_slow_at_the_start(
         thread = threading.Thread(target=serve)
         thread.start()
         upstream = Upstream(f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
-        with pytest.raises(Unreachable, match=r"no answer within 0\.5 s"):
+        with pytest.raises(Unreachable, match=r"no response within 0\.5 s"):
             upstream.check()
         over.set()
         thread.join()

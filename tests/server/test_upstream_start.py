@@ -51,12 +51,12 @@ def run(kind: str, *options: str, **environment: str) -> subprocess.CompletedPro
         ("{url}", ["--api-key-env", "WRONG"], 1, "refuses the API key: HTTP 401"),
         ("{url}", ["--api-key-env", "THE_KEY"], 2, "has several models: coder, talker"),
         ("{url}", ["--api-key-env", "THE_KEY", "--model", "codr"], 1, "Did you mean 'coder'?"),
-        ("{url}", ["--api-key-env", "THE_KEY", "--model", "coder", "--fim", "infill"], 1,
+        ("{url}", ["--api-key-env", "THE_KEY", "--model", "coder", "-o", "fim=infill"], 1,
          "offers no completions by --fim infill"),
         ("{page}", ["--model", "coder"], 1, "does not speak OpenAI's protocol"),
         ("{url}/more", ["--api-key-env", "THE_KEY"], 1, "lists no models"),
-        ("{url}", ["--threads", "3"], 2, "--threads cannot be used with --upstream"),
-        ("", ["--fim", "qwen"], 2, "--fim cannot be used with a transformers model"),
+        ("{url}", ["-o", "threads=3"], 2, "threads cannot be set with --upstream"),
+        ("", ["-o", "fim=qwen"], 2, "fim cannot be set with a transformers model"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(
@@ -183,7 +183,7 @@ def test_a_signal_stops_a_server_cleanly(
     server: UpstreamServer, tmp_path: Path, number: signal.Signals
 ) -> None:
     uds = tmp_path / "socket"
-    command = [CODEGEN, "serve", "http", "--uds", str(uds), "--upstream", server.url]
+    command = [CODEGEN, "serve", "http", "-o", f"uds={uds}", "--upstream", server.url]
     process = subprocess.Popen(
         [*command, "--model", "coder", "--api-key-env", "THE_KEY"],
         env={**os.environ, "THE_KEY": KEY},

@@ -58,9 +58,6 @@ def shown(found: Folder, path: str = "main.py", text: str = MAIN, **more: Any) -
     return [f"{snippet.name}|{snippet.text}" for snippet in chosen]
 
 
-# ------------------------------------------------------------------ one folder
-
-
 def test_definitions_edits_and_similar_pieces(tmp_path: Path) -> None:
     lines = "".join(f"apply_discount(cart, {n})\n" for n in range(30))
     write(tmp_path, {"helper.py": HELPER, "old.py": "# old\n" + lines, "main.py": MAIN})
@@ -155,17 +152,6 @@ def test_changed_moved_and_deleted_files(tmp_path: Path) -> None:
     assert not found.index.names
 
 
-def test_an_ignored_file_leaves_when_the_rules_change(tmp_path: Path) -> None:
-    write(tmp_path, {"helper.py": HELPER})
-    found = folder(tmp_path)
-    write(tmp_path, {".gitignore": "helper.py\n"})
-    found.changed(".gitignore")
-    assert shown(settled(found)) == []
-    write(tmp_path, {".gitignore": "!helper.py\n"})
-    found.changed(".gitignore")
-    assert shown(settled(found)) != []
-
-
 def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     caplog.set_level(logging.INFO)
     write(tmp_path, {f"d{n % 7}/m{n}.py": HELPER for n in range(300)})
@@ -180,25 +166,6 @@ def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) ->
     assert 0 < len(folder(tmp_path)._states) < 60
     lines = [record.message for record in caplog.records]
     assert len(lines) == 3 and all("beyond the limits" in line for line in lines)
-
-
-@pytest.mark.slow
-def test_a_hundred_thousand_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Among them one that is open: its folder is looked at first, and choosing does not wait."""
-    monkeypatch.setattr(module, "_FILES", 1500)
-    for number in range(100):
-        inner = tmp_path / f"d{number}"
-        inner.mkdir()
-        for other in range(1000):
-            (inner / f"m{other}.py").touch()
-    write(tmp_path, {"z/helper.py": HELPER, "z/main.py": MAIN})
-    found = Folder(PurePosixPath(tmp_path))
-    found.first("z")
-    for _ in range(3):
-        found.step()
-    assert shown(found, "z/main.py", MAIN.replace("helper", ".helper"))
-    settled(found)
-    assert len(found._states) <= 1500 and found._entries <= module._ENTRIES + 1000
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -240,9 +207,6 @@ def test_what_was_changed_step_by_step_is_what_is_there(seed: int, tmp_path: Pat
         new.buffer(name, text, 1)
     assert settled(found).index.names == new.index.names
     assert found.index.chars == new.index.chars
-
-
-# ------------------------------------------------------------------ the workspace
 
 
 @pytest.fixture
@@ -312,27 +276,6 @@ def test_open_documents_as_they_are_now(tmp_path: Path, files: Workspace) -> Non
     assert chosen(files, main) == ()
 
 
-def test_settings(tmp_path: Path, files: Workspace) -> None:
-    write(tmp_path, {"helper.py": HELPER, "main.py": MAIN})
-    files.add(tmp_path.as_uri())
-    main = tmp_path / "main.py"
-    wait_for(lambda: chosen(files, main))
-    files.configure(("*helper*",), True)
-    wait_for(lambda: not chosen(files, main))
-    files.configure((), False)
-    assert chosen(files, main) == ()
-    files.opened((tmp_path / "helper.py").as_uri(), TextDocument(HELPER))
-    assert wait_for(lambda: chosen(files, main))  # what is open is no file that is read
-
-
-def test_odd_folders(files: Workspace, caplog: pytest.LogCaptureFixture) -> None:
-    for uri in ("file:///", "file:///nowhere/at/all", "untitled:x", "", "file:///proc/self"):
-        files.add(uri)
-    assert chosen(files, Path("/nowhere/at/all/a.py")) == ()
-    assert chosen(files, Path("/etc/a.py")) == ()
-    assert [record.levelname for record in caplog.records] == ["WARNING"]  # that of /
-
-
 def test_an_error_does_not_end_the_thread(
     tmp_path: Path, files: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
@@ -346,9 +289,6 @@ def test_an_error_does_not_end_the_thread(
     wait_for(lambda: caplog.records)
     assert [record.message for record in caplog.records] == ["The workspace: ZeroDivisionError."]
     assert chosen(files, main)
-
-
-# ------------------------------------------------------------------ a session
 
 
 class Recorded:
@@ -436,27 +376,6 @@ async def test_pieces_change_with_the_line_and_with_names_of_other_files(
 
 
 @pytest.mark.asyncio
-async def test_no_choice_while_a_suggestion_is_typed(session: Session, tmp_path: Path) -> None:
-    uri = (tmp_path / "shop/main.py").as_uri()
-    session.open(uri, "python", 1, "from .cart import Cart\n\n")
-    session.engine = Recorded(("rest",))  # type: ignore
-    requests = await typed(session, uri, "Cart(\nx", 2)
-    assert {request.snippets for request in requests} == {()}
-
-
-@pytest.mark.asyncio
-async def test_pieces_can_be_turned_off(session: Session, tmp_path: Path) -> None:
-    uri = (tmp_path / "shop/main.py").as_uri()
-    for off, there in (({"context": []}, 0), ({"context": ["definitions"]}, 1),
-                       ({"contextShare": 0}, 0), ({"contextShare": 0.1}, 1)):  # fmt: skip
-        assert session.configure(off) == []
-        session.open(uri, "python", 1, "from .cart import Cart\n\n")
-        requests = await typed(session, uri, "x", 2)
-        assert len(requests[-1].snippets) == there, off
-    assert requests[-1].snippet_share == 0.1
-
-
-@pytest.mark.asyncio
 async def test_a_server_on_another_machine_gets_open_files_only(
     session: Session, tmp_path: Path
 ) -> None:
@@ -471,46 +390,3 @@ async def test_a_server_on_another_machine_gets_open_files_only(
     session.configure({"workspaceFiles": True})
     wait_for(lambda: session.files.settled > before)
     assert (await typed(session, uri, "x", 2))[-1].snippets
-
-
-@pytest.mark.asyncio
-async def test_pieces_are_chosen_again_once_the_index_is_there(
-    session: Session, tmp_path: Path
-) -> None:
-    uri = (tmp_path / "shop/main.py").as_uri()
-    session.open(uri, "python", 1, "from .late import Late\n\n")
-    assert not (await typed(session, uri, "x", 2))[-1].snippets
-    write(tmp_path, {"shop/late.py": "class Late:\n    pass\n"})
-    before = session.files.settled
-    session.files.changed((tmp_path / "shop/late.py").as_uri())
-    wait_for(lambda: session.files.settled > before)
-    assert "class Late" in (await typed(session, uri, "y", 2, 1))[-1].snippets[-1].text
-
-
-@pytest.mark.asyncio
-async def test_a_request_that_waited_does_not_overtake_a_newer_one(
-    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    uri = (tmp_path / "shop/main.py").as_uri()
-    session.open(uri, "python", 1, "from .cart import Cart\n\n")
-    choose, slow = session.files.choose, threading.Event()
-
-    def block(_: Any) -> None:
-        slow.wait(20)
-
-    session.files._call(block)
-    old = session.snapshot(uri, Position(1, 0), automatic=True)
-    assert old is not None
-    waiting = asyncio.ensure_future(session.complete(old, automatic=True))
-    await asyncio.sleep(0)
-    new = session.snapshot(uri, Position(1, 0), automatic=False)
-    assert new is not None
-    await session.complete(new, automatic=False)
-    assert await waiting is None
-    engine: Any = session.engine
-    assert [request.candidates for request in engine.requests] == [new.request.candidates]
-    slow.set()
-    # What came late is there for the next request.
-    assert choose(uri, "python", ("", ""), KINDS, 1).result(timeout=20) == ()
-    await asyncio.sleep(0.01)
-    assert session.documents[uri].next_snippets

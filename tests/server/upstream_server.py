@@ -112,8 +112,6 @@ class UpstreamServer:
         """Of the requests that stream: those of the engine, not of the probe."""
         return [body for _, body in self.asked if body.get(key)]
 
-    # ------------------------------------------------------------------ routes
-
     def _refusal(self, request: Request) -> Response | None:
         self.seen.append(request.url.path)
         key = self.script.key

@@ -72,7 +72,7 @@ PERMISSIVE = (
 LOGGED = (
     "path", "history", "window", "cursor", "proposed", "shown", "accepted", "kept", "unchanged",
 )  # fmt: skip
-"""What :mod:`codegen.server.edit_outcomes` writes of a proposal, beside the text."""
+"""What :mod:`codegen.server.edit_history` writes of a proposal, beside the text."""
 _ADDRESS = re.compile(r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}\b")
 _VENDORED = re.compile(
     r"(?:^|/)(?:_?vendor(?:ed)?|third[_-]party|external|node_modules|site-packages|dist|build"

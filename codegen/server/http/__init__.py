@@ -1,10 +1,78 @@
 """The HTTP server: one engine, in the dialects that editors' plug-ins and API clients speak.
 
-``app`` is the table of routes. Each other module is a dialect: ``openai`` (text completions),
-``chat`` (OpenAI's chat completions, Mistral's infilling), ``responses``, ``llamacpp``, ``ollama``,
-``tabby``. They share ``wire``: checked fields, streams and errors.
+The routes are at the end. Each module is a dialect: ``openai`` (text completions), ``chat``
+(OpenAI's chat completions, Mistral's infilling), ``llamacpp``, ``ollama``, ``tabby``. They share
+``wire``: checked fields, streams and errors.
 """
 
-from codegen.server.http.app import make_app
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from codegen.server.engine import CompletionEngine
+from codegen.server.guard import Guard
+from codegen.server.http import chat, llamacpp, ollama, openai, tabby
+from codegen.server.http.wire import Endpoint, make_routes, read_object
+from codegen.server.next_edits import NextEditor
+from codegen.server.service import CompletionService
 
 __all__ = ["make_app"]
+
+
+def make_app(
+    engine: CompletionEngine,
+    token: str | None,
+    *,
+    hosts: frozenset[str] = frozenset(),
+    origins: frozenset[str] = frozenset(),
+    exclude: tuple[str, ...] = (),
+    next_edits: NextEditor | None = None,
+) -> Guard:
+    """The whole application except the sockets.
+
+    Args:
+        token, hosts, origins: see :class:`~codegen.server.guard.Guard`.
+        exclude: patterns of files that get no completions.
+        next_edits: answers prompts in Zed's formats.
+    """
+    service = CompletionService(engine, exclude=exclude, next_edits=next_edits)
+    app = make_routes(service, engine.metrics, _ENDPOINTS)
+    return Guard(app, token, hosts, origins, engine.limits, engine.metrics)
+
+
+async def _completions(service: CompletionService, request: Request) -> Response:
+    """``/v1/completions`` is Tabby's if the body has ``segments``, else OpenAI's."""
+    given = await read_object(request)
+    dialect = tabby.completions if "segments" in given else openai.completions
+    return await dialect(service, request, given)
+
+
+async def _openai_completions(service: CompletionService, request: Request) -> Response:
+    return await openai.completions(service, request, await read_object(request))
+
+
+_ENDPOINTS: list[Endpoint[CompletionService]] = [
+    ("GET", "/v1/models", openai.models),
+    ("GET", "/v1/models/{name:path}", openai.model),
+    ("GET", "/models", openai.models),
+    ("POST", "/v1/completions", _completions),
+    ("POST", "/completions", _openai_completions),
+    ("POST", "/beta/completions", _openai_completions),
+    ("POST", "/v1/fim/completions", chat.fim_completions),
+    ("POST", "/v1/chat/completions", chat.chat_completions),
+    ("POST", "/chat/completions", chat.chat_completions),
+    ("POST", "/infill", llamacpp.infill),
+    ("GET", "/props", llamacpp.props),
+    ("POST", "/tokenize", llamacpp.tokenize),
+    ("POST", "/detokenize", llamacpp.detokenize),
+    ("POST", "/apply-template", llamacpp.apply_template),
+    ("POST", "/api/generate", ollama.generate),
+    ("POST", "/api/chat", ollama.chat),
+    ("GET", "/api/tags", ollama.tags),
+    ("POST", "/api/show", ollama.show),
+    ("GET", "/api/version", ollama.version),
+    ("GET POST", "/v1/health", tabby.health),
+    ("POST", "/v1/events", tabby.events),
+    ("GET", "/v1beta/server_setting", tabby.setting),
+]

@@ -42,20 +42,17 @@ from codegen.server.http.wire import (
     Strings,
     Temperature,
     TopP,
-    Unsupported,
     Whole,
     bias_of,
     check_model,
     event_stream,
     first_of,
     local_model,
-    only,
     read_object,
     text_of,
 )
 from codegen.server.requests import CompletionRequest, TokenLogprob
 from codegen.server.service import CompletionService, unless_left
-from codegen.server.text import whole_characters
 from codegen.server.upstream import Upstream
 
 _HEAD_LINES = 60  # first lines, by which a conversation is recognized
@@ -65,40 +62,32 @@ _ROLES = ("system", "user", "assistant")
 Turn = dict[str, str]
 
 
-# ------------------------------------------------------------------ fields
-
-
 class Message(StrictBody):
     """One turn of a conversation."""
 
-    without_effect = frozenset({"tool_call_id"})  # its role is refused
+    ignored = frozenset({"tool_call_id"})  # its role is refused
 
     role: str
     content: Content | None = None
-    name: Unsupported = None
-    refusal: Unsupported = None
-    annotations: Unsupported = None
-    tool_calls: Unsupported = None
-    function_call: Unsupported = None
-    audio: Unsupported = None
 
 
-class WithoutEffect(StrictBody):
-    """Fields that do not affect the text: accepted."""
-
-    user: Any = None
-    metadata: Any = None
-    service_tier: Any = None
-    safety_identifier: Any = None
-    prompt_cache_key: Any = None
-    prompt_cache_retention: Any = None
-    parallel_tool_calls: Any = None
-    cache_prompt: Any = None
-    id_slot: Any = None
-
-
-class ChatBody(OpenAIFields, WithoutEffect):
+class ChatBody(OpenAIFields, StrictBody):
     """OpenAI's chat completions."""
+
+    ignored = frozenset({
+        "user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key",
+        "prompt_cache_retention", "parallel_tool_calls", "cache_prompt", "id_slot",
+    })  # fmt: skip
+    neutral = {
+        "tool_choice": ["none", "auto"],
+        "function_call": ["none", "auto"],
+        "response_format": [{"type": "text"}],
+        "modalities": [["text"]],
+        "reasoning_effort": ["none"],
+        "verbosity": ["medium"],
+        "repeat_penalty": [1],
+        "repetition_penalty": [1],
+    }
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)]
     model: str = ""
@@ -107,32 +96,17 @@ class ChatBody(OpenAIFields, WithoutEffect):
     seed: Seed | None = None
     logprobs: bool = False
     top_logprobs: Annotated[Whole, Field(ge=0, le=20)] = 0
-    tools: Unsupported = None
-    tool_choice: Annotated[Any, only("none", "auto")] = None
-    functions: Unsupported = None
-    function_call: Annotated[Any, only("none", "auto")] = None
-    response_format: Annotated[Any, only({"type": "text"})] = None
-    modalities: Annotated[Any, only(["text"])] = None
-    audio: Unsupported = None
-    web_search_options: Unsupported = None
-    reasoning_effort: Annotated[Any, only("none")] = None
-    verbosity: Annotated[Any, only("medium")] = None
-    store: Unsupported = None
-    min_p: Annotated[Any, only(0)] = None
-    repeat_penalty: Annotated[Any, only(1)] = None
-    repetition_penalty: Annotated[Any, only(1)] = None
 
 
 class FimBody(StrictBody):
     """Mistral's and DeepSeek's infilling."""
 
-    without_effect = frozenset({"metadata", "prompt_cache_key"})
+    ignored = frozenset({"metadata", "prompt_cache_key"})
 
     prompt: str
     suffix: str = ""
     model: str = ""
     max_tokens: MostTokens | None = None
-    min_tokens: Annotated[Any, only(0)] = None
     temperature: Temperature | None = None
     top_p: TopP = 1.0
     stop: Strings = []
@@ -140,11 +114,8 @@ class FimBody(StrictBody):
     random_seed: Seed = 0
 
 
-# ------------------------------------------------------------------ conversations
-
-
-def turns_of(messages: Sequence[Message], field: str = "messages") -> list[Turn]:
-    """Messages as a chat template takes them; ``field`` names them in errors.
+def turns_of(messages: Sequence[Message]) -> list[Turn]:
+    """Messages as a chat template takes them.
 
     Raises:
         Refused: for a role other than system, developer, user and assistant, and for content that
@@ -152,7 +123,7 @@ def turns_of(messages: Sequence[Message], field: str = "messages") -> list[Turn]
     """
     turns: list[Turn] = []
     for number, message in enumerate(messages):
-        where, role = f"{field}.{number}", message.role
+        where, role = f"messages.{number}", message.role
         if role in ("tool", "function"):
             raise Refused(
                 f"{where} has the role {role!r}: this server has no tools.", param=f"{where}.role"
@@ -178,7 +149,6 @@ async def render(service: CompletionService, turns: list[Turn]) -> tuple[str, li
     model = local_model(service, "A conversation in this dialect")
     if sum(len(turn["content"]) for turn in turns) > model.longest * CHARS_A_TOKEN:
         raise _too_long(f"over {model.longest}", model.longest)
-    turns = [{**turn, "content": whole_characters(turn["content"])} for turn in turns]
     try:
         return await asyncio.to_thread(conversation, model.tokenizer, turns, model.prompter.control)
     except ModelError as error:
@@ -233,9 +203,6 @@ async def conversation_request(
         deadline_s=service.engine.limits.conversation_s,
         **more,
     )
-
-
-# ------------------------------------------------------------------ the routes
 
 
 async def chat_completions(service: CompletionService, request: Request) -> Response:

@@ -182,9 +182,6 @@ def _selected(row: dict[str, Any], wanted: list[str]) -> dict[str, Any]:
     return found
 
 
-# ------------------------------------------------------------------ properties and tokens
-
-
 async def props(service: CompletionService, _: Request) -> Response:
     """``/props``: what clients of llama.cpp's server request at their start."""
     model, limits = service.engine.model, service.engine.limits

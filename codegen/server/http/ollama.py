@@ -27,19 +27,17 @@ from codegen.server.http.wire import (
     Strings,
     Temperature,
     TopP,
-    Unsupported,
     Whole,
     check_model,
     first_of,
     line_stream,
-    only,
     read_object,
 )
 from codegen.server.model import CompletionModel
 from codegen.server.requests import Candidate, Completion, CompletionRequest
 from codegen.server.service import CompletionService, unless_left
 from codegen.server.upstream import LlamaUpstream, Upstream
-from codegen.server.upstream.client import count_of
+from codegen.server.upstream.prompts import count_of
 from codegen.server.upstream.source import read_row
 
 _TEMPERATURE = 0.8  # Ollama's own defaults
@@ -50,11 +48,12 @@ _VERSION = "0.12.11"  # the version of Ollama with these fields; clients check i
 class Options(StrictBody):
     """Ollama's ``options``."""
 
-    without_effect = frozenset({
+    ignored = frozenset({
         "repeat_last_n", "mirostat_eta", "mirostat_tau", "penalize_newline", "draft_num_predict",
         "num_keep", "num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "numa", "low_vram",
         "use_mmap", "use_mlock", "vocab_only", "f16_kv",
     })  # fmt: skip
+    neutral = {name: [1] for name in ("typical_p", "tfs_z", "repeat_penalty")}
 
     num_predict: Annotated[Whole, Field(ge=-2, le=MOST_TOKENS)] = -1
     temperature: Temperature | None = None
@@ -64,23 +63,14 @@ class Options(StrictBody):
     stop: Strings = []
     presence_penalty: Penalty = 0.0
     frequency_penalty: Penalty = 0.0
-    min_p: Annotated[Any, only(0)] = None
-    typical_p: Annotated[Any, only(1)] = None
-    tfs_z: Annotated[Any, only(1)] = None
-    repeat_penalty: Annotated[Any, only(1)] = None
-    mirostat: Annotated[Any, only(0)] = None
 
 
 class _Body(StrictBody):
-    without_effect = frozenset({"keep_alive", "truncate", "shift"})
+    ignored = frozenset({"keep_alive", "truncate", "shift"})
 
     model: str
     stream: bool = True
     options: Options = Options()
-    format: Unsupported = None
-    think: Unsupported = None
-    logprobs: Unsupported = None
-    top_logprobs: Annotated[Any, only(0)] = None
 
 
 class GenerateBody(_Body):
@@ -90,25 +80,18 @@ class GenerateBody(_Body):
     suffix: str = ""
     system: str = ""
     raw: bool = False
-    template: Unsupported = None
-    context: Unsupported = None
-    images: Unsupported = None
 
 
 class OllamaMessage(Message):
     """A turn of ``/api/chat``."""
 
-    without_effect = Message.without_effect | {"tool_name"}
-
-    images: Unsupported = None
-    thinking: Unsupported = None
+    ignored = Message.ignored | {"tool_name"}
 
 
 class ChatBody(_Body):
     """``/api/chat``."""
 
     messages: Annotated[list[OllamaMessage], Field(max_length=10_000)] = []
-    tools: Unsupported = None
 
 
 async def generate(service: CompletionService, request: Request) -> Response:
@@ -308,9 +291,6 @@ def _loaded(service: CompletionService, said: dict[str, Any]) -> Response:
     return JSONResponse({**_head(service), **said, "done": True, "done_reason": "load"})
 
 
-# ------------------------------------------------------------------ the model
-
-
 async def tags(service: CompletionService, _: Request) -> Response:
     """``/api/tags``: the one model that is loaded."""
     model = service.engine.model
@@ -328,16 +308,15 @@ async def tags(service: CompletionService, _: Request) -> Response:
 class ShowBody(StrictBody):
     """``/api/show``."""
 
-    without_effect = frozenset({"verbose", "system", "template", "options"})
+    ignored = frozenset({"verbose", "system", "template", "options"})
 
     model: str = ""
-    name: str = ""  # older clients' field
 
 
 async def show(service: CompletionService, request: Request) -> Response:
     """``/api/show``."""
     body, model = ShowBody.read(await read_object(request)), service.engine.model
-    check_model(body.model or body.name, model)
+    check_model(body.model, model)
     details = _details(service)
     kind, running, fills = details["family"] or "unknown", service.engine.model.longest, False
     longest = running

@@ -40,7 +40,6 @@ from codegen.server.http.wire import (
     event_stream,
     first_of,
     local_model,
-    only,
     snippets,
 )
 from codegen.server.next_edits import NextEditor
@@ -94,7 +93,7 @@ class TextBody(OpenAIFields):
     prompt: Strings = []
     suffix: str = ""
     language: str = ""
-    best_of: Annotated[Any, only(1)] = 1
+    best_of: Annotated[Whole, Field(ge=1, le=1)] = 1
     temperature: Temperature | None = None
     logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
     seed: Seed = 0

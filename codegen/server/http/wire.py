@@ -1,8 +1,8 @@
 """What the dialects share: checked fields of bodies, refusals, streams, and the application.
 
 A field that would change the answer is honored or refused by name, never dropped. Chat bodies
-refuse unknown names. Bodies of editors' completions ignore them, as the servers do that the
-plug-ins were written for, except names that OpenAI's API defines.
+refuse unknown names whose values ask for something. Bodies of editors' completions ignore them, as
+the servers do that the plug-ins were written for.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import reprlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
@@ -24,7 +24,6 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -51,6 +50,7 @@ MOST_TOKENS = 100_000
 MOST_VALUES = 400_000
 """Of the JSON of one request: more would hold up the requests of others while it is read."""
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")  # paired or not
 _JSON_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 
@@ -76,17 +76,6 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-def only(*neutral: object) -> AfterValidator:
-    """Refuses all values of a field except null and ``neutral`` ones, which change nothing."""
-
-    def check(value: object) -> object:
-        if not any(value == allowed for allowed in neutral):
-            raise PydanticCustomError("unsupported", "this server does not support it")
-        return value
-
-    return AfterValidator(check)
-
-
 Whole = Annotated[int, BeforeValidator(_whole)]
 Strings = Annotated[
     list[str],
@@ -101,9 +90,8 @@ MostTokens = Annotated[Whole, Field(ge=1, le=MOST_TOKENS)]
 Seed = Annotated[Whole, Field(ge=-(2**63), le=2**63)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 LogitBias = dict[str, Annotated[float, Field(ge=-100, le=100)]]
-Unsupported = Annotated[Any, only([], {}, "", False)]
 
-
+_NOTHING = ([], {}, "", False)
 _KIND = re.compile(r"a valid dictionary or instance of \w+")
 
 
@@ -111,19 +99,30 @@ class Body(BaseModel):
     """A JSON body: unknown fields are ignored, and null is a field's default.
 
     Attributes:
-        without_effect: names that are accepted and ignored in a strict body, too.
+        ignored: unknown names that a strict body accepts with any value.
+        neutral: values of unknown fields that ask for nothing, besides empty ones and false.
     """
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
-    without_effect: ClassVar[frozenset[str]] = frozenset()
+    ignored: ClassVar[frozenset[str]] = frozenset()
+    neutral: ClassVar[Mapping[str, Sequence[object]]] = {}
 
     @model_validator(mode="before")
     @classmethod
-    def _with_effect(cls, given: Any) -> Any:
+    def _that_asks(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        dropped = cls.without_effect
-        return {k: v for k, v in given.items() if v is not None and k not in dropped}
+        known = cls.__pydantic_fields__
+        return {
+            name: value
+            for name, value in given.items()
+            if value is not None and (name in known or not cls._is_idle(name, value))
+        }
+
+    @classmethod
+    def _is_idle(cls, name: str, value: object) -> bool:
+        idle = (*_NOTHING, *cls.neutral.get(name, ()))
+        return name in cls.ignored or any(value == one for one in idle)
 
     @classmethod
     def read(cls, given: dict[str, Any]) -> Self:
@@ -146,7 +145,7 @@ class Body(BaseModel):
 
 
 class StrictBody(Body):
-    """A JSON body in which an unknown field is a mistake."""
+    """A JSON body in which an unknown field is a mistake, unless it asks for nothing."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -154,14 +153,10 @@ class StrictBody(Body):
 class Part(StrictBody):
     """A part of a message: text. Parts of other types are refused by their type."""
 
-    without_effect = frozenset({
-        "image_url", "input_audio", "file", "file_id", "file_data", "filename", "detail", "refusal",
-    })  # fmt: skip
+    ignored = frozenset({"image_url", "input_audio", "file"})
 
     type: str
     text: str = ""
-    annotations: Unsupported = None
-    logprobs: Unsupported = None
 
 
 def _as_parts(value: object) -> object:
@@ -179,7 +174,7 @@ def text_of(content: list[Part], where: str) -> str:
         Refused: for a part that is not text.
     """
     for number, part in enumerate(content):
-        if part.type not in ("text", "input_text", "output_text"):
+        if part.type != "text":
             raise Refused(
                 f"{where}.{number} has the type {part.type[:40]!r}: this server takes text only.",
                 param=f"{where}.{number}",
@@ -274,10 +269,16 @@ async def read_object(request: Request) -> dict[str, Any]:
     """The request's JSON object.
 
     Raises:
-        Refused: if the body is not a JSON object, or too large.
+        Refused: if the body is not a JSON object, is too large, or holds half a surrogate pair,
+            which no tokenizer takes.
     """
+    data = await read_body(request)
     try:
-        body = json.loads(await read_body(request))
+        body = json.loads(data)
+        if _SURROGATE.search(data):
+            json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Refused("The request holds half a surrogate pair, which is not text.") from None
     except (ValueError, RecursionError):
         raise Refused("The request is not valid JSON.") from None
     if not isinstance(body, dict):
@@ -294,8 +295,6 @@ def snippets(pairs: list[tuple[str, str]]) -> tuple[Snippet, ...]:
     """Texts of other files with their names, without blank ones."""
     return tuple(Snippet(name, text) for name, text in pairs if text.strip())
 
-
-# ------------------------------------------------------------------ streams
 
 Events = AsyncIterator[dict[str, Any]]
 
@@ -368,8 +367,6 @@ async def _stream(
 async def _first(events: Events) -> dict[str, Any] | None:
     return await anext(events, None)
 
-
-# ------------------------------------------------------------------ the application
 
 S = TypeVar("S")
 Handler = Callable[[S, Request], Awaitable[Response]]

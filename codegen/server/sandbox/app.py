@@ -1,7 +1,7 @@
 """The application of ``codegen serve sandbox`` and its native routes.
 
-``/v1/judge`` judges one program, ``/v1/judge_many`` many, ``/v1/stdio`` one program by many inputs
-(:mod:`.wire`). The routes of SandboxFusion are in :mod:`.fusion` and :mod:`.datasets`.
+``/v1/judge`` judges one program, ``/v1/judge_many`` many (:mod:`.wire`). SandboxFusion's
+``/run_code`` is in :mod:`.fusion`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from codegen.evals.sandbox.rows import Row, outcome_row, to_json
 from codegen.server.guard import Guard, client_name
 from codegen.server.http.wire import Refused, make_routes, read_object
 from codegen.server.requests import ServerLimits
-from codegen.server.sandbox import datasets, fusion
+from codegen.server.sandbox import fusion
 from codegen.server.sandbox.service import SandboxService
-from codegen.server.sandbox.wire import Handler, JobBody, StdioBody
+from codegen.server.sandbox.wire import Handler, JobBody
 from codegen.server.service import unless_left
 
 BODY_BYTES = 8 << 20
@@ -41,7 +41,7 @@ def make_app(
         token, hosts, origins: see :class:`~codegen.server.guard.Guard`.
         requests_per_s: mean request rate of one client.
     """
-    table = [*_ROUTES, *fusion.ROUTES, *datasets.ROUTES]
+    table = [*_ROUTES, *fusion.ROUTES]
     watched = [(method, path, _watched(handler)) for method, path, handler in table]
     limits = ServerLimits(
         body_bytes=BODY_BYTES,
@@ -87,7 +87,10 @@ async def judge_many(service: SandboxService, request: Request) -> Response:
     rows = given.get("jobs")
     if not isinstance(rows, list) or not rows:
         raise Refused("jobs must be a list of jobs, and not an empty one.", param="jobs")
-    _check_count(service, len(rows), "jobs")
+    most = min(service.queue, service.client_queue)
+    if len(rows) > most:
+        message = f"jobs holds {len(rows)}; a request has at most {most}."
+        raise Refused(message, status=413, param="jobs")
     bodies: list[JobBody] = []
     jobs: list[tuple[Job | Script, str]] = []
     for place, row in enumerate(rows):
@@ -115,48 +118,6 @@ async def judge_many(service: SandboxService, request: Request) -> Response:
     return StreamingResponse(lines(), media_type="application/x-ndjson")
 
 
-def _check_count(service: SandboxService, count: int, name: str) -> None:
-    """Refuses a request that would never fit."""
-    most = min(service.queue, service.client_queue)
-    if count > most:
-        raise Refused(
-            f"{name} holds {count}; a request has at most {most}.", status=413, param=name
-        )
-
-
-async def stdio(service: SandboxService, request: Request) -> Response:
-    """``/v1/stdio``: one program by many inputs; with ``stop_at_first`` until one fails."""
-    body = StdioBody.read(await read_object(request))
-    _check_count(service, len(body.tests), "tests")
-    jobs = [(each.job(service.most, service.languages), each.cache_key()) for each in body.jobs()]
-    client = client_name(request)
-    service.admit(client, len(jobs))
-    results: list[Row | None] = [None] * len(jobs)
-    if body.stop_at_first:
-        for place, (job, key) in enumerate(jobs):
-            results[place] = outcome_row(*await service.outcome(client, job, key))
-            if not results[place]["passed"]:  # type: ignore[index]
-                break
-    else:
-        async with contextlib.aclosing(service.outcomes(client, jobs)) as found:
-            async for place, outcome, cached in found:
-                if isinstance(outcome, Exception):
-                    raise outcome
-                results[place] = outcome_row(outcome, cached)
-    ran = [row for row in results if row is not None]
-    failed = next((place for place, row in enumerate(results) if row and not row["passed"]), None)
-    return _json(
-        {
-            "status": "passed" if failed is None else ran[failed]["status"],
-            "passed": failed is None,
-            "trust": "stdio",
-            "first_failed": failed,
-            "tests_passed": sum(row["passed"] for row in ran),
-            "tests": results,
-        }
-    )
-
-
 async def _info(service: SandboxService, _: Request) -> Response:
     """``/v1/info``: what decides a verdict here, and how busy the server is."""
     return _json(
@@ -178,5 +139,4 @@ _ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/v1/info", _info),
     ("POST", "/v1/judge", judge),
     ("POST", "/v1/judge_many", judge_many),
-    ("POST", "/v1/stdio", stdio),
 ]

@@ -1,7 +1,7 @@
-"""SandboxFusion's routes, so that its clients work by changing a URL.
+"""SandboxFusion's ``/run_code``, so that its clients work by changing a URL.
 
 Fields, defaults, nulls and the rule for ``status`` are as in SandboxFusion's
-``sandbox/server/sandbox_api.py`` and ``online_judge_api.py`` (commit 469de08). Differences:
+``sandbox/server/sandbox_api.py`` (commit 469de08). Differences:
 
 - Languages have SandboxFusion's names and this toolkit's; languages that the server was not started
   with are refused. Compilers have fixed limits; ``compile_timeout`` is ignored.
@@ -11,19 +11,15 @@ Fields, defaults, nulls and the rule for ``status`` are as in SandboxFusion's
 - ``files`` and ``fetch_files`` are paths below the working directory; others are refused (422).
   After a time-out no files are fetched.
 - A program sees no network, no environment of the server and no files of the host.
-- ``/run_jupyter`` is 501.
-
-The routes of datasets are in :mod:`.datasets`.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
@@ -46,28 +42,10 @@ _SKIPPED = "IGNORE_THIS_FILE"  # SandboxFusion leaves out files with this in the
 
 
 class _Wrong(Exception):
-    """A request that FastAPI would refuse: the entries of ``detail``."""
+    """A request that FastAPI would refuse: the entry of ``detail``."""
 
-    def __init__(self, *detail: dict[str, Any]) -> None:
-        self.detail = list(detail)
-
-
-class Body(BaseModel):
-    """A body as FastAPI reads it: unknown fields are ignored, numbers may be texts."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
-
-    @classmethod
-    async def of(cls, request: Request) -> Self:
-        """Reads a request.
-
-        Raises:
-            _Wrong: with what FastAPI would say.
-        """
-        try:
-            return cls.model_validate_json(await read_body(request))
-        except ValidationError as error:
-            raise _Wrong(*map(_entry, error.errors(include_url=False)[:_MOST_TOLD])) from None
+    def __init__(self, detail: dict[str, Any]) -> None:
+        self.detail = detail
 
 
 def _entry(given: Any) -> dict[str, Any]:
@@ -86,8 +64,10 @@ def _entry(given: Any) -> dict[str, Any]:
     return entry
 
 
-class RunCodeRequest(Body):
-    """``/run_code``."""
+class RunCodeRequest(BaseModel):
+    """``/run_code``, as FastAPI reads it: unknown fields are ignored, numbers may be texts."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     code: str
     language: str
@@ -159,11 +139,6 @@ def _refused(field: str, message: str) -> _Wrong:
     return _Wrong({"type": "value_error", "loc": ["body", field], "msg": message})
 
 
-def _pod_name() -> str | None:
-    """SandboxFusion's name of the machine."""
-    return os.environ.get("MY_POD_NAME")
-
-
 class CommandRunResult(BaseModel):
     """How a command ended."""
 
@@ -181,26 +156,28 @@ class RunCodeResponse(BaseModel):
     message: str
     compile_result: CommandRunResult | None = None
     run_result: CommandRunResult | None = None
-    executor_pod_name: str | None = Field(default_factory=_pod_name)
+    executor_pod_name: str | None = None
     files: dict[str, str] = Field(default_factory=dict)
 
 
 async def run_code(service: SandboxService, request: Request) -> Response:
-    """``POST /run_code``: runs a program, without judging it."""
-    body = await RunCodeRequest.of(request)
-    script = body.script(service.most, service.languages)
+    """``POST /run_code``: runs a program, without judging it; errors are told as FastAPI does."""
     client = client_name(request)
-    service.admit(client, 1)
-    return as_json(await run_script(service, client, script))
-
-
-async def run_script(service: SandboxService, client: str, script: Script) -> RunCodeResponse:
-    """Runs an admitted script; a fault of the sandbox gives the status SandboxError."""
     try:
-        outcome, _ = await service.outcome(client, script)
+        body = RunCodeRequest.model_validate_json(await read_body(request))
+        script = body.script(service.most, service.languages)
+        service.admit(client, 1)
+        answer = response_of((await service.outcome(client, script))[0], script.language)
+    except ValidationError as error:
+        detail = list(map(_entry, error.errors(include_url=False)[:_MOST_TOLD]))
+        return JSONResponse({"detail": detail}, 422)
+    except _Wrong as error:
+        return JSONResponse({"detail": [error.detail]}, 422)
+    except Refused as error:
+        return JSONResponse({"detail": str(error)}, error.status)
     except SandboxFault as error:
-        return RunCodeResponse(status="SandboxError", message=str(error))
-    return response_of(outcome, script.language)
+        answer = RunCodeResponse(status="SandboxError", message=str(error))
+    return JSONResponse(answer.model_dump(mode="json"))
 
 
 def response_of(outcome: Outcome, language: str = "python") -> RunCodeResponse:
@@ -247,45 +224,12 @@ def command_result(
     )
 
 
-async def run_jupyter(_: SandboxService, __: Request) -> Response:
-    """``POST /run_jupyter``: notebooks are not supported."""
-    detail = "This server runs no notebooks; send the cells as one program to /run_code."
-    return JSONResponse({"detail": detail}, 501)
-
-
 async def ping(_: SandboxService, __: Request) -> Response:
     """``GET /v1/ping``."""
     return JSONResponse("pong")
 
 
-def as_json(model: BaseModel) -> Response:
-    """The answer, with its fields in order and nulls."""
-    return JSONResponse(model.model_dump(mode="json"))
-
-
-def _guarded(handler: Handler) -> Handler:
-    """A handler whose errors have FastAPI's form."""
-
-    async def answer(service: SandboxService, request: Request) -> Response:
-        try:
-            return await handler(service, request)
-        except _Wrong as error:
-            return JSONResponse({"detail": error.detail}, 422)
-        except Refused as error:
-            return JSONResponse({"detail": str(error)}, error.status)
-
-    return answer
-
-
-def table(rows: list[tuple[str, str, Handler]]) -> list[tuple[str, str, Handler]]:
-    """Routes whose errors have FastAPI's form."""
-    return [(method, path, _guarded(handler)) for method, path, handler in rows]
-
-
-ROUTES = table(
-    [
-        ("POST", "/run_code", run_code),
-        ("POST", "/run_jupyter", run_jupyter),
-        ("GET", "/v1/ping", ping),
-    ]
-)
+ROUTES: list[tuple[str, str, Handler]] = [
+    ("POST", "/run_code", run_code),
+    ("GET", "/v1/ping", ping),
+]

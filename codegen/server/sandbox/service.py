@@ -190,8 +190,6 @@ class SandboxService:
         self._lines.clear()
         self._waiting = 0
 
-    # --- the queue -----------------------------------------------------------------------------
-
     def _enqueue(self, entry: _Entry, first: bool = False) -> None:
         line = self._lines.setdefault(entry.client, OrderedDict())
         line[entry] = None

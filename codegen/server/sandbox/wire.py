@@ -7,9 +7,9 @@ import json
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import FailFast, Field
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -96,39 +96,6 @@ class JobBody(StrictBody):
         # In the request's order, because a program may see the order of a dictionary's keys.
         what = json.dumps(self.model_dump(exclude={"key", "cache"}))
         return hashlib.sha256(what.encode("ascii")).hexdigest()
-
-
-class StdioTest(StrictBody):
-    """One input of a program and what it must print."""
-
-    stdin: str = ""
-    stdout: str
-
-
-class StdioBody(StrictBody):
-    """One program and many inputs: ``/v1/stdio``."""
-
-    program: str
-    tests: Annotated[list[StdioTest], FailFast()] = Field(min_length=1)
-    stop_at_first: bool = False
-    limits: LimitsBody = LimitsBody()
-    language: str = "python"
-    cache: bool = True
-
-    def jobs(self) -> list[JobBody]:
-        """A job for each test."""
-        return [
-            JobBody(
-                program=self.program,
-                mode="stdio",
-                stdin=test.stdin,
-                expected_stdout=test.stdout,
-                limits=self.limits,
-                language=self.language,
-                cache=self.cache,
-            )
-            for test in self.tests
-        ]
 
 
 def known_language(name: str, languages: Sequence[str]) -> str:

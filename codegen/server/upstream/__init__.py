@@ -3,7 +3,7 @@
 :class:`Upstream` takes the place of the model in the engine, and so does :class:`LlamaUpstream`, a
 child process that runs a GGUF file. Documents, windows, stop rules, filters and reuse of
 suggestions stay the engine's. :mod:`probe` finds out what the server offers, :mod:`prompts` makes
-request bodies, :mod:`client` speaks HTTP.
+request bodies.
 """
 
 from codegen.server.upstream.probe import Unreachable

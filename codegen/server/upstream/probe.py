@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from codegen.errors import CodegenError, ConfigError, ModelError, nearest
+from codegen.generation.client import Client, Failure
 from codegen.server.prompts import FAMILIES, Family, Layout, preferred
-from codegen.server.upstream.client import Client, Trouble, count_of, host_of
-from codegen.server.upstream.prompts import Kind, Way
+from codegen.server.upstream.prompts import Kind, Way, count_of, host_of
 from codegen.terminal import one_line
 
 _NAMES = (
@@ -80,8 +80,8 @@ async def probe(client: Client, model: str, fim: str, layout: Layout) -> Offer:
         context = context or count_of(row, "max_model_len")
         async for way in _Ways(client, name, fim, layout, bool(props)).found():
             return Offer(name, way, context)
-    except Trouble as trouble:
-        raise _error(client, trouble) from None
+    except Failure as failure:
+        raise _error(client, failure) from None
     wish = "no way to ask for completions" if fim == "auto" else f"no completions by --fim {fim}"
     raise ModelError(
         f"The server at {host_of(client.base)} offers {wish} of the model {name!r}.",
@@ -89,20 +89,17 @@ async def probe(client: Client, model: str, fim: str, layout: Layout) -> Offer:
     )
 
 
-# ------------------------------------------------------------------ the server and its models
-
-
 async def _models(client: Client) -> list[dict[str, Any]]:
     """The rows of ``/models``; empty without this route."""
     try:
         found = await client.json(f"{client.base}/models")
-    except Trouble as trouble:
-        if trouble.status in (404, 405, 501):
+    except Failure as failure:
+        if failure.status in (404, 405, 501):
             return []
         raise
     rows = found.get("data") if isinstance(found, dict) else None
     if not isinstance(rows, list):
-        raise Trouble("it answers something else", 415)
+        raise Failure("it answers something else", status=415)
     return [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
 
 
@@ -110,8 +107,8 @@ async def _props(client: Client) -> dict[str, Any]:
     """llama.cpp's properties; empty for another server."""
     try:
         found = await client.json(f"{client.root}/props")
-    except Trouble as trouble:
-        if trouble.lost:
+    except Failure as failure:
+        if failure.lost:
             raise
         return {}
     known = isinstance(found, dict) and "default_generation_settings" in found
@@ -145,25 +142,22 @@ def _chosen(client: Client, rows: Sequence[dict[str, Any]], model: str) -> tuple
     )
 
 
-def _error(client: Client, trouble: Trouble) -> CodegenError:
-    """The error for trouble at the start, with a remedy."""
+def _error(client: Client, failure: Failure) -> CodegenError:
+    """The error for a failure at the start, with a remedy."""
     where = f"The server at {host_of(client.base)}"
-    said = f": {one_line(trouble.words, 200)}" if trouble.words else ""
-    if trouble.lost:
-        remedy = "Start it, or check --upstream." if not trouble.status else "Try again later."
-        return Unreachable(f"{where} does not answer: {trouble}{said}.", remedy)
-    if trouble.status in (401, 403):
+    said = f": {one_line(failure.words, 200)}" if failure.words else ""
+    if failure.lost:
+        remedy = "Start it, or check --upstream." if not failure.status else "Try again later."
+        return Unreachable(f"{where} does not answer: {failure}{said}.", remedy)
+    if failure.status in (401, 403):
         remedy = "Name the environment variable that holds a valid key with --api-key-env."
-        return ModelError(f"{where} refuses the API key: {trouble}.", remedy)
-    if 300 <= trouble.status < 400:
-        return ModelError(f"{where} answers with {trouble}{said}.", "Check --upstream.")
-    if trouble.status == 415:
+        return ModelError(f"{where} refuses the API key: {failure}.", remedy)
+    if 300 <= failure.status < 400:
+        return ModelError(f"{where} answers with {failure}{said}.", "Check --upstream.")
+    if failure.status in (200, 415):
         remedy = "Check --upstream: it ends in /v1 for most servers."
-        return ModelError(f"{where} does not speak OpenAI's protocol: {trouble}.", remedy)
-    return ModelError(f"{where} refuses the simplest request: {trouble}{said}.", "Check --model.")
-
-
-# ------------------------------------------------------------------ the ways
+        return ModelError(f"{where} does not speak OpenAI's protocol: {failure}.", remedy)
+    return ModelError(f"{where} refuses the simplest request: {failure}{said}.", "Check --model.")
 
 
 class _Ways:
@@ -256,8 +250,8 @@ class _Ways:
         try:
             # The first request may have to wait until the model is loaded.
             found = await self.client.json(url, {"model": self.model, **asked}, _LOADING_S)
-        except Trouble as trouble:
-            if trouble.lost or trouble.busy or trouble.status in (401, 403):
+        except Failure as failure:
+            if failure.lost or failure.status == 429 or failure.status in (401, 403):
                 raise
             return None
         known = isinstance(found, dict) and not found.get("error")

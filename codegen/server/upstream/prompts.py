@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from codegen.server.prompts import Family, one_line, window_start
 from codegen.server.requests import CompletionRequest, Snippet
@@ -184,8 +185,6 @@ def _question(text: Window) -> str:
     return f"{_files(text, safe)}{name} ({text.language or 'code'}):\n\n{code}"
 
 
-# ------------------------------------------------------------------ the text of a document
-
 # Texts that tokenizers of code models know as one token.
 _CONTROL = re.compile(
     r"<\|[^<>|\s]{1,40}\|>|<\uff5c[^<>\uff5c\s]{1,40}\uff5c>"
@@ -200,11 +199,20 @@ def plain(text: str) -> str:
     return _CONTROL.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
 
+def count_of(row: Any, name: str) -> int:
+    """A positive number of an object from outside, else 0."""
+    value = row.get(name) if isinstance(row, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def host_of(url: str) -> str:
+    """Host and port, for messages."""
+    return urlsplit(url).netloc
+
+
 def _name(name: str) -> str:
     return whole_characters(one_line(name))
 
-
-# ------------------------------------------------------------------ what a chat model answers
 
 _FENCE = re.compile(r"\s*```[^\n]*\n")
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codegen.errors import CodegenError, InputError
+from codegen.generation.client import Client, Failure
 from codegen.models.llamacpp import LlamaServer
 from codegen.records import FinishReason
 from codegen.server.metrics import Metrics
@@ -34,9 +35,8 @@ from codegen.server.requests import (
 )
 from codegen.server.schedule import Cancelled, Job, JobQueue, OnText, Outcome
 from codegen.server.text import StopRule, safe_text
-from codegen.server.upstream.client import Client, Trouble, count_of, host_of
 from codegen.server.upstream.probe import Offer, Unreachable, probe
-from codegen.server.upstream.prompts import Window, body, code_of, window
+from codegen.server.upstream.prompts import Window, body, code_of, count_of, host_of, window
 from codegen.terminal import one_line
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class Upstream:
 
     def client(self, connections: int = 1) -> Client:
         """A new client of the server."""
-        return Client(self._base, self._key, connections)
+        return Client(self._base, self._key, connections=connections)
 
     async def ask(self, client: Client) -> Offer:
         """What the server offers."""
@@ -141,8 +141,8 @@ class Upstream:
             async with self.client() as client:
                 async for row in client.stream(f"{client.base}/{route}", body):
                     yield row
-        except Trouble as trouble:
-            raise self._said(trouble) from None
+        except Failure as failure:
+            raise self._said(failure) from None
 
     async def json(self, route: str, body: dict[str, Any], timeout_s: float) -> Any:
         """The JSON answer of one of the server's routes.
@@ -154,20 +154,20 @@ class Upstream:
         try:
             async with self.client() as client:
                 return await client.json(f"{client.base}/{route}", body, timeout_s)
-        except Trouble as trouble:
-            raise self._said(trouble) from None
+        except Failure as failure:
+            raise self._said(failure) from None
 
-    def _said(self, trouble: Trouble) -> InputError | Unavailable:
+    def _said(self, failure: Failure) -> InputError | Unavailable:
         """The error for the client that sent the request, and for no other.
 
         It quotes the server, without the key, unless the server refuses the key itself: that text
         may spell a part of it.
         """
-        if trouble.status in (400, 404, 413, 415, 422):
-            words = one_line(trouble.words, _MOST_WORDS).rstrip(".")
-            reason = f"{trouble}: {words}" if words else f"{trouble}"
+        if failure.status in (400, 404, 413, 415, 422):
+            words = one_line(failure.words, _MOST_WORDS).rstrip(".")
+            reason = f"{failure}: {words}" if words else f"{failure}"
             return InputError(f"The server at {self.device} refused the request: {reason}.")
-        return Unavailable(f"The server at {self.device} gave no answer: {trouble}.")
+        return Unavailable(f"The server at {self.device} gave no answer: {failure}.")
 
     def worker(self, queue: JobQueue, limits: ServerLimits, metrics: Metrics) -> threading.Thread:
         """See :class:`codegen.server.engine.Source`."""
@@ -305,8 +305,6 @@ class _Worker(threading.Thread):
             outcome = error
         self._queue.finish(job, outcome)
 
-    # ------------------------------------------------------------------ one job
-
     async def _answer(self, job: Job) -> Completion:
         started, tries = time.perf_counter(), 0
         paths: list[_Path] = []
@@ -320,8 +318,8 @@ class _Worker(threading.Thread):
                     try:
                         paths = [_Path() for _ in range(job.request.candidates)]
                         return await self._complete(job, paths, started)
-                    except Trouble as trouble:
-                        self._take(trouble, job, tries)
+                    except Failure as failure:
+                        self._take(failure, job, tries)
                         self.metrics.count("upstream_retries")
                     tries += 1
         except TimeoutError:
@@ -358,7 +356,7 @@ class _Worker(threading.Thread):
         """A completion by the server.
 
         Raises:
-            Trouble: if it gives none.
+            Failure: if it gives none.
         """
         request, offer = job.request, self.upstream.offer
         assert offer
@@ -430,7 +428,7 @@ class _Worker(threading.Thread):
         """Streams one candidate into its path, until it ends or the server ends it.
 
         Raises:
-            Trouble: if the stream breaks off.
+            Failure: if the stream breaks off.
         """
         request, way = job.request, offer.way
         params, rule = request.params, request.stop_rule()
@@ -474,7 +472,7 @@ class _Worker(threading.Thread):
                 if finish or late or (more and not job.warm_up):
                     path.finish = finish or "length"
                     return
-        raise Trouble("its answer was cut off")
+        raise Failure("its answer was cut off")
 
     async def _slot(self, key: DocumentKey) -> int:
         """llama.cpp's slot for a document: always the same one, so that its prefix is cached there
@@ -490,8 +488,8 @@ class _Worker(threading.Thread):
         """
         try:
             rows = await self._client.json(f"{self._client.root}/slots")
-        except Trouble as trouble:
-            if trouble.lost:
+        except Failure as failure:
+            if failure.lost:
                 raise
             return -1
         found: list[tuple[bool, bool, int, float, int]] = []
@@ -518,26 +516,24 @@ class _Worker(threading.Thread):
                 else:
                     slot.tokens = path.prompt
 
-    # ------------------------------------------------------------------ trouble
-
-    def _take(self, trouble: Trouble, job: Job, tries: int) -> None:
+    def _take(self, failure: Failure, job: Job, tries: int) -> None:
         """Prepares another try, if that may help.
 
         Raises:
             Unavailable: if it may not.
         """
-        if trouble.lost:
-            self._lose(f"does not answer: {trouble}")
-        elif trouble.busy:
-            wait_s = trouble.wait_s or _BUSY_S * 2 ** min(tries, 4)
+        if failure.lost:
+            self._lose(f"does not answer: {failure}")
+        elif failure.status == 429:
+            wait_s = failure.wait_s or _BUSY_S * 2 ** min(tries, 4)
             self._resume_at = time.monotonic() + wait_s * random.uniform(1.0, 1.25)
-            self._tell(f"The server at {self.upstream.device} is busy ({trouble}).")
-        elif trouble.status in (401, 403, 404):  # the key, or the model, is gone
-            self._lose(f"refuses requests: {trouble}")
-        elif trouble.too_long and self._chars > _DENSE:
+            self._tell(f"The server at {self.upstream.device} is busy ({failure}).")
+        elif failure.status in (401, 403, 404):  # the key, or the model, is gone
+            self._lose(f"refuses requests: {failure}")
+        elif failure.too_long and self._chars > _DENSE:
             self._chars = _DENSE  # text of few characters a token
         else:
-            message = f"The server at {self.upstream.device} refused a request: {trouble}."
+            message = f"The server at {self.upstream.device} refused a request: {failure}."
             self._tell(message)
             raise Unavailable(message)
 

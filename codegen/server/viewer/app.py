@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode
 
 from starlette.applications import Starlette
@@ -23,13 +22,12 @@ from starlette.routing import Route
 
 from codegen.catalog import (
     differing,
-    read_object,
     settings_of,
     shown_number,
     shown_size,
     shown_time,
 )
-from codegen.evals.report import LossCurve, ScoredRun, compare_runs, diff_lines
+from codegen.evals.report import ScoredRun, compare_runs
 from codegen.evals.report.page import ASSETS as REPORT
 from codegen.evals.report.page import as_text, templates
 from codegen.evals.score import STATUSES
@@ -50,9 +48,7 @@ from codegen.server.viewer.tables import Row, Selection, Table
 
 _ASSETS = Path(__file__).parent / "assets"
 _A_PAGE = 50  # rows
-_MOST_LINES = 2000  # per text that is compared
 _LONGEST_SEARCH = 300
-_LARGEST = 1e15  # largest number in a curve
 _FACET = "f."  # in front of a facet's name in an address
 _HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
@@ -73,8 +69,8 @@ def make_app(library: Library, token: str | None, port: int, hosts: frozenset[st
         token, hosts: see :class:`~codegen.server.guard.Guard`.
         port: where it is served; cookies of one host are shared by all its ports.
     """
-    pages = {"/": index, "/run": run, "/rows": rows, "/row": row, "/diff": diff,
-             "/compare": compare, "/live": live, "/raw": raw}  # fmt: skip
+    pages = {"/": index, "/run": run, "/rows": rows, "/row": row, "/compare": compare,
+             "/live": live, "/raw": raw}  # fmt: skip
     routes = [
         Route(path, functools.partial(_answer, library, page), methods=["GET"])
         for path, page in pages.items()
@@ -125,9 +121,6 @@ def _page(name: str, status: int = 200, **values: object) -> Response:
     return HTMLResponse(found.render({"live": "", "version": "", **values}).encode(), status)
 
 
-# --- addresses --------------------------------------------------------------------------------
-
-
 def url(path: str, *pairs: tuple[str, object], **given: object) -> str:
     """The address of a page; empty parameters are left out."""
     query = [(key, str(value)) for key, value in [*given.items(), *pairs] if value not in ("", 1)]
@@ -161,10 +154,6 @@ class Place:
     def only(self, name: str, value: str) -> str:
         """The address of the rows of this table with one value of a facet."""
         return self.link(filters=((name, as_value(value)),), text="", sort="")
-
-    def reference(self, row: Row) -> str:
-        """The name of a row of any table, for comparisons."""
-        return json.dumps([self.source.name, self.table.name, row.key])
 
 
 _SELECTION = ("filters", "text", "sort")
@@ -206,9 +195,6 @@ def _numbered(place: Place, key: str) -> tuple[int, Row]:
     return number, place.table.rows([number])[0]
 
 
-# --- pages ------------------------------------------------------------------------------------
-
-
 def index(library: Library, _: QueryParams) -> Response:
     """All runs and files."""
     sources = list(library.sources().values())
@@ -236,7 +222,6 @@ def run(library: Library, query: QueryParams) -> Response:
         score=score,
         scored=[ScoredRun(source.name, score)] if score else [],
         seen=[s for s in STATUSES if score and score.statuses.get(s)],
-        charts=list(_charts(source)),
         settings=settings_of(source.run) if source.run else {},
         inner=[s for s in others if s.name.startswith(source.name + "/")],
         others=others,
@@ -285,7 +270,6 @@ def _line(
     facets, known = {**judged.facets, **facts.facets}, {**judged.numbers, **facts.numbers}
     return {
         "link": place.link("/row", page=place.page, n=one.key),
-        "reference": place.reference(one),
         "label": facts.label or f"Row {one.line + 1}",
         "facets": [facets.get(name, "") for name in names],
         "numbers": [known.get(name) for name in numbers],
@@ -317,23 +301,8 @@ def row(library: Library, query: QueryParams) -> Response:
         position=position,
         found=len(chosen),
         back=place.link(page=1 if position is None else position // _A_PAGE + 1),
-        reference=place.reference(one),
         raw=url("/raw", name=place.source.name, table=place.table.name, n=one.key),
-        alike=list(_alike(library, place, one)),
     )
-
-
-def _alike(library: Library, place: Place, one: Row) -> Iterator[tuple[str, str]]:
-    """Other samples of a sample's problem: (title, address)."""
-    if not isinstance(one.value, dict) or not isinstance(one.value.get("problem_id"), str):
-        return
-    problem = one.value["problem_id"]
-    yield "all samples of this problem", place.only("problem", problem)
-    task = place.source.score.task if place.source.score else None
-    for source in library.sources().values():
-        if source is not place.source and task and source.score and source.score.task == task:
-            other = Place(source, source.tables["samples"], Selection())
-            yield f"the same problem in {source.name}", other.only("problem", problem)
 
 
 def _shown(source: Source, one: Row) -> Shown:
@@ -348,45 +317,8 @@ def raw(library: Library, query: QueryParams) -> Response:
     return Response(json.dumps(content), media_type="application/json")  # as ASCII, with escapes
 
 
-def diff(library: Library, query: QueryParams) -> Response:
-    """Two rows side by side, and the difference of their texts."""
-    named = query.getlist("row")
-    if len(named) != 2:
-        message = f"{len(named)} rows are selected; select two to compare them."
-        return _page("message.html", 400, title="Compare two rows", message=message)
-    pairs = [_referred(library, reference) for reference in named]
-    shown = [_shown(place.source, one) for place, one in pairs]
-    texts = [one.main.splitlines()[:_MOST_LINES] for one in shown]
-    names = dict.fromkeys(name for one in shown for name in one.facts)
-    return _page(
-        "diff.html",
-        title="Two records compared",
-        sides=[
-            {
-                "shown": one,
-                "link": place.link("/row", n=row.key),
-                "where": f"{place.table.title.lower()} of {place.source.name}",
-            }
-            for (place, row), one in zip(pairs, shown, strict=True)
-        ],
-        facts=[(name, [one.facts.get(name, "") for one in shown]) for name in names],
-        lines=list(diff_lines(*texts)),
-        is_equal=shown[0].main == shown[1].main,
-    )
-
-
-def _referred(library: Library, reference: str) -> tuple[Place, Row]:
-    try:
-        name, table, key = map(str, json.loads(reference))
-    except (ValueError, TypeError, RecursionError):
-        raise NotThere("The address names no row.") from None
-    source = _source(library, name)
-    place = Place(source, _table(source, table), Selection())
-    return place, _numbered(place, key)[1]
-
-
 def compare(library: Library, query: QueryParams) -> Response:
-    """Two runs: the settings that differ, their scores problem by problem, their curves."""
+    """Two runs: the settings that differ, their scores problem by problem."""
     named = query.getlist("run")
     if len(named) != 2 or named[0] == named[1]:
         message = f"{len(set(named))} runs are selected; select two to compare them."
@@ -410,7 +342,6 @@ def compare(library: Library, query: QueryParams) -> Response:
                  for n in dict.fromkeys([*first.numbers, *second.numbers])],
         comparisons=comparisons,
         problems=list(_changed(sources)) if comparisons else [],
-        charts=list(_charts(*sources)),
     )  # fmt: skip
 
 
@@ -443,68 +374,6 @@ def _version(sources: Sequence[Source], table: Table | None = None) -> str:
         return f"{table.version}"
     return str(hash(tuple((s.name, s.run.state, s.run.bytes) if s.run else s.name
                           for s in sources)))  # fmt: skip
-
-
-# --- curves -----------------------------------------------------------------------------------
-
-
-def _charts(*sources: Source) -> Iterator[tuple[str, list[LossCurve]]]:
-    """(quantity, curves) of trainings, finished or not."""
-    found: dict[str, list[LossCurve]] = {}
-    for source in sources:
-        if source.run is None or source.run.kind != "training":
-            continue
-        for quantity, name, points in _points(source):
-            label = f"{source.name}{name}" if len(sources) > 1 else name or quantity
-            if len({value for _, value in points}) > 1:
-                found.setdefault(quantity, []).append(LossCurve(label.strip(), points))
-    yield from found.items()
-
-
-def _points(source: Source) -> Iterator[tuple[str, str, list[tuple[float, float]]]]:
-    rollouts = source.tables.get("rollouts")
-    if rollouts is not None and len(rollouts):
-        yield "Reward", "", [*rollouts.by_step("reward")]
-        yield "Share of samples", " solved", [*rollouts.by_step("solved", "yes")]
-    result = read_object(source.folder / "train.json") or _so_far(source.folder)
-    for key, quantity, name in (
-        ("losses", "Loss", ""),
-        ("evaluations", "Loss", " held-out"),
-        ("learning_rates", "Learning rate", ""),
-    ):
-        points = result.get(key)
-        if isinstance(points, list) and not (key == "losses" and rollouts and len(rollouts)):
-            yield quantity, name, [(p[0], p[1]) for p in points if _is_point(p)]
-
-
-def _is_point(point: Any) -> bool:
-    """Whether a decoded value is two finite numbers."""
-    return isinstance(point, list) and len(point) == 2 and all(
-        type(number) in (int, float) and abs(number) < _LARGEST for number in point
-    )  # fmt: skip
-
-
-def _so_far(folder: Path) -> dict[str, Any]:
-    """The curves of a run that is not finished, from its latest checkpoint."""
-    states = [
-        path / "trainer_state.json"
-        for path in (folder / "checkpoints").glob("checkpoint-*")
-        if path.name.rpartition("-")[2].isdecimal()
-    ]
-    if not states:
-        return {}
-    latest = max(states, key=lambda path: int(path.parent.name.rpartition("-")[2]))
-    log = read_object(latest).get("log_history")
-    lines = [line for line in log if isinstance(line, dict)] if isinstance(log, list) else []
-
-    def curve(key: str) -> list[list[Any]]:
-        return [[line.get("step"), line[key]] for line in lines if key in line]
-
-    return {
-        "losses": curve("loss"),
-        "evaluations": curve("eval_loss"),
-        "learning_rates": curve("learning_rate"),
-    }
 
 
 def _number(name: str, value: float | None) -> str:

@@ -83,9 +83,6 @@ class Shown:
     note: str = ""
 
 
-# --- facts ------------------------------------------------------------------------------------
-
-
 def kind_of(row: Any) -> Kind:
     """The kind of a decoded line."""
     if not isinstance(row, dict):
@@ -178,9 +175,6 @@ def preview_of(row: Any) -> str:
             if isinstance(value, str) and value.strip():
                 return " ".join(value[:400].split())[:140]
     return " ".join(json.dumps(row)[:140].split())
-
-
-# --- a record's page --------------------------------------------------------------------------
 
 
 def show(row: Any, verdict: Mapping[str, Any] | None = None, program: str = "") -> Shown:
@@ -391,9 +385,6 @@ def _cpu(row: Mapping[str, Any]) -> str:
     if isinstance(seconds, (int, float)) and seconds:
         return f"{shown_seconds(seconds)} s"
     return ""
-
-
-# --- step by step -----------------------------------------------------------------------------
 
 
 def _bounded(steps: Iterable[tuple[str, Lines]]) -> Iterator[tuple[str, Lines]]:

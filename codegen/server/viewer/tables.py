@@ -1,23 +1,175 @@
-"""The rows of JSONL files as a table that can be filtered, searched and sorted.
+"""The lines of a JSONL file by number: an index of offsets, made once, extended as the file grows.
 
-The values to filter and sort by are in arrays, some bytes per row; the rows themselves are read
-when they are shown.
+Only whole lines count: one that is still being written has no newline yet. Memory: 9 bytes a line.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import threading
 from array import array
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from codegen.server.viewer.lines import Lines, decoded
+from codegen.errors import InputError
+from codegen.paths import open_plain
 from codegen.server.viewer.records import CPU_S, facts_of
+
+_AT_ONCE = 4 << 20
+_LONGEST = 64 << 20  # bytes of a line that is parsed
+_WORD = re.compile(r"[a-z0-9]+")
+
+
+class Lines:
+    """A JSONL file that other processes may append to, cut, or replace at any time.
+
+    Args:
+        path: the file; a missing one has no lines.
+        on_row: called with the value of each line (None if it is not JSON), in order, as the index
+            is made. After ``on_reset`` the rows come again from the first one.
+        on_reset: called when the file no longer has the indexed lines.
+    """
+
+    def __init__(
+        self, path: Path, on_row: Callable[[Any], None], on_reset: Callable[[], None]
+    ) -> None:
+        self.path, self.on_row, self.on_reset = path, on_row, on_reset
+        self.starts = array("Q", [0])  # where each line begins, and the last one ends
+        self._of: tuple[int, int] | None = None  # the file's device and inode
+        self._tail = b""  # the last bytes that were indexed: an appended file still has them
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def refresh(self, on_bytes: Callable[[int], None] | None = None) -> bool:
+        """Reads appended lines, or all if the file was replaced or cut; whether any changed.
+
+        ``on_bytes`` is called with the number of bytes read so far.
+        """
+        with self._opened() as file:
+            if file is None:
+                return self._reset(None)
+            found = os.fstat(file)
+            of, size, tail = (found.st_dev, found.st_ino), len(self._tail), self._tail
+            continues = self._of == of and os.pread(file, size, self.starts[-1] - size) == tail
+            changed = not continues and self._reset(of)
+            before = len(self)
+            self._read(file, on_bytes)
+            return changed or len(self) > before
+
+    @contextmanager
+    def _opened(self) -> Iterator[int | None]:
+        """The file's descriptor; None if there is no file, or it is a link or not a plain file."""
+        try:
+            descriptor = open_plain(self.path, os.O_RDONLY)
+        except (OSError, InputError):
+            yield None
+            return
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _reset(self, of: tuple[int, int] | None) -> bool:
+        had = len(self) > 0
+        self._of, self._tail = of, b""
+        if had:
+            self.starts = array("Q", [0])
+            self.on_reset()
+        return had
+
+    def _read(self, file: int, on_bytes: Callable[[int], None] | None) -> None:
+        left, at = b"", self.starts[-1]
+        while data := os.pread(file, _AT_ONCE, at):
+            at += len(data)
+            end = data.rfind(b"\n") + 1
+            if not end:
+                left += data
+                continue
+            lines, left = (left + data[:end]).split(b"\n")[:-1], data[end:]
+            for line in lines:
+                self.starts.append(self.starts[-1] + len(line) + 1)
+                self.on_row(decoded(line))
+            self._tail = lines[-1][-63:] + b"\n"
+            if on_bytes:
+                on_bytes(self.starts[-1])
+
+    def read(self, numbers: Sequence[int]) -> list[bytes]:
+        """The bytes of lines, by number; empty where the file has been cut meanwhile."""
+        with self._opened() as file:
+            if file is None:
+                return [b""] * len(numbers)
+            starts = self.starts
+            return [os.pread(file, starts[n + 1] - starts[n], starts[n]) for n in numbers]
+
+    def search(self, text: str) -> Iterator[int]:
+        """The numbers of the lines with a string, at any depth, that contains the text.
+
+        Keys don't count; the case of ASCII letters is ignored. Lines are parsed if their bytes have
+        the text's longest word, which JSON spells unescaped.
+        """
+        wanted = _lower(text)
+        needle = max(_WORD.findall(wanted), key=len, default="").encode()
+        for first, block in self._blocks():
+            for number, line in enumerate(block.split(b"\n")[:-1], first):
+                if needle in line.lower() and contains(decoded(line), wanted):
+                    yield number
+
+    def _blocks(self) -> Iterator[tuple[int, bytes]]:
+        """Whole lines, some megabytes at a time, each with the number of its first."""
+        with self._opened() as file:
+            first, count = 0, len(self)
+            while file is not None and first < count:
+                start = self.starts[first]
+                last = max(first + 1, bisect_right(self.starts, start + _AT_ONCE) - 1)
+                last = min(last, count)
+                data = os.pread(file, self.starts[last] - start, start)
+                if len(data) < self.starts[last] - start:
+                    return  # cut meanwhile
+                yield first, data
+                first = last
+
+
+def decoded(line: bytes) -> Any:
+    """The value of a line; None if it is not JSON or too long."""
+    if len(line) > _LONGEST:
+        return None
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def contains(value: Any, wanted: str) -> bool:
+    """Whether a string of a JSON value contains a text, which is in lower case."""
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            if wanted in _lower(value):
+                return True
+        elif isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return False
+
+
+_ASCII = {ord(letter): ord(letter) + 32 for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+
+
+def _lower(text: str) -> str:
+    return text.translate(_ASCII)
+
 
 Progress = Callable[[int], None]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -122,7 +274,7 @@ class Table:
         return sum(file.lines.starts[-1] for file in self._files)
 
     def refresh(self, on_bytes: Progress | None = None) -> None:
-        """Reads new rows; see :meth:`codegen.server.viewer.lines.Lines.refresh`."""
+        """Reads new rows; see :meth:`codegen.server.viewer.tables.Lines.refresh`."""
         with self._lock:
             paths = list(self.paths())
             known = [file.lines.path for file in self._files]
@@ -167,8 +319,6 @@ class Table:
         seconds = _values(judged, CPU_S)[line]
         self._numbers[CPU_S] = np.where(line == _MISSING, np.nan, seconds)
 
-    # --- columns ---------------------------------------------------------------------------------
-
     def facets(self) -> dict[str, dict[str, int]]:
         """For each facet that differs between rows: value -> number of rows, in order."""
         with self._lock:
@@ -188,29 +338,6 @@ class Table:
                 for name, column in self._numbers.items()
                 if name != "index" and np.unique(column[~np.isnan(column)]).size > 1
             ]
-
-    def by_step(self, name: str, value: str = "") -> list[tuple[int, float]]:
-        """(step, mean of a number) or (step, share of rows whose facet has a value), without rows
-        that lack it.
-        """
-        with self._lock:
-            if "step" not in self._numbers:
-                return []
-            if value:
-                column = self._facets.get(name, np.empty(0, np.int64))
-                numbers = (column == self._codes.get(name, {}).get(value, -2)).astype(float)
-                numbers[column == _MISSING] = np.nan
-            else:
-                numbers = self._numbers.get(name, np.empty(0))
-            known = ~(np.isnan(numbers) | np.isnan(self._numbers["step"][: len(numbers)]))
-            steps, of = np.unique(self._numbers["step"][: len(numbers)][known], return_inverse=True)
-            sums = np.bincount(of, numbers[known], minlength=len(steps))
-            return [
-                (int(step), float(total / count))
-                for step, total, count in zip(steps, sums, np.bincount(of), strict=True)
-            ]
-
-    # --- choosing --------------------------------------------------------------------------------
 
     def select(self, wanted: Selection) -> Ints:
         """The numbers of the selected rows, in order."""
@@ -252,8 +379,6 @@ class Table:
                 judged[line] = True
             found |= (self._joined != _MISSING) & judged[self._joined]
         return found
-
-    # --- reading ---------------------------------------------------------------------------------
 
     def rows(self, numbers: Sequence[int]) -> list[Row]:
         """Rows by their numbers."""

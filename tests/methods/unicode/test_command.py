@@ -60,7 +60,7 @@ def test_the_command_makes_ast_data(tmp_path: Path) -> None:
         (["--mode", "llm"], "Mode llm requires a model. Give --endpoint URL"),
         (["--llm", "embedded"], "Mode ast calls no model, so --llm cannot be used."),
         (
-            ["--cache", "c", "--price-in", "1", "--model", "m"],
+            ["--cache", "c", "-o", "price_in=1", "--model", "m"],
             "--model, --price-in, --cache cannot be used.",
         ),
         (["--min-score", "4"], "Mode ast calls no model"),
@@ -80,7 +80,7 @@ def test_the_command_makes_ast_data(tmp_path: Path) -> None:
             "'h:8' is not an http or https URL",
         ),
         (["--objectives", "qa,xx"], "objective 'xx'"),
-        (["--mode", "llm", "--body", "x"], "'x' is not FIELD=JSON"),
+        (["--mode", "llm", "-o", "body.x"], "'x' is not FIELD=JSON"),
         (["--mode", "llm", "--llm", "./nowhere"], "no model directory './nowhere'"),
     ],
 )

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from tests.server.clients import tools
-from tests.server.conftest import TOKEN, Served
 
 pynvim = pytest.importorskip("pynvim")
 pytestmark = pytest.mark.slow
@@ -141,27 +140,3 @@ def test_other_files_of_the_workspace(nvim: Any, tiny_model_dir: Path, tmp_path:
     nvim.current.buffer[:] = ["def something_else():", "    pass"]  # not saved
     nvim.command("setfiletype python | set hidden | buffer main.py")
     wait_for(lambda: suggested(0.25) != with_file)
-
-
-def test_llama_vim(nvim: Any, served: Served, engine: Any, tmp_path: Path) -> None:
-    plugin = tools.llama_vim()
-    file = tmp_path / "main.py"
-    file.write_text(TEXT)
-    nvim.vars["llama_config"] = {
-        "endpoint_fim": f"{served.url}/infill",
-        "api_key": TOKEN,
-        "auto_fim": True,
-        "show_info": 0,
-    }
-    nvim.command(f"set runtimepath+={plugin}")
-    nvim.command("runtime plugin/llama.vim")
-    nvim.command(f"edit {file}")
-    nvim.input("G$a")
-    nvim.input("x")  # it asks when the cursor moves
-    shown = wait_for(lambda: ghost(nvim, "vt_fim"))
-    before = "\n".join(nvim.current.buffer[:])
-    nvim.input("<Tab>")
-    wait_for(lambda: "\n".join(nvim.current.buffer[:]) != before)
-    accepted = "\n".join(nvim.current.buffer[:]).removeprefix(before)
-    assert accepted.strip() and accepted.partition("\n")[0].strip() in shown
-    assert engine.metrics.value("completions") >= 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 import os
@@ -10,21 +9,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from codegen.methods.edits.formats import FORMATS
-from codegen.server.engine import CompletionEngine
-from codegen.server.http import make_app
-from codegen.server.next_edits import NextEditor
-from codegen.server.upstream import Upstream
 from tests.server.clients import tools
 from tests.server.clients.test_neovim import TEXT, ghost, wait_for
-from tests.server.conftest import TOKEN, Served
-from tests.server.upstream_server import Script, UpstreamServer
 
 pynvim = pytest.importorskip("pynvim")
 
@@ -103,53 +94,6 @@ def test_neovim_without_ghost_text(
         wait_for(lambda: vim.funcs.pumvisible() or "\n".join(vim.current.buffer[:]) != before)
         vim.input("<C-n><C-y>")
         wait_for(lambda: "\n".join(vim.current.buffer[:]) != before)
-    finally:
-        vim.close()
-
-
-@pytest.mark.slow
-def test_neovim_shows_the_second_answer(
-    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = path_with(["--model", str(tiny_model_dir), "--context", "256"], tmp_path)
-    found = tools.neovim()
-    if found.version < (0, 12):
-        pytest.skip("the set-up is for Neovim 0.12")
-    environment = {**found.environment, "PATH": path, "XDG_STATE_HOME": str(tmp_path)}
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    file = tmp_path / "main.py"
-    file.write_text("".join(f"name_{number} = {number}\n" for number in range(12)) + "print(na\n")
-    argv = [*found.command, "--embed", "--headless", "-u", "NONE", "-i", "NONE", "-n"]
-    vim = pynvim.attach("child", argv=argv)
-    try:
-        vim.ui_attach(100, 50)
-        vim.command("set nomore cmdheight=8 shortmess+=F")
-        vim.command("filetype on")
-        vim.command(f"luafile {EDITORS / 'neovim' / 'codegen.lua'}")
-        vim.exec_lua(
-            """
-            local shows = vim.lsp.config.codegen.handlers['$/codegen/settled']
-            vim.lsp.config('codegen', { handlers = {
-              ['$/codegen/settled'] = function(err, answer, context)
-                vim.g.settled = answer.items[1] and answer.items[1].insertText or ''
-                shows(err, answer, context)
-              end,
-            } })
-            """
-        )
-        vim.command(f"edit {file}")
-        wait_for(lambda: "ready" in str(vim.vars.get("codegen_status", "")))
-        for number in range(20):
-            vim.input(f"<Esc>ggOvalue_{number} = [{number}]<Esc>G$a")
-            wait_for(lambda: ghost(vim, "nvim.lsp.inline_completion"))
-            until = time.monotonic() + 3  # the second answer has come by then, if there is one
-            while time.monotonic() < until and not vim.vars.get("settled"):
-                time.sleep(0.05)
-            if settled := vim.vars.get("settled"):
-                wait_for(lambda: ghost(vim, "nvim.lsp.inline_completion") == settled)
-                return
-        raise AssertionError("no answer was replaced")
     finally:
         vim.close()
 
@@ -279,69 +223,3 @@ def _shown_as(before: str, shown: list[dict[str, Any]]) -> str:
         is_gone = not new and line and not hint["insert"]
         lines[hint["line"]] = None if is_gone else new
     return "\n".join(line for line in lines if line is not None)
-
-
-def test_jupyterlab_shows_a_next_edit_that_inserts_text() -> None:
-    """Where nothing is completed; nothing if it would change text, or nothing was edited."""
-    upstream = UpstreamServer(Script())
-    rewrite = {"y = x\n\n": "y = x\nz = y\n", "y = x\n": "y = x2\n"}
-
-    def pieces(body: dict[str, Any]) -> list[str]:
-        _, current, region = body["prompt"].partition("<<<<<<< CURRENT\n")
-        if not current:
-            return [""]
-        text = region.partition("=======")[0].replace("<|user_cursor|>", "")
-        old = next(old for old in rewrite if text.endswith(old))
-        return [text.removesuffix(old) + rewrite[old] + ">>>>>>> UPDATED\n"]
-
-    upstream.script.pieces = pieces
-    source = Upstream(upstream.url, fim="none")
-    source.check()
-    engine = CompletionEngine(source)
-    served = Served(make_app(engine, TOKEN, next_edits=NextEditor(FORMATS["zeta2"])))
-    asked = [
-        ("w = 1\ny = w\n", 5, "a"),
-        ("x = 1\ny = x\n", 1, "a"),  # would change the line below the cursor
-        ("x = 1\ny = x\n\n", 12, "a"),
-        ("x = 1\ny = x\n\nw", 13, "b"),  # another cell, in which nothing was edited
-    ]
-    script = EDITORS / "jupyterlab" / "codegen-completions" / "static" / "remoteEntry.js"
-    driver = Path(__file__).with_name("jupyterlab_settled.mjs")
-    try:
-        found = node(driver, script, served.url, TOKEN, given=json.dumps(asked))
-    finally:
-        served.stop()
-        engine.stop()
-        upstream.stop()
-    assert [one["last"] for one in found] == ["", "", "z = y", ""]
-    prompts = [body["prompt"] for _, body in upstream.asked if "CURRENT" in body["prompt"]]
-    assert len(prompts) == 2
-    assert "-w = 1\n-y = w\n+x = 1\n+y = x\n" in prompts[0].replace(" \n", "\n")
-
-
-@pytest.mark.parametrize("engine", ["model"], indirect=True)
-def test_jupyterlab_shows_the_second_answer(
-    served: Served, engine: Any, ask: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is shown in the end is what a new document with the same text gets."""
-    from codegen.decoding.editing import EditableCache
-    from codegen.server import schedule
-
-    monkeypatch.setattr(schedule, "_QUIET_S", 600.0)
-    monkeypatch.setattr(EditableCache, "in_doubt", lambda self, logits: not self.exact)
-    lines = [f"name_{number} = {number}\n" for number in range(12)]
-    texts = []
-    for number in range(8):
-        lines.insert(number, f"value_{number} = [{number}]\n")
-        texts.append("".join(lines) + "print(na")
-    script = EDITORS / "jupyterlab" / "codegen-completions" / "static" / "remoteEntry.js"
-    driver = Path(__file__).with_name("jupyterlab_settled.mjs")
-    found = node(driver, script, served.url, TOKEN, given=json.dumps(texts))
-
-    async def run() -> list[str]:
-        options = {"multiline": "auto", "max_lines": 40, "max_tokens": 64}
-        asked = [ask(text, "\n", f"{n}", **options) for n, text in enumerate(texts)]
-        return [(await engine.complete(one)).text for one in asked]
-
-    assert [one["last"] for one in found] == asyncio.run(run())
-    assert any(one["replaced"] and one["first"] != one["last"] for one in found)

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -57,50 +56,6 @@ def neovim() -> Neovim:
     if path := shutil.which("nvim"):
         return Neovim([path], version_of([path], {}))
     pytest.skip("there is no Neovim here, and it can't be fetched")
-
-
-def llama_vim() -> Path:
-    """The plug-in's folder."""
-    try:
-        found = next(_debian().glob("root/usr/share/**/autoload/llama.vim"), None)
-    except (OSError, subprocess.SubprocessError, RuntimeError):
-        found = None
-    if found is None:
-        pytest.skip("llama.vim can't be fetched here")
-    return found.parent.parent
-
-
-def sidekick() -> Path:
-    """sidekick.nvim, at the commit that was tried; from GitHub, or laid there by hand."""
-    home = folder() / "sidekick.nvim"
-    module = home / "lua" / "sidekick" / "init.lua"
-    try:
-        with _once(home.with_name("sidekick"), module.exists) as needed:
-            if needed:
-                shutil.rmtree(home, ignore_errors=True)
-                _run(["git", "clone", "-q", "--no-checkout", _SIDEKICK, str(home)])
-                _run(["git", "-C", str(home), "checkout", "-q", _SIDEKICK_COMMIT])
-    except (OSError, subprocess.SubprocessError):
-        pytest.skip("sidekick.nvim can't be fetched here")
-    return home
-
-
-def tabby_agent() -> Path:
-    """The agent's script, for Node."""
-    if not shutil.which("npm") or not shutil.which("node"):
-        pytest.skip("there is no Node here")
-    home = folder() / "npm"
-    script = home / "node_modules" / "tabby-agent" / "dist" / "cli.js"
-    try:
-        with _once(home, script.exists) as needed:
-            if needed:
-                command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(home)]
-                _run([*command, _TABBY_AGENT])
-    except (OSError, subprocess.SubprocessError):
-        pytest.skip("tabby-agent can't be fetched here")
-    if not script.exists():
-        pytest.skip("tabby-agent can't be fetched here")
-    return script
 
 
 def _debian() -> Path:
@@ -179,42 +134,3 @@ def _once(home: Path, done: Callable[[], bool]) -> Iterator[bool]:
     with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield not done()
-
-
-def jupyterlab() -> str:
-    """The command of JupyterLab, in an environment of its own."""
-    home = folder() / "jupyter"
-    command = home / "venv" / "bin" / "jupyter"
-    try:
-        with _once(home, (home / "done").exists) as needed:
-            if needed:
-                _run([sys.executable, "-m", "venv", str(home / "venv")])
-                _run([str(home / "venv" / "bin" / "pip"), "install", "-q", _JUPYTERLAB])
-                (home / "done").touch()
-    except (OSError, subprocess.SubprocessError):
-        pytest.skip("JupyterLab can't be fetched here")
-    return str(command)
-
-
-def playwright() -> str:
-    """The module that drives a browser, for Node."""
-    home = folder() / "npm-playwright"
-    module = home / "node_modules" / "playwright-core" / "index.mjs"
-    if not shutil.which("npm"):
-        pytest.skip("there is no Node here")
-    try:
-        with _once(home, module.exists) as needed:
-            if needed:
-                command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(home)]
-                _run([*command, _PLAYWRIGHT])
-    except (OSError, subprocess.SubprocessError):
-        pytest.skip("playwright-core can't be fetched here")
-    return str(module)
-
-
-def chromium() -> str:
-    """The system's browser."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        pytest.skip("there is no Chromium here")
-    return found

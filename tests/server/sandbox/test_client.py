@@ -86,6 +86,8 @@ def reply(
 ) -> None:
     handler.send_response(status)
     handler.send_header("content-length", str(len(body) if length is None else length))
+    kind = "x-ndjson" if handler.path.endswith("judge_many") and status == 200 else "json"
+    handler.send_header("content-type", f"application/{kind}")
     for name, value in more.items():
         handler.send_header(name.replace("_", "-"), value)
     handler.end_headers()
@@ -230,14 +232,13 @@ def test_it_gives_up_in_the_end(fakes: Callable[[Answer], Fake]) -> None:
             client.describe()
 
 
-@pytest.mark.parametrize("seconds", ["86400", "9" * 400])
 def test_a_service_that_asks_to_wait_longer_than_the_client_will_is_given_up(
-    fakes: Callable[[Answer], Fake], seconds: str
+    fakes: Callable[[Answer], Fake],
 ) -> None:
-    full = fakes(lambda handler, _: reply(handler, 429, b"{}", retry_after=seconds))
+    full = fakes(lambda handler, _: reply(handler, 429, b"{}", retry_after="86400"))
     with (
         SandboxClient(full.url, patience_s=600) as client,
-        pytest.raises(MachineError, match="no verdict in 600 s: 429"),
+        pytest.raises(MachineError, match="no verdict in 600 s: HTTP 429"),
     ):
         client.run(JOBS[0][1])
     with SandboxClient([full.url, fakes(judge).url], patience_s=600) as client:
@@ -276,6 +277,7 @@ def test_the_token_stays_in_the_environment(
     with serving(sandbox, TOKEN) as served, SandboxClient(served.url) as client:
         with pytest.raises(ConfigError, match="CODEGEN_SANDBOX_TOKEN"):
             client.run(job)
+        client.close()
         monkeypatch.setenv("CODEGEN_SANDBOX_TOKEN", TOKEN)
         assert client.run(job).passed
         data = pickle.dumps(client)

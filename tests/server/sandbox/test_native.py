@@ -91,22 +91,6 @@ def test_values_of_calls_come_back_as_they_are(sandbox: Sandbox, client: Sandbox
         client.run(Job(job.program, mode="calls", calls=[("f", [(1, 2)])]))
 
 
-def test_stdio_says_which_test_failed(post: Callable[..., httpx.Response], client: Any) -> None:
-    program = "print(10 // int(input()))\n"
-    tests = [{"stdin": f"{n}\n", "stdout": str(10 // n)} for n in (1, 2, 5)]
-    row = post("/v1/stdio", {"program": program, "tests": tests}).json()
-    assert (row["passed"], row["first_failed"], row["tests_passed"]) == (True, None, 3)
-    assert row["trust"] == "stdio"
-    tests[1]["stdout"] = "6"
-    row = post("/v1/stdio", {"program": program, "tests": tests}).json()
-    assert (row["status"], row["first_failed"], row["tests_passed"]) == ("wrong", 1, 2)
-    assert [test["status"] for test in row["tests"]] == ["passed", "wrong", "passed"]
-    row = post("/v1/stdio", {"program": program, "tests": tests, "stop_at_first": True}).json()
-    assert [test and test["status"] for test in row["tests"]] == ["passed", "wrong", None]
-    found = client.stdio(Job(program), [("0", ""), ("1", "10")], stop_at_first=True)
-    assert found[0].status == "error" and found[1] is None
-
-
 def test_equal_jobs_run_once(post: Callable[..., httpx.Response]) -> None:
     job = {"program": "import os\nx = os.urandom(8).hex()\n", "mode": "calls", "calls": ["x"]}
     first, second = post("/v1/judge", job).json(), post("/v1/judge", job).json()
@@ -137,7 +121,7 @@ def test_limits_are_those_of_the_server_at_most(post: Callable[..., httpx.Respon
 BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/judge", {}, 400, "program is required"),
     ("/v1/judge", {"program": 1}, 400, "program is 1"),
-    ("/v1/judge", {"program": "", "tset": ""}, 400, "tset"),
+    ("/v1/judge", {"program": "", "tset": "x"}, 400, "tset"),
     ("/v1/judge", {"program": "", "mode": "exec"}, 400, "mode"),
     ("/v1/judge", {"program": "x=1", "limits": {"cpu_s": "x"}}, 400, "limits.cpu_s"),
     ("/v1/judge", {"program": "x=1", "language": "cobol"}, 422, "this server runs: python"),
@@ -146,14 +130,10 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/judge_many", {"jobs": []}, 400, "jobs must be a list"),
     ("/v1/judge_many", {"jobs": [{"program": ""}, {}]}, 400, "jobs.1: program is required"),
     ("/v1/judge_many", {"jobs": ["x"]}, 400, "jobs.0"),
-    ("/v1/stdio", {"program": "", "tests": []}, 400, "tests"),
-    ("/v1/stdio", {"program": "", "tests": [{"stdin": ""}]}, 400, "stdout is required"),
     ("/v1/judge_many", {"jobs": [{}] * 5000}, 413, "at most 4096"),
     ("/v1/judge_many", {"jobs": [{}] * 500_000}, 413, "more than 400000 values"),
     ("/v1/judge", {"program": "", "calls": [[]] * 500_000}, 413, "more than 400000 values"),
     ("/v1/judge", {"program": "", "mode": "calls", "calls": [["f", [{}] * 10**6]]}, 413, "values"),
-    ("/v1/stdio", {"program": "", "tests": [1] * 500_000}, 413, "more than 400000 values"),
-    ("/v1/stdio", {"program": "", "tests": [1] * 9000}, 400, "tests.0"),
     ("/v1/nothing", {}, 404, "There is no POST /v1/nothing"),
 ]
 

@@ -13,7 +13,7 @@ from codegen.errors import SandboxError
 from codegen.evals.sandbox import Job, Outcome
 from codegen.server.requests import Overloaded, Unavailable
 from codegen.server.sandbox import SandboxService
-from codegen.server.sandbox.service import SANDBOX_TRIES, SandboxFault, _size
+from codegen.server.sandbox.service import SANDBOX_TRIES, SandboxFault
 
 
 class Scripted:
@@ -162,68 +162,6 @@ def test_what_another_run_could_change_is_not_kept(status: str) -> None:
             await sandbox.end(number, status)
             assert (await task)[0].status == status
         assert sandbox.started == ["p", "p"]
-
-    asyncio.run(scenario())
-
-
-def test_the_cache_is_bounded() -> None:
-    async def scenario() -> None:
-        sandbox = Scripted()
-        service: Any = SandboxService(sandbox, cache_bytes=10_000)  # type: ignore[arg-type]
-        for number in range(100):
-            task = ask(service, "a", "p", f"key{number}")
-            await settle()
-            await sandbox.end(number, stdout="x" * 100)
-            await task
-        assert len(service._kept) == 10_000 // 900
-        assert service._kept_bytes <= 10_000
-        service = SandboxService(sandbox, cache_bytes=0)  # type: ignore[arg-type]
-        for _ in range(2):
-            task = ask(service, "a", "q", "key")
-            await settle()
-            await sandbox.end(-1)
-            await task
-        assert sandbox.started[-2:] == ["q", "q"]
-
-    asyncio.run(scenario())
-
-
-def test_a_job_that_runs_twice_is_kept_once() -> None:
-    """A client leaves while its job runs, and comes back: both runs end."""
-
-    async def scenario() -> None:
-        sandbox = Scripted()
-        service: Any = SandboxService(sandbox, cache_bytes=2000)  # type: ignore[arg-type]
-        left = ask(service, "a", "p", "key")
-        await settle()
-        sandbox.futures[0].set_running_or_notify_cancel()
-        left.cancel()
-        await settle()
-        again = ask(service, "a", "p", "key")
-        await settle()
-        sandbox.futures[0].set_result(Outcome("passed", "isolated"))
-        await sandbox.end(1)
-        assert (await again)[0].passed
-        assert service._kept_bytes == sum(map(_size, service._kept.values()))
-
-    asyncio.run(scenario())
-
-
-def test_jobs_whose_client_left_take_no_room_in_its_queue() -> None:
-    async def scenario() -> None:
-        sandbox = Scripted(capacity=1)
-        service: Any = SandboxService(sandbox, client_queue=3)  # type: ignore[arg-type]
-        tasks = [ask(service, "a", f"p{n}") for n in range(2)]
-        await settle()
-        waiting = [ask(service, "a", "left") for _ in range(3)]
-        await settle()
-        for task in waiting:
-            task.cancel()
-        await settle()
-        service.admit("a", 3)
-        for number in range(2):
-            await sandbox.end(number)
-        await asyncio.gather(*tasks)
 
     asyncio.run(scenario())
 

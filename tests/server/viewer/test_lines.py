@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from codegen.server.viewer.lines import Lines, decoded
+from codegen.server.viewer.tables import Lines, decoded
 
 
 class Reader:
@@ -57,18 +57,6 @@ def test_it_follows_a_file_that_grows_is_cut_and_is_replaced(tmp_path: Path) -> 
     assert reader.agrees([])
 
 
-def test_only_what_was_appended_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    told: list[Any] = []
-    lines = Lines(path, told.append, lambda: told.append("reset"))
-    write(path, [1, 2])
-    assert lines.refresh()
-    assert not lines.refresh()
-    write(path, [3])
-    assert lines.refresh()
-    assert told == [1, 2, 3]
-
-
 def test_what_is_no_json_is_a_line_without_a_value(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"a": 1}\n\xff\xfe\n[' + b"[" * 100_000 + b'\n\n{"a": 2}\r\n')
@@ -99,8 +87,6 @@ def test_a_link_that_takes_a_files_place_is_not_followed(tmp_path: Path) -> None
     assert reader.lines.read([0]) == [b""]
     assert list(reader.lines.search("s")) == []
 
-
-# --- search ------------------------------------------------------------------------------------
 
 TEXTS = st.text(st.sampled_from('aAbnrtu\\"/\n\t\r\x00\x1bé\u20ac\U0001f600e19 ,:[]{}.-\ud800'))
 VALUES = st.recursive(
@@ -182,13 +168,3 @@ def test_search_is_not_misled_by_escapes(
     index = Lines(tmp_path / "a.jsonl", lambda _: None, lambda: None)
     index.refresh()
     assert list(index.search(wanted)) == ([1] if is_there else [])
-
-
-def test_search_reads_a_large_file_in_pieces(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    rows = [{"text": "x" * 60_000 + ("needle" if n % 7 == 0 else "")} for n in range(300)]
-    write(path, rows)
-    index = Lines(path, lambda _: None, lambda: None)
-    index.refresh()
-    assert list(index.search("NEEDLE")) == list(range(0, 300, 7))
-    assert list(index.search("text")) == []  # a key

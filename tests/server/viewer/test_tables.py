@@ -12,7 +12,6 @@ import pytest
 from codegen.catalog import read_run
 from codegen.errors import InputError
 from codegen.server.viewer import Library
-from codegen.server.viewer.records import shown_seconds
 from codegen.server.viewer.tables import Selection, Table
 
 STATUSES = ["passed", "wrong", "error", "timeout"]
@@ -147,12 +146,6 @@ def test_shards_that_grow_keep_the_rows_links(tmp_path: Path) -> None:
         number = table.number_of(key)
         assert number is not None
         assert table.rows([number])[0].value["completion"] == completion
-    by_step: dict[int, list[float]] = {}
-    for row in rows:
-        by_step.setdefault(row["step"], []).append(row["reward"])
-    expected = [(step, sum(v) / len(v)) for step, v in sorted(by_step.items())]
-    assert table.by_step("reward") == [(s, pytest.approx(v)) for s, v in expected]
-    assert table.by_step("status", "passed") == [(step, 0.25) for step in range(10)]
 
 
 def test_a_library_finds_runs_and_files_and_keeps_their_indexes(tmp_path: Path) -> None:
@@ -183,25 +176,3 @@ def test_a_library_finds_runs_and_files_and_keeps_their_indexes(tmp_path: Path) 
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no data set"):
         Library([tmp_path / "empty"])
-
-
-@pytest.mark.parametrize("lacks", ["trust", "status", "cpu_s", "index"])
-def test_verdicts_of_other_versions_lack_fields(
-    scored: tuple[Path, list[dict[str, Any]], dict[Any, dict[str, Any]]], lacks: str
-) -> None:
-    folder, rows, verdicts = scored
-    for name, found in (("samples", rows), ("verdicts", [*verdicts.values()])):
-        write(
-            folder / f"{name}.jsonl",
-            [{k: v for k, v in row.items() if k != lacks} for row in found],
-        )
-    table = table_of(folder)
-    assert lacks not in table.facets()
-    assert len(table.select(Selection(sort="CPU s"))) == len(rows)
-    judged = [row.verdict.get("status") for row in table.rows(range(len(rows)))]
-    assert set(judged) == ({None} if lacks in ("index", "status") else {*STATUSES, None})
-
-
-def test_seconds_are_short() -> None:
-    shown = [shown_seconds(seconds) for seconds in (0.0, 0.012345, 0.5678, 1.23456, 123.456)]
-    assert shown == ["0", "0.012", "0.57", "1.23", "123.46"]

@@ -29,13 +29,13 @@ import time
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from codegen.benchmarks.tools.cogex_recorded import recorded
 from codegen.benchmarks.tools.cogex_replay import (
     Outcomes,
     Trial,
     compare,
     drawn_outcomes,
     read_searches,
+    recorded,
 )
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say

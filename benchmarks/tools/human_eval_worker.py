@@ -6,8 +6,8 @@ answers each with ``{"wall_s", "cpu_s", "passed"}``. The loop is the package's o
 ``check_correctness`` a program, handed to a pool of threads. CPU time includes all its processes,
 which it waits for.
 
-That harness is not a sandbox, as it says itself. It is given reference solutions, and programs of
-:data:`codegen.benchmarks.tools.hostile.LIES`, which only lie.
+That harness is not a sandbox, as it says itself. It runs reference solutions and the harmless
+programs of ``suites/hostile/lies.txt`` only.
 """
 
 from __future__ import annotations

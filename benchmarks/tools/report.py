@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from codegen.benchmarks.tools.statistics import Estimate
-from codegen.errors import ConfigError
+from codegen.errors import ConfigError, nearest
 
 _DIGITS = 5  # significant; no clock here is better
 
@@ -66,6 +67,21 @@ def at_least(least: int, **options: int) -> None:
     for name, value in options.items():
         if value < least:
             raise ConfigError(f"Option {name} is {value}; it must be at least {least}.")
+
+
+def chosen_parts(text: str, known: Sequence[str]) -> set[str]:
+    """The parts named in a comma-separated option; all if it is empty.
+
+    Raises:
+        ConfigError: if a part is unknown.
+    """
+    names = {name.strip() for name in text.split(",") if name.strip()}
+    for name in sorted(names - set(known)):
+        hint = nearest(name, list(known))
+        raise ConfigError(
+            f"Unknown part {name!r}.", f"{hint} Choose from {', '.join(known)}.".lstrip()
+        )
+    return names or set(known)
 
 
 def _rounded(value: float) -> float:

@@ -8,24 +8,21 @@ last bit. The requests ask for the rest of the line.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import zip_longest
-from pathlib import Path
 from statistics import fmean
 from typing import Any
-from unittest.mock import patch
 
-from codegen.benchmarks.tools.cache_layouts import served_model
 from codegen.benchmarks.tools.history_edits import HistoryEdit
 from codegen.benchmarks.tools.notes import say
-from codegen.decoding.editing import EditableCache
 
 LONGEST_LINE = 24  # tokens
+# The sentinels of a forced order are unused special tokens: this shows what an order of prefix and
+# suffix does to a cache, not how well the model fills in.
+LAYOUTS = {"prefix": "", "psm": "<gh_stars>{prefix}<issue_start>{suffix}<issue_comment>"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,6 @@ class Outcome:
         behind: those that a cache of prefixes would encode: from the first new one on.
         encoded: those that the update encoded.
         recomputed: those encoded again to settle a doubt.
-        margin: the least lead, in logits, of a token of the fast answer while states are stale.
         fast_same: whether the fast answer is that of exact states.
         same: whether the settled one is.
         fast_cpu_s: CPU time to the fast answer.
@@ -54,11 +50,23 @@ class Outcome:
     behind: int
     encoded: int
     recomputed: int
-    margin: float
     fast_same: bool
     same: bool
     fast_cpu_s: float
     settle_cpu_s: float
+
+
+def served_model(layout: str, context: int = 1024) -> Any:
+    """The embedded model as it is served, in one of :data:`LAYOUTS`."""
+    from codegen.models import load
+    from codegen.server.model import CompletionModel
+    from codegen.server.prompts import Family, Prompter
+    from codegen.server.requests import ServerLimits
+
+    model = CompletionModel(load("embedded"), limits=ServerLimits(context_tokens=context))
+    model.family = Family(f"forced-{layout}", LAYOUTS[layout]) if LAYOUTS[layout] else None
+    model.prompter = Prompter(model.tokenizer, model.family, model.vocabulary, model.limit)
+    return model
 
 
 async def outcome(engine: Any, edit: HistoryEdit, layout: str) -> Outcome | None:
@@ -79,8 +87,7 @@ async def outcome(engine: Any, edit: HistoryEdit, layout: str) -> Outcome | None
         return None
     await engine.complete(before)
     began = time.process_time()
-    with _margins() as margins:
-        fast = await engine.complete(replace(after, settle=False))
+    fast = await engine.complete(replace(after, settle=False))
     fast_s = time.process_time() - began
     began = time.process_time()
     # Another option in each further request, so that no earlier suggestion is the answer.
@@ -100,7 +107,6 @@ async def outcome(engine: Any, edit: HistoryEdit, layout: str) -> Outcome | None
         behind=len(new) - _shared(old, new),
         encoded=fast.encoded,
         recomputed=settled.recomputed,
-        margin=min(margins, default=1e9),
         fast_same=fast.text == full.text,
         same=settled.text == full.text,
         fast_cpu_s=fast_s,
@@ -109,25 +115,18 @@ async def outcome(engine: Any, edit: HistoryEdit, layout: str) -> Outcome | None
 
 
 def outcomes(
-    edits: Sequence[HistoryEdit],
-    layouts: Sequence[str],
-    a_kind: int,
-    results: str = "",
-    context: int = 1024,
+    edits: Sequence[HistoryEdit], layouts: Sequence[str], a_kind: int, context: int
 ) -> list[Outcome]:
-    """Of the first edits of each kind that are in the window, in every layout.
+    """Outcomes of the first edits of each kind that are in the window, in every layout.
 
     Args:
         edits: more of each kind than are wanted; kinds take turns.
-        layouts: of :data:`codegen.benchmarks.tools.cache_layouts.FORCED`.
+        layouts: some of :data:`LAYOUTS`.
         a_kind: edits of each kind and layout.
-        results: a file of JSON lines that gets each outcome, and whose outcomes are not measured
-            again; none if empty.
         context: tokens of a prompt's window.
     """
     from codegen.server.engine import CompletionEngine
 
-    known = _read(results)
     found: list[Outcome] = []
     for layout in layouts:
         engine = CompletionEngine(served_model(layout, context))
@@ -136,14 +135,8 @@ def outcomes(
             for edit in _in_turn(edits):
                 if not wanted[edit.kind]:
                     continue
-                one = known.get((edit.name, layout))
-                if one is None:
-                    say(f"{layout}: {edit.name}")
-                    one = asyncio.run(outcome(engine, edit, layout))
-                    if one is not None and results:
-                        with Path(results).open("a", encoding="utf-8") as file:
-                            file.write(json.dumps(asdict(one)) + "\n")
-                if one is not None:
+                say(f"{layout}: {edit.name}")
+                if one := asyncio.run(outcome(engine, edit, layout)):
                     found.append(one)
                     wanted[edit.kind] -= 1
         finally:
@@ -182,30 +175,6 @@ def _in_turn(edits: Sequence[HistoryEdit]) -> Iterator[HistoryEdit]:
     for edit in edits:
         by_kind.setdefault(edit.kind, []).append(edit)
     return (edit for row in zip_longest(*by_kind.values()) for edit in row if edit is not None)
-
-
-def _read(results: str) -> dict[tuple[str, str], Outcome]:
-    path = Path(results)
-    if not results or not path.is_file():
-        return {}
-    rows = [Outcome(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-    return {(row.name, row.layout): row for row in rows}
-
-
-@contextmanager
-def _margins() -> Iterator[list[float]]:
-    """The lead of each token that is asked about while states are approximate."""
-    found: list[float] = []
-    asked = EditableCache.in_doubt
-
-    def in_doubt(cache: EditableCache, logits: Any) -> bool:
-        if not cache.exact:
-            best = logits.float().topk(2).values  # [1, 2]
-            found.append(float(best[0, 0] - best[0, 1]))
-        return asked(cache, logits)
-
-    with patch.object(EditableCache, "in_doubt", in_doubt):
-        yield found
 
 
 def _shared(one: list[int], other: list[int]) -> int:

@@ -54,13 +54,13 @@ def measured() -> Iterator[Spent]:
 
 def _running_s() -> float:
     """CPU seconds of the descendants that run."""
-    ticks = sum(_ticks(pid) for pid in _tree(os.getpid()) - {os.getpid()})
+    ticks = sum(_ticks(pid) for pid in process_tree(os.getpid()) - {os.getpid()})
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def tree_cpu_s(root: int | None = None) -> float:
     """CPU seconds of a process, by default this one, its descendants and those they waited for."""
-    pids = _tree(os.getpid() if root is None else root)
+    pids = process_tree(os.getpid() if root is None else root)
     return sum(_ticks(pid) for pid in pids) / os.sysconf("SC_CLK_TCK")
 
 
@@ -78,11 +78,12 @@ def tree_rss_mib(root: int | None = None) -> float:
     Pages that several of them share count once for each, so the sum is an upper bound. Linux only:
     elsewhere it is 0.
     """
-    pids = _tree(os.getpid() if root is None else root)
+    pids = process_tree(os.getpid() if root is None else root)
     return sum(_rss_bytes(pid) for pid in pids) / _MIB
 
 
-def _tree(root: int) -> set[int]:
+def process_tree(root: int) -> set[int]:
+    """The ids of a process and all its descendants."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it ended meanwhile

@@ -7,7 +7,7 @@ predicates of filters cost nothing. It allows comparison with the figures of Yor
 
 *A prefix code* (:func:`code_bits`) is the length of an arithmetic code over a grammar of whole
 programs, under a :class:`Prior`: ``UNIFORM``, which knows nothing, or one that was learned from
-programs (:func:`learn`). The coder itself is in ``benchmarks/tools/arithmetic.py``, and tests show
+programs (:func:`learn`). The coder itself is in ``tests/evals/arithmetic.py``, and tests show
 that decode(encode(p)) = p for every program of the language, in at most 2 bits more.
 
 *Classical compressors* for comparison are gzip, bz2, lzma, and order-k models. An order-k model

@@ -20,14 +20,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegen.benchmarks.tools.arithmetic import (
-    ArithmeticDecoder,
-    ArithmeticEncoder,
-    decode,
-    encode,
-    order_k_decode,
-    order_k_encode,
-)
 from codegen.errors import InputError
 from codegen.evals import kolmogorov as kt
 from codegen.evals import tasks
@@ -37,6 +29,14 @@ from codegen.evals.kolmogorov.language import SIGNATURES, Argument, Kind
 from codegen.evals.sandbox import Job, Sandbox
 from codegen.paths import read_packed
 from codegen.records import Sample, Status
+from tests.evals.arithmetic import (
+    ArithmeticDecoder,
+    ArithmeticEncoder,
+    decode,
+    encode,
+    order_k_decode,
+    order_k_encode,
+)
 
 # --- any program of the language ---------------------------------------------------------------
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from codegen.benchmarks.tools import chromium
 from codegen.evals.report import EditSteps, LossCurve, ProblemSamples, SampleView, ScoredRun
 from codegen.evals.report import write_report as write
 from codegen.evals.score import ProblemScore, ReferenceGate, Score
 from codegen.evals.statistics import Count, default_ks, estimate_pass_at_k
+from tests import chromium
 
 pytestmark = pytest.mark.slow
 

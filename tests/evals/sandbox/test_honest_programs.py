@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from codegen.benchmarks.tools.honest_suite import HONEST
+from codegen.benchmarks.tools.suites import HONEST
 from codegen.evals.sandbox import Job, Sandbox
 
 # What can't be told from outside, membership of a plain value, and annotations that only the

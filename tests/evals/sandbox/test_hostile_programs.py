@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from codegen.benchmarks.tools import hostile_suite as table
+from codegen.benchmarks.tools import suites as table
 from codegen.errors import SandboxError
 from codegen.evals.sandbox import Job, Sandbox
 from tests.evals.sandbox.conftest import launching

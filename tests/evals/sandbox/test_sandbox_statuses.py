@@ -12,7 +12,7 @@ from typing import get_args
 
 import pytest
 
-from codegen.benchmarks.tools.honest_surroundings import SURROUNDINGS
+from codegen.benchmarks.tools.suites import SURROUNDINGS
 from codegen.errors import ConfigError, InputError, SandboxError
 from codegen.evals.sandbox import Job, Limits, Mode, Sandbox
 from codegen.records import Status

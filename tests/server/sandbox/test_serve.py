@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from codegen.benchmarks.tools import hostile_suite
+from codegen.benchmarks.tools import suites
 from codegen.evals.sandbox import Job, Sandbox
 from codegen.sandbox_client import SandboxClient
 from tests.processes import command_of, descendants, lives
@@ -130,12 +130,12 @@ def test_no_hostile_program_is_believed(core: bool, service: Served, tmp_path: P
     with socket.create_server(("127.0.0.1", 0)) as port, ExitStack() as stack:
         port.setblocking(False)
         jobs = []
-        for row in hostile_suite.HOSTILE:
-            if core and row.name.split()[0] not in hostile_suite.CORE:
+        for row in suites.HOSTILE:
+            if core and row.name.split()[0] not in suites.CORE:
                 continue
             program = row.program.replace("@PORT@", str(port.getsockname()[1]))
             program = program.replace("@FILE@", str(secret)).replace("@SECRET@", "HOME")
-            jobs.append((row, hostile_suite.job_of(row, program)))
+            jobs.append((row, suites.job_of(row, program)))
         client = stack.enter_context(SandboxClient(service.url, patience_s=900))
         for row, outcome in client.map(jobs):
             assert not outcome.passed or row.name.split()[0] in RIGHT_ONES, (row.name, outcome)

@@ -1,52 +1,28 @@
-"""Completion latency from keystroke to suggestion, through the editor back-end's engine.
+"""Completion latency from keystroke to suggestion, through the editor server's engine.
 
 A document is a module of the standard library around a window of ``context`` tokens. After each
-single edit in it (a key at the cursor, a name changed above, an import inserted, a function deleted
-and put back, a line pasted, the cursor elsewhere) eight tokens are asked for at the cursor.
-``p50_ms`` and ``p95_ms`` are the time from the edit to the first answer by the wall clock,
-``p50_cpu_ms`` and ``p95_cpu_ms`` the CPU time of it, which is what the wall clock shows on an idle
-machine. ``settled_p50_ms``, ``settled_p95_ms`` and those with ``cpu`` are the time until doubts are
-settled, too, which is when an editor that takes no second answer gets its only one;
-``in_doubt_share`` of the edits had any. Edits follow one another at once; with ``-o pause=SECONDS``
-the engine has that time between an answer and the next edit to make approximate states exact.
-``encoded_tokens`` is the mean number of tokens that an edit made the model read,
-``cache_hit_share`` the share of all prompt tokens that it did not.
-
-``pass_cpu_ms_N`` is the CPU time of a forward pass, with logits, over N tokens behind a window, as
-served; ``pass_full_cpu_ms_N`` that of the model as it is, where the former is a pass written out
-for few tokens (:mod:`codegen.decoding.editing.forward`).
-
+single edit in it (a key at the cursor, a name changed above, an import inserted, a function
+deleted, a line pasted, the cursor elsewhere) eight tokens are requested at the cursor. ``p50_ms``
+and ``p95_ms`` are the time from the edit to the first answer by the wall clock, ``p50_cpu_ms`` and
+``p95_cpu_ms`` its CPU time, which is the wall time of an idle machine. ``settled_...`` is the time
+until doubts are settled, which is when an editor that takes no second answer gets its only one;
+``in_doubt_share`` of the edits had any. ``encoded_tokens`` is the mean number of tokens that an
+edit made the model read, ``cache_hit_share`` the fraction of all prompt tokens that it did not.
 ``cold_ms`` is the median time of the first answer in a document, whose whole window is encoded.
 
-``clients_N_tokens_per_s``: N clients, each in a document of its own (1,500 characters before the
-cursor, which have been encoded), ask for 32 tokens after a key, all at once; tokens of all of them
-a second of wall time, the median of 3 times, and ``clients_N_tokens_per_cpu_s`` a second of CPU
-time, of all threads.
+``clients_N_tokens_per_s``: N clients, each in its own document (1,500 encoded characters before the
+cursor), request 32 tokens after a key, all at once; tokens of all of them per second of wall time,
+the median of 3 times; ``clients_N_tokens_per_cpu_s`` per second of CPU time, of all threads.
 
-``cancel_ms`` is the median time from giving up a request that is being decoded until the worker is
-idle, ``cancel_passes`` the most forward passes begun after that. ``typed_as_suggested_ms`` is the
-95th percentile of an answer for text that continues as was suggested.
-
-``typing_...``: lines are typed at human speed, a request after every key as VS Code sends them, the
-older one given up: changed lines of a git repository's history (``-o repository=PATH``), else lines
-of other modules. ``typing_p50_ms`` and ``typing_p95_ms`` are from the key to the answer, for keys
-that the next one did not overtake; ``typing_answered`` the share of those, ``typing_by_suggestion``
-the share of answers without the model, ``typing_right_lines`` the share of lines that a suggestion
-had right, from some key before the line's last word on.
+``cancel_ms`` is the median time from canceling a request that is being decoded until the worker is
+idle, ``cancel_passes`` the maximum number of forward passes begun after that.
+``typed_as_suggested_ms`` is the 95th percentile of an answer for text that continues as suggested.
 
 ``..._avx2``: the same on a CPU without AVX-512, which ``ATEN_CPU_CAPABILITY=avx2`` makes of one
-with it, in a process of its own.
-
-``-o upstream=URL`` (with ``api_key_env`` and ``model``; ``llama.cpp`` starts one with the embedded
-model's GGUF file) measures that instead: ``clients`` editors, each with a server of its own as
-``codegen serve lsp --upstream`` is one, type ``lines`` lines each at human speed, at the same time.
-``upstream_p50_ms`` and ``upstream_p95_ms`` are from the key to the answer, for keys that the next
-one did not overtake; ``upstream_answered`` the share of those keys, ``upstream_by_suggestion`` the
-share of answers without the upstream, ``upstream_cancelled`` the share of requests to it that were
-given up, ``upstream_cached`` the share of prompt tokens that it had cached, in answers.
+with it, in its own process.
 
 The model is ``embedded``, with the weights and threads that ``codegen serve`` uses here. Limits:
-one model; what a user sees has the editor's own delay on top.
+one model; a user also waits for the editor's own delay.
 """
 
 from __future__ import annotations
@@ -56,8 +32,7 @@ import os
 import random
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from codegen.benchmarks.tools.code_tokens import Code
@@ -67,133 +42,45 @@ from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least
 
 _TOKENS = 8
-_KEY_S = (0.08, 0.25)  # between keys: uniformly from this
-_APART_S = 1.0  # between the beginnings of several clients
-_PAUSE_S = 0.6  # before a word or a line
-_PAUSES = 0.15  # share of keys with one
 _CANCELS = 8
 _CLIENTS = (1, 8)
 _CLIENT_TOKENS = 32
 _CLIENT_CHARS = 1500
 _TIMES = 3
-_PASSES = (1, 2, 4, 8, 16, 32)
-_REPEATS = 9
 
 
 def run(
-    quick: bool = False, *, seed: int = 0, edits: int = 120, documents: int = 6, lines: int = 30,
-    context: int = 1024, repository: str = "", pause: float = 0.0, upstream: str = "",
-    api_key_env: str = "", model: str = "", clients: int = 8,
-) -> Mapping[str, object]:  # fmt: skip
+    quick: bool = False,
+    *,
+    seed: int = 0,
+    edits: int = 120,
+    documents: int = 6,
+    context: int = 1024,
+) -> Mapping[str, object]:
     """Measures.
 
     Args:
-        quick: 6 edits in 1 document, 1 line, the rest once; doubts are not settled as AVX2.
-        seed: of modules, places and keys.
-        edits: of all documents together.
+        quick: 6 edits in 1 document, the rest once; doubts are not settled as AVX2.
+        seed: seed of modules, cursors and keys.
+        edits: edits of all documents together.
         documents: modules.
-        lines: typed at human speed.
         context: tokens of the window.
-        repository: a git repository whose changed lines are typed.
-        pause: seconds between an answer and the next edit.
-        upstream: a server's URL, or ``llama.cpp``.
-        api_key_env: environment variable that holds its key.
-        model: its name there; empty for the only one.
-        clients: editors at once in front of it.
     """
-    at_least(1, edits=edits, documents=documents, lines=lines, clients=clients)
+    at_least(1, edits=edits, documents=documents)
     at_least(128, context=context)
     if quick:
-        edits, documents, lines = min(edits, 6), 1, 1
-    if upstream:
-        return _run_upstream(
-            upstream, model, api_key_env, seed, clients, lines, context, repository
-        )
-    times = 1 if quick else _TIMES
+        edits, documents = min(edits, 6), 1
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
-    bench = _Bench(seed, context, pause)
-    try:
-        asyncio.run(_measure(bench, report, edits, documents, times, settle=True))
-        shared = set(report.figures)
-        bench.passes(report, 1 if quick else _REPEATS)
-        typed = _Typed()
-        texts = _lines(bench.modules[1:], bench.context, bench.rng, lines, repository)
-        asyncio.run(_type(bench.engine, texts, bench.rng, typed))
-        _report_typing(report, "typing", typed)
-    finally:
-        bench.engine.stop()
-    for key, (value, n) in _as_avx2(
-        report, seed, context, pause, edits, documents, times, not quick
-    ).items():
-        if key in shared:
-            report.set(f"{key}_avx2", value, n)
+    sizes = edits, documents, 1 if quick else _TIMES
+    figures = _figures(seed, context, *sizes, settle=True)
+    for key, (value, n) in figures.items():
+        report.set(key, value, n)
+    for key, (value, n) in _as_avx2(report, seed, context, *sizes, not quick).items():
+        report.set(f"{key}_avx2", value, n)
+    report.samples |= {"documents": documents, "context": context}
+    report.notes.append("Wall times are those of a shared machine where the load is above zero.")
     return report.mapping()
-
-
-def _run_upstream(
-    url: str, model: str, api_key_env: str, seed: int, clients: int, lines: int, context: int,
-    repository: str,
-) -> Mapping[str, object]:  # fmt: skip
-    """Editors in front of one upstream."""
-    from codegen.generation.backends import Endpoint, is_loopback
-    from codegen.server.engine import CompletionEngine
-    from codegen.server.requests import ServerLimits
-    from codegen.server.upstream import Upstream
-
-    report = Report(seed=seed)
-    report.versions |= versions("codegen-toolkit", "xllamacpp")
-    limits = ServerLimits(context_tokens=context, deadline_s=120)
-    with ExitStack() as stack:
-        key = ""
-        if url == "llama.cpp":
-            from codegen.models import embedded
-            from codegen.models.llamacpp import LlamaOptions, LlamaServer
-
-            options = LlamaOptions(slots=clients, context=2 * context, threads=1)
-            server = LlamaServer(embedded.ensure_gguf(), options)
-            stack.callback(server.close)
-            url, key = f"{server.url}/v1", server.api_key
-        endpoint = Endpoint(url=url, model=model or "any", api_key_env=api_key_env)
-        engines = []
-        for _ in range(clients):
-            source = Upstream(
-                endpoint.base(),
-                model=model,
-                key=key or endpoint.api_key(),
-                limits=limits,
-                remote=not is_loopback(url),
-            )
-            source.check()
-            engines.append(CompletionEngine(source, limits))
-            stack.callback(engines[-1].stop)
-        say(engines[0].model.status.message)
-        modules = _modules(seed, context)
-        rng = random.Random(seed)
-        texts = [_lines(modules[n % len(modules) :], context, rng, lines, repository)
-                 for n in range(clients)]  # fmt: skip
-        typed = asyncio.run(_type_together(engines, texts, seed))
-        asked = sum(e.metrics.value("completions") + e.metrics.value("cancelled") for e in engines)
-        given_up = sum(e.metrics.value("cancelled") for e in engines)
-        encoded = sum(e.metrics.value("tokens_encoded") for e in engines)
-        cached = sum(e.metrics.value("tokens_reused") for e in engines)
-    _report_typing(report, "upstream", typed)
-    report.set("upstream_cancelled", given_up / max(1, asked), asked)
-    report.set("upstream_cached", cached / max(1, cached + encoded))
-    report.samples |= {"clients": clients, "lines": clients * lines, "context": context}
-    return report.mapping()
-
-
-async def _type_together(
-    engines: Sequence[Any], texts: Sequence[Sequence[tuple[str, int, str]]], seed: int
-) -> _Typed:
-    typed = _Typed()
-    work = [
-        _type(engine, lines, random.Random(seed + number), typed, number * _APART_S)
-        for number, (engine, lines) in enumerate(zip(engines, texts, strict=True))
-    ]
-    await asyncio.gather(*work)
-    return typed
 
 
 def _as_avx2(report: Report, *args: Any) -> dict[str, tuple[Any, int | None]]:
@@ -219,9 +106,9 @@ def _as_avx2(report: Report, *args: Any) -> dict[str, tuple[Any, int | None]]:
 
 
 def _figures(
-    seed: int, context: int, pause: float, edits: int, documents: int, times: int, settle: bool
+    seed: int, context: int, edits: int, documents: int, times: int, settle: bool
 ) -> dict[str, tuple[Any, int | None]]:
-    report, bench = Report(seed=seed), _Bench(seed, context, pause)
+    report, bench = Report(seed=seed), _Bench(seed, context)
     try:
         asyncio.run(_measure(bench, report, edits, documents, times, settle))
     finally:
@@ -257,9 +144,6 @@ async def _measure(
     await bench.cancels(report)
     await bench.typed(report)
     await bench.clients(report, times)
-    report.samples |= {"edits": len(samples), "documents": documents, "context": bench.context}
-
-    report.notes.append("Wall times are those of a shared machine where the load is above zero.")
 
 
 @dataclass
@@ -277,7 +161,7 @@ class _Sample:
 class _Bench:
     """The engine, and documents to edit."""
 
-    def __init__(self, seed: int, context: int, pause: float) -> None:
+    def __init__(self, seed: int, context: int) -> None:
         import torch
 
         from codegen.server.engine import CompletionEngine
@@ -285,7 +169,7 @@ class _Bench:
         from codegen.server.requests import ServerLimits
 
         torch.set_num_threads(1)
-        self.context, self.pause = context, pause
+        self.context = context
         self.rng = random.Random(seed)
         limits = ServerLimits(context_tokens=context)
         self.model = CompletionModel.open("embedded", limits=limits)
@@ -328,31 +212,7 @@ class _Bench:
                 answer.reused,
             )
             found.append(sample)
-            await asyncio.sleep(self.pause)
         return found
-
-    def passes(self, report: Report, repeats: int) -> None:
-        """Single forward passes, both kinds in turn."""
-        from codegen.decoding.editing import EditableCache
-
-        model, most = self.model, max(_PASSES)
-        tokens = model.tokenizer(self.modules[0])["input_ids"][: self.context]
-        context, more = tokens[:-most], tokens[-most:]
-        caches = {"": model.cache()}
-        if model.step is not None:
-            caches["_full"] = EditableCache(model.model)
-        for cache in caches.values():
-            cache.update(context)
-        for size in _PASSES:
-            times: dict[str, list[float]] = {name: [] for name in caches}
-            for _ in range(repeats):
-                for name, cache in caches.items():
-                    began = time.thread_time()
-                    cache.extend(more[:size])
-                    times[name].append((time.thread_time() - began) * 1e3)
-                    cache.truncate(len(context))
-            for name, found in times.items():
-                report.set(f"pass{name}_cpu_ms_{size}", _quantile(sorted(found), 0.5), len(found))
 
     async def cancels(self, report: Report) -> None:
         """Gives up requests while they are decoded."""
@@ -435,88 +295,6 @@ class _Bench:
         report.set("typed_as_suggested_ms", _quantile(sorted(times), 0.95), len(times))
 
 
-@dataclass
-class _Typed:
-    """What came of typing."""
-
-    answered: list[float] = field(default_factory=list)  # ms
-    keys: int = 0
-    by_suggestion: int = 0
-    right: int = 0
-    lines: int = 0
-
-
-async def _type(
-    engine: Any,
-    lines: Sequence[tuple[str, int, str]],
-    rng: random.Random,
-    typed: _Typed,
-    after_s: float = 0.0,
-) -> None:
-    """Types lines at human speed, asking after every key; begins after some seconds."""
-    await asyncio.sleep(after_s)
-    from lsprotocol.types import Position, Range, TextDocumentContentChangePartial
-
-    from codegen.server.session import Session
-
-    session = Session(engine.limits, engine=engine)
-    for number, (text, line, words) in enumerate(lines):
-        uri = f"typing-{number}.py"
-        session.open(uri, "python", 0, text)
-        indent = len(words) - len(words.lstrip())
-        start = session.snapshot(uri, Position(line, 0), automatic=True)
-        assert start is not None
-        await session.complete(start, automatic=False)  # as when the file was opened a while ago
-        tasks: list[asyncio.Task[Any]] = []
-        hit = False
-        for column, char in enumerate(words):
-            place = Position(line, column)
-            change = TextDocumentContentChangePartial(Range(place, place), char)
-            session.change(uri, column, [change])
-            if column + 1 < indent:
-                continue
-            snapshot = session.snapshot(uri, Position(line, column + 1), automatic=True)
-            assert snapshot is not None
-            for task in tasks:
-                task.cancel()
-            task = asyncio.ensure_future(_timed(session, snapshot))
-            tasks.append(task)
-            typed.keys += 1
-            pause = rng.random() < _PAUSES
-            await asyncio.sleep(rng.uniform(*_KEY_S) + (_PAUSE_S if pause else 0.0))
-            if task.done():
-                seconds, answer = task.result()
-                typed.answered.append(seconds * 1e3)
-                typed.by_suggestion += answer.from_suggestion
-                rest = words[column + 1 :]
-                begun = answer.text.partition("\n")[0]
-                hit |= len(rest) > 3 and bool(rest.strip()) and begun.rstrip() == rest.rstrip()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        typed.right += hit
-        typed.lines += 1
-        session.close(uri)
-        say(f"line {number + 1} of {len(lines)} typed")
-
-
-def _report_typing(report: Report, name: str, typed: _Typed) -> None:
-    answered = sorted(typed.answered)
-    report.set(f"{name}_p50_ms", _quantile(answered, 0.5), len(answered))
-    report.set(f"{name}_p95_ms", _quantile(answered, 0.95), len(answered))
-    report.set(f"{name}_answered", len(answered) / max(1, typed.keys), typed.keys)
-    report.set(f"{name}_by_suggestion", typed.by_suggestion / max(1, len(answered)))
-    report.set(f"{name}_right_lines", typed.right / max(1, typed.lines), typed.lines)
-
-
-async def _timed(session: Any, snapshot: Any) -> tuple[float, Any]:
-    began = time.perf_counter()
-    answer = await session.complete(snapshot, automatic=True)
-    if answer is None:
-        raise asyncio.CancelledError
-    return time.perf_counter() - began, answer
-
-
 class _counted:
     """The times at which forward passes begin."""
 
@@ -535,9 +313,6 @@ class _counted:
 
     def __exit__(self, *_: object) -> None:
         self._kind.run_passes = staticmethod(self._run)
-
-
-# ------------------------------------------------------ edits: (text, cursor) to new ones
 
 
 def _key(text: str, at: int, rng: random.Random) -> tuple[str, int]:
@@ -603,30 +378,6 @@ def _modules(seed: int, context: int) -> list[str]:
     code = Code()
     modules = [code.decode(ids) for ids in code.library(seed, 60 * context)]
     return [text for text in modules if text.count("\n") > 150]
-
-
-def _lines(
-    modules: Sequence[str], context: int, rng: random.Random, count: int, repository: str
-) -> list[tuple[str, int, str]]:
-    """Texts, the number of the line to type in them, and what is typed there."""
-    found: list[tuple[str, int, str]] = []
-    pairs = [(text, text) for text in modules]
-    if repository:
-        code = Code()
-        history = code.history(repository, 4 * count, 16 * context)
-        pairs = [(code.decode(one.before), code.decode(one.after)) for one in history]
-    while len(found) < count and pairs:
-        before, after = pairs[len(found) % len(pairs)] if not repository else pairs.pop(0)
-        lines, known = after.split("\n"), set(before.split("\n"))
-        new = [n for n, line in enumerate(lines) if line not in known] if repository else []
-        if not repository:
-            new = rng.sample(range(len(lines) // 3, len(lines)), 40)
-        new = [n for n in new if 20 <= len(lines[n]) <= 79]
-        if new:
-            line = new[0]
-            rest = [*lines[:line], "", *lines[line + 1 :]]
-            found.append(("\n".join(rest), line, lines[line]))
-    return found
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float | None:

@@ -480,7 +480,7 @@ class Bench:
     @cached_property
     def _trained(self) -> tuple[str, str]:
         """A directory of the model, and a file of texts."""
-        from codegen.benchmarks.finetuning import write_texts
+        from codegen.benchmarks.finetune import write_texts
 
         place = self.given
         if not place:

@@ -1,4 +1,4 @@
-"""Languages: reference solutions judged in the sandbox, beside plain runs of the same programs.
+"""Languages: reference solutions judged in the sandbox, their speed, and forged exits.
 
 What: for each language that is installed, the references of McEval, HumanEvalPack and MBXP, as far
 as their files are in the folder that ``CODEGEN_TEST_DATA`` names. Per language ``L``:
@@ -11,23 +11,13 @@ as their files are in the folder that ``CODEGEN_TEST_DATA`` names. Per language 
 - ``L.exit_forged``: of so many problems with a program in the place of the solution that only ends
   itself with status 0, those that pass; by MultiPL-E's rule (exit status 0) all would.
 
-Against (``L.plain_...``): the same files compiled and run by subprocesses in a directory of their
-own, as many at a time as the sandbox has workers, by the commands that people type: no precompiled
-header, no archive of classes, no limits, no sandbox.
-
 Limits: the programs are small, so what is measured is compilers and the start of runtimes.
 """
 
 from __future__ import annotations
 
-import os
-import resource
-import subprocess
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from codegen.benchmarks.tools.machine import usable_cores, versions
@@ -36,23 +26,10 @@ from codegen.benchmarks.tools.report import Report, at_least
 from codegen.errors import ConfigError, InputError
 from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.sandbox.languages import HELLO, LANGUAGES, Toolchain, find, installed
-from codegen.evals.sandbox.languages.programs import Program, program_of
 from codegen.evals.tasks import load
 from codegen.evals.tasks.check import check
 
 TASKS = ("mceval", "humanevalpack", "mbxp")
-# How people compile, where that is not how the sandbox does.
-PLAIN: Mapping[str, Sequence[Sequence[str]]] = {
-    "cpp": (("g++", "-std=c++17", "-w", "-o", "main", "main.cpp"),),
-    "csharp": (("mcs", "-d:DEBUG", "-r:System.Numerics.dll", "-out:main.exe", "main.cs"),),
-    "kotlin": (("kotlinc", "-nowarn", "-d", "classes.jar", "main.kt"),),
-    "scala": (("scalac", "-nowarn", "main.scala"),),
-    "swift": (("swiftc", "-Onone", "-suppress-warnings", "-o", "main", "main.swift"),),
-    "java": (("sh", "-c", "javac -cp .:/usr/share/java/javatuples.jar *.java"),),
-    "go": (
-        ("sh", "-c", "GOPATH=/usr/share/gocode GO111MODULE=off GOFLAGS= go build -o main *.go"),
-    ),
-}
 ENDS: Mapping[str, str] = {
     "bash": "exit 0",
     "c": "exit(0);",
@@ -172,41 +149,3 @@ def _time(report: Report, toolchain: Toolchain, jobs: Sequence[Job], workers: in
     report.set(f"{name}.compile_ms", compile_ms)
     report.set(f"{name}.run_ms", run_ms)
     report.set(f"{name}.cpu_ms", compile_ms + run_ms)
-    programs = [program_of(job, toolchain) for job in jobs]
-    before, began = _children_s(), time.perf_counter()
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(_plainly, programs))
-    report.set(f"{name}.plain_programs_per_s", count / (time.perf_counter() - began), count)
-    report.set(f"{name}.plain_cpu_ms", 1000 * (_children_s() - before) / count)
-
-
-def _plainly(program: Program) -> bool:
-    """Compiles and runs a program in a directory of its own. No model wrote it."""
-    language = program.toolchain.language
-    built = program.build
-    order = built or program.run({})
-    with tempfile.TemporaryDirectory() as folder:
-        for file, content in order.files.items():
-            Path(folder, file).write_bytes(content)
-        toolchain = program.toolchain
-        here = {toolchain.tools[tool]: path for tool, path in toolchain.here.items()}
-        last = program.run({}).commands[-1]
-        commands = [*(PLAIN.get(language.name) or (built.commands if built else ())), last]
-        for command in commands:
-            where = [here.get(part, part).replace("/tmp/", f"{folder}/") for part in command]
-            done = subprocess.run(
-                [part.replace("/tmp:", f"{folder}:") for part in where],
-                cwd=folder,
-                env={**os.environ, "CODEGEN_TOKEN": "0"},
-                capture_output=True,
-                timeout=120,
-                check=False,
-            )
-            if done.returncode:
-                return False
-    return True
-
-
-def _children_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime

@@ -1,48 +1,46 @@
 """CPU time per LintSeq edit sequence, against the published generator, in one run.
 
-What: CPU milliseconds for one edit sequence, parsing and dependencies included, over 30 HumanEval
-programs and 14 modules of the standard library, five sequences a program (s = 5) as in the paper's
-data. Ours share the parsing, and the verdicts on equal states, among the five; the published
-generator shares nothing, so that one of its sequences stands for all. ``..._s1`` has the figures of
-a program's only sequence.
+CPU milliseconds for one edit sequence, parsing and dependencies included, over 30 HumanEval
+programs and 14 modules of the standard library, five sequences per program (s = 5) as in the
+paper's data. Ours share the parsing, and the verdicts on equal states, among the five; the
+published generator shares nothing, so one of its sequences is enough.
 
-Ours: ``LintSeq(verify="ruff")`` and ``LintSeq(verify="pylint")``, in chunks of 32 programs as the
-data engine hands them out; CPU time of ruff's processes is included. Each pass runs in a process of
-its own with another seed. The audit by pylint of 0.5 % of the states, which is on by default with
-ruff, is left out of these; ``..._ruff_audited`` has it.
+Ours: ``LintSeq(verify="ruff")`` and ``LintSeq(verify="pylint")``, in chunks of 32 programs as in
+the data engine; CPU time of ruff's processes is included. Each pass runs in its own process with
+another seed. The audit by pylint of 0.5 % of the states, the default with ruff, is measured as
+``..._ruff_audited``.
 
 Against: PyPI's ``pylintseq``, imported unchanged, in its own interpreter, with the parameters of
-the paper's data and the same program texts, one at a time; it sets up a linter for each check, as
-published. Where it is not installed: our own reference mode with a linter set up for each check;
-the key ``reference`` says which one was measured (``pylintseq`` or ``own``).
-
-Both sides have linted each whole program once before their clock starts: pylint keeps the trees of
-library modules that it has parsed, which a long run pays for once. The full run also gives figures
-without that (``..._cold``).
+the paper's data and the same programs, one at a time; it sets up a linter for each check. Where it
+is not installed: our reference mode with a linter set up for each check; the key ``reference``
+names the measured one (``pylintseq`` or ``own``). Both sides have linted each whole program once
+before their clock starts, since pylint keeps the trees of library modules that it has parsed.
 
 Ratios are sums of CPU time over the programs that both sides made a sequence of, with a bootstrap
-interval over programs within the two sets. What our check costs for one program is its share of a
-chunk's check by characters of states.
+interval over programs within the two sets.
 
-``edits_per_sequence`` and ``reference_edits_per_sequence``: the mean number of edits of ours with
-ruff and of the peer's, over the programs that both sides made a sequence of. The full run also
-gives them for all of HumanEval's solutions, 40 functions and 10 modules of classes of the standard
-library (``..._humaneval``, ``..._functions``, ``..._classes``; ``edits_ratio_...`` with an interval
-over programs), against our engine ``reference``, five sequences a program on both sides.
+``edits_per_sequence`` and ``reference_edits_per_sequence``: mean edits of 30 sequences per program,
+by our default engine and by our engine ``reference``, the published algorithm line by line;
+``edits_ratio`` has an interval over programs. The full run adds the same for all of HumanEval's
+solutions, 40 functions and 10 modules of classes of the standard library (``..._humaneval``,
+``..._functions``, ``..._classes``).
 
-``round_trip_rate``: sequences whose text form, parsed and applied again, gives the program.
-``dirty_rate``: unfinished states of the ruff mode in which plain pylint finds an error that the
-program has not (:mod:`codegen.benchmarks.tools.pylint_audit`); its interval takes states as
-independent. The full run also audits modules of installed packages (``third_party=N``).
+``round_trip_rate``: fraction of sequences whose text form, parsed and applied again, yields the
+program. ``dirty_rate``: fraction of unfinished states of the ruff mode in which plain pylint finds
+an error that the program lacks (:mod:`codegen.benchmarks.tools.pylint_audit`).
 
-Limits: CPU time under load is inflated by shared caches, for both sides about alike. The corpus is
-small; both sets were chosen before any of this code was written.
+``-o languages=all`` (or ``go,rust``) measures only the other languages
+(:mod:`codegen.benchmarks.tools.lintseq_languages`); ``-o million=1000000 -o out=DIR`` only a run of
+that many sequences through the data engine (:mod:`codegen.benchmarks.tools.million`).
+
+Limit: CPU time under load is inflated by shared caches, on both sides about alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 from codegen.benchmarks.tools.fresh import fresh
 from codegen.benchmarks.tools.lintseq_audit import (
@@ -51,76 +49,85 @@ from codegen.benchmarks.tools.lintseq_audit import (
     published_round_trips,
     round_trips,
 )
+from codegen.benchmarks.tools.lintseq_languages import measure_languages
 from codegen.benchmarks.tools.lintseq_pass import (
     Pass,
     cost_by_program,
     edits_by_program,
     one_pass,
-    states_of,
 )
 from codegen.benchmarks.tools.machine import versions
+from codegen.benchmarks.tools.million import measure_run
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.programs import (
-    Program,
-    benchmark_programs,
-    edit_programs,
-    third_party_programs,
-)
+from codegen.benchmarks.tools.programs import Program, benchmark_programs, edit_programs
 from codegen.benchmarks.tools.published import INSTALL, Peer, Published, find_peer
 from codegen.benchmarks.tools.pylint_audit import Messages
 from codegen.benchmarks.tools.reference_pass import reference_pass
 from codegen.benchmarks.tools.report import Report, at_least
-from codegen.benchmarks.tools.statistics import geometric_mean_ratio, rate, ratio_of_sums
+from codegen.benchmarks.tools.statistics import rate, ratio_of_sums
 
 MODES = ("ruff", "pylint")
 SEQUENCES = 5  # per program, in the paper
+DRAWN = 30  # per program, for the number of edits: one is too few to compare
 RUFF_REPEATS = 8  # runs over 44 programs: eleven full chunks of 32
 
 
 def run(
-    quick: bool = False, *, seed: int = 1, passes: int = 3, third_party: int = 100
+    quick: bool = False,
+    *,
+    seed: int = 1,
+    passes: int = 3,
+    languages: str = "",
+    limit: int = 0,
+    million: int = 0,
+    out: str = "",
 ) -> Mapping[str, object]:
     """Measures.
 
     Args:
-        quick: one pass over every second program, and neither cold figures nor an audit of other
-            packages nor the edits of the three larger sets.
-        seed: of the first pass and of the bootstrap; pass k has seed + k.
-        passes: over the programs, on either side.
-        third_party: modules of installed packages to audit.
+        quick: one pass over every second program; eight programs per language; 5,000 sequences at
+            most.
+        seed: seed of the first pass and of the bootstrap; pass k has seed + k.
+        passes: passes over the programs, on either side.
+        languages: ``all``, or some of LintSeq's other languages: measures these instead.
+        limit: maximum programs per language; 0 for all.
+        million: sequences of a run through the data engine, measured instead; 0 for none.
+        out: the data directory of that run; empty for a temporary one.
     """
     at_least(1, passes=passes)
-    at_least(0, third_party=third_party)
-    if quick:
-        passes, third_party = 1, 0
-    programs = benchmark_programs()[:: 2 if quick else 1]
-    peer = find_peer()
+    at_least(0, million=million, limit=limit)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "ruff", "pylint", "astroid")
+    if languages:
+        measure_languages(report, languages, 8 if quick else limit)
+    if million:
+        measure_run(report, min(million, 5_000) if quick else million, out)
+    if languages or million:
+        return report.mapping()
+    passes = 1 if quick else passes
+    programs = benchmark_programs()[:: 2 if quick else 1]
+    peer = find_peer()
     if peer is None:
         report.install["pylintseq"] = INSTALL
     else:
         report.versions |= {f"peer {name}": version for name, version in peer.versions.items()}
-    ours, single, published = _measure(programs, peer, seed, passes)
+    ours, published = _measure(programs, peer, seed, passes)
     for mode in MODES:
         _costs(report, mode, programs, ours[mode], published)
-        _costs(report, mode, programs, single[mode], published, "_s1")
     _published(report, programs, published, "pylintseq" if peer else "own")
-    _edits(report, ours["ruff"], published)
-    _costs(report, "ruff", programs, _audited(programs, seed, passes), published, "_audited")
+    _costs(report, "ruff_audited", programs, _audited(programs, seed, passes), published)
+    _edits(report, "", programs)
     if not quick:
-        _cold(report, programs, peer)
-        _edits_of_sets(report)
+        for name, some in edit_programs().items():
+            _edits(report, f"_{name}", some)
     known: dict[str, Messages] = {}
     for mode in MODES:
         say(f"linting the states of mode {mode}")
         key = "dirty_rate" if mode == "ruff" else f"dirty_rate_{mode}"
         _dirty(report, key, audit(programs, [_first(done) for done in ours[mode]], known))
-    made = [done for found in (ours, single) for passes_ in found.values() for done in passes_]
+    made = [done for passes_ in ours.values() for done in passes_]
     good, total = round_trips(programs, made)
     report.set("round_trip_rate", rate(good, total), n=total)
-    if third_party:
-        _third_party(report, third_party)
     for name in ("humaneval", "stdlib"):
         report.samples[f"{name}_programs"] = sum(program.set == name for program in programs)
     report.samples["passes"] = passes
@@ -129,53 +136,32 @@ def run(
 
 def _measure(
     programs: Sequence[Program], peer: Peer | None, seed: int, passes: int
-) -> tuple[dict[str, list[Pass]], dict[str, list[Pass]], list[Mapping[str, Published]]]:
-    """Ours, with all sequences and with one, and the peer by turns: a drift meets all of them."""
+) -> tuple[dict[str, list[Pass]], list[Mapping[str, Published]]]:
+    """Ours and the peer's passes in turn, so that a drift of the machine meets both."""
     ours: dict[str, list[Pass]] = {mode: [] for mode in MODES}
-    single: dict[str, list[Pass]] = {mode: [] for mode in MODES}
     published: list[Mapping[str, Published]] = []
     for number in range(passes):
         for mode in MODES:
-            for found, sequences in ((ours, SEQUENCES), (single, 1)):
-                done = _ours(programs, mode, sequences, seed + number, _warm_up(programs))
-                found[mode].append(done)
+            ours[mode].append(_ours(programs, mode, seed + number))
         say("the reference on the same programs; this takes a while")
-        published.append(_theirs(programs, peer, seed + number, _warm_up(programs)))
+        published.append(_theirs(programs, peer, seed + number))
         say(f"pass {number + 1} of {passes} done")
-    return ours, single, published
+    return ours, published
 
 
-def _ours(
-    programs: Sequence[Program],
-    mode: str,
-    sequences: int,
-    seed: int,
-    warm_up: Sequence[str],
-    audit: float = 0.0,
-) -> Pass:
+def _ours(programs: Sequence[Program], mode: str, seed: int, audit: float = 0.0) -> Pass:
     # ruff's verdicts are not remembered, pylint's are: a second round would find some of them.
     repeats = RUFF_REPEATS if mode == "ruff" else 1
-    return fresh(
-        one_pass,
-        programs,
-        mode,
-        sequences=sequences,
-        repeats=repeats,
-        seed=seed,
-        warm_up=warm_up,
-        audit=audit,
-    )
+    options: dict[str, Any] = {"sequences": SEQUENCES, "repeats": repeats, "seed": seed}
+    return fresh(one_pass, programs, mode, warm_up=_warm_up(programs), audit=audit, **options)
 
 
-def _theirs(
-    programs: Sequence[Program], peer: Peer | None, seed: int, warm_up: Sequence[str]
-) -> Mapping[str, Published]:
+def _theirs(programs: Sequence[Program], peer: Peer | None, seed: int) -> Mapping[str, Published]:
     if peer is None:
-        return fresh(reference_pass, programs, seed, warm_up)
+        return fresh(reference_pass, programs, seed, _warm_up(programs))
     # One seed for all would draw the same share of each program's lines first.
-    seeds = [seed + 1000 * number for number in range(len(programs))]
-    jobs = [(p.id, p.text, own) for p, own in zip(programs, seeds, strict=True)]
-    return peer.run(jobs, warm_up)
+    jobs = [(p.id, p.text, seed + 1000 * number) for number, p in enumerate(programs)]
+    return peer.run(jobs, _warm_up(programs))
 
 
 def _warm_up(programs: Sequence[Program]) -> list[str]:
@@ -193,80 +179,36 @@ def _audited(programs: Sequence[Program], seed: int, passes: int) -> list[Pass]:
     from codegen.lintseq import LintSeq
 
     share = LintSeq().audit or 0.0
-    warm_up = _warm_up(programs)
-    return [
-        _ours(programs, "ruff", SEQUENCES, seed + number, warm_up, share)
-        for number in range(passes)
-    ]
-
-
-def _cold(report: Report, programs: Sequence[Program], peer: Peer | None) -> None:
-    """One pass of either side without the warm-up."""
-    theirs = _theirs(programs, peer, report.seed, ())
-    made = {id_: result.cpu_s for id_, result in theirs.items() if result.diffs is not None}
-    for mode in MODES:
-        done = _ours(programs, mode, SEQUENCES, report.seed, ())
-        cost = cost_by_program(done)
-        report.set(f"cpu_ms_per_sequence_{mode}_cold", _milliseconds([done]), n=done.sequences)
-        both = [program for program in programs if program.id in cost and program.id in made]
-        pairs = [made[p.id] for p in both], [cost[p.id] for p in both], [p.set for p in both]
-        ratio = ratio_of_sums(*pairs, report.seed) if both else None
-        report.set(f"ratio_{mode}_cold", ratio, n=len(both))
-    mean = 1000 * fmean(made.values()) if made else None
-    report.set("reference_cpu_ms_per_sequence_cold", mean, n=len(made))
-    say("cold passes done")
+    return [_ours(programs, "ruff", seed + number, share) for number in range(passes)]
 
 
 def _costs(
     report: Report,
-    mode: str,
+    name: str,
     programs: Sequence[Program],
     passes: Sequence[Pass],
     published: Sequence[Mapping[str, Published]],
-    variant: str = "",
 ) -> None:
-    """The cost of a sequence, and the ratios to the peer; by sets and programs without variant."""
+    """The cost of a sequence, and its ratio to the peer's."""
     sets = {program.id: program.set for program in programs}
     cost = _mean_by_program([cost_by_program(done) for done in passes])
-    name = f"{mode}{variant}"
-    report.set(f"cpu_ms_per_sequence_{name}", _milliseconds(passes), n=_sequences(passes))
+    made = sum(done.sequences for done in passes)
+    spent = sum(done.cpu_s for done in passes)
+    report.set(f"cpu_ms_per_sequence_{name}", 1000 * spent / made if made else None, n=made)
     if refused := sum(len(done.refused) for done in passes):
         report.notes.append(f"{name}: {refused} programs of {len(passes)} passes were refused.")
     peer = _mean_by_program(
         [{id_: r.cpu_s for id_, r in done.items() if r.diffs is not None} for done in published]
     )
     both = [id_ for id_ in cost if id_ in peer]
-    if not both:
-        report.set(f"ratio_{name}", None)
-        return
-    for suffix, ids in {"": both, **({} if variant else _by_set(both, sets))}.items():
-        pairs = ([peer[i] for i in ids], [cost[i] for i in ids], [sets[i] for i in ids])
-        report.set(f"ratio_{name}{suffix}", ratio_of_sums(*pairs, report.seed), n=len(ids))
-        if not suffix and not variant:
-            typical = geometric_mean_ratio(*pairs, report.seed)
-            report.set(f"ratio_{mode}_per_program", typical, n=len(ids))
-            ratios = sorted(p / o for p, o in zip(*pairs[:2], strict=True))
-            report.set(f"ratio_{mode}_per_program_min", ratios[0])
-            report.set(f"ratio_{mode}_per_program_max", ratios[-1])
-
-
-def _by_set(ids: Sequence[str], sets: Mapping[str, str]) -> dict[str, list[str]]:
-    names = dict.fromkeys(sets[id_] for id_ in ids)
-    return {f"_{name}": [id_ for id_ in ids if sets[id_] == name] for name in names}
+    pairs = ([peer[i] for i in both], [cost[i] for i in both], [sets[i] for i in both])
+    ratio = ratio_of_sums(*pairs, report.seed) if both else None
+    report.set(f"ratio_{name}", ratio, n=len(both))
 
 
 def _mean_by_program(costs: Sequence[Mapping[str, float]]) -> dict[str, float]:
     ids = dict.fromkeys(id_ for by_program in costs for id_ in by_program)
     return {id_: fmean(by_program[id_] for by_program in costs if id_ in by_program) for id_ in ids}
-
-
-def _sequences(passes: Sequence[Pass]) -> int:
-    return sum(done.sequences for done in passes)
-
-
-def _milliseconds(passes: Sequence[Pass]) -> float | None:
-    sequences = _sequences(passes)
-    return 1000 * sum(done.cpu_s for done in passes) / sequences if sequences else None
 
 
 def _dirty(report: Report, key: str, found: Audit) -> None:
@@ -296,49 +238,15 @@ def _published(
     report.set("reference_round_trip_rate", rate(good, total) if total else None, n=total)
 
 
-def _edits(
-    report: Report, ours: Sequence[Pass], published: Sequence[Mapping[str, Published]]
-) -> None:
-    """The edits a sequence of the programs that both sides made one of."""
-    own = _mean_by_program(
-        [
-            {
-                id_: fmean(len(states_of(text)) for text in texts)
-                for id_, texts in done.texts.items()
-            }
-            for done in ours
-        ]
-    )
-    theirs = _mean_by_program(
-        [
-            {id_: sum(map(bool, r.diffs)) for id_, r in done.items() if r.diffs is not None}
-            for done in published
-        ]
-    )
-    both = [id_ for id_ in own if id_ in theirs]
-    for key, edits in (("edits_per_sequence", own), ("reference_edits_per_sequence", theirs)):
-        report.set(key, fmean(edits[id_] for id_ in both) if both else None, n=len(both))
-
-
-def _edits_of_sets(report: Report) -> None:
-    """The same for three larger sets, by our engines."""
-    for name, programs in edit_programs().items():
-        made = [fresh(edits_by_program, programs, engine) for engine in ("fast", "reference")]
-        both = [program.id for program in programs if all(program.id in edits for edits in made)]
-        ours, theirs = ([edits[id_] for id_ in both] for edits in made)
-        report.set(f"edits_per_sequence_{name}", fmean(ours), n=len(both))
-        report.set(f"reference_edits_per_sequence_{name}", fmean(theirs), n=len(both))
-        ratio = ratio_of_sums(ours, theirs, [name] * len(both), report.seed)
-        report.set(f"edits_ratio_{name}", ratio, n=len(both))
-        say(f"edits a sequence of {name} counted")
-
-
-def _third_party(report: Report, count: int) -> None:
-    """Audits programs that no rule was tuned on: the modules of the packages installed here."""
-    programs = third_party_programs(count, report.seed)
-    known: dict[str, Messages] = {}
-    for mode in MODES:
-        done = fresh(one_pass, programs, mode, seed=report.seed)
-        _dirty(report, f"third_party_dirty_rate_{mode}", audit(programs, [done], known))
-        report.samples[f"third_party_programs_{mode}"] = len(done.texts)
-        say(f"third-party modules audited ({mode})")
+def _edits(report: Report, suffix: str, programs: Sequence[Program]) -> None:
+    """The edits per sequence of the programs that both engines made sequences of."""
+    ours, theirs = (fresh(edits_by_program, programs, e, DRAWN) for e in ("fast", "reference"))
+    both = [program for program in programs if program.id in ours and program.id in theirs]
+    pairs = [ours[p.id] for p in both], [theirs[p.id] for p in both]
+    for key, values in zip(
+        ("edits_per_sequence", "reference_edits_per_sequence"), pairs, strict=True
+    ):
+        report.set(key + suffix, fmean(values), n=len(both) * DRAWN)
+    ratio = ratio_of_sums(*pairs, [p.set for p in both], report.seed)
+    report.set(f"edits_ratio{suffix}", ratio, n=len(both))
+    say(f"edits per sequence counted{suffix.replace('_', ': ')}")

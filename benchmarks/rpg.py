@@ -1,30 +1,20 @@
-"""RPG: false penalties on real code, cost per token, and repetitive prompts with and without it.
+"""RPG: false penalties on real code, cost per token, and loops with and without it.
 
-What: ``false_positive_rate`` is the share of line boundaries in real code (files of the standard
-library, tests included, and of the installed packages, drawn at random) where mode ``ours`` would
-penalise the token that really comes next, the first of the line that is not white space;
-``..._stdlib`` and ``..._packages`` are its two halves, ``..._tokens`` is the share of all tokens.
-``paper_false_positive_rate`` and ``reference_...`` are the other modes on the same files, the last
-on some of the shorter ones since it reads the whole text at each step. ``loops_stopped``: of loops
-whose copies say something new (``tools.loops``), the share where the mode takes 4 nats from the
-beginning of the next copy within 24 copies; ``..._counted`` where that continues by steps,
-``..._worded_blocks`` and ``..._worded_rows`` where it is a new word, in blocks of statements and in
-single ones; ``..._copies`` is the median of the copies it took. ``us_per_token`` is CPU
-microseconds for following a token and saying its penalties, on the same code in the embedded
-model's tokens, with ``paper_us_per_token`` and, a floor, ``lexer_us_per_token``, the structure
-tracker alone; ``snapshot_us`` what one snapshot costs.
+``false_positive_rate`` is the fraction of line boundaries in real code (files of the standard
+library and of the installed packages, sampled at random) where mode ``ours`` would penalize the
+token that really comes next, the first of the line that is not whitespace; ``..._stdlib`` and
+``..._packages`` are its two halves, ``..._tokens`` is the fraction of all tokens;
+``paper_false_positive_rate`` is the paper's rule on the same files. ``loops_stopped``: of loops
+whose copies say something new (``data/loops.yaml``), the fraction where the mode takes 4 nats from
+the beginning of the next copy within 24 copies; ``..._counted`` where the copies continue by steps,
+``..._worded_blocks`` and ``..._worded_rows`` where each has a new word, in blocks of statements and
+in single ones; ``..._copies`` is the median number of copies it took. ``us_per_token`` is CPU
+microseconds to follow a token and compute its penalties, on the same code in the embedded model's
+tokens, with ``paper_us_per_token`` and, as a floor, ``lexer_us_per_token``, the structure tracker
+alone; ``snapshot_us`` is the cost of one snapshot.
 
-``repetition_...`` (``-o coderepeteval=FILE``): what the model writes after CodeRepetEval's prompts
-with each method: ``egp`` (ended by itself before its limit), ``tr_n``, ``tr_s``, ``tr_kind``,
-``tr_shape`` (repeated token 4-grams, statements, 4-grams of kinds, statements by shape), ``ccp``
-(compiles with its prompt), ``cpu_s`` an output, ``cpu_ms`` a generated token, ``tokens``.
-``-o continuations=FILE`` keeps what was written and continues with it.
-
-Against: the paper's rule and that of its released code, repetition penalty, no-repeat-n-gram, DRY.
-
-Limits: the prompts are the second half of the file, in an order of its own; the first was looked at
-while the rule was made, and so were files of the standard library, not those of the packages. A
-small model on few prompts says which way a figure goes, not how far.
+Limit: files of the standard library were looked at while the rule was made; those of the packages
+were not. Repetitive prompts (CodeRepetEval) are a task: ``codegen eval run coderepeteval``.
 """
 
 from __future__ import annotations
@@ -44,53 +34,29 @@ from codegen.benchmarks.tools.loops import loops, stopped_after
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least
-from codegen.benchmarks.tools.rpg_generation import (
-    Continuation,
-    make_continuations,
-    read_prompts,
-)
 from codegen.benchmarks.tools.statistics import DRAWS, Estimate, rate
 from codegen.decoding.rpg import RpgOptions
 
 if TYPE_CHECKING:
     from codegen.decoding.rpg.methods import Method
 
-_HELD_OUT = 256  # CodeRepetEval's prompts from here on were not looked at
-_REFERENCE_TOKENS = 3000  # in the longest file that the reference reads
 _TIMED = 60  # files, for the cost
 
 
 def run(
-    quick: bool = False,
-    *,
-    boundaries: int = 60_000,
-    reference_boundaries: int = 6_000,
-    coderepeteval: str = "",
-    continuations: str = "rpg-continuations.jsonl",
-    prompts: int = 96,
-    max_new_tokens: int = 256,
-    cpu_minutes: float = 25.0,
-    model: str = "embedded",
-    seed: int = 0,
+    quick: bool = False, *, boundaries: int = 60_000, model: str = "embedded", seed: int = 0
 ) -> Mapping[str, object]:
     """Measures.
 
     Args:
-        quick: a tenth of the boundaries, and no generation.
+        quick: a tenth of the boundaries.
         boundaries: line boundaries of real code, half from each source.
-        reference_boundaries: of those for the mode ``reference``.
-        coderepeteval: its file, ``ArtificialSynthesis.jsonl`` (or .gz).
-        continuations: where what the model writes is kept.
-        prompts: of CodeRepetEval.
-        max_new_tokens: of each.
-        cpu_minutes: for new continuations.
-        model: whose tokens and words are measured.
-        seed: of all draws.
+        model: the model whose tokens are used.
+        seed: seed of all samples.
     """
-    at_least(100, boundaries=boundaries, reference_boundaries=reference_boundaries)
-    at_least(1, prompts=prompts, max_new_tokens=max_new_tokens)
+    at_least(100, boundaries=boundaries)
     if quick:
-        boundaries, reference_boundaries = boundaries // 10, reference_boundaries // 10
+        boundaries //= 10
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers", "tokenizers")
     from codegen.decoding.healing import Vocabulary
@@ -102,30 +68,9 @@ def run(
     make = {mode: Method.of(RpgOptions(mode=mode), tokens, {0}) for mode in ("ours", "paper")}
     files = _draw(tokenizer, boundaries, seed)
     _false_positives(report, files, make, seed)
-    reference = Method.of(RpgOptions(mode="reference"), tokens, {0})
-    _reference_false_positives(report, files, reference, reference_boundaries, seed)
     _loops(report, tokenizer, tokens)
     _costs(report, files[:: max(1, len(files) // _TIMED)], make, seed)
-    if not coderepeteval or quick:
-        report.notes.append(
-            "No repetitive prompts were continued: -o coderepeteval=FILE, no --quick."
-        )
-        return report.mapping()
-    every = read_prompts(coderepeteval)
-    numbers = list(range(min(_HELD_OUT, len(every) // 2), len(every)))
-    random.Random(seed).shuffle(numbers)
-    found = make_continuations(
-        {number: every[number] for number in numbers[:prompts]},
-        Path(continuations),
-        model=model,
-        max_new_tokens=max_new_tokens,
-        cpu_minutes=cpu_minutes,
-    )
-    _repetition(report, found, seed)
     return report.mapping()
-
-
-# --- real code -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,28 +161,6 @@ def _false_positives(
     report.samples["files"] = len(files)
 
 
-def _reference_false_positives(
-    report: Report, files: Sequence[_File], method: Method, boundaries: int, seed: int
-) -> None:
-    rows: list[tuple[int, int]] = []
-    short = [file for file in files if len(file.ids) <= _REFERENCE_TOKENS]
-    random.Random(seed).shuffle(short)
-    for file in short:
-        rule = method.rule()
-        hits = 0
-        for token, first in zip(file.ids, file.first, strict=True):
-            if first:
-                hits += any(token in penalty.ids for penalty in rule.penalties())
-            rule.push(token)
-        rows.append((hits, sum(file.first)))
-        if sum(count for _, count in rows) >= boundaries:
-            break
-    table = np.array(rows, dtype=float)
-    value = _share(table[:, 0], table[:, 1], seed)
-    report.set("reference_false_positive_rate", value, n=int(table[:, 1].sum()))
-    say(f"reference: {len(rows)} files read")
-
-
 def _share(hits: np.ndarray, counts: np.ndarray, seed: int) -> Estimate:
     """Hits over counts, with a bootstrap interval over files."""
     keep = counts > 0
@@ -290,9 +213,6 @@ def _costs(report: Report, files: Sequence[_File], make: Mapping[str, Method], s
     say(f"cost: {len(files)} files timed")
 
 
-# --- loops ------------------------------------------------------------------------------------
-
-
 def _loops(report: Report, tokenizer: Any, tokens: Sequence[bytes | None]) -> None:
     """The share of written loops that a mode stops, by kind, and after how many copies."""
     from codegen.decoding.rpg.methods import Method
@@ -322,51 +242,3 @@ def _loops(report: Report, tokenizer: Any, tokens: Sequence[bytes | None]) -> No
             if stopped:
                 report.set(f"{key}_copies", float(np.median(stopped)))
     say(f"loops: {len(written)} read")
-
-
-# --- repetitive prompts --------------------------------------------------------------------------
-
-
-def _repetition(report: Report, found: Sequence[Continuation], seed: int) -> None:
-    """Figures over the prompts that every method has continued."""
-    from codegen.evals.metrics import Output, compiles, paper_repetition
-
-    by_method: dict[str, dict[int, Continuation]] = {}
-    for one in found:
-        by_method.setdefault(one.method, {})[one.number] = one
-    numbers = sorted(set.intersection(*(set(rows) for rows in by_method.values())))
-    if not numbers:
-        report.notes.append("No prompt has been continued by all methods yet; go on.")
-        return
-    drawn = np.random.default_rng(seed).integers(0, len(numbers), (2000, len(numbers)))
-
-    def mean(values: Sequence[float]) -> Estimate:
-        table = np.array(values)
-        low, high = np.quantile(table[drawn].mean(axis=1), [0.025, 0.975])
-        return Estimate(float(table.mean()), float(low), float(high))
-
-    measured: dict[tuple[str, str], list[float]] = {}
-    for method, rows in by_method.items():
-        outputs = [rows[number] for number in numbers]
-        ended = sum(one.finish != "length" for one in outputs)
-        compiled = sum(compiles(one.prompt + one.text) for one in outputs)
-        report.set(f"repetition_{method}_egp", rate(ended, len(numbers)), n=len(numbers))
-        report.set(f"repetition_{method}_ccp", rate(compiled, len(numbers)), n=len(numbers))
-        single = [
-            paper_repetition([Output(one.prompt, one.text, one.finish != "length")])
-            for one in outputs
-        ]
-        for name in ("tr_n", "tr_s", "tr_kind", "tr_shape"):
-            values = [getattr(row, name) for row in single]
-            measured[method, name] = values
-            report.set(f"repetition_{method}_{name}", mean(values), n=len(numbers))
-        measured[method, "tokens"] = [float(one.tokens) for one in outputs]
-        report.set(f"repetition_{method}_tokens", mean(measured[method, "tokens"]), n=len(numbers))
-        spent = sum(one.cpu_s for one in outputs)
-        made = sum(one.tokens for one in outputs)
-        report.set(f"repetition_{method}_cpu_s", spent / len(numbers), n=len(numbers))
-        report.set(f"repetition_{method}_cpu_ms", 1000 * spent / max(1, made), n=made)
-    for name in ("tr_n", "tr_s"):
-        pairs = zip(measured["ours", name], measured["greedy", name], strict=True)
-        difference = mean([ours - greedy for ours, greedy in pairs])
-        report.set(f"repetition_ours_minus_greedy_{name}", difference, n=len(numbers))

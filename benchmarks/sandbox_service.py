@@ -1,4 +1,4 @@
-"""The sandbox as a service: requests a second and latencies, beside SandboxFusion.
+"""The sandbox as a service: requests per second and latencies, against plain subprocesses.
 
 What: HumanEval's reference solutions over HTTP, one program a request, from 1, 16 and 128 clients
 at once, each of which sends its next request when it has an answer. ``requests_per_s``, ``p50_ms``
@@ -10,19 +10,17 @@ Sides, in turn within each block:
 
 - ``native``: ``codegen serve sandbox``, ``/v1/judge``: program and tests in two sandboxes;
 - ``run_code``: the same server, ``/run_code``: the program with its tests behind it, as a script;
-- ``subprocess``: ``tools/subprocess_server.py``, a process of the interpreter for each program;
-- ``sandboxfusion``: SandboxFusion without Docker, isolation ``none``, from a checkout
-  (``peer_folder``) with an interpreter that has what it requires (``peer_python``); ``peer`` has
-  its figures at 16 clients. Its home directory is empty, so that bash reads no start-up files.
+- ``subprocess``: ``tools/subprocess_server.py``, an interpreter process for each program; ``peer``
+  has its figures at 16 clients.
 
 ``many_programs_per_s`` are programs judged through ``/v1/judge_many`` by our client.
 
 ``soak_minutes`` judges without a pause, from several threads of clients, while a worker's process
 is killed (SIGKILL) every ``kill_every_s``: ``lost``, ``wrong`` and ``doubled`` verdicts must be 0.
 
-Limits: client and servers share the machine's processors. The other sides protect against less:
-the plain server and SandboxFusion's isolation ``none`` run programs with the server's own rights,
-and everything but ``native`` believes an exit code. Intervals are over blocks of one run.
+Limits: client and servers share the machine's processors. The plain server runs programs with its
+own rights, and everything but ``native`` believes an exit code. Intervals are over blocks of one
+run. SandboxFusion was measured until 2026-12-01; see docs/measurements.md.
 """
 
 from __future__ import annotations
@@ -31,7 +29,6 @@ import contextlib
 import json
 import os
 import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -65,17 +62,6 @@ MAIN = 16  # clients of the figures at the top
 TIMEOUT_S = 10
 START_S = 60.0
 _PLAIN = Path(__file__).parent / "tools" / "subprocess_server.py"
-_FUSION_CONFIG = """\
-dataset: {database: {backend: {type: none}}, max_runner_concurrency: 3, registry: []}
-sandbox: {isolation: none, cleanup_process: false, restore_bash: false, max_concurrency: 34}
-common: {logging_color: false}
-"""
-_INSTALL = (
-    "git clone https://github.com/bytedance/SandboxFusion, and an environment with "
-    "fastapi==0.103.2 uvicorn==0.25.0 'pydantic>=2.6,<3' structlog psutil aiofiles "
-    "'databases[aiosqlite]' pyyaml aiohttp tenacity; then "
-    "-o peer_folder=FOLDER -o peer_python=ENVIRONMENT/bin/python"
-)
 
 
 @dataclass(slots=True)
@@ -98,8 +84,6 @@ def run(
     seed: int = 0,
     blocks: int = 4,
     programs: int = 164,
-    peer_folder: str = "",
-    peer_python: str = "",
     soak_minutes: float = 0.0,
     kill_every_s: float = 2.0,
 ) -> Mapping[str, object]:
@@ -110,8 +94,6 @@ def run(
         seed: of the bootstrap, and of which worker is killed.
         blocks: rounds over all sides and numbers of clients.
         programs: how many of HumanEval's solutions to run.
-        peer_folder: a checkout of SandboxFusion.
-        peer_python: an interpreter that can run it.
         soak_minutes: length of the soak; 0 leaves it out.
         kill_every_s: seconds between two kills in the soak, or longer, until a verdict has come.
     """
@@ -136,11 +118,6 @@ def run(
         sides.append(
             _Side("subprocess", *stack.enter_context(_server(plain, folder)), scripts, _succeeded)
         )
-        if peer_folder and peer_python:
-            fusion = stack.enter_context(_sandboxfusion(peer_folder, peer_python, folder))
-            sides.append(_Side("sandboxfusion", *fusion, scripts, _succeeded))
-        else:
-            report.install["SandboxFusion"] = _INSTALL
         for number in range(1 if quick else blocks):
             _block(sides)
             say(f"block {number + 1} done")
@@ -171,7 +148,7 @@ def _our_command() -> list[str]:
 
 
 @contextlib.contextmanager
-def _server(command: Sequence[str], folder: Path, **options: Any) -> Iterator[tuple[int, int]]:
+def _server(command: Sequence[str], folder: Path) -> Iterator[tuple[int, int]]:
     """A server process: its port and process id. ``{port}`` in the command becomes its port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -181,7 +158,6 @@ def _server(command: Sequence[str], folder: Path, **options: Any) -> Iterator[tu
             [part.replace("{port}", str(port)) for part in command],
             stdout=output,
             stderr=output,
-            **options,
         )
         try:
             deadline = time.monotonic() + START_S
@@ -200,33 +176,6 @@ def _server(command: Sequence[str], folder: Path, **options: Any) -> Iterator[tu
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-@contextlib.contextmanager
-def _sandboxfusion(source: str, python: str, folder: Path) -> Iterator[tuple[int, int]]:
-    """SandboxFusion from a copy of its sources, with no data sets."""
-    interpreter = Path(python).expanduser().absolute()
-    copy = folder / "SandboxFusion"
-    shutil.copytree(Path(source).expanduser() / "sandbox", copy / "sandbox")
-    copy.joinpath("docs", "build").mkdir(parents=True)
-    copy.joinpath("sandbox", "configs", "bench.yaml").write_text(_FUSION_CONFIG)
-    home = folder / "home"
-    home.mkdir()
-    # It looks for conda's folder above its interpreter, and activates an environment of it.
-    conda = folder / "conda"
-    conda.joinpath("condabin").mkdir(parents=True)
-    conda.joinpath("bin").symlink_to(interpreter.parent)
-    conda.joinpath("env").symlink_to(interpreter.parent.parent)
-    interpreter = conda / "env" / "bin" / interpreter.name
-    environment = {
-        "HOME": str(home),
-        "PATH": f"{interpreter.parent}:/usr/bin:/bin",
-        "SANDBOX_CONFIG": "bench",
-    }
-    command = [str(interpreter), "-m", "uvicorn", "sandbox.server.server:app", "--port", "{port}"]
-    command += ["--log-level", "error"]
-    with _server(command, folder, cwd=copy, env=environment) as found:
-        yield found
 
 
 def _block(sides: Sequence[_Side]) -> None:
@@ -260,17 +209,13 @@ def _figures(report: Report, sides: Sequence[_Side]) -> None:
     keys = ("requests_per_s", "p50_ms", "p95_ms")
     for key in keys:
         report.set(key, report.figures[f"native_{MAIN}_{key}"])
-    peer = {key: report.figures.get(f"sandboxfusion_{MAIN}_{key}") for key in keys}
-    report.figures["peer"] = peer if peer["p50_ms"] else None
+    report.figures["peer"] = {key: report.figures[f"subprocess_{MAIN}_{key}"] for key in keys}
     by_name = {side.name: side for side in sides}
-    for other in ("subprocess", "sandboxfusion"):
-        for clients in CLIENTS:
-            if other in by_name:
-                ours, theirs = (by_name[name].blocks[clients] for name in ("run_code", other))
-                ratio = ratio_of_sums(
-                    [b[1] for b in theirs], [b[1] for b in ours], seed=report.seed
-                )
-                report.set(f"run_code_over_{other}_{clients}", ratio, n=len(ours))
+    for clients in CLIENTS:
+        ours, theirs = (by_name[name].blocks[clients] for name in ("run_code", "subprocess"))
+        times = [block[1] for block in theirs], [block[1] for block in ours]
+        ratio = ratio_of_sums(*times, seed=report.seed)
+        report.set(f"run_code_over_subprocess_{clients}", ratio, n=len(ours))
 
 
 def _many(report: Report, port: int, jobs: Sequence[Job]) -> None:
@@ -283,9 +228,6 @@ def _many(report: Report, port: int, jobs: Sequence[Job]) -> None:
         passed = sum(outcome.passed for _, outcome in client.map(rows))
         report.set("many_programs_per_s", len(rows) / (time.perf_counter() - began), n=len(rows))
     report.set("many_failed", len(rows) - passed, n=len(rows))
-
-
-# --- the soak ------------------------------------------------------------------------------------
 
 
 def _soak(

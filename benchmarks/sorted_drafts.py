@@ -1,27 +1,22 @@
 """Sorted drafts (S2D) in miniature, trained from scratch: acceptance and tokens per pass.
 
-What: a tokenizer of 2,048 tokens, two targets (8 and 4 layers of width 128), a nested draft (6
-layers of width 96, exits after 2, 4 and 6) by sorted fine-tuning, and the same draft trained at its
-full depth alone, all on files of the standard library; then greedy continuations of held-out files
-by either target with either draft:
+A tokenizer of 2,048 tokens, a target (8 layers of width 128), a nested draft (6 layers of width 96,
+exits after 2, 4 and 6) by sorted fine-tuning, and the same draft trained at its full depth alone,
+all on files of the standard library; then greedy continuations of held-out files with either draft:
 
-- ``ladder``: each drafted token leaves at the first exit whose probability is above 0.5;
-  ``ladder_03`` above 0.3, ``ladder_stop`` also ends a draft where the product of its probabilities
-  falls to 0.3; ``ahead``, ``ahead_03`` and ``ahead_stop`` are the same as on a GPU, where each
-  draft has one depth, by the draft before it;
-- ``full``: all tokens leave after 6 layers; ``skip_2``, ``skip_4``: after so many (layer skipping);
-- ``self_2``: the target's own first two layers draft (self-speculation without training).
+- ``ladder``: each drafted token leaves at the first exit whose probability is above 0.5; ``ahead``
+  is the same as on a GPU, where each draft has one depth, chosen by the draft before it;
+- ``full``: all tokens leave after 6 layers; ``skip_2``: after 2 (layer skipping);
+- ``self_2``: the target's first two layers draft (self-speculation without training).
 
-Of each, for target T and draft D in ``sorted`` and ``plain``: ``T_D_METHOD_tokens_per_pass`` (of
-the target), ``_acceptance`` (accepted over judged tokens), ``_layers`` (draft layers run for a
-drafted token, prompts left out); for ladders ``_exits`` and ``_exit_acceptance``, the share of the
-drafted tokens that leave at each exit and their acceptance. ``T_same`` is the share of completions
-equal to plain decoding's, over all methods; in float32 it must be 1. ``D_loss_2``, ``_4``, ``_6``
-are held-out losses in nats a token.
+For each, with draft D in ``sorted`` and ``plain``: ``D_METHOD_tokens_per_pass`` (of the target),
+``_acceptance`` (accepted over judged tokens), ``_layers`` (draft layers run per drafted token,
+prompts excluded). ``same`` is the fraction of completions equal to plain decoding's, over all
+methods; in float32 it must be 1. ``D_loss_2``, ``_4``, ``_6`` are held-out losses in nats per token.
 
-Limits: models of one or two million parameters and 300,000 tokens. What a draft costs beside a
-target is not that of real pairs, so no speed is given; a drafted token's layers are what to look
-at. With ``-o folder=DIR`` the models are kept there and not trained again.
+Limits: models of one or two million parameters and 300,000 tokens. The cost of a draft relative to
+its target is not that of real pairs, so no speed is reported. With ``-o folder=DIR`` the models are
+kept there and not trained again.
 """
 
 from __future__ import annotations
@@ -43,10 +38,7 @@ _VOCABULARY, _CHUNK, _PROMPT, _DRAFTED = 2048, 128, 64, 5
 _EXITS = (2, 4, 6)
 _FILES = 160
 _LARGEST = 60_000  # characters of a source file; tables of data are larger
-_TARGETS = {
-    "deep": {"layers": 8, "width": 128, "heads": 4},
-    "small": {"layers": 4, "width": 128, "heads": 4},
-}
+_TARGET = {"layers": 8, "width": 128, "heads": 4}
 _DRAFT = {"layers": 6, "width": 96, "heads": 4}
 
 
@@ -56,7 +48,6 @@ def run(
     steps: int = 300,
     prompts: int = 12,
     max_new_tokens: int = 40,
-    targets: str = "deep,small",
     folder: str = "",
     seed: int = 0,
 ) -> Mapping[str, object]:
@@ -67,9 +58,8 @@ def run(
         steps: of each training, 8 pieces of 128 tokens each.
         prompts: held-out files continued.
         max_new_tokens: of each completion.
-        targets: which of the two.
         folder: where models are kept, and found if they are there.
-        seed: of the trainings (the second target's is one more), the draws and the bootstrap.
+        seed: seed of the trainings, the samples and the bootstrap.
     """
     at_least(1, steps=steps, prompts=prompts, max_new_tokens=max_new_tokens)
     if quick:
@@ -90,55 +80,38 @@ def run(
             drafts[name], losses = _train(place, name, _DRAFT, loss, steps, seed)
             for depth, value in losses.items():
                 report.set(f"{name}_loss_{depth}", value)
-        for number, (name, sizes) in enumerate(_TARGETS.items()):
-            if name not in targets.split(","):
-                continue
-            target, losses = _train(place, name, sizes, "mle", steps, seed + number)
-            report.set(f"{name}_loss", losses[sizes["layers"]])
-            rows = _prompts(target, held_out, prompts)
-            _compare(report, name, target, drafts, rows, max_new_tokens)
+        target, losses = _train(place, "target", _TARGET, "mle", steps, seed)
+        report.set("target_loss", losses[_TARGET["layers"]])
+        rows = _prompts(target, held_out, prompts)
+        _compare(report, target, drafts, rows, max_new_tokens)
     report.samples["prompts"] = prompts
     return report.mapping()
 
 
 def _compare(
     report: Report,
-    name: str,
     target: Any,
     drafts: Mapping[str, Any],
     prompts: Sequence[list[int]],
     new: int,
 ) -> None:
-    """All methods on one target."""
+    """Measures all methods."""
     from codegen.decoding.strategies.sorted import Nested
 
-    ladders: dict[str, dict[str, Any]] = {
-        "ladder": {},
-        "ladder_03": {"thresholds": (0.3,)},
-        "ladder_stop": {"least": 0.3},
-        "ahead": {"ahead": True},
-        "ahead_03": {"ahead": True, "thresholds": (0.3,)},
-        "ahead_stop": {"ahead": True, "least": 0.3},
-        "full": {"thresholds": (1.0,)},
-    }
     plain = [_decode(target, prompt, new, None)[0] for prompt in prompts]
-    same = total = 0
-    methods: list[tuple[str, Nested, dict[str, Any]]] = []
+    methods: dict[str, tuple[Nested, dict[str, Any], bool]] = {}
     for draft, loaded in drafts.items():
         nested = Nested(loaded.model, _EXITS)
-        methods += [
-            (f"{draft}_{key}", nested, options)
-            for key, options in ladders.items()
-            if draft == "sorted" or key in ("ladder", "ahead", "full")
-        ]
-        methods += [
-            (f"{draft}_skip_{depth}", Nested(loaded.model, (depth,)), {}) for depth in _EXITS[:-1]
-        ]
-    methods.append(("self_2", Nested(target.model, (2,)), {}))
-    for key, nested, options in methods:
-        equal = _measure(report, f"{name}_{key}", target, nested, options, prompts, new, plain)
-        same, total = same + equal, total + len(prompts)
-    report.set(f"{name}_same", rate(same, total), n=total)
+        methods[f"{draft}_ladder"] = nested, {}, False
+        methods[f"{draft}_ahead"] = nested, {}, True
+        methods[f"{draft}_full"] = nested, {"thresholds": (1.0,)}, False
+        methods[f"{draft}_skip_2"] = Nested(loaded.model, (2,)), {}, False
+    methods["self_2"] = Nested(target.model, (2,)), {}, False
+    same = 0
+    for key, (nested, options, ahead) in methods.items():
+        same += _measure(report, key, target, nested, options, ahead, prompts, new, plain)
+    total = len(methods) * len(prompts)
+    report.set("same", rate(same, total), n=total)
 
 
 def _measure(
@@ -146,20 +119,18 @@ def _measure(
     key: str,
     target: Any,
     nested: Any,
-    options: dict[str, Any],
+    options: Mapping[str, Any],
+    ahead: bool,
     prompts: Sequence[list[int]],
     new: int,
     plain: Sequence[list[int]],
 ) -> int:
-    """One method; how many completions are plain decoding's."""
+    """Sets the figures of one method and returns how many completions are plain decoding's."""
     from codegen.decoding.strategies.sorted import SortedDrafter, Tally
 
-    total = Tally()
     made: list[int] = []
     passes: list[int] = []
-    equal = layers = 0
-    options = dict(options)
-    ahead = options.pop("ahead", False)
+    equal = layers = drafted = reached = accepted = 0
     for prompt, expected in zip(prompts, plain, strict=True):
         tally = Tally()
         drafter = SortedDrafter(nested, tokens=_DRAFTED, tally=tally, **options)
@@ -167,22 +138,14 @@ def _measure(
         equal += tokens == expected
         made.append(len(tokens))
         passes.append(taken)
-        for counts, more in ((total.drafted, tally.drafted), (total.reached, tally.reached),
-                             (total.accepted, tally.accepted)):  # fmt: skip
-            counts[:] = [a + b for a, b in zip(counts or [0] * len(more), more, strict=True)]
+        drafted, reached = drafted + sum(tally.drafted), reached + sum(tally.reached)
+        accepted += sum(tally.accepted)
         borders = zip((0, *nested.exits), nested.exits, strict=False)
         for encoded, (first, end) in zip(tally.encoded, borders, strict=True):
             layers += max(0, encoded - len(prompt)) * (end - first)
     report.set(f"{key}_tokens_per_pass", ratio_of_sums(made, passes, seed=report.seed))
-    accepted, reached, drafted = map(sum, (total.accepted, total.reached, total.drafted))
     report.set(f"{key}_acceptance", rate(accepted, reached), n=reached)
     report.set(f"{key}_layers", layers / drafted, n=drafted)
-    if len(nested.exits) > 1 and "full" not in key:
-        report.figures[f"{key}_exits"] = [round(n / drafted, 3) for n in total.drafted]
-        report.figures[f"{key}_exit_acceptance"] = [
-            round(a / n, 3) if n else None
-            for a, n in zip(total.accepted, total.reached, strict=True)
-        ]
     say(f"{key}: {sum(made) / sum(passes):.2f} a pass, {accepted / max(reached, 1):.1%} accepted")
     return equal
 

@@ -1,6 +1,6 @@
 """Which format of next edits is learned best, at equal training.
 
-**Small functions.** Small transformers from scratch learn to edit small functions
+Small transformers from scratch learn to edit small functions
 (:mod:`.functions`) in one of the formats of :mod:`codegen.methods.edits.formats`, at equal
 optimizer steps and batches. A file is a function below a comment with its instruction, a sentence a
 line. The moments:
@@ -17,13 +17,6 @@ Measured on other functions, greedily: ``exact``, the share of due edits after w
 right (``follow``, ``rename``: of each kind); ``quiet``, the share of moments without one at which
 the file stays as it is; ``parsed``, the share of answers in the format; ``answer``, their mean
 tokens; ``tokens``, those trained on, in millions.
-
-**Real files** (``--histories DIR --held-out DIR``, data directories of ``codegen data edits
---keep-moments``). The embedded model learns by LoRA from as many changes as refactorings. Measured
-on ``problems`` held-out moments of each kind. Beside the measures above: ``nats``, minus the log
-of the probability of the whole right answer, in the mean. Every format has one right answer for a
-moment, so that these can be compared, while the loss of a token cannot; ``location``: the share of
-due edits whose first changed line is one that should change.
 """
 
 from __future__ import annotations
@@ -35,13 +28,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from codegen.benchmarks.evidence.functions import Variant, start_model, train_model, variants
-from codegen.benchmarks.evidence.setting import arguments, once, table
-from codegen.data import read_texts
+from codegen.benchmarks.evidence.functions import Variant, start_model, variants
+from codegen.benchmarks.evidence.harness import Experiment, train_small
 from codegen.decoding.loop import Row, decode
-from codegen.evals.tasks.next_edit import NextEdit, measures
-from codegen.finetune import parse_recipe
-from codegen.finetune.run import train
 from codegen.methods.edits.formats import (
     FORMATS,
     STARCODER,
@@ -54,16 +43,8 @@ from codegen.methods.edits.generator import segments_of
 from codegen.methods.edits.hunks import difference, lines_of
 from codegen.methods.edits.sessions import Session, View
 from codegen.models import load
-from codegen.records import Edit, TrainingText, from_dict, to_json, write_atomic
+from codegen.records import Edit, TrainingText, write_jsonl
 
-COLUMNS = ("exact", "follow", "rename", "quiet", "parsed", "answer", "tokens")
-_KINDS = ("changes", "refactorings")
-REAL_COLUMNS = (
-    *(f"{kind} {name}" for kind in _KINDS for name in ("nats", "exact", "location", "quiet")),
-    "parsed",
-    "answer",
-    "tokens",
-)
 _NAMES = ("acc", "out", "result", "value", "best", "found")
 _MOST = 260  # tokens of an answer
 _WHOLE = View(above=99, below=99)
@@ -123,23 +104,17 @@ def expressible(edits: Sequence[Edit], names: Sequence[str]) -> list[Edit]:
     return [edit for edit in edits if is_so(edit)]
 
 
-def _names(options: Any) -> list[str]:
-    return list(dict.fromkeys(each.partition(":")[0] for each in options.formats.split(",")))
-
-
 def _written(out: Path, name: str, known: Sequence[Edit]) -> Path:
     """The training texts of moments in a format, as a file."""
     base, _, copied = name.partition(":")
     data = out / "data" / f"{name}.jsonl"
-    data.parent.mkdir(parents=True, exist_ok=True)
-    texts = texts_of(FORMATS[base], known, float(copied or 1))
-    write_atomic(data, "".join(to_json(text) + "\n" for text in texts))
+    write_jsonl(data, list(texts_of(FORMATS[base], known, float(copied or 1))))
     return data
 
 
 def run(out: Path, name: str, seed: int, options: Any) -> Mapping[str, float]:
-    """The measures of one format with one seed, on small functions."""
-    names = _names(options)
+    """The measures of one format with one seed."""
+    names = list(dict.fromkeys(each.partition(":")[0] for each in options.conditions.split(",")))
     drawn = expressible(moments(options.examples + options.problems, seed=0), names)
     known, asked = drawn[: -options.problems], drawn[-options.problems :]
     data = _written(out, name, known)
@@ -148,88 +123,13 @@ def run(out: Path, name: str, seed: int, options: Any) -> Mapping[str, float]:
         out / "models" / f"start-{seed}", some, hidden=options.hidden, layers=3, seed=seed,
         special=STARCODER.all,
     )  # fmt: skip
-    folder = out / "runs" / f"{name}-{seed}"
-    result = train_model(
-        model, data, folder, steps=options.steps, max_length=448, seed=seed, batch_size=8
-    )
+    result = train_small(
+        model, data, out / "runs" / f"{name}-{seed}", steps=options.steps, seed=seed,
+        batch_size=8, micro_batch_size=8, max_length=448, packing="best_fit",
+    )  # fmt: skip
     trained = result.trained_per_s * result.seconds / 1e6
     form = FORMATS[name.partition(":")[0]]
     return {**measure(load(result.model), form, asked), "tokens": trained}
-
-
-def kept_moments(folder: str) -> dict[str, list[Edit]]:
-    """The moments that a data directory of ``data edits --keep-moments`` holds, of each kind."""
-    found: dict[str, list[Edit]] = {kind: [] for kind in _KINDS}
-    for text in read_texts(folder):
-        edit = from_dict(Edit, text.meta["moment"], text.id)
-        found[_KINDS[bool(text.meta.get("refactoring"))]].append(edit)
-    return found
-
-
-def run_real(out: Path, name: str, seed: int, options: Any) -> Mapping[str, float]:
-    """The measures of one format with one seed, on real files."""
-    names, form = _names(options), FORMATS[name.partition(":")[0]]
-    known, asked = (
-        {kind: expressible(edits, names) for kind, edits in kept_moments(folder).items()}
-        for folder in (options.histories, options.held_out)
-    )
-    count = min(map(len, known.values()))
-    both = [edit for edits in known.values() for edit in edits[:count]]
-    recipe = {
-        "model": "embedded",
-        "data": str(_written(out, name, both)),
-        "output": str(out / "runs" / f"{name}-{seed}"),
-        "steps": options.steps,
-        "method": "lora",
-        "lora": {"rank": 16, "alpha": 32},
-        "format": "plain",
-        "packing": "best_fit",
-        "batch_size": 8,
-        "micro_batch_size": 1,
-        "max_length": 512,
-        "learning_rate": 1e-3,
-        "schedule": "cosine",
-        "warmup_steps": 10,
-        "save_every": options.steps,
-        "seed": seed,
-    }
-    result = train(parse_recipe(recipe))
-    loaded = load(result.model)
-    found = {"tokens": result.trained_per_s * result.seconds / 1e6}
-    parsed, sizes = [], []
-    for kind in _KINDS:
-        own = random.Random(0).sample(asked[kind], options.problems)
-        answers = _answers(loaded, form, own)
-        each = [
-            measures(NextEdit.problem(edit), window)
-            for edit, (window, _) in zip(own, answers, strict=True)
-        ]
-        parsed += [window is not None for window, _ in answers]
-        sizes += [tokens for _, tokens in answers]
-        is_due = [edit.category != "nothing" for edit in own]
-        found[f"{kind} nats"] = fmean(nats(loaded, form, edit) for edit in own)
-        for measure, due in (("exact", True), ("location", True), ("quiet", False)):
-            of = [one.get(measure, 0.0) for one, d in zip(each, is_due, strict=True) if d == due]
-            if of:
-                found[f"{kind} {measure}"] = fmean(of)
-    return {**found, "parsed": fmean(parsed), "answer": fmean(sizes)}
-
-
-def nats(loaded: Any, form: EditFormat, edit: Edit) -> float:
-    """Minus the log of the probability of the right answer and its end."""
-    import torch
-
-    prompt, answer = (
-        loaded.tokenizer(text, add_special_tokens=False).input_ids
-        for text in (form.prompt(edit), form.answer(edit))
-    )
-    answer = [*answer, loaded.tokenizer.eos_token_id]
-    with torch.inference_mode():
-        logits = loaded.model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
-        loss = torch.nn.functional.cross_entropy(
-            logits.float(), torch.tensor(answer), reduction="sum"
-        )
-    return float(loss)
 
 
 def _answers(loaded: Any, form: EditFormat, asked: Sequence[Edit]) -> list[tuple[str | None, int]]:
@@ -272,28 +172,13 @@ def measure(loaded: Any, form: EditFormat, asked: Sequence[Edit]) -> dict[str, f
     }
 
 
-def main() -> None:
-    """Runs all formats and seeds on one of the two, and prints the table."""
-    options = arguments(
-        __doc__ or "",
-        steps=1600,
-        examples=4000,
-        problems=200,
-        hidden=96,
-        formats="blocks,rows,window,search-replace,udiff",
-        histories="",
-        held_out="",
-    )
-    one, columns = (run_real, REAL_COLUMNS) if options.histories else (run, COLUMNS)
-    rows: dict[str, list[Mapping[str, float]]] = {}
-    for seed in range(options.seeds):
-        for name in options.formats.split(","):
-            path = options.out / "results" / f"{name}-{seed}.json"
-            found = once(path, lambda n=name, s=seed: one(options.out, n, s, options))
-            rows.setdefault(name, []).append(found)
-            print(name, seed, found, flush=True)  # noqa: T201
-    print(table(rows, columns))  # noqa: T201
-
+EXPERIMENT = Experiment(
+    __doc__ or "",
+    ("blocks", "rows", "window", "search-replace", "udiff"),
+    ("exact", "follow", "rename", "quiet", "parsed", "answer", "tokens"),
+    run,
+    {"steps": 1600, "examples": 4000, "problems": 200, "hidden": 96},
+)
 
 if __name__ == "__main__":
-    main()
+    EXPERIMENT.main()

@@ -31,12 +31,10 @@ from codegen.benchmarks.evidence.functions import (
     diversity,
     functions,
     judge,
-    share,
     start_model,
-    train_model,
     write,
 )
-from codegen.benchmarks.evidence.setting import arguments, once, table
+from codegen.benchmarks.evidence.harness import Experiment, slug, train_small
 from codegen.data import read_texts
 from codegen.data import run as make_data
 from codegen.data.generators import Whole
@@ -49,7 +47,6 @@ from codegen.models import load
 from codegen.python_syntax import compiles
 
 _FENCED = re.compile(r"```python\n(.*?)```", re.DOTALL)
-COLUMNS = ("pass@1", "pass@10", "distinct", "valid", "sound", "tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +62,6 @@ class Form:
     generator: Any
     ask: Mapping[str, Callable[[str], str]]
     edits: bool = False
-
-
-def _slug(name: str) -> str:
-    return name.replace(" ", "-")
 
 
 def _plain(text: str) -> str:
@@ -113,20 +106,16 @@ def run(out: Path, name: str, seed: int, options: Any) -> Mapping[str, Mapping[s
     form = FORMS[name]
     drawn = functions(options.functions + options.problems, seed=0)
     known, asked = drawn[: options.functions], drawn[options.functions :]
-    data = {each: data_of(f, known, out / "data" / _slug(each)) for each, f in FORMS.items()}
+    data = {each: data_of(f, known, out / "data" / slug(each)) for each, f in FORMS.items()}
     # One tokenizer for all forms, of the texts of all.
     some = [text.text for folder in data.values() for text in islice(read_texts(folder), 500)]
     model = start_model(
         out / "models" / f"start-{seed}", some, hidden=options.hidden, layers=3, seed=seed
     )
-    result = train_model(
-        model,
-        data[name],
-        out / "runs" / f"{_slug(name)}-{seed}",
-        steps=options.steps,
-        max_length=512,
-        seed=seed,
-    )
+    result = train_small(
+        model, data[name], out / "runs" / f"{slug(name)}-{seed}", steps=options.steps, seed=seed,
+        batch_size=32, micro_batch_size=8, max_length=512, packing="best_fit",
+    )  # fmt: skip
     trained = result.trained_per_s * result.seconds / 1e6
     loaded = load(result.model)
     return {
@@ -165,33 +154,17 @@ def measure(
     return {
         **{f"pass@{k}": fmean(pass_at_k(n, sum(v), k) for v in verdicts) for k in (1, n)},
         "distinct": diversity(programs),
-        **({"valid": share(valid), "sound": share(sound)} if form.edits else {}),
+        **({"valid": fmean(valid), "sound": fmean(sound)} if form.edits else {}),
     }
 
 
-def main() -> None:
-    """Runs all forms and seeds, and prints the table."""
-    options = arguments(
-        __doc__ or "",
-        steps=800,
-        functions=4000,
-        problems=100,
-        n=10,
-        hidden=96,
-        forms=",".join(FORMS),
-    )
-    rows: dict[str, list[dict[str, float]]] = {}
-    for seed in range(options.seeds):
-        for name in options.forms.split(","):
-            found = once(
-                options.out / "results" / f"{_slug(name)}-{seed}.json",
-                lambda f=name, s=seed: run(options.out, f, s, options),
-            )
-            for way, measures in found.items():
-                rows.setdefault(way, []).append(measures)
-            print(name, seed, found, flush=True)  # noqa: T201
-    print(table(rows, COLUMNS))  # noqa: T201
-
+EXPERIMENT = Experiment(
+    __doc__ or "",
+    tuple(FORMS),
+    ("pass@1", "pass@10", "distinct", "valid", "sound", "tokens"),
+    run,
+    {"steps": 800, "functions": 4000, "problems": 100, "n": 10, "hidden": 96},
+)
 
 if __name__ == "__main__":
-    main()
+    EXPERIMENT.main()

@@ -14,14 +14,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from codegen.benchmarks.evidence.setting import save_llama
+from codegen.benchmarks.evidence.harness import save_llama
 from codegen.benchmarks.tools.byte_bpe import train_byte_bpe
 from codegen.decoding.loop import Backspace, Row, decode
 from codegen.evals.metrics.text import normal_form
 from codegen.evals.sandbox import Job, Limits, Sandbox
-from codegen.finetune import parse_recipe
-from codegen.finetune.result import TrainingResult
-from codegen.finetune.run import train
 from codegen.records import Example
 
 _CALLS = 6
@@ -254,38 +251,6 @@ def start_model(
     return folder
 
 
-def train_model(
-    model: Path,
-    data: Path,
-    out: Path,
-    *,
-    steps: int,
-    max_length: int,
-    seed: int,
-    batch_size: int = 32,
-) -> TrainingResult:
-    """A model of this world, trained on texts."""
-    recipe = {
-        "model": str(model),
-        "data": str(data),
-        "output": str(out),
-        "steps": steps,
-        "method": "full",
-        "format": "plain",
-        "batch_size": batch_size,
-        "micro_batch_size": 8,
-        "max_length": max_length,
-        "packing": "best_fit",
-        "learning_rate": 2e-3,
-        "schedule": "cosine",
-        "warmup": 0.05,
-        "dtype": "float32",
-        "save_every": steps,
-        "seed": seed,
-    }
-    return train(parse_recipe(recipe))
-
-
 def write(
     loaded: Any,
     prompts: Sequence[str],
@@ -338,9 +303,3 @@ def judge(
 def diversity(programs: Sequence[Sequence[str]]) -> float:
     """Mean number of different programs among the samples of a function, by syntax tree."""
     return fmean(len({normal_form(program) for program in written}) for written in programs)
-
-
-def share(values: Iterable[bool]) -> float:
-    """How many of them are true; 0 for none."""
-    found = list(values)
-    return sum(found) / len(found) if found else 0.0

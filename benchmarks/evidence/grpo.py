@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from codegen.benchmarks.evidence.harness import arguments, once
 from codegen.benchmarks.evidence.reward_hacking import first_model, questions, value
-from codegen.benchmarks.evidence.setting import arguments, once
 from codegen.evals.sandbox import Sandbox
 from codegen.evals.scoring import score
 from codegen.evals.statistics import wilson

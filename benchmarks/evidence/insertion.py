@@ -2,20 +2,19 @@
 
 Every kind of network (insertion, masks of flexible and of fixed length, an unmodified Llama of
 equal size from left to right) is trained on the same puzzles by the settings of
-``recipes/ilm_star_easy.yaml``, and asked the same held-out ones. A run that was cut off continues,
-one that is finished is not made again. Printed: the share of right answers with its 95 % interval
-(Wilson), steps, parameters, seconds.
+``recipes/ilm_star_easy.yaml`` and answers the same held-out ones. A condition is a puzzle and a
+network, such as ``star-easy llama``. Measured: the fraction of correct answers, steps, parameters,
+seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from codegen.benchmarks.evidence.setting import arguments
+from codegen.benchmarks.evidence.harness import Experiment
 from codegen.finetune import parse_recipe
-from codegen.finetune.result import TrainingResult
 from codegen.finetune.run import train
 
 KINDS = ("insertion", "llama", "fixed_masks", "flexible_masks")
@@ -33,7 +32,8 @@ def settings(
 ) -> dict[str, Any]:
     """The recipe of one run; 0 steps are the task's."""
     width, usual = TASKS[task]
-    # As many sequences a step for all: of the Llama, which loses no tokens, other examples.
+    # The same number of sequences per step for all: the Llama, which loses no tokens, takes other
+    # examples.
     examples, draws = (64, 1) if kind == "llama" else (16, 4)
     return {
         "model": "new",
@@ -75,47 +75,29 @@ def settings(
     }
 
 
-def table(rows: Sequence[tuple[str, str, TrainingResult]]) -> str:
-    """A Markdown table of finished runs."""
-    lines = [
-        "| task | network | right answers | 95 % | steps | parameters | seconds |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for task, kind, result in rows:
-        low, high = result.answers["interval"]
-        cells = (
-            task,
-            kind,
-            f"{result.answers['exact_match']:.1%}",
-            f"{low:.1%} to {high:.1%}",
-            result.losses[-1][0],
-            result.trainable_parameters,
-            round(result.seconds),
-        )
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
+def run(out: Path, condition: str, seed: int, options: Any) -> Mapping[str, Any]:
+    """One puzzle with one network."""
+    task, kind = condition.split()
+    recipe = settings(task, kind, out / f"seed-{seed}", steps=options.steps, seed=seed)
+    result = train(parse_recipe(recipe), on_message=print)
+    low, high = result.answers["interval"]
+    return {
+        "correct": result.answers["exact_match"],
+        "low": low,
+        "high": high,
+        "steps": result.losses[-1][0],
+        "parameters": result.trainable_parameters,
+        "seconds": result.seconds,
+    }
 
 
-def curve(result: TrainingResult) -> str:
-    """The share of right answers over the steps."""
-    points: Sequence[tuple[int, float]] = result.parts.get("exact_match", [])
-    return ", ".join(f"{step}: {value:.2f}" for step, value in points)
-
-
-def main() -> None:
-    """Runs what is not there and prints the table."""
-    chosen: Mapping[str, Any] = vars(
-        arguments(__doc__ or "", tasks="star-easy,star-medium", kinds=",".join(KINDS), steps=0)
-    )
-    rows = []
-    for task in chosen["tasks"].split(","):
-        for kind in chosen["kinds"].split(","):
-            row = settings(task, kind, chosen["out"], steps=chosen["steps"])
-            result = train(parse_recipe(row), on_message=print)
-            rows.append((task, kind, result))
-            print(f"{task} {kind}: {curve(result)}")  # noqa: T201
-    print(table(rows))  # noqa: T201
-
+EXPERIMENT = Experiment(
+    __doc__ or "",
+    tuple(f"{task} {kind}" for task in ("star-easy", "star-medium") for kind in KINDS),
+    ("correct", "low", "high", "steps", "parameters", "seconds"),
+    run,
+    {"steps": 0},
+)
 
 if __name__ == "__main__":
-    main()
+    EXPERIMENT.main()

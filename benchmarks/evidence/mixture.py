@@ -1,9 +1,9 @@
-"""Mixture-of-Instructions: what the examples of a chunk see of one another, on three small tasks.
+"""Mixture-of-Instructions: which examples of a chunk attend to each other, on three small tasks.
 
 A small transformer from scratch learns sums, sorting of digits and reversal of digits, in chunks of
 one example of each, with three masks at equal steps: examples alone (``example``), the chunk
-(``chunk``, the method's), or everything in the row (``none``). Measured, on new questions asked
-alone: the share that is right, by task and on average, sampling greedily.
+(``chunk``, the method's), or everything in the row (``none``). Measured on new questions, asked
+alone and decoded greedily: the fraction of correct answers, by task and on average.
 """
 
 from __future__ import annotations
@@ -14,15 +14,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from codegen.benchmarks.evidence.harness import Experiment, character_model, train_small
 from codegen.benchmarks.evidence.sequencematch import sums
-from codegen.benchmarks.evidence.setting import arguments, once, small_model, table
 from codegen.decoding.loop import Row, decode
-from codegen.finetune import parse_recipe
-from codegen.finetune.run import train
 from codegen.models import load
 from codegen.records import Segment, TrainingText, write_jsonl
 
-MASKS = ("example", "chunk", "none")
 TASKS = ("sum", "sort", "reverse")
 
 
@@ -39,10 +36,10 @@ def questions(task: str, count: int) -> list[tuple[str, str]]:
     return list(found.items())
 
 
-def run(out: Path, mask: str, seed: int, steps: int, hidden: int) -> Mapping[str, Any]:
+def run(out: Path, mask: str, seed: int, options: Any) -> Mapping[str, Any]:
     """One mask with one seed: its measures."""
-    model = small_model(
-        out / "models" / f"start-{seed}", "0123456789+=sr\n", hidden=hidden, layers=3,
+    model = character_model(
+        out / "models" / f"start-{seed}", "0123456789+=sr\n", hidden=options.hidden, layers=3,
         positions=512, seed=seed,
     )  # fmt: skip
     data, held = {}, {}
@@ -50,45 +47,21 @@ def run(out: Path, mask: str, seed: int, steps: int, hidden: int) -> Mapping[str
         pairs = questions(task, 4200)
         held[task] = pairs[4000:]
         path = out / "data" / f"{task}.jsonl"
-        rows = [
-            TrainingText(
-                f"{i}", f"{task}{i}", "whole", (Segment(q + "\n", False), Segment(a, True))
-            )
-            for i, (q, a) in enumerate(pairs[:4000])
-        ]
+        segments = [(Segment(q + "\n", False), Segment(a, True)) for q, a in pairs[:4000]]
+        rows = [TrainingText(f"{i}", f"{task}{i}", "whole", s) for i, s in enumerate(segments)]
         write_jsonl(path, rows)
         data[task] = str(path)
-    result = train(
-        parse_recipe(
-            {
-                "model": str(model),
-                "data": data,
-                "output": str(out / "runs" / f"{mask}-{seed}"),
-                "steps": steps,
-                "method": "full",
-                "format": "plain",
-                "batch_size": 96,
-                "micro_batch_size": 8,
-                "max_length": 32,
-                "packing": "best_fit",
-                "row_length": 192,
-                "isolation": mask,
-                "mixture": {"balance": True, "order": "random"},
-                "learning_rate": 2e-3,
-                "schedule": "cosine",
-                "warmup": 0.05,
-                "dtype": "float32",
-                "save_every": steps,
-                "seed": seed,
-            }
-        )
-    )
+    result = train_small(
+        model, data, out / "runs" / f"{mask}-{seed}", steps=options.steps, seed=seed,
+        batch_size=96, micro_batch_size=8, max_length=32, packing="best_fit", row_length=192,
+        isolation=mask, mixture={"balance": True, "order": "random"},
+    )  # fmt: skip
     loaded = load(result.model)
-    scores = {task: _right(loaded, pairs) for task, pairs in held.items()}
+    scores = {task: _correct(loaded, pairs) for task, pairs in held.items()}
     return {**scores, "mean": fmean(scores.values())}
 
 
-def _right(loaded: Any, pairs: list[tuple[str, str]]) -> float:
+def _correct(loaded: Any, pairs: list[tuple[str, str]]) -> float:
     tokenizer = loaded.tokenizer
     rows = [
         Row(tokenizer(question + "\n", add_special_tokens=False).input_ids, [0.0] * 10)
@@ -96,27 +69,19 @@ def _right(loaded: Any, pairs: list[tuple[str, str]]) -> float:
     ]
     decode(loaded.model, rows, max_new_tokens=10, temperature=0.0, top_p=1.0,
            eos=frozenset([tokenizer.eos_token_id]))  # fmt: skip
-    good = [
+    return fmean(
         row.finish == "eos" and tokenizer.decode(row.tokens) == answer
         for row, (_, answer) in zip(rows, pairs, strict=True)
-    ]
-    return sum(good) / len(good)
+    )
 
 
-def main() -> None:
-    """Runs all masks and seeds, and prints the table."""
-    options = arguments(__doc__ or "", steps=600, hidden=64)
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for mask in MASKS:
-        for seed in range(options.seeds):
-            found = once(
-                options.out / "results" / f"{mask}-{seed}.json",
-                lambda m=mask, s=seed: run(options.out, m, s, options.steps, options.hidden),
-            )
-            rows.setdefault(mask, []).append(found)
-            print(mask, seed, found, flush=True)  # noqa: T201
-    print(table(rows, (*TASKS, "mean")))  # noqa: T201
-
+EXPERIMENT = Experiment(
+    __doc__ or "",
+    ("example", "chunk", "none"),
+    (*TASKS, "mean"),
+    run,
+    {"steps": 600, "hidden": 64},
+)
 
 if __name__ == "__main__":
-    main()
+    EXPERIMENT.main()

@@ -17,7 +17,6 @@ compared with what is so.
 from __future__ import annotations
 
 import ast
-import json
 import operator
 import random
 import time
@@ -25,16 +24,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from codegen.benchmarks.evidence.functions import start_model
-from codegen.benchmarks.evidence.setting import arguments, mean_with_interval, once
-from codegen.evals.report import charts
+from codegen.benchmarks.evidence.harness import Experiment, train_small
 from codegen.evals.sandbox import Job, Limits, Sandbox
-from codegen.finetune import parse_recipe
-from codegen.finetune.run import train
-from codegen.records import Segment, TrainingText, write_atomic, write_jsonl
+from codegen.records import Segment, TrainingText, write_jsonl
 
 REWARDS = ("one_process", "exit_code", "sandbox")
 CHEATS = {
@@ -296,26 +291,10 @@ def first_model(
     )
     data = out / "data" / f"{name}.jsonl"
     write_jsonl(data, texts)
-    result = train(
-        parse_recipe(
-            {
-                "model": str(new),
-                "data": str(data),
-                "output": str(out / "first" / name),
-                "steps": steps,
-                "method": "full",
-                "format": "plain",
-                "batch_size": 64,
-                "micro_batch_size": 64,
-                "max_length": 128,
-                "learning_rate": 2e-3,
-                "schedule": "cosine",
-                "dtype": "float32",
-                "save_every": steps,
-                "seed": seed,
-            }
-        )
-    )
+    result = train_small(
+        new, data, out / "first" / name, steps=steps, seed=seed,
+        batch_size=64, micro_batch_size=64, max_length=128, warmup=0.03,
+    )  # fmt: skip
     return result.model
 
 
@@ -381,118 +360,29 @@ def means(steps: Sequence[Mapping[str, int]]) -> dict[str, float]:
     return {name: round(sum(s.get(name, 0) for s in steps) / samples, 4) for name in COLUMNS}
 
 
-# --- what is shown ------------------------------------------------------------------------------
-
-TITLES = {
-    "one_process": "Reward: program and tests in one process",
-    "exit_code": "Reward: exit code of a script",
-    "sandbox": "Reward: isolated sandbox",
-}
-LINES = {"claimed": "what the reward claims", "right": "really right", "cheats": "cheats"}
-
-
-def picture(runs: Sequence[Mapping[str, Any]]) -> str:
-    """All runs as an SVG file: a row a world, a column a reward; means and ranges of the seeds."""
-    worlds = [world for world in WORLDS if any(run["world"] == world for run in runs)]
-    width, height, head = charts.NARROW, 300, 44
-    parts = []
-    for number, name in enumerate(LINES.values()):
-        x = 8 + number * 210
-        swatch = str(charts.swatch(number)).replace("<svg ", f'<svg x="{x}" y="6" width="36" ', 1)
-        parts.append(swatch.replace('viewBox="0 0 30 12"', 'height="14" viewBox="0 0 30 12"'))
-        parts.append(f'<text x="{x + 44}" y="17">{name}</text>')
-    for row, world in enumerate(worlds):
-        for column, reward in enumerate(REWARDS):
-            found = [run for run in runs if (run["world"], run["reward"]) == (world, reward)]
-            if not found:
-                continue
-            panel = charts.line_chart(
-                [_series(name, found) for name in LINES],
-                charts.Axis("Step", lambda value: f"{value:,.0f}"),
-                charts.Axis(f"{TITLES[reward]} ({world})", lambda v: charts.percent(v, 0)),
-                id_=f"{world}-{reward}",
-                title=f"{TITLES[reward]}, {world}",
-                description=", ".join(f"{name}: {_end(name, found):.2f}" for name in LINES),
-                y_to=1.0,
-                width=width,
-            )
-            place = f'x="{column * (width + 20)}" y="{head + row * (height + 12)}"'
-            size = f'width="{width}" height="{height}"'
-            opening = f'<svg class="panel" {place} {size}'
-            parts.append(panel.replace('<svg class="chart narrow"', opening, 1))
-    size = f"{3 * width + 40} {head + len(worlds) * (height + 12)}"
-    return charts.standalone(
-        f'<svg class="chart wide" viewBox="0 0 {size}" role="img">{"".join(parts)}</svg>'
-    )
+def run(out: Path, condition: str, seed: int, options: Any) -> Mapping[str, Any]:
+    """One world with one reward: means over the last steps, and at the first."""
+    world, _, reward = condition.partition(" ")
+    found = reinforce(out, world, reward, seed, options.steps)
+    cheats = min(1.0, sum(found["last"][cheat] for cheat in CHEATS))  # each was rounded
+    return {
+        "cpu_s": found["cpu_s"],
+        "faults": found["faults"],
+        **found["last"],
+        "first_right": found["bins"][0]["right"],
+        "cheats": cheats,
+        "curves": found,
+    }
 
 
-def _value(name: str, shares: Mapping[str, float]) -> float:
-    if name != "cheats":
-        return shares[name]
-    return min(1.0, sum(shares[cheat] for cheat in CHEATS))  # each was rounded
-
-
-def _end(name: str, runs: Sequence[Mapping[str, Any]]) -> float:
-    return fmean(_value(name, run["last"]) for run in runs)
-
-
-def _series(name: str, runs: Sequence[Mapping[str, Any]]) -> charts.Series:
-    columns = zip(*(run["bins"] for run in runs), strict=True)
-    values = [[_value(name, shares) for shares in column] for column in columns]
-    places = [BIN * (number + 0.5) for number in range(len(values))]
-    band = [(x, min(v), max(v)) for x, v in zip(places, values, strict=True)]
-    points = [(x, fmean(v)) for x, v in zip(places, values, strict=True)]
-    return charts.Series(LINES[name], points, [charts.Band("tasks", band)], markers=False)
-
-
-def table(runs: Sequence[Mapping[str, Any]]) -> str:
-    """A Markdown table: a row a world and reward; means over the seeds with their intervals."""
-    lines = [
-        "| world | reward | claimed | really right | right, first 5 steps | cheats | most used |",
-        "|---" * 7 + "|",
-    ]
-    for world in WORLDS:
-        for reward in REWARDS:
-            found = [run for run in runs if (run["world"], run["reward"]) == (world, reward)]
-            if not found:
-                continue
-            last = [run["last"] for run in found]
-            cells = [
-                mean_with_interval([shares["claimed"] for shares in last]),
-                mean_with_interval([shares["right"] for shares in last]),
-                mean_with_interval([run["bins"][0]["right"] for run in found]),
-                mean_with_interval([_value("cheats", shares) for shares in last]),
-                max(CHEATS, key=lambda cheat: sum(shares[cheat] for shares in last)),
-            ]
-            lines.append(f"| {world} | {reward} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def main() -> None:
-    """Makes the runs that are missing, and writes ``reward_hacking.json`` and ``.svg``."""
-    options = arguments(__doc__ or "", steps=STEPS, world="", most=0)
-    runs, made = [], 0
-    for seed in range(options.seeds):
-        for world in WORLDS:
-            for reward in REWARDS:
-                path = options.out / "results" / f"{world}-{reward}-{seed}.json"
-                if not path.exists():
-                    if (options.world or world) != world or made == (options.most or -1):
-                        continue
-                    made += 1
-                runs.append(
-                    once(
-                        path,
-                        lambda w=world, r=reward, s=seed: reinforce(
-                            options.out, w, r, s, options.steps
-                        ),
-                    )
-                )
-                print(path.stem, runs[-1]["last"], runs[-1]["cpu_s"], flush=True)  # noqa: T201
-    write_atomic(options.out / "reward_hacking.json", json.dumps(runs) + "\n")
-    write_atomic(options.out / "reward_hacking.svg", picture(runs))
-    print(table(runs))  # noqa: T201
+EXPERIMENT = Experiment(
+    __doc__ or "",
+    tuple(f"{world} {reward}" for world in WORLDS for reward in REWARDS),
+    ("claimed", "right", "first_right", "forged", "missed", "cheats", "cpu_s"),
+    run,
+    {"steps": STEPS},
+)
 
 
 if __name__ == "__main__":
-    main()
+    EXPERIMENT.main()

@@ -12,7 +12,7 @@ questions that were not trained on, sampling at temperature 1:
 - ``false_backspaces``: share of the answers from a clean start in which anything is taken back;
 - ``actions``: a kept token;
 - ``repetition``: seq-rep-4 of the answers from a clean start; ``unended``: the share of them that
-  had no end within the budget. The mean seq-rep-4 of the right answers is printed below the table.
+  had no end within the budget.
 """
 
 from __future__ import annotations
@@ -21,14 +21,12 @@ import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Protocol
+from typing import Any
 
 from codegen.benchmarks.evidence import functions as small
-from codegen.benchmarks.evidence.setting import arguments, once, small_model, table
+from codegen.benchmarks.evidence.harness import Experiment, character_model, train_small
 from codegen.decoding.loop import Row
 from codegen.evals.sandbox import Sandbox
-from codegen.finetune import parse_recipe
-from codegen.finetune.run import train
 from codegen.methods.backspace import BKSPC, Backspace, load_codec
 from codegen.models import load
 from codegen.records import Example, Segment, TrainingText, write_jsonl
@@ -39,7 +37,6 @@ CONDITIONS = {
     "SequenceMatch, plain": ("sequencematch", False),
     "SequenceMatch, backspaces": ("sequencematch", True),
 }
-COLUMNS = ("right", "recovered", "false_backspaces", "actions", "repetition", "unended")
 
 
 def sums(count: int, seed: int) -> list[tuple[str, str]]:
@@ -50,32 +47,6 @@ def sums(count: int, seed: int) -> list[tuple[str, str]]:
         a, b = rng.randrange(10 ** rng.randint(1, 2)), rng.randrange(10 ** rng.randint(1, 2))
         found[f"{a}+{b}="] = str(a + b)
     return list(found.items())
-
-
-class World(Protocol):
-    """Questions with answers, and how an answer is judged.
-
-    Attributes:
-        examples: the training examples, then the held-out ones.
-        budget: most actions of an answer.
-        recipe: the settings of a run that depend on the world.
-    """
-
-    examples: Sequence[Example]
-    budget: int
-    recipe: Mapping[str, Any]
-
-    def start(self, folder: Path, *, hidden: int, seed: int) -> Path:
-        """A model that has learnt nothing."""
-        ...
-
-    def mistake(self, tokenizer: Any, answer: str, rng: random.Random) -> list[int]:
-        """The beginning of an answer, its last token wrong."""
-        ...
-
-    def right(self, answers: Sequence[str]) -> list[bool]:
-        """Whether the answers to the last examples are right."""
-        ...
 
 
 class Sums:
@@ -89,8 +60,8 @@ class Sums:
         self.examples: Sequence[Example] = [Example(f"{i}", *pair) for i, pair in enumerate(pairs)]
 
     def start(self, folder: Path, *, hidden: int, seed: int) -> Path:
-        """See :class:`World`."""
-        return small_model(
+        """An untrained model."""
+        return character_model(
             folder, "0123456789+=\n", hidden=hidden, layers=3, positions=64, seed=seed
         )
 
@@ -123,7 +94,7 @@ class Functions:
         ]
 
     def start(self, folder: Path, *, hidden: int, seed: int) -> Path:
-        """See :class:`World`."""
+        """An untrained model."""
         texts = [f"{e.instruction}\n{e.program}" for e in self.examples[:2000]]
         return small.start_model(folder, texts, hidden=hidden, layers=3, seed=seed)
 
@@ -147,7 +118,7 @@ WORLDS: Mapping[str, type[Sums] | type[Functions]] = {"sums": Sums, "functions":
 def run(out: Path, condition: str, seed: int, options: Any) -> Mapping[str, Any]:
     """One condition with one seed: its measures."""
     loss, backspaces = CONDITIONS[condition]
-    world: World = WORLDS[options.world](options.questions + options.asked)
+    world = WORLDS[options.world](options.questions + options.asked)
     name = f"{options.world}-{loss}-{'backspaces' if backspaces else 'plain'}-{seed}"
     model = world.start(
         out / "models" / f"{options.world}-{seed}", hidden=options.hidden, seed=seed
@@ -156,20 +127,10 @@ def run(out: Path, condition: str, seed: int, options: Any) -> Mapping[str, Any]
     known = world.examples[: options.questions]
     write_jsonl(data, _texts(model, known, seed, options.eta if backspaces else 0.0))
     recipe = {
-        "model": str(model),
-        "data": str(data),
-        "output": str(out / "runs" / name),
-        "steps": options.steps,
-        "method": "full",
-        "format": "plain",
+        "learning_rate": 1e-3,
         "loss": loss,
         "decoder": "backspace" if backspaces else "sample",
-        "learning_rate": 1e-3,
-        "schedule": "cosine",
-        "warmup": 0.05,
-        "dtype": "float32",
         "save_every": 500,
-        "seed": seed,
         "sequencematch": {
             "sample_every": 50,
             "samples": world.recipe["batch_size"],
@@ -178,7 +139,8 @@ def run(out: Path, condition: str, seed: int, options: Any) -> Mapping[str, Any]
         },
         **world.recipe,
     }
-    result = train(parse_recipe(recipe))
+    folder = out / "runs" / name
+    result = train_small(model, data, folder, steps=options.steps, seed=seed, **recipe)
     return {"loss": result.losses[-1][1], **measure(result.model, world, options.asked, seed)}
 
 
@@ -202,7 +164,7 @@ def _texts(model: Path, examples: Sequence[Example], seed: int, eta: float) -> l
     ]
 
 
-def measure(model: str, world: World, count: int, seed: int) -> dict[str, float]:
+def measure(model: str, world: Sums | Functions, count: int, seed: int) -> dict[str, float]:
     """The measures of a trained model on the last examples, which it did not learn from."""
     loaded = load(model)
     tokenizer = loaded.tokenizer
@@ -220,17 +182,17 @@ def measure(model: str, world: World, count: int, seed: int) -> dict[str, float]
 
     def right(found: list[Row]) -> float:
         texts = [tokenizer.decode(row.tokens) if row.finish == "eos" else "" for row in found]
-        return small.share(world.right(texts))
+        return fmean(world.right(texts))
 
     free, forced = rows(()), rows(mistakes)
     kept = sum(len(row.tokens) + 1 for row in free)
     return {
         "right": right(free),
         "recovered": right(forced),
-        "false_backspaces": small.share(backspace in row.actions for row in free),
+        "false_backspaces": fmean(backspace in row.actions for row in free),
         "actions": sum(len(row.actions) for row in free) / kept,
         "repetition": fmean(seq_rep_4(row.tokens) for row in free),
-        "unended": small.share(row.finish != "eos" for row in free),
+        "unended": fmean(row.finish != "eos" for row in free),
     }
 
 
@@ -240,33 +202,13 @@ def seq_rep_4(tokens: Sequence[int]) -> float:
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
-def main() -> None:
-    """Runs all conditions and seeds, and prints the table."""
-    options = arguments(
-        __doc__ or "", world="sums", steps=1000, questions=6000, asked=500, hidden=64, eta=0.1
-    )
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for seed in range(options.seeds):
-        for condition in CONDITIONS:
-            name = f"{options.world}-{condition}".replace(", ", "-").replace(" ", "-").lower()
-            found = once(
-                options.out / "results" / f"{name}-{seed}.json",
-                lambda c=condition, s=seed: run(options.out, c, s, options),
-            )
-            rows.setdefault(condition, []).append(found)
-            print(condition, seed, found, flush=True)  # noqa: T201
-    print(table(rows, COLUMNS))  # noqa: T201
-    print(f"seq-rep-4 of the right answers: {_of_right_answers(options):.3f}")  # noqa: T201
-
-
-def _of_right_answers(options: Any) -> float:
-    world: World = WORLDS[options.world](options.questions + options.asked)
-    folder = options.out / "models" / f"{options.world}-0"
-    tokenizer = load(str(world.start(folder, hidden=options.hidden, seed=0))).tokenizer
-    asked = world.examples[-options.asked :]
-    texts = tokenizer([e.program for e in asked], add_special_tokens=False).input_ids
-    return fmean(map(seq_rep_4, texts))
-
+EXPERIMENT = Experiment(
+    __doc__ or "",
+    tuple(CONDITIONS),
+    ("right", "recovered", "false_backspaces", "actions", "repetition", "unended"),
+    run,
+    {"world": "sums", "steps": 1000, "questions": 6000, "asked": 500, "hidden": 64, "eta": 0.1},
+)
 
 if __name__ == "__main__":
-    main()
+    EXPERIMENT.main()

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from codegen.benchmarks.tools.drafting import Case, Outcome
+from codegen.benchmarks.tools.worker import call_worker
 from codegen.errors import ConfigError
 
 VARIABLE = "CODEGEN_ARCTIC_PYTHON"
@@ -27,7 +24,6 @@ INSTALL = (
     "~/.venvs/arctic/bin/pip install arctic-inference && "
     f"export {VARIABLE}=~/.venvs/arctic/bin/python"
 )
-_WORKER = Path(__file__).with_name("arctic_worker.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +36,6 @@ class Arctic:
     def measure(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """Times and memory; see the worker."""
         return _call(self.python, job)
-
-    def outcomes(
-        self, cases: Sequence[Case], *, depth: int, factor: float, limit: int, shared: bool
-    ) -> list[Outcome]:
-        """Acceptance of its drafts, path mode; ``shared`` keeps each row's response for the next
-        ones.
-        """
-        rows = [[list(case.prompt), list(case.target)] for case in cases]
-        job = {"cases": rows, "depth": depth, "factor": factor, "limit": limit}
-        job |= {"alone": not shared, "cached": -1 if shared else 0}
-        return [Outcome(*row) for row in _call(self.python, job)["rows"]]
 
 
 def find_arctic() -> Arctic | None:
@@ -72,18 +57,7 @@ def find_arctic() -> Arctic | None:
 
 
 def _call(python: str, job: Mapping[str, Any]) -> dict[str, Any]:
-    hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
-    environment = {key: value for key, value in os.environ.items() if key not in hidden}
-    with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [python, str(_WORKER.resolve())],
-            input=json.dumps(job),
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=folder,
-            env={**environment, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"},
-        )
+    done = call_worker(python, "arctic_worker.py", json.dumps(job))
     if done.returncode:
         words = done.stderr.strip().splitlines()
         raise ConfigError(words[-1] if words else f"it ended with code {done.returncode}")

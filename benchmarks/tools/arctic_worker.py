@@ -1,7 +1,7 @@
 """Runs arctic-inference's suffix tree in its own interpreter; imports nothing of this project.
 
 Standard input holds one JSON object, standard output gets one. ``{"versions": true}`` asks for
-versions; ``files`` with ``contexts`` asks for times and memory; ``cases`` for drafts' acceptance.
+versions; anything else for the times and the memory of one tree.
 """
 
 import gc
@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from arctic_inference.suffix_decoding import SuffixDecodingCache  # pyright: ignore
 from arctic_inference.suffix_decoding._C import SuffixTree  # pyright: ignore
 
 
@@ -26,10 +25,8 @@ def main():
             "arctic-inference": version("arctic-inference"),
             "numpy": version("numpy"),
         }
-    elif "files" in job:
-        answer = measure(job)
     else:
-        answer = accept(job)
+        answer = measure(job)
     json.dump(answer, sys.stdout)
 
 
@@ -79,37 +76,6 @@ def measure(job):
         "bytes_per_token": grown / total,
         "groups": groups,
     }
-
-
-def accept(job):
-    """One row after the other, each row's response in the shared tree for the next ones."""
-    cache = SuffixDecodingCache(max_tree_depth=job["depth"], max_cached_requests=job["cached"])
-    rows = []
-    for number, (prompt, target) in enumerate(job["cases"]):
-        if job["alone"]:
-            cache = SuffixDecodingCache(max_tree_depth=job["depth"], max_cached_requests=0)
-        began = time.process_time()
-        cache.start_request(number, np.array(prompt, dtype=np.int32))
-        row = np.array(prompt + target, dtype=np.int32)
-        at, steps, drafted, accepted = len(prompt), 0, 0, 0
-        while at < len(row):
-            context = row[max(0, at - job["depth"]) : at]
-            draft = cache.speculate(
-                number, context, job["limit"], job["factor"], 0.0, 0.1
-            ).token_ids
-            right = 0
-            while right < min(len(draft), len(row) - at) and draft[right] == row[at + right]:
-                right += 1
-            emitted = row[at : at + right + 1]
-            cache.add_active_response(number, emitted)
-            at += len(emitted)
-            steps += 1
-            drafted += len(draft)
-            accepted += right
-        cache.stop_request(number)
-        cpu = time.process_time() - began
-        rows.append([len(target), steps, drafted, accepted, cpu])
-    return {"rows": rows}
 
 
 def resident():

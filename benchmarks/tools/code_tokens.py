@@ -1,29 +1,18 @@
-"""Token ids of real code, and edits of it: random ones, and those of a repository's history."""
+"""Token ids of real code, random edits of it, and the steps of coding agents."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import random
-import subprocess
 import sysconfig
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from codegen.errors import InputError
 
 _SKIPPED = ("site-packages", "test", "tests", "idlelib", "lib2to3", "__pycache__")
-
-
-@dataclass(frozen=True, slots=True)
-class Rewrite:
-    """A text as it was and as it became, in token ids."""
-
-    name: str
-    before: list[int]
-    after: list[int]
 
 
 class Code:
@@ -63,22 +52,6 @@ class Code:
             if text.strip():
                 found.append(self.encode(text))
                 total += len(found[-1])
-        return found
-
-    def history(self, repository: str, count: int, longest: int) -> list[Rewrite]:
-        """Changed Python files of a git repository's newest commits, one a commit, all that git
-        names modified and that have at most ``longest`` tokens.
-
-        Raises:
-            InputError: if git can't read the repository.
-        """
-        found: list[Rewrite] = []
-        for name, before, after in changed_files(repository):
-            if len(found) == count:
-                break
-            rewrite = Rewrite(name, self.encode(before), self.encode(after))
-            if 100 <= len(rewrite.after) <= longest and rewrite.before != rewrite.after:
-                found.append(rewrite)
         return found
 
 
@@ -126,38 +99,3 @@ def _modules(seed: int) -> list[Path]:
     paths.sort()
     random.Random(seed).shuffle(paths)
     return paths
-
-
-def changed_files(repository: str) -> Iterator[tuple[str, str, str]]:
-    """The first Python file that each commit modified, newest first: name, text before and after.
-
-    Raises:
-        InputError: if git can't read the repository.
-    """
-    log = _git(
-        repository, "log", "--no-merges", "--diff-filter=M", "--name-only", "--format=%x00%H",
-        "-n", "5000", "--", "*.py",
-    )  # fmt: skip
-    for entry in log.split("\0")[1:]:
-        commit, *names = entry.split()
-        for name in names[:1]:
-            try:
-                before = _git(repository, "show", f"{commit}^:{name}")
-                after = _git(repository, "show", f"{commit}:{name}")
-            except (InputError, UnicodeDecodeError):
-                continue  # the first commit of a shallow clone, or no text
-            yield f"{commit[:10]} {name}", before, after
-
-
-def _git(repository: str, *arguments: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", "-C", repository, *arguments], capture_output=True, check=False
-        )
-    except FileNotFoundError:
-        raise InputError("Git is not installed.", "Install it, or leave the option out.") from None
-    if done.returncode:
-        words = done.stderr.decode(errors="replace").strip().splitlines()
-        reason = words[-1] if words else "no reason given"
-        raise InputError(f"Git can't read {repository}: {reason}.")
-    return done.stdout.decode()

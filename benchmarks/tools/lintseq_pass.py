@@ -106,11 +106,13 @@ def one_pass(
     return done
 
 
-def edits_by_program(programs: Sequence[Program], engine: str, seed: int = 0) -> dict[str, float]:
-    """The mean number of edits of five sequences of each program, by one of our engines."""
+def edits_by_program(
+    programs: Sequence[Program], engine: str, sequences: int = 5, seed: int = 0
+) -> dict[str, float]:
+    """The mean number of edits of some sequences of each program, by one of our engines."""
     from codegen.lintseq import LintSeq
 
-    options: dict[str, Any] = {"engine": engine, "sequences": 5}
+    options: dict[str, Any] = {"engine": engine, "sequences": sequences}
     if engine == "fast":
         options["audit"] = 0.0
     generator = LintSeq(**options)

@@ -8,8 +8,6 @@ published generator.
 ``edit_programs``: three sets for the number of edits a sequence: all of HumanEval's solutions, 40
 functions and 10 modules of classes of the standard library. The latter are chosen by a fixed rule:
 in the order of the SHA-256 of their names, one function a module, what fits the description.
-
-``third_party_programs``: modules of installed packages that no rule was tuned on.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ from __future__ import annotations
 import ast
 import builtins
 import hashlib
-import random
 import symtable
 import sysconfig
 from collections.abc import Iterator, Sequence
@@ -146,39 +143,3 @@ def _first(programs: Sequence[Program], count: int) -> list[Program]:
     for program in sorted(programs, key=lambda p: hashlib.sha256(p.id.encode()).hexdigest()):
         chosen.setdefault(program.id.partition(":")[0], program)
     return list(chosen.values())[:count]
-
-
-def third_party_programs(
-    count: int, seed: int, roots: Sequence[Path] | None = None
-) -> list[Program]:
-    """Modules of 20 to 200 lines that compile, drawn at random from the installed packages."""
-    if roots is None:
-        roots = [Path(sysconfig.get_paths()["purelib"])]
-    paths = sorted(path for root in roots for path in _modules(root))
-    random.Random(seed).shuffle(paths)
-    found: list[Program] = []
-    for path in paths:
-        if len(found) == count:
-            break
-        if text := _usable(path):
-            found.append(Program("/".join(path.parts[-3:]), "third_party", text))
-    return found
-
-
-def _modules(root: Path) -> Iterator[Path]:
-    for path in root.rglob("*.py"):
-        inside = path.relative_to(root).parts
-        if not any(part.startswith(("test", "__pycache__")) for part in inside):
-            yield path
-
-
-def _usable(path: Path) -> str | None:
-    try:
-        text = path.read_text(encoding="utf-8")
-        lines = text.count("\n")
-        if not 20 <= lines <= 200:
-            return None
-        compile(text, path.name, "exec", dont_inherit=True)
-    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
-        return None
-    return text

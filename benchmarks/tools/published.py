@@ -10,13 +10,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
+from codegen.benchmarks.tools.worker import call_worker
 from codegen.errors import ConfigError
 
 VARIABLE = "CODEGEN_PYLINTSEQ_PYTHON"
@@ -25,7 +23,7 @@ INSTALL = (
     f"export {VARIABLE}=~/.venvs/pylintseq/bin/python"
 )
 _NAMES = ("python3.14", "python3.13", "python3.12", "python3")
-_WORKER = Path(__file__).with_name("pylintseq_worker.py")
+_WORKER = "pylintseq_worker.py"
 
 
 class Published(NamedTuple):
@@ -62,7 +60,7 @@ class Peer:
     ) -> dict[str, Published]:
         jobs = [{"id": id_, "program": text, "seed": seed} for id_, text, seed in programs]
         text = "".join(json.dumps(job) + "\n" for job in [{"warm_up": list(warm_up)}, *jobs])
-        done = _call(self.python, [], text)
+        done = call_worker(self.python, _WORKER, text)
         rows = [json.loads(line) for line in done.stdout.splitlines() if line.endswith("}")]
         return {
             row["id"]: Published(row["cpu_s"], row["diffs"] and tuple(row["diffs"])) for row in rows
@@ -95,23 +93,7 @@ def _candidates() -> Iterable[str]:
 
 
 def _versions(python: str) -> Mapping[str, str] | None:
-    done = _call(python, ["--versions"], "")
+    done = call_worker(python, _WORKER, "", "--versions")
     if done.returncode != 0:
         return None
     return json.loads(done.stdout)
-
-
-def _call(python: str, arguments: Sequence[str], stdin: str) -> subprocess.CompletedProcess[str]:
-    # Another Python must not find this one's packages; one thread, as it would have in a pool.
-    hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
-    environment = {key: value for key, value in os.environ.items() if key not in hidden}
-    with tempfile.TemporaryDirectory() as folder:  # pylint reads the settings of where it runs
-        return subprocess.run(
-            [python, str(_WORKER.resolve()), *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=folder,
-            env={**environment, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"},
-        )

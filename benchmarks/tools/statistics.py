@@ -1,25 +1,19 @@
-"""Ratios of paired costs with their uncertainty.
+"""Ratios of paired costs, rates and means with their 95 % intervals.
 
-Each unit (a program, a block of work) has a cost on either side. Two questions, two figures: how
-much less does the whole corpus cost (:func:`ratio_of_sums`; long programs weigh more), and how much
-less does a typical unit (:func:`geometric_mean_ratio`)?
-
-The intervals are percentile bootstrap intervals at 95 % over units (Efron and Tibshirani 1993,
-chapter 13), resampled within strata where the make-up of the corpus is fixed by design. They say
-what other units like these would give; the noise of the clock is in them, as it is in the costs.
+Each unit (a program, a block of work) has a cost on either side; :func:`ratio_of_sums` says how
+much less the whole corpus costs. Its interval is a percentile bootstrap over units (Efron and
+Tibshirani 1993, chapter 13), resampled within strata where the make-up of the corpus is fixed by
+design.
 
 Limit: with fewer than about ten units a percentile interval is too narrow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from codegen.errors import InputError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 DRAWS = 10_000
 
@@ -54,35 +48,6 @@ def ratio_of_sums(
     Raises:
         InputError: if there is no unit, the lengths differ or a cost is not positive.
     """
-
-    def statistic(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-        return top.sum(axis=-1) / bottom.sum(axis=-1)
-
-    return _bootstrap(statistic, numerators, denominators, strata, seed)
-
-
-def geometric_mean_ratio(
-    numerators: Sequence[float],
-    denominators: Sequence[float],
-    strata: Sequence[str] | None = None,
-    seed: int = 0,
-) -> Estimate:
-    """Geometric mean of the units' ratios; arguments and errors as :func:`ratio_of_sums`."""
-    import numpy as np
-
-    def statistic(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-        return np.exp(np.log(top / bottom).mean(axis=-1))
-
-    return _bootstrap(statistic, numerators, denominators, strata, seed)
-
-
-def _bootstrap(
-    statistic: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    numerators: Sequence[float],
-    denominators: Sequence[float],
-    strata: Sequence[str] | None,
-    seed: int,
-) -> Estimate:
     import numpy as np
 
     top = np.asarray(numerators, dtype=float)
@@ -96,13 +61,14 @@ def _bootstrap(
     costs = np.concatenate([top, bottom])
     if not (np.isfinite(costs) & (costs > 0)).all():
         raise InputError("A ratio of costs needs finite costs above 0.")
-    value = float(statistic(top, bottom))
+    value = float(top.sum() / bottom.sum())
     if len(top) == 1:
         return Estimate(value, None, None)
     rng = np.random.default_rng(seed)
     groups = [np.flatnonzero(names == name) for name in np.unique(names)]
     drawn = np.concatenate([rng.choice(group, (DRAWS, len(group))) for group in groups], axis=1)
-    low, high = np.quantile(statistic(top[drawn], bottom[drawn]), [0.025, 0.975])
+    ratios = top[drawn].sum(axis=-1) / bottom[drawn].sum(axis=-1)
+    low, high = np.quantile(ratios, [0.025, 0.975])
     return Estimate(value, float(low), float(high))
 
 

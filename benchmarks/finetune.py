@@ -10,8 +10,7 @@ steps), ``ratio_best`` ours over the best of the settings of TRL in ``TRL_BEST``
 
 ``busy_ratio``: the CPU time of a step on two cores while another process keeps one of them busy,
 over that of the same step without it; as shipped, with two threads. Each step's forward and
-backward pass is run twice in turn, so the two are paired. ``spinning_ratio`` is the same with
-OpenMP's threads left to spin (``GOMP_SPINCOUNT``'s default); not with ``--quick``.
+backward pass is run twice in turn, so the two are paired.
 
 Ours: ``packing: best_fit`` with all rows of a step in one forward pass, or one by one, or with a
 dense mask in place of attention by blocks, whichever is quickest.
@@ -45,12 +44,11 @@ from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least
 from codegen.benchmarks.tools.statistics import ratio_of_sums
 from codegen.errors import CodegenError, ConfigError
-from codegen.openmp import SETTINGS
 
 _WORKER = Path(__file__).parent / "tools" / "finetune_worker.py"
 _KEYS = (
     *("tokens_per_s", "trl_best_tokens_per_s", "trl_default_tokens_per_s"),
-    *("ratio_best", "ratio_default", "busy_ratio", "spinning_ratio"),
+    *("ratio_best", "ratio_default", "busy_ratio"),
     *("peak_mb", "trl_peak_mb", "overhead"),
 )
 OURS: Mapping[str, dict[str, Any]] = {
@@ -98,7 +96,7 @@ def run(
     report.versions |= versions("codegen-toolkit", "torch", "transformers", "peft")
     report.figures |= dict.fromkeys(_KEYS)
     has_trl = bool(trl_path) or find_spec("trl") is not None
-    with tempfile.TemporaryDirectory(prefix="codegen-bench-finetuning-") as folder:
+    with tempfile.TemporaryDirectory(prefix="codegen-bench-finetune-") as folder:
         data = Path(folder, "data.jsonl")
         steps, batch_size = (3, 2) if quick else (steps, 8)
         texts, narrow = write_texts(data, model, max_length, seed, dtype, batch_size * steps, quick)
@@ -130,7 +128,7 @@ def run(
         else:
             report.install["trl"] = "pip install --target DIR --no-deps trl; -o trl_path=DIR"
         busy = {**jobs[ours], "steps": 3 if quick else 12, "batch_size": 1 if quick else 2}
-        _set_busy(report, busy, quick)
+        _set_busy(report, busy)
     return report.mapping()
 
 
@@ -147,16 +145,13 @@ def _set_trl(report: Report, results: Mapping[str, dict[str, Any]], ours: str) -
     report.notes.append(f"TRL at its best: {best.removeprefix('TRL, ')}, of {len(tried)} settings.")
 
 
-def _set_busy(report: Report, job: dict[str, Any], quick: bool) -> None:
+def _set_busy(report: Report, job: dict[str, Any]) -> None:
     if usable_cores() < 2:
         report.notes.append("busy_ratio needs two cores.")
         return
-    policies = {"busy_ratio": {}, "spinning_ratio": {"GOMP_SPINCOUNT": "300000"}}
-    for key, environment in list(policies.items())[: 1 if quick else None]:
-        result = _run({**job, "side": "busy"}, key, threads=2, environment=environment)
-        pairs = result["pairs"]
-        quiet, busy = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-        report.set(key, ratio_of_sums(busy, quiet, seed=report.seed), n=len(pairs))
+    pairs = _run({**job, "side": "busy"}, "busy_ratio", threads=2)["pairs"]
+    quiet, busy = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    report.set("busy_ratio", ratio_of_sums(busy, quiet, seed=report.seed), n=len(pairs))
 
 
 def write_texts(
@@ -190,21 +185,16 @@ def write_texts(
     return len(texts), "bfloat16" if narrow else "float32"
 
 
-def _run(
-    job: dict[str, Any], name: str, threads: int = 1, environment: Mapping[str, str] | None = None
-) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="codegen-bench-finetuning-") as output:
+def _run(job: dict[str, Any], name: str, threads: int = 1) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="codegen-bench-finetune-") as output:
         job = {**job, "output": str(Path(output, "out")), "threads": threads}
-        own = {"OMP_NUM_THREADS": str(threads), "PYTHONSAFEPATH": "1", **(environment or {})}
-        # What this process was given holds for the children, unless the measurement chooses.
-        inherited = {k: v for k, v in os.environ.items() if not environment or k not in SETTINGS}
         done = subprocess.run(
             [sys.executable, str(_WORKER)],
             input=json.dumps(job),
             capture_output=True,
             text=True,
             check=False,
-            env={**inherited, **own},
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONSAFEPATH": "1"},
         )
     if done.returncode:
         raise CodegenError(f"Fine-tuning ({name}) failed: {done.stderr.strip()[-400:]}")

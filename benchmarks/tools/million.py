@@ -1,36 +1,30 @@
-"""A million LintSeq edit sequences of a real corpus through the data engine: speed, memory.
+"""A million LintSeq edit sequences of a real corpus through the data engine: speed, memory, disk.
 
-What: ``LintSeq(verify="ruff", sequences=5)``, the paper's number, with its default audit, over the
+``LintSeq(verify="ruff", sequences=5)``, the paper's number, with its default audit, over the
 functions, methods and classes of the standard library and all installed packages (definitions of 3
-to 120 lines), by the engine as ``codegen data lintseq`` calls it, with its files, journal,
-deduplication of ids and resume. Resident memory of all its processes is sampled each second (every
-0.3 s up to 100,000 sequences); ``rss_10_mib``, ``rss_50_mib`` and ``rss_100_mib`` are medians over
-the 5 % of the work before that point (pages that processes share count once for each), ``growth``
-is the last over the first.
+to 120 lines), by the engine as ``codegen data lintseq`` calls it. Resident memory of all its
+processes is sampled each second (every 0.3 s up to 100,000 sequences); ``rss_10_mib``,
+``rss_50_mib`` and ``rss_100_mib`` are medians over the 5 % of the work before that point (pages
+that processes share count once for each), ``growth`` is the last over the first.
 
-Against: no peer; ``codegen bench lintseq`` has what a sequence costs the published generator.
+The directory ``out`` must be new, or contain an interrupted run, which is resumed.
 
-How: ``codegen bench million -o out=DIR``. DIR must be new, or hold an interrupted run, which is
-gone on with; the data stays there. Without ``out`` it goes to a temporary directory that is deleted
-at the end. ``-o sequences=N`` makes fewer, ``--quick`` 5,000.
-
-Limits: after a resume, memory begins again and speed covers this call only (``resumed_after`` says
-how many programs were done before). The corpus is what is installed: another machine's is another.
+Limits: after a resume, memory begins again and speed covers this call only (``resumed_after``: the
+programs done before). The corpus is what is installed, so another machine has another.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codegen.benchmarks.tools.definitions import DefinitionsSource
-from codegen.benchmarks.tools.machine import usable_cores, versions
+from codegen.benchmarks.tools.machine import usable_cores
 from codegen.benchmarks.tools.memory import MemoryProbe
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.report import Report
 from codegen.benchmarks.tools.timing import measured, tree_cpu_s
 from codegen.errors import InputError
 
@@ -41,52 +35,27 @@ SEQUENCES = 5
 BYTES_PER_SEQUENCE = 2500  # on disk, with room to spare: 1,400 were measured
 
 
-def run(
-    quick: bool = False,
-    *,
-    sequences: int = 1_000_000,
-    out: str = "",
-    workers: int = 0,
-    seed: int = 0,
-    verify: str = "ruff",
-) -> Mapping[str, object]:
-    """Measures.
+def measure_run(report: Report, sequences: int, out: str) -> None:
+    """Makes the sequences and sets the figures.
 
     Args:
-        quick: 5,000 sequences at most.
-        sequences: to make, at least, unless the corpus ends before.
+        report: receives the figures.
+        sequences: sequences to make, at least, unless the corpus ends before.
         out: the data directory; empty for a temporary one that is deleted.
-        workers: processes; 0 for one a core.
-        seed: of the sequences.
-        verify: how states are checked.
     """
-    at_least(1, sequences=sequences)
-    at_least(0, workers=workers)
-    sequences = min(sequences, 5_000) if quick else sequences
-    if out:
-        return _run(Path(out), sequences, workers or usable_cores(), seed, verify)
-    folder = Path(tempfile.mkdtemp(prefix="codegen-bench-million-"))
-    try:
-        return _run(folder / "data", sequences, workers or usable_cores(), seed, verify)
-    finally:
-        shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(prefix="codegen-bench-million-") as folder:
+        _run(report, Path(out or Path(folder, "data")), sequences)
 
 
-def _run(out: Path, sequences: int, workers: int, seed: int, verify: str) -> Mapping[str, object]:
+def _run(report: Report, out: Path, sequences: int) -> None:
     from codegen.data import is_finished
     from codegen.data import run as run_engine
     from codegen.lintseq import LintSeq
 
     if is_finished(out):
-        raise InputError(
-            f"{out} is finished: there is nothing left to measure.", "Choose another out."
-        )
+        raise InputError(f"{out} is finished: no run is left to measure.", "Choose another out.")
     _check_space(out, sequences)
-    report = Report(seed=seed)
-    report.versions |= versions("codegen-toolkit", "ruff", "pylint")
-    options = {"sequences": SEQUENCES, "verify": verify}
-    # A program may be refused, or have fewer sequences: the limit is on programs.
-    limit = -(-sequences // SEQUENCES)
+    workers = usable_cores()
     first: list[Progress] = []
     last: list[Progress] = []
     shown = 0
@@ -107,12 +76,13 @@ def _run(out: Path, sequences: int, workers: int, seed: int, verify: str) -> Map
                     say(f"{progress.texts} sequences, {memory.share:.0%} of the programs")
 
         manifest = run_engine(
-            LintSeq(**options),  # pyright: ignore[reportArgumentType]
+            LintSeq(sequences=SEQUENCES, verify="ruff"),
             DefinitionsSource(),
             out,
-            seed=seed,
+            seed=report.seed,
             workers=workers,
-            limit=limit,
+            # A program may be refused, or have fewer sequences: the limit is on programs.
+            limit=-(-sequences // SEQUENCES),
             on_progress=show,
         )
     made = _made(first[0], last[0]) if last else 0
@@ -120,11 +90,14 @@ def _run(out: Path, sequences: int, workers: int, seed: int, verify: str) -> Map
     report.set("sequences", manifest.texts)
     report.set("sequences_per_s", made / spent.wall_s, n=made)
     report.set("cpu_ms_per_sequence", 1000 * cpu_s / made if made else None, n=made)
-    _memory(report, memory)
+    for percent in (10, 50, 100):
+        report.set(f"rss_{percent}_mib", memory.at(percent / 100))
+    report.set("rss_peak_mib", memory.peak())
+    start, end = memory.at(0.1), memory.at(1.0)
+    report.set("growth", end / start if start and end else None)
     _size(report, manifest, out)
     report.set("workers", workers)
     report.set("resumed_after", first[0].resumed if first else 0)
-    return report.mapping()
 
 
 def _made(first: Progress, last: Progress) -> int:
@@ -140,15 +113,6 @@ def _check_space(out: Path, sequences: int) -> None:
             f"{sequences} sequences may take {needed >> 20} MiB; {folder} has {free >> 20} free.",
             "Choose another out, or fewer sequences.",
         )
-
-
-def _memory(report: Report, memory: MemoryProbe) -> None:
-    for percent in (10, 50, 100):
-        report.set(f"rss_{percent}_mib", memory.at(percent / 100))
-    report.set("rss_peak_mib", memory.peak())
-    start, end = memory.at(0.1), memory.at(1.0)
-    report.set("growth", end / start if start and end else None)
-    report.samples["memory_samples"] = len(memory.samples)
 
 
 def _size(report: Report, manifest: Manifest, out: Path) -> None:

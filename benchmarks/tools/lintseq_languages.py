@@ -2,8 +2,7 @@
 
 On the reference solutions of McEval (50 a language) and, for Java, HumanEvalPack, in the folder
 that CODEGEN_TEST_DATA names; those in Go without the imports of their tests, which they do not use.
-Or on the files of ``-o folder=DIR`` with a language's endings. One sequence each. The figures
-of a language have its prefix, such as ``go_``:
+One sequence each. The figures of a language have its prefix, such as ``go_``:
 
 - ``programs``: how many give a sequence; ``skipped``: how many LintSeq refuses, and ``not_clean``
   how many the compiler rejects as a whole, as they need packages or other files.
@@ -22,13 +21,12 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.report import Report, chosen_parts
 from codegen.benchmarks.tools.statistics import clustered_mean
-from codegen.errors import InputError, MachineError
+from codegen.errors import MachineError
 from codegen.evals import tasks
 from codegen.lintseq import LintSeq, UnsupportedProgram, resolve
 from codegen.lintseq.languages import LANGUAGES, Grammar
@@ -37,54 +35,31 @@ from codegen.lintseq.repair import Verified, verified_sequences
 from codegen.lintseq.verify import check_for
 from codegen.records import Example
 
-_QUICK = 8
-_ENDINGS = {
-    "c": (".c",), "cpp": (".cc", ".cpp"), "go": (".go",), "java": (".java",),
-    "javascript": (".js", ".mjs", ".cjs"), "rust": (".rs",), "typescript": (".ts",),
-}  # fmt: skip
 _TESTS_IMPORT = re.compile(r'^\t"(?:testing|github\.com/stretchr/testify/assert)"\n', re.MULTILINE)
-_LONGEST = 20_000  # characters of a file
 
 
-def run(
-    quick: bool = False, *, language: str = "", folder: str = "", limit: int = 0, seed: int = 0
-) -> Mapping[str, object]:
-    """Measures.
+def measure_languages(report: Report, languages: str, limit: int) -> None:
+    """Sets the figures of some languages.
 
     Args:
-        quick: eight programs a language.
-        language: one language; empty for all.
-        folder: read programs from the files below this directory instead.
-        limit: most programs a language, drawn by the seed; 0 for all.
-        seed: of the draws and of the sequences.
+        report: receives the figures.
+        languages: names, comma-separated, or ``all``.
+        limit: maximum programs per language, sampled by the seed; 0 for all.
     """
-    at_least(0, limit=limit)
-    report = Report(seed=seed)
-    wanted = [grammar for grammar in LANGUAGES if language in ("", grammar.name)]
-    if not wanted:
-        known = ", ".join(grammar.name for grammar in LANGUAGES)
-        raise InputError(f"LintSeq's languages are {known}; {language!r} is none of them.")
-    for grammar in wanted:
-        programs = _files(folder, grammar) if folder else _solutions(grammar)
-        random.Random(seed).shuffle(programs)
-        _measure(report, grammar, programs[: (_QUICK if quick else limit) or None])
-        say(grammar.name)
-    return report.mapping()
+    names = [grammar.name for grammar in LANGUAGES]
+    wanted = names if languages == "all" else sorted(chosen_parts(languages, names))
+    for grammar in LANGUAGES:
+        if grammar.name in wanted:
+            programs = _solutions(grammar)
+            random.Random(report.seed).shuffle(programs)
+            _measure(report, grammar, programs[: limit or None])
+            say(grammar.name)
 
 
 def _solutions(grammar: Grammar) -> list[str]:
     name = "humanevalpack" if grammar.name == "java" else "mceval"  # its Java has no whole class
     task = tasks.load(f"{name}:{grammar.name}")
     return [_TESTS_IMPORT.sub("", task.reference(problem)) for problem in task.problems()]
-
-
-def _files(folder: str, grammar: Grammar) -> list[str]:
-    found = []
-    for path in sorted(Path(folder).rglob("*")):
-        if path.suffix in _ENDINGS[grammar.name] and path.is_file():
-            text = path.read_text(encoding="utf-8", errors="replace")
-            found += [text] if len(text) <= _LONGEST else []
-    return found
 
 
 def _measure(report: Report, grammar: Grammar, programs: Sequence[str]) -> None:

@@ -8,9 +8,9 @@ With the embedded model:
   cache), ``conflict`` (PIE without its rotation), ``pie``, ``ours`` (PIE, moved text found again,
   the statement at the cursor re-encoded). In float32.
 - ``real_next_line_same``: edits from commits of repositories, of six kinds, each followed by a
-  request to the server's engine, with prompts of the prefix alone and with prefix, suffix and middle
-  forced; the fraction of answers that are the line of a full recompute. Table ``real`` by layout and
-  kind, with the cost. Needs ``-o data=DIR`` or CODEGEN_TEST_DATA.
+  request to the server's engine, with prompts of the prefix alone and with prefix, suffix and
+  middle forced; the fraction of answers that are the line of a full recompute. Table ``real`` by
+  layout and kind, with the cost. Needs ``-o data=DIR`` or CODEGEN_TEST_DATA.
 - ``speedup_4k``: CPU time of encoding 4096 tokens over that of an update after one edit in their
   first half (median of five kinds of edits), the statement at the cursor re-encoded, no doubt.
 - ``tokens_encoded``: by workload of an editor, tokens encoded after the first state.

@@ -11,16 +11,15 @@ What, in this order, each part kept as soon as it is made:
 - ``decoding``: tokens a second behind the first of each row at batch 1, 8 and 32, of ours (plain,
   ``suffix``, ``edit``, RSD with chains and with trees) and of transformers' generate, the same with
   its compiled static cache, and vLLM's; on models of 1.5B and 7B parameters made from a
-  configuration, or on one that is given. With a drafter that vLLM knows (``-o drafter=JSON``, such
-  as EAGLE-3's, MTP's or DFlash's configuration) vLLM's with it, too.
+  configuration, or on one that is given.
 - ``caches``: a token edited in the middle of a text against encoding it again; prompts of unequal
   lengths packed, padded, and padded by transformers.
 - ``training``: trained tokens a second of LoRA on the smaller model, ours with and without packing,
   TRL's with and without.
 
-The results are in ``OUT/gpu.json``, a page of them in ``OUT/report.md``. A run that was cut is
-resumed by the same command; it begins no part after ``minutes``, and the same command goes through
-what is left. ``-o dry_run=true`` runs every line with tiny shapes on a CPU; its times mean nothing.
+The results are in ``OUT/gpu.json``. It begins no part after ``minutes``; the same command resumes
+an interrupted run. ``-o dry_run=true`` runs every line with tiny shapes on a CPU; its times mean
+nothing.
 
 Limits: random weights write no code: ours is made to write a given text (see
 ``tools/gpu_decoding.py``), so what is accepted is the workload's, not a model's. Times of kernels
@@ -64,7 +63,7 @@ from codegen.benchmarks.tools.kernel_cases import TINY as TINY_SIZES
 from codegen.benchmarks.tools.kernel_cases import Case, Sizes, cases, make
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report
+from codegen.benchmarks.tools.report import Report, chosen_parts
 from codegen.errors import CodegenError, ConfigError, MachineError
 from codegen.records import write_atomic
 
@@ -94,7 +93,6 @@ def run(
     dry_run: bool = False,
     parts: str = "",
     model: str = "",
-    drafter: str = "",
     minutes: float = 24.0,
     seed: int = 0,
 ) -> Mapping[str, object]:
@@ -107,13 +105,10 @@ def run(
         parts: some of device, kernels, decoding, caches and training, comma-separated; all if
             empty.
         model: a directory in place of the models made from configurations.
-        drafter: vLLM's speculative configuration for that model, as JSON.
         minutes: after which nothing new begins.
         seed: of weights and inputs.
     """
-    wanted = [name for name in parts.split(",") if name]
-    if unknown := sorted(set(wanted) - set(PARTS)):
-        raise ConfigError(f"There is no part {unknown[0]!r}.", f"Parts are: {', '.join(PARTS)}.")
+    wanted = chosen_parts(parts, PARTS)
     import torch
 
     if not dry_run and not torch.cuda.is_available():
@@ -124,16 +119,10 @@ def run(
     device = torch.device("cpu")
     if torch.cuda.is_available():
         device = torch.device("cuda", torch.cuda.current_device())
-    bench = Bench(
-        Path(out), device, dry_run, seed, model, _json(drafter, "drafter") if drafter else None
-    )
+    bench = Bench(Path(out), device, dry_run, seed, model)
     results = Results.open(bench)
     began = time.monotonic()
-    units = {
-        name: unit
-        for name, unit in bench.units(quick)
-        if not wanted or name.partition("/")[0] in wanted
-    }
+    units = {name: unit for name, unit in bench.units(quick) if name.partition("/")[0] in wanted}
     left = [name for name in units if name not in results.found]
     say(
         f"{len(left)} of {len(units)} measurements are left; none begins after {minutes:g} minutes."
@@ -148,8 +137,7 @@ def run(
     report.versions |= versions("codegen-toolkit", "torch", "triton", "transformers", "trl", "vllm")
     report.figures |= {name: results.found.get(name) for name in units}
     report.notes += results.notes([name for name in units if name not in results.found])
-    page = results.page(units, report)
-    report.notes.append(f"Results: {results.path}; page: {page}")
+    report.notes.append(f"Results: {results.path}")
     return report.mapping()
 
 
@@ -175,11 +163,8 @@ class Results:
         path, about = bench.out / "gpu.json", bench.about
         if not path.is_file():
             return cls(path, about, {})
-        try:
-            row = json.loads(path.read_text(encoding="utf-8"))
-            before, found = row["about"], dict(row["results"])
-        except (OSError, ValueError, KeyError, TypeError):
-            raise ConfigError(f"{path} is damaged.", "Remove it, or choose another out.") from None
+        row = json.loads(path.read_text(encoding="utf-8"))
+        before, found = row["about"], dict(row["results"])
         if before != about:
             changed = sorted(key for key in about if before.get(key) != about[key])
             raise ConfigError(
@@ -209,44 +194,16 @@ class Results:
             notes.append(f"Left for the next run: {', '.join(left)}.")
         return notes
 
-    def page(self, units: Mapping[str, Unit], report: Report) -> Path:
-        """Writes the page, one table a part."""
-        dry = self.about["dry_run"]
-        lines = ["# A dry run: these times mean nothing" if dry else "# Measured on a GPU", ""]
-        lines += [
-            f"- {key}: {value}" for key, value in self.about.items() if value not in ("", None)
-        ]
-        lines += [f"- {name} {text}" for name, text in report.versions.items() if text]
-        for part in PARTS:
-            rows = {n: self.found[n] for n in units if n.startswith(part) and n in self.found}
-            columns = list(dict.fromkeys(key for row in rows.values() for key in row or ()))
-            if not rows:
-                continue
-            lines += ["", f"## {part}", "", f"| | {' | '.join(columns)} |"]
-            lines.append("|---" * (1 + len(columns)) + "|")
-            for name, row in rows.items():
-                cells = [_cell((row or {}).get(column)) for column in columns]
-                label = name.partition("/")[2] or name
-                lines.append(f"| {label}{'' if row else ': not installed'} | {' | '.join(cells)} |")
-        path = self.path.with_name("report.md")
-        write_atomic(path, "\n".join(lines) + "\n")
-        return path
-
 
 @dataclass
 class Bench:
-    """What is measured, and with what.
-
-    Attributes:
-        drafter: vLLM's speculative configuration.
-    """
+    """What is measured, and with what."""
 
     out: Path
     device: Any
     dry: bool
     seed: int
     given: str
-    drafter: dict[str, Any] | None
 
     def __post_init__(self) -> None:
         self._loaded: tuple[str, Any] = ("", None)
@@ -263,7 +220,6 @@ class Bench:
             "torch": torch.__version__,
             "dry_run": self.dry,
             "model": self.given,
-            "drafter": self.drafter,
             "seed": self.seed,
         }
 
@@ -289,12 +245,7 @@ class Bench:
                 f"caches/{name} prompts",
                 lambda n=name: prepacked(self._model(n), self._text, self.device, self.seed),
             )
-            yield f"decoding/{name} vLLM", lambda n=name: self._vllm(n, batches, None)
-            if self.drafter and self.given:
-                yield (
-                    f"decoding/{name} vLLM {self.drafter.get('method', 'drafter')}",
-                    lambda n=name: self._vllm(n, batches, self.drafter),
-                )
+            yield f"decoding/{name} vLLM", lambda n=name: self._vllm(n, batches)
             if number == 0 and not quick:
                 for side, (_, options) in _TRAINING.items():
                     if options.get("attention") == "flex" and self.device.type == "cpu":
@@ -305,8 +256,6 @@ class Bench:
         """Frees the model."""
         self._loaded = ("", None)
         self._release()
-
-    # ------------------------------------------------------------------ kernels
 
     def _device(self) -> dict[str, Any]:
         bandwidth, rate = self._measured_peak()
@@ -384,8 +333,6 @@ class Bench:
             found.append(time.perf_counter() - began)
         return max(1e-9, sorted(found)[1])
 
-    # ------------------------------------------------------------------ decoding
-
     @cached_property
     def _tokenizer(self) -> Any:
         import sysconfig
@@ -449,9 +396,7 @@ class Bench:
             rate = decode_rate(decode, tokens, batch, self.device)
         return {"tokens_per_s": rate, "tokens_per_pass": passes()}
 
-    def _vllm(
-        self, name: str, batches: tuple[int, ...], drafter: dict[str, Any] | None
-    ) -> dict[str, Any] | None:
+    def _vllm(self, name: str, batches: tuple[int, ...]) -> dict[str, Any] | None:
         self.close()  # vLLM wants the memory
         python = os.environ.get("CODEGEN_VLLM_PYTHON") or sys.executable
         place, load_format = self.given, "safetensors"
@@ -464,7 +409,7 @@ class Bench:
             place, load_format = str(folder), "dummy"
         job = {
             "model": place, "load_format": load_format, "prompt": self._text.original,
-            "tokens": len(self._text.answer), "batches": batches, "speculative_config": drafter,
+            "tokens": len(self._text.answer), "batches": batches,
         }  # fmt: skip
         if not _has(python, "vllm"):
             return None
@@ -474,8 +419,6 @@ class Bench:
             f"tokens_per_s_batch_{batch}": int(batch) * rows / taken
             for batch, taken in found["seconds"].items()
         }
-
-    # ------------------------------------------------------------------ training
 
     @cached_property
     def _trained(self) -> tuple[str, str]:
@@ -558,16 +501,6 @@ def _has(python: str, package: str) -> bool:
     return not subprocess.run([python, "-c", look], check=False).returncode
 
 
-def _json(text: str, name: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise ConfigError(f"{name} is {text!r}; it must be a JSON object.")
-    return found
-
-
 def _failed(found: Any) -> bool:
     return isinstance(found, dict) and "error" in found
 
@@ -575,8 +508,5 @@ def _failed(found: Any) -> bool:
 def _line(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return "not installed"
-    return ", ".join(f"{key} {_cell(value)}" for key, value in found.items())
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    pairs = ((k, f"{v:.4g}" if isinstance(v, float) else v) for k, v in found.items())
+    return ", ".join(f"{key} {value}" for key, value in pairs)

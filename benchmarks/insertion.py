@@ -7,8 +7,9 @@ All models are trained from scratch by the settings of ``recipes/ilm_star_easy.y
 one thread; a run that was cut off continues when ``-o runs=DIR`` names its directory again.
 ``sequences_per_s``: sequences that a CPU second trains on, for bodies of 256 tokens of a vocabulary
 of 8,192 and 4 layers of width 128, forward and backward, in batches of 8; ``speedup`` over the
-released code's way to train is null: that way is no longer here. ``answers_per_s`` is how many puzzles a CPU second answers with the prefix
-remembered, ``plain_answers_per_s`` with all tokens computed again for every insertion.
+released code's way to train is null: that way is no longer here. ``answers_per_s`` is how many
+puzzles a CPU second answers with the prefix remembered, ``plain_answers_per_s`` with all tokens
+computed again for every insertion.
 
 Against: Llama, and the released code's way to train and to decode, written again.
 

@@ -1,4 +1,4 @@
-"""Languages: reference solutions judged in the sandbox, their speed, and forged exits.
+"""Languages: reference solutions judged in the sandbox, and their speed.
 
 What: for each language that is installed, the references of McEval, HumanEvalPack and MBXP, as far
 as their files are in the folder that ``CODEGEN_TEST_DATA`` names. Per language ``L``:
@@ -8,8 +8,6 @@ as their files are in the folder that ``CODEGEN_TEST_DATA`` names. Per language 
 - ``L.programs_per_s``, ``L.cpu_ms``: of the timed programs, each compiled, run and judged once;
   CPU time of the compiler and the program.
 - ``L.compile_ms``, ``L.run_ms``: CPU time of either phase.
-- ``L.exit_forged``: of so many problems with a program in the place of the solution that only ends
-  itself with status 0, those that pass; by MultiPL-E's rule (exit status 0) all would.
 
 Limits: the programs are small, so what is measured is compilers and the start of runtimes.
 """
@@ -18,7 +16,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from codegen.benchmarks.tools.machine import usable_cores, versions
 from codegen.benchmarks.tools.notes import say
@@ -30,24 +27,6 @@ from codegen.evals.tasks import load
 from codegen.evals.tasks.check import check
 
 TASKS = ("mceval", "humanevalpack", "mbxp")
-ENDS: Mapping[str, str] = {
-    "bash": "exit 0",
-    "c": "exit(0);",
-    "cpp": "std::exit(0);",
-    "csharp": "System.Environment.Exit(0);",
-    "go": "os.Exit(0)",
-    "java": "System.exit(0);",
-    "javascript": "process.exit(0);",
-    "lua": "os.exit(0)",
-    "perl": "exit(0);",
-    "php": "exit(0);",
-    "r": "quit('no', 0)",
-    "ruby": "exit!",
-    "rust": "std::process::exit(0);",
-    "scala": "sys.exit(0)",
-    "swift": "exit(0)",
-    "typescript": "process.exit(0);",
-}
 
 
 def run(
@@ -107,29 +86,7 @@ def _measure(
                 report.notes.append(f"{task_name}:{name}: {known} references fail plainly, too.")
         report.set(f"{name}.references_total", total)
         report.set(f"{name}.references_passed", passed)
-        _forge(report, sandbox, name)
         _time(report, toolchain, jobs[:programs], workers)
-
-
-def _forge(report: Report, sandbox: Sandbox, name: str) -> None:
-    """How many problems of MultiPL-E a program passes that ends itself."""
-    try:
-        task: Any = load(f"multipl_e:{name}")
-    except (ConfigError, InputError):
-        return
-    problems = task.problems()[:10]
-    task.prepare(problems, sandbox)
-    jobs = [(p.id, task.job(p, f"{p.prompt}\n{ENDS[name]}\n{_closing(name)}")) for p in problems]
-    outcomes = [outcome for _, outcome in sandbox.map(jobs)]
-    report.set(f"{name}.exit_forged", sum(outcome.passed for outcome in outcomes), len(jobs))
-    report.samples[f"{name}.isolated"] = sum(o.trust == "isolated" for o in outcomes)
-
-
-def _closing(name: str) -> str:
-    """What ends a function that the tests do not end."""
-    if name in ("ruby", "lua"):
-        return "end"
-    return "}" if name in ("javascript", "typescript", "php", "perl", "r", "go") else ""
 
 
 def _time(report: Report, toolchain: Toolchain, jobs: Sequence[Job], workers: int) -> None:

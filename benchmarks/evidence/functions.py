@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 from codegen.benchmarks.evidence.harness import save_llama
 from codegen.benchmarks.tools.byte_bpe import train_byte_bpe
@@ -188,40 +188,6 @@ def _draw(rng: random.Random) -> Function:
     given = [(), *(tuple(rng.choices(range(-9, 21), k=7)) for _ in range(_CALLS - 1))]
     cases = tuple((numbers, parts.value(numbers)) for numbers in given)
     return Function(" ".join(parts.sentences), "\n".join(parts.lines) + "\n", cases)
-
-
-class Variant(NamedTuple):
-    """The sentences and the lines of a function, and of the same with one part changed."""
-
-    before: tuple[Sequence[str], Sequence[str]]
-    after: tuple[Sequence[str], Sequence[str]]
-
-
-def variants(count: int, seed: int) -> list[Variant]:
-    """Functions beside themselves with one part replaced, inserted or deleted."""
-    rng = random.Random(seed)
-    found: dict[tuple[str, str], Variant] = {}
-    while len(found) < count:
-        old = _draw_parts(rng)
-        new = _varied(old, rng)
-        if old.lines != new.lines:
-            pair = Variant((old.sentences, old.lines), (new.sentences, new.lines))
-            found.setdefault(("\n".join(old.lines), "\n".join(new.lines)), pair)
-    return list(found.values())
-
-
-def _varied(parts: _Parts, rng: random.Random) -> _Parts:
-    field, draw = rng.choice((("steps", _step), ("steps", _step), ("after", _after)))
-    row = list(getattr(parts, field))
-    place = rng.randrange(len(row) + 1)
-    kind = rng.choice(("replace", "insert", "delete"))
-    if kind == "insert" or place == len(row):
-        row.insert(place, draw(rng))
-    elif kind == "replace":
-        row[place] = draw(rng)
-    elif len(row) > 1 or field == "after":
-        del row[place]
-    return replace(parts, **{field: tuple(row)})
 
 
 def functions(count: int, seed: int) -> list[Function]:

@@ -9,8 +9,8 @@ clustered by problem, which holds for these starts and runs.
 The start is a small model from scratch that learns small functions from instructions and programs.
 ``sft`` continues on the same texts; the other two see other functions, with their tests and without
 programs: ``dpo`` the first ``--dpo-problems``, ``grpo`` the ones it samples, none twice up to 150
-steps. ``--form edits`` writes every program as a LintSeq edit sequence (anchored, five per program).
-``--model embedded`` trains LoRA of the embedded model instead, also for the start.
+steps. ``--form edits`` writes every program as a LintSeq edit sequence (anchored, five per
+program). ``--model embedded`` trains LoRA of the embedded model instead, also for the start.
 """
 
 from __future__ import annotations

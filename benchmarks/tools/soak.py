@@ -7,7 +7,8 @@ System V objects and memory are counted at rest, after a warm-up and at the end:
 difference. ``memory_growth_mib`` may be a few MiB either way, since test processes are replaced now
 and then. ``wrong_verdicts`` counts jobs that did not end as they must.
 
-Limit: only the sandbox sees its own mounts; in a living sandbox a leak of them shows in memory only.
+Limit: only the sandbox sees its own mounts; in a living sandbox a leak of them shows in memory
+only.
 """
 
 from __future__ import annotations

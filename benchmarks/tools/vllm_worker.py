@@ -1,9 +1,8 @@
 """Decodes by vLLM and prints the seconds, in a process of its own that has vLLM.
 
 It reads one JSON object: ``model`` (a directory), ``load_format`` (``dummy`` makes random weights
-of a configuration alone), ``prompt`` (token ids), ``tokens``, ``batches`` and
-``speculative_config`` (or null). It prints one: ``seconds`` by batch, of all tokens behind the
-first of each request, and vLLM's version.
+of a configuration alone), ``prompt`` (token ids), ``tokens`` and ``batches``. It prints one:
+``seconds`` by batch, of all tokens behind the first of each request, and vLLM's version.
 """
 
 from __future__ import annotations
@@ -30,8 +29,6 @@ def _main() -> None:
         "gpu_memory_utilization": 0.85,
         "trust_remote_code": False,
     }
-    if job["speculative_config"]:
-        options["speculative_config"] = job["speculative_config"]
     engine = vllm.LLM(job["model"], **options)
 
     def seconds(batch: int, tokens: int) -> float:

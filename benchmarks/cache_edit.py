@@ -37,7 +37,7 @@ from codegen.benchmarks.tools.cache_cases import (
 from codegen.benchmarks.tools.history_edits import KINDS, history_edits
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least, chosen_parts
+from codegen.benchmarks.tools.report import Report, at_least, chosen_parts, only_with
 from codegen.benchmarks.tools.settled_edits import LAYOUTS, outcomes, table
 from codegen.benchmarks.tools.statistics import rate
 from codegen.errors import ConfigError
@@ -72,6 +72,7 @@ def run(
 
     at_least(1, edits=edits)
     wanted = chosen_parts(parts, PARTS)
+    only_with("-o parts=real", "real" in wanted, data=bool(data), edits=edits != 50)
     torch.set_num_threads(1)
     report = Report(seed=seed)
     report.figures |= dict.fromkeys(_FIGURES)

@@ -63,7 +63,7 @@ from codegen.benchmarks.tools.programs import Program, benchmark_programs, edit_
 from codegen.benchmarks.tools.published import INSTALL, Peer, Published, find_peer
 from codegen.benchmarks.tools.pylint_audit import Messages
 from codegen.benchmarks.tools.reference_pass import reference_pass
-from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.report import Report, at_least, only_with
 from codegen.benchmarks.tools.statistics import rate, ratio_of_sums
 
 MODES = ("ruff", "pylint")
@@ -96,6 +96,8 @@ def run(
     """
     at_least(1, passes=passes)
     at_least(0, million=million, limit=limit)
+    only_with("-o million=N", million > 0, out=bool(out))
+    only_with("-o languages=NAMES", bool(languages), limit=limit != 0)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "ruff", "pylint", "astroid")
     if languages:

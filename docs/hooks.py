@@ -44,10 +44,11 @@ def _is_reference(record: logging.LogRecord) -> bool:
 _INTRODUCTION = """\
 # Numbers
 
-The figures that the README and the pages lead with: what prints each of them, on which machine,
-and when it was written down. Intervals are at 95 %. Sample sizes, versions and conditions are on
-the page that a row links to, which has more figures of the same run; `codegen bench` prints them
-as JSON. This page is made of `docs/results/numbers.yaml` by `python docs/hooks.py`."""
+The results that the README and the pages lead with: the command that prints each of them, the
+machine and the date. Intervals are 95% intervals. Sample sizes and conditions are on the page that
+a table links to. *EPYC* and *Xeon* are two shared cores of an AMD EPYC and of an Intel Xeon with
+AMX; *any*: the machine does not matter. `python docs/hooks.py` makes this page from
+`docs/results/numbers.yaml`."""
 
 
 def numbers() -> str:
@@ -67,6 +68,12 @@ def numbers() -> str:
                 where = known["machines"][one["machine"]]
                 what = one["what"] + (" (README)" if "readme" in one else "")
                 lines.append(f"| {what} | {value} | `{one['command']}` | {where} | {one['date']} |")
+    lines += ["", "## Measured earlier", "", "By scripts that were removed after commit 426ce475."]
+    lines += ["", "| figure | value | command | machine | date |", "|---|---|---|---|---|"]
+    for one in known["earlier"]:
+        where = known["machines"][one["machine"]]
+        cells = (one["what"], one["figure"], f"`{one['command']}`", where, str(one["date"]))
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

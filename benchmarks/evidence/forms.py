@@ -154,7 +154,7 @@ def measure(
     return {
         **{f"pass@{k}": fmean(pass_at_k(n, sum(v), k) for v in verdicts) for k in (1, n)},
         "distinct": diversity(programs),
-        **({"valid": fmean(valid), "sound": fmean(sound)} if form.edits else {}),
+        **({"valid": fmean(valid or [0]), "sound": fmean(sound)} if form.edits else {}),
     }
 
 

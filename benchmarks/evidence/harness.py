@@ -50,12 +50,12 @@ class Experiment:
 
     def main(self) -> dict[str, list[dict[str, Any]]]:
         """Makes the missing cells, prints the table and returns the measures by row."""
-        chosen = {"conditions": ",".join(self.conditions), "first_seed": 0, "most": 0}
+        chosen = {"conditions": ";".join(self.conditions), "first_seed": 0, "most": 0}
         options = arguments(self.about, **chosen, **self.options)
         rows: dict[str, list[dict[str, Any]]] = {}
         made = 0
         for seed in range(options.first_seed, options.first_seed + options.seeds):
-            for condition in options.conditions.split(","):
+            for condition in options.conditions.split(";"):
                 path = options.out / "results" / f"{slug(condition)}-{seed}.json"
                 if not path.exists():
                     if made == (options.most or -1):

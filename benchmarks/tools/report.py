@@ -69,6 +69,24 @@ def at_least(least: int, **options: int) -> None:
             raise ConfigError(f"Option {name} is {value}; it must be at least {least}.")
 
 
+def only_with(needed: str, used: bool, **given: bool) -> None:
+    """Rejects options that have no effect.
+
+    Args:
+        needed: what must be given for them to have one, such as ``-o parts=soak``.
+        used: whether it is given.
+        given: by option, whether it differs from its default.
+
+    Raises:
+        ConfigError: naming the first option that is given and not used.
+    """
+    for name, changed in given.items():
+        if changed and not used:
+            raise ConfigError(
+                f"Option {name} has no effect without {needed}.", f"Add {needed}, or remove {name}."
+            )
+
+
 def chosen_parts(text: str, known: Sequence[str]) -> set[str]:
     """The parts named in a comma-separated option; all if it is empty.
 

@@ -1,10 +1,9 @@
 """``codegen bench``: the benchmarks of ``benchmarks/``, ours and its peers side by side.
 
-A benchmark is a file ``codegen/benchmarks/NAME.py``. Its docstring says what is measured, and its
-``run(quick, **options)`` returns the figures under keys that the docstring explains, with
-``samples``, ``seed``, ``versions`` and, where it has them, ``intervals`` (95 %, by key), ``notes``
-and ``install`` (how to install a missing peer, whose figures are null). This module adds the facts
-about the machine.
+A benchmark is a file ``codegen/benchmarks/NAME.py``. Its docstring describes it, and its
+``run(quick, **options)`` returns the results under keys that the docstring explains, with
+``samples``, ``seed``, ``versions``, ``intervals`` (95 %, by key), ``notes`` and ``install`` (how to
+install a missing peer, whose results are null). This module adds the machine.
 """
 
 from __future__ import annotations
@@ -58,13 +57,13 @@ def bench(
 ) -> dict[str, Any]:
     """Run the benchmark NAME.
 
-    Costs are CPU time where the machine may be shared. A peer that is not installed gives null and
-    the command that installs it. Progress goes to standard error.
+    Costs are CPU time where the machine may be shared. Results of a peer that is not installed are
+    null, with the command that installs it. Progress goes to standard error.
     """
     if listing:
         return _list(as_json)
     if name is None:
-        raise ConfigError("Give the name of a benchmark.", f"There are: {', '.join(benchmarks())}.")
+        raise ConfigError("Name a benchmark.", f"Choose from {', '.join(benchmarks())}.")
     figures = _run(name, quick, options)
     if not as_json:
         echo("\n".join(_lines(figures)))
@@ -106,8 +105,8 @@ def _load(name: str) -> Callable[..., Mapping[str, object]]:
     known = benchmarks()
     if name not in known:
         raise ConfigError(
-            f"There is no benchmark {name!r}.",
-            f"{nearest(name, list(known))} There are: {', '.join(known)}.".lstrip(),
+            f"Unknown benchmark {name!r}.",
+            f"{nearest(name, list(known))} Choose from {', '.join(known)}.".lstrip(),
         )
     return importlib.import_module(f"{_PACKAGE}.{name}").run
 
@@ -148,13 +147,15 @@ def _keywords(name: str, run: Callable[..., Any], options: Iterable[str]) -> dic
     keywords = {}
     for option in options:
         key, equals, text = option.partition("=")
-        if not equals or key not in defaults:
+        if key not in defaults:
             names = ", ".join(defaults) or "none"
             hint = nearest(key, list(defaults))
             raise ConfigError(
-                f"Benchmark {name} has no option {option!r}.",
-                f"{hint} Give key=value; its options are: {names}.".lstrip(),
+                f"Benchmark {name} has no option {key!r}.",
+                f"{hint} Its options are {names}.".lstrip(),
             )
+        if not equals:
+            raise ConfigError(f"Option {key} has no value.", f"Pass -o {key}=VALUE.")
         keywords[key] = _value(name, key, text, type(defaults[key]))
     return keywords
 

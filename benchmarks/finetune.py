@@ -6,7 +6,6 @@ step, in each side's own order; one thread. ``tokens_per_s`` counts tokens that 
 over, a CPU second. ``ratio_default`` is ours over TRL with its defaults (but for the number of
 steps), ``ratio_best`` ours over the best of the settings of TRL in ``TRL_BEST`` that can run here.
 ``peak_mb`` is the peak of resident memory (10^6 bytes), ``trl_peak_mb`` that of TRL at its best.
-``overhead`` is the share of our steps' CPU time outside the model, its gradients and the optimizer.
 
 ``busy_ratio``: the CPU time of a step on two cores while another process keeps one of them busy,
 over that of the same step without it; as shipped, with two threads. Each step's forward and
@@ -49,7 +48,7 @@ _WORKER = Path(__file__).parent / "tools" / "finetune_worker.py"
 _KEYS = (
     *("tokens_per_s", "trl_best_tokens_per_s", "trl_default_tokens_per_s"),
     *("ratio_best", "ratio_default", "busy_ratio"),
-    *("peak_mb", "trl_peak_mb", "overhead"),
+    *("peak_mb", "trl_peak_mb"),
 )
 OURS: Mapping[str, dict[str, Any]] = {
     "packed, a row a pass": {"packing": "best_fit", "micro_batch_size": 1},
@@ -122,7 +121,6 @@ def run(
         ours = max((name for name in OURS if name in jobs), key=lambda name: _rate(results[name]))
         report.notes.append(f"Ours: {ours}, {narrow}; {texts} texts. Tokens a CPU second: {rates}.")
         _set(report, "", results[ours])
-        report.set("overhead", _overhead(results[ours]))
         if has_trl:
             _set_trl(report, results, ours)
         else:
@@ -220,9 +218,3 @@ def _set(report: Report, prefix: str, result: Mapping[str, Any]) -> None:
     rate = ratio_of_sums(trained, seconds, seed=report.seed)
     report.set(f"{prefix}tokens_per_s", rate, n=sum(trained))
     report.set(f"{prefix}peak_mb", result["peak_mb"])
-
-
-def _overhead(result: Mapping[str, Any]) -> float:
-    seconds, _ = _steps(result)
-    inside = result["inside_s"]
-    return 1 - (inside[-1] - inside[0]) / sum(seconds)

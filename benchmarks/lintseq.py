@@ -43,12 +43,7 @@ from statistics import fmean
 from typing import Any
 
 from codegen.benchmarks.tools.fresh import fresh
-from codegen.benchmarks.tools.lintseq_audit import (
-    Audit,
-    audit,
-    published_round_trips,
-    round_trips,
-)
+from codegen.benchmarks.tools.lintseq_audit import Audit, audit, round_trips
 from codegen.benchmarks.tools.lintseq_languages import measure_languages
 from codegen.benchmarks.tools.lintseq_pass import (
     Pass,
@@ -235,9 +230,6 @@ def _published(
     asked = len(programs) * len(published)
     if asked > len(made):
         report.notes.append(f"{name}: {asked - len(made)} of {asked} gave no sequence.")
-    diffs = [{i: r.diffs for i, r in done.items() if r.diffs is not None} for done in published]
-    good, total = published_round_trips(programs, diffs)
-    report.set("reference_round_trip_rate", rate(good, total) if total else None, n=total)
 
 
 def _edits(report: Report, suffix: str, programs: Sequence[Program]) -> None:

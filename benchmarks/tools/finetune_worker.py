@@ -3,10 +3,9 @@
 A process of its own for each run. It reads one JSON object: ``side`` (``ours``, ``trl``, or
 ``busy``), ``threads``, ``model``, ``data`` (a JSONL file of training texts), ``output``, ``steps``,
 ``batch_size``, ``options`` (of that side) and ``path`` (a directory that holds TRL, or empty). It
-prints one: CPU seconds, and those of them spent in model and optimizer, when training begins and at
-the end of each step; the trained tokens of each step; and the peak of resident memory in MB. With
-``wall`` in the job the seconds are those of the clock, once the GPU has done the step, and the peak
-is of the GPU's memory.
+prints one: CPU seconds when training begins and at the end of each step; the trained tokens of each
+step; and the peak of resident memory in MB. With ``wall`` in the job the seconds are those of the
+clock, once the GPU has done the step, and the peak is of the GPU's memory.
 
 ``busy`` is ours on two cores: each step's forward and backward pass is run twice, once while a
 process of our own keeps one core busy. It prints ``pairs`` of CPU seconds (quiet, busy); the first
@@ -31,7 +30,7 @@ from typing import Any
 
 
 class Clock:
-    """CPU seconds of this process at each step's end, and inside the functions that are watched.
+    """CPU seconds of this process at each step's end.
 
     Args:
         wall: seconds of the clock instead, once a GPU has done what it was given.
@@ -40,31 +39,11 @@ class Clock:
     def __init__(self, wall: bool = False) -> None:
         self.wall = wall
         self.steps: list[float] = []
-        self.inside: list[float] = []
         self.trained: list[int] = []
-        self._inside = 0.0
-        self._depth = 0
-
-    def watch(self, owner: Any, name: str) -> None:
-        """Counts what a method takes."""
-        method = getattr(owner, name)
-
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            began = time.process_time()
-            self._depth += 1
-            try:
-                return method(*args, **kwargs)
-            finally:
-                self._depth -= 1
-                if not self._depth:
-                    self._inside += time.process_time() - began
-
-        setattr(owner, name, watched)
 
     def tick(self) -> None:
         """Training begins, or a step has ended."""
         self.steps.append(_settled() if self.wall else time.process_time())
-        self.inside.append(self._inside)
 
 
 def _settled() -> float:
@@ -86,23 +65,19 @@ def _peak_mb(wall: bool) -> float:
 def _ours(job: dict[str, Any], clock: Clock) -> None:
     import torch
 
-    from codegen.finetune import losses, parse_recipe
+    from codegen.finetune import parse_recipe
     from codegen.finetune import trainer as trainers
     from codegen.finetune.run import train
 
     original = trainers.StepTrainer.training_step
 
     def training_step(self: Any, model: Any, inputs: Any, num: Any = None) -> Any:
-        if not clock.trained:  # what a step spends its time on is made by now
-            clock.watch(self.accelerator, "backward")
-            clock.watch(self.optimizer, "step")
-            clock.watch(self, "_clip_grad_norm")
+        if not clock.trained:
             clock.tick()
         clock.trained.append(inputs[1])
         return original(self, model, inputs, num)
 
     trainers.StepTrainer.training_step = training_step  # type: ignore[method-assign]
-    clock.watch(losses, "negative_log_likelihood")
     recipe = {
         "model": job["model"],
         "data": job["data"],
@@ -228,7 +203,6 @@ def _main() -> None:
         json.dumps(
             {
                 "cpu_s": clock.steps,
-                "inside_s": clock.inside,
                 "trained": clock.trained,
                 "peak_mb": peak,
                 "pairs": pairs,

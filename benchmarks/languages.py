@@ -1,6 +1,6 @@
 """Languages: reference solutions judged in the sandbox, and their speed.
 
-What: for each language that is installed, the references of McEval, HumanEvalPack and MBXP, as far
+What: for each language that is installed, the references of McEval and HumanEvalPack, as far
 as their files are in the folder that ``CODEGEN_TEST_DATA`` names. Per language ``L``:
 
 - ``L.references_total``, ``L.references_passed``: references run, those that are known to fail
@@ -26,7 +26,7 @@ from codegen.evals.sandbox.languages import HELLO, LANGUAGES, Toolchain, find, i
 from codegen.evals.tasks import load
 from codegen.evals.tasks.check import check
 
-TASKS = ("mceval", "humanevalpack", "mbxp")
+TASKS = ("mceval", "humanevalpack")
 
 
 def run(

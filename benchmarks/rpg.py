@@ -11,7 +11,7 @@ the beginning of the next copy within 24 copies; ``..._counted`` where the copie
 in single ones; ``..._copies`` is the median number of copies it took. ``us_per_token`` is CPU
 microseconds to follow a token and compute its penalties, on the same code in the embedded model's
 tokens, with ``paper_us_per_token`` and, as a floor, ``lexer_us_per_token``, the structure tracker
-alone; ``snapshot_us`` is the cost of one snapshot.
+alone.
 
 Limit: files of the standard library were looked at while the rule was made; those of the packages
 were not. Repetitive prompts (CodeRepetEval) are a task: ``codegen eval run coderepeteval``.
@@ -202,14 +202,6 @@ def _costs(report: Report, files: Sequence[_File], make: Mapping[str, Method], s
     for key, seconds in spent.items():
         value = _share(1e6 * np.array(seconds), counts, seed)
         report.set(key, value, n=int(counts.sum()))
-    rule = make["ours"].rule()
-    for token in files[0].ids[:500]:
-        rule.push(token)
-    times = 20_000
-    before = time.process_time()
-    for _ in range(times):
-        rule.snapshot()
-    report.set("snapshot_us", 1e6 * (time.process_time() - before) / times, n=times)
     say(f"cost: {len(files)} files timed")
 
 

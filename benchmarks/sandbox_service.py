@@ -13,8 +13,6 @@ Sides, in turn within each block:
 - ``subprocess``: ``tools/subprocess_server.py``, an interpreter process for each program; ``peer``
   has its figures at 16 clients.
 
-``many_programs_per_s`` are programs judged through ``/v1/judge_many`` by our client.
-
 Limits: client and servers share the machine's processors. The plain server runs programs with its
 own rights, and everything but ``native`` believes an exit code. Intervals are over blocks of one
 run. SandboxFusion was measured until 2026-12-01; see docs/measurements.md.
@@ -46,7 +44,6 @@ from codegen.errors import CodegenError
 from codegen.evals.sandbox import Job
 from codegen.evals.sandbox.rows import job_row
 from codegen.evals.tasks import load as load_task
-from codegen.sandbox_client import SandboxClient
 
 CLIENTS = (1, 16, 128)
 MAIN = 16  # clients of the figures at the top
@@ -107,7 +104,6 @@ def run(
             _block(sides)
             say(f"block {number + 1} done")
         _figures(report, sides)
-        _many(report, ours[0], jobs * (1 if quick else 4))
     return report.mapping()
 
 
@@ -199,15 +195,3 @@ def _figures(report: Report, sides: Sequence[_Side]) -> None:
         times = [block[1] for block in theirs], [block[1] for block in ours]
         ratio = ratio_of_sums(*times, seed=report.seed)
         report.set(f"run_code_over_subprocess_{clients}", ratio, n=len(ours))
-
-
-def _many(report: Report, port: int, jobs: Sequence[Job]) -> None:
-    rows = [
-        (n, Job(job.program, job.test, job.entry_point, f"{job.setup}\n# {n}\n"))
-        for n, job in enumerate(jobs)
-    ]
-    with SandboxClient(f"http://127.0.0.1:{port}") as client:
-        began = time.perf_counter()
-        passed = sum(outcome.passed for _, outcome in client.map(rows))
-        report.set("many_programs_per_s", len(rows) / (time.perf_counter() - began), n=len(rows))
-    report.set("many_failed", len(rows) - passed, n=len(rows))

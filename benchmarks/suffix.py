@@ -185,8 +185,6 @@ def _figures(runs: Sequence[Job]) -> Job | None:
         figures[f"speculate_{name}_us"] = group["cpu_us"]
         figures[f"speculate_{name}_p50_us"] = calls[len(calls) // 2]
         figures[f"speculate_{name}_p90_us"] = calls[9 * len(calls) // 10]
-        figures[f"match_{name}"] = group["match"]
-        figures[f"drafted_{name}"] = group["drafted"]
     return {key: float(f"{value:.4g}") for key, value in figures.items()}
 
 

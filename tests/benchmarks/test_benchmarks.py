@@ -43,27 +43,27 @@ CASES = [
     case("cogex", "share same_program tasks us_per_emulation", trials=1, paper_trials=1),
     case("kernels", "kernels timings", long),
     case("drafts", "edit_2pct_tokens_per_step edit_05pct_tokens_per_step traces_tokens_per_step"
-         " prompt_lookup", slow, files=2, limit=8),
+         " prompt_lookup", long, files=2, limit=8),
     case("suffix", "append_us speculate_us bytes_per_token arctic", slow, tokens=3000, contexts=4),
-    case("rpg", "us_per_token false_positive_rate loops_stopped", slow, boundaries=1000),
+    case("rpg", "us_per_token false_positive_rate loops_stopped", long, boundaries=1000),
     case("batch", "exact_rate_fp32 tokens_per_s plain_tokens_per_s ratio", long, prompts=2),
     case("decoding", "plain_tokens_per_s_batch_1 suffix_tokens_per_s_batch_8"
          " edit_tokens_per_s_batch_1 transformers_tokens_per_s_batch_8 worst_ratio", long),
     case("sorted_drafts", "sorted_ladder_acceptance sorted_loss_6 same", long),
     case("cache_edit", "related_within_half_logit real_next_line_same speedup_4k tokens_encoded",
-         slow, parts="tokens"),
+         long, parts="tokens"),
     case("completion", "p50_ms p95_ms cancel_ms typed_as_suggested_ms p50_ms_avx2", long),
     case("next_edit", "exact kept_rate location no_op_right parse_rate p50_ms rename_exact", long),
     case("finetune", "tokens_per_s trl_best_tokens_per_s trl_default_tokens_per_s ratio_best"
          " ratio_default busy_ratio peak_mb trl_peak_mb", long),
     case("reward", "hacked_share_in_process hacked_share_isolated pass_before pass_after"
          " rewards_per_s", long, steps=2, programs=40),
-    case("insertion", "star_easy star_medium speedup sequences_per_s answers_per_s", slow),
+    case("insertion", "star_easy star_medium speedup sequences_per_s answers_per_s", long),
     case("lintseq", "cpu_ms_per_sequence_ruff cpu_ms_per_sequence_pylint"
          " reference_cpu_ms_per_sequence ratio_ruff ratio_pylint round_trip_rate dirty_rate"
          " edits_per_sequence reference_edits_per_sequence edits_ratio", long),
     case("lintseq", "go_programs go_round_trip go_dirty", slow, languages="go"),
-    case("lintseq", "sequences_per_s rss_100_mib disk_mib", slow, million=100),
+    case("lintseq", "sequences_per_s rss_100_mib disk_mib", long, million=100),
     case("engine", "workers_1_items_per_s workers_2_items_per_s ratio peak_mb", long, items=100),
     case("sandbox", "hostile_total hostile_fooled honest_total honest_failed", long,
          parts="hostile,honest"),

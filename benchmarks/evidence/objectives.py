@@ -73,9 +73,10 @@ def world(out: Path, known: int, measured: int, form: str) -> tuple[str, str, st
         source = MemorySource(tuple(f.example(n) for n, f in enumerate(every[:known])))
         make_data(FORMS["anchored edits"].generator, source, out / "edits", workers=1)
         texts = str(out / "edits")
-    return texts, *(
-        task_file(out / f"{name}.jsonl", asked)
-        for name, asked in (("judged", judged), ("held_out", held_out))
+    return (
+        texts,
+        task_file(out / "judged.jsonl", judged),
+        task_file(out / "held_out.jsonl", held_out),
     )
 
 

@@ -83,7 +83,7 @@ def test_a_benchmark_gives_its_promised_keys(
     if name == "gpu":
         options = {**options, "out": str(tmp_path)}
     try:
-        figures = bench._load(name)(quick, **options)
+        figures: dict[str, Any] = dict(bench._load(name)(quick, **options))
     except SandboxError as error:
         pytest.skip(str(error))
     assert set(keys) <= figures.keys()

@@ -10,10 +10,6 @@ until doubts are settled, which is when an editor that takes no second answer ge
 edit made the model read, ``cache_hit_share`` the fraction of all prompt tokens that it did not.
 ``cold_ms`` is the median time of the first answer in a document, whose whole window is encoded.
 
-``clients_N_tokens_per_s``: N clients, each in its own document (1,500 encoded characters before the
-cursor), request 32 tokens after a key, all at once; tokens of all of them per second of wall time,
-the median of 3 times; ``clients_N_tokens_per_cpu_s`` per second of CPU time, of all threads.
-
 ``cancel_ms`` is the median time from canceling a request that is being decoded until the worker is
 idle, ``cancel_passes`` the maximum number of forward passes begun after that.
 ``typed_as_suggested_ms`` is the 95th percentile of an answer for text that continues as suggested.
@@ -43,10 +39,6 @@ from codegen.benchmarks.tools.report import Report, at_least
 
 _TOKENS = 8
 _CANCELS = 8
-_CLIENTS = (1, 8)
-_CLIENT_TOKENS = 32
-_CLIENT_CHARS = 1500
-_TIMES = 3
 
 
 def run(
@@ -60,7 +52,7 @@ def run(
     """Measures.
 
     Args:
-        quick: 6 edits in 1 document, the rest once; doubts are not settled as AVX2.
+        quick: 6 edits in 1 document; doubts are not settled as AVX2.
         seed: seed of modules, cursors and keys.
         edits: edits of all documents together.
         documents: modules.
@@ -72,11 +64,10 @@ def run(
         edits, documents = min(edits, 6), 1
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
-    sizes = edits, documents, 1 if quick else _TIMES
-    figures = _figures(seed, context, *sizes, settle=True)
+    figures = _figures(seed, context, edits, documents, settle=True)
     for key, (value, n) in figures.items():
         report.set(key, value, n)
-    for key, (value, n) in _as_avx2(report, seed, context, *sizes, not quick).items():
+    for key, (value, n) in _as_avx2(report, seed, context, edits, documents, not quick).items():
         report.set(f"{key}_avx2", value, n)
     report.samples |= {"documents": documents, "context": context}
     report.notes.append("Wall times are those of a shared machine where the load is above zero.")
@@ -106,19 +97,17 @@ def _as_avx2(report: Report, *args: Any) -> dict[str, tuple[Any, int | None]]:
 
 
 def _figures(
-    seed: int, context: int, edits: int, documents: int, times: int, settle: bool
+    seed: int, context: int, edits: int, documents: int, settle: bool
 ) -> dict[str, tuple[Any, int | None]]:
     report, bench = Report(seed=seed), _Bench(seed, context)
     try:
-        asyncio.run(_measure(bench, report, edits, documents, times, settle))
+        asyncio.run(_measure(bench, report, edits, documents, settle))
     finally:
         bench.engine.stop()
     return {key: (value, report.samples.get(key)) for key, value in report.figures.items()}
 
 
-async def _measure(
-    bench: _Bench, report: Report, edits: int, documents: int, times: int, settle: bool
-) -> None:
+async def _measure(bench: _Bench, report: Report, edits: int, documents: int, settle: bool) -> None:
     samples: list[_Sample] = []
     for number in range(documents):
         samples += await bench.edits(number, edits // documents, settle)
@@ -143,7 +132,6 @@ async def _measure(
     report.set("cold_ms", _quantile(sorted(bench.cold), 0.5), len(bench.cold))
     await bench.cancels(report)
     await bench.typed(report)
-    await bench.clients(report, times)
 
 
 @dataclass
@@ -240,38 +228,6 @@ class _Bench:
                 text, at = _EDITS["key"](text, at, random.Random(number))
         report.set("cancel_ms", _quantile(sorted(times), 0.5), len(times))
         report.set("cancel_passes", max(passes))
-
-    async def clients(self, report: Report, times: int) -> None:
-        """Several clients at once, in warm documents."""
-        from codegen.server.requests import DocumentKey
-
-        def asked(number: int, typed: str, tokens: int) -> Any:
-            text = self.modules[number % len(self.modules)]
-            at = text.index("\n", len(text) // 2)
-            text = text[max(0, at - _CLIENT_CHARS) : at] + typed
-            return self.request(
-                text, len(text), "", max_new_tokens=tokens,
-                key=DocumentKey(f"client-{number}", "", "document"), settle=False,
-            )  # fmt: skip
-
-        # Each number of clients has documents of its own, as what was made in one helps the next.
-        documents = {count: range(1000 * count, 1001 * count) for count in _CLIENTS}
-        for numbers in documents.values():
-            await asyncio.gather(*(self.engine.complete(asked(n, "", 1)) for n in numbers))
-        rates: dict[int, list[tuple[float, float]]] = {count: [] for count in _CLIENTS}
-        for typed in "abc"[:times]:
-            for count, numbers in documents.items():  # in turn, as the machine's load changes
-                began, cpu = time.perf_counter(), time.process_time()
-                answers = await asyncio.gather(
-                    *(self.engine.complete(asked(n, typed, _CLIENT_TOKENS)) for n in numbers)
-                )
-                wall, cpu = time.perf_counter() - began, time.process_time() - cpu
-                made = sum(answer.candidates[0].completion_tokens for answer in answers)
-                rates[count].append((made / wall, made / cpu))
-        for count, found in rates.items():
-            for name, values in zip(("s", "cpu_s"), zip(*found, strict=True), strict=True):
-                key = f"clients_{count}_tokens_per_{name}"
-                report.set(key, _quantile(sorted(values), 0.5), len(values))
 
     async def typed(self, report: Report) -> None:
         """Continues as was suggested."""

@@ -3,8 +3,7 @@
 Source: Sun et al., "UniCoder: Scaling Code Large Language Model via Universal Code", ACL 2024.
 GPT-4 writes the paper's universal code; here ``mode`` chooses:
 
-* ``ast``: :func:`codegen.methods.unicode.to_unicode`, without a model. Each text is parsed back
-  and must give the same program.
+* ``ast``: :func:`codegen.methods.unicode.to_unicode`, without a model.
 * ``llm``: a model, prompted with the paper's seven conventions and an example. With ``min_score``
   it also grades each text (the paper filters by an LLM scorer, whose bound it does not state; we
   recommend 4 of 5).
@@ -21,17 +20,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from codegen.errors import CodegenError, ConfigError, require_known
+from codegen.errors import ConfigError, require_known
 from codegen.generation.plans import Conversation, ModelClient, Plan, Unusable, run_plans
-from codegen.methods.unicode.convert import (
-    Translation,
-    UnsupportedProgram,
-    parse_program,
-    same_program,
-    to_python,
-    to_unicode,
-)
-from codegen.methods.unicode.lexer import UniCodeSyntaxError
 from codegen.methods.unicode.llm import GRADES, commented, graded, invented, written
 from codegen.methods.unicode.prompts import (
     OBJECTIVES,
@@ -42,15 +32,17 @@ from codegen.methods.unicode.prompts import (
     segments,
 )
 from codegen.methods.unicode.words import STYLES, Style, choose_style
+from codegen.methods.unicode.write_statements import (
+    Translation,
+    UnsupportedProgram,
+    parse_program,
+    to_unicode,
+)
 from codegen.records import Example, TrainingText
 
 Mode = Literal["ast", "llm", "hybrid"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 MIX = "mix"
-
-
-class RoundTripFailed(CodegenError):
-    """A program's universal code gives another program: a bug of the writer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +109,6 @@ class UniCode:
         Raises:
             UnsupportedProgram: if the program cannot be written as universal code.
             Unusable: if the model's response cannot be used.
-            RoundTripFailed: if the universal code of the AST is wrong.
             RequestFailed: if the model gave no response.
             ModelUnusable: if the model cannot be used at all.
         """
@@ -172,23 +163,14 @@ class UniCode:
 
 
 def translated(example: Example, style: Style) -> Translation:
-    """An example's universal code from its AST, checked by parsing it back.
+    """An example's universal code from its AST.
 
     Raises:
         UnsupportedProgram: if the program cannot be written as universal code.
-        RoundTripFailed: if parsing gives another program.
     """
     if example.language != "python":
         raise UnsupportedProgram("not_python", f"it is written in {example.language!r}")
-    translation = to_unicode(example.program, style)
-    try:
-        back = to_python(translation.text, translation.style)
-        same = same_program(back, example.program)
-    except (UniCodeSyntaxError, UnsupportedProgram) as error:
-        raise RoundTripFailed(f"{style.name}: it can't be read back: {error}") from None
-    if not same:
-        raise RoundTripFailed(f"{style.name}: another program comes back.")
-    return translation
+    return to_unicode(example.program, style)
 
 
 def _draw(styles: Sequence[str], rng: random.Random) -> Style:

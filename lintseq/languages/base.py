@@ -20,8 +20,7 @@ class Grammar:
     """The node types of a tree-sitter grammar, by their part in an edit sequence.
 
     Attributes:
-        name, aliases: of the language, as in :attr:`codegen.records.Example.language`.
-        module, function: of the package that has the grammar.
+        name: of the language, as in :data:`codegen.languages.LANGUAGES`.
         blocks: their children on lines of their own are units: statements, members.
         lists: so are their elements, each with its comma, with granularity ``line``.
         nonempty: blocks that must not be empty.
@@ -58,9 +57,6 @@ class Grammar:
     """
 
     name: str
-    aliases: tuple[str, ...] = ()
-    module: str
-    function: str = "language"
     blocks: Words
     lists: Words = frozenset()
     nonempty: Words = frozenset()

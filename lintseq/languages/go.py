@@ -124,8 +124,6 @@ def _embedded(reader: Reader) -> None:
 _FUNCTIONS = words("function_declaration method_declaration func_literal")
 GO = Grammar(
     name="go",
-    aliases=("golang",),
-    module="tree_sitter_go",
     blocks=words(
         "source_file statement_list import_spec_list const_declaration var_spec_list "
         "type_declaration field_declaration_list interface_type expression_switch_statement "

@@ -149,7 +149,6 @@ _BODIES = words(
 )
 JAVA = Grammar(
     name="java",
-    module="tree_sitter_java",
     blocks=words(
         "program class_body interface_body enum_body_declarations annotation_type_body block "
         "constructor_body switch_block_statement_group"

@@ -18,7 +18,6 @@ from codegen.lintseq.languages.reader import Reader
 _DECLARATOR = ("declarator",)
 C = Grammar(
     name="c",
-    module="tree_sitter_c",
     blocks=words(
         "translation_unit compound_statement case_statement field_declaration_list "
         "enumerator_list preproc_ifdef preproc_if preproc_else preproc_elif linkage_specification "
@@ -109,8 +108,6 @@ _BODIES = words("function_definition compound_statement for_statement for_range_
 CPP = replace(
     C,
     name="cpp",
-    aliases=("c++", "cc"),
-    module="tree_sitter_cpp",
     always=C.always | words("using_directive"),
     scopes=C.scopes | _BODIES | words("lambda_expression class_specifier struct_specifier"),
     ordered=C.ordered | _BODIES | words("lambda_expression"),
@@ -248,8 +245,6 @@ _RUST_BODIES = words(
 )
 RUST = Grammar(
     name="rust",
-    aliases=("rs",),
-    module="tree_sitter_rust",
     blocks=words("source_file declaration_list block field_declaration_list enum_variant_list"),
     nonempty=words("enum_variant_list"),
     prefixes=words("attribute_item"),

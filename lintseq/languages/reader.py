@@ -22,16 +22,14 @@ Limits: no types are inferred, and members are matched by name.
 
 from __future__ import annotations
 
-import functools
-import importlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tree_sitter import Language, Node, Parser
+from tree_sitter import Node
 
-from codegen.extras import missing
+from codegen.languages import parser_for
 from codegen.lintseq.dependencies import Graph, Group
 from codegen.lintseq.edits import UnsupportedProgram
 from codegen.lintseq.languages.base import Grammar, text_of
@@ -41,20 +39,6 @@ _SEPARATORS = re.compile(r"[\s;,]*(?://.*|/\*[^*]*\*/\s*)?")
 _CLOSING = re.compile(r"\s*[\])};,]*\s*")
 # Comments that a tool obeys.
 _ORDERS = re.compile(r"//go:|//export|// ?@ts-|/// ?<")
-
-
-@functools.cache
-def parser_for(grammar: Grammar) -> Parser:
-    """The parser of a language.
-
-    Raises:
-        MachineError: if its package is not installed.
-    """
-    try:
-        module = importlib.import_module(grammar.module)
-    except ImportError:
-        raise missing(grammar.module) from None
-    return Parser(Language(getattr(module, grammar.function)()))
 
 
 def error_line(root: Node) -> int:
@@ -157,7 +141,7 @@ class Reader:
             UnsupportedProgram: ``syntax_error`` or ``too_deep``.
         """
         # Nodes are valid as long as their tree is.
-        self.tree = parser_for(self.grammar).parse(b"\n".join(self.rows) + b"\n")
+        self.tree = parser_for(self.grammar.name).parse(b"\n".join(self.rows) + b"\n")
         root = self.tree.root_node
         if line := error_line(root):
             raise UnsupportedProgram("syntax_error", f"line {line} is not {self.grammar.name}.")

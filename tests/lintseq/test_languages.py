@@ -11,9 +11,10 @@ import pytest
 
 from codegen.errors import MachineError
 from codegen.evals.sandbox.languages import MissingToolchainError, find, find_toolchain
+from codegen.languages import parser_for
 from codegen.lintseq import LintSeq, UnsupportedProgram, resolve
 from codegen.lintseq.formats import program_of
-from codegen.lintseq.languages import LANGUAGES, error_line, parser_for
+from codegen.lintseq.languages import LANGUAGES, error_line
 from codegen.lintseq.program import normalize, prepare
 from codegen.lintseq.repair import Verified, verified_sequences
 from codegen.lintseq.verify import Finding, check_for, compilers
@@ -62,7 +63,7 @@ def test_programs_come_in_several_edits_and_parse_after_each(language: str) -> N
         states = set(_states(language, program, 20))
         assert len(states) > 10
         for state in states:
-            root = parser_for(grammar).parse(state.encode()).root_node
+            root = parser_for(grammar.name).parse(state.encode()).root_node
             assert not error_line(root), state
 
 

@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tree_sitter import Node
 
+from codegen.languages import parser_for
 from codegen.lintseq.edits import UnsupportedProgram
-from codegen.lintseq.languages import GRAMMARS, error_line, parser_for
+from codegen.lintseq.languages import GRAMMARS, error_line
 from codegen.lintseq.languages.base import text_of
 from codegen.lintseq.languages.reader import Binding, Reader
 from codegen.methods.edits.hunks import Hunk, apply, lines_of
@@ -61,7 +62,7 @@ class Script:
 
     def accepts(self, text: str) -> bool:
         """Whether a text is a program by the grammar."""
-        return not error_line(parser_for(self.grammar).parse(text.encode()).root_node)
+        return not error_line(parser_for(self.grammar.name).parse(text.encode()).root_node)
 
     def place(self, node: Node) -> Piece | None:
         """A node on one line as a piece with its own text; None if it has several."""

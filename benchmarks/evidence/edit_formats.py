@@ -51,8 +51,7 @@ from codegen.methods.edits.formats import (
     window_text,
 )
 from codegen.methods.edits.generator import segments_of
-from codegen.methods.edits.hunks import difference, lines_of
-from codegen.methods.edits.sessions import Session, View
+from codegen.methods.edits.sessions import Session, View, difference, lines_of
 from codegen.models import load
 from codegen.records import Edit, TrainingText, from_dict, to_json, write_atomic
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from lsprotocol.types import Range, TextDocumentContentChangeEvent
 
 from codegen.errors import InputError
-from codegen.methods.edits.hunks import difference
-from codegen.methods.edits.sessions import View
+from codegen.methods.edits.sessions import View, difference
 from codegen.records import Change
 from codegen.server.document import TextDocument
 

@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from codegen.errors import InputError
-from codegen.methods.edits.hunks import difference, lines_of
+from codegen.methods.edits.sessions import difference, lines_of
 from codegen.paths import open_plain
 from codegen.records import Edit
 from codegen.server.document import TextDocument

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from codegen.methods.edits.formats import around, window_text
-from codegen.methods.edits.hunks import lines_of
+from codegen.methods.edits.sessions import lines_of
 from codegen.records import Edit
 from codegen.server.secrets import REDACTED, redact, secret_spans, without_spans
 

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from tree_sitter import Node
 
-from codegen.lintseq.languages.base import Grammar, text_of, words
-from codegen.lintseq.languages.reader import Reader
+from codegen.lintseq.languages.reader import Grammar, Reader, text_of, words
 
 
 def _imported(specifier: Node) -> Iterable[str]:

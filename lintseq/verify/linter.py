@@ -43,7 +43,7 @@ from pylint.lint import Run
 from pylint.reporters import CollectingReporter
 from pylint.utils import ASTWalker, FileState
 
-from codegen.lintseq.verify.checks import Finding
+from codegen.lintseq.verify import Finding
 
 # Methods that give none of the enabled messages. A test compares them with pylint's source.
 IDLE = """

@@ -30,7 +30,7 @@ from typing import Any
 
 import codegen
 from codegen.errors import CodegenError, MachineError
-from codegen.lintseq.verify.checks import Finding, batches
+from codegen.lintseq.verify import Finding, batches
 
 MAX_REMEMBERED = 50_000  # verdicts, of some 200 bytes each
 # pylint itself takes about 60 MiB; a start costs 0.4 seconds, and libraries are parsed again.

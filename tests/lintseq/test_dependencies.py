@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from codegen.lintseq import prepare
 from codegen.lintseq.program import Prepared
-from codegen.lintseq.sampling import _Deletion, sample_steps
+from codegen.lintseq.repair import _Deletion, sample_steps
 
 
 def deleted_with(program: str, line: int, strict: bool = True) -> set[int]:

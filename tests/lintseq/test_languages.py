@@ -13,7 +13,7 @@ from codegen.errors import MachineError
 from codegen.evals.sandbox.languages import MissingToolchainError, find, find_toolchain
 from codegen.languages import parser_for
 from codegen.lintseq import LintSeq, UnsupportedProgram, resolve
-from codegen.lintseq.formats import program_of
+from codegen.lintseq.generator import program_of
 from codegen.lintseq.languages import LANGUAGES, error_line
 from codegen.lintseq.program import normalize, prepare
 from codegen.lintseq.repair import Verified, verified_sequences

@@ -43,7 +43,7 @@ from pathlib import Path
 from typing import Any
 
 from codegen.errors import CodegenError, SkippedExample, require_known
-from codegen.methods.edits.hunks import (
+from codegen.methods.edits.sessions import (
     NO_NEWLINE,
     Hunk,
     anchored,

@@ -38,8 +38,7 @@ from codegen.errors import (
     SkippedExample,
     require_known,
 )
-from codegen.lintseq.verify import check_for
-from codegen.lintseq.verify.checks import new_findings
+from codegen.lintseq.verify import check_for, new_findings
 from codegen.methods.edits.formats import (
     FORMATS,
     EditFormat,
@@ -48,12 +47,15 @@ from codegen.methods.edits.formats import (
     window_lines,
     window_text,
 )
-from codegen.methods.edits.hunks import apply, apply_diff, difference, lines_of
 from codegen.methods.edits.refactorings import REFACTORINGS, Program, refactored
 from codegen.methods.edits.sessions import (
     Session,
     View,
+    apply,
+    apply_diff,
+    difference,
     hard_negative,
+    lines_of,
     next_edit,
     nothing,
     ordered,

@@ -23,9 +23,7 @@ from tree_sitter import Node
 from codegen.languages import parser_for
 from codegen.lintseq.edits import UnsupportedProgram
 from codegen.lintseq.languages import GRAMMARS, error_line
-from codegen.lintseq.languages.base import text_of
-from codegen.lintseq.languages.reader import Binding, Reader
-from codegen.methods.edits.hunks import Hunk, apply, lines_of
+from codegen.lintseq.languages.reader import Binding, Reader, text_of
 from codegen.methods.edits.refactorings import (
     Piece,
     hunks_of,
@@ -33,6 +31,7 @@ from codegen.methods.edits.refactorings import (
     without,
     without_import,
 )
+from codegen.methods.edits.sessions import Hunk, apply, lines_of
 
 _BEFORE = ("new", "raw", "base", "current", "main", "total", "local", "parsed", "given", "next")
 _BEHIND = ("Value", "Name", "Item", "Data", "Info", "Count", "Index", "Text", "Path", "List")

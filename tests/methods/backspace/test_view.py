@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from codegen.errors import InputError
 from codegen.methods.backspace import Backspace, Codec, Trajectory, add_noise, replay
-from codegen.methods.backspace.view import open_text, overview, render, steps, title
+from codegen.methods.backspace.actions import open_text, overview, render, steps, title
 from codegen.records import Example, TrainingText
 
 BKSPC = 9

@@ -32,7 +32,7 @@ from codegen.finetune.rows import read_training_rows
 from codegen.methods.edits import generator
 from codegen.methods.edits.formats import FORMATS
 from codegen.methods.edits.generator import Edits, Unsuitable
-from codegen.methods.edits.hunks import Hunk, difference
+from codegen.methods.edits.sessions import Hunk, difference
 from codegen.records import Example
 
 pygit2 = pytest.importorskip("pygit2", reason="pip install 'codegen-toolkit[git]'")

@@ -26,7 +26,7 @@ from codegen.methods.edits.formats import (
     with_window,
 )
 from codegen.methods.edits.generator import segments_of
-from codegen.methods.edits.hunks import Hunk, apply, apply_diff, difference, lines_of
+from codegen.methods.edits.sessions import Hunk, apply, apply_diff, difference, lines_of
 from codegen.records import Change, Edit
 
 EXACT = ("blocks", "window", "rows", "search-replace", "udiff", "few-shot")

@@ -24,12 +24,13 @@ from codegen.benchmarks.tools.edit_baselines import BASELINES
 from codegen.methods.edits.due import before as without_history
 from codegen.methods.edits.due import due_lines, is_due
 from codegen.methods.edits.formats import window_lines, with_window
-from codegen.methods.edits.hunks import apply, lines_of
 from codegen.methods.edits.refactorings import REFACTORINGS, Program, refactored
 from codegen.methods.edits.sessions import (
     Session,
     View,
+    apply,
     hard_negative,
+    lines_of,
     next_edit,
     nothing,
     ordered,

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from codegen.errors import InputError
 from codegen.methods.edits.formats import FORMATS, around, window_text
-from codegen.methods.edits.hunks import lines_of
 from codegen.methods.edits.prompts import read_editor_prompt
+from codegen.methods.edits.sessions import lines_of
 from codegen.records import Change, Edit
 from tests.methods.edits.test_formats import edits, rows
 

@@ -14,7 +14,7 @@ from codegen.generation import Backend, Completion, Decoder, Request, SamplingPa
 from codegen.generation.plans import Conversation, Plan, run_plans
 from codegen.generation.protocol import RequestFailed
 from codegen.methods.unicode import STYLES, Unusable, to_unicode
-from codegen.methods.unicode.llm import (
+from codegen.methods.unicode.generator import (
     block,
     checked_comments,
     grade,

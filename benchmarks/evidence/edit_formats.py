@@ -10,9 +10,6 @@ line. The moments:
 - ``rename``: the first line of the program calls its variable otherwise, and the others have to;
 - ``nothing``: the comment and the program were changed, and agree.
 
-A row ``NAME:WEIGHT``, such as ``window:0.2``, is the format with copied lines that count so much in
-the loss. The other rows' data and seeds do not depend on it.
-
 Measured on other functions, greedily: ``exact``, the share of due edits after which the file is
 right (``follow``, ``rename``: of each kind); ``quiet``, the share of moments without one at which
 the file stays as it is; ``parsed``, the share of answers in the format; ``answer``, their mean
@@ -50,10 +47,9 @@ from codegen.methods.edits.formats import (
     Unwritable,
     window_text,
 )
-from codegen.methods.edits.generator import segments_of
 from codegen.methods.edits.sessions import Session, View, difference, lines_of
 from codegen.models import load
-from codegen.records import Edit, TrainingText, from_dict, to_json, write_atomic
+from codegen.records import Edit, Segment, TrainingText, from_dict, to_json, write_atomic
 
 COLUMNS = ("exact", "follow", "rename", "quiet", "parsed", "answer", "tokens")
 _KINDS = ("changes", "refactorings")
@@ -99,14 +95,12 @@ def moments(count: int, seed: int) -> list[Edit]:
     return [moment(number, variant, rng) for number, variant in enumerate(variants(count, seed))]
 
 
-def texts_of(
-    form: EditFormat, edits: Sequence[Edit], copied: float = 1.0
-) -> Iterator[TrainingText]:
-    """Training texts of moments in one format; ``copied`` is the weight of copied lines."""
+def texts_of(form: EditFormat, edits: Sequence[Edit]) -> Iterator[TrainingText]:
+    """Training texts of moments in one format."""
     marks = list(form.trained)
     meta = {"special_tokens": marks, "trained_tokens": marks} if marks else {}
     for edit in edits:
-        segments = segments_of(form, edit, copied)
+        segments = (Segment(form.prompt(edit), False), Segment(form.answer(edit), True))
         yield TrainingText(edit.id, edit.id, "edits", segments, meta)
 
 
@@ -123,15 +117,14 @@ def expressible(edits: Sequence[Edit], names: Sequence[str]) -> list[Edit]:
 
 
 def _names(options: Any) -> list[str]:
-    return list(dict.fromkeys(each.partition(":")[0] for each in options.formats.split(",")))
+    return list(dict.fromkeys(options.formats.split(",")))
 
 
 def _written(out: Path, name: str, known: Sequence[Edit]) -> Path:
     """The training texts of moments in a format, as a file."""
-    base, _, copied = name.partition(":")
     data = out / "data" / f"{name}.jsonl"
     data.parent.mkdir(parents=True, exist_ok=True)
-    texts = texts_of(FORMATS[base], known, float(copied or 1))
+    texts = texts_of(FORMATS[name], known)
     write_atomic(data, "".join(to_json(text) + "\n" for text in texts))
     return data
 
@@ -152,7 +145,7 @@ def run(out: Path, name: str, seed: int, options: Any) -> Mapping[str, float]:
         model, data, folder, steps=options.steps, max_length=448, seed=seed, batch_size=8
     )
     trained = result.trained_per_s * result.seconds / 1e6
-    form = FORMATS[name.partition(":")[0]]
+    form = FORMATS[name]
     return {**measure(load(result.model), form, asked), "tokens": trained}
 
 
@@ -167,7 +160,7 @@ def kept_moments(folder: str) -> dict[str, list[Edit]]:
 
 def run_real(out: Path, name: str, seed: int, options: Any) -> Mapping[str, float]:
     """The measures of one format with one seed, on real files."""
-    names, form = _names(options), FORMATS[name.partition(":")[0]]
+    names, form = _names(options), FORMATS[name]
     known, asked = (
         {kind: expressible(edits, names) for kind, edits in kept_moments(folder).items()}
         for folder in (options.histories, options.held_out)

@@ -30,6 +30,7 @@ from codegen.lintseq import (
     repair,
     resolve,
 )
+from codegen.lintseq import verify as ruff
 from codegen.lintseq.program import Prepared
 from codegen.lintseq.units import cut
 from codegen.lintseq.verify import (
@@ -41,7 +42,6 @@ from codegen.lintseq.verify import (
     check_ruff,
     new_findings,
 )
-from codegen.lintseq.verify import checks as ruff
 from codegen.records import Example
 
 PROGRAM = "x = 1\ny = x\nif y:\n    z = y\n    print(z)\n"

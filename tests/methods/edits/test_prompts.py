@@ -205,19 +205,6 @@ def test_a_prompt_with_a_part_missing_is_an_error(old: str, new: str, needle: st
         read_editor_prompt(ZED_2.replace(old, new))
 
 
-def test_zeta_1_with_a_part_missing_is_an_error() -> None:
-    prompt = FORMATS["zeta"].prompt(Edit("e", "a.py", TEXT, (), (2, 6), 30))
-    for mark in ("<|editable_region_start|>\n", "<|editable_region_end|>", "### Response:\n"):
-        with pytest.raises(InputError, match="excerpt in a fence"):
-            read_editor_prompt(prompt.replace(mark, ""))
-
-
-def test_other_prompts_are_none() -> None:
-    others = ["", "def f():", "<[fim-suffix]>a\n<[fim-prefix]>b<[fim-middle]>", TEXT]
-    others += [f"# {ZED_2}", FORMATS["sweep"].prompt(Edit("e", "a.py", TEXT, (), (2, 6), 30))]
-    assert [read_editor_prompt(prompt) for prompt in others] == [None] * len(others)
-
-
 def test_recorded_prompts_of_cursortab(data_folder: Path) -> None:
     """All of its requests for Zeta and Zeta 2 in recorded scenarios, with the models' answers."""
     read = histories = 0

@@ -57,22 +57,6 @@ def test_humaneval_texts_hold_the_program_and_its_faithful_pseudo_code(tmp_path:
     assert used == set(STYLES)
 
 
-def test_datasets_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    run(UniCode(), open_source("humaneval"), tmp_path / "out", workers=1, limit=5)
-    import datasets
-
-    rows = datasets.load_dataset(
-        "json",
-        data_files=str(tmp_path / "out" / "data-*.jsonl"),
-        split="train",
-        cache_dir=str(tmp_path / "cache"),
-    )
-    assert len(rows) == 20
-    row: Any = rows[3]
-    assert row["segments"][1]["train"] is True and row["meta"]["objective"] == "uot"
-
-
 def test_one_pseudo_code_for_all_objectives() -> None:
     texts = {text.meta["objective"]: text for text in texts_of(UniCode(), example())}
     codes = {
@@ -256,13 +240,6 @@ def test_a_wrong_key_ends_the_run_and_costs_no_example(model: Model, tmp_path: P
     model.answer = write
     manifest = run(generator, source, tmp_path / "out", workers=1)
     assert manifest.kept == 12
-
-
-def test_a_broken_cache_ends_the_run(model: Model, tmp_path: Path) -> None:
-    (tmp_path / "c").write_text("no cache " * 500)
-    with pytest.raises(ConfigError, match=r"c is damaged or not a response cache.*--cache"):
-        run(asking(model, tmp_path / "c"), MemorySource((example(),)), tmp_path / "out", workers=1)
-    assert not model.bodies
 
 
 def test_other_objectives_or_chunks_ask_nothing_new(model: Model, tmp_path: Path) -> None:

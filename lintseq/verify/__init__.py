@@ -112,10 +112,8 @@ def _compile(state: str) -> list[Finding]:
     return []
 
 
-_MEMORY = "/dev/shm"  # only the parent of a private directory
 _SYNTAX = "invalid-syntax"
-_BATCH_BYTES = 16_000_000  # a container may have as little as 64 MB there, for all processes
-_PAGE = 4096  # a file there takes a multiple of this
+_BATCH_CHARACTERS = 16_000_000
 
 RUFF_RULES = (
     *("E9", "F404", "F50", "F52", "F62", "F7", "F82"),
@@ -131,7 +129,7 @@ def check_ruff(states: Sequence[str]) -> list[list[Finding]]:
         CodegenError: if it fails on one of these states.
     """
     findings: list[list[Finding]] = [[] for _ in states]
-    for batch in batches(enumerate(states), lambda item: _file_size(item[1]), _BATCH_BYTES):
+    for batch in batches(enumerate(states), lambda item: len(item[1]), _BATCH_CHARACTERS):
         for row in _rows(batch):
             number = int(Path(row["filename"]).stem)
             findings[number].append(_finding(row, states[number]))
@@ -155,26 +153,21 @@ def batches(
         yield batch
 
 
-def _file_size(text: str) -> int:
-    return _PAGE * (1 + len(text) // _PAGE)
-
-
 def _rows(batch: Sequence[tuple[int, str]]) -> list[Mapping]:
-    """ruff's findings in the states, each in a file with its number; in memory if there is room."""
-    for folder in [memory, None] if (memory := _memory()) else [None]:
-        try:
-            with tempfile.TemporaryDirectory(prefix="lintseq-", dir=folder) as private:
-                for number, state in batch:
-                    path = Path(private, f"{number}.py")
-                    path.write_text(state, encoding="utf-8", newline="\n")
-                return _run_ruff(private)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-    raise MachineError(
-        f"There is no room for temporary files in {tempfile.gettempdir()}.",
-        "Free some, or set TMPDIR to another directory; then run the same command again.",
-    )
+    """ruff's findings in the states, each in a file with its number."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="lintseq-") as private:
+            for number, state in batch:
+                path = Path(private, f"{number}.py")
+                path.write_text(state, encoding="utf-8", newline="\n")
+            return _run_ruff(private)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise MachineError(
+            f"There is no room for temporary files in {tempfile.gettempdir()}.",
+            "Free some, or set TMPDIR to another directory; then run the same command again.",
+        ) from None
 
 
 def _finding(row: Mapping, state: str) -> Finding:
@@ -196,46 +189,22 @@ def _header(state: str, line: int) -> int:
     return line
 
 
-def _memory() -> str | None:
-    """A directory in memory, unless there is none or TMPDIR is set."""
-    if "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK | os.X_OK):
-        return _MEMORY
-    return None
-
-
 def _run_ruff(folder: str) -> list[Mapping]:
-    command = [
-        find_ruff(),
-        "check",
-        "--isolated",
-        "--no-cache",
-        "--ignore-noqa",
-        "--no-respect-gitignore",
-        "--quiet",
-        "--exit-zero",
-        "--output-format=json",
-        f"--select={','.join(RUFF_RULES)}",
-        f"--target-version=py3{sys.version_info.minor}",
-        folder,
-    ]
+    flags = "--isolated --no-cache --ignore-noqa --no-respect-gitignore --quiet --exit-zero"
+    rules = f"--select={','.join(RUFF_RULES)}"
+    target = f"--target-version=py3{sys.version_info.minor}"
+    command = [find_ruff(), "check", *flags.split(), "--output-format=json", rules, target, folder]
     # One thread, since the workers of a data run each have a ruff.
     environment = {**os.environ, "RAYON_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
         message = f"ruff failed with exit code {done.returncode}: {done.stderr.strip()[:300]}"
         # Does ruff fail on these states, or not work at all?
-        if _works(command):
+        alone = subprocess.run([*command[:-1], "-"], input="", capture_output=True, text=True)
+        if alone.returncode == 0:
             raise CodegenError(message, "Use verify='compile' for this program.")
         raise MachineError(message, "Use verify='compile', or install another version of ruff.")
     return json.loads(done.stdout)
-
-
-def _works(command: Sequence[str]) -> bool:
-    """Whether ruff can lint an empty program with the same options."""
-    alone = [*command[:-1], "-"]
-    return (
-        subprocess.run(alone, input="", capture_output=True, text=True, check=False).returncode == 0
-    )
 
 
 Verify = Literal["static", "compile", "ruff", "pylint", "strict"]

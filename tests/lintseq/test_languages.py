@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from codegen import languages
 from codegen.errors import MachineError
 from codegen.evals.sandbox.languages import MissingToolchainError, find, find_toolchain
 from codegen.languages import parser_for
@@ -27,7 +28,7 @@ NAMES = [grammar.name for grammar in LANGUAGES]
 @pytest.fixture(autouse=True, scope="module")
 def grammars() -> None:
     for grammar in LANGUAGES:
-        pytest.importorskip(grammar.module)
+        pytest.importorskip(languages.LANGUAGES[grammar.name].grammar[0])
 
 
 def _programs(language: str) -> list[str]:

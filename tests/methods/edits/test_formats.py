@@ -162,9 +162,6 @@ def test_our_prompt_and_its_three_answers() -> None:
     assert FORMATS["udiff"].answer(edit) == "@@ ... @@\n-c = 3\n-d = 4\n+c = 5\n"
 
 
-REWRITING = [name for name, form in FORMATS.items() if form.head is not None]
-
-
 def test_instinct() -> None:
     """As its training code writes it: the latest edit first, five lines around each."""
     text = "".join(f"{letter} = 0\n" for letter in "abcdefgh")

@@ -59,7 +59,7 @@ from codegen.methods.edits.formats import (
     window_lines,
     with_window,
 )
-from codegen.methods.edits.hunks import difference, lines_of
+from codegen.methods.edits.sessions import difference, lines_of
 
 if TYPE_CHECKING:
     from codegen.server.engine import CompletionEngine

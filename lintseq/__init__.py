@@ -9,18 +9,18 @@ pieces of a program), ``scopes``, ``dependencies`` (what depends on what), ``pro
 """
 
 from codegen.lintseq.edits import Edit, EditSequence, Hunk, UnsupportedProgram, states
-from codegen.lintseq.formats import (
+from codegen.lintseq.generator import (
     FORMATS,
     Format,
+    LintSeq,
+    edit_sequence,
     program_of,
     state_before,
     training_texts,
 )
-from codegen.lintseq.generator import LintSeq, edit_sequence
 from codegen.lintseq.program import Prepared, normalize, prepare
 from codegen.lintseq.reference import random_sequence, reference_sequence
-from codegen.lintseq.repair import VerificationFailed, edit_sequences
-from codegen.lintseq.sampling import sample_edits
+from codegen.lintseq.repair import VerificationFailed, edit_sequences, sample_edits
 from codegen.lintseq.text_format import (
     MARKER,
     Malformed,

@@ -128,6 +128,8 @@ class _Rules:
         self.breaks = _breaks(units)
         self.jumps = sorted(node for nodes in self.breaks.values() for node in nodes)
         self.earlier_uses: dict[tuple[int, str], list[int]] = {}
+        # Units that use a name in a function that declares it global.
+        self.updates = {(use.name, use.unit) for use in facts.uses if self._is_global(use)}
         self.missed = _ALWAYS_MISSED | {
             name for done in facts.operations for name in _MISSED_BY.get(done, (done,))
         }
@@ -223,6 +225,8 @@ class _Rules:
     def needs(self, use: Use, scope: Scope, bindings: Sequence[Binding]) -> None:
         """Adds the edges of a use of a name to its bindings."""
         deferred = _is_deferred(use.scope, scope)
+        if self._is_global(use):
+            bindings = self._from_elsewhere(use, bindings)
         if self.strict:
             reaching = bindings if deferred else self._reaching(use, bindings)
             self.edges((binding.unit for binding in reaching), use.unit)
@@ -240,6 +244,28 @@ class _Rules:
             self._value(before, use.operation, use)
         earlier.append(use.unit)
         del earlier[:-MOST_EARLIER_USES]
+
+    def _is_global(self, use: Use) -> bool:
+        """Whether the function around a use declares its name global."""
+        declared = outside_comprehensions(use.scope).declared
+        return declared.get(use.name, ("", 0))[0] == "global"
+
+    def _from_elsewhere(self, use: Use, bindings: Sequence[Binding]) -> list[Binding]:
+        """The bindings that may give a declared global its value before the use.
+
+        Not those of its own function that come later, nor those of any function that change the
+        value it has (``n += 1``).
+        """
+        function = outside_comprehensions(use.scope).unit
+        return [
+            b
+            for b in bindings
+            if (
+                b.order < use.order
+                if self.units.contains(function, b.unit)
+                else (use.name, b.unit) not in self.updates
+            )
+        ]
 
     def _all_branches(self, use: Use, bindings: Sequence[Binding]) -> None:
         """A use that no binding is sure to come before needs all of them."""

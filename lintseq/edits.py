@@ -7,7 +7,8 @@ by inserting lines; the last state is the program. Nothing here knows Python or 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from codegen.errors import InputError, SkippedExample
@@ -121,3 +122,32 @@ def to_text(lines: Sequence[str]) -> str:
 def from_text(text: str) -> list[str]:
     """The lines of a state's text; a last line without its end is one too."""
     return text.removesuffix("\n").split("\n") if text else []
+
+
+def undo(lines: Sequence[str], deletions: Iterable[Collection[int]]) -> EditSequence:
+    """The edits that undo deletions, last deletion first.
+
+    Args:
+        deletions: the numbers of the lines that each deletes; together all lines, each once. An
+            empty deletion has no edit.
+    """
+    alive = list(range(len(lines)))
+    edits = [_cut_out(alive, sorted(deleted), lines) for deleted in deletions if deleted]
+    return EditSequence(tuple(reversed(edits)))
+
+
+def _cut_out(alive: list[int], deleted: Sequence[int], lines: Sequence[str]) -> Edit:
+    """Removes lines from the sorted ``alive``, and returns the edit that inserts them again."""
+    hunks = []
+    done = 0
+    position = 0
+    while done < len(deleted):
+        position = bisect_left(alive, deleted[done], position)
+        run = 1
+        while done + run < len(deleted) and alive[position + run] == deleted[done + run]:
+            run += 1
+        # The edit's lines above are no longer in ``alive``: positions are in the old state.
+        hunks.append(Hunk(position, tuple(lines[line] for line in deleted[done : done + run])))
+        del alive[position : position + run]
+        done += run
+    return Edit(tuple(hunks))

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, get_args
 
-from codegen.errors import CodegenError, ConfigError, require_known
-from codegen.lintseq.edits import EditSequence, UnsupportedProgram
-from codegen.lintseq.formats import FORMATS, Format, training_texts
+from codegen.errors import CodegenError, ConfigError, InputError, require_known
+from codegen.lintseq.edits import Edit, EditSequence, UnsupportedProgram
 from codegen.lintseq.program import GRANULARITIES, Granularity, Prepared, prepare
 from codegen.lintseq.reference import random_sequence, reference_sequence
 from codegen.lintseq.repair import (
@@ -21,6 +20,7 @@ from codegen.lintseq.repair import (
     edit_sequences,
     verified_sequences,
 )
+from codegen.lintseq.text_format import MARKER, format_edit, format_edits, resolve
 from codegen.lintseq.verify import (
     CHECKS,
     Finding,
@@ -29,7 +29,114 @@ from codegen.lintseq.verify import (
     check_for,
     check_pylint,
 )
-from codegen.records import Example, TrainingText
+from codegen.records import Example, Segment, TrainingText
+
+Format = Literal["diff", "anchored", "chat", "pairs"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
+def training_texts(
+    example: Example,
+    number: int,
+    sequence: EditSequence,
+    format: Format = "diff",
+    notes: Mapping[str, object] | None = None,
+) -> list[TrainingText]:
+    """The texts of one sequence of an example.
+
+    Args:
+        example: gives the instruction and the id: ``ID#lintseq-NUMBER``, of a pair
+            ``ID#lintseq-NUMBER.PAIR``.
+        number: of the sequence, from 0.
+        sequence: writes the example's program.
+        notes: added to ``meta``; with ``pairs`` to the first text's.
+
+    Raises:
+        UnsupportedProgram: ``contains_marker``, if a line holds the marker.
+        InputError: if a line holds a line end.
+    """
+    text = format_edits(sequence.edits, anchored=format == "anchored")
+    if format == "pairs":
+        return _pairs(example, number, sequence, notes or {})
+    meta = {**_sizes(sequence.edits), **(notes or {})}
+    if format == "chat":
+        meta["messages"] = [
+            {"role": "user", "content": example.instruction},
+            {"role": "assistant", "content": text},
+        ]
+    segments = (Segment(example.instruction + "\n", False), Segment(text, True))
+    name = f"{example.id}#lintseq-{number}"
+    return [TrainingText(name, example.id, "lintseq", segments, meta)]
+
+
+def _pairs(
+    example: Example,
+    number: int,
+    sequence: EditSequence,
+    notes: Mapping[str, object],
+) -> list[TrainingText]:
+    states = ["", *sequence.states]
+    diffs = [*(MARKER + format_edit(edit) for edit in sequence.edits), f"{MARKER}\n{MARKER}"]
+    edits: list[Sequence[Edit]] = [*((edit,) for edit in sequence.edits), ()]
+    return [
+        TrainingText(
+            id=f"{example.id}#lintseq-{number}.{pair}",
+            example_id=example.id,
+            generator="lintseq",
+            segments=(
+                Segment(example.instruction + "\n", False),
+                Segment(state, False),
+                Segment(diff, True),
+            ),
+            meta={
+                **_sizes(edit),
+                "pair": pair,
+                "pairs": len(diffs),
+                **(notes if pair == 0 else {}),
+            },
+        )
+        for pair, (state, diff, edit) in enumerate(zip(states, diffs, edits, strict=True))
+    ]
+
+
+def _sizes(edits: Sequence[Edit]) -> dict[str, object]:
+    hunks = [hunk for edit in edits for hunk in edit.hunks]
+    return {
+        "edits": len(edits),
+        "hunks": len(hunks),
+        "lines": sum(len(hunk.lines) for hunk in hunks),
+    }
+
+
+def state_before(text: TrainingText) -> str:
+    """The state that a text's first edit changes: "" unless it is one of ``pairs``."""
+    return text.segments[1].text if "pair" in text.meta else ""
+
+
+def program_of(texts: Sequence[TrainingText]) -> str:
+    """The program that the texts of one sequence write.
+
+    Args:
+        texts: all of :func:`training_texts`, in any order.
+
+    Raises:
+        InputError: naming the text that is malformed, or missing.
+    """
+    texts = sorted(texts, key=lambda text: text.meta.get("pair", 0))
+    state = ""
+    for number, text in enumerate(texts):
+        if text.meta.get("pair", 0) != number or state_before(text) != state:
+            raise InputError(
+                f"{text.id}: the text before it in its sequence is missing or differs."
+            )
+        resolution = resolve(text.trained, base=state)
+        if resolution.malformed or resolution.stray_lines:
+            raise InputError(f"{text.id}: its edits are malformed.")
+        state = resolution.program
+        if number == len(texts) - 1 and not resolution.complete:
+            raise InputError(f"{text.id}: the end of its sequence is missing.")
+    return state
+
 
 Engine = Literal["fast", "reference", "random"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
@@ -107,7 +214,7 @@ class LintSeq:
         engine: ``fast`` (None) samples from dependency rules; ``reference`` is the published
             algorithm, with pylint in its loop; ``random`` is its ablation RandSeq, which checks
             nothing.
-        format: the form of the texts; see :mod:`codegen.lintseq.formats`.
+        format: the form of the texts; see :mod:`codegen.lintseq.generator`.
         audit: the share of states that pylint checks too, to estimate how many it would reject; it
             never changes a text. For a fifth of this share of the sequences, the published
             algorithm draws one of the same program, to compare the numbers of edits. None is 0.005

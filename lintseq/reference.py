@@ -28,9 +28,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 
-from codegen.lintseq.edits import EditSequence, UnsupportedProgram, to_text
+from codegen.lintseq.edits import EditSequence, UnsupportedProgram, to_text, undo
 from codegen.lintseq.program import indentations, line_weights, normalize, parse
-from codegen.lintseq.sampling import undo
 from codegen.lintseq.verify import Finding
 
 Lint = Callable[[str], Sequence[Finding]]

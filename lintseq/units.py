@@ -23,8 +23,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from codegen.lintseq.brackets import Callees, placed_parts
-from codegen.lintseq.lines import Span, find_pieces, parents_of
+from codegen.lintseq.lines import Callees, Span, find_pieces, parents_of, placed_parts
 
 _BLANKS = " \t\f"
 _COMPOUND = (

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from codegen.methods.edits.due import rename
 from codegen.methods.edits.formats import window_lines
-from codegen.methods.edits.hunks import Hunk, apply, find, lines_of
+from codegen.methods.edits.sessions import Hunk, apply, find, lines_of
 from codegen.records import Edit
 
 

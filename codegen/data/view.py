@@ -1,7 +1,7 @@
 """The output of ``codegen data inspect``: a manifest's summary, records, and steps of sequences.
 
 Two kinds of text have steps: edit sequences, edit by edit, and programs with corrected mistakes,
-from each mistake to the next right token (:mod:`codegen.methods.backspace.view`).
+from each mistake to the next right token (:mod:`codegen.methods.backspace.actions`).
 
 Control characters of the data are made visible before they reach a terminal.
 """
@@ -25,8 +25,8 @@ from rich.text import Text
 from codegen.data.manifest import Manifest
 from codegen.errors import CodegenError, plural
 from codegen.lintseq import MARKER, format_edits, resolve, state_before
+from codegen.methods.backspace import actions as trajectories
 from codegen.methods.backspace import is_trajectory
-from codegen.methods.backspace import view as trajectories
 from codegen.records import DataRecord, Preference, TrainingText, UnpairedPreference
 from codegen.terminal import visible
 

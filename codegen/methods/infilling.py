@@ -71,10 +71,10 @@ class Infilling(Config):
         metavar="KIND,...",
     )
     loss: Literal["middle", "all"] = setting(
-        "middle", "Train on the middle, or on everything as in pre-training."
+        "middle", "Train on the middle, or on everything as in pre-training.", key=True
     )
     rate: float = setting(
-        1.0, "Share of infilling texts; the others are whole programs.", ge=0, le=1
+        1.0, "Share of infilling texts; the others are whole programs.", ge=0, le=1, key=True
     )
     sequences: int = setting(1, "Texts per program.", ge=1)
 

@@ -14,7 +14,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from codegen.evals.tasks.extraction import find_code
-from codegen.lintseq.verify.checks import Finding, check_compile, check_ruff
+from codegen.lintseq.verify import Finding, check_compile, check_ruff
 from codegen.records import Sample, Verdict
 
 from .base import Scored

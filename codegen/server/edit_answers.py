@@ -26,7 +26,7 @@ from codegen.methods.edits.formats import (
     window_lines,
     window_text,
 )
-from codegen.methods.edits.hunks import lines_of
+from codegen.methods.edits.sessions import lines_of
 from codegen.records import Edit
 from codegen.server.requests import Candidate, CompletionRequest, DocumentKey
 from codegen.server.upstream import Upstream

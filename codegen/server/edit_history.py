@@ -13,8 +13,7 @@ from lsprotocol.types import Range, TextDocumentContentChangeEvent
 
 from codegen.errors import InputError
 from codegen.methods.edits.formats import around, window_text
-from codegen.methods.edits.hunks import difference, lines_of
-from codegen.methods.edits.sessions import View
+from codegen.methods.edits.sessions import View, difference, lines_of
 from codegen.paths import open_plain
 from codegen.records import Change, Edit
 from codegen.server.document import TextDocument

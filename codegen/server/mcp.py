@@ -524,7 +524,7 @@ class Tools:
         """Propose the next edit of a file, from its last one; null if nothing is worth changing."""
         from lsprotocol.types import Position, Range, TextDocumentContentChangePartial
 
-        from codegen.methods.edits.hunks import difference, lines_of
+        from codegen.methods.edits.sessions import difference, lines_of
         from codegen.server.document import TextDocument
         from codegen.server.requests import DocumentKey
 

@@ -28,8 +28,7 @@ from codegen.methods.edits.formats import (
     window_text,
     with_window,
 )
-from codegen.methods.edits.hunks import apply, difference, lines_of
-from codegen.methods.edits.sessions import View, breaks, undone
+from codegen.methods.edits.sessions import View, apply, breaks, difference, lines_of, undone
 from codegen.records import Edit
 from codegen.server.document import OutOfStep, TextDocument, units
 from codegen.server.edit_answers import MOST_TOKENS, answer

@@ -8,23 +8,17 @@ if that is short. JavaScript and TypeScript need their grammars (``tree-sitter-j
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 
-from tree_sitter import Language, Node, Parser
+from tree_sitter import Node, Parser
 
-# Editors' names of languages -> the package of the grammar and its function.
-_GRAMMARS = {
-    "python": ("tree_sitter_python", "language"),
-    "javascript": ("tree_sitter_javascript", "language"),
-    "javascriptreact": ("tree_sitter_javascript", "language"),
-    "typescript": ("tree_sitter_typescript", "language_typescript"),
-    "typescriptreact": ("tree_sitter_typescript", "language_tsx"),
-}
+from codegen.languages import find_language, parser_for
+
+_LANGUAGES = ("python", "javascript", "typescript", "typescriptreact")
 _FUNCTIONS = frozenset({
     "function_definition", "function_declaration", "generator_function_declaration",
     "function_signature", "method_definition", "method_signature", "abstract_method_signature",
@@ -85,10 +79,10 @@ class Import:
 @lru_cache
 def parser(language: str) -> Parser | None:
     """A parser for an editor's name of a language; None if there is no grammar here."""
-    package, function = _GRAMMARS.get(language, ("", ""))
-    if not package or find_spec(package) is None:
+    found = find_language(language)
+    if found is None or found.name not in _LANGUAGES or find_spec(found.grammar[0]) is None:
         return None
-    return Parser(Language(getattr(importlib.import_module(package), function)()))
+    return parser_for(found.name)
 
 
 def read(text: str, language: str) -> tuple[list[Definition], list[Import]]:

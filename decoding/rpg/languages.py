@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
+from codegen import languages
 from codegen.errors import ConfigError
 
 
@@ -43,7 +44,7 @@ class Language:
     """One language.
 
     Attributes:
-        name, aliases: its names.
+        name, also: the languages that it serves, as in :data:`codegen.languages.LANGUAGES`.
         keywords: names that are symbols of their own.
         operators: those of two bytes or more; any byte that is not part of a name, a number or a
             quote is an operator too.
@@ -63,7 +64,6 @@ class Language:
     """
 
     name: str
-    aliases: tuple[str, ...]
     keywords: frozenset[bytes]
     operators: frozenset[bytes]
     quotes: tuple[Quote, ...]
@@ -76,6 +76,7 @@ class Language:
     only_statements: frozenset[bytes] = frozenset()
     raw_strings: Literal["", "cpp", "rust"] = ""
     regex_literals: bool = False
+    also: tuple[str, ...] = ()
 
 
 def _words(text: str) -> frozenset[bytes]:
@@ -91,7 +92,6 @@ _BLOCK_AFTER = _words("() => else do try finally")
 
 PYTHON = Language(
     name="python",
-    aliases=("py", "python3"),
     keywords=_words(
         "False None True and as assert async await break class continue def del elif else except "
         "finally for from global if import in is lambda nonlocal not or pass raise return try "
@@ -118,7 +118,7 @@ PYTHON = Language(
 
 JAVASCRIPT = Language(
     name="javascript",
-    aliases=("js", "jsx", "typescript", "ts", "tsx"),
+    also=("typescript", "typescriptreact"),
     keywords=_words(
         "async await break case catch class const continue debugger default delete do else enum "
         "export extends false finally for from function get if implements import in instanceof "
@@ -139,7 +139,6 @@ JAVASCRIPT = Language(
 
 JAVA = Language(
     name="java",
-    aliases=(),
     keywords=_words(
         "abstract assert boolean break byte case catch char class const continue default do double "
         "else enum extends final finally float for goto if implements import instanceof int "
@@ -165,7 +164,6 @@ JAVA = Language(
 
 GO = Language(
     name="go",
-    aliases=("golang",),
     keywords=_words(
         "break case chan const continue default defer else fallthrough for func go goto if import "
         "interface map nil package range return select struct switch true false type var"
@@ -185,7 +183,7 @@ GO = Language(
 
 CPP = Language(
     name="cpp",
-    aliases=("c", "c++", "cc", "cxx"),
+    also=("c",),
     keywords=_words(
         "alignas auto bool break case catch char class concept const consteval constexpr continue "
         "decltype default delete do double else enum explicit export extern false float for friend "
@@ -210,7 +208,6 @@ CPP = Language(
 
 RUST = Language(
     name="rust",
-    aliases=("rs",),
     keywords=_words(
         "as async await break const continue crate dyn else enum extern false fn for if impl in "
         "let loop match mod move mut pub ref return self Self static struct super trait true type "
@@ -228,7 +225,12 @@ RUST = Language(
 )
 
 LANGUAGES = (PYTHON, JAVASCRIPT, JAVA, GO, CPP, RUST)
-_BY_NAME = {name: lang for lang in LANGUAGES for name in (lang.name, *lang.aliases)}
+_BY_NAME = {
+    name: language
+    for language in LANGUAGES
+    for served in (language.name, *language.also)
+    for name in (served, *languages.LANGUAGES[served].aliases)
+}
 
 
 def find_language(name: str) -> Language:

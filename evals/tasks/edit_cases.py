@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from codegen.errors import InputError
-from codegen.methods.edits.hunks import Hunk, apply, lines_of
+from codegen.methods.edits.sessions import Hunk, apply, lines_of
 from codegen.records import Change
 
 _FRONT = re.compile(r"\+\+\+\n(.*?)^\+\+\+\n", re.DOTALL | re.MULTILINE)

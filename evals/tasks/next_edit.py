@@ -58,7 +58,7 @@ from codegen.methods.edits.formats import (
     window_lines,
     with_window,
 )
-from codegen.methods.edits.hunks import apply_diff, difference, lines_of
+from codegen.methods.edits.sessions import apply_diff, difference, lines_of
 from codegen.records import Change, Edit, Sample, Verdict, from_dict
 
 from .base import CodeTask

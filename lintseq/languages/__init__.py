@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from codegen.lintseq.languages.base import Grammar
-from codegen.lintseq.languages.go import GO
+from codegen import languages
 from codegen.lintseq.languages.java import JAVA
 from codegen.lintseq.languages.javascript import JAVASCRIPT, TYPESCRIPT
-from codegen.lintseq.languages.native import CPP, RUST, C
-from codegen.lintseq.languages.reader import Parts, error_line, parser_for, read
+from codegen.lintseq.languages.native import CPP, GO, RUST, C
+from codegen.lintseq.languages.reader import Grammar, Parts, error_line, read
 
 LANGUAGES = (C, CPP, GO, JAVA, JAVASCRIPT, RUST, TYPESCRIPT)
 # By name and by alias.
 GRAMMARS: Mapping[str, Grammar] = {
-    name: grammar for grammar in LANGUAGES for name in (grammar.name, *grammar.aliases)
+    name: grammar
+    for grammar in LANGUAGES
+    for name in (grammar.name, *languages.LANGUAGES[grammar.name].aliases)
 }
 
-__all__ = ["GRAMMARS", "LANGUAGES", "Grammar", "Parts", "error_line", "parser_for", "read"]
+__all__ = ["GRAMMARS", "LANGUAGES", "Grammar", "Parts", "error_line", "read"]

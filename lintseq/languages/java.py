@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from tree_sitter import Node
 
-from codegen.lintseq.languages.base import Grammar, text_of, words
-from codegen.lintseq.languages.reader import Reader
+from codegen.lintseq.languages.reader import Grammar, Reader, text_of, words
 
 # What a block may throw without saying so.
 _UNCHECKED = re.compile(
@@ -149,7 +148,6 @@ _BODIES = words(
 )
 JAVA = Grammar(
     name="java",
-    module="tree_sitter_java",
     blocks=words(
         "program class_body interface_body enum_body_declarations annotation_type_body block "
         "constructor_body switch_block_statement_group"

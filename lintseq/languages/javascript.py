@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from tree_sitter import Node
 
-from codegen.lintseq.languages.base import Grammar, text_of, words
-from codegen.lintseq.languages.reader import Reader
+from codegen.lintseq.languages.reader import Grammar, Reader, text_of, words
 
 
 def _imported(specifier: Node) -> Iterable[str]:
@@ -22,8 +21,6 @@ _FUNCTIONS = words(
 )
 JAVASCRIPT = Grammar(
     name="javascript",
-    aliases=("js",),
-    module="tree_sitter_javascript",
     blocks=words("program statement_block class_body switch_body switch_case switch_default"),
     lists=words("object array named_imports export_clause"),
     parallel=words("switch_body"),
@@ -138,9 +135,6 @@ _PARAMETERS = ("parameters", "parameter")
 TYPESCRIPT = replace(
     JAVASCRIPT,
     name="typescript",
-    aliases=("ts",),
-    module="tree_sitter_typescript",
-    function="language_typescript",
     blocks=JAVASCRIPT.blocks | words("interface_body object_type enum_body"),
     lists=words("array named_imports export_clause"),
     scopes=JAVASCRIPT.scopes

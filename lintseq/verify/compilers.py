@@ -18,8 +18,9 @@ from pathlib import Path
 
 from codegen.errors import MachineError
 from codegen.evals.sandbox import Limits, Sandbox, Script
-from codegen.lintseq.languages import GRAMMARS, error_line, parser_for
-from codegen.lintseq.verify.checks import Check, Finding, batches
+from codegen.languages import parser_for
+from codegen.lintseq.languages import GRAMMARS, error_line
+from codegen.lintseq.verify import Check, Finding, batches
 
 _LIMITS = Limits(cpu_s=120.0, memory_mib=2048, output_bytes=16 << 20, processes=256)
 _MOST_STATES = 200
@@ -38,7 +39,7 @@ _DRIVERS = {
 
 def syntax_check(language: str) -> Check:
     """The check that a language's grammar accepts each state."""
-    parser = parser_for(GRAMMARS[language])
+    parser = parser_for(GRAMMARS[language].name)
 
     def check(states: Sequence[str]) -> list[list[Finding]]:
         lines = [error_line(parser.parse(state.encode()).root_node) for state in states]

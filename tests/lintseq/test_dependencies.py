@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from codegen.lintseq import prepare
 from codegen.lintseq.program import Prepared
-from codegen.lintseq.sampling import _Deletion, sample_steps
+from codegen.lintseq.repair import _Deletion, sample_steps
+from tests.lintseq.conftest import Oracle
 
 
 def deleted_with(program: str, line: int, strict: bool = True) -> set[int]:
@@ -247,3 +248,56 @@ LOOSE = (False,)
 def test_rules(modes: tuple[bool, ...], program: str, line: int, gone: set[int]) -> None:
     for strict in modes:
         assert deleted_with(program, line, strict) == gone, f"strict={strict}"
+
+
+GLOBAL = "n = 0\n\n\ndef f():\n    global n\n"
+DECLARED = {
+    "changed": GLOBAL + "    n += 1\n\n\ndef g():\n    return n\n",
+    "changed twice": GLOBAL + "    n += 1\n\n\ndef h():\n    global n\n    n += 2\n\n\nf()\nh()\n",
+    "set elsewhere": GLOBAL + "    n += 1\n\n\ndef h():\n    global n\n    n = 2\n\n\nprint(n)\n",
+    "read, then set": GLOBAL + "    print(n)\n    n = 1\n\n\nf()\n",
+    "loop": GLOBAL + "    for n in range(3):\n        print(n)\n    n -= 1\n",
+    "deleted": GLOBAL + "    print(n)\n    del n\n",
+    "walrus": GLOBAL + "    if (n := n + 1) > 2:\n        return n\n    return 0\n",
+    "unpacked": GLOBAL + "    n, m = n + 1, n\n    return m\n",
+    "lambda": GLOBAL + "    n += 1\n    return lambda: n\n",
+    "branch": "import sys\n\nif sys.argv:\n    n = 0\n\n\n"
+    "def f():\n    global n\n    n += 1\n    return n\n",
+    "try": "try:\n    import json as n\nexcept ImportError:\n    n = None\n\n\n"
+    "def f():\n    global n\n    n = n or 1\n    return n\n",
+    "import": "import os\n\n\n"
+    "def f():\n    global os\n    os = os.path\n    import os\n    return os\n",
+    "class": "n = 0\n\n\nclass A:\n    n = 1\n    n += 1\n\n    def f(self):\n        global n\n"
+    "        n += self.n\n        return n\n",
+    "inner": "n = 0\n\n\ndef f():\n    def g():\n        global n\n        n += 1\n    return g\n",
+    "nonlocal": "def f():\n    n = 0\n    m = 1\n\n    def g():\n        nonlocal n, m\n"
+    "        n += 1\n        m -= n\n        del m\n        return n\n\n    return g\n",
+}  # fmt: skip
+
+
+def reachable_states(prepared: Prepared) -> set[str]:
+    """The texts of all states that deletions in any order lead to."""
+    everything = frozenset(range(len(prepared.dependents)))
+    seeds = [prepared.owners[line] for line, weight in enumerate(prepared.weights) if weight]
+    found, waiting = {everything}, [everything]
+    while waiting:
+        alive = waiting.pop()
+        for seed in alive.intersection(seeds):
+            left = alive - brute_force_closure(prepared, seed, set(everything - alive))
+            if left not in found:
+                found.add(left)
+                waiting.append(left)
+    return {
+        "".join(f"{text}\n" for text, node in zip(prepared.lines, prepared.owners, strict=True)
+                if node in alive)
+        for alive in found
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_states_with_declared_names_are_clean(name: str, pylint_findings: Oracle) -> None:
+    """All reachable states, by pylint itself."""
+    texts = sorted(reachable_states(prepare(DECLARED[name])))
+    assert len(texts) > 4
+    dirty = [t for t, found in zip(texts, pylint_findings(texts), strict=True) if found]
+    assert dirty == []

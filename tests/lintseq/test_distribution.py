@@ -13,7 +13,7 @@ from scipy.stats import chi2
 from codegen.benchmarks.tools.lintseq_pass import edits_by_program
 from codegen.benchmarks.tools.programs import edit_programs
 from codegen.lintseq import LintSeq, prepare, resolve
-from codegen.lintseq.sampling import sample_edits
+from codegen.lintseq.repair import sample_edits
 from codegen.records import Example
 from tests.lintseq.brute_force import (
     Lint,

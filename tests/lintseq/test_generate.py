@@ -11,7 +11,7 @@ import pytest
 from codegen.data.generators import make
 from codegen.errors import ConfigError
 from codegen.lintseq import LintSeq, UnsupportedProgram, VerificationFailed, resolve
-from codegen.lintseq.formats import Format, program_of
+from codegen.lintseq.generator import Format, program_of
 from codegen.lintseq.verify import check_pylint
 from codegen.records import Example, TrainingText, from_json, to_json
 

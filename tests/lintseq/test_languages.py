@@ -9,11 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from codegen import languages
 from codegen.errors import MachineError
 from codegen.evals.sandbox.languages import MissingToolchainError, find, find_toolchain
+from codegen.languages import parser_for
 from codegen.lintseq import LintSeq, UnsupportedProgram, resolve
-from codegen.lintseq.formats import program_of
-from codegen.lintseq.languages import LANGUAGES, error_line, parser_for
+from codegen.lintseq.generator import program_of
+from codegen.lintseq.languages import LANGUAGES, error_line
 from codegen.lintseq.program import normalize, prepare
 from codegen.lintseq.repair import Verified, verified_sequences
 from codegen.lintseq.verify import Finding, check_for, compilers
@@ -26,7 +28,7 @@ NAMES = [grammar.name for grammar in LANGUAGES]
 @pytest.fixture(autouse=True, scope="module")
 def grammars() -> None:
     for grammar in LANGUAGES:
-        pytest.importorskip(grammar.module)
+        pytest.importorskip(languages.LANGUAGES[grammar.name].grammar[0])
 
 
 def _programs(language: str) -> list[str]:
@@ -62,7 +64,7 @@ def test_programs_come_in_several_edits_and_parse_after_each(language: str) -> N
         states = set(_states(language, program, 20))
         assert len(states) > 10
         for state in states:
-            root = parser_for(grammar).parse(state.encode()).root_node
+            root = parser_for(grammar.name).parse(state.encode()).root_node
             assert not error_line(root), state
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import errno
 import random
 import re
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +28,7 @@ from codegen.lintseq import (
     repair,
     resolve,
 )
+from codegen.lintseq import verify as ruff
 from codegen.lintseq.program import Prepared
 from codegen.lintseq.units import cut
 from codegen.lintseq.verify import (
@@ -41,7 +40,6 @@ from codegen.lintseq.verify import (
     check_ruff,
     new_findings,
 )
-from codegen.lintseq.verify import checks as ruff
 from codegen.records import Example
 
 PROGRAM = "x = 1\ny = x\nif y:\n    z = y\n    print(z)\n"
@@ -115,18 +113,6 @@ def test_ruff_refuses_whatever_the_compiler_refuses(stdlib_paths: list[Path]) ->
     assert missed == []
 
 
-def test_ruff_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    states = [f"x = {'abc'[i % 3]}\n" for i in range(10)] + ["if x:\n"]
-    whole = check_ruff(states)
-    monkeypatch.setattr(ruff, "_BATCH_BYTES", 3 * 4096)
-    calls = []
-    run = ruff._run_ruff
-    monkeypatch.setattr(ruff, "_run_ruff", lambda folder: calls.append(folder) or run(folder))
-    assert check_ruff(states) == whole
-    assert len(calls) == 4
-    assert not any(Path(folder).exists() for folder in calls)
-
-
 def test_ruff_with_no_state_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("ruff was started"))
     assert check_ruff([]) == []
@@ -151,34 +137,6 @@ def test_ruff_that_fails_on_one_program_is_that_programs_error(
     with pytest.raises(CodegenError, match="exit code 101") as caught:
         check_ruff(["x = 1\n"])
     assert not isinstance(caught.value, MachineError)
-
-
-def test_no_room_for_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """First the disk is tried in the place of memory; without room there too, the run must end."""
-    write, tried = Path.write_text, []
-
-    def full(path: Path, *args: object, **kwargs: object) -> int:
-        tried.append(str(path))
-        if len(tried) <= refused:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return write(path, *args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.delenv("TMPDIR", raising=False)
-    monkeypatch.setattr(ruff, "_memory", lambda: tempfile.gettempdir())
-    monkeypatch.setattr(Path, "write_text", full)
-    refused = 1
-    assert check_ruff(["x = y\n"])[0][0].rule == "F821"
-    refused = 9
-    with pytest.raises(MachineError, match="no room for temporary files"):
-        check_ruff(["x = y\n"])
-
-
-def test_small_states_count_as_whole_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ruff, "_BATCH_BYTES", 10 * 4096)
-    sizes = []
-    monkeypatch.setattr(ruff, "_rows", lambda batch: sizes.append(len(batch)) or [])
-    check_ruff(["x = 1\n"] * 25 + ["y" * 9000] * 2)
-    assert sizes == [10, 10, 6, 1]
 
 
 def test_ruff_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

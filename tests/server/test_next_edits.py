@@ -25,7 +25,7 @@ from pytest_lsp import LanguageClient
 from codegen.cli import main
 from codegen.data import read_rejects, read_texts
 from codegen.methods.edits.formats import FORMATS, window_text
-from codegen.methods.edits.hunks import lines_of
+from codegen.methods.edits.sessions import lines_of
 from codegen.records import Change, Edit
 from codegen.server import edit_answers, next_edits
 from codegen.server.document import TextDocument

@@ -33,14 +33,14 @@ class Backspace(Config):
     span: int = setting(1, "Maximum number of wrong tokens in a row; 1 in the paper.", ge=1)
     noise: str = setting(
         "uniform",
-        "Kinds of mistakes, in order of preference: uniform, syntax (Python) or model (slow).",
+        "Kinds of mistakes, in order of preference: uniform, syntax (Python).",
         metavar="KIND,...",
     )
     format: Format = setting(
         "plain", "Prompt format; must match the recipe that trains on the data."
     )
     max_tokens: int = setting(
-        0, "Drop texts with more tokens, backspaces included; 0 for no limit.", ge=0
+        0, "Drop texts with more tokens, backspaces included; 0 for no limit.", ge=0, key=True
     )
     sequences: int = setting(1, "Texts per program.", ge=1)
 
@@ -61,17 +61,13 @@ class Backspace(Config):
         return [kind.strip() for kind in self.noise.split(",")]
 
     def config(self) -> dict[str, object]:
-        """The options, and the fingerprints of the tokenizer and the model.
+        """The options, and the fingerprint of the tokenizer.
 
         Raises:
             ConfigError: if the tokenizer cannot be loaded.
         """
-        from codegen.models import fingerprint_of
-
-        found = {"name": self.name, "tokenizer_fingerprint": load_codec(self.model).fingerprint}
-        if "model" in self._kinds:
-            found["model_fingerprint"] = fingerprint_of(self.model)
-        return {**self.model_dump(), **found}
+        fingerprint = load_codec(self.model).fingerprint
+        return {**self.model_dump(), "name": self.name, "tokenizer_fingerprint": fingerprint}
 
     def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
         """The texts of one example; text k is the same whatever their number.

@@ -1,4 +1,4 @@
-"""Sources of wrong tokens: ``uniform``, ``syntax`` and ``model``.
+"""Sources of wrong tokens: ``uniform`` and ``syntax``.
 
 A noise is made for one target, and gives wrong tokens at the drawn positions. The paper compares
 uniform tokens with in-domain ones, whose gains are more consistent.
@@ -26,14 +26,13 @@ import tokenize
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import chain
-from typing import Any, Protocol
+from typing import Protocol
 
 from codegen.methods.backspace.tokens import Codec, Target
 from codegen.python_syntax import UNPARSABLE, parse
 
-MODEL_TOP_K = 20
 _SIBLINGS = (
     ("<", "<=", ">", ">=", "==", "!="),
     ("+", "-", "*", "/", "//", "%", "**"),
@@ -74,55 +73,6 @@ class Uniform:
         while first == right:
             first = rng.choice(self._ordinary)
         return [first, *(rng.choice(self._ordinary) for _ in range(most - 1))]
-
-
-class FromModel:
-    """Likely mistakes of the model: drawn from its 20 likeliest wrong tokens.
-
-    The first is not the right token, the others continue from it freely, each by the model's
-    renormalized probabilities. One forward pass per token, in float32 on the CPU.
-
-    Limit: another build of torch, or another number of threads, may round differently and, rarely,
-    draw another token.
-    """
-
-    def __init__(self, codec: Codec, target: Target) -> None:
-        self._codec, self._target = codec, target
-
-    def wrong_tokens(self, at: int, most: int, rng: random.Random) -> list[int]:
-        """See :class:`Noise`."""
-        written = [*self._target.prompt, *self._target.clean[:at]]
-        run: list[int] = []
-        while len(run) < most:
-            scores = _scores(self._codec, written + run)
-            if not run:
-                scores[self._target.clean[at]] = float("-inf")
-            top = scores.topk(MODEL_TOP_K)
-            weights = top.values.softmax(-1).tolist()
-            run.append(rng.choices(top.indices.tolist(), weights)[0])
-        return run
-
-
-def _scores(codec: Codec, ids: list[int]) -> Any:
-    """Float32 logits after some tokens, [vocabulary]; -inf for all but ordinary tokens."""
-    import torch
-
-    model = _load_model(codec.name)
-    with torch.inference_mode():
-        logits = model(torch.tensor([ids]), logits_to_keep=1, use_cache=False).logits[0, -1].float()
-    ordinary = torch.tensor(codec.ordinary)
-    return torch.full((max(len(logits), len(codec.tokenizer)),), float("-inf")).index_copy_(
-        0, ordinary, logits[ordinary]
-    )
-
-
-@lru_cache(maxsize=1)
-def _load_model(name: str) -> Any:
-    import torch
-
-    from codegen.models import load
-
-    return load(name, dtype=torch.float32, device="cpu").model
 
 
 # --- mistakes of a programmer ------------------------------------------------------------------
@@ -317,5 +267,4 @@ class Scopes:
 NOISES: dict[str, Callable[[Codec, Target], Noise]] = {
     "uniform": Uniform,
     "syntax": Syntax,
-    "model": FromModel,
 }

@@ -26,7 +26,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from codegen.methods.edits.formats import window_text
-from codegen.methods.edits.hunks import lines_of
+from codegen.methods.edits.sessions import lines_of
 from codegen.python_syntax import UNPARSABLE, parse
 from codegen.records import Change, Edit
 

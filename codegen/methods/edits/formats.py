@@ -38,12 +38,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from codegen.errors import CodegenError, SkippedExample, require_known
-from codegen.methods.edits.hunks import (
+from codegen.methods.edits.sessions import (
     NO_NEWLINE,
     Hunk,
     anchored,
@@ -57,7 +56,6 @@ from codegen.methods.edits.hunks import (
 from codegen.records import Change, Edit
 
 BLOCK_LINES = 3
-_NEAR = 3  # lines around a change in which a copy counts as much as the change
 
 
 class Unreadable(CodegenError):
@@ -92,8 +90,6 @@ class EditFormat:
         none: the token that is the whole answer if no edit is due; empty if the format has none.
         begin: line of the window, from 0 -> how an answer begins whose first change is there; empty
             if the format's answers do not begin with a place.
-        head: what precedes the window's new text in an answer that rewrites the window; None for
-            formats that do not.
     """
 
     name: str
@@ -106,7 +102,6 @@ class EditFormat:
     trained: tuple[str, ...] = ()
     none: str = ""
     begin: Callable[[int], str] = _nowhere
-    head: str | None = None
 
     def prompt(self, edit: Edit) -> str:
         """The prompt of a moment.
@@ -147,33 +142,6 @@ class EditFormat:
         if not exact:
             raise Unwritable("not_expressible", f"{self.name} cannot express it.")
         return answer
-
-    def parts(self, edit: Edit) -> list[tuple[str, bool]]:
-        """The right answer in parts, and whether a part only copies lines of the window.
-
-        Lines within three of a change are no copies: a model must learn where to stop copying.
-        Nor is an answer that changes nothing. Other formats than those that rewrite the window have
-        no copies.
-
-        Raises:
-            Unwritable: as :meth:`answer`.
-        """
-        answer, hunks = self.answer(edit), _hunks(edit)
-        if self.head is None or not hunks:
-            return [(answer, False)]
-        near: set[int] = set()
-        shift = 0
-        for hunk in hunks:
-            first = hunk.start + shift
-            near.update(range(first - _NEAR, first + len(hunk.new) + _NEAR))
-            shift += len(hunk.new) - (hunk.end - hunk.start)
-        target = lines_of(_target(edit))
-        end = answer[len(self.head) + len("".join(target)) :]
-        lines = [(self.head, False), *((line, n not in near) for n, line in enumerate(target))]
-        return [
-            ("".join(line for line, _ in run), is_copy)
-            for is_copy, run in groupby([*lines, (end, False)], key=lambda part: part[1])
-        ]
 
 
 # --- a moment's parts ----------------------------------------------------------------------------
@@ -397,7 +365,6 @@ def _ours(m: Marks, family: str, models: str) -> Iterator[EditFormat]:
             trained=m.all,
             none=m.none,
             begin=begin,
-            head="" if name == "window" else None,
         )
 
 
@@ -794,19 +761,18 @@ FORMATS: Mapping[str, EditFormat] = {
         EditFormat(
             "zeta", "next edit for Zed's Zeta", _zeta_prompt, _zeta_write, _zeta_read,
             (_ZETA_START, _ZETA_END, _ZETA_CURSOR, _ZETA_FILE_START), (f"\n{_ZETA_END}",),
-            head=f"{_ZETA_START}\n",
         ),
         EditFormat(
             "zeta2", "next edit for Zed's Zeta 2", _zeta2_prompt, _zeta2_write, _zeta2_read,
-            (_ZETA2_CURSOR, _ZETA2_END, "<<<<<<< CURRENT\n", "<[fim-"), (_ZETA2_END,), head="",
+            (_ZETA2_CURSOR, _ZETA2_END, "<<<<<<< CURRENT\n", "<[fim-"), (_ZETA2_END,),
         ),
         EditFormat(
             "sweep", "next edit for Sweep Next-Edit", _sweep_prompt, _sweep_write, _sweep_read,
-            (_SWEEP_SEP, _SWEEP_CURSOR, _SWEEP_END), (_SWEEP_SEP, _SWEEP_END), head="",
+            (_SWEEP_SEP, _SWEEP_CURSOR, _SWEEP_END), (_SWEEP_SEP, _SWEEP_END),
         ),
         EditFormat(
             "mercury", "next edit for Mercury Edit", _mercury_prompt, _mercury_write,
-            _mercury_read, _MERCURY, head="```\n",
+            _mercury_read, _MERCURY,
         ),
         EditFormat(
             "instinct", "next edit for Instinct", _instinct_prompt, _instinct_write,

@@ -13,9 +13,8 @@ secrets and addresses are replaced first.
 The trained segment of a text is the answer in one of the formats of
 :mod:`codegen.methods.edits.formats`. ``meta`` has the ``category`` of the moment, the
 ``refactoring``, if any, the ``format``, and the special tokens that the model's vocabulary must
-have (``special_tokens``) and whose embeddings must be trained (``trained_tokens``). With ``copied``
-below 1 the answer is several segments with weights; with ``keep_moments``, ``meta["moment"]`` is
-the :class:`codegen.records.Edit`.
+have (``special_tokens``) and whose embeddings must be trained (``trained_tokens``). With
+``keep_moments``, ``meta["moment"]`` is the :class:`codegen.records.Edit`.
 """
 
 from __future__ import annotations
@@ -38,22 +37,23 @@ from codegen.errors import (
     SkippedExample,
     require_known,
 )
-from codegen.lintseq.verify import check_for
-from codegen.lintseq.verify.checks import new_findings
+from codegen.lintseq.verify import check_for, new_findings
 from codegen.methods.edits.formats import (
     FORMATS,
-    EditFormat,
     Unwritable,
     find_format,
     window_lines,
     window_text,
 )
-from codegen.methods.edits.hunks import apply, apply_diff, difference, lines_of
 from codegen.methods.edits.refactorings import REFACTORINGS, Program, refactored
 from codegen.methods.edits.sessions import (
     Session,
     View,
+    apply,
+    apply_diff,
+    difference,
     hard_negative,
+    lines_of,
     next_edit,
     nothing,
     ordered,
@@ -136,11 +136,14 @@ class Edits(Config):
         "replaced word is left in a string, a comment or another scope.",
         ge=0,
         le=1,
+        key=True,
     )
-    unfinished: float = setting(0.2, "Share of moments in the middle of an edit.", ge=0, le=1)
-    above: int = setting(10, "Lines of the window above the cursor.", ge=0)
-    below: int = setting(10, "Lines of the window below the cursor.", ge=0)
-    history: int = setting(6, "Maximum number of past edits shown.", ge=0)
+    unfinished: float = setting(
+        0.2, "Share of moments in the middle of an edit.", ge=0, le=1, key=True
+    )
+    above: int = setting(10, "Lines of the window above the cursor.", ge=0, key=True)
+    below: int = setting(10, "Lines of the window below the cursor.", ge=0, key=True)
+    history: int = setting(6, "Maximum number of past edits shown.", ge=0, key=True)
     verify: Literal["ruff", "strict"] = setting(
         "ruff",
         "Check of refactored programs. ruff: ruff for Python, the grammar for JavaScript and "
@@ -148,14 +151,6 @@ class Edits(Config):
     )
     characters: int = setting(
         1600, "Maximum characters of prompt and answer; window and history shrink to fit.", ge=100
-    )
-    copied: float = setting(
-        1.0,
-        "How much the answer's lines that are only copied from the window count in the loss, in "
-        "formats that rewrite it (window, zeta, zeta2, sweep, mercury). Lines within three of a "
-        "change count 1.",
-        gt=0,
-        le=1,
     )
     keep_moments: bool = setting(
         False,
@@ -167,8 +162,12 @@ class Edits(Config):
         "Use only files with these licenses (SPDX ids); any uses all.",
         metavar="ID,...",
     )
-    since: str = setting("", "Only changes from this date on.", metavar="DATE", shown="no limit")
-    until: str = setting("", "Only changes before this date.", metavar="DATE", shown="no limit")
+    since: str = setting(
+        "", "Only changes from this date on.", metavar="DATE", shown="no limit", key=True
+    )
+    until: str = setting(
+        "", "Only changes before this date.", metavar="DATE", shown="no limit", key=True
+    )
 
     @property
     def name(self) -> str:
@@ -176,12 +175,7 @@ class Edits(Config):
         return "edits"
 
     def _check(self) -> None:
-        if find_format(self.format).head is None and self.copied < 1:
-            rewriting = ", ".join(name for name, form in FORMATS.items() if form.head is not None)
-            raise ConfigError(
-                f"The format {self.format} does not copy the window, so copied has no effect.",
-                f"Leave it out, or choose one of: {rewriting}.",
-            )
+        find_format(self.format)
         for kind in self._kinds:
             require_known("refactoring", kind, REFACTORINGS)
         if self.nothing + self.unfinished > 1:
@@ -402,7 +396,7 @@ class Edits(Config):
     def _text(self, example: Example, number: int, edit: Edit, kind: str) -> TrainingText:
         form = FORMATS[self.format]
         edit = replace(edit, id=f"{example.id}#edits-{number}")
-        segments = segments_of(form, edit, self.copied)
+        segments = (Segment(form.prompt(edit), False), Segment(form.answer(edit), True))
         meta: dict[str, object] = {"category": edit.category, "format": self.format}
         if kind:
             meta["refactoring"] = kind
@@ -411,20 +405,6 @@ class Edits(Config):
         if form.trained:
             meta |= {"special_tokens": list(form.trained), "trained_tokens": list(form.trained)}
         return TrainingText(edit.id, example.id, self.name, segments, meta)
-
-
-def segments_of(form: EditFormat, edit: Edit, copied: float = 1.0) -> tuple[Segment, ...]:
-    """The training text of a moment.
-
-    Args:
-        copied: the weight of lines that are only copied (:meth:`EditFormat.parts`). Below 1 all
-            segments have numbers, so that a column of them has one type.
-    """
-    prompt = form.prompt(edit)
-    if copied == 1:
-        return Segment(prompt, False), Segment(form.answer(edit), True)
-    answer = (Segment(text, copied if is_copy else 1.0) for text, is_copy in form.parts(edit))
-    return Segment(prompt, 0.0), *answer
 
 
 def _program(text: str, language: str) -> Program | Script | None:

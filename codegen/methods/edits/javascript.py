@@ -20,11 +20,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tree_sitter import Node
 
+from codegen.languages import parser_for
 from codegen.lintseq.edits import UnsupportedProgram
-from codegen.lintseq.languages import GRAMMARS, error_line, parser_for
-from codegen.lintseq.languages.base import text_of
-from codegen.lintseq.languages.reader import Binding, Reader
-from codegen.methods.edits.hunks import Hunk, apply, lines_of
+from codegen.lintseq.languages import GRAMMARS, error_line
+from codegen.lintseq.languages.reader import Binding, Reader, text_of
 from codegen.methods.edits.refactorings import (
     Piece,
     hunks_of,
@@ -32,6 +31,7 @@ from codegen.methods.edits.refactorings import (
     without,
     without_import,
 )
+from codegen.methods.edits.sessions import Hunk, apply, lines_of
 
 _BEFORE = ("new", "raw", "base", "current", "main", "total", "local", "parsed", "given", "next")
 _BEHIND = ("Value", "Name", "Item", "Data", "Info", "Count", "Index", "Text", "Path", "List")
@@ -61,7 +61,7 @@ class Script:
 
     def accepts(self, text: str) -> bool:
         """Whether a text is a program by the grammar."""
-        return not error_line(parser_for(self.grammar).parse(text.encode()).root_node)
+        return not error_line(parser_for(self.grammar.name).parse(text.encode()).root_node)
 
     def place(self, node: Node) -> Piece | None:
         """A node on one line as a piece with its own text; None if it has several."""

@@ -24,7 +24,7 @@ from itertools import pairwise
 
 from codegen.errors import InputError
 from codegen.methods.edits.formats import FORMATS, Unwritable, window_text
-from codegen.methods.edits.hunks import difference, find, lines_of
+from codegen.methods.edits.sessions import difference, find, lines_of
 from codegen.records import Change, Edit
 
 _SUFFIX, _PREFIX, _MIDDLE = "<[fim-suffix]>", "<[fim-prefix]>", "<[fim-middle]>"

@@ -35,7 +35,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
-from codegen.methods.edits.hunks import Hunk, apply, lines_of, moved
+from codegen.methods.edits.sessions import Hunk, apply, lines_of, moved
 from codegen.python_syntax import (
     UNPARSABLE,
     characters,

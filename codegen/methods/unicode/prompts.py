@@ -24,6 +24,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from codegen.languages import find_language
 from codegen.methods.unicode.words import Style
 from codegen.records import Segment
 
@@ -157,13 +158,8 @@ def fenced(text: str, tag: str = "") -> str:
 
 def language_name(language: str) -> str:
     """The language as prose writes it."""
-    return _NAMES.get(language.lower(), language[:1].upper() + language[1:])
-
-
-_NAMES = {
-    "cpp": "C++", "c++": "C++", "csharp": "C#", "javascript": "JavaScript", "php": "PHP",
-    "typescript": "TypeScript",
-}  # fmt: skip
+    found = find_language(language)
+    return found.title if found else language[:1].upper() + language[1:]
 
 
 def conventions(style: Style) -> str:

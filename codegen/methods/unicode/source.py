@@ -147,9 +147,7 @@ def count_nodes(tree: ast.AST) -> int:
 
 
 def negated(test: ast.expr) -> ast.expr:
-    """The opposite of a condition: one NOT less if it has an odd number of them, else one more, so
-    that the function is its own inverse.
-    """
+    """The opposite of a condition: one NOT less if it has an odd number of them, else one more."""
     count, inner = 0, test
     while isinstance(inner, ast.UnaryOp) and isinstance(inner.op, ast.Not):
         count, inner = count + 1, inner.operand

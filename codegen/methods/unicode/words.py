@@ -1,11 +1,15 @@
-"""The words of UniCode and its surface styles.
+r"""The words of UniCode and its surface styles.
 
-Each table maps Python to UniCode one to one; writer and parser share the tables. Words are in upper
-case here; the lower-case styles write them in lower case.
+Each table maps Python to UniCode one to one. Words are in upper case here; the lower-case styles
+write them in lower case.
 
-A style decides how blocks are marked and the case of keywords; the grammar is the same in all
-styles. UniCoder (Sun et al., ACL 2024) trains on a mix of formats, which beats each alone; its own
-example has C-like braces and upper-case keywords, here ``braces``.
+Text is in double quotes with the escapes ``\n \t \r \\ \" \xHH \uHHHH \UHHHHHHHH``; printable
+characters of any script are not escaped. A multi-line text that is a statement (a docstring) is
+written raw between ``/*`` and ``*/``.
+
+A style decides how blocks are marked and the case of keywords. UniCoder (Sun et al., ACL 2024)
+trains on a mix of formats, which beats each alone; its own example has C-like braces and upper-case
+keywords, here ``braces``.
 """
 
 from __future__ import annotations
@@ -83,7 +87,6 @@ COMPARE: dict[type[ast.cmpop], str] = {
     ast.In: "IN",
     ast.NotIn: "NOT IN",
 }
-SINGLETONS = {"NULL": None, "TRUE": True, "FALSE": False}
 
 # Calls of built-in functions: f(a, ...) is written WORD(a, ...).
 FUNCTIONS = {
@@ -148,11 +151,8 @@ def cased(symbol: str, upper: bool) -> str:
 
 RESERVED_FORMS = in_both_cases(RESERVED)
 OPENING_FORMS = in_both_cases(OPENING)
-INNER_FORMS = in_both_cases(INNER)
 
-FUNCTION_OF = {word: name for name, word in FUNCTIONS.items()}
-METHOD_OF = {word: name for name, word in METHODS.items()}
-_OPERATIONS = FUNCTION_OF.keys() | METHOD_OF.keys()
+_OPERATIONS = {*FUNCTIONS.values(), *METHODS.values()}
 
 
 def operation(word: str, lower: bool) -> str | None:
@@ -165,6 +165,61 @@ def operation(word: str, lower: bool) -> str | None:
     if lower and word.islower() and (upper := word.upper()) in _OPERATIONS:
         return upper
     return None
+
+
+# --- constants and comments ----------------------------------------------------------------------
+
+
+_SIMPLE = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\", '"': '\\"'}
+HUGE = 1 << 4096  # below CPython's limit on converting int to decimal text
+
+
+def escape(text: str) -> str:
+    """Escapes a text for double quotes."""
+    if text.isprintable():
+        return text.replace("\\", "\\\\").replace('"', '\\"')
+    return "".join(map(_escape_character, text))
+
+
+def _escape_character(character: str) -> str:
+    if character in _SIMPLE:
+        return _SIMPLE[character]
+    if character.isprintable():
+        return character
+    code = ord(character)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def quote_bytes(value: bytes) -> str:
+    """A bytes literal."""
+    return 'b"' + escape(value.decode("latin-1")).translate(_HIGH) + '"'
+
+
+_HIGH = {code: f"\\x{code:02x}" for code in range(0x80, 0x100)}
+
+
+def number(value: float | complex) -> str:
+    """A number literal; an integer too long for decimal is in hexadecimal, as Python needs it."""
+    if isinstance(value, int):
+        return str(value) if value < HUGE else hex(value)
+    # A float from source is never negative; one too large to hold is infinite.
+    return repr(value).replace("inf", "1e309")
+
+
+def block_comment(text: str) -> str | None:
+    """A text between ``/*`` and ``*/``, or None if it does not fit there."""
+    if "*/" in text or not text.replace("\n", "").replace("\t", "").isprintable():
+        return None
+    before = "" if text[:1] in ("", "\n") else " "
+    after = "" if not text or _ends_in_blank_line(text) else " "
+    return f"/*{before}{text}{after}*/"
+
+
+def _ends_in_blank_line(text: str) -> bool:
+    _, newline, last = text.rpartition("\n")
+    return bool(newline) and not last.strip()
 
 
 # --- styles --------------------------------------------------------------------------------------

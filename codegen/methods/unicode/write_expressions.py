@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
-from codegen.methods.unicode.lexer import escape, number, quote_bytes
 from codegen.methods.unicode.source import Facts, count_nodes
 from codegen.methods.unicode.words import (
     BINARY,
@@ -24,7 +23,10 @@ from codegen.methods.unicode.words import (
     Level,
     Style,
     cased,
+    escape,
+    number,
     operation,
+    quote_bytes,
 )
 
 # Index forms with a special meaning; an expression that looks like one is put in parentheses.

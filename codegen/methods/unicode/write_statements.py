@@ -1,28 +1,101 @@
-"""Python's AST -> UniCode: programs and statements, with their lines and comments."""
+"""Python's AST -> UniCode: programs and statements, with their lines and comments.
+
+A program loses its layout, the notation of constants (quotes, bases, implicit concatenation), and
+annotations without effect (:mod:`codegen.methods.unicode.source`). Its comments stay; they move out
+of expressions to the line before.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from codegen.methods.unicode.lexer import block_comment, escape
+from codegen.errors import SkippedExample
 from codegen.methods.unicode.source import (
     Comment,
     CommentQueue,
     Facts,
     count_nodes,
+    drop_annotations,
+    gather,
     is_do_while,
     negated,
+    read_comments,
 )
-from codegen.methods.unicode.words import EMBEDDED, NAME_FOLLOWERS, OPENING_FORMS, Level, Style
+from codegen.methods.unicode.words import (
+    BRACES,
+    EMBEDDED,
+    NAME_FOLLOWERS,
+    OPENING_FORMS,
+    Level,
+    Style,
+    block_comment,
+    escape,
+)
 from codegen.methods.unicode.write_expressions import ExpressionWriter
-from codegen.python_syntax import first_line
+from codegen.python_syntax import TOO_DEEP, first_line, parse_example, with_newlines
 
 INDENT = "    "
 _FIRST_WORD = re.compile(r"\w+")
 _END = float("inf")
+
+
+class UnsupportedProgram(SkippedExample):
+    """A program cannot be written as UniCode; the reason is ``syntax_error``, ``newer_python``,
+    ``null_bytes``, ``not_unicode``, ``too_deep`` or ``not_python``.
+    """
+
+    subject = "The program cannot be written as UniCode"
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """A program written as UniCode.
+
+    Attributes:
+        nodes: number of AST nodes of the program.
+        uncovered: AST node type -> number of nodes embedded as Python, since UniCode has no form
+            for the type.
+    """
+
+    text: str
+    style: Style
+    nodes: int
+    uncovered: Mapping[str, int] = field(default_factory=dict)
+
+
+def to_unicode(program: str, style: Style = BRACES) -> Translation:
+    """Writes a Python program as UniCode.
+
+    Raises:
+        UnsupportedProgram: with the reason.
+    """
+    tree = drop_annotations(parse_program(program))
+    try:
+        facts = gather(tree)
+        writer = StatementWriter(style, facts, read_comments(_normalized(program)))
+        writer.module(tree)
+    except RecursionError:
+        raise UnsupportedProgram("too_deep", TOO_DEEP) from None
+    text = "".join(line + "\n" for line in writer.lines)
+    return Translation(text, style, facts.nodes, dict(writer.uncovered))
+
+
+def parse_program(program: str) -> ast.Module:
+    """The AST of a program.
+
+    Raises:
+        UnsupportedProgram: with the reason.
+    """
+    return parse_example(_normalized(program), UnsupportedProgram)
+
+
+def _normalized(program: str) -> str:
+    """A program without byte order mark, with the line ends that Python itself reads."""
+    return with_newlines(program.removeprefix("\ufeff"))
 
 
 class StatementWriter(ExpressionWriter):

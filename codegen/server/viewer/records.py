@@ -417,7 +417,7 @@ def _steps(text: TrainingText) -> Iterator[tuple[str, Lines]]:
 
 
 def _mistakes(text: TrainingText) -> Iterator[tuple[str, Lines]]:
-    from codegen.methods.backspace import view
+    from codegen.methods.backspace import actions as view
 
     name = text.meta.get("tokenizer")
     if name not in _LOCAL_TOKENIZERS:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from codegen.errors import MachineError
 from codegen.evals.sandbox.inner.namespaces import TOOLCHAINS
+from codegen.languages import LANGUAGES
 from codegen.paths import cache_folder
 
 from .source import Guard
@@ -42,8 +43,7 @@ class Language:
     limit; :attr:`names` gives further names for a program.
 
     Attributes:
-        name, aliases: as in a job; the first is canonical.
-        title: for messages.
+        name: as in :data:`codegen.languages.LANGUAGES`.
         file: the program's file in the working directory.
         tools: required executables.
         install: Debian's packages of the tools.
@@ -58,7 +58,6 @@ class Language:
         environment: further variables of its commands.
         any_address: whether its runtime reserves far more address space than it uses, so that only
             resident memory is limited.
-        comment: the beginning of a comment line.
         stop: strings that can only follow the requested function.
         answers: code that defines ``codegen_answer(value)``: it appends a line to the file of
             answers; equal values give equal lines. It comes before the program.
@@ -73,21 +72,18 @@ class Language:
     """
 
     name: str
-    title: str
     file: str
     tools: tuple[str, ...]
     install: str
     version: tuple[str, ...]
     run: tuple[str, ...]
     check: tuple[str, ...]
-    aliases: tuple[str, ...] = ()
     compile: tuple[tuple[str, ...], ...] = ()
     keep: tuple[str, ...] = ()
     root: tuple[str, ...] = ()
     shares: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     any_address: bool = False
-    comment: str = "//"
     stop: tuple[str, ...] = ()
     answers: str = ""
     answers_last: bool = False
@@ -97,6 +93,21 @@ class Language:
     guard: Guard | None = None
     names: Callable[[str], Names] | None = None
     prepare: Callable[[Toolchain, Path], None] | None = None
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Its other names."""
+        return LANGUAGES[self.name].aliases
+
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+        return LANGUAGES[self.name].title
+
+    @property
+    def comment(self) -> str:
+        """What begins a comment line."""
+        return LANGUAGES[self.name].comment
 
 
 def support(name: str) -> str:

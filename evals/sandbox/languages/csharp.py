@@ -47,8 +47,6 @@ _COMPILE = (
 )
 CSHARP = Language(
     name="csharp",
-    title="C#",
-    aliases=("c#", "cs"),
     file="main.cs",
     tools=("mono", "mcs", "gcc"),
     install="mono-mcs gcc libc6-dev",

@@ -103,8 +103,6 @@ _COMPILE = (
 )
 GO = Language(
     name="go",
-    title="Go",
-    aliases=("golang",),
     file="main.go",
     tools=("go",),
     install="golang-go golang-github-stretchr-testify-dev",

@@ -78,7 +78,6 @@ _COMPILER = (
 )
 JAVA = Language(
     name="java",
-    title="Java",
     file="{file}.java",
     tools=("java", "javac"),
     install="openjdk-21-jdk-headless libjavatuples-java",

@@ -41,8 +41,6 @@ _COMPILE = (
 )
 KOTLIN = Language(
     name="kotlin",
-    title="Kotlin",
-    aliases=("kt",),
     file="main.kt",
     tools=("java", "kotlinc"),
     install="kotlin openjdk-21-jre-headless",

@@ -43,7 +43,6 @@ def _names(source: str) -> Names:
 
 C = Language(
     name="c",
-    title="C",
     file="main.c",
     tools=("gcc",),
     install="gcc libc6-dev",
@@ -59,8 +58,6 @@ C = Language(
 _INCLUDED = (_STANDARD, "-w", "-I{cache}", "-include", "{first}", "-include", "stdio.h")
 CPP = Language(
     name="cpp",
-    title="C++",
-    aliases=("c++", "cc"),
     file="main.cpp",
     tools=("g++",),
     install="g++",
@@ -105,8 +102,6 @@ def _rust_guard(program: str, test: str) -> str:
 _RUSTC = ("{rustc}", "--edition", "2021", "--cap-lints", "allow")
 RUST = Language(
     name="rust",
-    title="Rust",
-    aliases=("rs",),
     file="main.rs",
     tools=("rustc",),
     install="rustc",
@@ -157,8 +152,6 @@ def _haskell_names(_: str) -> Names:
 
 HASKELL = Language(
     name="haskell",
-    title="Haskell",
-    aliases=("hs",),
     file="main.hs",
     tools=("ghc",),
     install="ghc",
@@ -172,7 +165,6 @@ HASKELL = Language(
     check=("{ghc}", "-fno-code", "-v0", "-w", "main.hs"),
     shares=("/var/lib/ghc", "/usr/share/ghc*", "/usr/include"),
     any_address=True,
-    comment="--",
     stop=("\n\n",),
     # Without /proc its compiler does not find its libraries by itself.
     environment={"LD_LIBRARY_PATH": "{libraries}"},

@@ -44,7 +44,6 @@ _COMPILE = (
 )
 SCALA = Language(
     name="scala",
-    title="Scala",
     file="main.scala",
     tools=("java", "scalac"),
     install="scala openjdk-21-jre-headless",

@@ -13,15 +13,12 @@ from .source import appended
 
 BASH = Language(
     name="bash",
-    title="Bash",
-    aliases=("sh", "shell"),
     file="main.sh",
     tools=("bash",),
     install="bash bc",
     version=("{bash}", "--version"),
     run=("{bash}", "--norc", "--noprofile", "main.sh"),
     check=("{bash}", "-n", "main.sh"),
-    comment="#",
     stop=("\n}",),
     answers="codegen_answer() { printf '%q\\n' \"$1\" >> .answers; }",
     guard=appended('printf %s "$CODEGEN_TOKEN" > .answers'),
@@ -29,8 +26,6 @@ BASH = Language(
 
 PERL = Language(
     name="perl",
-    title="Perl",
-    aliases=("pl",),
     file="main.pl",
     tools=("perl",),
     install="perl libtest-deep-perl libdata-compare-perl",
@@ -38,7 +33,6 @@ PERL = Language(
     run=("{perl}", "main.pl"),
     check=("{perl}", "-c", "main.pl"),
     shares=("/usr/share/perl*", "/etc/perl"),
-    comment="#",
     stop=("\nsub ", "\n#", "\n\n"),
     answers=support("answers.pl"),
     guard=appended('{ open(my $f, ">", ".answers"); print $f $ENV{CODEGEN_TOKEN}; close($f); }'),
@@ -46,8 +40,6 @@ PERL = Language(
 
 RUBY = Language(
     name="ruby",
-    title="Ruby",
-    aliases=("rb",),
     file="main.rb",
     tools=("ruby",),
     install="ruby ruby-test-unit",
@@ -56,7 +48,6 @@ RUBY = Language(
     check=("{ruby}", "-c", "main.rb"),
     shares=("/usr/share/ruby*", "/usr/share/rubygems-integration", "/var/lib/gems"),
     any_address=True,
-    comment="#",
     stop=("\nclass", "\ndef ", "\n#", "\n\n"),
     answers=support("answers.rb"),
     guard=appended('File.write(".answers", ENV["CODEGEN_TOKEN"])'),
@@ -70,7 +61,6 @@ def _php_guard(program: str, test: str) -> str:
 
 PHP = Language(
     name="php",
-    title="PHP",
     file="main.php",
     tools=("php",),
     install="php-cli",
@@ -108,7 +98,6 @@ def _lua_guard(program: str, test: str) -> str:
 
 LUA = Language(
     name="lua",
-    title="Lua",
     file="main.lua",
     tools=("lua5.4",),
     install="lua5.4 lua-unit",
@@ -116,7 +105,6 @@ LUA = Language(
     run=("{lua5.4}", "main.lua"),
     check=("{lua5.4}", "-e", 'assert(loadfile("main.lua"))'),
     shares=("/usr/share/lua",),
-    comment="--",
     stop=("\nlocal", "\nfunction", "\n--", "\n\n"),
     answers=support("answers.lua"),
     guard=_lua_guard,
@@ -124,7 +112,6 @@ LUA = Language(
 
 R = Language(
     name="r",
-    title="R",
     file="main.R",
     tools=("Rscript",),
     install="r-base-core",
@@ -133,7 +120,6 @@ R = Language(
     check=("{Rscript}", "--vanilla", "-e", 'invisible(parse("main.R"))'),
     shares=("/etc/R", "/usr/share/R"),
     any_address=True,
-    comment="#",
     stop=("\n#", "\n```"),
     # The tests compare with all.equal, which treats numbers that differ by 1.5e-8 as equal.
     answers=support("answers.R"),
@@ -155,8 +141,6 @@ def _js_guard(program: str, test: str) -> str:
 
 JAVASCRIPT = Language(
     name="javascript",
-    title="JavaScript",
-    aliases=("js", "nodejs", "node"),
     file="main.js",
     tools=("node",),
     install="nodejs",
@@ -182,8 +166,6 @@ _STRIP = (
 TYPESCRIPT = replace(
     JAVASCRIPT,
     name="typescript",
-    title="TypeScript",
-    aliases=("ts",),
     file="main.ts",
     tools=("node", "esbuild"),
     install="nodejs esbuild",

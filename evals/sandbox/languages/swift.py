@@ -31,7 +31,6 @@ do {
 
 SWIFT = Language(
     name="swift",
-    title="Swift",
     file="main.swift",
     tools=("swiftc",),
     install="swiftlang",

@@ -18,7 +18,7 @@ from codegen.evals.statistics import base_task
 from codegen.evals.tasks.next_edit import NextEdit, kept_rate, measures
 from codegen.methods.edits.formats import FORMATS
 from codegen.methods.edits.generator import Edits
-from codegen.methods.edits.hunks import lines_of
+from codegen.methods.edits.sessions import lines_of
 from codegen.records import Example, Sample, Verdict, write_jsonl
 
 OLD = "def f(a, b):\n    c = a\n    return c\n\n\ndef g(x):\n    y = x\n    return y\n"

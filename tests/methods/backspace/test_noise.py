@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import ast
-import io
-import json
 import keyword
 import random
-import tokenize
 from collections import Counter
-from pathlib import Path
-from typing import Any
 
 import pytest
 from hard_programs import HARD
 
-from codegen.methods.backspace import Codec, noise
+from codegen.methods.backspace import Codec
 from codegen.methods.backspace.noise import (
     NOISES,
-    FromModel,
     Scopes,
     Site,
     Syntax,
@@ -170,41 +164,3 @@ def test_no_sites_without_a_program_of_python() -> None:
             ast.parse(HARD[name])
         assert find_sites(HARD[name]) == []
     assert find_sites("") == []
-
-
-def test_all_names_and_operators_of_a_module_are_sites() -> None:
-    text = Path(json.decoder.__file__ or "").read_text(encoding="utf-8")
-    found = {(site.start, site.end) for site in find_sites(text)}
-    lines = text.splitlines(keepends=True)
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        start = sum(map(len, lines[: token.start[0] - 1])) + token.start[1]
-        is_name = token.type == tokenize.NAME and not keyword.iskeyword(token.string)
-        if is_name or token.string in ("+", "and", "<="):
-            assert (start, start + len(token.string)) in found
-
-
-@pytest.mark.slow
-def test_the_models_own_mistakes(
-    tiny: Codec, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each wrong token is among the 20 likeliest, by logits of another call without shortcuts."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    model: Any = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
-    target = tiny.target("Do it.", "def f(x):\n    return x + 1\n", "plain")
-    source = FromModel(tiny, target)
-    special = [i for i in range(len(tiny.tokenizer)) if i not in set(tiny.ordinary)]
-    for at in range(len(target.clean)):
-        wrong = source.wrong_tokens(at, 3, random.Random(at))
-        assert len(wrong) == 3 and wrong == source.wrong_tokens(at, 3, random.Random(at))
-        ids = [*target.prompt, *target.clean[:at]]
-        for number, token in enumerate(wrong):
-            logits = model(torch.tensor([ids])).logits[0, -1].detach()
-            logits[[i for i in special if i < len(logits)]] = -torch.inf
-            if number == 0:
-                assert token != target.clean[at]
-                logits[target.clean[at]] = -torch.inf
-            likelier = int((logits > logits[token] + 1e-4).sum())
-            assert likelier < noise.MODEL_TOP_K
-            ids.append(token)

@@ -108,30 +108,11 @@ def test_round_trip_of_any_text(tiny: Codec, embedded: Codec, text: str) -> None
         assert covered or codec is embedded
 
 
-def test_a_character_that_the_vocabulary_can_not_spell(embedded: Codec) -> None:
-    with pytest.raises(UnsuitableExample) as caught:
-        embedded.target("a", "x = '\U00040000'\n", "plain")
-    assert caught.value.reason == "replay_mismatch"
-
-
 def test_ids_are_those_of_transformers(embedded: Codec) -> None:
     """Where the text holds no special token's name, the usual call gives the same."""
     for path in (ast.__file__, json.__file__, subprocess.__file__):
         text = Path(path).read_text(encoding="utf-8")
         assert embedded.encode(text)[0] == embedded.tokenizer(text).input_ids
-
-
-def test_special_names_are_split_by_us_alone(embedded: Codec) -> None:
-    text = f"<|im_end|>{BKSPC}<|endoftext|>"
-    ids, _ = embedded.encode(text)
-    assert len(ids) > 10 and embedded.decode(ids) == text
-    # The codec's own copy: for others the names go on meaning the tokens.
-    assert embedded.tokenizer(text).input_ids == [2, embedded.bkspc, 0]
-
-
-def test_ordinary_tokens(embedded: Codec) -> None:
-    assert len(embedded.ordinary) == 49152 - 17
-    assert not set(embedded.ordinary) & {*embedded.tokenizer.all_special_ids, embedded.bkspc}
 
 
 def test_prompts_are_those_of_training(embedded: Codec) -> None:
@@ -169,10 +150,6 @@ def test_what_is_skipped(
     assert caught.value.reason == reason
 
 
-def test_an_empty_instruction_still_has_a_state_to_start_from(embedded: Codec) -> None:
-    assert embedded.decode(embedded.target("", "x = 1\n", "plain").prompt) == "\n"
-
-
 def test_a_tokenizer_that_loses_text_is_noticed() -> None:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -198,26 +175,6 @@ def test_a_tokenizer_that_does_not_load(tmp_path: Path, content: str | None) -> 
     with pytest.raises(ConfigError) as caught:
         load_codec(str(tmp_path))
     assert str(tmp_path) in str(caught.value)
-
-
-def test_no_such_model() -> None:
-    with pytest.raises(ConfigError, match=r"no model directory '\./nowhere'.*embedded"):
-        load_codec("./nowhere")
-
-
-def test_a_tokenizer_without_eos(tiny_model_dir: Path) -> None:
-    tokenizer = load_tokenizer(str(tiny_model_dir))
-    tokenizer.eos_token = None
-    with pytest.raises(ConfigError, match="no EOS"):
-        Codec(tokenizer, "t")
-
-
-def test_a_slow_tokenizer() -> None:
-    class Slow:
-        eos_token_id = 0
-
-    with pytest.raises(ConfigError, match="slow"):
-        Codec(Slow(), "t")
 
 
 def test_another_tokenizers_text_is_refused(tiny: Codec, embedded: Codec) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import random
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.errors import InputError
 from codegen.methods.backspace import Backspace, Codec, Trajectory, add_noise, replay
-from codegen.methods.backspace.view import open_text, overview, render, steps, title
-from codegen.records import Example, TrainingText
+from codegen.methods.backspace.actions import open_text, overview, render, steps
+from codegen.records import Example
 
 BKSPC = 9
 
@@ -31,22 +29,6 @@ def test_overview() -> None:
     shown = overview(TRAJECTORY, letters)
     assert shown.plain == "ah·⌫⌫bc"
     assert styled(shown) == [("h·", "red strike"), ("⌫⌫", "bold yellow")]
-
-
-def test_steps_show_the_states_and_what_is_right_there() -> None:
-    shown = [render(step, TRAJECTORY, letters).plain for step in steps(TRAJECTORY)]
-    assert shown == [
-        "\n→ a",
-        "ah\n→ backspace",
-        "ah·\n→ backspace",
-        "ah·⌫\n→ backspace",
-        "ah⌫\n→ b",
-        "ab\n→ c",
-        "abc",
-    ]
-    assert [title(step, TRAJECTORY) for step in steps(TRAJECTORY)][-1] == "action 7 of 7"
-    removed = render(steps(TRAJECTORY)[3], TRAJECTORY, letters)
-    assert styled(removed)[:2] == [("h", "bold red reverse"), ("·", "red strike")]
 
 
 @given(
@@ -82,8 +64,3 @@ def test_control_characters_do_not_reach_the_terminal(embedded: Codec) -> None:
         for page in (*pages, whole):
             assert not {"\x1b", "\x07", "\u202e"} & set(page)
         assert "\\x1b" in whole
-
-
-def test_other_texts_are_refused() -> None:
-    with pytest.raises(InputError, match="'t'"):
-        open_text(TrainingText("t", "e", "lintseq", ()))

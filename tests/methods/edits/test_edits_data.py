@@ -10,11 +10,9 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,15 +22,12 @@ from hypothesis import strategies as st
 
 from codegen.cli import main
 from codegen.data import MemorySource, open_source, read_rejects, read_texts, run
-from codegen.data.publish import export_parquet
 from codegen.data.sources import Rejected
 from codegen.data.sources.git import license_of
 from codegen.errors import ConfigError, InputError
-from codegen.finetune.rows import read_training_rows
-from codegen.methods.edits import generator
 from codegen.methods.edits.formats import FORMATS
 from codegen.methods.edits.generator import Edits, Unsuitable
-from codegen.methods.edits.hunks import Hunk, difference
+from codegen.methods.edits.sessions import Hunk, difference
 from codegen.records import Example
 
 pygit2 = pytest.importorskip("pygit2", reason="pip install 'codegen-toolkit[git]'")
@@ -216,34 +211,6 @@ def test_repositories_that_cannot_be_read(repository: tuple[Path, Git], tmp_path
     assert isinstance(item, Rejected) and item.reason == "missing_object"
 
 
-def test_a_shallow_clone_gives_what_it_has(repository: tuple[Path, Git], tmp_path: Path) -> None:
-    folder, git = repository
-    commit(folder, git, {"pkg/a.py": AFTER + "\nprint(size)\n"}, "Print")
-    clone = tmp_path / "clone"
-    subprocess.run(
-        ["git", "clone", "-q", "--depth", "2", f"file://{folder}", str(clone)], check=True
-    )
-    items = list(open_source(f"git:{clone}"))
-    assert [item.meta["subject"] for item in items if isinstance(item, Example)] == ["Print"]
-
-
-def test_several_repositories_and_hooks_that_do_not_run(
-    repository: tuple[Path, Git], tmp_path: Path
-) -> None:
-    folder, git = repository
-    other = tmp_path / "another"
-    shutil.copytree(folder, other)
-    trap = tmp_path / "trap"
-    git("config", "core.fsmonitor", f"touch {trap}")
-    git("config", "diff.external", f"touch {trap}")
-    git("config", "filter.x.smudge", f"touch {trap}")
-    commit(folder, git, {".gitattributes": "*.py filter=x diff=x\n"}, "Attributes")
-    trap.unlink(missing_ok=True)
-    items = list(open_source(f"git:{tmp_path}"))
-    assert [item.source for item in items if isinstance(item, Example)] == ["another", "project"]
-    assert not trap.exists()
-
-
 @pytest.mark.parametrize(
     ("text", "id_"),
     [
@@ -347,48 +314,6 @@ def test_every_format_makes_data(name: str) -> None:
     assert texts and all(text.meta["format"] == name for text in texts)
 
 
-def test_copied_lines_count_less_and_the_text_is_the_same(tmp_path: Path) -> None:
-    import datasets
-
-    body = "".join(f"    y{n} = x{n}\n" for n in range(9))
-    before = f"import os\n\n\ndef f(path):\n{body}    return os.path.join(path, 'x')\n"
-    row = {"old": before, "new": before.replace("path", "place").replace("os.place", "os.path")}
-    (tmp_path / "rows.jsonl").write_text(json.dumps({**row, "license": "MIT"}) + "\n")
-    made = {}
-    for copied in ("1", "0.2"):
-        done = invoke(
-            str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / copied), "--workers", "1",
-            "--format", "window", "--copied", copied, "--moments", "3", "--characters", "4000",
-            "--license-column", "license", "--nothing", "0",
-        )  # fmt: skip
-        assert done.exit_code == 0, done.stderr
-        made[copied] = list(read_texts(tmp_path / copied))
-    assert [text.text for text in made["1"]] == [text.text for text in made["0.2"]]
-    assert all(len(text.segments) == 2 for text in made["1"])
-    assert 0.2 in {segment.train for text in made["0.2"] for segment in text.segments}
-    (parquet,) = export_parquet(tmp_path / "0.2", tmp_path / "parquet")
-    files = {"parquet": str(parquet), "json": str(tmp_path / "0.2" / "data-00000.jsonl")}
-    for kind, file in files.items():
-        loaded = datasets.load_dataset(
-            kind, data_files=file, split="train", cache_dir=str(tmp_path / "cache")
-        )
-        assert loaded["segments"] == [[s._asdict() for s in t.segments] for t in made["0.2"]]
-    assert list(read_training_rows(str(tmp_path / "parquet"))) == made["0.2"]
-
-
-def test_hard_negatives_are_a_share_of_those_without_an_edit() -> None:
-    def made(**options: Any) -> list[Any]:
-        edits = Edits(
-            moments=40, refactorings=0, nothing=1, unfinished=0, characters=9000, **options
-        )
-        return list(edits.generate(example(), random.Random(0)))
-
-    plain, hard = made(), made(hard=1)
-    assert {text.meta["category"] for text in (*plain, *hard)} == {"nothing"}
-    assert made(hard=0) == plain and hard != plain
-    assert len({text.prompt for text in hard}) > 8
-
-
 def test_a_text_does_not_depend_on_the_others() -> None:
     both = [example(), Example("f", "", AFTER, license="MIT", meta={"path": "b.py", "new": BEFORE})]
     edits = Edits(moments=3, refactorings=3)
@@ -412,8 +337,6 @@ def test_a_text_does_not_depend_on_the_others() -> None:
         {"since": "yesterday"},
         {"since": "2025-13-99"},
         {"since": "2025-06", "until": "2025-05-31"},
-        {"copied": 0.2},  # blocks copy little
-        {"format": "window", "copied": 0},
     ],
 )
 def test_wrong_options(options: dict[str, Any]) -> None:
@@ -441,14 +364,6 @@ def test_a_diff_that_does_not_fit_fails_alone(tmp_path: Path) -> None:
     run(Edits(), MemorySource((good, bad)), tmp_path, workers=1)
     (row,) = read_rejects(tmp_path)
     assert (row["id"], row["outcome"], row["reason"]) == ("b", "failed", "InputError")
-
-
-def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pygit2", None)
-    result = invoke(f"git:{tmp_path}", "--out", str(tmp_path / "out"))
-    assert result.exit_code == 1 and "codegen-toolkit[git]" in result.stderr
-    with pytest.raises(InputError):
-        open_source("git:")
 
 
 def _by_a_file(evil: Path, private: Path) -> None:
@@ -527,34 +442,6 @@ def test_worktrees_submodules_and_shared_objects_of_the_user_are_read(
     # What is shared inside the directory that the user names is no secret of it.
     names = [i.source for i in open_source(f"git:{tmp_path}") if isinstance(i, Example)]
     assert names == ["bare", "project", "shared", "tree"]
-
-
-def test_a_file_that_is_too_large_is_not_read(repository: tuple[Path, Git], tmp_path: Path) -> None:
-    folder, git = repository
-    commit(folder, git, {"pkg/a.py": bytes(80 << 20), "LICENSE": bytes(80 << 20)}, "Large")
-    code = (
-        "import re, sys\nfrom pathlib import Path\nfrom codegen.data.sources import open_source\n"
-        "print([getattr(i, 'reason', '') for i in open_source(sys.argv[1])])\n"
-        "status = Path('/proc/self/status').read_text()\n"  # getrusage counts the parent, too
-        "print(int(re.search(r'VmHWM:\\s+(\\d+)', status)[1]) >> 10)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, f"git:{folder}"], capture_output=True, text=True, check=True
-    )
-    reasons, mebibytes = done.stdout.splitlines()
-    assert reasons == "['', 'too_large']" and int(mebibytes) < 100
-
-
-def test_files_that_repeat_themselves_are_left_out_in_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """To compare such files line by line takes cubic time."""
-    monkeypatch.setattr(generator, "difference", partial(difference, most_work=100_000))
-    before, after = "x = 1\n" * 400, "x = 1\ny = 2\n" * 200
-    example = Example("a", "", before, "python", "s", "MIT", {"new": after, "path": "a.py"})
-    with pytest.raises(Unsuitable) as caught:
-        list(Edits().generate(example, random.Random(1)))
-    assert caught.value.reason == "repetitive"
 
 
 @given(st.lists(st.sampled_from("abc")), st.lists(st.sampled_from("abc")))

@@ -13,8 +13,8 @@ from codegen.data import open_source, read_texts, run
 from codegen.errors import MachineError
 from codegen.lintseq.verify import check_for, new_findings
 from codegen.methods.edits.generator import Edits
-from codegen.methods.edits.hunks import apply
 from codegen.methods.edits.refactorings import refactored
+from codegen.methods.edits.sessions import apply
 
 pytest.importorskip("tree_sitter_javascript", reason="pip install 'codegen-toolkit[languages]'")
 pytest.importorskip("tree_sitter_typescript", reason="pip install 'codegen-toolkit[languages]'")

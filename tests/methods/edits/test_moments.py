@@ -20,23 +20,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.benchmarks.tools.edit_baselines import BASELINES
 from codegen.methods.edits.due import before as without_history
 from codegen.methods.edits.due import due_lines, is_due
 from codegen.methods.edits.formats import window_lines, with_window
-from codegen.methods.edits.hunks import apply, lines_of
 from codegen.methods.edits.refactorings import REFACTORINGS, Program, refactored
 from codegen.methods.edits.sessions import (
     Session,
     View,
+    apply,
     hard_negative,
+    lines_of,
     next_edit,
     nothing,
     ordered,
     unfinished,
 )
 from codegen.methods.edits.sessions import undone as without_last
-from codegen.records import Change, Edit
+from codegen.records import Edit
 
 WIDE = View(10**6, 10**6, 100, 10**6)
 TEXTS = st.lists(st.sampled_from(["a\n", "b\n", "c = 1\n", "\n", "    d(e, f)\n"]), max_size=9)
@@ -131,31 +131,6 @@ def test_a_hard_negative_calls_for_nothing() -> None:
         kinds[kind] += 1
     assert kinds.keys() == {"word", "comment", "blank", "trailing"} and min(kinds.values()) > 20
     assert hard_negative(Session("a.py", (), ()), WIDE, random.Random(0)) is None
-
-
-@given(TEXTS, TEXTS, st.randoms(use_true_random=False))
-def test_any_hard_negative(one: list[str], other: list[str], rng: Any) -> None:
-    old, new = "".join(one), "".join(other)
-    session = ordered("a.py", old, new, rng)
-    edit = hard_negative(session, WIDE, rng)
-    if edit is not None:
-        assert edit.text == new and edit.target == "".join(window_lines(edit))
-        assert 0 <= edit.cursor <= len(new)
-        before = without_last(edit.history, new)
-        if len(edit.history) > len(session.hunks):
-            assert before != new and "".join(before.split()) == "".join(new.split())
-
-
-def test_baselines() -> None:
-    change = Change("a.py", 0, "size = 1\n", "width = 1\n")
-    edit = Edit("", "a.py", "width = 1\nprint(size, 'size')\nsizes = size\n", (change,), (0, 3), 9)
-    found = {name: baseline(edit) for name, baseline in BASELINES.items()}
-    assert found["nothing"] == edit.text
-    assert found["repeat"] == edit.text
-    assert found["rename"] == "width = 1\nprint(width, 'width')\nsizes = width\n"
-    again = Edit("", "a.py", "  x = f(1)\n  y\n  x = f(0)\n",
-                 (Change("a.py", 0, "x = f(0)\n", "x = f(1)\n"),), (0, 3), 0)  # fmt: skip
-    assert BASELINES["repeat"](again) == "  x = f(1)\n  y\nx = f(1)\n"
 
 
 # --- refactorings --------------------------------------------------------------------------------
@@ -378,11 +353,6 @@ def test_each_function_has_one_test_of_its_own(function: str) -> None:
             )
 
 
-def test_a_carriage_return_alone_is_not_refactored() -> None:
-    with pytest.raises(ValueError, match="carriage return"):
-        Program("x = 1\ry = x\r")
-
-
 @pytest.mark.parametrize("is_right", [True, False])
 def test_tests_beside_functions_agree_with_doctest(is_right: bool) -> None:
     """The tests pass if Python's doctest finds no failure, and fail if it finds one."""
@@ -400,14 +370,6 @@ def test_tests_beside_functions_agree_with_doctest(is_right: bool) -> None:
         assert bool(failed) is not is_right
         with nullcontext() if is_right else pytest.raises(AssertionError):
             names[f"test_{name.lstrip('_')}"]()
-
-
-@pytest.mark.parametrize("ending", ["\n", "\r\n"])
-def test_a_test_has_the_files_line_ends(ending: str) -> None:
-    pair = check("test", Program(PROGRAM.replace("\n", ending)), 0)
-    assert pair
-    assert pair[1].count("\n") == pair[1].count(ending)
-    assert refactored(Program(PROGRAM.rstrip("\n")), "test", random.Random(0)) is None
 
 
 @pytest.mark.parametrize("kind", sorted(set(REFACTORINGS) - {"annotation", "test"}))
@@ -509,18 +471,6 @@ HOSTILE = {
     "annotated": "def f(aa: 'aa' = 1) -> None:\n    aa: int = 2\n    print(aa)\n",
     "type": "def f(aa):\n    x: list['aa'] = aa\n    return x, aa\n",
 }
-
-
-@pytest.mark.parametrize("text", HOSTILE.values(), ids=list(HOSTILE))
-def test_hostile_names(text: str) -> None:
-    """A refactoring of a program that invites mistakes is right, or is not made."""
-    try:
-        program = Program(text)
-    except SyntaxError:
-        pytest.skip("needs a newer Python")
-    for kind in REFACTORINGS:
-        for seed in range(6):
-            check(kind, program, seed)
 
 
 def stdlib_programs(step: int) -> list[Program]:

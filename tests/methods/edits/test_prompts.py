@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from codegen.errors import InputError
 from codegen.methods.edits.formats import FORMATS, around, window_text
-from codegen.methods.edits.hunks import lines_of
 from codegen.methods.edits.prompts import read_editor_prompt
+from codegen.methods.edits.sessions import lines_of
 from codegen.records import Change, Edit
 from tests.methods.edits.test_formats import edits, rows
 
@@ -203,19 +203,6 @@ def test_regions_cut_by_tags(
 def test_a_prompt_with_a_part_missing_is_an_error(old: str, new: str, needle: str) -> None:
     with pytest.raises(InputError, match=re.escape(needle)):
         read_editor_prompt(ZED_2.replace(old, new))
-
-
-def test_zeta_1_with_a_part_missing_is_an_error() -> None:
-    prompt = FORMATS["zeta"].prompt(Edit("e", "a.py", TEXT, (), (2, 6), 30))
-    for mark in ("<|editable_region_start|>\n", "<|editable_region_end|>", "### Response:\n"):
-        with pytest.raises(InputError, match="excerpt in a fence"):
-            read_editor_prompt(prompt.replace(mark, ""))
-
-
-def test_other_prompts_are_none() -> None:
-    others = ["", "def f():", "<[fim-suffix]>a\n<[fim-prefix]>b<[fim-middle]>", TEXT]
-    others += [f"# {ZED_2}", FORMATS["sweep"].prompt(Edit("e", "a.py", TEXT, (), (2, 6), 30))]
-    assert [read_editor_prompt(prompt) for prompt in others] == [None] * len(others)
 
 
 def test_recorded_prompts_of_cursortab(data_folder: Path) -> None:

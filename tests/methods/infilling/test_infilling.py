@@ -5,19 +5,15 @@ from __future__ import annotations
 import ast
 import random
 import textwrap
-import warnings
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
 
 from codegen.data import make
-from codegen.errors import ConfigError, InputError
+from codegen.errors import ConfigError
 from codegen.evals.tasks.styles import STYLES
-from codegen.finetune.dataset import TextEncoder
 from codegen.methods.infilling import KINDS, Infilling, Unsuitable, spans_of
 from codegen.records import Example
 
@@ -123,13 +119,6 @@ def test_examples_that_do_not_fit(program: str, reason: str, options: dict[str, 
     assert caught.value.reason == reason
 
 
-def test_pythons_warnings_about_a_program_are_not_shown() -> None:
-    example = Example("e", "", 'pattern = "\\d+"\nfound = 1 is 1\n')
-    with warnings.catch_warnings(action="error"):
-        (text,) = Infilling(spans="ast").generate(example, random.Random(0))
-    assert text.meta["kind"] == "ast"
-
-
 def test_mistakes_are_named() -> None:
     for options, message in (
         ({"style": "chat"}, "infilling style 'chat'.*fim-qwen"),
@@ -140,13 +129,3 @@ def test_mistakes_are_named() -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             make("infilling", **options)
-
-
-def test_a_model_without_the_sentinels_is_told(tiny_model_dir: Path) -> None:
-    tokenizer: Any = AutoTokenizer.from_pretrained(tiny_model_dir)
-    (text,) = Infilling().generate(Example("e", "", "a = 1\n"), random.Random(0))
-    with pytest.raises(InputError, match=r"special token <\|fim_prefix\|>"):
-        TextEncoder(tokenizer, "plain").encode(text)
-    tokenizer.add_tokens([f"<|fim_{part}|>" for part in ("prefix", "suffix", "middle")])
-    example = TextEncoder(tokenizer, "plain").encode(text)
-    assert tokenizer.decode(example.targets).startswith(text.trained)

@@ -20,7 +20,6 @@ from openai_server import (  # pyright: ignore[reportMissingImports]
 )
 from unicode_helpers import PROGRAM, write
 
-from codegen.data import read_texts
 from codegen.generation.cached import ResponseCache
 
 
@@ -95,80 +94,6 @@ def llm(model: Model, *more: str | int) -> list[Any]:
     return ["--mode", "llm", "--endpoint", model.url, "--model", "m", "--json", *more]
 
 
-def test_each_run_is_billed_its_own_answers(model: Model, tmp_path: Path) -> None:
-    """Two runs at once with one cache, then one without a cache."""
-    model.answer = lambda body: Reply(write(body).body, delay_s=0.1)
-    path = rows(tmp_path, 12)
-    (tmp_path / "other.jsonl").write_text(path.read_text().replace("Do ", "Make "))
-    args = llm(model, "--concurrency", 2, "--price-in", 1, "--objectives", "qp", "--out")
-    runs = [codegen(f"{name}.jsonl", *args, name, cwd=tmp_path) for name in ("rows", "other")]
-    alone = codegen("rows.jsonl", *args, "alone", "--cache", "", cwd=tmp_path)
-    spent = {
-        "new_answers": 12,
-        "retries": 0,
-        "prompt_tokens": 84,
-        "completion_tokens": 60,
-        "cost_micros": 84,
-    }
-    for process in (*runs, alone):
-        out, err = process.communicate(timeout=60)
-        assert process.returncode == 0 and json.loads(out)["llm"] == spent
-        assert "New responses: 12 (84 prompt tokens, 60 completion tokens, cost 8.4e-05)." in err
-        assert ("They are kept in" in err) == (process is not alone)
-
-
-@pytest.mark.slow
-def test_two_workers_are_billed_together(model: Model, tmp_path: Path) -> None:
-    rows(tmp_path, 10)
-    args = llm(model, "--workers", 2, "--cache", "", "--chunk-size", 1, "--concurrency", 1)
-    process = codegen("rows.jsonl", *args, "--out", "o", cwd=tmp_path)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    assert json.loads(out)["llm"]["new_answers"] == len(model.bodies) == 10
-
-
-@pytest.mark.slow
-def test_ctrl_c_without_a_cache_tells_what_was_spent(model: Model, tmp_path: Path) -> None:
-    model.answer = lambda body: Reply(write(body).body, delay_s=0.05)
-    rows(tmp_path, 400)
-    args = llm(model, "--concurrency", 2, "--cache", "", "--out", "o")
-    process = codegen("rows.jsonl", *args, cwd=tmp_path)
-    deadline = time.monotonic() + 60
-    while len(model.bodies) < 20 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    said = re.search(r"New responses: (\d+) \((\d+) prompt tokens", err)
-    assert process.returncode == 130 and said and int(said[2]) == 7 * int(said[1])
-    assert len(model.bodies) - 2 <= int(said[1]) <= len(model.bodies) < 400
-
-
-def test_snippets_of_any_language_need_no_instruction(model: Model, tmp_path: Path) -> None:
-    """And more requests than a chunk holds are in flight, if so many are wanted."""
-    wanted = 40
-
-    def answer(body: dict[str, Any]) -> Reply:
-        deadline = time.monotonic() + 120
-        while model.most_in_flight < wanted and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return write(body)
-
-    model.answer = answer
-    languages = ["JavaScript", "python"]
-    lines = [json.dumps({"code": f"x = {i}", "lang": languages[i % 2]}) for i in range(wanted)]
-    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
-    args = llm(model, "--snippets", "--program-column", "code", "--language-column", "lang")
-    args += ["--objectives", "qa,pa", "--concurrency", wanted, "--out", "o"]
-    process = codegen("rows.jsonl", *args, cwd=tmp_path)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    assert json.loads(out)["counts"]["kept"] == wanted == model.most_in_flight
-    assert sum("its solution in JavaScript." in prompt for prompt in model.prompts) == wanted // 2
-    for number, text in enumerate(read_texts(tmp_path / "o")):
-        language = languages[number // 2 % 2].lower()
-        assert text.segments[1].text == f"```{language}\nx = 1\n```"
-
-
 def test_how_failed_questions_are_asked_again(model: Model, tmp_path: Path) -> None:
     bad = [True]
 
@@ -189,26 +114,6 @@ def test_how_failed_questions_are_asked_again(model: Model, tmp_path: Path) -> N
     out, err = process.communicate(timeout=60)
     assert json.loads(out)["counts"]["kept"] == 4 and "got no response" not in err
     assert len(model.bodies) == asked + 1
-
-
-def test_another_url_of_the_same_server_goes_on(model: Model, tmp_path: Path) -> None:
-    rows(tmp_path, 3)
-    for url in (model.url, model.url.replace("127.0.0.1", "localhost") + "/"):
-        args = llm(model, "--out", "o")
-        args[args.index(model.url)] = url
-        process = codegen("rows.jsonl", *args, cwd=tmp_path)
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == 0, err
-    assert "already finished" in err and len(model.bodies) == 3
-
-
-def test_a_server_that_is_gone_is_told_in_one_line(tmp_path: Path) -> None:
-    rows(tmp_path, 2)
-    args = ["--mode", "llm", "--endpoint", "http://127.0.0.1:9", "--model", "m"]
-    process = codegen("rows.jsonl", "--out", "o", *args, cwd=tmp_path)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode != 0 and "Traceback" not in err
-    assert "http://127.0.0.1:9/v1/chat/completions did not answer" in err
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -14,8 +13,8 @@ from hypothesis import strategies as st
 from codegen.generation import Backend, Completion, Decoder, Request, SamplingParams
 from codegen.generation.plans import Conversation, Plan, run_plans
 from codegen.generation.protocol import RequestFailed
-from codegen.methods.unicode import STYLES, Unusable, to_python, to_unicode
-from codegen.methods.unicode.llm import (
+from codegen.methods.unicode import STYLES, Unusable, to_unicode
+from codegen.methods.unicode.generator import (
     block,
     checked_comments,
     grade,
@@ -111,7 +110,6 @@ def test_comments_anywhere_between_lines_are_kept(style: str) -> None:
     skeleton = to_unicode(PROGRAM, STYLES[style])
     lines = skeleton.text.splitlines()
     rng = random.Random(style)
-    program = ast.dump(ast.parse(to_python(skeleton.text, skeleton.style)))
     inside = False
     commented: list[str] = []
     for line in lines:
@@ -122,7 +120,6 @@ def test_comments_anywhere_between_lines_are_kept(style: str) -> None:
         commented.append(line)
     text = checked_comments(skeleton, "\n".join(commented))
     assert text == "\n".join(commented) + "\n"
-    assert ast.dump(ast.parse(to_python(text, skeleton.style))) == program
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -155,7 +152,6 @@ def refusal(skeleton: Any, lines: Sequence[str]) -> str:
 
 
 def test_a_comment_line_inside_a_docstring_is_refused() -> None:
-    """It is no comment there, which the lines alone don't show."""
     skeleton = to_unicode('def f():\n    """One.\n\n    // Two.\n    """\n    return 1\n')
     lines = skeleton.text.splitlines()
     at = next(number for number, line in enumerate(lines) if line.strip() == "// Two.")

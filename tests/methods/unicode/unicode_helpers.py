@@ -8,7 +8,7 @@ from typing import Any
 from openai_server import Reply, completion  # pyright: ignore[reportMissingImports]
 
 from codegen.methods.unicode import UniCode
-from codegen.methods.unicode.llm import block
+from codegen.methods.unicode.generator import block
 from codegen.records import Example, TrainingText
 
 PROGRAM = "def f(x):\n    if x > 0:\n        x = x + 1\n    return x\n"

@@ -73,10 +73,6 @@ _TOOLS = Path(__file__).parent / "tools"
 _TRAINING: Mapping[str, tuple[str, dict[str, Any]]] = {
     "ours": ("ours", {"packing": "none", "micro_batch_size": 8}),
     "ours, packed": ("ours", {"packing": "best_fit", "micro_batch_size": 8}),
-    "ours, packed, FlexAttention": (
-        "ours",
-        {"packing": "best_fit", "micro_batch_size": 8, "attention": "flex"},
-    ),
     "TRL": ("trl", {}),
     "TRL, packed": ("trl", {"packing": True}),
 }
@@ -296,9 +292,7 @@ class Bench:
                     lambda n=name: self._vllm(n, batches, self.drafter),
                 )
             if number == 0 and not quick:
-                for side, (_, options) in _TRAINING.items():
-                    if options.get("attention") == "flex" and self.device.type == "cpu":
-                        continue  # it has no gradients there
+                for side in _TRAINING:
                     yield f"training/{name} {side}", lambda n=name, s=side: self._train(n, s)
 
     def close(self) -> None:

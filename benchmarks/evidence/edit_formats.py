@@ -189,7 +189,7 @@ def run_real(out: Path, name: str, seed: int, options: Any) -> Mapping[str, floa
         "max_length": 512,
         "learning_rate": 1e-3,
         "schedule": "cosine",
-        "warmup_steps": 10,
+        "warmup": 10,
         "save_every": options.steps,
         "seed": seed,
     }

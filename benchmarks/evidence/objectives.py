@@ -229,7 +229,10 @@ def continued(
         recipe |= {
             "objective": "dpo",
             "data": str(out / "pairs"),
-            "dpo": {"beta": 0.1, "sft": 0.2},
+            "dpo": {
+                "beta": 0.1,
+                "trl": {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.2]},
+            },
         }
     else:
         asked = {"task": world.judged, "style": world.style, "group": 8}

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 from codegen.data import make
 from codegen.errors import ConfigError, InputError
 from codegen.evals.tasks.styles import STYLES
-from codegen.finetune.dataset import TextEncoder
+from codegen.finetune.encode import TextEncoder
 from codegen.methods.infilling import KINDS, Infilling, Unsuitable, spans_of
 from codegen.records import Example
 

@@ -30,7 +30,8 @@ from codegen.config import Config, override, parse_config
 from codegen.errors import CodegenError, InputError
 from codegen.finetune.attention import attending, check
 from codegen.finetune.batches import MicroBatch, collate, held_out_batches
-from codegen.finetune.dataset import TextEncoder, encode_all
+from codegen.finetune.dataset import encode_all
+from codegen.finetune.encode import TextEncoder
 from codegen.finetune.losses import negative_log_likelihood
 from codegen.finetune.plan import make_plan
 from codegen.finetune.rows import read_training_rows

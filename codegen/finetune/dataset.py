@@ -110,6 +110,8 @@ class CachedExamples(Sequence[EncodedExample]):
             self.facts: dict[str, Any] = json.loads((folder / _FACTS).read_bytes())
             self._table: Any = Table.from_file(str(folder / _TABLE))
             table = self._table.data
+            if len(self._table) != self.facts["examples"]:
+                raise ValueError("it is cut off")
             self.outline = Outline(
                 np.asarray(pa.compute.list_value_length(table["ids"]), np.int64),
                 np.asarray(pa.compute.list_value_length(table["then"]), np.int64),
@@ -225,8 +227,12 @@ def _write(
             has_layouts |= not example.layout.is_causal
             has_weights |= bool(example.weights)
             writer.write(_row_of(example))
-        writer.finalize()
-    card = facts() | {"has_layouts": has_layouts, "has_weights": has_weights}
+        count, _ = writer.finalize()
+    card = facts() | {
+        "examples": count,
+        "has_layouts": has_layouts,
+        "has_weights": has_weights,
+    }
     (place / _FACTS).write_text(json.dumps(card, indent=1) + "\n", "utf-8")
 
 

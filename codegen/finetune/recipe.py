@@ -183,6 +183,8 @@ class DPO(Config):
 class Recipe(Config):
     """One fine-tuning run."""
 
+    how_to_list = "List the keys with: codegen finetune lintseq --check"
+
     model: Text = setting(..., "'embedded', a directory, a hub id, or 'new' for a new network")
     objective: Literal["sft", "dpo", "grpo"] = setting(
         "sft",

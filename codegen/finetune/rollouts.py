@@ -27,7 +27,7 @@ from codegen.generation.protocol import Decoder, Request, SamplingParams, settin
 from codegen.generation.text import TextStream
 from codegen.paths import open_plain
 from codegen.records import FinishReason, Sample
-from codegen.rewards.base import Scored
+from codegen.rewards.builtin import Scored
 from codegen.rewards.judge import Judge, Judged, combine, metrics_of
 from codegen.runs import Journal
 

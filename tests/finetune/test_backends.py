@@ -11,7 +11,6 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoModelForCausalLM
 
-from codegen.errors import ConfigError
 from codegen.finetune import attention as attentions
 from codegen.finetune.attention import (
     Attention,
@@ -126,11 +125,6 @@ def test_blocks_that_compute_something_else_are_not_used(
     monkeypatch.setattr(attentions, "_blockwise", leaky)
     with pytest.warns(RuntimeWarning, match="a dense mask give different logits"):
         assert check(model, "auto") == "dense"
-
-
-def test_flex_attention_is_refused_without_a_gpu(model: Any) -> None:
-    with pytest.raises(ConfigError, match="needs a GPU"):
-        check(model, "flex")
 
 
 def test_rows_that_are_no_blocks_get_a_mask(model: Any) -> None:

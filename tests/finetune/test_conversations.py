@@ -16,8 +16,12 @@ from transformers import PreTrainedTokenizerFast
 from codegen.errors import CodegenError, InputError
 from codegen.finetune import parse_recipe
 from codegen.finetune import rows as row_module
-from codegen.finetune.conversations import Renderer, set_template_arguments
-from codegen.finetune.dataset import EncodedExample, TextEncoder
+from codegen.finetune.encode import (
+    EncodedExample,
+    Renderer,
+    TextEncoder,
+    set_template_arguments,
+)
 from codegen.finetune.rows import parse_row, read_training_rows
 from codegen.finetune.run import train
 from codegen.models import load_tokenizer

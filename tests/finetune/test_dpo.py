@@ -71,19 +71,6 @@ def answer_log_probability(model: str, prompt: str, answer: str) -> torch.Tensor
     return chosen[torch.arange(len(after)), torch.tensor(after)].sum()
 
 
-@pytest.mark.parametrize("steps", [2, 9])
-def test_a_plan_is_measured(row: dict[str, Any], tmp_path: Path, steps: int) -> None:
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(json.dumps({**row, "steps": steps, "save_every": 2}))
-    done = CliRunner().invoke(cli, ["finetune", str(recipe), "--plan", "--json"])
-    plan = json.loads(done.stdout)
-    assert (plan["total"], plan["measured"]) == (steps, min(steps, 3)) and plan["seconds"] > 0
-    assert not Path(row["output"]).exists()
-    run(row, steps=steps, save_every=2)
-    model = sum(f.stat().st_size for f in (tmp_path / "out" / "model").iterdir())
-    assert plan["disk"] > 4 * model  # checkpoints
-
-
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_the_loss_is_the_papers(row: dict[str, Any], tmp_path: Path, method: str) -> None:
     """Of the second step: from the initial model and that after one step, by equation 7."""
@@ -168,15 +155,6 @@ def test_messages_are_the_tokens_that_are_served(row: dict[str, Any], tmp_path: 
 
 
 @pytest.mark.long
-def test_a_task_is_scored_on_the_way(row: dict[str, Any], tmp_path: Path) -> None:
-    task = tmp_path / "task.jsonl"
-    task.write_text('{"prompt": "Add 1.", "tests": "assert f(1) == 2", "entry_point": "f"}\n')
-    evaluation = {"task": f"file:{task}", "task_every": 1, "max_new_tokens": 4}
-    result = run(row, steps=1, evaluation=evaluation)
-    assert [step for step, _ in result.parts["pass@1"]] == [0, 1]
-
-
-@pytest.mark.long
 def test_what_is_left_out_is_counted(row: dict[str, Any], tmp_path: Path) -> None:
     data = tmp_path / "more.jsonl"
     extra = [
@@ -198,9 +176,9 @@ def test_what_is_left_out_is_counted(row: dict[str, Any], tmp_path: Path) -> Non
     ("changes", "message"),
     [
         ({"micro_batch_size": 3}, "not a multiple of micro_batch_size 3"),
-        ({"dpo": {"trl": {"betta": 1}}}, "dpo.trl.betta is not a setting"),
+        ({"dpo": {"trl": {"betta": 1}}}, "DPOConfig refuses these settings.*betta"),
         ({"dpo": {"trl": {"beta": 1}}}, "decided by the recipe"),
-        ({"dpo": {"loss_type": "exo_pair"}}, "refuses these settings: Label smoothing"),
+        ({"dpo": {"trl": {"loss_type": "exo_pair"}}}, "refuses these settings: Label smoothing"),
         ({"overlong": "split"}, "does not support overlong: split"),
         ({"packing": "best_fit"}, "does not support packing"),
         ({"method": "lora", "lora": {"targets": ["lm_head"]}}, "refuses these settings"),

@@ -346,7 +346,8 @@ def _new_infilling_model(network: Network, tokenizer: Any, longest: int) -> Any:
         config = insertion.FlexibleMaskConfig(**sizes, loss_length=longest)
         model = insertion.FlexibleMaskLM(config)
     else:
-        config = insertion.InsertionConfig(**sizes)
+        rate = network.infill_rate
+        config = insertion.InsertionConfig(**sizes, infill_rate=rate, marks_open_slots=rate > 0)
         model = insertion.InsertionLM(config)
     if network.match_keys:
         model.encoder.match_keys()

@@ -127,6 +127,9 @@ class Network(Config):
     )
     tokenizer: Text = setting("words", "'words' of the data, a directory or a hub id")
     draws: int = setting(1, "draws of missing tokens per example and step", ge=1, le=1024)
+    infill_rate: float = setting(
+        0.0, "insertion: fraction of draws whose gaps lie in one span", ge=0, le=1
+    )
 
     def _check(self) -> None:
         _refuse_if(

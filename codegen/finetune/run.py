@@ -92,10 +92,10 @@ def train(
     if not is_first():
         return read_result(output) if result_path.is_file() else fit(recipe, output)
     directory = RunDirectory(output, settings_file="recipe.json", option="output")
+    settings = _settings(recipe)
     with directory.open():
         refuse_links(output / CHECKPOINTS)
         refuse_links(output / STATE)
-        settings = _settings(recipe)
         if result_path.is_file() and _is_longer(recipe, read_result(output).recipe):
             _extend(directory, recipe, settings)
             on_message(f"Extending the finished run in {output}.")

@@ -202,10 +202,12 @@ def json_losses(out: Path) -> list[tuple[int, float]]:
     return [(step, loss) for step, loss in json.loads((out / "train.json").read_text())["losses"]]
 
 
-def test_a_failed_attempt_does_not_lock_the_directory(recipe_row: dict[str, Any]) -> None:
+def test_a_failed_attempt_leaves_nothing_behind(recipe_row: dict[str, Any]) -> None:
     """The remedies that an error names can be followed with the same output."""
-    with pytest.raises(InputError, match="Raise max_length"):
-        train(parse_recipe({**recipe_row, "max_length": 8}))
+    for changes in ({"max_length": 8}, {"data": "absent.jsonl"}):
+        with pytest.raises(InputError):
+            train(parse_recipe({**recipe_row, **changes}))
+        assert not Path(recipe_row["output"]).exists()
     assert len(train(parse_recipe(recipe_row)).losses) == 8
 
 

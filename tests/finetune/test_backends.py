@@ -112,21 +112,6 @@ def test_a_layer_that_drops_the_blocks_gets_dense_masks(model: Any) -> None:
     assert check(model, "dense") == "dense"
 
 
-def test_blocks_that_compute_something_else_are_not_used(
-    model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As a wrong kernel for variable lengths would."""
-    one_by_one = attentions._blockwise
-
-    def leaky(module: Any, q: Any, k: Any, v: Any, mask: Any, blocks: Any, **options: Any) -> Any:
-        one_by_one(module, q, k, v, mask, blocks=blocks, **options)
-        return one_by_one(module, q, k, v, None, **options)
-
-    monkeypatch.setattr(attentions, "_blockwise", leaky)
-    with pytest.warns(RuntimeWarning, match="a dense mask give different logits"):
-        assert check(model, "auto") == "dense"
-
-
 def test_rows_that_are_no_blocks_get_a_mask(model: Any) -> None:
     crossing = joined([causal(2), causal(3)], isolated=False)
     held = padded(joined([crossing, causal(2)], isolated=True), 9)

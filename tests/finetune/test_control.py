@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,7 +19,7 @@ from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
 from codegen.cli import main
-from codegen.errors import ConfigError, InputError, ModelError, ResumeError
+from codegen.errors import ConfigError, InputError, ResumeError
 from codegen.finetune import parse_recipe
 from codegen.finetune import run as run_module
 from codegen.finetune.run import push_model, train
@@ -118,21 +115,6 @@ def test_an_extension_that_is_killed_is_resumed(row: dict[str, Any], tmp_path: P
     assert same(row["output"], tmp_path / "whole")
 
 
-def test_the_state_is_kept_also_if_a_run_is_killed_before(
-    row: dict[str, Any], tmp_path: Path
-) -> None:
-    options: dict[str, Any] = {"schedule": "constant", "warmup": 2, "save_every": 4}
-    output = Path(row["output"])
-    train(parse_recipe({**row, **options}))
-    shutil.copytree(output / "state", output / "checkpoints")  # as before the end of the run
-    shutil.rmtree(output / "state")
-    (output / "train.json").unlink()
-    run(row, **options)
-    run(row, **options, steps=8)
-    run(row, **options, steps=8, output=str(tmp_path / "whole"))
-    assert same(output, tmp_path / "whole")
-
-
 def test_an_adapter_is_trained_further(row: dict[str, Any], tmp_path: Path) -> None:
     """Without a rate it stays as it is; with one its loss goes on where it was."""
     del row["lora"]["dropout"]
@@ -162,19 +144,6 @@ def test_another_adapter_is_not_trained_further(
     adapter = {**lora, "adapter": str(Path(row["output"], "model"))}
     with pytest.raises(ConfigError, match=match):
         run(row, lora=adapter, output=str(tmp_path / "other"))
-
-
-def test_an_adapter_of_another_model_is_not_trained_further(
-    row: dict[str, Any], tmp_path: Path
-) -> None:
-    run(row)
-    adapter = Path(row["output"], "model")
-    card = json.loads((adapter / "codegen.json").read_text())
-    (adapter / "codegen.json").write_text(json.dumps({**card, "base_fingerprint": "other"}))
-    with pytest.raises(ModelError, match="was trained on another model"):
-        run(row, lora={"adapter": str(adapter)}, output=str(tmp_path / "other"))
-    with pytest.raises(ModelError, match="nowhere"):
-        run(row, lora={"adapter": str(tmp_path / "nowhere")}, output=str(tmp_path / "other"))
 
 
 @pytest.mark.parametrize(
@@ -225,21 +194,6 @@ def test_a_tracker_that_is_not_installed_is_named(
     assert not Path(row["output"]).exists()
 
 
-def test_a_finished_run_says_so(row: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = Path(row["data"]).with_name("recipe.yaml")
-    recipe.write_text(json.dumps(row))
-    outputs = []
-    for _ in range(2):
-        with pytest.raises(SystemExit) as stop:
-            main(["finetune", str(recipe)])
-        assert not stop.value.code
-        outputs.append(capsys.readouterr())
-    first, again = outputs
-    assert "tokens/s" in first.out and "already" not in first.out + first.err
-    assert "in 4 steps; already finished." in again.out and "tokens/s" not in again.out
-    assert "already holds the finished run" in again.err and "0/4" not in again.err
-
-
 def test_tensorboard_has_the_losses(row: dict[str, Any]) -> None:
     name = "tensorboard.backend.event_processing.event_accumulator"
     events_of = pytest.importorskip(name, reason="TensorBoard is not installed")
@@ -249,30 +203,6 @@ def test_tensorboard_has_the_losses(row: dict[str, Any]) -> None:
     events.Reload()
     found = [(event.step, event.value) for event in events.Scalars("train/loss")]
     assert found == [(step, pytest.approx(loss)) for step, loss in result.losses]
-
-
-@pytest.mark.slow
-def test_trackio_has_the_losses(
-    row: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """In a process of its own: trackio reads where its data is when it is imported."""
-    pytest.importorskip("trackio", reason="trackio is not installed")
-    recipe = {**row, "report_to": ["trackio"]}
-    path = tmp_path / "recipe.json"
-    path.write_text(json.dumps(recipe))
-    environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio")}
-    command = [sys.executable, "-m", "codegen", "finetune", str(path), "--json"]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, timeout=240
-    )
-    assert done.returncode == 0, done.stderr
-    losses = json.loads(done.stdout)["losses"]  # nothing else is printed there
-    (database,) = (tmp_path / "trackio").glob("*.db")
-    with sqlite3.connect(database) as connection:
-        rows = connection.execute("select run_name, metrics from metrics").fetchall()
-    found = [m["train/loss"] for _, text in rows if "train/loss" in (m := json.loads(text))]
-    assert {name for name, _ in rows} == {"out"}
-    assert found == pytest.approx([loss for _, loss in losses])
 
 
 @pytest.mark.parametrize("opened", [False, True])

@@ -20,12 +20,11 @@ from codegen.finetune.encode import (
     EncodedExample,
     Renderer,
     TextEncoder,
-    set_template_arguments,
 )
 from codegen.finetune.rows import parse_row, read_training_rows
 from codegen.finetune.run import train
 from codegen.models import load_tokenizer
-from codegen.models.chat import chat_prompt, end_of_turn
+from codegen.models.chat import end_of_turn
 from codegen.records import Messages, TrainingText
 
 # Mistral-7B-Instruct-v0.2 and SmolLM2 as published (Apache-2.0).
@@ -331,17 +330,6 @@ def test_tools_and_template_arguments_are_rendered(core: str) -> None:
     trained = tokenizer.decode(example.targets)
     assert trained.count("<|im_end|>") == 2 and '{"code": "1+1"}' in trained
     assert "tool_response" not in trained
-
-
-def test_template_arguments_of_a_recipe_are_saved_with_the_template(core: str) -> None:
-    tokenizer = tokenizer_of(core, templates("qwen3")[0])
-    row = [user("q")]
-    off = own_ids(tokenizer, row, add_generation_prompt=True, enable_thinking=False)
-    on = own_ids(tokenizer, row, add_generation_prompt=True)
-    set_template_arguments(tokenizer, {"enable_thinking": False, "unused": "a'\"\n{{ 1 }}"})
-    assert own_ids(tokenizer, row, add_generation_prompt=True) == off != on
-    assert chat_prompt(tokenizer, "q") == off
-    assert own_ids(tokenizer, row, add_generation_prompt=True, enable_thinking=True) == on
 
 
 def test_a_template_without_an_end_of_turn_is_refused(core: str) -> None:

@@ -18,7 +18,6 @@ from codegen.finetune.attention import causal
 from codegen.finetune.batches import share_of
 from codegen.finetune.encode import EncodedExample, decompose
 from codegen.finetune.plan import (
-    apportion,
     bucket_of,
     draw_order,
     grid,
@@ -91,12 +90,6 @@ def test_draws_are_exact_and_each_cycle_grows(cycles: int) -> None:
         assert sum(part[:half]) / half < sum(part[half:]) / (len(part) - half)
 
 
-def test_uniform_odds_mix_all_along() -> None:
-    counts = [300, 300]
-    order = draw_order(counts, odds_of("uniform", 2), 1, random.Random(1))
-    assert 0.4 < sum(order[:300]) / 300 < 0.6
-
-
 def test_the_paper_draws_by_odds_among_what_is_left() -> None:
     """The first draws of many seeds, against the probabilities of appendix B.2."""
     first = Counter(
@@ -123,11 +116,6 @@ def test_a_curriculum_has_equal_tokens_and_one_length_a_step() -> None:
     assert sum(plan.widths[1:20]) < sum(plan.widths[41:60])
     tokens = Counter(plan.widths)
     assert tokens[128] / 60 == pytest.approx(20 * 3 * 128 / (20 * (2*32 + 2*64 + 3*128 + 2*256)), abs=.03)  # fmt: skip  # noqa: E501
-
-
-def test_apportion_adds_up() -> None:
-    assert apportion(10, [1, 1, 1]) == [4, 3, 3]
-    assert sum(apportion(97, [5, 0, 3, 9])) == 97 and apportion(97, [5, 0, 3, 9])[1] == 0
 
 
 def test_chunks_have_one_example_of_each_domain() -> None:

@@ -12,10 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from codegen.cli import cli
 from codegen.errors import ConfigError, InputError
 from codegen.finetune import parse_recipe
 from codegen.finetune.run import train
@@ -113,45 +111,6 @@ def test_a_killed_run_ends_with_the_same_weights(row: dict[str, Any], tmp_path: 
     assert resumed.losses == whole.losses
     one, other = (load_file(Path(r.model, "model.safetensors")) for r in (whole, resumed))
     assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
-
-
-@pytest.mark.long
-def test_the_result_prefers_what_passed_and_generates(row: dict[str, Any]) -> None:
-    result = run(row, steps=30, batch_size=4, method="lora", learning_rate=0.02)
-    pairs = [json.loads(line) for line in Path(row["data"]).read_text().splitlines()]
-
-    def margin(model: str, pair: dict[str, str]) -> float:
-        chosen, rejected = (
-            answer_log_probability(model, pair["prompt"], pair[side])
-            for side in ("chosen", "rejected")
-        )
-        return float(chosen - rejected)
-
-    assert all(margin(result.model, p) > margin(row["model"], p) + 1 for p in pairs)
-    assert (Path(row["output"]) / "loss.svg").is_file()
-    words = ["generate", "--model", result.model, "--prompt", "Add 3.\n", "--max-new-tokens", "4"]
-    answer = CliRunner().invoke(cli, words, catch_exceptions=False)
-    assert answer.exit_code == 0
-
-
-@pytest.mark.long
-def test_messages_are_the_tokens_that_are_served(row: dict[str, Any], tmp_path: Path) -> None:
-    """Pairs of messages train as pairs of texts in the format chat, which the other tests check."""
-    pairs = [json.loads(line) for line in Path(row["data"]).read_text().splitlines()]
-    roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
-    messages = tmp_path / "messages.jsonl"
-    rows = [
-        {key: [{"role": role, "content": p[key].strip()}] for key, role in roles.items()}
-        for p in pairs
-    ]
-    messages.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    texts = tmp_path / "texts.jsonl"
-    texts.write_text("".join(json.dumps({k: p[k].strip() for k in roles}) + "\n" for p in pairs))
-    one, other = (
-        run(row, format="chat", data=str(data), output=str(tmp_path / data.stem))
-        for data in (messages, texts)
-    )
-    assert one.losses == other.losses and one.counts == other.counts
 
 
 @pytest.mark.long

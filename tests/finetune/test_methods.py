@@ -22,7 +22,6 @@ from safetensors.torch import load_file
 
 from codegen.errors import CodegenError, InputError
 from codegen.finetune import parse_recipe
-from codegen.finetune.model import load_model, trainable_of
 from codegen.finetune.result import TrainingResult
 from codegen.finetune.run import train
 from codegen.finetune.trainer import WHOLE
@@ -273,12 +272,6 @@ def test_sequencematch_trains_a_new_token(backspace_row: dict[str, Any], method:
     assert loaded.card.decoder == "backspace"
 
 
-def test_backspace_data_with_plain_likelihood(backspace_row: dict[str, Any]) -> None:
-    """The other half of the ablation: the same data, packed, without the penalty."""
-    result = run(backspace_row, loss="mle", packing="best_fit", micro_batch_size=1)
-    assert result.losses[-1][1] < result.losses[0][1]
-
-
 def test_backspace_data_of_another_format_is_refused(backspace_row: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="made for the format 'chat', the recipe has 'plain'"):
         run(backspace_row, format="plain")
@@ -323,25 +316,6 @@ def test_merging_saves_a_whole_model(row: dict[str, Any], tmp_path: Path) -> Non
     with torch.inference_mode():
         gap = (kept.model(tokens).logits - merged.model(tokens).logits).abs().max()
     assert gap < 1e-4
-
-
-@pytest.mark.parametrize("base_dtype", ["bfloat16", "float32"])
-def test_an_adapter_of_an_adapter_begins_with_it(row: dict[str, Any], base_dtype: Any) -> None:
-    """The first adapter's part is still in the model when a second one is trained."""
-    first = train(parse_recipe({**row, "method": "lora", "learning_rate": 0.05}))
-    ids = torch.tensor([[5, 6, 7, 8]])
-    known = load(first.model, dtype=torch.float32).model
-    base = load(row["model"], dtype=torch.float32).model
-    more = {**row, "model": first.model, "output": f"{row['output']}2", "method": "lora"}
-    recipe = parse_recipe({**more, "dtype": base_dtype})
-    made = trainable_of(load_model(recipe).model, recipe).eval()
-    with torch.inference_mode():
-        wanted, plain, found = (model(ids).logits.float() for model in (known, base, made))
-    assert (wanted - plain).abs().max() > 0.1
-    torch.testing.assert_close(found, wanted, rtol=0.01, atol=0.01)
-    second = train(recipe)
-    assert second.losses[0][1] == pytest.approx(first.losses[-1][1], rel=0.5)
-    load(second.model)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(row: dict[str, Any], tmp_path: Path) -> None:

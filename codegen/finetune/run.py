@@ -129,11 +129,12 @@ def train(
 
 def _remove_traces(directory: RunDirectory) -> None:
     """Removes what a run that failed before its first checkpoint has made, such as for bad data."""
-    for name in (TOKENS, directory.settings_file, LOCK):
-        path = directory.folder / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    folder = directory.folder
+    shutil.rmtree(folder / TOKENS, ignore_errors=True)
+    for path in (folder / directory.settings_file, folder / LOCK, *folder.glob("rollouts*.jsonl")):
+        path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # the folder holds something else
-        directory.folder.rmdir()
+        folder.rmdir()
 
 
 def _fit_of(recipe: Recipe) -> Callable[..., TrainingResult]:

@@ -24,7 +24,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from codegen.errors import ConfigError, InputError, cannot_read, in_one_line, nearest
+from codegen.errors import CodegenError, ConfigError, InputError, cannot_read, in_one_line, nearest
 from codegen.paths import refuse_endless
 
 Text = Annotated[str, Field(min_length=1)]
@@ -264,6 +264,21 @@ def override(values: dict[str, Any], text: str) -> None:
         target[last] = yaml.safe_load(value)
     except (yaml.YAMLError, ValueError):
         raise ConfigError(f"The override {text!r}: the value is not valid YAML.") from None
+
+
+def run_script(kind: type[C], main: Callable[[C], object], name: str) -> None:
+    """Runs the function of a script with the ``key=value`` arguments of the command line.
+
+    Args:
+        name: the script's, for errors.
+    """
+    values: dict[str, Any] = {}
+    try:
+        for argument in sys.argv[1:]:
+            override(values, argument)
+        main(parse_config(kind, values, name))
+    except CodegenError as error:
+        sys.exit(f"Error: {error}")
 
 
 class Key(NamedTuple):
